@@ -1,0 +1,105 @@
+"""What an attack is. A new attack is one file beside this one; it imports torch inside functions only."""
+
+from __future__ import annotations
+
+import dataclasses
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from enum import StrEnum
+from pathlib import Path
+from typing import Any, ClassVar, Generic, TypeVar
+
+from models.images import Images
+from models.schemes.base import Scheme
+
+S = TypeVar("S")
+
+
+class ThreatModel(StrEnum):
+    """What an attacker holds besides the algorithm, which is public (Kerckhoffs)."""
+
+    CIPHERTEXT_ONLY = "ciphertext-only"
+    PUBLIC_IMAGES = "+public images"  # ciphertexts and unpaired plain images of the same kind
+    KNOWN_PLAINTEXT = "known-plaintext"  # pairs of plain and protected images
+    CHOSEN_PLAINTEXT = "chosen-plaintext"  # an encryption oracle
+
+
+class Cancelled(Exception):
+    """Raised out of a progress callback: stop now, keep the last checkpoint."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Pairs:
+    """Plain images and their ciphertexts under the attacked key, both uint8 [N, H, W, 3]."""
+
+    plain: Images
+    protected: Images
+
+
+@dataclasses.dataclass(frozen=True)
+class Material:
+    """All that an attack sees. What its threat model does not allow is None."""
+
+    scheme: Scheme[Any, Any] | None  # the public algorithm and its parameters, no key; None: unknown
+    targets: Images  # the ciphertexts to reconstruct
+    observed: Images  # further ciphertexts under the same key (one key each where the scheme draws one an image)
+    public: Images | None = None
+    pairs: Pairs | None = None
+    oracle: Callable[[Images], Images] | None = None
+
+
+def _silent(*_: Any) -> None:
+    pass
+
+
+@dataclasses.dataclass(frozen=True)
+class Context:
+    """How an attack runs: seed, device, and where it tells how far it has come.
+
+    report(fraction, phase) and metric(name, step, value) may raise Cancelled.
+    """
+
+    seed: int = 0
+    device: str = "cpu"
+    workdir: Path | None = None  # checkpoints; None: keep none
+    report: Callable[[float, str], None] = _silent
+    metric: Callable[[str, int, float], None] = _silent
+
+
+@dataclasses.dataclass(frozen=True)
+class Outcome:
+    """What an attack brought back.
+
+    sweep: reconstructions with less material, as (curve name, x, images of the first targets); they are scored into
+    the curve. numbers: figures of the attack's own, such as the ciphertexts or pairs it used.
+    """
+
+    reconstructed: Images | None = None  # as `targets`
+    key: Any | None = None  # a recovered key, in the scheme's own form
+    numbers: Mapping[str, float] = dataclasses.field(default_factory=dict)
+    sweep: Sequence[tuple[str, float, Images]] = ()
+    notes: tuple[str, ...] = ()
+
+
+class Attack(ABC, Generic[S]):
+    """A way to see what a scheme hides."""
+
+    name: ClassVar[str]
+    title: ClassVar[str]
+    source: ClassVar[str]
+    threat_model: ClassVar[ThreatModel]
+    Settings: ClassVar[type]
+    learned: ClassVar[bool] = False  # trains a network: one key, and controls trained with the same settings
+    paper_name: ClassVar[str | None] = None  # its column in the paper's tables
+    profiles: ClassVar[Mapping[str, Mapping[str, Any]]] = {}  # settings that a profile fills in
+
+    def __init__(self, settings: S) -> None:
+        self.settings = settings
+
+    def refuses(self, scheme: Scheme[Any, Any]) -> str | None:  # noqa: ARG002 - most attacks take every scheme
+        """Why this attack cannot be run on `scheme`; None when it can."""
+        return None
+
+    @abstractmethod
+    def run(self, material: Material, context: Context) -> Outcome:
+        """Reconstruct `material.targets`."""

@@ -1,0 +1,36 @@
+"""Brute-force attack: how many keys there are to try (paper section 3.1, equations 1 and 3)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from models.attacks.base import Attack, Context, Material, Outcome, ThreatModel
+from models.schemes.base import Scheme
+
+
+@dataclass(frozen=True)
+class BruteForceSettings:
+    pass
+
+
+class BruteForce(Attack[BruteForceSettings]):
+    name = "brute-force"
+    title = "Brute force"
+    source = "paper section 3.1"
+    threat_model = ThreatModel.CIPHERTEXT_ONLY
+    Settings = BruteForceSettings
+
+    def refuses(self, scheme: Scheme[Any, Any]) -> str | None:
+        if scheme.trains:
+            return "the secret is a network's weights, not a key that can be counted (paper section 3.1)"
+        return None
+
+    def run(self, material: Material, context: Context) -> Outcome:  # noqa: ARG002
+        if material.scheme is None:
+            raise ValueError("the key space of an unknown scheme cannot be counted")
+        height, width = material.targets.shape[1:3]
+        bits = material.scheme.key_space_bits(height, width)
+        if bits is None:
+            raise ValueError("the keys of this scheme cannot be counted")
+        return Outcome(numbers={"key_space_bits": bits})

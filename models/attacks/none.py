@@ -1,0 +1,23 @@
+"""No attack: the ciphertext itself, as every observer sees it. Always scored."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from models.attacks.base import Attack, Context, Material, Outcome, ThreatModel
+
+
+@dataclass(frozen=True)
+class NoneSettings:
+    pass
+
+
+class NoAttack(Attack[NoneSettings]):
+    name = "none"
+    title = "No attack"
+    source = "Unveil: the protected image as it is"
+    threat_model = ThreatModel.CIPHERTEXT_ONLY
+    Settings = NoneSettings
+
+    def run(self, material: Material, context: Context) -> Outcome:  # noqa: ARG002
+        return Outcome(reconstructed=material.targets)

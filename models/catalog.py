@@ -1,0 +1,144 @@
+"""Every scheme and attack by name, found by looking into `models.schemes` and `models.attacks`.
+
+Imports no torch: the API validates orders with it.
+"""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import pkgutil
+from collections.abc import Mapping
+from functools import cache
+from typing import Any, Literal, get_args
+
+import models.attacks
+import models.schemes
+from models.attacks.base import Attack, ThreatModel
+from models.images import padded_size
+from models.parameters import ParameterError, json_schema, parse
+from models.schemes.base import Scheme, SizeMismatch, new_secret
+
+__all__ = [
+    "PROFILES", "Attack", "ParameterError", "Profile", "Scheme", "SizeMismatch", "ThreatModel", "UnknownName",
+    "attacks", "describe_attack", "describe_scheme", "make_attack", "make_scheme", "new_secret", "padded_size", "schemes",
+    "settings_of",
+]  # fmt: skip
+
+Profile = Literal["smoke", "quick", "paper"]
+PROFILES: tuple[Profile, ...] = get_args(Profile)
+
+# A stored secret is a 256-bit seed, or explicit material under a 256-bit envelope: no attack on it costs more.
+STORED_SECRET_BITS = 256
+
+
+class UnknownName(LookupError):
+    """No scheme or attack has this name."""
+
+
+def _discover(package: Any, base: type) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for module in pkgutil.iter_modules(package.__path__):
+        namespace = vars(importlib.import_module(f"{package.__name__}.{module.name}"))
+        for value in namespace.values():
+            if inspect.isclass(value) and issubclass(value, base) and not inspect.isabstract(value) and value is not base:
+                found[value.name] = value
+    return dict(sorted(found.items()))
+
+
+@cache
+def schemes() -> Mapping[str, type[Scheme[Any, Any]]]:
+    return _discover(models.schemes, Scheme)
+
+
+@cache
+def attacks() -> Mapping[str, type[Attack[Any]]]:
+    return _discover(models.attacks, Attack)
+
+
+def make_scheme(name: str, settings: Mapping[str, Any], profile: Profile = "paper") -> Scheme[Any, Any]:
+    """The named scheme; the profile fills in what `settings` leaves out. Raises UnknownName, ParameterError."""
+    return _make(schemes(), "scheme", name, settings, profile)
+
+
+def make_attack(name: str, settings: Mapping[str, Any], profile: Profile = "paper") -> Attack[Any]:
+    """The named attack; the profile fills in what `settings` leaves out. Raises UnknownName, ParameterError."""
+    return _make(attacks(), "attack", name, settings, profile)
+
+
+def _make(known: Mapping[str, Any], kind: str, name: str, settings: Mapping[str, Any], profile: Profile) -> Any:
+    if name not in known:
+        raise UnknownName(f"unknown {kind} {name!r}; known: {', '.join(known)}")
+    cls = known[name]
+    return cls(parse(cls.Settings, {**cls.profiles.get(profile, {}), **settings}))
+
+
+def settings_of(thing: Scheme[Any, Any] | Attack[Any]) -> dict[str, Any]:
+    """Name and every resolved setting, flat, as an evaluation stores them."""
+    return {"name": thing.name, **vars(thing.settings)}
+
+
+def effective_bits(scheme: Scheme[Any, Any], height: int, width: int) -> float | None:
+    """What an exhaustive search really costs: the smaller of key space and stored secret, in bits."""
+    bits = scheme.key_space_bits(height, width)
+    return None if bits is None else min(bits, STORED_SECRET_BITS)
+
+
+def describe_scheme(name: str, height: int = 96, width: int = 96) -> dict[str, Any]:
+    """What GET /schemes says of one: parameters, key space for a size, the paper's numbers, attacks that apply."""
+    cls = schemes()[name]
+    schema = json_schema(cls.Settings)
+    variants = []
+    for settings in _variants(schema):
+        scheme = make_scheme(name, settings)
+        padded = padded_size(height, width, scheme.multiple)
+        paper = scheme.paper
+        variants.append(
+            {
+                "params": settings,
+                "key_per_image": scheme.key_per_image,
+                "key_space_bits": scheme.key_space_bits(*padded),
+                "effective_bits": effective_bits(scheme, *padded),
+                "paper": None if paper is None else {"ssim": dict(paper.ssim), "robust": dict(paper.robust)},
+            }
+        )
+    default = make_scheme(name, {})
+    return {
+        "name": name,
+        "title": cls.title,
+        "source": cls.source,
+        "summary": inspect.getdoc(cls) or cls.title,
+        "trains": cls.trains,
+        "size_multiple": default.multiple,
+        "parameters": schema,
+        "variants": variants,
+        "attacks": [attack for attack in attacks() if make_attack(attack, {}).refuses(default) is None],
+    }
+
+
+def describe_attack(name: str) -> dict[str, Any]:
+    """What GET /attacks says of one: parameters, threat model, profiles, the schemes it applies to."""
+    cls = attacks()[name]
+    attack = make_attack(name, {})
+    refusals = {scheme: attack.refuses(make_scheme(scheme, {})) for scheme in schemes()}
+    return {
+        "name": name,
+        "title": cls.title,
+        "source": cls.source,
+        "summary": inspect.getdoc(cls) or cls.title,
+        "threat_model": cls.threat_model.value,
+        "learned": cls.learned,
+        "parameters": json_schema(cls.Settings),
+        "profiles": {profile: dict(cls.profiles.get(profile, {})) for profile in PROFILES},
+        "applies_to": [scheme for scheme, reason in refusals.items() if reason is None],
+        "not_applicable": {scheme: reason for scheme, reason in refusals.items() if reason is not None},
+    }
+
+
+def _variants(schema: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """One settings object for each choice of a scheme's enumerated parameters."""
+    choices = [(name, prop["enum"]) for name, prop in schema["properties"].items() if "enum" in prop]
+    variants: list[dict[str, Any]] = [{}]
+    for name, values in choices:
+        variants = [{**variant, name: value} for variant in variants for value in values]
+    return variants

@@ -1,0 +1,33 @@
+"""Image arrays: what every scheme, attack and metric takes and returns (uint8 RGB, [N, H, W, 3])."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+Images = npt.NDArray[np.uint8]
+
+
+def check_images(images: Images, name: str = "images") -> None:
+    """Raise ValueError unless `images` is uint8 [N, H, W, 3] with at least one pixel an image."""
+    if images.dtype != np.uint8 or images.ndim != 4 or images.shape[3] != 3 or 0 in images.shape[1:]:
+        raise ValueError(f"{name} must be uint8 [N, H, W, 3]; got {images.dtype} {list(images.shape)}")
+
+
+def padded_size(height: int, width: int, multiple: int) -> tuple[int, int]:
+    """The smallest size at least (height, width) whose sides are multiples of `multiple`."""
+    return -(-height // multiple) * multiple, -(-width // multiple) * multiple
+
+
+def pad(images: Images, multiple: int) -> Images:
+    """Replicate the right and bottom edges until both sides are multiples of `multiple`."""
+    height, width = images.shape[1:3]
+    to_height, to_width = padded_size(height, width, multiple)
+    if (to_height, to_width) == (height, width):
+        return images
+    return np.pad(images, ((0, 0), (0, to_height - height), (0, to_width - width), (0, 0)), mode="edge")
+
+
+def quantise(images: npt.NDArray[np.floating]) -> Images:
+    """Float images on the scale 0..255 to the 8-bit images a client would receive (rounded, clipped)."""
+    return np.clip(np.rint(images), 0, 255).astype(np.uint8)

@@ -1,0 +1,67 @@
+"""Key stream, version 1: how a 32-byte secret becomes the maps of a scheme.
+
+    stream(secret, label) = SHAKE256("unveil/keystream/1" || 0x00 || len(label) as 2 bytes, big endian || label || secret)
+
+read from its first byte. Labels separate the uses of one secret. Draws are unbiased: bytes out of range are
+rejected, permutations come from sorting distinct 64-bit words. Test vectors: tests/models/test_keystream.py.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+
+import numpy as np
+import numpy.typing as npt
+
+SECRET_BYTES = 32
+_DOMAIN = b"unveil/keystream/1\x00"
+
+
+def new_secret() -> bytes:
+    """32 bytes from the operating system."""
+    return os.urandom(SECRET_BYTES)
+
+
+def stream(secret: bytes, label: str, size: int) -> bytes:
+    """The first `size` bytes of the stream named `label`."""
+    if len(secret) != SECRET_BYTES:
+        raise ValueError(f"secret must be {SECRET_BYTES} bytes; got {len(secret)}")
+    name = label.encode()
+    return hashlib.shake_256(_DOMAIN + len(name).to_bytes(2, "big") + name + secret).digest(size)
+
+
+def child(secret: bytes, label: str) -> bytes:
+    """An independent secret derived from `secret`."""
+    return stream(secret, label, SECRET_BYTES)
+
+
+def draws(secret: bytes, label: str, below: int, count: int) -> npt.NDArray[np.uint8]:
+    """`count` independent uniform integers in [0, below), below <= 256, one accepted byte each."""
+    if not 1 <= below <= 256:
+        raise ValueError(f"below must lie in 1..256; got {below}")
+    limit = 256 - 256 % below
+    # 6 standard deviations more than the mean number of bytes: a second, longer read is almost never needed.
+    size = int(count * 256 / limit + 6 * (count * (256 - limit) / limit + 1) ** 0.5) + 1
+    while True:
+        raw = np.frombuffer(stream(secret, label, size), np.uint8)
+        kept = raw if limit == 256 else raw[raw < limit]
+        if len(kept) >= count:
+            return kept[:count] % np.uint8(below) if below < 256 else kept[:count].copy()
+        size *= 2
+
+
+def bits(secret: bytes, label: str, count: int) -> npt.NDArray[np.bool_]:
+    """`count` independent fair bits, most significant bit of each byte first."""
+    raw = np.frombuffer(stream(secret, label, -(-count // 8)), np.uint8)
+    return np.unpackbits(raw, count=count).astype(np.bool_)
+
+
+def permutation(secret: bytes, label: str, size: int) -> npt.NDArray[np.int64]:
+    """A uniform permutation of range(size): the order of `size` distinct big-endian 64-bit words."""
+    words = size
+    while True:
+        drawn = np.frombuffer(stream(secret, label, 8 * words), ">u8")[words - size :]
+        if len(np.unique(drawn)) == size:
+            return np.argsort(drawn, kind="stable")
+        words += size  # a tie (probability below 2^-50 for 96 words): the next `size` words

@@ -1,0 +1,126 @@
+"""The sign network: which of its six possible values does each colour channel of a different-key ciphertext have?
+
+Pixelwise encryption with a new key per image leaves one invariant per pixel: the three magnitudes |p - 127.5|, without
+their order or signs (SCIENCE section 4, "Different keys"). So a channel of the plain image is one of +-m1, +-m2, +-m3
+away from mid-grey, and reading the image is a segmentation: the network gives each channel a probability for each of the
+six. It never invents values, which is why it does not blur as a network that predicts RGB does [M].
+
+Used by `models.attacks.simulated_pairs`; trained by `models.networks.train_sign_unet`.
+"""
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+MULTIPLE = 8  # three halvings: pixel-unshuffle by 2, then two strided convolutions
+CANDIDATES = 6
+
+
+def sorted_magnitudes(images: Tensor) -> Tensor:
+    """|p - 127.5| of each pixel, largest channel first: what the encryption cannot hide.
+
+    images: uint8 or float [N, 3, H, W] in 0..255 -> float32 of the same shape, in 0.5..127.5.
+    """
+    magnitudes = (images.float() - 127.5).abs()
+    # A three-element sorting network: torch.sort over a dimension of 3 is twenty times slower.
+    a, b, c = magnitudes.unbind(1)
+    a, b = torch.maximum(a, b), torch.minimum(a, b)
+    b, c = torch.maximum(b, c), torch.minimum(b, c)
+    a, b = torch.maximum(a, b), torch.minimum(a, b)
+    return torch.stack([a, b, c], 1)
+
+
+def candidate_values(magnitudes: Tensor) -> Tensor:
+    """Sorted magnitudes [N, 3, H, W] -> the six possible distances from mid-grey [N, 6, H, W]: +m1 +m2 +m3 -m1 -m2 -m3."""
+    return torch.cat([magnitudes, -magnitudes], 1)
+
+
+class ConvBlock(nn.Module):
+    """Residual: two 3x3 convolutions with one batch normalisation between them."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.norm = nn.BatchNorm2d(channels)
+        self.first = nn.Conv2d(channels, channels, 3, padding=1)
+        self.middle = nn.BatchNorm2d(channels)
+        self.second = nn.Conv2d(channels, channels, 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.second(F.relu(self.middle(self.first(F.relu(self.norm(x))))))
+
+
+class AttentionBlock(nn.Module):
+    """Pre-norm transformer block over all coarse cells: bright sky decides what is dark at the far side of the image."""
+
+    def __init__(self, channels: int, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.position = nn.Conv2d(channels, channels, 3, padding=1, groups=channels)  # any image size, so no table
+        self.norm1 = nn.LayerNorm(channels)
+        self.qkv = nn.Linear(channels, 3 * channels)
+        self.out = nn.Linear(channels, channels)
+        self.norm2 = nn.LayerNorm(channels)
+        self.mlp = nn.Sequential(nn.Linear(channels, 4 * channels), nn.GELU(), nn.Linear(4 * channels, channels))
+
+    def forward(self, x: Tensor) -> Tensor:
+        n, c, h, w = x.shape
+        x = x + self.position(x)
+        tokens = x.flatten(2).transpose(1, 2)
+        qkv = self.qkv(self.norm1(tokens)).view(n, h * w, 3, self.heads, c // self.heads).permute(2, 0, 3, 1, 4)
+        seen = F.scaled_dot_product_attention(qkv[0], qkv[1], qkv[2])
+        tokens = tokens + self.out(seen.transpose(1, 2).reshape(n, h * w, c))
+        tokens = tokens + self.mlp(self.norm2(tokens))
+        return tokens.transpose(1, 2).reshape(n, c, h, w)
+
+
+class SignUNet(nn.Module):
+    """Residual U-Net at 1/2, 1/4 and 1/8 of the image's size, with attention at the coarsest.
+
+    Input: sorted magnitudes, float [N, 3, H, W] in 0..127.5, H and W multiples of 8.
+    Output: logits [N, 3, 6, H, W]: colour channel x candidate (see `candidate_values`).
+    """
+
+    def __init__(self, widths: tuple[int, int, int] = (64, 96, 160), blocks: tuple[int, int, int] = (1, 2, 1),
+                 attention: int = 3, heads: int = 5) -> None:
+        super().__init__()
+        fine, middle, coarse = widths
+        # 12 unshuffled magnitudes, and where in the picture we are: skies are above.
+        self.stem = nn.Conv2d(14, fine, 3, padding=1)
+        self.fine_in = nn.Sequential(*[ConvBlock(fine) for _ in range(blocks[0])])
+        self.down1 = nn.Conv2d(fine, middle, 2, stride=2)
+        self.middle_in = nn.Sequential(*[ConvBlock(middle) for _ in range(blocks[1])])
+        self.down2 = nn.Conv2d(middle, coarse, 2, stride=2)
+        self.coarse = nn.Sequential(*[ConvBlock(coarse) for _ in range(blocks[2])])
+        self.attention = nn.Sequential(*[AttentionBlock(coarse, heads) for _ in range(attention)])
+        self.up2 = nn.Conv2d(coarse, middle, 1)
+        self.middle_out = nn.Sequential(*[ConvBlock(middle) for _ in range(blocks[1])])
+        self.up1 = nn.Conv2d(middle, fine, 1)
+        self.fine_out = nn.Sequential(*[ConvBlock(fine) for _ in range(blocks[0])])
+        self.norm = nn.BatchNorm2d(fine)
+        self.head = nn.Conv2d(fine, 4 * 3 * CANDIDATES, 1)
+
+    def forward(self, magnitudes: Tensor) -> Tensor:
+        n, _, height, width = magnitudes.shape
+        y = torch.linspace(-1, 1, height // 2, device=magnitudes.device).view(1, 1, -1, 1)
+        x = torch.linspace(-1, 1, width // 2, device=magnitudes.device).abs().view(1, 1, 1, -1)
+        shape = (n, 1, height // 2, width // 2)
+        inputs = [F.pixel_unshuffle(magnitudes / 64 - 1, 2), y.expand(shape), x.expand(shape)]
+        fine = self.fine_in(self.stem(torch.cat(inputs, 1).contiguous(memory_format=torch.channels_last)))
+        middle = self.middle_in(self.down1(fine))
+        coarse = self.attention(self.coarse(self.down2(middle)))
+        middle = self.middle_out(middle + F.interpolate(self.up2(coarse), scale_factor=2.0, mode="nearest"))
+        fine = self.fine_out(fine + F.interpolate(self.up1(middle), scale_factor=2.0, mode="nearest"))
+        logits = F.pixel_shuffle(self.head(F.relu(self.norm(fine))), 2)
+        return logits.view(n, 3, CANDIDATES, height, width)
+
+
+def expected_image(logits: Tensor, magnitudes: Tensor) -> Tensor:
+    """The posterior mean: logits [N, 3, 6, H, W] and magnitudes [N, 3, H, W] -> float [N, 3, H, W] in 0..255."""
+    values = candidate_values(magnitudes).unsqueeze(1)
+    return 127.5 + (logits.float().softmax(2) * values).sum(2)
+
+
+def likeliest_image(logits: Tensor, magnitudes: Tensor) -> Tensor:
+    """Each channel's most probable candidate; shapes as in `expected_image`."""
+    values = candidate_values(magnitudes).unsqueeze(1).expand(-1, 3, -1, -1, -1)
+    return 127.5 + values.gather(2, logits.argmax(2, keepdim=True)).squeeze(2)

@@ -1,0 +1,108 @@
+"""Settings of schemes and attacks: frozen dataclasses whose fields carry their limits.
+
+One declaration serves the check of a request, the JSON Schema shown by the API and the defaults of a run.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import types
+from collections.abc import Mapping
+from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+
+S = TypeVar("S")
+_JSON_NAMES: dict[type, str] = {bool: "boolean", int: "integer", float: "number", str: "string"}
+
+
+class ParameterError(ValueError):
+    """Bad settings. `errors` holds (pointer, detail) pairs, each pointer relative to the settings ("/epochs")."""
+
+    def __init__(self, errors: list[tuple[str, str]]) -> None:
+        super().__init__("; ".join(f"{pointer}: {detail}" for pointer, detail in errors))
+        self.errors = errors
+
+
+def param(default: Any, doc: str, *, minimum: float | None = None, maximum: float | None = None) -> Any:
+    """A field of a settings dataclass with its meaning and inclusive limits."""
+    return dataclasses.field(default=default, metadata={"doc": doc, "minimum": minimum, "maximum": maximum})
+
+
+def parse(settings: type[S], values: Mapping[str, Any]) -> S:
+    """`values` as a checked `settings` instance; what is left out keeps its default. Raises ParameterError."""
+    hints = get_type_hints(settings)
+    fields = {field.name: field for field in dataclasses.fields(settings)}  # type: ignore[arg-type]
+    errors: list[tuple[str, str]] = []
+    checked: dict[str, Any] = {}
+    for name, value in values.items():
+        if name not in fields:
+            known = ", ".join(sorted(fields)) or "none"
+            errors.append((f"/{name}", f"unknown parameter; known: {known}"))
+            continue
+        problem, checked[name] = _check(value, hints[name], fields[name].metadata)
+        if problem:
+            errors.append((f"/{name}", problem))
+    if errors:
+        raise ParameterError(errors)
+    try:
+        return settings(**checked)
+    except ParameterError:
+        raise
+    except ValueError as error:  # a rule between fields, from __post_init__
+        raise ParameterError([("", str(error))]) from error
+
+
+def json_schema(settings: type) -> dict[str, Any]:
+    """JSON Schema of a settings dataclass: types, limits, defaults and meanings."""
+    hints = get_type_hints(settings)
+    properties: dict[str, Any] = {}
+    for field in dataclasses.fields(settings):
+        schema = _type_schema(hints[field.name])
+        if "doc" in field.metadata:
+            schema["description"] = field.metadata["doc"]
+        schema |= {k: field.metadata[k] for k in ("minimum", "maximum") if field.metadata.get(k) is not None}
+        schema["default"] = field.default
+        properties[field.name] = schema
+    return {"type": "object", "properties": properties, "additionalProperties": False}
+
+
+def _options(hint: Any) -> tuple[Any, ...]:
+    return get_args(hint) if get_origin(hint) in (Union, types.UnionType) else (hint,)
+
+
+def _type_schema(hint: Any) -> dict[str, Any]:
+    names: list[str] = []
+    for option in _options(hint):
+        if get_origin(option) is Literal:
+            return {"type": "string", "enum": list(get_args(option))}
+        names.append("null" if option is type(None) else _JSON_NAMES[option])
+    return {"type": names[0] if len(names) == 1 else names}
+
+
+def _check(value: Any, hint: Any, limits: Mapping[str, Any]) -> tuple[str | None, Any]:
+    options = _options(hint)
+    if value is None and type(None) in options:
+        return None, None
+    for option in options:
+        if get_origin(option) is Literal:
+            choices = get_args(option)
+            return (None if value in choices else f"must be one of {', '.join(map(str, choices))}; got {value!r}"), value
+        if option is type(None):
+            continue
+        if option is float and isinstance(value, int) and not isinstance(value, bool):
+            value = float(value)
+        # bool is an int to Python, not to a caller
+        if isinstance(value, option) and (option is bool or not isinstance(value, bool)):
+            return _in_limits(value, limits), value
+    expected = " or ".join("null" if option is type(None) else _JSON_NAMES[option] for option in options)
+    return f"must be {expected}; got {value!r}", value
+
+
+def _in_limits(value: Any, limits: Mapping[str, Any]) -> str | None:
+    if isinstance(value, float) and value != value:
+        return "must be a number; got NaN"
+    low, high = limits.get("minimum"), limits.get("maximum")
+    if low is not None and value < low:
+        return f"must be at least {low}; got {value!r}"
+    if high is not None and value > high:
+        return f"must be at most {high}; got {value!r}"
+    return None

@@ -1,0 +1,1 @@
+"""Protection schemes, one file each. `models.catalog` finds them here."""

@@ -1,0 +1,146 @@
+"""What a protection scheme is. A new scheme is one file beside this one; it imports torch inside functions only."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from typing import Any, ClassVar, Generic, Literal, TypeVar
+
+import numpy as np
+
+from models import keystream
+from models.images import Images, check_images
+
+S = TypeVar("S")
+K = TypeVar("K")
+
+_SEED, _MATERIAL = b"s", b"m"
+
+
+class SizeMismatch(ValueError):
+    """An explicit key was made for images of another size."""
+
+
+@dataclasses.dataclass(frozen=True)
+class PaperRow:
+    """What the paper reports of a scheme: mean SSIM (Table 1) and robustness (Table 2) by attack name."""
+
+    ssim: Mapping[str, float]
+    robust: Mapping[str, bool]
+    training: bool = True
+    testing: bool = True
+    classification: Literal["High", "Low"] = "High"
+    cost: Literal["High", "Low"] = "Low"
+
+
+def new_secret() -> bytes:
+    """A fresh stored secret: 256 bits from the operating system, expanded by `models.keystream`."""
+    return seed_secret(keystream.new_secret())
+
+
+def seed_secret(seed: bytes) -> bytes:
+    """The stored form of a 32-byte seed."""
+    return _SEED + seed
+
+
+class Scheme(ABC, Generic[S, K]):
+    """A way to protect images.
+
+    A *secret* is what the key holder stores (bytes: a 32-byte seed, or explicit key material). A *key* is what the
+    cipher uses: the arrays that a secret expands to for one image size.
+    """
+
+    name: ClassVar[str]
+    title: ClassVar[str]
+    source: ClassVar[str]
+    Settings: ClassVar[type]
+    trains: ClassVar[bool] = False  # the secret is trained network weights
+    invertible: ClassVar[bool] = True
+    paper_name: ClassVar[str | None] = None  # its row in the paper's tables
+    profiles: ClassVar[Mapping[str, Mapping[str, Any]]] = {}  # settings that a profile fills in
+
+    def __init__(self, settings: S) -> None:
+        self.settings = settings
+
+    @property
+    def key_per_image(self) -> bool:
+        """Whether every image has a key of its own."""
+        return False
+
+    @property
+    def multiple(self) -> int:
+        """Image sides must be multiples of this."""
+        return 1
+
+    @property
+    def paper(self) -> PaperRow | None:
+        """The paper's results for these settings, where it has them."""
+        return None
+
+    @abstractmethod
+    def key_space_bits(self, height: int, width: int) -> float | None:
+        """log2 of the number of keys for one image of this size; None where keys are not counted (networks)."""
+
+    @abstractmethod
+    def derive(self, seed: bytes, height: int, width: int) -> K:
+        """The key that a 32-byte seed expands to for images of this size."""
+
+    @abstractmethod
+    def encrypt(self, images: Images, key: K) -> Images:
+        """Protect uint8 [N, H, W, 3] (sides multiples of `multiple`) under one key."""
+
+    @abstractmethod
+    def decrypt(self, images: Images, key: K) -> Images:
+        """Undo `encrypt`, bit for bit."""
+
+    @abstractmethod
+    def dump(self, key: K) -> dict[str, Any]:
+        """The key as JSON values, the form `load` takes."""
+
+    @abstractmethod
+    def load(self, material: Mapping[str, Any]) -> K:
+        """A key from explicit material. Raises models.parameters.ParameterError naming the field."""
+
+    def key_size(self, key: K) -> tuple[int, int] | None:  # noqa: ARG002 - most keys fit every size
+        """(height, width) of the only image size a key fits; None: every size."""
+        return None
+
+    def secret_of(self, key: K) -> bytes:
+        """The stored form of an explicit key."""
+        return _MATERIAL + json.dumps(self.dump(key), sort_keys=True).encode()
+
+    def key(self, secret: bytes, height: int, width: int) -> K:
+        """The key of a stored secret for images of this size. Raises SizeMismatch."""
+        kind, body = secret[:1], secret[1:]
+        if kind == _SEED:
+            return self.derive(body, height, width)
+        if kind != _MATERIAL:
+            raise ValueError("not a secret of this scheme")
+        key = self.load(json.loads(body))
+        size = self.key_size(key)
+        if size is not None and size != (height, width):
+            raise SizeMismatch(
+                f"this key was given as explicit maps for images of {size[1]}x{size[0]} (width x height) and cannot "
+                f"serve {width}x{height}; resize the image or use a key without explicit maps"
+            )
+        return key
+
+    def protect(self, images: Images, secret: bytes, first: int = 0) -> Images:
+        """Protect a data set, image i of it being number first + i: one key for all, or one derived for each."""
+        check_images(images)
+        height, width = images.shape[1:3]
+        if not self.key_per_image:
+            return self.encrypt(images, self.key(secret, height, width))
+        out = np.empty_like(images)
+        for i in range(len(images)):
+            out[i] = self.encrypt(images[i : i + 1], self.key(image_secret(secret, first + i), height, width))[0]
+        return out
+
+
+def image_secret(secret: bytes, number: int) -> bytes:
+    """The secret of image `number` under a scheme that draws one key an image."""
+    if secret[:1] != _SEED:
+        raise ValueError("explicit key material serves one image; keys for many need a seed")
+    return seed_secret(keystream.child(secret[1:], f"image/{number}"))

@@ -1,0 +1,123 @@
+"""Pixel-wise encryption (Sirichotedumrong et al. 2019; paper section 2.3, equations 2 and 3) [P]."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import itertools
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from models import keystream
+from models.images import Images, check_images
+from models.parameters import ParameterError, param
+from models.schemes.base import PaperRow, Scheme
+
+# Order codes 0..5: the permutations of (0, 1, 2) in lexicographic order; output channel c takes input order[c].
+ORDERS = np.array(list(itertools.permutations(range(3))), np.int8)
+INVERSE_ORDERS = np.argsort(ORDERS, axis=1).astype(np.int8)
+
+_PAPER = {
+    "same": PaperRow({"fr": 0.4646, "itn": 0.1715, "gan": 0.2688}, {"fr": False, "itn": False, "gan": False}),
+    "different": PaperRow({"fr": 0.4628, "itn": 0.0425, "gan": 0.1527}, {"fr": False, "itn": True, "gan": False}),
+}
+
+
+@dataclass(frozen=True)
+class PixelwiseSettings:
+    key_mode: Literal["same", "different"] = param("same", "One map for all images of a size, or one for each image")
+
+
+@dataclass(frozen=True)
+class PixelwiseKey:
+    """reversed: bool [H, W, 3], by input channel; orders: uint8 [H, W], codes 0..5."""
+
+    reversed: npt.NDArray[np.bool_]
+    orders: npt.NDArray[np.uint8]
+
+
+class Pixelwise(Scheme[PixelwiseSettings, PixelwiseKey]):
+    """Per pixel and channel p -> 255 - p with probability 1/2, then one of the six channel orders per pixel."""
+
+    name = "pixelwise"
+    title = "Pixel-wise encryption"
+    source = "Sirichotedumrong, Maekawa, Kinoshita, Kiya 2019; paper section 2.3"
+    Settings = PixelwiseSettings
+    paper_name = "Pixel-wise"
+
+    @property
+    def key_per_image(self) -> bool:
+        return self.settings.key_mode == "different"
+
+    @property
+    def paper(self) -> PaperRow:
+        return _PAPER[self.settings.key_mode]
+
+    def key_space_bits(self, height: int, width: int) -> float:
+        """log2(2^(3n) * 6^n) for n = H * W pixels (equation 3)."""
+        return height * width * (3 + math.log2(6))
+
+    def derive(self, seed: bytes, height: int, width: int) -> PixelwiseKey:
+        # One draw of 48 = 8 sign patterns x 6 orders a pixel; bit c of draw // 6 reverses input channel c.
+        drawn = keystream.draws(seed, f"pixelwise/{height}x{width}", 48, height * width).reshape(height, width)
+        signs, orders = np.divmod(drawn, np.uint8(6))
+        return PixelwiseKey((signs[..., None] >> np.arange(3, dtype=np.uint8) & 1).astype(np.bool_), orders)
+
+    def encrypt(self, images: Images, key: PixelwiseKey) -> Images:
+        check_images(images)
+        flipped = images ^ _mask(key)
+        return np.take_along_axis(flipped, ORDERS[key.orders][None].astype(np.intp), axis=3)
+
+    def decrypt(self, images: Images, key: PixelwiseKey) -> Images:
+        check_images(images)
+        restored = np.take_along_axis(images, INVERSE_ORDERS[key.orders][None].astype(np.intp), axis=3)
+        return restored ^ _mask(key)
+
+    def key_size(self, key: PixelwiseKey) -> tuple[int, int]:
+        return key.orders.shape[0], key.orders.shape[1]
+
+    def dump(self, key: PixelwiseKey) -> dict[str, Any]:
+        height, width = key.orders.shape
+        return {
+            "width": width,
+            "height": height,
+            "reversed": base64.b64encode(key.reversed.astype(np.uint8).tobytes()).decode(),
+            "orders": base64.b64encode(key.orders.tobytes()).decode(),
+        }
+
+    def load(self, material: Mapping[str, Any]) -> PixelwiseKey:
+        sides: list[int] = []
+        errors = [(f"/{name}", "unknown field") for name in set(material) - {"width", "height", "reversed", "orders"}]
+        for name in ("height", "width"):
+            side = material.get(name)
+            if isinstance(side, bool) or not isinstance(side, int) or not 1 <= side <= 65536:
+                errors.append((f"/{name}", "must be a whole number of pixels, 1 to 65536"))
+            else:
+                sides.append(side)
+        if errors:
+            raise ParameterError(errors)
+        height, width = sides
+        flips = _unpack(material, "reversed", height * width * 3, 1)
+        orders = _unpack(material, "orders", height * width, 5)
+        return PixelwiseKey(flips.astype(np.bool_).reshape(height, width, 3), orders.reshape(height, width))
+
+
+def _mask(key: PixelwiseKey) -> npt.NDArray[np.uint8]:
+    return key.reversed.view(np.uint8) * np.uint8(255)
+
+
+def _unpack(material: Mapping[str, Any], name: str, size: int, highest: int) -> npt.NDArray[np.uint8]:
+    try:
+        values = np.frombuffer(base64.b64decode(material.get(name, ""), validate=True), np.uint8)
+    except (binascii.Error, TypeError, ValueError):
+        raise ParameterError([(f"/{name}", "must be base64")]) from None
+    if len(values) != size:
+        raise ParameterError([(f"/{name}", f"must hold {size} bytes for this width and height; got {len(values)}")])
+    if values.max() > highest:
+        raise ParameterError([(f"/{name}", f"every byte must lie in 0..{highest}; got {values.max()}")])
+    return values

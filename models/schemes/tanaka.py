@@ -1,0 +1,139 @@
+"""Tanaka's block-wise scheme (Tanaka 2018; paper section 2.2, equation 1)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from models import keystream
+from models.images import Images, check_images
+from models.parameters import ParameterError, param
+from models.schemes.base import PaperRow, Scheme
+
+BLOCK = 4
+NIBBLES = 6 * BLOCK * BLOCK  # 96: index = 48 * upper + 12 * row + 3 * column + channel, lower nibbles first
+
+_PAPER = PaperRow(
+    {"fr": 0.1079, "itn": 0.9147, "gan": 0.7152}, {"fr": True, "itn": False, "gan": False}, classification="Low"
+)
+
+
+@dataclass(frozen=True)
+class TanakaSettings:
+    variant: Literal["paper", "icce2018"] = param(
+        "paper", "paper: reversals and permutation independent [P]; icce2018: reversals follow from the permutation [C]"
+    )
+    block: int = param(BLOCK, "Side of a block in pixels; the paper's 4", minimum=BLOCK, maximum=BLOCK)
+
+
+@dataclass(frozen=True)
+class TanakaKey:
+    """permutation: int64 [96], output nibble i comes from nibble permutation[i]; reversed: bool [96], by input."""
+
+    permutation: npt.NDArray[np.int64]
+    reversed: npt.NDArray[np.bool_]
+
+
+class Tanaka(Scheme[TanakaSettings, TanakaKey]):
+    """4x4 blocks; 96 nibbles a block; each reversed (15 - v) or not, all shuffled; one key for all blocks and images.
+
+    variant "paper": out = shuffle(reverse(in)). variant "icce2018": reverse, shuffle, reverse again, reversed where
+    permutation > 48, as in the author's released program.
+    """
+
+    name = "tanaka"
+    title = "Tanaka's scheme"
+    source = "Tanaka 2018; paper section 2.2"
+    Settings = TanakaSettings
+    paper_name = "Tanaka's Scheme"
+
+    @property
+    def multiple(self) -> int:
+        return BLOCK
+
+    @property
+    def paper(self) -> PaperRow:
+        return _PAPER
+
+    def key_space_bits(self, height: int, width: int) -> float:  # noqa: ARG002 - the same for every size
+        """log2(96! * 2^96) = 594.277; the icce2018 variant has only the 96! permutations."""
+        permutations = math.lgamma(NIBBLES + 1) / math.log(2)
+        return permutations + (NIBBLES if self.settings.variant == "paper" else 0)
+
+    def derive(self, seed: bytes, height: int, width: int) -> TanakaKey:  # noqa: ARG002 - one key for every size
+        permutation = keystream.permutation(seed, "tanaka/permutation", NIBBLES)
+        if self.settings.variant == "icce2018":
+            return TanakaKey(permutation, permutation > NIBBLES // 2)
+        return TanakaKey(permutation, keystream.bits(seed, "tanaka/reversed", NIBBLES))
+
+    def encrypt(self, images: Images, key: TanakaKey) -> Images:
+        again = key.reversed if self.settings.variant == "icce2018" else None
+        return _shuffle(images, key.permutation, key.reversed, again)
+
+    def decrypt(self, images: Images, key: TanakaKey) -> Images:
+        inverse = np.argsort(key.permutation)
+        if self.settings.variant == "icce2018":
+            return _shuffle(images, inverse, key.reversed, key.reversed)
+        return _shuffle(images, inverse, None, key.reversed)
+
+    def dump(self, key: TanakaKey) -> dict[str, Any]:
+        return {"permutation": key.permutation.tolist(), "reversed": key.reversed.astype(int).tolist()}
+
+    def load(self, material: Mapping[str, Any]) -> TanakaKey:
+        errors = [(f"/{name}", "unknown field") for name in set(material) - {"permutation", "reversed"}]
+        permutation, flips = material.get("permutation"), material.get("reversed")
+        if not _whole_numbers(permutation) or sorted(permutation) != list(range(NIBBLES)):
+            errors.append(("/permutation", "must hold each of 0..95 once"))
+        if flips is None and self.settings.variant == "icce2018" and not errors:
+            flips = [int(position > NIBBLES // 2) for position in permutation]
+        if not _whole_numbers(flips) or len(flips) != NIBBLES or not set(flips) <= {0, 1}:
+            errors.append(("/reversed", "must hold 96 values, each 0 or 1"))
+        if errors:
+            raise ParameterError(errors)
+        return TanakaKey(np.array(permutation, np.int64), np.array(flips, np.bool_))
+
+
+def nibbles(images: Images) -> npt.NDArray[np.uint8]:
+    """Images [N, H, W, 3], sides multiples of 4, as nibbles [N, H/4, W/4, 96] in the order of NIBBLES."""
+    blocks = _blocks(images)
+    return np.concatenate([blocks & 15, blocks >> 4], axis=3)
+
+
+def from_nibbles(values: npt.NDArray[np.uint8]) -> Images:
+    """The inverse of `nibbles`."""
+    count, rows, columns, _ = values.shape
+    blocks = (values[..., 48:] << 4 | values[..., :48]).reshape(count, rows, columns, BLOCK, BLOCK, 3)
+    return blocks.transpose(0, 1, 3, 2, 4, 5).reshape(count, rows * BLOCK, columns * BLOCK, 3)
+
+
+def _blocks(images: Images) -> npt.NDArray[np.uint8]:
+    check_images(images)
+    count, height, width, _ = images.shape
+    if height % BLOCK or width % BLOCK:
+        raise ValueError(f"image sides must be multiples of {BLOCK}; got {width}x{height}: pad first")
+    shape = (count, height // BLOCK, BLOCK, width // BLOCK, BLOCK, 3)
+    return images.reshape(shape).transpose(0, 1, 3, 2, 4, 5).reshape(count, shape[1], shape[3], NIBBLES // 2)
+
+
+def _shuffle(
+    images: Images,
+    permutation: npt.NDArray[np.int64],
+    before: npt.NDArray[np.bool_] | None,
+    after: npt.NDArray[np.bool_] | None,
+) -> Images:
+    values = nibbles(images)
+    if before is not None:
+        values ^= before * np.uint8(15)  # 15 - v
+    values = values[..., permutation]
+    if after is not None:
+        values ^= after * np.uint8(15)
+    return from_nibbles(values)
+
+
+def _whole_numbers(values: Any) -> bool:
+    return isinstance(values, list) and all(isinstance(v, int) and not isinstance(v, bool) for v in values)
