@@ -1,0 +1,61 @@
+# Needs Python 3.11+ with venv and pip, and the network; nothing else. `make` lists the targets.
+.DEFAULT_GOAL := help
+SHELL := bash
+.SHELLFLAGS := -eu -o pipefail -c
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+# `make TORCH_BACKEND=cpu setup` takes torch's CPU build, where its index can be reached: 3 GB less.
+TORCH_BACKEND ?=
+STATE ?= .state/up
+PORT ?= 8000
+ARGS ?=
+
+READY := $(VENV)/.ready
+
+.PHONY: help setup demo up test check bench chaos lock clean
+
+help:  ## this list
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | expand -t 10
+
+setup: $(READY)  ## make .venv with the pinned packages
+
+# Written last, so that an interrupted set-up starts again; a second `make` finds it and goes straight on.
+$(READY): requirements.lock pyproject.toml
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check 'uv>=0.8'
+ifeq ($(TORCH_BACKEND),cpu)
+	grep -vE '^(nvidia-|cuda-|triton)' requirements.lock > $(VENV)/requirements.txt
+	$(BIN)/uv pip install --python $(BIN)/python --torch-backend cpu -r $(VENV)/requirements.txt
+else
+	$(BIN)/uv pip install --python $(BIN)/python $(if $(TORCH_BACKEND),--torch-backend $(TORCH_BACKEND)) -r requirements.lock
+endif
+	$(BIN)/uv pip install --python $(BIN)/python --no-deps --editable .
+	touch $@
+
+demo: $(READY)  ## start everything, encrypt, attack, print the table beside the paper's, stop
+	$(BIN)/python -m app.demo $(ARGS)
+
+up: $(READY)  ## start everything and keep it running (STATE=DIR PORT=N)
+	$(BIN)/unveil local --state $(STATE) --port $(PORT)
+
+test: $(READY)  ## run the tests (ARGS='-k name' for some)
+	$(BIN)/python -m pytest $(ARGS)
+
+check: $(READY)  ## ruff and mypy
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+bench: $(READY)  ## benchmarks: ratios against named peers
+	$(BIN)/python -m benchmarks $(ARGS)
+
+chaos: $(READY)  ## kill workers and servers at random under load and check that nothing is lost
+	$(BIN)/python -m benchmarks.chaos $(ARGS)
+
+lock: $(READY)  ## pin the newest versions that pyproject.toml allows
+	$(BIN)/uv pip compile pyproject.toml --all-extras --universal --python-version 3.11 --upgrade \
+		--no-emit-index-url --no-annotate --no-header --output-file requirements.lock
+
+clean:  ## remove the environment, caches and local state
+	rm -rf $(VENV) .state .mypy_cache .ruff_cache .pytest_cache .hypothesis .schemathesis
