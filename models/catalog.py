@@ -41,7 +41,12 @@ def _discover(package: Any, base: type) -> dict[str, Any]:
     for module in pkgutil.iter_modules(package.__path__):
         namespace = vars(importlib.import_module(f"{package.__name__}.{module.name}"))
         for value in namespace.values():
-            if inspect.isclass(value) and issubclass(value, base) and not inspect.isabstract(value) and value is not base:
+            if (
+                inspect.isclass(value)
+                and issubclass(value, base)
+                and not inspect.isabstract(value)
+                and value is not base
+            ):
                 found[value.name] = value
     return dict(sorted(found.items()))
 

@@ -6,6 +6,7 @@ One declaration serves the check of a request, the JSON Schema shown by the API 
 from __future__ import annotations
 
 import dataclasses
+import math
 import types
 from collections.abc import Mapping
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
@@ -85,7 +86,9 @@ def _check(value: Any, hint: Any, limits: Mapping[str, Any]) -> tuple[str | None
     for option in options:
         if get_origin(option) is Literal:
             choices = get_args(option)
-            return (None if value in choices else f"must be one of {', '.join(map(str, choices))}; got {value!r}"), value
+            return (
+                None if value in choices else f"must be one of {', '.join(map(str, choices))}; got {value!r}"
+            ), value
         if option is type(None):
             continue
         if option is float and isinstance(value, int) and not isinstance(value, bool):
@@ -98,7 +101,7 @@ def _check(value: Any, hint: Any, limits: Mapping[str, Any]) -> tuple[str | None
 
 
 def _in_limits(value: Any, limits: Mapping[str, Any]) -> str | None:
-    if isinstance(value, float) and value != value:
+    if isinstance(value, float) and math.isnan(value):
         return "must be a number; got NaN"
     low, high = limits.get("minimum"), limits.get("maximum")
     if low is not None and value < low:

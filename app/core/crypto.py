@@ -1,0 +1,127 @@
+"""Secrets at rest: an AES-256-GCM envelope under rotatable master keys, and keyed hashes of tokens.
+
+A sealed value is
+
+    version (2 bytes, big endian) || nonce (12) || data key under the master key (32 + 16) || nonce (12) || body + tag (16)
+
+with associated data "purpose/owner/id", so a row moved to another owner or id does not open. Rotation rewraps the
+data key only. The key ring is a file of lines `pepper:BASE64` (keys the token hashes) and `VERSION:BASE64` (master
+keys, 32 bytes each; the highest version seals).
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import hmac
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+from app.settings import Settings
+
+_KEY, _NONCE, _TAG, _VERSION = 32, 12, 16, 2
+_WRAPPED = _NONCE + _KEY + _TAG
+_DEVELOPMENT = hashlib.sha256(b"unveil development key, never for production").digest()
+
+
+class Unreadable(Exception):
+    """A sealed value that no key of the ring opens: tampered with, moved, or sealed under a lost master key."""
+
+
+@dataclass(frozen=True)
+class KeyRing:
+    pepper: bytes = field(repr=False)
+    masters: dict[int, bytes] = field(repr=False)
+
+    @property
+    def current(self) -> int:
+        return max(self.masters)
+
+    def seal(self, plain: bytes, *, purpose: str, owner: str, id: str) -> bytes:
+        data_key, nonce = os.urandom(_KEY), os.urandom(_NONCE)
+        context = _context(purpose, owner, id)
+        return self._wrap(data_key, context) + nonce + AESGCM(data_key).encrypt(nonce, plain, context)
+
+    def open(self, sealed: bytes, *, purpose: str, owner: str, id: str) -> bytes:
+        """Raises Unreadable."""
+        context = _context(purpose, owner, id)
+        data_key, body = self._unwrap(sealed, context), sealed[_VERSION + _WRAPPED :]
+        try:
+            return AESGCM(data_key).decrypt(body[:_NONCE], body[_NONCE:], context)
+        except (InvalidTag, ValueError):
+            raise Unreadable(f"{purpose} {id}") from None
+
+    def rewrap(self, sealed: bytes, *, purpose: str, owner: str, id: str) -> bytes:
+        """The same secret under the current master key. Raises Unreadable."""
+        context = _context(purpose, owner, id)
+        return self._wrap(self._unwrap(sealed, context), context) + sealed[_VERSION + _WRAPPED :]
+
+    def is_current(self, sealed: bytes) -> bool:
+        return int.from_bytes(sealed[:_VERSION], "big") == self.current
+
+    def token_hash(self, token: str) -> bytes:
+        return hmac.digest(self.pepper, token.encode(), "sha256")
+
+    def dump(self) -> str:
+        """The file form."""
+        lines = [f"pepper:{base64.b64encode(self.pepper).decode()}"]
+        lines += [f"{version}:{base64.b64encode(key).decode()}" for version, key in sorted(self.masters.items())]
+        return "\n".join(lines) + "\n"
+
+    def with_new_master(self) -> KeyRing:
+        return KeyRing(self.pepper, {**self.masters, self.current + 1: os.urandom(_KEY)})
+
+    def _wrap(self, data_key: bytes, context: bytes) -> bytes:
+        nonce = os.urandom(_NONCE)
+        wrapped = AESGCM(self.masters[self.current]).encrypt(nonce, data_key, context)
+        return self.current.to_bytes(_VERSION, "big") + nonce + wrapped
+
+    def _unwrap(self, sealed: bytes, context: bytes) -> bytes:
+        master = self.masters.get(int.from_bytes(sealed[:_VERSION], "big"))
+        wrapped = sealed[_VERSION : _VERSION + _WRAPPED]
+        if master is None or len(wrapped) != _WRAPPED:
+            raise Unreadable("sealed under a master key that is not in the key ring")
+        try:
+            return AESGCM(master).decrypt(wrapped[:_NONCE], wrapped[_NONCE:], context)
+        except InvalidTag:
+            raise Unreadable(context.decode()) from None
+
+
+def _context(purpose: str, owner: str, id: str) -> bytes:
+    return f"{purpose}/{owner}/{id}".encode()
+
+
+def new_key_ring() -> KeyRing:
+    return KeyRing(os.urandom(_KEY), {1: os.urandom(_KEY)})
+
+
+def parse_key_ring(text: str) -> KeyRing:
+    """Raises ValueError."""
+    pepper, masters = b"", {}
+    for line in filter(None, map(str.strip, text.splitlines())):
+        name, _, value = line.partition(":")
+        key = base64.b64decode(value, validate=True)
+        if len(key) != _KEY:
+            raise ValueError(f"key ring: {name} must be {_KEY} bytes in base64")
+        if name == "pepper":
+            pepper = key
+        elif name.isdigit() and 0 < int(name) < 2 ** (8 * _VERSION):
+            masters[int(name)] = key
+        else:
+            raise ValueError(f"key ring: unknown line {name!r}")
+    if not pepper or not masters:
+        raise ValueError("key ring: a pepper line and at least one numbered master key are needed")
+    return KeyRing(pepper, masters)
+
+
+def load_key_ring(settings: Settings) -> KeyRing:
+    """The operator's key ring; outside production, without one, a fixed key. Raises RuntimeError, ValueError."""
+    if settings.keyring_file is not None:
+        return parse_key_ring(Path(settings.keyring_file).read_text())
+    if settings.environment == "production":
+        raise RuntimeError("production needs UNVEIL_KEYRING_FILE; make one with `unveil keys new-ring FILE`")
+    return KeyRing(_DEVELOPMENT, {1: _DEVELOPMENT})

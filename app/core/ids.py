@@ -1,0 +1,14 @@
+"""Identifiers: a prefix that says what it names, then a UUIDv7 (RFC 9562) in hex, so ids sort by time."""
+
+from __future__ import annotations
+
+import os
+import time
+
+
+def new_id(prefix: str) -> str:
+    """For example ev_0197f3c2a5d17a3b8c4d5e6f708192a3."""
+    milliseconds = time.time_ns() // 1_000_000
+    random = int.from_bytes(os.urandom(10), "big")
+    value = milliseconds << 80 | 0x7 << 76 | (random >> 64 & 0xFFF) << 64 | 0b10 << 62 | random & (1 << 62) - 1
+    return f"{prefix}_{value:032x}"

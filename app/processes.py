@@ -1,0 +1,153 @@
+"""Child processes that are always found again: stopped in order, ended with their parent, or ended at the next start.
+
+Each child leads its own process group and leaves a file RUN/NAME.pid. A parent that is killed takes its children along
+where the kernel offers that (Linux); what is left nevertheless, the next start ends by that file.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+
+_PR_SET_PDEATHSIG = 1
+_SAME_BIRTH_S = 2.0  # psutil derives a process's birth from the boot time, which moves when the clock is set
+
+
+@dataclass
+class Child:
+    name: str
+    popen: subprocess.Popen[bytes]
+    pid_file: Path
+    log: Path
+    stop_signal: signal.Signals
+
+    @property
+    def running(self) -> bool:
+        return self.popen.poll() is None
+
+    def ask_to_stop(self) -> None:
+        if self.running:
+            self.popen.send_signal(self.stop_signal)
+
+    def wait(self, patience_s: float) -> None:
+        """Wait for the end; past the patience, and for what is left of its group, kill."""
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self.popen.wait(patience_s)
+        _kill_group(self.popen.pid)
+        self.popen.wait()
+        self.pid_file.unlink(missing_ok=True)
+
+    def stop(self, patience_s: float = 20.0) -> None:
+        self.ask_to_stop()
+        self.wait(patience_s)
+
+    def last_words(self, lines: int = 15) -> str:
+        """The end of its log, for an error message."""
+        text = self.log.read_text(errors="replace") if self.log.exists() else ""
+        return "\n".join(text.splitlines()[-lines:])
+
+
+def spawn(
+    name: str,
+    command: Sequence[str | Path],
+    *,
+    run: Path,
+    log: Path,
+    env: Mapping[str, str] | None = None,
+    stdin: str | None = None,
+    stop_signal: signal.Signals = signal.SIGTERM,
+) -> Child:
+    """Start `command`, after ending what an earlier parent may have left of it."""
+    run.mkdir(mode=0o700, parents=True, exist_ok=True)
+    log.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    pid_file = run / f"{name}.pid"
+    end_orphan(pid_file)
+    with log.open("ab") as out:
+        popen = subprocess.Popen(
+            [str(word) for word in command],
+            stdin=subprocess.DEVNULL if stdin is None else subprocess.PIPE,
+            stdout=out,
+            stderr=subprocess.STDOUT,
+            env=None if env is None else dict(env),
+            start_new_session=True,  # Ctrl-C reaches the parent alone, which then stops its children in order
+            preexec_fn=_end_with_parent(stop_signal),
+        )
+    born = psutil.Process(popen.pid).create_time()
+    pid_file.write_text(f"{popen.pid} {born} {int(stop_signal)}\n")
+    if popen.stdin is not None:
+        with contextlib.suppress(BrokenPipeError), popen.stdin:
+            popen.stdin.write((stdin or "").encode())
+    return Child(name, popen, pid_file, log, stop_signal)
+
+
+def end_orphan(pid_file: Path, patience_s: float = 20.0) -> None:
+    """End the process (and its group) that a killed parent left behind. A number given to a stranger since is let be."""
+    try:
+        pid_text, born, number = pid_file.read_text().split()
+    except (FileNotFoundError, ValueError):  # ValueError: the parent was killed while it wrote
+        return
+    pid = int(pid_text)
+    try:
+        leader = psutil.Process(pid)
+        if abs(leader.create_time() - float(born)) > _SAME_BIRTH_S:
+            pid_file.unlink(missing_ok=True)
+            return
+        leader.send_signal(int(number))
+        leader.wait(patience_s)
+    except (psutil.NoSuchProcess, psutil.TimeoutExpired):
+        pass
+    _kill_group(pid)
+    pid_file.unlink(missing_ok=True)
+
+
+def _kill_group(pgid: int) -> None:
+    """Kill what is left of a group whose leader was asked to stop, and wait until it is gone."""
+    members = [process for process in psutil.process_iter() if _group(process.pid) == pgid]
+    for process in members:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.kill()
+    psutil.wait_procs(members, timeout=5)
+
+
+def _group(pid: int) -> int | None:
+    try:
+        return os.getpgid(pid)
+    except OSError:
+        return None
+
+
+def _end_with_parent(stop_signal: signal.Signals):  # type: ignore[no-untyped-def]
+    """What the child does before it becomes the command: ask the kernel for `stop_signal` when the parent dies."""
+    if sys.platform != "linux":
+        return None
+    libc, parent = ctypes.CDLL(None), os.getpid()
+
+    def ask() -> None:
+        libc.prctl(_PR_SET_PDEATHSIG, int(stop_signal))
+        if os.getppid() != parent:  # it died before we asked
+            os._exit(1)
+
+    return ask
+
+
+def wait_until(ready, what: str, patience_s: float, *children: Child) -> None:  # type: ignore[no-untyped-def]
+    """Call `ready` until it returns true. Raises RuntimeError past the patience or when one of `children` ended."""
+    deadline = time.monotonic() + patience_s
+    while not ready():
+        for child in children:
+            if not child.running:
+                raise RuntimeError(f"{child.name} ended while {what} was awaited:\n{child.last_words()}")
+        if time.monotonic() > deadline:
+            words = "\n".join(child.last_words() for child in children)
+            raise RuntimeError(f"{what} was not there after {patience_s:.0f} s\n{words}")
+        time.sleep(0.05)

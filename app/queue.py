@@ -1,0 +1,147 @@
+"""The only door to Celery and Redis.
+
+Jobs: `ring` sends the id of a row to a worker; the row is the truth, the message a doorbell. Encryption: images wait
+in Redis for at most the request's budget, sealed, and the answer comes back the same way; nothing of it is kept.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import struct
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import redis
+import redis.asyncio
+from celery import Celery
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+from app.core.crypto import KeyRing
+from app.settings import Settings
+
+RUN_CELL = "worker.tasks.run_cell"
+TRAIN_KEY = "worker.tasks.train_key"
+TRANSFORM = "worker.tasks.transform"
+SWEEP = "worker.tasks.sweep"
+
+_QUEUES = {RUN_CELL: "attack", TRAIN_KEY: "attack", TRANSFORM: "encrypt", SWEEP: "ops"}
+
+
+class NoWorker(Exception):
+    """Nobody answered within the budget."""
+
+
+def celery_app(settings: Settings) -> Celery:
+    """The Celery application of service and workers alike (the service only sends)."""
+    app = Celery("unveil", broker=settings.redis_url)
+    app.conf.update(
+        task_acks_late=True,
+        task_reject_on_worker_lost=True,
+        worker_prefetch_multiplier=1,
+        task_serializer="json",
+        accept_content=["json"],
+        task_ignore_result=True,
+        task_routes={name: {"queue": queue} for name, queue in _QUEUES.items()},
+        # Far above any job's own time: a redelivery is the sweeper's business, not the broker's.
+        broker_transport_options={"visibility_timeout": 14 * 24 * 3600},
+        broker_connection_retry_on_startup=True,
+        worker_hijack_root_logger=False,
+        beat_schedule={"sweep": {"task": SWEEP, "schedule": settings.sweep_s}},
+        timezone="UTC",
+    )
+    return app
+
+
+def ring(app: Celery, task: str, *ids: str) -> None:
+    """Send one message for each id. Raises kombu.exceptions.OperationalError when the broker is away; the sweeper
+    then rings again."""
+    for id in ids:
+        app.send_task(task, args=[id], retry=False)
+
+
+@dataclass(frozen=True)
+class Parcel:
+    """What travels between request and encryption worker: a JSON head and some byte strings."""
+
+    head: dict[str, Any]
+    parts: Sequence[bytes] = ()
+
+    def pack(self) -> bytes:
+        head = json.dumps(self.head, separators=(",", ":")).encode()
+        sizes = struct.pack(f">II{len(self.parts)}Q", len(head), len(self.parts), *map(len, self.parts))
+        return b"".join([sizes, head, *self.parts])
+
+    @staticmethod
+    def unpack(raw: bytes) -> Parcel:
+        head_size, count = struct.unpack_from(">II", raw)
+        sizes = struct.unpack_from(f">{count}Q", raw, 8)
+        at = 8 + 8 * count
+        head = json.loads(raw[at : at + head_size])
+        at += head_size
+        parts = []
+        for size in sizes:
+            parts.append(raw[at : at + size])
+            at += size
+        return Parcel(head, parts)
+
+
+class Parcels:
+    """Sealed parcels in Redis under an id, so that plain images never lie there in clear (nor in its log on disk)."""
+
+    def __init__(self, ring: KeyRing) -> None:
+        # Each process of the service and of the workers shares the ring; a request's parcels live for seconds.
+        self._ring = ring
+
+    def seal(self, parcel: Parcel, name: str) -> bytes:
+        nonce = os.urandom(12)
+        version = self._ring.current
+        sealed = AESGCM(self._ring.masters[version]).encrypt(nonce, parcel.pack(), f"parcel/{name}".encode())
+        return version.to_bytes(2, "big") + nonce + sealed
+
+    def open(self, raw: bytes, name: str) -> Parcel:
+        """Raises ValueError when it was not sealed under this ring and name."""
+        try:
+            key = self._ring.masters[int.from_bytes(raw[:2], "big")]
+            return Parcel.unpack(AESGCM(key).decrypt(raw[2:14], raw[14:], f"parcel/{name}".encode()))
+        except (KeyError, InvalidTag) as error:
+            raise ValueError("not a parcel of this service") from error
+
+
+def request_key(id: str) -> str:
+    return f"unveil:request:{id}"
+
+
+def answer_key(id: str) -> str:
+    return f"unveil:answer:{id}"
+
+
+async def ask(
+    app: Celery, client: redis.asyncio.Redis, parcels: Parcels, id: str, parcel: Parcel, budget_s: float
+) -> Parcel:
+    """Hand `parcel` to an encryption worker and wait for its answer. Raises NoWorker, and redis errors."""
+    expires = int(budget_s) + 1
+    await client.set(request_key(id), parcels.seal(parcel, f"request/{id}"), ex=expires)
+    # Celery's send is synchronous: one short write on a pooled connection
+    await asyncio.to_thread(app.send_task, TRANSFORM, args=[id], expires=expires, retry=False)
+    answer = await client.blpop([answer_key(id)], timeout=budget_s)
+    if answer is None:
+        await client.delete(request_key(id))
+        raise NoWorker
+    return parcels.open(answer[1], f"answer/{id}")
+
+
+def take_request(client: redis.Redis, parcels: Parcels, id: str) -> Parcel | None:
+    """The worker's side: the request, once; None when it is no longer wanted."""
+    raw = client.getdel(request_key(id))
+    return None if raw is None else parcels.open(raw, f"request/{id}")  # type: ignore[arg-type]
+
+
+def answer_request(client: redis.Redis, parcels: Parcels, id: str, parcel: Parcel) -> None:
+    with client.pipeline() as pipe:
+        pipe.rpush(answer_key(id), parcels.seal(parcel, f"answer/{id}"))
+        pipe.expire(answer_key(id), 60)
+        pipe.execute()

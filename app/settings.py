@@ -1,0 +1,51 @@
+"""Every setting of service and workers, from the environment (UNVEIL_*). Documented in docs/reference/settings.md."""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+class Settings(BaseSettings):
+    model_config = SettingsConfigDict(env_prefix="UNVEIL_", frozen=True)
+
+    environment: Literal["development", "production"] = Field(
+        "development", description="production refuses to start with the development key ring"
+    )
+    database_url: str = Field("postgresql://localhost/unveil", description="PostgreSQL address (libpq form)")
+    redis_url: str = Field("redis://localhost:6379/0", description="Redis address: Celery's broker and encryption work")
+    keyring_file: Path | None = Field(None, description="File of master keys and token pepper; see app/core/crypto.py")
+    data_dir: Path | None = Field(None, description="Folder of data sets an operator allows; also stl10 and cifar10")
+    blob_url: str = Field("file://.unveil/blobs", description="Where archives, weights and checkpoints go (fsspec URL)")
+    device: str = Field("auto", description="Device of attack workers: auto, cpu, cuda, cuda:0 ...")
+
+    max_files: int = Field(64, description="Images a request")
+    max_body_bytes: int = Field(32 * 2**20, description="Bytes a request body")
+    max_pixels: int = Field(16_000_000, description="Pixels an image")
+    max_upload_bytes: int = Field(512 * 2**20, description="Bytes of an uploaded dataset archive")
+    max_unpacked_bytes: int = Field(4 * 2**30, description="Bytes an uploaded archive may unpack to")
+    max_archive_ratio: int = Field(200, description="Unpacked bytes for each packed byte of an archive's member")
+    max_queued_cells: int = Field(500, description="Cells an account may have queued or running at once")
+    requests_per_second: float = Field(200.0, description="Requests a second an account may make, averaged over 10 s")
+
+    encrypt_budget_s: float = Field(30.0, description="How long a request waits for an encryption worker")
+    lease_s: float = Field(60.0, description="How long a claimed job stays with a silent worker")
+    heartbeat_s: float = Field(10.0, description="How often a worker renews its lease")
+    sweep_s: float = Field(15.0, description="How often the sweeper looks for lost jobs")
+    max_stalls: int = Field(5, description="Attempts without progress after which a job fails as poison")
+    idempotency_hours: int = Field(24, description="How long an Idempotency-Key is remembered")
+    sign_in_minutes: int = Field(15, description="How long a one-use sign-in code lives")
+
+    @property
+    def sqlalchemy_url(self) -> str:
+        """The database address with the psycopg 3 driver named; sync and async engines both take it."""
+        return "postgresql+psycopg://" + self.database_url.split("://", 1)[1]
+
+
+@cache
+def get_settings() -> Settings:
+    return Settings()

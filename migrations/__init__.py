@@ -1,0 +1,1 @@
+"""Alembic migrations: `python -m alembic upgrade head`, or `unveil migrate`."""
