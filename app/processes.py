@@ -7,19 +7,25 @@ where the kernel offers that (Linux); what is left nevertheless, the next start 
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import os
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
 
-_PR_SET_PDEATHSIG = 1
+# 1 is PR_SET_PDEATHSIG. The parent may have died before we asked.
+_TIE = """
+import ctypes, os, sys
+ctypes.CDLL(None).prctl(1, int(sys.argv[1]))
+if os.getppid() != int(sys.argv[2]):
+    sys.exit("parent is gone")
+os.execvp(sys.argv[3], sys.argv[3:])
+"""
 _SAME_BIRTH_S = 2.0  # psutil derives a process's birth from the boot time, which moves when the clock is set
 
 
@@ -67,20 +73,22 @@ def spawn(
     stdin: str | None = None,
     stop_signal: signal.Signals = signal.SIGTERM,
 ) -> Child:
-    """Start `command`, after ending what an earlier parent may have left of it."""
+    """Start `command`, after ending what an earlier parent may have left of it.
+
+    Call it from a thread that lives as long as the child shall: the kernel counts that thread as the parent.
+    """
     run.mkdir(mode=0o700, parents=True, exist_ok=True)
     log.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     pid_file = run / f"{name}.pid"
     end_orphan(pid_file)
     with log.open("ab") as out:
         popen = subprocess.Popen(
-            [str(word) for word in command],
+            [*_tied_to_us(stop_signal), *map(str, command)],
             stdin=subprocess.DEVNULL if stdin is None else subprocess.PIPE,
             stdout=out,
             stderr=subprocess.STDOUT,
             env=None if env is None else dict(env),
             start_new_session=True,  # Ctrl-C reaches the parent alone, which then stops its children in order
-            preexec_fn=_end_with_parent(stop_signal),
         )
     born = psutil.Process(popen.pid).create_time()
     pid_file.write_text(f"{popen.pid} {born} {int(stop_signal)}\n")
@@ -91,21 +99,19 @@ def spawn(
 
 
 def end_orphan(pid_file: Path, patience_s: float = 20.0) -> None:
-    """End the process (and its group) that a killed parent left behind. A number given to a stranger since is let be."""
+    """End the process, and its group, that a killed parent left behind; a stranger who bears its number is let be."""
     try:
         pid_text, born, number = pid_file.read_text().split()
     except (FileNotFoundError, ValueError):  # ValueError: the parent was killed while it wrote
         return
     pid = int(pid_text)
-    try:
+    with contextlib.suppress(psutil.NoSuchProcess):
         leader = psutil.Process(pid)
         if abs(leader.create_time() - float(born)) > _SAME_BIRTH_S:
             pid_file.unlink(missing_ok=True)
             return
         leader.send_signal(int(number))
-        leader.wait(patience_s)
-    except (psutil.NoSuchProcess, psutil.TimeoutExpired):
-        pass
+        _wait([leader], patience_s)
     _kill_group(pid)
     pid_file.unlink(missing_ok=True)
 
@@ -116,7 +122,21 @@ def _kill_group(pgid: int) -> None:
     for process in members:
         with contextlib.suppress(psutil.NoSuchProcess):
             process.kill()
-    psutil.wait_procs(members, timeout=5)
+    _wait(members, 5)
+
+
+def _wait(processes: Sequence[psutil.Process], patience_s: float) -> None:
+    """Until all are gone. The dead whom nobody collects (in a container without an init) count as gone."""
+    deadline = time.monotonic() + patience_s
+    while any(map(_alive, processes)) and time.monotonic() < deadline:
+        time.sleep(0.02)
+
+
+def _alive(process: psutil.Process) -> bool:
+    try:
+        return bool(process.is_running() and process.status() != psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
+        return False
 
 
 def _group(pid: int) -> int | None:
@@ -126,21 +146,17 @@ def _group(pid: int) -> int | None:
         return None
 
 
-def _end_with_parent(stop_signal: signal.Signals):  # type: ignore[no-untyped-def]
-    """What the child does before it becomes the command: ask the kernel for `stop_signal` when the parent dies."""
+def _tied_to_us(stop_signal: signal.Signals) -> list[str]:
+    """The prefix that asks the kernel for `stop_signal` at our death, and then becomes the command.
+
+    A program of its own and not a preexec_fn, which is unsafe once there are threads.
+    """
     if sys.platform != "linux":
-        return None
-    libc, parent = ctypes.CDLL(None), os.getpid()
-
-    def ask() -> None:
-        libc.prctl(_PR_SET_PDEATHSIG, int(stop_signal))
-        if os.getppid() != parent:  # it died before we asked
-            os._exit(1)
-
-    return ask
+        return []
+    return [sys.executable, "-I", "-S", "-c", _TIE, str(int(stop_signal)), str(os.getpid())]
 
 
-def wait_until(ready, what: str, patience_s: float, *children: Child) -> None:  # type: ignore[no-untyped-def]
+def wait_until(ready: Callable[[], bool], what: str, patience_s: float, *children: Child) -> None:
     """Call `ready` until it returns true. Raises RuntimeError past the patience or when one of `children` ended."""
     deadline = time.monotonic() + patience_s
     while not ready():

@@ -1,0 +1,22 @@
+"""`python -m app.db.migrate [REVISION]`: bring the database at UNVEIL_DATABASE_URL to the newest schema."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from alembic import command
+from alembic.config import Config
+
+import migrations
+
+
+def alembic_config() -> Config:
+    """Found by package, not by working directory: it must work from an installed wheel too."""
+    config = Config()
+    config.set_main_option("script_location", str(Path(migrations.__file__).parent).replace("%", "%%"))
+    return config
+
+
+if __name__ == "__main__":
+    command.upgrade(alembic_config(), sys.argv[1] if len(sys.argv) > 1 else "head")
