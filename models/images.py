@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import struct
+import zlib
+from collections.abc import Mapping
+
 import numpy as np
 import numpy.typing as npt
 
@@ -31,3 +35,24 @@ def pad(images: Images, multiple: int) -> Images:
 def quantise(images: npt.NDArray[np.floating]) -> Images:
     """Float images on the scale 0..255 to the 8-bit images a client would receive (rounded, clipped)."""
     return np.clip(np.rint(images), 0, 255).astype(np.uint8)
+
+
+def to_png(image: Images, text: Mapping[str, str] | None = None) -> bytes:
+    """One image uint8 [H, W, 3] as a PNG, stored uncompressed: ciphertext does not compress, and this is a copy.
+
+    `text` becomes tEXt chunks (Latin-1, keywords of 1 to 79 characters).
+    """
+    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
+        raise ValueError(f"image must be uint8 [H, W, 3]; got {image.dtype} {list(image.shape)}")
+    height, width, _ = image.shape
+    rows = np.zeros((height, 1 + 3 * width), np.uint8)  # each row begins with its filter type: none
+    rows[:, 1:] = image.reshape(height, 3 * width)
+    chunks = [_chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0))]
+    for keyword, value in (text or {}).items():
+        chunks.append(_chunk(b"tEXt", keyword.encode("latin-1") + b"\0" + value.encode("latin-1")))
+    chunks += [_chunk(b"IDAT", zlib.compress(rows, 0)), _chunk(b"IEND", b"")]
+    return b"\x89PNG\r\n\x1a\n" + b"".join(chunks)
+
+
+def _chunk(kind: bytes, body: bytes) -> bytes:
+    return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(body, zlib.crc32(kind)))

@@ -24,6 +24,10 @@ class ThreatModel(StrEnum):
     CHOSEN_PLAINTEXT = "chosen-plaintext"  # an encryption oracle
 
 
+class AttackFailed(Exception):
+    """The material does not suffice, or does not fit the scheme; the message says what is missing."""
+
+
 class Cancelled(Exception):
     """Raised out of a progress callback: stop now, keep the last checkpoint."""
 
@@ -95,6 +99,10 @@ class Attack(ABC, Generic[S]):
 
     def __init__(self, settings: S) -> None:
         self.settings = settings
+
+    def observations(self) -> int | None:
+        """How many observed ciphertexts, or pairs, the attack asks for; None: all there are."""
+        return 0
 
     def refuses(self, scheme: Scheme[Any, Any]) -> str | None:  # noqa: ARG002 - most attacks take every scheme
         """Why this attack cannot be run on `scheme`; None when it can."""

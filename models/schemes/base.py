@@ -107,6 +107,11 @@ class Scheme(ABC, Generic[S, K]):
         """(height, width) of the only image size a key fits; None: every size."""
         return None
 
+    def agreement(self, key: K, true: K) -> dict[str, float]:
+        """Fraction of equal entries of each part of two keys (reversal bits, positions)."""
+        parts = dataclasses.fields(key)  # type: ignore[arg-type]
+        return {part.name: float(np.mean(getattr(key, part.name) == getattr(true, part.name))) for part in parts}
+
     def secret_of(self, key: K) -> bytes:
         """The stored form of an explicit key."""
         return _MATERIAL + json.dumps(self.dump(key), sort_keys=True).encode()
