@@ -15,18 +15,30 @@ from typing import Any, Literal, get_args
 import models.attacks
 import models.schemes
 from models.attacks.base import Attack, ThreatModel
+from models.datasets import DatasetInfo
+from models.datasets import builtin as builtin_datasets
 from models.images import padded_size
+from models.metrics import SSIM_MODES, SsimMode
 from models.parameters import ParameterError, json_schema, parse
 from models.schemes.base import Scheme, SizeMismatch, new_secret
+from models.verdicts import scheme_verdict
 
 __all__ = [
-    "PROFILES", "Attack", "ParameterError", "Profile", "Scheme", "SizeMismatch", "ThreatModel", "UnknownName",
-    "attacks", "describe_attack", "describe_scheme", "make_attack", "make_scheme", "new_secret", "padded_size", "schemes",
-    "settings_of",
+    "LIMITS", "PROFILES", "SSIM_MODES", "Attack", "DatasetInfo", "ParameterError", "Profile", "Scheme", "SizeMismatch",
+    "SsimMode", "ThreatModel", "UnknownName", "attacks", "builtin_datasets", "describe_attack", "describe_scheme",
+    "effective_bits", "make_attack", "make_scheme", "new_secret", "padded_size", "scheme_verdict",
+    "schemes", "settings_of",
 ]  # fmt: skip
 
 Profile = Literal["smoke", "quick", "paper"]
 PROFILES: tuple[Profile, ...] = get_args(Profile)
+
+# Images of the training and the test split that a profile takes; None: all.
+LIMITS: Mapping[Profile, tuple[int | None, int | None]] = {
+    "smoke": (64, 32),
+    "quick": (2000, 500),
+    "paper": (None, None),
+}
 
 # A stored secret is a 256-bit seed, or explicit material under a 256-bit envelope: no attack on it costs more.
 STORED_SECRET_BITS = 256
@@ -112,7 +124,7 @@ def describe_scheme(name: str, height: int = 96, width: int = 96) -> dict[str, A
         "name": name,
         "title": cls.title,
         "source": cls.source,
-        "summary": inspect.getdoc(cls) or cls.title,
+        "summary": inspect.cleandoc(cls.__doc__ or cls.title),  # not getdoc: it would inherit the base class's
         "trains": cls.trains,
         "size_multiple": default.multiple,
         "parameters": schema,
@@ -130,7 +142,7 @@ def describe_attack(name: str) -> dict[str, Any]:
         "name": name,
         "title": cls.title,
         "source": cls.source,
-        "summary": inspect.getdoc(cls) or cls.title,
+        "summary": inspect.cleandoc(cls.__doc__ or cls.title),  # not getdoc: it would inherit the base class's
         "threat_model": cls.threat_model.value,
         "learned": cls.learned,
         "parameters": json_schema(cls.Settings),

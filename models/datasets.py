@@ -123,9 +123,10 @@ def _folders(data_dir: Path | None) -> dict[str, Path]:
     reserved = {"stl10_binary", "cifar-10-batches-py", "sample", "stl10", "cifar10"}
     found = {}
     for folder in sorted(data_dir.iterdir()):
-        if folder.is_dir() and folder.name not in reserved and not folder.name.startswith("."):
-            if (folder / "train_X.bin").is_file() or any(_class_folders(folder / "train")) or _class_folders(folder):
-                found[folder.name] = folder
+        if not folder.is_dir() or folder.name in reserved or folder.name.startswith("."):
+            continue
+        if (folder / "train_X.bin").is_file() or _class_folders(folder / "train") or _class_folders(folder):
+            found[folder.name] = folder
     return found
 
 
@@ -188,7 +189,7 @@ def _read_binary(folder: Path, split: Split) -> tuple[Images, Labels]:
 
 
 def _read_classes(folder: Path, classes: tuple[str, ...]) -> tuple[Images, Labels]:
-    """Class folders, each image centre-cropped and resized to 96x96; classes taken in turn, so prefixes are balanced."""
+    """Class folders, images centre-cropped and resized to 96x96; classes taken in turn, so prefixes are balanced."""
     files = [
         (number, label, path)
         for label, name in enumerate(classes)
@@ -346,9 +347,7 @@ def _leaves(rng: np.random.Generator, side: int) -> Images:
     warmth, tint = rng.normal(0, 0.16, leaves), rng.normal(0, 0.06, leaves)
     texture = gaussian_filter(rng.normal(0, 1, (side, side)), 1.0).astype(np.float32) * 12
     roughness = rng.random(leaves) * 2
-    for (y, x), radius, tone, warm, green, rough in zip(
-        centres, radii, tones, warmth, tint, roughness, strict=True
-    ):
+    for (y, x), radius, tone, warm, green, rough in zip(centres, radii, tones, warmth, tint, roughness, strict=True):
         top, bottom = max(0, int(y - radius)), min(side, int(y + radius) + 2)
         left, right = max(0, int(x - radius)), min(side, int(x + radius) + 2)
         rows, columns = np.ogrid[top:bottom, left:right]

@@ -8,7 +8,7 @@ runs one cell with no service around it.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -17,19 +17,12 @@ import numpy.typing as npt
 
 from models import keystream
 from models.attacks.base import Attack, AttackFailed, Context, Material, Outcome, Pairs, ThreatModel
-from models.catalog import Profile, effective_bits
+from models.catalog import LIMITS, Profile, effective_bits
 from models.datasets import Data
 from models.images import Images, pad
 from models.metrics import SCALES, SsimMode, binomial_interval, identification, psnr, ssim, summary
 from models.schemes.base import Scheme, seed_secret
 from models.verdicts import cell_verdict
-
-# Images of each split that a profile takes.
-LIMITS: Mapping[Profile, tuple[int | None, int | None]] = {
-    "smoke": (64, 32),
-    "quick": (2000, 500),
-    "paper": (None, None),
-}
 
 POSITIVE_SSIM = 0.8  # what a learned attack must reach on the negative of the image
 _LEAK_CONFIDENCE = 0.99
@@ -159,9 +152,7 @@ def _secret(seed: int, number: int) -> bytes:
     return seed_secret(keystream.child(root, f"evaluation/key/{number}"))
 
 
-def _material(
-    scheme: Scheme[Any, Any], attack: Attack[Any], lab: _Lab, secret: bytes
-) -> tuple[Material, Images]:
+def _material(scheme: Scheme[Any, Any], attack: Attack[Any], lab: _Lab, secret: bytes) -> tuple[Material, Images]:
     def protect(images: Images, first: int = 0) -> Images:
         return scheme.protect(images, secret, first)
 
@@ -208,7 +199,9 @@ def _score(lab: _Lab, protected: Images, outcome: Outcome, options: Options) -> 
         raise AttackFailed("the attack brought back no image for each of its targets")
     curves: dict[str, list[list[float]]] = {}
     for name, x, images in outcome.sweep:
-        curves.setdefault(name, []).append([x, float(ssim(lab.targets[: len(images)], images, options.ssim_mode).mean())])
+        curves.setdefault(name, []).append(
+            [x, float(ssim(lab.targets[: len(images)], images, options.ssim_mode).mean())]
+        )
     return _Round(
         protected,
         outcome,
@@ -233,9 +226,7 @@ def _pool(rounds: list[_Round], options: Options) -> dict[str, Any]:
         figures["ssim"]["per_key"] = [float(r.ssim.mean()) for r in rounds]
         if rounds[0].key is not None:
             # the worst of the keys: exact means exact for each of them
-            figures["key_agreement"] = {
-                name: min(r.key[name] for r in rounds if r.key) for name in rounds[0].key
-            }
+            figures["key_agreement"] = {name: min(r.key[name] for r in rounds if r.key) for name in rounds[0].key}
     return figures
 
 
