@@ -48,18 +48,13 @@ class UnknownName(LookupError):
     """No scheme or attack has this name."""
 
 
-def _discover(package: Any, base: type) -> dict[str, Any]:
+def _discover(package: Any, base: Any) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for module in pkgutil.iter_modules(package.__path__):
         namespace = vars(importlib.import_module(f"{package.__name__}.{module.name}"))
         for value in namespace.values():
-            if (
-                inspect.isclass(value)
-                and issubclass(value, base)
-                and not inspect.isabstract(value)
-                and value is not base
-            ):
-                found[value.name] = value
+            if inspect.isclass(value) and issubclass(value, base) and not inspect.isabstract(value):
+                found[value.name] = value  # type: ignore[attr-defined]
     return dict(sorted(found.items()))
 
 

@@ -124,12 +124,14 @@ def run_cell(
         result,
         samples=_samples(lab.targets, first, options.samples),
         scores=Scores(
-            np.arange(len(lab.targets)), *(np.mean([getattr(r, n) for r in rounds], axis=0) for n in ("ssim", "psnr")),
-            np.mean([r.ranks[result["identification"]["scale_index"]] for r in rounds], axis=0),
+            index=np.arange(len(lab.targets)),
+            ssim=np.mean([r.ssim for r in rounds], axis=0),
+            psnr=np.mean([r.psnr for r in rounds], axis=0),
+            rank=np.mean([r.ranks[SCALES.index(result["identification"]["scale"])] for r in rounds], axis=0),
         ),
         curves=first.curves,
         recovered=None if first.outcome.key is None else scheme.dump(first.outcome.key),
-    )  # fmt: skip
+    )
 
 
 # --- material ---------------------------------------------------------------------------------------------------
@@ -199,9 +201,8 @@ def _score(lab: _Lab, protected: Images, outcome: Outcome, options: Options) -> 
         raise AttackFailed("the attack brought back no image for each of its targets")
     curves: dict[str, list[list[float]]] = {}
     for name, x, images in outcome.sweep:
-        curves.setdefault(name, []).append(
-            [x, float(ssim(lab.targets[: len(images)], images, options.ssim_mode).mean())]
-        )
+        values = ssim(lab.targets[: len(images)], images, options.ssim_mode)
+        curves.setdefault(name, []).append([x, float(values.mean())])
     return _Round(
         protected,
         outcome,
@@ -245,7 +246,6 @@ def _identified(ranks: list[npt.NDArray[np.int64]], confidence: float) -> dict[s
         "ci_high": high,
         "gallery": gallery,
         "scale": SCALES[best],
-        "scale_index": best,
         "above_chance": gallery > 1 and surely > 1 / gallery,
     }
     if len(ranks) > 1:

@@ -1,7 +1,8 @@
 """Key stream, version 1: how a 32-byte secret becomes the maps of a scheme.
 
-    stream(secret, label) = SHAKE256("unveil/keystream/1" || 0x00 || len(label) as 2 bytes, big endian || label || secret)
+    stream(secret, label) = SHAKE256("unveil/keystream/1" || 0x00 || size || label || secret)
 
+size being that of the label in bytes (2 bytes, big endian),
 read from its first byte. Labels separate the uses of one secret. Draws are unbiased: bytes out of range are
 rejected, permutations come from sorting distinct 64-bit words. Test vectors: tests/models/test_keystream.py.
 """

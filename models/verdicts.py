@@ -1,4 +1,4 @@
-"""From figures to verdicts: of one cell, and of a scheme over all attacks that apply (SCIENCE section 5). Torch-free."""
+"""From figures to verdicts: of one cell, and of a scheme over all attacks that apply (SCIENCE section 5)."""
 
 from __future__ import annotations
 

@@ -25,9 +25,9 @@ class FrSettings:
 def feature_reconstruction(images: Images, bits: int = 8, leading: int = 0, *, nibblewise: bool = False) -> Images:
     """Where floor(p / 2^(L-1)) != b, p XOR (2^L - 1). uint8 of any shape; the same shape comes back."""
     if nibblewise:
-        upper = feature_reconstruction(images >> 4, 4, leading)
-        return upper << 4 | feature_reconstruction(images & 15, 4, leading)
-    return np.where(images >> (bits - 1) != leading, images ^ np.uint8(2**bits - 1), images)
+        upper, lower = images >> np.uint8(4), images & np.uint8(15)
+        return feature_reconstruction(upper, 4, leading) << np.uint8(4) | feature_reconstruction(lower, 4, leading)
+    return np.where(images >> np.uint8(bits - 1) != leading, images ^ np.uint8(2**bits - 1), images)
 
 
 class FeatureReconstruction(Attack[FrSettings]):

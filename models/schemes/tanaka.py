@@ -86,7 +86,8 @@ class Tanaka(Scheme[TanakaSettings, TanakaKey]):
 
     def load(self, material: Mapping[str, Any]) -> TanakaKey:
         errors = [(f"/{name}", "unknown field") for name in set(material) - {"permutation", "reversed"}]
-        permutation, flips = material.get("permutation"), material.get("reversed")
+        permutation: Any = material.get("permutation")
+        flips: Any = material.get("reversed")
         if not _whole_numbers(permutation) or sorted(permutation) != list(range(NIBBLES)):
             errors.append(("/permutation", "must hold each of 0..95 once"))
         if flips is None and self.settings.variant == "icce2018" and not errors:
@@ -107,7 +108,7 @@ def nibbles(images: Images) -> npt.NDArray[np.uint8]:
 def from_nibbles(values: npt.NDArray[np.uint8]) -> Images:
     """The inverse of `nibbles`."""
     count, rows, columns, _ = values.shape
-    blocks = (values[..., 48:] << 4 | values[..., :48]).reshape(count, rows, columns, BLOCK, BLOCK, 3)
+    blocks = (values[..., 48:] << np.uint8(4) | values[..., :48]).reshape(count, rows, columns, BLOCK, BLOCK, 3)
     return blocks.transpose(0, 1, 3, 2, 4, 5).reshape(count, rows * BLOCK, columns * BLOCK, 3)
 
 
