@@ -95,7 +95,7 @@ class Postgres(_Server):
         self._initialise(programs)
         self._check_version(programs)
         for tries_left in reversed(range(_TRIES)):
-            self._forget_stale_lock()
+            self._disown_stale_lock()
             self._port = _free_port(self.state / "secrets" / "postgres-port")
             self.child = spawn(
                 self.name,
@@ -151,15 +151,18 @@ class Postgres(_Server):
                 "start with the package set that wrote it, `unveil backup`, then `unveil restore` into a new folder"
             )
 
-    def _forget_stale_lock(self) -> None:
-        """After a crash PostgreSQL refuses to start if a stranger now has the number of the dead server's process.
-        While any process of PostgreSQL bears it the file stays: the server itself knows best."""
+    def _disown_stale_lock(self) -> None:
+        """After a crash PostgreSQL refuses to start if the number of the dead server's process is taken: by a stranger,
+        or by its own remains that no init collected. It does not mind its parent's number, so the lock gets ours; the
+        rest stays, for by that it sees whether sessions of the dead server still use its memory."""
         lock = self._data / "postmaster.pid"
         try:
-            holder = psutil.Process(int(lock.read_text().split()[0]))
-            if holder.name() != "postgres":
-                lock.unlink()
-        except (FileNotFoundError, IndexError, ValueError, psutil.Error):
+            number, rest = lock.read_text().split("\n", 1)
+            holder = psutil.Process(int(number))
+            if holder.name() == "postgres" and holder.status() != psutil.STATUS_ZOMBIE:
+                return
+            lock.write_text(f"{os.getpid()}\n{rest}")
+        except (FileNotFoundError, ValueError, psutil.NoSuchProcess):
             pass
 
     def _answers(self) -> bool:

@@ -1,0 +1,236 @@
+"""`unveil local`: the whole service on one machine, from one folder, with one command.
+
+    DIR/postgres  DIR/redis  DIR/blobs  DIR/data    the state
+    DIR/secrets/                                    passwords, key ring; `environment` for other commands (mode 0700)
+    DIR/token                                       the bearer token (0600)
+    DIR/logs/  DIR/run/                             one log and one pid file for each process
+
+UNVEIL_DATABASE_URL and UNVEIL_REDIS_URL replace either server. The demo and the tests use LocalStack directly.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shlex
+import signal
+import socket
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType, TracebackType
+from typing import IO, Self
+
+import httpx
+
+from app.core.crypto import new_key_ring
+from app.embedded import Postgres, Redis, make_private, write_secret
+from app.processes import Child, spawn, wait_until
+from app.settings import Settings
+
+_READY_S = 90.0
+_STOP_S = 20.0
+_LONGEST_PAUSE_S = 30.0
+
+
+class Busy(RuntimeError):
+    """Another stack uses the folder or the port."""
+
+
+@dataclass
+class _Part:
+    """A process of ours that is started again when it dies, at the earliest `pause` seconds after its last start."""
+
+    child: Child
+    started: float
+    pause: float = 1.0
+
+
+class LocalStack:
+    def __init__(self, state: Path, port: int = 8000, *, durable: bool = True) -> None:
+        """`port` 0 takes any free one; `durable=False` is for tests."""
+        self.state = state.absolute()
+        self.port = port or _any_port()
+        self.url = f"http://127.0.0.1:{self.port}"
+        self.environment: dict[str, str] = {}
+        self._durable = durable
+        self._lock: IO[str] | None = None
+        self._servers: list[Postgres | Redis] = []
+        self._parts: dict[str, _Part] = {}
+
+    @property
+    def token(self) -> str:
+        return (self.state / "token").read_text().strip()
+
+    @property
+    def settings(self) -> Settings:
+        """The settings that the processes of this stack run with."""
+        fields = {f"UNVEIL_{name.upper()}": name for name in Settings.model_fields}
+        given = {fields[name]: value for name, value in self.environment.items() if name in fields}
+        return Settings.model_validate(given)
+
+    # --- start and stop ---
+
+    def start(self) -> Self:
+        try:
+            self._start()
+        except BaseException:
+            self.stop()
+            raise
+        return self
+
+    def stop(self) -> None:
+        """Service, then workers, then servers; what does not stop in time is killed, and resumes at the next start."""
+        for part in self._parts.values():
+            part.child.ask_to_stop()
+        for part in self._parts.values():
+            part.child.wait(_STOP_S)
+        for server in reversed(self._servers):
+            server.stop()
+        self._parts, self._servers = {}, []
+        if self._lock is not None:
+            self._lock.close()
+            self._lock = None
+
+    def __enter__(self) -> Self:
+        return self.start()
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.stop()
+
+    def _start(self) -> None:
+        make_private(self.state)
+        self._lock = _lock(self.state / "secrets" / "lock")
+        _check_free(self.port)
+        self.environment = self._environment()
+        self._migrate()
+        for name in self._commands():
+            self._parts[name] = _Part(self._spawn(name), time.monotonic())
+        wait_until(self.ready, "the service", _READY_S, *(part.child for part in self._parts.values()))
+
+    def _environment(self) -> dict[str, str]:
+        environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
+        for variable, server in (("UNVEIL_DATABASE_URL", Postgres), ("UNVEIL_REDIS_URL", Redis)):
+            if variable not in os.environ:
+                self._servers.append(server(self.state, durable=self._durable).start())
+                environment[variable] = self._servers[-1].url
+        ring = self.state / "secrets" / "keyring"
+        if not ring.exists():
+            write_secret(ring, new_key_ring().dump().strip())
+        (self.state / "data").mkdir(exist_ok=True)
+        environment.setdefault("UNVEIL_KEYRING_FILE", str(ring))
+        environment.setdefault("UNVEIL_BLOB_URL", (self.state / "blobs").as_uri())
+        environment.setdefault("UNVEIL_DATA_DIR", str(self.state / "data"))
+        ours = {name: value for name, value in environment.items() if name.startswith("UNVEIL_")}
+        lines = [f"{name}={shlex.quote(value)}" for name, value in sorted(ours.items())]
+        write_secret(self.state / "secrets" / "environment", "\n".join(lines))
+        return environment
+
+    def _migrate(self) -> None:
+        done = subprocess.run(
+            [sys.executable, "-m", "app.db.migrate"],
+            env=self.environment, capture_output=True, text=True, check=False,
+        )  # fmt: skip
+        if done.returncode != 0:
+            raise RuntimeError(f"the migrations failed:\n{done.stderr[-2000:]}")
+
+    # --- processes ---
+
+    def _commands(self) -> dict[str, list[str]]:
+        python = [sys.executable, "-m"]
+        worker = [*python, "celery", "--app", "worker.celery_app", "worker", "--loglevel", "INFO", "--without-gossip",
+                  "--without-mingle"]  # fmt: skip
+        return {
+            "api": [*python, "uvicorn", "--factory", "app.main:create_app", "--host", "127.0.0.1",
+                    "--port", str(self.port), "--timeout-graceful-shutdown", "5"],
+            # The sweeper runs beside encryption: behind a training of hours it would come too late.
+            "worker-encrypt": [*worker, "--queues", "encrypt,ops", "--hostname", "encrypt@%h",
+                               "--concurrency", str(max(2, min(4, os.cpu_count() or 2))),
+                               "--beat", "--schedule", str(self.state / "run" / "beat")],
+            "worker-attack": [*worker, "--queues", "attack", "--hostname", "attack@%h", "--concurrency", "1"],
+        }  # fmt: skip
+
+    def _spawn(self, name: str) -> Child:
+        return spawn(
+            name,
+            self._commands()[name],
+            run=self.state / "run",
+            log=self.state / "logs" / f"{name}.log",
+            env=self.environment,
+        )
+
+    def ready(self) -> bool:
+        try:
+            return httpx.get(f"{self.url}/health/ready", timeout=5).status_code == httpx.codes.OK
+        except httpx.HTTPError:
+            return False
+
+    def restart_dead(self) -> list[str]:
+        """Start again what has died; names of what was started. One that keeps dying is tried ever more rarely."""
+        for server in self._servers:
+            if server.child is not None and not server.child.running:
+                server.start()  # on the same port, so that the others find it again
+                return [server.name]
+        restarted = []
+        for name, part in self._parts.items():
+            lived = time.monotonic() - part.started
+            if not part.child.running and lived >= part.pause:
+                pause = 1.0 if lived > _LONGEST_PAUSE_S else min(2 * part.pause, _LONGEST_PAUSE_S)
+                self._parts[name] = _Part(self._spawn(name), time.monotonic(), pause)
+                restarted.append(name)
+        return restarted
+
+
+def run(state: Path, port: int) -> int:
+    """The command: start, report, keep alive until a signal, stop. Returns the exit code."""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, _interrupt_once)
+    stack = LocalStack(state, port)
+    try:
+        with stack:
+            print(f"Unveil is ready at {stack.url}/")
+            while True:
+                time.sleep(0.5)
+                for name in stack.restart_dead():
+                    print(f"{name} had died and was started again; see {stack.state}/logs/{name}.log", file=sys.stderr)
+    except KeyboardInterrupt:
+        print("stopped")
+    except RuntimeError as error:
+        print(f"unveil local: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def _interrupt_once(_number: int, _frame: FrameType | None) -> None:
+    """The first signal begins the orderly stop, which is bounded; a second must not cut it short."""
+    for each in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(each, signal.SIG_IGN)
+    raise KeyboardInterrupt
+
+
+def _lock(path: Path) -> IO[str]:
+    """One stack a folder: the kernel gives the lock back when its holder dies, however it dies."""
+    file = path.open("w")
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        file.close()
+        raise Busy(f"another `unveil local` runs on {path.parent.parent}") from None
+    return file
+
+
+def _check_free(port: int) -> None:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            raise Busy(f"port {port} is taken; choose another with --port") from None
+
+
+def _any_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])

@@ -1,0 +1,100 @@
+"""What every test may ask for: a fresh database, an empty Redis, settings on both, or the whole running service."""
+
+from __future__ import annotations
+
+import os
+
+# Before torch is imported anywhere: two test processes on two cores, one thread each.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+# An operator's settings must not steer the tests, least of all to the operator's database.
+for _name in [name for name in os.environ if name.startswith("UNVEIL_")]:
+    if not _name.startswith(("UNVEIL_TEST_", "UNVEIL_REQUIRE_")):
+        del os.environ[_name]
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import redis
+
+from app.local import LocalStack
+from app.settings import Settings
+from tests import servers
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """One test process for all that share the running service, and one for each other module."""
+    for item in items:
+        shares_stack = "stack" in getattr(item, "fixturenames", ())
+        item.add_marker(pytest.mark.xdist_group("stack" if shares_stack else item.path.stem))
+
+
+@pytest.fixture(scope="session")
+def server_state(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("servers")
+
+
+@pytest.fixture(scope="session")
+def postgres_url(server_state: Path) -> Iterator[str]:
+    """A server on which databases may be made; tests want `database_url`."""
+    with servers.postgres(server_state) as url:
+        yield url
+
+
+@pytest.fixture(scope="session")
+def template_database(postgres_url: str) -> Iterator[str]:
+    """The name of a database made by the migrations, to copy."""
+    with servers.database(postgres_url) as url:
+        servers.migrate(url)
+        yield servers.name_of(url)
+
+
+@pytest.fixture
+def database_url(postgres_url: str, template_database: str) -> Iterator[str]:
+    """A migrated database without rows, for this test alone."""
+    with servers.database(postgres_url, template_database) as url:
+        yield url
+
+
+@pytest.fixture
+def empty_database_url(postgres_url: str) -> Iterator[str]:
+    """A database without tables, for tests of the migrations."""
+    with servers.database(postgres_url) as url:
+        yield url
+
+
+@pytest.fixture(scope="session")
+def redis_server_url(server_state: Path, worker_number: int) -> Iterator[str]:
+    with servers.redis(server_state, worker_number) as url:
+        yield url
+
+
+@pytest.fixture
+def redis_url(redis_server_url: str) -> str:
+    """An empty Redis."""
+    with redis.Redis.from_url(redis_server_url) as client:
+        client.flushdb()
+    return redis_server_url
+
+
+@pytest.fixture(scope="session")
+def worker_number() -> int:
+    return int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+
+
+@pytest.fixture
+def settings(database_url: str, redis_url: str, tmp_path: Path) -> Settings:
+    return Settings(
+        database_url=database_url,
+        redis_url=redis_url,
+        blob_url=(tmp_path / "blobs").as_uri(),
+        data_dir=tmp_path / "data",
+    )
+
+
+@pytest.fixture(scope="session")
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalStack]:
+    """The whole service: uvicorn, workers, servers, as real processes. `stack.url`, `stack.token`, `stack.client()`."""
+    with LocalStack(tmp_path_factory.mktemp("stack"), port=0, durable=False) as running:
+        yield running
