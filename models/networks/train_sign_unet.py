@@ -1,21 +1,30 @@
-"""Train the sign network on public photographs: `python -m models.networks.train_sign_unet --photographs FILE --out FILE`.
+"""Train the sign network on public photographs.
 
-The photographs are STL-10's binary layout (uint8 [N, 3, 96, 96], columns first) or an .npy of [N, H, W, 3]. Keys are random
-and the network's input is what survives any key, so a training pair costs nothing but a photograph.
-Stops at --steps or --limit-seconds, whichever comes first; the learning rate follows the same clock. Resumes from OUT.ckpt.
+    python -m models.networks.train_sign_unet --photographs train_X.bin --out sign_unet.safetensors --limit-seconds 3000
+
+The photographs are STL-10's binary layout (uint8 [N, 3, 96, 96], columns first) or an .npy of [N, H, W, 3]. The
+network's input is what survives any key, so a training pair costs nothing but a photograph. Stops at --steps or
+--limit-seconds, whichever comes first; the learning rate follows the same clock. Started again, it continues from the
+checkpoint beside --out.
 """
+
+from __future__ import annotations
 
 import argparse
 import copy
 import json
 import math
+import sys
 import time
+from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from models.networks.sign_unet import SignUNet, candidate_values, expected_image, likeliest_image, sorted_magnitudes
@@ -45,7 +54,7 @@ def augment(photographs: Tensor, generator: torch.Generator) -> Tensor:
     def some(probability: float) -> Tensor:
         return (torch.rand(n, generator=generator) < probability).float()
 
-    zoomed = some(0.6)
+    zoomed = some(0.5)
     scale = 1 - zoomed * uniform(0, 0.42)
     stretch = torch.exp(zoomed * uniform(-0.12, 0.12))
     theta = torch.zeros(n, 2, 3)
@@ -55,9 +64,10 @@ def augment(photographs: Tensor, generator: torch.Generator) -> Tensor:
     theta[:, 1, 2] = uniform(-1, 1) * (1 - theta[:, 1, 1])
     grid = F.affine_grid(theta, list(photographs.shape), align_corners=False)
     x = F.grid_sample(photographs.float() / 255, grid, mode="bilinear", padding_mode="reflection", align_corners=False)
-    on = some(0.6).view(n, 1, 1, 1)
-    gamma = torch.exp(on * (torch.randn(n, 1, 1, 1, generator=generator) * 0.22
-                            + torch.randn(n, 3, 1, 1, generator=generator) * 0.05))
+    on = some(0.4).view(n, 1, 1, 1)
+    gamma = torch.exp(
+        on * (torch.randn(n, 1, 1, 1, generator=generator) * 0.22 + torch.randn(n, 3, 1, 1, generator=generator) * 0.05)
+    )
     gain = 1 + on * uniform(-0.2, 0.15, 1, 1, 1)
     shift = on * uniform(-0.08, 0.08, 1, 1, 1)
     x = x.clamp(min=1e-4) ** gamma
@@ -77,7 +87,7 @@ def ssim_rgb7(x: Tensor, y: Tensor) -> Tensor:
     x, y = x - 127.5, y - 127.5  # float32 keeps variances only near zero mean
     n = len(x)
     means = box7(torch.cat([x, y, x * x, y * y, x * y]))
-    mx, my, xx, yy, xy = means.split(n)
+    mx, my, xx, yy, xy = torch.split(means, n)
     vx, vy, vxy = (xx - mx * mx) * (49 / 48), (yy - my * my) * (49 / 48), (xy - mx * my) * (49 / 48)
     mx, my = mx + 127.5, my + 127.5
     c1, c2 = (0.01 * 255) ** 2, (0.03 * 255) ** 2
@@ -88,8 +98,8 @@ def ssim_rgb7(x: Tensor, y: Tensor) -> Tensor:
 def losses(logits: Tensor, magnitudes: Tensor, plain: Tensor) -> tuple[Tensor, Tensor]:
     """(-log likelihood, 1 - SSIM of the expected image).
 
-    The likelihood is a mixture of six Laplace densities of scale TAU at the candidates: a wrong sign costs in proportion to
-    its certainty, and costs nothing near mid-grey or between equal magnitudes, where it cannot be seen.
+    The likelihood is a mixture of six Laplace densities of scale TAU at the candidates: a wrong sign costs the more the
+    surer it was, and nothing near mid-grey or between equal magnitudes, where it cannot be seen.
     """
     logits = logits.float()
     values = candidate_values(magnitudes).unsqueeze(1)
@@ -105,7 +115,7 @@ def evaluate(network: torch.nn.Module, photographs: Tensor, flips: bool = True) 
     """Mean SSIM of the two read-outs on photographs that the network has not seen."""
     network.eval()
     soft, hard = [], []
-    for batch in photographs.split(50):
+    for batch in torch.split(photographs, 50):
         m = sorted_magnitudes(batch)
         with torch.autocast("cpu", torch.bfloat16):
             logits = network(m).float().log_softmax(2)
@@ -117,103 +127,208 @@ def evaluate(network: torch.nn.Module, photographs: Tensor, flips: bool = True) 
     return {"expected": torch.cat(soft).mean().item(), "likeliest": torch.cat(hard).mean().item()}
 
 
+class PoliteThreads:
+    """All threads on an idle machine, fewer beside others: each barrier waits for a thread pushed off its core."""
+
+    def __init__(self, most: int) -> None:
+        self.most, self.wall, self.idle = most, time.monotonic(), self._idle()
+        torch.set_num_threads(most)
+
+    @staticmethod
+    def _idle() -> float:
+        """Seconds of idleness and of our own work, summed over cores (Linux)."""
+        fields = Path("/proc/stat").read_text().splitlines()[0].split()
+        return (int(fields[4]) + int(fields[5])) / 100 + time.process_time()
+
+    def adapt(self) -> None:
+        wall, idle = time.monotonic(), self._idle()
+        free = (idle - self.idle) / (wall - self.wall)
+        torch.set_num_threads(max(1, min(self.most, round(free - 0.2))))
+        self.wall, self.idle = wall, idle
+
+
+@dataclass(frozen=True)
+class TrainSettings:
+    steps: int
+    batch: int = 16
+    rate: float = 1.2e-3  # AdamW's, at the top of one cosine cycle
+    ssim_weight: float = 1.0
+    weight_decay: float = 0.05
+    averaging: float = 0.998  # the returned weights are a running mean
+    seed: int = 0
+    limit_seconds: float = math.inf
+
+
+def train(
+    photographs: Tensor,
+    settings: TrainSettings,
+    *,
+    start: SignUNet | None = None,
+    checkpoint: Path | None = None,
+    device: str = "cpu",
+    compiled: bool = False,
+    tell: Callable[[int, float, float], None] | None = None,
+    each_step: Callable[[int, SignUNet], None] | None = None,
+) -> SignUNet:
+    """Train on uint8 [N, 3, H, W], sides multiples of 8 -> the averaged network, in eval mode.
+
+    tell(step, loss, SSIM of the training batch) comes every 20 steps, each_step(step, averaged network) always; both
+    may raise to stop. Continues from `checkpoint`.
+    """
+    torch.manual_seed(settings.seed)
+    generator = torch.Generator().manual_seed(settings.seed)
+    network = (SignUNet() if start is None else copy.deepcopy(start)).to(device).train()
+    average = copy.deepcopy(network)
+    optimiser = torch.optim.AdamW(
+        [
+            {"params": [p for p in network.parameters() if p.ndim > 1], "weight_decay": settings.weight_decay},
+            {"params": [p for p in network.parameters() if p.ndim <= 1], "weight_decay": 0.0},
+        ],
+        lr=settings.rate,
+        betas=(0.9, 0.99),
+        fused=True,
+    )
+    step, spent = 0, 0.0
+    if checkpoint is not None and checkpoint.exists():
+        state = torch.load(checkpoint, weights_only=True, map_location=device)
+        network.load_state_dict(state["network"])
+        average.load_state_dict(state["average"])
+        optimiser.load_state_dict(state["optimiser"])
+        generator.set_state(state["generator"].cpu())
+        step, spent = state["step"], state["spent"]
+    loss_of: Any = losses
+    if compiled:
+        from torch._inductor import config as inductor
+
+        inductor.cpp.dynamic_threads = True  # PoliteThreads changes their number
+        loss_of = torch.compile(losses)
+
+    began = time.monotonic() - spent
+    saved = time.monotonic()
+    while (progress := max(step / settings.steps, (time.monotonic() - began) / settings.limit_seconds)) < 1:
+        warm = min(1.0, (progress + 1 / settings.steps) / 0.06)
+        rate = settings.rate * warm * (0.5 + 0.5 * math.cos(math.pi * max(0.0, progress - 0.06) / 0.94)) + 1e-6
+        for group in optimiser.param_groups:
+            group["lr"] = rate
+
+        chosen = torch.randint(len(photographs), (settings.batch,), generator=generator)
+        plain = augment(photographs[chosen], generator).to(device)
+        magnitudes = sorted_magnitudes(plain)
+        with torch.autocast(torch.device(device).type, torch.bfloat16):
+            logits = network(magnitudes)
+        nll, unlike = loss_of(logits, magnitudes, plain)
+        optimiser.zero_grad(set_to_none=True)
+        (nll + settings.ssim_weight * unlike).backward()
+        nn.utils.clip_grad_norm_(network.parameters(), 1.0)
+        optimiser.step()
+        step += 1
+        keep = min(settings.averaging, step / (step + 10))
+        with torch.no_grad():
+            for mean, now in zip(average.state_dict().values(), network.state_dict().values(), strict=True):
+                if mean.is_floating_point():
+                    mean.lerp_(now, 1 - keep)
+
+        if tell is not None and (step % 20 == 0 or step == settings.steps):
+            tell(step, nll.item(), 1 - unlike.item())
+        if each_step is not None:
+            each_step(step, average)
+        if checkpoint is not None and time.monotonic() - saved > 60:
+            save_checkpoint(
+                checkpoint,
+                {
+                    "network": network.state_dict(),
+                    "average": average.state_dict(),
+                    "optimiser": optimiser.state_dict(),
+                    "generator": generator.get_state(),
+                    "step": step,
+                    "spent": time.monotonic() - began,
+                },
+            )
+            saved = time.monotonic()
+    return average.eval()
+
+
+def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
+    aside = path.with_suffix(".tmp")
+    torch.save(state, aside)
+    aside.replace(path)
+
+
+def save_weights(network: SignUNet, path: Path, provenance: dict[str, str]) -> None:
+    """As float16, which halves the file and leaves the score."""
+    from safetensors.torch import save_file
+
+    state = {k: v for k, v in network.state_dict().items() if not k.endswith("num_batches_tracked")}
+    save_file({k: v.half().contiguous().cpu() for k, v in state.items()}, path, provenance)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--photographs", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True, help="a .safetensors file")
     parser.add_argument("--steps", type=int, default=10_000)
     parser.add_argument("--limit-seconds", type=float, default=math.inf)
-    parser.add_argument("--batch", type=int, default=64)
-    parser.add_argument("--rate", type=float, default=2e-3)
-    parser.add_argument("--ssim-weight", type=float, default=1.0)
+    parser.add_argument("--batch", type=int, default=TrainSettings.batch)
+    parser.add_argument("--rate", type=float, default=TrainSettings.rate)
+    parser.add_argument("--ssim-weight", type=float, default=TrainSettings.ssim_weight)
+    parser.add_argument("--start", type=Path, help="weights to go on from")
     parser.add_argument("--validation", type=int, default=200, help="photographs held out, from the end of the file")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--compile", action="store_true", help="torch.compile: about twice as fast on a CPU with a C++ compiler")
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--compile", action="store_true", help="compile the loss: faster on a CPU with a C++ compiler")
     options = parser.parse_args()
-
-    torch.set_num_threads(options.threads)
-    torch.manual_seed(options.seed)
-    generator = torch.Generator().manual_seed(options.seed)
+    settings = TrainSettings(
+        options.steps, options.batch, options.rate, options.ssim_weight,
+        seed=options.seed, limit_seconds=options.limit_seconds,
+    )  # fmt: skip
     photographs = load_photographs(options.photographs)
-    train, held_out = photographs[:-options.validation], photographs[-options.validation:]
+    public, held_out = photographs[: -options.validation], photographs[-options.validation :]
+    threads = PoliteThreads(options.threads)
+    began = last = time.monotonic()
+    done = 0
+    recent: list[tuple[float, float]] = []
 
-    network = SignUNet().to(memory_format=torch.channels_last)
-    average = copy.deepcopy(network)
-    decay = [p for p in network.parameters() if p.ndim > 1]
-    rest = [p for p in network.parameters() if p.ndim <= 1]
-    optimiser = torch.optim.AdamW([{"params": decay, "weight_decay": 0.05}, {"params": rest, "weight_decay": 0.0}],
-                                  lr=options.rate, betas=(0.9, 0.99), fused=True)
-    step, spent = 0, 0.0
-    checkpoint = options.out.with_suffix(".ckpt")
-    if checkpoint.exists():
-        state = torch.load(checkpoint, weights_only=True)
-        network.load_state_dict(state["network"])
-        average.load_state_dict(state["average"])
-        optimiser.load_state_dict(state["optimiser"])
-        generator.set_state(state["generator"])
-        step, spent = state["step"], state["spent"]
+    def tell(_: int, nll: float, ssim: float) -> None:
+        recent.append((nll, ssim))
 
-    forward = torch.compile(network) if options.compile else network
-    loss_of = torch.compile(losses) if options.compile else losses
-    started, shown, saved = time.monotonic() - spent, time.monotonic(), time.monotonic()
-    totals = np.zeros(3)
-    while True:
-        progress = max(step / options.steps, (time.monotonic() - started) / options.limit_seconds)
-        if progress >= 1:
-            break
-        warm = min(1.0, progress / 0.06)
-        rate = options.rate * warm * (0.5 + 0.5 * math.cos(math.pi * max(0.0, progress - 0.06) / 0.94)) + 1e-6
-        for group in optimiser.param_groups:
-            group["lr"] = rate
-
-        chosen = torch.randint(len(train), (options.batch,), generator=generator)
-        plain = augment(train[chosen], generator)
-        magnitudes = sorted_magnitudes(plain)
-        with torch.autocast("cpu", torch.bfloat16):
-            logits = forward(magnitudes)
-        nll, unlike = loss_of(logits, magnitudes, plain)
-        optimiser.zero_grad(set_to_none=True)
-        (nll + options.ssim_weight * unlike).backward()
-        torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
-        optimiser.step()
-        step += 1
-        with torch.no_grad():
-            keep = min(0.998, step / (step + 10))
-            for mean, now in zip(average.state_dict().values(), network.state_dict().values(), strict=True):
-                if mean.is_floating_point():
-                    mean.lerp_(now, 1 - keep)
-        totals += [1, nll.item(), 1 - unlike.item()]
-
+    def each_step(step: int, average: SignUNet) -> None:
+        nonlocal last, done
+        done = step
+        if step % 8 == 0:
+            threads.adapt()
         now = time.monotonic()
-        if now - shown > 60:
-            print(f"{now - started:6.0f} s step {step} ({totals[0] * options.batch / (now - shown):.0f} images/s) "
-                  f"nll {totals[1] / totals[0]:.4f} ssim {totals[2] / totals[0]:.4f} rate {rate:.5f}", flush=True)
-            totals[:] = 0
-            if now - saved > 240:
-                print(f"        validation {evaluate(average, held_out)}", flush=True)
-                torch.save({"network": network.state_dict(), "average": average.state_dict(), "step": step,
-                            "optimiser": optimiser.state_dict(), "generator": generator.get_state(),
-                            "spent": time.monotonic() - started}, checkpoint.with_suffix(".tmp"))
-                checkpoint.with_suffix(".tmp").rename(checkpoint)
-                saved = time.monotonic()
-            shown = time.monotonic()
+        if now - last > 180 and recent:
+            nll, ssim = np.mean(recent, 0)
+            recent.clear()
+            scores = evaluate(average, held_out)
+            print(f"{now - began:.0f} s, step {step}: loss {nll:.4f}, SSIM {ssim:.4f}; held out {scores}", flush=True)  # noqa: T201
+            last = now
 
-    from safetensors.torch import save_file
+    from models.attacks.simulated_pairs import load_network
 
-    scores = evaluate(average, held_out)
+    network = train(
+        public,
+        settings,
+        start=load_network(options.start) if options.start else None,
+        device=options.device,
+        checkpoint=options.out.with_suffix(".ckpt"),
+        compiled=options.compile,
+        tell=tell,
+        each_step=each_step,
+    )
     provenance = {
-        "what": "SignUNet weights, float16", "photographs": f"{len(train)} of {options.photographs.name}",
-        "command": f"python -m models.networks.train_sign_unet --steps {options.steps} --limit-seconds {options.limit_seconds} "
-                   f"--batch {options.batch} --rate {options.rate} --ssim-weight {options.ssim_weight} --seed {options.seed}",
-        "steps": str(step), "epochs": f"{step * options.batch / len(train):.1f}",
-        "seconds": f"{time.monotonic() - started:.0f}", "date": datetime.now(UTC).date().isoformat(),
-        "validation": json.dumps({"images": len(held_out), "ssim_rgb7": scores}),
+        "what": "SignUNet, float16",
+        "photographs": f"{len(public)} of {options.photographs.name}",
+        "command": "python -m models.networks.train_sign_unet " + " ".join(sys.argv[1:]),
+        "steps": str(done),
+        "epochs": f"{done * settings.batch / len(public):.1f}",
+        "seconds": f"{time.monotonic() - began:.0f}",
+        "date": datetime.now(UTC).date().isoformat(),
+        "held_out": json.dumps({"images": len(held_out), "ssim_rgb7": evaluate(network, held_out)}),
     }
-    half = {k: v.half().contiguous() if v.is_floating_point() else v for k, v in average.state_dict().items()
-            if not k.endswith("num_batches_tracked")}
-    save_file(half, options.out, provenance)
-    print(json.dumps(provenance, indent=1))
+    save_weights(network, options.out, provenance)
+    print(json.dumps(provenance, indent=1))  # noqa: T201
 
 
 if __name__ == "__main__":

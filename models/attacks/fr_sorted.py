@@ -1,0 +1,48 @@
+"""FR, then the channels of every pixel in the order red, green, blue: mean chroma for free (SCIENCE section 4) [M].
+
+Against pixelwise encryption with a key per image it needs no training and is the yardstick for `simulated-pairs`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from models.attacks.base import Attack, Context, Material, Outcome, ThreatModel
+from models.attacks.fr import feature_reconstruction
+from models.images import Images
+from models.parameters import param
+from models.schemes.base import Scheme
+
+
+@dataclass(frozen=True)
+class FrSortedSettings:
+    b: int = param(0, "Leading bit to force: 0 makes every value dark, 1 bright", minimum=0, maximum=1)
+
+
+def sorted_reconstruction(images: Images, leading: int = 0) -> Images:
+    """FR with L = 8, then each pixel's largest value to red and its smallest to blue: natural images are reddish.
+
+    uint8 [N, H, W, 3] -> the same shape, in 0..127 (leading 0) or 128..255 (leading 1).
+    """
+    return np.sort(feature_reconstruction(images, leading=leading), axis=3)[..., ::-1].copy()
+
+
+class FrSorted(Attack[FrSortedSettings]):
+    """Feature reconstruction with the channels of every pixel put in descending order."""
+
+    name = "fr-sorted"
+    title = "Feature reconstruction, channels sorted"
+    source = "Unveil; after Chang and Case 2020"
+    threat_model = ThreatModel.CIPHERTEXT_ONLY
+    Settings = FrSortedSettings
+
+    def refuses(self, scheme: Scheme[Any, Any]) -> str | None:
+        if scheme.name != "pixelwise":
+            return "undoes a colour shuffle within each pixel, which only pixel-wise encryption has"
+        return None
+
+    def run(self, material: Material, context: Context) -> Outcome:  # noqa: ARG002
+        return Outcome(reconstructed=sorted_reconstruction(material.targets, self.settings.b))

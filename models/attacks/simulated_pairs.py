@@ -1,0 +1,157 @@
+"""Simulated pairs: the attacker draws keys of his own, encrypts public photographs and learns to read what survives.
+
+A new key for every image does not help pixelwise encryption: whatever the key, each pixel keeps its three magnitudes
+|p - 127.5| (SCIENCE section 4, "Different keys") [M]. A network trained once on public photographs gives each channel's
+sign and order back; its weights come with the product (`models/weights/sign_unet.safetensors`, made by
+`models.networks.train_sign_unet`), so an audit needs no training. Numbers: docs/results/different-keys.md.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+import numpy as np
+
+from models.attacks.base import Attack, AttackFailed, Context, Material, Outcome, ThreatModel
+from models.images import Images, check_images, quantise
+from models.parameters import param
+from models.schemes.base import Scheme
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from models.networks.sign_unet import SignUNet
+
+SHIPPED_WEIGHTS = Path(__file__).parents[1] / "weights" / "sign_unet.safetensors"
+
+_TILE, _MARGIN = 512, 64  # larger images are read in tiles, each with this much context on every side
+_PIXELS = 400_000  # at a time: about 1 kB each
+
+
+@dataclass(frozen=True)
+class SimulatedPairsSettings:
+    weights: Literal["shipped", "tune", "train"] = param(
+        "shipped", "The weights of the product; the same, tuned on the public images; or trained on those alone"
+    )
+    readout: Literal["expected", "likeliest"] = param(
+        "expected", "A channel's mean over its six possible values, or the most probable of them"
+    )
+    mirrored: bool = param(True, "Average with the reading of the mirrored image")
+    epochs: int = param(30, "Passes over the public images, where it trains", minimum=1, maximum=1000)
+    batch: int = param(32, "Images a step", minimum=1, maximum=1024)
+    rate: float = param(1.5e-3, "Highest learning rate (a third of it when tuning)", minimum=1e-6, maximum=0.1)
+
+
+def load_network(path: Path = SHIPPED_WEIGHTS, device: str = "cpu") -> SignUNet:
+    """The sign network with stored weights, ready to read."""
+    from safetensors.torch import load_file
+
+    from models.networks.sign_unet import SignUNet
+
+    network = SignUNet()
+    network.load_state_dict({name: value.float() for name, value in load_file(path).items()}, strict=False)
+    return network.to(device).eval()
+
+
+def read(network: SignUNet, images: Images, *, readout: str = "expected", mirrored: bool = True) -> Images:
+    """Ciphertexts under any keys, uint8 [N, H, W, 3] of any size -> reconstructions of the same shape."""
+    check_images(images)
+    count, height, width, _ = images.shape
+    out = np.empty_like(images)
+    for rows, kept_rows in _tiles(height):
+        for columns, kept_columns in _tiles(width):
+            tile = images[:, rows, columns]
+            step = max(1, _PIXELS // (tile.shape[1] * tile.shape[2]))
+            for i in range(0, count, step):
+                part = _read_tile(network, tile[i : i + step], readout, mirrored)
+                out[i : i + step, kept_rows, kept_columns] = part[
+                    :, _inside(kept_rows, rows), _inside(kept_columns, columns)
+                ]
+    return out
+
+
+def _tiles(side: int) -> Iterator[tuple[slice, slice]]:
+    """(what the network sees, what is kept of it) along one side."""
+    if side <= _TILE:
+        yield slice(0, side), slice(0, side)
+        return
+    for start in range(0, side, _TILE - 2 * _MARGIN):
+        stop = min(side, start + _TILE - 2 * _MARGIN)
+        yield slice(max(0, start - _MARGIN), min(side, stop + _MARGIN)), slice(start, stop)
+
+
+def _inside(kept: slice, seen: slice) -> slice:
+    return slice(kept.start - seen.start, kept.stop - seen.start)
+
+
+def _read_tile(network: SignUNet, images: Images, readout: str, mirrored: bool) -> Images:
+    import torch
+
+    from models.images import pad
+    from models.networks import sign_unet
+
+    height, width = images.shape[1:3]
+    device = next(network.parameters()).device
+    with torch.inference_mode():
+        padded = torch.from_numpy(np.ascontiguousarray(pad(images, sign_unet.MULTIPLE))).to(device)
+        magnitudes = sign_unet.sorted_magnitudes(padded.permute(0, 3, 1, 2))
+        logits = network(magnitudes).log_softmax(2)
+        if mirrored:
+            logits += network(magnitudes.flip(3)).log_softmax(2).flip(4)
+            logits /= 2
+        image = sign_unet.expected_image if readout == "expected" else sign_unet.likeliest_image
+        result: Tensor = image(logits, magnitudes)
+    return quantise(result.permute(0, 2, 3, 1)[:, :height, :width].cpu().numpy())
+
+
+class SimulatedPairs(Attack[SimulatedPairsSettings]):
+    """A network trained on public photographs under keys of the attacker's own reads ciphertexts under any key."""
+
+    name = "simulated-pairs"
+    title = "Simulated pairs"
+    source = "Unveil"
+    threat_model = ThreatModel.PUBLIC_IMAGES
+    Settings = SimulatedPairsSettings
+    profiles: ClassVar = {"smoke": {"epochs": 1}, "quick": {"epochs": 5}}
+
+    def refuses(self, scheme: Scheme[Any, Any]) -> str | None:
+        if scheme.name != "pixelwise":
+            return "reads the magnitudes that pixel-wise encryption leaves in place; other schemes move or mix them"
+        return None
+
+    def run(self, material: Material, context: Context) -> Outcome:
+        s = self.settings
+        network = load_network(device=context.device) if s.weights == "shipped" else self._train(material, context)
+        images = read(network, material.targets, readout=s.readout, mirrored=s.mirrored)
+        return Outcome(reconstructed=images)
+
+    def _train(self, material: Material, context: Context) -> SignUNet:
+        import torch
+
+        from models.images import pad
+        from models.networks.sign_unet import MULTIPLE
+        from models.networks.train_sign_unet import TrainSettings, train
+
+        s = self.settings
+        if material.public is None or not len(material.public):
+            raise AttackFailed("training needs public images; none were given")
+        photographs = torch.from_numpy(pad(material.public, MULTIPLE)).permute(0, 3, 1, 2).contiguous()
+        steps = max(1, s.epochs * len(photographs) // s.batch)
+        tuning = s.weights == "tune"
+
+        def tell(step: int, nll: float, ssim: float) -> None:
+            context.report(step / steps, "training")
+            context.metric("nll", step, nll)
+            context.metric("ssim", step, ssim)
+
+        return train(
+            photographs,
+            TrainSettings(steps=steps, batch=s.batch, rate=s.rate / 3 if tuning else s.rate, seed=context.seed),
+            start=load_network() if tuning else None,
+            checkpoint=None if context.workdir is None else context.workdir / f"sign_unet-{context.seed}.ckpt",
+            device=context.device,
+            tell=tell,
+        )
