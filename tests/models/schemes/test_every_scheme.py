@@ -1,0 +1,80 @@
+"""What holds for every scheme in the catalog: a new file is tested here without writing more."""
+
+import numpy as np
+import pytest
+
+from models import catalog
+from models.images import pad
+from models.parameters import ParameterError
+from models.schemes.base import image_secret, new_secret, seed_secret
+from tests.models.pictures import photographs
+
+SEED = seed_secret(bytes(range(32)))
+VARIANTS = {
+    f"{name}:{','.join(map(str, variant['params'].values()))}": (name, variant["params"])
+    for name, described in ((name, catalog.describe_scheme(name)) for name in catalog.schemes())
+    if not described["trains"]
+    for variant in described["variants"]
+}
+
+
+@pytest.fixture(params=VARIANTS.values(), ids=VARIANTS.keys())
+def scheme(request):
+    return catalog.make_scheme(*request.param)
+
+
+@pytest.mark.parametrize(("height", "width"), [(96, 96), (13, 30), (8, 64), (1, 1)])
+def test_decryption_is_bit_exact(scheme, height, width):
+    plain = pad(photographs(3, height, width), scheme.multiple)
+    before = plain.copy()
+    key = scheme.key(SEED, *plain.shape[1:3])
+    protected = scheme.encrypt(plain, key)
+    assert protected.dtype == np.uint8
+    assert protected.shape == plain.shape
+    assert (scheme.decrypt(protected, key) == plain).all()
+    assert (plain == before).all()
+
+
+def test_protection_hides_the_image_and_depends_on_the_key(scheme):
+    plain = photographs(2)
+    protected = scheme.protect(plain, SEED)
+    assert (protected != plain).mean() > 0.5
+    assert (protected != scheme.protect(plain, new_secret())).mean() > 0.3
+    assert (protected == scheme.protect(plain, SEED)).all()
+
+
+def test_one_key_for_all_images_or_one_for_each(scheme):
+    plain = np.repeat(photographs(1), 3, axis=0)
+    protected = scheme.protect(plain, SEED, first=5)
+    assert (protected[0] == protected[1]).all() == (not scheme.key_per_image)
+    # image number i has the same key however the set is cut
+    assert (scheme.protect(plain[1:], SEED, first=6) == protected[1:]).all()
+    if scheme.key_per_image:
+        key = scheme.key(image_secret(SEED, 7), *plain.shape[1:3])
+        assert (scheme.decrypt(protected[2:], key) == plain[2:]).all()
+
+
+def test_a_key_goes_out_as_material_and_comes_back(scheme):
+    plain = photographs(1)
+    key = scheme.key(SEED, 96, 96)
+    explicit = scheme.secret_of(scheme.load(scheme.dump(key)))
+    again = scheme.key(explicit, 96, 96)
+    assert (scheme.encrypt(plain, again) == scheme.encrypt(plain, key)).all()
+    assert set(scheme.agreement(again, key).values()) == {1.0}
+
+
+def test_bad_material_names_its_field(scheme):
+    material = scheme.dump(scheme.key(SEED, 8, 8))
+    for name in material:
+        with pytest.raises(ParameterError) as caught:
+            scheme.load({**material, name: "nonsense"})
+        assert any(pointer == f"/{name}" for pointer, _ in caught.value.errors)
+    with pytest.raises(ParameterError, match="unknown"):
+        scheme.load({**material, "extra": 1})
+
+
+def test_what_is_not_an_image_array_is_refused(scheme):
+    key = scheme.key(SEED, 96, 96)
+    for bad in (photographs(1)[0], photographs(1).astype(np.float32), photographs(1)[..., :2]):
+        with pytest.raises(ValueError, match="uint8"):
+            scheme.encrypt(bad, key)

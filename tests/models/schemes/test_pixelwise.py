@@ -1,0 +1,44 @@
+import itertools
+
+import numpy as np
+import pytest
+
+from models.catalog import SizeMismatch
+from models.schemes.base import seed_secret
+from models.schemes.pixelwise import Pixelwise, PixelwiseKey, PixelwiseSettings
+from tests.models.pictures import photographs
+
+SCHEME = Pixelwise(PixelwiseSettings())
+
+
+def test_reversal_comes_first_then_the_channel_order():
+    """Pixel by pixel, as paper section 2.3 tells it."""
+    rng = np.random.default_rng(1)
+    plain = rng.integers(0, 256, (2, 5, 7, 3), np.uint8)
+    key = PixelwiseKey(rng.random((5, 7, 3)) < 0.5, rng.integers(0, 6, (5, 7), np.uint8))
+    orders = list(itertools.permutations(range(3)))
+    expected = np.empty_like(plain)
+    for n, y, x in np.ndindex(2, 5, 7):
+        reversed_pixel = [255 - p if key.reversed[y, x, c] else p for c, p in enumerate(plain[n, y, x])]
+        for c in range(3):
+            expected[n, y, x, c] = reversed_pixel[orders[key.orders[y, x]][c]]
+    assert (SCHEME.encrypt(plain, key) == expected).all()
+
+
+def test_every_element_of_the_group_is_drawn_alike():
+    key = SCHEME.key(seed_secret(bytes(32)), 300, 300)
+    assert key.reversed.mean(axis=(0, 1)) == pytest.approx(0.5, abs=0.01)
+    assert np.bincount(key.orders.ravel(), minlength=6) / 90_000 == pytest.approx(1 / 6, abs=0.006)
+
+
+def test_the_map_of_a_size_is_derived_from_key_and_size():
+    secret = seed_secret(bytes(32))
+    assert (SCHEME.key(secret, 8, 8).orders == SCHEME.key(secret, 8, 8).orders).all()
+    assert (SCHEME.key(secret, 8, 16).orders[:, :8] != SCHEME.key(secret, 8, 8).orders).any()
+
+
+def test_an_explicit_map_fits_one_size_only():
+    explicit = SCHEME.secret_of(SCHEME.key(seed_secret(bytes(32)), 8, 16))
+    assert SCHEME.protect(photographs(1, 8, 16), explicit).shape == (1, 8, 16, 3)
+    with pytest.raises(SizeMismatch, match="16x8"):
+        SCHEME.protect(photographs(1, 16, 8), explicit)

@@ -1,0 +1,51 @@
+import subprocess
+import sys
+
+import pytest
+
+from models import catalog
+
+
+def test_the_catalog_is_torch_free():
+    code = (
+        "import sys; from models import catalog; [catalog.describe_scheme(s) for s in catalog.schemes()];"
+        "[catalog.describe_attack(a) for a in catalog.attacks()]; catalog.builtin_datasets();"
+        "sys.exit(any(m in sys.modules for m in ('torch', 'torchvision', 'skimage', 'celery', 'sqlalchemy')))"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_key_spaces_are_the_papers():
+    tanaka = catalog.make_scheme("tanaka", {})
+    icce = catalog.make_scheme("tanaka", {"variant": "icce2018"})
+    pixelwise = catalog.make_scheme("pixelwise", {})
+    assert tanaka.key_space_bits(96, 96) == pytest.approx(594.277, abs=1e-3)
+    assert icce.key_space_bits(96, 96) == pytest.approx(498.277, abs=1e-3)
+    assert pixelwise.key_space_bits(96, 96) == pytest.approx(51471.01, abs=0.01)
+    assert tanaka.key_space_bits(96, 96) / pixelwise.key_space_bits(1, 1) == pytest.approx(106.4, abs=0.05)
+    assert catalog.effective_bits(pixelwise, 96, 96) == 256
+    assert catalog.effective_bits(pixelwise, 1, 1) == pytest.approx(5.58496, abs=1e-5)
+
+
+def test_unknown_names_and_parameters_say_what_is_known():
+    with pytest.raises(catalog.UnknownName, match="pixelwise, tanaka"):
+        catalog.make_scheme("rot13", {})
+    with pytest.raises(catalog.ParameterError, match="variant"):
+        catalog.make_scheme("tanaka", {"variant": "2019"})
+
+
+def test_every_attack_says_its_threat_model_and_what_it_applies_to():
+    for name in catalog.attacks():
+        described = catalog.describe_attack(name)
+        assert described["threat_model"] in set(catalog.ThreatModel)
+        assert set(described["applies_to"]) | set(described["not_applicable"]) == set(catalog.schemes())
+        assert described["source"]
+
+
+def test_a_scheme_is_described_by_variant():
+    described = catalog.describe_scheme("pixelwise", 11, 11)
+    assert {v["params"]["key_mode"]: v["key_per_image"] for v in described["variants"]} == {
+        "same": False,
+        "different": True,
+    }
+    assert described["variants"][0]["paper"]["ssim"]["fr"] == 0.4646

@@ -1,0 +1,185 @@
+import gc
+import types
+
+import numpy as np
+import pytest
+
+from models import catalog, evaluation
+from models.attacks.base import Attack, AttackFailed, Cancelled, Context, Material, Outcome, ThreatModel
+from models.attacks.none import NoneSettings
+from models.datasets import sample
+from models.evaluation import Options, run_cell
+
+DATA = sample().first(40, 24)
+SMOKE = Options(profile="smoke", keys=2, samples=5)
+
+
+def cell(scheme, attack, options=SMOKE, data=DATA, **kwargs):
+    return run_cell(catalog.make_scheme(*scheme), attack, data, options, Context(), **kwargs)
+
+
+def named(name, **settings):
+    return catalog.make_attack(name, settings)
+
+
+def test_a_cell_has_figures_samples_and_scores_that_agree():
+    done = cell(("pixelwise", {}), named("fr"))
+    assert done.result["ssim"]["n"] == 24
+    assert done.result["ssim"]["mean"] == pytest.approx(done.scores.ssim.mean())
+    assert done.result["ssim"]["mean"] == pytest.approx(np.mean(done.result["ssim"]["per_key"]))
+    assert done.result["ssim"]["ci_low"] <= done.result["ssim"]["mean"] <= done.result["ssim"]["ci_high"]
+    assert done.result["paper_ssim"] == 0.4646
+    assert done.result["identification"]["chance"] == pytest.approx(1 / 24)
+    assert done.result["controls"] == {"positive": "passed", "negative": "passed"}
+    assert len(done.samples) == 5
+    for s in done.samples:
+        assert (s.plain == DATA.test[s.index]).all()
+    assert done.samples[0].ssim == min(s.ssim for s in done.samples)
+
+
+def test_the_same_seed_gives_the_same_cell_and_another_seed_other_keys():
+    one, two = (cell(("tanaka", {}), named("none")) for _ in range(2))
+    other = cell(("tanaka", {}), named("none"), Options(profile="smoke", keys=2, seed=1))
+    assert (one.scores.ssim == two.scores.ssim).all()
+    assert (one.scores.ssim != other.scores.ssim).any()
+
+
+def test_a_given_key_is_the_only_one():
+    done = cell(("tanaka", {}), named("none"), secret=catalog.new_secret())
+    assert "per_key" not in done.result["ssim"]
+    assert any("given key" in note for note in done.result["notes"])
+
+
+def test_brute_force_counts_keys_and_shows_no_images():
+    done = cell(("pixelwise", {}), named("brute-force"))
+    assert done.result["key_space_bits"] == pytest.approx(51471.01, abs=0.01)
+    assert done.result["effective_bits"] == 256
+    assert done.result["ssim"] is None
+    assert not done.samples
+
+
+def test_sizes_a_scheme_cannot_take_are_padded_and_noted():
+    odd = catalog.make_scheme("tanaka", {})
+    data = sample().first(8, 24)
+    data = type(data)(**{**vars(data), "test": data.test[:, :90, :95], "train": data.train[:, :90, :95]})
+    done = run_cell(odd, named("none"), data, SMOKE, Context())
+    assert done.samples[0].protected.shape == (92, 96, 3)
+    assert any("padded" in note for note in done.result["notes"])
+
+
+class Spy(Attack[NoneSettings]):
+    """An attack that keeps what it was given."""
+
+    name, title, source, Settings = "spy", "Spy", "tests", NoneSettings
+    threat_model = ThreatModel.CIPHERTEXT_ONLY
+
+    def __init__(self, threat_model=ThreatModel.CIPHERTEXT_ONLY, wanted=0):
+        super().__init__(NoneSettings())
+        self.threat_model = threat_model
+        self.wanted = wanted
+        self.seen: list[Material] = []
+
+    def observations(self):
+        return self.wanted
+
+    def run(self, material, context):
+        self.seen.append(material)
+        return Outcome(reconstructed=material.targets)
+
+
+def reachable(root):
+    """Every object that can be reached from `root` without going through modules, classes or frames."""
+    seen, todo = {}, [root]
+    while todo:
+        thing = todo.pop()
+        if id(thing) in seen or isinstance(
+            thing, types.ModuleType | type | types.FrameType | types.BuiltinFunctionType
+        ):
+            continue
+        seen[id(thing)] = thing
+        if isinstance(thing, types.FunctionType):
+            todo += [c.cell_contents for c in thing.__closure__ or ()]
+        else:
+            todo += gc.get_referents(thing)
+    return list(seen.values())
+
+
+@pytest.mark.parametrize("scheme", [("pixelwise", {}), ("pixelwise", {"key_mode": "different"}), ("tanaka", {})])
+@pytest.mark.parametrize("model", [ThreatModel.CIPHERTEXT_ONLY, ThreatModel.PUBLIC_IMAGES, ThreatModel.KNOWN_PLAINTEXT])
+def test_an_attack_reaches_neither_keys_nor_the_plain_images_it_is_scored_on(scheme, model):
+    spy = Spy(model, wanted=6)
+    secret = catalog.new_secret()
+    run_cell(catalog.make_scheme(*scheme), spy, DATA, SMOKE, Context(), secret=secret)
+    made = catalog.make_scheme(*scheme)
+    key = made.key(secret, 96, 96)
+    for thing in reachable(spy.seen[0]):
+        assert not (isinstance(thing, bytes) and secret[1:] in thing)
+        assert not isinstance(thing, type(key))
+        if isinstance(thing, np.ndarray) and thing.dtype == np.uint8 and thing.shape[1:] == DATA.test.shape[1:]:
+            for image in thing:
+                assert not (image == DATA.test).all(axis=(1, 2, 3)).any()
+
+
+def test_each_threat_model_gets_its_material_and_no_more():
+    for model in ThreatModel:
+        spy = Spy(model, wanted=4)
+        cell(("pixelwise", {}), spy)
+        material = spy.seen[0]
+        assert len(material.observed) == 4
+        assert (material.public is not None) == (model is ThreatModel.PUBLIC_IMAGES)
+        assert (material.pairs is not None) == (model is ThreatModel.KNOWN_PLAINTEXT)
+        assert (material.oracle is not None) == (model is ThreatModel.CHOSEN_PLAINTEXT)
+
+
+def test_the_attackers_public_images_are_not_the_observed_ones():
+    spy = Spy(ThreatModel.PUBLIC_IMAGES, wanted=None)
+    run_cell(catalog.make_scheme("pixelwise", {}), spy, DATA, SMOKE, Context())
+    public, observed = spy.seen[0].public, spy.seen[0].observed
+    assert len(public) == len(observed) == 20
+    scheme = catalog.make_scheme("pixelwise", {})
+    plain = scheme.decrypt(observed, scheme.key(evaluation._secret(0, 0), 96, 96))
+    assert not (plain[:, None] == public[None]).all(axis=(2, 3, 4)).any()
+
+
+class Blind(Spy):
+    """Claims to reconstruct, and always shows the same picture."""
+
+    def run(self, material, context):
+        return Outcome(reconstructed=np.broadcast_to(np.uint8(128), material.targets.shape).copy())
+
+
+class Leaky(Spy):
+    """Finds an image even in noise: an instrument that deceives itself."""
+
+    def run(self, material, context):
+        return Outcome(reconstructed=DATA.test.copy())
+
+
+def test_a_failed_control_makes_the_verdict_inconclusive():
+    blind, leaky = cell(("tanaka", {}), Blind()), cell(("tanaka", {}), Leaky())
+    assert blind.result["controls"]["positive"] == "failed"
+    assert blind.result["verdict"] == "inconclusive"
+    assert leaky.result["controls"]["negative"] == "failed"
+
+
+def test_an_attack_that_brings_back_no_image_fails_with_a_reason():
+    class Empty(Spy):
+        def run(self, material, context):
+            return Outcome()
+
+    with pytest.raises(AttackFailed, match="no image"):
+        cell(("tanaka", {}), Empty())
+
+
+def test_progress_rises_to_the_controls_and_cancel_stops():
+    told = []
+    run_cell(
+        catalog.make_scheme("tanaka", {}), named("none"), DATA, SMOKE, Context(report=lambda f, p: told.append((f, p)))
+    )
+    assert told[-1][1] == "controls"
+
+    def cancel(*_):
+        raise Cancelled
+
+    with pytest.raises(Cancelled):
+        run_cell(catalog.make_scheme("tanaka", {}), named("none"), DATA, SMOKE, Context(report=cancel))

@@ -1,0 +1,93 @@
+import numpy as np
+import pytest
+from skimage.color import rgb2gray
+from skimage.metrics import peak_signal_noise_ratio, structural_similarity
+
+from models import metrics
+from tests.models.pictures import photographs
+
+rng = np.random.default_rng(0)
+PLAIN = photographs(6)
+OTHER = np.clip(PLAIN + rng.normal(0, [[[[5]]], [[[20]]], [[[60]]], [[[5]]], [[[90]]], [[[0]]]], PLAIN.shape), 0, 255)
+OTHER = OTHER.astype(np.uint8)
+
+
+def _reference(plain, other, mode):
+    gauss = {"gaussian_weights": True, "sigma": 1.5, "use_sample_covariance": False}
+    settings = {"win_size": 7} if mode.endswith("7") else gauss
+    if mode.startswith("rgb"):
+        return structural_similarity(plain, other, channel_axis=2, data_range=255, **settings)
+    return structural_similarity(rgb2gray(plain), rgb2gray(other), data_range=1, **settings)
+
+
+@pytest.mark.parametrize("mode", metrics.SSIM_MODES)
+@pytest.mark.parametrize(("height", "width"), [(96, 96), (33, 60), (11, 12)])
+def test_ssim_is_scikit_images_to_a_millionth(mode, height, width):
+    plain, other = PLAIN[:, :height, :width], OTHER[:, :height, :width]
+    values = metrics.ssim(plain, other, mode)
+    assert values == pytest.approx([_reference(a, b, mode) for a, b in zip(plain, other, strict=True)], abs=1e-6)
+    assert values[5] == pytest.approx(1.0)
+
+
+def test_ssim_of_extreme_images_is_exact_too():
+    plain = np.stack([np.zeros((16, 16, 3), np.uint8), np.full((16, 16, 3), 255, np.uint8)])
+    other = plain[::-1]
+    expected = [_reference(a, b, "rgb7") for a, b in zip(plain, other, strict=True)]
+    assert metrics.ssim(plain, other) == pytest.approx(expected, abs=1e-6)
+
+
+def test_ssim_in_chunks_is_ssim_of_the_whole(monkeypatch):
+    whole = metrics.ssim(PLAIN, OTHER)
+    monkeypatch.setattr(metrics, "_CHUNK_VALUES", 96 * 96 * 3 * 2)
+    assert (metrics.ssim(PLAIN, OTHER) == whole).all()
+
+
+def test_psnr_is_scikit_images_and_finite_for_equal_images():
+    values = metrics.psnr(PLAIN, OTHER)
+    for plain, other, value in zip(PLAIN[:5], OTHER[:5], values, strict=False):
+        assert value == pytest.approx(peak_signal_noise_ratio(plain, other, data_range=255))
+    assert values[5] == metrics.PSNR_CEILING
+
+
+def test_an_original_is_identified_in_its_negative_and_not_in_noise():
+    plain = photographs(40)
+    assert metrics.identification(plain, 255 - plain).top1 == pytest.approx(1.0)
+    noise = np.random.default_rng(3).integers(0, 256, plain.shape, np.uint8)
+    assert metrics.identification(plain, noise).top1.max() < 0.2
+    flat = np.full_like(plain, 90)
+    assert metrics.identification(plain, flat).top1.max() == 0  # nothing seen: every tie counts against the attacker
+
+
+def test_the_rank_is_the_place_in_the_gallery():
+    plain = photographs(10)
+    swapped = plain.copy()
+    swapped[[0, 1]] = plain[[1, 0]]
+    ranks = metrics.identification(plain, swapped).ranks[0]
+    assert (ranks[2:] == 1).all()
+    assert (ranks[:2] > 1).all()
+
+
+def test_binomial_intervals_are_clopper_pearsons():
+    assert metrics.binomial_interval(0, 10, 0.95) == pytest.approx((0, 0.3085), abs=1e-4)
+    assert metrics.binomial_interval(5, 10, 0.95) == pytest.approx((0.1871, 0.8129), abs=1e-4)
+    assert metrics.binomial_interval(10, 10, 0.95) == pytest.approx((0.6915, 1), abs=1e-4)
+
+
+def test_the_bootstrap_interval_covers_as_it_says():
+    draws = np.random.default_rng(5).normal(0.3, 0.2, (200, 60))
+    covered = sum(s["ci_low"] <= 0.3 <= s["ci_high"] for s in map(metrics.summary, draws))
+    assert 176 <= covered <= 200
+    constant = metrics.summary(np.full(7, 0.1))
+    assert constant["ci_low"] == pytest.approx(0.1)
+    assert constant["n"] == 7
+
+
+@pytest.mark.parametrize("bad", [PLAIN[:3], PLAIN.astype(float), PLAIN[:, :8]])
+def test_images_that_do_not_match_are_refused(bad):
+    with pytest.raises(ValueError, match="must"):
+        metrics.ssim(PLAIN, bad)
+
+
+def test_an_image_smaller_than_the_window_is_refused():
+    with pytest.raises(ValueError, match="at least 7x7"):
+        metrics.ssim(PLAIN[:, :6], OTHER[:, :6])
