@@ -1,0 +1,59 @@
+"""What is told of schemes and attacks."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import BaseModel, Field
+
+
+class PaperNumbers(BaseModel):
+    """The paper's results: mean SSIM (Table 1) and robustness (Table 2) by attack name."""
+
+    ssim: dict[str, float] = Field(examples=[{"fr": 0.4646, "itn": 0.1715, "gan": 0.2688}])
+    robust: dict[str, bool] = Field(examples=[{"fr": False, "itn": False, "gan": False}])
+
+
+class SchemeVariant(BaseModel):
+    params: dict[str, Any] = Field(description="Settings that choose this variant", examples=[{"key_mode": "same"}])
+    key_per_image: bool
+    key_space_bits: float | None = Field(
+        description="log2 of the number of keys for one image of the asked size; null for networks", examples=[51471.0]
+    )
+    effective_bits: float | None = Field(
+        description="What exhaustive search really costs: at most the bits of the stored secret", examples=[256]
+    )
+    paper: PaperNumbers | None
+
+
+class SchemeOut(BaseModel):
+    name: str = Field(examples=["pixelwise"])
+    title: str
+    source: str = Field(description="Where the scheme was published")
+    summary: str
+    trains: bool = Field(description="Whether its key is trained network weights")
+    size_multiple: int = Field(description="Image sides are padded to multiples of this")
+    parameters: dict[str, Any] = Field(description="JSON Schema of its settings")
+    variants: list[SchemeVariant] = Field(description="One for each choice of its enumerated settings")
+    attacks: list[str] = Field(description="Attacks that can be run on it", examples=[["none", "fr"]])
+
+
+class AttackOut(BaseModel):
+    name: str = Field(examples=["fr"])
+    title: str
+    source: str
+    summary: str
+    threat_model: str = Field(description="What the attacker holds", examples=["ciphertext-only"])
+    learned: bool = Field(description="Whether it trains a network")
+    parameters: dict[str, Any] = Field(description="JSON Schema of its settings")
+    profiles: dict[str, dict[str, Any]] = Field(description="Settings that a profile fills in")
+    applies_to: list[str]
+    not_applicable: dict[str, str] = Field(description="Scheme name to the reason")
+
+
+class SchemeList(BaseModel):
+    items: list[SchemeOut]
+
+
+class AttackList(BaseModel):
+    items: list[AttackOut]

@@ -1,0 +1,37 @@
+"""The catalog as the API tells it; `models.catalog` discovers what there is."""
+
+from __future__ import annotations
+
+from app.catalog.schemas import AttackOut, SchemeOut
+from app.core.problems import NotFound
+from models import catalog
+
+
+class UnknownScheme(NotFound):
+    code, title = "unknown_scheme", "No scheme has this name"
+
+
+class UnknownAttack(NotFound):
+    code, title = "unknown_attack", "No attack has this name"
+
+
+def list_schemes(width: int, height: int) -> list[SchemeOut]:
+    return [show_scheme(name, width, height) for name in catalog.schemes()]
+
+
+def show_scheme(name: str, width: int, height: int) -> SchemeOut:
+    """Raises UnknownScheme."""
+    if name not in catalog.schemes():
+        raise UnknownScheme(f"there is no scheme {name!r}; known: {', '.join(catalog.schemes())}")
+    return SchemeOut.model_validate(catalog.describe_scheme(name, height, width))
+
+
+def list_attacks() -> list[AttackOut]:
+    return [show_attack(name) for name in catalog.attacks()]
+
+
+def show_attack(name: str) -> AttackOut:
+    """Raises UnknownAttack."""
+    if name not in catalog.attacks():
+        raise UnknownAttack(f"there is no attack {name!r}; known: {', '.join(catalog.attacks())}")
+    return AttackOut.model_validate(catalog.describe_attack(name))
