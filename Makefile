@@ -25,13 +25,8 @@ setup: $(READY)  ## make .venv with the pinned packages
 $(READY): requirements.lock pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check 'uv>=0.8'
-ifeq ($(TORCH_BACKEND),cpu)
-	grep -vE '^(nvidia-|cuda-|triton)' requirements.lock > $(VENV)/requirements.txt
-	$(BIN)/uv pip install --python $(BIN)/python --torch-backend cpu -r $(VENV)/requirements.txt
-else
-	$(BIN)/uv pip install --python $(BIN)/python $(if $(TORCH_BACKEND),--torch-backend $(TORCH_BACKEND)) -r requirements.lock
-endif
-	$(BIN)/uv pip install --python $(BIN)/python --no-deps --editable .
+	$(BIN)/uv pip install --python $(BIN)/python $(if $(TORCH_BACKEND),--torch-backend $(TORCH_BACKEND)) \
+		--constraint requirements.lock --editable '.[worker,local,s3,dev]'
 	touch $@
 
 demo: $(READY)  ## start everything, encrypt, attack, print the table beside the paper's, stop

@@ -1,0 +1,113 @@
+"""What is shipped around the code: compose file, images, make targets, lock. Read, not run: no engine is needed."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from app.queue import _QUEUES
+
+ROOT = Path(__file__).parents[1]
+OURS = {"api", "migrate", "worker-encrypt", "worker-attack", "worker-attack-gpu"}
+
+
+@pytest.fixture(scope="module")
+def compose() -> dict[str, Any]:
+    loaded: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
+    return loaded
+
+
+@pytest.fixture(scope="module")
+def dockerfile() -> str:
+    return (ROOT / "Dockerfile").read_text()
+
+
+def test_compose_has_the_service_its_workers_and_real_servers(compose: dict[str, Any]) -> None:
+    assert set(compose["services"]) == OURS | {"postgres", "redis"}
+    assert compose["services"]["worker-attack"]["profiles"] == ["cpu"]
+    assert compose["services"]["worker-attack-gpu"]["profiles"] == ["gpu"]
+    gpu = compose["services"]["worker-attack-gpu"]["deploy"]["resources"]["reservations"]["devices"][0]
+    assert gpu["capabilities"] == ["gpu"]
+
+
+def test_every_queue_has_a_worker_and_one_of_them_beats(compose: dict[str, Any]) -> None:
+    commands = {name: compose["services"][name].get("command", "") for name in OURS if name.startswith("worker")}
+    served = {queue for command in commands.values() for queue in command.split("--queues ")[1].split()[0].split(",")}
+    assert served == set(_QUEUES.values())
+    assert [name for name, command in commands.items() if "--beat" in command] == ["worker-encrypt"]
+
+
+def test_secrets_have_no_default_and_stand_nowhere(compose: dict[str, Any]) -> None:
+    text = (ROOT / "docker-compose.yml").read_text()
+    for secret in ("POSTGRES_PASSWORD", "REDIS_PASSWORD", "UNVEIL_KEYRING"):
+        uses = re.findall(rf"(?<!\$)\$\{{{secret}\b([^}}]*)\}}", text)
+        assert uses, f"{secret} is not asked for"
+        assert all(use.startswith(":?") for use in uses)
+    for name in OURS:
+        environment = compose["services"][name]["environment"]
+        assert environment["UNVEIL_ENVIRONMENT"] == "production"
+        assert environment["UNVEIL_KEYRING_FILE"] == "/run/secrets/keyring"
+
+
+def test_every_long_lived_service_has_a_health_check(compose: dict[str, Any]) -> None:
+    for name, service in compose["services"].items():
+        if name != "migrate":
+            assert service["healthcheck"]["test"], name
+            assert service["restart"] == "unless-stopped", name
+
+
+def test_nothing_starts_before_the_migrations_have_run(compose: dict[str, Any]) -> None:
+    assert compose["services"]["migrate"]["depends_on"] == {"postgres": {"condition": "service_healthy"}}
+    for name in OURS - {"migrate"}:
+        waits = compose["services"][name]["depends_on"]
+        assert waits["migrate"] == {"condition": "service_completed_successfully"}
+        assert waits["redis"] == {"condition": "service_healthy"}
+
+
+def test_our_containers_can_write_to_their_state_and_nowhere_else(compose: dict[str, Any]) -> None:
+    for name in OURS:
+        service = compose["services"][name]
+        assert service["read_only"] is True
+        assert service["cap_drop"] == ["ALL"]
+        assert "user" not in service, "the image says who runs"
+
+
+def test_redis_keeps_what_it_was_given(compose: dict[str, Any]) -> None:
+    assert "appendonly yes" in compose["services"]["redis"]["command"]
+    assert compose["services"]["redis"]["volumes"] == ["redis:/data"]
+
+
+def test_the_images_have_the_targets_that_compose_builds_and_do_not_run_as_root(
+    compose: dict[str, Any], dockerfile: str
+) -> None:
+    targets = {compose["services"][name]["build"]["target"] for name in OURS}
+    assert targets == {"api", "worker"}
+    for target in targets:
+        stage = dockerfile.split(f" AS {target}\n")[1].split("\nFROM ", maxsplit=1)[0]
+        assert "USER 10001" in stage
+        assert "HEALTHCHECK" in stage
+    assert set(re.findall(r"^FROM (\S+:\S+)", dockerfile, re.MULTILINE)) == {"python:3.11-slim-bookworm"}
+
+
+def test_the_api_image_has_no_torch(dockerfile: str) -> None:
+    stage = dockerfile.split(" AS build-api\n")[1].split("\nFROM ", maxsplit=1)[0]
+    assert "--extra worker" not in stage
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert not [line for line in project["dependencies"] if line.startswith(("torch", "scikit", "numba"))]
+
+
+def test_the_lock_pins_everything_and_names_no_index() -> None:
+    lines = (ROOT / "requirements.lock").read_text().splitlines()
+    assert all(re.fullmatch(r"[a-z0-9._-]+==[^ ]+( ; .+)?", line) for line in lines)
+    assert {"torch==2.13.0", "torchvision==0.28.0"} <= set(lines), "a matched pair"
+
+
+@pytest.mark.parametrize("target", ["setup", "demo", "up", "test", "check", "bench", "chaos", "lock", "clean"])
+def test_make_knows(target: str) -> None:
+    subprocess.run(["make", "--dry-run", target], cwd=ROOT, check=True, capture_output=True)
