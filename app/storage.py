@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
-from typing import Any
+import shutil
+from collections.abc import Callable, Iterator
+from typing import Any, BinaryIO
 
 import fsspec
 from fsspec.implementations.local import LocalFileSystem
@@ -19,16 +21,42 @@ class Blobs:
 
     def write(self, name: str, data: bytes) -> None:
         """All or nothing: written aside, synced and renamed on a local disk; one object put elsewhere."""
+        self._store(name, lambda file: file.write(data))
+
+    def save(self, name: str, source: BinaryIO) -> None:
+        """As `write`, from a file of any size, a piece at a time."""
+        self._store(name, lambda file: shutil.copyfileobj(source, file, 2**20))
+
+    def open(self, name: str) -> BinaryIO:
+        """A seekable file to read. Raises FileNotFoundError."""
+        file: BinaryIO = self._fs.open(self._path(name), "rb")
+        return file
+
+    def names(self, folder: str) -> Iterator[str]:
+        """The names of the blobs right in a folder."""
+        path = self._path(folder)
+        if self._fs.exists(path):
+            for found in self._fs.ls(path, detail=False, refresh=True):
+                yield f"{folder}/{str(found).rsplit('/', 1)[-1]}"
+
+    def _store(self, name: str, fill: Callable[[Any], object]) -> None:
         path = self._path(name)
         if not self._local:
-            self._fs.pipe_file(path, data)
+            upload = self._fs.open(path, "wb", autocommit=False)
+            try:
+                fill(upload)
+                upload.close()
+            except BaseException:
+                upload.discard()
+                raise
+            upload.commit()
             return
         folder = os.path.dirname(path)
         os.makedirs(folder, mode=0o700, exist_ok=True)
         aside = f"{path}.{os.getpid()}.part"
         try:
             with open(os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
-                file.write(data)
+                fill(file)
                 file.flush()
                 os.fsync(file.fileno())
             os.replace(aside, path)
