@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import json
 import pkgutil
 from collections.abc import Mapping
 from functools import cache
@@ -26,7 +27,7 @@ from models.verdicts import scheme_verdict
 __all__ = [
     "LIMITS", "PROFILES", "SSIM_MODES", "Attack", "DatasetInfo", "ParameterError", "Profile", "Scheme", "SizeMismatch",
     "SsimMode", "ThreatModel", "UnknownName", "attacks", "builtin_datasets", "describe_attack", "describe_scheme",
-    "effective_bits", "make_attack", "make_scheme", "new_secret", "padded_size", "scheme_verdict",
+    "effective_bits", "make_attack", "make_scheme", "new_secret", "padded_size", "parse_spec", "scheme_verdict",
     "schemes", "settings_of",
 ]  # fmt: skip
 
@@ -83,6 +84,33 @@ def _make(known: Mapping[str, Any], kind: str, name: str, settings: Mapping[str,
         raise UnknownName(f"unknown {kind} {name!r}; known: {', '.join(known)}")
     cls = known[name]
     return cls(parse(cls.Settings, {**cls.profiles.get(profile, {}), **settings}))
+
+
+def parse_spec(kind: Literal["scheme", "attack"], text: str) -> tuple[str, dict[str, Any]]:
+    """A scheme or attack as commands write it: `fr`, `fr:L=4,nibblewise=true`, `pixelwise:different`.
+
+    A bare value stands for the setting that has it among its choices. Raises UnknownName, ParameterError.
+    """
+    name, _, rest = text.partition(":")
+    known: Mapping[str, Any] = schemes() if kind == "scheme" else attacks()
+    if name not in known:
+        raise UnknownName(f"unknown {kind} {name!r}; known: {', '.join(known)}")
+    properties = json_schema(known[name].Settings)["properties"]
+    settings: dict[str, Any] = {}
+    for part in filter(None, rest.split(",")):
+        setting, equals, value = part.partition("=")
+        if equals:
+            try:
+                settings[setting] = json.loads(value)
+            except ValueError:
+                settings[setting] = value
+            continue
+        choice = [key for key, schema in properties.items() if part in schema.get("enum", ())]
+        if not choice:
+            raise ParameterError([("", f"{text!r}: {part!r} is neither setting=value nor a choice of {name}")])
+        settings[choice[0]] = part
+    parse(known[name].Settings, settings)
+    return name, settings
 
 
 def settings_of(thing: Scheme[Any, Any] | Attack[Any]) -> dict[str, Any]:

@@ -84,6 +84,13 @@ def load(name: str, data_dir: Path | None = None) -> Data:
     return _read_folder(name, folder)
 
 
+def load_folder(folder: Path) -> Data:
+    """The data set in `folder`: STL-10's binary layout, or class folders. Raises DatasetMissing."""
+    if not folder.is_dir():
+        raise DatasetMissing(f"there is no folder {folder}")
+    return _read_folder(folder.name, folder)
+
+
 def default_dir() -> Path:
     """Where downloads go when no data folder is set."""
     return Path.home() / ".cache" / "unveil"

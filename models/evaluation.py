@@ -7,19 +7,37 @@ runs one cell with no service around it.
 
 from __future__ import annotations
 
+import argparse
+import json
+import math
+import shutil
+import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from models import keystream
-from models.attacks.base import Attack, AttackFailed, Context, Material, Outcome, Pairs, ThreatModel
-from models.catalog import LIMITS, Profile, effective_bits
-from models.datasets import Data
-from models.images import Images, pad
+from models.attacks.base import Attack, AttackFailed, Cancelled, Context, Material, Outcome, Pairs, ThreatModel
+from models.catalog import (
+    LIMITS,
+    PROFILES,
+    SSIM_MODES,
+    ParameterError,
+    Profile,
+    UnknownName,
+    effective_bits,
+    make_attack,
+    make_scheme,
+    parse_spec,
+    settings_of,
+)  # fmt: skip
+from models.datasets import Data, DatasetMissing, load_folder, sample
+from models.images import Images, pad, to_png
 from models.metrics import SCALES, SsimMode, binomial_interval, identification, psnr, ssim, summary
 from models.schemes.base import Scheme, seed_secret
 from models.verdicts import cell_verdict
@@ -365,3 +383,81 @@ def _part(
         report((index + fraction) / parts, phase if keys == 1 else f"{phase}, key {number + 1} of {keys}")
 
     return inner
+
+
+# --- one cell from the command line -----------------------------------------------------------------------------
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run one cell and write it to a folder. 0: done; 1: failed, or stopped at the limit (go on with --resume)."""
+    parser = argparse.ArgumentParser(prog="python -m models.evaluation", description="Run one cell, no service needed.")
+    parser.add_argument("--scheme", required=True, help="such as tanaka, tanaka:icce2018, pixelwise:different")
+    parser.add_argument("--attack", required=True, help="such as none, fr, fr:L=4,nibblewise=true")
+    parser.add_argument("--data", required=True, help="a folder (STL-10's layout or class folders), or `sample`")
+    parser.add_argument("--profile", choices=PROFILES, default="paper")
+    parser.add_argument("--out", type=Path, required=True, help="folder for result.json, scores.csv, samples/, curves")
+    parser.add_argument("--resume", action="store_true", help="go on from the checkpoints in --out")
+    parser.add_argument("--limit-seconds", type=float, default=math.inf, help="stop at a checkpoint after this long")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--keys", type=int, default=3)
+    parser.add_argument("--samples", type=int, default=8)
+    parser.add_argument("--ssim-mode", choices=SSIM_MODES, default="rgb7")
+    parser.add_argument("--device", default="cpu")
+    given = parser.parse_args(arguments)
+    options = Options(given.seed, given.keys, given.samples, given.ssim_mode, given.profile)
+    try:
+        name, settings = parse_spec("scheme", given.scheme)
+        scheme = make_scheme(name, settings, options.profile)
+        name, settings = parse_spec("attack", given.attack)
+        attack = make_attack(name, settings, options.profile)
+        refusal = attack.refuses(scheme)
+        if refusal:
+            parser.error(f"{attack.name} on {scheme.name}: {refusal}")
+        data = sample() if given.data == "sample" else load_folder(Path(given.data))
+    except (UnknownName, ParameterError, DatasetMissing) as error:
+        parser.error(str(error))
+
+    checkpoints = given.out / "checkpoints"
+    if checkpoints.exists() and not given.resume:
+        shutil.rmtree(checkpoints)
+    checkpoints.mkdir(parents=True, exist_ok=True)
+    deadline = time.monotonic() + given.limit_seconds
+
+    def report(fraction: float, phase: str) -> None:
+        print(f"\r{fraction:6.1%}  {phase:<60}", end="", file=sys.stderr, flush=True)
+        if time.monotonic() > deadline:
+            raise Cancelled
+
+    context = Context(seed=given.seed, device=given.device, workdir=checkpoints, report=report)
+    try:
+        done = run_cell(scheme, attack, data, options, context)
+    except Cancelled:
+        print(f"\nstopped at {given.limit_seconds:.0f} s; run again with --resume", file=sys.stderr)
+        return 1
+    except (AttackFailed, ValueError) as error:
+        print(f"\nfailed: {error}", file=sys.stderr)
+        return 1
+    print(file=sys.stderr)
+    settings = {"scheme": settings_of(scheme), "attack": settings_of(attack), "data": data.name, **vars(options)}
+    write_cell(done, settings, given.out)
+    print(json.dumps({**settings, "result": done.result}, indent=2))
+    return 0
+
+
+def write_cell(done: CellResult, settings: Mapping[str, Any], out: Path) -> None:
+    """result.json, curves.json, scores.csv and samples/ of a finished cell."""
+    (out / "result.json").write_text(json.dumps({**settings, "result": done.result}, indent=2) + "\n")
+    (out / "curves.json").write_text(json.dumps(done.curves) + "\n")
+    if done.scores is not None:
+        columns = np.column_stack([done.scores.index, done.scores.ssim, done.scores.psnr, done.scores.rank])
+        np.savetxt(out / "scores.csv", columns, "%d,%.6f,%.4f,%.2f", header="index,ssim,psnr,rank", comments="")
+    (out / "samples").mkdir(exist_ok=True)
+    for triple in done.samples:
+        for kind in ("plain", "protected", "reconstructed"):
+            image = getattr(triple, kind)
+            if image is not None:
+                (out / "samples" / f"{triple.index}-{kind}.png").write_bytes(to_png(image))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

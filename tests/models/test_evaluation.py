@@ -1,4 +1,5 @@
 import gc
+import json
 import types
 
 import numpy as np
@@ -183,3 +184,33 @@ def test_progress_rises_to_the_controls_and_cancel_stops():
 
     with pytest.raises(Cancelled):
         run_cell(catalog.make_scheme("tanaka", {}), named("none"), DATA, SMOKE, Context(report=cancel))
+
+
+def test_one_cell_from_the_command_line(tmp_path, capsys):
+    given = ["--scheme", "pixelwise:different", "--attack", "fr", "--data", "sample", "--profile", "smoke"]
+    assert evaluation.main([*given, "--out", str(tmp_path)]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["scheme"] == {"name": "pixelwise", "key_mode": "different"}
+    assert json.loads((tmp_path / "result.json").read_text()) == told
+    rows = (tmp_path / "scores.csv").read_text().splitlines()
+    assert rows[0] == "index,ssim,psnr,rank"
+    assert len(rows) == 1 + told["result"]["ssim"]["n"]
+    assert len(list((tmp_path / "samples").iterdir())) == 3 * 8
+
+
+@pytest.mark.parametrize(
+    "wrong", [["--scheme", "rot13"], ["--attack", "fr:L=9"], ["--data", "/nowhere"], ["--attack", "fr:loud"]]
+)
+def test_wrong_usage_exits_with_2(wrong, tmp_path, capsys):
+    given = {"--scheme": "tanaka", "--attack": "none", "--data": "sample", "--out": str(tmp_path)}
+    given[wrong[0]] = wrong[1]
+    with pytest.raises(SystemExit) as caught:
+        evaluation.main([part for pair in given.items() for part in pair])
+    assert caught.value.code == 2
+    assert wrong[1].split(":")[-1].split("=")[0] in capsys.readouterr().err
+
+
+def test_a_slice_stops_at_its_limit(tmp_path):
+    given = ["--scheme", "tanaka", "--attack", "none", "--data", "sample", "--out", str(tmp_path)]
+    assert evaluation.main([*given, "--limit-seconds", "0"]) == 1
+    assert not (tmp_path / "result.json").exists()

@@ -1,0 +1,108 @@
+import json
+
+import numpy as np
+import pytest
+from safetensors import safe_open
+
+from models.attacks.base import AttackFailed, Context, Material
+from models.attacks.fr_sorted import sorted_reconstruction
+from models.attacks.simulated_pairs import SHIPPED_WEIGHTS, load_network, read
+from models.catalog import make_attack, make_scheme, new_secret
+from models.datasets import sample
+from models.metrics import identification, ssim
+
+DIFFERENT = make_scheme("pixelwise", {"key_mode": "different"})
+
+
+@pytest.fixture(scope="module")
+def network():
+    return load_network()
+
+
+def _protected(plain):
+    return DIFFERENT.protect(plain, new_secret())
+
+
+def test_the_shipped_weights_see_far_more_than_sorted_fr():
+    plain = sample().test[:40]
+    protected = _protected(plain)
+    outcome = make_attack("simulated-pairs", {}).run(Material(DIFFERENT, protected, protected[:0]), Context())
+    gain = ssim(plain, outcome.reconstructed).mean() - ssim(plain, sorted_reconstruction(protected)).mean()
+    assert gain > 0.05
+    assert identification(plain, outcome.reconstructed).top1.max() > 0.8
+
+
+def test_the_reading_does_not_depend_on_the_key(network):
+    plain = sample().test[:2]
+    np.testing.assert_array_equal(read(network, _protected(plain)), read(network, _protected(plain)))
+
+
+def test_every_value_read_as_likeliest_is_one_that_the_ciphertext_allows(network):
+    protected = _protected(sample().test[:2])
+    seen = read(network, protected, readout="likeliest")
+    allowed = np.concatenate([protected, 255 - protected], axis=3)
+    assert (seen[..., :, None] == allowed[..., None, :]).any(axis=-1).all()
+
+
+def test_pure_noise_shows_nothing(network):
+    plain = sample().test[:40]
+    noise = np.random.default_rng(0).integers(0, 256, plain.shape, np.uint8)
+    assert ssim(plain, read(network, noise)).mean() < 0.15
+
+
+@pytest.mark.parametrize("size", [(1, 1), (7, 30), (33, 50), (96, 96)])
+def test_any_size_comes_back_as_it_was(network, size):
+    images = np.random.default_rng(0).integers(0, 256, (2, *size, 3), np.uint8)
+    assert read(network, images).shape == images.shape
+
+
+def test_an_empty_set_stays_empty(network):
+    assert read(network, np.zeros((0, 16, 16, 3), np.uint8)).shape == (0, 16, 16, 3)
+
+
+def test_tiles_cover_a_large_image_once_and_with_context(monkeypatch):
+    from models.attacks import simulated_pairs
+
+    seen_sizes = []
+
+    def echo(_network, images, _readout, _mirrored):
+        seen_sizes.append(images.shape[1:3])
+        return images
+
+    monkeypatch.setattr(simulated_pairs, "_read_tile", echo)
+    images = np.random.default_rng(0).integers(0, 256, (1, 700, 1100, 3), np.uint8)
+    np.testing.assert_array_equal(read(None, images), images)
+    assert len(seen_sizes) > 1
+    assert max(map(max, seen_sizes)) <= 512
+
+
+def test_the_weights_are_small_and_say_where_they_come_from():
+    assert SHIPPED_WEIGHTS.stat().st_size <= 5_000_000
+    with safe_open(SHIPPED_WEIGHTS, "np") as file:
+        provenance = file.metadata()
+    assert {"photographs", "command", "steps", "epochs", "date", "held_out"} <= set(provenance)
+    assert json.loads(provenance["held_out"])["ssim_rgb7"]["expected"] > 0.5
+
+
+def test_it_trains_on_the_auditors_own_images(tmp_path):
+    public = sample().train[:8]
+    protected = _protected(sample().test[:2])
+    attack = make_attack("simulated-pairs", {"weights": "tune", "epochs": 2, "batch": 4})
+    told = []
+    context = Context(workdir=tmp_path, report=lambda fraction, phase: told.append(fraction))
+    seen = attack.run(Material(DIFFERENT, protected, protected[:0], public=public), context).reconstructed
+    assert seen.shape == protected.shape
+    assert told[-1] == 1.0
+
+
+def test_training_without_public_images_says_what_is_missing():
+    protected = _protected(sample().test[:1])
+    attack = make_attack("simulated-pairs", {"weights": "train"})
+    with pytest.raises(AttackFailed, match="public images"):
+        attack.run(Material(DIFFERENT, protected, protected[:0]), Context())
+
+
+def test_schemes_that_move_magnitudes_are_refused():
+    attack = make_attack("simulated-pairs", {})
+    assert attack.refuses(DIFFERENT) is None
+    assert "magnitudes" in attack.refuses(make_scheme("tanaka", {}))

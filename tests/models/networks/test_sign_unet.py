@@ -1,0 +1,85 @@
+import numpy as np
+import pytest
+import torch
+from skimage.metrics import structural_similarity
+
+from models.catalog import make_scheme, new_secret
+from models.datasets import sample
+from models.networks import sign_unet
+from models.networks.train_sign_unet import TrainSettings, augment, evaluate, losses, ssim_rgb7, train
+
+
+def _tensor(images):
+    return torch.from_numpy(images).permute(0, 3, 1, 2).contiguous()
+
+
+def test_sorted_magnitudes_are_what_no_key_changes():
+    plain = sample().test[:2]
+    protected = make_scheme("pixelwise", {"key_mode": "different"}).protect(plain, new_secret())
+    magnitudes = sign_unet.sorted_magnitudes(_tensor(plain))
+    assert torch.equal(sign_unet.sorted_magnitudes(_tensor(protected)), magnitudes)
+    assert torch.equal(magnitudes, (_tensor(plain).float() - 127.5).abs().sort(1, descending=True).values)
+
+
+def test_certain_and_right_logits_give_the_plain_image_back_and_no_loss():
+    plain = _tensor(sample().test[:2])
+    magnitudes = sign_unet.sorted_magnitudes(plain)
+    right = sign_unet.candidate_values(magnitudes).unsqueeze(1) == (plain.float() - 127.5).unsqueeze(2)
+    logits = right.float() * 100
+    assert torch.equal(sign_unet.likeliest_image(logits, magnitudes).round(), plain.float())
+    assert torch.equal(sign_unet.expected_image(logits, magnitudes).round(), plain.float())
+    nll, unlike = losses(logits, magnitudes, plain)
+    assert nll.item() < 1e-4
+    assert unlike.item() < 1e-4
+
+
+def test_the_differentiable_ssim_is_scikit_images():
+    rng = np.random.default_rng(0)
+    plain = sample().test[:3]
+    other = np.clip(plain + rng.normal(0, 20, plain.shape), 0, 255).astype(np.uint8)
+    expected = [structural_similarity(a, b, channel_axis=2, data_range=255) for a, b in zip(plain, other, strict=True)]
+    ours = ssim_rgb7(_tensor(plain).float(), _tensor(other).float())
+    assert ours.tolist() == pytest.approx(expected, abs=1e-4)
+
+
+def test_augmentation_makes_new_photographs_and_never_the_negative():
+    plain = _tensor(sample().train[:32])
+    new = augment(plain, torch.Generator().manual_seed(0))
+    assert new.dtype == torch.uint8
+    assert new.shape == plain.shape
+    assert not torch.equal(new, plain)
+    grey, new_grey = plain.float().mean((1, 2, 3)), new.float().mean((1, 2, 3))
+    assert torch.corrcoef(torch.stack([grey, new_grey]))[0, 1] > 0.5
+
+
+def test_a_few_steps_of_training_lower_the_loss():
+    photographs = _tensor(sample().train[:8, :48, :48])
+    told = []
+    train(photographs, TrainSettings(steps=40, batch=8), tell=lambda step, nll, ssim: told.append(nll))
+    assert told[-1] < 1.28  # untrained: 1.3
+
+
+def test_an_interrupted_training_continues_to_the_same_weights(tmp_path, monkeypatch):
+    photographs = _tensor(sample().train[:8, :32, :32])
+    settings = TrainSettings(steps=6, batch=4)
+    straight = train(photographs, settings)
+
+    monkeypatch.setattr("models.networks.train_sign_unet.SAVE_SECONDS", 0)
+    checkpoint = tmp_path / "sign.ckpt"
+
+    def stop(step, _average):
+        if step == 4:  # the checkpoint on disk is of step 3
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train(photographs, settings, checkpoint=checkpoint, each_step=stop)
+    resumed = train(photographs, settings, checkpoint=checkpoint)
+    for name, value in straight.state_dict().items():
+        assert torch.equal(resumed.state_dict()[name], value), name
+
+
+def test_evaluation_scores_both_read_outs():
+    photographs = _tensor(sample().test[:4])
+    scores = evaluate(sign_unet.SignUNet(), photographs)
+    assert set(scores) == {"expected", "likeliest"}
+    assert all(-1 <= value <= 1 for value in scores.values())
