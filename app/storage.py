@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any, BinaryIO
 
 import fsspec
@@ -51,20 +52,19 @@ class Blobs:
                 raise
             upload.commit()
             return
-        folder = os.path.dirname(path)
-        os.makedirs(folder, mode=0o700, exist_ok=True)
-        aside = f"{path}.{os.getpid()}.part"
+        target = Path(path)
+        target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        aside = target.with_name(f"{target.name}.{os.getpid()}.part")
         try:
-            with open(os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
+            with os.fdopen(os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
                 fill(file)
                 file.flush()
                 os.fsync(file.fileno())
-            os.replace(aside, path)
+            aside.replace(target)
         except BaseException:
-            if os.path.exists(aside):
-                os.unlink(aside)
+            aside.unlink(missing_ok=True)
             raise
-        directory = os.open(folder, os.O_RDONLY)
+        directory = os.open(target.parent, os.O_RDONLY)
         try:
             os.fsync(directory)
         finally:
