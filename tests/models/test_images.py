@@ -15,7 +15,7 @@ def test_a_png_reads_back_bit_for_bit(height, width):
     with Image.open(io.BytesIO(raw)) as read:
         read.load()
         assert read.mode == "RGB"
-        assert read.text == {"unveil:original": "97x101"}
+        assert read.info["unveil:original"] == "97x101"
         assert (np.asarray(read) == image).all()
     assert len(raw) <= 1.01 * image.nbytes + height + 160
 
