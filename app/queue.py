@@ -50,7 +50,10 @@ def celery_app(settings: Settings) -> Celery:
         broker_transport_options={"visibility_timeout": 14 * 24 * 3600},
         broker_connection_retry_on_startup=True,
         worker_hijack_root_logger=False,
-        beat_schedule={"sweep": {"task": SWEEP, "schedule": settings.sweep_s}},
+        # Expiring, so that sweeps do not pile up while nobody takes them.
+        beat_schedule={
+            "sweep": {"task": SWEEP, "schedule": settings.sweep_s, "options": {"expires": settings.sweep_s}},
+        },
         timezone="UTC",
     )
     return app
@@ -61,6 +64,17 @@ def ring(app: Celery, task: str, *ids: str) -> None:
     then rings again."""
     for id in ids:
         app.send_task(task, args=[id], retry=False)
+
+
+def waiting(app: Celery, task: str) -> int:
+    """How many messages of a task's queue no worker has taken. Raises kombu.exceptions.OperationalError."""
+    with app.connection_for_read() as connection:
+        connection.ensure_connection(max_retries=1, timeout=5)
+        channel = connection.default_channel
+        try:
+            return int(channel.queue_declare(_QUEUES[task], passive=True).message_count)
+        except channel.connection.client.channel_errors:  # Redis forgets an empty queue
+            return 0
 
 
 @dataclass(frozen=True)

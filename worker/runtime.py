@@ -1,0 +1,50 @@
+"""What a worker process works with, made once in each process (a connection must not be shared over a fork)."""
+
+from __future__ import annotations
+
+import os
+import socket
+from dataclasses import dataclass
+from functools import cache
+from uuid import uuid4
+
+from celery import Celery
+from sqlalchemy.orm import Session, sessionmaker
+
+from app.core.crypto import KeyRing, load_key_ring
+from app.db.session import sync_engine, sync_sessions
+from app.settings import Settings, get_settings
+from app.storage import Blobs
+
+
+@dataclass(frozen=True)
+class Runtime:
+    settings: Settings
+    sessions: sessionmaker[Session]
+    celery: Celery
+    ring: KeyRing
+    blobs: Blobs
+    owner: str  # names this process in leases
+
+
+def make_runtime(settings: Settings, celery: Celery) -> Runtime:
+    return Runtime(
+        settings,
+        sync_sessions(sync_engine(settings)),
+        celery,
+        load_key_ring(settings),
+        Blobs(settings),
+        f"{socket.gethostname()}/{os.getpid()}/{uuid4().hex[:8]}",
+    )
+
+
+def runtime() -> Runtime:
+    """This process's own."""
+    return _runtime(os.getpid())
+
+
+@cache
+def _runtime(pid: int) -> Runtime:  # noqa: ARG001 - the cache key: a forked child makes its own
+    from worker.celery_app import celery
+
+    return make_runtime(get_settings(), celery)

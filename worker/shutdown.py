@@ -1,0 +1,53 @@
+"""An orderly shutdown, inside a pool process: finish nothing long, hand the job back.
+
+The main process sends SIGUSR2 to its pool when it is asked to stop. A service manager may also send SIGTERM to every
+process of the group: a pool process that works takes it the same way, an idle one ends as it always did.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from billiard.process import active_children
+
+requested = threading.Event()
+_working = threading.Event()
+
+
+@contextmanager
+def working() -> Iterator[None]:
+    """Marks the time in which there is something to hand back."""
+    _working.set()
+    try:
+        yield
+    finally:
+        _working.clear()
+
+
+def install() -> None:
+    """In a pool process, at its start."""
+    signal.signal(signal.SIGUSR2, _ask)
+    signal.signal(signal.SIGTERM, _ask_or_end)
+
+
+def tell_pool() -> None:
+    """In the main process, when it is asked to stop."""
+    for child in active_children():
+        if child.pid is not None:
+            os.kill(child.pid, signal.SIGUSR2)
+
+
+def _ask(*_: Any) -> None:
+    requested.set()
+
+
+def _ask_or_end(*_: Any) -> None:
+    requested.set()
+    if not _working.is_set():
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        os.kill(os.getpid(), signal.SIGTERM)

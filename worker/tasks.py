@@ -1,0 +1,30 @@
+"""What a message can ask for. A message holds an id and nothing else; everything is in the row."""
+
+from __future__ import annotations
+
+from app import queue
+from worker.celery_app import celery
+
+
+@celery.task(name=queue.RUN_CELL)
+def run_cell(id: str) -> None:
+    from worker import cells
+    from worker.runtime import runtime
+
+    cells.handle(runtime(), id)
+
+
+@celery.task(name=queue.TRANSFORM)
+def transform(id: str) -> None:
+    from worker.transform import handle
+
+    handle(id)
+
+
+@celery.task(name=queue.SWEEP)
+def sweep() -> None:
+    from worker import sweeper
+    from worker.runtime import runtime
+
+    tools = runtime()
+    sweeper.sweep(tools.sessions, tools.celery, tools.settings)
