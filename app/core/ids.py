@@ -12,3 +12,8 @@ def new_id(prefix: str) -> str:
     random = int.from_bytes(os.urandom(10), "big")
     value = milliseconds << 80 | 0x7 << 76 | (random >> 64 & 0xFFF) << 64 | 0b10 << 62 | random & (1 << 62) - 1
     return f"{prefix}_{value:032x}"
+
+
+def created_at(id: str) -> float:
+    """When `new_id` made it, in seconds of Unix time."""
+    return int(id.rsplit("_", 1)[1][:12], 16) / 1000

@@ -1,0 +1,42 @@
+"""All SQL of datasets, always by owner. Nothing here commits."""
+
+from __future__ import annotations
+
+from sqlalchemy import Text, cast, delete, exists, or_, select
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from app.core.states import ACTIVE
+from app.db.tables import Dataset, Evaluation, Key
+
+_ACTIVE = [status.value for status in ACTIVE]
+
+
+async def one(session: AsyncSession, account_id: str, id: str) -> Dataset | None:
+    found = await session.scalars(select(Dataset).where(Dataset.account_id == account_id, Dataset.id == id))
+    return found.one_or_none()
+
+
+async def newest_first(session: AsyncSession, account_id: str, after: str | None, limit: int) -> list[Dataset]:
+    """At most `limit` of the account's uploads, from the one after `after`."""
+    query = select(Dataset).where(Dataset.account_id == account_id).order_by(Dataset.id.desc()).limit(limit)
+    if after is not None:
+        query = query.where(Dataset.id < after)
+    return list(await session.scalars(query))
+
+
+async def is_in_use(session: AsyncSession, account_id: str, id: str) -> bool:
+    """Whether an unfinished evaluation or training names it, anywhere in its settings."""
+    quoted = f'%"{id}"%'
+    evaluations = exists().where(
+        Evaluation.account_id == account_id,
+        Evaluation.finished_at.is_(None),
+        cast(Evaluation.settings, Text).like(quoted),
+    )
+    trainings = exists().where(
+        Key.account_id == account_id, Key.status.in_(_ACTIVE), cast(Key.training, Text).like(quoted)
+    )
+    return bool(await session.scalar(select(or_(evaluations, trainings))))
+
+
+async def remove(session: AsyncSession, account_id: str, id: str) -> None:
+    await session.execute(delete(Dataset).where(Dataset.account_id == account_id, Dataset.id == id))

@@ -1,0 +1,76 @@
+"""/datasets: list, show, upload, delete."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import APIRouter, File, Form, Response, UploadFile
+
+from app.core.auth import Auditor, Reader
+from app.core.idempotency import Idempotent, Mismatch, Running
+from app.core.ids import new_id
+from app.core.pagination import Page, Paging
+from app.core.problems import Invalid, problems
+from app.core.services import Session, Svc
+from app.datasets import service
+from app.datasets.schemas import DatasetOut, Kind, UploadOrder
+
+router = APIRouter(prefix="/datasets", tags=["datasets"])
+
+_PRINTABLE = r"^[^\x00-\x1f\x7f]*[^\x00-\x20\x7f][^\x00-\x1f\x7f]*$"
+
+
+@router.get("", responses=problems(Invalid))
+async def list_datasets(caller: Reader, svc: Svc, session: Session, paging: Paging) -> Page[DatasetOut]:
+    """Built-in datasets, the folders that the operator allows, then your uploads, newest first."""
+    return await service.list_page(session, caller, svc.settings, paging)
+
+
+@router.get("/{id}", responses=problems(service.UnknownDataset))
+async def show_dataset(id: str, caller: Reader, svc: Svc, session: Session) -> DatasetOut:
+    """One dataset, by the name of a built-in one or the id of an upload."""
+    return await service.show(session, caller, svc.settings, id)
+
+
+@router.post(
+    "",
+    status_code=201,
+    responses=problems(
+        service.BadArchive, service.ArchiveTooLarge, service.OriginalsNotTaken, service.NotUnpacked, Mismatch, Running
+    ),
+)
+async def upload_dataset(
+    caller: Auditor,
+    svc: Svc,
+    session: Session,
+    once: Idempotent,
+    response: Response,
+    name: Annotated[str, Form(min_length=1, max_length=200, pattern=_PRINTABLE, examples=["holiday photographs"])],
+    archive: Annotated[
+        UploadFile, File(description="zip: train/ and, if there is one, test/, with class folders below")
+    ],
+    kind: Annotated[
+        Kind, Form(description="plain: cropped to a square and resized; protected: taken as they are, one size")
+    ] = "plain",
+    originals: Annotated[
+        UploadFile | None, File(description="zip with the plain images under the same names (protected only)")
+    ] = None,
+    size: Annotated[int, Form(ge=8, le=512, description="Side of plain images in pixels")] = 96,
+    seed: Annotated[int, Form(ge=0, le=2**32 - 1, description="Of the 80/20 split of an archive without test/")] = 0,
+) -> DatasetOut:
+    """Upload a zip of images. It is unpacked by a worker while the request waits."""
+    order = UploadOrder(name=name, kind=kind, size=size, seed=seed)
+    async with once.reserve(dataset_id=new_id("ds"), lock_s=svc.settings.unpack_budget_s + 60) as ids:
+        plain = None if originals is None else originals.file
+        dataset = await service.upload(svc, session, caller, ids["dataset_id"], order, archive.file, plain)
+        headers = {"Location": f"/datasets/{dataset.id}"}
+        await once.keep(session, dataset, status=201, headers=headers)
+        await session.commit()
+    response.headers.update(headers)
+    return dataset
+
+
+@router.delete("/{id}", status_code=204, responses=problems(service.UnknownDataset, service.BuiltIn, service.InUse))
+async def delete_dataset(id: str, caller: Auditor, svc: Svc, session: Session) -> None:
+    """Delete an upload. Evaluations that used it keep their results."""
+    await service.remove(svc, session, caller, id)
