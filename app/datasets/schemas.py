@@ -22,7 +22,9 @@ class UploadOrder(BaseModel):
 class DatasetOut(BaseModel):
     model_config = ConfigDict(from_attributes=True)
 
-    id: str = Field(description="What an evaluation's `dataset` takes", examples=["ds_0197f3c2a5d17a3b8c4d5e6f708192a3"])
+    id: str = Field(
+        description="What an evaluation's `dataset` takes", examples=["ds_0197f3c2a5d17a3b8c4d5e6f708192a3"]
+    )
     name: str = Field(examples=["holiday photographs"])
     kind: Kind = "plain"
     train: int = Field(examples=[400])

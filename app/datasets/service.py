@@ -98,7 +98,9 @@ async def upload(
         raise OriginalsNotTaken(
             "leave `originals` out, or say kind=protected", [("/body/originals", "only taken with kind protected")]
         )
-    sent = {"archive": f"uploads/{id}.zip"} | ({} if originals is None else {"originals": f"uploads/{id}.originals.zip"})
+    sent = {"archive": f"uploads/{id}.zip"}
+    if originals is not None:
+        sent["originals"] = f"uploads/{id}.originals.zip"
     blob = f"datasets/{id}.npz"
     head = {"op": "dataset", "archive": None, "originals": None, **sent, "blob": blob, **order.model_dump()}
     try:
