@@ -60,9 +60,19 @@ def bits(secret: bytes, label: str, count: int) -> npt.NDArray[np.bool_]:
 
 def permutation(secret: bytes, label: str, size: int) -> npt.NDArray[np.int64]:
     """A uniform permutation of range(size): the order of `size` distinct big-endian 64-bit words."""
-    words = size
-    while True:
-        drawn = np.frombuffer(stream(secret, label, 8 * words), ">u8")[words - size :]
-        if len(np.unique(drawn)) == size:
-            return np.argsort(drawn, kind="stable")
-        words += size  # a tie (probability below 2^-50 for 96 words): the next `size` words
+    return permutations(secret, label, size, 1)[0]
+
+
+def permutations(secret: bytes, label: str, size: int, count: int) -> npt.NDArray[np.int64]:
+    """`count` independent uniform permutations, int64 [count, size], from `size` words of the stream each."""
+    total = size * count
+    words = np.frombuffer(stream(secret, label, 8 * total), ">u8").reshape(count, size)
+    for extra in range(1, 5):
+        ordered = np.sort(words, axis=1)
+        tied = (ordered[:, 1:] == ordered[:, :-1]).any(axis=1)
+        if not tied.any():
+            return np.argsort(words, axis=1, kind="stable")
+        # a tie (probability below 2^-50 for 96 words): those rows are drawn again from the words that follow
+        longer = np.frombuffer(stream(secret, label, 8 * total * (extra + 1)), ">u8")[total * extra :]
+        words = np.where(tied[:, None], longer.reshape(count, size), words)
+    raise AssertionError("four ties in a row: the stream is broken")

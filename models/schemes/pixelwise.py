@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import binascii
 import itertools
 import math
 from collections.abc import Mapping
@@ -15,8 +13,9 @@ import numpy.typing as npt
 
 from models import keystream
 from models.images import Images, check_images
-from models.parameters import ParameterError, param
+from models.parameters import param
 from models.schemes.base import PaperRow, Scheme
+from models.schemes.material import pack, size, unpack
 
 # Order codes 0..5: the permutations of (0, 1, 2) in lexicographic order; output channel c takes input order[c].
 ORDERS = np.array(list(itertools.permutations(range(3))), np.int8)
@@ -86,38 +85,16 @@ class Pixelwise(Scheme[PixelwiseSettings, PixelwiseKey]):
         return {
             "width": width,
             "height": height,
-            "reversed": base64.b64encode(key.reversed.astype(np.uint8).tobytes()).decode(),
-            "orders": base64.b64encode(key.orders.tobytes()).decode(),
+            "reversed": pack(key.reversed),
+            "orders": pack(key.orders),
         }
 
     def load(self, material: Mapping[str, Any]) -> PixelwiseKey:
-        sides: list[int] = []
-        errors = [(f"/{name}", "unknown field") for name in set(material) - {"width", "height", "reversed", "orders"}]
-        for name in ("height", "width"):
-            side = material.get(name)
-            if isinstance(side, bool) or not isinstance(side, int) or not 1 <= side <= 65536:
-                errors.append((f"/{name}", "must be a whole number of pixels, 1 to 65536"))
-            else:
-                sides.append(side)
-        if errors:
-            raise ParameterError(errors)
-        height, width = sides
-        flips = _unpack(material, "reversed", height * width * 3, 1)
-        orders = _unpack(material, "orders", height * width, 5)
+        height, width = size(material, {"reversed", "orders"})
+        flips = unpack(material, "reversed", height * width * 3, 1)
+        orders = unpack(material, "orders", height * width, 5)
         return PixelwiseKey(flips.astype(np.bool_).reshape(height, width, 3), orders.reshape(height, width))
 
 
 def _mask(key: PixelwiseKey) -> npt.NDArray[np.uint8]:
     return key.reversed.view(np.uint8) * np.uint8(255)
-
-
-def _unpack(material: Mapping[str, Any], name: str, size: int, highest: int) -> npt.NDArray[np.uint8]:
-    try:
-        values = np.frombuffer(base64.b64decode(material.get(name, ""), validate=True), np.uint8)
-    except (binascii.Error, TypeError, ValueError):
-        raise ParameterError([(f"/{name}", "must be base64")]) from None
-    if len(values) != size:
-        raise ParameterError([(f"/{name}", f"must hold {size} bytes for this width and height; got {len(values)}")])
-    if values.max() > highest:
-        raise ParameterError([(f"/{name}", f"every byte must lie in 0..{highest}; got {values.max()}")])
-    return values

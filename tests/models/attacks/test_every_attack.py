@@ -8,7 +8,6 @@ import pytest
 from models import catalog, evaluation
 from models.attacks.base import AttackFailed, Cancelled, Context
 from models.datasets import Data, sample
-from models.evaluation import Options
 
 PAIRS = {
     f"{attack}-on-{scheme}{''.join(f',{v}' for v in variant['params'].values())}": (attack, scheme, variant["params"])
@@ -61,10 +60,9 @@ def test_constant_images_and_very_few_of_them_are_no_crash(pair, tone):
     flat = replace(data, train=np.full_like(data.train, tone), test=np.full_like(data.test, tone))
     try:
         material, outcome = run(attack, scheme, flat)
-    except AttackFailed as reason:
-        assert str(reason)
-    else:
-        assert outcome.reconstructed is None or outcome.reconstructed.shape == material.targets.shape
+    except AttackFailed:
+        return
+    assert outcome.reconstructed is None or outcome.reconstructed.shape == material.targets.shape
 
 
 def test_it_is_repeatable_and_reports_fractions(pair):

@@ -1,0 +1,97 @@
+"""Extended learnable encryption, ELE (Madono et al. 2020) [R]: Tanaka with a key for each block, blocks shuffled."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from models import keystream
+from models.images import Images
+from models.parameters import ParameterError
+from models.schemes.base import Scheme
+from models.schemes.material import order, pack, size, unpack
+from models.schemes.tanaka import BLOCK, NIBBLES, from_nibbles, nibbles
+
+
+@dataclass(frozen=True)
+class EleSettings:
+    pass
+
+
+@dataclass(frozen=True)
+class EleKey:
+    """permutation: uint8 [R, C, 96]; reversed: bool [R, C, 96], by input nibble; blocks: int64 [R * C].
+
+    R x C blocks of 4x4 pixels. Output block i is input block blocks[i].
+    """
+
+    permutation: npt.NDArray[np.uint8]
+    reversed: npt.NDArray[np.bool_]
+    blocks: npt.NDArray[np.int64]
+
+
+class Ele(Scheme[EleSettings, EleKey]):
+    """4x4 blocks; the 96 nibbles of each reversed or not and shuffled under a key of its own; then blocks shuffled."""
+
+    name = "ele"
+    title = "ELE"
+    source = "Madono, Tanaka, Onishi, Ogawa 2020 [R]"
+    Settings = EleSettings
+
+    @property
+    def multiple(self) -> int:
+        return BLOCK
+
+    def key_space_bits(self, height: int, width: int) -> float:
+        """log2((96! * 2^96)^B * B!) for B blocks."""
+        count = (height // BLOCK) * (width // BLOCK)
+        return count * (math.lgamma(NIBBLES + 1) / math.log(2) + NIBBLES) + math.lgamma(count + 1) / math.log(2)
+
+    def derive(self, seed: bytes, height: int, width: int) -> EleKey:
+        rows, columns, label = height // BLOCK, width // BLOCK, f"ele/{height}x{width}"
+        shape = (rows, columns, NIBBLES)
+        return EleKey(
+            keystream.permutations(seed, f"{label}/permutation", NIBBLES, rows * columns)
+            .astype(np.uint8)
+            .reshape(shape),
+            keystream.bits(seed, f"{label}/reversed", rows * columns * NIBBLES).reshape(shape),
+            keystream.permutation(seed, f"{label}/blocks", rows * columns),
+        )
+
+    def encrypt(self, images: Images, key: EleKey) -> Images:
+        values = nibbles(images) ^ key.reversed * np.uint8(15)
+        values = np.take_along_axis(values, key.permutation[None].astype(np.intp), axis=3)
+        return from_nibbles(values.reshape(len(images), -1, NIBBLES)[:, key.blocks].reshape(values.shape))
+
+    def decrypt(self, images: Images, key: EleKey) -> Images:
+        values = nibbles(images)
+        values = values.reshape(len(images), -1, NIBBLES)[:, np.argsort(key.blocks)].reshape(values.shape)
+        values = np.take_along_axis(values, np.argsort(key.permutation, axis=2)[None], axis=3)
+        return from_nibbles(values ^ key.reversed * np.uint8(15))
+
+    def key_size(self, key: EleKey) -> tuple[int, int]:
+        return key.permutation.shape[0] * BLOCK, key.permutation.shape[1] * BLOCK
+
+    def dump(self, key: EleKey) -> dict[str, Any]:
+        height, width = self.key_size(key)
+        return {
+            "width": width,
+            "height": height,
+            "permutation": pack(key.permutation),
+            "reversed": pack(key.reversed),
+            "blocks": key.blocks.tolist(),
+        }
+
+    def load(self, material: Mapping[str, Any]) -> EleKey:
+        height, width = size(material, {"permutation", "reversed", "blocks"}, BLOCK)
+        shape = (height // BLOCK, width // BLOCK, NIBBLES)
+        permutation = unpack(material, "permutation", math.prod(shape), NIBBLES - 1).reshape(shape)
+        if (np.sort(permutation, axis=2) != np.arange(NIBBLES)).any():
+            raise ParameterError([("/permutation", "must hold each of 0..95 once for every block")])
+        flips = unpack(material, "reversed", math.prod(shape), 1).astype(np.bool_).reshape(shape)
+        return EleKey(permutation, flips, order(material, "blocks", shape[0] * shape[1]))

@@ -1,0 +1,133 @@
+"""Encryption-then-compression, EtC (Kurihara et al. 2015; paper reference 7) [R]: whole 8x8 blocks are scrambled."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from models import keystream
+from models.images import Images, check_images
+from models.schemes.base import Scheme
+from models.schemes.material import order, pack, size, unpack
+from models.schemes.pixelwise import INVERSE_ORDERS, ORDERS
+
+BLOCK = 8  # a JPEG block: what the scheme is made for
+
+
+@dataclass(frozen=True)
+class EtcSettings:
+    pass
+
+
+@dataclass(frozen=True)
+class EtcKey:
+    """turns: uint8 [R, C], 0..7: quarter turns + 4 if mirrored first; reversed: bool [R, C]; orders: uint8 [R, C],
+    0..5 as in pixel-wise encryption; blocks: int64 [R * C]. Output block i is input block blocks[i]; the other maps
+    go by input block.
+    """
+
+    turns: npt.NDArray[np.uint8]
+    reversed: npt.NDArray[np.bool_]
+    orders: npt.NDArray[np.uint8]
+    blocks: npt.NDArray[np.int64]
+
+
+class Etc(Scheme[EtcSettings, EtcKey]):
+    """8x8 blocks; each turned or mirrored, negated or not, its colours permuted; then all blocks shuffled."""
+
+    name = "etc"
+    title = "EtC"
+    source = "Kurihara, Shiota, Kiya 2015; Chuman et al. 2019 [R]"
+    Settings = EtcSettings
+
+    @property
+    def multiple(self) -> int:
+        return BLOCK
+
+    def key_space_bits(self, height: int, width: int) -> float:
+        """log2((8 * 2 * 6)^B * B!) for B blocks."""
+        count = (height // BLOCK) * (width // BLOCK)
+        return count * math.log2(96) + math.lgamma(count + 1) / math.log(2)
+
+    def derive(self, seed: bytes, height: int, width: int) -> EtcKey:
+        rows, columns, label = height // BLOCK, width // BLOCK, f"etc/{height}x{width}"
+        drawn = keystream.draws(seed, f"{label}/elements", 96, rows * columns).reshape(rows, columns)
+        turns, colours = np.divmod(drawn, np.uint8(12))
+        flips, orders = np.divmod(colours, np.uint8(6))
+        blocks = keystream.permutation(seed, f"{label}/blocks", rows * columns)
+        return EtcKey(turns, flips.astype(np.bool_), orders, blocks)
+
+    def encrypt(self, images: Images, key: EtcKey) -> Images:
+        blocks = _turn(_blocks(images), key.turns.ravel())
+        blocks = blocks ^ (key.reversed.ravel() * np.uint8(255))[:, None, None, None]
+        blocks = _recolour(blocks, ORDERS[key.orders.ravel()])
+        return _join(blocks[:, key.blocks], images.shape)
+
+    def decrypt(self, images: Images, key: EtcKey) -> Images:
+        blocks = _blocks(images)[:, np.argsort(key.blocks)]
+        blocks = _recolour(blocks, INVERSE_ORDERS[key.orders.ravel()])
+        blocks = blocks ^ (key.reversed.ravel() * np.uint8(255))[:, None, None, None]
+        return _join(_turn(blocks, _INVERSE_TURNS[key.turns.ravel()]), images.shape)
+
+    def key_size(self, key: EtcKey) -> tuple[int, int]:
+        return key.turns.shape[0] * BLOCK, key.turns.shape[1] * BLOCK
+
+    def dump(self, key: EtcKey) -> dict[str, Any]:
+        height, width = self.key_size(key)
+        return {
+            "width": width,
+            "height": height,
+            "turns": pack(key.turns),
+            "reversed": pack(key.reversed),
+            "orders": pack(key.orders),
+            "blocks": key.blocks.tolist(),
+        }
+
+    def load(self, material: Mapping[str, Any]) -> EtcKey:
+        height, width = size(material, {"turns", "reversed", "orders", "blocks"}, BLOCK)
+        shape = (height // BLOCK, width // BLOCK)
+        count = shape[0] * shape[1]
+        return EtcKey(
+            unpack(material, "turns", count, 7).reshape(shape),
+            unpack(material, "reversed", count, 1).astype(np.bool_).reshape(shape),
+            unpack(material, "orders", count, 5).reshape(shape),
+            order(material, "blocks", count),
+        )
+
+
+# A mirrored element is its own inverse; a quarter turn's inverse is three.
+_INVERSE_TURNS = np.array([0, 3, 2, 1, 4, 5, 6, 7], np.uint8)
+
+
+def _turn(blocks: Images, turns: npt.NDArray[np.uint8]) -> Images:
+    """Blocks [N, B, 8, 8, 3], each mirrored left to right where its code is 4 or more, then turned."""
+    out = np.empty_like(blocks)
+    for code in range(8):
+        chosen = turns == code
+        mirrored = blocks[:, chosen, :, ::-1] if code >= 4 else blocks[:, chosen]
+        out[:, chosen] = np.rot90(mirrored, code % 4, axes=(2, 3))
+    return out
+
+
+def _recolour(blocks: Images, orders: npt.NDArray[np.int8]) -> Images:
+    return np.take_along_axis(blocks, orders[None, :, None, None, :].astype(np.intp), axis=4)
+
+
+def _blocks(images: Images) -> Images:
+    check_images(images)
+    count, height, width, _ = images.shape
+    if height % BLOCK or width % BLOCK:
+        raise ValueError(f"image sides must be multiples of {BLOCK}; got {width}x{height}: pad first")
+    split = images.reshape(count, height // BLOCK, BLOCK, width // BLOCK, BLOCK, 3)
+    return split.transpose(0, 1, 3, 2, 4, 5).reshape(count, -1, BLOCK, BLOCK, 3)
+
+
+def _join(blocks: Images, shape: tuple[int, ...]) -> Images:
+    count, height, width, _ = shape
+    split = blocks.reshape(count, height // BLOCK, width // BLOCK, BLOCK, BLOCK, 3)
+    return split.transpose(0, 1, 3, 2, 4, 5).reshape(shape)
