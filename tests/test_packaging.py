@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import yaml
 
-from app.queue import _QUEUES
+from app.queue import QUEUES
 
 ROOT = Path(__file__).parents[1]
 OURS = {"api", "migrate", "worker-encrypt", "worker-attack", "worker-attack-gpu"}
@@ -39,7 +39,7 @@ def test_compose_has_the_service_its_workers_and_real_servers(compose: dict[str,
 def test_every_queue_has_a_worker_and_one_of_them_beats(compose: dict[str, Any]) -> None:
     commands = {name: compose["services"][name].get("command", "") for name in OURS if name.startswith("worker")}
     served = {queue for command in commands.values() for queue in command.split("--queues ")[1].split()[0].split(",")}
-    assert served == set(_QUEUES.values())
+    assert served == set(QUEUES)
     assert [name for name, command in commands.items() if "--beat" in command] == ["worker-encrypt"]
 
 
