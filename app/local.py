@@ -10,6 +10,7 @@ UNVEIL_DATABASE_URL and UNVEIL_REDIS_URL replace either server. The demo and the
 
 from __future__ import annotations
 
+import asyncio
 import fcntl
 import os
 import shlex
@@ -18,18 +19,24 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType, TracebackType
 from typing import IO, Self
 
 import httpx
+from sqlalchemy.ext.asyncio import AsyncSession
 
-from app.core.crypto import new_key_ring
+from app.accounts import service as accounts
+from app.core.crypto import KeyRing, load_key_ring, new_key_ring
+from app.db.session import async_engine, async_sessions
 from app.embedded import Postgres, Redis, make_private, write_secret
 from app.processes import Child, spawn, wait_until
 from app.settings import Settings
 
+_OWNER = "local"
 _READY_S = 90.0
 _STOP_S = 20.0
 _LONGEST_PAUSE_S = 30.0
@@ -106,6 +113,7 @@ class LocalStack:
         _check_free(self.port)
         self.environment = self._environment()
         self._migrate()
+        asyncio.run(self._ensure_owner())
         for name in self._commands():
             self._parts[name] = _Part(self._spawn(name), time.monotonic())
         wait_until(self.ready, "the service", _READY_S, *(part.child for part in self._parts.values()))
@@ -135,6 +143,30 @@ class LocalStack:
         )  # fmt: skip
         if done.returncode != 0:
             raise RuntimeError(f"the migrations failed:\n{done.stderr[-2000:]}")
+
+    async def _ensure_owner(self) -> None:
+        """The account behind DIR/token. The file is written first: a token without an account mends itself here."""
+        token = self.state / "token"
+        if not token.exists():
+            write_secret(token, accounts.new_token())
+        async with self._session() as (session, ring):
+            await accounts.ensure(session, ring, _OWNER, self.token)
+
+    async def _sign_in_code(self) -> str:
+        async with self._session() as (session, ring):
+            owner = await accounts.find(session, _OWNER)
+            return await accounts.sign_in_code(session, ring, owner.id, self.settings.sign_in_minutes)
+
+    @asynccontextmanager
+    async def _session(self) -> AsyncIterator[tuple[AsyncSession, KeyRing]]:
+        engine = async_engine(self.settings)
+        async with async_sessions(engine)() as session:
+            yield session, load_key_ring(self.settings)
+        await engine.dispose()
+
+    def sign_in_link(self) -> str:
+        """A fresh link that opens the dashboard, once."""
+        return f"{self.url}/sign-in?code={asyncio.run(self._sign_in_code())}"
 
     # --- processes ---
 
@@ -190,7 +222,8 @@ def run(state: Path, port: int) -> int:
     stack = LocalStack(state, port)
     try:
         with stack:
-            print(f"Unveil is ready at {stack.url}/")
+            print(f"Unveil is ready at {stack.url}/  (API token: {stack.state}/token)")
+            print(f"Dashboard, for one sign-in: {stack.sign_in_link()}", flush=True)
             while True:
                 time.sleep(0.5)
                 for name in stack.restart_dead():
