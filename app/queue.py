@@ -28,7 +28,8 @@ TRAIN_KEY = "worker.tasks.train_key"
 TRANSFORM = "worker.tasks.transform"
 SWEEP = "worker.tasks.sweep"
 
-_QUEUES = {RUN_CELL: "attack", TRAIN_KEY: "attack", TRANSFORM: "encrypt", SWEEP: "ops"}
+_QUEUE_OF = {RUN_CELL: "attack", TRAIN_KEY: "attack", TRANSFORM: "encrypt", SWEEP: "ops"}
+QUEUES = tuple(dict.fromkeys(_QUEUE_OF.values()))
 
 
 class NoWorker(Exception):
@@ -45,7 +46,7 @@ def celery_app(settings: Settings) -> Celery:
         task_serializer="json",
         accept_content=["json"],
         task_ignore_result=True,
-        task_routes={name: {"queue": queue} for name, queue in _QUEUES.items()},
+        task_routes={name: {"queue": queue} for name, queue in _QUEUE_OF.items()},
         # Far above any job's own time: a redelivery is the sweeper's business, not the broker's.
         broker_transport_options={"visibility_timeout": 14 * 24 * 3600},
         broker_connection_retry_on_startup=True,

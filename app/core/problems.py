@@ -6,6 +6,10 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 from pydantic import BaseModel, Field
+from starlette.responses import JSONResponse, Response
+from starlette.types import Receive, Scope, Send
+
+from app.core.logging import request_id
 
 MEDIA_TYPE = "application/problem+json"
 
@@ -65,6 +69,10 @@ class NotFound(Problem):
     status, code, title = 404, "not_found", "There is nothing here"
 
 
+class MethodNotAllowed(Problem):
+    status, code, title = 405, "method_not_allowed", "This address does not take that method"
+
+
 class Conflict(Problem):
     status, code, title = 409, "conflict", "The state does not allow this"
 
@@ -93,13 +101,22 @@ class Unavailable(Problem):
     status, code, title = 503, "unavailable", "A part of the service is away"
 
 
+def respond(problem: Problem) -> Response:
+    """The answer that tells of a problem."""
+    headers = {"Cache-Control": "no-store", **problem.headers}
+    return JSONResponse(problem.body(request_id.get()), problem.status, headers, media_type=MEDIA_TYPE)
+
+
+async def send_problem(problem: Problem, scope: Scope, receive: Receive, send: Send) -> None:
+    """For middleware, which runs outside the handlers."""
+    await respond(problem)(scope, receive, send)
+
+
 def problems(*kinds: type[Problem]) -> dict[int | str, dict[str, Any]]:
     """The `responses=` of a route, from the problems it raises."""
     by_status: dict[int | str, dict[str, Any]] = {}
     for kind in kinds:
-        entry = by_status.setdefault(
-            kind.status, {"model": ProblemOut, "description": kind.title, "content": {MEDIA_TYPE: {}}}
-        )
+        entry = by_status.setdefault(kind.status, {"model": ProblemOut, "description": kind.title})
         if kind.title not in entry["description"]:
             entry["description"] += f"; {kind.title}"
     return by_status

@@ -1,0 +1,35 @@
+"""Accounts as callers see them."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from app.core.auth import Scope
+
+Name = Annotated[str, Field(min_length=1, max_length=100, pattern=r"^[\w.@ -]+$", examples=["imaging-team"])]
+Scopes = Annotated[list[Scope], Field(min_length=1, max_length=6, examples=[["encrypt", "keys", "evaluate", "read"]])]
+
+
+class AccountOrder(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    name: Name
+    scopes: Scopes
+
+
+class AccountOut(BaseModel):
+    id: str = Field(examples=["acct_0197f3c2a5d17a3b8c4d5e6f708192a3"])
+    name: Name
+    scopes: list[Scope]
+    created_at: datetime
+    revoked_at: datetime | None = None
+
+
+class AccountCreated(AccountOut):
+    token: str = Field(
+        description="The bearer token. Shown this once; only a keyed hash is kept",
+        examples=["unveil_Jc1x9mVtB0n5cR2oQm7uJx4qkS6yW8eZ3hA1dF5gL0M"],
+    )

@@ -1,0 +1,129 @@
+"""Rules of accounts. Used by the routes, by `unveil accounts`, by `unveil local` and by the dashboard's sign-in.
+
+Tokens, codes and session cookies are 256 random bits; the database holds keyed hashes of them.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Iterable, Sequence
+
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from app.accounts import queries
+from app.accounts.schemas import AccountCreated, AccountOut
+from app.core.auth import SCOPES, Scope
+from app.core.crypto import KeyRing
+from app.core.ids import new_id
+from app.core.pagination import Page, PageRequest, page
+from app.core.problems import Conflict, NotFound, Unauthenticated
+from app.db.tables import Account
+
+SESSION_HOURS = 12
+
+
+class AccountExists(Conflict):
+    code, title = "account_exists", "An account of this name exists"
+
+
+class UnknownAccount(NotFound):
+    code, title = "unknown_account", "There is no such account"
+
+
+class BadSignInCode(Unauthenticated):
+    code, title = "bad_sign_in_code", "The sign-in code is unknown, used or too old"
+
+
+def new_token() -> str:
+    return f"unveil_{secrets.token_urlsafe(32)}"
+
+
+async def create(
+    session: AsyncSession, ring: KeyRing, name: str, scopes: Sequence[Scope], *, id: str | None = None
+) -> AccountCreated:
+    """A new account and its token, not yet committed. Raises AccountExists."""
+    account = await queries.add_account(session, id or new_id("acct"), name)
+    if account is None:
+        raise AccountExists(f"an account named {name!r} exists already; choose another name", [("/name", "is taken")])
+    token, unique = new_token(), sorted(set(scopes), key=SCOPES.index)
+    await queries.add_token(session, ring.token_hash(token), account.id, unique)
+    return AccountCreated(**_shown(account, unique).model_dump(), token=token)
+
+
+async def ensure(session: AsyncSession, ring: KeyRing, name: str, token: str) -> str:
+    """The account of this name with this token and every scope, made or mended; its id. Commits."""
+    await queries.add_account(session, new_id("acct"), name)
+    account = await queries.account_by(session, name)
+    assert account is not None
+    account.revoked_at = None
+    await queries.add_token(session, ring.token_hash(token), account.id, SCOPES)
+    await session.commit()
+    return account.id
+
+
+async def find(session: AsyncSession, id_or_name: str) -> Account:
+    """Raises UnknownAccount."""
+    account = await queries.account_by(session, id_or_name)
+    if account is None:
+        raise UnknownAccount(f"no account has the id or name {id_or_name!r}; list them with GET /accounts")
+    return account
+
+
+async def list_accounts(session: AsyncSession, paging: PageRequest) -> Page[AccountOut]:
+    rows = await queries.accounts(session, paging)
+    scopes = await queries.scopes_of(session, [row.id for row in rows])
+    return page(rows, paging, lambda row: _shown(row, scopes[row.id]), lambda row: row.id)
+
+
+async def revoke(session: AsyncSession, id_or_name: str) -> None:
+    """Its tokens and dashboard sessions end at once; what it owns stays. Repeating it is harmless. Commits."""
+    account = await find(session, id_or_name)
+    await queries.revoke(session, account.id)
+    await session.commit()
+
+
+async def sign_in_code(
+    session: AsyncSession, ring: KeyRing, account_id: str, minutes: int, scopes: Sequence[str] = SCOPES
+) -> str:
+    """A one-use code that opens a dashboard session of the account. Commits."""
+    code = secrets.token_urlsafe(32)
+    await queries.add_sign_in_code(session, ring.token_hash(code), account_id, scopes, minutes)
+    await session.commit()
+    return code
+
+
+async def open_session(session: AsyncSession, ring: KeyRing, code: str) -> str:
+    """The cookie of a new dashboard session, for a code that is spent with it. Commits. Raises BadSignInCode."""
+    spent = await queries.use_sign_in_code(session, ring.token_hash(code))
+    if spent is None:
+        raise BadSignInCode("ask for a new link with `unveil accounts sign-in NAME`")
+    cookie = secrets.token_urlsafe(32)
+    await queries.add_dashboard_session(session, ring.token_hash(cookie), spent.account_id, spent.scopes, SESSION_HOURS)
+    await session.commit()
+    return cookie
+
+
+async def open_session_of_token(session: AsyncSession, ring: KeyRing, account_id: str, scopes: Sequence[str]) -> str:
+    """The cookie of a new dashboard session, for a caller who showed a token. Commits."""
+    cookie = secrets.token_urlsafe(32)
+    await queries.add_dashboard_session(session, ring.token_hash(cookie), account_id, scopes, SESSION_HOURS)
+    await session.commit()
+    return cookie
+
+
+async def close_session(session: AsyncSession, ring: KeyRing, cookie: str) -> None:
+    """Commits."""
+    await queries.delete_dashboard_session(session, ring.token_hash(cookie))
+    await session.commit()
+
+
+def _shown(account: Account, scopes: Iterable[str]) -> AccountOut:
+    return AccountOut.model_validate(
+        {
+            "id": account.id,
+            "name": account.name,
+            "scopes": sorted(scopes, key=list(SCOPES).index),
+            "created_at": account.created_at,
+            "revoked_at": account.revoked_at,
+        }
+    )

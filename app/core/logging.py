@@ -1,0 +1,46 @@
+"""Structured logs: one JSON object a line, with the request and the account it is about; never a secret."""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+from contextvars import ContextVar
+from datetime import UTC, datetime
+from typing import Any
+
+request_id: ContextVar[str] = ContextVar("request_id", default="")
+account_id: ContextVar[str] = ContextVar("account_id", default="")
+
+_OWN = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName", "color_message"}
+
+
+class JsonFormatter(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        entry: dict[str, Any] = {
+            "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "message": record.getMessage(),
+        }
+        entry |= {key: value.get() for key, value in (("request_id", request_id), ("account_id", account_id))}
+        entry |= {key: value for key, value in vars(record).items() if key not in _OWN}
+        if record.exc_info:
+            entry["exception"] = self.formatException(record.exc_info)
+        return json.dumps({key: value for key, value in entry.items() if value not in ("", None)}, default=str)
+
+
+def configure_logging(level: int = logging.INFO) -> None:
+    """Everything that this process logs, on standard error. Safe to call again."""
+    root = logging.getLogger()
+    root.setLevel(level)
+    if not any(isinstance(handler.formatter, JsonFormatter) for handler in root.handlers):
+        handler = logging.StreamHandler(sys.stderr)
+        handler.setFormatter(JsonFormatter())
+        root.addHandler(handler)
+    for name in ("uvicorn", "uvicorn.error"):
+        logger = logging.getLogger(name)
+        logger.handlers.clear()
+        logger.propagate = True
+    # Each request has a line of ours, with its id and account.
+    logging.getLogger("uvicorn.access").disabled = True

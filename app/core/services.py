@@ -1,0 +1,77 @@
+"""What a request may use of the world outside: made once in `app.main`, handed to routes as dependencies."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from typing import Annotated
+
+import redis.asyncio
+from celery import Celery
+from fastapi import Depends
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker
+from starlette.requests import HTTPConnection
+
+from app.core.crypto import KeyRing, load_key_ring
+from app.db.session import async_engine, async_sessions
+from app.queue import Parcels, celery_app
+from app.settings import Settings
+from app.storage import Blobs
+
+# A Redis that does not answer must not hold a request for the operating system's minutes.
+_CONNECT_S = 3.0
+
+
+@dataclass(frozen=True)
+class Services:
+    settings: Settings
+    ring: KeyRing
+    engine: AsyncEngine
+    sessions: async_sessionmaker[AsyncSession]
+    celery: Celery
+    redis: redis.asyncio.Redis
+    parcels: Parcels
+    blobs: Blobs
+
+    async def close(self) -> None:
+        await self.engine.dispose()
+        await self.redis.aclose()
+        self.celery.close()
+
+
+def make_services(settings: Settings) -> Services:
+    """Connects to nothing yet: a service whose database is away starts, and says so when asked."""
+    ring, engine = load_key_ring(settings), async_engine(settings)
+    return Services(
+        settings=settings,
+        ring=ring,
+        engine=engine,
+        sessions=async_sessions(engine),
+        celery=celery_app(settings),
+        # One more try covers a connection that went stale; a broker that is away is told of at once.
+        redis=redis.asyncio.Redis.from_url(
+            settings.redis_url, socket_connect_timeout=_CONNECT_S, retry=Retry(NoBackoff(), 1)
+        ),
+        parcels=Parcels(ring),
+        blobs=Blobs(settings),
+    )
+
+
+def services(connection: HTTPConnection) -> Services:
+    found: Services = connection.app.state.services
+    return found
+
+
+Svc = Annotated[Services, Depends(services)]
+
+
+async def session(svc: Svc) -> AsyncIterator[AsyncSession]:
+    """One database session a request. Services commit; what they leave uncommitted is rolled back."""
+    async with svc.sessions() as opened:
+        yield opened
+
+
+# "function": closed before the answer goes out, so a slow reader holds no database connection.
+Session = Annotated[AsyncSession, Depends(session, scope="function")]

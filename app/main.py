@@ -1,0 +1,240 @@
+"""The HTTP service: `uvicorn --factory app.main:create_app`. Puts rooms, middleware and error handlers together."""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+import time
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from typing import Any
+
+import kombu.exceptions
+import redis.exceptions
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from sqlalchemy.exc import DataError, DBAPIError, InterfaceError, OperationalError, SQLAlchemyError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+from starlette.exceptions import HTTPException
+from starlette.responses import Response
+from starlette.routing import Match
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from app.accounts.routes import router as accounts
+from app.catalog.routes import router as catalog
+from app.core import health, metrics
+from app.core.idempotency import Replay
+from app.core.ids import new_id
+from app.core.limits import BodyLimit
+from app.core.logging import account_id, configure_logging, request_id
+from app.core.openapi import describe
+from app.core.problems import (
+    BadRequest,
+    Forbidden,
+    Invalid,
+    MethodNotAllowed,
+    NotFound,
+    Problem,
+    TooLarge,
+    TooMany,
+    Unauthenticated,
+    Unavailable,
+    UnsupportedMedia,
+    problems,
+    respond,
+)
+from app.core.services import make_services
+from app.datasets.routes import router as datasets
+from app.settings import Settings, get_settings
+from models import __version__
+
+logger = logging.getLogger(__name__)
+
+_SANE_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
+_METHODS = ("GET", "HEAD", "OPTIONS", "POST", "PUT", "PATCH", "DELETE")
+_RETRY_S = 5
+_COMMON = problems(Unauthenticated, Forbidden, Invalid, TooLarge, TooMany, Problem, Unavailable)
+_BY_STATUS: Mapping[int, type[Problem]] = {
+    kind.status: kind
+    for kind in (
+        BadRequest,
+        Unauthenticated,
+        Forbidden,
+        NotFound,
+        MethodNotAllowed,
+        TooLarge,
+        UnsupportedMedia,
+        Invalid,
+    )
+}
+
+
+def create_app(settings: Settings | None = None) -> FastAPI:
+    settings = settings or get_settings()
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        configure_logging()
+        app.state.services = make_services(settings)
+        try:
+            yield
+        finally:
+            await app.state.services.close()
+
+    app = FastAPI(
+        title="Unveil",
+        version=__version__,
+        summary="Protects images with learnable encryption and measures what an attacker can still see.",
+        lifespan=lifespan,
+        redirect_slashes=False,
+    )
+    app.state.metrics = metrics.Metrics()
+    for router in (accounts, catalog, datasets):
+        app.include_router(router, responses=_COMMON)
+    for router in (health.router, metrics.router):
+        app.include_router(router)
+    app.openapi = lambda: describe(app)  # type: ignore[method-assign]
+
+    for kind, handler in _HANDLERS.items():
+        app.add_exception_handler(kind, handler)
+    app.add_middleware(BodyLimit, limit=settings.max_body_bytes, by_path={"/datasets": settings.max_upload_bytes})
+    app.add_middleware(Requests, metrics=app.state.metrics)
+    return app
+
+
+class Requests:
+    """ASGI middleware around everything: request ids, one log line and one count a request, no answer without a shape."""
+
+    def __init__(self, app: ASGIApp, metrics: metrics.Metrics) -> None:
+        self.app, self.metrics = app, metrics
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        given = dict(scope["headers"]).get(b"x-request-id", b"").decode("latin-1")
+        id = given if _SANE_ID.fullmatch(given) else new_id("req")
+        request_id.set(id)
+        account_id.set("")
+        started, status = time.perf_counter(), 0
+
+        async def watched(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                message["headers"] = [*message["headers"], (b"x-request-id", id.encode())]
+            await send(message)
+
+        try:
+            await self.app(scope, receive, watched)
+        except Exception:
+            logger.exception("unhandled error")
+            if status:  # half an answer is out: only a torn connection tells the caller
+                raise
+            await respond(Problem(f"the service failed; its log names this request {id}"))(scope, receive, watched)
+        finally:
+            seconds = time.perf_counter() - started
+            route = getattr(scope.get("route"), "path", "unknown")
+            method = scope["method"] if scope["method"] in _METHODS else "other"  # a caller may invent any
+            self.metrics.count(method, route, status, seconds)
+            logger.info(
+                "request",
+                extra={
+                    "method": method, "route": route, "status": status, "ms": round(seconds * 1000, 1),
+                    "account_id": scope.get("state", {}).get("account_id", ""),
+                },
+            )  # fmt: skip
+
+
+# --- what may be raised, and the problem it becomes ---
+
+
+async def _on_problem(_: Request, problem: Problem) -> Response:
+    return respond(problem)
+
+
+async def _on_replay(_: Request, replay: Replay) -> Response:
+    return replay.response
+
+
+async def _on_http(request: Request, error: HTTPException) -> Response:
+    """What Starlette raises itself: unknown routes, wrong methods, forms that cannot be read."""
+    kind = _BY_STATUS.get(error.status_code, BadRequest if error.status_code < 500 else Problem)
+    headers = dict(error.headers or {})
+    detail = str(error.detail)
+    if kind is NotFound:
+        detail = f"no such address: {request.url.path}; /docs lists them"
+    if kind is MethodNotAllowed:
+        headers["Allow"] = _allowed(request)
+        detail = f"{request.url.path} takes {headers['Allow']}"
+    return respond(kind(detail, headers=headers))
+
+
+def _allowed(request: Request) -> str:
+    """Every method of the address: routes of the same path are separate, and each knows only its own."""
+    methods: set[str] = set()
+    for method in _METHODS:
+        scope = {**request.scope, "method": method}
+        if any(route.matches(scope)[0] is Match.FULL for route in request.app.routes):
+            methods.add(method)
+    return ", ".join(sorted(methods))
+
+
+async def _on_validation(_: Request, error: RequestValidationError) -> Response:
+    errors = [(_pointer(part), _message(part)) for part in error.errors()]
+    detail = "; ".join(f"{pointer or 'body'}: {message}" for pointer, message in errors[:3])
+    if any(part["type"] == "json_invalid" for part in error.errors()):
+        return respond(BadRequest("the body is not JSON", errors))
+    return respond(Invalid(detail, errors))
+
+
+def _pointer(part: Mapping[str, Any]) -> str:
+    """A JSON pointer (RFC 6901) into the body; what is not in the body is named with its place, as /query/limit."""
+    location = () if part["type"] == "json_invalid" else part["loc"]
+    parts = location[1:] if location and location[0] == "body" else location
+    return "".join("/" + str(name).replace("~", "~0").replace("/", "~1") for name in parts)
+
+
+def _message(part: Mapping[str, Any]) -> str:
+    message = str(part["msg"])
+    if part["type"] == "json_invalid":
+        message = f"{part.get('ctx', {}).get('error', message)} at character {part['loc'][-1]}"
+    given = part.get("input")
+    if part["type"] != "missing" and isinstance(given, (str, int, float, bool)):
+        shown = json.dumps(given)
+        message += f"; got {shown if len(shown) <= 60 else shown[:57] + '...'}"
+    return message
+
+
+async def _on_database(_: Request, error: SQLAlchemyError) -> Response:
+    """The database away is no mistake of ours; anything else is, and its log line comes from `Requests`."""
+    if isinstance(error, DataError):
+        return respond(Invalid("a text holds a character that cannot be stored (NUL), or a number is out of range"))
+    lost = isinstance(error, DBAPIError) and error.connection_invalidated
+    if lost or isinstance(error, (OperationalError, InterfaceError, PoolTimeout)):
+        return _away("database", error)
+    raise error
+
+
+async def _on_broker(_: Request, error: Exception) -> Response:
+    return _away("broker", error)
+
+
+def _away(part: str, error: Exception) -> Response:
+    logger.warning("%s away: %s", part, type(error).__name__)
+    message = f"the {part} does not answer; nothing was lost, send the request again"
+    return respond(Unavailable(message, headers={"Retry-After": str(_RETRY_S)}))
+
+
+_HANDLERS: dict[type[Exception], Any] = {
+    Problem: _on_problem,
+    Replay: _on_replay,
+    HTTPException: _on_http,
+    RequestValidationError: _on_validation,
+    SQLAlchemyError: _on_database,
+    redis.exceptions.ConnectionError: _on_broker,
+    redis.exceptions.TimeoutError: _on_broker,
+    redis.exceptions.BusyLoadingError: _on_broker,
+    kombu.exceptions.OperationalError: _on_broker,
+}
