@@ -104,7 +104,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
 
 
 class Requests:
-    """ASGI middleware around everything: request ids, one log line and one count a request, no answer without a shape."""
+    """ASGI middleware around everything: request ids, one log line and one count a request, a shape for every answer."""
 
     def __init__(self, app: ASGIApp, metrics: metrics.Metrics) -> None:
         self.app, self.metrics = app, metrics

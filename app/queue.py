@@ -73,7 +73,7 @@ def waiting(app: Celery, task: str) -> int:
         connection.ensure_connection(max_retries=1, timeout=5)
         channel = connection.default_channel
         try:
-            return int(channel.queue_declare(_QUEUES[task], passive=True).message_count)
+            return int(channel.queue_declare(_QUEUE_OF[task], passive=True).message_count)
         except channel.connection.client.channel_errors:  # Redis forgets an empty queue
             return 0
 

@@ -60,7 +60,7 @@ async def metrics(request: Request, svc: Svc) -> Response:
 async def _of_database(svc: Services, registry: CollectorRegistry) -> None:
     age = func.extract("epoch", func.clock_timestamp() - Worker.seen_at)
     async with svc.sessions() as session:
-        by_status = dict((await session.execute(select(Cell.status, func.count()).group_by(Cell.status))).all())  # type: ignore[arg-type]
+        by_status = dict((await session.execute(select(Cell.status, func.count()).group_by(Cell.status))).all())
         waited = await session.scalar(
             select(func.extract("epoch", func.clock_timestamp() - func.min(Cell.sent_at))).where(
                 Cell.status == Status.QUEUED
