@@ -1,0 +1,211 @@
+"""`unveil accounts | keys | retention`: an operator's commands, which work on the database and files directly."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Awaitable, Callable
+from datetime import timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+
+import typer
+from rich.table import Table
+
+from app.cli.common import Failed, Json, Misused, State, Token, Url, connect, errors, out, print_json, use_state
+
+# The service's modules are imported by the commands that need them: `unveil --help` must not wait for a web framework.
+if TYPE_CHECKING:
+    from sqlalchemy.ext.asyncio import AsyncSession
+
+    from app.accounts.schemas import AccountOut
+    from app.core.crypto import KeyRing
+    from app.settings import Settings
+
+accounts = typer.Typer(help="Who may use the service.", no_args_is_help=True)
+keys = typer.Typer(help="Protection keys, and the key ring that seals them.", no_args_is_help=True)
+T = TypeVar("T")
+
+
+def register(app: typer.Typer) -> None:
+    app.add_typer(accounts, name="accounts")
+    app.add_typer(keys, name="keys")
+    app.command()(retention)
+
+
+# --- accounts ---
+
+
+@accounts.command("create")
+def create_account(
+    name: str,
+    scopes: Annotated[
+        str, typer.Option(help="Comma-separated: encrypt, keys, keys:export, evaluate, read, admin")
+    ] = "encrypt,keys,evaluate,read",
+    state: State = None,
+    as_json: Json = False,
+) -> None:
+    """Make an account and print its bearer token, this once."""
+    from pydantic import ValidationError
+
+    from app.accounts import service
+    from app.accounts.schemas import AccountOrder
+
+    try:
+        order = AccountOrder.model_validate({"name": name, "scopes": [scope.strip() for scope in scopes.split(",")]})
+    except ValidationError as error:
+        raise Misused("; ".join(f"{problem['loc'][0]}: {problem['msg']}" for problem in error.errors())) from None
+
+    async def create(session: AsyncSession, ring: KeyRing, _: Settings) -> Any:
+        made = await service.create(session, ring, order.name, order.scopes)
+        await session.commit()
+        return made
+
+    made = _on_database(state, create)
+    if as_json:
+        print_json(made.model_dump(mode="json"))
+    else:
+        print(made.token)
+
+
+@accounts.command("list")
+def list_accounts(state: State = None, as_json: Json = False) -> None:
+    """Every account."""
+    from app.accounts import service
+    from app.core.pagination import PageRequest
+
+    async def read(session: AsyncSession, _: KeyRing, __: Settings) -> list[AccountOut]:
+        found: list[AccountOut] = []
+        after = None
+        while True:
+            page = await service.list_accounts(session, PageRequest(200, after))
+            found += page.items
+            if page.next is None:
+                return found
+            after = found[-1].id
+
+    found = _on_database(state, read)
+    if as_json:
+        print_json([account.model_dump(mode="json") for account in found])
+        return
+    table = Table("id", "name", "scopes", "created", "revoked")
+    for account in found:
+        revoked = "" if account.revoked_at is None else f"{account.revoked_at:%Y-%m-%d %H:%M}"
+        table.add_row(
+            account.id, account.name, " ".join(account.scopes), f"{account.created_at:%Y-%m-%d %H:%M}", revoked
+        )
+    out.print(table)
+
+
+@accounts.command("revoke")
+def revoke_account(name: Annotated[str, typer.Argument(help="Name or id")], state: State = None) -> None:
+    """End its tokens and dashboard sessions at once; what it owns stays."""
+    from app.accounts import service
+
+    async def revoke(session: AsyncSession, _: KeyRing, __: Settings) -> None:
+        await service.revoke(session, name)
+
+    _on_database(state, revoke)
+
+
+@accounts.command("sign-in")
+def sign_in(name: Annotated[str, typer.Argument(help="Name or id")], url: Url = None, state: State = None) -> None:
+    """Print a link that opens the dashboard once."""
+    from app.accounts import service
+
+    async def code(session: AsyncSession, ring: KeyRing, settings: Settings) -> str:
+        account = await service.find(session, name)
+        return await service.sign_in_code(session, ring, account.id, settings.sign_in_minutes)
+
+    made = _on_database(state, code)
+    with connect(url, None, state) as client:
+        print(f"{client.url}/sign-in?code={made}")
+
+
+def _on_database(state: Path | None, work: Callable[[AsyncSession, KeyRing, Settings], Awaitable[T]]) -> T:
+    """Run a service function as the service would. Raises Failed with what the service would have answered."""
+    from app.core.crypto import load_key_ring
+    from app.core.problems import Problem
+    from app.db.session import async_engine, async_sessions
+    from app.settings import Settings
+
+    use_state(state)
+    settings = Settings()
+
+    async def run() -> T:
+        engine = async_engine(settings)
+        try:
+            async with async_sessions(engine)() as session:
+                return await work(session, load_key_ring(settings), settings)
+        finally:
+            await engine.dispose()
+
+    try:
+        return asyncio.run(run())
+    except Problem as problem:
+        raise Failed(problem.detail) from None
+
+
+# --- keys ---
+
+
+@keys.command("list")
+def list_keys(url: Url = None, token: Token = None, state: State = None, as_json: Json = False) -> None:
+    """Your keys, never their secrets."""
+    with connect(url, token, state) as client:
+        found = list(client.keys.list())
+    if as_json:
+        print_json(found)
+        return
+    table = Table("id", "scheme", "params", "status", "uses", "created")
+    for key in found:
+        params = " ".join(f"{name}={value}" for name, value in key["params"].items())
+        table.add_row(key["id"], key["scheme"], params, key["status"], str(key["uses"]), key["created_at"][:16])
+    out.print(table)
+
+
+@keys.command("new-ring")
+def new_ring(file: Annotated[Path, typer.Argument(help="File to make, for UNVEIL_KEYRING_FILE")]) -> None:
+    """Make a key ring: the master key that seals all secrets, and the pepper of the token hashes.
+
+    Keep a copy of it apart from the database: whoever lacks it cannot open a single key.
+    """
+    from app.core.crypto import new_key_ring
+
+    try:
+        with os.fdopen(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as ring:
+            ring.write(new_key_ring().dump())
+    except FileExistsError:
+        raise Misused(f"{file} exists, and what is sealed under it would be lost; choose another name") from None
+    errors.print(f"wrote {file}")
+
+
+# --- retention ---
+
+
+def retention(
+    older_than: Annotated[str, typer.Option(help="Age since they ended: 30d, 12h")],
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would go, and leave it")] = False,
+    state: State = None,
+    as_json: Json = False,
+) -> None:
+    """Delete ended evaluations of that age, and what crashes left behind."""
+    from app.db.session import sync_engine, sync_sessions
+    from app.retention import expire
+    from app.settings import Settings
+    from app.storage import Blobs
+
+    number, unit = older_than[:-1], {"d": "days", "h": "hours"}.get(older_than[-1:])
+    if unit is None or not number.isdigit():
+        raise Misused(f"{older_than!r} is no age; write 30d or 12h")
+    use_state(state)
+    settings = Settings()
+    engine = sync_engine(settings)
+    with sync_sessions(engine)() as session:
+        gone = expire(session, Blobs(settings), timedelta(**{unit: int(number)}), dry_run=dry_run)
+    engine.dispose()
+    if as_json:
+        print_json({"dry_run": dry_run, **gone})
+        return
+    for what, count in gone.items():
+        print(f"{'would delete' if dry_run else 'deleted'} {count} {what}")

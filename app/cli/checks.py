@@ -1,0 +1,123 @@
+"""What `unveil doctor` looks at. Each check says what to do where something is amiss."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import importlib.util
+import platform
+import shutil
+import uuid
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import psycopg
+import redis
+from alembic.script import ScriptDirectory
+from pydantic import ValidationError
+
+from app.cli.common import connect
+from app.client.errors import ProblemError, Unreachable
+from app.core.crypto import load_key_ring
+from app.db.migrate import alembic_config
+from app.settings import Settings
+from app.storage import Blobs
+from models.catalog import builtin_datasets
+
+Grade = Literal["ok", "note", "bad"]
+
+
+@dataclass(frozen=True)
+class Check:
+    name: str
+    grade: Grade
+    detail: str
+
+
+def run_checks(url: str | None, token: str | None, state: Path | None) -> list[Check]:
+    checks = list(_installation())
+    try:
+        settings = Settings()
+    except ValidationError as error:
+        return [*checks, Check("settings", "bad", str(error))]
+    for check in (_database, _broker, _key_ring, _blobs, _data):
+        checks.append(_safely(check, settings))  # noqa: PERF401 - a comprehension would hide the loop's point
+    return [*checks, _service(url, token, state)]
+
+
+def _installation() -> Iterator[Check]:
+    yield Check("python", "ok", f"{platform.python_version()} on {platform.machine()}")
+    for package, why in (("torch", "only workers need it"), ("skimage", "only workers need it")):
+        if importlib.util.find_spec(package) is None:
+            yield Check(package, "note", f"not installed; {why}: pip install 'unveil[worker]'")
+        else:
+            name = "scikit-image" if package == "skimage" else package
+            yield Check(package, "ok", importlib.metadata.version(name))
+    free = shutil.disk_usage(Path.cwd()).free
+    yield Check("disk", "ok" if free > 2**30 else "note", f"{free / 2**30:.1f} GiB free here")
+
+
+def _safely(check: Callable[[Settings], Check], settings: Settings) -> Check:
+    name = check.__name__.strip("_").replace("_", " ")
+    try:
+        return check(settings)
+    except (psycopg.Error, redis.RedisError, OSError, ValueError, RuntimeError) as error:
+        return Check(name, "bad", f"{error}".strip() or type(error).__name__)
+
+
+def _database(settings: Settings) -> Check:
+    wanted = ScriptDirectory.from_config(alembic_config()).get_current_head()
+    with psycopg.connect(settings.database_url, connect_timeout=3) as connection:
+        try:
+            row = connection.execute("SELECT version_num FROM alembic_version").fetchone()
+        except psycopg.errors.UndefinedTable:
+            row = None
+    if row is None or row[0] != wanted:
+        return Check("database", "bad", f"answers, but its schema is {row and row[0]} and not {wanted}: unveil migrate")
+    return Check("database", "ok", f"answers, schema {wanted}")
+
+
+def _broker(settings: Settings) -> Check:
+    with redis.Redis.from_url(settings.redis_url, socket_timeout=3, socket_connect_timeout=3) as client:
+        info: dict[str, str] = client.info()
+        durable = client.config_get("appendonly").get("appendonly") == "yes"
+    version = f"Redis {info['redis_version']}"
+    if not durable:
+        return Check("broker", "note", f"{version} without appendonly: after a crash, jobs wait for the sweeper")
+    return Check("broker", "ok", version)
+
+
+def _key_ring(settings: Settings) -> Check:
+    ring = load_key_ring(settings)
+    if settings.keyring_file is None:
+        return Check("key ring", "note", "the development key; for real use: unveil keys new-ring FILE")
+    if settings.keyring_file.stat().st_mode & 0o077:
+        return Check("key ring", "bad", f"others may read {settings.keyring_file}: chmod 600 it")
+    return Check("key ring", "ok", f"{len(ring.masters)} master key(s), number {ring.current} seals")
+
+
+def _blobs(settings: Settings) -> Check:
+    blobs, name = Blobs(settings), f"doctor/{uuid.uuid4().hex}"
+    blobs.write(name, b"x")
+    blobs.delete(name)
+    return Check("blobs", "ok", f"{settings.blob_url} can be written")
+
+
+def _data(settings: Settings) -> Check:
+    known = builtin_datasets(settings.data_dir)
+    here = [info.name for info in known if info.available]
+    missing = [info.name for info in known if not info.available]
+    detail = f"{', '.join(here)} here" + (f"; {', '.join(missing)} not here yet" if missing else "")
+    return Check("data", "ok", detail)
+
+
+def _service(url: str | None, token: str | None, state: Path | None) -> Check:
+    with connect(url, token, state, retries=0) as client:
+        try:
+            parts = client.ready()["parts"]
+        except Unreachable:
+            return Check("service", "note", f"none answers at {client.url}")
+        except ProblemError as error:
+            return Check("service", "bad", f"{client.url}: {error}")
+    return Check("service", "ok", f"{client.url}: " + "; ".join(part["detail"] for part in parts.values()))

@@ -1,0 +1,139 @@
+"""`unveil encrypt` and `unveil decrypt`.
+
+Beside the protected images lies manifest.json, which says for each the key and the original size: `decrypt` reads it.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.progress import track
+
+from app.cli.common import Json, Misused, State, Token, Url, connect, errors, out, print_json
+from app.cli.words import parse
+from app.client import Image
+
+_MANIFEST = "manifest.json"
+_BATCH = 16  # small enough that progress is seen, large enough to be quick
+
+Files = Annotated[list[Path], typer.Argument(help="Image files", metavar="IMG...")]
+Folder = Annotated[Path, typer.Option("--out", help="Folder for the results")]
+
+
+def register(app: typer.Typer) -> None:
+    app.command()(encrypt)
+    app.command()(decrypt)
+
+
+def encrypt(
+    files: Files,
+    scheme: Annotated[str | None, typer.Option(help="NAME[:SETTING]..., for example pixelwise:different")] = None,
+    key: Annotated[str | None, typer.Option(help="Use this key (key_...) and not a fresh one")] = None,
+    folder: Folder = Path("protected"),
+    url: Url = None,
+    token: Token = None,
+    state: State = None,
+    as_json: Json = False,
+) -> None:
+    """Protect images; writes NAME.protected.png and manifest.json."""
+    _check(files)
+    if scheme is None and key is None:
+        raise Misused("give --scheme, or --key with a key made before")
+    with connect(url, token, state) as client:
+        name, params = None, {}
+        if scheme is not None:
+            params = parse(scheme, client.schemes())[0]
+            name = params.pop("name")
+        done: list[Image] = []
+        for start in track(range(0, len(files), _BATCH), "encrypting", console=errors, transient=True):
+            batch = client.encrypt(files[start : start + _BATCH], name, params, key_id=key)
+            done += batch
+            if len(batch) > 1 and len(set(batch.key_ids)) == 1:
+                key = batch.key_ids[0]  # one key for all: the rest of the files too
+    written = _write(done, files, folder, "protected")
+    _remember(folder, written)
+    _show(written, as_json)
+
+
+def decrypt(
+    files: Files,
+    key: Annotated[str | None, typer.Option(help="The key (key_...); else manifest.json beside the image says")] = None,
+    folder: Folder = Path("plain"),
+    url: Url = None,
+    token: Token = None,
+    state: State = None,
+    as_json: Json = False,
+) -> None:
+    """Undo `encrypt`; writes NAME.plain.png."""
+    _check(files)
+    keys = [key or _recall(file) for file in files]
+    with connect(url, token, state) as client:
+        done: list[Image] = []
+        for start in track(range(0, len(files), _BATCH), "decrypting", console=errors, transient=True):
+            done += client.decrypt(files[start : start + _BATCH], keys[start : start + _BATCH])
+    _show(_write(done, files, folder, "plain"), as_json)
+
+
+def _check(files: list[Path]) -> None:
+    for file in files:
+        if not file.is_file():
+            raise Misused(f"{file}: there is no such file")
+
+
+def _write(images: list[Image], files: list[Path], folder: Path, word: str) -> list[dict[str, Any]]:
+    """Each image as STEM.WORD.png; a number tells apart inputs that share a stem."""
+    folder.mkdir(parents=True, exist_ok=True)
+    taken: set[str] = set()
+    written = []
+    for image, file in zip(images, files, strict=True):
+        stem = file.stem.removesuffix(".protected")
+        name, number = f"{stem}.{word}.png", 1
+        while name in taken:
+            number += 1
+            name = f"{stem}-{number}.{word}.png"
+        taken.add(name)
+        image.save(folder / name)
+        written.append({
+            "path": str(folder / name), "file": name, "source": file.name, "key_id": image.key_id,
+            "width": image.width, "height": image.height, "original_width": image.original_width,
+            "original_height": image.original_height, "notes": list(image.notes),
+        })  # fmt: skip
+    return written
+
+
+def _remember(folder: Path, written: list[dict[str, Any]]) -> None:
+    """Add to the folder's manifest; what an earlier run wrote stays known."""
+    known = {entry["file"]: entry for entry in _manifest(folder)}
+    known |= {entry["file"]: {name: entry[name] for name in entry if name != "path"} for entry in written}
+    aside = folder / f"{_MANIFEST}.part"
+    aside.write_text(json.dumps({"images": list(known.values())}, indent=2) + "\n")
+    aside.replace(folder / _MANIFEST)
+
+
+def _recall(file: Path) -> str:
+    for entry in _manifest(file.parent):
+        if entry["file"] == file.name:
+            return str(entry["key_id"])
+    raise Misused(f"{file}: no {_MANIFEST} beside it knows its key; give --key")
+
+
+def _manifest(folder: Path) -> list[dict[str, Any]]:
+    path = folder / _MANIFEST
+    if not path.is_file():
+        return []
+    try:
+        return list(json.loads(path.read_text())["images"])
+    except (ValueError, KeyError, TypeError):
+        raise Misused(f"{path} is not a manifest of ours; take another --out folder or --key") from None
+
+
+def _show(written: list[dict[str, Any]], as_json: bool) -> None:
+    if as_json:
+        print_json({"images": written})
+        return
+    for entry in written:
+        notes = f"  ({'; '.join(entry['notes'])})" if entry["notes"] else ""
+        out.print(f"{entry['path']}  {entry['key_id']}{notes}", highlight=False, soft_wrap=True, markup=False)

@@ -1,0 +1,89 @@
+"""`unveil local | serve | worker | migrate | doctor`: running the service."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from app.cli.common import Failed, Json, Misused, State, Token, Url, out, print_json, use_state
+
+_QUEUES = ("encrypt", "attack", "ops")
+
+
+def register(app: typer.Typer) -> None:
+    for command in (local, serve, worker, migrate, doctor):
+        app.command()(command)
+
+
+def local(
+    state: Annotated[Path, typer.Option(help="Folder that keeps everything")] = Path(".state/up"),
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes any free one")] = 8000,
+) -> None:
+    """Run everything on this machine: PostgreSQL, Redis, the service and its workers. Ctrl-C stops it."""
+    from app.local import run
+
+    raise typer.Exit(run(state, port))
+
+
+def serve(
+    host: Annotated[str, typer.Option(help="Address to listen on")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=1, max=65535)] = 8000,
+    processes: Annotated[int, typer.Option(min=1, help="Server processes")] = 1,
+) -> None:
+    """Run the HTTP service; database, broker and the rest come from UNVEIL_* in the environment."""
+    import uvicorn
+
+    uvicorn.run("app.main:create_app", factory=True, host=host, port=port, workers=processes)
+
+
+def worker(
+    queues: Annotated[str, typer.Option(help=f"Some of {', '.join(_QUEUES)}")] = ",".join(_QUEUES),
+    concurrency: Annotated[int, typer.Option(min=1, help="Jobs at once; for attack: one for each device")] = 1,
+) -> None:
+    """Run a Celery worker. One of all workers must serve `ops`, which also keeps the clock of the sweeper."""
+    wanted = queues.split(",")
+    unknown = [queue for queue in wanted if queue not in _QUEUES]
+    if unknown:
+        raise Misused(f"{', '.join(unknown)}: no such queue; take some of {', '.join(_QUEUES)}")
+    command = [
+        sys.executable, "-m", "celery", "--app", "worker.celery_app", "worker", "--loglevel", "INFO",
+        "--queues", queues, "--concurrency", str(concurrency), "--without-gossip", "--without-mingle",
+    ]  # fmt: skip
+    if "ops" in wanted:
+        command += ["--beat", "--schedule", str(Path(os.environ.get("TMPDIR", "/tmp")) / f"unveil-beat-{os.getpid()}")]
+    os.execv(command[0], command)
+
+
+def migrate(
+    revision: Annotated[str, typer.Argument(help="An Alembic revision")] = "head",
+    state: State = None,
+) -> None:
+    """Bring the database to the newest schema."""
+    use_state(state)
+    from alembic import command
+
+    from app.db.migrate import alembic_config
+
+    command.upgrade(alembic_config(), revision)
+
+
+def doctor(url: Url = None, token: Token = None, state: State = None, as_json: Json = False) -> None:
+    """Check this installation and, where one answers, the service."""
+    from app.cli.checks import run_checks
+
+    use_state(state)
+    checks = run_checks(url, token, state)
+    if as_json:
+        print_json([vars(check) for check in checks])
+    else:
+        colours = {"ok": "green", "note": "yellow", "bad": "bold red"}
+        for check in checks:
+            out.print(f"[{colours[check.grade]}]{check.grade:>4}[/]  [bold]{check.name}[/]: ", end="")
+            out.print(check.detail, markup=False, highlight=False, soft_wrap=True)
+    bad = [check.name for check in checks if check.grade == "bad"]
+    if bad:
+        raise Failed(f"not well: {', '.join(bad)}")

@@ -1,0 +1,63 @@
+"""An evaluation as a table on the terminal: our figures beside the paper's."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from app.cli import words
+from app.client import Cell, Evaluation
+
+_STYLES = {"broken": "bold red", "leaks": "yellow", "no leak found": "green", "inconclusive": "magenta"}
+
+
+def render(evaluation: Evaluation, catalog: Sequence[Mapping[str, Any]] = ()) -> RenderableType:
+    """`catalog`: schemes and attacks as the service describes them, to leave default settings unsaid."""
+    table = Table(title=f"{evaluation.name or evaluation.id}: {evaluation.status}", title_justify="left")
+    for heading in ("scheme", "attack", "threat model"):
+        table.add_column(heading)
+    for heading in ("SSIM", "paper", "identified", "verdict"):
+        table.add_column(heading, justify="right")
+    last = None
+    for cell in evaluation.cells:
+        scheme = words.label(cell.scheme, catalog)
+        if last not in (None, scheme):
+            table.add_section()
+        table.add_row(
+            "" if scheme == last else scheme, words.label(cell.attack, catalog), cell.threat_model, *_figures(cell)
+        )
+        last = scheme
+    return Group(table, *_verdicts(evaluation, catalog))
+
+
+def _figures(cell: Cell) -> tuple[RenderableType, ...]:
+    result = cell.result
+    if result is None:
+        why = (cell.error or {}).get("detail", "")
+        return "", "", "", Text(f"{cell.status.replace('_', ' ')} {why}".strip(), style="dim")
+    verdict = Text(result["verdict"], style=_STYLES.get(result["verdict"], ""))
+    if result.get("ssim") is None:
+        return f"2^{result['key_space_bits']:.0f} keys" if result.get("key_space_bits") else "", "", "", verdict
+    paper = result.get("paper_ssim")
+    seen = result.get("identification")
+    return (
+        f"{result['ssim']['mean']:.3f}",
+        "" if paper is None else f"{paper:.3f}",
+        "" if seen is None else f"{seen['top1']:.0%} of {seen['gallery']}",
+        verdict,
+    )
+
+
+def _verdicts(evaluation: Evaluation, catalog: Sequence[Mapping[str, Any]]) -> list[Text]:
+    return [
+        Text.assemble(
+            (f"{words.label(verdict['scheme'], catalog)}: ", "bold"),
+            (verdict["verdict"], _STYLES.get(verdict["verdict"], "")),
+            f": {verdict['because']}",
+        )
+        for verdict in evaluation.verdicts
+    ]

@@ -1,0 +1,73 @@
+"""How schemes and attacks are written on a command line: NAME[:SETTING]..., separated by commas.
+
+A setting is NAME=VALUE, or just the value where only one of the settings can have it: `pixelwise:different`,
+`fr:b=1:nibblewise=true`, `tn-gan:key_id=key_...`. The catalog's JSON Schemas say which; `all` stands for everything.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from app.cli.common import Misused
+
+
+def parse(text: str, catalog: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """The list as an order takes it. Raises Misused."""
+    schemas = {item["name"]: item["parameters"].get("properties", {}) for item in catalog}
+    if text.strip() == "all":
+        return [{"name": name} for name in schemas]
+    named = [_one(word.strip(), schemas) for word in text.split(",") if word.strip()]
+    if not named:
+        raise Misused(f"nothing is named in {text!r}; known: {', '.join(schemas)}")
+    return named
+
+
+def label(thing: Mapping[str, Any], catalog: Sequence[Mapping[str, Any]] = ()) -> str:
+    """A scheme or an attack in a few words; settings that have their defaults go without saying."""
+    defaults = {
+        name: schema.get("default")
+        for item in catalog
+        if item["name"] == thing["name"]
+        for name, schema in item["parameters"].get("properties", {}).items()
+    }
+    said = [
+        str(value) if isinstance(value, str) else f"{name}={json.dumps(value)}"
+        for name, value in thing.items()
+        if name not in ("name", "key_id") and (name == "key_mode" or name not in defaults or defaults[name] != value)
+    ]
+    return ":".join([str(thing["name"]), *said])
+
+
+def _one(word: str, schemas: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    name, *settings = word.split(":")
+    parsed: dict[str, Any] = {"name": name}
+    for setting in settings:
+        key, equals, value = setting.partition("=")
+        if equals:
+            parsed[key] = _value(value)
+        else:
+            parsed[_owner(name, setting, schemas)] = setting
+    return parsed
+
+
+def _owner(name: str, value: str, schemas: Mapping[str, Mapping[str, Any]]) -> str:
+    if name not in schemas:
+        raise Misused(f"{name!r} is not in the catalog; known: {', '.join(schemas)}")
+    owners = [key for key, schema in schemas[name].items() if value in schema.get("enum", [])]
+    if len(owners) != 1:
+        choices = ", ".join(
+            f"{key}={'|'.join(map(str, schema['enum'])) if 'enum' in schema else schema.get('type', 'value')}"
+            for key, schema in schemas[name].items()
+        )
+        raise Misused(f"{name}:{value}: write one of {name}:NAME=VALUE; settings: {choices or 'none'}")
+    return owners[0]
+
+
+def _value(text: str) -> Any:
+    """Numbers, true, false and null as such; everything else is text."""
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text

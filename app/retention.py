@@ -1,0 +1,39 @@
+"""What does not live for ever: evaluations past an age, spent sign-ins, remembered answers, blobs without a row."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+from sqlalchemy import ColumnElement, delete, func, select
+from sqlalchemy.orm import Session
+
+from app.datasets.orphans import find_orphans
+from app.db.tables import Base, DashboardSession, Evaluation, Idempotency, SignInCode
+from app.storage import Blobs
+
+_SHORT_LIVED = timedelta(days=2)
+
+
+def expire(session: Session, blobs: Blobs, age: timedelta, *, dry_run: bool = False) -> dict[str, int]:
+    """Delete it (or only count it). Rows first, then blobs: repeated after a crash it ends with the same."""
+    now = func.clock_timestamp()
+    rules: dict[str, tuple[type[Base], ColumnElement[bool]]] = {
+        "evaluations": (Evaluation, Evaluation.finished_at < now - age),
+        "sign-in codes": (SignInCode, SignInCode.expires_at < now),
+        "dashboard sessions": (DashboardSession, DashboardSession.expires_at < now),
+        "remembered answers": (Idempotency, Idempotency.locked_until < now - _SHORT_LIVED),
+    }
+    gone: dict[str, int] = {}
+    for what, (table, old) in rules.items():
+        gone[what] = session.scalar(select(func.count()).select_from(table).where(old)) or 0
+        if not dry_run:
+            result: Any = session.execute(delete(table).where(old))
+            gone[what] = result.rowcount
+    session.commit()
+    orphans = list(find_orphans(session, blobs))
+    gone["orphaned blobs"] = len(orphans)
+    if not dry_run:
+        for name in orphans:
+            blobs.delete(name)
+    return gone
