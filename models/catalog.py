@@ -27,8 +27,8 @@ from models.verdicts import scheme_verdict
 __all__ = [
     "LIMITS", "PROFILES", "SSIM_MODES", "Attack", "DatasetInfo", "ParameterError", "Profile", "Scheme", "SizeMismatch",
     "SsimMode", "ThreatModel", "UnknownName", "attacks", "builtin_datasets", "describe_attack", "describe_scheme",
-    "effective_bits", "make_attack", "make_scheme", "new_secret", "padded_size", "parse_spec", "scheme_verdict",
-    "schemes", "settings_of",
+    "effective_bits", "external_refusal", "make_attack", "make_scheme", "new_secret", "padded_size", "parse_spec",
+    "scheme_verdict", "schemes", "settings_of",
 ]  # fmt: skip
 
 Profile = Literal["smoke", "quick", "paper"]
@@ -84,6 +84,19 @@ def _make(known: Mapping[str, Any], kind: str, name: str, settings: Mapping[str,
         raise UnknownName(f"unknown {kind} {name!r}; known: {', '.join(known)}")
     cls = known[name]
     return cls(parse(cls.Settings, {**cls.profiles.get(profile, {}), **settings}))
+
+
+def external_refusal(attack: Attack[Any], *, originals: bool, public: bool) -> str | None:
+    """Why an attack cannot be run on uploaded ciphertexts of an unknown scheme, and what to upload for it."""
+    if attack.name == "brute-force":
+        return "the key space of an unknown scheme cannot be counted"
+    if attack.threat_model is ThreatModel.CHOSEN_PLAINTEXT:
+        return "uploaded ciphertexts come without an encryption oracle"
+    if attack.threat_model is ThreatModel.KNOWN_PLAINTEXT and not originals:
+        return "pairs are needed: upload the `originals` of the ciphertexts"
+    if attack.threat_model is ThreatModel.PUBLIC_IMAGES and not public:
+        return "unpaired plain images are needed: name a `public_dataset`"
+    return None
 
 
 def parse_spec(kind: Literal["scheme", "attack"], text: str) -> tuple[str, dict[str, Any]]:

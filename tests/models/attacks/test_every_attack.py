@@ -5,9 +5,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from models import catalog, evaluation
+from models import catalog
 from models.attacks.base import AttackFailed, Cancelled, Context
 from models.datasets import Data, sample
+from models.images import pad
+from models.lab import allowed, lay_out
+from models.schemes.base import seed_secret
 
 PAIRS = {
     f"{attack}-on-{scheme}{''.join(f',{v}' for v in variant['params'].values())}": (attack, scheme, variant["params"])
@@ -32,8 +35,9 @@ def cut(data: Data, height: int, width: int) -> Data:
 
 def run(attack, scheme, data, context=None):
     """As an evaluation runs it, without scores and controls."""
-    lab = evaluation._lab(attack, data, scheme.multiple, None)
-    material, _ = evaluation._material(scheme, attack, lab, evaluation._secret(0, 0))
+    lab = lay_out(attack, pad(data.test, scheme.multiple), pad(data.train, scheme.multiple))
+    secret = seed_secret(bytes(32))
+    material = allowed(scheme, attack, lab, lambda images, first: scheme.protect(images, secret, first))
     before = [a.copy() for a in (material.targets, material.observed)]
     outcome = attack.run(material, context or Context())
     for array, copy in zip((material.targets, material.observed), before, strict=True):
