@@ -46,6 +46,7 @@ from app.core.problems import (
 )
 from app.core.services import make_services
 from app.datasets.routes import router as datasets
+from app.evaluations.routes import router as evaluations
 from app.settings import Settings, get_settings
 from models import __version__
 
@@ -90,7 +91,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         redirect_slashes=False,
     )
     app.state.metrics = metrics.Metrics()
-    for router in (accounts, catalog, datasets):
+    for router in (accounts, catalog, datasets, evaluations):
         app.include_router(router, responses=_COMMON)
     for router in (health.router, metrics.router):
         app.include_router(router)

@@ -24,6 +24,7 @@ from app.core.crypto import Unreadable
 from app.core.states import Status
 from app.db import journal
 from app.db.tables import Cell, Curve, Evaluation, Key, Sample, Scores
+from models import __version__
 from models.attacks.base import AttackFailed, Context
 from models.catalog import ParameterError, make_attack, make_scheme
 from models.datasets import DatasetMissing
@@ -352,4 +353,4 @@ def jsonable(value: Any) -> Any:
 
 @cache
 def versions() -> dict[str, str]:
-    return {"unveil": version("unveil"), "torch": version("torch"), "python": platform.python_version()}
+    return {"unveil": __version__, "torch": version("torch"), "python": platform.python_version()}

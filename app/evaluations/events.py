@@ -1,0 +1,54 @@
+"""The events of an evaluation as server-sent events.
+
+Rows of the table `events`, in commit order; a reader that reconnects with `Last-Event-ID` misses none and gets none
+twice. The stream ends after the last status.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections.abc import AsyncIterator
+
+from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
+
+from app.core.states import ENDED
+from app.db.tables import Event
+from app.evaluations import queries
+
+POLL_S = 0.5
+_HEARTBEAT_S = 15.0  # below what proxies take for silence
+_BATCH = 500
+_RETRY_MS = 2000
+
+
+async def over(session: AsyncSession, evaluation_id: str, seen: int) -> bool:
+    """Whether a reader who has seen event `seen` has nothing more to wait for."""
+    standing = await queries.standing(session, evaluation_id)
+    return standing is None or (standing.status in ENDED and standing.version <= seen)
+
+
+async def stream(sessions: async_sessionmaker[AsyncSession], evaluation_id: str, seen: int) -> AsyncIterator[str]:
+    """Everything after event `seen`, as it happens. Holds a database connection only while it looks."""
+    yield f"retry: {_RETRY_MS}\n\n"
+    spoke = time.monotonic()
+    while True:
+        async with sessions() as session:
+            # Read before the events: what was committed by then is among them, or seen.
+            ended = await over(session, evaluation_id, seen)
+            events = [] if ended else await queries.events_after(session, evaluation_id, seen, _BATCH)
+        if ended:
+            return
+        for event in events:
+            yield render(event)
+            seen, spoke = event.seq, time.monotonic()
+        if not events:
+            if time.monotonic() - spoke > _HEARTBEAT_S:
+                yield ": still here\n\n"
+                spoke = time.monotonic()
+            await asyncio.sleep(POLL_S)
+
+
+def render(event: Event) -> str:
+    return f"id: {event.seq}\nevent: {event.type}\ndata: {json.dumps(event.data, separators=(',', ':'))}\n\n"

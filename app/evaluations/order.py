@@ -1,0 +1,130 @@
+"""From an order to cells: names and settings checked against the catalog, profiles filled in, pairs formed.
+
+Knows no HTTP and no tables; the service brings the keys and data sets that an order names.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from app.core.problems import Invalid
+from app.evaluations.schemas import Entry, EvaluationOrder
+from models import catalog
+
+Errors = list[tuple[str, str]]
+
+
+class NoPairApplies(Invalid):
+    code, title = "no_pair_applies", "No attack of the order applies to any of its schemes"
+
+
+@dataclass(frozen=True)
+class OrderedKey:
+    """What an order needs to know of a key it names."""
+
+    id: str
+    scheme: str
+    params: Mapping[str, Any]
+    size: tuple[int, int] | None  # (height, width) that an explicit map fits
+
+
+@dataclass(frozen=True)
+class PlannedCell:
+    scheme: dict[str, Any]
+    attack: dict[str, Any]
+    threat_model: str
+    refusal: str | None  # why the pair cannot be run
+
+
+@dataclass(frozen=True)
+class Plan:
+    schemes: list[dict[str, Any]]
+    attacks: list[dict[str, Any]]
+    cells: list[PlannedCell]
+
+
+def plan(order: EvaluationOrder, keys: Mapping[str, OrderedKey], size: tuple[int, int]) -> Plan:
+    """Every pair of the order, resolved. `size`: (height, width) of the images. Raises Invalid, NoPairApplies."""
+    errors: Errors = []
+    schemes, scheme_entries = [], []
+    for i, entry in enumerate(order.schemes):
+        pointer = f"/schemes/{i}"
+        key = keys.get(entry.key_id) if entry.key_id else None
+        given = entry.settings
+        if key is not None:
+            errors += _key_errors(pointer, entry.name, given, key)
+            given = {**given, **key.params}
+        scheme = _make(catalog.make_scheme, entry, given, order.profile, pointer, errors)
+        if scheme is None:
+            continue
+        if key is not None:
+            errors += _size_errors(pointer, scheme, key, size)
+        schemes.append(scheme)
+        scheme_entries.append({**catalog.settings_of(scheme), **({"key_id": key.id} if key else {})})
+    attacks, attack_entries = [], []
+    for i, attack_order in enumerate(order.attacks):
+        attack = _make(catalog.make_attack, attack_order, attack_order.settings, order.profile, f"/attacks/{i}", errors)
+        if attack is not None:
+            attacks.append(attack)
+            attack_entries.append(catalog.settings_of(attack))
+    errors += _duplicates("/schemes", scheme_entries) + _duplicates("/attacks", attack_entries)
+    if errors:
+        raise Invalid("the order has names or settings that cannot be used; see errors", errors)
+
+    refusals = [attack.refuses(scheme) for scheme in schemes for attack in attacks]
+    if all(refusals):
+        raise NoPairApplies(
+            "nothing would be run: " + "; ".join(dict.fromkeys(filter(None, refusals))) + ". Order another attack",
+            [("/attacks", "none of these applies to the schemes ordered")],
+        )
+    if all(attack.name != "none" for attack in attacks):  # always scored: what the ciphertext itself shows
+        attacks.append(catalog.make_attack("none", {}, order.profile))
+        attack_entries.append({"name": "none", "added": True})
+    cells = [
+        PlannedCell(scheme_entry, catalog.settings_of(attack), attack.threat_model.value, attack.refuses(scheme))
+        for scheme, scheme_entry in zip(schemes, scheme_entries, strict=True)
+        for attack in attacks
+    ]
+    return Plan(scheme_entries, attack_entries, cells)
+
+
+def _make(make: Any, entry: Entry, settings: Mapping[str, Any], profile: str, pointer: str, errors: Errors) -> Any:
+    try:
+        return make(entry.name, settings, profile)
+    except catalog.UnknownName as unknown:
+        errors.append((f"{pointer}/name", str(unknown.args[0])))
+    except catalog.ParameterError as bad:
+        errors.extend((pointer + inner, detail) for inner, detail in bad.errors)
+    return None
+
+
+def _key_errors(pointer: str, scheme: str, given: Mapping[str, Any], key: OrderedKey) -> Errors:
+    if key.scheme != scheme:
+        return [(f"{pointer}/key_id", f"{key.id} is a key of {key.scheme}, not of {scheme}")]
+    return [
+        (f"{pointer}/{name}", f"the key {key.id} has {name} = {key.params[name]!r}; leave it out or give the same")
+        for name, value in given.items()
+        if name in key.params and key.params[name] != value
+    ]
+
+
+def _size_errors(pointer: str, scheme: Any, key: OrderedKey, size: tuple[int, int]) -> Errors:
+    if key.size is None:
+        return []
+    if scheme.key_per_image:
+        return [(f"{pointer}/key_id", f"{key.id} holds an explicit map for one image; an evaluation protects many")]
+    padded = catalog.padded_size(*size, scheme.multiple)
+    if key.size == padded:
+        return []
+    fits, given = (f"{width}x{height}" for height, width in (key.size, padded))
+    return [(f"{pointer}/key_id", f"{key.id} is an explicit map for {fits} (width x height); the images have {given}")]
+
+
+def _duplicates(pointer: str, entries: Sequence[dict[str, Any]]) -> Errors:
+    return [
+        (f"{pointer}/{i}", f"is the same as {pointer}/{entries.index(entry)}; give each once")
+        for i, entry in enumerate(entries)
+        if entries.index(entry) < i
+    ]

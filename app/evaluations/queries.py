@@ -1,0 +1,123 @@
+"""All SQL of evaluations; always by owner, so what belongs to another account is not there."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Any
+
+from sqlalchemy import func, select
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from app.core.pagination import PageRequest, keyset
+from app.core.states import ACTIVE
+from app.db.tables import Account, Cell, Curve, Dataset, Evaluation, Event, Key, Sample, Scores
+
+_ID = re.compile(r"[a-z]+_[0-9a-f]{32}")
+
+
+async def evaluation(session: AsyncSession, account_id: str, id: str) -> Evaluation | None:
+    if not _ID.fullmatch(id):
+        return None
+    return await session.scalar(
+        select(Evaluation)
+        .where(Evaluation.id == id, Evaluation.account_id == account_id)
+        .execution_options(populate_existing=True)
+    )
+
+
+async def evaluations(session: AsyncSession, account_id: str, paging: PageRequest) -> Sequence[Evaluation]:
+    mine = select(Evaluation).where(Evaluation.account_id == account_id)
+    return (await session.scalars(keyset(mine, Evaluation.id, paging))).all()
+
+
+async def cells(session: AsyncSession, evaluation_ids: Sequence[str]) -> Sequence[Cell]:
+    return (
+        await session.scalars(
+            select(Cell)
+            .where(Cell.evaluation_id.in_(evaluation_ids))
+            .order_by(Cell.evaluation_id, Cell.position)
+            .execution_options(populate_existing=True)
+        )
+    ).all()
+
+
+async def cell(session: AsyncSession, account_id: str, evaluation_id: str, cell_id: str) -> Cell | None:
+    if not (_ID.fullmatch(evaluation_id) and _ID.fullmatch(cell_id)):
+        return None
+    return await session.scalar(
+        select(Cell)
+        .join(Evaluation, Evaluation.id == Cell.evaluation_id)
+        .where(Cell.id == cell_id, Evaluation.id == evaluation_id, Evaluation.account_id == account_id)
+    )
+
+
+async def sample_heads(session: AsyncSession, evaluation_id: str) -> Sequence[Any]:
+    """(cell_id, index, ssim, has_plain) of every stored triple, worst first, without the images."""
+    return (
+        await session.execute(
+            select(Sample.cell_id, Sample.index, Sample.ssim, Sample.plain.is_not(None).label("has_plain"))
+            .join(Cell, Cell.id == Sample.cell_id)
+            .where(Cell.evaluation_id == evaluation_id)
+            .order_by(Sample.cell_id, Sample.ssim, Sample.index)
+        )
+    ).all()
+
+
+async def samples(session: AsyncSession, cell_ids: Sequence[str]) -> Sequence[Sample]:
+    return (
+        await session.scalars(
+            select(Sample).where(Sample.cell_id.in_(cell_ids)).order_by(Sample.cell_id, Sample.ssim, Sample.index)
+        )
+    ).all()
+
+
+async def sample(session: AsyncSession, cell_id: str, index: int) -> Sample | None:
+    return await session.get(Sample, (cell_id, index))
+
+
+async def scores(session: AsyncSession, cell_id: str) -> Scores | None:
+    return await session.get(Scores, cell_id)
+
+
+async def curves(session: AsyncSession, cell_ids: Sequence[str]) -> Sequence[Curve]:
+    return (await session.scalars(select(Curve).where(Curve.cell_id.in_(cell_ids)).order_by(Curve.name))).all()
+
+
+async def standing(session: AsyncSession, evaluation_id: str) -> Any:
+    """(version, status): what a waiting reader of events looks at."""
+    return (
+        await session.execute(select(Evaluation.version, Evaluation.status).where(Evaluation.id == evaluation_id))
+    ).one_or_none()
+
+
+async def events_after(session: AsyncSession, evaluation_id: str, seq: int, limit: int) -> Sequence[Event]:
+    return (
+        await session.scalars(
+            select(Event).where(Event.evaluation_id == evaluation_id, Event.seq > seq).order_by(Event.seq).limit(limit)
+        )
+    ).all()
+
+
+async def count_active_cells(session: AsyncSession, account_id: str) -> int:
+    """Cells of the account that wait or run; orders of one account count one after another."""
+    await session.execute(select(Account.id).where(Account.id == account_id).with_for_update())
+    count = await session.scalar(
+        select(func.count())
+        .select_from(Cell)
+        .join(Evaluation, Evaluation.id == Cell.evaluation_id)
+        .where(Evaluation.account_id == account_id, Evaluation.finished_at.is_(None), Cell.status.in_(ACTIVE))
+    )
+    return count or 0
+
+
+async def key(session: AsyncSession, account_id: str, id: str) -> Key | None:
+    if not _ID.fullmatch(id):
+        return None
+    return await session.scalar(select(Key).where(Key.id == id, Key.account_id == account_id))
+
+
+async def dataset(session: AsyncSession, account_id: str, id: str) -> Dataset | None:
+    if not _ID.fullmatch(id):
+        return None
+    return await session.scalar(select(Dataset).where(Dataset.id == id, Dataset.account_id == account_id))

@@ -1,0 +1,222 @@
+"""Order evaluations, follow them, read what came out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from enum import StrEnum
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Header, Path, Response
+from starlette.responses import StreamingResponse
+
+from app.core.auth import Auditor, Reader
+from app.core.idempotency import Idempotent, Mismatch, Running
+from app.core.ids import new_id
+from app.core.pagination import Page, Paging, page
+from app.core.problems import Invalid, Unavailable, problems
+from app.core.services import Session, Svc
+from app.core.states import ENDED
+from app.evaluations import events, queries, report, service, views
+from app.evaluations.order import NoPairApplies
+from app.evaluations.schemas import EvaluationHead, EvaluationOrder, EvaluationOut
+
+router = APIRouter(prefix="/evaluations", tags=["evaluations"])
+
+EvaluationId = Annotated[str, Path(examples=["ev_0197f3c2a5d17a3b8c4d5e6f708192a3"])]
+CellId = Annotated[str, Path(examples=["cell_0197f3c2a5d17a3b8c4d5e6f708192a3"])]
+SampleIndex = Annotated[int, Path(ge=0, lt=2**31)]
+
+_POLL_S = "2"
+_FOREVER = {"Cache-Control": "private, max-age=86400, immutable"}  # a stored sample never changes
+
+
+def _answers(status: int, description: str, *media_types: str) -> dict[int | str, dict[str, Any]]:
+    """An answer that is not JSON, for the `responses=` of a route."""
+    answer: dict[str, Any] = {"description": description}
+    if media_types:
+        answer["content"] = {media_type: {} for media_type in media_types}
+    return {status: answer}
+
+
+class Picture(StrEnum):
+    PLAIN = "plain"
+    PROTECTED = "protected"
+    RECONSTRUCTED = "reconstructed"
+
+
+@router.post(
+    "",
+    status_code=202,
+    response_model=EvaluationOut,
+    responses=problems(
+        Invalid,
+        NoPairApplies,
+        service.UnknownDataset,
+        service.UnknownKey,
+        service.KeyDestroyed,
+        service.KeyNotReady,
+        service.QueueFull,
+        Mismatch,
+        Running,
+        Unavailable,
+    ),
+)
+async def order_evaluation(
+    order: EvaluationOrder, caller: Auditor, svc: Svc, session: Session, once: Idempotent, response: Response
+) -> EvaluationOut:
+    """Order an evaluation: every scheme under every attack. Poll `Location`, or follow `/events`."""
+    async with once.reserve(evaluation=new_id("ev")) as ids:
+        ordered = await service.order(session, svc, caller, order, ids["evaluation"])
+        headers = {"Location": ordered.links["self"], "Retry-After": _POLL_S}
+        await once.keep(session, ordered, status=202, headers=headers)
+        await session.commit()
+    await service.ring(svc, ordered)
+    response.headers.update(headers)
+    return ordered
+
+
+@router.get("")
+async def list_evaluations(caller: Reader, session: Session, paging: Paging) -> Page[EvaluationHead]:
+    """Your evaluations, newest first, without their cells."""
+    rows = await queries.evaluations(session, caller.account_id, paging)
+    cells = await service.listed(session, rows[: paging.limit])
+    return page(rows, paging, lambda row: views.head(row, cells[row.id]), lambda row: row.id)
+
+
+@router.get(
+    "/{evaluation_id}",
+    response_model=EvaluationOut,
+    responses=_answers(304, "Unchanged since the ETag in If-None-Match") | problems(service.UnknownEvaluation),
+)
+async def show_evaluation(
+    evaluation_id: EvaluationId,
+    caller: Reader,
+    session: Session,
+    response: Response,
+    if_none_match: Annotated[str | None, Header()] = None,
+) -> EvaluationOut | Response:
+    """One evaluation with its cells, results and verdicts."""
+    evaluation = await service.find(session, caller, evaluation_id)
+    headers = {"ETag": f'W/"{evaluation.version}"', "Cache-Control": "private, no-cache"}
+    if evaluation.status not in ENDED:
+        headers["Retry-After"] = _POLL_S
+    if _matches(if_none_match, headers["ETag"]):
+        return Response(status_code=304, headers=headers)
+    response.headers.update(headers)
+    return await service.show(session, evaluation)
+
+
+@router.post(
+    "/{evaluation_id}/cancel",
+    status_code=202,
+    responses=problems(service.UnknownEvaluation, service.Ended),
+)
+async def cancel_evaluation(
+    evaluation_id: EvaluationId, caller: Auditor, session: Session, response: Response
+) -> EvaluationOut:
+    """Stop it: cells that wait end now, those that run within seconds. What has finished is kept."""
+    evaluation = await service.cancel(session, caller, evaluation_id)
+    response.headers.update({"Location": views.address(evaluation_id), "Retry-After": _POLL_S})
+    return await service.show(session, evaluation)
+
+
+@router.delete(
+    "/{evaluation_id}",
+    status_code=204,
+    responses=problems(service.UnknownEvaluation, service.StillRunning),
+)
+async def delete_evaluation(evaluation_id: EvaluationId, caller: Auditor, session: Session) -> None:
+    """Delete an ended evaluation with all its images and figures."""
+    await service.delete(session, caller, evaluation_id)
+
+
+@router.get(
+    "/{evaluation_id}/events",
+    response_class=StreamingResponse,
+    responses=_answers(200, "Events of type progress, cell, metric and status; ids rise", "text/event-stream")
+    | _answers(204, "Ended, and Last-Event-ID has seen the last event: do not reconnect")
+    | problems(service.UnknownEvaluation),
+)
+async def follow_evaluation(
+    evaluation_id: EvaluationId,
+    caller: Reader,
+    svc: Svc,
+    session: Session,
+    last_event_id: Annotated[int, Header(ge=0, lt=2**63, description="Go on after this event")] = 0,
+) -> Response:
+    """Everything that happens to an evaluation, from its beginning or after `Last-Event-ID`."""
+    evaluation = await service.find(session, caller, evaluation_id)
+    if await events.over(session, evaluation.id, last_event_id):
+        return Response(status_code=204)
+    return StreamingResponse(
+        events.stream(svc.sessions, evaluation.id, last_event_id),
+        media_type="text/event-stream",
+        headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"},
+    )
+
+
+@router.get(
+    "/{evaluation_id}/report.{format}",
+    response_class=Response,
+    responses=_answers(200, "The report", *report.MEDIA_TYPES.values()) | problems(service.UnknownEvaluation),
+)
+async def show_report(evaluation_id: EvaluationId, format: report.Format, caller: Reader, session: Session) -> Response:
+    """The report, as far as the evaluation has come: one self-contained HTML page, or JSON, CSV, Markdown, a zip."""
+    evaluation = await service.find(session, caller, evaluation_id)
+    body = await report.render(session, evaluation, format)
+    name = f"{evaluation.id}.{format.value}"
+    disposition = "inline" if format is report.Format.HTML else "attachment"
+    return Response(
+        body,
+        media_type=report.MEDIA_TYPES[format],
+        headers={"Content-Disposition": f'{disposition}; filename="{name}"', **report.HEADERS.get(format, {})},
+    )
+
+
+@router.get("/{evaluation_id}/cells/{cell_id}/curve", responses=problems(service.UnknownPart))
+async def show_curves(
+    evaluation_id: EvaluationId, cell_id: CellId, caller: Reader, session: Session
+) -> Mapping[str, list[list[float | None]]]:
+    """Named curves of a cell: losses, SSIM by number of ciphertexts; `{"name": [[step, value], ...]}`."""
+    cell = await service.find_cell(session, caller, evaluation_id, cell_id)
+    return {curve.name: curve.points for curve in await queries.curves(session, [cell.id])}
+
+
+@router.get(
+    "/{evaluation_id}/cells/{cell_id}/scores.csv",
+    response_class=Response,
+    responses=_answers(200, "One line an image", "text/csv") | problems(service.UnknownPart),
+)
+async def show_scores(evaluation_id: EvaluationId, cell_id: CellId, caller: Reader, session: Session) -> Response:
+    """Per image: index, ssim, psnr, rank in the identification gallery. Only the header before the cell is done."""
+    cell = await service.find_cell(session, caller, evaluation_id, cell_id)
+    return Response(await report.scores_csv(session, cell.id), media_type="text/csv")
+
+
+@router.get(
+    "/{evaluation_id}/cells/{cell_id}/samples/{index}/{picture}.png",
+    response_class=Response,
+    responses=_answers(200, "The image", "image/png") | problems(service.UnknownPart),
+)
+async def show_sample(
+    evaluation_id: EvaluationId,
+    cell_id: CellId,
+    index: SampleIndex,
+    picture: Picture,
+    caller: Reader,
+    session: Session,
+) -> Response:
+    """One stored image: plain, protected or reconstructed."""
+    sample = await service.find_sample(session, caller, evaluation_id, cell_id, index)
+    image: bytes | None = getattr(sample, picture.value)
+    if image is None:
+        raise service.UnknownPart(f"the plain image of sample {index} was never given")
+    return Response(image, media_type="image/png", headers=_FOREVER)
+
+
+def _matches(if_none_match: str | None, etag: str) -> bool:
+    """Weak comparison (RFC 9110, 13.1.2)."""
+    if if_none_match is None:
+        return False
+    given = [tag.strip().removeprefix("W/") for tag in if_none_match.split(",")]
+    return "*" in given or etag.removeprefix("W/") in given

@@ -1,0 +1,165 @@
+"""What a caller sends and sees of evaluations."""
+
+from __future__ import annotations
+
+import json
+import re
+from datetime import datetime
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator
+
+from app.core.states import Status
+from models.catalog import Profile, SsimMode
+
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+
+
+def _one_line(text: str) -> str:
+    if _CONTROL.search(text):
+        raise ValueError("must be one line of printable text")
+    return text
+
+
+Line = Annotated[str, Field(min_length=1, max_length=200), AfterValidator(_one_line)]
+
+
+class Entry(BaseModel):
+    """A name, and settings flat beside it."""
+
+    model_config = ConfigDict(extra="allow")
+
+    name: Line
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        return dict(self.model_extra or {})
+
+    @field_validator("*")
+    @classmethod
+    def _finite(cls, value: Any) -> Any:
+        json.dumps(value, allow_nan=False)
+        return value
+
+
+class SchemeEntry(Entry):
+    key_id: str | None = Field(None, description="Use this key of yours; else keys are drawn from the seed")
+
+
+class EvaluationOrder(BaseModel):
+    """Every scheme is run under every attack. A profile fills in the settings that an entry leaves out."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+        json_schema_extra={
+            "examples": [
+                {
+                    "name": "audit 1",
+                    "schemes": [{"name": "pixelwise", "key_mode": "same"}, {"name": "tanaka"}],
+                    "attacks": [{"name": "none"}, {"name": "fr"}, {"name": "brute-force"}],
+                    "dataset": "sample",
+                    "profile": "smoke",
+                    "seed": 0,
+                    "samples": 4,
+                    "keys": 2,
+                }
+            ]
+        },
+    )
+
+    name: Line = "evaluation"
+    schemes: list[SchemeEntry] = Field(min_length=1, max_length=32)
+    attacks: list[Entry] = Field(min_length=1, max_length=32, description="`none` is added where it is missing")
+    dataset: Line = Field(description="A name or an id of GET /datasets")
+    public_dataset: Line | None = Field(None, description="The attacker's own images; else half of the training images")
+    profile: Profile = Field("quick", description="smoke: seconds, quick: minutes, paper: the paper's settings")
+    seed: int = Field(0, ge=0, lt=2**31)
+    samples: int = Field(8, ge=0, le=64, description="Image triples to store for each cell")
+    keys: int = Field(3, ge=1, le=64, description="Independent keys a scheme, for attacks that need no training")
+    utility: bool = Field(False, description="Also measure what a classifier loses")
+    ssim_mode: SsimMode = "rgb7"
+
+
+class ProgressOut(BaseModel):
+    done: int
+    total: int
+    fraction: float = Field(ge=0, le=1)
+    eta_s: float | None
+    phase: str | None = Field(examples=["itn on tanaka, epoch 4 of 20"])
+
+
+class VerdictOut(BaseModel):
+    scheme: dict[str, Any]
+    verdict: Literal["broken", "leaks", "no leak found", "inconclusive"]
+    because: str = Field(examples=["key-recovery found the exact key from 64 ciphertexts"])
+    worst_attack: str | None
+    paper: dict[str, str] | None = Field(description="The paper's own verdicts, by attack")
+
+
+class ErrorOut(BaseModel):
+    code: str = Field(examples=["dataset_missing"])
+    detail: str
+
+
+class ResultOut(BaseModel):
+    """The figures of a finished cell."""
+
+    model_config = ConfigDict(extra="allow")
+
+    ssim: dict[str, Any] | None = None
+    psnr: dict[str, Any] | None = None
+    identification: dict[str, Any] | None = None
+    key_agreement: dict[str, Any] | None = None
+    key_space_bits: float | None = None
+    paper_ssim: float | None = None
+    controls: dict[str, str] | None = None
+    verdict: str
+    seconds: float
+    device: str
+    notes: list[str] = []
+
+
+class SampleOut(BaseModel):
+    index: int
+    ssim: float | None
+    plain: str | None
+    protected: str
+    reconstructed: str
+
+
+class CellOut(BaseModel):
+    id: str
+    scheme: dict[str, Any]
+    attack: dict[str, Any]
+    threat_model: str
+    status: Status
+    progress: float
+    phase: str | None
+    attempt: int = Field(description="How many workers have taken it so far")
+    started_at: datetime | None
+    finished_at: datetime | None
+    error: ErrorOut | None
+    reason: str | None = Field(description="Why the pair cannot be run (status not_applicable)")
+    result: ResultOut | None
+    samples: list[SampleOut]
+    links: dict[str, str]
+
+
+class EvaluationHead(BaseModel):
+    """An evaluation in a list."""
+
+    id: str
+    name: str
+    status: Status
+    created_at: datetime
+    started_at: datetime | None
+    finished_at: datetime | None
+    progress: ProgressOut
+    verdicts: list[VerdictOut]
+    links: dict[str, str]
+
+
+class EvaluationOut(EvaluationHead):
+    cells: list[CellOut]
+    settings: dict[str, Any] = Field(description="Every resolved setting: order this again and get the same")
+    versions: dict[str, str | None]

@@ -1,0 +1,169 @@
+"""Rows as a caller sees them: progress, verdicts, links. Pure functions of rows; the report builds on them too."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from functools import cache
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+from sqlalchemy import Row
+
+from app.core.states import ENDED, Status
+from app.db.tables import Cell, Evaluation
+from app.evaluations.schemas import (
+    CellOut,
+    ErrorOut,
+    EvaluationHead,
+    EvaluationOut,
+    ProgressOut,
+    ResultOut,
+    SampleOut,
+    VerdictOut,
+)
+from models import __version__, catalog
+
+_ETA_FROM = 0.02  # below, the time left is a guess from next to nothing
+
+
+def head(evaluation: Evaluation, cells: Sequence[Cell]) -> EvaluationHead:
+    """`cells` in their order."""
+    return EvaluationHead(**_head(evaluation, cells))
+
+
+def full(evaluation: Evaluation, cells: Sequence[Cell], samples: Sequence[Row[Any]]) -> EvaluationOut:
+    by_cell: dict[str, list[Row[Any]]] = {}
+    for sample in samples:
+        by_cell.setdefault(sample.cell_id, []).append(sample)
+    return EvaluationOut(
+        **_head(evaluation, cells),
+        cells=[cell_out(cell, by_cell.get(cell.id, [])) for cell in cells],
+        settings=evaluation.settings,
+        versions=_versions(cells),
+    )
+
+
+def _head(evaluation: Evaluation, cells: Sequence[Cell]) -> dict[str, Any]:
+    base = address(evaluation.id)
+    return {
+        "id": evaluation.id,
+        "name": evaluation.name,
+        "status": evaluation.status,
+        "created_at": evaluation.created_at,
+        "started_at": evaluation.started_at,
+        "finished_at": evaluation.finished_at,
+        "progress": progress(evaluation, cells, datetime.now(UTC)),
+        "verdicts": verdicts(cells),
+        "links": {
+            "self": base,
+            "cancel": f"{base}/cancel",
+            "events": f"{base}/events",
+            "report": f"{base}/report.html",
+        },
+    }
+
+
+def address(evaluation_id: str, cell_id: str | None = None) -> str:
+    return f"/evaluations/{evaluation_id}" + (f"/cells/{cell_id}" if cell_id else "")
+
+
+def progress(evaluation: Evaluation, cells: Sequence[Cell], now: datetime) -> ProgressOut:
+    done = sum(cell.status in ENDED for cell in cells)
+    fraction = sum(1.0 if cell.status in ENDED else cell.progress for cell in cells) / max(1, len(cells))
+    eta = None
+    if evaluation.status == Status.RUNNING and evaluation.started_at is not None and fraction >= _ETA_FROM:
+        passed = max(0.0, (now - evaluation.started_at).total_seconds())
+        eta = round(passed * (1 - fraction) / fraction, 1)
+    return ProgressOut(done=done, total=len(cells), fraction=round(fraction, 4), eta_s=eta, phase=_phase(cells))
+
+
+def _phase(cells: Sequence[Cell]) -> str | None:
+    running = [cell for cell in cells if cell.status == Status.RUNNING]
+    if not running:
+        return None
+    first = f"{running[0].attack['name']} on {running[0].scheme['name']}"
+    more = f", and {len(running) - 1} more" if len(running) > 1 else ""
+    return first + (f", {running[0].phase}" if running[0].phase else "") + more
+
+
+def verdicts(cells: Sequence[Cell]) -> list[VerdictOut]:
+    """One a scheme entry, in the order of the evaluation: the worst case over its attacks."""
+    by_scheme: dict[str, list[Cell]] = {}
+    for cell in cells:
+        by_scheme.setdefault(repr(sorted(cell.scheme.items())), []).append(cell)
+    return [
+        VerdictOut(
+            scheme=own[0].scheme,
+            paper=paper_verdicts(own[0].scheme),
+            **catalog.scheme_verdict(
+                [{"attack": cell.attack, "status": cell.status, "result": cell.result} for cell in own]
+            ),
+        )
+        for own in by_scheme.values()
+    ]
+
+
+def paper_verdicts(entry: Mapping[str, Any]) -> dict[str, str] | None:
+    """The paper's own words on a scheme, by attack."""
+    paper = scheme_of(entry).paper
+    return (
+        None
+        if paper is None
+        else {attack: "robust" if robust else "not robust" for attack, robust in paper.robust.items()}
+    )
+
+
+def scheme_of(entry: Mapping[str, Any]) -> catalog.Scheme[Any, Any]:
+    return catalog.make_scheme(entry["name"], {k: v for k, v in entry.items() if k not in ("name", "key_id")})
+
+
+def cell_out(cell: Cell, samples: Sequence[Row[Any]]) -> CellOut:
+    base = address(cell.evaluation_id, cell.id)
+    applies = cell.status != Status.NOT_APPLICABLE
+    return CellOut(
+        id=cell.id,
+        scheme=cell.scheme,
+        attack=cell.attack,
+        threat_model=cell.threat_model,
+        status=Status(cell.status),
+        progress=round(cell.progress, 4),
+        phase=cell.phase or None,
+        attempt=cell.attempt,
+        started_at=cell.started_at,
+        finished_at=cell.finished_at,
+        error=ErrorOut(**cell.error) if cell.error and applies else None,
+        reason=None if applies or not cell.error else cell.error["detail"],
+        result=None if cell.result is None else ResultOut(**cell.result),
+        samples=[_sample_out(base, sample) for sample in samples],
+        links={"curve": f"{base}/curve", "scores": f"{base}/scores.csv"},
+    )
+
+
+def _sample_out(base: str, sample: Row[Any]) -> SampleOut:
+    here = f"{base}/samples/{sample.index}"
+    return SampleOut(
+        index=sample.index,
+        ssim=sample.ssim,
+        plain=f"{here}/plain.png" if sample.has_plain else None,
+        protected=f"{here}/protected.png",
+        reconstructed=f"{here}/reconstructed.png",
+    )
+
+
+def _versions(cells: Sequence[Cell]) -> dict[str, str | None]:
+    """Of the worker that computed the first finished cell; before, of this installation."""
+    for cell in cells:
+        if cell.result and cell.result.get("versions"):
+            return dict(cell.result["versions"])
+    return dict(_own_versions())
+
+
+@cache
+def _own_versions() -> dict[str, str | None]:
+    try:
+        torch = version("torch")
+    except PackageNotFoundError:  # the service runs without it
+        torch = None
+    return {"unveil": __version__, "torch": torch, "python": platform.python_version()}
