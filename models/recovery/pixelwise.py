@@ -1,0 +1,315 @@
+"""Key recovery for pixelwise encryption under one key, from ciphertexts alone (SCIENCE section 4) [M].
+
+At every pixel the key is one of 48 elements: a channel order and three signs. Neighbouring pixels of photographs are
+alike, and far more so in colour differences than in brightness; so neighbours are aligned by the likelihood
+
+    -(y_p - y_q)' P (y_p - y_q) / 2  summed over ciphertexts,  P = 1 - BETA * ones,
+
+y = cipher - 127.5 after undoing a candidate. Expanded, it needs only 3x3 correlation matrices of pixel pairs, which
+tell all 48 candidates at once. Three steps, each vectorised over the image:
+
+1. grow: rings around the centre, each pixel fitted to its aligned neighbours within two pixels;
+2. join: growing leaves regions that agree inside but not with each other. Regions join along the border whose summed
+   evidence is clearest, all at once (Boruvka's rounds), on the 3x3 matrices alone;
+3. sweep: every pixel is fitted again to all its neighbours.
+
+Steps 2 and 3 run twice, with each ciphertext weighted by how smooth it is there. What remains is one element of 48 for
+the whole image; `models.recovery.symmetry` settles it.
+"""
+
+from __future__ import annotations
+
+import itertools
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from scipy.ndimage import uniform_filter1d
+
+from models.images import Images, check_images
+from models.schemes.pixelwise import ORDERS, PixelwiseKey
+
+Floats = npt.NDArray[np.float32]
+Ints = npt.NDArray[np.intp]
+
+# Residual against the mean of the neighbours: variance of the brightness 50 to 75 times that of a colour difference
+# on natural96 and STL-10 photographs, so 1 - 3 * BETA = 1/60.
+BETA = 0.328
+NOISE_FLOOR = 4.0  # variance of a colour difference below which no ciphertext counts as smoother
+GROW = np.outer([1, 2, 3, 2, 1], [1, 2, 3, 2, 1]).astype(np.float32)
+SWEEP = np.outer([1, 2, 1], [1, 2, 1]).astype(np.float32)
+# Pairs of pixels whose correlation counts as border evidence: (rows, columns, weight).
+PAIRS = (
+    (0, 1, 1.0), (1, 0, 1.0), (1, 1, 0.6), (1, -1, 0.6), (0, 2, 0.4), (2, 0, 0.4),
+    (1, 2, 0.3), (2, 1, 0.3), (1, -2, 0.3), (2, -1, 0.3),
+)  # fmt: skip
+_MANY_PIXELS = 2**18  # above, only the four nearest PAIRS, to bound memory
+_VALUES = 2**24  # pixels times ciphertexts that are looked at; more ciphertexts are not needed
+
+# Candidate 8 * order + signs: aligned channel c is sign c times cipher channel ORDERS[order][c]; bit 2 - c of signs.
+_ORDERS = ORDERS.astype(np.intp)
+_SIGNS = np.array(list(itertools.product((1, -1), repeat=3)), np.float32)
+CANDIDATE_ORDERS = np.repeat(_ORDERS, 8, axis=0)  # [48, 3]
+CANDIDATE_SIGNS = np.tile(_SIGNS, (6, 1))  # [48, 3]
+_UPPER = ((0, 1), (0, 2), (1, 2))
+
+
+def _order_codes(orders: npt.NDArray[Any]) -> Ints:
+    """Permutations [..., 3] -> codes 0..5 (lexicographic)."""
+    return (2 * orders[..., 0] + (orders[..., 1] > orders[..., 2])).astype(np.intp)
+
+
+def _candidate_weights() -> Floats:
+    """[48, 12]: the likelihood of each candidate from cross moments (9) and the pixel's own off-diagonal ones (3)."""
+    precision = np.eye(3) - BETA
+    weights = np.zeros((48, 12), np.float32)
+    for i, (order, sign) in enumerate(zip(CANDIDATE_ORDERS, CANDIDATE_SIGNS, strict=True)):
+        for a, b in itertools.product(range(3), repeat=2):
+            weights[i, 3 * order[a] + b] += precision[a, b] * sign[a]
+        for a, b in _UPPER:
+            own = _UPPER.index((min(order[a], order[b]), max(order[a], order[b])))
+            weights[i, 9 + own] -= precision[a, b] * sign[a] * sign[b]
+    return weights
+
+
+_WEIGHTS = _candidate_weights()
+
+# Relabelling of a whole region, 12 elements: code 6 * negative + order; y'_c = +-y[ORDERS[order][c]].
+_INVERSE = _order_codes(np.argsort(_ORDERS, axis=1))
+_THEN = _order_codes(_ORDERS[np.arange(6)[:, None, None], _ORDERS[None]])  # [first, second] -> the order of both
+_ELEMENT_SIGNS = np.repeat(np.array([1, -1], np.float32), 6)
+_FIRST = np.array([[3 * _ORDERS[e % 6][k] + j for k in range(3) for j in range(3)] for e in range(12)])
+_SECOND = np.array([[3 * k + _ORDERS[e % 6][j] for k in range(3) for j in range(3)] for e in range(12)])
+_ELEMENT_WEIGHTS = np.array(
+    [[s * ((_ORDERS[o][c] == k) - BETA) for k in range(3) for c in range(3)] for s in (1, -1) for o in range(6)],
+    np.float32,
+)  # [12, 9]: evidence for an element from a pair's 3x3 moments
+
+
+def align(ciphertexts: Images) -> PixelwiseKey:
+    """uint8 [N, H, W, 3] under one key -> a key that is the true one up to one of 48 elements for the whole image.
+
+    Every pixel is right from about 8 photographs; with fewer, regions come apart. Raises ValueError for what is not
+    such an array, and for no ciphertext at all.
+    """
+    check_images(ciphertexts, "ciphertexts")
+    if not len(ciphertexts):
+        raise ValueError("ciphertexts must hold at least one image; got none")
+    height, width = ciphertexts.shape[1:3]
+    enough = ciphertexts[: max(1, _VALUES // (height * width))]
+    values = np.ascontiguousarray(enough.transpose(1, 2, 3, 0)).astype(np.float32) - 127.5  # [H, W, 3, N]
+    if height * width == 1:
+        return key_of(_fit(values, np.zeros_like(values), _own_moments(values)))
+    candidates = _grow(values)
+    candidates = _sweep(values, candidates, 3)
+    for _ in range(2):
+        weighted = values * _smoothness(values, candidates)[:, :, None]
+        candidates = _relabel(candidates, _join(_undo(weighted, candidates)))
+        candidates = _sweep(weighted, candidates, 5)
+    return key_of(candidates)
+
+
+def key_of(candidates: Ints) -> PixelwiseKey:
+    """Candidates [H, W] in 0..47 as the key that they undo."""
+    return PixelwiseKey(
+        reversed=CANDIDATE_SIGNS[candidates] < 0, orders=_INVERSE[candidates // 8].astype(np.uint8)
+    )
+
+
+def candidates_of(key: PixelwiseKey) -> Ints:
+    """The inverse of `key_of`."""
+    signs: Ints = (key.reversed * np.array([4, 2, 1])).sum(-1)
+    return 8 * _INVERSE[key.orders] + signs
+
+
+def transform(key: PixelwiseKey, element: int) -> PixelwiseKey:
+    """The key whose decryptions are those of `key` with one of the 48 candidates applied to every pixel after it."""
+    candidates = candidates_of(key)
+    return key_of(_compose(candidates, CANDIDATE_ORDERS[element], CANDIDATE_SIGNS[element]))
+
+
+def _compose(candidates: Ints, orders: Ints, signs: Floats) -> Ints:
+    """First `candidates`, then channel c = signs[c] times channel orders[c]; broadcasts over pixels."""
+    orders = np.broadcast_to(orders, (*candidates.shape, 3))
+    order = np.take_along_axis(CANDIDATE_ORDERS[candidates], orders, -1)
+    sign = np.take_along_axis(CANDIDATE_SIGNS[candidates], orders, -1) * signs
+    return 8 * _order_codes(order) + ((sign < 0) * np.array([4, 2, 1])).sum(-1)
+
+
+def _undo(values: Floats, candidates: Ints) -> Floats:
+    """[..., 3, N] aligned by candidates [...]."""
+    ordered = np.take_along_axis(values, CANDIDATE_ORDERS[candidates][..., None], -2)
+    ordered *= CANDIDATE_SIGNS[candidates][..., None]
+    return ordered
+
+
+def _own_moments(values: Floats) -> Floats:
+    return np.stack([np.einsum("...n,...n->...", values[..., a, :], values[..., b, :]) for a, b in _UPPER], -1)
+
+
+def _fit(values: Floats, reference: Floats, own: Floats) -> Ints:
+    """The likeliest candidate [...] for values [..., 3, N] beside aligned values of the same shape."""
+    cross = values @ reference.swapaxes(-1, -2)
+    moments = np.concatenate([cross.reshape(*cross.shape[:-2], 9), own], -1)
+    best: Ints = (moments @ _WEIGHTS.T).argmax(-1)
+    return best
+
+
+def _grow(values: Floats) -> Ints:
+    """Ring after ring around the centre, every pixel fitted to the rings inside."""
+    height, width = values.shape[:2]
+    radius = len(GROW) // 2
+    rows, columns = np.mgrid[:height, :width]
+    ring = np.maximum(abs(rows - height // 2), abs(columns - width // 2)).ravel()
+    by_ring = np.split(np.argsort(ring, kind="stable"), np.cumsum(np.bincount(ring))[:-1])
+    own = _own_moments(values)
+    aligned = np.zeros((height + 2 * radius, width + 2 * radius, *values.shape[2:]), np.float32)
+    done = np.zeros(aligned.shape[:2], np.bool_)
+    candidates = np.zeros((height, width), np.intp)
+    for pixels in by_ring:
+        y, x = np.divmod(pixels, width)
+        reference = np.zeros((len(pixels), *values.shape[2:]), np.float32)
+        total = np.zeros(len(pixels), np.float32)
+        for dy, dx in np.ndindex(GROW.shape):
+            near = np.flatnonzero(done[y + dy, x + dx])
+            if len(near):
+                reference[near] += GROW[dy, dx] * aligned[y[near] + dy, x[near] + dx]
+                total[near] += GROW[dy, dx]
+        reference /= np.maximum(total, 1)[:, None, None]  # nothing is done before the centre: it fits its own moments
+        here = values[y, x]
+        fitted = _fit(here, reference, own[y, x])
+        candidates[y, x] = fitted
+        aligned[y + radius, x + radius] = _undo(here, fitted)
+        done[y + radius, x + radius] = True
+    return candidates
+
+
+def _neighbours(aligned: Floats) -> Floats:
+    """Weighted mean of the eight neighbours, [H, W, 3, N]."""
+    padded = np.pad(aligned, ((1, 1), (1, 1), (0, 0), (0, 0)))
+    inside = np.pad(np.ones(aligned.shape[:2], np.float32), 1)
+
+    def add(a: Floats) -> Floats:
+        for axis in (0, 1):  # separable: 1 2 1 down, then across
+            low, mid, high = (np.take(a, range(i, a.shape[axis] - 2 + i), axis) for i in range(3))
+            a = low + high
+            a += 2 * mid
+        return a
+
+    total = add(padded) - SWEEP[1, 1] * aligned
+    return total / (add(inside) - SWEEP[1, 1])[:, :, None, None]
+
+
+def _sweep(values: Floats, candidates: Ints, most: int) -> Ints:
+    """Fit every pixel to all its neighbours, until nothing changes or `most` times."""
+    own = _own_moments(values)
+    for _ in range(most):
+        fitted = _fit(values, _neighbours(_undo(values, candidates)), own)
+        if (fitted == candidates).all():
+            break
+        candidates = fitted
+    return candidates
+
+
+def _smoothness(values: Floats, candidates: Ints) -> Floats:
+    """Weight [H, W, N] of each ciphertext at each pixel: the root of its precision: pairs multiply two."""
+    aligned = _undo(values, candidates)
+    rest = aligned - _neighbours(aligned)
+    rest -= rest.mean(2, keepdims=True)
+    noise = np.einsum("hwcn,hwcn->hwn", rest, rest) / 2
+    for axis in (0, 1):
+        noise = uniform_filter1d(noise, 5, axis=axis, mode="nearest")
+    return (NOISE_FLOOR + noise) ** -0.5
+
+
+def _join(aligned: Floats) -> Ints:
+    """One of the 12 elements for every pixel [H, W], so that regions agree with each other."""
+    height, width = aligned.shape[:2]
+    first, second, moments = _pairs(aligned)
+    element = np.zeros(height * width, np.intp)  # of every pixel
+    region = np.arange(height * width)  # of every pixel
+    count = height * width
+    while len(first):
+        # Which element of `first` agrees best with `second`, and how clearly.
+        evidence = moments @ _ELEMENT_WEIGHTS.T
+        best = evidence.argmax(1)
+        top = np.partition(evidence, 10, axis=1)
+        # Every region picks its clearest border. Ranks, not margins: ties would close circles of more than two.
+        rank = np.empty(len(best), np.intp)
+        rank[np.argsort(top[:, 11] - top[:, 10], kind="stable")] = np.arange(len(best))
+        by_rank = np.argsort(rank)
+        highest = np.full(count, -1)
+        np.maximum.at(highest, first, rank)
+        np.maximum.at(highest, second, rank)
+        regions = np.arange(count)
+        pick = by_rank[highest]
+        forward = first[pick] == regions
+        target = np.where(forward, second[pick], first[pick])
+        step = np.where(forward, best[pick], _inverse(best[pick]))
+        roots = (target[target] == regions) & (regions < target)
+        target[roots], step[roots] = regions[roots], 0
+        while True:  # follow the picks to the roots, doubling the stride
+            beyond = target[target]
+            if (beyond == target).all():
+                break
+            step, target = _then(step, step[target]), beyond
+        element, region = _then(element, step[region]), target[region]
+        present = np.zeros(count, np.intp)
+        present[target] = 1
+        number = np.cumsum(present) - 1
+        region, count = number[region], int(present.sum())
+        outer = target[first] != target[second]
+        first, second, moments = first[outer], second[outer], moments[outer]
+        moments = _relabelled(moments, step[first], step[second])
+        first, second, moments = _merge(number[target[first]], number[target[second]], moments, count)
+    return element.reshape(height, width)
+
+
+def _pairs(aligned: Floats) -> tuple[Ints, Ints, Floats]:
+    """Neighbouring pixels (flat indices) and their 3x3 cross moments [pairs, 9]."""
+    height, width = aligned.shape[:2]
+    index = np.arange(height * width).reshape(height, width)
+    first, second, moments = [], [], []
+    for dy, dx, weight in PAIRS if height * width <= _MANY_PIXELS else PAIRS[:4]:
+        if dy >= height or abs(dx) >= width:
+            continue
+        a = slice(0, height - dy), slice(max(0, -dx), width - max(0, dx))
+        b = slice(dy, height), slice(max(0, dx), width + min(0, dx))
+        first.append(index[a].ravel())
+        second.append(index[b].ravel())
+        moments.append(weight * (aligned[a] @ aligned[b].swapaxes(-1, -2)).reshape(-1, 9))
+    return np.concatenate(first), np.concatenate(second), np.concatenate(moments)
+
+
+def _merge(first: Ints, second: Ints, moments: Floats, count: int) -> tuple[Ints, Ints, Floats]:
+    """Borders between the same two regions summed into one."""
+    if not len(first):
+        return first, second, moments
+    swap = first > second
+    moments[swap] = moments[swap].reshape(-1, 3, 3).swapaxes(1, 2).reshape(-1, 9)
+    key = np.where(swap, second * count + first, first * count + second)
+    order = np.argsort(key, kind="stable")
+    key = key[order]
+    starts = np.flatnonzero(np.r_[True, key[1:] != key[:-1]])
+    return key[starts] // count, key[starts] % count, np.add.reduceat(moments[order], starts, axis=0)
+
+
+def _relabelled(moments: Floats, first: Ints, second: Ints) -> Floats:
+    moments = np.take_along_axis(moments, _FIRST[first], 1)
+    moments = np.take_along_axis(moments, _SECOND[second], 1)
+    return moments * (_ELEMENT_SIGNS[first] * _ELEMENT_SIGNS[second])[:, None]
+
+
+def _then(a: Ints, b: Ints) -> Ints:
+    """Element a, then element b."""
+    result: Ints = _THEN[a % 6, b % 6] + 6 * ((a // 6) ^ (b // 6))
+    return result
+
+
+def _inverse(a: Ints) -> Ints:
+    result: Ints = _INVERSE[a % 6] + 6 * (a // 6)
+    return result
+
+
+def _relabel(candidates: Ints, elements: Ints) -> Ints:
+    return _compose(candidates, _ORDERS[elements % 6], _ELEMENT_SIGNS[elements][..., None])
