@@ -2,7 +2,7 @@
 
     DIR/postgres  DIR/redis  DIR/blobs  DIR/data    the state
     DIR/secrets/                                    passwords, key ring; `environment` for other commands (mode 0700)
-    DIR/token                                       the bearer token (0600)
+    DIR/token  DIR/address                          the bearer token (0600), and where the service listens
     DIR/logs/  DIR/run/                             one log and one pid file for each process
 
 UNVEIL_DATABASE_URL and UNVEIL_REDIS_URL replace either server. The demo and the tests use LocalStack directly.
@@ -34,6 +34,7 @@ from app.core.crypto import KeyRing, load_key_ring, new_key_ring
 from app.db.session import async_engine, async_sessions
 from app.embedded import Postgres, Redis, make_private, write_secret
 from app.processes import Child, spawn, wait_until
+from app.queue import QUEUES
 from app.settings import Settings
 
 _OWNER = "local"
@@ -111,6 +112,7 @@ class LocalStack:
         make_private(self.state)
         self._lock = _lock(self.state / "secrets" / "lock")
         _check_free(self.port)
+        (self.state / "address").write_text(f"{self.url}\n")
         self.environment = self._environment()
         self._migrate()
         asyncio.run(self._ensure_owner())
@@ -194,10 +196,12 @@ class LocalStack:
         )
 
     def ready(self) -> bool:
+        """Everything is well, and there is a worker for every kind of work."""
         try:
-            return httpx.get(f"{self.url}/health/ready", timeout=5).status_code == httpx.codes.OK
+            answer = httpx.get(f"{self.url}/health/ready", timeout=5)
         except httpx.HTTPError:
             return False
+        return answer.is_success and all(queue in answer.json()["parts"]["workers"]["detail"] for queue in QUEUES)
 
     def restart_dead(self) -> list[str]:
         """Start again what has died; names of what was started. One that keeps dying is tried ever more rarely."""

@@ -1,0 +1,140 @@
+"""`unveil local`: one command, one folder, and after anything that dies or is killed the service is there again."""
+
+from __future__ import annotations
+
+import os
+import signal
+import stat
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+import psutil
+import pytest
+
+from app.local import Busy, LocalStack
+
+UNVEIL = Path(sys.executable).with_name("unveil")
+pytestmark = pytest.mark.xdist_group("stack")  # with the others that run everything: two such on two cores are slow
+
+
+@dataclass
+class Command:
+    process: subprocess.Popen[str]
+    state: Path
+    url: str
+
+    def get(self, path: str) -> httpx.Response:
+        token = (self.state / "token").read_text().strip()
+        return httpx.get(self.url + path, headers={"Authorization": f"Bearer {token}"}, timeout=10)
+
+    def pid(self, name: str) -> int:
+        return int((self.state / "run" / f"{name}.pid").read_text().split()[0])
+
+    def family(self) -> list[psutil.Process]:
+        return psutil.Process(self.process.pid).children(recursive=True)
+
+    def stop(self, number: signal.Signals) -> int:
+        self.process.send_signal(number)
+        return self.process.wait(60)
+
+
+@contextmanager
+def local(state: Path) -> Iterator[Command]:
+    process = subprocess.Popen(
+        [UNVEIL, "local", "--state", state, "--port", str(free_port(state))],
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+    )  # fmt: skip
+    assert process.stdout is not None
+    try:
+        seen = ""
+        for line in process.stdout:
+            seen += line
+            if "http://127.0.0.1" in line:
+                url = line[line.index("http://") :].split()[0].split("/sign-in")[0].rstrip("/")
+                yield Command(process, state, url)
+                return
+        raise AssertionError(f"it did not start:\n{seen}")
+    finally:
+        if process.poll() is None:
+            process.terminate()
+            process.wait(60)
+        process.stdout.close()
+
+
+def free_port(state: Path) -> int:
+    return LocalStack(state, 0).port
+
+
+def until(condition: Callable[[], bool], what: str, patience_s: float = 60) -> None:
+    deadline = time.monotonic() + patience_s
+    while not condition():
+        assert time.monotonic() < deadline, what
+        time.sleep(0.1)
+
+
+def all_gone(processes: list[psutil.Process]) -> bool:
+    def gone(process: psutil.Process) -> bool:
+        try:
+            return not process.is_running() or process.status() == psutil.STATUS_ZOMBIE
+        except psutil.NoSuchProcess:
+            return True
+
+    return all(map(gone, processes))
+
+
+@pytest.fixture(scope="module")
+def state(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("local") / "state"
+
+
+def test_it_starts_heals_and_stops_in_order(state: Path) -> None:
+    with local(state) as command:
+        assert command.get("/health/ready").status_code == 200
+        assert command.get("/accounts").status_code == 200
+        assert stat.S_IMODE((state / "token").stat().st_mode) == 0o600
+        assert len((state / "token").read_text().splitlines()) == 1
+        assert stat.S_IMODE((state / "secrets").stat().st_mode) == 0o700
+
+        with pytest.raises(Busy, match="another `unveil local`"), LocalStack(state, 0):
+            pass
+        with pytest.raises(Busy, match="--port"), LocalStack(state.with_name("other"), int(command.url.split(":")[2])):
+            pass
+
+        for name in ("worker-attack", "api", "redis", "postgres"):
+            before = command.pid(name)
+            os.kill(before, signal.SIGKILL)
+            until(lambda name=name, before=before: command.pid(name) != before, f"{name} was not started again")
+        until(lambda: command_is_ready(command), "the service did not recover")
+
+        family = command.family()
+        assert command.stop(signal.SIGTERM) == 0
+        assert all_gone(family)
+        assert not list((state / "run").glob("*.pid"))
+
+
+def command_is_ready(command: Command) -> bool:
+    try:
+        return command.get("/health/ready").status_code == 200
+    except httpx.HTTPError:
+        return False
+
+
+def test_it_resumes_with_the_same_token_also_after_everything_was_killed_at_once(state: Path) -> None:
+    token = (state / "token").read_text()
+    with local(state) as command:
+        assert (state / "token").read_text() == token
+        assert command.get("/accounts").status_code == 200
+        for process in [psutil.Process(command.process.pid), *command.family()]:
+            process.kill()
+        command.process.wait(10)
+    with local(state) as command:
+        assert command.get("/accounts").status_code == 200
+        family = command.family()
+        command.stop(signal.SIGKILL)
+        until(lambda: all_gone(family), "a child outlived its killed parent")
