@@ -45,8 +45,11 @@ from app.core.problems import (
     respond,
 )
 from app.core.services import make_services
+from app.dashboard.routes import router as dashboard
 from app.datasets.routes import router as datasets
+from app.encryption.routes import router as encryption
 from app.evaluations.routes import router as evaluations
+from app.keys.routes import router as keys
 from app.settings import Settings, get_settings
 from models import __version__
 
@@ -91,9 +94,9 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         redirect_slashes=False,
     )
     app.state.metrics = metrics.Metrics()
-    for router in (accounts, catalog, datasets, evaluations):
+    for router in (encryption, keys, accounts, catalog, datasets, evaluations):
         app.include_router(router, responses=_COMMON)
-    for router in (health.router, metrics.router):
+    for router in (health.router, metrics.router, dashboard):
         app.include_router(router)
     app.openapi = lambda: describe(app)  # type: ignore[method-assign]
 
@@ -105,7 +108,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
 
 
 class Requests:
-    """ASGI middleware around everything: request ids, one log line and one count a request, a shape for every answer."""
+    """ASGI middleware around all: request ids, one log line and one count a request, a shape for every answer."""
 
     def __init__(self, app: ASGIApp, metrics: metrics.Metrics) -> None:
         self.app, self.metrics = app, metrics

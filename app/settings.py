@@ -26,6 +26,7 @@ class Settings(BaseSettings):
     max_files: int = Field(64, description="Images a request")
     max_body_bytes: int = Field(32 * 2**20, description="Bytes a request body")
     max_pixels: int = Field(16_000_000, description="Pixels an image")
+    max_request_pixels: int = Field(32_000_000, description="Pixels of all images of a request together")
     max_upload_bytes: int = Field(512 * 2**20, description="Bytes of an uploaded dataset archive")
     max_unpacked_bytes: int = Field(4 * 2**30, description="Bytes an uploaded archive may unpack to")
     max_archive_members: int = Field(100_000, description="Files in an uploaded archive")

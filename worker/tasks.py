@@ -15,10 +15,11 @@ def run_cell(id: str) -> None:
 
 
 @celery.task(name=queue.TRANSFORM)
-def transform(id: str) -> None:
-    from worker.transform import handle
+def transform_images(id: str) -> None:
+    from worker import transform
+    from worker.runtime import runtime
 
-    handle(id)
+    transform.handle(runtime(), id)
 
 
 @celery.task(name=queue.SWEEP)

@@ -2,7 +2,7 @@
 
 A sealed value is
 
-    version (2 bytes, big endian) || nonce (12) || data key under the master key (32 + 16) || nonce (12) || body + tag (16)
+    version (2, big endian) || nonce (12) || data key under a master key (32 + 16) || nonce (12) || body || tag (16)
 
 with associated data "purpose/owner/id", so a row moved to another owner or id does not open. Rotation rewraps the
 data key only. The key ring is a file of lines `pepper:BASE64` (keys the token hashes) and `VERSION:BASE64` (master

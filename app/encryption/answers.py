@@ -1,0 +1,90 @@
+"""One result in the form a caller asks for: JSON with base64, a zip with a manifest, or one bare PNG."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+import re
+import zipfile
+from typing import Any, Literal
+
+from starlette.responses import JSONResponse, Response
+
+from app.core.problems import Problem
+from app.encryption.service import Result
+
+Form = Literal["application/json", "application/zip", "image/png"]
+
+_FORMS: dict[str, Form] = {
+    "application/json": "application/json",
+    "application/zip": "application/zip",
+    "image/png": "image/png",
+    "*/*": "application/json",
+    "application/*": "application/json",
+    "image/*": "image/png",
+}
+_UNSAFE = re.compile(r"[^A-Za-z0-9._-]+")
+_EPOCH = (1980, 1, 1, 0, 0, 0)  # the same request gives the same zip
+
+
+class NotAcceptable(Problem):
+    status, code, title = 406, "not_acceptable", "The answer cannot take that form"
+
+
+def wanted(accept: str, images: int) -> Form:
+    """The form that an Accept header prefers; JSON where it names none of ours. Raises NotAcceptable."""
+    best: Form = "application/json"
+    highest = 0.0
+    for entry in accept.lower().split(","):
+        media, *parameters = (part.strip() for part in entry.split(";"))
+        form = _FORMS.get(media)
+        weight = _weight(parameters)
+        if form is not None and weight > highest:
+            best, highest = form, weight
+    if best == "image/png" and images != 1:
+        raise NotAcceptable(f"image/png holds one image and this request has {images}; accept application/zip or JSON")
+    return best
+
+
+def _weight(parameters: list[str]) -> float:
+    for parameter in parameters:
+        if parameter.startswith("q="):
+            try:
+                return float(parameter[2:])
+            except ValueError:
+                return 0.0
+    return 1.0
+
+
+def render(result: Result, form: Form) -> Response:
+    """For large results in a thread: it copies every byte."""
+    if form == "image/png":
+        return Response(result.pngs[0], media_type=form, headers={"Key-Id": result.images[0]["key_id"]})
+    head: dict[str, Any] = {"scheme": result.scheme, "params": result.params}
+    if form == "application/zip":
+        return _zip(result, head)
+    images = [
+        {**image, "media_type": "image/png", "data": base64.b64encode(png).decode()}
+        for image, png in zip(result.images, result.pngs, strict=True)
+    ]
+    return JSONResponse({**head, "images": images})
+
+
+def _zip(result: Result, head: dict[str, Any]) -> Response:
+    names = [f"{image['index']:03d}-{_stem(image['filename'])}.png" for image in result.images]
+    entries = [
+        {**image, "media_type": "image/png", "file": name} for image, name in zip(result.images, names, strict=True)
+    ]
+    held = io.BytesIO()
+    with zipfile.ZipFile(held, "w", zipfile.ZIP_STORED) as archive:
+        for name, png in zip(names, result.pngs, strict=True):
+            archive.writestr(zipfile.ZipInfo(name, _EPOCH), png)
+        manifest = json.dumps({**head, "images": entries}, indent=1)
+        archive.writestr(zipfile.ZipInfo("manifest.json", _EPOCH), manifest)
+    disposition = {"Content-Disposition": 'attachment; filename="images.zip"'}
+    return Response(held.getvalue(), media_type="application/zip", headers=disposition)
+
+
+def _stem(filename: str) -> str:
+    return _UNSAFE.sub("_", filename.rpartition(".")[0] or filename).strip(".")[:80] or "image"

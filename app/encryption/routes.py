@@ -1,0 +1,87 @@
+"""POST /encrypt and /decrypt."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from fastapi import APIRouter, Request
+from starlette.responses import Response
+
+from app.core.auth import Caller, Encryptor
+from app.core.idempotency import Idempotent, Mismatch, Once, Running
+from app.core.problems import BadRequest, problems
+from app.core.services import Services, Session, Svc
+from app.core.uploads import TooManyParts, form_schema, read_form
+from app.encryption import service
+from app.encryption.answers import NotAcceptable, render, wanted
+from app.encryption.schemas import TransformOut
+from app.keys.service import KeyDestroyed, KeyNotReady, SizeMismatch, UnknownKey, UnknownScheme
+
+router = APIRouter(tags=["encryption"])
+
+_LEEWAY_S = 10  # beyond the worker's budget, until a crashed request may be repeated
+_KEY = {"type": "array", "items": {"type": "string"}, "description": "One, or one for each image"}
+_FIELDS: dict[str, dict[str, Any]] = {
+    "scheme": {"type": "string", "description": "See GET /schemes; with a key_id it may be left out"},
+    "params": {"type": "string", "contentMediaType": "application/json", "description": "Settings of the scheme"},
+    "key_id": _KEY,
+}
+_SIDE = {"type": "array", "items": {"type": "integer", "minimum": 1}, "description": "One, or one for each image"}
+_ANSWERS: dict[int | str, dict[str, Any]] = {
+    200: {
+        "model": TransformOut,
+        "description": "As `Accept` says: JSON, a zip with manifest.json, or for one image the PNG",
+        "content": {
+            "application/zip": {"schema": {"type": "string", "format": "binary"}},
+            "image/png": {"schema": {"type": "string", "format": "binary"}},
+        },
+    },
+    **problems(
+        BadRequest, UnknownKey, NotAcceptable, KeyNotReady, Running, KeyDestroyed, TooManyParts, service.ImageTooLarge,
+        service.UnsupportedImage, UnknownScheme, SizeMismatch, service.KeyNeeded, service.WrongKey, service.BrokenImage,
+        service.AnimatedImage, service.NotExact, service.NotInvertible, Mismatch, service.NoWorkerFree,
+    ),
+}  # fmt: skip
+
+
+@router.post(
+    "/encrypt",
+    responses=_ANSWERS,
+    response_class=Response,
+    openapi_extra=form_schema(
+        "images", _FIELDS, {"images": ["a.png"], "scheme": "pixelwise", "params": '{"key_mode":"same"}'}
+    ),
+)
+async def encrypt(request: Request, caller: Encryptor, svc: Svc, session: Session, once: Idempotent) -> Response:
+    """Protect images. Without `key_id` a key is drawn and stored; its id is in the answer."""
+    return await _transform("encrypt", request, caller, svc, session, once)
+
+
+@router.post(
+    "/decrypt",
+    responses=_ANSWERS,
+    response_class=Response,
+    openapi_extra=form_schema(
+        "images",
+        {**_FIELDS, "original_width": _SIDE, "original_height": _SIDE},
+        {"images": ["enc.png"], "key_id": ["key_0197f3c2a5d17a3b8c4d5e6f708192a3"]},
+    ),
+)
+async def decrypt(request: Request, caller: Encryptor, svc: Svc, session: Session, once: Idempotent) -> Response:
+    """Restore protected images, bit for bit, cropped to their original size."""
+    return await _transform("decrypt", request, caller, svc, session, once)
+
+
+async def _transform(
+    operation: service.Operation, request: Request, caller: Caller, svc: Services, session: Session, once: Once
+) -> Response:
+    form = await read_form(request, "images", service.FIELDS, svc.settings.max_files)
+    answer = wanted(request.headers.get("accept", ""), len(form.files))
+    plan = await service.plan(session, caller, operation, form)
+    await session.rollback()  # the worker's answer is waited for without a database connection
+    # Only the ids of the keys are kept: the same keys make the same bytes again.
+    lock_s = svc.settings.encrypt_budget_s + _LEEWAY_S
+    async with once.reserve(lock_s=lock_s, keys=plan.new_keys(len(form.files))) as ids:
+        result = await service.carry_out(svc, caller, plan, form, ids["keys"])
+    return await asyncio.to_thread(render, result, answer)

@@ -1,0 +1,210 @@
+"""Rules of /encrypt and /decrypt: which key for which image, then a worker does the work while the request waits."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from app.core.auth import Caller
+from app.core.ids import new_id
+from app.core.problems import Invalid, Problem, TooLarge, Unavailable, UnsupportedMedia
+from app.core.services import Services
+from app.core.uploads import Form
+from app.keys.service import KeyDestroyed, SizeMismatch, UnknownKey, find, ready, scheme_of
+from app.queue import NoWorker, Parcel, ask
+
+FIELDS = frozenset({"scheme", "params", "key_id", "original_width", "original_height"})
+_MAX_SIDE = 65536
+
+
+class KeyNeeded(Invalid):
+    code, title = "key_needed", "A key must be named"
+
+
+class WrongKey(Invalid):
+    code, title = "wrong_key", "The key does not belong to what was asked"
+
+
+class NotInvertible(Invalid):
+    code, title = "not_invertible", "The scheme cannot be undone"
+
+
+class BrokenImage(Invalid):
+    code, title = "broken_image", "An image cannot be decoded"
+
+
+class AnimatedImage(Invalid):
+    code, title = "animated_image", "Animations are not taken"
+
+
+class NotExact(Invalid):
+    code, title = "not_exact", "The image is not what encryption gave"
+
+
+class ImageTooLarge(TooLarge):
+    code, title = "image_too_large", "An image has too many pixels"
+
+
+class UnsupportedImage(UnsupportedMedia):
+    code, title = "unsupported_image", "A file is not an image of a known kind"
+
+
+class NoWorkerFree(Unavailable):
+    code, title = "no_worker", "No encryption worker answered in time"
+
+
+_REFUSALS: dict[str, type[Problem]] = {
+    kind.code: kind
+    for kind in (
+        BrokenImage, AnimatedImage, NotExact, ImageTooLarge, UnsupportedImage, SizeMismatch, UnknownKey, KeyDestroyed
+    )
+}  # fmt: skip
+
+Operation = Literal["encrypt", "decrypt"]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a worker is to do, but for the ids of new keys."""
+
+    operation: Operation
+    scheme: str
+    params: dict[str, Any]
+    keys: list[str]  # one an image; empty where new ones are to be drawn
+    per_image: bool
+    originals: list[tuple[int, int]]  # (width, height), one an image, or empty
+
+    def new_keys(self, images: int) -> list[str]:
+        """Fresh ids, one an image: all the same unless the scheme has a key for each."""
+        if self.keys:
+            return []
+        return [new_id("key") for _ in range(images)] if self.per_image else [new_id("key")] * images
+
+
+@dataclass(frozen=True)
+class Result:
+    scheme: str
+    params: dict[str, Any]
+    images: list[dict[str, Any]]  # ImageOut without data
+    pngs: list[bytes]
+
+
+async def plan(session: AsyncSession, caller: Caller, operation: Operation, form: Form) -> Plan:
+    """Raises Invalid and its kinds, UnknownKey, KeyDestroyed, KeyNotReady."""
+    name, params, count = form.one("scheme"), _params(form.one("params")), len(form.files)
+    ids = form.fields.get("key_id", [])
+    originals = _originals(form, count) if operation == "decrypt" else _no_originals(form)
+    if not ids:
+        if operation == "decrypt":
+            raise KeyNeeded("say with which key it was encrypted", [("/key_id", "is missing")])
+        if name is None:
+            raise Invalid("say which scheme to use, or which key", [("/scheme", "is missing")])
+        scheme = scheme_of(name, params)
+        if scheme.trains:
+            message = f"{name} needs the key_id of a trained key; order one with POST /keys"
+            raise KeyNeeded(message, [("/key_id", message)])
+        return Plan(operation, scheme.name, vars(scheme.settings), [], scheme.key_per_image, originals)
+
+    if len(ids) not in (1, count):
+        raise Invalid("wrong number of keys", [("/key_id", f"send one, or one for each of the {count} images")])
+    keys = await find(session, caller, ids)
+    first = keys[0]
+    for key in keys:
+        ready(key)
+        if (key.scheme, key.params) != (first.scheme, first.params):
+            raise WrongKey("all keys of a request must share scheme and params", [("/key_id", f"{key.id} differs")])
+    if name is not None and name != first.scheme:
+        raise WrongKey(f"{first.id} is a key of {first.scheme}", [("/scheme", f"must be {first.scheme} or left out")])
+    scheme = scheme_of(first.scheme, {**first.params, **params})
+    if vars(scheme.settings) != first.params:
+        raise WrongKey(f"{first.id} was made with other params", [("/params", f"must be {json.dumps(first.params)}")])
+    if scheme.key_per_image and len(ids) < count:
+        message = f"{first.id} is the key of one image; send one key_id for each image"
+        raise WrongKey(message, [("/key_id", message)])
+    if operation == "decrypt" and not scheme.invertible:
+        raise NotInvertible(f"what {first.scheme} protected cannot be restored exactly")
+    chosen = ids if len(ids) == count else ids * count
+    return Plan(operation, first.scheme, first.params, chosen, scheme.key_per_image, originals)
+
+
+async def carry_out(svc: Services, caller: Caller, plan: Plan, form: Form, new_keys: list[str]) -> Result:
+    """Raises the refusals of the worker, NoWorkerFree, and broker errors."""
+    files = [{"name": file.name, "type": file.type} for file in form.files]
+    for file, original in zip(files, plan.originals, strict=bool(plan.originals)):
+        file["original"] = original  # type: ignore[assignment]
+    head = {
+        "op": plan.operation,
+        "account": caller.account_id,
+        "scheme": plan.scheme,
+        "params": plan.params,
+        "keys": plan.keys or new_keys,
+        "draw": not plan.keys,
+        "files": files,
+    }
+    parcel = Parcel(head, [file.data for file in form.files])
+    try:
+        answer = await ask(svc.celery, svc.redis, svc.parcels, new_id("work"), parcel, svc.settings.encrypt_budget_s)
+    except NoWorker:
+        raise NoWorkerFree(
+            f"no worker of the queue encrypt answered within {svc.settings.encrypt_budget_s:g} s; try again",
+            headers={"Retry-After": "5"},
+        ) from None
+    if "images" in answer.head:
+        names = ({"index": index, "filename": file.name} for index, file in enumerate(form.files))
+        images = [{**name, **image} for name, image in zip(names, answer.head["images"], strict=True)]
+        return Result(plan.scheme, plan.params, images, list(answer.parts))
+    refused = answer.head.get("refused")
+    if refused:
+        raise _problem(refused)
+    raise Problem("the worker failed on this request; its log says why")
+
+
+def _problem(refused: list[list[str]]) -> Problem:
+    kind = _REFUSALS[refused[0][0]]
+    details = [detail for _, _, detail in refused]
+    more = f" (and {len(details) - 1} more)" if len(details) > 1 else ""
+    return kind(details[0] + more, [(pointer, detail) for _, pointer, detail in refused])
+
+
+def _params(text: str | None) -> dict[str, Any]:
+    try:
+        params = json.loads(text) if text else {}
+    except (ValueError, RecursionError):
+        params = None
+    if not isinstance(params, dict):
+        raise Invalid("params cannot be read", [("/params", 'must be a JSON object, such as {"key_mode":"same"}')])
+    return params
+
+
+def _originals(form: Form, count: int) -> list[tuple[int, int]]:
+    """(width, height) for each image; empty when the request names none."""
+    widths, heights = _sides(form, "original_width", count), _sides(form, "original_height", count)
+    if bool(widths) != bool(heights):
+        missing = "original_height" if widths else "original_width"
+        raise Invalid("send both sides of the original size, or neither", [(f"/{missing}", "is missing")])
+    return list(zip(widths, heights, strict=True))
+
+
+def _sides(form: Form, name: str, count: int) -> list[int]:
+    texts = form.fields.get(name, [])
+    if len(texts) not in (0, 1, count):
+        raise Invalid(
+            f"wrong number of values of {name}", [(f"/{name}", f"send one, or one for each of {count} images")]
+        )
+    sides = []
+    for index, text in enumerate(texts):
+        side = int(text) if text.isascii() and text.isdigit() and len(text) <= 6 else 0
+        if not 1 <= side <= _MAX_SIDE:
+            raise Invalid(f"{name} cannot be read", [(f"/{name}/{index}", f"must be 1 to {_MAX_SIDE} pixels")])
+        sides.append(side)
+    return sides * count if len(sides) == 1 else sides
+
+
+def _no_originals(form: Form) -> list[tuple[int, int]]:
+    for name in ("original_width", "original_height"):
+        if name in form.fields:
+            raise Invalid(f"{name} is for decryption", [(f"/{name}", "must be left out")])
+    return []

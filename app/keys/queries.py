@@ -1,0 +1,43 @@
+"""All SQL of keys, always by owner. Never commits."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from sqlalchemy import func, select, update
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from app.core.pagination import PageRequest, keyset
+from app.core.states import Status, sources
+from app.db.tables import Key
+
+
+async def add(session: AsyncSession, values: dict[str, Any]) -> Key:
+    """A key that is there already under this id stays as it is: a request may be repeated."""
+    await session.execute(insert(Key).values(**values).on_conflict_do_nothing(index_elements=[Key.id]))
+    return (await session.execute(select(Key).where(Key.id == values["id"]))).scalar_one()
+
+
+async def of_owner(session: AsyncSession, owner: str, ids: Sequence[str]) -> dict[str, Key]:
+    rows = await session.scalars(select(Key).where(Key.account_id == owner, Key.id.in_(ids)))
+    return {row.id: row for row in rows}
+
+
+async def page_of(session: AsyncSession, owner: str, paging: PageRequest) -> Sequence[Key]:
+    statement = select(Key).where(Key.account_id == owner, Key.destroyed_at.is_(None))
+    return (await session.scalars(keyset(statement, Key.id, paging))).all()
+
+
+async def move(session: AsyncSession, id: str, source: Status, target: Status) -> bool:
+    """Compare and set; False when the key has left `source` meanwhile."""
+    assert source in sources(target)
+    finished = func.clock_timestamp() if target is Status.CANCELLED else None
+    statement = update(Key).where(Key.id == id, Key.status == source).values(status=target, finished_at=finished)
+    return (await session.execute(statement.returning(Key.id))).scalar_one_or_none() is not None
+
+
+async def destroy(session: AsyncSession, id: str) -> None:
+    """The secret is gone with the commit; the row stays to say so."""
+    await session.execute(update(Key).where(Key.id == id).values(sealed=None, destroyed_at=func.clock_timestamp()))

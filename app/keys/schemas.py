@@ -1,0 +1,67 @@
+"""Keys as callers see them: never the secret."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+_PERMUTATION: list[Any] = [*range(95, -1, -1)]
+
+
+class KeyOrder(BaseModel):
+    """Without `material` a key is drawn; with it, yours is stored. A trained scheme's key is trained."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+        json_schema_extra={
+            "examples": [
+                {"scheme": "pixelwise", "params": {"key_mode": "same"}},
+                {
+                    "scheme": "tanaka",
+                    "params": {},
+                    "material": {"permutation": _PERMUTATION, "reversed": [*[0, 1] * 48]},
+                },
+            ]
+        },
+    )
+
+    scheme: str = Field(max_length=64, examples=["tanaka"])
+    params: dict[str, Any] = Field(default_factory=dict, examples=[{"variant": "paper"}])
+    material: dict[str, Any] | None = Field(None, description="The explicit key, in the form of the scheme")
+
+
+class JobError(BaseModel):
+    code: str
+    detail: str
+
+
+class KeyOut(BaseModel):
+    id: str = Field(examples=["key_0197f3c2a5d17a3b8c4d5e6f708192a3"])
+    scheme: str = Field(examples=["tanaka"])
+    params: dict[str, Any] = Field(examples=[{"variant": "paper", "block": 4}])
+    status: Literal["ready", "training", "cancelling", "failed", "cancelled"]
+    created_at: datetime
+    uses: int = Field(description="Images that went through it, in either direction", examples=[0])
+    width: int | None = Field(None, description="Of the only image size that explicit maps fit")
+    height: int | None = None
+    key_space_bits: float | None = Field(
+        description="log2 of the number of keys for one image of the size asked for; null for networks",
+        examples=[594.277],
+    )
+    effective_bits: float | None = Field(
+        description="What a search really costs: never more than the 256 bits of a stored secret", examples=[256]
+    )
+    provenance: dict[str, Any] | None = Field(None, description="How a trained key came about")
+    progress: float | None = Field(None, description="Of its training, 0 to 1")
+    phase: str | None = None
+    error: JobError | None = None
+    links: dict[str, str] = Field(examples=[{"self": "/keys/key_0197f3c2a5d17a3b8c4d5e6f708192a3"}])
+
+
+class MaterialOut(BaseModel):
+    id: str
+    scheme: str
+    params: dict[str, Any]
+    material: dict[str, Any] = Field(description="The key itself, in the form that POST /keys takes")

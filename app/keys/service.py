@@ -1,0 +1,211 @@
+"""Rules of keys. Secrets enter the database only in their envelope and leave it only for `keys:export`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from app.core.auth import Caller
+from app.core.pagination import Page, PageRequest, page
+from app.core.problems import Conflict, Gone, Invalid, NotFound
+from app.core.services import Services
+from app.core.states import ACTIVE, Status
+from app.db.tables import Key
+from app.keys import queries
+from app.keys.schemas import JobError, KeyOrder, KeyOut, MaterialOut
+from models import catalog
+from models.catalog import ParameterError, Scheme, UnknownName
+
+_SIDE = 96  # the paper's image size: what key spaces are given for unless asked otherwise
+
+
+class UnknownKey(NotFound):
+    code, title = "unknown_key", "There is no such key"
+
+
+class KeyDestroyed(Gone):
+    code, title = "key_destroyed", "The key was destroyed"
+
+
+class KeyNotReady(Conflict):
+    code, title = "key_not_ready", "The key cannot be used yet"
+
+
+class KeyBusy(Conflict):
+    code, title = "key_busy", "The key is still in training"
+
+
+class NotTraining(Conflict):
+    code, title = "not_training", "There is no training to cancel"
+
+
+class UnknownScheme(Invalid):
+    code, title = "unknown_scheme", "There is no such scheme"
+
+
+class SizeMismatch(Invalid):
+    code, title = "size_mismatch", "The key does not fit images of this size"
+
+
+class NotExportable(Conflict):
+    code, title = "not_exportable", "The key has no explicit form"
+
+
+def scheme_of(name: str, params: dict[str, Any]) -> Scheme[Any, Any]:
+    """The scheme with these settings. Raises UnknownScheme, Invalid naming the parameter."""
+    try:
+        return catalog.make_scheme(name, params)
+    except UnknownName as error:
+        raise UnknownScheme(str(error), [("/scheme", str(error))]) from None
+    except ParameterError as error:
+        raise Invalid(str(error), [(f"/params{pointer}", detail) for pointer, detail in error.errors]) from None
+
+
+async def find(session: AsyncSession, caller: Caller, ids: Sequence[str]) -> list[Key]:
+    """The caller's keys, in this order. Raises UnknownKey, KeyDestroyed."""
+    rows = await queries.of_owner(session, caller.account_id, ids)
+    for id in ids:
+        if id not in rows:
+            raise UnknownKey(f"you have no key {id}", [("/key_id", "unknown")])
+        if rows[id].destroyed_at is not None:
+            raise KeyDestroyed(f"{id} was destroyed; what it protected cannot be restored with it")
+    return [rows[id] for id in ids]
+
+
+async def create(session: AsyncSession, svc: Services, caller: Caller, order: KeyOrder, id: str) -> KeyOut:
+    """A drawn or a given key, not yet committed. Raises UnknownScheme, Invalid naming the field."""
+    scheme = scheme_of(order.scheme, order.params)
+    secret, size = _secret(scheme, order)
+    key = await queries.add(
+        session,
+        {
+            "id": id,
+            "account_id": caller.account_id,
+            "scheme": scheme.name,
+            "params": vars(scheme.settings),
+            "sealed": svc.ring.seal(secret, purpose="key", owner=caller.account_id, id=id),
+            "height": size[0] if size else None,
+            "width": size[1] if size else None,
+            "status": Status.SUCCEEDED,
+            "progress": 1.0,
+        },
+    )
+    return show(key)
+
+
+def _secret(scheme: Scheme[Any, Any], order: KeyOrder) -> tuple[bytes, tuple[int, int] | None]:
+    """The stored form of the key, and the only size (height, width) it fits."""
+    if scheme.trains:
+        message = f"a key of {scheme.name} is trained, and this service does not train such keys yet"
+        raise Invalid(message, [("/scheme", message)])
+    if order.material is None:
+        return catalog.new_secret(), None
+    try:
+        key = scheme.load(order.material)
+    except ParameterError as error:
+        raise Invalid(str(error), [(f"/material{pointer}", detail) for pointer, detail in error.errors]) from None
+    return scheme.secret_of(key), scheme.key_size(key)
+
+
+async def list_keys(session: AsyncSession, caller: Caller, paging: PageRequest) -> Page[KeyOut]:
+    return page(await queries.page_of(session, caller.account_id, paging), paging, show, lambda key: key.id)
+
+
+async def show_key(session: AsyncSession, caller: Caller, id: str, width: int | None, height: int | None) -> KeyOut:
+    """Raises UnknownKey, KeyDestroyed."""
+    (key,) = await find(session, caller, [id])
+    return show(key, width, height)
+
+
+def show(key: Key, width: int | None = None, height: int | None = None) -> KeyOut:
+    scheme = catalog.make_scheme(key.scheme, key.params)
+    sides = catalog.padded_size(height or key.height or _SIDE, width or key.width or _SIDE, scheme.multiple)
+    active = key.status in ACTIVE
+    links = {"self": f"/keys/{key.id}"}
+    if active:
+        links["cancel"] = f"/keys/{key.id}/cancel"
+    return KeyOut(
+        id=key.id,
+        scheme=key.scheme,
+        params=key.params,
+        status=_SHOWN[Status(key.status)],
+        created_at=key.created_at,
+        uses=key.uses,
+        width=key.width,
+        height=key.height,
+        key_space_bits=scheme.key_space_bits(*sides),
+        effective_bits=catalog.effective_bits(scheme, *sides),
+        provenance=key.provenance,
+        progress=key.progress if active else None,
+        phase=key.phase or None,
+        error=JobError(**key.error) if key.error else None,
+        links=links,
+    )
+
+
+_SHOWN: dict[Status, Any] = {
+    Status.QUEUED: "training",
+    Status.RUNNING: "training",
+    Status.CANCELLING: "cancelling",
+    Status.SUCCEEDED: "ready",
+    Status.FAILED: "failed",
+    Status.CANCELLED: "cancelled",
+}
+
+
+async def material(
+    session: AsyncSession, svc: Services, caller: Caller, id: str, width: int | None, height: int | None
+) -> MaterialOut:
+    """The key for images of one size. Raises UnknownKey, KeyDestroyed, KeyNotReady, NotExportable, SizeMismatch."""
+    (key,) = await find(session, caller, [id])
+    ready(key)
+    scheme = catalog.make_scheme(key.scheme, key.params)
+    if scheme.trains or key.sealed is None:
+        raise NotExportable(f"the key is a trained network; {key.scheme} has no explicit form")
+    sides = catalog.padded_size(height or key.height or _SIDE, width or key.width or _SIDE, scheme.multiple)
+    if sides[0] * sides[1] > svc.settings.max_pixels:
+        message = f"{sides[1]}x{sides[0]} has more than the {svc.settings.max_pixels} pixels that an image may have"
+        raise Invalid(message, [("/query/width", message)])
+    secret = svc.ring.open(key.sealed, purpose="key", owner=key.account_id, id=key.id)
+    try:
+        exported = scheme.dump(scheme.key(secret, *sides))
+    except catalog.SizeMismatch as error:
+        raise SizeMismatch(str(error), [("/query/width", str(error))]) from None
+    return MaterialOut(id=key.id, scheme=key.scheme, params=key.params, material=exported)
+
+
+def ready(key: Key) -> None:
+    """Raises KeyNotReady."""
+    if key.status != Status.SUCCEEDED:
+        raise KeyNotReady(f"{key.id} is {_SHOWN[Status(key.status)]}; wait until it is ready")
+
+
+async def destroy(session: AsyncSession, svc: Services, caller: Caller, id: str) -> None:
+    """Commits. Raises UnknownKey, KeyDestroyed, KeyBusy."""
+    (key,) = await find(session, caller, [id])
+    if key.status in ACTIVE:
+        raise KeyBusy(f"cancel its training first: POST /keys/{id}/cancel")
+    blob = key.blob
+    await queries.destroy(session, id)
+    await session.commit()
+    if blob is not None:  # sealed weights; without the row's word nobody asks for them
+        svc.blobs.delete(blob)
+
+
+async def cancel(session: AsyncSession, caller: Caller, id: str) -> KeyOut:
+    """Ask the training to stop. Commits. Raises UnknownKey, KeyDestroyed, NotTraining."""
+    (key,) = await find(session, caller, [id])
+    status = Status(key.status)
+    if status not in ACTIVE:
+        raise NotTraining(f"{id} is {_SHOWN[status]}")
+    if status is not Status.CANCELLING:
+        target = Status.CANCELLED if status is Status.QUEUED else Status.CANCELLING
+        moved = await queries.move(session, id, status, target)
+        await session.commit()
+        if not moved:  # a worker was faster
+            session.expire_all()
+            return await cancel(session, caller, id)
+        await session.refresh(key)
+    return show(key)

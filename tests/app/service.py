@@ -1,0 +1,75 @@
+"""The HTTP service in this process, on a real database and Redis, with the worker's real function in a thread."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, replace
+from typing import Any
+
+import httpx
+from celery import Celery
+from fastapi import FastAPI
+
+from app.accounts import service as accounts
+from app.core.auth import SCOPES
+from app.core.services import Services
+from app.main import create_app
+from app.settings import Settings
+from worker import transform
+from worker.runtime import Runtime, make_runtime
+
+
+class ThreadWorker:
+    """Stands in for Celery: a message starts the worker's function at once, in a thread of its own."""
+
+    def __init__(self, tools: Runtime) -> None:
+        self.tools = tools
+        self.threads: list[threading.Thread] = []
+        self.asleep = False
+
+    def send_task(self, name: str, args: Sequence[Any] = (), **_: Any) -> None:
+        if self.asleep:
+            return
+        thread = threading.Thread(target=transform.handle, args=(self.tools, *args))
+        self.threads.append(thread)
+        thread.start()
+
+    def close(self) -> None:
+        for thread in self.threads:
+            thread.join()
+        engine = self.tools.sessions.kw["bind"]
+        engine.dispose()
+
+
+@dataclass
+class Running:
+    app: FastAPI
+    services: Services
+    worker: ThreadWorker
+
+    def client(self, token: str | None = None, **headers: str) -> httpx.AsyncClient:
+        if token:
+            headers["Authorization"] = f"Bearer {token}"
+        transport = httpx.ASGITransport(self.app, raise_app_exceptions=False)
+        return httpx.AsyncClient(transport=transport, base_url="http://unveil.test", headers=headers, timeout=60)
+
+    async def account(self, name: str = "owner", scopes: Sequence[Any] = SCOPES) -> str:
+        """A new account's token."""
+        async with self.services.sessions() as session:
+            made = await accounts.create(session, self.services.ring, name, scopes)
+            await session.commit()
+        return made.token
+
+
+@asynccontextmanager
+async def running(settings: Settings) -> AsyncIterator[Running]:
+    app = create_app(settings)
+    worker = ThreadWorker(make_runtime(settings, Celery("test")))
+    async with app.router.lifespan_context(app):
+        real = app.state.services
+        app.state.services = replace(real, celery=worker)
+        yield Running(app, app.state.services, worker)
+        app.state.services = replace(app.state.services, celery=real.celery)
+    worker.close()

@@ -1,0 +1,276 @@
+"""Encryption and decryption of a request's images, in a warm worker while the request waits.
+
+The request and its answer are sealed parcels in Redis (app/queue.py). All images are decoded before a key is stored, so
+a bad one leaves nothing behind; new keys are committed before the answer goes out, under ids that the service reserved.
+A repeat with the same ids finds its keys and so gives the same bytes.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+import numpy as np
+import redis
+from sqlalchemy import func, select, update
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.orm import Session
+
+from app.core.states import Status
+from app.db.tables import Key
+from app.queue import Parcel, Parcels, answer_request, take_request
+from models.catalog import Scheme, make_scheme, new_secret, padded_size
+from models.images import Images, pad, to_png
+from worker import codec, unpack
+from worker.runtime import Runtime
+
+log = logging.getLogger(__name__)
+
+
+class Refused(Exception):
+    """The request cannot be done; `errors` are (code, pointer, detail) and the first code names the problem."""
+
+    def __init__(self, errors: Sequence[tuple[str, str, str]]) -> None:
+        super().__init__(errors)
+        self.errors = errors
+
+
+@dataclass(frozen=True)
+class Source:
+    """One decoded image of a request."""
+
+    pixels: Images
+    notes: list[str]
+    original: tuple[int, int]  # width, height
+
+
+def handle(tools: Runtime, id: str) -> None:
+    """Answer request `id`, if it still waits."""
+    client, parcels = _redis(tools.settings.redis_url, os.getpid()), Parcels(tools.ring)
+    request = take_request(client, parcels, id)
+    if request is None:
+        log.info("request %s is no longer wanted", id)
+        return
+    answer_request(client, parcels, id, answer(tools, request))
+
+
+def answer(tools: Runtime, request: Parcel) -> Parcel:
+    """What to send back; a failure too, so that nobody waits in vain."""
+    try:
+        match request.head["op"]:
+            case "encrypt":
+                return _encrypt(tools, request)
+            case "decrypt":
+                return _decrypt(tools, request)
+            case "dataset":
+                return Parcel(unpack.handle(request.head, tools.blobs, tools.settings, _archive_decoder(tools)))
+            case other:
+                raise ValueError(f"unknown work {other!r}")
+    except Refused as refused:
+        return Parcel({"refused": refused.errors})
+    except Exception:
+        log.exception("request failed")
+        return Parcel({"failed": True})
+
+
+def _encrypt(tools: Runtime, request: Parcel) -> Parcel:
+    head = request.head
+    scheme = make_scheme(head["scheme"], head["params"])
+    sources = _decode_all(tools, request, _any_image)
+    padded = [pad(source.pixels[None], scheme.multiple)[0] for source in sources]
+    secrets = _secrets(tools, head, padded)
+    images = _under_keys(scheme, padded, [secrets[key] for key in head["keys"]], "encrypt")
+    heads, pngs = [], []
+    for source, image, key_id in zip(sources, images, head["keys"], strict=True):
+        width, height = source.original
+        is_padded = (height, width) != image.shape[:2]
+        notes = [*source.notes]
+        if is_padded:
+            notes.append(f"padded to {image.shape[1]}x{image.shape[0]} by edge replication")
+        pngs.append(to_png(image, {codec.ORIGINAL: f"{width}x{height}"} if is_padded else None))
+        heads.append(_shown(key_id, image, source.original, notes))
+    return Parcel({"images": heads}, pngs)
+
+
+def _decrypt(tools: Runtime, request: Parcel) -> Parcel:
+    head = request.head
+    scheme = make_scheme(head["scheme"], head["params"])
+    sources = _decode_all(tools, request, _exact_image)
+    _check_sides(sources, scheme, head["files"])
+    protected = [source.pixels for source in sources]
+    secrets = _secrets(tools, head, protected)
+    images = _under_keys(scheme, protected, [secrets[key] for key in head["keys"]], "decrypt")
+    heads, pngs = [], []
+    for source, whole, key_id in zip(sources, images, head["keys"], strict=True):
+        width, height = source.original
+        image = np.ascontiguousarray(whole[:height, :width])
+        pngs.append(to_png(image))
+        cropped = image.shape != whole.shape
+        heads.append(_shown(key_id, image, source.original, [f"cropped to {width}x{height}"] if cropped else []))
+    return Parcel({"images": heads}, pngs)
+
+
+def _shown(key_id: str, image: Images, original: tuple[int, int], notes: list[str]) -> dict[str, Any]:
+    height, width = image.shape[:2]
+    return {
+        "key_id": key_id, "width": width, "height": height,
+        "original_width": original[0], "original_height": original[1], "notes": notes,
+    }  # fmt: skip
+
+
+# --- images in ---
+
+
+def _decode_all(tools: Runtime, request: Parcel, read: Any) -> list[Source]:
+    """Every image, or every refusal at once. Headers first: nothing is decoded of a request that is too large."""
+    settings, files = tools.settings, request.head["files"]
+    pairs = list(zip(files, request.parts, strict=True))
+    headers = _each(files, ((lambda f=f, d=d: codec.inspect(d, f["type"], settings.max_pixels)) for f, d in pairs))
+    total = sum(header.width * header.height for header in headers)
+    if total > settings.max_request_pixels:
+        detail = f"together the images have {total} pixels; a request takes {settings.max_request_pixels}: send fewer"
+        raise Refused([("image_too_large", "/images", detail)])
+    sources: list[Source] = _each(files, ((lambda f=f, d=d: read(f, d, settings.max_pixels)) for f, d in pairs))
+    return sources
+
+
+def _each(files: Sequence[dict[str, Any]], steps: Iterable[Any]) -> list[Any]:
+    done, errors = [], []
+    for index, step in enumerate(steps):
+        try:
+            done.append(step())
+        except codec.BadImage as error:
+            errors.append((error.code, f"/images/{index}", f"{files[index]['name']} {error.detail}"))
+    if errors:
+        raise Refused(errors)
+    return done
+
+
+def _any_image(file: dict[str, Any], data: bytes, max_pixels: int) -> Source:
+    decoded = codec.decode(data, file["type"], max_pixels=max_pixels)
+    height, width = decoded.pixels.shape[:2]
+    return Source(decoded.pixels, decoded.notes, (width, height))
+
+
+def _exact_image(file: dict[str, Any], data: bytes, max_pixels: int) -> Source:
+    """The original size is what the request says, else what the file says, else the file's own."""
+    pixels, written = codec.decode_exact(data, file["type"], max_pixels=max_pixels)
+    height, width = pixels.shape[:2]
+    original = tuple(file["original"]) if file.get("original") else written or (width, height)
+    if original[0] > width or original[1] > height:
+        raise codec.BadImage(
+            "size_mismatch", f"is {width}x{height} and holds no original of {original[0]}x{original[1]}"
+        )
+    return Source(pixels, [], (original[0], original[1]))
+
+
+def _check_sides(sources: Sequence[Source], scheme: Scheme[Any, Any], files: Sequence[dict[str, Any]]) -> None:
+    errors = []
+    for index, source in enumerate(sources):
+        height, width = source.pixels.shape[:2]
+        if padded_size(height, width, scheme.multiple) != (height, width):
+            detail = (
+                f"{files[index]['name']} is {width}x{height}; {scheme.name} gives sides that are multiples of "
+                f"{scheme.multiple}: send the file that encryption gave"
+            )
+            errors.append(("size_mismatch", f"/images/{index}", detail))
+    if errors:
+        raise Refused(errors)
+
+
+def _archive_decoder(tools: Runtime) -> unpack.Decode:
+    def decode(name: str, data: bytes) -> Images:
+        try:
+            return codec.decode(data, max_pixels=tools.settings.max_pixels).pixels
+        except codec.BadImage as error:
+            raise unpack.BadArchive(f"{name} {error.detail}") from None
+
+    return decode
+
+
+# --- keys ---
+
+
+def _secrets(tools: Runtime, head: dict[str, Any], images: Sequence[Images]) -> dict[str, bytes]:
+    """The stored secrets by key id; keys that the request wants new are drawn and committed here."""
+    owner, ids = head["account"], head["keys"]
+    uses = Counter(ids)
+    with tools.sessions.begin() as session:
+        if head["draw"]:
+            _draw(session, tools, head)
+        rows = {row.id: row for row in session.scalars(select(Key).where(Key.id.in_(uses), Key.account_id == owner))}
+        for id in uses:
+            if id not in rows:
+                raise Refused([("unknown_key", "/key_id", f"there is no key {id}")])
+            if rows[id].destroyed_at is not None:
+                raise Refused([("key_destroyed", "/key_id", f"{id} was destroyed")])
+        _check_sizes([rows[id] for id in ids], images, head["files"])
+        for id in sorted(uses):  # in one order, so that two requests never wait for each other
+            session.execute(update(Key).where(Key.id == id).values(uses=Key.uses + uses[id]))
+    return {id: _open(tools, row) for id, row in rows.items()}
+
+
+def _draw(session: Session, tools: Runtime, head: dict[str, Any]) -> None:
+    """One row for each id that has none yet."""
+    owner = head["account"]
+    rows = [
+        {
+            "id": id,
+            "account_id": owner,
+            "scheme": head["scheme"],
+            "params": head["params"],
+            "status": Status.SUCCEEDED,
+            "progress": 1.0,
+            "finished_at": func.clock_timestamp(),
+            "sealed": tools.ring.seal(new_secret(), purpose="key", owner=owner, id=id),
+        }
+        for id in dict.fromkeys(head["keys"])
+    ]
+    session.execute(insert(Key).values(rows).on_conflict_do_nothing(index_elements=[Key.id]))
+
+
+def _open(tools: Runtime, row: Key) -> bytes:
+    sealed = row.sealed if row.blob is None else tools.blobs.read(row.blob)
+    assert sealed is not None
+    return tools.ring.open(sealed, purpose="key", owner=row.account_id, id=row.id)
+
+
+def _check_sizes(keys: Sequence[Key], images: Sequence[Images], files: Sequence[dict[str, Any]]) -> None:
+    """Raises Refused for explicit maps of another size, before their use is counted."""
+    errors = []
+    for index, (key, image, file) in enumerate(zip(keys, images, files, strict=True)):
+        height, width = image.shape[:2]
+        if key.width is not None and (key.width, key.height) != (width, height):
+            detail = (
+                f"{file['name']} is {width}x{height}, and {key.id} holds explicit maps for {key.width}x{key.height} "
+                "(width x height): resize the image or use a key without explicit maps"
+            )
+            errors.append(("size_mismatch", f"/images/{index}", detail))
+    if errors:
+        raise Refused(errors)
+
+
+def _under_keys(
+    scheme: Scheme[Any, Any], images: Sequence[Images], secrets: Sequence[bytes], direction: str
+) -> list[Images]:
+    """Each image under its key; those of one key and size in one go, for they share the work of deriving it."""
+    groups: dict[tuple[bytes, int, int], list[int]] = {}
+    for index, (image, secret) in enumerate(zip(images, secrets, strict=True)):
+        groups.setdefault((secret, *image.shape[:2]), []).append(index)
+    done: dict[int, Images] = {}
+    for (secret, height, width), members in groups.items():
+        key = scheme.key(secret, height, width)
+        stacked = np.stack([images[index] for index in members])
+        changed = scheme.encrypt(stacked, key) if direction == "encrypt" else scheme.decrypt(stacked, key)
+        done.update(zip(members, changed, strict=True))
+    return [done[index] for index in range(len(images))]
+
+
+@cache
+def _redis(url: str, pid: int) -> redis.Redis:  # noqa: ARG001 - the cache key: a forked child makes its own
+    return redis.Redis.from_url(url)
