@@ -1,0 +1,79 @@
+"""Rows that tests need, as the service would have written them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy import func
+from sqlalchemy.orm import Session, sessionmaker
+
+from app.core.crypto import KeyRing
+from app.core.ids import new_id
+from app.core.states import Status
+from app.db.tables import Account, Cell, Evaluation, Token
+
+SMOKE = {
+    "dataset": "sample", "public_dataset": None, "profile": "smoke", "seed": 0, "samples": 2, "keys": 1,
+    "utility": False, "ssim_mode": "rgb7",
+}  # fmt: skip
+ALL_SCOPES = ["encrypt", "keys", "keys:export", "evaluate", "read", "admin"]
+
+
+def make_account(sessions: sessionmaker[Session], name: str = "owner") -> str:
+    id = new_id("acc")
+    with sessions.begin() as session:
+        session.add(Account(id=id, name=name))
+    return id
+
+
+def make_token(sessions: sessionmaker[Session], ring: KeyRing, account_id: str, scopes: list[str] = ALL_SCOPES) -> str:
+    token = new_id("token")
+    with sessions.begin() as session:
+        session.add(Token(hash=ring.token_hash(token), account_id=account_id, scopes=scopes))
+    return token
+
+
+def make_evaluation(
+    sessions: sessionmaker[Session],
+    account_id: str,
+    attacks: tuple[str, ...] = ("none",),
+    *,
+    settings: dict[str, Any] | None = None,
+    scheme: dict[str, Any] | None = None,
+) -> tuple[str, list[str]]:
+    """An evaluation of one scheme under the named attacks, just ordered and not yet sent: (its id, its cells' ids)."""
+    evaluation_id, cell_ids = new_id("ev"), [new_id("cell") for _ in attacks]
+    scheme = scheme or {"name": "tanaka", "variant": "paper", "block": 4}
+    with sessions.begin() as session:
+        session.add(
+            Evaluation(
+                id=evaluation_id,
+                account_id=account_id,
+                name="test",
+                status=Status.QUEUED,
+                settings={
+                    **SMOKE, **(settings or {}), "schemes": [scheme], "attacks": [{"name": attack} for attack in attacks]
+                },
+                version=0,
+            )
+        )  # fmt: skip
+        session.flush()
+        for position, (cell_id, attack) in enumerate(zip(cell_ids, attacks, strict=True)):
+            session.add(
+                Cell(
+                    id=cell_id,
+                    evaluation_id=evaluation_id,
+                    position=position,
+                    scheme=scheme,
+                    attack={"name": attack},
+                    threat_model="ciphertext-only",
+                    status=Status.QUEUED,
+                )
+            )
+    return evaluation_id, cell_ids
+
+
+def expire(sessions: sessionmaker[Session], cell_id: str) -> None:
+    """As if its worker had been silent for longer than its lease."""
+    with sessions.begin() as session:
+        session.get_one(Cell, cell_id).lease_until = func.clock_timestamp() - func.make_interval(0, 0, 0, 0, 0, 0, 1)
