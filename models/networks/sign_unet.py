@@ -14,6 +14,9 @@ from torch.nn import functional as F
 
 MULTIPLE = 8  # three halvings: pixel-unshuffle by 2, then two strided convolutions
 CANDIDATES = 6
+# Probabilities are raised to this power before their mean is read: SSIM rewards contrast, and the plain posterior mean
+# is too grey. 2 to 5 do equally well; 1 is 0.03 worse, infinity (the likeliest candidate) 0.015 [M].
+SHARPNESS = 2.5
 
 
 def sorted_magnitudes(images: Tensor) -> Tensor:
@@ -128,9 +131,9 @@ class SignUNet(nn.Module):
 
 
 def expected_image(logits: Tensor, magnitudes: Tensor) -> Tensor:
-    """The posterior mean: logits [N, 3, 6, H, W] and magnitudes [N, 3, H, W] -> float [N, 3, H, W] in 0..255."""
+    """Mean over sharpened probabilities: logits [N, 3, 6, H, W], magnitudes [N, 3, H, W] -> [N, 3, H, W] in 0..255."""
     values = candidate_values(magnitudes).unsqueeze(1)
-    return 127.5 + (logits.float().softmax(2) * values).sum(2)
+    return 127.5 + ((logits.float() * SHARPNESS).softmax(2) * values).sum(2)
 
 
 def likeliest_image(logits: Tensor, magnitudes: Tensor) -> Tensor:

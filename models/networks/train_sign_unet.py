@@ -30,6 +30,7 @@ from torch.nn import functional as F
 from models.networks.sign_unet import SignUNet, candidate_values, expected_image, likeliest_image, sorted_magnitudes
 
 TAU = 8.0  # grey levels: a candidate this near to the truth is nearly as good as the truth
+SAVE_SECONDS = 60.0
 
 
 def load_photographs(path: Path) -> Tensor:
@@ -102,12 +103,9 @@ def losses(logits: Tensor, magnitudes: Tensor, plain: Tensor) -> tuple[Tensor, T
     surer it was, and nothing near mid-grey or between equal magnitudes, where it cannot be seen.
     """
     logits = logits.float()
-    values = candidate_values(magnitudes).unsqueeze(1)
-    distance = (values - (plain.float() - 127.5).unsqueeze(2)).abs()
-    log_p = logits.log_softmax(2)
-    nll = -(log_p - distance / TAU).logsumexp(2).mean()
-    expected = 127.5 + (log_p.exp() * values).sum(2)
-    return nll, 1 - ssim_rgb7(expected, plain.float()).mean()
+    distance = (candidate_values(magnitudes).unsqueeze(1) - (plain.float() - 127.5).unsqueeze(2)).abs()
+    nll = -(logits.log_softmax(2) - distance / TAU).logsumexp(2).mean()
+    return nll, 1 - ssim_rgb7(expected_image(logits, magnitudes), plain.float()).mean()
 
 
 @torch.inference_mode()
@@ -152,7 +150,7 @@ class TrainSettings:
     steps: int
     batch: int = 16
     rate: float = 1.2e-3  # AdamW's, at the top of one cosine cycle
-    ssim_weight: float = 1.0
+    ssim_weight: float = 2.0
     weight_decay: float = 0.05
     averaging: float = 0.998  # the returned weights are a running mean
     seed: int = 0
@@ -232,7 +230,7 @@ def train(
             tell(step, nll.item(), 1 - unlike.item())
         if each_step is not None:
             each_step(step, average)
-        if checkpoint is not None and time.monotonic() - saved > 60:
+        if checkpoint is not None and time.monotonic() - saved > SAVE_SECONDS:
             save_checkpoint(
                 checkpoint,
                 {
