@@ -35,6 +35,18 @@ def ssim(plain: Images, other: Images, mode: SsimMode = "rgb7") -> Floats:
     window = 7 if mode.endswith("7") else 11
     if min(plain.shape[1:3]) < window:
         raise ValueError(f"{mode} needs images of at least {window}x{window}; got {plain.shape[2]}x{plain.shape[1]}")
+    if mode == "rgb7":
+        from models import kernels  # not with the catalog: the API needs no compiler
+
+        if kernels.ssim7 is None:
+            return _in_chunks(plain, other, mode)
+        values = np.empty(len(plain))
+        kernels.ssim7(np.ascontiguousarray(plain), np.ascontiguousarray(other), values)
+        return values
+    return _in_chunks(plain, other, mode)
+
+
+def _in_chunks(plain: Images, other: Images, mode: SsimMode) -> Floats:
     step = max(1, _CHUNK_VALUES // int(np.prod(plain.shape[1:])))
     chunks = [_ssim(plain[i : i + step], other[i : i + step], mode) for i in range(0, len(plain), step)]
     return np.concatenate(chunks) if chunks else np.zeros(0)

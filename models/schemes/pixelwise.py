@@ -69,13 +69,12 @@ class Pixelwise(Scheme[PixelwiseSettings, PixelwiseKey]):
 
     def encrypt(self, images: Images, key: PixelwiseKey) -> Images:
         check_images(images)
-        flipped = images ^ _mask(key)
-        return np.take_along_axis(flipped, ORDERS[key.orders][None].astype(np.intp), axis=3)
+        order = ORDERS[key.orders]
+        return _gather(images, order, np.take_along_axis(key.reversed, order.astype(np.intp), axis=2))
 
     def decrypt(self, images: Images, key: PixelwiseKey) -> Images:
         check_images(images)
-        restored = np.take_along_axis(images, INVERSE_ORDERS[key.orders][None].astype(np.intp), axis=3)
-        return restored ^ _mask(key)
+        return _gather(images, INVERSE_ORDERS[key.orders], key.reversed)
 
     def key_size(self, key: PixelwiseKey) -> tuple[int, int]:
         return key.orders.shape[0], key.orders.shape[1]
@@ -96,5 +95,15 @@ class Pixelwise(Scheme[PixelwiseSettings, PixelwiseKey]):
         return PixelwiseKey(flips.astype(np.bool_).reshape(height, width, 3), orders.reshape(height, width))
 
 
-def _mask(key: PixelwiseKey) -> npt.NDArray[np.uint8]:
-    return key.reversed.view(np.uint8) * np.uint8(255)
+def _gather(images: Images, order: npt.NDArray[np.int8], flips: npt.NDArray[np.bool_]) -> Images:
+    """Channel c of every output pixel is channel order[..., c] of the same pixel, reversed where flips[..., c].
+
+    One flat gather: several times faster than take_along_axis with its 64-bit index for every value.
+    """
+    count = len(images)
+    if images.shape[1:] != flips.shape:
+        raise ValueError(f"the key's map is {list(flips.shape)}, the images are {list(images.shape[1:])}")
+    source = np.arange(order.size, dtype=np.intp) // 3 * 3 + order.ravel()
+    gathered = images.reshape(count, -1).take(source, axis=1)
+    gathered ^= (flips * np.uint8(255)).ravel()
+    return gathered.reshape(images.shape)

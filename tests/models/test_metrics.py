@@ -3,7 +3,7 @@ import pytest
 from skimage.color import rgb2gray
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
-from models import metrics
+from models import kernels, metrics
 from tests.models.pictures import photographs
 
 rng = np.random.default_rng(0)
@@ -36,7 +36,14 @@ def test_ssim_of_extreme_images_is_exact_too():
     assert metrics.ssim(plain, other) == pytest.approx(expected, abs=1e-6)
 
 
+def test_the_compiled_ssim_is_the_plain_one(monkeypatch):
+    compiled = metrics.ssim(PLAIN[:, ::-1, :70], OTHER[:, ::-1, :70])
+    monkeypatch.setattr(kernels, "ssim7", None)
+    assert metrics.ssim(PLAIN[:, ::-1, :70], OTHER[:, ::-1, :70]) == pytest.approx(compiled, abs=1e-12)
+
+
 def test_ssim_in_chunks_is_ssim_of_the_whole(monkeypatch):
+    monkeypatch.setattr(kernels, "ssim7", None)
     whole = metrics.ssim(PLAIN, OTHER)
     monkeypatch.setattr(metrics, "_CHUNK_VALUES", 96 * 96 * 3 * 2)
     assert (metrics.ssim(PLAIN, OTHER) == whole).all()

@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 
+from models import kernels
 from models.schemes.base import seed_secret
 from models.schemes.tanaka import Tanaka, TanakaSettings, from_nibbles, nibbles
 from tests.models.pictures import photographs
@@ -39,6 +40,16 @@ def test_icce2018_decrypts_by_the_same_routine_with_the_inverse_permutation():
     assert (key.reversed == (key.permutation > 48)).all()
     protected = ICCE.encrypt(plain, key)[0]
     assert (_block_by_block(protected, np.argsort(key.permutation), key.reversed, "icce2018") == plain[0]).all()
+
+
+@pytest.mark.parametrize("scheme", [PAPER, ICCE], ids=["paper", "icce2018"])
+def test_the_compiled_path_is_the_plain_one(scheme, monkeypatch):
+    plain = photographs(3, 20, 36)[:, :, ::-1]
+    key = scheme.key(SECRET, 20, 36)
+    compiled = scheme.encrypt(plain, key)
+    monkeypatch.setattr(kernels, "shuffle_nibbles", None)
+    assert (scheme.encrypt(plain, key) == compiled).all()
+    assert (scheme.decrypt(compiled, key) == plain).all()
 
 
 def test_nibbles_come_back():

@@ -1,0 +1,1 @@
+"""Speed as a ratio against a named peer in the same run: `make bench`."""

@@ -1,0 +1,111 @@
+"""Schemes, metrics and PNG: ours against the peer that a user would otherwise take."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Iterator
+
+import numpy as np
+from PIL import Image
+from skimage.metrics import structural_similarity
+
+from benchmarks.timing import Job
+from models import metrics
+from models.datasets import dead_leaves
+from models.images import Images, to_png
+from models.schemes.base import seed_secret
+from models.schemes.pixelwise import ORDERS, Pixelwise, PixelwiseSettings
+from models.schemes.tanaka import Tanaka, TanakaSettings
+
+SECRET = seed_secret(bytes(range(32)))
+
+
+def jobs() -> Iterator[Job]:
+    images = dead_leaves(1000, seed=0)
+    copy = _per_image(lambda x: x.copy(), images)
+
+    tanaka = Tanaka(TanakaSettings())
+    key = tanaka.key(SECRET, 96, 96)
+    yield Job(
+        "Tanaka, batch of 1,000",
+        "NumPy, one gather of nibbles",
+        _per_image(lambda x: tanaka.encrypt(x, key), images),
+        _per_image(lambda x: _tanaka_numpy(x, key.permutation, key.reversed), images),
+        limit=("one copy", copy),
+    )
+    same = Pixelwise(PixelwiseSettings())
+    own = same.key(SECRET, 96, 96)
+    yield Job(
+        "pixelwise, same key, map ready",
+        "NumPy XOR + take_along_axis",
+        _per_image(lambda x: same.encrypt(x, own), images),
+        _per_image(lambda x: _pixelwise_numpy(x, own.reversed, own.orders), images),
+        limit=("one copy", copy),
+    )
+    different = Pixelwise(PixelwiseSettings(key_mode="different"))
+    generator = np.random.default_rng(0)
+    yield Job(
+        "pixelwise, different keys, key stream included",
+        "NumPy XOR + take_along_axis, maps by NumPy's generator",
+        _per_image(lambda x: different.protect(x, SECRET), images),
+        _per_image(lambda x: _different_numpy(x, generator), images),
+        limit=("one copy", copy),
+    )
+    few = images[:100]
+    noisy = few ^ np.uint8(9)
+    yield Job(
+        "SSIM rgb7",
+        "scikit-image, one call an image",
+        (lambda: metrics.ssim(few, noisy), len(few)),
+        (lambda: [structural_similarity(a, b, channel_axis=2, data_range=255) for a, b in zip(few, noisy, strict=True)],
+         len(few)),
+        limit=("two copies", (lambda: (few.copy(), noisy.copy()), len(few))),
+    )  # fmt: skip
+    protected = tanaka.encrypt(few, key)
+    yield Job(
+        "PNG of a protected image",
+        "Pillow, default level",
+        (lambda: [to_png(x) for x in protected], len(few)),
+        (lambda: [_pillow(x) for x in protected], len(few)),
+        limit=("one copy", (protected.copy, len(few))),
+    )
+    gallery, seen = images[:500], images[:500] ^ np.uint8(40)
+    flat = gallery.reshape(500, -1)[:, : 96 * 96].astype(np.float32)
+    yield Job(
+        "identification, 500 x 500, four scales",
+        "its matrix products alone",
+        (lambda: metrics.identification(gallery, seen), 500),
+        (lambda: [flat[:, : flat.shape[1] // s**2] @ flat[:, : flat.shape[1] // s**2].T for s in metrics.SCALES], 500),
+    )
+
+
+def _per_image(function: Callable[[Images], object], images: Images) -> tuple[Callable[[], object], int]:
+    return (lambda: function(images)), len(images)
+
+
+def _tanaka_numpy(images: Images, permutation: np.ndarray, flips: np.ndarray) -> Images:
+    """The obvious way: blocks, two nibble planes, XOR, gather, join."""
+    count, height, width, _ = images.shape
+    blocks = images.reshape(count, height // 4, 4, width // 4, 4, 3).transpose(0, 1, 3, 2, 4, 5).reshape(-1, 48)
+    values = np.concatenate([blocks % 16, blocks // 16], axis=1)
+    values[:, flips] = 15 - values[:, flips]
+    values = values[:, permutation]
+    joined = values[:, 48:] * 16 + values[:, :48]
+    shape = (count, height // 4, width // 4, 4, 4, 3)
+    return joined.reshape(shape).transpose(0, 1, 3, 2, 4, 5).reshape(images.shape)
+
+
+def _pixelwise_numpy(images: Images, flips: np.ndarray, orders: np.ndarray) -> Images:
+    return np.take_along_axis(images ^ (flips * np.uint8(255)), ORDERS[orders][None].astype(np.int64), axis=3)
+
+
+def _different_numpy(images: Images, generator: np.random.Generator) -> Images:
+    flips = generator.integers(0, 2, images.shape, np.uint8) * np.uint8(255)
+    orders = generator.integers(0, 6, images.shape[:3], np.uint8)
+    return np.take_along_axis(images ^ flips, ORDERS[orders].astype(np.int64), axis=3)
+
+
+def _pillow(image: Images) -> bytes:
+    buffer = io.BytesIO()
+    Image.fromarray(image).save(buffer, "PNG")
+    return buffer.getvalue()
