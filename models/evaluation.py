@@ -72,6 +72,7 @@ def run_cell(
     rounds = []
     for number, own in enumerate(secrets):
         report = _part(context.report, number, len(secrets) + 1, len(secrets))
+        report(0.0, "protecting")  # also where a job is cancelled whose attack never reports
         material = allowed(scheme, attack, lab, _protection(scheme, own))
         outcome = attack.run(material, replace(context, report=report, seed=options.seed + number))
         agreement = _key_agreement(scheme, own, outcome, lab.targets)
