@@ -18,38 +18,47 @@ _STYLES = {"broken": "bold red", "leaks": "yellow", "no leak found": "green", "i
 def render(evaluation: Evaluation, catalog: Sequence[Mapping[str, Any]] = ()) -> RenderableType:
     """`catalog`: schemes and attacks as the service describes them, to leave default settings unsaid."""
     table = Table(title=f"{evaluation.name or evaluation.id}: {evaluation.status}", title_justify="left")
-    for heading in ("scheme", "attack", "threat model"):
+    for heading in ("scheme", "attack"):
         table.add_column(heading)
-    for heading in ("SSIM", "paper", "identified", "verdict"):
-        table.add_column(heading, justify="right")
+    for heading in ("SSIM", "paper", "identified"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    table.add_column("verdict", no_wrap=True)
     last = None
     for cell in evaluation.cells:
         scheme = words.label(cell.scheme, catalog)
         if last not in (None, scheme):
             table.add_section()
-        table.add_row(
-            "" if scheme == last else scheme, words.label(cell.attack, catalog), cell.threat_model, *_figures(cell)
-        )
+        table.add_row("" if scheme == last else scheme, words.label(cell.attack, catalog), *_figures(cell))
         last = scheme
-    return Group(table, *_verdicts(evaluation, catalog))
+    return Group(table, Text(_legend(evaluation), style="dim"), *_verdicts(evaluation, catalog))
 
 
 def _figures(cell: Cell) -> tuple[RenderableType, ...]:
     result = cell.result
     if result is None:
-        why = (cell.error or {}).get("detail", "")
-        return "", "", "", Text(f"{cell.status.replace('_', ' ')} {why}".strip(), style="dim")
+        return "", "", "", Text("n/a" if cell.status == "not_applicable" else cell.status, style="dim")
     verdict = Text(result["verdict"], style=_STYLES.get(result["verdict"], ""))
     if result.get("ssim") is None:
-        return f"2^{result['key_space_bits']:.0f} keys" if result.get("key_space_bits") else "", "", "", verdict
+        bits = result.get("key_space_bits")
+        return "" if bits is None else f"2^{bits:.0f} keys", "", "", verdict
     paper = result.get("paper_ssim")
     seen = result.get("identification")
     return (
         f"{result['ssim']['mean']:.3f}",
         "" if paper is None else f"{paper:.3f}",
-        "" if seen is None else f"{seen['top1']:.0%} of {seen['gallery']}",
+        "" if seen is None else f"{seen['top1']:.0%}",
         verdict,
     )
+
+
+def _legend(evaluation: Evaluation) -> str:
+    sizes = {
+        cell.result["identification"]["gallery"]
+        for cell in evaluation.cells
+        if (cell.result or {}).get("identification")
+    }
+    among = f" among {', '.join(map(str, sorted(sizes)))}" if sizes else ""
+    return f"SSIM: 1 is the plain image. identified: images told apart{among}. n/a: the attack does not apply."
 
 
 def _verdicts(evaluation: Evaluation, catalog: Sequence[Mapping[str, Any]]) -> list[Text]:

@@ -40,6 +40,7 @@ class Cell:
     status: str
     progress: float
     error: dict[str, Any] | None
+    reason: str | None  # why the pair cannot be run, where it is not_applicable
     result: dict[str, Any] | None
     samples: list[dict[str, Any]]
 

@@ -10,7 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from app.core.auth import Caller
 from app.core.ids import new_id
 from app.core.pagination import Page, PageRequest, page
-from app.core.problems import Conflict, Invalid, NotFound, TooLarge, Unavailable
+from app.core.problems import Conflict, Invalid, NotFound, Problem, TooLarge, Unavailable
 from app.core.services import Services
 from app.datasets import queries
 from app.datasets.schemas import DatasetOut, UploadOrder
@@ -96,7 +96,7 @@ async def upload(
     """
     if originals is not None and order.kind == "plain":
         raise OriginalsNotTaken(
-            "leave `originals` out, or say kind=protected", [("/body/originals", "only taken with kind protected")]
+            "leave `originals` out, or say kind=protected", [("/originals", "only taken with kind protected")]
         )
     sent = {"archive": f"uploads/{id}.zip"}
     if originals is not None:
@@ -144,7 +144,9 @@ async def _unpacked(svc: Services, head: dict[str, Any]) -> dict[str, Any]:
     refused = answer.head.get("refused")
     if refused is not None:
         problem = _REFUSALS[refused["code"]]
-        raise problem(refused["detail"], [(f"/body/{refused['field']}", refused["detail"])])
+        raise problem(refused["detail"], [(f"/{refused['field']}", refused["detail"])])
+    if "train" not in answer.head:
+        raise Problem("the worker failed on this archive; its log says why")
     return answer.head
 
 
