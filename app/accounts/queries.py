@@ -42,7 +42,7 @@ async def scopes_of(session: AsyncSession, account_ids: Sequence[str]) -> dict[s
     """By account what its tokens may do; of a revoked account, what they could."""
     found: dict[str, set[str]] = {id: set() for id in account_ids}
     statement = select(Token.account_id, Token.scopes).where(Token.account_id.in_(account_ids))
-    for account_id, scopes in (await session.execute(statement)).tuples():
+    for account_id, scopes in await session.execute(statement):
         found[account_id].update(scopes)
     return found
 

@@ -95,8 +95,8 @@ async def _broker(svc: Services) -> Part:
 async def _workers(svc: Services) -> Part:
     fresh = Worker.seen_at > func.clock_timestamp() - func.make_interval(0, 0, 0, 0, 0, 0, _FRESH_S)
     async with svc.sessions() as session:
-        rows = (await session.execute(select(Worker.queue, func.count()).where(fresh).group_by(Worker.queue))).tuples()
-        live = dict(rows.all())
+        rows = await session.execute(select(Worker.queue, func.count()).where(fresh).group_by(Worker.queue))
+        live = {queue: count for queue, count in rows}  # noqa: C416 - rows are no pairs to the type checker
     if not live:
         return Part(ok=False, detail=f"none seen in {_FRESH_S} s; start one with `unveil worker`")
     return Part(ok=True, detail=", ".join(f"{count} on {queue}" for queue, count in sorted(live.items())))

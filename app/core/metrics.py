@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
 
 import redis.exceptions
 from fastapi import APIRouter, Request
@@ -68,9 +67,7 @@ async def _of_database(svc: Services, registry: CollectorRegistry) -> None:
         )
         # A claim beyond a cell's first followed a lost lease or an orderly hand-back.
         reclaims = await session.scalar(select(func.sum(func.greatest(Cell.attempt - 1, 0))))
-        workers: Iterable[tuple[str, str, float]] = (
-            await session.execute(select(Worker.name, Worker.queue, age))
-        ).tuples()
+        workers = (await session.execute(select(Worker.name, Worker.queue, age))).all()
     cells = Gauge("unveil_cells", "Cells by status", ("status",), registry=registry)
     for status in Status:
         cells.labels(status.value).set(by_status.get(status.value, 0))

@@ -7,7 +7,8 @@ its body with `form_schema`.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -45,8 +46,16 @@ class Form:
         return values[0] if values else None
 
 
-async def read_form(request: Request, file_field: str, fields: frozenset[str], max_files: int) -> Form:
-    """Raises UnsupportedMedia, BadRequest, TooManyParts, Invalid."""
+@asynccontextmanager
+async def read_form(request: Request, file_field: str, fields: frozenset[str], max_files: int) -> AsyncIterator[Form]:
+    """Closes its temporary files at the end. Raises UnsupportedMedia, BadRequest, TooManyParts, Invalid."""
+    try:
+        yield await _read(request, file_field, fields, max_files)
+    finally:
+        await request.close()
+
+
+async def _read(request: Request, file_field: str, fields: frozenset[str], max_files: int) -> Form:
     if not request.headers.get("content-type", "").lower().startswith("multipart/form-data"):
         raise UnsupportedMedia(f"send multipart/form-data with files in the field {file_field!r}")
     limits = {"max_files": max_files, "max_fields": 4 * max_files, "max_part_size": _MAX_FIELD_BYTES}

@@ -76,12 +76,12 @@ async def decrypt(request: Request, caller: Encryptor, svc: Svc, session: Sessio
 async def _transform(
     operation: service.Operation, request: Request, caller: Caller, svc: Services, session: Session, once: Once
 ) -> Response:
-    form = await read_form(request, "images", service.FIELDS, svc.settings.max_files)
-    answer = wanted(request.headers.get("accept", ""), len(form.files))
-    plan = await service.plan(session, caller, operation, form)
-    await session.rollback()  # the worker's answer is waited for without a database connection
-    # Only the ids of the keys are kept: the same keys make the same bytes again.
-    lock_s = svc.settings.encrypt_budget_s + _LEEWAY_S
-    async with once.reserve(lock_s=lock_s, keys=plan.new_keys(len(form.files))) as ids:
-        result = await service.carry_out(svc, caller, plan, form, ids["keys"])
+    async with read_form(request, "images", service.FIELDS, svc.settings.max_files) as form:
+        answer = wanted(request.headers.get("accept", ""), len(form.files))
+        plan = await service.plan(session, caller, operation, form)
+        await session.rollback()  # the worker's answer is waited for without a database connection
+        # Only the ids of the keys are kept: the same keys make the same bytes again.
+        lock_s = svc.settings.encrypt_budget_s + _LEEWAY_S
+        async with once.reserve(lock_s=lock_s, keys=plan.new_keys(len(form.files))) as ids:
+            result = await service.carry_out(svc, caller, plan, form, ids["keys"])
     return await asyncio.to_thread(render, result, answer)

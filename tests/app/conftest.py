@@ -1,0 +1,28 @@
+"""The service in this process: `service` for what it holds, `client` for a caller with every scope."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+import httpx
+import pytest
+
+from app.settings import Settings
+from tests.app.service import Running, running
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+@pytest.fixture
+async def service(settings: Settings, anyio_backend: str) -> AsyncIterator[Running]:
+    async with running(settings) as started:
+        yield started
+
+
+@pytest.fixture
+async def client(service: Running) -> AsyncIterator[httpx.AsyncClient]:
+    async with service.client(await service.account()) as made:
+        yield made

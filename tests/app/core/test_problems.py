@@ -1,0 +1,160 @@
+"""Every error of every kind is a problem document that says what to do, with the id of its request."""
+
+from __future__ import annotations
+
+import json
+import logging
+
+import pytest
+from sqlalchemy.exc import OperationalError
+
+from app.core.logging import JsonFormatter
+from app.main import create_app
+from app.settings import Settings
+from tests.app.service import running
+
+pytestmark = pytest.mark.anyio
+
+
+def is_problem(answer, status, code):
+    assert answer.status_code == status, answer.text
+    assert answer.headers["content-type"] == "application/problem+json"
+    body = answer.json()
+    assert set(body) == {"type", "title", "status", "detail", "code", "errors", "request_id"}
+    assert body["status"] == status
+    assert body["code"] == code
+    assert body["request_id"] == answer.headers["x-request-id"]
+    return body
+
+
+async def test_an_unknown_address(client):
+    is_problem(await client.get("/nothing/here"), 404, "not_found")
+
+
+async def test_a_method_that_the_address_does_not_take_lists_those_it_does(client):
+    answer = await client.put("/keys")
+    is_problem(answer, 405, "method_not_allowed")
+    assert answer.headers["allow"] == "GET, POST"
+
+
+@pytest.mark.parametrize("body", [b"{", b"", b"\xff\xfe", b"[" * 100_000])
+async def test_a_body_that_is_not_json(client, body):
+    answer = await client.post("/keys", content=body, headers={"Content-Type": "application/json"})
+    assert answer.status_code in (400, 422)
+    is_problem(answer, answer.status_code, answer.json()["code"])
+
+
+async def test_a_wrong_field_is_named_by_its_pointer(client):
+    answer = await client.post("/accounts", json={"name": "a", "scopes": ["read", "everything"], "more~/": 1})
+    errors = is_problem(answer, 422, "invalid_request")["errors"]
+    assert {error["pointer"] for error in errors} == {"/scopes/1", "/more~0~1"}
+    assert "everything" in errors[0]["detail"] or "everything" in errors[1]["detail"]
+
+
+async def test_a_wrong_query_is_named_with_its_place(client):
+    body = is_problem(await client.get("/keys?limit=500"), 422, "invalid_request")
+    assert body["errors"][0]["pointer"] == "/query/limit"
+
+
+@pytest.mark.parametrize("cursor", ["zz", "%00", "a" * 150, "!!!"])
+async def test_a_foreign_cursor(client, cursor):
+    body = is_problem(await client.get(f"/keys?cursor={cursor}"), 422, "invalid_request")
+    assert body["errors"][0]["pointer"] == "/query/cursor"
+
+
+async def test_a_nul_in_a_path_or_a_body_is_refused(client):
+    assert (await client.get("/keys/%00")).status_code in (404, 422)
+    is_problem(await client.post("/keys", json={"scheme": "a\0b"}), 422, "unknown_scheme")
+
+
+async def test_a_torn_multipart_body(client):
+    answer = await client.post(
+        "/encrypt", content=b"--x\r\nnonsense", headers={"Content-Type": "multipart/form-data; boundary=x"}
+    )
+    assert answer.status_code in (400, 422)
+    is_problem(answer, answer.status_code, answer.json()["code"])
+
+
+async def test_a_multipart_body_without_boundary(client):
+    answer = await client.post("/encrypt", content=b"a", headers={"Content-Type": "multipart/form-data"})
+    is_problem(answer, 400, "bad_request")
+
+
+async def test_an_unhandled_error_is_logged_and_hidden(service, client, monkeypatch, caplog):
+    def fail(*_):
+        raise RuntimeError("secret detail")
+
+    monkeypatch.setattr("app.keys.service.list_keys", fail)
+    with caplog.at_level(logging.ERROR):
+        answer = await client.get("/keys")
+    body = is_problem(answer, 500, "internal")
+    assert "secret detail" not in answer.text
+    assert "secret detail" in caplog.text
+    assert body["request_id"] in body["detail"]
+
+
+async def test_a_sane_request_id_is_kept_and_another_replaced(client):
+    assert (await client.get("/keys", headers={"X-Request-Id": "order-17"})).headers["x-request-id"] == "order-17"
+    assert (await client.get("/keys", headers={"X-Request-Id": "a b<c>"})).headers["x-request-id"].startswith("req_")
+
+
+async def test_a_database_that_is_away_is_a_503_and_readiness_names_it(settings: Settings):
+    away = settings.model_copy(update={"database_url": "postgresql://unveil@127.0.0.1:9/unveil"})
+    async with running(away) as service, service.client("any") as client:
+        answer = await client.get("/keys")
+        is_problem(answer, 503, "unavailable")
+        assert answer.headers["retry-after"] == "5"
+        ready = await client.get("/health/ready")
+        assert ready.status_code == 503
+        parts = ready.json()["parts"]
+        assert {name: part["ok"] for name, part in parts.items()} == {
+            "database": False,
+            "migrations": False,
+            "broker": True,
+            "workers": False,
+        }
+        assert "127.0.0.1" not in ready.text
+        assert (await client.get("/health/live")).status_code == 200
+        assert 'unveil_up{part="database"} 0.0' in (await client.get("/metrics")).text
+
+
+async def test_a_broker_that_is_away_is_a_503_where_it_is_needed_only(settings: Settings):
+    away = settings.model_copy(update={"redis_url": "redis://127.0.0.1:9/0"})
+    async with running(away) as service, service.client(await service.account()) as client:
+        assert (await client.get("/keys")).status_code == 200
+        answer = await client.post(
+            "/encrypt", files={"images": ("a.png", b"x", "image/png")}, data={"scheme": "tanaka"}
+        )
+        is_problem(answer, 503, "unavailable")
+        assert "retry-after" in answer.headers
+        assert (await client.get("/health/ready")).json()["parts"]["broker"]["ok"] is False
+
+
+async def test_a_database_error_says_nothing_of_its_values(service):
+    async with service.services.sessions() as session:
+        from sqlalchemy import text
+
+        with pytest.raises(Exception, match="hidden") as failure:
+            await session.execute(text("SELECT :hash FROM nowhere"), {"hash": "the-secret"})
+    assert "the-secret" not in str(failure.value)
+    assert not isinstance(failure.value, OperationalError)
+
+
+def test_a_log_line_is_one_json_object_without_empty_fields():
+    record = logging.makeLogRecord({"name": "app", "levelname": "INFO", "msg": "done in %s", "args": ("1 s",)})
+    record.status = 200
+    entry = json.loads(JsonFormatter().format(record))
+    assert entry["message"] == "done in 1 s"
+    assert entry["status"] == 200
+    assert "account_id" not in entry
+
+
+def test_the_openapi_document_gives_every_route_its_problems():
+    document = create_app(Settings()).openapi()
+    for path, operations in document["paths"].items():
+        for method, operation in operations.items():
+            if not operation.get("security"):
+                continue
+            responses = operation["responses"]
+            for status in ("401", "403", "422", "503"):
+                assert "application/problem+json" in responses[status]["content"], f"{method} {path} {status}"
