@@ -1,0 +1,38 @@
+"""Public statistics of photographs that key recovery leans on; written by `models.recovery.fit_statistics`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+SHIPPED = Path(__file__).parents[1] / "weights" / "public_statistics.npz"
+
+
+@dataclass(frozen=True)
+class TanakaStatistics:
+    """See `models.recovery.tanaka`. Two models of lower nibbles: beside upper nibbles, and beside whole values."""
+
+    log_distances: npt.NDArray[np.float64]  # [3, 48, 48]
+    predictors: npt.NDArray[np.float32]  # [2, 10]
+    likelihoods: npt.NDArray[np.float32]  # [2, prediction bins, activity bins, 16], logarithms
+
+
+@dataclass(frozen=True)
+class Statistics:
+    tanaka: TanakaStatistics
+
+
+@cache
+def shipped() -> Statistics:
+    """The statistics that come with the product."""
+    with np.load(SHIPPED) as stored:
+        tanaka = TanakaStatistics(
+            stored["log_distances"].astype(np.float64),
+            stored["predictors"],
+            stored["likelihoods"].astype(np.float32),
+        )
+    return Statistics(tanaka)

@@ -1,0 +1,330 @@
+"""Key recovery for Tanaka's scheme, both variants, from ciphertexts alone and public statistics (SCIENCE section 4) [M].
+
+A ciphertext is 96 streams of nibbles, one value a block each. The key says which stream is which nibble of a block and
+which streams are reversed; blocks stay where they are.
+
+1. halves: upper nibbles correlate with each other, lower ones hardly; the leading eigenvector of the correlations among
+   the upper ones holds their reversals, up to one sign for all.
+2. places: how far two streams are apart (log of the mean squared difference, each block weighted by its smoothness),
+   within a block, against the block to the right and against the one below, as three 48x48 matrices; they are matched
+   to the same three of public photographs by quadratic assignment (Frank-Wolfe with Hungarian steps, then swaps of
+   two). Logarithms make the shape of the matrices independent of how rough the pictures are.
+3. lower nibbles: the neighbourhood of a pixel predicts its lower nibble. Every stream is held against the prediction
+   for every place, as a likelihood, and the best assignment is taken. Lower nibbles found so make the next prediction
+   sharper: three rounds.
+
+What remains is the order of the channels and whether all is negative; `models.recovery.symmetry` settles it. In the
+variant icce2018 the reversals follow from the permutation, which tells the negative.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+from scipy.optimize import linear_sum_assignment
+
+from models.images import Images, check_images
+from models.recovery.statistics import TanakaStatistics, shipped
+from models.schemes.pixelwise import ORDERS
+from models.schemes.tanaka import BLOCK, TanakaKey, nibbles
+
+Variant = Literal["paper", "icce2018"]
+Floats = npt.NDArray[np.float32]
+Ints = npt.NDArray[np.intp]
+
+HALF = 48
+ROUNDS = 3  # of step 3
+STARTS = 3  # of the quadratic assignment; the first is the flat matrix and nearly always enough
+_BLOCKS = 6_000  # looked at for the lower nibbles: ten images of 96x96 tell as much as fifty
+_MOST_BLOCKS = 60_000  # looked at for the rest, to bound time and memory
+
+# Classes of neighbours within two pixels, by distance: the predictor treats each alike. (rows, columns).
+NEIGHBOURS: tuple[tuple[tuple[int, int], ...], ...] = tuple(
+    tuple((y, x) for y in range(-2, 3) for x in range(-2, 3) if sorted((abs(y), abs(x))) == list(kind))
+    for kind in ((0, 1), (1, 1), (0, 2), (1, 2), (2, 2))
+)
+CLIP = 28.0  # a neighbour further off than this says nothing about the last 16 grey levels
+PREDICTIONS, PREDICTION_STEP = 41, 0.4  # bins of the predicted lower nibble, -8..8 about its middle
+ACTIVITIES = np.array([3.0, 5.0, 7.0, 9.0, 12.0, 16.0])  # bins of the mean absolute neighbour difference
+
+
+@dataclass(frozen=True)
+class Streams:
+    """The permutation as streams: output nibble i is input nibble place[i], reversed where sign[i] is -1."""
+
+    place: Ints  # [96]
+    sign: npt.NDArray[np.int8]  # [96]
+
+    def key(self, variant: Variant = "paper") -> TanakaKey:
+        """As the scheme's key. icce2018: reversed as the variant's rule has it."""
+        permutation = self.place.astype(np.int64)
+        if variant == "icce2018":
+            return TanakaKey(permutation, permutation > HALF)
+        flips = np.zeros(2 * HALF, np.bool_)
+        flips[self.place] = self.sign < 0
+        return TanakaKey(permutation, flips)
+
+    def transformed(self, order: int, *, negative: bool = False) -> Streams:
+        """The streams whose decryption has channel c of this one's decryption in channel place of `order`.
+
+        As for pixelwise: the new image's channel c is this one's channel ORDERS[order][c], then negated or not.
+        """
+        half, rest = np.divmod(self.place, HALF)
+        pixel, channel = np.divmod(rest, 3)
+        moved = np.argsort(ORDERS[order])[channel]
+        return Streams(half * HALF + 3 * pixel + moved, -self.sign if negative else self.sign)
+
+    def decrypt(self, ciphertexts: Images) -> Images:
+        """What this candidate makes of ciphertexts uint8 [N, H, W, 3], sides multiples of 4."""
+        from models.schemes.tanaka import from_nibbles
+
+        values = nibbles(ciphertexts) ^ np.where(self.sign < 0, 15, 0).astype(np.uint8)
+        return from_nibbles(values[..., np.argsort(self.place)])
+
+
+def streams_of(key: TanakaKey, variant: Variant = "paper") -> Streams:
+    """A key of either variant as streams."""
+    flips = key.reversed[key.permutation]
+    if variant == "icce2018":
+        flips = flips ^ key.reversed
+    return Streams(key.permutation.astype(np.intp), np.where(flips, -1, 1).astype(np.int8))
+
+
+def recover(ciphertexts: Images, seed: int = 0, statistics: TanakaStatistics | None = None) -> Streams:
+    """uint8 [N, H, W, 3], sides multiples of 4, under one key -> the streams up to channel order and negative.
+
+    Raises ValueError for what is not such an array, for no ciphertext at all, and for ciphertexts without any variation.
+    """
+    check_images(ciphertexts, "ciphertexts")
+    if not len(ciphertexts):
+        raise ValueError("ciphertexts must hold at least one image; got none")
+    statistics = statistics or shipped().tanaka
+    values = nibbles(ciphertexts)
+    blocks = values.shape[1] * values.shape[2]
+    values = values[: max(1, _MOST_BLOCKS // blocks)]
+    if (values == values[:1, :1, :1]).all():
+        raise ValueError("ciphertexts must differ from block to block; all blocks of these are the same")
+    upper, sign = _halves(values)
+    signed = (values[..., upper].astype(np.float32) - 7.5) * sign
+    place = _places(signed, statistics, np.random.default_rng(seed))
+    keep = max(1, _BLOCKS // blocks)
+    some = values[np.linspace(0, len(values) - 1, min(keep, len(values))).astype(int)]
+    return _lower(some, upper, sign, place, statistics)
+
+
+def settle_negative(streams: Streams) -> Streams:
+    """icce2018: of the streams and their negative the one whose reversals follow the variant's rule more closely."""
+    expected = (streams.place > HALF) ^ (streams.place[streams.place] > HALF)
+    agree = np.mean(expected == (streams.sign < 0))
+    return streams if agree >= 0.5 else Streams(streams.place, -streams.sign)
+
+
+# --- 1: halves and reversals ------------------------------------------------------------------------------------------
+
+
+def _correlation(values: Floats) -> npt.NDArray[np.float64]:
+    moments = (values.T @ values).astype(np.float64)
+    scale = np.sqrt(np.diag(moments)) + 1e-3
+    return moments / np.outer(scale, scale)
+
+
+def _halves(values: npt.NDArray[np.uint8]) -> tuple[Ints, Floats]:
+    """(which 48 streams are upper nibbles, their signs up to one for all).
+
+    Three correlations together: each alone is fooled by some pictures (plain backgrounds, where lower nibbles repeat;
+    channels that run against each other from object to object, though hardly ever at an edge).
+    """
+    # Plain backgrounds repeat a block exactly; once is enough.
+    different = np.unique(values.reshape(-1, 2 * HALF), axis=0).astype(np.float32) - 7.5
+    signed = values.astype(np.float32)
+    steps = np.concatenate(
+        [np.diff(signed, axis=axis).reshape(-1, 2 * HALF) for axis in (1, 2) if signed.shape[axis] > 1]
+        or [np.zeros((1, 2 * HALF), np.float32)]
+    )
+    steps /= np.sqrt(20 + (steps**2).mean(1, keepdims=True))  # no single strong edge may decide
+    total = _correlation(different - different.mean(0)) + _correlation(different) + _correlation(steps)
+    nearest = np.sort(abs(total), axis=0)[-12:-1].sum(0)
+    upper = np.sort(np.argsort(-nearest, kind="stable")[:HALF])
+    leading = np.linalg.eigh(total[np.ix_(upper, upper)])[1][:, -1]
+    return upper, np.where(leading < 0, -1, 1).astype(np.float32)
+
+
+# --- 2: places --------------------------------------------------------------------------------------------------------
+
+
+def log_distances(upper: Floats) -> npt.NDArray[np.float64]:
+    """[N, rows, columns, 48] upper nibbles -> [3, 48, 48]: within a block, to its right, below; centred on the first.
+
+    Directions in which there is no second block are zero: they say nothing.
+    """
+    weight = 1 / (1 + upper.var(-1, keepdims=True))
+    result = np.zeros((3, HALF, HALF))
+    everything = slice(None)
+    front, back = slice(None, -1), slice(1, None)
+    for i, (here, there) in enumerate(
+        (
+            ((everything,), (everything,)),
+            ((everything, everything, front), (everything, everything, back)),
+            ((everything, front), (everything, back)),
+        )
+    ):
+        a, b = upper[here].reshape(-1, HALF), upper[there].reshape(-1, HALF)
+        if not len(a):
+            continue
+        w = np.sqrt(weight[here] * weight[there]).reshape(-1, 1)
+        squares = (a * a * w).sum(0)[:, None] + (b * b * w).sum(0) - 2 * ((a * w).T @ b)
+        result[i] = np.log(np.maximum(squares, 0) / w.sum() + 0.05)
+        result[i] -= result[0].mean() if i == 0 else 0
+        if i:
+            result[i] -= np.log(1.0)
+    return result
+
+
+def _places(signed: Floats, statistics: TanakaStatistics, rng: np.random.Generator) -> Ints:
+    """The place 0..47 of each of the 48 upper streams, up to the order of the channels."""
+    found = log_distances(signed)
+    a = [m - m.mean() for m in found]
+    b = [m - m.mean() for m in statistics.log_distances]
+    flat = np.full((HALF, HALF), 1 / HALF)
+    best: tuple[float, Ints] | None = None
+    for start in range(STARTS):
+        first = flat if start == 0 else (flat + _doubly_stochastic(rng)) / 2
+        place = _swap(a, b, _frank_wolfe(a, b, first))
+        merit = float(sum((m * n[np.ix_(place, place)]).sum() for m, n in zip(a, b, strict=True)))
+        if best is None or merit > best[0]:
+            best = merit, place
+    assert best is not None
+    return best[1]
+
+
+def _doubly_stochastic(rng: np.random.Generator) -> npt.NDArray[np.float64]:
+    matrix = rng.random((HALF, HALF))
+    for _ in range(20):
+        matrix /= matrix.sum(1, keepdims=True)
+        matrix /= matrix.sum(0, keepdims=True)
+    return matrix
+
+
+def _frank_wolfe(a: list[Any], b: list[Any], x: npt.NDArray[np.float64], most: int = 40) -> Ints:
+    """Maximise the sum of trace(A X B' X') over doubly stochastic X (FAQ, Vogelstein et al. 2015); then round."""
+    for _ in range(most):
+        gradient = sum(m @ x @ n.T + m.T @ x @ n for m, n in zip(a, b, strict=True))
+        rows, columns = linear_sum_assignment(gradient, maximize=True)
+        direction = -x
+        direction[rows, columns] += 1
+        linear = float((gradient * direction).sum())
+        square = float(sum((m @ direction @ n.T * direction).sum() for m, n in zip(a, b, strict=True)))
+        step = min(1.0, -linear / (2 * square)) if square < 0 else float(linear + square > 0)
+        if step < 1e-6:
+            break
+        x = x + step * direction
+    place: Ints = linear_sum_assignment(x, maximize=True)[1]
+    return place
+
+
+def _swap(a: list[Any], b: list[Any], place: Ints, most: int = 100) -> Ints:
+    """Swap two places while that helps, always the two that help most."""
+    place = place.copy()
+    for _ in range(most):
+        gain = np.zeros((HALF, HALF))
+        for m, n in zip(a, b, strict=True):
+            p = n[np.ix_(place, place)]
+            mixed = m @ p.T + m.T @ p
+            own = np.diag(mixed)
+            gain += mixed + mixed.T - own[:, None] - own
+            # What the sums above count wrongly where a row or column index is itself one of the two.
+            m0, m1, p0, p1 = np.diag(m)[:, None], np.diag(m), np.diag(p)[:, None], np.diag(p)
+            gain += (m0 + m1 - m - m.T) * (p0 + p1 - p - p.T)
+        np.fill_diagonal(gain, 0)
+        i, j = np.unravel_index(gain.argmax(), gain.shape)
+        if gain[i, j] <= 1e-9:
+            break
+        place[i], place[j] = place[j], place[i]
+    return place
+
+
+# --- 3: lower nibbles -------------------------------------------------------------------------------------------------
+
+
+def features(middle: Floats, known: Floats) -> tuple[Floats, Floats]:
+    """What the neighbourhood says about each value's lower nibble.
+
+    middle: 16 * upper + 7.5, [N, H, W, 3]; known: the best estimate of the whole value, `middle` where there is none.
+    Returns ten features [N, H, W, 3, 10], all negated where the image is, and the activity [N, H, W, 3].
+    """
+    height, width = middle.shape[1:3]
+    padded = np.pad(known, ((0, 0), (2, 2), (2, 2), (0, 0)), mode="edge")
+    result = np.empty((*middle.shape, 2 * len(NEIGHBOURS)), np.float32)
+    activity = np.zeros_like(middle)
+    for i, kind in enumerate(NEIGHBOURS):
+        same = np.zeros_like(middle)
+        across = np.zeros_like(middle)
+        for y, x in kind:
+            near = padded[:, 2 + y : 2 + y + height, 2 + x : 2 + x + width]
+            step = np.clip(near - middle, -CLIP, CLIP)
+            same += step
+            across += np.clip(known - near, -CLIP, CLIP)
+            if i < 2:
+                activity += abs(step)
+        result[..., i] = same / len(kind)
+        # A channel steps as the other two do.
+        result[..., len(NEIGHBOURS) + i] = (across.sum(-1, keepdims=True) - across) / len(kind)
+    return result, activity / 8
+
+
+def bins(prediction: Floats, activity: Floats) -> tuple[Ints, Ints]:
+    middle = PREDICTIONS // 2
+    return (
+        np.clip(np.rint(prediction / PREDICTION_STEP) + middle, 0, PREDICTIONS - 1).astype(np.intp),
+        np.digitize(activity, ACTIVITIES),
+    )
+
+
+def _lower(
+    values: npt.NDArray[np.uint8], upper: Ints, sign: Floats, place: Ints, statistics: TanakaStatistics
+) -> Streams:
+    """Add the lower nibbles to known upper ones (sign and place of streams `upper`)."""
+    lower = np.setdiff1d(np.arange(2 * HALF), upper)
+    blocks = values.reshape(-1, 2 * HALF)
+    middle = np.empty((len(blocks), HALF), np.float32)
+    middle[:, place] = 16 * (7.5 + sign * (blocks[:, upper].astype(np.float32) - 7.5)) + 7.5
+    middle_image = _image(middle, values.shape)
+    seen = blocks[:, lower]
+    # One hot over the 16 values of each stream, for a product with the likelihoods.
+    hot = (seen[:, :, None] == np.arange(16, dtype=np.uint8)).astype(np.float32)  # [blocks, 48, 16]
+    hot = np.ascontiguousarray(hot.transpose(1, 0, 2).reshape(HALF, -1))
+    known = middle_image
+    spots, flips = np.arange(HALF), np.zeros(HALF, np.bool_)
+    for turn in range(ROUNDS):
+        model = min(turn, 1)  # 0: neighbours known by their upper nibbles; 1: entirely
+        found, activity = features(middle_image, known)
+        likelihood = statistics.likelihoods[model][bins(found @ statistics.predictors[model], activity)]
+        table = _by_place(likelihood, values.shape)  # [48, blocks * 16]
+        straight = hot @ table.T
+        turned = hot @ table.reshape(HALF, -1, 16)[:, :, ::-1].reshape(HALF, -1).T
+        spots = linear_sum_assignment(np.maximum(straight, turned), maximize=True)[1]
+        flips = turned[np.arange(HALF), spots] > straight[np.arange(HALF), spots]
+        whole = np.empty_like(middle)
+        whole[:, spots] = np.where(flips, 15 - seen, seen)
+        known = _image(middle - 7.5 + whole, values.shape)
+    places, signs = np.empty(2 * HALF, np.intp), np.empty(2 * HALF, np.int8)
+    places[upper], signs[upper] = HALF + place, sign.astype(np.int8)
+    places[lower], signs[lower] = spots, np.where(flips, -1, 1)
+    return Streams(places, signs)
+
+
+def _image(blocks: Floats, shape: tuple[int, ...]) -> Floats:
+    """[blocks, 48] -> [N, H, W, 3]; `shape` is that of the nibbles [N, rows, columns, 96]."""
+    count, rows, columns, _ = shape
+    split = blocks.reshape(count, rows, columns, BLOCK, BLOCK, 3).transpose(0, 1, 3, 2, 4, 5)
+    return np.ascontiguousarray(split).reshape(count, rows * BLOCK, columns * BLOCK, 3)
+
+
+def _by_place(likelihood: Floats, shape: tuple[int, ...]) -> Floats:
+    """[N, H, W, 3, 16] -> [48, blocks * 16]."""
+    count, rows, columns, _ = shape
+    split = likelihood.reshape(count, rows, BLOCK, columns, BLOCK, 3, 16).transpose(2, 4, 5, 0, 1, 3, 6)
+    return np.ascontiguousarray(split).reshape(HALF, -1)
