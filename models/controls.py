@@ -30,7 +30,7 @@ def run_controls(scheme: Scheme[Any, Any] | None, attack: Attack[Any], lab: Lab,
         return 255 - images
 
     def noise(images: Images, first: int) -> Images:  # noqa: ARG001
-        return rng.integers(0, 256, images.shape, np.uint8)
+        return np.frombuffer(rng.bytes(images.size), np.uint8).reshape(images.shape)
 
     context.report(0.0, "positive control")
     seen = _sees(scheme, attack, lab, _beside(context, "control-positive"), negative, learned=attack.learned)

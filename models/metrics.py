@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
@@ -93,8 +93,13 @@ def _gauss11(a: npt.NDArray[Any]) -> Floats:
 def mse(plain: Images, other: Images) -> Floats:
     """Mean squared error of each image, float64 [N], on the scale 0..255 squared."""
     _check_pair(plain, other)
-    difference = plain.astype(np.int32) - other
-    return (difference * difference).mean(axis=(1, 2, 3), dtype=np.float64)
+    means = np.empty(len(plain))
+    for i in range(0, len(plain), 32):  # a part at a time stays in the cache
+        difference = plain[i : i + 32].astype(np.float32)
+        difference -= other[i : i + 32]
+        np.square(difference, out=difference)
+        means[i : i + 32] = difference.reshape(len(difference), -1).mean(axis=1, dtype=np.float64)
+    return means
 
 
 PSNR_CEILING = 100.0  # of two equal images, so that means stay finite
@@ -126,21 +131,30 @@ def identification(plain: Images, reconstructed: Images) -> Identification:
     """
     _check_pair(plain, reconstructed)
     ranks = []
-    for scale in SCALES:
-        similarity = np.abs(_profiles(reconstructed, scale) @ _profiles(plain, scale).T)
+    for true, seen in zip(_pyramid(plain), _pyramid(reconstructed), strict=True):
+        similarity = np.abs(_profiles(seen) @ _profiles(true).T)
         ranks.append((similarity >= np.diagonal(similarity)[:, None]).sum(axis=1))
     return Identification(np.stack(ranks).astype(np.int64))
 
 
-def _profiles(images: Images, scale: int) -> npt.NDArray[np.float32]:
-    """Grey images averaged down by `scale`, each with zero mean and unit norm (zero where flat): float32 [N, P]."""
-    count, height, width, _ = images.shape
-    rows, columns = max(1, height // scale), max(1, width // scale)
-    cropped = images[:, : rows * (height // rows), : columns * (width // columns)] @ _GREY.astype(np.float32)
-    down = cropped.reshape(count, rows, height // rows, columns, width // columns).mean(axis=(2, 4))
-    flat = down.reshape(count, -1)
+def _pyramid(images: Images) -> Iterator[npt.NDArray[np.float32]]:
+    """Grey images float32 [N, h, w] averaged down by 1, 2, 4 and 8; an odd last row or column is left out."""
+    grey: npt.NDArray[Any] = np.empty(images.shape[:3], np.float32)
+    for i in range(0, len(images), 32):
+        np.matmul(images[i : i + 32].astype(np.float32), _GREY.astype(np.float32), out=grey[i : i + 32])
+    yield grey
+    for _ in SCALES[1:]:
+        if min(grey.shape[1:]) >= 2:
+            grey = grey[:, : grey.shape[1] // 2 * 2, : grey.shape[2] // 2 * 2]
+            grey = (grey[:, ::2, ::2] + grey[:, 1::2, ::2] + grey[:, ::2, 1::2] + grey[:, 1::2, 1::2]) / 4
+        yield grey
+
+
+def _profiles(grey: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    """Each image with zero mean and unit norm (zero where flat): float32 [N, P]."""
+    flat = grey.reshape(len(grey), -1)
     flat = flat - flat.mean(axis=1, keepdims=True)
-    norm = np.linalg.norm(flat, axis=1, keepdims=True)
+    norm = np.sqrt(np.einsum("np,np->n", flat, flat))[:, None]
     return np.divide(flat, norm, out=np.zeros_like(flat), where=norm > 1e-3)
 
 

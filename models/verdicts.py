@@ -49,8 +49,8 @@ def scheme_verdict(cells: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 def _badness(cell: Mapping[str, Any]) -> tuple[int, int, float]:
     result = cell["result"]
     exact = (result.get("key_agreement") or {}).get("exact", False)
-    ssim = (result.get("ssim") or {}).get("mean", -1.0)
-    return _WORST_FIRST.index(result["verdict"]), 0 if exact else 1, -ssim
+    seen = (result.get("ssim") or {}).get("mean", -1.0) + (result.get("identification") or {}).get("top1", 0.0)
+    return _WORST_FIRST.index(result["verdict"]), 0 if exact else 1, -seen
 
 
 def _because(cell: Mapping[str, Any]) -> str:

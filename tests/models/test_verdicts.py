@@ -61,3 +61,10 @@ def test_a_failed_control_is_never_secure():
     said = scheme_verdict(cells(("none", result(0.01, UNSEEN)), ("itn", result(0.01, UNSEEN, FAILED))))
     assert said["verdict"] == "inconclusive"
     assert said["because"] == "the positive control of itn failed"
+
+
+def test_of_two_leaks_the_one_that_shows_more_is_named():
+    seen = {**SEEN, "top1": 0.7}
+    said = scheme_verdict(cells(("fr", result(0.05, SEEN)), ("none", result(0.01, seen))))
+    assert said["worst_attack"] == "none"
+    assert said["because"] == "the unattacked ciphertexts let 70% of images be picked out of 500 (chance 0.2%)"
