@@ -10,6 +10,7 @@ import asyncio
 import json
 import os
 import struct
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -30,6 +31,9 @@ SWEEP = "worker.tasks.sweep"
 
 _QUEUE_OF = {RUN_CELL: "attack", TRAIN_KEY: "attack", TRANSFORM: "encrypt", SWEEP: "ops"}
 QUEUES = tuple(dict.fromkeys(_QUEUE_OF.values()))
+
+# One wait on Redis: below the 5 s after which its client takes a silent connection for a dead one.
+_LOOK_S = 2.0
 
 
 class NoWorker(Exception):
@@ -142,11 +146,13 @@ async def ask(
     await client.set(request_key(id), parcels.seal(parcel, f"request/{id}"), ex=expires)
     # Celery's send is synchronous: one short write on a pooled connection
     await asyncio.to_thread(app.send_task, TRANSFORM, args=[id], expires=expires, retry=False)
-    answer = await client.blpop([answer_key(id)], timeout=budget_s)
-    if answer is None:
-        await client.delete(request_key(id))
-        raise NoWorker
-    return parcels.open(answer[1], f"answer/{id}")
+    deadline = time.monotonic() + budget_s
+    while (left := deadline - time.monotonic()) > 0.01:  # none is no time: to Redis 0 means for ever
+        answer: Any = await client.blpop([answer_key(id)], timeout=min(left, _LOOK_S))
+        if answer is not None:
+            return parcels.open(answer[1], f"answer/{id}")
+    await client.delete(request_key(id))
+    raise NoWorker
 
 
 def take_request(client: redis.Redis, parcels: Parcels, id: str) -> Parcel | None:

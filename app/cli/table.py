@@ -19,7 +19,7 @@ def render(evaluation: Evaluation, catalog: Sequence[Mapping[str, Any]] = ()) ->
     """`catalog`: schemes and attacks as the service describes them, to leave default settings unsaid."""
     table = Table(title=f"{evaluation.name or evaluation.id}: {evaluation.status}", title_justify="left")
     for heading in ("scheme", "attack"):
-        table.add_column(heading)
+        table.add_column(heading, overflow="fold")
     for heading in ("SSIM", "paper", "identified"):
         table.add_column(heading, justify="right", no_wrap=True)
     table.add_column("verdict", no_wrap=True)
@@ -40,7 +40,7 @@ def _figures(cell: Cell) -> tuple[RenderableType, ...]:
     verdict = Text(result["verdict"], style=_STYLES.get(result["verdict"], ""))
     if result.get("ssim") is None:
         bits = result.get("key_space_bits")
-        return "" if bits is None else f"2^{bits:.0f} keys", "", "", verdict
+        return "" if bits is None else f"2^{bits:.0f}", "", "", verdict
     paper = result.get("paper_ssim")
     seen = result.get("identification")
     return (
@@ -52,13 +52,13 @@ def _figures(cell: Cell) -> tuple[RenderableType, ...]:
 
 
 def _legend(evaluation: Evaluation) -> str:
-    sizes = {
-        cell.result["identification"]["gallery"]
-        for cell in evaluation.cells
-        if (cell.result or {}).get("identification")
-    }
-    among = f" among {', '.join(map(str, sorted(sizes)))}" if sizes else ""
-    return f"SSIM: 1 is the plain image. identified: images told apart{among}. n/a: the attack does not apply."
+    seen = [(cell.result or {}).get("identification") for cell in evaluation.cells]
+    sizes = sorted({figures["gallery"] for figures in seen if figures})
+    among = f" among {', '.join(map(str, sizes))}" if sizes else ""
+    return (
+        f"SSIM: 1 is the plain image; 2^n is the number of keys. identified: images told apart{among}. "
+        "n/a: the attack does not apply."
+    )
 
 
 def _verdicts(evaluation: Evaluation, catalog: Sequence[Mapping[str, Any]]) -> list[Text]:
