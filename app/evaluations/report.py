@@ -63,6 +63,7 @@ async def render(session: AsyncSession, evaluation: Evaluation, format: Format) 
     if format is Format.ZIP:
         for id in ids:
             scores[id] = await scores_csv(session, id)
+    session.expunge_all()  # what was read stays readable
     await session.rollback()  # rendering holds no connection
     report = Report(out, curves, samples, scores)
     return await asyncio.to_thread(_RENDERERS[format], report)
