@@ -14,6 +14,7 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from models.images import Images
+from worker import png
 
 ORIGINAL = "unveil:original"  # the PNG text chunk that holds the size before padding, "97x101"
 
@@ -81,6 +82,7 @@ def inspect(data: bytes, declared: str, max_pixels: int) -> Header:
 def decode(data: bytes, declared: str = "", *, max_pixels: int) -> Decoded:
     """Any acceptable file as 8-bit RGB. Raises BadImage."""
     header = inspect(data, declared, max_pixels)
+    _check_whole(data, header)
     with _opened(data, header.format) as image:
         notes = ["the first of several pictures was used"] if image.format == "MPO" else []
         orientation = _orientation(image)
@@ -104,6 +106,7 @@ def decode_exact(data: bytes, declared: str = "", *, max_pixels: int) -> tuple[I
         raise BadImage("not_exact", f"is a {header.format}; decryption needs the PNG that encryption gave, bit for bit")
     if data[24:26] != b"\x08\x02":
         raise BadImage("not_exact", "is not an 8-bit RGB PNG; send the file that encryption gave, not a converted one")
+    _check_whole(data, header)
     with _opened(data, "PNG") as image:
         _load(image)
         if image.mode != "RGB" or "transparency" in image.info:
@@ -138,6 +141,14 @@ def _opened(data: bytes, format: str) -> Image.Image:
         raise BadImage("broken_image", f"begins like a {format} but cannot be read as one; save it anew") from None
     except Exception as error:  # decoders raise anything on hostile input: struct.error, SyntaxError, MemoryError ...
         raise _broken(error) from None
+
+
+def _check_whole(data: bytes, header: Header) -> None:
+    if header.format == "PNG":
+        try:
+            png.check_whole(data)
+        except ValueError as error:
+            raise BadImage("broken_image", f"{error}; save it anew") from None
 
 
 def _load(image: Image.Image) -> None:
