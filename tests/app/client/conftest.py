@@ -1,0 +1,16 @@
+"""A client of the running service."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from app.client import Client
+from app.local import LocalStack
+
+
+@pytest.fixture
+def client(stack: LocalStack) -> Iterator[Client]:
+    with Client(stack.url, stack.token) as made:
+        yield made

@@ -1,0 +1,102 @@
+"""The Python client against the running service."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from app.client import Client, Invalid, NotFound, TimedOut, Unauthenticated, Unreachable
+from app.local import LocalStack
+from tests.pictures import archive, classes, pixels, png
+
+SMALL = {"dataset": "sample", "profile": "smoke", "keys": 1, "samples": 1}
+
+
+def test_paths_bytes_and_arrays_go_in_and_come_back_exactly(client: Client, tmp_path: Path) -> None:
+    path = tmp_path / "a.png"
+    path.write_bytes(png(1, 30, 21))
+    protected = client.encrypt([path, png(2), pixels(3)], "tanaka")
+    assert len(set(protected.key_ids)) == 1
+    assert not np.array_equal(protected[2].pixels[:24, :24], pixels(3))
+    plain = client.decrypt(protected)
+    for image, seed, size in zip(plain, (1, 2, 3), ((30, 21), (24, 24), (24, 24)), strict=True):
+        assert np.array_equal(image.pixels, pixels(seed, *size))
+
+
+def test_more_images_than_a_request_takes_share_one_key(client: Client) -> None:
+    protected = client.encrypt([pixels(i, 8, 8) for i in range(70)], "pixelwise", {"key_mode": "same"})
+    assert len(protected) == 70
+    assert len(set(protected.key_ids)) == 1
+
+
+def test_different_keys_are_one_each(client: Client) -> None:
+    protected = client.encrypt([pixels(1), pixels(1)], "pixelwise", {"key_mode": "different"})
+    assert len(set(protected.key_ids)) == 2
+    assert np.array_equal(client.decrypt(protected)[1].pixels, pixels(1))
+
+
+def test_a_refusal_is_a_typed_exception_that_names_the_file(client: Client) -> None:
+    with pytest.raises(Invalid, match="image-1") as caught:
+        client.encrypt([png(1), b"no image"], "tanaka")
+    assert caught.value.errors[0][0] == "/images/1"
+    assert caught.value.request_id.startswith("req_")
+
+
+def test_a_key_is_listed_and_once_destroyed_gone(client: Client) -> None:
+    key = client.encrypt([png(1)], "tanaka").key_ids[0]
+    assert client.keys.get(key)["uses"] == 1
+    assert key in [item["id"] for item in client.keys.list()]
+    client.keys.delete(key)
+    with pytest.raises(NotFound):
+        client.keys.get("key_" + "0" * 32)
+
+
+def test_a_wrong_token_and_a_wrong_address_say_so(stack: LocalStack) -> None:
+    with Client(stack.url, "wrong") as client, pytest.raises(Unauthenticated):
+        client.schemes()
+    with Client("http://127.0.0.1:9", "any", retries=0) as client, pytest.raises(Unreachable, match=r"127\.0\.0\.1:9"):
+        client.schemes()
+
+
+def test_an_evaluation_is_ordered_followed_and_reported(client: Client) -> None:
+    looks: list[float] = []
+    evaluation = client.evaluations.create(
+        schemes=["tanaka", {"name": "pixelwise", "key_mode": "same"}], attacks=["none", "fr"], name="by client", **SMALL
+    )
+    evaluation.wait(progress=lambda now: looks.append(now.progress["fraction"]), timeout=150)
+    assert evaluation.status == "succeeded"
+    assert looks == sorted(looks)
+    cell = next(cell for cell in evaluation.cells if cell.attack["name"] == "fr" and cell.scheme["name"] == "tanaka")
+    assert cell.ssim is not None
+    assert cell.ssim < 0.3
+    assert evaluation.fetch(cell.samples[0]["plain"]).startswith(b"\x89PNG")
+    assert b"<html" in evaluation.report("html")[:200].lower()
+    events = list(evaluation.events())
+    assert [event.id for event in events] == sorted({event.id for event in events})
+    assert events[-1].type == "status"
+    assert events[-1].data["status"] == "succeeded"
+    assert evaluation.id in [item["id"] for item in client.evaluations.list()]
+    assert client.evaluations.get(evaluation.id).name == "by client"
+    evaluation.delete()
+    with pytest.raises(NotFound):
+        client.evaluations.get(evaluation.id)
+
+
+def test_a_wait_that_runs_out_leaves_the_evaluation_running_until_it_is_cancelled(client: Client) -> None:
+    evaluation = client.evaluations.create(schemes=["tanaka"], attacks=["none", "fr"], **SMALL)
+    with pytest.raises(TimedOut, match=evaluation.id):
+        evaluation.wait(timeout=0)
+    evaluation.cancel()
+    assert evaluation.wait(timeout=60).status in ("cancelled", "succeeded")
+
+
+def test_a_dataset_is_uploaded_from_disk(client: Client, tmp_path: Path) -> None:
+    path = tmp_path / "holiday.zip"
+    path.write_bytes(archive(classes(5)))
+    made = client.datasets.upload(path, size=16)
+    assert (made["name"], made["train"], made["width"]) == ("holiday", 8, 16)
+    assert client.datasets.get(made["id"]) == made
+    assert made["id"] in [item["id"] for item in client.datasets.list()]
+    client.datasets.delete(made["id"])
