@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import json
 import logging
 import math
@@ -197,6 +198,10 @@ def device(wanted: str) -> str:
     """`auto` is the GPU where there is one."""
     if wanted != "auto":
         return wanted
+    try:
+        ctypes.CDLL("libcuda.so.1")
+    except OSError:  # no driver: spares cells that need no torch its import of seconds
+        return "cpu"
     import torch
 
     return "cuda" if torch.cuda.is_available() else "cpu"

@@ -54,7 +54,10 @@ def plan(order: EvaluationOrder, keys: Mapping[str, OrderedKey], size: tuple[int
         key = keys.get(entry.key_id) if entry.key_id else None
         given = entry.settings
         if key is not None:
-            errors += _key_errors(pointer, entry.name, given, key)
+            wrong = _key_errors(pointer, entry.name, given, key)
+            errors += wrong
+            if wrong:
+                continue
             given = {**given, **key.params}
         scheme = _make(catalog.make_scheme, entry, given, order.profile, pointer, errors)
         if scheme is None:

@@ -1,0 +1,100 @@
+"""The service on a real socket (events are a stream), database and broker; cells are run here, when a test says so."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import httpx
+import pytest
+import uvicorn
+from fastapi import FastAPI
+
+from app.main import create_app
+from app.queue import celery_app
+from app.settings import Settings
+from tests.factories import ALL_SCOPES, make_account, make_token
+from worker import cells
+from worker.runtime import Runtime, make_runtime
+
+ORDER: dict[str, Any] = {
+    "name": "audit 1",
+    "schemes": [{"name": "pixelwise", "key_mode": "same"}, {"name": "tanaka"}],
+    "attacks": [{"name": "none"}, {"name": "fr"}, {"name": "brute-force"}],
+    "dataset": "sample", "profile": "smoke", "samples": 2, "keys": 2,
+}  # fmt: skip
+
+
+@pytest.fixture
+def tools(settings: Settings) -> Iterator[Runtime]:
+    celery = celery_app(settings)
+    tools = make_runtime(settings, celery)
+    yield tools
+    tools.sessions.kw["bind"].dispose()
+    celery.close()
+
+
+@dataclass
+class Served:
+    app: FastAPI
+    url: str
+    clients: list[httpx.Client] = field(default_factory=list)
+
+    def change(self, **services: Any) -> None:
+        """Put others in the place of what the service uses."""
+        self.app.state.services = replace(self.app.state.services, **services)
+
+
+@pytest.fixture
+def service(settings: Settings) -> Iterator[Served]:
+    app = create_app(settings)
+    server = uvicorn.Server(uvicorn.Config(app, port=0, log_config=None, timeout_graceful_shutdown=2))
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    while not server.started and thread.is_alive():
+        thread.join(0.01)
+    port = server.servers[0].sockets[0].getsockname()[1]
+    served = Served(app, f"http://127.0.0.1:{port}")
+    yield served
+    for client in served.clients:
+        client.close()
+    server.should_exit = True
+    thread.join()
+
+
+@pytest.fixture
+def sign_in(service: Served, tools: Runtime) -> Callable[..., httpx.Client]:
+    """A client of a fresh account."""
+
+    def make(name: str, scopes: list[str] = ALL_SCOPES) -> httpx.Client:
+        token = make_token(tools.sessions, tools.ring, make_account(tools.sessions, name), scopes)
+        client = httpx.Client(base_url=service.url, headers={"Authorization": f"Bearer {token}"}, timeout=30)
+        service.clients.append(client)
+        return client
+
+    return make
+
+
+@pytest.fixture
+def client(sign_in: Callable[..., httpx.Client]) -> httpx.Client:
+    return sign_in("owner")
+
+
+@pytest.fixture
+def work(tools: Runtime) -> Callable[[dict[str, Any]], None]:
+    """Run every cell of an evaluation, as workers would."""
+
+    def run(evaluation: dict[str, Any]) -> None:
+        for cell in evaluation["cells"]:
+            cells.handle(tools, cell["id"])
+
+    return run
+
+
+def order(client: httpx.Client, **changed: Any) -> dict[str, Any]:
+    answer = client.post("/evaluations", json={**ORDER, **changed})
+    assert answer.status_code == 202, answer.text
+    body: dict[str, Any] = answer.json()
+    return body

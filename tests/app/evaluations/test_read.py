@@ -1,0 +1,233 @@
+"""Following an evaluation, reading it, ending it."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import threading
+import zipfile
+
+import pytest
+
+from app.db import journal
+from tests.app.evaluations.conftest import order
+
+SMALL = {"schemes": [{"name": "tanaka"}], "attacks": [{"name": "none"}, {"name": "brute-force"}], "keys": 1}
+
+
+def read_events(client, url, last=None):
+    """Every event up to the end of the stream: (id, type, data)."""
+    headers = {} if last is None else {"Last-Event-ID": str(last)}
+    found = []
+    with client.stream("GET", url, headers=headers) as answer:
+        assert answer.status_code == 200
+        assert answer.headers["content-type"].startswith("text/event-stream")
+        event = {}
+        for line in answer.iter_lines():
+            name, _, value = line.partition(": ")
+            if name in ("id", "event", "data"):
+                event[name] = value
+            elif not line and event:
+                found.append((int(event["id"]), event["event"], json.loads(event["data"])))
+                event = {}
+    return found
+
+
+def test_an_evaluation_is_followed_to_its_end_and_read(client, work):
+    body = order(client)
+    read = []
+    reader = threading.Thread(target=lambda: read.extend(read_events(client, body["links"]["events"])))
+    reader.start()
+    work(body)
+    reader.join()
+    done = client.get(body["links"]["self"]).json()
+    assert done["status"] == "succeeded"
+    assert done["progress"]["fraction"] == 1
+    assert done["progress"]["done"] == 6
+
+    ids = [id for id, _, _ in read]
+    assert ids == list(range(1, len(ids) + 1))
+    assert read[-1][1:] == ("status", {"status": "succeeded", "done": 6, "total": 6, "fraction": 1.0})
+    cells = [(data["cell"], data["status"]) for _, type, data in read if type == "cell"]
+    assert cells == [(cell["id"], status) for cell in body["cells"] for status in ("running", "succeeded")]
+    middle = ids[len(ids) // 2]
+    assert read_events(client, body["links"]["events"], last=middle) == [event for event in read if event[0] > middle]
+    over = client.get(body["links"]["events"], headers={"Last-Event-ID": str(ids[-1])})
+    assert over.status_code == 204
+
+    verdicts = {verdict["scheme"]["name"]: verdict for verdict in done["verdicts"]}
+    assert list(verdicts) == ["pixelwise", "tanaka"]
+    assert verdicts["tanaka"]["paper"] == {"fr": "robust", "itn": "not robust", "gan": "not robust"}
+    fr = done["cells"][1]
+    assert fr["result"]["paper_ssim"] == 0.4646
+    assert fr["result"]["ssim"]["mode"] == "rgb7"
+    assert fr["result"]["ssim"]["ci_low"] < fr["result"]["ssim"]["mean"] < fr["result"]["ssim"]["ci_high"]
+    brute = done["cells"][5]["result"]
+    assert (brute["ssim"], round(brute["key_space_bits"], 3), brute["effective_bits"]) == (None, 594.277, 256)
+
+    assert len(fr["samples"]) == 2
+    for name in ("plain", "protected", "reconstructed"):
+        image = client.get(fr["samples"][0][name])
+        assert image.headers["content-type"] == "image/png"
+        assert image.content.startswith(b"\x89PNG")
+    scores = list(csv.DictReader(io.StringIO(client.get(fr["links"]["scores"]).text)))
+    assert list(scores[0]) == ["index", "ssim", "psnr", "rank"]
+    assert len(scores) == fr["result"]["ssim"]["n"]
+    assert client.get(fr["links"]["curve"]).json() == {}
+
+
+def test_an_unchanged_evaluation_is_not_sent_again(client, tools, work):
+    body = order(client, **SMALL)
+    first = client.get(body["links"]["self"])
+    same = client.get(body["links"]["self"], headers={"If-None-Match": first.headers["ETag"]})
+    assert (same.status_code, same.content) == (304, b"")
+    assert same.headers["ETag"] == first.headers["ETag"]
+    work(body)
+    changed = client.get(body["links"]["self"], headers={"If-None-Match": first.headers["ETag"]})
+    assert changed.status_code == 200
+    assert "Retry-After" in first.headers
+    assert "Retry-After" not in changed.headers
+
+
+def test_evaluations_are_listed_newest_first_in_pages(client):
+    ids = [order(client, **SMALL)["id"] for _ in range(3)]
+    first = client.get("/evaluations", params={"limit": 2}).json()
+    rest = client.get("/evaluations", params={"limit": 2, "cursor": first["next"]}).json()
+    assert [item["id"] for item in first["items"] + rest["items"]] == ids[::-1]
+    assert rest["next"] is None
+    assert "cells" not in first["items"][0]
+
+
+def test_cancelling_twice_is_fine_and_after_the_end_it_is_a_conflict(client, tools, work):
+    body = order(client, **SMALL)
+    cancel = body["links"]["cancel"]
+    answer = client.post(cancel)
+    assert (answer.status_code, answer.json()["status"]) == (202, "cancelled")
+    assert {cell["status"] for cell in answer.json()["cells"]} == {"cancelled"}
+    again = client.post(cancel)
+    assert (again.status_code, again.json()["code"]) == (409, "evaluation_ended")
+    work(body)  # the messages still come
+    assert client.get(body["links"]["self"]).json()["status"] == "cancelled"
+
+
+def test_a_running_evaluation_is_asked_to_stop_and_asked_again(client, tools):
+    from worker import cells
+
+    body = order(client, **SMALL)
+    held = cells.claim(tools, body["cells"][0]["id"])
+    for _ in range(2):
+        answer = client.post(body["links"]["cancel"])
+        assert (answer.status_code, answer.json()["status"]) == (202, "cancelling")
+    assert client.delete(body["links"]["self"]).json()["code"] == "evaluation_running"
+    cells.hand_back(tools, held)
+    assert client.get(body["links"]["self"]).json()["status"] == "cancelled"
+    read = read_events(client, body["links"]["events"])
+    assert [data["status"] for _, type, data in read if type == "status"] == [
+        "queued", "running", "cancelling", "cancelled",
+    ]  # fmt: skip
+
+
+def test_an_ended_evaluation_is_deleted_with_all_that_hangs_on_it(client, tools, work):
+    from sqlalchemy import func, select
+
+    from app.db.tables import Base
+
+    body = order(client, **SMALL)
+    work(body)
+    assert client.delete(body["links"]["self"]).status_code == 204
+    assert client.get(body["links"]["self"]).status_code == 404
+    with tools.sessions() as session:
+        for name in ("cells", "samples", "scores", "curves", "events"):
+            assert session.scalar(select(func.count()).select_from(Base.metadata.tables[name])) == 0
+
+
+def test_what_belongs_to_another_account_is_not_there(client, sign_in, work):
+    body = order(client, **SMALL)
+    work(body)
+    body = client.get(body["links"]["self"]).json()
+    here, cell = body["links"]["self"], body["cells"][0]
+    stranger = sign_in("stranger")
+    paths = [
+        here, f"{here}/events", f"{here}/report.html", f"{here}/report.zip", cell["links"]["curve"],
+        cell["links"]["scores"], cell["samples"][0]["plain"],
+    ]  # fmt: skip
+    for path in paths:
+        assert client.get(path).status_code in (200, 204), path
+        assert stranger.get(path).status_code == 404, path
+    assert stranger.post(f"{here}/cancel").status_code == 404
+    assert stranger.delete(here).status_code == 404
+    assert stranger.get("/evaluations").json()["items"] == []
+    own = order(stranger, **SMALL)["id"]
+    assert stranger.get(f"/evaluations/{own}/cells/{cell['id']}/curve").status_code == 404
+
+
+@pytest.mark.parametrize("id", ["ev_" + "0" * 32, "ev_1", "%00", "ev_%00", "ev_" + "0" * 31 + "%C3%A9"])
+def test_an_unknown_id_is_not_found_on_every_route(client, id):
+    here = f"/evaluations/{id}"
+    for path in ("", "/events", "/report.json", "/cells/cell_1/curve", "/cells/cell_1/samples/0/plain.png"):
+        answer = client.get(here + path)
+        assert (answer.status_code, answer.headers["content-type"]) == (404, "application/problem+json"), path
+    assert client.post(f"{here}/cancel").status_code == 404
+    assert client.delete(here).status_code == 404
+
+
+def test_odd_requests_have_their_answers(client, work):
+    body = order(client, **SMALL)
+    here, cell = body["links"]["self"], body["cells"][0]["id"]
+    assert client.get(f"{here}/report.exe").status_code in (404, 422)
+    assert client.get(f"{here}/events", headers={"Last-Event-ID": "-1"}).status_code == 422
+    assert client.get(f"{here}/events", headers={"Last-Event-ID": "9" * 30}).status_code == 422
+    assert client.get(f"{here}/cells/{cell}/samples/99999999999/plain.png").status_code in (404, 422)
+    assert client.get(f"{here}/cells/{cell}/samples/0/secret.png").status_code in (404, 422)
+
+
+# --- reports ----------------------------------------------------------------------------------------------------
+
+
+def test_the_report_comes_in_every_format(client, work):
+    body = order(client, name="audit <b>1</b> | x")
+    work(body)
+    base = body["links"]["self"] + "/report"
+    page = client.get(f"{base}.html")
+    assert page.headers["content-type"] == "text/html; charset=utf-8"
+    assert "default-src 'none'" in page.headers["content-security-policy"]
+    assert "audit &lt;b&gt;1&lt;/b&gt;" in page.text
+    assert "<b>1</b>" not in page.text
+    assert page.text.count("data:image/png;base64,") == 4 * 2 * 3  # cells with images, triples, pictures
+    assert "http://" not in page.text
+    assert "https://" not in page.text
+    assert "0.4646" in page.text  # the paper's value beside ours
+
+    data = client.get(f"{base}.json").json()
+    assert data["id"] == body["id"]
+    again = client.post("/evaluations", json=data["order"])
+    assert again.status_code == 202
+    assert [(c["scheme"], c["attack"]) for c in again.json()["cells"]] == [
+        (c["scheme"], c["attack"]) for c in body["cells"]
+    ]
+
+    lines = list(csv.DictReader(io.StringIO(client.get(f"{base}.csv").text)))
+    assert [(line["scheme"], line["attack"]) for line in lines][:2] == [
+        ("pixelwise (same key)", "none"), ("pixelwise (same key)", "fr"),
+    ]  # fmt: skip
+    text = client.get(f"{base}.md").text
+    assert "| tanaka |" in text
+    assert "\\|" in text.splitlines()[0]
+
+    with zipfile.ZipFile(io.BytesIO(client.get(f"{base}.zip").content)) as archive:
+        names = archive.namelist()
+        assert {"report.html", "report.json", "report.csv", "report.md"} <= set(names)
+        assert sum(name.endswith(".png") for name in names) == 24
+        assert sum(name.endswith("scores.csv") for name in names) == 6
+
+
+def test_a_report_of_an_unfinished_evaluation_says_so(client, tools):
+    body = order(client, **SMALL)
+    page = client.get(body["links"]["report"]).text
+    assert "not final" in page
+    for format in ("json", "csv", "md", "zip"):
+        assert client.get(f"{body['links']['self']}/report.{format}").status_code == 200
+    with tools.sessions.begin() as session:
+        journal.cancel(session, journal.lock(session, body["id"]))
+    assert "cancelled" in client.get(body["links"]["report"]).text

@@ -1,0 +1,149 @@
+"""Real workers, real signals: whatever is killed, the evaluation ends with the same figures."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import psutil
+import pytest
+from sqlalchemy import select
+
+from app.db import journal
+from app.db.tables import Cell, Evaluation, Worker
+from app.processes import Child, spawn
+from app.settings import Settings
+from tests.factories import make_evaluation
+from worker import cells, sweeper
+from worker.runtime import Runtime
+
+SLOW = {"keys": 60}  # some seconds, with progress after each key
+
+
+@pytest.fixture
+def settings(settings: Settings) -> Settings:
+    return settings.model_copy(update={"lease_s": 3.0, "heartbeat_s": 0.5, "sweep_s": 1.0})
+
+
+@contextmanager
+def worker(settings: Settings, tmp_path: Path, name: str = "attack") -> Iterator[Child]:
+    values = {f"UNVEIL_{field.upper()}": str(value) for field, value in settings if value is not None}
+    child = spawn(
+        name,
+        [sys.executable, "-m", "celery", "--app", "worker.celery_app", "worker", "--queues", "attack,ops",
+         "--concurrency", "2", "--hostname", f"{name}@%h", "--loglevel", "INFO", "--beat",
+         "--schedule", str(tmp_path / f"{name}.beat")],
+        run=tmp_path / "run", log=tmp_path / f"{name}.log", env={**os.environ, **values},
+    )  # fmt: skip
+    try:
+        yield child
+    finally:
+        child.stop()
+
+
+def wait(until: Callable[[], bool], what: str, child: Child | None = None, patience_s: float = 60) -> None:
+    deadline = time.monotonic() + patience_s
+    while not until():
+        words = child.last_words(40) if child else ""
+        assert time.monotonic() < deadline, f"{what} did not come\n{words}"
+        time.sleep(0.05)
+
+
+def cell(tools: Runtime, id: str) -> Cell:
+    with tools.sessions() as session:
+        return session.get_one(Cell, id)
+
+
+def ended(tools: Runtime, evaluation_id: str) -> bool:
+    with tools.sessions() as session:
+        return session.get_one(Evaluation, evaluation_id).finished_at is not None
+
+
+def in_the_middle(tools: Runtime, id: str) -> bool:
+    found = cell(tools, id)
+    return found.status == "running" and found.progress > 0.02
+
+
+def figures(tools: Runtime, id: str) -> dict:
+    found = cell(tools, id)
+    assert found.status == "succeeded", found.error
+    return {name: value for name, value in found.result.items() if name != "seconds"}
+
+
+def sweep(tools: Runtime) -> None:
+    sweeper.sweep(tools.sessions, tools.celery, tools.settings)
+
+
+def worker_of(tools: Runtime, id: str) -> psutil.Process:
+    """The pool process that has the cell."""
+    return psutil.Process(int(cell(tools, id).lease_owner.split("/")[1]))
+
+
+def test_a_killed_worker_a_killed_child_and_an_orderly_stop_all_end_in_the_same_figures(
+    tools, account, settings, tmp_path
+):
+    _, (calm,) = make_evaluation(tools.sessions, account, ("none",), settings=SLOW)
+    cells.handle(tools, calm)
+    evaluation_id, (id,) = make_evaluation(tools.sessions, account, ("none",), settings=SLOW)
+    sweep(tools)
+    with worker(settings, tmp_path) as first:
+        # a pool process killed in the middle
+        wait(lambda: in_the_middle(tools, id), "the middle", first)
+        busy = worker_of(tools, id)
+        assert "spawn_main" in " ".join(busy.cmdline())  # a fresh interpreter: CUDA would not survive a fork
+        busy.kill()
+        wait(lambda: cell(tools, id).stalls == 1, "the sweeper", first)
+        wait(lambda: in_the_middle(tools, id), "the second attempt", first)
+
+        # the whole worker killed in the middle
+        os.killpg(first.popen.pid, signal.SIGKILL)
+    with worker(settings, tmp_path, "heir") as heir:
+        wait(lambda: cell(tools, id).stalls == 2, "the sweeper of the heir", heir)
+        wait(lambda: in_the_middle(tools, id), "the third attempt", heir)
+        assert cell(tools, id).attempt == 3
+
+        # an orderly stop
+        heir.ask_to_stop()
+        wait(lambda: cell(tools, id).status == "queued", "the cell handed back", heir, patience_s=5)
+        stalls = cell(tools, id).stalls
+        heir.popen.wait(20)
+    assert stalls == 2
+    with tools.sessions() as session:
+        assert session.scalars(select(Worker.name).where(Worker.name.like("heir@%"))).all() == []
+    with worker(settings, tmp_path, "last") as last:
+        wait(lambda: ended(tools, evaluation_id), "the end", last)
+        assert cell(tools, id).attempt == 4
+    assert figures(tools, id) == figures(tools, calm)
+
+
+def test_a_running_cell_is_cancelled_within_two_seconds_and_its_message_is_not_run_again(
+    tools, account, settings, tmp_path
+):
+    evaluation_id, (id, *_, last) = make_evaluation(tools.sessions, account, ("none",) * 8, settings=SLOW)
+    sweep(tools)
+    with worker(settings, tmp_path) as running:
+        wait(lambda: in_the_middle(tools, id), "the middle", running)
+        with tools.sessions() as session:
+            assert session.scalars(select(Worker)).one().queue == "attack,ops"
+        asked = time.monotonic()
+        with tools.sessions.begin() as session:
+            journal.cancel(session, journal.lock(session, evaluation_id))
+        wait(lambda: ended(tools, evaluation_id), "the cancelled end", running)
+        took = time.monotonic() - asked
+    assert took < 2.5
+    assert [(cell(tools, one).status, cell(tools, one).attempt) for one in (id, last)] == [
+        ("cancelled", 1),
+        ("cancelled", 0),
+    ]
+
+
+def test_the_main_process_of_a_worker_imports_no_torch():
+    import subprocess
+
+    code = "import sys, worker.celery_app, worker.tasks; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
