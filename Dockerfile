@@ -44,7 +44,7 @@ FROM base AS worker
 COPY --from=build-worker /opt/unveil /opt/unveil
 USER 10001
 # Any worker on this machine, whatever its queue: the name is its own.
-HEALTHCHECK --interval=30s --timeout=15s --start-period=60s --retries=3 \
+HEALTHCHECK --interval=60s --timeout=30s --start-period=60s --retries=3 \
     CMD ["sh", "-c", "celery --app worker.celery_app inspect ping --destination \"${UNVEIL_WORKER:-encrypt}@$(hostname)\" --timeout 10"]
 CMD ["celery", "--app", "worker.celery_app", "worker", "--loglevel", "INFO", "--queues", "encrypt,ops", \
      "--hostname", "encrypt@%h", "--beat", "--schedule", "/tmp/beat"]
