@@ -1,0 +1,158 @@
+"""Keys are made, given, listed, exported and destroyed; their secrets stay where they belong."""
+
+from __future__ import annotations
+
+import base64
+
+import pytest
+from sqlalchemy import select, update
+
+from app.core.states import Status
+from app.db.tables import Key
+
+pytestmark = pytest.mark.anyio
+
+TANAKA = {"permutation": [*range(95, -1, -1)], "reversed": [*[0, 1] * 48]}
+
+
+def a_map(width=4, height=3, orders=0):
+    return {
+        "width": width,
+        "height": height,
+        "reversed": base64.b64encode(bytes(width * height * 3)).decode(),
+        "orders": base64.b64encode(bytes([orders]) * (width * height)).decode(),
+    }
+
+
+def problem(answer, status, code):
+    assert answer.status_code == status, answer.text
+    assert answer.json()["code"] == code, answer.text
+    return answer.json()
+
+
+async def made(client, **order):
+    answer = await client.post("/keys", json={"scheme": "tanaka", **order})
+    assert answer.status_code == 201, answer.text
+    return answer.json()
+
+
+async def test_given_material_is_kept_and_exported_as_it_was_given(client):
+    key = await made(client, material=TANAKA)
+    assert key["status"] == "ready"
+    assert key["uses"] == 0
+    assert key["key_space_bits"] == pytest.approx(594.277, abs=1e-3)
+    assert key["effective_bits"] == 256
+    exported = (await client.get(f"/keys/{key['id']}/material")).json()
+    assert exported["material"] == TANAKA
+    assert (await client.get(f"/keys/{key['id']}/material")).headers["cache-control"] == "no-store"
+
+
+async def test_a_drawn_key_exports_as_material_that_makes_the_same_key(client):
+    key = await made(client)
+    material = (await client.get(f"/keys/{key['id']}/material")).json()["material"]
+    copy = await made(client, material=material)
+    assert (await client.get(f"/keys/{copy['id']}/material")).json()["material"] == material
+
+
+async def test_a_pixelwise_map_has_its_own_size_and_key_space(client):
+    key = await made(client, scheme="pixelwise", material=a_map())
+    assert (key["width"], key["height"]) == (4, 3)
+    assert key["key_space_bits"] == pytest.approx(12 * 5.58496, abs=1e-3)
+    assert key["effective_bits"] == pytest.approx(key["key_space_bits"])
+    problem(await client.get(f"/keys/{key['id']}/material?width=5&height=5"), 422, "size_mismatch")
+
+
+async def test_the_key_space_is_for_96x96_unless_another_size_is_asked_for(client):
+    key = await made(client, scheme="pixelwise")
+    assert key["key_space_bits"] == pytest.approx(51471, abs=1)
+    asked = (await client.get(f"/keys/{key['id']}?width=10&height=10")).json()
+    assert asked["key_space_bits"] == pytest.approx(558.5, abs=0.1)
+    problem(await client.get(f"/keys/{key['id']}?width=0"), 422, "invalid_request")
+    problem(await client.get(f"/keys/{key['id']}/material?width=65536&height=65536"), 422, "invalid_request")
+
+
+@pytest.mark.parametrize(
+    ("order", "pointer"),
+    [
+        ({"scheme": "nope"}, "/scheme"),
+        ({"params": {"block": 5}}, "/params/block"),
+        ({"params": []}, "/params"),
+        ({"material": {**TANAKA, "permutation": [0] * 96}}, "/material/permutation"),
+        ({"material": {**TANAKA, "reversed": [2] * 96}}, "/material/reversed"),
+        ({"material": {**TANAKA, "extra": 1}}, "/material/extra"),
+        ({"material": {}}, "/material/permutation"),
+        ({"material": "x"}, "/material"),
+        ({"scheme": "pixelwise", "material": a_map(orders=6)}, "/material/orders"),
+        ({"scheme": "pixelwise", "material": {**a_map(), "width": 5}}, "/material/reversed"),
+        ({"scheme": "pixelwise", "material": {**a_map(), "orders": "*"}}, "/material/orders"),
+        ({"scheme": "pixelwise", "material": {**a_map(), "height": True}}, "/material/height"),
+        ({"secret": "x"}, "/secret"),
+    ],
+)
+async def test_a_bad_order_names_its_field_and_stores_nothing(client, order, pointer):
+    body = problem(
+        await client.post("/keys", json={"scheme": "tanaka", **order}), 422,
+        "unknown_scheme" if order.get("scheme") == "nope" else "invalid_request",
+    )  # fmt: skip
+    assert pointer in [error["pointer"] for error in body["errors"]]
+    assert (await client.get("/keys")).json()["items"] == []
+
+
+async def test_no_answer_but_the_export_holds_the_secret(service, client):
+    key = await made(client, material=TANAKA)
+    for path in ("/keys", f"/keys/{key['id']}"):
+        text = (await client.get(path)).text
+        assert "permutation" not in text
+        assert "sealed" not in text
+    async with service.services.sessions() as session:
+        sealed = await session.scalar(select(Key.sealed))
+    assert b"permutation" not in sealed
+
+
+async def test_the_export_needs_its_own_scope(service, client):
+    token = await service.account("keeper", ["keys"])
+    async with service.client(token) as keeper:
+        key = (await keeper.post("/keys", json={"scheme": "tanaka"})).json()
+        problem(await keeper.get(f"/keys/{key['id']}/material"), 403, "forbidden")
+
+
+async def test_a_destroyed_key_is_410_on_every_route_and_its_secret_is_gone(service, client):
+    key = await made(client)
+    assert (await client.delete(f"/keys/{key['id']}")).status_code == 204
+    for method, path in (("GET", ""), ("GET", "/material"), ("DELETE", ""), ("POST", "/cancel")):
+        problem(await client.request(method, f"/keys/{key['id']}{path}"), 410, "key_destroyed")
+    assert (await client.get("/keys")).json()["items"] == []
+    async with service.services.sessions() as session:
+        row = (await session.scalars(select(Key))).one()
+    assert row.sealed is None
+    assert row.destroyed_at is not None
+
+
+async def test_what_belongs_to_another_account_is_404_on_every_route_and_method(service, client):
+    key = await made(client)
+    async with service.client(await service.account("stranger")) as stranger:
+        for method, path in (("GET", ""), ("GET", "/material"), ("DELETE", ""), ("POST", "/cancel")):
+            problem(await stranger.request(method, f"/keys/{key['id']}{path}"), 404, "unknown_key")
+        assert (await stranger.get("/keys")).json()["items"] == []
+    assert (await client.get(f"/keys/{key['id']}")).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("status", "shown", "after"),
+    [(Status.QUEUED, "training", "cancelled"), (Status.RUNNING, "training", "cancelling")],
+)
+async def test_a_key_in_training_can_be_cancelled_and_not_used_or_destroyed(service, client, status, shown, after):
+    key = await made(client)
+    async with service.services.sessions() as session, session.begin():
+        await session.execute(update(Key).values(status=status, progress=0.25))
+    now = (await client.get(f"/keys/{key['id']}")).json()
+    assert (now["status"], now["progress"]) == (shown, 0.25)
+    problem(await client.get(f"/keys/{key['id']}/material"), 409, "key_not_ready")
+    problem(await client.delete(f"/keys/{key['id']}"), 409, "key_busy")
+    cancelled = await client.post(now["links"]["cancel"])
+    assert (cancelled.status_code, cancelled.json()["status"]) == (202, after)
+
+
+async def test_there_is_nothing_to_cancel_about_a_ready_key(client):
+    key = await made(client)
+    problem(await client.post(f"/keys/{key['id']}/cancel"), 409, "not_training")
