@@ -42,6 +42,17 @@ def _shuffle_nibbles(images: Any, offsets: Any, shifts: Any, flips: Any, out: An
                     result[base + places[j]] = (upper << 4 | lower) ^ flips[j]
 
 
+def _apply_elements(images: Any, codes: Any, source: Any, flips: Any, out: Any) -> None:
+    """Pixel-wise encryption under a map for each image. images, out: uint8 [N, P, 3]; codes: uint8 [N, P];
+    channel c of an output pixel is channel source[code, c] of the input pixel, XOR flips[code, c].
+    """
+    for n in range(images.shape[0]):
+        for p in range(images.shape[1]):
+            code = codes[n, p]
+            for c in range(3):
+                out[n, p, c] = images[n, p, source[code, c]] ^ flips[code, c]
+
+
 def _ssim7(x: Any, y: Any, out: Any) -> None:
     """Mean SSIM of each image, uniform 7x7, sample covariance. x, y: uint8 [N, H, W, 3]; out: float64 [N].
 
@@ -85,5 +96,6 @@ def _ssim7(x: Any, y: Any, out: Any) -> None:
         out[n] = total / ((height - 6) * inner)
 
 
+apply_elements = _compiled(_apply_elements)
 shuffle_nibbles = _compiled(_shuffle_nibbles)
 ssim7 = _compiled(_ssim7)

@@ -14,7 +14,7 @@ import numpy.typing as npt
 from models import keystream
 from models.images import Images, check_images
 from models.parameters import param
-from models.schemes.base import PaperRow, Scheme
+from models.schemes.base import PaperRow, Scheme, image_secret
 from models.schemes.material import pack, size, unpack
 
 # Order codes 0..5: the permutations of (0, 1, 2) in lexicographic order; output channel c takes input order[c].
@@ -62,10 +62,22 @@ class Pixelwise(Scheme[PixelwiseSettings, PixelwiseKey]):
         return height * width * (3 + math.log2(6))
 
     def derive(self, seed: bytes, height: int, width: int) -> PixelwiseKey:
-        # One draw of 48 = 8 sign patterns x 6 orders a pixel; bit c of draw // 6 reverses input channel c.
-        drawn = keystream.draws(seed, f"pixelwise/{height}x{width}", 48, height * width).reshape(height, width)
-        signs, orders = np.divmod(drawn, np.uint8(6))
+        signs, orders = np.divmod(_elements(seed, height, width).reshape(height, width), np.uint8(6))
         return PixelwiseKey((signs[..., None] >> np.arange(3, dtype=np.uint8) & 1).astype(np.bool_), orders)
+
+    def protect(self, images: Images, secret: bytes, first: int = 0) -> Images:
+        from models import kernels  # not with the catalog: the API needs no compiler
+
+        if not self.key_per_image or kernels.apply_elements is None:
+            return super().protect(images, secret, first)
+        check_images(images)
+        count, height, width, _ = images.shape
+        out = np.empty((count, height * width, 3), np.uint8)
+        flat = np.ascontiguousarray(images).reshape(out.shape)
+        for i in range(count):
+            codes = _elements(image_secret(secret, first + i)[1:], height, width)
+            kernels.apply_elements(flat[i : i + 1], codes[None], _SOURCE, _FLIPS, out[i : i + 1])
+        return out.reshape(images.shape)
 
     def encrypt(self, images: Images, key: PixelwiseKey) -> Images:
         check_images(images)
@@ -93,6 +105,16 @@ class Pixelwise(Scheme[PixelwiseSettings, PixelwiseKey]):
         flips = unpack(material, "reversed", height * width * 3, 1)
         orders = unpack(material, "orders", height * width, 5)
         return PixelwiseKey(flips.astype(np.bool_).reshape(height, width, 3), orders.reshape(height, width))
+
+
+def _elements(seed: bytes, height: int, width: int) -> npt.NDArray[np.uint8]:
+    """One of 48 = 8 sign patterns x 6 orders for each pixel: bit c of code // 6 reverses input channel c."""
+    return keystream.draws(seed, f"pixelwise/{height}x{width}", 48, height * width)
+
+
+# By code: where output channel c comes from, and whether it is reversed.
+_SOURCE = ORDERS[np.arange(48) % 6].astype(np.uint8)
+_FLIPS = ((np.arange(48)[:, None] // 6 >> _SOURCE & 1) * 255).astype(np.uint8)
 
 
 def _gather(images: Images, order: npt.NDArray[np.int8], flips: npt.NDArray[np.bool_]) -> Images:

@@ -3,6 +3,7 @@ import itertools
 import numpy as np
 import pytest
 
+from models import kernels
 from models.catalog import SizeMismatch
 from models.schemes.base import seed_secret
 from models.schemes.pixelwise import Pixelwise, PixelwiseKey, PixelwiseSettings
@@ -42,3 +43,11 @@ def test_an_explicit_map_fits_one_size_only():
     assert SCHEME.protect(photographs(1, 8, 16), explicit).shape == (1, 8, 16, 3)
     with pytest.raises(SizeMismatch, match="16x8"):
         SCHEME.protect(photographs(1, 16, 8), explicit)
+
+
+def test_the_compiled_path_for_a_key_an_image_is_the_plain_one(monkeypatch):
+    scheme, secret = Pixelwise(PixelwiseSettings(key_mode="different")), seed_secret(bytes(range(32)))
+    plain = photographs(3, 9, 14)[:, ::-1]
+    compiled = scheme.protect(plain, secret, first=4)
+    monkeypatch.setattr(kernels, "apply_elements", None)
+    assert (scheme.protect(plain, secret, first=4) == compiled).all()
