@@ -69,10 +69,10 @@ class Images(Sequence[Image]):
 Source = str | Path | bytes | Pixels | Image
 
 
-def part(source: Source, index: int) -> tuple[str, bytes]:
-    """File name and bytes of one image to send."""
+def part(source: Source, index: int) -> tuple[str, bytes] | tuple[str, bytes, str]:
+    """File name and bytes of one image to send; its type where the name may be that of a file it was made from."""
     if isinstance(source, Image):
-        return source.filename, source.data
+        return source.filename, source.data, source.media_type
     if isinstance(source, bytes):
         return f"image-{index}", source
     if isinstance(source, np.ndarray):

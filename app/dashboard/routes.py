@@ -26,7 +26,7 @@ router = APIRouter(include_in_schema=False)
 _HERE = Path(__file__).parent
 _templates = Jinja2Templates(_HERE / "templates")
 _templates.env.globals.update(heat=heat)
-_STATIC = {"unveil.css": "text/css", "live.js": "text/javascript"}
+_STATIC = {"unveil.css": "text/css", "live.js": "text/javascript", "icon.svg": "image/svg+xml"}
 _HEADERS = {
     "Content-Security-Policy": "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self'; "
     "connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'",

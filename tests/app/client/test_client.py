@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import PIL.Image
 import pytest
 
 from app.client import Client, Invalid, NotFound, TimedOut, Unauthenticated, Unreachable
@@ -23,6 +24,13 @@ def test_paths_bytes_and_arrays_go_in_and_come_back_exactly(client: Client, tmp_
     plain = client.decrypt(protected)
     for image, seed, size in zip(plain, (1, 2, 3), ((30, 21), (24, 24), (24, 24)), strict=True):
         assert np.array_equal(image.pixels, pixels(seed, *size))
+
+
+def test_what_came_of_a_jpeg_goes_back_as_the_png_it_is(client: Client, tmp_path: Path) -> None:
+    path = tmp_path / "a.jpg"
+    PIL.Image.fromarray(pixels(1)).save(path, quality=95)
+    plain = client.decrypt(client.encrypt([path], "tanaka"))
+    assert np.array_equal(plain[0].pixels, np.asarray(PIL.Image.open(path)))
 
 
 def test_more_images_than_a_request_takes_share_one_key(client: Client) -> None:

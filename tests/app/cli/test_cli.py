@@ -1,0 +1,165 @@
+"""`unveil` as a user runs it: a process, its output and its exit code."""
+
+from __future__ import annotations
+
+import io
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from app.local import LocalStack
+from tests.pictures import archive, classes, pixels, png
+
+
+@pytest.fixture
+def unveil(tmp_path: Path):
+    def run(*words: str | Path, code: int = 0) -> subprocess.CompletedProcess[str]:
+        done = subprocess.run(
+            [sys.executable, "-W", "error", "-c", "from app.cli import main; main()", *map(str, words)],
+            cwd=tmp_path, capture_output=True, text=True, check=False,
+        )  # fmt: skip
+        assert done.returncode == code, f"{words}: {done.returncode}\n{done.stdout}\n{done.stderr}"
+        return done
+
+    return run
+
+
+@pytest.fixture
+def at(stack: LocalStack) -> tuple[str, str]:
+    return "--state", str(stack.state)
+
+
+def test_a_folder_of_pictures_goes_there_and_back(unveil, at, tmp_path: Path) -> None:
+    for number in range(3):
+        (tmp_path / f"{number}.png").write_bytes(png(number, 21, 30))
+    (tmp_path / "0.bmp").write_bytes(_bmp(9))
+    done = unveil("encrypt", "0.png", "0.bmp", "1.png", "2.png", "--scheme", "pixelwise:different", "--json", *at)
+    written = json.loads(done.stdout)["images"]
+    assert [entry["file"] for entry in written] == [
+        "0.protected.png", "0-2.protected.png", "1.protected.png", "2.protected.png",
+    ]  # fmt: skip
+    assert len({entry["key_id"] for entry in written}) == 4
+    unveil("decrypt", *(entry["path"] for entry in written), "--out", "back", *at)
+    assert np.array_equal(_read(tmp_path / "back" / "2.plain.png"), pixels(2, 21, 30))
+    assert np.array_equal(_read(tmp_path / "back" / "0-2.plain.png"), pixels(9))
+
+
+def test_a_key_made_before_is_used_again(unveil, at, tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_bytes(png(1))
+    first = json.loads(unveil("encrypt", "a.png", "--scheme", "tanaka", "--json", *at).stdout)["images"][0]
+    second = json.loads(unveil("encrypt", "a.png", "--key", first["key_id"], "--json", *at).stdout)["images"][0]
+    assert first["key_id"] == second["key_id"]
+
+
+def test_an_evaluation_is_watched_printed_and_reported(unveil, at, tmp_path: Path) -> None:
+    words = ("--schemes", "pixelwise:same,tanaka", "--attacks", "none,fr:b=1", "--profile", "smoke", "--keys", "1")
+    done = unveil("evaluate", *words, "--watch", *at)
+    assert "pixelwise:same" in done.stdout
+    assert "paper" in done.stdout
+    assert "4/4 cells" in done.stderr
+    id = done.stderr.split()[0]
+    unveil("report", id, "-o", "out.csv", *at)
+    assert (tmp_path / "out.csv").read_text().count("\n") >= 5
+    assert json.loads(unveil("report", id, "-o", "-", "--format", "json", *at).stdout)
+    unveil("report", id, "-o", "out.doc", *at, code=2)
+
+
+def test_an_order_that_is_not_watched_prints_its_id(unveil, at) -> None:
+    done = unveil("evaluate", "--schemes", "tanaka", "--attacks", "brute-force", "--profile", "smoke", *at)
+    assert done.stdout.startswith("ev_")
+
+
+def test_datasets_are_uploaded_listed_and_deleted(unveil, at, tmp_path: Path) -> None:
+    (tmp_path / "set.zip").write_bytes(archive(classes(5)))
+    id = unveil("datasets", "upload", "set.zip", "--size", "16", *at).stdout.strip()
+    assert id in [item["id"] for item in json.loads(unveil("datasets", "list", "--json", *at).stdout)]
+    assert "sample" in unveil("datasets", "list", *at).stdout
+    unveil("datasets", "delete", id, *at)
+    unveil("datasets", "delete", id, *at, code=2)
+
+
+def test_an_account_is_made_used_and_revoked(unveil, at, stack: LocalStack) -> None:
+    token = unveil("accounts", "create", "reader one", "--scopes", "read", *at).stdout.strip()
+    there = ("--url", stack.url, "--token", token)
+    unveil("datasets", "list", *there)
+    refused = unveil("evaluate", "--schemes", "tanaka", *there, code=2)
+    assert "scope evaluate" in refused.stderr
+    assert "exists already" in unveil("accounts", "create", "reader one", *at, code=1).stderr
+    assert "scopes" in unveil("accounts", "create", "reader two", "--scopes", "fly", *at, code=2).stderr
+    unveil("accounts", "revoke", "reader one", *at)
+    unveil("datasets", "list", *there, code=2)
+    revoked = {
+        item["name"]: item["revoked_at"] for item in json.loads(unveil("accounts", "list", "--json", *at).stdout)
+    }
+    assert revoked["reader one"]
+    assert not revoked["local"]
+
+
+def test_doctor_finds_a_well_stack_and_says_what_is_wrong_elsewhere(unveil, at) -> None:
+    checks = json.loads(unveil("doctor", "--json", *at).stdout)
+    assert {check["name"]: check["grade"] for check in checks}["service"] == "ok"
+    assert not [check for check in checks if check["grade"] == "bad"]
+    elsewhere = unveil("doctor", "--url", "http://127.0.0.1:9", code=1)
+    assert "not well: database, broker" in elsewhere.stderr
+
+
+def test_retention_counts_before_it_deletes(unveil, at) -> None:
+    counted = json.loads(unveil("retention", "--older-than", "30d", "--dry-run", "--json", *at).stdout)
+    assert counted["dry_run"]
+    assert counted["evaluations"] == 0
+    unveil("retention", "--older-than", "30d", *at)
+    assert "30d" in unveil("retention", "--older-than", "soon", *at, code=2).stderr
+
+
+def test_a_key_ring_is_made_once(unveil, tmp_path: Path) -> None:
+    unveil("keys", "new-ring", "ring")
+    assert (tmp_path / "ring").stat().st_mode & 0o777 == 0o600
+    assert "choose another name" in unveil("keys", "new-ring", "ring", code=2).stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "text"),
+    [
+        (["encrypt", "missing.png", "--scheme", "tanaka"], 2, "missing.png: there is no such file"),
+        (["encrypt", "a.png"], 2, "--scheme"),
+        (["encrypt", "a.png", "--scheme", "rot13"], 2, "rot13"),
+        (["encrypt", "a.png", "--scheme", "tanaka:blue"], 2, "settings: "),
+        (["encrypt", "text.png", "--scheme", "tanaka"], 2, "text.png"),
+        (["decrypt", "a.png"], 2, "--key"),
+        (["evaluate", "--schemes", "tanaka", "--attacks", "fr:b=7"], 2, "/attacks/0/b"),
+        (["evaluate", "--schemes", "tanaka", "--dataset", "nowhere"], 2, "nowhere"),
+        (["evaluate", "--bogus"], 2, "--bogus"),
+        (["report", "ev_nothing"], 2, "ev_nothing"),
+        (["worker", "--queues", "tea"], 2, "tea"),
+    ],
+)
+def test_wrong_usage_exits_with_2_and_names_what_is_wrong(unveil, at, tmp_path: Path, words, code, text) -> None:
+    (tmp_path / "a.png").write_bytes(png(1))
+    (tmp_path / "text.png").write_text("hello")
+    assert text in unveil(*words, *(() if words[0] == "worker" else at), code=code).stderr
+
+
+def test_a_service_that_is_not_there_exits_with_3(unveil, tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_bytes(png(1))
+    elsewhere = ("--url", "http://127.0.0.1:9", "--token", "x")
+    assert "127.0.0.1:9" in unveil("encrypt", "a.png", "--scheme", "tanaka", *elsewhere, code=3).stderr
+
+
+def test_the_command_line_loads_neither_torch_nor_the_web_framework() -> None:
+    code = "import sys, app.cli; print([m for m in ('torch', 'skimage', 'scipy', 'fastapi') if m in sys.modules])"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
+
+
+def _bmp(seed: int) -> bytes:
+    buffer = io.BytesIO()
+    Image.fromarray(pixels(seed)).save(buffer, "BMP")
+    return buffer.getvalue()
+
+
+def _read(path: Path) -> np.ndarray:
+    return np.asarray(Image.open(path))

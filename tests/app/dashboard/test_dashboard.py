@@ -1,0 +1,116 @@
+"""The dashboard without a browser: who gets in, what is shown, what is refused."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from uuid import uuid4
+
+import httpx
+import pytest
+
+from app.client import Client, Evaluation
+from app.local import LocalStack
+
+
+@pytest.fixture
+def browser(stack: LocalStack) -> Iterator[httpx.Client]:
+    with httpx.Client(base_url=stack.url, headers={"Origin": stack.url}) as made:
+        yield made
+
+
+@pytest.fixture
+def signed_in(browser: httpx.Client, stack: LocalStack) -> httpx.Client:
+    assert browser.get(stack.sign_in_link()).headers["Location"] == "/"
+    return browser
+
+
+@pytest.fixture(scope="module")
+def evaluation(stack: LocalStack) -> Evaluation:
+    with Client(stack.url, stack.token) as client:
+        order = {"dataset": "sample", "profile": "smoke", "keys": 1, "samples": 1}
+        made = client.evaluations.create(schemes=["tanaka"], attacks=["none", "fr"], name="<b>bold</b>", **order)
+        return made.wait(timeout=150)
+
+
+def test_a_stranger_is_shown_the_way_to_sign_in(browser: httpx.Client) -> None:
+    for path in ("/", "/dashboard/evaluations/ev_1"):
+        assert browser.get(path).headers["Location"] == "/sign-in"
+    page = browser.get("/sign-in")
+    assert page.status_code == 200
+    assert "Bearer token" in page.text
+
+
+def test_a_link_signs_in_once(browser: httpx.Client, stack: LocalStack) -> None:
+    link = stack.sign_in_link()
+    answer = browser.get(link)
+    cookie = answer.headers["Set-Cookie"]
+    assert "HttpOnly" in cookie
+    assert "SameSite=lax" in cookie
+    assert browser.get("/").status_code == 200
+    again = httpx.get(link)
+    assert again.status_code == 401
+    assert "used already" in again.text
+    assert "Set-Cookie" not in again.headers
+
+
+def test_a_token_signs_in_and_a_wrong_one_does_not(browser: httpx.Client, stack: LocalStack) -> None:
+    assert browser.post("/sign-in", data={"token": "wrong"}).status_code == 401
+    assert browser.post("/sign-in", data={"token": f" {stack.token} "}).status_code == 303
+    assert browser.get("/").status_code == 200
+
+
+def test_signing_out_ends_the_session_itself(signed_in: httpx.Client, stack: LocalStack) -> None:
+    cookies = dict(signed_in.cookies)
+    assert signed_in.post("/sign-out").status_code == 303
+    assert httpx.get(f"{stack.url}/", cookies=cookies).headers["Location"] == "/sign-in"
+
+
+@pytest.mark.parametrize("path", ["/sign-in", "/sign-out", "/dashboard/evaluations/ev_1/cancel"])
+@pytest.mark.parametrize("headers", [{"Origin": "http://evil.example"}, {"Sec-Fetch-Site": "cross-site"}])
+def test_another_sites_page_changes_nothing(signed_in: httpx.Client, path: str, headers: dict[str, str]) -> None:
+    assert signed_in.post(path, headers=headers, data={"token": "x"}).status_code == 403
+
+
+def test_pages_run_no_script_but_their_own(signed_in: httpx.Client, evaluation: Evaluation) -> None:
+    for path in ("/", f"/dashboard/evaluations/{evaluation.id}"):
+        page = signed_in.get(path)
+        policy = page.headers["Content-Security-Policy"]
+        assert "default-src 'none'" in policy
+        assert "unsafe" not in policy
+        assert not re.search(r"<script(?! src=\"/static/)|<style|\son\w+=|\sstyle=|https?://", page.text)
+
+
+def test_names_are_text_and_not_markup(signed_in: httpx.Client, evaluation: Evaluation) -> None:
+    assert "&lt;b&gt;bold" in signed_in.get("/").text
+    assert "<b>bold" not in signed_in.get(f"/dashboard/evaluations/{evaluation.id}").text
+
+
+def test_an_evaluation_is_shown_with_its_figures_and_pictures(signed_in: httpx.Client, evaluation: Evaluation) -> None:
+    assert f"/dashboard/evaluations/{evaluation.id}" in signed_in.get("/").text
+    page = signed_in.get(f"/dashboard/evaluations/{evaluation.id}").text
+    fr = next(cell for cell in evaluation.cells if cell.attack["name"] == "fr")
+    assert f"{fr.ssim:.3f}" in page
+    assert "paper 0.108" in page
+    pictures = re.findall(r'src="(/evaluations/[^"]+)"', page)
+    assert len(pictures) == 6
+    assert signed_in.get(pictures[0]).headers["Content-Type"] == "image/png"
+    part = signed_in.get(f"/dashboard/evaluations/{evaluation.id}", params={"part": "true"}).text
+    assert "<html" not in part
+    assert f"{fr.ssim:.3f}" in part
+
+
+def test_another_accounts_evaluation_is_not_there(stack: LocalStack, evaluation: Evaluation) -> None:
+    with httpx.Client(base_url=stack.url, headers={"Origin": stack.url}) as other:
+        order = {"name": f"other {uuid4().hex}", "scopes": ["read"]}
+        made = other.post("/accounts", json=order, headers={"Authorization": f"Bearer {stack.token}"}).json()
+        other.post("/sign-in", data={"token": made["token"]})
+        assert "There are none yet" in other.get("/").text
+        assert other.get(f"/dashboard/evaluations/{evaluation.id}").status_code == 404
+
+
+def test_style_and_script_are_served_and_nothing_else(browser: httpx.Client) -> None:
+    assert browser.get("/static/unveil.css").headers["Content-Type"].startswith("text/css")
+    assert browser.get("/static/live.js").headers["Content-Type"].startswith("text/javascript")
+    assert browser.get("/static/routes.py").status_code == 404
+    assert browser.get("/static/..%2froutes.py").status_code == 404
