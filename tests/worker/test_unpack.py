@@ -45,7 +45,7 @@ class Desk:
     """Uploads archives as the service does and reads what the worker made of them."""
 
     def __init__(self, folder: Path, **limits: int) -> None:
-        self.settings = Settings(blob_url=folder.as_uri(), **limits)  # type: ignore[arg-type]
+        self.settings = Settings(blob_url=folder.as_uri(), **limits)
         self.blobs = Blobs(self.settings)
 
     def hand_in(self, data: bytes, originals: bytes | None = None, kind: str = "plain", size: int = 12, seed: int = 0):

@@ -12,7 +12,7 @@ import pytest
 from app.client.errors import Conflict, ServerProblem, Unreachable
 from app.client.transport import Transport
 
-OK = (200, {}, b"{}")
+OK: tuple[int, dict[str, str], bytes] = (200, {}, b"{}")
 
 
 class Moody(ThreadingHTTPServer):
@@ -22,7 +22,8 @@ class Moody(ThreadingHTTPServer):
 
     def __init__(self, *script: tuple[int, dict[str, str], bytes] | None) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
-        self.script, self.seen = list(script), []
+        self.script = list(script)
+        self.seen: list[tuple[str, str | None, bytes]] = []
 
 
 class _Handler(BaseHTTPRequestHandler):
