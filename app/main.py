@@ -23,7 +23,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.accounts.routes import router as accounts
 from app.catalog.routes import router as catalog
-from app.core import health, metrics
+from app.core import docs, health, metrics
 from app.core.idempotency import Replay
 from app.core.ids import new_id
 from app.core.limits import BodyLimit
@@ -58,7 +58,7 @@ logger = logging.getLogger(__name__)
 _SANE_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 _METHODS = ("GET", "HEAD", "OPTIONS", "POST", "PUT", "PATCH", "DELETE")
 _RETRY_S = 5
-_COMMON = problems(Unauthenticated, Forbidden, Invalid, TooLarge, TooMany, Problem, Unavailable)
+_COMMON = problems(BadRequest, Unauthenticated, Forbidden, Invalid, TooLarge, TooMany, Problem, Unavailable)
 _BY_STATUS: Mapping[int, type[Problem]] = {
     kind.status: kind
     for kind in (
@@ -92,11 +92,14 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         summary="Protects images with learnable encryption and measures what an attacker can still see.",
         lifespan=lifespan,
         redirect_slashes=False,
+        docs_url=None,  # FastAPI's own pages load scripts from a network of others
+        redoc_url=None,
+        generate_unique_id_function=lambda route: route.name,
     )
     app.state.metrics = metrics.Metrics()
     for router in (encryption, keys, accounts, catalog, datasets, evaluations):
         app.include_router(router, responses=_COMMON)
-    for router in (health.router, metrics.router, dashboard):
+    for router in (health.router, metrics.router, docs.router, dashboard):
         app.include_router(router)
     app.openapi = lambda: describe(app)  # type: ignore[method-assign]
 
@@ -127,7 +130,10 @@ class Requests:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                message["headers"] = [*message["headers"], (b"x-request-id", id.encode())]
+                # what we call a PNG or a problem is never to be guessed into a page
+                ours = ((b"x-request-id", id.encode()), (b"x-content-type-options", b"nosniff"))
+                held = {name for name, _ in message["headers"]}
+                message["headers"] = [*message["headers"], *(header for header in ours if header[0] not in held)]
             await send(message)
 
         try:

@@ -24,7 +24,8 @@ def check_whole(data: bytes) -> None:
     if colour not in _CHANNELS or interlace > 1:
         raise ValueError("has a header that makes no sense")
     bits = depth * _CHANNELS[colour]
-    left = sum(_bytes(*size, bits) for size in (_passes(width, height) if interlace else [(width, height)]))
+    passes = _passes(width, height) if interlace else [(width, height)]
+    left = sum(_size(pass_width, pass_height, bits) for pass_width, pass_height in passes)
     stream = zlib.decompressobj()
     try:
         for part in pixels:
@@ -66,5 +67,5 @@ def _passes(width: int, height: int) -> list[tuple[int, int]]:
     return [(max(0, -(-(width - x) // dx)), max(0, -(-(height - y) // dy))) for x, y, dx, dy in _ADAM7]
 
 
-def _bytes(width: int, height: int, bits: int) -> int:
+def _size(width: int, height: int, bits: int) -> int:
     return height * (1 + -(-width * bits // 8)) if width and height else 0

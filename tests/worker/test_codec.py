@@ -252,10 +252,10 @@ VALID = [file_of(noise(), format) for format in ("PNG", "JPEG", "WEBP", "GIF", "
     st.integers(0, 2000),
 )
 def test_a_mangled_file_is_decoded_or_refused_and_nothing_else(data, changes, cut):
-    mangled = bytearray(data)
+    changed = bytearray(data)
     for at, value in changes:
-        mangled[at % len(mangled)] = value
-    mangled = bytes(mangled[: max(1, len(mangled) - cut % len(mangled))])
+        changed[at % len(changed)] = value
+    mangled = bytes(changed[: max(1, len(changed) - cut % len(changed))])
     try:
         pixels = decode(mangled, max_pixels=MAX).pixels
     except BadImage:

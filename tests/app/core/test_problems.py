@@ -158,3 +158,21 @@ def test_the_openapi_document_gives_every_route_its_problems():
             responses = operation["responses"]
             for status in ("401", "403", "422", "503"):
                 assert "application/problem+json" in responses[status]["content"], f"{method} {path} {status}"
+
+
+async def test_the_reference_page_needs_nothing_from_elsewhere(service):
+    async with service.client() as anyone:
+        answer = await anyone.get("/docs")
+    assert answer.status_code == 200
+    assert "script" not in answer.headers["content-security-policy"]
+    assert "<script" not in answer.text
+    assert "src=" not in answer.text
+    for path in service.app.openapi()["paths"]:
+        assert f"<code>{path}</code>" in answer.text
+
+
+def test_every_operation_has_a_name_of_its_own():
+    document = create_app(Settings()).openapi()
+    names = [operation["operationId"] for path in document["paths"].values() for operation in path.values()]
+    assert len(names) == len(set(names))
+    assert "create_key" in names
