@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 from pydantic import BaseModel, Field
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from app.core.logging import request_id
@@ -104,7 +105,9 @@ class Unavailable(Problem):
 def respond(problem: Problem) -> Response:
     """The answer that tells of a problem."""
     headers = {"Cache-Control": "no-store", **problem.headers}
-    return JSONResponse(problem.body(request_id.get()), problem.status, headers, media_type=MEDIA_TYPE)
+    # A caller's own words come back in it, and JSON may carry half characters that UTF-8 has no bytes for.
+    body = json.dumps(problem.body(request_id.get()), ensure_ascii=False, separators=(",", ":"))
+    return Response(body.encode(errors="replace"), problem.status, headers, media_type=MEDIA_TYPE)
 
 
 async def send_problem(problem: Problem, scope: Scope, receive: Receive, send: Send) -> None:

@@ -67,6 +67,29 @@ async def test_a_nul_in_a_path_or_a_body_is_refused(client):
     is_problem(await client.post("/keys", json={"scheme": "a\0b"}), 422, "unknown_scheme")
 
 
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"scheme":"\\ud800"}',
+        b'{"scheme":"tanaka","\\ud800":1}',
+        b'{"scheme":"tanaka","params":{"\\ud800":"\\udfff"}}',
+        b'{"scheme":"tanaka","params":{"variant":["\\ud800"]}}',
+        b'{"scheme":"tanaka","params":{"block":1e999}}',
+        b'{"scheme":"tanaka","params":{"block":NaN}}',
+        b'{"scheme":"tanaka","material":{"\\ud800":1}}',
+        b'{"scheme":"pixelwise","material":{"width":4,"height":4,"reversed":"\\ud800","orders":[]}}',
+        b'{"scheme":"tanaka","material":{"permutation":[1e999],"reversed":[[]]}}',
+        b'{"scheme":' + b"9" * 5000 + b"}",
+        b'[{"scheme":"tanaka"}]',
+        b"null",
+    ],
+)
+async def test_strange_json_is_a_problem_and_no_failure(client, body):
+    answer = await client.post("/keys", content=body, headers={"Content-Type": "application/json"})
+    assert answer.status_code in (400, 422), answer.text
+    is_problem(answer, answer.status_code, answer.json()["code"])
+
+
 async def test_a_torn_multipart_body(client):
     answer = await client.post(
         "/encrypt", content=b"--x\r\nnonsense", headers={"Content-Type": "multipart/form-data; boundary=x"}
