@@ -52,7 +52,7 @@ def make_evaluation(
                 name="test",
                 status=Status.QUEUED,
                 settings={
-                    **SMOKE, **(settings or {}), "schemes": [scheme], "attacks": [{"name": attack} for attack in attacks]
+                    **SMOKE, **(settings or {}), "schemes": [scheme], "attacks": [{"name": name} for name in attacks]
                 },
                 version=0,
             )

@@ -25,11 +25,12 @@ from app.core.crypto import Unreadable
 from app.core.states import Status
 from app.db import journal
 from app.db.tables import Cell, Curve, Evaluation, Key, Sample, Scores
-from models import __version__
+from models import __version__, catalog
 from models.attacks.base import AttackFailed, Context
 from models.catalog import ParameterError, make_attack, make_scheme
 from models.datasets import DatasetMissing
 from models.evaluation import CellResult, Options, run_cell
+from models.external import run_external
 from models.images import to_png
 from worker import lease, shutdown
 from worker.data import load_data
@@ -150,10 +151,10 @@ def _work(tools: Runtime, order: Order, watch: Watch) -> None:
 def _evaluate(tools: Runtime, order: Order, reporter: Reporter) -> CellResult:
     settings = order.settings
     profile = settings["profile"]
-    scheme = make_scheme(*_entry(order.scheme), profile)
     attack = make_attack(*_entry(order.attack), profile)
     reporter.report(0.0, "loading images")
-    data = load_data(tools, order.account_id, settings["dataset"])
+    external = order.scheme["name"] == catalog.EXTERNAL
+    data = load_data(tools, order.account_id, order.scheme["dataset"] if external else settings["dataset"])
     public = settings["public_dataset"] and load_data(tools, order.account_id, settings["public_dataset"]).train
     options = Options(
         seed=settings["seed"],
@@ -168,8 +169,11 @@ def _evaluate(tools: Runtime, order: Order, reporter: Reporter) -> CellResult:
         report=reporter.report,
         metric=reporter.metric,
     )
-    secret = _secret(tools, order)
     reporter.report(0.0, "running")
+    if external:
+        return run_external(attack, data, options, context, public=public)
+    scheme = make_scheme(*_entry(order.scheme), profile)
+    secret = _secret(tools, order)
     return run_cell(scheme, attack, data, options, context, secret=secret, public=public)
 
 

@@ -5,15 +5,17 @@ Knows no HTTP and no tables; the service brings the keys and data sets that an o
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from app.core.problems import Invalid
-from app.evaluations.schemas import Entry, EvaluationOrder
+from app.evaluations.schemas import Entry, EvaluationOrder, SchemeEntry
 from models import catalog
 
 Errors = list[tuple[str, str]]
+Refusal = Callable[[catalog.Attack[Any]], str | None]
 
 
 class NoPairApplies(Invalid):
@@ -31,6 +33,14 @@ class OrderedKey:
 
 
 @dataclass(frozen=True)
+class Upload:
+    """What an order needs to know of an upload of protected images that it names."""
+
+    id: str
+    has_originals: bool
+
+
+@dataclass(frozen=True)
 class PlannedCell:
     scheme: dict[str, Any]
     attack: dict[str, Any]
@@ -45,12 +55,57 @@ class Plan:
     cells: list[PlannedCell]
 
 
-def plan(order: EvaluationOrder, keys: Mapping[str, OrderedKey], size: tuple[int, int]) -> Plan:
+def plan(
+    order: EvaluationOrder,
+    keys: Mapping[str, OrderedKey],
+    size: tuple[int, int] | None,
+    uploads: Mapping[str, Upload] | None = None,
+) -> Plan:
     """Every pair of the order, resolved. `size`: (height, width) of the images. Raises Invalid, NoPairApplies."""
     errors: Errors = []
-    schemes, scheme_entries = [], []
+    refuse, scheme_entries = _schemes(order, keys, size, uploads or {}, errors)
+    attacks, attack_entries = _attacks(order, errors)
+    errors += _duplicates("/schemes", scheme_entries) + _duplicates("/attacks", attack_entries)
+    if errors:
+        raise Invalid("the order has names or settings that cannot be used; see errors", errors)
+
+    refusals = [refusal(attack) for refusal in refuse for attack in attacks]
+    if all(refusals):
+        raise NoPairApplies(
+            "nothing would be run: " + "; ".join(dict.fromkeys(filter(None, refusals))) + ". Order another attack",
+            [("/attacks", "none of these applies to the schemes ordered")],
+        )
+    if all(attack.name != "none" for attack in attacks):  # always scored: what the ciphertext itself shows
+        attacks.append(catalog.make_attack("none", {}, order.profile))
+        attack_entries.append({"name": "none", "added": True})
+    cells = [
+        PlannedCell(scheme_entry, catalog.settings_of(attack), attack.threat_model.value, refusal(attack))
+        for refusal, scheme_entry in zip(refuse, scheme_entries, strict=True)
+        for attack in attacks
+    ]
+    return Plan(scheme_entries, attack_entries, cells)
+
+
+def _schemes(
+    order: EvaluationOrder,
+    keys: Mapping[str, OrderedKey],
+    size: tuple[int, int] | None,
+    uploads: Mapping[str, Upload],
+    errors: Errors,
+) -> tuple[list[Refusal], list[dict[str, Any]]]:
+    refuse: list[Refusal] = []
+    scheme_entries: list[dict[str, Any]] = []
     for i, entry in enumerate(order.schemes):
         pointer = f"/schemes/{i}"
+        if entry.name == catalog.EXTERNAL:
+            upload = uploads.get(entry.dataset or "")
+            errors += _external_errors(pointer, entry, upload)
+            if upload is not None:
+                refuse.append(partial(_refuse_upload, upload=upload, public=order.public_dataset is not None))
+                scheme_entries.append({"name": catalog.EXTERNAL, "dataset": upload.id})
+            continue
+        if entry.dataset is not None:
+            errors.append((f"{pointer}/dataset", f"only {catalog.EXTERNAL} takes a data set of its own"))
         key = keys.get(entry.key_id) if entry.key_id else None
         given = entry.settings
         if key is not None:
@@ -62,35 +117,41 @@ def plan(order: EvaluationOrder, keys: Mapping[str, OrderedKey], size: tuple[int
         scheme = _make(catalog.make_scheme, entry, given, order.profile, pointer, errors)
         if scheme is None:
             continue
-        if key is not None:
+        if size is None:
+            errors.append(("/dataset", f"is missing: {entry.name} needs plain images to protect"))
+        elif key is not None:
             errors += _size_errors(pointer, scheme, key, size)
-        schemes.append(scheme)
+        refuse.append(partial(_refuse_scheme, scheme=scheme))
         scheme_entries.append({**catalog.settings_of(scheme), **({"key_id": key.id} if key else {})})
-    attacks, attack_entries = [], []
+    return refuse, scheme_entries
+
+
+def _attacks(order: EvaluationOrder, errors: Errors) -> tuple[list[catalog.Attack[Any]], list[dict[str, Any]]]:
+    attacks: list[catalog.Attack[Any]] = []
+    attack_entries: list[dict[str, Any]] = []
     for i, attack_order in enumerate(order.attacks):
         attack = _make(catalog.make_attack, attack_order, attack_order.settings, order.profile, f"/attacks/{i}", errors)
         if attack is not None:
             attacks.append(attack)
             attack_entries.append(catalog.settings_of(attack))
-    errors += _duplicates("/schemes", scheme_entries) + _duplicates("/attacks", attack_entries)
-    if errors:
-        raise Invalid("the order has names or settings that cannot be used; see errors", errors)
+    return attacks, attack_entries
 
-    refusals = [attack.refuses(scheme) for scheme in schemes for attack in attacks]
-    if all(refusals):
-        raise NoPairApplies(
-            "nothing would be run: " + "; ".join(dict.fromkeys(filter(None, refusals))) + ". Order another attack",
-            [("/attacks", "none of these applies to the schemes ordered")],
-        )
-    if all(attack.name != "none" for attack in attacks):  # always scored: what the ciphertext itself shows
-        attacks.append(catalog.make_attack("none", {}, order.profile))
-        attack_entries.append({"name": "none", "added": True})
-    cells = [
-        PlannedCell(scheme_entry, catalog.settings_of(attack), attack.threat_model.value, attack.refuses(scheme))
-        for scheme, scheme_entry in zip(schemes, scheme_entries, strict=True)
-        for attack in attacks
-    ]
-    return Plan(scheme_entries, attack_entries, cells)
+
+def _refuse_scheme(attack: catalog.Attack[Any], *, scheme: catalog.Scheme[Any, Any]) -> str | None:
+    return attack.refuses(scheme)
+
+
+def _refuse_upload(attack: catalog.Attack[Any], *, upload: Upload, public: bool) -> str | None:
+    return catalog.external_refusal(attack, originals=upload.has_originals, public=public)
+
+
+def _external_errors(pointer: str, entry: SchemeEntry, upload: Upload | None) -> Errors:
+    errors = [(f"{pointer}/{name}", f"{catalog.EXTERNAL} takes no such setting") for name in entry.settings]
+    if entry.key_id is not None:
+        errors.append((f"{pointer}/key_id", f"{catalog.EXTERNAL} takes no key: its images are protected already"))
+    if upload is None:
+        errors.append((f"{pointer}/dataset", "name an upload of yours with kind protected; see POST /datasets"))
+    return errors
 
 
 def _make(make: Any, entry: Entry, settings: Mapping[str, Any], profile: str, pointer: str, errors: Errors) -> Any:

@@ -134,6 +134,8 @@ class SchemeRow:
 def label(entry: Mapping[str, Any]) -> str:
     """A scheme or attack with the settings that differ from the paper's: `tanaka (variant=icce2018)`."""
     name = entry["name"]
+    if name == catalog.EXTERNAL:
+        return f"{name} ({entry['dataset']})"
     make = catalog.make_scheme if name in catalog.schemes() else catalog.make_attack
     default = catalog.settings_of(make(name, {}))
     told = [str(v) if isinstance(v, str) else f"{k}={json.dumps(v)}" for k, v in entry.items() if v != default.get(k)]
@@ -145,7 +147,7 @@ def label(entry: Mapping[str, Any]) -> str:
 
 
 def _paper(entry: Mapping[str, Any]) -> dict[str, Any] | None:
-    paper = views.scheme_of(entry).paper
+    paper = views.paper_of(entry)
     return None if paper is None else dict(vars(paper))
 
 

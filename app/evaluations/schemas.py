@@ -44,6 +44,7 @@ class Entry(BaseModel):
 
 class SchemeEntry(Entry):
     key_id: str | None = Field(None, description="Use this key of yours; else keys are drawn from the seed")
+    dataset: str | None = Field(None, description="Scheme `external` only: your upload of protected images")
 
 
 class EvaluationOrder(BaseModel):
@@ -70,7 +71,9 @@ class EvaluationOrder(BaseModel):
     name: Line = "evaluation"
     schemes: list[SchemeEntry] = Field(min_length=1, max_length=32)
     attacks: list[Entry] = Field(min_length=1, max_length=32, description="`none` is added where it is missing")
-    dataset: Line = Field(description="A name or an id of GET /datasets")
+    dataset: Line | None = Field(
+        None, description="A name or an id of GET /datasets; not needed where every scheme is `external`"
+    )
     public_dataset: Line | None = Field(None, description="The attacker's own images; else half of the training images")
     profile: Profile = Field("quick", description="smoke: seconds, quick: minutes, paper: the paper's settings")
     seed: int = Field(0, ge=0, lt=2**31)

@@ -19,9 +19,9 @@ from app.core.problems import Conflict, Gone, Invalid, NotFound, TooMany
 from app.core.services import Services
 from app.core.states import ENDED, Status
 from app.db import journal
-from app.db.tables import Cell, Evaluation, Sample
+from app.db.tables import Cell, Dataset, Evaluation, Sample
 from app.evaluations import queries, views
-from app.evaluations.order import OrderedKey, Plan, plan
+from app.evaluations.order import OrderedKey, Plan, Upload, plan
 from app.evaluations.schemas import EvaluationOrder, EvaluationOut
 from models import catalog
 
@@ -77,18 +77,21 @@ async def order(
     session: AsyncSession, svc: Services, caller: Caller, order: EvaluationOrder, evaluation_id: str
 ) -> EvaluationOut:
     """Write the evaluation and its cells; the caller of this commits, then calls `ring`."""
-    images = await _dataset(session, svc, caller, order.dataset, "/dataset")
+    images = order.dataset and await _dataset(session, svc, caller, order.dataset, "/dataset")
+    uploads = await _uploads(session, caller, order)
     if order.public_dataset is not None:
         public = await _dataset(session, svc, caller, order.public_dataset, "/public_dataset")
-        if (public.height, public.width) != (images.height, images.width):
-            detail = (
-                f"its images are {public.width}x{public.height}, those of {images.name} {images.width}x{images.height}"
-            )
-            raise Invalid("both data sets must have images of one size", [("/public_dataset", detail)])
+        for other in [images, *uploads.values()]:
+            if other and (public.height, public.width) != (other.height, other.width):
+                detail = (
+                    f"its images are {public.width}x{public.height}, those of {other.name} {other.width}x{other.height}"
+                )
+                raise Invalid("both data sets must have images of one size", [("/public_dataset", detail)])
     if order.utility:
         raise Invalid("utility cannot be measured yet", [("/utility", "not measured yet; leave it false")])
     keys = await _keys(session, caller, order)
-    planned = plan(order, keys, (images.height, images.width))
+    size = (images.height, images.width) if images else None
+    planned = plan(order, keys, size, {id: Upload(id, row.has_originals) for id, row in uploads.items()})
     await _check_queue(session, svc, caller, planned)
 
     evaluation = Evaluation(
@@ -155,6 +158,13 @@ async def _dataset(session: AsyncSession, svc: Services, caller: Caller, name: s
             return Images(info.name, info.height, info.width)
     names = ", ".join(info.name for info in known)
     raise UnknownDataset(f"there is no data set {name!r}", [(pointer, f"known: {names}, and ids of your uploads")])
+
+
+async def _uploads(session: AsyncSession, caller: Caller, order: EvaluationOrder) -> dict[str, Dataset]:
+    """The caller's uploads of protected images that the order names; one it cannot name is left out."""
+    named = {entry.dataset for entry in order.schemes if entry.name == catalog.EXTERNAL and entry.dataset}
+    rows = [await queries.dataset(session, caller.account_id, id) for id in sorted(named)]
+    return {row.id: row for row in rows if row is not None and row.kind == "protected"}
 
 
 async def _keys(session: AsyncSession, caller: Caller, order: EvaluationOrder) -> dict[str, OrderedKey]:

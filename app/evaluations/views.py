@@ -107,7 +107,7 @@ def verdicts(cells: Sequence[Cell]) -> list[VerdictOut]:
 
 def paper_verdicts(entry: Mapping[str, Any]) -> dict[str, str] | None:
     """The paper's own words on a scheme, by attack."""
-    paper = scheme_of(entry).paper
+    paper = paper_of(entry)
     return (
         None
         if paper is None
@@ -115,8 +115,10 @@ def paper_verdicts(entry: Mapping[str, Any]) -> dict[str, str] | None:
     )
 
 
-def scheme_of(entry: Mapping[str, Any]) -> catalog.Scheme[Any, Any]:
-    return catalog.make_scheme(entry["name"], {k: v for k, v in entry.items() if k not in ("name", "key_id")})
+def paper_of(entry: Mapping[str, Any]) -> catalog.PaperRow | None:
+    if entry["name"] == catalog.EXTERNAL:
+        return None
+    return catalog.make_scheme(entry["name"], {k: v for k, v in entry.items() if k not in ("name", "key_id")}).paper
 
 
 def cell_out(cell: Cell, samples: Sequence[Row[Any]]) -> CellOut:

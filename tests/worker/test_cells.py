@@ -122,10 +122,10 @@ def test_progress_and_metrics_become_events_and_a_curve(tools, account, monkeypa
     science(monkeypatch, run)
     cells.handle(tools, id)
     told = events(tools, evaluation_id)
-    progress = [event.data for event in told if event.type == "progress" and event.data["progress"] == 0.5][0]
+    progress = next(event.data for event in told if event.type == "progress" and event.data["progress"] == 0.5)
     assert progress["evaluation"] == {"done": 0, "total": 1, "fraction": 0.5}
-    points = [event.data["points"] for event in told if event.type == "metric"]
-    assert sum(points, []) == [[1, 0.5], [2, 0.25]]
+    points = [point for event in told if event.type == "metric" for point in event.data["points"]]
+    assert points == [[1, 0.5], [2, 0.25]]
     with tools.sessions() as session:
         curves = {curve.name: curve.points for curve in session.scalars(select(Curve))}
     assert curves == {"loss": [[1, 0.5], [2, 0.25]], "ssim": [[1, 0.5]]}
@@ -248,7 +248,12 @@ def test_the_named_key_is_used_and_a_destroyed_one_fails_the_cell(tools, account
         sealed = tools.ring.seal(secret, purpose="key", owner=account, id=key_id)
         session.add(Key(id=key_id, account_id=account, scheme="tanaka", params={}, status="succeeded", sealed=sealed))
     science(monkeypatch, lambda context: finished())
-    monkeypatch.setattr(cells, "run_cell", lambda *_, secret, **__: seen.append(secret) or finished())
+
+    def run_cell(*_, secret, **__):
+        seen.append(secret)
+        return finished()
+
+    monkeypatch.setattr(cells, "run_cell", run_cell)
     scheme = {"name": "tanaka", "variant": "paper", "block": 4, "key_id": key_id}
     for destroyed in (False, True):
         with tools.sessions.begin() as session:

@@ -139,7 +139,7 @@ def test_many_sweepers_at_once_do_each_thing_once(tools, account):
 
 
 def test_a_broker_that_is_away_stops_no_other_work(tools, account, unused_url):
-    evaluation_id, (id, _) = make_evaluation(tools.sessions, account, ("none", "fr"))
+    _, (id, _) = make_evaluation(tools.sessions, account, ("none", "fr"))
     cells.claim(tools, id)
     expire(tools.sessions, id)
     away = replace(tools, celery=queue.celery_app(tools.settings.model_copy(update={"redis_url": unused_url})))

@@ -145,9 +145,7 @@ def test_a_foreign_a_destroyed_and_a_key_of_another_size_are_refused(client, sig
     with tools.sessions.begin() as session:
         session.execute(update(Key).values(destroyed_at=func.clock_timestamp(), sealed=None))
     assert refused(client, schemes=[entry])[:2] == (410, "key_destroyed")
-    explicit = store_key(
-        tools, account_id, scheme="pixelwise", params={"key_mode": "same"}, width=32, height=16
-    )
+    explicit = store_key(tools, account_id, scheme="pixelwise", params={"key_mode": "same"}, width=32, height=16)
     status, _, errors = refused(client, schemes=[{"name": "pixelwise", "key_id": explicit}])
     assert status == 422
     assert "32x16" in errors["/schemes/0/key_id"]

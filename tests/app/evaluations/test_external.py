@@ -1,0 +1,99 @@
+"""An auditor's own ciphertexts: uploaded as protected images, attacked with what came along."""
+
+from __future__ import annotations
+
+import pytest
+from sqlalchemy import select
+
+from app.core.ids import new_id
+from app.db.tables import Account, Dataset
+from models import catalog
+from models.datasets import Data, sample, save_npz
+from models.schemes.base import seed_secret
+from tests.app.evaluations.conftest import order
+
+
+def uploaded(tools, *, originals: bool, kind: str = "protected") -> str:
+    """The row and blob that an upload leaves behind."""
+    plain, id = sample().first(12, 16), new_id("ds")
+    scheme, secret = catalog.make_scheme("pixelwise", {}), seed_secret(bytes(32))
+    data = Data(
+        id,
+        scheme.protect(plain.train, secret, 16),
+        plain.train_labels,
+        scheme.protect(plain.test, secret),
+        plain.test_labels,
+        plain.classes,
+        plain.train if originals else None,
+        plain.test if originals else None,
+    )
+    raw = save_npz(data)
+    tools.blobs.write(f"datasets/{id}.npz", raw)
+    with tools.sessions.begin() as session:
+        owner = session.scalars(select(Account.id)).one()
+        session.add(
+            Dataset(
+                id=id, account_id=owner, name="mine", kind=kind, train=12, test=16, width=96, height=96,
+                classes=list(plain.classes), has_originals=originals, blob=f"datasets/{id}.npz", bytes=len(raw),
+            )
+        )  # fmt: skip
+    return id
+
+
+def test_ciphertexts_with_originals_are_scored_and_need_no_other_data_set(client, tools, work):
+    id = uploaded(tools, originals=True)
+    body = order(client, schemes=[{"name": "external", "dataset": id}], dataset=None)
+    work(body)
+    done = client.get(f"/evaluations/{body['id']}").json()
+    cells = {cell["attack"]["name"]: cell for cell in done["cells"]}
+    assert done["status"] == "succeeded"
+    assert cells["fr"]["result"]["ssim"]["n"] == 16
+    assert cells["fr"]["result"]["controls"] == {"positive": "passed", "negative": "passed"}
+    assert cells["brute-force"]["status"] == "not_applicable"
+    assert "cannot be counted" in cells["brute-force"]["reason"]
+    assert done["verdicts"][0]["paper"] is None
+    for format in ("html", "json", "csv", "md", "zip"):
+        assert client.get(f"/evaluations/{body['id']}/report.{format}").status_code == 200
+
+
+def test_without_originals_there_are_samples_and_a_word_on_what_to_upload(client, tools, work):
+    body = order(client, schemes=[{"name": "external", "dataset": uploaded(tools, originals=False)}], dataset=None)
+    work(body)
+    done = client.get(f"/evaluations/{body['id']}").json()
+    fr = done["cells"][1]
+    assert fr["status"] == "succeeded"
+    assert fr["result"]["ssim"] is None
+    assert any("upload `originals`" in note for note in fr["result"]["notes"])
+    assert fr["samples"]
+    assert client.get(fr["samples"][0]["reconstructed"]).headers["content-type"] == "image/png"
+    assert client.get(fr["samples"][0]["protected"]).status_code == 200
+    assert done["verdicts"][0]["verdict"] == "inconclusive"
+    for format in ("html", "json", "csv", "md", "zip"):
+        assert client.get(f"/evaluations/{body['id']}/report.{format}").status_code == 200
+
+
+def test_it_stands_beside_known_schemes_in_one_evaluation(client, tools):
+    id = uploaded(tools, originals=True)
+    body = order(client, schemes=[{"name": "external", "dataset": id}, {"name": "tanaka"}])
+    assert [cell["scheme"]["name"] for cell in body["cells"]] == ["external"] * 3 + ["tanaka"] * 3
+
+
+@pytest.mark.parametrize(
+    ("entry", "dataset", "pointer"),
+    [
+        ({"name": "external"}, "sample", "/schemes/0/dataset"),
+        ({"name": "external", "dataset": "ds_0"}, "sample", "/schemes/0/dataset"),
+        ({"name": "external", "dataset": "PLAIN"}, "sample", "/schemes/0/dataset"),
+        ({"name": "external", "dataset": "MINE", "key_id": "key_0"}, "sample", "/schemes/0/key_id"),
+        ({"name": "external", "dataset": "MINE", "block": 4}, "sample", "/schemes/0/block"),
+        ({"name": "tanaka", "dataset": "MINE"}, "sample", "/schemes/0/dataset"),
+        ({"name": "tanaka"}, None, "/dataset"),
+    ],
+)
+def test_what_cannot_be_ordered_is_named(client, tools, entry, dataset, pointer):
+    ids = {"MINE": uploaded(tools, originals=True), "PLAIN": uploaded(tools, originals=False, kind="plain")}
+    entry = {name: ids.get(value, value) for name, value in entry.items()}
+    wanted = {"schemes": [entry], "attacks": [{"name": "fr"}], "dataset": dataset, "profile": "smoke"}
+    answer = client.post("/evaluations", json=wanted)
+    assert answer.status_code == 422
+    assert pointer in [error["pointer"] for error in answer.json()["errors"]]
