@@ -21,14 +21,14 @@ from models.datasets import builtin as builtin_datasets
 from models.images import padded_size
 from models.metrics import SSIM_MODES, SsimMode
 from models.parameters import ParameterError, json_schema, parse
-from models.schemes.base import Scheme, SizeMismatch, new_secret
+from models.schemes.base import PaperRow, Scheme, SizeMismatch, new_secret
 from models.verdicts import scheme_verdict
 
 __all__ = [
-    "LIMITS", "PROFILES", "SSIM_MODES", "Attack", "DatasetInfo", "ParameterError", "Profile", "Scheme", "SizeMismatch",
-    "SsimMode", "ThreatModel", "UnknownName", "attacks", "builtin_datasets", "describe_attack", "describe_scheme",
-    "effective_bits", "external_refusal", "make_attack", "make_scheme", "new_secret", "padded_size", "parse_spec",
-    "scheme_verdict", "schemes", "settings_of",
+    "EXTERNAL", "LIMITS", "PROFILES", "SSIM_MODES", "Attack", "DatasetInfo", "PaperRow", "ParameterError",
+    "Profile", "Scheme", "SizeMismatch", "SsimMode", "ThreatModel", "UnknownName", "attacks", "builtin_datasets",
+    "describe_attack", "describe_scheme", "effective_bits", "external_refusal", "make_attack", "make_scheme",
+    "new_secret", "padded_size", "parse_spec", "scheme_verdict", "schemes", "settings_of",
 ]  # fmt: skip
 
 Profile = Literal["smoke", "quick", "paper"]
@@ -40,6 +40,9 @@ LIMITS: Mapping[Profile, tuple[int | None, int | None]] = {
     "quick": (2000, 500),
     "paper": (None, None),
 }
+
+# The scheme of images that an auditor has protected already, which need not be a known one.
+EXTERNAL = "external"
 
 # A stored secret is a 256-bit seed, or explicit material under a 256-bit envelope: no attack on it costs more.
 STORED_SECRET_BITS = 256
