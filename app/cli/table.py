@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
@@ -17,10 +18,11 @@ _STYLES = {"broken": "bold red", "leaks": "yellow", "no leak found": "green", "i
 
 def render(evaluation: Evaluation, catalog: Sequence[Mapping[str, Any]] = ()) -> RenderableType:
     """`catalog`: schemes and attacks as the service describes them, to leave default settings unsaid."""
-    table = Table(title=f"{evaluation.name or evaluation.id}: {evaluation.status}", title_justify="left")
+    title = f"{evaluation.name or evaluation.id}: {evaluation.status}"
+    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, pad_edge=False)  # narrow: fits 80 columns
     for heading in ("scheme", "attack"):
         table.add_column(heading, overflow="fold")
-    for heading in ("SSIM", "paper", "identified"):
+    for heading in ("SSIM", "paper", "ident."):
         table.add_column(heading, justify="right", no_wrap=True)
     table.add_column("verdict", no_wrap=True)
     last = None
@@ -56,7 +58,7 @@ def _legend(evaluation: Evaluation) -> str:
     sizes = sorted({figures["gallery"] for figures in seen if figures})
     among = f" among {', '.join(map(str, sizes))}" if sizes else ""
     return (
-        f"SSIM: 1 is the plain image; 2^n is the number of keys. identified: images told apart{among}. "
+        f"SSIM: 1 is the plain image; 2^n is the number of keys. ident.: images identified{among}. "
         "n/a: the attack does not apply."
     )
 
