@@ -1,0 +1,70 @@
+"""Networks that see one pixel at a time: with weights of each pixel's own (ITN), or shared (GAN) [P].
+
+Three 1x1 locally connected layers are the paper's answer to a key that differs from pixel to pixel. A layer is one
+batched matrix product over all pixels.
+"""
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+
+class LocallyConnected(nn.Module):
+    """1x1 locally connected: [P, N, inputs] -> [P, N, outputs], each of the P pixels with weights of its own."""
+
+    def __init__(self, pixels: int, inputs: int, outputs: int) -> None:
+        super().__init__()
+        bound = 1 / math.sqrt(inputs)
+        self.weight = nn.Parameter(torch.empty(pixels, inputs, outputs).uniform_(-bound, bound))
+        self.bias = nn.Parameter(torch.zeros(pixels, 1, outputs))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.baddbmm(self.bias, x, self.weight)
+
+
+class _PixelNorm(nn.BatchNorm1d):
+    """Batch normalisation of [P, N, C] over pixels and images; scale and shift are in the unshared layer after it."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__(channels, affine=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x.reshape(-1, x.shape[-1])).view(x.shape)
+
+
+class PixelwiseInverse(nn.Module):
+    """Locally connected 3 - channels - channels - 3, BN and ReLU between; one image size.
+
+    float [N, 3, height, width] in -1..1 -> the same. How many channels the paper used could not be read: a parameter.
+    """
+
+    def __init__(self, height: int, width: int, channels: int) -> None:
+        super().__init__()
+        pixels = height * width
+        self.layers = nn.Sequential(
+            LocallyConnected(pixels, 3, channels), _PixelNorm(channels), nn.ReLU(inplace=True),
+            LocallyConnected(pixels, channels, channels), _PixelNorm(channels), nn.ReLU(inplace=True),
+            LocallyConnected(pixels, channels, 3),
+        )  # fmt: skip
+
+    def forward(self, images: Tensor) -> Tensor:
+        n, c, height, width = images.shape
+        x = images.permute(2, 3, 0, 1).reshape(height * width, n, c)
+        return self.layers(x).view(height, width, n, c).permute(2, 3, 0, 1)
+
+
+class PixelwiseGenerator(nn.Module):
+    """1x1 convolutions 3 - 64 - 128 - 256 - 3, BN and ReLU between, tanh: the paper's GAN on pixelwise encryption."""
+
+    def __init__(self, widths: tuple[int, ...] = (64, 128, 256)) -> None:
+        super().__init__()
+        layers: list[nn.Module] = []
+        inputs = 3
+        for width in widths:
+            layers += [nn.Conv2d(inputs, width, 1, bias=False), nn.BatchNorm2d(width), nn.ReLU(inplace=True)]
+            inputs = width
+        self.layers = nn.Sequential(*layers, nn.Conv2d(inputs, 3, 1), nn.Tanh())
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.layers(images)

@@ -1,0 +1,27 @@
+"""The discriminator of the paper's GAN attack (SCIENCE section 3) [C]."""
+
+from torch import Tensor, nn
+from torch.nn.utils.parametrizations import spectral_norm
+
+MINIMUM = 16  # pixels a side: two halvings, then 4 x 4 less 1, then three to one
+
+
+class PatchDiscriminator(nn.Module):
+    """4x4/2 to 64, LeakyReLU; spectral-norm 4x4/2 to 128, LeakyReLU; 4x4/1 to 1; max-pool 3.
+
+    float [N, 3, H, W] -> logits, a map: [N, 1, 7, 7] for 96x96. The released program has 32x32 and one number.
+    """
+
+    def __init__(self, width: int = 64) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(
+            nn.Conv2d(3, width, 4, 2, 1),
+            nn.LeakyReLU(0.2, inplace=True),
+            spectral_norm(nn.Conv2d(width, 2 * width, 4, 2, 1)),
+            nn.LeakyReLU(0.2, inplace=True),
+            nn.Conv2d(2 * width, 1, 4, 1, 1),
+            nn.MaxPool2d(3),
+        )
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.layers(images)

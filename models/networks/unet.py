@@ -1,0 +1,45 @@
+"""U-Net 3 to 3 (SCIENCE section 2, TN-model) [C]: the inverse of whatever has no network of its own."""
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+MULTIPLE = 16  # four halvings; other sizes are padded by edge replication and cropped
+
+
+class _Double(nn.Sequential):
+    """Twice: convolution 3x3, BN, ReLU."""
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__(*_conv(inputs, outputs), *_conv(outputs, outputs))
+
+
+def _conv(inputs: int, outputs: int) -> list[nn.Module]:
+    return [nn.Conv2d(inputs, outputs, 3, padding=1), nn.BatchNorm2d(outputs), nn.ReLU(inplace=True)]
+
+
+class UNet(nn.Module):
+    """Encoder width x (1, 2, 4, 8, 16), max-pools between; decoder: nearest x2, convolution, concatenation.
+
+    float [N, 3, H, W] of any size -> the same, unbounded. With width 64, the paper's: 34,527,171 weights.
+    """
+
+    def __init__(self, width: int = 64) -> None:
+        super().__init__()
+        widths = [width * 2**i for i in range(5)]
+        self.down = nn.ModuleList([_Double(i, o) for i, o in zip([3, *widths], widths, strict=False)])
+        self.up = nn.ModuleList([nn.Sequential(*_conv(2 * w, w)) for w in reversed(widths[:-1])])
+        self.join = nn.ModuleList([_Double(2 * w, w) for w in reversed(widths[:-1])])
+        self.head = nn.Conv2d(width, 3, 1)
+
+    def forward(self, images: Tensor) -> Tensor:
+        height, width = images.shape[2:]
+        x = F.pad(images, (0, -width % MULTIPLE, 0, -height % MULTIPLE), mode="replicate")
+        skipped: list[Tensor] = []
+        for level, block in enumerate(self.down):
+            x = block(F.max_pool2d(x, 2) if level else x)
+            skipped.append(x)
+        skipped.pop()
+        for up, join in zip(self.up, self.join, strict=True):
+            x = join(torch.cat([skipped.pop(), up(F.interpolate(x, scale_factor=2.0, mode="nearest"))], 1))
+        return self.head(x)[:, :, :height, :width]
