@@ -83,6 +83,19 @@ class Blobs:
         if self._fs.exists(self._path(name)):
             self._fs.rm_file(self._path(name))
 
+    def folder(self, name: str) -> Path | None:
+        """A folder for files that grow in place, made where it is missing; None where blobs are not on this disk."""
+        if not self._local:
+            return None
+        path = Path(self._path(name))
+        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        return path
+
+    def drop_folder(self, name: str) -> None:
+        """Delete a folder and what is in it; it may be gone already."""
+        if self._local:
+            shutil.rmtree(self._path(name), ignore_errors=True)
+
     def _path(self, name: str) -> str:
         if not name or any(part in ("", ".", "..") for part in name.split("/")):
             raise ValueError(f"not a blob name: {name!r}")

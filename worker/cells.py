@@ -146,6 +146,8 @@ def _work(tools: Runtime, order: Order, watch: Watch) -> None:
             session.add_all(rows)
 
         _store(tools, order, write)
+    # Not before the end is written: a worker killed here leaves a folder, never a cell without its checkpoints.
+    tools.blobs.drop_folder(_checkpoints(order))
 
 
 def _evaluate(tools: Runtime, order: Order, reporter: Reporter) -> CellResult:
@@ -166,6 +168,7 @@ def _evaluate(tools: Runtime, order: Order, reporter: Reporter) -> CellResult:
     context = Context(
         seed=settings["seed"],
         device=device(tools.settings.device),
+        workdir=tools.blobs.folder(_checkpoints(order)),
         report=reporter.report,
         metric=reporter.metric,
     )
@@ -175,6 +178,11 @@ def _evaluate(tools: Runtime, order: Order, reporter: Reporter) -> CellResult:
     scheme = make_scheme(*_entry(order.scheme), profile)
     secret = _secret(tools, order)
     return run_cell(scheme, attack, data, options, context, secret=secret, public=public)
+
+
+def _checkpoints(order: Order) -> str:
+    """Where a cell's training goes on after a crash: kept until the cell has ended."""
+    return f"checkpoints/{order.lease.id}"
 
 
 def _entry(entry: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
