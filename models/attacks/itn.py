@@ -1,0 +1,105 @@
+"""Inverse transformation network attack (paper section 3.3): learn the way back from exact pairs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+from models.attacks.base import Attack, AttackFailed, Context, Material, Outcome, Pairs, ThreatModel
+from models.parameters import param
+from models.schemes.base import Scheme
+
+if TYPE_CHECKING:
+    from torch import nn
+
+
+@dataclass(frozen=True)
+class ItnSettings:
+    """The paper's, as far as it states them [P]; each_pixel is ours [M]."""
+
+    epochs: int | None = param(None, "Passes over the pairs; null: 70 for pixelwise, 300 for others", minimum=1)
+    batch: int = param(128, "Pairs a step", minimum=1, maximum=4096)
+    rate: float = param(0.1, "Learning rate, divided by 10 after 4/7 and 6/7 (pixelwise), or 1/2 and 3/4", minimum=1e-6)
+    each_pixel: bool = param(
+        False, "Pixelwise: a loss for each pixel's own weights, not the mean over all pixels, which hardly moves them"
+    )
+    momentum: float = param(0.9, "Of the gradient descent", minimum=0, maximum=0.999)
+    weight_decay: float = param(5e-4, "Of the gradient descent", minimum=0, maximum=1)
+    channels: int = param(16, "Channels of the locally connected layers; the paper's could not be read", minimum=1)
+    width: int = param(64, "First width of the U-Net", minimum=1, maximum=256)
+    precision: Literal["auto", "fp32", "bf16"] = param("auto", "auto: bfloat16 where the device computes in it")
+
+
+class Itn(Attack[ItnSettings]):
+    """A network trained on pairs of plain and protected images, one for each kind of scheme."""
+
+    name = "itn"
+    title = "Inverse transformation network"
+    source = "paper section 3.3"
+    threat_model = ThreatModel.KNOWN_PLAINTEXT
+    Settings = ItnSettings
+    learned = True
+    paper_name = "ITN-Attack"
+    profiles: ClassVar = {
+        "smoke": {"epochs": 1, "batch": 16, "channels": 4, "width": 4},
+        "quick": {"epochs": 10, "batch": 32, "each_pixel": True, "width": 16},
+    }
+
+    def observations(self) -> int | None:
+        return None
+
+    def run(self, material: Material, context: Context) -> Outcome:
+        import torch
+        from torch.nn import functional as F
+
+        from models.lessons import Regression
+        from models.training import Plan, drops, read, train
+
+        s = self.settings
+        pairs = need_pairs(material)
+        pixelwise = material.scheme is not None and material.scheme.name == "pixelwise"
+        make_network = inverse_of(material, s)
+
+        def make() -> Regression:
+            network = make_network()
+            # Gradients of a sum over the pixels are those of the mean, times their number.
+            scale = material.targets[0].size // 3 if pixelwise and s.each_pixel else 1
+            optimiser = torch.optim.SGD(
+                network.parameters(), s.rate * scale, s.momentum, weight_decay=s.weight_decay / scale
+            )
+            return Regression(network, optimiser, F.mse_loss)
+
+        epochs = s.epochs or (70 if pixelwise else 300)
+        schedule = drops(40 / 70, 60 / 70) if pixelwise else drops(150 / 300, 225 / 300)
+        plan = Plan(self.name, epochs, s.batch, schedule, repr(s), s.precision)
+        lesson, notes = train(make, [[pairs.protected, pairs.plain]], plan, context)
+        return Outcome(
+            reconstructed=read(lesson.network, material.targets, context),
+            numbers={"pairs": len(pairs.plain)},
+            notes=notes,
+        )
+
+
+def need_pairs(material: Material) -> Pairs:
+    if material.pairs is None or not len(material.pairs.plain):
+        raise AttackFailed("a network learns from pairs of plain and protected images; none were given")
+    return material.pairs
+
+
+def inverse_of(material: Material, s: ItnSettings) -> Callable[[], nn.Module]:
+    """The paper's network for the attacked scheme; the U-Net where it names none, or the scheme is unknown."""
+    from models.networks.block import BlockNetwork
+    from models.networks.locally_connected import PixelwiseInverse
+    from models.networks.unet import UNet
+
+    height, width = material.targets.shape[1:3]
+    networks: dict[str, Callable[[], Any]] = {
+        "pixelwise": lambda: PixelwiseInverse(height, width, s.channels),
+        "tanaka": BlockNetwork,
+    }
+    return networks.get(scheme_name(material.scheme), lambda: UNet(s.width))
+
+
+def scheme_name(scheme: Scheme[Any, Any] | None) -> str:
+    return "unknown" if scheme is None else scheme.name

@@ -1,0 +1,300 @@
+import time
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from models import checkpoints, training
+from models.attacks.base import AttackFailed, Cancelled, Context
+from models.lessons import Adversarial, Regression
+from models.networks.block import BlockNetwork
+from models.networks.patch_discriminator import PatchDiscriminator
+from models.networks.unet import UNet
+from models.training import Plan, constant, cosine, drops, read, train
+
+PLAN = Plan("test", epochs=3, batch=4, schedule=drops(0.5), precision="fp32")
+
+
+def _images(count=18, seed=0):
+    return np.random.default_rng(seed).integers(0, 256, (count, 16, 16, 3), np.uint8)
+
+
+def _regression(rate=0.1, network=BlockNetwork):
+    made = network()
+    return Regression(made, torch.optim.SGD(made.parameters(), rate, 0.9), F.mse_loss)
+
+
+def _adversarial():
+    return Adversarial(
+        BlockNetwork(squash=True), PatchDiscriminator(8), lambda n: torch.optim.Adam(n.parameters(), 1e-3, fused=True)
+    )
+
+
+LESSONS = {
+    "regression": (_regression, [[255 - _images(), _images()]]),
+    "adversarial": (_adversarial, [[_images(18, 1)], [_images(11, 2)]]),
+}
+
+
+def _weights(lesson):
+    return {name: value.clone() for name, value in lesson.networks.state_dict().items()}
+
+
+def _same(a, b):
+    return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
+
+
+@pytest.mark.parametrize(("make", "decks"), LESSONS.values(), ids=LESSONS.keys())
+@pytest.mark.parametrize("stop", [1, 5, 8, 11])
+def test_a_run_stopped_at_any_step_and_started_again_ends_at_the_same_weights(make, decks, stop, tmp_path, monkeypatch):
+    curve: dict[tuple[str, int], float] = {}
+    resumed_curve: dict[tuple[str, int], float] = {}
+
+    def draw(into):
+        def metric(name, step, value):
+            if name != "images_per_second":
+                into[name, step] = value
+
+        return metric
+
+    straight, _ = train(make, decks, PLAN, Context(seed=7, metric=draw(curve)))
+
+    monkeypatch.setattr(training, "SAVE_SECONDS", 0)
+    monkeypatch.setattr(training, "PULSE_SECONDS", 0)
+    done: list[bool] = []
+
+    class Stopped(type(straight)):
+        def step(self, images, generator):
+            if len(done) == stop:
+                raise Cancelled
+            done.append(True)
+            return super().step(images, generator)
+
+    def make_stopped():
+        lesson = make()
+        lesson.__class__ = Stopped
+        return lesson
+
+    with pytest.raises(Cancelled):
+        train(make_stopped, decks, PLAN, Context(seed=7, workdir=tmp_path, metric=draw(resumed_curve)))
+    assert checkpoints.load(tmp_path / "test.ckpt")["step"] == stop
+    resumed, _ = train(make, decks, PLAN, Context(seed=7, workdir=tmp_path, metric=draw(resumed_curve)))
+    assert _same(_weights(straight), _weights(resumed))
+    assert resumed_curve == curve
+
+
+def test_a_finished_run_is_not_trained_again(tmp_path):
+    make, decks = LESSONS["regression"]
+    first, _ = train(make, decks, PLAN, Context(workdir=tmp_path))
+    told = []
+    again, _ = train(make, decks, PLAN, Context(workdir=tmp_path, metric=lambda *m: told.append(m)))
+    assert _same(_weights(first), _weights(again))
+    assert not told
+
+
+OTHERS = {
+    "seed": (LESSONS["regression"][1], PLAN, 1),
+    "images": ([[_images(18, 5), _images()]], PLAN, 0),
+    "plan": (LESSONS["regression"][1], replace(PLAN, epochs=2), 0),
+}
+
+
+@pytest.mark.parametrize(("decks", "plan", "seed"), OTHERS.values(), ids=OTHERS.keys())
+def test_a_checkpoint_of_another_run_is_not_taken_up(decks, plan, seed, tmp_path):
+    train(*LESSONS["regression"], PLAN, Context(workdir=tmp_path))
+    fresh, _ = train(_regression, decks, plan, Context(seed=seed))
+    beside, _ = train(_regression, decks, plan, Context(seed=seed, workdir=tmp_path))
+    assert _same(_weights(fresh), _weights(beside))
+
+
+def test_a_damaged_checkpoint_means_starting_over(tmp_path):
+    make, decks = LESSONS["regression"]
+    straight, _ = train(make, decks, PLAN, Context(workdir=tmp_path))
+    file = tmp_path / "test.ckpt"
+    file.write_bytes(file.read_bytes()[:1000])
+    again, _ = train(make, decks, PLAN, Context(workdir=tmp_path))
+    assert _same(_weights(straight), _weights(again))
+
+
+def test_training_leaves_the_callers_random_numbers_alone():
+    make, decks = LESSONS["regression"]
+    torch.manual_seed(5)
+    expected = torch.rand(3)
+    torch.manual_seed(5)
+    train(make, decks, PLAN, Context())
+    assert torch.equal(torch.rand(3), expected)
+
+
+def test_losses_that_are_no_number_stop_the_run_and_keep_the_last_good_checkpoint(tmp_path, monkeypatch):
+    monkeypatch.setattr(training, "SAVE_SECONDS", 0)
+
+    class Poisoned(Regression):
+        steps = 0
+
+        def step(self, images, generator):
+            self.steps += 1
+            losses = super().step(images, generator)
+            if self.steps == 6:
+                with torch.no_grad():
+                    next(self.networks.parameters()).fill_(float("nan"))
+            return losses
+
+    def make():
+        lesson = _regression()
+        lesson.__class__ = Poisoned
+        return lesson
+
+    with pytest.raises(AttackFailed, match="not a number in epoch 2 of 3"):
+        train(make, LESSONS["regression"][1], PLAN, Context(workdir=tmp_path))
+    kept = checkpoints.load(tmp_path / "test.ckpt")
+    assert kept["step"] == 5
+    assert all(value.isfinite().all() for value in kept["lesson"]["networks"].values())
+
+
+def test_a_learning_rate_out_of_reason_says_so():
+    with pytest.raises(AttackFailed, match="lower the learning rate"):
+        train(lambda: _regression(1e9), LESSONS["regression"][1], PLAN, Context())
+
+
+class Hungry(Regression):
+    """Has memory for `limit` images a step."""
+
+    limit = 1
+
+    def step(self, images, generator):
+        if len(images[0]) > self.limit:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return super().step(images, generator)
+
+
+@pytest.mark.parametrize("limit", [2, 5])
+def test_too_little_memory_halves_the_batch_and_says_so(limit, tmp_path, monkeypatch):
+    monkeypatch.setattr(Hungry, "limit", limit)
+
+    def make():
+        lesson = _regression()
+        lesson.__class__ = Hungry
+        return lesson
+
+    decks = LESSONS["regression"][1]
+    plan = Plan("test", 2, 8, constant, precision="fp32")
+    lesson, notes = train(make, decks, plan, Context(workdir=tmp_path))
+    fitting = 2 if limit == 2 else 4
+    assert notes == (f"{fitting} images a step instead of 8: too little memory",)
+    planned, _ = train(_regression, decks, Plan("test", 2, fitting, constant, precision="fp32"), Context())
+    assert _same(_weights(lesson), _weights(planned))
+    _, notes_again = train(make, decks, plan, Context(workdir=tmp_path))
+    assert notes_again == notes
+
+
+def test_too_little_memory_for_anything_is_a_clear_failure():
+    def make():
+        lesson = _regression()
+        lesson.__class__ = Hungry
+        return lesson
+
+    with pytest.raises(AttackFailed, match="too little memory on cpu"):
+        train(make, LESSONS["regression"][1], PLAN, Context())
+
+
+def test_other_errors_are_not_taken_for_too_little_memory():
+    class Wrong(Regression):
+        def step(self, images, generator):
+            raise RuntimeError("shapes do not match")
+
+    def make():
+        lesson = _regression()
+        lesson.__class__ = Wrong
+        return lesson
+
+    with pytest.raises(RuntimeError, match="shapes"):
+        train(make, LESSONS["regression"][1], PLAN, Context())
+
+
+def test_a_cancel_is_seen_in_the_middle_of_a_long_step():
+    """One step of this takes many seconds: a report must come from between its layers, there and back."""
+    images = np.random.default_rng(0).integers(0, 256, (8, 64, 64, 3), np.uint8)
+    reports = []
+
+    def report(fraction, phase):
+        reports.append(time.monotonic())
+        if len(reports) == 3:
+            raise Cancelled
+
+    plan = Plan("test", 1, 8, constant, precision="fp32")
+    began = time.monotonic()
+    with pytest.raises(Cancelled):
+        train(lambda: _regression(network=UNet), [[images, images]], plan, Context(report=report))
+    assert time.monotonic() - began < 20
+    assert len(reports) == 3
+
+
+def test_every_epoch_tells_its_loss_speed_and_time_left(monkeypatch):
+    monkeypatch.setattr(training, "PULSE_SECONDS", 0)
+    metrics, phases = [], []
+    context = Context(report=lambda f, phase: phases.append((f, phase)), metric=lambda *m: metrics.append(m))
+    train(*LESSONS["adversarial"], PLAN, context)
+    for name in ("loss", "discriminator_loss", "images_per_second"):
+        assert [step for found, step, _ in metrics if found == name] == [1, 2, 3]
+    fractions = [f for f, _ in phases]
+    assert fractions == sorted(fractions)
+    assert fractions[-1] == 1
+    assert phases[-1][1].startswith("epoch 3 of 3, ")
+    assert phases[-1][1].endswith(" images/s, 0 s left")
+
+
+def test_no_images_is_a_clear_failure():
+    with pytest.raises(AttackFailed, match="no images"):
+        train(_regression, [[_images(0), _images(0)]], PLAN, Context())
+
+
+def test_all_images_of_all_decks_come_once_an_epoch_in_a_new_order():
+    seen = []
+
+    class Watching(Regression):
+        def step(self, images, generator):
+            seen.append([image[:, 0, 0, 0].tolist() for image in images])
+            return super().step(images, generator)
+
+    def make():
+        lesson = _regression()
+        lesson.__class__ = Watching
+        return lesson
+
+    numbered = np.zeros((8, 16, 16, 3), np.uint8) + np.arange(8, dtype=np.uint8)[:, None, None, None]
+    train(make, [[numbered, numbered]], Plan("test", 2, 4, constant, precision="fp32"), Context())
+    epochs = [seen[0][0] + seen[1][0], seen[2][0] + seen[3][0]]
+    assert [sorted(epoch) for epoch in epochs] == [list(range(8))] * 2
+    assert epochs[0] != epochs[1]
+    assert all(protected == plain for protected, plain in seen)
+
+
+def test_schedules():
+    steps = drops(150 / 300, 225 / 300)
+    assert [round(steps(e / 300), 9) for e in (0, 149, 150, 224, 225, 299)] == [1, 1, 0.1, 0.1, 0.01, 0.01]
+    assert cosine(0.05) == pytest.approx(1)
+    assert cosine(1.0) == pytest.approx(0, abs=1e-9)
+    assert constant(0.7) == 1
+
+
+def test_read_gives_8_bit_images_of_the_same_shape():
+    images = _images(5)
+    assert (read(nn.Identity().eval(), images, Context(), pixels=500) == images).all()
+    assert read(nn.Identity(), images[:0], Context()).shape == (0, 16, 16, 3)
+
+
+def test_a_checkpoint_is_never_half_written(tmp_path, monkeypatch):
+    path = tmp_path / "deep" / "a.ckpt"
+    checkpoints.save(path, {"step": 1})
+
+    def crash(*_):
+        raise OSError("disk full")
+
+    monkeypatch.setattr(torch, "save", crash)
+    with pytest.raises(OSError, match="disk full"):
+        checkpoints.save(path, {"step": 2})
+    assert checkpoints.load(path) == {"step": 1}
+    assert checkpoints.load(tmp_path / "none.ckpt") is None
