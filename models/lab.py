@@ -8,6 +8,7 @@ from typing import Any
 
 from models.attacks.base import Attack, Material, Pairs, ThreatModel
 from models.images import Images
+from models.oracle import Oracle
 from models.schemes.base import Scheme
 
 Protect = Callable[[Images, int], Images]  # images, number of the first one -> their ciphertexts
@@ -43,5 +44,5 @@ def allowed(scheme: Scheme[Any, Any] | None, attack: Attack[Any], lab: Lab, prot
         observed=observed,
         public=lab.public if model is ThreatModel.PUBLIC_IMAGES else None,
         pairs=Pairs(plain, observed) if model is ThreatModel.KNOWN_PLAINTEXT else None,
-        oracle=(lambda images: protect(images, 0)) if model is ThreatModel.CHOSEN_PLAINTEXT else None,
+        oracle=Oracle(lambda images: protect(images, 0)) if model is ThreatModel.CHOSEN_PLAINTEXT else None,
     )

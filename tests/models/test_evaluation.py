@@ -106,7 +106,7 @@ def reachable(root):
 
 
 @pytest.mark.parametrize("scheme", [("pixelwise", {}), ("pixelwise", {"key_mode": "different"}), ("tanaka", {})])
-@pytest.mark.parametrize("model", [ThreatModel.CIPHERTEXT_ONLY, ThreatModel.PUBLIC_IMAGES, ThreatModel.KNOWN_PLAINTEXT])
+@pytest.mark.parametrize("model", list(ThreatModel))
 def test_an_attack_reaches_neither_keys_nor_the_plain_images_it_is_scored_on(scheme, model):
     spy = Spy(model, wanted=6)
     secret = catalog.new_secret()
