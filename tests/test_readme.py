@@ -41,7 +41,12 @@ def test_a_block_runs_as_it_stands(language: str, text: str, folder: Path, stack
     command = {"shell": ["bash", "-euo", "pipefail", "-c", text], "python": [sys.executable, "-W", "error", "-c", text]}
     path = f"{folder / 'bin'}:{os.environ['PATH']}"
     done = subprocess.run(
-        command[language], cwd=folder, env={**os.environ, "PATH": path}, capture_output=True, text=True, check=False
+        command[language],
+        cwd=folder,
+        env={**os.environ, "PATH": path, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert done.returncode == 0, f"{text}\n{done.stdout}\n{done.stderr}"
     if "report.html" in text:

@@ -34,7 +34,7 @@ def main() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(FAILED)
     except (ProblemError, Unreachable, Failed, Misused) as error:
-        errors.print(f"[bold red]error:[/] {_plain(error)}", highlight=False)
+        errors.print(f"[bold red]error:[/] {_plain(error)}", highlight=False, soft_wrap=True)
         sys.exit(exit_code(error))
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -15,13 +16,15 @@ from PIL import Image
 from app.local import LocalStack
 from tests.pictures import archive, classes, pixels, png
 
+ROOT = Path(__file__).parents[3]
+
 
 @pytest.fixture
 def unveil(tmp_path: Path):
     def run(*words: str | Path, code: int = 0) -> subprocess.CompletedProcess[str]:
         done = subprocess.run(
             [sys.executable, "-W", "error", "-c", "from app.cli import main; main()", *map(str, words)],
-            cwd=tmp_path, capture_output=True, text=True, check=False,
+            cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True, check=False,
         )  # fmt: skip
         assert done.returncode == code, f"{words}: {done.returncode}\n{done.stdout}\n{done.stderr}"
         return done
