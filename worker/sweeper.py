@@ -93,7 +93,12 @@ def ring_again(sessions: sessionmaker[Session], celery: Celery) -> None:
         never = Cell.sent_at.is_(None)
         stale = or_(never, Cell.sent_at < until(-_TAKEN_WITHIN_S)) if lost else never
         with sessions.begin() as session:
-            chosen = select(Cell.id).where(queued, stale).order_by(Cell.id).with_for_update(skip_locked=True)
+            chosen = (
+                select(Cell.id)
+                .where(queued, stale)
+                .order_by(Cell.evaluation_id, Cell.position)
+                .with_for_update(skip_locked=True)
+            )
             ids = session.scalars(chosen).all()
             session.execute(update(Cell).where(Cell.id.in_(ids)).values(sent_at=func.clock_timestamp()))
         if ids:
