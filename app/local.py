@@ -38,7 +38,7 @@ from app.queue import QUEUES
 from app.settings import Settings
 
 _OWNER = "local"
-_READY_S = 90.0
+_READY_S = 150.0  # a busy machine with cold disks; usually it takes 10
 _STOP_S = 20.0
 _LONGEST_PAUSE_S = 30.0
 
