@@ -97,7 +97,7 @@ def external_refusal(attack: Attack[Any], *, originals: bool, public: bool) -> s
         return "uploaded ciphertexts come without an encryption oracle"
     if attack.threat_model is ThreatModel.KNOWN_PLAINTEXT and not originals:
         return "pairs are needed: upload the `originals` of the ciphertexts"
-    if attack.threat_model is ThreatModel.PUBLIC_IMAGES and not public:
+    if attack.needs_public_images() and not public:
         return "unpaired plain images are needed: name a `public_dataset`"
     return None
 

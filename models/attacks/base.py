@@ -104,6 +104,10 @@ class Attack(ABC, Generic[S]):
         """How many observed ciphertexts, or pairs, the attack asks for; None: all there are."""
         return 0
 
+    def needs_public_images(self) -> bool:
+        """Whether it can do nothing without unpaired plain images of the attacker's own."""
+        return self.threat_model is ThreatModel.PUBLIC_IMAGES
+
     def refuses(self, scheme: Scheme[Any, Any]) -> str | None:  # noqa: ARG002 - most attacks take every scheme
         """Why this attack cannot be run on `scheme`; None when it can."""
         return None

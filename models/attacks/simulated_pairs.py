@@ -117,6 +117,9 @@ class SimulatedPairs(Attack[SimulatedPairsSettings]):
     Settings = SimulatedPairsSettings
     profiles: ClassVar = {"smoke": {"epochs": 1}, "quick": {"epochs": 5}}
 
+    def needs_public_images(self) -> bool:
+        return self.settings.weights != "shipped"  # those were trained on public photographs before
+
     def refuses(self, scheme: Scheme[Any, Any]) -> str | None:
         if scheme.name != "pixelwise":
             return "reads the magnitudes that pixel-wise encryption leaves in place; other schemes move or mix them"
