@@ -1,0 +1,105 @@
+"""GAN attack (paper section 3.4): learn what plain images look like, without a single pair."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+from models.attacks.base import Attack, AttackFailed, Context, Material, Outcome, ThreatModel
+from models.attacks.itn import scheme_name
+from models.parameters import param
+
+if TYPE_CHECKING:
+    from torch import nn
+
+
+@dataclass(frozen=True)
+class GanSettings:
+    """The paper's and its authors' program's [P][C]."""
+
+    epochs: int = param(100, "Passes over the ciphertexts", minimum=1)
+    batch: int = param(64, "Ciphertexts, and public images, a step", minimum=1, maximum=4096)
+    rate: float = param(2e-4, "Learning rate of both networks (Adam)", minimum=1e-6)
+    beta1: float = param(0.5, "Momentum of both networks (Adam)", minimum=0, maximum=0.999)
+    width: int = param(64, "First width of the U-Net", minimum=1, maximum=256)
+    discriminator: int = param(64, "First width of the discriminator", minimum=1, maximum=512)
+    precision: Literal["auto", "fp32", "bf16"] = param("auto", "auto: bfloat16 where the device computes in it")
+
+
+class Gan(Attack[GanSettings]):
+    """A generator against a discriminator, from ciphertexts and unpaired public images of the same kind."""
+
+    name = "gan"
+    title = "GAN"
+    source = "paper section 3.4"
+    threat_model = ThreatModel.PUBLIC_IMAGES
+    Settings = GanSettings
+    learned = True
+    paper_name = "GAN-Attack"
+    profiles: ClassVar = {
+        "smoke": {"epochs": 1, "batch": 8, "width": 4, "discriminator": 8},
+        "quick": {"epochs": 20, "batch": 32, "width": 16},
+    }
+
+    def observations(self) -> int | None:
+        return None
+
+    def run(self, material: Material, context: Context) -> Outcome:
+        import torch
+
+        from models.lessons import Adversarial
+        from models.networks.patch_discriminator import MINIMUM, PatchDiscriminator
+        from models.training import Plan, constant, read, train
+
+        s = self.settings
+        if not len(material.observed) or material.public is None or not len(material.public):
+            raise AttackFailed("a GAN learns from ciphertexts and unpaired public images; one of the two is missing")
+        if min(*material.observed.shape[1:3], *material.public.shape[1:3]) < MINIMUM:
+            raise AttackFailed(f"the discriminator needs images of at least {MINIMUM}x{MINIMUM}")
+        make_generator = generator_of(material, s)
+
+        def make() -> Adversarial:
+            # The fused loop sees each weight once; the result is the same.
+            adam = partial(torch.optim.Adam, lr=s.rate, betas=(s.beta1, 0.999), fused=True)
+            networks = make_generator().apply(dcgan_start), PatchDiscriminator(s.discriminator).apply(dcgan_start)
+            return Adversarial(*networks, lambda network: adam(network.parameters()))
+
+        plan = Plan(self.name, s.epochs, s.batch, constant, repr(s), s.precision)
+        lesson, notes = train(make, [[material.observed], [material.public]], plan, context)
+        return Outcome(
+            reconstructed=read(lesson.generator, material.targets, context),
+            numbers={"ciphertexts": len(material.observed), "public_images": len(material.public)},
+            notes=notes,
+        )
+
+
+def generator_of(material: Material, s: GanSettings) -> Callable[[], nn.Module]:
+    """The paper's generator for the attacked scheme; the U-Net where it names none, or the scheme is unknown."""
+    from torch import nn
+
+    from models.networks.block import BlockNetwork
+    from models.networks.locally_connected import PixelwiseGenerator
+    from models.networks.unet import UNet
+
+    generators: dict[str, Callable[[], Any]] = {
+        "pixelwise": PixelwiseGenerator,
+        "tanaka": partial(BlockNetwork, squash=True),
+    }
+    return generators.get(scheme_name(material.scheme), lambda: nn.Sequential(UNet(s.width), nn.Tanh()))
+
+
+def dcgan_start(module: nn.Module) -> None:
+    """Convolutions N(0, 0.02), batch normalisation N(1, 0.02) [C]."""
+    from torch import nn
+
+    if isinstance(module, nn.Conv2d | nn.Linear):
+        # Of a spectrally normalised layer the scale does not matter, and its weight is no parameter.
+        weight = getattr(module, "parametrizations", {"weight": module})["weight"]
+        nn.init.normal_(getattr(weight, "original", module.weight), 0, 0.02)
+        if module.bias is not None:
+            nn.init.zeros_(module.bias)
+    elif isinstance(module, nn.BatchNorm2d | nn.BatchNorm1d) and module.affine:
+        nn.init.normal_(module.weight, 1, 0.02)
+        nn.init.zeros_(module.bias)

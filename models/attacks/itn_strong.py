@@ -1,0 +1,96 @@
+"""A stronger inverse than the paper's: what is known of the algorithm is built in, the loss is what is scored [M]."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+from models.attacks.base import Attack, AttackFailed, Context, Material, Outcome, ThreatModel
+from models.attacks.itn import need_pairs, scheme_name
+from models.parameters import param
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+_WINDOW = 7  # of SSIM
+
+
+@dataclass(frozen=True)
+class ItnStrongSettings:
+    epochs: int = param(100, "Passes over the pairs", minimum=1)
+    batch: int = param(64, "Pairs a step", minimum=1, maximum=4096)
+    rate: float = param(2e-3, "Highest learning rate of the U-Net (AdamW, cosine)", minimum=1e-6)
+    linear_rate: float = param(
+        5e-2, "The same where the inverse is linear: Tanaka, and pixelwise with one key", minimum=1e-6
+    )
+    weight_decay: float = param(1e-3, "Of AdamW", minimum=0, maximum=1)
+    ssim_weight: float = param(0.5, "Weight of 1 - SSIM beside the mean absolute error", minimum=0, maximum=100)
+    width: int = param(64, "First width of the U-Net", minimum=1, maximum=256)
+    blocks: int = param(2, "Residual blocks at each level of the U-Net", minimum=1, maximum=8)
+    precision: Literal["auto", "fp32", "bf16"] = param("auto", "auto: bfloat16 where the device computes in it")
+
+
+class ItnStrong(Attack[ItnStrongSettings]):
+    """Linear in nibbles for Tanaka, linear in each pixel for pixelwise under one key, else a residual U-Net."""
+
+    name = "itn-strong"
+    title = "Stronger inverse network"
+    source = "Unveil"
+    threat_model = ThreatModel.KNOWN_PLAINTEXT
+    Settings = ItnStrongSettings
+    learned = True
+    profiles: ClassVar = {
+        "smoke": {"epochs": 1, "batch": 16, "width": 4, "blocks": 1},
+        "quick": {"epochs": 3, "batch": 32, "width": 16, "blocks": 1},
+    }
+
+    def observations(self) -> int | None:
+        return None
+
+    def run(self, material: Material, context: Context) -> Outcome:
+        import torch
+
+        from models.lessons import Regression
+        from models.training import Plan, cosine, read, train
+
+        s = self.settings
+        pairs = need_pairs(material)
+        if min(material.targets.shape[1:3]) < _WINDOW:
+            raise AttackFailed(f"the SSIM in the loss needs images of at least {_WINDOW}x{_WINDOW}")
+        make_network, linear = strong_inverse_of(material, s)
+
+        def make() -> Regression:
+            network = make_network()
+            rate = s.linear_rate if linear else s.rate
+            optimiser = torch.optim.AdamW(network.parameters(), rate, weight_decay=s.weight_decay, fused=True)
+            return Regression(network, optimiser, lambda seen, plain: distance(seen, plain, s.ssim_weight))
+
+        plan = Plan(self.name, s.epochs, s.batch, cosine, repr(s), s.precision)
+        lesson, notes = train(make, [[pairs.protected, pairs.plain]], plan, context)
+        return Outcome(
+            reconstructed=read(lesson.network, material.targets, context),
+            numbers={"pairs": len(pairs.plain)},
+            notes=notes,
+        )
+
+
+def strong_inverse_of(material: Material, s: ItnStrongSettings) -> tuple[Callable[[], nn.Module], bool]:
+    """The network for the attacked scheme, and whether it is a linear map."""
+    from models.networks.residual_unet import NibbleLinear, PixelLinear, ResidualUNet
+
+    height, width = material.targets.shape[1:3]
+    name = scheme_name(material.scheme)
+    if name == "tanaka":
+        return NibbleLinear, True
+    if name == "pixelwise" and material.scheme is not None and not material.scheme.key_per_image:
+        return (lambda: PixelLinear(height, width)), True
+    return (lambda: ResidualUNet(s.width, s.blocks)), False
+
+
+def distance(seen: Tensor, plain: Tensor, ssim_weight: float) -> Any:
+    """Mean absolute error and 1 - SSIM (rgb7), of images in -1..1."""
+    from models.networks.train_sign_unet import ssim_rgb7
+
+    unlike = 1 - ssim_rgb7((seen + 1) * 127.5, (plain + 1) * 127.5).mean()
+    return (seen - plain).abs().mean() + ssim_weight * unlike
