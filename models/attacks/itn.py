@@ -43,7 +43,7 @@ class Itn(Attack[ItnSettings]):
     paper_name = "ITN-Attack"
     profiles: ClassVar = {
         "smoke": {"epochs": 1, "batch": 16, "channels": 4, "width": 4},
-        "quick": {"epochs": 10, "batch": 32, "each_pixel": True, "width": 16},
+        "quick": {"epochs": 10, "batch": 32, "each_pixel": True, "width": 8},
     }
 
     def observations(self) -> int | None:

@@ -55,16 +55,17 @@ class PixelwiseInverse(nn.Module):
 
 
 class PixelwiseGenerator(nn.Module):
-    """1x1 convolutions 3 - 64 - 128 - 256 - 3, BN and ReLU between, tanh: the paper's GAN on pixelwise encryption."""
+    """1x1 convolutions 3 - 64 - 128 - 256 - 3, BN and ReLU between, tanh: the paper's GAN on pixelwise encryption.
 
-    def __init__(self, widths: tuple[int, ...] = (64, 128, 256)) -> None:
+    Other widths keep the ratio.
+    """
+
+    def __init__(self, width: int = 64) -> None:
         super().__init__()
         layers: list[nn.Module] = []
-        inputs = 3
-        for width in widths:
-            layers += [nn.Conv2d(inputs, width, 1, bias=False), nn.BatchNorm2d(width), nn.ReLU(inplace=True)]
-            inputs = width
-        self.layers = nn.Sequential(*layers, nn.Conv2d(inputs, 3, 1), nn.Tanh())
+        for inputs, outputs in ((3, width), (width, 2 * width), (2 * width, 4 * width)):
+            layers += [nn.Conv2d(inputs, outputs, 1, bias=False), nn.BatchNorm2d(outputs), nn.ReLU(inplace=True)]
+        self.layers = nn.Sequential(*layers, nn.Conv2d(4 * width, 3, 1), nn.Tanh())
 
     def forward(self, images: Tensor) -> Tensor:
         return self.layers(images)
