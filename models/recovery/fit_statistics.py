@@ -73,8 +73,12 @@ def main() -> None:
     arguments = parser.parse_args()
     images = read_train(arguments.data)
     t = fit_tanaka(images[::5])
-    np.savez_compressed(arguments.out, log_distances=t.log_distances.astype(np.float32), predictors=t.predictors,
-                        likelihoods=t.likelihoods.astype(np.float16))
+    np.savez_compressed(
+        arguments.out,
+        log_distances=t.log_distances.astype(np.float32),
+        predictors=t.predictors,
+        likelihoods=t.likelihoods.astype(np.float16),
+    )
 
 
 if __name__ == "__main__":

@@ -13,8 +13,9 @@ tell all 48 candidates at once. Three steps, each vectorised over the image:
    evidence is clearest, all at once (Boruvka's rounds), on the 3x3 matrices alone;
 3. sweep: every pixel is fitted again to all its neighbours.
 
-Steps 2 and 3 run three times, with each ciphertext weighted by how smooth it is there. What remains is one element of 48 for
-the whole image; `models.recovery.symmetry` settles it.
+Steps 2 and 3 run three times, with each ciphertext weighted by how smooth it is there. What remains is one element for
+the whole image, in practice one of 12 (channels of photographs go together, so their signs agree);
+`models.recovery.symmetry` settles it.
 """
 
 from __future__ import annotations
@@ -93,8 +94,7 @@ def align(ciphertexts: Images) -> PixelwiseKey:
     if not len(ciphertexts):
         raise ValueError("ciphertexts must hold at least one image; got none")
     height, width = ciphertexts.shape[1:3]
-    enough = ciphertexts[: max(1, _VALUES // (height * width))]
-    values = np.ascontiguousarray(enough.transpose(1, 2, 3, 0)).astype(np.float32) - 127.5  # [H, W, 3, N]
+    values = _centred(ciphertexts)
     if height * width == 1:
         return key_of(_fit(values, np.zeros_like(values), _own_moments(values)))
     candidates = _grow(values)
@@ -106,11 +106,21 @@ def align(ciphertexts: Images) -> PixelwiseKey:
     return key_of(candidates)
 
 
+def refine(ciphertexts: Images, candidates: Ints, possible: npt.NDArray[np.bool_], most: int = 20) -> Ints:
+    """Candidates [H, W] among the possible ones [H, W, 48] that suit the pixels around best, swept until all do."""
+    values = _centred(ciphertexts)
+    own = _own_moments(values)
+    for _ in range(most):
+        fitted = _fit(values, _neighbours(_undo(values, candidates)), own, possible)
+        if (fitted == candidates).all():
+            break
+        candidates = fitted
+    return candidates
+
+
 def key_of(candidates: Ints) -> PixelwiseKey:
     """Candidates [H, W] in 0..47 as the key that they undo."""
-    return PixelwiseKey(
-        reversed=CANDIDATE_SIGNS[candidates] < 0, orders=_INVERSE[candidates // 8].astype(np.uint8)
-    )
+    return PixelwiseKey(reversed=CANDIDATE_SIGNS[candidates] < 0, orders=_INVERSE[candidates // 8].astype(np.uint8))
 
 
 def candidates_of(key: PixelwiseKey) -> Ints:
@@ -119,10 +129,10 @@ def candidates_of(key: PixelwiseKey) -> Ints:
     return 8 * _INVERSE[key.orders] + signs
 
 
-def transform(key: PixelwiseKey, element: int) -> PixelwiseKey:
-    """The key whose decryptions are those of `key` with one of the 48 candidates applied to every pixel after it."""
-    candidates = candidates_of(key)
-    return key_of(_compose(candidates, CANDIDATE_ORDERS[element], CANDIDATE_SIGNS[element]))
+def transform(key: PixelwiseKey, order: int, *, negative: bool = False) -> PixelwiseKey:
+    """The key whose decryptions have in channel c what those of `key` have in ORDERS[order][c], negated or not."""
+    sign = np.full(3, -1 if negative else 1, np.float32)
+    return key_of(_compose(candidates_of(key), _ORDERS[order], sign))
 
 
 def _compose(candidates: Ints, orders: Ints, signs: Floats) -> Ints:
@@ -140,15 +150,24 @@ def _undo(values: Floats, candidates: Ints) -> Floats:
     return ordered
 
 
+def _centred(ciphertexts: Images) -> Floats:
+    """[N, H, W, 3] -> [H, W, 3, N] about zero; no more ciphertexts than memory allows."""
+    enough = ciphertexts[: max(1, _VALUES // (ciphertexts.shape[1] * ciphertexts.shape[2]))]
+    return np.ascontiguousarray(enough.transpose(1, 2, 3, 0)).astype(np.float32) - np.float32(127.5)
+
+
 def _own_moments(values: Floats) -> Floats:
     return np.stack([np.einsum("...n,...n->...", values[..., a, :], values[..., b, :]) for a, b in _UPPER], -1)
 
 
-def _fit(values: Floats, reference: Floats, own: Floats) -> Ints:
+def _fit(values: Floats, reference: Floats, own: Floats, possible: npt.NDArray[np.bool_] | None = None) -> Ints:
     """The likeliest candidate [...] for values [..., 3, N] beside aligned values of the same shape."""
     cross = values @ reference.swapaxes(-1, -2)
     moments = np.concatenate([cross.reshape(*cross.shape[:-2], 9), own], -1)
-    best: Ints = (moments @ _WEIGHTS.T).argmax(-1)
+    likelihood = moments @ _WEIGHTS.T
+    if possible is not None:
+        likelihood[~possible] = -np.inf
+    best: Ints = likelihood.argmax(-1)
     return best
 
 

@@ -1,4 +1,4 @@
-"""Key recovery for Tanaka's scheme, both variants, from ciphertexts alone and public statistics (SCIENCE section 4) [M].
+"""Key recovery for Tanaka's scheme, both variants, from ciphertexts and public statistics (SCIENCE section 4) [M].
 
 A ciphertext is 96 streams of nibbles, one value a block each. The key says which stream is which nibble of a block and
 which streams are reversed; blocks stay where they are.
@@ -14,7 +14,7 @@ which streams are reversed; blocks stay where they are.
    sharper: three rounds.
 
 What remains is the order of the channels and whether all is negative; `models.recovery.symmetry` settles it. In the
-variant icce2018 the reversals follow from the permutation, which tells the negative.
+variant icce2018 the reversals follow from the permutation by a rule, which settles both.
 """
 
 from __future__ import annotations
@@ -96,7 +96,7 @@ def streams_of(key: TanakaKey, variant: Variant = "paper") -> Streams:
 def recover(ciphertexts: Images, seed: int = 0, statistics: TanakaStatistics | None = None) -> Streams:
     """uint8 [N, H, W, 3], sides multiples of 4, under one key -> the streams up to channel order and negative.
 
-    Raises ValueError for what is not such an array, for no ciphertext at all, and for ciphertexts without any variation.
+    Raises ValueError for what is not such an array, for no ciphertext at all, and for ciphertexts that do not vary.
     """
     check_images(ciphertexts, "ciphertexts")
     if not len(ciphertexts):
@@ -115,11 +115,18 @@ def recover(ciphertexts: Images, seed: int = 0, statistics: TanakaStatistics | N
     return _lower(some, upper, sign, place, statistics)
 
 
-def settle_negative(streams: Streams) -> Streams:
-    """icce2018: of the streams and their negative the one whose reversals follow the variant's rule more closely."""
-    expected = (streams.place > HALF) ^ (streams.place[streams.place] > HALF)
-    agree = np.mean(expected == (streams.sign < 0))
-    return streams if agree >= 0.5 else Streams(streams.place, -streams.sign)
+def rule_evidence(streams: Streams) -> npt.NDArray[np.float64]:
+    """icce2018: log-likelihoods [12] of the elements 6 * negative + order, from how many reversals follow its rule.
+
+    The rule looks up the permutation in itself, so it holds for one order of the channels and breaks for the others:
+    it settles what photographs must settle in the other variant.
+    """
+    kept = np.zeros(12)
+    for element in range(12):
+        turned = streams.transformed(element % 6, negative=element >= 6)
+        expected = (turned.place > HALF) ^ (turned.place[turned.place] > HALF)
+        kept[element] = (expected == (turned.sign < 0)).sum()
+    return kept * np.log(0.9) + (2 * HALF - kept) * np.log(0.1)
 
 
 # --- 1: halves and reversals ------------------------------------------------------------------------------------------
@@ -156,7 +163,7 @@ def _halves(values: npt.NDArray[np.uint8]) -> tuple[Ints, Floats]:
 
 
 def log_distances(upper: Floats) -> npt.NDArray[np.float64]:
-    """[N, rows, columns, 48] upper nibbles -> [3, 48, 48]: within a block, to its right, below; centred on the first.
+    """[N, rows, columns, 48] upper nibbles -> [3, 48, 48]: within a block, to its right, below.
 
     Directions in which there is no second block are zero: they say nothing.
     """
@@ -177,16 +184,12 @@ def log_distances(upper: Floats) -> npt.NDArray[np.float64]:
         w = np.sqrt(weight[here] * weight[there]).reshape(-1, 1)
         squares = (a * a * w).sum(0)[:, None] + (b * b * w).sum(0) - 2 * ((a * w).T @ b)
         result[i] = np.log(np.maximum(squares, 0) / w.sum() + 0.05)
-        result[i] -= result[0].mean() if i == 0 else 0
-        if i:
-            result[i] -= np.log(1.0)
     return result
 
 
 def _places(signed: Floats, statistics: TanakaStatistics, rng: np.random.Generator) -> Ints:
     """The place 0..47 of each of the 48 upper streams, up to the order of the channels."""
-    found = log_distances(signed)
-    a = [m - m.mean() for m in found]
+    a = [m - m.mean() for m in log_distances(signed)]
     b = [m - m.mean() for m in statistics.log_distances]
     flat = np.full((HALF, HALF), 1 / HALF)
     best: tuple[float, Ints] | None = None
@@ -272,7 +275,7 @@ def features(middle: Floats, known: Floats) -> tuple[Floats, Floats]:
         result[..., i] = same / len(kind)
         # A channel steps as the other two do.
         result[..., len(NEIGHBOURS) + i] = (across.sum(-1, keepdims=True) - across) / len(kind)
-    return result, activity / 8
+    return result, activity / np.float32(8)
 
 
 def bins(prediction: Floats, activity: Floats) -> tuple[Ints, Ints]:

@@ -1,0 +1,68 @@
+"""Chosen plaintext: the exact key from images made for it, sent through the encryption itself (SCIENCE section 4) [M].
+
+Any scheme that only moves and reverses nibbles gives itself away in five images of 96x96, whatever its key: ELE and EtC
+as well. Pixel-wise encryption needs one image, Tanaka's scheme three blocks.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from models.attacks.base import Attack, AttackFailed, Context, Material, Outcome, ThreatModel
+from models.images import Images
+from models.schemes.base import Scheme
+from models.schemes.pixelwise import Pixelwise
+from models.schemes.tanaka import Tanaka
+
+
+@dataclass(frozen=True)
+class ChosenPlaintextSettings:
+    pass
+
+
+class ChosenPlaintext(Attack[ChosenPlaintextSettings]):
+    """Encrypts a few images whose ciphertexts spell out the key."""
+
+    name = "chosen-plaintext"
+    title = "Chosen plaintext"
+    source = "Unveil"
+    threat_model = ThreatModel.CHOSEN_PLAINTEXT
+    Settings = ChosenPlaintextSettings
+
+    def refuses(self, scheme: Scheme[Any, Any]) -> str | None:
+        if scheme.trains:
+            return "a network does more than to move and to reverse values; see `itn` and `itn-strong`"
+        if scheme.key_per_image:
+            return "every image has a key of its own: what the oracle answers says nothing about the key of the next"
+        return None
+
+    def run(self, material: Material, context: Context) -> Outcome:
+        from models.recovery import chosen_plaintext
+
+        oracle, scheme = material.oracle, material.scheme
+        if oracle is None:
+            raise AttackFailed("needs the encryption as an oracle; none was given")
+        height, width = material.targets.shape[1:3]
+        context.report(0.0, "asking the oracle")
+        try:
+            if isinstance(scheme, Pixelwise):
+                pixels = chosen_plaintext.pixelwise(oracle, height, width)
+                return _outcome(scheme.decrypt(material.targets, pixels.key), pixels.key, pixels.queries)
+            if isinstance(scheme, Tanaka):
+                streams = chosen_plaintext.tanaka(oracle, height, width)
+                key = streams.key.key(scheme.settings.variant)
+                return _outcome(streams.key.decrypt(material.targets), key, streams.queries)
+            nibbles = chosen_plaintext.nibble_map(oracle, height, width)
+            return _outcome(nibbles.key.decrypt(material.targets), None, nibbles.queries)
+        except ValueError as error:
+            raise AttackFailed(str(error)) from error
+
+
+def _outcome(reconstructed: Images, key: Any, asked: int) -> Outcome:
+    return Outcome(
+        reconstructed=reconstructed,
+        key=key,
+        numbers={"queries": float(asked)},
+        notes=(f"{asked} chosen image{'s' if asked > 1 else ''} encrypted by the oracle",),
+    )

@@ -1,0 +1,110 @@
+"""Key recovery: the key of a whole data set falls out of a handful of its ciphertexts (SCIENCE section 4) [M].
+
+Ciphertexts only, no training: photographs are smooth, and one key serves them all. What photographs look like comes
+with the product as small public statistics, never from the images that are scored. The algorithms are in
+`models.recovery`; what they reach is in docs/results/key-recovery.md.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from models.attacks.base import Attack, AttackFailed, Context, Material, Outcome, ThreatModel
+from models.images import Images
+from models.parameters import param
+from models.schemes.base import Scheme
+from models.schemes.pixelwise import Pixelwise, PixelwiseKey
+from models.schemes.tanaka import Tanaka, TanakaKey
+
+if TYPE_CHECKING:
+    from models.recovery.symmetry import Choice
+
+CURVE = "ssim_by_ciphertexts"
+CURVE_TARGETS = 32  # images that a point of the curve is the mean of
+
+Decrypt = Callable[[Images], Images]
+
+
+@dataclass(frozen=True)
+class KeyRecoverySettings:
+    ciphertexts: int = param(64, "Ciphertexts under the key that the attacker has", minimum=1, maximum=4096)
+    curve: bool = param(True, "Also try 1, 2, 4, ... ciphertexts and report the SSIM of each")
+
+
+class KeyRecovery(Attack[KeyRecoverySettings]):
+    """Finds the key from ciphertexts alone; what they leave open, public statistics of photographs decide."""
+
+    name = "key-recovery"
+    title = "Key recovery"
+    source = "Unveil"
+    threat_model = ThreatModel.CIPHERTEXT_ONLY
+    Settings = KeyRecoverySettings
+
+    def observations(self) -> int:
+        return self.settings.ciphertexts
+
+    def refuses(self, scheme: Scheme[Any, Any]) -> str | None:
+        if not isinstance(scheme, Pixelwise | Tanaka):
+            return "knows the structure of pixel-wise encryption and of Tanaka's scheme only"
+        if scheme.key_per_image:
+            return "every image has a key of its own: one ciphertext says nothing about the key of the next"
+        return None
+
+    def run(self, material: Material, context: Context) -> Outcome:
+        seen = np.concatenate([material.observed, material.targets])[: self.settings.ciphertexts]
+        fewer = [2**i for i in range(len(seen).bit_length()) if 2**i < len(seen)] if self.settings.curve else []
+        sweep = []
+        for i, count in enumerate(fewer):
+            context.report(i / (len(fewer) + 1), f"{count} ciphertexts")
+            decrypt, _, _ = recover(material.scheme, seen[:count], context.seed)
+            sweep.append((CURVE, float(count), decrypt(material.targets[:CURVE_TARGETS])))
+        context.report(len(fewer) / (len(fewer) + 1), f"{len(seen)} ciphertexts")
+        decrypt, key, choice = recover(material.scheme, seen, context.seed)
+        reconstructed = decrypt(material.targets)
+        if self.settings.curve:
+            sweep.append((CURVE, float(len(seen)), reconstructed[:CURVE_TARGETS]))
+        return Outcome(
+            reconstructed=reconstructed,
+            key=key,
+            numbers={"ciphertexts": float(len(seen)), "colour_probability": choice.probability},
+            sweep=sweep,
+            notes=(f"negative or not and order of the channels chosen with probability {choice.probability:.3f}",),
+        )
+
+
+def recover(
+    scheme: Scheme[Any, Any] | None, ciphertexts: Images, seed: int
+) -> tuple[Decrypt, PixelwiseKey | TanakaKey, Choice]:
+    """How to decrypt, the key in the scheme's form, and how sure the colours are. Raises AttackFailed."""
+    try:
+        if isinstance(scheme, Pixelwise):
+            return _pixelwise(scheme, ciphertexts)
+        if isinstance(scheme, Tanaka):
+            return _tanaka(scheme, ciphertexts, seed)
+    except ValueError as error:
+        raise AttackFailed(str(error)) from error
+    raise AttackFailed("key recovery takes ciphertexts of pixel-wise encryption or of Tanaka's scheme")
+
+
+def _pixelwise(scheme: Pixelwise, ciphertexts: Images) -> tuple[Decrypt, PixelwiseKey, Choice]:
+    from models.recovery import pixelwise, symmetry
+
+    key = pixelwise.align(ciphertexts)
+    choice = symmetry.choose(scheme.decrypt(ciphertexts[: symmetry.MOST], key))
+    key = pixelwise.transform(key, choice.order, negative=choice.negative)
+    return lambda images: scheme.decrypt(images, key), key, choice
+
+
+def _tanaka(scheme: Tanaka, ciphertexts: Images, seed: int) -> tuple[Decrypt, TanakaKey, Choice]:
+    from models.recovery import symmetry, tanaka
+
+    variant = scheme.settings.variant
+    streams = tanaka.recover(ciphertexts, seed)
+    evidence = tanaka.rule_evidence(streams) if variant == "icce2018" else None
+    choice = symmetry.choose(streams.decrypt(ciphertexts[: symmetry.MOST]), evidence)
+    streams = streams.transformed(choice.order, negative=choice.negative)
+    return streams.decrypt, streams.key(variant), choice

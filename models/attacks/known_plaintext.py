@@ -1,0 +1,84 @@
+"""Known plaintext: the exact key from one to four pairs of plain and protected images (SCIENCE section 4) [M]."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from models.attacks.base import Attack, AttackFailed, Context, Material, Outcome, Pairs, ThreatModel
+from models.attacks.key_recovery import Decrypt
+from models.images import Images
+from models.parameters import param
+from models.schemes.base import Scheme
+from models.schemes.pixelwise import Pixelwise, PixelwiseKey
+from models.schemes.tanaka import Tanaka, TanakaKey
+
+CURVE = "ssim_by_pairs"
+CURVE_TARGETS = 32
+
+
+@dataclass(frozen=True)
+class KnownPlaintextSettings:
+    pairs: int = param(4, "Pairs of plain and protected images that the attacker has", minimum=1, maximum=64)
+
+
+class KnownPlaintext(Attack[KnownPlaintextSettings]):
+    """Eliminates every key that does not explain the pairs; for pixels where several are left, the smoothest."""
+
+    name = "known-plaintext"
+    title = "Known plaintext"
+    source = "Unveil"
+    threat_model = ThreatModel.KNOWN_PLAINTEXT
+    Settings = KnownPlaintextSettings
+
+    def observations(self) -> int:
+        return self.settings.pairs
+
+    def refuses(self, scheme: Scheme[Any, Any]) -> str | None:
+        if not isinstance(scheme, Pixelwise | Tanaka):
+            return "knows the structure of pixel-wise encryption and of Tanaka's scheme only"
+        if scheme.key_per_image:
+            return "every image has a key of its own: a pair says nothing about the key of the next"
+        return None
+
+    def run(self, material: Material, context: Context) -> Outcome:
+        pairs = material.pairs
+        if pairs is None or not len(pairs.plain):
+            raise AttackFailed("needs at least one pair of a plain image and its ciphertext; none was given")
+        given = min(self.settings.pairs, len(pairs.plain))
+        sweep, needed, found = [], given, None
+        for count in range(given, 0, -1):
+            context.report((given - count) / given, f"{count} pairs")
+            decrypt, key, determined = explain(material.scheme, pairs, count, material.targets)
+            found = found or (decrypt, key, determined)
+            sweep.append((CURVE, float(count), decrypt(material.targets[:CURVE_TARGETS])))
+            if (decrypt(pairs.protected[:given]) == pairs.plain[:given]).all():
+                needed = count
+        assert found is not None
+        decrypt, key, determined = found
+        return Outcome(
+            reconstructed=decrypt(material.targets),
+            key=key,
+            numbers={"pairs": float(given), "pairs_needed": float(needed), "determined": determined},
+            sweep=sweep[::-1],
+            notes=(f"{determined:.2%} of the key follows from {given} pairs alone; {needed} explain all of them",),
+        )
+
+
+def explain(
+    scheme: Scheme[Any, Any] | None, pairs: Pairs, count: int, targets: Images
+) -> tuple[Decrypt, PixelwiseKey | TanakaKey, float]:
+    """How to decrypt, the key in the scheme's form, and the fraction of it that the first pairs alone determine."""
+    from models.recovery import known_plaintext
+
+    plain, protected = pairs.plain[:count], pairs.protected[:count]
+    try:
+        if isinstance(scheme, Pixelwise):
+            pixels = known_plaintext.pixelwise(plain, protected, targets)
+            return lambda images: scheme.decrypt(images, pixels.key), pixels.key, pixels.determined
+        if isinstance(scheme, Tanaka):
+            streams = known_plaintext.tanaka(plain, protected)
+            return streams.key.decrypt, streams.key.key(scheme.settings.variant), streams.determined
+    except ValueError as error:
+        raise AttackFailed(str(error)) from error
+    raise AttackFailed("known plaintext takes pixel-wise encryption or Tanaka's scheme")
