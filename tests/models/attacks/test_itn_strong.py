@@ -71,9 +71,8 @@ def test_it_sees_more_than_the_papers_network_from_the_same_images(scheme):
 
 
 @pytest.mark.parametrize("size", [(1, 1), (33, 50), (48, 96)])
-def test_the_residual_unet_takes_any_size_and_begins_as_the_identity(size):
-    images = torch.rand(1, 3, *size)
-    assert torch.equal(ResidualUNet(4, 1).eval()(images), images)
+def test_the_residual_unet_takes_any_size(size):
+    assert ResidualUNet(4, 1).eval()(torch.rand(1, 3, *size)).shape == (1, 3, *size)
 
 
 def test_the_distance_is_nothing_between_equal_images():
