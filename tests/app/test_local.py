@@ -34,7 +34,11 @@ class Command:
         return httpx.get(self.url + path, headers={"Authorization": f"Bearer {token}"}, timeout=10)
 
     def pid(self, name: str) -> int:
-        return int((self.state / "run" / f"{name}.pid").read_text().split()[0])
+        """0 while it is being started again."""
+        try:
+            return int((self.state / "run" / f"{name}.pid").read_text().split()[0])
+        except FileNotFoundError:
+            return 0
 
     def family(self) -> list[psutil.Process]:
         return psutil.Process(self.process.pid).children(recursive=True)
@@ -109,7 +113,7 @@ def test_it_starts_heals_and_stops_in_order(state: Path) -> None:
         for name in ("worker-attack", "api", "redis", "postgres"):
             before = command.pid(name)
             os.kill(before, signal.SIGKILL)
-            until(lambda name=name, before=before: command.pid(name) != before, f"{name} was not started again")
+            until(lambda name=name, before=before: command.pid(name) not in (0, before), f"{name} was not started again")
         until(lambda: command_is_ready(command), "the service did not recover")
 
         family = command.family()

@@ -22,7 +22,7 @@ from tests.factories import make_evaluation
 from worker import cells, sweeper
 from worker.runtime import Runtime
 
-SLOW = {"keys": 60}  # some seconds, with progress after each key
+SLOW = {"keys": 600}  # some seconds, with progress after each key
 
 
 @pytest.fixture
