@@ -92,9 +92,9 @@ def all_gone(processes: list[psutil.Process]) -> bool:
     return all(map(gone, processes))
 
 
-@pytest.fixture(scope="module")
-def state(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("local") / "state"
+@pytest.fixture
+def state(tmp_path: Path) -> Path:
+    return tmp_path / "state"
 
 
 def test_it_starts_heals_and_stops_in_order(state: Path) -> None:
@@ -130,14 +130,14 @@ def command_is_ready(command: Command) -> bool:
 
 
 def test_it_resumes_with_the_same_token_also_after_everything_was_killed_at_once(state: Path) -> None:
-    token = (state / "token").read_text()
     with local(state) as command:
-        assert (state / "token").read_text() == token
+        token = (state / "token").read_text()
         assert command.get("/accounts").status_code == 200
         for process in [psutil.Process(command.process.pid), *command.family()]:
             process.kill()
         command.process.wait(10)
     with local(state) as command:
+        assert (state / "token").read_text() == token
         assert command.get("/accounts").status_code == 200
         family = command.family()
         command.stop(signal.SIGKILL)
