@@ -113,7 +113,7 @@ def test_it_starts_heals_and_stops_in_order(state: Path) -> None:
         for name in ("worker-attack", "api", "redis", "postgres"):
             before = command.pid(name)
             os.kill(before, signal.SIGKILL)
-            until(lambda name=name, before=before: command.pid(name) not in (0, before), f"{name} was not started again")
+            until(lambda name=name, old=before: command.pid(name) not in (0, old), f"{name} was not started again")
         until(lambda: command_is_ready(command), "the service did not recover")
 
         family = command.family()
