@@ -56,19 +56,20 @@ class KeyRecovery(Attack[KeyRecoverySettings]):
 
     def run(self, material: Material, context: Context) -> Outcome:
         seen = np.concatenate([material.observed, material.targets])[: self.settings.ciphertexts]
-        fewer = [2**i for i in range(len(seen).bit_length()) if 2**i < len(seen)] if self.settings.curve else []
+        counts = (
+            sorted({*(2**i for i in range(len(seen).bit_length())), len(seen)} - {0}) if self.settings.curve else []
+        )
         sweep = []
-        for i, count in enumerate(fewer):
-            context.report(i / (len(fewer) + 1), f"{count} ciphertexts")
-            decrypt, _, _ = recover(material.scheme, seen[:count], context.seed)
+        for i, count in enumerate(counts):
+            context.report(i / (len(counts) + 1), f"{count} ciphertexts")
+            decrypt, _, _ = recover(material.scheme, seen[:count], seen[:count], context.seed)
             sweep.append((CURVE, float(count), decrypt(material.targets[:CURVE_TARGETS])))
-        context.report(len(fewer) / (len(fewer) + 1), f"{len(seen)} ciphertexts")
-        decrypt, key, choice = recover(material.scheme, seen, context.seed)
-        reconstructed = decrypt(material.targets)
-        if self.settings.curve:
-            sweep.append((CURVE, float(len(seen)), reconstructed[:CURVE_TARGETS]))
+        context.report(len(counts) / (len(counts) + 1), f"{len(seen)} ciphertexts")
+        # The targets are ciphertexts too, and it is their colours that matter.
+        to_read = np.concatenate([material.targets, seen])
+        decrypt, key, choice = recover(material.scheme, seen, to_read, context.seed)
         return Outcome(
-            reconstructed=reconstructed,
+            reconstructed=decrypt(material.targets),
             key=key,
             numbers={"ciphertexts": float(len(seen)), "colour_probability": choice.probability},
             sweep=sweep,
@@ -77,34 +78,37 @@ class KeyRecovery(Attack[KeyRecoverySettings]):
 
 
 def recover(
-    scheme: Scheme[Any, Any] | None, ciphertexts: Images, seed: int
+    scheme: Scheme[Any, Any] | None, ciphertexts: Images, to_read: Images, seed: int
 ) -> tuple[Decrypt, PixelwiseKey | TanakaKey, Choice]:
-    """How to decrypt, the key in the scheme's form, and how sure the colours are. Raises AttackFailed."""
+    """How to decrypt, the key in the scheme's form, and how sure the colours are, which the first of `to_read` settle.
+
+    Raises AttackFailed.
+    """
     try:
         if isinstance(scheme, Pixelwise):
-            return _pixelwise(scheme, ciphertexts)
+            return _pixelwise(scheme, ciphertexts, to_read)
         if isinstance(scheme, Tanaka):
-            return _tanaka(scheme, ciphertexts, seed)
+            return _tanaka(scheme, ciphertexts, to_read, seed)
     except ValueError as error:
         raise AttackFailed(str(error)) from error
     raise AttackFailed("key recovery takes ciphertexts of pixel-wise encryption or of Tanaka's scheme")
 
 
-def _pixelwise(scheme: Pixelwise, ciphertexts: Images) -> tuple[Decrypt, PixelwiseKey, Choice]:
+def _pixelwise(scheme: Pixelwise, ciphertexts: Images, to_read: Images) -> tuple[Decrypt, PixelwiseKey, Choice]:
     from models.recovery import pixelwise, symmetry
 
     key = pixelwise.align(ciphertexts)
-    choice = symmetry.choose(scheme.decrypt(ciphertexts[: symmetry.MOST], key))
+    choice = symmetry.choose(scheme.decrypt(to_read[: symmetry.MOST], key))
     key = pixelwise.transform(key, choice.order, negative=choice.negative)
     return lambda images: scheme.decrypt(images, key), key, choice
 
 
-def _tanaka(scheme: Tanaka, ciphertexts: Images, seed: int) -> tuple[Decrypt, TanakaKey, Choice]:
+def _tanaka(scheme: Tanaka, ciphertexts: Images, to_read: Images, seed: int) -> tuple[Decrypt, TanakaKey, Choice]:
     from models.recovery import symmetry, tanaka
 
     variant = scheme.settings.variant
     streams = tanaka.recover(ciphertexts, seed)
     evidence = tanaka.rule_evidence(streams) if variant == "icce2018" else None
-    choice = symmetry.choose(streams.decrypt(ciphertexts[: symmetry.MOST]), evidence)
+    choice = symmetry.choose(streams.decrypt(to_read[: symmetry.MOST]), evidence)
     streams = streams.transformed(choice.order, negative=choice.negative)
     return streams.decrypt, streams.key(variant), choice

@@ -103,7 +103,7 @@ def align(ciphertexts: Images) -> PixelwiseKey:
         weighted = values * _smoothness(values, candidates)[:, :, None]
         candidates = _relabel(candidates, _join(_undo(weighted, candidates)))
         candidates = _sweep(weighted, candidates, 5)
-    return key_of(candidates)
+    return key_of(_compose(candidates, _ORDERS[0], _channel_signs(_undo(values, candidates))))
 
 
 def refine(ciphertexts: Images, candidates: Ints, possible: npt.NDArray[np.bool_], most: int = 20) -> Ints:
@@ -225,6 +225,20 @@ def _sweep(values: Floats, candidates: Ints, most: int) -> Ints:
             break
         candidates = fitted
     return candidates
+
+
+def _channel_signs(aligned: Floats) -> Floats:
+    """[3]: one sign for each channel of the whole image, so that channels step together at edges.
+
+    Where everything is orange, red and blue lie on different sides of the middle, and a pixel alone looks more natural
+    with one of them reversed; at edges they still go the same way.
+    """
+    steps = [np.diff(aligned, axis=axis).transpose(2, 0, 1, 3).reshape(3, -1) for axis in (0, 1)]
+    scaled = np.concatenate([step / np.sqrt(20 + (step**2).mean(0)) for step in steps], axis=1)
+    together = scaled @ scaled.T
+    four = _SIGNS[:4]
+    best: Floats = four[np.einsum("ea,eb,ab->e", four, four, together).argmax()]
+    return best
 
 
 def _smoothness(values: Floats, candidates: Ints) -> Floats:

@@ -22,14 +22,14 @@ from models.schemes.pixelwise import ORDERS
 Floats = npt.NDArray[np.float32]
 
 SHIPPED = Path(__file__).parents[1] / "weights" / "symmetry.npz"
-EDGES = np.array([8, 40, 80, 127.5, 175, 215, 247])  # of a channel; about symmetric, finer at the ends
+EDGES = np.array([7.5, 39.5, 79.5, 127.5, 175.5, 215.5, 247.5])  # of a channel: the negative's are the same
 LEVELS = len(EDGES) + 1
 _LEVEL_OF = np.digitize(np.arange(256), EDGES)
 ZONES = 3  # of the height
-ROUGH = 4.0  # mean grey step to the pixels left and above, summed: smooth or not
+ROUGH = 4.1  # sum of the grey steps to the pixels left and above (thirds of a level): smooth or not
 FEATURES = ZONES * 2 * LEVELS**3
 DOUBT = 0.02  # no single picture may rule a choice out: some are odd
-MOST = 16  # pictures looked at
+MOST = 64  # pictures looked at
 _REFERENCE_SIDE = 96  # larger pictures are averaged down to about this, the size of the photographs it learned from
 
 

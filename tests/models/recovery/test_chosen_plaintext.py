@@ -1,0 +1,60 @@
+"""Keys out of an oracle."""
+
+import numpy as np
+import pytest
+
+from models.recovery import chosen_plaintext
+from models.recovery.known_plaintext import DoNotFit
+from models.recovery.tanaka import streams_of
+from models.schemes.base import seed_secret
+from models.schemes.ele import Ele, EleSettings
+from models.schemes.etc import Etc, EtcSettings
+from models.schemes.pixelwise import Pixelwise, PixelwiseSettings
+from models.schemes.tanaka import Tanaka, TanakaSettings
+from tests.models.pictures import photographs
+
+SECRET = seed_secret(bytes(32))
+
+
+@pytest.mark.parametrize(("height", "width"), [(1, 1), (5, 9), (24, 32)])
+def test_one_image_gives_the_pixelwise_key(height, width):
+    scheme = Pixelwise(PixelwiseSettings())
+    key = scheme.key(SECRET, height, width)
+    found = chosen_plaintext.pixelwise(lambda images: scheme.encrypt(images, key), height, width)
+    assert found.queries == 1
+    assert (found.key.reversed == key.reversed).all()
+    assert (found.key.orders == key.orders).all()
+
+
+@pytest.mark.parametrize("variant", ["paper", "icce2018"])
+@pytest.mark.parametrize(("height", "width", "queries"), [(4, 4, 3), (4, 8, 2), (96, 96, 1)])
+def test_three_blocks_give_tanakas_key(variant, height, width, queries):
+    scheme = Tanaka(TanakaSettings(variant=variant))
+    key = scheme.key(SECRET, height, width)
+    found = chosen_plaintext.tanaka(lambda images: scheme.encrypt(images, key), height, width)
+    assert found.queries == queries
+    assert (found.key.place == streams_of(key, variant).place).all()
+    assert (found.key.sign == streams_of(key, variant).sign).all()
+
+
+@pytest.mark.parametrize(
+    "scheme", [Ele(EleSettings()), Etc(EtcSettings()), Tanaka(TanakaSettings()), Pixelwise(PixelwiseSettings())]
+)
+def test_five_images_undo_any_scheme_that_moves_nibbles(scheme):
+    images = photographs(3, 32, 48)
+    found = chosen_plaintext.nibble_map(lambda asked: scheme.protect(asked, SECRET), 32, 48)
+    assert found.queries <= 5
+    assert (found.key.decrypt(scheme.protect(images, SECRET)) == images).all()
+
+
+@pytest.mark.parametrize("recover", [chosen_plaintext.pixelwise, chosen_plaintext.tanaka, chosen_plaintext.nibble_map])
+@pytest.mark.parametrize("oracle", [lambda images: images // 2, lambda images: images[:, :-1]], ids=["lossy", "crops"])
+def test_an_oracle_of_something_else_is_refused(recover, oracle):
+    with pytest.raises(DoNotFit, match="the oracle"):
+        recover(oracle, 8, 8)
+
+
+def test_noise_is_refused():
+    rng = np.random.default_rng(0)
+    with pytest.raises(DoNotFit):
+        chosen_plaintext.nibble_map(lambda images: rng.integers(0, 256, images.shape, np.uint8), 8, 8)

@@ -1,0 +1,65 @@
+"""Keys out of pairs."""
+
+import numpy as np
+import pytest
+
+from models.recovery import known_plaintext
+from models.schemes.base import seed_secret
+from models.schemes.pixelwise import Pixelwise, PixelwiseSettings
+from models.schemes.tanaka import Tanaka, TanakaSettings
+from tests.models.pictures import photographs
+
+PIXELWISE = Pixelwise(PixelwiseSettings())
+SECRET = seed_secret(bytes(32))
+
+
+def test_pairs_leave_one_pixelwise_key_or_few_and_ciphertexts_choose_among_them():
+    images = photographs(12)
+    key = PIXELWISE.key(SECRET, 96, 96)
+    protected = PIXELWISE.encrypt(images, key)
+    one = known_plaintext.pixelwise(images[:1], protected[:1])
+    four = known_plaintext.pixelwise(images[:4], protected[:4])
+    assert 0.5 < one.determined < four.determined <= 1
+    assert (PIXELWISE.decrypt(protected[:4], four.key) == images[:4]).all()
+    helped = known_plaintext.pixelwise(images[:1], protected[:1], protected[1:])
+    right = (PIXELWISE.decrypt(protected, helped.key) == images).all((0, 3)).mean()
+    alone = (PIXELWISE.decrypt(protected, one.key) == images).all((0, 3)).mean()
+    assert right > max(alone, 0.98)
+
+
+@pytest.mark.parametrize("variant", ["paper", "icce2018"])
+def test_one_pair_gives_tanakas_key(variant):
+    scheme = Tanaka(TanakaSettings(variant=variant))
+    images = photographs(3)
+    key = scheme.key(SECRET, 96, 96)
+    protected = scheme.encrypt(images, key)
+    found = known_plaintext.tanaka(images[:1], protected[:1])
+    assert found.determined == 1.0
+    assert (found.key.decrypt(protected) == images).all()
+    again = found.key.key(variant)
+    assert (again.permutation == key.permutation).all()
+    assert (again.reversed == key.reversed).all()
+
+
+def test_constant_pairs_determine_little_and_are_still_explained():
+    flat = np.full((1, 8, 8, 3), 7, np.uint8)
+    scheme = Tanaka(TanakaSettings())
+    protected = scheme.encrypt(flat, scheme.key(SECRET, 8, 8))
+    found = known_plaintext.tanaka(flat, protected)
+    assert found.determined < 0.1
+    assert (found.key.decrypt(protected) == flat).all()
+    protected = PIXELWISE.encrypt(flat, PIXELWISE.key(SECRET, 8, 8))
+    pixels = known_plaintext.pixelwise(flat, protected, protected)
+    assert pixels.determined == 0
+    assert (PIXELWISE.decrypt(protected, pixels.key) == flat).all()
+
+
+@pytest.mark.parametrize("recover", [known_plaintext.pixelwise, known_plaintext.tanaka])
+def test_pairs_of_something_else_are_refused(recover):
+    images = photographs(2, 16, 16)
+    with pytest.raises(known_plaintext.DoNotFit, match="explains the pairs"):
+        recover(images, np.roll(images, 5, axis=1))
+    with pytest.raises(ValueError, match="each plain image needs its ciphertext"):
+        recover(images, images[:1])
+    with pytest.raises(ValueError, match="at least one pair"):
+        recover(images[:0], images[:0])

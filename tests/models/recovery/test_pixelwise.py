@@ -1,0 +1,73 @@
+"""Pixelwise keys out of ciphertexts alone."""
+
+import numpy as np
+import pytest
+
+from models.recovery import pixelwise
+from models.schemes.base import seed_secret
+from models.schemes.pixelwise import ORDERS, Pixelwise, PixelwiseKey, PixelwiseSettings
+from tests.models.pictures import photographs
+
+SCHEME = Pixelwise(PixelwiseSettings())
+
+
+def key(height: int, width: int, seed: int = 0) -> PixelwiseKey:
+    return SCHEME.key(seed_secret(bytes([seed] * 32)), height, width)
+
+
+def aligned(found: PixelwiseKey, true: PixelwiseKey) -> float:
+    """Share of pixels that are right, up to one of the 12 elements for the whole image."""
+    target = pixelwise.candidates_of(found)
+    return max(
+        float((pixelwise.candidates_of(pixelwise.transform(true, order, negative=negative)) == target).mean())
+        for order in range(6)
+        for negative in (False, True)
+    )
+
+
+@pytest.mark.parametrize(("height", "width"), [(96, 96), (96, 40), (33, 70)])
+def test_sixteen_ciphertexts_give_every_pixel(height, width):
+    true = key(height, width)
+    found = pixelwise.align(SCHEME.encrypt(photographs(16, height, width), true))
+    assert aligned(found, true) == 1.0
+
+
+def test_fewer_ciphertexts_give_most_pixels_and_one_gives_smooth_regions():
+    true = key(96, 96)
+    protected = SCHEME.encrypt(photographs(5), true)
+    assert aligned(pixelwise.align(protected), true) > 0.8
+    one = SCHEME.decrypt(protected[:1], pixelwise.align(protected[:1])).astype(float)
+    rough, before = (np.abs(np.diff(images, axis=2)).mean() for images in (one, protected[:1].astype(float)))
+    assert rough < before / 2
+
+
+def test_an_element_changes_the_decryptions_as_it_says():
+    true, images = key(12, 20), photographs(2, 12, 20)
+    protected = SCHEME.encrypt(images, true)
+    for order in range(6):
+        turned = SCHEME.decrypt(protected, pixelwise.transform(true, order, negative=True))
+        assert (turned == 255 - images[..., ORDERS[order]]).all()
+
+
+def test_candidates_and_keys_say_the_same():
+    true = key(30, 20)
+    again = pixelwise.key_of(pixelwise.candidates_of(true))
+    assert (again.reversed == true.reversed).all()
+    assert (again.orders == true.orders).all()
+
+
+@pytest.mark.parametrize("tone", [0, 127, 255])
+@pytest.mark.parametrize(("height", "width"), [(1, 1), (1, 9), (7, 1), (8, 8)])
+def test_constant_and_tiny_images_are_no_crash(tone, height, width):
+    found = pixelwise.align(np.full((2, height, width, 3), tone, np.uint8))
+    assert found.orders.shape == (height, width)
+
+
+@pytest.mark.parametrize(
+    "ciphertexts",
+    [np.zeros((0, 8, 8, 3), np.uint8), np.zeros((2, 8, 8, 3)), np.zeros((8, 8, 3), np.uint8)],
+    ids=["none", "floats", "one without a list"],
+)
+def test_what_is_no_set_of_ciphertexts_is_refused(ciphertexts):
+    with pytest.raises(ValueError, match="ciphertexts must"):
+        pixelwise.align(ciphertexts)

@@ -1,0 +1,78 @@
+"""Keys of Tanaka's scheme out of ciphertexts and public statistics."""
+
+import numpy as np
+import pytest
+
+from models.recovery import tanaka
+from models.schemes.base import seed_secret
+from models.schemes.pixelwise import ORDERS
+from models.schemes.tanaka import Tanaka, TanakaKey, TanakaSettings
+from tests.models.pictures import photographs
+
+VARIANTS = ["paper", "icce2018"]
+
+
+def scheme_and_key(variant, seed: int = 0) -> tuple[Tanaka, TanakaKey]:
+    scheme = Tanaka(TanakaSettings(variant=variant))
+    return scheme, scheme.key(seed_secret(bytes([seed] * 32)), 96, 96)
+
+
+def elements():
+    return [(order, negative) for order in range(6) for negative in (False, True)]
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize(("count", "height", "width"), [(5, 96, 96), (12, 64, 96), (12, 96, 48)])
+def test_a_few_ciphertexts_give_the_key_up_to_colours(variant, count, height, width):
+    scheme, key = scheme_and_key(variant, count)
+    found = tanaka.recover(scheme.encrypt(photographs(count, height, width), key))
+    true = tanaka.streams_of(key, variant)
+    turned = [found.transformed(order, negative=negative) for order, negative in elements()]
+    assert any((s.place == true.place).all() and (s.sign == true.sign).all() for s in turned)
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_streams_decrypt_as_their_key_does(variant):
+    scheme, key = scheme_and_key(variant)
+    images = photographs(2, 16, 24)
+    protected = scheme.encrypt(images, key)
+    streams = tanaka.streams_of(key, variant)
+    assert (streams.decrypt(protected) == images).all()
+    again = streams.key(variant)
+    assert (again.permutation == key.permutation).all()
+    assert (again.reversed == key.reversed).all()
+    for order, negative in elements():
+        expected = images[..., ORDERS[order]] ^ np.uint8(255 * negative)
+        assert (streams.transformed(order, negative=negative).decrypt(protected) == expected).all()
+
+
+def test_the_rule_of_icce2018_knows_colours_and_negative():
+    _, key = scheme_and_key("icce2018", 7)
+    evidence = tanaka.rule_evidence(tanaka.streams_of(key, "icce2018"))
+    assert evidence.argmax() == 0
+    assert evidence[0] - np.sort(evidence)[-2] > 10
+
+
+@pytest.mark.parametrize("ciphertexts", [np.full((3, 8, 8, 3), 9, np.uint8), np.zeros((1, 4, 4, 3), np.uint8)])
+def test_ciphertexts_that_do_not_vary_are_refused(ciphertexts):
+    with pytest.raises(ValueError, match="differ from block to block"):
+        tanaka.recover(ciphertexts)
+
+
+@pytest.mark.parametrize(
+    ("ciphertexts", "message"),
+    [
+        (np.zeros((0, 8, 8, 3), np.uint8), "at least one"),
+        (np.zeros((2, 8, 8, 3)), "uint8"),
+        (np.zeros((2, 6, 8, 3), np.uint8), "multiples of 4"),
+    ],
+)
+def test_what_is_no_set_of_ciphertexts_is_refused(ciphertexts, message):
+    with pytest.raises(ValueError, match=message):
+        tanaka.recover(ciphertexts)
+
+
+@pytest.mark.parametrize(("count", "height", "width"), [(2, 4, 4), (1, 4, 8), (1, 8, 4)])
+def test_hardly_any_blocks_are_no_crash(count, height, width):
+    noise = np.random.default_rng(0).integers(0, 256, (count, height, width, 3), np.uint8)
+    assert sorted(tanaka.recover(noise).place) == list(range(96))
