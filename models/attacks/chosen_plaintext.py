@@ -12,6 +12,8 @@ from typing import Any
 from models.attacks.base import Attack, AttackFailed, Context, Material, Outcome, ThreatModel
 from models.images import Images
 from models.schemes.base import Scheme
+from models.schemes.ele import Ele
+from models.schemes.etc import Etc
 from models.schemes.pixelwise import Pixelwise
 from models.schemes.tanaka import Tanaka
 
@@ -53,6 +55,12 @@ class ChosenPlaintext(Attack[ChosenPlaintextSettings]):
                 streams = chosen_plaintext.tanaka(oracle, height, width)
                 key = streams.key.key(scheme.settings.variant)
                 return _outcome(streams.key.decrypt(material.targets), key, streams.queries)
+            if isinstance(scheme, Ele):
+                shuffled = chosen_plaintext.ele(oracle, height, width)
+                return _outcome(scheme.decrypt(material.targets, shuffled.key), shuffled.key, shuffled.queries)
+            if isinstance(scheme, Etc):
+                blocks = chosen_plaintext.etc(oracle, height, width)
+                return _outcome(scheme.decrypt(material.targets, blocks.key), blocks.key, blocks.queries)
             nibbles = chosen_plaintext.nibble_map(oracle, height, width)
             return _outcome(nibbles.key.decrypt(material.targets), None, nibbles.queries)
         except ValueError as error:

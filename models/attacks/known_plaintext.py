@@ -10,8 +10,10 @@ from models.attacks.key_recovery import Decrypt
 from models.images import Images
 from models.parameters import param
 from models.schemes.base import Scheme
-from models.schemes.pixelwise import Pixelwise, PixelwiseKey
-from models.schemes.tanaka import Tanaka, TanakaKey
+from models.schemes.ele import Ele
+from models.schemes.etc import Etc
+from models.schemes.pixelwise import Pixelwise
+from models.schemes.tanaka import Tanaka
 
 CURVE = "ssim_by_pairs"
 CURVE_TARGETS = 32
@@ -35,8 +37,8 @@ class KnownPlaintext(Attack[KnownPlaintextSettings]):
         return self.settings.pairs
 
     def refuses(self, scheme: Scheme[Any, Any]) -> str | None:
-        if not isinstance(scheme, Pixelwise | Tanaka):
-            return "knows the structure of pixel-wise encryption and of Tanaka's scheme only"
+        if not isinstance(scheme, Pixelwise | Tanaka | Ele | Etc):
+            return "eliminates keys of pixel-wise encryption, Tanaka's scheme, ELE and EtC; no key explains a network"
         if scheme.key_per_image:
             return "every image has a key of its own: a pair says nothing about the key of the next"
         return None
@@ -65,9 +67,7 @@ class KnownPlaintext(Attack[KnownPlaintextSettings]):
         )
 
 
-def explain(
-    scheme: Scheme[Any, Any] | None, pairs: Pairs, count: int, targets: Images
-) -> tuple[Decrypt, PixelwiseKey | TanakaKey, float]:
+def explain(scheme: Scheme[Any, Any] | None, pairs: Pairs, count: int, targets: Images) -> tuple[Decrypt, Any, float]:
     """How to decrypt, the key in the scheme's form, and the fraction of it that the first pairs alone determine."""
     from models.recovery import known_plaintext
 
@@ -79,6 +79,12 @@ def explain(
         if isinstance(scheme, Tanaka):
             streams = known_plaintext.tanaka(plain, protected)
             return streams.key.decrypt, streams.key.key(scheme.settings.variant), streams.determined
+        if isinstance(scheme, Ele):
+            nibbles = known_plaintext.ele(plain, protected)
+            return lambda images: scheme.decrypt(images, nibbles.key), nibbles.key, nibbles.determined
+        if isinstance(scheme, Etc):
+            blocks = known_plaintext.etc(plain, protected)
+            return lambda images: scheme.decrypt(images, blocks.key), blocks.key, blocks.determined
     except ValueError as error:
         raise AttackFailed(str(error)) from error
-    raise AttackFailed("known plaintext takes pixel-wise encryption or Tanaka's scheme")
+    raise AttackFailed("known plaintext takes pixel-wise encryption, Tanaka's scheme, ELE or EtC")

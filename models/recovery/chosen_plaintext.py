@@ -14,8 +14,11 @@ import numpy as np
 import numpy.typing as npt
 
 from models.images import Images
+from models.recovery import known_plaintext
 from models.recovery.known_plaintext import DoNotFit
 from models.recovery.tanaka import HALF, Streams
+from models.schemes.ele import EleKey
+from models.schemes.etc import EtcKey
 from models.schemes.pixelwise import ORDERS, PixelwiseKey
 from models.schemes.tanaka import BLOCK, from_nibbles, nibbles
 
@@ -84,18 +87,34 @@ def nibble_map(oracle: Oracle, height: int, width: int) -> Asked[NibbleMap]:
     One image of zeros shows what is reversed; each further one a digit of every nibble's number in base 16: five
     images up to 65,536 nibbles (96x96 has 55,296). Raises DoNotFit for schemes that do more.
     """
-    count = height * width * 6
-    index = np.arange(count)
-    digits = max(1, math.ceil(math.log2(count) / 4))
-    chosen = np.stack([np.zeros_like(index), *(index >> 4 * d & 15 for d in range(digits))]).astype(np.uint8)
-    answer = _split(_ask(oracle, _join(chosen, (len(chosen), height, width, 3))))
-    zero = answer[0]
-    source = np.zeros(count, np.intp)
-    for d in range(digits):
-        source += (answer[1 + d] ^ zero).astype(np.intp) << 4 * d
-    if not np.isin(zero, (0, 15)).all() or not (np.sort(source) == index).all():
+    chosen = _numbered(height, width)
+    zero, *digits = _split(_ask(oracle, chosen))
+    source = np.zeros(len(zero), np.intp)
+    for d, digit in enumerate(digits):
+        source += (digit ^ zero).astype(np.intp) << 4 * d
+    if not np.isin(zero, (0, 15)).all() or not (np.sort(source) == np.arange(len(zero))).all():
         raise DoNotFit("the oracle does more than to move and to reverse nibbles")
     return Asked(NibbleMap(source, zero == 15), len(chosen))
+
+
+def ele(oracle: Oracle, height: int, width: int) -> Asked[EleKey]:
+    """The images of `nibble_map`, read as pairs: no two nibbles are the same in them. Sides multiples of 4."""
+    chosen = _numbered(height, width)
+    return Asked(known_plaintext.ele(chosen, _ask(oracle, chosen)).key, len(chosen))
+
+
+def etc(oracle: Oracle, height: int, width: int) -> Asked[EtcKey]:
+    """The images of `nibble_map`, read as pairs: no two blocks are the same in them. Sides multiples of 8."""
+    chosen = _numbered(height, width)
+    return Asked(known_plaintext.etc(chosen, _ask(oracle, chosen)).key, len(chosen))
+
+
+def _numbered(height: int, width: int) -> Images:
+    """All zero; then the number of each nibble in base 16, the lowest digit first: [1 + digits, H, W, 3]."""
+    index = np.arange(height * width * 6)
+    digits = max(1, math.ceil(math.log2(len(index)) / 4))
+    chosen = np.stack([np.zeros_like(index), *(index >> 4 * d & 15 for d in range(digits))]).astype(np.uint8)
+    return _join(chosen, (len(chosen), height, width, 3))
 
 
 def _ask(oracle: Oracle, images: Images) -> Images:

@@ -12,11 +12,15 @@ from scipy.optimize import linear_sum_assignment
 from models.images import Images, check_images
 from models.recovery import pixelwise as alignment
 from models.recovery.tanaka import HALF, Streams
+from models.schemes.ele import EleKey
+from models.schemes.etc import BLOCK as ETC_BLOCK
+from models.schemes.etc import Etc, EtcKey, EtcSettings
 from models.schemes.pixelwise import PixelwiseKey
 from models.schemes.tanaka import nibbles
 
 K = TypeVar("K")
 
+_DIGITS = 15  # pairs whose values fit one 64-bit number
 _BLOCKS = 20_000  # of the pairs that are compared; a few hundred tell all streams apart
 
 
@@ -45,7 +49,7 @@ def pixelwise(plain: Images, protected: Images, ciphertexts: Images | None = Non
         raise DoNotFit(f"no pixel-wise key explains the pairs at {(count == 0).mean():.1%} of the pixels")
     candidates: npt.NDArray[np.intp] = possible.argmax(-1)
     if ciphertexts is not None and len(ciphertexts) and (count > 1).any():
-        candidates = alignment.refine(np.concatenate([protected, ciphertexts]), candidates, possible)
+        candidates = alignment.align_within(np.concatenate([protected, ciphertexts]), possible)
     return Found(alignment.key_of(candidates), float((count == 1).mean()))
 
 
@@ -83,6 +87,90 @@ def tanaka(plain: Images, protected: Images) -> Found[Streams]:
         raise DoNotFit(f"no key of Tanaka's scheme explains the pairs in {(~explained).sum()} of the 96 nibbles")
     sign = np.where(straight[np.arange(2 * HALF), place], 1, -1).astype(np.int8)
     return Found(Streams(place, sign), float((possible.sum(1) == 1).mean()))
+
+
+def ele(plain: Images, protected: Images) -> Found[EleKey]:
+    """ELE: blocks are matched by their nibbles as a set, then each nibble by its values over the pairs (at most 15).
+
+    One pair leaves nearly every nibble open; photographs need about ten for all but their flat parts.
+    """
+    _check(plain, protected)
+    inputs, outputs = nibbles(plain[:_DIGITS]), nibbles(protected[:_DIGITS])
+    rows, columns = inputs.shape[1:3]
+    (source, canonical), (target, scrambled) = _codes(inputs), _codes(outputs)
+    # The same set of codes in each, so sorting pairs the nibbles.
+    from_order, to_order = (np.argsort(codes, axis=1, kind="stable") for codes in (canonical, scrambled))
+    before, after = np.take_along_axis(canonical, from_order, 1), np.take_along_axis(scrambled, to_order, 1)
+    blocks, alone = _match(list(map(bytes, before)), list(map(bytes, after)))
+    place = np.empty((rows * columns, 2 * HALF), np.intp)
+    flips = np.zeros((rows * columns, 2 * HALF), np.bool_)
+    spots = np.empty_like(place)
+    spots[blocks] = to_order  # by input block
+    np.put_along_axis(place, spots, from_order, axis=1)
+    unshuffled = np.empty_like(target)
+    unshuffled[blocks] = target
+    moved = np.take_along_axis(source, place, 1) != unshuffled
+    np.put_along_axis(flips, place, moved, axis=1)
+    first, last = np.ones((len(before), 1), np.bool_), before[:, 1:] != before[:, :-1]
+    clear = np.concatenate([first, last], 1) & np.concatenate([last, first], 1)
+    shape = (rows, columns, 2 * HALF)
+    key = EleKey(place.astype(np.uint8).reshape(shape), flips.reshape(shape), blocks)
+    return Found(key, float((clear[blocks] & alone[:, None]).mean()))
+
+
+def etc(plain: Images, protected: Images) -> Found[EtcKey]:
+    """EtC: which of the 96 versions of which plain block each protected block is. One pair does, but for flat parts."""
+    _check(plain, protected)
+    scheme = Etc(EtcSettings())
+    rows, columns = plain.shape[1] // ETC_BLOCK, plain.shape[2] // ETC_BLOCK
+    count = rows * columns
+    versions = []
+    for element in range(96):
+        turn, flip, order = element // 12, element // 6 % 2, element % 6
+        whole = np.ones((rows, columns), np.uint8)
+        key = EtcKey(turn * whole, (flip * whole).astype(np.bool_), order * whole, np.arange(count))
+        versions.append(_tiles(scheme.encrypt(plain, key)))
+    wanted = _tiles(protected)
+    canonical = [min(same) for same in zip(*versions, strict=True)]
+    member = {version: canonical[block] for same in versions for block, version in enumerate(same)}
+    blocks, alone = _match(canonical, [member.get(tile, tile) for tile in wanted])
+    elements, clear = np.zeros(count, np.uint8), np.zeros(count, np.bool_)
+    for i, block in enumerate(blocks):
+        fitting = [element for element in range(96) if versions[element][block] == wanted[i]]
+        elements[block], clear[i] = fitting[0], len(fitting) == 1
+    turns, colours = np.divmod(elements.reshape(rows, columns), np.uint8(12))
+    flips, orders = np.divmod(colours, np.uint8(6))
+    return Found(EtcKey(turns, flips.astype(np.bool_), orders, blocks), float((clear & alone).mean()))
+
+
+def _codes(values: npt.NDArray[np.uint8]) -> tuple[npt.NDArray[np.uint64], npt.NDArray[np.uint64]]:
+    """Nibbles [N, rows, columns, 96] -> one number for each over the pairs, [blocks, 96]; the same or its reversal's,
+    whichever is smaller.
+    """
+    digits = values.reshape(len(values), -1, 2 * HALF).astype(np.uint64)
+    codes = np.zeros(digits.shape[1:], np.uint64)
+    for digit in digits:
+        codes = codes * np.uint64(16) + digit
+    return codes, np.minimum(codes, np.uint64(16 ** len(values) - 1) - codes)
+
+
+def _match(inputs: list[bytes], outputs: list[bytes]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.bool_]]:
+    """For each output the input with the same label, each used once; and whether the label is its alone."""
+    waiting: dict[bytes, list[int]] = {}
+    for i, label in reversed(list(enumerate(inputs))):
+        waiting.setdefault(label, []).append(i)
+    alone = np.array([len(waiting.get(label, ())) == 1 for label in outputs])
+    found = [waiting[label].pop() if waiting.get(label) else -1 for label in outputs]
+    if -1 in found:
+        raise DoNotFit(f"no key of this scheme explains the pairs in {found.count(-1)} of {len(found)} blocks")
+    return np.array(found, np.int64), alone
+
+
+def _tiles(images: Images) -> list[bytes]:
+    """What each 8x8 block shows over all images."""
+    count, height, width, _ = images.shape
+    split = images.reshape(count, height // ETC_BLOCK, ETC_BLOCK, width // ETC_BLOCK, ETC_BLOCK, 3)
+    return [tile.tobytes() for tile in split.transpose(1, 3, 0, 2, 4, 5).reshape(-1, count * 3 * ETC_BLOCK**2)]
 
 
 def _check(plain: Images, protected: Images) -> None:

@@ -106,8 +106,16 @@ def align(ciphertexts: Images) -> PixelwiseKey:
     return key_of(_compose(candidates, _ORDERS[0], _channel_signs(_undo(values, candidates))))
 
 
-def refine(ciphertexts: Images, candidates: Ints, possible: npt.NDArray[np.bool_], most: int = 20) -> Ints:
-    """Candidates [H, W] among the possible ones [H, W, 48] that suit the pixels around best, swept until all do."""
+def align_within(ciphertexts: Images, possible: npt.NDArray[np.bool_], most: int = 20) -> Ints:
+    """Candidates [H, W] among the possible ones [H, W, 48] of each pixel that suit the pixels around best.
+
+    Starts from what the ciphertexts say by themselves, with the one element for the whole image that most pixels allow.
+    """
+    free = candidates_of(align(ciphertexts))
+    turned = np.stack([_compose(free, o, s) for o, s in zip(CANDIDATE_ORDERS, CANDIDATE_SIGNS, strict=True)], -1)
+    allowed = np.take_along_axis(possible, turned, -1)
+    best = allowed.sum((0, 1)).argmax()
+    candidates = np.where(allowed[..., best], turned[..., best], possible.argmax(-1))
     values = _centred(ciphertexts)
     own = _own_moments(values)
     for _ in range(most):

@@ -4,7 +4,7 @@ Colours tell, and where in the picture they are: skies are above, whites saturat
 dark. A picture becomes a histogram of its colours by zone and roughness; a small network, trained on public photographs
 to prefer each to its eleven transformed copies (`models.recovery.fit_symmetry`), says how natural it is. Log-odds of
 several ciphertexts add up. It never sees what is scored, and runs on NumPy alone. On unseen photographs it is right in
-79 % of cases from one picture, 94 % from two, 99.6 % from five; on STL-10 73 %, 87 % and 98.9 % [M].
+78 % of cases from one picture, 94 % from two, 99.7 % from five; on STL-10 71 %, 87 % and 98.8 % [M].
 """
 
 from __future__ import annotations

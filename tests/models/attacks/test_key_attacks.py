@@ -75,6 +75,18 @@ def test_an_oracle_breaks_block_shuffles_in_five_images(name):
     outcome = make_attack("chosen-plaintext", {}).run(given, Context())
     assert (outcome.reconstructed == images[:4]).all()
     assert outcome.numbers["queries"] == 5
+    assert is_exact(shuffled, outcome.key)
+
+
+@pytest.mark.parametrize(("name", "pairs"), [("ele", 15), ("etc", 2)])
+def test_pairs_break_block_shuffles(name, pairs):
+    shuffled = make_scheme(name, {})
+    images = photographs(4 + pairs)
+    protected = shuffled.protect(images, SECRET)
+    given = Material(shuffled, protected[:4], protected[4:], pairs=Pairs(images[4:], protected[4:]))
+    outcome = make_attack("known-plaintext", {"pairs": pairs}).run(given, Context())
+    assert (outcome.reconstructed == images[:4]).all(-1).mean() > 0.98
+    assert min(shuffled.agreement(outcome.key, shuffled.key(SECRET, 96, 96)).values()) > 0.95
 
 
 @pytest.mark.parametrize("attack", ["key-recovery", "known-plaintext", "chosen-plaintext"])

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from models.catalog import make_scheme
 from models.recovery import chosen_plaintext
 from models.recovery.known_plaintext import DoNotFit
 from models.recovery.tanaka import streams_of
@@ -45,6 +46,13 @@ def test_five_images_undo_any_scheme_that_moves_nibbles(scheme):
     found = chosen_plaintext.nibble_map(lambda asked: scheme.protect(asked, SECRET), 32, 48)
     assert found.queries <= 5
     assert (found.key.decrypt(scheme.protect(images, SECRET)) == images).all()
+
+
+@pytest.mark.parametrize("name", ["ele", "etc"])
+def test_the_same_images_give_the_keys_of_block_shuffles(name):
+    scheme = make_scheme(name, {})
+    found = getattr(chosen_plaintext, name)(lambda asked: scheme.protect(asked, SECRET), 32, 48)
+    assert min(scheme.agreement(found.key, scheme.key(SECRET, 32, 48)).values()) == 1
 
 
 @pytest.mark.parametrize("recover", [chosen_plaintext.pixelwise, chosen_plaintext.tanaka, chosen_plaintext.nibble_map])
