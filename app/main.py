@@ -51,7 +51,7 @@ from app.encryption.routes import router as encryption
 from app.evaluations.routes import router as evaluations
 from app.keys.routes import router as keys
 from app.settings import Settings, get_settings
-from models import __version__
+from models.catalog import __version__
 
 logger = logging.getLogger(__name__)
 

@@ -15,6 +15,7 @@ from typing import Any, Literal, get_args
 
 import models.attacks
 import models.schemes
+from models import __version__
 from models.attacks.base import Attack, ThreatModel
 from models.datasets import DatasetInfo
 from models.datasets import builtin as builtin_datasets
@@ -25,10 +26,35 @@ from models.schemes.base import PaperRow, Scheme, SizeMismatch, new_secret
 from models.verdicts import scheme_verdict
 
 __all__ = [
-    "EXTERNAL", "LIMITS", "PROFILES", "SSIM_MODES", "Attack", "DatasetInfo", "PaperRow", "ParameterError",
-    "Profile", "Scheme", "SizeMismatch", "SsimMode", "ThreatModel", "UnknownName", "attacks", "builtin_datasets",
-    "describe_attack", "describe_scheme", "effective_bits", "external_refusal", "make_attack", "make_scheme",
-    "new_secret", "padded_size", "parse_spec", "scheme_verdict", "schemes", "settings_of",
+    "EXTERNAL",
+    "LIMITS",
+    "PROFILES",
+    "SSIM_MODES",
+    "Attack",
+    "DatasetInfo",
+    "PaperRow",
+    "ParameterError",
+    "Profile",
+    "Scheme",
+    "SizeMismatch",
+    "SsimMode",
+    "ThreatModel",
+    "UnknownName",
+    "__version__",
+    "attacks",
+    "builtin_datasets",
+    "describe_attack",
+    "describe_scheme",
+    "effective_bits",
+    "external_refusal",
+    "make_attack",
+    "make_scheme",
+    "new_secret",
+    "padded_size",
+    "parse_spec",
+    "scheme_verdict",
+    "schemes",
+    "settings_of",
 ]  # fmt: skip
 
 Profile = Literal["smoke", "quick", "paper"]

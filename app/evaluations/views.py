@@ -23,7 +23,7 @@ from app.evaluations.schemas import (
     SampleOut,
     VerdictOut,
 )
-from models import __version__, catalog
+from models import catalog
 
 _ETA_FROM = 0.02  # below, the time left is a guess from next to nothing
 
@@ -168,4 +168,4 @@ def _own_versions() -> dict[str, str | None]:
         torch = version("torch")
     except PackageNotFoundError:  # the service runs without it
         torch = None
-    return {"unveil": __version__, "torch": torch, "python": platform.python_version()}
+    return {"unveil": catalog.__version__, "torch": torch, "python": platform.python_version()}
