@@ -18,6 +18,7 @@ import shutil
 import signal
 import socket
 import subprocess
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
@@ -39,7 +40,7 @@ class Unavailable(RuntimeError):
     """This machine cannot run the server; the message says what to do instead."""
 
 
-class _Server:
+class _Server(ABC):
     """What both have in common: a folder, a child process, `with`."""
 
     name: str
@@ -50,11 +51,11 @@ class _Server:
         self.child: Child | None = None
 
     @property
-    def url(self) -> str:
-        raise NotImplementedError
+    @abstractmethod
+    def url(self) -> str: ...
 
-    def start(self) -> Self:
-        raise NotImplementedError
+    @abstractmethod
+    def start(self) -> Self: ...
 
     def stop(self) -> None:
         if self.child is not None:
