@@ -44,6 +44,8 @@ from models.verdicts import cell_verdict
 
 __all__ = ["CellResult", "Options", "Sample", "Scores", "run_cell"]
 
+_KEY_SHARE = 0.5  # of the progress bar, where a key is trained first
+
 
 def run_cell(
     scheme: Scheme[Any, Any],
@@ -55,35 +57,41 @@ def run_cell(
     secret: bytes | None = None,
     public: Images | None = None,
 ) -> CellResult:
-    """Protect, attack, score, control. `secret`: use this key; else keys are derived from the seed.
+    """Protect, attack, score, control. `secret`: use this key; else keys are derived from the seed, or one is trained.
 
     public: the attacker's images; else half of the training split is his and the other half is the owner's.
     Raises AttackFailed, Cancelled, ValueError (images that the scheme or the metric cannot take).
     """
     started = time.monotonic()
-    data = data.first(*LIMITS[options.profile])
+    whole, data = data, data.first(*LIMITS[options.profile])
     if len(data.test) == 0:
         raise ValueError(f"data set {data.name} has no test images to attack")
     lab = lay_out(attack, pad(data.test, scheme.multiple), pad(data.train, scheme.multiple), public)
     if attack.name == "brute-force":
         return _key_space(scheme, attack, lab, context, started)
 
+    provenance = None
+    if scheme.trains and secret is None:
+        trained = scheme.train(whole, context.part("key", 0, _KEY_SHARE))
+        secret, provenance = trained.secret, trained.provenance
+        context = replace(context, report=_from(context.report, _KEY_SHARE))
     secrets = [secret] if secret else [_secret(options.seed, k) for k in range(1 if attack.learned else options.keys)]
     rounds = []
     for number, own in enumerate(secrets):
         report = _part(context.report, number, len(secrets) + 1, len(secrets))
         report(0.0, "protecting")  # also where a job is cancelled whose attack never reports
-        material = allowed(scheme, attack, lab, _protection(scheme, own))
+        material = allowed(scheme, attack, lab, _protection(scheme, own, context.device))
         outcome = attack.run(material, replace(context, report=report, seed=options.seed + number))
         agreement = _key_agreement(scheme, own, outcome, lab.targets)
         rounds.append(score(lab.targets, material.targets, outcome, options, agreement))
 
-    controls = run_controls(scheme, attack, lab, during_controls(context, len(secrets) / (len(secrets) + 1)))
+    controls, shared = run_controls(scheme, attack, lab, during_controls(context, len(secrets) / (len(secrets) + 1)))
     found = rounds[0].outcome.key
     recovered = None if found is None else scheme.dump(found)
-    notes = _notes(scheme, attack, data, options, secret)
+    notes = [*_notes(scheme, attack, data, options, secret), *shared]
     paper = scheme.paper.ssim.get(attack.name) if scheme.paper else None
-    return cell_result(lab.targets, rounds, options, context, controls, notes, paper, started, recovered)
+    done = cell_result(lab.targets, rounds, options, context, controls, notes, paper, started, recovered)
+    return replace(done, result={**done.result, "trained_key": provenance}) if provenance else done
 
 
 def _secret(seed: int, number: int) -> bytes:
@@ -92,8 +100,8 @@ def _secret(seed: int, number: int) -> bytes:
     return seed_secret(keystream.child(root, f"evaluation/key/{number}"))
 
 
-def _protection(scheme: Scheme[Any, Any], secret: bytes) -> Protect:
-    return lambda images, first: scheme.protect(images, secret, first)
+def _protection(scheme: Scheme[Any, Any], secret: bytes, device: str) -> Protect:
+    return lambda images, first: scheme.protect(images, secret, first, device)
 
 
 def _key_agreement(scheme: Scheme[Any, Any], secret: bytes, outcome: Outcome, targets: Images) -> dict[str, Any] | None:
@@ -112,10 +120,12 @@ def _notes(
     secret: bytes | None,
 ) -> list[str]:
     notes = [*data.notes]
-    if attack.learned and options.keys > 1:
-        notes.append("a learned attack is trained on the first key only")
-    if secret and options.keys > 1:
+    if options.keys > 1 and scheme.trains:
+        notes.append("a key is a trained network: one, no further keys were drawn")
+    elif options.keys > 1 and secret:
         notes.append("the given key only: no further keys were drawn")
+    elif options.keys > 1 and attack.learned:
+        notes.append("a learned attack is trained on the first key only")
     if data.test.shape[1] % scheme.multiple or data.test.shape[2] % scheme.multiple:
         notes.append(f"images were padded to multiples of {scheme.multiple} by edge replication")
     return notes
@@ -140,6 +150,10 @@ def _key_space(scheme: Scheme[Any, Any], attack: Attack[Any], lab: Lab, context:
     result["verdict"] = cell_verdict(result)
     result["seconds"] = round(time.monotonic() - started, 3)
     return CellResult(result)
+
+
+def _from(report: Callable[[float, str], None], begin: float) -> Callable[[float, str], None]:
+    return lambda fraction, phase: report(begin + (1 - begin) * fraction, phase)
 
 
 def _part(report: Callable[[float, str], None], number: int, parts: int, keys: int) -> Callable[[float, str], None]:

@@ -53,9 +53,9 @@ def run_external(
     notes = [f"best as if the scheme were {label}, of {len(guesses)} tried"] if label else []
     if data.test_originals is None:
         return _unscored(data.test, best, options, context, notes, started)
-    controls = run_controls(dict(guesses)[label], attack, lab, during_controls(context, _CONTROLS_FROM))
+    controls, shared = run_controls(dict(guesses)[label], attack, lab, during_controls(context, _CONTROLS_FROM))
     rounds = [score(data.test_originals, data.test, best, options)]
-    return cell_result(data.test_originals, rounds, options, context, controls, notes, None, started)
+    return cell_result(data.test_originals, rounds, options, context, controls, [*notes, *shared], None, started)
 
 
 def guess_schemes(attack: Attack[Any], height: int, width: int) -> list[tuple[str, Scheme[Any, Any] | None]]:

@@ -56,11 +56,16 @@ def _silent(*_: Any) -> None:
     pass
 
 
+def _alone(name: str, make: Callable[[], bytes]) -> bytes:  # noqa: ARG001
+    return make()
+
+
 @dataclasses.dataclass(frozen=True)
 class Context:
-    """How an attack runs: seed, device, and where it tells how far it has come.
+    """How an attack runs, or a key is trained: seed, device, and where it tells how far it has come.
 
-    report(fraction, phase) and metric(name, step, value) may raise Cancelled.
+    report(fraction, phase) and metric(name, step, value) may raise Cancelled. shared(name, make) answers what `make`
+    made, now or earlier in the same evaluation: the name holds all that it depends on.
     """
 
     seed: int = 0
@@ -68,6 +73,19 @@ class Context:
     workdir: Path | None = None  # checkpoints; None: keep none
     report: Callable[[float, str], None] = _silent
     metric: Callable[[str, int, float], None] = _silent
+    shared: Callable[[str, Callable[[], bytes]], bytes] = _alone
+
+    def part(self, name: str, begin: float, end: float) -> Context:
+        """For a part of the work: checkpoints and metrics of its own, progress from `begin` to `end`."""
+        folder = None if self.workdir is None else self.workdir / name
+        if folder is not None:
+            folder.mkdir(parents=True, exist_ok=True)
+        return dataclasses.replace(
+            self,
+            workdir=folder,
+            report=lambda fraction, phase: self.report(begin + (end - begin) * fraction, f"{name}: {phase}"),
+            metric=lambda metric, step, value: self.metric(f"{name}_{metric}", step, value),
+        )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -111,6 +129,10 @@ class Attack(ABC, Generic[S]):
     def refuses(self, scheme: Scheme[Any, Any]) -> str | None:  # noqa: ARG002 - most attacks take every scheme
         """Why this attack cannot be run on `scheme`; None when it can."""
         return None
+
+    def approach(self, scheme: Scheme[Any, Any] | None) -> str:
+        """What it does against `scheme`: schemes with the same answer share the controls of a learned attack."""
+        return "unknown" if scheme is None else f"{scheme.name} {scheme.settings}"
 
     @abstractmethod
     def run(self, material: Material, context: Context) -> Outcome:

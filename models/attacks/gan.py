@@ -8,8 +8,9 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from models.attacks.base import Attack, AttackFailed, Context, Material, Outcome, ThreatModel
-from models.attacks.itn import scheme_name
+from models.attacks.itn import network_for
 from models.parameters import param
+from models.schemes.base import Scheme
 
 if TYPE_CHECKING:
     from torch import nn
@@ -51,6 +52,9 @@ class Gan(Attack[GanSettings]):
     def observations(self) -> int | None:
         return None
 
+    def approach(self, scheme: Scheme[Any, Any] | None) -> str:
+        return network_for(scheme)
+
     def run(self, material: Material, context: Context) -> Outcome:
         import torch
 
@@ -81,7 +85,7 @@ class Gan(Attack[GanSettings]):
 
 
 def generator_of(material: Material, s: GanSettings) -> Callable[[], nn.Module]:
-    """The paper's generator for the attacked scheme; the U-Net where it names none, or the scheme is unknown."""
+    """The paper's generator for the attacked scheme."""
     from torch import nn
 
     from models.networks.block import BlockNetwork
@@ -91,8 +95,9 @@ def generator_of(material: Material, s: GanSettings) -> Callable[[], nn.Module]:
     generators: dict[str, Callable[[], Any]] = {
         "pixelwise": lambda: PixelwiseGenerator(s.width),
         "tanaka": partial(BlockNetwork, squash=True),
+        "unet": lambda: nn.Sequential(UNet(s.width), nn.Tanh()),
     }
-    return generators.get(scheme_name(material.scheme), lambda: nn.Sequential(UNet(s.width), nn.Tanh()))
+    return generators[network_for(material.scheme)]
 
 
 def dcgan_start(module: nn.Module) -> None:

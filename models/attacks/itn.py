@@ -49,6 +49,9 @@ class Itn(Attack[ItnSettings]):
     def observations(self) -> int | None:
         return None
 
+    def approach(self, scheme: Scheme[Any, Any] | None) -> str:
+        return network_for(scheme)
+
     def run(self, material: Material, context: Context) -> Outcome:
         import torch
         from torch.nn import functional as F
@@ -58,7 +61,7 @@ class Itn(Attack[ItnSettings]):
 
         s = self.settings
         pairs = need_pairs(material)
-        pixelwise = material.scheme is not None and material.scheme.name == "pixelwise"
+        pixelwise = network_for(material.scheme) == "pixelwise"
         make_network = inverse_of(material, s)
 
         def make() -> Regression:
@@ -88,7 +91,7 @@ def need_pairs(material: Material) -> Pairs:
 
 
 def inverse_of(material: Material, s: ItnSettings) -> Callable[[], nn.Module]:
-    """The paper's network for the attacked scheme; the U-Net where it names none, or the scheme is unknown."""
+    """The paper's network for the attacked scheme."""
     from models.networks.block import BlockNetwork
     from models.networks.locally_connected import PixelwiseInverse
     from models.networks.unet import UNet
@@ -97,9 +100,13 @@ def inverse_of(material: Material, s: ItnSettings) -> Callable[[], nn.Module]:
     networks: dict[str, Callable[[], Any]] = {
         "pixelwise": lambda: PixelwiseInverse(height, width, s.channels),
         "tanaka": BlockNetwork,
+        "unet": lambda: UNet(s.width),
     }
-    return networks.get(scheme_name(material.scheme), lambda: UNet(s.width))
+    return networks[network_for(material.scheme)]
 
 
-def scheme_name(scheme: Scheme[Any, Any] | None) -> str:
-    return "unknown" if scheme is None else scheme.name
+def network_for(scheme: Scheme[Any, Any] | None) -> Literal["pixelwise", "tanaka", "unet"]:
+    """Which of the paper's networks meets a scheme: the U-Net where it names none, or the scheme is unknown."""
+    if scheme is None or scheme.name not in ("pixelwise", "tanaka"):
+        return "unet"
+    return scheme.name  # type: ignore[return-value]

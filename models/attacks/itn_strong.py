@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from models.attacks.base import Attack, AttackFailed, Context, Material, Outcome, ThreatModel
-from models.attacks.itn import need_pairs, scheme_name
+from models.attacks.itn import need_pairs
 from models.parameters import param
+from models.schemes.base import Scheme
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -48,6 +49,9 @@ class ItnStrong(Attack[ItnStrongSettings]):
     def observations(self) -> int | None:
         return None
 
+    def approach(self, scheme: Scheme[Any, Any] | None) -> str:
+        return _undoes(scheme)
+
     def run(self, material: Material, context: Context) -> Outcome:
         import torch
 
@@ -80,12 +84,20 @@ def strong_inverse_of(material: Material, s: ItnStrongSettings) -> tuple[Callabl
     from models.networks.residual_unet import NibbleLinear, PixelLinear, ResidualUNet
 
     height, width = material.targets.shape[1:3]
-    name = scheme_name(material.scheme)
-    if name == "tanaka":
+    what = _undoes(material.scheme)
+    if what == "nibbles":
         return NibbleLinear, True
-    if name == "pixelwise" and material.scheme is not None and not material.scheme.key_per_image:
+    if what == "pixels":
         return (lambda: PixelLinear(height, width)), True
     return (lambda: ResidualUNet(s.width, s.blocks)), False
+
+
+def _undoes(scheme: Scheme[Any, Any] | None) -> Literal["nibbles", "pixels", "images"]:
+    if scheme is not None and scheme.name == "tanaka":
+        return "nibbles"
+    if scheme is not None and scheme.name == "pixelwise" and not scheme.key_per_image:
+        return "pixels"
+    return "images"
 
 
 def distance(seen: Tensor, plain: Tensor, ssim_weight: float) -> Any:

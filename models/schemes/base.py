@@ -6,12 +6,16 @@ import dataclasses
 import json
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from typing import Any, ClassVar, Generic, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, TypeVar
 
 import numpy as np
 
 from models import keystream
 from models.images import Images, check_images
+
+if TYPE_CHECKING:
+    from models.attacks.base import Context
+    from models.datasets import Data
 
 S = TypeVar("S")
 K = TypeVar("K")
@@ -35,6 +39,18 @@ class PaperRow:
     cost: Literal["High", "Low"] = "Low"
 
 
+@dataclasses.dataclass(frozen=True)
+class Trained:
+    """What `Scheme.train` brings back.
+
+    provenance: JSON values, for the key's record: data, images, networks that judged it, epochs, losses and accuracies
+    reached, seconds, device, versions, notes.
+    """
+
+    secret: bytes
+    provenance: dict[str, Any]
+
+
 def new_secret() -> bytes:
     """A fresh stored secret: 256 bits from the operating system, expanded by `models.keystream`."""
     return seed_secret(keystream.new_secret())
@@ -48,8 +64,9 @@ def seed_secret(seed: bytes) -> bytes:
 class Scheme(ABC, Generic[S, K]):
     """A way to protect images.
 
-    A *secret* is what the key holder stores (bytes: a 32-byte seed, or explicit key material). A *key* is what the
-    cipher uses: the arrays that a secret expands to for one image size.
+    A *secret* is what the key holder stores (bytes: a 32-byte seed, explicit key material, or the weights of a
+    trained network). A *key* is what the cipher uses: the arrays that a secret expands to for one image size, or the
+    network.
     """
 
     name: ClassVar[str]
@@ -132,8 +149,19 @@ class Scheme(ABC, Generic[S, K]):
             )
         return key
 
-    def protect(self, images: Images, secret: bytes, first: int = 0) -> Images:
-        """Protect a data set, image i of it being number first + i: one key for all, or one derived for each."""
+    def train(self, data: Data, context: Context) -> Trained:  # noqa: ARG002
+        """A new secret, learned from `data.train` (and its labels); where `trains` only. `data.test` is not looked at.
+
+        Goes on from the checkpoints in context.workdir. Raises AttackFailed (images or labels that do not suffice, a
+        loss that is no number) and what context.report raises.
+        """
+        raise TypeError(f"keys of {self.name} are drawn, not trained")
+
+    def protect(self, images: Images, secret: bytes, first: int = 0, device: str = "cpu") -> Images:  # noqa: ARG002
+        """Protect a data set, image i of it being number first + i: one key for all, or one derived for each.
+
+        device: where a network runs; ciphers run on the CPU.
+        """
         check_images(images)
         height, width = images.shape[1:3]
         if not self.key_per_image:

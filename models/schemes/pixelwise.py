@@ -65,11 +65,11 @@ class Pixelwise(Scheme[PixelwiseSettings, PixelwiseKey]):
         signs, orders = np.divmod(_elements(seed, height, width).reshape(height, width), np.uint8(6))
         return PixelwiseKey((signs[..., None] >> np.arange(3, dtype=np.uint8) & 1).astype(np.bool_), orders)
 
-    def protect(self, images: Images, secret: bytes, first: int = 0) -> Images:
+    def protect(self, images: Images, secret: bytes, first: int = 0, device: str = "cpu") -> Images:
         from models import kernels  # not with the catalog: the API needs no compiler
 
         if not self.key_per_image or kernels.apply_elements is None:
-            return super().protect(images, secret, first)
+            return super().protect(images, secret, first, device)
         check_images(images)
         count, height, width, _ = images.shape
         out = np.empty((count, height * width, 3), np.uint8)

@@ -1,6 +1,7 @@
 import gc
 import json
 import types
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ from models.attacks.base import Attack, AttackFailed, Cancelled, Context, Materi
 from models.attacks.none import NoneSettings
 from models.datasets import sample
 from models.evaluation import Options, run_cell
+from models.schemes.base import Trained
 
 DATA = sample().first(40, 24)
 SMOKE = Options(profile="smoke", keys=2, samples=5)
@@ -140,6 +142,69 @@ def test_the_attackers_public_images_are_not_the_observed_ones():
     scheme = catalog.make_scheme("pixelwise", {})
     plain = scheme.decrypt(observed, scheme.key(evaluation._secret(0, 0), 96, 96))
     assert not (plain[:, None] == public[None]).all(axis=(2, 3, 4)).any()
+
+
+class Taught(catalog.schemes()["pixelwise"]):
+    """Pixel-wise encryption whose key is trained: the work is to look at the training images."""
+
+    name, trains = "taught", True
+
+    def train(self, data, context):
+        context.report(0.5, "learning")
+        context.metric("loss", 1, 0.25)
+        (context.workdir / "weights.ckpt").touch()
+        return Trained(catalog.new_secret(), {"images": len(data.train)})
+
+
+def test_a_cell_of_a_trained_scheme_trains_its_key_first_on_all_the_training_images(tmp_path):
+    told, drawn = [], []
+    context = Context(workdir=tmp_path, report=lambda *t: told.append(t), metric=lambda name, *_: drawn.append(name))
+    scheme, data = Taught(catalog.make_scheme("pixelwise", {}).settings), sample().first(80, 24)
+    done = run_cell(scheme, named("none"), data, SMOKE, context)
+    assert done.result["trained_key"] == {"images": 80}
+    assert told[0] == (0.25, "key: learning")
+    assert [fraction for fraction, _ in told] == sorted(fraction for fraction, _ in told)
+    assert drawn == ["key_loss"]
+    assert (tmp_path / "key" / "weights.ckpt").exists()
+    given = run_cell(scheme, named("none"), data, SMOKE, Context(), secret=catalog.new_secret())
+    assert "trained_key" not in given.result
+
+
+class Trainee(Spy):
+    """A learned attack: its controls cost as much as itself."""
+
+    learned = True
+
+
+def test_cells_with_the_same_settings_network_and_images_share_their_controls():
+    made: dict[str, bytes] = {}
+
+    def once(name, make):
+        if name not in made:
+            made[name] = make()
+        return made[name]
+
+    shared = Context(shared=once)
+
+    def run(attack, scheme="pixelwise", context=shared, data=DATA):
+        done = run_cell(catalog.make_scheme(scheme, {}), attack, data, SMOKE, context)
+        return len(attack.seen), done.result
+
+    itn = named("itn")
+    assert itn.approach(catalog.make_scheme("pixelwise", {"key_mode": "different"})) == "pixelwise"
+    assert itn.approach(catalog.make_scheme("ele", {})) == itn.approach(None) == "unet"
+    first, second = run(Trainee()), run(Trainee())
+    assert (first[0], second[0]) == (3, 1)
+    assert first[1]["controls"] == second[1]["controls"]
+    assert any("another cell" in note for note in second[1]["notes"])
+    assert not any("another cell" in note for note in first[1]["notes"])
+    assert all(name.startswith("controls/") for name in made)
+    others = [
+        run(Trainee(), "tanaka"),
+        run(Trainee(), context=replace(shared, seed=1)),
+        run(Trainee(wanted=4), data=DATA.first(30, 24)),
+    ]
+    assert [trained for trained, _ in others] == [3, 3, 3]
 
 
 class Blind(Spy):
