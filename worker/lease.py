@@ -21,11 +21,11 @@ from datetime import timedelta
 from types import TracebackType
 from typing import Any
 
-from sqlalchemy import ColumnElement, and_, func, select, update
+from sqlalchemy import ColumnElement, and_, exists, func, select, update
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session, sessionmaker
 
-from app.core.states import Status, sources
+from app.core.states import ACTIVE, Status, sources
 from app.db.tables import Cell, Key
 from models.attacks.base import Cancelled
 from worker import shutdown
@@ -74,11 +74,19 @@ def until(seconds: float) -> ColumnElement[Any]:
     return func.clock_timestamp() + timedelta(seconds=seconds)
 
 
+def waits(table: JobTable) -> ColumnElement[bool]:
+    """Queued, and may be taken: a cell waits until the key that is trained for it is there."""
+    queued = table.status == Status.QUEUED
+    if table is not Cell:
+        return queued
+    return queued & ~exists().where(Key.id == Cell.scheme["key_id"].astext, Key.status.in_(ACTIVE))
+
+
 def claim(session: Session, table: JobTable, id: str, owner: str, seconds: float) -> Lease | None:
-    """Take a queued row; None when it is taken, ended or gone."""
+    """Take a waiting row; None when it is taken, ended or gone."""
     attempt = session.scalar(
         update(table)
-        .where(table.id == id, table.status == Status.QUEUED)
+        .where(table.id == id, waits(table))
         .values(
             status=Status.RUNNING,
             attempt=table.attempt + 1,

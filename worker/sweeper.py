@@ -1,4 +1,5 @@
-"""Finds what was lost: rows whose worker fell silent, ids that no message carries any more, evaluations left open.
+"""Finds what was lost: rows whose worker fell silent, ids that no message carries any more, evaluations left open,
+and what ended jobs and destroyed keys left in the blob store.
 
 May run at any time, any number of times, in any number of processes at once.
 """
@@ -9,64 +10,77 @@ import logging
 
 from celery import Celery
 from kombu.exceptions import OperationalError as BrokerAway
-from sqlalchemy import delete, exists, func, or_, select, update
+from sqlalchemy import ColumnElement, delete, exists, func, or_, select, update
 from sqlalchemy.orm import Session, sessionmaker
 
 from app import queue
 from app.core.states import ACTIVE, Status
 from app.db import journal
-from app.db.tables import Cell, Evaluation, Worker
+from app.db.tables import Cell, Evaluation, Key, Worker
 from app.settings import Settings
-from worker.lease import until
+from app.storage import Blobs
+from worker.jobs import TASKS
+from worker.lease import JobTable, until, waits
 
 log = logging.getLogger(__name__)
 
 _TAKEN_WITHIN_S = 10.0  # a message that was sent longer ago may be lost
 _WORKER_FORGOTTEN_S = 24 * 3600.0
+# Whose turn comes first when many are rung for: without its key a cell cannot be run.
+_ORDER = {Key: (Key.id,), Cell: (Cell.evaluation_id, Cell.position)}
 
 
 def sweep(sessions: sessionmaker[Session], celery: Celery, settings: Settings) -> None:
     give_up_silent_workers(sessions, settings)
     finish_evaluations(sessions)
     ring_again(sessions, celery)
+    clear_blobs(sessions, Blobs(settings))
     with sessions.begin() as session:
         session.execute(delete(Worker).where(Worker.seen_at < until(-_WORKER_FORGOTTEN_S)))
 
 
 def give_up_silent_workers(sessions: sessionmaker[Session], settings: Settings) -> None:
-    """Queue cells whose lease ran out once more; fail those that never got further, cancel those that were to be."""
-    expired = Cell.status.in_([Status.RUNNING, Status.CANCELLING]) & (Cell.lease_until < func.clock_timestamp())
+    """Queue jobs whose lease ran out once more; fail those that never got further, cancel those that were to be."""
+    for table in TASKS:
+        _give_up_expired(sessions, settings, table)
+
+
+def _give_up_expired(sessions: sessionmaker[Session], settings: Settings, table: JobTable) -> None:
+    expired = table.status.in_([Status.RUNNING, Status.CANCELLING]) & (table.lease_until < func.clock_timestamp())
     with sessions() as session:
-        suspects = session.execute(select(Cell.id, Cell.evaluation_id).where(expired)).all()
-    for cell_id, evaluation_id in suspects:
+        suspects = session.execute(select(table.id, table.evaluation_id).where(expired)).all()
+    for id, evaluation_id in suspects:
         with sessions.begin() as session:
             # Skip what somebody holds: a worker that lives, or another sweeper. The next sweep comes soon.
-            evaluation = journal.lock(session, evaluation_id, skip_locked=True)
-            if evaluation is None:
+            evaluation = evaluation_id and journal.lock(session, evaluation_id, skip_locked=True)
+            if evaluation_id and evaluation is None:
                 continue
-            cell = session.scalar(select(Cell).where(Cell.id == cell_id, expired).with_for_update(skip_locked=True))
-            if cell is None:
+            job: Cell | Key | None = session.scalar(select(table).where(table.id == id, expired).with_for_update(skip_locked=True))
+            if job is None:
                 continue
-            _give_up(cell, settings.max_stalls)
-            log.warning("cell %s: the worker of attempt %d fell silent; now %s", cell.id, cell.attempt, cell.status)
+            _give_up(job, settings.max_stalls)
+            log.warning("%s: the worker of attempt %d fell silent; now %s", job.id, job.attempt, job.status)
             session.flush()
-            journal.cell_changed(session, evaluation, cell.id)
+            if isinstance(job, Cell):
+                journal.cell_changed(session, evaluation, job.id)
+            elif evaluation is not None:
+                journal.key_changed(session, evaluation, job.id)
 
 
-def _give_up(cell: Cell, max_stalls: int) -> None:
-    cell.lease_owner = cell.lease_until = None
-    cell.stalls += 1
-    if cell.status == Status.CANCELLING:
-        cell.status, cell.finished_at = Status.CANCELLED, func.clock_timestamp()
-    elif cell.stalls >= max_stalls:
-        cell.status, cell.finished_at = Status.FAILED, func.clock_timestamp()
-        cell.error = {
+def _give_up(job: Cell | Key, max_stalls: int) -> None:
+    job.lease_owner = job.lease_until = None
+    job.stalls += 1
+    if job.status == Status.CANCELLING:
+        job.status, job.finished_at = Status.CANCELLED, func.clock_timestamp()
+    elif job.stalls >= max_stalls:
+        job.status, job.finished_at = Status.FAILED, func.clock_timestamp()
+        job.error = {
             "code": "poison",
-            "detail": f"{cell.stalls} attempts in a row ended without a word and without progress; "
+            "detail": f"{job.stalls} attempts in a row ended without a word and without progress; "
             "the worker was killed, or ran out of memory",
         }
     else:
-        cell.status, cell.sent_at = Status.QUEUED, None
+        job.status, job.sent_at = Status.QUEUED, None
 
 
 def finish_evaluations(sessions: sessionmaker[Session]) -> None:
@@ -83,26 +97,45 @@ def finish_evaluations(sessions: sessionmaker[Session]) -> None:
 
 def ring_again(sessions: sessionmaker[Session], celery: Celery) -> None:
     """Send queued ids that were never sent; and, when fewer messages wait than ids, those sent a while ago."""
-    queued = Cell.status == Status.QUEUED
     with sessions() as session:
-        count = session.scalar(select(func.count()).where(queued)) or 0
-    if count == 0:
+        counts = {table: session.scalar(select(func.count()).where(waits(table))) or 0 for table in TASKS}
+    if not any(counts.values()):
         return
     try:
-        lost = queue.waiting(celery, queue.RUN_CELL) < count
-        never = Cell.sent_at.is_(None)
-        stale = or_(never, Cell.sent_at < until(-_TAKEN_WITHIN_S)) if lost else never
-        with sessions.begin() as session:
-            chosen = (
-                select(Cell.id)
-                .where(queued, stale)
-                .order_by(Cell.evaluation_id, Cell.position)
-                .with_for_update(skip_locked=True)
-            )
-            ids = session.scalars(chosen).all()
-            session.execute(update(Cell).where(Cell.id.in_(ids)).values(sent_at=func.clock_timestamp()))
-        if ids:
-            log.info("ringing again for %d cells", len(ids))
-            queue.ring(celery, queue.RUN_CELL, *ids)
+        lost = queue.waiting(celery, queue.RUN_CELL) < sum(counts.values())  # one queue for all of them
+        for table, task in TASKS.items():
+            ids = _to_ring(sessions, table, lost)
+            if ids:
+                log.info("ringing again for %d of %s", len(ids), table.__tablename__)
+                queue.ring(celery, task, *ids)
     except BrokerAway as away:
         log.warning("the broker is away: %s", away)
+
+
+def _to_ring(sessions: sessionmaker[Session], table: JobTable, lost: bool) -> list[str]:
+    """The ids to send, marked as sent now."""
+    never = table.sent_at.is_(None)
+    stale: ColumnElement[bool] = or_(never, table.sent_at < until(-_TAKEN_WITHIN_S)) if lost else never
+    with sessions.begin() as session:
+        chosen = select(table.id).where(waits(table), stale).order_by(*_ORDER[table])
+        ids = list(session.scalars(chosen.with_for_update(skip_locked=True, of=table)))
+        session.execute(update(table).where(table.id.in_(ids)).values(sent_at=func.clock_timestamp()))
+    return ids
+
+
+def clear_blobs(sessions: sessionmaker[Session], blobs: Blobs) -> None:
+    """Checkpoints of jobs that are over, and weights of destroyed keys: what a crash kept their owner from deleting."""
+    folders = {name.rsplit("/", 1)[-1]: name for name in blobs.names("checkpoints")}  # first: a job may begin meanwhile
+    with sessions() as session:
+        for table in TASKS:
+            for id in session.scalars(select(table.id).where(table.id.in_(folders), table.status.in_(ACTIVE))):
+                del folders[id]
+        destroyed = session.execute(
+            select(Key.id, Key.blob).where(Key.destroyed_at.is_not(None), Key.blob.is_not(None))
+        ).all()
+    for folder in folders.values():
+        blobs.drop_folder(folder)
+    for id, blob in destroyed:
+        blobs.delete(str(blob))
+        with sessions.begin() as session:
+            session.execute(update(Key).where(Key.id == id).values(blob=None))

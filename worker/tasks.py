@@ -14,6 +14,14 @@ def run_cell(id: str) -> None:
     cells.handle(runtime(), id)
 
 
+@celery.task(name=queue.TRAIN_KEY)
+def train_key(id: str) -> None:
+    from worker import training_keys
+    from worker.runtime import runtime
+
+    training_keys.handle(runtime(), id)
+
+
 @celery.task(name=queue.TRANSFORM)
 def transform_images(id: str) -> None:
     from worker import transform

@@ -26,7 +26,7 @@ from app.db.tables import Key
 from app.queue import Parcel, Parcels, answer_request, take_request
 from models.catalog import Scheme, make_scheme, new_secret, padded_size
 from models.images import Images, pad, to_png
-from worker import codec, unpack
+from worker import codec, keys, unpack
 from worker.runtime import Runtime
 
 log = logging.getLogger(__name__)
@@ -212,7 +212,7 @@ def _secrets(tools: Runtime, head: dict[str, Any], images: Sequence[Images]) -> 
         _check_sizes([rows[id] for id in ids], images, head["files"])
         for id in sorted(uses):  # in one order, so that two requests never wait for each other
             session.execute(update(Key).where(Key.id == id).values(uses=Key.uses + uses[id]))
-    return {id: _open(tools, row) for id, row in rows.items()}
+    return {id: keys.secret(tools, row) for id, row in rows.items()}
 
 
 def _draw(session: Session, tools: Runtime, head: dict[str, Any]) -> None:
@@ -232,12 +232,6 @@ def _draw(session: Session, tools: Runtime, head: dict[str, Any]) -> None:
         for id in dict.fromkeys(head["keys"])
     ]
     session.execute(insert(Key).values(rows).on_conflict_do_nothing(index_elements=[Key.id]))
-
-
-def _open(tools: Runtime, row: Key) -> bytes:
-    sealed = row.sealed if row.blob is None else tools.blobs.read(row.blob)
-    assert sealed is not None
-    return tools.ring.open(sealed, purpose="key", owner=row.account_id, id=row.id)
 
 
 def _check_sizes(keys: Sequence[Key], images: Sequence[Images], files: Sequence[dict[str, Any]]) -> None:

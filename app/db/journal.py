@@ -1,18 +1,19 @@
 """The one way an evaluation changes: under its row lock, with an event for everything that happened.
 
-The lock comes before any lock on a cell, so writers never wait for each other in a circle; and versions and event
-ids rise in the order of the commits, so a reader who has seen number n has seen all before it.
+The lock comes before any lock on a cell, or on a key that is trained for the evaluation, so writers never wait for each
+other in a circle; and versions and event ids rise in the order of the commits, so a reader who has seen number n has
+seen all before it.
 """
 
 from __future__ import annotations
 
 from typing import Any, Literal
 
-from sqlalchemy import case, func, select
+from sqlalchemy import ColumnElement, Select, case, func, select
 from sqlalchemy.orm import Session
 
-from app.core.states import ENDED, Status, of_evaluation
-from app.db.tables import Cell, Evaluation, Event
+from app.core.states import ACTIVE, ENDED, Status, of_evaluation
+from app.db.tables import Cell, Evaluation, Event, Key
 
 EventType = Literal["progress", "cell", "metric", "status"]
 
@@ -53,15 +54,56 @@ def cell_changed(session: Session, evaluation: Evaluation, cell_id: str) -> None
             **overview(session, evaluation.id),
         },
     )
-    if evaluation.status == Status.QUEUED and cell.status == Status.RUNNING:
-        evaluation.started_at = func.clock_timestamp()
-        _move(session, evaluation, Status.RUNNING)
+    _begin(session, evaluation, cell)
     settle(session, evaluation)
 
 
+def key_changed(session: Session, evaluation: Evaluation, key_id: str) -> None:
+    """Tell of the new status of a key that is trained for the evaluation; what waits for one in vain, fails."""
+    key = session.get_one(Key, key_id, populate_existing=True)
+    progressed(session, evaluation, key)
+    _begin(session, evaluation, key)
+    if key.status in (Status.FAILED, Status.CANCELLED):
+        reason = key.error["detail"] if key.error else "its training was cancelled"
+        waiting = session.scalars(
+            select(Cell)
+            .where(Cell.evaluation_id == evaluation.id, uses(key_id), Cell.status == Status.QUEUED)
+            .order_by(Cell.position)
+            .with_for_update()
+            .execution_options(populate_existing=True)
+        ).all()
+        for cell in waiting:
+            cell.status, cell.finished_at = Status.FAILED, func.clock_timestamp()
+            cell.error = {"code": "key_unusable", "detail": f"the key {key.id} could not be trained: {reason}"}
+            session.flush()
+            cell_changed(session, evaluation, cell.id)
+    settle(session, evaluation)
+
+
+def progressed(session: Session, evaluation: Evaluation, job: Cell | Key) -> None:
+    """Tell how far a cell, or a key that is trained for the evaluation, has come."""
+    told = {"progress": job.progress, "phase": job.phase, "evaluation": overview(session, evaluation.id)}
+    if isinstance(job, Key):
+        told |= {"scheme": job.scheme, "status": job.status, "error": job.error}
+    record(session, evaluation, "progress", named(job) | told)
+
+
+def named(job: Cell | Key) -> dict[str, Any]:
+    """How an event names what it is about."""
+    return {"cell": job.id} if isinstance(job, Cell) else {"cell": None, "key": job.id}
+
+
+def uses(key_id: str) -> ColumnElement[bool]:
+    """The cells that are run with a key, as a WHERE."""
+    return Cell.scheme["key_id"].astext == key_id
+
+
 def settle(session: Session, evaluation: Evaluation) -> None:
-    """End a locked evaluation whose cells all have."""
+    """End a locked evaluation whose cells all have, and which trains no key any more."""
     if evaluation.status in ENDED:
+        return
+    training = select(Key.id).where(Key.evaluation_id == evaluation.id, Key.status.in_(ACTIVE))
+    if session.scalar(training.limit(1)) is not None:
         return
     cells = session.scalars(select(Cell.status).where(Cell.evaluation_id == evaluation.id))
     ending = of_evaluation([Status(status) for status in cells])
@@ -88,17 +130,40 @@ def cancel(session: Session, evaluation: Evaluation) -> None:
             cell.status = Status.CANCELLING
         session.flush()
         cell_changed(session, evaluation, cell.id)
+    keys = session.scalars(
+        select(Key)
+        .where(Key.evaluation_id == evaluation.id, Key.status.in_([Status.QUEUED, Status.RUNNING]))
+        .order_by(Key.id)
+        .with_for_update()
+        .execution_options(populate_existing=True)
+    ).all()
+    for key in keys:
+        if key.status == Status.QUEUED:
+            key.status, key.finished_at = Status.CANCELLED, func.clock_timestamp()
+        else:
+            key.status = Status.CANCELLING
+        session.flush()
+        key_changed(session, evaluation, key.id)
 
 
 def overview(session: Session, evaluation_id: str) -> dict[str, Any]:
-    """How far the whole evaluation is: cells ended, cells, and the mean of their progress."""
-    ended = Cell.status.in_(ENDED)
-    done, total, fraction = session.execute(
-        select(func.count().filter(ended), func.count(), func.avg(case((ended, 1.0), else_=Cell.progress))).where(
-            Cell.evaluation_id == evaluation_id
-        )
-    ).one()
-    return {"done": done, "total": total, "fraction": round(float(fraction or 0), 4)}
+    """How far the whole evaluation is: cells ended, cells, and the mean progress of them and of keys in training."""
+    done, total, come = session.execute(_come(Cell).where(Cell.evaluation_id == evaluation_id)).one()
+    _, keys, trained = session.execute(_come(Key).where(Key.evaluation_id == evaluation_id)).one()
+    return {"done": done, "total": total, "fraction": round((come + trained) / max(1, total + keys), 4)}
+
+
+def _come(table: type[Cell] | type[Key]) -> Select[tuple[int, int, float]]:
+    """Rows ended, rows, and the sum of their progress."""
+    ended = table.status.in_(ENDED)
+    progress = func.sum(case((ended, 1.0), else_=table.progress))
+    return select(func.count().filter(ended), func.count(), func.coalesce(progress, 0.0))
+
+
+def _begin(session: Session, evaluation: Evaluation, job: Cell | Key) -> None:
+    if evaluation.status == Status.QUEUED and job.status == Status.RUNNING:
+        evaluation.started_at = func.clock_timestamp()
+        _move(session, evaluation, Status.RUNNING)
 
 
 def _move(session: Session, evaluation: Evaluation, status: Status) -> None:

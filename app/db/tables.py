@@ -25,9 +25,10 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
-from app.core.states import Status
+from app.core.states import ACTIVE, Status
 
 _STATUSES = ", ".join(f"'{status.value}'" for status in Status)
+_WORKED_ON = ", ".join(f"'{status.value}'" for status in Status if status in ACTIVE)
 
 
 class Base(DeclarativeBase):
@@ -123,6 +124,7 @@ class Key(Job, Created, Base):
     __table_args__ = (
         CheckConstraint(f"status IN ({_STATUSES})", name="status"),
         Index("ix_keys_account_id_id", "account_id", "id"),
+        Index("ix_keys_active", "status", "lease_until", postgresql_where=text(f"status IN ({_WORKED_ON})")),
     )
 
     id: Mapped[str] = mapped_column(primary_key=True)
@@ -130,12 +132,14 @@ class Key(Job, Created, Base):
     scheme: Mapped[str]
     params: Mapped[dict[str, Any]]
     sealed: Mapped[bytes | None]
-    blob: Mapped[str | None]  # sealed network weights, for trained schemes
+    blob: Mapped[str | None]  # sealed network weights, for trained schemes; named until they are deleted
     width: Mapped[int | None]  # of the only size an explicit map fits
     height: Mapped[int | None]
     uses: Mapped[int] = mapped_column(BigInteger, server_default=text("0"))
     provenance: Mapped[dict[str, Any] | None]
     training: Mapped[dict[str, Any] | None]  # the order of a trained key: dataset, profile, seed
+    # Made for this evaluation, whose cells wait for it; the key outlives it.
+    evaluation_id: Mapped[str | None] = mapped_column(ForeignKey("evaluations.id", ondelete="SET NULL"), index=True)
     destroyed_at: Mapped[datetime | None]
 
 
@@ -242,6 +246,18 @@ class Event(Created, Base):
     seq: Mapped[int] = mapped_column(BigInteger, primary_key=True)
     type: Mapped[str] = mapped_column(String(16))  # progress, cell, metric, status
     data: Mapped[dict[str, Any]]
+
+
+class Shared(Created, Base):
+    """What one job of an evaluation computes for all of them: controls, a classifier. See worker/shared.py."""
+
+    __tablename__ = "shared"
+
+    evaluation_id: Mapped[str] = mapped_column(ForeignKey("evaluations.id", ondelete="CASCADE"), primary_key=True)
+    name: Mapped[str] = mapped_column(primary_key=True)
+    holder: Mapped[str]  # the cell or key that computes it, in this attempt
+    attempt: Mapped[int]
+    sealed: Mapped[bytes | None]  # in its envelope (purpose "shared", id = evaluation id/name); None: not yet there
 
 
 class Idempotency(Created, Base):

@@ -19,7 +19,7 @@ from models.evaluation import Sample as Triple
 from models.evaluation import Scores as Arrays
 from models.schemes.base import new_secret
 from tests.factories import make_evaluation
-from worker import cells, lease
+from worker import cells, jobs, lease
 from worker.runtime import Runtime
 
 RESULT = {"verdict": "leaks", "psnr": {"mean": float("inf")}, "seconds": 0.1, "device": "cpu", "ssim": {"mean": 0.5}}
@@ -39,7 +39,7 @@ def finished(**changed: object) -> CellResult:
 def science(monkeypatch: pytest.MonkeyPatch, run) -> None:
     """Put `run(context)` in the place of the science."""
     monkeypatch.setattr(cells, "load_data", lambda *_: None)
-    monkeypatch.setattr(cells, "_REPORT_S", 0.0)
+    monkeypatch.setattr(jobs, "REPORT_S", 0.0)
     monkeypatch.setattr(cells, "run_cell", lambda scheme, attack, data, options, context, **_: run(context))
 
 
@@ -299,11 +299,11 @@ def test_progress_beyond_every_earlier_attempt_clears_the_stalls_and_the_same_ag
 def test_a_handed_back_cell_runs_again_elsewhere(tools, other, account, monkeypatch):
     evaluation_id, (id,) = make_evaluation(tools.sessions, account)
     order = cells.claim(tools, id)
-    cells.hand_back(tools, order)
+    jobs.hand_back(order)
     assert cell(tools, id).status == "queued"
     assert cell(tools, id).sent_at is not None  # rung for
     with pytest.raises(lease.LostLease):
-        cells.hand_back(tools, order)
+        jobs.hand_back(order)
     science(monkeypatch, lambda context: finished())
     cells.handle(other, id)
     assert (cell(tools, id).status, cell(tools, id).attempt) == ("succeeded", 2)

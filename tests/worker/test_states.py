@@ -13,7 +13,7 @@ from app.db import journal
 from app.db.tables import Cell, Evaluation, Event
 from tests.factories import expire, make_evaluation
 from worker import cells, lease, sweeper
-from worker.cells import Order
+from worker.cells import CellJob
 from worker.lease import LostLease
 from worker.runtime import Runtime
 
@@ -24,7 +24,7 @@ ACTS = ("claim", "succeed", "fail", "progress", "hand back", "fall silent", "swe
 @given(acts=st.lists(st.tuples(st.sampled_from(ACTS), st.integers(0, 1), st.integers(0, 3)), max_size=25))
 def test_every_history_keeps_to_the_state_machine(tools, account, acts):
     evaluation_id, ids = make_evaluation(tools.sessions, account, ("none", "fr"))
-    orders: list[Order] = []  # every claim there ever was: the older ones are zombies
+    orders: list[CellJob] = []  # every claim there ever was: the older ones are zombies
     before = statuses(tools, ids)
     for act, which, whose in acts:
         with suppress(LostLease):
@@ -47,7 +47,7 @@ def statuses(tools: Runtime, ids: list[str]) -> list[Status]:
         return [Status(session.get_one(Cell, id).status) for id in ids]
 
 
-def perform(tools: Runtime, act: str, evaluation_id: str, id: str, orders: list[Order], whose: int) -> None:
+def perform(tools: Runtime, act: str, evaluation_id: str, id: str, orders: list[CellJob], whose: int) -> None:
     """Raises LostLease, as a zombie does."""
     if act == "claim":
         order = cells.claim(tools, id)

@@ -112,7 +112,7 @@ def test_cancelling_twice_is_fine_and_after_the_end_it_is_a_conflict(client, too
 
 
 def test_a_running_evaluation_is_asked_to_stop_and_asked_again(client, tools):
-    from worker import cells
+    from worker import cells, jobs
 
     body = order(client, **SMALL)
     held = cells.claim(tools, body["cells"][0]["id"])
@@ -120,7 +120,7 @@ def test_a_running_evaluation_is_asked_to_stop_and_asked_again(client, tools):
         answer = client.post(body["links"]["cancel"])
         assert (answer.status_code, answer.json()["status"]) == (202, "cancelling")
     assert client.delete(body["links"]["self"]).json()["code"] == "evaluation_running"
-    cells.hand_back(tools, held)
+    jobs.hand_back(held)
     assert client.get(body["links"]["self"]).json()["status"] == "cancelled"
     read = read_events(client, body["links"]["events"])
     assert [data["status"] for _, type, data in read if type == "status"] == [

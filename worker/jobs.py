@@ -1,0 +1,293 @@
+"""One job from its claim to its end: what cells and keys in training have in common.
+
+A `Job` says what its work is and what came of it. The rest is here: the lease is kept, progress is written behind the
+fence, and the end in one transaction with all that came of it.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import logging
+import math
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from functools import cache
+from typing import Any, ClassVar
+
+from kombu.exceptions import OperationalError as BrokerAway
+from sqlalchemy import func, update
+from sqlalchemy.exc import DBAPIError, OperationalError
+from sqlalchemy.orm import Session
+
+from app import queue
+from app.core.states import Status
+from app.db import journal
+from app.db.tables import Cell, Evaluation, Key
+from models.attacks.base import AttackFailed, Context
+from models.catalog import ParameterError
+from models.datasets import DatasetMissing
+from worker import lease, shutdown
+from worker.lease import CancelRequested, HandedBack, JobTable, Lease, LostLease, Watch
+from worker.runtime import Runtime
+
+log = logging.getLogger(__name__)
+
+TASKS: Mapping[JobTable, str] = {Key: queue.TRAIN_KEY, Cell: queue.RUN_CELL}
+
+REPORT_S = 1.0  # at most one progress event in this time
+_PROGRESS = 0.01  # so much further than any attempt before is progress, and clears the count of stalls
+_STORE_FOR_S = 600.0  # how long a finished result waits for a database that is away
+
+
+class JobFailed(Exception):
+    """The job cannot be done as ordered; the message is for its owner."""
+
+    code: ClassVar[str]
+
+
+@dataclass(frozen=True)
+class Done:
+    """What came of a job: columns of its row and further rows, written together with its end."""
+
+    values: dict[str, Any]
+    rows: Sequence[Any] = ()
+
+
+@dataclass(frozen=True)
+class Job(ABC):
+    """A claimed row, and all that its work needs of it."""
+
+    attack_failed: ClassVar[str]  # the code of a failure that the science itself explains
+
+    tools: Runtime
+    lease: Lease
+    account_id: str
+    evaluation_id: str | None
+    furthest: float  # progress of the attempts before
+
+    @abstractmethod
+    def work(self, reporter: Reporter) -> Done:
+        """The science."""
+
+    @abstractmethod
+    def changed(self, session: Session, evaluation: Evaluation) -> None:
+        """Tell the evaluation of the row's new status."""
+
+    def ended(self) -> None:
+        """After the end is committed. A worker killed before leaves a folder, never a job without its checkpoints."""
+        self.tools.blobs.drop_folder(self.checkpoints)
+
+    @property
+    def checkpoints(self) -> str:
+        """Where its training goes on after a crash: kept until the job has ended."""
+        return f"checkpoints/{self.lease.id}"
+
+    def context(self, reporter: Reporter, seed: int) -> Context:
+        """How models are run on its behalf."""
+        return Context(
+            seed=seed,
+            device=device(self.tools.settings.device),
+            workdir=self.tools.blobs.folder(self.checkpoints),
+            report=reporter.report,
+            metric=reporter.metric,
+        )
+
+    def write(self, change: Callable[[Session], None], tell: Callable[[Session, Evaluation], None]) -> None:
+        """Change the row and tell its evaluation, in one transaction under the evaluation's lock. Raises LostLease."""
+        with self.tools.sessions.begin() as session:
+            evaluation = None
+            if self.evaluation_id is not None:
+                evaluation = journal.lock(session, self.evaluation_id)
+                if evaluation is None:
+                    raise LostLease(self.lease.id)
+            change(session)
+            session.flush()
+            if evaluation is not None:
+                tell(session, evaluation)
+
+
+def handle(tools: Runtime, id: str, claim: Callable[[Runtime, str], Job | None]) -> None:
+    """Do job `id` if it waits to be done."""
+    if shutdown.requested.is_set():
+        return
+    with shutdown.working():
+        job = claim(tools, id)
+        if job is None:
+            log.info("%s is not to be taken", id)
+            return
+        settings = tools.settings
+        try:
+            with Watch(
+                tools.sessions,
+                job.lease,
+                lease_s=settings.lease_s,
+                heartbeat_s=settings.heartbeat_s,
+                hand_back=lambda: hand_back(job),
+            ) as watch:
+                _work(job, watch)
+        except LostLease:
+            log.warning("%s was given to another worker; attempt %d stops", id, job.lease.attempt)
+        except HandedBack:
+            log.info("%s is handed back: this worker shuts down", id)
+
+
+def hand_back(job: Job) -> None:
+    """Queue it for another worker. Raises LostLease."""
+    job.write(lambda session: lease.hand_back(session, job.lease), job.changed)
+    with suppress(BrokerAway):  # the sweeper will ring
+        ring(job.tools, job.lease.table, [job.lease.id])
+
+
+def ring(tools: Runtime, table: JobTable, ids: Sequence[str]) -> None:
+    """Raises BrokerAway."""
+    with tools.sessions.begin() as session:
+        session.execute(update(table).where(table.id.in_(ids)).values(sent_at=func.clock_timestamp()))
+    queue.ring(tools.celery, TASKS[table], *ids)
+
+
+# --- the work ---------------------------------------------------------------------------------------------------
+
+
+def _work(job: Job, watch: Watch) -> None:
+    """Raises LostLease, HandedBack; everything else ends the job."""
+    try:
+        done = job.work(Reporter(job, watch))
+    except CancelRequested:
+        _store(job, Status.CANCELLED, Done({}))
+    except (LostLease, HandedBack):
+        raise
+    except DBAPIError:
+        raise  # not the job's fault: its lease runs out and it is tried again
+    except Exception as error:
+        failure = failure_of(error, job.attack_failed)
+        if failure["code"] == "internal":
+            log.exception("%s failed", job.lease.id)
+        _store(job, Status.FAILED, Done({"error": failure}))
+    else:
+        _store(job, Status.SUCCEEDED, Done({"progress": 1.0, "phase": "", "error": None, **done.values}, done.rows))
+    job.ended()
+
+
+def _store(job: Job, status: Status, done: Done) -> None:
+    """End it, in one transaction with all that came of it; hours of work outlast a restart of the database."""
+
+    def write(session: Session) -> None:
+        lease.end(session, job.lease, status, **done.values)
+        session.add_all(done.rows)
+
+    # If a commit went through unheard, the next try finds the row ended: LostLease, and nothing twice.
+    patiently(job.lease.id, lambda: job.write(write, job.changed))
+
+
+def patiently(id: str, write: Callable[[], None]) -> None:
+    """Write what must not be lost; wait for a database that is away. Raises OperationalError when it stays away."""
+    patience = time.monotonic() + _STORE_FOR_S
+    pause = 0.5
+    while True:
+        try:
+            return write()
+        except OperationalError as away:
+            if time.monotonic() > patience:
+                raise
+            log.warning("%s waits for the database: %s", id, away.orig)
+            time.sleep(pause)
+            pause = min(2 * pause, 15.0)
+
+
+@cache
+def device(wanted: str) -> str:
+    """`auto` is the GPU where there is one."""
+    if wanted != "auto":
+        return wanted
+    try:
+        ctypes.CDLL("libcuda.so.1")
+    except OSError:  # no driver: spares jobs that need no torch its import of seconds
+        return "cpu"
+    import torch
+
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def failure_of(error: Exception, attack_failed: str) -> dict[str, str]:
+    """What a caller reads of a failed job: a code to act on, and a sentence."""
+    code = "internal"
+    if isinstance(error, JobFailed):
+        code = error.code
+    elif isinstance(error, DatasetMissing):
+        code = "dataset_missing"
+    elif isinstance(error, AttackFailed):
+        code = attack_failed
+    elif isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":  # torch's own, by name
+        code = "out_of_memory"
+    elif isinstance(error, (ParameterError, ValueError)):
+        code = "invalid_material"
+    if code == "internal":
+        # its text was not written for callers, and may hold what they must not see
+        return {"code": code, "detail": f"{type(error).__name__}; the worker's log has the details"}
+    return {"code": code, "detail": str(error) or type(error).__name__}
+
+
+def jsonable(value: Any) -> Any:
+    """`value` with numbers that JSON lacks (infinite PSNR of an exact copy) as null."""
+    if isinstance(value, Mapping):
+        return {key: jsonable(inner) for key, inner in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [jsonable(inner) for inner in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+# --- what is told -----------------------------------------------------------------------------------------------
+
+
+@dataclass
+class Reporter:
+    """Progress and metrics of a running job, at most one write a second, each behind the fence."""
+
+    job: Job
+    watch: Watch
+    curves: dict[str, list[list[float]]] = field(default_factory=dict)
+    _fraction: float = 0.0
+    _phase: str = ""
+    _unsent: dict[str, list[list[float]]] = field(default_factory=dict)
+    _next: float = 0.0
+
+    def report(self, fraction: float, phase: str) -> None:
+        self._fraction, self._phase = max(0.0, min(1.0, fraction)), phase
+        self._flush()
+
+    def metric(self, name: str, step: int, value: float) -> None:
+        if math.isfinite(value):
+            for points in (self.curves, self._unsent):
+                points.setdefault(name, []).append([step, float(value)])
+        self._flush()
+
+    def _flush(self) -> None:
+        self.watch.check()
+        if time.monotonic() < self._next:
+            return
+        try:
+            self._write()
+        except DBAPIError as away:  # the lease decides how long we go on without a database
+            log.warning("progress of %s is not written: %s", self.job.lease.id, away.orig)
+        self._next = time.monotonic() + REPORT_S
+
+    def _write(self) -> None:
+        job, table = self.job, self.job.lease.table
+        values: dict[str, Any] = {
+            # an attempt that starts over does not move the bar back
+            "progress": func.greatest(table.progress, self._fraction),
+            "phase": self._phase,
+        }
+        if self._fraction >= job.furthest + _PROGRESS:
+            values["stalls"] = 0
+        job.write(lambda session: lease.write(session, job.lease, **values), self._tell)
+        self._unsent = {}
+
+    def _tell(self, session: Session, evaluation: Evaluation) -> None:
+        row = session.get_one(self.job.lease.table, self.job.lease.id, populate_existing=True)
+        journal.progressed(session, evaluation, row)
+        for name, points in self._unsent.items():
+            journal.record(session, evaluation, "metric", {**journal.named(row), "name": name, "points": points})

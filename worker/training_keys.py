@@ -1,0 +1,87 @@
+"""A key that is trained: claim its row, train the network, seal its weights.
+
+The weights are a blob of this attempt's own before the row says that the key is ready: a worker that was given up for
+dead overwrites nothing, and what a crash leaves is a blob that no row names, for the retention to remove.
+"""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from kombu.exceptions import OperationalError as BrokerAway
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from app.db import journal
+from app.db.tables import Cell, Evaluation, Key
+from models.catalog import LIMITS, make_scheme
+from worker import jobs, lease
+from worker.data import load_data
+from worker.jobs import Done, Job, Reporter, jsonable
+from worker.runtime import Runtime
+
+
+@dataclass(frozen=True)
+class KeyJob(Job):
+    attack_failed: ClassVar[str] = "training_failed"
+
+    scheme: str
+    params: dict[str, Any]
+    training: dict[str, Any]  # profile, dataset, seed
+
+    def work(self, reporter: Reporter) -> Done:
+        tools, order = self.tools, self.training
+        scheme = make_scheme(self.scheme, self.params)
+        reporter.report(0.0, "loading images")
+        data = load_data(tools, self.account_id, order["dataset"]).first(*LIMITS[order["profile"]])
+        trained = scheme.train(data, self.context(reporter, order["seed"]))
+        reporter.report(1.0, "storing the weights")
+        blob = f"keys/{self.lease.id}.{self.lease.attempt}"
+        tools.blobs.write(
+            blob, tools.ring.seal(trained.secret, purpose="key", owner=self.account_id, id=self.lease.id)
+        )
+        return Done({"blob": blob, "provenance": jsonable(trained.provenance)})
+
+    def changed(self, session: Session, evaluation: Evaluation) -> None:
+        journal.key_changed(session, evaluation, self.lease.id)
+
+    def ended(self) -> None:
+        """Also ring for the cells that may be run now."""
+        super().ended()
+        with self.tools.sessions() as session:
+            chosen = select(Cell.id).where(
+                Cell.evaluation_id == self.evaluation_id, journal.uses(self.lease.id), lease.waits(Cell)
+            )
+            ids = session.scalars(chosen.order_by(Cell.position)).all()
+        with suppress(BrokerAway):  # the sweeper will ring
+            jobs.ring(self.tools, Cell, ids)
+
+
+def handle(tools: Runtime, id: str) -> None:
+    """Train key `id` if it waits to be trained."""
+    jobs.handle(tools, id, claim)
+
+
+def claim(tools: Runtime, id: str) -> KeyJob | None:
+    with tools.sessions.begin() as session:
+        evaluation_id = session.scalar(select(Key.evaluation_id).where(Key.id == id))
+        evaluation = None if evaluation_id is None else journal.lock(session, evaluation_id)
+        taken = lease.claim(session, Key, id, tools.owner, tools.settings.lease_s)
+        if taken is None:
+            return None
+        if evaluation is not None:
+            journal.key_changed(session, evaluation, id)
+        key = session.get_one(Key, id)
+        assert key.training is not None, "only a key that is trained is ever queued"
+        return KeyJob(
+            tools,
+            taken,
+            account_id=key.account_id,
+            evaluation_id=key.evaluation_id,
+            furthest=key.progress,
+            scheme=key.scheme,
+            params=key.params,
+            training=key.training,
+        )
