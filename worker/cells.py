@@ -14,6 +14,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from app.core.crypto import Unreadable
+from app.core.states import Status
 from app.db import journal
 from app.db.tables import Cell, Curve, Evaluation, Key, Sample, Scores
 from models import __version__, catalog
@@ -113,8 +114,8 @@ def _secret(job: CellJob) -> bytes | None:
         return None
     with job.tools.sessions() as session:
         key = session.scalar(select(Key).where(Key.id == key_id, Key.account_id == job.account_id))
-    if key is None or key.destroyed_at is not None:
-        raise KeyUnusable(f"key {key_id} was destroyed")
+    if key is None or key.destroyed_at is not None or key.status != Status.SUCCEEDED:
+        raise KeyUnusable(f"key {key_id} was destroyed, or is not ready")
     try:
         return keys.secret(job.tools, key)
     except FileNotFoundError:

@@ -14,7 +14,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, partial
 from typing import Any, ClassVar
 
 from kombu.exceptions import OperationalError as BrokerAway
@@ -29,7 +29,7 @@ from app.db.tables import Cell, Evaluation, Key
 from models.attacks.base import AttackFailed, Context
 from models.catalog import ParameterError
 from models.datasets import DatasetMissing
-from worker import lease, shutdown
+from worker import lease, shared, shutdown
 from worker.lease import CancelRequested, HandedBack, JobTable, Lease, LostLease, Watch
 from worker.runtime import Runtime
 
@@ -93,6 +93,7 @@ class Job(ABC):
             workdir=self.tools.blobs.folder(self.checkpoints),
             report=reporter.report,
             metric=reporter.metric,
+            shared=partial(shared.once, self, reporter),
         )
 
     def write(self, change: Callable[[Session], None], tell: Callable[[Session, Evaluation], None]) -> None:
@@ -258,6 +259,10 @@ class Reporter:
         self._fraction, self._phase = max(0.0, min(1.0, fraction)), phase
         self._flush()
 
+    def again(self, phase: str) -> None:
+        """Still there, no further."""
+        self.report(self._fraction, phase)
+
     def metric(self, name: str, step: int, value: float) -> None:
         if math.isfinite(value):
             for points in (self.curves, self._unsent):
@@ -287,7 +292,7 @@ class Reporter:
         self._unsent = {}
 
     def _tell(self, session: Session, evaluation: Evaluation) -> None:
-        row = session.get_one(self.job.lease.table, self.job.lease.id, populate_existing=True)
+        row: Any = session.get_one(self.job.lease.table, self.job.lease.id, populate_existing=True)
         journal.progressed(session, evaluation, row)
         for name, points in self._unsent.items():
             journal.record(session, evaluation, "metric", {**journal.named(row), "name": name, "points": points})

@@ -34,7 +34,7 @@ log = logging.getLogger(__name__)
 
 JobTable = type[Cell] | type[Key]
 
-_HELD = (Status.RUNNING, Status.CANCELLING)
+HELD = (Status.RUNNING, Status.CANCELLING)
 _LOOK_S = 1.0  # how often a watch looks for the cancel flag
 _GRACE_S = 5.0  # at a shutdown, how long the work may take to stop by itself
 
@@ -65,7 +65,7 @@ class Lease:
             row.id == self.id,
             row.attempt == self.attempt,
             row.lease_owner == self.owner,
-            row.status.in_(_HELD),
+            row.status.in_(HELD),
         )
 
 

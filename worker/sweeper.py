@@ -7,6 +7,7 @@ May run at any time, any number of times, in any number of processes at once.
 from __future__ import annotations
 
 import logging
+from typing import Any
 
 from celery import Celery
 from kombu.exceptions import OperationalError as BrokerAway
@@ -49,22 +50,24 @@ def _give_up_expired(sessions: sessionmaker[Session], settings: Settings, table:
     expired = table.status.in_([Status.RUNNING, Status.CANCELLING]) & (table.lease_until < func.clock_timestamp())
     with sessions() as session:
         suspects = session.execute(select(table.id, table.evaluation_id).where(expired)).all()
+    tell = journal.cell_changed if table is Cell else journal.key_changed
     for id, evaluation_id in suspects:
         with sessions.begin() as session:
             # Skip what somebody holds: a worker that lives, or another sweeper. The next sweep comes soon.
-            evaluation = evaluation_id and journal.lock(session, evaluation_id, skip_locked=True)
-            if evaluation_id and evaluation is None:
-                continue
-            job: Cell | Key | None = session.scalar(select(table).where(table.id == id, expired).with_for_update(skip_locked=True))
+            evaluation = None
+            if evaluation_id is not None:
+                evaluation = journal.lock(session, evaluation_id, skip_locked=True)
+                if evaluation is None:
+                    continue
+            chosen = select(table).where(table.id == id, expired).with_for_update(skip_locked=True)
+            job: Any = session.scalar(chosen)
             if job is None:
                 continue
             _give_up(job, settings.max_stalls)
             log.warning("%s: the worker of attempt %d fell silent; now %s", job.id, job.attempt, job.status)
             session.flush()
-            if isinstance(job, Cell):
-                journal.cell_changed(session, evaluation, job.id)
-            elif evaluation is not None:
-                journal.key_changed(session, evaluation, job.id)
+            if evaluation is not None:
+                tell(session, evaluation, job.id)
 
 
 def _give_up(job: Cell | Key, max_stalls: int) -> None:

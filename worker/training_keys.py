@@ -16,7 +16,7 @@ from sqlalchemy.orm import Session
 
 from app.db import journal
 from app.db.tables import Cell, Evaluation, Key
-from models.catalog import LIMITS, make_scheme
+from models.catalog import make_scheme
 from worker import jobs, lease
 from worker.data import load_data
 from worker.jobs import Done, Job, Reporter, jsonable
@@ -35,13 +35,11 @@ class KeyJob(Job):
         tools, order = self.tools, self.training
         scheme = make_scheme(self.scheme, self.params)
         reporter.report(0.0, "loading images")
-        data = load_data(tools, self.account_id, order["dataset"]).first(*LIMITS[order["profile"]])
+        data = load_data(tools, self.account_id, order["dataset"])
         trained = scheme.train(data, self.context(reporter, order["seed"]))
         reporter.report(1.0, "storing the weights")
         blob = f"keys/{self.lease.id}.{self.lease.attempt}"
-        tools.blobs.write(
-            blob, tools.ring.seal(trained.secret, purpose="key", owner=self.account_id, id=self.lease.id)
-        )
+        tools.blobs.write(blob, tools.ring.seal(trained.secret, purpose="key", owner=self.account_id, id=self.lease.id))
         return Done({"blob": blob, "provenance": jsonable(trained.provenance)})
 
     def changed(self, session: Session, evaluation: Evaluation) -> None:

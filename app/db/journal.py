@@ -95,7 +95,8 @@ def named(job: Cell | Key) -> dict[str, Any]:
 
 def uses(key_id: str) -> ColumnElement[bool]:
     """The cells that are run with a key, as a WHERE."""
-    return Cell.scheme["key_id"].astext == key_id
+    named: ColumnElement[str] = Cell.scheme["key_id"].astext
+    return named == key_id
 
 
 def settle(session: Session, evaluation: Evaluation) -> None:
@@ -153,7 +154,7 @@ def overview(session: Session, evaluation_id: str) -> dict[str, Any]:
     return {"done": done, "total": total, "fraction": round((come + trained) / max(1, total + keys), 4)}
 
 
-def _come(table: type[Cell] | type[Key]) -> Select[tuple[int, int, float]]:
+def _come(table: type[Cell] | type[Key]) -> Select[Any]:
     """Rows ended, rows, and the sum of their progress."""
     ended = table.status.in_(ENDED)
     progress = func.sum(case((ended, 1.0), else_=table.progress))

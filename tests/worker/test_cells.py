@@ -258,7 +258,7 @@ def test_the_named_key_is_used_and_a_destroyed_one_fails_the_cell(tools, account
     for destroyed in (False, True):
         with tools.sessions.begin() as session:
             if destroyed:
-                session.get_one(Key, key_id).sealed = None
+                session.get_one(Key, key_id).destroyed_at = func.now()
         _, (id,) = make_evaluation(tools.sessions, account, scheme=scheme)
         cells.handle(tools, id)
         assert (cell(tools, id).status, (cell(tools, id).error or {}).get("code")) == (
