@@ -48,6 +48,7 @@ from app.core.services import make_services
 from app.dashboard.routes import router as dashboard
 from app.datasets.routes import router as datasets
 from app.encryption.routes import router as encryption
+from app.evaluations.events import Streams
 from app.evaluations.routes import router as evaluations
 from app.keys.routes import router as keys
 from app.settings import Settings, get_settings
@@ -58,6 +59,7 @@ logger = logging.getLogger(__name__)
 _SANE_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 _METHODS = ("GET", "HEAD", "OPTIONS", "POST", "PUT", "PATCH", "DELETE")
 _RETRY_S = 5
+_SIGN_IN_BYTES = 4096  # anybody may send these
 _COMMON = problems(BadRequest, Unauthenticated, Forbidden, Invalid, TooLarge, TooMany, Problem, Unavailable)
 _BY_STATUS: Mapping[int, type[Problem]] = {
     kind.status: kind
@@ -97,6 +99,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         generate_unique_id_function=lambda route: route.name,
     )
     app.state.metrics = metrics.Metrics()
+    app.state.streams = Streams(settings.max_streams)
     for router in (encryption, keys, accounts, catalog, datasets, evaluations):
         app.include_router(router, responses=_COMMON)
     for router in (health.router, metrics.router, docs.router, dashboard):
@@ -105,7 +108,8 @@ def create_app(settings: Settings | None = None) -> FastAPI:
 
     for kind, handler in _HANDLERS.items():
         app.add_exception_handler(kind, handler)
-    app.add_middleware(BodyLimit, limit=settings.max_body_bytes, by_path={"/datasets": settings.max_upload_bytes})
+    by_path = {"/datasets": settings.max_upload_bytes, "/sign-in": _SIGN_IN_BYTES, "/sign-out": _SIGN_IN_BYTES}
+    app.add_middleware(BodyLimit, limit=settings.max_body_bytes, by_path=by_path)
     app.add_middleware(Requests, metrics=app.state.metrics)
     return app
 

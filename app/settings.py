@@ -33,7 +33,11 @@ class Settings(BaseSettings):
     max_dataset_bytes: int = Field(512 * 2**20, description="Bytes of pixels in an uploaded dataset, originals too")
     max_archive_ratio: int = Field(200, description="Unpacked bytes for each packed byte of an archive's member")
     max_queued_cells: int = Field(500, description="Cells an account may have queued or running at once")
-    requests_per_second: float = Field(200.0, description="Requests a second an account may make, averaged over 10 s")
+    max_streams: int = Field(32, description="Event streams an account may hold open on one process of the service")
+    requests_per_second: float = Field(50.0, gt=0, description="Requests a second an account may make")
+    strangers_per_second: float = Field(
+        20.0, gt=0, description="Requests a second without a valid token that an address may make"
+    )
 
     encrypt_budget_s: float = Field(30.0, description="How long a request waits for an encryption worker")
     unpack_budget_s: float = Field(300.0, description="How long an upload waits until a worker has unpacked it")

@@ -6,14 +6,14 @@ from fastapi import APIRouter
 
 from app.accounts import service
 from app.accounts.schemas import AccountCreated, AccountOrder, AccountOut
-from app.core.auth import Admin
+from app.core.auth import Admin, CallerFirst
 from app.core.idempotency import Idempotent, Mismatch, Running
 from app.core.ids import new_id
 from app.core.pagination import Page, Paging
 from app.core.problems import problems
 from app.core.services import Session, Svc
 
-router = APIRouter(tags=["accounts"])
+router = APIRouter(tags=["accounts"], route_class=CallerFirst)
 
 
 @router.post("/accounts", status_code=201, responses=problems(service.AccountExists, Running, Mismatch))

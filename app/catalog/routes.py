@@ -8,10 +8,10 @@ from fastapi import APIRouter, Query
 
 from app.catalog import service
 from app.catalog.schemas import AttackList, AttackOut, SchemeList, SchemeOut
-from app.core.auth import Reader
+from app.core.auth import CallerFirst, Reader
 from app.core.problems import problems
 
-router = APIRouter(tags=["catalog"])
+router = APIRouter(tags=["catalog"], route_class=CallerFirst)
 
 Side = Annotated[int, Query(ge=1, le=16384, description="For the key space: the side of an image in pixels")]
 

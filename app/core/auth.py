@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 import hmac
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Coroutine, Iterator
 from dataclasses import dataclass
-from typing import Annotated, Literal, get_args
+from typing import Annotated, Any, Literal, get_args
 from urllib.parse import urlsplit
 
 from fastapi import Depends, Request
+from fastapi.dependencies.models import Dependant
+from fastapi.params import Form
+from fastapi.routing import APIRoute
 from fastapi.security import HTTPBearer
 from fastapi.security.http import HTTPAuthorizationCredentials
 from sqlalchemy import func, select
 from sqlalchemy.ext.asyncio import AsyncSession
+from starlette.responses import Response
 
 from app.core.crypto import KeyRing
-from app.core.limits import check_rate
+from app.core.limits import check_json
 from app.core.logging import account_id
 from app.core.problems import Forbidden, Unauthenticated
-from app.core.services import Session, Svc
+from app.core.services import services
 from app.db.tables import Account, DashboardSession, Token
 
 Scope = Literal["encrypt", "keys", "keys:export", "evaluate", "read", "admin"]
@@ -89,53 +93,104 @@ def refuse_cross_site(request: Request) -> None:
         raise CrossSite("a dashboard session changes things only from the dashboard's own pages")
 
 
-async def find_caller(
-    request: Request,
-    svc: Svc,
-    session: Session,
-    credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)],
-) -> Caller | None:
-    """The caller, or None where nobody is signed in (pages that then show a sign-in form)."""
+async def identify(request: Request) -> Caller | None:
+    """The caller, or None where nobody is signed in. Counts the request. Raises TooMany, CrossSite.
+
+    Looks once a request, in a transaction of its own: what waits for a worker holds no database connection meanwhile.
+    """
+    if hasattr(request.state, "caller"):
+        found: Caller | None = request.state.caller
+        return found
+    svc = services(request)
+    scheme, _, token = request.headers.get("authorization", "").partition(" ")
     cookie = request.cookies.get(SESSION_COOKIE)
     caller = None
-    if credentials is not None:
-        caller = await caller_of_token(session, svc.ring, credentials.credentials)
-    elif cookie:
-        caller = await caller_of_session(session, svc.ring, cookie)
-        if caller is not None:
-            refuse_cross_site(request)
-    # The look-up's transaction ends here: a request that waits for a worker holds no database connection meanwhile.
-    await session.rollback()
-    if caller is not None:
+    async with svc.sessions() as session:
+        if scheme:
+            if scheme.lower() == "bearer":
+                caller = await caller_of_token(session, svc.ring, token.strip())
+        elif cookie:
+            caller = await caller_of_session(session, svc.ring, cookie)
+    if caller is None:
+        await count_stranger(request)
+    else:
         account_id.set(caller.account_id)
         request.state.account_id = caller.account_id
-        await check_rate(svc, caller.account_id)
+        await svc.rate.count(caller.account_id, svc.settings.requests_per_second, "an account")
+        if not scheme:
+            refuse_cross_site(request)
+    request.state.caller = caller
     return caller
+
+
+async def count_stranger(request: Request) -> None:
+    """Count a request that shows no valid token, by its address. Raises TooMany."""
+    svc = services(request)
+    address = request.client.host if request.client else "unknown"
+    await svc.rate.count(f"address:{address}", svc.settings.strangers_per_second, "an address without a valid token")
+
+
+async def find_caller(
+    request: Request,
+    _: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)],  # for the OpenAPI document
+) -> Caller | None:
+    """For pages that show a sign-in form where nobody is signed in."""
+    return await identify(request)
 
 
 MaybeCaller = Annotated[Caller | None, Depends(find_caller)]
 
 
-def needs(*scopes: Scope) -> Callable[..., Awaitable[Caller]]:
+@dataclass(frozen=True)
+class Needs:
     """A dependency: the caller, who has every one of these scopes."""
 
-    async def authorised(caller: MaybeCaller) -> Caller:
+    scopes: tuple[Scope, ...]
+
+    async def __call__(self, caller: MaybeCaller) -> Caller:
+        return self.admit(caller)
+
+    def admit(self, caller: Caller | None) -> Caller:
+        """Raises Unauthenticated, Forbidden."""
         if caller is None:
             raise Unauthenticated(
                 "send `Authorization: Bearer TOKEN` with a token that is not revoked",
                 headers={"WWW-Authenticate": 'Bearer realm="unveil"'},
             )
-        missing = [scope for scope in scopes if scope not in caller.scopes]
+        missing = [scope for scope in self.scopes if scope not in caller.scopes]
         if missing:
             raise Forbidden(f"this needs the scope {', '.join(missing)}, which the token of {caller.name} lacks")
         return caller
 
-    return authorised
+
+class CallerFirst(APIRoute):
+    """A route that knows who calls before it reads a byte of the body, and parses no JSON that would explode."""
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        handle, needed = super().get_route_handler(), list(_needs(self.dependant))
+
+        async def admit_and_handle(request: Request) -> Response:
+            if needed:
+                caller = await identify(request)
+                for needs in needed:
+                    needs.admit(caller)
+            if self.body_field is not None and not isinstance(self.body_field.field_info, Form):
+                check_json(await request.body())
+            return await handle(request)
+
+        return admit_and_handle
 
 
-Encryptor = Annotated[Caller, Depends(needs("encrypt"))]
-KeyKeeper = Annotated[Caller, Depends(needs("keys"))]
-KeyExporter = Annotated[Caller, Depends(needs("keys", "keys:export"))]
-Auditor = Annotated[Caller, Depends(needs("evaluate"))]
-Reader = Annotated[Caller, Depends(needs("read"))]
-Admin = Annotated[Caller, Depends(needs("admin"))]
+def _needs(dependant: Dependant) -> Iterator[Needs]:
+    if isinstance(dependant.call, Needs):
+        yield dependant.call
+    for inner in dependant.dependencies:
+        yield from _needs(inner)
+
+
+Encryptor = Annotated[Caller, Depends(Needs(("encrypt",)))]
+KeyKeeper = Annotated[Caller, Depends(Needs(("keys",)))]
+KeyExporter = Annotated[Caller, Depends(Needs(("keys", "keys:export")))]
+Auditor = Annotated[Caller, Depends(Needs(("evaluate",)))]
+Reader = Annotated[Caller, Depends(Needs(("read",)))]
+Admin = Annotated[Caller, Depends(Needs(("admin",)))]

@@ -1,26 +1,35 @@
-"""How much a caller may send: bytes a body, counted while they arrive, and requests a second."""
+"""How much a caller may send: bytes a body, counted while they arrive, values in JSON, and requests a second."""
 
 from __future__ import annotations
 
+import asyncio
 import logging
+import math
 import time
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
 
+import redis.asyncio
 import redis.exceptions
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.core.problems import Problem, TooLarge, TooMany, send_problem
 
-if TYPE_CHECKING:
-    from app.core.services import Services
-
-_WINDOW_S = 10
+_BURST_S = 2.0  # so many seconds' worth of requests may come at once: a page with its pictures
+_PAUSE_S = 1.0
+_PATIENCE_S = 30.0  # for a body, and longer the more of it has come
+_SLOWEST = 8_000  # bytes a second
+_MAX_JSON_VALUES = 200_000
+_CLOSE = {"Connection": "close"}  # what is left of the body is not read
 logger = logging.getLogger(__name__)
 
 
+class SlowBody(Problem):
+    status, code, title = 408, "slow_body", "The body did not arrive in time"
+
+
 class BodyLimit:
-    """ASGI middleware: answers 413 as soon as a body is longer than its path allows, with or without a length.
+    """ASGI middleware: answers 413 as soon as a body is longer than its path allows, with or without a length, and 408
+    when it trickles.
 
     It replaces whatever the route makes of the torn body, so no parser's own error gets in the way.
     """
@@ -33,27 +42,40 @@ class BodyLimit:
             await self.app(scope, receive, send)
             return
         limit = self.by_path.get(scope["path"], self.limit)
-        problem = TooLarge(
-            f"the body is longer than the {limit} bytes that {scope['path']} takes; send less at a time",
-            headers={"Connection": "close"},  # what is left of the body is not read
+        too_long = TooLarge(
+            f"the body is longer than the {limit} bytes that {scope['path']} takes; send less at a time", headers=_CLOSE
         )
         declared = dict(scope["headers"]).get(b"content-length", b"")
         if declared.isdigit() and int(declared) > limit:
-            await send_problem(problem, scope, receive, send)
+            await send_problem(too_long, scope, receive, send)
             return
-        received, started = 0, False
+        refusal: Problem | None = None
+        received, waited, whole, started = 0, 0.0, False, False
 
         async def counted() -> Message:
-            nonlocal received
-            message = await receive()
+            nonlocal received, waited, whole, refusal
+            if refusal is not None:
+                raise refusal
+            since = time.monotonic()
+            try:
+                # once it is whole, what follows is the end of the connection
+                patience = None if whole else _PATIENCE_S + received / _SLOWEST - waited
+                async with asyncio.timeout(patience):
+                    message = await receive()
+            except TimeoutError:
+                refusal = SlowBody(f"send at least {_SLOWEST} bytes a second", headers=_CLOSE)
+                raise refusal from None
+            waited += time.monotonic() - since
             received += len(message.get("body", b""))
+            whole = not message.get("more_body", False)
             if received > limit:
-                raise problem
+                refusal = too_long
+                raise refusal
             return message
 
         async def watched(message: Message) -> None:
             nonlocal started
-            if received > limit and not started:
+            if refusal is not None and not started:
                 return
             started = True
             await send(message)
@@ -61,28 +83,50 @@ class BodyLimit:
         try:
             await self.app(scope, counted, watched)
         except Problem as raised:
-            if raised is not problem:
+            if raised is not refusal:
                 raise
-        if received > limit and not started:
-            await send_problem(problem, scope, receive, send)
+        if refusal is not None and not started:
+            await send_problem(refusal, scope, receive, send)
 
 
-async def check_rate(svc: Services, account_id: str) -> None:
-    """Count one request of the account. Raises TooMany."""
-    now = time.time()
-    window = int(now // _WINDOW_S)
-    name = f"unveil:rate:{account_id}:{window}"
-    try:
-        async with svc.redis.pipeline(transaction=False) as pipe:
-            pipe.incr(name)
-            pipe.expire(name, 2 * _WINDOW_S)
-            count, _ = await pipe.execute()
-    except (redis.exceptions.RedisError, OSError):
-        # What needs no broker is served without one; what needs it says so itself.
-        logger.warning("rate limit not counted: redis is away")
-        return
-    allowed = svc.settings.requests_per_second * _WINDOW_S
-    if count > allowed:
-        wait = max(1, round((window + 1) * _WINDOW_S - now))
-        message = f"an account may make {svc.settings.requests_per_second:g} requests a second, averaged over 10 s"
-        raise TooMany(f"{message}; wait {wait} s", headers={"Retry-After": str(wait)})
+def check_json(body: bytes) -> None:
+    """Refuse JSON that would unfold into far more memory than its bytes, before it is parsed. Raises TooLarge."""
+    values = body.count(b",") + body.count(b"[") + body.count(b"{")
+    if values > _MAX_JSON_VALUES:
+        raise TooLarge(f"the JSON holds about {values} values; at most {_MAX_JSON_VALUES} are taken")
+
+
+class Rate:
+    """Requests a second, for all processes of the service together.
+
+    A leaky bucket on the clock of Redis: each request moves the time at which the caller's bucket is empty again.
+    """
+
+    _TAKE = """
+    local time = redis.call('TIME')
+    local now = time[1] + time[2] / 1000000
+    local empty = math.max(tonumber(redis.call('GET', KEYS[1]) or 0), now) + 1 / ARGV[1]
+    local over = empty - now - ARGV[2]
+    if over > 0 then return tostring(over) end
+    redis.call('SET', KEYS[1], string.format('%.6f', empty), 'EX', math.ceil(ARGV[2]) + 1)
+    return '0'
+    """
+
+    def __init__(self, client: redis.asyncio.Redis) -> None:
+        self._take = client.register_script(self._TAKE)
+
+    async def count(self, who: str, per_second: float, whose: str) -> None:
+        """Count one request of `who`. Raises TooMany."""
+        try:
+            over = float(await self._take([f"unveil:rate:{who}"], [per_second, max(_BURST_S, 1 / per_second)]))
+        except (redis.exceptions.RedisError, OSError):
+            # What needs no broker is served without one; what needs it says so itself.
+            logger.warning("rate limit not counted: redis is away")
+            return
+        if over > 0:
+            wait = math.ceil(over)
+            # A refusal costs us work too: who asks too fast gets it slowly, and so asks less.
+            await asyncio.sleep(_PAUSE_S)
+            raise TooMany(
+                f"{whose} may make {per_second:g} requests a second; wait {wait} s", headers={"Retry-After": str(wait)}
+            )

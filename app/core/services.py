@@ -15,6 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker
 from starlette.requests import HTTPConnection
 
 from app.core.crypto import KeyRing, load_key_ring
+from app.core.limits import Rate
 from app.db.session import async_engine, async_sessions
 from app.queue import Parcels, celery_app
 from app.settings import Settings
@@ -33,6 +34,7 @@ class Services:
     celery: Celery
     redis: redis.asyncio.Redis
     parcels: Parcels
+    rate: Rate
     blobs: Blobs
 
     async def close(self) -> None:
@@ -44,17 +46,19 @@ class Services:
 def make_services(settings: Settings) -> Services:
     """Connects to nothing yet: a service whose database is away starts, and says so when asked."""
     ring, engine = load_key_ring(settings), async_engine(settings)
+    # One more try covers a connection that went stale; a broker that is away is told of at once.
+    client = redis.asyncio.Redis.from_url(
+        settings.redis_url, socket_connect_timeout=_CONNECT_S, retry=Retry(NoBackoff(), 1)
+    )
     return Services(
         settings=settings,
         ring=ring,
         engine=engine,
         sessions=async_sessions(engine),
         celery=celery_app(settings),
-        # One more try covers a connection that went stale; a broker that is away is told of at once.
-        redis=redis.asyncio.Redis.from_url(
-            settings.redis_url, socket_connect_timeout=_CONNECT_S, retry=Retry(NoBackoff(), 1)
-        ),
+        redis=client,
         parcels=Parcels(ring),
+        rate=Rate(client),
         blobs=Blobs(settings),
     )
 

@@ -15,7 +15,7 @@ from starlette.responses import FileResponse, RedirectResponse, Response
 
 from app.accounts import service as accounts
 from app.accounts.service import BadSignInCode
-from app.core.auth import SESSION_COOKIE, Caller, MaybeCaller, caller_of_token, refuse_cross_site
+from app.core.auth import SESSION_COOKIE, Caller, MaybeCaller, caller_of_token, count_stranger, refuse_cross_site
 from app.core.pagination import Paging, page
 from app.core.problems import NotFound
 from app.core.services import Session, Svc
@@ -72,6 +72,7 @@ async def show_sign_in(
     try:
         cookie = await accounts.open_session(session, svc.ring, code)
     except BadSignInCode:
+        await count_stranger(request)
         text = "This link was used already or is too old. Paste your token, or make a new link."
         return _page(request, "sign-in.html", None, status=401, error=text)
     return _signed_in(request, cookie)
@@ -85,6 +86,7 @@ async def sign_in(
     refuse_cross_site(request)
     caller = await caller_of_token(session, svc.ring, token.strip())
     if caller is None:
+        await count_stranger(request)
         return _page(request, "sign-in.html", None, status=401, error="This token is unknown or revoked.")
     scopes = sorted(caller.scopes)
     return _signed_in(request, await accounts.open_session_of_token(session, svc.ring, caller.account_id, scopes))

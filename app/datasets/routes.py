@@ -6,7 +6,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, File, Form, Response, UploadFile
 
-from app.core.auth import Auditor, Reader
+from app.core.auth import Auditor, CallerFirst, Reader
 from app.core.idempotency import Idempotent, Mismatch, Running
 from app.core.ids import new_id
 from app.core.pagination import Page, Paging
@@ -15,7 +15,7 @@ from app.core.services import Session, Svc
 from app.datasets import service
 from app.datasets.schemas import DatasetOut, Kind, UploadOrder
 
-router = APIRouter(prefix="/datasets", tags=["datasets"])
+router = APIRouter(prefix="/datasets", tags=["datasets"], route_class=CallerFirst)
 
 _PRINTABLE = r"^[^\x00-\x1f\x7f]*[^\x00-\x20\x7f][^\x00-\x1f\x7f]*$"
 
@@ -35,6 +35,7 @@ async def show_dataset(id: str, caller: Reader, svc: Svc, session: Session) -> D
 @router.post(
     "",
     status_code=201,
+    form_limits={"max_files": 2, "max_fields": 8},
     responses=problems(
         service.BadArchive, service.ArchiveTooLarge, service.OriginalsNotTaken, service.NotUnpacked, Mismatch, Running
     ),

@@ -8,7 +8,7 @@ from typing import Any
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
-from app.core.auth import Caller, Encryptor
+from app.core.auth import Caller, CallerFirst, Encryptor
 from app.core.idempotency import Idempotent, Mismatch, Once, Running
 from app.core.problems import BadRequest, problems
 from app.core.services import Services, Session, Svc
@@ -18,7 +18,7 @@ from app.encryption.answers import NotAcceptable, render, wanted
 from app.encryption.schemas import TransformOut
 from app.keys.service import KeyDestroyed, KeyNotReady, SizeMismatch, UnknownKey, UnknownScheme
 
-router = APIRouter(tags=["encryption"])
+router = APIRouter(tags=["encryption"], route_class=CallerFirst)
 
 _LEEWAY_S = 10  # beyond the worker's budget, until a crashed request may be repeated
 _KEY = {"type": "array", "items": {"type": "string"}, "description": "One, or one for each image"}

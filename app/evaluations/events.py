@@ -9,10 +9,12 @@ from __future__ import annotations
 import asyncio
 import json
 import time
+from collections import Counter
 from collections.abc import AsyncIterator
 
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
 
+from app.core.problems import TooMany
 from app.core.states import ENDED
 from app.db.tables import Event
 from app.evaluations import queries
@@ -21,6 +23,33 @@ POLL_S = 0.5
 _HEARTBEAT_S = 15.0  # below what proxies take for silence
 _BATCH = 500
 _RETRY_MS = 2000
+
+
+class TooManyStreams(TooMany):
+    code, title = "too_many_streams", "The account follows too many evaluations at once"
+
+
+class Streams:
+    """How many streams each account holds open on this process: each looks into the database twice a second."""
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._open: Counter[str] = Counter()
+
+    def check(self, account_id: str) -> None:
+        """Raises TooManyStreams."""
+        if self._open[account_id] >= self._most:
+            message = f"{self._most} streams are open; close one, or poll the evaluation"
+            raise TooManyStreams(message, headers={"Retry-After": "5"})
+
+    async def held(self, account_id: str, events: AsyncIterator[str]) -> AsyncIterator[str]:
+        self._open[account_id] += 1
+        try:
+            async for event in events:
+                yield event
+        finally:
+            self._open[account_id] -= 1
+            self._open += Counter()  # forgets who has none
 
 
 async def over(session: AsyncSession, evaluation_id: str, seen: int) -> bool:

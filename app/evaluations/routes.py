@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from enum import StrEnum
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Header, Path, Response
+from fastapi import APIRouter, Header, Path, Request, Response
 from starlette.responses import StreamingResponse
 
-from app.core.auth import Auditor, Reader
+from app.core.auth import Auditor, CallerFirst, Reader
 from app.core.idempotency import Idempotent, Mismatch, Running
 from app.core.ids import new_id
 from app.core.pagination import Page, Paging, page
@@ -20,7 +20,7 @@ from app.evaluations import events, queries, report, service, views
 from app.evaluations.order import NoPairApplies
 from app.evaluations.schemas import EvaluationHead, EvaluationOrder, EvaluationOut
 
-router = APIRouter(prefix="/evaluations", tags=["evaluations"])
+router = APIRouter(prefix="/evaluations", tags=["evaluations"], route_class=CallerFirst)
 
 EvaluationId = Annotated[str, Path(examples=["ev_0197f3c2a5d17a3b8c4d5e6f708192a3"])]
 CellId = Annotated[str, Path(examples=["cell_0197f3c2a5d17a3b8c4d5e6f708192a3"])]
@@ -135,9 +135,10 @@ async def delete_evaluation(evaluation_id: EvaluationId, caller: Auditor, sessio
     response_class=StreamingResponse,
     responses=_answers(200, "Events of type progress, cell, metric and status; ids rise", "text/event-stream")
     | _answers(204, "Ended, and Last-Event-ID has seen the last event: do not reconnect")
-    | problems(service.UnknownEvaluation),
+    | problems(service.UnknownEvaluation, events.TooManyStreams),
 )
 async def follow_evaluation(
+    request: Request,
     evaluation_id: EvaluationId,
     caller: Reader,
     svc: Svc,
@@ -148,8 +149,10 @@ async def follow_evaluation(
     evaluation = await service.find(session, caller, evaluation_id)
     if await events.over(session, evaluation.id, last_event_id):
         return Response(status_code=204)
+    streams: events.Streams = request.app.state.streams
+    streams.check(caller.account_id)
     return StreamingResponse(
-        events.stream(svc.sessions, evaluation.id, last_event_id),
+        streams.held(caller.account_id, events.stream(svc.sessions, evaluation.id, last_event_id)),
         media_type="text/event-stream",
         headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"},
     )

@@ -6,7 +6,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query, Response
 
-from app.core.auth import KeyExporter, KeyKeeper
+from app.core.auth import CallerFirst, KeyExporter, KeyKeeper
 from app.core.idempotency import Idempotent, Mismatch, Running
 from app.core.ids import new_id
 from app.core.pagination import Page, Paging
@@ -15,7 +15,7 @@ from app.core.services import Session, Svc
 from app.keys import service
 from app.keys.schemas import KeyOrder, KeyOut, MaterialOut
 
-router = APIRouter(prefix="/keys", tags=["keys"])
+router = APIRouter(prefix="/keys", tags=["keys"], route_class=CallerFirst)
 
 Side = Annotated[int | None, Query(ge=1, le=65536, description="Of an image; by default the key's own, else 96")]
 _MISSING = (service.UnknownKey, service.KeyDestroyed)

@@ -6,11 +6,13 @@ import csv
 import io
 import json
 import threading
+import time
 import zipfile
 
 import pytest
 
 from app.db import journal
+from app.evaluations.events import Streams
 from tests.app.evaluations.conftest import order
 
 SMALL = {"schemes": [{"name": "tanaka"}], "attacks": [{"name": "none"}, {"name": "brute-force"}], "keys": 1}
@@ -231,3 +233,21 @@ def test_a_report_of_an_unfinished_evaluation_says_so(client, tools):
     with tools.sessions.begin() as session:
         journal.cancel(session, journal.lock(session, body["id"]))
     assert "cancelled" in client.get(body["links"]["report"]).text
+
+
+def test_an_account_holds_so_many_streams_and_gets_them_back(service, client):
+    service.app.state.streams = Streams(1)
+    events = order(client)["links"]["events"]
+    with client.stream("GET", events) as first:
+        lines = first.iter_lines()  # a dropped iterator would close the stream
+        next(lines)
+        refused = client.get(events)
+        assert refused.status_code == 429
+        assert refused.json()["code"] == "too_many_streams"
+        assert refused.headers["Retry-After"] == "5"
+    for _ in range(100):
+        with client.stream("GET", events) as again:
+            if again.status_code == 200:
+                return
+        time.sleep(0.05)
+    pytest.fail("the closed stream was never given back")
