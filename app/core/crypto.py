@@ -4,9 +4,12 @@ A sealed value is
 
     version (2, big endian) || nonce (12) || data key under a master key (32 + 16) || nonce (12) || body || tag (16)
 
-with associated data "purpose/owner/id", so a row moved to another owner or id does not open. Rotation rewraps the
-data key only. The key ring is a file of lines `pepper:BASE64` (keys the token hashes) and `VERSION:BASE64` (master
-keys, 32 bytes each; the highest version seals).
+with associated data "purpose/owner/id", so a row moved to another owner or id does not open. Everything up to the
+second nonce is the lock, the rest the body. Rotation rewraps locks only; what is too large for a row keeps its lock
+there and its body in a blob, so that a blob, or a copy of it, says nothing once the row is gone.
+
+The key ring is a file of lines `pepper:BASE64` (keys the token hashes) and `VERSION:BASE64` (master keys, 32 bytes
+each; the highest version seals).
 """
 
 from __future__ import annotations
@@ -42,9 +45,17 @@ class KeyRing:
         return max(self.masters)
 
     def seal(self, plain: bytes, *, purpose: str, owner: str, id: str) -> bytes:
-        data_key, nonce = os.urandom(_KEY), os.urandom(_NONCE)
-        context = _context(purpose, owner, id)
-        return self._wrap(data_key, context) + nonce + AESGCM(data_key).encrypt(nonce, plain, context)
+        lock = self.new_lock(purpose=purpose, owner=owner, id=id)
+        return lock + self.seal_under(lock, plain, purpose=purpose, owner=owner, id=id)
+
+    def new_lock(self, *, purpose: str, owner: str, id: str) -> bytes:
+        """A lock without a body yet."""
+        return self._wrap(os.urandom(_KEY), _context(purpose, owner, id))
+
+    def seal_under(self, lock: bytes, plain: bytes, *, purpose: str, owner: str, id: str) -> bytes:
+        """A body that `open(lock + body)` opens. Raises Unreadable."""
+        context, nonce = _context(purpose, owner, id), os.urandom(_NONCE)
+        return nonce + AESGCM(self._unwrap(lock, context)).encrypt(nonce, plain, context)
 
     def open(self, sealed: bytes, *, purpose: str, owner: str, id: str) -> bytes:
         """Raises Unreadable."""
@@ -56,7 +67,7 @@ class KeyRing:
             raise Unreadable(f"{purpose} {id}") from None
 
     def rewrap(self, sealed: bytes, *, purpose: str, owner: str, id: str) -> bytes:
-        """The same secret under the current master key. Raises Unreadable."""
+        """The same secret, or the same lock alone, under the current master key. Raises Unreadable."""
         context = _context(purpose, owner, id)
         return self._wrap(self._unwrap(sealed, context), context) + sealed[_VERSION + _WRAPPED :]
 
