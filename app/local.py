@@ -19,7 +19,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -57,13 +57,22 @@ class _Part:
 
 
 class LocalStack:
-    def __init__(self, state: Path, port: int = 8000, *, durable: bool = True) -> None:
-        """`port` 0 takes any free one; `durable=False` is for tests."""
+    def __init__(
+        self,
+        state: Path,
+        port: int = 8000,
+        *,
+        durable: bool = True,
+        attack_workers: int = 1,
+        environment: Mapping[str, str] | None = None,
+    ) -> None:
+        """`port` 0 takes any free one; `durable=False` is for tests; `environment` goes over this process's own."""
         self.state = state.absolute()
         self.port = port or _any_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self.environment: dict[str, str] = {}
-        self._durable = durable
+        self._durable, self._attack_workers = durable, attack_workers
+        self._given = environment or {}
         self._lock: IO[str] | None = None
         self._servers: list[Postgres | Redis] = []
         self._parts: dict[str, _Part] = {}
@@ -121,9 +130,9 @@ class LocalStack:
         wait_until(self.ready, "the service", _READY_S, *(part.child for part in self._parts.values()))
 
     def _environment(self) -> dict[str, str]:
-        environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
+        environment = {**os.environ, "PYTHONUNBUFFERED": "1", **self._given}
         for variable, server in (("UNVEIL_DATABASE_URL", Postgres), ("UNVEIL_REDIS_URL", Redis)):
-            if variable not in os.environ:
+            if variable not in environment:
                 self._servers.append(server(self.state, durable=self._durable).start())
                 environment[variable] = self._servers[-1].url
         ring = self.state / "secrets" / "keyring"
@@ -183,7 +192,10 @@ class LocalStack:
             "worker-encrypt": [*worker, "--queues", "encrypt,ops", "--hostname", "encrypt@%h",
                                "--concurrency", str(max(2, min(4, os.cpu_count() or 2))),
                                "--beat", "--schedule", str(self.state / "run" / "beat")],
-            "worker-attack": [*worker, "--queues", "attack", "--hostname", "attack@%h", "--concurrency", "1"],
+            **{
+                f"worker-{name}": [*worker, "--queues", "attack", "--hostname", f"{name}@%h", "--concurrency", "1"]
+                for name in ["attack", *(f"attack-{number}" for number in range(2, self._attack_workers + 1))]
+            },
         }  # fmt: skip
 
     def _spawn(self, name: str) -> Child:

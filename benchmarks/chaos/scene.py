@@ -1,0 +1,99 @@
+"""Where faults are made: a stack of its own in a temporary folder, with leases of seconds, and a caller."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+import psutil
+from sqlalchemy import func, select
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.orm import Session, sessionmaker
+
+from app.db.session import sync_engine, sync_sessions
+from app.db.tables import Evaluation
+from app.local import LocalStack
+
+LEASE_S, HEARTBEAT_S, SWEEP_S = 6.0, 1.0, 2.0
+_SHORT = {  # lost work is to be found again within seconds, and a storm must not look like poison
+    "UNVEIL_LEASE_S": str(LEASE_S), "UNVEIL_HEARTBEAT_S": str(HEARTBEAT_S), "UNVEIL_SWEEP_S": str(SWEEP_S),
+    "UNVEIL_MAX_STALLS": "1000", "UNVEIL_MAX_QUEUED_CELLS": "100000", "UNVEIL_REQUESTS_PER_SECOND": "100000",
+}  # fmt: skip
+
+
+@dataclass
+class Scene:
+    stack: LocalStack
+    http: httpx.Client
+    sessions: sessionmaker[Session]  # to look at the rows themselves
+
+    def order(self, attacks: list[dict[str, Any]] | None = None, **changed: Any) -> str:
+        """Order an evaluation of small cells, two unless `attacks` says otherwise; its id."""
+        body = {
+            "schemes": [{"name": "tanaka"}], "attacks": attacks or [{"name": "none"}, {"name": "fr"}],
+            "dataset": "sample", "profile": "smoke", "samples": 1, "keys": 1, **changed,
+        }  # fmt: skip
+        return str(self.http.post("/evaluations", json=body).raise_for_status().json()["id"])
+
+    def show(self, id: str) -> dict[str, Any]:
+        found: dict[str, Any] = self.http.get(f"/evaluations/{id}").raise_for_status().json()
+        return found
+
+    def cells(self, ids: list[str]) -> list[dict[str, Any]]:
+        return [cell for id in ids for cell in self.show(id)["cells"]]
+
+    def ended(self, ids: list[str]) -> bool:
+        with self.sessions() as session:
+            open_ones = select(func.count()).where(Evaluation.id.in_(ids), Evaluation.finished_at.is_(None))
+            return session.scalar(open_ones) == 0
+
+    def wait(self, until: Callable[[], bool], what: str, patience_s: float = 300.0) -> float:
+        """Look until it is so, starting again what has died; the seconds it took. Raises TimeoutError."""
+        began = time.monotonic()
+        while not self._holds(until):
+            self.stack.restart_dead()
+            if time.monotonic() > began + patience_s:
+                raise TimeoutError(f"{what} did not come within {patience_s:.0f} s")
+            time.sleep(0.1)
+        return time.monotonic() - began
+
+    def _holds(self, until: Callable[[], bool]) -> bool:
+        try:
+            return until()
+        except (httpx.TransportError, DBAPIError):  # it is being started again
+            return False
+
+    def processes(self, *words: str) -> list[psutil.Process]:
+        """What the stack started whose command line has all these words, each with its children."""
+        found: list[psutil.Process] = []
+        for process in psutil.Process().children(recursive=True):
+            try:
+                line = " ".join([*process.cmdline(), process.cwd()])
+                if all(word in line for word in words):
+                    found += [process, *process.children()]
+            except (psutil.NoSuchProcess, psutil.AccessDenied):
+                continue
+        return found
+
+
+@contextmanager
+def scene(*, attack_workers: int = 1, **environment: str) -> Iterator[Scene]:
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        LocalStack(
+            Path(folder), 0, durable=False, attack_workers=attack_workers, environment={**_SHORT, **environment}
+        ) as stack,
+        httpx.Client(
+            base_url=stack.url, headers={"Authorization": f"Bearer {stack.token}"}, timeout=30,
+            transport=httpx.HTTPTransport(retries=3),
+        ) as http,
+    ):  # fmt: skip
+        engine = sync_engine(stack.settings)
+        yield Scene(stack, http, sync_sessions(engine))
+        engine.dispose()
