@@ -168,7 +168,7 @@ class Once:
         return {"purpose": "idempotency", "owner": self.caller.account_id, "id": self.key}
 
 
-def _once(
+async def _once(
     svc: Svc,
     caller: MaybeCaller,
     request: Request,

@@ -33,7 +33,7 @@ class PageRequest:
     after: str | None  # the last id of the page before
 
 
-def _page_request(
+async def _page_request(
     limit: Annotated[int, Query(ge=1, le=200, description="Items a page")] = 50,
     cursor: Annotated[str | None, Query(description="`next` of the page before", max_length=200)] = None,
 ) -> PageRequest:

@@ -30,6 +30,7 @@ class Services:
     settings: Settings
     ring: KeyRing
     engine: AsyncEngine
+    lookups: AsyncEngine  # the same connections; single reads, each its own transaction: one round trip, not three
     sessions: async_sessionmaker[AsyncSession]
     celery: Celery
     redis: redis.asyncio.Redis
@@ -54,6 +55,7 @@ def make_services(settings: Settings) -> Services:
         settings=settings,
         ring=ring,
         engine=engine,
+        lookups=engine.execution_options(isolation_level="AUTOCOMMIT"),
         sessions=async_sessions(engine),
         celery=celery_app(settings),
         redis=client,
@@ -68,12 +70,17 @@ def services(connection: HTTPConnection) -> Services:
     return found
 
 
-Svc = Annotated[Services, Depends(services)]
+# Dependencies are coroutines throughout: FastAPI sends a plain function to a thread and back.
+async def _services(connection: HTTPConnection) -> Services:
+    return services(connection)
 
 
-async def session(svc: Svc) -> AsyncIterator[AsyncSession]:
+Svc = Annotated[Services, Depends(_services)]
+
+
+async def session(connection: HTTPConnection) -> AsyncIterator[AsyncSession]:
     """One database session a request. Services commit; what they leave uncommitted is rolled back."""
-    async with svc.sessions() as opened:
+    async with services(connection).sessions() as opened:
         yield opened
 
 

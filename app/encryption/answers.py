@@ -9,7 +9,7 @@ import re
 import zipfile
 from typing import Any, Literal
 
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 
 from app.core.problems import Problem
 from app.encryption.service import Result
@@ -64,11 +64,21 @@ def render(result: Result, form: Form) -> Response:
     head: dict[str, Any] = {"scheme": result.scheme, "params": result.params}
     if form == "application/zip":
         return _zip(result, head)
-    images = [
-        {**image, "media_type": "image/png", "data": base64.b64encode(png).decode()}
-        for image, png in zip(result.images, result.pngs, strict=True)
-    ]
-    return JSONResponse({**head, "images": images})
+    return Response(_json(result, head), media_type=form)
+
+
+def _json(result: Result, head: dict[str, Any]) -> bytes:
+    """`head` with the images; base64 goes in as it is, for JSON's encoder would look at every letter of it."""
+    parts = [_dumps(head)[:-1], b',"images":[']
+    for image, png in zip(result.images, result.pngs, strict=True):
+        about = _dumps({**image, "media_type": "image/png"})[:-1]
+        parts += [about, b',"data":"', base64.b64encode(png), b'"},']
+    parts[-1] = b'"}]}'
+    return b"".join(parts)
+
+
+def _dumps(value: dict[str, Any]) -> bytes:
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()
 
 
 def _zip(result: Result, head: dict[str, Any]) -> Response:
