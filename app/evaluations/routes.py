@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from enum import StrEnum
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Header, Path, Request, Response
+from fastapi import APIRouter, Header, Path, Query, Request, Response
 from starlette.responses import StreamingResponse
 
 from app.core.auth import Auditor, CallerFirst, Reader
@@ -144,15 +144,17 @@ async def follow_evaluation(
     svc: Svc,
     session: Session,
     last_event_id: Annotated[int, Header(ge=0, lt=2**63, description="Go on after this event")] = 0,
+    after: Annotated[int, Query(ge=0, lt=2**63, description="The same, for who cannot set the header")] = 0,
 ) -> Response:
     """Everything that happens to an evaluation, from its beginning or after `Last-Event-ID`."""
     evaluation = await service.find(session, caller, evaluation_id)
-    if await events.over(session, evaluation.id, last_event_id):
+    seen = max(last_event_id, after)
+    if await events.over(session, evaluation.id, seen):
         return Response(status_code=204)
     streams: events.Streams = request.app.state.streams
     streams.check(caller.account_id)
     return StreamingResponse(
-        streams.held(caller.account_id, events.stream(svc.sessions, evaluation.id, last_event_id)),
+        streams.held(caller.account_id, events.stream(svc.sessions, evaluation.id, seen)),
         media_type="text/event-stream",
         headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"},
     )

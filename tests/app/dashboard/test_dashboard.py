@@ -9,8 +9,16 @@ from uuid import uuid4
 import httpx
 import pytest
 
-from app.client import Client, Evaluation
+from app.client import Evaluation
 from app.local import LocalStack
+
+PAGES = (
+    "/",
+    "/dashboard/evaluations/{evaluation}",
+    "/dashboard/evaluations/{evaluation}/cells/{cell}",
+    "/dashboard/compare",
+    "/dashboard/compare?ids={evaluation},{evaluation}",
+)
 
 
 @pytest.fixture
@@ -25,20 +33,28 @@ def signed_in(browser: httpx.Client, stack: LocalStack) -> httpx.Client:
     return browser
 
 
-@pytest.fixture(scope="module")
-def evaluation(stack: LocalStack) -> Evaluation:
-    with Client(stack.url, stack.token) as client:
-        order = {"dataset": "sample", "profile": "smoke", "keys": 1, "samples": 1}
-        made = client.evaluations.create(schemes=["tanaka"], attacks=["none", "fr"], name="<b>bold</b>", **order)
-        return made.wait(timeout=150)
+def pages_without_ids() -> list[str]:
+    return [path.format(evaluation="ev_1", cell="cell_1") for path in PAGES]
 
 
-def test_a_stranger_is_shown_the_way_to_sign_in(browser: httpx.Client) -> None:
-    for path in ("/", "/dashboard/evaluations/ev_1"):
-        assert browser.get(path).headers["Location"] == "/sign-in"
-    page = browser.get("/sign-in")
+def pages(evaluation: Evaluation) -> list[str]:
+    return [path.format(evaluation=evaluation.id, cell=evaluation.cells[0].id) for path in PAGES]
+
+
+def test_a_stranger_is_shown_the_way_to_sign_in_and_comes_back(browser: httpx.Client, stack: LocalStack) -> None:
+    for path in pages_without_ids():
+        assert browser.get(path).headers["Location"].startswith("/sign-in?next=/")
+    page = browser.get(browser.get("/dashboard/compare?ids=a").headers["Location"])
     assert page.status_code == 200
     assert "Bearer token" in page.text
+    wanted = re.search(r'name="next" value="([^"]+)"', page.text)[1]
+    answer = browser.post("/sign-in", data={"token": stack.token, "next": wanted})
+    assert answer.headers["Location"] == "/dashboard/compare?ids=a"
+
+
+@pytest.mark.parametrize("next", ["https://evil.example/", "//evil.example/", "/\\evil.example", "javascript:alert(1)"])
+def test_a_sign_in_leads_to_our_own_pages_only(browser: httpx.Client, stack: LocalStack, next: str) -> None:
+    assert browser.post("/sign-in", data={"token": stack.token, "next": next}).headers["Location"] == "/"
 
 
 def test_a_link_signs_in_once(browser: httpx.Client, stack: LocalStack) -> None:
@@ -63,22 +79,27 @@ def test_a_token_signs_in_and_a_wrong_one_does_not(browser: httpx.Client, stack:
 def test_signing_out_ends_the_session_itself(signed_in: httpx.Client, stack: LocalStack) -> None:
     cookies = dict(signed_in.cookies)
     assert signed_in.post("/sign-out").status_code == 303
-    assert httpx.get(f"{stack.url}/", cookies=cookies).headers["Location"] == "/sign-in"
+    assert httpx.get(f"{stack.url}/", cookies=cookies).headers["Location"].startswith("/sign-in")
 
 
-@pytest.mark.parametrize("path", ["/sign-in", "/sign-out", "/dashboard/evaluations/ev_1/cancel"])
+@pytest.mark.parametrize(
+    "path", ["/sign-in", "/sign-out", "/dashboard/evaluations/ev_1/cancel", "/dashboard/evaluations/ev_1/delete"]
+)
 @pytest.mark.parametrize("headers", [{"Origin": "http://evil.example"}, {"Sec-Fetch-Site": "cross-site"}])
 def test_another_sites_page_changes_nothing(signed_in: httpx.Client, path: str, headers: dict[str, str]) -> None:
     assert signed_in.post(path, headers=headers, data={"token": "x"}).status_code == 403
 
 
 def test_pages_run_no_script_but_their_own(signed_in: httpx.Client, evaluation: Evaluation) -> None:
-    for path in ("/", f"/dashboard/evaluations/{evaluation.id}"):
+    for path in pages(evaluation):
         page = signed_in.get(path)
+        assert page.status_code == 200
         policy = page.headers["Content-Security-Policy"]
         assert "default-src 'none'" in policy
         assert "unsafe" not in policy
-        assert not re.search(r"<script(?! src=\"/static/)|<style|\son\w+=|\sstyle=|https?://", page.text)
+        assert not re.search(
+            r"<script(?! type=\"module\" src=\"/static/)|<style|\son\w+=|\sstyle=|https?://", page.text
+        )
 
 
 def test_names_are_text_and_not_markup(signed_in: httpx.Client, evaluation: Evaluation) -> None:
@@ -92,12 +113,12 @@ def test_an_evaluation_is_shown_with_its_figures_and_pictures(signed_in: httpx.C
     fr = next(cell for cell in evaluation.cells if cell.attack["name"] == "fr")
     assert f"{fr.ssim:.3f}" in page
     assert "paper 0.108" in page
-    pictures = re.findall(r'src="(/evaluations/[^"]+)"', page)
-    assert len(pictures) == 6
+    cell = signed_in.get(f"/dashboard/evaluations/{evaluation.id}/cells/{fr.id}").text
+    pictures = re.findall(r'src="(/evaluations/[^"]+)"', cell)
+    assert len(pictures) == 9
     assert signed_in.get(pictures[0]).headers["Content-Type"] == "image/png"
-    part = signed_in.get(f"/dashboard/evaluations/{evaluation.id}", params={"part": "true"}).text
-    assert "<html" not in part
-    assert f"{fr.ssim:.3f}" in part
+    assert "The attacker has protected images only" in cell
+    assert "does not apply" in page, "key-recovery knows nothing of EtC"
 
 
 def test_another_accounts_evaluation_is_not_there(stack: LocalStack, evaluation: Evaluation) -> None:
@@ -105,8 +126,13 @@ def test_another_accounts_evaluation_is_not_there(stack: LocalStack, evaluation:
         order = {"name": f"other {uuid4().hex}", "scopes": ["read"]}
         made = other.post("/accounts", json=order, headers={"Authorization": f"Bearer {stack.token}"}).json()
         other.post("/sign-in", data={"token": made["token"]})
-        assert "There are none yet" in other.get("/").text
-        assert other.get(f"/dashboard/evaluations/{evaluation.id}").status_code == 404
+        assert "See what an image scheme hides" in other.get("/").text, "the page that says what to do first"
+        id = evaluation.id
+        for path in (f"evaluations/{id}", f"evaluations/{id}/cells/{evaluation.cells[0].id}", f"compare?ids={id},ev_0"):
+            page = other.get(f"/dashboard/{path}")
+            assert page.status_code == 404
+            assert "There is no such evaluation" in page.text
+        assert "scope" in other.post(f"/dashboard/evaluations/{evaluation.id}/delete").text
 
 
 def test_style_and_script_are_served_and_nothing_else(browser: httpx.Client) -> None:

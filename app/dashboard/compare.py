@@ -1,0 +1,88 @@
+"""Evaluations side by side: the settings in which they differ, and each pair of scheme and attack in all of them."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from app.evaluations.report import label
+from app.evaluations.schemas import CellOut, EvaluationOut
+
+MOST = 4
+_NOT_SETTINGS = frozenset({"name", "schemes", "attacks"})
+
+
+@dataclass(frozen=True)
+class Setting:
+    name: str
+    values: list[str]
+
+
+@dataclass(frozen=True)
+class Pair:
+    """One line of the table: a cell for each evaluation that has it."""
+
+    scheme: str
+    attack: str
+    cells: list[CellOut | None]
+
+    @property
+    def differs(self) -> bool:
+        """Whether the verdicts do."""
+        return len({cell.result.verdict for cell in self.cells if cell and cell.result}) > 1
+
+
+@dataclass(frozen=True)
+class Comparison:
+    settings: list[Setting]
+    pairs: list[Pair]
+
+
+def compare(evaluations: Sequence[EvaluationOut]) -> Comparison:
+    repeated = _repeated(evaluations)
+    told = [_settings(evaluation, repeated) for evaluation in evaluations]
+    names = list(dict.fromkeys(name for each in told for name in each))
+    lines = [Setting(name, [_shown(each.get(name)) for each in told]) for name in names]
+    return Comparison([line for line in lines if len(set(line.values)) > 1], _pairs(evaluations, repeated))
+
+
+def _repeated(evaluations: Sequence[EvaluationOut]) -> set[str]:
+    """Attacks that an evaluation has twice, with other settings: a name does not tell them apart."""
+    return {
+        name
+        for evaluation in evaluations
+        for name, count in Counter(attack["name"] for attack in evaluation.settings["attacks"]).items()
+        if count > 1
+    }
+
+
+def _settings(evaluation: EvaluationOut, repeated: set[str]) -> dict[str, Any]:
+    own = {name: value for name, value in evaluation.settings.items() if name not in _NOT_SETTINGS}
+    attacks = {
+        f"{attack['name']}: {name}": value
+        for attack in evaluation.settings["attacks"]
+        if attack["name"] not in repeated
+        for name, value in attack.items()
+        if name not in ("name", "added")
+    }
+    return {**own, **attacks, **{f"{part} version": value for part, value in evaluation.versions.items()}}
+
+
+def _shown(value: Any) -> str:
+    return "–" if value is None else value if isinstance(value, str) else json.dumps(value)
+
+
+def _pairs(evaluations: Sequence[EvaluationOut], repeated: set[str]) -> list[Pair]:
+    """Attacks meet by name, for a profile changes their settings; those of `repeated` by their settings too."""
+    by_pair = [
+        {
+            (label(c.scheme), label(c.attack) if c.attack["name"] in repeated else c.attack["name"]): c
+            for c in evaluation.cells
+        }
+        for evaluation in evaluations
+    ]
+    keys = list(dict.fromkeys(key for each in by_pair for key in each))
+    return [Pair(*key, [each.get(key) for each in by_pair]) for key in keys]

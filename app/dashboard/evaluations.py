@@ -1,0 +1,144 @@
+"""Pages of evaluations: the list, one that fills in as it runs, one of its cells, several side by side."""
+
+from __future__ import annotations
+
+import random
+from enum import StrEnum
+from typing import Annotated
+
+from fastapi import APIRouter, Query, Request
+from starlette.responses import Response
+
+from app.core.pagination import Paging
+from app.core.pagination import page as listing
+from app.core.services import Session
+from app.core.states import ENDED
+from app.dashboard import charts, compare, heat, queries
+from app.dashboard.page import Orderer, PageRoute, Visitor, page, redirect
+from app.dashboard.words import THREATS
+from app.evaluations import queries as rows
+from app.evaluations import service, views
+from app.evaluations.report import label
+from app.evaluations.schemas import SampleOut
+from models import catalog
+
+router = APIRouter(route_class=PageRoute)
+
+
+class Order(StrEnum):
+    """Which reconstructions come first."""
+
+    BEST = "best"
+    WORST = "worst"
+    RANDOM = "random"
+
+
+@router.get("/")
+async def show_evaluations(request: Request, caller: Visitor, session: Session, paging: Paging) -> Response:
+    """The evaluations of the account, newest first."""
+    found = await rows.evaluations(session, caller.account_id, paging)
+    cells = await service.listed(session, found[: paging.limit])
+    shown = listing(found, paging, lambda row: views.head(row, cells[row.id]), lambda row: row.id)
+    return page(
+        request, "overview.html", caller, evaluations=shown.items, next=shown.next, cursor=paging.after is not None
+    )
+
+
+@router.get("/dashboard/evaluations/{id}")
+async def show_evaluation(request: Request, id: str, caller: Visitor, session: Session) -> Response:
+    """One evaluation; a page that is open takes its parts from a fresh one."""
+    row = await service.find(session, caller, id)
+    version = row.version
+    evaluation = await service.show(session, row)
+    running = {cell.id: cell for cell in evaluation.cells if cell.status not in ENDED}
+    metrics = await queries.running_metrics(session, evaluation.id, list(running))
+    losses = [
+        (heat.name(running[cell]), name, chart)
+        for (cell, name), points in metrics.items()
+        if (chart := charts.line(name, points)) is not None
+    ]
+    return page(
+        request,
+        "evaluation.html",
+        caller,
+        evaluation=evaluation,
+        version=version,
+        table=heat.table(evaluation),
+        losses=losses,
+    )
+
+
+@router.post("/dashboard/evaluations/{id}/cancel")
+async def cancel_evaluation(id: str, caller: Orderer, session: Session) -> Response:
+    try:
+        await service.cancel(session, caller, id)
+    except service.Ended:  # the page that follows shows how
+        await session.rollback()
+    return redirect(f"/dashboard/evaluations/{id}")
+
+
+@router.post("/dashboard/evaluations/{id}/delete")
+async def delete_evaluation(id: str, caller: Orderer, session: Session) -> Response:
+    await service.delete(session, caller, id)
+    return redirect("/")
+
+
+@router.get("/dashboard/evaluations/{id}/cells/{cell_id}")
+async def show_cell(
+    request: Request, id: str, cell_id: str, caller: Visitor, session: Session, order: Order = Order.BEST
+) -> Response:
+    """One scheme under one attack: pictures, figures, curves, settings."""
+    evaluation = await service.show(session, await service.find(session, caller, id))
+    await service.find_cell(session, caller, id, cell_id)
+    ids = [cell.id for cell in evaluation.cells]
+    at = ids.index(cell_id)
+    cell = evaluation.cells[at]
+    scores = await rows.scores(session, cell_id)
+    curves = {curve.name: curve.points for curve in await rows.curves(session, [cell_id])}
+    if cell.status not in ENDED:
+        metrics = await queries.running_metrics(session, evaluation.id, [cell_id])
+        curves = {name: points for (_, name), points in metrics.items()}
+    drawn = {name: chart for name, points in curves.items() if (chart := charts.line(name, points)) is not None}
+    attack = catalog.describe_attack(cell.attack["name"])
+    return page(
+        request,
+        "cell.html",
+        caller,
+        evaluation=evaluation,
+        cell=cell,
+        before=evaluation.cells[at - 1] if at else None,
+        after=evaluation.cells[at + 1] if at + 1 < len(ids) else None,
+        attack=attack,
+        threat=THREATS[cell.threat_model],
+        samples=_ordered(cell.samples, order),
+        order=order.value,
+        orders=list(Order),
+        histogram=charts.histogram(scores.ssim, "SSIM") if scores else None,
+        curves=drawn,
+    )
+
+
+def _ordered(samples: list[SampleOut], order: Order) -> list[SampleOut]:
+    """`samples` come with the worst reconstruction first."""
+    if order is Order.RANDOM:
+        return random.sample(samples, len(samples))
+    return samples if order is Order.WORST else samples[::-1]
+
+
+@router.get("/dashboard/compare")
+async def compare_evaluations(
+    request: Request,
+    caller: Visitor,
+    session: Session,
+    paging: Paging,
+    ids: Annotated[list[str] | None, Query()] = None,
+) -> Response:
+    """Two to four evaluations side by side; without them, the choice."""
+    chosen = [id for part in ids or [] for id in part.split(",") if id]
+    if not 2 <= len(set(chosen)) <= compare.MOST:
+        found = await rows.evaluations(session, caller.account_id, paging)
+        cells = await service.listed(session, found)
+        heads = [views.head(row, cells[row.id]) for row in found]
+        return page(request, "compare-choice.html", caller, evaluations=heads, chosen=chosen, most=compare.MOST)
+    shown = [await service.show(session, await service.find(session, caller, id)) for id in dict.fromkeys(chosen)]
+    return page(request, "compare.html", caller, comparison=compare.compare(shown), evaluations=shown, name=label)
