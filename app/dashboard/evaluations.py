@@ -9,12 +9,13 @@ from typing import Annotated
 from fastapi import APIRouter, Query, Request
 from starlette.responses import Response
 
+from app.core.auth import Auditor, Reader
 from app.core.pagination import Paging
 from app.core.pagination import page as listing
 from app.core.services import Session
 from app.core.states import ENDED
 from app.dashboard import charts, compare, heat, queries
-from app.dashboard.page import Orderer, PageRoute, Visitor, page, redirect
+from app.dashboard.page import PageRoute, page, redirect
 from app.dashboard.words import THREATS
 from app.evaluations import queries as rows
 from app.evaluations import service, views
@@ -34,7 +35,7 @@ class Order(StrEnum):
 
 
 @router.get("/")
-async def show_evaluations(request: Request, caller: Visitor, session: Session, paging: Paging) -> Response:
+async def show_evaluations(request: Request, caller: Reader, session: Session, paging: Paging) -> Response:
     """The evaluations of the account, newest first."""
     found = await rows.evaluations(session, caller.account_id, paging)
     cells = await service.listed(session, found[: paging.limit])
@@ -45,7 +46,7 @@ async def show_evaluations(request: Request, caller: Visitor, session: Session, 
 
 
 @router.get("/dashboard/evaluations/{id}")
-async def show_evaluation(request: Request, id: str, caller: Visitor, session: Session) -> Response:
+async def show_evaluation(request: Request, id: str, caller: Reader, session: Session) -> Response:
     """One evaluation; a page that is open takes its parts from a fresh one."""
     row = await service.find(session, caller, id)
     version = row.version
@@ -69,7 +70,7 @@ async def show_evaluation(request: Request, id: str, caller: Visitor, session: S
 
 
 @router.post("/dashboard/evaluations/{id}/cancel")
-async def cancel_evaluation(id: str, caller: Orderer, session: Session) -> Response:
+async def cancel_evaluation(id: str, caller: Auditor, session: Session) -> Response:
     try:
         await service.cancel(session, caller, id)
     except service.Ended:  # the page that follows shows how
@@ -78,14 +79,14 @@ async def cancel_evaluation(id: str, caller: Orderer, session: Session) -> Respo
 
 
 @router.post("/dashboard/evaluations/{id}/delete")
-async def delete_evaluation(id: str, caller: Orderer, session: Session) -> Response:
+async def delete_evaluation(id: str, caller: Auditor, session: Session) -> Response:
     await service.delete(session, caller, id)
     return redirect("/")
 
 
 @router.get("/dashboard/evaluations/{id}/cells/{cell_id}")
 async def show_cell(
-    request: Request, id: str, cell_id: str, caller: Visitor, session: Session, order: Order = Order.BEST
+    request: Request, id: str, cell_id: str, caller: Reader, session: Session, order: Order = Order.BEST
 ) -> Response:
     """One scheme under one attack: pictures, figures, curves, settings."""
     evaluation = await service.show(session, await service.find(session, caller, id))
@@ -128,7 +129,7 @@ def _ordered(samples: list[SampleOut], order: Order) -> list[SampleOut]:
 @router.get("/dashboard/compare")
 async def compare_evaluations(
     request: Request,
-    caller: Visitor,
+    caller: Reader,
     session: Session,
     paging: Paging,
     ids: Annotated[list[str] | None, Query()] = None,

@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Callable, Coroutine
 from datetime import datetime
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 from urllib.parse import quote, urlsplit
 
-from fastapi import Depends, Request
+from fastapi import Request
 from fastapi.exceptions import RequestValidationError
-from fastapi.routing import APIRoute
 from fastapi.templating import Jinja2Templates
 from markupsafe import Markup
 from starlette.responses import RedirectResponse, Response
 
-from app.core.auth import Caller, MaybeCaller, Scope
-from app.core.problems import Forbidden, NotFound, Problem
+from app.core.auth import Caller, CallerFirst
+from app.core.problems import NotFound, Problem, Unauthenticated
 from app.dashboard import heat, words
 from app.evaluations.report import label
 
@@ -31,11 +30,7 @@ _HEADERS = {
 }
 
 
-class SignInFirst(Exception):
-    """Nobody is signed in."""
-
-
-class PageRoute(APIRoute):
+class PageRoute(CallerFirst):
     """A page for people: a stranger is sent to the sign-in, and a problem is a page too."""
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
@@ -44,37 +39,20 @@ class PageRoute(APIRoute):
         async def handle(request: Request) -> Response:
             try:
                 return await handler(request)
-            except SignInFirst:
+            except Unauthenticated:
                 wanted = request.url.path + (f"?{request.url.query}" if request.url.query else "")
                 return redirect(f"/sign-in?next={quote(wanted)}" if request.method == "GET" else "/sign-in")
             except RequestValidationError:
-                return page(request, "message.html", None, status=404, title=NotFound.title, text="Check the address.")
+                return _told(request, NotFound("this address has a part that cannot be read"))
             except Problem as problem:
-                return page(
-                    request, "message.html", None, status=problem.status, title=problem.title, text=problem.detail
-                )
+                return _told(request, problem)
 
         return handle
 
 
-def _visitor(*scopes: Scope) -> Callable[..., Awaitable[Caller]]:
-    async def signed_in(caller: MaybeCaller) -> Caller:
-        if caller is None:
-            raise SignInFirst
-        missing = [scope for scope in scopes if scope not in caller.scopes]
-        if missing:
-            raise Forbidden(
-                f"this page needs the scope {', '.join(missing)}, which {caller.name} is not signed in with"
-            )
-        return caller
-
-    return signed_in
-
-
-Visitor = Annotated[Caller, Depends(_visitor("read"))]
-Orderer = Annotated[Caller, Depends(_visitor("evaluate"))]
-Holder = Annotated[Caller, Depends(_visitor("keys"))]
-Protector = Annotated[Caller, Depends(_visitor("encrypt"))]
+def _told(request: Request, problem: Problem) -> Response:
+    caller = getattr(request.state, "caller", None)
+    return page(request, "message.html", caller, status=problem.status, title=problem.title, text=problem.detail)
 
 
 def page(request: Request, template: str, caller: Caller | None, *, status: int = 200, **context: Any) -> Response:
