@@ -20,7 +20,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.core.states import ENDED
 from app.db.tables import Evaluation, Sample
-from app.evaluations import queries, views
+from app.evaluations import queries, service, views
 from app.evaluations.schemas import CellOut, EvaluationOut
 from models import catalog
 
@@ -49,8 +49,7 @@ _WIDTH, _HEIGHT = 320, 120  # of a curve, in SVG units
 
 
 async def render(session: AsyncSession, evaluation: Evaluation, format: Format) -> bytes:
-    rows = await queries.cells(session, [evaluation.id])
-    out = views.full(evaluation, rows, await queries.sample_heads(session, evaluation.id))
+    out = await service.show(session, evaluation)
     curves: dict[str, dict[str, Any]] = {}
     samples: dict[str, list[Sample]] = {}
     scores: dict[str, str] = {}
