@@ -125,7 +125,7 @@ async def upload(
     """Have a worker unpack the archives, and add the row, which the caller commits.
 
     The stored blob comes first, under a name that follows from the id; until the row exists nothing refers to it, and
-    what a crash leaves behind `app.datasets.orphans` removes.
+    what a crash leaves behind `app.orphans` removes.
     """
     if originals is not None and order.kind == "plain":
         raise OriginalsNotTaken(

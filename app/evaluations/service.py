@@ -87,7 +87,7 @@ async def order(
     await session.flush()
     for key in planned.keys:
         training = Training(order.profile, str(order.dataset), order.seed)
-        await keys_service.train(session, caller, key.scheme, training, key.id, evaluation_id)
+        await keys_service.train(session, svc, caller, key.scheme, training, key.id, evaluation_id)
     session.add_all(_cell(evaluation_id, position, planned) for position in range(len(planned.cells)))
     await session.flush()
     await session.run_sync(

@@ -143,11 +143,12 @@ async def _order_training(session: AsyncSession, svc: Services, caller: Caller, 
         raise Invalid(message, [("/params/dataset", message)])
     await plain_images(session, svc, caller, training.dataset, "/params/dataset")
     await check_queue(session, svc, caller, 1, "/scheme")
-    return await train(session, caller, scheme, training, id)
+    return await train(session, svc, caller, scheme, training, id)
 
 
 async def train(
     session: AsyncSession,
+    svc: Services,
     caller: Caller,
     scheme: Scheme[Any, Any],
     training: Training,
@@ -161,6 +162,7 @@ async def train(
         "scheme": scheme.name,
         "params": vars(scheme.settings),
         "training": vars(training),
+        "sealed": svc.ring.new_lock(purpose="key", owner=caller.account_id, id=id),
         "evaluation_id": evaluation_id,
         "status": Status.QUEUED,
         "sent_at": func.clock_timestamp(),  # right after the commit; should that fail, the sweeper finds it
