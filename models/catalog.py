@@ -21,15 +21,17 @@ from models.datasets import DatasetInfo
 from models.datasets import builtin as builtin_datasets
 from models.images import padded_size
 from models.metrics import SSIM_MODES, SsimMode
-from models.parameters import ParameterError, json_schema, param, parse
+from models.parameters import ParameterError, json_schema, parse
 from models.schemes.base import PaperRow, Scheme, SizeMismatch, new_secret
-from models.verdicts import scheme_verdict
+from models.verdicts import WORST_FIRST, scheme_verdict
 
 __all__ = [
     "EXTERNAL",
     "LIMITS",
     "PROFILES",
     "SSIM_MODES",
+    "UTILITY",
+    "WORST_FIRST",
     "Attack",
     "DatasetInfo",
     "PaperRow",
@@ -47,12 +49,11 @@ __all__ = [
     "describe_scheme",
     "effective_bits",
     "external_refusal",
+    "json_schema",
     "make_attack",
     "make_scheme",
     "new_secret",
     "padded_size",
-    "param",
-    "parse",
     "parse_spec",
     "scheme_verdict",
     "schemes",
@@ -68,6 +69,9 @@ LIMITS: Mapping[Profile, tuple[int | None, int | None]] = {
     "quick": (2000, 500),
     "paper": (None, None),
 }
+
+# Stands in the place of an attack where a scheme's utility is measured.
+UTILITY = "utility"
 
 # The scheme of images that an auditor has protected already, which need not be a known one.
 EXTERNAL = "external"

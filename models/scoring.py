@@ -16,6 +16,7 @@ from models.metrics import SCALES, SsimMode, binomial_interval, identification, 
 from models.verdicts import cell_verdict
 
 LEAK_CONFIDENCE = 0.99  # above chance means surely so
+_COMMON_SAMPLES = 2  # at most
 
 
 @dataclass(frozen=True)
@@ -173,9 +174,15 @@ def identified(ranks: list[npt.NDArray[np.int64]], confidence: float) -> dict[st
 
 
 def choose_samples(plain: Images, first: Round, count: int) -> list[Sample]:
-    """The worst, the best and, between them, every so many: evenly through the order of SSIM."""
+    """By SSIM, lowest first: the worst, the best and, between them, every so many; and the first images of all.
+
+    Every cell keeps those, so that one image can be seen under all schemes and attacks.
+    """
     order = np.argsort(first.ssim)
-    chosen = order[np.unique(np.linspace(0, len(order) - 1, min(count, len(order))).round().astype(int))]
+    common = np.arange(min(-(-count // 4), _COMMON_SAMPLES, len(order)))
+    others = order[~np.isin(order, common)]
+    spread = np.linspace(0, len(others) - 1, min(count - len(common), len(others))).round().astype(int)
+    chosen = order[np.isin(order, np.concatenate([common, others[np.unique(spread)]]))]
     seen = first.outcome.reconstructed
     assert seen is not None
     return [Sample(int(i), float(first.ssim[i]), plain[i], first.protected[i], seen[i]) for i in chosen]

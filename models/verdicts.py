@@ -9,7 +9,7 @@ Verdict = Literal["broken", "leaks", "no leak found", "inconclusive"]
 
 BROKEN_SSIM = 0.9
 SEARCHABLE_BITS = 80  # below this an exhaustive search is no longer out of reach
-_WORST_FIRST: tuple[Verdict, ...] = ("broken", "leaks", "inconclusive", "no leak found")
+WORST_FIRST: tuple[Verdict, ...] = ("broken", "leaks", "inconclusive", "no leak found")
 
 
 def cell_verdict(result: Mapping[str, Any]) -> Verdict:
@@ -50,7 +50,7 @@ def _badness(cell: Mapping[str, Any]) -> tuple[int, int, float]:
     result = cell["result"]
     exact = (result.get("key_agreement") or {}).get("exact", False)
     seen = (result.get("ssim") or {}).get("mean", -1.0) + (result.get("identification") or {}).get("top1", 0.0)
-    return _WORST_FIRST.index(result["verdict"]), 0 if exact else 1, -seen
+    return WORST_FIRST.index(result["verdict"]), 0 if exact else 1, -seen
 
 
 def _because(cell: Mapping[str, Any]) -> str:

@@ -1,8 +1,7 @@
 """A key that is trained: claim its row, train the network, seal its weights.
 
 The weights are a blob of this attempt's own before the row says that the key is ready: a worker that was given up for
-dead overwrites nothing, and what a crash leaves is a blob that no row names, for the retention to remove. Their lock is
-in the row from the beginning (app/core/crypto.py).
+dead overwrites nothing, and what a crash leaves is a blob that no row names, for the retention to remove.
 """
 
 from __future__ import annotations
@@ -31,7 +30,6 @@ class KeyJob(Job):
     scheme: str
     params: dict[str, Any]
     training: dict[str, Any]  # profile, dataset, seed
-    lock: bytes  # of the weights
 
     def work(self, reporter: Reporter) -> Done:
         tools, order = self.tools, self.training
@@ -41,8 +39,7 @@ class KeyJob(Job):
         trained = scheme.train(data, self.context(reporter, order["seed"]))
         reporter.report(1.0, "storing the weights")
         blob = f"keys/{self.lease.id}.{self.lease.attempt}"
-        named = {"purpose": "key", "owner": self.account_id, "id": self.lease.id}
-        tools.blobs.write(blob, tools.ring.seal_under(self.lock, trained.secret, **named))
+        tools.blobs.write(blob, tools.ring.seal(trained.secret, purpose="key", owner=self.account_id, id=self.lease.id))
         return Done({"blob": blob, "provenance": jsonable(trained.provenance)})
 
     def changed(self, session: Session, evaluation: Evaluation) -> None:
@@ -76,7 +73,6 @@ def claim(tools: Runtime, id: str) -> KeyJob | None:
             journal.key_changed(session, evaluation, id)
         key = session.get_one(Key, id)
         assert key.training is not None, "only a key that is trained is ever queued"
-        assert key.sealed is not None, "its lock"
         return KeyJob(
             tools,
             taken,
@@ -86,5 +82,4 @@ def claim(tools: Runtime, id: str) -> KeyJob | None:
             scheme=key.scheme,
             params=key.params,
             training=key.training,
-            lock=key.sealed,
         )

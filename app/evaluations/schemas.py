@@ -10,7 +10,6 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator
 
 from app.core.states import Status
-from app.keys.schemas import KeyOut
 from models.catalog import Profile, SsimMode
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
@@ -89,7 +88,7 @@ class ProgressOut(BaseModel):
     total: int
     fraction: float = Field(ge=0, le=1)
     eta_s: float | None
-    phase: str | None = Field(examples=["itn on tanaka, epoch 4 of 20", "training tn-gan key, epoch 3 of 10"])
+    phase: str | None = Field(examples=["itn on tanaka, epoch 4 of 20"])
 
 
 class VerdictOut(BaseModel):
@@ -117,6 +116,9 @@ class ResultOut(BaseModel):
     key_space_bits: float | None = None
     paper_ssim: float | None = None
     controls: dict[str, str] | None = None
+    recogniser: dict[str, float] | None = Field(
+        None, description="With `utility`: how often a classifier of plain images names the class of the reconstruction"
+    )
     verdict: str
     seconds: float
     device: str
@@ -149,6 +151,66 @@ class CellOut(BaseModel):
     links: dict[str, str]
 
 
+class RateOut(BaseModel):
+    """A share of the test images, with its 95 % interval."""
+
+    top1: float
+    ci_low: float
+    ci_high: float
+    n: int
+
+
+class DropOut(BaseModel):
+    """Points of accuracy lost on the same test images, with the 95 % interval."""
+
+    points: float
+    ci_low: float
+    ci_high: float
+
+
+class AvailableOut(BaseModel):
+    available: bool
+    reason: str = Field(description="Why, or why not")
+
+
+class CostOut(BaseModel):
+    level: Literal["High", "Low"] | None = Field(description="High: a network protects; Low: a key and arithmetic")
+    images_per_second: float | None
+    parameters: int | None = Field(description="Weights of the network that protects")
+
+
+class UtilityResultOut(BaseModel):
+    """What a classifier loses by the protection, and what protecting costs."""
+
+    model_config = ConfigDict(extra="allow")
+
+    plain: RateOut
+    protected: RateOut
+    drop: DropOut
+    chance: float
+    classification: Literal["High", "Low"] = Field(description="High: a drop of at most 3 points")
+    training: AvailableOut
+    testing: AvailableOut
+    cost: CostOut
+    seconds: float
+    device: str
+    notes: list[str] = []
+
+
+class UtilityOut(BaseModel):
+    """The utility of one scheme, measured as a job beside the cells."""
+
+    id: str
+    scheme: dict[str, Any]
+    status: Status
+    progress: float
+    phase: str | None
+    error: ErrorOut | None
+    reason: str | None = Field(description="Why it cannot be measured (status not_applicable)")
+    result: UtilityResultOut | None
+    links: dict[str, str]
+
+
 class EvaluationHead(BaseModel):
     """An evaluation in a list."""
 
@@ -164,9 +226,7 @@ class EvaluationHead(BaseModel):
 
 
 class EvaluationOut(EvaluationHead):
-    keys: list[KeyOut] = Field(
-        description="Trained for it, and waited for by their cells. They are yours, and stay when it is deleted"
-    )
     cells: list[CellOut]
+    utility: list[UtilityOut] = Field(description="One a scheme, where it was ordered")
     settings: dict[str, Any] = Field(description="Every resolved setting: order this again and get the same")
     versions: dict[str, str | None]

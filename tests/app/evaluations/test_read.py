@@ -7,11 +7,9 @@ import io
 import json
 import threading
 import time
-import zipfile
 
 import pytest
 
-from app.db import journal
 from app.evaluations.events import Streams
 from tests.app.evaluations.conftest import order
 
@@ -182,57 +180,6 @@ def test_odd_requests_have_their_answers(client, work):
     assert client.get(f"{here}/events", headers={"Last-Event-ID": "9" * 30}).status_code == 422
     assert client.get(f"{here}/cells/{cell}/samples/99999999999/plain.png").status_code in (404, 422)
     assert client.get(f"{here}/cells/{cell}/samples/0/secret.png").status_code in (404, 422)
-
-
-# --- reports ----------------------------------------------------------------------------------------------------
-
-
-def test_the_report_comes_in_every_format(client, work):
-    body = order(client, name="audit <b>1</b> | x")
-    work(body)
-    base = body["links"]["self"] + "/report"
-    page = client.get(f"{base}.html")
-    assert page.headers["content-type"] == "text/html; charset=utf-8"
-    assert "default-src 'none'" in page.headers["content-security-policy"]
-    assert "audit &lt;b&gt;1&lt;/b&gt;" in page.text
-    assert "<b>1</b>" not in page.text
-    assert page.text.count("data:image/png;base64,") == 4 * 2 * 3  # cells with images, triples, pictures
-    assert "http://" not in page.text
-    assert "https://" not in page.text
-    assert "0.4646" in page.text  # the paper's value beside ours
-
-    data = client.get(f"{base}.json").json()
-    assert data["id"] == body["id"]
-    again = client.post("/evaluations", json=data["order"])
-    assert again.status_code == 202
-    assert [(c["scheme"], c["attack"]) for c in again.json()["cells"]] == [
-        (c["scheme"], c["attack"]) for c in body["cells"]
-    ]
-
-    lines = list(csv.DictReader(io.StringIO(client.get(f"{base}.csv").text)))
-    assert [(line["scheme"], line["attack"]) for line in lines][:2] == [
-        ("pixelwise (same key)", "none"), ("pixelwise (same key)", "fr"),
-    ]  # fmt: skip
-    text = client.get(f"{base}.md").text
-    assert "| tanaka |" in text
-    assert "\\|" in text.splitlines()[0]
-
-    with zipfile.ZipFile(io.BytesIO(client.get(f"{base}.zip").content)) as archive:
-        names = archive.namelist()
-        assert {"report.html", "report.json", "report.csv", "report.md"} <= set(names)
-        assert sum(name.endswith(".png") for name in names) == 24
-        assert sum(name.endswith("scores.csv") for name in names) == 6
-
-
-def test_a_report_of_an_unfinished_evaluation_says_so(client, tools):
-    body = order(client, **SMALL)
-    page = client.get(body["links"]["report"]).text
-    assert "not final" in page
-    for format in ("json", "csv", "md", "zip"):
-        assert client.get(f"{body['links']['self']}/report.{format}").status_code == 200
-    with tools.sessions.begin() as session:
-        journal.cancel(session, journal.lock(session, body["id"]))
-    assert "cancelled" in client.get(body["links"]["report"]).text
 
 
 def test_an_account_holds_so_many_streams_and_gets_them_back(service, client):

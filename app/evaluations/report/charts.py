@@ -1,0 +1,147 @@
+"""Curves as SVG: scales, ticks and polylines, in the units of the picture. No script, no style attribute."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+Points = Sequence[Sequence[float | None]]
+
+_LEFT, _RIGHT, _TOP, _BOTTOM = 46, 12, 22, 34  # margins, for the labels of the axes
+
+
+@dataclass(frozen=True)
+class Tick:
+    at: float
+    text: str
+
+
+@dataclass(frozen=True)
+class Line:
+    name: str
+    path: str  # of a polyline
+    dots: list[tuple[float, float]]
+
+
+@dataclass(frozen=True)
+class Chart:
+    title: str
+    across: str  # what the x axis counts
+    up: str
+    width: int
+    height: int
+    left: float
+    right: float
+    top: float
+    bottom: float
+    x_ticks: list[Tick]
+    y_ticks: list[Tick]
+    lines: list[Line]
+    said: str  # for who cannot see it
+
+
+def chart(
+    title: str,
+    across: str,
+    up: str,
+    curves: Mapping[str, Points],
+    *,
+    log: bool = False,
+    between: tuple[float, float] | None = None,
+    size: tuple[int, int] = (320, 200),
+) -> Chart | None:
+    """Named curves in one picture; None where no curve has two points. log: of x. between: the range of y."""
+    known = {name: [(x, y) for x, y in points if x is not None and y is not None] for name, points in curves.items()}
+    known = {name: points for name, points in known.items() if len(points) > 1 and (not log or points[0][0] > 0)}
+    if not known:
+        return None
+    xs = [x for points in known.values() for x, _ in points]
+    ys = [y for points in known.values() for _, y in points]
+    low, high = between or _around(min(ys), max(ys))
+    first, last = min(xs), max(xs)
+    if first == last:
+        return None
+    width, height = size
+    left, right, top, bottom = _LEFT, width - _RIGHT, _TOP, height - _BOTTOM
+
+    def x_at(x: float) -> float:
+        share = math.log(x / first) / math.log(last / first) if log else (x - first) / (last - first)
+        return round(left + share * (right - left), 1)
+
+    def y_at(y: float) -> float:
+        return round(bottom - (min(max(y, low), high) - low) / (high - low) * (bottom - top), 1)
+
+    lines = []
+    for name, points in known.items():
+        dots = [(x_at(x), y_at(y)) for x, y in sorted(points)]
+        lines.append(Line(name, " ".join(f"{x},{y}" for x, y in dots), dots if len(dots) <= 12 else []))
+    return Chart(
+        title, across, up, width, height, left, right, top, bottom,
+        [Tick(x_at(x), _text(x)) for x in (_powers(first, last) if log else _steps(first, last, 5))],
+        [Tick(y_at(y), _text(y)) for y in _steps(low, high, 5)],
+        lines,
+        "; ".join(f"{name}: {_text(points[0][1])} to {_text(points[-1][1])}" for name, points in known.items()),
+    )  # fmt: skip
+
+
+def _around(low: float, high: float) -> tuple[float, float]:
+    """A range with room above and below; a constant lies in its middle."""
+    room = 0.06 * (high - low) or 0.1 * abs(high) or 1.0
+    return (0.0 if low >= 0 and low - room < 0 else low - room), high + room
+
+
+def _steps(low: float, high: float, most: int) -> list[float]:
+    """Round numbers 1, 2 or 5 times a power of ten apart."""
+    rough = (high - low) / most
+    power = 10 ** math.floor(math.log10(rough))
+    step = next(power * factor for factor in (1, 2, 5, 10) if power * factor >= rough)
+    return [round(i * step, 12) for i in range(math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9) + 1)]
+
+
+def _powers(low: float, high: float) -> list[float]:
+    """Powers of two, at most eight of them, with the last value."""
+    powers = [2.0**i for i in range(math.ceil(math.log2(low)), math.floor(math.log2(high)) + 1)]
+    return powers[:: 1 + len(powers) // 9]
+
+
+def _text(value: float) -> str:
+    return f"{value:.4g}"
+
+
+@dataclass(frozen=True)
+class Bar:
+    name: str
+    text: str
+    y: int
+    width: float
+
+
+@dataclass(frozen=True)
+class KeySpace:
+    width: int
+    height: int
+    left: int
+    bars: list[Bar]
+    ticks: list[Tick]
+    stored: float  # where the bits of a stored secret lie
+
+
+def key_space(bits: Sequence[tuple[str, float]], width: int = 440) -> KeySpace | None:
+    """Bars of log2 of numbers of keys, on a logarithmic scale from 10 bits on."""
+    if not bits:
+        return None
+    left = 26
+    last = 10.0 ** math.ceil(math.log10(max(1000.0, *(count for _, count in bits))))
+
+    def at(count: float) -> float:
+        return round(left + max(0.0, math.log10(count / 10) / math.log10(last / 10)) * (width - 2 * left), 1)
+
+    return KeySpace(
+        width,
+        36 * len(bits) + 34,
+        left,
+        [Bar(name, f"2^{count:,.1f}", 18 + 36 * i, max(2.0, at(count) - left)) for i, (name, count) in enumerate(bits)],
+        [Tick(at(10.0**power), f"{10**power:,}") for power in range(1, round(math.log10(last)) + 1)],
+        at(256.0),
+    )

@@ -1,0 +1,279 @@
+"""The report in every format: html, json, csv, md, zip."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import csv
+import hashlib
+import io
+import json
+import math
+import zipfile
+from collections.abc import Iterable, Mapping, Sequence
+from enum import StrEnum
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import jinja2
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from app.db.tables import Evaluation, Sample
+from app.evaluations import queries, service
+from app.evaluations.report import charts, sentences
+from app.evaluations.report.content import Report
+from app.evaluations.report.figures import PAPER_FIGURES, Figure, figures, strips, uri
+from app.evaluations.report.names import label, title
+from app.evaluations.report.tables import table_1, table_2
+
+_HERE = Path(__file__).parent
+_CSS = (_HERE / "report.css").read_text()
+# The page holds no script and loads nothing; its one style sheet is named by its hash.
+_POLICY = (
+    "default-src 'none'; img-src data:; style-src "
+    f"'sha256-{base64.b64encode(hashlib.sha256(_CSS.encode()).digest()).decode()}'; base-uri 'none'; form-action 'none'"
+)
+
+
+class Format(StrEnum):
+    HTML = "html"
+    JSON = "json"
+    CSV = "csv"
+    MD = "md"
+    ZIP = "zip"
+
+
+MEDIA_TYPES = {
+    Format.HTML: "text/html",
+    Format.JSON: "application/json",
+    Format.CSV: "text/csv",
+    Format.MD: "text/markdown",
+    Format.ZIP: "application/zip",
+}
+HEADERS = {Format.HTML: {"Content-Security-Policy": f"{_POLICY}; frame-ancestors 'none'"}}
+
+
+async def render(session: AsyncSession, evaluation: Evaluation, format: Format) -> bytes:
+    out = await service.show(session, evaluation)
+    curves: dict[str, dict[str, Any]] = {}
+    samples: dict[str, list[Sample]] = {}
+    scores: dict[str, str] = {}
+    ids = [*(cell.id for cell in out.cells), *(job.id for job in out.utility)]
+    for curve in await queries.curves(session, ids):
+        curves.setdefault(curve.cell_id, {})[curve.name] = curve.points
+    if format in (Format.HTML, Format.ZIP):
+        for sample in await queries.samples(session, ids):
+            samples.setdefault(sample.cell_id, []).append(sample)
+    if format is Format.ZIP:
+        for id in ids:
+            scores[id] = await scores_csv(session, id)
+    session.expunge_all()  # what was read stays readable
+    await session.rollback()  # rendering holds no connection
+    report = Report(out, curves, samples, scores)
+    return await asyncio.to_thread(_RENDERERS[format], report)
+
+
+async def scores_csv(session: AsyncSession, cell_id: str) -> str:
+    """One line an image; the header alone where a cell has no scores (yet)."""
+    scores = await queries.scores(session, cell_id)
+    lines: Iterable[Sequence[Any]] = ()
+    if scores is not None:
+        lines = zip(scores.index, scores.ssim, scores.psnr, scores.rank, strict=True)
+    return _csv([("index", "ssim", "psnr", "rank"), *lines])
+
+
+# --- one renderer a format --------------------------------------------------------------------------------------
+
+
+def _json(report: Report) -> bytes:
+    body = report.evaluation.model_dump(mode="json")
+    for job in (*body["cells"], *body["utility"]):
+        job["curves"] = report.curves.get(job["id"], {})
+    tables = {"table_1": table_1(report), "table_2": table_2(report)}
+    return json.dumps({**body, **tables, "order": report.order, "command": report.command}, indent=2).encode()
+
+
+_COLUMNS = ("scheme", "attack", "threat_model", "status", "verdict", "ssim_mode", "ssim", "ssim_ci_low",
+            "ssim_ci_high", "paper_ssim", "paper_robust", "psnr", "identification", "chance", "recognised",
+            "key_space_bits", "effective_bits", "positive_control", "negative_control", "images", "seconds",
+            "device", "note")  # fmt: skip
+
+
+def _cells_csv(report: Report) -> bytes:
+    """One line a cell; the zip has the tables as the paper has them."""
+    lines: list[Sequence[Any]] = [_COLUMNS]
+    for row in report.ordered:
+        for cell in row.cells:
+            figures = cell.result.model_dump() if cell.result else {}
+            ssim, psnr = figures.get("ssim") or {}, figures.get("psnr") or {}
+            seen, controls = figures.get("identification") or {}, figures.get("controls") or {}
+            note = cell.reason or (cell.error and f"{cell.error.code}: {cell.error.detail}") or ""
+            lines.append(
+                (row.label, label(cell.attack, report.profile), cell.threat_model, cell.status.value,
+                 figures.get("verdict"), ssim.get("mode"), ssim.get("mean"), ssim.get("ci_low"), ssim.get("ci_high"),
+                 figures.get("paper_ssim"), row.paper.robust.get(cell.attack["name"]) if row.paper else None,
+                 psnr.get("mean"), seen.get("top1"), seen.get("chance"), (figures.get("recogniser") or {}).get("top1"),
+                 figures.get("key_space_bits"), figures.get("effective_bits"), controls.get("positive"),
+                 controls.get("negative"), ssim.get("n"), figures.get("seconds"), figures.get("device"), note)
+            )  # fmt: skip
+    return _csv(lines).encode()
+
+
+def _markdown(report: Report) -> bytes:
+    return _template("report.md.j2").render(_names(report)).encode()
+
+
+def _html(report: Report) -> bytes:
+    shown = figures(report)
+    chosen = strips(report, shown)
+    names = {
+        **_names(report),
+        "css": _CSS,
+        "policy": _POLICY,
+        "figures": shown,
+        "paper_figures": PAPER_FIGURES,
+        "strips": chosen,
+        "shown_triples": sum(map(len, chosen.values())),
+        "stored_triples": sum(map(len, report.samples.values())),
+        "examples": _examples(report, shown),
+        "uri": uri,
+        "space": charts.key_space(
+            [
+                (row.title, cell.result.key_space_bits)
+                for row in report.ordered
+                if (cell := row.key_space) and cell.result and cell.result.key_space_bits
+            ]
+        ),
+        "by_count": _by_count(report),
+        "training": _training(report),
+    }
+    return _template("report.html.j2").render(names).encode()
+
+
+def _zip(report: Report) -> bytes:
+    body = io.BytesIO()
+    with zipfile.ZipFile(body, "w", zipfile.ZIP_DEFLATED) as archive:
+        for format in (Format.HTML, Format.JSON, Format.CSV, Format.MD):
+            archive.writestr(f"report.{format.value}", _RENDERERS[format](report))
+        for name, table in (("table-1", table_1(report)), ("table-2", table_2(report))):
+            archive.writestr(f"{name}.csv", _csv([list(table[0]), *(list(line.values()) for line in table)]))
+        for position, cell in enumerate(report.evaluation.cells):
+            folder = f"cells/{position:03d}-{cell.scheme['name']}-{cell.attack['name']}"
+            if cell.result is None:
+                continue
+            archive.writestr(f"{folder}/scores.csv", report.scores[cell.id])
+            archive.writestr(f"{folder}/curves.json", json.dumps(report.curves.get(cell.id, {})))
+            for sample in report.samples.get(cell.id, ()):
+                for picture in ("plain", "protected", "reconstructed"):
+                    image = getattr(sample, picture)
+                    if image is not None:
+                        archive.writestr(f"{folder}/samples/{sample.index}-{picture}.png", image)
+    return body.getvalue()
+
+
+_RENDERERS = {
+    Format.HTML: _html,
+    Format.JSON: _json,
+    Format.CSV: _cells_csv,
+    Format.MD: _markdown,
+    Format.ZIP: _zip,
+}
+
+
+def _csv(lines: Iterable[Sequence[Any]]) -> str:
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows(lines)
+    return text.getvalue()
+
+
+# --- what the pages show ----------------------------------------------------------------------------------------
+
+
+def _examples(report: Report, shown: Sequence[Figure]) -> dict[str, Sample | None]:
+    """One triple beside each verdict: of the worst cell, of the first image that the figures show."""
+    wanted = {figure.index for figure in shown[:1]}
+    examples: dict[str, Sample | None] = {}
+    for row in report.ordered:
+        cell = row.worst or next((cell for cell in row.cells if report.samples.get(cell.id)), None)
+        stored = [sample for sample in report.samples.get(cell.id, ()) if sample.plain] if cell else []
+        examples[row.label] = next((sample for sample in stored if sample.index in wanted), next(iter(stored), None))
+    return examples
+
+
+def _by_count(report: Report) -> list[charts.Chart]:
+    """SSIM against the number of ciphertexts or pairs: one chart for each, schemes and attacks together."""
+    curves: dict[str, dict[str, Any]] = {}
+    for row in report.ordered:
+        for cell in row.cells:
+            for name, points in report.curves.get(cell.id, {}).items():
+                if name.startswith("ssim_by_"):
+                    unit = name.removeprefix("ssim_by_")
+                    curves.setdefault(unit, {})[f"{title(cell.attack, row.profile)} on {row.title}"] = points
+    plots = [
+        charts.chart(f"SSIM by {unit}", unit, "SSIM", own, log=True, between=(_lowest(own), 1.0), size=(440, 260))
+        for unit, own in curves.items()
+    ]
+    return [plot for plot in plots if plot is not None]
+
+
+def _lowest(curves: Mapping[str, Any]) -> float:
+    """0, or below it where an attack took the negative for the image."""
+    values = [float(y) for points in curves.values() for _, y in points if y is not None]
+    return math.floor(10 * min([0.0, *values])) / 10
+
+
+def _training(report: Report) -> list[charts.Chart]:
+    """Losses by epoch, a chart for each network."""
+    plots = []
+    for row in report.ordered:
+        for cell in row.cells:
+            losses = {name: points for name, points in report.curves.get(cell.id, {}).items() if "loss" in name}
+            plots.append(charts.chart(f"{title(cell.attack, row.profile)} on {row.title}", "epoch", "loss", losses))
+    return [plot for plot in plots if plot is not None]
+
+
+# --- templates --------------------------------------------------------------------------------------------------
+
+
+def _names(report: Report) -> dict[str, Any]:
+    evaluation = report.evaluation
+    results = [cell.result for cell in evaluation.cells if cell.result]
+    return {
+        "report": report,
+        "evaluation": evaluation,
+        "settings": evaluation.settings,
+        "sentences": sentences,
+        "percent": sentences.percent,
+        "title": title,
+        "order_json": json.dumps(report.order, indent=2),
+        "command": report.command,
+        "images": max((result.ssim["n"] for result in results if result.ssim), default=0),
+        "common_notes": _common([result.notes for result in results]),
+        "recognised": any(result.recogniser for result in results),
+    }
+
+
+def _common(notes: Sequence[Sequence[str]]) -> list[str]:
+    """What stands in every list of several."""
+    return [note for note in notes[0] if all(note in others for others in notes)] if len(notes) > 1 else []
+
+
+@cache
+def _template(name: str) -> jinja2.Template:
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(_HERE),
+        autoescape=name.endswith(".html.j2"),
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=jinja2.StrictUndefined,
+    )
+    environment.filters["figure"] = _figure
+    environment.filters["line"] = lambda text: " ".join(
+        str(text).replace("|", "\\|").split()
+    )  # a Markdown table's cell
+    return environment.get_template(name)
+
+
+def _figure(value: float | None, digits: int = 3) -> str:
+    return "–" if value is None else f"{value:.{digits}f}"

@@ -1,0 +1,177 @@
+"""The report: its tables beside the paper's, its pictures, its words, every format."""
+
+from __future__ import annotations
+
+import base64
+import csv
+import hashlib
+import html
+import io
+import re
+import shlex
+import zipfile
+
+import pytest
+
+from app.db import journal
+from app.evaluations.report import charts
+from tests.app.evaluations.conftest import order
+
+SMALL = {"schemes": [{"name": "tanaka"}], "attacks": [{"name": "none"}, {"name": "brute-force"}], "keys": 1}
+
+
+@pytest.fixture
+def fetch(client, work):
+    """Order, run, and read the report in a format."""
+
+    def run(format: str, **changed):
+        body = order(client, **changed)
+        work(body)
+        answer = client.get(f"{body['links']['self']}/report.{format}")
+        assert answer.status_code == 200
+        return answer
+
+    return run
+
+
+def test_the_page_is_self_contained_and_says_what_was_found(client, work):
+    body = order(client, name="audit <b>1</b> | x")
+    work(body)
+    base = body["links"]["self"] + "/report"
+    page = client.get(f"{base}.html")
+    assert page.headers["content-type"] == "text/html; charset=utf-8"
+    assert "audit &lt;b&gt;1&lt;/b&gt;" in page.text
+    assert "<b>1</b>" not in page.text
+    assert "http://" not in page.text
+    assert "https://" not in page.text
+    assert "<script" not in page.text
+    assert not re.search(r"\sstyle=", page.text)
+    style = re.search(r"<style>(.*?)</style>", page.text, re.DOTALL).group(1)
+    own = f"sha256-{base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()}"
+    policy = html.unescape(re.search(r'Content-Security-Policy" content="([^"]*)"', page.text).group(1))
+    assert f"style-src '{own}'" in policy, "a saved page carries its own policy"
+    assert page.headers["content-security-policy"].startswith(policy)
+
+    assert "Do not rely on it" not in page.text
+    assert "It does not hide which image is which" in page.text
+    for paper in ("0.4646", "0.1715", "0.7369" if "TN-GAN" in page.text else "0.7152"):
+        assert paper in page.text, "the paper's value stands beside ours, ordered or not"
+    assert "2^594.3" in page.text
+    assert "not measured" in page.text
+    words = shlex.split(html.unescape(re.search(r'<pre class="wrap">(.*?)</pre>', page.text, re.DOTALL).group(1)))
+    assert words[:4] == ["unveil", "evaluate", "--schemes", "pixelwise,tanaka"]
+    assert words[words.index("--seed") + 1] == "0"
+
+    data = client.get(f"{base}.json").json()
+    assert data["id"] == body["id"]
+    again = client.post("/evaluations", json=data["order"])
+    assert again.status_code == 202
+    assert [(c["scheme"], c["attack"]) for c in again.json()["cells"]] == [
+        (c["scheme"], c["attack"]) for c in body["cells"]
+    ]
+
+
+def test_the_tables_have_the_papers_rows_in_its_order_and_then_ours(fetch):
+    schemes = [{"name": "etc"}, {"name": "tanaka"}, {"name": "tanaka", "variant": "icce2018"}]
+    attacks = [{"name": "fr"}, {"name": "fr", "b": 1}, {"name": "brute-force"}, {"name": "key-recovery"}]
+    data = fetch("json", schemes=schemes, attacks=attacks, keys=1).json()
+    rows = [line["scheme"] for line in data["table_1"]]
+    assert rows[:4] == ["pixelwise (same key)", "pixelwise (different keys)", "tanaka", "tanaka (icce2018)"]
+    assert rows[-1] == "etc"
+    same, tanaka, etc = data["table_1"][0], data["table_1"][2], data["table_1"][-1]
+    assert (same["fr"], same["fr paper"], same["itn paper"]) == (None, 0.4646, 0.1715), "not ordered: the paper's alone"
+    assert tanaka["fr ci_low"] < tanaka["fr"] < tanaka["fr ci_high"]
+    assert tanaka["fr"] != tanaka["fr (b=1)"]
+    assert (etc["fr paper"], etc["key-recovery"]) == (None, "N/A")
+    second = {line["scheme"]: line for line in data["table_2"]}
+    assert (second["tanaka"]["fr"], second["tanaka"]["fr paper"]) == ("x", "o"), "it leaks, which an eye does not see"
+    assert (second["tanaka"]["itn"], second["tanaka"]["itn paper"]) == (None, "x")
+    assert (second["tanaka"]["worst other"], second["tanaka"]["worst other attack"]) == ("x", "key-recovery")
+    assert second["tanaka"]["verdict"] == "broken"
+    assert (second["tanaka"]["classification"], second["tanaka"]["classification paper"]) == ("not measured", "Low")
+    assert second["pixelwise (same key)"]["verdict"] is None
+    assert round(second["tanaka"]["key_space_bits"], 3) == 594.277
+
+
+def test_one_image_is_seen_under_every_scheme_and_attack(client, work, fetch):
+    body = order(client, samples=4)
+    work(body)
+    cells = client.get(body["links"]["self"]).json()["cells"]
+    kept = [{sample["index"] for sample in cell["samples"]} for cell in cells if cell["samples"]]
+    assert 0 in set.intersection(*kept), "the first image is among the samples of every cell"
+    page = client.get(body["links"]["report"]).text
+    figure = re.search(r'<table class="pictures">(.*?)</table>', page, re.DOTALL).group(1)
+    assert len(re.findall("<img", figure)) == 1 + 2 * 2, "the original, and by scheme: protected, FR"
+    plain = client.get(f"{cells[0]['samples'][0]['plain'].rsplit('/', 2)[0]}/0/plain.png").content
+    assert base64.b64encode(plain).decode() in figure
+    assert "Fig. 9" in figure
+
+
+def test_a_page_with_many_pictures_keeps_its_size(client, work, monkeypatch):
+    from app.evaluations.report import figures
+
+    body = order(client, samples=8)
+    work(body)
+    whole = client.get(body["links"]["report"])
+    monkeypatch.setattr(figures, "PICTURE_BYTES", 900_000)
+    small = client.get(body["links"]["report"])
+    assert len(small.content) < 1_100_000 < len(whole.content)
+    assert "32 stored triples" in small.text
+
+
+def test_the_report_comes_in_every_format(client, work):
+    body = order(client, name="audit | x")
+    work(body)
+    base = body["links"]["self"] + "/report"
+    lines = list(csv.DictReader(io.StringIO(client.get(f"{base}.csv").text)))
+    assert [(line["scheme"], line["attack"]) for line in lines][:2] == [
+        ("pixelwise (same key)", "none"), ("pixelwise (same key)", "fr"),
+    ]  # fmt: skip
+    assert lines[1]["paper_robust"] == "False"
+    text = client.get(f"{base}.md").text
+    assert "| Tanaka's scheme |" in text
+    assert "(paper 0.4646)" in text
+    assert "\\|" in text.splitlines()[0]
+
+    with zipfile.ZipFile(io.BytesIO(client.get(f"{base}.zip").content)) as archive:
+        names = archive.namelist()
+        assert {"report.html", "report.json", "report.csv", "report.md", "table-1.csv", "table-2.csv"} <= set(names)
+        assert sum(name.endswith(".png") for name in names) == 24
+        assert sum(name.endswith("scores.csv") for name in names) == 6
+        table = list(csv.DictReader(io.StringIO(archive.read("table-1.csv").decode())))
+    assert table[0]["fr paper"] == "0.4646"
+
+
+def test_a_report_of_an_unfinished_evaluation_says_so(client, tools):
+    body = order(client, **SMALL)
+    page = client.get(body["links"]["report"]).text
+    assert "not final" in page
+    assert "No conclusion: its attacks are still running" in page
+    for format in ("json", "csv", "md", "zip"):
+        assert client.get(f"{body['links']['self']}/report.{format}").status_code == 200
+    with tools.sessions.begin() as session:
+        journal.cancel(session, journal.lock(session, body["id"]))
+    assert "cancelled" in client.get(body["links"]["report"]).text
+
+
+def test_a_constant_curve_lies_in_the_middle_of_its_chart_and_not_on_the_axis():
+    flat = charts.chart("loss", "epoch", "loss", {"loss": [[1, 0.5], [2, 0.5], [3, 0.5]]})
+    heights = {y for _, y in flat.lines[0].dots}
+    assert heights == {(flat.top + flat.bottom) / 2}
+    assert any(tick.text == "0.5" for tick in flat.y_ticks)
+
+
+@pytest.mark.parametrize(
+    "points", [[], [[1, 0.5]], [[1, None], [2, 0.5]], [[2, 0.1], [2, 0.2]]], ids=["none", "one", "gap", "one x"]
+)
+def test_what_makes_no_curve_makes_no_chart(points):
+    assert charts.chart("loss", "epoch", "loss", {"loss": points}) is None
+
+
+def test_a_chart_has_round_ticks_inside_its_frame():
+    plot = charts.chart("t", "ciphertexts", "SSIM", {"a": [[1, -0.2], [64, 1.0]]}, log=True, between=(-0.2, 1.0))
+    assert [tick.text for tick in plot.x_ticks] == ["1", "2", "4", "8", "16", "32", "64"]
+    assert [tick.text for tick in plot.y_ticks] == ["0", "0.5", "1"] or len(plot.y_ticks) >= 3
+    assert all(plot.left <= tick.at <= plot.right for tick in plot.x_ticks)
+    assert all(plot.top <= tick.at <= plot.bottom for tick in plot.y_ticks)
+    assert plot.lines[0].dots == [(plot.left, plot.bottom), (plot.right, plot.top)]
