@@ -17,6 +17,7 @@ import numpy.typing as npt
 
 SECRET_BYTES = 32
 _DOMAIN = b"unveil/keystream/1\x00"
+_REFUSED = 255
 
 
 def new_secret() -> bytes:
@@ -37,8 +38,11 @@ def child(secret: bytes, label: str) -> bytes:
     return stream(secret, label, SECRET_BYTES)
 
 
-def draws(secret: bytes, label: str, below: int, count: int) -> npt.NDArray[np.uint8]:
-    """`count` independent uniform integers in [0, below), below <= 256, one accepted byte each."""
+def draws(secret: bytes, label: str, below: int, count: int, names: bytes = bytes(range(256))) -> npt.NDArray[np.uint8]:
+    """`count` independent uniform integers in [0, below), below <= 256, one accepted byte each.
+
+    names: what stands for each integer in the result; with fewer than 256 integers, none may be 255.
+    """
     if not 1 <= below <= 256:
         raise ValueError(f"below must lie in 1..256; got {below}")
     limit = 256 - 256 % below
@@ -46,10 +50,21 @@ def draws(secret: bytes, label: str, below: int, count: int) -> npt.NDArray[np.u
     size = int(count * 256 / limit + 6 * (count * (256 - limit) / limit + 1) ** 0.5) + 1
     while True:
         raw = np.frombuffer(stream(secret, label, size), np.uint8)
-        kept = raw if limit == 256 else raw[raw < limit]
-        if len(kept) >= count:
-            return kept[:count] % np.uint8(below) if below < 256 else kept[:count].copy()
+        drawn = _accepted(raw, names[:below] * (limit // below), count)
+        if len(drawn) == count:
+            return drawn
         size *= 2
+
+
+def _accepted(raw: npt.NDArray[np.uint8], names: bytes, most: int) -> npt.NDArray[np.uint8]:
+    """What stands for each byte that has a name, at most so many."""
+    from models import kernels  # not with the catalog: the API needs no compiler
+
+    table = np.frombuffer(names.ljust(256, bytes([_REFUSED])), np.uint8)
+    if kernels.accept is None or len(names) == 256:
+        return table[raw if len(names) == 256 else raw[raw < len(names)]][:most]
+    out = np.empty(most, np.uint8)
+    return out[: kernels.accept(raw, table, _REFUSED, out)]
 
 
 def bits(secret: bytes, label: str, count: int) -> npt.NDArray[np.bool_]:

@@ -62,7 +62,7 @@ class Pixelwise(Scheme[PixelwiseSettings, PixelwiseKey]):
         return height * width * (3 + math.log2(6))
 
     def derive(self, seed: bytes, height: int, width: int) -> PixelwiseKey:
-        signs, orders = np.divmod(_elements(seed, height, width).reshape(height, width), np.uint8(6))
+        signs, orders = np.divmod(_draws(seed, height, width).reshape(height, width), np.uint8(6))
         return PixelwiseKey((signs[..., None] >> np.arange(3, dtype=np.uint8) & 1).astype(np.bool_), orders)
 
     def protect(self, images: Images, secret: bytes, first: int = 0, device: str = "cpu") -> Images:
@@ -72,21 +72,17 @@ class Pixelwise(Scheme[PixelwiseSettings, PixelwiseKey]):
             return super().protect(images, secret, first, device)
         check_images(images)
         count, height, width, _ = images.shape
-        out = np.empty((count, height * width, 3), np.uint8)
-        flat = np.ascontiguousarray(images).reshape(out.shape)
-        for i in range(count):
-            codes = _elements(image_secret(secret, first + i)[1:], height, width)
-            kernels.apply_elements(flat[i : i + 1], codes[None], _SOURCE, _FLIPS, out[i : i + 1])
-        return out.reshape(images.shape)
+        out = np.empty(images.shape, np.uint8)
+        for i in range(count):  # without the detour over a key's two arrays
+            elements = _draws(image_secret(secret, first + i)[1:], height, width, _ELEMENTS.tobytes())
+            _apply(images[i : i + 1], elements, out[i : i + 1])
+        return out
 
     def encrypt(self, images: Images, key: PixelwiseKey) -> Images:
-        check_images(images)
-        order = ORDERS[key.orders]
-        return _gather(images, order, np.take_along_axis(key.reversed, order.astype(np.intp), axis=2))
+        return _transformed(images, key, inverse=False)
 
     def decrypt(self, images: Images, key: PixelwiseKey) -> Images:
-        check_images(images)
-        return _gather(images, INVERSE_ORDERS[key.orders], key.reversed)
+        return _transformed(images, key, inverse=True)
 
     def key_size(self, key: PixelwiseKey) -> tuple[int, int]:
         return key.orders.shape[0], key.orders.shape[1]
@@ -107,14 +103,31 @@ class Pixelwise(Scheme[PixelwiseSettings, PixelwiseKey]):
         return PixelwiseKey(flips.astype(np.bool_).reshape(height, width, 3), orders.reshape(height, width))
 
 
-def _elements(seed: bytes, height: int, width: int) -> npt.NDArray[np.uint8]:
+def _draws(seed: bytes, height: int, width: int, names: bytes = bytes(range(48))) -> npt.NDArray[np.uint8]:
     """One of 48 = 8 sign patterns x 6 orders for each pixel: bit c of code // 6 reverses input channel c."""
-    return keystream.draws(seed, f"pixelwise/{height}x{width}", 48, height * width)
+    return keystream.draws(seed, f"pixelwise/{height}x{width}", 48, height * width, names)
 
 
-# By code: where output channel c comes from, and whether it is reversed.
-_SOURCE = ORDERS[np.arange(48) % 6].astype(np.uint8)
-_FLIPS = ((np.arange(48)[:, None] // 6 >> _SOURCE & 1) * 255).astype(np.uint8)
+def _codes_of(key: PixelwiseKey) -> npt.NDArray[np.uint8]:
+    red, green, blue = np.moveaxis(key.reversed.view(np.uint8), 2, 0)
+    codes: npt.NDArray[np.uint8] = 6 * (red + 2 * green + 4 * blue) + key.orders
+    return codes.ravel()
+
+
+def _transformed(images: Images, key: PixelwiseKey, *, inverse: bool) -> Images:
+    from models import kernels  # not with the catalog: the API needs no compiler
+
+    check_images(images)
+    if images.shape[1:] != key.reversed.shape:
+        raise ValueError(f"the key's map is {list(key.reversed.shape)}, the images are {list(images.shape[1:])}")
+    if kernels.apply_elements is not None:
+        out = np.empty(images.shape, np.uint8)
+        _apply(images, (_INVERSE_ELEMENTS if inverse else _ELEMENTS)[_codes_of(key)], out)
+        return out
+    if inverse:
+        return _gather(images, INVERSE_ORDERS[key.orders], key.reversed)
+    order = ORDERS[key.orders]
+    return _gather(images, order, np.take_along_axis(key.reversed, order.astype(np.intp), axis=2))
 
 
 def _gather(images: Images, order: npt.NDArray[np.int8], flips: npt.NDArray[np.bool_]) -> Images:
@@ -122,10 +135,31 @@ def _gather(images: Images, order: npt.NDArray[np.int8], flips: npt.NDArray[np.b
 
     One flat gather: several times faster than take_along_axis with its 64-bit index for every value.
     """
-    count = len(images)
-    if images.shape[1:] != flips.shape:
-        raise ValueError(f"the key's map is {list(flips.shape)}, the images are {list(images.shape[1:])}")
     source = np.arange(order.size, dtype=np.intp) // 3 * 3 + order.ravel()
-    gathered = images.reshape(count, -1).take(source, axis=1)
+    gathered = images.reshape(len(images), -1).take(source, axis=1)
     gathered ^= (flips * np.uint8(255)).ravel()
     return gathered.reshape(images.shape)
+
+
+def _apply(images: Images, elements: npt.NDArray[np.uint8], out: Images) -> None:
+    """Compiled: one map for all images, of elements as the kernel reads them."""
+    from models.kernels import apply_elements
+
+    shape = (len(images), -1, 3)
+    apply_elements(np.ascontiguousarray(images).reshape(shape), elements[None], out.reshape(shape))
+
+
+def _element(order: npt.NDArray[np.int8], signs: int) -> int:
+    """As `kernels.apply_elements` reads it."""
+    return int((0, 1, 2)[order[0]] | (8, 0, 4)[order[1]] | signs << 4)
+
+
+# By code. The inverse has its signs where the channels come from.
+_ELEMENTS = np.array([_element(ORDERS[code % 6], code // 6) for code in range(48)], np.uint8)
+_INVERSE_ELEMENTS = np.array(
+    [
+        _element(INVERSE_ORDERS[code % 6], sum(1 << c for c in range(3) if code // 6 >> ORDERS[code % 6][c] & 1))
+        for code in range(48)
+    ],
+    np.uint8,
+)

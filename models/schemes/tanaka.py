@@ -138,17 +138,23 @@ def _shuffle(
         return from_nibbles(nibbles(images)[..., permutation] ^ masks)
 
     _check_sides(images)
-    count, height, width, _ = images.shape
-    rows, columns = np.divmod(permutation % 48, 12)
-    out = np.empty((count, height, 3 * width), np.uint8)
+    words = np.ascontiguousarray(images).reshape(*images.shape[:2], -1).view("<u4")
+    out = np.empty_like(words)
+    from_ = permutation[_SLOTS]
     kernels.shuffle_nibbles(
-        np.ascontiguousarray(images).reshape(out.shape),
-        rows * 3 * width + columns,
-        (permutation // 48 * 4).astype(np.uint8),
-        masks[48:] << np.uint8(4) | masks[:48],
+        np.require(words, requirements="A"),
+        _WORD[from_],
+        ((_BIT[_SLOTS] - _BIT[from_]) % 32).astype(np.uint32),
+        (masks[_SLOTS].astype(np.uint32) << _BIT[_SLOTS]).sum(axis=1, dtype=np.uint32),
         out,
     )
-    return out.reshape(images.shape)
+    return out.view(np.uint8).reshape(images.shape)
+
+
+# A block as twelve 32-bit words: the word and the first bit of each nibble, and the eight nibbles of each word.
+_WORD = np.arange(NIBBLES) % 48 // 4
+_BIT = (np.arange(NIBBLES) % 4 * 8 + np.arange(NIBBLES) // 48 * 4).astype(np.uint32)
+_SLOTS = np.argsort(8 * _WORD + _BIT // 4).reshape(12, 8)
 
 
 def _check_sides(images: Images) -> None:

@@ -3,7 +3,7 @@ import hashlib
 import numpy as np
 import pytest
 
-from models import keystream
+from models import kernels, keystream
 
 SECRET = bytes(range(32))
 
@@ -34,6 +34,19 @@ def test_draws_are_uniform_and_a_longer_draw_begins_with_the_shorter():
     assert drawn.max() == 47
     assert ((counts - 10_000) ** 2 / 10_000).sum() < 100  # chi-square with 47 degrees: 1 in 10,000 above 89
     assert (keystream.draws(SECRET, "uniform", 48, 100) == drawn[:100]).all()
+
+
+@pytest.mark.parametrize("below", [1, 2, 48, 129, 255, 256])
+def test_compiled_draws_are_the_plain_ones(below, monkeypatch):
+    compiled = [keystream.draws(SECRET, "uniform", below, count) for count in (0, 1, 1000)]
+    monkeypatch.setattr(kernels, "accept", None)
+    for drawn in compiled:
+        assert (keystream.draws(SECRET, "uniform", below, len(drawn)) == drawn).all()
+
+
+def test_draws_may_stand_for_other_values():
+    drawn = keystream.draws(SECRET, "uniform", 48, 100)
+    assert (keystream.draws(SECRET, "uniform", 48, 100, bytes(range(100, 148))) == drawn + 100).all()
 
 
 def test_permutations_are_uniform():

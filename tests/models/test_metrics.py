@@ -37,9 +37,17 @@ def test_ssim_of_extreme_images_is_exact_too():
 
 
 def test_the_compiled_ssim_is_the_plain_one(monkeypatch):
-    compiled = metrics.ssim(PLAIN[:, ::-1, :70], OTHER[:, ::-1, :70])
+    rng = np.random.default_rng(4)
+    levels = rng.integers(0, 256, (40, 1, 1, 3), np.uint8)  # flat images: every window is rounded alike
+    cases = [
+        (PLAIN[:, ::-1, :70], OTHER[:, ::-1, :70]),
+        (PLAIN, 255 - PLAIN),
+        (np.tile(levels, (1, 9, 4000, 1)), np.tile(levels[::-1], (1, 9, 4000, 1))),
+    ]
+    compiled = [metrics.ssim(*case) for case in cases]
     monkeypatch.setattr(kernels, "ssim7", None)
-    assert metrics.ssim(PLAIN[:, ::-1, :70], OTHER[:, ::-1, :70]) == pytest.approx(compiled, abs=1e-12)
+    for case, values in zip(cases, compiled, strict=True):
+        assert values == pytest.approx(metrics.ssim(*case), abs=2e-7)
 
 
 def test_ssim_in_chunks_is_ssim_of_the_whole(monkeypatch):

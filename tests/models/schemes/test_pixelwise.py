@@ -45,6 +45,25 @@ def test_an_explicit_map_fits_one_size_only():
         SCHEME.protect(photographs(1, 16, 8), explicit)
 
 
+def test_the_compiled_path_under_one_key_is_the_plain_one(monkeypatch):
+    plain, key = photographs(3, 9, 14)[:, ::-1], SCHEME.key(seed_secret(bytes(32)), 9, 14)
+    compiled = SCHEME.encrypt(plain, key)
+    assert (SCHEME.decrypt(compiled, key) == plain).all()
+    monkeypatch.setattr(kernels, "apply_elements", None)
+    assert (SCHEME.encrypt(plain, key) == compiled).all()
+    assert (SCHEME.decrypt(compiled, key) == plain).all()
+
+
+def test_every_element_is_undone_by_its_inverse(monkeypatch):
+    """All 48, compiled: a pixel of each."""
+    signs, orders = np.divmod(np.arange(48), 6)
+    key = PixelwiseKey((signs[None, :, None] >> np.arange(3) & 1).astype(bool), orders[None].astype(np.uint8))
+    plain = np.tile(np.array([1, 20, 130], np.uint8), (1, 1, 48, 1))
+    protected = SCHEME.encrypt(plain, key)
+    assert len(np.unique(protected[0, 0], axis=0)) == 48
+    assert (SCHEME.decrypt(protected, key) == plain).all()
+
+
 def test_the_compiled_path_for_a_key_an_image_is_the_plain_one(monkeypatch):
     scheme, secret = Pixelwise(PixelwiseSettings(key_mode="different")), seed_secret(bytes(range(32)))
     plain = photographs(3, 9, 14)[:, ::-1]

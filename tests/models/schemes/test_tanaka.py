@@ -42,10 +42,11 @@ def test_icce2018_decrypts_by_the_same_routine_with_the_inverse_permutation():
     assert (_block_by_block(protected, np.argsort(key.permutation), key.reversed, "icce2018") == plain[0]).all()
 
 
+@pytest.mark.parametrize(("height", "width"), [(20, 36), (4, 4), (8, 400), (100, 96)])
 @pytest.mark.parametrize("scheme", [PAPER, ICCE], ids=["paper", "icce2018"])
-def test_the_compiled_path_is_the_plain_one(scheme, monkeypatch):
-    plain = photographs(3, 20, 36)[:, :, ::-1]
-    key = scheme.key(SECRET, 20, 36)
+def test_the_compiled_path_is_the_plain_one(scheme, height, width, monkeypatch):
+    plain = photographs(3, height, width)[:, :, ::-1]
+    key = scheme.key(SECRET, height, width)
     compiled = scheme.encrypt(plain, key)
     monkeypatch.setattr(kernels, "shuffle_nibbles", None)
     assert (scheme.encrypt(plain, key) == compiled).all()
