@@ -53,6 +53,8 @@ def celery_app(settings: Settings) -> Celery:
         task_routes={name: {"queue": queue} for name, queue in _QUEUE_OF.items()},
         # Far above any job's own time: a redelivery is the sweeper's business, not the broker's.
         broker_transport_options={"visibility_timeout": 14 * 24 * 3600},
+        # An image or archive that takes for ever costs its process, and the worker starts another.
+        task_annotations={TRANSFORM: {"time_limit": max(settings.encrypt_budget_s, settings.unpack_budget_s) + 30}},
         broker_connection_retry_on_startup=True,
         worker_hijack_root_logger=False,
         # Expiring, so that sweeps do not pile up while nobody takes them.

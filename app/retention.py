@@ -8,8 +8,8 @@ from typing import Any
 from sqlalchemy import ColumnElement, delete, func, select
 from sqlalchemy.orm import Session
 
-from app.datasets.orphans import find_orphans
 from app.db.tables import Base, DashboardSession, Evaluation, Idempotency, SignInCode
+from app.orphans import find_orphans
 from app.storage import Blobs
 
 _SHORT_LIVED = timedelta(days=2)

@@ -21,7 +21,7 @@ from models.datasets import DatasetInfo
 from models.datasets import builtin as builtin_datasets
 from models.images import padded_size
 from models.metrics import SSIM_MODES, SsimMode
-from models.parameters import ParameterError, json_schema, parse
+from models.parameters import ParameterError, json_schema, param, parse
 from models.schemes.base import PaperRow, Scheme, SizeMismatch, new_secret
 from models.verdicts import WORST_FIRST, scheme_verdict
 
@@ -54,6 +54,8 @@ __all__ = [
     "make_scheme",
     "new_secret",
     "padded_size",
+    "param",
+    "parse",
     "parse_spec",
     "scheme_verdict",
     "schemes",

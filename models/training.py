@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, TypeVar
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
@@ -24,7 +25,7 @@ from models import checkpoints
 from models.attacks.base import AttackFailed, Context
 from models.images import Images, quantise
 
-Deck = Sequence[Images]  # uint8 arrays [N, H, W, 3] whose images belong together; decks are shuffled independently
+Deck = Sequence[npt.NDArray[Any]]  # images and labels [N, ...] that belong together; decks are shuffled independently
 Schedule = Callable[[float], float]  # fraction of the training done -> factor on every learning rate
 
 Precision = Literal["auto", "fp32", "bf16"]  # auto: bfloat16 where the device computes in it
@@ -42,7 +43,7 @@ class Lesson(ABC):
 
     @abstractmethod
     def step(self, images: list[Tensor], generator: torch.Generator) -> dict[str, Tensor]:
-        """Learn from one batch, uint8 [N, H, W, 3] for each array of each deck -> losses, without gradients.
+        """Learn from one batch, uint8 [N, H, W, 3] or labels [N] for each array of each deck -> losses, no gradients.
 
         Every random number comes from `generator` (on the CPU), or a resumed run would go astray.
         """

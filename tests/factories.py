@@ -10,7 +10,7 @@ from sqlalchemy.orm import Session, sessionmaker
 from app.core.crypto import KeyRing
 from app.core.ids import new_id
 from app.core.states import Status
-from app.db.tables import Account, Cell, Evaluation, Token
+from app.db.tables import Account, Cell, Evaluation, Key, Token
 
 SMOKE = {
     "dataset": "sample", "public_dataset": None, "profile": "smoke", "seed": 0, "samples": 2, "keys": 1,
@@ -77,3 +77,24 @@ def expire(sessions: sessionmaker[Session], cell_id: str) -> None:
     """As if its worker had been silent for longer than its lease."""
     with sessions.begin() as session:
         session.get_one(Cell, cell_id).lease_until = func.clock_timestamp() - func.make_interval(0, 0, 0, 0, 0, 0, 1)
+
+
+def make_key_to_train(
+    sessions: sessionmaker[Session], ring: KeyRing, account_id: str, *, evaluation_id: str | None = None, id: str = ""
+) -> str:
+    """A key of tests/trained.py, just ordered and not yet sent."""
+    id = id or new_id("key")
+    with sessions.begin() as session:
+        session.add(
+            Key(
+                id=id,
+                account_id=account_id,
+                scheme="tn-shift",
+                params={"epochs": 2},
+                sealed=ring.new_lock(purpose="key", owner=account_id, id=id),
+                training={"profile": "smoke", "dataset": "sample", "seed": 0},
+                evaluation_id=evaluation_id,
+                status=Status.QUEUED,
+            )
+        )
+    return id

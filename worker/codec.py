@@ -38,6 +38,9 @@ _TURN = {
     8: Image.Transpose.ROTATE_90,
 }  # fmt: skip
 _ORIENTATION = 0x0112
+# Each scan of a JPEG is a walk over every block, and an empty one takes a dozen bytes. Progressive files have ten or
+# so, several views in one file a few times that.
+_SCAN, _MOST_SCANS = b"\xff\xda", 200
 _SIZE = re.compile(r"([1-9][0-9]{0,5})x([1-9][0-9]{0,5})")
 
 
@@ -144,6 +147,8 @@ def _opened(data: bytes, format: str) -> Image.Image:
 
 
 def _check_whole(data: bytes, header: Header) -> None:
+    if header.format == "JPEG" and data.count(_SCAN) > _MOST_SCANS:
+        raise BadImage("broken_image", f"has more than {_MOST_SCANS} scans; save it anew")
     if header.format == "PNG":
         try:
             png.check_whole(data)

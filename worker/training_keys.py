@@ -1,7 +1,8 @@
 """A key that is trained: claim its row, train the network, seal its weights.
 
 The weights are a blob of this attempt's own before the row says that the key is ready: a worker that was given up for
-dead overwrites nothing, and what a crash leaves is a blob that no row names, for the retention to remove.
+dead overwrites nothing, and what a crash leaves is a blob that no row names, for the retention to remove. Their lock is
+in the row from the beginning (app/core/crypto.py).
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ class KeyJob(Job):
     scheme: str
     params: dict[str, Any]
     training: dict[str, Any]  # profile, dataset, seed
+    lock: bytes  # of the weights
 
     def work(self, reporter: Reporter) -> Done:
         tools, order = self.tools, self.training
@@ -39,7 +41,8 @@ class KeyJob(Job):
         trained = scheme.train(data, self.context(reporter, order["seed"]))
         reporter.report(1.0, "storing the weights")
         blob = f"keys/{self.lease.id}.{self.lease.attempt}"
-        tools.blobs.write(blob, tools.ring.seal(trained.secret, purpose="key", owner=self.account_id, id=self.lease.id))
+        named = {"purpose": "key", "owner": self.account_id, "id": self.lease.id}
+        tools.blobs.write(blob, tools.ring.seal_under(self.lock, trained.secret, **named))
         return Done({"blob": blob, "provenance": jsonable(trained.provenance)})
 
     def changed(self, session: Session, evaluation: Evaluation) -> None:
@@ -73,6 +76,7 @@ def claim(tools: Runtime, id: str) -> KeyJob | None:
             journal.key_changed(session, evaluation, id)
         key = session.get_one(Key, id)
         assert key.training is not None, "only a key that is trained is ever queued"
+        assert key.sealed is not None, "its lock"
         return KeyJob(
             tools,
             taken,
@@ -82,4 +86,5 @@ def claim(tools: Runtime, id: str) -> KeyJob | None:
             scheme=key.scheme,
             params=key.params,
             training=key.training,
+            lock=key.sealed,
         )

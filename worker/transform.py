@@ -83,8 +83,8 @@ def _encrypt(tools: Runtime, request: Parcel) -> Parcel:
     scheme = make_scheme(head["scheme"], head["params"])
     sources = _decode_all(tools, request, _any_image)
     padded = [pad(source.pixels[None], scheme.multiple)[0] for source in sources]
-    secrets = _secrets(tools, head, padded)
-    images = _under_keys(scheme, padded, [secrets[key] for key in head["keys"]], "encrypt")
+    rows = _rows(tools, head, padded)
+    images = _under_keys(tools, scheme, padded, [rows[key] for key in head["keys"]], "encrypt")
     heads, pngs = [], []
     for source, image, key_id in zip(sources, images, head["keys"], strict=True):
         width, height = source.original
@@ -103,8 +103,8 @@ def _decrypt(tools: Runtime, request: Parcel) -> Parcel:
     sources = _decode_all(tools, request, _exact_image)
     _check_sides(sources, scheme, head["files"])
     protected = [source.pixels for source in sources]
-    secrets = _secrets(tools, head, protected)
-    images = _under_keys(scheme, protected, [secrets[key] for key in head["keys"]], "decrypt")
+    rows = _rows(tools, head, protected)
+    images = _under_keys(tools, scheme, protected, [rows[key] for key in head["keys"]], "decrypt")
     heads, pngs = [], []
     for source, whole, key_id in zip(sources, images, head["keys"], strict=True):
         width, height = source.original
@@ -196,8 +196,8 @@ def _archive_decoder(tools: Runtime) -> unpack.Decode:
 # --- keys ---
 
 
-def _secrets(tools: Runtime, head: dict[str, Any], images: Sequence[Images]) -> dict[str, bytes]:
-    """The stored secrets by key id; keys that the request wants new are drawn and committed here."""
+def _rows(tools: Runtime, head: dict[str, Any], images: Sequence[Images]) -> dict[str, Key]:
+    """The keys by id, fit for use; those that the request wants new are drawn and committed here."""
     owner, ids = head["account"], head["keys"]
     uses = Counter(ids)
     with tools.sessions.begin() as session:
@@ -208,11 +208,15 @@ def _secrets(tools: Runtime, head: dict[str, Any], images: Sequence[Images]) -> 
             if id not in rows:
                 raise Refused([("unknown_key", "/key_id", f"there is no key {id}")])
             if rows[id].destroyed_at is not None:
-                raise Refused([("key_destroyed", "/key_id", f"{id} was destroyed")])
+                raise _destroyed(id)
         _check_sizes([rows[id] for id in ids], images, head["files"])
         for id in sorted(uses):  # in one order, so that two requests never wait for each other
             session.execute(update(Key).where(Key.id == id).values(uses=Key.uses + uses[id]))
-    return {id: keys.secret(tools, row) for id, row in rows.items()}
+    return rows
+
+
+def _destroyed(id: str) -> Refused:
+    return Refused([("key_destroyed", "/key_id", f"{id} was destroyed")])
 
 
 def _draw(session: Session, tools: Runtime, head: dict[str, Any]) -> None:
@@ -250,15 +254,18 @@ def _check_sizes(keys: Sequence[Key], images: Sequence[Images], files: Sequence[
 
 
 def _under_keys(
-    scheme: Scheme[Any, Any], images: Sequence[Images], secrets: Sequence[bytes], direction: str
+    tools: Runtime, scheme: Scheme[Any, Any], images: Sequence[Images], rows: Sequence[Key], direction: str
 ) -> list[Images]:
     """Each image under its key; those of one key and size in one go, for they share the work of deriving it."""
-    groups: dict[tuple[bytes, int, int], list[int]] = {}
-    for index, (image, secret) in enumerate(zip(images, secrets, strict=True)):
-        groups.setdefault((secret, *image.shape[:2]), []).append(index)
+    groups: dict[tuple[str, int, int], list[int]] = {}
+    for index, (image, row) in enumerate(zip(images, rows, strict=True)):
+        groups.setdefault((row.id, *image.shape[:2]), []).append(index)
     done: dict[int, Images] = {}
-    for (secret, height, width), members in groups.items():
-        key = scheme.key(secret, height, width)
+    for (id, height, width), members in groups.items():
+        try:
+            key = keys.loaded(tools, scheme, rows[members[0]], height, width)
+        except FileNotFoundError:  # since we looked at its row
+            raise _destroyed(id) from None
         stacked = np.stack([images[index] for index in members])
         changed = scheme.encrypt(stacked, key) if direction == "encrypt" else scheme.decrypt(stacked, key)
         done.update(zip(members, changed, strict=True))

@@ -28,6 +28,7 @@ _LITTER = frozenset({"__MACOSX", "Thumbs.db", "desktop.ini"})
 _SMALL = 2**20  # a member below this may shrink by any ratio: it cannot harm
 _TAIL = 22 + 65535 + 20  # the end record with the longest comment, and the zip64 locator before it
 _ENTRY_BYTES = 300  # generous for one entry of the directory
+_NAME = 200  # letters of a folder's or a file's name
 
 Decode = Callable[[str, bytes], Images]  # (name, bytes) -> uint8 [H, W, 3]; raises BadArchive
 
@@ -167,6 +168,8 @@ def _check_member(member: zipfile.ZipInfo, settings: Settings) -> None:
         raise BadArchive(f"{name!r} points outside of the archive; use plain relative names")
     if member.orig_filename != name or any(ord(letter) < 32 for letter in name):
         raise BadArchive(f"{name!r} has control characters in its name")
+    if any(len(part) > _NAME for part in path.parts):
+        raise BadArchive(f"{name[:_NAME]!r}... has a name of more than {_NAME} letters; shorten it")
     if stat.S_ISLNK(member.external_attr >> 16):
         raise BadArchive(f"{name!r} is a symbolic link; put the file itself there")
     if member.flag_bits & 1:

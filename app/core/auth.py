@@ -23,6 +23,7 @@ from app.core.limits import check_json
 from app.core.logging import account_id
 from app.core.problems import Forbidden, Unauthenticated
 from app.core.services import services
+from app.core.whole_form import WholeForm
 from app.db.tables import Account, DashboardSession, Token
 
 Scope = Literal["encrypt", "keys", "keys:export", "evaluate", "read", "admin"]
@@ -165,12 +166,13 @@ class Needs:
 
 
 class CallerFirst(APIRoute):
-    """A route that knows who calls before it reads a byte of the body, and parses no JSON that would explode."""
+    """A route that knows who calls before it reads a byte of the body, and takes no exploding JSON and no torn form."""
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         handle, needed = super().get_route_handler(), list(_needs(self.dependant))
 
-        async def admit_and_handle(request: Request) -> Response:
+        async def admit_and_handle(received: Request) -> Response:
+            request = WholeForm(received.scope, received.receive)
             if needed:
                 caller = await identify(request)
                 for needs in needed:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import os
+import re
 import time
+
+_ID = re.compile(r"[a-z]+_[0-9a-f]{32}")
 
 
 def new_id(prefix: str) -> str:
@@ -17,3 +20,8 @@ def new_id(prefix: str) -> str:
 def created_at(id: str) -> float:
     """When `new_id` made it, in seconds of Unix time."""
     return int(id.rsplit("_", 1)[1][:12], 16) / 1000
+
+
+def is_id(text: str) -> bool:
+    """Whether `new_id` may have made it; anything else may hold what a database refuses."""
+    return _ID.fullmatch(text) is not None

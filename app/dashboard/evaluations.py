@@ -18,7 +18,7 @@ from app.dashboard import charts, compare, heat, queries
 from app.dashboard.page import PageRoute, page, redirect
 from app.dashboard.words import THREATS
 from app.evaluations import queries as rows
-from app.evaluations import service, views
+from app.evaluations import service
 from app.evaluations.report import label
 from app.evaluations.schemas import SampleOut
 from models import catalog
@@ -38,8 +38,8 @@ class Order(StrEnum):
 async def show_evaluations(request: Request, caller: Reader, session: Session, paging: Paging) -> Response:
     """The evaluations of the account, newest first."""
     found = await rows.evaluations(session, caller.account_id, paging)
-    cells = await service.listed(session, found[: paging.limit])
-    shown = listing(found, paging, lambda row: views.head(row, cells[row.id]), lambda row: row.id)
+    heads = await service.heads(session, found[: paging.limit])
+    shown = listing(found, paging, lambda row: heads[row.id], lambda row: row.id)
     return page(
         request, "overview.html", caller, evaluations=shown.items, next=shown.next, cursor=paging.after is not None
     )
@@ -138,8 +138,7 @@ async def compare_evaluations(
     chosen = [id for part in ids or [] for id in part.split(",") if id]
     if not 2 <= len(set(chosen)) <= compare.MOST:
         found = await rows.evaluations(session, caller.account_id, paging)
-        cells = await service.listed(session, found)
-        heads = [views.head(row, cells[row.id]) for row in found]
+        heads = list((await service.heads(session, found)).values())
         return page(request, "compare-choice.html", caller, evaluations=heads, chosen=chosen, most=compare.MOST)
     shown = [await service.show(session, await service.find(session, caller, id)) for id in dict.fromkeys(chosen)]
     return page(request, "compare.html", caller, comparison=compare.compare(shown), evaluations=shown, name=label)

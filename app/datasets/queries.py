@@ -5,6 +5,7 @@ from __future__ import annotations
 from sqlalchemy import Text, cast, delete, exists, or_, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from app.core.ids import is_id
 from app.core.states import ACTIVE
 from app.db.tables import Dataset, Evaluation, Key
 
@@ -12,6 +13,8 @@ _ACTIVE = [status.value for status in ACTIVE]
 
 
 async def one(session: AsyncSession, account_id: str, id: str) -> Dataset | None:
+    if not is_id(id):
+        return None
     found = await session.scalars(select(Dataset).where(Dataset.account_id == account_id, Dataset.id == id))
     return found.one_or_none()
 

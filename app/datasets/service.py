@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import dataclass
 from typing import Any, BinaryIO
 
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -25,6 +26,12 @@ _PLACE = "builtin_{:032x}"
 
 class UnknownDataset(NotFound):
     code, title = "unknown_dataset", "No dataset has this id"
+
+
+class NoPlainImages(Invalid):
+    """As the field of an order that names a dataset."""
+
+    code, title = "unknown_dataset", "There is no such data set"
 
 
 class BuiltIn(Conflict):
@@ -80,6 +87,32 @@ async def show(session: AsyncSession, caller: Caller, settings: Settings, id: st
     return DatasetOut.model_validate(upload)
 
 
+@dataclass(frozen=True)
+class PlainImages:
+    """What an order needs to know of the data set it names."""
+
+    name: str
+    height: int
+    width: int
+
+
+async def plain_images(session: AsyncSession, svc: Services, caller: Caller, name: str, pointer: str) -> PlainImages:
+    """The built-in set or the caller's upload that the field at `pointer` names. Raises NoPlainImages, Invalid."""
+    if name.startswith("ds_"):
+        row = await queries.one(session, caller.account_id, name)
+        if row is None:
+            raise NoPlainImages(f"there is no data set {name!r}", [(pointer, "no such upload; see GET /datasets")])
+        if row.kind != "plain":
+            raise Invalid(f"{name} holds protected images", [(pointer, "name a data set of plain images")])
+        return PlainImages(row.name, row.height, row.width)
+    known = await asyncio.to_thread(catalog.builtin_datasets, svc.settings.data_dir)
+    for info in known:
+        if info.name == name:
+            return PlainImages(info.name, info.height, info.width)
+    names = ", ".join(info.name for info in known)
+    raise NoPlainImages(f"there is no data set {name!r}", [(pointer, f"known: {names}, and ids of your uploads")])
+
+
 async def upload(
     svc: Services,
     session: AsyncSession,
@@ -92,7 +125,7 @@ async def upload(
     """Have a worker unpack the archives, and add the row, which the caller commits.
 
     The stored blob comes first, under a name that follows from the id; until the row exists nothing refers to it, and
-    what a crash leaves behind `app.datasets.orphans` removes.
+    what a crash leaves behind `app.orphans` removes.
     """
     if originals is not None and order.kind == "plain":
         raise OriginalsNotTaken(

@@ -114,7 +114,8 @@ class DashboardSession(Created, Base):
 
 
 class Key(Job, Created, Base):
-    """A protection key. `sealed` holds the secret in its envelope; a destroyed key keeps its row without it.
+    """A protection key. `sealed` holds the secret in its envelope; a destroyed key keeps its row without it. Of a
+    trained key it is the lock of the envelope alone, there from the order on; the body is a blob.
 
     A drawn or given key is born `succeeded`; a trained one follows the job states. Callers see `ready` for
     succeeded, `training` while active, and `destroyed` once destroyed_at is set.
@@ -132,7 +133,7 @@ class Key(Job, Created, Base):
     scheme: Mapped[str]
     params: Mapped[dict[str, Any]]
     sealed: Mapped[bytes | None]
-    blob: Mapped[str | None]  # sealed network weights, for trained schemes; named until they are deleted
+    blob: Mapped[str | None]  # the sealed weights of a trained key; named until they are deleted
     width: Mapped[int | None]  # of the only size an explicit map fits
     height: Mapped[int | None]
     uses: Mapped[int] = mapped_column(BigInteger, server_default=text("0"))

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+from app.core.ids import new_id
 from app.core.problems import Invalid
 from app.evaluations.schemas import Entry, EvaluationOrder, SchemeEntry
 from models import catalog
@@ -49,10 +50,19 @@ class PlannedCell:
 
 
 @dataclass(frozen=True)
+class PlannedKey:
+    """A key to train for the evaluation: its cells under this entry share it."""
+
+    id: str
+    scheme: catalog.Scheme[Any, Any]
+
+
+@dataclass(frozen=True)
 class Plan:
     schemes: list[dict[str, Any]]
     attacks: list[dict[str, Any]]
     cells: list[PlannedCell]
+    keys: list[PlannedKey]
 
 
 def plan(
@@ -63,7 +73,7 @@ def plan(
 ) -> Plan:
     """Every pair of the order, resolved. `size`: (height, width) of the images. Raises Invalid, NoPairApplies."""
     errors: Errors = []
-    refuse, scheme_entries = _schemes(order, keys, size, uploads or {}, errors)
+    schemes, refuse, scheme_entries = _schemes(order, keys, size, uploads or {}, errors)
     attacks, attack_entries = _attacks(order, errors)
     errors += _duplicates("/schemes", scheme_entries) + _duplicates("/attacks", attack_entries)
     if errors:
@@ -78,12 +88,17 @@ def plan(
     if all(attack.name != "none" for attack in attacks):  # always scored: what the ciphertext itself shows
         attacks.append(catalog.make_attack("none", {}, order.profile))
         attack_entries.append({"name": "none", "added": True})
+    to_train = []
+    for entry, scheme in zip(scheme_entries, schemes, strict=True):
+        if scheme is not None and scheme.trains and "key_id" not in entry:
+            to_train.append(PlannedKey(new_id("key"), scheme))
+            entry["key_id"] = to_train[-1].id
     cells = [
         PlannedCell(scheme_entry, catalog.settings_of(attack), attack.threat_model.value, refusal(attack))
         for refusal, scheme_entry in zip(refuse, scheme_entries, strict=True)
         for attack in attacks
     ]
-    return Plan(scheme_entries, attack_entries, cells)
+    return Plan(scheme_entries, attack_entries, cells, to_train)
 
 
 def _schemes(
@@ -92,7 +107,9 @@ def _schemes(
     size: tuple[int, int] | None,
     uploads: Mapping[str, Upload],
     errors: Errors,
-) -> tuple[list[Refusal], list[dict[str, Any]]]:
+) -> tuple[list[catalog.Scheme[Any, Any] | None], list[Refusal], list[dict[str, Any]]]:
+    """Of each entry: the scheme (None: external), what refuses an attack on it, and the entry resolved."""
+    schemes: list[catalog.Scheme[Any, Any] | None] = []
     refuse: list[Refusal] = []
     scheme_entries: list[dict[str, Any]] = []
     for i, entry in enumerate(order.schemes):
@@ -101,6 +118,7 @@ def _schemes(
             upload = uploads.get(entry.dataset or "")
             errors += _external_errors(pointer, entry, upload)
             if upload is not None:
+                schemes.append(None)
                 refuse.append(partial(_refuse_upload, upload=upload, public=order.public_dataset is not None))
                 scheme_entries.append({"name": catalog.EXTERNAL, "dataset": upload.id})
             continue
@@ -121,9 +139,10 @@ def _schemes(
             errors.append(("/dataset", f"is missing: {entry.name} needs plain images to protect"))
         elif key is not None:
             errors += _size_errors(pointer, scheme, key, size)
+        schemes.append(scheme)
         refuse.append(partial(_refuse_scheme, scheme=scheme))
         scheme_entries.append({**catalog.settings_of(scheme), **({"key_id": key.id} if key else {})})
-    return refuse, scheme_entries
+    return schemes, refuse, scheme_entries
 
 
 def _attacks(order: EvaluationOrder, errors: Errors) -> tuple[list[catalog.Attack[Any]], list[dict[str, Any]]]:

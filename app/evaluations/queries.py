@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import func, select
+from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from app.core.ids import is_id
 from app.core.pagination import PageRequest, keyset
-from app.core.states import ACTIVE
-from app.db.tables import Account, Cell, Curve, Dataset, Evaluation, Event, Key, Sample, Scores
-
-_ID = re.compile(r"[a-z]+_[0-9a-f]{32}")
+from app.db.tables import Cell, Curve, Dataset, Evaluation, Event, Key, Sample, Scores
 
 
 async def evaluation(session: AsyncSession, account_id: str, id: str) -> Evaluation | None:
-    if not _ID.fullmatch(id):
+    if not is_id(id):
         return None
     return await session.scalar(
         select(Evaluation)
@@ -43,7 +40,7 @@ async def cells(session: AsyncSession, evaluation_ids: Sequence[str]) -> Sequenc
 
 
 async def cell(session: AsyncSession, account_id: str, evaluation_id: str, cell_id: str) -> Cell | None:
-    if not (_ID.fullmatch(evaluation_id) and _ID.fullmatch(cell_id)):
+    if not (is_id(evaluation_id) and is_id(cell_id)):
         return None
     return await session.scalar(
         select(Cell)
@@ -99,25 +96,25 @@ async def events_after(session: AsyncSession, evaluation_id: str, seq: int, limi
     ).all()
 
 
-async def count_active_cells(session: AsyncSession, account_id: str) -> int:
-    """Cells of the account that wait or run; orders of one account count one after another."""
-    await session.execute(select(Account.id).where(Account.id == account_id).with_for_update())
-    count = await session.scalar(
-        select(func.count())
-        .select_from(Cell)
-        .join(Evaluation, Evaluation.id == Cell.evaluation_id)
-        .where(Evaluation.account_id == account_id, Evaluation.finished_at.is_(None), Cell.status.in_(ACTIVE))
-    )
-    return count or 0
+async def trained_keys(session: AsyncSession, evaluation_ids: Sequence[str]) -> Sequence[Key]:
+    """The keys that were made for these evaluations, in the order of their making."""
+    return (
+        await session.scalars(
+            select(Key)
+            .where(Key.evaluation_id.in_(evaluation_ids))
+            .order_by(Key.evaluation_id, Key.id)
+            .execution_options(populate_existing=True)
+        )
+    ).all()
 
 
 async def key(session: AsyncSession, account_id: str, id: str) -> Key | None:
-    if not _ID.fullmatch(id):
+    if not is_id(id):
         return None
     return await session.scalar(select(Key).where(Key.id == id, Key.account_id == account_id))
 
 
 async def dataset(session: AsyncSession, account_id: str, id: str) -> Dataset | None:
-    if not _ID.fullmatch(id):
+    if not is_id(id):
         return None
     return await session.scalar(select(Dataset).where(Dataset.id == id, Dataset.account_id == account_id))

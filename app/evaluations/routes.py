@@ -12,10 +12,12 @@ from starlette.responses import StreamingResponse
 from app.core.auth import Auditor, CallerFirst, Reader
 from app.core.idempotency import Idempotent, Mismatch, Running
 from app.core.ids import new_id
+from app.core.jobs import QueueFull
 from app.core.pagination import Page, Paging, page
 from app.core.problems import Invalid, Unavailable, problems
 from app.core.services import Session, Svc
 from app.core.states import ENDED
+from app.datasets.service import NoPlainImages
 from app.evaluations import events, queries, report, service, views
 from app.evaluations.order import NoPairApplies
 from app.evaluations.schemas import EvaluationHead, EvaluationOrder, EvaluationOut
@@ -51,11 +53,11 @@ class Picture(StrEnum):
     responses=problems(
         Invalid,
         NoPairApplies,
-        service.UnknownDataset,
+        NoPlainImages,
         service.UnknownKey,
         service.KeyDestroyed,
         service.KeyNotReady,
-        service.QueueFull,
+        QueueFull,
         Mismatch,
         Running,
         Unavailable,
@@ -70,7 +72,7 @@ async def order_evaluation(
         headers = {"Location": ordered.links["self"], "Retry-After": _POLL_S}
         await once.keep(session, ordered, status=202, headers=headers)
         await session.commit()
-    await service.ring(svc, ordered)
+    await service.tell_workers(svc, ordered)
     response.headers.update(headers)
     return ordered
 
@@ -79,8 +81,8 @@ async def order_evaluation(
 async def list_evaluations(caller: Reader, session: Session, paging: Paging) -> Page[EvaluationHead]:
     """Your evaluations, newest first, without their cells."""
     rows = await queries.evaluations(session, caller.account_id, paging)
-    cells = await service.listed(session, rows[: paging.limit])
-    return page(rows, paging, lambda row: views.head(row, cells[row.id]), lambda row: row.id)
+    heads = await service.heads(session, rows[: paging.limit])
+    return page(rows, paging, lambda row: heads[row.id], lambda row: row.id)
 
 
 @router.get(

@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator
 
 from app.core.states import Status
+from app.keys.schemas import KeyOut
 from models.catalog import Profile, SsimMode
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
@@ -88,7 +89,7 @@ class ProgressOut(BaseModel):
     total: int
     fraction: float = Field(ge=0, le=1)
     eta_s: float | None
-    phase: str | None = Field(examples=["itn on tanaka, epoch 4 of 20"])
+    phase: str | None = Field(examples=["itn on tanaka, epoch 4 of 20", "training tn-gan key, epoch 3 of 10"])
 
 
 class VerdictOut(BaseModel):
@@ -226,6 +227,9 @@ class EvaluationHead(BaseModel):
 
 
 class EvaluationOut(EvaluationHead):
+    keys: list[KeyOut] = Field(
+        description="Trained for it, and waited for by their cells. They are yours, and stay when it is deleted"
+    )
     cells: list[CellOut]
     utility: list[UtilityOut] = Field(description="One a scheme, where it was ordered")
     settings: dict[str, Any] = Field(description="Every resolved setting: order this again and get the same")

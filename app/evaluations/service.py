@@ -2,30 +2,27 @@
 
 from __future__ import annotations
 
-import asyncio
-import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
 
-import redis.exceptions
-from kombu.exceptions import OperationalError as BrokerAway
 from sqlalchemy import func
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app import queue
 from app.core.auth import Caller
 from app.core.ids import new_id
-from app.core.problems import Conflict, Gone, Invalid, NotFound, TooMany
+from app.core.jobs import check_queue, ring
+from app.core.problems import Conflict, Gone, Invalid, NotFound
 from app.core.services import Services
 from app.core.states import ENDED, Status
+from app.datasets.service import plain_images
 from app.db import journal
 from app.db.tables import Cell, Dataset, Evaluation, Sample
 from app.evaluations import queries, views
 from app.evaluations.order import OrderedKey, Plan, Upload, plan
-from app.evaluations.schemas import EvaluationOrder, EvaluationOut
+from app.evaluations.schemas import EvaluationHead, EvaluationOrder, EvaluationOut
+from app.keys import service as keys_service
+from app.keys.service import Training
 from models import catalog
-
-log = logging.getLogger(__name__)
 
 
 class UnknownEvaluation(NotFound):
@@ -34,10 +31,6 @@ class UnknownEvaluation(NotFound):
 
 class UnknownPart(NotFound):
     code, title = "not_found", "The evaluation has no such part"
-
-
-class UnknownDataset(Invalid):
-    code, title = "unknown_dataset", "There is no such data set"
 
 
 class UnknownKey(Invalid):
@@ -52,10 +45,6 @@ class KeyNotReady(Conflict):
     code, title = "key_not_ready", "The key is not ready"
 
 
-class QueueFull(TooMany):
-    code, title = "queue_full", "The account has too many cells waiting"
-
-
 class Ended(Conflict):
     code, title = "evaluation_ended", "The evaluation has ended"
 
@@ -64,23 +53,14 @@ class StillRunning(Conflict):
     code, title = "evaluation_running", "The evaluation still runs"
 
 
-@dataclass(frozen=True)
-class Images:
-    """What an order needs to know of a data set."""
-
-    name: str
-    height: int
-    width: int
-
-
 async def order(
     session: AsyncSession, svc: Services, caller: Caller, order: EvaluationOrder, evaluation_id: str
 ) -> EvaluationOut:
-    """Write the evaluation and its cells; the caller of this commits, then calls `ring`."""
-    images = order.dataset and await _dataset(session, svc, caller, order.dataset, "/dataset")
+    """Write the evaluation and its cells; the caller of this commits, then calls `tell_workers`."""
+    images = order.dataset and await plain_images(session, svc, caller, order.dataset, "/dataset")
     uploads = await _uploads(session, caller, order)
     if order.public_dataset is not None:
-        public = await _dataset(session, svc, caller, order.public_dataset, "/public_dataset")
+        public = await plain_images(session, svc, caller, order.public_dataset, "/public_dataset")
         for other in [images, *uploads.values()]:
             if other and (public.height, public.width) != (other.height, other.width):
                 detail = (
@@ -92,7 +72,8 @@ async def order(
     keys = await _keys(session, caller, order)
     size = (images.height, images.width) if images else None
     planned = plan(order, keys, size, {id: Upload(id, row.has_originals) for id, row in uploads.items()})
-    await _check_queue(session, svc, caller, planned)
+    wanted = sum(cell.refusal is None for cell in planned.cells) + len(planned.keys)
+    await check_queue(session, svc, caller, wanted, "/schemes")
 
     evaluation = Evaluation(
         id=evaluation_id,
@@ -104,6 +85,9 @@ async def order(
     )
     session.add(evaluation)
     await session.flush()
+    for key in planned.keys:
+        training = Training(order.profile, str(order.dataset), order.seed)
+        await keys_service.train(session, svc, caller, key.scheme, training, key.id, evaluation_id)
     session.add_all(_cell(evaluation_id, position, planned) for position in range(len(planned.cells)))
     await session.flush()
     await session.run_sync(
@@ -112,12 +96,13 @@ async def order(
         )
     )
     await session.refresh(evaluation)
-    return views.full(evaluation, await queries.cells(session, [evaluation_id]), [])
+    return await show(session, evaluation)
 
 
 def _cell(evaluation_id: str, position: int, planned: Plan) -> Cell:
     cell = planned.cells[position]
     refused = cell.refusal is not None
+    trained = cell.scheme.get("key_id") in [key.id for key in planned.keys]
     return Cell(
         id=new_id("cell"),
         evaluation_id=evaluation_id,
@@ -128,36 +113,20 @@ def _cell(evaluation_id: str, position: int, planned: Plan) -> Cell:
         status=Status.NOT_APPLICABLE if refused else Status.QUEUED,
         error={"code": "not_applicable", "detail": cell.refusal} if refused else None,
         finished_at=func.clock_timestamp() if refused else None,
-        # Sent right after the commit; should that fail, the sweeper finds too few messages for the rows.
-        sent_at=None if refused else func.clock_timestamp(),
+        # Sent right after the commit; should that fail, the sweeper finds too few messages for the rows. One whose key
+        # is trained first is sent when that is there.
+        sent_at=None if refused or trained else func.clock_timestamp(),
     )
 
 
-async def ring(svc: Services, ordered: EvaluationOut) -> None:
-    """Tell the workers. A broker that is away loses nothing: the sweeper rings again."""
-    ids = [cell.id for cell in ordered.cells if cell.status == Status.QUEUED]
-    try:
-        await asyncio.to_thread(queue.ring, svc.celery, queue.RUN_CELL, *ids)
-    except (BrokerAway, redis.exceptions.RedisError, OSError) as away:
-        log.warning("evaluation %s waits for the sweeper: %s", ordered.id, away)
-
-
-async def _dataset(session: AsyncSession, svc: Services, caller: Caller, name: str, pointer: str) -> Images:
-    if name.startswith("ds_"):
-        row = await queries.dataset(session, caller.account_id, name)
-        if row is None:
-            raise UnknownDataset(f"there is no data set {name!r}", [(pointer, "no such upload; see GET /datasets")])
-        if row.kind != "plain":
-            raise Invalid(
-                f"{name} holds protected images", [(pointer, "plain images are needed to protect and to score against")]
-            )
-        return Images(row.name, row.height, row.width)
-    known = await asyncio.to_thread(catalog.builtin_datasets, svc.settings.data_dir)
-    for info in known:
-        if info.name == name:
-            return Images(info.name, info.height, info.width)
-    names = ", ".join(info.name for info in known)
-    raise UnknownDataset(f"there is no data set {name!r}", [(pointer, f"known: {names}, and ids of your uploads")])
+async def tell_workers(svc: Services, ordered: EvaluationOut) -> None:
+    """After the commit: of the keys first, and of the cells that wait for none."""
+    trained = [key.id for key in ordered.keys]
+    ids = [
+        cell.id for cell in ordered.cells if cell.status == Status.QUEUED and cell.scheme.get("key_id") not in trained
+    ]
+    await ring(svc, queue.TRAIN_KEY, *trained)
+    await ring(svc, queue.RUN_CELL, *ids)
 
 
 async def _uploads(session: AsyncSession, caller: Caller, order: EvaluationOrder) -> dict[str, Dataset]:
@@ -185,22 +154,6 @@ async def _keys(session: AsyncSession, caller: Caller, order: EvaluationOrder) -
     return keys
 
 
-async def _check_queue(session: AsyncSession, svc: Services, caller: Caller, planned: Plan) -> None:
-    wanted = sum(cell.refusal is None for cell in planned.cells)
-    limit = svc.settings.max_queued_cells
-    if wanted > limit:
-        raise Invalid(
-            f"the order makes {wanted} cells; an account may have {limit} waiting",
-            [("/schemes", "order fewer at once")],
-        )
-    active = await queries.count_active_cells(session, caller.account_id)
-    if active + wanted > limit:
-        raise QueueFull(
-            f"{active} cells wait or run, {wanted} more would pass the limit of {limit}; wait or cancel some",
-            headers={"Retry-After": "30"},
-        )
-
-
 async def find(session: AsyncSession, caller: Caller, id: str) -> Evaluation:
     """Raises UnknownEvaluation."""
     evaluation = await queries.evaluation(session, caller.account_id, id)
@@ -210,8 +163,10 @@ async def find(session: AsyncSession, caller: Caller, id: str) -> Evaluation:
 
 
 async def show(session: AsyncSession, evaluation: Evaluation) -> EvaluationOut:
-    cells = await queries.cells(session, [evaluation.id])
-    return views.full(evaluation, cells, await queries.sample_heads(session, evaluation.id))
+    """Everything but images and curves."""
+    ids = [evaluation.id]
+    cells, keys = await queries.cells(session, ids), await queries.trained_keys(session, ids)
+    return views.full(evaluation, cells, keys, await queries.sample_heads(session, evaluation.id))
 
 
 async def cancel(session: AsyncSession, caller: Caller, id: str) -> Evaluation:
@@ -256,9 +211,15 @@ async def find_sample(session: AsyncSession, caller: Caller, id: str, cell_id: s
     return sample
 
 
-async def listed(session: AsyncSession, evaluations: Sequence[Evaluation]) -> dict[str, list[Cell]]:
-    """The cells of several evaluations, by evaluation."""
-    by_evaluation: dict[str, list[Cell]] = {evaluation.id: [] for evaluation in evaluations}
-    for cell in await queries.cells(session, list(by_evaluation)):
-        by_evaluation[cell.evaluation_id].append(cell)
-    return by_evaluation
+async def heads(session: AsyncSession, evaluations: Sequence[Evaluation]) -> dict[str, EvaluationHead]:
+    """Several evaluations as a list shows them, by id."""
+    ids = [evaluation.id for evaluation in evaluations]
+    cells, keys = await queries.cells(session, ids), await queries.trained_keys(session, ids)
+    return {
+        evaluation.id: views.head(
+            evaluation,
+            [cell for cell in cells if cell.evaluation_id == evaluation.id],
+            [key for key in keys if key.evaluation_id == evaluation.id],
+        )
+        for evaluation in evaluations
+    }

@@ -12,7 +12,7 @@ from typing import Any
 from sqlalchemy import Row
 
 from app.core.states import ENDED, Status
-from app.db.tables import Cell, Evaluation
+from app.db.tables import Cell, Evaluation, Key
 from app.evaluations.schemas import (
     CellOut,
     ErrorOut,
@@ -25,22 +25,26 @@ from app.evaluations.schemas import (
     UtilityResultOut,
     VerdictOut,
 )
+from app.keys import service as keys_service
 from models import catalog
 
 _ETA_FROM = 0.02  # below, the time left is a guess from next to nothing
 
 
-def head(evaluation: Evaluation, cells: Sequence[Cell]) -> EvaluationHead:
-    """`cells` in their order."""
-    return EvaluationHead(**_head(evaluation, cells))
+def head(evaluation: Evaluation, cells: Sequence[Cell], keys: Sequence[Key]) -> EvaluationHead:
+    """`cells` in their order; `keys`: those trained for it."""
+    return EvaluationHead(**_head(evaluation, cells, keys))
 
 
-def full(evaluation: Evaluation, cells: Sequence[Cell], samples: Sequence[Row[Any]]) -> EvaluationOut:
+def full(
+    evaluation: Evaluation, cells: Sequence[Cell], keys: Sequence[Key], samples: Sequence[Row[Any]]
+) -> EvaluationOut:
     by_cell: dict[str, list[Row[Any]]] = {}
     for sample in samples:
         by_cell.setdefault(sample.cell_id, []).append(sample)
     return EvaluationOut(
-        **_head(evaluation, cells),
+        **_head(evaluation, cells, keys),
+        keys=[keys_service.show(key) for key in keys],
         cells=[cell_out(cell, by_cell.get(cell.id, [])) for cell in cells if not is_utility(cell)],
         utility=[utility_out(cell) for cell in cells if is_utility(cell)],
         settings=evaluation.settings,
@@ -48,7 +52,7 @@ def full(evaluation: Evaluation, cells: Sequence[Cell], samples: Sequence[Row[An
     )
 
 
-def _head(evaluation: Evaluation, cells: Sequence[Cell]) -> dict[str, Any]:
+def _head(evaluation: Evaluation, cells: Sequence[Cell], keys: Sequence[Key]) -> dict[str, Any]:
     base = address(evaluation.id)
     return {
         "id": evaluation.id,
@@ -57,7 +61,7 @@ def _head(evaluation: Evaluation, cells: Sequence[Cell]) -> dict[str, Any]:
         "created_at": evaluation.created_at,
         "started_at": evaluation.started_at,
         "finished_at": evaluation.finished_at,
-        "progress": progress(evaluation, cells, datetime.now(UTC)),
+        "progress": progress(evaluation, cells, keys, datetime.now(UTC)),
         "verdicts": verdicts(cells),
         "links": {
             "self": base,
@@ -72,23 +76,29 @@ def address(evaluation_id: str, cell_id: str | None = None) -> str:
     return f"/evaluations/{evaluation_id}" + (f"/cells/{cell_id}" if cell_id else "")
 
 
-def progress(evaluation: Evaluation, cells: Sequence[Cell], now: datetime) -> ProgressOut:
+def progress(evaluation: Evaluation, cells: Sequence[Cell], keys: Sequence[Key], now: datetime) -> ProgressOut:
+    """Done and total count cells; the fraction and the time left count the training of keys too."""
     done = sum(cell.status in ENDED for cell in cells)
-    fraction = sum(1.0 if cell.status in ENDED else cell.progress for cell in cells) / max(1, len(cells))
+    work: list[Cell | Key] = [*keys, *cells]
+    fraction = sum(1.0 if job.status in ENDED else job.progress for job in work) / max(1, len(work))
     eta = None
     if evaluation.status == Status.RUNNING and evaluation.started_at is not None and fraction >= _ETA_FROM:
         passed = max(0.0, (now - evaluation.started_at).total_seconds())
         eta = round(passed * (1 - fraction) / fraction, 1)
-    return ProgressOut(done=done, total=len(cells), fraction=round(fraction, 4), eta_s=eta, phase=_phase(cells))
+    return ProgressOut(done=done, total=len(cells), fraction=round(fraction, 4), eta_s=eta, phase=_phase(work))
 
 
-def _phase(cells: Sequence[Cell]) -> str | None:
-    running = [cell for cell in cells if cell.status == Status.RUNNING]
+def _phase(work: Sequence[Cell | Key]) -> str | None:
+    running = [job for job in work if job.status == Status.RUNNING]
     if not running:
         return None
-    first = f"{running[0].attack['name']} on {running[0].scheme['name']}"
+    first = running[0]
+    if isinstance(first, Key):
+        what = f"training {first.scheme} key"
+    else:
+        what = f"{first.attack['name']} on {first.scheme['name']}"
     more = f", and {len(running) - 1} more" if len(running) > 1 else ""
-    return first + (f", {running[0].phase}" if running[0].phase else "") + more
+    return what + (f", {first.phase}" if first.phase else "") + more
 
 
 def verdicts(cells: Sequence[Cell]) -> list[VerdictOut]:

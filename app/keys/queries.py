@@ -10,7 +10,6 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.core.pagination import PageRequest, keyset
-from app.core.states import Status, sources
 from app.db.tables import Key
 
 
@@ -30,14 +29,10 @@ async def page_of(session: AsyncSession, owner: str, paging: PageRequest) -> Seq
     return (await session.scalars(keyset(statement, Key.id, paging))).all()
 
 
-async def move(session: AsyncSession, id: str, source: Status, target: Status) -> bool:
-    """Compare and set; False when the key has left `source` meanwhile."""
-    assert source in sources(target)
-    finished = func.clock_timestamp() if target is Status.CANCELLED else None
-    statement = update(Key).where(Key.id == id, Key.status == source).values(status=target, finished_at=finished)
-    return (await session.execute(statement.returning(Key.id))).scalar_one_or_none() is not None
-
-
 async def destroy(session: AsyncSession, id: str) -> None:
-    """The secret is gone with the commit; the row stays to say so."""
+    """The secret is gone with the commit; the row stays to say so, and to name the blob that is still to be deleted."""
     await session.execute(update(Key).where(Key.id == id).values(sealed=None, destroyed_at=func.clock_timestamp()))
+
+
+async def forget_blob(session: AsyncSession, id: str) -> None:
+    await session.execute(update(Key).where(Key.id == id).values(blob=None))

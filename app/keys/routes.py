@@ -9,28 +9,44 @@ from fastapi import APIRouter, Query, Response
 from app.core.auth import CallerFirst, KeyExporter, KeyKeeper
 from app.core.idempotency import Idempotent, Mismatch, Running
 from app.core.ids import new_id
+from app.core.jobs import QueueFull, ring
 from app.core.pagination import Page, Paging
 from app.core.problems import problems
 from app.core.services import Session, Svc
+from app.datasets.service import NoPlainImages
 from app.keys import service
 from app.keys.schemas import KeyOrder, KeyOut, MaterialOut
+from app.queue import TRAIN_KEY
 
 router = APIRouter(prefix="/keys", tags=["keys"], route_class=CallerFirst)
 
 Side = Annotated[int | None, Query(ge=1, le=65536, description="Of an image; by default the key's own, else 96")]
+_POLL_S = "2"
 _MISSING = (service.UnknownKey, service.KeyDestroyed)
 
 
-@router.post("", status_code=201, responses=problems(service.UnknownScheme, Mismatch, Running))
+@router.post(
+    "",
+    status_code=201,
+    response_model=KeyOut,
+    responses={
+        202: {"model": KeyOut, "description": "It will be trained: poll `Location` until it is ready"},
+        **problems(service.UnknownScheme, NoPlainImages, QueueFull, Mismatch, Running),
+    },
+)
 async def create_key(
     order: KeyOrder, caller: KeyKeeper, svc: Svc, session: Session, once: Idempotent, response: Response
 ) -> KeyOut:
-    """Draw a key, or store your own."""
+    """Draw a key, store your own, or have one trained."""
     async with once.reserve(key_id=new_id("key")) as ids:
         key = await service.create(session, svc, caller, order, ids["key_id"])
-        headers = {"Location": f"/keys/{key.id}"}
-        await once.keep(session, key, status=201, headers=headers)
+        headers = {"Location": key.links["self"], **_polling(key)}
+        status = 202 if key.status == "training" else 201
+        await once.keep(session, key, status=status, headers=headers)
         await session.commit()
+    if key.status == "training":
+        await ring(svc, TRAIN_KEY, key.id)
+    response.status_code = status
     response.headers.update(headers)
     return key
 
@@ -42,9 +58,13 @@ async def list_keys(caller: KeyKeeper, session: Session, paging: Paging) -> Page
 
 
 @router.get("/{id}", responses=problems(*_MISSING))
-async def show_key(id: str, caller: KeyKeeper, session: Session, width: Side = None, height: Side = None) -> KeyOut:
+async def show_key(
+    id: str, caller: KeyKeeper, session: Session, response: Response, width: Side = None, height: Side = None
+) -> KeyOut:
     """One key, never its secret."""
-    return await service.show_key(session, caller, id, width, height)
+    key = await service.show_key(session, caller, id, width, height)
+    response.headers.update(_polling(key))
+    return key
 
 
 @router.get(
@@ -66,12 +86,18 @@ async def export_key(
 
 
 @router.post("/{id}/cancel", status_code=202, responses=problems(*_MISSING, service.NotTraining))
-async def cancel_training(id: str, caller: KeyKeeper, session: Session) -> KeyOut:
-    """Stop the training of a key."""
-    return await service.cancel(session, caller, id)
+async def cancel_training(id: str, caller: KeyKeeper, session: Session, response: Response) -> KeyOut:
+    """Stop the training of a key: at once where it waits, within seconds where it runs."""
+    key = await service.cancel(session, caller, id)
+    response.headers.update({"Location": key.links["self"], **_polling(key)})
+    return key
 
 
 @router.delete("/{id}", status_code=204, responses=problems(*_MISSING, service.KeyBusy))
 async def destroy_key(id: str, caller: KeyKeeper, svc: Svc, session: Session) -> None:
     """Destroy the secret for good. Afterwards every route answers 410 for this key."""
     await service.destroy(session, svc, caller, id)
+
+
+def _polling(key: KeyOut) -> dict[str, str]:
+    return {"Retry-After": _POLL_S} if key.status in ("training", "cancelling") else {}

@@ -11,7 +11,11 @@ _PERMUTATION: list[Any] = [*range(95, -1, -1)]
 
 
 class KeyOrder(BaseModel):
-    """Without `material` a key is drawn; with it, yours is stored. A trained scheme's key is trained."""
+    """Without `material` a key is drawn; with it, yours is stored.
+
+    A key of a scheme with `trains` is a network, and is trained: its `params` name, besides settings of the scheme, the
+    `dataset` to train on, the `profile` that fills in the settings left out (default quick) and the `seed` (default 0).
+    """
 
     model_config = ConfigDict(
         extra="forbid",
@@ -23,6 +27,7 @@ class KeyOrder(BaseModel):
                     "params": {},
                     "material": {"permutation": _PERMUTATION, "reversed": [*[0, 1] * 48]},
                 },
+                {"scheme": "tn-model", "params": {"profile": "smoke", "dataset": "sample", "seed": 0}},
             ]
         },
     )
@@ -53,9 +58,14 @@ class KeyOut(BaseModel):
     effective_bits: float | None = Field(
         description="What a search really costs: never more than the 256 bits of a stored secret", examples=[256]
     )
-    provenance: dict[str, Any] | None = Field(None, description="How a trained key came about")
+    training: dict[str, Any] | None = Field(
+        None,
+        description="The order of a trained key",
+        examples=[{"profile": "quick", "dataset": "stl10", "seed": 0}],
+    )
+    provenance: dict[str, Any] | None = Field(None, description="How a trained key came about: data, losses, versions")
     progress: float | None = Field(None, description="Of its training, 0 to 1")
-    phase: str | None = None
+    phase: str | None = Field(None, examples=["epoch 3 of 10"])
     error: JobError | None = None
     links: dict[str, str] = Field(examples=[{"self": "/keys/key_0197f3c2a5d17a3b8c4d5e6f708192a3"}])
 

@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import asyncio
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
+from sqlalchemy import func
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.core.auth import Caller
+from app.core.jobs import check_queue
 from app.core.pagination import Page, PageRequest, page
 from app.core.problems import Conflict, Gone, Invalid, NotFound
 from app.core.services import Services
 from app.core.states import ACTIVE, Status
+from app.datasets.service import plain_images
+from app.db import journal
 from app.db.tables import Key
 from app.keys import queries
 from app.keys.schemas import JobError, KeyOrder, KeyOut, MaterialOut
 from models import catalog
-from models.catalog import ParameterError, Scheme, UnknownName
+from models.catalog import ParameterError, Scheme, UnknownName, param
 
 _SIDE = 96  # the paper's image size: what key spaces are given for unless asked otherwise
 
@@ -53,10 +59,19 @@ class NotExportable(Conflict):
     code, title = "not_exportable", "The key has no explicit form"
 
 
-def scheme_of(name: str, params: dict[str, Any]) -> Scheme[Any, Any]:
+@dataclass(frozen=True)
+class Training:
+    """What the order of a trained key says besides the settings of its scheme."""
+
+    profile: catalog.Profile = param("quick", "fills in the settings that the order leaves out")
+    dataset: str = param("", "a name or an id of GET /datasets; needed")
+    seed: int = param(0, "the same order with the same seed makes the same key", minimum=0, maximum=2**31 - 1)
+
+
+def scheme_of(name: str, params: Mapping[str, Any], profile: catalog.Profile = "paper") -> Scheme[Any, Any]:
     """The scheme with these settings. Raises UnknownScheme, Invalid naming the parameter."""
     try:
-        return catalog.make_scheme(name, params)
+        return catalog.make_scheme(name, params, profile)
     except UnknownName as error:
         raise UnknownScheme(str(error), [("/scheme", str(error))]) from None
     except ParameterError as error:
@@ -75,7 +90,13 @@ async def find(session: AsyncSession, caller: Caller, ids: Sequence[str]) -> lis
 
 
 async def create(session: AsyncSession, svc: Services, caller: Caller, order: KeyOrder, id: str) -> KeyOut:
-    """A drawn or a given key, not yet committed. Raises UnknownScheme, Invalid naming the field."""
+    """A drawn or a given key, or one to be trained; not yet committed.
+
+    Raises UnknownScheme, NoPlainImages, Invalid naming the field, QueueFull.
+    """
+    known = catalog.schemes().get(order.scheme)
+    if known is not None and known.trains:
+        return show(await _order_training(session, svc, caller, order, id))
     scheme = scheme_of(order.scheme, order.params)
     secret, size = _secret(scheme, order)
     key = await queries.add(
@@ -97,9 +118,6 @@ async def create(session: AsyncSession, svc: Services, caller: Caller, order: Ke
 
 def _secret(scheme: Scheme[Any, Any], order: KeyOrder) -> tuple[bytes, tuple[int, int] | None]:
     """The stored form of the key, and the only size (height, width) it fits."""
-    if scheme.trains:
-        message = f"a key of {scheme.name} is trained, and this service does not train such keys yet"
-        raise Invalid(message, [("/scheme", message)])
     if order.material is None:
         return catalog.new_secret(), None
     try:
@@ -107,6 +125,49 @@ def _secret(scheme: Scheme[Any, Any], order: KeyOrder) -> tuple[bytes, tuple[int
     except ParameterError as error:
         raise Invalid(str(error), [(f"/material{pointer}", detail) for pointer, detail in error.errors]) from None
     return scheme.secret_of(key), scheme.key_size(key)
+
+
+async def _order_training(session: AsyncSession, svc: Services, caller: Caller, order: KeyOrder, id: str) -> Key:
+    if order.material is not None:
+        message = f"a key of {order.scheme} is a network that is trained; order it by params"
+        raise Invalid(message, [("/material", message)])
+    asked = {name: value for name, value in order.params.items() if name in Training.__dataclass_fields__}
+    try:
+        training = catalog.parse(Training, asked)
+    except ParameterError as error:
+        raise Invalid(str(error), [(f"/params{pointer}", detail) for pointer, detail in error.errors]) from None
+    settings = {name: value for name, value in order.params.items() if name not in asked}
+    scheme = scheme_of(order.scheme, settings, training.profile)
+    if not training.dataset:
+        message = "name the data set to train on; see GET /datasets"
+        raise Invalid(message, [("/params/dataset", message)])
+    await plain_images(session, svc, caller, training.dataset, "/params/dataset")
+    await check_queue(session, svc, caller, 1, "/scheme")
+    return await train(session, svc, caller, scheme, training, id)
+
+
+async def train(
+    session: AsyncSession,
+    svc: Services,
+    caller: Caller,
+    scheme: Scheme[Any, Any],
+    training: Training,
+    id: str,
+    evaluation_id: str | None = None,
+) -> Key:
+    """A key that waits to be trained, for an evaluation perhaps; the caller of this commits, then rings."""
+    values = {
+        "id": id,
+        "account_id": caller.account_id,
+        "scheme": scheme.name,
+        "params": vars(scheme.settings),
+        "training": vars(training),
+        "sealed": svc.ring.new_lock(purpose="key", owner=caller.account_id, id=id),
+        "evaluation_id": evaluation_id,
+        "status": Status.QUEUED,
+        "sent_at": func.clock_timestamp(),  # right after the commit; should that fail, the sweeper finds it
+    }
+    return await queries.add(session, values)
 
 
 async def list_keys(session: AsyncSession, caller: Caller, paging: PageRequest) -> Page[KeyOut]:
@@ -137,6 +198,7 @@ def show(key: Key, width: int | None = None, height: int | None = None) -> KeyOu
         height=key.height,
         key_space_bits=scheme.key_space_bits(*sides),
         effective_bits=catalog.effective_bits(scheme, *sides),
+        training=key.training,
         provenance=key.provenance,
         progress=key.progress if active else None,
         phase=key.phase or None,
@@ -190,22 +252,30 @@ async def destroy(session: AsyncSession, svc: Services, caller: Caller, id: str)
     blob = key.blob
     await queries.destroy(session, id)
     await session.commit()
-    if blob is not None:  # sealed weights; without the row's word nobody asks for them
-        svc.blobs.delete(blob)
+    if blob is not None:  # sealed weights; a crash from here on leaves them to the sweeper
+        await asyncio.to_thread(svc.blobs.delete, blob)
+        await queries.forget_blob(session, id)
+        await session.commit()
 
 
 async def cancel(session: AsyncSession, caller: Caller, id: str) -> KeyOut:
     """Ask the training to stop. Commits. Raises UnknownKey, KeyDestroyed, NotTraining."""
     (key,) = await find(session, caller, [id])
+    # Its lock comes first: see app/db/journal.py.
+    evaluation = None
+    if key.evaluation_id is not None:
+        evaluation = await session.run_sync(journal.lock, key.evaluation_id)
+    await session.refresh(key, with_for_update=True)
     status = Status(key.status)
     if status not in ACTIVE:
         raise NotTraining(f"{id} is {_SHOWN[status]}")
-    if status is not Status.CANCELLING:
-        target = Status.CANCELLED if status is Status.QUEUED else Status.CANCELLING
-        moved = await queries.move(session, id, status, target)
-        await session.commit()
-        if not moved:  # a worker was faster
-            session.expire_all()
-            return await cancel(session, caller, id)
-        await session.refresh(key)
+    if status is Status.QUEUED:
+        key.status, key.finished_at = Status.CANCELLED, func.clock_timestamp()
+    else:
+        key.status = Status.CANCELLING
+    await session.flush()
+    if evaluation is not None:
+        await session.run_sync(journal.key_changed, evaluation, id)
+    await session.commit()
+    await session.refresh(key)
     return show(key)

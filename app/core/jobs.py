@@ -1,0 +1,56 @@
+"""What every order of work shares: how much of it an account may have waiting, and the doorbell."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+
+import redis.exceptions
+from kombu.exceptions import OperationalError as BrokerAway
+from sqlalchemy import func, select
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from app import queue
+from app.core.auth import Caller
+from app.core.problems import Invalid, TooMany
+from app.core.services import Services
+from app.core.states import ACTIVE
+from app.db.tables import Account, Cell, Evaluation, Key
+
+log = logging.getLogger(__name__)
+
+
+class QueueFull(TooMany):
+    code, title = "queue_full", "The account has too much work waiting"
+
+
+async def check_queue(session: AsyncSession, svc: Services, caller: Caller, wanted: int, pointer: str) -> None:
+    """Whether so many cells and trainings more may be ordered; orders of one account count one after another.
+
+    Raises QueueFull, Invalid.
+    """
+    limit = svc.settings.max_queued_cells
+    if wanted > limit:
+        message = f"the order makes {wanted} cells and trainings; an account may have {limit} waiting"
+        raise Invalid(message, [(pointer, "order fewer at once")])
+    await session.execute(select(Account.id).where(Account.id == caller.account_id).with_for_update())
+    cells = select(func.count()).select_from(Cell).join(Evaluation, Evaluation.id == Cell.evaluation_id)
+    cells = cells.where(
+        Evaluation.account_id == caller.account_id, Evaluation.finished_at.is_(None), Cell.status.in_(ACTIVE)
+    )
+    keys = select(func.count()).select_from(Key).where(Key.account_id == caller.account_id, Key.status.in_(ACTIVE))
+    active = (await session.scalar(cells) or 0) + (await session.scalar(keys) or 0)
+    if active + wanted > limit:
+        raise QueueFull(
+            f"{active} cells and trainings wait or run, {wanted} more would pass the limit of {limit}; "
+            "wait or cancel some",
+            headers={"Retry-After": "30"},
+        )
+
+
+async def ring(svc: Services, task: str, *ids: str) -> None:
+    """Tell the workers, after the commit. A broker that is away loses nothing: the sweeper rings again."""
+    try:
+        await asyncio.to_thread(queue.ring, svc.celery, task, *ids)
+    except (BrokerAway, redis.exceptions.RedisError, OSError) as away:
+        log.warning("%s wait for the sweeper: %s", ", ".join(ids), away)

@@ -1,0 +1,22 @@
+"""Augmentation of training images: flips and padded crops, as the authors of TN-model [C]."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+
+def flip_and_crop(images: Tensor, padding: int, generator: torch.Generator) -> Tensor:
+    """uint8 [N, H, W, 3] -> the same: every second image mirrored, each moved by up to `padding` pixels into black.
+
+    The random numbers come from `generator`, on the CPU.
+    """
+    count, height, width, _ = images.shape
+    down, right = torch.randint(0, 2 * padding + 1, (2, count, 1), generator=generator)
+    mirrored = torch.rand(count, 1, generator=generator) < 0.5
+    rows, columns = down + torch.arange(height), right + torch.arange(width)
+    columns = torch.where(mirrored, columns.flip(1), columns).to(images.device)
+    padded = F.pad(images, (0, 0, padding, padding, padding, padding))
+    number = torch.arange(count, device=images.device)
+    return padded[number[:, None, None], rows.to(images.device)[:, :, None], columns[:, None, :]]

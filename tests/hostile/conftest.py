@@ -1,0 +1,74 @@
+"""One service for a module: real server, database and Redis; the worker's function runs in threads beside it."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import httpx
+import pytest
+import redis
+import uvicorn
+from celery import Celery
+from fastapi import FastAPI
+from sqlalchemy import Engine
+
+from app.main import create_app
+from app.settings import Settings
+from tests import servers
+from tests.app.service import ThreadWorker
+from tests.factories import ALL_SCOPES, make_account, make_token
+from worker.runtime import Runtime, make_runtime
+
+
+@dataclass(frozen=True)
+class Target:
+    app: FastAPI
+    url: str
+    settings: Settings
+    tools: Runtime
+
+    @property
+    def engine(self) -> Engine:
+        bound: Engine = self.tools.sessions.kw["bind"]
+        return bound
+
+    def account(self, name: str, scopes: list[str] = ALL_SCOPES) -> str:
+        """A new account's token."""
+        return make_token(self.tools.sessions, self.tools.ring, make_account(self.tools.sessions, name), scopes)
+
+    def client(self, token: str) -> httpx.Client:
+        return httpx.Client(base_url=self.url, headers={"Authorization": f"Bearer {token}"}, timeout=60)
+
+
+@pytest.fixture(scope="module")
+def target(
+    postgres_url: str, template_database: str, redis_server_url: str, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Target]:
+    folder: Path = tmp_path_factory.mktemp("target")
+    with redis.Redis.from_url(redis_server_url) as client:
+        client.flushdb()
+    with servers.database(postgres_url, template_database) as database_url:
+        settings = Settings(
+            database_url=database_url,
+            redis_url=redis_server_url,
+            blob_url=(folder / "blobs").as_uri(),
+            data_dir=folder / "data",
+            requests_per_second=100_000,
+            strangers_per_second=100_000,
+        )
+        app = create_app(settings)
+        tools = make_runtime(settings, Celery("target"))
+        worker = ThreadWorker(tools)
+        server = uvicorn.Server(uvicorn.Config(app, port=0, log_config=None, timeout_graceful_shutdown=2))
+        thread = threading.Thread(target=server.run)
+        thread.start()
+        while not server.started and thread.is_alive():
+            thread.join(0.01)
+        app.state.services = replace(app.state.services, celery=worker)
+        yield Target(app, f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}", settings, tools)
+        server.should_exit = True
+        thread.join()
+        tools.sessions.kw["bind"].dispose()

@@ -1,0 +1,8 @@
+"""What hostile people upload, each kind once, with the answer that the service defines for it."""
+
+from __future__ import annotations
+
+from tests.hostile.corpus import archives, forms, images, keys, protected
+from tests.hostile.corpus.kind import Kind
+
+CORPUS: list[Kind] = [*images.KINDS, *protected.KINDS, *forms.KINDS, *archives.KINDS, *keys.KINDS]

@@ -1,0 +1,72 @@
+"""A scheme whose keys are trained in no time: what the service does about training, without a network."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+import pytest
+
+from models import catalog
+from models.attacks.base import Context
+from models.datasets import Data
+from models.images import Images
+from models.parameters import param
+from models.schemes.base import Scheme, Trained
+
+NAME = "tn-shift"
+
+
+@dataclass(frozen=True)
+class ShiftSettings:
+    epochs: int = param(8, "Epochs", minimum=1, maximum=100)
+
+
+class Shift(Scheme[ShiftSettings, int]):
+    """Adds to every pixel what it has learned: how many images there were."""
+
+    name = NAME
+    title = "A shift"
+    source = "nowhere"
+    Settings = ShiftSettings
+    trains = True
+    invertible = False
+    profiles: ClassVar[Mapping[str, Mapping[str, Any]]] = {"smoke": {"epochs": 2}}
+    lesson: ClassVar[Callable[[Context], object]]
+
+    def train(self, data: Data, context: Context) -> Trained:
+        for epoch in range(self.settings.epochs):
+            context.metric("loss", epoch + 1, 1 / (epoch + 1))
+            context.report((epoch + 1) / self.settings.epochs, f"epoch {epoch + 1} of {self.settings.epochs}")
+        type(self).lesson(context)
+        return Trained(b"w" + bytes([len(data.train) % 256]), {"data": data.name, "loss": float("nan")})
+
+    def key(self, secret: bytes, height: int, width: int) -> int:
+        return secret[1]
+
+    def encrypt(self, images: Images, key: int) -> Images:
+        return images + np.uint8(key)
+
+    def key_space_bits(self, height: int, width: int) -> float | None:
+        return None
+
+    def derive(self, seed: bytes, height: int, width: int) -> int:
+        raise NotImplementedError
+
+    def decrypt(self, images: Images, key: int) -> Images:
+        raise NotImplementedError
+
+    def dump(self, key: int) -> dict[str, Any]:
+        raise NotImplementedError
+
+    def load(self, material: Mapping[str, Any]) -> int:
+        raise NotImplementedError
+
+
+def teach(monkeypatch: pytest.MonkeyPatch, lesson: Callable[[Context], object] = lambda context: None) -> None:
+    """Put the scheme into the catalog; `lesson(context)` is called at the end of its training."""
+    known = {**catalog.schemes(), NAME: Shift}
+    monkeypatch.setattr(Shift, "lesson", staticmethod(lesson), raising=False)
+    monkeypatch.setattr(catalog, "schemes", lambda: known)
