@@ -26,7 +26,7 @@ from app.catalog.routes import router as catalog
 from app.core import docs, health, metrics
 from app.core.idempotency import Replay
 from app.core.ids import new_id
-from app.core.limits import BodyLimit
+from app.core.limits import BodyLimit, SlowBody
 from app.core.logging import account_id, configure_logging, request_id
 from app.core.openapi import describe
 from app.core.problems import (
@@ -60,7 +60,9 @@ _SANE_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 _METHODS = ("GET", "HEAD", "OPTIONS", "POST", "PUT", "PATCH", "DELETE")
 _RETRY_S = 5
 _SIGN_IN_BYTES = 4096  # anybody may send these
-_COMMON = problems(BadRequest, Unauthenticated, Forbidden, Invalid, TooLarge, TooMany, Problem, Unavailable)
+_COMMON = problems(
+    BadRequest, Unauthenticated, Forbidden, SlowBody, TooLarge, UnsupportedMedia, Invalid, TooMany, Problem, Unavailable
+)
 _BY_STATUS: Mapping[int, type[Problem]] = {
     kind.status: kind
     for kind in (

@@ -32,7 +32,7 @@ async def list_accounts(_: Admin, session: Session, paging: Paging) -> Page[Acco
     return await service.list_accounts(session, paging)
 
 
-@router.delete("/accounts/{account}", status_code=204, responses=problems(service.UnknownAccount))
-async def revoke_account(account: str, _: Admin, session: Session) -> None:
+@router.delete("/accounts/{account}", status_code=204, responses=problems(service.UnknownAccount, service.OwnAccount))
+async def revoke_account(account: str, caller: Admin, session: Session) -> None:
     """Revoke an account by id or name: its tokens and dashboard sessions end at once. What it owns stays."""
-    await service.revoke(session, account)
+    await service.revoke(session, account, by=caller.account_id)

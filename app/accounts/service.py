@@ -30,6 +30,10 @@ class UnknownAccount(NotFound):
     code, title = "unknown_account", "There is no such account"
 
 
+class OwnAccount(Conflict):
+    code, title = "own_account", "An administrator does not revoke itself"
+
+
 class BadSignInCode(Unauthenticated):
     code, title = "bad_sign_in_code", "The sign-in code is unknown, used or too old"
 
@@ -75,9 +79,14 @@ async def list_accounts(session: AsyncSession, paging: PageRequest) -> Page[Acco
     return page(rows, paging, lambda row: _shown(row, scopes[row.id]), lambda row: row.id)
 
 
-async def revoke(session: AsyncSession, id_or_name: str) -> None:
-    """Its tokens and dashboard sessions end at once; what it owns stays. Repeating it is harmless. Commits."""
+async def revoke(session: AsyncSession, id_or_name: str, by: str | None = None) -> None:
+    """Its tokens and dashboard sessions end at once; what it owns stays. Repeating it is harmless. Commits.
+
+    Raises UnknownAccount, OwnAccount.
+    """
     account = await find(session, id_or_name)
+    if account.id == by:
+        raise OwnAccount("you would lock yourself out; another administrator can do it, or `unveil accounts revoke`")
     await queries.revoke(session, account.id)
     await session.commit()
 

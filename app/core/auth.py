@@ -19,7 +19,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
 from starlette.responses import Response
 
 from app.core.crypto import KeyRing
-from app.core.limits import check_json
+from app.core.limits import check_json, check_media
 from app.core.logging import account_id
 from app.core.problems import Forbidden, Unauthenticated
 from app.core.services import services
@@ -178,6 +178,7 @@ class CallerFirst(APIRoute):
                 for needs in needed:
                     needs.admit(caller)
             if self.body_field is not None and not isinstance(self.body_field.field_info, Form):
+                check_media(request.headers.get("content-type"))
                 check_json(await request.body())
             return await handle(request)
 

@@ -193,7 +193,7 @@ Idempotent = Annotated[Once, Depends(_once)]
 async def _fingerprint(request: Request) -> bytes:
     """SHA-256 of method, path, query and body; of a form its parts, since its boundary differs in each try."""
     digest = hashlib.sha256(f"{request.method} {request.url.path}?{request.url.query}\n".encode())
-    if not request.headers.get("content-type", "").startswith("multipart/form-data"):
+    if not request.headers.get("content-type", "").lower().startswith("multipart/form-data"):
         digest.update(await request.body())
         return digest.digest()
     for name, value in (await request.form()).multi_items():

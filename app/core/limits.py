@@ -12,7 +12,7 @@ import redis.asyncio
 import redis.exceptions
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from app.core.problems import Problem, TooLarge, TooMany, send_problem
+from app.core.problems import Problem, TooLarge, TooMany, UnsupportedMedia, send_problem
 
 _BURST_S = 2.0  # so many seconds' worth of requests may come at once: a page with its pictures
 _PAUSE_S = 1.0
@@ -87,6 +87,13 @@ class BodyLimit:
                 raise
         if refusal is not None and not started:
             await send_problem(refusal, scope, receive, send)
+
+
+def check_media(content_type: str | None) -> None:
+    """Raises UnsupportedMedia where the body says that it is no JSON."""
+    media = (content_type or "application/json").partition(";")[0].strip().lower()
+    if media != "application/json" and not (media.startswith("application/") and media.endswith("+json")):
+        raise UnsupportedMedia("send JSON, and say so: Content-Type: application/json")
 
 
 def check_json(body: bytes) -> None:

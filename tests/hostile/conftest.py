@@ -15,11 +15,13 @@ from celery import Celery
 from fastapi import FastAPI
 from sqlalchemy import Engine
 
+from app.db.tables import Worker
 from app.main import create_app
 from app.settings import Settings
 from tests import servers
 from tests.app.service import ThreadWorker
 from tests.factories import ALL_SCOPES, make_account, make_token
+from worker.lease import until
 from worker.runtime import Runtime, make_runtime
 
 
@@ -61,6 +63,8 @@ def target(
         )
         app = create_app(settings)
         tools = make_runtime(settings, Celery("target"))
+        with tools.sessions.begin() as session:  # the worker is a thread of ours, and says nothing of itself
+            session.add(Worker(name="thread", queue="encrypt", seen_at=until(24 * 3600)))
         worker = ThreadWorker(tools)
         server = uvicorn.Server(uvicorn.Config(app, port=0, log_config=None, timeout_graceful_shutdown=2))
         thread = threading.Thread(target=server.run)

@@ -57,6 +57,13 @@ async def test_a_taken_name_is_a_conflict(client):
     assert (answer.status_code, answer.json()["code"]) == (409, "account_exists")
 
 
+async def test_an_administrator_does_not_lock_itself_out(client):
+    for own in ("owner", (await client.get("/accounts")).json()["items"][0]["id"]):
+        answer = await client.delete(f"/accounts/{own}")
+        assert (answer.status_code, answer.json()["code"]) == (409, "own_account")
+    assert (await client.get("/keys")).status_code == 200
+
+
 async def test_a_revoked_account_is_shut_out_at_once_and_revoking_again_is_harmless(service, client):
     token = await service.account("leaver")
     async with service.client(token) as leaver:

@@ -90,6 +90,13 @@ async def test_strange_json_is_a_problem_and_no_failure(client, body):
     is_problem(answer, answer.status_code, answer.json()["code"])
 
 
+@pytest.mark.parametrize("type", ["multipart/form-data", "text/plain", "application/xml", "application/jsonp"])
+async def test_what_says_that_it_is_no_json_is_not_read_as_such(client, type):
+    headers = {"Content-Type": type, "Idempotency-Key": "once"}
+    answer = await client.post("/keys", content=b'{"scheme":"tanaka"}', headers=headers)
+    is_problem(answer, 415, "unsupported_media")
+
+
 async def test_a_torn_multipart_body(client):
     answer = await client.post(
         "/encrypt", content=b"--x\r\nnonsense", headers={"Content-Type": "multipart/form-data; boundary=x"}

@@ -156,6 +156,13 @@ async def test_a_repeat_with_the_same_idempotency_key_gives_the_same_keys_and_by
     problem(other, 422, "idempotency_mismatch")
 
 
+async def test_a_form_is_known_by_its_type_however_it_is_written(client):
+    request = client.build_request("POST", "/encrypt", files=images(an_image()), data={"scheme": "tanaka"})
+    request.headers["Content-Type"] = request.headers["Content-Type"].replace("multipart/form", "Multipart/Form")
+    request.headers["Idempotency-Key"] = "u"
+    assert (await client.send(request)).status_code == 200
+
+
 async def test_twenty_at_once_with_one_idempotency_key_draw_one_key(service, client):
     async def once():
         return await client.post(
