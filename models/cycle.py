@@ -1,0 +1,116 @@
+"""What CycleGAN learns (Zhu et al. 2017): two ways between two kinds of images, of which no two belong together."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from models.networks.resnet_generator import parameters
+from models.training import Lesson, as_floats
+
+HISTORY = 50  # generated images that a discriminator keeps seeing
+
+Optimiser = Callable[[Sequence[nn.Parameter]], torch.optim.Optimizer]
+
+
+class Cycle(Lesson):
+    """Two decks, plain and protected: least squares against two discriminators, and back again to where it began."""
+
+    def __init__(
+        self,
+        generator: Callable[[], nn.Module],
+        discriminator: Callable[[], nn.Module],
+        optimiser: Optimiser,
+        *,
+        weight: float,
+        side: int | None,
+        multiple: int,
+    ) -> None:
+        """weight: of the way there and back; side: of the squares that are learned from, at multiples of `multiple`."""
+        self.protect, self.reveal = generator(), generator()
+        self.judge_protected, self.judge_plain = discriminator(), discriminator()
+        self.networks = nn.ModuleDict(
+            {
+                "protect": self.protect, "reveal": self.reveal,
+                "judge_protected": self.judge_protected, "judge_plain": self.judge_plain,
+            }
+        )  # fmt: skip
+        self.judges = parameters(self.judge_protected, self.judge_plain)
+        self.optimisers = [optimiser(parameters(self.protect, self.reveal)), optimiser(self.judges)]
+        self.histories = [History(), History()]
+        self.weight, self.side, self.multiple = weight, side, multiple
+
+    def step(self, images: list[Tensor], generator: torch.Generator) -> dict[str, Tensor]:
+        plain, protected = (as_floats(self._cut(batch, generator)) for batch in images)
+        for_generators, for_judges = self.optimisers
+
+        for p in self.judges:
+            p.requires_grad_(False)
+        as_protected, as_plain = self.protect(plain), self.reveal(protected)
+        deceived = _says(self.judge_protected(as_protected), 1.0) + _says(self.judge_plain(as_plain), 1.0)
+        cycle = F.l1_loss(self.reveal(as_protected), plain) + F.l1_loss(self.protect(as_plain), protected)
+        for_generators.zero_grad(set_to_none=True)
+        (deceived + self.weight * cycle).backward()  # type: ignore[no-untyped-call]
+        for_generators.step()
+        for p in self.judges:
+            p.requires_grad_(True)
+
+        old_protected = self.histories[0].exchange(as_protected.detach(), generator)
+        old_plain = self.histories[1].exchange(as_plain.detach(), generator)
+        told_apart = (
+            _says(self.judge_protected(protected), 1.0) + _says(self.judge_protected(old_protected), 0.0)
+            + _says(self.judge_plain(plain), 1.0) + _says(self.judge_plain(old_plain), 0.0)
+        ) / 2  # fmt: skip
+        for_judges.zero_grad(set_to_none=True)
+        told_apart.backward()  # type: ignore[no-untyped-call]
+        for_judges.step()
+        return {"loss": deceived.detach(), "cycle_loss": cycle.detach(), "discriminator_loss": told_apart.detach()}
+
+    def state(self) -> dict[str, Any]:
+        return {**super().state(), "histories": [history.images for history in self.histories]}
+
+    def load(self, state: dict[str, Any]) -> None:
+        super().load(state)
+        device = next(self.protect.parameters()).device
+        for history, images in zip(self.histories, state["histories"], strict=True):
+            history.images = None if images is None else images.to(device)
+
+    def _cut(self, images: Tensor, generator: torch.Generator) -> Tensor:
+        """The same random square of every image."""
+        if self.side is None:
+            return images
+        top, left = (
+            self.multiple * int(torch.randint((length - self.side) // self.multiple + 1, (), generator=generator))
+            for length in images.shape[1:3]
+        )
+        return images[:, top : top + self.side, left : left + self.side]
+
+
+class History:
+    """The last HISTORY generated images; every second one shown is an old one, whose place the new one takes."""
+
+    def __init__(self) -> None:
+        self.images: Tensor | None = None
+
+    def exchange(self, images: Tensor, generator: torch.Generator) -> Tensor:
+        """[N, ...] -> [N, ...] to show to the discriminator."""
+        held = images[:0] if self.images is None else self.images
+        count = min(len(images), len(held))
+        if len(held) < HISTORY:
+            self.images = torch.cat([held, images[: HISTORY - len(held)]])
+            return images
+        places = torch.randperm(len(held), generator=generator)[:count].to(images.device)
+        old = torch.rand(count, generator=generator).to(images.device) < 0.5
+        new, kept = images[:count], held[places]
+        mask = old.view(-1, 1, 1, 1)
+        held[places] = torch.where(mask, new, kept)
+        return torch.cat([torch.where(mask, kept, new), images[count:]])
+
+
+def _says(scores: Tensor, label: float) -> Tensor:
+    """Least squares of a map of scores with one label everywhere."""
+    return F.mse_loss(scores.float(), torch.full_like(scores, label, dtype=torch.float32))

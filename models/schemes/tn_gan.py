@@ -1,0 +1,139 @@
+"""TN-GAN (paper section 2.3): a CycleGAN that turns plain images into what looks like ciphertexts [P][R]."""
+
+from __future__ import annotations
+
+import platform
+import time
+from dataclasses import asdict, dataclass, replace
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+from models.images import pad
+from models.parameters import param
+from models.schemes.base import PaperRow, Scheme, Trained, seed_secret
+from models.schemes.network import NetworkScheme
+from models.schemes.pixelwise import Pixelwise, PixelwiseSettings
+from models.schemes.tanaka import Tanaka, TanakaSettings
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from models.attacks.base import Context
+    from models.datasets import Data
+
+_SMALLEST = 24  # pixels a side that the discriminator can judge
+
+
+@dataclass(frozen=True)
+class TnGanSettings:
+    """CycleGAN's own [R]; the paper names no others."""
+
+    domain: Literal["pixelwise-different", "pixelwise-same", "tanaka"] = param(
+        "pixelwise-different", "What protected images shall look like: these ciphertexts of other images"
+    )
+    width: int = param(64, "First width of the generators", minimum=1, maximum=256)
+    blocks: int = param(6, "Residual blocks of the generators", minimum=1, maximum=32)
+    discriminator: int = param(64, "First width of the discriminators", minimum=1, maximum=256)
+    cycle: float = param(10.0, "Weight of the way there and back", minimum=0)
+    epochs: int = param(200, "Passes over the plain images; in the second half the rate falls to 0", minimum=1)
+    batch: int = param(1, "Images of either kind a step", minimum=1, maximum=1024)
+    rate: float = param(2e-4, "Learning rate (Adam)", minimum=1e-6)
+    beta1: float = param(0.5, "Momentum (Adam)", minimum=0, maximum=0.999)
+    side: int | None = param(None, "Side of the squares that it is trained on; null: whole images", minimum=_SMALLEST)
+    precision: Literal["auto", "fp32", "bf16"] = param("auto", "auto: bfloat16 where the device computes in it")
+
+
+class TnGan(NetworkScheme[TnGanSettings]):
+    """A generator trained, without pairs, to make of plain images what looks like ciphertexts of other images.
+
+    A second generator finds the way back, so the protected image keeps what it needs for that. Half of the training
+    images are the plain ones, the other half are encrypted: no image is seen on both sides.
+    """
+
+    name = "tn-gan"
+    title = "TN-GAN"
+    source = "Sirichotedumrong, Kiya 2020: paper section 2.3; details reconstructed after CycleGAN (Zhu et al. 2017)"
+    Settings = TnGanSettings
+    paper_name = "TN-GAN"
+    profiles: ClassVar = {
+        "smoke": {"width": 4, "blocks": 1, "discriminator": 4, "epochs": 1, "batch": 8, "side": 24},
+        "quick": {"width": 16, "blocks": 3, "discriminator": 16, "epochs": 8, "batch": 8, "side": 48},
+    }
+
+    @property
+    def multiple(self) -> int:
+        from models.networks.resnet_generator import MULTIPLE
+
+        return MULTIPLE
+
+    @property
+    def paper(self) -> PaperRow:
+        return PaperRow(
+            {"fr": 0.1093, "itn": 0.7369, "gan": 0.0956}, {"fr": True, "itn": False, "gan": True}, cost="High"
+        )
+
+    def network(self) -> nn.Module:
+        from models.networks.resnet_generator import ResNetGenerator
+
+        return ResNetGenerator(self.settings.width, self.settings.blocks)
+
+    def train(self, data: Data, context: Context) -> Trained:
+        import torch
+
+        from models.attacks.base import AttackFailed
+        from models.cycle import Cycle
+        from models.networks.resnet_generator import PatchGan, cyclegan_start
+        from models.training import Plan, train
+
+        s, began = self.settings, time.monotonic()
+        images = pad(data.train, self.multiple)
+        side = s.side or min(images.shape[1:3])
+        if min(*images.shape[1:3], side) < _SMALLEST or side > min(images.shape[1:3]):
+            size = f"{images.shape[2]}x{images.shape[1]}"
+            raise AttackFailed(
+                f"it is trained on squares of {side}x{side}, at least {_SMALLEST}; the images have {size}"
+            )
+        if len(images) < 2:
+            raise AttackFailed("at least two training images are needed: one plain, one encrypted")
+        plain, others = images[0::2], images[1::2]
+        protected = self._domain().protect(others, seed_secret(context.seed.to_bytes(32, "big", signed=True)))
+        curve: dict[str, float] = {}
+
+        def metric(name: str, step: int, value: float) -> None:
+            curve[name] = round(value, 4)
+            context.metric(name, step, value)
+
+        def make() -> Cycle:
+            return Cycle(
+                lambda: self.network().apply(cyclegan_start),
+                lambda: PatchGan(s.discriminator).apply(cyclegan_start),
+                lambda parameters: torch.optim.Adam(parameters, s.rate, (s.beta1, 0.999), fused=True),
+                weight=s.cycle,
+                side=s.side,
+                multiple=self.multiple,
+            )
+
+        plan = Plan(self.name, s.epochs, s.batch, _decline, repr(s), s.precision)
+        lesson, notes = train(make, [[plain], [protected]], plan, replace(context, metric=metric))
+        provenance = {
+            "data": data.name,
+            "images": {"plain": len(plain), "encrypted": len(others)},
+            "settings": asdict(s),
+            "reached": curve,
+            "seconds": round(time.monotonic() - began, 1),
+            "device": context.device,
+            "versions": {"torch": torch.__version__, "python": platform.python_version()},
+            "notes": [*notes, *data.notes],
+        }
+        return Trained(self.secret_of(lesson.protect), provenance)
+
+    def _domain(self) -> Scheme[Any, Any]:
+        if self.settings.domain == "tanaka":
+            return Tanaka(TanakaSettings())
+        return Pixelwise(
+            PixelwiseSettings(key_mode="same" if self.settings.domain == "pixelwise-same" else "different")
+        )
+
+
+def _decline(fraction: float) -> float:
+    """Constant for half of the training, then down to 0 in a line."""
+    return min(1.0, 2 * (1 - fraction))
