@@ -1,0 +1,66 @@
+from functools import partial
+
+import pytest
+import torch
+
+from models.attacks.base import Context
+from models.cycle import HISTORY, Cycle, History
+from models.networks.resnet_generator import PatchGan, ResNetGenerator, cyclegan_start
+from models.training import Plan, constant, train
+from tests.models.pictures import photographs
+
+
+def lesson():
+    return Cycle(
+        lambda: ResNetGenerator(4, 1).apply(cyclegan_start),
+        lambda: PatchGan(4).apply(cyclegan_start),
+        partial(torch.optim.Adam, lr=1e-3, betas=(0.5, 0.999)),
+        weight=10.0,
+        side=24,
+        multiple=4,
+    )
+
+
+def test_the_networks_have_the_published_shapes():
+    generator, judge = ResNetGenerator().eval(), PatchGan().eval()
+    assert sum(p.numel() for p in generator.parameters()) == 7_833_987  # 7,837,699 less the biases that norms undo
+    assert sum(p.numel() for p in judge.parameters()) == 2_763_841
+    with torch.inference_mode():
+        assert generator(torch.zeros(1, 3, 32, 44)).shape == (1, 3, 32, 44)
+        assert judge(torch.zeros(1, 3, 96, 96)).shape == (1, 1, 10, 10)
+
+
+def test_one_score_of_the_judge_sees_seventy_pixels():
+    image = torch.rand(1, 3, 128, 128, requires_grad=True)
+    layers = [layer for layer in PatchGan(4).layers if not isinstance(layer, torch.nn.InstanceNorm2d)]
+    torch.nn.Sequential(*layers)(image)[0, 0, 7, 7].backward()
+    rows = image.grad[0].abs().sum((0, 2)).nonzero()
+    assert rows.max() - rows.min() + 1 == 70
+
+
+def test_golden_losses():
+    curve = {}
+    plan = Plan("cycle", 2, 4, constant, precision="fp32")
+    context = Context(seed=1, metric=lambda name, step, value: curve.setdefault(name, []).append(value))
+    train(lesson, [[photographs(12, 32, 32)], [255 - photographs(12, 32, 32)]], plan, context)
+    assert curve["loss"] == pytest.approx(GOLDEN["loss"], rel=2e-3)
+    assert curve["cycle_loss"] == pytest.approx(GOLDEN["cycle_loss"], rel=2e-3)
+    assert curve["discriminator_loss"] == pytest.approx(GOLDEN["discriminator_loss"], rel=2e-3)
+
+
+GOLDEN = {"loss": [1.41796, 0.54325], "cycle_loss": [0.79987, 0.71331], "discriminator_loss": [0.61901, 0.4131]}
+
+
+def test_the_history_shows_old_images_half_of_the_time_and_never_forgets_more_than_it_learns():
+    history, generator = History(), torch.Generator().manual_seed(0)
+    shown, fresh = 0, 0
+    for start in range(0, 400, 8):
+        new = torch.arange(start, start + 8.0).view(-1, 1, 1, 1)
+        out = history.exchange(new, generator)
+        assert out.shape == new.shape
+        assert len(history.images) == min(start + 8, HISTORY)
+        assert len(history.images.unique()) == len(history.images)
+        if start >= HISTORY:
+            shown += 8
+            fresh += int((out == new).sum())
+    assert 0.4 < fresh / shown < 0.6
