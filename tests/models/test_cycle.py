@@ -39,7 +39,7 @@ def test_one_score_of_the_judge_sees_seventy_pixels():
 
 
 def test_golden_losses():
-    curve = {}
+    curve: dict[str, list[float]] = {}
     plan = Plan("cycle", 2, 4, constant, precision="fp32")
     context = Context(seed=1, metric=lambda name, step, value: curve.setdefault(name, []).append(value))
     train(lesson, [[photographs(12, 32, 32)], [255 - photographs(12, 32, 32)]], plan, context)
