@@ -23,6 +23,7 @@ from rich.table import Table
 
 from app.cli.table import render
 from app.client import Client, Evaluation
+from app.client.answers import Scheme
 from app.client.progress import bar
 from app.local import LocalStack
 
@@ -110,7 +111,7 @@ def _report(evaluation: Evaluation, folder: Path) -> None:
         console.print(f"Report: {path}")
 
 
-def _orders(schemes: list[dict[str, Any]]) -> list[dict[str, Any]]:
+def _orders(schemes: list[Scheme]) -> list[dict[str, Any]]:
     """Every variant of every scheme that needs no training."""
     return [
         {"name": scheme["name"], **variant["params"]}

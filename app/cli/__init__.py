@@ -7,26 +7,38 @@ import sys
 
 import typer
 
-from app.cli import admin, audits, datasets, images, server
+from app.cli import admin, audits, catalog, datasets, images, keys, server
 from app.cli.common import Failed, Misused, errors
-from app.client.errors import Forbidden, Invalid, NotFound, ProblemError, ServerProblem, Unauthenticated, Unreachable
+from app.client.errors import (
+    Forbidden,
+    Invalid,
+    NotFound,
+    NoWorker,
+    ProblemError,
+    ServerProblem,
+    Unauthenticated,
+    Unavailable,
+    UnknownDataset,
+    UnknownScheme,
+    Unreachable,
+)
 
 DONE, FAILED, MISUSED, UNREACHABLE = 0, 1, 2, 3
 
 app = typer.Typer(
     name="unveil",
     help="Protect images with learnable encryption and measure what an attacker can still see.",
+    epilog="Exit codes: 0 done, 1 the work failed, 2 wrong usage, 3 the service cannot be reached.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
-    add_completion=False,
 )
-for module in (server, images, audits, datasets, admin):
+for module in (server, images, audits, catalog, datasets, keys, admin):
     module.register(app)
 
 
 def main() -> None:
     try:
-        app()
+        app(prog_name="unveil")  # whatever it was started by: shell completion goes by the name
     except KeyboardInterrupt:
         errors.print("interrupted")
         sys.exit(130)
@@ -35,7 +47,21 @@ def main() -> None:
         sys.exit(FAILED)
     except (ProblemError, Unreachable, Failed, Misused) as error:
         errors.print(f"[bold red]error:[/] {_plain(error)}", highlight=False, soft_wrap=True)
+        for kind, hint in _HINTS.items():
+            if isinstance(error, kind):
+                errors.print(f"[dim]hint:[/] {hint}", highlight=False, soft_wrap=True)
         sys.exit(exit_code(error))
+
+
+# What to do next, where there is one likely thing.
+_HINTS: dict[type[Exception], str] = {
+    Unreachable: "start one with `unveil local`, or say where it is: --state DIR, --url or UNVEIL_URL",
+    Unauthenticated: "--state DIR takes the token of an `unveil local`; else --token or UNVEIL_TOKEN",
+    UnknownDataset: "`unveil datasets list` shows what there is",
+    UnknownScheme: "`unveil schemes` shows what there is",
+    NoWorker: "`unveil doctor` says which part is away",
+    Unavailable: "`unveil doctor` says which part is away",
+}
 
 
 def exit_code(error: Exception) -> int:

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
-from rich.table import Table
 
-from app.cli.common import Failed, Json, Misused, State, Token, Url, connect, errors, out, print_json, use_state
+from app.cli.common import Failed, Json, Misused, State, Url, connect, errors, listing, out, print_json, use_state
+from app.cli.keys import keys
 
 # The service's modules are imported by the commands that need them: `unveil --help` must not wait for a web framework.
 if TYPE_CHECKING:
@@ -23,13 +23,11 @@ if TYPE_CHECKING:
     from app.settings import Settings
 
 accounts = typer.Typer(help="Who may use the service.", no_args_is_help=True)
-keys = typer.Typer(help="Protection keys, and the key ring that seals them.", no_args_is_help=True)
 T = TypeVar("T")
 
 
 def register(app: typer.Typer) -> None:
     app.add_typer(accounts, name="accounts")
-    app.add_typer(keys, name="keys")
     app.command()(retention)
 
 
@@ -88,12 +86,10 @@ def list_accounts(state: State = None, as_json: Json = False) -> None:
     if as_json:
         print_json([account.model_dump(mode="json") for account in found])
         return
-    table = Table("id", "name", "scopes", "created", "revoked")
+    table = listing("id", "name", "scopes", "revoked", wraps=["name", "scopes"])
     for account in found:
-        revoked = "" if account.revoked_at is None else f"{account.revoked_at:%Y-%m-%d %H:%M}"
-        table.add_row(
-            account.id, account.name, " ".join(account.scopes), f"{account.created_at:%Y-%m-%d %H:%M}", revoked
-        )
+        revoked = "" if account.revoked_at is None else f"{account.revoked_at:%Y-%m-%d}"
+        table.add_row(account.id, account.name, " ".join(account.scopes), revoked)
     out.print(table)
 
 
@@ -146,22 +142,7 @@ def _on_database(state: Path | None, work: Callable[[AsyncSession, KeyRing, Sett
         raise Failed(problem.detail) from None
 
 
-# --- keys ---
-
-
-@keys.command("list")
-def list_keys(url: Url = None, token: Token = None, state: State = None, as_json: Json = False) -> None:
-    """Your keys, never their secrets."""
-    with connect(url, token, state) as client:
-        found = list(client.keys.list())
-    if as_json:
-        print_json(found)
-        return
-    table = Table("id", "scheme", "params", "status", "uses", "created")
-    for key in found:
-        params = " ".join(f"{name}={value}" for name, value in key["params"].items())
-        table.add_row(key["id"], key["scheme"], params, key["status"], str(key["uses"]), key["created_at"][:16])
-    out.print(table)
+# --- the key ring ---
 
 
 @keys.command("new-ring")

@@ -1,84 +1,93 @@
-"""`unveil evaluate` and `unveil report`."""
+"""`unveil evaluate`, `unveil report` and `unveil evaluations`."""
 
 from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated, get_args
+from typing import Annotated, Any, get_args
 
 import typer
+from rich.markup import escape
 
-from app.cli import words
-from app.cli.common import Failed, Json, Misused, State, Token, Url, connect, errors, out, print_json
-from app.cli.table import render
-from app.client import Evaluation
+from app.cli import complete, words
+from app.cli.common import Failed, Json, Misused, State, Token, Url, connect, day, errors, listing, out, print_json
+from app.cli.table import STYLES, render
+from app.client import Client, Evaluation
+from app.client.calls import Profile
 from app.client.evaluation import Format
 from app.client.progress import bar
+
+evaluations = typer.Typer(help="List, follow, cancel and delete evaluations.", no_args_is_help=True)
+
+EvaluationId = Annotated[str, typer.Argument(help="ev_...", metavar="EV", autocompletion=complete.evaluation)]
 
 
 def register(app: typer.Typer) -> None:
     app.command()(evaluate)
     app.command()(report)
+    app.add_typer(evaluations, name="evaluations")
 
 
 def evaluate(
     schemes: Annotated[
-        str, typer.Option(help="NAME[:SETTING]..., comma-separated: pixelwise:different,tanaka; or all")
+        str,
+        typer.Option(
+            help="NAME[:SETTING]..., comma-separated: pixelwise:different,tanaka; or all",
+            autocompletion=complete.schemes,
+        ),
     ],
-    attacks: Annotated[str, typer.Option(help="The same for attacks: none,fr:b=1; or all")] = "all",
-    dataset: Annotated[str, typer.Option(help="Name or ds_... id; `unveil datasets list` shows them")] = "sample",
-    profile: Annotated[str, typer.Option(help="smoke, quick or paper")] = "quick",
+    attacks: Annotated[
+        str, typer.Option(help="The same for attacks: none,fr:b=1; or all", autocompletion=complete.attacks)
+    ] = "all",
+    dataset: Annotated[
+        str,
+        typer.Option(help="Name or ds_... id; `unveil datasets list` shows them", autocompletion=complete.dataset),
+    ] = "sample",
+    profile: Annotated[Profile, typer.Option(help="smoke: seconds, quick: minutes, paper: its settings")] = "quick",
     name: Annotated[str, typer.Option(help="A name of yours")] = "",
     seed: int = 0,
     keys: Annotated[int | None, typer.Option(help="Independent keys for each keyed scheme")] = None,
     samples: Annotated[int | None, typer.Option(help="Stored pictures a cell")] = None,
-    watch: Annotated[bool, typer.Option("--watch", help="Follow it to its end and print the table")] = False,
+    watch: Annotated[bool, typer.Option("--watch", help="Follow it to its end and print the tables")] = False,
     url: Url = None,
     token: Token = None,
     state: State = None,
     as_json: Json = False,
 ) -> None:
     """Order an evaluation: every scheme under every attack on a dataset."""
+    given: dict[str, Any] = {"seed": seed, "keys": keys, "samples": samples}
     with connect(url, token, state) as client:
-        known_schemes, known_attacks = client.schemes(), client.attacks()
-        given = {"seed": seed, "keys": keys, "samples": samples}
         evaluation = client.evaluations.create(
-            schemes=words.parse(schemes, known_schemes),
-            attacks=words.parse(attacks, known_attacks),
+            schemes=words.parse(schemes, client.schemes()),
+            attacks=words.parse(attacks, client.attacks()),
             dataset=dataset,
-            profile=profile,  # type: ignore[arg-type]  # the service knows the profiles
+            profile=profile,
             name=name,
             **{field: value for field, value in given.items() if value is not None},
         )
-        if not watch:
-            _show_order(evaluation, as_json)
-            return
-        errors.print(f"{evaluation.id} (Ctrl-C leaves it running)")
-        with bar(errors) as show:
-            evaluation.wait(progress=show)
-        if as_json:
+        if watch:
+            errors.print(f"{evaluation.id} (Ctrl-C leaves it running)")
+            _follow(client, evaluation, as_json)
+        elif as_json:
             print_json(evaluation.raw)
         else:
-            out.print(render(evaluation, [*known_schemes, *known_attacks]))
-    if evaluation.status != "succeeded":
-        raise Failed(f"{evaluation.id} {evaluation.status}: " + _reasons(evaluation))
+            print(evaluation.id)
 
 
 def report(
-    id: Annotated[str, typer.Argument(help="ev_...", metavar="EV")],
+    id: EvaluationId,
     output: Annotated[Path, typer.Option("-o", "--output", help="File to write; - is stdout")] = Path("report.html"),
-    format: Annotated[str | None, typer.Option(help="html, json, csv, md or zip; else by the file's suffix")] = None,
+    format: Annotated[Format | None, typer.Option(help="Else by the file's suffix")] = None,
     url: Url = None,
     token: Token = None,
     state: State = None,
 ) -> None:
-    """Fetch the report of an evaluation."""
-    formats = get_args(Format)
-    wanted = format or output.suffix.removeprefix(".")
-    if wanted not in formats:
-        raise Misused(f"{wanted or output.name!r} is no report format; take {', '.join(formats)}")
+    """Fetch the report of an evaluation, as far as it has come."""
+    wanted: Any = format or output.suffix.removeprefix(".")
+    if wanted not in get_args(Format):
+        raise Misused(f"{wanted or output.name!r} is no report format; take {', '.join(get_args(Format))}")
     with connect(url, token, state) as client:
-        content = client.evaluations.get(id).report(wanted)  # type: ignore[arg-type]
+        content = client.evaluations.get(id).report(wanted)
     if str(output) == "-":
         sys.stdout.buffer.write(content)
     else:
@@ -86,11 +95,77 @@ def report(
         errors.print(f"wrote {output} ({len(content):,} bytes)")
 
 
-def _show_order(evaluation: Evaluation, as_json: bool) -> None:
+@evaluations.command("list")
+def list_evaluations(url: Url = None, token: Token = None, state: State = None, as_json: Json = False) -> None:
+    """Yours, newest first."""
+    with connect(url, token, state) as client:
+        found, known = list(client.evaluations.list()), client.schemes()
+    if as_json:
+        print_json(found)
+        return
+    table = listing("id", "status", "cells", "created")
+    for item in found:
+        verdicts = "".join(
+            f"\n  {words.label(said['scheme'], known)}: [{STYLES[said['verdict']]}]{said['verdict']}[/]"
+            for said in item["verdicts"]
+        )
+        cells = f"{item['progress']['done']}/{item['progress']['total']}"
+        table.add_row(
+            f"{item['id']}\n  [bold]{escape(item['name'])}[/]{verdicts}", item["status"], cells, day(item["created_at"])
+        )
+    out.print(table)
+
+
+@evaluations.command()
+def show(
+    id: EvaluationId,
+    watch: Annotated[bool, typer.Option("--watch", help="Follow it to its end first")] = False,
+    url: Url = None,
+    token: Token = None,
+    state: State = None,
+    as_json: Json = False,
+) -> None:
+    """The tables of one, as far as it has come."""
+    with connect(url, token, state) as client:
+        evaluation = client.evaluations.get(id)
+        if watch:
+            _follow(client, evaluation, as_json)
+        else:
+            _show(client, evaluation, as_json)
+
+
+@evaluations.command()
+def cancel(id: EvaluationId, url: Url = None, token: Token = None, state: State = None, as_json: Json = False) -> None:
+    """Stop one; what has finished is kept."""
+    with connect(url, token, state) as client:
+        evaluation = client.evaluations.get(id).cancel()
     if as_json:
         print_json(evaluation.raw)
     else:
-        print(evaluation.id)
+        print(evaluation.status)
+
+
+@evaluations.command()
+def delete(id: EvaluationId, url: Url = None, token: Token = None, state: State = None) -> None:
+    """Delete an ended one with all its pictures and figures."""
+    with connect(url, token, state) as client:
+        client.evaluations.get(id).delete()
+
+
+def _follow(client: Client, evaluation: Evaluation, as_json: bool) -> None:
+    """Raises Failed where it does not succeed, after showing what there is."""
+    with bar(errors) as look:
+        evaluation.wait(progress=look)
+    _show(client, evaluation, as_json)
+    if evaluation.status != "succeeded":
+        raise Failed(f"{evaluation.id} {evaluation.status}: {_reasons(evaluation)}")
+
+
+def _show(client: Client, evaluation: Evaluation, as_json: bool) -> None:
+    if as_json:
+        print_json(evaluation.raw)
+    else:
+        out.print(render(evaluation, [*client.schemes(), *client.attacks()]))
 
 
 def _reasons(evaluation: Evaluation) -> str:

@@ -5,11 +5,14 @@ from __future__ import annotations
 import json
 import os
 import shlex
+from collections.abc import Collection
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
+from rich.table import Table
 
 from app.client import Client
 
@@ -33,26 +36,44 @@ class Misused(Exception):
 
 
 def connect(url: str | None, token: str | None, state: Path | None, retries: int = 5) -> Client:
-    if state is not None:
-        url, token = url or _read(state / "address"), token or _read(state / "token")
-    return Client(url, token, retries=retries)
+    """Raises Misused where address or folder are none."""
+    try:
+        return Client(url, token, local=state, retries=retries)
+    except ValueError as error:
+        raise Misused(str(error)) from None
+    except OSError as error:
+        raise _no_state(error) from None
 
 
 def use_state(state: Path | None) -> None:
     """Take the settings of an `unveil local`, for a command that works on its database and files directly."""
     if state is None:
         return
-    for line in _read(state / "secrets" / "environment").splitlines():
+    try:
+        environment = (state / "secrets" / "environment").read_text()
+    except OSError as error:
+        raise _no_state(error) from None
+    for line in environment.splitlines():
         name, _, value = line.partition("=")
         os.environ[name] = shlex.split(value)[0] if value else ""
+
+
+def listing(*headings: str, wraps: Collection[str] = ()) -> Table:
+    """A table in which only the columns of `wraps` give way to a narrow terminal: ids are there to be copied."""
+    table = Table(box=SIMPLE_HEAD, pad_edge=False)
+    for heading in headings:
+        table.add_column(heading, overflow="fold", no_wrap=heading not in wraps)
+    return table
+
+
+def day(moment: str) -> str:
+    """Of a time as the service writes it."""
+    return moment[:10]
 
 
 def print_json(value: Any) -> None:
     print(json.dumps(value, indent=2, default=str))
 
 
-def _read(path: Path) -> str:
-    try:
-        return path.read_text().strip()
-    except OSError as error:
-        raise Misused(f"{path}: {error.strerror}; give the folder that `unveil local --state` was given") from None
+def _no_state(error: OSError) -> Misused:
+    return Misused(f"{error.filename}: {error.strerror}; give the folder that `unveil local --state` was given")

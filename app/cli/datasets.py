@@ -6,11 +6,13 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.table import Table
 
-from app.cli.common import Json, Misused, State, Token, Url, connect, errors, out, print_json
+from app.cli import complete
+from app.cli.common import Json, Misused, State, Token, Url, connect, errors, listing, out, print_json
 
 datasets = typer.Typer(help="List, upload and delete datasets.", no_args_is_help=True)
+
+DatasetId = Annotated[str, typer.Argument(help="ds_...", metavar="DS", autocompletion=complete.dataset)]
 
 
 def register(app: typer.Typer) -> None:
@@ -25,25 +27,28 @@ def list_datasets(url: Url = None, token: Token = None, state: State = None, as_
     if as_json:
         print_json(found)
         return
-    table = Table("id", "name", "kind", "train", "test", "size", "classes", "note")
+    table = listing("id", "name", "kind", "train", "test", "size", "classes", wraps=["name"])
     for item in found:
-        size = f"{item['width']}x{item['height']}"
-        note = "" if item["available"] else f"not here: {item['note']}"
-        table.add_row(
-            item["id"], item["name"], item["kind"], str(item["train"]), str(item["test"]), size,
-            str(len(item["classes"])), note,
-        )  # fmt: skip
+        counts = str(item["train"]), str(item["test"]), f"{item['width']}x{item['height']}", str(len(item["classes"]))
+        table.add_row(item["id"], item["name"], item["kind"], *counts, style="" if item["available"] else "dim")
     out.print(table)
+    for item in found:
+        if not item["available"]:
+            out.print(f"{item['id']} is not here: {item['note']}", style="dim", highlight=False, soft_wrap=True)
 
 
 @datasets.command()
 def upload(
-    archive: Annotated[Path, typer.Argument(help="zip: train/ and, if there is one, test/, class folders below")],
+    archive: Annotated[
+        Path, typer.Argument(help="zip or folder: train/ and, if there is one, test/, with class folders below")
+    ],
     name: Annotated[str | None, typer.Option(help="Else the file's name")] = None,
     protected: Annotated[
         bool, typer.Option("--protected", help="The images are encrypted by a scheme of yours")
     ] = False,
-    originals: Annotated[Path | None, typer.Option(help="zip with the plain images under the same names")] = None,
+    originals: Annotated[
+        Path | None, typer.Option(help="zip or folder with the plain images under the same names")
+    ] = None,
     size: Annotated[int, typer.Option(help="Side of plain images in pixels")] = 96,
     seed: Annotated[int, typer.Option(help="Of the 80/20 split of an archive without test/")] = 0,
     url: Url = None,
@@ -51,10 +56,10 @@ def upload(
     state: State = None,
     as_json: Json = False,
 ) -> None:
-    """Upload a zip of images; prints the dataset's id."""
+    """Upload a zip or a folder of images; prints the dataset's id."""
     for path in (archive, originals):
-        if path is not None and not path.is_file():
-            raise Misused(f"{path}: there is no such file")
+        if path is not None and not path.exists():
+            raise Misused(f"{path}: there is no such file or folder")
     with connect(url, token, state) as client, errors.status("uploading and unpacking"):
         made = client.datasets.upload(
             archive, name, kind="protected" if protected else "plain", originals=originals, size=size, seed=seed
@@ -66,7 +71,7 @@ def upload(
 
 
 @datasets.command()
-def delete(id: str, url: Url = None, token: Token = None, state: State = None) -> None:
+def delete(id: DatasetId, url: Url = None, token: Token = None, state: State = None) -> None:
     """Delete an upload."""
     with connect(url, token, state) as client:
         client.datasets.delete(id)

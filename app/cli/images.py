@@ -12,6 +12,7 @@ from typing import Annotated, Any
 import typer
 from rich.progress import track
 
+from app.cli import complete
 from app.cli.common import Json, Misused, State, Token, Url, connect, errors, out, print_json
 from app.cli.words import parse
 from app.client import Image
@@ -30,8 +31,13 @@ def register(app: typer.Typer) -> None:
 
 def encrypt(
     files: Files,
-    scheme: Annotated[str | None, typer.Option(help="NAME[:SETTING]..., for example pixelwise:different")] = None,
-    key: Annotated[str | None, typer.Option(help="Use this key (key_...) and not a fresh one")] = None,
+    scheme: Annotated[
+        str | None,
+        typer.Option(help="NAME[:SETTING]..., for example pixelwise:different", autocompletion=complete.schemes),
+    ] = None,
+    key: Annotated[
+        str | None, typer.Option(help="Use this key (key_...) and not a fresh one", autocompletion=complete.key)
+    ] = None,
     folder: Folder = Path("protected"),
     url: Url = None,
     token: Token = None,

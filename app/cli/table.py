@@ -1,4 +1,4 @@
-"""An evaluation as a table on the terminal: our figures beside the paper's."""
+"""An evaluation as tables on the terminal: our figures beside the paper's, and a verdict for each scheme."""
 
 from __future__ import annotations
 
@@ -11,13 +11,19 @@ from rich.table import Table
 from rich.text import Text
 
 from app.cli import words
-from app.client import Cell, Evaluation
+from app.client import Cell
+from app.client.evaluation import EvaluationState
 
-_STYLES = {"broken": "bold red", "leaks": "yellow", "no leak found": "green", "inconclusive": "magenta"}
+STYLES = {"broken": "bold red", "leaks": "yellow", "no leak found": "green", "inconclusive": "magenta"}
 
 
-def render(evaluation: Evaluation, catalog: Sequence[Mapping[str, Any]] = ()) -> RenderableType:
+def render(evaluation: EvaluationState, catalog: Sequence[Mapping[str, Any]] = ()) -> RenderableType:
     """`catalog`: schemes and attacks as the service describes them, to leave default settings unsaid."""
+    legend = Text(_legend(evaluation), style="dim")
+    return Group(_cells(evaluation, catalog), legend, "", _verdicts(evaluation, catalog))
+
+
+def _cells(evaluation: EvaluationState, catalog: Sequence[Mapping[str, Any]]) -> Table:
     title = f"{evaluation.name or evaluation.id}: {evaluation.status}"
     table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, pad_edge=False)  # narrow: fits 80 columns
     for heading in ("scheme", "attack"):
@@ -32,14 +38,14 @@ def render(evaluation: Evaluation, catalog: Sequence[Mapping[str, Any]] = ()) ->
             table.add_section()
         table.add_row("" if scheme == last else scheme, words.label(cell.attack, catalog), *_figures(cell))
         last = scheme
-    return Group(table, Text(_legend(evaluation), style="dim"), *_verdicts(evaluation, catalog))
+    return table
 
 
 def _figures(cell: Cell) -> tuple[RenderableType, ...]:
     result = cell.result
     if result is None:
         return "", "", "", Text("n/a" if cell.status == "not_applicable" else cell.status, style="dim")
-    verdict = Text(result["verdict"], style=_STYLES.get(result["verdict"], ""))
+    verdict = Text(result["verdict"], style=STYLES.get(result["verdict"], ""))
     if result.get("ssim") is None:
         bits = result.get("key_space_bits")
         return "" if bits is None else f"2^{bits:.0f}", "", "", verdict
@@ -53,7 +59,7 @@ def _figures(cell: Cell) -> tuple[RenderableType, ...]:
     )
 
 
-def _legend(evaluation: Evaluation) -> str:
+def _legend(evaluation: EvaluationState) -> str:
     seen = [(cell.result or {}).get("identification") for cell in evaluation.cells]
     sizes = sorted({figures["gallery"] for figures in seen if figures})
     among = f" among {', '.join(map(str, sizes))}" if sizes else ""
@@ -63,12 +69,26 @@ def _legend(evaluation: Evaluation) -> str:
     )
 
 
-def _verdicts(evaluation: Evaluation, catalog: Sequence[Mapping[str, Any]]) -> list[Text]:
-    return [
-        Text.assemble(
-            (f"{words.label(verdict['scheme'], catalog)}: ", "bold"),
-            (verdict["verdict"], _STYLES.get(verdict["verdict"], "")),
-            f": {verdict['because']}",
+def _verdicts(evaluation: EvaluationState, catalog: Sequence[Mapping[str, Any]]) -> Table:
+    table = Table(
+        title="Verdicts: the worst case over all attacks", title_justify="left", box=SIMPLE_HEAD, pad_edge=False
+    )
+    table.add_column("scheme", overflow="fold")
+    table.add_column("verdict", no_wrap=True)
+    table.add_column("because", ratio=1)
+    table.add_column("the paper", ratio=1)
+    for verdict in evaluation.verdicts:
+        table.add_row(
+            words.label(verdict["scheme"], catalog),
+            Text(verdict["verdict"], style=STYLES.get(verdict["verdict"], "")),
+            verdict["because"],
+            _paper(verdict["paper"] or {}),
         )
-        for verdict in evaluation.verdicts
-    ]
+    return table
+
+
+def _paper(said: Mapping[str, str]) -> str:
+    by_word: dict[str, list[str]] = {}
+    for attack, word in said.items():
+        by_word.setdefault(word, []).append(attack)
+    return "; ".join(f"{word} to {', '.join(attacks)}" for word, attacks in by_word.items())

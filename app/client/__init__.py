@@ -1,21 +1,25 @@
-"""The Python client of Unveil.
+"""The Python client of Unveil, blocking and async.
 
-    from app.client import Client
+    from app.client import AsyncClient, Client
 
     with Client("http://127.0.0.1:8000", token) as unveil:
-        protected = unveil.encrypt(["cat.png"], scheme="tanaka")
+        protected = unveil.encrypt(["cat.png"], "tanaka")
         evaluation = unveil.evaluations.create(schemes=["tanaka"], attacks=["none", "fr"], dataset="sample").wait()
 
-It imports neither torch nor the service. Errors:
+    async with AsyncClient("http://127.0.0.1:8000", token) as unveil:
+        protected = await unveil.encrypt(["cat.png"], "tanaka")
+
+It imports neither torch nor the service. Errors, all of them in `app.client.errors`:
 
     UnveilError
       Unreachable            nobody answers at the address
-      TimedOut               `wait(timeout=...)` ran out; the evaluation goes on
-      ProblemError           the service said no: status, code, detail, errors
+      TimedOut               `wait(timeout=...)` ran out; what was waited for goes on
+      ProblemError           the service said no: status, code, detail, errors; by status
         Unauthenticated  Forbidden  NotFound  Conflict  Gone  TooLarge  Invalid  TooMany  ServerProblem
+                             and below these one class for each problem code: UnknownKey, KeyDestroyed, QueueFull ...
 """
 
-from app.client.client import Client, Datasets, Evaluations, Keys
+from app.client.client import AsyncClient, Client
 from app.client.errors import (
     Conflict,
     Forbidden,
@@ -31,23 +35,25 @@ from app.client.errors import (
     Unreachable,
     UnveilError,
 )
-from app.client.evaluation import Cell, Evaluation, Event
+from app.client.evaluation import AsyncEvaluation, Cell, Evaluation, Event
 from app.client.images import Image, Images
+from app.client.key import AsyncKey, Key
 
 __all__ = [
+    "AsyncClient",
+    "AsyncEvaluation",
+    "AsyncKey",
     "Cell",
     "Client",
     "Conflict",
-    "Datasets",
     "Evaluation",
-    "Evaluations",
     "Event",
     "Forbidden",
     "Gone",
     "Image",
     "Images",
     "Invalid",
-    "Keys",
+    "Key",
     "NotFound",
     "ProblemError",
     "ServerProblem",

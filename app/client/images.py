@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import base64
 import io
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, overload
 
 import numpy as np
 import numpy.typing as npt
@@ -33,8 +33,7 @@ class Image:
     @property
     def pixels(self) -> Pixels:
         """uint8 [height, width, 3]."""
-        with PIL.Image.open(io.BytesIO(self.data)) as image:
-            return np.asarray(image.convert("RGB"))
+        return decode(self.data)
 
     def save(self, path: str | Path) -> Path:
         path = Path(path)
@@ -56,7 +55,11 @@ class Images(Sequence[Image]):
     def __iter__(self) -> Iterator[Image]:
         return iter(self.images)
 
-    def __getitem__(self, index: Any) -> Any:
+    @overload
+    def __getitem__(self, index: int) -> Image: ...
+    @overload
+    def __getitem__(self, index: slice) -> tuple[Image, ...]: ...
+    def __getitem__(self, index: int | slice) -> Image | tuple[Image, ...]:
         return self.images[index]
 
     @property
@@ -64,26 +67,62 @@ class Images(Sequence[Image]):
         """The key of each image, in order: `decrypt` takes this."""
         return [image.key_id for image in self.images]
 
+    @property
+    def pixels(self) -> Pixels:
+        """uint8 [images, height, width, 3]. Raises ValueError where sizes differ."""
+        sizes = {(image.width, image.height) for image in self.images}
+        if len(sizes) > 1:
+            raise ValueError(f"images of {len(sizes)} sizes make no one array; take the pixels of each")
+        return np.stack([image.pixels for image in self.images])
 
-# What `encrypt` and `decrypt` take for one image.
+
+# One image for `encrypt` and `decrypt`, and what they take: one, several, or an array of several.
 Source = str | Path | bytes | Pixels | Image
+Sources = Source | Sequence[Source]
 
 
-def part(source: Source, index: int) -> tuple[str, bytes] | tuple[str, bytes, str]:
+def several(sources: Sources) -> list[Source]:
+    """The images one by one. An array is one image ([H, W] or [H, W, 3]) or many ([N, H, W, 3])."""
+    if isinstance(sources, np.ndarray):
+        return list(sources) if sources.ndim == 4 else [sources]
+    if isinstance(sources, (str, Path, bytes, Image)):
+        return [sources]
+    return list(sources)
+
+
+Part = tuple[str, bytes] | tuple[str, bytes, str]
+
+
+def part(source: Source, index: int) -> Part:
     """File name and bytes of one image to send; its type where the name may be that of a file it was made from."""
     if isinstance(source, Image):
         return source.filename, source.data, source.media_type
     if isinstance(source, bytes):
         return f"image-{index}", source
     if isinstance(source, np.ndarray):
-        buffer = io.BytesIO()
-        PIL.Image.fromarray(source).save(buffer, "PNG", compress_level=1)
-        return f"image-{index}.png", buffer.getvalue()
+        return f"image-{index}.png", encode(source)
     path = Path(source)
     return path.name, path.read_bytes()
 
 
-def parse_images(body: dict[str, Any]) -> Images:
+def encode(pixels: Pixels) -> bytes:
+    """The array as a PNG. Raises ValueError for what is no 8-bit picture."""
+    if pixels.dtype != np.uint8 or not (pixels.ndim == 2 or (pixels.ndim == 3 and pixels.shape[2] in (3, 4))):
+        raise ValueError(
+            f"an image is uint8 [height, width], [height, width, 3] or [height, width, 4]; "
+            f"got {pixels.dtype} {list(pixels.shape)}"
+        )
+    buffer = io.BytesIO()
+    PIL.Image.fromarray(pixels).save(buffer, "PNG", compress_level=1)
+    return buffer.getvalue()
+
+
+def decode(data: bytes) -> Pixels:
+    with PIL.Image.open(io.BytesIO(data)) as image:
+        return np.asarray(image.convert("RGB"))
+
+
+def parse_images(body: Mapping[str, Any]) -> Images:
     images = tuple(
         Image(
             filename=item["filename"],

@@ -1,39 +1,44 @@
-"""The progress bar of an evaluation on a terminal."""
+"""A progress bar on a terminal."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from typing import Protocol
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
 
-if TYPE_CHECKING:
-    from app.client.evaluation import Evaluation
+
+@dataclass(frozen=True)
+class Look:
+    fraction: float
+    phase: str
+    tally: str = ""  # such as "3/12 cells"
+    eta_s: float | None = None
+
+
+class Watched(Protocol):
+    def look(self) -> Look: ...
 
 
 @contextmanager
-def bar(console: Console | None = None) -> Iterator[Callable[[Evaluation], None]]:
+def bar(console: Console | None = None) -> Iterator[Callable[[Watched], None]]:
     """A bar, and the function that moves it; on stderr, so that stdout stays clean for results."""
     with Progress(
-        TextColumn("[bold]{task.fields[done]}/{task.fields[total_cells]} cells"),
+        TextColumn("[bold]{task.fields[tally]}"),
         BarColumn(),
         TaskProgressColumn(),
         TimeElapsedColumn(),
         TextColumn("{task.description}"),
         console=console or Console(stderr=True),
     ) as progress:
-        task = progress.add_task("queued", total=1.0, done=0, total_cells="?")
+        task = progress.add_task("queued", total=1.0, tally="")
 
-        def show(evaluation: Evaluation) -> None:
-            now = evaluation.progress
-            eta = now.get("eta_s")
-            text = now.get("phase") or evaluation.status
-            if eta is not None and not evaluation.ended:
-                text += f" (about {eta:.0f} s left)"
-            progress.update(
-                task, completed=now["fraction"], description=text, done=now["done"], total_cells=now["total"]
-            )
+        def show(watched: Watched) -> None:
+            look = watched.look()
+            left = "" if look.eta_s is None else f" (about {look.eta_s:.0f} s left)"
+            progress.update(task, completed=look.fraction, description=look.phase + left, tally=look.tally)
 
         yield show

@@ -65,6 +65,8 @@ def test_an_evaluation_is_watched_printed_and_reported(unveil, at, tmp_path: Pat
     assert "pixelwise:same" in done.stdout
     assert "paper" in done.stdout
     assert "4/4 cells" in done.stderr
+    assert "the worst case over all attacks" in done.stdout
+    assert "not robust to itn, gan" in " ".join(done.stdout.split())
     id = done.stderr.split()[0]
     unveil("report", id, "-o", "out.csv", *at)
     assert (tmp_path / "out.csv").read_text().count("\n") >= 5
@@ -150,7 +152,9 @@ def test_wrong_usage_exits_with_2_and_names_what_is_wrong(unveil, at, tmp_path: 
 def test_a_service_that_is_not_there_exits_with_3(unveil, tmp_path: Path) -> None:
     (tmp_path / "a.png").write_bytes(png(1))
     elsewhere = ("--url", "http://127.0.0.1:9", "--token", "x")
-    assert "127.0.0.1:9" in unveil("encrypt", "a.png", "--scheme", "tanaka", *elsewhere, code=3).stderr
+    said = unveil("encrypt", "a.png", "--scheme", "tanaka", *elsewhere, code=3).stderr
+    assert "127.0.0.1:9" in said
+    assert "unveil local" in said, "what to do about it"
 
 
 def test_the_command_line_loads_neither_torch_nor_the_web_framework() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,7 @@ import PIL.Image
 import pytest
 
 from app.client import Client, Invalid, NotFound, TimedOut, Unauthenticated, Unreachable
+from app.client.errors import KeyDestroyed, UnknownKey
 from app.local import LocalStack
 from tests.pictures import archive, classes, pixels, png
 
@@ -24,6 +26,16 @@ def test_paths_bytes_and_arrays_go_in_and_come_back_exactly(client: Client, tmp_
     plain = client.decrypt(protected)
     for image, seed, size in zip(plain, (1, 2, 3), ((30, 21), (24, 24), (24, 24)), strict=True):
         assert np.array_equal(image.pixels, pixels(seed, *size))
+
+
+def test_one_array_holds_a_whole_set_and_one_picture_needs_no_list(client: Client) -> None:
+    images = np.stack([pixels(1), pixels(2)])
+    protected = client.encrypt(images, "pixelwise", {"key_mode": "same"})
+    assert protected.pixels.shape == images.shape
+    assert np.array_equal(client.decrypt(protected.pixels, protected.key_ids).pixels, images)
+    assert np.array_equal(client.decrypt(client.encrypt(images[0], "tanaka")).pixels, images[:1])
+    with pytest.raises(ValueError, match=r"float64 \[24, 24, 3\]"):
+        client.encrypt(images[0] / 255, "tanaka")
 
 
 def test_what_came_of_a_jpeg_goes_back_as_the_png_it_is(client: Client, tmp_path: Path) -> None:
@@ -53,11 +65,16 @@ def test_a_refusal_is_a_typed_exception_that_names_the_file(client: Client) -> N
 
 
 def test_a_key_is_listed_and_once_destroyed_gone(client: Client) -> None:
-    key = client.encrypt([png(1)], "tanaka").key_ids[0]
-    assert client.keys.get(key)["uses"] == 1
-    assert key in [item["id"] for item in client.keys.list()]
-    client.keys.delete(key)
-    with pytest.raises(NotFound):
+    id = client.encrypt(png(1), "tanaka").key_ids[0]
+    key = client.keys.get(id)
+    assert (key.uses, key.ready, key.ended) == (1, True, True)
+    assert id in [item.id for item in client.keys.list()]
+    again = client.keys.create("tanaka", material=key.material())
+    assert np.array_equal(client.encrypt(png(1), key_id=again.id).pixels, client.encrypt(png(1), key_id=id).pixels)
+    key.delete()
+    with pytest.raises(KeyDestroyed):
+        key.refresh()
+    with pytest.raises(UnknownKey):
         client.keys.get("key_" + "0" * 32)
 
 
@@ -79,7 +96,8 @@ def test_an_evaluation_is_ordered_followed_and_reported(client: Client) -> None:
     cell = next(cell for cell in evaluation.cells if cell.attack["name"] == "fr" and cell.scheme["name"] == "tanaka")
     assert cell.ssim is not None
     assert cell.ssim < 0.3
-    assert evaluation.fetch(cell.samples[0]["plain"]).startswith(b"\x89PNG")
+    assert evaluation.pixels(cell.samples[0]["plain"]).shape == (96, 96, 3)
+    assert evaluation.fetch(cell.links["scores"]).startswith(b"index,ssim")
     assert b"<html" in evaluation.report("html")[:200].lower()
     events = list(evaluation.events())
     assert [event.id for event in events] == sorted({event.id for event in events})
@@ -100,9 +118,26 @@ def test_a_wait_that_runs_out_leaves_the_evaluation_running_until_it_is_cancelle
     assert evaluation.wait(timeout=60).status in ("cancelled", "succeeded")
 
 
-def test_a_dataset_is_uploaded_from_disk(client: Client, tmp_path: Path) -> None:
+def test_the_same_order_twice_is_one_evaluation(client: Client) -> None:
+    order = {"schemes": ["tanaka"], "attacks": ["brute-force"], "idempotency_key": "client-twice", **SMALL}
+    assert client.evaluations.create(**order).id == client.evaluations.create(**order).id
+
+
+def test_lists_come_page_by_page(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    ids = {client.encrypt(pixels(i, 8, 8), "tanaka").key_ids[0] for i in range(3)}
+    monkeypatch.setattr("app.client.calls._PAGE", 2)
+    listed = [key.id for key in client.keys.list()]
+    assert ids <= set(listed)
+    assert len(listed) == len(set(listed))
+
+
+@pytest.mark.parametrize("packed", [True, False], ids=["zip", "folder"])
+def test_a_dataset_is_uploaded_from_disk(client: Client, tmp_path: Path, packed: bool) -> None:
     path = tmp_path / "holiday.zip"
     path.write_bytes(archive(classes(5)))
+    if not packed:
+        zipfile.ZipFile(path).extractall(tmp_path / "holiday")
+        path = tmp_path / "holiday"
     made = client.datasets.upload(path, size=16)
     assert (made["name"], made["train"], made["width"]) == ("holiday", 8, 16)
     assert client.datasets.get(made["id"]) == made

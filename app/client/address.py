@@ -1,0 +1,42 @@
+"""Where the service is, who asks, and how patiently."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Address:
+    url: str
+    token: str | None
+    timeout: float
+    retries: int
+
+    def __post_init__(self) -> None:
+        if not self.url.startswith(("http://", "https://")):
+            raise ValueError(f"{self.url!r} is no address of a service: it must begin with http:// or https://")
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """Of an httpx client."""
+        headers = {"Authorization": f"Bearer {self.token}"} if self.token else {}
+        tls = self.url.startswith("https://")  # without it, certificates need not be read, which takes 0.2 s
+        return {"base_url": self.url, "headers": headers, "timeout": self.timeout, "verify": tls}
+
+
+def find(url: str | None, token: str | None, *, local: str | Path | None, timeout: float, retries: int) -> Address:
+    """What is given, else what an `unveil local` keeps in its folder, else UNVEIL_URL and UNVEIL_TOKEN.
+
+    Raises OSError where the folder is none.
+    """
+    if local is not None:
+        url, token = url or _line(Path(local, "address")), token or _line(Path(local, "token"))
+    url = url or os.environ.get("UNVEIL_URL") or "http://127.0.0.1:8000"
+    return Address(url.rstrip("/"), token or os.environ.get("UNVEIL_TOKEN"), timeout, retries)
+
+
+def _line(path: Path) -> str:
+    return path.read_text().strip()

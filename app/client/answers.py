@@ -1,0 +1,111 @@
+"""Answers that are plain JSON, as types. Their fields are the service's; it may add more."""
+
+from __future__ import annotations
+
+from typing import Any, Literal, TypedDict
+
+
+class Dataset(TypedDict):
+    id: str
+    name: str
+    kind: Literal["plain", "protected"]
+    train: int
+    test: int
+    width: int
+    height: int
+    classes: list[str]
+    available: bool
+    note: str
+    has_originals: bool
+    bytes: int | None
+    created_at: str | None
+
+
+class PaperNumbers(TypedDict):
+    ssim: dict[str, float]
+    robust: dict[str, bool]
+
+
+class SchemeVariant(TypedDict):
+    params: dict[str, Any]
+    key_per_image: bool
+    key_space_bits: float | None
+    effective_bits: float | None
+    paper: PaperNumbers | None
+
+
+class Scheme(TypedDict):
+    name: str
+    title: str
+    source: str
+    summary: str
+    trains: bool
+    size_multiple: int
+    parameters: dict[str, Any]
+    variants: list[SchemeVariant]
+    attacks: list[str]
+
+
+class Attack(TypedDict):
+    name: str
+    title: str
+    source: str
+    summary: str
+    threat_model: str
+    learned: bool
+    parameters: dict[str, Any]
+    profiles: dict[str, dict[str, Any]]
+    applies_to: list[str]
+    not_applicable: dict[str, str]
+
+
+class Progress(TypedDict):
+    done: int
+    total: int
+    fraction: float
+    eta_s: float | None
+    phase: str | None
+
+
+class Verdict(TypedDict):
+    scheme: dict[str, Any]
+    verdict: Literal["broken", "leaks", "no leak found", "inconclusive"]
+    because: str
+    worst_attack: str | None
+    paper: dict[str, str] | None
+
+
+class EvaluationHead(TypedDict):
+    """An evaluation in a list; `evaluations.get(id)` has its cells, too."""
+
+    id: str
+    name: str
+    status: str
+    created_at: str
+    started_at: str | None
+    finished_at: str | None
+    progress: Progress
+    verdicts: list[Verdict]
+    links: dict[str, str]
+
+
+class Account(TypedDict):
+    id: str
+    name: str
+    scopes: list[str]
+    created_at: str
+    revoked_at: str | None
+
+
+class AccountCreated(Account):
+    token: str
+
+
+class Part(TypedDict):
+    ok: bool
+    detail: str
+
+
+class Ready(TypedDict):
+    status: str
+    parts: dict[str, Part]

@@ -1,0 +1,92 @@
+"""What an evaluation and a key in training share: a snapshot of something that goes on in the service."""
+
+from __future__ import annotations
+
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, TypeVar
+
+from app.client.errors import TimedOut
+from app.client.progress import Look, bar
+from app.client.talk import Caller, Pause, Request, Talk
+
+_FIRST_POLL_S, _LONGEST_POLL_S = 0.2, 2.0
+
+
+@dataclass
+class Job(Caller, ABC):
+    """`raw` is the service's whole answer, as new as the last `refresh`."""
+
+    raw: dict[str, Any] = field(repr=False)
+    _wire: Any = field(repr=False)
+    _etag: str | None = field(default=None, repr=False)
+
+    active: ClassVar[frozenset[str]]  # the statuses in which it goes on
+    _room: ClassVar[str]
+
+    @property
+    def id(self) -> str:
+        return str(self.raw["id"])
+
+    @property
+    def status(self) -> str:
+        return str(self.raw["status"])
+
+    @property
+    def ended(self) -> bool:
+        return self.status not in self.active
+
+    @property
+    def path(self) -> str:
+        return f"/{self._room}/{self.id}"
+
+    @abstractmethod
+    def look(self) -> Look:
+        """How far it has come, for a progress bar."""
+
+
+J = TypeVar("J", bound=Job)
+
+
+def refresh(job: J, /) -> Talk[J]:
+    """Take the newest state into this object."""
+    headers = {} if job._etag is None else {"If-None-Match": job._etag}
+    response = yield Request("GET", job.path, headers=headers)
+    if response.status_code != 304:
+        job.raw, job._etag = response.json(), response.headers.get("ETag")
+    return job
+
+
+def wait(job: J, /, *, progress: bool | Callable[[J], None] = False, timeout: float | None = None) -> Talk[J]:
+    """Until it has ended; look at `status` then. Raises TimedOut.
+
+    progress: True draws a bar on the terminal; a function is called with this object at every look.
+    """
+    deadline = None if timeout is None else time.monotonic() + timeout
+    pause = _FIRST_POLL_S
+    with ExitStack() as shown:
+        show = shown.enter_context(bar()) if progress is True else progress
+        while True:
+            yield from refresh(job)
+            if show:
+                show(job)
+            if job.ended:
+                return job
+            if deadline is not None and time.monotonic() + pause > deadline:
+                raise TimedOut(f"{job.id} is {job.status} after {timeout:g} s and goes on")
+            yield Pause(pause)
+            pause = min(_LONGEST_POLL_S, pause * 1.3)
+
+
+def cancel(job: J, /) -> Talk[J]:
+    """Stop it; what has been finished is kept."""
+    yield Request("POST", f"{job.path}/cancel")
+    return (yield from refresh(job))
+
+
+def delete(job: J, /) -> Talk[None]:
+    """Delete it, and destroy what belongs to it."""
+    yield Request("DELETE", job.path)

@@ -1,0 +1,113 @@
+"""`unveil`'s commands on keys, evaluations and the catalog, in this process; what every command must have."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer.main
+
+from app import cli
+from app.local import LocalStack
+
+ROOT = Path(__file__).parents[3]
+# They run the service, print nothing, or print what is no JSON: a file, a secret for another command.
+NO_JSON = {
+    "local", "serve", "worker", "migrate", "report", "accounts revoke", "accounts sign-in", "datasets delete",
+    "evaluations delete", "keys destroy", "keys export", "keys new-ring",
+}  # fmt: skip
+
+
+@pytest.fixture
+def run(stack: LocalStack, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
+    """The command's stdout; the exit code must be as said."""
+
+    def run(*words: str, code: int = 0) -> str:
+        monkeypatch.setattr(sys, "argv", ["unveil", *words, "--state", str(stack.state)])
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        said = capsys.readouterr()
+        assert (ended.value.code or 0) == code, said
+        return said.out if code == 0 else said.err
+
+    return run
+
+
+def test_a_key_is_made_shown_exported_and_destroyed(run, tmp_path: Path) -> None:
+    id = run("keys", "create", "tanaka:icce2018").strip()
+    assert id in run("keys", "list")
+    assert "icce2018" in run("keys", "show", id)
+    (tmp_path / "key.json").write_text(run("keys", "export", id))
+    again = json.loads(run("keys", "create", "tanaka:icce2018", "--material", str(tmp_path / "key.json"), "--json"))
+    assert again["status"] == "ready"
+    assert run("keys", "export", again["id"]) == run("keys", "export", id)
+    run("keys", "destroy", id, "--yes")
+    assert "destroyed" in run("keys", "show", id, code=1)
+    assert "not_training" in run("keys", "cancel", again["id"], code=1)
+    assert "one scheme" in run("keys", "create", "tanaka,ele", code=2)
+
+
+def test_evaluations_are_listed_followed_cancelled_and_deleted(run) -> None:
+    order = ("--schemes", "tanaka", "--attacks", "fr", "--profile", "smoke", "--keys", "1", "--name", "[mine]")
+    id = run("evaluate", *order).strip()
+    assert "Verdicts" in run("evaluations", "show", id, "--watch")
+    assert "[mine]" in run("evaluations", "list")
+    assert json.loads(run("evaluations", "show", id, "--json"))["status"] == "succeeded"
+    assert "ended" in run("evaluations", "cancel", id, code=1)
+    run("evaluations", "delete", id)
+    assert id in run("evaluations", "show", id, code=2)
+    waits = run("evaluate", *order).strip()
+    assert run("evaluations", "cancel", waits).strip() in ("cancelling", "cancelled")
+
+
+def test_the_catalog_is_told_whole_and_one_by_one(run) -> None:
+    assert "2^51,471" in run("schemes")
+    assert "known-plaintext" in run("attacks")
+    assert "weight_decay" in run("attacks", "itn")
+    assert "or icce2018" in run("schemes", "tanaka")
+    assert json.loads(run("attacks", "fr", "--json"))["threat_model"] == "ciphertext-only"
+    assert "known: " in run("schemes", "rot13", code=2)
+
+
+def test_every_command_says_what_it_does_and_prints_json_where_it_prints_a_result() -> None:
+    without = set()
+    for name, command in _commands(typer.main.get_command(cli.app)):
+        assert command.help, f"unveil {name} has no help"
+        if "--json" not in {option for parameter in command.params for option in parameter.opts}:
+            without.add(name)
+    assert without == NO_JSON
+
+
+def test_bash_completes_commands_and_names_and_is_silent_where_no_service_answers(tmp_path: Path) -> None:
+    unveil = tmp_path / "unveil"
+    unveil.write_text(f'#!/bin/sh\nexec {sys.executable} -c "from app.cli import main; main()" "$@"\n')
+    unveil.chmod(0o755)
+    script = """
+        source <(_UNVEIL_COMPLETE=source_bash unveil)
+        function=$(complete -p unveil | sed 's/.*-F \\([^ ]*\\).*/\\1/')
+        for typed in "eval" "evaluate --schemes pixelwise,ta" "evaluate --dataset s"; do
+            COMP_WORDS=(unveil $typed) COMP_CWORD=$(( $(wc -w <<< "$typed") ))
+            $function unveil
+            echo "${COMPREPLY[@]}"
+        done
+    """
+    path = {"PATH": f"{tmp_path}:{os.environ['PATH']}", "PYTHONPATH": str(ROOT), "UNVEIL_URL": "http://127.0.0.1:9"}
+    done = subprocess.run(
+        ["bash", "-c", script], env={**os.environ, **path}, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.splitlines() == ["evaluate evaluations", "pixelwise,tanaka", ""]
+    assert not done.stderr
+
+
+def _commands(group: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for name, command in group.commands.items():
+        if hasattr(command, "commands"):
+            yield from _commands(command, f"{prefix}{name} ")
+        else:
+            yield f"{prefix}{name}", command
