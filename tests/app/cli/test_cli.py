@@ -66,7 +66,7 @@ def test_an_evaluation_is_watched_printed_and_reported(unveil, at, tmp_path: Pat
     assert "paper" in done.stdout
     assert "4/4 cells" in done.stderr
     assert "the worst case over all attacks" in done.stdout
-    assert "not robust to itn, gan" in " ".join(done.stdout.split())
+    assert "not robust" in done.stdout, "the paper's own verdict, beside ours"
     id = done.stderr.split()[0]
     unveil("report", id, "-o", "out.csv", *at)
     assert (tmp_path / "out.csv").read_text().count("\n") >= 5
