@@ -80,7 +80,7 @@ class TooLarge(ProblemError, code="too_large"):
 
 
 class Invalid(ProblemError, code="invalid_request"):
-    """400, 405, 406, 415 or 422: the request is at fault; `errors` says where."""
+    """400, 405, 406, 408, 415 or 422: the request is at fault; `errors` says where."""
 
 
 class TooMany(ProblemError, code="too_many_requests"):
@@ -98,6 +98,7 @@ _BY_STATUS: dict[int, type[ProblemError]] = {
     404: NotFound,
     405: Invalid,
     406: Invalid,
+    408: Invalid,
     409: Conflict,
     410: Gone,
     413: TooLarge,
@@ -143,6 +144,10 @@ class UnknownScheme(NotFound, code="unknown_scheme"):
 
 class AccountExists(Conflict, code="account_exists"):
     """The name is taken."""
+
+
+class OwnAccount(Conflict, code="own_account"):
+    """An administrator cannot revoke the account that asks."""
 
 
 class DatasetBuiltIn(Conflict, code="dataset_built_in"):
@@ -245,6 +250,10 @@ class OriginalsNotTaken(Invalid, code="originals_not_taken"):
     """Only a protected dataset has originals."""
 
 
+class SlowBody(Invalid, code="slow_body"):
+    """The request's body came too slowly."""
+
+
 class SizeMismatch(Invalid, code="size_mismatch"):
     """The key does not fit images of this size."""
 
@@ -259,6 +268,10 @@ class UnsupportedMedia(Invalid, code="unsupported_media"):
 
 class WrongKey(Invalid, code="wrong_key"):
     """The key does not belong to what was asked."""
+
+
+class TooManyStreams(TooMany, code="too_many_streams"):
+    """The account follows too many evaluations at once."""
 
 
 class QueueFull(TooMany, code="queue_full"):

@@ -33,6 +33,11 @@ class KeyState(Job):
         return int(self.raw["uses"])
 
     @property
+    def training(self) -> dict[str, Any] | None:
+        """The order of a trained key: profile, dataset, seed."""
+        return self.raw.get("training")
+
+    @property
     def error(self) -> dict[str, str] | None:
         """Why the training failed: code and detail."""
         return self.raw.get("error")

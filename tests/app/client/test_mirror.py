@@ -24,7 +24,7 @@ def test_every_problem_code_has_a_class_under_that_of_its_status(document) -> No
     for kind in _below(Problem):
         codes.setdefault(kind.code, set()).add(kind.status)
     mirrored = errors.ProblemError.by_code
-    assert mirrored.keys() == codes.keys()
+    assert mirrored.keys() == codes.keys(), "app/client/errors.py has a class for each code of the service"
     for code, statuses in codes.items():
         assert any(issubclass(mirrored[code], errors._BY_STATUS.get(s, errors.ServerProblem)) for s in statuses), code
 
