@@ -1,0 +1,118 @@
+"""Every route of the service, taken from its route table, with the ids of things that somebody owns."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import httpx
+from fastapi import FastAPI
+from starlette.routing import BaseRoute
+
+Ids = Mapping[str, str]  # by kind of thing: key, dataset, evaluation, cell
+
+# What each parameter of an address names. A route with one that is not here makes the walk fail: say what it is.
+_OWNED = {
+    ("keys", "id"): "key", ("datasets", "id"): "dataset", ("evaluations", "id"): "evaluation",
+    ("evaluations", "evaluation_id"): "evaluation", ("evaluations", "cell_id"): "cell",
+}  # fmt: skip
+_FREE = {
+    ("evaluations", "format"): "json", ("evaluations", "index"): "0", ("evaluations", "picture"): "protected",
+    ("schemes", "name"): "tanaka", ("attacks", "name"): "fr", ("static", "name"): "unveil.css",
+    ("accounts", "account"): "owner",
+}  # fmt: skip
+_PARAMETER = re.compile(r"\{(\w+)(?::\w+)?\}")
+UNKNOWN: Ids = {kind: f"{kind}_0197f3c2a5d17a3b8c4d5e6f708192a3" for kind in ("key", "evaluation", "cell")} | {
+    "dataset": "ds_0197f3c2a5d17a3b8c4d5e6f708192a3"
+}
+
+
+@dataclass(frozen=True)
+class Stop:
+    """One method of one address."""
+
+    method: str
+    path: str
+
+    @property
+    def owned(self) -> bool:
+        return any((self._room, name) in _OWNED for name in self._names)
+
+    def address(self, ids: Ids) -> str:
+        return _PARAMETER.sub(lambda found: self._value(found[1], ids), self.path)
+
+    @property
+    def _names(self) -> list[str]:
+        return _PARAMETER.findall(self.path)
+
+    @property
+    def _room(self) -> str:
+        return self.path.removeprefix("/dashboard").split("/")[1]
+
+    def _value(self, name: str, ids: Ids) -> str:
+        place = self._room, name
+        if place in _OWNED:
+            return ids[_OWNED[place]]
+        if place in _FREE:
+            return _FREE[place]
+        raise KeyError(f"{self.method} {self.path}: whose {name!r} is that? Add it to _OWNED or to _FREE")
+
+
+def stops(app: FastAPI) -> list[Stop]:
+    return [
+        Stop(method, route.path)  # type: ignore[attr-defined]
+        for route in _flat(app.routes)
+        for method in sorted(route.methods - {"HEAD"})  # type: ignore[attr-defined]
+    ]
+
+
+def _flat(routes: Iterable[BaseRoute]) -> Iterator[BaseRoute]:
+    for route in routes:
+        included = getattr(route, "original_router", None)
+        if included is None:
+            yield route
+        else:
+            yield from _flat(included.routes)
+
+
+def furnish(http: httpx.Client, archive: bytes) -> dict[str, str]:
+    """Make one thing of each kind; the cells of the evaluation are not run here."""
+    key = http.post("/keys", json={"scheme": "tanaka"}).raise_for_status().json()
+    files = {"archive": ("a.zip", archive, "application/zip")}
+    dataset = http.post("/datasets", data={"name": "walk", "size": "24"}, files=files).raise_for_status().json()
+    order = {
+        "schemes": [{"name": "tanaka", "key_id": key["id"]}], "attacks": [{"name": "none"}],
+        "dataset": dataset["id"], "profile": "smoke", "samples": 1, "keys": 1,
+    }  # fmt: skip
+    evaluation = http.post("/evaluations", json=order).raise_for_status().json()
+    return {
+        "key": key["id"], "dataset": dataset["id"], "evaluation": evaluation["id"], "cell": evaluation["cells"][0]["id"]
+    }  # fmt: skip
+
+
+def named_in_bodies(ids: Ids, picture: bytes, plain_archive: bytes) -> dict[str, dict[str, Any]]:
+    """Requests whose bodies name things: (name: arguments of `request`)."""
+    image = {"images": ("a.png", picture, "image/png")}
+    audit = {"attacks": [{"name": "none"}], "profile": "smoke", "keys": 1}
+    tanaka = {"name": "tanaka"}
+    orders: dict[str, dict[str, Any]] = {
+        "key": {"schemes": [{**tanaka, "key_id": ids["key"]}], "dataset": "sample"},
+        "dataset": {"schemes": [tanaka], "dataset": ids["dataset"]},
+        "public dataset": {"schemes": [tanaka], "dataset": "sample", "public_dataset": ids["dataset"]},
+        "protected images": {"schemes": [{"name": "external", "dataset": ids["dataset"]}]},
+    }
+    return {
+        "encrypt": {"method": "POST", "url": "/encrypt", "data": {"key_id": ids["key"]}, "files": image},
+        "decrypt": {"method": "POST", "url": "/decrypt", "data": {"key_id": ids["key"]}, "files": image},
+        "train": {
+            "method": "POST", "url": "/keys",
+            "json": {"scheme": "tn-model", "params": {"profile": "smoke", "dataset": ids["dataset"]}},
+        },
+        **{
+            f"evaluate, {name}": {"method": "POST", "url": "/evaluations", "json": {**audit, **order}}
+            for name, order in orders.items()
+        },
+        "compare": {"method": "GET", "url": f"/dashboard/compare?ids={ids['evaluation']},ev_other"},
+    }  # fmt: skip
