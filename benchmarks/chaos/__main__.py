@@ -14,11 +14,15 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.chaos import kill_storm
+from benchmarks.chaos import fuzz, kill_storm, neighbours, uploads, walk
 from benchmarks.chaos.outcome import Outcome, Tell
 
 FAULTS: Mapping[str, Callable[[Tell], list[Outcome]]] = {
     "kill-storm": kill_storm.run,
+    "uploads": uploads.run,
+    "fuzz": fuzz.run,
+    "walk": walk.run,
+    "neighbours": neighbours.run,
 }
 
 

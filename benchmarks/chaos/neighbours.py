@@ -1,0 +1,96 @@
+"""One account at its limits, and what another notices of it: the median time of its requests, alone and beside."""
+
+from __future__ import annotations
+
+import statistics
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import httpx
+
+from app.core.auth import SCOPES
+from benchmarks.chaos.outcome import Outcome, Tell
+from benchmarks.chaos.scene import scene
+from tests.pictures import png
+
+_MOST = 1.20
+_ROUNDS, _REQUESTS = 5, 40
+
+# The neighbour lives in a process of its own, so that it costs the one who measures nothing but the machine.
+_HAMMER = """
+import sys, threading, httpx
+url, token, kind = sys.argv[1:]
+body = sys.stdin.buffer.read()
+def hammer():
+    with httpx.Client(base_url=url, headers={"Authorization": f"Bearer {token}"}, timeout=120) as http:
+        while True:
+            if kind == "read":
+                http.get("/keys")
+            else:
+                http.post("/encrypt", data={"scheme": "tanaka"}, files={"images": ("a.png", body, "image/png")})
+for _ in range(16):
+    threading.Thread(target=hammer, daemon=True).start()
+threading.Event().wait()
+"""
+
+
+def run(tell: Tell) -> list[Outcome]:
+    with scene(UNVEIL_REQUESTS_PER_SECOND="50") as there:
+        made = [
+            there.http.post("/accounts", json={"name": name, "scopes": [*SCOPES]}).json()["token"]
+            for name in ("greedy", "quiet")
+        ]
+        with httpx.Client(base_url=there.stack.url, headers={"Authorization": f"Bearer {made[1]}"}, timeout=60) as http:
+            key = http.post("/keys", json={"scheme": "tanaka"}).json()["id"]
+            picture = {"images": ("a.png", png(0, 96, 96), "image/png")}
+            asked: dict[str, Callable[[], httpx.Response]] = {
+                "reading": lambda: http.get(f"/keys/{key}"),
+                "encrypting": lambda: http.post("/encrypt", data={"key_id": key}, files=picture),
+            }
+            outcomes = []
+            for kind, body in (("read", b""), ("encrypt", png(1, 1000, 1000))):
+                for name, ask in asked.items():
+                    outcomes.append(_beside(tell, there.stack.url, made[0], kind, body, name, ask))
+            return outcomes
+
+
+def _beside(
+    tell: Tell, url: str, token: str, kind: str, body: bytes, name: str, ask: Callable[[], httpx.Response]
+) -> Outcome:
+    alone: list[float] = []
+    beside: list[float] = []
+    for _ in range(_ROUNDS):  # in turn, so that a drifting machine is unfair to neither
+        alone += _times(ask)
+        with _neighbour(url, token, kind, body):
+            beside += _times(ask)
+    ratio = statistics.median(beside) / statistics.median(alone)
+    tell(f"{name} beside {kind}: {statistics.median(alone) * 1e3:.1f} ms alone, {ratio:.2f} times that beside")
+    note = f"{ratio:.2f} times its {statistics.median(alone) * 1e3:.1f} ms"
+    return Outcome(f"{name} beside one at its limit ({kind})", 1, int(ratio <= _MOST), 0, note=note)
+
+
+def _times(ask: Callable[[], httpx.Response]) -> list[float]:
+    found = []
+    answers: Counter[int] = Counter()
+    for _ in range(_REQUESTS):
+        began = time.perf_counter()
+        answers[ask().status_code] += 1
+        found.append(time.perf_counter() - began)
+        time.sleep(0.03)  # below its own limit
+    assert set(answers) == {200}, answers
+    return found
+
+
+@contextmanager
+def _neighbour(url: str, token: str, kind: str, body: bytes) -> Iterator[None]:
+    with subprocess.Popen([sys.executable, "-c", _HAMMER, url, token, kind], stdin=subprocess.PIPE) as process:
+        assert process.stdin is not None
+        process.stdin.write(body)
+        process.stdin.close()
+        time.sleep(4)  # past what it may do at once
+        yield
+        process.kill()
