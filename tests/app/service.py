@@ -1,4 +1,4 @@
-"""The HTTP service in this process, on a real database and Redis, with the worker's real function in a thread."""
+"""The HTTP service in this process, on a real database and Redis, with the worker's real functions in threads."""
 
 from __future__ import annotations
 
@@ -16,8 +16,9 @@ from app.accounts import service as accounts
 from app.core.auth import SCOPES
 from app.core.services import Services
 from app.main import create_app
+from app.queue import TRAIN_KEY, TRANSFORM
 from app.settings import Settings
-from worker import transform
+from worker import training_keys, transform
 from worker.runtime import Runtime, make_runtime
 
 
@@ -32,13 +33,18 @@ class ThreadWorker:
     def send_task(self, name: str, args: Sequence[Any] = (), **_: Any) -> None:
         if self.asleep:
             return
-        thread = threading.Thread(target=transform.handle, args=(self.tools, *args))
+        handle = {TRANSFORM: transform.handle, TRAIN_KEY: training_keys.handle}[name]
+        thread = threading.Thread(target=handle, args=(self.tools, *args))
         self.threads.append(thread)
         thread.start()
 
-    def close(self) -> None:
+    def wait(self) -> None:
+        """Until everything sent so far is done."""
         for thread in self.threads:
             thread.join()
+
+    def close(self) -> None:
+        self.wait()
         engine = self.tools.sessions.kw["bind"]
         engine.dispose()
 
