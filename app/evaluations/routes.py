@@ -10,6 +10,7 @@ from fastapi import APIRouter, Header, Path, Query, Request, Response
 from starlette.responses import StreamingResponse
 
 from app.core.auth import Auditor, CallerFirst, Reader
+from app.core.etag import IfNoneMatch, matches
 from app.core.idempotency import Idempotent, Mismatch, Running
 from app.core.ids import new_id
 from app.core.jobs import QueueFull
@@ -95,14 +96,14 @@ async def show_evaluation(
     caller: Reader,
     session: Session,
     response: Response,
-    if_none_match: Annotated[str | None, Header()] = None,
+    if_none_match: IfNoneMatch = None,
 ) -> EvaluationOut | Response:
     """One evaluation with its cells, results and verdicts."""
     evaluation = await service.find(session, caller, evaluation_id)
     headers = {"ETag": f'W/"{evaluation.version}"', "Cache-Control": "private, no-cache"}
     if evaluation.status not in ENDED:
         headers["Retry-After"] = _POLL_S
-    if _matches(if_none_match, headers["ETag"]):
+    if matches(if_none_match, headers["ETag"]):
         return Response(status_code=304, headers=headers)
     response.headers.update(headers)
     return await service.show(session, evaluation)
@@ -219,11 +220,3 @@ async def show_sample(
     if image is None:
         raise service.UnknownPart(f"the plain image of sample {index} was never given")
     return Response(image, media_type="image/png", headers=_FOREVER)
-
-
-def _matches(if_none_match: str | None, etag: str) -> bool:
-    """Weak comparison (RFC 9110, 13.1.2)."""
-    if if_none_match is None:
-        return False
-    given = [tag.strip().removeprefix("W/") for tag in if_none_match.split(",")]
-    return "*" in given or etag.removeprefix("W/") in given

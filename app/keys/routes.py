@@ -7,6 +7,7 @@ from typing import Annotated
 from fastapi import APIRouter, Query, Response
 
 from app.core.auth import CallerFirst, KeyExporter, KeyKeeper
+from app.core.etag import IfNoneMatch, matches, of_body
 from app.core.idempotency import Idempotent, Mismatch, Running
 from app.core.ids import new_id
 from app.core.jobs import QueueFull, ring
@@ -57,13 +58,26 @@ async def list_keys(caller: KeyKeeper, session: Session, paging: Paging) -> Page
     return await service.list_keys(session, caller, paging)
 
 
-@router.get("/{id}", responses=problems(*_MISSING))
+@router.get(
+    "/{id}",
+    response_model=KeyOut,
+    responses={304: {"description": "Unchanged since the ETag in If-None-Match"}, **problems(*_MISSING)},
+)
 async def show_key(
-    id: str, caller: KeyKeeper, session: Session, response: Response, width: Side = None, height: Side = None
-) -> KeyOut:
+    id: str,
+    caller: KeyKeeper,
+    session: Session,
+    response: Response,
+    width: Side = None,
+    height: Side = None,
+    if_none_match: IfNoneMatch = None,
+) -> KeyOut | Response:
     """One key, never its secret."""
     key = await service.show_key(session, caller, id, width, height)
-    response.headers.update(_polling(key))
+    headers = {"ETag": of_body(key), "Cache-Control": "private, no-cache", **_polling(key)}
+    if matches(if_none_match, headers["ETag"]):
+        return Response(status_code=304, headers=headers)
+    response.headers.update(headers)
     return key
 
 

@@ -66,6 +66,8 @@ async def test_a_key_is_ordered_trained_used_and_destroyed(service, client):
     answer = await client.get(f"/keys/{order['id']}")
     key = answer.json()
     assert "Retry-After" not in answer.headers
+    unchanged = await client.get(f"/keys/{order['id']}", headers={"If-None-Match": answer.headers["ETag"]})
+    assert (unchanged.status_code, unchanged.content) == (304, b"")
     assert (key["status"], key["provenance"]) == ("ready", {"data": "sample", "loss": None})
     assert "cancel" not in key["links"]
 
