@@ -3,8 +3,6 @@
 import torch
 from torch import Tensor, nn
 
-MULTIPLE = 4  # two halvings
-
 
 def _conv(inputs: int, outputs: int, side: int, stride: int = 1) -> list[nn.Module]:
     pad = (side - 1) // 2
