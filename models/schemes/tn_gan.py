@@ -84,12 +84,9 @@ class TnGan(NetworkScheme[TnGanSettings]):
 
         s, began = self.settings, time.monotonic()
         images = pad(data.train, self.multiple)
-        side = s.side or min(images.shape[1:3])
-        if min(*images.shape[1:3], side) < _SMALLEST or side > min(images.shape[1:3]):
+        if min(images.shape[1:3]) < _SMALLEST:
             size = f"{images.shape[2]}x{images.shape[1]}"
-            raise AttackFailed(
-                f"it is trained on squares of {side}x{side}, at least {_SMALLEST}; the images have {size}"
-            )
+            raise AttackFailed(f"its discriminator needs images of at least {_SMALLEST}x{_SMALLEST}; these are {size}")
         if len(images) < 2:
             raise AttackFailed("at least two training images are needed: one plain, one encrypted")
         plain, others = images[0::2], images[1::2]
