@@ -24,6 +24,7 @@ from sqlalchemy.orm import Session
 from app.core.states import Status
 from app.db.tables import Key
 from app.queue import Parcel, Parcels, answer_request, take_request
+from models import crash
 from models.catalog import Scheme, make_scheme, new_secret, padded_size
 from models.images import Images, pad, to_png
 from worker import codec, keys, unpack
@@ -56,7 +57,9 @@ def handle(tools: Runtime, id: str) -> None:
     if request is None:
         log.info("request %s is no longer wanted", id)
         return
-    answer_request(client, parcels, id, answer(tools, request))
+    answered = answer(tools, request)
+    crash.point("encrypted-before-answer")
+    answer_request(client, parcels, id, answered)
 
 
 def answer(tools: Runtime, request: Parcel) -> Parcel:

@@ -33,6 +33,7 @@ from app.core.auth import Caller, MaybeCaller
 from app.core.problems import Conflict, Invalid, Problem
 from app.core.services import Services, Svc
 from app.db.tables import Idempotency
+from models import crash
 
 _LOCK_S = 60
 _CHUNK = 2**20
@@ -70,6 +71,7 @@ class Once:
             yield ids
             return
         reserved = await self._take(ids, lock_s)
+        crash.point("key-reserved")
         try:
             yield reserved
         except Problem as problem:

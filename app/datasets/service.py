@@ -18,7 +18,7 @@ from app.datasets.schemas import DatasetOut, UploadOrder
 from app.db.tables import Dataset
 from app.queue import NoWorker, Parcel, ask
 from app.settings import Settings
-from models import catalog
+from models import catalog, crash
 
 # Cursors are ids; a built-in set has none, so its place in the list stands in for one.
 _PLACE = "builtin_{:032x}"
@@ -140,7 +140,9 @@ async def upload(
         await asyncio.to_thread(svc.blobs.save, sent["archive"], archive)
         if originals is not None:
             await asyncio.to_thread(svc.blobs.save, sent["originals"], originals)
+        crash.point("upload-before-unpacking")
         made = await _unpacked(svc, head)
+        crash.point("unpacked-before-row")
     finally:
         for name in sent.values():
             await asyncio.to_thread(svc.blobs.delete, name)
@@ -162,6 +164,7 @@ async def remove(svc: Services, session: AsyncSession, caller: Caller, id: str) 
         raise InUse("cancel what uses it, or wait until it has ended, and delete again")
     await queries.remove(session, caller.account_id, id)
     await session.commit()
+    crash.point("dataset-deleted-before-blob")
     await asyncio.to_thread(svc.blobs.delete, found.blob)
 
 

@@ -18,16 +18,18 @@ from app.db import journal
 from app.db.tables import Cell, Evaluation, Worker
 from app.processes import Child, spawn
 from app.settings import Settings
-from tests.factories import make_evaluation
+from benchmarks.chaos import images
+from tests.factories import expire, make_evaluation
 from worker import cells, sweeper
 from worker.runtime import Runtime
 
-SLOW = {"keys": 600}  # some seconds, with progress after each key
+SLOW = {"dataset": images.NAME, "keys": 1000}  # some seconds, with progress after each key
 
 
 @pytest.fixture
 def settings(settings: Settings) -> Settings:
-    return settings.model_copy(update={"lease_s": 3.0, "heartbeat_s": 0.5, "sweep_s": 1.0})
+    images.write_few(settings.data_dir)
+    return settings.model_copy(update={"lease_s": 600.0, "heartbeat_s": 0.5, "sweep_s": 1.0})
 
 
 @contextmanager
@@ -36,8 +38,7 @@ def worker(settings: Settings, tmp_path: Path, name: str = "attack") -> Iterator
     child = spawn(
         name,
         [sys.executable, "-m", "celery", "--app", "worker.celery_app", "worker", "--queues", "attack,ops",
-         "--concurrency", "2", "--hostname", f"{name}@%h", "--loglevel", "INFO", "--beat",
-         "--schedule", str(tmp_path / f"{name}.beat")],
+         "--concurrency", "2", "--hostname", f"{name}@%h", "--loglevel", "INFO"],
         run=tmp_path / "run", log=tmp_path / f"{name}.log", env={**os.environ, **values},
     )  # fmt: skip
     try:
@@ -46,7 +47,7 @@ def worker(settings: Settings, tmp_path: Path, name: str = "attack") -> Iterator
         child.stop()
 
 
-def wait(until: Callable[[], bool], what: str, child: Child | None = None, patience_s: float = 60) -> None:
+def wait(until: Callable[[], bool], what: str, child: Child | None = None, patience_s: float = 150) -> None:
     deadline = time.monotonic() + patience_s
     while not until():
         words = child.last_words(40) if child else ""
@@ -92,16 +93,17 @@ def test_a_killed_worker_a_killed_child_and_an_orderly_stop_all_end_in_the_same_
     evaluation_id, (id,) = make_evaluation(tools.sessions, account, ("none",), settings=SLOW)
     sweep(tools)
     with worker(settings, tmp_path) as first:
-        # a pool process killed in the middle
+        # a pool process killed in the middle: its parent tells, long before its lease ends
         wait(lambda: in_the_middle(tools, id), "the middle", first)
         busy = worker_of(tools, id)
         assert "spawn_main" in " ".join(busy.cmdline())  # a fresh interpreter: CUDA would not survive a fork
         busy.kill()
-        wait(lambda: cell(tools, id).stalls == 1, "the sweeper", first)
+        wait(lambda: cell(tools, id).stalls == 1, "the word of its parent", first)
         wait(lambda: in_the_middle(tools, id), "the second attempt", first)
 
         # the whole worker killed in the middle
         os.killpg(first.popen.pid, signal.SIGKILL)
+    expire(tools.sessions, id)
     with worker(settings, tmp_path, "heir") as heir:
         wait(lambda: cell(tools, id).stalls == 2, "the sweeper of the heir", heir)
         wait(lambda: in_the_middle(tools, id), "the third attempt", heir)
