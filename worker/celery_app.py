@@ -20,6 +20,8 @@ celery = queue.celery_app(get_settings())
 celery.conf.update(
     imports=["worker.tasks"],
     worker_pool_start_method="spawn",  # CUDA does not survive a fork; and no connection is inherited
+    # A fresh interpreter takes its time on a busy machine: after Celery's 4 s it would be killed, and the next one too.
+    worker_proc_alive_timeout=120.0,
     worker_cancel_long_running_tasks_on_connection_loss=False,  # the row's lease rules, not the broker's connection
 )
 

@@ -26,7 +26,7 @@ class JobRequest(Request):  # type: ignore[misc]
     """A job's message, in the main process of a worker."""
 
     def on_failure(self, exc_info: Any, *args: Any, **kwargs: Any) -> Any:
-        if isinstance(exc_info.exception, WorkerLostError):
+        if issubclass(exc_info.type, WorkerLostError):
             try:
                 give_up(runtime(), self.worker_pid)
             except DBAPIError as away:
