@@ -94,6 +94,7 @@ class PlainImages:
     name: str
     height: int
     width: int
+    labelled: bool  # a classifier can be trained and tested on them
 
 
 async def plain_images(session: AsyncSession, svc: Services, caller: Caller, name: str, pointer: str) -> PlainImages:
@@ -104,11 +105,11 @@ async def plain_images(session: AsyncSession, svc: Services, caller: Caller, nam
             raise NoPlainImages(f"there is no data set {name!r}", [(pointer, "no such upload; see GET /datasets")])
         if row.kind != "plain":
             raise Invalid(f"{name} holds protected images", [(pointer, "name a data set of plain images")])
-        return PlainImages(row.name, row.height, row.width)
+        return PlainImages(row.name, row.height, row.width, len(row.classes) > 1)
     known = await asyncio.to_thread(catalog.builtin_datasets, svc.settings.data_dir)
     for info in known:
         if info.name == name:
-            return PlainImages(info.name, info.height, info.width)
+            return PlainImages(info.name, info.height, info.width, info.labelled)
     names = ", ".join(info.name for info in known)
     raise NoPlainImages(f"there is no data set {name!r}", [(pointer, f"known: {names}, and ids of your uploads")])
 
