@@ -12,7 +12,7 @@ from celery import signals
 
 from app import queue
 from app.settings import get_settings
-from worker import shutdown
+from worker import shutdown, warm
 from worker.presence import Presence
 from worker.regular import Regular
 
@@ -62,3 +62,4 @@ def _stopped(**_: Any) -> None:
 @signals.worker_process_init.connect
 def _pool_process_started(**_: Any) -> None:
     shutdown.install()
+    warm.begin()
