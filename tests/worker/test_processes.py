@@ -12,15 +12,17 @@ from pathlib import Path
 
 import psutil
 import pytest
-from sqlalchemy import select
+from sqlalchemy import select, update
 
+from app.core.states import Status
 from app.db import journal
-from app.db.tables import Cell, Evaluation, Worker
+from app.db.tables import Cell, Evaluation, Key, Worker
 from app.processes import Child, spawn
 from app.settings import Settings
 from benchmarks.chaos import images
-from tests.factories import expire, make_evaluation
-from worker import cells, sweeper
+from models.catalog import make_scheme
+from tests.factories import expire, make_evaluation, make_key_to_train
+from worker import cells, keys, sweeper, training_keys
 from worker.runtime import Runtime
 
 SLOW = {"dataset": images.NAME, "keys": 1000}  # some seconds, with progress after each key
@@ -142,6 +144,36 @@ def test_a_running_cell_is_cancelled_within_two_seconds_and_its_message_is_not_r
         ("cancelled", 1),
         ("cancelled", 0),
     ]
+
+
+def test_a_training_killed_in_the_middle_ends_in_the_same_weights_and_another_is_cancelled_in_time(
+    tools, account, settings, tmp_path
+):
+    def ordered(**params: object) -> str:
+        scheme = make_scheme("tn-gan", {"precision": "fp32", "images": 16, **params}, "smoke")
+        return make_key_to_train(tools.sessions, tools.ring, account, scheme=scheme)
+
+    def key(id: str) -> Key:
+        with tools.sessions() as session:
+            return session.get_one(Key, id)
+
+    calm, killed, endless = ordered(epochs=20), ordered(epochs=20), ordered(epochs=100_000)
+    training_keys.handle(tools, calm)
+    sweep(tools)
+    with worker(settings, tmp_path) as running:
+        wait(lambda: key(killed).progress > 0.05, "the middle of the training", running)
+        assert key(killed).status == "running"
+        psutil.Process(int(key(killed).lease_owner.split("/")[1])).kill()
+        wait(lambda: key(endless).progress > 0 and key(endless).status == "running", "the endless training", running)
+        with tools.sessions.begin() as session:
+            session.execute(update(Key).where(Key.id == endless).values(status=Status.CANCELLING))
+        asked = time.monotonic()
+        wait(lambda: key(endless).status == "cancelled", "the cancelled end", running)
+        assert time.monotonic() - asked < 2.5
+        wait(lambda: key(killed).status == "succeeded", "the end", running)
+    assert key(killed).attempt == 2
+    assert keys.secret(tools, key(killed)) == keys.secret(tools, key(calm))
+    assert list(tools.blobs.names("checkpoints")) == []
 
 
 def test_the_main_process_of_a_worker_imports_no_torch():
