@@ -70,7 +70,6 @@ class DatasetInfo:
     classes: tuple[str, ...] = field(default=())
     available: bool = True
     note: str = ""
-    labelled: bool = True  # a classifier can be trained on its training images and tested on its test images
 
 
 def load(name: str, data_dir: Path | None = None) -> Data:
@@ -104,8 +103,7 @@ def builtin(data_dir: Path | None = None) -> list[DatasetInfo]:
     stl10, cifar10 = root / "stl10_binary", root / "cifar-10-batches-py"
     listed = [
         DatasetInfo(
-            "sample", _SAMPLE_TRAIN, _SAMPLE_TEST, SIZE, SIZE, _SAMPLE_CLASSES, note="a demonstration, works offline",
-            labelled=False,  # test and train are cut from different photographs
+            "sample", _SAMPLE_TRAIN, _SAMPLE_TEST, SIZE, SIZE, _SAMPLE_CLASSES, note="a demonstration, works offline"
         ),
         DatasetInfo(
             "stl10", 5000, 8000, 96, 96, _STL10_CLASSES, stl10.is_dir(), where.format("the folder stl10_binary")
@@ -152,17 +150,16 @@ def _image_files(folder: Path) -> Iterator[Path]:
 def _folder_info(name: str, folder: Path) -> DatasetInfo:
     if (folder / "train_X.bin").is_file():
         train, test = (_binary_count(folder / f"{split}_X.bin") for split in ("train", "test"))
-        classes = _class_names(folder)
-        return DatasetInfo(name, train, test, SIZE, SIZE, classes, labelled=len(classes) > 1)
+        return DatasetInfo(name, train, test, SIZE, SIZE, _class_names(folder))
     split = (folder / "train").is_dir()
-    children = _class_folders(folder / "train" if split else folder)
-    total = sum(len(list(_image_files(child))) for child in children)
-    names = tuple(child.name for child in children)
+    classes = _class_folders(folder / "train" if split else folder)
+    total = sum(len(list(_image_files(child))) for child in classes)
+    names = tuple(child.name for child in classes)
     if split:
         test = sum(len(list(_image_files(child))) for child in _class_folders(folder / "test"))
-        return DatasetInfo(name, total, test, SIZE, SIZE, names, labelled=len(names) > 1)
+        return DatasetInfo(name, total, test, SIZE, SIZE, names)
     test = total // 5
-    return DatasetInfo(name, total - test, test, SIZE, SIZE, names, labelled=len(names) > 1)
+    return DatasetInfo(name, total - test, test, SIZE, SIZE, names)
 
 
 def _binary_count(path: Path) -> int:
@@ -170,11 +167,8 @@ def _binary_count(path: Path) -> int:
 
 
 def _class_names(folder: Path) -> tuple[str, ...]:
-    """From class_names.txt, one a line; else the numbers of the labels, where there are labels."""
-    names, labels = folder / "class_names.txt", folder / "train_y.bin"
-    if names.is_file() or not labels.is_file():
-        return tuple(names.read_text().split()) if names.is_file() else ()
-    return tuple(str(label) for label in range(1, int(np.fromfile(labels, np.uint8).max(initial=0)) + 1))
+    names = folder / "class_names.txt"
+    return tuple(names.read_text().split()) if names.is_file() else ()
 
 
 def _read_folder(name: str, folder: Path) -> Data:
@@ -319,14 +313,18 @@ def sample() -> Data:
     )  # fmt: skip
 
 
-def _tiles(photos: tuple[str, ...]) -> tuple[Images, Labels]:
+def photograph(file: str) -> Images:
+    """One of scikit-image's photographs as a whole: [H, W, 3]. Raises DatasetMissing."""
     spec = importlib.util.find_spec("skimage")
     if spec is None or spec.origin is None:
         raise DatasetMissing("the sample data set is cut from scikit-image's photographs: install scikit-image")
-    folder = Path(spec.origin).parent / "data"
+    return _open(Path(spec.origin).parent / "data" / file)
+
+
+def _tiles(photos: tuple[str, ...]) -> tuple[Images, Labels]:
     images, labels = [], []
     for photo in photos:
-        whole = _open(folder / photo)
+        whole = photograph(photo)
         rows, columns = whole.shape[0] // SIZE, whole.shape[1] // SIZE
         cut = whole[: rows * SIZE, : columns * SIZE].reshape(rows, SIZE, columns, SIZE, 3)
         images.append(cut.transpose(0, 2, 1, 3, 4).reshape(-1, SIZE, SIZE, 3))

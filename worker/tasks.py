@@ -5,10 +5,8 @@ from __future__ import annotations
 from app import queue
 from worker.celery_app import celery
 
-_JOB = "worker.orphaned:JobRequest"
 
-
-@celery.task(name=queue.RUN_CELL, Request=_JOB)
+@celery.task(name=queue.RUN_CELL)
 def run_cell(id: str) -> None:
     from worker import cells
     from worker.runtime import runtime
@@ -16,7 +14,7 @@ def run_cell(id: str) -> None:
     cells.handle(runtime(), id)
 
 
-@celery.task(name=queue.TRAIN_KEY, Request=_JOB)
+@celery.task(name=queue.TRAIN_KEY)
 def train_key(id: str) -> None:
     from worker import training_keys
     from worker.runtime import runtime
@@ -30,3 +28,12 @@ def transform_images(id: str) -> None:
     from worker.runtime import runtime
 
     transform.handle(runtime(), id)
+
+
+@celery.task(name=queue.SWEEP)
+def sweep() -> None:
+    from worker import sweeper
+    from worker.runtime import runtime
+
+    tools = runtime()
+    sweeper.sweep(tools.sessions, tools.celery, tools.settings)

@@ -1,22 +1,20 @@
-"""Charts as SVG: what a template needs to draw one, worked out here in the units of its view box."""
+"""Charts of a cell: its curves, drawn as the report draws them, and how the scores of its images are spread."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
-WIDTH, HEIGHT = 360, 190
-_LEFT, _RIGHT, _TOP, _BOTTOM = 44, 10, 10, 26
-_BINS = 20
+from app.evaluations.report.charts import Chart, Tick, chart, steps
 
 Points = Sequence[Sequence[float | None]]
 
-
-@dataclass(frozen=True)
-class Tick:
-    at: float
-    text: str
+_WIDTH, _HEIGHT = 320, 200
+_LEFT, _RIGHT, _TOP, _BOTTOM = 46, 12, 22, 34
+_BINS = 20
+_MOST_POINTS = 300  # a curve of more shows nothing more
+_BY = "ssim_by_"
 
 
 @dataclass(frozen=True)
@@ -29,49 +27,41 @@ class Bar:
 
 
 @dataclass(frozen=True)
-class Chart:
-    """A line or bars over a grid, and the same in a sentence for those who do not see it."""
-
-    summary: str
-    across: list[Tick]
-    up: list[Tick]
-    line: str = ""  # "x,y x,y ..."
-    dots: list[tuple[float, float]] = field(default_factory=list)
-    bars: list[Bar] = field(default_factory=list)
-    mark: Tick | None = None  # a value on the horizontal axis
-    width: int = WIDTH
-    height: int = HEIGHT
-    left: int = _LEFT
-    right: int = WIDTH - _RIGHT
-    top: int = _TOP
-    bottom: int = HEIGHT - _BOTTOM
-
-
-def line(name: str, points: Points) -> Chart | None:
-    """A curve [[step, value], ...]; None with fewer than two points to join."""
-    known = sorted((x, y) for x, y in points if x is not None and y is not None)
-    if len(known) < 2:
-        return None
-    xs, ys = [x for x, _ in known], [y for _, y in known]
-    bottom, top, ups = _axis(min(ys), max(ys))
-    # 1, 2, 4, ... ciphertexts stand at equal distances
-    doubling = name.endswith(("ciphertexts", "pairs", "queries")) and xs[0] > 0
-    place = math.log2 if doubling else float
-    left, right = place(xs[0]), place(xs[-1])
-    steps = xs if doubling and len(xs) <= 8 else [x for x in _ticks(xs[0], xs[-1]) if xs[0] <= x <= xs[-1]]
-    spots = [(_across(place(x), left, right), _up(y, bottom, top)) for x, y in known]
-    return Chart(
-        summary=f"{name}: from {ys[0]:.4g} at {xs[0]:g} to {ys[-1]:.4g} at {xs[-1]:g}; "
-        f"lowest {min(ys):.4g}, highest {max(ys):.4g}",
-        across=[Tick(_across(place(x), left, right), _short(x)) for x in steps],
-        up=[Tick(_up(y, bottom, top), _short(y)) for y in ups],
-        line=" ".join(f"{x:.1f},{y:.1f}" for x, y in _thinned(spots)),
-        dots=spots if len(spots) <= 12 else [],
-    )
+class Histogram:
+    title: str
+    across: str
+    up: str
+    bars: list[Bar]
+    mean: Tick
+    x_ticks: list[Tick]
+    y_ticks: list[Tick]
+    said: str  # for who cannot see it
+    lines: tuple[()] = ()
+    width: int = _WIDTH
+    height: int = _HEIGHT
+    left: float = _LEFT
+    right: float = _WIDTH - _RIGHT
+    top: float = _TOP
+    bottom: float = _HEIGHT - _BOTTOM
 
 
-def histogram(values: Sequence[float], what: str) -> Chart | None:
-    """How often values between 0 and 1 (or a little below) occur; None without values."""
+def curves(named: Mapping[str, Points]) -> list[Chart]:
+    """Losses together, SSIM by the number of ciphertexts or pairs, every other curve by itself."""
+    named = {name: _thinned(points) for name, points in named.items()}
+    losses = {name: points for name, points in named.items() if "loss" in name}
+    drawn = [chart("Losses", "epoch", "loss", losses)]
+    for name, points in named.items():
+        if name.startswith(_BY):
+            unit = name.removeprefix(_BY)
+            low = math.floor(10 * min(0.0, *(y for _, y in points if y is not None), 0.0)) / 10
+            drawn.append(chart(f"SSIM by {unit}", unit, "SSIM", {name: points}, log=True, between=(low, 1.0)))
+        elif name not in losses:
+            drawn.append(chart(name.replace("_", " "), "step", "", {name: points}))
+    return [each for each in drawn if each is not None]
+
+
+def histogram(values: Sequence[float]) -> Histogram | None:
+    """How often each SSIM between 0 (or a little below) and 1 occurs; None without values."""
     known = [value for value in values if math.isfinite(value)]
     if not known:
         return None
@@ -79,55 +69,36 @@ def histogram(values: Sequence[float], what: str) -> Chart | None:
     counts = [0] * _BINS
     for value in known:
         counts[min(_BINS - 1, max(0, int((value - low) / (1 - low) * _BINS)))] += 1
-    _, top, ups = _axis(0, max(counts))
-    mean = sum(known) / len(known)
-    edges = [low + (1 - low) * i / _BINS for i in range(_BINS + 1)]
+    most = max(counts)
+    wide, high = _WIDTH - _LEFT - _RIGHT, _HEIGHT - _TOP - _BOTTOM
+
+    def across(value: float) -> float:
+        return round(_LEFT + (value - low) / (1 - low) * wide, 1)
+
+    def up(count: float) -> float:
+        return round(_HEIGHT - _BOTTOM - count / most * high, 1)
+
     bars = []
-    for count, start, end in zip(counts, edges, edges[1:], strict=False):
-        x, y = _across(start, low, 1), _up(count, 0, top)
+    for i, count in enumerate(counts):
+        start, end = (low + (1 - low) * edge / _BINS for edge in (i, i + 1))
         told = f"{count} of {len(known)} between {start:.2f} and {end:.2f}"
-        bars.append(Bar(x + 0.75, y, _across(end, low, 1) - x - 1.5, _up(0, 0, top) - y, told))
-    return Chart(
-        summary=f"{what} of {len(known)} images: mean {mean:.3f}, lowest {min(known):.3f}, highest {max(known):.3f}",
-        across=[Tick(_across(x, low, 1), _short(x)) for x in _ticks(low, 1) if low <= x <= 1],
-        up=[Tick(_up(y, 0, top), _short(y)) for y in ups if y == int(y)],
+        bars.append(
+            Bar(across(start) + 0.75, up(count), round(wide / _BINS - 1.5, 1), round(up(0) - up(count), 1), told)
+        )
+    mean = sum(known) / len(known)
+    return Histogram(
+        title="Images by SSIM",
+        across="SSIM",
+        up="images",
         bars=bars,
-        mark=Tick(_across(mean, low, 1), f"mean {mean:.3f}"),
+        mean=Tick(across(mean), f"mean {mean:.3f}"),
+        x_ticks=[Tick(across(x), f"{x:g}") for x in steps(low, 1, 5)],
+        y_ticks=[Tick(up(y), f"{y:g}") for y in steps(0, most, 4) if y == int(y)],
+        said=f"{len(known)} images: mean {mean:.3f}, lowest {min(known):.3f}, highest {max(known):.3f}",
     )
 
 
-def _across(x: float, low: float, high: float) -> float:
-    return round(_LEFT + (x - low) / ((high - low) or 1) * (WIDTH - _LEFT - _RIGHT), 1)
-
-
-def _up(y: float, low: float, high: float) -> float:
-    return round(HEIGHT - _BOTTOM - (y - low) / ((high - low) or 1) * (HEIGHT - _TOP - _BOTTOM), 1)
-
-
-def _axis(low: float, high: float) -> tuple[float, float, list[float]]:
-    """A range that holds both and begins and ends at a tick."""
-    ticks = _ticks(low, high if high > low else low + (abs(low) or 1))
-    return ticks[0], ticks[-1], ticks
-
-
-def _ticks(low: float, high: float) -> list[float]:
-    """Four to eight round numbers around the range: steps of 1, 2 or 5 times a power of ten."""
-    rough = (high - low) / 5
-    power = 10 ** math.floor(math.log10(rough))
-    step = next(factor * power for factor in (1, 2, 5, 10) if factor * power >= rough * 0.999)
-    first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
-    return [round(i * step, 12) for i in range(first, last + 1)]
-
-
-def _short(value: float) -> str:
-    if abs(value) >= 10_000:
-        return f"{value / 1000:g}k"
-    return f"{value:g}" if value == 0 or abs(value) >= 1e-3 else f"{value:.0e}"
-
-
-def _thinned(spots: list[tuple[float, float]], most: int = 300) -> list[tuple[float, float]]:
-    """More points than pixels show nothing more; the last one stays."""
-    if len(spots) <= most:
-        return spots
-    step = math.ceil(len(spots) / most)
-    return [*spots[:-1:step], spots[-1]]
+def _thinned(points: Points) -> Points:
+    """At most about _MOST_POINTS of them; the last one stays."""
+    step = math.ceil(len(points) / _MOST_POINTS)
+    return [*points[:-1:step], *points[-1:]] if step > 1 else points

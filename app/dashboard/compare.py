@@ -8,8 +8,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from app.evaluations.report import label
+from app.evaluations.report.names import title
 from app.evaluations.schemas import CellOut, EvaluationOut
+from models import catalog
 
 MOST = 4
 _NOT_SETTINGS = frozenset({"name", "schemes", "attacks"})
@@ -77,12 +78,14 @@ def _shown(value: Any) -> str:
 
 def _pairs(evaluations: Sequence[EvaluationOut], repeated: set[str]) -> list[Pair]:
     """Attacks meet by name, for a profile changes their settings; those of `repeated` by their settings too."""
-    by_pair = [
-        {
-            (label(c.scheme), label(c.attack) if c.attack["name"] in repeated else c.attack["name"]): c
-            for c in evaluation.cells
-        }
-        for evaluation in evaluations
-    ]
+    by_pair: list[dict[tuple[str, str], CellOut]] = []
+    for evaluation in evaluations:
+        profile = evaluation.settings["profile"]
+        by_pair.append({(title(c.scheme, profile), _attack(c, profile, repeated)): c for c in evaluation.cells})
     keys = list(dict.fromkeys(key for each in by_pair for key in each))
     return [Pair(*key, [each.get(key) for each in by_pair]) for key in keys]
+
+
+def _attack(cell: CellOut, profile: catalog.Profile, repeated: set[str]) -> str:
+    entry = cell.attack if cell.attack["name"] in repeated else {"name": cell.attack["name"]}
+    return title(entry, profile)

@@ -13,13 +13,11 @@ from app.core.auth import Auditor, Reader
 from app.core.pagination import Paging
 from app.core.pagination import page as listing
 from app.core.services import Session
-from app.core.states import ENDED
+from app.core.states import ACTIVE
 from app.dashboard import charts, compare, heat, queries
 from app.dashboard.page import PageRoute, page, redirect
-from app.dashboard.words import THREATS
 from app.evaluations import queries as rows
 from app.evaluations import service
-from app.evaluations.report import label
 from app.evaluations.schemas import SampleOut
 from models import catalog
 
@@ -51,12 +49,12 @@ async def show_evaluation(request: Request, id: str, caller: Reader, session: Se
     row = await service.find(session, caller, id)
     version = row.version
     evaluation = await service.show(session, row)
-    running = {cell.id: cell for cell in evaluation.cells if cell.status not in ENDED}
+    running = {cell.id: cell for cell in evaluation.cells if cell.status in ACTIVE}
     metrics = await queries.running_metrics(session, evaluation.id, list(running))
     losses = [
-        (heat.name(running[cell]), name, chart)
-        for (cell, name), points in metrics.items()
-        if (chart := charts.line(name, points)) is not None
+        (heat.name(running[id], evaluation.settings["profile"]), chart)
+        for id, named in metrics.items()
+        for chart in charts.curves(named)
     ]
     return page(
         request,
@@ -95,12 +93,10 @@ async def show_cell(
     at = ids.index(cell_id)
     cell = evaluation.cells[at]
     scores = await rows.scores(session, cell_id)
-    curves = {curve.name: curve.points for curve in await rows.curves(session, [cell_id])}
-    if cell.status not in ENDED:
-        metrics = await queries.running_metrics(session, evaluation.id, [cell_id])
-        curves = {name: points for (_, name), points in metrics.items()}
-    drawn = {name: chart for name, points in curves.items() if (chart := charts.line(name, points)) is not None}
-    attack = catalog.describe_attack(cell.attack["name"])
+    if cell.status in ACTIVE:
+        named = (await queries.running_metrics(session, evaluation.id, [cell_id])).get(cell_id, {})
+    else:
+        named = {curve.name: curve.points for curve in await rows.curves(session, [cell_id])}
     return page(
         request,
         "cell.html",
@@ -109,13 +105,12 @@ async def show_cell(
         cell=cell,
         before=evaluation.cells[at - 1] if at else None,
         after=evaluation.cells[at + 1] if at + 1 < len(ids) else None,
-        attack=attack,
-        threat=THREATS[cell.threat_model],
+        attack=catalog.describe_attack(cell.attack["name"]),
+        profile=evaluation.settings["profile"],
         samples=_ordered(cell.samples, order),
         order=order.value,
-        orders=list(Order),
-        histogram=charts.histogram(scores.ssim, "SSIM") if scores else None,
-        curves=drawn,
+        histogram=charts.histogram(scores.ssim) if scores else None,
+        curves=charts.curves(named),
     )
 
 
@@ -141,4 +136,4 @@ async def compare_evaluations(
         heads = list((await service.heads(session, found)).values())
         return page(request, "compare-choice.html", caller, evaluations=heads, chosen=chosen, most=compare.MOST)
     shown = [await service.show(session, await service.find(session, caller, id)) for id in dict.fromkeys(chosen)]
-    return page(request, "compare.html", caller, comparison=compare.compare(shown), evaluations=shown, name=label)
+    return page(request, "compare.html", caller, comparison=compare.compare(shown), evaluations=shown)

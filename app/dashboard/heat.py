@@ -2,66 +2,66 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 from app.core.states import ACTIVE
-from app.evaluations.report import label
+from app.evaluations.report import content, sentences
+from app.evaluations.report.names import label, title
 from app.evaluations.schemas import CellOut, EvaluationOut, SampleOut
+from models import catalog
 
 STEPS = 10
 
 
 @dataclass(frozen=True)
 class Column:
-    attack: str
+    title: str
+    name: str
     threat_model: str
 
 
 @dataclass(frozen=True)
-class Row:
-    scheme: str
-    verdict: str
-    because: str
-    worst_attack: str | None
-    paper: Mapping[str, str] | None
+class Line:
+    """A scheme: what is to be said of it, and its cells below the columns."""
+
+    row: content.Row
     cells: list[CellOut | None]
 
     @property
-    def pending(self) -> bool:
-        """Whether more is to come before there is a verdict."""
-        return self.verdict == "inconclusive" and any(cell and cell.status in ACTIVE for cell in self.cells)
+    def verdict(self) -> str:
+        """`pending` while there is nothing to be said yet."""
+        assert self.row.verdict is not None
+        said: str = self.row.verdict["verdict"]
+        return "pending" if said == "inconclusive" and any(cell.status in ACTIVE for cell in self.row.cells) else said
+
+    @property
+    def sentence(self) -> str:
+        return "Its attacks have not finished." if self.verdict == "pending" else sentences.verdict(self.row)
 
     @property
     def shown(self) -> tuple[CellOut, SampleOut] | None:
-        """The cell that decided the verdict, and its best picture."""
-        for cell in self.cells:
-            if cell and cell.samples and cell.attack["name"] == self.worst_attack:
-                return cell, cell.samples[-1]
-        return None
+        """The cell that the verdict rests on, and its best picture."""
+        worst = self.row.worst
+        return (worst, worst.samples[-1]) if worst is not None and worst.samples else None
 
 
 @dataclass(frozen=True)
 class Table:
     columns: list[Column]
-    rows: list[Row]
+    lines: list[Line]
 
 
 def table(evaluation: EvaluationOut) -> Table:
-    columns = {label(cell.attack): cell.threat_model for cell in evaluation.cells}
-    by_pair = {(label(cell.scheme), label(cell.attack)): cell for cell in evaluation.cells}
-    rows = [
-        Row(
-            label(verdict.scheme),
-            verdict.verdict,
-            verdict.because,
-            verdict.worst_attack,
-            verdict.paper,
-            [by_pair.get((label(verdict.scheme), attack)) for attack in columns],
-        )
-        for verdict in evaluation.verdicts
-    ]
-    return Table([Column(*column) for column in columns.items()], rows)
+    profile: catalog.Profile = evaluation.settings["profile"]
+    columns = {
+        label(cell.attack, profile): Column(title(cell.attack, profile), cell.attack["name"], cell.threat_model)
+        for cell in evaluation.cells
+    }
+    lines = []
+    for row in content.Report(evaluation, {}, {}, {}).ordered:
+        by_attack = {label(cell.attack, profile): cell for cell in row.cells}
+        lines.append(Line(row, [by_attack.get(attack) for attack in columns]))
+    return Table(list(columns.values()), lines)
 
 
 def style(cell: CellOut | None) -> str:
@@ -75,5 +75,5 @@ def style(cell: CellOut | None) -> str:
     return f"heat-{round(STEPS * min(1.0, max(0.0, cell.result.ssim['mean'])))}"
 
 
-def name(cell: CellOut) -> str:
-    return f"{label(cell.attack)} on {label(cell.scheme)}"
+def name(cell: CellOut, profile: catalog.Profile) -> str:
+    return f"{title(cell.attack, profile)} on {title(cell.scheme, profile)}"

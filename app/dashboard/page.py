@@ -17,7 +17,8 @@ from starlette.responses import RedirectResponse, Response
 from app.core.auth import Caller, CallerFirst
 from app.core.problems import NotFound, Problem, Unauthenticated
 from app.dashboard import heat, words
-from app.evaluations.report import label
+from app.evaluations.report import sentences
+from app.evaluations.report.names import title
 
 HERE = Path(__file__).parent
 _HEADERS = {
@@ -118,7 +119,7 @@ _PAGES = (
     ("/dashboard/datasets", "Data sets"),
     ("/docs", "API"),
 )
-_templates.env.globals.update(heat=heat, words=words, label=label, pages=_PAGES)
+_templates.env.globals.update(heat=heat, words=words, sentences=sentences, title_of=title, pages=_PAGES)
 _templates.env.filters.update(figure=_figure, percent=_percent, when=_when, duration=duration, size=_bytes)
 _templates.env.trim_blocks = _templates.env.lstrip_blocks = True
 _templates.env.globals["m"] = _templates.env.get_template("macros.html").module

@@ -7,12 +7,13 @@ from collections.abc import Sequence
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from app.db.tables import Event
+from app.core.states import Status
+from app.db.tables import Event, Key
 
 
 async def running_metrics(
     session: AsyncSession, evaluation_id: str, cell_ids: Sequence[str]
-) -> dict[tuple[str, str], list[list[float]]]:
+) -> dict[str, dict[str, list[list[float]]]]:
     """The curves so far of cells that run, by cell and name: a finished cell has rows of its own for them."""
     if not cell_ids:
         return {}
@@ -22,8 +23,27 @@ async def running_metrics(
         .where(Event.evaluation_id == evaluation_id, Event.type == "metric", cell.in_(cell_ids))
         .order_by(Event.seq)
     )
-    curves: dict[tuple[str, str], dict[float, float]] = {}
+    curves: dict[str, dict[str, dict[float, float]]] = {}
     for data in told:
         # a training that went on from a checkpoint tells some steps again
-        curves.setdefault((data["cell"], data["name"]), {}).update(data["points"])
-    return {key: [[x, y] for x, y in points.items()] for key, points in curves.items()}
+        curves.setdefault(data["cell"], {}).setdefault(data["name"], {}).update(data["points"])
+    return {
+        id: {name: [[x, y] for x, y in points.items()] for name, points in named.items()}
+        for id, named in curves.items()
+    }
+
+
+async def newest_ready(session: AsyncSession, account_id: str, schemes: Sequence[str]) -> dict[str, Key]:
+    """The account's newest key of each scheme that can be used."""
+    rows = await session.scalars(
+        select(Key)
+        .distinct(Key.scheme)
+        .where(
+            Key.account_id == account_id,
+            Key.scheme.in_(schemes),
+            Key.status == Status.SUCCEEDED,
+            Key.destroyed_at.is_(None),
+        )
+        .order_by(Key.scheme, Key.id.desc())
+    )
+    return {row.scheme: row for row in rows}

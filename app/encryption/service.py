@@ -144,7 +144,14 @@ async def carry_out(svc: Services, caller: Caller, plan: Plan, form: Form, new_k
         "draw": not plan.keys,
         "files": files,
     }
-    parcel = Parcel(head, [file.data for file in form.files])
+    answer = await hand_over(svc, Parcel(head, [file.data for file in form.files]))
+    names = ({"index": index, "filename": file.name} for index, file in enumerate(form.files))
+    images = [{**name, **image} for name, image in zip(names, answer.head["images"], strict=True)]
+    return Result(plan.scheme, plan.params, images, list(answer.parts))
+
+
+async def hand_over(svc: Services, parcel: Parcel) -> Parcel:
+    """What an encryption worker makes of it. Raises its refusals, NoWorkerFree, and broker errors."""
     try:
         answer = await ask(svc.celery, svc.redis, svc.parcels, new_id("work"), parcel, svc.settings.encrypt_budget_s)
     except NoWorker:
@@ -152,14 +159,11 @@ async def carry_out(svc: Services, caller: Caller, plan: Plan, form: Form, new_k
             f"no worker of the queue encrypt answered within {svc.settings.encrypt_budget_s:g} s; try again",
             headers={"Retry-After": "5"},
         ) from None
-    if "images" in answer.head:
-        names = ({"index": index, "filename": file.name} for index, file in enumerate(form.files))
-        images = [{**name, **image} for name, image in zip(names, answer.head["images"], strict=True)]
-        return Result(plan.scheme, plan.params, images, list(answer.parts))
-    refused = answer.head.get("refused")
-    if refused:
-        raise _problem(refused)
-    raise Problem("the worker failed on this request; its log says why")
+    if "refused" in answer.head:
+        raise _problem(answer.head["refused"])
+    if "failed" in answer.head:
+        raise Problem("the worker failed on this request; its log says why")
+    return answer
 
 
 def _problem(refused: list[list[str]]) -> Problem:

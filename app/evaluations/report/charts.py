@@ -78,8 +78,8 @@ def chart(
         lines.append(Line(name, " ".join(f"{x},{y}" for x, y in dots), dots if len(dots) <= 12 else []))
     return Chart(
         title, across, up, width, height, left, right, top, bottom,
-        [Tick(x_at(x), _text(x)) for x in (_powers(first, last) if log else _steps(first, last, 5))],
-        [Tick(y_at(y), _text(y)) for y in _steps(low, high, 5)],
+        [Tick(x_at(x), _text(x)) for x in (_powers(first, last) if log else steps(first, last, 5))],
+        [Tick(y_at(y), _text(y)) for y in steps(low, high, 5)],
         lines,
         "; ".join(f"{name}: {_text(points[0][1])} to {_text(points[-1][1])}" for name, points in known.items()),
     )  # fmt: skip
@@ -91,7 +91,7 @@ def _around(low: float, high: float) -> tuple[float, float]:
     return (0.0 if low >= 0 and low - room < 0 else low - room), high + room
 
 
-def _steps(low: float, high: float, most: int) -> list[float]:
+def steps(low: float, high: float, most: int) -> list[float]:
     """Round numbers 1, 2 or 5 times a power of ten apart."""
     rough = (high - low) / most
     power = 10 ** math.floor(math.log10(rough))

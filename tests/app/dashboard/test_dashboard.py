@@ -16,6 +16,7 @@ PAGES = (
     "/",
     "/dashboard/evaluations/{evaluation}",
     "/dashboard/evaluations/{evaluation}/cells/{cell}",
+    "/dashboard/playground",
     "/dashboard/compare",
     "/dashboard/compare?ids={evaluation},{evaluation}",
 )
@@ -117,7 +118,7 @@ def test_an_evaluation_is_shown_with_its_figures_and_pictures(signed_in: httpx.C
     pictures = re.findall(r'src="(/evaluations/[^"]+)"', cell)
     assert len(pictures) == 9
     assert signed_in.get(pictures[0]).headers["Content-Type"] == "image/png"
-    assert "The attacker has protected images only" in cell
+    assert "The attacker holds only protected images" in cell
     assert "does not apply" in page, "key-recovery knows nothing of EtC"
 
 

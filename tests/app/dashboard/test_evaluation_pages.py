@@ -71,7 +71,7 @@ def test_a_cell_shows_its_pictures_worst_or_best_first_and_enlarged(
     assert caption.text != before
     browser.switch_to.active_element.send_keys(Keys.ESCAPE)
     assert not caption.is_displayed()
-    assert len(browser.find_elements(By.CSS_SELECTOR, ".chart .bar")) >= 1, "the histogram"
+    assert len(browser.find_elements(By.CSS_SELECTOR, ".chart rect")) >= 1, "the histogram"
 
 
 def test_two_evaluations_are_compared_from_the_overview(

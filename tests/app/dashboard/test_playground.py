@@ -1,0 +1,123 @@
+"""The playground, in a real browser and by its calls."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import numpy as np
+import pytest
+from PIL import Image
+from selenium.webdriver import Chrome
+from selenium.webdriver.common.by import By
+from selenium.webdriver.support.ui import WebDriverWait
+
+from app.local import LocalStack
+
+
+@pytest.fixture
+def calls(stack: LocalStack) -> Iterator[httpx.Client]:
+    with httpx.Client(base_url=stack.url, headers={"Authorization": f"Bearer {stack.token}"}, timeout=60) as made:
+        yield made
+
+
+def drawn(width: int = 64, height: int = 48) -> bytes:
+    """A picture with edges and colours."""
+    rows, columns = np.mgrid[:height, :width]
+    pixels = np.stack([rows * 4 % 256, columns * 3 % 256, (rows + columns) % 200], -1).astype(np.uint8)
+    held = io.BytesIO()
+    Image.fromarray(pixels).save(held, "PNG")
+    return held.getvalue()
+
+
+def test_a_picture_appears_under_every_scheme_and_attacks_bring_it_back(
+    browser: Chrome, stack: LocalStack, tmp_path: Path
+) -> None:
+    (tmp_path / "mine.png").write_bytes(drawn(320, 240))
+    browser.get(f"{stack.url}/dashboard/playground")
+    browser.find_element(By.ID, "file").send_keys(str(tmp_path / "mine.png"))
+    said = browser.find_element(By.ID, "said")
+    WebDriverWait(browser, 60).until(lambda _: "The attacks are" in said.text)
+    cards = browser.find_elements(By.CSS_SELECTOR, ".shot[data-scheme]")
+    assert len(cards) >= 6
+    assert f"Protected under {len(cards)} of {len(cards)} schemes" in said.text
+    for card in cards:
+        assert card.find_element(By.CSS_SELECTOR, "[data-is=key]").text.startswith("key_")
+        assert card.find_element(By.LINK_TEXT, "Download").get_attribute("download").endswith(".png")
+
+    card = next(card for card in cards if card.get_attribute("data-scheme") == "tanaka")
+    card.find_element(By.CSS_SELECTOR, "[data-is=decrypt]").click()
+    undone = card.find_element(By.CSS_SELECTOR, "[data-is=undone]")
+    WebDriverWait(browser, 20).until(lambda _: undone.text)
+    assert undone.text == "Decrypted: equal to yours in every pixel."
+
+    WebDriverWait(browser, 90).until(lambda _: "are done" in said.text)
+    looks = browser.find_elements(By.CSS_SELECTOR, "[data-look]")
+    assert all("SSIM" in look.text for look in looks)
+    same_key = browser.find_element(By.CSS_SELECTOR, "[data-look=key-recovery]")
+    assert "SSIM 1.000" in same_key.text
+    assert "the exact key was found" in same_key.text
+
+
+def test_what_is_no_picture_is_told(browser: Chrome, stack: LocalStack, tmp_path: Path) -> None:
+    (tmp_path / "text.png").write_text("no picture")
+    browser.get(f"{stack.url}/dashboard/playground")
+    browser.find_element(By.ID, "file").send_keys(str(tmp_path / "text.png"))
+    said = browser.find_element(By.ID, "said")
+    WebDriverWait(browser, 5).until(lambda _: "not a picture" in said.text)
+
+
+def key_of(calls: httpx.Client, scheme: str, **params: str) -> str:
+    key: str = calls.post("/keys", json={"scheme": scheme, "params": params}).json()["id"]
+    return key
+
+
+def look(calls: httpx.Client, key: str, attack: str, picture: bytes) -> httpx.Response:
+    files = {"images": ("mine.png", picture, "image/png")}
+    return calls.post("/dashboard/playground/look", files=files, data={"key_id": key, "attack": attack})
+
+
+def test_a_look_answers_with_figures_and_two_pictures(calls: httpx.Client) -> None:
+    seen = look(calls, key_of(calls, "pixelwise"), "fr", drawn()).json()
+    assert 0 < seen["ssim"] < 1
+    assert seen["set"] == 17
+    assert len(seen["pictures"]) == 2
+
+
+@pytest.mark.parametrize(
+    ("scheme", "attack", "size", "pointer"),
+    [
+        ("pixelwise", "itn", (64, 48), "/attack"),  # trains a network: not here
+        ("pixelwise", "brute-force", (64, 48), "/attack"),
+        ("etc", "key-recovery", (64, 48), "/attack"),  # cannot be run on it
+        ("pixelwise", "fr", (300, 48), "/images/0"),
+        ("pixelwise", "fr", (64, 8), "/images/0"),
+    ],
+)
+def test_what_cannot_be_looked_at_is_refused(
+    calls: httpx.Client, scheme: str, attack: str, size: tuple[int, int], pointer: str
+) -> None:
+    answer = look(calls, key_of(calls, scheme), attack, drawn(*size))
+    assert answer.status_code == 422
+    assert answer.json()["errors"][0]["pointer"] == pointer
+
+
+def test_a_file_that_is_no_png_is_refused_before_a_worker_sees_it(calls: httpx.Client) -> None:
+    answer = look(calls, key_of(calls, "pixelwise"), "fr", b"\x89PNG\r\n\x1a\nnothing")
+    assert answer.status_code == 422
+
+
+def test_anothers_key_is_not_there(calls: httpx.Client) -> None:
+    answer = look(calls, "key_" + 32 * "0", "fr", drawn())
+    assert (answer.status_code, answer.json()["code"]) == (404, "unknown_key")
+
+
+def test_pictures_of_the_page_are_served_to_who_may_encrypt(calls: httpx.Client, stack: LocalStack) -> None:
+    for path in ("photographs/cat.png", "set.png?width=64&height=48"):
+        answer = calls.get(f"/dashboard/playground/{path}")
+        assert answer.headers["Content-Type"] == "image/png"
+        assert httpx.get(f"{stack.url}/dashboard/playground/{path}").status_code == 401
+    assert calls.get("/dashboard/playground/photographs/dog.png").status_code == 404
+    assert calls.get("/dashboard/playground/set.png?width=6400&height=48").status_code == 422
