@@ -32,7 +32,7 @@ class Settings(BaseSettings):
     max_archive_members: int = Field(100_000, description="Files in an uploaded archive")
     max_dataset_bytes: int = Field(512 * 2**20, description="Bytes of pixels in an uploaded dataset, originals too")
     max_archive_ratio: int = Field(200, description="Unpacked bytes for each packed byte of an archive's member")
-    max_queued_cells: int = Field(500, description="Cells an account may have queued or running at once")
+    max_queued_cells: int = Field(500, description="Cells and trainings an account may have queued or running at once")
     max_streams: int = Field(32, description="Event streams an account may hold open on one process of the service")
     requests_per_second: float = Field(50.0, gt=0, description="Requests a second an account may make")
     strangers_per_second: float = Field(
