@@ -43,9 +43,12 @@ def create(
     scheme: Annotated[
         str,
         typer.Argument(
-            help="NAME[:SETTING]..., for example tanaka or tn-model:profile=quick", autocompletion=complete.schemes
+            help="NAME[:SETTING]..., for example tanaka or tn-gan:epochs=10", autocompletion=complete.schemes
         ),
     ],
+    profile: Annotated[str | None, typer.Option(help="To be trained: smoke, quick or paper")] = None,
+    dataset: Annotated[str | None, typer.Option(help="To be trained on; `unveil datasets list` shows them")] = None,
+    seed: Annotated[int | None, typer.Option(help="To be trained: the same seed makes the same key")] = None,
     material: Annotated[Path | None, typer.Option(help="JSON file with a key of your own")] = None,
     watch: Watch = False,
     url: Url = None,
@@ -60,7 +63,9 @@ def create(
         if len(ordered) != 1:
             raise Misused(f"{scheme!r}: a key belongs to one scheme")
         name = ordered[0].pop("name")
-        key = client.keys.create(name, ordered[0], given)
+        training = {"profile": profile, "dataset": dataset, "seed": seed}
+        asked = {field: value for field, value in training.items() if value is not None}
+        key = client.keys.create(name, {**ordered[0], **asked}, given)
         if watch:
             _follow(key)
     _show(key, as_json, brief=True)
