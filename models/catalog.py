@@ -179,7 +179,7 @@ def describe_scheme(name: str, height: int = 96, width: int = 96) -> dict[str, A
     cls = schemes()[name]
     schema = json_schema(cls.Settings)
     variants = []
-    for settings in _variants(schema):
+    for settings in [{}] if cls.trains else _variants(schema):  # how a network is trained makes no other scheme of it
         scheme = make_scheme(name, settings)
         padded = padded_size(height, width, scheme.multiple)
         paper = scheme.paper

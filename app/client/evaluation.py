@@ -54,6 +54,7 @@ class Cell:
 
     @property
     def verdict(self) -> str | None:
+        """broken, leaks, no leak found or inconclusive."""
         return (self.result or {}).get("verdict")
 
 
@@ -67,6 +68,7 @@ class EvaluationState(Job):
 
     @property
     def progress(self) -> Progress:
+        """done, total, fraction, eta_s, phase."""
         progress: Progress = self.raw["progress"]
         return progress
 
@@ -77,6 +79,7 @@ class EvaluationState(Job):
 
     @property
     def cells(self) -> list[Cell]:
+        """Scheme by scheme, attack by attack."""
         return [Cell(**{field.name: cell.get(field.name) for field in fields(Cell)}) for cell in self.raw["cells"]]
 
     def look(self) -> Look:

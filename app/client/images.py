@@ -36,6 +36,7 @@ class Image:
         return decode(self.data)
 
     def save(self, path: str | Path) -> Path:
+        """Write the PNG there."""
         path = Path(path)
         path.write_bytes(self.data)
         return path

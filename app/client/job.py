@@ -37,6 +37,7 @@ class Job(Caller, ABC):
 
     @property
     def ended(self) -> bool:
+        """Whether nothing more will happen to it."""
         return self.status not in self.active
 
     @property

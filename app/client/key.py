@@ -25,6 +25,7 @@ class KeyState(Job):
 
     @property
     def ready(self) -> bool:
+        """Whether it can be used."""
         return self.status == "ready"
 
     @property

@@ -192,6 +192,11 @@ def _needs(dependant: Dependant) -> Iterator[Needs]:
         yield from _needs(inner)
 
 
+def scopes_of(dependant: Dependant) -> list[Scope]:
+    """What a route asks of its caller's token."""
+    return [scope for needs in _needs(dependant) for scope in needs.scopes]
+
+
 Encryptor = Annotated[Caller, Depends(Needs(("encrypt",)))]
 KeyKeeper = Annotated[Caller, Depends(Needs(("keys",)))]
 KeyExporter = Annotated[Caller, Depends(Needs(("keys", "keys:export")))]

@@ -78,9 +78,14 @@ def _operation(method: str, path: str, operation: dict[str, Any]) -> str:
     tables = "".join(f"<h4>{title}</h4><table>{rows}</table>" for title, rows in sections if rows)
     return (
         f'<details><summary><span class="method">{method}</span><code>{escape(path)}</code> '
-        f"{escape(operation.get('summary', ''))}</summary><p>{escape(operation.get('description', ''))}</p>"
-        f"{tables}</details>"
+        f"{escape(operation.get('summary', ''))}</summary>"
+        f"<p>{escape(operation.get('description', ''))}{_scopes(operation)}</p>{tables}</details>"
     )
+
+
+def _scopes(operation: dict[str, Any]) -> str:
+    scopes = [scope for way in operation.get("security", []) for names in way.values() for scope in names]
+    return f" Needs the scope {', '.join(f'<code>{escape(scope)}</code>' for scope in scopes)}." if scopes else ""
 
 
 def _row(name: str, text: str, *, raw: bool = False) -> str:

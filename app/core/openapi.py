@@ -1,5 +1,5 @@
-"""The OpenAPI document: FastAPI's own, with problems under their true media type, and links from what was made to what
-can be done with it."""
+"""The OpenAPI document: FastAPI's own, with problems under their true media type, the scopes that a route asks for, and
+links from what was made to what can be done with it."""
 
 from __future__ import annotations
 
@@ -7,7 +7,9 @@ from typing import Any
 
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
+from fastapi.routing import iter_route_contexts
 
+from app.core.auth import Scope, scopes_of
 from app.core.problems import MEDIA_TYPE
 
 _KEY = {"id": "$response.body#/id"}
@@ -38,8 +40,11 @@ def describe(app: FastAPI) -> dict[str, Any]:
     """Made once, on first use."""
     if app.openapi_schema is None:
         document = get_openapi(title=app.title, version=app.version, summary=app.summary, routes=app.routes)
+        scopes = _scopes(app)
         for path in document["paths"].values():
             for operation in path.values():
+                if operation["operationId"] in scopes:
+                    operation["security"] = [{"HTTPBearer": scopes[operation["operationId"]]}]
                 for status, response in operation.get("responses", {}).items():
                     _as_problem(status, response)
                     links = _LINKS.get((operation["operationId"], status), {})
@@ -50,6 +55,12 @@ def describe(app: FastAPI) -> dict[str, Any]:
                 _without_null(schema)
         app.openapi_schema = document
     return app.openapi_schema
+
+
+def _scopes(app: FastAPI) -> dict[str, list[Scope]]:
+    """By operation id, which here is the name of the route."""
+    routes = [context for context in iter_route_contexts(app.routes) if hasattr(context, "dependant")]
+    return {str(route.name): scopes for route in routes if (scopes := scopes_of(route.dependant))}
 
 
 def _as_problem(status: str, response: dict[str, Any]) -> None:

@@ -1,0 +1,426 @@
+"""Writes docs/reference from the code: `make docs`, or `python -m docs.generate`. A test holds it to the code."""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import typer.main
+
+from app import cli, client
+from app.client.calls import Room
+from app.client.errors import ProblemError
+from app.core.problems import Problem
+from app.main import create_app
+from app.settings import Settings
+from models import catalog
+
+FOLDER = Path(__file__).parent / "reference"
+
+
+def pages() -> dict[Path, str]:
+    """Every page of the reference and where it belongs."""
+    made: dict[str, Callable[[], Iterator[str]]] = {
+        "api": _api, "settings": _settings, "errors": _errors, "schemes": _schemes, "attacks": _attacks,
+        "command-line": _command_line, "python-client": _python_client,
+    }  # fmt: skip
+    note = "<!-- Made from the code by `make docs`; what is edited here is lost. -->"
+    return {FOLDER / f"{name}.md": "\n".join([note, "", *page()]) + "\n" for name, page in made.items()}
+
+
+# --- HTTP -------------------------------------------------------------------------------------------------------
+
+
+def _api() -> Iterator[str]:
+    document = create_app(Settings.model_construct()).openapi()
+    schemas = document["components"]["schemas"]
+    yield from _head(
+        "HTTP API",
+        "Send `Authorization: Bearer TOKEN`. Every 4xx and 5xx answer is a [problem document](errors.md). The service "
+        "tells the same at `/docs` and, for tools, at `/openapi.json`.",
+    )
+    rooms: dict[str, list[str]] = {}
+    for path, operations in document["paths"].items():
+        for method, operation in operations.items():
+            lines = rooms.setdefault(operation["tags"][0], [])
+            lines += _operation(f"{method.upper()} {path}", operation, schemas)
+    for room, lines in rooms.items():
+        yield from (f"## {room.capitalize()}", "", *lines)
+    yield from ("## Objects", "")
+    shown = [name for name in schemas if not name.startswith(("Body_", "Page_")) and "properties" in schemas[name]]
+    for name in shown:
+        yield from _object(name, schemas[name])
+
+
+def _operation(title: str, operation: Mapping[str, Any], schemas: Mapping[str, Any]) -> Iterator[str]:
+    yield from (f"### `{title}`", "", _one_line(operation.get("description", "")), "")
+    scopes = [scope for way in operation.get("security", []) for names in way.values() for scope in names]
+    if scopes:
+        yield from (f"Scope: {', '.join(f'`{scope}`' for scope in scopes)}.", "")
+    fields = [
+        (f"`{parameter['name']}`", parameter["in"], _type(parameter["schema"]), parameter.get("description", ""))
+        for parameter in operation.get("parameters", [])
+    ]
+    for kind, content in operation.get("requestBody", {}).get("content", {}).items():
+        schema = content["schema"]
+        if kind == "application/json":
+            yield from (f"Body: {_type(schema)}", "")
+            continue
+        named = schemas.get(schema.get("$ref", "").rpartition("/")[2], schema)
+        required = named.get("required", [])
+        fields += [
+            (f"`{name}`", "form, required" if name in required else "form", _type(field), field.get("description", ""))
+            for name, field in named["properties"].items()
+        ]
+    if fields:
+        yield from _table(("parameter", "in", "type", "meaning"), fields)
+    answers = [
+        (status, "; ".join(_answer(kind, content) for kind, content in answer.get("content", {}).items()))
+        for status, answer in sorted(operation["responses"].items())
+        if status < "4"
+    ]
+    problems = [status for status in sorted(operation["responses"]) if status >= "4"]
+    said = [f"{status} {what}".strip() for status, what in answers]
+    refused = f" Problems: {', '.join(problems)}." if problems else ""
+    yield from (f"Answers: {'; '.join(said)}.{refused}", "")
+
+
+def _answer(kind: str, content: Mapping[str, Any]) -> str:
+    return _type(content["schema"]) if kind == "application/json" and content.get("schema") else f"`{kind}`"
+
+
+def _object(name: str, schema: Mapping[str, Any]) -> Iterator[str]:
+    yield from (f"### {name}", "")
+    if schema.get("description"):
+        yield from (_one_line(schema["description"]), "")
+    required = schema.get("required", [])
+    rows = [
+        (f"`{field}`", _type(kind), "" if field in required else _default(kind), kind.get("description", ""))
+        for field, kind in schema["properties"].items()
+    ]
+    yield from _table(("field", "type", "default", "meaning"), rows)
+    for example in schema.get("examples", []):
+        yield from ("```json", json.dumps(example), "```", "")
+
+
+def _type(schema: Mapping[str, Any]) -> str:
+    """A JSON Schema in a few words."""
+    if "$ref" in schema:
+        return _reference(schema["$ref"].rpartition("/")[2])
+    if "anyOf" in schema:
+        return " or ".join(_type(kind) for kind in schema["anyOf"])
+    if choices := schema.get("enum", [schema[key] for key in ("const",) if key in schema]):
+        return " or ".join(f"`{value}`" for value in choices)
+    if schema.get("type") == "array":
+        return f"list of {_type(schema.get('items', {}))}"
+    if schema.get("format") == "binary" or "contentMediaType" in schema:
+        return str(schema.get("contentMediaType", "file"))
+    return _scalar(schema)
+
+
+def _reference(name: str) -> str:
+    if name.startswith("Page_"):
+        item = name.removeprefix("Page_").strip("_")
+        return f"page of [{item}](#{item.lower()}): `items`, `next`"
+    return f"[{name}](#{name.lower()})"
+
+
+def _scalar(schema: Mapping[str, Any]) -> str:
+    kinds = schema.get("type", "any")
+    signs = (("minimum", "≥"), ("exclusiveMinimum", ">"), ("maximum", "≤"), ("exclusiveMaximum", "<"))
+    limits = [f"{sign} {schema[key]:g}" for key, sign in signs if key in schema]
+    return " ".join([kinds if isinstance(kinds, str) else " or ".join(kinds), *limits])
+
+
+def _default(schema: Mapping[str, Any]) -> str:
+    return f"`{json.dumps(schema['default'])}`" if "default" in schema else "none"
+
+
+def _errors() -> Iterator[str]:
+    yield from _head(
+        "Problem codes",
+        "Every 4xx and 5xx answer is `application/problem+json` (RFC 9457): `type`, `title`, `status`, `detail`, "
+        "`code`, `errors` (a JSON pointer and a sentence for each field or file at fault) and `request_id`, which the "
+        "service's log has, too. The last column is the exception of the [Python client](python-client.md) in "
+        "`app.client.errors`; each is under the class of its status.",
+    )
+    codes: dict[str, set[tuple[int, str]]] = {}
+    for kind in _below(Problem):
+        codes.setdefault(kind.code, set()).add((kind.status, kind.title))
+    rows = [
+        (f"`{code}`", _joined(status for status, _ in kinds), _joined(title for _, title in kinds), _exception(code))
+        for code, kinds in sorted(codes.items())
+    ]
+    yield from _table(("code", "status", "title", "exception"), rows)
+
+
+def _exception(code: str) -> str:
+    kind = ProblemError.by_code[code]
+    above = next(base for base in kind.__mro__[1:])
+    return f"`{kind.__name__}`" + ("" if above is ProblemError else f" (`{above.__name__}`)")
+
+
+def _below(kind: type[Problem]) -> Iterator[type[Problem]]:
+    for child in kind.__subclasses__():
+        yield child
+        yield from _below(child)
+
+
+# --- settings ---------------------------------------------------------------------------------------------------
+
+
+def _settings() -> Iterator[str]:
+    yield from _head(
+        "Settings",
+        "Service and workers read them from the environment. [Operating](../operating.md) says which matter first.",
+    )
+    rows = [
+        (f"`UNVEIL_{name.upper()}`", f"`{_shown(field.default)}`", field.description or "")
+        for name, field in Settings.model_fields.items()
+    ]
+    yield from _table(("variable", "default", "meaning"), rows)
+
+
+def _shown(value: Any) -> str:
+    if value is None:
+        return "none"
+    if isinstance(value, int) and value >= 2**20 and value % 2**20 == 0:
+        return f"{value} ({value // 2**20} MiB)"
+    return str(value)
+
+
+# --- science ----------------------------------------------------------------------------------------------------
+
+
+def _schemes() -> Iterator[str]:
+    yield from _head(
+        "Schemes",
+        "Key spaces are for one image of 96x96; no search costs more than the 256 bits of a stored secret. SSIM is the "
+        "paper's, its attack by attack. A new scheme is one file: [extending](../extending.md).",
+    )
+    for scheme in map(catalog.describe_scheme, catalog.schemes()):
+        yield from (
+            f"## {scheme['name']}",
+            "",
+            f"**{scheme['title']}** ({scheme['source']})",
+            "",
+            scheme["summary"],
+            "",
+        )
+        yield from (f"- attacks that apply: {_names(scheme['attacks'])}",)
+        if scheme["size_multiple"] > 1:
+            yield f"- sides are padded to multiples of {scheme['size_multiple']}"
+        if scheme["trains"]:
+            yield "- its key is trained: `POST /keys`, or an evaluation trains one for its cells"
+        yield ""
+        yield from _parameters(scheme["parameters"])
+        rows = [
+            (_flat(variant["params"]), _bits(variant["key_space_bits"]),
+             "each image" if variant["key_per_image"] else "all images", *_paper(variant["paper"]))
+            for variant in scheme["variants"]
+        ]  # fmt: skip
+        yield from _table(("variant", "keys", "one key for", "paper's SSIM", "paper's verdict"), rows)
+
+
+def _attacks() -> Iterator[str]:
+    yield from _head(
+        "Attacks",
+        "A profile (`smoke`, `quick`, `paper`) fills in what an order leaves out; `paper` keeps the defaults. "
+        "[Threat models](../explanation/threat-models.md) says what each attacker holds.",
+    )
+    for attack in map(catalog.describe_attack, catalog.attacks()):
+        yield from (
+            f"## {attack['name']}",
+            "",
+            f"**{attack['title']}** ({attack['source']})",
+            "",
+            attack["summary"],
+            "",
+        )
+        yield f"- the attacker holds: {attack['threat_model']}"
+        yield f"- trains a network: {'yes' if attack['learned'] else 'no'}"
+        yield f"- applies to: {_names(attack['applies_to'])}"
+        yield from (f"- not to `{scheme}`: {reason}" for scheme, reason in attack["not_applicable"].items())
+        yield from (
+            f"- profile `{profile}`: {_flat(settings)}" for profile, settings in attack["profiles"].items() if settings
+        )
+        yield ""
+        yield from _parameters(attack["parameters"])
+
+
+def _summary(described: Mapping[str, Any]) -> list[str]:
+    return [] if described["summary"] == described["title"] else [described["summary"], ""]
+
+
+def _parameters(schema: Mapping[str, Any]) -> Iterator[str]:
+    rows = [
+        (f"`{name}`", _type(setting), _default(setting), setting.get("description", ""))
+        for name, setting in schema["properties"].items()
+    ]
+    yield from _table(("setting", "type", "default", "meaning"), rows) if rows else ("No settings.", "")
+
+
+def _paper(paper: Mapping[str, Any] | None) -> tuple[str, str]:
+    if paper is None:
+        return "", ""
+    ssim = ", ".join(f"{attack} {value:.4f}" for attack, value in paper["ssim"].items())
+    robust = ", ".join(f"{attack} {'robust' if held else 'not robust'}" for attack, held in paper["robust"].items())
+    return ssim, robust
+
+
+def _bits(bits: float | None) -> str:
+    return "not counted" if bits is None else f"2^{bits:,.3f}".rstrip("0").rstrip(".")
+
+
+# --- command line and client ------------------------------------------------------------------------------------
+
+
+def _command_line() -> Iterator[str]:
+    yield from _head(
+        "Command line",
+        "Exit codes: 0 done, 1 the work failed, 2 wrong usage, 3 the service cannot be reached. Results go to stdout, "
+        "progress and errors to stderr. `unveil --install-completion` sets up completion in your shell.",
+    )
+    for name, command in _commands(typer.main.get_command(cli.app)):
+        arguments = [parameter for parameter in command.params if parameter.param_type_name == "argument"]
+        usage = " ".join([name, *(_argument(argument) for argument in arguments), "[OPTIONS]"])
+        yield from (f"## `unveil {usage}`", "", _one_line(command.help or ""), "")
+        rows = [
+            (", ".join(f"`{option}`" for option in parameter.opts), _given(parameter), parameter.help or "")
+            for parameter in command.params
+            if parameter.name not in ("url", "token", "state", "as_json")
+        ]
+        if rows:
+            yield from _table(("option", "default", "meaning"), rows)
+        common = [
+            f"`--{name.removeprefix('as_')}`" for name in ("url", "token", "state", "as_json") if _has(command, name)
+        ]
+        if common:
+            yield from (f"Also: {', '.join(common)}.", "")
+    yield from ("## Common options", "")
+    shown: dict[str, str] = {}
+    for _, command in _commands(typer.main.get_command(cli.app)):
+        shown |= {
+            parameter.opts[0]: parameter.help or ""
+            for parameter in command.params
+            if parameter.name in ("url", "token", "state", "as_json") and not parameter.default
+        }
+    yield from _table(("option", "meaning"), [(f"`{option}`", meaning) for option, meaning in shown.items()])
+
+
+def _commands(group: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for name, command in group.commands.items():
+        if hasattr(command, "commands"):
+            yield from _commands(command, f"{prefix}{name} ")
+        else:
+            yield f"{prefix}{name}", command
+
+
+def _has(command: Any, name: str) -> bool:
+    return any(parameter.name == name for parameter in command.params)
+
+
+def _argument(parameter: Any) -> str:
+    name = (parameter.metavar or parameter.name).upper()
+    return str(name if parameter.required else f"[{name}]")
+
+
+def _given(parameter: Any) -> str:
+    if parameter.required:
+        return "required"
+    if parameter.default is None or parameter.default is False or parameter.default == "":
+        return ""
+    return f"`{parameter.default}`"
+
+
+def _python_client() -> Iterator[str]:
+    yield from _head(
+        "Python client",
+        "`from app.client import Client, AsyncClient`. Every call is there twice, blocking and awaiting, with the same "
+        "arguments; what is a list's iterator here is an async iterator there. [Problem codes](errors.md) lists the "
+        "exceptions.",
+    )
+    yield from (inspect.cleandoc(client.Client.__doc__ or ""), "")
+    with client.Client("http://127.0.0.1:8000") as made:
+        parts = [("client", made), *((f"client.{name}", part) for name, part in vars(made).items() if name[0] != "_")]
+    for name, part in parts:
+        yield from _methods(name, type(part))
+    for kind in (client.Evaluation, client.Cell, client.Key, client.Image, client.Images):
+        yield from _methods(kind.__name__, kind)
+
+
+def _methods(title: str, kind: type) -> Iterator[str]:
+    yield from (f"## {title}", "")
+    if kind.__doc__ and not issubclass(kind, client.Client | Room):
+        yield from (_one_line(kind.__doc__), "")
+    members = dict(inspect.getmembers(kind)) | getattr(kind, "__dataclass_fields__", {})
+    rows = []
+    for name, member in sorted(members.items()):
+        if name.startswith("_") or name in _UNSAID:
+            continue
+        if inspect.isfunction(member):
+            rows.append((f"`{name}({_signature(member)})`", _one_line(member.__doc__ or "")))
+        elif isinstance(member, property | dataclasses.Field):
+            rows.append((f"`{name}`", _one_line(member.__doc__ or "") if isinstance(member, property) else ""))
+    yield from _table(("member", "meaning"), rows)
+
+
+_UNSAID = frozenset({"look", "path", "index", "count", "active"})
+
+
+def _signature(function: Callable[..., Any]) -> str:
+    """Names and defaults; types are in the code and in an editor."""
+    words: list[str] = []
+    for parameter in list(inspect.signature(function).parameters.values())[1:]:
+        if parameter.kind is parameter.KEYWORD_ONLY and "*" not in words and not any(w.startswith("**") for w in words):
+            words.append("*")
+        name = f"**{parameter.name}" if parameter.kind is parameter.VAR_KEYWORD else parameter.name
+        words.append(name if parameter.default is parameter.empty else f"{name}={parameter.default!r}")
+    return ", ".join(words)
+
+
+# --- Markdown ---------------------------------------------------------------------------------------------------
+
+
+def _head(title: str, text: str) -> Iterator[str]:
+    yield from (f"# {title}", "", text, "")
+
+
+def _table(headings: Sequence[str], rows: Sequence[Sequence[Any]]) -> Iterator[str]:
+    yield f"| {' | '.join(headings)} |"
+    yield f"|{'---|' * len(headings)}"
+    yield from (f"| {' | '.join(_one_line(str(cell)).replace('|', '&#124;') for cell in row)} |" for row in rows)
+    yield ""
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())
+
+
+def _joined(values: Any) -> str:
+    return "; ".join(map(str, sorted(set(values))))
+
+
+def _names(names: Sequence[str]) -> str:
+    return ", ".join(f"`{name}`" for name in names)
+
+
+def _flat(settings: Mapping[str, Any]) -> str:
+    return ", ".join(f"`{name}={value}`" for name, value in settings.items()) or "–"
+
+
+def main() -> None:
+    FOLDER.mkdir(exist_ok=True)
+    made = pages()
+    for path, text in made.items():
+        path.write_text(text)
+    for stale in set(FOLDER.glob("*.md")) - set(made):
+        stale.unlink()
+
+
+if __name__ == "__main__":
+    main()
