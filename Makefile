@@ -14,7 +14,7 @@ ARGS ?=
 
 READY := $(VENV)/.ready
 
-.PHONY: help setup demo up test check bench chaos lock clean
+.PHONY: help setup demo up test check bench chaos docs lock clean
 
 help:  ## this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | expand -t 10
@@ -47,6 +47,9 @@ bench: $(READY)  ## benchmarks: ratios against named peers
 
 chaos: $(READY)  ## kill workers and servers at random under load and check that nothing is lost
 	$(BIN)/python -m benchmarks.chaos $(ARGS)
+
+docs: $(READY)  ## write docs/reference from the code
+	$(BIN)/python -m docs.generate
 
 lock: $(READY)  ## pin the newest versions that pyproject.toml allows
 	$(BIN)/uv pip compile pyproject.toml --all-extras --universal --python-version 3.11 --upgrade \

@@ -51,9 +51,9 @@ def _api() -> Iterator[str]:
     for room, lines in rooms.items():
         yield from (f"## {room.capitalize()}", "", *lines)
     yield from ("## Objects", "")
-    shown = [name for name in schemas if not name.startswith(("Body_", "Page_")) and "properties" in schemas[name]]
-    for name in shown:
-        yield from _object(name, schemas[name])
+    for name, schema in schemas.items():
+        if not name.startswith(("Body_", "Page_")):
+            yield from _object(name, schema)
 
 
 def _operation(title: str, operation: Mapping[str, Any], schemas: Mapping[str, Any]) -> Iterator[str]:
@@ -97,6 +97,9 @@ def _object(name: str, schema: Mapping[str, Any]) -> Iterator[str]:
     yield from (f"### {name}", "")
     if schema.get("description"):
         yield from (_one_line(schema["description"]), "")
+    if "properties" not in schema:
+        yield from (_type(schema), "")
+        return
     required = schema.get("required", [])
     rows = [
         (f"`{field}`", _type(kind), "" if field in required else _default(kind), kind.get("description", ""))

@@ -108,6 +108,6 @@ def test_the_lock_pins_everything_and_names_no_index() -> None:
     assert {"torch==2.13.0", "torchvision==0.28.0"} <= set(lines), "a matched pair"
 
 
-@pytest.mark.parametrize("target", ["setup", "demo", "up", "test", "check", "bench", "chaos", "lock", "clean"])
+@pytest.mark.parametrize("target", ["setup", "demo", "up", "test", "check", "bench", "chaos", "docs", "lock", "clean"])
 def test_make_knows(target: str) -> None:
     subprocess.run(["make", "--dry-run", target], cwd=ROOT, check=True, capture_output=True)

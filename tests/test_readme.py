@@ -2,59 +2,34 @@
 
 from __future__ import annotations
 
-import os
 import re
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
-from PIL import Image
 
 from app.local import LocalStack
-from tests.pictures import pixels
+from tests import documents
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
-BLOCKS = re.findall(r"<!-- run: (\w+) -->\n```\w+\n(.*?)```", README, re.DOTALL)
-
-
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    """Where the user stands: with a photograph, and `unveil` on the path."""
-    Image.fromarray(pixels(1, 97, 61)).save(tmp_path / "photo.png")
-    command = tmp_path / "bin" / "unveil"
-    command.parent.mkdir()
-    command.write_text(f'#!/bin/sh\nexec {sys.executable} -W error -c "from app.cli import main; main()" "$@"\n')
-    command.chmod(0o755)
-    return tmp_path
+BLOCKS = documents.blocks(README)
 
 
 @pytest.mark.timeout(400)
 @pytest.mark.parametrize(
     ("language", "text"), BLOCKS, ids=[f"{language}-{i}" for i, (language, _) in enumerate(BLOCKS)]
 )
-def test_a_block_runs_as_it_stands(language: str, text: str, folder: Path, stack: LocalStack) -> None:
-    text = text.replace("http://127.0.0.1:8000", stack.url).replace(".state/up", str(stack.state))
-    text = text.replace("audit-1", f"audit-{folder.name}")
-    command = {"shell": ["bash", "-euo", "pipefail", "-c", text], "python": [sys.executable, "-W", "error", "-c", text]}
-    path = f"{folder / 'bin'}:{os.environ['PATH']}"
-    done = subprocess.run(
-        command[language],
-        cwd=folder,
-        env={**os.environ, "PATH": path, "PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, f"{text}\n{done.stdout}\n{done.stderr}"
+def test_a_block_runs_as_it_stands(language: str, text: str, tmp_path: Path, stack: LocalStack) -> None:
+    documents.stand_in(tmp_path)
+    said = documents.run(language, text.replace("audit-1", f"audit-{tmp_path.name}"), tmp_path, stack)
     if "report.html" in text:
-        assert (folder / "plain.png").stat().st_size
-        assert "event: status" in (folder / "events.txt").read_text()
-        assert "<html" in (folder / "report.html").read_text()[:300]
+        assert (tmp_path / "plain.png").stat().st_size
+        assert "event: status" in (tmp_path / "events.txt").read_text()
+        assert "<html" in (tmp_path / "report.html").read_text()[:300]
     if language == "python":
-        assert "succeeded" in done.stdout
+        assert "succeeded" in said
 
 
 def test_it_shows_a_shell_a_python_and_a_terminal_session() -> None:

@@ -19,7 +19,9 @@ from app.client.progress import bar
 
 evaluations = typer.Typer(help="List, follow, cancel and delete evaluations.", no_args_is_help=True)
 
-EvaluationId = Annotated[str, typer.Argument(help="ev_...", metavar="EV", autocompletion=complete.evaluation)]
+EvaluationId = Annotated[
+    str, typer.Argument(help="ev_..., or latest", metavar="EV", autocompletion=complete.evaluation)
+]
 
 
 def register(app: typer.Typer) -> None:
@@ -87,7 +89,7 @@ def report(
     if wanted not in get_args(Format):
         raise Misused(f"{wanted or output.name!r} is no report format; take {', '.join(get_args(Format))}")
     with connect(url, token, state) as client:
-        content = client.evaluations.get(id).report(wanted)
+        content = _find(client, id).report(wanted)
     if str(output) == "-":
         sys.stdout.buffer.write(content)
     else:
@@ -127,7 +129,7 @@ def show(
 ) -> None:
     """The tables of one, as far as it has come."""
     with connect(url, token, state) as client:
-        evaluation = client.evaluations.get(id)
+        evaluation = _find(client, id)
         if watch:
             _follow(client, evaluation, as_json)
         else:
@@ -138,7 +140,7 @@ def show(
 def cancel(id: EvaluationId, url: Url = None, token: Token = None, state: State = None, as_json: Json = False) -> None:
     """Stop one; what has finished is kept."""
     with connect(url, token, state) as client:
-        evaluation = client.evaluations.get(id).cancel()
+        evaluation = _find(client, id).cancel()
     if as_json:
         print_json(evaluation.raw)
     else:
@@ -149,7 +151,16 @@ def cancel(id: EvaluationId, url: Url = None, token: Token = None, state: State 
 def delete(id: EvaluationId, url: Url = None, token: Token = None, state: State = None) -> None:
     """Delete an ended one with all its pictures and figures."""
     with connect(url, token, state) as client:
-        client.evaluations.get(id).delete()
+        _find(client, id).delete()
+
+
+def _find(client: Client, id: str) -> Evaluation:
+    if id == "latest":
+        newest = next(client.evaluations.list(), None)
+        if newest is None:
+            raise Misused("there is no evaluation yet; `unveil evaluate` orders one")
+        id = newest["id"]
+    return client.evaluations.get(id)
 
 
 def _follow(client: Client, evaluation: Evaluation, as_json: bool) -> None:

@@ -19,10 +19,14 @@ from app.client import Client
 out = Console()
 errors = Console(stderr=True)  # progress and errors: stdout is for results
 
-Url = Annotated[str | None, typer.Option(help="Address of the service (else UNVEIL_URL, else http://127.0.0.1:8000)")]
-Token = Annotated[str | None, typer.Option(help="Bearer token (else UNVEIL_TOKEN)")]
+Url = Annotated[
+    str | None,
+    typer.Option(help="Address of the service (else that of --state, else UNVEIL_URL, else http://127.0.0.1:8000)"),
+]
+Token = Annotated[str | None, typer.Option(help="Bearer token (else that of --state, else UNVEIL_TOKEN)")]
 State = Annotated[
-    Path | None, typer.Option(help="State folder of an `unveil local`: takes address and token from there")
+    Path | None,
+    typer.Option(help="State folder of an `unveil local`: takes address and token from there", envvar="UNVEIL_STATE"),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON")]
 
