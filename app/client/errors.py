@@ -274,6 +274,10 @@ class TooManyStreams(TooMany, code="too_many_streams"):
     """The account follows too many evaluations at once."""
 
 
+class PlaygroundBusy(TooMany, code="playground_busy"):
+    """Another look of this account is being worked out."""
+
+
 class QueueFull(TooMany, code="queue_full"):
     """The account has too many cells waiting."""
 
