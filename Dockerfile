@@ -47,4 +47,4 @@ USER 10001
 HEALTHCHECK --interval=60s --timeout=30s --start-period=60s --retries=3 \
     CMD ["sh", "-c", "celery --app worker.celery_app inspect ping --destination \"${UNVEIL_WORKER:-encrypt}@$(hostname)\" --timeout 10"]
 CMD ["celery", "--app", "worker.celery_app", "worker", "--loglevel", "INFO", "--queues", "encrypt,ops", \
-     "--hostname", "encrypt@%h", "--beat", "--schedule", "/tmp/beat"]
+     "--hostname", "encrypt@%h"]

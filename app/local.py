@@ -190,8 +190,7 @@ class LocalStack:
                     "--port", str(self.port), "--timeout-graceful-shutdown", "5"],
             # The sweeper runs beside encryption: behind a training of hours it would come too late.
             "worker-encrypt": [*worker, "--queues", "encrypt,ops", "--hostname", "encrypt@%h",
-                               "--concurrency", str(max(2, min(4, os.cpu_count() or 2))),
-                               "--beat", "--schedule", str(self.state / "run" / "beat")],
+                               "--concurrency", str(max(2, min(4, os.cpu_count() or 2)))],
             **{
                 f"worker-{name}": [*worker, "--queues", "attack", "--hostname", f"{name}@%h", "--concurrency", "1"]
                 for name in ["attack", *(f"attack-{number}" for number in range(2, self._attack_workers + 1))]

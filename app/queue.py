@@ -23,14 +23,15 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from app.core.crypto import KeyRing
 from app.settings import Settings
+from models import crash
 
 RUN_CELL = "worker.tasks.run_cell"
 TRAIN_KEY = "worker.tasks.train_key"
 TRANSFORM = "worker.tasks.transform"
-SWEEP = "worker.tasks.sweep"
+OPS = "ops"  # carries no messages: the workers that serve it sweep
 
-_QUEUE_OF = {RUN_CELL: "attack", TRAIN_KEY: "attack", TRANSFORM: "encrypt", SWEEP: "ops"}
-QUEUES = tuple(dict.fromkeys(_QUEUE_OF.values()))
+_QUEUE_OF = {RUN_CELL: "attack", TRAIN_KEY: "attack", TRANSFORM: "encrypt"}
+QUEUES = (*dict.fromkeys(_QUEUE_OF.values()), OPS)
 
 # One wait on Redis: below the 5 s after which its client takes a silent connection for a dead one.
 _LOOK_S = 2.0
@@ -57,11 +58,6 @@ def celery_app(settings: Settings) -> Celery:
         task_annotations={TRANSFORM: {"time_limit": max(settings.encrypt_budget_s, settings.unpack_budget_s) + 30}},
         broker_connection_retry_on_startup=True,
         worker_hijack_root_logger=False,
-        # Expiring, so that sweeps do not pile up while nobody takes them.
-        beat_schedule={
-            "sweep": {"task": SWEEP, "schedule": settings.sweep_s, "options": {"expires": settings.sweep_s}},
-        },
-        timezone="UTC",
     )
     return app
 
@@ -71,6 +67,7 @@ def ring(app: Celery, task: str, *ids: str) -> None:
     then rings again."""
     for id in ids:
         app.send_task(task, args=[id], retry=False)
+        crash.point("rung-for-one-of-many")
 
 
 def waiting(app: Celery, task: str) -> int:
@@ -146,8 +143,9 @@ async def ask(
     """Hand `parcel` to an encryption worker and wait for its answer. Raises NoWorker, and redis errors."""
     expires = int(budget_s) + 1
     await client.set(request_key(id), parcels.seal(parcel, f"request/{id}"), ex=expires)
-    # Celery's send is synchronous: one short write on a pooled connection
-    await asyncio.to_thread(app.send_task, TRANSFORM, args=[id], expires=expires, retry=False)
+    # Celery's send is synchronous: one short write on a pooled connection. The request expires on Redis's clock; for an
+    # expiry of its message a worker would ask its own.
+    await asyncio.to_thread(app.send_task, TRANSFORM, args=[id], retry=False)
     deadline = time.monotonic() + budget_s
     while (left := deadline - time.monotonic()) > 0.01:  # none is no time: to Redis 0 means for ever
         answer: Any = await client.blpop([answer_key(id)], timeout=min(left, _LOOK_S))

@@ -12,6 +12,7 @@ import fsspec
 from fsspec.implementations.local import LocalFileSystem
 
 from app.settings import Settings
+from models import crash
 
 
 class Blobs:
@@ -60,10 +61,12 @@ class Blobs:
                 fill(file)
                 file.flush()
                 os.fsync(file.fileno())
+            crash.point("blob-before-rename")
             aside.replace(target)
         except BaseException:
             aside.unlink(missing_ok=True)
             raise
+        crash.point("blob-renamed")
         directory = os.open(target.parent, os.O_RDONLY)
         try:
             os.fsync(directory)

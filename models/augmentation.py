@@ -20,3 +20,17 @@ def flip_and_crop(images: Tensor, padding: int, generator: torch.Generator) -> T
     padded = F.pad(images, (0, 0, padding, padding, padding, padding))
     number = torch.arange(count, device=images.device)
     return padded[number[:, None, None], rows.to(images.device)[:, :, None], columns[:, None, :]]
+
+
+def square(images: Tensor, side: int | None, multiple: int, generator: torch.Generator) -> Tensor:
+    """The same random square of every image [N, H, W, 3], its corner at multiples of `multiple`.
+
+    None, or a side as long as theirs: the whole images.
+    """
+    if side is None:
+        return images
+    top, left = (
+        multiple * int(torch.randint(max(0, length - side) // multiple + 1, (), generator=generator))
+        for length in images.shape[1:3]
+    )
+    return images[:, top : top + side, left : left + side]

@@ -9,6 +9,8 @@ from typing import Any
 
 import torch
 
+from models import crash
+
 
 def save(path: Path, state: dict[str, Any]) -> None:
     """Write `state` (tensors and plain values) aside, bring it to the disk, then give it its name."""
@@ -18,7 +20,9 @@ def save(path: Path, state: dict[str, Any]) -> None:
         torch.save(state, file)
         file.flush()
         os.fsync(file.fileno())
+    crash.point("checkpoint-before-rename")
     aside.replace(path)
+    crash.point("checkpoint-renamed")
     folder = os.open(path.parent, os.O_RDONLY)  # the new name must survive a power cut too
     try:
         os.fsync(folder)

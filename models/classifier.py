@@ -23,6 +23,7 @@ from models.augmentation import flip_and_crop
 from models.catalog import Profile
 from models.datasets import Labels
 from models.images import Images, check_images
+from models.networks.adaptation import Adaptation
 from models.networks.resnet20 import ResNet20
 from models.networks.vgg16_bn import MINIMUM, Vgg16Bn
 from models.training import Lesson, Plan, Precision, as_floats, cosine, drops, train
@@ -38,14 +39,16 @@ class ClassifierSettings:
 
     network: ClassifierName = "resnet20"
     width: int = 16  # of ResNet-20's first stage
-    shrink: int = 1  # images are averaged down by this factor before the network
+    shrink: int = 1  # images are made smaller by this factor before the network
+    by: Literal["mean", "channels"] = "mean"  # channels: the pixels of a square become channels, so nothing is lost
+    adaptation: int = 0  # width of Tanaka's adaptation network before it; 0: none
     epochs: int = 200
     batch: int = 128
     rate: float = 0.1
     momentum: float = 0.9
     weight_decay: float = 5e-4
     schedule: Literal["steps", "cosine"] = "steps"  # steps: a fifth after 60, 120 and 160 of 200 epochs
-    padding: int = 4  # of the random crops, in pixels; half of the images are mirrored
+    padding: int | None = 4  # of the random crops, in pixels; half of the images are mirrored; None: as they are
     precision: Precision = "auto"
 
 
@@ -58,7 +61,7 @@ CLASSIFIERS: Mapping[Profile, ClassifierSettings] = {
 
 
 class Classifier(nn.Module):
-    """float [N, 3, H, W] in -1..1 -> logits [N, classes]: normalised and averaged down, then a network.
+    """float [N, 3, H, W] in -1..1 -> logits [N, classes]: normalised and made smaller, then a network.
 
     mean, std: of the training images, per channel.
     """
@@ -68,10 +71,15 @@ class Classifier(nn.Module):
 
     def __init__(self, classes: int, settings: ClassifierSettings) -> None:
         super().__init__()
-        self.shrink = settings.shrink
+        self.shrink, self.by = settings.shrink, settings.by
         self.register_buffer("mean", torch.zeros(3, 1, 1))
         self.register_buffer("std", torch.ones(3, 1, 1))
-        self.network = ResNet20(classes, settings.width) if settings.network == "resnet20" else Vgg16Bn(classes)
+        self.adaptation = Adaptation(settings.adaptation) if settings.adaptation else None
+        inputs = self.adaptation.channels if self.adaptation else 3
+        if settings.by == "channels":
+            inputs *= settings.shrink**2
+        resnet = settings.network == "resnet20"
+        self.network = ResNet20(classes, settings.width, inputs) if resnet else Vgg16Bn(classes)
 
     def normalised(self, images: Tensor) -> Tensor:
         return (F.avg_pool2d(images, self.shrink) - self.mean) / self.std
@@ -81,20 +89,28 @@ class Classifier(nn.Module):
         return self.network.features((images - self.mean) / self.std)
 
     def forward(self, images: Tensor) -> Tensor:
-        return self.network(self.normalised(images))
+        if self.by == "mean":
+            return self.network(self.normalised(images))
+        x = (images - self.mean) / self.std
+        if self.adaptation is not None:
+            x = self.adaptation(x)
+        height, width = (side // self.shrink * self.shrink for side in x.shape[2:])
+        return self.network(F.pixel_unshuffle(x[:, :, :height, :width], self.shrink))
 
 
 class Classification(Lesson):
     """Name the class of an image."""
 
-    def __init__(self, network: nn.Module, optimiser: torch.optim.Optimizer, padding: int) -> None:
+    def __init__(self, network: nn.Module, optimiser: torch.optim.Optimizer, padding: int | None) -> None:
         self.networks = nn.ModuleDict({"network": network})
         self.optimisers = [optimiser]
         self.network, self.padding = network, padding
 
     def step(self, batch: list[Tensor], generator: torch.Generator) -> dict[str, Tensor]:
         images, labels = batch
-        logits = self.network(as_floats(flip_and_crop(images, self.padding, generator))).float()
+        if self.padding is not None:
+            images = flip_and_crop(images, self.padding, generator)
+        logits = self.network(as_floats(images)).float()
         loss = F.cross_entropy(logits, labels)
         self.optimisers[0].zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from models.augmentation import square
 from models.networks.resnet_generator import parameters
 from models.training import Lesson, as_floats
 
@@ -45,7 +46,7 @@ class Cycle(Lesson):
         self.weight, self.side, self.multiple = weight, side, multiple
 
     def step(self, images: list[Tensor], generator: torch.Generator) -> dict[str, Tensor]:
-        plain, protected = (as_floats(self._cut(batch, generator)) for batch in images)
+        plain, protected = (as_floats(square(batch, self.side, self.multiple, generator)) for batch in images)
         for_generators, for_judges = self.optimisers
 
         for p in self.judges:
@@ -78,16 +79,6 @@ class Cycle(Lesson):
         device = next(self.protect.parameters()).device
         for history, images in zip(self.histories, state["histories"], strict=True):
             history.images = None if images is None else images.to(device)
-
-    def _cut(self, images: Tensor, generator: torch.Generator) -> Tensor:
-        """The same random square of every image."""
-        if self.side is None:
-            return images
-        top, left = (
-            self.multiple * int(torch.randint((length - self.side) // self.multiple + 1, (), generator=generator))
-            for length in images.shape[1:3]
-        )
-        return images[:, top : top + self.side, left : left + self.side]
 
 
 class History:

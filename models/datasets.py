@@ -70,6 +70,7 @@ class DatasetInfo:
     classes: tuple[str, ...] = field(default=())
     available: bool = True
     note: str = ""
+    labelled: bool = True  # a classifier can be trained on its training images and tested on its test images
 
 
 def load(name: str, data_dir: Path | None = None) -> Data:
@@ -103,7 +104,8 @@ def builtin(data_dir: Path | None = None) -> list[DatasetInfo]:
     stl10, cifar10 = root / "stl10_binary", root / "cifar-10-batches-py"
     listed = [
         DatasetInfo(
-            "sample", _SAMPLE_TRAIN, _SAMPLE_TEST, SIZE, SIZE, _SAMPLE_CLASSES, note="a demonstration, works offline"
+            "sample", _SAMPLE_TRAIN, _SAMPLE_TEST, SIZE, SIZE, _SAMPLE_CLASSES, note="a demonstration, works offline",
+            labelled=False,  # test and train are cut from different photographs
         ),
         DatasetInfo(
             "stl10", 5000, 8000, 96, 96, _STL10_CLASSES, stl10.is_dir(), where.format("the folder stl10_binary")
@@ -150,16 +152,17 @@ def _image_files(folder: Path) -> Iterator[Path]:
 def _folder_info(name: str, folder: Path) -> DatasetInfo:
     if (folder / "train_X.bin").is_file():
         train, test = (_binary_count(folder / f"{split}_X.bin") for split in ("train", "test"))
-        return DatasetInfo(name, train, test, SIZE, SIZE, _class_names(folder))
+        classes = _class_names(folder)
+        return DatasetInfo(name, train, test, SIZE, SIZE, classes, labelled=len(classes) > 1)
     split = (folder / "train").is_dir()
-    classes = _class_folders(folder / "train" if split else folder)
-    total = sum(len(list(_image_files(child))) for child in classes)
-    names = tuple(child.name for child in classes)
+    children = _class_folders(folder / "train" if split else folder)
+    total = sum(len(list(_image_files(child))) for child in children)
+    names = tuple(child.name for child in children)
     if split:
         test = sum(len(list(_image_files(child))) for child in _class_folders(folder / "test"))
-        return DatasetInfo(name, total, test, SIZE, SIZE, names)
+        return DatasetInfo(name, total, test, SIZE, SIZE, names, labelled=len(names) > 1)
     test = total // 5
-    return DatasetInfo(name, total - test, test, SIZE, SIZE, names)
+    return DatasetInfo(name, total - test, test, SIZE, SIZE, names, labelled=len(names) > 1)
 
 
 def _binary_count(path: Path) -> int:
@@ -167,8 +170,11 @@ def _binary_count(path: Path) -> int:
 
 
 def _class_names(folder: Path) -> tuple[str, ...]:
-    names = folder / "class_names.txt"
-    return tuple(names.read_text().split()) if names.is_file() else ()
+    """From class_names.txt, one a line; else the numbers of the labels, where there are labels."""
+    names, labels = folder / "class_names.txt", folder / "train_y.bin"
+    if names.is_file() or not labels.is_file():
+        return tuple(names.read_text().split()) if names.is_file() else ()
+    return tuple(str(label) for label in range(1, int(np.fromfile(labels, np.uint8).max(initial=0)) + 1))
 
 
 def _read_folder(name: str, folder: Path) -> Data:

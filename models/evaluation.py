@@ -26,6 +26,7 @@ from models.catalog import (
     LIMITS,
     PROFILES,
     SSIM_MODES,
+    UTILITY,
     ParameterError,
     UnknownName,
     effective_bits,
@@ -42,7 +43,7 @@ from models.schemes.base import Scheme, seed_secret
 from models.scoring import CellResult, Options, Sample, Scores, cell_result, score
 from models.verdicts import cell_verdict
 
-__all__ = ["CellResult", "Options", "Sample", "Scores", "run_cell"]
+__all__ = ["CellResult", "Options", "Sample", "Scores", "measure_utility", "run_cell"]
 
 _KEY_SHARE = 0.5  # of the progress bar, where a key is trained first
 
@@ -86,18 +87,43 @@ def run_cell(
         rounds.append(score(lab.targets, material.targets, outcome, options, agreement))
 
     controls, shared = run_controls(scheme, attack, lab, during_controls(context, len(secrets) / (len(secrets) + 1)))
+    recogniser, unrecognised = None, list[str]()
+    if options.utility:
+        from models.utility import recognised, taken
+
+        of = taken(whole, options.profile)
+        images = pad(of.train, scheme.multiple)
+        recogniser, unrecognised = recognised(images, of, lab.targets, rounds, options, context)
     found = rounds[0].outcome.key
     recovered = None if found is None else scheme.dump(found)
-    notes = [*_notes(scheme, attack, data, options, secret), *shared]
+    notes = [*_notes(scheme, attack, data, options, secret), *shared, *unrecognised]
     paper = scheme.paper.ssim.get(attack.name) if scheme.paper else None
     done = cell_result(lab.targets, rounds, options, context, controls, notes, paper, started, recovered)
-    return replace(done, result={**done.result, "trained_key": provenance}) if provenance else done
+    more = {"trained_key": provenance, "recogniser": recogniser}
+    return replace(done, result={**done.result, **{name: value for name, value in more.items() if value}})
 
 
 def _secret(seed: int, number: int) -> bytes:
     """Key `number` of an evaluation: drawn from its seed, so that the evaluation can be repeated."""
     root = seed.to_bytes(32, "big", signed=True)
     return seed_secret(keystream.child(root, f"evaluation/key/{number}"))
+
+
+def measure_utility(
+    scheme: Scheme[Any, Any] | None, data: Data, options: Options, context: Context, *, secret: bytes | None = None
+) -> CellResult:
+    """What protection costs a classifier (models/utility.py), under the key that `run_cell` takes first.
+
+    Without a scheme: of uploaded ciphertexts. Raises AttackFailed, Cancelled, ValueError.
+    """
+    from models.utility import run_external_utility, run_utility
+
+    if scheme is None:
+        return run_external_utility(data, options, context)
+    if scheme.trains and secret is None:
+        secret = scheme.train(data, context.part("key", 0, _KEY_SHARE)).secret
+        context = replace(context, report=_from(context.report, _KEY_SHARE))
+    return run_utility(scheme, data, options, context, secret or _secret(options.seed, 0))
 
 
 def _protection(scheme: Scheme[Any, Any], secret: bytes, device: str) -> Protect:
@@ -168,11 +194,10 @@ def _part(report: Callable[[float, str], None], number: int, parts: int, keys: i
 # --- one cell from the command line -----------------------------------------------------------------------------
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """Run one cell and write it to a folder. 0: done; 1: failed, or stopped at the limit (go on with --resume)."""
+def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m models.evaluation", description="Run one cell, no service needed.")
     parser.add_argument("--scheme", required=True, help="such as tanaka, tanaka:icce2018, pixelwise:different")
-    parser.add_argument("--attack", required=True, help="such as none, fr, fr:L=4,nibblewise=true")
+    parser.add_argument("--attack", required=True, help="such as none, fr, fr:L=4,nibblewise=true; or utility")
     parser.add_argument("--data", required=True, help="a folder (STL-10's layout or class folders), or `sample`")
     parser.add_argument("--profile", choices=PROFILES, default="paper")
     parser.add_argument("--out", type=Path, required=True, help="folder for result.json, scores.csv, samples/, curves")
@@ -183,16 +208,25 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--samples", type=int, default=8)
     parser.add_argument("--ssim-mode", choices=SSIM_MODES, default="rgb7")
     parser.add_argument("--device", default="cpu")
+    parser.add_argument("--utility", action="store_true", help="classify the reconstructions, too")
+    return parser
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run one cell and write it to a folder. 0: done; 1: failed, or stopped at the limit (go on with --resume)."""
+    parser = _parser()
     given = parser.parse_args(arguments)
-    options = Options(given.seed, given.keys, given.samples, given.ssim_mode, given.profile)
+    options = Options(given.seed, given.keys, given.samples, given.ssim_mode, given.profile, given.utility)
     try:
         name, settings = parse_spec("scheme", given.scheme)
         scheme = make_scheme(name, settings, options.profile)
-        name, settings = parse_spec("attack", given.attack)
-        attack = make_attack(name, settings, options.profile)
-        refusal = attack.refuses(scheme)
-        if refusal:
-            parser.error(f"{attack.name} on {scheme.name}: {refusal}")
+        attack = None  # none: utility
+        if given.attack != UTILITY:
+            name, settings = parse_spec("attack", given.attack)
+            attack = make_attack(name, settings, options.profile)
+            refusal = attack.refuses(scheme)
+            if refusal:
+                parser.error(f"{attack.name} on {scheme.name}: {refusal}")
         data = sample() if given.data == "sample" else load_folder(Path(given.data))
     except (UnknownName, ParameterError, DatasetMissing) as error:
         parser.error(str(error))
@@ -210,7 +244,11 @@ def main(arguments: list[str] | None = None) -> int:
 
     context = Context(seed=given.seed, device=given.device, workdir=checkpoints, report=report)
     try:
-        done = run_cell(scheme, attack, data, options, context)
+        done = (
+            run_cell(scheme, attack, data, options, context)
+            if attack
+            else measure_utility(scheme, data, options, context)
+        )
     except Cancelled:
         print(f"\nstopped at {given.limit_seconds:.0f} s; run again with --resume", file=sys.stderr)
         return 1
@@ -218,7 +256,8 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"\nfailed: {error}", file=sys.stderr)
         return 1
     print(file=sys.stderr)
-    settings = {"scheme": settings_of(scheme), "attack": settings_of(attack), "data": data.name, **vars(options)}
+    of_attack = settings_of(attack) if attack else {"name": UTILITY}
+    settings = {"scheme": settings_of(scheme), "attack": of_attack, "data": data.name, **vars(options)}
     write_cell(done, settings, given.out)
     print(json.dumps({**settings, "result": done.result}, indent=2))
     return 0

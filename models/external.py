@@ -30,7 +30,7 @@ def run_external(
     counts. Raises AttackFailed, Cancelled.
     """
     started = time.monotonic()
-    data = data.first(*LIMITS[options.profile])
+    whole, data = data, data.first(*LIMITS[options.profile])
     refusal = external_refusal(attack, originals=data.test_originals is not None, public=public is not None)
     if refusal:
         raise AttackFailed(refusal)
@@ -55,7 +55,17 @@ def run_external(
         return _unscored(data.test, best, options, context, notes, started)
     controls, shared = run_controls(dict(guesses)[label], attack, lab, during_controls(context, _CONTROLS_FROM))
     rounds = [score(data.test_originals, data.test, best, options)]
-    return cell_result(data.test_originals, rounds, options, context, controls, [*notes, *shared], None, started)
+    recogniser = None
+    if options.utility and data.train_originals is not None:
+        from models.utility import recognised, taken
+
+        of = taken(whole, options.profile)
+        assert of.train_originals is not None
+        recogniser, unrecognised = recognised(of.train_originals, of, data.test_originals, rounds, options, context)
+        notes += unrecognised
+    notes += shared
+    done = cell_result(data.test_originals, rounds, options, context, controls, notes, None, started)
+    return replace(done, result={**done.result, "recogniser": recogniser}) if recogniser else done
 
 
 def guess_schemes(attack: Attack[Any], height: int, width: int) -> list[tuple[str, Scheme[Any, Any] | None]]:

@@ -8,6 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from models.augmentation import square
+from models.networks.block import BLOCK
 from models.training import Lesson, as_floats
 
 Loss = Callable[[Tensor, Tensor], Tensor]  # network output, plain images, both float [N, 3, H, W] in -1..1
@@ -38,13 +40,16 @@ class Adversarial(Lesson):
         generator: nn.Module,
         discriminator: nn.Module,
         optimiser: Callable[[nn.Module], torch.optim.Optimizer],
+        side: int | None = None,
     ) -> None:
+        """side: of the squares that are learned from; None: whole images."""
+        self.side = side
         self.networks = nn.ModuleDict({"generator": generator, "discriminator": discriminator})
         self.optimisers = [optimiser(generator), optimiser(discriminator)]
         self.generator, self.discriminator = generator, discriminator
 
-    def step(self, images: list[Tensor], generator: torch.Generator) -> dict[str, Tensor]:  # noqa: ARG002
-        protected, plain = map(as_floats, images)
+    def step(self, images: list[Tensor], generator: torch.Generator) -> dict[str, Tensor]:
+        protected, plain = (as_floats(square(batch, self.side, BLOCK, generator)) for batch in images)
         for_generator, for_discriminator = self.optimisers
         fake = self.generator(protected)
 

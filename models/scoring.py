@@ -21,13 +21,17 @@ _COMMON_SAMPLES = 2  # at most
 
 @dataclass(frozen=True)
 class Options:
-    """How a cell is run. keys: independent keys drawn for a keyed scheme under an attack that needs no training."""
+    """How a cell is run. keys: independent keys drawn for a keyed scheme under an attack that needs no training.
+
+    utility: a classifier of plain images also looks at the reconstructions (models/utility.py).
+    """
 
     seed: int = 0
     keys: int = 3
     samples: int = 8
     ssim_mode: SsimMode = "rgb7"
     profile: Profile = "paper"
+    utility: bool = False
 
 
 @dataclass(frozen=True)
@@ -71,6 +75,12 @@ class Round:
     ranks: npt.NDArray[np.int64]  # [4, N]
     curves: dict[str, list[list[float]]]
     key: dict[str, Any] | None = None
+
+    @property
+    def seen(self) -> Images:
+        """The reconstructions: `score` made sure that there are some."""
+        assert self.outcome.reconstructed is not None
+        return self.outcome.reconstructed
 
 
 def score(
@@ -183,6 +193,4 @@ def choose_samples(plain: Images, first: Round, count: int) -> list[Sample]:
     others = order[~np.isin(order, common)]
     spread = np.linspace(0, len(others) - 1, min(count - len(common), len(others))).round().astype(int)
     chosen = order[np.isin(order, np.concatenate([common, others[np.unique(spread)]]))]
-    seen = first.outcome.reconstructed
-    assert seen is not None
-    return [Sample(int(i), float(first.ssim[i]), plain[i], first.protected[i], seen[i]) for i in chosen]
+    return [Sample(int(i), float(first.ssim[i]), plain[i], first.protected[i], first.seen[i]) for i in chosen]

@@ -11,6 +11,7 @@ from app.core.crypto import KeyRing
 from app.core.ids import new_id
 from app.core.states import Status
 from app.db.tables import Account, Cell, Evaluation, Key, Token
+from models.catalog import Scheme
 
 SMOKE = {
     "dataset": "sample", "public_dataset": None, "profile": "smoke", "seed": 0, "samples": 2, "keys": 1,
@@ -80,17 +81,23 @@ def expire(sessions: sessionmaker[Session], cell_id: str) -> None:
 
 
 def make_key_to_train(
-    sessions: sessionmaker[Session], ring: KeyRing, account_id: str, *, evaluation_id: str | None = None, id: str = ""
+    sessions: sessionmaker[Session],
+    ring: KeyRing,
+    account_id: str,
+    *,
+    evaluation_id: str | None = None,
+    id: str = "",
+    scheme: Scheme[Any, Any] | None = None,
 ) -> str:
-    """A key of tests/trained.py, just ordered and not yet sent."""
+    """A key of this scheme, or of tests/trained.py, just ordered and not yet sent."""
     id = id or new_id("key")
     with sessions.begin() as session:
         session.add(
             Key(
                 id=id,
                 account_id=account_id,
-                scheme="tn-shift",
-                params={"epochs": 2},
+                scheme=scheme.name if scheme else "tn-shift",
+                params=vars(scheme.settings) if scheme else {"epochs": 2},
                 sealed=ring.new_lock(purpose="key", owner=account_id, id=id),
                 training={"profile": "smoke", "dataset": "sample", "seed": 0},
                 evaluation_id=evaluation_id,

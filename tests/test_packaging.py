@@ -36,11 +36,10 @@ def test_compose_has_the_service_its_workers_and_real_servers(compose: dict[str,
     assert gpu["capabilities"] == ["gpu"]
 
 
-def test_every_queue_has_a_worker_and_one_of_them_beats(compose: dict[str, Any]) -> None:
+def test_every_queue_has_a_worker(compose: dict[str, Any]) -> None:
     commands = {name: compose["services"][name].get("command", "") for name in OURS if name.startswith("worker")}
     served = {queue for command in commands.values() for queue in command.split("--queues ")[1].split()[0].split(",")}
     assert served == set(QUEUES)
-    assert [name for name, command in commands.items() if "--beat" in command] == ["worker-encrypt"]
 
 
 def test_secrets_have_no_default_and_stand_nowhere(compose: dict[str, Any]) -> None:

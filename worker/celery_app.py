@@ -1,7 +1,7 @@
 """The Celery application of the workers. Imports no torch: only a pool process does, when a job needs it.
 
 celery --app worker.celery_app worker --queues attack --concurrency 1
-celery --app worker.celery_app worker --queues encrypt,ops --beat
+celery --app worker.celery_app worker --queues encrypt,ops
 """
 
 from __future__ import annotations
@@ -12,26 +12,39 @@ from celery import signals
 
 from app import queue
 from app.settings import get_settings
-from worker import shutdown
+from worker import shutdown, warm
 from worker.presence import Presence
+from worker.regular import Regular
 
 celery = queue.celery_app(get_settings())
 celery.conf.update(
     imports=["worker.tasks"],
     worker_pool_start_method="spawn",  # CUDA does not survive a fork; and no connection is inherited
+    # A fresh interpreter takes its time on a busy machine: after Celery's 4 s it would be killed, and the next one too.
+    worker_proc_alive_timeout=120.0,
     worker_cancel_long_running_tasks_on_connection_loss=False,  # the row's lease rules, not the broker's connection
 )
 
-_presence: list[Presence] = []
+_regulars: list[Regular] = []
+
+
+@signals.worker_init.connect
+def _starting(**_: Any) -> None:
+    """In the main process, before there is a pool."""
+    shutdown.hold()
 
 
 @signals.worker_ready.connect
 def _started(sender: Any, **_: Any) -> None:
-    """In the main process: say that we are there, and look for what an earlier worker left."""
-    presence = Presence(get_settings(), str(sender.hostname), sorted(celery.amqp.queues.consume_from))
-    presence.start()
-    _presence.append(presence)
-    celery.send_task(queue.SWEEP, expires=get_settings().sweep_s)
+    """In the main process: say that we are there; whoever serves `ops` sweeps."""
+    settings, queues = get_settings(), sorted(celery.amqp.queues.consume_from)
+    _regulars.append(Presence(settings, str(sender.hostname), queues))
+    if queue.OPS in queues:
+        from worker.sweeper import Sweeper
+
+        _regulars.append(Sweeper(settings))
+    for regular in _regulars:
+        regular.start()
 
 
 @signals.worker_shutting_down.connect
@@ -42,10 +55,11 @@ def _stopping(**_: Any) -> None:
 
 @signals.worker_shutdown.connect
 def _stopped(**_: Any) -> None:
-    for presence in _presence:
-        presence.stop()
+    for regular in _regulars:
+        regular.stop()
 
 
 @signals.worker_process_init.connect
 def _pool_process_started(**_: Any) -> None:
     shutdown.install()
+    warm.begin()

@@ -19,7 +19,7 @@ from app.db import journal
 from app.db.tables import Cell, Curve, Evaluation, Key, Sample, Scores
 from models import __version__, catalog
 from models.catalog import make_attack, make_scheme
-from models.evaluation import CellResult, Options, run_cell
+from models.evaluation import CellResult, Options, measure_utility, run_cell
 from models.external import run_external
 from models.images import to_png
 from worker import jobs, keys, lease
@@ -81,7 +81,6 @@ def claim(tools: Runtime, id: str) -> CellJob | None:
 def _evaluate(job: CellJob, reporter: Reporter) -> CellResult:
     tools, settings = job.tools, job.settings
     profile = settings["profile"]
-    attack = make_attack(*_entry(job.attack), profile)
     reporter.report(0.0, "loading images")
     external = job.scheme["name"] == catalog.EXTERNAL
     data = load_data(tools, job.account_id, job.scheme["dataset"] if external else settings["dataset"])
@@ -92,13 +91,17 @@ def _evaluate(job: CellJob, reporter: Reporter) -> CellResult:
         samples=settings["samples"],
         ssim_mode=settings["ssim_mode"],
         profile=profile,
+        utility=settings["utility"],
     )
     context = job.context(reporter, settings["seed"])
     reporter.report(0.0, "running")
-    if external:
-        return run_external(attack, data, options, context, public=public)
-    scheme = make_scheme(*_entry(job.scheme), profile)
+    scheme = None if external else make_scheme(*_entry(job.scheme), profile)
     secret = _secret(job)
+    if job.attack["name"] == catalog.UTILITY:
+        return measure_utility(scheme, data, options, context, secret=secret)
+    attack = make_attack(*_entry(job.attack), profile)
+    if scheme is None:
+        return run_external(attack, data, options, context, public=public)
     return run_cell(scheme, attack, data, options, context, secret=secret, public=public)
 
 

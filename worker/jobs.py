@@ -26,6 +26,7 @@ from app import queue
 from app.core.states import Status
 from app.db import journal
 from app.db.tables import Cell, Evaluation, Key
+from models import crash
 from models.attacks.base import AttackFailed, Context
 from models.catalog import ParameterError
 from models.datasets import DatasetMissing
@@ -119,6 +120,7 @@ def handle(tools: Runtime, id: str, claim: Callable[[Runtime, str], Job | None])
         if job is None:
             log.info("%s is not to be taken", id)
             return
+        crash.point("job-claimed")
         settings = tools.settings
         try:
             with Watch(
@@ -133,11 +135,13 @@ def handle(tools: Runtime, id: str, claim: Callable[[Runtime, str], Job | None])
             log.warning("%s was given to another worker; attempt %d stops", id, job.lease.attempt)
         except HandedBack:
             log.info("%s is handed back: this worker shuts down", id)
+        crash.point("job-over-before-acknowledgement")
 
 
 def hand_back(job: Job) -> None:
     """Queue it for another worker. Raises LostLease."""
     job.write(lambda session: lease.hand_back(session, job.lease), job.changed)
+    crash.point("handed-back-before-ring")
     with suppress(BrokerAway):  # the sweeper will ring
         ring(job.tools, job.lease.table, [job.lease.id])
 
@@ -146,6 +150,7 @@ def ring(tools: Runtime, table: JobTable, ids: Sequence[str]) -> None:
     """Raises BrokerAway."""
     with tools.sessions.begin() as session:
         session.execute(update(table).where(table.id.in_(ids)).values(sent_at=func.clock_timestamp()))
+    crash.point("marked-sent-before-ring")
     queue.ring(tools.celery, TASKS[table], *ids)
 
 
@@ -178,9 +183,12 @@ def _store(job: Job, status: Status, done: Done) -> None:
     def write(session: Session) -> None:
         lease.end(session, job.lease, status, **done.values)
         session.add_all(done.rows)
+        session.flush()
+        crash.point("result-before-commit")
 
     # If a commit went through unheard, the next try finds the row ended: LostLease, and nothing twice.
     patiently(job.lease.id, lambda: job.write(write, job.changed))
+    crash.point("result-before-checkpoints-go")
 
 
 def patiently(id: str, write: Callable[[], None]) -> None:
@@ -289,6 +297,7 @@ class Reporter:
         if self._fraction >= job.furthest + _PROGRESS:
             values["stalls"] = 0
         job.write(lambda session: lease.write(session, job.lease, **values), self._tell)
+        crash.point("progress-written")
         self._unsent = {}
 
     def _tell(self, session: Session, evaluation: Evaluation) -> None:

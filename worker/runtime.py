@@ -34,8 +34,13 @@ def make_runtime(settings: Settings, celery: Celery) -> Runtime:
         celery,
         load_key_ring(settings),
         Blobs(settings),
-        f"{socket.gethostname()}/{os.getpid()}/{uuid4().hex[:8]}",
+        owner_of(os.getpid()) + uuid4().hex[:8],
     )
+
+
+def owner_of(pid: int) -> str:
+    """How the owner begins that a process of this machine is in leases."""
+    return f"{socket.gethostname()}/{pid}/"
 
 
 def runtime() -> Runtime:

@@ -15,6 +15,7 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
 from app.db.tables import Cell, Key, Shared
+from models import crash
 from worker.lease import HELD
 
 if TYPE_CHECKING:
@@ -41,6 +42,7 @@ def once(job: Job, reporter: Reporter, name: str, make: Callable[[], bytes]) -> 
         reporter.again(f"waiting for the {kind} that another cell makes")
         time.sleep(_LOOK_S)
     made = make()
+    crash.point("shared-made-before-kept")
     sealed = job.tools.ring.seal(made, **_envelope(job, name))
     patiently(job.lease.id, lambda: _keep(job, name, sealed))
     return made

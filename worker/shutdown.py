@@ -29,10 +29,17 @@ def working() -> Iterator[None]:
         _working.clear()
 
 
+def hold() -> None:
+    """In the main process, before it has a pool: a pool process starts with the signal held back, for it would die of
+    one that comes before its handler is there."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGUSR2})
+
+
 def install() -> None:
     """In a pool process, at its start."""
     signal.signal(signal.SIGUSR2, _ask)
     signal.signal(signal.SIGTERM, _ask_or_end)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGUSR2})
 
 
 def tell_pool() -> None:

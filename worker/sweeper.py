@@ -20,8 +20,11 @@ from app.db import journal
 from app.db.tables import Cell, Evaluation, Key, Worker
 from app.settings import Settings
 from app.storage import Blobs
+from models import crash
 from worker.jobs import TASKS
-from worker.lease import JobTable, until, waits
+from worker.lease import HELD, JobTable, until, waits
+from worker.regular import Regular
+from worker.runtime import runtime
 
 log = logging.getLogger(__name__)
 
@@ -29,6 +32,17 @@ _TAKEN_WITHIN_S = 10.0  # a message that was sent longer ago may be lost
 _WORKER_FORGOTTEN_S = 24 * 3600.0
 # Whose turn comes first when many are rung for: without its key a cell cannot be run.
 _ORDER = {Key: (Key.id,), Cell: (Cell.evaluation_id, Cell.position)}
+
+
+class Sweeper(Regular):
+    """In the main process of a worker that serves `ops`: there it needs no broker, and waits for no other work."""
+
+    def __init__(self, settings: Settings) -> None:
+        super().__init__("sweeper", settings.sweep_s)
+
+    def act(self) -> None:
+        tools = runtime()
+        sweep(tools.sessions, tools.celery, tools.settings)
 
 
 def sweep(sessions: sessionmaker[Session], celery: Celery, settings: Settings) -> None:
@@ -47,7 +61,7 @@ def give_up_silent_workers(sessions: sessionmaker[Session], settings: Settings) 
 
 
 def _give_up_expired(sessions: sessionmaker[Session], settings: Settings, table: JobTable) -> None:
-    expired = table.status.in_([Status.RUNNING, Status.CANCELLING]) & (table.lease_until < func.clock_timestamp())
+    expired = table.status.in_(HELD) & (table.lease_until < func.clock_timestamp())
     with sessions() as session:
         suspects = session.execute(select(table.id, table.evaluation_id).where(expired)).all()
     tell = journal.cell_changed if table is Cell else journal.key_changed
@@ -64,10 +78,11 @@ def _give_up_expired(sessions: sessionmaker[Session], settings: Settings, table:
             if job is None:
                 continue
             _give_up(job, settings.max_stalls)
-            log.warning("%s: the worker of attempt %d fell silent; now %s", job.id, job.attempt, job.status)
+            log.warning("%s: the worker of attempt %d is gone; now %s", job.id, job.attempt, job.status)
             session.flush()
             if evaluation is not None:
                 tell(session, evaluation, job.id)
+        crash.point("given-up-before-ring")
 
 
 def _give_up(job: Cell | Key, max_stalls: int) -> None:
@@ -108,6 +123,7 @@ def ring_again(sessions: sessionmaker[Session], celery: Celery) -> None:
         lost = queue.waiting(celery, queue.RUN_CELL) < sum(counts.values())  # one queue for all of them
         for table, task in TASKS.items():
             ids = _to_ring(sessions, table, lost)
+            crash.point("sweep-before-ring")
             if ids:
                 log.info("ringing again for %d of %s", len(ids), table.__tablename__)
                 queue.ring(celery, task, *ids)
@@ -140,5 +156,6 @@ def clear_blobs(sessions: sessionmaker[Session], blobs: Blobs) -> None:
         blobs.drop_folder(folder)
     for id, blob in destroyed:
         blobs.delete(str(blob))
+        crash.point("weights-gone-before-row")
         with sessions.begin() as session:
             session.execute(update(Key).where(Key.id == id).values(blob=None))

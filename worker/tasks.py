@@ -5,8 +5,10 @@ from __future__ import annotations
 from app import queue
 from worker.celery_app import celery
 
+_JOB = "worker.orphaned:JobRequest"
 
-@celery.task(name=queue.RUN_CELL)
+
+@celery.task(name=queue.RUN_CELL, Request=_JOB)
 def run_cell(id: str) -> None:
     from worker import cells
     from worker.runtime import runtime
@@ -14,7 +16,7 @@ def run_cell(id: str) -> None:
     cells.handle(runtime(), id)
 
 
-@celery.task(name=queue.TRAIN_KEY)
+@celery.task(name=queue.TRAIN_KEY, Request=_JOB)
 def train_key(id: str) -> None:
     from worker import training_keys
     from worker.runtime import runtime
@@ -28,12 +30,3 @@ def transform_images(id: str) -> None:
     from worker.runtime import runtime
 
     transform.handle(runtime(), id)
-
-
-@celery.task(name=queue.SWEEP)
-def sweep() -> None:
-    from worker import sweeper
-    from worker.runtime import runtime
-
-    tools = runtime()
-    sweeper.sweep(tools.sessions, tools.celery, tools.settings)

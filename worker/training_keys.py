@@ -17,6 +17,7 @@ from sqlalchemy.orm import Session
 
 from app.db import journal
 from app.db.tables import Cell, Evaluation, Key
+from models import crash
 from models.catalog import make_scheme
 from worker import jobs, lease
 from worker.data import load_data
@@ -43,6 +44,7 @@ class KeyJob(Job):
         blob = f"keys/{self.lease.id}.{self.lease.attempt}"
         named = {"purpose": "key", "owner": self.account_id, "id": self.lease.id}
         tools.blobs.write(blob, tools.ring.seal_under(self.lock, trained.secret, **named))
+        crash.point("weights-before-row")
         return Done({"blob": blob, "provenance": jsonable(trained.provenance)})
 
     def changed(self, session: Session, evaluation: Evaluation) -> None:
@@ -51,6 +53,7 @@ class KeyJob(Job):
     def ended(self) -> None:
         """Also ring for the cells that may be run now."""
         super().ended()
+        crash.point("key-ready-before-ring")
         with self.tools.sessions() as session:
             chosen = select(Cell.id).where(
                 Cell.evaluation_id == self.evaluation_id, journal.uses(self.lease.id), lease.waits(Cell)

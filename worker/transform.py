@@ -10,20 +10,21 @@ from __future__ import annotations
 import logging
 import os
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
 import numpy as np
 import redis
-from sqlalchemy import func, select, update
-from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy import ARRAY, Integer, LargeBinary, Text, bindparam, func, literal, select
+from sqlalchemy.dialects.postgresql import JSONB, insert
 from sqlalchemy.orm import Session
 
 from app.core.states import Status
-from app.db.tables import Key
+from app.db.tables import Base, Key
 from app.queue import Parcel, Parcels, answer_request, take_request
+from models import crash
 from models.catalog import Scheme, make_attack, make_scheme, new_secret, padded_size
 from models.images import Images, pad, to_png
 from worker import codec, keys, playground, unpack
@@ -56,7 +57,9 @@ def handle(tools: Runtime, id: str) -> None:
     if request is None:
         log.info("request %s is no longer wanted", id)
         return
-    answer_request(client, parcels, id, answer(tools, request))
+    answered = answer(tools, request)
+    crash.point("encrypted-before-answer")
+    answer_request(client, parcels, id, answered)
 
 
 def answer(tools: Runtime, request: Parcel) -> Parcel:
@@ -227,17 +230,21 @@ def _rows(tools: Runtime, head: dict[str, Any], images: Sequence[Images]) -> dic
     owner, ids = head["account"], head["keys"]
     uses = Counter(ids)
     with tools.sessions.begin() as session:
-        if head["draw"]:
-            _draw(session, tools, head)
-        rows = {row.id: row for row in session.scalars(select(Key).where(Key.id.in_(uses), Key.account_id == owner))}
+        drawn = _draw(session, tools, head, uses) if head["draw"] else {}
+        if len(drawn) == len(uses):
+            return drawn
+        # Locked in one order, so that two requests never wait for each other.
+        mine = select(Key).where(Key.id.in_(uses), Key.account_id == owner).order_by(Key.id).with_for_update()
+        rows = {row.id: row for row in session.scalars(mine)}
         for id in uses:
             if id not in rows:
                 raise Refused([("unknown_key", "/key_id", f"there is no key {id}")])
             if rows[id].destroyed_at is not None:
                 raise _destroyed(id)
         _check_sizes([rows[id] for id in ids], images, head["files"])
-        for id in sorted(uses):  # in one order, so that two requests never wait for each other
-            session.execute(update(Key).where(Key.id == id).values(uses=Key.uses + uses[id]))
+        for id, row in rows.items():
+            if id not in drawn:
+                row.uses += uses[id]
     return rows
 
 
@@ -245,23 +252,39 @@ def _destroyed(id: str) -> Refused:
     return Refused([("key_destroyed", "/key_id", f"{id} was destroyed")])
 
 
-def _draw(session: Session, tools: Runtime, head: dict[str, Any]) -> None:
-    """One row for each id that has none yet."""
+_KEYS = Base.metadata.tables[Key.__tablename__]
+_NEW = (
+    func.unnest(
+        bindparam("ids", type_=ARRAY(Text)),
+        bindparam("sealed", type_=ARRAY(LargeBinary)),
+        bindparam("uses", type_=ARRAY(Integer)),
+    )
+    .table_valued("id", "sealed", "uses")
+    .render_derived()
+)
+# One statement, whatever the number of keys; made once, for making it costs more than running it.
+_DRAW = (
+    insert(_KEYS)
+    .from_select(
+        ["id", "sealed", "uses", "account_id", "scheme", "params", "status", "progress", "finished_at"],
+        select(
+            *_NEW.c, bindparam("owner"), bindparam("scheme"), bindparam("params", type_=JSONB),
+            literal(Status.SUCCEEDED.value), literal(1.0), func.clock_timestamp(),
+        ),
+    )
+    .on_conflict_do_nothing(index_elements=[Key.id])
+    .returning(_KEYS.c.id)
+)  # fmt: skip
+
+
+def _draw(session: Session, tools: Runtime, head: dict[str, Any], uses: Mapping[str, int]) -> dict[str, Key]:
+    """A row for each id that has none yet -> those rows, as far as encryption needs them."""
     owner = head["account"]
-    rows = [
-        {
-            "id": id,
-            "account_id": owner,
-            "scheme": head["scheme"],
-            "params": head["params"],
-            "status": Status.SUCCEEDED,
-            "progress": 1.0,
-            "finished_at": func.clock_timestamp(),
-            "sealed": tools.ring.seal(new_secret(), purpose="key", owner=owner, id=id),
-        }
-        for id in dict.fromkeys(head["keys"])
-    ]
-    session.execute(insert(Key).values(rows).on_conflict_do_nothing(index_elements=[Key.id]))
+    sealed = {id: tools.ring.seal(new_secret(), purpose="key", owner=owner, id=id) for id in uses}
+    given = {"ids": list(uses), "sealed": list(sealed.values()), "uses": list(uses.values())}
+    order = {"owner": owner, "scheme": head["scheme"], "params": head["params"]}
+    drawn = session.scalars(_DRAW, {**given, **order})
+    return {id: Key(id=id, account_id=owner, sealed=sealed[id]) for id in drawn}
 
 
 def _check_sizes(keys: Sequence[Key], images: Sequence[Images], files: Sequence[dict[str, Any]]) -> None:

@@ -50,6 +50,11 @@ def evaluate(
     seed: int = 0,
     keys: Annotated[int | None, typer.Option(help="Independent keys for each keyed scheme")] = None,
     samples: Annotated[int | None, typer.Option(help="Stored pictures a cell")] = None,
+    utility: Annotated[bool, typer.Option("--utility", help="Also measure what a classifier loses")] = False,
+    public_dataset: Annotated[
+        str | None, typer.Option(help="The attacker's own images", autocompletion=complete.dataset)
+    ] = None,
+    ssim_mode: Annotated[str | None, typer.Option(help="rgb7, gray7, rgb-gauss11 or gray-gauss11")] = None,
     watch: Annotated[bool, typer.Option("--watch", help="Follow it to its end and print the tables")] = False,
     url: Url = None,
     token: Token = None,
@@ -57,7 +62,8 @@ def evaluate(
     as_json: Json = False,
 ) -> None:
     """Order an evaluation: every scheme under every attack on a dataset."""
-    given: dict[str, Any] = {"seed": seed, "keys": keys, "samples": samples}
+    given: dict[str, Any] = {"seed": seed, "keys": keys, "samples": samples, "utility": utility or None}
+    given |= {"public_dataset": public_dataset, "ssim_mode": ssim_mode}
     with connect(url, token, state) as client:
         evaluation = client.evaluations.create(
             schemes=words.parse(schemes, client.schemes()),

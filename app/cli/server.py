@@ -44,7 +44,7 @@ def worker(
     queues: Annotated[str, typer.Option(help=f"Some of {', '.join(_QUEUES)}")] = ",".join(_QUEUES),
     concurrency: Annotated[int, typer.Option(min=1, help="Jobs at once; for attack: one for each device")] = 1,
 ) -> None:
-    """Run a Celery worker. One of all workers must serve `ops`, which also keeps the clock of the sweeper."""
+    """Run a Celery worker. One of all workers must serve `ops`: it finds again what others lost."""
     wanted = queues.split(",")
     unknown = [queue for queue in wanted if queue not in _QUEUES]
     if unknown:
@@ -53,8 +53,6 @@ def worker(
         sys.executable, "-m", "celery", "--app", "worker.celery_app", "worker", "--loglevel", "INFO",
         "--queues", queues, "--concurrency", str(concurrency), "--without-gossip", "--without-mingle",
     ]  # fmt: skip
-    if "ops" in wanted:
-        command += ["--beat", "--schedule", str(Path(os.environ.get("TMPDIR", "/tmp")) / f"unveil-beat-{os.getpid()}")]
     os.execv(command[0], command)
 
 

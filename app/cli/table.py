@@ -20,7 +20,8 @@ STYLES = {"broken": "bold red", "leaks": "yellow", "no leak found": "green", "in
 def render(evaluation: EvaluationState, catalog: Sequence[Mapping[str, Any]] = ()) -> RenderableType:
     """`catalog`: schemes and attacks as the service describes them, to leave default settings unsaid."""
     legend = Text(_legend(evaluation), style="dim")
-    return Group(_cells(evaluation, catalog), legend, "", _verdicts(evaluation, catalog))
+    utility = [_utility(evaluation, catalog)] if evaluation.utility else []
+    return Group(_cells(evaluation, catalog), legend, "", *utility, _verdicts(evaluation, catalog))
 
 
 def _cells(evaluation: EvaluationState, catalog: Sequence[Mapping[str, Any]]) -> Table:
@@ -67,6 +68,32 @@ def _legend(evaluation: EvaluationState) -> str:
         f"SSIM: 1 is the plain image; 2^n is the number of keys. ident.: images identified{among}. "
         "n/a: the attack does not apply."
     )
+
+
+def _utility(evaluation: EvaluationState, catalog: Sequence[Mapping[str, Any]]) -> Table:
+    title = "Utility: accuracy of a classifier on plain and on protected images"
+    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
+    table.add_column("scheme", overflow="fold")
+    for heading in ("plain", "protected", "drop"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for heading in ("classification", "training", "cost"):
+        table.add_column(heading, no_wrap=True)
+    for job in evaluation.utility:
+        scheme, result = words.label(job["scheme"], catalog), job["result"]
+        if result is None:
+            status = "n/a" if job["status"] == "not_applicable" else job["status"]
+            table.add_row(scheme, Text(status, style="dim"))
+            continue
+        table.add_row(
+            scheme,
+            f"{result['plain']['top1']:.1%}",
+            f"{result['protected']['top1']:.1%}",
+            f"{result['drop']['points']:.1f}",
+            result["classification"],
+            "yes" if result["training"]["available"] else "no",
+            result["cost"]["level"] or "",
+        )
+    return table
 
 
 def _verdicts(evaluation: EvaluationState, catalog: Sequence[Mapping[str, Any]]) -> Table:

@@ -78,6 +78,11 @@ class EvaluationState(Job):
         return list(self.raw["verdicts"])
 
     @property
+    def utility(self) -> list[dict[str, Any]]:
+        """What protection costs a classifier, one a scheme, where it was ordered."""
+        return list(self.raw.get("utility", []))
+
+    @property
     def cells(self) -> list[Cell]:
         """Scheme by scheme, attack by attack."""
         return [Cell(**{field.name: cell.get(field.name) for field in fields(Cell)}) for cell in self.raw["cells"]]

@@ -12,11 +12,12 @@ Without the header nothing is stored.
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import hashlib
 import json
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Annotated, Any
@@ -25,6 +26,7 @@ from fastapi import Depends, Header, Request
 from pydantic import BaseModel
 from sqlalchemy import delete, func, select, update
 from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncSession
 from starlette.datastructures import UploadFile
 from starlette.responses import JSONResponse, Response
@@ -33,8 +35,10 @@ from app.core.auth import Caller, MaybeCaller
 from app.core.problems import Conflict, Invalid, Problem
 from app.core.services import Services, Svc
 from app.db.tables import Idempotency
+from models import crash
 
-_LOCK_S = 60
+_LOCK_S = 10.0  # how long a repeat waits at most for a request that died with its process
+_RENEW_S = 3.0
 _CHUNK = 2**20
 
 
@@ -61,17 +65,16 @@ class Once:
     key: str | None
 
     @asynccontextmanager
-    async def reserve(self, *, lock_s: float = _LOCK_S, **ids: Any) -> AsyncIterator[dict[str, Any]]:
-        """The ids to work with: these, or those of an earlier try. Raises Replay, Running, Mismatch.
-
-        `lock_s`: how long the work can take at most; after a crash a repeat waits no longer than that.
-        """
+    async def reserve(self, **ids: Any) -> AsyncIterator[dict[str, Any]]:
+        """The ids to work with: these, or those of an earlier try. Raises Replay, Running, Mismatch."""
         if self.key is None or self.caller is None:
             yield ids
             return
-        reserved = await self._take(ids, lock_s)
+        reserved = await self._take(ids)
+        crash.point("key-reserved")
         try:
-            yield reserved
+            async with self._locked():
+                yield reserved
         except Problem as problem:
             await (self._release() if problem.status >= 500 else self._forget())
             raise
@@ -101,10 +104,30 @@ class Once:
             update(Idempotency).where(*self._row()).values(status=status, body=plain, headers=dict(headers or {}))
         )
 
-    async def _take(self, ids: dict[str, Any], lock_s: float) -> dict[str, Any]:
+    @asynccontextmanager
+    async def _locked(self) -> AsyncIterator[None]:
+        """Renews the lock, as long as this process lives and the work takes."""
+        over = asyncio.Event()
+
+        async def renew() -> None:
+            while True:
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(over.wait(), _RENEW_S)
+                    return
+                with suppress(SQLAlchemyError):  # its end needs the database too, and says so
+                    await self._lock_for(_LOCK_S)
+
+        renewing = asyncio.create_task(renew())
+        try:
+            yield
+        finally:
+            over.set()
+            await renewing
+
+    async def _take(self, ids: dict[str, Any]) -> dict[str, Any]:
         assert self.caller is not None
         fingerprint = await _fingerprint(self.request)
-        until = func.clock_timestamp() + timedelta(seconds=lock_s)
+        until = func.clock_timestamp() + timedelta(seconds=_LOCK_S)
         fresh = {"fingerprint": fingerprint, "reserved": ids, "locked_until": until}
         async with self.svc.sessions() as session, session.begin():
             inserted = await session.scalar(
@@ -151,8 +174,12 @@ class Once:
         return JSONResponse(body, row.status, {**(row.headers or {}), "Idempotency-Replayed": "true"})
 
     async def _release(self) -> None:
+        await self._lock_for(0)
+
+    async def _lock_for(self, seconds: float) -> None:
+        until = func.clock_timestamp() + timedelta(seconds=seconds)
         async with self.svc.sessions() as session, session.begin():
-            await session.execute(update(Idempotency).where(*self._row()).values(locked_until=func.clock_timestamp()))
+            await session.execute(update(Idempotency).where(*self._row()).values(locked_until=until))
 
     async def _forget(self) -> None:
         async with self.svc.sessions() as session, session.begin():

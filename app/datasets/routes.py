@@ -61,7 +61,7 @@ async def upload_dataset(
 ) -> DatasetOut:
     """Upload a zip of images. It is unpacked by a worker while the request waits."""
     order = UploadOrder(name=name, kind=kind, size=size, seed=seed)
-    async with once.reserve(dataset_id=new_id("ds"), lock_s=svc.settings.unpack_budget_s + 60) as ids:
+    async with once.reserve(dataset_id=new_id("ds")) as ids:
         plain = None if originals is None else originals.file
         dataset = await service.upload(svc, session, caller, ids["dataset_id"], order, archive.file, plain)
         headers = {"Location": f"/datasets/{dataset.id}"}

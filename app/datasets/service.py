@@ -18,7 +18,7 @@ from app.datasets.schemas import DatasetOut, UploadOrder
 from app.db.tables import Dataset
 from app.queue import NoWorker, Parcel, ask
 from app.settings import Settings
-from models import catalog
+from models import catalog, crash
 
 # Cursors are ids; a built-in set has none, so its place in the list stands in for one.
 _PLACE = "builtin_{:032x}"
@@ -94,6 +94,7 @@ class PlainImages:
     name: str
     height: int
     width: int
+    labelled: bool  # a classifier can be trained and tested on them
 
 
 async def plain_images(session: AsyncSession, svc: Services, caller: Caller, name: str, pointer: str) -> PlainImages:
@@ -104,11 +105,11 @@ async def plain_images(session: AsyncSession, svc: Services, caller: Caller, nam
             raise NoPlainImages(f"there is no data set {name!r}", [(pointer, "no such upload; see GET /datasets")])
         if row.kind != "plain":
             raise Invalid(f"{name} holds protected images", [(pointer, "name a data set of plain images")])
-        return PlainImages(row.name, row.height, row.width)
+        return PlainImages(row.name, row.height, row.width, len(row.classes) > 1)
     known = await asyncio.to_thread(catalog.builtin_datasets, svc.settings.data_dir)
     for info in known:
         if info.name == name:
-            return PlainImages(info.name, info.height, info.width)
+            return PlainImages(info.name, info.height, info.width, info.labelled)
     names = ", ".join(info.name for info in known)
     raise NoPlainImages(f"there is no data set {name!r}", [(pointer, f"known: {names}, and ids of your uploads")])
 
@@ -140,7 +141,9 @@ async def upload(
         await asyncio.to_thread(svc.blobs.save, sent["archive"], archive)
         if originals is not None:
             await asyncio.to_thread(svc.blobs.save, sent["originals"], originals)
+        crash.point("upload-before-unpacking")
         made = await _unpacked(svc, head)
+        crash.point("unpacked-before-row")
     finally:
         for name in sent.values():
             await asyncio.to_thread(svc.blobs.delete, name)
@@ -162,6 +165,7 @@ async def remove(svc: Services, session: AsyncSession, caller: Caller, id: str) 
         raise InUse("cancel what uses it, or wait until it has ended, and delete again")
     await queries.remove(session, caller.account_id, id)
     await session.commit()
+    crash.point("dataset-deleted-before-blob")
     await asyncio.to_thread(svc.blobs.delete, found.blob)
 
 

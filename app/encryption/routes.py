@@ -20,7 +20,6 @@ from app.keys.service import KeyDestroyed, KeyNotReady, SizeMismatch, UnknownKey
 
 router = APIRouter(tags=["encryption"], route_class=CallerFirst)
 
-_LEEWAY_S = 10  # beyond the worker's budget, until a crashed request may be repeated
 _KEY = {"type": "array", "items": {"type": "string"}, "description": "One, or one for each image"}
 _FIELDS: dict[str, dict[str, Any]] = {
     "scheme": {"type": "string", "description": "See GET /schemes; with a key_id it may be left out"},
@@ -81,7 +80,6 @@ async def _transform(
         plan = await service.plan(session, caller, operation, form)
         await session.rollback()  # the worker's answer is waited for without a database connection
         # Only the ids of the keys are kept: the same keys make the same bytes again.
-        lock_s = svc.settings.encrypt_budget_s + _LEEWAY_S
-        async with once.reserve(lock_s=lock_s, keys=plan.new_keys(len(form.files))) as ids:
+        async with once.reserve(keys=plan.new_keys(len(form.files))) as ids:
             result = await service.carry_out(svc, caller, plan, form, ids["keys"])
     return await asyncio.to_thread(render, result, answer)

@@ -39,6 +39,7 @@ class Upload:
 
     id: str
     has_originals: bool
+    labelled: bool = False
 
 
 @dataclass(frozen=True)
@@ -98,6 +99,11 @@ def plan(
         for refusal, scheme_entry in zip(refuse, scheme_entries, strict=True)
         for attack in attacks
     ]
+    if order.utility:
+        cells += [
+            PlannedCell(entry, {"name": catalog.UTILITY}, "", _refuse_utility(entry, uploads or {}))
+            for entry in scheme_entries
+        ]
     return Plan(scheme_entries, attack_entries, cells, to_train)
 
 
@@ -162,6 +168,13 @@ def _refuse_scheme(attack: catalog.Attack[Any], *, scheme: catalog.Scheme[Any, A
 
 def _refuse_upload(attack: catalog.Attack[Any], *, upload: Upload, public: bool) -> str | None:
     return catalog.external_refusal(attack, originals=upload.has_originals, public=public)
+
+
+def _refuse_utility(entry: Mapping[str, Any], uploads: Mapping[str, Upload]) -> str | None:
+    upload = uploads.get(entry.get("dataset", ""))
+    if upload is not None and not (upload.labelled and upload.has_originals):
+        return "upload the images in class folders, and their `originals`: a classifier is trained on both"
+    return None
 
 
 def _external_errors(pointer: str, entry: SchemeEntry, upload: Upload | None) -> Errors:

@@ -22,6 +22,7 @@ from app.datasets.service import NoPlainImages
 from app.evaluations import events, queries, report, service, views
 from app.evaluations.order import NoPairApplies
 from app.evaluations.schemas import EvaluationHead, EvaluationOrder, EvaluationOut
+from models import crash
 
 router = APIRouter(prefix="/evaluations", tags=["evaluations"], route_class=CallerFirst)
 
@@ -72,8 +73,11 @@ async def order_evaluation(
         ordered = await service.order(session, svc, caller, order, ids["evaluation"])
         headers = {"Location": ordered.links["self"], "Retry-After": _POLL_S}
         await once.keep(session, ordered, status=202, headers=headers)
+        crash.point("order-before-commit")
         await session.commit()
+    crash.point("order-before-ring")
     await service.tell_workers(svc, ordered)
+    crash.point("order-before-answer")
     response.headers.update(headers)
     return ordered
 

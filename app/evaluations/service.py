@@ -19,7 +19,7 @@ from app.db import journal
 from app.db.tables import Cell, Dataset, Evaluation, Sample
 from app.evaluations import queries, views
 from app.evaluations.order import OrderedKey, Plan, Upload, plan
-from app.evaluations.schemas import EvaluationHead, EvaluationOrder, EvaluationOut
+from app.evaluations.schemas import CellOut, EvaluationHead, EvaluationOrder, EvaluationOut, UtilityOut
 from app.keys import service as keys_service
 from app.keys.service import Training
 from models import catalog
@@ -67,11 +67,12 @@ async def order(
                     f"its images are {public.width}x{public.height}, those of {other.name} {other.width}x{other.height}"
                 )
                 raise Invalid("both data sets must have images of one size", [("/public_dataset", detail)])
-    if order.utility:
-        raise Invalid("utility cannot be measured yet", [("/utility", "not measured yet; leave it false")])
+    if order.utility and images and not images.labelled:
+        detail = "needs a class for every image, and the same classes for training and testing"
+        raise Invalid(f"utility cannot be measured on {images.name}", [("/dataset", detail)])
     keys = await _keys(session, caller, order)
     size = (images.height, images.width) if images else None
-    planned = plan(order, keys, size, {id: Upload(id, row.has_originals) for id, row in uploads.items()})
+    planned = plan(order, keys, size, {id: _upload(row) for id, row in uploads.items()})
     wanted = sum(cell.refusal is None for cell in planned.cells) + len(planned.keys)
     await check_queue(session, svc, caller, wanted, "/schemes")
 
@@ -122,11 +123,14 @@ def _cell(evaluation_id: str, position: int, planned: Plan) -> Cell:
 async def tell_workers(svc: Services, ordered: EvaluationOut) -> None:
     """After the commit: of the keys first, and of the cells that wait for none."""
     trained = [key.id for key in ordered.keys]
-    ids = [
-        cell.id for cell in ordered.cells if cell.status == Status.QUEUED and cell.scheme.get("key_id") not in trained
-    ]
+    jobs: list[CellOut | UtilityOut] = [*ordered.cells, *ordered.utility]
+    ids = [job.id for job in jobs if job.status == Status.QUEUED and job.scheme.get("key_id") not in trained]
     await ring(svc, queue.TRAIN_KEY, *trained)
     await ring(svc, queue.RUN_CELL, *ids)
+
+
+def _upload(row: Dataset) -> Upload:
+    return Upload(row.id, row.has_originals, labelled=len(row.classes) > 1)
 
 
 async def _uploads(session: AsyncSession, caller: Caller, order: EvaluationOrder) -> dict[str, Dataset]:

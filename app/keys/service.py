@@ -21,7 +21,7 @@ from app.db import journal
 from app.db.tables import Key
 from app.keys import queries
 from app.keys.schemas import JobError, KeyOrder, KeyOut, MaterialOut
-from models import catalog
+from models import catalog, crash
 from models.catalog import ParameterError, Scheme, UnknownName, param
 
 _SIDE = 96  # the paper's image size: what key spaces are given for unless asked otherwise
@@ -252,8 +252,10 @@ async def destroy(session: AsyncSession, svc: Services, caller: Caller, id: str)
     blob = key.blob
     await queries.destroy(session, id)
     await session.commit()
+    crash.point("key-destroyed-before-blob")
     if blob is not None:  # sealed weights; a crash from here on leaves them to the sweeper
         await asyncio.to_thread(svc.blobs.delete, blob)
+        crash.point("weights-gone-before-row")
         await queries.forget_blob(session, id)
         await session.commit()
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +19,7 @@ from sqlalchemy.orm import Session, sessionmaker
 from app.db.session import sync_engine, sync_sessions
 from app.db.tables import Evaluation
 from app.local import LocalStack
+from benchmarks.chaos import images
 
 LEASE_S, HEARTBEAT_S, SWEEP_S = 6.0, 1.0, 2.0
 _SHORT = {  # lost work is to be found again within seconds, and a storm must not look like poison
@@ -37,7 +38,7 @@ class Scene:
         """Order an evaluation of small cells, two unless `attacks` says otherwise; its id."""
         body = {
             "schemes": [{"name": "tanaka"}], "attacks": attacks or [{"name": "none"}, {"name": "fr"}],
-            "dataset": "sample", "profile": "smoke", "samples": 1, "keys": 1, **changed,
+            "dataset": images.NAME, "profile": "smoke", "samples": 1, "keys": 1, **changed,
         }  # fmt: skip
         return str(self.http.post("/evaluations", json=body).raise_for_status().json()["id"])
 
@@ -82,13 +83,16 @@ class Scene:
         return found
 
 
+def _stack(folder: Path, attack_workers: int, environment: Mapping[str, str]) -> LocalStack:
+    images.write_few(folder / "data")
+    return LocalStack(folder, 0, durable=False, attack_workers=attack_workers, environment={**_SHORT, **environment})
+
+
 @contextmanager
 def scene(*, attack_workers: int = 1, **environment: str) -> Iterator[Scene]:
     with (
         tempfile.TemporaryDirectory() as folder,
-        LocalStack(
-            Path(folder), 0, durable=False, attack_workers=attack_workers, environment={**_SHORT, **environment}
-        ) as stack,
+        _stack(Path(folder), attack_workers, environment) as stack,
         httpx.Client(
             base_url=stack.url, headers={"Authorization": f"Bearer {stack.token}"}, timeout=30,
             transport=httpx.HTTPTransport(retries=3),

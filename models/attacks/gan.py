@@ -26,6 +26,7 @@ class GanSettings:
     beta1: float = param(0.5, "Momentum of both networks (Adam)", minimum=0, maximum=0.999)
     width: int = param(64, "First width of the U-Net, or of the pixelwise generator", minimum=1, maximum=256)
     discriminator: int = param(64, "First width of the discriminator", minimum=1, maximum=512)
+    side: int | None = param(None, "Side of the squares it is trained on; null: whole images", minimum=16, maximum=4096)
     precision: Literal["auto", "fp32", "bf16"] = param("auto", "auto: bfloat16 where the device computes in it")
 
 
@@ -73,7 +74,7 @@ class Gan(Attack[GanSettings]):
             # The fused loop sees each weight once; the result is the same.
             adam = partial(torch.optim.Adam, lr=s.rate, betas=(s.beta1, 0.999), fused=True)
             networks = make_generator().apply(dcgan_start), PatchDiscriminator(s.discriminator).apply(dcgan_start)
-            return Adversarial(*networks, lambda network: adam(network.parameters()))
+            return Adversarial(*networks, lambda network: adam(network.parameters()), s.side)
 
         plan = Plan(self.name, s.epochs, s.batch, constant, repr(s), s.precision)
         lesson, notes = train(make, [[material.observed], [material.public]], plan, context)

@@ -14,6 +14,8 @@ from models import keystream
 from models.images import Images, check_images
 
 if TYPE_CHECKING:
+    from torch import nn
+
     from models.attacks.base import Context
     from models.datasets import Data
 
@@ -75,6 +77,7 @@ class Scheme(ABC, Generic[S, K]):
     Settings: ClassVar[type]
     trains: ClassVar[bool] = False  # the secret is trained network weights
     invertible: ClassVar[bool] = True
+    only_for: ClassVar[str | None] = None  # why its images serve one finished classifier, and no model can be trained
     paper_name: ClassVar[str | None] = None  # its row in the paper's tables
     profiles: ClassVar[Mapping[str, Mapping[str, Any]]] = {}  # settings that a profile fills in
 
@@ -156,6 +159,10 @@ class Scheme(ABC, Generic[S, K]):
         loss that is no number) and what context.report raises.
         """
         raise TypeError(f"keys of {self.name} are drawn, not trained")
+
+    def judge(self, data: Data, context: Context) -> nn.Module:  # noqa: ARG002
+        """The finished classifier that the scheme's images serve; where `only_for` only."""
+        raise TypeError(f"images of {self.name} serve every model")
 
     def protect(self, images: Images, secret: bytes, first: int = 0, device: str = "cpu") -> Images:  # noqa: ARG002
         """Protect a data set, image i of it being number first + i: one key for all, or one derived for each.

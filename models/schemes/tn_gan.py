@@ -30,6 +30,7 @@ class TnGanSettings:
     domain: Literal["pixelwise-different", "pixelwise-same", "tanaka"] = param(
         "pixelwise-different", "What protected images shall look like: these ciphertexts of other images"
     )
+    images: int | None = param(None, "Training images of both kinds; null: all", minimum=2)
     width: int = param(64, "First width of the generators", minimum=1, maximum=256)
     blocks: int = param(6, "Residual blocks of the generators", minimum=1, maximum=32)
     discriminator: int = param(64, "First width of the discriminators", minimum=1, maximum=256)
@@ -55,7 +56,7 @@ class TnGan(NetworkScheme[TnGanSettings]):
     Settings = TnGanSettings
     paper_name = "TN-GAN"
     profiles: ClassVar = {
-        "smoke": {"width": 4, "blocks": 1, "discriminator": 4, "epochs": 1, "batch": 8, "side": 24},
+        "smoke": {"images": 64, "width": 4, "blocks": 1, "discriminator": 4, "epochs": 1, "batch": 8, "side": 24},
         "quick": {"width": 16, "blocks": 3, "discriminator": 16, "epochs": 8, "batch": 8, "side": 48},
     }
 
@@ -83,13 +84,10 @@ class TnGan(NetworkScheme[TnGanSettings]):
         from models.training import Plan, train
 
         s, began = self.settings, time.monotonic()
-        images = pad(data.train, self.multiple)
-        side = s.side or min(images.shape[1:3])
-        if min(*images.shape[1:3], side) < _SMALLEST or side > min(images.shape[1:3]):
+        images = pad(data.train[: s.images], self.multiple)
+        if min(images.shape[1:3]) < _SMALLEST:
             size = f"{images.shape[2]}x{images.shape[1]}"
-            raise AttackFailed(
-                f"it is trained on squares of {side}x{side}, at least {_SMALLEST}; the images have {size}"
-            )
+            raise AttackFailed(f"its discriminator needs images of at least {_SMALLEST}x{_SMALLEST}; these are {size}")
         if len(images) < 2:
             raise AttackFailed("at least two training images are needed: one plain, one encrypted")
         plain, others = images[0::2], images[1::2]

@@ -12,22 +12,26 @@ from pathlib import Path
 
 import psutil
 import pytest
-from sqlalchemy import select
+from sqlalchemy import select, update
 
+from app.core.states import Status
 from app.db import journal
-from app.db.tables import Cell, Evaluation, Worker
+from app.db.tables import Cell, Evaluation, Key, Worker
 from app.processes import Child, spawn
 from app.settings import Settings
-from tests.factories import make_evaluation
-from worker import cells, sweeper
+from benchmarks.chaos import images
+from models.catalog import make_scheme
+from tests.factories import expire, make_evaluation, make_key_to_train
+from worker import cells, keys, sweeper, training_keys
 from worker.runtime import Runtime
 
-SLOW = {"keys": 600}  # some seconds, with progress after each key
+SLOW = {"dataset": images.NAME, "keys": 1000}  # some seconds, with progress after each key
 
 
 @pytest.fixture
 def settings(settings: Settings) -> Settings:
-    return settings.model_copy(update={"lease_s": 3.0, "heartbeat_s": 0.5, "sweep_s": 1.0})
+    images.write_few(settings.data_dir)
+    return settings.model_copy(update={"lease_s": 600.0, "heartbeat_s": 0.5, "sweep_s": 1.0})
 
 
 @contextmanager
@@ -36,8 +40,7 @@ def worker(settings: Settings, tmp_path: Path, name: str = "attack") -> Iterator
     child = spawn(
         name,
         [sys.executable, "-m", "celery", "--app", "worker.celery_app", "worker", "--queues", "attack,ops",
-         "--concurrency", "2", "--hostname", f"{name}@%h", "--loglevel", "INFO", "--beat",
-         "--schedule", str(tmp_path / f"{name}.beat")],
+         "--concurrency", "2", "--hostname", f"{name}@%h", "--loglevel", "INFO"],
         run=tmp_path / "run", log=tmp_path / f"{name}.log", env={**os.environ, **values},
     )  # fmt: skip
     try:
@@ -46,7 +49,7 @@ def worker(settings: Settings, tmp_path: Path, name: str = "attack") -> Iterator
         child.stop()
 
 
-def wait(until: Callable[[], bool], what: str, child: Child | None = None, patience_s: float = 60) -> None:
+def wait(until: Callable[[], bool], what: str, child: Child | None = None, patience_s: float = 150) -> None:
     deadline = time.monotonic() + patience_s
     while not until():
         words = child.last_words(40) if child else ""
@@ -92,16 +95,17 @@ def test_a_killed_worker_a_killed_child_and_an_orderly_stop_all_end_in_the_same_
     evaluation_id, (id,) = make_evaluation(tools.sessions, account, ("none",), settings=SLOW)
     sweep(tools)
     with worker(settings, tmp_path) as first:
-        # a pool process killed in the middle
+        # a pool process killed in the middle: its parent tells, long before its lease ends
         wait(lambda: in_the_middle(tools, id), "the middle", first)
         busy = worker_of(tools, id)
         assert "spawn_main" in " ".join(busy.cmdline())  # a fresh interpreter: CUDA would not survive a fork
         busy.kill()
-        wait(lambda: cell(tools, id).stalls == 1, "the sweeper", first)
+        wait(lambda: cell(tools, id).stalls == 1, "the word of its parent", first)
         wait(lambda: in_the_middle(tools, id), "the second attempt", first)
 
         # the whole worker killed in the middle
         os.killpg(first.popen.pid, signal.SIGKILL)
+    expire(tools.sessions, id)
     with worker(settings, tmp_path, "heir") as heir:
         wait(lambda: cell(tools, id).stalls == 2, "the sweeper of the heir", heir)
         wait(lambda: in_the_middle(tools, id), "the third attempt", heir)
@@ -140,6 +144,36 @@ def test_a_running_cell_is_cancelled_within_two_seconds_and_its_message_is_not_r
         ("cancelled", 1),
         ("cancelled", 0),
     ]
+
+
+def test_a_training_killed_in_the_middle_ends_in_the_same_weights_and_another_is_cancelled_in_time(
+    tools, account, settings, tmp_path
+):
+    def ordered(**params: object) -> str:
+        scheme = make_scheme("tn-gan", {"precision": "fp32", "images": 16, **params}, "smoke")
+        return make_key_to_train(tools.sessions, tools.ring, account, scheme=scheme)
+
+    def key(id: str) -> Key:
+        with tools.sessions() as session:
+            return session.get_one(Key, id)
+
+    calm, killed, endless = ordered(epochs=20), ordered(epochs=20), ordered(epochs=100_000)
+    training_keys.handle(tools, calm)
+    sweep(tools)
+    with worker(settings, tmp_path) as running:
+        wait(lambda: key(killed).progress > 0.05, "the middle of the training", running)
+        assert key(killed).status == "running"
+        psutil.Process(int(key(killed).lease_owner.split("/")[1])).kill()
+        wait(lambda: key(endless).progress > 0 and key(endless).status == "running", "the endless training", running)
+        with tools.sessions.begin() as session:
+            session.execute(update(Key).where(Key.id == endless).values(status=Status.CANCELLING))
+        asked = time.monotonic()
+        wait(lambda: key(endless).status == "cancelled", "the cancelled end", running)
+        assert time.monotonic() - asked < 2.5
+        wait(lambda: key(killed).status == "succeeded", "the end", running)
+    assert key(killed).attempt == 2
+    assert keys.secret(tools, key(killed)) == keys.secret(tools, key(calm))
+    assert list(tools.blobs.names("checkpoints")) == []
 
 
 def test_the_main_process_of_a_worker_imports_no_torch():

@@ -25,7 +25,7 @@ from app.evaluations.report import charts, sentences
 from app.evaluations.report.content import Report
 from app.evaluations.report.figures import PAPER_FIGURES, Figure, figures, strips, uri
 from app.evaluations.report.names import label, title
-from app.evaluations.report.tables import table_1, table_2
+from app.evaluations.report.tables import table_1, table_2, utility
 
 _HERE = Path(__file__).parent
 _CSS = (_HERE / "report.css").read_text()
@@ -156,8 +156,10 @@ def _zip(report: Report) -> bytes:
     with zipfile.ZipFile(body, "w", zipfile.ZIP_DEFLATED) as archive:
         for format in (Format.HTML, Format.JSON, Format.CSV, Format.MD):
             archive.writestr(f"report.{format.value}", _RENDERERS[format](report))
-        for name, table in (("table-1", table_1(report)), ("table-2", table_2(report))):
-            archive.writestr(f"{name}.csv", _csv([list(table[0]), *(list(line.values()) for line in table)]))
+        tables = {"table-1": table_1(report), "table-2": table_2(report), "utility": utility(report)}
+        for name, table in tables.items():
+            if table:
+                archive.writestr(f"{name}.csv", _csv([list(table[0]), *(list(line.values()) for line in table)]))
         for position, cell in enumerate(report.evaluation.cells):
             folder = f"cells/{position:03d}-{cell.scheme['name']}-{cell.attack['name']}"
             if cell.result is None:

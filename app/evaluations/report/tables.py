@@ -11,6 +11,7 @@ Line = dict[str, Any]
 
 MARKS = {"broken": "x", "leaks": "x", "no leak found": "o", "inconclusive": "?"}  # the paper's signs
 _NOT_MEASURED = "not measured"
+_RATE = {"": "top1", " ci_low": "ci_low", " ci_high": "ci_high"}
 
 
 def table_1(report: Report) -> list[Line]:
@@ -51,6 +52,26 @@ def table_2(report: Report) -> list[Line]:
         for name, own, other_ in zip(("training", "testing", "classification", "cost"), ours, theirs, strict=True):
             line |= {name: own, f"{name} paper": other_}
         lines.append(line)
+    return lines
+
+
+def utility(report: Report) -> list[Line]:
+    """Accuracies and costs; the schemes whose utility was measured."""
+    lines = []
+    for row in report.ordered:
+        used = row.utility.result if row.utility else None
+        if used is not None:
+            rates = {"plain": used.plain, "protected": used.protected}
+            figures = {
+                f"{name}{end}": getattr(rate, field) for name, rate in rates.items() for end, field in _RATE.items()
+            }
+            lines.append(
+                {"scheme": row.label, **figures}
+                | {"drop": used.drop.points, "drop ci_low": used.drop.ci_low, "drop ci_high": used.drop.ci_high}
+                | {"classification": used.classification, "training": _mark(used.training.available)}
+                | {"testing": _mark(used.testing.available), "cost": used.cost.level}
+                | {"images_per_second": used.cost.images_per_second, "parameters": used.cost.parameters}
+            )
     return lines
 
 

@@ -7,7 +7,9 @@ import asyncio
 import pytest
 from sqlalchemy import func, select, update
 
+from app.core import idempotency
 from app.db.tables import Idempotency, Key
+from app.keys import service as keys
 
 pytestmark = pytest.mark.anyio
 
@@ -80,6 +82,26 @@ async def test_while_the_first_may_still_run_a_repeat_waits(service, client):
     answer = await client.post("/keys", json=ORDER, headers=KEYED)
     assert (answer.status_code, answer.json()["code"]) == (409, "idempotency_running")
     assert answer.headers["retry-after"] == "1"
+
+
+async def test_work_that_takes_longer_than_the_lock_keeps_it(service, client, monkeypatch):
+    monkeypatch.setattr(idempotency, "_LOCK_S", 0.6)
+    monkeypatch.setattr(idempotency, "_RENEW_S", 0.1)
+    at_work, may_end, create = asyncio.Event(), asyncio.Event(), keys.create
+
+    async def slowly(*given):
+        at_work.set()
+        await may_end.wait()
+        return await create(*given)
+
+    monkeypatch.setattr(keys, "create", slowly)
+    first = asyncio.create_task(client.post("/keys", json=ORDER, headers=KEYED))
+    await at_work.wait()
+    await asyncio.sleep(1.2)
+    assert (await client.post("/keys", json=ORDER, headers=KEYED)).status_code == 409
+    may_end.set()
+    assert (await first).status_code == 201
+    assert await count(service) == 1
 
 
 async def test_after_a_day_the_key_is_new_again(service, client):

@@ -1,0 +1,111 @@
+"""Utility, ordered over HTTP: jobs of its own beside the cells, and the last columns of Table 2."""
+
+from __future__ import annotations
+
+import csv
+import io
+import zipfile
+from dataclasses import replace
+
+import pytest
+from sqlalchemy import select
+
+from app.core.ids import new_id
+from app.db.tables import Account, Dataset
+from models.datasets import Data, save_npz
+from tests.app.evaluations.conftest import order
+from tests.models.test_classifier import tilted
+
+ORDER = {
+    "schemes": [{"name": "tanaka"}, {"name": "pixelwise"}], "attacks": [{"name": "chosen-plaintext"}],
+    "utility": True, "keys": 1, "samples": 1,
+}  # fmt: skip
+
+
+def uploaded(tools, kind: str = "plain", *, classes: tuple[str, ...] = ("lying", "standing"), originals=False) -> str:
+    """The row and blob that an upload of stripes leaves behind."""
+    id = new_id("ds")
+    data = Data(id, *tilted(32, side=32), *tilted(16, seed=1, side=32), classes=classes)
+    if originals:
+        data = replace(data, train_originals=255 - data.train, test_originals=255 - data.test)
+    raw = save_npz(data)
+    tools.blobs.write(f"datasets/{id}.npz", raw)
+    with tools.sessions.begin() as session:
+        owner = session.scalars(select(Account.id)).one()
+        session.add(
+            Dataset(
+                id=id, account_id=owner, name="stripes", kind=kind, train=32, test=16, width=32, height=32,
+                classes=list(classes), has_originals=originals, blob=f"datasets/{id}.npz", bytes=len(raw),
+            )
+        )  # fmt: skip
+    return id
+
+
+def test_utility_is_measured_beside_the_cells_and_fills_the_tables(client, tools, work):
+    body = order(client, **{**ORDER, "dataset": uploaded(tools)})
+    assert [job["scheme"]["name"] for job in body["utility"]] == ["tanaka", "pixelwise"]
+    assert {cell["attack"]["name"] for cell in body["cells"]} == {"chosen-plaintext", "none"}
+    assert body["progress"]["total"] == 6
+    assert "not measured" in client.get(body["links"]["report"]).text
+    work({"cells": body["cells"] + body["utility"]})
+    done = client.get(body["links"]["self"]).json()
+    assert done["status"] == "succeeded"
+    for job in done["utility"]:
+        result = job["result"]
+        assert job["status"] == "succeeded"
+        assert (result["plain"]["n"], result["protected"]["n"]) == (16, 16)
+        assert result["classification"] in ("High", "Low")
+        assert result["cost"]["level"] == "Low"
+        assert "protected_loss" in client.get(job["links"]["curve"]).json()
+    assert done["utility"][0]["result"]["plain"] == done["utility"][1]["result"]["plain"]
+    broken = done["cells"][0]["result"]
+    assert broken["recogniser"]["top1"] == broken["recogniser"]["plain"], "what is read exactly is recognised as well"
+    assert len(done["verdicts"]) == 2, "utility is no attack"
+    assert {verdict["worst_attack"] for verdict in done["verdicts"]} == {"chosen-plaintext"}
+
+    base = body["links"]["self"] + "/report"
+    page = client.get(f"{base}.html").text
+    assert "Utility: what protection costs a classifier" in page
+    assert "Recognised" in page
+    assert "--utility" in page
+    tables = {line["scheme"]: line for line in client.get(f"{base}.json").json()["table_2"]}
+    assert tables["tanaka"]["classification"] == done["utility"][0]["result"]["classification"]
+    assert (tables["tanaka"]["cost"], tables["tanaka"]["classification paper"]) == ("Low", "Low")
+    assert "## Utility" in client.get(f"{base}.md").text
+    with zipfile.ZipFile(io.BytesIO(client.get(f"{base}.zip").content)) as archive:
+        lines = list(csv.DictReader(io.StringIO(archive.read("utility.csv").decode())))
+    assert [line["scheme"] for line in lines] == ["tanaka", "pixelwise (same key)"]
+    assert float(lines[0]["plain"]) == done["utility"][0]["result"]["plain"]["top1"]
+
+
+def test_a_cancelled_evaluation_has_no_utility_but_a_report(client, tools):
+    body = order(client, **{**ORDER, "dataset": uploaded(tools)})
+    cancelled = client.post(body["links"]["cancel"]).json()
+    assert {job["status"] for job in cancelled["utility"]} == {"cancelled"}
+    assert "cancelled" in client.get(body["links"]["report"]).text
+
+
+def test_images_without_classes_are_refused_and_named(client, tools):
+    id = uploaded(tools, classes=("all",))
+    answer = client.post("/evaluations", json={**ORDER, "name": "x", "profile": "smoke", "dataset": id})
+    assert answer.status_code == 422
+    assert [error["pointer"] for error in answer.json()["errors"]] == ["/dataset"]
+    assert "a class for every image" in answer.json()["errors"][0]["detail"]
+
+
+@pytest.mark.parametrize("originals", [True, False])
+def test_uploaded_ciphertexts_are_measured_where_their_originals_are_known(client, tools, work, originals):
+    id = uploaded(tools, "protected", originals=originals)
+    external = [{"name": "external", "dataset": id}]
+    body = order(client, **{**ORDER, "schemes": external, "attacks": [{"name": "fr"}], "dataset": None})
+    (job,) = body["utility"]
+    if not originals:
+        assert job["status"] == "not_applicable"
+        assert "originals" in job["reason"]
+        return
+    work({"cells": body["cells"] + body["utility"]})
+    done = client.get(body["links"]["self"]).json()
+    assert done["utility"][0]["result"]["cost"]["level"] is None
+    assert done["cells"][0]["result"]["recogniser"]
+    for format in ("html", "json", "csv", "md", "zip"):
+        assert client.get(f"{body['links']['self']}/report.{format}").status_code == 200
