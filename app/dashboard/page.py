@@ -120,6 +120,13 @@ _PAGES = (
     ("/docs", "API"),
 )
 _templates.env.globals.update(heat=heat, words=words, sentences=sentences, title_of=title, pages=_PAGES)
-_templates.env.filters.update(figure=_figure, percent=_percent, when=_when, duration=duration, size=_bytes)
+_templates.env.filters.update(
+    combined=lambda one, other: {**one, **other},
+    figure=_figure,
+    percent=_percent,
+    when=_when,
+    duration=duration,
+    size=_bytes,
+)
 _templates.env.trim_blocks = _templates.env.lstrip_blocks = True
 _templates.env.globals["m"] = _templates.env.get_template("macros.html").module

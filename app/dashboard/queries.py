@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from sqlalchemy import select
+from sqlalchemy import Float, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.core.states import Status
-from app.db.tables import Event, Key
+from app.db.tables import Cell, Evaluation, Event, Key
 
 
 async def running_metrics(
@@ -47,3 +47,23 @@ async def newest_ready(session: AsyncSession, account_id: str, schemes: Sequence
         .order_by(Key.scheme, Key.id.desc())
     )
     return {row.scheme: row for row in rows}
+
+
+async def own_seconds(session: AsyncSession, account_id: str, profile: str) -> dict[tuple[str, str], list[float]]:
+    """How long the account's latest cells of a profile took, by scheme and attack."""
+    scheme, attack = Cell.scheme["name"].astext, Cell.attack["name"].astext
+    rows = await session.execute(
+        select(scheme, attack, Cell.result["seconds"].astext.cast(Float))
+        .join(Evaluation, Evaluation.id == Cell.evaluation_id)
+        .where(
+            Evaluation.account_id == account_id,
+            Evaluation.settings["profile"].astext == profile,
+            Cell.status == Status.SUCCEEDED,
+        )
+        .order_by(Cell.id.desc())
+        .limit(500)
+    )
+    taken: dict[tuple[str, str], list[float]] = {}
+    for name, against, seconds in rows:
+        taken.setdefault((name, against), []).append(seconds)
+    return taken

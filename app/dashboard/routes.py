@@ -17,12 +17,13 @@ from app.accounts.service import BadSignInCode
 from app.core.auth import SESSION_COOKIE, caller_of_token, count_stranger, refuse_cross_site
 from app.core.problems import NotFound
 from app.core.services import Session, Svc
-from app.dashboard import evaluations, playground
+from app.dashboard import evaluations, holdings, ordering, playground
 from app.dashboard.page import HERE, PageRoute, own_path, page, redirect
 
 router = APIRouter(include_in_schema=False, route_class=PageRoute)
-for room in (evaluations, playground):
-    router.include_router(room.router)
+# the form before /dashboard/evaluations/{id}, which would take `new` for an id
+for pages in (ordering.pages, ordering.calls, evaluations.router, playground.router, holdings.router):
+    router.include_router(pages)
 
 _STATIC = {
     path.name: {".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}[path.suffix]

@@ -53,10 +53,8 @@ class StillRunning(Conflict):
     code, title = "evaluation_running", "The evaluation still runs"
 
 
-async def order(
-    session: AsyncSession, svc: Services, caller: Caller, order: EvaluationOrder, evaluation_id: str
-) -> EvaluationOut:
-    """Write the evaluation and its cells; the caller of this commits, then calls `tell_workers`."""
+async def plan_of(session: AsyncSession, svc: Services, caller: Caller, order: EvaluationOrder) -> Plan:
+    """What an order would make; nothing is written. Raises whatever is wrong with it."""
     images = order.dataset and await plain_images(session, svc, caller, order.dataset, "/dataset")
     uploads = await _uploads(session, caller, order)
     if order.public_dataset is not None:
@@ -72,7 +70,14 @@ async def order(
         raise Invalid(f"utility cannot be measured on {images.name}", [("/dataset", detail)])
     keys = await _keys(session, caller, order)
     size = (images.height, images.width) if images else None
-    planned = plan(order, keys, size, {id: _upload(row) for id, row in uploads.items()})
+    return plan(order, keys, size, {id: _upload(row) for id, row in uploads.items()})
+
+
+async def order(
+    session: AsyncSession, svc: Services, caller: Caller, order: EvaluationOrder, evaluation_id: str
+) -> EvaluationOut:
+    """Write the evaluation and its cells; the caller of this commits, then calls `tell_workers`."""
+    planned = await plan_of(session, svc, caller, order)
     wanted = sum(cell.refusal is None for cell in planned.cells) + len(planned.keys)
     await check_queue(session, svc, caller, wanted, "/schemes")
 

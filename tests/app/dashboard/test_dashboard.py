@@ -17,6 +17,9 @@ PAGES = (
     "/dashboard/evaluations/{evaluation}",
     "/dashboard/evaluations/{evaluation}/cells/{cell}",
     "/dashboard/playground",
+    "/dashboard/evaluations/new",
+    "/dashboard/keys",
+    "/dashboard/datasets",
     "/dashboard/compare",
     "/dashboard/compare?ids={evaluation},{evaluation}",
 )

@@ -1,0 +1,100 @@
+"""Pages of what an account keeps: keys and data sets."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Form, Request
+from starlette.responses import Response
+
+from app.core.auth import Auditor, KeyKeeper, Reader
+from app.core.ids import new_id
+from app.core.jobs import ring
+from app.core.pagination import PageRequest, Paging
+from app.core.problems import Invalid
+from app.core.services import Session, Svc
+from app.dashboard.page import PageRoute, page, redirect
+from app.datasets import service as datasets
+from app.keys import service as keys
+from app.keys.schemas import KeyOrder
+from app.queue import TRAIN_KEY
+from models import catalog
+
+router = APIRouter(route_class=PageRoute)
+
+
+@router.get("/dashboard/keys")
+async def show_keys(request: Request, caller: KeyKeeper, svc: Svc, session: Session, paging: Paging) -> Response:
+    shown = await keys.list_keys(session, caller, paging)
+    known = (await datasets.list_page(session, caller, svc.settings, PageRequest(200, None))).items
+    trained = [name for name, scheme in catalog.schemes().items() if scheme.trains]
+    plain = [dataset for dataset in known if dataset.kind == "plain"]
+    return page(
+        request, "keys.html", caller, keys=shown.items, next=shown.next, drawn=_drawn(), trained=trained,
+        datasets=plain, profiles=catalog.PROFILES,
+    )  # fmt: skip
+
+
+@router.post("/dashboard/keys")
+async def draw_key(
+    caller: KeyKeeper, svc: Svc, session: Session, entry: Annotated[int, Form(ge=0, lt=1000)]
+) -> Response:
+    """`entry`: which of the schemes that the form lists."""
+    drawn = _drawn()
+    if entry >= len(drawn):
+        raise Invalid("there is no such scheme in the list", [("/entry", f"must be below {len(drawn)}")])
+    params = drawn[entry]
+    made = await keys.create(session, svc, caller, KeyOrder(scheme=params.pop("name"), params=params), new_id("key"))
+    await session.commit()
+    return redirect(f"/dashboard/keys#{made.id}")
+
+
+def _drawn() -> list[dict[str, Any]]:
+    """Every variant of every scheme whose keys are drawn, as an order names it."""
+    return [
+        {"name": name, **variant["params"]}
+        for name, scheme in catalog.schemes().items()
+        if not scheme.trains
+        for variant in catalog.describe_scheme(name)["variants"]
+    ]
+
+
+@router.post("/dashboard/keys/train")
+async def train_key(
+    caller: KeyKeeper,
+    svc: Svc,
+    session: Session,
+    scheme: Annotated[str, Form(max_length=64)],
+    dataset: Annotated[str, Form(max_length=200)],
+    profile: Annotated[str, Form(max_length=20)],
+    seed: Annotated[int, Form(ge=0, lt=2**31)] = 0,
+) -> Response:
+    order = KeyOrder(scheme=scheme, params={"dataset": dataset, "profile": profile, "seed": seed})
+    made = await keys.create(session, svc, caller, order, new_id("key"))
+    await session.commit()
+    await ring(svc, TRAIN_KEY, made.id)
+    return redirect(f"/dashboard/keys#{made.id}")
+
+
+@router.post("/dashboard/keys/{id}/destroy")
+async def destroy_key(id: str, caller: KeyKeeper, svc: Svc, session: Session) -> Response:
+    await keys.destroy(session, svc, caller, id)
+    return redirect("/dashboard/keys")
+
+
+@router.post("/dashboard/keys/{id}/cancel")
+async def cancel_key(id: str, caller: KeyKeeper, session: Session) -> Response:
+    await keys.cancel(session, caller, id)
+    return redirect(f"/dashboard/keys#{id}")
+
+
+@router.get("/dashboard/datasets")
+async def show_datasets(request: Request, caller: Reader, svc: Svc, session: Session, paging: Paging) -> Response:
+    shown = await datasets.list_page(session, caller, svc.settings, paging)
+    return page(request, "datasets.html", caller, datasets=shown.items, next=shown.next)
+
+
+@router.post("/dashboard/datasets/{id}/delete")
+async def delete_dataset(id: str, caller: Auditor, svc: Svc, session: Session) -> Response:
+    await datasets.remove(svc, session, caller, id)
+    return redirect("/dashboard/datasets")
