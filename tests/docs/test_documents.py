@@ -31,15 +31,15 @@ def test_the_commands_of_a_page_run_one_after_the_other(page: Path, tmp_path: Pa
                 image = pixels(number + (100 if kind == "dog" else 0)) ^ np.uint8(seed)
                 Image.fromarray(image).save(tmp_path / name / kind / f"{number}.png")
     found = documents.blocks(page.read_text())
+    said = ""
     for language in dict(found):
         text = "\n".join(text for own, text in found if own == language)
-        documents.run(language, text.replace("--profile quick", "--profile smoke"), tmp_path, stack)
+        said += documents.run(language, text.replace("--profile quick", "--profile smoke"), tmp_path, stack)
     if page.stem == "tutorial":
         before, after = (np.asarray(Image.open(tmp_path / name)) for name in ("photo.png", "plain/photo.plain.png"))
         assert np.array_equal(before, after)
-        assert "sixty-four ciphertexts" in page.read_text()
-        report = (tmp_path / "report.html").read_text()
-        assert "key-recovery found the exact key from 64 ciphertexts" in report
+        assert said.count("broken") == 4, "each of the two schemes, by its cell and by its verdict"
+        assert "<html" in (tmp_path / "report.html").read_text()[:300]
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
