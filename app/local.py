@@ -197,13 +197,22 @@ class LocalStack:
             },
         }  # fmt: skip
 
-    def _spawn(self, name: str) -> Child:
+    def stop_part(self, name: str) -> None:
+        """Stop a process of ours, which then stays away until it is started."""
+        self._parts.pop(name).child.stop()
+
+    def start_part(self, name: str, **environment: str) -> Child:
+        """Start one that was stopped; `environment` is for this life of it alone."""
+        self._parts[name] = _Part(self._spawn(name, environment), time.monotonic())
+        return self._parts[name].child
+
+    def _spawn(self, name: str, environment: Mapping[str, str] | None = None) -> Child:
         return spawn(
             name,
             self._commands()[name],
             run=self.state / "run",
             log=self.state / "logs" / f"{name}.log",
-            env=self.environment,
+            env={**self.environment, **(environment or {})},
         )
 
     def ready(self) -> bool:

@@ -14,11 +14,12 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.chaos import fuzz, kill_storm, neighbours, uploads, walk
+from benchmarks.chaos import crash_points, fuzz, kill_storm, neighbours, uploads, walk
 from benchmarks.chaos.outcome import Outcome, Tell
 
 FAULTS: Mapping[str, Callable[[Tell], list[Outcome]]] = {
     "kill-storm": kill_storm.run,
+    "crash-points": crash_points.run,
     "uploads": uploads.run,
     "fuzz": fuzz.run,
     "walk": walk.run,
@@ -42,7 +43,7 @@ def main() -> int:
             rows += FAULTS[name](lambda line: told.print(f"  {line}", highlight=False))
         except Exception as error:  # the others are still worth knowing
             told.print_exception()
-            rows.append(Outcome(name, 0, 0, 1, note=f"{type(error).__name__}: {error}"))
+            rows.append(Outcome(name, 0, 0, 1, note=f"{type(error).__name__}: {error}".splitlines()[0]))
         told.print(f"  {time.monotonic() - began:.0f} s, load {os.getloadavg()[0]:.1f}")
     Console().print(table(rows))
     if given.json:

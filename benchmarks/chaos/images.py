@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import io
+import zipfile
+from functools import cache
 from pathlib import Path
 
 import numpy as np
+from PIL import Image
 
 NAME = "few"
 _SIDE = 96
@@ -20,3 +24,20 @@ def write_few(data_dir: Path, count: int = 16) -> str:
         (np.arange(count, dtype=np.uint8) % 2 + 1).tofile(folder / f"{split}_y.bin")
     (folder / "class_names.txt").write_text("a\nb\n")
     return NAME
+
+
+def png(seed: int, side: int = 24) -> bytes:
+    buffer = io.BytesIO()
+    Image.fromarray(np.random.default_rng(seed).integers(0, 256, (side, side, 3), np.uint8)).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+@cache
+def archive(count: int = 10) -> bytes:
+    """A zip of two classes; made once, for it holds the time."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as made:
+        for number in range(count):
+            for kind in ("a", "b"):
+                made.writestr(f"{kind}/{number}.png", png(2 * number + (kind == "b")))
+    return buffer.getvalue()

@@ -15,7 +15,7 @@ import psutil
 from sqlalchemy import func, select
 
 from app.core.states import Status
-from app.db.tables import Cell, Event, Scores
+from app.db.tables import Cell, Event
 from benchmarks.chaos.outcome import Outcome, Tell
 from benchmarks.chaos.scene import LEASE_S, SWEEP_S, Scene, scene
 
@@ -42,7 +42,7 @@ def run(
         took = there.wait(lambda: there.ended(ids), "the end of all cells")
         tell(f"{kills} killed, {len(losses)} of them at work; all ended {took:.0f} s after the last")
         queued, claimed = _reclaims(there, losses)
-        harmed = _harmed(there, ids)
+        harmed = there.harmed(ids)
     late = sum(seconds > _BOUND_S for seconds in queued)
     again = f"claimed again after at most {max(claimed):.1f} s; " if claimed else ""
     note = f"{cells} cells; {len(losses)} attempts lost, {late} queued again after more than {_BOUND_S:.0f} s; {again}"
@@ -99,20 +99,3 @@ def _reclaims(there: Scene, losses: Sequence[Loss]) -> tuple[list[float], list[f
         queued += [s for status, attempt, s in after if (status, attempt) == (Status.QUEUED, loss.attempt)][:1]
         claimed += [s for status, attempt, s in after if (status, attempt) == (Status.RUNNING, loss.attempt + 1)][:1]
     return queued, claimed
-
-
-def _harmed(there: Scene, ids: Sequence[str]) -> int:
-    """Cells without exactly one accepted, whole result."""
-    with there.sessions() as session:
-        rows = session.execute(
-            select(Event.data["cell"].astext, func.count())
-            .where(Event.evaluation_id.in_(ids), Event.type == "cell", Event.data["status"].astext == "succeeded")
-            .group_by(Event.data["cell"].astext)
-        ).all()
-        accepted = {row[0]: row[1] for row in rows}
-        scores = set(session.scalars(select(Scores.cell_id)))
-        cells = session.scalars(select(Cell).where(Cell.evaluation_id.in_(ids))).all()
-    whole = [
-        cell for cell in cells if cell.status == Status.SUCCEEDED and accepted.get(cell.id) == 1 and cell.id in scores
-    ]
-    return len(cells) - len(whole)

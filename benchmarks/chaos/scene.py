@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,8 +17,9 @@ from sqlalchemy import func, select
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session, sessionmaker
 
+from app.core.states import Status
 from app.db.session import sync_engine, sync_sessions
-from app.db.tables import Evaluation
+from app.db.tables import Cell, Evaluation, Event, Scores
 from app.local import LocalStack
 from benchmarks.chaos import images
 
@@ -36,11 +38,7 @@ class Scene:
 
     def order(self, attacks: list[dict[str, Any]] | None = None, **changed: Any) -> str:
         """Order an evaluation of small cells, two unless `attacks` says otherwise; its id."""
-        body = {
-            "schemes": [{"name": "tanaka"}], "attacks": attacks or [{"name": "none"}, {"name": "fr"}],
-            "dataset": images.NAME, "profile": "smoke", "samples": 1, "keys": 1, **changed,
-        }  # fmt: skip
-        return str(self.http.post("/evaluations", json=body).raise_for_status().json()["id"])
+        return str(self.http.post("/evaluations", json=body(attacks, **changed)).raise_for_status().json()["id"])
 
     def show(self, id: str) -> dict[str, Any]:
         found: dict[str, Any] = self.http.get(f"/evaluations/{id}").raise_for_status().json()
@@ -53,6 +51,40 @@ class Scene:
         with self.sessions() as session:
             open_ones = select(func.count()).where(Evaluation.id.in_(ids), Evaluation.finished_at.is_(None))
             return session.scalar(open_ones) == 0
+
+    def harmed(self, ids: Sequence[str]) -> int:
+        """Cells of evaluations without exactly one accepted, whole result."""
+        status = Event.data["status"].astext
+        with self.sessions() as session:
+            told = session.scalars(
+                select(Event.data["cell"].astext).where(
+                    Event.evaluation_id.in_(ids), Event.type == "cell", status == Status.SUCCEEDED
+                )
+            )
+            accepted = Counter(told)
+            scores = set(session.scalars(select(Scores.cell_id)))
+            cells = session.scalars(select(Cell).where(Cell.evaluation_id.in_(ids))).all()
+        whole = [c for c in cells if c.status == Status.SUCCEEDED and accepted[c.id] == 1 and c.id in scores]
+        return len(cells) - len(whole)
+
+    def figures(self, id: str) -> list[Any]:
+        """Everything that was measured, to the bit; without what is never twice the same."""
+        cells = self.show(id)["cells"]
+        return [
+            {name: value for name, value in (cell["result"] or {}).items() if name != "seconds"} or cell["error"]
+            for cell in cells
+        ]
+
+    def at_work(self, id: str) -> bool:
+        """Whether a cell of the evaluation is in the middle."""
+        with self.sessions() as session:
+            running = select(func.count()).where(
+                Cell.evaluation_id == id, Cell.status == Status.RUNNING, Cell.progress > 0.02
+            )
+            return bool(session.scalar(running))
+
+    def answers(self) -> bool:
+        return self.http.get("/health/live").is_success
 
     def wait(self, until: Callable[[], bool], what: str, patience_s: float = 300.0) -> float:
         """Look until it is so, starting again what has died; the seconds it took. Raises TimeoutError."""
@@ -81,6 +113,14 @@ class Scene:
             except (psutil.NoSuchProcess, psutil.AccessDenied):
                 continue
         return found
+
+
+def body(attacks: list[dict[str, Any]] | None = None, **changed: Any) -> dict[str, Any]:
+    """An order of small cells."""
+    return {
+        "schemes": [{"name": "tanaka"}], "attacks": attacks or [{"name": "none"}, {"name": "fr"}],
+        "dataset": images.NAME, "profile": "smoke", "samples": 1, "keys": 1, **changed,
+    }  # fmt: skip
 
 
 def _stack(folder: Path, attack_workers: int, environment: Mapping[str, str]) -> LocalStack:
