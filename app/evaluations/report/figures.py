@@ -13,7 +13,7 @@ from app.db.tables import Sample
 from app.evaluations.report.content import Column, Report, Row
 
 PICTURE_BYTES = 6_000_000  # of base64 on one page
-_MOST_STRIPS = 4  # triples a cell
+_MOST_STRIPS = 3  # triples a cell: one row of the page
 _MOST_FIGURES = 2  # a scheme
 PAPER_FIGURES: Mapping[str, str] = {"fr": "Fig. 9", "gan": "Fig. 10", "itn": "Fig. 11"}
 

@@ -251,7 +251,7 @@ def _names(report: Report) -> dict[str, Any]:
         "order_json": json.dumps(report.order, indent=2),
         "command": report.command,
         "images": max((result.ssim["n"] for result in results if result.ssim), default=0),
-        "common_notes": _common([result.notes for result in results]),
+        "common_notes": _common([result.notes for result in results if result.ssim]),
         "recognised": any(result.recogniser for result in results),
     }
 
