@@ -44,7 +44,7 @@ def test_a_make_target_that_it_names_exists(target: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "path", sorted(set(re.findall(r"`((?:app|worker|models|migrations|tests|docs)/[^`]*)`", README)))
+    "path", sorted(set(re.findall(r"`((?:app|worker|models|migrations|tests|docs|examples)/[^`]*)`", README)))
 )
 def test_a_place_that_it_names_exists(path: str) -> None:
     assert (ROOT / path).exists()
