@@ -201,6 +201,7 @@ def describe_scheme(name: str, height: int = 96, width: int = 96) -> dict[str, A
         "trains": cls.trains,
         "size_multiple": default.multiple,
         "parameters": schema,
+        "profiles": {profile: dict(cls.profiles.get(profile, {})) for profile in PROFILES},
         "variants": variants,
         "attacks": [attack for attack in attacks() if make_attack(attack, {}).refuses(default) is None],
     }

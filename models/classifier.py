@@ -30,7 +30,7 @@ from models.training import Lesson, Plan, Precision, as_floats, cosine, drops, t
 
 ClassifierName = Literal["resnet20", "vgg16-bn"]
 
-_PIXELS = 2_000_000  # at a time, where nothing is learned
+_PIXELS = 500_000  # at a time, where nothing is learned
 
 
 @dataclass(frozen=True)
@@ -81,21 +81,29 @@ class Classifier(nn.Module):
         resnet = settings.network == "resnet20"
         self.network = ResNet20(classes, settings.width, inputs) if resnet else Vgg16Bn(classes)
 
-    def normalised(self, images: Tensor) -> Tensor:
-        return (F.avg_pool2d(images, self.shrink) - self.mean) / self.std
-
-    def features(self, images: Tensor) -> Tensor:
-        """What the first layers see, of images at their full size."""
-        return self.network.features((images - self.mean) / self.std)
-
     def forward(self, images: Tensor) -> Tensor:
-        if self.by == "mean":
-            return self.network(self.normalised(images))
+        return self.network(self.prepared(F.avg_pool2d(images, self.shrink) if self.by == "mean" else images))
+
+    def prepared(self, images: Tensor) -> Tensor:
+        """What the network takes, of images averaged down already or at their full size."""
         x = (images - self.mean) / self.std
+        if self.by == "mean":
+            return x
         if self.adaptation is not None:
             x = self.adaptation(x)
         height, width = (side // self.shrink * self.shrink for side in x.shape[2:])
-        return self.network(F.pixel_unshuffle(x[:, :, :height, :width], self.shrink))
+        return F.pixel_unshuffle(x[:, :, :height, :width], self.shrink)
+
+
+class Features(nn.Module):
+    """What the first layers of a classifier see of images, at their full size."""
+
+    def __init__(self, classifier: Classifier) -> None:
+        super().__init__()
+        self.classifier = classifier
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.classifier.network.features(self.classifier.prepared(images))
 
 
 class Classification(Lesson):

@@ -40,6 +40,7 @@ from models.datasets import Data, DatasetMissing, load_folder, sample
 from models.images import Images, pad, to_png
 from models.lab import Lab, Protect, allowed, lay_out
 from models.schemes.base import Scheme, seed_secret
+from models.schemes.network import NetworkScheme
 from models.scoring import CellResult, Options, Sample, Scores, cell_result, score
 from models.verdicts import cell_verdict
 
@@ -81,7 +82,7 @@ def run_cell(
     for number, own in enumerate(secrets):
         report = _part(context.report, number, len(secrets) + 1, len(secrets))
         report(0.0, "protecting")  # also where a job is cancelled whose attack never reports
-        material = allowed(scheme, attack, lab, _protection(scheme, own, context.device))
+        material = allowed(scheme, attack, lab, _protection(scheme, own, replace(context, report=report)))
         outcome = attack.run(material, replace(context, report=report, seed=options.seed + number))
         agreement = _key_agreement(scheme, own, outcome, lab.targets)
         rounds.append(score(lab.targets, material.targets, outcome, options, agreement))
@@ -126,8 +127,15 @@ def measure_utility(
     return run_utility(scheme, data, options, context, secret or _secret(options.seed, 0))
 
 
-def _protection(scheme: Scheme[Any, Any], secret: bytes, device: str) -> Protect:
-    return lambda images, first: scheme.protect(images, secret, first, device)
+def _protection(scheme: Scheme[Any, Any], secret: bytes, context: Context) -> Protect:
+    if not isinstance(scheme, NetworkScheme):
+        return lambda images, first: scheme.protect(images, secret, first)
+
+    def protect(images: Images, first: int) -> Images:  # noqa: ARG001 - one key for all
+        key = scheme.key(secret, *images.shape[1:3]).to(context.device)
+        return scheme.encrypt(images, key, lambda: context.report(0.0, "protecting"))  # minutes: let a cancel in
+
+    return protect
 
 
 def _key_agreement(scheme: Scheme[Any, Any], secret: bytes, outcome: Outcome, targets: Images) -> dict[str, Any] | None:

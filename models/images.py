@@ -26,7 +26,13 @@ def padded_size(height: int, width: int, multiple: int) -> tuple[int, int]:
 def pad(images: Images, multiple: int) -> Images:
     """Replicate the right and bottom edges until both sides are multiples of `multiple`."""
     height, width = images.shape[1:3]
-    to_height, to_width = padded_size(height, width, multiple)
+    return grow(images, *padded_size(height, width, multiple))
+
+
+def grow(images: Images, to_height: int, to_width: int) -> Images:
+    """Replicate the right and bottom edges up to a size; no side gets smaller."""
+    height, width = images.shape[1:3]
+    to_height, to_width = max(height, to_height), max(width, to_width)
     if (to_height, to_width) == (height, width):
         return images
     return np.pad(images, ((0, 0), (0, to_height - height), (0, to_width - width), (0, 0)), mode="edge")

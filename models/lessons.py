@@ -1,16 +1,21 @@
-"""What networks learn from images: an inverse from pairs, or a generator against a discriminator."""
+"""What networks learn from images: an inverse from pairs, a generator against a discriminator, to conceal."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
+from typing import Any
 
+import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from models.augmentation import square
+from models.augmentation import flip_and_crop, square
 from models.networks.block import BLOCK
 from models.training import Lesson, as_floats
+
+_HELD_OUT_BATCH = 32
 
 Loss = Callable[[Tensor, Tensor], Tensor]  # network output, plain images, both float [N, 3, H, W] in -1..1
 
@@ -66,6 +71,77 @@ class Adversarial(Lesson):
         deceived.backward()  # type: ignore[no-untyped-call]
         for_generator.step()
         return {"loss": deceived.detach(), "discriminator_loss": told_apart.detach() / 2}
+
+
+class Concealment(Lesson):
+    """Change images so that a judge still names their class and an eye sees something else (TN-model) [C].
+
+    judge: float [N, 3, H, W] in -1..1 -> logits; eye: the same -> features. The weights of the epoch with the lowest
+    loss on images held out, uint8 [N, H, W, 3] and labels [N], are kept.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        optimiser: torch.optim.Optimizer,
+        judge: nn.Module,
+        eye: nn.Module,
+        weight: float,
+        padding: int,
+        held_out: tuple[npt.NDArray[Any], npt.NDArray[Any]],
+    ) -> None:
+        self.networks = nn.ModuleDict({"network": network})
+        self.optimisers = [optimiser]
+        self.frozen = [judge, eye]
+        self.network, self.judge, self.eye, self.weight, self.padding = network, judge, eye, weight, padding
+        self.held_out = [torch.from_numpy(array) for array in held_out]
+        self.epochs, self.best_epoch, self.best_loss = 0, 0, math.inf
+        self.best: dict[str, Tensor] = {}
+
+    def step(self, images: list[Tensor], generator: torch.Generator) -> dict[str, Tensor]:
+        losses = self._losses(as_floats(flip_and_crop(images[0], self.padding, generator)), images[1])
+        self.optimisers[0].zero_grad(set_to_none=True)
+        losses["loss"].backward()  # type: ignore[no-untyped-call]
+        self.optimisers[0].step()
+        return {name: loss.detach() for name, loss in losses.items()}
+
+    def _losses(self, plain: Tensor, labels: Tensor) -> dict[str, Tensor]:
+        hidden = self.network(plain)
+        named = F.cross_entropy(self.judge(hidden).float(), labels)
+        with torch.no_grad():
+            before = self.eye(plain).float()
+        distance = F.mse_loss(self.eye(hidden).float(), before)
+        return {"loss": named - self.weight * distance, "cross_entropy": named, "distance": distance}
+
+    @torch.no_grad()
+    def after_epoch(self) -> dict[str, float]:
+        self.network.eval()
+        device, total = next(self.network.parameters()).device, 0.0
+        for images, labels in zip(*(torch.split(array, _HELD_OUT_BATCH) for array in self.held_out), strict=True):
+            losses = self._losses(as_floats(images.to(device)), labels.to(device))
+            total += float(losses["loss"]) * len(images)
+        self.network.train()
+        self.epochs += 1
+        loss = total / len(self.held_out[0])
+        if loss < self.best_loss:
+            self.best_epoch, self.best_loss = self.epochs, loss
+            self.best = {name: value.clone() for name, value in self.network.state_dict().items()}
+        return {"validation_loss": loss}
+
+    def state(self) -> dict[str, Any]:
+        best = {"epochs": self.epochs, "epoch": self.best_epoch, "loss": self.best_loss, "weights": self.best}
+        return {**super().state(), "best": best}
+
+    def load(self, state: dict[str, Any]) -> None:
+        super().load(state)
+        best = state["best"]
+        self.epochs, self.best_epoch, self.best_loss = best["epochs"], best["epoch"], best["loss"]
+        self.best = best["weights"]
+
+    def best_network(self) -> nn.Module:
+        """The network with the weights that were kept."""
+        self.network.load_state_dict(self.best)
+        return self.network
 
 
 def _says(scores: Tensor, label: float) -> Tensor:

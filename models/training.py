@@ -36,10 +36,14 @@ _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4  # malloc.h
 
 
 class Lesson(ABC):
-    """What is learned. Its weights must not exist before __init__: the loop seeds them."""
+    """What is learned. Its weights must not exist before __init__: the loop seeds them.
+
+    frozen: networks that are asked and do not learn; they stay as they come, in eval mode.
+    """
 
     networks: nn.ModuleDict
     optimisers: Sequence[torch.optim.Optimizer]
+    frozen: Sequence[nn.Module] = ()
 
     @abstractmethod
     def step(self, images: list[Tensor], generator: torch.Generator) -> dict[str, Tensor]:
@@ -47,6 +51,10 @@ class Lesson(ABC):
 
         Every random number comes from `generator` (on the CPU), or a resumed run would go astray.
         """
+
+    def after_epoch(self) -> dict[str, float]:
+        """Figures at the end of an epoch, such as a loss on images held out. What it keeps belongs into `state`."""
+        return {}
 
     def state(self) -> dict[str, Any]:
         return {"networks": self.networks.state_dict(), "optimisers": [o.state_dict() for o in self.optimisers]}
@@ -117,6 +125,8 @@ def _train(  # noqa: PLR0912, PLR0915 - to be read from top to bottom
     if device.type == "cpu":
         _keep_freed_memory()
     lesson.networks.to(device=device, memory_format=torch.channels_last).train()  # type: ignore[call-overload]
+    for asked in lesson.frozen:
+        asked.to(device=device, memory_format=torch.channels_last).eval().requires_grad_(False)  # type: ignore[call-overload]
     rates = [[group["lr"] for group in optimiser.param_groups] for optimiser in lesson.optimisers]
 
     path = context.workdir / f"{plan.name}.ckpt" if context.workdir else None
@@ -136,7 +146,7 @@ def _train(  # noqa: PLR0912, PLR0915 - to be read from top to bottom
     each = len(data[0][0]) // size  # steps an epoch; what is left over comes another time, in another order
     steps = plan.epochs * each
     pulse = _Pulse(context)
-    pulse.listen(lesson.networks, device)
+    pulse.listen([lesson.networks, *lesson.frozen], device)
     began, first, saved = time.monotonic(), step, time.monotonic()
     while step < steps:
         epoch, within = divmod(step, each)
@@ -158,8 +168,12 @@ def _train(  # noqa: PLR0912, PLR0915 - to be read from top to bottom
 
         now = time.monotonic()
         last_of_epoch = step % each == 0
+        figures: dict[str, float] = {}
+        if last_of_epoch:
+            with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
+                figures = lesson.after_epoch()
         if last_of_epoch or pulse.due():
-            if not all(math.isfinite(float(total)) for total in totals.values()):
+            if not all(math.isfinite(float(value)) for value in (*totals.values(), *figures.values())):
                 raise AttackFailed(
                     f"training diverged: a loss is not a number in epoch {epoch + 1} of {plan.epochs}; "
                     "lower the learning rate. The last good checkpoint was kept"
@@ -170,6 +184,8 @@ def _train(  # noqa: PLR0912, PLR0915 - to be read from top to bottom
         if last_of_epoch:
             for name, total in totals.items():
                 context.metric(name, epoch + 1, float(total) / each)
+            for name, figure in figures.items():
+                context.metric(name, epoch + 1, figure)
             context.metric("images_per_second", epoch + 1, speed)
             totals = {}
         if path and (step == steps or now - saved >= SAVE_SECONDS) and _sound(lesson):
@@ -213,11 +229,17 @@ class _Pulse:
             self.last = time.monotonic()
             self.context.report(self.fraction, self.phase)
 
-    def listen(self, networks: nn.Module, device: torch.device) -> None:
+    def listen(self, networks: Sequence[nn.Module], device: torch.device) -> None:
         """On a CPU one step of a large network takes a minute: look up at each layer, there and back."""
-        if device.type == "cpu":
-            self.hooks = [module.register_forward_pre_hook(self) for module in networks.modules()]
-            self.hooks += [p.register_post_accumulate_grad_hook(self) for p in networks.parameters()]  # type: ignore[no-untyped-call]
+        if device.type != "cpu":
+            return
+        for network in networks:
+            self.hooks += [module.register_forward_pre_hook(self) for module in network.modules()]
+            self.hooks += [
+                p.register_post_accumulate_grad_hook(self)  # type: ignore[no-untyped-call]
+                for p in network.parameters()
+                if p.requires_grad
+            ]
 
     def leave(self) -> None:
         for hook in self.hooks:

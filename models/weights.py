@@ -8,11 +8,13 @@ from collections.abc import Mapping
 import safetensors.torch
 from torch import nn
 
+_ABOUT = "about"
+
 
 def dump(network: nn.Module, about: Mapping[str, str] | None = None) -> bytes:
     """On the CPU, contiguous; the same network gives the same bytes."""
     state = {name: value.cpu().contiguous() for name, value in network.state_dict().items()}
-    return safetensors.torch.save(state, dict(about or {}))
+    return safetensors.torch.save(state, {_ABOUT: json.dumps(dict(about or {}))})  # several entries have no fixed order
 
 
 def fill(network: nn.Module, raw: bytes) -> None:
@@ -24,7 +26,10 @@ def fill(network: nn.Module, raw: bytes) -> None:
 
 
 def about(raw: bytes) -> dict[str, str]:
-    """The words beside the weights, read without torch or the weights."""
+    """The words beside the weights, read without loading them. Raises ValueError."""
     length = int.from_bytes(raw[:8], "little")
-    words: dict[str, str] = json.loads(raw[8 : 8 + length]).get("__metadata__", {})
+    try:
+        words: dict[str, str] = json.loads(json.loads(raw[8 : 8 + length])["__metadata__"][_ABOUT])
+    except (ValueError, KeyError) as error:
+        raise ValueError("these are no weights") from error
     return words

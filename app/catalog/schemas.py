@@ -34,6 +34,7 @@ class SchemeOut(BaseModel):
     trains: bool = Field(description="Whether its key is trained network weights")
     size_multiple: int = Field(description="Image sides are padded to multiples of this")
     parameters: dict[str, Any] = Field(description="JSON Schema of its settings")
+    profiles: dict[str, dict[str, Any]] = Field(description="Settings that a profile fills in")
     variants: list[SchemeVariant] = Field(description="One for each choice of its enumerated settings")
     attacks: list[str] = Field(description="Attacks that can be run on it", examples=[["none", "fr"]])
 

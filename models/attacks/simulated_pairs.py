@@ -8,7 +8,6 @@ sign and order back; its weights come with the product (`models/weights/sign_une
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
@@ -19,6 +18,7 @@ from models.attacks.base import Attack, AttackFailed, Context, Material, Outcome
 from models.images import Images, check_images, quantise
 from models.parameters import param
 from models.schemes.base import Scheme
+from models.tiles import tiles
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -61,30 +61,12 @@ def read(network: SignUNet, images: Images, *, readout: str = "expected", mirror
     check_images(images)
     count, height, width, _ = images.shape
     out = np.empty_like(images)
-    for rows, kept_rows in _tiles(height):
-        for columns, kept_columns in _tiles(width):
-            tile = images[:, rows, columns]
-            step = max(1, _PIXELS // (tile.shape[1] * tile.shape[2]))
-            for i in range(0, count, step):
-                part = _read_tile(network, tile[i : i + step], readout, mirrored)
-                out[i : i + step, kept_rows, kept_columns] = part[
-                    :, _inside(kept_rows, rows), _inside(kept_columns, columns)
-                ]
+    for seen, kept, inner in tiles(height, width, _TILE, _MARGIN):
+        tile = images[:, *seen]
+        step = max(1, _PIXELS // (tile.shape[1] * tile.shape[2]))
+        for i in range(0, count, step):
+            out[i : i + step, *kept] = _read_tile(network, tile[i : i + step], readout, mirrored)[:, *inner]
     return out
-
-
-def _tiles(side: int) -> Iterator[tuple[slice, slice]]:
-    """(what the network sees, what is kept of it) along one side."""
-    if side <= _TILE:
-        yield slice(0, side), slice(0, side)
-        return
-    for start in range(0, side, _TILE - 2 * _MARGIN):
-        stop = min(side, start + _TILE - 2 * _MARGIN)
-        yield slice(max(0, start - _MARGIN), min(side, stop + _MARGIN)), slice(start, stop)
-
-
-def _inside(kept: slice, seen: slice) -> slice:
-    return slice(kept.start - seen.start, kept.stop - seen.start)
 
 
 def _read_tile(network: SignUNet, images: Images, readout: str, mirrored: bool) -> Images:

@@ -1,4 +1,4 @@
-"""U-Net 3 to 3 (SCIENCE section 2, TN-model) [C]: the inverse of whatever has no network of its own."""
+"""U-Net 3 to 3 (SCIENCE section 2, TN-model) [C]: that transformation network, and the inverse of any other scheme."""
 
 import torch
 from torch import Tensor, nn
@@ -43,3 +43,10 @@ class UNet(nn.Module):
         for up, join in zip(self.up, self.join, strict=True):
             x = join(torch.cat([skipped.pop(), up(F.interpolate(x, scale_factor=2.0, mode="nearest"))], 1))
         return self.head(x)[:, :, :height, :width]
+
+
+class SigmoidUNet(UNet):
+    """TN-model's: a sigmoid at its end, 0..1 as 8-bit images are, here on the scale -1..1."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        return super().forward(images).float().sigmoid() * 2 - 1

@@ -1,91 +1,132 @@
-"""What schemes have in common whose key is a trained network: one forward pass protects, nothing undoes it."""
+"""What TN-model and TN-GAN share: the key is a trained network, and protection is one pass through it."""
 
 from __future__ import annotations
 
+import json
 from abc import abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 import numpy as np
 
-from models.images import Images, check_images, quantise
+from models.images import Images, check_images, grow, pad, quantise
+from models.parameters import parse
 from models.schemes.base import Scheme
 
 if TYPE_CHECKING:
     from torch import nn
 
+    from models.attacks.base import Context
+    from models.datasets import Data
+
 S = TypeVar("S")
 
 _WEIGHTS = b"w"
-_GPU_BATCH = 64
+_TILE = 768  # larger images are protected in pieces of at most 768x768: about 1 GB for the paper's U-Net
+_PIXELS = 2_000_000  # at a time, on a GPU
+_TESTED = 500  # test images that a key's record is measured on
 
 
-class NetworkScheme(Scheme[S, Any]):
-    """The secret is `_WEIGHTS` and the bytes of `models.weights`; the key is the network, in eval mode.
-
-    On a CPU images go through one by one, so that the protected image does not depend on what travels beside it:
-    another batch size adds in another order, and now and then a value would round to the next level.
-    """
+class NetworkScheme(Scheme[S, "nn.Module"]):
+    """The secret is b"w" and the weights (safetensors, with the settings that say which network they fill)."""
 
     trains = True
     invertible = False
-    most_pixels: ClassVar[int] = 1 << 20  # of one image: 64 channels at full size take 256 MiB a layer
+    margin: ClassVar[int] = 0  # context of a tile in pixels, a multiple of the network's coarsest grid
+    smallest: ClassVar[int] = 1  # pixels a side that the network needs; smaller images are grown and cropped
 
     @abstractmethod
     def network(self) -> nn.Module:
-        """As made, before any training: float [N, 3, H, W] in -1..1 -> the same."""
+        """The network of these settings, not yet trained: float [N, 3, H, W] in -1..1 -> the same."""
 
-    def key_space_bits(self, height: int, width: int) -> None:  # noqa: ARG002 - weights are not counted
-        return None
+    def key_space_bits(self, height: int, width: int) -> None:  # noqa: ARG002
+        """Weights are not drawn from a set that could be counted."""
+        return
+
+    def derive(self, seed: bytes, height: int, width: int) -> nn.Module:  # noqa: ARG002
+        raise ValueError(f"a key of {self.name} is a trained network; no seed stands for one")
+
+    def key(self, secret: bytes, height: int, width: int) -> nn.Module:  # noqa: ARG002 - serves every size
+        """The trained network, in eval mode, on the CPU. Its own settings count, not those of this scheme."""
+        import torch
+
+        from models import weights
+
+        kind, body = secret[:1], secret[1:]
+        words = weights.about(body) if kind == _WEIGHTS else {}
+        if words.get("scheme") != self.name:
+            raise ValueError(f"not a trained key of {self.name}")
+        network = type(self)(parse(self.Settings, json.loads(words["settings"]))).network()
+        weights.fill(network, body)
+        return network.to(memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
 
     def secret_of(self, key: nn.Module) -> bytes:
         from models import weights
 
-        return _WEIGHTS + weights.dump(key, {"scheme": self.name})
+        return _WEIGHTS + weights.dump(key, {"scheme": self.name, "settings": json.dumps(vars(self.settings))})
 
-    def key(self, secret: bytes, height: int, width: int) -> nn.Module:  # noqa: ARG002 - it fits every size
-        from models import weights
+    def encrypt(self, images: Images, key: nn.Module, tick: Callable[[], None] = lambda: None) -> Images:
+        """uint8 [N, H, W, 3] of any size -> the same, on the device of `key`.
 
-        if secret[:1] != _WEIGHTS:
-            raise ValueError("not a secret of this scheme")
-        network = self.network()
-        weights.fill(network, secret[1:])
-        return network.eval()
-
-    def encrypt(self, images: Images, key: nn.Module) -> Images:
+        On a CPU every image goes through alone: what becomes of it does not depend, to the bit, on its company. tick:
+        called before each pass, where a cancel may come from.
+        """
         import torch
 
+        from models.tiles import tiles
         from models.training import as_floats
 
         check_images(images)
-        height, width = images.shape[1:3]
-        if height * width > self.most_pixels:
-            raise ValueError(
-                f"{width}x{height} is too large for {self.name}: it takes {self.most_pixels} pixels an image"
-            )
         device = next(key.parameters()).device
-        step = 1 if device.type == "cpu" else _GPU_BATCH
         out = np.empty_like(images)
-        with torch.inference_mode():
+        height, width = images.shape[1:3]
+        for seen, kept, inner in tiles(height, width, _TILE, self.margin):
+            part = grow(images[:, *seen], self.smallest, self.smallest)
+            step = 1 if device.type == "cpu" else max(1, _PIXELS // (part.shape[1] * part.shape[2]))
             for i in range(0, len(images), step):
-                seen = key(as_floats(torch.from_numpy(images[i : i + step]).to(device)))
-                out[i : i + step] = quantise((seen + 1).mul(127.5).permute(0, 2, 3, 1).cpu().numpy())
+                tick()
+                with torch.inference_mode():
+                    inputs = as_floats(torch.from_numpy(np.ascontiguousarray(part[i : i + step])).to(device))
+                    result = (key(inputs).float() + 1).mul(127.5).permute(0, 2, 3, 1).cpu().numpy()
+                out[i : i + step, *kept] = quantise(result)[:, *inner]
         return out
 
     def protect(self, images: Images, secret: bytes, first: int = 0, device: str = "cpu") -> Images:  # noqa: ARG002
-        import torch
-
-        key = self.key(secret, *images.shape[1:3])
-        return self.encrypt(images, key.to(device=device, memory_format=torch.channels_last))  # type: ignore[call-overload]
-
-    def derive(self, seed: bytes, height: int, width: int) -> Any:  # noqa: ARG002
-        raise TypeError(f"keys of {self.name} are trained, not drawn")
+        return self.encrypt(images, self.key(secret, *images.shape[1:3]).to(device))
 
     def decrypt(self, images: Images, key: nn.Module) -> Images:  # noqa: ARG002
-        raise TypeError(f"{self.name} cannot be undone")
+        raise ValueError(f"{self.name} cannot be undone: its network has no exact inverse")
 
     def dump(self, key: nn.Module) -> dict[str, Any]:  # noqa: ARG002
-        raise TypeError(f"a key of {self.name} is a network and has no explicit form")
+        raise ValueError(f"a key of {self.name} is a trained network: it has no explicit form")
 
-    def load(self, material: Mapping[str, Any]) -> Any:  # noqa: ARG002
-        raise TypeError(f"a key of {self.name} is a network and has no explicit form")
+    def load(self, material: Mapping[str, Any]) -> nn.Module:  # noqa: ARG002
+        raise ValueError(f"a key of {self.name} is trained, not given")
+
+
+def record(
+    scheme: NetworkScheme[Any], secret: bytes, data: Data, context: Context, judge: nn.Module | None = None
+) -> dict[str, Any]:
+    """For a key's record: what was reached on test images, none of which decided anything, and on what machine.
+
+    judge: a classifier of plain images, on context.device.
+    """
+    import platform
+
+    import torch
+
+    from models import __version__
+    from models.classifier import accuracy
+    from models.metrics import ssim
+
+    plain, labels = pad(data.test[:_TESTED], scheme.multiple), data.test_labels[:_TESTED]
+    test: dict[str, Any] | None = None
+    if len(plain):
+        key = scheme.key(secret, *plain.shape[1:3]).to(context.device)
+        protected = scheme.encrypt(plain, key, lambda: context.report(1.0, "protecting test images"))
+        test = {"images": len(plain), "ssim": float(ssim(plain, protected).mean())}
+        if judge is not None:
+            test["accuracy_plain"] = accuracy(judge, plain, labels, context)
+            test["accuracy_protected"] = accuracy(judge, protected, labels, context)
+    versions = {"unveil": __version__, "torch": torch.__version__, "python": platform.python_version()}
+    return {"test": test, "seed": context.seed, "device": context.device, "versions": versions}

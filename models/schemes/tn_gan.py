@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import platform
 import time
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from models.images import pad
 from models.parameters import param
 from models.schemes.base import PaperRow, Scheme, Trained, seed_secret
-from models.schemes.network import NetworkScheme
+from models.schemes.network import NetworkScheme, record
 from models.schemes.pixelwise import Pixelwise, PixelwiseSettings
 from models.schemes.tanaka import Tanaka, TanakaSettings
 
@@ -55,6 +54,8 @@ class TnGan(NetworkScheme[TnGanSettings]):
     source = "Sirichotedumrong, Kiya 2020: paper section 2.3; details reconstructed after CycleGAN (Zhu et al. 2017)"
     Settings = TnGanSettings
     paper_name = "TN-GAN"
+    margin = 32  # its norms take the mean of what they see: each piece of a large image has its own
+    smallest = 16
     profiles: ClassVar = {
         "smoke": {"images": 64, "width": 4, "blocks": 1, "discriminator": 4, "epochs": 1, "batch": 8, "side": 24},
         "quick": {"width": 16, "blocks": 3, "discriminator": 16, "epochs": 8, "batch": 8, "side": 48},
@@ -110,17 +111,12 @@ class TnGan(NetworkScheme[TnGanSettings]):
 
         plan = Plan(self.name, s.epochs, s.batch, _decline, repr(s), s.precision)
         lesson, notes = train(make, [[plain], [protected]], plan, replace(context, metric=metric))
-        provenance = {
-            "data": data.name,
-            "images": {"plain": len(plain), "encrypted": len(others)},
-            "settings": asdict(s),
-            "reached": curve,
-            "seconds": round(time.monotonic() - began, 1),
-            "device": context.device,
-            "versions": {"torch": torch.__version__, "python": platform.python_version()},
-            "notes": [*notes, *data.notes],
-        }
-        return Trained(self.secret_of(lesson.protect), provenance)
+        secret = self.secret_of(lesson.protect)
+        return Trained(secret, {
+            "data": data.name, "images": {"plain": len(plain), "encrypted": len(others)},
+            "settings": vars(s), "reached": curve, **record(self, secret, data, context),
+            "seconds": round(time.monotonic() - began, 1), "notes": [*notes, *data.notes],
+        })  # fmt: skip
 
     def _domain(self) -> Scheme[Any, Any]:
         if self.settings.domain == "tanaka":

@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 from models import checkpoints, training
 from models.attacks.base import AttackFailed, Cancelled, Context
-from models.lessons import Adversarial, Regression
+from models.lessons import Adversarial, Concealment, Regression
 from models.networks.block import BlockNetwork
 from models.networks.patch_discriminator import PatchDiscriminator
 from models.networks.unet import UNet
@@ -33,9 +33,22 @@ def _adversarial():
     )
 
 
+def _concealment():
+    judge, eye = nn.Sequential(nn.Flatten(), nn.Linear(768, 3)), nn.Conv2d(3, 4, 3)
+    for number, judging in enumerate((judge, eye)):
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(number)
+            for parameter in judging.parameters():
+                nn.init.normal_(parameter, std=0.1)
+    network = BlockNetwork(squash=True)
+    held_out = _images(7, 3), np.arange(7) % 3
+    return Concealment(network, torch.optim.SGD(network.parameters(), 0.3, 0.9), judge, eye, 0.1, 2, held_out)
+
+
 LESSONS = {
     "regression": (_regression, [[255 - _images(), _images()]]),
     "adversarial": (_adversarial, [[_images(18, 1)], [_images(11, 2)]]),
+    "concealment": (_concealment, [[_images(18, 1), np.arange(18) % 3]]),
 }
 
 
@@ -84,6 +97,37 @@ def test_a_run_stopped_at_any_step_and_started_again_ends_at_the_same_weights(ma
     resumed, _ = train(make, decks, PLAN, Context(seed=7, workdir=tmp_path, metric=draw(resumed_curve)))
     assert _same(_weights(straight), _weights(resumed))
     assert resumed_curve == curve
+
+
+def test_the_weights_of_the_epoch_with_the_lowest_loss_on_held_out_images_are_kept(tmp_path):
+    """A rate that climbs until the last epochs do harm."""
+    make, decks = LESSONS["concealment"]
+    plan = Plan("test", 6, 4, lambda fraction: 1 if fraction < 0.5 else 30, precision="fp32")
+    losses = []
+
+    def metric(name, step, value):
+        if name == "validation_loss":
+            losses.append(value)
+
+    context = Context(workdir=tmp_path, metric=metric)
+    lesson, _ = train(make, decks, plan, context)
+    best = int(np.argmin(losses))
+    assert len(losses) == 6
+    assert best < 5
+    assert (lesson.best_epoch, lesson.best_loss) == (best + 1, losses[best])
+    lesson.best_network()
+    assert lesson.after_epoch()["validation_loss"] == losses[best]
+    again, _ = train(make, decks, plan, context)
+    assert _same(dict(again.best_network().state_dict()), dict(lesson.network.state_dict()))
+
+
+def test_a_judge_learns_nothing():
+    make, decks = LESSONS["concealment"]
+    before = [value.clone() for judge in make().frozen for value in judge.state_dict().values()]
+    lesson, _ = train(make, decks, PLAN, Context())
+    after = [value for judge in lesson.frozen for value in judge.state_dict().values()]
+    assert all(torch.equal(a, b) for a, b in zip(before, after, strict=True))
+    assert not any(judge.training for judge in lesson.frozen)
 
 
 def test_a_finished_run_is_not_trained_again(tmp_path):

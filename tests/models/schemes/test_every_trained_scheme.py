@@ -1,98 +1,204 @@
-"""What holds for every scheme whose key is a trained network: a new file is tested here without writing more."""
+"""What holds for every scheme whose key is a trained network; a new one in the catalog is tested here."""
 
 import json
 from dataclasses import replace
+from functools import cache
 
 import numpy as np
 import pytest
+import torch
 
 from models import catalog, training
 from models.attacks.base import AttackFailed, Cancelled, Context
-from models.datasets import Data
+from models.datasets import sample
+from models.images import pad
+from models.schemes import network
+from models.schemes.base import new_secret
+from models.schemes.tn_model import TnModel
 from tests.models.pictures import photographs
 
-NAMES = [name for name, scheme in catalog.schemes().items() if scheme.trains]
-
-
-def data(count=24, side=32):
-    labels = np.arange(count) % 2
-    return Data("some", photographs(count, side, side), labels, photographs(4, side, side), labels[:4], ("a", "b"))
-
-
-@pytest.fixture(params=NAMES)
-def scheme(request):
-    return catalog.make_scheme(request.param, {"precision": "fp32", "epochs": 4, "batch": 4}, "smoke")
-
-
-@pytest.fixture(scope="module")
-def secrets():
-    return {}
-
-
-@pytest.fixture
-def trained(scheme, secrets):
-    if scheme.name not in secrets:
-        secrets[scheme.name] = scheme.train(data(), Context(seed=3))
-    return secrets[scheme.name]
+NAMES = [name for name, cls in catalog.schemes().items() if cls.trains]
+DATA = sample().first(60, 6)
+FP32 = {"precision": "fp32"}
+DIVERGES = {
+    "tn-model": {"rate": 100.0, "weight_decay": 1.0, "epochs": 10},
+    "tn-gan": {"rate": 1e30},
+}
 
 
 def test_trained_schemes_are_found():
-    assert set(NAMES) == {"tn-gan"}
+    assert set(NAMES) == {"tn-gan", "tn-model"}
 
 
-def test_a_key_protects_every_size_alone_as_in_company(scheme, trained):
-    for height, width in ((32, 32), (48, 28)):
-        plain = photographs(5, height, width)
-        protected = scheme.protect(plain, trained.secret)
-        assert protected.shape == plain.shape
-        assert protected.dtype == np.uint8
-        assert (scheme.protect(plain[3:4], trained.secret)[0] == protected[3]).all()
-        assert not (protected == plain).all()
-    assert scheme.secret_of(scheme.key(trained.secret, 32, 32)) == trained.secret
+@cache
+def trained(name):
+    return catalog.make_scheme(name, FP32, "smoke").train(DATA, Context(seed=1))
 
 
-def test_the_record_says_what_it_came_from_and_what_it_reached(trained):
-    record = json.loads(json.dumps(trained.provenance))
-    assert record["data"] == "some"
-    assert record["device"] == "cpu"
-    assert record["settings"]["epochs"] >= 1
-    assert all(np.isfinite(value) for value in record["reached"].values())
+@pytest.fixture(params=NAMES)
+def name(request):
+    return request.param
 
 
-def test_the_seed_decides_and_a_stopped_training_ends_at_the_same_weights(scheme, trained, tmp_path, monkeypatch):
-    monkeypatch.setattr(training, "SAVE_SECONDS", 0)
-    monkeypatch.setattr(training, "PULSE_SECONDS", 0)
-    calls = 0
+@pytest.fixture
+def scheme(name):
+    return catalog.make_scheme(name, {}, "smoke")
 
-    def stop(fraction, phase):
-        nonlocal calls
-        calls += 1
-        if fraction > 0.4 and calls > 20:
+
+def test_a_key_says_how_it_came_about(name):
+    told = json.loads(json.dumps(trained(name).provenance))
+    assert told["data"] == "sample"
+    assert sum(told["images"].values()) == 60
+    assert told["settings"]["epochs"] == catalog.schemes()[name].profiles["smoke"]["epochs"]
+    assert all(np.isfinite(value) for value in told["reached"].values())
+    assert told["test"]["images"] == 6
+    assert told["versions"]["torch"] == torch.__version__
+    assert trained(name).secret.hex() not in json.dumps(told)
+
+
+@pytest.mark.parametrize("size", [(96, 96), (33, 50), (1, 1), (200, 7)])
+def test_it_protects_images_of_any_size(name, scheme, size):
+    plain = pad(np.random.default_rng(0).integers(0, 256, (2, *size, 3), np.uint8), scheme.multiple)
+    before = plain.copy()
+    protected = scheme.protect(plain, trained(name).secret)
+    assert protected.shape == plain.shape
+    assert protected.dtype == np.uint8
+    assert (plain == before).all()
+    assert (protected != plain).any()
+
+
+def test_an_image_is_protected_the_same_alone_and_in_company(name, scheme):
+    plain, secret = photographs(6, 48, 48), trained(name).secret
+    together = scheme.protect(plain, secret)
+    for i in range(6):
+        assert (scheme.protect(plain[i : i + 1], secret, first=i) == together[i : i + 1]).all()
+
+
+def test_large_images_go_through_in_pieces(name, scheme, monkeypatch):
+    """A smaller tile stands for a larger image."""
+    plain, key = photographs(1), trained(name).secret
+    monkeypatch.setattr(network, "_TILE", 2 * scheme.margin + 32)
+    seen = []
+
+    def watch(module, inputs):
+        seen.append(tuple(inputs[0].shape[2:]))
+
+    wide = np.concatenate([plain] * 4, 2)
+    opened = scheme.key(key, *wide.shape[1:3])
+    opened.register_forward_pre_hook(watch)
+    assert scheme.encrypt(wide, opened).shape == wide.shape
+    assert len(seen) > 1
+    assert max(map(max, seen)) <= 2 * scheme.margin + 32
+
+
+def test_the_key_brings_its_own_settings(name):
+    """Weights of another width than the scheme's that opens them."""
+    plain, secret = photographs(1), trained(name).secret
+    smoke, paper = (catalog.make_scheme(name, {}, profile) for profile in ("smoke", "paper"))
+    assert (smoke.protect(plain, secret) == paper.protect(plain, secret)).all()
+
+
+def test_what_is_no_trained_key_is_refused(name, scheme):
+    for wrong in (new_secret(), b"w" + b"\0" * 40, trained(name).secret[:-9], b"w", b""):
+        with pytest.raises(ValueError):
+            scheme.key(wrong, 96, 96)
+    other = trained(name).secret.replace(name.encode(), b"x" * len(name))
+    with pytest.raises(ValueError, match="not a trained key"):
+        scheme.key(other, 96, 96)
+
+
+def test_it_has_no_inverse_no_explicit_form_and_no_count_of_keys(scheme):
+    assert scheme.key_space_bits(96, 96) is None
+    assert catalog.effective_bits(scheme, 96, 96) is None
+    assert not scheme.invertible
+    assert catalog.make_attack("brute-force", {}).refuses(scheme)
+
+
+class Stop:
+    """Cancels at the n-th report."""
+
+    def __init__(self, at):
+        self.left = at
+
+    def __call__(self, *_):
+        self.left -= 1
+        if self.left < 0:
             raise Cancelled
 
+
+@pytest.mark.parametrize("at", [3, 12, 40])
+def test_a_training_stopped_anywhere_and_started_again_gives_the_same_key(name, at, tmp_path, monkeypatch):
+    monkeypatch.setattr(training, "SAVE_SECONDS", 0)
+    monkeypatch.setattr(training, "PULSE_SECONDS", 0)
+    scheme = catalog.make_scheme(name, FP32, "smoke")
     with pytest.raises(Cancelled):
-        scheme.train(data(), Context(seed=3, workdir=tmp_path, report=stop))
-    assert list(tmp_path.rglob("*.ckpt"))
-    again = scheme.train(data(), Context(seed=3, workdir=tmp_path))
-    assert again.secret == trained.secret
-    assert scheme.train(data(), Context(seed=4)).secret != trained.secret
+        scheme.train(DATA, Context(seed=1, workdir=tmp_path, report=Stop(at)))
+    assert scheme.train(DATA, Context(seed=1, workdir=tmp_path)).secret == trained(name).secret
 
 
-def test_nothing_undoes_it_and_nothing_counts_its_keys(scheme, trained):
-    assert not scheme.invertible
-    assert scheme.key_space_bits(96, 96) is None
-    assert catalog.make_attack("brute-force", {}).refuses(scheme)
-    with pytest.raises(ValueError, match="weights"):
-        scheme.key(trained.secret[:1] + b"nonsense", 32, 32)
-    with pytest.raises(ValueError, match="secret"):
-        scheme.key(catalog.new_secret(), 32, 32)
+def test_another_seed_gives_another_key(name):
+    scheme = catalog.make_scheme(name, FP32, "smoke")
+    assert scheme.train(DATA, Context(seed=2)).secret != trained(name).secret
 
 
-def test_images_that_do_not_suffice_are_refused_in_words(scheme):
-    few = data()
+def test_progress_rises_to_one(name, scheme):
+    told = []
+    scheme.train(DATA, Context(report=lambda fraction, phase: told.append(fraction)))
+    assert told == sorted(told)
+    assert 0 <= told[0] <= told[-1] <= 1
+    assert told[-1] > 0.9
+
+
+def test_too_few_images_are_a_clear_failure(scheme):
     with pytest.raises(AttackFailed, match="at least"):
-        scheme.train(replace(few, train=few.train[:1], train_labels=few.train_labels[:1]), Context())
-    with pytest.raises(AttackFailed, match="at least"):
-        scheme.train(data(side=8), Context())
-    with pytest.raises(ValueError, match="too large"):
-        scheme.encrypt(np.broadcast_to(np.uint8(0), (1, 2048, 1024, 3)), None)
+        scheme.train(DATA.first(1, 2), Context())
+
+
+def test_images_too_small_are_a_clear_failure(scheme):
+    with pytest.raises(AttackFailed, match="images of at least"):
+        scheme.train(replace(DATA, train=DATA.train[:, :12, :12]), Context())
+
+
+def test_a_loss_that_is_no_number_is_a_clear_failure(name):
+    scheme = catalog.make_scheme(name, {**FP32, **DIVERGES[name]}, "smoke")
+    with pytest.raises(AttackFailed, match="not a number"):
+        scheme.train(DATA, Context())
+
+
+def test_tn_model_needs_labels():
+    with pytest.raises(AttackFailed, match="labels of at least two classes"):
+        catalog.make_scheme("tn-model", {}, "smoke").train(
+            replace(DATA, train_labels=np.zeros_like(DATA.train_labels)), Context()
+        )
+
+
+def test_tiles_of_a_tn_model_key_join_without_a_seam(monkeypatch):
+    scheme = TnModel(catalog.make_scheme("tn-model", {}, "smoke").settings)
+    plain = np.random.default_rng(0).integers(0, 256, (1, 300, 440, 3), np.uint8)
+    whole = scheme.protect(plain, trained("tn-model").secret)
+    monkeypatch.setattr(network, "_TILE", 2 * scheme.margin + 96)
+    in_pieces = scheme.protect(plain, trained("tn-model").secret)
+    assert np.abs(whole.astype(int) - in_pieces).max() <= 1  # the last bit of a sum may round another way
+    assert (whole != in_pieces).mean() < 1e-3
+
+
+def test_the_papers_settings_of_tn_model(monkeypatch):
+    plans = []
+
+    def no_training(make, decks, plan, context):
+        lesson = make()
+        group = lesson.optimisers[0].param_groups[0]
+        rates = [round(plan.schedule(epoch / 200), 9) for epoch in (0, 59, 60, 119, 120, 159, 160, 199)]
+        plans.append((plan.epochs, plan.batch, group["lr"], group["momentum"], group["weight_decay"], rates))
+        if plan.name == "tn-model":
+            assert sum(p.numel() for p in lesson.network.parameters()) == 34_527_171
+            assert lesson.weight == 0.01
+            raise AttackFailed("enough")
+        return lesson, ()
+
+    monkeypatch.setattr("models.training.train", no_training)
+    monkeypatch.setattr("models.classifier.train", no_training)
+    with pytest.raises(AttackFailed, match="enough"):
+        catalog.make_scheme("tn-model", {"features": "classifier"}, "paper").train(DATA, Context())
+    steps = [1, 1, 0.2, 0.2, 0.04, 0.04, 0.008, 0.008]
+    assert plans == [(200, 128, 0.1, 0.9, 5e-4, steps)] * 2
