@@ -32,7 +32,9 @@ from app.core.openapi import describe
 from app.core.problems import (
     BadRequest,
     Forbidden,
+    FullStorage,
     Invalid,
+    LostStorage,
     MethodNotAllowed,
     NotFound,
     Problem,
@@ -52,6 +54,7 @@ from app.evaluations.events import Streams
 from app.evaluations.routes import router as evaluations
 from app.keys.routes import router as keys
 from app.settings import Settings, get_settings
+from app.storage import StorageFailed, StorageFull, failure
 from models.catalog import __version__
 
 logger = logging.getLogger(__name__)
@@ -237,6 +240,16 @@ async def _on_broker(_: Request, error: Exception) -> Response:
     return _away("broker", error)
 
 
+async def _on_disk(_: Request, error: OSError) -> Response:
+    """Of a blob, or of a body on its way in, which lies on the disk meanwhile."""
+    failed = failure(error)
+    if not isinstance(failed, StorageFull) and not isinstance(error, StorageFailed):
+        raise error
+    logger.warning("storage: %s", error.__cause__ or error)
+    kind = FullStorage if isinstance(failed, StorageFull) else LostStorage
+    return respond(kind(str(failed), headers={"Retry-After": str(_RETRY_S)}))
+
+
 def _away(part: str, error: Exception) -> Response:
     logger.warning("%s away: %s", part, type(error).__name__)
     message = f"the {part} does not answer; nothing was lost, send the request again"
@@ -249,6 +262,7 @@ _HANDLERS: dict[type[Exception], Any] = {
     HTTPException: _on_http,
     RequestValidationError: _on_validation,
     SQLAlchemyError: _on_database,
+    OSError: _on_disk,
     redis.exceptions.ConnectionError: _on_broker,
     redis.exceptions.TimeoutError: _on_broker,
     redis.exceptions.BusyLoadingError: _on_broker,

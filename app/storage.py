@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, ClassVar
 
 import fsspec
 from fsspec.implementations.local import LocalFileSystem
@@ -15,7 +17,57 @@ from app.settings import Settings
 from models import crash
 
 
+class StorageFailed(OSError):
+    """A disk or an object store does not do its work; the text may be shown to callers."""
+
+    code: ClassVar[str]
+    says: ClassVar[str]
+
+    def __init__(self) -> None:
+        super().__init__(self.says)
+
+
+class StorageFull(StorageFailed):
+    code = "storage_full"
+    says = "the service's storage is full; nothing of this was kept. Try again when its operator has made room"
+
+
+class StorageAway(StorageFailed):
+    code = "storage_away"
+    says = "the service's storage cannot be reached; nothing of this was kept. Try again later"
+
+
+FAILURES = {kind.code: kind for kind in (StorageFull, StorageAway)}
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+def failure(error: Exception) -> StorageFailed | None:
+    """What an error of a disk or of an object store means; None for all others."""
+    if isinstance(error, StorageFailed):
+        return error
+    if isinstance(error, OSError):
+        return StorageFull() if error.errno in _FULL else StorageAway()
+    is_remote = type(error).__module__.split(".")[0] in ("botocore", "aiobotocore")  # known only where s3fs is used
+    return StorageAway() if is_remote else None
+
+
+@contextmanager
+def _telling() -> Iterator[None]:
+    """Raises StorageFailed for what went wrong, except FileNotFoundError."""
+    try:
+        yield
+    except FileNotFoundError:
+        raise
+    except Exception as error:
+        failed = failure(error)
+        if failed is None:
+            raise
+        raise failed from error
+
+
 class Blobs:
+    """Every method raises StorageFull or StorageAway."""
+
     def __init__(self, settings: Settings) -> None:
         self._fs, root = fsspec.core.url_to_fs(settings.blob_url)
         self._root = str(root).rstrip("/")
@@ -29,18 +81,21 @@ class Blobs:
         """As `write`, from a file of any size, a piece at a time."""
         self._store(name, lambda file: shutil.copyfileobj(source, file, 2**20))
 
+    @_telling()
     def open(self, name: str) -> BinaryIO:
         """A seekable file to read. Raises FileNotFoundError."""
         file: BinaryIO = self._fs.open(self._path(name), "rb")
         return file
 
-    def names(self, folder: str) -> Iterator[str]:
+    @_telling()
+    def names(self, folder: str) -> list[str]:
         """The names of the blobs right in a folder."""
         path = self._path(folder)
-        if self._fs.exists(path):
-            for found in self._fs.ls(path, detail=False, refresh=True):
-                yield f"{folder}/{str(found).rsplit('/', 1)[-1]}"
+        if not self._fs.exists(path):
+            return []
+        return [f"{folder}/{str(found).rsplit('/', 1)[-1]}" for found in self._fs.ls(path, detail=False, refresh=True)]
 
+    @_telling()
     def _store(self, name: str, fill: Callable[[Any], object]) -> None:
         path = self._path(name)
         if not self._local:
@@ -73,19 +128,23 @@ class Blobs:
         finally:
             os.close(directory)
 
+    @_telling()
     def read(self, name: str) -> bytes:
         """Raises FileNotFoundError."""
         data: Any = self._fs.cat_file(self._path(name))
         return bytes(data)
 
+    @_telling()
     def exists(self, name: str) -> bool:
         return bool(self._fs.exists(self._path(name)))
 
+    @_telling()
     def delete(self, name: str) -> None:
         """Deleting what is not there is no error: a delete may be repeated after a crash."""
         if self._fs.exists(self._path(name)):
             self._fs.rm_file(self._path(name))
 
+    @_telling()
     def folder(self, name: str) -> Path | None:
         """A folder for files that grow in place, made where it is missing; None where blobs are not on this disk."""
         if not self._local:

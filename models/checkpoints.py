@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import pickle
 from pathlib import Path
@@ -13,13 +14,23 @@ from models import crash
 
 
 def save(path: Path, state: dict[str, Any]) -> None:
-    """Write `state` (tensors and plain values) aside, bring it to the disk, then give it its name."""
+    """Write `state` (tensors and plain values) aside, bring it to the disk, then give it its name.
+
+    Raises OSError, and leaves nothing, where the disk takes no more. Put together in memory, for torch makes a nameless
+    error of it; and aside under this process's name, for a worker that was given up for dead may wake and save too.
+    """
+    whole = io.BytesIO()
+    torch.save(state, whole)
     path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f"{path.name}.part")
-    with aside.open("wb") as file:
-        torch.save(state, file)
-        file.flush()
-        os.fsync(file.fileno())
+    aside = path.with_name(f"{path.name}.{os.getpid()}.part")
+    try:
+        with aside.open("wb") as file:
+            file.write(whole.getbuffer())
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError:
+        aside.unlink(missing_ok=True)
+        raise
     crash.point("checkpoint-before-rename")
     aside.replace(path)
     crash.point("checkpoint-renamed")

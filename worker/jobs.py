@@ -22,7 +22,7 @@ from sqlalchemy import func, update
 from sqlalchemy.exc import DBAPIError, OperationalError
 from sqlalchemy.orm import Session
 
-from app import queue
+from app import queue, storage
 from app.core.states import Status
 from app.db import journal
 from app.db.tables import Cell, Evaluation, Key
@@ -169,7 +169,7 @@ def _work(job: Job, watch: Watch) -> None:
         raise  # not the job's fault: its lease runs out and it is tried again
     except Exception as error:
         failure = failure_of(error, job.attack_failed)
-        if failure["code"] == "internal":
+        if failure["code"] in ("internal", *storage.FAILURES):
             log.exception("%s failed", job.lease.id)
         _store(job, Status.FAILED, Done({"error": failure}))
     else:
@@ -233,6 +233,8 @@ def failure_of(error: Exception, attack_failed: str) -> dict[str, str]:
         code = "out_of_memory"
     elif isinstance(error, (ParameterError, ValueError)):
         code = "invalid_material"
+    elif (failed := storage.failure(error)) is not None:
+        return {"code": failed.code, "detail": str(failed)}
     if code == "internal":
         # its text was not written for callers, and may hold what they must not see
         return {"code": code, "detail": f"{type(error).__name__}; the worker's log has the details"}

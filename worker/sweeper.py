@@ -19,7 +19,7 @@ from app.core.states import ACTIVE, Status
 from app.db import journal
 from app.db.tables import Cell, Evaluation, Key, Worker
 from app.settings import Settings
-from app.storage import Blobs
+from app.storage import Blobs, StorageFailed
 from models import crash
 from worker.jobs import TASKS
 from worker.lease import HELD, JobTable, until, waits
@@ -49,9 +49,12 @@ def sweep(sessions: sessionmaker[Session], celery: Celery, settings: Settings) -
     give_up_silent_workers(sessions, settings)
     finish_evaluations(sessions)
     ring_again(sessions, celery)
-    clear_blobs(sessions, Blobs(settings))
     with sessions.begin() as session:
         session.execute(delete(Worker).where(Worker.seen_at < until(-_WORKER_FORGOTTEN_S)))
+    try:
+        clear_blobs(sessions, Blobs(settings))
+    except StorageFailed as failed:
+        log.warning("blobs of the past stay for now: %s", failed)
 
 
 def give_up_silent_workers(sessions: sessionmaker[Session], settings: Settings) -> None:

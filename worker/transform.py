@@ -24,6 +24,7 @@ from sqlalchemy.orm import Session
 from app.core.states import Status
 from app.db.tables import Base, Key
 from app.queue import Parcel, Parcels, answer_request, take_request
+from app.storage import StorageFailed
 from models import crash
 from models.catalog import Scheme, make_attack, make_scheme, new_secret, padded_size
 from models.images import Images, pad, to_png
@@ -68,6 +69,9 @@ def answer(tools: Runtime, request: Parcel) -> Parcel:
         return _OPERATIONS[request.head["op"]](tools, request)
     except Refused as refused:
         return Parcel({"refused": refused.errors})
+    except StorageFailed as failed:
+        log.exception("the storage fails")
+        return Parcel({"storage": failed.code})
     except Exception:
         log.exception("request failed")
         return Parcel({"failed": True})

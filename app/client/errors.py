@@ -286,6 +286,14 @@ class NoWorker(ServerProblem, code="no_worker"):
     """No worker took the work in time."""
 
 
+class StorageFull(ServerProblem, code="storage_full"):
+    """The service has no room for what was sent."""
+
+
+class StorageAway(ServerProblem, code="storage_away"):
+    """The service cannot reach its storage."""
+
+
 class Unavailable(ServerProblem, code="unavailable"):
     """A part of the service is away."""
 

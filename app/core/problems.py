@@ -102,6 +102,14 @@ class Unavailable(Problem):
     status, code, title = 503, "unavailable", "A part of the service is away"
 
 
+class FullStorage(Unavailable):
+    code, title = "storage_full", "The service's storage is full"
+
+
+class LostStorage(Unavailable):
+    code, title = "storage_away", "The service's storage cannot be reached"
+
+
 def respond(problem: Problem) -> Response:
     """The answer that tells of a problem."""
     headers = {"Cache-Control": "no-store", **problem.headers}

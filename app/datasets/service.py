@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, BinaryIO
 
@@ -18,6 +19,7 @@ from app.datasets.schemas import DatasetOut, UploadOrder
 from app.db.tables import Dataset
 from app.queue import NoWorker, Parcel, ask
 from app.settings import Settings
+from app.storage import FAILURES, StorageFailed
 from models import catalog, crash
 
 # Cursors are ids; a built-in set has none, so its place in the list stands in for one.
@@ -166,7 +168,8 @@ async def remove(svc: Services, session: AsyncSession, caller: Caller, id: str) 
     await queries.remove(session, caller.account_id, id)
     await session.commit()
     crash.point("dataset-deleted-before-blob")
-    await asyncio.to_thread(svc.blobs.delete, found.blob)
+    with suppress(StorageFailed):  # it is deleted; what is left of it goes with the retention
+        await asyncio.to_thread(svc.blobs.delete, found.blob)
 
 
 async def _unpacked(svc: Services, head: dict[str, Any]) -> dict[str, Any]:
@@ -182,6 +185,8 @@ async def _unpacked(svc: Services, head: dict[str, Any]) -> dict[str, Any]:
     if refused is not None:
         problem = _REFUSALS[refused["code"]]
         raise problem(refused["detail"], [(f"/{refused['field']}", refused["detail"])])
+    if "storage" in answer.head:
+        raise FAILURES[answer.head["storage"]]
     if "train" not in answer.head:
         raise Problem("the worker failed on this archive; its log says why")
     return answer.head

@@ -15,6 +15,7 @@ from app.core.services import Services
 from app.core.uploads import Form
 from app.keys.service import KeyDestroyed, SizeMismatch, UnknownKey, find, ready, scheme_of
 from app.queue import NoWorker, Parcel, ask
+from app.storage import FAILURES
 
 FIELDS = frozenset({"scheme", "params", "key_id", "original_width", "original_height"})
 _MAX_SIDE = 65536
@@ -161,6 +162,8 @@ async def hand_over(svc: Services, parcel: Parcel) -> Parcel:
         ) from None
     if "refused" in answer.head:
         raise _problem(answer.head["refused"])
+    if "storage" in answer.head:
+        raise FAILURES[answer.head["storage"]]
     if "failed" in answer.head:
         raise Problem("the worker failed on this request; its log says why")
     return answer

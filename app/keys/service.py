@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,6 +22,7 @@ from app.db import journal
 from app.db.tables import Key
 from app.keys import queries
 from app.keys.schemas import JobError, KeyOrder, KeyOut, MaterialOut
+from app.storage import StorageFailed
 from models import catalog, crash
 from models.catalog import ParameterError, Scheme, UnknownName, param
 
@@ -253,11 +255,12 @@ async def destroy(session: AsyncSession, svc: Services, caller: Caller, id: str)
     await queries.destroy(session, id)
     await session.commit()
     crash.point("key-destroyed-before-blob")
-    if blob is not None:  # sealed weights; a crash from here on leaves them to the sweeper
-        await asyncio.to_thread(svc.blobs.delete, blob)
-        crash.point("weights-gone-before-row")
-        await queries.forget_blob(session, id)
-        await session.commit()
+    if blob is not None:  # sealed weights; what goes wrong from here on leaves them to the sweeper
+        with suppress(StorageFailed):
+            await asyncio.to_thread(svc.blobs.delete, blob)
+            crash.point("weights-gone-before-row")
+            await queries.forget_blob(session, id)
+            await session.commit()
 
 
 async def cancel(session: AsyncSession, caller: Caller, id: str) -> KeyOut:
