@@ -53,6 +53,7 @@ from app.encryption.routes import router as encryption
 from app.evaluations.events import Streams
 from app.evaluations.routes import router as evaluations
 from app.keys.routes import router as keys
+from app.presence import present
 from app.settings import Settings, get_settings
 from app.storage import StorageFailed, StorageFull, failure
 from models.catalog import __version__
@@ -87,11 +88,12 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         configure_logging()
-        app.state.services = make_services(settings)
+        services = app.state.services = make_services(settings)
         try:
-            yield
+            async with present(services):
+                yield
         finally:
-            await app.state.services.close()
+            await services.close()
 
     app = FastAPI(
         title="Unveil",

@@ -28,9 +28,10 @@ from models import crash
 RUN_CELL = "worker.tasks.run_cell"
 TRAIN_KEY = "worker.tasks.train_key"
 TRANSFORM = "worker.tasks.transform"
+ENCRYPT, ATTACK = "encrypt", "attack"
 OPS = "ops"  # carries no messages: the workers that serve it sweep
 
-_QUEUE_OF = {RUN_CELL: "attack", TRAIN_KEY: "attack", TRANSFORM: "encrypt"}
+_QUEUE_OF = {RUN_CELL: ATTACK, TRAIN_KEY: ATTACK, TRANSFORM: ENCRYPT}
 QUEUES = (*dict.fromkeys(_QUEUE_OF.values()), OPS)
 
 # One wait on Redis: below the 5 s after which its client takes a silent connection for a dead one.

@@ -38,7 +38,7 @@ def _starting(**_: Any) -> None:
 def _started(sender: Any, **_: Any) -> None:
     """In the main process: say that we are there; whoever serves `ops` sweeps."""
     settings, queues = get_settings(), sorted(celery.amqp.queues.consume_from)
-    _regulars.append(Presence(settings, str(sender.hostname), queues))
+    _regulars.append(Presence(settings, str(sender.hostname), queues, sender.controller.concurrency))
     if queue.OPS in queues:
         from worker.sweeper import Sweeper
 

@@ -4,39 +4,40 @@ from __future__ import annotations
 
 import logging
 
-from sqlalchemy import delete, func
-from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.exc import DBAPIError
 
+from app.core.crypto import load_key_ring
 from app.db.session import sync_engine
-from app.db.tables import Worker
+from app.presence import arrival, leave
+from app.queue import ATTACK
 from app.settings import Settings
+from worker import counts, gpus
 from worker.regular import Regular
 
 log = logging.getLogger(__name__)
 
 
 class Presence(Regular):
-    def __init__(self, settings: Settings, name: str, queues: list[str]) -> None:
+    def __init__(self, settings: Settings, name: str, queues: list[str], slots: int = 1) -> None:
         super().__init__("presence", settings.heartbeat_s)
-        self._engine = sync_engine(settings)
-        self._worker, self._queues = name, ",".join(queues)
+        self._engine, self._ring = sync_engine(settings), load_key_ring(settings)
+        self._worker, self._queues, self._slots = name, queues, slots
 
     def act(self) -> None:
-        seen = {"queue": self._queues, "seen_at": func.clock_timestamp()}
+        said = {
+            "slots": self._slots,
+            "recoveries": counts.recoveries.total(),
+            "gpus": gpus.look() if ATTACK in self._queues else None,
+        }
         with self._engine.begin() as connection:
-            connection.execute(
-                insert(Worker)
-                .values(name=self._worker, **seen)
-                .on_conflict_do_update(index_elements=["name"], set_=seen)
-            )
+            connection.execute(arrival(self._worker, ",".join(self._queues), self._ring, **said))
 
     def stop(self) -> None:
         """Leave the list at once, rather than by silence."""
         super().stop()
         try:
             with self._engine.begin() as connection:
-                connection.execute(delete(Worker).where(Worker.name == self._worker))
+                connection.execute(leave(self._worker))
         except DBAPIError as away:
             log.warning("cannot say that this worker leaves: %s", away.orig)
         self._engine.dispose()

@@ -21,6 +21,7 @@ from app.db.tables import Cell, Evaluation, Key, Worker
 from app.settings import Settings
 from app.storage import Blobs, StorageFailed
 from models import crash
+from worker import counts
 from worker.jobs import TASKS
 from worker.lease import HELD, JobTable, until, waits
 from worker.regular import Regular
@@ -81,6 +82,7 @@ def _give_up_expired(sessions: sessionmaker[Session], settings: Settings, table:
             if job is None:
                 continue
             _give_up(job, settings.max_stalls)
+            counts.recoveries[table.__tablename__] += 1
             log.warning("%s: the worker of attempt %d is gone; now %s", job.id, job.attempt, job.status)
             session.flush()
             if evaluation is not None:

@@ -161,6 +161,45 @@ def new_ring(file: Annotated[Path, typer.Argument(help="File to make, for UNVEIL
     errors.print(f"wrote {file}")
 
 
+@keys.command("rotate-master")
+def rotate_master(
+    state: State = None,
+    patience: Annotated[float, typer.Option(help="Seconds to wait until every process has read the new ring")] = 60.0,
+) -> None:
+    """Put all that is sealed under a new master key, while the service runs. An interrupted run is gone on with."""
+    from app.db.session import sync_engine, sync_sessions
+    from app.rotation import Unfinished, rotate
+    from app.settings import Settings
+
+    use_state(state)
+    settings = Settings()
+    if settings.keyring_file is None:
+        raise Misused("there is no key ring to rotate: UNVEIL_KEYRING_FILE is not set")
+    engine = sync_engine(settings)
+    try:
+        rotate(sync_sessions(engine), settings.keyring_file, errors.print, patience_s=patience)
+    except (Unfinished, OSError, ValueError) as error:
+        raise Failed(str(error)) from None
+    finally:
+        engine.dispose()
+
+
+@keys.command("add-master")
+def add_master(file: Annotated[Path, typer.Argument(help="The key ring's file")]) -> None:
+    """Add a master key to a ring, where processes get copies of it: hand them out, then `unveil keys rotate-master`."""
+    from app.core.crypto import parse_key_ring
+    from app.rotation import write_ring
+
+    try:
+        ring = parse_key_ring(file.read_text())
+        if len(ring.masters) > 1:
+            raise Misused(f"{file} holds {len(ring.masters)} master keys: finish that rotation first")
+        write_ring(file, ring.with_new_master())
+    except (OSError, ValueError) as error:
+        raise Misused(str(error)) from None
+    errors.print(f"master key {ring.current + 1} was added to {file}")
+
+
 # --- retention ---
 
 

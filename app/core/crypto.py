@@ -17,8 +17,8 @@ from __future__ import annotations
 import base64
 import hashlib
 import hmac
+import logging
 import os
-from dataclasses import dataclass, field
 from pathlib import Path
 
 from cryptography.exceptions import InvalidTag
@@ -28,6 +28,7 @@ from app.settings import Settings
 
 _KEY, _NONCE, _TAG, _VERSION = 32, 12, 16, 2
 _WRAPPED = _NONCE + _KEY + _TAG
+log = logging.getLogger(__name__)
 _DEVELOPMENT = hashlib.sha256(b"unveil development key, never for production").digest()
 
 
@@ -35,13 +36,24 @@ class Unreadable(Exception):
     """A sealed value that no key of the ring opens: tampered with, moved, or sealed under a lost master key."""
 
 
-@dataclass(frozen=True)
 class KeyRing:
-    pepper: bytes = field(repr=False)
-    masters: dict[int, bytes] = field(repr=False)
+    def __init__(self, pepper: bytes, masters: dict[int, bytes]) -> None:
+        self._pepper, self._masters = pepper, masters
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}()"
+
+    @property
+    def pepper(self) -> bytes:
+        return self._pepper
+
+    @property
+    def masters(self) -> dict[int, bytes]:
+        return self._masters
 
     @property
     def current(self) -> int:
+        """The master key that seals."""
         return max(self.masters)
 
     def seal(self, plain: bytes, *, purpose: str, owner: str, id: str) -> bytes:
@@ -86,10 +98,13 @@ class KeyRing:
     def with_new_master(self) -> KeyRing:
         return KeyRing(self.pepper, {**self.masters, self.current + 1: os.urandom(_KEY)})
 
+    def with_newest_master_only(self) -> KeyRing:
+        return KeyRing(self.pepper, {self.current: self.masters[self.current]})
+
     def _wrap(self, data_key: bytes, context: bytes) -> bytes:
-        nonce = os.urandom(_NONCE)
-        wrapped = AESGCM(self.masters[self.current]).encrypt(nonce, data_key, context)
-        return self.current.to_bytes(_VERSION, "big") + nonce + wrapped
+        version, nonce = self.current, os.urandom(_NONCE)
+        wrapped = AESGCM(self.masters[version]).encrypt(nonce, data_key, context)
+        return version.to_bytes(_VERSION, "big") + nonce + wrapped
 
     def _unwrap(self, sealed: bytes, context: bytes) -> bytes:
         master = self.masters.get(int.from_bytes(sealed[:_VERSION], "big"))
@@ -100,6 +115,48 @@ class KeyRing:
             return AESGCM(master).decrypt(wrapped[:_NONCE], wrapped[_NONCE:], context)
         except InvalidTag:
             raise Unreadable(context.decode()) from None
+
+
+class RingFile(KeyRing):
+    """The operator's file, read again when it changes: a rotation reaches the processes that run.
+
+    What the file held before goes on opening: a parcel on its way, or a lock that a job has read, outlive a rotation.
+    """
+
+    def __init__(self, path: Path) -> None:
+        """Raises OSError, ValueError."""
+        self._path, self._seen = path, _stamp(path)
+        read = parse_key_ring(path.read_text())
+        super().__init__(read.pepper, read.masters)
+        self._current = read.current
+
+    @property
+    def masters(self) -> dict[int, bytes]:
+        self._refresh()
+        return self._masters
+
+    @property
+    def current(self) -> int:
+        self._refresh()
+        return self._current
+
+    def _refresh(self) -> None:
+        try:
+            stamp = _stamp(self._path)
+            if stamp == self._seen:
+                return
+            read = parse_key_ring(self._path.read_text())
+        except (OSError, ValueError) as error:
+            log.error("the key ring cannot be read again, the one in memory goes on: %s", error)
+            return
+        self._masters = {**self._masters, **read.masters}
+        self._current, self._seen = read.current, stamp
+        log.info("read the key ring again: master key %d seals", read.current)
+
+
+def _stamp(path: Path) -> tuple[int, int, int]:
+    found = path.stat()
+    return found.st_mtime_ns, found.st_ino, found.st_size
 
 
 def _context(purpose: str, owner: str, id: str) -> bytes:
@@ -132,7 +189,7 @@ def parse_key_ring(text: str) -> KeyRing:
 def load_key_ring(settings: Settings) -> KeyRing:
     """The operator's key ring; outside production, without one, a fixed key. Raises RuntimeError, ValueError."""
     if settings.keyring_file is not None:
-        return parse_key_ring(Path(settings.keyring_file).read_text())
+        return RingFile(Path(settings.keyring_file))
     if settings.environment == "production":
         raise RuntimeError("production needs UNVEIL_KEYRING_FILE; make one with `unveil keys new-ring FILE`")
     return KeyRing(_DEVELOPMENT, {1: _DEVELOPMENT})

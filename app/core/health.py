@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Awaitable
 from functools import cache
 from typing import Literal
@@ -11,15 +12,15 @@ import redis.exceptions
 from alembic.script import ScriptDirectory
 from fastapi import APIRouter, Response
 from pydantic import BaseModel, Field
-from sqlalchemy import func, select, text
+from sqlalchemy import text
 from sqlalchemy.exc import SQLAlchemyError
 
 from app.core.services import Services, Svc
 from app.db.migrate import alembic_config
 from app.db.tables import Worker
+from app.presence import API, FRESH_S, alive
 
 router = APIRouter(prefix="/health", tags=["operation"])
-_FRESH_S = 30
 _PATIENCE_S = 5.0
 
 
@@ -93,10 +94,9 @@ async def _broker(svc: Services) -> Part:
 
 
 async def _workers(svc: Services) -> Part:
-    fresh = Worker.seen_at > func.clock_timestamp() - func.make_interval(0, 0, 0, 0, 0, 0, _FRESH_S)
     async with svc.sessions() as session:
-        rows = await session.execute(select(Worker.queue, func.count()).where(fresh).group_by(Worker.queue))
-        live = {queue: count for queue, count in rows}  # noqa: C416 - rows are no pairs to the type checker
-    if not live:
-        return Part(ok=False, detail=f"none seen in {_FRESH_S} s; start one with `unveil worker`")
-    return Part(ok=True, detail=", ".join(f"{count} on {queue}" for queue, count in sorted(live.items())))
+        workers = (await session.scalars(alive().where(Worker.queue != API))).all()
+    if not workers:
+        return Part(ok=False, detail=f"none seen in {FRESH_S:.0f} s; start one with `unveil worker`")
+    by_queue = Counter(worker.queue for worker in workers)
+    return Part(ok=True, detail=", ".join(f"{count} on {queue}" for queue, count in sorted(by_queue.items())))

@@ -277,10 +277,14 @@ class Idempotency(Created, Base):
 
 
 class Worker(Base):
-    """Workers that are alive, by their own word (heartbeat on the database's clock)."""
+    """Processes that are alive, by their own word (heartbeat on the database's clock): workers, and the service."""
 
     __tablename__ = "workers"
 
     name: Mapped[str] = mapped_column(primary_key=True)
-    queue: Mapped[str]
+    queue: Mapped[str]  # those it takes from, with commas; `api` for the service
     seen_at: Mapped[datetime]
+    ring: Mapped[int | None]  # number of the master key it seals with
+    slots: Mapped[int | None]  # jobs it does at once
+    recoveries: Mapped[int | None]  # jobs it took from workers that were gone, since it began
+    gpus: Mapped[list[Any] | None]  # [{"name", "use", "memory_used", "memory"}], use 0..1, memory in bytes

@@ -19,7 +19,7 @@ OURS = {"Origin": "http://unveil.test"}
 
 @pytest.fixture
 def small(settings: Settings) -> Settings:
-    return settings.model_copy(update={"max_body_bytes": LIMIT, "requests_per_second": 0.5})
+    return settings.model_copy(update={"max_body_bytes": LIMIT, "requests_per_second": 0.05})
 
 
 def chunks(total):
@@ -56,13 +56,13 @@ async def test_an_account_over_its_rate_gets_429_and_another_does_not(small):
             assert (await client.get("/keys")).status_code == 200
             refused = await client.get("/keys")
             assert refused.status_code == 429
-            assert 1 <= int(refused.headers["retry-after"]) <= 3
+            assert 1 <= int(refused.headers["retry-after"]) <= 40
         async with service.client(second) as client:
             assert (await client.get("/keys")).status_code == 200
 
 
 async def test_an_address_without_a_token_is_limited_and_a_caller_from_there_is_not(settings):
-    few = settings.model_copy(update={"strangers_per_second": 0.5})
+    few = settings.model_copy(update={"strangers_per_second": 0.05})
     async with running(few) as service, service.client() as stranger, service.client("wrong") as guesser:
         assert (await stranger.get("/keys")).status_code == 401
         for refused in (await guesser.get("/keys"), await guesser.post("/sign-in", data={"token": "x"}, headers=OURS)):
