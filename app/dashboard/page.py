@@ -53,7 +53,9 @@ class PageRoute(CallerFirst):
 
 def _told(request: Request, problem: Problem) -> Response:
     caller = getattr(request.state, "caller", None)
-    return page(request, "message.html", caller, status=problem.status, title=problem.title, text=problem.detail)
+    told = page(request, "message.html", caller, status=problem.status, title=problem.title, text=problem.detail)
+    told.headers.update(problem.headers)
+    return told
 
 
 def page(request: Request, template: str, caller: Caller | None, *, status: int = 200, **context: Any) -> Response:
