@@ -16,6 +16,7 @@ from starlette.requests import HTTPConnection
 
 from app.core.crypto import KeyRing, load_key_ring
 from app.core.limits import Rate
+from app.core.turns import Turns
 from app.db.session import async_engine, async_sessions
 from app.queue import Parcels, celery_app
 from app.settings import Settings
@@ -36,6 +37,7 @@ class Services:
     redis: redis.asyncio.Redis
     parcels: Parcels
     rate: Rate
+    turns: Turns
     blobs: Blobs
 
     async def close(self) -> None:
@@ -61,6 +63,7 @@ def make_services(settings: Settings) -> Services:
         redis=client,
         parcels=Parcels(ring),
         rate=Rate(client),
+        turns=Turns(),
         blobs=Blobs(settings),
     )
 

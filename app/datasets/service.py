@@ -144,7 +144,8 @@ async def upload(
         if originals is not None:
             await asyncio.to_thread(svc.blobs.save, sent["originals"], originals)
         crash.point("upload-before-unpacking")
-        made = await _unpacked(svc, head)
+        async with svc.turns.turn(svc, caller.account_id, svc.settings.unpack_budget_s):
+            made = await _unpacked(svc, head)
         crash.point("unpacked-before-row")
     finally:
         for name in sent.values():

@@ -154,7 +154,9 @@ async def carry_out(svc: Services, caller: Caller, plan: Plan, form: Form, new_k
 async def hand_over(svc: Services, parcel: Parcel) -> Parcel:
     """What an encryption worker makes of it. Raises its refusals, NoWorkerFree, and broker errors."""
     try:
-        answer = await ask(svc.celery, svc.redis, svc.parcels, new_id("work"), parcel, svc.settings.encrypt_budget_s)
+        budget_s = svc.settings.encrypt_budget_s
+        async with svc.turns.turn(svc, caller.account_id, budget_s):
+            answer = await ask(svc.celery, svc.redis, svc.parcels, new_id("work"), parcel, budget_s)
     except NoWorker:
         raise NoWorkerFree(
             f"no worker of the queue encrypt answered within {svc.settings.encrypt_budget_s:g} s; try again",

@@ -68,7 +68,9 @@ def _try_all() -> Iterator[Tried]:
     with scene(UNVEIL_LEASE_S="60", UNVEIL_HEARTBEAT_S="10") as there:
         engine = there.sessions.kw["bind"]
         key_id = there.http.post("/keys", json={"scheme": "tanaka"}).raise_for_status().json()["id"]
-        there.http.post("/encrypt", data={"scheme": "tanaka"}, files={"images": ("a.png", png(0))}).raise_for_status()
+        there.http.post(
+            "/encrypt", data={"scheme": "tanaka"}, files={"images": ("a.png", png(0))}, timeout=300
+        ).raise_for_status()
         for kind in [*CORPUS, LARGEST]:
             yield _try(there, engine, kind, key_id)
 

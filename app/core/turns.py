@@ -1,0 +1,85 @@
+"""Whose images are at the workers: an account has a share of their processes, so that another finds one free."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import Counter, defaultdict, deque
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
+
+from sqlalchemy import or_
+
+from app.core.problems import TooMany
+from app.db.tables import Worker
+from app.presence import API, alive
+from app.queue import ENCRYPT
+
+if TYPE_CHECKING:
+    from app.core.services import Services
+
+_LOOK_S = 5.0
+
+
+class TooManyAtOnce(TooMany):
+    code, title = "too_many_at_once", "Other requests of this account are still at work"
+
+
+class Turns:
+    """Of one process of the service. Requests of an account beyond its share wait for those before them."""
+
+    def __init__(self) -> None:
+        self._at_work: Counter[str] = Counter()
+        self._waiting: defaultdict[str, deque[asyncio.Future[None]]] = defaultdict(deque)
+        self._share, self._looked = 1, float("-inf")
+
+    @asynccontextmanager
+    async def turn(self, svc: Services, account_id: str, patience_s: float) -> AsyncIterator[None]:
+        """Raises TooManyAtOnce."""
+        share = await self._share_of(svc)
+        try:
+            async with asyncio.timeout(patience_s):
+                while self._at_work[account_id] >= share:
+                    await self._wait(account_id)
+        except TimeoutError:
+            message = f"an account has {share} requests at the workers at once; wait for the others, then send it again"
+            raise TooManyAtOnce(message, headers={"Retry-After": "5"}) from None
+        self._at_work[account_id] += 1
+        try:
+            yield
+        finally:
+            self._at_work[account_id] -= 1
+            self._at_work += Counter()  # forgets who has none
+            self._wake(account_id)
+
+    async def _wait(self, account_id: str) -> None:
+        mine = asyncio.get_running_loop().create_future()
+        self._waiting[account_id].append(mine)
+        try:
+            await mine
+        except asyncio.CancelledError:
+            if mine.done() and not mine.cancelled():  # it was our turn just then: the next one's now
+                self._wake(account_id)
+            raise
+
+    def _wake(self, account_id: str) -> None:
+        waiting = self._waiting[account_id]
+        while waiting:
+            first = waiting.popleft()
+            if not first.done():
+                first.set_result(None)
+                return
+        del self._waiting[account_id]
+
+    async def _share_of(self, svc: Services) -> int:
+        """Three quarters of what the encryption workers do at once, for each process of the service its part."""
+        if time.monotonic() - self._looked > _LOOK_S:
+            self._looked = time.monotonic()  # one looks, the others go by what was found last
+            ours = alive().where(or_(Worker.queue == API, Worker.queue.contains(ENCRYPT)))
+            async with svc.lookups.connect() as database:
+                rows = (await database.execute(ours.with_only_columns(Worker.queue, Worker.slots))).all()
+            slots = sum(slots or 1 for queue, slots in rows if queue != API)
+            services = max(1, sum(queue == API for queue, _ in rows))
+            self._share = max(1, (slots - max(1, slots // 4)) // services)
+        return self._share
