@@ -61,6 +61,8 @@ from models.catalog import __version__
 logger = logging.getLogger(__name__)
 
 _SANE_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
+_ID = re.compile(r"([a-z]{1,16})_[0-9a-f]{32}")
+_NAMES = {"ev": "evaluation", "ds": "dataset", "acct": "of_account"}
 _METHODS = ("GET", "HEAD", "OPTIONS", "POST", "PUT", "PATCH", "DELETE")
 _RETRY_S = 5
 _SIGN_IN_BYTES = 4096  # anybody may send these
@@ -106,6 +108,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         generate_unique_id_function=lambda route: route.name,
     )
     app.state.metrics = metrics.Metrics()
+    app.state.readiness = health.Readiness()
     app.state.streams = Streams(settings.max_streams)
     for router in (encryption, keys, accounts, catalog, datasets, evaluations):
         app.include_router(router, responses=_COMMON)
@@ -163,9 +166,16 @@ class Requests:
                 "request",
                 extra={
                     "method": method, "route": route, "status": status, "ms": round(seconds * 1000, 1),
-                    "account_id": scope.get("state", {}).get("account_id", ""),
+                    "account_id": scope.get("state", {}).get("account_id", ""), **_ids(scope),
                 },
             )  # fmt: skip
+
+
+def _ids(scope: Scope) -> dict[str, str]:
+    """What an address names, where it looks like an id: what else a caller wrote there is not for the log."""
+    found = [value for value in scope.get("path_params", {}).values() if isinstance(value, str)]
+    matches = (_ID.fullmatch(value) for value in found)
+    return {f"{_NAMES.get(match[1], match[1])}_id": match[0] for match in matches if match}
 
 
 # --- what may be raised, and the problem it becomes ---

@@ -6,7 +6,7 @@ from functools import cache
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 
@@ -34,6 +34,7 @@ class Settings(BaseSettings):
     max_archive_ratio: int = Field(200, description="Unpacked bytes for each packed byte of an archive's member")
     max_queued_cells: int = Field(500, description="Cells and trainings an account may have queued or running at once")
     max_streams: int = Field(32, description="Event streams an account may hold open on one process of the service")
+    metrics_token: SecretStr | None = Field(None, description="Token that GET /metrics asks for; without it, nobody's")
     requests_per_second: float = Field(50.0, gt=0, description="Requests a second an account may make")
     strangers_per_second: float = Field(
         20.0, gt=0, description="Requests a second without a valid token that an address may make"

@@ -158,6 +158,16 @@ class Blobs:
         if self._local:
             shutil.rmtree(self._path(name), ignore_errors=True)
 
+    def free(self) -> int | None:
+        """Bytes that can still be written; None where that is not a disk of ours. Raises OSError."""
+        if not self._local:
+            return None
+        root = Path(self._root)
+        root.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if not os.access(root, os.W_OK | os.X_OK):
+            raise PermissionError(errno.EACCES, "cannot be written", str(root))
+        return shutil.disk_usage(root).free
+
     def _path(self, name: str) -> str:
         if not name or any(part in ("", ".", "..") for part in name.split("/")):
             raise ValueError(f"not a blob name: {name!r}")

@@ -11,6 +11,7 @@ from typing import Any
 from celery import signals
 
 from app import queue
+from app.core.logging import configure_logging
 from app.settings import get_settings
 from worker import shutdown, warm
 from worker.presence import Presence
@@ -26,6 +27,12 @@ celery.conf.update(
 )
 
 _regulars: list[Regular] = []
+
+
+@signals.setup_logging.connect
+def _log(**_: Any) -> None:
+    """In every process of the worker, in the place of Celery's own lines."""
+    configure_logging()
 
 
 @signals.worker_init.connect

@@ -23,6 +23,7 @@ from sqlalchemy.exc import DBAPIError, OperationalError
 from sqlalchemy.orm import Session
 
 from app import queue, storage
+from app.core.logging import about
 from app.core.states import Status
 from app.db import journal
 from app.db.tables import Cell, Evaluation, Key
@@ -97,6 +98,12 @@ class Job(ABC):
             shared=partial(shared.once, self, reporter),
         )
 
+    @property
+    def ids(self) -> dict[str, str | None]:
+        """What the log says of it."""
+        kind = self.lease.table.__tablename__.removesuffix("s")
+        return {"account_id": self.account_id, "evaluation_id": self.evaluation_id, f"{kind}_id": self.lease.id}
+
     def write(self, change: Callable[[Session], None], tell: Callable[[Session, Evaluation], None]) -> None:
         """Change the row and tell its evaluation, in one transaction under the evaluation's lock. Raises LostLease."""
         with self.tools.sessions.begin() as session:
@@ -121,21 +128,27 @@ def handle(tools: Runtime, id: str, claim: Callable[[Runtime, str], Job | None])
             log.info("%s is not to be taken", id)
             return
         crash.point("job-claimed")
-        settings = tools.settings
-        try:
-            with Watch(
-                tools.sessions,
-                job.lease,
-                lease_s=settings.lease_s,
-                heartbeat_s=settings.heartbeat_s,
-                hand_back=lambda: hand_back(job),
-            ) as watch:
-                _work(job, watch)
-        except LostLease:
-            log.warning("%s was given to another worker; attempt %d stops", id, job.lease.attempt)
-        except HandedBack:
-            log.info("%s is handed back: this worker shuts down", id)
+        with about(**job.ids):
+            _attempt(job)
         crash.point("job-over-before-acknowledgement")
+
+
+def _attempt(job: Job) -> None:
+    settings = job.tools.settings
+    log.info("attempt %d begins", job.lease.attempt)
+    try:
+        with Watch(
+            job.tools.sessions,
+            job.lease,
+            lease_s=settings.lease_s,
+            heartbeat_s=settings.heartbeat_s,
+            hand_back=lambda: hand_back(job),
+        ) as watch:
+            _work(job, watch)
+    except LostLease:
+        log.warning("given to another worker; attempt %d stops", job.lease.attempt)
+    except HandedBack:
+        log.info("handed back: this worker shuts down")
 
 
 def hand_back(job: Job) -> None:

@@ -11,6 +11,7 @@ nothing. All times are on the database's clock.
 
 from __future__ import annotations
 
+import contextvars
 import logging
 import os
 import threading
@@ -167,7 +168,8 @@ class Watch:
         self._hand_back = hand_back
         self._reason: Cancelled | None = None
         self._over = threading.Event()
-        self._thread = threading.Thread(target=self._run, name=f"watch-{lease.id}", daemon=True)
+        run = contextvars.copy_context().run  # its lines in the log are about the same job
+        self._thread = threading.Thread(target=run, args=(self._run,), name=f"watch-{lease.id}", daemon=True)
 
     def __enter__(self) -> Watch:
         self._thread.start()

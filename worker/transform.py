@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import os
+import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ from sqlalchemy import ARRAY, Integer, LargeBinary, Text, bindparam, func, liter
 from sqlalchemy.dialects.postgresql import JSONB, insert
 from sqlalchemy.orm import Session
 
+from app.core.logging import about
 from app.core.states import Status
 from app.db.tables import Base, Key
 from app.queue import Parcel, Parcels, answer_request, take_request
@@ -58,7 +60,12 @@ def handle(tools: Runtime, id: str) -> None:
     if request is None:
         log.info("request %s is no longer wanted", id)
         return
-    answered = answer(tools, request)
+    head, began = request.head, time.monotonic()
+    with about(request_id=head.get("request"), account_id=head.get("account")):
+        answered = answer(tools, request)
+        seconds = round(time.monotonic() - began, 3)
+        outcome = next((name for name in ("refused", "failed") if name in answered.head), "done")
+        log.info("%s %s", head["op"], outcome, extra={"seconds": seconds, "parts": len(request.parts)})
     crash.point("encrypted-before-answer")
     answer_request(client, parcels, id, answered)
 

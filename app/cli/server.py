@@ -11,6 +11,7 @@ import typer
 
 from app.cli.common import Failed, Json, Misused, State, Token, Url, out, print_json, use_state
 
+_GRACE_S = 10  # for requests at work; streams of events would go on for ever
 _QUEUES = ("encrypt", "attack", "ops")
 
 
@@ -37,7 +38,10 @@ def serve(
     """Run the HTTP service; database, broker and the rest come from UNVEIL_* in the environment."""
     import uvicorn
 
-    uvicorn.run("app.main:create_app", factory=True, host=host, port=port, workers=processes)
+    uvicorn.run(
+        "app.main:create_app", factory=True, host=host, port=port, workers=processes,
+        timeout_graceful_shutdown=_GRACE_S,
+    )  # fmt: skip
 
 
 def worker(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import Counter
 from collections.abc import Awaitable
 from functools import cache
@@ -10,7 +11,7 @@ from typing import Literal
 
 import redis.exceptions
 from alembic.script import ScriptDirectory
-from fastapi import APIRouter, Response
+from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel, Field
 from sqlalchemy import text
 from sqlalchemy.exc import SQLAlchemyError
@@ -19,9 +20,12 @@ from app.core.services import Services, Svc
 from app.db.migrate import alembic_config
 from app.db.tables import Worker
 from app.presence import API, FRESH_S, alive
+from app.queue import ENCRYPT, QUEUES
 
 router = APIRouter(prefix="/health", tags=["operation"])
 _PATIENCE_S = 5.0
+_FOR_S = 1.0
+_LEAST_FREE = 256 * 2**20
 
 
 class Live(BaseModel):
@@ -46,18 +50,45 @@ async def live() -> Live:
     return Live()
 
 
+class Readiness:
+    """However many ask, the parts are asked once a second."""
+
+    def __init__(self) -> None:
+        self._found: Ready | None = None
+        self._at = float("-inf")
+        self._looking = asyncio.Lock()
+
+    async def look(self, svc: Services) -> Ready:
+        async with self._looking:
+            if self._found is None or time.monotonic() - self._at > _FOR_S:
+                self._found = await _look(svc)
+                self._at = time.monotonic()
+            return self._found
+
+
 @router.get("/ready", responses={503: {"model": Ready, "description": "A part is away"}})
-async def ready(svc: Svc, response: Response) -> Ready:
-    """Database, migrations, broker and workers, each by name; 503 when one of them is not well."""
+async def ready(request: Request, svc: Svc, response: Response) -> Ready:
+    """Database, migrations, broker, blob store and workers, each by name; 503 when one of them is not well.
+
+    It is not ready without a worker that encrypts, for whom requests wait. Without one for attacks jobs wait, and the
+    workers' detail says so.
+    """
+    readiness: Readiness = request.app.state.readiness
+    found = await readiness.look(svc)
+    response.headers["Cache-Control"] = "no-store"
+    if found.status != "ok":
+        response.status_code = 503
+        response.headers["Retry-After"] = "5"
+    return found
+
+
+async def _look(svc: Services) -> Ready:
     checks: dict[str, Awaitable[Part]] = {
-        "database": _database(svc), "migrations": _migrations(svc), "broker": _broker(svc), "workers": _workers(svc)
+        "database": _database(svc), "migrations": _migrations(svc), "broker": _broker(svc), "blobs": _blobs(svc),
+        "workers": _workers(svc),
     }  # fmt: skip
     parts = dict(zip(checks, await asyncio.gather(*map(_safely, checks.values())), strict=True))
     well = all(part.ok for part in parts.values())
-    response.headers["Cache-Control"] = "no-store"
-    if not well:
-        response.status_code = 503
-        response.headers["Retry-After"] = "5"
     return Ready(status="ok" if well else "not ready", parts=parts)
 
 
@@ -93,10 +124,22 @@ async def _broker(svc: Services) -> Part:
     return Part(ok=True, detail="answers")
 
 
+async def _blobs(svc: Services) -> Part:
+    free = await asyncio.to_thread(svc.blobs.free)
+    if free is None:
+        return Part(ok=True, detail="not on this machine's disks")
+    if free < _LEAST_FREE:
+        return Part(ok=False, detail=f"only {free / 2**20:.0f} MiB are free")
+    return Part(ok=True, detail=f"{free / 2**30:.1f} GiB free")
+
+
 async def _workers(svc: Services) -> Part:
     async with svc.sessions() as session:
         workers = (await session.scalars(alive().where(Worker.queue != API))).all()
     if not workers:
         return Part(ok=False, detail=f"none seen in {FRESH_S:.0f} s; start one with `unveil worker`")
     by_queue = Counter(worker.queue for worker in workers)
-    return Part(ok=True, detail=", ".join(f"{count} on {queue}" for queue, count in sorted(by_queue.items())))
+    told = [f"{count} on {queue}" for queue, count in sorted(by_queue.items())]
+    served = {queue for worker in workers for queue in worker.queue.split(",")}
+    told += [f"none on {queue}" for queue in QUEUES if queue not in served]
+    return Part(ok=ENCRYPT in served, detail=", ".join(told))

@@ -1,16 +1,19 @@
-"""Structured logs: one JSON object a line, with the request and the account it is about; never a secret."""
+"""Structured logs: one JSON object a line, with the ids of what it is about; never a secret."""
 
 from __future__ import annotations
 
 import json
 import logging
 import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from contextvars import ContextVar
 from datetime import UTC, datetime
 from typing import Any
 
 request_id: ContextVar[str] = ContextVar("request_id", default="")
 account_id: ContextVar[str] = ContextVar("account_id", default="")
+_about: ContextVar[Mapping[str, str]] = ContextVar("about", default={})  # noqa: B039 - never changed in place
 
 _OWN = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName", "color_message"}
 
@@ -24,10 +27,21 @@ class JsonFormatter(logging.Formatter):
             "message": record.getMessage(),
         }
         entry |= {key: value.get() for key, value in (("request_id", request_id), ("account_id", account_id))}
+        entry |= _about.get()
         entry |= {key: value for key, value in vars(record).items() if key not in _OWN}
         if record.exc_info:
             entry["exception"] = self.formatException(record.exc_info)
         return json.dumps({key: value for key, value in entry.items() if value not in ("", None)}, default=str)
+
+
+@contextmanager
+def about(**ids: str | None) -> Iterator[None]:
+    """Every line that is logged meanwhile names these ids, such as cell_id."""
+    token = _about.set({**_about.get(), **{name: id for name, id in ids.items() if id}})
+    try:
+        yield
+    finally:
+        _about.reset(token)
 
 
 def configure_logging(level: int = logging.INFO) -> None:

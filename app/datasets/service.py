@@ -11,6 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.core.auth import Caller
 from app.core.ids import new_id
+from app.core.logging import request_id
 from app.core.pagination import Page, PageRequest, page
 from app.core.problems import Conflict, Invalid, NotFound, Problem, TooLarge, Unavailable
 from app.core.services import Services
@@ -138,7 +139,8 @@ async def upload(
     if originals is not None:
         sent["originals"] = f"uploads/{id}.originals.zip"
     blob = f"datasets/{id}.npz"
-    head = {"op": "dataset", "archive": None, "originals": None, **sent, "blob": blob, **order.model_dump()}
+    asked = {"account": caller.account_id, "request": request_id.get()}
+    head = {"op": "dataset", **asked, "archive": None, "originals": None, **sent, "blob": blob, **order.model_dump()}
     try:
         await asyncio.to_thread(svc.blobs.save, sent["archive"], archive)
         if originals is not None:

@@ -10,6 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.core.auth import Caller
 from app.core.ids import new_id
+from app.core.logging import request_id
 from app.core.problems import Invalid, Problem, TooLarge, Unavailable, UnsupportedMedia
 from app.core.services import Services
 from app.core.uploads import Form
@@ -139,6 +140,7 @@ async def carry_out(svc: Services, caller: Caller, plan: Plan, form: Form, new_k
     head = {
         "op": plan.operation,
         "account": caller.account_id,
+        "request": request_id.get(),
         "scheme": plan.scheme,
         "params": plan.params,
         "keys": plan.keys or new_keys,
