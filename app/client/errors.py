@@ -270,6 +270,10 @@ class WrongKey(Invalid, code="wrong_key"):
     """The key does not belong to what was asked."""
 
 
+class TooManyAtOnce(TooMany, code="too_many_at_once"):
+    """The account's share of the encryption workers was busy for too long."""
+
+
 class TooManyStreams(TooMany, code="too_many_streams"):
     """The account follows too many evaluations at once."""
 

@@ -138,29 +138,29 @@ async def look(request: Request, caller: Encryptor, svc: Svc, session: Session) 
         }
         await session.rollback()  # the worker's answer is waited for without a database connection
         async with _alone(svc, caller):
-            answer = await hand_over(svc, Parcel(head, [picture.data]))
+            answer = await hand_over(svc, caller, Parcel(head, [picture.data]))
     pictures = [base64.b64encode(part).decode() for part in answer.parts]
     return JSONResponse({**answer.head, "pictures": pictures}, headers={"Cache-Control": "no-store"})
 
 
 @calls.get("/dashboard/playground/photographs/{name}.png")
-async def show_photograph(name: str, caller: Encryptor, svc: Svc) -> Response:  # noqa: ARG001
+async def show_photograph(name: str, caller: Encryptor, svc: Svc) -> Response:
     """A photograph to try: it comes with scikit-image, which only workers need to have."""
     if name not in PHOTOGRAPHS:
         raise NotFound(f"there is no photograph {name!r}")
-    answer = await hand_over(svc, Parcel({"op": "photograph", "name": name}))
+    answer = await hand_over(svc, caller, Parcel({"op": "photograph", "name": name}))
     return Response(answer.parts[0], media_type="image/png", headers=_DAY)
 
 
 @calls.get("/dashboard/playground/set.png")
 async def show_set(
-    caller: Encryptor,  # noqa: ARG001
+    caller: Encryptor,
     svc: Svc,
     width: Annotated[int, Query(ge=SMALLEST, le=SIDE)],
     height: Annotated[int, Query(ge=SMALLEST, le=SIDE)],
 ) -> Response:
     """The small set that is protected with a picture of this size."""
-    answer = await hand_over(svc, Parcel({"op": "small set", "width": width, "height": height}))
+    answer = await hand_over(svc, caller, Parcel({"op": "small set", "width": width, "height": height}))
     return Response(answer.parts[0], media_type="image/png", headers=_DAY)
 
 

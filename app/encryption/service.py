@@ -147,21 +147,21 @@ async def carry_out(svc: Services, caller: Caller, plan: Plan, form: Form, new_k
         "draw": not plan.keys,
         "files": files,
     }
-    answer = await hand_over(svc, Parcel(head, [file.data for file in form.files]))
+    answer = await hand_over(svc, caller, Parcel(head, [file.data for file in form.files]))
     names = ({"index": index, "filename": file.name} for index, file in enumerate(form.files))
     images = [{**name, **image} for name, image in zip(names, answer.head["images"], strict=True)]
     return Result(plan.scheme, plan.params, images, list(answer.parts))
 
 
-async def hand_over(svc: Services, parcel: Parcel) -> Parcel:
+async def hand_over(svc: Services, caller: Caller, parcel: Parcel) -> Parcel:
     """What an encryption worker makes of it. Raises its refusals, NoWorkerFree, and broker errors."""
+    budget_s = svc.settings.encrypt_budget_s
     try:
-        budget_s = svc.settings.encrypt_budget_s
         async with svc.turns.turn(svc, caller.account_id, budget_s):
             answer = await ask(svc.celery, svc.redis, svc.parcels, new_id("work"), parcel, budget_s)
     except NoWorker:
         raise NoWorkerFree(
-            f"no worker of the queue encrypt answered within {svc.settings.encrypt_budget_s:g} s; try again",
+            f"no worker of the queue encrypt answered within {budget_s:g} s; try again",
             headers={"Retry-After": "5"},
         ) from None
     if "refused" in answer.head:

@@ -22,7 +22,7 @@ async def test_ready_with_a_live_worker(service):
         answer = await anyone.get("/health/ready")
     assert answer.status_code == 200, answer.text
     assert answer.json()["status"] == "ok"
-    assert answer.json()["parts"]["workers"]["detail"] == "1 on encrypt"
+    assert answer.json()["parts"]["workers"]["detail"] == "1 on encrypt, none on attack, none on ops"
 
 
 async def test_not_ready_when_the_last_worker_was_seen_too_long_ago(service):
@@ -52,5 +52,5 @@ async def test_metrics_count_requests_by_route_and_know_the_workers(service, cli
     assert 'unveil_http_requests_total{method="GET",route="/keys/{id}",status="404"} 2.0' in text
     assert 'unveil_worker_seen_seconds{queue="encrypt",worker="w1"}' in text
     assert 'unveil_queue_messages{queue="encrypt"} 0.0' in text
-    assert 'unveil_cells{status="queued"} 0.0' in text
+    assert 'unveil_jobs{kind="cell",status="queued"} 0.0' in text
     assert 'unveil_up{part="broker"} 1.0' in text

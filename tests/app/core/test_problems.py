@@ -141,6 +141,7 @@ async def test_a_database_that_is_away_is_a_503_and_readiness_names_it(settings:
             "database": False,
             "migrations": False,
             "broker": True,
+            "blobs": True,
             "workers": False,
         }
         assert "127.0.0.1" not in ready.text
