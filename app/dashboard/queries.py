@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from sqlalchemy import Float, select
+from sqlalchemy.dialects.postgresql import distinct_on
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.core.states import Status
@@ -37,7 +38,7 @@ async def newest_ready(session: AsyncSession, account_id: str, schemes: Sequence
     """The account's newest key of each scheme that can be used."""
     rows = await session.scalars(
         select(Key)
-        .distinct(Key.scheme)
+        .ext(distinct_on(Key.scheme))
         .where(
             Key.account_id == account_id,
             Key.scheme.in_(schemes),

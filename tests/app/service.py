@@ -23,7 +23,8 @@ from worker.runtime import Runtime, make_runtime
 
 
 class ThreadWorker:
-    """Stands in for Celery: a message starts the worker's function at once, in a thread of its own."""
+    """Stands in for Celery: a message starts the worker's function at once, in a thread of its own. Cells are run by
+    the test that wants them run."""
 
     def __init__(self, tools: Runtime) -> None:
         self.tools = tools
@@ -31,9 +32,9 @@ class ThreadWorker:
         self.asleep = False
 
     def send_task(self, name: str, args: Sequence[Any] = (), **_: Any) -> None:
-        if self.asleep:
+        handle = {TRANSFORM: transform.handle, TRAIN_KEY: training_keys.handle}.get(name)
+        if self.asleep or handle is None:
             return
-        handle = {TRANSFORM: transform.handle, TRAIN_KEY: training_keys.handle}[name]
         thread = threading.Thread(target=handle, args=(self.tools, *args))
         self.threads.append(thread)
         thread.start()
