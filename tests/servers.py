@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -55,8 +56,20 @@ def database(server_url: str, template: str | None = None) -> Iterator[str]:
     try:
         yield on_database(server_url, name)
     finally:
-        with psycopg.connect(server_url, autocommit=True) as admin:
-            admin.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(name)))
+        _drop(server_url, name)
+
+
+def _drop(server_url: str, name: str, patience_s: float = 30.0) -> None:
+    until = time.monotonic() + patience_s
+    with psycopg.connect(server_url, autocommit=True) as admin:
+        while True:
+            try:
+                admin.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(name)))
+                return
+            except psycopg.errors.InsufficientPrivilege:  # autovacuum is in it, which an ordinary role may not end
+                if time.monotonic() > until:
+                    raise
+                time.sleep(0.1)
 
 
 def on_database(server_url: str, name: str) -> str:

@@ -42,6 +42,7 @@ class Scheme(TypedDict):
     trains: bool
     size_multiple: int
     parameters: dict[str, Any]
+    profiles: dict[str, dict[str, Any]]
     variants: list[SchemeVariant]
     attacks: list[str]
 

@@ -45,6 +45,7 @@ def test_a_lost_connection_is_told_and_taken_up_again(stack: LocalStack, browser
                 "return performance.getEntriesByType('resource').map(e => e.name).filter(n => n.includes('/events'))"
             )
             assert len(events) <= 6, "no storm of requests while nobody answers"
+            browser.get("about:blank")  # or the line's end would cut the page off once more, after the log was read
     browser.get_log("browser")  # the cut itself is in it
 
 
@@ -88,6 +89,7 @@ def test_two_evaluations_are_compared_from_the_overview(
     for id in (evaluation.id, other.id):
         browser.find_element(By.CSS_SELECTOR, f"input[value={id}]").click()
     compare.click()
+    WebDriverWait(browser, 10).until(lambda page: page.title.startswith("Compare"))
     differing = {row.text.split()[0] for row in browser.find_elements(By.CSS_SELECTOR, "table:first-of-type tbody tr")}
     assert "seed" in differing
     assert "dataset" not in differing
