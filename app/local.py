@@ -37,7 +37,6 @@ from app.processes import Child, spawn, wait_until
 from app.settings import Settings
 
 _OWNER = "local"
-_READY_S = 150.0  # a busy machine with cold disks; usually it takes 10
 _STOP_S = 20.0
 _LONGEST_PAUSE_S = 30.0
 
@@ -64,13 +63,17 @@ class LocalStack:
         durable: bool = True,
         attack_workers: int = 1,
         environment: Mapping[str, str] | None = None,
+        patience_s: float = 150.0,
     ) -> None:
-        """`port` 0 takes any free one; `durable=False` is for tests; `environment` goes over this process's own."""
+        """`port` 0 takes any free one; `durable=False` is for tests; `environment` goes over this process's own.
+
+        `patience_s`: how long until it answers, on a busy machine with cold disks; usually it takes 10.
+        """
         self.state = state.absolute()
         self.port = port or _any_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self.environment: dict[str, str] = {}
-        self._durable, self._attack_workers = durable, attack_workers
+        self._durable, self._attack_workers, self._patience_s = durable, attack_workers, patience_s
         self._given = environment or {}
         self._lock: IO[str] | None = None
         self._servers: list[Postgres | Redis] = []
@@ -126,7 +129,7 @@ class LocalStack:
         asyncio.run(self._ensure_owner())
         for name in self._commands():
             self._parts[name] = _Part(self._spawn(name), time.monotonic())
-        wait_until(self.ready, "the service", _READY_S, *(part.child for part in self._parts.values()))
+        wait_until(self.ready, "the service", self._patience_s, *(part.child for part in self._parts.values()))
 
     def _environment(self) -> dict[str, str]:
         environment = {**os.environ, "PYTHONUNBUFFERED": "1", **self._given}

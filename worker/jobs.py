@@ -28,7 +28,7 @@ from app.core.states import Status
 from app.db import journal
 from app.db.tables import Cell, Evaluation, Key
 from models import crash
-from models.attacks.base import AttackFailed, Context
+from models.attacks.base import AttackFailed, Cancelled, Context
 from models.catalog import ParameterError
 from models.datasets import DatasetMissing
 from worker import lease, shared, shutdown
@@ -143,12 +143,16 @@ def _attempt(job: Job) -> None:
             lease_s=settings.lease_s,
             heartbeat_s=settings.heartbeat_s,
             hand_back=lambda: hand_back(job),
+            cancel=lambda: job.write(lambda session: lease.end(session, job.lease, Status.CANCELLED), job.changed),
         ) as watch:
             _work(job, watch)
     except LostLease:
-        log.warning("given to another worker; attempt %d stops", job.lease.attempt)
+        log.warning("no longer ours; attempt %d stops", job.lease.attempt)
     except HandedBack:
         log.info("handed back: this worker shuts down")
+    except CancelRequested:
+        log.info("cancelled")
+        job.ended()
 
 
 def hand_back(job: Job) -> None:
@@ -171,12 +175,10 @@ def ring(tools: Runtime, table: JobTable, ids: Sequence[str]) -> None:
 
 
 def _work(job: Job, watch: Watch) -> None:
-    """Raises LostLease, HandedBack; everything else ends the job."""
+    """Raises LostLease, HandedBack, CancelRequested; everything else ends the job."""
     try:
         done = job.work(Reporter(job, watch))
-    except CancelRequested:
-        _store(job, Status.CANCELLED, Done({}))
-    except (LostLease, HandedBack):
+    except Cancelled:
         raise
     except DBAPIError:
         raise  # not the job's fault: its lease runs out and it is tried again

@@ -45,7 +45,7 @@ class LostLease(Cancelled):
 
 
 class CancelRequested(Cancelled):
-    """Its owner cancelled the job."""
+    """Its owner cancelled the job; the row has ended so."""
 
 
 class HandedBack(Cancelled):
@@ -150,8 +150,9 @@ def _fenced(session: Session, lease: Lease, where: ColumnElement[bool], values: 
 class Watch:
     """Keeps a lease alive in a thread, and looks for reasons to stop: cancelled, lost, or the worker's own shutdown.
 
-    `hand_back` puts the row back (it knows what else hangs on it); at a shutdown the thread calls it at once, without
-    waiting for the work, and ends the process when the work does not stop by itself.
+    `hand_back` puts the row back and `cancel` ends it (they know what else hangs on it). The thread calls them at once,
+    without waiting for the work, which may be silent for minutes; at a shutdown it ends the process when the work does
+    not stop by itself.
     """
 
     def __init__(
@@ -162,10 +163,11 @@ class Watch:
         lease_s: float,
         heartbeat_s: float,
         hand_back: Callable[[], None],
+        cancel: Callable[[], None],
     ) -> None:
         self._sessions, self._lease = sessions, lease
         self._lease_s, self._heartbeat_s = lease_s, heartbeat_s
-        self._hand_back = hand_back
+        self._hand_back, self._cancel = hand_back, cancel
         self._reason: Cancelled | None = None
         self._over = threading.Event()
         run = contextvars.copy_context().run  # its lines in the log are about the same job
@@ -178,8 +180,11 @@ class Watch:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        """Raises CancelRequested or HandedBack in the place of LostLease, where the row was lost to that."""
         self._over.set()
         self._thread.join()
+        if kind is LostLease:
+            self.check()
 
     def check(self) -> None:
         """Raises LostLease, CancelRequested or HandedBack when the work should stop."""
@@ -194,7 +199,10 @@ class Watch:
                 return
             due = time.monotonic() - renewed >= self._heartbeat_s
             try:
-                self._look(renew_too=due)
+                if self._look(renew_too=due) == Status.CANCELLING:
+                    self._cancel()
+                    self._reason = CancelRequested(self._lease.id)
+                    return
             except LostLease as lost:
                 self._reason = lost
                 return
@@ -207,12 +215,11 @@ class Watch:
             else:
                 renewed = time.monotonic() if due else renewed
 
-    def _look(self, *, renew_too: bool) -> None:
+    def _look(self, *, renew_too: bool) -> Status:
         with self._sessions.begin() as session:
             if renew_too:
                 renew(session, self._lease, self._lease_s)
-            if status_of(session, self._lease) == Status.CANCELLING:
-                self._reason = CancelRequested(self._lease.id)
+            return status_of(session, self._lease)
 
     def _leave(self) -> None:
         try:

@@ -14,12 +14,13 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.chaos import crash_points, fuzz, kill_storm, neighbours, uploads, walk
+from benchmarks.chaos import crash_points, fuzz, interleavings, kill_storm, neighbours, uploads, walk
 from benchmarks.chaos.outcome import Outcome, Tell
 
 FAULTS: Mapping[str, Callable[[Tell], list[Outcome]]] = {
     "kill-storm": kill_storm.run,
     "crash-points": crash_points.run,
+    "interleavings": interleavings.run,
     "uploads": uploads.run,
     "fuzz": fuzz.run,
     "walk": walk.run,

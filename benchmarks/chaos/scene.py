@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import tempfile
 import time
 from collections import Counter
@@ -24,10 +26,18 @@ from app.local import LocalStack
 from benchmarks.chaos import images
 
 LEASE_S, HEARTBEAT_S, SWEEP_S = 6.0, 1.0, 2.0
+_PATIENCE_S = 600.0  # a loaded machine takes its time to start a stack; what is measured begins afterwards
 _SHORT = {  # lost work is to be found again within seconds, and a storm must not look like poison
     "UNVEIL_LEASE_S": str(LEASE_S), "UNVEIL_HEARTBEAT_S": str(HEARTBEAT_S), "UNVEIL_SWEEP_S": str(SWEEP_S),
     "UNVEIL_MAX_STALLS": "1000", "UNVEIL_MAX_QUEUED_CELLS": "100000", "UNVEIL_REQUESTS_PER_SECOND": "100000",
 }  # fmt: skip
+
+
+# Cells of some length, as an attack and the rest of an order: one that scores, one that trains.
+LONG: tuple[tuple[dict[str, Any], dict[str, Any]], ...] = (
+    ({"name": "none"}, {"dataset": images.MANY, "keys": 64}),
+    ({"name": "itn", "epochs": 200}, {}),
+)
 
 
 @dataclass
@@ -83,6 +93,12 @@ class Scene:
             )
             return bool(session.scalar(running))
 
+    def until_at_work(self, id: str) -> float:
+        return self.wait(lambda: self.at_work(id), "a cell at work")
+
+    def until_ended(self, *ids: str, patience_s: float = 600.0) -> float:
+        return self.wait(lambda: self.ended(list(ids)), "the end of the evaluations", patience_s)
+
     def answers(self) -> bool:
         return self.http.get("/health/live").is_success
 
@@ -101,6 +117,20 @@ class Scene:
             return until()
         except (httpx.TransportError, DBAPIError):  # it is being started again
             return False
+
+    def pid(self, name: str) -> int:
+        """The leader of the process group of a part or of a server of the stack."""
+        return int((self.stack.state / "run" / f"{name}.pid").read_text().split()[0])
+
+    def kill(self, name: str, number: signal.Signals = signal.SIGKILL) -> None:
+        """Send a deadly signal to a part or a server, SIGKILL to its whole group; it is dead at the return."""
+        leader = psutil.Process(self.pid(name))
+        if number == signal.SIGKILL:
+            os.killpg(leader.pid, number)
+        else:
+            leader.send_signal(number)
+        while leader.is_running() and leader.status() != psutil.STATUS_ZOMBIE:
+            time.sleep(0.01)
 
     def processes(self, *words: str) -> list[psutil.Process]:
         """What the stack started whose command line has all these words, each with its children."""
@@ -123,16 +153,21 @@ def body(attacks: list[dict[str, Any]] | None = None, **changed: Any) -> dict[st
     }  # fmt: skip
 
 
-def _stack(folder: Path, attack_workers: int, environment: Mapping[str, str]) -> LocalStack:
+def _stack(folder: Path, attack_workers: int, durable: bool, environment: Mapping[str, str]) -> LocalStack:
     images.write_few(folder / "data")
-    return LocalStack(folder, 0, durable=False, attack_workers=attack_workers, environment={**_SHORT, **environment})
+    images.write_few(folder / "data", 400, images.MANY)
+    return LocalStack(
+        folder, 0, durable=durable, attack_workers=attack_workers, environment={**_SHORT, **environment},
+        patience_s=_PATIENCE_S,
+    )  # fmt: skip
 
 
 @contextmanager
-def scene(*, attack_workers: int = 1, **environment: str) -> Iterator[Scene]:
+def scene(*, attack_workers: int = 1, durable: bool = False, **environment: str) -> Iterator[Scene]:
+    """`durable`: the servers bring every commit to the disk, as they do for everybody else."""
     with (
         tempfile.TemporaryDirectory() as folder,
-        _stack(Path(folder), attack_workers, environment) as stack,
+        _stack(Path(folder), attack_workers, durable, environment) as stack,
         httpx.Client(
             base_url=stack.url, headers={"Authorization": f"Bearer {stack.token}"}, timeout=30,
             transport=httpx.HTTPTransport(retries=3),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 
 import numpy as np
 import pytest
@@ -188,6 +189,23 @@ def test_a_cancelled_cell_stops_at_its_next_word(tools, account, monkeypatch):
     assert cell(tools, id).status == "cancelled"
     assert cell(tools, id).result is None
     assert evaluation(tools, evaluation_id).status == "cancelled"
+
+
+def test_a_cancelled_cell_ends_at_once_though_its_work_says_nothing_for_a_while(tools, account, monkeypatch):
+    evaluation_id, (id,) = make_evaluation(tools.sessions, account)
+
+    def run(context):
+        with tools.sessions.begin() as session:
+            journal.cancel(session, journal.lock(session, evaluation_id))
+        asked = time.monotonic()
+        while evaluation(tools, evaluation_id).status != "cancelled":
+            assert time.monotonic() < asked + 30, "it waits for the work"
+            time.sleep(0.02)
+        return finished()
+
+    science(monkeypatch, run)
+    cells.handle(tools, id)
+    assert (cell(tools, id).status, cell(tools, id).result, count(tools, Sample)) == ("cancelled", None, 0)
 
 
 def test_what_finishes_before_it_sees_the_cancel_flag_keeps_its_result(tools, account, monkeypatch):

@@ -108,7 +108,11 @@ def watch(tools: Runtime, held: Lease, **changed: object) -> Watch:
         with tools.sessions.begin() as session:
             lease.hand_back(session, held)
 
-    settings: dict = {"lease_s": 60, "heartbeat_s": 0.05, "hand_back": hand_back, **changed}
+    def cancel() -> None:
+        with tools.sessions.begin() as session:
+            lease.end(session, held, Status.CANCELLED)
+
+    settings: dict = {"lease_s": 60, "heartbeat_s": 0.05, "hand_back": hand_back, "cancel": cancel, **changed}
     return Watch(tools.sessions, held, **settings)
 
 
@@ -144,6 +148,7 @@ def test_the_watch_sees_that_the_job_was_cancelled(tools, cell_id):
         with tools.sessions.begin() as session:
             session.execute(update(Cell).values(status=Status.CANCELLING))
         wait_for(looking, CancelRequested)
+    assert row(tools, cell_id).status == "cancelled"
 
 
 def test_the_watch_sees_that_the_row_was_given_away(tools, cell_id):
@@ -172,6 +177,6 @@ def test_without_a_database_the_watch_gives_up_when_the_lease_must_have_ended(to
 
             raise OperationalError("", {}, Exception("away"))
 
-    looking = Watch(Away(), held, lease_s=0.2, heartbeat_s=0.05, hand_back=lambda: None)
+    looking = Watch(Away(), held, lease_s=0.2, heartbeat_s=0.05, hand_back=lambda: None, cancel=lambda: None)
     with looking:
         wait_for(looking, LostLease)

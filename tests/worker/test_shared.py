@@ -39,7 +39,7 @@ def pair(tools: Runtime, other: Runtime, account: str) -> tuple[CellJob, CellJob
 def once(job: CellJob, make, name: str = NAME) -> bytes:
     """As the science asks for it."""
     with Watch(
-        job.tools.sessions, job.lease, lease_s=30, heartbeat_s=10, hand_back=lambda: jobs.hand_back(job)
+        job.tools.sessions, job.lease, lease_s=30, heartbeat_s=10, hand_back=lambda: None, cancel=lambda: None
     ) as watch:
         return job.context(jobs.Reporter(job, watch), 0).shared(name, make)
 
