@@ -209,12 +209,17 @@ class LocalStack:
         return self._parts[name].child
 
     def _spawn(self, name: str, environment: Mapping[str, str] | None = None) -> Child:
+        own = {}
+        if name.startswith(
+            "worker-attack"
+        ):  # together they use each core once: more threads would only push others off
+            own["OMP_NUM_THREADS"] = str(max(1, len(os.sched_getaffinity(0)) // self._attack_workers))
         return spawn(
             name,
             self._commands()[name],
             run=self.state / "run",
             log=self.state / "logs" / f"{name}.log",
-            env={**self.environment, **(environment or {})},
+            env={**own, **self.environment, **(environment or {})},
         )
 
     def ready(self) -> bool:
@@ -241,11 +246,11 @@ class LocalStack:
         return restarted
 
 
-def run(state: Path, port: int) -> int:
+def run(state: Path, port: int, attack_workers: int) -> int:
     """The command: start, report, keep alive until a signal, stop. Returns the exit code."""
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, _interrupt_once)
-    stack = LocalStack(state, port)
+    stack = LocalStack(state, port, attack_workers=attack_workers)
     try:
         with stack:
             print(f"Unveil is ready at {stack.url}/  (API token: {stack.state}/token)")

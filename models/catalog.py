@@ -60,6 +60,7 @@ __all__ = [
     "scheme_verdict",
     "schemes",
     "settings_of",
+    "takes_long",
 ]  # fmt: skip
 
 Profile = Literal["smoke", "quick", "paper"]
@@ -121,6 +122,11 @@ def _make(known: Mapping[str, Any], kind: str, name: str, settings: Mapping[str,
         raise UnknownName(f"unknown {kind} {name!r}; known: {', '.join(known)}")
     cls = known[name]
     return cls(parse(cls.Settings, {**cls.profiles.get(profile, {}), **settings}))
+
+
+def takes_long(attack: str) -> bool:
+    """Whether a cell trains networks: minutes to days, where others take seconds."""
+    return attack == UTILITY or attacks()[attack].learned
 
 
 def external_refusal(attack: Attack[Any], *, originals: bool, public: bool) -> str | None:

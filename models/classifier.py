@@ -71,6 +71,7 @@ class Classifier(nn.Module):
 
     def __init__(self, classes: int, settings: ClassifierSettings) -> None:
         super().__init__()
+        self.classes, self.settings = classes, settings
         self.shrink, self.by = settings.shrink, settings.by
         self.register_buffer("mean", torch.zeros(3, 1, 1))
         self.register_buffer("std", torch.ones(3, 1, 1))

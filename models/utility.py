@@ -56,7 +56,7 @@ def run_utility(scheme: Scheme[Any, Any], data: Data, options: Options, context:
     """The utility of a scheme under a key. Raises AttackFailed, Cancelled, and ValueError for images it cannot take."""
     started = time.monotonic()
     refuse(data)
-    whole, data = data, taken(data, options.profile)
+    data = taken(data, options.profile)
     plain = Split(pad(data.train, scheme.multiple), pad(data.test, scheme.multiple))
 
     def protect(images: Images, first: int) -> Images:
@@ -66,15 +66,18 @@ def run_utility(scheme: Scheme[Any, Any], data: Data, options: Options, context:
     cost = _cost(scheme, secret, plain.test, protect)
     protected_test = protect(plain.test, 0)
     if scheme.only_for is not None:
-        judge = scheme.judge(whole, context.part("classifier", 0.0, 0.9))
+        judge = scheme.judge(secret, data).to(context.device)
         before = predict(judge, plain.test, context) == data.test_labels
         after = predict(judge, protected_test, context) == data.test_labels
-        training, notes = (False, scheme.only_for), ["the classifier that its key was trained with, as it is"]
-    else:
-        protected = Split(protect(plain.train, len(plain.test)), protected_test)
-        before, after, notes = _trained(scheme, plain, protected, data, options, context)
-        training = _available(after, data, "trained on protected images")
-    return _result(before, after, training, cost, data, options, context, notes, started)
+        training = False, scheme.only_for
+        s = judge.settings
+        whose = f"{s.network} of width {s.width}, images averaged down by {s.shrink}, {s.epochs} epochs on plain images"
+        notes = [f"judged by the classifier that its key was trained with, as it is: {whose}"]
+        return _result(before, after, training, cost, s, data, context, notes, started)
+    protected = Split(protect(plain.train, len(plain.test)), protected_test)
+    before, after, notes = _trained(scheme, plain, protected, data, options, context)
+    training = _available(after, data, "trained on protected images")
+    return _result(before, after, training, cost, CLASSIFIERS[options.profile], data, context, notes, started)
 
 
 def run_external_utility(data: Data, options: Options, context: Context) -> CellResult:
@@ -90,12 +93,18 @@ def run_external_utility(data: Data, options: Options, context: Context) -> Cell
     before, after, notes = _trained(None, plain, protected, data, options, context)
     cost = {"level": None, "images_per_second": None, "parameters": None}
     training = _available(after, data, "trained on protected images")
-    return _result(before, after, training, cost, data, options, context, notes, started)
+    return _result(before, after, training, cost, CLASSIFIERS[options.profile], data, context, notes, started)
 
 
 def taken(data: Data, profile: Profile) -> Data:
     """The images that a profile takes: the test images of every cell, and more training images than an attack has."""
     return data.first(_TRAINING_IMAGES[profile], LIMITS[profile][1])
+
+
+def classifier_for(scheme: Scheme[Any, Any] | None, profile: Profile) -> ClassifierSettings:
+    """What is trained on images of a scheme: Tanaka's pass through his adaptation network first."""
+    tanaka = scheme is not None and scheme.name == "tanaka"
+    return replace(CLASSIFIERS[profile], adaptation=_ADAPTATION[profile] if tanaka else 0)
 
 
 def refuse(data: Data) -> None:
@@ -139,14 +148,16 @@ def _trained(
     scheme: Scheme[Any, Any] | None, plain: Split, protected: Split, data: Data, options: Options, context: Context
 ) -> tuple[Hits, Hits, list[str]]:
     """Which test images the classifier names right: plain by one trained on plain, protected by one on protected."""
-    settings, notes = CLASSIFIERS[options.profile], []
-    network = train_classifier(plain.train, data.train_labels, settings, context.part("plain", 0.0, 0.45))
-    before = predict(network, plain.test, context.part("plain", 0.45, 0.5)) == data.test_labels
-    if scheme is not None and scheme.name == "tanaka":
-        settings = replace(settings, adaptation=_ADAPTATION[options.profile])
+    settings = CLASSIFIERS[options.profile]
+    network = f"ResNet-20 of width {settings.width}, images folded by {settings.shrink}"
+    notes = [f"{network}, {len(plain.train):,} training images, {settings.epochs} epochs, no augmentation"]
+    judge = train_classifier(plain.train, data.train_labels, settings, context.part("plain", 0.0, 0.45))
+    before = predict(judge, plain.test, context.part("plain", 0.45, 0.5)) == data.test_labels
+    of_protected = classifier_for(scheme, options.profile)
+    if of_protected.adaptation:
         notes.append("protected images pass through the adaptation network, trained with the classifier")
-    network = train_classifier(protected.train, data.train_labels, settings, context.part("protected", 0.5, 0.95))
-    after = predict(network, protected.test, context.part("protected", 0.95, 1.0)) == data.test_labels
+    judge = train_classifier(protected.train, data.train_labels, of_protected, context.part("protected", 0.5, 0.95))
+    after = predict(judge, protected.test, context.part("protected", 0.95, 1.0)) == data.test_labels
     return before, after, notes
 
 
@@ -185,17 +196,14 @@ def _result(
     after: Hits,
     training: tuple[bool, str],
     cost: Mapping[str, Any],
+    settings: ClassifierSettings,
     data: Data,
-    options: Options,
     context: Context,
     notes: list[str],
     started: float,
 ) -> CellResult:
     drop = _drop(before, after)
-    settings = CLASSIFIERS[options.profile]
     testing = _available(after, data, "sees protected images")
-    network = f"ResNet-20 of width {settings.width}, images folded by {settings.shrink}"
-    notes = [f"{network}, {len(data.train):,} training images, {settings.epochs} epochs, no augmentation", *notes]
     if drop["ci_low"] <= HIGH_DROP < drop["ci_high"]:
         notes = [*notes, f"the interval of the drop spans {HIGH_DROP:g} points: High or Low is not certain"]
     return CellResult(
@@ -208,7 +216,7 @@ def _result(
             "training": dict(zip(("available", "reason"), training, strict=True)),
             "testing": dict(zip(("available", "reason"), testing, strict=True)),
             "cost": dict(cost),
-            "classifier": {**vars(settings), "images": len(data.train)},
+            "classifier": vars(settings),
             "seconds": round(time.monotonic() - started, 3),
             "device": context.device,
             "notes": [*data.notes, *notes],

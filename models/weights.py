@@ -11,16 +11,22 @@ from torch import nn
 _ABOUT = "about"
 
 
-def dump(network: nn.Module, about: Mapping[str, str] | None = None) -> bytes:
-    """On the CPU, contiguous; the same network gives the same bytes."""
-    state = {name: value.cpu().contiguous() for name, value in network.state_dict().items()}
+def dump(network: nn.Module, about: Mapping[str, str] | None = None, **companions: nn.Module) -> bytes:
+    """On the CPU, contiguous; the same networks give the same bytes. companions: further networks, by name."""
+    networks = {"": network, **{f"{name}/": companion for name, companion in companions.items()}}
+    state = {
+        prefix + name: value.cpu().contiguous()
+        for prefix, each in networks.items()
+        for name, value in each.state_dict().items()
+    }
     return safetensors.torch.save(state, {_ABOUT: json.dumps(dict(about or {}))})  # several entries have no fixed order
 
 
-def fill(network: nn.Module, raw: bytes) -> None:
-    """Load what `dump` wrote. Raises ValueError where these are no weights of this network."""
+def fill(network: nn.Module, raw: bytes, companion: str = "") -> None:
+    """Load what `dump` wrote, of a companion perhaps. Raises ValueError where these are no weights of this network."""
     try:
-        network.load_state_dict(safetensors.torch.load(raw))
+        named = [(name.rpartition("/"), value) for name, value in safetensors.torch.load(raw).items()]
+        network.load_state_dict({name: value for (owner, _, name), value in named if owner == companion})
     except (safetensors.SafetensorError, RuntimeError) as error:
         raise ValueError(f"these are no weights of {type(network).__name__}") from error
 

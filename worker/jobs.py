@@ -244,7 +244,7 @@ def failure_of(error: Exception, attack_failed: str) -> dict[str, str]:
         code = "dataset_missing"
     elif isinstance(error, AttackFailed):
         code = attack_failed
-    elif isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":  # torch's own, by name
+    elif isinstance(error, MemoryError) or _is_torchs_memory_error(error):
         code = "out_of_memory"
     elif isinstance(error, (ParameterError, ValueError)):
         code = "invalid_material"
@@ -254,6 +254,13 @@ def failure_of(error: Exception, attack_failed: str) -> dict[str, str]:
         # its text was not written for callers, and may hold what they must not see
         return {"code": code, "detail": f"{type(error).__name__}; the worker's log has the details"}
     return {"code": code, "detail": str(error) or type(error).__name__}
+
+
+def _is_torchs_memory_error(error: Exception) -> bool:
+    """By name and text: most jobs need no torch. On a CPU it raises a plain RuntimeError."""
+    return type(error).__name__ == "OutOfMemoryError" or (
+        isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
+    )
 
 
 def jsonable(value: Any) -> Any:

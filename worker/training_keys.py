@@ -17,7 +17,7 @@ from sqlalchemy.orm import Session
 
 from app.db import journal
 from app.db.tables import Cell, Evaluation, Key
-from models import crash
+from models import catalog, crash
 from models.catalog import make_scheme
 from worker import jobs, lease
 from worker.data import load_data
@@ -55,10 +55,11 @@ class KeyJob(Job):
         super().ended()
         crash.point("key-ready-before-ring")
         with self.tools.sessions() as session:
-            chosen = select(Cell.id).where(
+            chosen = select(Cell).where(
                 Cell.evaluation_id == self.evaluation_id, journal.uses(self.lease.id), lease.waits(Cell)
             )
-            ids = session.scalars(chosen.order_by(Cell.position)).all()
+            cells = session.scalars(chosen.order_by(Cell.position)).all()
+            ids = [cell.id for cell in sorted(cells, key=lambda cell: catalog.takes_long(cell.attack["name"]))]
         with suppress(BrokerAway):  # the sweeper will ring
             jobs.ring(self.tools, Cell, ids)
 

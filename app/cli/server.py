@@ -23,11 +23,12 @@ def register(app: typer.Typer) -> None:
 def local(
     state: Annotated[Path, typer.Option(help="Folder that keeps everything")] = Path(".state/up"),
     port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes any free one")] = 8000,
+    attack_workers: Annotated[int, typer.Option(min=1, help="Attacks at once; they share the cores")] = 1,
 ) -> None:
     """Run everything on this machine: PostgreSQL, Redis, the service and its workers. Ctrl-C stops it."""
     from app.local import run
 
-    raise typer.Exit(run(state, port))
+    raise typer.Exit(run(state, port, attack_workers))
 
 
 def serve(

@@ -95,8 +95,10 @@ class PlainImages:
     """What an order needs to know of the data set it names."""
 
     name: str
+    train: int  # images to train on
     height: int
     width: int
+    classes: int
     labelled: bool  # a classifier can be trained and tested on them
 
 
@@ -108,11 +110,11 @@ async def plain_images(session: AsyncSession, svc: Services, caller: Caller, nam
             raise NoPlainImages(f"there is no data set {name!r}", [(pointer, "no such upload; see GET /datasets")])
         if row.kind != "plain":
             raise Invalid(f"{name} holds protected images", [(pointer, "name a data set of plain images")])
-        return PlainImages(row.name, row.height, row.width, len(row.classes) > 1)
+        return PlainImages(row.name, row.train, row.height, row.width, len(row.classes), len(row.classes) > 1)
     known = await asyncio.to_thread(catalog.builtin_datasets, svc.settings.data_dir)
     for info in known:
         if info.name == name:
-            return PlainImages(info.name, info.height, info.width, info.labelled)
+            return PlainImages(info.name, info.train, info.height, info.width, len(info.classes), info.labelled)
     names = ", ".join(info.name for info in known)
     raise NoPlainImages(f"there is no data set {name!r}", [(pointer, f"known: {names}, and ids of your uploads")])
 

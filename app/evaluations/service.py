@@ -70,7 +70,11 @@ async def plan_of(session: AsyncSession, svc: Services, caller: Caller, order: E
         raise Invalid(f"utility cannot be measured on {images.name}", [("/dataset", detail)])
     keys = await _keys(session, caller, order)
     size = (images.height, images.width) if images else None
-    return plan(order, keys, size, {id: _upload(row) for id, row in uploads.items()})
+    planned = plan(order, keys, size, {id: _upload(row) for id, row in uploads.items()})
+    for key in planned.keys:
+        assert images, "the plan has no key to train without a data set"
+        keys_service.check_trainable(key.scheme, images, "/dataset")
+    return planned
 
 
 async def order(
@@ -126,9 +130,10 @@ def _cell(evaluation_id: str, position: int, planned: Plan) -> Cell:
 
 
 async def tell_workers(svc: Services, ordered: EvaluationOut) -> None:
-    """After the commit: of the keys first, and of the cells that wait for none."""
+    """After the commit: of the keys first, and of the cells that wait for none, quick ones before any that train."""
     trained = [key.id for key in ordered.keys]
-    jobs: list[CellOut | UtilityOut] = [*ordered.cells, *ordered.utility]
+    cells = sorted(ordered.cells, key=lambda cell: catalog.takes_long(cell.attack["name"]))
+    jobs: list[CellOut | UtilityOut] = [*cells, *ordered.utility]
     ids = [job.id for job in jobs if job.status == Status.QUEUED and job.scheme.get("key_id") not in trained]
     await ring(svc, queue.TRAIN_KEY, *trained)
     await ring(svc, queue.RUN_CELL, *ids)

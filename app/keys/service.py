@@ -17,7 +17,7 @@ from app.core.pagination import Page, PageRequest, page
 from app.core.problems import Conflict, Gone, Invalid, NotFound
 from app.core.services import Services
 from app.core.states import ACTIVE, Status
-from app.datasets.service import plain_images
+from app.datasets.service import PlainImages, plain_images
 from app.db import journal
 from app.db.tables import Key
 from app.keys import queries
@@ -143,9 +143,17 @@ async def _order_training(session: AsyncSession, svc: Services, caller: Caller, 
     if not training.dataset:
         message = "name the data set to train on; see GET /datasets"
         raise Invalid(message, [("/params/dataset", message)])
-    await plain_images(session, svc, caller, training.dataset, "/params/dataset")
+    images = await plain_images(session, svc, caller, training.dataset, "/params/dataset")
+    check_trainable(scheme, images, "/params/dataset")
     await check_queue(session, svc, caller, 1, "/scheme")
     return await train(session, svc, caller, scheme, training, id)
+
+
+def check_trainable(scheme: Scheme[Any, Any], images: PlainImages, pointer: str) -> None:
+    """Raises Invalid where a key of the scheme cannot be trained on the data set that `pointer` names."""
+    reason = scheme.refuses_to_learn(images.train, images.height, images.width, images.classes)
+    if reason:
+        raise Invalid(f"no key of {scheme.name} can be trained on {images.name}: {reason}", [(pointer, reason)])
 
 
 async def train(

@@ -18,7 +18,9 @@ if TYPE_CHECKING:
 class ItnSettings:
     """The paper's, as far as it states them [P]; each_pixel is ours [M]."""
 
-    epochs: int | None = param(None, "Passes over the pairs; null: 70 for pixelwise, 300 for others", minimum=1)
+    epochs: int | None = param(
+        None, "Passes over the pairs; null: 70 for pixelwise, 300 for others", minimum=1, maximum=100_000
+    )
     batch: int = param(128, "Pairs a step", minimum=1, maximum=4096)
     rate: float = param(0.1, "Learning rate, divided by 10 after 4/7 and 6/7 (pixelwise), or 1/2 and 3/4", minimum=1e-6)
     each_pixel: bool = param(
@@ -26,7 +28,9 @@ class ItnSettings:
     )
     momentum: float = param(0.9, "Of the gradient descent", minimum=0, maximum=0.999)
     weight_decay: float = param(5e-4, "Of the gradient descent", minimum=0, maximum=1)
-    channels: int = param(16, "Channels of the locally connected layers; the paper's could not be read", minimum=1)
+    channels: int = param(
+        16, "Channels of the locally connected layers; the paper's could not be read", minimum=1, maximum=1024
+    )
     width: int = param(64, "First width of the U-Net", minimum=1, maximum=256)
     precision: Literal["auto", "fp32", "bf16"] = param("auto", "auto: bfloat16 where the device computes in it")
 

@@ -19,7 +19,7 @@ _WINDOW = 7  # of SSIM
 
 @dataclass(frozen=True)
 class ItnStrongSettings:
-    epochs: int = param(100, "Passes over the pairs", minimum=1)
+    epochs: int = param(100, "Passes over the pairs", minimum=1, maximum=100_000)
     batch: int = param(64, "Pairs a step", minimum=1, maximum=4096)
     rate: float = param(2e-3, "Highest learning rate of the U-Net (AdamW, cosine)", minimum=1e-6)
     linear_rate: float = param(

@@ -14,9 +14,8 @@ from models import keystream
 from models.images import Images, check_images
 
 if TYPE_CHECKING:
-    from torch import nn
-
     from models.attacks.base import Context
+    from models.classifier import Classifier
     from models.datasets import Data
 
 S = TypeVar("S")
@@ -152,6 +151,10 @@ class Scheme(ABC, Generic[S, K]):
             )
         return key
 
+    def refuses_to_learn(self, count: int, height: int, width: int, classes: int) -> str | None:  # noqa: ARG002
+        """Why no key can be trained on so many images of this size and of so many classes; None when one can."""
+        return None
+
     def train(self, data: Data, context: Context) -> Trained:  # noqa: ARG002
         """A new secret, learned from `data.train` (and its labels); where `trains` only. `data.test` is not looked at.
 
@@ -160,8 +163,11 @@ class Scheme(ABC, Generic[S, K]):
         """
         raise TypeError(f"keys of {self.name} are drawn, not trained")
 
-    def judge(self, data: Data, context: Context) -> nn.Module:  # noqa: ARG002
-        """The finished classifier that the scheme's images serve; where `only_for` only."""
+    def judge(self, secret: bytes, data: Data) -> Classifier:  # noqa: ARG002
+        """The finished classifier that images under a key serve, on the CPU; where `only_for` only.
+
+        Raises AttackFailed where it knows other classes than those of `data`.
+        """
         raise TypeError(f"images of {self.name} serve every model")
 
     def protect(self, images: Images, secret: bytes, first: int = 0, device: str = "cpu") -> Images:  # noqa: ARG002

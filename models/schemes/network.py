@@ -52,18 +52,30 @@ class NetworkScheme(Scheme[S, "nn.Module"]):
 
         from models import weights
 
-        kind, body = secret[:1], secret[1:]
-        words = weights.about(body) if kind == _WEIGHTS else {}
-        if words.get("scheme") != self.name:
-            raise ValueError(f"not a trained key of {self.name}")
+        body, words = self.opened(secret)
         network = type(self)(parse(self.Settings, json.loads(words["settings"]))).network()
         weights.fill(network, body)
         return network.to(memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
 
-    def secret_of(self, key: nn.Module) -> bytes:
+    def opened(self, secret: bytes) -> tuple[bytes, dict[str, str]]:
+        """The weights in a secret of this scheme, and the words beside them. Raises ValueError."""
         from models import weights
 
-        return _WEIGHTS + weights.dump(key, {"scheme": self.name, "settings": json.dumps(vars(self.settings))})
+        kind, body = secret[:1], secret[1:]
+        words = weights.about(body) if kind == _WEIGHTS else {}
+        if words.get("scheme") != self.name:
+            raise ValueError(f"not a trained key of {self.name}")
+        return body, words
+
+    def secret_of(self, key: nn.Module) -> bytes:
+        return self.sealed(key, {})
+
+    def sealed(self, key: nn.Module, words: Mapping[str, str], **companions: nn.Module) -> bytes:
+        """The secret, with what else belongs to it."""
+        from models import weights
+
+        about = {"scheme": self.name, "settings": json.dumps(vars(self.settings)), **words}
+        return _WEIGHTS + weights.dump(key, about, **companions)
 
     def encrypt(self, images: Images, key: nn.Module, tick: Callable[[], None] = lambda: None) -> Images:
         """uint8 [N, H, W, 3] of any size -> the same, on the device of `key`.

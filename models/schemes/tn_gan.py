@@ -34,7 +34,9 @@ class TnGanSettings:
     blocks: int = param(6, "Residual blocks of the generators", minimum=1, maximum=32)
     discriminator: int = param(64, "First width of the discriminators", minimum=1, maximum=256)
     cycle: float = param(10.0, "Weight of the way there and back", minimum=0)
-    epochs: int = param(200, "Passes over the plain images; in the second half the rate falls to 0", minimum=1)
+    epochs: int = param(
+        200, "Passes over the plain images; in the second half the rate falls to 0", minimum=1, maximum=100_000
+    )
     batch: int = param(1, "Images of either kind a step", minimum=1, maximum=1024)
     rate: float = param(2e-4, "Learning rate (Adam)", minimum=1e-6)
     beta1: float = param(0.5, "Momentum (Adam)", minimum=0, maximum=0.999)
@@ -78,6 +80,13 @@ class TnGan(NetworkScheme[TnGanSettings]):
 
         return ResNetGenerator(self.settings.width, self.settings.blocks)
 
+    def refuses_to_learn(self, count: int, height: int, width: int, classes: int) -> str | None:  # noqa: ARG002
+        if count < 2:
+            return f"TN-GAN learns from at least two images, one plain and one encrypted; there are {count}"
+        if min(height, width) < _SMALLEST:
+            return f"its discriminator needs images of at least {_SMALLEST}x{_SMALLEST}; these are {width}x{height}"
+        return None
+
     def train(self, data: Data, context: Context) -> Trained:
         import torch
 
@@ -88,11 +97,9 @@ class TnGan(NetworkScheme[TnGanSettings]):
 
         s, began = self.settings, time.monotonic()
         images = pad(data.train[: s.images], self.multiple)
-        if min(images.shape[1:3]) < _SMALLEST:
-            size = f"{images.shape[2]}x{images.shape[1]}"
-            raise AttackFailed(f"its discriminator needs images of at least {_SMALLEST}x{_SMALLEST}; these are {size}")
-        if len(images) < 2:
-            raise AttackFailed("at least two training images are needed: one plain, one encrypted")
+        refusal = self.refuses_to_learn(len(images), images.shape[1], images.shape[2], len(data.classes))
+        if refusal:
+            raise AttackFailed(refusal)
         plain, others = images[0::2], images[1::2]
         protected = self._domain().protect(others, seed_secret(context.seed.to_bytes(32, "big", signed=True)))
         curve: dict[str, float] = {}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Literal
@@ -10,7 +11,7 @@ import numpy as np
 
 from models.attacks.base import AttackFailed, Context
 from models.datasets import Data
-from models.parameters import param
+from models.parameters import param, parse
 from models.schemes.base import PaperRow, Trained
 from models.schemes.network import NetworkScheme, record
 
@@ -65,6 +66,10 @@ class TnModel(NetworkScheme[TnModelSettings]):
     title = "TN-model"
     source = "paper section 2.4"
     Settings = TnModelSettings
+    only_for = (
+        "its images are made for the classifier that its key was trained with: no other model can be trained on them "
+        "(paper section 2.4)"
+    )
     paper_name = "TN-model"
     margin = 128  # more than 122 pixels away nothing matters: tiles join without a seam
     profiles: ClassVar = {
@@ -87,6 +92,13 @@ class TnModel(NetworkScheme[TnModelSettings]):
 
         return SigmoidUNet(self.settings.width)
 
+    def refuses_to_learn(self, count: int, height: int, width: int, classes: int) -> str | None:  # noqa: ARG002
+        if count < FEWEST:
+            return f"TN-model learns from at least {FEWEST} images; there are {count}"
+        if classes < 2:
+            return "TN-model needs a classifier, so labels of at least two classes: upload the images in class folders"
+        return None
+
     def train(self, data: Data, context: Context) -> Trained:
         import torch
 
@@ -96,11 +108,10 @@ class TnModel(NetworkScheme[TnModelSettings]):
 
         began, s = time.monotonic(), self.settings
         images, labels = data.train[: s.images], data.train_labels[: s.images]
-        if len(images) < FEWEST:
-            raise AttackFailed(
-                f"TN-model learns from at least {FEWEST} images; {data.name} has {len(images)} to train on"
-            )
-        judge = train_classifier(images, labels, self._classifier(), context.part("classifier", 0, 0.4))
+        refusal = self.refuses_to_learn(len(images), images.shape[1], images.shape[2], len(data.classes))
+        if refusal:
+            raise AttackFailed(refusal)
+        judge = train_classifier(images, labels, self.classifier(), context.part("classifier", 0, 0.4))
         eye, whose = self._eye(judge)
         held_out = np.arange(len(images)) % _HELD_OUT == _HELD_OUT - 1
 
@@ -114,7 +125,7 @@ class TnModel(NetworkScheme[TnModelSettings]):
         plan = Plan(self.name, s.epochs, s.batch, schedule, f"{s} {whose}", s.precision)
         lesson, notes = train(make, [[images[~held_out], labels[~held_out]]], plan, context.part("network", 0.4, 0.95))
         network = lesson.best_network()
-        secret = self.secret_of(network)
+        secret = self.sealed(network, {"classes": json.dumps(data.classes), "outputs": str(judge.classes)}, judge=judge)
         return Trained(secret, {
             "data": data.name, "images": {"train": int((~held_out).sum()), "held_out": int(held_out.sum())},
             "settings": vars(s), "features": whose, "best_epoch": lesson.best_epoch,
@@ -122,7 +133,23 @@ class TnModel(NetworkScheme[TnModelSettings]):
             "seconds": round(time.monotonic() - began, 1), "notes": [*notes, *data.notes],
         })  # fmt: skip
 
-    def _classifier(self) -> ClassifierSettings:
+    def judge(self, secret: bytes, data: Data) -> Classifier:
+        from models import weights
+        from models.classifier import Classifier
+
+        body, words = self.opened(secret)
+        classes = json.loads(words["classes"])
+        if classes != list(data.classes):
+            raise AttackFailed(
+                f"the classifier of this key tells {', '.join(classes)} apart; {data.name} has other classes"
+            )
+        settings = TnModel(parse(TnModelSettings, json.loads(words["settings"]))).classifier()
+        network = Classifier(int(words["outputs"]), settings)
+        weights.fill(network, body, "judge")
+        return network.eval()
+
+    def classifier(self) -> ClassifierSettings:
+        """How the plain classifier is trained."""
         from models.classifier import ClassifierSettings
 
         s = self.settings

@@ -122,6 +122,22 @@ def test_it_starts_heals_and_stops_in_order(state: Path) -> None:
         assert not list((state / "run").glob("*.pid"))
 
 
+def test_attack_workers_share_the_cores(state: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    threads: dict[str, str | None] = {}
+    monkeypatch.setattr(
+        "app.local.spawn", lambda name, command, *, env, **_: threads.update({name: env.get("OMP_NUM_THREADS")})
+    )
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: range(8))
+    stack = LocalStack(state, 0, attack_workers=3)
+    for name in stack._commands():
+        stack._spawn(name)
+    assert threads == {
+        "api": None, "worker-encrypt": None, "worker-attack": "2", "worker-attack-2": "2", "worker-attack-3": "2"
+    }  # fmt: skip
+    stack._spawn("worker-attack", {"OMP_NUM_THREADS": "1"})
+    assert threads["worker-attack"] == "1"
+
+
 def command_is_ready(command: Command) -> bool:
     try:
         return command.get("/health/ready").status_code == 200

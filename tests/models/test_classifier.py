@@ -104,15 +104,19 @@ def test_crops_move_images_into_black_and_mirror_every_second_one():
 
 
 # Cross-entropy after 3 steps on one fixed batch; see networks/test_inverse_networks.py.
-GOLDEN = {"resnet20": 0.32343, "vgg16-bn": 0.54854}
+GOLDEN = {
+    "resnet20": ({"network": "resnet20"}, 0.32343),
+    "vgg16-bn": ({"network": "vgg16-bn"}, 0.54854),
+    "behind the adaptation network": ({"adaptation": 32, "by": "channels", "shrink": 4}, 0.54184),
+}
 
 
-@pytest.mark.parametrize(("network", "golden"), GOLDEN.items())
-def test_golden_losses(network, golden):
+@pytest.mark.parametrize(("settings", "golden"), GOLDEN.values(), ids=GOLDEN.keys())
+def test_golden_losses(settings, golden):
     images, labels = (torch.from_numpy(array) for array in tilted(4, side=32))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        made = Classifier(2, replace(SETTINGS, network=network, width=8, shrink=1))
+        made = Classifier(2, replace(SETTINGS, width=8, **{"shrink": 1, **settings}))
     lesson = Classification(made, torch.optim.SGD(made.parameters(), 0.01, 0.9), padding=2)
     for step in range(3):
         losses = lesson.step([images, labels], torch.Generator().manual_seed(step))

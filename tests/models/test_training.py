@@ -121,6 +121,24 @@ def test_the_weights_of_the_epoch_with_the_lowest_loss_on_held_out_images_are_ke
     assert _same(dict(again.best_network().state_dict()), dict(lesson.network.state_dict()))
 
 
+# After each of three epochs; see networks/test_inverse_networks.py.
+GOLDEN = {
+    "loss": [2.97171, 2.42070, 1.69831],
+    "cross_entropy": [2.99887, 2.45830, 1.73475],
+    "distance": [0.27153, 0.37599, 0.36449],
+    "validation_loss": [2.94501, 2.68365, 2.54713],
+}
+
+
+def test_golden_losses_of_concealment():
+    curve: dict[str, list[float]] = {}
+    context = Context(metric=lambda name, step, value: curve.setdefault(name, []).append(value))
+    train(*LESSONS["concealment"], PLAN, context)
+    assert {name: curve[name] for name in GOLDEN} == {
+        name: pytest.approx(values, rel=2e-3) for name, values in GOLDEN.items()
+    }
+
+
 def test_a_judge_learns_nothing():
     make, decks = LESSONS["concealment"]
     before = [value.clone() for judge in make().frozen for value in judge.state_dict().values()]

@@ -120,6 +120,19 @@ def test_a_trained_scheme_costs_the_weights_of_its_network(limits):
     assert told["cost"]["parameters"] > 1000
 
 
+def test_tn_model_serves_the_classifier_of_its_key_and_no_training(limits):
+    scheme, data = make_scheme("tn-model", {"precision": "fp32"}, "smoke"), stripes(40, 20)
+    trained = scheme.train(data, Context())
+    told = measure_utility(scheme, data, SMOKE, Context(), secret=trained.secret).result
+    assert told["plain"]["top1"] == trained.provenance["test"]["accuracy_plain"]
+    assert told["protected"]["top1"] == trained.provenance["test"]["accuracy_protected"]
+    assert not told["training"]["available"]
+    assert "classifier that its key was trained with" in told["training"]["reason"]
+    assert told["classifier"]["width"] == scheme.settings.classifier_width
+    with pytest.raises(AttackFailed, match="tells lying, standing apart; stripes has other classes"):
+        measure_utility(scheme, replace(data, classes=("cats", "dogs")), SMOKE, Context(), secret=trained.secret)
+
+
 def no_labels(data: Data) -> Data:
     return replace(data, train_labels=np.zeros_like(data.train_labels), test_labels=np.zeros_like(data.test_labels))
 

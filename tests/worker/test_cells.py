@@ -140,6 +140,7 @@ def test_progress_and_metrics_become_events_and_a_curve(tools, account, monkeypa
         (AttackFailed("too few"), "attack_failed"),
         (ValueError("too small"), "invalid_material"),
         (MemoryError(), "out_of_memory"),
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate"), "out_of_memory"),
         (type("OutOfMemoryError", (RuntimeError,), {})("CUDA"), "out_of_memory"),
         (KeyError("secret detail"), "internal"),
     ],

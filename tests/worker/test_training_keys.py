@@ -224,6 +224,14 @@ def test_cells_wait_for_their_key_and_share_it(tools, account, monkeypatch):
     assert (key(tools, id).status, key(tools, id).evaluation_id) == ("succeeded", None)
 
 
+def test_when_the_key_is_there_the_cells_of_seconds_come_first(tools, account, monkeypatch):
+    id, _, ids = for_evaluation(tools, account, ("itn", "none"))
+    rung = []
+    monkeypatch.setattr(queue, "ring", lambda celery, task, *ids: rung.extend(ids))
+    training_keys.handle(tools, id)
+    assert rung == [ids[1], ids[0]]
+
+
 def test_the_evaluation_tells_of_its_keys_training(tools, account):
     id, evaluation_id, _ = for_evaluation(tools, account)
     training_keys.handle(tools, id)

@@ -43,6 +43,18 @@ def test_the_cells_ids_are_sent_to_the_workers(client, tools):
     assert queue.waiting(tools.celery, queue.RUN_CELL) == len(body["cells"])
 
 
+def test_cells_of_seconds_are_not_behind_those_that_train(client, monkeypatch):
+    from app import queue
+
+    rung = []
+    monkeypatch.setattr(queue, "ring", lambda celery, task, *ids: rung.extend(ids))
+    body = order(client, attacks=[{"name": "itn"}, {"name": "none"}])
+    attacks = {cell["id"]: (cell["scheme"]["name"], cell["attack"]["name"]) for cell in body["cells"]}
+    assert [attacks[id] for id in rung] == [
+        ("pixelwise", "none"), ("tanaka", "none"), ("pixelwise", "itn"), ("tanaka", "itn")
+    ]  # fmt: skip
+
+
 def test_no_attack_is_always_scored_and_says_when_it_was_added(client):
     body = order(client, attacks=[{"name": "fr"}])
     assert body["settings"]["attacks"] == [

@@ -22,10 +22,12 @@ ORDER = {
 }  # fmt: skip
 
 
-def uploaded(tools, kind: str = "plain", *, classes: tuple[str, ...] = ("lying", "standing"), originals=False) -> str:
+def uploaded(
+    tools, kind: str = "plain", *, classes: tuple[str, ...] = ("lying", "standing"), originals=False, count=32
+) -> str:
     """The row and blob that an upload of stripes leaves behind."""
     id = new_id("ds")
-    data = Data(id, *tilted(32, side=32), *tilted(16, seed=1, side=32), classes=classes)
+    data = Data(id, *tilted(count, side=32), *tilted(16, seed=1, side=32), classes=classes)
     if originals:
         data = replace(data, train_originals=255 - data.train, test_originals=255 - data.test)
     raw = save_npz(data)
@@ -34,7 +36,7 @@ def uploaded(tools, kind: str = "plain", *, classes: tuple[str, ...] = ("lying",
         owner = session.scalars(select(Account.id)).one()
         session.add(
             Dataset(
-                id=id, account_id=owner, name="stripes", kind=kind, train=32, test=16, width=32, height=32,
+                id=id, account_id=owner, name="stripes", kind=kind, train=count, test=16, width=32, height=32,
                 classes=list(classes), has_originals=originals, blob=f"datasets/{id}.npz", bytes=len(raw),
             )
         )  # fmt: skip
@@ -91,6 +93,21 @@ def test_images_without_classes_are_refused_and_named(client, tools):
     assert answer.status_code == 422
     assert [error["pointer"] for error in answer.json()["errors"]] == ["/dataset"]
     assert "a class for every image" in answer.json()["errors"][0]["detail"]
+
+
+@pytest.mark.parametrize(
+    ("classes", "count", "said"),
+    [(("all",), 32, "labels of at least two classes"), (("lying", "standing"), 10, "at least 20 images; there are 10")],
+)
+def test_a_key_that_cannot_be_trained_on_the_images_is_refused_when_it_is_ordered(client, tools, classes, count, said):
+    id = uploaded(tools, classes=classes, count=count)
+    evaluation = {"name": "x", "schemes": [{"name": "tn-model"}], "attacks": [{"name": "fr"}], "dataset": id}
+    key = {"scheme": "tn-model", "params": {"profile": "smoke", "dataset": id}}
+    for path, body, pointer in (("/evaluations", evaluation, "/dataset"), ("/keys", key, "/params/dataset")):
+        answer = client.post(path, json=body)
+        assert answer.status_code == 422, answer.text
+        assert [error["pointer"] for error in answer.json()["errors"]] == [pointer]
+        assert said in answer.json()["errors"][0]["detail"]
 
 
 @pytest.mark.parametrize("originals", [True, False])
