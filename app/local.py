@@ -19,8 +19,8 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType, TracebackType
@@ -91,6 +91,19 @@ class LocalStack:
         return Settings.model_validate(given)
 
     # --- start and stop ---
+
+    @contextmanager
+    def servers(self) -> Iterator[Mapping[str, str]]:
+        """PostgreSQL and Redis alone, and the settings for them: for a command on a stack that does not run.
+
+        Raises Busy.
+        """
+        make_private(self.state)
+        self._lock = _lock(self.state / "secrets" / "lock")
+        try:
+            yield self._environment()
+        finally:
+            self.stop()
 
     def start(self) -> Self:
         try:

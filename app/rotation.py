@@ -58,6 +58,11 @@ class Place:
 
 PLACES = (
     Place(Key, Key.sealed.expression, "key", Key.account_id.expression, Key.id.expression, lambda v: {"sealed": v}),
+    *(
+        Place(table, table.checkpoint_lock.expression, "checkpoints", owner.expression, table.id.expression,
+              lambda v: {"checkpoint_lock": v}, join)
+        for table, owner, join in ((Key, Key.account_id, None), (Cell, Evaluation.account_id, Evaluation))
+    ),
     Place(
         Cell, Cell.recovered.expression, "recovered-key", Evaluation.account_id.expression, Cell.id.expression,
         lambda v: {"recovered": v}, Evaluation,

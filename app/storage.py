@@ -96,6 +96,11 @@ class Blobs:
         return [f"{folder}/{str(found).rsplit('/', 1)[-1]}" for found in self._fs.ls(path, detail=False, refresh=True)]
 
     @_telling()
+    def below(self, folder: str) -> list[str]:
+        """The names of all blobs in a folder and in its folders."""
+        return [str(found).removeprefix(f"{self._root}/") for found in self._fs.find(self._path(folder))]
+
+    @_telling()
     def _store(self, name: str, fill: Callable[[Any], object]) -> None:
         path = self._path(name)
         if not self._local:

@@ -1,10 +1,14 @@
-"""Checkpoints on disk: a reader finds the whole of the last one, or the whole of the one before, never a part."""
+"""Checkpoints on disk: a reader finds the whole of the last one, or the whole of the one before, never a part.
+
+Weights in training may be secrets: `seal` and `unseal` stand between what is saved and what the disk sees.
+"""
 
 from __future__ import annotations
 
 import io
 import os
 import pickle
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +17,7 @@ import torch
 from models import crash
 
 
-def save(path: Path, state: dict[str, Any]) -> None:
+def save(path: Path, state: dict[str, Any], seal: Callable[[bytes], bytes] = bytes) -> None:
     """Write `state` (tensors and plain values) aside, bring it to the disk, then give it its name.
 
     Raises OSError, and leaves nothing, where the disk takes no more. Put together in memory, for torch makes a nameless
@@ -25,7 +29,7 @@ def save(path: Path, state: dict[str, Any]) -> None:
     aside = path.with_name(f"{path.name}.{os.getpid()}.part")
     try:
         with aside.open("wb") as file:
-            file.write(whole.getbuffer())
+            file.write(seal(whole.getvalue()))
             file.flush()
             os.fsync(file.fileno())
     except OSError:
@@ -41,10 +45,14 @@ def save(path: Path, state: dict[str, Any]) -> None:
         os.close(folder)
 
 
-def load(path: Path) -> dict[str, Any] | None:
-    """The state in `path`, on the CPU. None where there is none, or only what a damaged disk left of one."""
+def load(path: Path, unseal: Callable[[bytes], bytes] = bytes) -> dict[str, Any] | None:
+    """The state in `path`, on the CPU. None where there is none, or only what a damaged disk left of one.
+
+    unseal: raises ValueError where it cannot.
+    """
     try:
-        state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-    except (FileNotFoundError, EOFError, RuntimeError, pickle.UnpicklingError):
+        whole = io.BytesIO(unseal(path.read_bytes()))
+        state: dict[str, Any] = torch.load(whole, map_location="cpu", weights_only=True)
+    except (FileNotFoundError, EOFError, ValueError, RuntimeError, pickle.UnpicklingError):
         return None
     return state

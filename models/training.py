@@ -132,7 +132,7 @@ def _train(  # noqa: PLR0912, PLR0915 - to be read from top to bottom
     path = context.workdir / f"{plan.name}.ckpt" if context.workdir else None
     version = _version(plan, decks, context)
     step, totals = 0, {}
-    stored = checkpoints.load(path) if path else None
+    stored = checkpoints.load(path, context.unseal) if path else None
     if stored is not None and stored["version"] == version and stored["batch"] <= batch:
         lesson.load(stored["lesson"])
         batch, step, totals = stored["batch"], stored["step"], stored["totals"]
@@ -190,7 +190,7 @@ def _train(  # noqa: PLR0912, PLR0915 - to be read from top to bottom
             totals = {}
         if path and (step == steps or now - saved >= SAVE_SECONDS) and _sound(lesson):
             state = {"version": version, "lesson": lesson.state(), "batch": batch, "step": step, "totals": totals}
-            checkpoints.save(path, state)
+            checkpoints.save(path, state, context.seal)
             saved = now
     pulse.leave()
     lesson.networks.eval()

@@ -72,6 +72,7 @@ def claim(tools: Runtime, id: str) -> CellJob | None:
             account_id=evaluation.account_id,
             evaluation_id=evaluation.id,
             furthest=cell.progress,
+            checkpoint_lock=jobs.checkpoint_lock(tools, cell, evaluation.account_id),
             settings=evaluation.settings,
             scheme=cell.scheme,
             attack=cell.attack,

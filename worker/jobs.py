@@ -23,6 +23,7 @@ from sqlalchemy.exc import DBAPIError, OperationalError
 from sqlalchemy.orm import Session
 
 from app import queue, storage
+from app.core.crypto import Unreadable
 from app.core.logging import about
 from app.core.states import Status
 from app.db import journal
@@ -69,6 +70,7 @@ class Job(ABC):
     account_id: str
     evaluation_id: str | None
     furthest: float  # progress of the attempts before
+    checkpoint_lock: bytes
 
     @abstractmethod
     def work(self, reporter: Reporter) -> Done:
@@ -89,10 +91,20 @@ class Job(ABC):
 
     def context(self, reporter: Reporter, seed: int) -> Context:
         """How models are run on its behalf."""
+        named = _checkpoints_of(self.account_id, self.lease.id)
+
+        def unseal(sealed: bytes) -> bytes:
+            try:
+                return self.tools.ring.open(self.checkpoint_lock + sealed, **named)
+            except Unreadable as error:
+                raise ValueError(str(error)) from None
+
         return Context(
             seed=seed,
             device=device(self.tools.settings.device),
             workdir=self.tools.blobs.folder(self.checkpoints),
+            seal=lambda plain: self.tools.ring.seal_under(self.checkpoint_lock, plain, **named),
+            unseal=unseal,
             report=reporter.report,
             metric=reporter.metric,
             shared=partial(shared.once, self, reporter),
@@ -116,6 +128,17 @@ class Job(ABC):
             session.flush()
             if evaluation is not None:
                 tell(session, evaluation)
+
+
+def checkpoint_lock(tools: Runtime, job: Cell | Key, account_id: str) -> bytes:
+    """The lock of a job's checkpoints, made by its first attempt and written with its claim."""
+    if job.checkpoint_lock is None:
+        job.checkpoint_lock = tools.ring.new_lock(**_checkpoints_of(account_id, job.id))
+    return job.checkpoint_lock
+
+
+def _checkpoints_of(account_id: str, id: str) -> dict[str, str]:
+    return {"purpose": "checkpoints", "owner": account_id, "id": id}
 
 
 def handle(tools: Runtime, id: str, claim: Callable[[Runtime, str], Job | None]) -> None:

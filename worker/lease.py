@@ -117,8 +117,11 @@ def end(session: Session, lease: Lease, status: Status, **values: Any) -> None:
         session,
         lease,
         lease.holds() & lease.table.status.in_(sources(status)),
-        {"status": status, "lease_owner": None, "lease_until": None, "finished_at": func.clock_timestamp(), **values},
-    )
+        {
+            "status": status, "lease_owner": None, "lease_until": None, "finished_at": func.clock_timestamp(),
+            "checkpoint_lock": None, **values,
+        },
+    )  # fmt: skip
 
 
 def hand_back(session: Session, lease: Lease) -> None:

@@ -148,7 +148,11 @@ def _to_ring(sessions: sessionmaker[Session], table: JobTable, lost: bool) -> li
 
 
 def clear_blobs(sessions: sessionmaker[Session], blobs: Blobs) -> None:
-    """Checkpoints of jobs that are over, and weights of destroyed keys: what a crash kept their owner from deleting."""
+    """Checkpoints of jobs that are over, their locks first, and weights of destroyed keys: what a crash left behind."""
+    with sessions.begin() as session:
+        for table in TASKS:
+            over = table.checkpoint_lock.is_not(None) & table.status.not_in(ACTIVE)
+            session.execute(update(table).where(over).values(checkpoint_lock=None))
     folders = {name.rsplit("/", 1)[-1]: name for name in blobs.names("checkpoints")}  # first: a job may begin meanwhile
     with sessions() as session:
         for table in TASKS:

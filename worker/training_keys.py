@@ -87,6 +87,7 @@ def claim(tools: Runtime, id: str) -> KeyJob | None:
             account_id=key.account_id,
             evaluation_id=key.evaluation_id,
             furthest=key.progress,
+            checkpoint_lock=jobs.checkpoint_lock(tools, key, key.account_id),
             scheme=key.scheme,
             params=key.params,
             training=key.training,

@@ -7,7 +7,7 @@ import sys
 
 import typer
 
-from app.cli import admin, audits, catalog, datasets, images, keys, server
+from app.cli import admin, audits, backups, catalog, datasets, images, keys, server
 from app.cli.common import Failed, Misused, errors
 from app.client.errors import (
     Forbidden,
@@ -32,7 +32,7 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
-for module in (server, images, audits, catalog, datasets, keys, admin):
+for module in (server, images, audits, catalog, datasets, keys, admin, backups):
     module.register(app)
 
 

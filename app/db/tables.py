@@ -69,6 +69,7 @@ class Job:
     lease_owner: Mapped[str | None]
     lease_until: Mapped[datetime | None]  # on the database's clock
     sent_at: Mapped[datetime | None]  # when its id last went to the broker
+    checkpoint_lock: Mapped[bytes | None]  # opens its checkpoints; gone with its end, and they with it
     started_at: Mapped[datetime | None]
     finished_at: Mapped[datetime | None]
 
@@ -126,6 +127,7 @@ class Key(Job, Created, Base):
         CheckConstraint(f"status IN ({_STATUSES})", name="status"),
         Index("ix_keys_account_id_id", "account_id", "id"),
         Index("ix_keys_active", "status", "lease_until", postgresql_where=text(f"status IN ({_WORKED_ON})")),
+        Index("ix_keys_checkpoints", "id", postgresql_where=text("checkpoint_lock IS NOT NULL")),
     )
 
     id: Mapped[str] = mapped_column(primary_key=True)
@@ -191,6 +193,7 @@ class Cell(Job, Base):
         UniqueConstraint("evaluation_id", "position"),
         CheckConstraint(f"status IN ({_STATUSES})", name="status"),
         Index("ix_cells_active", "status", "lease_until", postgresql_where=text("finished_at IS NULL")),
+        Index("ix_cells_checkpoints", "id", postgresql_where=text("checkpoint_lock IS NOT NULL")),
     )
 
     id: Mapped[str] = mapped_column(primary_key=True)

@@ -71,6 +71,8 @@ class Context:
     seed: int = 0
     device: str = "cpu"
     workdir: Path | None = None  # checkpoints; None: keep none
+    seal: Callable[[bytes], bytes] = bytes  # checkpoints on their way to the disk
+    unseal: Callable[[bytes], bytes] = bytes  # and back; raises ValueError where it cannot
     report: Callable[[float, str], None] = _silent
     metric: Callable[[str, int, float], None] = _silent
     shared: Callable[[str, Callable[[], bytes]], bytes] = _alone

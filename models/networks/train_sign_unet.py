@@ -27,6 +27,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from models import checkpoints
 from models.networks.sign_unet import SignUNet, candidate_values, expected_image, likeliest_image, sorted_magnitudes
 
 TAU = 8.0  # grey levels: a candidate this near to the truth is nearly as good as the truth
@@ -163,6 +164,8 @@ def train(
     *,
     start: SignUNet | None = None,
     checkpoint: Path | None = None,
+    seal: Callable[[bytes], bytes] = bytes,
+    unseal: Callable[[bytes], bytes] = bytes,
     device: str = "cpu",
     compiled: bool = False,
     tell: Callable[[int, float, float], None] | None = None,
@@ -171,7 +174,7 @@ def train(
     """Train on uint8 [N, 3, H, W], sides multiples of 8 -> the averaged network, in eval mode.
 
     tell(step, loss, SSIM of the training batch) comes every 20 steps, each_step(step, averaged network) always; both
-    may raise to stop. Continues from `checkpoint`.
+    may raise to stop. Continues from `checkpoint`, which lies there sealed.
     """
     torch.manual_seed(settings.seed)
     generator = torch.Generator().manual_seed(settings.seed)
@@ -187,12 +190,12 @@ def train(
         fused=True,
     )
     step, spent = 0, 0.0
-    if checkpoint is not None and checkpoint.exists():
-        state = torch.load(checkpoint, weights_only=True, map_location=device)
+    state = None if checkpoint is None else checkpoints.load(checkpoint, unseal)
+    if state is not None:
         network.load_state_dict(state["network"])
         average.load_state_dict(state["average"])
         optimiser.load_state_dict(state["optimiser"])
-        generator.set_state(state["generator"].cpu())
+        generator.set_state(state["generator"])
         step, spent = state["step"], state["spent"]
     loss_of: Any = losses
     if compiled:
@@ -231,25 +234,17 @@ def train(
         if each_step is not None:
             each_step(step, average)
         if checkpoint is not None and time.monotonic() - saved > SAVE_SECONDS:
-            save_checkpoint(
-                checkpoint,
-                {
-                    "network": network.state_dict(),
-                    "average": average.state_dict(),
-                    "optimiser": optimiser.state_dict(),
-                    "generator": generator.get_state(),
-                    "step": step,
-                    "spent": time.monotonic() - began,
-                },
-            )
+            state = {
+                "network": network.state_dict(),
+                "average": average.state_dict(),
+                "optimiser": optimiser.state_dict(),
+                "generator": generator.get_state(),
+                "step": step,
+                "spent": time.monotonic() - began,
+            }
+            checkpoints.save(checkpoint, state, seal)
             saved = time.monotonic()
     return average.eval()
-
-
-def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
-    aside = path.with_suffix(".tmp")
-    torch.save(state, aside)
-    aside.replace(path)
 
 
 def save_weights(network: SignUNet, path: Path, provenance: dict[str, str]) -> None:

@@ -63,8 +63,14 @@ def fill(tools: Runtime, account: str, ring: KeyRing, number: int = 0) -> None:
 
     with tools.sessions.begin() as session:
         sealed = seal("key", key)
-        session.add(Key(id=key, account_id=account, scheme="tanaka", params={}, sealed=sealed, status=Status.SUCCEEDED))
+        session.add(
+            Key(
+                id=key, account_id=account, scheme="tanaka", params={}, sealed=sealed, status=Status.SUCCEEDED,
+                checkpoint_lock=seal("checkpoints", key),
+            )
+        )  # fmt: skip
         session.get_one(Cell, cell).recovered = seal("recovered-key", cell)
+        session.get_one(Cell, cell).checkpoint_lock = seal("checkpoints", cell)
         shared = seal("shared", f"{evaluation}/controls")
         session.add(Shared(evaluation_id=evaluation, name="controls", holder=cell, attempt=1, sealed=shared))
         body = {"sealed": base64.b64encode(seal("idempotency", once)).decode()}
@@ -103,16 +109,16 @@ def test_all_that_is_sealed_comes_under_the_new_master_and_the_old_one_goes(tool
     old = load_key_ring(tools.settings)
     for number in range(3):
         fill(tools, account, old, number)
-    assert rotate(tools.sessions, file, lambda _: None) == 12
+    assert rotate(tools.sessions, file, lambda _: None) == 3 * len(PLACES)
     new = parse_key_ring(file.read_text())
     assert set(new.masters) == {2}
     assert new.pepper == old.pepper, "tokens stay valid"
     assert file.stat().st_mode & 0o777 == 0o600
-    assert sorted(set(opened(tools, new))) == ["idempotency", "key", "recovered-key", "shared"]
+    assert sorted(set(opened(tools, new))) == ["checkpoints", "idempotency", "key", "recovered-key", "shared"]
     with pytest.raises(Unreadable):
         opened(tools, KeyRing(new.pepper, {1: old.masters[1]}))
     assert tools.ring.current == 2, "a process that ran all the time has read it again"
-    assert len(opened(tools, tools.ring)) == 12
+    assert len(opened(tools, tools.ring)) == 3 * len(PLACES)
 
 
 @pytest.mark.parametrize("where", ["_wait_for_processes", "_rewrap_all", "_drop", "write_ring"])
@@ -138,12 +144,12 @@ def test_a_run_that_was_killed_is_gone_on_with(tools, account, file, monkeypatch
             rotate(tools.sessions, file, lambda _: None)
     between = parse_key_ring(file.read_text())
     assert set(between.masters) == {1, 2}
-    assert len(opened(tools, between)) == 4
+    assert len(opened(tools, between)) == len(PLACES)
     fill(tools, account, tools.ring, 1)  # the service goes on
     rotate(tools.sessions, file, lambda _: None)
     after = parse_key_ring(file.read_text())
     assert after.masters == {2: between.masters[2]}, "the same new master, not a third"
-    assert len(opened(tools, after)) == 8
+    assert len(opened(tools, after)) == 2 * len(PLACES)
 
 
 def test_a_batch_that_was_killed_in_the_middle_is_gone_on_with(tools, account, file, monkeypatch) -> None:
@@ -163,8 +169,8 @@ def test_a_batch_that_was_killed_in_the_middle_is_gone_on_with(tools, account, f
         patched.setattr(KeyRing, "rewrap", once)
         with pytest.raises(KeyboardInterrupt):
             rotate(tools.sessions, file, lambda _: None)
-    assert rotate(tools.sessions, file, lambda _: None) == 20 - 2, "the first batch was done"
-    assert len(opened(tools, parse_key_ring(file.read_text()))) == 20
+    assert rotate(tools.sessions, file, lambda _: None) == 5 * len(PLACES) - 2, "the first batch was done"
+    assert len(opened(tools, parse_key_ring(file.read_text()))) == 5 * len(PLACES)
 
 
 def test_nothing_is_dropped_while_a_process_reads_another_copy_of_the_ring(tools, account, file, tmp_path) -> None:
@@ -180,8 +186,8 @@ def test_nothing_is_dropped_while_a_process_reads_another_copy_of_the_ring(tools
     copy.write_text(file.read_text())
     with tools.sessions.begin() as session:
         session.execute(arrival("api@elsewhere/1", "api", stale))
-    assert rotate(tools.sessions, file, lambda _: None) == 8
-    assert len(opened(tools, parse_key_ring(file.read_text()))) == 8
+    assert rotate(tools.sessions, file, lambda _: None) == 2 * len(PLACES)
+    assert len(opened(tools, parse_key_ring(file.read_text()))) == 2 * len(PLACES)
 
 
 def test_one_who_went_silent_long_ago_is_not_waited_for(tools, account, file) -> None:
@@ -220,7 +226,7 @@ def test_what_is_written_meanwhile_under_the_old_master_is_noticed(tools, accoun
         with pytest.raises(Unfinished, match="just now"):
             rotate(tools.sessions, file, lambda _: None)
     rotate(tools.sessions, file, lambda _: None)
-    assert len(opened(tools, parse_key_ring(file.read_text()))) == 4
+    assert len(opened(tools, parse_key_ring(file.read_text()))) == len(PLACES)
 
 
 def test_a_lock_in_the_row_is_rewrapped_without_its_weights(tools, account, file) -> None:

@@ -172,6 +172,26 @@ def test_a_checkpoint_of_another_run_is_not_taken_up(decks, plan, seed, tmp_path
     assert _same(_weights(fresh), _weights(beside))
 
 
+def test_sealed_checkpoints_show_no_weight_and_go_on_to_the_same_end(tmp_path, monkeypatch):
+    make, decks = LESSONS["regression"]
+    monkeypatch.setattr(training, "SAVE_SECONDS", 0.0)
+
+    def turned(data: bytes) -> bytes:
+        return bytes(byte ^ 0xFF for byte in data)
+
+    def stop(*_):
+        raise KeyboardInterrupt
+
+    veiled = {"workdir": tmp_path, "seal": turned, "unseal": turned}
+    with pytest.raises(KeyboardInterrupt):
+        train(make, decks, PLAN, Context(metric=stop, **veiled))
+    assert checkpoints.load(tmp_path / "test.ckpt") is None, "nothing that could be read without `unseal`"
+    assert checkpoints.load(tmp_path / "test.ckpt", turned)["step"] > 0
+    resumed, _ = train(make, decks, PLAN, Context(**veiled))
+    straight, _ = train(make, decks, PLAN, Context())
+    assert _same(_weights(resumed), _weights(straight))
+
+
 def test_a_damaged_checkpoint_means_starting_over(tmp_path):
     make, decks = LESSONS["regression"]
     straight, _ = train(make, decks, PLAN, Context(workdir=tmp_path))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 
 import pytest
+import torch
 from sqlalchemy import func, select, update
 
 from app import queue
@@ -13,6 +14,7 @@ from app.core.states import Status
 from app.db import journal
 from app.db.tables import Cell, Evaluation, Event, Key
 from app.orphans import find_orphans
+from models import checkpoints
 from models.attacks.base import AttackFailed
 from tests.factories import make_evaluation, make_key_to_train
 from tests.trained import teach
@@ -166,6 +168,38 @@ def test_a_crash_between_the_weights_and_their_row_costs_an_attempt_and_is_clear
     assert orphans(tools) == [f"keys/{id}.1"]
 
 
+def test_a_networks_checkpoints_are_sealed_for_its_job_alone_and_lost_with_its_end(tools, other, account, monkeypatch):
+    kept = {}
+
+    def look(context):
+        checkpoints.save(context.workdir / "network.ckpt", {"weights": torch.arange(64.0)}, context.seal)
+        kept["file"] = (context.workdir / "network.ckpt").read_bytes()
+        kept["attempts"] = kept.get("attempts", 0) + 1
+        if kept["attempts"] == 1:
+            raise KeyboardInterrupt
+
+    def goes_on(context):
+        kept["loaded"] = checkpoints.load(context.workdir / "network.ckpt", context.unseal)
+        look(context)
+
+    id, another = ordered(tools, account), ordered(tools, account)
+    teach(monkeypatch, look)
+    with pytest.raises(KeyboardInterrupt):
+        training_keys.handle(tools, id)
+    assert torch.arange(64.0).numpy().tobytes()[100:140] not in kept["file"]
+    fall_silent(tools)
+    sweep(tools)
+    teach(monkeypatch, goes_on)
+    lock = key(tools, id).checkpoint_lock
+    training_keys.handle(other, id)
+    assert torch.equal(kept["loaded"]["weights"], torch.arange(64.0))
+    assert key(tools, id).checkpoint_lock is None, "what a copy of the disk holds opens no more"
+    stranger = training_keys.claim(tools, another)
+    with pytest.raises(ValueError, match="checkpoints"):
+        stranger.context(jobs.Reporter(stranger, None), 0).unseal(kept["file"])
+    assert tools.ring.open(lock + kept["file"], purpose="checkpoints", owner=account, id=id)
+
+
 def test_a_training_that_never_gets_further_is_poison(tools, account):
     id = ordered(tools, account)
     for _ in range(tools.settings.max_stalls):
@@ -174,6 +208,8 @@ def test_a_training_that_never_gets_further_is_poison(tools, account):
         sweep(tools)
     assert (key(tools, id).status, key(tools, id).error["code"]) == ("failed", "poison")
     assert training_keys.claim(tools, id) is None
+    sweep(tools)
+    assert key(tools, id).checkpoint_lock is None
 
 
 def test_a_training_handed_back_goes_on_elsewhere(tools, other, account):

@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+import tarfile
 from pathlib import Path
 
 import numpy as np
@@ -103,6 +104,25 @@ def test_an_account_is_made_used_and_revoked(unveil, at, stack: LocalStack) -> N
     }
     assert revoked["reader one"]
     assert not revoked["local"]
+
+
+def test_a_running_stack_is_written_to_a_file_and_made_anew_in_another_folder(unveil, at, stack, tmp_path) -> None:
+    first, second, there = tmp_path / "first.tar", tmp_path / "second.tar", ("--state", tmp_path / "there")
+    done = unveil("backup", first, *at)
+    assert first.stat().st_mode & 0o777 == 0o600
+    assert "keyring" in done.stderr, "it says that the ring is kept apart"
+    assert "stop it first" in unveil("restore", first, *at, code=1).stderr
+    unveil("restore", first, "--keyring", stack.state / "secrets" / "keyring", *there)
+    unveil("backup", second, *there)  # of a stack that does not run
+    assert _tables(first) == _tables(second)
+    assert b"local" in _tables(second)["tables/accounts/000000"]
+
+
+def _tables(file: Path) -> dict[str, bytes]:
+    with tarfile.open(file) as archive:
+        return {
+            member.name: archive.extractfile(member).read() for member in archive if member.name.startswith("tables/")
+        }
 
 
 def test_doctor_finds_a_well_stack_and_says_what_is_wrong_elsewhere(unveil, at) -> None:

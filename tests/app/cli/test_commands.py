@@ -19,8 +19,8 @@ from app.local import LocalStack
 ROOT = Path(__file__).parents[3]
 # They run the service, print nothing, or print what is no JSON: a file, a secret for another command.
 NO_JSON = {
-    "local", "serve", "worker", "migrate", "report", "accounts revoke", "accounts sign-in", "datasets delete",
-    "evaluations delete", "keys destroy", "keys export", "keys new-ring", "keys add-master",
+    "local", "serve", "worker", "migrate", "backup", "restore", "report", "accounts revoke", "accounts sign-in",
+    "datasets delete", "evaluations delete", "keys destroy", "keys export", "keys new-ring", "keys add-master",
     "keys rotate-master",
 }  # fmt: skip
 

@@ -1,0 +1,134 @@
+"""`unveil backup | restore`: all that the service keeps in one file, and back. The key ring is kept apart from it."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, BinaryIO
+
+import typer
+
+from app.cli.common import Failed, Misused, State, errors, use_state
+
+if TYPE_CHECKING:
+    from app.settings import Settings
+
+
+def register(app: typer.Typer) -> None:
+    for command in (backup, restore):
+        app.command()(command)
+
+
+def backup(
+    file: Annotated[Path, typer.Argument(help="File to make; - writes to standard output")],
+    state: State = None,
+) -> None:
+    """Write rows and blobs into one file, while the service runs or not. The key ring is not in it: keep a copy apart.
+
+    The file holds images and reports as they are; only keys, networks and tokens are sealed. Keep it as you keep those.
+    """
+    from app.backup import backup as write
+    from app.core.crypto import load_key_ring
+
+    with _working(state) as settings:
+        if str(file) == "-":
+            write(settings, load_key_ring(settings), sys.stdout.buffer, errors.print)
+        else:
+            with _made(file) as out:
+                write(settings, load_key_ring(settings), out, errors.print)
+        if settings.keyring_file is not None:
+            errors.print(f"without a copy of {settings.keyring_file}, kept elsewhere, it restores nothing")
+
+
+def restore(
+    file: Annotated[Path, typer.Argument(help="What `unveil backup` wrote; - reads standard input", allow_dash=True)],
+    keyring: Annotated[
+        Path | None, typer.Option(help="Copy of the key ring, for a new --state; elsewhere UNVEIL_KEYRING_FILE")
+    ] = None,
+    state: State = None,
+) -> None:
+    """Fill an empty database and the blob store from a backup; the service must not run. May be repeated if killed.
+
+    With --state it makes the folder of an `unveil local`.
+    """
+    from app.backup import restore as read
+    from app.core.crypto import load_key_ring
+
+    if state is not None and keyring is not None:
+        _give_ring(state, keyring)
+    with _working(state, new=True) as settings:
+        if str(file) == "-":
+            read(settings, load_key_ring(settings), sys.stdin.buffer, errors.print)
+        else:
+            with _opened(file) as source:
+                read(settings, load_key_ring(settings), source, errors.print)
+
+
+@contextmanager
+def _working(state: Path | None, *, new: bool = False) -> Iterator[Settings]:
+    """The settings; servers of a local stack that does not run are started for the time. Raises Failed, Misused."""
+    import psycopg
+    from sqlalchemy.exc import DBAPIError
+
+    from app.backup import Refused
+    from app.local import Busy, LocalStack
+    from app.settings import Settings
+
+    try:
+        if state is None:
+            yield Settings()
+            return
+        if not new and not (state / "secrets").is_dir():
+            use_state(state)  # which says so
+        try:
+            with LocalStack(state, port=0).servers() as environment:
+                os.environ.update(environment)
+                yield Settings()
+        except Busy as busy:
+            if new:
+                raise Failed(f"{busy}: stop it first") from None
+            use_state(state)
+            yield Settings()
+    except (Refused, psycopg.Error, DBAPIError, OSError, ValueError, RuntimeError) as error:
+        raise Failed(str(error).strip()) from None
+
+
+@contextmanager
+def _made(file: Path) -> Iterator[BinaryIO]:
+    """Whole or not at all, and for its owner alone."""
+    if file.exists():
+        raise Misused(f"{file} exists; choose another name")
+    aside = file.with_name(f"{file.name}.part")
+    try:
+        with os.fdopen(os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as out:
+            yield out
+            out.flush()
+            os.fsync(out.fileno())
+        aside.rename(file)
+    finally:
+        aside.unlink(missing_ok=True)
+
+
+def _opened(file: Path) -> Any:
+    try:
+        return file.open("rb")
+    except OSError as error:
+        raise Misused(f"{file}: {error.strerror}") from None
+
+
+def _give_ring(state: Path, keyring: Path) -> None:
+    """The key ring of a state folder to be. Raises Misused where it has another."""
+    from app.embedded import make_private, write_secret
+
+    place = state / "secrets" / "keyring"
+    try:
+        given = keyring.read_text().strip()
+        if place.exists() and place.read_text().strip() != given:
+            raise Misused(f"{state} has a key ring of its own; restore into a new folder")
+        make_private(state)
+        write_secret(place, given)
+    except OSError as error:
+        raise Misused(f"{error.filename}: {error.strerror}") from None
