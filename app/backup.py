@@ -26,7 +26,7 @@ import psycopg
 from alembic import command
 from alembic.script import ScriptDirectory
 from psycopg import sql
-from sqlalchemy import func, select
+from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from app.core.crypto import KeyRing
@@ -34,7 +34,7 @@ from app.core.states import ACTIVE
 from app.db.migrate import alembic_config
 from app.db.session import sync_engine
 from app.db.tables import Base, Cell, DashboardSession, Dataset, Key, SignInCode, Worker
-from app.rotation import PLACES
+from app.rotation import masters_in_use
 from app.settings import Settings
 from app.storage import Blobs
 from models.catalog import __version__
@@ -66,7 +66,7 @@ def backup(settings: Settings, ring: KeyRing, out: BinaryIO, tell: Tell) -> None
         manifest = {
             "format": _FORMAT, "unveil": __version__, "schema": schema, "tables": _TABLES,
             "made_at": datetime.now(UTC).isoformat(timespec="seconds"),
-            "ring": {name: ring.mark(name) for name in ("pepper", *_masters(session))},
+            "ring": {name: ring.mark(name) for name in ("pepper", *map(str, masters_in_use(session)))},
         }  # fmt: skip
         archive.add("manifest.json", json.dumps(manifest, indent=1).encode())
         connection: Any = session.connection().connection.driver_connection
@@ -135,15 +135,6 @@ def _named(session: Session, blobs: Blobs) -> Iterator[str]:
     for table in (Cell, Key):
         for id in session.scalars(select(table.id).where(table.checkpoint_lock.is_not(None), table.status.in_(ACTIVE))):
             yield from blobs.below(f"checkpoints/{id}")
-
-
-def _masters(session: Session) -> list[str]:
-    """The numbers of the master keys that something is sealed under."""
-    found = set()
-    for place in PLACES:
-        version = func.substring(place.sealed, 1, 2)
-        found |= set(session.scalars(select(version).where(place.sealed.is_not(None)).distinct()))
-    return [str(int.from_bytes(version, "big")) for version in sorted(found)]
 
 
 def _copy(table: str, columns: list[str], way: str) -> sql.Composed:

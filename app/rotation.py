@@ -79,6 +79,15 @@ PLACES = (
 )  # fmt: skip
 
 
+def masters_in_use(session: Session) -> list[int]:
+    """The numbers of the master keys that something is sealed under."""
+    found: set[bytes] = set()
+    for place in PLACES:
+        number = func.substring(place.sealed, 1, 2)
+        found |= set(session.scalars(select(number).where(place.sealed.is_not(None)).distinct()))
+    return sorted(int.from_bytes(number, "big") for number in found)
+
+
 def rotate(
     sessions: sessionmaker[Session], file: Path, tell: Callable[[str], None], *, patience_s: float = 60.0
 ) -> int:

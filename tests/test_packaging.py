@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import yaml
+from packaging.version import Version
 
 from app.queue import QUEUES
 
@@ -105,6 +106,27 @@ def test_the_lock_pins_everything_and_names_no_index() -> None:
     lines = (ROOT / "requirements.lock").read_text().splitlines()
     assert all(re.fullmatch(r"[a-z0-9._-]+==[^ ]+( ; .+)?", line) for line in lines)
     assert {"torch==2.13.0", "torchvision==0.28.0"} <= set(lines), "a matched pair"
+
+
+# What reads what others send, and the version from which its published holes are closed. Raise one with its reason.
+FLOORS = {
+    "aiohttp": ("3.13.3", "CVE-2025-69223: answers that unfold without end"),
+    "h11": ("0.16.0", "CVE-2025-43859: requests smuggled in malformed chunks"),
+    "jinja2": ("3.1.6", "CVE-2025-27516: a way out of its sandbox"),
+    "pillow": ("12.3.0", "CVE-2026-25990 (PSD), CVE-2026-40192 (FITS bomb), PYSEC-2026-2253 to 2257"),
+    "python-multipart": ("0.0.27", "CVE-2026-24486: names that climb; CVE-2026-42561: headers without end"),
+    "starlette": ("1.3.1", "CVE-2026-48710: a Host header that poisons the path; CVE-2025-62727, CVE-2026-54283"),
+    "torch": ("2.10.0", "CVE-2025-32434, CVE-2026-24747: ways around weights_only"),
+    "urllib3": ("2.6.0", "CVE-2025-66418: answers that unfold without end"),
+}
+
+
+@pytest.mark.parametrize("name", FLOORS)
+def test_the_lock_is_above_the_known_holes_of_what_reads_hostile_input(name: str) -> None:
+    lines = (ROOT / "requirements.lock").read_text().splitlines()
+    pinned = [line.split(" ")[0].partition("==")[2] for line in lines if line.startswith(f"{name}==")]
+    assert pinned
+    assert all(Version(version) >= Version(FLOORS[name][0]) for version in pinned), FLOORS[name][1]
 
 
 @pytest.mark.parametrize("target", ["setup", "demo", "up", "test", "check", "bench", "chaos", "docs", "lock", "clean"])

@@ -8,6 +8,7 @@ import platform
 import shutil
 import uuid
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -16,11 +17,18 @@ import psycopg
 import redis
 from alembic.script import ScriptDirectory
 from pydantic import ValidationError
+from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.orm import Session
 
 from app.cli.common import connect
 from app.client.errors import ProblemError, Unreachable
 from app.core.crypto import load_key_ring
+from app.core.health import LEAST_FREE
 from app.db.migrate import alembic_config
+from app.db.session import sync_engine
+from app.presence import alive
+from app.queue import ATTACK, ENCRYPT, OPS
+from app.rotation import masters_in_use
 from app.settings import Settings
 from app.storage import Blobs
 from models.catalog import builtin_datasets
@@ -41,7 +49,7 @@ def run_checks(url: str | None, token: str | None, state: Path | None) -> list[C
         settings = Settings()
     except ValidationError as error:
         return [*checks, Check("settings", "bad", str(error))]
-    for check in (_database, _broker, _key_ring, _blobs, _data):
+    for check in (_database, _broker, _key_ring, _blobs, _data, _workers):
         checks.append(_safely(check, settings))  # noqa: PERF401 - a comprehension would hide the loop's point
     return [*checks, _service(url, token, state)]
 
@@ -62,8 +70,19 @@ def _safely(check: Callable[[Settings], Check], settings: Settings) -> Check:
     name = check.__name__.strip("_").replace("_", " ")
     try:
         return check(settings)
-    except (psycopg.Error, redis.RedisError, OSError, ValueError, RuntimeError) as error:
-        return Check(name, "bad", f"{error}".strip() or type(error).__name__)
+    except (psycopg.Error, redis.RedisError, SQLAlchemyError, OSError, ValueError, RuntimeError) as error:
+        said = str(getattr(error, "orig", error)).strip().partition("\n")[0] or type(error).__name__
+        return Check(name, "bad", f"{said}; {_ADVICE[name]}")
+
+
+_ADVICE = {
+    "database": "start it, or set UNVEIL_DATABASE_URL to where it is",
+    "broker": "start it, or set UNVEIL_REDIS_URL to where it is",
+    "key ring": "UNVEIL_KEYRING_FILE must name the ring, readable by this user; unveil keys new-ring FILE makes one",
+    "blobs": "UNVEIL_BLOB_URL must name a place that this user may write to",
+    "data": "UNVEIL_DATA_DIR must name a folder that this user may read",
+    "workers": "they are known from the database",
+}
 
 
 def _database(settings: Settings) -> Check:
@@ -94,6 +113,13 @@ def _key_ring(settings: Settings) -> Check:
         return Check("key ring", "note", "the development key; for real use: unveil keys new-ring FILE")
     if settings.keyring_file.stat().st_mode & 0o077:
         return Check("key ring", "bad", f"others may read {settings.keyring_file}: chmod 600 it")
+    with suppress(SQLAlchemyError), Session(sync_engine(settings)) as session:  # without a database, none of this
+        lost = set(masters_in_use(session)) - set(ring.masters)
+        if lost:
+            numbers = ", ".join(map(str, sorted(lost)))
+            return Check(
+                "key ring", "bad", f"keys are sealed under master key {numbers}, which it lacks"
+            )
     return Check("key ring", "ok", f"{len(ring.masters)} master key(s), number {ring.current} seals")
 
 
@@ -101,6 +127,10 @@ def _blobs(settings: Settings) -> Check:
     blobs, name = Blobs(settings), f"doctor/{uuid.uuid4().hex}"
     blobs.write(name, b"x")
     blobs.delete(name)
+    free = blobs.free()
+    if free is not None and free < LEAST_FREE:
+        room = f"only {free / 2**20:.0f} MiB are free at {settings.blob_url}"
+        return Check("blobs", "bad", f"{room}: make room, for example with unveil retention, or jobs will fail")
     return Check("blobs", "ok", f"{settings.blob_url} can be written")
 
 
@@ -110,6 +140,20 @@ def _data(settings: Settings) -> Check:
     missing = [info.name for info in known if not info.available]
     detail = f"{', '.join(here)} here" + (f"; {', '.join(missing)} not here yet" if missing else "")
     return Check("data", "ok", detail)
+
+
+def _workers(settings: Settings) -> Check:
+    with Session(sync_engine(settings)) as session:
+        served = {queue for row in session.scalars(alive()) for queue in row.queue.split(",")}
+    missing = {
+        ENCRYPT: "requests to encrypt wait in vain: unveil worker --queues encrypt,ops",
+        OPS: "nobody finds what lost workers left: unveil worker --queues ops",
+        ATTACK: "evaluations and trainings wait: unveil worker --queues attack",
+    }
+    for queue, advice in missing.items():
+        if queue not in served:
+            return Check("workers", "note" if queue == ATTACK else "bad", f"none on {queue}; {advice}")
+    return Check("workers", "ok", "on every queue")
 
 
 def _service(url: str | None, token: str | None, state: Path | None) -> Check:

@@ -25,7 +25,7 @@ from app.queue import ENCRYPT, QUEUES
 router = APIRouter(prefix="/health", tags=["operation"])
 _PATIENCE_S = 5.0
 _FOR_S = 1.0
-_LEAST_FREE = 256 * 2**20
+LEAST_FREE = 256 * 2**20
 
 
 class Live(BaseModel):
@@ -128,7 +128,7 @@ async def _blobs(svc: Services) -> Part:
     free = await asyncio.to_thread(svc.blobs.free)
     if free is None:
         return Part(ok=True, detail="not on this machine's disks")
-    if free < _LEAST_FREE:
+    if free < LEAST_FREE:
         return Part(ok=False, detail=f"only {free / 2**20:.0f} MiB are free")
     return Part(ok=True, detail=f"{free / 2**30:.1f} GiB free")
 

@@ -42,13 +42,6 @@ def settings(settings: Settings, ring: KeyRing, tmp_path: Path) -> Settings:
 
 
 @pytest.fixture
-def tools(settings: Settings) -> Iterator[Runtime]:
-    tools = make_runtime(settings, Celery("test"))
-    yield tools
-    tools.sessions.kw["bind"].dispose()
-
-
-@pytest.fixture
 def elsewhere(
     settings: Settings, empty_database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Runtime]:

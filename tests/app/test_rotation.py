@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from celery import Celery
 from sqlalchemy import LargeBinary, delete, func, select, update
 
 from app import rotation
@@ -19,7 +17,7 @@ from app.presence import arrival
 from app.rotation import PLACES, Unfinished, rotate
 from app.settings import Settings
 from tests.factories import make_account, make_evaluation
-from worker.runtime import Runtime, make_runtime
+from worker.runtime import Runtime
 
 NOT_SEALED = {
     "tokens.hash", "sign_in_codes.hash", "dashboard_sessions.hash", "idempotency.fingerprint",
@@ -38,14 +36,6 @@ def settings(settings: Settings, tmp_path: Path) -> Settings:
 def file(settings: Settings) -> Path:
     assert settings.keyring_file is not None
     return settings.keyring_file
-
-
-@pytest.fixture
-def tools(settings: Settings) -> Iterator[Runtime]:
-    """A process that runs all the time: it read the ring before."""
-    tools = make_runtime(settings, Celery("test"))
-    yield tools
-    tools.sessions.kw["bind"].dispose()
 
 
 @pytest.fixture

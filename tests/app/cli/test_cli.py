@@ -130,7 +130,7 @@ def test_doctor_finds_a_well_stack_and_says_what_is_wrong_elsewhere(unveil, at) 
     assert {check["name"]: check["grade"] for check in checks}["service"] == "ok"
     assert not [check for check in checks if check["grade"] == "bad"]
     elsewhere = unveil("doctor", "--url", "http://127.0.0.1:9", code=1)
-    assert "not well: database, broker" in elsewhere.stderr
+    assert "not well: database, broker, workers" in elsewhere.stderr
 
 
 def test_retention_counts_before_it_deletes(unveil, at) -> None:

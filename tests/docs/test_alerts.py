@@ -1,0 +1,48 @@
+"""The example alerts ask for what the service tells: a name that is not in /metrics would never ring."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+from sqlalchemy import func
+
+from app.core.states import Status
+from app.db.tables import Cell, Worker
+from tests.app.service import running
+from tests.factories import make_account, make_evaluation
+
+OPERATING = Path(__file__).parents[2] / "docs" / "operating.md"
+RULES = yaml.safe_load(re.search(r"<!-- run: rules -->\n```yaml\n(.*?)```", OPERATING.read_text(), re.S)[1])
+
+
+@pytest.mark.anyio
+async def test_every_name_and_label_of_the_alerts_is_in_the_metrics(settings, anyio_backend) -> None:
+    async with running(settings) as service, service.client(await service.account()) as client:
+        _, (id,) = make_evaluation(service.worker.tools.sessions, make_account(service.worker.tools.sessions, "other"))
+        gpu = {"name": "H100", "use": 0.5, "memory_used": 1, "memory": 2}
+        with service.worker.tools.sessions.begin() as session:
+            said = {"ring": 1, "slots": 1, "recoveries": 3, "gpus": [gpu]}
+            session.add(Worker(name="w", queue="attack", seen_at=func.clock_timestamp(), **said))
+            session.get_one(Cell, id).status = Status.FAILED
+            session.get_one(Cell, id).error = {"code": "poison", "detail": "gone"}
+        await client.get("/keys")
+        told = (await client.get("/metrics")).text
+    assert 'unveil_job_failures{code="poison",kind="cell"} 1.0' in told
+    assert 'unveil_worker_lease_recoveries{queue="attack",worker="w"} 3.0' in told
+    assert 'unveil_gpu_use_ratio{gpu="0",name="H100",worker="w"} 0.5' in told
+    rules = RULES["groups"][0]["rules"]
+    assert len(rules) >= 8
+    for rule in rules:
+        for name, selected in re.findall(r"(unveil_\w+)(?:\{([^}]*)\})?", rule["expr"]):
+            samples = re.findall(rf"^{name}(?:\{{(.*)\}})? ", told, re.M)
+            assert samples, f"{rule['alert']}: {name}"
+            for label in re.findall(r"(\w+)=", selected):
+                assert f'{label}="' in samples[0], f"{rule['alert']}: {name} has no {label}"
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"

@@ -1,0 +1,279 @@
+"""After use of every feature: no key, network weight or token in clear in the database, on the disk, in a log."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import io
+import json
+import logging
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+import psycopg
+import pytest
+import redis
+import torch
+from sqlalchemy import select, update
+
+from app.accounts.service import sign_in_code
+from app.core.auth import SESSION_COOKIE
+from app.core.logging import JsonFormatter
+from app.db.session import async_engine, async_sessions
+from app.db.tables import Base, Cell, Key
+from models import checkpoints, crash, weights
+from models.catalog import make_scheme
+from tests.hostile.conftest import Target
+from tests.pictures import archive, classes, png
+from worker import cells, jobs, keys, training_keys
+
+_LEAST = 16  # bytes that do not come twice by chance
+
+
+def spellings(secret: bytes) -> Iterator[bytes]:
+    """How bytes may stand in a file: as they are, in hex, in base64 wherever they begin, as numbers in JSON."""
+    yield secret
+    yield secret.hex().encode()
+    for skipped in range(3):
+        whole = len(secret[skipped:]) // 3 * 3
+        yield base64.b64encode(secret[skipped : skipped + whole])
+    for comma in (", ", ","):
+        yield comma.join(map(str, secret)).encode()
+
+
+def pieces(name: str, secret: bytes) -> Iterator[tuple[str, bytes]]:
+    """Short stretches that say much: whoever keeps a part of a secret is found too."""
+    for at in {0, len(secret) // 3, len(secret) // 2, max(0, len(secret) - 48)}:
+        piece = secret[at : at + 48]
+        if len(set(piece)) >= _LEAST // 2 and len(piece) >= _LEAST:
+            for spelt in spellings(piece):
+                yield name, spelt
+
+
+def tensors(state: Any) -> Iterator[torch.Tensor]:
+    if isinstance(state, torch.Tensor):
+        yield state
+    for inner in state.values() if isinstance(state, Mapping) else state if isinstance(state, (list, tuple)) else ():
+        yield from tensors(inner)
+
+
+def found(places: Iterable[tuple[str, bytes]], secrets: Iterable[tuple[str, bytes]]) -> set[str]:
+    """Thousands of texts in a hundred megabytes: look only where three bytes begin one of them."""
+    begins: dict[bytes, list[tuple[str, bytes]]] = defaultdict(list)
+    wanted = np.zeros(2**24, bool)
+    for name, given in secrets:
+        text = given.lstrip(given[:1])  # runs of one byte are everywhere
+        if len(text) >= _LEAST:
+            begins[text[:3]].append((name, text))
+            wanted[int.from_bytes(text[:3], "little")] = True
+    leaks = set()
+    for place, held in places:
+        for start in range(0, len(held), 2**22):
+            part = np.frombuffer(held[start : start + 2**22 + 2], np.uint8).astype(np.uint32)
+            codes = part[:-2] | part[1:-1] << 8 | part[2:] << 16
+            for at in (start + np.flatnonzero(wanted[codes])).tolist():
+                leaks |= {f"{name} in {place}" for name, text in begins[held[at : at + 3]] if held.startswith(text, at)}
+    return leaks
+
+
+@pytest.fixture(scope="module")
+def log() -> Iterator[io.StringIO]:
+    """What this process logs, as the service writes it."""
+    told = io.StringIO()
+    handler = logging.StreamHandler(told)
+    handler.setFormatter(JsonFormatter())
+    handler.addFilter(lambda record: record.name != "httpx")  # that is the caller
+    logging.getLogger().addHandler(handler)
+    yield told
+    logging.getLogger().removeHandler(handler)
+
+
+@pytest.fixture(scope="module")
+def secrets(target: Target, log: io.StringIO) -> list[tuple[str, bytes]]:
+    """Use it all; what nobody may find afterwards."""
+    token = target.account("at rest")
+    texts = {"token": token}
+    networks: list[bytes] = []
+    with target.client(token) as http:
+        texts["token of a made account"] = http.post("/accounts", json={"name": "made", "scopes": ["read"]}).json()[
+            "token"
+        ]
+        texts["sign-in code"] = asyncio.run(_code(target))
+        browser = httpx.Client(base_url=target.url, headers={"Origin": target.url})
+        with browser:
+            assert browser.get("/sign-in", params={"code": texts["sign-in code"]}).status_code == 303
+            texts["session cookie"] = browser.cookies[SESSION_COOKIE]
+        _use(http)
+        dataset = http.post(
+            "/datasets", data={"name": "mine", "size": "24"}, files={"archive": ("a.zip", archive(classes(12)))}
+        ).json()["id"]
+        params = {"profile": "smoke", "dataset": dataset}
+        key = http.post("/keys", json={"scheme": "tn-gan", "params": params}).raise_for_status().json()["id"]
+        target.app.state.services.celery.wait()
+        assert http.get(f"/keys/{key}").json()["status"] == "ready"
+        http.post("/encrypt", data={"key_id": key}, files={"images": ("a.png", png(1))}).raise_for_status()
+        _attacks(target, http, dataset, key)
+        target.app.state.services.celery.asleep = True
+        halted = http.post("/keys", json={"scheme": "tn-gan", "params": {**params, "seed": 1}}).json()["id"]
+        networks += _half_way(target, Key, halted)
+        order = {
+            "schemes": [{"name": "pixelwise"}], "attacks": [{"name": "itn"}], "dataset": dataset,
+            "profile": "smoke", "samples": 1, "keys": 1,
+        }  # fmt: skip
+        cell = http.post("/evaluations", json=order).raise_for_status().json()["cells"][0]["id"]
+        networks += _half_way(target, Cell, cell)
+        target.app.state.services.celery.asleep = False
+    known = [(name, spelt) for name, text in texts.items() for spelt in spellings(text.encode())]
+    for weight in networks:
+        known += pieces("a weight in training", weight)
+    return [*known, *_of_keys(target), *_of_the_ring(target)]
+
+
+def _use(http: httpx.Client) -> None:
+    once = {"Idempotency-Key": "at-rest"}
+    for scheme in ("pixelwise", "tanaka", "ele", "etc"):
+        for _ in range(2):
+            answer = http.post("/encrypt", data={"scheme": scheme}, files={"images": ("a.png", png(2))}, headers=once)
+        once = {}
+        image = answer.raise_for_status().json()["images"][0]
+        back = {"images": ("b.png", base64.b64decode(image["data"]))}
+        http.post("/decrypt", data={"key_id": image["key_id"]}, files=back).raise_for_status()
+    exported = http.get(f"/keys/{image['key_id']}/material").raise_for_status().json()
+    given = {name: exported[name] for name in ("scheme", "params", "material")}
+    http.post("/keys", json=given, headers={"Idempotency-Key": "given"}).raise_for_status()
+
+
+def _attacks(target: Target, http: httpx.Client, dataset: str, key: str) -> None:
+    order = {
+        "schemes": [{"name": "pixelwise"}, {"name": "tanaka"}, {"name": "tn-gan", "key_id": key}],
+        "attacks": [{"name": "none"}, {"name": "fr"}, {"name": "key-recovery"}, {"name": "chosen-plaintext"}],
+        "dataset": dataset, "profile": "smoke", "samples": 1, "keys": 1,
+    }  # fmt: skip
+    evaluation = http.post("/evaluations", json=order).raise_for_status().json()
+    for cell in evaluation["cells"]:
+        if cell["status"] == "queued":
+            cells.handle(target.tools, cell["id"])
+    for format in ("json", "html"):
+        http.get(f"/evaluations/{evaluation['id']}/report.{format}").raise_for_status()
+    with target.tools.sessions() as session:
+        assert session.scalar(select(Cell.recovered).where(Cell.recovered.is_not(None))), "a key was recovered"
+
+
+def _half_way(target: Target, table: type[Key] | type[Cell], id: str) -> list[bytes]:
+    """Kill the job at its first checkpoint; the weights in that."""
+
+    class Killed(BaseException):
+        pass
+
+    def die(name: str) -> None:
+        if name == "checkpoint-renamed":
+            raise Killed
+
+    claim = training_keys.claim if table is Key else cells.claim
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(crash, "point", die)
+        with pytest.raises(Killed):
+            jobs.handle(target.tools, id, claim)
+    with target.tools.sessions.begin() as session:  # as the sweeper would
+        session.execute(update(table).where(table.id == id).values(status="queued", lease_owner=None))
+    again = claim(target.tools, id)
+    assert again is not None
+    unseal = again.context(jobs.Reporter(again, None), 0).unseal
+    folder = target.tools.blobs.folder(f"checkpoints/{id}")
+    assert folder is not None
+    states = [checkpoints.load(file, unseal) for file in folder.rglob("*.ckpt")]
+    inside = [tensor.numpy().tobytes() for state in states for tensor in tensors(state) if tensor.is_floating_point()]
+    assert len(inside) > 3
+    return inside
+
+
+def _of_keys(target: Target) -> Iterator[tuple[str, bytes]]:
+    """Secrets of all keys, as stored and as exported, and of those that an attack recovered."""
+    with target.tools.sessions() as session:
+        rows = session.scalars(select(Key).where(Key.sealed.is_not(None), Key.status == "succeeded")).all()
+        recovered = session.execute(select(Cell, Cell.recovered).where(Cell.recovered.is_not(None))).all()
+    assert len(rows) > 5
+    for row in rows:
+        secret = keys.secret(target.tools, row)
+        scheme = make_scheme(row.scheme, row.params)
+        if scheme.trains:
+            network = scheme.key(secret, 24, 24)
+            assert weights.about(secret[1:])
+            for tensor in network.state_dict().values():
+                yield from pieces(f"a weight of {row.scheme}", tensor.numpy().tobytes())
+            continue
+        yield from pieces(f"a key of {row.scheme}", secret)
+        material = scheme.dump(scheme.key(secret, 24, 24))
+        for part, value in material.items():
+            if isinstance(value, str):
+                yield from pieces(f"{part} of {row.scheme}", base64.b64decode(value))
+            elif isinstance(value, list):
+                yield from _listed(f"{part} of {row.scheme}", value)
+    for cell, _ in recovered:
+        account = session.scalar(select(Key.account_id))
+        opened = json.loads(target.tools.ring.open(cell.recovered, purpose="recovered-key", owner=account, id=cell.id))
+        for part, value in opened.items():
+            if isinstance(value, list):
+                yield from _listed(f"recovered {part}", value)
+
+
+def _listed(name: str, values: list[Any]) -> Iterator[tuple[str, bytes]]:
+    """Of a list of numbers, as JSON has it."""
+    if len(set(map(str, values))) >= _LEAST:
+        for comma in (", ", ","):
+            yield name, comma.join(map(str, values[:24])).encode()
+
+
+def _of_the_ring(target: Target) -> Iterator[tuple[str, bytes]]:
+    for name, key in (("pepper", target.tools.ring.pepper), *target.tools.ring.masters.items()):
+        yield from ((f"ring's {name}", spelt) for spelt in spellings(key))
+
+
+async def _code(target: Target) -> str:
+    engine = async_engine(target.settings)
+    async with async_sessions(engine)() as session:
+        from app.accounts.service import find
+
+        account = await find(session, "at rest")
+        code = await sign_in_code(session, target.tools.ring, account.id, 5)
+    await engine.dispose()
+    return code
+
+
+def places(target: Target, log: io.StringIO, servers: Path) -> Iterator[tuple[str, bytes]]:
+    """All that is kept: a dump of each table, blobs, Redis, logs, and the servers' own files."""
+    yield "the log", log.getvalue().encode()
+    with psycopg.connect(target.settings.database_url) as connection:
+        for table in Base.metadata.sorted_tables:
+            with connection.cursor().copy(f"COPY {table.name} TO STDOUT") as copy:
+                yield f"table {table.name}", b"".join(map(bytes, copy))
+    blobs = Path(target.settings.blob_url.removeprefix("file://"))
+    for folder in (blobs, servers / "postgres", servers / "redis", servers / "logs"):
+        for file in folder.rglob("*"):
+            if file.is_file():
+                yield f"{folder.name}/{file.relative_to(folder)}", file.read_bytes()
+    with redis.Redis.from_url(target.settings.redis_url) as client:
+        for key in client.scan_iter("*"):
+            yield f"redis {key!r}", client.dump(key) or b""
+
+
+def test_the_search_finds_what_lies_open() -> None:
+    secret = bytes(range(7, 55))
+    for text in (secret, secret.hex().encode(), b"x" + base64.b64encode(b"y" + secret), json.dumps([*secret]).encode()):
+        assert found([("file", b"before" + text + b"after")], pieces("it", secret)) == {"it in file"}
+
+
+def test_no_secret_lies_open_after_use_of_every_feature(
+    target: Target, log: io.StringIO, secrets: list[tuple[str, bytes]], server_state: Path
+) -> None:
+    held = dict(places(target, log, server_state))
+    assert b"at rest" in held["table accounts"]
+    assert "request_id" in held["the log"].decode()
+    assert [name for name in held if name.startswith("blobs/checkpoints/")], "a network in training lies there"
+    assert [name for name in held if name.startswith("blobs/keys/")], "a trained network lies there"
+    assert len(secrets) > 500
+    assert found(held.items(), secrets) == set()
