@@ -32,7 +32,7 @@ from sqlalchemy.orm import Session
 from app.core.crypto import KeyRing
 from app.core.states import ACTIVE
 from app.db.migrate import alembic_config
-from app.db.session import sync_engine
+from app.db.session import one_session
 from app.db.tables import Base, Cell, DashboardSession, Dataset, Key, SignInCode, Worker
 from app.rotation import masters_in_use
 from app.settings import Settings
@@ -58,8 +58,7 @@ class Refused(Exception):
 def backup(settings: Settings, ring: KeyRing, out: BinaryIO, tell: Tell) -> None:
     """Write it all to `out`. Raises Refused, psycopg.Error, OSError."""
     blobs, archive = Blobs(settings), _Writer(out)
-    engine = sync_engine(settings).execution_options(isolation_level="REPEATABLE READ")
-    with Session(engine) as session:
+    with one_session(settings, isolation_level="REPEATABLE READ") as session:
         schema = _schema(session.connection().connection.driver_connection)
         if schema != _head():
             raise Refused(f"the schema is {schema} and not {_head()}: unveil migrate")
@@ -75,7 +74,6 @@ def backup(settings: Settings, ring: KeyRing, out: BinaryIO, tell: Tell) -> None
                 for number, piece in enumerate(_pieces(copy)):
                     archive.add(f"tables/{table}/{number:06}", piece)
         names = list(_named(session, blobs))
-    engine.dispose()
     gone = 0
     for name in names:
         try:

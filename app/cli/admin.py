@@ -210,7 +210,7 @@ def retention(
     as_json: Json = False,
 ) -> None:
     """Delete ended evaluations of that age, and what crashes left behind."""
-    from app.db.session import sync_engine, sync_sessions
+    from app.db.session import one_session
     from app.retention import expire
     from app.settings import Settings
     from app.storage import Blobs
@@ -220,10 +220,8 @@ def retention(
         raise Misused(f"{older_than!r} is no age; write 30d or 12h")
     use_state(state)
     settings = Settings()
-    engine = sync_engine(settings)
-    with sync_sessions(engine)() as session:
+    with one_session(settings) as session:
         gone = expire(session, Blobs(settings), timedelta(**{unit: int(number)}), dry_run=dry_run)
-    engine.dispose()
     if as_json:
         print_json({"dry_run": dry_run, **gone})
         return

@@ -18,14 +18,13 @@ import redis
 from alembic.script import ScriptDirectory
 from pydantic import ValidationError
 from sqlalchemy.exc import SQLAlchemyError
-from sqlalchemy.orm import Session
 
 from app.cli.common import connect
 from app.client.errors import ProblemError, Unreachable
 from app.core.crypto import load_key_ring
 from app.core.health import LEAST_FREE
 from app.db.migrate import alembic_config
-from app.db.session import sync_engine
+from app.db.session import one_session
 from app.presence import alive
 from app.queue import ATTACK, ENCRYPT, OPS
 from app.rotation import masters_in_use
@@ -113,7 +112,7 @@ def _key_ring(settings: Settings) -> Check:
         return Check("key ring", "note", "the development key; for real use: unveil keys new-ring FILE")
     if settings.keyring_file.stat().st_mode & 0o077:
         return Check("key ring", "bad", f"others may read {settings.keyring_file}: chmod 600 it")
-    with suppress(SQLAlchemyError), Session(sync_engine(settings)) as session:  # without a database, none of this
+    with suppress(SQLAlchemyError), one_session(settings) as session:  # without a database, none of this
         lost = set(masters_in_use(session)) - set(ring.masters)
         if lost:
             numbers = ", ".join(map(str, sorted(lost)))
@@ -143,7 +142,7 @@ def _data(settings: Settings) -> Check:
 
 
 def _workers(settings: Settings) -> Check:
-    with Session(sync_engine(settings)) as session:
+    with one_session(settings) as session:
         served = {queue for row in session.scalars(alive()) for queue in row.queue.split(",")}
     missing = {
         ENCRYPT: "requests to encrypt wait in vain: unveil worker --queues encrypt,ops",

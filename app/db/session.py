@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from sqlalchemy import Engine, create_engine, event
 from sqlalchemy.exc import DisconnectionError
 from sqlalchemy.ext.asyncio import AsyncEngine, async_sessionmaker, create_async_engine
-from sqlalchemy.orm import sessionmaker
+from sqlalchemy.orm import Session, sessionmaker
 
 from app.settings import Settings
 
@@ -28,6 +30,17 @@ def sync_engine(settings: Settings) -> Engine:
     engine = create_engine(settings.sqlalchemy_url, pool_size=2, max_overflow=2, **_OPTIONS)
     _ping_after_a_pause(engine)
     return engine
+
+
+@contextmanager
+def one_session(settings: Settings, **options: Any) -> Iterator[Session]:
+    """For a command: its connection ends with it. `options` of the engine, such as isolation_level."""
+    engine = sync_engine(settings)
+    try:
+        with Session(engine.execution_options(**options)) as session:
+            yield session
+    finally:
+        engine.dispose()
 
 
 def _ping_after_a_pause(engine: Engine) -> None:

@@ -207,7 +207,7 @@ def _of_keys(target: Target) -> Iterator[tuple[str, bytes]]:
                 yield from pieces(f"a weight of {row.scheme}", tensor.numpy().tobytes())
             continue
         yield from pieces(f"a key of {row.scheme}", secret)
-        material = scheme.dump(scheme.key(secret, 24, 24))
+        material = scheme.dump(scheme.key(secret, row.height or 24, row.width or 24))
         for part, value in material.items():
             if isinstance(value, str):
                 yield from pieces(f"{part} of {row.scheme}", base64.b64decode(value))
