@@ -150,13 +150,29 @@ def _delete_dataset(there: Scene, point: str) -> tuple[bool, float]:
     return answer.status_code == 404 and orphans == [blob], seconds
 
 
-def _destroy_key(there: Scene, point: str) -> tuple[bool, float]:
-    id = there.http.post("/keys", json={"scheme": "tanaka"}).raise_for_status().json()["id"]
+def _destroy_key(there: Scene, point: str, *, sweeper_too: bool = False) -> tuple[bool, float]:
+    """Destroyed before the death, so the repeat says so; its weights go with the next sweep."""
+    order = {"scheme": "tn-gan", "params": {"profile": "smoke", "dataset": images.NAME}}
+    id = there.http.post("/keys", json=order).raise_for_status().json()["id"]
+    there.wait(lambda: there.http.get(f"/keys/{id}").json()["status"] == "ready", "the key", _PATIENCE_S)
+    blob = _key(there, id).blob
+    sweeper = _doomed(there, _ENCRYPT, "weights-gone-before-row") if sweeper_too else None
     _doomed(there, _API, point)
     answer, seconds = _repeated(there, lambda: there.http.delete(f"/keys/{id}"))
+    if sweeper is not None:
+        _await_death(sweeper)
+    seconds += there.wait(lambda: _key(there, id).blob is None, "the sweep", _PATIENCE_S)
+    gone = not Blobs(there.stack.settings).exists(str(blob))
+    return answer.status_code == 410 and _key(there, id).sealed is None and gone, seconds
+
+
+def _sweep_weights(there: Scene, point: str) -> tuple[bool, float]:  # noqa: ARG001 - the sweeper's, of what this left
+    return _destroy_key(there, "key-destroyed-before-blob", sweeper_too=True)
+
+
+def _key(there: Scene, id: str) -> Key:
     with there.sessions() as session:
-        sealed = session.get_one(Key, id).sealed
-    return answer.status_code == 410 and sealed is None, seconds
+        return session.get_one(Key, id)
 
 
 def _encrypt(there: Scene, point: str) -> tuple[bool, float]:
@@ -243,4 +259,5 @@ POINTS: Mapping[str, Trial] = {
     "encrypted-before-answer": _encrypt,
     "dataset-deleted-before-blob": _delete_dataset,
     "key-destroyed-before-blob": _destroy_key,
+    "weights-gone-before-row": _sweep_weights,
 }

@@ -19,6 +19,7 @@ class Outcome:
     lost: int
     recovery_s: Sequence[float] = ()  # from each fault until all went on
     note: str = ""
+    load: float | None = None  # of the machine, at the end
 
     @property
     def passed(self) -> bool:

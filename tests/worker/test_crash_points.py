@@ -5,21 +5,24 @@ from __future__ import annotations
 import asyncio
 import multiprocessing
 import os
+import re
 import signal
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 from sqlalchemy import func, select, update
 
-from app.db.tables import Cell, Evaluation, Event, Idempotency, Sample, Scores
+import app
+from app.db.tables import Cell, Evaluation, Event, Idempotency, Key, Sample, Scores
 from app.main import create_app
 from app.settings import Settings
 from app.storage import Blobs
-from benchmarks.chaos import images
+from benchmarks.chaos import crash_points, images
 from benchmarks.chaos.scene import body
-from tests.factories import expire, make_account, make_evaluation, make_token
+from tests.factories import expire, make_account, make_evaluation, make_key_to_train, make_token
 from worker import cells, jobs, shared, sweeper
 from worker.runtime import Runtime, make_runtime
 
@@ -188,6 +191,27 @@ def test_an_order(tools, settings, point):
     finish(tools)
     for cell in answer.json()["cells"]:
         figures(tools, cell["id"])
+
+
+def test_the_weights_of_a_destroyed_key(tools, account, settings):
+    id = make_key_to_train(tools.sessions, tools.ring, account)
+    tools.blobs.write("keys/a.1", b"sealed")
+    destroyed = {"status": "succeeded", "sealed": None, "blob": "keys/a.1", "destroyed_at": func.clock_timestamp()}
+    with tools.sessions.begin() as session:
+        session.execute(update(Key).where(Key.id == id).values(**destroyed))
+    dies_at("weights-gone-before-row", sweep, settings)
+    assert not tools.blobs.exists("keys/a.1")
+    finish(tools)
+    with tools.sessions() as session:
+        assert session.get_one(Key, id).blob is None
+
+
+def test_make_chaos_tries_every_point_that_the_code_names():
+    root = Path(app.__file__).parents[1]
+    files = [file for room in ("app", "worker", "models") for file in (root / room).rglob("*.py")]
+    named = {name for file in files for name in re.findall(r'crash\.point\("([^"]+)"\)', file.read_text())}
+    assert named == set(crash_points.POINTS)
+    assert len(named) >= 12
 
 
 @pytest.mark.parametrize(("point", "found"), [("blob-before-rename", b"old"), ("blob-renamed", b"new" * 1000)])
