@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from models.augmentation import flip_and_crop, square
 from models.networks.block import BLOCK
@@ -38,39 +39,96 @@ class Regression(Lesson):
 
 
 class Adversarial(Lesson):
-    """Make of protected images what a discriminator cannot tell from plain ones, without pairs (Goodfellow 2014)."""
+    """Make of protected images what a discriminator cannot tell from plain ones, without pairs (Goodfellow 2014).
+
+    More than one start, each a generator and its discriminator, are on trial for the first `trial` epochs: half of them
+    they learn side by side, then the generators rest while the discriminators catch up. The start that is told apart
+    least in the last quarter learns on alone: a discriminator in pursuit says little of what it pursues.
+    """
 
     def __init__(
         self,
-        generator: nn.Module,
-        discriminator: nn.Module,
+        starts: Sequence[tuple[nn.Module, nn.Module]],
         optimiser: Callable[[nn.Module], torch.optim.Optimizer],
         side: int | None = None,
+        average: float = 0.0,
+        trial: int = 0,
     ) -> None:
-        """side: of the squares that are learned from; None: whole images."""
-        self.side = side
-        self.networks = nn.ModuleDict({"generator": generator, "discriminator": discriminator})
-        self.optimisers = [optimiser(generator), optimiser(discriminator)]
-        self.generator, self.discriminator = generator, discriminator
+        """side: of the squares that are learned from; None: whole images. average: what a moving average of the
+        generator's weights keeps of itself each step; 0: none is made.
+        """
+        self.starts, self.side, self.trial = starts, side, trial
+        generators, discriminators = (nn.ModuleList(networks) for networks in zip(*starts, strict=True))
+        averaging = get_ema_multi_avg_fn(average)  # type: ignore[no-untyped-call]
+        averages = [AveragedModel(g, multi_avg_fn=averaging, use_buffers=True) for g in generators if average]
+        self.networks = nn.ModuleDict(
+            {"generators": generators, "discriminators": discriminators, "averages": nn.ModuleList(averages)}
+        )
+        self.optimisers = [optimiser(network) for start in starts for network in start]
+        self.epochs, self.kept, self.told_apart = 0, None if trial else 0, torch.zeros(len(starts))
+
+    def learned(self, number: int) -> nn.Module:
+        """What start `number` has learned: its generator, or the average of that."""
+        averages = self.networks["averages"]
+        return averages[number] if len(averages) else self.starts[number][0]  # type: ignore[index,arg-type]
 
     def step(self, images: list[Tensor], generator: torch.Generator) -> dict[str, Tensor]:
         protected, plain = (as_floats(square(batch, self.side, BLOCK, generator)) for batch in images)
-        for_generator, for_discriminator = self.optimisers
-        fake = self.generator(protected)
+        if self.kept is None and self.epochs >= self.trial // 2:
+            told_apart = torch.stack([self._judge(number, protected, plain) for number in range(len(self.starts))])
+            self.told_apart += told_apart.cpu()
+            return {"discriminator_loss": told_apart.mean()}
+        running = range(len(self.starts)) if self.kept is None else (self.kept,)
+        losses = torch.stack([self._duel(number, protected, plain) for number in running])
+        return {"loss": losses[:, 0].mean(), "discriminator_loss": losses[:, 1].mean()}
 
-        real_scores, fake_scores = self.discriminator(plain), self.discriminator(fake.detach())
-        told_apart = _says(real_scores, 1.0) + _says(fake_scores, 0.0)
-        for_discriminator.zero_grad(set_to_none=True)
-        told_apart.backward()  # type: ignore[no-untyped-call]
-        for_discriminator.step()
+    def _duel(self, number: int, protected: Tensor, plain: Tensor) -> Tensor:
+        """One step of one start -> the losses of its generator and of its discriminator."""
+        generator, discriminator = self.starts[number]
+        fake = generator(protected)
+        told_apart = self._tell_apart(number, fake.detach(), plain)
 
-        self.discriminator.requires_grad_(False)  # saves the gradient that nobody uses
-        deceived = _says(self.discriminator(fake), 1.0)
-        self.discriminator.requires_grad_(True)
+        for_generator = self.optimisers[2 * number]
+        discriminator.requires_grad_(False)  # saves the gradient that nobody uses
+        deceived = _says(discriminator(fake), 1.0)
+        discriminator.requires_grad_(True)
         for_generator.zero_grad(set_to_none=True)
         deceived.backward()  # type: ignore[no-untyped-call]
         for_generator.step()
-        return {"loss": deceived.detach(), "discriminator_loss": told_apart.detach() / 2}
+        if len(self.networks["averages"]):  # type: ignore[arg-type]
+            self.learned(number).update_parameters(generator)  # type: ignore[operator]
+        return torch.stack([deceived.detach(), told_apart])
+
+    def _judge(self, number: int, protected: Tensor, plain: Tensor) -> Tensor:
+        """One step of the discriminator alone -> its loss."""
+        network = self.learned(number).eval()
+        with torch.no_grad():
+            fake = network(protected)
+        network.train()
+        return self._tell_apart(number, fake, plain)
+
+    def _tell_apart(self, number: int, fake: Tensor, plain: Tensor) -> Tensor:
+        discriminator, optimiser = self.starts[number][1], self.optimisers[2 * number + 1]
+        loss = _says(discriminator(plain), 1.0) + _says(discriminator(fake), 0.0)
+        optimiser.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        optimiser.step()
+        return loss.detach() / 2
+
+    def after_epoch(self) -> dict[str, float]:
+        self.epochs += 1
+        if self.epochs == self.trial - max(1, self.trial // 4):
+            self.told_apart.zero_()  # until here they caught up
+        if self.epochs == self.trial:
+            self.kept = int(self.told_apart.argmax())
+        return {}
+
+    def state(self) -> dict[str, Any]:
+        return {**super().state(), "trial": {"epochs": self.epochs, "kept": self.kept, "told_apart": self.told_apart}}
+
+    def load(self, state: dict[str, Any]) -> None:
+        super().load(state)
+        self.epochs, self.kept, self.told_apart = (state["trial"][name] for name in ("epochs", "kept", "told_apart"))
 
 
 class Concealment(Lesson):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -13,20 +14,38 @@ from models.parameters import param
 from models.schemes.base import Scheme
 
 if TYPE_CHECKING:
+    import torch
     from torch import nn
+
+    from models.lessons import Adversarial
 
 
 @dataclass(frozen=True)
 class GanSettings:
-    """The paper's and its authors' program's [P][C]."""
+    """The paper's and its authors' program's [P][C]; pool, side, average and trial are there for `quick` [M]."""
 
     epochs: int = param(100, "Passes over the ciphertexts", minimum=1)
     batch: int = param(64, "Ciphertexts, and public images, a step", minimum=1, maximum=4096)
-    rate: float = param(2e-4, "Learning rate of both networks (Adam)", minimum=1e-6)
+    rate: float = param(2e-4, "Learning rate of the generator (Adam)", minimum=1e-6)
+    discriminator_rate: float | None = param(None, "Of the discriminator; null: the generator's", minimum=1e-6)
     beta1: float = param(0.5, "Momentum of both networks (Adam)", minimum=0, maximum=0.999)
     width: int = param(64, "First width of the U-Net, or of the pixelwise generator", minimum=1, maximum=256)
     discriminator: int = param(64, "First width of the discriminator", minimum=1, maximum=512)
+    pool: int = param(
+        3, "Scores the discriminator's last max-pool takes the highest of, a side; 1: no pool", minimum=1, maximum=3
+    )
     side: int | None = param(None, "Side of the squares it is trained on; null: whole images", minimum=16, maximum=4096)
+    average: float = param(
+        0.0,
+        "What a moving average of the generator's weights keeps each step; it reconstructs. 0: none",
+        minimum=0,
+        maximum=0.9999,
+    )
+    trial: int = param(
+        0,
+        "Epochs of two starts, one the other's negative, until the one told apart less is kept; 0: one start",
+        minimum=0,
+    )
     precision: Literal["auto", "fp32", "bf16"] = param("auto", "auto: bfloat16 where the device computes in it")
 
 
@@ -71,16 +90,24 @@ class Gan(Attack[GanSettings]):
             raise AttackFailed(f"the discriminator needs images of at least {MINIMUM}x{MINIMUM}")
         make_generator = generator_of(material, s)
 
-        def make() -> Adversarial:
+        def adam(network: nn.Module) -> torch.optim.Optimizer:
+            rate = s.discriminator_rate if isinstance(network, PatchDiscriminator) else None
             # The fused loop sees each weight once; the result is the same.
-            adam = partial(torch.optim.Adam, lr=s.rate, betas=(s.beta1, 0.999), fused=True)
-            networks = make_generator().apply(dcgan_start), PatchDiscriminator(s.discriminator).apply(dcgan_start)
-            return Adversarial(*networks, lambda network: adam(network.parameters()), s.side)
+            return torch.optim.Adam(network.parameters(), rate or s.rate, (s.beta1, 0.999), fused=True)
+
+        def make() -> Adversarial:
+            generator = make_generator().apply(dcgan_start)
+            starts = [(generator, PatchDiscriminator(s.discriminator, s.pool).apply(dcgan_start))]
+            if s.trial:
+                starts.append((negative(generator), copy.deepcopy(starts[0][1])))
+            return Adversarial(starts, adam, s.side, s.average, min(s.trial, s.epochs))
 
         plan = Plan(self.name, s.epochs, s.batch, constant, repr(s), s.precision)
         lesson, notes = train(make, [[material.observed], [material.public]], plan, context)
+        if s.trial:
+            notes = (*notes, _chosen(lesson))
         return Outcome(
-            reconstructed=read(lesson.generator, material.targets, context),
+            reconstructed=read(lesson.learned(lesson.kept or 0), material.targets, context),
             numbers={"ciphertexts": len(material.observed), "public_images": len(material.public)},
             notes=notes,
         )
@@ -100,6 +127,26 @@ def generator_of(material: Material, s: GanSettings) -> Callable[[], nn.Module]:
         "unet": lambda: nn.Sequential(UNet(s.width), nn.Tanh()),
     }
     return generators[network_for(material.scheme)]
+
+
+def _chosen(lesson: Adversarial) -> str:
+    kept = lesson.kept or 0
+    losses = lesson.told_apart / lesson.told_apart.max()
+    return (
+        f"of two starts, one the negative of the other, the {('first', 'second')[kept]} was kept: the discriminator's "
+        f"loss with the other was {float(losses[1 - kept]):.1%} of its own"
+    )
+
+
+def negative(generator: nn.Module) -> nn.Module:
+    """A copy that makes the negative of what `generator` makes: the sign of its last layer is turned."""
+    from torch import nn
+
+    turned = copy.deepcopy(generator)
+    last = [module for module in turned.modules() if isinstance(module, nn.Conv2d | nn.Linear)][-1]
+    for parameter in last.parameters():
+        parameter.data.neg_()
+    return turned
 
 
 def dcgan_start(module: nn.Module) -> None:

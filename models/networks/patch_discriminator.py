@@ -10,9 +10,10 @@ class PatchDiscriminator(nn.Module):
     """4x4/2 to 64, LeakyReLU; spectral-norm 4x4/2 to 128, LeakyReLU; 4x4/1 to 1; max-pool 3.
 
     float [N, 3, H, W] -> logits, a map: [N, 1, 7, 7] for 96x96. The released program has 32x32 and one number.
+    Without the pool (1) every patch has its say, not the most plausible of nine.
     """
 
-    def __init__(self, width: int = 64) -> None:
+    def __init__(self, width: int = 64, pool: int = 3) -> None:
         super().__init__()
         self.layers = nn.Sequential(
             nn.Conv2d(3, width, 4, 2, 1),
@@ -20,7 +21,7 @@ class PatchDiscriminator(nn.Module):
             spectral_norm(nn.Conv2d(width, 2 * width, 4, 2, 1)),
             nn.LeakyReLU(0.2, inplace=True),
             nn.Conv2d(2 * width, 1, 4, 1, 1),
-            nn.MaxPool2d(3),
+            nn.MaxPool2d(pool),
         )
 
     def forward(self, images: Tensor) -> Tensor:

@@ -27,10 +27,9 @@ def _regression(rate=0.1, network=BlockNetwork):
     return Regression(made, torch.optim.SGD(made.parameters(), rate, 0.9), F.mse_loss)
 
 
-def _adversarial():
-    return Adversarial(
-        BlockNetwork(squash=True), PatchDiscriminator(8), lambda n: torch.optim.Adam(n.parameters(), 1e-3, fused=True)
-    )
+def _adversarial(starts=1, **settings):
+    networks = [(BlockNetwork(squash=True), PatchDiscriminator(8)) for _ in range(starts)]
+    return Adversarial(networks, lambda n: torch.optim.Adam(n.parameters(), 1e-3, fused=True), **settings)
 
 
 def _concealment():
@@ -48,6 +47,7 @@ def _concealment():
 LESSONS = {
     "regression": (_regression, [[255 - _images(), _images()]]),
     "adversarial": (_adversarial, [[_images(18, 1)], [_images(11, 2)]]),
+    "adversarial, two starts": (lambda: _adversarial(2, average=0.9, trial=2), [[_images(18, 1)], [_images(11, 2)]]),
     "concealment": (_concealment, [[_images(18, 1), np.arange(18) % 3]]),
 }
 

@@ -1,15 +1,20 @@
+import copy
+
 import numpy as np
 import pytest
 import torch
 from torch import nn
 
 from models.attacks.base import AttackFailed, Context, Material
-from models.attacks.gan import dcgan_start, generator_of
+from models.attacks.gan import dcgan_start, generator_of, negative
 from models.catalog import make_attack, make_scheme
 from models.datasets import sample
+from models.lessons import Adversarial
 from models.networks.block import BlockNetwork
 from models.networks.locally_connected import PixelwiseGenerator
 from models.networks.patch_discriminator import PatchDiscriminator
+from models.networks.unet import UNet
+from models.training import Plan, constant, train
 
 
 @pytest.mark.parametrize(
@@ -36,6 +41,7 @@ def test_the_papers_settings_are_the_defaults(monkeypatch):
         make_attack("gan", {}).run(material, Context())
     ((plan, groups),) = plans
     assert (plan.epochs, plan.batch) == (100, 64)
+    assert [plan.schedule(fraction) for fraction in (0, 0.5, 1)] == [1, 1, 1]
     assert [(g["lr"], g["betas"]) for g in groups] == [(2e-4, (0.5, 0.999))] * 2
 
 
@@ -77,3 +83,58 @@ def test_images_too_small_for_the_discriminator_are_a_clear_failure():
     images = np.zeros((2, 12, 12, 3), np.uint8)
     with pytest.raises(AttackFailed, match="at least 16x16"):
         make_attack("gan", {}).run(Material(make_scheme("tanaka", {}), images, images, images), Context())
+
+
+@pytest.mark.parametrize("make", [PixelwiseGenerator, lambda: BlockNetwork(squash=True), lambda: UNet(4)])
+def test_the_second_start_makes_the_negative_of_what_the_first_one_makes(make):
+    generator = make().apply(dcgan_start).eval()
+    images = torch.randn(2, 3, 16, 16, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        made, turned = generator(images), negative(generator).eval()(images)
+    assert made.std() > 0
+    assert torch.equal(turned, -made)
+
+
+class _Fixed(nn.Module):
+    """Shows images as they are, or their negative."""
+
+    def __init__(self, sign):
+        super().__init__()
+        self.sign = nn.Parameter(torch.tensor(float(sign)))
+
+    def forward(self, images):
+        return self.sign * images
+
+
+@pytest.mark.parametrize("right", [0, 1])
+def test_of_two_starts_the_one_is_kept_that_looks_like_plain_images(right):
+    signs = (1, -1) if right == 0 else (-1, 1)
+
+    def optimiser(network):
+        return torch.optim.Adam(network.parameters(), 0.0 if isinstance(network, _Fixed) else 1e-3)
+
+    def make():
+        discriminator = PatchDiscriminator(8).apply(dcgan_start)
+        return Adversarial([(_Fixed(sign), copy.deepcopy(discriminator)) for sign in signs], optimiser, 32, trial=8)
+
+    images = sample().train
+    lesson, _ = train(make, [[images[0::2]], [images[1::2]]], Plan("trial", 9, 16, constant), Context())
+    assert lesson.kept == right
+    assert lesson.told_apart[right] > 1.01 * lesson.told_apart[1 - right]
+
+
+def test_the_average_of_the_generators_weights_follows_them():
+    torch.manual_seed(0)
+    lesson = Adversarial(
+        [(BlockNetwork(squash=True), PatchDiscriminator(4))],
+        lambda network: torch.optim.Adam(network.parameters(), 1e-3),
+        average=0.75,
+    )
+    images = [torch.from_numpy(sample().train[:4, :16, :16])] * 2
+    seen = []
+    for _ in range(3):
+        lesson.step(images, torch.Generator())
+        seen.append(lesson.starts[0][0].head.weight.detach().clone())
+    expected = 0.75 * (0.75 * seen[0] + 0.25 * seen[1]) + 0.25 * seen[2]
+    assert torch.allclose(lesson.learned(0).module.head.weight, expected)
+    assert not torch.allclose(seen[2], expected)
