@@ -41,9 +41,9 @@ class Regression(Lesson):
 class Adversarial(Lesson):
     """Make of protected images what a discriminator cannot tell from plain ones, without pairs (Goodfellow 2014).
 
-    More than one start, each a generator and its discriminator, are on trial for the first `trial` epochs: half of them
-    they learn side by side, then the generators rest while the discriminators catch up. The start that is told apart
-    least in the last quarter learns on alone: a discriminator in pursuit says little of what it pursues.
+    More than one start, each a generator and its discriminator, are on trial for the first `trial` epochs: they learn
+    side by side, but in the last quarter of it the generators rest while the discriminators catch up. The start that is
+    told apart least in the end learns on alone: a discriminator in pursuit says little of what it pursues.
     """
 
     def __init__(
@@ -74,7 +74,7 @@ class Adversarial(Lesson):
 
     def step(self, images: list[Tensor], generator: torch.Generator) -> dict[str, Tensor]:
         protected, plain = (as_floats(square(batch, self.side, BLOCK, generator)) for batch in images)
-        if self.kept is None and self.epochs >= self.trial // 2:
+        if self.kept is None and self.epochs >= self.trial - max(1, self.trial // 4):
             told_apart = torch.stack([self._judge(number, protected, plain) for number in range(len(self.starts))])
             self.told_apart += told_apart.cpu()
             return {"discriminator_loss": told_apart.mean()}
@@ -117,7 +117,7 @@ class Adversarial(Lesson):
 
     def after_epoch(self) -> dict[str, float]:
         self.epochs += 1
-        if self.epochs == self.trial - max(1, self.trial // 4):
+        if self.epochs == self.trial - max(1, self.trial // 8):
             self.told_apart.zero_()  # until here they caught up
         if self.epochs == self.trial:
             self.kept = int(self.told_apart.argmax())
