@@ -182,7 +182,7 @@ def _train(images: Images, labels: Labels, classes: int, settings: ClassifierSet
         network.mean.copy_(torch.from_numpy(pixels.mean(0)).view(3, 1, 1))
         network.std.copy_(torch.from_numpy(pixels.std(0)).clamp(min=0.01).view(3, 1, 1))  # flat images have none
         optimiser = torch.optim.SGD(
-            network.parameters(), settings.rate, settings.momentum, weight_decay=settings.weight_decay
+            network.parameters(), settings.rate, settings.momentum, weight_decay=settings.weight_decay, fused=True
         )
         return Classification(network, optimiser, settings.padding)
 

@@ -136,7 +136,7 @@ def _train(  # noqa: PLR0912, PLR0915 - to be read from top to bottom
     if stored is not None and stored["version"] == version and stored["batch"] <= batch:
         lesson.load(stored["lesson"])
         batch, step, totals = stored["batch"], stored["step"], stored["totals"]
-    bf16 = _in_bf16(plan.precision, device)
+    bf16 = in_bf16(plan.precision, device)
     notes = ("trained in bfloat16",) if bf16 else ()
     if batch != plan.batch:
         notes = (*notes, f"{batch} images a step instead of {plan.batch}: too little memory")
@@ -151,11 +151,11 @@ def _train(  # noqa: PLR0912, PLR0915 - to be read from top to bottom
     while step < steps:
         epoch, within = divmod(step, each)
         if within == 0 or step == first:
-            orders = [_order(context.seed, epoch, number, len(deck[0])) for number, deck in enumerate(data)]
+            orders = [_order(context.seed, epoch, number, len(deck[0])).to(device) for number, deck in enumerate(data)]
         images = []
         for deck, order in zip(data, orders, strict=True):
-            rows = order[torch.arange(within * size, (within + 1) * size) % len(order)].to(device)
-            images += [array[rows] for array in deck]
+            rows = order[torch.arange(within * size, (within + 1) * size, device=device) % len(order)]
+            images += [array.index_select(0, rows) for array in deck]
         factor = plan.schedule(step / steps)
         for optimiser, base in zip(lesson.optimisers, rates, strict=True):
             for group, rate in zip(optimiser.param_groups, base, strict=True):
@@ -246,7 +246,7 @@ class _Pulse:
             hook.remove()
 
 
-def _in_bf16(precision: Precision, device: torch.device) -> bool:
+def in_bf16(precision: Precision, device: torch.device) -> bool:
     if precision == "auto":
         return device.type == "cuda" or (device.type == "cpu" and torch.cpu._is_avx512_bf16_supported())
     return precision == "bf16"

@@ -73,7 +73,7 @@ class Itn(Attack[ItnSettings]):
             # Gradients of a sum over the pixels are those of the mean, times their number.
             scale = material.targets[0].size // 3 if pixelwise and s.each_pixel else 1
             optimiser = torch.optim.SGD(
-                network.parameters(), s.rate * scale, s.momentum, weight_decay=s.weight_decay / scale
+                network.parameters(), s.rate * scale, s.momentum, weight_decay=s.weight_decay / scale, fused=True
             )
             return Regression(network, optimiser, F.mse_loss)
 

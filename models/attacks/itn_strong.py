@@ -102,7 +102,7 @@ def _undoes(scheme: Scheme[Any, Any] | None) -> Literal["nibbles", "pixels", "im
 
 def distance(seen: Tensor, plain: Tensor, ssim_weight: float) -> Any:
     """Mean absolute error and 1 - SSIM (rgb7), of images in -1..1."""
-    from models.networks.train_sign_unet import ssim_rgb7
+    from models.ssim_loss import ssim_rgb7
 
     unlike = 1 - ssim_rgb7((seen + 1) * 127.5, (plain + 1) * 127.5).mean()
     return (seen - plain).abs().mean() + ssim_weight * unlike

@@ -29,6 +29,7 @@ from torch.nn import functional as F
 
 from models import checkpoints
 from models.networks.sign_unet import SignUNet, candidate_values, expected_image, likeliest_image, sorted_magnitudes
+from models.ssim_loss import ssim_rgb7
 
 TAU = 8.0  # grey levels: a candidate this near to the truth is nearly as good as the truth
 SAVE_SECONDS = 60.0
@@ -77,24 +78,6 @@ def augment(photographs: Tensor, generator: torch.Generator) -> Tensor:
     x = grey + (x - grey) * (1 + on * uniform(-0.5, 0.3, 1, 1, 1))
     x = ((x - 0.5) * gain + 0.5 + shift).clamp(0, 1)
     return (x * 255).round().to(torch.uint8)
-
-
-def box7(x: Tensor) -> Tensor:
-    """Mean over each full 7x7 window."""
-    return F.avg_pool2d(F.avg_pool2d(x, (7, 1), stride=1), (1, 7), stride=1)
-
-
-def ssim_rgb7(x: Tensor, y: Tensor) -> Tensor:
-    """SSIM as scikit-image's rgb7 (SCIENCE section 5), differentiable: float [N, 3, H, W] in 0..255 -> [N]."""
-    x, y = x - 127.5, y - 127.5  # float32 keeps variances only near zero mean
-    n = len(x)
-    means = box7(torch.cat([x, y, x * x, y * y, x * y]))
-    mx, my, xx, yy, xy = torch.split(means, n)
-    vx, vy, vxy = (xx - mx * mx) * (49 / 48), (yy - my * my) * (49 / 48), (xy - mx * my) * (49 / 48)
-    mx, my = mx + 127.5, my + 127.5
-    c1, c2 = (0.01 * 255) ** 2, (0.03 * 255) ** 2
-    value = (2 * mx * my + c1) * (2 * vxy + c2) / ((mx * mx + my * my + c1) * (vx + vy + c2))
-    return value.mean((1, 2, 3))
 
 
 def losses(logits: Tensor, magnitudes: Tensor, plain: Tensor) -> tuple[Tensor, Tensor]:

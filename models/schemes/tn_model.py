@@ -117,7 +117,9 @@ class TnModel(NetworkScheme[TnModelSettings]):
 
         def make() -> Concealment:
             network = self.network()
-            optimiser = torch.optim.SGD(network.parameters(), s.rate, s.momentum, weight_decay=s.weight_decay)
+            optimiser = torch.optim.SGD(
+                network.parameters(), s.rate, s.momentum, weight_decay=s.weight_decay, fused=True
+            )
             kept_back = images[held_out], labels[held_out]
             return Concealment(network, optimiser, judge, eye, s.feature_weight, s.padding, kept_back)
 

@@ -1,12 +1,10 @@
-import numpy as np
 import pytest
 import torch
-from skimage.metrics import structural_similarity
 
 from models.catalog import make_scheme, new_secret
 from models.datasets import sample
 from models.networks import sign_unet
-from models.networks.train_sign_unet import TrainSettings, augment, evaluate, losses, ssim_rgb7, train
+from models.networks.train_sign_unet import TrainSettings, augment, evaluate, losses, train
 
 
 def _tensor(images):
@@ -31,15 +29,6 @@ def test_certain_and_right_logits_give_the_plain_image_back_and_no_loss():
     nll, unlike = losses(logits, magnitudes, plain)
     assert nll.item() < 1e-4
     assert unlike.item() < 1e-4
-
-
-def test_the_differentiable_ssim_is_scikit_images():
-    rng = np.random.default_rng(0)
-    plain = sample().test[:3]
-    other = np.clip(plain + rng.normal(0, 20, plain.shape), 0, 255).astype(np.uint8)
-    expected = [structural_similarity(a, b, channel_axis=2, data_range=255) for a, b in zip(plain, other, strict=True)]
-    ours = ssim_rgb7(_tensor(plain).float(), _tensor(other).float())
-    assert ours.tolist() == pytest.approx(expected, abs=1e-4)
 
 
 def test_augmentation_makes_new_photographs_and_never_the_negative():
