@@ -92,6 +92,20 @@ def load_folder(folder: Path) -> Data:
     return _read_folder(folder.name, folder)
 
 
+def glance(name: str, data_dir: Path | None, count: int) -> Images:
+    """The first images of a set that `load` knows, of the test split where there is one; of a folder, no more is read.
+    Raises DatasetMissing."""
+    if name == "sample":
+        return _sample_test()[0][:count]  # its training images take seconds to make
+    folder = (data_dir or default_dir()) / "stl10_binary" if name == "stl10" else _folders(data_dir).get(name)
+    if folder is None or not folder.is_dir():
+        return load(name, data_dir).test[:count]
+    if (folder / "test_X.bin").is_file():
+        return _read_binary(folder, "test", count)[0]
+    split = folder / "test" if (folder / "test").is_dir() else folder
+    return _read_classes(split, tuple(child.name for child in _class_folders(split)), count)[0]
+
+
 def default_dir() -> Path:
     """Where downloads go when no data folder is set."""
     return Path.home() / ".cache" / "unveil"
@@ -189,27 +203,28 @@ def _read_folder(name: str, folder: Path) -> Data:
     return split_80_20(name, images, labels, classes, seed=0)
 
 
-def _read_binary(folder: Path, split: Split) -> tuple[Images, Labels]:
-    """STL-10's layout: uint8 [N, 3, 96, 96], channel-major and column-major; labels from 1."""
+def _read_binary(folder: Path, split: Split, count: int | None = None) -> tuple[Images, Labels]:
+    """STL-10's layout: uint8 [N, 3, 96, 96], channel-major and column-major; labels from 1. count: of the first."""
     path = folder / f"{split}_X.bin"
     if not path.is_file():
         raise DatasetMissing(f"{folder.name} lacks {split}_X.bin (STL-10's binary layout)")
-    images = np.ascontiguousarray(_opened(path, path.stat().st_mtime).transpose(0, 3, 2, 1))
+    images = np.ascontiguousarray(_opened(path, path.stat().st_mtime)[:count].transpose(0, 3, 2, 1))
     labels = folder / f"{split}_y.bin"
     if not labels.is_file():
         return images, np.zeros(len(images), np.int64)
-    return images, np.fromfile(labels, np.uint8).astype(np.int64) - 1
+    return images, np.fromfile(labels, np.uint8)[:count].astype(np.int64) - 1
 
 
-def _read_classes(folder: Path, classes: tuple[str, ...]) -> tuple[Images, Labels]:
-    """Class folders, images centre-cropped and resized to 96x96; classes taken in turn, so prefixes are balanced."""
+def _read_classes(folder: Path, classes: tuple[str, ...], count: int | None = None) -> tuple[Images, Labels]:
+    """Class folders, images centre-cropped and resized to 96x96; classes taken in turn, so prefixes are balanced.
+    count: of the first."""
     files = [
         (number, label, path)
         for label, name in enumerate(classes)
         if (folder / name).is_dir()
         for number, path in enumerate(_image_files(folder / name))
     ]
-    files.sort()
+    files = sorted(files)[:count]
     if not files:
         raise DatasetMissing(f"{folder} holds no images in class folders")
     images = np.stack([fit(_open(path), SIZE) for _, _, path in files])
@@ -307,16 +322,23 @@ _SAMPLE_TRAIN, _SAMPLE_TEST = 400, 61
 @cache
 def sample() -> Data:
     """Non-overlapping 96x96 tiles of scikit-image's photographs; training is filled up with dead-leaves images."""
-    test, test_labels = _tiles(_TEST_PHOTOS)
+    test, test_labels = _sample_test()
     train, train_labels = _tiles(_TRAIN_PHOTOS)
     filled = dead_leaves(_SAMPLE_TRAIN - len(train), seed=0)
     images = np.concatenate([train, filled])
     labels = np.concatenate([train_labels, np.full(len(filled), len(_SAMPLE_CLASSES) - 1)])
-    order, test_order = (np.random.default_rng(0).permutation(len(x)) for x in (images, test))
+    order = np.random.default_rng(0).permutation(len(images))
     return Data(
-        "sample", images[order], labels[order], test[test_order], test_labels[test_order], _SAMPLE_CLASSES,
+        "sample", images[order], labels[order], test, test_labels, _SAMPLE_CLASSES,
         notes=("sample is a demonstration: few photographs, training filled up with synthetic images",),
     )  # fmt: skip
+
+
+@cache
+def _sample_test() -> tuple[Images, Labels]:
+    images, labels = _tiles(_TEST_PHOTOS)
+    order = np.random.default_rng(0).permutation(len(images))
+    return images[order], labels[order]
 
 
 def photograph(file: str) -> Images:

@@ -30,7 +30,7 @@ from app.storage import StorageFailed
 from models import crash
 from models.catalog import Scheme, make_attack, make_scheme, new_secret, padded_size
 from models.images import Images, pad, to_png
-from worker import codec, keys, playground, unpack
+from worker import codec, data, keys, playground, unpack
 from worker.runtime import Runtime
 
 log = logging.getLogger(__name__)
@@ -141,6 +141,10 @@ def _small_set(_: Runtime, request: Parcel) -> Parcel:
     return Parcel({}, [playground.small_set(request.head["height"], request.head["width"])])
 
 
+def _strip(tools: Runtime, request: Parcel) -> Parcel:
+    return Parcel({}, [data.strip(tools, request.head["account"], request.head["dataset"])])
+
+
 def _dataset(tools: Runtime, request: Parcel) -> Parcel:
     return Parcel(unpack.handle(request.head, tools.blobs, tools.settings, _archive_decoder(tools)))
 
@@ -151,6 +155,7 @@ _OPERATIONS: dict[str, Callable[[Runtime, Parcel], Parcel]] = {
     "look": _look,
     "photograph": _photograph,
     "small set": _small_set,
+    "strip": _strip,
     "dataset": _dataset,
 }
 

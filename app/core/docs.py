@@ -14,13 +14,15 @@ router = APIRouter()
 
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 _STYLE = """
-:root { color-scheme: light dark; font: 16px/1.5 system-ui, sans-serif; }
-body { max-width: 60rem; margin: 2rem auto; padding: 0 1rem; }
+:root { color-scheme: light dark; background: light-dark(#fff, #101418); color: light-dark(#16202b, #e4e9ef); }
+:root { font: 16px/1.5 system-ui, sans-serif; }
+body { max-width: 60rem; margin: 2rem auto; padding: 0 1rem; overflow-wrap: anywhere; }
+a { color: light-dark(#0a5a9c, #7cbcf5); }
 summary { cursor: pointer; padding: .4rem 0; } summary code { font-weight: 600; }
 .method { display: inline-block; min-width: 4.5rem; }
 table { border-collapse: collapse; width: 100%; }
 td, th { text-align: left; vertical-align: top; padding: .2rem .6rem; }
-th { font-weight: 600; white-space: nowrap; } pre { overflow-x: auto; padding: .6rem; border: 1px solid; }
+th { font-weight: 600; min-width: 6rem; } pre { overflow-x: auto; padding: .6rem; border: 1px solid; }
 details { border-bottom: 1px solid #8884; } details details { border: 0; }
 """
 
@@ -47,9 +49,10 @@ def _page(document: dict[str, Any]) -> str:
     return (
         f'<!doctype html><html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">'
         f"<title>{escape(info['title'])} {escape(info['version'])}</title><style>{_STYLE}</style>"
+        f'<main><p><a href="/">Dashboard</a></p>'
         f"<h1>{escape(info['title'])} {escape(info['version'])}</h1><p>{escape(info.get('summary', ''))}</p>"
         f'<p>Send <code>Authorization: Bearer TOKEN</code>. For tools: <a href="/openapi.json">openapi.json</a>.</p>'
-        f"{body}<h2>schemas</h2>{schemas}</html>"
+        f"{body}<h2>schemas</h2>{schemas}</main></html>"
     )
 
 

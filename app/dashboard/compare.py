@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -46,8 +46,13 @@ def compare(evaluations: Sequence[EvaluationOut]) -> Comparison:
     repeated = _repeated(evaluations)
     told = [_settings(evaluation, repeated) for evaluation in evaluations]
     names = list(dict.fromkeys(name for each in told for name in each))
-    lines = [Setting(name, [_shown(each.get(name)) for each in told]) for name in names]
-    return Comparison([line for line in lines if len(set(line.values)) > 1], _pairs(evaluations, repeated))
+    lines = [Setting(name, [_shown(each.get(name)) for each in told]) for name in names if _differ(name, told)]
+    return Comparison(lines, _pairs(evaluations, repeated))
+
+
+def _differ(name: str, told: Sequence[Mapping[str, Any]]) -> bool:
+    """Among those that have the setting: who has not ordered the attack has none of it."""
+    return len({_shown(each[name]) for each in told if name in each}) > 1
 
 
 def _repeated(evaluations: Sequence[EvaluationOut]) -> set[str]:

@@ -118,7 +118,7 @@ def _ordered(samples: list[SampleOut], order: Order) -> list[SampleOut]:
     """`samples` come with the worst reconstruction first."""
     if order is Order.RANDOM:
         return random.sample(samples, len(samples))
-    return samples if order is Order.WORST else samples[::-1]
+    return samples if order is Order.WORST else heat.best_first(samples)
 
 
 @router.get("/dashboard/compare")

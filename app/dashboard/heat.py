@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from app.core.states import ACTIVE
@@ -42,13 +43,18 @@ class Line:
     def shown(self) -> tuple[CellOut, SampleOut] | None:
         """The cell that the verdict rests on, and its best picture."""
         worst = self.row.worst
-        return (worst, worst.samples[-1]) if worst is not None and worst.samples else None
+        return (worst, best_first(worst.samples)[0]) if worst is not None and worst.samples else None
 
 
 @dataclass(frozen=True)
 class Table:
     columns: list[Column]
     lines: list[Line]
+
+
+def best_first(samples: Sequence[SampleOut]) -> list[SampleOut]:
+    """By SSIM; equal ones, as of a key that was found, as they come."""
+    return sorted(samples, key=lambda sample: sample.ssim or 0.0, reverse=True)
 
 
 def table(evaluation: EvaluationOut) -> Table:

@@ -7,20 +7,25 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Form, Request
 from starlette.responses import Response
 
-from app.core.auth import Auditor, KeyKeeper, Reader
+from app.core.auth import Auditor, CallerFirst, KeyKeeper, Reader
 from app.core.ids import new_id
 from app.core.jobs import ring
 from app.core.pagination import PageRequest, Paging
-from app.core.problems import Invalid
+from app.core.problems import Invalid, NotFound
 from app.core.services import Session, Svc
+from app.dashboard import queries
 from app.dashboard.page import PageRoute, page, redirect
 from app.datasets import service as datasets
+from app.encryption.service import hand_over
 from app.keys import service as keys
 from app.keys.schemas import KeyOrder
-from app.queue import TRAIN_KEY
+from app.queue import TRAIN_KEY, Parcel
 from models import catalog
 
 router = APIRouter(route_class=PageRoute)
+calls = APIRouter(route_class=CallerFirst)
+
+_HOUR = {"Cache-Control": "private, max-age=3600"}
 
 
 @router.get("/dashboard/keys")
@@ -91,7 +96,19 @@ async def cancel_key(id: str, caller: KeyKeeper, session: Session) -> Response:
 @router.get("/dashboard/datasets")
 async def show_datasets(request: Request, caller: Reader, svc: Svc, session: Session, paging: Paging) -> Response:
     shown = await datasets.list_page(session, caller, svc.settings, paging)
-    return page(request, "datasets.html", caller, datasets=shown.items, next=shown.next)
+    used = await queries.evaluations_of(session, caller.account_id, [dataset.id for dataset in shown.items])
+    return page(request, "datasets.html", caller, datasets=shown.items, used=used, next=shown.next)
+
+
+@calls.get("/dashboard/datasets/{id}/strip.png")
+async def show_strip(id: str, caller: Reader, svc: Svc, session: Session) -> Response:
+    """Some of its images side by side. A worker cuts them: only workers read images."""
+    dataset = await datasets.show(session, caller, svc.settings, id)
+    if not dataset.available:
+        raise NotFound(f"the images of {id} have not been downloaded yet")
+    await session.rollback()  # the worker's answer is waited for without a database connection
+    answer = await hand_over(svc, caller, Parcel({"op": "strip", "account": caller.account_id, "dataset": id}))
+    return Response(answer.parts[0], media_type="image/png", headers=_HOUR)
 
 
 @router.post("/dashboard/datasets/{id}/delete")

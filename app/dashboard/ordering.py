@@ -62,11 +62,17 @@ async def show_form(request: Request, caller: Auditor, svc: Svc, session: Sessio
         caller,
         schemes=schemes,
         protected=[dataset for dataset in known if dataset.kind == "protected"],
-        attacks=[catalog.describe_attack(name) for name in catalog.attacks()],
+        attacks={model.value: _attacks(model) for model in catalog.ThreatModel},
         plain=[dataset for dataset in known if dataset.kind == "plain"],
         profiles=_PROFILES,
         modes=catalog.SSIM_MODES,
     )
+
+
+def _attacks(model: catalog.ThreatModel) -> list[dict[str, Any]]:
+    """Those of a threat model; the paper's own first."""
+    own = [attack for attack in catalog.attacks().values() if attack.threat_model is model]
+    return [catalog.describe_attack(a.name) for a in sorted(own, key=lambda attack: attack.paper_name is None)]
 
 
 @calls.post("/dashboard/evaluations/preview")

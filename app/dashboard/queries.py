@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from sqlalchemy import Float, select
-from sqlalchemy.dialects.postgresql import distinct_on
+from sqlalchemy import Float, cast, func, or_, select
+from sqlalchemy.dialects.postgresql import JSONB, JSONPATH, distinct_on
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.core.states import Status
@@ -48,6 +48,19 @@ async def newest_ready(session: AsyncSession, account_id: str, schemes: Sequence
         .order_by(Key.scheme, Key.id.desc())
     )
     return {row.scheme: row for row in rows}
+
+
+async def evaluations_of(session: AsyncSession, account_id: str, datasets: Sequence[str]) -> dict[str, int]:
+    """How many of the account's evaluations name each data set: to attack, to learn from, or as protected images."""
+    if not datasets:
+        return {}
+    named = [
+        func.jsonb_path_query_array(Evaluation.settings, cast(path, JSONPATH), type_=JSONB)
+        for path in ("$.**.dataset", "$.public_dataset")
+    ]
+    counts = [func.count().filter(or_(*(names.has_key(id) for names in named))) for id in datasets]
+    row = (await session.execute(select(*counts).where(Evaluation.account_id == account_id))).one()
+    return dict(zip(datasets, row, strict=True))
 
 
 async def own_seconds(session: AsyncSession, account_id: str, profile: str) -> dict[tuple[str, str], list[float]]:

@@ -9,12 +9,12 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import APIRouter, Form, Query, Request
+from fastapi import APIRouter, Depends, Form, Query, Request
 from starlette.responses import FileResponse, Response
 
 from app.accounts import service as accounts
 from app.accounts.service import BadSignInCode
-from app.core.auth import SESSION_COOKIE, caller_of_token, count_stranger, refuse_cross_site
+from app.core.auth import SESSION_COOKIE, Needs, caller_of_token, count_stranger, refuse_cross_site
 from app.core.problems import NotFound
 from app.core.services import Session, Svc
 from app.dashboard import evaluations, holdings, ordering, playground
@@ -22,7 +22,7 @@ from app.dashboard.page import HERE, PageRoute, own_path, page, redirect
 
 router = APIRouter(include_in_schema=False, route_class=PageRoute)
 # the form before /dashboard/evaluations/{id}, which would take `new` for an id
-for pages in (ordering.pages, ordering.calls, evaluations.router, playground.router, holdings.router):
+for pages in (ordering.pages, ordering.calls, evaluations.router, playground.router, holdings.router, holdings.calls):
     router.include_router(pages)
 
 _STATIC = {
@@ -88,6 +88,11 @@ async def show_static(name: str) -> Response:
         raise NotFound(f"there is no file {name!r}")
     headers = {"Cache-Control": "public, max-age=300", "X-Content-Type-Options": "nosniff"}
     return FileResponse(HERE / "static" / name, media_type=_STATIC[name], headers=headers)
+
+
+@router.get("/dashboard/{path:path}", dependencies=[Depends(Needs(("read",)))])  # after all others
+async def show_nothing(path: str) -> Response:
+    raise NotFound(f"there is no page {path!r}")
 
 
 def _signed_in(request: Request, cookie: str, next: str) -> Response:

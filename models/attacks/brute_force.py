@@ -15,6 +15,8 @@ class BruteForceSettings:
 
 
 class BruteForce(Attack[BruteForceSettings]):
+    """Counts the keys that there are to try; nothing is tried."""
+
     name = "brute-force"
     title = "Brute force"
     source = "paper section 3.1"

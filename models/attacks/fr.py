@@ -31,6 +31,8 @@ def feature_reconstruction(images: Images, bits: int = 8, leading: int = 0, *, n
 
 
 class FeatureReconstruction(Attack[FrSettings]):
+    """Makes a value and its negative the same by forcing the leading bit of both; edges come back."""
+
     name = "fr"
     title = "Feature reconstruction"
     source = "Chang and Case 2020; paper section 3.2"

@@ -13,6 +13,8 @@ class NoneSettings:
 
 
 class NoAttack(Attack[NoneSettings]):
+    """The protected image as it is: what everybody sees who gets hold of it."""
+
     name = "none"
     title = "No attack"
     source = "Unveil: the protected image as it is"

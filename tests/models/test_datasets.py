@@ -55,6 +55,22 @@ def test_class_folders_are_cropped_resized_and_mixed(tmp_path):
     assert (datasets.builtin(tmp_path)[-1].train, datasets.builtin(tmp_path)[-1].test) == (6, 2)
 
 
+def test_a_glance_at_a_set_is_its_first_test_images(tmp_path):
+    stored = datasets.sample().test[:6]
+    binary, split = tmp_path / "binary", tmp_path / "split" / "test" / "things"
+    for folder in (binary, split, tmp_path / "split" / "train" / "things"):
+        folder.mkdir(parents=True)
+    for name in ("train_X.bin", "test_X.bin"):
+        stored.transpose(0, 3, 2, 1).tofile(binary / name)
+    for i, image in enumerate(stored):
+        for part in (split, tmp_path / "split" / "train" / "things"):
+            Image.fromarray(image).save(part / f"{i}.png")
+    for name in ("sample", "binary", "split"):
+        assert (datasets.glance(name, tmp_path, 4) == stored[:4]).all()
+    with pytest.raises(DatasetMissing):
+        datasets.glance("elsewhere", tmp_path, 4)
+
+
 def test_folders_without_a_split_are_cut_80_20(tmp_path):
     folder = tmp_path / "one" / "things"
     folder.mkdir(parents=True)

@@ -127,7 +127,7 @@ async function look(cell, picture, mine) {
       seen = await (await post("/dashboard/playground/look", body(), "application/json")).json();
     } catch (failure) {
       if (mine !== turn) return;
-      if (failure.code !== "playground_busy") return figures.replaceChildren(failure.message);
+      if (failure.code !== "playground_busy") return figures.replaceChildren(line(failure.message), again(cell, picture, mine));
       await new Promise((done) => setTimeout(done, 300)); // another page of this account is at it
     }
   }
@@ -142,6 +142,16 @@ async function look(cell, picture, mine) {
   const key = seen.exact_key === null ? [] : [line(seen.exact_key ? "the exact key was found" : "the key was found in part")];
   figures.replaceChildren(strong, line(picked), ...key, line(`${seen.seconds.toFixed(2)} s`, "dim"));
   cell.classList.toggle("seen", seen.ssim >= 0.9);
+}
+
+/** A button that has the attack tried once more. */
+function again(cell, picture, mine) {
+  const button = document.createElement("button");
+  button.type = "button";
+  button.className = "small";
+  button.textContent = "Try again";
+  button.onclick = () => look(cell, picture, mine);
+  return button;
 }
 
 function line(text, style = "") {

@@ -86,8 +86,11 @@ def chart(
 
 
 def _around(low: float, high: float) -> tuple[float, float]:
-    """A range with room above and below; a constant lies in its middle."""
-    room = 0.06 * (high - low) or 0.1 * abs(high) or 1.0
+    """A range with room above and below; a constant, or what rounding makes of one, lies in its middle."""
+    if high - low <= 1e-9 * max(abs(low), abs(high)):
+        room = 0.1 * abs(high) or 1.0
+        return low - room, high + room
+    room = 0.06 * (high - low)
     return (0.0 if low >= 0 and low - room < 0 else low - room), high + room
 
 

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Iterator
 
 import pytest
-from selenium.webdriver import Chrome, ChromeOptions
-from selenium.webdriver.chrome.service import Service
+from selenium.webdriver import Chrome
 
 from app.client import Client, Evaluation
 from app.local import LocalStack
-
-DRIVER = shutil.which("chromedriver")
+from tests.browser import DRIVER, chromium, complaints, look
 
 
 @pytest.fixture(scope="session")
@@ -26,17 +23,21 @@ def evaluation(stack: LocalStack) -> Evaluation:
 
 
 @pytest.fixture(scope="session")
+def another(stack: LocalStack) -> Evaluation:
+    """To compare it with."""
+    with Client(stack.url, stack.token) as client:
+        order = {"dataset": "sample", "profile": "smoke", "keys": 1, "samples": 0, "seed": 7}
+        return client.evaluations.create(schemes=["tanaka"], attacks=["fr"], name="another seed", **order).wait(
+            timeout=150
+        )
+
+
+@pytest.fixture(scope="session")
 def chrome(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chrome]:
     if DRIVER is None and not os.environ.get("UNVEIL_REQUIRE_BROWSER"):
         pytest.skip("no Chromium with its driver here")
-    options = ChromeOptions()
-    for switch in ("--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking"):
-        options.add_argument(switch)
-    options.add_argument(f"--user-data-dir={tmp_path_factory.mktemp('chrome')}")
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    driver = Chrome(options, Service(DRIVER))
-    yield driver
-    driver.quit()
+    with chromium(tmp_path_factory.mktemp("chrome")) as driver:
+        yield driver
 
 
 @pytest.fixture
@@ -47,12 +48,4 @@ def browser(chrome: Chrome, stack: LocalStack) -> Iterator[Chrome]:
         chrome.get(stack.sign_in_link())
     look(chrome)
     yield chrome
-    complaints = [entry["message"] for entry in chrome.get_log("browser") if entry["level"] != "INFO"]
-    assert complaints == []
-
-
-def look(chrome: Chrome, *, phone: bool = False, dark: bool = False) -> None:
-    size = {"width": 390, "height": 844} if phone else {"width": 1280, "height": 900}
-    chrome.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", {**size, "deviceScaleFactor": 1, "mobile": phone})
-    scheme = {"features": [{"name": "prefers-color-scheme", "value": "dark" if dark else "light"}]}
-    chrome.execute_cdp_cmd("Emulation.setEmulatedMedia", scheme)
+    assert complaints(chrome) == []

@@ -11,18 +11,7 @@ import pytest
 
 from app.client import Evaluation
 from app.local import LocalStack
-
-PAGES = (
-    "/",
-    "/dashboard/evaluations/{evaluation}",
-    "/dashboard/evaluations/{evaluation}/cells/{cell}",
-    "/dashboard/playground",
-    "/dashboard/evaluations/new",
-    "/dashboard/keys",
-    "/dashboard/datasets",
-    "/dashboard/compare",
-    "/dashboard/compare?ids={evaluation},{evaluation}",
-)
+from tests.pages import PAGES, addresses
 
 
 @pytest.fixture
@@ -37,17 +26,13 @@ def signed_in(browser: httpx.Client, stack: LocalStack) -> httpx.Client:
     return browser
 
 
-def pages_without_ids() -> list[str]:
-    return [path.format(evaluation="ev_1", cell="cell_1") for path in PAGES]
-
-
-def pages(evaluation: Evaluation) -> list[str]:
-    return [path.format(evaluation=evaluation.id, cell=evaluation.cells[0].id) for path in PAGES]
-
-
 def test_a_stranger_is_shown_the_way_to_sign_in_and_comes_back(browser: httpx.Client, stack: LocalStack) -> None:
-    for path in pages_without_ids():
-        assert browser.get(path).headers["Location"].startswith("/sign-in?next=/")
+    for path in PAGES.values():
+        assert (
+            browser.get(path.format(evaluation="ev_1", other="ev_2", cell="cell_1"))
+            .headers["Location"]
+            .startswith("/sign-in?next=/")
+        )
     page = browser.get(browser.get("/dashboard/compare?ids=a").headers["Location"])
     assert page.status_code == 200
     assert "Bearer token" in page.text
@@ -94,10 +79,12 @@ def test_another_sites_page_changes_nothing(signed_in: httpx.Client, path: str, 
     assert signed_in.post(path, headers=headers, data={"token": "x"}).status_code == 403
 
 
-def test_pages_run_no_script_but_their_own(signed_in: httpx.Client, evaluation: Evaluation) -> None:
-    for path in pages(evaluation):
+def test_pages_run_no_script_but_their_own(
+    signed_in: httpx.Client, evaluation: Evaluation, another: Evaluation
+) -> None:
+    for name, path in addresses(PAGES, evaluation, another).items():
         page = signed_in.get(path)
-        assert page.status_code == 200
+        assert page.status_code == (404 if name == "no such page" else 200)
         policy = page.headers["Content-Security-Policy"]
         assert "default-src 'none'" in policy
         assert "unsafe" not in policy
@@ -117,6 +104,8 @@ def test_an_evaluation_is_shown_with_its_figures_and_pictures(signed_in: httpx.C
     fr = next(cell for cell in evaluation.cells if cell.attack["name"] == "fr")
     assert f"{fr.ssim:.3f}" in page
     assert "paper 0.108" in page
+    broken = next(cell for cell in evaluation.cells if cell.attack["name"] == "key-recovery" and cell.samples)
+    assert f'src="{broken.samples[0]["plain"]}"' in page, "all are exact: the first stands beside the verdict"
     cell = signed_in.get(f"/dashboard/evaluations/{evaluation.id}/cells/{fr.id}").text
     pictures = re.findall(r'src="(/evaluations/[^"]+)"', cell)
     assert len(pictures) == 9

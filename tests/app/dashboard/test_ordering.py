@@ -1,20 +1,29 @@
-"""The form of a new evaluation in a real browser; keys and data sets by their forms."""
+"""The form of a new evaluation in a real browser."""
 
 from __future__ import annotations
 
-import io
+import base64
 import re
-import zipfile
-from pathlib import Path
 
-import httpx
-from PIL import Image
 from selenium.webdriver import Chrome
 from selenium.webdriver.common.by import By
-from selenium.webdriver.support.ui import WebDriverWait
+from selenium.webdriver.support.ui import Select, WebDriverWait
 
 from app.client import Client
 from app.local import LocalStack
+from tests.pictures import archive, classes
+
+# A person who lets a file go above the field; what the page says from then on is kept.
+_DROP = """
+const [data, name] = arguments;
+const carried = new DataTransfer();
+carried.items.add(new File([Uint8Array.from(atob(data), (letter) => letter.charCodeAt(0))], name));
+const said = document.getElementById("uploaded");
+window.told = [];
+new MutationObserver(() => window.told.push(said.textContent)).observe(said, {childList: true});
+const how = {dataTransfer: carried, bubbles: true, cancelable: true};
+document.getElementById("drop").dispatchEvent(new DragEvent("drop", how));
+"""
 
 
 def choose(browser: Chrome, value: str) -> None:
@@ -56,31 +65,20 @@ def test_what_cannot_be_ordered_is_said_before_it_is_sent(stack: LocalStack, bro
     assert not browser.find_element(By.ID, "start").is_enabled()
 
 
-def test_an_uploaded_zip_is_a_data_set_that_can_be_deleted(stack: LocalStack, browser: Chrome, tmp_path: Path) -> None:
-    held = io.BytesIO()
-    with zipfile.ZipFile(held, "w") as archive:
-        for i in range(10):
-            picture = io.BytesIO()
-            Image.new("RGB", (96, 96), (20 * i, 90, 40)).save(picture, "PNG")
-            archive.writestr(f"colours/{i}.png", picture.getvalue())
-    (tmp_path / "my colours.zip").write_bytes(held.getvalue())
-    browser.get(f"{stack.url}/dashboard/datasets")
-    browser.find_element(By.ID, "archive").send_keys(str(tmp_path / "my colours.zip"))
-    WebDriverWait(browser, 30).until(lambda page: page.find_elements(By.XPATH, "//h2[text()='my colours']"))
-    browser.find_element(By.XPATH, "//summary[text()='Delete …']").click()
-    browser.find_element(By.XPATH, "//button[text()='Delete this data set']").click()
-    assert not browser.find_elements(By.XPATH, "//h2[text()='my colours']")
+def test_a_dropped_zip_is_sent_with_progress_and_chosen(stack: LocalStack, browser: Chrome) -> None:
+    browser.get(f"{stack.url}/dashboard/evaluations/new")
+    browser.execute_script(_DROP, base64.b64encode(archive(classes(40, width=64, height=64))).decode(), "dropped.zip")
+    said = browser.find_element(By.ID, "uploaded")
+    WebDriverWait(browser, 30).until(lambda _: "64 images to train on" in said.text)
+    told = browser.execute_script("return window.told")
+    assert any("sent" in words.lower() for words in told), "how much of it is there, before the answer"
+    chosen = Select(browser.find_element(By.ID, "dataset")).first_selected_option
+    assert chosen.text == "dropped"
+    WebDriverWait(browser, 10).until(lambda page: chosen.get_attribute("value") in _json(page))
+    with Client(stack.url, stack.token) as client:
+        client.datasets.delete(chosen.get_attribute("value"))
 
 
-def test_a_key_is_drawn_listed_and_destroyed_by_forms(stack: LocalStack) -> None:
-    with httpx.Client(base_url=stack.url, headers={"Origin": stack.url}) as visitor:
-        visitor.post("/sign-in", data={"token": stack.token})
-        made = visitor.post("/dashboard/keys", data={"entry": "0"})
-        id = made.headers["Location"].rpartition("#")[2]
-        assert id in visitor.get("/dashboard/keys").text
-        assert visitor.post("/dashboard/keys", data={"entry": "999"}).status_code == 422
-        foreign = visitor.post(f"/dashboard/keys/{id}/destroy", headers={"Origin": "http://evil.example"})
-        assert foreign.status_code == 403
-        assert visitor.post(f"/dashboard/keys/{id}/destroy").status_code == 303
-        assert id not in visitor.get("/dashboard/keys").text
-        assert visitor.post(f"/dashboard/keys/{id}/destroy").status_code == 410
+def _json(browser: Chrome) -> str:
+    """The order as the page shows it."""
+    return browser.find_element(By.CSS_SELECTOR, "#preview pre code").get_attribute("textContent") or ""

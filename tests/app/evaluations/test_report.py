@@ -154,11 +154,13 @@ def test_a_report_of_an_unfinished_evaluation_says_so(client, tools):
     assert "cancelled" in client.get(body["links"]["report"]).text
 
 
-def test_a_constant_curve_lies_in_the_middle_of_its_chart_and_not_on_the_axis():
-    flat = charts.chart("loss", "epoch", "loss", {"loss": [[1, 0.5], [2, 0.5], [3, 0.5]]})
+@pytest.mark.parametrize("value", [0.5, -3.0, 0.0, 1e-9])
+@pytest.mark.parametrize("rounding", [0.0, 2**-53])
+def test_a_constant_curve_lies_in_the_middle_of_its_chart_and_not_on_the_axis(value, rounding):
+    flat = charts.chart("loss", "epoch", "loss", {"loss": [[1, value], [2, value * (1 + rounding)], [3, value]]})
     heights = {y for _, y in flat.lines[0].dots}
     assert heights == {(flat.top + flat.bottom) / 2}
-    assert any(tick.text == "0.5" for tick in flat.y_ticks)
+    assert any(float(tick.text) == value for tick in flat.y_ticks)
 
 
 @pytest.mark.parametrize(

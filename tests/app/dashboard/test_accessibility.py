@@ -1,0 +1,94 @@
+"""Pages for who cannot see well, cannot point, or holds a phone; and for a slow line."""
+
+from __future__ import annotations
+
+import pytest
+from selenium.common.exceptions import StaleElementReferenceException
+from selenium.webdriver import ActionChains, Chrome, Keys
+from selenium.webdriver.common.by import By
+from selenium.webdriver.support.ui import WebDriverWait
+
+from app.client import Evaluation
+from app.local import LocalStack
+from tests.browser import complaints, look
+from tests.pages import DOCUMENTS, PAGES, addresses, loaded, violations
+
+_STOP = """
+const element = document.activeElement;
+if (element === document.body) return null;
+const seen = element.closest(".drop") || element;
+const place = seen.getBoundingClientRect();
+return {
+  outlined: getComputedStyle(seen).outlineStyle !== "none",
+  inside: place.bottom > 0 && place.top < innerHeight && place.right > 0 && place.left < innerWidth,
+  html: element.outerHTML.slice(0, 200),
+};
+"""
+
+
+@pytest.mark.parametrize("name", [*PAGES, *DOCUMENTS])
+def test_a_page_is_light_fits_a_phone_and_has_nothing_that_axe_objects_to(
+    name: str, browser: Chrome, stack: LocalStack, evaluation: Evaluation, another: Evaluation
+) -> None:
+    path = addresses({**PAGES, **DOCUMENTS}, evaluation, another)[name]
+    browser.get(stack.url + path)
+    if name == "no such page":
+        assert all("404" in line for line in complaints(browser))
+    assert loaded(browser)["weight"] < 200
+    for view in ({}, {"phone": True, "dark": True}):  # `python -m benchmarks.pages` has all four
+        look(browser, **view)
+        assert violations(browser) == []
+    assert browser.execute_script("return document.documentElement.scrollWidth") <= 390
+
+
+def test_the_sign_in_has_nothing_that_axe_objects_to(browser: Chrome, stack: LocalStack) -> None:
+    browser.get(f"{stack.url}/sign-in")
+    assert violations(browser) == []
+
+
+def test_from_the_sign_in_to_a_report_by_keyboard_alone(browser: Chrome, stack: LocalStack) -> None:
+    browser.delete_all_cookies()
+    browser.get(f"{stack.url}/dashboard/playground")
+    press(browser, stack.token, Keys.ENTER)  # the field has the focus
+    WebDriverWait(browser, 20).until(lambda page: page.find_elements(By.ID, "file"))
+
+    tab_to(browser, "[data-photograph=cat]")
+    press(browser, Keys.ENTER)
+    said = browser.find_element(By.ID, "said")
+    WebDriverWait(browser, 60).until(lambda _: "Protected under" in said.text)
+    tab_to(browser, "[data-is=decrypt]")
+    press(browser, Keys.ENTER)
+    undone = browser.find_element(By.CSS_SELECTOR, "[data-is=undone]")
+    WebDriverWait(browser, 30).until(lambda _: "equal to yours in every pixel" in undone.text)
+
+    tab_to(browser, ".pages a[href='/dashboard/evaluations/new']")
+    press(browser, Keys.ENTER)
+    WebDriverWait(browser, 20).until(lambda page: page.find_elements(By.ID, "start"))
+    tab_to(browser, "input[name=profile]")
+    press(browser, Keys.ARROW_UP)  # from quick to smoke
+    tab_to(browser, "#start")
+    press(browser, Keys.ENTER)
+    WebDriverWait(browser, 20).until(lambda page: page.find_elements(By.ID, "standing"))
+    assert "smoke" in browser.find_element(By.CSS_SELECTOR, ".facts").text
+    wait = WebDriverWait(browser, 120, ignored_exceptions=[StaleElementReferenceException])
+    wait.until(lambda page: "succeeded" in page.find_element(By.ID, "standing").text)
+    tab_to(browser, "#actions a")
+    press(browser, Keys.ENTER)
+    WebDriverWait(browser, 20).until(lambda page: page.current_url.endswith("report.html"))
+    assert "What an attacker sees" in browser.find_element(By.ID, "verdicts").text
+
+
+def press(browser: Chrome, *keys: str) -> None:
+    ActionChains(browser).send_keys(*keys).perform()
+
+
+def tab_to(browser: Chrome, wanted: str, most: int = 80) -> None:
+    """Press Tab until the focus is there, around the page if need be; every stop must be seen to have the focus."""
+    for _ in range(most):
+        at = browser.switch_to.active_element
+        if at.tag_name != "body" and browser.execute_script("return arguments[0].matches(arguments[1])", at, wanted):
+            return
+        press(browser, Keys.TAB)
+        stop = browser.execute_script(_STOP)
+        assert stop is None or (stop["outlined"] and stop["inside"]), stop
+    raise AssertionError(f"{most} times Tab do not lead to {wanted}")

@@ -1,0 +1,53 @@
+"""A real Chromium without a window: for the tests, for measuring the pages, and for pictures of them."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from selenium.webdriver import Chrome, ChromeOptions, Keys
+from selenium.webdriver.chrome.service import Service
+from selenium.webdriver.common.by import By
+from selenium.webdriver.support.ui import WebDriverWait
+
+DRIVER = shutil.which("chromedriver")
+DESKTOP, PHONE = (1280, 900), (390, 844)
+
+
+@contextmanager
+def chromium(folder: Path) -> Iterator[Chrome]:
+    """`folder` holds its profile, and what it downloads."""
+    options = ChromeOptions()
+    for switch in ("--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking"):
+        options.add_argument(switch)
+    options.add_argument(f"--user-data-dir={folder}")
+    options.add_experimental_option("prefs", {"download.default_directory": str(folder / "downloads")})
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+    driver = Chrome(options, Service(DRIVER))
+    try:
+        yield driver
+    finally:
+        driver.quit()
+
+
+def look(chrome: Chrome, *, phone: bool = False, dark: bool = False, high: int | None = None) -> None:
+    """What the person has before them: a desktop or a phone, light or dark; `high`: pixels of the window."""
+    width, height = PHONE if phone else DESKTOP
+    size = {"width": width, "height": high or height}
+    chrome.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", {**size, "deviceScaleFactor": 1, "mobile": phone})
+    scheme = {"features": [{"name": "prefers-color-scheme", "value": "dark" if dark else "light"}]}
+    chrome.execute_cdp_cmd("Emulation.setEmulatedMedia", scheme)
+
+
+def complaints(chrome: Chrome) -> list[str]:
+    """What its console holds since it was last asked: broken policies, failed scripts and requests."""
+    return [entry["message"] for entry in chrome.get_log("browser") if entry["level"] != "INFO"]
+
+
+def sign_in(chrome: Chrome, url: str, token: str) -> None:
+    """As a person does it who has the token."""
+    chrome.get(f"{url}/sign-in")
+    chrome.find_element(By.ID, "token").send_keys(token, Keys.ENTER)
+    WebDriverWait(chrome, 30).until(lambda page: "/sign-in" not in page.current_url)

@@ -1,0 +1,71 @@
+"""Every page that a person sees, and what stands in its way for who cannot see or point."""
+
+from __future__ import annotations
+
+from importlib.resources import files
+from typing import Any
+
+from selenium.webdriver import Chrome
+
+from app.client import Evaluation
+
+PAGES = {
+    "overview": "/",
+    "playground": "/dashboard/playground",
+    "new evaluation": "/dashboard/evaluations/new",
+    "evaluation": "/dashboard/evaluations/{evaluation}",
+    "cell": "/dashboard/evaluations/{evaluation}/cells/{cell}",
+    "choice to compare": "/dashboard/compare",
+    "comparison": "/dashboard/compare?ids={evaluation},{other}",
+    "keys": "/dashboard/keys",
+    "data sets": "/dashboard/datasets",
+    "no such page": "/dashboard/nowhere",
+}
+DOCUMENTS = {"report": "/evaluations/{evaluation}/report.html", "API": "/docs"}
+
+_LOADED = """
+const [page] = performance.getEntriesByType("navigation");
+const parts = performance.getEntriesByType("resource").filter((part) => part.name.startsWith("http"));
+const picture = (part) => /\\.(png|svg)(\\?|$)/.test(part.name);
+const size = (all) => all.reduce((sum, part) => sum + part.decodedBodySize, 0);
+const within = [...document.images].reduce((sum, { src }) => sum + (src.startsWith("data:") ? src.length : 0), 0);
+return {
+  interactive: page.domContentLoadedEventEnd / 1000,
+  weight: (size([page, ...parts.filter((part) => !picture(part))]) - within) / 1000,
+  images: (size(parts.filter(picture)) + within) / 1000,
+};
+"""
+
+# The rules of WCAG 2.2 A and AA, and those that axe calls best practices.
+_RUN = """
+const done = arguments[arguments.length - 1];
+const wanted = {resultTypes: ["violations"]};
+axe.run(document, wanted).then((found) => done(found.violations), (error) => done(String(error)));
+"""
+
+
+def addresses(paths: dict[str, str], evaluation: Evaluation, other: Evaluation) -> dict[str, str]:
+    """The paths of pages on an evaluation, on the cell of it that has the most to show, and beside another one."""
+    cell = max(evaluation.cells, key=lambda cell: (len(cell.samples), cell.ssim or 0))
+    return {name: path.format(evaluation=evaluation.id, other=other.id, cell=cell.id) for name, path in paths.items()}
+
+
+def loaded(chrome: Chrome) -> dict[str, float]:
+    """Of the page as it was loaded: seconds until its scripts had run, and kB with and without images, uncompressed."""
+    return dict(chrome.execute_script(_LOADED))
+
+
+def violations(chrome: Chrome) -> list[str]:
+    """What axe-core finds on the page as it is now, a line each: impact, rule, where."""
+    # A package for another browser driver, of which nothing but the script is used: PyPI has no plain axe-core.
+    chrome.execute_script(files("axe_playwright_python").joinpath("axe.min.js").read_text())
+    found: list[dict[str, Any]] = chrome.execute_async_script(_RUN)
+    assert isinstance(found, list), found
+    return [
+        f"{each['impact']} {each['id']}: {', '.join(str(node['target'][0]) for node in each['nodes'][:5])}"
+        for each in found
+    ]
+
+
+def serious(found: list[str]) -> list[str]:
+    return [line for line in found if line.startswith(("serious", "critical"))]
