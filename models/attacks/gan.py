@@ -54,7 +54,7 @@ class Gan(Attack[GanSettings]):
 
     Nothing but the look of images tells a picture from its negative, and a generator may settle on either; once there
     it hardly turns round. `trial` therefore learns from both ends. A generator that is as fast as its discriminator
-    wanders through tone curves, and from one sign to the other; at a tenth of its rate or less it stays [M].
+    wanders through tone curves, and from one sign to the other; at a twentieth of its rate it stayed [M].
     In `quick` the positive control does not pass yet: docs/results/gan.md has the figures.
     """
 
