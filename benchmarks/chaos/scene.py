@@ -8,7 +8,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -86,12 +86,10 @@ class Scene:
         ]
 
     def at_work(self, id: str) -> bool:
-        """Whether a cell of the evaluation is in the middle."""
+        """Whether a cell that was ordered, and not added for comparison, is in the middle."""
+        in_the_middle = Cell.status == Status.RUNNING, Cell.progress > 0.02, Cell.attack["added"].is_(None)
         with self.sessions() as session:
-            running = select(func.count()).where(
-                Cell.evaluation_id == id, Cell.status == Status.RUNNING, Cell.progress > 0.02
-            )
-            return bool(session.scalar(running))
+            return bool(session.scalar(select(func.count()).where(Cell.evaluation_id == id, *in_the_middle)))
 
     def until_at_work(self, id: str) -> float:
         return self.wait(lambda: self.at_work(id), "a cell at work")
@@ -115,7 +113,7 @@ class Scene:
     def _holds(self, until: Callable[[], bool]) -> bool:
         try:
             return until()
-        except (httpx.TransportError, DBAPIError):  # it is being started again
+        except (httpx.HTTPError, DBAPIError):  # it is being started again
             return False
 
     def pid(self, name: str) -> int:
@@ -129,8 +127,9 @@ class Scene:
             os.killpg(leader.pid, number)
         else:
             leader.send_signal(number)
-        while leader.is_running() and leader.status() != psutil.STATUS_ZOMBIE:
-            time.sleep(0.01)
+        with suppress(psutil.NoSuchProcess):
+            while leader.status() != psutil.STATUS_ZOMBIE:
+                time.sleep(0.01)
 
     def processes(self, *words: str) -> list[psutil.Process]:
         """What the stack started whose command line has all these words, each with its children."""
