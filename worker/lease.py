@@ -195,6 +195,15 @@ class Watch:
             raise self._reason
 
     def _run(self) -> None:
+        self._keep()
+        while not self._over.is_set():  # the work has not come to its next word yet; a shutdown does not wait for that
+            if shutdown.requested.is_set() and not self._over.wait(_GRACE_S):
+                log.warning("job %s did not stop in %.0f s; leaving it", self._lease.id, _GRACE_S)
+                os._exit(0)
+            self._over.wait(_LOOK_S)
+
+    def _keep(self) -> None:
+        """Until there is a reason to stop."""
         renewed = time.monotonic()
         while not self._over.wait(min(_LOOK_S, self._heartbeat_s)):
             if shutdown.requested.is_set():
@@ -234,6 +243,3 @@ class Watch:
             self._reason = LostLease(self._lease.id)
         else:
             self._reason = HandedBack(self._lease.id)
-        if not self._over.wait(_GRACE_S):
-            log.warning("job %s did not stop in %.0f s; leaving it", self._lease.id, _GRACE_S)
-            os._exit(0)

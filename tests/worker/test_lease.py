@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
@@ -166,6 +167,19 @@ def test_at_a_shutdown_the_row_is_queued_again_at_once_and_counts_no_stall(tools
         wait_for(looking, HandedBack)
         found = row(tools, cell_id)
     assert (found.status, found.stalls, found.lease_owner, found.sent_at) == ("queued", 0, None, None)
+
+
+def test_a_shutdown_does_not_wait_for_work_that_is_no_longer_ours_and_says_nothing(tools, cell_id, monkeypatch):
+    left = threading.Event()
+    monkeypatch.setattr(lease, "_GRACE_S", 0.1)
+    monkeypatch.setattr(os, "_exit", lambda code: left.set())
+    held = taken(tools, cell_id)
+    with watch(tools, held) as looking:
+        with tools.sessions.begin() as session:
+            session.execute(update(Cell).values(attempt=Cell.attempt + 1))
+        wait_for(looking, LostLease)
+        shutdown.requested.set()
+        assert left.wait(30), "the process stays until the work says something"
 
 
 def test_without_a_database_the_watch_gives_up_when_the_lease_must_have_ended(tools, cell_id):
