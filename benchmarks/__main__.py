@@ -12,6 +12,7 @@ from rich.table import Table
 
 from benchmarks import science
 from benchmarks.timing import Measured, measure
+from benchmarks.training.table import races
 
 
 def main() -> None:
@@ -25,8 +26,10 @@ def main() -> None:
         if not given.names or any(name.lower() in job.name.lower() for name in given.names)
     ]
     Console().print(table(done))
+    trained = races(given.names)
     if given.out:
-        given.out.write_text(json.dumps([asdict(row) for row in done], indent=2) + "\n")
+        rows = [*map(asdict, done), *map(asdict, trained)]
+        given.out.write_text(json.dumps(rows, indent=2) + "\n")
 
 
 def table(rows: list[Measured]) -> Table:

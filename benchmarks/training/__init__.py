@@ -1,0 +1,1 @@
+"""Training: our loop against the one that a user would write."""

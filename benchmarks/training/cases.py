@@ -1,0 +1,167 @@
+"""What is trained: every network of the product with a profile's own settings, through its own door, and its peer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from benchmarks.training import peer
+from benchmarks.training.peer import Peer
+from models import classifier, utility
+from models.attacks.base import Attack, Context, Material, Pairs
+from models.attacks.gan import generator_of
+from models.attacks.itn_strong import strong_inverse_of
+from models.catalog import Profile, make_attack, make_scheme
+from models.classifier import Classifier, ClassifierSettings, train_classifier
+from models.datasets import Data
+from models.images import Images
+from models.networks.unet import UNet
+from models.schemes.base import Scheme
+from models.schemes.tn_model import TnModel
+
+STEPS = 4  # an epoch: how often whose turn it is can change
+_FOREVER = 100_000  # epochs, the most that settings take
+_SIDE = 96
+
+
+@dataclass(frozen=True)
+class Case:
+    """ours: trains until the context's metric stops it, one call an epoch; images: an epoch's, counted by both."""
+
+    name: str
+    images: int
+    ours: Callable[[Context], object]
+    peer: Callable[[], Peer]
+
+
+def cases(profile: Profile, batch: int | None = None) -> dict[str, Callable[[], Case]]:
+    """By name; made in the process that trains. batch: instead of the profile's."""
+    more = {} if batch is None else {"batch": batch}
+    made: dict[str, Callable[[], Case]] = {}
+    for name, build in (("itn", _itn), ("itn-strong", _strong), ("gan", _gan)):
+        for scheme in ("pixelwise", "tanaka", "tn-gan"):
+            attack = make_attack(name, {**more, "epochs": _FOREVER}, profile)
+            made[f"{name} on {scheme}"] = partial(build, attack, make_scheme(scheme, {}, profile))
+    for name, train in (("tn-model", _tn_model), ("tn-gan", _tn_gan)):
+        settings = {**more, "epochs": _FOREVER, "images": None, "classifier_epochs": 1}
+        if name == "tn-gan":
+            del settings["classifier_epochs"]
+        made[name] = partial(train, make_scheme(name, settings, profile))
+    judges: Mapping[str, ClassifierSettings] = {
+        "classifier": classifier.CLASSIFIERS[profile],
+        "utility classifier": utility.CLASSIFIERS[profile],
+        "adaptation + classifier": replace(utility.CLASSIFIERS[profile], adaptation=utility._ADAPTATION[profile]),
+    }
+    for name, s in judges.items():
+        made[name] = partial(_classifier, name, replace(s, **more, epochs=_FOREVER))
+    return {name: partial(_named, name, make) for name, make in made.items()}
+
+
+def _named(name: str, make: Callable[[], Case]) -> Case:
+    return replace(make(), name=name)
+
+
+def _itn(attack: Attack[Any], scheme: Scheme[Any, Any]) -> Case:
+    s, material = attack.settings, _material(scheme, attack.settings.batch)
+    networks: Mapping[str, Callable[[], nn.Module]] = {
+        "pixelwise": lambda: peer.pixelwise_inverse(s.channels, _SIDE),
+        "tanaka": peer.block_network,
+        "tn-gan": lambda: UNet(s.width),
+    }
+    sgd = partial(torch.optim.SGD, lr=s.rate, momentum=s.momentum, weight_decay=s.weight_decay)
+    return _from_pairs(attack, material, networks[scheme.name], sgd, nn.functional.mse_loss)
+
+
+def _strong(attack: Attack[Any], scheme: Scheme[Any, Any]) -> Case:
+    s, material = attack.settings, _material(scheme, attack.settings.batch)
+    networks: Mapping[str, Callable[[], nn.Module]] = {
+        "pixelwise": lambda: peer.LocallyConnected(3, 3, _SIDE),
+        "tanaka": peer.NibbleLinear,
+        "tn-gan": strong_inverse_of(material, s)[0],
+    }
+    adamw = partial(torch.optim.AdamW, lr=s.rate, weight_decay=s.weight_decay)
+    return _from_pairs(
+        attack, material, networks[scheme.name], adamw, partial(peer.distance, ssim_weight=s.ssim_weight)
+    )
+
+
+def _from_pairs(attack: Attack[Any], material: Material, network: Any, optimiser: Any, loss: Any) -> Case:
+    assert material.pairs is not None
+    pairs, batch = material.pairs, attack.settings.batch
+    return Case(
+        "",
+        STEPS * batch,
+        lambda context: attack.run(material, context),
+        lambda: peer.regression(network(), optimiser, loss, pairs.protected, pairs.plain, batch),
+    )
+
+
+def _gan(attack: Attack[Any], scheme: Scheme[Any, Any]) -> Case:
+    s, material = attack.settings, _material(scheme, attack.settings.batch)
+    assert material.public is not None
+    decks = [material.observed, material.public]
+    generator = partial(peer.block_network, squash=True) if scheme.name == "tanaka" else generator_of(material, s)
+    return Case(
+        "",
+        STEPS * s.batch,
+        lambda context: attack.run(material, context),
+        lambda: peer.gan(generator(), s.discriminator, s.rate, s.beta1, decks, s.batch, s.side),
+    )
+
+
+def _tn_model(scheme: Scheme[Any, Any]) -> Case:
+    assert isinstance(scheme, TnModel)
+    s = scheme.settings
+    data = _data(STEPS * s.batch * 10 // 9 + 1)
+    held_out = np.arange(len(data.train)) % 10 == 9
+    judge = scheme.classifier()
+    parts = [(data.train[some], data.train_labels[some]) for some in (~held_out, held_out)]
+    return Case(
+        "",
+        STEPS * s.batch,
+        lambda context: scheme.train(data, context),
+        lambda: peer.concealment(s, Classifier(len(data.classes), judge), *parts[0], parts[1]),
+    )
+
+
+def _tn_gan(scheme: Scheme[Any, Any]) -> Case:
+    s = scheme.settings
+    data = _data(2 * STEPS * s.batch)
+    plain, protected = data.train[0::2], 255 - data.train[1::2]
+    return Case(
+        "", STEPS * s.batch, lambda context: scheme.train(data, context), lambda: peer.cyclegan(s, plain, protected)
+    )
+
+
+def _classifier(name: str, s: ClassifierSettings) -> Case:
+    data = _data(STEPS * s.batch)
+    network = partial(peer.adapted_classifier if s.adaptation else Classifier, len(data.classes), s)
+    return Case(
+        name,
+        len(data.train),
+        lambda context: train_classifier(data.train, data.train_labels, s, context),
+        lambda: peer.classification(network(), s, data.train, data.train_labels),
+    )
+
+
+def _material(scheme: Scheme[Any, Any], batch: int) -> Material:
+    """What is learned does not matter here, only that it can be: the negative of noise."""
+    plain = _noise(2 * STEPS * batch)
+    plain, public = plain[0::2], plain[1::2]
+    return Material(scheme, 255 - plain[:1], 255 - plain, public, Pairs(plain, 255 - plain))
+
+
+def _data(count: int) -> Data:
+    images = _noise(count)
+    labels = np.arange(count) % 10
+    return Data("benchmark", images, labels, images[:1], labels[:1], tuple("abcdefghij"))
+
+
+def _noise(count: int) -> Images:
+    return np.random.default_rng(0).integers(0, 256, (count, _SIDE, _SIDE, 3), np.uint8)
