@@ -54,7 +54,7 @@ async def show_evaluation(request: Request, id: str, caller: Reader, session: Se
     losses = [
         (heat.name(running[id], evaluation.settings["profile"]), chart)
         for id, named in metrics.items()
-        for chart in charts.curves(named)
+        for chart in charts.curves({name: points for name, points in named.items() if "loss" in name})
     ]
     return page(
         request,

@@ -78,7 +78,7 @@ def chart(
         lines.append(Line(name, " ".join(f"{x},{y}" for x, y in dots), dots if len(dots) <= 12 else []))
     return Chart(
         title, across, up, width, height, left, right, top, bottom,
-        [Tick(x_at(x), _text(x)) for x in (_powers(first, last) if log else steps(first, last, 5))],
+        [Tick(x_at(x), _text(x)) for x in (_powers(first, last) if log else _whole(first, last))],
         [Tick(y_at(y), _text(y)) for y in steps(low, high, 5)],
         lines,
         "; ".join(f"{name}: {_text(points[0][1])} to {_text(points[-1][1])}" for name, points in known.items()),
@@ -100,6 +100,11 @@ def steps(low: float, high: float, most: int) -> list[float]:
     power = 10 ** math.floor(math.log10(rough))
     step = next(power * factor for factor in (1, 2, 5, 10) if power * factor >= rough)
     return [round(i * step, 12) for i in range(math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9) + 1)]
+
+
+def _whole(low: float, high: float) -> list[float]:
+    """Of `steps`, those that can be counted: epochs and steps are whole."""
+    return [x for x in steps(low, high, 5) if x == int(x)]
 
 
 def _powers(low: float, high: float) -> list[float]:

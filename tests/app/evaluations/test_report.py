@@ -170,6 +170,11 @@ def test_what_makes_no_curve_makes_no_chart(points):
     assert charts.chart("loss", "epoch", "loss", {"loss": points}) is None
 
 
+def test_epochs_are_counted_in_whole_numbers():
+    plot = charts.chart("loss", "epoch", "loss", {"loss": [[1, 0.5], [2, 0.4]]})
+    assert [tick.text for tick in plot.x_ticks] == ["1", "2"]
+
+
 def test_a_chart_has_round_ticks_inside_its_frame():
     plot = charts.chart("t", "ciphertexts", "SSIM", {"a": [[1, -0.2], [64, 1.0]]}, log=True, between=(-0.2, 1.0))
     assert [tick.text for tick in plot.x_ticks] == ["1", "2", "4", "8", "16", "32", "64"]
