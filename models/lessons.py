@@ -24,12 +24,18 @@ Loss = Callable[[Tensor, Tensor], Tensor]  # network output, plain images, both 
 class Regression(Lesson):
     """From protected images to plain ones, given as pairs."""
 
-    def __init__(self, network: nn.Module, optimiser: torch.optim.Optimizer, loss: Loss) -> None:
+    def __init__(
+        self, network: nn.Module, optimiser: torch.optim.Optimizer, loss: Loss, side: int | None = None
+    ) -> None:
+        """side: of the squares that are learned from, the same of both; None: whole images."""
         self.networks = nn.ModuleDict({"network": network})
         self.optimisers = [optimiser]
-        self.network, self.loss = network, loss
+        self.network, self.loss, self.side = network, loss, side
 
-    def step(self, images: list[Tensor], generator: torch.Generator) -> dict[str, Tensor]:  # noqa: ARG002
+    def step(self, images: list[Tensor], generator: torch.Generator) -> dict[str, Tensor]:
+        if self.side is not None:
+            both = square(torch.cat(images, -1), self.side, 1, generator)
+            images = [each.contiguous() for each in torch.tensor_split(both, 2, -1)]
         protected, plain = map(as_floats, images)
         loss = self.loss(self.network(protected).float(), plain)
         self.optimisers[0].zero_grad(set_to_none=True)

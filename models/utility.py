@@ -69,14 +69,14 @@ def run_utility(scheme: Scheme[Any, Any], data: Data, options: Options, context:
         judge = scheme.judge(secret, data).to(context.device)
         before = predict(judge, plain.test, context) == data.test_labels
         after = predict(judge, protected_test, context) == data.test_labels
-        training = False, scheme.only_for
+        training: tuple[bool | None, str] = False, scheme.only_for
         s = judge.settings
         whose = f"{s.network} of width {s.width}, images averaged down by {s.shrink}, {s.epochs} epochs on plain images"
         notes = [f"judged by the classifier that its key was trained with, as it is: {whose}"]
         return _result(before, after, training, cost, s, data, context, notes, started)
     protected = Split(protect(plain.train, len(plain.test)), protected_test)
     before, after, notes = _trained(scheme, plain, protected, data, options, context)
-    training = _available(after, data, "trained on protected images")
+    training = _available(before, after, data, "trained on protected images")
     return _result(before, after, training, cost, CLASSIFIERS[options.profile], data, context, notes, started)
 
 
@@ -92,7 +92,7 @@ def run_external_utility(data: Data, options: Options, context: Context) -> Cell
     plain, protected = Split(data.train_originals, data.test_originals), Split(data.train, data.test)
     before, after, notes = _trained(None, plain, protected, data, options, context)
     cost = {"level": None, "images_per_second": None, "parameters": None}
-    training = _available(after, data, "trained on protected images")
+    training = _available(before, after, data, "trained on protected images")
     return _result(before, after, training, cost, CLASSIFIERS[options.profile], data, context, notes, started)
 
 
@@ -161,11 +161,18 @@ def _trained(
     return before, after, notes
 
 
-def _available(hits: Hits, data: Data, what: str) -> tuple[bool, str]:
-    """Whether a classifier sees anything: surely above the share of the most frequent class."""
-    chance = _chance(data)
+def _available(before: Hits, after: Hits, data: Data, what: str) -> tuple[bool | None, str]:
+    """Whether a classifier sees anything; None where the same one sees nothing of plain images either."""
+    said = f"a classifier {what} names {after.mean():.1%} right (chance {_chance(data):.1%})"
+    if _sees(after, data):
+        return True, said
+    return (False, said) if _sees(before, data) else (None, f"{said}; of plain images it sees no more than chance, too")
+
+
+def _sees(hits: Hits, data: Data) -> bool:
+    """Surely above the share of the most frequent class."""
     surely, _ = binomial_interval(int(hits.sum()), len(hits), 2 * LEAK_CONFIDENCE - 1)
-    return surely > chance, f"a classifier {what} names {hits.mean():.1%} right (chance {chance:.1%})"
+    return surely > _chance(data)
 
 
 def _chance(data: Data) -> float:
@@ -194,7 +201,7 @@ def _cost(scheme: Scheme[Any, Any], secret: bytes, images: Images, protect: Prot
 def _result(
     before: Hits,
     after: Hits,
-    training: tuple[bool, str],
+    training: tuple[bool | None, str],
     cost: Mapping[str, Any],
     settings: ClassifierSettings,
     data: Data,
@@ -203,8 +210,11 @@ def _result(
     started: float,
 ) -> CellResult:
     drop = _drop(before, after)
-    testing = _available(after, data, "sees protected images")
-    if drop["ci_low"] <= HIGH_DROP < drop["ci_high"]:
+    testing = _available(before, after, data, "asked about protected images")
+    sighted = _sees(before, data)
+    if not sighted:
+        notes = [*notes, "the plain classifier sees no more than chance: what protection costs it cannot be told"]
+    elif drop["ci_low"] <= HIGH_DROP < drop["ci_high"]:
         notes = [*notes, f"the interval of the drop spans {HIGH_DROP:g} points: High or Low is not certain"]
     return CellResult(
         {
@@ -212,7 +222,7 @@ def _result(
             "protected": _rate(after),
             "drop": drop,
             "chance": _chance(data),
-            "classification": "High" if drop["points"] <= HIGH_DROP else "Low",
+            "classification": ("High" if drop["points"] <= HIGH_DROP else "Low") if sighted else None,
             "training": dict(zip(("available", "reason"), training, strict=True)),
             "testing": dict(zip(("available", "reason"), testing, strict=True)),
             "cost": dict(cost),

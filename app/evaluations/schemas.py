@@ -170,7 +170,7 @@ class DropOut(BaseModel):
 
 
 class AvailableOut(BaseModel):
-    available: bool
+    available: bool | None = Field(description="null: undecided, as where it sees nothing of plain images either")
     reason: str = Field(description="Why, or why not")
 
 
@@ -189,7 +189,9 @@ class UtilityResultOut(BaseModel):
     protected: RateOut
     drop: DropOut
     chance: float
-    classification: Literal["High", "Low"] = Field(description="High: a drop of at most 3 points")
+    classification: Literal["High", "Low"] | None = Field(
+        description="High: a drop of at most 3 points; null: undecided, where the plain classifier sees nothing"
+    )
     training: AvailableOut
     testing: AvailableOut
     cost: CostOut

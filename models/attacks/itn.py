@@ -32,6 +32,9 @@ class ItnSettings:
         16, "Channels of the locally connected layers; the paper's could not be read", minimum=1, maximum=1024
     )
     width: int = param(64, "First width of the U-Net", minimum=1, maximum=256)
+    side: int | None = param(
+        None, "U-Net: side of the squares it is trained on; null: whole images", minimum=16, maximum=4096
+    )
     precision: Literal["auto", "fp32", "bf16"] = param("auto", "auto: bfloat16 where the device computes in it")
 
 
@@ -47,7 +50,7 @@ class Itn(Attack[ItnSettings]):
     paper_name = "ITN-Attack"
     profiles: ClassVar = {
         "smoke": {"epochs": 1, "batch": 16, "channels": 4, "width": 4},
-        "quick": {"epochs": 10, "batch": 32, "each_pixel": True, "width": 8},
+        "quick": {"epochs": 10, "batch": 32, "each_pixel": True, "channels": 8, "width": 8, "side": 32},
     }
 
     def observations(self) -> int | None:
@@ -65,7 +68,8 @@ class Itn(Attack[ItnSettings]):
 
         s = self.settings
         pairs = need_pairs(material)
-        pixelwise = network_for(material.scheme) == "pixelwise"
+        which = network_for(material.scheme)
+        pixelwise = which == "pixelwise"
         make_network = inverse_of(material, s)
 
         def make() -> Regression:
@@ -75,7 +79,7 @@ class Itn(Attack[ItnSettings]):
             optimiser = torch.optim.SGD(
                 network.parameters(), s.rate * scale, s.momentum, weight_decay=s.weight_decay / scale, fused=True
             )
-            return Regression(network, optimiser, F.mse_loss)
+            return Regression(network, optimiser, F.mse_loss, s.side if which == "unet" else None)
 
         epochs = s.epochs or (70 if pixelwise else 300)
         schedule = drops(40 / 70, 60 / 70) if pixelwise else drops(150 / 300, 225 / 300)

@@ -27,6 +27,11 @@ def _regression(rate=0.1, network=BlockNetwork):
     return Regression(made, torch.optim.SGD(made.parameters(), rate, 0.9), F.mse_loss)
 
 
+def _squares():
+    made = BlockNetwork()
+    return Regression(made, torch.optim.SGD(made.parameters(), 0.1, 0.9), F.mse_loss, side=8)
+
+
 def _adversarial(starts=1, **settings):
     networks = [(BlockNetwork(squash=True), PatchDiscriminator(8)) for _ in range(starts)]
     return Adversarial(networks, lambda n: torch.optim.Adam(n.parameters(), 1e-3, fused=True), **settings)
@@ -46,6 +51,7 @@ def _concealment():
 
 LESSONS = {
     "regression": (_regression, [[255 - _images(), _images()]]),
+    "regression of squares": (_squares, [[255 - _images(), _images()]]),
     "adversarial": (_adversarial, [[_images(18, 1)], [_images(11, 2)]]),
     "adversarial, two starts": (lambda: _adversarial(2, average=0.9, trial=2), [[_images(18, 1)], [_images(11, 2)]]),
     "concealment": (_concealment, [[_images(18, 1), np.arange(18) % 3]]),
@@ -119,6 +125,22 @@ def test_the_weights_of_the_epoch_with_the_lowest_loss_on_held_out_images_are_ke
     assert lesson.after_epoch()["validation_loss"] == losses[best]
     again, _ = train(make, decks, plan, context)
     assert _same(dict(again.best_network().state_dict()), dict(lesson.network.state_dict()))
+
+
+def test_squares_of_a_pair_show_the_same_place():
+    network, sizes = nn.Conv2d(3, 3, 1), set()
+
+    def loss(seen, plain):
+        assert torch.allclose(seen, network(-plain), atol=1e-6)
+        sizes.add(seen.shape[2:])
+        return F.mse_loss(seen, plain)
+
+    lesson = Regression(network, torch.optim.SGD(network.parameters(), 0.1), loss, side=6)
+    for seed in range(5):
+        lesson.step(
+            [torch.from_numpy(255 - _images()), torch.from_numpy(_images())], torch.Generator().manual_seed(seed)
+        )
+    assert sizes == {(6, 6)}
 
 
 # After each of three epochs; see networks/test_inverse_networks.py.

@@ -70,6 +70,16 @@ def test_noise_teaches_nothing_and_is_called_low(learns, limits, monkeypatch):
     assert "chance 50.0%" in told["training"]["reason"]
 
 
+def test_a_classifier_that_sees_nothing_of_plain_images_decides_nothing(limits):
+    data = stripes()
+    told = measured("tanaka", replace(data, test_labels=np.random.default_rng(0).permutation(data.test_labels)))
+    assert told["classification"] is None
+    assert told["training"]["available"] is None
+    assert told["testing"]["available"] is None
+    assert "no more than chance" in told["training"]["reason"]
+    assert any("cannot be told" in note for note in told["notes"])
+
+
 def test_the_plain_classifier_is_trained_once_for_all_schemes_and_cells(learns, limits):
     made: dict[str, bytes] = {}
 

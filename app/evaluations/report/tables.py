@@ -6,11 +6,12 @@ from typing import Any
 
 from app.core.states import Status
 from app.evaluations.report.content import Column, Report, Row
+from app.evaluations.schemas import AvailableOut
 
 Line = dict[str, Any]
 
 MARKS = {"broken": "x", "leaks": "x", "no leak found": "o", "inconclusive": "?"}  # the paper's signs
-_NOT_MEASURED = "not measured"
+_NOT_MEASURED, _OPEN = "not measured", "?"
 _RATE = {"": "top1", " ci_low": "ci_low", " ci_high": "ci_high"}
 
 
@@ -25,7 +26,7 @@ def table_1(report: Report) -> list[Line]:
 
 
 def table_2(report: Report) -> list[Line]:
-    """Robustness (o, x, or ? where inconclusive), availability, classification and cost: ours and the paper's."""
+    """Robustness and availability (o, x, or ? where inconclusive), classification and cost: ours and the paper's."""
     lines = []
     for row in report.rows:
         line: Line = {"scheme": row.label}
@@ -41,7 +42,7 @@ def table_2(report: Report) -> list[Line]:
         line["key_space_bits"] = keys.key_space_bits if keys else None
         used = row.utility.result if row.utility else None
         ours = (
-            (_mark(used.training.available), _mark(used.testing.available), used.classification, used.cost.level)
+            (*map(_tell, (used.training, used.testing)), used.classification or _OPEN, used.cost.level)
             if used
             else (_NOT_MEASURED if row.verdict else None,) * 4
         )
@@ -68,8 +69,8 @@ def utility(report: Report) -> list[Line]:
             lines.append(
                 {"scheme": row.label, **figures}
                 | {"drop": used.drop.points, "drop ci_low": used.drop.ci_low, "drop ci_high": used.drop.ci_high}
-                | {"classification": used.classification, "training": _mark(used.training.available)}
-                | {"testing": _mark(used.testing.available), "cost": used.cost.level}
+                | {"classification": used.classification or _OPEN, "training": _tell(used.training)}
+                | {"testing": _tell(used.testing), "cost": used.cost.level}
                 | {"images_per_second": used.cost.images_per_second, "parameters": used.cost.parameters}
             )
     return lines
@@ -93,6 +94,10 @@ def _state(row: Row, column: Column) -> str | None:
     if cell is None:
         return None
     return "N/A" if cell.status is Status.NOT_APPLICABLE else cell.status.value
+
+
+def _tell(use: AvailableOut) -> str:
+    return _mark(use.available) or _OPEN
 
 
 def _mark(good: bool | None) -> str | None:

@@ -56,7 +56,7 @@ def test_utility_is_measured_beside_the_cells_and_fills_the_tables(client, tools
         result = job["result"]
         assert job["status"] == "succeeded"
         assert (result["plain"]["n"], result["protected"]["n"]) == (16, 16)
-        assert result["classification"] in ("High", "Low")
+        assert result["classification"] in ("High", "Low", None)
         assert result["cost"]["level"] == "Low"
         assert "protected_loss" in client.get(job["links"]["curve"]).json()
     assert done["utility"][0]["result"]["plain"] == done["utility"][1]["result"]["plain"]
@@ -71,7 +71,7 @@ def test_utility_is_measured_beside_the_cells_and_fills_the_tables(client, tools
     assert "Recognised" in page
     assert "--utility" in page
     tables = {line["scheme"]: line for line in client.get(f"{base}.json").json()["table_2"]}
-    assert tables["tanaka"]["classification"] == done["utility"][0]["result"]["classification"]
+    assert tables["tanaka"]["classification"] == (done["utility"][0]["result"]["classification"] or "?")
     assert (tables["tanaka"]["cost"], tables["tanaka"]["classification paper"]) == ("Low", "Low")
     assert "## Utility" in client.get(f"{base}.md").text
     with zipfile.ZipFile(io.BytesIO(client.get(f"{base}.zip").content)) as archive:
