@@ -1,45 +1,112 @@
-"""`python -m benchmarks [--out FILE.json] [NAME ...]`: the table of ratios; names choose jobs by what they contain."""
+"""`python -m benchmarks [NAME ...]`: tables of ratios; names choose benchmarks.
+
+--out FILE.json and --markdown FILE.md write down what was found, and on which machine.
+"""
 
 from __future__ import annotations
 
+import os
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # before NumPy: one core each, as the workers have it
+
 import argparse
 import json
-from dataclasses import asdict
+import platform
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import science
-from benchmarks.timing import Measured, measure
-from benchmarks.training.table import races
+from app.local import LocalStack
+from benchmarks import database, encryption, polling, scene, science
+from benchmarks.results import HEAD, Curve, Goal, Row
+from benchmarks.timing import measure
+
+Found = Iterator[Row | Curve]
+
+
+def _training() -> Found:
+    """Each network's own rows; `python -m benchmarks.training` tells more of them."""
+    import torch
+
+    from benchmarks.training.table import races
+
+    torch.set_num_threads(len(os.sched_getaffinity(0)))  # a training has the machine to itself
+    for raced in races(()):
+        peer = ("eager loop, DataLoader", raced.peer)
+        goal = Goal("at least", 3 if torch.cuda.is_available() else 1.3, of="ratio")
+        yield Row(f"training, {raced.name}, batch {raced.batch}", "images/s", raced.ours, peer, raced.ratio, goal=goal)
+
+
+ALONE: dict[str, Callable[[], Found]] = {
+    "kernels": lambda: map(measure, science.kernels()),
+    "png": lambda: iter([science.size_of_png()]),
+    "recovery": lambda: map(measure, science.recovery()),
+    "training": _training,
+}
+# On one stack, in this order: memory last, since the others warm it up.
+SERVED: dict[str, Callable[[LocalStack], Found]] = {
+    "latency": encryption.latency,
+    "rate": encryption.rate,
+    "database": database.database,
+    "polling": polling.polling,
+    "memory": encryption.memory,
+}
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks")
-    parser.add_argument("names", nargs="*")
-    parser.add_argument("--out", type=Path)
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description="Speed beside named peers and limits.")
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"of: {', '.join([*ALONE, *SERVED])}; all by default")
+    parser.add_argument("--out", type=Path, help="write JSON")
+    parser.add_argument("--markdown", type=Path, help="write the tables")
     given = parser.parse_args()
-    done = [
-        measure(job)
-        for job in science.jobs()
-        if not given.names or any(name.lower() in job.name.lower() for name in given.names)
-    ]
-    Console().print(table(done))
-    trained = races(given.names)
-    if given.out:
-        rows = [*map(asdict, done), *map(asdict, trained)]
-        given.out.write_text(json.dumps(rows, indent=2) + "\n")
-
-
-def table(rows: list[Measured]) -> Table:
-    shown = Table("job (per image)", "peer", "its time", "ours", "ratio", "limit")
+    if unknown := set(given.names) - {*ALONE, *SERVED}:
+        parser.error(f"no benchmark is called {', '.join(sorted(unknown))}")
+    began, load = time.strftime("%Y-%m-%d %H:%M"), os.getloadavg()[0]
+    found = list(_run(given.names or [*ALONE, *SERVED]))
+    rows = [row for row in found if isinstance(row, Row)]
+    curves = [curve for curve in found if isinstance(curve, Curve)]
+    machine = f"{began}, {os.cpu_count()} cores, {_processor()}, load {load:.1f} before the run"
+    shown = Table(*HEAD)
     for row in rows:
-        limit = "" if row.limit_us is None else f"{row.limit_name} {row.limit_us:.1f} us"
-        shown.add_row(
-            row.name, row.peer_name, f"{row.peer_us:.0f} us", f"{row.ours_us:.1f} us", f"{row.ratio:.1f}x", limit
-        )
-    return shown
+        shown.add_row(*row.cells())
+    Console().print(shown)
+    print(*(curve.sentence() for curve in curves), machine, sep="\n")
+    if given.out:
+        record = {"machine": machine, "rows": [row.as_json() for row in rows], "curves": [c.as_json() for c in curves]}
+        given.out.write_text(json.dumps(record, indent=1) + "\n")
+    if given.markdown:
+        given.markdown.write_text(_markdown(machine, rows, curves))
+
+
+def _run(names: list[str]) -> Found:
+    for name, alone in ALONE.items():
+        if name in names:
+            yield from alone()
+    with ExitStack() as ended:
+        served = [run for name, run in SERVED.items() if name in names]
+        stack = ended.enter_context(scene.stack()) if served else None
+        for run in served:
+            yield from run(stack)
+
+
+def _processor() -> str:
+    lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.machine()
+
+
+def _markdown(machine: str, rows: list[Row], curves: list[Curve]) -> str:
+    table = [HEAD, ["---"] * len(HEAD), *(row.cells() for row in rows)]
+    lines = [
+        "# Speed: the tables", "", "Written by `make bench`; what they mean is in [speed.md](speed.md).", "",
+        f"{machine}.", "", *(f"| {' | '.join(cells)} |" for cells in table), "",
+        *(f"- {curve.sentence()}" for curve in curves),
+    ]  # fmt: skip
+    return "\n".join(lines) + "\n"
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Schemes, metrics and PNG: ours against the peer that a user would otherwise take."""
+"""Schemes, metrics, PNG and key recovery: ours against the peer that a user would otherwise take."""
 
 from __future__ import annotations
 
@@ -6,13 +6,18 @@ import io
 from collections.abc import Callable, Iterator
 
 import numpy as np
+from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from PIL import Image
 from skimage.metrics import structural_similarity
 
+from benchmarks import plain_recovery
+from benchmarks.results import Goal, Row
 from benchmarks.timing import Job
 from models import metrics
 from models.datasets import dead_leaves
 from models.images import Images, to_png
+from models.recovery import pixelwise as pixelwise_recovery
+from models.recovery import tanaka as tanaka_recovery
 from models.schemes.base import seed_secret
 from models.schemes.pixelwise import ORDERS, Pixelwise, PixelwiseSettings
 from models.schemes.tanaka import Tanaka, TanakaSettings
@@ -20,7 +25,7 @@ from models.schemes.tanaka import Tanaka, TanakaSettings
 SECRET = seed_secret(bytes(range(32)))
 
 
-def jobs() -> Iterator[Job]:
+def kernels() -> Iterator[Job]:
     images = dead_leaves(1000, seed=0)
     copy = _per_image(lambda x: x.copy(), images)
 
@@ -32,6 +37,7 @@ def jobs() -> Iterator[Job]:
         _per_image(lambda x: tanaka.encrypt(x, key), images),
         _per_image(lambda x: _tanaka_numpy(x, key.permutation, key.reversed), images),
         limit=("one copy", copy),
+        goal=Goal("at most", 10),
     )
     same = Pixelwise(PixelwiseSettings())
     own = same.key(SECRET, 96, 96)
@@ -41,6 +47,7 @@ def jobs() -> Iterator[Job]:
         _per_image(lambda x: same.encrypt(x, own), images),
         _per_image(lambda x: _pixelwise_numpy(x, own.reversed, own.orders), images),
         limit=("one copy", copy),
+        goal=Goal("at most", 8),
     )
     different = Pixelwise(PixelwiseSettings(key_mode="different"))
     generator = np.random.default_rng(0)
@@ -49,7 +56,8 @@ def jobs() -> Iterator[Job]:
         "NumPy XOR + take_along_axis, maps by NumPy's generator",
         _per_image(lambda x: different.protect(x, SECRET), images),
         _per_image(lambda x: _different_numpy(x, generator), images),
-        limit=("one copy", copy),
+        limit=("AES-256-CTR over the stream's bytes", _per_image(_aes, images[:100])),
+        goal=Goal("at most", 60),
     )
     few = images[:100]
     noisy = few ^ np.uint8(9)
@@ -60,6 +68,7 @@ def jobs() -> Iterator[Job]:
         (lambda: [structural_similarity(a, b, channel_axis=2, data_range=255) for a, b in zip(few, noisy, strict=True)],
          len(few)),
         limit=("two copies", (lambda: (few.copy(), noisy.copy()), len(few))),
+        goal=Goal("at most", 60),
     )  # fmt: skip
     protected = tanaka.encrypt(few, key)
     yield Job(
@@ -68,19 +77,62 @@ def jobs() -> Iterator[Job]:
         (lambda: [to_png(x) for x in protected], len(few)),
         (lambda: [_pillow(x) for x in protected], len(few)),
         limit=("one copy", (protected.copy, len(few))),
+        goal=Goal("at most", 60),
     )
     gallery, seen = images[:500], images[:500] ^ np.uint8(40)
-    flat = gallery.reshape(500, -1)[:, : 96 * 96].astype(np.float32)
+    one, other = (x.reshape(500, -1)[:, : 96 * 96].astype(np.float32) for x in (gallery, seen))
     yield Job(
         "identification, 500 x 500, four scales",
         "its matrix products alone",
         (lambda: metrics.identification(gallery, seen), 500),
-        (lambda: [flat[:, : flat.shape[1] // s**2] @ flat[:, : flat.shape[1] // s**2].T for s in metrics.SCALES], 500),
+        (lambda: [one[:, : 9216 // s**2] @ other[:, : 9216 // s**2].T for s in metrics.SCALES], 500),
+        goal=Goal("at least", 0.5, of="ratio"),
     )
+
+
+def recovery() -> Iterator[Job]:
+    fifty = dead_leaves(50, seed=0)
+    under = Pixelwise(PixelwiseSettings()).protect(fifty, SECRET)
+    yield Job(
+        "key recovery, pixelwise, 50 ciphertexts",
+        "plain NumPy, pixel by pixel",
+        (lambda: pixelwise_recovery.align(under), 1),
+        (lambda: plain_recovery.pixelwise(under), 1),
+        goal=Goal("at most", 500),
+        unit="ms a key",
+    )
+    blocks = Tanaka(TanakaSettings()).protect(fifty, SECRET)
+    yield Job(
+        "key recovery, Tanaka, 50 ciphertexts",
+        "plain NumPy, pair by pair",
+        (lambda: tanaka_recovery.recover(blocks), 1),
+        (lambda: plain_recovery.tanaka(blocks), 1),
+        goal=Goal("at most", 500),
+        unit="ms a key",
+    )
+
+
+def size_of_png() -> Row:
+    """A PNG of a protected image beside its raw pixels."""
+    protected = Tanaka(TanakaSettings()).protect(dead_leaves(100, seed=0), SECRET)
+    ours = sum(len(to_png(image)) for image in protected) / len(protected)
+    pillow = sum(len(_pillow(image)) for image in protected) / len(protected)
+    raw = protected[0].nbytes
+    return Row(
+        "size of the PNG of a protected image", "bytes", ours, ("Pillow, default level", pillow), pillow / ours,
+        ("raw pixels", raw), Goal("at most", 1.01 * raw),
+    )  # fmt: skip
 
 
 def _per_image(function: Callable[[Images], object], images: Images) -> tuple[Callable[[], object], int]:
     return (lambda: function(images)), len(images)
+
+
+def _aes(images: Images) -> None:
+    """As many bytes as the key stream of each image reads: one a pixel, and one in 16 is refused."""
+    zeros = bytes(96 * 96 * 256 // 240)
+    for i in range(len(images)):
+        Cipher(algorithms.AES256(SECRET[1:]), modes.CTR(i.to_bytes(16, "big"))).encryptor().update(zeros)
 
 
 def _tanaka_numpy(images: Images, permutation: np.ndarray, flips: np.ndarray) -> Images:

@@ -1,4 +1,8 @@
-"""Timing two ways of doing one job in turn, so that a drifting machine is unfair to neither."""
+"""Timing two ways of doing one job in turn, so that a drifting machine is unfair to neither.
+
+Times are of the processor, on one thread: what a busy neighbour takes counts little, and on a quiet machine they are
+the clock's.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +10,8 @@ import statistics
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+
+from benchmarks.results import Goal, Row
 
 Timed = tuple[Callable[[], object], int]  # what to run, and how many images it does
 
@@ -17,44 +23,33 @@ class Job:
     ours: Timed
     peer: Timed
     limit: tuple[str, Timed] | None = None
+    goal: Goal | None = None
+    unit: str = "us an image"
 
 
-@dataclass(frozen=True)
-class Measured:
-    """Microseconds an image, medians; ratio: the median of peer / ours, pair by pair."""
-
-    name: str
-    peer_name: str
-    ours_us: float
-    peer_us: float
-    ratio: float
-    limit_name: str | None
-    limit_us: float | None
-
-
-def measure(job: Job, seconds: float = 3.0) -> Measured:
-    """Runs ours, the peer, ours, ... for about `seconds`, at least five pairs after one warm-up."""
+def measure(job: Job, seconds: float = 3.0) -> Row:
+    """Runs ours, the peer, ours, ... for about `seconds`, at least three pairs after one warm-up; medians."""
+    scale = 1e6 if job.unit.startswith("us") else 1e3
     _once(job.ours), _once(job.peer)
     ours: list[float] = []
     peer: list[float] = []
     until = time.perf_counter() + seconds
-    while len(ours) < 5 or time.perf_counter() < until:
-        ours.append(_once(job.ours))
-        peer.append(_once(job.peer))
-    limit = None if job.limit is None else statistics.median(_once(job.limit[1]) for _ in range(9))
-    return Measured(
+    while len(ours) < 3 or time.perf_counter() < until:
+        ours.append(_once(job.ours) * scale)
+        peer.append(_once(job.peer) * scale)
+    return Row(
         job.name,
-        job.peer_name,
-        statistics.median(ours),
-        statistics.median(peer),
-        statistics.median(p / o for o, p in zip(ours, peer, strict=True)),
-        None if job.limit is None else job.limit[0],
-        limit,
+        job.unit,
+        ours=statistics.median(ours),
+        peer=(job.peer_name, statistics.median(peer)),
+        ratio=statistics.median(p / o for o, p in zip(ours, peer, strict=True)),
+        limit=job.limit and (job.limit[0], statistics.median(_once(job.limit[1]) * scale for _ in range(9))),
+        goal=job.goal,
     )
 
 
 def _once(timed: Timed) -> float:
     run, images = timed
-    start = time.perf_counter()
+    start = time.process_time()
     run()
-    return (time.perf_counter() - start) / images * 1e6
+    return (time.process_time() - start) / images

@@ -146,7 +146,8 @@ def _pyramid(images: Images) -> Iterator[npt.NDArray[np.float32]]:
     for _ in SCALES[1:]:
         if min(grey.shape[1:]) >= 2:
             grey = grey[:, : grey.shape[1] // 2 * 2, : grey.shape[2] // 2 * 2]
-            grey = (grey[:, ::2, ::2] + grey[:, 1::2, ::2] + grey[:, ::2, 1::2] + grey[:, 1::2, 1::2]) / 4
+            rows = grey[:, ::2] + grey[:, 1::2]
+            grey = (rows[:, :, ::2] + rows[:, :, 1::2]) / 4
         yield grey
 
 
@@ -155,7 +156,8 @@ def _profiles(grey: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
     flat = grey.reshape(len(grey), -1)
     flat = flat - flat.mean(axis=1, keepdims=True)
     norm = np.sqrt(np.einsum("np,np->n", flat, flat))[:, None]
-    return np.divide(flat, norm, out=np.zeros_like(flat), where=norm > 1e-3)
+    flat *= np.divide(1, norm, out=np.zeros_like(norm), where=norm > 1e-3)  # pixels are multiplied, not divided
+    return flat
 
 
 def binomial_interval(hits: float, trials: int, confidence: float) -> tuple[float, float]:

@@ -13,8 +13,8 @@ tell all 48 candidates at once. Three steps, each vectorised over the image:
    evidence is clearest, all at once (Boruvka's rounds), on the 3x3 matrices alone;
 3. sweep: every pixel is fitted again to all its neighbours.
 
-Steps 2 and 3 run three times, with each ciphertext weighted by how smooth it is there. What remains is one element for
-the whole image, in practice one of 12 (channels of photographs go together, so their signs agree);
+Steps 2 and 3 run up to three times, with each ciphertext weighted by how smooth it is there. What remains is one
+element for the whole image, in practice one of 12 (channels of photographs go together, so their signs agree);
 `models.recovery.symmetry` settles it.
 """
 
@@ -100,9 +100,12 @@ def align(ciphertexts: Images) -> PixelwiseKey:
     candidates = _grow(values)
     candidates = _sweep(values, candidates, 3)
     for _ in range(3):
+        before = candidates
         weighted = values * _smoothness(values, candidates)[:, :, None]
         candidates = _relabel(candidates, _join(_undo(weighted, candidates)))
         candidates = _sweep(weighted, candidates, 5)
+        if (candidates == before).all():  # and so it would stay
+            break
     return key_of(_compose(candidates, _ORDERS[0], _channel_signs(_undo(values, candidates))))
 
 
@@ -214,10 +217,10 @@ def _neighbours(aligned: Floats) -> Floats:
     inside = np.pad(np.ones(aligned.shape[:2], np.float32), 1)
 
     def add(a: Floats) -> Floats:
-        for axis in (0, 1):  # separable: 1 2 1 down, then across
-            low, mid, high = (np.take(a, range(i, a.shape[axis] - 2 + i), axis) for i in range(3))
-            a = low + high
-            a += 2 * mid
+        for _ in range(2):  # separable: 1 2 1 down, then across
+            down = a[:-2] + a[2:]
+            down += 2 * a[1:-1]
+            a = down.swapaxes(0, 1)
         return a
 
     total = add(padded) - SWEEP[1, 1] * aligned

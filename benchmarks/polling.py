@@ -1,0 +1,59 @@
+"""Many callers that poll one result with its ETag, each as often as Retry-After says."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Iterator
+
+from app.local import LocalStack
+from benchmarks import rows, scene
+from benchmarks.results import Curve, Goal, Row
+
+_POLLERS = (125, 250, 500, 1000)
+_SECONDS = 8.0
+_EVERY_S = 2.0
+
+
+def polling(stack: LocalStack) -> Iterator[Row | Curve]:
+    address = f"/evaluations/{rows.evaluation_id(1)}"
+    with scene.client(stack) as http:
+        etag = http.get(address).raise_for_status().headers["etag"]
+    port = int(stack.url.rpartition(":")[2])
+    request = (
+        f"GET {address} HTTP/1.1\r\nHost: 127.0.0.1\r\nAuthorization: Bearer {stack.token}\r\n"
+        f"If-None-Match: {etag}\r\n\r\n"
+    ).encode()
+    points = []
+    for pollers in _POLLERS:
+        times = sorted(asyncio.run(_poll(port, request, pollers)))
+        late = times[len(times) * 99 // 100] * 1e3
+        points.append((float(pollers), late))
+        if pollers == max(_POLLERS):
+            yield Row(
+                f"304 for {pollers:,} pollers, each every {_EVERY_S:g} s, p99", "ms", late, goal=Goal("at most", 250)
+            )
+    yield Curve("304 for pollers, p99", "pollers", "ms", points)
+
+
+async def _poll(port: int, request: bytes, pollers: int) -> list[float]:
+    times: list[float] = []
+    end = time.perf_counter() + _EVERY_S + _SECONDS
+
+    async def poller(number: int) -> None:
+        due = time.perf_counter() + _EVERY_S * number / pollers  # they did not all begin at once
+        await asyncio.sleep(due - time.perf_counter())
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        while due < end:
+            writer.write(request)
+            head = await reader.readuntil(b"\r\n\r\n")
+            if not head.startswith(b"HTTP/1.1 304"):
+                raise RuntimeError(f"not a 304: {head!r}")
+            now = time.perf_counter()
+            times.append(now - due)  # from when it was due: a service that lags behind is not let off
+            due = max(due + _EVERY_S, now)
+            await asyncio.sleep(due - now)
+        writer.close()
+
+    await asyncio.gather(*map(poller, range(pollers)))
+    return times

@@ -1,0 +1,118 @@
+"""A database as years of work would leave it, and what PostgreSQL does to answer from it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import psycopg
+from psycopg.types.json import Jsonb
+from sqlalchemy import Engine, event
+
+BIG = ("evaluations", "cells", "scores", "samples", "curves", "events", "keys")  # what grows with use
+
+_SCHEME = {"name": "tanaka", "variant": "paper", "block": 4}
+_SETTINGS = {
+    "dataset": "sample", "public_dataset": None, "profile": "smoke", "seed": 0, "samples": 2, "keys": 1,
+    "utility": False, "ssim_mode": "rgb7", "schemes": [_SCHEME], "attacks": [{"name": "fr"}],
+}  # fmt: skip
+_SSIM = {"mode": "rgb7", "mean": 0.06, "std": 0.03, "ci_low": 0.057, "ci_high": 0.063, "n": 500}
+_IDENTIFICATION = {"top1": 0.44, "chance": 0.002, "ci_low": 0.39, "ci_high": 0.48, "gallery": 500}
+_RESULT = {
+    "ssim": _SSIM, "identification": _IDENTIFICATION, "controls": {"positive": "passed", "negative": "passed"},
+    "verdict": "leaks", "seconds": 1.9, "device": "cpu", "notes": [],
+}  # fmt: skip
+_VALUES = {
+    "settings": Jsonb(_SETTINGS), "scheme": Jsonb(_SCHEME), "attack": Jsonb({"name": "fr"}), "result": Jsonb(_RESULT),
+    "event": Jsonb({"status": "queued"}), "params": Jsonb({"variant": "paper", "block": 4}),
+}  # fmt: skip
+_ID = "lpad(to_hex(i), 32, '0')"
+_ROWS = (  # table, columns, what is in them for number i
+    (
+        "evaluations",
+        "id, account_id, name, status, settings, version, started_at, finished_at",
+        f"'ev_' || {_ID}, %(account)s, 'audit ' || i, 'succeeded', %(settings)s, 1, now(), now()",
+    ),
+    (
+        "cells",
+        "id, evaluation_id, position, scheme, attack, threat_model, status, progress, result, finished_at",
+        f"'cell_' || {_ID}, 'ev_' || {_ID}, 0, %(scheme)s, %(attack)s, 'none', 'succeeded', 1, %(result)s, now()",
+    ),
+    ("events", "evaluation_id, seq, type, data", f"'ev_' || {_ID}, 1, 'status', %(event)s"),
+    (
+        "samples",
+        "cell_id, index, ssim, plain, protected, reconstructed",
+        f"'cell_' || {_ID}, 0, 0.06, 'png', 'png', 'png'",
+    ),
+    (
+        "keys",
+        "id, account_id, scheme, params, sealed, status, progress",
+        f"'key_' || {_ID}, %(account)s, 'tanaka', %(params)s, 'sealed', 'succeeded', 1",
+    ),
+)
+
+
+def evaluation_id(number: int) -> str:
+    return f"ev_{number:032x}"
+
+
+def cell_id(number: int) -> str:
+    """Of the one cell of that evaluation."""
+    return f"cell_{number:032x}"
+
+
+def fill(url: str, account_id: str, evaluations: int, images: int, *, above: int = 0) -> None:
+    """Ended evaluations of one cell each up to a number, with events, samples and keys; the last has scores.
+
+    `images`: how many scores. `above`: those up to here are there already.
+    """
+    span = {"first": above + 1, "last": evaluations, "account": account_id}
+    with psycopg.connect(url) as database:
+        for table, columns, values in _ROWS:
+            rows = f"SELECT {values} FROM generate_series(%(first)s::int, %(last)s::int) AS i"
+            database.execute(f"INSERT INTO {table} ({columns}) {rows}", {**span, **_VALUES})
+        database.execute(
+            "INSERT INTO scores (cell_id, index, ssim, psnr, rank) SELECT %(cell)s, array_agg(i), "
+            "array_agg(random()), array_agg(30 * random()), array_agg(500 * random()) "
+            "FROM generate_series(0, %(last)s) AS i",
+            {"cell": cell_id(evaluations), "last": images - 1},
+        )
+    with psycopg.connect(url, autocommit=True) as database:
+        database.execute(f"VACUUM (ANALYZE) {', '.join(BIG)}")
+
+
+@contextmanager
+def listening(engine: Engine) -> Iterator[list[tuple[str, Any]]]:
+    """The reading statements that run meanwhile, with their values."""
+    heard: list[tuple[str, Any]] = []
+
+    @event.listens_for(engine, "before_cursor_execute")
+    def hear(_: Any, __: Any, statement: str, values: Any, ___: Any, ____: Any) -> None:
+        if statement.lstrip().upper().startswith(("SELECT", "WITH")):
+            heard.append((statement, values))
+
+    try:
+        yield heard
+    finally:
+        event.remove(engine, "before_cursor_execute", hear)
+
+
+def whole_reads(url: str, statements: list[tuple[str, Any]]) -> list[str]:
+    """Tables of BIG that a statement would read from end to end, with the statement, by EXPLAIN."""
+    found = []
+    with psycopg.connect(url) as database:
+        for statement, values in statements:
+            plans = database.execute(f"EXPLAIN (FORMAT JSON) {statement}", values).fetchall()
+            found += [
+                f"{node['Relation Name']}: {statement}"
+                for node in _nodes(plans[0][0][0]["Plan"])
+                if node["Node Type"] in ("Seq Scan", "Parallel Seq Scan") and node["Relation Name"] in BIG
+            ]
+    return found
+
+
+def _nodes(plan: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+    yield plan
+    for inner in plan.get("Plans", []):
+        yield from _nodes(inner)
