@@ -14,6 +14,7 @@ BIG = ("evaluations", "cells", "scores", "samples", "curves", "events", "keys") 
 
 _SCHEME = {"name": "tanaka", "variant": "paper", "block": 4}
 _SETTINGS = {
+    "name": "audit",
     "dataset": "sample", "public_dataset": None, "profile": "smoke", "seed": 0, "samples": 2, "keys": 1,
     "utility": False, "ssim_mode": "rgb7", "schemes": [_SCHEME], "attacks": [{"name": "fr"}],
 }  # fmt: skip
@@ -45,6 +46,8 @@ _ROWS = (  # table, columns, what is in them for number i
         "cell_id, index, ssim, plain, protected, reconstructed",
         f"'cell_' || {_ID}, 0, 0.06, 'png', 'png', 'png'",
     ),
+    ("scores", "cell_id, index, ssim, psnr, rank", f"'cell_' || {_ID}, '{{0}}', '{{0.06}}', '{{9.1}}', '{{3}}'"),
+    ("curves", "cell_id, name, points", f"'cell_' || {_ID}, 'loss', '[[0, 1], [1, 0.5]]'"),
     (
         "keys",
         "id, account_id, scheme, params, sealed, status, progress",
@@ -63,9 +66,9 @@ def cell_id(number: int) -> str:
 
 
 def fill(url: str, account_id: str, evaluations: int, images: int, *, above: int = 0) -> None:
-    """Ended evaluations of one cell each up to a number, with events, samples and keys; the last has scores.
+    """Ended evaluations of one cell each up to a number, with events, samples, curves, keys, scores.
 
-    `images`: how many scores. `above`: those up to here are there already.
+    `images`: how many of them the last has. `above`: those up to here are there already.
     """
     span = {"first": above + 1, "last": evaluations, "account": account_id}
     with psycopg.connect(url) as database:
@@ -73,9 +76,9 @@ def fill(url: str, account_id: str, evaluations: int, images: int, *, above: int
             rows = f"SELECT {values} FROM generate_series(%(first)s::int, %(last)s::int) AS i"
             database.execute(f"INSERT INTO {table} ({columns}) {rows}", {**span, **_VALUES})
         database.execute(
-            "INSERT INTO scores (cell_id, index, ssim, psnr, rank) SELECT %(cell)s, array_agg(i), "
-            "array_agg(random()), array_agg(30 * random()), array_agg(500 * random()) "
-            "FROM generate_series(0, %(last)s) AS i",
+            "UPDATE scores SET (index, ssim, psnr, rank) = (SELECT array_agg(i), array_agg(random()), "
+            "array_agg(30 * random()), array_agg(500 * random()) FROM generate_series(0, %(last)s) AS i) "
+            "WHERE cell_id = %(cell)s",
             {"cell": cell_id(evaluations), "last": images - 1},
         )
     with psycopg.connect(url, autocommit=True) as database:
