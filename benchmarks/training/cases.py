@@ -103,6 +103,8 @@ def _from_pairs(attack: Attack[Any], material: Material, network: Any, optimiser
 
 
 def _gan(attack: Attack[Any], scheme: Scheme[Any, Any]) -> Case:
+    # One start without an average: what a step costs, however many starts share a training.
+    attack = make_attack(attack.name, vars(replace(attack.settings, trial=0, average=0.0)))
     s, material = attack.settings, _material(scheme, attack.settings.batch)
     assert material.public is not None
     decks = [material.observed, material.public]
@@ -111,7 +113,7 @@ def _gan(attack: Attack[Any], scheme: Scheme[Any, Any]) -> Case:
         "",
         STEPS * s.batch,
         lambda context: attack.run(material, context),
-        lambda: peer.gan(generator(), s.discriminator, s.rate, s.beta1, decks, s.batch, s.side),
+        lambda: peer.gan(generator(), s, decks),
     )
 
 

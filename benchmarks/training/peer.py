@@ -18,6 +18,7 @@ from torch.nn import functional as F
 from torch.utils.data import DataLoader, Dataset, RandomSampler
 from torchvision import transforms
 
+from models.attacks.gan import GanSettings
 from models.classifier import Classifier, ClassifierSettings, Features
 from models.cycle import History
 from models.images import Images
@@ -80,11 +81,11 @@ def regression(network: nn.Module, optimiser: Any, loss: Any, protected: Images,
     return Peer(step, [network], [Arrays(protected, plain)], batch)
 
 
-def gan(generator: nn.Module, width: int, rate: float, beta1: float, decks: Sequence[Images], batch: int,
-        side: int | None) -> Peer:  # fmt: skip
-    discriminator = PatchDiscriminator(width)
-    adam = partial(torch.optim.Adam, lr=rate, betas=(beta1, 0.999))
-    for_generator, for_discriminator = adam(generator.parameters()), adam(discriminator.parameters())
+def gan(generator: nn.Module, s: GanSettings, decks: Sequence[Images]) -> Peer:
+    discriminator = PatchDiscriminator(s.discriminator, s.pool)
+    adam = partial(torch.optim.Adam, betas=(s.beta1, 0.999))
+    for_generator = adam(generator.parameters(), s.rate)
+    for_discriminator = adam(discriminator.parameters(), s.discriminator_rate or s.rate)
     says = _says(F.binary_cross_entropy_with_logits)
 
     def step(images: Batch) -> None:
@@ -97,8 +98,8 @@ def gan(generator: nn.Module, width: int, rate: float, beta1: float, decks: Sequ
         says(discriminator(fake), 1).backward()
         for_generator.step()
 
-    crop = [transforms.RandomCrop(side)] if side else []
-    return Peer(step, [generator, discriminator], [Arrays(deck, more=crop) for deck in decks], batch)
+    crop = [transforms.RandomCrop(s.side)] if s.side else []
+    return Peer(step, [generator, discriminator], [Arrays(deck, more=crop) for deck in decks], s.batch)
 
 
 def cyclegan(s: Any, plain: Images, protected: Images) -> Peer:

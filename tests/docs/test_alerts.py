@@ -15,7 +15,7 @@ from tests.app.service import running
 from tests.factories import make_account, make_evaluation
 
 OPERATING = Path(__file__).parents[2] / "docs" / "operating.md"
-RULES = yaml.safe_load(re.search(r"<!-- run: rules -->\n```yaml\n(.*?)```", OPERATING.read_text(), re.S)[1])
+RULES = yaml.safe_load(re.search(r"<!-- rules -->\n```yaml\n(.*?)```", OPERATING.read_text(), re.S)[1])
 
 
 @pytest.mark.anyio
