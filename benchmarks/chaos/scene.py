@@ -156,8 +156,8 @@ def _stack(folder: Path, attack_workers: int, durable: bool, environment: Mappin
     images.write_few(folder / "data")
     images.write_few(folder / "data", 400, images.MANY)
     return LocalStack(
-        folder, 0, durable=durable, attack_workers=attack_workers, environment={**_SHORT, **environment},
-        patience_s=_PATIENCE_S,
+        folder, 0, durable=durable, attack_workers=attack_workers, patience_s=_PATIENCE_S,
+        environment={**_SHORT, "UNVEIL_DATA_DIR": str(folder / "data"), **environment},
     )  # fmt: skip
 
 
