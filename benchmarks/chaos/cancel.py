@@ -10,11 +10,11 @@ from typing import Any
 from app.core.states import Status
 from benchmarks.chaos import images
 from benchmarks.chaos.outcome import Outcome, Tell
-from benchmarks.chaos.scene import Scene, scene
+from benchmarks.chaos.scene import SCHEMES, Scene, scene
 
 _BOUND_S = 2.0
 _ENDLESS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {  # work that does not end by itself meanwhile
-    "scoring": ({"name": "none"}, {"dataset": images.MANY, "keys": 64}),
+    "scoring": ({"name": "none"}, {"schemes": SCHEMES, "dataset": images.MANY, "keys": 64}),
     "training (ITN)": ({"name": "itn", "epochs": 2000}, {}),
     "training (GAN)": ({"name": "gan", "epochs": 2000}, {}),
 }

@@ -32,6 +32,10 @@ _SHORT = {  # lost work is to be found again within seconds, and a storm must no
     "UNVEIL_MAX_STALLS": "1000", "UNVEIL_MAX_QUEUED_CELLS": "100000", "UNVEIL_REQUESTS_PER_SECOND": "100000",
 }  # fmt: skip
 
+SCHEMES: list[dict[str, Any]] = [
+    {"name": "tanaka"}, {"name": "tanaka", "variant": "icce2018"}, {"name": "ele"}, {"name": "etc"},
+    {"name": "pixelwise"},
+]  # fmt: skip
 
 # Cells of some length, as an attack and the rest of an order: one that scores, one that trains.
 LONG: tuple[tuple[dict[str, Any], dict[str, Any]], ...] = (

@@ -13,13 +13,11 @@ from sqlalchemy import text
 
 from benchmarks.chaos import images
 from benchmarks.chaos.outcome import Outcome, Tell
-from benchmarks.chaos.scene import Scene, scene
+from benchmarks.chaos.scene import SCHEMES, Scene, scene
 
 _PARTS = ("api", "worker-attack", "worker-encrypt")
 _FLAT = 0.05
 _CELLS = 10  # of each evaluation: five schemes under two attacks
-_SCHEMES = [{"name": "tanaka"}, {"name": "tanaka", "variant": "icce2018"}, {"name": "ele"}, {"name": "etc"},
-            {"name": "pixelwise"}]  # fmt: skip
 _ATTACKS = [{"name": "none"}, {"name": "fr"}]
 
 
@@ -47,7 +45,7 @@ def run(tell: Tell, *, jobs: int = 2000, looks: int = 20) -> list[Outcome]:
 
 def _work(there: Scene, evaluations: int) -> list[str]:
     """Order, read, encrypt, wait for the end."""
-    ids = [there.order(_ATTACKS, schemes=_SCHEMES) for _ in range(evaluations)]
+    ids = [there.order(_ATTACKS, schemes=SCHEMES) for _ in range(evaluations)]
     for _ in ids:
         files = {"images": ("a.png", images.png(0), "image/png")}
         there.http.post("/encrypt", data={"scheme": "tanaka"}, files=files).raise_for_status()

@@ -58,6 +58,7 @@ def _trial(there: Scene, disk: Path, code: str, fault: Fault, name: str, seconds
         codes = {key["error"]["code"] for key in found["keys"] if key["error"]}
         if found["status"] != Status.FAILED or codes != {code}:
             wrong.append(f"the evaluation ended {found['status']}, its key with {codes}")
+        time.sleep(1.5)  # the service looks at its parts once a second
         if there.stack.ready():
             wrong.append("it calls itself ready")
     began = time.monotonic()
