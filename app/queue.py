@@ -21,9 +21,9 @@ from celery import Celery
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
+from app.core import crash
 from app.core.crypto import KeyRing
 from app.settings import Settings
-from models import crash
 
 RUN_CELL = "worker.tasks.run_cell"
 TRAIN_KEY = "worker.tasks.train_key"

@@ -13,8 +13,8 @@ from typing import Any, BinaryIO, ClassVar
 import fsspec
 from fsspec.implementations.local import LocalFileSystem
 
+from app.core import crash
 from app.settings import Settings
-from models import crash
 
 
 class StorageFailed(OSError):

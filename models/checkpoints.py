@@ -14,14 +14,18 @@ from typing import Any
 
 import torch
 
-from models import crash
 
-
-def save(path: Path, state: dict[str, Any], seal: Callable[[bytes], bytes] = bytes) -> None:
+def save(
+    path: Path,
+    state: dict[str, Any],
+    seal: Callable[[bytes], bytes] = bytes,
+    passing: Callable[[str], None] = lambda _: None,
+) -> None:
     """Write `state` (tensors and plain values) aside, bring it to the disk, then give it its name.
 
     Raises OSError, and leaves nothing, where the disk takes no more. Put together in memory, for torch makes a nameless
     error of it; and aside under this process's name, for a worker that was given up for dead may wake and save too.
+    passing: is told each point between two writes.
     """
     whole = io.BytesIO()
     torch.save(state, whole)
@@ -35,9 +39,9 @@ def save(path: Path, state: dict[str, Any], seal: Callable[[bytes], bytes] = byt
     except OSError:
         aside.unlink(missing_ok=True)
         raise
-    crash.point("checkpoint-before-rename")
+    passing("checkpoint-before-rename")
     aside.replace(path)
-    crash.point("checkpoint-renamed")
+    passing("checkpoint-renamed")
     folder = os.open(path.parent, os.O_RDONLY)  # the new name must survive a power cut too
     try:
         os.fsync(folder)

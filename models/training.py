@@ -190,7 +190,7 @@ def _train(  # noqa: PLR0912, PLR0915 - to be read from top to bottom
             totals = {}
         if path and (step == steps or now - saved >= SAVE_SECONDS) and _sound(lesson):
             state = {"version": version, "lesson": lesson.state(), "batch": batch, "step": step, "totals": totals}
-            checkpoints.save(path, state, context.seal)
+            checkpoints.save(path, state, context.seal, context.passing)
             saved = now
     pulse.leave()
     lesson.networks.eval()

@@ -23,12 +23,12 @@ from sqlalchemy.exc import DBAPIError, OperationalError
 from sqlalchemy.orm import Session
 
 from app import queue, storage
+from app.core import crash
 from app.core.crypto import Unreadable
 from app.core.logging import about
 from app.core.states import Status
 from app.db import journal
 from app.db.tables import Cell, Evaluation, Key
-from models import crash
 from models.attacks.base import AttackFailed, Cancelled, Context
 from models.catalog import ParameterError
 from models.datasets import DatasetMissing
@@ -105,6 +105,7 @@ class Job(ABC):
             workdir=self.tools.blobs.folder(self.checkpoints),
             seal=lambda plain: self.tools.ring.seal_under(self.checkpoint_lock, plain, **named),
             unseal=unseal,
+            passing=crash.point,
             report=reporter.report,
             metric=reporter.metric,
             shared=partial(shared.once, self, reporter),

@@ -14,8 +14,8 @@ from sqlalchemy import ColumnElement, and_, exists, func, or_, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
+from app.core import crash
 from app.db.tables import Cell, Key, Shared
-from models import crash
 from worker.lease import HELD
 
 if TYPE_CHECKING:

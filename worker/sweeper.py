@@ -15,12 +15,12 @@ from sqlalchemy import ColumnElement, delete, exists, func, or_, select, update
 from sqlalchemy.orm import Session, sessionmaker
 
 from app import queue
+from app.core import crash
 from app.core.states import ACTIVE, Status
 from app.db import journal
 from app.db.tables import Cell, Evaluation, Key, Worker
 from app.settings import Settings
 from app.storage import Blobs, StorageFailed
-from models import crash
 from worker import counts
 from worker.jobs import TASKS
 from worker.lease import HELD, JobTable, until, waits

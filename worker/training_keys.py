@@ -15,9 +15,10 @@ from kombu.exceptions import OperationalError as BrokerAway
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+from app.core import crash
 from app.db import journal
 from app.db.tables import Cell, Evaluation, Key
-from models import catalog, crash
+from models import catalog
 from models.catalog import make_scheme
 from worker import jobs, lease
 from worker.data import load_data

@@ -21,12 +21,12 @@ import redis
 from sqlalchemy import ARRAY, Integer, LargeBinary, Text, bindparam, func, literal, select
 from sqlalchemy.dialects.postgresql import JSONB, insert
 
+from app.core import crash
 from app.core.logging import about
 from app.core.states import Status
 from app.db.tables import Base, Key
 from app.queue import Parcel, Parcels, answer_request, take_request
 from app.storage import StorageFailed
-from models import crash
 from models.catalog import Scheme, make_attack, make_scheme, new_secret, padded_size
 from models.images import Images, pad, to_png
 from worker import codec, data, keys, playground, unpack

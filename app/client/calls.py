@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import tempfile
 import zipfile
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -23,11 +24,12 @@ _FILES, _BYTES = 64, 24 * 2**20
 _PAGE = 200
 
 
-class Room(Caller, Generic[T]):
+class Room(Caller, ABC, Generic[T]):
     """A part of the client whose answers are objects with calls of their own."""
 
+    @abstractmethod
     def _thing(self, raw: dict[str, Any]) -> T:
-        raise NotImplementedError
+        """The object of an answer."""
 
 
 # --- images -----------------------------------------------------------------------------------------------------

@@ -31,11 +31,11 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from starlette.datastructures import UploadFile
 from starlette.responses import JSONResponse, Response
 
+from app.core import crash
 from app.core.auth import Caller, MaybeCaller
 from app.core.problems import Conflict, Invalid, Problem
 from app.core.services import Services, Svc
 from app.db.tables import Idempotency
-from models import crash
 
 _LOCK_S = 10.0  # how long a repeat waits at most for a request that died with its process
 _RENEW_S = 3.0

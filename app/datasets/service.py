@@ -9,6 +9,7 @@ from typing import Any, BinaryIO
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from app.core import crash
 from app.core.auth import Caller
 from app.core.ids import new_id
 from app.core.logging import request_id
@@ -21,7 +22,7 @@ from app.db.tables import Dataset
 from app.queue import NoWorker, Parcel, ask
 from app.settings import Settings
 from app.storage import FAILURES, StorageFailed
-from models import catalog, crash
+from models import catalog
 
 # Cursors are ids; a built-in set has none, so its place in the list stands in for one.
 _PLACE = "builtin_{:032x}"

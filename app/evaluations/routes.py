@@ -9,6 +9,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Header, Path, Query, Request, Response
 from starlette.responses import StreamingResponse
 
+from app.core import crash
 from app.core.auth import Auditor, CallerFirst, Reader
 from app.core.etag import IfNoneMatch, matches
 from app.core.idempotency import Idempotent, Mismatch, Running
@@ -22,7 +23,6 @@ from app.datasets.service import NoPlainImages
 from app.evaluations import events, queries, report, service, views
 from app.evaluations.order import NoPairApplies
 from app.evaluations.schemas import EvaluationHead, EvaluationOrder, EvaluationOut
-from models import crash
 
 router = APIRouter(prefix="/evaluations", tags=["evaluations"], route_class=CallerFirst)
 

@@ -11,6 +11,7 @@ from typing import Any
 from sqlalchemy import func
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from app.core import crash
 from app.core.auth import Caller
 from app.core.jobs import check_queue
 from app.core.pagination import Page, PageRequest, page
@@ -23,7 +24,7 @@ from app.db.tables import Key
 from app.keys import queries
 from app.keys.schemas import JobError, KeyOrder, KeyOut, MaterialOut
 from app.storage import StorageFailed
-from models import catalog, crash
+from models import catalog
 from models.catalog import ParameterError, Scheme, UnknownName, param
 
 _SIDE = 96  # the paper's image size: what key spaces are given for unless asked otherwise

@@ -73,6 +73,7 @@ class Context:
     workdir: Path | None = None  # checkpoints; None: keep none
     seal: Callable[[bytes], bytes] = bytes  # checkpoints on their way to the disk
     unseal: Callable[[bytes], bytes] = bytes  # and back; raises ValueError where it cannot
+    passing: Callable[[str], None] = _silent  # points between two writes of a checkpoint
     report: Callable[[float, str], None] = _silent
     metric: Callable[[str, int, float], None] = _silent
     shared: Callable[[str, Callable[[], bytes]], bytes] = _alone
