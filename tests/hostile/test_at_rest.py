@@ -21,11 +21,12 @@ import torch
 from sqlalchemy import select, update
 
 from app.accounts.service import sign_in_code
+from app.core import crash
 from app.core.auth import SESSION_COOKIE
 from app.core.logging import JsonFormatter
 from app.db.session import async_engine, async_sessions
 from app.db.tables import Base, Cell, Key
-from models import checkpoints, crash, weights
+from models import checkpoints, weights
 from models.catalog import make_scheme
 from tests.hostile.conftest import Target
 from tests.pictures import archive, classes, png
