@@ -1,4 +1,5 @@
 // The form of a new evaluation: the same JSON goes to the preview, which plans it, and to POST /evaluations.
+import { keepFocus } from "./parts.js";
 import { uploads } from "./upload.js";
 
 const form = document.getElementById("order");
@@ -53,8 +54,10 @@ async function look() {
   if (mine !== turn) return;
   if (!answer.ok) return (preview.textContent = JSON.parse(text).detail);
   const open = [...preview.querySelectorAll("details")].map((each) => each.open);
-  preview.innerHTML = text;
-  preview.querySelectorAll("details").forEach((each, i) => (each.open = open[i] ?? false));
+  keepFocus(preview, () => {
+    preview.innerHTML = text;
+    preview.querySelectorAll("details").forEach((each, i) => (each.open = open[i] ?? false));
+  });
 }
 
 form.addEventListener("input", () => {

@@ -6,10 +6,15 @@ export function swap(html) {
   for (const part of fresh.querySelectorAll("[data-part]")) {
     const old = document.getElementById(part.id);
     if (!old || old.outerHTML === part.outerHTML) continue;
-    const focused = old.contains(document.activeElement) ? document.activeElement.id : "";
-    old.replaceWith(document.adoptNode(part));
-    if (focused) document.getElementById(focused)?.focus();
+    keepFocus(old, () => old.replaceWith(document.adoptNode(part)));
   }
+}
+
+/** Replace what is in `element`; if the focus was there, the new element of the same id has it. */
+export function keepFocus(element, replace) {
+  const focused = element.contains(document.activeElement) ? document.activeElement.id : "";
+  replace();
+  if (focused) document.getElementById(focused)?.focus();
 }
 
 /** Ask for a page and swap it in. Resolves to whether that worked. */

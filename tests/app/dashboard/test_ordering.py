@@ -55,6 +55,16 @@ def test_the_form_says_what_an_order_makes_and_starts_it(stack: LocalStack, brow
         ordered.cancel()
 
 
+def test_a_preview_that_changes_leaves_the_focus_where_it_was(stack: LocalStack, browser: Chrome) -> None:
+    browser.get(f"{stack.url}/dashboard/evaluations/new")
+    preview = browser.find_element(By.ID, "preview")
+    WebDriverWait(browser, 10).until(lambda _: "2 cells" in preview.text)
+    choose(browser, '{"name": "etc"}')
+    browser.execute_script("document.getElementById('as-curl').focus()")
+    WebDriverWait(browser, 10).until(lambda _: "4 cells" in preview.text)
+    assert browser.switch_to.active_element.get_attribute("id") == "as-curl"
+
+
 def test_what_cannot_be_ordered_is_said_before_it_is_sent(stack: LocalStack, browser: Chrome) -> None:
     browser.get(f"{stack.url}/dashboard/evaluations/new")
     preview = browser.find_element(By.ID, "preview")
