@@ -33,12 +33,14 @@ def chromium(folder: Path) -> Iterator[Chrome]:
 
 
 def look(chrome: Chrome, *, phone: bool = False, dark: bool = False, high: int | None = None) -> None:
-    """What the person has before them: a desktop or a phone, light or dark; `high`: pixels of the window."""
+    """What the person has before them: a desktop or a phone, light or dark; `high`: pixels of the window. Without motion:
+    a colour that is still on its way from one look to the next is no colour of the page."""
     width, height = PHONE if phone else DESKTOP
     size = {"width": width, "height": high or height}
     chrome.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", {**size, "deviceScaleFactor": 1, "mobile": phone})
-    scheme = {"features": [{"name": "prefers-color-scheme", "value": "dark" if dark else "light"}]}
-    chrome.execute_cdp_cmd("Emulation.setEmulatedMedia", scheme)
+    wishes = {"prefers-color-scheme": "dark" if dark else "light", "prefers-reduced-motion": "reduce"}
+    features = [{"name": name, "value": value} for name, value in wishes.items()]
+    chrome.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": features})
 
 
 def complaints(chrome: Chrome) -> list[str]:
