@@ -75,7 +75,8 @@ def _itn(attack: Attack[Any], scheme: Scheme[Any, Any]) -> Case:
         "tn-gan": lambda: UNet(s.width),
     }
     sgd = partial(torch.optim.SGD, lr=s.rate, momentum=s.momentum, weight_decay=s.weight_decay)
-    return _from_pairs(attack, material, networks[scheme.name], sgd, nn.functional.mse_loss)
+    side = s.side if scheme.name == "tn-gan" else None
+    return _from_pairs(attack, material, networks[scheme.name], sgd, nn.functional.mse_loss, side)
 
 
 def _strong(attack: Attack[Any], scheme: Scheme[Any, Any]) -> Case:
@@ -91,14 +92,16 @@ def _strong(attack: Attack[Any], scheme: Scheme[Any, Any]) -> Case:
     )
 
 
-def _from_pairs(attack: Attack[Any], material: Material, network: Any, optimiser: Any, loss: Any) -> Case:
+def _from_pairs(
+    attack: Attack[Any], material: Material, network: Any, optimiser: Any, loss: Any, side: int | None = None
+) -> Case:
     assert material.pairs is not None
     pairs, batch = material.pairs, attack.settings.batch
     return Case(
         "",
         STEPS * batch,
         lambda context: attack.run(material, context),
-        lambda: peer.regression(network(), optimiser, loss, pairs.protected, pairs.plain, batch),
+        lambda: peer.regression(network(), optimiser, loss, pairs.protected, pairs.plain, batch, side),
     )
 
 

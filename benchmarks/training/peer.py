@@ -69,11 +69,16 @@ class Arrays(Dataset[Any]):
         return [self.transform(array[i]) if array.ndim == 4 else int(array[i]) for array in self.arrays]
 
 
-def regression(network: nn.Module, optimiser: Any, loss: Any, protected: Images, plain: Images, batch: int) -> Peer:
+def regression(
+    network: nn.Module, optimiser: Any, loss: Any, protected: Images, plain: Images, batch: int, side: int | None
+) -> Peer:
+    """side: of the squares that are learned from, the same one of both images; None: whole images."""
     optimiser = optimiser(network.parameters())
+    crop = transforms.RandomCrop(side or protected.shape[1])
 
     def step(images: Batch) -> None:
-        value = loss(network(images[0]), images[1])
+        seen, wanted = crop(torch.cat(images, 1)).chunk(2, 1)
+        value = loss(network(seen), wanted)
         optimiser.zero_grad()
         value.backward()
         optimiser.step()

@@ -104,12 +104,12 @@ def _median(laps: list[Lap]) -> float:
 
 
 class _Turn:
-    """Called after a piece of work; comes back when there is to be more."""
+    """Called after a piece of work; comes back when there is to be more. It is made when it is one's first turn."""
 
     def __init__(self, connection: Connection, device: str, seconds: float) -> None:
         self.connection, self.cuda, self.seconds = connection, device == "cuda", seconds
-        self.began, self.work, self.flops = 0.0, 0.0, 0.0
-        self.before = _resident()
+        self.before, self.flops = _resident(), 0.0
+        self._wait()
 
     def __call__(self, work: float) -> None:
         self.work += work
@@ -117,10 +117,12 @@ class _Turn:
             return
         if self.cuda:
             torch.cuda.synchronize()
-        if self.began:
-            took = time.perf_counter() - self.began
-            memory = torch.cuda.max_memory_allocated() / 1e6 if self.cuda else _resident() - self.before
-            self.connection.send(Lap(self.work, took, memory, self.flops))
+        took = time.perf_counter() - self.began
+        memory = torch.cuda.max_memory_allocated() / 1e6 if self.cuda else _resident() - self.before
+        self.connection.send(Lap(self.work, took, memory, self.flops))
+        self._wait()
+
+    def _wait(self) -> None:
         self.connection.recv()
         self.began, self.work = time.perf_counter(), 0.0
 
