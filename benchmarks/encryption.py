@@ -7,6 +7,8 @@ import statistics
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from http.client import HTTPConnection
 from multiprocessing import get_context
 
 import numpy as np
@@ -53,22 +55,33 @@ def rate(stack: LocalStack) -> Iterator[Row]:
     body, headers = scene.form(pictures, SCHEME)
     cores = len(os.sched_getaffinity(0))
     served, bare = [], []
-    with get_context("spawn").Pool(cores, _warm, (pictures,)) as pool, scene.client(stack) as http:
+    headers["Authorization"] = f"Bearer {stack.token}"
+    port = int(stack.url.rpartition(":")[2])
 
-        def post(_: int) -> None:
-            http.post("/encrypt", content=body, headers=headers).raise_for_status()
+    def client(_: int) -> float:
+        """A client that costs next to nothing itself: it shares the cores with what is measured."""
+        with closing(HTTPConnection("127.0.0.1", port)) as connection:
+            return _for_a_while(lambda: _post(connection, body, headers), IMAGES)
 
-        with ThreadPoolExecutor(CLIENTS) as clients:
-            list(clients.map(post, range(4 * CLIENTS)))
-            for _ in range(_ROUNDS):
-                served.append(_for_a_while(lambda: list(clients.map(post, range(CLIENTS))), CLIENTS * IMAGES))
-                bare.append(sum(pool.map(_alone, [_ROUND_S] * cores, chunksize=1)))
+    with get_context("spawn").Pool(cores, _warm, (pictures,)) as pool, ThreadPoolExecutor(CLIENTS) as clients:
+        for _ in range(_ROUNDS + 1):
+            served.append(sum(clients.map(client, range(CLIENTS))))
+            bare.append(sum(pool.map(_alone, [_ROUND_S] * cores, chunksize=1)))
+    del served[0], bare[0]  # warming up
     ratios = [ours / alone for ours, alone in zip(served, bare, strict=True)]
     yield Row(
         f"POST /encrypt, {IMAGES} images a request, {CLIENTS} clients", "images/s", statistics.median(served),
         (f"decode, encrypt, encode alone, {cores} processes", statistics.median(bare)), statistics.median(ratios),
         goal=Goal("at least", 0.7, of="ratio"),
     )  # fmt: skip
+
+
+def _post(connection: HTTPConnection, body: bytes, headers: dict[str, str]) -> None:
+    connection.request("POST", "/encrypt", body, headers)
+    with connection.getresponse() as answer:
+        answer.read()
+        if answer.status != 200:
+            raise RuntimeError(f"{answer.status} {answer.reason}")
 
 
 def _for_a_while(work: Callable[[], object], images: int) -> float:

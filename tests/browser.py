@@ -33,8 +33,10 @@ def chromium(folder: Path) -> Iterator[Chrome]:
 
 
 def look(chrome: Chrome, *, phone: bool = False, dark: bool = False, high: int | None = None) -> None:
-    """What the person has before them: a desktop or a phone, light or dark; `high`: pixels of the window. Without motion:
-    a colour that is still on its way from one look to the next is no colour of the page."""
+    """What the person has before them: a desktop or a phone, light or dark; `high`: pixels of the window.
+
+    Without motion: a colour that is still on its way from one look to the next is no colour of the page.
+    """
     width, height = PHONE if phone else DESKTOP
     size = {"width": width, "height": high or height}
     chrome.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", {**size, "deviceScaleFactor": 1, "mobile": phone})

@@ -116,9 +116,7 @@ def _key_ring(settings: Settings) -> Check:
         lost = set(masters_in_use(session)) - set(ring.masters)
         if lost:
             numbers = ", ".join(map(str, sorted(lost)))
-            return Check(
-                "key ring", "bad", f"keys are sealed under master key {numbers}, which it lacks"
-            )
+            return Check("key ring", "bad", f"keys are sealed under master key {numbers}, which it lacks")
     return Check("key ring", "ok", f"{len(ring.masters)} master key(s), number {ring.current} seals")
 
 

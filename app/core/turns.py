@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from app.core.services import Services
 
 _LOOK_S = 5.0
+_ALONE_S = 10.0  # so long after another account's last request the reserve is lent
 
 
 class TooManyAtOnce(TooMany):
@@ -27,23 +28,31 @@ class TooManyAtOnce(TooMany):
 
 
 class Turns:
-    """Of one process of the service. Requests of an account beyond its share wait for those before them."""
+    """Of one process of the service. Requests of an account beyond its share wait for those before them.
+
+    What is kept free for others is lent while there are none, to requests that are over before one could mind.
+    """
 
     def __init__(self) -> None:
         self._at_work: Counter[str] = Counter()
         self._waiting: defaultdict[str, deque[asyncio.Future[None]]] = defaultdict(deque)
-        self._share, self._looked = 1, float("-inf")
+        self._asked: dict[str, float] = {}  # when each account last did
+        self._share, self._all, self._looked = 1, 1, float("-inf")
 
     @asynccontextmanager
-    async def turn(self, svc: Services, account_id: str, patience_s: float) -> AsyncIterator[None]:
-        """Raises TooManyAtOnce."""
-        share = await self._share_of(svc)
+    async def turn(
+        self, svc: Services, account_id: str, patience_s: float, *, brief: bool = False
+    ) -> AsyncIterator[None]:
+        """brief: it will be over in about a second. Raises TooManyAtOnce."""
+        await self._look(svc)
+        self._asked[account_id] = time.monotonic()
         try:
             async with asyncio.timeout(patience_s):
-                while self._at_work[account_id] >= share:
+                while self._at_work[account_id] >= self._most(account_id, brief):
                     await self._wait(account_id)
         except TimeoutError:
-            message = f"an account has {share} requests at the workers at once; wait for the others, then send it again"
+            most = self._most(account_id, brief)
+            message = f"an account has {most} requests at the workers at once; wait for the others, then send it again"
             raise TooManyAtOnce(message, headers={"Retry-After": "5"}) from None
         self._at_work[account_id] += 1
         try:
@@ -72,14 +81,21 @@ class Turns:
                 return
         del self._waiting[account_id]
 
-    async def _share_of(self, svc: Services) -> int:
+    def _most(self, account_id: str, brief: bool) -> int:
+        since = time.monotonic() - _ALONE_S
+        self._asked = {other: asked for other, asked in self._asked.items() if asked > since}
+        return self._all if brief and self._asked.keys() <= {account_id} else self._share
+
+    async def _look(self, svc: Services) -> None:
         """Three quarters of what the encryption workers do at once, for each process of the service its part."""
-        if time.monotonic() - self._looked > _LOOK_S:
-            self._looked = time.monotonic()  # one looks, the others go by what was found last
-            ours = alive().where(or_(Worker.queue == API, Worker.queue.contains(ENCRYPT)))
-            async with svc.lookups.connect() as database:
-                rows = (await database.execute(ours.with_only_columns(Worker.queue, Worker.slots))).all()
-            slots = sum(slots or 1 for queue, slots in rows if queue != API)
-            services = max(1, sum(queue == API for queue, _ in rows))
-            self._share = max(1, (slots - max(1, slots // 4)) // services)
-        return self._share
+        if time.monotonic() - self._looked <= _LOOK_S:
+            return
+        self._looked = time.monotonic()  # one looks, the others go by what was found last
+        ours = alive().where(or_(Worker.queue == API, Worker.queue.contains(ENCRYPT)))
+        async with svc.lookups.connect() as database:
+            rows = (await database.execute(ours.with_only_columns(Worker.queue, Worker.slots))).all()
+        slots = sum(slots or 1 for queue, slots in rows if queue != API)
+        services = max(1, sum(queue == API for queue, _ in rows))
+        self._share = max(1, (slots - max(1, slots // 4)) // services)
+        # Who asks the other processes of the service, this one cannot know: then nothing is lent.
+        self._all = max(1, slots) if services == 1 else self._share

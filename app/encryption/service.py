@@ -20,6 +20,7 @@ from app.storage import FAILURES
 
 FIELDS = frozenset({"scheme", "params", "key_id", "original_width", "original_height"})
 _MAX_SIDE = 65536
+_BRIEF = 2**20  # bytes of images that a worker has done in about a second
 
 
 class KeyNeeded(Invalid):
@@ -157,7 +158,8 @@ async def hand_over(svc: Services, caller: Caller, parcel: Parcel) -> Parcel:
     """What an encryption worker makes of it. Raises its refusals, NoWorkerFree, and broker errors."""
     budget_s = svc.settings.encrypt_budget_s
     try:
-        async with svc.turns.turn(svc, caller.account_id, budget_s):
+        brief = sum(map(len, parcel.parts)) <= _BRIEF
+        async with svc.turns.turn(svc, caller.account_id, budget_s, brief=brief):
             answer = await ask(svc.celery, svc.redis, svc.parcels, new_id("work"), parcel, budget_s)
     except NoWorker:
         raise NoWorkerFree(

@@ -61,7 +61,13 @@ class TnGan(NetworkScheme[TnGanSettings]):
     profiles: ClassVar = {
         "smoke": {"images": 64, "width": 4, "blocks": 1, "discriminator": 4, "epochs": 1, "batch": 8, "side": 24},
         "quick": {
-            "images": 2000, "width": 16, "blocks": 3, "discriminator": 16, "epochs": 6, "batch": 8, "side": 32,
+            "images": 2000,
+            "width": 16,
+            "blocks": 3,
+            "discriminator": 16,
+            "epochs": 6,
+            "batch": 8,
+            "side": 32,
         },
     }
 

@@ -34,6 +34,17 @@ async def test_an_account_has_three_quarters_and_another_still_gets_in(service, 
             pass
 
 
+async def test_what_is_soon_over_takes_every_process_while_no_other_asks(service, turns):
+    async with AsyncExitStack() as held:
+        for _ in range(4):
+            await held.enter_async_context(turns.turn(service.services, "alone", 0.1, brief=True))
+    async with turns.turn(service.services, "another", 0.1, brief=True), AsyncExitStack() as held:
+        for _ in range(3):
+            await held.enter_async_context(turns.turn(service.services, "alone", 0.1, brief=True))
+        with pytest.raises(TooManyAtOnce):
+            await held.enter_async_context(turns.turn(service.services, "alone", 0.1, brief=True))
+
+
 async def test_who_waits_goes_in_order_and_none_is_forgotten(service, turns):
     done = []
 
