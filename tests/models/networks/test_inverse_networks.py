@@ -114,3 +114,18 @@ def test_golden_losses(make, rate, golden):
         loss.backward()
         optimiser.step()
     assert loss.item() == pytest.approx(golden, rel=0.02)
+
+
+def test_golden_loss_of_the_discriminator():
+    """Cross-entropy of telling bright images from dark ones, 2 ln 2 at the start."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        network = PatchDiscriminator(8)
+        bright = torch.rand(8, 3, 16, 16)
+    optimiser = torch.optim.SGD(network.parameters(), 0.01, 0.9)
+    for _ in range(12):
+        loss = F.softplus(-network(bright)).mean() + F.softplus(network(-bright)).mean()
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+    assert loss.item() == pytest.approx(0.31143, rel=0.02)
