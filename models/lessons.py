@@ -153,28 +153,37 @@ class Concealment(Lesson):
         weight: float,
         padding: int,
         held_out: tuple[npt.NDArray[Any], npt.NDArray[Any]],
+        side: int | None = None,
     ) -> None:
+        """side: of the squares whose features are compared while it learns; None: whole images."""
         self.networks = nn.ModuleDict({"network": network})
         self.optimisers = [optimiser]
         self.frozen = [judge, eye]
-        self.network, self.judge, self.eye, self.weight, self.padding = network, judge, eye, weight, padding
+        self.network, self.judge, self.eye, self.weight = network, judge, eye, weight
+        self.padding, self.side = padding, side
         self.held_out = [torch.from_numpy(array) for array in held_out]
         self.epochs, self.best_epoch, self.best_loss = 0, 0, math.inf
         self.best: dict[str, Tensor] = {}
 
     def step(self, images: list[Tensor], generator: torch.Generator) -> dict[str, Tensor]:
-        losses = self._losses(as_floats(flip_and_crop(images[0], self.padding, generator)), images[1])
+        plain = as_floats(flip_and_crop(images[0], self.padding, generator))
+        losses = self._losses(plain, images[1], lambda both: square(both, self.side, 1, generator))
         self.optimisers[0].zero_grad(set_to_none=True)
         losses["loss"].backward()  # type: ignore[no-untyped-call]
         self.optimisers[0].step()
         return {name: loss.detach() for name, loss in losses.items()}
 
-    def _losses(self, plain: Tensor, labels: Tensor) -> dict[str, Tensor]:
+    def _losses(
+        self, plain: Tensor, labels: Tensor, part: Callable[[Tensor], Tensor] = lambda images: images
+    ) -> dict[str, Tensor]:
+        """part: of images [N, H, W, 3], where the eye looks."""
         hidden = self.network(plain)
         named = F.cross_entropy(self.judge(hidden).float(), labels)
+        both = part(torch.cat([plain, hidden]).permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+        before, after = both.tensor_split(2)
         with torch.no_grad():
-            before = self.eye(plain).float()
-        distance = F.mse_loss(self.eye(hidden).float(), before)
+            features = self.eye(before).float()
+        distance = F.mse_loss(self.eye(after).float(), features)
         return {"loss": named - self.weight * distance, "cross_entropy": named, "distance": distance}
 
     @torch.no_grad()

@@ -22,19 +22,23 @@ class UNet(nn.Module):
     """Encoder width x (1, 2, 4, 8, 16), max-pools between; decoder: nearest x2, convolution, concatenation.
 
     float [N, 3, H, W] of any size -> the same, unbounded. With width 64, the paper's: 34,527,171 weights.
+    fold: the pixels of a square of this side become channels first, and pixels again at the end; 1: the paper's.
     """
 
-    def __init__(self, width: int = 64) -> None:
+    def __init__(self, width: int = 64, fold: int = 1) -> None:
         super().__init__()
+        self.fold, channels = fold, 3 * fold**2
         widths = [width * 2**i for i in range(5)]
-        self.down = nn.ModuleList([_Double(i, o) for i, o in zip([3, *widths], widths, strict=False)])
+        self.down = nn.ModuleList([_Double(i, o) for i, o in zip([channels, *widths], widths, strict=False)])
         self.up = nn.ModuleList([nn.Sequential(*_conv(2 * w, w)) for w in reversed(widths[:-1])])
         self.join = nn.ModuleList([_Double(2 * w, w) for w in reversed(widths[:-1])])
-        self.head = nn.Conv2d(width, 3, 1)
+        self.head = nn.Conv2d(width, channels, 1)
 
     def forward(self, images: Tensor) -> Tensor:
         height, width = images.shape[2:]
-        x = F.pad(images, (0, -width % MULTIPLE, 0, -height % MULTIPLE), mode="replicate")
+        multiple = MULTIPLE * self.fold
+        x = F.pad(images, (0, -width % multiple, 0, -height % multiple), mode="replicate")
+        x = F.pixel_unshuffle(x, self.fold)
         skipped: list[Tensor] = []
         for level, block in enumerate(self.down):
             x = block(F.max_pool2d(x, 2) if level else x)
@@ -42,7 +46,7 @@ class UNet(nn.Module):
         skipped.pop()
         for up, join in zip(self.up, self.join, strict=True):
             x = join(torch.cat([skipped.pop(), up(F.interpolate(x, scale_factor=2.0, mode="nearest"))], 1))
-        return self.head(x)[:, :, :height, :width]
+        return F.pixel_shuffle(self.head(x), self.fold)[:, :, :height, :width]
 
 
 class SigmoidUNet(UNet):

@@ -35,6 +35,11 @@ class NetworkScheme(Scheme[S, "nn.Module"]):
     margin: ClassVar[int] = 0  # context of a tile in pixels, a multiple of the network's coarsest grid
     smallest: ClassVar[int] = 1  # pixels a side that the network needs; smaller images are grown and cropped
 
+    @property
+    def fold(self) -> int:
+        """Pixels a side that the network takes as one: tiles and their margins are so much larger."""
+        return 1
+
     @abstractmethod
     def network(self) -> nn.Module:
         """The network of these settings, not yet trained: float [N, 3, H, W] in -1..1 -> the same."""
@@ -92,7 +97,7 @@ class NetworkScheme(Scheme[S, "nn.Module"]):
         device = next(key.parameters()).device
         out = np.empty_like(images)
         height, width = images.shape[1:3]
-        for seen, kept, inner in tiles(height, width, _TILE, self.margin):
+        for seen, kept, inner in tiles(height, width, _TILE * self.fold, self.margin * self.fold):
             part = grow(images[:, *seen], self.smallest, self.smallest)
             step = 1 if device.type == "cpu" else max(1, _PIXELS // (part.shape[1] * part.shape[2]))
             for i in range(0, len(images), step):

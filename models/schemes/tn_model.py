@@ -36,6 +36,10 @@ class TnModelSettings:
 
     images: int | None = param(None, "Training images; null: all", minimum=FEWEST)
     width: int = param(64, "First width of the U-Net", minimum=1, maximum=256)
+    fold: int = param(
+        1, "U-Net: the pixels of a square of this side become channels first, and pixels again at the end",
+        minimum=1, maximum=8,
+    )  # fmt: skip
     epochs: int = param(200, "Passes over the training images", minimum=1, maximum=100_000)
     batch: int = param(128, "Images a step", minimum=1, maximum=4096)
     rate: float = param(0.1, "Learning rate", minimum=1e-6, maximum=100)
@@ -44,6 +48,9 @@ class TnModelSettings:
     weight_decay: float = param(5e-4, "Of the gradient descent", minimum=0, maximum=1)
     padding: int = param(4, "Of the random crops, in pixels; half of the images are mirrored", minimum=0, maximum=32)
     feature_weight: float = param(0.01, "Weight of the distance of features", minimum=0, maximum=1000)
+    feature_side: int | None = param(
+        None, "Side of the squares whose features are compared; null: whole images", minimum=16, maximum=4096
+    )
     features: Literal["auto", "vgg16", "classifier"] = param(
         "auto", "Whose features: VGG-16's trained on ImageNet; auto: the plain classifier's where those cannot be had"
     )
@@ -78,7 +85,8 @@ class TnModel(NetworkScheme[TnModelSettings]):
             "classifier_width": 4, "classifier_shrink": 4, "classifier_epochs": 1, "classifier_batch": 16,
         },
         "quick": {
-            "images": 5000, "width": 8, "epochs": 4, "batch": 32, "schedule": "cosine", "features": "classifier",
+            "images": 5000, "width": 16, "fold": 3, "epochs": 2, "batch": 32, "schedule": "cosine",
+            "feature_weight": 0.05, "feature_side": 48, "features": "classifier",
             "classifier_width": 8, "classifier_shrink": 3, "classifier_epochs": 8, "classifier_batch": 32,
         },
     }  # fmt: skip
@@ -87,10 +95,14 @@ class TnModel(NetworkScheme[TnModelSettings]):
     def paper(self) -> PaperRow:
         return _PAPER
 
+    @property
+    def fold(self) -> int:
+        return self.settings.fold
+
     def network(self) -> nn.Module:
         from models.networks.unet import SigmoidUNet
 
-        return SigmoidUNet(self.settings.width)
+        return SigmoidUNet(self.settings.width, self.fold)
 
     def refuses_to_learn(self, count: int, height: int, width: int, classes: int) -> str | None:  # noqa: ARG002
         if count < FEWEST:
@@ -121,7 +133,7 @@ class TnModel(NetworkScheme[TnModelSettings]):
                 network.parameters(), s.rate, s.momentum, weight_decay=s.weight_decay, fused=True
             )
             kept_back = images[held_out], labels[held_out]
-            return Concealment(network, optimiser, judge, eye, s.feature_weight, s.padding, kept_back)
+            return Concealment(network, optimiser, judge, eye, s.feature_weight, s.padding, kept_back, s.feature_side)
 
         schedule = drops(0.3, 0.6, 0.8, factor=0.2) if s.schedule == "steps" else cosine
         plan = Plan(self.name, s.epochs, s.batch, schedule, f"{s} {whose}", s.precision)

@@ -143,6 +143,26 @@ def test_squares_of_a_pair_show_the_same_place():
     assert sizes == {(6, 6)}
 
 
+def test_squares_of_what_the_eye_compares_show_the_same_place():
+    network, sizes = nn.Conv2d(3, 3, 1), set()
+    network.weight.data, network.bias.data = torch.eye(3).view(3, 3, 1, 1), torch.zeros(3)
+
+    class Eye(nn.Module):
+        def forward(self, images):
+            sizes.add(images.shape[2:])
+            return images
+
+    judge = nn.Sequential(nn.Flatten(), nn.Linear(768, 3))
+    still = torch.optim.SGD(network.parameters(), 0.0)
+    lesson = Concealment(network, still, judge, Eye(), 1.0, 2, (_images(), np.arange(18) % 3), side=6)
+    for seed in range(5):
+        batch = [torch.from_numpy(_images()), torch.arange(18) % 3]
+        assert lesson.step(batch, torch.Generator().manual_seed(seed))["distance"] < 1e-10
+    assert sizes == {(6, 6)}
+    lesson.after_epoch()
+    assert sizes == {(6, 6), (16, 16)}  # images held out are looked at whole
+
+
 # After each of three epochs; see networks/test_inverse_networks.py.
 GOLDEN = {
     "loss": [2.97171, 2.42070, 1.69831],

@@ -68,8 +68,9 @@ def test_the_unet_has_the_published_number_of_weights():
 
 
 @pytest.mark.parametrize("size", [(1, 1), (33, 50), (48, 96)])
-def test_the_unet_takes_any_size(size):
-    assert UNet(4).eval()(torch.rand(1, 3, *size)).shape == (1, 3, *size)
+@pytest.mark.parametrize("fold", [1, 3])
+def test_the_unet_takes_any_size(size, fold):
+    assert UNet(4, fold).eval()(torch.rand(1, 3, *size)).shape == (1, 3, *size)
 
 
 def test_the_generators_answer_in_the_range_of_images():
@@ -95,6 +96,7 @@ GOLDEN = {
     "pixelwise generator": (PixelwiseGenerator, 0.1, 0.04341),
     "unet": (lambda: UNet(8), 0.1, 0.25407),
     "tn-model's": (lambda: SigmoidUNet(8), 0.1, 0.25526),
+    "tn-model's, folded": (lambda: SigmoidUNet(8, 2), 0.1, 0.32639),
     "nibbles": (NibbleLinear, 0.1, 0.35456),
     "pixels": (lambda: PixelLinear(16, 16), 10.0, 0.12646),  # the mean over pixels hardly moves a single one's weights
     "residual unet": (lambda: ResidualUNet(4, 1), 0.1, 0.31464),

@@ -172,12 +172,18 @@ def test_tn_model_needs_labels():
         )
 
 
-def test_tiles_of_a_tn_model_key_join_without_a_seam(monkeypatch):
-    scheme = TnModel(catalog.make_scheme("tn-model", {}, "smoke").settings)
-    plain = np.random.default_rng(0).integers(0, 256, (1, 300, 440, 3), np.uint8)
-    whole = scheme.protect(plain, trained("tn-model").secret)
+@pytest.mark.parametrize("fold", [1, 3])
+def test_tiles_of_a_tn_model_key_join_without_a_seam(fold, monkeypatch):
+    scheme = TnModel(catalog.make_scheme("tn-model", {"fold": fold}, "smoke").settings)
+    secret = trained("tn-model").secret
+    if fold > 1:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            secret = scheme.secret_of(scheme.network())
+    plain = np.random.default_rng(0).integers(0, 256, (1, 300 * fold, 440 * fold, 3), np.uint8)
+    whole = scheme.protect(plain, secret)
     monkeypatch.setattr(network, "_TILE", 2 * scheme.margin + 96)
-    in_pieces = scheme.protect(plain, trained("tn-model").secret)
+    in_pieces = scheme.protect(plain, secret)
     assert np.abs(whole.astype(int) - in_pieces).max() <= 1  # the last bit of a sum may round another way
     assert (whole != in_pieces).mean() < 1e-3
 
