@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection
 from typing import Any
 
 import numpy.typing as npt
@@ -47,94 +47,82 @@ class Regression(Lesson):
 class Adversarial(Lesson):
     """Make of protected images what a discriminator cannot tell from plain ones, without pairs (Goodfellow 2014).
 
-    More than one start, each a generator and its discriminator, are on trial for the first `trial` epochs: they learn
-    side by side, but in the last quarter of it the generators rest while the discriminators catch up. The start that is
-    told apart least in the end learns on alone: a discriminator in pursuit says little of what it pursues.
+    A picture and its negative have nearly all in common, and a generator that has settled on either hardly turns round.
+    So after each epoch in `looks` a judge is asked for the log-odds that what was learned makes pictures and not
+    negatives; where it thinks not, the generator is turned.
     """
 
     def __init__(
         self,
-        starts: Sequence[tuple[nn.Module, nn.Module]],
+        generator: nn.Module,
+        discriminator: nn.Module,
         optimiser: Callable[[nn.Module], torch.optim.Optimizer],
         side: int | None = None,
         average: float = 0.0,
-        trial: int = 0,
+        looks: Collection[int] = (),
+        judge: Callable[[nn.Module], float] | None = None,
     ) -> None:
         """side: of the squares that are learned from; None: whole images. average: what a moving average of the
-        generator's weights keeps of itself each step; 0: none is made.
+        generator's weights keeps of itself each step, and that is what is learned; 0: none is made.
         """
-        self.starts, self.side, self.trial = starts, side, trial
-        generators, discriminators = (nn.ModuleList(networks) for networks in zip(*starts, strict=True))
-        averaging = get_ema_multi_avg_fn(average)  # type: ignore[no-untyped-call]
-        averages = [AveragedModel(g, multi_avg_fn=averaging, use_buffers=True) for g in generators if average]
-        self.networks = nn.ModuleDict(
-            {"generators": generators, "discriminators": discriminators, "averages": nn.ModuleList(averages)}
-        )
-        self.optimisers = [optimiser(network) for start in starts for network in start]
-        self.epochs, self.kept, self.told_apart = 0, None if trial else 0, torch.zeros(len(starts))
-
-    def learned(self, number: int) -> nn.Module:
-        """What start `number` has learned: its generator, or the average of that."""
-        averages = self.networks["averages"]
-        return averages[number] if len(averages) else self.starts[number][0]  # type: ignore[index,arg-type]
+        self.generator, self.discriminator, self.side = generator, discriminator, side
+        self.looks, self.judge = looks, judge
+        self.networks = nn.ModuleDict({"generator": generator, "discriminator": discriminator})
+        self.learned = generator
+        if average:
+            averaging = get_ema_multi_avg_fn(average)  # type: ignore[no-untyped-call]
+            self.networks["average"] = self.learned = AveragedModel(generator, multi_avg_fn=averaging)
+        self.optimisers = [optimiser(generator), optimiser(discriminator)]
+        self.epochs = 0
+        self.log_odds: dict[int, float] = {}  # at each look
 
     def step(self, images: list[Tensor], generator: torch.Generator) -> dict[str, Tensor]:
         protected, plain = (as_floats(square(batch, self.side, BLOCK, generator)) for batch in images)
-        if self.kept is None and self.epochs >= self.trial - max(1, self.trial // 4):
-            told_apart = torch.stack([self._judge(number, protected, plain) for number in range(len(self.starts))])
-            self.told_apart += told_apart.cpu()
-            return {"discriminator_loss": told_apart.mean()}
-        running = range(len(self.starts)) if self.kept is None else (self.kept,)
-        losses = torch.stack([self._duel(number, protected, plain) for number in running])
-        return {"loss": losses[:, 0].mean(), "discriminator_loss": losses[:, 1].mean()}
+        for_generator, for_discriminator = self.optimisers
+        fake = self.generator(protected)
+        told_apart = _says(self.discriminator(plain), 1.0) + _says(self.discriminator(fake.detach()), 0.0)
+        for_discriminator.zero_grad(set_to_none=True)
+        told_apart.backward()  # type: ignore[no-untyped-call]
+        for_discriminator.step()
 
-    def _duel(self, number: int, protected: Tensor, plain: Tensor) -> Tensor:
-        """One step of one start -> the losses of its generator and of its discriminator."""
-        generator, discriminator = self.starts[number]
-        fake = generator(protected)
-        told_apart = self._tell_apart(number, fake.detach(), plain)
-
-        for_generator = self.optimisers[2 * number]
-        discriminator.requires_grad_(False)  # saves the gradient that nobody uses
-        deceived = _says(discriminator(fake), 1.0)
-        discriminator.requires_grad_(True)
+        self.discriminator.requires_grad_(False)  # saves the gradient that nobody uses
+        deceived = _says(self.discriminator(fake), 1.0)
+        self.discriminator.requires_grad_(True)
         for_generator.zero_grad(set_to_none=True)
         deceived.backward()  # type: ignore[no-untyped-call]
         for_generator.step()
-        if len(self.networks["averages"]):  # type: ignore[arg-type]
-            self.learned(number).update_parameters(generator)  # type: ignore[operator]
-        return torch.stack([deceived.detach(), told_apart])
-
-    def _judge(self, number: int, protected: Tensor, plain: Tensor) -> Tensor:
-        """One step of the discriminator alone -> its loss."""
-        network = self.learned(number).eval()
-        with torch.no_grad():
-            fake = network(protected)
-        network.train()
-        return self._tell_apart(number, fake, plain)
-
-    def _tell_apart(self, number: int, fake: Tensor, plain: Tensor) -> Tensor:
-        discriminator, optimiser = self.starts[number][1], self.optimisers[2 * number + 1]
-        loss = _says(discriminator(plain), 1.0) + _says(discriminator(fake), 0.0)
-        optimiser.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
-        optimiser.step()
-        return loss.detach() / 2
+        if isinstance(self.learned, AveragedModel):
+            self.learned.update_parameters(self.generator)
+        return {"loss": deceived.detach(), "discriminator_loss": told_apart.detach() / 2}
 
     def after_epoch(self) -> dict[str, float]:
         self.epochs += 1
-        if self.epochs == self.trial - max(1, self.trial // 8):
-            self.told_apart.zero_()  # until here they caught up
-        if self.epochs == self.trial:
-            self.kept = int(self.told_apart.argmax())
-        return {}
+        if self.judge is None or self.epochs not in self.looks:
+            return {}
+        self.learned.eval()
+        self.log_odds[self.epochs] = self.judge(self.learned)
+        self.learned.train()
+        if self.log_odds[self.epochs] < 0:
+            self.turn()
+        return {"log_odds": self.log_odds[self.epochs]}
+
+    @torch.no_grad()
+    def turn(self) -> None:
+        """From now on the negative is made of what was made: all that follows the last layer is odd (tanh)."""
+        for network in {self.generator, self.learned}:
+            last = [module for module in network.modules() if isinstance(module, nn.Conv2d | nn.Linear)][-1]
+            for parameter in last.parameters():
+                parameter.neg_()
+                momentum = self.optimisers[0].state.get(parameter, {}).get("exp_avg")
+                if momentum is not None:
+                    momentum.neg_()
 
     def state(self) -> dict[str, Any]:
-        return {**super().state(), "trial": {"epochs": self.epochs, "kept": self.kept, "told_apart": self.told_apart}}
+        return {**super().state(), "looks": {"epochs": self.epochs, "log_odds": self.log_odds}}
 
     def load(self, state: dict[str, Any]) -> None:
         super().load(state)
-        self.epochs, self.kept, self.told_apart = (state["trial"][name] for name in ("epochs", "kept", "told_apart"))
+        self.epochs, self.log_odds = state["looks"]["epochs"], state["looks"]["log_odds"]
 
 
 class Concealment(Lesson):

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
@@ -20,9 +19,12 @@ if TYPE_CHECKING:
     from models.lessons import Adversarial
 
 
+_LOOKED_AT = 256  # ciphertexts at each look: as many log-odds add up
+
+
 @dataclass(frozen=True)
 class GanSettings:
-    """The paper's and its authors' program's [P][C]; pool, side, average and trial are there for `quick` [M]."""
+    """The paper's and its authors' program's [P][C]; pool to looks are there for `quick` [M]."""
 
     epochs: int = param(100, "Passes over the ciphertexts", minimum=1)
     batch: int = param(64, "Ciphertexts, and public images, a step", minimum=1, maximum=4096)
@@ -41,10 +43,15 @@ class GanSettings:
         minimum=0,
         maximum=0.9999,
     )
-    trial: int = param(
+    linear: bool = param(
+        False, "Block network: begin as the linear map to the covariance of public blocks; false: at random"
+    )
+    looks: int = param(
         0,
-        "Epochs of two starts, one the other's negative, until the one told apart less is kept; 0: one start",
+        "How often, evenly over the training, it is judged from public images whether what comes out are negatives; "
+        "then the generator is turned",
         minimum=0,
+        maximum=100,
     )
     precision: Literal["auto", "fp32", "bf16"] = param("auto", "auto: bfloat16 where the device computes in it")
 
@@ -52,10 +59,9 @@ class GanSettings:
 class Gan(Attack[GanSettings]):
     """A generator against a discriminator, from ciphertexts and unpaired public images of the same kind.
 
-    Nothing but the look of images tells a picture from its negative, and a generator may settle on either; once there
-    it hardly turns round. `trial` therefore learns from both ends. A generator that is as fast as its discriminator
-    wanders through tone curves, and from one sign to the other; at a twentieth of its rate it stayed [M].
-    In `quick` the positive control does not pass yet: docs/results/gan.md has the figures.
+    Nothing but the look of images tells a picture from its negative, and a generator may settle on either; `looks` asks
+    a judge that has learned the difference from the public images. A generator that is as fast as its discriminator
+    wanders through tone curves; at a twentieth of its rate it hardly does [M]. Figures: docs/results/gan.md.
     """
 
     name = "gan"
@@ -70,14 +76,15 @@ class Gan(Attack[GanSettings]):
         "quick": {
             "epochs": 24,
             "batch": 16,
-            "rate": 1e-4,
+            "rate": 5e-5,
             "discriminator_rate": 1e-3,
             "width": 8,
             "discriminator": 16,
             "pool": 1,
             "side": 32,
             "average": 0.99,
-            "trial": 24,
+            "linear": True,
+            "looks": 4,
         },
     }
 
@@ -91,8 +98,9 @@ class Gan(Attack[GanSettings]):
         import torch
 
         from models.lessons import Adversarial
+        from models.networks.block import BlockNetwork, start_linear, to_blocks
         from models.networks.patch_discriminator import MINIMUM, PatchDiscriminator
-        from models.training import Plan, constant, read, train
+        from models.training import Plan, as_floats, constant, read, train
 
         s = self.settings
         if not len(material.observed) or material.public is None or not len(material.public):
@@ -106,22 +114,44 @@ class Gan(Attack[GanSettings]):
             # The fused loop sees each weight once; the result is the same.
             return torch.optim.Adam(network.parameters(), rate or s.rate, (s.beta1, 0.999), fused=True)
 
+        both = (material.observed, material.public)
+        judge = sign_judge(material, context) if s.looks else None
+        looks = {s.epochs * look // s.looks for look in range(1, s.looks + 1)}
+
         def make() -> Adversarial:
             generator = make_generator().apply(dcgan_start)
-            starts = [(generator, PatchDiscriminator(s.discriminator, s.pool).apply(dcgan_start))]
-            if s.trial:
-                starts.append((negative(generator), copy.deepcopy(starts[0][1])))
-            return Adversarial(starts, adam, s.side, s.average, min(s.trial, s.epochs))
+            if s.linear and isinstance(generator, BlockNetwork):
+                start_linear(generator, *(to_blocks(as_floats(torch.from_numpy(i[:_LOOKED_AT]))) for i in both))
+            discriminator = PatchDiscriminator(s.discriminator, s.pool).apply(dcgan_start)
+            return Adversarial(generator, discriminator, adam, s.side, s.average, looks, judge)
 
         plan = Plan(self.name, s.epochs, s.batch, constant, repr(s), s.precision)
-        lesson, notes = train(make, [[material.observed], [material.public]], plan, context)
-        if s.trial:
-            notes = (*notes, _chosen(lesson))
+        lesson, notes = train(make, [[images] for images in both], plan, context)
         return Outcome(
-            reconstructed=read(lesson.learned(lesson.kept or 0), material.targets, context),
+            reconstructed=read(lesson.learned, material.targets, context),
             numbers={"ciphertexts": len(material.observed), "public_images": len(material.public)},
-            notes=notes,
+            notes=(*notes, *_told(lesson.log_odds)),
         )
+
+
+def sign_judge(material: Material, context: Context) -> Callable[[nn.Module], float]:
+    """The log-odds that what a generator makes of the ciphertexts are pictures and not negatives."""
+    from models import negatives
+    from models.training import read
+
+    assert material.public is not None
+    network = negatives.fit(material.public, context.part("negatives", 0.0, 0.0))
+    some = material.observed[:_LOOKED_AT]
+    silent = Context(device=context.device)  # of the training the loop tells
+    return lambda generator: negatives.log_odds(network, read(generator, some, silent))
+
+
+def _told(log_odds: Mapping[int, float]) -> tuple[str, ...]:
+    if not log_odds:
+        return ()
+    told = ", ".join(f"{odds:+.0f} after epoch {epoch}" for epoch, odds in log_odds.items())
+    turns = sum(odds < 0 for odds in log_odds.values())
+    return (f"log-odds of pictures against negatives: {told}; turned: {turns}",)
 
 
 def generator_of(material: Material, s: GanSettings) -> Callable[[], nn.Module]:
@@ -138,26 +168,6 @@ def generator_of(material: Material, s: GanSettings) -> Callable[[], nn.Module]:
         "unet": lambda: nn.Sequential(UNet(s.width), nn.Tanh()),
     }
     return generators[network_for(material.scheme)]
-
-
-def _chosen(lesson: Adversarial) -> str:
-    kept = lesson.kept or 0
-    losses = lesson.told_apart / lesson.told_apart.max()
-    return (
-        f"of two starts, one the negative of the other, the {('first', 'second')[kept]} was kept: the discriminator's "
-        f"loss with the other was {float(losses[1 - kept]):.1%} of its own"
-    )
-
-
-def negative(generator: nn.Module) -> nn.Module:
-    """A copy that makes the negative of what `generator` makes: the sign of its last layer is turned."""
-    from torch import nn
-
-    turned = copy.deepcopy(generator)
-    last = [module for module in turned.modules() if isinstance(module, nn.Conv2d | nn.Linear)][-1]
-    for parameter in last.parameters():
-        parameter.data.neg_()
-    return turned
 
 
 def dcgan_start(module: nn.Module) -> None:

@@ -32,9 +32,13 @@ def _squares():
     return Regression(made, torch.optim.SGD(made.parameters(), 0.1, 0.9), F.mse_loss, side=8)
 
 
-def _adversarial(starts=1, **settings):
-    networks = [(BlockNetwork(squash=True), PatchDiscriminator(8)) for _ in range(starts)]
-    return Adversarial(networks, lambda n: torch.optim.Adam(n.parameters(), 1e-3, fused=True), **settings)
+def _adversarial(**settings):
+    networks = BlockNetwork(squash=True), PatchDiscriminator(8)
+    return Adversarial(*networks, lambda n: torch.optim.Adam(n.parameters(), 1e-3, fused=True), **settings)
+
+
+def _turned():
+    return _adversarial(average=0.9, looks={1, 2}, judge=lambda _: -1.0)
 
 
 def _concealment():
@@ -53,7 +57,7 @@ LESSONS = {
     "regression": (_regression, [[255 - _images(), _images()]]),
     "regression of squares": (_squares, [[255 - _images(), _images()]]),
     "adversarial": (_adversarial, [[_images(18, 1)], [_images(11, 2)]]),
-    "adversarial, two starts": (lambda: _adversarial(2, average=0.9, trial=2), [[_images(18, 1)], [_images(11, 2)]]),
+    "adversarial, turned twice": (_turned, [[_images(18, 1)], [_images(11, 2)]]),
     "concealment": (_concealment, [[_images(18, 1), np.arange(18) % 3]]),
 }
 

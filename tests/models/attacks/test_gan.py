@@ -1,12 +1,13 @@
-import copy
+import re
 
 import numpy as np
 import pytest
 import torch
 from torch import nn
 
+from models import negatives
 from models.attacks.base import AttackFailed, Context, Material
-from models.attacks.gan import dcgan_start, generator_of, negative
+from models.attacks.gan import dcgan_start, generator_of, sign_judge
 from models.catalog import make_attack, make_scheme
 from models.datasets import sample
 from models.lessons import Adversarial
@@ -41,10 +42,9 @@ def test_the_papers_settings_are_the_defaults(monkeypatch):
         make_attack("gan", {}).run(material, Context())
     ((plan, lesson),) = plans
     groups = [optimiser.param_groups[0] for optimiser in lesson.optimisers]
-    ((_, discriminator),) = lesson.starts
-    assert discriminator.layers[-1].kernel_size == 3
-    assert lesson.kept == 0
-    assert lesson.learned(0) is lesson.starts[0][0]
+    assert lesson.discriminator.layers[-1].kernel_size == 3
+    assert lesson.learned is lesson.generator
+    assert lesson.judge is None
     assert (plan.epochs, plan.batch) == (100, 64)
     assert [(g["lr"], g["betas"]) for g in groups] == [(2e-4, (0.5, 0.999))] * 2
 
@@ -89,56 +89,88 @@ def test_images_too_small_for_the_discriminator_are_a_clear_failure():
         make_attack("gan", {}).run(Material(make_scheme("tanaka", {}), images, images, images), Context())
 
 
-@pytest.mark.parametrize("make", [PixelwiseGenerator, lambda: BlockNetwork(squash=True), lambda: UNet(4)])
-def test_the_second_start_makes_the_negative_of_what_the_first_one_makes(make):
-    generator = make().apply(dcgan_start).eval()
-    images = torch.randn(2, 3, 16, 16, generator=torch.Generator().manual_seed(0))
-    with torch.no_grad():
-        made, turned = generator(images), negative(generator).eval()(images)
-    assert made.std() > 0
-    assert torch.equal(turned, -made)
+def _adversarial(generator, rate=1e-3, **settings):
+    def adam(network):
+        return torch.optim.Adam(network.parameters(), rate if network is generator else 1e-3)
+
+    return Adversarial(generator, PatchDiscriminator(4).apply(dcgan_start), adam, **settings)
 
 
-class _Fixed(nn.Module):
-    """Shows images as they are, or their negative."""
+@pytest.mark.parametrize("average", [0.0, 0.9])
+@pytest.mark.parametrize(
+    "make", [PixelwiseGenerator, lambda: BlockNetwork(squash=True), lambda: nn.Sequential(UNet(4), nn.Tanh())]
+)
+def test_a_turned_generator_makes_exactly_the_negative_and_goes_on_from_there(make, average):
+    torch.manual_seed(0)
+    generator = make().apply(dcgan_start)
+    lesson = _adversarial(generator, average=average)
+    images = torch.from_numpy(sample().train[:4, :16, :16])
+    for _ in range(3):
+        lesson.step([images, images], torch.Generator())
 
-    def __init__(self, sign):
-        super().__init__()
-        self.sign = nn.Parameter(torch.tensor(float(sign)))
+    def made():
+        with torch.no_grad():
+            return [network.eval()(images.permute(0, 3, 1, 2) / 255.0) for network in (generator, lesson.learned)]
 
-    def forward(self, images):
-        return self.sign * images
+    def momentum():
+        (group,) = lesson.optimisers[0].param_groups
+        return [lesson.optimisers[0].state[weight]["exp_avg"].clone() for weight in group["params"]]
+
+    before, before_momentum = made(), momentum()
+    lesson.turn()
+    assert all(each.std() > 0 for each in before)
+    assert all(torch.equal(now, -then) for now, then in zip(made(), before, strict=True))
+    *others, weight, bias = [(now, then) for now, then in zip(momentum(), before_momentum, strict=True)]
+    assert all(torch.equal(now, -then) for now, then in (weight, bias))
+    assert all(torch.equal(now, then) for now, then in others)
 
 
-@pytest.mark.parametrize("right", [0, 1])
-def test_of_two_starts_the_one_is_kept_that_looks_like_plain_images(right):
-    signs = (1, -1) if right == 0 else (-1, 1)
+@pytest.mark.parametrize("sign", [1, -1])
+def test_a_generator_that_makes_negatives_is_turned_once_and_one_that_makes_pictures_never(sign):
+    """Of photographs that the judge has not seen, in a wrong tone curve."""
+    public, own = sample().train[0::2], sample().train[1::2]
+    curved = ((own / 255.0) ** 2 * 255).astype(np.uint8)
+    judge = sign_judge(Material(None, curved[:1], curved, public=public), Context())
+    generator = nn.Conv2d(3, 3, 1, bias=False)
+    generator.weight.data = sign * torch.eye(3)[:, :, None, None]
+    plan = Plan("turned", 2, 64, constant)
+    lesson, _ = train(
+        lambda: _adversarial(generator, 0.0, side=32, looks={1, 2}, judge=judge), [[own], [public]], plan, Context()
+    )
+    first, second = lesson.log_odds.values()
+    assert first * sign > 5
+    assert second == pytest.approx(abs(first), rel=1e-3)
+    assert generator.weight[0, 0].item() == 1
 
-    def optimiser(network):
-        return torch.optim.Adam(network.parameters(), 0.0 if isinstance(network, _Fixed) else 1e-3)
 
-    def make():
-        discriminator = PatchDiscriminator(8).apply(dcgan_start)
-        return Adversarial([(_Fixed(sign), copy.deepcopy(discriminator)) for sign in signs], optimiser, 32, trial=8)
+def test_ranks_of_the_negative_are_the_negative_of_the_ranks():
+    images = np.concatenate([sample().test[:20], np.zeros((1, 96, 96, 3), np.uint8)])
+    images[0] = images[0] // 64 * 64  # many alike
+    assert torch.equal(negatives.ranks(255 - images), -negatives.ranks(images))
+    assert negatives.ranks(images)[1:20].amax() > 0.99
+    assert not negatives.ranks(images)[20].any()
+    assert negatives.ranks(images[:, :17, :50]).shape == (21, 1, 24, 24)
 
-    images = sample().train
-    lesson, _ = train(make, [[images[0::2]], [images[1::2]]], Plan("trial", 9, 16, constant), Context())
-    assert lesson.kept == right
-    assert lesson.told_apart[right] > 1.01 * lesson.told_apart[1 - right]
+
+def test_the_outcome_tells_what_the_judge_said():
+    images = sample().train[:64]
+    material = Material(make_scheme("tanaka", {}), 255 - images[:2], 255 - images, public=images[::2])
+    settings = {"epochs": 4, "looks": 2, "side": 16}
+    outcome = make_attack("gan", settings, "smoke").run(material, Context())
+    (note,) = outcome.notes
+    assert re.fullmatch(
+        r"log-odds of pictures against negatives: [+-]\d+ after epoch 2, [+-]\d+ after epoch 4; turned: \d", note
+    )
 
 
 def test_the_average_of_the_generators_weights_follows_them():
     torch.manual_seed(0)
-    lesson = Adversarial(
-        [(BlockNetwork(squash=True), PatchDiscriminator(4))],
-        lambda network: torch.optim.Adam(network.parameters(), 1e-3),
-        average=0.75,
-    )
+    lesson = _adversarial(BlockNetwork(squash=True), average=0.75)
     images = [torch.from_numpy(sample().train[:4, :16, :16])] * 2
     seen = []
     for _ in range(3):
         lesson.step(images, torch.Generator())
-        seen.append(lesson.starts[0][0].head.weight.detach().clone())
+        seen.append(lesson.generator.head.weight.detach().clone())
     expected = 0.75 * (0.75 * seen[0] + 0.25 * seen[1]) + 0.25 * seen[2]
-    assert torch.allclose(lesson.learned(0).module.head.weight, expected)
+    assert torch.allclose(lesson.learned.module.head.weight, expected)
     assert not torch.allclose(seen[2], expected)
