@@ -257,8 +257,8 @@ def _rows(tools: Runtime, head: dict[str, Any], images: Sequence[Images]) -> dic
             if rows[id].destroyed_at is not None:
                 raise _destroyed(id)
         _check_sizes([rows[id] for id in ids], images, head["files"])
-        for id, row in rows.items():
-            if id not in drawn:
+        if not head["draw"]:  # else an earlier try of this very request drew them, and counted
+            for id, row in rows.items():
                 row.uses += uses[id]
     return rows
 

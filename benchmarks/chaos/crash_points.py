@@ -141,13 +141,16 @@ def _delete_dataset(there: Scene, point: str) -> tuple[bool, float]:
     id = _send(there, point, {}).raise_for_status().json()["id"]
     with there.sessions() as session:
         blob = session.get_one(Dataset, id).blob
+    before = _orphans(there)
     _doomed(there, _API, point)
     answer, seconds = _repeated(there, lambda: there.http.delete(f"/datasets/{id}"))
-    store = Blobs(there.stack.settings)
     # Deleted before the death, so the repeat finds nothing; the retention finds the blob, when it is a day old.
+    return answer.status_code == 404 and _orphans(there) - before == {blob}, seconds
+
+
+def _orphans(there: Scene) -> set[str]:
     with there.sessions() as session:
-        orphans = list(find_orphans(session, store, older_than_s=0))
-    return answer.status_code == 404 and orphans == [blob], seconds
+        return set(find_orphans(session, Blobs(there.stack.settings), older_than_s=0))
 
 
 def _destroy_key(there: Scene, point: str, *, sweeper_too: bool = False) -> tuple[bool, float]:

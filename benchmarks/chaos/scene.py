@@ -40,7 +40,7 @@ SCHEMES: list[dict[str, Any]] = [
 # Cells of some length, as an attack and the rest of an order: one that scores, one that trains.
 LONG: tuple[tuple[dict[str, Any], dict[str, Any]], ...] = (
     ({"name": "none"}, {"dataset": images.MANY, "keys": 64, "profile": "quick"}),  # which scores all 400
-    ({"name": "itn", "epochs": 200}, {}),
+    ({"name": "itn", "epochs": 80}, {}),
 )
 
 
