@@ -29,9 +29,9 @@ class _Seen:
 def run(tell: Tell, *, posts: int = 500, kills: int = 10, clients: int = 8, seed: int = 0) -> list[Outcome]:
     dice, seen, seconds = random.Random(seed), _Seen(), []
     keys = [f"order-{number}" for number in range(posts)]
-    with scene(durable=True) as there, ThreadPoolExecutor(clients) as pool:
+    with scene(durable=True) as there, _client(there) as http, ThreadPoolExecutor(clients) as pool:
         there.stack.stop_part("worker-attack")  # what is asked here is whether orders exist; they are run afterwards
-        asking = [pool.submit(_post, there, key, seen) for key in keys]
+        asking = [pool.submit(_post, http, key, seen) for key in keys]
         for number in range(1, kills + 1):
             # Spread over the posts: one kill at a random place of each tenth of them.
             _await_answers(seen, posts * (number - 1) // kills + dice.randrange(1, posts // kills))
@@ -64,7 +64,12 @@ def _await_answers(seen: _Seen, count: int) -> None:
         time.sleep(0.01)
 
 
-def _post(there: Scene, key: str, seen: _Seen) -> None:
+def _client(there: Scene) -> httpx.Client:
+    """All clients' one, since to make one takes time that the service needs to start; without retries of its own."""
+    return httpx.Client(base_url=there.stack.url, headers=there.http.headers, timeout=30)
+
+
+def _post(http: httpx.Client, key: str, seen: _Seen) -> None:
     """Repeat under the same key until there is an answer to keep; every third repeats once more."""
     left = 1 + (int(key.split("-")[1]) % 3 == 0)
     until = time.monotonic() + _PATIENCE_S
@@ -72,12 +77,8 @@ def _post(there: Scene, key: str, seen: _Seen) -> None:
         if time.monotonic() > until:
             raise TimeoutError(f"no answer to {key}")
         try:
-            answer = httpx.post(
-                f"{there.stack.url}/evaluations",
-                json=body([{"name": "none"}], name=key),
-                headers={**there.http.headers, "Idempotency-Key": key},
-                timeout=30,
-            )
+            order = body([{"name": "none"}], name=key)
+            answer = http.post("/evaluations", json=order, headers={"Idempotency-Key": key})
         except httpx.TransportError:
             seen.unanswered += 1
             time.sleep(0.2)

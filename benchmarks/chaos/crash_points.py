@@ -17,7 +17,7 @@ from app.processes import Child
 from app.storage import Blobs
 from benchmarks.chaos import images
 from benchmarks.chaos.outcome import Outcome, Tell
-from benchmarks.chaos.scene import Scene, body, scene
+from benchmarks.chaos.scene import LONG, Scene, body, scene
 
 _ATTACK, _ENCRYPT, _API = "worker-attack", "worker-encrypt", "api"
 _TRAINED = [{"name": "itn"}]
@@ -60,9 +60,10 @@ def _network(there: Scene, point: str) -> tuple[bool, float]:
 
 
 def _hand_back(there: Scene, point: str) -> tuple[bool, float]:
-    calm = _undisturbed(there, keys=64)
+    attack, more = LONG[0]
+    calm = _undisturbed(there, [attack], **more)
     doomed = _doomed(there, _ATTACK, point)
-    id = there.order(seed=1, keys=64)
+    id = there.order([attack], seed=1, **more)
     there.wait(lambda: there.at_work(id), "a cell at work", _PATIENCE_S)
     doomed.ask_to_stop()
     return _same_in_the_end(there, id, doomed, calm)
