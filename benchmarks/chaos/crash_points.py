@@ -111,7 +111,7 @@ def _order(there: Scene, point: str) -> tuple[bool, float]:
     calm = _undisturbed(there)
     _doomed(there, _API, point)
     given = {"json": body(seed=1, name=point), "headers": {"Idempotency-Key": point}}
-    answer, seconds = _repeated(there, lambda: there.http.post("/evaluations", **given))
+    answer, seconds = there.repeated(lambda: there.http.post("/evaluations", **given))
     id = answer.raise_for_status().json()["id"]
     there.wait(lambda: there.ended([id]), "the end of the evaluation", _PATIENCE_S)
     with there.sessions() as session:
@@ -130,7 +130,7 @@ def _unpacked_upload(there: Scene, point: str) -> tuple[bool, float]:
 def _upload(there: Scene, point: str, part: str) -> tuple[bool, float]:
     _doomed(there, part, point)
     name, headers = f"{point} of {part}", {"Idempotency-Key": f"{point} of {part}".replace(" ", "-")}
-    answer, seconds = _repeated(there, lambda: _send(there, name, headers))
+    answer, seconds = there.repeated(lambda: _send(there, name, headers))
     answer.raise_for_status()
     with there.sessions() as session:
         blobs = session.scalars(select(Dataset.blob).where(Dataset.name == name)).all()
@@ -144,7 +144,7 @@ def _delete_dataset(there: Scene, point: str) -> tuple[bool, float]:
         blob = session.get_one(Dataset, id).blob
     before = _orphans(there)
     _doomed(there, _API, point)
-    answer, seconds = _repeated(there, lambda: there.http.delete(f"/datasets/{id}"))
+    answer, seconds = there.repeated(lambda: there.http.delete(f"/datasets/{id}"))
     # Deleted before the death, so the repeat finds nothing; the retention finds the blob, when it is a day old.
     return answer.status_code == 404 and _orphans(there) - before == {blob}, seconds
 
@@ -162,7 +162,7 @@ def _destroy_key(there: Scene, point: str, *, sweeper_too: bool = False) -> tupl
     blob = _key(there, id).blob
     sweeper = _doomed(there, _ENCRYPT, "weights-gone-before-row") if sweeper_too else None
     _doomed(there, _API, point)
-    answer, seconds = _repeated(there, lambda: there.http.delete(f"/keys/{id}"))
+    answer, seconds = there.repeated(lambda: there.http.delete(f"/keys/{id}"))
     if sweeper is not None:
         _await_death(sweeper)
     seconds += there.wait(lambda: _key(there, id).blob is None, "the sweep", _PATIENCE_S)
@@ -183,8 +183,8 @@ def _encrypt(there: Scene, point: str) -> tuple[bool, float]:
     """The keys were stored before the death: the repeat uses them, and stores no others."""
     _doomed(there, _ENCRYPT, point)
     given = {"data": {"scheme": "tanaka"}, "headers": {"Idempotency-Key": point}}
-    answer, seconds = _repeated(
-        there, lambda: there.http.post("/encrypt", files={"images": ("a.png", images.png(0), "image/png")}, **given)
+    answer, seconds = there.repeated(
+        lambda: there.http.post("/encrypt", files={"images": ("a.png", images.png(0), "image/png")}, **given)
     )
     made = answer.raise_for_status().json()["images"][0]["key_id"]
     again = there.http.get(f"/keys/{made}")
@@ -194,24 +194,6 @@ def _encrypt(there: Scene, point: str) -> tuple[bool, float]:
 def _send(there: Scene, name: str, headers: Mapping[str, str]) -> httpx.Response:
     form = {"name": name, "kind": "plain", "size": "24"}
     return there.http.post("/datasets", data=form, files={"archive": ("a.zip", images.archive())}, headers=headers)
-
-
-def _repeated(there: Scene, ask: Callable[[], httpx.Response]) -> tuple[httpx.Response, float]:
-    """What a careful client does: ask until there is an answer to keep; and the seconds after the first try."""
-    first = None
-    while first is None or time.monotonic() < first + _PATIENCE_S:
-        try:
-            answer = ask()
-        except httpx.TransportError:
-            answer = None
-        if first is None:
-            first = time.monotonic()
-            there.wait(there.answers, "the service", _PATIENCE_S)
-        if answer is not None and answer.status_code not in (409, 503):
-            return answer, time.monotonic() - first
-        there.stack.restart_dead()
-        time.sleep(0.2)
-    raise TimeoutError(f"no answer within {_PATIENCE_S:.0f} s")
 
 
 # --- deaths ---

@@ -19,7 +19,14 @@ from typing import Any
 from benchmarks.chaos import images
 from benchmarks.chaos.outcome import Outcome, Tell
 
-_TRAINED = ("itn:epochs=40", "itn-strong:epochs=40", "gan:epochs=20")
+_TRAINED = (
+    ("tanaka", "itn:epochs=40"),
+    ("tanaka", "itn-strong:epochs=40"),
+    ("tanaka", "gan:epochs=20"),
+    ("tn-gan:epochs=30", "none"),
+    ("tn-model:epochs=20", "none"),
+)
+_IMAGES = 32  # a key of TN-model wants twenty
 _CELL = """
 import sys
 from models import evaluation, training
@@ -31,35 +38,37 @@ sys.exit(evaluation.main(sys.argv[1:]))
 def run(tell: Tell, *, rounds: int = 2, kills: int = 3, seed: int = 0) -> list[Outcome]:
     dice = random.Random(seed)
     survived, seconds = 0, []
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        images.write_few(folder)
-        tries = [(attack, number) for number in range(rounds) for attack in _TRAINED]
-        for attack, number in tries:
-            calm, killed = folder / f"calm-{attack}-{number}", folder / f"killed-{attack}-{number}"
-            words = _run(folder, calm, attack, number)
+    with tempfile.TemporaryDirectory() as made:
+        folder = Path(made)
+        images.write_few(folder, _IMAGES)
+        tries = [(*trained, number) for number in range(rounds) for trained in _TRAINED]
+        for scheme, attack, number in tries:
+            name = f"{attack} on {scheme}"
+            calm, killed = folder / f"calm, {name}, {number}", folder / f"killed, {name}, {number}"
+            words = _run(folder, calm, scheme, attack, number)
             deaths = [dice.randrange(1, words // (kills + 1)) for _ in range(kills)]
             for word in deaths:
-                _run(folder, killed, attack, number, kill_after=word)
+                _run(folder, killed, scheme, attack, number, kill_after=word)
             began = time.monotonic()
-            left = _run(folder, killed, attack, number)
+            left = _run(folder, killed, scheme, attack, number)
             seconds.append(time.monotonic() - began)
             same = _everything(calm) == _everything(killed)
             survived += same and left < words
             tell(
-                f"{attack}: {words} words of progress alone; killed after {deaths}, then {left} to the end: "
+                f"{name}: {words} words of progress alone; killed after {deaths}, then {left} to the end: "
                 f"{'the same' if same else 'OTHER FIGURES'}"
             )
     deaths_made = kills * len(tries)
-    note = f"{', '.join(_TRAINED)}; {deaths_made} kills; results, scores, curves, pictures compared to the bit"
+    trained = ", ".join(f"{attack} on {scheme}" for scheme, attack in _TRAINED)
+    note = f"{trained}; {deaths_made} kills; results, scores, curves, pictures compared to the bit"
     return [Outcome("resumed training", len(tries), survived, len(tries) - survived, seconds, note)]
 
 
-def _run(data: Path, out: Path, attack: str, seed: int, *, kill_after: int | None = None) -> int:
+def _run(data: Path, out: Path, scheme: str, attack: str, seed: int, *, kill_after: int | None = None) -> int:
     """Run the cell from its last checkpoint to the end, or until it has told so many words of its progress; how many
     it told."""
     command = [
-        sys.executable, "-c", _CELL, "--scheme", "tanaka", "--attack", attack, "--data", str(data / images.NAME),
+        sys.executable, "-c", _CELL, "--scheme", scheme, "--attack", attack, "--data", str(data / images.NAME),
         "--profile", "smoke", "--keys", "1", "--samples", "2", "--seed", str(seed), "--out", str(out), "--resume",
     ]  # fmt: skip
     words, said = 0, ""
@@ -71,7 +80,7 @@ def _run(data: Path, out: Path, attack: str, seed: int, *, kill_after: int | Non
                 process.kill()
                 break
     if process.returncode != (0 if kill_after is None else -signal.SIGKILL):
-        raise RuntimeError(f"{attack} ended by itself, {process.returncode}: {said}")
+        raise RuntimeError(f"{attack} on {scheme} ended by itself, {process.returncode}: {said}")
     return words
 
 
@@ -80,4 +89,5 @@ def _everything(out: Path) -> dict[str, Any]:
     files = [*out.glob("samples/*.png"), out / "scores.csv", out / "curves.json"]
     result = json.loads((out / "result.json").read_text())
     del result["result"]["seconds"]
+    result["result"].get("trained_key", {}).pop("seconds", None)
     return {"result": result, **{file.name: file.read_bytes() for file in files}}

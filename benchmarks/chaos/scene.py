@@ -114,6 +114,23 @@ class Scene:
             time.sleep(0.1)
         return time.monotonic() - began
 
+    def repeated(self, ask: Callable[[], httpx.Response], patience_s: float = 180.0) -> tuple[httpx.Response, float]:
+        """What a careful client does: ask until there is an answer to keep; and the seconds after the first try."""
+        first = None
+        while first is None or time.monotonic() < first + patience_s:
+            try:
+                answer = ask()
+            except httpx.TransportError:
+                answer = None
+            if first is None:
+                first = time.monotonic()
+                self.wait(self.answers, "the service", patience_s)
+            if answer is not None and answer.status_code not in (409, 503):
+                return answer, time.monotonic() - first
+            self.stack.restart_dead()
+            time.sleep(0.2)
+        raise TimeoutError(f"no answer within {patience_s:.0f} s")
+
     def _holds(self, until: Callable[[], bool]) -> bool:
         try:
             return until()
