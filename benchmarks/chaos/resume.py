@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -26,6 +27,7 @@ _TRAINED = (
     ("tn-gan:epochs=30", "none"),
     ("tn-model:epochs=20", "none"),
 )
+_STEP = 5.0  # per cent of the work that may lie between a checkpoint and what was told last
 _IMAGES = 32  # a key of TN-model wants twenty
 _CELL = """
 import sys
@@ -45,18 +47,18 @@ def run(tell: Tell, *, rounds: int = 2, kills: int = 3, seed: int = 0) -> list[O
         for scheme, attack, number in tries:
             name = f"{attack} on {scheme}"
             calm, killed = folder / f"calm, {name}, {number}", folder / f"killed, {name}, {number}"
-            words = _run(folder, calm, scheme, attack, number)
-            deaths = [dice.randrange(1, words // (kills + 1)) for _ in range(kills)]
+            words = len(_run(folder, calm, scheme, attack, number))
+            deaths, last = [dice.randrange(1, words // (kills + 1)) for _ in range(kills)], 0.0
             for word in deaths:
-                _run(folder, killed, scheme, attack, number, kill_after=word)
+                last = max([last, *_done(_run(folder, killed, scheme, attack, number, kill_after=word))])
             began = time.monotonic()
-            left = _run(folder, killed, scheme, attack, number)
+            first = min(_done(_run(folder, killed, scheme, attack, number)), default=100.0)
             seconds.append(time.monotonic() - began)
             same = _everything(calm) == _everything(killed)
-            survived += same and left < words
+            survived += same and first > last - _STEP
             tell(
-                f"{name}: {words} words of progress alone; killed after {deaths}, then {left} to the end: "
-                f"{'the same' if same else 'OTHER FIGURES'}"
+                f"{name}: killed after {deaths} of {words} words of progress, at {last:.0f} % at last; went on at "
+                f"{first:.0f} %: {'the same' if same else 'OTHER FIGURES'}"
             )
     deaths_made = kills * len(tries)
     trained = ", ".join(f"{attack} on {scheme}" for scheme, attack in _TRAINED)
@@ -64,19 +66,23 @@ def run(tell: Tell, *, rounds: int = 2, kills: int = 3, seed: int = 0) -> list[O
     return [Outcome("resumed training", len(tries), survived, len(tries) - survived, seconds, note)]
 
 
-def _run(data: Path, out: Path, scheme: str, attack: str, seed: int, *, kill_after: int | None = None) -> int:
-    """Run the cell from its last checkpoint to the end, or until it has told so many words of its progress; how many
-    it told."""
+def _done(words: list[str]) -> list[float]:
+    """The percentages that were told, but those before there was any work."""
+    return [done for word in words if (found := re.search(r"([\d.]+)%", word)) and (done := float(found[1]))]
+
+
+def _run(data: Path, out: Path, scheme: str, attack: str, seed: int, *, kill_after: int | None = None) -> list[str]:
+    """Run the cell from its last checkpoint to the end, or until it has told so many words of its progress: these."""
     command = [
         sys.executable, "-c", _CELL, "--scheme", scheme, "--attack", attack, "--data", str(data / images.NAME),
         "--profile", "smoke", "--keys", "1", "--samples", "2", "--seed", str(seed), "--out", str(out), "--resume",
     ]  # fmt: skip
-    words, said = 0, ""
+    words, said = list[str](), ""
     with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as process:
         assert process.stderr is not None
         for said in process.stderr:  # a carriage return ends a line, too
-            words += "%" in said
-            if words == kill_after:
+            words += [said] if "%" in said else []
+            if len(words) == kill_after:
                 process.kill()
                 break
     if process.returncode != (0 if kill_after is None else -signal.SIGKILL):

@@ -21,7 +21,7 @@ from benchmarks.chaos.outcome import Outcome, Tell
 from benchmarks.chaos.scene import Scene, scene
 
 # Seconds of training and of protecting, so that there is a middle.
-_SETTINGS = {"images": 16, "width": 16, "blocks": 3, "epochs": 150}
+_SETTINGS = {"images": 16, "width": 16, "blocks": 3, "epochs": 40}
 _SIDE = 1024
 _PATIENCE_S = 300.0
 
