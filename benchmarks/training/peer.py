@@ -148,15 +148,17 @@ def classification(network: nn.Module, s: ClassifierSettings, images: Images, la
 
 
 def concealment(s: Any, judge: Classifier, images: Images, labels: Any, held_out: tuple[Images, Any]) -> Peer:
-    network, eye = SigmoidUNet(s.width), Features(judge)
+    network, eye = SigmoidUNet(s.width, s.fold), Features(judge)
+    crop = transforms.RandomCrop(s.feature_side or images.shape[1])
     optimiser = torch.optim.SGD(network.parameters(), s.rate, s.momentum, weight_decay=s.weight_decay)
     judge.eval().requires_grad_(False)
 
     def loss(plain: Tensor, named: Tensor) -> Tensor:
         hidden = network(plain)
+        looked_at, before = crop(torch.cat([hidden, plain], 1)).chunk(2, 1)
         with torch.no_grad():
-            before = eye(plain)
-        return F.cross_entropy(judge(hidden), named) - s.feature_weight * F.mse_loss(eye(hidden), before)
+            before = eye(before)
+        return F.cross_entropy(judge(hidden), named) - s.feature_weight * F.mse_loss(eye(looked_at), before)
 
     def step(batch: Batch) -> None:
         optimiser.zero_grad()

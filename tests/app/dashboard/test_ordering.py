@@ -41,8 +41,8 @@ def test_the_form_says_what_an_order_makes_and_starts_it(stack: LocalStack, brow
     assert "does not apply: knows the structure" in preview.text
     assert "ciphertext-only" in preview.text
     assert "on one worker" in preview.text
-    shown = [code.get_attribute("textContent") for code in preview.find_elements(By.CSS_SELECTOR, "pre code")]
-    assert '"profile": "smoke"' in shown[0]
+    WebDriverWait(browser, 10).until(lambda page: '"profile": "smoke"' in _shown(page)[0])
+    shown = _shown(browser)
     assert shown[0] in shown[1], "curl sends the same JSON"
     compile(shown[2], "shown", "exec")
 
@@ -89,6 +89,11 @@ def test_a_dropped_zip_is_sent_with_progress_and_chosen(stack: LocalStack, brows
         client.datasets.delete(chosen.get_attribute("value"))
 
 
+def _shown(browser: Chrome) -> list[str]:
+    """The order as the page shows it: as JSON, as curl, as Python. In one step, for the preview may be replaced."""
+    texts = "return [...document.querySelectorAll('#preview pre code')].map((code) => code.textContent)"
+    return list(browser.execute_script(texts))
+
+
 def _json(browser: Chrome) -> str:
-    """The order as the page shows it."""
-    return browser.find_element(By.CSS_SELECTOR, "#preview pre code").get_attribute("textContent") or ""
+    return _shown(browser)[0]
