@@ -22,6 +22,7 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from app.core import crash
+from app.core.aside import aside
 from app.core.crypto import KeyRing
 from app.settings import Settings
 
@@ -143,7 +144,8 @@ async def ask(
 ) -> Parcel:
     """Hand `parcel` to an encryption worker and wait for its answer. Raises NoWorker, and redis errors."""
     expires = int(budget_s) + 1
-    await client.set(request_key(id), parcels.seal(parcel, f"request/{id}"), ex=expires)
+    sealed = await aside(sum(map(len, parcel.parts)), parcels.seal, parcel, f"request/{id}")
+    await client.set(request_key(id), sealed, ex=expires)
     # Celery's send is synchronous: one short write on a pooled connection. The request expires on Redis's clock; for an
     # expiry of its message a worker would ask its own.
     await asyncio.to_thread(app.send_task, TRANSFORM, args=[id], retry=False)
@@ -151,7 +153,7 @@ async def ask(
     while (left := deadline - time.monotonic()) > 0.01:  # none is no time: to Redis 0 means for ever
         answer: Any = await client.blpop([answer_key(id)], timeout=min(left, _LOOK_S))
         if answer is not None:
-            return parcels.open(answer[1], f"answer/{id}")
+            return await aside(len(answer[1]), parcels.open, answer[1], f"answer/{id}")
     await client.delete(request_key(id))
     raise NoWorker
 

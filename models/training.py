@@ -89,6 +89,11 @@ def drops(*at: float, factor: float = 0.1) -> Schedule:
     return lambda fraction: float(factor ** sum(fraction >= a for a in at))
 
 
+def falling(fraction: float) -> float:
+    """Constant for half of the training, then down to 0 in a line."""
+    return min(1.0, 2 * (1 - fraction))
+
+
 def cosine(fraction: float, warm: float = 0.05) -> float:
     """Up in a line, down in half a cosine."""
     return min(1.0, (fraction + 1e-3) / warm) * (0.5 + 0.5 * math.cos(math.pi * max(0.0, fraction - warm) / (1 - warm)))

@@ -6,6 +6,7 @@ celery --app worker.celery_app worker --queues encrypt,ops
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 from celery import signals
@@ -25,6 +26,8 @@ celery.conf.update(
     worker_proc_alive_timeout=120.0,
     worker_cancel_long_running_tasks_on_connection_loss=False,  # the row's lease rules, not the broker's connection
 )
+
+_BEHIND = 5  # who computes lets those go first that answer: service, database, broker
 
 _regulars: list[Regular] = []
 
@@ -68,5 +71,6 @@ def _stopped(**_: Any) -> None:
 
 @signals.worker_process_init.connect
 def _pool_process_started(**_: Any) -> None:
+    os.nice(_BEHIND)
     shutdown.install()
     warm.begin()

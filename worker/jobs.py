@@ -142,19 +142,26 @@ def _checkpoints_of(account_id: str, id: str) -> dict[str, str]:
     return {"purpose": "checkpoints", "owner": account_id, "id": id}
 
 
-def handle(tools: Runtime, id: str, claim: Callable[[Runtime, str], Job | None]) -> None:
-    """Do job `id` if it waits to be done."""
+def handle(
+    tools: Runtime, id: str, claim: Callable[[Runtime, str], Job | None], claimed: Callable[[], None] = lambda: None
+) -> bool:
+    """Do job `id` if it waits to be done; whether that, or our shutdown, leaves no more to do for this message.
+
+    claimed: called before the work begins.
+    """
     if shutdown.requested.is_set():
-        return
+        return True
     with shutdown.working():
         job = claim(tools, id)
         if job is None:
             log.info("%s is not to be taken", id)
-            return
+            return False
         crash.point("job-claimed")
+        claimed()
         with about(**job.ids):
             _attempt(job)
         crash.point("job-over-before-acknowledgement")
+        return True
 
 
 def _attempt(job: Job) -> None:

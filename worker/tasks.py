@@ -2,26 +2,37 @@
 
 from __future__ import annotations
 
+import os
+from functools import cache
+
 from app import queue
 from worker.celery_app import celery
 
 _JOB = "worker.orphaned:JobRequest"
 
 
-@celery.task(name=queue.RUN_CELL, Request=_JOB)
-def run_cell(id: str) -> None:
-    from worker import cells
-    from worker.runtime import runtime
+@cache
+def _behind_requests() -> None:
+    """Nobody waits for a job as one does for images: this process lets encryption go first, from now on."""
+    os.nice(5)
 
-    cells.handle(runtime(), id)
+
+@celery.task(name=queue.RUN_CELL, Request=_JOB)
+def run_cell(id: str) -> None:  # noqa: ARG001 - whose turn it is, the rows tell
+    _next_job()
 
 
 @celery.task(name=queue.TRAIN_KEY, Request=_JOB)
-def train_key(id: str) -> None:
-    from worker import training_keys
+def train_key(id: str) -> None:  # noqa: ARG001
+    _next_job()
+
+
+def _next_job() -> None:
+    _behind_requests()
+    from worker import turns
     from worker.runtime import runtime
 
-    training_keys.handle(runtime(), id)
+    turns.handle(runtime())
 
 
 @celery.task(name=queue.TRANSFORM)

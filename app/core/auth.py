@@ -119,6 +119,7 @@ async def identify(request: Request) -> Caller | None:
         account_id.set(caller.account_id)
         request.state.account_id = caller.account_id
         await svc.rate.count(caller.account_id, svc.settings.requests_per_second, "an account")
+        svc.turns.see(caller.account_id)
         if not scheme:
             refuse_cross_site(request)
     request.state.caller = caller

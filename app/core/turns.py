@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from app.core.services import Services
 
 _LOOK_S = 5.0
-_ALONE_S = 10.0  # so long after another account's last request the reserve is lent
+_ALONE_S = 10.0  # so long after another account's last request, whatever it was for, the reserve is lent
 
 
 class TooManyAtOnce(TooMany):
@@ -36,7 +36,7 @@ class Turns:
     def __init__(self) -> None:
         self._at_work: Counter[str] = Counter()
         self._waiting: defaultdict[str, deque[asyncio.Future[None]]] = defaultdict(deque)
-        self._asked: dict[str, float] = {}  # when each account last did
+        self._seen: dict[str, float] = {}  # when each account last asked for anything
         self._share, self._all, self._looked = 1, 1, float("-inf")
 
     @asynccontextmanager
@@ -45,7 +45,6 @@ class Turns:
     ) -> AsyncIterator[None]:
         """brief: it will be over in about a second. Raises TooManyAtOnce."""
         await self._look(svc)
-        self._asked[account_id] = time.monotonic()
         try:
             async with asyncio.timeout(patience_s):
                 while self._at_work[account_id] >= self._most(account_id, brief):
@@ -61,6 +60,10 @@ class Turns:
             self._at_work[account_id] -= 1
             self._at_work += Counter()  # forgets who has none
             self._wake(account_id)
+
+    def see(self, account_id: str) -> None:
+        """It has asked for something, so whoever else is at work is not alone."""
+        self._seen[account_id] = time.monotonic()
 
     async def _wait(self, account_id: str) -> None:
         mine = asyncio.get_running_loop().create_future()
@@ -83,8 +86,8 @@ class Turns:
 
     def _most(self, account_id: str, brief: bool) -> int:
         since = time.monotonic() - _ALONE_S
-        self._asked = {other: asked for other, asked in self._asked.items() if asked > since}
-        return self._all if brief and self._asked.keys() <= {account_id} else self._share
+        self._seen = {other: seen for other, seen in self._seen.items() if seen > since}
+        return self._all if brief and self._seen.keys() <= {account_id} else self._share
 
     async def _look(self, svc: Services) -> None:
         """Three quarters of what the encryption workers do at once, for each process of the service its part."""

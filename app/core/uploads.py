@@ -15,11 +15,15 @@ from typing import Any
 from fastapi import Request
 from starlette.datastructures import UploadFile
 from starlette.exceptions import HTTPException
+from starlette.formparsers import MultiPartParser
 
 from app.core.problems import BadRequest, Invalid, TooLarge, UnsupportedMedia
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _MAX_FIELD_BYTES = 64 * 1024
+# A file is read whole in any case. By way of the disk (else from 1 MiB on) each 64 kB of it would wake a thread, and an
+# image would lie there in clear.
+MultiPartParser.spool_max_size = 64 * 2**20
 
 
 class TooManyParts(TooLarge):

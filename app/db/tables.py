@@ -80,6 +80,7 @@ class Account(Created, Base):
     id: Mapped[str] = mapped_column(primary_key=True)
     name: Mapped[str] = mapped_column(unique=True)
     revoked_at: Mapped[datetime | None]
+    served_at: Mapped[datetime | None]  # when one of its jobs was last begun: worker/turns.py
 
 
 class Token(Created, Base):

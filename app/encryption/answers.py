@@ -58,7 +58,7 @@ def _weight(parameters: list[str]) -> float:
 
 
 def render(result: Result, form: Form) -> Response:
-    """For large results in a thread: it copies every byte."""
+    """Copies every byte: for large results in a thread."""
     if form == "image/png":
         return Response(result.pngs[0], media_type=form, headers={"Key-Id": result.images[0]["key_id"]})
     head: dict[str, Any] = {"scheme": result.scheme, "params": result.params}

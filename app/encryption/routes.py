@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import Any
 
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
+from app.core.aside import aside
 from app.core.auth import Caller, CallerFirst, Encryptor
 from app.core.idempotency import Idempotent, Mismatch, Once, Running
 from app.core.problems import BadRequest, problems
@@ -19,8 +19,6 @@ from app.encryption.schemas import TransformOut
 from app.keys.service import KeyDestroyed, KeyNotReady, SizeMismatch, UnknownKey, UnknownScheme
 
 router = APIRouter(tags=["encryption"], route_class=CallerFirst)
-
-_SMALL = 2**18  # bytes that are copied sooner than a thread is woken
 
 _KEY = {"type": "array", "items": {"type": "string"}, "description": "One, or one for each image"}
 _FIELDS: dict[str, dict[str, Any]] = {
@@ -84,6 +82,4 @@ async def _transform(
         # Only the ids of the keys are kept: the same keys make the same bytes again.
         async with once.reserve(keys=plan.new_keys(len(form.files))) as ids:
             result = await service.carry_out(svc, caller, plan, form, ids["keys"])
-    if sum(map(len, result.pngs)) < _SMALL:
-        return render(result, answer)
-    return await asyncio.to_thread(render, result, answer)
+    return await aside(sum(map(len, result.pngs)), render, result, answer)

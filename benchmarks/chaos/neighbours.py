@@ -1,4 +1,6 @@
-"""One account at its limits, and what another notices of it: the median time of its requests, alone and beside."""
+"""One account at its limits, and what another notices of it: the median time of its requests, alone and beside; and
+how many cells of a full queue are begun before its own.
+"""
 
 from __future__ import annotations
 
@@ -11,18 +13,23 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import httpx
+from sqlalchemy import func, select
 
 from app.core.auth import SCOPES
+from app.db.tables import Cell, Evaluation
 from benchmarks.chaos.outcome import Outcome, Tell
-from benchmarks.chaos.scene import scene
+from benchmarks.chaos.scene import SCHEMES, Scene, body, scene
 from tests.pictures import png
 
 _MOST = 1.20
 _ROUNDS, _REQUESTS = 5, 40
+_FULL, _ORDERS = 100, 10
 
-# The neighbour lives in a process of its own, so that it costs the one who measures nothing but the machine.
+# The neighbour lives in a process of its own, which has what the others leave of the machine: in truth its computer is
+# another one.
 _HAMMER = """
-import sys, threading, httpx
+import os, sys, threading, httpx
+os.nice(19)
 url, token, kind = sys.argv[1:]
 body = sys.stdin.buffer.read()
 def hammer():
@@ -55,6 +62,7 @@ def run(tell: Tell) -> list[Outcome]:
             for kind, body in (("read", b""), ("encrypt", png(1, 1000, 1000))):
                 for name, ask in asked.items():
                     outcomes.append(_beside(tell, there.stack.url, made[0], kind, body, name, ask))
+            outcomes.append(_behind_a_full_queue(tell, there, made[0], http))
             return outcomes
 
 
@@ -71,6 +79,30 @@ def _beside(
     tell(f"{name} beside {kind}: {statistics.median(alone) * 1e3:.1f} ms alone, {ratio:.2f} times that beside")
     note = f"{ratio:.2f} times its {statistics.median(alone) * 1e3:.1f} ms"
     return Outcome(f"{name} beside one at its limit ({kind})", 1, int(ratio <= _MOST), 0, note=note)
+
+
+def _behind_a_full_queue(tell: Tell, there: Scene, greedy: str, http: httpx.Client) -> Outcome:
+    """Survived: of the other's cells that wait, one at most is begun between an order and its only cell: its turn."""
+    one_cell = body([{"name": "none"}])
+    for _ in range(_FULL // len(SCHEMES)):
+        many = body([{"name": "none"}], schemes=SCHEMES)
+        there.http.post("/evaluations", json=many, headers={"Authorization": f"Bearer {greedy}"}).raise_for_status()
+    overtaken = []
+    for _ in range(_ORDERS):
+        id = http.post("/evaluations", json=one_cell).raise_for_status().json()["id"]
+        there.wait(lambda id=id: there.ended([id]), "one cell behind a full queue")
+        with there.sessions() as session:
+            mine = session.execute(
+                select(Evaluation.created_at, Cell.started_at).join(Cell).where(Cell.evaluation_id == id)
+            ).one()
+            between = Cell.started_at.between(mine.created_at, mine.started_at) & (Cell.evaluation_id != id)
+            overtaken.append(session.scalar(select(func.count()).select_from(Cell).where(between)) or 0)
+    with there.sessions() as session:
+        left = session.scalar(select(func.count()).select_from(Cell).where(Cell.finished_at.is_(None)))
+    assert left, "the queue was over before the orders were"
+    tell(f"behind {_FULL} cells of another: {overtaken} of them begun first, {left} left at the end")
+    note = f"{_FULL} cells of the other wait; begun before the one that is ordered: at most {max(overtaken)}"
+    return Outcome("one cell behind a full queue", _ORDERS, sum(begun <= 1 for begun in overtaken), 0, note=note)
 
 
 def _times(ask: Callable[[], httpx.Response]) -> list[float]:
@@ -94,3 +126,4 @@ def _neighbour(url: str, token: str, kind: str, body: bytes) -> Iterator[None]:
         time.sleep(4)  # past what it may do at once
         yield
         process.kill()
+    time.sleep(3)  # what it had under way comes to its end

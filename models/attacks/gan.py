@@ -44,8 +44,9 @@ class GanSettings:
         maximum=0.9999,
     )
     linear: bool = param(
-        False, "Block network: begin as the linear map to the covariance of public blocks; false: at random"
+        False, "Begin as the linear map to the covariance of public images' blocks or colours; false: at random"
     )
+    falling: bool = param(False, "In the second half the rates fall to 0; false: they stay")
     looks: int = param(
         0,
         "How often, evenly over the training, it is judged from public images whether what comes out are negatives; "
@@ -98,9 +99,8 @@ class Gan(Attack[GanSettings]):
         import torch
 
         from models.lessons import Adversarial
-        from models.networks.block import BlockNetwork, start_linear, to_blocks
         from models.networks.patch_discriminator import MINIMUM, PatchDiscriminator
-        from models.training import Plan, as_floats, constant, read, train
+        from models.training import Plan, as_floats, constant, falling, read, train
 
         s = self.settings
         if not len(material.observed) or material.public is None or not len(material.public):
@@ -120,12 +120,12 @@ class Gan(Attack[GanSettings]):
 
         def make() -> Adversarial:
             generator = make_generator().apply(dcgan_start)
-            if s.linear and isinstance(generator, BlockNetwork):
-                start_linear(generator, *(to_blocks(as_floats(torch.from_numpy(i[:_LOOKED_AT]))) for i in both))
+            if s.linear:
+                generator.start_linear(*(as_floats(torch.from_numpy(images[:_LOOKED_AT])) for images in both))
             discriminator = PatchDiscriminator(s.discriminator, s.pool).apply(dcgan_start)
             return Adversarial(generator, discriminator, adam, s.side, s.average, looks, judge)
 
-        plan = Plan(self.name, s.epochs, s.batch, constant, repr(s), s.precision)
+        plan = Plan(self.name, s.epochs, s.batch, falling if s.falling else constant, repr(s), s.precision)
         lesson, notes = train(make, [[images] for images in both], plan, context)
         return Outcome(
             reconstructed=read(lesson.learned, material.targets, context),
@@ -154,18 +154,16 @@ def _told(log_odds: Mapping[int, float]) -> tuple[str, ...]:
     return (f"log-odds of pictures against negatives: {told}; turned: {turns}",)
 
 
-def generator_of(material: Material, s: GanSettings) -> Callable[[], nn.Module]:
+def generator_of(material: Material, s: GanSettings) -> Callable[[], Any]:
     """The paper's generator for the attacked scheme."""
-    from torch import nn
-
     from models.networks.block import BlockNetwork
     from models.networks.locally_connected import PixelwiseGenerator
-    from models.networks.unet import UNet
+    from models.networks.unet import UNetGenerator
 
     generators: dict[str, Callable[[], Any]] = {
-        "pixelwise": lambda: PixelwiseGenerator(s.width),
+        "pixelwise": partial(PixelwiseGenerator, s.width),
         "tanaka": partial(BlockNetwork, squash=True),
-        "unet": lambda: nn.Sequential(UNet(s.width), nn.Tanh()),
+        "unet": partial(UNetGenerator, s.width),
     }
     return generators[network_for(material.scheme)]
 

@@ -8,6 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from models.networks.linear_start import LIFT, transport
+
 BLOCK = 4
 
 
@@ -48,49 +50,27 @@ class BlockNetwork(nn.Module):
         out = from_blocks(pixels, images.shape)
         return out.tanh() if self.squash else out
 
+    @torch.no_grad()
+    def start_linear(self, protected: Tensor, plain: Tensor) -> None:
+        """Random weights become the linear map of blocks like those of `protected` to the covariance of `plain`'s.
 
-@torch.no_grad()
-def start_linear(network: BlockNetwork, protected: Tensor, plain: Tensor) -> None:
-    """Random weights become a linear map of blocks [N, 48] like `protected` to such as have the covariance of `plain`.
-
-    Of all these maps the one that moves them least (optimal transport between Gaussians), as far as half of the hidden
-    units can tell: units in pairs of opposite weights are linear in spite of ReLU (Balduzzi et al. 2017). Those of the
-    first layer are the blocks' principal components, so that after batch normalisation details are as large as the
-    mean. Neither knows which protected block belongs to which plain one.
-    """
-    first, second, third = (layer.weight for layer in network.body if isinstance(layer, nn.Linear))
-    half, channels, features = len(first) // 2, len(network.head.weight), network.head.in_features // 2
-    covariance = torch.cov(protected.T)
-    variances, vectors = torch.linalg.eigh(covariance)
-    components, deviations = vectors.T.flip(0)[:half], variances.flip(0)[:half].clamp_min(0).sqrt()
-    transport = _transport(covariance, torch.cov(plain.T))
-    each = third.view(BLOCK * BLOCK, -1, len(second))[:, :features, :half].clone()  # pixel, feature, component
-    each *= deviations
-    each[:, :channels] = (transport @ (components.T * deviations)).view(BLOCK * BLOCK, channels, half)
-    for weight, start in (
-        (first, torch.cat([components, -components])),
-        (second, _opposite(torch.eye(half))),
-        (third, torch.cat([_opposite(pixel) for pixel in each])),
-    ):  # as long as they were: the learning rate is large or small beside them
-        weight.copy_(F.normalize(start) * weight.norm(dim=1, keepdim=True))
-    network.head.weight.copy_(_opposite(network.head.weight[:, :features])[:channels])
-    contrast = plain.view(-1, channels).std(0)
-    network.head.weight[:, :channels] = torch.diag(contrast)
-    network.head.weight[:, features : features + channels] = -torch.diag(contrast)
-
-
-def _opposite(weights: Tensor) -> Tensor:
-    """For pairs of opposite units, [outputs, inputs] -> [2 * outputs, 2 * inputs]."""
-    return torch.cat([torch.cat([weights, -weights], 1), torch.cat([-weights, weights], 1)])
-
-
-def _transport(covariance: Tensor, wanted: Tensor) -> Tensor:
-    """The symmetric matrix T with T covariance T = wanted."""
-    root = _power(covariance, 0.5)
-    inverse = _power(covariance, -0.5)
-    return inverse @ _power(root @ wanted @ root, 0.5) @ inverse
-
-
-def _power(matrix: Tensor, exponent: float) -> Tensor:
-    values, vectors = torch.linalg.eigh(matrix)
-    return vectors * values.clamp_min(1e-6 * float(values[-1]) + 1e-12) ** exponent @ vectors.T
+        float [N, 3, H, W] both; none knows which protected block belongs to which plain one. Hidden units are the
+        blocks' principal components, so that after batch normalisation details are as large as the mean. Of the
+        features of each pixel the first three are its colour; the others, which the head sees little of, stay random.
+        """
+        layers = [layer for layer in self.body if isinstance(layer, nn.Linear)]
+        norms = [norm for norm in self.body if isinstance(norm, nn.BatchNorm1d)]
+        public, channels = to_blocks(plain), len(self.head.weight)
+        components, decoder = transport(to_blocks(protected), public)
+        hidden = len(components)
+        third = layers[2].weight.view(BLOCK * BLOCK, -1, hidden).clone()  # pixel, feature, component
+        third[:, :channels] = decoder.view(BLOCK * BLOCK, channels, hidden)
+        for layer, start in zip(layers, (components, torch.eye(hidden), third.flatten(0, 1)), strict=True):
+            # as long as it was: the learning rate is large or small beside it
+            layer.weight.copy_(F.normalize(start) * layer.weight.norm(dim=1, keepdim=True))
+        colours = norms[2].bias.view(BLOCK * BLOCK, -1)[:, :channels]
+        for bias in (norms[0].bias, norms[1].bias, colours):
+            bias.fill_(LIFT)
+        contrast = public.view(-1, channels).std(0)
+        self.head.weight[:, :channels] = torch.diag(contrast)
+        self.head.bias[:channels] = -LIFT * contrast

@@ -9,6 +9,8 @@ import math
 import torch
 from torch import Tensor, nn
 
+from models.networks.linear_start import start_colours
+
 
 class LocallyConnected(nn.Module):
     """1x1 locally connected: [P, N, inputs] -> [P, N, outputs], each of the P pixels with weights of its own."""
@@ -69,3 +71,7 @@ class PixelwiseGenerator(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         return self.layers(images)
+
+    def start_linear(self, protected: Tensor, plain: Tensor) -> None:
+        """Begin as `linear_start.start_colours` says."""
+        start_colours(self.layers, protected, plain)

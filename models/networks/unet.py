@@ -4,6 +4,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from models.networks.linear_start import start_colours
+
 MULTIPLE = 16  # four halvings; other sizes are padded by edge replication and cropped
 
 
@@ -54,3 +56,14 @@ class SigmoidUNet(UNet):
 
     def forward(self, images: Tensor) -> Tensor:
         return super().forward(images).float().sigmoid() * 2 - 1
+
+
+class UNetGenerator(UNet):
+    """The GAN's: a tanh at its end."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        return super().forward(images).tanh()
+
+    def start_linear(self, protected: Tensor, plain: Tensor) -> None:
+        """Begin as `linear_start.start_colours` says, by way of the first level's skip connection."""
+        start_colours([*self.down[0].modules(), *self.join[-1].modules(), self.head], protected, plain)

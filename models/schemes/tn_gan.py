@@ -99,7 +99,7 @@ class TnGan(NetworkScheme[TnGanSettings]):
         from models.attacks.base import AttackFailed
         from models.cycle import Cycle
         from models.networks.resnet_generator import PatchGan, cyclegan_start
-        from models.training import Plan, train
+        from models.training import Plan, falling, train
 
         s, began = self.settings, time.monotonic()
         images = pad(data.train[: s.images], self.multiple)
@@ -124,7 +124,7 @@ class TnGan(NetworkScheme[TnGanSettings]):
                 multiple=self.multiple,
             )
 
-        plan = Plan(self.name, s.epochs, s.batch, _decline, repr(s), s.precision)
+        plan = Plan(self.name, s.epochs, s.batch, falling, repr(s), s.precision)
         lesson, notes = train(make, [[plain], [protected]], plan, replace(context, metric=metric))
         secret = self.secret_of(lesson.protect)
         return Trained(secret, {
@@ -139,8 +139,3 @@ class TnGan(NetworkScheme[TnGanSettings]):
         return Pixelwise(
             PixelwiseSettings(key_mode="same" if self.settings.domain == "pixelwise-same" else "different")
         )
-
-
-def _decline(fraction: float) -> float:
-    """Constant for half of the training, then down to 0 in a line."""
-    return min(1.0, 2 * (1 - fraction))

@@ -34,11 +34,13 @@ async def test_an_account_has_three_quarters_and_another_still_gets_in(service, 
             pass
 
 
-async def test_what_is_soon_over_takes_every_process_while_no_other_asks(service, turns):
+async def test_what_is_soon_over_takes_every_process_while_no_other_asks_for_anything(service, turns):
     async with AsyncExitStack() as held:
+        turns.see("alone")
         for _ in range(4):
             await held.enter_async_context(turns.turn(service.services, "alone", 0.1, brief=True))
-    async with turns.turn(service.services, "another", 0.1, brief=True), AsyncExitStack() as held:
+    turns.see("another")
+    async with AsyncExitStack() as held:
         for _ in range(3):
             await held.enter_async_context(turns.turn(service.services, "alone", 0.1, brief=True))
         with pytest.raises(TooManyAtOnce):
