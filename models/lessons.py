@@ -10,7 +10,6 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from models.augmentation import flip_and_crop, square
 from models.networks.block import BLOCK
@@ -48,8 +47,8 @@ class Adversarial(Lesson):
     """Make of protected images what a discriminator cannot tell from plain ones, without pairs (Goodfellow 2014).
 
     A picture and its negative have nearly all in common, and a generator that has settled on either hardly turns round.
-    So after each epoch in `looks` a judge is asked for the log-odds that what was learned makes pictures and not
-    negatives; where it thinks not, the generator is turned.
+    So after each epoch in `looks` a judge is asked for the log-odds that pictures are made and not negatives; where it
+    thinks not, the generator is turned.
     """
 
     def __init__(
@@ -58,20 +57,13 @@ class Adversarial(Lesson):
         discriminator: nn.Module,
         optimiser: Callable[[nn.Module], torch.optim.Optimizer],
         side: int | None = None,
-        average: float = 0.0,
         looks: Collection[int] = (),
         judge: Callable[[nn.Module], float] | None = None,
     ) -> None:
-        """side: of the squares that are learned from; None: whole images. average: what a moving average of the
-        generator's weights keeps of itself each step, and that is what is learned; 0: none is made.
-        """
+        """side: of the squares that are learned from; None: whole images."""
         self.generator, self.discriminator, self.side = generator, discriminator, side
         self.looks, self.judge = looks, judge
         self.networks = nn.ModuleDict({"generator": generator, "discriminator": discriminator})
-        self.learned = generator
-        if average:
-            averaging = get_ema_multi_avg_fn(average)  # type: ignore[no-untyped-call]
-            self.networks["average"] = self.learned = AveragedModel(generator, multi_avg_fn=averaging)
         self.optimisers = [optimiser(generator), optimiser(discriminator)]
         self.epochs = 0
         self.log_odds: dict[int, float] = {}  # at each look
@@ -91,17 +83,15 @@ class Adversarial(Lesson):
         for_generator.zero_grad(set_to_none=True)
         deceived.backward()  # type: ignore[no-untyped-call]
         for_generator.step()
-        if isinstance(self.learned, AveragedModel):
-            self.learned.update_parameters(self.generator)
         return {"loss": deceived.detach(), "discriminator_loss": told_apart.detach() / 2}
 
     def after_epoch(self) -> dict[str, float]:
         self.epochs += 1
         if self.judge is None or self.epochs not in self.looks:
             return {}
-        self.learned.eval()
-        self.log_odds[self.epochs] = self.judge(self.learned)
-        self.learned.train()
+        self.generator.eval()
+        self.log_odds[self.epochs] = self.judge(self.generator)
+        self.generator.train()
         if self.log_odds[self.epochs] < 0:
             self.turn()
         return {"log_odds": self.log_odds[self.epochs]}
@@ -109,13 +99,12 @@ class Adversarial(Lesson):
     @torch.no_grad()
     def turn(self) -> None:
         """From now on the negative is made of what was made: all that follows the last layer is odd (tanh)."""
-        for network in {self.generator, self.learned}:
-            last = [module for module in network.modules() if isinstance(module, nn.Conv2d | nn.Linear)][-1]
-            for parameter in last.parameters():
-                parameter.neg_()
-                momentum = self.optimisers[0].state.get(parameter, {}).get("exp_avg")
-                if momentum is not None:
-                    momentum.neg_()
+        last = [module for module in self.generator.modules() if isinstance(module, nn.Conv2d | nn.Linear)][-1]
+        for parameter in last.parameters():
+            parameter.neg_()
+            momentum = self.optimisers[0].state.get(parameter, {}).get("exp_avg")
+            if momentum is not None:
+                momentum.neg_()
 
     def state(self) -> dict[str, Any]:
         return {**super().state(), "looks": {"epochs": self.epochs, "log_odds": self.log_odds}}

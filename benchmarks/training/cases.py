@@ -106,8 +106,8 @@ def _from_pairs(
 
 
 def _gan(attack: Attack[Any], scheme: Scheme[Any, Any]) -> Case:
-    # Without an average and a judge, from random weights: what a step costs.
-    attack = make_attack(attack.name, vars(replace(attack.settings, looks=0, average=0.0, linear=False)))
+    # Without a judge, from random weights: what a step costs.
+    attack = make_attack(attack.name, vars(replace(attack.settings, looks=0, linear=False)))
     s, material = attack.settings, _material(scheme, attack.settings.batch)
     assert material.public is not None
     decks = [material.observed, material.public]

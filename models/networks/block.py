@@ -56,7 +56,7 @@ class BlockNetwork(nn.Module):
 
         float [N, 3, H, W] both; none knows which protected block belongs to which plain one. Hidden units are the
         blocks' principal components, so that after batch normalisation details are as large as the mean. Of the
-        features of each pixel the first three are its colour; the others, which the head sees little of, stay random.
+        features of each pixel the first three are its colour; the others, which the head does not see yet, stay random.
         """
         layers = [layer for layer in self.body if isinstance(layer, nn.Linear)]
         norms = [norm for norm in self.body if isinstance(norm, nn.BatchNorm1d)]
@@ -72,5 +72,6 @@ class BlockNetwork(nn.Module):
         for bias in (norms[0].bias, norms[1].bias, colours):
             bias.fill_(LIFT)
         contrast = public.view(-1, channels).std(0)
+        self.head.weight.zero_()
         self.head.weight[:, :channels] = torch.diag(contrast)
-        self.head.bias[:channels] = -LIFT * contrast
+        self.head.bias.copy_(-LIFT * contrast)

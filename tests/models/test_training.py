@@ -38,7 +38,7 @@ def _adversarial(**settings):
 
 
 def _turned():
-    return _adversarial(average=0.9, looks={1, 2}, judge=lambda _: -1.0)
+    return _adversarial(looks={1, 2}, judge=lambda _: -1.0)
 
 
 def _concealment():
