@@ -71,9 +71,9 @@ class Gan(Attack[GanSettings]):
     profiles: ClassVar = {
         "smoke": {"epochs": 1, "batch": 8, "width": 4, "discriminator": 8},
         "quick": {
-            "epochs": 12,
+            "epochs": 16,
             "batch": 32,
-            "rate": 5e-5,
+            "rate": 2e-5,
             "unet_rate": 5e-6,
             "discriminator_rate": 1e-3,
             "width": 8,
