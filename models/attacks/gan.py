@@ -57,8 +57,8 @@ class Gan(Attack[GanSettings]):
 
     Nothing but the look of images tells a picture from its negative, and a generator may settle on either; `looks` asks
     a judge that has learned the difference from the public images. A generator that is as fast as its discriminator
-    wanders through tone curves; at a twentieth of its rate it hardly does, a U-Net, whose many layers move together, at
-    a two-hundredth [M]. Figures: docs/results/gan.md.
+    wanders through tone curves; at a fiftieth of its rate it hardly does, a U-Net, whose many layers move together, at
+    a three-hundredth [M]. Figures: docs/results/gan.md.
     """
 
     name = "gan"
@@ -74,7 +74,7 @@ class Gan(Attack[GanSettings]):
             "epochs": 16,
             "batch": 32,
             "rate": 2e-5,
-            "unet_rate": 5e-6,
+            "unet_rate": 3e-6,
             "discriminator_rate": 1e-3,
             "width": 8,
             "discriminator": 16,
