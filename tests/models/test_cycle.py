@@ -10,9 +10,9 @@ from models.training import Plan, constant, train
 from tests.models.pictures import photographs
 
 
-def lesson():
+def lesson(width=4, blocks=1):
     return Cycle(
-        lambda: ResNetGenerator(4, 1).apply(cyclegan_start),
+        lambda: ResNetGenerator(width, blocks).apply(cyclegan_start),
         lambda: PatchGan(4).apply(cyclegan_start),
         partial(torch.optim.Adam, lr=1e-3, betas=(0.5, 0.999)),
         weight=10.0,
@@ -48,7 +48,16 @@ def test_golden_losses():
     assert curve["discriminator_loss"] == pytest.approx(GOLDEN["discriminator_loss"], rel=2e-3)
 
 
-GOLDEN = {"loss": [1.41796, 0.54325], "cycle_loss": [0.79987, 0.71331], "discriminator_loss": [0.61901, 0.4131]}
+def test_flat_squares_leave_the_networks_numbers():
+    torch.manual_seed(0)
+    learning, white = lesson(16, 3), torch.full((4, 32, 32, 3), 255, dtype=torch.uint8)
+    others = torch.from_numpy(photographs(4, 32, 32))
+    for step in range(3):
+        learning.step([white, others if step else white], torch.Generator().manual_seed(step))
+    assert all(weight.isfinite().all() for weight in learning.networks.parameters())
+
+
+GOLDEN = {"loss": [1.54858, 0.49311], "cycle_loss": [0.81608, 0.73661], "discriminator_loss": [0.68256, 0.46942]}
 
 
 def test_the_history_shows_old_images_half_of_the_time_and_never_forgets_more_than_it_learns():
