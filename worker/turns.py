@@ -7,8 +7,10 @@ them all. Each message stands for one job that waits, so whichever is taken, the
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 
 from sqlalchemy import ColumnElement, Select, case, func, literal, select, union_all, update
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 
 from app.db.tables import Account, Cell, Evaluation, Key
@@ -72,5 +74,6 @@ def _cells(length: ColumnElement[int], chosen: ColumnElement[bool]) -> Select[*t
 
 
 def _served(tools: Runtime, account_id: str) -> None:
-    with tools.sessions.begin() as session:
+    """A turn that is forgotten is taken twice; the job that has been claimed matters more."""
+    with suppress(DBAPIError), tools.sessions.begin() as session:
         session.execute(update(Account).where(Account.id == account_id).values(served_at=func.clock_timestamp()))

@@ -13,8 +13,6 @@ from torch.nn import functional as F
 
 LIFT = 3.0  # deviations: of values spread like a Gaussian, ReLU then cuts off one in a thousand
 
-Norm = nn.BatchNorm1d | nn.BatchNorm2d
-
 
 class Transport(NamedTuple):
     """The map, by way of the principal components of what it is for: outcome = decoder @ (components @ x), centred."""
@@ -43,20 +41,21 @@ def start_colours(modules: Iterable[nn.Module], protected: Tensor, plain: Tensor
     """Convolutions from colours to colours, batch normalisation and ReLU between, become the map of each colour.
 
     modules: of the way, in order, others among them. float [N, 3, H, W] both; none knows which protected image belongs
-    to which plain one. The first three channels of each layer carry the colour and see nothing else; the last layer
-    sees nothing else. The other channels begin at random.
+    to which plain one. The first three channels of each layer, or all where it has fewer, carry the colour and see
+    nothing else; the last layer sees nothing else. The other channels begin at random.
     """
     way = list(modules)
     *hidden, head = (module for module in way if isinstance(module, nn.Conv2d))
     norms = [module for module in way if isinstance(module, nn.BatchNorm2d)]
     components, decoder = transport(_colours(protected), _colours(plain))
-    carried = len(components)
-    starts = [components, *[torch.eye(carried)] * (len(hidden) - 1)]
+    carried = min(len(components), *(layer.out_channels for layer in hidden))
+    decoder = decoder[:, :carried]
+    starts = [components[:carried], *[torch.eye(carried)] * (len(hidden) - 1)]
     for layer, norm, start in zip(hidden, norms, starts, strict=True):
         rows = layer.weight[:carried]
         length = rows.flatten(1).norm(dim=1).mean()  # as long as it was: the learning rate is large or small beside it
         rows.zero_()
-        rows[:, :carried, rows.shape[2] // 2, rows.shape[3] // 2] = F.normalize(start) * length
+        rows[:, : start.shape[1], rows.shape[2] // 2, rows.shape[3] // 2] = F.normalize(start) * length
         norm.weight[:carried], norm.bias[:carried] = 1, LIFT
     head.weight.zero_()
     head.weight[:, :carried, 0, 0] = decoder

@@ -66,6 +66,16 @@ def test_the_linear_start_undoes_a_change_of_contrast_and_tint_but_not_of_sign(m
     assert made.std().item() == pytest.approx(plain.std().item(), rel=0.25)
 
 
+@pytest.mark.parametrize("make", [partial(PixelwiseGenerator, 1), partial(UNetGenerator, 2)], ids=["pixels", "unet"])
+@pytest.mark.parametrize("flat", [False, True])
+def test_narrow_generators_and_flat_images_have_a_linear_start_too(make, flat):
+    plain = torch.from_numpy(sample().train[:8, :16, :16]).permute(0, 3, 1, 2) / 127.5 - 1
+    network = make()
+    network.start_linear(torch.ones_like(plain) if flat else -plain, plain)
+    with torch.no_grad():
+        assert network(plain).isfinite().all()
+
+
 def test_a_locally_connected_layer_gives_each_pixel_weights_of_its_own():
     layer = LocallyConnected(pixels=5, inputs=3, outputs=4)
     with torch.no_grad():
