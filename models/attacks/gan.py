@@ -71,13 +71,13 @@ class Gan(Attack[GanSettings]):
     profiles: ClassVar = {
         "smoke": {"epochs": 1, "batch": 8, "width": 4, "discriminator": 8},
         "quick": {
-            "epochs": 16,
+            "epochs": 32,
             "batch": 32,
             "rate": 2e-5,
             "unet_rate": 3e-6,
             "discriminator_rate": 1e-3,
             "width": 8,
-            "discriminator": 16,
+            "discriminator": 32,
             "pool": 1,
             "side": 32,
             "linear": True,

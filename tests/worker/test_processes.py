@@ -134,6 +134,8 @@ def test_a_running_cell_is_cancelled_within_two_seconds_and_its_message_is_not_r
         wait(lambda: in_the_middle(tools, id), "the middle", running)
         with tools.sessions() as session:
             assert session.scalars(select(Worker)).one().queue == "attack,ops"
+        # A pool process lets go first who answers, and with a job who encrypts, too.
+        assert worker_of(tools, id).nice() == psutil.Process(running.popen.pid).nice() + 10
         asked = time.monotonic()
         with tools.sessions.begin() as session:
             journal.cancel(session, journal.lock(session, evaluation_id))
