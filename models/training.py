@@ -31,6 +31,7 @@ Schedule = Callable[[float], float]  # fraction of the training done -> factor o
 Precision = Literal["auto", "fp32", "bf16"]  # auto: bfloat16 where the device computes in it
 
 SAVE_SECONDS = 60.0
+_FORMAT = 2  # of checkpoints: those of another one are not taken up
 PULSE_SECONDS = 0.5  # between two looks at whether somebody cancelled
 _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4  # malloc.h
 
@@ -136,11 +137,13 @@ def _train(  # noqa: PLR0912, PLR0915 - to be read from top to bottom
 
     path = context.workdir / f"{plan.name}.ckpt" if context.workdir else None
     version = _version(plan, decks, context)
-    step, totals = 0, {}
+    step, totals, told = 0, {}, list[tuple[str, int, float]]()
     stored = checkpoints.load(path, context.unseal) if path else None
     if stored is not None and stored["version"] == version and stored["batch"] <= batch:
         lesson.load(stored["lesson"])
-        batch, step, totals = stored["batch"], stored["step"], stored["totals"]
+        batch, step, totals, told = stored["batch"], stored["step"], stored["totals"], stored["told"]
+        for point in told:  # whoever listened may have died with it
+            context.metric(*point)
     bf16 = in_bf16(plan.precision, device)
     notes = ("trained in bfloat16",) if bf16 else ()
     if batch != plan.batch:
@@ -187,14 +190,14 @@ def _train(  # noqa: PLR0912, PLR0915 - to be read from top to bottom
             pulse.fraction, pulse.phase = step / steps, _phase(epoch, plan.epochs, speed, (steps - step) * size)
             pulse()
         if last_of_epoch:
-            for name, total in totals.items():
-                context.metric(name, epoch + 1, float(total) / each)
-            for name, figure in figures.items():
-                context.metric(name, epoch + 1, figure)
-            context.metric("images_per_second", epoch + 1, speed)
+            means = {name: float(total) / each for name, total in totals.items()}
+            for name, figure in {**means, **figures, "images_per_second": speed}.items():
+                told.append((name, epoch + 1, figure))
+                context.metric(*told[-1])
             totals = {}
         if path and (step == steps or now - saved >= SAVE_SECONDS) and _sound(lesson):
             state = {"version": version, "lesson": lesson.state(), "batch": batch, "step": step, "totals": totals}
+            state["told"] = told
             checkpoints.save(path, state, context.seal, context.passing)
             saved = now
     pulse.leave()
@@ -285,7 +288,7 @@ def _order(seed: int, epoch: int, deck: int, count: int) -> Tensor:
 def _version(plan: Plan, decks: Sequence[Deck], context: Context) -> str:
     """Two runs with the same version are the same run."""
     sums = [[f"{array.shape}{zlib.crc32(np.ascontiguousarray(array).data):08x}" for array in deck] for deck in decks]
-    return f"{plan.name} {plan.version} {plan.epochs} {plan.batch} {plan.precision} {context.seed} {sums}"
+    return f"{_FORMAT} {plan.name} {plan.version} {plan.epochs} {plan.batch} {plan.precision} {context.seed} {sums}"
 
 
 def _sound(lesson: Lesson) -> bool:

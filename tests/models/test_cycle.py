@@ -14,7 +14,7 @@ def lesson(width=4, blocks=1):
     return Cycle(
         lambda: ResNetGenerator(width, blocks).apply(cyclegan_start),
         lambda: PatchGan(4).apply(cyclegan_start),
-        partial(torch.optim.Adam, lr=1e-3, betas=(0.5, 0.999)),
+        partial(torch.optim.Adam, lr=2e-4, betas=(0.5, 0.999)),
         weight=10.0,
         side=24,
         multiple=4,
@@ -39,13 +39,14 @@ def test_one_score_of_the_judge_sees_seventy_pixels():
 
 
 def test_golden_losses():
+    """At the paper's rate, at which rounding in another order, as on another CPU, stays below the fifth digit."""
     curve: dict[str, list[float]] = {}
     plan = Plan("cycle", 2, 4, constant, precision="fp32")
     context = Context(seed=1, metric=lambda name, step, value: curve.setdefault(name, []).append(value))
     train(lesson, [[photographs(12, 32, 32)], [255 - photographs(12, 32, 32)]], plan, context)
-    assert curve["loss"] == pytest.approx(GOLDEN["loss"], rel=2e-3)
-    assert curve["cycle_loss"] == pytest.approx(GOLDEN["cycle_loss"], rel=2e-3)
-    assert curve["discriminator_loss"] == pytest.approx(GOLDEN["discriminator_loss"], rel=2e-3)
+    assert curve["loss"] == pytest.approx(GOLDEN["loss"], rel=1e-4)
+    assert curve["cycle_loss"] == pytest.approx(GOLDEN["cycle_loss"], rel=1e-4)
+    assert curve["discriminator_loss"] == pytest.approx(GOLDEN["discriminator_loss"], rel=1e-4)
 
 
 def test_flat_squares_leave_the_networks_numbers():
@@ -57,7 +58,7 @@ def test_flat_squares_leave_the_networks_numbers():
     assert all(weight.isfinite().all() for weight in learning.networks.parameters())
 
 
-GOLDEN = {"loss": [1.54858, 0.49311], "cycle_loss": [0.81608, 0.73661], "discriminator_loss": [0.68256, 0.46942]}
+GOLDEN = {"loss": [1.89657, 1.40756], "cycle_loss": [0.84089, 0.8324], "discriminator_loss": [0.86526, 0.69182]}
 
 
 def test_the_history_shows_old_images_half_of_the_time_and_never_forgets_more_than_it_learns():
