@@ -210,7 +210,12 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--profile", choices=PROFILES, default="paper")
     parser.add_argument("--out", type=Path, required=True, help="folder for result.json, scores.csv, samples/, curves")
     parser.add_argument("--resume", action="store_true", help="go on from the checkpoints in --out")
-    parser.add_argument("--limit-seconds", type=float, default=math.inf, help="stop at a checkpoint after this long")
+    parser.add_argument(
+        "--limit-seconds",
+        type=float,
+        default=math.inf,
+        help="stop after this long; the last checkpoint is at most a minute old",
+    )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--keys", type=int, default=3)
     parser.add_argument("--samples", type=int, default=8)
