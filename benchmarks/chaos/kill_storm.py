@@ -16,6 +16,7 @@ from sqlalchemy import func, select
 
 from app.core.states import Status
 from app.db.tables import Cell, Event
+from benchmarks.chaos import images
 from benchmarks.chaos.outcome import Outcome, Tell
 from benchmarks.chaos.scene import LEASE_S, SWEEP_S, Scene, scene
 
@@ -36,8 +37,8 @@ def run(
     tell: Tell, *, cells: int = 100, workers: int = 4, seconds: float = 60.0, every_s: float = 2.0, seed: int = 0
 ) -> list[Outcome]:
     with scene(attack_workers=workers) as there:
-        # So many keys keep a cell at work for a moment: it must be there to be killed.
-        ids = [there.order(seed=number, keys=16) for number in range(cells // 2)]
+        # So many keys keep a cell at work for seconds: it must be there to be killed, and the queue outlast the storm.
+        ids = [there.order(seed=number, dataset=images.MANY, profile="quick", keys=12) for number in range(cells // 2)]
         kills, losses = _storm(there, random.Random(seed), seconds, every_s)
         took = there.wait(lambda: there.ended(ids), "the end of all cells")
         tell(f"{kills} killed, {len(losses)} of them at work; all ended {took:.0f} s after the last")
