@@ -187,7 +187,12 @@ def _half_way(target: Target, table: type[Key] | type[Cell], id: str) -> list[by
     folder = target.tools.blobs.folder(f"checkpoints/{id}")
     assert folder is not None
     states = [checkpoints.load(file, unseal) for file in folder.rglob("*.ckpt")]
-    inside = [tensor.numpy().tobytes() for state in states for tensor in tensors(state) if tensor.is_floating_point()]
+    inside = [
+        tensor.reshape(-1).view(torch.uint8).numpy().tobytes()  # NumPy knows no bfloat16
+        for state in states
+        for tensor in tensors(state)
+        if tensor.is_floating_point()
+    ]
     assert len(inside) > 3
     return inside
 

@@ -159,7 +159,7 @@ def test_a_training_killed_in_the_middle_ends_in_the_same_weights_and_another_is
         with tools.sessions() as session:
             return session.get_one(Key, id)
 
-    calm, killed, endless = ordered(epochs=20), ordered(epochs=20), ordered(epochs=100_000)
+    calm, killed, endless = ordered(epochs=120), ordered(epochs=120), ordered(epochs=100_000)
     training_keys.handle(tools, calm)
     sweep(tools)
     with worker(settings, tmp_path) as running:
