@@ -60,7 +60,8 @@ def _run(scheme: Scheme[Any, Any] | None, attack: Attack[Any], lab: Lab, context
         return 255 - images
 
     def noise(images: Images, first: int) -> Images:  # noqa: ARG001
-        return np.frombuffer(bytearray(rng.bytes(images.size)), np.uint8).reshape(images.shape)  # to be written to, too
+        # A bytearray, for torch warns of arrays that cannot be written to.
+        return np.frombuffer(bytearray(rng.bytes(images.size)), np.uint8).reshape(images.shape)
 
     context.report(0.0, "positive control")
     seen = _sees(scheme, attack, lab, _beside(context, "control-positive"), negative, learned=attack.learned)

@@ -196,8 +196,10 @@ def _train(  # noqa: PLR0912, PLR0915 - to be read from top to bottom
                 context.metric(*told[-1])
             totals = {}
         if path and (step == steps or now - saved >= SAVE_SECONDS) and _sound(lesson):
-            state = {"version": version, "lesson": lesson.state(), "batch": batch, "step": step, "totals": totals}
-            state["told"] = told
+            state = {
+                "version": version, "lesson": lesson.state(), "batch": batch,
+                "step": step, "totals": totals, "told": told,
+            }  # fmt: skip
             checkpoints.save(path, state, context.seal, context.passing)
             saved = now
     pulse.leave()
