@@ -23,7 +23,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.accounts.routes import router as accounts
 from app.catalog.routes import router as catalog
-from app.core import docs, health, metrics
+from app.core import docs, health, interpreter, metrics
 from app.core.idempotency import Replay
 from app.core.ids import new_id
 from app.core.limits import BodyLimit, SlowBody
@@ -92,8 +92,9 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         configure_logging()
         services = app.state.services = make_services(settings)
         try:
-            async with present(services):
-                yield
+            with interpreter.set_up():
+                async with present(services):
+                    yield
         finally:
             await services.close()
 

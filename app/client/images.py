@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import io
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -12,6 +11,7 @@ from typing import Any, overload
 import numpy as np
 import numpy.typing as npt
 import PIL.Image
+import pybase64
 
 Pixels = npt.NDArray[np.uint8]
 
@@ -132,7 +132,7 @@ def parse_images(body: Mapping[str, Any]) -> Images:
             height=item["height"],
             original_width=item["original_width"],
             original_height=item["original_height"],
-            data=base64.b64decode(item["data"]),
+            data=pybase64.b64decode(item["data"], validate=True),
             media_type=item["media_type"],
             notes=tuple(item.get("notes", ())),
         )
