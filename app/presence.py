@@ -63,7 +63,7 @@ async def _speak(svc: Services, name: str) -> None:
 
 async def _say(svc: Services, statement: Insert | Delete) -> None:
     try:
-        async with svc.lookups.connect() as database:
+        async with svc.autocommit.connect() as database:
             await database.execute(statement)
     except (SQLAlchemyError, OSError) as away:  # the next one may reach it
         log.warning("cannot say whether this process is alive: %s", type(away).__name__)

@@ -6,13 +6,14 @@ import asyncio
 import logging
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import redis.asyncio
 import redis.exceptions
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.core.problems import Problem, TooLarge, TooMany, UnsupportedMedia, send_problem
+from app.core.together import Together
 
 _BURST_S = 2.0  # so many seconds' worth of requests may come at once: a page with its pictures
 _PAUSE_S = 1.0
@@ -110,22 +111,27 @@ class Rate:
     """
 
     _TAKE = """
-    local time = redis.call('TIME')
+    local time, over = redis.call('TIME'), {}
     local now = time[1] + time[2] / 1000000
-    local empty = math.max(tonumber(redis.call('GET', KEYS[1]) or 0), now) + 1 / ARGV[1]
-    local over = empty - now - ARGV[2]
-    if over > 0 then return tostring(over) end
-    redis.call('SET', KEYS[1], string.format('%.6f', empty), 'EX', math.ceil(ARGV[2]) + 1)
-    return '0'
+    for i, key in ipairs(KEYS) do
+        local per_second, burst = ARGV[2 * i - 1], ARGV[2 * i]
+        local empty = math.max(tonumber(redis.call('GET', key) or 0), now) + 1 / per_second
+        over[i] = tostring(empty - now - burst)
+        if empty - now - burst <= 0 then
+            redis.call('SET', key, string.format('%.6f', empty), 'EX', math.ceil(burst) + 1)
+        end
+    end
+    return over
     """
 
     def __init__(self, client: redis.asyncio.Redis) -> None:
-        self._take = client.register_script(self._TAKE)
+        self._script = client.register_script(self._TAKE)
+        self._take = Together(self._take_all)
 
     async def count(self, who: str, per_second: float, whose: str) -> None:
         """Count one request of `who`. Raises TooMany."""
         try:
-            over = float(await self._take([f"unveil:rate:{who}"], [per_second, max(_BURST_S, 1 / per_second)]))
+            over = await self._take((f"unveil:rate:{who}", per_second))
         except (redis.exceptions.RedisError, OSError):
             # What needs no broker is served without one; what needs it says so itself.
             logger.warning("rate limit not counted: redis is away")
@@ -137,3 +143,9 @@ class Rate:
             raise TooMany(
                 f"{whose} may make {per_second:g} requests a second; wait {wait} s", headers={"Retry-After": str(wait)}
             )
+
+    async def _take_all(self, asked: Sequence[tuple[str, float]]) -> list[float]:
+        """By how many seconds each comes too early."""
+        keys = [key for key, _ in asked]
+        arguments = [value for _, rate in asked for value in (rate, max(_BURST_S, 1 / rate))]
+        return [float(over) for over in await self._script(keys, arguments)]

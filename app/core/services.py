@@ -17,6 +17,7 @@ from starlette.requests import HTTPConnection
 from app.core.crypto import KeyRing, load_key_ring
 from app.core.limits import Rate
 from app.core.turns import Turns
+from app.db.lookups import Lookups
 from app.db.session import async_engine, async_sessions
 from app.queue import Parcels, celery_app
 from app.settings import Settings
@@ -31,7 +32,8 @@ class Services:
     settings: Settings
     ring: KeyRing
     engine: AsyncEngine
-    lookups: AsyncEngine  # the same connections; single reads, each its own transaction: one round trip, not three
+    autocommit: AsyncEngine  # the same connections; each statement its own transaction: one round trip, not three
+    lookups: Lookups
     sessions: async_sessionmaker[AsyncSession]
     celery: Celery
     redis: redis.asyncio.Redis
@@ -49,6 +51,7 @@ class Services:
 def make_services(settings: Settings) -> Services:
     """Connects to nothing yet: a service whose database is away starts, and says so when asked."""
     ring, engine = load_key_ring(settings), async_engine(settings)
+    autocommit = engine.execution_options(isolation_level="AUTOCOMMIT")
     # One more try covers a connection that went stale; a broker that is away is told of at once.
     client = redis.asyncio.Redis.from_url(
         settings.redis_url, socket_connect_timeout=_CONNECT_S, retry=Retry(NoBackoff(), 1)
@@ -57,7 +60,8 @@ def make_services(settings: Settings) -> Services:
         settings=settings,
         ring=ring,
         engine=engine,
-        lookups=engine.execution_options(isolation_level="AUTOCOMMIT"),
+        autocommit=autocommit,
+        lookups=Lookups(autocommit),
         sessions=async_sessions(engine),
         celery=celery_app(settings),
         redis=client,

@@ -95,7 +95,7 @@ class Turns:
             return
         self._looked = time.monotonic()  # one looks, the others go by what was found last
         ours = alive().where(or_(Worker.queue == API, Worker.queue.contains(ENCRYPT)))
-        async with svc.lookups.connect() as database:
+        async with svc.autocommit.connect() as database:
             rows = (await database.execute(ours.with_only_columns(Worker.queue, Worker.slots))).all()
         slots = sum(slots or 1 for queue, slots in rows if queue != API)
         services = max(1, sum(queue == API for queue, _ in rows))

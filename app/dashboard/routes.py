@@ -61,7 +61,7 @@ async def sign_in(
 ) -> Response:
     """Sign in by a token; the session gets its scopes."""
     refuse_cross_site(request)
-    caller = await caller_of_token(session, svc.ring, token.strip())
+    caller = await caller_of_token(svc, token.strip())
     if caller is None:
         await count_stranger(request)
         error = "This token is unknown or revoked."

@@ -5,12 +5,23 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import select
+from sqlalchemy import ARRAY, Row, String, any_, bindparam, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.core.ids import is_id
 from app.core.pagination import PageRequest, keyset
+from app.db.lookups import Lookups
 from app.db.tables import Cell, Curve, Dataset, Evaluation, Event, Key, Sample, Scores
+
+_STANDING = select(Evaluation.id, Evaluation.account_id, Evaluation.version, Evaluation.status).where(
+    Evaluation.id == any_(bindparam("keys", type_=ARRAY(String)))
+)
+
+
+async def standing_of(lookups: Lookups, account_id: str, id: str) -> Row[Any] | None:
+    """(id, account_id, version, status): all that a poll looks at."""
+    row = await lookups.find(_STANDING, id) if is_id(id) else None
+    return row if row is not None and row.account_id == account_id else None
 
 
 async def evaluation(session: AsyncSession, account_id: str, id: str) -> Evaluation | None:

@@ -7,6 +7,7 @@ from enum import StrEnum
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Header, Path, Query, Request, Response
+from sqlalchemy import Row
 from starlette.responses import StreamingResponse
 
 from app.core import crash
@@ -20,6 +21,7 @@ from app.core.problems import Invalid, Unavailable, problems
 from app.core.services import Session, Svc
 from app.core.states import ENDED
 from app.datasets.service import NoPlainImages
+from app.db.tables import Evaluation
 from app.evaluations import events, queries, report, service, views
 from app.evaluations.order import NoPairApplies
 from app.evaluations.schemas import EvaluationHead, EvaluationOrder, EvaluationOut
@@ -40,6 +42,11 @@ def _answers(status: int, description: str, *media_types: str) -> dict[int | str
     if media_types:
         answer["content"] = {media_type: {} for media_type in media_types}
     return {status: answer}
+
+
+def _polling(standing: Evaluation | Row[Any]) -> dict[str, str]:
+    headers = {"ETag": f'W/"{standing.version}"', "Cache-Control": "private, no-cache"}
+    return headers if standing.status in ENDED else {**headers, "Retry-After": _POLL_S}
 
 
 class Picture(StrEnum):
@@ -98,18 +105,18 @@ async def list_evaluations(caller: Reader, session: Session, paging: Paging) -> 
 async def show_evaluation(
     evaluation_id: EvaluationId,
     caller: Reader,
+    svc: Svc,
     session: Session,
     response: Response,
     if_none_match: IfNoneMatch = None,
 ) -> EvaluationOut | Response:
     """One evaluation with its cells, results and verdicts."""
+    if if_none_match is not None:
+        headers = _polling(await service.standing(svc, caller, evaluation_id))
+        if matches(if_none_match, headers["ETag"]):
+            return Response(status_code=304, headers=headers)
     evaluation = await service.find(session, caller, evaluation_id)
-    headers = {"ETag": f'W/"{evaluation.version}"', "Cache-Control": "private, no-cache"}
-    if evaluation.status not in ENDED:
-        headers["Retry-After"] = _POLL_S
-    if matches(if_none_match, headers["ETag"]):
-        return Response(status_code=304, headers=headers)
-    response.headers.update(headers)
+    response.headers.update(_polling(evaluation))
     return await service.show(session, evaluation)
 
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any, TypeVar
 
-from sqlalchemy import func
+from sqlalchemy import Row, func
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app import queue
@@ -23,6 +24,8 @@ from app.evaluations.schemas import CellOut, EvaluationHead, EvaluationOrder, Ev
 from app.keys import service as keys_service
 from app.keys.service import Training
 from models import catalog
+
+_Found = TypeVar("_Found")
 
 
 class UnknownEvaluation(NotFound):
@@ -170,10 +173,18 @@ async def _keys(session: AsyncSession, caller: Caller, order: EvaluationOrder) -
 
 async def find(session: AsyncSession, caller: Caller, id: str) -> Evaluation:
     """Raises UnknownEvaluation."""
-    evaluation = await queries.evaluation(session, caller.account_id, id)
-    if evaluation is None:
+    return _known(id, await queries.evaluation(session, caller.account_id, id))
+
+
+async def standing(svc: Services, caller: Caller, id: str) -> Row[Any]:
+    """Its version and status. Raises UnknownEvaluation."""
+    return _known(id, await queries.standing_of(svc.lookups, caller.account_id, id))
+
+
+def _known(id: str, found: _Found | None) -> _Found:
+    if found is None:
         raise UnknownEvaluation(f"there is no evaluation {id!r}; see GET /evaluations")
-    return evaluation
+    return found
 
 
 async def show(session: AsyncSession, evaluation: Evaluation) -> EvaluationOut:

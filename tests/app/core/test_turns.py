@@ -16,7 +16,7 @@ pytestmark = pytest.mark.anyio
 @pytest.fixture
 async def turns(service) -> Turns:
     """Two workers of two processes each: an account's share is three."""
-    async with service.services.lookups.connect() as database:
+    async with service.services.autocommit.connect() as database:
         for name in ("one", "two"):
             await database.execute(arrival(name, "encrypt,ops", service.services.ring, slots=2))
         await database.execute(arrival("attack", "attack", service.services.ring, slots=8))

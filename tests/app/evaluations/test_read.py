@@ -155,6 +155,7 @@ def test_what_belongs_to_another_account_is_not_there(client, sign_in, work):
     for path in paths:
         assert client.get(path).status_code in (200, 204), path
         assert stranger.get(path).status_code == 404, path
+    assert stranger.get(here, headers={"If-None-Match": "*"}).status_code == 404
     assert stranger.post(f"{here}/cancel").status_code == 404
     assert stranger.delete(here).status_code == 404
     assert stranger.get("/evaluations").json()["items"] == []
