@@ -6,7 +6,6 @@ in Redis for at most the request's budget, sealed, and the answer comes back the
 
 from __future__ import annotations
 
-import asyncio
 import json
 import os
 import struct
@@ -20,6 +19,9 @@ import redis.asyncio
 from celery import Celery
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from kombu.connection import Connection
+from kombu.messaging import Producer
+from kombu.transport import memory
 
 from app.core import crash
 from app.core.aside import aside
@@ -139,16 +141,38 @@ def answer_key(id: str) -> str:
     return f"unveil:answer:{id}"
 
 
+class Messages:
+    """What Celery sends, to be sent by others: its own way to Redis would hold up the event loop."""
+
+    def __init__(self, app: Celery) -> None:
+        self._app, self._channel = app, Connection(transport=_OnPaper).channel()
+        self._producer = Producer(self._channel)
+
+    def of(self, task: str, id: str) -> tuple[str, bytes]:
+        """The list in Redis that the task's workers read, and what to push there."""
+        self._app.send_task(task, args=[id], producer=self._producer)
+        return self._channel.queue, json.dumps(self._channel.message).encode()
+
+
+class _Paper(memory.Channel):
+    def _put(self, queue: str, message: dict[str, Any], **_: Any) -> None:
+        self.queue, self.message = queue, message
+
+
+class _OnPaper(memory.Transport):
+    Channel = _Paper
+
+
 async def ask(
-    app: Celery, client: redis.asyncio.Redis, parcels: Parcels, id: str, parcel: Parcel, budget_s: float
+    messages: Messages, client: redis.asyncio.Redis, parcels: Parcels, id: str, parcel: Parcel, budget_s: float
 ) -> Parcel:
     """Hand `parcel` to an encryption worker and wait for its answer. Raises NoWorker, and redis errors."""
-    expires = int(budget_s) + 1
     sealed = await aside(sum(map(len, parcel.parts)), parcels.seal, parcel, f"request/{id}")
-    await client.set(request_key(id), sealed, ex=expires)
-    # Celery's send is synchronous: one short write on a pooled connection. The request expires on Redis's clock; for an
-    # expiry of its message a worker would ask its own.
-    await asyncio.to_thread(app.send_task, TRANSFORM, args=[id], retry=False)
+    async with client.pipeline() as pipe:
+        # It expires on Redis's clock; for an expiry of its message a worker would ask its own.
+        pipe.set(request_key(id), sealed, ex=int(budget_s) + 1)
+        pipe.lpush(*messages.of(TRANSFORM, id))
+        await pipe.execute()
     deadline = time.monotonic() + budget_s
     while (left := deadline - time.monotonic()) > 0.01:  # none is no time: to Redis 0 means for ever
         answer: Any = await client.blpop([answer_key(id)], timeout=min(left, _LOOK_S))

@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 import redis
-from sqlalchemy import ARRAY, Integer, LargeBinary, Text, bindparam, func, literal, select
+from sqlalchemy import ARRAY, Integer, LargeBinary, Text, any_, bindparam, func, literal, select, update
 from sqlalchemy.dialects.postgresql import JSONB, insert
 
 from app.core import crash
@@ -241,12 +241,12 @@ def _archive_decoder(tools: Runtime) -> unpack.Decode:
 
 
 def _rows(tools: Runtime, head: dict[str, Any], images: Sequence[Images]) -> dict[str, Key]:
-    """The keys by id, fit for use; those that the request wants new are drawn and committed here."""
+    """The keys by id, fit for use; those that the request wants new are drawn and committed here. Raises Refused."""
     owner, ids = head["account"], head["keys"]
     uses = Counter(ids)
-    drawn = _draw(tools, head, uses) if head["draw"] else {}
-    if len(drawn) == len(uses):
-        return drawn
+    found = _draw(tools, head, uses) if head["draw"] else _counted(tools, head, uses)
+    if len(found) == len(uses):
+        return found
     with tools.sessions.begin() as session:
         # Locked in one order, so that two requests never wait for each other.
         mine = select(Key).where(Key.id.in_(uses), Key.account_id == owner).order_by(Key.id).with_for_update()
@@ -290,6 +290,46 @@ _DRAW = (
     .on_conflict_do_nothing(index_elements=[Key.id])
     .returning(_KEYS.c.id)
 )  # fmt: skip
+
+
+# In one order, so that two requests never wait for each other.
+_FIT = (
+    select(_KEYS.c.id)
+    .where(
+        _KEYS.c.id == any_(bindparam("ids", type_=ARRAY(Text))),
+        _KEYS.c.account_id == bindparam("owner"),
+        _KEYS.c.destroyed_at.is_(None),
+        _KEYS.c.width.is_(None),  # explicit maps fit one size only
+    )
+    .order_by(_KEYS.c.id)
+    .with_for_update()
+    .cte()
+)
+_GIVEN = (
+    func.unnest(bindparam("ids", type_=ARRAY(Text)), bindparam("uses", type_=ARRAY(Integer)))
+    .table_valued("id", "uses")
+    .render_derived()
+)
+_COUNT = (
+    update(Key)
+    .where(
+        Key.id == _FIT.c.id,
+        Key.id == _GIVEN.c.id,
+        select(func.count()).select_from(_FIT).scalar_subquery() == bindparam("wanted"),
+    )
+    .values(uses=Key.uses + _GIVEN.c.uses)
+    .returning(Key)
+    .execution_options(synchronize_session=False)
+)
+
+
+def _counted(tools: Runtime, head: dict[str, Any], uses: Mapping[str, int]) -> dict[str, Key]:
+    """The keys by id, their use counted, where there is nothing to say against any of them; else none, and nothing is
+    counted."""
+    with tools.sessions() as session:
+        session.connection(execution_options={"isolation_level": "AUTOCOMMIT"})
+        given = {"ids": list(uses), "uses": list(uses.values()), "wanted": len(uses), "owner": head["account"]}
+        return {row.id: row for row in session.scalars(_COUNT, given)}
 
 
 def _draw(tools: Runtime, head: dict[str, Any], uses: Mapping[str, int]) -> dict[str, Key]:

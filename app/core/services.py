@@ -19,7 +19,7 @@ from app.core.limits import Rate
 from app.core.turns import Turns
 from app.db.lookups import Lookups
 from app.db.session import async_engine, async_sessions
-from app.queue import Parcels, celery_app
+from app.queue import Messages, Parcels, celery_app
 from app.settings import Settings
 from app.storage import Blobs
 
@@ -36,6 +36,7 @@ class Services:
     lookups: Lookups
     sessions: async_sessionmaker[AsyncSession]
     celery: Celery
+    messages: Messages
     redis: redis.asyncio.Redis
     parcels: Parcels
     rate: Rate
@@ -50,7 +51,7 @@ class Services:
 
 def make_services(settings: Settings) -> Services:
     """Connects to nothing yet: a service whose database is away starts, and says so when asked."""
-    ring, engine = load_key_ring(settings), async_engine(settings)
+    ring, engine, celery = load_key_ring(settings), async_engine(settings), celery_app(settings)
     autocommit = engine.execution_options(isolation_level="AUTOCOMMIT")
     # One more try covers a connection that went stale; a broker that is away is told of at once.
     client = redis.asyncio.Redis.from_url(
@@ -63,7 +64,8 @@ def make_services(settings: Settings) -> Services:
         autocommit=autocommit,
         lookups=Lookups(autocommit),
         sessions=async_sessions(engine),
-        celery=celery_app(settings),
+        celery=celery,
+        messages=Messages(celery),
         redis=client,
         parcels=Parcels(ring),
         rate=Rate(client),

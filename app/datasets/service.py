@@ -181,7 +181,7 @@ async def remove(svc: Services, session: AsyncSession, caller: Caller, id: str) 
 async def _unpacked(svc: Services, head: dict[str, Any]) -> dict[str, Any]:
     try:
         answer = await ask(
-            svc.celery, svc.redis, svc.parcels, new_id("work"), Parcel(head), svc.settings.unpack_budget_s
+            svc.messages, svc.redis, svc.parcels, new_id("work"), Parcel(head), svc.settings.unpack_budget_s
         )
     except NoWorker:
         raise NotUnpacked(

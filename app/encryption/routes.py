@@ -11,7 +11,7 @@ from app.core.aside import aside
 from app.core.auth import Caller, CallerFirst, Encryptor
 from app.core.idempotency import Idempotent, Mismatch, Once, Running
 from app.core.problems import BadRequest, problems
-from app.core.services import Services, Session, Svc
+from app.core.services import Services, Svc
 from app.core.uploads import TooManyParts, form_schema, read_form
 from app.encryption import service
 from app.encryption.answers import NotAcceptable, render, wanted
@@ -52,9 +52,9 @@ _ANSWERS: dict[int | str, dict[str, Any]] = {
         "images", _FIELDS, {"images": ["a.png"], "scheme": "pixelwise", "params": '{"key_mode":"same"}'}
     ),
 )
-async def encrypt(request: Request, caller: Encryptor, svc: Svc, session: Session, once: Idempotent) -> Response:
+async def encrypt(request: Request, caller: Encryptor, svc: Svc, once: Idempotent) -> Response:
     """Protect images. Without `key_id` a key is drawn and stored; its id is in the answer."""
-    return await _transform("encrypt", request, caller, svc, session, once)
+    return await _transform("encrypt", request, caller, svc, once)
 
 
 @router.post(
@@ -67,18 +67,18 @@ async def encrypt(request: Request, caller: Encryptor, svc: Svc, session: Sessio
         {"images": ["enc.png"], "key_id": ["key_0197f3c2a5d17a3b8c4d5e6f708192a3"]},
     ),
 )
-async def decrypt(request: Request, caller: Encryptor, svc: Svc, session: Session, once: Idempotent) -> Response:
+async def decrypt(request: Request, caller: Encryptor, svc: Svc, once: Idempotent) -> Response:
     """Restore protected images, bit for bit, cropped to their original size."""
-    return await _transform("decrypt", request, caller, svc, session, once)
+    return await _transform("decrypt", request, caller, svc, once)
 
 
 async def _transform(
-    operation: service.Operation, request: Request, caller: Caller, svc: Services, session: Session, once: Once
+    operation: service.Operation, request: Request, caller: Caller, svc: Services, once: Once
 ) -> Response:
     async with read_form(request, "images", service.FIELDS, svc.settings.max_files) as form:
         answer = wanted(request.headers.get("accept", ""), len(form.files))
-        plan = await service.plan(session, caller, operation, form)
-        await session.rollback()  # the worker's answer is waited for without a database connection
+        async with svc.sessions(bind=svc.autocommit) as session:  # over before the worker's answer is waited for
+            plan = await service.plan(session, caller, operation, form)
         # Only the ids of the keys are kept: the same keys make the same bytes again.
         async with once.reserve(keys=plan.new_keys(len(form.files))) as ids:
             result = await service.carry_out(svc, caller, plan, form, ids["keys"])

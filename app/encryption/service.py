@@ -162,7 +162,7 @@ async def hand_over(svc: Services, caller: Caller, parcel: Parcel, *, brief: boo
     budget_s = svc.settings.encrypt_budget_s
     try:
         async with svc.turns.turn(svc, caller.account_id, budget_s, brief=brief):
-            answer = await ask(svc.celery, svc.redis, svc.parcels, new_id("work"), parcel, budget_s)
+            answer = await ask(svc.messages, svc.redis, svc.parcels, new_id("work"), parcel, budget_s)
     except NoWorker:
         raise NoWorkerFree(
             f"no worker of the queue encrypt answered within {budget_s:g} s; try again",

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import base64
+import json
 import threading
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
 import httpx
+import redis
 from celery import Celery
 from fastapi import FastAPI
 
@@ -16,7 +19,7 @@ from app.accounts import service as accounts
 from app.core.auth import SCOPES
 from app.core.services import Services
 from app.main import create_app
-from app.queue import TRAIN_KEY, TRANSFORM
+from app.queue import ENCRYPT, TRAIN_KEY, TRANSFORM
 from app.settings import Settings
 from worker import training_keys, transform
 from worker.runtime import Runtime, make_runtime
@@ -29,7 +32,20 @@ class ThreadWorker:
     def __init__(self, tools: Runtime) -> None:
         self.tools = tools
         self.threads: list[threading.Thread] = []
-        self.asleep = False
+        self.asleep = self._closed = False
+        self._listener = threading.Thread(target=self._listen)
+        self._listener.start()
+
+    def _listen(self) -> None:
+        """Images come by way of the broker."""
+        client = redis.Redis.from_url(self.tools.settings.redis_url)
+        while not self._closed:
+            with suppress(redis.exceptions.ConnectionError):  # some tests take it away
+                found: Any = client.brpop([ENCRYPT], timeout=0.05)
+                if found is not None:
+                    message = json.loads(found[1])
+                    self.send_task(message["headers"]["task"], json.loads(base64.b64decode(message["body"]))[0])
+        client.close()
 
     def send_task(self, name: str, args: Sequence[Any] = (), **_: Any) -> None:
         handle = {TRANSFORM: transform.handle, TRAIN_KEY: training_keys.handle}.get(name)
@@ -45,6 +61,8 @@ class ThreadWorker:
             thread.join()
 
     def close(self) -> None:
+        self._closed = True
+        self._listener.join()
         self.wait()
         engine = self.tools.sessions.kw["bind"]
         engine.dispose()

@@ -75,4 +75,4 @@ def target(
         yield Target(app, f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}", settings, tools)
         server.should_exit = True
         thread.join()
-        tools.sessions.kw["bind"].dispose()
+        worker.close()

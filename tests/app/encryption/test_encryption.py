@@ -13,9 +13,11 @@ import pytest
 from PIL import Image
 from sqlalchemy import func, select, text
 
+from app import queue
 from app.db.tables import Key
 from models.images import to_png
 from tests.worker.pictures import animated, file_of, noise, png
+from worker import transform
 
 pytestmark = pytest.mark.anyio
 
@@ -195,13 +197,12 @@ async def test_after_a_worker_that_never_answered_a_repeat_goes_through_under_th
 
 async def test_plain_images_and_secrets_are_nowhere_in_clear(service, client, monkeypatch):
     seen = []
-    real = service.services.redis.set
 
-    async def spy(name, value, **options):
-        seen.append(value)
-        return await real(name, value, **options)
+    def spy(broker, parcels, id):
+        seen.append(broker.get(queue.request_key(id)))
+        return queue.take_request(broker, parcels, id)
 
-    monkeypatch.setattr(service.services.redis, "set", spy)
+    monkeypatch.setattr(transform, "take_request", spy)
     plain = an_image(height=40, width=40)
     (entry,) = (await encrypt(client, images(plain))).json()["images"]
     assert len(seen) == 1
