@@ -41,7 +41,8 @@ class Shift(Scheme[ShiftSettings, int]):
             context.metric("loss", epoch + 1, 1 / (epoch + 1))
             context.report((epoch + 1) / self.settings.epochs, f"epoch {epoch + 1} of {self.settings.epochs}")
         type(self).lesson(context)
-        return Trained(b"w" + bytes([len(data.train) % 256]), {"data": data.name, "loss": float("nan")})
+        weights = b"w" + bytes([len(data.train) % 256]) + b" and more, so that no ciphertext holds them by chance"
+        return Trained(weights, {"data": data.name, "loss": float("nan")})
 
     def key(self, secret: bytes, height: int, width: int) -> int:
         return secret[1]

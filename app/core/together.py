@@ -13,7 +13,8 @@ from collections.abc import Callable, Coroutine, Sequence
 from functools import partial
 from typing import Any, Generic, TypeVar
 
-_PATIENCE_S = 10.0  # then who asked is told so, and the next may be luckier
+_SLOW_S = 1.0  # then the next call goes beside it: one connection that hangs must not hold up all
+_PATIENCE_S = 10.0  # then who asked is told so
 
 Question = TypeVar("Question")
 Answer = TypeVar("Answer")
@@ -37,26 +38,42 @@ class Together(Generic[Question, Answer]):
     def _begin(self) -> None:
         asked, self._waiting = self._waiting, []
         call = self._call = asyncio.create_task(self._ask([question for question, _ in asked]))
-        # Not asyncio.timeout: it waits for what it cancelled, and that waits for a server which hangs.
-        end = partial(self._end, [mine for _, mine in asked])
-        late = asyncio.get_running_loop().call_later(_PATIENCE_S, end, call)
-        call.add_done_callback(lambda _: late.cancel())
-        call.add_done_callback(end)
+        askers = [mine for _, mine in asked]
+        loop = asyncio.get_running_loop()
+        timers = (
+            loop.call_later(_SLOW_S, self._go_on, call),
+            loop.call_later(_PATIENCE_S, self._answer, askers, call),
+        )
+        call.add_done_callback(partial(self._end, askers, timers))
 
-    def _end(self, askers: Sequence[asyncio.Future[Answer]], call: asyncio.Task[Sequence[Answer]]) -> None:
+    def _end(
+        self,
+        askers: Sequence[asyncio.Future[Answer]],
+        timers: Sequence[asyncio.TimerHandle],
+        call: asyncio.Task[Sequence[Answer]],
+    ) -> None:
+        for timer in timers:
+            timer.cancel()
+        self._answer(askers, call)
+        self._go_on(call)
+
+    def _go_on(self, call: asyncio.Task[Sequence[Answer]]) -> None:
+        """Who waits need not wait for this call."""
+        if call is self._call:
+            self._call = None
+            if self._waiting:
+                self._begin()
+
+    def _answer(self, askers: Sequence[asyncio.Future[Answer]], call: asyncio.Task[Sequence[Answer]]) -> None:
         """The call is over, or it is too late for it."""
         over = call.done() and not call.cancelled()
         error = call.exception() if over else TimeoutError("no answer in time")
-        if call is not self._call:  # given up before
-            return
-        self._call = None
+        # Not asyncio.timeout: it waits for what it cancelled, and that waits for a server which hangs.
         call.cancel()
         for number, asker in enumerate(askers):
-            if asker.done():  # the request has gone meanwhile
+            if asker.done():  # the request has gone meanwhile, or was told that it is too late
                 continue
             if error is None:
                 asker.set_result(call.result()[number])
             else:
                 asker.set_exception(error)
-        if self._waiting:
-            self._begin()

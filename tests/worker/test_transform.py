@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 import redis
 from sqlalchemy import func, select
@@ -53,6 +55,29 @@ def test_images_keep_their_order_whatever_their_sizes_and_keys(tools, account):
     back = transform.answer(tools, Parcel({**order(account, keys, op="decrypt", draw=False).head}, sent.parts))
     assert list(back.parts) == [to_png(image) for image in plain]
     assert [image["key_id"] for image in back.head["images"]] == keys
+
+
+def test_where_one_key_is_refused_no_use_is_counted(tools, account):
+    good, destroyed = new_id("key"), new_id("key")
+    transform.answer(tools, order(account, [good, destroyed]))
+    with tools.sessions.begin() as session:
+        row = session.get_one(Key, destroyed)
+        row.sealed, row.destroyed_at = None, func.clock_timestamp()
+    answer = transform.answer(tools, order(account, [good, destroyed], draw=False))
+    assert answer.head["refused"][0][0] == "key_destroyed"
+    with tools.sessions() as session:
+        assert session.get_one(Key, good).uses == 1
+
+
+def test_requests_that_share_keys_in_any_order_are_all_counted(tools, account):
+    one, two = new_id("key"), new_id("key")
+    transform.answer(tools, order(account, [one, two]))
+    orders = [order(account, keys, draw=False) for keys in ([one, two, two], [two, two, one]) * 20]
+    with ThreadPoolExecutor(4) as threads:
+        answers = list(threads.map(lambda request: transform.answer(tools, request), orders))
+    assert all("images" in answer.head for answer in answers)
+    with tools.sessions() as session:
+        assert (session.get_one(Key, one).uses, session.get_one(Key, two).uses) == (1 + 40, 1 + 80)
 
 
 def test_a_secret_moved_to_another_row_does_not_open(tools, account):

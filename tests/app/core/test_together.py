@@ -82,6 +82,24 @@ async def test_a_call_that_hangs_is_given_up(monkeypatch):
     assert await ask(2) == (2, 0)
 
 
+async def test_a_call_that_hangs_holds_up_no_other(monkeypatch):
+    monkeypatch.setattr(together, "_SLOW_S", 0.05)
+    hangs = asyncio.Event()
+
+    async def answer(questions):
+        if 0 in questions:
+            await hangs.wait()
+        return [-question for question in questions]
+
+    ask = Together(answer)
+    first, *others = await asked(ask, 0, 1, 2)
+    async with asyncio.timeout(1):
+        assert await asyncio.gather(*others, ask(3)) == [-1, -2, -3]
+    assert not first.done()
+    hangs.set()
+    assert await first == 0
+
+
 async def test_a_database_that_hangs_is_told_of_and_a_new_connection_serves_the_next(service, client, monkeypatch):
     monkeypatch.setattr(together, "_PATIENCE_S", 0.5)
     own = text("SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()")
