@@ -52,9 +52,11 @@ class Cycle(Lesson):
 
         for p in self.judges:
             p.requires_grad_(False)
-        as_protected, as_plain = self.protect(plain), self.reveal(protected)
+        # Each image is normalised alone, so what goes through the same network may go together.
+        as_protected = self.protect(plain)
+        as_plain, plain_again = self.reveal(torch.cat([protected, as_protected])).chunk(2)
         deceived = _says(self.judge_protected(as_protected), 1.0) + _says(self.judge_plain(as_plain), 1.0)
-        cycle = F.l1_loss(self.reveal(as_protected), plain) + F.l1_loss(self.protect(as_plain), protected)
+        cycle = F.l1_loss(plain_again, plain) + F.l1_loss(self.protect(as_plain), protected)
         for_generators.zero_grad(set_to_none=True)
         (deceived + self.weight * cycle).backward()  # type: ignore[no-untyped-call]
         for_generators.step()
@@ -64,9 +66,9 @@ class Cycle(Lesson):
         old_protected = self.histories[0].exchange(as_protected.detach(), generator)
         old_plain = self.histories[1].exchange(as_plain.detach(), generator)
         told_apart = (
-            _says(self.judge_protected(protected), 1.0) + _says(self.judge_protected(old_protected), 0.0)
-            + _says(self.judge_plain(plain), 1.0) + _says(self.judge_plain(old_plain), 0.0)
-        ) / 2  # fmt: skip
+            _tells_apart(self.judge_protected, protected, old_protected)
+            + _tells_apart(self.judge_plain, plain, old_plain)
+        ) / 2
         for_judges.zero_grad(set_to_none=True)
         told_apart.backward()  # type: ignore[no-untyped-call]
         for_judges.step()
@@ -111,6 +113,11 @@ def grained(images: Tensor, generator: torch.Generator) -> Tensor:
     """
     noise = torch.rand(images.shape, generator=generator) - 0.5
     return images + noise.to(images.device) / 127.5
+
+
+def _tells_apart(judge: nn.Module, real: Tensor, made: Tensor) -> Tensor:
+    of_real, of_made = judge(torch.cat([real, made])).chunk(2)
+    return _says(of_real, 1.0) + _says(of_made, 0.0)
 
 
 def _says(scores: Tensor, label: float) -> Tensor:

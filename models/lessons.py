@@ -13,6 +13,7 @@ from torch.nn import functional as F
 
 from models.augmentation import flip_and_crop, square
 from models.networks.block import BLOCK
+from models.networks.folded import folded
 from models.training import Lesson, as_floats
 
 _HELD_OUT_BATCH = 32
@@ -135,6 +136,7 @@ class Concealment(Lesson):
         """side: of the squares whose features are compared while it learns; None: whole images."""
         self.networks = nn.ModuleDict({"network": network})
         self.optimisers = [optimiser]
+        judge, eye = folded(nn.ModuleList([judge, eye]))  # at once: what they share stays shared
         self.frozen = [judge, eye]
         self.network, self.judge, self.eye, self.weight = network, judge, eye, weight
         self.padding, self.side = padding, side
