@@ -34,8 +34,7 @@ class Regression(Lesson):
 
     def step(self, images: list[Tensor], generator: torch.Generator) -> dict[str, Tensor]:
         if self.side is not None:
-            both = square(torch.cat(images, -1), self.side, 1, generator)
-            images = [each.contiguous() for each in torch.tensor_split(both, 2, -1)]
+            images = list(square(torch.cat(images), self.side, 1, generator).tensor_split(2))
         protected, plain = map(as_floats, images)
         loss = self.loss(self.network(protected).float(), plain)
         self.optimisers[0].zero_grad(set_to_none=True)
