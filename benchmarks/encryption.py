@@ -102,7 +102,7 @@ def _warm(pictures: Sequence[bytes]) -> None:
 
 
 def _transform() -> None:
-    images = [codec.decode(data, "image/png", max_pixels=16_000_000).pixels for data in _pictures]
+    images = [codec.decode(codec.inspect(data, "image/png", max_pixels=16_000_000)).pixels for data in _pictures]
     scheme = make_scheme(SCHEME, {})
     for image in scheme.encrypt(np.stack(images), scheme.key(new_secret(), *images[0].shape[:2])):
         to_png(image)

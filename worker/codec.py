@@ -8,6 +8,7 @@ from __future__ import annotations
 import io
 import re
 import warnings
+from contextlib import closing
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -59,34 +60,36 @@ class Decoded:
 
 
 @dataclass(frozen=True)
-class Header:
-    """What a file says of itself, read before anything is decoded."""
+class Opened:
+    """An acceptable file of which nothing but the header was read. Once: its image is closed when it is decoded."""
 
+    data: bytes
     format: str
-    width: int
-    height: int
+    image: Image.Image
+
+    @property
+    def pixels(self) -> int:
+        width, height = self.image.size
+        return width * height
 
 
-def inspect(data: bytes, declared: str, max_pixels: int) -> Header:
-    """The header of an acceptable file. Raises BadImage."""
+def inspect(data: bytes, declared: str = "", *, max_pixels: int) -> Opened:
+    """Open a file. Raises BadImage."""
     format = _format(data, declared)
-    with _opened(data, format) as image:
-        width, height = image.size
-        if width * height > max_pixels:
-            raise BadImage(
-                "image_too_large", f"is {width}x{height}; at most {max_pixels} pixels are taken: scale it down"
-            )
-        # MPO: a photograph that carries further views of itself, as many phones write
-        if image.format != "MPO" and _frames(image) > 1:
-            raise BadImage("animated_image", "is animated; send its frames as single images")
-    return Header(format, width, height)
+    file = Opened(data, format, _opened(data, format))
+    if file.pixels > max_pixels:
+        width, height = file.image.size
+        raise BadImage("image_too_large", f"is {width}x{height}; at most {max_pixels} pixels are taken: scale it down")
+    # MPO: a photograph that carries further views of itself, as many phones write
+    if file.image.format != "MPO" and _frames(file.image) > 1:
+        raise BadImage("animated_image", "is animated; send its frames as single images")
+    return file
 
 
-def decode(data: bytes, declared: str = "", *, max_pixels: int) -> Decoded:
+def decode(file: Opened) -> Decoded:
     """Any acceptable file as 8-bit RGB. Raises BadImage."""
-    header = inspect(data, declared, max_pixels)
-    _check_whole(data, header)
-    with _opened(data, header.format) as image:
+    _check_whole(file)
+    with closing(file.image) as image:
         notes = ["the first of several pictures was used"] if image.format == "MPO" else []
         orientation = _orientation(image)
         if "icc_profile" in image.info:
@@ -96,26 +99,25 @@ def decode(data: bytes, declared: str = "", *, max_pixels: int) -> Decoded:
         if turned is not image:
             turned.info = dict(image.info)
             notes.append("turned as its EXIF orientation says")
-        return Decoded(_rgb(turned, _is_16_bit(data), notes), notes)
+        return Decoded(_rgb(turned, _is_16_bit(file.data), notes), notes)
 
 
-def decode_exact(data: bytes, declared: str = "", *, max_pixels: int) -> tuple[Images, tuple[int, int] | None]:
+def decode_exact(file: Opened) -> tuple[Images, tuple[int, int] | None]:
     """A protected image, whose every bit counts: pixels [H, W, 3], and (width, height) before padding where it says so.
 
     Raises BadImage.
     """
-    header = inspect(data, declared, max_pixels)
-    if header.format != "PNG":
-        raise BadImage("not_exact", f"is a {header.format}; decryption needs the PNG that encryption gave, bit for bit")
-    if data[24:26] != b"\x08\x02":
+    if file.format != "PNG":
+        raise BadImage("not_exact", f"is a {file.format}; decryption needs the PNG that encryption gave, bit for bit")
+    if file.data[24:26] != b"\x08\x02":
         raise BadImage("not_exact", "is not an 8-bit RGB PNG; send the file that encryption gave, not a converted one")
-    _check_whole(data, header)
-    with _opened(data, "PNG") as image:
+    _check_whole(file)
+    with closing(file.image) as image:
         _load(image)
         if image.mode != "RGB" or "transparency" in image.info:
             raise BadImage("not_exact", "has transparency; send the file that encryption gave, not a converted one")
         text = image.info.get(ORIGINAL)
-        return np.array(image), None if text is None else _original(str(text), header)
+        return np.array(image), None if text is None else _original(str(text), *image.size)
 
 
 def _format(data: bytes, declared: str) -> str:
@@ -146,12 +148,12 @@ def _opened(data: bytes, format: str) -> Image.Image:
         raise _broken(error) from None
 
 
-def _check_whole(data: bytes, header: Header) -> None:
-    if header.format == "JPEG" and data.count(_SCAN) > _MOST_SCANS:
+def _check_whole(file: Opened) -> None:
+    if file.format == "JPEG" and file.data.count(_SCAN) > _MOST_SCANS:
         raise BadImage("broken_image", f"has more than {_MOST_SCANS} scans; save it anew")
-    if header.format == "PNG":
+    if file.format == "PNG":
         try:
-            png.check_whole(data)
+            png.check_whole(file.data)
         except ValueError as error:
             raise BadImage("broken_image", f"{error}; save it anew") from None
 
@@ -213,9 +215,9 @@ def _eight_bits(image: Image.Image) -> Image.Image:
     return grey
 
 
-def _original(text: str, header: Header) -> tuple[int, int]:
+def _original(text: str, width: int, height: int) -> tuple[int, int]:
     match = _SIZE.fullmatch(text)
-    width, height = (int(side) for side in match.groups()) if match else (0, 0)
-    if not (1 <= width <= header.width and 1 <= height <= header.height):
+    original = (int(match[1]), int(match[2])) if match else (0, 0)
+    if not (1 <= original[0] <= width and 1 <= original[1] <= height):
         raise BadImage("not_exact", f"says that its original size was {text[:20]!r}, which it cannot hold")
-    return width, height
+    return original

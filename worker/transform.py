@@ -173,13 +173,16 @@ def _shown(key_id: str, image: Images, original: tuple[int, int], notes: list[st
 def _decode_all(tools: Runtime, request: Parcel, read: Any) -> list[Source]:
     """Every image, or every refusal at once. Headers first: nothing is decoded of a request that is too large."""
     settings, files = tools.settings, request.head["files"]
-    pairs = list(zip(files, request.parts, strict=True))
-    headers = _each(files, ((lambda f=f, d=d: codec.inspect(d, f["type"], settings.max_pixels)) for f, d in pairs))
-    total = sum(header.width * header.height for header in headers)
+    pairs = zip(files, request.parts, strict=True)
+    limit = settings.max_pixels
+    opened: list[codec.Opened] = _each(
+        files, ((lambda f=f, d=d: codec.inspect(d, f["type"], max_pixels=limit)) for f, d in pairs)
+    )
+    total = sum(file.pixels for file in opened)
     if total > settings.max_request_pixels:
         detail = f"together the images have {total} pixels; a request takes {settings.max_request_pixels}: send fewer"
         raise Refused([("image_too_large", "/images", detail)])
-    sources: list[Source] = _each(files, ((lambda f=f, d=d: read(f, d, settings.max_pixels)) for f, d in pairs))
+    sources: list[Source] = _each(files, ((lambda f=f, o=o: read(f, o)) for f, o in zip(files, opened, strict=True)))
     return sources
 
 
@@ -195,15 +198,15 @@ def _each(files: Sequence[dict[str, Any]], steps: Iterable[Any]) -> list[Any]:
     return done
 
 
-def _any_image(file: dict[str, Any], data: bytes, max_pixels: int) -> Source:
-    decoded = codec.decode(data, file["type"], max_pixels=max_pixels)
+def _any_image(_: dict[str, Any], opened: codec.Opened) -> Source:
+    decoded = codec.decode(opened)
     height, width = decoded.pixels.shape[:2]
     return Source(decoded.pixels, decoded.notes, (width, height))
 
 
-def _exact_image(file: dict[str, Any], data: bytes, max_pixels: int) -> Source:
+def _exact_image(file: dict[str, Any], opened: codec.Opened) -> Source:
     """The original size is what the request says, else what the file says, else the file's own."""
-    pixels, written = codec.decode_exact(data, file["type"], max_pixels=max_pixels)
+    pixels, written = codec.decode_exact(opened)
     height, width = pixels.shape[:2]
     original = tuple(file["original"]) if file.get("original") else written or (width, height)
     if original[0] > width or original[1] > height:
@@ -230,7 +233,7 @@ def _check_sides(sources: Sequence[Source], scheme: Scheme[Any, Any], files: Seq
 def _archive_decoder(tools: Runtime) -> unpack.Decode:
     def decode(name: str, data: bytes) -> Images:
         try:
-            return codec.decode(data, max_pixels=tools.settings.max_pixels).pixels
+            return codec.decode(codec.inspect(data, max_pixels=tools.settings.max_pixels)).pixels
         except codec.BadImage as error:
             raise unpack.BadArchive(f"{name} {error.detail}") from None
 

@@ -21,7 +21,7 @@ def _warm() -> None:
         from models.images import to_png
         from worker import codec, transform  # noqa: F401 - transform: the import is what counts
 
-        image = codec.decode(to_png(np.zeros((16, 16, 3), np.uint8)), max_pixels=256).pixels
+        image = codec.decode(codec.inspect(to_png(np.zeros((16, 16, 3), np.uint8)), max_pixels=256)).pixels
         for name, kind in schemes().items():
             if not kind.trains:
                 scheme = make_scheme(name, {})

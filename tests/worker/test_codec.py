@@ -14,18 +14,18 @@ from PIL import Image
 
 from models.images import to_png
 from tests.worker.pictures import animated, file_of, noise, png, png_of_16_bits, saved
-from worker.codec import ORIGINAL, BadImage, decode, decode_exact
+from worker.codec import ORIGINAL, BadImage, decode, decode_exact, inspect
 
 MAX = 100_000
 
 
 def decoded(data, declared=""):
-    return decode(data, declared, max_pixels=MAX)
+    return decode(inspect(data, declared, max_pixels=MAX))
 
 
 def refusal(data, declared="", read=decode):
     with pytest.raises(BadImage) as refused:
-        read(data, declared, max_pixels=MAX)
+        read(inspect(data, declared, max_pixels=MAX))
     return refused.value
 
 
@@ -185,10 +185,10 @@ def test_text_chunks_that_explode_are_no_way_in():
 
 def test_an_encrypted_png_comes_back_bit_for_bit_with_its_original_size():
     image = noise(12, 12)
-    pixels, original = decode_exact(to_png(image, {ORIGINAL: "10x11"}), "image/png", max_pixels=MAX)
+    pixels, original = decode_exact(inspect(to_png(image, {ORIGINAL: "10x11"}), "image/png", max_pixels=MAX))
     np.testing.assert_array_equal(pixels, image)
     assert original == (10, 11)
-    assert decode_exact(to_png(image), max_pixels=MAX)[1] is None
+    assert decode_exact(inspect(to_png(image), max_pixels=MAX))[1] is None
 
 
 def test_one_flipped_bit_of_a_ciphertext_is_noticed():
@@ -257,7 +257,7 @@ def test_a_mangled_file_is_decoded_or_refused_and_nothing_else(data, changes, cu
         changed[at % len(changed)] = value
     mangled = bytes(changed[: max(1, len(changed) - cut % len(changed))])
     try:
-        pixels = decode(mangled, max_pixels=MAX).pixels
+        pixels = decoded(mangled).pixels
     except BadImage:
         return
     assert pixels.dtype == np.uint8
