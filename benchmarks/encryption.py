@@ -15,6 +15,7 @@ import numpy as np
 
 from app.local import LocalStack
 from benchmarks import scene
+from benchmarks.least import serving
 from benchmarks.results import Curve, Goal, Row
 from models.catalog import make_scheme, new_secret
 from models.images import to_png
@@ -50,28 +51,35 @@ def latency(stack: LocalStack) -> Iterator[Row | Curve]:
 
 
 def rate(stack: LocalStack) -> Iterator[Row]:
-    """Images a second through the service beside decode, encrypt and encode alone, in turn, on the same cores."""
+    """Images a second through the service, in turn with decode, encrypt and encode alone, and with the least around
+    these that is still a service: on the same cores."""
     pictures = scene.photographs(IMAGES)
     body, headers = scene.form(pictures, SCHEME)
     cores = len(os.sched_getaffinity(0))
-    served, bare = [], []
+    served, least, bare = [], [], []
     headers["Authorization"] = f"Bearer {stack.token}"
     port = int(stack.url.rpartition(":")[2])
 
-    def client(_: int) -> float:
+    def client(port: int) -> float:
         """A client that costs next to nothing itself: it shares the cores with what is measured."""
         with closing(HTTPConnection("127.0.0.1", port)) as connection:
             return _for_a_while(lambda: _post(connection, body, headers), IMAGES)
 
-    with get_context("spawn").Pool(cores, _warm, (pictures,)) as pool, ThreadPoolExecutor(CLIENTS) as clients:
+    with (
+        get_context("spawn").Pool(cores, _warm, (pictures,)) as pool,
+        serving(stack.environment["UNVEIL_REDIS_URL"], cores) as another,
+        ThreadPoolExecutor(CLIENTS) as clients,
+    ):
         for _ in range(_ROUNDS + 1):
-            served.append(sum(clients.map(client, range(CLIENTS))))
+            served.append(sum(clients.map(client, [port] * CLIENTS)))
+            least.append(sum(clients.map(client, [another] * CLIENTS)))
             bare.append(sum(pool.map(_alone, [_ROUND_S] * cores, chunksize=1)))
-    del served[0], bare[0]  # warming up
+    del served[0], least[0], bare[0]  # warming up
     ratios = [ours / alone for ours, alone in zip(served, bare, strict=True)]
     yield Row(
         f"POST /encrypt, {IMAGES} images a request, {CLIENTS} clients", "images/s", statistics.median(served),
         (f"decode, encrypt, encode alone, {cores} processes", statistics.median(bare)), statistics.median(ratios),
+        ("HTTP, Redis and AES-GCM around it, nothing else", statistics.median(least)),
         goal=Goal("at least", 0.7, of="ratio"),
     )  # fmt: skip
 
