@@ -15,6 +15,7 @@ from benchmarks.results import Curve, Goal, Row
 
 IMAGES = 8_000
 _SIZES = (1_000, 10_000, 100_000)
+_CELLS = (1, 20, 200, 32 * 32)
 _TIMES = 15
 
 
@@ -33,7 +34,18 @@ def database(stack: LocalStack) -> Iterator[Row | Curve]:
             ("one evaluation of them", f"/evaluations/{rows.evaluation_id(there)}"),
         ):
             yield Row(name, "ms", _median(http, address), goal=Goal("at most", 100))
-    yield Curve("a page of evaluations", "evaluations", "ms", points)
+        yield Curve("a page of evaluations", "evaluations", "ms", points)
+        yield _by_cells(stack, http, there)
+
+
+def _by_cells(stack: LocalStack, http: httpx.Client, evaluation: int) -> Curve:
+    """One evaluation that grows to the most that may be ordered."""
+    points, there = [], 1
+    for cells in _CELLS:
+        rows.widen(stack.environment["UNVEIL_DATABASE_URL"], evaluation, cells, above=there)
+        there = cells
+        points.append((float(cells), _median(http, f"/evaluations/{rows.evaluation_id(evaluation)}")))
+    return Curve("one evaluation", "cells", "ms", points)
 
 
 def fill(stack: LocalStack, evaluations: int, above: int = 0) -> None:

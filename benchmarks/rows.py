@@ -85,6 +85,26 @@ def fill(url: str, account_id: str, evaluations: int, images: int, *, above: int
         database.execute(f"VACUUM (ANALYZE) {', '.join(BIG)}")
 
 
+def widen(url: str, evaluation: int, cells: int, *, above: int = 1) -> None:
+    """Cells of one evaluation up to a number, each as its first, with a sample. `above`: those up to here are there."""
+    values = {"first": above, "last": cells - 1, "cell": cell_id(evaluation)}
+    more = "FROM generate_series(%(first)s::int, %(last)s::int) AS i"
+    id = f"%(cell)s || '_' || {_ID}"
+    with psycopg.connect(url, autocommit=True) as database:
+        database.execute(
+            "INSERT INTO cells (id, evaluation_id, position, scheme, attack, threat_model, status, progress, result, "
+            f"finished_at) SELECT {id}, evaluation_id, i, scheme, attack, threat_model, status, progress, result, "
+            f"finished_at {more}, cells WHERE id = %(cell)s",
+            values,
+        )
+        database.execute(
+            "INSERT INTO samples (cell_id, index, ssim, plain, protected, reconstructed) "
+            f"SELECT {id}, index, ssim, plain, protected, reconstructed {more}, samples WHERE cell_id = %(cell)s",
+            values,
+        )
+        database.execute("VACUUM (ANALYZE) cells, samples")
+
+
 @contextmanager
 def listening(engine: Engine) -> Iterator[list[tuple[str, Any]]]:
     """The reading statements that run meanwhile, with their values."""

@@ -13,7 +13,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 import numpy as np
@@ -173,16 +173,18 @@ def _shown(key_id: str, image: Images, original: tuple[int, int], notes: list[st
 def _decode_all(tools: Runtime, request: Parcel, read: Any) -> list[Source]:
     """Every image, or every refusal at once. Headers first: nothing is decoded of a request that is too large."""
     settings, files = tools.settings, request.head["files"]
-    pairs = zip(files, request.parts, strict=True)
-    limit = settings.max_pixels
     opened: list[codec.Opened] = _each(
-        files, ((lambda f=f, d=d: codec.inspect(d, f["type"], max_pixels=limit)) for f, d in pairs)
+        files,
+        (
+            partial(codec.inspect, data, file["type"], max_pixels=settings.max_pixels)
+            for file, data in zip(files, request.parts, strict=True)
+        ),
     )
     total = sum(file.pixels for file in opened)
     if total > settings.max_request_pixels:
         detail = f"together the images have {total} pixels; a request takes {settings.max_request_pixels}: send fewer"
         raise Refused([("image_too_large", "/images", detail)])
-    sources: list[Source] = _each(files, ((lambda f=f, o=o: read(f, o)) for f, o in zip(files, opened, strict=True)))
+    sources: list[Source] = _each(files, (partial(read, *pair) for pair in zip(files, opened, strict=True)))
     return sources
 
 
