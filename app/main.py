@@ -17,6 +17,7 @@ from fastapi.exceptions import RequestValidationError
 from sqlalchemy.exc import DataError, DBAPIError, InterfaceError, OperationalError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 from starlette.routing import Match
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -239,6 +240,11 @@ def _message(part: Mapping[str, Any]) -> str:
     return message
 
 
+async def _on_hang_up(_: Request, __: ClientDisconnect) -> Response:
+    """Nobody reads this answer; but it is no mistake of ours, and is not counted as one."""
+    return respond(BadRequest("the body ended before it was whole"))
+
+
 async def _on_database(_: Request, error: SQLAlchemyError) -> Response:
     """The database away is no mistake of ours; anything else is, and its log line comes from `Requests`."""
     if isinstance(error, DataError):
@@ -274,6 +280,7 @@ _HANDLERS: dict[type[Exception], Any] = {
     Replay: _on_replay,
     HTTPException: _on_http,
     RequestValidationError: _on_validation,
+    ClientDisconnect: _on_hang_up,
     SQLAlchemyError: _on_database,
     OSError: _on_disk,
     redis.exceptions.ConnectionError: _on_broker,

@@ -10,7 +10,6 @@ from __future__ import annotations
 import argparse
 import json
 import math
-import shutil
 import sys
 import time
 from collections.abc import Callable, Mapping
@@ -214,7 +213,7 @@ def _parser() -> argparse.ArgumentParser:
         "--limit-seconds",
         type=float,
         default=math.inf,
-        help="stop after this long; the last checkpoint is at most a minute old",
+        help="stop after this long, well above the minute that lies between two checkpoints",
     )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--keys", type=int, default=3)
@@ -244,10 +243,16 @@ def main(arguments: list[str] | None = None) -> int:
     except (UnknownName, ParameterError, DatasetMissing) as error:
         parser.error(str(error))
 
+    if given.limit_seconds < 0:
+        parser.error("--limit-seconds: must be at least 0")
     checkpoints = given.out / "checkpoints"
-    if checkpoints.exists() and not given.resume:
-        shutil.rmtree(checkpoints)
-    checkpoints.mkdir(parents=True, exist_ok=True)
+    try:
+        checkpoints.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        parser.error(f"--out {given.out}: {error.strerror}")
+    if not given.resume:
+        for old in checkpoints.rglob("*.ckpt"):  # and nothing else that may lie there
+            old.unlink()
     deadline = time.monotonic() + given.limit_seconds
 
     def report(fraction: float, phase: str) -> None:

@@ -85,21 +85,24 @@ def evaluate(
 def report(
     id: EvaluationId,
     output: Annotated[Path, typer.Option("-o", "--output", help="File to write; - is stdout")] = Path("report.html"),
-    format: Annotated[Format | None, typer.Option(help="Else by the file's suffix")] = None,
+    format: Annotated[Format | None, typer.Option(help="Else by the file's suffix; html on stdout")] = None,
     url: Url = None,
     token: Token = None,
     state: State = None,
 ) -> None:
     """Fetch the report of an evaluation, as far as it has come."""
-    wanted: Any = format or output.suffix.removeprefix(".")
+    wanted: Any = format or ("html" if str(output) == "-" else output.suffix.removeprefix("."))
     if wanted not in get_args(Format):
-        raise Misused(f"{wanted or output.name!r} is no report format; take {', '.join(get_args(Format))}")
+        raise Misused(f"{output}: its suffix names no format; give --format, one of {', '.join(get_args(Format))}")
     with connect(url, token, state) as client:
         content = _find(client, id).report(wanted)
     if str(output) == "-":
         sys.stdout.buffer.write(content)
     else:
-        output.write_bytes(content)
+        try:
+            output.write_bytes(content)
+        except OSError as error:
+            raise Misused(f"{output}: {error.strerror}") from None
         errors.print(f"wrote {output} ({len(content):,} bytes)")
 
 

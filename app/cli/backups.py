@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, BinaryIO
 
@@ -57,14 +57,12 @@ def restore(
     from app.backup import restore as read
     from app.core.crypto import load_key_ring
 
-    if state is not None and keyring is not None:
-        _give_ring(state, keyring)
-    with _working(state, new=True) as settings:
-        if str(file) == "-":
-            read(settings, load_key_ring(settings), sys.stdin.buffer, errors.print)
-        else:
-            with _opened(file) as source:
-                read(settings, load_key_ring(settings), source, errors.print)
+    # Whatever can be wrong with what is given, before a folder is made that could stand in the way of the next try.
+    with nullcontext(sys.stdin.buffer) if str(file) == "-" else _opened(file) as source:
+        if state is not None:
+            _give_ring(state, keyring)
+        with _working(state, new=True) as settings:
+            read(settings, load_key_ring(settings), source, errors.print)
 
 
 @contextmanager
@@ -119,11 +117,15 @@ def _opened(file: Path) -> Any:
         raise Misused(f"{file}: {error.strerror}") from None
 
 
-def _give_ring(state: Path, keyring: Path) -> None:
-    """The key ring of a state folder to be. Raises Misused where it has another."""
+def _give_ring(state: Path, keyring: Path | None) -> None:
+    """The key ring of a state folder to be. Raises Misused where it has another, or none and none is given."""
     from app.embedded import make_private, write_secret
 
     place = state / "secrets" / "keyring"
+    if keyring is None:
+        if not place.exists():
+            raise Misused("a new folder needs the key ring that was in use; give the copy of it as --keyring")
+        return
     try:
         given = keyring.read_text().strip()
         if place.exists() and place.read_text().strip() != given:
@@ -132,3 +134,5 @@ def _give_ring(state: Path, keyring: Path) -> None:
         write_secret(place, given)
     except OSError as error:
         raise Misused(f"{error.filename}: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise Misused(f"{keyring} is no key ring") from None

@@ -45,7 +45,7 @@ def encrypt(
     as_json: Json = False,
 ) -> None:
     """Protect images; writes NAME.protected.png and manifest.json."""
-    _check(files)
+    _check(files, folder)
     if scheme is None and key is None:
         raise Misused("give --scheme, or --key with a key made before")
     with connect(url, token, state) as client:
@@ -59,7 +59,8 @@ def encrypt(
             done += batch
             if len(batch) > 1 and len(set(batch.key_ids)) == 1:
                 key = batch.key_ids[0]  # one key for all: the rest of the files too
-    written = _write(done, files, folder, "protected")
+    # What was protected before stays: it may be all that is left of its image.
+    written = _write(done, files, folder, "protected", {path.name for path in folder.iterdir()})
     _remember(folder, written)
     _show(written, as_json)
 
@@ -74,25 +75,28 @@ def decrypt(
     as_json: Json = False,
 ) -> None:
     """Undo `encrypt`; writes NAME.plain.png."""
-    _check(files)
+    _check(files, folder)
     keys = [key or _recall(file) for file in files]
     with connect(url, token, state) as client:
         done: list[Image] = []
         for start in track(range(0, len(files), _BATCH), "decrypting", console=errors, transient=True):
             done += client.decrypt(files[start : start + _BATCH], keys[start : start + _BATCH])
-    _show(_write(done, files, folder, "plain"), as_json)
+    _show(_write(done, files, folder, "plain", set()), as_json)
 
 
-def _check(files: list[Path]) -> None:
+def _check(files: list[Path], folder: Path) -> None:
+    """Before anything is asked of the service: what it answers must have a place to go."""
     for file in files:
         if not file.is_file():
             raise Misused(f"{file}: there is no such file")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise Misused(f"--out {folder}: {error.strerror}") from None
 
 
-def _write(images: list[Image], files: list[Path], folder: Path, word: str) -> list[dict[str, Any]]:
-    """Each image as STEM.WORD.png; a number tells apart inputs that share a stem."""
-    folder.mkdir(parents=True, exist_ok=True)
-    taken: set[str] = set()
+def _write(images: list[Image], files: list[Path], folder: Path, word: str, taken: set[str]) -> list[dict[str, Any]]:
+    """Each image as STEM.WORD.png; a number tells it apart from names that are taken, by other inputs too."""
     written = []
     for image, file in zip(images, files, strict=True):
         stem = file.stem.removesuffix(".protected")

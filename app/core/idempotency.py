@@ -203,7 +203,7 @@ async def _once(
         str | None,
         Header(
             alias="Idempotency-Key",
-            description="Any text of yours; a repeat with the same key and body gets the same answer for a day",
+            description="Yours, without spaces; a repeat with the same key and body gets the same answer for a day",
             min_length=1,
             max_length=200,
             pattern=r"^[\x21-\x7e]+$",

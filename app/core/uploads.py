@@ -7,13 +7,14 @@ its body with `form_schema`.
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncIterator, Mapping
+from collections import Counter
+from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
 from fastapi import Request
-from starlette.datastructures import UploadFile
+from starlette.datastructures import FormData, UploadFile
 from starlette.exceptions import HTTPException
 from starlette.formparsers import MultiPartParser
 
@@ -89,6 +90,16 @@ async def _read(request: Request, file_field: str, fields: frozenset[str], max_f
     if not found:
         raise Invalid(f"send at least one file in the field {file_field!r}", [(f"/{file_field}", "is missing")])
     return Form(found, texts)
+
+
+def check_form(form: FormData, known: Iterable[str]) -> None:
+    """That a form which FastAPI has read has known fields alone, each once. Raises Invalid."""
+    counts = Counter(name for name, _ in form.multi_items())
+    for name, count in counts.items():
+        if name not in known:
+            raise _misplaced(name, f"not a field of this form; known: {', '.join(sorted(known))}")
+        if count > 1:
+            raise _misplaced(name, f"must be sent once; got {count} values")
 
 
 def form_schema(file_field: str, fields: Mapping[str, dict[str, Any]], example: dict[str, Any]) -> dict[str, Any]:

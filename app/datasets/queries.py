@@ -2,21 +2,39 @@
 
 from __future__ import annotations
 
-from sqlalchemy import Text, cast, delete, exists, or_, select
+from collections.abc import Callable
+
+from sqlalchemy import Select, Text, cast, delete, exists, or_, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.core.ids import is_id
 from app.core.states import ACTIVE
 from app.db.tables import Dataset, Evaluation, Key
 
+_Query = Select[Dataset]
+
 _ACTIVE = [status.value for status in ACTIVE]
 
 
 async def one(session: AsyncSession, account_id: str, id: str) -> Dataset | None:
+    return await _found(session, account_id, id, lambda query: query)
+
+
+async def kept(session: AsyncSession, account_id: str, id: str) -> Dataset | None:
+    """For an order that names it: it is not deleted before the order is committed."""
+    return await _found(session, account_id, id, lambda query: query.with_for_update(read=True, key_share=True))
+
+
+async def claimed(session: AsyncSession, account_id: str, id: str) -> Dataset | None:
+    """For its deletion: after every order that names it is committed, and before another can name it."""
+    return await _found(session, account_id, id, lambda query: query.with_for_update())
+
+
+async def _found(session: AsyncSession, account_id: str, id: str, locked: Callable[[_Query], _Query]) -> Dataset | None:
     if not is_id(id):
         return None
-    found = await session.scalars(select(Dataset).where(Dataset.account_id == account_id, Dataset.id == id))
-    return found.one_or_none()
+    query = select(Dataset).where(Dataset.account_id == account_id, Dataset.id == id)
+    return (await session.scalars(locked(query))).one_or_none()
 
 
 async def newest_first(session: AsyncSession, account_id: str, after: str | None, limit: int) -> list[Dataset]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import APIRouter, File, Form, Response, UploadFile
+from fastapi import APIRouter, File, Form, Request, Response, UploadFile
 
 from app.core.auth import Auditor, CallerFirst, Reader
 from app.core.idempotency import Idempotent, Mismatch, Running
@@ -12,11 +12,13 @@ from app.core.ids import new_id
 from app.core.pagination import Page, Paging
 from app.core.problems import Invalid, problems
 from app.core.services import Session, Svc
+from app.core.uploads import check_form
 from app.datasets import service
 from app.datasets.schemas import DatasetOut, Kind, UploadOrder
 
 router = APIRouter(prefix="/datasets", tags=["datasets"], route_class=CallerFirst)
 
+_FIELDS = frozenset({"name", "archive", "kind", "originals", "size", "seed"})
 _PRINTABLE = r"^[^\x00-\x1f\x7f]*[^\x00-\x20\x7f][^\x00-\x1f\x7f]*$"
 
 
@@ -41,6 +43,7 @@ async def show_dataset(id: str, caller: Reader, svc: Svc, session: Session) -> D
     ),
 )
 async def upload_dataset(
+    request: Request,
     caller: Auditor,
     svc: Svc,
     session: Session,
@@ -60,6 +63,7 @@ async def upload_dataset(
     seed: Annotated[int, Form(ge=0, le=2**32 - 1, description="Of the 80/20 split of an archive without test/")] = 0,
 ) -> DatasetOut:
     """Upload a zip of images. It is unpacked by a worker while the request waits."""
+    check_form(await request.form(), _FIELDS)
     order = UploadOrder(name=name, kind=kind, size=size, seed=seed)
     async with once.reserve(dataset_id=new_id("ds")) as ids:
         plain = None if originals is None else originals.file

@@ -106,7 +106,7 @@ class PlainImages:
 async def plain_images(session: AsyncSession, svc: Services, caller: Caller, name: str, pointer: str) -> PlainImages:
     """The built-in set or the caller's upload that the field at `pointer` names. Raises NoPlainImages, Invalid."""
     if name.startswith("ds_"):
-        row = await queries.one(session, caller.account_id, name)
+        row = await queries.kept(session, caller.account_id, name)
         if row is None:
             raise NoPlainImages(f"there is no data set {name!r}", [(pointer, "no such upload; see GET /datasets")])
         if row.kind != "plain":
@@ -166,7 +166,7 @@ async def remove(svc: Services, session: AsyncSession, caller: Caller, id: str) 
     """The row first: a blob without a row is garbage, a row without a blob a lie. Raises UnknownDataset, InUse."""
     if any(dataset.id == id for dataset in await _built_in(svc.settings)):
         raise BuiltIn(f"{id!r} comes with the service or its data folder")
-    found = await queries.one(session, caller.account_id, id)
+    found = await queries.claimed(session, caller.account_id, id)
     if found is None:
         raise UnknownDataset(f"there is no dataset {id!r}")
     if await queries.is_in_use(session, caller.account_id, id):

@@ -11,7 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from app.core.ids import is_id
 from app.core.pagination import PageRequest, keyset
 from app.db.lookups import Lookups
-from app.db.tables import Cell, Curve, Dataset, Evaluation, Event, Key, Sample, Scores
+from app.db.tables import Cell, Curve, Evaluation, Event, Key, Sample, Scores
 
 _STANDING = select(Evaluation.id, Evaluation.account_id, Evaluation.version, Evaluation.status).where(
     Evaluation.id == any_(bindparam("keys", type_=ARRAY(String)))
@@ -123,9 +123,3 @@ async def key(session: AsyncSession, account_id: str, id: str) -> Key | None:
     if not is_id(id):
         return None
     return await session.scalar(select(Key).where(Key.id == id, Key.account_id == account_id))
-
-
-async def dataset(session: AsyncSession, account_id: str, id: str) -> Dataset | None:
-    if not is_id(id):
-        return None
-    return await session.scalar(select(Dataset).where(Dataset.id == id, Dataset.account_id == account_id))

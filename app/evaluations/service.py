@@ -15,6 +15,7 @@ from app.core.jobs import check_queue, ring
 from app.core.problems import Conflict, Gone, Invalid, NotFound
 from app.core.services import Services
 from app.core.states import ENDED, Status
+from app.datasets import queries as datasets
 from app.datasets.service import plain_images
 from app.db import journal
 from app.db.tables import Cell, Dataset, Evaluation, Sample
@@ -149,7 +150,7 @@ def _upload(row: Dataset) -> Upload:
 async def _uploads(session: AsyncSession, caller: Caller, order: EvaluationOrder) -> dict[str, Dataset]:
     """The caller's uploads of protected images that the order names; one it cannot name is left out."""
     named = {entry.dataset for entry in order.schemes if entry.name == catalog.EXTERNAL and entry.dataset}
-    rows = [await queries.dataset(session, caller.account_id, id) for id in sorted(named)]
+    rows = [await datasets.kept(session, caller.account_id, id) for id in sorted(named)]
     return {row.id: row for row in rows if row is not None and row.kind == "protected"}
 
 

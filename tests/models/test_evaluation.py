@@ -275,6 +275,27 @@ def test_wrong_usage_exits_with_2(wrong, tmp_path, capsys):
     assert wrong[1].split(":")[-1].split("=")[0] in capsys.readouterr().err
 
 
+def test_starting_anew_removes_old_checkpoints_and_nothing_else(tmp_path):
+    given = ["--scheme", "tanaka", "--attack", "none", "--data", "sample", "--out", str(tmp_path)]
+    precious, old = tmp_path / "checkpoints" / "precious.txt", tmp_path / "checkpoints" / "control" / "itn.ckpt"
+    old.parent.mkdir(parents=True)
+    for file in (precious, old):
+        file.write_text("mine")
+    assert evaluation.main([*given, "--limit-seconds", "0", "--resume"]) == 1
+    assert old.exists()
+    assert evaluation.main([*given, "--limit-seconds", "0"]) == 1
+    assert (precious.exists(), old.exists()) == (True, False)
+
+
+@pytest.mark.parametrize("wrong", [{"--out": __file__}, {"--limit-seconds": "-1"}])
+def test_what_cannot_be_done_is_said_before_it_begins(wrong, tmp_path, capsys):
+    given = {"--scheme": "tanaka", "--attack": "none", "--data": "sample", "--out": str(tmp_path), **wrong}
+    with pytest.raises(SystemExit) as caught:
+        evaluation.main([part for pair in given.items() for part in pair])
+    assert caught.value.code == 2
+    assert next(iter(wrong)) in capsys.readouterr().err
+
+
 def test_a_slice_stops_at_its_limit(tmp_path):
     given = ["--scheme", "tanaka", "--attack", "none", "--data", "sample", "--out", str(tmp_path)]
     assert evaluation.main([*given, "--limit-seconds", "0"]) == 1

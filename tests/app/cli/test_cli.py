@@ -53,6 +53,33 @@ def test_a_folder_of_pictures_goes_there_and_back(unveil, at, tmp_path: Path) ->
     assert np.array_equal(_read(tmp_path / "back" / "0-2.plain.png"), pixels(9))
 
 
+def test_what_was_protected_before_is_never_written_over(unveil, at, tmp_path: Path) -> None:
+    (tmp_path / "sub").mkdir()
+    for number, name in enumerate(("a.png", "sub/a.png")):
+        (tmp_path / name).write_bytes(png(number, 21, 30))
+        unveil("encrypt", name, "--scheme", "tanaka", *at)
+    unveil("decrypt", "protected/a.protected.png", "protected/a-2.protected.png", *at)
+    assert np.array_equal(_read(tmp_path / "plain" / "a.plain.png"), pixels(0, 21, 30))
+    assert np.array_equal(_read(tmp_path / "plain" / "a-2.plain.png"), pixels(1, 21, 30))
+
+
+def test_a_place_that_takes_no_files_is_said_before_a_key_is_drawn(unveil, at, tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_bytes(png(1))
+    before = unveil("keys", "list", "--json", *at).stdout
+    for words in (("encrypt", "a.png", "--scheme", "tanaka"), ("decrypt", "a.png", "--key", "key_" + 32 * "0")):
+        assert "--out a.png" in unveil(*words, "--out", "a.png", *at, code=2).stderr
+    assert unveil("keys", "list", "--json", *at).stdout == before
+
+
+def test_a_restore_that_lacks_something_leaves_nothing_in_the_way(unveil, tmp_path: Path) -> None:
+    (tmp_path / "some.bak").write_bytes(b"x")
+    (tmp_path / "a.png").write_bytes(png(1))
+    assert "--keyring" in unveil("restore", "some.bak", "--state", "new", code=2).stderr
+    assert "no such" in unveil("restore", "none.bak", "--state", "new", "--keyring", "a.png", code=2).stderr.lower()
+    assert "no key ring" in unveil("restore", "some.bak", "--state", "new", "--keyring", "a.png", code=2).stderr
+    assert not (tmp_path / "new").exists()
+
+
 def test_a_key_made_before_is_used_again(unveil, at, tmp_path: Path) -> None:
     (tmp_path / "a.png").write_bytes(png(1))
     first = json.loads(unveil("encrypt", "a.png", "--scheme", "tanaka", "--json", *at).stdout)["images"][0]
@@ -72,7 +99,9 @@ def test_an_evaluation_is_watched_printed_and_reported(unveil, at, tmp_path: Pat
     unveil("report", id, "-o", "out.csv", *at)
     assert (tmp_path / "out.csv").read_text().count("\n") >= 5
     assert json.loads(unveil("report", id, "-o", "-", "--format", "json", *at).stdout)
+    assert unveil("report", id, "-o", "-", *at).stdout.startswith("<!doctype html>")
     unveil("report", id, "-o", "out.doc", *at, code=2)
+    assert "nowhere" in unveil("report", id, "-o", "nowhere/out.html", *at, code=2).stderr
 
 
 def test_an_order_that_is_not_watched_prints_its_id(unveil, at) -> None:

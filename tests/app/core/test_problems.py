@@ -37,6 +37,29 @@ async def test_a_method_that_the_address_does_not_take_lists_those_it_does(clien
     assert answer.headers["allow"] == "GET, POST"
 
 
+@pytest.mark.parametrize("media", ["application/json", "multipart/form-data; boundary=b"])
+@pytest.mark.parametrize("path", ["/keys", "/encrypt", "/datasets"])
+async def test_a_caller_who_hangs_up_is_no_mistake_of_ours(service, path, media):
+    token = await service.account()
+    headers = {"authorization": f"Bearer {token}", "content-type": media, "content-length": "1000"}
+    scope = {
+        "type": "http", "http_version": "1.1", "method": "POST", "path": path, "raw_path": path.encode(),
+        "scheme": "http", "query_string": b"",
+        "headers": [(name.encode(), value.encode()) for name, value in headers.items()],
+    }  # fmt: skip
+    arriving = [{"type": "http.request", "body": b"--b\r\n", "more_body": True}, {"type": "http.disconnect"}]
+    answered = []
+
+    async def receive():
+        return arriving.pop(0) if len(arriving) > 1 else arriving[0]
+
+    async def send(message):
+        answered.append(message)
+
+    await service.app(scope, receive, send)
+    assert 400 <= answered[0]["status"] < 500, answered
+
+
 @pytest.mark.parametrize("body", [b"{", b"", b"\xff\xfe", b"[" * 100_000])
 async def test_a_body_that_is_not_json(client, body):
     answer = await client.post("/keys", content=body, headers={"Content-Type": "application/json"})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from uuid import uuid4
 
@@ -137,6 +138,30 @@ def test_a_dataset_in_use_is_not_deleted(http: httpx.Client) -> None:
     refused = http.delete(f"/datasets/{made['id']}")
     ended = http.get(evaluation.headers["Location"]).json()["status"] not in ("queued", "running")
     assert ended or refused.json()["code"] == "dataset_in_use"
+
+
+def test_an_order_and_the_deletion_of_its_dataset_are_not_both_taken(http: httpx.Client) -> None:
+    order = {"schemes": [{"name": "tanaka"}], "attacks": [{"name": "none"}], "profile": "smoke"}
+    for _ in range(6):
+        made = upload(http, classes(5), size="24").json()["id"]
+        with ThreadPoolExecutor(2) as pool:
+            orders = pool.submit(http.post, "/evaluations", json={**order, "dataset": made})
+            deleted = pool.submit(http.delete, f"/datasets/{made}").result()
+        ordered = orders.result()
+        if ordered.status_code == 202:
+            ended = http.get(ordered.headers["Location"]).json()
+            assert deleted.status_code == 409 or ended["status"] == "done", (deleted.text, ended)
+        else:
+            assert (ordered.json()["code"], deleted.status_code) == ("unknown_dataset", 204)
+
+
+@pytest.mark.parametrize(
+    ("more", "pointer"), [({"orginals": "x"}, "/orginals"), ({"size": ["24", "64"]}, "/size"), ({"": "x"}, "/")]
+)
+def test_a_field_that_is_unknown_or_sent_twice_is_refused(http: httpx.Client, more, pointer) -> None:
+    files = {"archive": ("a.zip", archive(classes(5)), "application/zip")}
+    answer = http.post("/datasets", data={"name": "photographs", **more}, files=files)
+    assert (answer.status_code, answer.json()["errors"][0]["pointer"]) == (422, pointer), answer.text
 
 
 def test_pages_go_through_built_in_sets_and_uploads_once(http: httpx.Client) -> None:
