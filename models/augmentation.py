@@ -25,12 +25,13 @@ def flip_and_crop(images: Tensor, padding: int, generator: torch.Generator) -> T
 
 
 def square(images: Tensor, side: int | None, multiple: int, generator: torch.Generator) -> Tensor:
-    """The same random square of every image [N, H, W, 3], its corner at multiples of `multiple`.
+    """The same random square of every image [N, H, W, 3], corner and side (rounded down) multiples of `multiple`.
 
     None, or a side as long as theirs: the whole images.
     """
     if side is None:
         return images
+    side = max(multiple, side // multiple * multiple)
     top, left = (
         multiple * int(torch.randint(max(0, length - side) // multiple + 1, (), generator=generator))
         for length in images.shape[1:3]

@@ -251,7 +251,7 @@ def main(arguments: list[str] | None = None) -> int:
     except OSError as error:
         parser.error(f"--out {given.out}: {error.strerror}")
     if not given.resume:
-        for old in checkpoints.rglob("*.ckpt"):  # and nothing else that may lie there
+        for old in checkpoints.rglob("*.ckpt*"):  # and nothing else that may lie there
             old.unlink()
     deadline = time.monotonic() + given.limit_seconds
 

@@ -154,7 +154,8 @@ def _pyramid(images: Images) -> Iterator[npt.NDArray[np.float32]]:
 def _profiles(grey: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
     """Each image with zero mean and unit norm (zero where flat): float32 [N, P]."""
     flat = grey.reshape(len(grey), -1)
-    flat = flat - flat.mean(axis=1, keepdims=True)
+    flat = flat - flat[:, :1]  # else the mean of a flat image misses it by a rounding error, which is then enlarged
+    flat -= flat.mean(axis=1, keepdims=True)
     norm = np.sqrt(np.einsum("np,np->n", flat, flat))[:, None]
     flat *= np.divide(1, norm, out=np.zeros_like(norm), where=norm > 1e-3)  # pixels are multiplied, not divided
     return flat

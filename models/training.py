@@ -170,7 +170,13 @@ def _train(  # noqa: PLR0912, PLR0915 - to be read from top to bottom
                 group["lr"] = rate * factor
 
         with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
-            losses = lesson.step(images, torch.Generator().manual_seed(_seed(context.seed, 1, step)))
+            try:
+                losses = lesson.step(images, torch.Generator().manual_seed(_seed(context.seed, 1, step)))
+            except ValueError as error:
+                if "more than 1 value per channel" not in str(error):
+                    raise
+                detail = "images as small as these cannot be learned from one at a time: raise `batch` or add images"
+                raise AttackFailed(detail) from None
         totals = {name: totals.get(name, 0) + value for name, value in losses.items()}
         step += 1
 
@@ -182,10 +188,7 @@ def _train(  # noqa: PLR0912, PLR0915 - to be read from top to bottom
                 figures = lesson.after_epoch()
         if last_of_epoch or pulse.due():
             if not all(math.isfinite(float(value)) for value in (*totals.values(), *figures.values())):
-                raise AttackFailed(
-                    f"training diverged: a loss is not a number in epoch {epoch + 1} of {plan.epochs}; "
-                    "lower the learning rate. The last good checkpoint was kept"
-                )
+                raise _diverged("a loss", epoch + 1, plan)
             speed = (step - first) * size / (now - began)
             pulse.fraction, pulse.phase = step / steps, _phase(epoch, plan.epochs, speed, (steps - step) * size)
             pulse()
@@ -203,6 +206,8 @@ def _train(  # noqa: PLR0912, PLR0915 - to be read from top to bottom
             checkpoints.save(path, state, context.seal, context.passing)
             saved = now
     pulse.leave()
+    if not _sound(lesson):
+        raise _diverged("a weight", plan.epochs, plan)
     lesson.networks.eval()
     return lesson, notes
 
@@ -215,7 +220,10 @@ def read(network: nn.Module, images: Images, context: Context, pixels: int = 500
     for i in range(0, len(images), batch):
         context.report(1.0, f"reconstructing {i} of {len(images)}")
         inputs = as_floats(torch.from_numpy(images[i : i + batch]).to(context.device))
-        out[i : i + batch] = quantise((network(inputs).float() + 1).mul(127.5).permute(0, 2, 3, 1).cpu().numpy())
+        levels = (network(inputs).float() + 1).mul(127.5)
+        if not levels.isfinite().all():  # which would come out as black
+            raise AttackFailed("training diverged: what the network makes is not a number; lower the learning rate")
+        out[i : i + batch] = quantise(levels.permute(0, 2, 3, 1).cpu().numpy())
     return out
 
 
@@ -294,5 +302,12 @@ def _version(plan: Plan, decks: Sequence[Deck], context: Context) -> str:
 
 
 def _sound(lesson: Lesson) -> bool:
-    """Every weight is a number. A loss may still be one when the weights no longer are."""
-    return all(bool(p.isfinite().all()) for p in lesson.networks.parameters())
+    """Every weight and statistic is a number. A loss, which is that before the step, may be one when they are not."""
+    return all(bool(values.isfinite().all()) for values in lesson.networks.state_dict().values())
+
+
+def _diverged(what: str, epoch: int, plan: Plan) -> AttackFailed:
+    return AttackFailed(
+        f"training diverged: {what} is not a number in epoch {epoch} of {plan.epochs}; "
+        "lower the learning rate. The last good checkpoint was kept"
+    )

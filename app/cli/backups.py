@@ -58,11 +58,12 @@ def restore(
     from app.core.crypto import load_key_ring
 
     # Whatever can be wrong with what is given, before a folder is made that could stand in the way of the next try.
-    with nullcontext(sys.stdin.buffer) if str(file) == "-" else _opened(file) as source:
-        if state is not None:
-            _give_ring(state, keyring)
-        with _working(state, new=True) as settings:
-            read(settings, load_key_ring(settings), source, errors.print)
+    with (
+        nullcontext(sys.stdin.buffer) if str(file) == "-" else _opened(file) as source,
+        _ring_given(state, keyring),
+        _working(state, new=True) as settings,
+    ):
+        read(settings, load_key_ring(settings), source, errors.print)
 
 
 @contextmanager
@@ -117,14 +118,23 @@ def _opened(file: Path) -> Any:
         raise Misused(f"{file}: {error.strerror}") from None
 
 
-def _give_ring(state: Path, keyring: Path | None) -> None:
-    """The key ring of a state folder to be. Raises Misused where it has another, or none and none is given."""
+@contextmanager
+def _ring_given(state: Path | None, keyring: Path | None) -> Iterator[None]:
+    """A state folder has this key ring from now on, unless the restore fails: it may be the wrong one.
+
+    Raises Misused where the folder has another, or none and none is given.
+    """
     from app.embedded import make_private, write_secret
 
+    if state is None:
+        yield
+        return
     place = state / "secrets" / "keyring"
+    new = not place.exists()
     if keyring is None:
-        if not place.exists():
+        if new:
             raise Misused("a new folder needs the key ring that was in use; give the copy of it as --keyring")
+        yield
         return
     try:
         given = keyring.read_text().strip()
@@ -136,3 +146,9 @@ def _give_ring(state: Path, keyring: Path | None) -> None:
         raise Misused(f"{error.filename}: {error.strerror}") from None
     except UnicodeDecodeError:
         raise Misused(f"{keyring} is no key ring") from None
+    try:
+        yield
+    except Failed:
+        if new:
+            place.unlink()
+        raise

@@ -59,8 +59,7 @@ def encrypt(
             done += batch
             if len(batch) > 1 and len(set(batch.key_ids)) == 1:
                 key = batch.key_ids[0]  # one key for all: the rest of the files too
-    # What was protected before stays: it may be all that is left of its image.
-    written = _write(done, files, folder, "protected", {path.name for path in folder.iterdir()})
+    written = _write(done, files, folder, "protected")
     _remember(folder, written)
     _show(written, as_json)
 
@@ -81,7 +80,7 @@ def decrypt(
         done: list[Image] = []
         for start in track(range(0, len(files), _BATCH), "decrypting", console=errors, transient=True):
             done += client.decrypt(files[start : start + _BATCH], keys[start : start + _BATCH])
-    _show(_write(done, files, folder, "plain", set()), as_json)
+    _show(_write(done, files, folder, "plain"), as_json)
 
 
 def _check(files: list[Path], folder: Path) -> None:
@@ -95,17 +94,20 @@ def _check(files: list[Path], folder: Path) -> None:
         raise Misused(f"--out {folder}: {error.strerror}") from None
 
 
-def _write(images: list[Image], files: list[Path], folder: Path, word: str, taken: set[str]) -> list[dict[str, Any]]:
-    """Each image as STEM.WORD.png; a number tells it apart from names that are taken, by other inputs too."""
+def _write(images: list[Image], files: list[Path], folder: Path, word: str) -> list[dict[str, Any]]:
+    """Each image as STEM.WORD.png, with a number where that is taken: what lies there may be all that is left of it."""
     written = []
     for image, file in zip(images, files, strict=True):
         stem = file.stem.removesuffix(".protected")
         name, number = f"{stem}.{word}.png", 1
-        while name in taken:
-            number += 1
-            name = f"{stem}-{number}.{word}.png"
-        taken.add(name)
-        image.save(folder / name)
+        while True:
+            try:
+                with (folder / name).open("xb") as out_file:
+                    out_file.write(image.data)
+                break
+            except FileExistsError:
+                number += 1
+                name = f"{stem}-{number}.{word}.png"
         written.append({
             "path": str(folder / name), "file": name, "source": file.name, "key_id": image.key_id,
             "width": image.width, "height": image.height, "original_width": image.original_width,

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from sqlalchemy import Select, Text, cast, delete, exists, or_, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -11,30 +9,26 @@ from app.core.ids import is_id
 from app.core.states import ACTIVE
 from app.db.tables import Dataset, Evaluation, Key
 
-_Query = Select[Dataset]
-
 _ACTIVE = [status.value for status in ACTIVE]
 
 
 async def one(session: AsyncSession, account_id: str, id: str) -> Dataset | None:
-    return await _found(session, account_id, id, lambda query: query)
+    return await session.scalar(_named(account_id, id)) if is_id(id) else None
 
 
 async def kept(session: AsyncSession, account_id: str, id: str) -> Dataset | None:
     """For an order that names it: it is not deleted before the order is committed."""
-    return await _found(session, account_id, id, lambda query: query.with_for_update(read=True, key_share=True))
+    query = _named(account_id, id).with_for_update(read=True, key_share=True)
+    return await session.scalar(query) if is_id(id) else None
 
 
 async def claimed(session: AsyncSession, account_id: str, id: str) -> Dataset | None:
     """For its deletion: after every order that names it is committed, and before another can name it."""
-    return await _found(session, account_id, id, lambda query: query.with_for_update())
+    return await session.scalar(_named(account_id, id).with_for_update()) if is_id(id) else None
 
 
-async def _found(session: AsyncSession, account_id: str, id: str, locked: Callable[[_Query], _Query]) -> Dataset | None:
-    if not is_id(id):
-        return None
-    query = select(Dataset).where(Dataset.account_id == account_id, Dataset.id == id)
-    return (await session.scalars(locked(query))).one_or_none()
+def _named(account_id: str, id: str) -> Select[Dataset]:
+    return select(Dataset).where(Dataset.account_id == account_id, Dataset.id == id)
 
 
 async def newest_first(session: AsyncSession, account_id: str, after: str | None, limit: int) -> list[Dataset]:

@@ -73,6 +73,16 @@ def test_an_original_is_identified_in_its_negative_and_not_in_noise():
     assert metrics.identification(plain, flat).top1.max() == 0  # nothing seen: every tie counts against the attacker
 
 
+@pytest.mark.parametrize("side", [96, 512])
+def test_a_flat_original_is_never_identified(side):
+    gallery = np.random.default_rng(4).integers(0, 256, (20, side, side, 3), np.uint8)
+    for level in np.random.default_rng(5).integers(0, 256, (10, 3), np.uint8):
+        gallery[0] = level
+        negative = gallery.copy()
+        negative[0] = 255 - level
+        assert (metrics.identification(gallery, negative).ranks[:, 0] > 1).all(), level
+
+
 def test_the_rank_is_the_place_in_the_gallery():
     plain = photographs(10)
     swapped = plain.copy()

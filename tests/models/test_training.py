@@ -9,6 +9,7 @@ from torch.nn import functional as F
 
 from models import checkpoints, training
 from models.attacks.base import AttackFailed, Cancelled, Context
+from models.augmentation import square
 from models.lessons import Adversarial, Concealment, Regression
 from models.networks.block import BlockNetwork
 from models.networks.patch_discriminator import PatchDiscriminator
@@ -143,6 +144,14 @@ def test_squares_of_a_pair_show_the_same_place():
             [torch.from_numpy(255 - _images()), torch.from_numpy(_images())], torch.Generator().manual_seed(seed)
         )
     assert sizes == {(6, 6)}
+
+
+def test_a_square_keeps_to_whole_blocks():
+    images = torch.arange(2 * 40 * 44 * 3).view(2, 40, 44, 3)
+    for side, expected in ((30, 28), (2, 4), (64, 40)):
+        taken = square(images, side, 4, torch.Generator().manual_seed(side))
+        assert taken.shape[1:3] == (expected, min(44, side // 4 * 4 or 4))
+        assert taken[0, 0, 0, 0] // 3 % 44 % 4 == taken[0, 0, 0, 0] // (3 * 44) % 4 == 0, "the corner too"
 
 
 def test_squares_of_what_the_eye_compares_show_the_same_place():
@@ -285,6 +294,29 @@ def test_a_learning_rate_out_of_reason_says_so():
         train(lambda: _regression(1e9), LESSONS["regression"][1], PLAN, Context())
 
 
+def test_a_run_that_diverges_in_its_last_step_is_no_success(tmp_path):
+    steps = replace(PLAN, epochs=1, batch=len(LESSONS["regression"][1][0][0]))  # one: its loss is that of the start
+
+    def steep():
+        lesson = _regression(1e30)
+        lesson.loss = lambda made, plain: 1e30 * F.mse_loss(made, plain)
+        return lesson
+
+    with pytest.raises(AttackFailed, match="a weight is not a number in epoch 1 of 1"):
+        train(steep, LESSONS["regression"][1], steps, Context(workdir=tmp_path))
+    assert not list(tmp_path.iterdir())
+
+
+def test_one_small_image_at_a_time_is_refused_in_words():
+    def make():
+        network = nn.Sequential(nn.Conv2d(3, 3, 8), nn.BatchNorm2d(3), nn.ConvTranspose2d(3, 3, 8))
+        return Regression(network, torch.optim.SGD(network.parameters(), 0.1), F.mse_loss)
+
+    pair = np.zeros((2, 8, 8, 3), np.uint8)
+    with pytest.raises(AttackFailed, match="raise `batch`"):
+        train(make, [[pair, pair]], replace(PLAN, batch=1), Context())
+
+
 class Hungry(Regression):
     """Has memory for `limit` images a step."""
 
@@ -410,6 +442,13 @@ def test_read_gives_8_bit_images_of_the_same_shape():
     images = _images(5)
     assert (read(nn.Identity().eval(), images, Context(), pixels=500) == images).all()
     assert read(nn.Identity(), images[:0], Context()).shape == (0, 16, 16, 3)
+
+
+def test_answers_that_are_no_numbers_are_no_pictures():
+    network = nn.Conv2d(3, 3, 1)
+    nn.init.constant_(network.weight, 1e38)
+    with pytest.raises(AttackFailed, match="lower the learning rate"):
+        read(network, _images(3), Context())
 
 
 def test_a_checkpoint_is_never_half_written(tmp_path, monkeypatch):

@@ -78,6 +78,9 @@ def test_a_restore_that_lacks_something_leaves_nothing_in_the_way(unveil, tmp_pa
     assert "no such" in unveil("restore", "none.bak", "--state", "new", "--keyring", "a.png", code=2).stderr.lower()
     assert "no key ring" in unveil("restore", "some.bak", "--state", "new", "--keyring", "a.png", code=2).stderr
     assert not (tmp_path / "new").exists()
+    unveil("keys", "new-ring", "another")
+    unveil("restore", "some.bak", "--state", "new", "--keyring", "another", code=1)
+    assert not (tmp_path / "new" / "secrets" / "keyring").exists(), "it may have been the wrong one"
 
 
 def test_a_key_made_before_is_used_again(unveil, at, tmp_path: Path) -> None:
