@@ -44,7 +44,7 @@ def encrypt(
     state: State = None,
     as_json: Json = False,
 ) -> None:
-    """Protect images; writes NAME.protected.png and manifest.json."""
+    """Protect images; writes NAME.protected.png, or NAME-2 and so on where that exists, and manifest.json."""
     _check(files, folder)
     if scheme is None and key is None:
         raise Misused("give --scheme, or --key with a key made before")
@@ -73,7 +73,7 @@ def decrypt(
     state: State = None,
     as_json: Json = False,
 ) -> None:
-    """Undo `encrypt`; writes NAME.plain.png."""
+    """Undo `encrypt`; writes NAME.plain.png, or NAME-2 and so on where that exists."""
     _check(files, folder)
     keys = [key or _recall(file) for file in files]
     with connect(url, token, state) as client:
