@@ -51,7 +51,7 @@ def test_a_lost_connection_is_told_and_taken_up_again(stack: LocalStack, browser
             WebDriverWait(browser, 5).until(lambda _: note.is_displayed())
             evaluation.wait(timeout=60)
             line.mend()
-            WebDriverWait(browser, 20).until(lambda page: "succeeded" in page.find_element(By.ID, "standing").text)
+            until(browser, 20, "succeeded")
             WebDriverWait(browser, 5).until(lambda _: not note.is_displayed())
             events = browser.execute_script(
                 "return performance.getEntriesByType('resource').map(e => e.name).filter(n => n.includes('/events'))"
