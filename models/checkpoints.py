@@ -1,13 +1,14 @@
 """Checkpoints on disk: a reader finds the whole of the last one, or the whole of the one before, never a part.
 
-Weights in training may be secrets: `seal` and `unseal` stand between what is saved and what the disk sees.
+What is saved is the state after its SHA-256. Weights in training may be secrets: `seal` and `unseal` stand between that
+and what the disk sees.
 """
 
 from __future__ import annotations
 
+import hashlib
 import io
 import os
-import pickle
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -29,11 +30,12 @@ def save(
     """
     whole = io.BytesIO()
     torch.save(state, whole)
+    saved = whole.getbuffer()
     path.parent.mkdir(parents=True, exist_ok=True)
     aside = path.with_name(f"{path.name}.{os.getpid()}.part")
     try:
         with aside.open("wb") as file:
-            file.write(seal(whole.getvalue()))
+            file.write(seal(b"".join((hashlib.sha256(saved).digest(), saved))))
             file.flush()
             os.fsync(file.fileno())
     except OSError:
@@ -55,8 +57,11 @@ def load(path: Path, unseal: Callable[[bytes], bytes] = bytes) -> dict[str, Any]
     unseal: raises ValueError where it cannot.
     """
     try:
-        whole = io.BytesIO(unseal(path.read_bytes()))
-        state: dict[str, Any] = torch.load(whole, map_location="cpu", weights_only=True)
-    except (FileNotFoundError, EOFError, ValueError, RuntimeError, pickle.UnpicklingError):
+        whole = unseal(path.read_bytes())
+    except (FileNotFoundError, ValueError):
         return None
+    digest, saved = whole[:32], memoryview(whole)[32:]
+    if hashlib.sha256(saved).digest() != digest:
+        return None
+    state: dict[str, Any] = torch.load(io.BytesIO(saved), map_location="cpu", weights_only=True)
     return state

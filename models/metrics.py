@@ -20,7 +20,10 @@ Floats = npt.NDArray[np.float64]
 _GREY = np.array([0.2125, 0.7154, 0.0721])  # scikit-image's rgb2gray
 _C1, _C2 = (0.01 * 255) ** 2, (0.03 * 255) ** 2
 _CHUNK_VALUES = 4_000_000  # image values at a time: bounds memory at about 200 MB
+_SIMILARITIES = 2**24  # of reconstructions to originals at a time
+_TIE = np.float32(1e-5)  # the product rounds two copies of an image differently, by less than this
 _RESAMPLES = 2000
+_DRAWS = 2**22  # of all resamples, at a time
 
 
 def ssim(plain: Images, other: Images, mode: SsimMode = "rgb7") -> Floats:
@@ -130,11 +133,16 @@ def identification(plain: Images, reconstructed: Images) -> Identification:
     counts as seen. Ties count against the attacker.
     """
     _check_pair(plain, reconstructed)
-    ranks = []
-    for true, seen in zip(_pyramid(plain), _pyramid(reconstructed), strict=True):
-        similarity = np.abs(_profiles(seen) @ _profiles(true).T)
-        ranks.append((similarity >= np.diagonal(similarity)[:, None]).sum(axis=1))
-    return Identification(np.stack(ranks).astype(np.int64))
+    count = len(plain)
+    ranks = np.empty((len(SCALES), count), np.int64)
+    step = max(1, _SIMILARITIES // max(1, count))
+    for scale, (true, seen) in enumerate(zip(_pyramid(plain), _pyramid(reconstructed), strict=True)):
+        gallery = _profiles(true).T
+        for i in range(0, count, step):
+            similarity = np.abs(_profiles(seen[i : i + step]) @ gallery)
+            own = np.diagonal(similarity, i)[:, None]
+            ranks[scale, i : i + step] = (similarity >= own - _TIE).sum(axis=1)
+    return Identification(ranks)
 
 
 def _pyramid(images: Images) -> Iterator[npt.NDArray[np.float32]]:
@@ -173,9 +181,13 @@ def binomial_interval(hits: float, trials: int, confidence: float) -> tuple[floa
 
 def summary(values: Floats, seed: int = 0) -> dict[str, float | int]:
     """Mean, standard deviation and the 95 % bootstrap interval of the mean over images."""
-    count = len(values)
-    weights = np.random.default_rng(seed).multinomial(count, np.full(count, 1 / count), size=_RESAMPLES)
-    low, high = np.quantile(weights @ values / count, [0.025, 0.975])
+    count, rng = len(values), np.random.default_rng(seed)
+    step = max(1, _DRAWS // count)
+    means = np.empty(_RESAMPLES)
+    for i in range(0, _RESAMPLES, step):
+        here = min(step, _RESAMPLES - i)
+        means[i : i + here] = rng.multinomial(count, np.full(count, 1 / count), size=here) @ values / count
+    low, high = np.quantile(means, [0.025, 0.975])
     mean = float(values.mean())
     # the quantiles of a constant can miss it by a rounding error
     return {

@@ -43,6 +43,8 @@ SWEEP = np.outer([1, 2, 1], [1, 2, 1]).astype(np.float32)
 # accuracy (3 ciphertexts: 0.83 of the pixels with these, 0.75 with pairs two pixels apart as well).
 PAIRS = ((0, 1, 1.0), (1, 0, 1.0), (1, 1, 0.6), (1, -1, 0.6))
 _VALUES = 2**24  # pixels times ciphertexts that are looked at; more ciphertexts are not needed
+MOST_PIXELS = 2**22  # of an image: a pixel takes up to 0.9 kB, and its time
+_BORDERS = 2**20  # whose evidence is looked at together: bounds memory
 
 # Candidate 8 * order + signs: aligned channel c is sign c times cipher channel ORDERS[order][c]; bit 2 - c of signs.
 _ORDERS = ORDERS.astype(np.intp)
@@ -88,12 +90,17 @@ def align(ciphertexts: Images) -> PixelwiseKey:
     """uint8 [N, H, W, 3] under one key -> a key that is the true one up to one of 48 elements for the whole image.
 
     Every pixel is right from about 8 photographs; with fewer, regions come apart. Raises ValueError for what is not
-    such an array, and for no ciphertext at all.
+    such an array, for no ciphertext at all, and for images of more than MOST_PIXELS.
     """
     check_images(ciphertexts, "ciphertexts")
     if not len(ciphertexts):
         raise ValueError("ciphertexts must hold at least one image; got none")
     height, width = ciphertexts.shape[1:3]
+    if height * width > MOST_PIXELS:
+        raise ValueError(
+            f"ciphertexts must have at most {MOST_PIXELS:,} pixels each; these are {width}x{height}: cut the same part "
+            "out of each"
+        )
     values = _centred(ciphertexts)
     if height * width == 1:
         return key_of(_fit(values, np.zeros_like(values), _own_moments(values)))
@@ -224,7 +231,7 @@ def _neighbours(aligned: Floats) -> Floats:
         return a
 
     total = add(padded) - SWEEP[1, 1] * aligned
-    return total / (add(inside) - SWEEP[1, 1])[:, :, None, None]
+    return total / np.maximum(add(inside) - SWEEP[1, 1], 1)[:, :, None, None]  # a lone pixel has no neighbour
 
 
 def _sweep(values: Floats, candidates: Ints, most: int) -> Ints:
@@ -271,14 +278,11 @@ def _join(aligned: Floats) -> Ints:
     region = np.arange(height * width)  # of every pixel
     count = height * width
     while len(first):
-        # Which element of `first` agrees best with `second`, and how clearly.
-        evidence = moments @ _ELEMENT_WEIGHTS.T
-        best = evidence.argmax(1)
-        top = np.partition(evidence, 10, axis=1)
+        best, margin = _best_elements(moments)
         # Every region picks its clearest border. Ranks, not margins: ties would close circles of more than two.
+        by_rank = np.argsort(margin, kind="stable")
         rank = np.empty(len(best), np.intp)
-        rank[np.argsort(top[:, 11] - top[:, 10], kind="stable")] = np.arange(len(best))
-        by_rank = np.argsort(rank)
+        rank[by_rank] = np.arange(len(best))
         highest = np.full(count, -1)
         np.maximum.at(highest, first, rank)
         np.maximum.at(highest, second, rank)
@@ -304,6 +308,18 @@ def _join(aligned: Floats) -> Ints:
         moments = _relabelled(moments, step[first], step[second])
         first, second, moments = _merge(number[target[first]], number[target[second]], moments, count)
     return element.reshape(height, width)
+
+
+def _best_elements(moments: Floats) -> tuple[Ints, Floats]:
+    """By border [borders, 9]: which element of `first` suits `second` best, and by how much more than the next."""
+    best, margin = np.empty(len(moments), np.intp), np.empty(len(moments), np.float32)
+    for start in range(0, len(moments), _BORDERS):
+        part = slice(start, start + _BORDERS)
+        evidence = moments[part] @ _ELEMENT_WEIGHTS.T
+        best[part] = evidence.argmax(1)
+        evidence.partition(10, axis=1)
+        margin[part] = evidence[:, 11] - evidence[:, 10]
+    return best, margin
 
 
 def _pairs(aligned: Floats) -> tuple[Ints, Ints, Floats]:

@@ -40,6 +40,7 @@ ROUNDS = 3  # of step 3
 STARTS = 3  # of the quadratic assignment; the first is the flat matrix and nearly always enough
 _BLOCKS = 6_000  # looked at for the lower nibbles: ten images of 96x96 tell as much as fifty
 _MOST_BLOCKS = 60_000  # looked at for the rest, to bound time and memory
+_TILE = 24  # side in blocks of the parts that images of more than _BLOCKS are looked at in
 
 # Classes of neighbours within two pixels, by distance: the predictor treats each alike. (rows, columns).
 NEIGHBOURS: tuple[tuple[tuple[int, int], ...], ...] = tuple(
@@ -102,17 +103,33 @@ def recover(ciphertexts: Images, seed: int = 0, statistics: TanakaStatistics | N
     if not len(ciphertexts):
         raise ValueError("ciphertexts must hold at least one image; got none")
     statistics = statistics or shipped().tanaka
-    values = nibbles(ciphertexts)
-    blocks = values.shape[1] * values.shape[2]
-    values = values[: max(1, _MOST_BLOCKS // blocks)]
+    values = _spread(_tiles(nibbles(ciphertexts)), _MOST_BLOCKS)
     if (values == values[:1, :1, :1]).all():
         raise ValueError("ciphertexts must differ from block to block; all blocks of these are the same")
     upper, sign = _halves(values)
     signed = (values[..., upper].astype(np.float32) - 7.5) * sign
     place = _places(signed, statistics, np.random.default_rng(seed))
-    keep = max(1, _BLOCKS // blocks)
-    some = values[np.linspace(0, len(values) - 1, min(keep, len(values))).astype(int)]
-    return _lower(some, upper, sign, place, statistics)
+    return _lower(_spread(values, _BLOCKS), upper, sign, place, statistics)
+
+
+def _tiles(values: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+    """Nibbles [N, rows, columns, 96] of large images cut into tiles [M, <= _TILE, <= _TILE, 96], all of one size.
+
+    One large image is as good as many small ones. What is left over at the right and below is not looked at.
+    """
+    count, rows, columns = values.shape[:3]
+    if rows * columns <= _BLOCKS:
+        return values
+    high, wide = min(rows, _TILE), min(columns, _TILE)
+    down, across = rows // high, columns // wide
+    whole = values[:, : down * high, : across * wide].reshape(count, down, high, across, wide, 2 * HALF)
+    return whole.swapaxes(2, 3).reshape(-1, high, wide, 2 * HALF)
+
+
+def _spread(values: npt.NDArray[np.uint8], blocks: int) -> npt.NDArray[np.uint8]:
+    """Images [N, rows, columns, 96] of at most so many blocks together, but at least one, taken evenly."""
+    most = max(1, blocks // (values.shape[1] * values.shape[2]))
+    return values[np.linspace(0, len(values) - 1, min(most, len(values))).astype(int)]
 
 
 def rule_evidence(streams: Streams) -> npt.NDArray[np.float64]:

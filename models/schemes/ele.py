@@ -66,11 +66,11 @@ class Ele(Scheme[EleSettings, EleKey]):
     def encrypt(self, images: Images, key: EleKey) -> Images:
         values = nibbles(images) ^ key.reversed * np.uint8(15)
         values = np.take_along_axis(values, key.permutation[None].astype(np.intp), axis=3)
-        return from_nibbles(values.reshape(len(images), -1, NIBBLES)[:, key.blocks].reshape(values.shape))
+        return from_nibbles(values.reshape(len(images), len(key.blocks), NIBBLES)[:, key.blocks].reshape(values.shape))
 
     def decrypt(self, images: Images, key: EleKey) -> Images:
         values = nibbles(images)
-        values = values.reshape(len(images), -1, NIBBLES)[:, np.argsort(key.blocks)].reshape(values.shape)
+        values = values.reshape(len(images), len(key.blocks), NIBBLES)[:, np.argsort(key.blocks)].reshape(values.shape)
         values = np.take_along_axis(values, np.argsort(key.permutation, axis=2)[None], axis=3)
         return from_nibbles(values ^ key.reversed * np.uint8(15))
 

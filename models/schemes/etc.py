@@ -124,7 +124,7 @@ def _blocks(images: Images) -> Images:
     if height % BLOCK or width % BLOCK:
         raise ValueError(f"image sides must be multiples of {BLOCK}; got {width}x{height}: pad first")
     split = images.reshape(count, height // BLOCK, BLOCK, width // BLOCK, BLOCK, 3)
-    return split.transpose(0, 1, 3, 2, 4, 5).reshape(count, -1, BLOCK, BLOCK, 3)
+    return split.transpose(0, 1, 3, 2, 4, 5).reshape(count, height // BLOCK * (width // BLOCK), BLOCK, BLOCK, 3)
 
 
 def _join(blocks: Images, shape: tuple[int, ...]) -> Images:

@@ -136,7 +136,7 @@ def _gather(images: Images, order: npt.NDArray[np.int8], flips: npt.NDArray[np.b
     One flat gather: several times faster than take_along_axis with its 64-bit index for every value.
     """
     source = np.arange(order.size, dtype=np.intp) // 3 * 3 + order.ravel()
-    gathered = images.reshape(len(images), -1).take(source, axis=1)
+    gathered = images.reshape(len(images), order.size).take(source, axis=1)
     gathered ^= (flips * np.uint8(255)).ravel()
     return gathered.reshape(images.shape)
 
@@ -145,7 +145,7 @@ def _apply(images: Images, elements: npt.NDArray[np.uint8], out: Images) -> None
     """Compiled: one map for all images, of elements as the kernel reads them."""
     from models.kernels import apply_elements
 
-    shape = (len(images), -1, 3)
+    shape = (len(images), len(elements), 3)
     apply_elements(np.ascontiguousarray(images).reshape(shape), elements[None], out.reshape(shape))
 
 

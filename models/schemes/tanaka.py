@@ -138,7 +138,7 @@ def _shuffle(
         return from_nibbles(nibbles(images)[..., permutation] ^ masks)
 
     _check_sides(images)
-    words = np.ascontiguousarray(images).reshape(*images.shape[:2], -1).view("<u4")
+    words = np.ascontiguousarray(images).reshape(*images.shape[:2], 3 * images.shape[2]).view("<u4")
     out = np.empty_like(words)
     from_ = permutation[_SLOTS]
     kernels.shuffle_nibbles(

@@ -92,6 +92,24 @@ def test_the_rank_is_the_place_in_the_gallery():
     assert (ranks[:2] > 1).all()
 
 
+def test_copies_of_an_original_tie_wherever_they_stand(monkeypatch):
+    plain = photographs(30)
+    plain[20:] = plain[:10]
+    seen = np.roll(plain, 1, axis=2)
+    whole = metrics.identification(plain, seen).ranks
+    assert (whole[:, :10] == whole[:, 20:]).all()
+    assert whole[:, :10].min() == 2  # a copy counts against the attacker
+    monkeypatch.setattr(metrics, "_SIMILARITIES", 7 * 30)
+    assert (metrics.identification(plain, seen).ranks == whole).all()
+
+
+def test_an_interval_of_many_images_needs_little_memory_and_is_the_same(monkeypatch):
+    values = np.random.default_rng(6).random(300)
+    whole = metrics.summary(values)
+    monkeypatch.setattr(metrics, "_DRAWS", 7 * 300)
+    assert metrics.summary(values) == whole
+
+
 def test_binomial_intervals_are_clopper_pearsons():
     assert metrics.binomial_interval(0, 10, 0.95) == pytest.approx((0, 0.3085), abs=1e-4)
     assert metrics.binomial_interval(5, 10, 0.95) == pytest.approx((0.1871, 0.8129), abs=1e-4)

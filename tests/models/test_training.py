@@ -249,9 +249,16 @@ def test_a_damaged_checkpoint_means_starting_over(tmp_path):
     make, decks = LESSONS["regression"]
     straight, _ = train(make, decks, PLAN, Context(workdir=tmp_path))
     file = tmp_path / "test.ckpt"
-    file.write_bytes(file.read_bytes()[:1000])
+    whole = file.read_bytes()
+    for damaged in (b"", whole[:1000], whole[:-1], *(_flipped(whole, at) for at in range(0, len(whole), 97))):
+        file.write_bytes(damaged)
+        assert checkpoints.load(file) is None
     again, _ = train(make, decks, PLAN, Context(workdir=tmp_path))
     assert _same(_weights(straight), _weights(again))
+
+
+def _flipped(whole: bytes, at: int) -> bytes:
+    return whole[:at] + bytes([whole[at] ^ 1]) + whole[at + 1 :]
 
 
 def test_training_leaves_the_callers_random_numbers_alone():

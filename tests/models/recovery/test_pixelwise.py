@@ -1,12 +1,14 @@
 """Pixelwise keys out of ciphertexts alone."""
 
+import tracemalloc
+
 import numpy as np
 import pytest
 
 from models.recovery import pixelwise
 from models.schemes.base import seed_secret
 from models.schemes.pixelwise import ORDERS, Pixelwise, PixelwiseKey, PixelwiseSettings
-from tests.models.pictures import photographs
+from tests.models.pictures import mosaic, photographs
 
 SCHEME = Pixelwise(PixelwiseSettings())
 
@@ -39,6 +41,21 @@ def test_fewer_ciphertexts_give_most_pixels_and_one_gives_smooth_regions():
     one = SCHEME.decrypt(protected[:1], pixelwise.align(protected[:1])).astype(float)
     rough, before = (np.abs(np.diff(images, axis=2)).mean() for images in (one, protected[:1].astype(float)))
     assert rough < before / 2
+
+
+def test_a_pixel_takes_no_more_memory_than_is_said():
+    large = mosaic(400, 500)
+    protected = SCHEME.encrypt(large, key(400, 500))
+    tracemalloc.start()
+    pixelwise.align(protected)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 900 * 400 * 500
+
+
+def test_images_too_large_for_the_memory_are_refused():
+    with pytest.raises(ValueError, match="at most 4,194,304 pixels each; these are 2049x2048"):
+        pixelwise.align(np.zeros((1, 2048, 2049, 3), np.uint8))
 
 
 def test_an_element_changes_the_decryptions_as_it_says():

@@ -1,5 +1,7 @@
 """Keys of Tanaka's scheme out of ciphertexts and public statistics."""
 
+import tracemalloc
+
 import numpy as np
 import pytest
 
@@ -7,7 +9,7 @@ from models.recovery import tanaka
 from models.schemes.base import seed_secret
 from models.schemes.pixelwise import ORDERS
 from models.schemes.tanaka import Tanaka, TanakaKey, TanakaSettings
-from tests.models.pictures import photographs
+from tests.models.pictures import mosaic, photographs
 
 VARIANTS = ["paper", "icce2018"]
 
@@ -29,6 +31,20 @@ def test_a_few_ciphertexts_give_the_key_up_to_colours(variant, count, height, wi
     true = tanaka.streams_of(key, variant)
     turned = [found.transformed(order, negative=negative) for order, negative in elements()]
     assert any((s.place == true.place).all() and (s.sign == true.sign).all() for s in turned)
+
+
+def test_one_large_ciphertext_gives_the_key_in_little_memory():
+    scheme, key = scheme_and_key("paper", 1)
+    large = mosaic(1600, 2002 // 4 * 4)
+    protected = scheme.encrypt(large, key)
+    tracemalloc.start()
+    found = tanaka.recover(protected)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    true = tanaka.streams_of(key)
+    turned = [found.transformed(order, negative=negative) for order, negative in elements()]
+    assert any((s.place == true.place).all() and (s.sign == true.sign).all() for s in turned)
+    assert peak < 50 * large.size
 
 
 @pytest.mark.parametrize("variant", VARIANTS)

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from models import catalog
+from models import catalog, kernels
 from models.images import pad
 from models.parameters import ParameterError
 from models.schemes.base import image_secret, new_secret, seed_secret
@@ -33,6 +33,16 @@ def test_decryption_is_bit_exact(scheme, height, width):
     assert protected.shape == plain.shape
     assert (scheme.decrypt(protected, key) == plain).all()
     assert (plain == before).all()
+
+
+@pytest.mark.parametrize("compiled", [True, False])
+def test_no_images_are_no_images_still(scheme, compiled, monkeypatch):
+    if not compiled:
+        for kernel in ("apply_elements", "shuffle_nibbles"):
+            monkeypatch.setattr(kernels, kernel, None)
+    none = np.zeros((0, 16, 24, 3), np.uint8)
+    key = scheme.key(SEED, 16, 24)
+    assert scheme.encrypt(none, key).shape == scheme.decrypt(none, key).shape == none.shape
 
 
 def test_protection_hides_the_image_and_depends_on_the_key(scheme):
