@@ -40,6 +40,7 @@ from app.storage import Blobs
 from models.catalog import __version__
 
 _FORMAT = 1
+_CUT_OFF = "the file was cut off, its end is missing: take another copy or backup"
 _PIECE = 32 * 2**20
 # What is true of running processes, and what lets somebody in for a short while: nobody is to come in twice.
 _LEFT_OUT = (Worker, SignInCode, DashboardSession)
@@ -200,14 +201,16 @@ class _Reader:
         try:
             self._tar = tarfile.open(fileobj=source, mode="r|")  # noqa: SIM115 - it holds nothing
         except tarfile.TarError:
-            raise Refused("this is no backup of Unveil") from None
+            raise Refused("this is no backup of Unveil: give a file that `unveil backup` wrote") from None
 
     def manifest(self) -> dict[str, Any]:
         """To be read first. Raises Refused."""
         name, file = self._next()
         found = json.load(file) if name == "manifest.json" else {}
         if found.get("format") != _FORMAT:
-            raise Refused("this is no backup of Unveil, or one of another version")
+            raise Refused(
+                "this is no backup of Unveil, or one of another version: give a file that `unveil backup` wrote"
+            )
         return dict(found)
 
     def __iter__(self) -> Iterator[tuple[str, BinaryIO]]:
@@ -217,7 +220,9 @@ class _Reader:
             name, file = self._next()
             if name == "end.json":
                 if json.load(file) != {"count": counted, "sha256": summed}:
-                    raise Refused("the file is damaged: what it holds is not what was written")
+                    raise Refused(
+                        "the file is damaged, what it holds is not what was written: take another copy or backup"
+                    )
                 return
             yield name, file
 
@@ -228,7 +233,7 @@ class _Reader:
             member = None
         file = None if member is None else self._tar.extractfile(member)
         if member is None or file is None:
-            raise Refused("the file was cut off: its end is missing")
+            raise Refused(_CUT_OFF)
         self.count[member.name.partition("/")[0]] += 1
         return member.name, cast(BinaryIO, _Summed(file, self._sum))  # its readers ask for `read` alone
 
@@ -243,6 +248,6 @@ class _Summed:
         try:
             data: bytes = self._file.read(size)
         except tarfile.TarError:
-            raise Refused("the file was cut off: its end is missing") from None
+            raise Refused(_CUT_OFF) from None
         self._into.update(data)
         return data

@@ -14,16 +14,18 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import PIL.Image
 from rich.console import Console
 from rich.table import Table
 
+from app.cli.common import said
 from app.cli.table import render
-from app.client import Client, Evaluation
+from app.client import Client, Evaluation, UnveilError
 from app.client.answers import Scheme
+from app.client.calls import Profile
 from app.client.progress import bar
 from app.local import LocalStack
 
@@ -34,7 +36,7 @@ console = Console(soft_wrap=False)
 def main() -> int:
     options = argparse.ArgumentParser(description=__doc__)
     options.add_argument("--state", type=Path, default=Path(".state/demo"), help="folder for state and results")
-    options.add_argument("--profile", default="quick", help="smoke, quick or paper")
+    options.add_argument("--profile", default="quick", choices=get_args(Profile))
     given = options.parse_args()
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # stop in order then, too
     started = time.monotonic()
@@ -49,6 +51,10 @@ def main() -> int:
     except KeyboardInterrupt:
         console.print("interrupted")
         return 130
+    except (OSError, RuntimeError, UnveilError) as error:
+        reason = said(error) if isinstance(error, OSError) else str(error)
+        console.print(f"error: {reason}", markup=False, highlight=False)
+        return 1
     finally:
         with _step("Stopping"):
             stack.stop()

@@ -133,6 +133,8 @@ class LocalStack:
         self.stop()
 
     def _start(self) -> None:
+        if not (self.state / "secrets").exists():
+            _check_free(self.port)  # before anything is made
         make_private(self.state)
         self._lock = _lock(self.state / "secrets" / "lock")
         _check_free(self.port)
@@ -294,7 +296,7 @@ def _lock(path: Path) -> IO[str]:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         file.close()
-        raise Busy(f"another `unveil local` runs on {path.parent.parent}") from None
+        raise Busy(f"another `unveil local` runs on {path.parent.parent}: stop it first") from None
     return file
 
 
@@ -303,8 +305,8 @@ def _check_free(port: int) -> None:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind(("127.0.0.1", port))
-        except OSError:
-            raise Busy(f"port {port} is taken; choose another with --port") from None
+        except OSError as error:
+            raise Busy(f"port {port} cannot be had ({error.strerror}); choose another with --port") from None
 
 
 def _any_port() -> int:

@@ -65,6 +65,7 @@ _SANE_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 _ID = re.compile(r"([a-z]{1,16})_[0-9a-f]{32}")
 _NAMES = {"ev": "evaluation", "ds": "dataset", "acct": "of_account"}
 _METHODS = ("GET", "HEAD", "OPTIONS", "POST", "PUT", "PATCH", "DELETE")
+_NO_HEAD = frozenset({"/sign-in"})  # its GET uses up a code, and whoever previews a link sends HEAD
 _RETRY_S = 5
 _SIGN_IN_BYTES = 4096  # anybody may send these
 _COMMON = problems(
@@ -127,7 +128,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
 
 
 class Requests:
-    """ASGI middleware around all: request ids, one log line and one count a request, a shape for every answer."""
+    """ASGI middleware around all: request ids, one log line and one count a request, a shape for every answer; HEAD."""
 
     def __init__(self, app: ASGIApp, metrics: metrics.Metrics) -> None:
         self.app, self.metrics = app, metrics
@@ -141,9 +142,13 @@ class Requests:
         request_id.set(id)
         account_id.set("")
         started, status = time.perf_counter(), 0
+        head = scope["method"] == "HEAD" and scope["path"] not in _NO_HEAD
+        inner = {**scope, "method": "GET"} if head else scope
 
         async def watched(message: Message) -> None:
             nonlocal status
+            if head and status:
+                return
             if message["type"] == "http.response.start":
                 status = message["status"]
                 # what we call a PNG or a problem is never to be guessed into a page
@@ -151,24 +156,26 @@ class Requests:
                 held = {name for name, _ in message["headers"]}
                 message["headers"] = [*message["headers"], *(header for header in ours if header[0] not in held)]
             await send(message)
+            if head:  # over with this, also for a stream that would go on
+                await send({"type": "http.response.body"})
 
         try:
-            await self.app(scope, receive, watched)
+            await self.app(inner, receive, watched)
         except Exception:
             logger.exception("unhandled error")
             if status:  # half an answer is out: only a torn connection tells the caller
                 raise
-            await respond(Problem(f"the service failed; its log names this request {id}"))(scope, receive, watched)
+            await respond(Problem(f"the service failed; its log names this request {id}"))(inner, receive, watched)
         finally:
             seconds = time.perf_counter() - started
-            route = getattr(scope.get("route"), "path", "unknown")
+            route = getattr(inner.get("route"), "path", "unknown")
             method = scope["method"] if scope["method"] in _METHODS else "other"  # a caller may invent any
             self.metrics.count(method, route, status, seconds)
             logger.info(
                 "request",
                 extra={
                     "method": method, "route": route, "status": status, "ms": round(seconds * 1000, 1),
-                    "account_id": scope.get("state", {}).get("account_id", ""), **_ids(scope),
+                    "account_id": inner.get("state", {}).get("account_id", ""), **_ids(inner),
                 },
             )  # fmt: skip
 
@@ -211,6 +218,8 @@ def _allowed(request: Request) -> str:
         scope = {**request.scope, "method": method}
         if any(route.matches(scope)[0] is Match.FULL for route in request.app.routes):
             methods.add(method)
+    if "GET" in methods and request.url.path not in _NO_HEAD:
+        methods.add("HEAD")
     return ", ".join(sorted(methods))
 
 
@@ -231,6 +240,8 @@ def _pointer(part: Mapping[str, Any]) -> str:
 
 def _message(part: Mapping[str, Any]) -> str:
     message = str(part["msg"])
+    if part["type"] == "value_error":  # a rule of ours
+        message = str(part["ctx"]["error"])
     if part["type"] == "json_invalid":
         message = f"{part.get('ctx', {}).get('error', message)} at character {part['loc'][-1]}"
     given = part.get("input")

@@ -98,7 +98,7 @@ def _check(value: Any, hint: Any, limits: Mapping[str, Any]) -> tuple[str | None
         if option is type(None):
             continue
         if option is float and isinstance(value, int) and not isinstance(value, bool):
-            value = float(value)
+            value = float(value) if abs(value) < 2**1023 else math.inf
         # bool is an int to Python, not to a caller
         if isinstance(value, option) and (option is bool or not isinstance(value, bool)):
             return _in_limits(value, limits), value
@@ -107,8 +107,8 @@ def _check(value: Any, hint: Any, limits: Mapping[str, Any]) -> tuple[str | None
 
 
 def _in_limits(value: Any, limits: Mapping[str, Any]) -> str | None:
-    if isinstance(value, float) and math.isnan(value):
-        return "must be a number; got NaN"
+    if isinstance(value, float) and not math.isfinite(value):
+        return "must be a finite number"
     low, high = limits.get("minimum"), limits.get("maximum")
     if low is not None and value < low:
         return f"must be at least {low}; got {value!r}"

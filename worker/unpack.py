@@ -263,7 +263,7 @@ def _split(entries: Sequence[Entry], seed: int) -> tuple[list[Entry], list[Entry
             raise BadArchive("there are images below test/ but none below train/")
         return _in_turn(train), _in_turn(test)
     if len(entries) < 5:
-        raise BadArchive(f"{len(entries)} images cannot be split 80/20; give at least 5, or a test/ folder")
+        raise BadArchive(f"an 80/20 split needs at least 5 images, or give a test/ folder; files found: {len(entries)}")
     order = np.random.default_rng(seed).permutation(len(entries))
     cut = len(entries) - len(entries) // 5
     return [entries[i] for i in order[:cut]], [entries[i] for i in order[cut:]]

@@ -28,6 +28,8 @@ async def add_token(session: AsyncSession, digest: bytes, account_id: str, scope
 
 
 async def account_by(session: AsyncSession, id_or_name: str) -> Account | None:
+    if "\0" in id_or_name:  # a database refuses it
+        return None
     wanted = or_(Account.id == id_or_name, Account.name == id_or_name)
     # an account may be named like another's id; the id wins
     statement = select(Account).where(wanted).order_by((Account.id == id_or_name).desc()).limit(1)

@@ -9,7 +9,7 @@ from app.accounts.schemas import AccountCreated, AccountOrder, AccountOut
 from app.core.auth import Admin, CallerFirst
 from app.core.idempotency import Idempotent, Mismatch, Running
 from app.core.ids import new_id
-from app.core.pagination import Page, Paging
+from app.core.pagination import AccountPaging, Page
 from app.core.problems import problems
 from app.core.services import Session, Svc
 
@@ -27,7 +27,7 @@ async def create_account(order: AccountOrder, _: Admin, svc: Svc, session: Sessi
 
 
 @router.get("/accounts")
-async def list_accounts(_: Admin, session: Session, paging: Paging) -> Page[AccountOut]:
+async def list_accounts(_: Admin, session: Session, paging: AccountPaging) -> Page[AccountOut]:
     """Every account, newest first, revoked ones too."""
     return await service.list_accounts(session, paging)
 

@@ -5,11 +5,28 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from app.core.auth import Scope
 
-Name = Annotated[str, Field(min_length=1, max_length=100, pattern=r"^[\w.@ -]+$", examples=["imaging-team"])]
+
+def _no_id(name: str) -> str:
+    if name.startswith("acct_"):
+        raise ValueError("must not begin as an id does")
+    return name
+
+
+Name = Annotated[
+    str,
+    Field(
+        min_length=1,
+        max_length=100,
+        pattern=r"^\w([\w.@ -]*\w)?$",
+        description="Letters, digits, underscores, and between them . @ - and spaces",
+        examples=["imaging-team"],
+    ),
+    AfterValidator(_no_id),
+]
 Scopes = Annotated[list[Scope], Field(min_length=1, max_length=6, examples=[["encrypt", "keys", "evaluate", "read"]])]
 
 
@@ -22,7 +39,7 @@ class AccountOrder(BaseModel):
 
 class AccountOut(BaseModel):
     id: str = Field(examples=["acct_0197f3c2a5d17a3b8c4d5e6f708192a3"])
-    name: Name
+    name: str = Field(examples=["imaging-team"])
     scopes: list[Scope]
     created_at: datetime
     revoked_at: datetime | None = None

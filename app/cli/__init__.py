@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 
 import typer
 
 from app.cli import admin, audits, backups, catalog, datasets, images, keys, server
-from app.cli.common import Failed, Misused, errors
+from app.cli.common import Failed, Misused, errors, said
 from app.client.errors import (
     Forbidden,
     Invalid,
@@ -24,6 +25,8 @@ from app.client.errors import (
 )
 
 DONE, FAILED, MISUSED, UNREACHABLE = 0, 1, 2, 3
+# The disk's fault; any other path that cannot be used is the fault of whoever gave it.
+_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EIO)
 
 app = typer.Typer(
     name="unveil",
@@ -45,7 +48,7 @@ def main() -> None:
     except BrokenPipeError:  # the reader has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(FAILED)
-    except (ProblemError, Unreachable, Failed, Misused) as error:
+    except (ProblemError, Unreachable, Failed, Misused, OSError) as error:
         errors.print(f"[bold red]error:[/] {_plain(error)}", highlight=False, soft_wrap=True)
         for kind, hint in _HINTS.items():
             if isinstance(error, kind):
@@ -70,6 +73,8 @@ def exit_code(error: Exception) -> int:
             return UNREACHABLE
         case ServerProblem(status=503):
             return UNREACHABLE
+        case OSError(errno=number, filename=path):
+            return FAILED if path is None or number in _DISK else MISUSED
         case Invalid() | Unauthenticated() | Forbidden() | NotFound() | Misused():
             return MISUSED
         case _:
@@ -78,4 +83,4 @@ def exit_code(error: Exception) -> int:
 
 def _plain(error: Exception) -> str:
     """The message with nothing that rich would take for markup."""
-    return str(error).replace("[", r"\[")
+    return (said(error) if isinstance(error, OSError) else str(error)).replace("[", r"\[")

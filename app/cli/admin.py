@@ -11,7 +11,22 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
-from app.cli.common import Failed, Json, Misused, State, Url, connect, errors, listing, out, print_json, use_state
+from app.cli.common import (
+    Failed,
+    Json,
+    Misused,
+    State,
+    Url,
+    connect,
+    errors,
+    listing,
+    on_database,
+    out,
+    print_json,
+    read_key_ring,
+    read_settings,
+    use_state,
+)
 from app.cli.keys import keys
 
 # The service's modules are imported by the commands that need them: `unveil --help` must not wait for a web framework.
@@ -119,25 +134,28 @@ def sign_in(name: Annotated[str, typer.Argument(help="Name or id")], url: Url = 
 
 
 def _on_database(state: Path | None, work: Callable[[AsyncSession, KeyRing, Settings], Awaitable[T]]) -> T:
-    """Run a service function as the service would. Raises Failed with what the service would have answered."""
-    from app.core.crypto import load_key_ring
+    """Run a service function as the service would. Raises Failed and Misused with what it would have answered."""
+    from app.accounts.service import UnknownAccount
     from app.core.problems import Problem
     from app.db.session import async_engine, async_sessions
-    from app.settings import Settings
 
     use_state(state)
-    settings = Settings()
+    settings = read_settings()
+    ring = read_key_ring(settings)
 
     async def run() -> T:
         engine = async_engine(settings)
         try:
             async with async_sessions(engine)() as session:
-                return await work(session, load_key_ring(settings), settings)
+                return await work(session, ring, settings)
         finally:
             await engine.dispose()
 
     try:
-        return asyncio.run(run())
+        with on_database():
+            return asyncio.run(run())
+    except UnknownAccount as problem:
+        raise Misused(problem.detail.replace("GET /accounts", "`unveil accounts list`")) from None
     except Problem as problem:
         raise Failed(problem.detail) from None
 
@@ -164,21 +182,24 @@ def new_ring(file: Annotated[Path, typer.Argument(help="File to make, for UNVEIL
 @keys.command("rotate-master")
 def rotate_master(
     state: State = None,
-    patience: Annotated[float, typer.Option(help="Seconds to wait until every process has read the new ring")] = 60.0,
+    patience: Annotated[
+        float, typer.Option(min=0, help="Seconds to wait until every process has read the new ring")
+    ] = 60.0,
 ) -> None:
     """Put all that is sealed under a new master key, while the service runs. An interrupted run is gone on with."""
     from app.db.session import sync_engine, sync_sessions
     from app.rotation import Unfinished, rotate
-    from app.settings import Settings
 
     use_state(state)
-    settings = Settings()
+    settings = read_settings()
     if settings.keyring_file is None:
-        raise Misused("there is no key ring to rotate: UNVEIL_KEYRING_FILE is not set")
+        raise Misused("there is no key ring to rotate: give --state DIR, or name its file in UNVEIL_KEYRING_FILE")
+    read_key_ring(settings)
     engine = sync_engine(settings)
     try:
-        rotate(sync_sessions(engine), settings.keyring_file, errors.print, patience_s=patience)
-    except (Unfinished, OSError, ValueError) as error:
+        with on_database():
+            rotate(sync_sessions(engine), settings.keyring_file, errors.print, patience_s=patience)
+    except Unfinished as error:
         raise Failed(str(error)) from None
     finally:
         engine.dispose()
@@ -192,11 +213,11 @@ def add_master(file: Annotated[Path, typer.Argument(help="The key ring's file")]
 
     try:
         ring = parse_key_ring(file.read_text())
-        if len(ring.masters) > 1:
-            raise Misused(f"{file} holds {len(ring.masters)} master keys: finish that rotation first")
-        write_ring(file, ring.with_new_master())
-    except (OSError, ValueError) as error:
-        raise Misused(str(error)) from None
+    except ValueError as error:
+        raise Misused(f"{file} is no key ring: {error}") from None
+    if len(ring.masters) > 1:
+        raise Misused(f"{file} holds {len(ring.masters)} master keys: finish that with `unveil keys rotate-master`")
+    write_ring(file, ring.with_new_master())
     errors.print(f"master key {ring.current + 1} was added to {file}")
 
 
@@ -212,18 +233,25 @@ def retention(
     """Delete ended evaluations of that age, and what crashes left behind."""
     from app.db.session import one_session
     from app.retention import expire
-    from app.settings import Settings
     from app.storage import Blobs
 
-    number, unit = older_than[:-1], {"d": "days", "h": "hours"}.get(older_than[-1:])
-    if unit is None or not number.isdigit():
-        raise Misused(f"{older_than!r} is no age; write 30d or 12h")
+    age = _age(older_than)
     use_state(state)
-    settings = Settings()
-    with one_session(settings) as session:
-        gone = expire(session, Blobs(settings), timedelta(**{unit: int(number)}), dry_run=dry_run)
+    settings = read_settings()
+    with on_database(), one_session(settings) as session:
+        gone = expire(session, Blobs(settings), age, dry_run=dry_run)
     if as_json:
         print_json({"dry_run": dry_run, **gone})
         return
     for what, count in gone.items():
         print(f"{'would delete' if dry_run else 'deleted'} {count} {what}")
+
+
+def _age(text: str) -> timedelta:
+    number, unit = text[:-1], {"d": timedelta(days=1), "h": timedelta(hours=1)}.get(text[-1:])
+    try:
+        if unit is not None and number.isdecimal():
+            return int(number) * unit
+    except (OverflowError, ValueError):  # longer than a timedelta, more digits than int() reads
+        pass
+    raise Misused(f"{text[:20]!r} is no age; write 30d or 12h")

@@ -46,7 +46,7 @@ def evaluate(
         typer.Option(help="Name or ds_... id; `unveil datasets list` shows them", autocompletion=complete.dataset),
     ] = "sample",
     profile: Annotated[Profile, typer.Option(help="smoke: seconds, quick: minutes, paper: its settings")] = "quick",
-    name: Annotated[str, typer.Option(help="A name of yours")] = "",
+    name: Annotated[str | None, typer.Option(help="A name of yours")] = None,
     seed: int = 0,
     keys: Annotated[int | None, typer.Option(help="Independent keys for each keyed scheme")] = None,
     samples: Annotated[int | None, typer.Option(help="Stored pictures a cell")] = None,
@@ -63,14 +63,13 @@ def evaluate(
 ) -> None:
     """Order an evaluation: every scheme under every attack on a dataset."""
     given: dict[str, Any] = {"seed": seed, "keys": keys, "samples": samples, "utility": utility or None}
-    given |= {"public_dataset": public_dataset, "ssim_mode": ssim_mode}
+    given |= {"name": name, "public_dataset": public_dataset, "ssim_mode": ssim_mode}
     with connect(url, token, state) as client:
         evaluation = client.evaluations.create(
             schemes=words.parse(schemes, client.schemes()),
             attacks=words.parse(attacks, client.attacks()),
             dataset=dataset,
             profile=profile,
-            name=name,
             **{field: value for field, value in given.items() if value is not None},
         )
         if watch:
@@ -99,10 +98,7 @@ def report(
     if str(output) == "-":
         sys.stdout.buffer.write(content)
     else:
-        try:
-            output.write_bytes(content)
-        except OSError as error:
-            raise Misused(f"{output}: {error.strerror}") from None
+        output.write_bytes(content)
         errors.print(f"wrote {output} ({len(content):,} bytes)")
 
 
@@ -177,6 +173,8 @@ def _follow(client: Client, evaluation: Evaluation, as_json: bool) -> None:
     with bar(errors) as look:
         evaluation.wait(progress=look)
     _show(client, evaluation, as_json)
+    if evaluation.status == "cancelled":
+        raise Failed(f"{evaluation.id} was cancelled; what had finished is kept, `unveil evaluate` orders another")
     if evaluation.status != "succeeded":
         raise Failed(f"{evaluation.id} {evaluation.status}: {_reasons(evaluation)}")
 
@@ -189,8 +187,12 @@ def _show(client: Client, evaluation: Evaluation, as_json: bool) -> None:
 
 
 def _reasons(evaluation: Evaluation) -> str:
-    failed = [cell for cell in evaluation.cells if cell.status == "failed"]
-    return "; ".join(
-        f"{cell.attack['name']} on {cell.scheme['name']}: {(cell.error or {}).get('detail', 'unknown')}"
-        for cell in failed
-    )
+    failed = [
+        (f"{cell.attack['name']} on {cell.scheme['name']}", cell.error)
+        for cell in evaluation.cells
+        if cell.status == "failed"
+    ]
+    failed += [
+        (f"utility of {job['scheme']['name']}", job["error"]) for job in evaluation.utility if job["status"] == "failed"
+    ]
+    return "; ".join(f"{what}: {(error or {}).get('detail', 'no reason was given')}" for what, error in failed)

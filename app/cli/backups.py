@@ -7,11 +7,11 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, BinaryIO
+from typing import TYPE_CHECKING, Annotated, BinaryIO
 
 import typer
 
-from app.cli.common import Failed, Misused, State, errors, use_state
+from app.cli.common import Failed, Misused, State, errors, on_database, read_key_ring, read_settings, use_state
 
 if TYPE_CHECKING:
     from app.settings import Settings
@@ -31,14 +31,14 @@ def backup(
     The file holds images and reports as they are; only keys, networks and tokens are sealed. Keep it as you keep those.
     """
     from app.backup import backup as write
-    from app.core.crypto import load_key_ring
 
     with _working(state) as settings:
+        ring = read_key_ring(settings)
         if str(file) == "-":
-            write(settings, load_key_ring(settings), sys.stdout.buffer, errors.print)
+            write(settings, ring, sys.stdout.buffer, errors.print)
         else:
             with _made(file) as out:
-                write(settings, load_key_ring(settings), out, errors.print)
+                write(settings, ring, out, errors.print)
         if settings.keyring_file is not None:
             errors.print(f"without a copy of {settings.keyring_file}, kept elsewhere, it restores nothing")
 
@@ -55,43 +55,39 @@ def restore(
     With --state it makes the folder of an `unveil local`.
     """
     from app.backup import restore as read
-    from app.core.crypto import load_key_ring
 
     # Whatever can be wrong with what is given, before a folder is made that could stand in the way of the next try.
     with (
-        nullcontext(sys.stdin.buffer) if str(file) == "-" else _opened(file) as source,
+        nullcontext(sys.stdin.buffer) if str(file) == "-" else file.open("rb") as source,
         _ring_given(state, keyring),
         _working(state, new=True) as settings,
     ):
-        read(settings, load_key_ring(settings), source, errors.print)
+        read(settings, read_key_ring(settings), source, errors.print)
 
 
 @contextmanager
 def _working(state: Path | None, *, new: bool = False) -> Iterator[Settings]:
     """The settings; servers of a local stack that does not run are started for the time. Raises Failed, Misused."""
-    import psycopg
-    from sqlalchemy.exc import DBAPIError
-
     from app.backup import Refused
     from app.local import Busy, LocalStack
-    from app.settings import Settings
 
     try:
-        if state is None:
-            yield Settings()
-            return
-        if not new and not (state / "secrets").is_dir():
-            use_state(state)  # which says so
-        try:
-            with LocalStack(state, port=0).servers() as environment:
-                os.environ.update(environment)
-                yield Settings()
-        except Busy as busy:
-            if new:
-                raise Failed(f"{busy}: stop it first") from None
-            use_state(state)
-            yield Settings()
-    except (Refused, psycopg.Error, DBAPIError, OSError, ValueError, RuntimeError) as error:
+        with on_database():
+            if state is None:
+                yield read_settings()
+                return
+            if not new and not (state / "secrets").is_dir():
+                use_state(state)  # which says so
+            try:
+                with LocalStack(state, port=0).servers() as environment:
+                    os.environ.update(environment)
+                    yield read_settings()
+            except Busy as busy:
+                if new:
+                    raise Failed(str(busy)) from None
+                use_state(state)
+                yield read_settings()
+    except (Refused, ValueError, RuntimeError) as error:
         raise Failed(str(error).strip()) from None
 
 
@@ -109,13 +105,6 @@ def _made(file: Path) -> Iterator[BinaryIO]:
         aside.rename(file)
     finally:
         aside.unlink(missing_ok=True)
-
-
-def _opened(file: Path) -> Any:
-    try:
-        return file.open("rb")
-    except OSError as error:
-        raise Misused(f"{file}: {error.strerror}") from None
 
 
 @contextmanager
@@ -142,13 +131,11 @@ def _ring_given(state: Path | None, keyring: Path | None) -> Iterator[None]:
             raise Misused(f"{state} has a key ring of its own; restore into a new folder")
         make_private(state)
         write_secret(place, given)
-    except OSError as error:
-        raise Misused(f"{error.filename}: {error.strerror}") from None
     except UnicodeDecodeError:
-        raise Misused(f"{keyring} is no key ring") from None
+        raise Misused(f"{keyring} is no key ring; that of a local stack is DIR/secrets/keyring") from None
     try:
         yield
-    except Failed:
+    except Exception:
         if new:
             place.unlink()
         raise

@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 import os
 import shlex
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.box import SIMPLE_HEAD
@@ -15,6 +16,10 @@ from rich.console import Console
 from rich.table import Table
 
 from app.client import Client
+
+if TYPE_CHECKING:
+    from app.core.crypto import KeyRing
+    from app.settings import Settings
 
 out = Console()
 errors = Console(stderr=True)  # progress and errors: stdout is for results
@@ -62,6 +67,65 @@ def use_state(state: Path | None) -> None:
         os.environ[name] = shlex.split(value)[0] if value else ""
 
 
+def read_settings() -> Settings:
+    """Those of the environment. Raises Misused."""
+    from pydantic import ValidationError
+
+    from app.settings import Settings
+
+    try:
+        return Settings()
+    except ValidationError as error:
+        wrong = [f"UNVEIL_{'_'.join(map(str, item['loc'])).upper()}: {item['msg']}" for item in error.errors()]
+        raise Misused("; ".join(wrong)) from None
+
+
+def read_key_ring(settings: Settings) -> KeyRing:
+    """Raises Misused, OSError."""
+    from app.core.crypto import load_key_ring
+
+    try:
+        return load_key_ring(settings)
+    except ValueError as error:
+        raise Misused(f"{settings.keyring_file} is no key ring: {error}") from None
+    except RuntimeError as error:  # none is set where there must be one
+        raise Misused(str(error)) from None
+
+
+@contextmanager
+def on_database() -> Iterator[None]:
+    """For what works on the database directly. Raises Failed with what is wrong there, and what to do then."""
+    import psycopg
+    from sqlalchemy.exc import SQLAlchemyError
+
+    try:
+        yield
+    except (psycopg.Error, SQLAlchemyError) as error:
+        cause = getattr(error, "orig", None) or error
+        advice = ""
+        if isinstance(cause, psycopg.OperationalError):
+            advice = "; start it, or say where it is: --state DIR of a running `unveil local`, or UNVEIL_DATABASE_URL"
+        elif isinstance(cause, (psycopg.errors.UndefinedTable, psycopg.errors.UndefinedColumn)):
+            advice = "; `unveil migrate` brings it to the newest schema"
+        reason, *_ = str(cause).strip().split("\n")
+        raise Failed(f"the database: {reason}{advice}") from None
+
+
+def said(error: OSError) -> str:
+    """What the system says of a path, without the number it has for it."""
+    if isinstance(error, FileExistsError):  # where a folder was to be made
+        return f"{error.filename}: there is a file of that name already"
+    reason = error.strerror or str(error)
+    return reason if error.filename is None else f"{error.filename}: {reason}"
+
+
+def parse_json(text: str) -> Any:
+    """Raises ValueError, also for NaN and infinity: Python reads them, but no JSON can carry them to the service."""
+    value = json.loads(text)
+    json.dumps(value, allow_nan=False)
+    return value
+
+
 def listing(*headings: str, wraps: Collection[str] = ()) -> Table:
     """A table in which only the columns of `wraps` give way to a narrow terminal: ids are there to be copied."""
     table = Table(box=SIMPLE_HEAD, pad_edge=False)
@@ -80,4 +144,4 @@ def print_json(value: Any) -> None:
 
 
 def _no_state(error: OSError) -> Misused:
-    return Misused(f"{error.filename}: {error.strerror}; give the folder that `unveil local --state` was given")
+    return Misused(f"{said(error)}; give the folder that `unveil local --state` was given")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import typer
 
@@ -22,20 +22,21 @@ def attacks(incomplete: str) -> list[str]:
 
 
 def dataset(ctx: typer.Context, incomplete: str) -> list[tuple[str, str]]:
-    with _client(ctx) as client:
-        return _answered(((item["id"], item["name"]) for item in client.datasets.list()), incomplete)
+    return _answered(ctx, incomplete, lambda of: ((item["id"], item["name"]) for item in of.datasets.list()))
 
 
 def evaluation(ctx: typer.Context, incomplete: str) -> list[tuple[str, str]]:
-    with _client(ctx) as client:
-        return _answered(
-            ((item["id"], f"{item['name']}, {item['status']}") for item in client.evaluations.list()), incomplete
-        )
+    return _answered(
+        ctx,
+        incomplete,
+        lambda of: ((item["id"], f"{item['name']}, {item['status']}") for item in of.evaluations.list()),
+    )
 
 
 def key(ctx: typer.Context, incomplete: str) -> list[tuple[str, str]]:
-    with _client(ctx) as client:
-        return _answered(((item.id, f"{item.scheme}, {item.status}") for item in client.keys.list()), incomplete)
+    return _answered(
+        ctx, incomplete, lambda of: ((item.id, f"{item.scheme}, {item.status}") for item in of.keys.list())
+    )
 
 
 def _last_of_list(names: Iterable[str], incomplete: str) -> list[str]:
@@ -43,14 +44,13 @@ def _last_of_list(names: Iterable[str], incomplete: str) -> list[str]:
     return [f"{before}{comma}{name}" for name in names if name.startswith(last)]
 
 
-def _client(ctx: typer.Context) -> Client:
-    """Of what is typed so far. No patience: nobody waits for a Tab."""
+def _answered(
+    ctx: typer.Context, incomplete: str, items: Callable[[Client], Iterable[tuple[str, str]]]
+) -> list[tuple[str, str]]:
+    """Of the service that is typed so far. No patience: nobody waits for a Tab."""
     given = {name: ctx.params.get(name) for name in ("url", "token")}
-    return Client(**given, local=ctx.params.get("state"), timeout=1, retries=0)
-
-
-def _answered(items: Iterable[tuple[str, str]], incomplete: str) -> list[tuple[str, str]]:
     try:
-        return [item for item in items if item[0].startswith(incomplete)]
-    except UnveilError:
+        with Client(**given, local=ctx.params.get("state"), timeout=1, retries=0) as client:
+            return [item for item in items(client) if item[0].startswith(incomplete)]
+    except (UnveilError, OSError, ValueError):  # nobody answers; no such folder; no address
         return []

@@ -6,6 +6,7 @@ Beside the protected images lies manifest.json, which says for each the key and 
 from __future__ import annotations
 
 import json
+import tempfile
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -14,7 +15,7 @@ from rich.progress import track
 
 from app.cli import complete
 from app.cli.common import Json, Misused, State, Token, Url, connect, errors, out, print_json
-from app.cli.words import parse
+from app.cli.words import parse_one
 from app.client import Image
 
 _MANIFEST = "manifest.json"
@@ -46,13 +47,14 @@ def encrypt(
 ) -> None:
     """Protect images; writes NAME.protected.png, or NAME-2 and so on where that exists, and manifest.json."""
     _check(files, folder)
+    _manifest(folder)  # it will be added to
     if scheme is None and key is None:
         raise Misused("give --scheme, or --key with a key made before")
     with connect(url, token, state) as client:
-        name, params = None, {}
+        name: str | None = None
+        params: dict[str, Any] = {}
         if scheme is not None:
-            params = parse(scheme, client.schemes())[0]
-            name = params.pop("name")
+            name, params = parse_one(scheme, client.schemes())
         done: list[Image] = []
         for start in track(range(0, len(files), _BATCH), "encrypting", console=errors, transient=True):
             batch = client.encrypt(files[start : start + _BATCH], name, params, key_id=key)
@@ -86,12 +88,15 @@ def decrypt(
 def _check(files: list[Path], folder: Path) -> None:
     """Before anything is asked of the service: what it answers must have a place to go."""
     for file in files:
+        if file.is_dir():
+            raise Misused(f"{file}: is a folder; give the image files in it")
         if not file.is_file():
             raise Misused(f"{file}: there is no such file")
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=folder).close()
     except OSError as error:
-        raise Misused(f"--out {folder}: {error.strerror}") from None
+        raise Misused(f"--out {folder}: {error.strerror}; give a folder that can be written to") from None
 
 
 def _write(images: list[Image], files: list[Path], folder: Path, word: str) -> list[dict[str, Any]]:
@@ -134,10 +139,13 @@ def _recall(file: Path) -> str:
 
 def _manifest(folder: Path) -> list[dict[str, Any]]:
     path = folder / _MANIFEST
-    if not path.is_file():
+    if not path.exists():
         return []
     try:
-        return list(json.loads(path.read_text())["images"])
+        known = list(json.loads(path.read_text())["images"])
+        if any(not isinstance(entry, dict) or not {"file", "key_id"} <= entry.keys() for entry in known):
+            raise ValueError("an entry of another kind")
+        return known
     except (ValueError, KeyError, TypeError):
         raise Misused(f"{path} is not a manifest of ours; take another --out folder or --key") from None
 

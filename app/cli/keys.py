@@ -10,7 +10,21 @@ import typer
 from rich.table import Table
 
 from app.cli import complete, words
-from app.cli.common import Failed, Json, Misused, State, Token, Url, connect, day, errors, listing, out, print_json
+from app.cli.common import (
+    Failed,
+    Json,
+    Misused,
+    State,
+    Token,
+    Url,
+    connect,
+    day,
+    errors,
+    listing,
+    out,
+    parse_json,
+    print_json,
+)
 from app.client import Key
 from app.client.progress import bar
 
@@ -59,13 +73,10 @@ def create(
     """Draw a key, keep your own, or train that of a network; prints its id."""
     given = None if material is None else _read(material)
     with connect(url, token, state) as client:
-        ordered = words.parse(scheme, client.schemes())
-        if len(ordered) != 1:
-            raise Misused(f"{scheme!r}: a key belongs to one scheme")
-        name = ordered[0].pop("name")
+        name, params = words.parse_one(scheme, client.schemes())
         training = {"profile": profile, "dataset": dataset, "seed": seed}
         asked = {field: value for field, value in training.items() if value is not None}
-        key = client.keys.create(name, {**ordered[0], **asked}, given)
+        key = client.keys.create(name, {**params, **asked}, given)
         if watch:
             _follow(key)
     _show(key, as_json, brief=True)
@@ -116,6 +127,8 @@ def destroy(
 def _follow(key: Key) -> None:
     with bar(errors) as look:
         key.wait(progress=look)
+    if key.status == "cancelled":
+        raise Failed(f"{key.id} was cancelled; `unveil keys create` trains another")
     if not key.ready:
         raise Failed(f"{key.id} {key.status}: {(key.error or {}).get('detail', 'no reason was given')}")
 
@@ -139,8 +152,6 @@ def _params(key: Key) -> str:
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        return dict(json.loads(path.read_text()))
-    except OSError as error:
-        raise Misused(f"{path}: {error.strerror}") from None
+        return dict(parse_json(path.read_text()))
     except (ValueError, TypeError):
-        raise Misused(f"{path} holds no JSON object") from None
+        raise Misused(f"{path} holds no JSON object; `unveil keys export` prints such as it takes") from None

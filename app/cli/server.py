@@ -9,10 +9,23 @@ from typing import Annotated
 
 import typer
 
-from app.cli.common import Failed, Json, Misused, State, Token, Url, out, print_json, use_state
+from app.cli.common import (
+    Failed,
+    Json,
+    Misused,
+    State,
+    Token,
+    Url,
+    on_database,
+    out,
+    print_json,
+    read_settings,
+    use_state,
+)
 
 _GRACE_S = 10  # for requests at work; streams of events would go on for ever
 _QUEUES = ("encrypt", "attack", "ops")
+_MOST = 1024  # processes: each is started at once, and a slip of the hand would take the machine down
 
 
 def register(app: typer.Typer) -> None:
@@ -23,22 +36,24 @@ def register(app: typer.Typer) -> None:
 def local(
     state: Annotated[Path, typer.Option(help="Folder that keeps everything")] = Path(".state/up"),
     port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes any free one")] = 8000,
-    attack_workers: Annotated[int, typer.Option(min=1, help="Attacks at once; they share the cores")] = 1,
+    attack_workers: Annotated[int, typer.Option(min=1, max=_MOST, help="Attacks at once; they share the cores")] = 1,
 ) -> None:
     """Run everything on this machine: PostgreSQL, Redis, the service and its workers. Ctrl-C stops it."""
     from app.local import run
 
+    read_settings()  # what cannot be read is said before anything is made
     raise typer.Exit(run(state, port, attack_workers))
 
 
 def serve(
     host: Annotated[str, typer.Option(help="Address to listen on")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=1, max=65535)] = 8000,
-    processes: Annotated[int, typer.Option(min=1, help="Server processes")] = 1,
+    processes: Annotated[int, typer.Option(min=1, max=_MOST, help="Server processes")] = 1,
 ) -> None:
     """Run the HTTP service; database, broker and the rest come from UNVEIL_* in the environment."""
     import uvicorn
 
+    read_settings()
     uvicorn.run(
         "app.main:create_app", factory=True, host=host, port=port, workers=processes,
         timeout_graceful_shutdown=_GRACE_S,
@@ -47,13 +62,16 @@ def serve(
 
 def worker(
     queues: Annotated[str, typer.Option(help=f"Some of {', '.join(_QUEUES)}")] = ",".join(_QUEUES),
-    concurrency: Annotated[int, typer.Option(min=1, help="Jobs at once; for attack: one for each device")] = 1,
+    concurrency: Annotated[
+        int, typer.Option(min=1, max=_MOST, help="Jobs at once; for attack: one for each device")
+    ] = 1,
 ) -> None:
     """Run a Celery worker. One of all workers must serve `ops`: it finds again what others lost."""
     wanted = queues.split(",")
     unknown = [queue for queue in wanted if queue not in _QUEUES]
     if unknown:
-        raise Misused(f"{', '.join(unknown)}: no such queue; take some of {', '.join(_QUEUES)}")
+        raise Misused(f"{unknown[0]!r} is no queue; take some of {','.join(_QUEUES)}")
+    read_settings()
     command = [
         sys.executable, "-m", "celery", "--app", "worker.celery_app", "worker", "--loglevel", "INFO",
         "--queues", queues, "--concurrency", str(concurrency), "--without-gossip", "--without-mingle",
@@ -67,11 +85,17 @@ def migrate(
 ) -> None:
     """Bring the database to the newest schema."""
     use_state(state)
+    read_settings()
     from alembic import command
+    from alembic.util import CommandError
 
     from app.db.migrate import alembic_config
 
-    command.upgrade(alembic_config(), revision)
+    try:
+        with on_database():
+            command.upgrade(alembic_config(), revision)
+    except CommandError as error:
+        raise Misused(str(error)) from None
 
 
 def doctor(url: Url = None, token: Token = None, state: State = None, as_json: Json = False) -> None:

@@ -10,7 +10,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from app.cli.common import Misused
+from app.cli.common import Misused, parse_json
 
 
 def parse(text: str, catalog: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
@@ -22,6 +22,14 @@ def parse(text: str, catalog: Sequence[Mapping[str, Any]]) -> list[dict[str, Any
     if not named:
         raise Misused(f"nothing is named in {text!r}; known: {', '.join(schemas)}")
     return named
+
+
+def parse_one(text: str, catalog: Sequence[Mapping[str, Any]]) -> tuple[str, dict[str, Any]]:
+    """The name and the settings of the one scheme that a key has. Raises Misused."""
+    named = parse(text, catalog)
+    if len(named) != 1:
+        raise Misused(f"{text!r}: a key belongs to one scheme; name one")
+    return named[0].pop("name"), named[0]
 
 
 def label(thing: Mapping[str, Any], catalog: Sequence[Mapping[str, Any]] = ()) -> str:
@@ -68,6 +76,6 @@ def _owner(name: str, value: str, schemas: Mapping[str, Mapping[str, Any]]) -> s
 def _value(text: str) -> Any:
     """Numbers, true, false and null as such; everything else is text."""
     try:
-        return json.loads(text)
+        return parse_json(text)
     except ValueError:
         return text

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import httpx
+
 
 @dataclass(frozen=True)
 class Address:
@@ -16,8 +18,14 @@ class Address:
     retries: int
 
     def __post_init__(self) -> None:
-        if not self.url.startswith(("http://", "https://")):
+        try:
+            url = httpx.URL(self.url)
+        except httpx.InvalidURL as error:
+            raise ValueError(f"{self.url!r} is no address of a service: {error}") from None
+        if url.scheme not in ("http", "https") or not url.host:
             raise ValueError(f"{self.url!r} is no address of a service: it must begin with http:// or https://")
+        if self.token is not None and not (self.token.isascii() and self.token.isprintable()):
+            raise ValueError("the token holds characters that none has; give the one line that was printed for it")
 
     @property
     def options(self) -> dict[str, Any]:

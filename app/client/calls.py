@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import IO, Any, Generic, Literal, TypeVar
+from urllib.parse import quote
 
 from app.client.answers import Account, AccountCreated, Attack, Dataset, EvaluationHead, Ready, Scheme
 from app.client.images import Image, Images, Part, Source, Sources, parse_images, part, several
@@ -150,7 +151,7 @@ def create_key(
 
 def get_key(keys: Room[T], /, id: str) -> Talk[T]:
     """One key, never its secret."""
-    response = yield Request("GET", f"/keys/{id}")
+    response = yield Request("GET", _at("keys", id))
     return keys._thing(response.json())
 
 
@@ -161,7 +162,7 @@ def list_keys(keys: Room[T], /) -> Stream[T]:
 
 def delete_key(_: Caller, /, id: str) -> Talk[None]:
     """Destroy the key: what it protects is lost."""
-    yield Request("DELETE", f"/keys/{id}")
+    yield Request("DELETE", _at("keys", id))
 
 
 # --- datasets ---------------------------------------------------------------------------------------------------
@@ -169,7 +170,7 @@ def delete_key(_: Caller, /, id: str) -> Talk[None]:
 
 def get_dataset(_: Caller, /, id: str) -> Talk[Dataset]:
     """One dataset, by the name of a built-in one or the id of an upload."""
-    response = yield Request("GET", f"/datasets/{id}")
+    response = yield Request("GET", _at("datasets", id))
     answer: Dataset = response.json()
     return answer
 
@@ -193,7 +194,12 @@ def upload_dataset(
 ) -> Talk[Dataset]:
     """Upload a zip, or a folder, of class folders (below train/ and test/, if you have them)."""
     paths = {"archive": Path(archive)} | ({} if originals is None else {"originals": Path(originals)})
-    form = {"name": name or Path(archive).stem, "kind": kind, "size": str(size), "seed": str(seed)}
+    form = {
+        "name": Path(archive).absolute().stem if name is None else name,
+        "kind": kind,
+        "size": str(size),
+        "seed": str(seed),
+    }
     with ExitStack() as opened:
 
         def files() -> dict[str, Any]:
@@ -207,7 +213,7 @@ def upload_dataset(
 
 def delete_dataset(_: Caller, /, id: str) -> Talk[None]:
     """Delete an upload. Evaluations that used it keep their results."""
-    yield Request("DELETE", f"/datasets/{id}")
+    yield Request("DELETE", _at("datasets", id))
 
 
 @contextmanager
@@ -218,7 +224,8 @@ def _zipped(path: Path) -> Iterator[IO[bytes]]:
             yield file
         return
     with tempfile.TemporaryFile() as made:
-        with zipfile.ZipFile(made, "w") as archive:  # stored as they are: images are compressed already
+        # stored as they are: images are compressed already; and a file may be older than a zip can say
+        with zipfile.ZipFile(made, "w", strict_timestamps=False) as archive:
             for member in sorted(path.rglob("*")):
                 if member.is_file():
                     archive.write(member, member.relative_to(path))
@@ -236,7 +243,7 @@ def create_evaluation(
     schemes: Sequence[Named],
     attacks: Sequence[Named],
     dataset: str | None = "sample",
-    name: str = "",
+    name: str | None = None,
     profile: Profile = "quick",
     idempotency_key: str | None = None,
     **settings: Any,
@@ -253,7 +260,7 @@ def create_evaluation(
         "profile": profile,
         **settings,
     }
-    if name:
+    if name is not None:
         order["name"] = name
     response = yield Request("POST", "/evaluations", json=order, headers=_once(idempotency_key))
     return evaluations._thing(response.json())
@@ -261,7 +268,7 @@ def create_evaluation(
 
 def get_evaluation(evaluations: Room[T], /, id: str) -> Talk[T]:
     """One evaluation with its cells."""
-    response = yield Request("GET", f"/evaluations/{id}")
+    response = yield Request("GET", _at("evaluations", id))
     return evaluations._thing(response.json())
 
 
@@ -291,7 +298,7 @@ def list_accounts(_: Caller, /) -> Stream[Account]:
 
 def revoke_account(_: Caller, /, account: str) -> Talk[None]:
     """End an account's tokens and sessions, by its name or id; what it owns stays."""
-    yield Request("DELETE", f"/accounts/{account}")
+    yield Request("DELETE", _at("accounts", account))
 
 
 # --- what they share --------------------------------------------------------------------------------------------
@@ -308,6 +315,11 @@ def _pages(path: str, made: Callable[[dict[str, Any]], T]) -> Stream[T]:
         if page.get("next") is None:
             return
         params = {**params, "cursor": page["next"]}
+
+
+def _at(room: str, id: str) -> str:
+    """The address of a thing. What is no id must not lead to another address: dots count in a path."""
+    return f"/{room}/{quote(id, safe='').replace('.', '%2E')}"
 
 
 def _plain(item: Any) -> Any:

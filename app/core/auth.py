@@ -20,7 +20,7 @@ from app.core.limits import check_json, check_media
 from app.core.logging import account_id
 from app.core.problems import Forbidden, Unauthenticated
 from app.core.services import Services, services
-from app.core.whole_form import WholeForm
+from app.core.strict import StrictRequest
 from app.db.tables import Account, DashboardSession, Token
 
 Scope = Literal["encrypt", "keys", "keys:export", "evaluate", "read", "admin"]
@@ -165,13 +165,13 @@ class CallerFirst(APIRoute):
         handle, needed = super().get_route_handler(), list(_needs(self.dependant))
 
         async def admit_and_handle(received: Request) -> Response:
-            request = WholeForm(received.scope, received.receive)
+            request = StrictRequest(received.scope, received.receive)
             if needed:
                 caller = await identify(request)
                 for needs in needed:
                     needs.admit(caller)
             if self.body_field is not None and not isinstance(self.body_field.field_info, Form):
-                check_media(request.headers.get("content-type"))
+                check_media(request.headers.get("content-type", ""))
                 check_json(await request.body())
             return await handle(request)
 

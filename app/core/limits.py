@@ -90,9 +90,9 @@ class BodyLimit:
             await send_problem(refusal, scope, receive, send)
 
 
-def check_media(content_type: str | None) -> None:
-    """Raises UnsupportedMedia where the body says that it is no JSON."""
-    media = (content_type or "application/json").partition(";")[0].strip().lower()
+def check_media(content_type: str) -> None:
+    """Raises UnsupportedMedia where the body does not say that it is JSON."""
+    media = content_type.partition(";")[0].strip().lower()
     if media != "application/json" and not (media.startswith("application/") and media.endswith("+json")):
         raise UnsupportedMedia("send JSON, and say so: Content-Type: application/json")
 

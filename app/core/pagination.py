@@ -19,8 +19,6 @@ T = TypeVar("T")
 Row = TypeVar("Row")
 S = TypeVar("S", bound=Select[Any])
 
-_ID = re.compile(r"[a-z]{1,16}_[0-9a-f]{32}")
-
 
 class Page(BaseModel, Generic[T]):
     items: list[T]
@@ -33,14 +31,34 @@ class PageRequest:
     after: str | None  # the last id of the page before
 
 
-async def _page_request(
-    limit: Annotated[int, Query(ge=1, le=200, description="Items a page")] = 50,
-    cursor: Annotated[str | None, Query(description="`next` of the page before", max_length=200)] = None,
-) -> PageRequest:
-    return PageRequest(limit, None if cursor is None else _decode(cursor))
+class Pages:
+    """A dependency: the page that is asked for of a list whose ids begin with one of these."""
+
+    def __init__(self, *prefixes: str) -> None:
+        self._id = re.compile(rf"({'|'.join(prefixes)})_[0-9a-f]{{32}}")
+
+    async def __call__(
+        self,
+        limit: Annotated[int, Query(ge=1, le=200, description="Items a page")] = 50,
+        cursor: Annotated[str | None, Query(description="`next` of the page before", max_length=200)] = None,
+    ) -> PageRequest:
+        return PageRequest(limit, None if cursor is None else self._decoded(cursor))
+
+    def _decoded(self, cursor: str) -> str:
+        try:
+            id = base64.b64decode(cursor + "=" * (-len(cursor) % 4), altchars=b"-_", validate=True).decode()
+        except ValueError:
+            id = ""
+        if not self._id.fullmatch(id):
+            message = "not a cursor of this list; send `next` of the page before, unchanged"
+            raise Invalid("the cursor cannot be read", [("/query/cursor", message)])
+        return id
 
 
-Paging = Annotated[PageRequest, Depends(_page_request)]
+AccountPaging = Annotated[PageRequest, Depends(Pages("acct"))]
+KeyPaging = Annotated[PageRequest, Depends(Pages("key"))]
+DatasetPaging = Annotated[PageRequest, Depends(Pages("builtin", "ds"))]
+EvaluationPaging = Annotated[PageRequest, Depends(Pages("ev"))]
 
 
 def keyset(statement: S, id: InstrumentedAttribute[str], paging: PageRequest) -> S:
@@ -59,14 +77,3 @@ def page(rows: Sequence[Row], paging: PageRequest, show: Callable[[Row], T], id_
 
 def _encode(id: str) -> str:
     return base64.urlsafe_b64encode(id.encode()).decode().rstrip("=")
-
-
-def _decode(cursor: str) -> str:
-    try:
-        id = base64.b64decode(cursor + "=" * (-len(cursor) % 4), altchars=b"-_", validate=True).decode()
-    except ValueError:
-        id = ""
-    if not _ID.fullmatch(id):
-        message = "not a cursor of this service; send `next` of the page before, unchanged"
-        raise Invalid("the cursor cannot be read", [("/query/cursor", message)])
-    return id

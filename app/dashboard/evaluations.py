@@ -10,7 +10,7 @@ from fastapi import APIRouter, Query, Request
 from starlette.responses import Response
 
 from app.core.auth import Auditor, Reader
-from app.core.pagination import Paging
+from app.core.pagination import EvaluationPaging
 from app.core.pagination import page as listing
 from app.core.services import Session
 from app.core.states import ACTIVE
@@ -33,7 +33,7 @@ class Order(StrEnum):
 
 
 @router.get("/")
-async def show_evaluations(request: Request, caller: Reader, session: Session, paging: Paging) -> Response:
+async def show_evaluations(request: Request, caller: Reader, session: Session, paging: EvaluationPaging) -> Response:
     """The evaluations of the account, newest first."""
     found = await rows.evaluations(session, caller.account_id, paging)
     heads = await service.heads(session, found[: paging.limit])
@@ -126,7 +126,7 @@ async def compare_evaluations(
     request: Request,
     caller: Reader,
     session: Session,
-    paging: Paging,
+    paging: EvaluationPaging,
     ids: Annotated[list[str] | None, Query()] = None,
 ) -> Response:
     """Two to four evaluations side by side; without them, the choice."""

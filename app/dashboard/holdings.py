@@ -10,7 +10,7 @@ from starlette.responses import Response
 from app.core.auth import Auditor, CallerFirst, KeyKeeper, Reader
 from app.core.ids import new_id
 from app.core.jobs import ring
-from app.core.pagination import PageRequest, Paging
+from app.core.pagination import DatasetPaging, KeyPaging, PageRequest
 from app.core.problems import Invalid, NotFound
 from app.core.services import Session, Svc
 from app.dashboard import queries
@@ -29,7 +29,7 @@ _HOUR = {"Cache-Control": "private, max-age=3600"}
 
 
 @router.get("/dashboard/keys")
-async def show_keys(request: Request, caller: KeyKeeper, svc: Svc, session: Session, paging: Paging) -> Response:
+async def show_keys(request: Request, caller: KeyKeeper, svc: Svc, session: Session, paging: KeyPaging) -> Response:
     shown = await keys.list_keys(session, caller, paging)
     known = (await datasets.list_page(session, caller, svc.settings, PageRequest(200, None))).items
     trained = [name for name, scheme in catalog.schemes().items() if scheme.trains]
@@ -94,7 +94,9 @@ async def cancel_key(id: str, caller: KeyKeeper, session: Session) -> Response:
 
 
 @router.get("/dashboard/datasets")
-async def show_datasets(request: Request, caller: Reader, svc: Svc, session: Session, paging: Paging) -> Response:
+async def show_datasets(
+    request: Request, caller: Reader, svc: Svc, session: Session, paging: DatasetPaging
+) -> Response:
     shown = await datasets.list_page(session, caller, svc.settings, paging)
     used = await queries.evaluations_of(session, caller.account_id, [dataset.id for dataset in shown.items])
     return page(request, "datasets.html", caller, datasets=shown.items, used=used, next=shown.next)

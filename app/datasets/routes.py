@@ -9,7 +9,7 @@ from fastapi import APIRouter, File, Form, Request, Response, UploadFile
 from app.core.auth import Auditor, CallerFirst, Reader
 from app.core.idempotency import Idempotent, Mismatch, Running
 from app.core.ids import new_id
-from app.core.pagination import Page, Paging
+from app.core.pagination import DatasetPaging, Page
 from app.core.problems import Invalid, problems
 from app.core.services import Session, Svc
 from app.core.uploads import check_form
@@ -23,7 +23,7 @@ _PRINTABLE = r"^[^\x00-\x1f\x7f]*[^\x00-\x20\x7f][^\x00-\x1f\x7f]*$"
 
 
 @router.get("", responses=problems(Invalid))
-async def list_datasets(caller: Reader, svc: Svc, session: Session, paging: Paging) -> Page[DatasetOut]:
+async def list_datasets(caller: Reader, svc: Svc, session: Session, paging: DatasetPaging) -> Page[DatasetOut]:
     """Built-in datasets, the folders that the operator allows, then your uploads, newest first."""
     return await service.list_page(session, caller, svc.settings, paging)
 

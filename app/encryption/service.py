@@ -14,6 +14,7 @@ from app.core.ids import new_id
 from app.core.logging import request_id
 from app.core.problems import Invalid, Problem, TooLarge, Unavailable, UnsupportedMedia
 from app.core.services import Services
+from app.core.strict import NamedTwice, loads
 from app.core.uploads import Form
 from app.keys.service import KeyDestroyed, SizeMismatch, UnknownKey, find, ready, scheme_of
 from app.queue import NoWorker, Parcel, ask
@@ -114,7 +115,7 @@ async def plan(session: AsyncSession, caller: Caller, operation: Operation, form
         return Plan(operation, scheme.name, vars(scheme.settings), [], scheme.key_per_image, originals)
 
     if len(ids) not in (1, count):
-        raise Invalid("wrong number of keys", [("/key_id", f"send one, or one for each of the {count} images")])
+        raise Invalid("wrong number of keys", [("/key_id", _one_each(count, len(ids)))])
     keys = await find(session, caller, ids)
     first = keys[0]
     for key in keys:
@@ -193,7 +194,9 @@ def _problem(refused: list[list[str]]) -> Problem:
 
 def _params(text: str | None) -> dict[str, Any]:
     try:
-        params = json.loads(text) if text else {}
+        params = loads(text) if text else {}
+    except NamedTwice as error:
+        raise Invalid("params cannot be read", [("/params", str(error))]) from None
     except (ValueError, RecursionError):
         params = None
     if not isinstance(params, dict):
@@ -213,9 +216,7 @@ def _originals(form: Form, count: int) -> list[tuple[int, int]]:
 def _sides(form: Form, name: str, count: int) -> list[int]:
     texts = form.fields.get(name, [])
     if len(texts) not in (0, 1, count):
-        raise Invalid(
-            f"wrong number of values of {name}", [(f"/{name}", f"send one, or one for each of {count} images")]
-        )
+        raise Invalid(f"wrong number of values of {name}", [(f"/{name}", _one_each(count, len(texts)))])
     sides = []
     for index, text in enumerate(texts):
         side = int(text) if text.isascii() and text.isdigit() and len(text) <= 6 else 0
@@ -223,6 +224,11 @@ def _sides(form: Form, name: str, count: int) -> list[int]:
             raise Invalid(f"{name} cannot be read", [(f"/{name}/{index}", f"must be 1 to {_MAX_SIDE} pixels")])
         sides.append(side)
     return sides * count if len(sides) == 1 else sides
+
+
+def _one_each(images: int, given: int) -> str:
+    wanted = "one for the one image" if images == 1 else f"one, or one for each of the {images} images"
+    return f"send {wanted}; got {given}"
 
 
 def _no_originals(form: Form) -> list[tuple[int, int]]:

@@ -16,7 +16,7 @@ from app.core.etag import IfNoneMatch, matches
 from app.core.idempotency import Idempotent, Mismatch, Running
 from app.core.ids import new_id
 from app.core.jobs import QueueFull
-from app.core.pagination import Page, Paging, page
+from app.core.pagination import EvaluationPaging, Page, page
 from app.core.problems import Invalid, Unavailable, problems
 from app.core.services import Session, Svc
 from app.core.states import ENDED
@@ -90,7 +90,7 @@ async def order_evaluation(
 
 
 @router.get("")
-async def list_evaluations(caller: Reader, session: Session, paging: Paging) -> Page[EvaluationHead]:
+async def list_evaluations(caller: Reader, session: Session, paging: EvaluationPaging) -> Page[EvaluationHead]:
     """Your evaluations, newest first, without their cells."""
     rows = await queries.evaluations(session, caller.account_id, paging)
     heads = await service.heads(session, rows[: paging.limit])

@@ -9,6 +9,7 @@ from sqlalchemy import func, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from app.core.ids import is_id
 from app.core.pagination import PageRequest, keyset
 from app.db.tables import Key
 
@@ -20,7 +21,7 @@ async def add(session: AsyncSession, values: dict[str, Any]) -> Key:
 
 
 async def of_owner(session: AsyncSession, owner: str, ids: Sequence[str]) -> dict[str, Key]:
-    rows = await session.scalars(select(Key).where(Key.account_id == owner, Key.id.in_(ids)))
+    rows = await session.scalars(select(Key).where(Key.account_id == owner, Key.id.in_(filter(is_id, ids))))
     return {row.id: row for row in rows}
 
 

@@ -11,7 +11,7 @@ from app.core.etag import IfNoneMatch, matches, of_body
 from app.core.idempotency import Idempotent, Mismatch, Running
 from app.core.ids import new_id
 from app.core.jobs import QueueFull, ring
-from app.core.pagination import Page, Paging
+from app.core.pagination import KeyPaging, Page
 from app.core.problems import problems
 from app.core.services import Session, Svc
 from app.datasets.service import NoPlainImages
@@ -53,7 +53,7 @@ async def create_key(
 
 
 @router.get("")
-async def list_keys(caller: KeyKeeper, session: Session, paging: Paging) -> Page[KeyOut]:
+async def list_keys(caller: KeyKeeper, session: Session, paging: KeyPaging) -> Page[KeyOut]:
     """Your keys, newest first, without the destroyed."""
     return await service.list_keys(session, caller, paging)
 

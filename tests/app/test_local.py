@@ -107,8 +107,10 @@ def test_it_starts_heals_and_stops_in_order(state: Path) -> None:
 
         with pytest.raises(Busy, match="another `unveil local`"), LocalStack(state, 0):
             pass
-        with pytest.raises(Busy, match="--port"), LocalStack(state.with_name("other"), int(command.url.split(":")[2])):
+        other = state.with_name("other")
+        with pytest.raises(Busy, match="--port"), LocalStack(other, int(command.url.split(":")[2])):
             pass
+        assert not other.exists(), "a start on a port that is taken makes nothing"
 
         for name in ("worker-attack", "api", "redis", "postgres"):
             before = command.pid(name)

@@ -195,7 +195,7 @@ def test_a_directory_that_would_fill_the_memory_is_refused_before_it_is_read(des
         (b"GIF89a", "not a zip"),
         (archive({}), "no images"),
         (archive({".hidden": b"x", "__MACOSX/x": b"y"}), "no images"),
-        (archive(classes(2)), "cannot be split"),
+        (archive(classes(2)), "files found: 4"),
         (archive(classes(5, "test/")), "none below train/"),
         (archive({**classes(5, "train/"), "other/1.png": picture(1)}), "'other/1.png' is neither below train/"),
         (archive(classes(5))[:-200] + archive(classes(5))[-22:], "damaged"),

@@ -40,6 +40,9 @@ async def test_the_token_is_nowhere_in_the_database(service, client):
     [
         ({"name": "", "scopes": ["read"]}, "/name"),
         ({"name": "a\0b", "scopes": ["read"]}, "/name"),
+        ({"name": "..", "scopes": ["read"]}, "/name"),
+        ({"name": " z ", "scopes": ["read"]}, "/name"),
+        ({"name": "acct_" + "0" * 32, "scopes": ["read"]}, "/name"),
         ({"name": "a", "scopes": []}, "/scopes"),
         ({"name": "a", "scopes": ["root"]}, "/scopes/0"),
         ({"scopes": ["read"]}, "/name"),

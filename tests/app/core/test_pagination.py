@@ -19,6 +19,15 @@ async def test_pages_hold_every_row_once_newest_first(client):
     assert seen == sorted(made, reverse=True)
 
 
+@pytest.mark.parametrize("path", ["/evaluations", "/accounts", "/datasets"])
+async def test_a_cursor_of_another_list_is_refused(client, path):
+    for _ in range(2):
+        await client.post("/keys", json={"scheme": "tanaka"})
+    of_keys = (await client.get("/keys?limit=1")).json()["next"]
+    answer = await client.get(f"{path}?cursor={of_keys}")
+    assert (answer.status_code, answer.json()["errors"][0]["pointer"]) == (422, "/query/cursor")
+
+
 async def test_a_deleted_row_moves_no_page(client):
     made = sorted(
         [(await client.post("/keys", json={"scheme": "tanaka"})).json()["id"] for _ in range(4)], reverse=True

@@ -34,7 +34,7 @@ async def test_an_unknown_address(client):
 async def test_a_method_that_the_address_does_not_take_lists_those_it_does(client):
     answer = await client.put("/keys")
     is_problem(answer, 405, "method_not_allowed")
-    assert answer.headers["allow"] == "GET, POST"
+    assert answer.headers["allow"] == "GET, HEAD, POST"
 
 
 @pytest.mark.parametrize("media", ["application/json", "multipart/form-data; boundary=b"])
@@ -85,8 +85,21 @@ async def test_a_foreign_cursor(client, cursor):
     assert body["errors"][0]["pointer"] == "/query/cursor"
 
 
-async def test_a_nul_in_a_path_or_a_body_is_refused(client):
-    assert (await client.get("/keys/%00")).status_code in (404, 422)
+@pytest.mark.parametrize(
+    ("method", "path", "code"),
+    [
+        ("GET", "/keys/%00", "unknown_key"),
+        ("DELETE", "/keys/%00", "unknown_key"),
+        ("GET", "/datasets/ds_%00", "unknown_dataset"),
+        ("GET", "/evaluations/%00/events", "unknown_evaluation"),
+        ("DELETE", "/accounts/a%00", "unknown_account"),
+    ],
+)
+async def test_nothing_is_at_an_address_with_a_nul(client, method, path, code):
+    is_problem(await client.request(method, path), 404, code)
+
+
+async def test_a_nul_in_a_body_is_refused(client):
     is_problem(await client.post("/keys", json={"scheme": "a\0b"}), 422, "unknown_scheme")
 
 
@@ -113,9 +126,54 @@ async def test_strange_json_is_a_problem_and_no_failure(client, body):
     is_problem(answer, answer.status_code, answer.json()["code"])
 
 
-@pytest.mark.parametrize("type", ["multipart/form-data", "text/plain", "application/xml", "application/jsonp"])
+@pytest.mark.parametrize(
+    ("body", "name"),
+    [
+        (b'{"scheme":"tanaka","scheme":"pixelwise"}', "scheme"),
+        (b'{"scheme":"tanaka","params":{"block":4,"variant":"paper","block":8}}', "block"),
+    ],
+)
+async def test_a_name_that_comes_twice_in_an_object_is_refused(client, body, name):
+    answer = await client.post("/keys", content=body, headers={"Content-Type": "application/json"})
+    assert f'"{name}"' in is_problem(answer, 400, "bad_request")["detail"]
+
+
+async def test_a_setting_that_comes_twice_in_a_form_is_refused(client):
+    form = {"scheme": "pixelwise", "params": '{"key_mode":"different","key_mode":"same"}'}
+    answer = await client.post("/encrypt", files={"images": ("a.png", b"x", "image/png")}, data=form)
+    assert "key_mode" in is_problem(answer, 422, "invalid_request")["errors"][0]["detail"]
+
+
+async def test_a_rule_of_ours_is_told_in_its_own_words(client):
+    answer = await client.post("/evaluations", json={"name": "a\nb", "schemes": [], "attacks": []})
+    details = [error["detail"] for error in is_problem(answer, 422, "invalid_request")["errors"]]
+    assert details[0].startswith("must be one line")
+
+
+@pytest.mark.parametrize(
+    "path", ["/keys", "/keys/{key}", "/datasets", "/schemes", "/health/live", "/docs", "/", "/nothing", "/encrypt"]
+)
+async def test_head_is_get_without_the_body(client, path):
+    key = (await client.post("/keys", json={"scheme": "tanaka"})).json()["id"]
+    got, head = [await client.request(method, path.format(key=key)) for method in ("GET", "HEAD")]
+    own = {"x-request-id", "date"}
+    if got.status_code >= 400:  # a problem names its request
+        own.add("content-length")
+    assert head.status_code == got.status_code
+    assert head.content == b""
+    assert {k: v for k, v in head.headers.items() if k not in own} == {
+        k: v for k, v in got.headers.items() if k not in own
+    }
+    tag = got.headers.get("etag")
+    if tag:
+        assert (await client.head(path.format(key=key), headers={"If-None-Match": tag})).status_code == 304
+
+
+@pytest.mark.parametrize(
+    "type", ["", None, "multipart/form-data", "text/plain", "application/xml", "application/jsonp"]
+)
 async def test_what_says_that_it_is_no_json_is_not_read_as_such(client, type):
-    headers = {"Content-Type": type, "Idempotency-Key": "once"}
+    headers = {"Idempotency-Key": "once"} | ({} if type is None else {"Content-Type": type})
     answer = await client.post("/keys", content=b'{"scheme":"tanaka"}', headers=headers)
     is_problem(answer, 415, "unsupported_media")
 

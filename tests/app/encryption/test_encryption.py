@@ -268,6 +268,19 @@ async def test_a_bad_field_is_named(client, data, pointer, code):
     assert body["errors"][0]["pointer"] == pointer
 
 
+@pytest.mark.parametrize("path", ["/encrypt", "/decrypt"])
+async def test_a_key_id_with_a_nul_is_unknown(client, path):
+    answer = await client.post(path, files=images(an_image()), data={"key_id": "key_\0"})
+    assert problem(answer, 404, "unknown_key")["errors"][0]["pointer"] == "/key_id"
+
+
+@pytest.mark.parametrize("field", ["key_id", "original_width"])
+async def test_more_values_than_the_one_image_are_counted_in_the_singular(client, field):
+    data = {"key_id": "key_a", field: ["1", "2"]}
+    body = problem(await client.post("/decrypt", files=images(an_image()), data=data), 422, "invalid_request")
+    assert body["errors"] == [{"pointer": f"/{field}", "detail": "send one for the one image; got 2"}]
+
+
 async def test_a_request_without_files_or_with_too_many(client):
     problem(await client.post("/encrypt", data={"scheme": "tanaka"}), 415, "unsupported_media")
     problem(await client.post("/encrypt", files={"wrong": b"x"}), 422, "invalid_request")

@@ -199,3 +199,11 @@ def test_an_account_holds_so_many_streams_and_gets_them_back(service, client):
                 return
         time.sleep(0.05)
     pytest.fail("the closed stream was never given back")
+
+
+def test_head_of_a_stream_that_goes_on_is_answered_at_once(client):
+    address = f"/evaluations/{order(client)['id']}/events"
+    for _ in range(40):  # more than may be open at once
+        answer = client.head(address, timeout=5)
+        assert (answer.status_code, answer.content) == (200, b"")
+        assert answer.headers["content-type"].startswith("text/event-stream")

@@ -1,0 +1,213 @@
+"""What a command is given and cannot use ends it with one line that says so, never with a traceback."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from app import cli, demo
+from app.cli import admin, audits, complete
+from app.client import Client, Evaluation
+from app.local import LocalStack
+from tests.pictures import png
+
+HUGE = "9" * 30
+NOWHERE = "postgresql://127.0.0.1:9/unveil"
+Refused = Callable[..., str]
+
+
+@pytest.fixture
+def refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Iterator[Refused]:
+    """What the command says on stderr, in a folder with a picture, an empty file and one that is no text."""
+    (tmp_path / "a.png").write_bytes(png(1))
+    (tmp_path / "file").touch()
+    (tmp_path / "bytes").write_bytes(b"\xff\xfe")
+    (tmp_path / "folder").mkdir()
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(os, "execv", lambda *words: pytest.fail(f"this process was to become {words}"))
+    handled = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+
+    def run(*words: str, code: int = 2) -> str:
+        monkeypatch.setattr(sys, "argv", ["unveil", *words])
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        said = capsys.readouterr()
+        assert ended.value.code == code, said
+        return said.err
+
+    yield run
+    for number, handler in handled.items():  # `unveil local` takes them over
+        signal.signal(number, handler)
+
+
+@pytest.mark.parametrize(
+    ("words", "text"),
+    [
+        ("keys new-ring nowhere/ring", "nowhere/ring: No such file or directory"),
+        ("keys new-ring file/ring", "file/ring: Not a directory"),
+        ("keys add-master folder", "folder: Is a directory"),
+        ("keys add-master bytes", "bytes is no key ring"),
+        ("keys create tanaka --material bytes", "bytes holds no JSON object"),
+        ("encrypt . --scheme tanaka", ".: is a folder; give the image files in it"),
+        ("encrypt " + "x" * 300 + " --scheme tanaka", "File name too long"),
+        ("encrypt a.png --scheme tanaka --out /proc", "--out /proc: "),
+        ("backup nowhere/all.tar", "No such file or directory"),
+        ("backup file/all.tar", "Not a directory"),
+        ("local --state file", "file: there is a file of that name already"),
+        ("local --state file/state", "file/state: Not a directory"),
+        (f"local --attack-workers {HUGE}", "--attack-workers"),
+        (f"serve --processes {HUGE}", "--processes"),
+        (f"worker --concurrency {HUGE}", "--concurrency"),
+        ("worker --queues ,", "'' is no queue"),
+        (f"retention --older-than {HUGE}d", "is no age"),
+        (f"retention --older-than {'9' * 5000}h", "is no age"),
+        ("retention --older-than ²d", "is no age"),
+        ("retention --older-than -3d", "is no age"),
+        ("keys rotate-master --patience -1", "--patience"),
+        ("schemes --url http://127.0.0.1:port", "is no address of a service"),
+        ("schemes --url http://[::1", "is no address of a service"),
+        ("schemes --url http://", "is no address of a service"),
+        ("schemes --token ümlaut", "the token"),
+    ],
+)
+def test_a_path_a_number_or_an_address_that_cannot_be(refused: Refused, words: str, text: str) -> None:
+    assert text in refused(*words.split(" ")).replace("\n", " ")
+
+
+def test_a_folder_whose_manifest_is_not_ours_is_said_before_a_key_is_drawn(refused: Refused, tmp_path: Path) -> None:
+    there = ("--url", "http://127.0.0.1:9", "--token", "x")
+    for content in ('{"images": [1]}', '{"images": [{}]}', "{}"):
+        (tmp_path / "manifest.json").write_text(content)
+        assert "not a manifest" in refused("encrypt", "a.png", "--scheme", "tanaka", "--out", ".", *there)
+        assert "not a manifest" in refused("decrypt", "a.png", *there)
+    (tmp_path / "folder" / "manifest.json").mkdir()
+    assert "Is a directory" in refused("encrypt", "a.png", "--scheme", "tanaka", "--out", "folder", *there)
+
+
+@pytest.mark.parametrize("words", ["accounts list", "retention --older-than 3d", "migrate", "backup all.tar"])
+def test_a_database_that_is_away_is_said_with_what_to_do(refused: Refused, monkeypatch, words: str) -> None:
+    monkeypatch.setenv("UNVEIL_DATABASE_URL", NOWHERE)
+    said = refused(*words.split(), code=1)
+    assert "refused" in said
+    assert "UNVEIL_DATABASE_URL" in said
+    assert "sqlalche.me" not in said
+
+
+def test_a_database_without_our_tables_is_said_with_what_to_do(
+    refused: Refused, monkeypatch, empty_database_url
+) -> None:
+    monkeypatch.setenv("UNVEIL_DATABASE_URL", empty_database_url)
+    for words in ("accounts list", "retention --older-than 3d"):
+        assert "`unveil migrate`" in refused(*words.split(), code=1)
+
+
+@pytest.mark.parametrize("words", ["accounts list", "retention --older-than 3d", "migrate", "serve", "worker", "local"])
+def test_a_setting_that_cannot_be_read_is_named_as_it_is_set(refused: Refused, monkeypatch, words: str) -> None:
+    monkeypatch.setenv("UNVEIL_SIGN_IN_MINUTES", "soon")
+    assert "UNVEIL_SIGN_IN_MINUTES: " in refused(*words.split())
+
+
+@pytest.mark.parametrize(("file", "text"), [("nowhere", "nowhere: No such file"), ("bytes", "bytes is no key ring")])
+def test_a_key_ring_that_cannot_be_read(refused: Refused, monkeypatch, file: str, text: str) -> None:
+    monkeypatch.setenv("UNVEIL_DATABASE_URL", NOWHERE)
+    monkeypatch.setenv("UNVEIL_KEYRING_FILE", file)
+    for words in (("accounts", "list"), ("keys", "rotate-master"), ("backup", "all.tar")):
+        assert text in refused(*words)
+
+
+def test_a_disk_that_is_full_is_no_wrong_usage(refused: Refused, stack: LocalStack) -> None:
+    with Client(stack.url, stack.token) as client:
+        id = client.evaluations.create(schemes=["tanaka"], attacks=["brute-force"], profile="smoke").id
+    words = ("report", id, "-o", "/dev/full", "--format", "json", "--url", stack.url, "--token", stack.token)
+    assert "No space left on device" in refused(*words, code=1)
+
+
+def test_an_age_is_days_or_hours() -> None:
+    assert admin._age("30d").days == 30
+    assert admin._age("36h").total_seconds() == 36 * 3600
+
+
+def test_tab_is_silent_where_the_state_folder_is_none(monkeypatch, tmp_path: Path) -> None:
+    class Typed:
+        params: dict[str, object] = {"state": tmp_path / "nowhere"}  # noqa: RUF012
+
+    assert complete.dataset(Typed(), "") == complete.key(Typed(), "") == complete.evaluation(Typed(), "") == []
+
+
+def test_what_no_json_can_carry_is_refused_by_name(refused: Refused, stack: LocalStack, tmp_path: Path) -> None:
+    at = ("--url", stack.url, "--token", stack.token)
+    for value in ("NaN", "1e999"):
+        order = ("evaluate", "--schemes", "tanaka", "--attacks", f"fr:b={value}", "--profile", "smoke")
+        assert "/attacks/0/b" in refused(*order, *at)
+    (tmp_path / "key.json").write_text('{"permutation": NaN}')
+    assert "no JSON object" in refused("keys", "create", "tanaka", "--material", "key.json", *at)
+
+
+def test_an_empty_name_is_not_passed_over(refused: Refused, stack: LocalStack) -> None:
+    at = ("--url", stack.url, "--token", stack.token)
+    order = ("evaluate", "--schemes", "tanaka", "--attacks", "fr", "--profile", "smoke")
+    assert "/name" in refused(*order, "--name", "", *at)
+    assert "/name" in refused("datasets", "upload", "folder", "--name", "", *at)
+
+
+def test_an_id_is_an_id_and_no_way_to_elsewhere(refused: Refused, stack: LocalStack) -> None:
+    at = ("--url", stack.url, "--token", stack.token)
+    for id in ("..", "../schemes", "a\nb", "a?b"):
+        assert "404" in refused("keys", "show", id, *at)
+        assert "404" in refused("evaluations", "show", id, *at)
+
+
+def test_several_schemes_for_one_picture_are_refused(refused: Refused, stack: LocalStack) -> None:
+    at = ("--url", stack.url, "--token", stack.token)
+    assert "one scheme" in refused("encrypt", "a.png", "--scheme", "tanaka,ele", *at)
+
+
+def test_what_was_cancelled_is_said_to_have_been(refused: Refused, stack: LocalStack) -> None:
+    with Client(stack.url, stack.token) as client:
+        key = client.keys.create("tn-gan", {"profile": "paper", "dataset": "sample"})
+        key.cancel()
+        evaluation = client.evaluations.create(schemes=["tanaka"], attacks=["itn"], profile="paper")
+        evaluation.cancel()
+    at = ("--url", stack.url, "--token", stack.token)
+    assert f"{key.id} was cancelled" in refused("keys", "show", key.id, "--watch", *at, code=1)
+    assert f"{evaluation.id} was cancelled" in refused("evaluations", "show", evaluation.id, "--watch", *at, code=1)
+
+
+def test_an_evaluation_that_failed_at_its_utility_alone_says_so() -> None:
+    job = {"scheme": {"name": "tanaka"}, "status": "failed", "error": {"code": "internal", "detail": "no memory"}}
+    assert audits._reasons(Evaluation({"cells": [], "utility": [job]}, None)) == "utility of tanaka: no memory"
+
+
+def test_the_demo_says_what_is_wrong_with_what_it_is_given(tmp_path: Path, monkeypatch, capsys) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setattr(sys, "argv", ["demo", "--state", str(tmp_path / "file")])
+    monkeypatch.setattr(signal, "signal", lambda *_: None)
+    assert demo.main() == 1
+    assert "there is a file of that name already" in " ".join(capsys.readouterr().out.split())
+    monkeypatch.setattr(sys, "argv", ["demo", "--profile", "long"])
+    with pytest.raises(SystemExit):
+        demo.main()
+    assert "invalid choice: 'long'" in capsys.readouterr().err
+
+
+def test_the_folder_that_one_is_in_is_sent_with_a_file_older_than_zips(
+    refused: Refused, stack: LocalStack, tmp_path: Path
+) -> None:
+    os.utime(tmp_path / "a.png", (0, 0))
+    said = refused("datasets", "upload", ".", "--url", stack.url, "--token", stack.token)
+    assert "bad_archive" in said, "the service saw it; there are no classes in it"
+
+
+def test_an_account_that_is_not_there_is_wrong_usage(refused: Refused, stack: LocalStack, monkeypatch) -> None:
+    for name, value in stack.environment.items():
+        if name.startswith("UNVEIL_"):
+            monkeypatch.setenv(name, value)
+    for words in (("accounts", "revoke", "nobody"), ("accounts", "sign-in", "nobody")):
+        said = refused(*words)
+        assert "'nobody'" in said
+        assert "`unveil accounts list`" in said
