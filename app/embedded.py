@@ -281,8 +281,9 @@ def write_secret(path: Path, text: str) -> str:
 
 def _free_port(kept: Path) -> int:
     """The port of the last start if it is still free (an address that stays is kinder), else any free one."""
-    for wish in (int(kept.read_text()) if kept.exists() else 0, 0):
-        with socket.socket() as probe, contextlib.suppress(OSError):
+    last = kept.read_text() if kept.exists() else ""  # empty where a power cut came between name and content
+    for wish in (int(last) if last.isdecimal() else 0, 0):
+        with socket.socket() as probe, contextlib.suppress(OSError, OverflowError):
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # closed connections do not occupy it
             probe.bind(("127.0.0.1", wish))
             port = int(probe.getsockname()[1])

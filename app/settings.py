@@ -16,8 +16,14 @@ class Settings(BaseSettings):
     environment: Literal["development", "production"] = Field(
         "development", description="production refuses to start with the development key ring"
     )
-    database_url: str = Field("postgresql://localhost/unveil", description="PostgreSQL address (libpq form)")
-    redis_url: str = Field("redis://localhost:6379/0", description="Redis address: Celery's broker and encryption work")
+    database_url: str = Field(
+        "postgresql://localhost/unveil", pattern="^postgres(ql)?://", description="PostgreSQL address (libpq form)"
+    )
+    redis_url: str = Field(
+        "redis://localhost:6379/0",
+        pattern="^(rediss?|unix)://",
+        description="Redis address: Celery's broker and encryption work",
+    )
     keyring_file: Path | None = Field(None, description="File of master keys and token pepper; see app/core/crypto.py")
     data_dir: Path | None = Field(None, description="Folder of data sets an operator allows; also stl10 and cifar10")
     blob_url: str = Field("file://.unveil/blobs", description="Where archives, weights and checkpoints go (fsspec URL)")

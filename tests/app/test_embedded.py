@@ -80,6 +80,14 @@ def test_a_second_start_finds_data_address_and_password_again(tmp_path: Path) ->
     assert addresses[0] == addresses[1]
 
 
+@pytest.mark.parametrize("kept", ["", "seventy", "99999", "-1"])
+def test_a_damaged_note_of_the_last_port_is_in_nobodys_way(tmp_path: Path, kept: str) -> None:
+    (tmp_path / "secrets").mkdir(mode=0o700)
+    (tmp_path / "secrets" / "redis-port").write_text(kept)
+    with Redis(tmp_path) as server:
+        assert redis.Redis.from_url(server.url).ping()
+
+
 def test_the_service_is_no_superuser_of_its_database(tmp_path: Path) -> None:
     with (
         Postgres(tmp_path, durable=False) as server,

@@ -112,6 +112,12 @@ def test_a_setting_that_cannot_be_read_is_named_as_it_is_set(refused: Refused, m
     assert "UNVEIL_SIGN_IN_MINUTES: " in refused(*words.split())
 
 
+@pytest.mark.parametrize("name", ["UNVEIL_DATABASE_URL", "UNVEIL_REDIS_URL"])
+def test_an_address_that_is_none_is_named(refused: Refused, monkeypatch, name: str) -> None:
+    monkeypatch.setenv(name, "nonsense")
+    assert f"{name}: " in refused("accounts", "list")
+
+
 @pytest.mark.parametrize(("file", "text"), [("nowhere", "nowhere: No such file"), ("bytes", "bytes is no key ring")])
 def test_a_key_ring_that_cannot_be_read(refused: Refused, monkeypatch, file: str, text: str) -> None:
     monkeypatch.setenv("UNVEIL_DATABASE_URL", NOWHERE)
