@@ -50,7 +50,7 @@ KINDS = [
         part("original_width", "１６"), part("original_height", "16"),
     ),
     _kind("a key of SQL", 404, "unknown_key", to_png(_CIPHER), key="' OR '1'='1"),
-    _kind("a key with a NUL", 422, "invalid_request", to_png(_CIPHER), key="key_\0"),
+    _kind("a key with a NUL", 404, "unknown_key", to_png(_CIPHER), key="key_\0"),
     _kind("a key of sixty thousand letters", 404, "unknown_key", to_png(_CIPHER), key="k" * 60_000),
     _kind("a key id with line ends", 404, "unknown_key", to_png(_CIPHER), key="key_1\r\nSet-Cookie: a=b"),
 ]  # fmt: skip
