@@ -14,18 +14,16 @@ from app.db.tables import Dataset, Key
 from app.storage import Blobs
 
 _FOLDERS = {"uploads": "ds_", "datasets": "ds_", "keys": "key_"}  # and what the ids there begin with
-_GRACE_S = 24 * 3600  # far above any upload's own time
 
 
-def find_orphans(session: Session, blobs: Blobs, older_than_s: float = _GRACE_S) -> Iterator[str]:
+def find_orphans(session: Session, blobs: Blobs, older_than_s: float) -> Iterator[str]:
     """Names of blobs that no row refers to. An id tells the time it was made, so no clock of a disk is asked."""
+    # In this order: what comes to be known meanwhile was on the disk before, and in training before it was known.
+    found = [(name, prefix) for folder, prefix in _FOLDERS.items() for name in blobs.names(folder)]
+    training = set(session.scalars(select(Key.id).where(Key.status.in_(ACTIVE))))
     known = {*session.scalars(select(Dataset.blob)), *session.scalars(select(Key.blob).where(Key.blob.is_not(None)))}
-    training = set(
-        session.scalars(select(Key.id).where(Key.status.in_(ACTIVE)))
-    )  # weights come before their row's word
     limit = time.time() - older_than_s
-    for folder, prefix in _FOLDERS.items():
-        for name in blobs.names(folder):
-            id = name.rsplit("/", 1)[-1].split(".")[0]
-            if name not in known and id not in training and id.startswith(prefix) and created_at(id) < limit:
-                yield name
+    for name, prefix in found:
+        id = name.rsplit("/", 1)[-1].split(".")[0]
+        if name not in known and id not in training and id.startswith(prefix) and created_at(id) < limit:
+            yield name

@@ -23,7 +23,6 @@ from kombu.connection import Connection
 from kombu.messaging import Producer
 from kombu.transport import memory
 
-from app.core import crash
 from app.core.aside import aside
 from app.core.crypto import KeyRing
 from app.settings import Settings
@@ -71,7 +70,6 @@ def ring(app: Celery, task: str, *ids: str) -> None:
     then rings again."""
     for id in ids:
         app.send_task(task, args=[id], retry=False)
-        crash.point("rung-for-one-of-many")
 
 
 def waiting(app: Celery, task: str) -> int:

@@ -10,19 +10,22 @@ from sqlalchemy.orm import Session
 
 from app.db.tables import Base, DashboardSession, Evaluation, Idempotency, SignInCode
 from app.orphans import find_orphans
+from app.settings import Settings
 from app.storage import Blobs
 
-_SHORT_LIVED = timedelta(days=2)
+_WORK = timedelta(days=1)  # far above any upload's own time
 
 
-def expire(session: Session, blobs: Blobs, age: timedelta, *, dry_run: bool = False) -> dict[str, int]:
+def expire(session: Session, settings: Settings, age: timedelta, *, dry_run: bool = False) -> dict[str, int]:
     """Delete it (or only count it). Rows first, then blobs: repeated after a crash it ends with the same."""
-    now = func.clock_timestamp()
+    now, blobs = func.clock_timestamp(), Blobs(settings)
+    # a request may be repeated so long, and then works under the id that it got at first
+    repeated = timedelta(hours=settings.idempotency_hours) + _WORK
     rules: dict[str, tuple[type[Base], ColumnElement[bool]]] = {
         "evaluations": (Evaluation, Evaluation.finished_at < now - age),
         "sign-in codes": (SignInCode, SignInCode.expires_at < now),
         "dashboard sessions": (DashboardSession, DashboardSession.expires_at < now),
-        "remembered answers": (Idempotency, Idempotency.locked_until < now - _SHORT_LIVED),
+        "remembered answers": (Idempotency, Idempotency.locked_until < now - repeated),
     }
     gone: dict[str, int] = {}
     for what, (table, old) in rules.items():
@@ -31,7 +34,7 @@ def expire(session: Session, blobs: Blobs, age: timedelta, *, dry_run: bool = Fa
             result: Any = session.execute(delete(table).where(old))
             gone[what] = result.rowcount
     session.commit()
-    orphans = list(find_orphans(session, blobs))
+    orphans = list(find_orphans(session, blobs, repeated.total_seconds()))
     gone["orphaned blobs"] = len(orphans)
     if not dry_run:
         for name in orphans:

@@ -9,9 +9,11 @@ any point, the next run goes on where this one was; nothing is unreadable in bet
 from __future__ import annotations
 
 import base64
+import fcntl
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -88,10 +90,30 @@ def masters_in_use(session: Session) -> list[int]:
     return sorted(int.from_bytes(number, "big") for number in found)
 
 
+@contextmanager
+def alone(file: Path) -> Iterator[None]:
+    """Nobody else changes the ring meanwhile: two at once would make two master keys of one number, and one of them
+    would be lost with all that is sealed under it. Raises Unfinished, OSError.
+    """
+    folder = os.open(file.parent, os.O_RDONLY)  # the file itself is replaced
+    try:
+        fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    except BlockingIOError:
+        raise Unfinished(f"another command changes {file} just now; run this again when it is through") from None
+    finally:
+        os.close(folder)
+
+
 def rotate(
     sessions: sessionmaker[Session], file: Path, tell: Callable[[str], None], *, patience_s: float = 60.0
 ) -> int:
     """Begin, or go on with, a rotation; the number of values rewrapped. Raises Unfinished, OSError, ValueError."""
+    with alone(file):
+        return _rotate(sessions, file, tell, patience_s)
+
+
+def _rotate(sessions: sessionmaker[Session], file: Path, tell: Callable[[str], None], patience_s: float) -> int:
     ring = parse_key_ring(file.read_text())
     if len(ring.masters) == 1:
         ring = ring.with_new_master()

@@ -21,7 +21,7 @@ _working = threading.Event()
 
 @contextmanager
 def working() -> Iterator[None]:
-    """Marks the time in which there is something to hand back."""
+    """Marks the time in which there is something to hand back, or somebody waits for the answer."""
     _working.set()
     try:
         yield

@@ -11,7 +11,7 @@ from typing import Any
 
 from celery import Celery
 from kombu.exceptions import OperationalError as BrokerAway
-from sqlalchemy import ColumnElement, delete, exists, func, or_, select, update
+from sqlalchemy import ARRAY, ColumnElement, Text, any_, delete, exists, func, literal, or_, select, update
 from sqlalchemy.orm import Session, sessionmaker
 
 from app import queue
@@ -143,7 +143,10 @@ def _to_ring(sessions: sessionmaker[Session], table: JobTable, lost: bool) -> li
     with sessions.begin() as session:
         chosen = select(table.id).where(waits(table), stale).order_by(*_ORDER[table])
         ids = list(session.scalars(chosen.with_for_update(skip_locked=True, of=table)))
-        session.execute(update(table).where(table.id.in_(ids)).values(sent_at=func.clock_timestamp()))
+        # as one array: a statement takes 65,535 parameters
+        session.execute(
+            update(table).where(table.id == any_(literal(ids, ARRAY(Text)))).values(sent_at=func.clock_timestamp())
+        )
     return ids
 
 
@@ -156,8 +159,8 @@ def clear_blobs(sessions: sessionmaker[Session], blobs: Blobs) -> None:
     folders = {name.rsplit("/", 1)[-1]: name for name in blobs.names("checkpoints")}  # first: a job may begin meanwhile
     with sessions() as session:
         for table in TASKS:
-            for id in session.scalars(select(table.id).where(table.id.in_(folders), table.status.in_(ACTIVE))):
-                del folders[id]
+            for id in session.scalars(select(table.id).where(table.status.in_(ACTIVE))):
+                folders.pop(id, None)
         destroyed = session.execute(
             select(Key.id, Key.blob).where(Key.destroyed_at.is_not(None), Key.blob.is_not(None))
         ).all()

@@ -37,7 +37,8 @@ def _next_job() -> None:
 
 @celery.task(name=queue.TRANSFORM)
 def transform_images(id: str) -> None:
-    from worker import transform
+    from worker import shutdown, transform
     from worker.runtime import runtime
 
-    transform.handle(runtime(), id)
+    with shutdown.working():
+        transform.handle(runtime(), id)

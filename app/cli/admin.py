@@ -209,15 +209,19 @@ def rotate_master(
 def add_master(file: Annotated[Path, typer.Argument(help="The key ring's file")]) -> None:
     """Add a master key to a ring, where processes get copies of it: hand them out, then `unveil keys rotate-master`."""
     from app.core.crypto import parse_key_ring
-    from app.rotation import write_ring
+    from app.rotation import Unfinished, alone, write_ring
 
     try:
-        ring = parse_key_ring(file.read_text())
+        with alone(file):
+            ring = parse_key_ring(file.read_text())
+            if len(ring.masters) > 1:
+                found = f"{file} holds {len(ring.masters)} master keys"
+                raise Misused(f"{found}: finish that with `unveil keys rotate-master`")
+            write_ring(file, ring.with_new_master())
     except ValueError as error:
         raise Misused(f"{file} is no key ring: {error}") from None
-    if len(ring.masters) > 1:
-        raise Misused(f"{file} holds {len(ring.masters)} master keys: finish that with `unveil keys rotate-master`")
-    write_ring(file, ring.with_new_master())
+    except Unfinished as error:
+        raise Failed(str(error)) from None
     errors.print(f"master key {ring.current + 1} was added to {file}")
 
 
@@ -233,13 +237,12 @@ def retention(
     """Delete ended evaluations of that age, and what crashes left behind."""
     from app.db.session import one_session
     from app.retention import expire
-    from app.storage import Blobs
 
     age = _age(older_than)
     use_state(state)
     settings = read_settings()
     with on_database(), one_session(settings) as session:
-        gone = expire(session, Blobs(settings), age, dry_run=dry_run)
+        gone = expire(session, settings, age, dry_run=dry_run)
     if as_json:
         print_json({"dry_run": dry_run, **gone})
         return

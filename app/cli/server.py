@@ -75,6 +75,7 @@ def worker(
     command = [
         sys.executable, "-m", "celery", "--app", "worker.celery_app", "worker", "--loglevel", "INFO",
         "--queues", queues, "--concurrency", str(concurrency), "--without-gossip", "--without-mingle",
+        "--hostname", f"{queues.replace(',', '-')}-{os.getpid()}@%h",  # several may run on a machine
     ]  # fmt: skip
     os.execv(command[0], command)
 

@@ -23,10 +23,11 @@ from datetime import timedelta
 from typing import Annotated, Any
 
 from fastapi import Depends, Header, Request
+from psycopg.errors import UniqueViolation
 from pydantic import BaseModel
 from sqlalchemy import delete, func, select, update
 from sqlalchemy.dialects.postgresql import insert
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncSession
 from starlette.datastructures import UploadFile
 from starlette.responses import JSONResponse, Response
@@ -34,7 +35,7 @@ from starlette.responses import JSONResponse, Response
 from app.core import crash
 from app.core.auth import Caller, MaybeCaller
 from app.core.problems import Conflict, Invalid, Problem
-from app.core.services import Services, Svc
+from app.core.services import Services, Session, Svc
 from app.db.tables import Idempotency
 
 _LOCK_S = 10.0  # how long a repeat waits at most for a request that died with its process
@@ -60,6 +61,7 @@ class Replay(Exception):
 @dataclass(frozen=True)
 class Once:
     svc: Services
+    session: AsyncSession  # the request's own: a refused one lets go of it before its key is forgotten
     caller: Caller | None
     request: Request
     key: str | None
@@ -76,9 +78,15 @@ class Once:
             async with self._locked():
                 yield reserved
         except Problem as problem:
+            await self.session.rollback()
             await (self._release() if problem.status >= 500 else self._forget())
             raise
+        except IntegrityError as error:  # it was taken for dead, and is about to answer
+            if isinstance(error.orig, UniqueViolation):
+                raise self._running() from error
+            raise
         except BaseException:
+            await self.session.rollback()
             await self._release()
             raise
         else:
@@ -197,6 +205,7 @@ class Once:
 
 async def _once(
     svc: Svc,
+    session: Session,
     caller: MaybeCaller,
     request: Request,
     key: Annotated[
@@ -211,7 +220,7 @@ async def _once(
         ),
     ] = None,
 ) -> Once:
-    return Once(svc, caller, request, key)
+    return Once(svc, session, caller, request, key)
 
 
 Idempotent = Annotated[Once, Depends(_once)]

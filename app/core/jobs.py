@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 
 import redis.exceptions
-from kombu.exceptions import OperationalError as BrokerAway
 from sqlalchemy import func, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from app import queue
 from app.core.auth import Caller
 from app.core.problems import Invalid, TooMany
 from app.core.services import Services
@@ -51,6 +48,9 @@ async def check_queue(session: AsyncSession, svc: Services, caller: Caller, want
 async def ring(svc: Services, task: str, *ids: str) -> None:
     """Tell the workers, after the commit. A broker that is away loses nothing: the sweeper rings again."""
     try:
-        await asyncio.to_thread(queue.ring, svc.celery, task, *ids)
-    except (BrokerAway, redis.exceptions.RedisError, OSError) as away:
+        async with svc.redis.pipeline() as pipe:
+            for id in ids:
+                pipe.lpush(*svc.messages.of(task, id))
+            await pipe.execute()
+    except (redis.exceptions.RedisError, OSError) as away:
         log.warning("%s wait for the sweeper: %s", ", ".join(ids), away)

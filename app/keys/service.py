@@ -101,7 +101,7 @@ async def create(session: AsyncSession, svc: Services, caller: Caller, order: Ke
     if known is not None and known.trains:
         return show(await _order_training(session, svc, caller, order, id))
     scheme = scheme_of(order.scheme, order.params)
-    secret, size = _secret(scheme, order)
+    secret, size = await asyncio.to_thread(_secret, scheme, order)
     key = await queries.add(
         session,
         {
@@ -243,7 +243,7 @@ async def material(
         raise Invalid(message, [("/query/width", message)])
     secret = svc.ring.open(key.sealed, purpose="key", owner=key.account_id, id=key.id)
     try:
-        exported = scheme.dump(scheme.key(secret, *sides))
+        exported = await asyncio.to_thread(lambda: scheme.dump(scheme.key(secret, *sides)))
     except catalog.SizeMismatch as error:
         raise SizeMismatch(str(error), [("/query/width", str(error))]) from None
     return MaterialOut(id=key.id, scheme=key.scheme, params=key.params, material=exported)

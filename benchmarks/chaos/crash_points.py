@@ -236,7 +236,6 @@ POINTS: Mapping[str, Trial] = {
     "key-reserved": _order,
     "order-before-commit": _order,
     "order-before-ring": _order,
-    "rung-for-one-of-many": _order,
     "order-before-answer": _order,
     "upload-before-unpacking": _stored_upload,
     "unpacked-before-row": _stored_upload,

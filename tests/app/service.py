@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import threading
+import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, replace
@@ -19,7 +20,7 @@ from app.accounts import service as accounts
 from app.core.auth import SCOPES
 from app.core.services import Services
 from app.main import create_app
-from app.queue import ENCRYPT, TRAIN_KEY, TRANSFORM
+from app.queue import ATTACK, ENCRYPT, TRAIN_KEY, TRANSFORM
 from app.settings import Settings
 from worker import training_keys, transform
 from worker.runtime import Runtime, make_runtime
@@ -33,18 +34,22 @@ class ThreadWorker:
         self.tools = tools
         self.threads: list[threading.Thread] = []
         self.asleep = self._closed = False
+        self._taking = threading.Lock()
         self._listener = threading.Thread(target=self._listen)
         self._listener.start()
 
     def _listen(self) -> None:
-        """Images come by way of the broker."""
         client = redis.Redis.from_url(self.tools.settings.redis_url)
         while not self._closed:
-            with suppress(redis.exceptions.ConnectionError):  # some tests take it away
-                found: Any = client.brpop([ENCRYPT], timeout=0.05)
+            with (
+                suppress(redis.exceptions.ConnectionError, redis.exceptions.TimeoutError),
+                self._taking,
+            ):  # some tests take it away
+                found: Any = client.brpop([ENCRYPT, ATTACK], timeout=0.05)
                 if found is not None:
                     message = json.loads(found[1])
                     self.send_task(message["headers"]["task"], json.loads(base64.b64decode(message["body"]))[0])
+            time.sleep(0.001)  # for who waits for the lock
         client.close()
 
     def send_task(self, name: str, args: Sequence[Any] = (), **_: Any) -> None:
@@ -57,10 +62,18 @@ class ThreadWorker:
 
     def wait(self) -> None:
         """Until everything sent so far is done."""
+        with redis.Redis.from_url(self.tools.settings.redis_url) as client, suppress(redis.exceptions.ConnectionError):
+            while self._waits(client):
+                time.sleep(0.01)
         for thread in self.threads:
             thread.join()
 
+    def _waits(self, client: redis.Redis) -> bool:
+        with self._taking:
+            return bool(client.exists(ENCRYPT, ATTACK))
+
     def close(self) -> None:
+        self.wait()
         self._closed = True
         self._listener.join()
         self.wait()

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 
-from sqlalchemy import func, select
+from sqlalchemy import func, select, update
 
 from app.core.ids import new_id
 from app.core.states import Status
 from app.db.tables import Base, Cell, DashboardSession, Evaluation, Idempotency, Key, SignInCode
+from app.orphans import find_orphans
 from app.retention import expire
 from tests.factories import make_account, make_evaluation
 from worker.runtime import Runtime
@@ -57,7 +59,7 @@ GONE = {
 
 def told(tools: Runtime, **how: bool) -> dict[str, int]:
     with tools.sessions() as session:
-        return expire(session, tools.blobs, timedelta(days=30), **how)
+        return expire(session, tools.settings, timedelta(days=30), **how)
 
 
 def test_a_dry_run_says_what_would_go_and_changes_nothing(tools: Runtime) -> None:
@@ -79,3 +81,48 @@ def test_what_is_old_goes_and_a_second_run_finds_nothing(tools: Runtime) -> None
     with tools.sessions() as session:
         assert session.scalar(select(func.count()).select_from(Cell)) == 2
     assert not any(told(tools).values())
+
+
+def test_what_may_still_be_repeated_stays(tools: Runtime) -> None:
+    tools = replace(tools, settings=tools.settings.model_copy(update={"idempotency_hours": 72}))
+    made = uuid7(datetime.now(UTC) - timedelta(hours=80))
+    tools.blobs.write(f"uploads/ds_{made}", b"a repeat, on its way in")
+    with tools.sessions.begin() as session:
+        remembered = {"account_id": make_account(tools.sessions), "key": "a", "fingerprint": b"f", "reserved": {}}
+        session.add(Idempotency(**remembered, locked_until=NOW - days(2.5)))
+    gone = told(tools)
+    assert (gone["remembered answers"], gone["orphaned blobs"]) == (0, 0)
+
+
+def uuid7(at: datetime) -> str:
+    """As in an id that was made then."""
+    return f"{int(at.timestamp() * 1000):012x}" + "70008000000000000000"
+
+
+def test_weights_whose_training_ends_meanwhile_are_no_orphans(tools: Runtime) -> None:
+    id, blob = f"key_{LONG_AGO.removeprefix('ds_')}", f"keys/key_{LONG_AGO.removeprefix('ds_')}.1"
+    key = {"account_id": make_account(tools.sessions), "scheme": "tn-gan", "params": {}, "status": Status.RUNNING}
+    with tools.sessions.begin() as session:
+        session.add(Key(id=id, **key))
+    tools.blobs.write(blob, b"weights")
+    looked = []
+
+    def end(*_: object) -> None:
+        """After the first look at the keys."""
+        looked.append(True)
+        if len(looked) == 1:
+            with tools.sessions.begin() as session:
+                session.execute(update(Key).values(status=Status.SUCCEEDED, blob=blob))
+
+    with tools.sessions() as session:
+        real = session.scalars
+
+        def scalars(statement, *rest):
+            found = real(statement, *rest).all()
+            if Key.__table__ in statement.get_final_froms():
+                end()
+            return found
+
+        session.scalars = scalars  # type: ignore[method-assign]
+        assert list(find_orphans(session, tools.blobs, 0)) == []
+    assert looked

@@ -230,3 +230,13 @@ def test_a_lock_in_the_row_is_rewrapped_without_its_weights(tools, account, file
     with tools.sessions() as session:
         lock = session.scalar(select(Key.sealed))
     assert parse_key_ring(file.read_text()).open(lock + body, **named) == b"weights"
+
+
+def test_two_rotations_at_once_are_one(tools: Runtime, account: str, file: Path) -> None:
+    fill(tools, account, parse_key_ring(file.read_text()))
+    before = file.read_text()
+    with rotation.alone(file), pytest.raises(Unfinished, match="another command"):
+        rotate(tools.sessions, file, print)
+    assert file.read_text() == before
+    rotate(tools.sessions, file, print)
+    assert parse_key_ring(file.read_text()).current == 2

@@ -177,9 +177,7 @@ def test_the_sweeper(tools, account, settings, point):
         figures(tools, id)
 
 
-@pytest.mark.parametrize(
-    "point", ["key-reserved", "order-before-commit", "order-before-ring", "rung-for-one-of-many", "order-before-answer"]
-)
+@pytest.mark.parametrize("point", ["key-reserved", "order-before-commit", "order-before-ring", "order-before-answer"])
 def test_an_order(tools, settings, point):
     token = make_token(tools.sessions, tools.ring, make_account(tools.sessions))
     dies_at(point, order, settings, token)

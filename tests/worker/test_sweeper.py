@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import pytest
-from sqlalchemy import func, select, update
+from sqlalchemy import func, select, text, update
 
 from app import queue
 from app.core.states import Status
@@ -157,3 +157,18 @@ def unused_url() -> str:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         return f"redis://127.0.0.1:{taken.getsockname()[1]}/0"
+
+
+def test_more_wait_than_a_statement_has_parameters(tools, account):
+    make_evaluation(tools.sessions, account)
+    with tools.sessions.begin() as session:
+        columns = [c.name for c in Cell.__table__.columns if c.name not in ("id", "position")]
+        copied = ", ".join(columns)
+        session.execute(
+            text(
+                f"INSERT INTO cells (id, position, {copied}) "
+                f"SELECT 'cell_' || n, n, {copied} FROM cells, generate_series(1000, 66999) n"
+            )
+        )
+    ids = sweeper._to_ring(tools.sessions, Cell, lost=True)
+    assert len(ids) == 66_001

@@ -14,6 +14,7 @@ import pytest
 import typer.main
 
 from app import cli
+from app.cli import server
 from app.local import LocalStack
 
 ROOT = Path(__file__).parents[3]
@@ -112,3 +113,16 @@ def _commands(group: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
             yield from _commands(command, f"{prefix}{name} ")
         else:
             yield f"{prefix}{name}", command
+
+
+def test_two_workers_on_a_machine_have_two_names(monkeypatch: pytest.MonkeyPatch) -> None:
+    names = set()
+
+    def become(_: str, command: list[str]) -> None:
+        names.add(command[command.index("--hostname") + 1])
+
+    monkeypatch.setattr(os, "execv", become)
+    for pid in (7, 8):
+        monkeypatch.setattr(os, "getpid", lambda pid=pid: pid)
+        server.worker("attack", 1)
+    assert names == {"attack-7@%h", "attack-8@%h"}

@@ -8,12 +8,14 @@ import pytest
 from sqlalchemy import func, select, update
 
 from app.core import idempotency
-from app.db.tables import Idempotency, Key
+from app.db.tables import Evaluation, Idempotency, Key
 from app.keys import service as keys
+from tests.app.service import running
 
 pytestmark = pytest.mark.anyio
 
 ORDER = {"scheme": "tanaka"}
+EVALUATION = {"schemes": [{"name": "tanaka"}], "attacks": [{"name": "none"}], "dataset": "sample", "profile": "smoke"}
 KEYED = {"Idempotency-Key": "order-1"}
 
 
@@ -127,3 +129,30 @@ async def as_if_crashed(service, *, locked):
     until = func.clock_timestamp() + func.make_interval(0, 0, 0, 0, 0, 0, 60 if locked else -1)
     async with service.services.sessions() as session, session.begin():
         await session.execute(update(Idempotency).values(status=None, body=None, headers=None, locked_until=until))
+
+
+async def test_many_refusals_at_once_hold_nobody_up(settings):
+    """More than there are connections: each of them holds the account's lock, and needs another to forget its key."""
+    async with running(settings.model_copy(update={"max_queued_cells": 1})) as service:
+        async with service.client(await service.account()) as client, asyncio.timeout(20):
+            assert (await client.post("/evaluations", json=EVALUATION)).status_code == 202
+            orders = [
+                client.post("/evaluations", json=EVALUATION, headers={"Idempotency-Key": f"order-{i}"})
+                for i in range(30)
+            ]
+            answers = await asyncio.gather(*orders)
+        assert {(answer.status_code, answer.json()["code"]) for answer in answers} == {(429, "queue_full")}
+        assert await count(service, Idempotency) == 0
+
+
+async def test_a_repeat_beside_a_first_that_was_taken_for_dead_is_told_to_wait(service, client):
+    assert (await client.post("/evaluations", json=EVALUATION, headers=KEYED)).status_code == 202
+    async with (
+        service.services.sessions() as session
+    ):  # as if the first had written its evaluation, and not yet its answer
+        past = func.clock_timestamp() - func.make_interval(0, 0, 0, 0, 1)
+        await session.execute(update(Idempotency).values(status=None, body=None, locked_until=past))
+        await session.commit()
+    answer = await client.post("/evaluations", json=EVALUATION, headers=KEYED)
+    assert (answer.status_code, answer.json()["code"]) == (409, "idempotency_running")
+    assert await count(service, Evaluation) == 1

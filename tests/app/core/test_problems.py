@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
+import signal
 
 import pytest
 from sqlalchemy.exc import OperationalError
 
 from app.core.logging import JsonFormatter
+from app.embedded import Redis
 from app.main import create_app
 from app.settings import Settings
 from tests.app.service import running
@@ -240,6 +243,21 @@ async def test_a_broker_that_is_away_is_a_503_where_it_is_needed_only(settings: 
         is_problem(answer, 503, "unavailable")
         assert "retry-after" in answer.headers
         assert (await client.get("/health/ready")).json()["parts"]["broker"]["ok"] is False
+
+
+async def test_a_broker_that_hangs_holds_up_no_order(settings: Settings, tmp_path):
+    order = {"schemes": [{"name": "tanaka"}], "attacks": [{"name": "none"}], "dataset": "sample", "profile": "smoke"}
+    with Redis(tmp_path) as server:
+        hanging = settings.model_copy(update={"redis_url": server.url})
+        async with running(hanging) as service, service.client(await service.account()) as client:
+            service.services.redis.connection_pool.connection_kwargs["socket_timeout"] = 0.5  # instead of seconds
+            server.child.popen.send_signal(signal.SIGSTOP)
+            try:
+                async with asyncio.timeout(20):
+                    answer = await client.post("/evaluations", json=order)
+            finally:
+                server.child.popen.send_signal(signal.SIGCONT)
+    assert answer.status_code == 202
 
 
 async def test_a_database_error_says_nothing_of_its_values(service):

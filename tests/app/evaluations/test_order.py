@@ -44,10 +44,12 @@ def test_the_cells_ids_are_sent_to_the_workers(client, tools):
 
 
 def test_cells_of_seconds_are_not_behind_those_that_train(client, monkeypatch):
-    from app import queue
+    rung: list[str] = []
 
-    rung = []
-    monkeypatch.setattr(queue, "ring", lambda celery, task, *ids: rung.extend(ids))
+    async def ring(svc, task, *ids):
+        rung.extend(ids)
+
+    monkeypatch.setattr("app.evaluations.service.ring", ring)
     body = order(client, attacks=[{"name": "itn"}, {"name": "none"}])
     attacks = {cell["id"]: (cell["scheme"]["name"], cell["attack"]["name"]) for cell in body["cells"]}
     assert [attacks[id] for id in rung] == [
