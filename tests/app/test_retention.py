@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
+import pytest
 from sqlalchemy import func, select, update
 
 from app.core.ids import new_id
@@ -99,7 +100,7 @@ def uuid7(at: datetime) -> str:
     return f"{int(at.timestamp() * 1000):012x}" + "70008000000000000000"
 
 
-def test_weights_whose_training_ends_meanwhile_are_no_orphans(tools: Runtime) -> None:
+def test_weights_whose_training_ends_meanwhile_are_no_orphans(tools: Runtime, monkeypatch: pytest.MonkeyPatch) -> None:
     id, blob = f"key_{LONG_AGO.removeprefix('ds_')}", f"keys/key_{LONG_AGO.removeprefix('ds_')}.1"
     key = {"account_id": make_account(tools.sessions), "scheme": "tn-gan", "params": {}, "status": Status.RUNNING}
     with tools.sessions.begin() as session:
@@ -123,6 +124,6 @@ def test_weights_whose_training_ends_meanwhile_are_no_orphans(tools: Runtime) ->
                 end()
             return found
 
-        session.scalars = scalars  # type: ignore[method-assign]
+        monkeypatch.setattr(session, "scalars", scalars)
         assert list(find_orphans(session, tools.blobs, 0)) == []
     assert looked
