@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import ARRAY, Row, String, any_, bindparam, select
+from sqlalchemy import ARRAY, Integer, Row, String, any_, bindparam, func, literal, select
 from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.orm import defer
 
 from app.core.ids import is_id
 from app.core.pagination import PageRequest, keyset
 from app.db.lookups import Lookups
-from app.db.tables import Cell, Curve, Evaluation, Event, Key, Sample, Scores
+from app.db.tables import Account, Cell, Curve, Evaluation, Event, Key, Sample, Scores
 
 _STANDING = select(Evaluation.id, Evaluation.account_id, Evaluation.version, Evaluation.status).where(
     Evaluation.id == any_(bindparam("keys", type_=ARRAY(String)))
@@ -45,6 +46,7 @@ async def cells(session: AsyncSession, evaluation_ids: Sequence[str]) -> Sequenc
             select(Cell)
             .where(Cell.evaluation_id.in_(evaluation_ids))
             .order_by(Cell.evaluation_id, Cell.position)
+            .options(defer(Cell.recovered, raiseload=True), defer(Cell.checkpoint_lock, raiseload=True))  # for workers
             .execution_options(populate_existing=True)
         )
     ).all()
@@ -72,10 +74,32 @@ async def sample_heads(session: AsyncSession, evaluation_id: str) -> Sequence[An
     ).all()
 
 
-async def samples(session: AsyncSession, cell_ids: Sequence[str]) -> Sequence[Sample]:
+async def triples(session: AsyncSession, cell_ids: Sequence[str]) -> Sequence[Any]:
+    """(cell_id, index, ssim, sum of the plain picture, bytes of all three) of every stored triple, worst first."""
+    pictures = (Sample.plain, Sample.protected, Sample.reconstructed)
+    sizes = [func.coalesce(func.octet_length(picture), 0) for picture in pictures]
     return (
-        await session.scalars(
-            select(Sample).where(Sample.cell_id.in_(cell_ids)).order_by(Sample.cell_id, Sample.ssim, Sample.index)
+        await session.execute(
+            select(Sample.cell_id, Sample.index, Sample.ssim, func.md5(Sample.plain), *sizes)
+            .where(Sample.cell_id.in_(cell_ids))
+            .order_by(Sample.cell_id, Sample.ssim, Sample.index)
+        )
+    ).all()
+
+
+async def pictures(session: AsyncSession, ids: Sequence[tuple[str, int]]) -> Sequence[Any]:
+    """(cell_id, index, plain, protected, reconstructed) of these."""
+    cells, indices = [cell for cell, _ in ids], [index for _, index in ids]
+    wanted = (
+        func.unnest(literal(cells, ARRAY(String)), literal(indices, ARRAY(Integer)))
+        .table_valued("cell", "index")
+        .render_derived()
+    )
+    return (
+        await session.execute(
+            select(Sample.cell_id, Sample.index, Sample.plain, Sample.protected, Sample.reconstructed).join(
+                wanted, (Sample.cell_id == wanted.c.cell) & (Sample.index == wanted.c.index)
+            )
         )
     ).all()
 
@@ -93,9 +117,13 @@ async def curves(session: AsyncSession, cell_ids: Sequence[str]) -> Sequence[Cur
 
 
 async def standing(session: AsyncSession, evaluation_id: str) -> Any:
-    """(version, status): what a waiting reader of events looks at."""
+    """(version, status): what a waiting reader of events looks at; None too where the account was revoked."""
     return (
-        await session.execute(select(Evaluation.version, Evaluation.status).where(Evaluation.id == evaluation_id))
+        await session.execute(
+            select(Evaluation.version, Evaluation.status)
+            .join(Account, Account.id == Evaluation.account_id)
+            .where(Evaluation.id == evaluation_id, Account.revoked_at.is_(None))
+        )
     ).one_or_none()
 
 

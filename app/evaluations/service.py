@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Sequence
 from typing import Any, TypeVar
 
@@ -18,7 +19,7 @@ from app.core.states import ENDED, Status
 from app.datasets import queries as datasets
 from app.datasets.service import plain_images
 from app.db import journal
-from app.db.tables import Cell, Dataset, Evaluation, Sample
+from app.db.tables import Cell, Dataset, Evaluation, Key, Sample
 from app.evaluations import queries, views
 from app.evaluations.order import OrderedKey, Plan, Upload, plan
 from app.evaluations.schemas import CellOut, EvaluationHead, EvaluationOrder, EvaluationOut, UtilityOut
@@ -240,12 +241,9 @@ async def find_sample(session: AsyncSession, caller: Caller, id: str, cell_id: s
 async def heads(session: AsyncSession, evaluations: Sequence[Evaluation]) -> dict[str, EvaluationHead]:
     """Several evaluations as a list shows them, by id."""
     ids = [evaluation.id for evaluation in evaluations]
-    cells, keys = await queries.cells(session, ids), await queries.trained_keys(session, ids)
-    return {
-        evaluation.id: views.head(
-            evaluation,
-            [cell for cell in cells if cell.evaluation_id == evaluation.id],
-            [key for key in keys if key.evaluation_id == evaluation.id],
-        )
-        for evaluation in evaluations
-    }
+    cells, keys = defaultdict[str | None, list[Cell]](list), defaultdict[str | None, list[Key]](list)
+    for cell in await queries.cells(session, ids):
+        cells[cell.evaluation_id].append(cell)
+    for key in await queries.trained_keys(session, ids):
+        keys[key.evaluation_id].append(key)
+    return {each.id: views.head(each, cells[each.id], keys[each.id]) for each in evaluations}

@@ -10,7 +10,6 @@ from functools import cached_property
 from typing import Any
 
 from app.core.states import ENDED
-from app.db.tables import Sample
 from app.evaluations import views
 from app.evaluations.report.names import NOT_SETTINGS, label, title
 from app.evaluations.schemas import CellOut, EvaluationOut, UtilityOut
@@ -79,11 +78,27 @@ class Row:
         return max((c for c in self.cells if c.result and c.attack["name"] == name), key=_shown, default=None)
 
 
+@dataclass
+class Triple:
+    """A stored triple: what its pictures measure; and they themselves, once they were asked for."""
+
+    cell_id: str
+    index: int
+    ssim: float | None
+    plain_sum: str | None  # tells plain images apart; None where there is none
+    plain_size: int
+    protected_size: int
+    reconstructed_size: int
+    plain: bytes | None = None
+    protected: bytes = b""
+    reconstructed: bytes = b""
+
+
 @dataclass(frozen=True)
 class Report:
     evaluation: EvaluationOut
     curves: Mapping[str, Mapping[str, Points]]  # by cell id
-    samples: Mapping[str, Sequence[Sample]]
+    samples: Mapping[str, Sequence[Triple]]
     scores: Mapping[str, str]
 
     @property

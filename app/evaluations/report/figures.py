@@ -9,8 +9,7 @@ import base64
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from app.db.tables import Sample
-from app.evaluations.report.content import Column, Report, Row
+from app.evaluations.report.content import Column, Report, Row, Triple
 
 PICTURE_BYTES = 6_000_000  # of base64 on one page
 _MOST_STRIPS = 3  # triples a cell: one row of the page
@@ -23,48 +22,47 @@ class Line:
     """A scheme's line of a figure. seen: by the column's label."""
 
     row: Row
-    protected: bytes
-    seen: Mapping[str, Sample]
+    first: Triple
+    seen: Mapping[str, Triple]
 
 
 @dataclass(frozen=True)
 class Figure:
     """One image, under every scheme and attack that stored it."""
 
-    index: int
-    plain: bytes
+    first: Triple
     columns: Sequence[Column]
     lines: Sequence[Line]
 
 
 def figures(report: Report) -> list[Figure]:
     """Like the paper's figures 1, 9, 10 and 11, in one grid for each image that all cells of a scheme stored."""
-    by_image: dict[tuple[int, bytes], list[Line]] = {}
+    by_image: dict[tuple[int, str], list[Line]] = {}
     for row in report.rows:
         stored = [
-            (column, {sample.index: sample for sample in report.samples.get(cell.id, ()) if sample.plain})
+            (column, {sample.index: sample for sample in report.samples.get(cell.id, ()) if sample.plain_sum})
             for column in report.columns
             if (cell := row.under(column)) is not None and report.samples.get(cell.id)
         ]
         for index in sorted(set.intersection(*(set(samples) for _, samples in stored)) if stored else ()):
             first = stored[0][1][index]
-            assert first.plain is not None
+            assert first.plain_sum is not None
             seen = {column.label: samples[index] for column, samples in stored if column.name != "none"}
-            by_image.setdefault((index, first.plain), []).append(Line(row, first.protected, seen))
+            by_image.setdefault((index, first.plain_sum), []).append(Line(row, first, seen))
     order = {name: position for position, name in enumerate(PAPER_FIGURES)}
     chosen: list[Figure] = []
-    for (index, plain), lines in sorted(by_image.items(), key=lambda item: (-len(item[1]), item[0][0])):
+    for _, lines in sorted(by_image.items(), key=lambda item: (-len(item[1]), item[0][0])):
         if all(sum(line.row in [own.row for own in f.lines] for f in chosen) >= _MOST_FIGURES for line in lines):
             continue
         columns = [c for c in report.columns if any(c.label in line.seen for line in lines)]
         columns.sort(key=lambda column: order.get(column.name, len(order)))
-        chosen.append(Figure(index, plain, columns, lines))
+        chosen.append(Figure(lines[0].first, columns, lines))
     return chosen
 
 
-def strips(report: Report, shown: Sequence[Figure]) -> dict[str, Sequence[Sample]]:
+def strips(report: Report, shown: Sequence[Figure]) -> dict[str, Sequence[Triple]]:
     """Triples by cell, lowest SSIM first, worst and best included: as many each as the page can hold."""
-    left = PICTURE_BYTES - sum(len(figure.plain) + sum(map(_line_size, figure.lines)) for figure in shown)
+    left = PICTURE_BYTES - sum(figure.first.plain_size + sum(map(_line_size, figure.lines)) for figure in shown)
     for count in range(_MOST_STRIPS, 0, -1):
         chosen = {id: _spread(samples, count) for id, samples in report.samples.items() if samples}
         if sum(_size(sample) for samples in chosen.values() for sample in samples) <= left:
@@ -76,7 +74,7 @@ def uri(image: bytes) -> str:
     return "data:image/png;base64," + base64.b64encode(image).decode()
 
 
-def _spread(samples: Sequence[Sample], count: int) -> Sequence[Sample]:
+def _spread(samples: Sequence[Triple], count: int) -> Sequence[Triple]:
     """`count` of them, evenly through their order, with both ends; of one, the middle."""
     if len(samples) <= count:
         return samples
@@ -85,9 +83,9 @@ def _spread(samples: Sequence[Sample], count: int) -> Sequence[Sample]:
     return [samples[i * (len(samples) - 1) // (count - 1)] for i in range(count)]
 
 
-def _size(sample: Sample) -> int:
-    return (len(sample.plain or b"") + len(sample.protected) + len(sample.reconstructed)) * 4 // 3
+def _size(sample: Triple) -> int:
+    return (sample.plain_size + sample.protected_size + sample.reconstructed_size) * 4 // 3
 
 
 def _line_size(line: Line) -> int:
-    return (len(line.protected) + sum(len(sample.reconstructed) for sample in line.seen.values())) * 4 // 3
+    return (line.first.protected_size + sum(sample.reconstructed_size for sample in line.seen.values())) * 4 // 3

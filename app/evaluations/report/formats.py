@@ -19,10 +19,10 @@ from typing import Any
 import jinja2
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from app.db.tables import Evaluation, Sample
+from app.db.tables import Evaluation
 from app.evaluations import queries, service
 from app.evaluations.report import charts, sentences
-from app.evaluations.report.content import Report
+from app.evaluations.report.content import Report, Triple
 from app.evaluations.report.figures import PAPER_FIGURES, Figure, figures, strips, uri
 from app.evaluations.report.names import label, title
 from app.evaluations.report.tables import table_1, table_2, utility
@@ -57,21 +57,40 @@ HEADERS = {Format.HTML: {"Content-Security-Policy": f"{_POLICY}; frame-ancestors
 async def render(session: AsyncSession, evaluation: Evaluation, format: Format) -> bytes:
     out = await service.show(session, evaluation)
     curves: dict[str, dict[str, Any]] = {}
-    samples: dict[str, list[Sample]] = {}
+    samples: dict[str, list[Triple]] = {}
     scores: dict[str, str] = {}
     ids = [*(cell.id for cell in out.cells), *(job.id for job in out.utility)]
     for curve in await queries.curves(session, ids):
         curves.setdefault(curve.cell_id, {})[curve.name] = curve.points
     if format in (Format.HTML, Format.ZIP):
-        for sample in await queries.samples(session, ids):
-            samples.setdefault(sample.cell_id, []).append(sample)
+        for row in await queries.triples(session, ids):
+            samples.setdefault(row.cell_id, []).append(Triple(*row))
     if format is Format.ZIP:
         for id in ids:
             scores[id] = await scores_csv(session, id)
+    report = Report(out, curves, samples, scores)
+    if format is Format.HTML:
+        await _load(session, _shown(report))
+    elif format is Format.ZIP:
+        await _load(session, [triple for stored in samples.values() for triple in stored])
     session.expunge_all()  # what was read stays readable
     await session.rollback()  # rendering holds no connection
-    report = Report(out, curves, samples, scores)
     return await asyncio.to_thread(_RENDERERS[format], report)
+
+
+def _shown(report: Report) -> list[Triple]:
+    """The triples whose pictures are on the page: a few of thousands that may be stored."""
+    chosen = figures(report)
+    of_figures = [each for figure in chosen for line in figure.lines for each in (line.first, *line.seen.values())]
+    examples = [each for each in _examples(report, chosen).values() if each is not None]
+    return [*of_figures, *examples, *(each for strip in strips(report, chosen).values() for each in strip)]
+
+
+async def _load(session: AsyncSession, triples: Sequence[Triple]) -> None:
+    by_id = {(triple.cell_id, triple.index): triple for triple in triples}
+    for row in await queries.pictures(session, list(by_id)):
+        triple = by_id[row.cell_id, row.index]
+        triple.plain, triple.protected, triple.reconstructed = row.plain, row.protected, row.reconstructed
 
 
 async def scores_csv(session: AsyncSession, cell_id: str) -> str:
@@ -192,13 +211,13 @@ def _csv(lines: Iterable[Sequence[Any]]) -> str:
 # --- what the pages show ----------------------------------------------------------------------------------------
 
 
-def _examples(report: Report, shown: Sequence[Figure]) -> dict[str, Sample | None]:
+def _examples(report: Report, shown: Sequence[Figure]) -> dict[str, Triple | None]:
     """One triple beside each verdict: of the worst cell, of the first image that the figures show."""
-    wanted = {figure.index for figure in shown[:1]}
-    examples: dict[str, Sample | None] = {}
+    wanted = {figure.first.index for figure in shown[:1]}
+    examples: dict[str, Triple | None] = {}
     for row in report.ordered:
         cell = row.worst or next((cell for cell in row.cells if report.samples.get(cell.id)), None)
-        stored = [sample for sample in report.samples.get(cell.id, ()) if sample.plain] if cell else []
+        stored = [sample for sample in report.samples.get(cell.id, ()) if sample.plain_sum] if cell else []
         examples[row.label] = next((sample for sample in stored if sample.index in wanted), next(iter(stored), None))
     return examples
 

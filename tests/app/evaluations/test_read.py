@@ -9,7 +9,9 @@ import threading
 import time
 
 import pytest
+from sqlalchemy import event, func, update
 
+from app.db.tables import Account
 from app.evaluations.events import Streams
 from tests.app.evaluations.conftest import order
 
@@ -207,3 +209,32 @@ def test_head_of_a_stream_that_goes_on_is_answered_at_once(client):
         answer = client.head(address, timeout=5)
         assert (answer.status_code, answer.content) == (200, b"")
         assert answer.headers["content-type"].startswith("text/event-stream")
+
+
+def test_a_list_reads_no_recovered_key_of_a_cell(service, client):
+    order(client)
+    engine, said = service.app.state.services.engine.sync_engine, []
+
+    def listen(connection, cursor, statement, *_):
+        said.append(statement)
+
+    event.listen(engine, "before_cursor_execute", listen)
+    try:
+        assert client.get("/evaluations").json()["items"]
+    finally:
+        event.remove(engine, "before_cursor_execute", listen)
+    assert any("FROM cells" in statement for statement in said)
+    assert not any("cells.recovered" in statement or "cells.checkpoint_lock" in statement for statement in said)
+
+
+def test_a_stream_ends_with_the_rights_of_its_account(client, tools):
+    body = order(client)
+    with client.stream("GET", body["links"]["events"]) as answer:
+        lines = answer.iter_lines()
+        assert next(lines).startswith("retry")
+        with tools.sessions.begin() as session:
+            session.execute(update(Account).values(revoked_at=func.clock_timestamp()))
+        began = time.monotonic()
+        for _ in lines:
+            pass
+    assert time.monotonic() - began < 10

@@ -12,6 +12,7 @@ import shlex
 import zipfile
 
 import pytest
+from sqlalchemy import event, text
 
 from app.db import journal
 from app.evaluations.report import charts
@@ -182,3 +183,32 @@ def test_a_chart_has_round_ticks_inside_its_frame():
     assert all(plot.left <= tick.at <= plot.right for tick in plot.x_ticks)
     assert all(plot.top <= tick.at <= plot.bottom for tick in plot.y_ticks)
     assert plot.lines[0].dots == [(plot.left, plot.bottom), (plot.right, plot.top)]
+
+
+def test_a_page_reads_the_pictures_that_it_shows_and_no_others(service, client, tools, work):
+    body = order(client, schemes=[{"name": "tanaka"}], attacks=[{"name": "none"}], samples=8)
+    work(body)
+    (cell,) = [cell["id"] for cell in body["cells"] if cell["attack"]["name"] == "none"]
+    with tools.sessions.begin() as session:
+        session.execute(
+            text(
+                "INSERT INTO samples (cell_id, index, ssim, plain, protected, reconstructed) "
+                "SELECT cell_id, index + 1000 * n, ssim, plain, protected, reconstructed "
+                "FROM samples, generate_series(1, 50) n WHERE cell_id = :cell"
+            ),
+            {"cell": cell},
+        )
+    engine, read = service.app.state.services.engine.sync_engine, []
+
+    def listen(connection, cursor, statement, *_):
+        if "samples.reconstructed" in statement and "octet_length" not in statement:
+            read.append(cursor.rowcount)
+
+    event.listen(engine, "after_cursor_execute", listen)
+    try:
+        page = client.get(f"/evaluations/{body['id']}/report.html")
+    finally:
+        event.remove(engine, "after_cursor_execute", listen)
+    assert page.status_code == 200
+    assert page.text.count("data:image/png") > 3
+    assert 0 < sum(read) < 20
