@@ -45,7 +45,7 @@ class NoWorker(Exception):
 
 
 def celery_app(settings: Settings) -> Celery:
-    """The Celery application of service and workers alike (the service only sends)."""
+    """The Celery application of service and workers alike (the service only writes what it would send)."""
     app = Celery("unveil", broker=settings.redis_url)
     app.conf.update(
         task_acks_late=True,

@@ -97,10 +97,11 @@ def alone(file: Path) -> Iterator[None]:
     """
     folder = os.open(file.parent, os.O_RDONLY)  # the file itself is replaced
     try:
-        fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        try:
+            fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise Unfinished(f"another command changes {file} just now; run this again when it is through") from None
         yield
-    except BlockingIOError:
-        raise Unfinished(f"another command changes {file} just now; run this again when it is through") from None
     finally:
         os.close(folder)
 

@@ -7,6 +7,7 @@ May run at any time, any number of times, in any number of processes at once.
 from __future__ import annotations
 
 import logging
+from collections.abc import Collection
 from typing import Any
 
 from celery import Celery
@@ -143,11 +144,13 @@ def _to_ring(sessions: sessionmaker[Session], table: JobTable, lost: bool) -> li
     with sessions.begin() as session:
         chosen = select(table.id).where(waits(table), stale).order_by(*_ORDER[table])
         ids = list(session.scalars(chosen.with_for_update(skip_locked=True, of=table)))
-        # as one array: a statement takes 65,535 parameters
-        session.execute(
-            update(table).where(table.id == any_(literal(ids, ARRAY(Text)))).values(sent_at=func.clock_timestamp())
-        )
+        session.execute(update(table).where(_among(table, ids)).values(sent_at=func.clock_timestamp()))
     return ids
+
+
+def _among(table: JobTable, ids: Collection[str]) -> ColumnElement[bool]:
+    """As one array: a statement takes 65,535 parameters."""
+    return table.id == any_(literal(list(ids), ARRAY(Text)))
 
 
 def clear_blobs(sessions: sessionmaker[Session], blobs: Blobs) -> None:
@@ -159,8 +162,8 @@ def clear_blobs(sessions: sessionmaker[Session], blobs: Blobs) -> None:
     folders = {name.rsplit("/", 1)[-1]: name for name in blobs.names("checkpoints")}  # first: a job may begin meanwhile
     with sessions() as session:
         for table in TASKS:
-            for id in session.scalars(select(table.id).where(table.status.in_(ACTIVE))):
-                folders.pop(id, None)
+            for id in session.scalars(select(table.id).where(_among(table, folders), table.status.in_(ACTIVE))):
+                del folders[id]
         destroyed = session.execute(
             select(Key.id, Key.blob).where(Key.destroyed_at.is_not(None), Key.blob.is_not(None))
         ).all()

@@ -81,12 +81,10 @@ class Once:
             await self.session.rollback()
             await (self._release() if problem.status >= 500 else self._forget())
             raise
-        except IntegrityError as error:  # it was taken for dead, and is about to answer
-            if isinstance(error.orig, UniqueViolation):
-                raise self._running() from error
-            raise
-        except BaseException:
+        except BaseException as error:
             await self.session.rollback()
+            if isinstance(error, IntegrityError) and isinstance(error.orig, UniqueViolation):
+                raise self._running() from error  # the first was taken for dead, and is about to answer
             await self._release()
             raise
         else:

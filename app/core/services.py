@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Annotated
 
 import redis.asyncio
-from celery import Celery
 from fastapi import Depends
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
@@ -35,7 +34,6 @@ class Services:
     autocommit: AsyncEngine  # the same connections; each statement its own transaction: one round trip, not three
     lookups: Lookups
     sessions: async_sessionmaker[AsyncSession]
-    celery: Celery
     messages: Messages
     redis: redis.asyncio.Redis
     parcels: Parcels
@@ -46,12 +44,11 @@ class Services:
     async def close(self) -> None:
         await self.engine.dispose()
         await self.redis.aclose()
-        self.celery.close()
 
 
 def make_services(settings: Settings) -> Services:
     """Connects to nothing yet: a service whose database is away starts, and says so when asked."""
-    ring, engine, celery = load_key_ring(settings), async_engine(settings), celery_app(settings)
+    ring, engine = load_key_ring(settings), async_engine(settings)
     autocommit = engine.execution_options(isolation_level="AUTOCOMMIT")
     # One more try covers a connection that went stale; a broker that is away is told of at once.
     client = redis.asyncio.Redis.from_url(
@@ -64,8 +61,7 @@ def make_services(settings: Settings) -> Services:
         autocommit=autocommit,
         lookups=Lookups(autocommit),
         sessions=async_sessions(engine),
-        celery=celery,
-        messages=Messages(celery),
+        messages=Messages(celery_app(settings)),
         redis=client,
         parcels=Parcels(ring),
         rate=Rate(client),

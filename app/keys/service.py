@@ -101,7 +101,9 @@ async def create(session: AsyncSession, svc: Services, caller: Caller, order: Ke
     if known is not None and known.trains:
         return show(await _order_training(session, svc, caller, order, id))
     scheme = scheme_of(order.scheme, order.params)
-    secret, size = await asyncio.to_thread(_secret, scheme, order)
+    secret, size = catalog.new_secret(), None
+    if order.material is not None:
+        secret, size = await asyncio.to_thread(_given, scheme, order.material)
     key = await queries.add(
         session,
         {
@@ -119,12 +121,10 @@ async def create(session: AsyncSession, svc: Services, caller: Caller, order: Ke
     return show(key)
 
 
-def _secret(scheme: Scheme[Any, Any], order: KeyOrder) -> tuple[bytes, tuple[int, int] | None]:
-    """The stored form of the key, and the only size (height, width) it fits."""
-    if order.material is None:
-        return catalog.new_secret(), None
+def _given(scheme: Scheme[Any, Any], material: Mapping[str, Any]) -> tuple[bytes, tuple[int, int] | None]:
+    """The stored form of an explicit key, and the only size (height, width) it fits. Raises Invalid."""
     try:
-        key = scheme.load(order.material)
+        key = scheme.load(material)
     except ParameterError as error:
         raise Invalid(str(error), [(f"/material{pointer}", detail) for pointer, detail in error.errors]) from None
     return scheme.secret_of(key), scheme.key_size(key)

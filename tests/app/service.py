@@ -8,7 +8,7 @@ import threading
 import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import httpx
@@ -27,34 +27,42 @@ from worker.runtime import Runtime, make_runtime
 
 
 class ThreadWorker:
-    """Stands in for Celery: a message starts the worker's function at once, in a thread of its own. Cells are run by
-    the test that wants them run."""
+    """Stands in for Celery's workers: a message starts the worker's function at once, in a thread of its own. Cells are
+    run by the test that wants them run."""
 
     def __init__(self, tools: Runtime) -> None:
         self.tools = tools
         self.threads: list[threading.Thread] = []
-        self.asleep = self._closed = False
+        self._asleep = self._closed = False
         self._taking = threading.Lock()
         self._listener = threading.Thread(target=self._listen)
         self._listener.start()
 
+    @property
+    def asleep(self) -> bool:
+        """Then it leaves the messages where they are."""
+        return self._asleep
+
+    @asleep.setter
+    def asleep(self, asleep: bool) -> None:
+        with self._taking:
+            self._asleep = asleep
+
     def _listen(self) -> None:
         client = redis.Redis.from_url(self.tools.settings.redis_url)
         while not self._closed:
-            with (
-                suppress(redis.exceptions.ConnectionError, redis.exceptions.TimeoutError),
-                self._taking,
-            ):  # some tests take it away
-                found: Any = client.brpop([ENCRYPT, ATTACK], timeout=0.05)
+            # some tests take Redis away
+            with suppress(redis.exceptions.ConnectionError, redis.exceptions.TimeoutError), self._taking:
+                found: Any = None if self._asleep else client.brpop([ENCRYPT, ATTACK], timeout=0.05)
                 if found is not None:
                     message = json.loads(found[1])
-                    self.send_task(message["headers"]["task"], json.loads(base64.b64decode(message["body"]))[0])
+                    self._begin(message["headers"]["task"], json.loads(base64.b64decode(message["body"]))[0])
             time.sleep(0.001)  # for who waits for the lock
         client.close()
 
-    def send_task(self, name: str, args: Sequence[Any] = (), **_: Any) -> None:
+    def _begin(self, name: str, args: Sequence[Any]) -> None:
         handle = {TRANSFORM: transform.handle, TRAIN_KEY: training_keys.handle}.get(name)
-        if self.asleep or handle is None:
+        if handle is None:
             return
         thread = threading.Thread(target=handle, args=(self.tools, *args))
         self.threads.append(thread)
@@ -70,13 +78,12 @@ class ThreadWorker:
 
     def _waits(self, client: redis.Redis) -> bool:
         with self._taking:
-            return bool(client.exists(ENCRYPT, ATTACK))
+            return not self._asleep and bool(client.exists(ENCRYPT, ATTACK))
 
     def close(self) -> None:
         self.wait()
         self._closed = True
         self._listener.join()
-        self.wait()
         engine = self.tools.sessions.kw["bind"]
         engine.dispose()
 
@@ -106,8 +113,7 @@ async def running(settings: Settings) -> AsyncIterator[Running]:
     app = create_app(settings)
     worker = ThreadWorker(make_runtime(settings, Celery("test")))
     async with app.router.lifespan_context(app):
-        real = app.state.services
-        app.state.services = replace(real, celery=worker)
-        yield Running(app, app.state.services, worker)
-        app.state.services = replace(app.state.services, celery=real.celery)
-    worker.close()
+        try:
+            yield Running(app, app.state.services, worker)
+        finally:
+            worker.close()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+import redis.asyncio
 from sqlalchemy import func, select, update
 
 from app.core.ids import new_id
@@ -199,10 +200,8 @@ def test_the_same_idempotency_key_makes_one_evaluation(client, tools):
         assert session.scalar(select(func.count()).select_from(Cell)) == 6
 
 
-def test_without_a_broker_an_order_is_accepted_and_waits_for_the_sweeper(client, tools, service, settings):
-    from app.queue import celery_app
-
-    service.change(celery=celery_app(settings.model_copy(update={"redis_url": "redis://127.0.0.1:9/0"})))
+def test_without_a_broker_an_order_is_accepted_and_waits_for_the_sweeper(client, service):
+    service.change(redis=redis.asyncio.Redis.from_url("redis://127.0.0.1:9/0"))
     body = order(client)
     assert client.get(body["links"]["self"]).json()["status"] == "queued"
 

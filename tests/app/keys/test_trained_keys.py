@@ -61,7 +61,6 @@ async def test_a_key_is_ordered_trained_used_and_destroyed(service, client):
     problem(await encrypt(client, order["id"]), 409, "key_not_ready")
 
     service.worker.asleep = False
-    service.worker.send_task("worker.tasks.train_key", [order["id"]])
     await asyncio.to_thread(service.worker.wait)
     answer = await client.get(f"/keys/{order['id']}")
     key = answer.json()
@@ -170,7 +169,6 @@ async def test_a_waiting_training_is_cancelled_at_once_and_its_message_does_noth
     assert (answer.status_code, answer.json()["status"]) == (202, "cancelled")
     problem(await client.post(key["links"]["cancel"]), 409, "not_training")
     service.worker.asleep = False
-    service.worker.send_task("worker.tasks.train_key", [key["id"]])
     await asyncio.to_thread(service.worker.wait)
     assert (await client.get(f"/keys/{key['id']}")).json()["status"] == "cancelled"
     problem(await encrypt(client, key["id"]), 409, "key_not_ready")
