@@ -64,7 +64,7 @@ def table(evaluation: EvaluationOut) -> Table:
         for cell in evaluation.cells
     }
     lines = []
-    for row in content.Report(evaluation, {}, {}, {}).ordered:
+    for row in content.Report(evaluation, {}, {}).ordered:
         by_attack = {label(cell.attack, profile): cell for cell in row.cells}
         lines.append(Line(row, [by_attack.get(attack) for attack in columns]))
     return Table(list(columns.values()), lines)

@@ -179,17 +179,18 @@ async def follow_evaluation(
     response_class=Response,
     responses=_answers(200, "The report", *report.MEDIA_TYPES.values()) | problems(service.UnknownEvaluation),
 )
-async def show_report(evaluation_id: EvaluationId, format: report.Format, caller: Reader, session: Session) -> Response:
+async def show_report(
+    evaluation_id: EvaluationId, format: report.Format, caller: Reader, svc: Svc, session: Session
+) -> Response:
     """The report, as far as the evaluation has come: one self-contained HTML page, or JSON, CSV, Markdown, a zip."""
     evaluation = await service.find(session, caller, evaluation_id)
-    body = await report.render(session, evaluation, format)
-    name = f"{evaluation.id}.{format.value}"
+    content = await report.read(session, evaluation, format)
     disposition = "inline" if format is report.Format.HTML else "attachment"
-    return Response(
-        body,
-        media_type=report.MEDIA_TYPES[format],
-        headers={"Content-Disposition": f'{disposition}; filename="{name}"', **report.HEADERS.get(format, {})},
-    )
+    named = {"Content-Disposition": f'{disposition}; filename="{evaluation.id}.{format.value}"'}
+    media_type, headers = report.MEDIA_TYPES[format], {**named, **report.HEADERS.get(format, {})}
+    if format is report.Format.ZIP:
+        return StreamingResponse(report.zipped(svc.sessions, content), media_type=media_type, headers=headers)
+    return Response(await report.render(content, format), media_type=media_type, headers=headers)
 
 
 @router.get("/{evaluation_id}/cells/{cell_id}/curve", responses=problems(service.UnknownPart))

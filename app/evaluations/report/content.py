@@ -99,7 +99,6 @@ class Report:
     evaluation: EvaluationOut
     curves: Mapping[str, Mapping[str, Points]]  # by cell id
     samples: Mapping[str, Sequence[Triple]]
-    scores: Mapping[str, str]
 
     @property
     def profile(self) -> catalog.Profile:

@@ -10,14 +10,14 @@ import io
 import json
 import math
 import zipfile
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from enum import StrEnum
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import jinja2
-from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
 
 from app.db.tables import Evaluation
 from app.evaluations import queries, service
@@ -28,6 +28,7 @@ from app.evaluations.report.names import label, title
 from app.evaluations.report.tables import table_1, table_2, utility
 
 _HERE = Path(__file__).parent
+_TRIPLES = 8  # of a zip, read together
 _CSS = (_HERE / "report.css").read_text()
 # The page holds no script and loads nothing; its one style sheet is named by its hash.
 _POLICY = (
@@ -54,28 +55,78 @@ MEDIA_TYPES = {
 HEADERS = {Format.HTML: {"Content-Security-Policy": f"{_POLICY}; frame-ancestors 'none'"}}
 
 
-async def render(session: AsyncSession, evaluation: Evaluation, format: Format) -> bytes:
+async def read(session: AsyncSession, evaluation: Evaluation, format: Format) -> Report:
+    """What the report is made of: of the pictures, those on its page. Lets the connection go."""
     out = await service.show(session, evaluation)
     curves: dict[str, dict[str, Any]] = {}
     samples: dict[str, list[Triple]] = {}
-    scores: dict[str, str] = {}
     ids = [*(cell.id for cell in out.cells), *(job.id for job in out.utility)]
     for curve in await queries.curves(session, ids):
         curves.setdefault(curve.cell_id, {})[curve.name] = curve.points
+    report = Report(out, curves, samples)
     if format in (Format.HTML, Format.ZIP):
         for row in await queries.triples(session, ids):
             samples.setdefault(row.cell_id, []).append(Triple(*row))
-    if format is Format.ZIP:
-        for id in ids:
-            scores[id] = await scores_csv(session, id)
-    report = Report(out, curves, samples, scores)
-    if format is Format.HTML:
-        await _load(session, _shown(report))
-    elif format is Format.ZIP:
-        await _load(session, [triple for stored in samples.values() for triple in stored])
+        shown = {(triple.cell_id, triple.index): triple for triple in _shown(report)}
+        for row in await _pictures(session, list(shown)):
+            triple = shown[row.cell_id, row.index]
+            triple.plain, triple.protected, triple.reconstructed = row.plain, row.protected, row.reconstructed
     session.expunge_all()  # what was read stays readable
-    await session.rollback()  # rendering holds no connection
+    await session.rollback()
+    return report
+
+
+async def render(report: Report, format: Format) -> bytes:
+    """Any format but the zip."""
     return await asyncio.to_thread(_RENDERERS[format], report)
+
+
+async def zipped(sessions: async_sessionmaker[AsyncSession], report: Report) -> AsyncIterator[bytes]:
+    """The zip while it is written, for it may be gigabytes: a few triples are in memory at a time.
+
+    Raises UnknownEvaluation where the evaluation is deleted meanwhile: half a zip must not look like a whole one.
+    """
+    written = _Written()
+    with zipfile.ZipFile(written, "w", zipfile.ZIP_DEFLATED) as archive:
+        await asyncio.to_thread(_write_pages, archive, report)
+        yield written.taken()
+        for position, cell in enumerate(report.evaluation.cells):
+            if cell.result is None:
+                continue
+            folder = f"cells/{position:03d}-{cell.scheme['name']}-{cell.attack['name']}"
+            async with sessions() as session:
+                scores = await scores_csv(session, cell.id)
+            await asyncio.to_thread(_write_numbers, archive, folder, scores, report.curves.get(cell.id, {}))
+            ids = [(triple.cell_id, triple.index) for triple in report.samples.get(cell.id, ())]
+            for at in range(0, len(ids), _TRIPLES):
+                async with sessions() as session:
+                    rows = await _pictures(session, ids[at : at + _TRIPLES])
+                await asyncio.to_thread(_write_pictures, archive, folder, rows)
+                yield written.taken()
+    yield written.taken()
+
+
+class _Written(io.RawIOBase):
+    """What a zip is written to: bytes that wait to be sent."""
+
+    def __init__(self) -> None:
+        self._waiting = bytearray()
+
+    def write(self, part: Any) -> int:
+        self._waiting += part
+        return len(part)
+
+    def taken(self) -> bytes:
+        part, self._waiting = bytes(self._waiting), bytearray()
+        return part
+
+
+async def _pictures(session: AsyncSession, ids: Sequence[tuple[str, int]]) -> Sequence[Any]:
+    """Raises UnknownEvaluation where one is missing: they go with their evaluation only."""
+    rows = await queries.pictures(session, ids) if ids else []
+    if len(rows) < len(set(ids)):
+        raise service.UnknownEvaluation("the evaluation was deleted while its report was written")
+    return rows
 
 
 def _shown(report: Report) -> list[Triple]:
@@ -84,13 +135,6 @@ def _shown(report: Report) -> list[Triple]:
     of_figures = [each for figure in chosen for line in figure.lines for each in (line.first, *line.seen.values())]
     examples = [each for each in _examples(report, chosen).values() if each is not None]
     return [*of_figures, *examples, *(each for strip in strips(report, chosen).values() for each in strip)]
-
-
-async def _load(session: AsyncSession, triples: Sequence[Triple]) -> None:
-    by_id = {(triple.cell_id, triple.index): triple for triple in triples}
-    for row in await queries.pictures(session, list(by_id)):
-        triple = by_id[row.cell_id, row.index]
-        triple.plain, triple.protected, triple.reconstructed = row.plain, row.protected, row.reconstructed
 
 
 async def scores_csv(session: AsyncSession, cell_id: str) -> str:
@@ -170,27 +214,26 @@ def _html(report: Report) -> bytes:
     return _template("report.html.j2").render(names).encode()
 
 
-def _zip(report: Report) -> bytes:
-    body = io.BytesIO()
-    with zipfile.ZipFile(body, "w", zipfile.ZIP_DEFLATED) as archive:
-        for format in (Format.HTML, Format.JSON, Format.CSV, Format.MD):
-            archive.writestr(f"report.{format.value}", _RENDERERS[format](report))
-        tables = {"table-1": table_1(report), "table-2": table_2(report), "utility": utility(report)}
-        for name, table in tables.items():
-            if table:
-                archive.writestr(f"{name}.csv", _csv([list(table[0]), *(list(line.values()) for line in table)]))
-        for position, cell in enumerate(report.evaluation.cells):
-            folder = f"cells/{position:03d}-{cell.scheme['name']}-{cell.attack['name']}"
-            if cell.result is None:
-                continue
-            archive.writestr(f"{folder}/scores.csv", report.scores[cell.id])
-            archive.writestr(f"{folder}/curves.json", json.dumps(report.curves.get(cell.id, {})))
-            for sample in report.samples.get(cell.id, ()):
-                for picture in ("plain", "protected", "reconstructed"):
-                    image = getattr(sample, picture)
-                    if image is not None:
-                        archive.writestr(f"{folder}/samples/{sample.index}-{picture}.png", image)
-    return body.getvalue()
+def _write_pages(archive: zipfile.ZipFile, report: Report) -> None:
+    for format, rendered in _RENDERERS.items():
+        archive.writestr(f"report.{format.value}", rendered(report))
+    tables = {"table-1": table_1(report), "table-2": table_2(report), "utility": utility(report)}
+    for name, table in tables.items():
+        if table:
+            archive.writestr(f"{name}.csv", _csv([list(table[0]), *(list(line.values()) for line in table)]))
+
+
+def _write_numbers(archive: zipfile.ZipFile, folder: str, scores: str, curves: Mapping[str, Any]) -> None:
+    archive.writestr(f"{folder}/scores.csv", scores)
+    archive.writestr(f"{folder}/curves.json", json.dumps(curves))
+
+
+def _write_pictures(archive: zipfile.ZipFile, folder: str, rows: Sequence[Any]) -> None:
+    for row in rows:
+        for picture in ("plain", "protected", "reconstructed"):
+            image = getattr(row, picture)
+            if image is not None:
+                archive.writestr(f"{folder}/samples/{row.index}-{picture}.png", image)
 
 
 _RENDERERS = {
@@ -198,7 +241,6 @@ _RENDERERS = {
     Format.JSON: _json,
     Format.CSV: _cells_csv,
     Format.MD: _markdown,
-    Format.ZIP: _zip,
 }
 
 

@@ -7,15 +7,19 @@ import csv
 import hashlib
 import html
 import io
+import os
 import re
 import shlex
+import tracemalloc
 import zipfile
 
+import httpx
 import pytest
 from sqlalchemy import event, text
 
 from app.db import journal
-from app.evaluations.report import charts
+from app.evaluations import queries
+from app.evaluations.report import charts, figures
 from tests.app.evaluations.conftest import order
 
 SMALL = {"schemes": [{"name": "tanaka"}], "attacks": [{"name": "none"}, {"name": "brute-force"}], "keys": 1}
@@ -109,8 +113,6 @@ def test_one_image_is_seen_under_every_scheme_and_attack(client, work, fetch):
 
 
 def test_a_page_with_many_pictures_keeps_its_size(client, work, monkeypatch):
-    from app.evaluations.report import figures
-
     body = order(client, samples=8)
     work(body)
     whole = client.get(body["links"]["report"])
@@ -212,3 +214,49 @@ def test_a_page_reads_the_pictures_that_it_shows_and_no_others(service, client, 
     assert page.status_code == 200
     assert page.text.count("data:image/png") > 3
     assert 0 < sum(read) < 20
+
+
+def test_a_zip_holds_a_few_pictures_in_memory(client, tools, work, monkeypatch, tmp_path):
+    monkeypatch.setattr(figures, "PICTURE_BYTES", 300_000)
+    body = order(client)
+    work(body)
+    with tools.sessions.begin() as session:
+        stored = text(
+            "INSERT INTO samples (cell_id, index, ssim, protected, reconstructed) "
+            "SELECT cell_id, 1000 + n, ssim, :large, :large FROM samples, generate_series(1, 40) n WHERE index = 0"
+        )
+        session.execute(stored, {"large": os.urandom(100_000)})
+    address = f"/evaluations/{body['id']}/report.zip"
+    client.head(address)  # what is loaded once is loaded
+    tracemalloc.start()
+    try:
+        with client.stream("GET", address) as answer, (tmp_path / "report.zip").open("wb") as file:
+            for part in answer.iter_bytes():
+                file.write(part)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    with zipfile.ZipFile(tmp_path / "report.zip") as archive:
+        large = [len(archive.read(name)) for name in archive.namelist() if re.search(r"/1\d\d\d-.*png$", name)]
+    assert large == [100_000] * (4 * 40 * 2), "four cells of 8 MB"
+    assert peak < 20_000_000
+
+
+def test_a_report_of_what_is_deleted_meanwhile_is_none(client, work, monkeypatch):
+    body = order(client, **SMALL)
+    work(body)
+    real, looks = queries.pictures, []
+
+    async def gone_after(session, ids):
+        looks.append(ids)
+        return await real(session, ids) if len(looks) <= kept else []
+
+    monkeypatch.setattr(queries, "pictures", gone_after)
+    kept = 0
+    for format in ("html", "zip"):
+        answer = client.get(f"/evaluations/{body['id']}/report.{format}")
+        assert (answer.status_code, answer.json()["code"]) == (404, "unknown_evaluation")
+    looks.clear()
+    kept = 1  # those of the page
+    with pytest.raises(httpx.RemoteProtocolError):  # half a zip must not look like a whole one
+        client.get(f"/evaluations/{body['id']}/report.zip")
