@@ -69,6 +69,11 @@ def _stopped(**_: Any) -> None:
         regular.stop()
 
 
+@signals.task_prerun.connect
+def _task_begins(**_: Any) -> None:
+    shutdown.take_term()
+
+
 @signals.worker_process_init.connect
 def _pool_process_started(**_: Any) -> None:
     os.nice(_BEHIND)

@@ -38,8 +38,12 @@ def hold() -> None:
 def install() -> None:
     """In a pool process, at its start."""
     signal.signal(signal.SIGUSR2, _ask)
-    signal.signal(signal.SIGTERM, _ask_or_end)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGUSR2})
+
+
+def take_term() -> None:
+    """In a pool process, before each task: at its start billiard takes SIGTERM for itself, and exits of it."""
+    signal.signal(signal.SIGTERM, _ask_or_end)
 
 
 def tell_pool() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 import sys
@@ -10,10 +11,14 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import numpy as np
 import psutil
 import pytest
+import redis.asyncio
 from sqlalchemy import select, update
 
+from app import queue
+from app.core.ids import new_id
 from app.core.states import Status
 from app.db import journal
 from app.db.tables import Cell, Evaluation, Key, Worker
@@ -21,6 +26,7 @@ from app.processes import Child, spawn
 from app.settings import Settings
 from benchmarks.chaos import images
 from models.catalog import make_scheme
+from models.images import to_png
 from tests.factories import expire, make_evaluation, make_key_to_train
 from worker import cells, keys, sweeper, training_keys
 from worker.runtime import Runtime
@@ -35,11 +41,11 @@ def settings(settings: Settings) -> Settings:
 
 
 @contextmanager
-def worker(settings: Settings, tmp_path: Path, name: str = "attack") -> Iterator[Child]:
+def worker(settings: Settings, tmp_path: Path, name: str = "attack", queues: str = "attack,ops") -> Iterator[Child]:
     values = {f"UNVEIL_{field.upper()}": str(value) for field, value in settings if value is not None}
     child = spawn(
         name,
-        [sys.executable, "-m", "celery", "--app", "worker.celery_app", "worker", "--queues", "attack,ops",
+        [sys.executable, "-m", "celery", "--app", "worker.celery_app", "worker", "--queues", queues,
          "--concurrency", "2", "--hostname", f"{name}@%h", "--loglevel", "INFO"],
         run=tmp_path / "run", log=tmp_path / f"{name}.log", env={**os.environ, **values},
     )  # fmt: skip
@@ -119,9 +125,16 @@ def test_a_killed_worker_a_killed_child_and_an_orderly_stop_all_end_in_the_same_
     assert stalls == 2
     with tools.sessions() as session:
         assert session.scalars(select(Worker.name).where(Worker.name.like("heir@%"))).all() == []
+    with worker(settings, tmp_path, "next") as next_one:
+        # and one of every process at once, as a service manager may ask for
+        wait(lambda: in_the_middle(tools, id), "the fourth attempt", next_one)
+        os.killpg(next_one.popen.pid, signal.SIGTERM)
+        wait(lambda: cell(tools, id).status == "queued", "the cell handed back", next_one, patience_s=5)
+        assert cell(tools, id).stalls == 2
+        next_one.popen.wait(20)
     with worker(settings, tmp_path, "last") as last:
         wait(lambda: ended(tools, evaluation_id), "the end", last)
-        assert cell(tools, id).attempt == 4
+        assert cell(tools, id).attempt == 5
     assert figures(tools, id) == figures(tools, calm)
 
 
@@ -183,3 +196,30 @@ def test_the_main_process_of_a_worker_imports_no_torch():
 
     code = "import sys, worker.celery_app, worker.tasks; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_an_encryption_is_answered_though_its_whole_worker_is_asked_to_stop(tools, account, settings, tmp_path):
+    def parcel(count: int, side: int) -> queue.Parcel:
+        image = to_png(np.random.default_rng(0).integers(0, 256, (side, side, 3), np.uint8))
+        head = {
+            "op": "encrypt", "account": account, "request": "req_1", "scheme": "pixelwise",
+            "params": {"key_mode": "same"}, "draw": True, "keys": [new_id("key")] * count,
+            "files": [{"name": "a.png", "type": "image/png"}] * count,
+        }  # fmt: skip
+        return queue.Parcel(head, [image] * count)
+
+    async def asked(child: Child) -> list[queue.Parcel]:
+        messages, parcels, id = queue.Messages(tools.celery), queue.Parcels(tools.ring), new_id("work")
+        async with redis.asyncio.Redis.from_url(settings.redis_url) as client:
+            small = await queue.ask(messages, client, parcels, new_id("work"), parcel(1, 64), 120)
+            large = asyncio.create_task(queue.ask(messages, client, parcels, id, parcel(6, 2000), 30))
+            for there in (1, 0):  # it is sent, then taken
+                while await client.exists(queue.request_key(id)) != there:  # noqa: ASYNC110 - Redis tells nobody
+                    await asyncio.sleep(0.01)
+            os.killpg(child.popen.pid, signal.SIGTERM)  # as a service manager does
+            return [small, await large]
+
+    with worker(settings, tmp_path, "encrypt", "encrypt") as child:
+        answers = asyncio.run(asked(child))
+        child.popen.wait(30)
+    assert [len(answer.parts) for answer in answers] == [1, 6]
