@@ -7,7 +7,7 @@ import json
 import threading
 import time
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager, closing, suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -81,9 +81,11 @@ class ThreadWorker:
             return not self._asleep and bool(client.exists(ENCRYPT, ATTACK))
 
     def close(self) -> None:
-        self.wait()
-        self._closed = True
-        self._listener.join()
+        try:
+            self.wait()
+        finally:
+            self._closed = True
+            self._listener.join()
         engine = self.tools.sessions.kw["bind"]
         engine.dispose()
 
@@ -111,9 +113,6 @@ class Running:
 @asynccontextmanager
 async def running(settings: Settings) -> AsyncIterator[Running]:
     app = create_app(settings)
-    worker = ThreadWorker(make_runtime(settings, Celery("test")))
     async with app.router.lifespan_context(app):
-        try:
+        with closing(ThreadWorker(make_runtime(settings, Celery("test")))) as worker:
             yield Running(app, app.state.services, worker)
-        finally:
-            worker.close()

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from contextlib import closing
+from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
@@ -31,6 +32,7 @@ class Target:
     url: str
     settings: Settings
     tools: Runtime
+    worker: ThreadWorker
 
     @property
     def engine(self) -> Engine:
@@ -65,14 +67,15 @@ def target(
         tools = make_runtime(settings, Celery("target"))
         with tools.sessions.begin() as session:  # the worker is a thread of ours, and says nothing of itself
             session.add(Worker(name="thread", queue="encrypt", seen_at=until(24 * 3600)))
-        worker = ThreadWorker(tools)
         server = uvicorn.Server(uvicorn.Config(app, port=0, log_config=None, timeout_graceful_shutdown=2))
         thread = threading.Thread(target=server.run)
-        thread.start()
-        while not server.started and thread.is_alive():
-            thread.join(0.01)
-        app.state.services = replace(app.state.services, celery=worker)
-        yield Target(app, f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}", settings, tools)
-        server.should_exit = True
-        thread.join()
-        worker.close()
+        with closing(ThreadWorker(tools)) as worker:
+            thread.start()
+            while not server.started and thread.is_alive():
+                thread.join(0.01)
+            try:
+                url = f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
+                yield Target(app, url, settings, tools, worker)
+            finally:
+                server.should_exit = True
+                thread.join()

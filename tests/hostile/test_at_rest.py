@@ -114,11 +114,11 @@ def secrets(target: Target, log: io.StringIO) -> list[tuple[str, bytes]]:
         ).json()["id"]
         params = {"profile": "smoke", "dataset": dataset}
         key = http.post("/keys", json={"scheme": "tn-gan", "params": params}).raise_for_status().json()["id"]
-        target.app.state.services.celery.wait()
+        target.worker.wait()
         assert http.get(f"/keys/{key}").json()["status"] == "ready"
         http.post("/encrypt", data={"key_id": key}, files={"images": ("a.png", png(1))}).raise_for_status()
         _attacks(target, http, dataset, key)
-        target.app.state.services.celery.asleep = True
+        target.worker.asleep = True
         halted = http.post("/keys", json={"scheme": "tn-gan", "params": {**params, "seed": 1}}).json()["id"]
         networks += _half_way(target, Key, halted)
         order = {
@@ -127,7 +127,7 @@ def secrets(target: Target, log: io.StringIO) -> list[tuple[str, bytes]]:
         }  # fmt: skip
         cell = http.post("/evaluations", json=order).raise_for_status().json()["cells"][0]["id"]
         networks += _half_way(target, Cell, cell)
-        target.app.state.services.celery.asleep = False
+        target.worker.asleep = False
     known = [(name, spelt) for name, text in texts.items() for spelt in spellings(text.encode())]
     for weight in networks:
         known += pieces("a weight in training", weight)
