@@ -6,7 +6,7 @@ import errno
 import os
 import shutil
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO, ClassVar
 
@@ -69,7 +69,7 @@ class Blobs:
     """Every method raises StorageFull or StorageAway."""
 
     def __init__(self, settings: Settings) -> None:
-        self._fs, root = fsspec.core.url_to_fs(settings.blob_url)
+        self._fs, root = fsspec.core.url_to_fs(settings.blob_url, use_listings_cache=False)  # others write too
         self._root = str(root).rstrip("/")
         self._local = isinstance(self._fs, LocalFileSystem)
 
@@ -93,7 +93,7 @@ class Blobs:
         path = self._path(folder)
         if not self._fs.exists(path):
             return []
-        return [f"{folder}/{str(found).rsplit('/', 1)[-1]}" for found in self._fs.ls(path, detail=False, refresh=True)]
+        return [f"{folder}/{str(found).rsplit('/', 1)[-1]}" for found in self._fs.ls(path, detail=False)]
 
     @_telling()
     def below(self, folder: str) -> list[str]:
@@ -150,18 +150,10 @@ class Blobs:
             self._fs.rm_file(self._path(name))
 
     @_telling()
-    def folder(self, name: str) -> Path | None:
-        """A folder for files that grow in place, made where it is missing; None where blobs are not on this disk."""
-        if not self._local:
-            return None
-        path = Path(self._path(name))
-        path.mkdir(mode=0o700, parents=True, exist_ok=True)
-        return path
-
-    def drop_folder(self, name: str) -> None:
-        """Delete a folder and what is in it; it may be gone already."""
-        if self._local:
-            shutil.rmtree(self._path(name), ignore_errors=True)
+    def delete_folder(self, name: str) -> None:
+        """With all that is in it; it may be gone already."""
+        with suppress(FileNotFoundError):  # also where somebody else deletes it
+            self._fs.rm(self._path(name), recursive=True)
 
     def free(self) -> int | None:
         """Bytes that can still be written; None where that is not a disk of ours. Raises OSError."""

@@ -20,6 +20,7 @@ from rich.table import Table
 from benchmarks.costs import Training, cost
 from models.attacks.base import Context, Material, Pairs
 from models.catalog import PROFILES, make_attack, make_scheme
+from models.checkpoints import Folder
 from models.datasets import load_folder, sample
 from models.images import Images
 from models.lab import allowed, lay_out
@@ -67,7 +68,7 @@ def secret_of(scheme: Scheme[Any, Any], data: Any, work: Path) -> bytes:
     file = work / f"{scheme.name}.key"
     if not file.exists():
         work.mkdir(parents=True, exist_ok=True)
-        file.write_bytes(scheme.train(data, Context(workdir=work)).secret)
+        file.write_bytes(scheme.train(data, Context(checkpoints=Folder(work))).secret)
     return file.read_bytes()
 
 

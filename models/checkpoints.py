@@ -1,7 +1,6 @@
-"""Checkpoints on disk: a reader finds the whole of the last one, or the whole of the one before, never a part.
+"""Checkpoints: the state of a training, kept where a crash of the process does not reach.
 
-What is saved is the state after its SHA-256. Weights in training may be secrets: `seal` and `unseal` stand between that
-and what the disk sees.
+What is stored is the state after its SHA-256.
 """
 
 from __future__ import annotations
@@ -9,56 +8,69 @@ from __future__ import annotations
 import hashlib
 import io
 import os
-from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-
-import torch
+from typing import Any, Protocol
 
 
-def save(
-    path: Path,
-    state: dict[str, Any],
-    seal: Callable[[bytes], bytes] = bytes,
-    passing: Callable[[str], None] = lambda _: None,
-) -> None:
-    """Write `state` (tensors and plain values) aside, bring it to the disk, then give it its name.
+class Store(Protocol):
+    """Where checkpoints lie. A reader finds the whole of the last one written, or of the one before, never a part."""
 
-    Raises OSError, and leaves nothing, where the disk takes no more. Put together in memory, for torch makes a nameless
-    error of it; and aside under this process's name, for a worker that was given up for dead may wake and save too.
-    passing: is told each point between two writes.
-    """
+    def read(self, name: str) -> bytes | None:
+        """None where there is none, or what cannot be opened."""
+
+    def write(self, name: str, data: bytes) -> None:
+        """Raises OSError, and keeps the one before, where there is no room."""
+
+    def part(self, name: str) -> Store:
+        """For a part of the work: names of its own."""
+
+
+@dataclass(frozen=True)
+class Folder:
+    """A store on this disk, as it is: for who runs `models` alone."""
+
+    path: Path
+
+    def read(self, name: str) -> bytes | None:
+        try:
+            return (self.path / name).read_bytes()
+        except FileNotFoundError:
+            return None
+
+    def write(self, name: str, data: bytes) -> None:
+        self.path.mkdir(parents=True, exist_ok=True)
+        aside = self.path / f"{name}.part"
+        try:
+            with aside.open("wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+        except OSError:
+            aside.unlink(missing_ok=True)
+            raise
+        aside.replace(self.path / name)
+
+    def part(self, name: str) -> Folder:
+        return Folder(self.path / name)
+
+
+def save(store: Store, name: str, state: dict[str, Any]) -> None:
+    """Write `state`: tensors and plain values. Raises OSError."""
+    import torch  # not before: `Context` knows of stores, and most attacks need no torch
+
     whole = io.BytesIO()
-    torch.save(state, whole)
+    torch.save(state, whole)  # in memory, for torch makes a nameless error of a full disk
     saved = whole.getbuffer()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f"{path.name}.{os.getpid()}.part")
-    try:
-        with aside.open("wb") as file:
-            file.write(seal(b"".join((hashlib.sha256(saved).digest(), saved))))
-            file.flush()
-            os.fsync(file.fileno())
-    except OSError:
-        aside.unlink(missing_ok=True)
-        raise
-    passing("checkpoint-before-rename")
-    aside.replace(path)
-    passing("checkpoint-renamed")
-    folder = os.open(path.parent, os.O_RDONLY)  # the new name must survive a power cut too
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
+    store.write(name, b"".join((hashlib.sha256(saved).digest(), saved)))
 
 
-def load(path: Path, unseal: Callable[[bytes], bytes] = bytes) -> dict[str, Any] | None:
-    """The state in `path`, on the CPU. None where there is none, or only what a damaged disk left of one.
+def load(store: Store, name: str) -> dict[str, Any] | None:
+    """The state under `name`, on the CPU. None where there is none, or only what a damaged disk left of one."""
+    import torch
 
-    unseal: raises ValueError where it cannot.
-    """
-    try:
-        whole = unseal(path.read_bytes())
-    except (FileNotFoundError, ValueError):
+    whole = store.read(name)
+    if whole is None:
         return None
     digest, saved = whole[:32], memoryview(whole)[32:]
     if hashlib.sha256(saved).digest() != digest:

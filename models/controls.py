@@ -77,11 +77,7 @@ def during_controls(context: Context, fraction: float) -> Context:
 
 def _beside(context: Context, name: str) -> Context:
     """Checkpoints of a control must not be taken for those of the attack."""
-    if context.workdir is None:
-        return context
-    folder = context.workdir / name
-    folder.mkdir(parents=True, exist_ok=True)
-    return replace(context, workdir=folder)
+    return replace(context, checkpoints=context.checkpoints and context.checkpoints.part(name))
 
 
 def _sees(

@@ -34,6 +34,7 @@ from models.catalog import (
     parse_spec,
     settings_of,
 )
+from models.checkpoints import Folder
 from models.controls import during_controls, run_controls
 from models.datasets import Data, DatasetMissing, load_folder, sample
 from models.images import Images, pad, to_png
@@ -260,7 +261,7 @@ def main(arguments: list[str] | None = None) -> int:
         if time.monotonic() > deadline:
             raise Cancelled
 
-    context = Context(seed=given.seed, device=given.device, workdir=checkpoints, report=report)
+    context = Context(seed=given.seed, device=given.device, checkpoints=Folder(checkpoints), report=report)
     try:
         done = (
             run_cell(scheme, attack, data, options, context)

@@ -135,10 +135,10 @@ def _train(  # noqa: PLR0912, PLR0915 - to be read from top to bottom
         asked.to(device=device, memory_format=torch.channels_last).eval().requires_grad_(False)  # type: ignore[call-overload]
     rates = [[group["lr"] for group in optimiser.param_groups] for optimiser in lesson.optimisers]
 
-    path = context.workdir / f"{plan.name}.ckpt" if context.workdir else None
     version = _version(plan, decks, context)
     step, totals, told = 0, {}, list[tuple[str, int, float]]()
-    stored = checkpoints.load(path, context.unseal) if path else None
+    kept_as = f"{plan.name}.ckpt"
+    stored = checkpoints.load(context.checkpoints, kept_as) if context.checkpoints else None
     if stored is not None and stored["version"] == version and stored["batch"] <= batch:
         lesson.load(stored["lesson"])
         batch, step, totals, told = stored["batch"], stored["step"], stored["totals"], stored["told"]
@@ -198,12 +198,12 @@ def _train(  # noqa: PLR0912, PLR0915 - to be read from top to bottom
                 told.append((name, epoch + 1, figure))
                 context.metric(*told[-1])
             totals = {}
-        if path and (step == steps or now - saved >= SAVE_SECONDS) and _sound(lesson):
+        if context.checkpoints and (step == steps or now - saved >= SAVE_SECONDS) and _sound(lesson):
             state = {
                 "version": version, "lesson": lesson.state(), "batch": batch,
                 "step": step, "totals": totals, "told": told,
             }  # fmt: skip
-            checkpoints.save(path, state, context.seal, context.passing)
+            checkpoints.save(context.checkpoints, kept_as, state)
             saved = now
     pulse.leave()
     if not _sound(lesson):

@@ -6,6 +6,7 @@ The given PostgreSQL role must be allowed to create databases; of the given Redi
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 import time
@@ -57,6 +58,22 @@ def database(server_url: str, template: str | None = None) -> Iterator[str]:
         yield on_database(server_url, name)
     finally:
         _drop(server_url, name)
+
+
+@contextmanager
+def object_store(log: Path) -> Iterator[str]:
+    """The address of a server that speaks S3, empty."""
+    command = [Path(sys.executable).with_name("moto_server"), "--host", "127.0.0.1", "--port", "0"]
+    with log.open("wb") as out:
+        server = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=out, stderr=out)
+    try:
+        while (found := re.search(r"Running on (\S+)", log.read_text())) is None:
+            assert server.poll() is None, log.read_text()
+            time.sleep(0.05)
+        yield found[1]
+    finally:
+        server.terminate()
+        server.wait(10)
 
 
 def _drop(server_url: str, name: str, patience_s: float = 30.0) -> None:

@@ -24,7 +24,6 @@ from sqlalchemy.orm import Session
 
 from app import queue, storage
 from app.core import crash
-from app.core.crypto import Unreadable
 from app.core.logging import about
 from app.core.states import Status
 from app.db import journal
@@ -33,6 +32,7 @@ from models.attacks.base import AttackFailed, Cancelled, Context
 from models.catalog import ParameterError
 from models.datasets import DatasetMissing
 from worker import lease, shared, shutdown
+from worker.checkpoints import SealedCheckpoints, sealed_for
 from worker.lease import CancelRequested, HandedBack, JobTable, Lease, LostLease, Watch
 from worker.runtime import Runtime
 
@@ -82,7 +82,8 @@ class Job(ABC):
 
     def ended(self) -> None:
         """After the end is committed. A worker killed before leaves a folder, never a job without its checkpoints."""
-        self.tools.blobs.drop_folder(self.checkpoints)
+        with suppress(storage.StorageFailed):  # the sweeper will
+            self.tools.blobs.delete_folder(self.checkpoints)
 
     @property
     def checkpoints(self) -> str:
@@ -91,21 +92,17 @@ class Job(ABC):
 
     def context(self, reporter: Reporter, seed: int) -> Context:
         """How models are run on its behalf."""
-        named = _checkpoints_of(self.account_id, self.lease.id)
-
-        def unseal(sealed: bytes) -> bytes:
-            try:
-                return self.tools.ring.open(self.checkpoint_lock + sealed, **named)
-            except Unreadable as error:
-                raise ValueError(str(error)) from None
-
         return Context(
             seed=seed,
             device=device(self.tools.settings.device),
-            workdir=self.tools.blobs.folder(self.checkpoints),
-            seal=lambda plain: self.tools.ring.seal_under(self.checkpoint_lock, plain, **named),
-            unseal=unseal,
-            passing=crash.point,
+            checkpoints=SealedCheckpoints(
+                self.tools.blobs,
+                self.tools.ring,
+                self.checkpoint_lock,
+                self.account_id,
+                self.lease.id,
+                self.checkpoints,
+            ),
             report=reporter.report,
             metric=reporter.metric,
             shared=partial(shared.once, self, reporter),
@@ -134,12 +131,8 @@ class Job(ABC):
 def checkpoint_lock(tools: Runtime, job: Cell | Key, account_id: str) -> bytes:
     """The lock of a job's checkpoints, made by its first attempt and written with its claim."""
     if job.checkpoint_lock is None:
-        job.checkpoint_lock = tools.ring.new_lock(**_checkpoints_of(account_id, job.id))
+        job.checkpoint_lock = tools.ring.new_lock(**sealed_for(account_id, job.id))
     return job.checkpoint_lock
-
-
-def _checkpoints_of(account_id: str, id: str) -> dict[str, str]:
-    return {"purpose": "checkpoints", "owner": account_id, "id": id}
 
 
 def handle(

@@ -168,7 +168,7 @@ def clear_blobs(sessions: sessionmaker[Session], blobs: Blobs) -> None:
             select(Key.id, Key.blob).where(Key.destroyed_at.is_not(None), Key.blob.is_not(None))
         ).all()
     for folder in folders.values():
-        blobs.drop_folder(folder)
+        blobs.delete_folder(folder)
     for id, blob in destroyed:
         blobs.delete(str(blob))
         crash.point("weights-gone-before-row")

@@ -6,9 +6,9 @@ import dataclasses
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from enum import StrEnum
-from pathlib import Path
 from typing import Any, ClassVar, Generic, TypeVar
 
+from models.checkpoints import Store
 from models.images import Images
 from models.schemes.base import Scheme
 
@@ -70,22 +70,16 @@ class Context:
 
     seed: int = 0
     device: str = "cpu"
-    workdir: Path | None = None  # checkpoints; None: keep none
-    seal: Callable[[bytes], bytes] = bytes  # checkpoints on their way to the disk
-    unseal: Callable[[bytes], bytes] = bytes  # and back; raises ValueError where it cannot
-    passing: Callable[[str], None] = _silent  # points between two writes of a checkpoint
+    checkpoints: Store | None = None  # None: keep none
     report: Callable[[float, str], None] = _silent
     metric: Callable[[str, int, float], None] = _silent
     shared: Callable[[str, Callable[[], bytes]], bytes] = _alone
 
     def part(self, name: str, begin: float, end: float) -> Context:
         """For a part of the work: checkpoints and metrics of its own, progress from `begin` to `end`."""
-        folder = None if self.workdir is None else self.workdir / name
-        if folder is not None:
-            folder.mkdir(parents=True, exist_ok=True)
         return dataclasses.replace(
             self,
-            workdir=folder,
+            checkpoints=self.checkpoints and self.checkpoints.part(name),
             report=lambda fraction, phase: self.report(begin + (end - begin) * fraction, f"{name}: {phase}"),
             metric=lambda metric, step, value: self.metric(f"{name}_{metric}", step, value),
         )

@@ -136,9 +136,8 @@ class SimulatedPairs(Attack[SimulatedPairsSettings]):
             photographs,
             TrainSettings(steps=steps, batch=s.batch, rate=s.rate / 3 if tuning else s.rate, seed=context.seed),
             start=load_network() if tuning else None,
-            checkpoint=None if context.workdir is None else context.workdir / f"sign_unet-{context.seed}.ckpt",
-            seal=context.seal,
-            unseal=context.unseal,
+            store=context.checkpoints,
+            name=f"sign_unet-{context.seed}.ckpt",
             device=context.device,
             tell=tell,
         )

@@ -146,9 +146,8 @@ def train(
     settings: TrainSettings,
     *,
     start: SignUNet | None = None,
-    checkpoint: Path | None = None,
-    seal: Callable[[bytes], bytes] = bytes,
-    unseal: Callable[[bytes], bytes] = bytes,
+    store: checkpoints.Store | None = None,
+    name: str = "sign_unet.ckpt",
     device: str = "cpu",
     compiled: bool = False,
     tell: Callable[[int, float, float], None] | None = None,
@@ -157,7 +156,7 @@ def train(
     """Train on uint8 [N, 3, H, W], sides multiples of 8 -> the averaged network, in eval mode.
 
     tell(step, loss, SSIM of the training batch) comes every 20 steps, each_step(step, averaged network) always; both
-    may raise to stop. Continues from `checkpoint`, which lies there sealed.
+    may raise to stop. Continues from the checkpoint `name` in `store`.
     """
     torch.manual_seed(settings.seed)
     generator = torch.Generator().manual_seed(settings.seed)
@@ -173,7 +172,7 @@ def train(
         fused=True,
     )
     step, spent = 0, 0.0
-    state = None if checkpoint is None else checkpoints.load(checkpoint, unseal)
+    state = None if store is None else checkpoints.load(store, name)
     if state is not None:
         network.load_state_dict(state["network"])
         average.load_state_dict(state["average"])
@@ -216,7 +215,7 @@ def train(
             tell(step, nll.item(), 1 - unlike.item())
         if each_step is not None:
             each_step(step, average)
-        if checkpoint is not None and time.monotonic() - saved > SAVE_SECONDS:
+        if store is not None and time.monotonic() - saved > SAVE_SECONDS:
             state = {
                 "network": network.state_dict(),
                 "average": average.state_dict(),
@@ -225,7 +224,7 @@ def train(
                 "step": step,
                 "spent": time.monotonic() - began,
             }
-            checkpoints.save(checkpoint, state, seal)
+            checkpoints.save(store, name, state)
             saved = time.monotonic()
     return average.eval()
 
@@ -288,7 +287,8 @@ def main() -> None:
         settings,
         start=load_network(options.start) if options.start else None,
         device=options.device,
-        checkpoint=options.out.with_suffix(".ckpt"),
+        store=checkpoints.Folder(options.out.parent),
+        name=f"{options.out.stem}.ckpt",
         compiled=options.compile,
         tell=tell,
         each_step=each_step,

@@ -158,8 +158,8 @@ class Scheme(ABC, Generic[S, K]):
     def train(self, data: Data, context: Context) -> Trained:  # noqa: ARG002
         """A new secret, learned from `data.train` (and its labels); where `trains` only. `data.test` is not looked at.
 
-        Goes on from the checkpoints in context.workdir. Raises AttackFailed (images or labels that do not suffice, a
-        loss that is no number) and what context.report raises.
+        Goes on from context.checkpoints. Raises AttackFailed (images or labels that do not suffice, a loss that is no
+        number) and what context.report raises.
         """
         raise TypeError(f"keys of {self.name} are drawn, not trained")
 

@@ -83,7 +83,7 @@ def used(tools: Runtime, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
     _, (done, running) = make_evaluation(tools.sessions, account, ("none", "fr"))
     cells.handle(tools, done)
     assert cells.claim(tools, running)
-    (tools.blobs.folder(f"checkpoints/{running}/part") / "network.ckpt").write_bytes(b"half-way")
+    tools.blobs.write(f"checkpoints/{running}/part/network.ckpt", b"half-way")
     tools.blobs.write("datasets/ds_1.npz", b"images")
     with tools.sessions.begin() as session:
         session.execute(update(Key).where(Key.id == destroyed).values(sealed=None, destroyed_at=func.clock_timestamp()))

@@ -171,7 +171,7 @@ def _half_way(target: Target, table: type[Key] | type[Cell], id: str) -> list[by
         pass
 
     def die(name: str) -> None:
-        if name == "checkpoint-renamed":
+        if name == "checkpoint-written":
             raise Killed
 
     claim = training_keys.claim if table is Key else cells.claim
@@ -183,10 +183,10 @@ def _half_way(target: Target, table: type[Key] | type[Cell], id: str) -> list[by
         session.execute(update(table).where(table.id == id).values(status="queued", lease_owner=None))
     again = claim(target.tools, id)
     assert again is not None
-    unseal = again.context(jobs.Reporter(again, None), 0).unseal
-    folder = target.tools.blobs.folder(f"checkpoints/{id}")
-    assert folder is not None
-    states = [checkpoints.load(file, unseal) for file in folder.rglob("*.ckpt")]
+    store = again.context(jobs.Reporter(again, None), 0).checkpoints
+    assert store is not None
+    names = target.tools.blobs.below(again.checkpoints)
+    states = [checkpoints.load(store, name.removeprefix(f"{again.checkpoints}/")) for name in names]
     inside = [
         tensor.reshape(-1).view(torch.uint8).numpy().tobytes()  # NumPy knows no bfloat16
         for state in states

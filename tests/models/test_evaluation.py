@@ -9,6 +9,7 @@ import pytest
 from models import catalog, evaluation
 from models.attacks.base import Attack, AttackFailed, Cancelled, Context, Material, Outcome, ThreatModel
 from models.attacks.none import NoneSettings
+from models.checkpoints import Folder
 from models.datasets import sample
 from models.evaluation import Options, run_cell
 from models.schemes.base import Trained
@@ -152,13 +153,15 @@ class Taught(catalog.schemes()["pixelwise"]):
     def train(self, data, context):
         context.report(0.5, "learning")
         context.metric("loss", 1, 0.25)
-        (context.workdir / "weights.ckpt").touch()
+        context.checkpoints.write("weights.ckpt", b"half a key")
         return Trained(catalog.new_secret(), {"images": len(data.train)})
 
 
 def test_a_cell_of_a_trained_scheme_trains_its_key_first_on_all_the_training_images(tmp_path):
     told, drawn = [], []
-    context = Context(workdir=tmp_path, report=lambda *t: told.append(t), metric=lambda name, *_: drawn.append(name))
+    context = Context(
+        checkpoints=Folder(tmp_path), report=lambda *t: told.append(t), metric=lambda name, *_: drawn.append(name)
+    )
     scheme, data = Taught(catalog.make_scheme("pixelwise", {}).settings), sample().first(80, 24)
     done = run_cell(scheme, named("none"), data, SMOKE, context)
     assert done.result["trained_key"] == {"images": 80}

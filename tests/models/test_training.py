@@ -1,3 +1,4 @@
+import os
 import time
 from dataclasses import replace
 
@@ -10,6 +11,7 @@ from torch.nn import functional as F
 from models import checkpoints, training
 from models.attacks.base import AttackFailed, Cancelled, Context
 from models.augmentation import square
+from models.checkpoints import Folder
 from models.lessons import Adversarial, Concealment, Regression
 from models.networks.block import BlockNetwork
 from models.networks.patch_discriminator import PatchDiscriminator
@@ -99,11 +101,11 @@ def test_a_run_stopped_at_any_step_and_started_again_ends_at_the_same_weights(ma
         return lesson
 
     with pytest.raises(Cancelled):
-        train(make_stopped, decks, PLAN, Context(seed=7, workdir=tmp_path))
-    assert checkpoints.load(tmp_path / "test.ckpt")["step"] == stop
+        train(make_stopped, decks, PLAN, Context(seed=7, checkpoints=Folder(tmp_path)))
+    assert checkpoints.load(Folder(tmp_path), "test.ckpt")["step"] == stop
     for _ in range(2):  # again from the checkpoint of the end: killed before anybody had its outcome
         resumed_curve, metric = drawing()
-        resumed, _ = train(make, decks, PLAN, Context(seed=7, workdir=tmp_path, metric=metric))
+        resumed, _ = train(make, decks, PLAN, Context(seed=7, checkpoints=Folder(tmp_path), metric=metric))
         assert _same(_weights(straight), _weights(resumed))
         assert resumed_curve == curve
 
@@ -118,7 +120,7 @@ def test_the_weights_of_the_epoch_with_the_lowest_loss_on_held_out_images_are_ke
         if name == "validation_loss":
             losses.append(value)
 
-    context = Context(workdir=tmp_path, metric=metric)
+    context = Context(checkpoints=Folder(tmp_path), metric=metric)
     lesson, _ = train(make, decks, plan, context)
     best = int(np.argmin(losses))
     assert len(losses) == 6
@@ -203,9 +205,11 @@ def test_a_judge_learns_nothing():
 
 def test_a_finished_run_is_not_trained_again(tmp_path):
     make, decks = LESSONS["regression"]
-    first, _ = train(make, decks, PLAN, Context(workdir=tmp_path))
+    first, _ = train(make, decks, PLAN, Context(checkpoints=Folder(tmp_path)))
     told = []
-    again, _ = train(make, decks, PLAN, Context(workdir=tmp_path, report=lambda *progress: told.append(progress)))
+    again, _ = train(
+        make, decks, PLAN, Context(checkpoints=Folder(tmp_path), report=lambda *progress: told.append(progress))
+    )
     assert _same(_weights(first), _weights(again))
     assert not told
 
@@ -219,41 +223,21 @@ OTHERS = {
 
 @pytest.mark.parametrize(("decks", "plan", "seed"), OTHERS.values(), ids=OTHERS.keys())
 def test_a_checkpoint_of_another_run_is_not_taken_up(decks, plan, seed, tmp_path):
-    train(*LESSONS["regression"], PLAN, Context(workdir=tmp_path))
+    train(*LESSONS["regression"], PLAN, Context(checkpoints=Folder(tmp_path)))
     fresh, _ = train(_regression, decks, plan, Context(seed=seed))
-    beside, _ = train(_regression, decks, plan, Context(seed=seed, workdir=tmp_path))
+    beside, _ = train(_regression, decks, plan, Context(seed=seed, checkpoints=Folder(tmp_path)))
     assert _same(_weights(fresh), _weights(beside))
-
-
-def test_sealed_checkpoints_show_no_weight_and_go_on_to_the_same_end(tmp_path, monkeypatch):
-    make, decks = LESSONS["regression"]
-    monkeypatch.setattr(training, "SAVE_SECONDS", 0.0)
-
-    def turned(data: bytes) -> bytes:
-        return bytes(byte ^ 0xFF for byte in data)
-
-    def stop(*_):
-        raise KeyboardInterrupt
-
-    veiled = {"workdir": tmp_path, "seal": turned, "unseal": turned}
-    with pytest.raises(KeyboardInterrupt):
-        train(make, decks, PLAN, Context(metric=stop, **veiled))
-    assert checkpoints.load(tmp_path / "test.ckpt") is None, "nothing that could be read without `unseal`"
-    assert checkpoints.load(tmp_path / "test.ckpt", turned)["step"] > 0
-    resumed, _ = train(make, decks, PLAN, Context(**veiled))
-    straight, _ = train(make, decks, PLAN, Context())
-    assert _same(_weights(resumed), _weights(straight))
 
 
 def test_a_damaged_checkpoint_means_starting_over(tmp_path):
     make, decks = LESSONS["regression"]
-    straight, _ = train(make, decks, PLAN, Context(workdir=tmp_path))
+    straight, _ = train(make, decks, PLAN, Context(checkpoints=Folder(tmp_path)))
     file = tmp_path / "test.ckpt"
     whole = file.read_bytes()
     for damaged in (b"", whole[:1000], whole[:-1], *(_flipped(whole, at) for at in range(0, len(whole), 97))):
         file.write_bytes(damaged)
-        assert checkpoints.load(file) is None
-    again, _ = train(make, decks, PLAN, Context(workdir=tmp_path))
+        assert checkpoints.load(Folder(tmp_path), "test.ckpt") is None
+    again, _ = train(make, decks, PLAN, Context(checkpoints=Folder(tmp_path)))
     assert _same(_weights(straight), _weights(again))
 
 
@@ -290,8 +274,8 @@ def test_losses_that_are_no_number_stop_the_run_and_keep_the_last_good_checkpoin
         return lesson
 
     with pytest.raises(AttackFailed, match="not a number in epoch 2 of 3"):
-        train(make, LESSONS["regression"][1], PLAN, Context(workdir=tmp_path))
-    kept = checkpoints.load(tmp_path / "test.ckpt")
+        train(make, LESSONS["regression"][1], PLAN, Context(checkpoints=Folder(tmp_path)))
+    kept = checkpoints.load(Folder(tmp_path), "test.ckpt")
     assert kept["step"] == 5
     assert all(value.isfinite().all() for value in kept["lesson"]["networks"].values())
 
@@ -310,7 +294,7 @@ def test_a_run_that_diverges_in_its_last_step_is_no_success(tmp_path):
         return lesson
 
     with pytest.raises(AttackFailed, match="a weight is not a number in epoch 1 of 1"):
-        train(steep, LESSONS["regression"][1], steps, Context(workdir=tmp_path))
+        train(steep, LESSONS["regression"][1], steps, Context(checkpoints=Folder(tmp_path)))
     assert not list(tmp_path.iterdir())
 
 
@@ -346,12 +330,12 @@ def test_too_little_memory_halves_the_batch_and_says_so(limit, tmp_path, monkeyp
 
     decks = LESSONS["regression"][1]
     plan = Plan("test", 2, 8, constant, precision="fp32")
-    lesson, notes = train(make, decks, plan, Context(workdir=tmp_path))
+    lesson, notes = train(make, decks, plan, Context(checkpoints=Folder(tmp_path)))
     fitting = 2 if limit == 2 else 4
     assert notes == (f"{fitting} images a step instead of 8: too little memory",)
     planned, _ = train(_regression, decks, Plan("test", 2, fitting, constant, precision="fp32"), Context())
     assert _same(_weights(lesson), _weights(planned))
-    _, notes_again = train(make, decks, plan, Context(workdir=tmp_path))
+    _, notes_again = train(make, decks, plan, Context(checkpoints=Folder(tmp_path)))
     assert notes_again == notes
 
 
@@ -459,14 +443,15 @@ def test_answers_that_are_no_numbers_are_no_pictures():
 
 
 def test_a_checkpoint_is_never_half_written(tmp_path, monkeypatch):
-    path = tmp_path / "deep" / "a.ckpt"
-    checkpoints.save(path, {"step": 1})
+    folder = Folder(tmp_path / "deep")
+    checkpoints.save(folder, "a.ckpt", {"step": 1})
 
     def crash(*_):
         raise OSError("disk full")
 
-    monkeypatch.setattr(torch, "save", crash)
+    monkeypatch.setattr(os, "fsync", crash)
     with pytest.raises(OSError, match="disk full"):
-        checkpoints.save(path, {"step": 2})
-    assert checkpoints.load(path) == {"step": 1}
-    assert checkpoints.load(tmp_path / "none.ckpt") is None
+        checkpoints.save(folder, "a.ckpt", {"step": 2})
+    assert checkpoints.load(folder, "a.ckpt") == {"step": 1}
+    assert [file.name for file in folder.path.iterdir()] == ["a.ckpt"]
+    assert checkpoints.load(folder, "none.ckpt") is None

@@ -89,7 +89,7 @@ def test_a_training_whose_checkpoints_find_no_room_fails_and_says_so(tools, acco
 
 def test_a_store_that_is_away_fails_the_cell_and_not_the_sweeper(tools, account) -> None:
     images.write_few(tools.settings.data_dir)
-    _, (id,) = make_evaluation(tools.sessions, account, settings=ITN)
+    _, (id,) = make_evaluation(tools.sessions, account, ("itn",), settings=ITN)
     with away(tools.settings.blob_url):
         cells.handle(tools, id)
         sweeper.sweep(tools.sessions, tools.celery, tools.settings)

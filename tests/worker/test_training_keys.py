@@ -173,21 +173,21 @@ def test_a_networks_checkpoints_are_sealed_for_its_job_alone_and_lost_with_its_e
     kept = {}
 
     def look(context):
-        checkpoints.save(context.workdir / "network.ckpt", {"weights": torch.arange(64.0)}, context.seal)
-        kept["file"] = (context.workdir / "network.ckpt").read_bytes()
+        checkpoints.save(context.checkpoints, "network.ckpt", {"weights": torch.arange(64.0)})
+        kept["sealed"] = tools.blobs.read(f"checkpoints/{id}/network.ckpt")
         kept["attempts"] = kept.get("attempts", 0) + 1
         if kept["attempts"] == 1:
             raise KeyboardInterrupt
 
     def goes_on(context):
-        kept["loaded"] = checkpoints.load(context.workdir / "network.ckpt", context.unseal)
+        kept["loaded"] = checkpoints.load(context.checkpoints, "network.ckpt")
         look(context)
 
     id, another = ordered(tools, account), ordered(tools, account)
     teach(monkeypatch, look)
     with pytest.raises(KeyboardInterrupt):
         training_keys.handle(tools, id)
-    assert torch.arange(64.0).numpy().tobytes()[100:140] not in kept["file"]
+    assert torch.arange(64.0).numpy().tobytes()[100:140] not in kept["sealed"]
     fall_silent(tools)
     sweep(tools)
     teach(monkeypatch, goes_on)
@@ -196,9 +196,9 @@ def test_a_networks_checkpoints_are_sealed_for_its_job_alone_and_lost_with_its_e
     assert torch.equal(kept["loaded"]["weights"], torch.arange(64.0))
     assert key(tools, id).checkpoint_lock is None, "what a copy of the disk holds opens no more"
     stranger = training_keys.claim(tools, another)
-    with pytest.raises(ValueError, match="checkpoints"):
-        stranger.context(jobs.Reporter(stranger, None), 0).unseal(kept["file"])
-    assert tools.ring.open(lock + kept["file"], purpose="checkpoints", owner=account, id=id)
+    tools.blobs.write(f"checkpoints/{another}/network.ckpt", kept["sealed"])
+    assert stranger.context(jobs.Reporter(stranger, None), 0).checkpoints.read("network.ckpt") is None
+    assert tools.ring.open(lock + kept["sealed"], purpose="checkpoints", owner=account, id=id)
 
 
 def test_a_training_that_never_gets_further_is_poison(tools, account):
@@ -227,7 +227,7 @@ def test_the_sweeper_clears_what_crashes_left_of_ended_jobs_and_destroyed_keys(t
     training_keys.handle(tools, done)
     blob = key(tools, done).blob
     for id in (done, waiting):
-        (tools.blobs.folder(f"checkpoints/{id}") / "network.ckpt").write_bytes(b"half a training")
+        tools.blobs.write(f"checkpoints/{id}/network.ckpt", b"half a training")
     with tools.sessions.begin() as session:
         session.execute(update(Key).where(Key.id == done).values(destroyed_at=func.clock_timestamp(), sealed=None))
     sweep(tools)

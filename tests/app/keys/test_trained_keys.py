@@ -99,7 +99,7 @@ async def test_weights_are_read_once_and_stop_working_when_their_key_is_destroye
 
 async def test_weights_that_go_while_a_request_waits_are_a_destroyed_key(service, client):
     key = await ready(service, client)
-    service.services.blobs.drop_folder("keys")
+    service.services.blobs.delete_folder("keys")
     problem(await encrypt(client, key["id"]), 410, "key_destroyed")
 
 

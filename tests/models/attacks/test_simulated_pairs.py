@@ -9,6 +9,7 @@ from skimage.transform import resize
 from models.attacks.base import AttackFailed, Context, Material
 from models.attacks.simulated_pairs import SHIPPED_WEIGHTS, load_network, read
 from models.catalog import make_attack, make_scheme, new_secret
+from models.checkpoints import Folder
 from models.datasets import sample
 from models.metrics import ssim
 from models.networks.sign_unet import SignUNet
@@ -106,7 +107,7 @@ def test_it_trains_on_the_auditors_own_images(tmp_path):
     protected = _protected(sample().test[:2])
     attack = make_attack("simulated-pairs", {"weights": "tune", "epochs": 2, "batch": 4})
     told = []
-    context = Context(workdir=tmp_path, report=lambda fraction, phase: told.append(fraction))
+    context = Context(checkpoints=Folder(tmp_path), report=lambda fraction, phase: told.append(fraction))
     seen = attack.run(Material(DIFFERENT, protected, protected[:0], public=public), context).reconstructed
     assert seen.shape == protected.shape
     assert told[-1] == 1.0

@@ -2,6 +2,7 @@ import pytest
 import torch
 
 from models.catalog import make_scheme, new_secret
+from models.checkpoints import Folder
 from models.datasets import sample
 from models.networks import sign_unet
 from models.networks.train_sign_unet import TrainSettings, augment, evaluate, losses, train
@@ -54,15 +55,15 @@ def test_an_interrupted_training_continues_to_the_same_weights(tmp_path, monkeyp
     straight = train(photographs, settings)
 
     monkeypatch.setattr("models.networks.train_sign_unet.SAVE_SECONDS", 0)
-    checkpoint = tmp_path / "sign.ckpt"
+    store = Folder(tmp_path)
 
     def stop(step, _average):
         if step == 4:  # the checkpoint on disk is of step 3
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        train(photographs, settings, checkpoint=checkpoint, each_step=stop)
-    resumed = train(photographs, settings, checkpoint=checkpoint)
+        train(photographs, settings, store=store, each_step=stop)
+    resumed = train(photographs, settings, store=store)
     for name, value in straight.state_dict().items():
         assert torch.equal(resumed.state_dict()[name], value), name
 

@@ -10,6 +10,7 @@ import torch
 
 from models import catalog, training
 from models.attacks.base import AttackFailed, Cancelled, Context
+from models.checkpoints import Folder
 from models.datasets import sample
 from models.images import pad
 from models.schemes import network
@@ -132,8 +133,8 @@ def test_a_training_stopped_anywhere_and_started_again_gives_the_same_key(name, 
     monkeypatch.setattr(training, "PULSE_SECONDS", 0)
     scheme = catalog.make_scheme(name, FP32, "smoke")
     with pytest.raises(Cancelled):
-        scheme.train(DATA, Context(seed=1, workdir=tmp_path, report=Stop(at)))
-    assert scheme.train(DATA, Context(seed=1, workdir=tmp_path)).secret == trained(name).secret
+        scheme.train(DATA, Context(seed=1, checkpoints=Folder(tmp_path), report=Stop(at)))
+    assert scheme.train(DATA, Context(seed=1, checkpoints=Folder(tmp_path))).secret == trained(name).secret
 
 
 def test_another_seed_gives_another_key(name):
