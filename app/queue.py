@@ -36,8 +36,8 @@ OPS = "ops"  # carries no messages: the workers that serve it sweep
 _QUEUE_OF = {RUN_CELL: ATTACK, TRAIN_KEY: ATTACK, TRANSFORM: ENCRYPT}
 QUEUES = (*dict.fromkeys(_QUEUE_OF.values()), OPS)
 
-# One wait on Redis: below the 5 s after which its client takes a silent connection for a dead one.
-_LOOK_S = 2.0
+_SILENT_S = 5.0  # after which a client of Redis takes its connection for dead
+_LOOK_S = 2.0  # one wait for an answer there
 
 
 class NoWorker(Exception):
@@ -55,8 +55,13 @@ def celery_app(settings: Settings) -> Celery:
         accept_content=["json"],
         task_ignore_result=True,
         task_routes={name: {"queue": queue} for name, queue in _QUEUE_OF.items()},
-        # Far above any job's own time: a redelivery is the sweeper's business, not the broker's.
-        broker_transport_options={"visibility_timeout": 14 * 24 * 3600},
+        broker_transport_options={
+            # Far above any job's own time: a redelivery is the sweeper's business, not the broker's.
+            "visibility_timeout": 14 * 24 * 3600,
+            # A Redis that hangs is away, to the workers too.
+            "socket_timeout": _SILENT_S,
+            "socket_connect_timeout": _SILENT_S,
+        },
         # An image or archive that takes for ever costs its process, and the worker starts another.
         task_annotations={TRANSFORM: {"time_limit": max(settings.encrypt_budget_s, settings.unpack_budget_s) + 30}},
         broker_connection_retry_on_startup=True,

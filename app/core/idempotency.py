@@ -33,6 +33,7 @@ from starlette.datastructures import UploadFile
 from starlette.responses import JSONResponse, Response
 
 from app.core import crash
+from app.core.aside import aside
 from app.core.auth import Caller, MaybeCaller
 from app.core.problems import Conflict, Invalid, Problem
 from app.core.services import Services, Session, Svc
@@ -228,7 +229,8 @@ async def _fingerprint(request: Request) -> bytes:
     """SHA-256 of method, path, query and body; of a form its parts, since its boundary differs in each try."""
     digest = hashlib.sha256(f"{request.method} {request.url.path}?{request.url.query}\n".encode())
     if not request.headers.get("content-type", "").lower().startswith("multipart/form-data"):
-        digest.update(await request.body())
+        body = await request.body()
+        await aside(len(body), digest.update, body)
         return digest.digest()
     for name, value in (await request.form()).multi_items():
         if isinstance(value, UploadFile):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -150,10 +151,22 @@ def test_a_broker_that_is_away_stops_no_other_work(tools, account, unused_url):
     assert waiting(tools) == 2
 
 
+def test_a_broker_that_hangs_holds_up_the_sweep_for_seconds_only(tools, account):
+    _, (id, _) = make_evaluation(tools.sessions, account, ("none", "fr"))
+    with socket.create_server(("127.0.0.1", 0)) as silent:  # takes connections and says nothing
+        url = f"redis://127.0.0.1:{silent.getsockname()[1]}/0"
+        hangs = replace(tools, celery=queue.celery_app(tools.settings.model_copy(update={"redis_url": url})))
+        swept = threading.Thread(target=sweep, args=(hangs,))
+        swept.start()
+        swept.join(60)
+        assert not swept.is_alive()
+    assert cell(tools, id).sent_at is None
+    sweep(tools)
+    assert waiting(tools) == 2
+
+
 @pytest.fixture
 def unused_url() -> str:
-    import socket
-
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         return f"redis://127.0.0.1:{taken.getsockname()[1]}/0"
