@@ -89,6 +89,21 @@ def refuse_cross_site(request: Request) -> None:
         raise CrossSite("a dashboard session changes things only from the dashboard's own pages")
 
 
+async def signed_in(request: Request) -> Caller | None:
+    """Whose token or session the request bears, as of now: a stream asks again and again."""
+    svc = services(request)
+    cookie = request.cookies.get(SESSION_COOKIE)
+    if _scheme(request) == "bearer":
+        return await caller_of_token(svc, request.headers["authorization"].partition(" ")[2].strip())
+    if cookie and not _scheme(request):
+        return await caller_of_session(svc, cookie)
+    return None
+
+
+def _scheme(request: Request) -> str:
+    return request.headers.get("authorization", "").partition(" ")[0].lower()
+
+
 async def identify(request: Request) -> Caller | None:
     """The caller, or None where nobody is signed in. Counts the request. Raises TooMany, CrossSite.
 
@@ -98,13 +113,7 @@ async def identify(request: Request) -> Caller | None:
         found: Caller | None = request.state.caller
         return found
     svc = services(request)
-    scheme, _, token = request.headers.get("authorization", "").partition(" ")
-    cookie = request.cookies.get(SESSION_COOKIE)
-    caller = None
-    if scheme.lower() == "bearer":
-        caller = await caller_of_token(svc, token.strip())
-    elif cookie and not scheme:
-        caller = await caller_of_session(svc, cookie)
+    caller = await signed_in(request)
     if caller is None:
         await count_stranger(request)
     else:
@@ -112,7 +121,7 @@ async def identify(request: Request) -> Caller | None:
         request.state.account_id = caller.account_id
         await svc.rate.count(caller.account_id, svc.settings.requests_per_second, "an account")
         svc.turns.see(caller.account_id)
-        if not scheme:
+        if not _scheme(request):
             refuse_cross_site(request)
     request.state.caller = caller
     return caller

@@ -10,13 +10,15 @@ import asyncio
 import json
 import time
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
 
+from sqlalchemy import Row
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
 
 from app.core.problems import TooMany
 from app.core.states import ENDED
-from app.db.tables import Event
+from app.db.tables import Evaluation, Event
 from app.evaluations import queries
 
 POLL_S = 0.5
@@ -52,23 +54,29 @@ class Streams:
             self._open += Counter()  # forgets who has none
 
 
-async def over(session: AsyncSession, evaluation_id: str, seen: int) -> bool:
+def over(standing: Evaluation | Row[Any], seen: int) -> bool:
     """Whether a reader who has seen event `seen` has nothing more to wait for."""
-    standing = await queries.standing(session, evaluation_id)
-    return standing is None or (standing.status in ENDED and standing.version <= seen)
+    return standing.status in ENDED and standing.version <= seen
 
 
-async def stream(sessions: async_sessionmaker[AsyncSession], evaluation_id: str, seen: int) -> AsyncIterator[str]:
-    """Everything after event `seen`, as it happens. Holds a database connection only while it looks."""
+async def stream(
+    sessions: async_sessionmaker[AsyncSession],
+    evaluation_id: str,
+    look: Callable[[], Awaitable[Row[Any] | None]],
+    seen: int,
+) -> AsyncIterator[str]:
+    """Everything after event `seen`, as it happens. Holds a database connection only while it looks.
+
+    look: answers the evaluation's version and status; None where there is nothing more to read for this reader.
+    """
     yield f"retry: {_RETRY_MS}\n\n"
     spoke = time.monotonic()
     while True:
-        async with sessions() as session:
-            # Read before the events: what was committed by then is among them, or seen.
-            ended = await over(session, evaluation_id, seen)
-            events = [] if ended else await queries.events_after(session, evaluation_id, seen, _BATCH)
-        if ended:
+        standing = await look()  # before the events: what was committed by then is among them, or seen
+        if standing is None or over(standing, seen):
             return
+        async with sessions() as session:
+            events = await queries.events_after(session, evaluation_id, seen, _BATCH)
         for event in events:
             yield render(event)
             seen, spoke = event.seq, time.monotonic()

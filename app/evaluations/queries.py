@@ -12,7 +12,7 @@ from sqlalchemy.orm import defer
 from app.core.ids import is_id
 from app.core.pagination import PageRequest, keyset
 from app.db.lookups import Lookups
-from app.db.tables import Account, Cell, Curve, Evaluation, Event, Key, Sample, Scores
+from app.db.tables import Cell, Curve, Evaluation, Event, Key, Sample, Scores
 
 _STANDING = select(Evaluation.id, Evaluation.account_id, Evaluation.version, Evaluation.status).where(
     Evaluation.id == any_(bindparam("keys", type_=ARRAY(String)))
@@ -114,17 +114,6 @@ async def scores(session: AsyncSession, cell_id: str) -> Scores | None:
 
 async def curves(session: AsyncSession, cell_ids: Sequence[str]) -> Sequence[Curve]:
     return (await session.scalars(select(Curve).where(Curve.cell_id.in_(cell_ids)).order_by(Curve.name))).all()
-
-
-async def standing(session: AsyncSession, evaluation_id: str) -> Any:
-    """(version, status): what a waiting reader of events looks at; None too where the account was revoked."""
-    return (
-        await session.execute(
-            select(Evaluation.version, Evaluation.status)
-            .join(Account, Account.id == Evaluation.account_id)
-            .where(Evaluation.id == evaluation_id, Account.revoked_at.is_(None))
-        )
-    ).one_or_none()
 
 
 async def events_after(session: AsyncSession, evaluation_id: str, seq: int, limit: int) -> Sequence[Event]:

@@ -11,7 +11,7 @@ from sqlalchemy import Row
 from starlette.responses import StreamingResponse
 
 from app.core import crash
-from app.core.auth import Auditor, CallerFirst, Reader
+from app.core.auth import Auditor, CallerFirst, Reader, signed_in
 from app.core.etag import IfNoneMatch, matches
 from app.core.idempotency import Idempotent, Mismatch, Running
 from app.core.ids import new_id
@@ -163,12 +163,18 @@ async def follow_evaluation(
     """Everything that happens to an evaluation, from its beginning or after `Last-Event-ID`."""
     evaluation = await service.find(session, caller, evaluation_id)
     seen = max(last_event_id, after)
-    if await events.over(session, evaluation.id, seen):
+    if events.over(evaluation, seen):
         return Response(status_code=204)
     streams: events.Streams = request.app.state.streams
     streams.check(caller.account_id)
+
+    async def look() -> Row[Any] | None:
+        """None where it was deleted, and once the reader's token is revoked or the session over."""
+        still = await signed_in(request)
+        return None if still is None else await queries.standing_of(svc.lookups, still.account_id, evaluation_id)
+
     return StreamingResponse(
-        streams.held(caller.account_id, events.stream(svc.sessions, evaluation.id, seen)),
+        streams.held(caller.account_id, events.stream(svc.sessions, evaluation_id, look, seen)),
         media_type="text/event-stream",
         headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"},
     )

@@ -8,10 +8,11 @@ import json
 import threading
 import time
 
+import httpx
 import pytest
-from sqlalchemy import event, func, update
+from sqlalchemy import delete, event, func, update
 
-from app.db.tables import Account
+from app.db.tables import Account, DashboardSession, Token
 from app.evaluations.events import Streams
 from tests.app.evaluations.conftest import order
 
@@ -227,13 +228,32 @@ def test_a_list_reads_no_recovered_key_of_a_cell(service, client):
     assert not any("cells.recovered" in statement or "cells.checkpoint_lock" in statement for statement in said)
 
 
-def test_a_stream_ends_with_the_rights_of_its_account(client, tools):
+@pytest.mark.parametrize(
+    "end", [update(Account).values(revoked_at=func.clock_timestamp()), delete(DashboardSession)], ids=["account", "own"]
+)
+def test_a_stream_ends_with_the_rights_of_its_reader(client, tools, end):
     body = order(client)
-    with client.stream("GET", body["links"]["events"]) as answer:
+    token = client.headers["Authorization"].removeprefix("Bearer ")
+    with httpx.Client(base_url=client.base_url, headers={"Origin": str(client.base_url)}) as browser:
+        assert browser.post("/sign-in", data={"token": token}).status_code == 303
+        _ends(browser, body["links"]["events"], lambda: _execute(tools, end))
+
+
+def test_a_stream_ends_with_its_token(client, tools):
+    gone = update(Token).values(revoked_at=func.clock_timestamp())
+    _ends(client, order(client)["links"]["events"], lambda: _execute(tools, gone))
+
+
+def _execute(tools, statement):
+    with tools.sessions.begin() as session:
+        session.execute(statement)
+
+
+def _ends(reader, events, end):
+    with reader.stream("GET", events) as answer:
         lines = answer.iter_lines()
         assert next(lines).startswith("retry")
-        with tools.sessions.begin() as session:
-            session.execute(update(Account).values(revoked_at=func.clock_timestamp()))
+        end()
         began = time.monotonic()
         for _ in lines:
             pass
