@@ -153,7 +153,7 @@ def _train(  # noqa: PLR0912, PLR0915 - to be read from top to bottom
     size = min(batch, len(data[0][0]))
     each = len(data[0][0]) // size  # steps an epoch; what is left over comes another time, in another order
     steps = plan.epochs * each
-    pulse = _Pulse(context)
+    pulse = _Pulse(context, step / steps)
     pulse.listen([lesson.networks, *lesson.frozen], device)
     began, first, saved = time.monotonic(), step, time.monotonic()
     while step < steps:
@@ -235,9 +235,9 @@ def as_floats(images: Tensor) -> Tensor:
 class _Pulse:
     """Reports often enough that a cancel, which comes as an exception from there, is seen within 2 s."""
 
-    def __init__(self, context: Context) -> None:
+    def __init__(self, context: Context, fraction: float) -> None:
         self.context, self.last, self.hooks = context, -math.inf, []  # type: ignore[var-annotated]
-        self.fraction, self.phase = 0.0, "training"
+        self.fraction, self.phase = fraction, "training"
 
     def due(self) -> bool:
         return time.monotonic() - self.last >= PULSE_SECONDS

@@ -103,11 +103,14 @@ def test_a_run_stopped_at_any_step_and_started_again_ends_at_the_same_weights(ma
     with pytest.raises(Cancelled):
         train(make_stopped, decks, PLAN, Context(seed=7, checkpoints=Folder(tmp_path)))
     assert checkpoints.load(Folder(tmp_path), "test.ckpt")["step"] == stop
+    told: list[float] = []
     for _ in range(2):  # again from the checkpoint of the end: killed before anybody had its outcome
         resumed_curve, metric = drawing()
-        resumed, _ = train(make, decks, PLAN, Context(seed=7, checkpoints=Folder(tmp_path), metric=metric))
+        hear = {"metric": metric, "report": lambda fraction, _: told.append(fraction)}
+        resumed, _ = train(make, decks, PLAN, Context(seed=7, checkpoints=Folder(tmp_path), **hear))
         assert _same(_weights(straight), _weights(resumed))
         assert resumed_curve == curve
+    assert min(told) == stop / (PLAN.epochs * (len(decks[0][0]) // PLAN.batch))
 
 
 def test_the_weights_of_the_epoch_with_the_lowest_loss_on_held_out_images_are_kept(tmp_path):
