@@ -82,14 +82,19 @@ def until(condition: Callable[[], bool], what: str, patience_s: float = 60) -> N
         time.sleep(0.1)
 
 
-def all_gone(processes: list[psutil.Process]) -> bool:
-    def gone(process: psutil.Process) -> bool:
-        try:
-            return not process.is_running() or process.status() == psutil.STATUS_ZOMBIE
-        except psutil.NoSuchProcess:
-            return True
+def left(processes: list[psutil.Process]) -> list[str]:
+    """Those that still run: what they do, with the stack in the kernel where it may be read."""
 
-    return all(map(gone, processes))
+    def words(process: psutil.Process) -> str:
+        try:
+            if not process.is_running() or process.status() == psutil.STATUS_ZOMBIE:
+                return ""
+            waits = Path(f"/proc/{process.pid}/wchan").read_text()
+            return f"{process.pid} {process.status()} in {waits}: {' '.join(process.cmdline())}"
+        except (psutil.NoSuchProcess, OSError):
+            return ""
+
+    return [each for each in map(words, processes) if each]
 
 
 @pytest.fixture
@@ -120,7 +125,7 @@ def test_it_starts_heals_and_stops_in_order(state: Path) -> None:
 
         family = command.family()
         assert command.stop(signal.SIGTERM) == 0
-        assert all_gone(family)
+        assert left(family) == []
         assert not list((state / "run").glob("*.pid"))
 
 
@@ -159,4 +164,7 @@ def test_it_resumes_with_the_same_token_also_after_everything_was_killed_at_once
         assert command.get("/accounts").status_code == 200
         family = command.family()
         command.stop(signal.SIGKILL)
-        until(lambda: all_gone(family), "a child outlived its killed parent")
+        deadline = time.monotonic() + 60
+        while (living := left(family)) and time.monotonic() < deadline:
+            time.sleep(0.1)
+        assert living == []
