@@ -31,7 +31,7 @@ Decrypt = Callable[[Images], Images]
 
 @dataclass(frozen=True)
 class KeyRecoverySettings:
-    ciphertexts: int = param(64, "Ciphertexts under the key that the attacker has", minimum=1, maximum=4096)
+    ciphertexts: int = param(64, "Ciphertexts under the key that it is computed from", minimum=1, maximum=4096)
     curve: bool = param(True, "Also try 1, 2, 4, ... ciphertexts and report the SSIM of each")
 
 
@@ -56,20 +56,18 @@ class KeyRecovery(Attack[KeyRecoverySettings]):
 
     def run(self, material: Material, context: Context) -> Outcome:
         seen = np.concatenate([material.observed, material.targets])[: self.settings.ciphertexts]
-        counts = (
-            sorted({*(2**i for i in range(len(seen).bit_length())), len(seen)} - {0}) if self.settings.curve else []
-        )
+        fewer = [2**i for i in range(len(seen).bit_length()) if 2**i < len(seen)] if self.settings.curve else []
         sweep = []
-        for i, count in enumerate(counts):
-            context.report(i / (len(counts) + 1), f"{count} ciphertexts")
-            decrypt, _, _ = recover(material.scheme, seen[:count], seen[:count], context.seed)
-            sweep.append((CURVE, float(count), decrypt(material.targets[:CURVE_TARGETS])))
-        context.report(len(counts) / (len(counts) + 1), f"{len(seen)} ciphertexts")
-        # The targets are ciphertexts too, and it is their colours that matter.
-        to_read = np.concatenate([material.targets, seen])
-        decrypt, key, choice = recover(material.scheme, seen, to_read, context.seed)
+        for i, count in enumerate([*fewer, len(seen)]):
+            context.report(i / (len(fewer) + 1), f"{count} ciphertexts")
+            # The targets are ciphertexts too, and it is their colours that matter.
+            to_read = np.concatenate([material.targets, material.observed[:count]])
+            decrypt, key, choice = recover(material.scheme, seen[:count], to_read, context.seed)
+            reconstructed = decrypt(material.targets if count == len(seen) else material.targets[:CURVE_TARGETS])
+            if self.settings.curve:
+                sweep.append((CURVE, float(count), reconstructed[:CURVE_TARGETS]))
         return Outcome(
-            reconstructed=decrypt(material.targets),
+            reconstructed=reconstructed,
             key=key,
             numbers={"ciphertexts": float(len(seen)), "colour_probability": choice.probability},
             sweep=sweep,

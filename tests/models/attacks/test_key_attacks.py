@@ -38,6 +38,7 @@ def test_sixteen_ciphertexts_break_a_key_with_a_curve_to_show_for_it(scheme):
     assert (outcome.reconstructed == images[:45]).all()
     assert is_exact(scheme, outcome.key)
     assert [x for _, x, _ in outcome.sweep] == [1, 2, 4, 8, 16]
+    assert (outcome.sweep[-1][2] == outcome.reconstructed[:32]).all(), "the curve ends where the attack does"
     assert outcome.numbers["ciphertexts"] == 16
     assert outcome.numbers["colour_probability"] > 0.9
 
