@@ -14,6 +14,7 @@ for _name in [name for name in os.environ if name.startswith("UNVEIL_")]:
 from collections.abc import Iterator
 from pathlib import Path
 
+import boto3
 import pytest
 import redis
 
@@ -76,6 +77,24 @@ def redis_url(redis_server_url: str) -> str:
     with redis.Redis.from_url(redis_server_url) as client:
         client.flushdb()
     return redis_server_url
+
+
+@pytest.fixture(scope="session")
+def object_store_url(server_state: Path) -> Iterator[str]:
+    with servers.object_store(server_state / "object-store.log") as url:
+        yield url
+
+
+@pytest.fixture
+def bucket_url(object_store_url: str, monkeypatch: pytest.MonkeyPatch) -> str:
+    """An empty bucket for blobs, and the credentials where AWS's tools look for them."""
+    given = {"ENDPOINT_URL": object_store_url, "ACCESS_KEY_ID": "a", "SECRET_ACCESS_KEY": "b"}
+    for name, value in {**given, "DEFAULT_REGION": "us-east-1"}.items():
+        monkeypatch.setenv(f"AWS_{name}", value)
+    s3 = boto3.resource("s3")
+    s3.create_bucket(Bucket="unveil")
+    s3.Bucket("unveil").objects.all().delete()
+    return "s3://unveil/some/prefix"
 
 
 @pytest.fixture(scope="session")

@@ -42,12 +42,21 @@ def settings(settings: Settings, ring: KeyRing, tmp_path: Path) -> Settings:
 
 
 @pytest.fixture
+def folder_url(tmp_path: Path) -> str:
+    return (tmp_path / "elsewhere").as_uri()
+
+
+@pytest.fixture
 def elsewhere(
-    settings: Settings, empty_database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    request: pytest.FixtureRequest,
+    settings: Settings,
+    empty_database_url: str,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> Iterator[Runtime]:
-    """Another machine: an empty database and no blobs."""
+    """Another machine: an empty database and no blobs; param: the fixture that names where they go."""
     monkeypatch.setenv("UNVEIL_DATABASE_URL", empty_database_url)
-    there = {"database_url": empty_database_url, "blob_url": (tmp_path / "elsewhere").as_uri()}
+    blob_url = request.getfixturevalue(getattr(request, "param", "folder_url"))
+    there = {"database_url": empty_database_url, "blob_url": blob_url}
     tools = make_runtime(settings.model_copy(update=there), Celery("test"))
     yield tools
     tools.sessions.kw["bind"].dispose()
@@ -99,6 +108,7 @@ def used(tools: Runtime, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
     return {"ready": ready, "destroyed": destroyed, "done": done, "running": running, "token": token}
 
 
+@pytest.mark.parametrize("elsewhere", ["folder_url", "bucket_url"], indirect=True)
 def test_everything_comes_back_and_goes_on_elsewhere(tools, elsewhere, monkeypatch) -> None:
     made = used(tools, monkeypatch)
     restored(elsewhere, saved(tools))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator
 from dataclasses import replace
 
 import boto3
@@ -17,7 +16,6 @@ from app.storage import Blobs, StorageAway
 from benchmarks.chaos import images
 from models import training
 from models.lessons import Regression
-from tests import servers
 from tests.app.service import running
 from tests.factories import make_evaluation
 from tests.pictures import archive, classes
@@ -27,23 +25,9 @@ from worker.runtime import Runtime
 ITN = {"dataset": images.NAME, "profile": "smoke"}
 
 
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    with servers.object_store(tmp_path_factory.mktemp("store") / "log") as url:
-        yield url
-
-
 @pytest.fixture
-def stored(settings: Settings, server: str, monkeypatch: pytest.MonkeyPatch) -> Settings:
-    """Settings with an empty store."""
-    given = {"ENDPOINT_URL": server, "ACCESS_KEY_ID": "a", "SECRET_ACCESS_KEY": "b", "DEFAULT_REGION": "us-east-1"}
-    for name, value in given.items():
-        monkeypatch.setenv(f"AWS_{name}", value)
-    s3 = boto3.resource("s3")
-    for bucket in s3.buckets.all():
-        bucket.objects.all().delete()
-    s3.create_bucket(Bucket="unveil")
-    return settings.model_copy(update={"blob_url": "s3://unveil/some/prefix"})
+def stored(settings: Settings, bucket_url: str) -> Settings:
+    return settings.model_copy(update={"blob_url": bucket_url})
 
 
 @pytest.fixture
