@@ -39,7 +39,13 @@ async def show_evaluations(request: Request, caller: Reader, session: Session, p
     heads = await service.heads(session, found[: paging.limit])
     shown = listing(found, paging, lambda row: heads[row.id], lambda row: row.id)
     return page(
-        request, "overview.html", caller, evaluations=shown.items, next=shown.next, cursor=paging.after is not None
+        request,
+        "overview.html",
+        caller,
+        evaluations=shown.items,
+        profiles={row.id: row.settings["profile"] for row in found},
+        next=shown.next,
+        cursor=paging.after is not None,
     )
 
 

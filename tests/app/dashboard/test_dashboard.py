@@ -9,7 +9,7 @@ from uuid import uuid4
 import httpx
 import pytest
 
-from app.client import Evaluation
+from app.client import Client, Evaluation
 from app.local import LocalStack
 from tests.pages import PAGES, addresses
 
@@ -112,6 +112,14 @@ def test_an_evaluation_is_shown_with_its_figures_and_pictures(signed_in: httpx.C
     assert signed_in.get(pictures[0]).headers["Content-Type"] == "image/png"
     assert "The attacker holds only protected images" in cell
     assert "does not apply" in page, "key-recovery knows nothing of EtC"
+
+
+def test_a_list_names_a_scheme_without_what_its_profile_says(signed_in: httpx.Client, stack: LocalStack) -> None:
+    with Client(stack.url, stack.token) as client:
+        order = {"dataset": "sample", "profile": "smoke", "keys": 1, "samples": 0}
+        made = client.evaluations.create(schemes=["tn-gan"], attacks=["none"], **order)
+        assert "TN-GAN (key …" in signed_in.get("/").text
+        made.cancel()
 
 
 def test_another_accounts_evaluation_is_not_there(stack: LocalStack, evaluation: Evaluation) -> None:
