@@ -110,6 +110,7 @@ class Blobs:
                 upload.close()
             except BaseException:
                 upload.discard()
+                upload.closed = True  # else the end of its life would begin it anew
                 raise
             upload.commit()
             return

@@ -17,6 +17,7 @@ from pathlib import Path
 import boto3
 import pytest
 import redis
+from s3fs import S3FileSystem
 
 from app.local import LocalStack
 from app.settings import Settings
@@ -86,15 +87,17 @@ def object_store_url(server_state: Path) -> Iterator[str]:
 
 
 @pytest.fixture
-def bucket_url(object_store_url: str, monkeypatch: pytest.MonkeyPatch) -> str:
+def bucket_url(object_store_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     """An empty bucket for blobs, and the credentials where AWS's tools look for them."""
+    S3FileSystem.clear_instance_cache()  # a client is kept for a process, wherever the environment sent it
     given = {"ENDPOINT_URL": object_store_url, "ACCESS_KEY_ID": "a", "SECRET_ACCESS_KEY": "b"}
     for name, value in {**given, "DEFAULT_REGION": "us-east-1"}.items():
         monkeypatch.setenv(f"AWS_{name}", value)
     s3 = boto3.resource("s3")
     s3.create_bucket(Bucket="unveil")
     s3.Bucket("unveil").objects.all().delete()
-    return "s3://unveil/some/prefix"
+    yield "s3://unveil/some/prefix"
+    S3FileSystem.clear_instance_cache()
 
 
 @pytest.fixture(scope="session")
