@@ -5,27 +5,24 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Annotated
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field
 
 from app.core.auth import Scope
-
-
-def _no_id(name: str) -> str:
-    if name.startswith("acct_"):
-        raise ValueError("must not begin as an id does")
-    return name
-
+from app.core.like import Like
 
 Name = Annotated[
     str,
     Field(
         min_length=1,
         max_length=100,
-        pattern=r"^\w([\w.@ -]*\w)?$",
         description="Letters, digits, underscores, and between them . @ - and spaces",
         examples=["imaging-team"],
     ),
-    AfterValidator(_no_id),
+    Like(
+        r"^(?!acct_)\w([\w.@ -]*\w)?$",
+        "begin and end with a letter, digit or underscore, hold nothing but these, . @ - and spaces, "
+        "and not begin with acct_, as ids do",
+    ),
 ]
 Scopes = Annotated[list[Scope], Field(min_length=1, max_length=6, examples=[["encrypt", "keys", "evaluate", "read"]])]
 

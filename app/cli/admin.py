@@ -183,7 +183,7 @@ def new_ring(file: Annotated[Path, typer.Argument(help="File to make, for UNVEIL
 def rotate_master(
     state: State = None,
     patience: Annotated[
-        float, typer.Option(min=0, help="Seconds to wait until every process has read the new ring")
+        float, typer.Option(min=0, max=86_400, help="Seconds to wait until every process has read the new ring")
     ] = 60.0,
 ) -> None:
     """Put all that is sealed under a new master key, while the service runs. An interrupted run is gone on with."""

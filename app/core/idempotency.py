@@ -35,6 +35,7 @@ from starlette.responses import JSONResponse, Response
 from app.core import crash
 from app.core.aside import aside
 from app.core.auth import Caller, MaybeCaller
+from app.core.like import Like
 from app.core.problems import Conflict, Invalid, Problem
 from app.core.services import Services, Session, Svc
 from app.db.tables import Idempotency
@@ -214,9 +215,9 @@ async def _once(
             description="Yours, without spaces; a repeat with the same key and body gets the same answer for a day",
             min_length=1,
             max_length=200,
-            pattern=r"^[\x21-\x7e]+$",
             examples=["3f6f2f0e-order-17"],
         ),
+        Like(r"^[\x21-\x7e]+$", "hold printable ASCII without spaces"),
     ] = None,
 ) -> Once:
     return Once(svc, session, caller, request, key)

@@ -9,6 +9,7 @@ from fastapi import APIRouter, File, Form, Request, Response, UploadFile
 from app.core.auth import Auditor, CallerFirst, Reader
 from app.core.idempotency import Idempotent, Mismatch, Running
 from app.core.ids import new_id
+from app.core.like import Like
 from app.core.pagination import DatasetPaging, Page
 from app.core.problems import Invalid, problems
 from app.core.services import Session, Svc
@@ -19,7 +20,9 @@ from app.datasets.schemas import DatasetOut, Kind, UploadOrder
 router = APIRouter(prefix="/datasets", tags=["datasets"], route_class=CallerFirst)
 
 _FIELDS = frozenset({"name", "archive", "kind", "originals", "size", "seed"})
-_PRINTABLE = r"^[^\x00-\x1f\x7f]*[^\x00-\x20\x7f][^\x00-\x1f\x7f]*$"
+_PRINTABLE = Like(
+    r"^[^\x00-\x1f\x7f]*[^\x00-\x20\x7f][^\x00-\x1f\x7f]*$", "hold something to see and no control characters"
+)
 
 
 @router.get("", responses=problems(Invalid))
@@ -49,7 +52,7 @@ async def upload_dataset(
     session: Session,
     once: Idempotent,
     response: Response,
-    name: Annotated[str, Form(min_length=1, max_length=200, pattern=_PRINTABLE, examples=["holiday photographs"])],
+    name: Annotated[str, Form(min_length=1, max_length=200, examples=["holiday photographs"]), _PRINTABLE],
     archive: Annotated[
         UploadFile, File(description="zip: train/ and, if there is one, test/, with class folders below")
     ],

@@ -55,6 +55,13 @@ async def test_a_bad_order_names_its_field(client, order, pointer):
     assert pointer in [error["pointer"] for error in answer.json()["errors"]]
 
 
+async def test_a_bad_name_is_told_the_rule_in_words(client):
+    answer = await client.post("/accounts", json={"name": "acct_1\n", "scopes": ["read"]})
+    (said,) = answer.json()["errors"]
+    assert said["detail"].startswith("must begin and end with a letter, digit or underscore")
+    assert said["detail"].endswith('; got "acct_1\\n"')
+
+
 async def test_a_taken_name_is_a_conflict(client):
     answer = await client.post("/accounts", json={"name": "owner", "scopes": ["read"]})
     assert (answer.status_code, answer.json()["code"]) == (409, "account_exists")
