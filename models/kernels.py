@@ -174,7 +174,125 @@ def _ssim7(x: Any, y: Any, out: Any) -> None:
         out[n] = total / ((height - 6) * inner)
 
 
+@_compiled
+def _value(bits: Any) -> Any:
+    """The float32 of a bfloat16, which is its upper half."""
+    return np.uint32(np.uint32(bits) << np.uint32(16)).view(np.float32)
+
+
+@_compiled
+def _bfloat16(value: Any) -> Any:
+    """The bits of the nearest bfloat16, of two the even one."""
+    bits = np.float32(value).view(np.uint32)
+    odd = np.uint32(np.uint32(bits >> np.uint32(16)) & np.uint32(1))
+    return np.uint16(np.uint32(bits + np.uint32(np.uint32(0x7FFF) + odd)) >> np.uint32(16))
+
+
+@_compiled
+def _row(channels: int) -> int:
+    """How many values are taken together: whole pixels, and enough for a processor's widest registers."""
+    return channels * max(1, 64 // channels)
+
+
+def _normalise(x: Any, weight: Any, bias: Any, eps: float, slope: float, out: Any, mean: Any, var: Any) -> None:
+    """Each channel of each group to mean 0 and variance 1, times weight, plus bias; where negative, times slope.
+
+    x, out: uint16 [G, M * C], bits of bfloat16, channels last; weight, bias: float32 [C]; mean, var: float32 [G, C],
+    written. Sums are of differences from a group's first pixel, so that no variance drowns in its mean; they are in
+    float32 over at most 128 rows, and in float64 beyond.
+    """
+    groups, count = x.shape
+    channels = len(weight)
+    pixels, row = count // channels, _row(channels)
+    first, scale, offset = np.empty(row, np.float32), np.empty(row, np.float32), np.empty(row, np.float32)
+    sums, squares = np.empty(row, np.float32), np.empty(row, np.float32)
+    sum_, square = np.empty(channels), np.empty(channels)
+    for g in range(groups):
+        for j in range(row):
+            first[j] = _value(x[g, j % channels])
+        sum_[:], square[:] = 0, 0
+        for top in range(0, count, 128 * row):
+            sums[:], squares[:] = 0, 0
+            for begin in range(top, min(count, top + 128 * row), row):
+                values = x[g, begin : begin + row]
+                for j in range(len(values)):
+                    difference = np.float32(_value(values[j]) - first[j])
+                    sums[j] += difference
+                    squares[j] += np.float32(difference * difference)
+            for j in range(row):
+                sum_[j % channels] += sums[j]
+                square[j % channels] += squares[j]
+        for c in range(channels):
+            difference = sum_[c] / pixels
+            mean[g, c] = first[c] + difference
+            var[g, c] = max(square[c] / pixels - difference * difference, 0.0)
+        for j in range(row):
+            c = j % channels
+            scale[j] = weight[c] / np.sqrt(var[g, c] + eps)
+            offset[j] = bias[c] - mean[g, c] * scale[j]
+        for begin in range(0, count, row):
+            values, made = x[g, begin : begin + row], out[g, begin : begin + row]
+            for j in range(len(values)):
+                value = np.float32(np.float32(_value(values[j]) * scale[j]) + offset[j])
+                made[j] = _bfloat16(max(value, np.float32(value * np.float32(slope))))
+
+
+def _normalise_back(
+    x: Any, weight: Any, bias: Any, eps: float, slope: float, mean: Any, var: Any, gradient: Any, of_x: Any,
+    of_weight: Any, of_bias: Any,
+) -> None:  # fmt: skip
+    """The gradients of `normalise`. gradient: of its output, uint16 as x; of_x: the same; of_weight, of_bias: [C]."""
+    groups, count = x.shape
+    channels = len(weight)
+    pixels, row = count // channels, _row(channels)
+    centre, scale, offset = np.empty(row, np.float32), np.empty(row, np.float32), np.empty(row, np.float32)
+    from_x, constant = np.empty(row, np.float32), np.empty(row, np.float32)
+    sums, products = np.empty(row, np.float32), np.empty(row, np.float32)
+    sum_, product = np.empty(channels), np.empty(channels)
+    of_weight[:], of_bias[:] = 0, 0
+    for g in range(groups):
+        for j in range(row):
+            c = j % channels
+            centre[j] = mean[g, c]
+            scale[j] = weight[c] / np.sqrt(var[g, c] + eps)
+            offset[j] = bias[c] - mean[g, c] * scale[j]
+        sum_[:], product[:] = 0, 0
+        for top in range(0, count, 128 * row):
+            sums[:], products[:] = 0, 0
+            for begin in range(top, min(count, top + 128 * row), row):
+                values, gradients = x[g, begin : begin + row], gradient[g, begin : begin + row]
+                for j in range(len(values)):
+                    value, slant = _value(values[j]), _value(gradients[j])
+                    above = np.float32(np.float32(value * scale[j]) + offset[j]) > np.float32(0)
+                    slant = slant if above else np.float32(slant * np.float32(slope))
+                    sums[j] += slant
+                    products[j] += np.float32(slant * np.float32(value - centre[j]))
+            for j in range(row):
+                sum_[j % channels] += sums[j]
+                product[j % channels] += products[j]
+        for c in range(channels):
+            of_bias[c] += sum_[c]
+            of_weight[c] += product[c] / np.sqrt(var[g, c] + eps)
+        # scale * (slant - mean of slant - normalised x * mean of slant times normalised x)
+        for j in range(row):
+            c = j % channels
+            from_x[j] = -scale[j] * product[c] / (var[g, c] + eps) / pixels
+            constant[j] = -scale[j] * sum_[c] / pixels - from_x[j] * centre[j]
+        for begin in range(0, count, row):
+            values, gradients = x[g, begin : begin + row], gradient[g, begin : begin + row]
+            made = of_x[g, begin : begin + row]
+            for j in range(len(values)):
+                value, slant = _value(values[j]), _value(gradients[j])
+                above = np.float32(np.float32(value * scale[j]) + offset[j]) > np.float32(0)
+                slant = slant if above else np.float32(slant * np.float32(slope))
+                made[j] = _bfloat16(
+                    np.float32(np.float32(slant * scale[j]) + np.float32(np.float32(value * from_x[j]) + constant[j]))
+                )
+
+
 accept = _compiled(_accept)
 apply_elements = _compiled(_apply_elements)
+normalise = _compiled(_normalise)
+normalise_back = _compiled(_normalise_back)
 shuffle_nibbles = _compiled(_shuffle_nibbles)
 ssim7 = _compiled(_ssim7)

@@ -13,6 +13,7 @@ import time
 import zlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any, Literal, TypeVar
 
@@ -24,6 +25,7 @@ from torch import Tensor, nn
 from models import checkpoints
 from models.attacks.base import AttackFailed, Context
 from models.images import Images, quantise
+from models.networks.fused_norms import FusedNorms
 
 Deck = Sequence[npt.NDArray[Any]]  # images and labels [N, ...] that belong together; decks are shuffled independently
 Schedule = Callable[[float], float]  # fraction of the training done -> factor on every learning rate
@@ -31,7 +33,7 @@ Schedule = Callable[[float], float]  # fraction of the training done -> factor o
 Precision = Literal["auto", "fp32", "bf16"]  # auto: bfloat16 where the device computes in it
 
 SAVE_SECONDS = 60.0
-_FORMAT = 2  # of checkpoints: those of another one are not taken up
+_FORMAT = 3  # of checkpoints: those of another one are not taken up
 PULSE_SECONDS = 0.5  # between two looks at whether somebody cancelled
 _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4  # malloc.h
 
@@ -153,6 +155,7 @@ def _train(  # noqa: PLR0912, PLR0915 - to be read from top to bottom
     size = min(batch, len(data[0][0]))
     each = len(data[0][0]) // size  # steps an epoch; what is left over comes another time, in another order
     steps = plan.epochs * each
+    fast_norms = FusedNorms(lesson.networks) if device.type == "cpu" else nullcontext()
     pulse = _Pulse(context, step / steps)
     pulse.listen([lesson.networks, *lesson.frozen], device)
     began, first, saved = time.monotonic(), step, time.monotonic()
@@ -169,7 +172,7 @@ def _train(  # noqa: PLR0912, PLR0915 - to be read from top to bottom
             for group, rate in zip(optimiser.param_groups, base, strict=True):
                 group["lr"] = rate * factor
 
-        with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
+        with torch.autocast(device.type, torch.bfloat16, enabled=bf16), fast_norms:
             try:
                 losses = lesson.step(images, torch.Generator().manual_seed(_seed(context.seed, 1, step)))
             except ValueError as error:
