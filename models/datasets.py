@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import importlib.util
 import io
-from collections.abc import Iterator
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
@@ -216,26 +217,43 @@ def _read_binary(folder: Path, split: Split, count: int | None = None) -> tuple[
 
 
 def _read_classes(folder: Path, classes: tuple[str, ...], count: int | None = None) -> tuple[Images, Labels]:
-    """Class folders, images centre-cropped and resized to 96x96; classes taken in turn, so prefixes are balanced.
-    count: of the first."""
+    """Class folders, images centre-cropped and resized to 96x96; classes taken in turn. count: of the first."""
     files = [
-        (number, label, path)
+        (label, path)
         for label, name in enumerate(classes)
         if (folder / name).is_dir()
-        for number, path in enumerate(_image_files(folder / name))
+        for path in _image_files(folder / name)
     ]
-    files = sorted(files)[:count]
     if not files:
         raise DatasetMissing(f"{folder} holds no images in class folders")
-    images = np.stack([fit(_open(path), SIZE) for _, _, path in files])
-    return images, np.array([label for _, label, _ in files], np.int64)
+    files = [files[i] for i in in_turn([label for label, _ in files])][:count]
+    images = np.stack([fit(_open(path), SIZE) for _, path in files])
+    return images, np.array([label for label, _ in files], np.int64)
+
+
+def in_turn(labels: Sequence[int]) -> list[int]:
+    """An order of images in which each class has its turn in each round: any prefix is balanced.
+
+    Rounds differ in the order of classes, so that every tenth image, or every second, is not of one class.
+    """
+    rounds: dict[int, int] = defaultdict(int)  # each class's own
+    places = []
+    for label in labels:
+        places.append((rounds[label], label))
+        rounds[label] += 1
+    most = max(rounds.values(), default=0)
+    turn = np.random.default_rng(0).random((most, max(labels, default=0) + 1))
+    return sorted(range(len(labels)), key=lambda i: (places[i][0], turn[places[i]]))
 
 
 def _open(path: Path) -> Images:
-    from PIL import Image
+    from PIL import Image, ImageOps
 
     with Image.open(path) as image:
-        return np.asarray(image.convert("RGB"))
+        upright = ImageOps.exif_transpose(image)
+        if upright.mode.startswith("I"):  # 16-bit grey, which would be clipped
+            return np.repeat((np.asarray(upright) >> 8).astype(np.uint8)[..., None], 3, axis=2)
+        return np.asarray(upright.convert("RGB"))
 
 
 def fit(image: Images, size: int) -> Images:

@@ -20,7 +20,7 @@ import numpy.typing as npt
 
 from app.settings import Settings
 from app.storage import Blobs
-from models.datasets import Data, fit, save_npz
+from models.datasets import Data, fit, in_turn, save_npz
 from models.images import Images
 
 SPLITS = ("train", "test")
@@ -270,13 +270,8 @@ def _split(entries: Sequence[Entry], seed: int) -> tuple[list[Entry], list[Entry
 
 
 def _in_turn(entries: Sequence[Entry]) -> list[Entry]:
-    """The first of every class, then the second of every class: any prefix is balanced."""
-    seen: Counter[str] = Counter()
-    ranked = []
-    for entry in entries:
-        ranked.append((seen[entry.label], entry.label, entry.key, entry))
-        seen[entry.label] += 1
-    return [entry for *_, entry in sorted(ranked, key=lambda item: item[:3])]
+    classes = sorted({entry.label for entry in entries})
+    return [entries[i] for i in in_turn([classes.index(entry.label) for entry in entries])]
 
 
 def _with_originals(

@@ -50,9 +50,38 @@ def test_class_folders_are_cropped_resized_and_mixed(tmp_path):
                 Image.new("RGB", (120, 200), (tone, tone, tone)).save(folder / f"{i}.png")
     data = datasets.load("tones", tmp_path)
     assert data.train.shape == (6, 96, 96, 3)
-    assert data.train_labels.tolist() == [0, 1, 0, 1, 0, 1]  # any prefix is balanced
-    assert (data.train[1] == 240).all()
+    assert [set(pair) for pair in data.train_labels.reshape(3, 2).tolist()] == [{0, 1}] * 3  # any prefix is balanced
+    assert all((image == (10, 240)[label]).all() for image, label in zip(data.train, data.train_labels, strict=True))
     assert (datasets.builtin(tmp_path)[-1].train, datasets.builtin(tmp_path)[-1].test) == (6, 2)
+
+
+@pytest.mark.parametrize(("classes", "part"), [(2, 2), (4, 2), (5, 10), (10, 10), (10, 2)])
+def test_neither_halves_nor_tenths_of_a_set_lack_a_class(classes, part):
+    """Held out or owned by another: every so many images, by their number."""
+    labels = np.repeat(np.arange(classes), 100)
+    taken = labels[datasets.in_turn(labels.tolist())]
+    assert all(set(turn) == set(range(classes)) for turn in taken.reshape(100, classes).tolist())
+    for first in range(part):
+        assert set(taken[first::part].tolist()) == set(range(classes))
+
+
+def test_pictures_in_folders_are_read_as_uploads_are(tmp_path):
+    """16-bit grey is scaled, not clipped, and a photograph stands as its camera was held."""
+    folder = tmp_path / "mixed" / "things"
+    folder.mkdir(parents=True)
+    Image.fromarray(np.tile(np.arange(96, dtype=np.uint16) * 600, (96, 1))).save(folder / "0.png")
+    turned = Image.fromarray(np.repeat(np.arange(96, dtype=np.uint8)[:, None, None], 96, 1).repeat(3, 2))
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    turned.save(folder / "1.jpg", exif=exif, quality=100)
+    for i in range(2, 5):
+        turned.save(folder / f"{i}.png")
+    data = datasets.load("mixed", tmp_path)
+    images = np.concatenate([data.train, data.test])
+    grey = np.tile((np.arange(96) * 600 >> 8).astype(np.uint8)[None, :, None], (96, 1, 3))
+    assert sum((image == grey).all() for image in images) == 1
+    upright = np.asarray(turned).transpose(1, 0, 2)[:, ::-1]  # a quarter to the right
+    assert sum(np.abs(image.astype(int) - upright).max() <= 3 for image in images) == 1
 
 
 def test_a_glance_at_a_set_is_its_first_test_images(tmp_path):
