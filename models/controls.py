@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from models.attacks.base import Attack, AttackFailed, Context
+from models.attacks.base import Attack, AttackFailed, Context, TrainingFailed
 from models.images import Images
 from models.lab import Lab, Protect, allowed
 from models.metrics import identification, ssim
@@ -33,7 +33,7 @@ def run_controls(
     the attack must stay at chance, or find that there is nothing to be found. Training them takes longer than the
     attack: a learned attack makes them once for all cells of an evaluation that would train the same.
     """
-    if not attack.learned:
+    if not attack.trains():
         return _run(scheme, attack, lab, context), []
     made: list[Controls] = []
 
@@ -64,9 +64,17 @@ def _run(scheme: Scheme[Any, Any] | None, attack: Attack[Any], lab: Lab, context
         return np.frombuffer(bytearray(rng.bytes(images.size)), np.uint8).reshape(images.shape)
 
     context.report(0.0, "positive control")
-    seen = _sees(scheme, attack, lab, _beside(context, "control-positive"), negative, learned=attack.learned)
+    try:
+        seen = _sees(scheme, attack, lab, _beside(context, "control-positive"), negative, learned=attack.learned)
+    except AttackFailed:
+        seen = False
     context.report(0.5, "negative control")
-    deceived = _sees(scheme, attack, lab, _beside(context, "control-negative"), noise, learned=False)
+    try:
+        deceived = _sees(scheme, attack, lab, _beside(context, "control-negative"), noise, learned=False)
+    except TrainingFailed:  # what it would have seen is not known
+        deceived = True
+    except AttackFailed:  # there is nothing to be found
+        deceived = False
     return {"positive": "passed" if seen else "failed", "negative": "failed" if deceived else "passed"}
 
 
@@ -89,11 +97,8 @@ def _sees(
     *,
     learned: bool,
 ) -> bool:
-    """Whether the attack brings out an image from behind `protect`."""
-    try:
-        seen = attack.run(allowed(scheme, attack, lab, protect), context).reconstructed
-    except AttackFailed:
-        return False
+    """Whether the attack brings out an image from behind `protect`. Raises AttackFailed."""
+    seen = attack.run(allowed(scheme, attack, lab, protect), context).reconstructed
     if seen is None:
         return False
     if learned:

@@ -68,6 +68,7 @@ def run_cell(
     whole, data = data, data.first(*LIMITS[options.profile])
     if len(data.test) == 0:
         raise ValueError(f"data set {data.name} has no test images to attack")
+    public = None if public is None else pad(public, scheme.multiple)
     lab = lay_out(attack, pad(data.test, scheme.multiple), pad(data.train, scheme.multiple), public)
     if attack.name == "brute-force":
         return _key_space(scheme, attack, lab, context, started)
@@ -77,7 +78,7 @@ def run_cell(
         trained = scheme.train(whole, context.part("key", 0, _KEY_SHARE))
         secret, provenance = trained.secret, trained.provenance
         context = replace(context, report=_from(context.report, _KEY_SHARE))
-    secrets = [secret] if secret else [_secret(options.seed, k) for k in range(1 if attack.learned else options.keys)]
+    secrets = [secret] if secret else [_secret(options.seed, k) for k in range(1 if attack.trains() else options.keys)]
     rounds = []
     for number, own in enumerate(secrets):
         report = _part(context.report, number, len(secrets) + 1, len(secrets))
@@ -85,7 +86,7 @@ def run_cell(
         material = allowed(scheme, attack, lab, _protection(scheme, own, replace(context, report=report)))
         outcome = attack.run(material, replace(context, report=report, seed=options.seed + number))
         agreement = _key_agreement(scheme, own, outcome, lab.targets)
-        rounds.append(score(lab.targets, material.targets, outcome, options, agreement))
+        rounds.append(score(data.test, material.targets, outcome, options, agreement))
 
     controls, shared = run_controls(scheme, attack, lab, during_controls(context, len(secrets) / (len(secrets) + 1)))
     recogniser, unrecognised = None, list[str]()
@@ -93,13 +94,12 @@ def run_cell(
         from models.utility import recognised, taken
 
         of = taken(whole, options.profile)
-        images = pad(of.train, scheme.multiple)
-        recogniser, unrecognised = recognised(images, of, lab.targets, rounds, options, context)
+        recogniser, unrecognised = recognised(of.train, of, data.test, rounds, options, context)
     found = rounds[0].outcome.key
     recovered = None if found is None else scheme.dump(found)
     notes = [*_notes(scheme, attack, data, options, secret), *shared, *unrecognised]
     paper = scheme.paper.ssim.get(attack.name) if scheme.paper else None
-    done = cell_result(lab.targets, rounds, options, context, controls, notes, paper, started, recovered)
+    done = cell_result(data.test, rounds, options, context, controls, notes, paper, started, recovered)
     more = {"trained_key": provenance, "recogniser": recogniser}
     return replace(done, result={**done.result, **{name: value for name, value in more.items() if value}})
 
@@ -158,10 +158,11 @@ def _notes(
         notes.append("a key is a trained network: one, no further keys were drawn")
     elif options.keys > 1 and secret:
         notes.append("the given key only: no further keys were drawn")
-    elif options.keys > 1 and attack.learned:
-        notes.append("a learned attack is trained on the first key only")
+    elif options.keys > 1 and attack.trains():
+        notes.append("an attack that trains a network is made on the first key only")
     if data.test.shape[1] % scheme.multiple or data.test.shape[2] % scheme.multiple:
-        notes.append(f"images were padded to multiples of {scheme.multiple} by edge replication")
+        padded = f"images were padded to multiples of {scheme.multiple} by edge replication"
+        notes.append(f"{padded}; what that added is not scored")
     return notes
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -86,17 +86,21 @@ class Round:
 def score(
     plain: Images, protected: Images, outcome: Outcome, options: Options, key: dict[str, Any] | None = None
 ) -> Round:
-    """Raises AttackFailed unless the outcome has an image for each plain one."""
-    seen = outcome.reconstructed
-    if seen is None or seen.shape != plain.shape or seen.dtype != np.uint8:
+    """Protected images may be larger than the plain ones: what padding added is nobody's picture, and not scored.
+
+    Raises AttackFailed unless the outcome has an image for each protected one.
+    """
+    seen, (height, width) = outcome.reconstructed, plain.shape[1:3]
+    if seen is None or seen.shape != protected.shape or seen.dtype != np.uint8:
         raise AttackFailed("the attack brought back no image for each of its targets")
+    seen = seen[:, :height, :width]
     curves: dict[str, list[list[float]]] = {}
     for name, x, images in outcome.sweep:
-        values = ssim(plain[: len(images)], images, options.ssim_mode)
+        values = ssim(plain[: len(images)], images[:, :height, :width], options.ssim_mode)
         curves.setdefault(name, []).append([x, float(values.mean())])
     return Round(
         protected,
-        outcome,
+        replace(outcome, reconstructed=seen),
         ssim(plain, seen, options.ssim_mode),
         psnr(plain, seen),
         identification(plain, seen).ranks,

@@ -23,7 +23,7 @@ import torch
 from torch import Tensor, nn
 
 from models import checkpoints
-from models.attacks.base import AttackFailed, Context
+from models.attacks.base import AttackFailed, Context, TrainingFailed
 from models.images import Images, quantise
 from models.networks.fused_norms import FusedNorms
 
@@ -117,7 +117,7 @@ def train(make: Callable[[], L], decks: Sequence[Deck], plan: Plan, context: Con
                 raise
         # Out of the handler, whose traceback keeps the tensors alive. From the start: results must not depend on when.
         if batch < 4:
-            raise AttackFailed(f"too little memory on {context.device}, even for {batch} images a step")
+            raise TrainingFailed(f"too little memory on {context.device}, even for {batch} images a step")
         batch //= 2
 
 
@@ -225,7 +225,7 @@ def read(network: nn.Module, images: Images, context: Context, pixels: int = 500
         inputs = as_floats(torch.from_numpy(images[i : i + batch]).to(context.device))
         levels = (network(inputs).float() + 1).mul(127.5)
         if not levels.isfinite().all():  # which would come out as black
-            raise AttackFailed("training diverged: what the network makes is not a number; lower the learning rate")
+            raise TrainingFailed("training diverged: what the network makes is not a number; lower the learning rate")
         out[i : i + batch] = quantise(levels.permute(0, 2, 3, 1).cpu().numpy())
     return out
 
@@ -309,8 +309,8 @@ def _sound(lesson: Lesson) -> bool:
     return all(bool(values.isfinite().all()) for values in lesson.networks.state_dict().values())
 
 
-def _diverged(what: str, epoch: int, plan: Plan) -> AttackFailed:
-    return AttackFailed(
+def _diverged(what: str, epoch: int, plan: Plan) -> TrainingFailed:
+    return TrainingFailed(
         f"training diverged: {what} is not a number in epoch {epoch} of {plan.epochs}; "
         "lower the learning rate. The last good checkpoint was kept"
     )

@@ -28,6 +28,10 @@ class AttackFailed(Exception):
     """The material does not suffice, or does not fit the scheme; the message says what is missing."""
 
 
+class TrainingFailed(AttackFailed):
+    """It is not known what a network would have learned: it diverged, or the device had too little memory."""
+
+
 class Cancelled(Exception):
     """Raised out of a progress callback: stop now, keep the last checkpoint."""
 
@@ -108,7 +112,7 @@ class Attack(ABC, Generic[S]):
     source: ClassVar[str]
     threat_model: ClassVar[ThreatModel]
     Settings: ClassVar[type]
-    learned: ClassVar[bool] = False  # trains a network: one key, and controls trained with the same settings
+    learned: ClassVar[bool] = False  # trains a network, whatever its settings, and must see through a negative
     paper_name: ClassVar[str | None] = None  # its column in the paper's tables
     profiles: ClassVar[Mapping[str, Mapping[str, Any]]] = {}  # settings that a profile fills in
 
@@ -118,6 +122,10 @@ class Attack(ABC, Generic[S]):
     def observations(self) -> int | None:
         """How many observed ciphertexts, or pairs, the attack asks for; None: all there are."""
         return 0
+
+    def trains(self) -> bool:
+        """Whether it trains a network with these settings: then one key is attacked, and controls are shared."""
+        return self.learned
 
     def needs_public_images(self) -> bool:
         """Whether it can do nothing without unpaired plain images of the attacker's own."""

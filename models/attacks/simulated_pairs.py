@@ -8,6 +8,8 @@ sign and order back; its weights come with the product (`models/weights/sign_une
 
 from __future__ import annotations
 
+import hashlib
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
@@ -99,8 +101,11 @@ class SimulatedPairs(Attack[SimulatedPairsSettings]):
     Settings = SimulatedPairsSettings
     profiles: ClassVar = {"smoke": {"epochs": 1}, "quick": {"epochs": 5}}
 
+    def trains(self) -> bool:
+        return self.settings.weights != "shipped"
+
     def needs_public_images(self) -> bool:
-        return self.settings.weights != "shipped"  # those were trained on public photographs before
+        return self.trains()  # the product's weights were trained on public photographs before
 
     def refuses(self, scheme: Scheme[Any, Any]) -> str | None:
         if scheme.name != "pixelwise":
@@ -109,11 +114,25 @@ class SimulatedPairs(Attack[SimulatedPairsSettings]):
 
     def run(self, material: Material, context: Context) -> Outcome:
         s = self.settings
-        network = load_network(device=context.device) if s.weights == "shipped" else self._train(material, context)
+        network = self._trained(material, context) if self.trains() else load_network(device=context.device)
         images = read(network, material.targets, readout=s.readout, mirrored=s.mirrored)
         return Outcome(reconstructed=images)
 
-    def _train(self, material: Material, context: Context) -> SignUNet:
+    def _trained(self, material: Material, context: Context) -> SignUNet:
+        """What it learns, no key or ciphertext changes: once for the targets, their controls and further cells."""
+        from models import weights
+        from models.networks.sign_unet import SignUNet
+
+        if material.public is None or not len(material.public):
+            raise AttackFailed("training needs public images; none were given")
+        public = np.ascontiguousarray(material.public)
+        told = f"{self.settings} {public.shape} {zlib.crc32(public.data)} {context.seed}"
+        name = f"sign-unet/{hashlib.sha256(told.encode()).hexdigest()[:32]}"
+        network = SignUNet()
+        weights.fill(network, context.shared(name, lambda: weights.dump(self._train(public, context))))
+        return network.to(context.device).eval()
+
+    def _train(self, public: Images, context: Context) -> SignUNet:
         import torch
 
         from models.images import pad
@@ -121,9 +140,7 @@ class SimulatedPairs(Attack[SimulatedPairsSettings]):
         from models.networks.train_sign_unet import TrainSettings, train
 
         s = self.settings
-        if material.public is None or not len(material.public):
-            raise AttackFailed("training needs public images; none were given")
-        photographs = torch.from_numpy(pad(material.public, MULTIPLE)).permute(0, 3, 1, 2).contiguous()
+        photographs = torch.from_numpy(pad(public, MULTIPLE)).permute(0, 3, 1, 2).contiguous()
         steps = max(1, s.epochs * len(photographs) // s.batch)
         tuning = s.weights == "tune"
 

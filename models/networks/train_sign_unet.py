@@ -16,8 +16,9 @@ import json
 import math
 import sys
 import time
+import zlib
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -156,8 +157,10 @@ def train(
     """Train on uint8 [N, 3, H, W], sides multiples of 8 -> the averaged network, in eval mode.
 
     tell(step, loss, SSIM of the training batch) comes every 20 steps, each_step(step, averaged network) always; both
-    may raise to stop. Continues from the checkpoint `name` in `store`.
+    may raise to stop. Continues from the checkpoint `name` in `store`, if it is of the same photographs, settings
+    (but for the limit) and start.
     """
+    version = _version(photographs, settings, start)
     torch.manual_seed(settings.seed)
     generator = torch.Generator().manual_seed(settings.seed)
     network = (SignUNet() if start is None else copy.deepcopy(start)).to(device).train()
@@ -173,7 +176,7 @@ def train(
     )
     step, spent = 0, 0.0
     state = None if store is None else checkpoints.load(store, name)
-    if state is not None:
+    if state is not None and state.get("version") == version:
         network.load_state_dict(state["network"])
         average.load_state_dict(state["average"])
         optimiser.load_state_dict(state["optimiser"])
@@ -217,6 +220,7 @@ def train(
             each_step(step, average)
         if store is not None and time.monotonic() - saved > SAVE_SECONDS:
             state = {
+                "version": version,
                 "network": network.state_dict(),
                 "average": average.state_dict(),
                 "optimiser": optimiser.state_dict(),
@@ -227,6 +231,13 @@ def train(
             checkpoints.save(store, name, state)
             saved = time.monotonic()
     return average.eval()
+
+
+def _version(photographs: Tensor, settings: TrainSettings, start: SignUNet | None) -> str:
+    """Two runs with the same version are the same run."""
+    begun = [] if start is None else [value.cpu().numpy() for value in start.state_dict().values()]
+    sums = [f"{zlib.crc32(np.ascontiguousarray(array).data):08x}" for array in (photographs.cpu().numpy(), *begun)]
+    return f"{replace(settings, limit_seconds=math.inf)} {list(photographs.shape)} {''.join(sums)}"
 
 
 def save_weights(network: SignUNet, path: Path, provenance: dict[str, str]) -> None:

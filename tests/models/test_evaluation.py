@@ -7,7 +7,16 @@ import numpy as np
 import pytest
 
 from models import catalog, evaluation
-from models.attacks.base import Attack, AttackFailed, Cancelled, Context, Material, Outcome, ThreatModel
+from models.attacks.base import (
+    Attack,
+    AttackFailed,
+    Cancelled,
+    Context,
+    Material,
+    Outcome,
+    ThreatModel,
+    TrainingFailed,
+)  # fmt: skip
 from models.attacks.none import NoneSettings
 from models.checkpoints import Folder
 from models.datasets import sample
@@ -67,8 +76,35 @@ def test_sizes_a_scheme_cannot_take_are_padded_and_noted():
     data = sample().first(8, 24)
     data = type(data)(**{**vars(data), "test": data.test[:, :90, :95], "train": data.train[:, :90, :95]})
     done = run_cell(odd, named("none"), data, SMOKE, Context())
-    assert done.samples[0].protected.shape == (92, 96, 3)
+    first = done.samples[0]
+    assert first.protected.shape == (92, 96, 3)
+    assert first.plain.shape == first.reconstructed.shape == (90, 95, 3)
     assert any("padded" in note for note in done.result["notes"])
+
+
+def test_what_padding_added_is_not_scored(monkeypatch):
+    data = sample().first(8, 8)
+    data = type(data)(**{**vars(data), "test": data.test[:, :49, :49], "train": data.train[:, :49, :49]})
+    attack = named("none")
+
+    def run(material, context):  # right wherever there is a picture
+        seen = np.zeros_like(material.targets)
+        seen[:, :49, :49] = data.test
+        return Outcome(reconstructed=seen)
+
+    monkeypatch.setattr(type(attack), "run", lambda _, material, context: run(material, context))
+    done = run_cell(catalog.make_scheme("ele", {}), attack, data, SMOKE, Context())
+    assert done.result["ssim"]["mean"] == 1
+    assert done.scores.psnr.min() > 99
+    assert done.result["identification"]["top1"] == 1
+
+
+def test_public_images_of_a_size_that_the_scheme_cannot_take_are_padded_too():
+    data = sample().first(16, 8)
+    data = type(data)(**{**vars(data), "test": data.test[:, :34, :34], "train": data.train[:, :34, :34]})
+    attack = catalog.make_attack("gan", {"epochs": 1}, "smoke")
+    done = run_cell(catalog.make_scheme("tanaka", {}), attack, data, SMOKE, Context(), public=data.train[::2])
+    assert done.result["ssim"]["n"] == 8
 
 
 class Spy(Attack[NoneSettings]):
@@ -229,6 +265,34 @@ def test_a_failed_control_makes_the_verdict_inconclusive():
     assert blind.result["controls"]["positive"] == "failed"
     assert blind.result["verdict"] == "inconclusive"
     assert leaky.result["controls"]["negative"] == "failed"
+
+
+@pytest.mark.parametrize(
+    ("failure", "said"),
+    [(AttackFailed("no key explains them"), "passed"), (TrainingFailed("too little memory"), "failed")],
+)
+def test_noise_in_which_there_is_nothing_passes_and_a_training_that_broke_off_does_not(failure, said):
+    class Broken(Spy):
+        def run(self, material, context):
+            self.seen.append(material)
+            if len(self.seen) == SMOKE.keys + 2:  # each key, the positive control, the negative one
+                raise failure
+            return Outcome(reconstructed=255 - material.targets)
+
+    assert cell(("tanaka", {}), Broken()).result["controls"] == {"positive": "passed", "negative": said}
+
+
+def test_an_attack_that_trains_by_its_settings_does_so_once_on_one_key():
+    made: dict[str, bytes] = {}
+    context = Context(shared=lambda name, make: made.setdefault(name, made.get(name) or make()))
+    attack = catalog.make_attack("simulated-pairs", {"weights": "tune", "epochs": 1, "batch": 8})
+    scheme = catalog.make_scheme("pixelwise", {"key_mode": "different"})
+    done = run_cell(scheme, attack, DATA.first(8, 8), replace(SMOKE, keys=3), context)
+    assert sorted(name.partition("/")[0] for name in made) == ["controls", "sign-unet"]
+    assert "per_key" not in done.result["ssim"]
+    assert any("first key only" in note for note in done.result["notes"])
+    shipped = run_cell(scheme, named("simulated-pairs"), DATA.first(8, 8), replace(SMOKE, keys=3), context)
+    assert len(shipped.result["ssim"]["per_key"]) == 3
 
 
 def test_an_attack_that_brings_back_no_image_fails_with_a_reason():

@@ -66,6 +66,9 @@ def test_an_interrupted_training_continues_to_the_same_weights(tmp_path, monkeyp
     resumed = train(photographs, settings, store=store)
     for name, value in straight.state_dict().items():
         assert torch.equal(resumed.state_dict()[name], value), name
+    others = train(photographs.flip(0), settings, store=store)
+    anew = train(photographs.flip(0), settings)
+    assert all(torch.equal(others.state_dict()[name], value) for name, value in anew.state_dict().items())
 
 
 def test_evaluation_scores_both_read_outs():
