@@ -62,7 +62,10 @@ def create(
     ],
     profile: Annotated[str | None, typer.Option(help="To be trained: smoke, quick or paper")] = None,
     dataset: Annotated[str | None, typer.Option(help="To be trained on; `unveil datasets list` shows them")] = None,
-    seed: Annotated[int | None, typer.Option(help="To be trained: the same seed makes the same key")] = None,
+    seed: Annotated[
+        int | None,
+        typer.Option(help="To be trained: the same seed makes the same key, for whoever knows it; else it is drawn"),
+    ] = None,
     material: Annotated[Path | None, typer.Option(help="JSON file with a key of your own")] = None,
     watch: Watch = False,
     url: Url = None,

@@ -72,7 +72,7 @@ async def train_key(
     scheme: Annotated[str, Form(max_length=64)],
     dataset: Annotated[str, Form(max_length=200)],
     profile: Annotated[str, Form(max_length=20)],
-    seed: Annotated[int, Form(ge=0, lt=2**31)] = 0,
+    seed: Annotated[int | None, Form()] = None,
 ) -> Response:
     order = KeyOrder(scheme=scheme, params={"dataset": dataset, "profile": profile, "seed": seed})
     made = await keys.create(session, svc, caller, order, new_id("key"))

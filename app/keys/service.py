@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import secrets
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from sqlalchemy import func
@@ -68,7 +69,12 @@ class Training:
 
     profile: catalog.Profile = param("quick", "fills in the settings that the order leaves out")
     dataset: str = param("", "a name or an id of GET /datasets; needed")
-    seed: int = param(0, "the same order with the same seed makes the same key", minimum=0, maximum=2**31 - 1)
+    seed: int | None = param(
+        None,
+        "null: drawn; whoever knows it, the data set and the settings can train the same key",
+        minimum=0,
+        maximum=2**53 - 1,  # what JSON keeps exactly everywhere
+    )
 
 
 def scheme_of(name: str, params: Mapping[str, Any], profile: catalog.Profile = "paper") -> Scheme[Any, Any]:
@@ -147,6 +153,8 @@ async def _order_training(session: AsyncSession, svc: Services, caller: Caller, 
     images = await plain_images(session, svc, caller, training.dataset, "/params/dataset")
     check_trainable(scheme, images, "/params/dataset")
     await check_queue(session, svc, caller, 1, "/scheme")
+    if training.seed is None:
+        training = replace(training, seed=secrets.randbits(53))
     return await train(session, svc, caller, scheme, training, id)
 
 
@@ -166,7 +174,7 @@ async def train(
     id: str,
     evaluation_id: str | None = None,
 ) -> Key:
-    """A key that waits to be trained, for an evaluation perhaps; the caller of this commits, then rings."""
+    """A key that waits to be trained with the seed given, for an evaluation perhaps; who calls commits, then rings."""
     values = {
         "id": id,
         "account_id": caller.account_id,
