@@ -46,6 +46,7 @@ from models.verdicts import cell_verdict
 
 __all__ = ["CellResult", "Options", "Sample", "Scores", "measure_utility", "run_cell"]
 
+_SAME_IMAGES = "the public images are the training images: half of these are the attacker's, half the owner's"
 _KEY_SHARE = 0.5  # of the progress bar, where a key is trained first
 
 
@@ -61,13 +62,16 @@ def run_cell(
 ) -> CellResult:
     """Protect, attack, score, control. `secret`: use this key; else keys are derived from the seed, or one is trained.
 
-    public: the attacker's images; else half of the training split is his and the other half is the owner's.
+    public: the attacker's images; without them, or where they are the training split itself, half of that is his and
+    the other half is the owner's.
     Raises AttackFailed, Cancelled, ValueError (images that the scheme or the metric cannot take).
     """
     started = time.monotonic()
     whole, data = data, data.first(*LIMITS[options.profile])
     if len(data.test) == 0:
         raise ValueError(f"data set {data.name} has no test images to attack")
+    if public is not None and np.array_equal(public, whole.train):
+        public, data = None, replace(data, notes=(*data.notes, _SAME_IMAGES))
     public = None if public is None else pad(public, scheme.multiple)
     lab = lay_out(attack, pad(data.test, scheme.multiple), pad(data.train, scheme.multiple), public)
     if attack.name == "brute-force":

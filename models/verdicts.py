@@ -77,7 +77,9 @@ def _because(cell: Mapping[str, Any]) -> str:
 
 def _used(result: Mapping[str, Any]) -> str:
     for unit in ("ciphertexts", "pairs", "queries"):
-        count = (result.get("numbers") or {}).get(unit)
+        numbers = result.get("numbers") or {}
+        count, colours = numbers.get(unit), numbers.get(f"{unit}_for_colours", 0)
         if count is not None:
-            return f" from {count:.0f} {unit if count != 1 else unit[:-1] if unit != 'queries' else 'query'}"
+            said = f" from {count:.0f} {unit if count != 1 else unit[:-1] if unit != 'queries' else 'query'}"
+            return said + (f", its colours from {colours:.0f}" if colours > count else "")
     return ""

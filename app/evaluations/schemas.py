@@ -68,7 +68,10 @@ class EvaluationOrder(BaseModel):
     dataset: Line | None = Field(
         None, description="A name or an id of GET /datasets; not needed where every scheme is `external`"
     )
-    public_dataset: Line | None = Field(None, description="The attacker's own images; else half of the training images")
+    public_dataset: Line | None = Field(
+        None,
+        description="The attacker's own images; else, or where it is `dataset` itself, half of the training images",
+    )
     profile: Profile = Field("quick", description="smoke: seconds, quick: minutes, paper: the paper's settings")
     seed: int = Field(0, strict=True, ge=0, lt=2**31)
     samples: int = Field(8, strict=True, ge=0, le=64, description="Image triples to store for each cell")

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from models.recovery.symmetry import Choice
 
 CURVE = "ssim_by_ciphertexts"
+_COLOURS = "negative or not and order of the channels chosen with probability"
 CURVE_TARGETS = 32  # images that a point of the curve is the mean of
 
 Decrypt = Callable[[Images], Images]
@@ -32,7 +33,9 @@ Decrypt = Callable[[Images], Images]
 @dataclass(frozen=True)
 class KeyRecoverySettings:
     ciphertexts: int = param(64, "Ciphertexts under the key that it is computed from", minimum=1, maximum=4096)
-    curve: bool = param(True, "Also try 1, 2, 4, ... ciphertexts and report the SSIM of each")
+    curve: bool = param(
+        True, "Also try 1, 2, 4, ... ciphertexts and report the SSIM of each; colours from the images to read"
+    )
 
 
 class KeyRecovery(Attack[KeyRecoverySettings]):
@@ -69,9 +72,13 @@ class KeyRecovery(Attack[KeyRecoverySettings]):
         return Outcome(
             reconstructed=reconstructed,
             key=key,
-            numbers={"ciphertexts": float(len(seen)), "colour_probability": choice.probability},
+            numbers={
+                "ciphertexts": float(len(seen)),
+                "ciphertexts_for_colours": float(choice.pictures),
+                "colour_probability": choice.probability,
+            },
             sweep=sweep,
-            notes=(f"negative or not and order of the channels chosen with probability {choice.probability:.3f}",),
+            notes=(f"{_COLOURS} {choice.probability:.3f}, on {choice.pictures} of the images to read",),
         )
 
 

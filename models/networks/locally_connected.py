@@ -1,7 +1,7 @@
 """Networks that see one pixel at a time: with weights of each pixel's own (ITN), or shared (GAN) [P].
 
-Three 1x1 locally connected layers are the paper's answer to a key that differs from pixel to pixel. A layer is one
-batched matrix product over all pixels.
+Three 1x1 locally connected layers are the paper's answer to a key that differs from pixel to pixel; what normalises
+between them is ours [R]. A layer is one batched matrix product over all pixels.
 """
 
 import math

@@ -36,11 +36,12 @@ _REFERENCE_SIDE = 96  # larger pictures are averaged down to about this, the siz
 @dataclass(frozen=True)
 class Choice:
     """element: 6 * negative + order. The picture's channel c is channel ORDERS[order][c] of the one shown, then
-    negated or not. probability: of this choice among the twelve.
+    negated or not. probability: of this choice among the twelve; pictures: how many were looked at.
     """
 
     element: int
     probability: float
+    pictures: int
 
     @property
     def order(self) -> int:
@@ -67,7 +68,7 @@ def choose(images: Images, evidence: npt.NDArray[np.float64] | None = None) -> C
     probabilities = np.exp(total - total.max())
     probabilities /= probabilities.sum()
     element = int(probabilities.argmax())
-    return Choice(element, float(probabilities[element]))
+    return Choice(element, float(probabilities[element]), len(some))
 
 
 def log_probabilities(images: Images) -> npt.NDArray[np.float64]:

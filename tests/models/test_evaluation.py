@@ -99,6 +99,14 @@ def test_what_padding_added_is_not_scored(monkeypatch):
     assert done.result["identification"]["top1"] == 1
 
 
+def test_public_images_that_are_the_training_images_are_shared_out():
+    spy = Spy()
+    spy.threat_model = ThreatModel.PUBLIC_IMAGES
+    done = run_cell(catalog.make_scheme("tanaka", {}), spy, DATA, SMOKE, Context(), public=DATA.train)
+    assert len(spy.seen[0].public) == len(DATA.train) // 2
+    assert any("half the owner's" in note for note in done.result["notes"])
+
+
 def test_public_images_of_a_size_that_the_scheme_cannot_take_are_padded_too():
     data = sample().first(16, 8)
     data = type(data)(**{**vars(data), "test": data.test[:, :34, :34], "train": data.train[:, :34, :34]})

@@ -79,5 +79,7 @@ def _from(result: ResultOut) -> str:
     numbers = (result.model_extra or {}).get("numbers") or {}
     for unit, (one, many) in _MATERIAL.items():
         if unit in numbers:
-            return f" from {numbers[unit]:.0f} {one if numbers[unit] == 1 else many}"
+            said = f" from {numbers[unit]:.0f} {one if numbers[unit] == 1 else many}"
+            colours = numbers.get(f"{unit}_for_colours", 0)
+            return said + (f", its colours from {colours:.0f}" if colours > numbers[unit] else "")
     return ""

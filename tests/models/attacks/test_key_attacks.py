@@ -39,7 +39,8 @@ def test_sixteen_ciphertexts_break_a_key_with_a_curve_to_show_for_it(scheme):
     assert is_exact(scheme, outcome.key)
     assert [x for _, x, _ in outcome.sweep] == [1, 2, 4, 8, 16]
     assert (outcome.sweep[-1][2] == outcome.reconstructed[:32]).all(), "the curve ends where the attack does"
-    assert outcome.numbers["ciphertexts"] == 16
+    assert (outcome.numbers["ciphertexts"], outcome.numbers["ciphertexts_for_colours"]) == (16, 61)
+    assert any("on 61 of the images to read" in note for note in outcome.notes)
     assert outcome.numbers["colour_probability"] > 0.9
 
 
