@@ -128,7 +128,10 @@ async def show_evaluation(
 async def cancel_evaluation(
     evaluation_id: EvaluationId, caller: Auditor, session: Session, response: Response
 ) -> EvaluationOut:
-    """Stop it: cells that wait end now, those that run within seconds. What has finished is kept."""
+    """Stop it: cells that wait end now, those that run within seconds. What has finished is kept.
+
+    Asked again it answers the same, also once it is `cancelled`; 409 where it has succeeded or failed.
+    """
     evaluation = await service.cancel(session, caller, evaluation_id)
     response.headers.update({"Location": views.address(evaluation_id), "Retry-After": _POLL_S})
     return await service.show(session, evaluation)

@@ -202,7 +202,7 @@ async def cancel(session: AsyncSession, caller: Caller, id: str) -> Evaluation:
     locked = await session.run_sync(journal.lock, id)
     if locked is None:
         raise UnknownEvaluation(f"there is no evaluation {id!r}; see GET /evaluations")
-    if locked.status in ENDED:
+    if locked.status in ENDED - {Status.CANCELLED}:  # who lost the first answer asks a cancelled one again
         raise Ended(f"it {locked.status} already; there is nothing to cancel")
     await session.run_sync(journal.cancel, locked)
     await session.commit()

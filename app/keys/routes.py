@@ -101,7 +101,10 @@ async def export_key(
 
 @router.post("/{id}/cancel", status_code=202, responses=problems(*_MISSING, service.NotTraining))
 async def cancel_training(id: str, caller: KeyKeeper, session: Session, response: Response) -> KeyOut:
-    """Stop the training of a key: at once where it waits, within seconds where it runs."""
+    """Stop the training of a key: at once where it waits, within seconds where it runs.
+
+    Asked again it answers the same, also once it is `cancelled`; 409 where the key is ready or its training failed.
+    """
     key = await service.cancel(session, caller, id)
     response.headers.update({"Location": key.links["self"], **_polling(key)})
     return key

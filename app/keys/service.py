@@ -281,7 +281,7 @@ async def destroy(session: AsyncSession, svc: Services, caller: Caller, id: str)
 
 
 async def cancel(session: AsyncSession, caller: Caller, id: str) -> KeyOut:
-    """Ask the training to stop. Commits. Raises UnknownKey, KeyDestroyed, NotTraining."""
+    """Ask the training to stop; asking again is fine. Commits. Raises UnknownKey, KeyDestroyed, NotTraining."""
     (key,) = await find(session, caller, [id])
     # Its lock comes first: see app/db/journal.py.
     evaluation = None
@@ -289,6 +289,8 @@ async def cancel(session: AsyncSession, caller: Caller, id: str) -> KeyOut:
         evaluation = await session.run_sync(journal.lock, key.evaluation_id)
     await session.refresh(key, with_for_update=True)
     status = Status(key.status)
+    if status is Status.CANCELLED:  # who lost the first answer asks again
+        return show(key)
     if status not in ACTIVE:
         raise NotTraining(f"{id} is {_SHOWN[status]}")
     if status is Status.QUEUED:

@@ -102,16 +102,24 @@ def test_evaluations_are_listed_newest_first_in_pages(client):
     assert "cells" not in first["items"][0]
 
 
-def test_cancelling_twice_is_fine_and_after_the_end_it_is_a_conflict(client, tools, work):
+def test_cancelling_twice_is_fine(client, tools, work):
     body = order(client, **SMALL)
     cancel = body["links"]["cancel"]
     answer = client.post(cancel)
     assert (answer.status_code, answer.json()["status"]) == (202, "cancelled")
     assert {cell["status"] for cell in answer.json()["cells"]} == {"cancelled"}
     again = client.post(cancel)
-    assert (again.status_code, again.json()["code"]) == (409, "evaluation_ended")
+    assert (again.status_code, again.json(), again.headers["Location"]) == (202, answer.json(), body["links"]["self"])
     work(body)  # the messages still come
     assert client.get(body["links"]["self"]).json()["status"] == "cancelled"
+
+
+def test_an_evaluation_that_has_succeeded_cannot_be_cancelled(client, tools, work):
+    body = order(client, **SMALL)
+    work(body)
+    assert client.get(body["links"]["self"]).json()["status"] == "succeeded"
+    answer = client.post(body["links"]["cancel"])
+    assert (answer.status_code, answer.json()["code"]) == (409, "evaluation_ended")
 
 
 def test_a_running_evaluation_is_asked_to_stop_and_asked_again(client, tools):
