@@ -65,12 +65,12 @@ def _run(scheme: Scheme[Any, Any] | None, attack: Attack[Any], lab: Lab, context
 
     context.report(0.0, "positive control")
     try:
-        seen = _sees(scheme, attack, lab, _beside(context, "control-positive"), negative, learned=attack.learned)
+        seen = _sees(scheme, attack, lab, _half(context, "control-positive", 0), negative, learned=attack.learned)
     except AttackFailed:
         seen = False
     context.report(0.5, "negative control")
     try:
-        deceived = _sees(scheme, attack, lab, _beside(context, "control-negative"), noise, learned=False)
+        deceived = _sees(scheme, attack, lab, _half(context, "control-negative", 1), noise, learned=False)
     except TrainingFailed:  # what it would have seen is not known
         deceived = True
     except AttackFailed:  # there is nothing to be found
@@ -78,14 +78,27 @@ def _run(scheme: Scheme[Any, Any] | None, attack: Attack[Any], lab: Lab, context
     return {"positive": "passed" if seen else "failed", "negative": "failed" if deceived else "passed"}
 
 
-def during_controls(context: Context, fraction: float) -> Context:
-    """Controls show no progress or curves of their own, but still let a cancel through."""
-    return replace(context, report=lambda *_: context.report(fraction, "controls"), metric=lambda *_: None)
+def begin_of_controls(attack: Attack[Any], runs: int) -> float:
+    """Where on the progress bar they begin after so many runs of the attack; they train a learned one twice more."""
+    return runs / (runs + (2 if attack.learned else 1))
 
 
-def _beside(context: Context, name: str) -> Context:
-    """Checkpoints of a control must not be taken for those of the attack."""
-    return replace(context, checkpoints=context.checkpoints and context.checkpoints.part(name))
+def during_controls(context: Context, begin: float) -> Context:
+    """The rest of the progress bar, from `begin` on. Controls show no curves of their own."""
+    return replace(
+        context,
+        report=lambda fraction, _: context.report(begin + (1 - begin) * fraction, "controls"),
+        metric=lambda *_: None,
+    )
+
+
+def _half(context: Context, name: str, number: int) -> Context:
+    """Of the controls. Checkpoints of one must not be taken for those of the attack."""
+    return replace(
+        context,
+        checkpoints=context.checkpoints and context.checkpoints.part(name),
+        report=lambda fraction, phase: context.report((number + fraction) / 2, phase),
+    )
 
 
 def _sees(

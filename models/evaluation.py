@@ -35,7 +35,7 @@ from models.catalog import (
     settings_of,
 )
 from models.checkpoints import Folder
-from models.controls import during_controls, run_controls
+from models.controls import begin_of_controls, during_controls, run_controls
 from models.datasets import Data, DatasetMissing, load_folder, sample
 from models.images import Images, pad, to_png
 from models.lab import Lab, Protect, allowed, lay_out
@@ -83,16 +83,17 @@ def run_cell(
         secret, provenance = trained.secret, trained.provenance
         context = replace(context, report=_from(context.report, _KEY_SHARE))
     secrets = [secret] if secret else [_secret(options.seed, k) for k in range(1 if attack.trains() else options.keys)]
+    end = begin_of_controls(attack, len(secrets))
     rounds = []
     for number, own in enumerate(secrets):
-        report = _part(context.report, number, len(secrets) + 1, len(secrets))
+        report = _part(context.report, number, len(secrets), end)
         report(0.0, "protecting")  # also where a job is cancelled whose attack never reports
         material = allowed(scheme, attack, lab, _protection(scheme, own, replace(context, report=report)))
         outcome = attack.run(material, replace(context, report=report, seed=options.seed + number))
         agreement = _key_agreement(scheme, own, outcome, lab.targets)
         rounds.append(score(data.test, material.targets, outcome, options, agreement))
 
-    controls, shared = run_controls(scheme, attack, lab, during_controls(context, len(secrets) / (len(secrets) + 1)))
+    controls, shared = run_controls(scheme, attack, lab, during_controls(context, end))
     recogniser, unrecognised = None, list[str]()
     if options.utility:
         from models.utility import recognised, taken
@@ -195,11 +196,11 @@ def _from(report: Callable[[float, str], None], begin: float) -> Callable[[float
     return lambda fraction, phase: report(begin + (1 - begin) * fraction, phase)
 
 
-def _part(report: Callable[[float, str], None], number: int, parts: int, keys: int) -> Callable[[float, str], None]:
-    """Progress of one part of the whole."""
+def _part(report: Callable[[float, str], None], number: int, keys: int, end: float) -> Callable[[float, str], None]:
+    """Progress of the attack on one key of several, which together come to `end`."""
 
     def inner(fraction: float, phase: str) -> None:
-        report((number + fraction) / parts, phase if keys == 1 else f"{phase}, key {number + 1} of {keys}")
+        report(end * (number + fraction) / keys, phase if keys == 1 else f"{phase}, key {number + 1} of {keys}")
 
     return inner
 

@@ -10,15 +10,13 @@ import numpy as np
 
 from models.attacks.base import Attack, AttackFailed, Context, Outcome, ThreatModel
 from models.catalog import LIMITS, describe_scheme, external_refusal, make_scheme, schemes
-from models.controls import during_controls, run_controls
+from models.controls import begin_of_controls, during_controls, run_controls
 from models.datasets import Data
 from models.images import Images
 from models.lab import Lab, allowed, lay_out
 from models.metrics import ssim
 from models.schemes.base import Scheme
 from models.scoring import CellResult, Options, Sample, cell_result, score
-
-_CONTROLS_FROM = 0.8  # share of the progress bar before the controls
 
 
 def run_external(
@@ -36,12 +34,13 @@ def run_external(
         raise AttackFailed(refusal)
     lab = _lay_out(attack, data, public)
     guesses = guess_schemes(attack, *data.test.shape[1:3])
+    end = 1.0 if data.test_originals is None else begin_of_controls(attack, len(guesses))
     tried: list[tuple[float, str, Outcome]] = []
     failures: list[str] = []
     for number, (label, scheme) in enumerate(guesses):
         material = allowed(scheme, attack, lab, _given(data))
         try:
-            outcome = attack.run(material, replace(context, report=_part(context, number, len(guesses), label)))
+            outcome = attack.run(material, replace(context, report=_part(context, number, len(guesses), end, label)))
         except AttackFailed as reason:
             failures.append(f"as {label}: {reason}" if label else str(reason))
             continue
@@ -53,7 +52,7 @@ def run_external(
     notes = [f"best as if the scheme were {label}, of {len(guesses)} tried"] if label else []
     if data.test_originals is None:
         return _unscored(data.test, best, options, context, notes, started)
-    controls, shared = run_controls(dict(guesses)[label], attack, lab, during_controls(context, _CONTROLS_FROM))
+    controls, shared = run_controls(dict(guesses)[label], attack, lab, during_controls(context, end))
     rounds = [score(data.test_originals, data.test, best, options)]
     recogniser = None
     if options.utility and data.train_originals is not None:
@@ -137,8 +136,8 @@ def _unscored(
     return CellResult(result, samples=[Sample(int(i), None, None, protected[i], seen[i]) for i in chosen])
 
 
-def _part(context: Context, number: int, count: int, label: str) -> Any:
+def _part(context: Context, number: int, count: int, end: float, label: str) -> Any:
     def report(fraction: float, phase: str) -> None:
-        context.report(_CONTROLS_FROM * (number + fraction) / count, f"{phase}, as {label}" if label else phase)
+        context.report(end * (number + fraction) / count, f"{phase}, as {label}" if label else phase)
 
     return report

@@ -7,13 +7,16 @@ seen all before it.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Literal
 
-from sqlalchemy import ColumnElement, Select, case, func, select
+from sqlalchemy import ColumnElement, Select, func, select
 from sqlalchemy.orm import Session
 
+from app.core import pace
 from app.core.states import ACTIVE, ENDED, Status, of_evaluation
 from app.db.tables import Cell, Evaluation, Event, Key
+from models import catalog
 
 EventType = Literal["progress", "cell", "metric", "status"]
 
@@ -148,17 +151,25 @@ def cancel(session: Session, evaluation: Evaluation) -> None:
 
 
 def overview(session: Session, evaluation_id: str) -> dict[str, Any]:
-    """How far the whole evaluation is: cells ended, cells, and the mean progress of them and of keys in training."""
-    done, total, come = session.execute(_come(Cell).where(Cell.evaluation_id == evaluation_id)).one()
-    _, keys, trained = session.execute(_come(Key).where(Key.evaluation_id == evaluation_id)).one()
-    return {"done": done, "total": total, "fraction": round((come + trained) / max(1, total + keys), 4)}
+    """How far the whole evaluation is: cells ended, cells, and how far they and keys in training have come."""
+    cells = session.execute(_pace(Cell, Cell.attack).where(Cell.evaluation_id == evaluation_id)).all()
+    keys = session.execute(_pace(Key, Key.scheme).where(Key.evaluation_id == evaluation_id)).all()
+    done = sum(cell.status in ENDED for cell in cells)
+    return {"done": done, "total": len(cells), "fraction": round(pace.fraction(works(cells, keys)), 4)}
 
 
-def _come(table: type[Cell] | type[Key]) -> Select[Any]:
-    """Rows ended, rows, and the sum of their progress."""
-    ended = table.status.in_(ENDED)
-    progress = func.sum(case((ended, 1.0), else_=table.progress))
-    return select(func.count().filter(ended), func.count(), func.coalesce(progress, 0.0))
+def _pace(table: type[Cell] | type[Key], kind: Any) -> Select[Any]:
+    return select(kind, table.status, table.progress, table.started_at, table.finished_at)
+
+
+def works(cells: Sequence[Any], keys: Sequence[Any]) -> list[pace.Work]:
+    """Cells, and the keys trained for them, as far as their time is concerned."""
+    named = [(cell.attack["name"], catalog.takes_long(cell.attack["name"]), cell) for cell in cells]
+    named += [(f"key of {key.scheme}", True, key) for key in keys]
+    return [
+        pace.Work(kind, long, Status(job.status), job.progress, job.started_at, job.finished_at)
+        for kind, long, job in named
+    ]
 
 
 def _begin(session: Session, evaluation: Evaluation, job: Cell | Key) -> None:

@@ -85,8 +85,8 @@ class EvaluationOrder(BaseModel):
 class ProgressOut(BaseModel):
     done: int
     total: int
-    fraction: float = Field(ge=0, le=1)
-    eta_s: float | None
+    fraction: float = Field(ge=0, le=1, description="Never falls; cells that train networks weigh more")
+    eta_s: float | None = Field(description="Null while nothing tells how long what is left takes")
     phase: str | None = Field(examples=["itn on tanaka, epoch 4 of 20", "training tn-gan key, epoch 3 of 10"])
 
 

@@ -11,7 +11,9 @@ from typing import Any
 
 from sqlalchemy import Row
 
+from app.core import pace
 from app.core.states import ENDED, Status
+from app.db import journal
 from app.db.tables import Cell, Evaluation, Key
 from app.evaluations.schemas import (
     CellOut,
@@ -27,8 +29,6 @@ from app.evaluations.schemas import (
 )
 from app.keys import service as keys_service
 from models import catalog
-
-_ETA_FROM = 0.02  # below, the time left is a guess from next to nothing
 
 
 def head(evaluation: Evaluation, cells: Sequence[Cell], keys: Sequence[Key]) -> EvaluationHead:
@@ -78,14 +78,15 @@ def address(evaluation_id: str, cell_id: str | None = None) -> str:
 
 def progress(evaluation: Evaluation, cells: Sequence[Cell], keys: Sequence[Key], now: datetime) -> ProgressOut:
     """Done and total count cells; the fraction and the time left count the training of keys too."""
-    done = sum(cell.status in ENDED for cell in cells)
-    work: list[Cell | Key] = [*keys, *cells]
-    fraction = sum(1.0 if job.status in ENDED else job.progress for job in work) / max(1, len(work))
-    eta = None
-    if evaluation.status == Status.RUNNING and evaluation.started_at is not None and fraction >= _ETA_FROM:
-        passed = max(0.0, (now - evaluation.started_at).total_seconds())
-        eta = round(passed * (1 - fraction) / fraction, 1)
-    return ProgressOut(done=done, total=len(cells), fraction=round(fraction, 4), eta_s=eta, phase=_phase(work))
+    works = journal.works(cells, keys)
+    left = pace.seconds_left(works, now) if evaluation.status == Status.RUNNING else None
+    return ProgressOut(
+        done=sum(cell.status in ENDED for cell in cells),
+        total=len(cells),
+        fraction=round(pace.fraction(works), 4),
+        eta_s=None if left is None else round(left, 1),
+        phase=_phase([*keys, *cells]),
+    )
 
 
 def _phase(work: Sequence[Cell | Key]) -> str | None:

@@ -318,6 +318,7 @@ def test_progress_rises_to_the_controls_and_cancel_stops():
         catalog.make_scheme("tanaka", {}), named("none"), DATA, SMOKE, Context(report=lambda f, p: told.append((f, p)))
     )
     assert told[-1][1] == "controls"
+    assert [f for f, _ in told] == sorted(f for f, _ in told)
 
     def cancel(*_):
         raise Cancelled

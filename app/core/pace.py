@@ -1,0 +1,65 @@
+"""How far an evaluation has come, and how long it still takes: pure functions of its cells and the keys it trains."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from statistics import fmean
+
+from app.core.states import ENDED, Status
+
+_LONG = 20.0  # what a job that trains weighs in the whole beside one that does not: roughly, from seconds to minutes
+_FROM = 0.01  # of a job's progress: below, its end is a guess from next to nothing
+
+
+@dataclass(frozen=True)
+class Work:
+    """A cell, or a key in training, as far as its time is concerned."""
+
+    kind: str  # what takes about as long: the attack of a cell
+    long: bool  # trains networks
+    status: Status
+    progress: float
+    started_at: datetime | None
+    finished_at: datetime | None
+
+
+def fraction(works: Sequence[Work]) -> float:
+    """0..1, never falling: the mean progress, in which what trains weighs more."""
+    weights = [(_LONG if work.long else 1.0) * (work.status != Status.NOT_APPLICABLE) for work in works]
+    come = [1.0 if work.status in ENDED else work.progress for work in works]
+    whole = sum(weights)
+    return sum(weight * part for weight, part in zip(weights, come, strict=True)) / whole if whole else 1.0
+
+
+def seconds_left(works: Sequence[Work], now: datetime) -> float | None:
+    """As many jobs at once as run now; None as long as nothing tells how long one of them takes."""
+    known = [(work, took) for work in works if (took := _takes(work, now)) is not None]
+    running, waiting = list[float](), list[float]()
+    for work in works:
+        if work.status in ENDED:
+            continue
+        like = [took for other, took in known if other is work]
+        like = like or [took for other, took in known if other.kind == work.kind]
+        like = like or [took for other, took in known if other.long == work.long]
+        if not like:
+            return None
+        if work.status == Status.QUEUED:
+            waiting.append(fmean(like))
+        else:
+            running.append(max(0.0, fmean(like) - _elapsed(work, now)))
+    return max([*running, (sum(running) + sum(waiting)) / max(1, len(running))])
+
+
+def _takes(work: Work, now: datetime) -> float | None:
+    """How long it took, or will have taken by its own account."""
+    if work.status == Status.SUCCEEDED:
+        return _elapsed(work, work.finished_at or now)
+    if work.status == Status.RUNNING and work.progress >= _FROM:
+        return _elapsed(work, now) / work.progress
+    return None
+
+
+def _elapsed(work: Work, until: datetime) -> float:
+    return 0.0 if work.started_at is None else max(0.0, (until - work.started_at).total_seconds())
