@@ -125,7 +125,7 @@ def _format(data: bytes, declared: str) -> str:
         raise BadImage("broken_image", "is empty")
     format = next((name for name, magic in _MAGIC if magic.match(data)), None)
     if format is None:
-        raise BadImage("unsupported_image", "is not a PNG, JPEG, WebP, GIF or BMP image; convert it")
+        raise BadImage("unsupported_image", "is not a PNG, JPEG, WebP, GIF or BMP image; remove it or convert it")
     declared = declared.partition(";")[0].strip().lower()
     if declared not in _UNDECLARED and _DECLARED.get(declared) != format:
         raise BadImage(

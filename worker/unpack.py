@@ -25,6 +25,7 @@ from models.images import Images
 
 SPLITS = ("train", "test")
 _LITTER = frozenset({"__MACOSX", "Thumbs.db", "desktop.ini"})
+_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".gif", ".bmp"})
 _SMALL = 2**20  # a member below this may shrink by any ratio: it cannot harm
 _TAIL = 22 + 65535 + 20  # the end record with the longest comment, and the zip64 locator before it
 _ENTRY_BYTES = 300  # generous for one entry of the directory
@@ -185,29 +186,50 @@ def _check_member(member: zipfile.ZipInfo, settings: Settings) -> None:
 
 def _layout(files: Sequence[zipfile.ZipInfo]) -> list[Entry]:
     """Split and class of every file from its folders: [root/] [train|test/] [class/] name."""
-    paths = [PurePosixPath(member.filename).parts for member in files]
-    if len({parts[0] for parts in paths}) == 1 and paths[0][0] not in SPLITS and _has_root(paths):
-        paths = [parts[1:] for parts in paths]
+    # Where images belong is read off the images alone: a README.txt among them is the one that is wrong.
+    images = [member for member in files if _is_named_as_image(member)] or files
+    root = _root([PurePosixPath(member.filename).parts for member in images])
+
+    def below_root(member: zipfile.ZipInfo) -> tuple[str, ...]:
+        first, *rest = parts = PurePosixPath(member.filename).parts
+        return tuple(rest) if first == root and rest else parts
+
+    paths = [below_root(member) for member in images]
     split = any(parts[0] in SPLITS for parts in paths if len(parts) > 1)
-    depth = len(paths[0])
+    ((depth, _),) = Counter(map(len, paths)).most_common(1)
     entries = []
-    for member, parts in zip(files, paths, strict=True):
-        if split and parts[0] not in SPLITS:
-            raise BadArchive(f"{member.filename!r} is neither below train/ nor below test/, as other files are")
-        if len(parts) != depth or depth > 2 + split:
-            raise BadArchive(
-                f"{member.filename!r} is not where it should be: every image belongs into a class folder, "
-                "CLASS/NAME or train/CLASS/NAME and test/CLASS/NAME"
-            )
+    for member in files:
+        parts = below_root(member)
+        beside = split and parts[0] not in SPLITS
+        if beside or len(parts) != depth or depth > 2 + split:
+            raise _misplaced(member, beside)
         label = parts[-2] if depth == 2 + split else "unlabelled"
         key = PurePosixPath(*parts).with_suffix("").as_posix()
         entries.append(Entry(member, parts[0] if split else None, label, key))
     return entries
 
 
-def _has_root(paths: Sequence[tuple[str, ...]]) -> bool:
-    """Whether the first folder, common to all, stands above split or class folders: `zip -r set.zip set`."""
-    return all(len(parts) > 2 for parts in paths) or any(len(parts) > 1 and parts[1] in SPLITS for parts in paths)
+def _root(paths: Sequence[tuple[str, ...]]) -> str | None:
+    """The folder that stands above split or class folders, common to all: `zip -r set.zip set`."""
+    if len({parts[0] for parts in paths}) > 1 or paths[0][0] in SPLITS:
+        return None
+    deep = all(len(parts) > 2 for parts in paths) or any(len(parts) > 1 and parts[1] in SPLITS for parts in paths)
+    return paths[0][0] if deep else None
+
+
+def _is_named_as_image(member: zipfile.ZipInfo) -> bool:
+    return PurePosixPath(member.filename).suffix.lower() in _SUFFIXES
+
+
+def _misplaced(member: zipfile.ZipInfo, beside: bool) -> BadArchive:
+    if not _is_named_as_image(member):
+        return BadArchive(f"{member.filename!r} is no image: remove it")
+    if beside:
+        return BadArchive(f"{member.filename!r} is neither below train/ nor below test/, as other files are")
+    return BadArchive(
+        f"{member.filename!r} is not where it should be: every image belongs into a class folder, "
+        "CLASS/NAME or train/CLASS/NAME and test/CLASS/NAME"
+    )
 
 
 # --- the images -------------------------------------------------------------------------------------------------

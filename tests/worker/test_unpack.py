@@ -205,6 +205,22 @@ def test_what_is_no_data_set_is_refused(desk: Desk, data: bytes, reason: str) ->
     assert reason in desk.refusal(data)
 
 
+@pytest.mark.parametrize(
+    ("prefix", "stray", "detail"),
+    [
+        ("", "README.txt", "'README.txt' is no image: remove it"),
+        ("train/", "README.txt", "'README.txt' is no image: remove it"),
+        ("set/", "README.txt", "'README.txt' is no image: remove it"),
+        ("set/", "set/a/more/notes", "'set/a/more/notes' is no image: remove it"),
+        ("set/", "set", "'set' is no image: remove it"),
+        ("", "0.png", "'0.png' is not where it should be"),
+    ],
+)
+def test_the_file_that_is_wrong_is_named_and_not_the_images(desk: Desk, prefix: str, stray: str, detail: str) -> None:
+    refusal = desk.refusal(archive({**classes(5, prefix), stray: picture(1)}))
+    assert refusal.startswith(detail)
+
+
 def test_protected_images_of_two_sizes_are_refused(desk: Desk) -> None:
     members = {**classes(5), "b/9.png": picture(1, 13, 12)}
     detail = desk.refusal(archive(members), kind="protected")
