@@ -16,13 +16,16 @@ from app.encryption.service import Result
 
 Form = Literal["application/json", "application/zip", "image/png"]
 
-_FORMS: dict[str, Form] = {
-    "application/json": "application/json",
-    "application/zip": "application/zip",
-    "image/png": "image/png",
-    "*/*": "application/json",
-    "application/*": "application/json",
-    "image/*": "image/png",
+_JSON: Form = "application/json"
+_ZIP: Form = "application/zip"
+_PNG: Form = "image/png"
+_RANGES: dict[str, tuple[Form, ...]] = {  # what each entry of an Accept header takes, the first rather than the others
+    _JSON: (_JSON,),
+    _ZIP: (_ZIP,),
+    _PNG: (_PNG,),
+    "application/*": (_JSON, _ZIP),
+    "image/*": (_PNG,),
+    "*/*": (_JSON, _ZIP, _PNG),
 }
 _UNSAFE = re.compile(r"[^A-Za-z0-9._-]+")
 _EPOCH = (1980, 1, 1, 0, 0, 0)  # the same request gives the same zip
@@ -33,25 +36,32 @@ class NotAcceptable(Problem):
 
 
 def wanted(accept: str, images: int) -> Form:
-    """The form that an Accept header prefers; JSON where it names none of ours. Raises NotAcceptable."""
-    best: Form = "application/json"
-    highest = 0.0
+    """The form that an Accept header prefers of those that can hold so many images; JSON where it names none of ours.
+
+    Raises NotAcceptable.
+    """
+    weights: dict[str, float] = {}
     for entry in accept.lower().split(","):
         media, *parameters = (part.strip() for part in entry.split(";"))
-        form = _FORMS.get(media)
-        weight = _weight(parameters)
-        if form is not None and weight > highest:
-            best, highest = form, weight
-    if best == "image/png" and images != 1:
+        if media in _RANGES:
+            weights[media] = _weight(parameters)
+    for media in sorted(weights, key=weights.__getitem__, reverse=True):
+        for form in _RANGES[media] if weights[media] > 0 else ():
+            by_another_entry = form != media and form in weights
+            if not by_another_entry and (form != _PNG or images == 1):
+                return form
+    if not weights:
+        return _JSON
+    if images != 1 and weights.get(_PNG, weights.get("image/*", 0)) > 0:
         raise NotAcceptable(f"image/png holds one image and this request has {images}; accept application/zip or JSON")
-    return best
+    raise NotAcceptable("accept application/json, application/zip or, for one image, image/png")
 
 
 def _weight(parameters: list[str]) -> float:
     for parameter in parameters:
         if parameter.startswith("q="):
             try:
-                return float(parameter[2:])
+                return min(1.0, max(0.0, float(parameter[2:])))
             except ValueError:
                 return 0.0
     return 1.0
@@ -59,10 +69,10 @@ def _weight(parameters: list[str]) -> float:
 
 def render(result: Result, form: Form) -> Response:
     """Copies every byte: for large results in a thread."""
-    if form == "image/png":
+    if form == _PNG:
         return Response(result.pngs[0], media_type=form, headers={"Key-Id": result.images[0]["key_id"]})
     head: dict[str, Any] = {"scheme": result.scheme, "params": result.params}
-    if form == "application/zip":
+    if form == _ZIP:
         return _zip(result, head)
     return Response(_json(result, head), media_type=form)
 
