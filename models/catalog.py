@@ -49,6 +49,7 @@ __all__ = [
     "describe_scheme",
     "effective_bits",
     "external_refusal",
+    "images_taken",
     "json_schema",
     "make_attack",
     "make_scheme",
@@ -122,6 +123,12 @@ def _make(known: Mapping[str, Any], kind: str, name: str, settings: Mapping[str,
         raise UnknownName(f"unknown {kind} {name!r}; known: {', '.join(known)}")
     cls = known[name]
     return cls(parse(cls.Settings, {**cls.profiles.get(profile, {}), **settings}))
+
+
+def images_taken(profile: Profile) -> dict[str, int | None]:
+    """LIMITS by name, as settings tell them: they decide what is learned from, n, the gallery and chance."""
+    training, test = LIMITS[profile]
+    return {"training_images": training, "test_images": test}
 
 
 def takes_long(attack: str) -> bool:

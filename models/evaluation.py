@@ -29,6 +29,7 @@ from models.catalog import (
     ParameterError,
     UnknownName,
     effective_bits,
+    images_taken,
     make_attack,
     make_scheme,
     parse_spec,
@@ -250,7 +251,7 @@ def main(arguments: list[str] | None = None) -> int:
     except (UnknownName, ParameterError, DatasetMissing) as error:
         parser.error(str(error))
 
-    if given.limit_seconds < 0:
+    if not given.limit_seconds >= 0:  # nor is nan
         parser.error("--limit-seconds: must be at least 0")
     checkpoints = given.out / "checkpoints"
     try:
@@ -282,7 +283,12 @@ def main(arguments: list[str] | None = None) -> int:
         return 1
     print(file=sys.stderr)
     of_attack = settings_of(attack) if attack else {"name": UTILITY}
-    settings = {"scheme": settings_of(scheme), "attack": of_attack, "data": data.name, **vars(options)}
+    images = images_taken(options.profile)
+    if attack is None:
+        from models.utility import TRAINING_IMAGES
+
+        images["training_images"] = TRAINING_IMAGES[options.profile]
+    settings = {"scheme": settings_of(scheme), "attack": of_attack, "data": data.name, **vars(options), **images}
     write_cell(done, settings, given.out)
     print(json.dumps({**settings, "result": done.result}, indent=2))
     return 0

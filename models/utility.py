@@ -34,7 +34,7 @@ CLASSIFIERS: Mapping[Profile, ClassifierSettings] = {
     "quick": ClassifierSettings(width=16, shrink=4, by="channels", padding=None, epochs=6, batch=32, schedule="cosine"),
     "paper": ClassifierSettings(by="channels", padding=None),
 }
-_TRAINING_IMAGES: Mapping[Profile, int | None] = {"smoke": 64, "quick": 5000, "paper": None}
+TRAINING_IMAGES: Mapping[Profile, int | None] = {"smoke": 64, "quick": 5000, "paper": None}
 _ADAPTATION: Mapping[Profile, int] = {"smoke": 32, "quick": 128, "paper": 512}  # its width; Tanaka's is 512
 
 _ALMOST = 0.99  # of a cell's progress: what comes last
@@ -98,7 +98,7 @@ def run_external_utility(data: Data, options: Options, context: Context) -> Cell
 
 def taken(data: Data, profile: Profile) -> Data:
     """The images that a profile takes: the test images of every cell, and more training images than an attack has."""
-    return data.first(_TRAINING_IMAGES[profile], LIMITS[profile][1])
+    return data.first(TRAINING_IMAGES[profile], LIMITS[profile][1])
 
 
 def classifier_for(scheme: Scheme[Any, Any] | None, profile: Profile) -> ClassifierSettings:

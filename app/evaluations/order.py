@@ -73,7 +73,7 @@ def plan(
     uploads: Mapping[str, Upload] | None = None,
 ) -> Plan:
     """Every pair of the order, resolved. `size`: (height, width) of the images. Raises Invalid, NoPairApplies."""
-    errors: Errors = []
+    errors = _image_errors(order)
     schemes, refuse, scheme_entries = _schemes(order, keys, size, uploads or {}, errors)
     attacks, attack_entries = _attacks(order, errors)
     errors += _duplicates("/schemes", scheme_entries) + _duplicates("/attacks", attack_entries)
@@ -149,6 +149,15 @@ def _schemes(
         refuse.append(partial(_refuse_scheme, scheme=scheme))
         scheme_entries.append({**catalog.settings_of(scheme), **({"key_id": key.id} if key else {})})
     return schemes, refuse, scheme_entries
+
+
+def _image_errors(order: EvaluationOrder) -> Errors:
+    """Settings of another profile, or of a version in which this one took other images, give no such result again."""
+    return [
+        (f"/{name}", f"profile {order.profile} takes {taken or 'all'}; leave it out or give the same")
+        for name, taken in catalog.images_taken(order.profile).items()
+        if getattr(order, name) not in (None, taken)
+    ]
 
 
 def _attacks(order: EvaluationOrder, errors: Errors) -> tuple[list[catalog.Attack[Any]], list[dict[str, Any]]]:

@@ -80,6 +80,9 @@ class EvaluationOrder(BaseModel):
     )
     utility: bool = Field(False, strict=True, description="Also measure what a classifier loses")
     ssim_mode: SsimMode = "rgb7"
+    # Told in the settings, and taken so that they can be ordered again as they are.
+    training_images: int | None = Field(None, strict=True, description="As the profile takes them, or left out")
+    test_images: int | None = Field(None, strict=True, description="As the profile takes them, or left out")
 
 
 class ProgressOut(BaseModel):
@@ -232,5 +235,8 @@ class EvaluationOut(EvaluationHead):
     )
     cells: list[CellOut]
     utility: list[UtilityOut] = Field(description="One a scheme, where it was ordered")
-    settings: dict[str, Any] = Field(description="Every resolved setting: order this again and get the same")
+    settings: dict[str, Any] = Field(
+        description="Every resolved setting: order this again and get the same. `training_images`, `test_images`: "
+        "so many, the first of each split, are taken; null: all"
+    )
     versions: dict[str, str | None]

@@ -95,7 +95,12 @@ async def order(
         account_id=caller.account_id,
         name=order.name,
         status=Status.QUEUED,
-        settings={**order.model_dump(mode="json"), "schemes": planned.schemes, "attacks": planned.attacks},
+        settings={
+            **order.model_dump(mode="json"),
+            **catalog.images_taken(order.profile),
+            "schemes": planned.schemes,
+            "attacks": planned.attacks,
+        },
         version=0,
     )
     session.add(evaluation)

@@ -332,6 +332,7 @@ def test_one_cell_from_the_command_line(tmp_path, capsys):
     assert evaluation.main([*given, "--out", str(tmp_path)]) == 0
     told = json.loads(capsys.readouterr().out)
     assert told["scheme"] == {"name": "pixelwise", "key_mode": "different"}
+    assert (told["training_images"], told["test_images"]) == (64, 32)
     assert json.loads((tmp_path / "result.json").read_text()) == told
     rows = (tmp_path / "scores.csv").read_text().splitlines()
     assert rows[0] == "index,ssim,psnr,rank"
@@ -363,7 +364,7 @@ def test_starting_anew_removes_old_checkpoints_and_nothing_else(tmp_path):
     assert (precious.exists(), old.exists()) == (True, False)
 
 
-@pytest.mark.parametrize("wrong", [{"--out": __file__}, {"--limit-seconds": "-1"}])
+@pytest.mark.parametrize("wrong", [{"--out": __file__}, {"--limit-seconds": "-1"}, {"--limit-seconds": "nan"}])
 def test_what_cannot_be_done_is_said_before_it_begins(wrong, tmp_path, capsys):
     given = {"--scheme": "tanaka", "--attack": "none", "--data": "sample", "--out": str(tmp_path), **wrong}
     with pytest.raises(SystemExit) as caught:

@@ -36,7 +36,7 @@ def learns(monkeypatch):
 def limits(monkeypatch):
     """The profile takes all of the stripes."""
     monkeypatch.setitem(catalog.LIMITS, "smoke", (None, None))
-    monkeypatch.setitem(utility._TRAINING_IMAGES, "smoke", None)
+    monkeypatch.setitem(utility.TRAINING_IMAGES, "smoke", None)
 
 
 def measured(scheme, data=None, **settings):

@@ -37,6 +37,18 @@ def test_an_order_is_the_product_of_schemes_and_attacks(client):
     assert client.get(answer.headers["Location"]).json() == body
 
 
+def test_settings_say_how_many_images_the_profile_takes_and_can_be_ordered_again(client):
+    told = client.post("/evaluations", json=ORDER).json()["settings"]
+    assert (told["profile"], told["training_images"], told["test_images"]) == ("smoke", 64, 32)
+    again = client.post("/evaluations", json=told)
+    assert (again.status_code, again.json()["settings"]) == (202, told)
+    other = client.post("/evaluations", json={**told, "profile": "paper", "training_images": None})
+    assert other.status_code == 422
+    assert other.json()["errors"] == [
+        {"pointer": "/test_images", "detail": "profile paper takes all; leave it out or give the same"}
+    ]
+
+
 def test_the_cells_ids_are_sent_to_the_workers(client, tools):
     from app import queue
 
