@@ -7,7 +7,9 @@ from pathlib import Path
 from typing import Annotated, Any, get_args
 
 import typer
+from rich.console import Group
 from rich.markup import escape
+from rich.padding import Padding
 
 from app.cli import complete, words
 from app.cli.common import Failed, Json, Misused, State, Token, Url, connect, day, errors, listing, out, print_json
@@ -110,16 +112,16 @@ def list_evaluations(url: Url = None, token: Token = None, state: State = None, 
     if as_json:
         print_json(found)
         return
-    table = listing("id", "status", "cells", "created")
+    table = listing("id", "status", "cells", "created", wraps=["id"])  # for the names below it; an id has the room
     for item in found:
-        verdicts = "".join(
-            f"\n  {words.label(said['scheme'], known)}: [{STYLES[said['verdict']]}]{said['verdict']}[/]"
+        lines = [f"[bold]{escape(item['name'])}[/]"]
+        lines += [
+            f"{words.label(said['scheme'], known)}: [{STYLES[said['verdict']]}]{said['verdict']}[/]"
             for said in item["verdicts"]
-        )
+        ]
+        what = Group(item["id"], Padding("\n".join(lines), (0, 0, 0, 2)))
         cells = f"{item['progress']['done']}/{item['progress']['total']}"
-        table.add_row(
-            f"{item['id']}\n  [bold]{escape(item['name'])}[/]{verdicts}", item["status"], cells, day(item["created_at"])
-        )
+        table.add_row(what, item["status"], cells, day(item["created_at"]))
     out.print(table)
 
 

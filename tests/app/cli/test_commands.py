@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -15,6 +16,7 @@ import typer.main
 
 from app import cli
 from app.cli import server
+from app.cli.common import out
 from app.local import LocalStack
 
 ROOT = Path(__file__).parents[3]
@@ -66,6 +68,20 @@ def test_evaluations_are_listed_followed_cancelled_and_deleted(run) -> None:
     assert id in run("evaluations", "show", id, code=2)
     waits = run("evaluate", *order).strip()
     assert run("evaluations", "cancel", waits).strip() in ("cancelling", "cancelled")
+
+
+@pytest.mark.parametrize("width", [80, 100])
+def test_a_list_of_evaluations_cuts_a_long_name_and_nothing_else(run, monkeypatch, width: int) -> None:
+    name = "third audit of the photographs of the archive, " + "x" * 150
+    order = ("--schemes", "tanaka,pixelwise", "--attacks", "none", "--profile", "smoke", "--name", name)
+    id = run("evaluate", *order).strip()
+    monkeypatch.setattr(out, "width", width)
+    lines = run("evaluations", "list").splitlines()
+    assert max(map(len, lines)) <= width
+    (line,) = (line for line in lines if id in line)
+    assert line.split()[0] == id
+    assert line.split()[1] in ("queued", "running", "succeeded")
+    assert re.fullmatch(r"\d{4}-\d\d-\d\d", line.split()[-1])
 
 
 def test_the_catalog_is_told_whole_and_one_by_one(run) -> None:
