@@ -116,6 +116,7 @@ def rotate(
 
 def _rotate(sessions: sessionmaker[Session], file: Path, tell: Callable[[str], None], patience_s: float) -> int:
     ring = parse_key_ring(file.read_text())
+    _late(sessions, ring.current)  # raises, where there is no database, before the ring is touched
     if len(ring.masters) == 1:
         ring = ring.with_new_master()
         write_ring(file, ring)

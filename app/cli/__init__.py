@@ -9,7 +9,7 @@ import sys
 import typer
 
 from app.cli import admin, audits, backups, catalog, datasets, images, keys, server
-from app.cli.common import Failed, Misused, errors, said
+from app.cli.common import Away, Failed, Misused, errors, said
 from app.client.errors import (
     Forbidden,
     Invalid,
@@ -69,7 +69,7 @@ _HINTS: dict[type[Exception], str] = {
 
 def exit_code(error: Exception) -> int:
     match error:
-        case Unreachable():
+        case Unreachable() | Away():
             return UNREACHABLE
         case ServerProblem(status=503):
             return UNREACHABLE

@@ -33,11 +33,17 @@ State = Annotated[
     Path | None,
     typer.Option(help="State folder of an `unveil local`: takes address and token from there", envvar="UNVEIL_STATE"),
 ]
+_NO_ANSWER = ("08", "57P")  # SQLSTATEs of a connection that is refused or lost, and of a server that starts or stops
+
 Json = Annotated[bool, typer.Option("--json", help="Print JSON")]
 
 
 class Failed(Exception):
     """The work failed: exit code 1."""
+
+
+class Away(Failed):
+    """The database cannot be reached: exit code 3."""
 
 
 class Misused(Exception):
@@ -94,7 +100,7 @@ def read_key_ring(settings: Settings) -> KeyRing:
 
 @contextmanager
 def on_database() -> Iterator[None]:
-    """For what works on the database directly. Raises Failed with what is wrong there, and what to do then."""
+    """For what works on the database directly. Raises Failed, Away with what is wrong there, and what to do."""
     import psycopg
     from sqlalchemy.exc import SQLAlchemyError
 
@@ -102,13 +108,14 @@ def on_database() -> Iterator[None]:
         yield
     except (psycopg.Error, SQLAlchemyError) as error:
         cause = getattr(error, "orig", None) or error
-        advice = ""
-        if isinstance(cause, psycopg.OperationalError):
+        kind, advice = Failed, ""
+        if isinstance(cause, psycopg.OperationalError) and (cause.sqlstate or _NO_ANSWER[0]).startswith(_NO_ANSWER):
+            kind = Away
             advice = "; start it, or say where it is: --state DIR of a running `unveil local`, or UNVEIL_DATABASE_URL"
         elif isinstance(cause, (psycopg.errors.UndefinedTable, psycopg.errors.UndefinedColumn)):
             advice = "; `unveil migrate` brings it to the newest schema"
         reason, *_ = str(cause).strip().split("\n")
-        raise Failed(f"the database: {reason}{advice}") from None
+        raise kind(f"the database: {reason}{advice}") from None
 
 
 def said(error: OSError) -> str:

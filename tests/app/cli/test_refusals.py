@@ -92,10 +92,23 @@ def test_a_folder_whose_manifest_is_not_ours_is_said_before_a_key_is_drawn(refus
 @pytest.mark.parametrize("words", ["accounts list", "retention --older-than 3d", "migrate", "backup all.tar"])
 def test_a_database_that_is_away_is_said_with_what_to_do(refused: Refused, monkeypatch, words: str) -> None:
     monkeypatch.setenv("UNVEIL_DATABASE_URL", NOWHERE)
-    said = refused(*words.split(), code=1)
+    said = refused(*words.split(), code=3)
     assert "refused" in said
     assert "UNVEIL_DATABASE_URL" in said
     assert "sqlalche.me" not in said
+
+
+def test_a_rotation_without_a_database_leaves_the_ring_as_it_is(
+    refused: Refused, monkeypatch, tmp_path: Path, empty_database_url
+) -> None:
+    ring = tmp_path / "ring"
+    refused("keys", "new-ring", str(ring), code=0)
+    before = ring.read_bytes()
+    monkeypatch.setenv("UNVEIL_KEYRING_FILE", str(ring))
+    for url, code in ((NOWHERE, 3), (empty_database_url, 1)):
+        monkeypatch.setenv("UNVEIL_DATABASE_URL", url)
+        refused("keys", "rotate-master", code=code)
+        assert ring.read_bytes() == before
 
 
 def test_a_database_without_our_tables_is_said_with_what_to_do(
