@@ -13,7 +13,7 @@ import numpy as np
 from models.attacks.base import Attack, AttackFailed, Context, TrainingFailed
 from models.images import Images
 from models.lab import Lab, Protect, allowed
-from models.metrics import identification, ssim
+from models.metrics import SCALES, identification, ssim
 from models.schemes.base import Scheme
 from models.scoring import identified
 
@@ -34,7 +34,7 @@ def run_controls(
     attack: a learned attack makes them once for all cells of an evaluation that would train the same.
     """
     if not attack.trains():
-        return _run(scheme, attack, lab, context), []
+        return _run(scheme, attack, lab, context), _too_few(len(lab.targets))
     made: list[Controls] = []
 
     def make() -> bytes:
@@ -43,6 +43,13 @@ def run_controls(
 
     found: Controls = json.loads(context.shared(f"controls/{_what_decides(scheme, attack, lab, context)}", make))
     return found, [] if made else ["controls: those of another cell with the same settings, network and images"]
+
+
+def _too_few(images: int) -> list[str]:
+    """A note where not even a hit for every image would be above chance: then no positive control can pass."""
+    hits = np.ones((len(SCALES), images), np.int64)
+    enough = identified([hits], _CONFIDENCE)["above_chance"]
+    return [] if enough else [f"{images} test images are too few for a control to tell: nothing is certain from so few"]
 
 
 def _what_decides(scheme: Scheme[Any, Any] | None, attack: Attack[Any], lab: Lab, context: Context) -> str:

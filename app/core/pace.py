@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -35,20 +36,25 @@ def fraction(works: Sequence[Work]) -> float:
 
 def seconds_left(works: Sequence[Work], now: datetime) -> float | None:
     """As many jobs at once as run now; None as long as nothing tells how long one of them takes."""
-    known = [(work, took) for work in works if (took := _takes(work, now)) is not None]
+    known: dict[str | bool, list[float]] = defaultdict(list)  # of a kind, and of all that are long or not
+    for work in works:
+        took = _takes(work, now)
+        if took is not None:
+            known[work.kind].append(took)
+            known[work.long].append(took)
+    means = {like: fmean(times) for like, times in known.items()}
     running, waiting = list[float](), list[float]()
     for work in works:
         if work.status in ENDED:
             continue
-        like = [took for other, took in known if other is work]
-        like = like or [took for other, took in known if other.kind == work.kind]
-        like = like or [took for other, took in known if other.long == work.long]
-        if not like:
+        nearest = (_takes(work, now), means.get(work.kind), means.get(work.long))
+        likely = next((seconds for seconds in nearest if seconds is not None), None)
+        if likely is None:
             return None
         if work.status == Status.QUEUED:
-            waiting.append(fmean(like))
+            waiting.append(likely)
         else:
-            running.append(max(0.0, fmean(like) - _elapsed(work, now)))
+            running.append(max(0.0, likely - _elapsed(work, now)))
     return max([*running, (sum(running) + sum(waiting)) / max(1, len(running))])
 
 

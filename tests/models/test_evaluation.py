@@ -268,6 +268,13 @@ class Leaky(Spy):
         return Outcome(reconstructed=DATA.test.copy())
 
 
+@pytest.mark.parametrize(("images", "enough"), [(1, False), (5, False), (6, True)])
+def test_too_few_images_for_a_control_are_named(images, enough):
+    done = run_cell(catalog.make_scheme("tanaka", {}), named("none"), sample().first(8, images), SMOKE, Context())
+    assert (done.result["controls"]["positive"] == "passed") is enough
+    assert any("too few" in note for note in done.result["notes"]) is not enough
+
+
 def test_a_failed_control_makes_the_verdict_inconclusive():
     blind, leaky = cell(("tanaka", {}), Blind()), cell(("tanaka", {}), Leaky())
     assert blind.result["controls"]["positive"] == "failed"
