@@ -42,7 +42,7 @@ _ORIENTATION = 0x0112
 # Each scan of a JPEG is a walk over every block, and an empty one takes a dozen bytes. Progressive files have ten or
 # so, several views in one file a few times that.
 _SCAN, _MOST_SCANS = b"\xff\xda", 200
-_SIZE = re.compile(r"([1-9][0-9]{0,5})x([1-9][0-9]{0,5})")
+_SIZE = re.compile(r"([1-9][0-9]{0,9})x([1-9][0-9]{0,9})")
 
 
 class BadImage(ValueError):

@@ -78,7 +78,7 @@ async def _transform(
     async with read_form(request, "images", service.FIELDS, svc.settings.max_files) as form:
         answer = wanted(request.headers.get("accept", ""), len(form.files))
         async with svc.sessions(bind=svc.autocommit) as session:  # over before the worker's answer is waited for
-            plan = await service.plan(session, caller, operation, form)
+            plan = await service.plan(session, caller, operation, form, svc.settings.max_pixels)
         # Only the ids of the keys are kept: the same keys make the same bytes again.
         async with once.reserve(keys=plan.new_keys(len(form.files))) as ids:
             result = await service.carry_out(svc, caller, plan, form, ids["keys"])

@@ -21,7 +21,6 @@ from app.queue import NoWorker, Parcel, ask
 from app.storage import FAILURES
 
 FIELDS = frozenset({"scheme", "params", "key_id", "original_width", "original_height"})
-_MAX_SIDE = 65536
 _BRIEF = 2**20  # pixels that a cipher has done in about a second, reading and writing included
 _PNG = b"\x89PNG\r\n\x1a\n\x00\x00\x00\x0dIHDR"  # then come width and height
 
@@ -98,11 +97,11 @@ class Result:
     pngs: list[bytes]
 
 
-async def plan(session: AsyncSession, caller: Caller, operation: Operation, form: Form) -> Plan:
-    """Raises Invalid and its kinds, UnknownKey, KeyDestroyed, KeyNotReady."""
+async def plan(session: AsyncSession, caller: Caller, operation: Operation, form: Form, max_pixels: int) -> Plan:
+    """max_pixels: of an image. Raises Invalid and its kinds, UnknownKey, KeyDestroyed, KeyNotReady."""
     name, params, count = form.one("scheme"), _params(form.one("params")), len(form.files)
     ids = form.fields.get("key_id", [])
-    originals = _originals(form, count) if operation == "decrypt" else _no_originals(form)
+    originals = _originals(form, count, max_pixels) if operation == "decrypt" else _no_originals(form)
     if not ids:
         if operation == "decrypt":
             raise KeyNeeded("say with which key it was encrypted", [("/key_id", "is missing")])
@@ -204,24 +203,24 @@ def _params(text: str | None) -> dict[str, Any]:
     return params
 
 
-def _originals(form: Form, count: int) -> list[tuple[int, int]]:
+def _originals(form: Form, count: int, longest: int) -> list[tuple[int, int]]:
     """(width, height) for each image; empty when the request names none."""
-    widths, heights = _sides(form, "original_width", count), _sides(form, "original_height", count)
+    widths, heights = (_sides(form, name, count, longest) for name in ("original_width", "original_height"))
     if bool(widths) != bool(heights):
         missing = "original_height" if widths else "original_width"
         raise Invalid("send both sides of the original size, or neither", [(f"/{missing}", "is missing")])
     return list(zip(widths, heights, strict=True))
 
 
-def _sides(form: Form, name: str, count: int) -> list[int]:
+def _sides(form: Form, name: str, count: int, longest: int) -> list[int]:
     texts = form.fields.get(name, [])
     if len(texts) not in (0, 1, count):
         raise Invalid(f"wrong number of values of {name}", [(f"/{name}", _one_each(count, len(texts)))])
     sides = []
     for index, text in enumerate(texts):
-        side = int(text) if text.isascii() and text.isdigit() and len(text) <= 6 else 0
-        if not 1 <= side <= _MAX_SIDE:
-            raise Invalid(f"{name} cannot be read", [(f"/{name}/{index}", f"must be 1 to {_MAX_SIDE} pixels")])
+        side = int(text) if text.isascii() and text.isdigit() and len(text) <= len(str(longest)) else 0
+        if not 1 <= side <= longest:
+            raise Invalid(f"{name} cannot be read", [(f"/{name}/{index}", f"must be 1 to {longest} pixels")])
         sides.append(side)
     return sides * count if len(sides) == 1 else sides
 

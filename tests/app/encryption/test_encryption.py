@@ -115,6 +115,17 @@ async def test_one_key_serves_every_size_and_many_requests_and_counts_its_uses(c
     assert (await client.get(f"/keys/{first['key_id']}")).json()["uses"] == 3
 
 
+@pytest.mark.parametrize("width", [70_001, 1_000_001])
+async def test_as_wide_an_image_as_encryption_takes_comes_back(client, width):
+    (entry,) = (await encrypt(client, images(an_image(height=1, width=width)), "tanaka")).json()["images"]
+    sides = {name: str(entry[name]) for name in ("original_width", "original_height")}
+    assert sides == {"original_width": str(width), "original_height": "1"}
+    for given in (sides, {}):
+        answer = await decrypt(client, [entry], **given)
+        assert answer.status_code == 200, answer.text
+        np.testing.assert_array_equal(pixels(answer.json()["images"][0]), noise(1, width))
+
+
 async def test_a_zip_holds_the_images_and_a_manifest(client):
     files = images(an_image("../../etc/a b.png"), an_image("../../etc/a b.png"))
     form = {"scheme": "tanaka"}
