@@ -16,6 +16,7 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from sqlalchemy.exc import DataError, DBAPIError, InterfaceError, OperationalError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
+from starlette.datastructures import FormData
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.responses import Response
@@ -224,7 +225,7 @@ def _allowed(request: Request) -> str:
 
 
 async def _on_validation(_: Request, error: RequestValidationError) -> Response:
-    errors = [(_pointer(part), _message(part)) for part in error.errors()]
+    errors = [(_pointer(part), _message(part, error.body)) for part in error.errors()]
     detail = "; ".join(f"{pointer or 'body'}: {message}" for pointer, message in errors[:3])
     if any(part["type"] == "json_invalid" for part in error.errors()):
         return respond(BadRequest("the body is not JSON", errors))
@@ -238,8 +239,12 @@ def _pointer(part: Mapping[str, Any]) -> str:
     return "".join("/" + str(name).replace("~", "~0").replace("/", "~1") for name in parts)
 
 
-def _message(part: Mapping[str, Any]) -> str:
+def _message(part: Mapping[str, Any], body: Any) -> str:
     message = str(part["msg"])
+    if part["type"] == "extra_forbidden":
+        return "unknown field; remove it"
+    if part["type"] == "missing" and isinstance(body, FormData) and part["loc"][-1] in body:
+        return "is empty"  # FastAPI takes an empty text of a form for none
     if part["type"] == "value_error":  # a rule of ours
         message = str(part["ctx"]["error"])
     if part["type"] == "json_invalid":

@@ -110,6 +110,8 @@ def _in_limits(value: Any, limits: Mapping[str, Any]) -> str | None:
     if isinstance(value, float) and not math.isfinite(value):
         return "must be a finite number"
     low, high = limits.get("minimum"), limits.get("maximum")
+    if low is not None and low == high and value != low:
+        return f"must be {low}; got {value!r}"
     if low is not None and value < low:
         return f"must be at least {low}; got {value!r}"
     if high is not None and value > high:

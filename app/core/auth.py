@@ -9,14 +9,14 @@ from urllib.parse import urlsplit
 
 from fastapi import Depends, Request
 from fastapi.dependencies.models import Dependant
-from fastapi.params import Form
+from fastapi.params import File, Form
 from fastapi.routing import APIRoute
 from fastapi.security import HTTPBearer
 from fastapi.security.http import HTTPAuthorizationCredentials
 from sqlalchemy import ARRAY, Executable, LargeBinary, any_, bindparam, func, select
 from starlette.responses import Response
 
-from app.core.limits import check_json, check_media
+from app.core.limits import check_json, check_media, check_multipart
 from app.core.logging import account_id
 from app.core.problems import Forbidden, Unauthenticated
 from app.core.services import Services, services
@@ -179,7 +179,10 @@ class CallerFirst(APIRoute):
                 caller = await identify(request)
                 for needs in needed:
                     needs.admit(caller)
-            if self.body_field is not None and not isinstance(self.body_field.field_info, Form):
+            body = None if self.body_field is None else self.body_field.field_info
+            if isinstance(body, File):
+                check_multipart(request.headers.get("content-type", ""))
+            elif body is not None and not isinstance(body, Form):
                 check_media(request.headers.get("content-type", ""))
                 check_json(await request.body())
             return await handle(request)

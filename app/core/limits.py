@@ -97,6 +97,12 @@ def check_media(content_type: str) -> None:
         raise UnsupportedMedia("send JSON, and say so: Content-Type: application/json")
 
 
+def check_multipart(content_type: str) -> None:
+    """Raises UnsupportedMedia where the body does not say that it is a form with files."""
+    if content_type.partition(";")[0].strip().lower() != "multipart/form-data":
+        raise UnsupportedMedia("send a form with files, and say so: Content-Type: multipart/form-data")
+
+
 def check_json(body: bytes) -> None:
     """Refuse JSON that would unfold into far more memory than its bytes, before it is parsed. Raises TooLarge."""
     values = body.count(b",") + body.count(b"[") + body.count(b"{")

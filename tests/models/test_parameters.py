@@ -13,6 +13,7 @@ class Example:
     mode: Literal["a", "b"] = param("a", "Which")
     flag: bool = param(False, "Whether")
     limit: int | None = param(None, "At most")
+    block: int = param(4, "Side", minimum=4, maximum=4)
 
 
 def test_what_is_left_out_keeps_its_default():
@@ -26,6 +27,8 @@ def test_what_is_left_out_keeps_its_default():
         ({"epochs": 0}, "/epochs", "at least 1"),
         ({"epochs": 301}, "/epochs", "at most 300"),
         ({"epochs": 1.5}, "/epochs", "integer"),
+        ({"block": 3}, "/block", "must be 4; got 3"),
+        ({"block": 8}, "/block", "must be 4; got 8"),
         ({"epochs": True}, "/epochs", "integer"),
         ({"rate": float("nan")}, "/rate", "finite"),
         ({"rate": float("inf")}, "/rate", "finite"),

@@ -77,6 +77,11 @@ async def test_a_wrong_field_is_named_by_its_pointer(client):
     assert "everything" in errors[0]["detail"] or "everything" in errors[1]["detail"]
 
 
+async def test_an_unknown_field_is_told_what_to_do_about_it(client):
+    body = is_problem(await client.post("/keys", json={"scheme": "tanaka", "speed": 9}), 422, "invalid_request")
+    assert body["errors"] == [{"pointer": "/speed", "detail": "unknown field; remove it"}]
+
+
 async def test_a_wrong_query_is_named_with_its_place(client):
     body = is_problem(await client.get("/keys?limit=500"), 422, "invalid_request")
     assert body["errors"][0]["pointer"] == "/query/limit"

@@ -112,9 +112,23 @@ def test_what_is_refused_names_its_field_and_leaves_nothing(
 
 
 def test_an_upload_without_an_archive_names_it(http: httpx.Client) -> None:
-    answer = http.post("/datasets", data={"name": "mine"})
+    answer = http.post("/datasets", files={"name": (None, "mine")})
     assert answer.status_code == 422
     assert [error["pointer"] for error in answer.json()["errors"]] == ["/archive"]
+
+
+def test_an_upload_without_a_name_says_whether_it_is_missing_or_empty(http: httpx.Client) -> None:
+    files = {"archive": ("a.zip", archive(classes(5)), "application/zip")}
+    for name, detail in (({"name": ""}, "is empty"), ({}, "Field required")):
+        answer = http.post("/datasets", data=name, files=files)
+        assert answer.json()["errors"] == [{"pointer": "/name", "detail": detail}]
+
+
+@pytest.mark.parametrize("body", [{"json": {"name": "mine"}}, {"data": {"name": "mine"}}, {}])
+def test_an_upload_that_is_no_form_with_files_is_told_to_be_one(http: httpx.Client, body) -> None:
+    answer = http.post("/datasets", **body)
+    assert (answer.status_code, answer.json()["code"]) == (415, "unsupported_media")
+    assert "multipart/form-data" in answer.json()["detail"]
 
 
 def test_a_repeated_upload_makes_one_dataset(http: httpx.Client, stack: LocalStack) -> None:
