@@ -279,7 +279,7 @@ def test_the_evaluation_tells_of_its_keys_training(tools, account):
     progress = [event.data for event in told if event.type == "progress"]
     assert {event["key"] for event in progress} == {id}
     half = next(event for event in progress if event["phase"] == "epoch 1 of 2")
-    assert half["evaluation"] == {"done": 0, "total": 2, "fraction": round(0.5 / 3, 4)}
+    assert half["evaluation"] == {"done": 0, "total": 2, "fraction": round(20 * 0.5 / (20 + 1 + 1), 4)}  # weighted
     assert progress[-1]["status"] == "succeeded"
     metrics = [event.data for event in told if event.type == "metric"]
     assert (metrics[0]["key"], metrics[0]["name"], metrics[0]["points"]) == (id, "loss", [[1, 1.0]])
