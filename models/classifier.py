@@ -87,11 +87,13 @@ class Classifier(nn.Module):
 
     def prepared(self, images: Tensor) -> Tensor:
         """What the network takes, of images averaged down already or at their full size."""
+        if self.by == "channels" and self.adaptation is None:  # the same, over 48 channels much faster than over 3
+            mean, std = (each.repeat_interleave(self.shrink**2, 0) for each in (self.mean, self.std))
+            return (self._unshuffled(images) - mean) / std
         x = (images - self.mean) / self.std
-        if self.by == "mean":
-            return x
-        if self.adaptation is not None:
-            x = self.adaptation(x)
+        return x if self.adaptation is None else self._unshuffled(self.adaptation(x))
+
+    def _unshuffled(self, x: Tensor) -> Tensor:
         height, width = (side // self.shrink * self.shrink for side in x.shape[2:])
         return F.pixel_unshuffle(x[:, :, :height, :width], self.shrink)
 
