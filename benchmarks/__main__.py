@@ -28,6 +28,12 @@ from benchmarks.timing import measure
 Found = Iterator[Row | Curve]
 
 
+def _norms() -> Found:
+    from benchmarks.norms import norms  # torch
+
+    return map(measure, norms())
+
+
 def _training() -> Found:
     """Each network's own rows; `python -m benchmarks.training` tells more of them."""
     import torch
@@ -45,6 +51,7 @@ ALONE: dict[str, Callable[[], Found]] = {
     "kernels": lambda: map(measure, science.kernels()),
     "png": lambda: iter([science.size_of_png()]),
     "recovery": lambda: map(measure, science.recovery()),
+    "norms": _norms,
     "training": _training,
 }
 # On one stack, in this order: memory last, since the others warm it up.
