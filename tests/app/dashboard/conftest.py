@@ -24,12 +24,10 @@ def evaluation(stack: LocalStack) -> Evaluation:
 
 @pytest.fixture(scope="session")
 def another(stack: LocalStack) -> Evaluation:
-    """To compare it with."""
+    """To compare it with; its name is one word, as long as names may be."""
     with Client(stack.url, stack.token) as client:
         order = {"dataset": "sample", "profile": "smoke", "keys": 1, "samples": 0, "seed": 7}
-        return client.evaluations.create(schemes=["tanaka"], attacks=["fr"], name="another seed", **order).wait(
-            timeout=150
-        )
+        return client.evaluations.create(schemes=["tanaka"], attacks=["fr"], name="x" * 200, **order).wait(timeout=150)
 
 
 @pytest.fixture(scope="session")
