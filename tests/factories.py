@@ -88,6 +88,7 @@ def make_key_to_train(
     evaluation_id: str | None = None,
     id: str = "",
     scheme: Scheme[Any, Any] | None = None,
+    seed: int | None = 0,
 ) -> str:
     """A key of this scheme, or of tests/trained.py, just ordered and not yet sent."""
     id = id or new_id("key")
@@ -99,7 +100,7 @@ def make_key_to_train(
                 scheme=scheme.name if scheme else "tn-shift",
                 params=vars(scheme.settings) if scheme else {"epochs": 2},
                 sealed=ring.new_lock(purpose="key", owner=account_id, id=id),
-                training={"profile": "smoke", "dataset": "sample", "seed": 0},
+                training={"profile": "smoke", "dataset": "sample", "seed": seed},
                 evaluation_id=evaluation_id,
                 status=Status.QUEUED,
             )

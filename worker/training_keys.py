@@ -2,7 +2,8 @@
 
 The weights are a blob of this attempt's own before the row says that the key is ready: a worker that was given up for
 dead overwrites nothing, and what a crash leaves is a blob that no row names, for the retention to remove. Their lock is
-in the row from the beginning (app/core/crypto.py).
+in the row from the beginning (app/core/crypto.py); where the order names no seed, it follows from the lock, the same in
+every attempt.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ class KeyJob(Job):
 
     scheme: str
     params: dict[str, Any]
-    training: dict[str, Any]  # profile, dataset, seed
+    training: dict[str, Any]  # profile, dataset, seed or None
     lock: bytes  # of the weights
 
     def work(self, reporter: Reporter) -> Done:
@@ -40,13 +41,17 @@ class KeyJob(Job):
         scheme = make_scheme(self.scheme, self.params)
         reporter.report(0.0, "loading images")
         data = load_data(tools, self.account_id, order["dataset"])
-        trained = scheme.train(data, self.context(reporter, order["seed"]))
+        named = {"purpose": "key", "owner": self.account_id, "id": self.lease.id}
+        seed, told = order["seed"], {}
+        if seed is None:  # nobody's: as good as the key to whoever has the data set
+            seed = int.from_bytes(tools.ring.derive(self.lock, "training seed", **named)[:8], "big")
+            told = {"seed": None}
+        trained = scheme.train(data, self.context(reporter, seed))
         reporter.report(1.0, "storing the weights")
         blob = f"keys/{self.lease.id}.{self.lease.attempt}"
-        named = {"purpose": "key", "owner": self.account_id, "id": self.lease.id}
         tools.blobs.write(blob, tools.ring.seal_under(self.lock, trained.secret, **named))
         crash.point("weights-before-row")
-        return Done({"blob": blob, "provenance": jsonable(trained.provenance)})
+        return Done({"blob": blob, "provenance": jsonable({**trained.provenance, **told})})
 
     def changed(self, session: Session, evaluation: Evaluation) -> None:
         journal.key_changed(session, evaluation, self.lease.id)

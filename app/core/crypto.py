@@ -78,6 +78,13 @@ class KeyRing:
         except (InvalidTag, ValueError):
             raise Unreadable(f"{purpose} {id}") from None
 
+    def derive(self, lock: bytes, use: str, *, purpose: str, owner: str, id: str) -> bytes:
+        """32 bytes of their own for each use that follow from a lock, whatever master key it is under.
+
+        Raises Unreadable.
+        """
+        return hmac.digest(self._unwrap(lock, _context(purpose, owner, id)), use.encode(), "sha256")
+
     def rewrap(self, sealed: bytes, *, purpose: str, owner: str, id: str) -> bytes:
         """The same secret, or the same lock alone, under the current master key. Raises Unreadable."""
         context = _context(purpose, owner, id)

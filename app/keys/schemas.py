@@ -14,8 +14,8 @@ class KeyOrder(BaseModel):
     """Without `material` a key is drawn; with it, yours is stored.
 
     A key of a scheme with `trains` is a network, and is trained: its `params` name, besides settings of the scheme, the
-    `dataset` to train on, the `profile` that fills in the settings left out (default quick) and the `seed`. Without a
-    seed one is drawn; with it, whoever knows it, the data set and the settings can train the same key.
+    `dataset` to train on, the `profile` that fills in the settings left out (default quick) and the `seed`. Without
+    one it is drawn and told to nobody; whoever knows it, the data set and the settings can train the same key.
     """
 
     model_config = ConfigDict(

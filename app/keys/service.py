@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import secrets
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import func
@@ -71,7 +70,7 @@ class Training:
     dataset: str = param("", "a name or an id of GET /datasets; needed")
     seed: int | None = param(
         None,
-        "null: drawn; whoever knows it, the data set and the settings can train the same key",
+        "null: drawn and told to nobody; whoever knows it, the data set and the settings can train the same key",
         minimum=0,
         maximum=2**53 - 1,  # what JSON keeps exactly everywhere
     )
@@ -153,8 +152,6 @@ async def _order_training(session: AsyncSession, svc: Services, caller: Caller, 
     images = await plain_images(session, svc, caller, training.dataset, "/params/dataset")
     check_trainable(scheme, images, "/params/dataset")
     await check_queue(session, svc, caller, 1, "/scheme")
-    if training.seed is None:
-        training = replace(training, seed=secrets.randbits(53))
     return await train(session, svc, caller, scheme, training, id)
 
 
@@ -174,7 +171,7 @@ async def train(
     id: str,
     evaluation_id: str | None = None,
 ) -> Key:
-    """A key that waits to be trained with the seed given, for an evaluation perhaps; who calls commits, then rings."""
+    """A key that waits to be trained, for an evaluation perhaps; the caller of this commits, then rings."""
     values = {
         "id": id,
         "account_id": caller.account_id,

@@ -83,6 +83,33 @@ def test_a_key_is_trained_sealed_and_told_of(tools, account):
     assert key(tools, id).attempt == 1
 
 
+def test_a_seed_that_nobody_named_is_drawn_lasts_and_is_told_to_nobody(tools, account, monkeypatch):
+    seeds: list[int] = []
+
+    def learn(context):
+        seeds.append(context.seed)
+        if len(seeds) == 1:
+            raise ConnectionError("another worker takes it up")
+
+    teach(monkeypatch, learn)
+    first, second = ordered(tools, account, seed=None), ordered(tools, account, seed=None)
+    training_keys.handle(tools, first)
+    with tools.sessions.begin() as session:  # under another master key meanwhile
+        named = {"purpose": "key", "owner": account, "id": first}
+        session.execute(
+            update(Key).where(Key.id == first).values(sealed=tools.ring.rewrap(key(tools, first).sealed, **named))
+        )
+        session.execute(update(Key).where(Key.id == first).values(status="queued", error=None, finished_at=None))
+    training_keys.handle(tools, first)
+    training_keys.handle(tools, second)
+    assert seeds[0] == seeds[1] != seeds[2]
+    assert min(seeds) > 2**32
+    done = key(tools, first)
+    assert done.status == "succeeded"
+    assert done.provenance["seed"] is None
+    assert str(seeds[0]) not in str({name: value for name, value in vars(done).items() if name != "_sa_instance_state"})
+
+
 def test_the_weights_open_for_their_own_key_only(tools, account):
     first, second = ordered(tools, account), ordered(tools, account)
     training_keys.handle(tools, first)
