@@ -249,11 +249,10 @@ def in_turn(labels: Sequence[int]) -> list[int]:
 def _open(path: Path) -> Images:
     from PIL import Image, ImageOps
 
+    from models.pictures import rgb
+
     with Image.open(path) as image:
-        upright = ImageOps.exif_transpose(image)
-        if upright.mode.startswith("I"):  # 16-bit grey, which would be clipped
-            return np.repeat((np.asarray(upright) >> 8).astype(np.uint8)[..., None], 3, axis=2)
-        return np.asarray(upright.convert("RGB"))
+        return rgb(ImageOps.exif_transpose(image))
 
 
 def fit(image: Images, size: int) -> Images:

@@ -15,6 +15,7 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from models.images import Images
+from models.pictures import rgb, transparent
 from worker import png
 
 ORIGINAL = "unveil:original"  # the PNG text chunk that holds the size before padding, "97x101"
@@ -192,27 +193,13 @@ def _is_16_bit(data: bytes) -> bool:
 def _rgb(image: Image.Image, is_16_bit: bool, notes: list[str]) -> Images:
     if is_16_bit:
         notes.append("16 bits a channel were scaled to 8")
-    if image.mode.startswith("I"):  # 16-bit grey, the one 16-bit kind that the decoder leaves as it is
-        image = _eight_bits(image)
     if image.mode == "CMYK":
         notes.append("CMYK became RGB")
-    elif image.mode in ("1", "L", "LA", "La"):
+    elif image.mode in ("1", "L", "LA", "La") or image.mode.startswith("I"):
         notes.append("grey became RGB")
-    if image.mode in ("LA", "La", "PA", "RGBA", "RGBa") or "transparency" in image.info:
+    if transparent(image):
         notes.append("transparency was dropped onto white")
-        rgba = image.convert("RGBA")
-        white = Image.new("RGBA", rgba.size, "white")
-        image = Image.alpha_composite(white, rgba)
-    return np.array(image.convert("RGB"))
-
-
-def _eight_bits(image: Image.Image) -> Image.Image:
-    values = np.asarray(image).astype(np.uint32)
-    grey = Image.fromarray((values >> 8).astype(np.uint8))  # as the decoder itself does for 16-bit colour
-    transparent = image.info.get("transparency")
-    if isinstance(transparent, int):
-        grey = Image.merge("LA", (grey, Image.fromarray(np.where(values == transparent, 0, 255).astype(np.uint8))))
-    return grey
+    return rgb(image)
 
 
 def _original(text: str, width: int, height: int) -> tuple[int, int]:

@@ -33,9 +33,9 @@ State = Annotated[
     Path | None,
     typer.Option(help="State folder of an `unveil local`: takes address and token from there", envvar="UNVEIL_STATE"),
 ]
-_NO_ANSWER = ("08", "57P")  # SQLSTATEs of a connection that is refused or lost, and of a server that starts or stops
-
 Json = Annotated[bool, typer.Option("--json", help="Print JSON")]
+
+_NO_ANSWER = ("08", "57P")  # SQLSTATEs of a connection that is refused or lost, and of a server that starts or stops
 
 
 class Failed(Exception):

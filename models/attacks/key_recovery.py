@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from models.recovery.symmetry import Choice
 
 CURVE = "ssim_by_ciphertexts"
-_COLOURS = "negative or not and order of the channels chosen with probability"
 CURVE_TARGETS = 32  # images that a point of the curve is the mean of
 
 Decrypt = Callable[[Images], Images]
@@ -69,6 +68,7 @@ class KeyRecovery(Attack[KeyRecoverySettings]):
             reconstructed = decrypt(material.targets if count == len(seen) else material.targets[:CURVE_TARGETS])
             if self.settings.curve:
                 sweep.append((CURVE, float(count), reconstructed[:CURVE_TARGETS]))
+        sure = f"negative or not and order of the channels chosen with probability {choice.probability:.3f}"
         return Outcome(
             reconstructed=reconstructed,
             key=key,
@@ -78,7 +78,7 @@ class KeyRecovery(Attack[KeyRecoverySettings]):
                 "colour_probability": choice.probability,
             },
             sweep=sweep,
-            notes=(f"{_COLOURS} {choice.probability:.3f}, on {choice.pictures} of the images to read",),
+            notes=(f"{sure}, on {choice.pictures} of the images to read",),
         )
 
 

@@ -126,7 +126,8 @@ class SimulatedPairs(Attack[SimulatedPairsSettings]):
         if material.public is None or not len(material.public):
             raise AttackFailed("training needs public images; none were given")
         public = np.ascontiguousarray(material.public)
-        told = f"{self.settings} {public.shape} {zlib.crc32(public.data)} {context.seed}"
+        s = self.settings
+        told = f"{s.weights} {s.epochs} {s.batch} {s.rate} {public.shape} {zlib.crc32(public.data)} {context.seed}"
         name = f"sign-unet/{hashlib.sha256(told.encode()).hexdigest()[:32]}"
         network = SignUNet()
         weights.fill(network, context.shared(name, lambda: weights.dump(self._train(public, context))))

@@ -66,7 +66,7 @@ def test_neither_halves_nor_tenths_of_a_set_lack_a_class(classes, part):
 
 
 def test_pictures_in_folders_are_read_as_uploads_are(tmp_path):
-    """16-bit grey is scaled, not clipped, and a photograph stands as its camera was held."""
+    """16-bit grey is scaled, not clipped; what is transparent is white; a photograph stands as its camera was held."""
     folder = tmp_path / "mixed" / "things"
     folder.mkdir(parents=True)
     Image.fromarray(np.tile(np.arange(96, dtype=np.uint16) * 600, (96, 1))).save(folder / "0.png")
@@ -74,14 +74,16 @@ def test_pictures_in_folders_are_read_as_uploads_are(tmp_path):
     exif = Image.Exif()
     exif[0x0112] = 6
     turned.save(folder / "1.jpg", exif=exif, quality=100)
-    for i in range(2, 5):
+    for i in range(2, 4):
         turned.save(folder / f"{i}.png")
+    Image.new("RGBA", (96, 96), (200, 0, 0, 0)).save(folder / "4.png")
     data = datasets.load("mixed", tmp_path)
     images = np.concatenate([data.train, data.test])
     grey = np.tile((np.arange(96) * 600 >> 8).astype(np.uint8)[None, :, None], (96, 1, 3))
     assert sum((image == grey).all() for image in images) == 1
     upright = np.asarray(turned).transpose(1, 0, 2)[:, ::-1]  # a quarter to the right
     assert sum(np.abs(image.astype(int) - upright).max() <= 3 for image in images) == 1
+    assert sum((image == 255).all() for image in images) == 1
 
 
 def test_a_glance_at_a_set_is_its_first_test_images(tmp_path):
