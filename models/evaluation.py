@@ -89,7 +89,7 @@ def run_cell(
     for number, own in enumerate(secrets):
         report = _part(context.report, number, len(secrets), end)
         report(0.0, "protecting")  # also where a job is cancelled whose attack never reports
-        material = allowed(scheme, attack, lab, _protection(scheme, own, replace(context, report=report)))
+        material = allowed(scheme, attack, lab, _protection(scheme, own, replace(context, report=report)), number)
         outcome = attack.run(material, replace(context, report=report, seed=options.seed + number))
         agreement = _key_agreement(scheme, own, outcome, lab.targets)
         rounds.append(score(data.test, material.targets, outcome, options, agreement))

@@ -32,9 +32,15 @@ def lay_out(attack: Attack[Any], targets: Images, train: Images, public: Images 
     return Lab(targets, train, train[:0])
 
 
-def allowed(scheme: Scheme[Any, Any] | None, attack: Attack[Any], lab: Lab, protect: Protect) -> Material:
-    """Only what the attack's threat model allows: no key, and no plain image behind the targets."""
-    plain = lab.pool[: attack.observations()]
+def allowed(
+    scheme: Scheme[Any, Any] | None, attack: Attack[Any], lab: Lab, protect: Protect, number: int = 0
+) -> Material:
+    """Only what the attack's threat model allows: no key, and no plain image behind the targets.
+
+    number: of the key among several. Each is watched on other images, as far as they go: several keys on the same
+    pictures would be one trial of an attack that lives by its pictures.
+    """
+    plain = _observed(lab.pool, attack.observations(), number)
     protected = protect(lab.targets, 0)
     observed = protect(plain, len(lab.targets)) if len(plain) else protected[:0]
     model = attack.threat_model
@@ -46,3 +52,9 @@ def allowed(scheme: Scheme[Any, Any] | None, attack: Attack[Any], lab: Lab, prot
         pairs=Pairs(plain, observed) if model is ThreatModel.KNOWN_PLAINTEXT else None,
         oracle=Oracle(lambda images: protect(images, 0)) if model is ThreatModel.CHOSEN_PLAINTEXT else None,
     )
+
+
+def _observed(pool: Images, count: int | None, number: int) -> Images:
+    if count is None or count >= len(pool):
+        return pool
+    return pool.take(range(number * count, (number + 1) * count), axis=0, mode="wrap")

@@ -179,6 +179,15 @@ def test_each_threat_model_gets_its_material_and_no_more():
         assert (material.oracle is not None) == (model is ThreatModel.CHOSEN_PLAINTEXT)
 
 
+def test_each_key_is_watched_on_images_of_its_own_as_far_as_they_go():
+    spy = Spy(ThreatModel.KNOWN_PLAINTEXT, wanted=15)
+    cell(("pixelwise", {}), spy, replace(SMOKE, keys=3))
+    first, second, third = (material.pairs.plain for material in spy.seen[:3])
+    assert (first == DATA.train[:15]).all()
+    assert (second == DATA.train[15:30]).all()
+    assert (third == np.concatenate([DATA.train[30:], DATA.train[:5]])).all()
+
+
 def test_the_attackers_public_images_are_not_the_observed_ones():
     spy = Spy(ThreatModel.PUBLIC_IMAGES, wanted=None)
     run_cell(catalog.make_scheme("pixelwise", {}), spy, DATA, SMOKE, Context())
