@@ -175,6 +175,49 @@ def _ssim7(x: Any, y: Any, out: Any) -> None:
 
 
 @_compiled
+def _unit(values: Any, out: Any) -> None:
+    """int32 [P] -> float32 [P] of mean 0 and norm 1; 0 where all are equal, which integers tell."""
+    total = np.int64(0)
+    for j in range(len(values)):
+        total += np.int64(values[j])
+    mean, square = total / len(values), 0.0
+    for j in range(len(values)):
+        square += (values[j] - mean) ** 2
+    inverse = 1 / np.sqrt(square) if square > 0 else 0.0
+    for j in range(len(values)):
+        out[j] = np.float32((values[j] - mean) * inverse)
+
+
+def _profiles(images: Any, weights: Any, out: Any) -> None:
+    """Grey images as unit vectors, each averaged down by two from the one before, while there are two rows and columns.
+
+    images: uint8 [N, H, W, 3]; weights of the channels: int32 [3], of sum 10,000; out: a tuple of float32 [N, P].
+    """
+    count, height, width, _ = images.shape
+    red, green, blue = weights
+    grey = np.empty(height * width, np.int32)
+    for n in range(count):
+        source = images[n].reshape(-1)
+        for j in range(len(grey)):
+            r, g, b = np.int32(source[3 * j]), np.int32(source[3 * j + 1]), np.int32(source[3 * j + 2])
+            grey[j] = np.int32(np.int32(red * r) + np.int32(np.int32(green * g) + np.int32(blue * b)))
+        rows, columns = height, width
+        for level in range(len(out)):
+            _unit(grey[: rows * columns], out[level][n])
+            if min(rows, columns) < 2:
+                continue
+            half = columns // 2
+            for i in range(rows // 2):
+                above, below = grey[2 * i * columns :], grey[(2 * i + 1) * columns :]
+                made = grey[i * half : (i + 1) * half]  # sums: what is normalised needs no division
+                for j in range(half):
+                    made[j] = np.int32(
+                        np.int32(above[2 * j] + above[2 * j + 1]) + np.int32(below[2 * j] + below[2 * j + 1])
+                    )
+            rows, columns = rows // 2, half
+
+
+@_compiled
 def _value(bits: Any) -> Any:
     """The float32 of a bfloat16, which is its upper half."""
     return np.uint32(np.uint32(bits) << np.uint32(16)).view(np.float32)
@@ -294,5 +337,6 @@ accept = _compiled(_accept)
 apply_elements = _compiled(_apply_elements)
 normalise = _compiled(_normalise)
 normalise_back = _compiled(_normalise_back)
+profiles = _compiled(_profiles)
 shuffle_nibbles = _compiled(_shuffle_nibbles)
 ssim7 = _compiled(_ssim7)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
@@ -17,7 +17,8 @@ SCALES = (1, 2, 4, 8)
 
 Floats = npt.NDArray[np.float64]
 
-_GREY = np.array([0.2125, 0.7154, 0.0721])  # scikit-image's rgb2gray
+_GREY_10000 = np.array([2125, 7154, 721], np.int32)  # scikit-image's rgb2gray; with integers a flat image is flat
+_GREY = _GREY_10000 / 10_000
 _C1, _C2 = (0.01 * 255) ** 2, (0.03 * 255) ** 2
 _CHUNK_VALUES = 4_000_000  # image values at a time: bounds memory at about 200 MB
 _SIMILARITIES = 2**24  # of reconstructions to originals at a time
@@ -136,37 +137,48 @@ def identification(plain: Images, reconstructed: Images) -> Identification:
     count = len(plain)
     ranks = np.empty((len(SCALES), count), np.int64)
     step = max(1, _SIMILARITIES // max(1, count))
-    for scale, (true, seen) in enumerate(zip(_pyramid(plain), _pyramid(reconstructed), strict=True)):
-        gallery = _profiles(true).T
-        for i in range(0, count, step):
-            similarity = np.abs(_profiles(seen[i : i + step]) @ gallery)
+    gallery = _profiles(plain)
+    for i in range(0, count, step):
+        for scale, (true, seen) in enumerate(zip(gallery, _profiles(reconstructed[i : i + step]), strict=True)):
+            similarity = np.abs(seen @ true.T)
             own = np.diagonal(similarity, i)[:, None]
             ranks[scale, i : i + step] = (similarity >= own - _TIE).sum(axis=1)
     return Identification(ranks)
 
 
-def _pyramid(images: Images) -> Iterator[npt.NDArray[np.float32]]:
-    """Grey images float32 [N, h, w] averaged down by 1, 2, 4 and 8; an odd last row or column is left out."""
-    grey: npt.NDArray[Any] = np.empty(images.shape[:3], np.float32)
-    for i in range(0, len(images), 32):
-        np.matmul(images[i : i + 32].astype(np.float32), _GREY.astype(np.float32), out=grey[i : i + 32])
-    yield grey
+def _profiles(images: Images) -> tuple[npt.NDArray[np.float32], ...]:
+    """Grey images averaged down by 1, 2, 4 and 8, with zero mean and unit norm (zero where flat): float32 [N, P] each.
+
+    An odd last row or column is left out; an image too small to be averaged down stays as it is.
+    """
+    from models import kernels  # not with the catalog: the API needs no compiler
+
+    count, height, width, _ = images.shape
+    sizes = [height * width]
     for _ in SCALES[1:]:
-        if min(grey.shape[1:]) >= 2:
+        if min(height, width) > 1:
+            height, width = height // 2, width // 2
+        sizes.append(height * width)
+    out = tuple(np.empty((count, size), np.float32) for size in sizes)
+    if kernels.profiles is None:
+        for i in range(0, count, 32):
+            _fill_profiles(images[i : i + 32], tuple(profiles[i : i + 32] for profiles in out))
+    else:
+        kernels.profiles(np.ascontiguousarray(images), _GREY_10000, out)
+    return out
+
+
+def _fill_profiles(images: Images, out: tuple[npt.NDArray[np.float32], ...]) -> None:
+    grey = images.astype(np.int32) @ _GREY_10000
+    for profiles in out:
+        flat = grey.reshape(len(grey), -1)
+        flat = flat - flat.mean(axis=1, keepdims=True)
+        norm = np.sqrt(np.einsum("np,np->n", flat, flat))[:, None]
+        profiles[:] = flat * np.divide(1, norm, out=np.zeros_like(norm), where=norm > 0)
+        if min(grey.shape[1:]) > 1:
             grey = grey[:, : grey.shape[1] // 2 * 2, : grey.shape[2] // 2 * 2]
             rows = grey[:, ::2] + grey[:, 1::2]
-            grey = (rows[:, :, ::2] + rows[:, :, 1::2]) / 4
-        yield grey
-
-
-def _profiles(grey: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-    """Each image with zero mean and unit norm (zero where flat): float32 [N, P]."""
-    flat = grey.reshape(len(grey), -1)
-    flat = flat - flat[:, :1]  # else the mean of a flat image misses it by a rounding error, which is then enlarged
-    flat -= flat.mean(axis=1, keepdims=True)
-    norm = np.sqrt(np.einsum("np,np->n", flat, flat))[:, None]
-    flat *= np.divide(1, norm, out=np.zeros_like(norm), where=norm > 1e-3)  # pixels are multiplied, not divided
-    return flat
+            grey = rows[:, :, ::2] + rows[:, :, 1::2]
 
 
 def binomial_interval(hits: float, trials: int, confidence: float) -> tuple[float, float]:

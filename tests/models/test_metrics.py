@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 from skimage.color import rgb2gray
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
+from skimage.transform import downscale_local_mean
 
 from models import kernels, metrics
 from tests.models.pictures import photographs
@@ -101,6 +102,26 @@ def test_copies_of_an_original_tie_wherever_they_stand(monkeypatch):
     assert whole[:, :10].min() == 2  # a copy counts against the attacker
     monkeypatch.setattr(metrics, "_SIMILARITIES", 7 * 30)
     assert (metrics.identification(plain, seen).ranks == whole).all()
+
+
+@pytest.mark.parametrize("size", [(96, 96), (33, 50), (7, 9), (3, 40)])
+def test_compiled_profiles_are_those_of_numpy(size, monkeypatch):
+    images = np.ascontiguousarray(photographs(40)[:, : size[0], : size[1]])
+    images[7] = 201, 7, 55  # flat
+    compiled = metrics._profiles(images)
+    monkeypatch.setattr(kernels, "profiles", None)
+    for ours, plain in zip(compiled, metrics._profiles(images), strict=True):
+        assert ours == pytest.approx(plain, abs=1e-6)
+        assert not ours[7].any()
+        assert np.linalg.norm(np.delete(ours, 7, axis=0), axis=1) == pytest.approx(1)
+
+
+def test_profiles_are_of_grey_images_averaged_down():
+    images = photographs(3)
+    for scale, ours in zip(metrics.SCALES, metrics._profiles(images), strict=True):
+        grey = downscale_local_mean(rgb2gray(images), (1, scale, scale)).reshape(3, -1)
+        flat = grey - grey.mean(axis=1, keepdims=True)
+        assert ours == pytest.approx(flat / np.linalg.norm(flat, axis=1, keepdims=True), abs=1e-6)
 
 
 def test_an_interval_of_many_images_needs_little_memory_and_is_the_same(monkeypatch):
