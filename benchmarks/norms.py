@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from itertools import product
 
 import torch
 from torch import Tensor, nn
@@ -15,16 +16,18 @@ _IMAGES, _SIDE = 32, 32
 
 
 def norms() -> Iterator[Job]:
-    """In bfloat16, channels last, as the `quick` profile's networks have them."""
-    for what, norm, channels in (("batch", nn.BatchNorm2d, 8), ("instance", nn.InstanceNorm2d, 16)):
+    """Channels last, as the `quick` profile's networks have them; float32 where a processor has no bfloat16."""
+    kinds = ("batch", nn.BatchNorm2d, 8), ("instance", nn.InstanceNorm2d, 16)
+    for (what, norm, channels), dtype in product(kinds, (torch.bfloat16, torch.float32)):
         network = nn.Sequential(norm(channels), nn.ReLU(inplace=True))
         x, gradient = (
-            torch.randn(_IMAGES, channels, _SIDE, _SIDE).bfloat16().contiguous(memory_format=torch.channels_last)
+            torch.randn(_IMAGES, channels, _SIDE, _SIDE).to(dtype).contiguous(memory_format=torch.channels_last)
             for _ in range(2)
         )
         step = _step(network, x.requires_grad_(), gradient)
+        precision = str(dtype).removeprefix("torch.")
         yield Job(
-            f"{what} normalisation and ReLU, {channels} channels of {_SIDE}x{_SIDE}, there and back",
+            f"{what} normalisation and ReLU, {channels} channels of {_SIDE}x{_SIDE}, {precision}, there and back",
             "PyTorch's, one thread",
             (_fast(network, step), _IMAGES),
             (step, _IMAGES),

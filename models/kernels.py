@@ -218,17 +218,18 @@ def _profiles(images: Any, weights: Any, out: Any) -> None:
 
 
 @_compiled
-def _value(bits: Any) -> Any:
-    """The float32 of a bfloat16, which is its upper half."""
-    return np.uint32(np.uint32(bits) << np.uint32(16)).view(np.float32)
+def _value(bits: Any, shift: Any) -> Any:
+    """The float32 of which `bits` are the upper 16 (shift 16: a bfloat16) or all (shift 0)."""
+    return np.uint32(np.uint32(bits) << shift).view(np.float32)
 
 
 @_compiled
-def _bfloat16(value: Any) -> Any:
-    """The bits of the nearest bfloat16, of two the even one."""
+def _bits(value: Any, shift: Any) -> Any:
+    """Back again: the bits of the nearest, of two the even one."""
     bits = np.float32(value).view(np.uint32)
     odd = np.uint32(np.uint32(bits >> np.uint32(16)) & np.uint32(1))
-    return np.uint16(np.uint32(bits + np.uint32(np.uint32(0x7FFF) + odd)) >> np.uint32(16))
+    up = np.uint32(np.uint32(0x7FFF) + odd) if shift else np.uint32(0)
+    return np.uint32(np.uint32(bits + up) >> shift)
 
 
 @_compiled
@@ -240,11 +241,12 @@ def _row(channels: int) -> int:
 def _normalise(x: Any, weight: Any, bias: Any, eps: float, slope: float, out: Any, mean: Any, var: Any) -> None:
     """Each channel of each group to mean 0 and variance 1, times weight, plus bias; where negative, times slope.
 
-    x, out: uint16 [G, M * C], bits of bfloat16, channels last; weight, bias: float32 [C]; mean, var: float32 [G, C],
-    written. Sums are of differences from a group's first pixel, so that no variance drowns in its mean; they are in
-    float32 over at most 128 rows, and in float64 beyond.
+    x, out: bits, channels last, of bfloat16 (uint16 [G, M * C]) or of float32 (uint32); weight, bias: float32 [C];
+    mean, var: float32 [G, C], written. Sums are of differences from a group's first pixel, so that no variance drowns
+    in its mean; they are in float32 over at most 128 rows, and in float64 beyond.
     """
     groups, count = x.shape
+    shift = np.uint32(32 - 8 * x.itemsize)
     channels = len(weight)
     pixels, row = count // channels, _row(channels)
     first, scale, offset = np.empty(row, np.float32), np.empty(row, np.float32), np.empty(row, np.float32)
@@ -252,14 +254,14 @@ def _normalise(x: Any, weight: Any, bias: Any, eps: float, slope: float, out: An
     sum_, square = np.empty(channels), np.empty(channels)
     for g in range(groups):
         for j in range(row):
-            first[j] = _value(x[g, j % channels])
+            first[j] = _value(x[g, j % channels], shift)
         sum_[:], square[:] = 0, 0
         for top in range(0, count, 128 * row):
             sums[:], squares[:] = 0, 0
             for begin in range(top, min(count, top + 128 * row), row):
                 values = x[g, begin : begin + row]
                 for j in range(len(values)):
-                    difference = np.float32(_value(values[j]) - first[j])
+                    difference = np.float32(_value(values[j], shift) - first[j])
                     sums[j] += difference
                     squares[j] += np.float32(difference * difference)
             for j in range(row):
@@ -276,16 +278,17 @@ def _normalise(x: Any, weight: Any, bias: Any, eps: float, slope: float, out: An
         for begin in range(0, count, row):
             values, made = x[g, begin : begin + row], out[g, begin : begin + row]
             for j in range(len(values)):
-                value = np.float32(np.float32(_value(values[j]) * scale[j]) + offset[j])
-                made[j] = _bfloat16(max(value, np.float32(value * np.float32(slope))))
+                value = np.float32(np.float32(_value(values[j], shift) * scale[j]) + offset[j])
+                made[j] = _bits(max(value, np.float32(value * np.float32(slope))), shift)
 
 
 def _normalise_back(
     x: Any, weight: Any, bias: Any, eps: float, slope: float, mean: Any, var: Any, gradient: Any, of_x: Any,
     of_weight: Any, of_bias: Any,
 ) -> None:  # fmt: skip
-    """The gradients of `normalise`. gradient: of its output, uint16 as x; of_x: the same; of_weight, of_bias: [C]."""
+    """The gradients of `normalise`. gradient: of its output, bits as x; of_x: the same; of_weight, of_bias: [C]."""
     groups, count = x.shape
+    shift = np.uint32(32 - 8 * x.itemsize)
     channels = len(weight)
     pixels, row = count // channels, _row(channels)
     centre, scale, offset = np.empty(row, np.float32), np.empty(row, np.float32), np.empty(row, np.float32)
@@ -305,7 +308,7 @@ def _normalise_back(
             for begin in range(top, min(count, top + 128 * row), row):
                 values, gradients = x[g, begin : begin + row], gradient[g, begin : begin + row]
                 for j in range(len(values)):
-                    value, slant = _value(values[j]), _value(gradients[j])
+                    value, slant = _value(values[j], shift), _value(gradients[j], shift)
                     above = np.float32(np.float32(value * scale[j]) + offset[j]) > np.float32(0)
                     slant = slant if above else np.float32(slant * np.float32(slope))
                     sums[j] += slant
@@ -325,12 +328,11 @@ def _normalise_back(
             values, gradients = x[g, begin : begin + row], gradient[g, begin : begin + row]
             made = of_x[g, begin : begin + row]
             for j in range(len(values)):
-                value, slant = _value(values[j]), _value(gradients[j])
+                value, slant = _value(values[j], shift), _value(gradients[j], shift)
                 above = np.float32(np.float32(value * scale[j]) + offset[j]) > np.float32(0)
                 slant = slant if above else np.float32(slant * np.float32(slope))
-                made[j] = _bfloat16(
-                    np.float32(np.float32(slant * scale[j]) + np.float32(np.float32(value * from_x[j]) + constant[j]))
-                )
+                of_value = np.float32(np.float32(value * from_x[j]) + constant[j])
+                made[j] = _bits(np.float32(np.float32(slant * scale[j]) + of_value), shift)
 
 
 accept = _compiled(_accept)

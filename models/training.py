@@ -33,7 +33,7 @@ Schedule = Callable[[float], float]  # fraction of the training done -> factor o
 Precision = Literal["auto", "fp32", "bf16"]  # auto: bfloat16 where the device computes in it
 
 SAVE_SECONDS = 60.0
-_FORMAT = 3  # of checkpoints: those of another one are not taken up
+_FORMAT = 4  # of checkpoints: those of another one are not taken up
 PULSE_SECONDS = 0.5  # between two looks at whether somebody cancelled
 _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4  # malloc.h
 

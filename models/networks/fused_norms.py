@@ -1,4 +1,4 @@
-"""Normalisations of networks that learn on a CPU, each with the ReLU after it, as compiled loops over bfloat16.
+"""Normalisations of networks that learn on a CPU, each with the ReLU after it, as compiled loops.
 
 PyTorch normalises few channels that lie last in memory many times slower than they can be read, and copies them there
 and back for an instance normalisation.
@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from models import kernels
 
 _Norm = nn.BatchNorm2d | nn.InstanceNorm2d
+_TYPES = (torch.bfloat16, torch.float32)
 _Forward = Callable[[Tensor], Tensor]
 
 
@@ -61,7 +62,7 @@ def _normalised(norm: _Norm, activation: nn.Module, plain: tuple[_Forward, _Forw
     """x normalised, and through the activation. plain: both as PyTorch has them."""
     groups = len(x) if isinstance(norm, nn.InstanceNorm2d) else 1
     pixels = x.numel() // (groups * x.shape[1])
-    fits = x.dtype == torch.bfloat16 and x.is_contiguous(memory_format=torch.channels_last) and pixels > 1
+    fits = x.dtype in _TYPES and x.is_contiguous(memory_format=torch.channels_last) and pixels > 1
     if not (fits and norm.training):
         normalise, activate = plain
         return activate(normalise(x))
@@ -77,7 +78,7 @@ def _normalised(norm: _Norm, activation: nn.Module, plain: tuple[_Forward, _Forw
 
 
 class _Normalise(torch.autograd.Function):
-    """bfloat16 [N, C, H, W], channels last -> the same, and mean and variance, float32 [groups, C]."""
+    """bfloat16 or float32 [N, C, H, W], channels last -> the same, and mean and variance, float32 [groups, C]."""
 
     @staticmethod
     def forward(
@@ -108,5 +109,6 @@ class _Normalise(torch.autograd.Function):
         return of_x, of_weight if for_weight else None, of_bias if for_bias else None, None, None, None
 
 
-def _bits(x: Tensor, groups: int) -> npt.NDArray[np.uint16]:
-    return x.permute(0, 2, 3, 1).view(torch.uint16).numpy().reshape(groups, -1)
+def _bits(x: Tensor, groups: int) -> npt.NDArray[np.unsignedinteger]:
+    bits = torch.uint16 if x.dtype == torch.bfloat16 else torch.uint32
+    return x.permute(0, 2, 3, 1).view(bits).numpy().reshape(groups, -1)

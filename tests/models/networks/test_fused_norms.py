@@ -35,10 +35,10 @@ def calls(monkeypatch):
     return made
 
 
-def _images(channels, side=9, count=4):
+def _images(channels, side=9, count=4, dtype=torch.bfloat16):
     generator = torch.Generator().manual_seed(1)
     values = torch.randn(count, channels, side, side + 2, generator=generator) * 2 + 3
-    return values.bfloat16().contiguous(memory_format=torch.channels_last).requires_grad_()
+    return values.to(dtype).contiguous(memory_format=torch.channels_last).requires_grad_()
 
 
 def _away(made, right):
@@ -65,21 +65,26 @@ def _asked(network, images):
     return out, torch.autograd.grad(out, [images, *network.parameters()], gradient)
 
 
+@pytest.mark.parametrize(
+    ("dtype", "rounding", "other_side"),
+    # Where a value lies within its rounding of 0, ReLU takes the other side: one or two of thousands.
+    [(torch.bfloat16, 2**-8, 0.03), (torch.float32, 1e-6, 1e-5)],
+    ids=["bfloat16", "float32"],
+)
 @pytest.mark.parametrize("chain", CHAINS.values(), ids=CHAINS)
-def test_a_norm_its_gradients_and_its_statistics_are_those_of_float32(chain, calls):
+def test_a_norm_its_gradients_and_its_statistics_are_right(chain, dtype, rounding, other_side, calls):
     network = _learned(lambda: nn.Sequential(*chain()))
-    exact = copy.deepcopy(network)
-    images = _images(network[0].num_features)
+    exact = copy.deepcopy(network).double()
+    images = _images(network[0].num_features, dtype=dtype)
     with FusedNorms(network):
         out, gradients = _asked(network, images)
     assert len(calls) == 1
-    wanted, exact_gradients = _asked(exact, images.detach().float().requires_grad_())
-    assert _away(out, wanted) < 2**-8  # what rounding to bfloat16 does
+    wanted, exact_gradients = _asked(exact, images.detach().double().requires_grad_())
+    assert _away(out, wanted) < rounding
     for made, right in zip(gradients, exact_gradients, strict=True):
-        # Where a value lies within its rounding of 0, ReLU takes the other side: one or two of thousands.
-        assert _away(made, right) < 0.03
+        assert _away(made, right) < other_side
     for name, value in exact.state_dict().items():
-        assert torch.allclose(network.state_dict()[name], value, rtol=1e-5, atol=1e-6), name
+        assert torch.allclose(network.state_dict()[name].double(), value.double(), rtol=1e-5, atol=1e-6), name
 
 
 @pytest.mark.parametrize(
@@ -119,12 +124,10 @@ def test_it_reads_variances_far_below_the_mean(calls):
     assert len(calls) == 1
 
 
-def test_a_network_that_is_asked_and_one_that_learns_in_float32_are_left_as_they_are(calls):
-    network = _learned(lambda: nn.Sequential(*CHAINS["batch"]()))
+def test_a_network_that_is_asked_is_left_as_it_is(calls):
+    network = _learned(lambda: nn.Sequential(*CHAINS["batch"]())).eval()
     images, plain = _images(8).detach(), copy.deepcopy(network)
     with FusedNorms(network):
-        assert torch.equal(network(images.float()), plain(images.float()))
-        network.eval(), plain.eval()
         assert torch.equal(network(images), plain(images))
     assert not calls
     assert not any("forward" in vars(module) for module in network.modules())
