@@ -15,11 +15,13 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import shutil
 import tarfile
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from datetime import UTC, datetime
+from tempfile import TemporaryFile
 from typing import Any, BinaryIO, cast
 
 import psycopg
@@ -42,6 +44,7 @@ from models.catalog import __version__
 _FORMAT = 1
 _CUT_OFF = "the file was cut off, its end is missing: take another copy or backup"
 _PIECE = 32 * 2**20
+_TRIES = 3  # to read a checkpoint, which is replaced once a minute
 # What is true of running processes, and what lets somebody in for a short while: nobody is to come in twice.
 _LEFT_OUT = (Worker, SignInCode, DashboardSession)
 _TABLES = {
@@ -77,11 +80,13 @@ def backup(settings: Settings, ring: KeyRing, out: BinaryIO, tell: Tell) -> None
         names = list(_named(session, blobs))
     gone = 0
     for name in names:
-        try:
-            with blobs.open(name) as file:
-                archive.copy(f"blobs/{name}", file)
-        except FileNotFoundError:
-            gone += 1
+        with TemporaryFile() as held:
+            try:
+                _hold(blobs, name, held)
+            except FileNotFoundError:
+                gone += 1
+                continue
+            archive.copy(f"blobs/{name}", held)
     archive.close()
     deleted = f"; {gone} blobs were deleted meanwhile" if gone else ""
     tell(f"wrote {len(_TABLES)} tables and {archive.count['blobs']} blobs{deleted}")
@@ -134,6 +139,26 @@ def _named(session: Session, blobs: Blobs) -> Iterator[str]:
     for table in (Cell, Key):
         for id in session.scalars(select(table.id).where(table.checkpoint_lock.is_not(None), table.status.in_(ACTIVE))):
             yield from blobs.below(f"checkpoints/{id}")
+
+
+def _hold(blobs: Blobs, name: str, held: BinaryIO) -> None:
+    """A blob, whole before anything of it is written. Raises FileNotFoundError, OSError.
+
+    An object store looks for an object when a piece of it is asked for: a delete comes in between, and a checkpoint
+    that is replaced, which is an error there.
+    """
+    for tries_left in reversed(range(_TRIES)):
+        held.seek(0)
+        held.truncate()
+        try:
+            with blobs.open(name) as file:
+                shutil.copyfileobj(file, held, 2**20)
+            return
+        except FileNotFoundError:
+            raise
+        except OSError:
+            if not tries_left:
+                raise
 
 
 def _copy(table: str, columns: list[str], way: str) -> sql.Composed:

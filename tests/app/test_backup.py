@@ -5,11 +5,13 @@ from __future__ import annotations
 import io
 import tarfile
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import psycopg
 import pytest
 from celery import Celery
+from s3fs import S3FileSystem
 from sqlalchemy import func, select, update
 
 from app import backup as backups
@@ -217,3 +219,40 @@ def test_what_is_written_or_deleted_meanwhile_is_not_in_it_and_does_no_harm(tool
     assert not elsewhere.blobs.exists("datasets/ds_1.npz")
     with elsewhere.sessions() as session:
         assert keys.secret(elsewhere, session.get_one(Key, made["ready"]))
+
+
+@pytest.mark.parametrize("what", ["deleted", "replaced"])
+def test_a_checkpoint_that_goes_while_an_object_store_is_read_spoils_no_backup(
+    what, tools, bucket_url, elsewhere, monkeypatch
+) -> None:
+    settings = tools.settings.model_copy(update={"blob_url": bucket_url})
+    remote = replace(tools, settings=settings, blobs=Blobs(settings))
+    _, (running,) = make_evaluation(tools.sessions, make_account(tools.sessions), ("none",))
+    assert cells.claim(tools, running)
+    name = f"checkpoints/{running}/network.ckpt"
+    remote.blobs.write(name, b"a" * 12_000_000)
+    remote.blobs.write("checkpoints/other", b"")  # else the bucket's folder goes with its last object
+    monkeypatch.setattr(S3FileSystem, "default_block_size", 5 * 2**20)  # read in pieces
+    real, times = Blobs.open, list[str]()
+
+    def and_meanwhile(blobs, name):
+        file = real(blobs, name)
+        if not times:
+            file.read(2**20)
+            file.seek(0)
+            if what == "deleted":
+                Blobs(settings).delete(name)
+            else:
+                Blobs(settings).write(name, b"b" * 12_000_000)
+        times.append(name)
+        return file
+
+    monkeypatch.setattr(Blobs, "open", and_meanwhile)
+    file = saved(remote)
+    monkeypatch.undo()
+    monkeypatch.setenv("UNVEIL_DATABASE_URL", elsewhere.settings.database_url)
+    restored(elsewhere, file)
+    if what == "deleted":
+        assert not elsewhere.blobs.exists(name)
+    else:
+        assert elsewhere.blobs.read(name) == b"b" * 12_000_000

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import resource
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -124,6 +125,18 @@ async def test_an_upload_to_a_store_that_is_away_says_so(settings: Settings, any
         with away(settings.blob_url):
             answer = await client.post("/datasets", data={"name": "mine"}, files=files)
     assert (answer.status_code, answer.json()["code"]) == (503, "storage_away")
+
+
+def test_two_may_delete_one_blob(settings: Settings) -> None:
+    """As a request and the sweeper do."""
+    names = [f"keys/{number}" for number in range(300)]
+    blobs = Blobs(settings)
+    for name in names:
+        blobs.write(name, b"")
+    with ThreadPoolExecutor() as both:
+        for deleting in [both.submit(lambda: [Blobs(settings).delete(name) for name in names]) for _ in range(4)]:
+            deleting.result()
+    assert blobs.names("keys") == []
 
 
 @pytest.fixture
