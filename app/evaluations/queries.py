@@ -52,6 +52,20 @@ async def cells(session: AsyncSession, evaluation_ids: Sequence[str]) -> Sequenc
     ).all()
 
 
+async def cell_heads(session: AsyncSession, evaluation_ids: Sequence[str]) -> Sequence[Row[Any]]:
+    """What progress and verdicts are made of, as plain rows: a page of evaluations has thousands of cells."""
+    return (
+        await session.execute(
+            select(
+                Cell.evaluation_id, Cell.scheme, Cell.attack, Cell.status, Cell.progress, Cell.phase,
+                Cell.started_at, Cell.finished_at, Cell.result,
+            )
+            .where(Cell.evaluation_id.in_(evaluation_ids))
+            .order_by(Cell.evaluation_id, Cell.position)
+        )
+    ).all()  # fmt: skip
+
+
 async def cell(session: AsyncSession, account_id: str, evaluation_id: str, cell_id: str) -> Cell | None:
     if not (is_id(evaluation_id) and is_id(cell_id)):
         return None

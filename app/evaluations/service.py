@@ -28,6 +28,7 @@ from app.keys.service import Training
 from models import catalog
 
 _Found = TypeVar("_Found")
+_HEADS = 4  # evaluations read at once, of up to a thousand cells each; between, others get their turn
 
 
 class UnknownEvaluation(NotFound):
@@ -245,10 +246,14 @@ async def find_sample(session: AsyncSession, caller: Caller, id: str, cell_id: s
 
 async def heads(session: AsyncSession, evaluations: Sequence[Evaluation]) -> dict[str, EvaluationHead]:
     """Several evaluations as a list shows them, by id."""
-    ids = [evaluation.id for evaluation in evaluations]
-    cells, keys = defaultdict[str | None, list[Cell]](list), defaultdict[str | None, list[Key]](list)
-    for cell in await queries.cells(session, ids):
-        cells[cell.evaluation_id].append(cell)
-    for key in await queries.trained_keys(session, ids):
+    keys = defaultdict[str | None, list[Key]](list)
+    for key in await queries.trained_keys(session, [evaluation.id for evaluation in evaluations]):
         keys[key.evaluation_id].append(key)
-    return {each.id: views.head(each, cells[each.id], keys[each.id]) for each in evaluations}
+    made = dict[str, EvaluationHead]()
+    for first in range(0, len(evaluations), _HEADS):
+        some = evaluations[first : first + _HEADS]
+        cells = defaultdict[str, list[Row[Any]]](list)
+        for cell in await queries.cell_heads(session, [evaluation.id for evaluation in some]):
+            cells[cell.evaluation_id].append(cell)
+        made |= {each.id: views.head(each, cells[each.id], keys[each.id]) for each in some}
+    return made

@@ -30,8 +30,10 @@ from app.evaluations.schemas import (
 from app.keys import service as keys_service
 from models import catalog
 
+_Cell = Cell | Row[Any]  # of `queries.cells` or of `queries.cell_heads`
 
-def head(evaluation: Evaluation, cells: Sequence[Cell], keys: Sequence[Key]) -> EvaluationHead:
+
+def head(evaluation: Evaluation, cells: Sequence[Row[Any]], keys: Sequence[Key]) -> EvaluationHead:
     """`cells` in their order; `keys`: those trained for it."""
     return EvaluationHead(**_head(evaluation, cells, keys))
 
@@ -52,7 +54,7 @@ def full(
     )
 
 
-def _head(evaluation: Evaluation, cells: Sequence[Cell], keys: Sequence[Key]) -> dict[str, Any]:
+def _head(evaluation: Evaluation, cells: Sequence[_Cell], keys: Sequence[Key]) -> dict[str, Any]:
     base = address(evaluation.id)
     return {
         "id": evaluation.id,
@@ -76,7 +78,7 @@ def address(evaluation_id: str, cell_id: str | None = None) -> str:
     return f"/evaluations/{evaluation_id}" + (f"/cells/{cell_id}" if cell_id else "")
 
 
-def progress(evaluation: Evaluation, cells: Sequence[Cell], keys: Sequence[Key], now: datetime) -> ProgressOut:
+def progress(evaluation: Evaluation, cells: Sequence[_Cell], keys: Sequence[Key], now: datetime) -> ProgressOut:
     """Done and total count cells; the fraction and the time left count the training of keys too."""
     works = journal.works(cells, keys)
     left = pace.seconds_left(works, now) if evaluation.status == Status.RUNNING else None
@@ -89,7 +91,7 @@ def progress(evaluation: Evaluation, cells: Sequence[Cell], keys: Sequence[Key],
     )
 
 
-def _phase(work: Sequence[Cell | Key]) -> str | None:
+def _phase(work: Sequence[_Cell | Key]) -> str | None:
     running = [job for job in work if job.status == Status.RUNNING]
     if not running:
         return None
@@ -102,9 +104,9 @@ def _phase(work: Sequence[Cell | Key]) -> str | None:
     return what + (f", {first.phase}" if first.phase else "") + more
 
 
-def verdicts(cells: Sequence[Cell]) -> list[VerdictOut]:
+def verdicts(cells: Sequence[_Cell]) -> list[VerdictOut]:
     """One a scheme entry, in the order of the evaluation: the worst case over its attacks."""
-    by_scheme: dict[str, list[Cell]] = {}
+    by_scheme: dict[str, list[_Cell]] = {}
     for cell in cells:
         if not is_utility(cell):
             by_scheme.setdefault(repr(sorted(cell.scheme.items())), []).append(cell)
@@ -158,7 +160,7 @@ def cell_out(cell: Cell, samples: Sequence[Row[Any]]) -> CellOut:
     )
 
 
-def is_utility(cell: Cell) -> bool:
+def is_utility(cell: _Cell) -> bool:
     """Whether the job of a row is no attack, but the measurement of a scheme's utility."""
     return bool(cell.attack["name"] == catalog.UTILITY)
 

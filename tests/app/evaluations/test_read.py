@@ -7,6 +7,7 @@ import io
 import json
 import threading
 import time
+from contextlib import contextmanager
 
 import httpx
 import pytest
@@ -35,6 +36,21 @@ def read_events(client, url, last=None):
                 found.append((int(event["id"]), event["event"], json.loads(event["data"])))
                 event = {}
     return found
+
+
+@contextmanager
+def said_to_the_database(service):
+    """The statements of what is done meanwhile."""
+    engine, said = service.app.state.services.engine.sync_engine, []
+
+    def listen(connection, cursor, statement, *_):
+        said.append(statement)
+
+    event.listen(engine, "before_cursor_execute", listen)
+    try:
+        yield said
+    finally:
+        event.remove(engine, "before_cursor_execute", listen)
 
 
 def test_an_evaluation_is_followed_to_its_end_and_read(client, work):
@@ -100,6 +116,20 @@ def test_evaluations_are_listed_newest_first_in_pages(client):
     assert [item["id"] for item in first["items"] + rest["items"]] == ids[::-1]
     assert rest["next"] is None
     assert "cells" not in first["items"][0]
+
+
+def test_a_page_is_read_a_few_evaluations_at_a_time(service, client, work):
+    """No cell of a page is held together with all others: an evaluation may have a thousand."""
+    bodies = [order(client, **SMALL) for _ in range(9)]
+    work(bodies[4])
+    with said_to_the_database(service) as said:
+        heads = client.get("/evaluations").json()["items"]
+    assert len([statement for statement in said if "FROM cells" in statement]) == 3
+    wanted = [client.get(body["links"]["self"]).json() for body in reversed(bodies)]
+    for head, whole in zip(heads, wanted, strict=True):
+        assert {name: head[name] for name in ("id", "verdicts")} == {name: whole[name] for name in ("id", "verdicts")}
+        assert head["progress"]["done"] == whole["progress"]["done"]
+    assert heads[4]["verdicts"][0]["verdict"] != "inconclusive"
 
 
 def test_cancelling_twice_is_fine(client, tools, work):
@@ -222,16 +252,8 @@ def test_head_of_a_stream_that_goes_on_is_answered_at_once(client):
 
 def test_a_list_reads_no_recovered_key_of_a_cell(service, client):
     order(client)
-    engine, said = service.app.state.services.engine.sync_engine, []
-
-    def listen(connection, cursor, statement, *_):
-        said.append(statement)
-
-    event.listen(engine, "before_cursor_execute", listen)
-    try:
+    with said_to_the_database(service) as said:
         assert client.get("/evaluations").json()["items"]
-    finally:
-        event.remove(engine, "before_cursor_execute", listen)
     assert any("FROM cells" in statement for statement in said)
     assert not any("cells.recovered" in statement or "cells.checkpoint_lock" in statement for statement in said)
 
