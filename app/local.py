@@ -76,7 +76,7 @@ class LocalStack:
         self._durable, self._attack_workers, self._patience_s = durable, attack_workers, patience_s
         self._given = environment or {}
         self._lock: IO[str] | None = None
-        self._servers: list[Postgres | Redis] = []
+        self._servers: dict[str, Postgres | Redis] = {}  # by the setting that says where
         self._parts: dict[str, _Part] = {}
 
     @property
@@ -119,9 +119,9 @@ class LocalStack:
             part.child.ask_to_stop()
         for part in self._parts.values():
             part.child.wait(_STOP_S)
-        for server in reversed(self._servers):
+        for server in reversed(self._servers.values()):
             server.stop()
-        self._parts, self._servers = {}, []
+        self._parts, self._servers = {}, {}
         if self._lock is not None:
             self._lock.close()
             self._lock = None
@@ -150,8 +150,8 @@ class LocalStack:
         environment = {**os.environ, "PYTHONUNBUFFERED": "1", **self._given}
         for variable, server in (("UNVEIL_DATABASE_URL", Postgres), ("UNVEIL_REDIS_URL", Redis)):
             if variable not in environment:
-                self._servers.append(server(self.state, durable=self._durable).start())
-                environment[variable] = self._servers[-1].url
+                self._servers[variable] = server(self.state, durable=self._durable).start()
+                environment[variable] = self._servers[variable].url
         ring = self.state / "secrets" / "keyring"
         if not ring.exists():
             write_secret(ring, new_key_ring().dump().strip())
@@ -159,10 +159,14 @@ class LocalStack:
         environment.setdefault("UNVEIL_KEYRING_FILE", str(ring))
         environment.setdefault("UNVEIL_BLOB_URL", (self.state / "blobs").as_uri())
         environment.setdefault("UNVEIL_DATA_DIR", str(self.state / "data"))
+        self._tell(environment)
+        return environment
+
+    def _tell(self, environment: Mapping[str, str]) -> None:
+        """To commands of others on this stack."""
         ours = {name: value for name, value in environment.items() if name.startswith("UNVEIL_")}
         lines = [f"{name}={shlex.quote(value)}" for name, value in sorted(ours.items())]
         write_secret(self.state / "secrets" / "environment", "\n".join(lines))
-        return environment
 
     def _migrate(self) -> None:
         done = subprocess.run(
@@ -223,6 +227,14 @@ class LocalStack:
         self._parts[name] = _Part(self._spawn(name, environment), time.monotonic())
         return self._parts[name].child
 
+    def _restart_parts(self) -> list[str]:
+        for part in self._parts.values():
+            part.child.ask_to_stop()
+        for name, part in self._parts.items():
+            part.child.wait(_STOP_S)
+            self._parts[name] = _Part(self._spawn(name), time.monotonic())
+        return list(self._parts)
+
     def _spawn(self, name: str, environment: Mapping[str, str] | None = None) -> Child:
         own = {}
         if name.startswith(
@@ -247,9 +259,13 @@ class LocalStack:
 
     def restart_dead(self) -> list[str]:
         """Start again what has died; names of what was started. One that keeps dying is tried ever more rarely."""
-        for server in self._servers:
+        for variable, server in self._servers.items():
             if server.child is not None and not server.child.running:
                 server.start()  # on the same port, so that the others find it again
+                if server.url != self.environment[variable]:  # a stranger has that port meanwhile
+                    self.environment[variable] = server.url
+                    self._tell(self.environment)
+                    return [server.name, *self._restart_parts()]
                 return [server.name]
         restarted = []
         for name, part in self._parts.items():
@@ -273,7 +289,7 @@ def run(state: Path, port: int, attack_workers: int) -> int:
             while True:
                 time.sleep(0.5)
                 for name in stack.restart_dead():
-                    print(f"{name} had died and was started again; see {stack.state}/logs/{name}.log", file=sys.stderr)
+                    print(f"{name} was started again; see {stack.state}/logs/{name}.log", file=sys.stderr)
     except KeyboardInterrupt:
         print("stopped")
     except RuntimeError as error:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import stat
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -71,6 +72,23 @@ def local(state: Path) -> Iterator[Command]:
         process.stdout.close()
 
 
+@contextmanager
+def stranger_instead_of(command: Command, name: str) -> Iterator[int]:
+    """A server is killed and its port taken, before it can be started again; yields when that was done."""
+    before, port = command.pid(name), int((command.state / "secrets" / f"{name}-port").read_text())
+    with socket.socket() as stranger:
+        stranger.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        os.kill(before, signal.SIGKILL)
+        deadline = time.monotonic() + 10
+        while time.monotonic() < deadline:
+            with suppress(OSError):
+                stranger.bind(("127.0.0.1", port))
+                stranger.listen()
+                break
+        until(lambda: command.pid(name) not in (0, before), f"{name} was not started again")
+        yield port
+
+
 def free_port(state: Path) -> int:
     return LocalStack(state, 0).port
 
@@ -122,6 +140,12 @@ def test_it_starts_heals_and_stops_in_order(state: Path) -> None:
             os.kill(before, signal.SIGKILL)
             until(lambda name=name, old=before: command.pid(name) not in (0, old), f"{name} was not started again")
         until(lambda: command_is_ready(command), "the service did not recover")
+
+        with stranger_instead_of(command, "redis") as port:
+            until(lambda: command_is_ready(command), "the service did not follow its server to another port")
+            told = (state / "secrets" / "environment").read_text()
+            assert "UNVEIL_REDIS_URL" in told
+            assert f":{port}/" not in told
 
         family = command.family()
         assert command.stop(signal.SIGTERM) == 0
