@@ -200,8 +200,9 @@ def ring(tools: Runtime, table: JobTable, ids: Sequence[str]) -> None:
 
 def _work(job: Job, watch: Watch) -> None:
     """Raises LostLease, HandedBack, CancelRequested; everything else ends the job."""
+    reporter = Reporter(job, watch)
     try:
-        done = job.work(Reporter(job, watch))
+        done = job.work(reporter)
     except Cancelled:
         raise
     except DBAPIError:
@@ -210,14 +211,16 @@ def _work(job: Job, watch: Watch) -> None:
         failure = failure_of(error, job.attack_failed)
         if failure["code"] in ("internal", *storage.FAILURES):
             log.exception("%s failed", job.lease.id)
-        _store(job, Status.FAILED, Done({"error": failure}))
+        _store(reporter, Status.FAILED, Done({"error": failure}))
     else:
-        _store(job, Status.SUCCEEDED, Done({"progress": 1.0, "phase": "", "error": None, **done.values}, done.rows))
+        done = Done({"progress": 1.0, "phase": "", "error": None, **done.values}, done.rows)
+        _store(reporter, Status.SUCCEEDED, done)
     job.ended()
 
 
-def _store(job: Job, status: Status, done: Done) -> None:
+def _store(reporter: Reporter, status: Status, done: Done) -> None:
     """End it, in one transaction with all that came of it; hours of work outlast a restart of the database."""
+    job = reporter.job
 
     def write(session: Session) -> None:
         lease.end(session, job.lease, status, **done.values)
@@ -225,8 +228,12 @@ def _store(job: Job, status: Status, done: Done) -> None:
         session.flush()
         crash.point("result-before-commit")
 
+    def tell(session: Session, evaluation: Evaluation) -> None:
+        reporter.tell_points(session, evaluation)  # those of its last second; nobody follows an ended evaluation
+        job.changed(session, evaluation)
+
     # If a commit went through unheard, the next try finds the row ended: LostLease, and nothing twice.
-    patiently(job.lease.id, lambda: job.write(write, job.changed))
+    patiently(job.lease.id, lambda: job.write(write, tell))
     crash.point("result-before-checkpoints-go")
 
 
@@ -351,5 +358,10 @@ class Reporter:
     def _tell(self, session: Session, evaluation: Evaluation) -> None:
         row: Any = session.get_one(self.job.lease.table, self.job.lease.id, populate_existing=True)
         journal.progressed(session, evaluation, row)
+        self.tell_points(session, evaluation)
+
+    def tell_points(self, session: Session, evaluation: Evaluation) -> None:
+        """All that no commit has told yet."""
+        row: Any = session.get_one(self.job.lease.table, self.job.lease.id)
         for name, points in self._unsent.items():
             journal.record(session, evaluation, "metric", {**journal.named(row), "name": name, "points": points})

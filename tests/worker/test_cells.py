@@ -133,6 +133,26 @@ def test_progress_and_metrics_become_events_and_a_curve(tools, account, monkeypa
     assert cell(tools, id).result["psnr"] == {"mean": None}  # JSON has no infinity
 
 
+@pytest.mark.parametrize(("error", "status"), [(None, "succeeded"), (AttackFailed("too few"), "failed")])
+def test_the_points_since_the_last_report_are_told_before_the_end(tools, account, monkeypatch, error, status):
+    evaluation_id, (id,) = make_evaluation(tools.sessions, account)
+
+    def run(context):
+        for step in (1, 2):
+            context.metric("loss", step, 0.5)
+        if error:
+            raise error
+        return finished()
+
+    science(monkeypatch, run)
+    monkeypatch.setattr(jobs, "REPORT_S", 3600.0)  # no report is due after the first
+    cells.handle(tools, id)
+    metric, cell, ended = events(tools, evaluation_id)[-3:]
+    assert (metric.type, metric.data) == ("metric", {"cell": id, "name": "loss", "points": [[1, 0.5], [2, 0.5]]})
+    assert (cell.type, cell.data["status"]) == ("cell", status)
+    assert (ended.type, ended.data["status"]) == ("status", status)
+
+
 @pytest.mark.parametrize(
     ("error", "code"),
     [
