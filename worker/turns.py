@@ -51,11 +51,18 @@ def following(session: Session, passed: list[str]) -> tuple[JobTable, str, str] 
         _keys(literal(0).label("length"), Key.status.in_(HELD)),
         _cells(literal(0).label("length"), Cell.status.in_(HELD)),
     ).subquery()
-    at_work = select(func.count()).where(held.c.account_id == Account.id).scalar_subquery()
+    at_work = select(held.c.account_id, func.count().label("jobs")).group_by(held.c.account_id).subquery()
     row = session.execute(
         select(waiting.c.is_key, waiting.c.id, Account.id)
         .join(Account, Account.id == waiting.c.account_id)
-        .order_by(at_work, Account.served_at.nulls_first(), waiting.c.ordered_at, waiting.c.length, waiting.c.position)
+        .outerjoin(at_work, at_work.c.account_id == Account.id)
+        .order_by(
+            at_work.c.jobs.nulls_first(),
+            Account.served_at.nulls_first(),
+            waiting.c.ordered_at,
+            waiting.c.length,
+            waiting.c.position,
+        )
         .limit(1)
     ).first()
     return None if row is None else (Key if row[0] else Cell, row[1], row[2])

@@ -35,12 +35,13 @@ async def running_metrics(
 
 
 async def newest_ready(session: AsyncSession, account_id: str, schemes: Sequence[str]) -> dict[str, Key]:
-    """The account's newest key of each scheme that can be used."""
+    """The account's newest trained key of each scheme that can be used."""
     rows = await session.scalars(
         select(Key)
         .ext(distinct_on(Key.scheme))
         .where(
             Key.account_id == account_id,
+            Key.training.is_not(None),  # as the index on them says
             Key.scheme.in_(schemes),
             Key.status == Status.SUCCEEDED,
             Key.destroyed_at.is_(None),

@@ -129,6 +129,8 @@ class Key(Job, Created, Base):
         Index("ix_keys_account_id_id", "account_id", "id"),
         Index("ix_keys_active", "status", "lease_until", postgresql_where=text(f"status IN ({_WORKED_ON})")),
         Index("ix_keys_checkpoints", "id", postgresql_where=text("checkpoint_lock IS NOT NULL")),
+        Index("ix_keys_trained", "account_id", "scheme", "id", postgresql_where=text("training IS NOT NULL")),
+        Index("ix_keys_leftover", "id", postgresql_where=text("destroyed_at IS NOT NULL AND blob IS NOT NULL")),
     )
 
     id: Mapped[str] = mapped_column(primary_key=True)
@@ -193,7 +195,7 @@ class Cell(Job, Base):
     __table_args__ = (
         UniqueConstraint("evaluation_id", "position"),
         CheckConstraint(f"status IN ({_STATUSES})", name="status"),
-        Index("ix_cells_active", "status", "lease_until", postgresql_where=text("finished_at IS NULL")),
+        Index("ix_cells_active", "status", "lease_until", postgresql_where=text(f"status IN ({_WORKED_ON})")),
         Index("ix_cells_checkpoints", "id", postgresql_where=text("checkpoint_lock IS NOT NULL")),
     )
 

@@ -31,6 +31,7 @@ ADDRESSES = (
     f"/evaluations/{LAST}/cells/{CELL}/curve",
     f"/evaluations/{LAST}/cells/{CELL}/samples/0/plain.png",
     "/keys",
+    "/dashboard/playground",
     "/keys/" + LAST.replace("ev_", "key_"),
 )
 
