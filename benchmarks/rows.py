@@ -107,13 +107,12 @@ def widen(url: str, evaluation: int, cells: int, *, above: int = 1) -> None:
 
 @contextmanager
 def listening(engine: Engine) -> Iterator[list[tuple[str, Any]]]:
-    """The statements that look for rows meanwhile, with their values."""
+    """The statements that run meanwhile, with their values."""
     heard: list[tuple[str, Any]] = []
 
     @event.listens_for(engine, "before_cursor_execute")
     def hear(_: Any, __: Any, statement: str, values: Any, ___: Any, ____: Any) -> None:
-        if statement.lstrip().upper().startswith(("SELECT", "WITH", "UPDATE")):
-            heard.append((statement, values))
+        heard.append((statement, values))
 
     try:
         yield heard

@@ -7,10 +7,10 @@ seen all before it.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, Literal
+from collections.abc import Iterable, Sequence
+from typing import Any, Literal, TypeVar
 
-from sqlalchemy import ColumnElement, Select, func, select
+from sqlalchemy import ColumnElement, Select, Update, case, func, select, update
 from sqlalchemy.orm import Session
 
 from app.core import pace
@@ -19,6 +19,7 @@ from app.db.tables import Cell, Evaluation, Event, Key
 from models import catalog
 
 EventType = Literal["progress", "cell", "metric", "status"]
+_Job = TypeVar("_Job", Cell, Key)
 
 
 def lock(session: Session, evaluation_id: str, *, skip_locked: bool = False) -> Evaluation | None:
@@ -31,20 +32,26 @@ def lock(session: Session, evaluation_id: str, *, skip_locked: bool = False) -> 
     )
 
 
-def record(session: Session, evaluation: Evaluation, type: EventType, data: dict[str, Any]) -> None:
-    """Write an event of a locked evaluation."""
-    evaluation.version += 1
-    session.add(Event(evaluation_id=evaluation.id, seq=evaluation.version, type=type, data=data))
+def record(session: Session, evaluation: Evaluation, type: EventType, *told: dict[str, Any]) -> None:
+    """Write events of a locked evaluation."""
+    for data in told:
+        evaluation.version += 1
+        session.add(Event(evaluation_id=evaluation.id, seq=evaluation.version, type=type, data=data))
     session.flush()
 
 
 def cell_changed(session: Session, evaluation: Evaluation, cell_id: str) -> None:
     """Tell of a cell's new status, start or end the evaluation accordingly: call it in the changing transaction."""
     cell = session.get_one(Cell, cell_id, populate_existing=True)
-    record(
-        session,
-        evaluation,
-        "cell",
+    _tell(session, evaluation, [cell])
+    _begin(session, evaluation, cell)
+    settle(session, evaluation)
+
+
+def _tell(session: Session, evaluation: Evaluation, cells: Iterable[Cell]) -> None:
+    """Of the new statuses of cells; all at once, since each event says how far the whole is."""
+    whole = overview(session, evaluation.id)
+    events = [
         {
             "cell": cell.id,
             "position": cell.position,
@@ -54,11 +61,11 @@ def cell_changed(session: Session, evaluation: Evaluation, cell_id: str) -> None
             "attempt": cell.attempt,
             "error": cell.error,
             "result": _headline(cell.result),
-            **overview(session, evaluation.id),
-        },
-    )
-    _begin(session, evaluation, cell)
-    settle(session, evaluation)
+            **whole,
+        }
+        for cell in sorted(cells, key=lambda cell: cell.position)
+    ]
+    record(session, evaluation, "cell", *events)
 
 
 def key_changed(session: Session, evaluation: Evaluation, key_id: str) -> None:
@@ -68,27 +75,26 @@ def key_changed(session: Session, evaluation: Evaluation, key_id: str) -> None:
     _begin(session, evaluation, key)
     if key.status in (Status.FAILED, Status.CANCELLED):
         reason = key.error["detail"] if key.error else "its training was cancelled"
-        waiting = session.scalars(
-            select(Cell)
-            .where(Cell.evaluation_id == evaluation.id, uses(key_id), Cell.status == Status.QUEUED)
-            .order_by(Cell.position)
-            .with_for_update()
-            .execution_options(populate_existing=True)
-        ).all()
-        for cell in waiting:
-            cell.status, cell.finished_at = Status.FAILED, func.clock_timestamp()
-            cell.error = {"code": "key_unusable", "detail": f"the key {key.id} could not be trained: {reason}"}
-            session.flush()
-            cell_changed(session, evaluation, cell.id)
+        values = {
+            "status": Status.FAILED,
+            "finished_at": func.clock_timestamp(),
+            "error": {"code": "key_unusable", "detail": f"the key {key.id} could not be trained: {reason}"},
+        }
+        waiting = update(Cell).where(uses(key_id), Cell.status == Status.QUEUED).values(values)
+        _tell(session, evaluation, _changed(session, evaluation, Cell, waiting))
     settle(session, evaluation)
 
 
-def progressed(session: Session, evaluation: Evaluation, job: Cell | Key) -> None:
-    """Tell how far a cell, or a key that is trained for the evaluation, has come."""
-    told = {"progress": job.progress, "phase": job.phase, "evaluation": overview(session, evaluation.id)}
-    if isinstance(job, Key):
-        told |= {"scheme": job.scheme, "status": job.status, "error": job.error}
-    record(session, evaluation, "progress", named(job) | told)
+def progressed(session: Session, evaluation: Evaluation, *jobs: Cell | Key) -> None:
+    """Tell how far cells, or keys that are trained for the evaluation, have come."""
+    whole = overview(session, evaluation.id)
+    events = []
+    for job in jobs:
+        told = {"progress": job.progress, "phase": job.phase, "evaluation": whole}
+        if isinstance(job, Key):
+            told |= {"scheme": job.scheme, "status": job.status, "error": job.error}
+        events.append(named(job) | told)
+    record(session, evaluation, "progress", *events)
 
 
 def named(job: Cell | Key) -> dict[str, Any]:
@@ -118,36 +124,30 @@ def settle(session: Session, evaluation: Evaluation) -> None:
 
 def cancel(session: Session, evaluation: Evaluation) -> None:
     """Cancel a locked evaluation: what waits ends now, what runs is asked to."""
-    cells = session.scalars(
-        select(Cell)
-        .where(Cell.evaluation_id == evaluation.id, Cell.status.in_([Status.QUEUED, Status.RUNNING]))
-        .order_by(Cell.position)
-        .with_for_update()
-        .execution_options(populate_existing=True)
-    ).all()
     if evaluation.status == Status.RUNNING:
         _move(session, evaluation, Status.CANCELLING)
-    for cell in cells:
-        if cell.status == Status.QUEUED:
-            cell.status, cell.finished_at = Status.CANCELLED, func.clock_timestamp()
-        else:
-            cell.status = Status.CANCELLING
-        session.flush()
-        cell_changed(session, evaluation, cell.id)
-    keys = session.scalars(
-        select(Key)
-        .where(Key.evaluation_id == evaluation.id, Key.status.in_([Status.QUEUED, Status.RUNNING]))
-        .order_by(Key.id)
-        .with_for_update()
-        .execution_options(populate_existing=True)
-    ).all()
-    for key in keys:
-        if key.status == Status.QUEUED:
-            key.status, key.finished_at = Status.CANCELLED, func.clock_timestamp()
-        else:
-            key.status = Status.CANCELLING
-        session.flush()
-        key_changed(session, evaluation, key.id)
+    _tell(session, evaluation, _changed(session, evaluation, Cell, _cancelled(Cell)))
+    keys = _changed(session, evaluation, Key, _cancelled(Key))
+    progressed(session, evaluation, *sorted(keys, key=lambda key: key.id))
+    settle(session, evaluation)
+
+
+def _cancelled(table: type[_Job]) -> Update:
+    waits = table.status == Status.QUEUED
+    return (
+        update(table)
+        .where(table.status.in_([Status.QUEUED, Status.RUNNING]))
+        .values(
+            status=case((waits, Status.CANCELLED), else_=Status.CANCELLING),
+            finished_at=case((waits, func.clock_timestamp())),
+        )
+    )
+
+
+def _changed(session: Session, evaluation: Evaluation, table: type[_Job], change: Update) -> Sequence[_Job]:
+    """The evaluation's rows that are changed, as they are then."""
+    rows = change.where(table.evaluation_id == evaluation.id).returning(table)
+    return session.scalars(rows, execution_options={"populate_existing": True, "synchronize_session": False}).all()
 
 
 def overview(session: Session, evaluation_id: str) -> dict[str, Any]:
