@@ -132,8 +132,11 @@ def images_taken(profile: Profile) -> dict[str, int | None]:
 
 
 def takes_long(attack: str) -> bool:
-    """Whether a cell trains networks: minutes to days, where others take seconds."""
-    return attack == UTILITY or attacks()[attack].learned
+    """Whether a cell trains networks, as utility does: minutes to days, where others take seconds. What only another
+    version knows may.
+    """
+    known = attacks().get(attack)
+    return known is None or known.learned
 
 
 def external_refusal(attack: Attack[Any], *, originals: bool, public: bool) -> str | None:

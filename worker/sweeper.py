@@ -1,18 +1,21 @@
 """Finds what was lost: rows whose worker fell silent, ids that no message carries any more, evaluations left open,
 and what ended jobs and destroyed keys left in the blob store.
 
-May run at any time, any number of times, in any number of processes at once.
+May run at any time, any number of times, in any number of processes at once. What cannot be done for one row keeps
+nothing else from being done.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from celery import Celery
 from kombu.exceptions import OperationalError as BrokerAway
 from sqlalchemy import ARRAY, ColumnElement, Text, any_, delete, exists, func, literal, or_, select, update
+from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import Session, sessionmaker
 
 from app import queue
@@ -48,15 +51,32 @@ class Sweeper(Regular):
 
 
 def sweep(sessions: sessionmaker[Session], celery: Celery, settings: Settings) -> None:
-    give_up_silent_workers(sessions, settings)
-    finish_evaluations(sessions)
-    ring_again(sessions, celery)
-    with sessions.begin() as session:
+    with _apart("giving up silent workers"):
+        give_up_silent_workers(sessions, settings)
+    with _apart("finishing evaluations"):
+        finish_evaluations(sessions)
+    with _apart("ringing again"):
+        ring_again(sessions, celery)
+    with _apart("forgetting workers"), sessions.begin() as session:
         session.execute(delete(Worker).where(Worker.seen_at < until(-_WORKER_FORGOTTEN_S)))
+    with _apart("clearing blobs"):
+        try:
+            clear_blobs(sessions, Blobs(settings))
+        except StorageFailed as failed:
+            log.warning("blobs of the past stay for now: %s", failed)
+
+
+@contextmanager
+def _apart(what: str) -> Iterator[None]:
+    """What fails within is logged, and done again by the next sweep. Raises OperationalError: without a database
+    nothing can be done.
+    """
     try:
-        clear_blobs(sessions, Blobs(settings))
-    except StorageFailed as failed:
-        log.warning("blobs of the past stay for now: %s", failed)
+        yield
+    except OperationalError:
+        raise
+    except Exception:
+        log.exception("%s failed", what)
 
 
 def give_up_silent_workers(sessions: sessionmaker[Session], settings: Settings) -> None:
@@ -71,7 +91,7 @@ def _give_up_expired(sessions: sessionmaker[Session], settings: Settings, table:
         suspects = session.execute(select(table.id, table.evaluation_id).where(expired)).all()
     tell = journal.cell_changed if table is Cell else journal.key_changed
     for id, evaluation_id in suspects:
-        with sessions.begin() as session:
+        with _apart(f"giving up {id}"), sessions.begin() as session:
             # Skip what somebody holds: a worker that lives, or another sweeper. The next sweep comes soon.
             evaluation = None
             if evaluation_id is not None:
@@ -113,7 +133,7 @@ def finish_evaluations(sessions: sessionmaker[Session]) -> None:
     with sessions() as session:
         ids = session.scalars(select(Evaluation.id).where(Evaluation.finished_at.is_(None), ~open_cell)).all()
     for id in ids:
-        with sessions.begin() as session:
+        with _apart(f"finishing {id}"), sessions.begin() as session:
             evaluation = journal.lock(session, id, skip_locked=True)
             if evaluation is not None:
                 journal.settle(session, evaluation)

@@ -6,11 +6,13 @@ them all. Each message stands for one job that waits, so whichever is taken, the
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from functools import partial
 
 from sqlalchemy import ColumnElement, Select, case, func, literal, select, union_all, update
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import DBAPIError, OperationalError
 from sqlalchemy.orm import Session
 
 from app.db.tables import Account, Cell, Evaluation, Key
@@ -20,32 +22,49 @@ from worker.jobs import Job
 from worker.lease import HELD, JobTable, waits
 from worker.runtime import Runtime
 
+log = logging.getLogger(__name__)
+
 _CLAIMS: Mapping[JobTable, Callable[[Runtime, str], Job | None]] = {Key: training_keys.claim, Cell: cells.claim}
 
 
 def handle(tools: Runtime) -> None:
     """Do one job, if any waits."""
-    passed: list[str] = []  # taken by others while we looked
+    passed: list[str] = []  # taken by others while we looked, or not to be claimed
     while True:
         with tools.sessions() as session:
             found = following(session, passed)
         if found is None:
             return
         table, id, account_id = found
-        if jobs.handle(tools, id, _CLAIMS[table], lambda: _served(tools, account_id)):  # noqa: B023 - called at once
+        if jobs.handle(tools, id, partial(_claim, table), lambda: _served(tools, account_id)):  # noqa: B023 - called at once
             return
         passed.append(id)
+
+
+def _claim(table: JobTable, tools: Runtime, id: str) -> Job | None:
+    """None also where something is wrong with it: every worker would come back to it, and do no other."""
+    try:
+        return _CLAIMS[table](tools, id)
+    except OperationalError:  # the database's trouble, not the row's
+        raise
+    except Exception:
+        log.exception("%s cannot be claimed", id)
+        return None
 
 
 def following(session: Session, passed: list[str]) -> tuple[JobTable, str, str] | None:
     """Table, id and account of the job whose turn it is: of the account with the fewest at work, of those the one that
     was served longest ago; its oldest order first, in it the keys, for which cells wait, and last what takes long.
+
+    What only another version knows is left to a worker that has it.
     """
-    lasting = [name for name in (catalog.UTILITY, *catalog.attacks()) if catalog.takes_long(name)]
-    length = case((Cell.attack["name"].astext.in_(lasting), 2), else_=1)
+    schemes, attacks = list(catalog.schemes()), [*catalog.attacks(), catalog.UTILITY]
+    scheme, attack = Cell.scheme["name"].astext, Cell.attack["name"].astext
+    known = scheme.in_([*schemes, catalog.EXTERNAL]) & attack.in_(attacks)
+    length = case((attack.in_([name for name in attacks if catalog.takes_long(name)]), 2), else_=1)
     waiting = union_all(
-        _keys(literal(0).label("length"), waits(Key) & Key.id.not_in(passed)),
-        _cells(length.label("length"), waits(Cell) & Cell.id.not_in(passed)),
+        _keys(literal(0).label("length"), waits(Key) & Key.scheme.in_(schemes) & Key.id.not_in(passed)),
+        _cells(length.label("length"), waits(Cell) & known & Cell.id.not_in(passed)),
     ).subquery()
     held = union_all(
         _keys(literal(0).label("length"), Key.status.in_(HELD)),

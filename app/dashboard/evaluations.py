@@ -111,7 +111,7 @@ async def show_cell(
         cell=cell,
         before=evaluation.cells[at - 1] if at else None,
         after=evaluation.cells[at + 1] if at + 1 < len(ids) else None,
-        attack=catalog.describe_attack(cell.attack["name"]),
+        attack=catalog.describe_attack(cell.attack["name"]) if cell.attack["name"] in catalog.attacks() else None,
         profile=evaluation.settings["profile"],
         samples=_ordered(cell.samples, order),
         order=order.value,

@@ -133,9 +133,11 @@ def paper_verdicts(entry: Mapping[str, Any]) -> dict[str, str] | None:
 
 
 def paper_of(entry: Mapping[str, Any]) -> catalog.PaperRow | None:
-    if entry["name"] == catalog.EXTERNAL:
+    """None also of uploads, and of what only another version knows."""
+    try:
+        return catalog.make_scheme(entry["name"], {k: v for k, v in entry.items() if k not in ("name", "key_id")}).paper
+    except (catalog.UnknownName, catalog.ParameterError):
         return None
-    return catalog.make_scheme(entry["name"], {k: v for k, v in entry.items() if k not in ("name", "key_id")}).paper
 
 
 def cell_out(cell: Cell, samples: Sequence[Row[Any]]) -> CellOut:

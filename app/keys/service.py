@@ -197,8 +197,11 @@ async def show_key(session: AsyncSession, caller: Caller, id: str, width: int | 
 
 
 def show(key: Key, width: int | None = None, height: int | None = None) -> KeyOut:
-    scheme = catalog.make_scheme(key.scheme, key.params)
-    sides = catalog.padded_size(height or key.height or _SIDE, width or key.width or _SIDE, scheme.multiple)
+    bits = effective_bits = None
+    with suppress(UnknownName, ParameterError):  # a key of another version's scheme is shown too
+        scheme = catalog.make_scheme(key.scheme, key.params)
+        sides = catalog.padded_size(height or key.height or _SIDE, width or key.width or _SIDE, scheme.multiple)
+        bits, effective_bits = scheme.key_space_bits(*sides), catalog.effective_bits(scheme, *sides)
     active = key.status in ACTIVE
     links = {"self": f"/keys/{key.id}"}
     if active:
@@ -212,8 +215,8 @@ def show(key: Key, width: int | None = None, height: int | None = None) -> KeyOu
         uses=key.uses,
         width=key.width,
         height=key.height,
-        key_space_bits=scheme.key_space_bits(*sides),
-        effective_bits=catalog.effective_bits(scheme, *sides),
+        key_space_bits=bits,
+        effective_bits=effective_bits,
         training=key.training,
         provenance=key.provenance,
         progress=key.progress if active else None,

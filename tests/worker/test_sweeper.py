@@ -122,6 +122,69 @@ def test_an_evaluation_left_open_is_ended(tools, account):
         assert session.scalar(select(func.count()).select_from(Event)) == 1
 
 
+def make_untellable(tools: Runtime, id: str) -> None:
+    """No event can be written of it."""
+    with tools.sessions.begin() as session:
+        session.get_one(Cell, id).attack = {}
+
+
+def test_a_cell_that_cannot_be_given_up_keeps_no_other_from_it(tools, account, caplog):
+    ids = [make_evaluation(tools.sessions, account)[1][0] for _ in range(3)]
+    for id in ids:
+        cells.claim(tools, id)
+        expire(tools.sessions, id)
+    make_untellable(tools, ids[1])
+    sweep(tools)
+    assert [cell(tools, id).status for id in ids] == ["queued", "running", "queued"]
+    assert f"giving up {ids[1]} failed" in caplog.text
+    assert waiting(tools) == 2
+
+
+def test_an_evaluation_that_cannot_be_ended_keeps_no_other_open(tools, account, caplog):
+    made = [make_evaluation(tools.sessions, account) for _ in range(3)]
+    with tools.sessions.begin() as session:
+        session.execute(update(Cell).values(status=Status.SUCCEEDED, finished_at=func.clock_timestamp()))
+    make_untellable(tools, made[1][1][0])
+    sweep(tools)
+    assert [status(tools, id) for id, _ in made] == ["succeeded", "queued", "succeeded"]
+    assert f"finishing {made[1][0]} failed" in caplog.text
+
+
+@pytest.mark.parametrize("broken", ["give_up_silent_workers", "finish_evaluations", "ring_again", "clear_blobs"])
+def test_a_part_of_the_sweep_that_fails_stops_no_other(tools, account, monkeypatch, caplog, broken):
+    def fail(*_):
+        raise LookupError(broken)
+
+    _, (silent, _) = make_evaluation(tools.sessions, account, ("none", "fr"))
+    cells.claim(tools, silent)
+    expire(tools.sessions, silent)
+    ended, (id,) = make_evaluation(tools.sessions, account)
+    with tools.sessions.begin() as session:
+        session.get_one(Cell, id).status = Status.SUCCEEDED
+    tools.blobs.write("checkpoints/cell_gone/network.ckpt", b"")
+    monkeypatch.setattr(sweeper, broken, fail)
+    sweep(tools)
+    done = {
+        "give_up_silent_workers": cell(tools, silent).status == "queued",
+        "finish_evaluations": status(tools, ended) == "succeeded",
+        "ring_again": waiting(tools) > 0,
+        "clear_blobs": list(tools.blobs.names("checkpoints")) == [],
+    }
+    assert [part for part, is_done in done.items() if not is_done] == [broken]
+    assert f"LookupError: {broken}" in caplog.text
+
+
+def test_what_only_another_version_knows_is_queued_again_and_rung_for(tools, account):
+    _, (id,) = make_evaluation(tools.sessions, account)
+    cells.claim(tools, id)
+    expire(tools.sessions, id)
+    with tools.sessions.begin() as session:
+        session.get_one(Cell, id).attack = {"name": "later"}
+    sweep(tools)
+    assert cell(tools, id).status == "queued"
+    assert waiting(tools) == 1
+
+
 def test_many_sweepers_at_once_do_each_thing_once(tools, account):
     _, ids = make_evaluation(tools.sessions, account, ("none", "fr", "brute-force"))
     for id in ids:

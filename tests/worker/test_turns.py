@@ -8,6 +8,7 @@ from sqlalchemy import select
 from app.core.states import Status
 from app.db.tables import Account, Cell, Key
 from tests.factories import make_account, make_evaluation, make_key_to_train
+from tests.trained import teach
 from worker import cells, turns
 from worker.runtime import Runtime
 
@@ -21,6 +22,11 @@ def following(tools: Runtime, passed: tuple[str, ...] = ()) -> str | None:
 def begun(tools: Runtime) -> list[str]:
     with tools.sessions() as session:
         return list(session.scalars(select(Cell.id).where(Cell.started_at.is_not(None)).order_by(Cell.started_at)))
+
+
+@pytest.fixture(autouse=True)
+def scheme(monkeypatch):
+    teach(monkeypatch)
 
 
 @pytest.fixture
@@ -86,3 +92,29 @@ def test_a_job_that_another_took_meanwhile_is_passed(tools, other, account, monk
     with tools.sessions() as session:
         assert session.get_one(Cell, first).lease_owner == other.owner
         assert session.get_one(Cell, second).status == Status.SUCCEEDED
+
+
+def test_what_only_another_version_knows_is_left_to_it_and_others_go_on(tools, account, quiet):
+    key = make_key_to_train(tools.sessions, tools.ring, account)
+    make_evaluation(tools.sessions, account, scheme={"name": "later"})
+    make_evaluation(tools.sessions, account, ("later",))
+    with tools.sessions.begin() as session:
+        session.get_one(Key, key).scheme = "later"
+    _, (one,) = make_evaluation(tools.sessions, quiet)
+    for _ in range(2):
+        turns.handle(tools)
+    assert begun(tools) == [one]
+    with tools.sessions() as session:
+        left = [session.get_one(Key, key), *session.scalars(select(Cell).where(Cell.id != one))]
+    assert {(job.status, job.attempt) for job in left} == {("queued", 0)}
+
+
+def test_a_job_that_cannot_be_claimed_keeps_no_other_waiting(tools, account, quiet, caplog):
+    key = make_key_to_train(tools.sessions, tools.ring, account)
+    _, (one,) = make_evaluation(tools.sessions, quiet)
+    with tools.sessions.begin() as session:
+        session.get_one(Key, key).sealed = None
+    assert following(tools) == key
+    turns.handle(tools)
+    assert begun(tools) == [one]
+    assert f"{key} cannot be claimed" in caplog.text

@@ -11,7 +11,7 @@ from typing import Any
 
 from app.core.states import ENDED
 from app.evaluations import views
-from app.evaluations.report.names import NOT_SETTINGS, label, title
+from app.evaluations.report.names import NOT_SETTINGS, label, title, usual
 from app.evaluations.schemas import CellOut, EvaluationOut, UtilityOut
 from models import catalog
 
@@ -182,11 +182,10 @@ class Report:
         limits = catalog.LIMITS[self.profile]
         told = [f"at most {limits[0]:,} training and {limits[1]:,} test images"] if limits[0] and limits[1] else []
         for entry in (*self.evaluation.settings["schemes"], *self.evaluation.settings["attacks"]):
-            if entry["name"] != catalog.EXTERNAL:
-                own = {k: v for k, v in entry.items() if k not in NOT_SETTINGS}
-                usual = catalog.settings_of(_known(entry["name"], {}))
-                other = [f"{k} {json.dumps(v)}" for k, v in own.items() if v != usual[k] and k != "key_mode"]
-                told += [f"{title(entry, self.profile)} with {', '.join(other)}"] if other else []
+            full = usual(entry["name"])
+            own = {k: v for k, v in entry.items() if k in full and k not in (*NOT_SETTINGS, "key_mode")}
+            other = [f"{k} {json.dumps(v)}" for k, v in own.items() if v != full[k]]
+            told += [f"{title(entry, self.profile)} with {', '.join(other)}"] if other else []
         return told
 
     @property
@@ -194,8 +193,10 @@ class Report:
         """What could not be read in any publication or program, and was rebuilt."""
         told = []
         entries = (*self.evaluation.settings["schemes"], *self.evaluation.settings["attacks"])
-        for name in dict.fromkeys(entry["name"] for entry in entries if entry["name"] != catalog.EXTERNAL):
-            cls = type(_known(name, {}))
+        for name in dict.fromkeys(entry["name"] for entry in entries):
+            cls = catalog.schemes().get(name) or catalog.attacks().get(name)
+            if cls is None:  # uploads, and what only another version knows
+                continue
             if "[R]" in cls.source:
                 told.append(
                     f"{cls.title} ({cls.source.replace('[R]', '').strip()}) follows its description, not its program."
@@ -236,15 +237,10 @@ def _shown(cell: CellOut) -> tuple[int, float]:
     return -catalog.WORST_FIRST.index(cell.result.verdict), seen
 
 
-def _known(name: str, settings: Mapping[str, Any], profile: catalog.Profile = "paper") -> Any:
-    make = catalog.make_scheme if name in catalog.schemes() else catalog.make_attack
-    return make(name, settings, profile)
-
-
 def _spoken(entry: Mapping[str, Any], profile: catalog.Profile) -> str:
     """A scheme or attack as the command line takes it; what the profile fills in goes without saying."""
-    usual = {} if entry["name"] == catalog.EXTERNAL else catalog.settings_of(_known(entry["name"], {}, profile))
-    other = {k: v for k, v in entry.items() if k != "name" and v != usual.get(k)}
+    filled = usual(entry["name"], profile)
+    other = {k: v for k, v in entry.items() if k != "name" and v != filled.get(k)}
     return ":".join([entry["name"], *(f"{k}={v if isinstance(v, str) else json.dumps(v)}" for k, v in other.items())])
 
 

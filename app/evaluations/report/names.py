@@ -19,13 +19,21 @@ def label(entry: Mapping[str, Any], profile: catalog.Profile = "paper") -> str:
 
 def title(entry: Mapping[str, Any], profile: catalog.Profile = "paper") -> str:
     """The same for people, under the paper's name where it has one: `Tanaka's scheme (icce2018)`."""
-    if entry["name"] == catalog.EXTERNAL:
-        return _with("Uploaded images", _told(entry, profile))
-    known: Mapping[str, Any] = catalog.schemes() if entry["name"] in catalog.schemes() else catalog.attacks()
-    cls = known[entry["name"]]
-    return _with(
-        cls.title if entry["name"] in catalog.schemes() else cls.paper_name or cls.title, _told(entry, profile)
-    )
+    name = entry["name"]
+    if name in catalog.schemes():
+        called = catalog.schemes()[name].title
+    elif name in catalog.attacks():
+        called = catalog.attacks()[name].paper_name or catalog.attacks()[name].title
+    else:
+        called = "Uploaded images" if name == catalog.EXTERNAL else name
+    return _with(called, _told(entry, profile))
+
+
+def usual(name: str, profile: catalog.Profile = "paper") -> dict[str, Any]:
+    """The settings a scheme or attack has in a profile; none of uploads, nor of what only another version knows."""
+    if name in catalog.schemes():
+        return catalog.settings_of(catalog.make_scheme(name, {}, profile))
+    return catalog.settings_of(catalog.make_attack(name, {}, profile)) if name in catalog.attacks() else {}
 
 
 def _with(name: str, told: list[str]) -> str:
@@ -33,16 +41,13 @@ def _with(name: str, told: list[str]) -> str:
 
 
 def _told(entry: Mapping[str, Any], profile: catalog.Profile) -> list[str]:
-    name = entry["name"]
-    if name == catalog.EXTERNAL:
+    if entry["name"] == catalog.EXTERNAL:
         return [str(entry["dataset"])]
-    make = catalog.make_scheme if name in catalog.schemes() else catalog.make_attack
-    usual = catalog.settings_of(make(name, {}, profile))
-    told = []
+    known, told = usual(entry["name"], profile), []
     for setting, value in entry.items():
         if setting == "key_mode":  # the paper's two rows
             told.append(_KEY_MODES[value])
-        elif setting not in NOT_SETTINGS and value != usual.get(setting):
+        elif setting not in NOT_SETTINGS and value != known.get(setting):
             told.append(value if isinstance(value, str) else f"{setting}={json.dumps(value)}")
     if "key_id" in entry:
         told.append(f"key …{entry['key_id'][-6:]}")
