@@ -221,7 +221,7 @@ def _parser() -> argparse.ArgumentParser:
         "--limit-seconds",
         type=float,
         default=math.inf,
-        help="stop after this long, well above the minute that lies between two checkpoints",
+        help="stop after this long; what a training has learned by then is kept",
     )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--keys", type=int, default=3)
@@ -268,7 +268,9 @@ def main(arguments: list[str] | None = None) -> int:
         if time.monotonic() > deadline:
             raise Cancelled
 
-    context = Context(seed=given.seed, device=given.device, checkpoints=Folder(checkpoints), report=report)
+    context = Context(
+        seed=given.seed, device=given.device, checkpoints=Folder(checkpoints), report=report, deadline=deadline
+    )
     try:
         done = (
             run_cell(scheme, attack, data, options, context)

@@ -23,7 +23,7 @@ import torch
 from torch import Tensor, nn
 
 from models import checkpoints
-from models.attacks.base import AttackFailed, Context, TrainingFailed
+from models.attacks.base import AttackFailed, Cancelled, Context, TrainingFailed
 from models.images import Images, quantise
 from models.networks.fused_norms import FusedNorms
 
@@ -33,6 +33,7 @@ Schedule = Callable[[float], float]  # fraction of the training done -> factor o
 Precision = Literal["auto", "fp32", "bf16"]  # auto: bfloat16 where the device computes in it
 
 SAVE_SECONDS = 60.0
+_END_SECONDS = 2.0  # what the last checkpoint may take
 _FORMAT = 4  # of checkpoints: those of another one are not taken up
 PULSE_SECONDS = 0.5  # between two looks at whether somebody cancelled
 _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4  # malloc.h
@@ -160,6 +161,7 @@ def _train(  # noqa: PLR0912, PLR0915 - to be read from top to bottom
     pulse.listen([lesson.networks, *lesson.frozen], device)
     began, first, saved = time.monotonic(), step, time.monotonic()
     while step < steps:
+        began_step = time.monotonic()
         epoch, within = divmod(step, each)
         if within == 0 or step == first:
             orders = [_order(context.seed, epoch, number, len(deck[0])).to(device) for number, deck in enumerate(data)]
@@ -201,13 +203,16 @@ def _train(  # noqa: PLR0912, PLR0915 - to be read from top to bottom
                 told.append((name, epoch + 1, figure))
                 context.metric(*told[-1])
             totals = {}
-        if context.checkpoints and (step == steps or now - saved >= SAVE_SECONDS) and _sound(lesson):
+        last = step == steps or now + max(2 * (now - began_step), _END_SECONDS) >= context.deadline
+        if context.checkpoints and (last or now - saved >= SAVE_SECONDS) and _sound(lesson):
             state = {
                 "version": version, "lesson": lesson.state(), "batch": batch,
                 "step": step, "totals": totals, "told": told,
             }  # fmt: skip
             checkpoints.save(context.checkpoints, kept_as, state)
             saved = now
+        if last and step < steps:
+            raise Cancelled
     pulse.leave()
     if not _sound(lesson):
         raise _diverged("a weight", plan.epochs, plan)

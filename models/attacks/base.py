@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from enum import StrEnum
@@ -69,7 +70,8 @@ class Context:
     """How an attack runs, or a key is trained: seed, device, and where it tells how far it has come.
 
     report(fraction, phase) and metric(name, step, value) may raise Cancelled. shared(name, make) answers what `make`
-    made, now or earlier in the same evaluation: the name holds all that it depends on.
+    made, now or earlier in the same evaluation: the name holds all that it depends on. deadline: on time.monotonic's
+    clock; a training keeps a checkpoint and stops before it.
     """
 
     seed: int = 0
@@ -78,6 +80,7 @@ class Context:
     report: Callable[[float, str], None] = _silent
     metric: Callable[[str, int, float], None] = _silent
     shared: Callable[[str, Callable[[], bytes]], bytes] = _alone
+    deadline: float = math.inf
 
     def part(self, name: str, begin: float, end: float) -> Context:
         """For a part of the work: checkpoints and metrics of its own, progress from `begin` to `end`."""

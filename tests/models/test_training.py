@@ -1,5 +1,6 @@
 import os
 import time
+from contextlib import suppress
 from dataclasses import replace
 
 import numpy as np
@@ -111,6 +112,19 @@ def test_a_run_stopped_at_any_step_and_started_again_ends_at_the_same_weights(ma
         assert _same(_weights(straight), _weights(resumed))
         assert resumed_curve == curve
     assert min(told) == stop / (PLAN.epochs * (len(decks[0][0]) // PLAN.batch))
+
+
+def test_a_run_out_of_time_keeps_every_step(tmp_path):
+    make, decks = LESSONS["adversarial"]
+    straight, _ = train(make, decks, PLAN, Context(seed=7))
+    slices, resumed = 0, None
+    while resumed is None:
+        context = Context(seed=7, checkpoints=Folder(tmp_path), deadline=time.monotonic())
+        slices += 1
+        with suppress(Cancelled):
+            resumed, _ = train(make, decks, PLAN, context)
+    assert slices == 3 * (18 // 4)
+    assert _same(_weights(straight), _weights(resumed))
 
 
 def test_the_weights_of_the_epoch_with_the_lowest_loss_on_held_out_images_are_kept(tmp_path):
