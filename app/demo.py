@@ -20,6 +20,7 @@ import numpy as np
 import PIL.Image
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from app.cli.common import said
 from app.cli.table import render
@@ -30,7 +31,7 @@ from app.client.progress import bar
 from app.local import LocalStack
 
 _PHOTOGRAPHS = ("astronaut.png", "coffee.png", "chelsea.png", "rocket.jpg")
-console = Console(soft_wrap=False)
+console = Console(markup=False, emoji=False)
 
 
 def main() -> int:
@@ -53,7 +54,7 @@ def main() -> int:
         return 130
     except (OSError, RuntimeError, UnveilError) as error:
         reason = said(error) if isinstance(error, OSError) else str(error)
-        console.print(f"error: {reason}", markup=False, highlight=False)
+        console.print(f"error: {reason}", highlight=False)
         return 1
     finally:
         with _step("Stopping"):
@@ -83,7 +84,7 @@ def _protect(client: Client, folder: Path) -> None:
         megapixels = sum(image.original_width * image.original_height for image in protected) / 1e6
         table.add_row(
             label, str(len(protected)), f"{megapixels:.1f}", f"{encrypting[0]:.2f} s", f"{decrypting[0]:.2f} s",
-            "[green]exact[/]",
+            Text("exact", style="green"),
         )  # fmt: skip
     console.print(table)
     console.print(f"The protected photographs are in {folder}/\n")

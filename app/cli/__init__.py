@@ -7,6 +7,7 @@ import os
 import sys
 
 import typer
+from rich.text import Text
 
 from app.cli import admin, audits, backups, catalog, datasets, images, keys, server
 from app.cli.common import Away, Failed, Misused, errors, said
@@ -49,10 +50,11 @@ def main() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(FAILED)
     except (ProblemError, Unreachable, Failed, Misused, OSError) as error:
-        errors.print(f"[bold red]error:[/] {_plain(error)}", highlight=False, soft_wrap=True)
+        reason = said(error) if isinstance(error, OSError) else str(error)
+        errors.print(Text.assemble(("error:", "bold red"), " ", reason), soft_wrap=True)
         for kind, hint in _HINTS.items():
             if isinstance(error, kind):
-                errors.print(f"[dim]hint:[/] {hint}", highlight=False, soft_wrap=True)
+                errors.print(Text.assemble(("hint:", "dim"), " ", hint), soft_wrap=True)
         sys.exit(exit_code(error))
 
 
@@ -79,8 +81,3 @@ def exit_code(error: Exception) -> int:
             return MISUSED
         case _:
             return FAILED
-
-
-def _plain(error: Exception) -> str:
-    """The message with nothing that rich would take for markup."""
-    return (said(error) if isinstance(error, OSError) else str(error)).replace("[", r"\[")

@@ -7,12 +7,24 @@ from pathlib import Path
 from typing import Annotated, Any, get_args
 
 import typer
-from rich.console import Group
-from rich.markup import escape
-from rich.padding import Padding
+from rich.text import Text
 
 from app.cli import complete, words
-from app.cli.common import Failed, Json, Misused, State, Token, Url, connect, day, errors, listing, out, print_json
+from app.cli.common import (
+    Failed,
+    Json,
+    Misused,
+    State,
+    Token,
+    Url,
+    connect,
+    day,
+    errors,
+    listing,
+    out,
+    over,
+    print_json,
+)
 from app.cli.table import STYLES, render
 from app.client import Client, Evaluation
 from app.client.calls import Profile
@@ -112,16 +124,15 @@ def list_evaluations(url: Url = None, token: Token = None, state: State = None, 
     if as_json:
         print_json(found)
         return
-    table = listing("id", "status", "cells", "created", wraps=["id"])  # for the names below it; an id has the room
+    table = listing("id", "status", "cells", "created", wraps=["id"])
     for item in found:
-        lines = [f"[bold]{escape(item['name'])}[/]"]
+        lines = [Text(item["name"], style="bold")]
         lines += [
-            f"{words.label(said['scheme'], known)}: [{STYLES[said['verdict']]}]{said['verdict']}[/]"
+            Text.assemble(f"{words.label(said['scheme'], known)}: ", (said["verdict"], STYLES[said["verdict"]]))
             for said in item["verdicts"]
         ]
-        what = Group(item["id"], Padding("\n".join(lines), (0, 0, 0, 2)))
         cells = f"{item['progress']['done']}/{item['progress']['total']}"
-        table.add_row(what, item["status"], cells, day(item["created_at"]))
+        table.add_row(over(item["id"], *lines), item["status"], cells, day(item["created_at"]))
     out.print(table)
 
 

@@ -8,6 +8,7 @@ from typing import Annotated, Any, TypeVar
 
 import typer
 from rich.console import Group, RenderableType
+from rich.text import Text
 
 from app.cli import complete
 from app.cli.common import Json, Misused, State, Token, Url, connect, listing, out, print_json
@@ -92,8 +93,8 @@ def _show(item: Scheme | Attack, as_json: bool, *lines: str) -> None:
     if as_json:
         print_json(item)
         return
-    head = [f"[bold]{item['name']}[/]: {item['title']} ({item['source']})", item["summary"], "", *lines]
-    out.print(Group(*head, *_settings(item["parameters"])), highlight=False)
+    head = Text.assemble((item["name"], "bold"), f": {item['title']} ({item['source']})")
+    out.print(Group(head, item["summary"], "", *lines, *_settings(item["parameters"])), highlight=False)
 
 
 def _settings(schema: Mapping[str, Any]) -> list[RenderableType]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shlex
+import sys
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,8 +13,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.box import SIMPLE_HEAD
-from rich.console import Console
+from rich.console import Console, Group, RenderableType
+from rich.padding import Padding
 from rich.table import Table
+from rich.text import Text
 
 from app.client import Client
 
@@ -21,8 +24,10 @@ if TYPE_CHECKING:
     from app.core.crypto import KeyRing
     from app.settings import Settings
 
-out = Console()
-errors = Console(stderr=True)  # progress and errors: stdout is for results
+# No markup and no emoji: names, paths and messages are printed as they are, whatever brackets and colons they hold.
+# What goes into a pipe or a file is cut nowhere: it has no width.
+out = Console(markup=False, emoji=False, width=None if sys.stdout.isatty() else 10_000)
+errors = Console(stderr=True, markup=False, emoji=False)  # progress and errors: stdout is for results
 
 Url = Annotated[
     str | None,
@@ -134,11 +139,17 @@ def parse_json(text: str) -> Any:
 
 
 def listing(*headings: str, wraps: Collection[str] = ()) -> Table:
-    """A table in which only the columns of `wraps` give way to a narrow terminal: ids are there to be copied."""
+    """A table in which only the columns of `wraps` give way to a narrow terminal; another that must, ends in `…`."""
     table = Table(box=SIMPLE_HEAD, pad_edge=False)
     for heading in headings:
-        table.add_column(heading, overflow="fold", no_wrap=heading not in wraps)
+        gives_way = heading in wraps
+        table.add_column(heading, overflow="fold" if gives_way else "ellipsis", no_wrap=not gives_way)
     return table
+
+
+def over(id: str, *lines: str | Text) -> RenderableType:
+    """An id, and what is told of it in lines below: beside it there would be room for one of them in 80 columns."""
+    return Group(id, Padding(Group(*lines), (0, 0, 0, 2)))
 
 
 def day(moment: str) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 
 import typer
+from rich.markup import escape
 
 from app.client import Client, UnveilError
 
@@ -47,10 +48,13 @@ def _last_of_list(names: Iterable[str], incomplete: str) -> list[str]:
 def _answered(
     ctx: typer.Context, incomplete: str, items: Callable[[Client], Iterable[tuple[str, str]]]
 ) -> list[tuple[str, str]]:
-    """Of the service that is typed so far. No patience: nobody waits for a Tab."""
+    """Of the service that is typed so far, escaped for typer, which takes what it shows beside an id for markup.
+
+    No patience: nobody waits for a Tab.
+    """
     given = {name: ctx.params.get(name) for name in ("url", "token")}
     try:
         with Client(**given, local=ctx.params.get("state"), timeout=1, retries=0) as client:
-            return [item for item in items(client) if item[0].startswith(incomplete)]
+            return [(id, escape(what)) for id, what in items(client) if id.startswith(incomplete)]
     except (UnveilError, OSError, ValueError):  # nobody answers; no such folder; no address
         return []

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from app.cli import complete
-from app.cli.common import Json, Misused, State, Token, Url, connect, errors, listing, out, print_json
+from app.cli.common import Json, Misused, State, Token, Url, connect, errors, listing, out, over, print_json
 
 datasets = typer.Typer(help="List, upload and delete datasets.", no_args_is_help=True)
 
@@ -27,10 +27,11 @@ def list_datasets(url: Url = None, token: Token = None, state: State = None, as_
     if as_json:
         print_json(found)
         return
-    table = listing("id", "name", "kind", "train", "test", "size", "classes", wraps=["name"])
+    table = listing("id", "train", "test", "size", "classes", wraps=["id"])
     for item in found:
+        what = over(item["id"], item["kind"] if item["name"] == item["id"] else f"{item['name']}, {item['kind']}")
         counts = str(item["train"]), str(item["test"]), f"{item['width']}x{item['height']}", str(len(item["classes"]))
-        table.add_row(item["id"], item["name"], item["kind"], *counts, style="" if item["available"] else "dim")
+        table.add_row(what, *counts, style="" if item["available"] else "dim")
     out.print(table)
     for item in found:
         if not item["available"]:

@@ -156,4 +156,4 @@ def _show(written: list[dict[str, Any]], as_json: bool) -> None:
         return
     for entry in written:
         notes = f"  ({'; '.join(entry['notes'])})" if entry["notes"] else ""
-        out.print(f"{entry['path']}  {entry['key_id']}{notes}", highlight=False, soft_wrap=True, markup=False)
+        out.print(f"{entry['path']}  {entry['key_id']}{notes}", highlight=False, soft_wrap=True)

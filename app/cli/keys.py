@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.table import Table
+from rich.table import Column, Table
+from rich.text import Text
 
 from app.cli import complete, words
 from app.cli.common import (
@@ -22,6 +23,7 @@ from app.cli.common import (
     errors,
     listing,
     out,
+    over,
     parse_json,
     print_json,
 )
@@ -46,9 +48,10 @@ def list_keys(url: Url = None, token: Token = None, state: State = None, as_json
     if as_json:
         print_json([key.raw for key in found])
         return
-    table = listing("id", "scheme", "status", "uses", "created")
+    table = listing("id", "status", "uses", "created", wraps=["id"])
     for key in found:
-        table.add_row(f"{key.id}{_params(key)}", key.scheme, key.status, str(key.uses), day(key.raw["created_at"]))
+        params = (Text(f"{name}={value}", style="dim") for name, value in key.params.items())
+        table.add_row(over(key.id, key.scheme, *params), key.status, str(key.uses), day(key.raw["created_at"]))
     out.print(table)
 
 
@@ -142,15 +145,11 @@ def _show(key: Key, as_json: bool, *, brief: bool = False) -> None:
     elif brief:
         print(key.id)
     else:
-        table = Table(show_header=False, box=None)
+        table = Table("field", Column("value", overflow="fold"), show_header=False, box=None)
         for field, value in key.raw.items():
             if value is not None and field != "links":
-                table.add_row(f"[dim]{field}", json.dumps(value) if isinstance(value, dict) else str(value))
+                table.add_row(Text(field, style="dim"), json.dumps(value) if isinstance(value, dict) else str(value))
         out.print(table)
-
-
-def _params(key: Key) -> str:
-    return "".join(f"\n  [dim]{name}={value}[/]" for name, value in key.params.items())
 
 
 def _read(path: Path) -> dict[str, Any]:

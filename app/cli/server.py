@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.text import Text
 
 from app.cli.common import (
     Failed,
@@ -110,8 +111,8 @@ def doctor(url: Url = None, token: Token = None, state: State = None, as_json: J
     else:
         colours = {"ok": "green", "note": "yellow", "bad": "bold red"}
         for check in checks:
-            out.print(f"[{colours[check.grade]}]{check.grade:>4}[/]  [bold]{check.name}[/]: ", end="")
-            out.print(check.detail, markup=False, highlight=False, soft_wrap=True)
+            grade = f"{check.grade:>4}", colours[check.grade]
+            out.print(Text.assemble(grade, "  ", (check.name, "bold"), f": {check.detail}"), soft_wrap=True)
     bad = [check.name for check in checks if check.grade == "bad"]
     if bad:
         raise Failed(f"not well: {', '.join(bad)}")

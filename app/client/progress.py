@@ -27,11 +27,11 @@ class Watched(Protocol):
 def bar(console: Console | None = None) -> Iterator[Callable[[Watched], None]]:
     """A bar, and the function that moves it; on stderr, so that stdout stays clean for results."""
     with Progress(
-        TextColumn("[bold]{task.fields[tally]}"),
+        TextColumn("{task.fields[tally]}", style="bold", markup=False),
         BarColumn(),
         TaskProgressColumn(),
         TimeElapsedColumn(),
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         console=console or Console(stderr=True),
     ) as progress:
         task = progress.add_task("queued", total=1.0, tally="")

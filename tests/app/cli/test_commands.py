@@ -17,7 +17,9 @@ import typer.main
 from app import cli
 from app.cli import server
 from app.cli.common import out
+from app.client import Client
 from app.local import LocalStack
+from tests.pictures import archive, classes, png
 
 ROOT = Path(__file__).parents[3]
 # They run the service, print nothing, or print what is no JSON: a file, a secret for another command.
@@ -84,6 +86,52 @@ def test_a_list_of_evaluations_cuts_a_long_name_and_nothing_else(run, monkeypatc
     assert re.fullmatch(r"\d{4}-\d\d-\d\d", line.split()[-1])
 
 
+@pytest.mark.parametrize("width", [80, 100, None])
+def test_lists_of_data_sets_and_keys_show_ids_and_figures_whole(run, monkeypatch, tmp_path, width) -> None:
+    name = "photographs of the archive, " + "x" * 150
+    (tmp_path / "set.zip").write_bytes(archive(classes(5)))
+    images = run("datasets", "upload", str(tmp_path / "set.zip"), "--name", name, "--size", "16").strip()
+    key = run("keys", "create", "tn-gan", "--profile", "paper", "--dataset", "sample").strip()
+    run("keys", "cancel", key)
+    if width is not None:  # else as in a pipe
+        monkeypatch.setattr(out, "width", width)
+    for command, id, figures in (
+        ("datasets", images, ["8", "2", "16x16", "2"]),
+        ("keys", key, ["cancell(ing|ed)", "0", r"\d{4}-\d\d-\d\d"]),
+    ):
+        said = run(command, "list")
+        line = re.search(" +".join([f"^ {id}", *figures]) + " *$", said, re.MULTILINE)
+        assert line, said
+        assert width is None or len(line[0]) <= width
+    listed = run("datasets", "list")
+    assert name in listed if width is None else "".join(name.split()) in "".join(listed.split())
+    run("datasets", "delete", images)
+
+
+NAMES = ("v2 [/old] x", "audit [/] final", "[draft] v2", "v:key:1")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_name_is_printed_as_it_is_whatever_brackets_and_colons_it_holds(run, tmp_path: Path, name: str) -> None:
+    (tmp_path / "set.zip").write_bytes(archive(classes(5)))
+    made = run("datasets", "upload", str(tmp_path / "set.zip"), "--name", name, "--size", "16").strip()
+    assert name in run("datasets", "list")
+    run("datasets", "delete", made)
+    order = ("--schemes", "tanaka", "--attacks", "brute-force", "--profile", "smoke", "--name", name)
+    assert f"{name}: succeeded" in run("evaluate", *order, "--watch")
+    assert name in run("evaluations", "list")
+    assert f"{name!r}" in run("accounts", "revoke", name, code=2)
+
+
+def test_a_path_and_an_error_are_printed_as_they_are(run, tmp_path: Path) -> None:
+    picture = tmp_path / "my:smile:[b] pic.png"
+    picture.write_bytes(png(1))
+    said = run("encrypt", str(picture), "--scheme", "tanaka", "--out", str(tmp_path / ":key:"))
+    assert Path(said.split("  ")[0]).name == "my:smile:[b] pic.protected.png"
+    assert Path(said.split("  ")[0]).exists()
+    assert "pixelwise:banana: write" in run("encrypt", str(picture), "--scheme", "pixelwise:banana", code=2)
+
+
 def test_the_catalog_is_told_whole_and_one_by_one(run) -> None:
     assert "2^51,471" in run("schemes")
     assert "known-plaintext" in run("attacks")
@@ -121,6 +169,19 @@ def test_bash_completes_commands_and_names_and_is_silent_where_no_service_answer
     )
     assert done.stdout.splitlines() == ["evaluate evaluations", "pixelwise,tanaka", ""]
     assert not done.stderr
+
+
+def test_fish_shows_a_name_beside_its_id_as_it_is(stack: LocalStack) -> None:
+    with Client(stack.url, stack.token) as client:
+        order = {"schemes": ["tanaka"], "attacks": ["brute-force"], "profile": "smoke"}
+        id = client.evaluations.create(**order, name=NAMES[0]).id
+    typed = {"_UNVEIL_COMPLETE": "complete_fish", "_TYPER_COMPLETE_FISH_ACTION": "get-args"}
+    typed |= {"_TYPER_COMPLETE_ARGS": f"unveil evaluations show --state {stack.state} {id}"}
+    done = subprocess.run(
+        [sys.executable, "-c", "from app.cli import main; main()"],
+        env={**os.environ, **typed}, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert f"{id}\t{NAMES[0]}, " in done.stdout, done.stderr
 
 
 def _commands(group: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
