@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from rich.box import SIMPLE_HEAD
@@ -21,7 +21,8 @@ def render(evaluation: EvaluationState, catalog: Sequence[Mapping[str, Any]] = (
     """`catalog`: schemes and attacks as the service describes them, to leave default settings unsaid."""
     legend = Text(_legend(evaluation), style="dim")
     utility = [_utility(evaluation, catalog)] if evaluation.utility else []
-    return Group(_cells(evaluation, catalog), legend, "", *utility, _verdicts(evaluation, catalog))
+    reasons = _reasons(evaluation, catalog)
+    return Group(_cells(evaluation, catalog), legend, *reasons, "", *utility, _verdicts(evaluation, catalog))
 
 
 def _cells(evaluation: EvaluationState, catalog: Sequence[Mapping[str, Any]]) -> Table:
@@ -64,10 +65,46 @@ def _legend(evaluation: EvaluationState) -> str:
     seen = [(cell.result or {}).get("identification") for cell in evaluation.cells]
     sizes = sorted({figures["gallery"] for figures in seen if figures})
     among = f" among {', '.join(map(str, sizes))}" if sizes else ""
-    return (
-        f"SSIM: 1 is the plain image; 2^n is the number of keys. ident.: images identified{among}. "
-        "n/a: the attack does not apply."
-    )
+    return f"SSIM: 1 is the plain image; 2^n is the number of keys. ident.: images identified{among}."
+
+
+def _reasons(evaluation: EvaluationState, catalog: Sequence[Mapping[str, Any]]) -> list[Text]:
+    """Why some have no figures: each reason once, and what it holds for; the schemes where it is not all of them."""
+    whole = {words.label(cell.scheme, catalog) for cell in evaluation.cells}
+    found: dict[tuple[str, str], tuple[dict[str, None], dict[str, None]]] = {}
+    for scheme, attack, word, reason in _without_figures(evaluation, catalog):
+        attacks, schemes = found.setdefault((word, reason), ({}, {}))
+        attacks[attack], schemes[scheme] = None, None
+    return [
+        Text.assemble(
+            (f"{word}: ", "bold red" if word == "failed" else "bold"),
+            ", ".join(attacks) + ("" if schemes.keys() == whole else f" on {', '.join(schemes)}"),
+            f": {reason}",
+        )
+        for (word, reason), (attacks, schemes) in found.items()
+    ]
+
+
+def _without_figures(
+    evaluation: EvaluationState, catalog: Sequence[Mapping[str, Any]]
+) -> Iterator[tuple[str, str, str, str]]:
+    """Scheme, attack, what stands in the table, and a reason."""
+    for cell in evaluation.cells:
+        what = words.label(cell.scheme, catalog), str(cell.attack["name"])
+        result = cell.result or {}
+        if cell.reason:
+            yield *what, "n/a", cell.reason
+        elif cell.status == "failed" and cell.error:
+            yield *what, "failed", cell.error["detail"]
+        elif result.get("ssim") is None and result.get("key_space_bits") is None:
+            for note in result.get("notes", ()):
+                yield *what, "not scored", note
+    for job in evaluation.utility:
+        what = words.label(job["scheme"], catalog), "utility"
+        if job["reason"]:
+            yield *what, "n/a", job["reason"]
+        elif job["status"] == "failed" and job["error"]:
+            yield *what, "failed", job["error"]["detail"]
 
 
 def _utility(evaluation: EvaluationState, catalog: Sequence[Mapping[str, Any]]) -> Table:

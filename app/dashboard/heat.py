@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from app.core.states import ACTIVE
+from app.core.states import ACTIVE, Status
 from app.evaluations.report import content, sentences
 from app.evaluations.report.names import label, title
 from app.evaluations.schemas import CellOut, EvaluationOut, SampleOut
@@ -47,9 +47,20 @@ class Line:
 
 
 @dataclass(frozen=True)
+class Reason:
+    """Why some cells have no figures."""
+
+    status: Status
+    attacks: list[str]
+    schemes: list[str]  # none where it holds for all
+    text: str
+
+
+@dataclass(frozen=True)
 class Table:
     columns: list[Column]
     lines: list[Line]
+    reasons: list[Reason]
 
 
 def best_first(samples: Sequence[SampleOut]) -> list[SampleOut]:
@@ -67,7 +78,26 @@ def table(evaluation: EvaluationOut) -> Table:
     for row in content.Report(evaluation, {}, {}).ordered:
         by_attack = {label(cell.attack, profile): cell for cell in row.cells}
         lines.append(Line(row, [by_attack.get(attack) for attack in columns]))
-    return Table(list(columns.values()), lines)
+    return Table(list(columns.values()), lines, _reasons(evaluation))
+
+
+def _reasons(evaluation: EvaluationOut) -> list[Reason]:
+    """Each once."""
+    profile: catalog.Profile = evaluation.settings["profile"]
+    found: dict[tuple[Status, str], list[CellOut]] = {}
+    for cell in evaluation.cells:
+        text = cell.error.detail if cell.error and cell.status is Status.FAILED else cell.reason
+        if text:
+            found.setdefault((cell.status, text), []).append(cell)
+    whole = {title(cell.scheme, profile) for cell in evaluation.cells}
+    reasons = []
+    for (status, text), cells in found.items():
+        attacks, schemes = (
+            list(dict.fromkeys(title(entry, profile) for entry in entries))
+            for entries in ([{"name": cell.attack["name"]} for cell in cells], [cell.scheme for cell in cells])
+        )
+        reasons.append(Reason(status, attacks, [] if set(schemes) == whole else schemes, text))
+    return reasons
 
 
 def style(cell: CellOut | None) -> str:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import AsyncIterator, Iterator
 
 import httpx
 import pytest
 from celery import Celery
 
+from app.local import LocalStack
 from app.settings import Settings
 from tests.app.service import Running, running
 from worker.runtime import Runtime, make_runtime
@@ -30,6 +32,16 @@ def tools(settings: Settings) -> Iterator[Runtime]:
 async def service(settings: Settings, anyio_backend: str) -> AsyncIterator[Running]:
     async with running(settings) as started:
         yield started
+
+
+@pytest.fixture
+def half_a_dataset(stack: LocalStack) -> Iterator[str]:
+    """A data set of the operator's that can be ordered, and lacks its test images once a worker reads it."""
+    folder = stack.state / "data" / "half"
+    folder.mkdir(parents=True)
+    (folder / "train_X.bin").write_bytes(bytes(3 * 96 * 96 * 4))
+    yield folder.name
+    shutil.rmtree(folder)
 
 
 @pytest.fixture

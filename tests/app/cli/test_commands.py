@@ -132,6 +132,23 @@ def test_a_path_and_an_error_are_printed_as_they_are(run, tmp_path: Path) -> Non
     assert "pixelwise:banana: write" in run("encrypt", str(picture), "--scheme", "pixelwise:banana", code=2)
 
 
+def test_why_there_are_no_figures_stands_below_the_table_once(run, half_a_dataset: str, tmp_path: Path) -> None:
+    (tmp_path / "set.zip").write_bytes(archive(classes(5)))
+    id = run("datasets", "upload", str(tmp_path / "set.zip"), "--protected").strip()
+    order = ("--attacks", "none,fr,brute-force,gan,known-plaintext", "--profile", "smoke", "--watch")
+    said = run("evaluate", "--schemes", f"external:dataset={id}", *order)
+    assert "n/a: brute-force: " in said
+    assert "n/a: gan: unpaired plain images are needed: name a `public_dataset`" in said
+    assert said.count("upload `originals` for a score") == 1
+    assert "not scored: none, fr: no originals" in said
+
+    failing = ("--attacks", "none,fr", "--dataset", half_a_dataset, "--profile", "smoke", "--watch")
+    run("evaluate", "--schemes", "tanaka,ele", *failing, code=1)
+    said = run("evaluations", "show", "latest")
+    assert "failed: none, fr: half lacks test_X.bin" in said
+    assert said.count("lacks test_X.bin") == 1
+
+
 def test_the_catalog_is_told_whole_and_one_by_one(run) -> None:
     assert "2^51,471" in run("schemes")
     assert "known-plaintext" in run("attacks")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from html import unescape
 from uuid import uuid4
 
 import httpx
@@ -112,6 +113,19 @@ def test_an_evaluation_is_shown_with_its_figures_and_pictures(signed_in: httpx.C
     assert signed_in.get(pictures[0]).headers["Content-Type"] == "image/png"
     assert "The attacker holds only protected images" in cell
     assert "does not apply" in page, "key-recovery knows nothing of EtC"
+
+
+def test_a_failed_evaluation_says_why_once(signed_in: httpx.Client, stack: LocalStack, half_a_dataset: str) -> None:
+    with Client(stack.url, stack.token) as client:
+        order = {"dataset": half_a_dataset, "profile": "smoke", "keys": 1, "samples": 0}
+        attacks = ["none", "fr", "key-recovery"]
+        made = client.evaluations.create(schemes=["tanaka", "etc"], attacks=attacks, **order).wait(timeout=150)
+    page = " ".join(unescape(signed_in.get(f"/dashboard/evaluations/{made.id}").text).split())
+    why = "half lacks test_X.bin (STL-10's binary layout)"
+    assert f"No attack, FR-Attack, Key recovery failed: {why}" in page
+    assert page.count(why) == 1
+    refused = next(cell.reason for cell in made.cells if cell.reason)
+    assert f"Key recovery on EtC cannot be run: {refused}" in page
 
 
 def test_a_list_names_a_scheme_without_what_its_profile_says(signed_in: httpx.Client, stack: LocalStack) -> None:
