@@ -202,7 +202,7 @@ class Cell(Job, Base):
     id: Mapped[str] = mapped_column(primary_key=True)
     evaluation_id: Mapped[str] = mapped_column(ForeignKey("evaluations.id", ondelete="CASCADE"))
     position: Mapped[int]
-    scheme: Mapped[dict[str, Any]]  # {"name", settings..., maybe "key_id" or "dataset"}, resolved
+    scheme: Mapped[dict[str, Any]]  # {"name", settings..., maybe "key_id", or "dataset" and its name}, resolved
     attack: Mapped[dict[str, Any]]  # {"name", settings...}, resolved
     threat_model: Mapped[str]
     result: Mapped[dict[str, Any] | None]

@@ -38,6 +38,7 @@ class Upload:
     """What an order needs to know of an upload of protected images that it names."""
 
     id: str
+    name: str
     has_originals: bool
     labelled: bool = False
 
@@ -126,10 +127,12 @@ def _schemes(
             if upload is not None:
                 schemes.append(None)
                 refuse.append(partial(_refuse_upload, upload=upload, public=order.public_dataset is not None))
-                scheme_entries.append({"name": catalog.EXTERNAL, "dataset": upload.id})
+                # with its name, which is told when the upload is gone, too
+                scheme_entries.append({"name": catalog.EXTERNAL, "dataset": upload.id, "dataset_name": upload.name})
             continue
-        if entry.dataset is not None:
-            errors.append((f"{pointer}/dataset", f"only {catalog.EXTERNAL} takes a data set of its own"))
+        for field in ("dataset", "dataset_name"):
+            if getattr(entry, field) is not None:
+                errors.append((f"{pointer}/{field}", f"only {catalog.EXTERNAL} takes a data set of its own"))
         key = keys.get(entry.key_id) if entry.key_id else None
         given = entry.settings
         if key is not None:

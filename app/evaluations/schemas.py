@@ -39,6 +39,8 @@ class Entry(BaseModel):
 class SchemeEntry(Entry):
     key_id: str | None = Field(None, description="Use this key of yours; else keys are drawn from the seed")
     dataset: str | None = Field(None, description="Scheme `external` only: your upload of protected images")
+    # Told in the settings, and taken so that they can be ordered again as they are.
+    dataset_name: str | None = Field(None, description="What the upload was called when it was ordered, or left out")
 
 
 class EvaluationOrder(BaseModel):

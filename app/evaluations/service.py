@@ -151,7 +151,7 @@ async def tell_workers(svc: Services, ordered: EvaluationOut) -> None:
 
 
 def _upload(row: Dataset) -> Upload:
-    return Upload(row.id, row.has_originals, labelled=len(row.classes) > 1)
+    return Upload(row.id, row.name, row.has_originals, labelled=len(row.classes) > 1)
 
 
 async def _uploads(session: AsyncSession, caller: Caller, order: EvaluationOrder) -> dict[str, Dataset]:

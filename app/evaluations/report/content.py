@@ -240,7 +240,7 @@ def _shown(cell: CellOut) -> tuple[int, float]:
 def _spoken(entry: Mapping[str, Any], profile: catalog.Profile) -> str:
     """A scheme or attack as the command line takes it; what the profile fills in goes without saying."""
     filled = usual(entry["name"], profile)
-    other = {k: v for k, v in entry.items() if k != "name" and v != filled.get(k)}
+    other = {k: v for k, v in entry.items() if k not in ("name", "dataset_name") and v != filled.get(k)}
     return ":".join([entry["name"], *(f"{k}={v if isinstance(v, str) else json.dumps(v)}" for k, v in other.items())])
 
 

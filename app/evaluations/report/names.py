@@ -9,7 +9,7 @@ from typing import Any
 from models import catalog
 
 _KEY_MODES = {"same": "same key", "different": "different keys"}
-NOT_SETTINGS = ("name", "added", "key_id", "dataset")
+NOT_SETTINGS = ("name", "added", "key_id", "dataset", "dataset_name")
 
 
 def label(entry: Mapping[str, Any], profile: catalog.Profile = "paper") -> str:
@@ -42,7 +42,7 @@ def _with(name: str, told: list[str]) -> str:
 
 def _told(entry: Mapping[str, Any], profile: catalog.Profile) -> list[str]:
     if entry["name"] == catalog.EXTERNAL:
-        return [str(entry["dataset"])]
+        return [entry[part] for part in ("dataset_name", "dataset") if part in entry]
     known, told = usual(entry["name"], profile), []
     for setting, value in entry.items():
         if setting == "key_mode":  # the paper's two rows

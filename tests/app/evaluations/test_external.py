@@ -72,6 +72,22 @@ def test_without_originals_there_are_samples_and_a_word_on_what_to_upload(client
         assert client.get(f"/evaluations/{body['id']}/report.{format}").status_code == 200
 
 
+def test_an_upload_is_called_by_its_name_also_when_it_is_gone(client, tools, work):
+    id = uploaded(tools, originals=True)
+    entry = {"name": "external", "dataset": id}
+    body = order(client, schemes=[entry], dataset=None)
+    assert body["cells"][0]["scheme"] == {**entry, "dataset_name": "mine"}
+    again = client.post("/evaluations", json=body["settings"])
+    assert again.json()["settings"] == body["settings"]
+    client.post(again.json()["links"]["cancel"])
+    work(body)
+    assert client.delete(f"/datasets/{id}").status_code == 204
+    for format in ("html", "csv", "md"):
+        assert f"(mine, {id})" in client.get(f"/evaluations/{body['id']}/report.{format}").text
+    command = client.get(f"/evaluations/{body['id']}/report.json").json()["command"]
+    assert f"--schemes external:dataset={id} " in command, "a name is nothing to order by"
+
+
 def test_it_stands_beside_known_schemes_in_one_evaluation(client, tools):
     id = uploaded(tools, originals=True)
     body = order(client, schemes=[{"name": "external", "dataset": id}, {"name": "tanaka"}])
@@ -87,6 +103,7 @@ def test_it_stands_beside_known_schemes_in_one_evaluation(client, tools):
         ({"name": "external", "dataset": "MINE", "key_id": "key_0"}, "sample", "/schemes/0/key_id"),
         ({"name": "external", "dataset": "MINE", "block": 4}, "sample", "/schemes/0/block"),
         ({"name": "tanaka", "dataset": "MINE"}, "sample", "/schemes/0/dataset"),
+        ({"name": "tanaka", "dataset_name": "mine"}, "sample", "/schemes/0/dataset_name"),
         ({"name": "tanaka"}, None, "/dataset"),
     ],
 )
