@@ -11,6 +11,7 @@ from selenium.webdriver import Chrome
 from app.client import Client, Evaluation
 from app.local import LocalStack
 from tests.browser import DRIVER, chromium, complaints, look
+from tests.pictures import archive, classes
 
 
 @pytest.fixture(scope="session")
@@ -23,11 +24,16 @@ def evaluation(stack: LocalStack) -> Evaluation:
 
 
 @pytest.fixture(scope="session")
-def another(stack: LocalStack) -> Evaluation:
-    """To compare it with; its name is one word, as long as names may be."""
+def another(stack: LocalStack, tmp_path_factory: pytest.TempPathFactory) -> Evaluation:
+    """To compare it with, of an upload too; both names are one word, as long as names may be."""
+    images = tmp_path_factory.mktemp("upload") / "set.zip"
+    images.write_bytes(archive(classes(5)))
     with Client(stack.url, stack.token) as client:
-        order = {"dataset": "sample", "profile": "smoke", "keys": 1, "samples": 0, "seed": 7}
-        return client.evaluations.create(schemes=["tanaka"], attacks=["fr"], name="x" * 200, **order).wait(timeout=150)
+        upload = client.datasets.upload(images, "z" * 200, kind="protected")["id"]
+        order = {"dataset": "sample", "profile": "smoke", "keys": 1, "samples": 1, "seed": 7}
+        schemes = ["tanaka", {"name": "external", "dataset": upload}]
+        made = client.evaluations.create(schemes=schemes, attacks=["fr", "gan"], name="x" * 200, **order)
+        return made.wait(timeout=150)
 
 
 @pytest.fixture(scope="session")

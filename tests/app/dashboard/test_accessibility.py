@@ -13,6 +13,12 @@ from app.local import LocalStack
 from tests.browser import complaints, look
 from tests.pages import DOCUMENTS, PAGES, addresses, loaded, violations
 
+# Of an evaluation whose name, and that of its upload, are one word each, as long as names may be.
+LONG = {
+    "evaluation of an upload": "/dashboard/evaluations/{other}",
+    "report of an upload": "/evaluations/{other}/report.html",
+}
+
 _STOP = """
 const element = document.activeElement;
 if (element === document.body) return null;
@@ -25,12 +31,19 @@ return {
 };
 """
 
+# Names of lines that are wider than their own cells.
+_SPILLED = """
+return [...document.querySelectorAll("tbody th")]
+  .filter((name) => name.scrollWidth > name.clientWidth)
+  .map((name) => name.textContent.slice(0, 200));
+"""
 
-@pytest.mark.parametrize("name", [*PAGES, *DOCUMENTS])
+
+@pytest.mark.parametrize("name", [*PAGES, *DOCUMENTS, *LONG])
 def test_a_page_is_light_fits_a_phone_and_has_nothing_that_axe_objects_to(
     name: str, browser: Chrome, stack: LocalStack, evaluation: Evaluation, another: Evaluation
 ) -> None:
-    path = addresses({**PAGES, **DOCUMENTS}, evaluation, another)[name]
+    path = addresses({**PAGES, **DOCUMENTS, **LONG}, evaluation, another)[name]
     browser.get(stack.url + path)
     if name == "no such page":
         assert all("404" in line for line in complaints(browser))
@@ -39,6 +52,7 @@ def test_a_page_is_light_fits_a_phone_and_has_nothing_that_axe_objects_to(
         look(browser, **view)
         assert violations(browser) == []
     assert browser.execute_script("return document.documentElement.scrollWidth") <= 390
+    assert browser.execute_script(_SPILLED) == [], "a scheme's name over what stands beside it"
 
 
 def test_the_sign_in_has_nothing_that_axe_objects_to(browser: Chrome, stack: LocalStack) -> None:
