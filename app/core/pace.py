@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from statistics import fmean
 
-from app.core.states import ENDED, Status
+from app.core.states import DONE, ENDED, Status
 
 _LONG = 20.0  # what a job that trains weighs in the whole beside one that does not: roughly, from seconds to minutes
 _FROM = 0.01  # of a job's progress: below, its end is a guess from next to nothing
@@ -29,7 +29,7 @@ class Work:
 def fraction(works: Sequence[Work]) -> float:
     """0..1, never falling: the mean progress, in which what trains weighs more."""
     weights = [(_LONG if work.long else 1.0) * (work.status != Status.NOT_APPLICABLE) for work in works]
-    come = [1.0 if work.status in ENDED else work.progress for work in works]
+    come = [1.0 if work.status in DONE else work.progress for work in works]
     whole = sum(weights)
     return sum(weight * part for weight, part in zip(weights, come, strict=True)) / whole if whole else 1.0
 

@@ -35,6 +35,7 @@ TRANSITIONS: dict[Status, frozenset[Status]] = {
 
 ENDED = frozenset(status for status, following in TRANSITIONS.items() if not following)
 ACTIVE = frozenset(TRANSITIONS) - ENDED
+DONE = ENDED - {Status.CANCELLED}  # as far as it was to come
 
 
 def sources(target: Status) -> frozenset[Status]:

@@ -14,7 +14,7 @@ from sqlalchemy import ColumnElement, Select, Update, case, func, select, update
 from sqlalchemy.orm import Session
 
 from app.core import pace
-from app.core.states import ACTIVE, ENDED, Status, of_evaluation
+from app.core.states import ACTIVE, DONE, ENDED, Status, of_evaluation
 from app.db.tables import Cell, Evaluation, Event, Key
 from models import catalog
 
@@ -151,10 +151,10 @@ def _changed(session: Session, evaluation: Evaluation, table: type[_Job], change
 
 
 def overview(session: Session, evaluation_id: str) -> dict[str, Any]:
-    """How far the whole evaluation is: cells ended, cells, and how far they and keys in training have come."""
+    """How far the whole evaluation is: cells done, cells, and how far they and keys in training have come."""
     cells = session.execute(_pace(Cell, Cell.attack).where(Cell.evaluation_id == evaluation_id)).all()
     keys = session.execute(_pace(Key, Key.scheme).where(Key.evaluation_id == evaluation_id)).all()
-    done = sum(cell.status in ENDED for cell in cells)
+    done = sum(cell.status in DONE for cell in cells)
     return {"done": done, "total": len(cells), "fraction": round(pace.fraction(works(cells, keys)), 4)}
 
 

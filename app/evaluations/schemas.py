@@ -88,7 +88,7 @@ class EvaluationOrder(BaseModel):
 
 
 class ProgressOut(BaseModel):
-    done: int
+    done: int = Field(description="Cells that succeeded, failed or do not apply; not those that were cancelled")
     total: int
     fraction: float = Field(ge=0, le=1, description="Never falls; cells that train networks weigh more")
     eta_s: float | None = Field(description="Null while nothing tells how long what is left takes")

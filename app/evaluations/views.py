@@ -12,7 +12,7 @@ from typing import Any
 from sqlalchemy import Row
 
 from app.core import pace
-from app.core.states import ENDED, Status
+from app.core.states import DONE, Status
 from app.db import journal
 from app.db.tables import Cell, Evaluation, Key
 from app.evaluations.schemas import (
@@ -83,7 +83,7 @@ def progress(evaluation: Evaluation, cells: Sequence[_Cell], keys: Sequence[Key]
     works = journal.works(cells, keys)
     left = pace.seconds_left(works, now) if evaluation.status == Status.RUNNING else None
     return ProgressOut(
-        done=sum(cell.status in ENDED for cell in cells),
+        done=sum(cell.status in DONE for cell in cells),
         total=len(cells),
         fraction=round(pace.fraction(works), 4),
         eta_s=None if left is None else round(left, 1),

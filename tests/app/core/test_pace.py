@@ -56,5 +56,6 @@ def test_the_fraction_counts_what_ended_whole_and_what_cannot_be_run_not_at_all(
     failed, refused = work("itn", Status.FAILED, 0.3), work("gan", Status.NOT_APPLICABLE)
     assert fraction([NONE, failed, refused]) == 1
     assert fraction([WAITS, refused]) == 0
+    assert fraction([NONE, work("none", Status.CANCELLED, 0.5)]) == 0.75, "what was cancelled came as far as it came"
     assert fraction([refused]) == 1
     assert fraction([]) == 1

@@ -144,6 +144,16 @@ def test_cancelling_twice_is_fine(client, tools, work):
     assert client.get(body["links"]["self"]).json()["status"] == "cancelled"
 
 
+def test_what_was_cancelled_is_not_counted_as_done(client, work):
+    body = order(client)
+    work({"cells": body["cells"][:2]})
+    ended = client.post(body["links"]["cancel"]).json()
+    assert ended["status"] == "cancelled"
+    told = {"done": 2, "total": 6, "fraction": 0.3333}
+    assert told.items() <= ended["progress"].items()
+    assert read_events(client, body["links"]["events"])[-1][1:] == ("status", {"status": "cancelled", **told})
+
+
 def test_an_evaluation_that_has_succeeded_cannot_be_cancelled(client, tools, work):
     body = order(client, **SMALL)
     work(body)
