@@ -173,7 +173,7 @@ async def _keys(session: AsyncSession, caller: Caller, order: EvaluationOrder) -
         if key.destroyed_at is not None:
             raise KeyDestroyed(f"{key.id} was destroyed", [(pointer, "destroyed; use another key")])
         if key.status != Status.SUCCEEDED:
-            raise KeyNotReady(f"{key.id} is {key.status}", [(pointer, "wait until the key is ready")])
+            raise KeyNotReady(f"{key.id} is {key.status}", [(pointer, keys_service.advice(key))])
         size = None if key.height is None or key.width is None else (key.height, key.width)
         keys[key.id] = OrderedKey(key.id, key.scheme, key.params, size)
     return keys

@@ -220,7 +220,7 @@ def show(key: Key, width: int | None = None, height: int | None = None) -> KeyOu
         training=key.training,
         provenance=key.provenance,
         progress=key.progress if active else None,
-        phase=key.phase or None,
+        phase=(key.phase or None) if active else None,
         error=JobError(**key.error) if key.error else None,
         links=links,
     )
@@ -260,7 +260,13 @@ async def material(
 def ready(key: Key) -> None:
     """Raises KeyNotReady."""
     if key.status != Status.SUCCEEDED:
-        raise KeyNotReady(f"{key.id} is {_SHOWN[Status(key.status)]}; wait until it is ready")
+        raise KeyNotReady(f"{key.id} is {_SHOWN[Status(key.status)]}; {advice(key)}")
+
+
+def advice(key: Key) -> str:
+    """What to do about a key that is not ready."""
+    comes = key.status in (Status.QUEUED, Status.RUNNING)
+    return "wait until it is ready" if comes else "train another: POST /keys"
 
 
 async def destroy(session: AsyncSession, svc: Services, caller: Caller, id: str) -> None:

@@ -64,7 +64,8 @@ async def test_a_key_is_ordered_trained_used_and_destroyed(service, client):
     assert (order["status"], order["progress"], order["params"]) == ("training", 0.0, {"epochs": 2})
     assert order["training"] == {"profile": "smoke", "dataset": "sample", "seed": 3}
     assert order["links"]["cancel"] == f"/keys/{order['id']}/cancel"
-    problem(await encrypt(client, order["id"]), 409, "key_not_ready")
+    told = problem(await encrypt(client, order["id"]), 409, "key_not_ready")
+    assert told["detail"] == f"{order['id']} is training; wait until it is ready"
 
     service.worker.asleep = False
     await asyncio.to_thread(service.worker.wait)
@@ -178,7 +179,11 @@ async def test_a_waiting_training_is_cancelled_at_once_and_its_message_does_noth
     service.worker.asleep = False
     await asyncio.to_thread(service.worker.wait)
     assert (await client.get(f"/keys/{key['id']}")).json()["status"] == "cancelled"
-    problem(await encrypt(client, key["id"]), 409, "key_not_ready")
+    told = problem(await encrypt(client, key["id"]), 409, "key_not_ready")
+    assert told["detail"] == f"{key['id']} is cancelled; train another: POST /keys"
+    order = {"schemes": [{"name": NAME, "key_id": key["id"]}], "attacks": [{"name": "none"}], "dataset": "sample"}
+    told = problem(await client.post("/evaluations", json=order), 409, "key_not_ready")
+    assert told["errors"][0]["detail"] == "train another: POST /keys"
     assert (await client.delete(f"/keys/{key['id']}")).status_code == 204
 
 
@@ -190,6 +195,15 @@ async def test_a_running_training_is_asked_to_stop_and_may_be_asked_again(servic
     for _ in range(2):
         answer = await client.post(key["links"]["cancel"])
         assert (answer.status_code, answer.json()["status"]) == (202, "cancelling")
+
+
+async def test_a_key_that_is_not_trained_any_more_is_in_no_phase(service, client):
+    service.worker.asleep = True
+    key = await ordered(client)
+    for status, phase in ((Status.RUNNING, "epoch 14 of 500"), (Status.CANCELLED, None), (Status.FAILED, None)):
+        async with service.services.sessions() as session, session.begin():
+            await session.execute(update(Key).values(status=status, phase="epoch 14 of 500"))
+        assert (await client.get(f"/keys/{key['id']}")).json()["phase"] == phase
 
 
 async def test_an_evaluation_without_a_key_trains_one_for_its_cells(service, client):
