@@ -9,7 +9,7 @@ import importlib
 import inspect
 import json
 import pkgutil
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from functools import cache
 from typing import Any, Literal, get_args
 
@@ -108,9 +108,14 @@ def attacks() -> Mapping[str, type[Attack[Any]]]:
     return _discover(models.attacks, Attack)
 
 
-def make_scheme(name: str, settings: Mapping[str, Any], profile: Profile = "paper") -> Scheme[Any, Any]:
-    """The named scheme; the profile fills in what `settings` leaves out. Raises UnknownName, ParameterError."""
-    return _make(schemes(), "scheme", name, settings, profile)
+def make_scheme(
+    name: str, settings: Mapping[str, Any], profile: Profile = "paper", *, beside: Collection[str] = ()
+) -> Scheme[Any, Any]:
+    """The named scheme; the profile fills in what `settings` leaves out; `beside`: see `parse`.
+
+    Raises UnknownName, ParameterError.
+    """
+    return _make(schemes(), "scheme", name, settings, profile, beside)
 
 
 def make_attack(name: str, settings: Mapping[str, Any], profile: Profile = "paper") -> Attack[Any]:
@@ -118,11 +123,18 @@ def make_attack(name: str, settings: Mapping[str, Any], profile: Profile = "pape
     return _make(attacks(), "attack", name, settings, profile)
 
 
-def _make(known: Mapping[str, Any], kind: str, name: str, settings: Mapping[str, Any], profile: Profile) -> Any:
+def _make(
+    known: Mapping[str, Any],
+    kind: str,
+    name: str,
+    settings: Mapping[str, Any],
+    profile: Profile,
+    beside: Collection[str] = (),
+) -> Any:
     if name not in known:
         raise UnknownName(f"unknown {kind} {name!r}; known: {', '.join(known)}")
     cls = known[name]
-    return cls(parse(cls.Settings, {**cls.profiles.get(profile, {}), **settings}))
+    return cls(parse(cls.Settings, {**cls.profiles.get(profile, {}), **settings}, beside))
 
 
 def images_taken(profile: Profile) -> dict[str, int | None]:

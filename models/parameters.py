@@ -8,7 +8,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import types
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from functools import cache
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
@@ -29,15 +29,18 @@ def param(default: Any, doc: str, *, minimum: float | None = None, maximum: floa
     return dataclasses.field(default=default, metadata={"doc": doc, "minimum": minimum, "maximum": maximum})
 
 
-def parse(settings: type[S], values: Mapping[str, Any]) -> S:
-    """`values` as a checked `settings` instance; what is left out keeps its default. Raises ParameterError."""
+def parse(settings: type[S], values: Mapping[str, Any], beside: Collection[str] = ()) -> S:
+    """`values` as a checked `settings` instance; what is left out keeps its default. Raises ParameterError.
+
+    `beside`: what the caller takes besides the settings, and has taken out; told where a name is unknown.
+    """
     hints = _hints(settings)  # type: ignore[arg-type]
     fields = {field.name: field for field in dataclasses.fields(settings)}  # type: ignore[arg-type]
     errors: list[tuple[str, str]] = []
     checked: dict[str, Any] = {}
     for name, value in values.items():
         if name not in fields:
-            known = ", ".join(sorted(fields)) or "none"
+            known = ", ".join(sorted([*fields, *beside])) or "none"
             errors.append((f"/{name}", f"unknown parameter; known: {known}"))
             continue
         problem, checked[name] = _check(value, hints[name], fields[name].metadata)

@@ -141,7 +141,8 @@ def _schemes(
             if wrong:
                 continue
             given = {**given, **key.params}
-        scheme = _make(catalog.make_scheme, entry, given, order.profile, pointer, errors)
+        make = partial(catalog.make_scheme, beside=["key_id"])
+        scheme = _make(make, entry, given, order.profile, pointer, errors)
         if scheme is None:
             continue
         if size is None:
@@ -190,7 +191,7 @@ def _refuse_utility(entry: Mapping[str, Any], uploads: Mapping[str, Upload]) -> 
 
 
 def _external_errors(pointer: str, entry: SchemeEntry, upload: Upload | None) -> Errors:
-    errors = [(f"{pointer}/{name}", f"{catalog.EXTERNAL} takes no such setting") for name in entry.settings]
+    errors = [(f"{pointer}/{name}", "unknown parameter; known: dataset") for name in entry.settings]
     if entry.key_id is not None:
         errors.append((f"{pointer}/key_id", f"{catalog.EXTERNAL} takes no key: its images are protected already"))
     if upload is None:

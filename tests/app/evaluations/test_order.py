@@ -49,6 +49,15 @@ def test_settings_say_how_many_images_the_profile_takes_and_can_be_ordered_again
     ]
 
 
+def test_a_setting_that_is_unknown_is_answered_with_all_that_a_scheme_takes(client):
+    schemes = [{"name": "tanaka", "key": "key_1"}, {"name": "external", "key": "key_1"}]
+    refused = client.post("/evaluations", json={**ORDER, "schemes": schemes}).json()["errors"]
+    assert {error["pointer"]: error["detail"] for error in refused}.items() >= {
+        "/schemes/0/key": "unknown parameter; known: block, key_id, variant",
+        "/schemes/1/key": "unknown parameter; known: dataset",
+    }.items()
+
+
 def test_the_cells_ids_are_sent_to_the_workers(client, tools):
     from app import queue
 
