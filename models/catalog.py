@@ -160,7 +160,7 @@ def external_refusal(attack: Attack[Any], *, originals: bool, public: bool) -> s
     if attack.threat_model is ThreatModel.KNOWN_PLAINTEXT and not originals:
         return "pairs are needed: upload the `originals` of the ciphertexts"
     if attack.needs_public_images() and not public:
-        return "unpaired plain images are needed: name a `public_dataset`"
+        return "unpaired plain images are needed: name them in `public_dataset`"
     return None
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import statistics
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from fastapi import APIRouter, Request
@@ -34,6 +34,7 @@ _PROFILES: Mapping[catalog.Profile, str] = {
     "quick": "minutes a cell: a first answer",
     "paper": "hours for attacks that learn: the paper's settings",
 }
+_PUBLIC = "Photographs that the attacker owns"  # what the form calls the field `public_dataset`
 
 
 @dataclass(frozen=True)
@@ -64,6 +65,7 @@ async def show_form(request: Request, caller: Auditor, svc: Svc, session: Sessio
         protected=[dataset for dataset in known if dataset.kind == "protected"],
         attacks={model.value: _attacks(model) for model in catalog.ThreatModel},
         plain=[dataset for dataset in known if dataset.kind == "plain"],
+        public=_PUBLIC,
         profiles=_PROFILES,
         modes=catalog.SSIM_MODES,
     )
@@ -87,7 +89,8 @@ async def preview(request: Request, order: EvaluationOrder, caller: Auditor, svc
         return page(request, "preview.html", caller, problem=problem, **context)
     lines: dict[str, list[PlannedCell]] = {}
     for cell in planned.cells:
-        lines.setdefault(title(cell.scheme, order.profile), []).append(cell)
+        told = cell.refusal and cell.refusal.replace("`public_dataset`", f"“{_PUBLIC}”")
+        lines.setdefault(title(cell.scheme, order.profile), []).append(replace(cell, refusal=told))
     run = [cell for cell in planned.cells if cell.refusal is None]
     estimate = _estimate(run, order.profile, await queries.own_seconds(session, caller.account_id, order.profile))
     return page(

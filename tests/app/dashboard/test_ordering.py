@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import re
+from pathlib import Path
 
 from selenium.webdriver import Chrome
 from selenium.webdriver.common.by import By
@@ -73,6 +74,24 @@ def test_what_cannot_be_ordered_is_said_before_it_is_sent(stack: LocalStack, bro
     choose(browser, "fr")
     WebDriverWait(browser, 10).until(lambda _: "at least one scheme and one attack" in preview.text)
     assert not browser.find_element(By.ID, "start").is_enabled()
+
+
+def test_an_upload_is_named_and_what_it_lacks_is_called_as_on_the_form(
+    stack: LocalStack, browser: Chrome, tmp_path: Path
+) -> None:
+    (tmp_path / "set.zip").write_bytes(archive(classes(5)))
+    with Client(stack.url, stack.token) as client:
+        id = client.datasets.upload(tmp_path / "set.zip", "our scheme", kind="protected")["id"]
+    browser.get(f"{stack.url}/dashboard/evaluations/new")
+    preview = browser.find_element(By.ID, "preview")
+    WebDriverWait(browser, 10).until(lambda _: "2 cells" in preview.text)
+    choose(browser, f'{{"dataset": "{id}", "name": "external"}}')
+    choose(browser, "gan")
+    WebDriverWait(browser, 10).until(lambda _: f"Uploaded images (our scheme, {id})" in preview.text)
+    label = browser.find_element(By.CSS_SELECTOR, "label[for=public_dataset]").text
+    assert f"unpaired plain images are needed: name them in “{label}”" in preview.text
+    with Client(stack.url, stack.token) as client:
+        client.datasets.delete(id)
 
 
 def test_a_dropped_zip_is_sent_with_progress_and_chosen(stack: LocalStack, browser: Chrome) -> None:
