@@ -8,6 +8,7 @@ import zipfile
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import IO, Any, Generic, Literal, TypeVar
 from urllib.parse import quote
@@ -72,7 +73,10 @@ def decrypt(_: Caller, /, images: Sources, key_id: str | Sequence[str] | None = 
 
 def _transform(path: str, form: dict[str, Any], parts: list[Part]) -> Talk[Images]:
     response = yield Request("POST", path, data=form, files=lambda: [("images", part) for part in parts])
-    return parse_images(response.json())
+    answer = parse_images(response.json())
+    # by the names that were given: a form cannot carry each letter, and the service cuts long ones
+    named = tuple(replace(image, filename=name) for image, (name, *_) in zip(answer, parts, strict=True))
+    return replace(answer, images=named)
 
 
 def _batches(sources: list[Source]) -> Iterator[list[Part]]:

@@ -28,6 +28,14 @@ def test_paths_bytes_and_arrays_go_in_and_come_back_exactly(client: Client, tmp_
         assert np.array_equal(image.pixels, pixels(seed, *size))
 
 
+@pytest.mark.parametrize("name", ['Grüße 日本 "x" ;.png', "a\\b.png", "%22.png", "x" * 200 + ".png", "a\tb.png"])
+def test_an_image_comes_back_by_the_name_that_was_given(client: Client, tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_bytes(png(1))
+    protected = client.encrypt([tmp_path / name, png(2)], "tanaka")
+    assert [image.filename for image in protected] == [name, "image-1"]
+    assert client.decrypt(protected)[0].filename == name
+
+
 def test_one_array_holds_a_whole_set_and_one_picture_needs_no_list(client: Client) -> None:
     images = np.stack([pixels(1), pixels(2)])
     protected = client.encrypt(images, "pixelwise", {"key_mode": "same"})
