@@ -32,7 +32,7 @@ from app.settings import Settings
 from app.storage import Blobs
 from models.catalog import builtin_datasets
 
-Grade = Literal["ok", "note", "bad"]
+Grade = Literal["ok", "note", "bad", "away"]  # away: a service that was named, and does not answer
 
 
 @dataclass(frozen=True)
@@ -158,7 +158,7 @@ def _service(url: str | None, token: str | None, state: Path | None) -> Check:
         try:
             parts = client.ready()["parts"]
         except Unreachable:
-            return Check("service", "note", f"none answers at {client.url}")
+            return Check("service", "note" if url is None else "away", f"none answers at {client.url}")
         except ProblemError as error:
             return Check("service", "bad", f"{client.url}: {error}")
     return Check("service", "ok", f"{client.url}: " + "; ".join(part["detail"] for part in parts.values()))

@@ -48,7 +48,7 @@ class Failed(Exception):
 
 
 class Away(Failed):
-    """The database cannot be reached: exit code 3."""
+    """The database, or the service that was named, cannot be reached: exit code 3."""
 
 
 class Misused(Exception):

@@ -11,6 +11,7 @@ import typer
 from rich.text import Text
 
 from app.cli.common import (
+    Away,
     Failed,
     Json,
     Misused,
@@ -101,7 +102,7 @@ def migrate(
 
 
 def doctor(url: Url = None, token: Token = None, state: State = None, as_json: Json = False) -> None:
-    """Check this installation and, where one answers, the service."""
+    """Check this installation and the service, where one answers; at --url, one must."""
     from app.cli.checks import run_checks
 
     use_state(state)
@@ -109,10 +110,11 @@ def doctor(url: Url = None, token: Token = None, state: State = None, as_json: J
     if as_json:
         print_json([vars(check) for check in checks])
     else:
-        colours = {"ok": "green", "note": "yellow", "bad": "bold red"}
+        colours = {"ok": "green", "note": "yellow", "bad": "bold red", "away": "bold red"}
         for check in checks:
             grade = f"{check.grade:>4}", colours[check.grade]
             out.print(Text.assemble(grade, "  ", (check.name, "bold"), f": {check.detail}"), soft_wrap=True)
-    bad = [check.name for check in checks if check.grade == "bad"]
+    bad = [check.name for check in checks if check.grade in ("bad", "away")]
     if bad:
-        raise Failed(f"not well: {', '.join(bad)}")
+        kind = Away if any(check.grade == "away" for check in checks) else Failed
+        raise kind(f"not well: {', '.join(bad)}")

@@ -35,6 +35,7 @@ def put(settings: Settings, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> 
     for name in ("database_url", "redis_url", "blob_url", "data_dir"):
         put(name, getattr(settings, name))
     put("keyring_file", file)
+    put("url", "http://127.0.0.1:9")
     return put
 
 
@@ -45,8 +46,8 @@ def staff(tools: Runtime) -> None:
             session.add(Worker(name=queue, queue=queue, seen_at=func.clock_timestamp()))
 
 
-def look() -> dict[str, Check]:
-    return {check.name: check for check in run_checks("http://127.0.0.1:9", "none", None)}
+def look(url: str | None = None) -> dict[str, Check]:
+    return {check.name: check for check in run_checks(url, "none", None)}
 
 
 def wrong() -> dict[str, str]:
@@ -58,6 +59,7 @@ def test_nothing_is_wrong_where_all_is_well_but_a_service_that_is_away_is_noted(
     assert {name: check.detail for name, check in found.items() if check.grade == "bad"} == {}
     assert (found["service"].grade, found["service"].detail) == ("note", "none answers at http://127.0.0.1:9")
     assert found["workers"].detail == "on every queue"
+    assert look("http://127.0.0.1:9")["service"].grade == "away", "one that was named must be there"
 
 
 def test_a_database_that_is_away(put: Set) -> None:

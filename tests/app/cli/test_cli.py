@@ -161,8 +161,9 @@ def test_doctor_finds_a_well_stack_and_says_what_is_wrong_elsewhere(unveil, at) 
     checks = json.loads(unveil("doctor", "--json", *at).stdout)
     assert {check["name"]: check["grade"] for check in checks}["service"] == "ok"
     assert not [check for check in checks if check["grade"] == "bad"]
-    elsewhere = unveil("doctor", "--url", "http://127.0.0.1:9", code=1)
+    elsewhere = unveil("doctor", code=1)
     assert "not well: database, broker, workers" in elsewhere.stderr
+    assert "not well: service" in unveil("doctor", "--url", "http://127.0.0.1:9", *at, code=3).stderr
 
 
 def test_retention_counts_before_it_deletes(unveil, at) -> None:
