@@ -71,7 +71,7 @@ def _because(cell: Mapping[str, Any]) -> str:
         )
     if verdict == "inconclusive":
         failed = [control for control, state in (result.get("controls") or {}).items() if state == "failed"]
-        return f"the {' and '.join(failed)} control of {name} failed" if failed else f"{name} could not be scored"
+        return f"the {' and '.join(failed)} control of {name} failed" if failed else f"{what} could not be scored"
     return "no attack that applies brought out more than chance"
 
 

@@ -12,7 +12,7 @@ from typing import Any
 from sqlalchemy import Row
 
 from app.core import pace
-from app.core.states import DONE, Status
+from app.core.states import ACTIVE, DONE, Status
 from app.db import journal
 from app.db.tables import Cell, Evaluation, Key
 from app.evaluations.schemas import (
@@ -150,7 +150,7 @@ def cell_out(cell: Cell, samples: Sequence[Row[Any]]) -> CellOut:
         threat_model=cell.threat_model,
         status=Status(cell.status),
         progress=round(cell.progress, 4),
-        phase=cell.phase or None,
+        phase=(cell.phase or None) if cell.status in ACTIVE else None,
         attempt=cell.attempt,
         started_at=cell.started_at,
         finished_at=cell.finished_at,
@@ -174,7 +174,7 @@ def utility_out(cell: Cell) -> UtilityOut:
         scheme=cell.scheme,
         status=Status(cell.status),
         progress=round(cell.progress, 4),
-        phase=cell.phase or None,
+        phase=(cell.phase or None) if cell.status in ACTIVE else None,
         error=ErrorOut(**cell.error) if cell.error and applies else None,
         reason=None if applies or not cell.error else cell.error["detail"],
         result=None if cell.result is None else UtilityResultOut(**cell.result),

@@ -68,3 +68,9 @@ def test_of_two_leaks_the_one_that_shows_more_is_named():
     said = scheme_verdict(cells(("fr", result(0.05, SEEN)), ("none", result(0.01, seen))))
     assert said["worst_attack"] == "none"
     assert said["because"] == "the unattacked ciphertexts let 70% of images be picked out of 500 (chance 0.2%)"
+
+
+def test_what_could_not_be_scored_is_called_as_everywhere():
+    nothing = {"ssim": None, "identification": None}
+    said = scheme_verdict(cells(("none", {**nothing, "verdict": cell_verdict(nothing)})))
+    assert said["because"] == "the unattacked ciphertexts could not be scored"

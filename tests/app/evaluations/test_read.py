@@ -13,7 +13,7 @@ import httpx
 import pytest
 from sqlalchemy import delete, event, func, update
 
-from app.db.tables import Account, DashboardSession, Token
+from app.db.tables import Account, Cell, DashboardSession, Token
 from app.evaluations.events import Streams
 from tests.app.evaluations.conftest import order
 
@@ -167,12 +167,16 @@ def test_a_running_evaluation_is_asked_to_stop_and_asked_again(client, tools):
 
     body = order(client, **SMALL)
     held = cells.claim(tools, body["cells"][0]["id"])
+    with tools.sessions.begin() as session:
+        session.execute(update(Cell).where(Cell.id == held.lease.id).values(phase="epoch 3 of 40, 12 min left"))
+    assert client.get(body["links"]["self"]).json()["cells"][0]["phase"] == "epoch 3 of 40, 12 min left"
     for _ in range(2):
         answer = client.post(body["links"]["cancel"])
         assert (answer.status_code, answer.json()["status"]) == (202, "cancelling")
     assert client.delete(body["links"]["self"]).json()["code"] == "evaluation_running"
     jobs.hand_back(held)
-    assert client.get(body["links"]["self"]).json()["status"] == "cancelled"
+    ended = client.get(body["links"]["self"]).json()
+    assert (ended["status"], ended["cells"][0]["phase"]) == ("cancelled", None)
     read = read_events(client, body["links"]["events"])
     assert [data["status"] for _, type, data in read if type == "status"] == [
         "queued", "running", "cancelling", "cancelled",
