@@ -38,8 +38,15 @@ class Command:
         """0 while it is being started again."""
         try:
             return int((self.state / "run" / f"{name}.pid").read_text().split()[0])
-        except FileNotFoundError:
+        except (FileNotFoundError, IndexError):  # IndexError: it is being written
             return 0
+
+    def kill(self, name: str) -> int:
+        """Its number until then. Nobody is killed by the number 0, which stands for all of us."""
+        until(lambda: self.pid(name) != 0, f"{name} does not run")
+        before = self.pid(name)
+        psutil.Process(before).kill()
+        return before
 
     def family(self) -> list[psutil.Process]:
         return psutil.Process(self.process.pid).children(recursive=True)
@@ -75,10 +82,10 @@ def local(state: Path) -> Iterator[Command]:
 @contextmanager
 def stranger_instead_of(command: Command, name: str) -> Iterator[int]:
     """A server is killed and its port taken, before it can be started again; yields when that was done."""
-    before, port = command.pid(name), int((command.state / "secrets" / f"{name}-port").read_text())
+    port = int((command.state / "secrets" / f"{name}-port").read_text())
     with socket.socket() as stranger:
         stranger.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        os.kill(before, signal.SIGKILL)
+        before = command.kill(name)
         deadline = time.monotonic() + 10
         while time.monotonic() < deadline:
             with suppress(OSError):
@@ -136,8 +143,7 @@ def test_it_starts_heals_and_stops_in_order(state: Path) -> None:
         assert not other.exists(), "a start on a port that is taken makes nothing"
 
         for name in ("worker-attack", "api", "redis", "postgres"):
-            before = command.pid(name)
-            os.kill(before, signal.SIGKILL)
+            before = command.kill(name)
             until(lambda name=name, old=before: command.pid(name) not in (0, old), f"{name} was not started again")
         until(lambda: command_is_ready(command), "the service did not recover")
 
