@@ -89,7 +89,8 @@ def test_an_upload_is_named_and_what_it_lacks_is_called_as_on_the_form(
     choose(browser, "gan")
     WebDriverWait(browser, 10).until(lambda _: f"Uploaded images (our scheme, {id})" in preview.text)
     label = browser.find_element(By.CSS_SELECTOR, "label[for=public_dataset]").text
-    assert f"unpaired plain images are needed: name them in “{label}”" in preview.text
+    lacks = f"unpaired plain images are needed: name them in “{label}”"
+    WebDriverWait(browser, 10).until(lambda _: lacks in preview.text)
     with Client(stack.url, stack.token) as client:
         client.datasets.delete(id)
 
