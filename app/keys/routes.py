@@ -83,7 +83,9 @@ async def show_key(
 
 @router.get(
     "/{id}/material",
-    responses=problems(*_MISSING, service.KeyNotReady, service.NotExportable, service.SizeMismatch),
+    responses=problems(
+        *_MISSING, service.KeyNotReady, service.NotExportable, service.UnknownScheme, service.SizeMismatch
+    ),
 )
 async def export_key(
     id: str,

@@ -239,10 +239,13 @@ _SHOWN: dict[Status, Any] = {
 async def material(
     session: AsyncSession, svc: Services, caller: Caller, id: str, width: int | None, height: int | None
 ) -> MaterialOut:
-    """The key for images of one size. Raises UnknownKey, KeyDestroyed, KeyNotReady, NotExportable, SizeMismatch."""
+    """The key for images of one size.
+
+    Raises UnknownKey, KeyDestroyed, KeyNotReady, UnknownScheme (another version's), NotExportable, SizeMismatch.
+    """
     (key,) = await find(session, caller, [id])
     ready(key)
-    scheme = catalog.make_scheme(key.scheme, key.params)
+    scheme = scheme_of(key.scheme, key.params)
     if scheme.trains or key.sealed is None:
         raise NotExportable(f"the key is a trained network; {key.scheme} has no explicit form")
     sides = catalog.padded_size(height or key.height or _SIDE, width or key.width or _SIDE, scheme.multiple)

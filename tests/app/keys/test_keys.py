@@ -156,3 +156,16 @@ async def test_a_key_in_training_can_be_cancelled_and_not_used_or_destroyed(serv
 async def test_there_is_nothing_to_cancel_about_a_ready_key(client):
     key = await made(client)
     problem(await client.post(f"/keys/{key['id']}/cancel"), 409, "not_training")
+
+
+async def test_a_key_of_a_scheme_that_only_another_version_knows_is_shown_and_destroyed_but_not_exported(
+    service, client
+):
+    key = await made(client)
+    async with service.services.sessions() as session, session.begin():
+        await session.execute(update(Key).values(scheme="later-scheme"))
+    shown = (await client.get(f"/keys/{key['id']}")).json()
+    assert (shown["scheme"], shown["key_space_bits"]) == ("later-scheme", None)
+    said = problem(await client.get(f"/keys/{key['id']}/material"), 422, "unknown_scheme")
+    assert "unknown scheme 'later-scheme'" in said["detail"]
+    assert (await client.delete(f"/keys/{key['id']}")).status_code == 204
