@@ -286,7 +286,8 @@ def _command_line() -> Iterator[str]:
     yield from _head(
         "Command line",
         "Exit codes: 0 done, 1 the work failed, 2 wrong usage, 3 the service cannot be reached. Results go to stdout, "
-        "progress and errors to stderr. `unveil --install-completion` sets up completion in your shell.",
+        "progress and errors to stderr. `unveil --install-completion` sets up completion in your shell, "
+        "`unveil --version` says which one it is.",
     )
     for name, command in _commands(typer.main.get_command(cli.app)):
         arguments = [parameter for parameter in command.params if parameter.param_type_name == "argument"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import sys
+from typing import Annotated
 
 import typer
 from rich.text import Text
@@ -24,6 +25,7 @@ from app.client.errors import (
     UnknownScheme,
     Unreachable,
 )
+from models import __version__
 
 DONE, FAILED, MISUSED, UNREACHABLE = 0, 1, 2, 3
 # The disk's fault; any other path that cannot be used is the fault of whoever gave it.
@@ -38,6 +40,21 @@ app = typer.Typer(
 )
 for module in (server, images, audits, catalog, datasets, keys, admin, backups):
     module.register(app)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"unveil {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def every_command(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version")
+    ] = False,
+) -> None:
+    """What may stand before any command."""
 
 
 def main() -> None:

@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 import tarfile
+from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
@@ -208,6 +209,10 @@ def test_a_service_that_is_not_there_exits_with_3(unveil, tmp_path: Path) -> Non
     said = unveil("encrypt", "a.png", "--scheme", "tanaka", *elsewhere, code=3).stderr
     assert "127.0.0.1:9" in said
     assert "unveil local" in said, "what to do about it"
+
+
+def test_it_says_its_version(unveil) -> None:
+    assert unveil("--version").stdout == f"unveil {version('unveil')}\n"
 
 
 def test_the_command_line_loads_neither_torch_nor_the_web_framework() -> None:
