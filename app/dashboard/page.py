@@ -18,7 +18,7 @@ from app.core.auth import Caller, CallerFirst
 from app.core.problems import NotFound, Problem, Unauthenticated
 from app.dashboard import heat, words
 from app.evaluations.report import sentences
-from app.evaluations.report.names import title
+from app.evaluations.report.names import data_set, title
 
 HERE = Path(__file__).parent
 _HEADERS = {
@@ -121,7 +121,9 @@ _PAGES = (
     ("/dashboard/datasets", "Data sets"),
     ("/docs", "API"),
 )
-_templates.env.globals.update(heat=heat, words=words, sentences=sentences, title_of=title, pages=_PAGES)
+_templates.env.globals.update(
+    heat=heat, words=words, sentences=sentences, title_of=title, data_set_of=data_set, pages=_PAGES
+)
 _templates.env.filters.update(
     combined=lambda one, other: {**one, **other},
     figure=_figure,

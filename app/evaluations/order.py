@@ -6,7 +6,7 @@ Knows no HTTP and no tables; the service brings the keys and data sets that an o
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
@@ -65,6 +65,8 @@ class Plan:
     attacks: list[dict[str, Any]]
     cells: list[PlannedCell]
     keys: list[PlannedKey]
+    # of its data sets, which are told when an upload is gone, too
+    names: Mapping[str, str | None] = field(default_factory=dict)
 
 
 def plan(
@@ -130,9 +132,9 @@ def _schemes(
                 # with its name, which is told when the upload is gone, too
                 scheme_entries.append({"name": catalog.EXTERNAL, "dataset": upload.id, "dataset_name": upload.name})
             continue
-        for field in ("dataset", "dataset_name"):
-            if getattr(entry, field) is not None:
-                errors.append((f"{pointer}/{field}", f"only {catalog.EXTERNAL} takes a data set of its own"))
+        for own in ("dataset", "dataset_name"):
+            if getattr(entry, own) is not None:
+                errors.append((f"{pointer}/{own}", f"only {catalog.EXTERNAL} takes a data set of its own"))
         key = keys.get(entry.key_id) if entry.key_id else None
         given = entry.settings
         if key is not None:

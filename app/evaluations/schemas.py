@@ -83,6 +83,8 @@ class EvaluationOrder(BaseModel):
     utility: bool = Field(False, strict=True, description="Also measure what a classifier loses")
     ssim_mode: SsimMode = "rgb7"
     # Told in the settings, and taken so that they can be ordered again as they are.
+    dataset_name: str | None = Field(None, description="What `dataset` was called when it was ordered, or left out")
+    public_dataset_name: str | None = Field(None, description="The same of `public_dataset`")
     training_images: int | None = Field(None, strict=True, description="As the profile takes them, or left out")
     test_images: int | None = Field(None, strict=True, description="As the profile takes them, or left out")
 

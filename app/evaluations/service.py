@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, TypeVar
 
 from sqlalchemy import Row, func
@@ -61,7 +62,9 @@ class StillRunning(Conflict):
 
 async def plan_of(session: AsyncSession, svc: Services, caller: Caller, order: EvaluationOrder) -> Plan:
     """What an order would make; nothing is written. Raises whatever is wrong with it."""
-    images = order.dataset and await plain_images(session, svc, caller, order.dataset, "/dataset")
+    images = public = None
+    if order.dataset is not None:
+        images = await plain_images(session, svc, caller, order.dataset, "/dataset")
     uploads = await _uploads(session, caller, order)
     if order.public_dataset is not None:
         public = await plain_images(session, svc, caller, order.public_dataset, "/public_dataset")
@@ -80,7 +83,8 @@ async def plan_of(session: AsyncSession, svc: Services, caller: Caller, order: E
     for key in planned.keys:
         assert images, "the plan has no key to train without a data set"
         keys_service.check_trainable(key.scheme, images, "/dataset")
-    return planned
+    named = {"dataset_name": images, "public_dataset_name": public}
+    return replace(planned, names={field: None if of is None else of.name for field, of in named.items()})
 
 
 async def order(
@@ -99,6 +103,7 @@ async def order(
         settings={
             **order.model_dump(mode="json"),
             **catalog.images_taken(order.profile),
+            **planned.names,
             "schemes": planned.schemes,
             "attacks": planned.attacks,
         },

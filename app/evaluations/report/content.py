@@ -11,7 +11,7 @@ from typing import Any
 
 from app.core.states import ENDED
 from app.evaluations import views
-from app.evaluations.report.names import NOT_SETTINGS, label, title, usual
+from app.evaluations.report.names import NOT_SETTINGS, data_set, label, title, usual
 from app.evaluations.schemas import CellOut, EvaluationOut, UtilityOut
 from models import catalog
 
@@ -104,6 +104,10 @@ class Report:
     def profile(self) -> catalog.Profile:
         profile: catalog.Profile = self.evaluation.settings["profile"]
         return profile
+
+    @property
+    def data_set(self) -> str:
+        return data_set(self.evaluation.settings)
 
     @property
     def finished(self) -> bool:

@@ -29,6 +29,15 @@ def title(entry: Mapping[str, Any], profile: catalog.Profile = "paper") -> str:
     return _with(called, _told(entry, profile))
 
 
+def data_set(settings: Mapping[str, Any]) -> str:
+    """What an evaluation protects, by name; an upload with its id."""
+    id = settings["dataset"]
+    if id is None:
+        return "uploaded ciphertexts"
+    name = settings.get("dataset_name") or id  # names were not told at first
+    return id if name == id else f"{name} ({id})"
+
+
 def usual(name: str, profile: catalog.Profile = "paper") -> dict[str, Any]:
     """The settings a scheme or attack has in a profile; none of uploads, nor of what only another version knows."""
     if name in catalog.schemes():

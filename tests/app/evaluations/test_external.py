@@ -88,6 +88,23 @@ def test_an_upload_is_called_by_its_name_also_when_it_is_gone(client, tools, wor
     assert f"--schemes external:dataset={id} " in command, "a name is nothing to order by"
 
 
+def test_so_is_an_upload_of_plain_images(client, tools, work):
+    mine, public = (uploaded(tools, originals=False, kind="plain") for _ in range(2))
+    body = order(client, schemes=[{"name": "tanaka"}], dataset=mine, public_dataset=public)
+    told = body["settings"]
+    assert (told["dataset"], told["dataset_name"], told["public_dataset_name"]) == (mine, "mine", "mine")
+    again = client.post("/evaluations", json=told)
+    assert again.json()["settings"] == told
+    client.post(again.json()["links"]["cancel"])
+    work(body)
+    assert client.delete(f"/datasets/{mine}").status_code == 204
+    here = f"/evaluations/{body['id']}"
+    for page in (f"{here}/report.html", f"{here}/report.md", f"/dashboard{here}"):
+        assert f"mine ({mine})" in client.get(page).text.replace("\\_", "_")
+    command = client.get(f"{here}/report.json").json()["command"]
+    assert f"--dataset {mine} --public-dataset {public} " in command
+
+
 def test_it_stands_beside_known_schemes_in_one_evaluation(client, tools):
     id = uploaded(tools, originals=True)
     body = order(client, schemes=[{"name": "external", "dataset": id}, {"name": "tanaka"}])
