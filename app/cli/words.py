@@ -1,7 +1,8 @@
 """How schemes and attacks are written on a command line: NAME[:SETTING]..., separated by commas.
 
 A setting is NAME=VALUE, or just the value where only one of the settings can have it: `pixelwise:different`,
-`fr:b=1:nibblewise=true`, `tn-gan:key_id=key_...`. The catalog's JSON Schemas say which; `all` stands for everything.
+`fr:b=1:nibblewise=true`, `tn-gan:key_...`, `external:ds_...`. The catalog's JSON Schemas say which; `all` stands for
+everything.
 """
 
 from __future__ import annotations
@@ -48,6 +49,9 @@ def label(thing: Mapping[str, Any], catalog: Sequence[Mapping[str, Any]] = ()) -
     return ":".join([str(thing["name"]), *said])
 
 
+_IDS = {"key_": "key_id", "ds_": "dataset"}  # what begins so belongs to that setting, which no catalog names
+
+
 def _one(word: str, schemas: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     name, *settings = word.split(":")
     parsed: dict[str, Any] = {"name": name}
@@ -61,16 +65,22 @@ def _one(word: str, schemas: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
 
 
 def _owner(name: str, value: str, schemas: Mapping[str, Mapping[str, Any]]) -> str:
+    for prefix, owner in _IDS.items():
+        if value.startswith(prefix):
+            return owner
     if name not in schemas:
         raise Misused(f"{name!r} is not in the catalog; known: {', '.join(schemas)}")
     owners = [key for key, schema in schemas[name].items() if value in schema.get("enum", [])]
     if len(owners) != 1:
-        choices = ", ".join(
-            f"{key}={'|'.join(map(str, schema['enum'])) if 'enum' in schema else schema.get('type', 'value')}"
-            for key, schema in schemas[name].items()
-        )
+        choices = ", ".join(f"{key}={'|'.join(map(str, _choices(schema)))}" for key, schema in schemas[name].items())
         raise Misused(f"{name}:{value}: write one of {name}:NAME=VALUE; settings: {choices or 'none'}")
     return owners[0]
+
+
+def _choices(schema: Mapping[str, Any]) -> Sequence[Any]:
+    """Values, or else the types of values."""
+    found = schema.get("enum") or schema.get("type", "value")
+    return [found] if isinstance(found, str) else list(found)
 
 
 def _value(text: str) -> Any:
