@@ -31,6 +31,7 @@ from app.core.ids import new_id
 from app.core.limits import BodyLimit, SlowBody
 from app.core.logging import account_id, configure_logging, request_id
 from app.core.openapi import describe
+from app.core.presence import present
 from app.core.problems import (
     BadRequest,
     Forbidden,
@@ -55,7 +56,6 @@ from app.encryption.routes import router as encryption
 from app.evaluations.events import Streams
 from app.evaluations.routes import router as evaluations
 from app.keys.routes import router as keys
-from app.presence import present
 from app.settings import Settings, get_settings
 from app.storage import StorageFailed, StorageFull, failure
 from models.catalog import __version__

@@ -7,8 +7,8 @@ import logging
 from sqlalchemy.exc import DBAPIError
 
 from app.core.crypto import load_key_ring
+from app.core.presence import arrival, leave
 from app.db.session import sync_engine
-from app.presence import arrival, leave
 from app.queue import ATTACK
 from app.settings import Settings
 from worker import counts, gpus

@@ -25,7 +25,6 @@ from app.client.errors import (
     UnknownScheme,
     Unreachable,
 )
-from models import __version__
 
 DONE, FAILED, MISUSED, UNREACHABLE = 0, 1, 2, 3
 # The disk's fault; any other path that cannot be used is the fault of whoever gave it.
@@ -44,6 +43,8 @@ for module in (server, images, audits, catalog, datasets, keys, admin, backups):
 
 def _print_version(wanted: bool) -> None:
     if wanted:
+        from models.catalog import __version__  # brings NumPy, which no other command waits for
+
         typer.echo(f"unveil {__version__}")
         raise typer.Exit
 

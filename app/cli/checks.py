@@ -23,9 +23,9 @@ from app.cli.common import connect
 from app.client.errors import ProblemError, Unreachable
 from app.core.crypto import load_key_ring
 from app.core.health import LEAST_FREE
+from app.core.presence import alive
 from app.db.migrate import alembic_config
 from app.db.session import one_session
-from app.presence import alive
 from app.queue import ATTACK, ENCRYPT, OPS
 from app.rotation import masters_in_use
 from app.settings import Settings

@@ -16,10 +16,10 @@ from pydantic import BaseModel, Field
 from sqlalchemy import text
 from sqlalchemy.exc import SQLAlchemyError
 
+from app.core.presence import API, FRESH_S, alive
 from app.core.services import Services, Svc
 from app.db.migrate import alembic_config
 from app.db.tables import Worker
-from app.presence import API, FRESH_S, alive
 from app.queue import ENCRYPT, QUEUES
 
 router = APIRouter(prefix="/health", tags=["operation"])

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import or_
 
+from app.core.presence import API, alive
 from app.core.problems import TooMany
 from app.db.tables import Worker
-from app.presence import API, alive
 from app.queue import ENCRYPT
 
 if TYPE_CHECKING:

@@ -11,9 +11,9 @@ from sqlalchemy import LargeBinary, delete, func, select, update
 from app import rotation
 from app.core.crypto import KeyRing, Unreadable, load_key_ring, new_key_ring, parse_key_ring
 from app.core.ids import new_id
+from app.core.presence import arrival
 from app.core.states import Status
 from app.db.tables import Base, Cell, Idempotency, Key, Shared, Worker
-from app.presence import arrival
 from app.rotation import PLACES, Unfinished, rotate
 from app.settings import Settings
 from tests.factories import make_account, make_evaluation

@@ -7,8 +7,8 @@ from contextlib import AsyncExitStack
 
 import pytest
 
+from app.core.presence import arrival
 from app.core.turns import TooManyAtOnce, Turns
-from app.presence import arrival
 
 pytestmark = pytest.mark.anyio
 
