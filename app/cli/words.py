@@ -13,6 +13,8 @@ from typing import Any
 
 from app.cli.common import Misused, parse_json
 
+_IDS = {"key_": "key_id", "ds_": "dataset"}  # what begins so belongs to that setting, which no catalog names
+
 
 def parse(text: str, catalog: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """The list as an order takes it. Raises Misused."""
@@ -47,9 +49,6 @@ def label(thing: Mapping[str, Any], catalog: Sequence[Mapping[str, Any]] = ()) -
         if name not in ("name", "key_id") and (name == "key_mode" or name not in defaults or defaults[name] != value)
     ]
     return ":".join([str(thing["name"]), *said])
-
-
-_IDS = {"key_": "key_id", "ds_": "dataset"}  # what begins so belongs to that setting, which no catalog names
 
 
 def _one(word: str, schemas: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:

@@ -86,17 +86,19 @@ def stranger_instead_of(command: Command, name: str) -> Iterator[int]:
     with socket.socket() as stranger:
         stranger.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         command.process.send_signal(signal.SIGSTOP)  # else it may be the first to take the port
-        before = command.kill(name)
-        until(lambda: bound(stranger, port), "the port did not become free")
-        stranger.listen()
-        command.process.send_signal(signal.SIGCONT)
+        try:
+            before = command.kill(name)
+            until(lambda: bound(stranger, port), "the port did not become free")
+            stranger.listen()
+        finally:
+            command.process.send_signal(signal.SIGCONT)
         until(lambda: command.pid(name) not in (0, before), f"{name} was not started again")
         yield port
 
 
-def bound(socket: socket.socket, port: int) -> bool:
+def bound(taker: socket.socket, port: int) -> bool:
     with suppress(OSError):
-        socket.bind(("127.0.0.1", port))
+        taker.bind(("127.0.0.1", port))
         return True
     return False
 
