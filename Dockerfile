@@ -38,7 +38,7 @@ USER 10001
 EXPOSE 8000
 HEALTHCHECK --interval=10s --timeout=5s --start-period=20s --retries=3 \
     CMD ["python", "-c", "import urllib.request as r; r.urlopen('http://127.0.0.1:8000/health/live', timeout=4)"]
-CMD ["uvicorn", "--factory", "app.main:create_app", "--host", "0.0.0.0", "--port", "8000", \
+CMD ["uvicorn", "--factory", "unveil.app.main:create_app", "--host", "0.0.0.0", "--port", "8000", \
      "--timeout-graceful-shutdown", "10"]
 
 FROM base AS worker
@@ -46,6 +46,6 @@ COPY --from=build-worker /opt/unveil /opt/unveil
 USER 10001
 # Any worker on this machine, whatever its queue: the name is its own.
 HEALTHCHECK --interval=60s --timeout=30s --start-period=60s --retries=3 \
-    CMD ["sh", "-c", "celery --app worker.celery_app inspect ping --destination \"${UNVEIL_WORKER:-encrypt}@$(hostname)\" --timeout 10"]
-CMD ["celery", "--app", "worker.celery_app", "worker", "--loglevel", "INFO", "--queues", "encrypt,ops", \
+    CMD ["sh", "-c", "celery --app unveil.worker.main inspect ping --destination \"${UNVEIL_WORKER:-encrypt}@$(hostname)\" --timeout 10"]
+CMD ["celery", "--app", "unveil.worker.main", "worker", "--loglevel", "INFO", "--queues", "encrypt,ops", \
      "--hostname", "encrypt@%h"]

@@ -30,7 +30,7 @@ $(READY): requirements.lock pyproject.toml
 	touch $@
 
 demo: $(READY)  ## start everything, encrypt, attack, print the table beside the paper's, stop
-	$(BIN)/python -m app.demo $(ARGS)
+	$(BIN)/python -m unveil.app.cli.demo $(ARGS)
 
 up: $(READY)  ## start everything and keep it running (STATE=DIR PORT=N)
 	$(BIN)/unveil local --state $(STATE) --port $(PORT)

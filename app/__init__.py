@@ -1,1 +1,1 @@
-"""The HTTP service. Imports no torch; of the science it knows only `models.catalog`."""
+"""The HTTP service. Imports no torch; of the science it knows only `unveil.models.catalog`."""

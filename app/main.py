@@ -1,4 +1,4 @@
-"""The HTTP service: `uvicorn --factory app.main:create_app`. Puts rooms, middleware and error handlers together."""
+"""The HTTP service (`uvicorn --factory unveil.app.main:create_app`): routers, middleware and error handlers."""
 
 from __future__ import annotations
 
@@ -23,16 +23,20 @@ from starlette.responses import Response
 from starlette.routing import Match
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from app.accounts.routes import router as accounts
-from app.catalog.routes import router as catalog
-from app.core import docs, health, interpreter, metrics
-from app.core.idempotency import Replay
-from app.core.ids import new_id
-from app.core.limits import BodyLimit, SlowBody
-from app.core.logging import account_id, configure_logging, request_id
-from app.core.openapi import describe
-from app.core.presence import present
-from app.core.problems import (
+from unveil.app.accounts.routes import router as accounts
+from unveil.app.catalog.routes import router as catalog
+from unveil.app.dashboard.routes import router as dashboard
+from unveil.app.datasets.routes import router as datasets
+from unveil.app.db.ids import new_id
+from unveil.app.dependencies import make_services
+from unveil.app.encryption.routes import router as encryption
+from unveil.app.evaluations.routes import router as evaluations
+from unveil.app.evaluations.sse import Streams
+from unveil.app.http import docs
+from unveil.app.http.idempotency import Replay
+from unveil.app.http.limits import BodyLimit, SlowBody
+from unveil.app.http.openapi import describe
+from unveil.app.http.problems import (
     BadRequest,
     Forbidden,
     FullStorage,
@@ -49,16 +53,13 @@ from app.core.problems import (
     problems,
     respond,
 )
-from app.core.services import make_services
-from app.dashboard.routes import router as dashboard
-from app.datasets.routes import router as datasets
-from app.encryption.routes import router as encryption
-from app.evaluations.events import Streams
-from app.evaluations.routes import router as evaluations
-from app.keys.routes import router as keys
-from app.settings import Settings, get_settings
-from app.storage import StorageFailed, StorageFull, failure
-from models.catalog import __version__
+from unveil.app.jobs.heartbeat import present
+from unveil.app.keys.routes import router as keys
+from unveil.app.observability.logging import account_id, configure_logging, request_id
+from unveil.app.ops import gc_tuning, health, metrics
+from unveil.app.settings import Settings, get_settings
+from unveil.app.storage import StorageFailed, StorageFull, failure
+from unveil.models.core.version import __version__
 
 logger = logging.getLogger(__name__)
 
@@ -95,7 +96,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         configure_logging()
         services = app.state.services = make_services(settings)
         try:
-            with interpreter.set_up():
+            with gc_tuning.set_up():
                 async with present(services):
                     yield
         finally:

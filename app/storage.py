@@ -13,8 +13,8 @@ from typing import Any, BinaryIO, ClassVar
 import fsspec
 from fsspec.implementations.local import LocalFileSystem
 
-from app.core import crash
-from app.settings import Settings
+from unveil.app.observability import failpoints
+from unveil.app.settings import Settings
 
 
 class StorageFailed(OSError):
@@ -122,12 +122,12 @@ class Blobs:
                 fill(file)
                 file.flush()
                 os.fsync(file.fileno())
-            crash.point("blob-before-rename")
+            failpoints.point("blob-before-rename")
             aside.replace(target)
         except BaseException:
             aside.unlink(missing_ok=True)
             raise
-        crash.point("blob-renamed")
+        failpoints.point("blob-renamed")
         directory = os.open(target.parent, os.O_RDONLY)
         try:
             os.fsync(directory)

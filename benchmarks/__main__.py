@@ -20,10 +20,10 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from app.local import LocalStack
-from benchmarks import database, encryption, polling, scene, science
+from benchmarks import database, encryption, fixtures, polling, science
 from benchmarks.results import HEAD, Curve, Goal, Row
 from benchmarks.timing import measure
+from unveil.app.local.stack import LocalStack
 
 Found = Iterator[Row | Curve]
 
@@ -95,7 +95,7 @@ def _run(names: list[str]) -> Found:
             yield from alone()
     with ExitStack() as ended:
         served = [run for name, run in SERVED.items() if name in names]
-        stack = ended.enter_context(scene.stack()) if served else None
+        stack = ended.enter_context(fixtures.stack()) if served else None
         for run in served:
             yield from run(stack)
 

@@ -17,14 +17,16 @@ from pathlib import Path
 
 import torch
 
-from models import catalog, utility, weights
-from models.attacks.base import Cancelled, Context
-from models.catalog import PROFILES, Profile, make_attack, make_scheme
-from models.classifier import Classifier, ClassifierSettings, train_classifier
-from models.datasets import Data, load_folder, sample
-from models.lab import allowed, lay_out
-from models.schemes.tn_gan import TnGan
-from models.schemes.tn_model import TnModel
+from unveil.models import catalog
+from unveil.models.attacks.base import Cancelled, Context
+from unveil.models.catalog import PROFILES, Profile, make_attack, make_scheme
+from unveil.models.core import serialization
+from unveil.models.data.datasets import Data, load_folder, sample
+from unveil.models.evaluation import classification_utility
+from unveil.models.evaluation.attacker_view import allowed, lay_out
+from unveil.models.schemes.tn_gan import TnGan
+from unveil.models.schemes.tn_model import TnModel
+from unveil.models.training.classifier import Classifier, ClassifierSettings, train_classifier
 
 FIVE = ("pixelwise:same", "pixelwise:different", "tanaka", "tn-model", "tn-gan")
 _CONTROLS = 2  # trained once for all schemes that an attack meets in the same way
@@ -96,9 +98,9 @@ def trainings(data: Data, profile: Profile) -> Iterator[Training]:
     yield _tn_model(data, TnModel(replace(tn_model.settings, **_smaller("tn-model", tn_model.settings.batch))))
     count = len(data.train[: tn_gan.settings.images])
     yield Training("tn-gan", 1, count // 2, lambda context: tn_gan.train(data, context))
-    count = len(utility.taken(data, profile).train)
-    yield _classifier("utility, a classifier", 4, data, count, utility.CLASSIFIERS[profile])
-    tanaka = utility.classifier_for(make_scheme("tanaka", {}), profile)
+    count = len(classification_utility.taken(data, profile).train)
+    yield _classifier("utility, a classifier", 4, data, count, classification_utility.CLASSIFIERS[profile])
+    tanaka = classification_utility.classifier_for(make_scheme("tanaka", {}), profile)
     yield _classifier("utility, behind the adaptation network", 1, data, count, tanaka)
 
 
@@ -113,7 +115,7 @@ def _classifier(name: str, times: int, data: Data, count: int | None, settings: 
 
 def _tn_model(data: Data, scheme: TnModel) -> Training:
     """Against a classifier that has learned nothing: it costs the same."""
-    untrained = weights.dump(Classifier(len(data.classes), scheme.classifier()))
+    untrained = serialization.dump(Classifier(len(data.classes), scheme.classifier()))
 
     def begin(context: Context) -> object:
         return scheme.train(data, replace(context, shared=lambda *_: untrained))

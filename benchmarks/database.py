@@ -9,9 +9,9 @@ from collections.abc import Iterator
 import httpx
 import psycopg
 
-from app.local import LocalStack
-from benchmarks import rows, scene
+from benchmarks import fixtures, rows
 from benchmarks.results import Curve, Goal, Row
+from unveil.app.local.stack import LocalStack
 
 IMAGES = 8_000
 _SIZES = (1_000, 10_000, 100_000)
@@ -22,7 +22,7 @@ _TIMES = 15
 def database(stack: LocalStack) -> Iterator[Row | Curve]:
     """Fills the stack's own database, ever further."""
     points, there = [], 0
-    with scene.client(stack) as http:
+    with fixtures.client(stack) as http:
         for size in _SIZES:
             fill(stack, size, above=there)
             there = size

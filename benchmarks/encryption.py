@@ -13,13 +13,13 @@ from multiprocessing import get_context
 
 import numpy as np
 
-from app.local import LocalStack
-from benchmarks import scene
-from benchmarks.least import serving
+from benchmarks import fixtures
+from benchmarks.minimal_service import serving
 from benchmarks.results import Curve, Goal, Row
-from models.catalog import make_scheme, new_secret
-from models.images import to_png
-from worker import codec
+from unveil.app.local.stack import LocalStack
+from unveil.models.catalog import make_scheme, new_secret
+from unveil.models.core.images import to_png
+from unveil.worker.encryption import codec
 
 SCHEME = "tanaka"
 IMAGES, CLIENTS = 64, 4
@@ -27,11 +27,11 @@ _ROUND_S, _ROUNDS = 5.0, 3
 
 
 def latency(stack: LocalStack) -> Iterator[Row | Curve]:
-    pictures = scene.photographs(IMAGES)
+    pictures = fixtures.photographs(IMAGES)
     points = []
-    with scene.client(stack) as http:
+    with fixtures.client(stack) as http:
         for images, requests in ((1, 500), (4, 50), (16, 30), (64, 20)):
-            body, headers = scene.form(pictures[:images], SCHEME)
+            body, headers = fixtures.form(pictures[:images], SCHEME)
 
             def once(body: bytes = body, headers: dict[str, str] = headers) -> float:
                 start = time.perf_counter()
@@ -53,8 +53,8 @@ def latency(stack: LocalStack) -> Iterator[Row | Curve]:
 def rate(stack: LocalStack) -> Iterator[Row]:
     """Images a second through the service, in turn with decode, encrypt and encode alone, and with the least around
     these that is still a service: on the same cores."""
-    pictures = scene.photographs(IMAGES)
-    body, headers = scene.form(pictures, SCHEME)
+    pictures = fixtures.photographs(IMAGES)
+    body, headers = fixtures.form(pictures, SCHEME)
     cores = len(os.sched_getaffinity(0))
     served, least, bare = [], [], []
     headers["Authorization"] = f"Bearer {stack.token}"
@@ -122,18 +122,18 @@ def _alone(seconds: float) -> float:  # noqa: ARG001 - the same for all
 
 def memory(stack: LocalStack, requests: int = 10_000, warm: int = 1_000, patience_s: float = 240) -> Iterator[Row]:
     """Growth from the first `warm` requests to the last; stops early on a machine that is too busy, and says so."""
-    body, headers = scene.form(scene.photographs(1), SCHEME)
-    with scene.client(stack) as http, ThreadPoolExecutor(CLIENTS) as clients:
+    body, headers = fixtures.form(fixtures.photographs(1), SCHEME)
+    with fixtures.client(stack) as http, ThreadPoolExecutor(CLIENTS) as clients:
 
         def post(_: int) -> None:
             http.post("/encrypt", content=body, headers=headers).raise_for_status()
 
         list(clients.map(post, range(warm)))
-        before, done, until = scene.memory(stack), warm, time.perf_counter() + patience_s
+        before, done, until = fixtures.memory(stack), warm, time.perf_counter() + patience_s
         while done < requests and time.perf_counter() < until:
             list(clients.map(post, range(250)))
             done += 250
-        after = scene.memory(stack)
+        after = fixtures.memory(stack)
     for part, name in (("api", "service"), ("worker-encrypt", "encryption worker and its pool")):
         yield Row(
             f"memory of the {name}, growth from request {warm:,} to {done:,}", "MiB", after[part] - before[part],

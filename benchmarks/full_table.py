@@ -19,9 +19,9 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from app.client import Client, Evaluation
-from app.client.progress import bar
-from app.local import LocalStack
+from unveil.app.client import Client, Evaluation
+from unveil.app.client.progress import bar
+from unveil.app.local.stack import LocalStack
 
 SCHEMES: list[dict[str, Any]] = [
     {"name": "pixelwise", "key_mode": "same"},

@@ -18,14 +18,14 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.costs import Training, cost
-from models.attacks.base import Context, Material, Pairs
-from models.catalog import PROFILES, make_attack, make_scheme
-from models.checkpoints import Folder
-from models.datasets import load_folder, sample
-from models.images import Images
-from models.lab import allowed, lay_out
-from models.metrics import ssim
-from models.schemes.base import Scheme, seed_secret
+from unveil.models.attacks.base import Context, Material, Pairs
+from unveil.models.catalog import PROFILES, make_attack, make_scheme
+from unveil.models.core.checkpoints import Folder
+from unveil.models.core.images import Images
+from unveil.models.data.datasets import load_folder, sample
+from unveil.models.evaluation.attacker_view import allowed, lay_out
+from unveil.models.metrics.image_metrics import ssim
+from unveil.models.schemes.base import Scheme, seed_secret
 
 _TRIAL_SECONDS = 5.0  # to learn what a pair costs
 _PAIRS, _TARGETS = 2000, 200

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from benchmarks.results import Goal
 from benchmarks.timing import Job
-from models.networks.fused_norms import FusedNorms
+from unveil.models.networks.fused_norms import FusedNorms
 
 _IMAGES, _SIDE = 32, 32
 

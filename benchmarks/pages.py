@@ -23,9 +23,9 @@ from selenium.webdriver import Chrome
 from selenium.webdriver.common.by import By
 from selenium.webdriver.support.ui import WebDriverWait
 
-from app.client import Client, Evaluation
 from tests.browser import chromium, complaints, look, sign_in
 from tests.pages import DOCUMENTS, PAGES, addresses, loaded, serious, violations
+from unveil.app.client import Client, Evaluation
 
 _LOADS = 5
 _MOST_KB, _MOST_S = 200.0, 1.0

@@ -9,10 +9,10 @@ import numpy as np
 import numpy.typing as npt
 from scipy.optimize import linear_sum_assignment
 
-from models.images import Images
-from models.recovery.statistics import shipped
-from models.recovery.tanaka import log_distances
-from models.schemes.tanaka import nibbles
+from unveil.models.core.images import Images
+from unveil.models.recovery.statistics import shipped
+from unveil.models.recovery.tanaka import log_distances
+from unveil.models.schemes.tanaka import nibbles
 
 Floats = npt.NDArray[np.floating[Any]]
 

@@ -6,9 +6,9 @@ import asyncio
 import time
 from collections.abc import Iterator
 
-from app.local import LocalStack
-from benchmarks import database, rows, scene
+from benchmarks import database, fixtures, rows
 from benchmarks.results import Curve, Goal, Row
+from unveil.app.local.stack import LocalStack
 
 _POLLERS = (125, 250, 500, 1000)
 _SECONDS = 8.0
@@ -17,7 +17,7 @@ _EVERY_S = 2.0
 
 def polling(stack: LocalStack) -> Iterator[Row | Curve]:
     address = f"/evaluations/{rows.evaluation_id(1)}"
-    with scene.client(stack) as http:
+    with fixtures.client(stack) as http:
         if http.get(address).status_code == 404:  # nothing has filled the database before
             database.fill(stack, 1)
         etag = http.get(address).raise_for_status().headers["etag"]

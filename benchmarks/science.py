@@ -13,14 +13,14 @@ from skimage.metrics import structural_similarity
 from benchmarks import plain_recovery
 from benchmarks.results import Goal, Row
 from benchmarks.timing import Job
-from models import metrics
-from models.datasets import dead_leaves
-from models.images import Images, to_png
-from models.recovery import pixelwise as pixelwise_recovery
-from models.recovery import tanaka as tanaka_recovery
-from models.schemes.base import seed_secret
-from models.schemes.pixelwise import ORDERS, Pixelwise, PixelwiseSettings
-from models.schemes.tanaka import Tanaka, TanakaSettings
+from unveil.models.core.images import Images, to_png
+from unveil.models.data.datasets import dead_leaves
+from unveil.models.metrics import image_metrics
+from unveil.models.recovery import pixelwise as pixelwise_recovery
+from unveil.models.recovery import tanaka as tanaka_recovery
+from unveil.models.schemes.base import seed_secret
+from unveil.models.schemes.pixelwise import ORDERS, Pixelwise, PixelwiseSettings
+from unveil.models.schemes.tanaka import Tanaka, TanakaSettings
 
 SECRET = seed_secret(bytes(range(32)))
 
@@ -64,7 +64,7 @@ def kernels() -> Iterator[Job]:
     yield Job(
         "SSIM rgb7",
         "scikit-image, one call an image",
-        (lambda: metrics.ssim(few, noisy), len(few)),
+        (lambda: image_metrics.ssim(few, noisy), len(few)),
         (lambda: [structural_similarity(a, b, channel_axis=2, data_range=255) for a, b in zip(few, noisy, strict=True)],
          len(few)),
         limit=("two copies", (lambda: (few.copy(), noisy.copy()), len(few))),
@@ -84,8 +84,8 @@ def kernels() -> Iterator[Job]:
     yield Job(
         "identification, 500 x 500, four scales",
         "its matrix products alone",
-        (lambda: metrics.identification(gallery, seen), 500),
-        (lambda: [one[:, : 9216 // s**2] @ other[:, : 9216 // s**2].T for s in metrics.SCALES], 500),
+        (lambda: image_metrics.identification(gallery, seen), 500),
+        (lambda: [one[:, : 9216 // s**2] @ other[:, : 9216 // s**2].T for s in image_metrics.SCALES], 500),
         goal=Goal("at least", 0.5, of="ratio"),
     )
 

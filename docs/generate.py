@@ -11,13 +11,13 @@ from typing import Any
 
 import typer.main
 
-from app import cli, client
-from app.client.calls import Room
-from app.client.errors import ProblemError
-from app.core.problems import Problem
-from app.main import create_app
-from app.settings import Settings
-from models import catalog
+from unveil.app import cli, client
+from unveil.app.client.errors import ProblemError
+from unveil.app.client.operations import Room
+from unveil.app.http.problems import Problem
+from unveil.app.main import create_app
+from unveil.app.settings import Settings
+from unveil.models import catalog
 
 FOLDER = Path(__file__).parent / "reference"
 
@@ -149,7 +149,7 @@ def _errors() -> Iterator[str]:
         "Every 4xx and 5xx answer is `application/problem+json` (RFC 9457): `type`, `title`, `status`, `detail`, "
         "`code`, `errors` (a JSON pointer and a sentence for each field or file at fault) and `request_id`, which the "
         "service's log has, too. The last column is the exception of the [Python client](python-client.md) in "
-        "`app.client.errors`; each is under the class of its status.",
+        "`unveil.app.client.errors`; each is under the class of its status.",
     )
     codes: dict[str, set[tuple[int, str]]] = {}
     for kind in _below(Problem):
@@ -344,7 +344,7 @@ def _given(parameter: Any) -> str:
 def _python_client() -> Iterator[str]:
     yield from _head(
         "Python client",
-        "`from app.client import Client, AsyncClient`. Every call is there twice, blocking and awaiting, with the same "
+        "`from unveil import Client, AsyncClient`. Every call is there twice, blocking and awaiting, with the same "
         "arguments; what is a list's iterator here is an async iterator there. [Problem codes](errors.md) lists the "
         "exceptions.",
     )

@@ -18,8 +18,8 @@ from selenium.webdriver import Chrome
 from selenium.webdriver.common.by import By
 from selenium.webdriver.support.ui import WebDriverWait
 
-from app.client import Client, Evaluation
 from tests.browser import chromium, look, sign_in
+from unveil.app.client import Client, Evaluation
 
 FOLDER = Path(__file__).parent / "pictures"
 _COLOURS = 256  # those furthest apart, so that a verdict keeps its own; enough for pages, and small

@@ -15,16 +15,16 @@ from typing import Any
 
 import numpy as np
 
-from models import keystream
-from models.attacks.base import Attack, Context, Material, Outcome, ThreatModel
-from models.attacks.fr import feature_reconstruction
-from models.attacks.key_recovery import recover
-from models.catalog import make_attack, make_scheme
-from models.datasets import sample
-from models.evaluation import Options, run_cell
-from models.images import Images, to_png
-from models.metrics import identification, ssim
-from models.schemes.base import Scheme, new_secret
+from unveil.models.attacks.base import Attack, Context, Material, Outcome, ThreatModel
+from unveil.models.attacks.fr import feature_reconstruction
+from unveil.models.attacks.key_recovery import recover
+from unveil.models.catalog import make_attack, make_scheme
+from unveil.models.core import keystream
+from unveil.models.core.images import Images, to_png
+from unveil.models.data.datasets import sample
+from unveil.models.evaluation.cell import Options, run_cell
+from unveil.models.metrics.image_metrics import identification, ssim
+from unveil.models.schemes.base import Scheme, new_secret
 
 OUT = Path("audited")
 OUT.mkdir(exist_ok=True)

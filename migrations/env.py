@@ -5,9 +5,9 @@ from __future__ import annotations
 from alembic import context
 from sqlalchemy import text
 
-from app.db.session import sync_engine
-from app.db.tables import Base
-from app.settings import Settings
+from unveil.app.db.session import sync_engine
+from unveil.app.db.tables import Base
+from unveil.app.settings import Settings
 
 _LOCK = 0x756E7665696C  # "unveil": two starts at once must not both migrate
 

@@ -13,17 +13,16 @@ from collections.abc import Collection, Mapping
 from functools import cache
 from typing import Any, Literal, get_args
 
-import models.attacks
-import models.schemes
-from models import __version__
-from models.attacks.base import Attack, ThreatModel
-from models.datasets import DatasetInfo
-from models.datasets import builtin as builtin_datasets
-from models.images import padded_size
-from models.metrics import SSIM_MODES, SsimMode
-from models.parameters import ParameterError, json_schema, param, parse
-from models.schemes.base import PaperRow, Scheme, SizeMismatch, new_secret
-from models.verdicts import WORST_FIRST, scheme_verdict
+from unveil.models import attacks as attack_modules
+from unveil.models import schemes as scheme_modules
+from unveil.models.attacks.base import Attack, ThreatModel
+from unveil.models.core.images import padded_size
+from unveil.models.core.settings_schema import ParameterError, json_schema, param, parse
+from unveil.models.data.datasets import DatasetInfo
+from unveil.models.data.datasets import builtin as builtin_datasets
+from unveil.models.evaluation.verdicts import WORST_FIRST, scheme_verdict
+from unveil.models.metrics.image_metrics import SSIM_MODES, SsimMode
+from unveil.models.schemes.base import PaperRow, Scheme, SizeMismatch, new_secret
 
 __all__ = [
     "EXTERNAL",
@@ -42,7 +41,6 @@ __all__ = [
     "SsimMode",
     "ThreatModel",
     "UnknownName",
-    "__version__",
     "attacks",
     "builtin_datasets",
     "describe_attack",
@@ -100,12 +98,12 @@ def _discover(package: Any, base: Any) -> dict[str, Any]:
 
 @cache
 def schemes() -> Mapping[str, type[Scheme[Any, Any]]]:
-    return _discover(models.schemes, Scheme)
+    return _discover(scheme_modules, Scheme)
 
 
 @cache
 def attacks() -> Mapping[str, type[Attack[Any]]]:
-    return _discover(models.attacks, Attack)
+    return _discover(attack_modules, Attack)
 
 
 def make_scheme(

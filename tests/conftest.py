@@ -19,9 +19,9 @@ import pytest
 import redis
 from s3fs import S3FileSystem
 
-from app.local import LocalStack
-from app.settings import Settings
 from tests import servers
+from unveil.app.local.stack import LocalStack
+from unveil.app.settings import Settings
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -10,8 +10,8 @@ from pathlib import Path
 
 from PIL import Image
 
-from app.local import LocalStack
-from tests.pictures import pixels
+from tests.sample_images import pixels
+from unveil.app.local.stack import LocalStack
 
 ROOT = Path(__file__).parent.parent
 
@@ -26,7 +26,7 @@ def stand_in(folder: Path) -> None:
     Image.fromarray(pixels(1, 97, 61)).save(folder / "photo.png")
     command = folder / "bin" / "unveil"
     command.parent.mkdir()
-    command.write_text(f'#!/bin/sh\nexec {sys.executable} -W error -c "from app.cli import main; main()" "$@"\n')
+    command.write_text(f'#!/bin/sh\nexec {sys.executable} -W error -c "from unveil.app.cli import main; main()" "$@"\n')
     command.chmod(0o755)
 
 

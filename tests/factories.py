@@ -7,11 +7,11 @@ from typing import Any
 from sqlalchemy import func
 from sqlalchemy.orm import Session, sessionmaker
 
-from app.core.crypto import KeyRing
-from app.core.ids import new_id
-from app.core.states import Status
-from app.db.tables import Account, Cell, Evaluation, Key, Token
-from models.catalog import Scheme
+from unveil.app.db.ids import new_id
+from unveil.app.db.tables import Account, Cell, Evaluation, Key, Token
+from unveil.app.jobs.states import Status
+from unveil.app.security.envelope import KeyRing
+from unveil.models.catalog import Scheme
 
 SMOKE = {
     "dataset": "sample", "public_dataset": None, "profile": "smoke", "seed": 0, "samples": 2, "keys": 1,

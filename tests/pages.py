@@ -7,7 +7,7 @@ from typing import Any
 
 from selenium.webdriver import Chrome
 
-from app.client import Evaluation
+from unveil.app.client import Evaluation
 
 PAGES = {
     "overview": "/",

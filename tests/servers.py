@@ -18,7 +18,7 @@ from uuid import uuid4
 import psycopg
 from psycopg import conninfo, sql
 
-from app.embedded import Postgres, Redis
+from unveil.app.local.servers import Postgres, Redis
 
 
 @contextmanager
@@ -103,6 +103,6 @@ def name_of(url: str) -> str:
 def migrate(url: str, revision: str = "head") -> None:
     """As an operator does it: the command, on the address in the environment."""
     subprocess.run(
-        [sys.executable, "-m", "app.db.migrate", revision],
+        [sys.executable, "-m", "unveil.app.db.migrate", revision],
         env={**os.environ, "UNVEIL_DATABASE_URL": url}, check=True,
     )  # fmt: skip

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from app.queue import celery_app
-from app.settings import Settings
+from unveil.app.broker import celery_app
+from unveil.app.settings import Settings
 
 ROOT = Path(__file__).parents[1]
 SOURCES = sorted(file for room in ("app", "worker", "models", "migrations") for file in (ROOT / room).rglob("*.py"))

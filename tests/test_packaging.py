@@ -12,7 +12,7 @@ import pytest
 import yaml
 from packaging.version import Version
 
-from app.queue import QUEUES
+from unveil.app.broker import QUEUES
 
 ROOT = Path(__file__).parents[1]
 OURS = {"api", "migrate", "worker-encrypt", "worker-attack", "worker-attack-gpu"}

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from app.local import LocalStack
 from tests import documents
+from unveil.app.local.stack import LocalStack
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()

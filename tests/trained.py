@@ -9,12 +9,12 @@ from typing import Any, ClassVar
 import numpy as np
 import pytest
 
-from models import catalog
-from models.attacks.base import Context
-from models.datasets import Data
-from models.images import Images
-from models.parameters import param
-from models.schemes.base import Scheme, Trained
+from unveil.models import catalog
+from unveil.models.attacks.base import Context
+from unveil.models.core.images import Images
+from unveil.models.core.settings_schema import param
+from unveil.models.data.datasets import Data
+from unveil.models.schemes.base import Scheme, Trained
 
 NAME = "tn-shift"
 

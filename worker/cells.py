@@ -13,19 +13,20 @@ from typing import Any, ClassVar
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from app.core.crypto import Unreadable
-from app.core.states import Status
-from app.db import journal
-from app.db.tables import Cell, Curve, Evaluation, Key, Sample, Scores
-from models import __version__, catalog
-from models.catalog import make_attack, make_scheme
-from models.evaluation import CellResult, Options, measure_utility, run_cell
-from models.external import run_external
-from models.images import to_png
-from worker import jobs, keys, lease
-from worker.data import load_data
-from worker.jobs import Done, Job, JobFailed, Reporter, jsonable
-from worker.runtime import Runtime
+from unveil.app.db.tables import Cell, Curve, Evaluation, Key, Sample, Scores
+from unveil.app.jobs import event_log
+from unveil.app.jobs.states import Status
+from unveil.app.security.envelope import Unreadable
+from unveil.models import catalog
+from unveil.models.catalog import make_attack, make_scheme
+from unveil.models.core.images import to_png
+from unveil.models.core.version import __version__
+from unveil.models.evaluation.cell import CellResult, Options, measure_utility, run_cell
+from unveil.models.evaluation.external_ciphertexts import run_external
+from unveil.worker import jobs, key_loading, lease
+from unveil.worker.dataset_loading import load_data
+from unveil.worker.jobs import Done, Job, JobFailed, Reporter, jsonable
+from unveil.worker.runtime import Runtime
 
 
 class KeyUnusable(JobFailed):
@@ -47,7 +48,7 @@ class CellJob(Job):
         return Done(_values(self, result), _rows(self.lease.id, result, reporter.curves))
 
     def changed(self, session: Session, evaluation: Evaluation) -> None:
-        journal.cell_changed(session, evaluation, self.lease.id)
+        event_log.cell_changed(session, evaluation, self.lease.id)
 
 
 def handle(tools: Runtime, id: str) -> None:
@@ -58,13 +59,13 @@ def handle(tools: Runtime, id: str) -> None:
 def claim(tools: Runtime, id: str) -> CellJob | None:
     with tools.sessions.begin() as session:
         evaluation_id = session.scalar(select(Cell.evaluation_id).where(Cell.id == id))
-        evaluation = None if evaluation_id is None else journal.lock(session, evaluation_id)
+        evaluation = None if evaluation_id is None else event_log.lock(session, evaluation_id)
         if evaluation is None:
             return None
         taken = lease.claim(session, Cell, id, tools.owner, tools.settings.lease_s)
         if taken is None:
             return None
-        journal.cell_changed(session, evaluation, id)
+        event_log.cell_changed(session, evaluation, id)
         cell = session.get_one(Cell, id)
         return CellJob(
             tools,
@@ -121,7 +122,7 @@ def _secret(job: CellJob) -> bytes | None:
     if key is None or key.destroyed_at is not None or key.status != Status.SUCCEEDED:
         raise KeyUnusable(f"key {key_id} was destroyed, or is not ready")
     try:
-        return keys.secret(job.tools, key)
+        return key_loading.secret(job.tools, key)
     except FileNotFoundError:
         raise KeyUnusable(f"the weights of key {key_id} are gone") from None
     except Unreadable:

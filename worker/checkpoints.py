@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from app.core import crash
-from app.core.crypto import KeyRing, Unreadable
-from app.storage import Blobs
+from unveil.app.observability import failpoints
+from unveil.app.security.envelope import KeyRing, Unreadable
+from unveil.app.storage import Blobs
 
 
 @dataclass(frozen=True)
 class SealedCheckpoints:
-    """Implements `models.checkpoints.Store`. lock: of the job's row; without it nothing opens, by whatever copy."""
+    """Checkpoints encrypted under the data key that `lock`, in the row of the job, wraps."""
 
     blobs: Blobs
     ring: KeyRing
@@ -30,7 +30,7 @@ class SealedCheckpoints:
     def write(self, name: str, data: bytes) -> None:
         sealed = self.ring.seal_under(self.lock, data, **sealed_for(self.account_id, self.job_id))
         self.blobs.write(f"{self.folder}/{name}", sealed)
-        crash.point("checkpoint-written")
+        failpoints.point("checkpoint-written")
 
     def part(self, name: str) -> SealedCheckpoints:
         return replace(self, folder=f"{self.folder}/{name}")

@@ -22,23 +22,23 @@ from sqlalchemy import func, update
 from sqlalchemy.exc import DBAPIError, OperationalError
 from sqlalchemy.orm import Session
 
-from app import queue, storage
-from app.core import crash
-from app.core.logging import about
-from app.core.states import Status
-from app.db import journal
-from app.db.tables import Cell, Evaluation, Key
-from models.attacks.base import AttackFailed, Cancelled, Context
-from models.catalog import ParameterError
-from models.datasets import DatasetMissing
-from worker import lease, shared, shutdown
-from worker.checkpoints import SealedCheckpoints, sealed_for
-from worker.lease import CancelRequested, HandedBack, JobTable, Lease, LostLease, Watch
-from worker.runtime import Runtime
+from unveil.app import broker, storage
+from unveil.app.db.tables import Cell, Evaluation, Key
+from unveil.app.jobs import event_log
+from unveil.app.jobs.states import Status
+from unveil.app.observability import failpoints
+from unveil.app.observability.logging import about
+from unveil.models.attacks.base import AttackFailed, Cancelled, Context
+from unveil.models.catalog import ParameterError
+from unveil.models.data.datasets import DatasetMissing
+from unveil.worker import lease, shutdown, single_flight
+from unveil.worker.checkpoints import SealedCheckpoints, sealed_for
+from unveil.worker.lease import CancelRequested, HandedBack, JobTable, Lease, LostLease, Watch
+from unveil.worker.runtime import Runtime
 
 log = logging.getLogger(__name__)
 
-TASKS: Mapping[JobTable, str] = {Key: queue.TRAIN_KEY, Cell: queue.RUN_CELL}
+TASKS: Mapping[JobTable, str] = {Key: broker.TRAIN_KEY, Cell: broker.RUN_CELL}
 
 REPORT_S = 1.0  # at most one progress event in this time
 _PROGRESS = 0.01  # so much further than any attempt before is progress, and clears the count of stalls
@@ -105,7 +105,7 @@ class Job(ABC):
             ),
             report=reporter.report,
             metric=reporter.metric,
-            shared=partial(shared.once, self, reporter),
+            shared=partial(single_flight.once, self, reporter),
         )
 
     @property
@@ -119,7 +119,7 @@ class Job(ABC):
         with self.tools.sessions.begin() as session:
             evaluation = None
             if self.evaluation_id is not None:
-                evaluation = journal.lock(session, self.evaluation_id)
+                evaluation = event_log.lock(session, self.evaluation_id)
                 if evaluation is None:
                     raise LostLease(self.lease.id)
             change(session)
@@ -149,11 +149,11 @@ def handle(
         if job is None:
             log.info("%s is not to be taken", id)
             return False
-        crash.point("job-claimed")
+        failpoints.point("job-claimed")
         claimed()
         with about(**job.ids):
             _attempt(job)
-        crash.point("job-over-before-acknowledgement")
+        failpoints.point("job-over-before-acknowledgement")
         return True
 
 
@@ -182,7 +182,7 @@ def _attempt(job: Job) -> None:
 def hand_back(job: Job) -> None:
     """Queue it for another worker. Raises LostLease."""
     job.write(lambda session: lease.hand_back(session, job.lease), job.changed)
-    crash.point("handed-back-before-ring")
+    failpoints.point("handed-back-before-ring")
     with suppress(BrokerAway):  # the sweeper will ring
         ring(job.tools, job.lease.table, [job.lease.id])
 
@@ -191,8 +191,8 @@ def ring(tools: Runtime, table: JobTable, ids: Sequence[str]) -> None:
     """Raises BrokerAway."""
     with tools.sessions.begin() as session:
         session.execute(update(table).where(table.id.in_(ids)).values(sent_at=func.clock_timestamp()))
-    crash.point("marked-sent-before-ring")
-    queue.ring(tools.celery, TASKS[table], *ids)
+    failpoints.point("marked-sent-before-ring")
+    broker.ring(tools.celery, TASKS[table], *ids)
 
 
 # --- the work ---------------------------------------------------------------------------------------------------
@@ -226,7 +226,7 @@ def _store(reporter: Reporter, status: Status, done: Done) -> None:
         lease.end(session, job.lease, status, **done.values)
         session.add_all(done.rows)
         session.flush()
-        crash.point("result-before-commit")
+        failpoints.point("result-before-commit")
 
     def tell(session: Session, evaluation: Evaluation) -> None:
         reporter.tell_points(session, evaluation)  # those of its last second; nobody follows an ended evaluation
@@ -234,7 +234,7 @@ def _store(reporter: Reporter, status: Status, done: Done) -> None:
 
     # If a commit went through unheard, the next try finds the row ended: LostLease, and nothing twice.
     patiently(job.lease.id, lambda: job.write(write, tell))
-    crash.point("result-before-checkpoints-go")
+    failpoints.point("result-before-checkpoints-go")
 
 
 def patiently(id: str, write: Callable[[], None]) -> None:
@@ -352,16 +352,16 @@ class Reporter:
         if self._fraction >= job.furthest + _PROGRESS:
             values["stalls"] = 0
         job.write(lambda session: lease.write(session, job.lease, **values), self._tell)
-        crash.point("progress-written")
+        failpoints.point("progress-written")
         self._unsent = {}
 
     def _tell(self, session: Session, evaluation: Evaluation) -> None:
         row: Any = session.get_one(self.job.lease.table, self.job.lease.id, populate_existing=True)
-        journal.progressed(session, evaluation, row)
+        event_log.progressed(session, evaluation, row)
         self.tell_points(session, evaluation)
 
     def tell_points(self, session: Session, evaluation: Evaluation) -> None:
         """All that no commit has told yet."""
         row: Any = session.get_one(self.job.lease.table, self.job.lease.id)
         for name, points in self._unsent.items():
-            journal.record(session, evaluation, "metric", {**journal.named(row), "name": name, "points": points})
+            event_log.record(session, evaluation, "metric", {**event_log.named(row), "name": name, "points": points})

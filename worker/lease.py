@@ -26,10 +26,10 @@ from sqlalchemy import ColumnElement, and_, exists, func, select, update
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session, sessionmaker
 
-from app.core.states import ACTIVE, Status, sources
-from app.db.tables import Cell, Key
-from models.attacks.base import Cancelled
-from worker import shutdown
+from unveil.app.db.tables import Cell, Key
+from unveil.app.jobs.states import ACTIVE, Status, sources
+from unveil.models.attacks.base import Cancelled
+from unveil.worker import shutdown
 
 log = logging.getLogger(__name__)
 

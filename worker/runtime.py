@@ -11,10 +11,10 @@ from uuid import uuid4
 from celery import Celery
 from sqlalchemy.orm import Session, sessionmaker
 
-from app.core.crypto import KeyRing, load_key_ring
-from app.db.session import sync_engine, sync_sessions
-from app.settings import Settings, get_settings
-from app.storage import Blobs
+from unveil.app.db.session import sync_engine, sync_sessions
+from unveil.app.security.envelope import KeyRing, load_key_ring
+from unveil.app.settings import Settings, get_settings
+from unveil.app.storage import Blobs
 
 
 @dataclass(frozen=True)
@@ -50,6 +50,6 @@ def runtime() -> Runtime:
 
 @cache
 def _runtime(pid: int) -> Runtime:  # noqa: ARG001 - the cache key: a forked child makes its own
-    from worker.celery_app import celery
+    from unveil.worker.main import celery
 
     return make_runtime(get_settings(), celery)

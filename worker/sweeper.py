@@ -18,18 +18,18 @@ from sqlalchemy import ARRAY, ColumnElement, Text, any_, delete, exists, func, l
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import Session, sessionmaker
 
-from app import queue
-from app.core import crash
-from app.core.states import ACTIVE, Status
-from app.db import journal
-from app.db.tables import Cell, Evaluation, Key, Worker
-from app.settings import Settings
-from app.storage import Blobs, StorageFailed
-from worker import counts
-from worker.jobs import TASKS
-from worker.lease import HELD, JobTable, until, waits
-from worker.regular import Regular
-from worker.runtime import runtime
+from unveil.app import broker
+from unveil.app.db.tables import Cell, Evaluation, Key, Worker
+from unveil.app.jobs import event_log
+from unveil.app.jobs.states import ACTIVE, Status
+from unveil.app.observability import failpoints
+from unveil.app.settings import Settings
+from unveil.app.storage import Blobs, StorageFailed
+from unveil.worker import counts
+from unveil.worker.jobs import TASKS
+from unveil.worker.lease import HELD, JobTable, until, waits
+from unveil.worker.periodic import Regular
+from unveil.worker.runtime import runtime
 
 log = logging.getLogger(__name__)
 
@@ -89,13 +89,13 @@ def _give_up_expired(sessions: sessionmaker[Session], settings: Settings, table:
     expired = table.status.in_(HELD) & (table.lease_until < func.clock_timestamp())
     with sessions() as session:
         suspects = session.execute(select(table.id, table.evaluation_id).where(expired)).all()
-    tell = journal.cell_changed if table is Cell else journal.key_changed
+    tell = event_log.cell_changed if table is Cell else event_log.key_changed
     for id, evaluation_id in suspects:
         with _apart(f"giving up {id}"), sessions.begin() as session:
             # Skip what somebody holds: a worker that lives, or another sweeper. The next sweep comes soon.
             evaluation = None
             if evaluation_id is not None:
-                evaluation = journal.lock(session, evaluation_id, skip_locked=True)
+                evaluation = event_log.lock(session, evaluation_id, skip_locked=True)
                 if evaluation is None:
                     continue
             chosen = select(table).where(table.id == id, expired).with_for_update(skip_locked=True)
@@ -108,7 +108,7 @@ def _give_up_expired(sessions: sessionmaker[Session], settings: Settings, table:
             session.flush()
             if evaluation is not None:
                 tell(session, evaluation, job.id)
-        crash.point("given-up-before-ring")
+        failpoints.point("given-up-before-ring")
 
 
 def _give_up(job: Cell | Key, max_stalls: int) -> None:
@@ -134,9 +134,9 @@ def finish_evaluations(sessions: sessionmaker[Session]) -> None:
         ids = session.scalars(select(Evaluation.id).where(Evaluation.finished_at.is_(None), ~open_cell)).all()
     for id in ids:
         with _apart(f"finishing {id}"), sessions.begin() as session:
-            evaluation = journal.lock(session, id, skip_locked=True)
+            evaluation = event_log.lock(session, id, skip_locked=True)
             if evaluation is not None:
-                journal.settle(session, evaluation)
+                event_log.settle(session, evaluation)
 
 
 def ring_again(sessions: sessionmaker[Session], celery: Celery) -> None:
@@ -146,13 +146,13 @@ def ring_again(sessions: sessionmaker[Session], celery: Celery) -> None:
     if not any(counts.values()):
         return
     try:
-        lost = queue.waiting(celery, queue.RUN_CELL) < sum(counts.values())  # one queue for all of them
+        lost = broker.waiting(celery, broker.RUN_CELL) < sum(counts.values())  # one queue for all of them
         for table, task in TASKS.items():
             ids = _to_ring(sessions, table, lost)
-            crash.point("sweep-before-ring")
+            failpoints.point("sweep-before-ring")
             if ids:
                 log.info("ringing again for %d of %s", len(ids), table.__tablename__)
-                queue.ring(celery, task, *ids)
+                broker.ring(celery, task, *ids)
     except BrokerAway as away:
         log.warning("the broker is away: %s", away)
 
@@ -191,6 +191,6 @@ def clear_blobs(sessions: sessionmaker[Session], blobs: Blobs) -> None:
         blobs.delete_folder(folder)
     for id, blob in destroyed:
         blobs.delete(str(blob))
-        crash.point("weights-gone-before-row")
+        failpoints.point("weights-gone-before-row")
         with sessions.begin() as session:
             session.execute(update(Key).where(Key.id == id).values(blob=None))

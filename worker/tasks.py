@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 from functools import cache
 
-from app import queue
-from worker.celery_app import celery
+from unveil.app import broker
+from unveil.worker.main import celery
 
-_JOB = "worker.orphaned:JobRequest"
+_JOB = "unveil.worker.worker_lost:JobRequest"
 
 
 @cache
@@ -17,28 +17,29 @@ def _behind_requests() -> None:
     os.nice(5)
 
 
-@celery.task(name=queue.RUN_CELL, Request=_JOB)
+@celery.task(name=broker.RUN_CELL, Request=_JOB)
 def run_cell(id: str) -> None:  # noqa: ARG001 - whose turn it is, the rows tell
     _next_job()
 
 
-@celery.task(name=queue.TRAIN_KEY, Request=_JOB)
+@celery.task(name=broker.TRAIN_KEY, Request=_JOB)
 def train_key(id: str) -> None:  # noqa: ARG001
     _next_job()
 
 
 def _next_job() -> None:
     _behind_requests()
-    from worker import turns
-    from worker.runtime import runtime
+    from unveil.worker import scheduler
+    from unveil.worker.runtime import runtime
 
-    turns.handle(runtime())
+    scheduler.handle(runtime())
 
 
-@celery.task(name=queue.TRANSFORM)
+@celery.task(name=broker.TRANSFORM)
 def transform_images(id: str) -> None:
-    from worker import shutdown, transform
-    from worker.runtime import runtime
+    from unveil.worker import shutdown
+    from unveil.worker.encryption import handlers
+    from unveil.worker.runtime import runtime
 
     with shutdown.working():
-        transform.handle(runtime(), id)
+        handlers.handle(runtime(), id)

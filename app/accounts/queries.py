@@ -9,8 +9,8 @@ from sqlalchemy import delete, func, or_, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from app.core.pagination import PageRequest, keyset
-from app.db.tables import Account, DashboardSession, SignInCode, Token
+from unveil.app.db.tables import Account, DashboardSession, SignInCode, Token
+from unveil.app.http.pagination import PageRequest, keyset
 
 
 async def add_account(session: AsyncSession, id: str, name: str) -> Account | None:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from fastapi import APIRouter
 
-from app.accounts import service
-from app.accounts.schemas import AccountCreated, AccountOrder, AccountOut
-from app.core.auth import Admin, CallerFirst
-from app.core.idempotency import Idempotent, Mismatch, Running
-from app.core.ids import new_id
-from app.core.pagination import AccountPaging, Page
-from app.core.problems import problems
-from app.core.services import Session, Svc
+from unveil.app.accounts import service
+from unveil.app.accounts.schemas import AccountCreated, AccountOrder, AccountOut
+from unveil.app.db.ids import new_id
+from unveil.app.dependencies import Session, Svc
+from unveil.app.http.idempotency import Idempotent, Mismatch, Running
+from unveil.app.http.pagination import AccountPaging, Page
+from unveil.app.http.problems import problems
+from unveil.app.security.auth import Admin, CallerFirst
 
 router = APIRouter(tags=["accounts"], route_class=CallerFirst)
 

@@ -7,8 +7,8 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from app.core.auth import Scope
-from app.core.like import Like
+from unveil.app.http.like import Like
+from unveil.app.security.auth import Scope
 
 Name = Annotated[
     str,

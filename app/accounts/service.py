@@ -10,14 +10,14 @@ from collections.abc import Iterable, Sequence
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from app.accounts import queries
-from app.accounts.schemas import AccountCreated, AccountOut
-from app.core.auth import SCOPES, Scope
-from app.core.crypto import KeyRing
-from app.core.ids import new_id
-from app.core.pagination import Page, PageRequest, page
-from app.core.problems import Conflict, NotFound, Unauthenticated
-from app.db.tables import Account
+from unveil.app.accounts import queries
+from unveil.app.accounts.schemas import AccountCreated, AccountOut
+from unveil.app.db.ids import new_id
+from unveil.app.db.tables import Account
+from unveil.app.http.pagination import Page, PageRequest, page
+from unveil.app.http.problems import Conflict, NotFound, Unauthenticated
+from unveil.app.security.auth import SCOPES, Scope
+from unveil.app.security.envelope import KeyRing
 
 SESSION_HOURS = 12
 

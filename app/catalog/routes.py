@@ -6,10 +6,10 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query
 
-from app.catalog import service
-from app.catalog.schemas import AttackList, AttackOut, SchemeList, SchemeOut
-from app.core.auth import CallerFirst, Reader
-from app.core.problems import problems
+from unveil.app.catalog import service
+from unveil.app.catalog.schemas import AttackList, AttackOut, SchemeList, SchemeOut
+from unveil.app.http.problems import problems
+from unveil.app.security.auth import CallerFirst, Reader
 
 router = APIRouter(tags=["catalog"], route_class=CallerFirst)
 

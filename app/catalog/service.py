@@ -1,10 +1,10 @@
-"""The catalog as the API tells it; `models.catalog` discovers what there is."""
+"""The catalog as the API tells it; `unveil.models.catalog` discovers what there is."""
 
 from __future__ import annotations
 
-from app.catalog.schemas import AttackOut, SchemeOut
-from app.core.problems import NotFound
-from models import catalog
+from unveil.app.catalog.schemas import AttackOut, SchemeOut
+from unveil.app.http.problems import NotFound
+from unveil.models import catalog
 
 
 class UnknownScheme(NotFound):

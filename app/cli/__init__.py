@@ -10,9 +10,9 @@ from typing import Annotated
 import typer
 from rich.text import Text
 
-from app.cli import admin, audits, backups, catalog, datasets, images, keys, server
-from app.cli.common import Away, Failed, Misused, errors, said
-from app.client.errors import (
+from unveil.app.cli import admin, backups, catalog, datasets, evaluations, images, keys, server
+from unveil.app.cli.common import Away, Failed, Misused, errors, said
+from unveil.app.client.errors import (
     Forbidden,
     Invalid,
     NotFound,
@@ -37,13 +37,13 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
-for module in (server, images, audits, catalog, datasets, keys, admin, backups):
+for module in (server, images, evaluations, catalog, datasets, keys, admin, backups):
     module.register(app)
 
 
 def _print_version(wanted: bool) -> None:
     if wanted:
-        from models.catalog import __version__  # brings NumPy, which no other command waits for
+        from unveil.models.core.version import __version__
 
         typer.echo(f"unveil {__version__}")
         raise typer.Exit

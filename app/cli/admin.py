@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
-from app.cli.common import (
+from unveil.app.cli.common import (
     Failed,
     Json,
     Misused,
@@ -27,15 +27,15 @@ from app.cli.common import (
     read_settings,
     use_state,
 )
-from app.cli.keys import keys
+from unveil.app.cli.keys import keys
 
 # The service's modules are imported by the commands that need them: `unveil --help` must not wait for a web framework.
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncSession
 
-    from app.accounts.schemas import AccountOut
-    from app.core.crypto import KeyRing
-    from app.settings import Settings
+    from unveil.app.accounts.schemas import AccountOut
+    from unveil.app.security.envelope import KeyRing
+    from unveil.app.settings import Settings
 
 accounts = typer.Typer(help="Who may use the service.", no_args_is_help=True)
 T = TypeVar("T")
@@ -61,8 +61,8 @@ def create_account(
     """Make an account and print its bearer token, this once."""
     from pydantic import ValidationError
 
-    from app.accounts import service
-    from app.accounts.schemas import AccountOrder
+    from unveil.app.accounts import service
+    from unveil.app.accounts.schemas import AccountOrder
 
     try:
         order = AccountOrder.model_validate({"name": name, "scopes": [scope.strip() for scope in scopes.split(",")]})
@@ -84,8 +84,8 @@ def create_account(
 @accounts.command("list")
 def list_accounts(state: State = None, as_json: Json = False) -> None:
     """Every account."""
-    from app.accounts import service
-    from app.core.pagination import PageRequest
+    from unveil.app.accounts import service
+    from unveil.app.http.pagination import PageRequest
 
     async def read(session: AsyncSession, _: KeyRing, __: Settings) -> list[AccountOut]:
         found: list[AccountOut] = []
@@ -111,7 +111,7 @@ def list_accounts(state: State = None, as_json: Json = False) -> None:
 @accounts.command("revoke")
 def revoke_account(name: Annotated[str, typer.Argument(help="Name or id")], state: State = None) -> None:
     """End its tokens and dashboard sessions at once; what it owns stays."""
-    from app.accounts import service
+    from unveil.app.accounts import service
 
     async def revoke(session: AsyncSession, _: KeyRing, __: Settings) -> None:
         await service.revoke(session, name)
@@ -122,7 +122,7 @@ def revoke_account(name: Annotated[str, typer.Argument(help="Name or id")], stat
 @accounts.command("sign-in")
 def sign_in(name: Annotated[str, typer.Argument(help="Name or id")], url: Url = None, state: State = None) -> None:
     """Print a link that opens the dashboard once."""
-    from app.accounts import service
+    from unveil.app.accounts import service
 
     async def code(session: AsyncSession, ring: KeyRing, settings: Settings) -> str:
         account = await service.find(session, name)
@@ -135,9 +135,9 @@ def sign_in(name: Annotated[str, typer.Argument(help="Name or id")], url: Url = 
 
 def _on_database(state: Path | None, work: Callable[[AsyncSession, KeyRing, Settings], Awaitable[T]]) -> T:
     """Run a service function as the service would. Raises Failed and Misused with what it would have answered."""
-    from app.accounts.service import UnknownAccount
-    from app.core.problems import Problem
-    from app.db.session import async_engine, async_sessions
+    from unveil.app.accounts.service import UnknownAccount
+    from unveil.app.db.session import async_engine, async_sessions
+    from unveil.app.http.problems import Problem
 
     use_state(state)
     settings = read_settings()
@@ -169,7 +169,7 @@ def new_ring(file: Annotated[Path, typer.Argument(help="File to make, for UNVEIL
 
     Keep a copy of it apart from the database: whoever lacks it cannot open a single key.
     """
-    from app.core.crypto import new_key_ring
+    from unveil.app.security.envelope import new_key_ring
 
     try:
         with os.fdopen(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as ring:
@@ -187,8 +187,8 @@ def rotate_master(
     ] = 60.0,
 ) -> None:
     """Put all that is sealed under a new master key, while the service runs. An interrupted run is gone on with."""
-    from app.db.session import sync_engine, sync_sessions
-    from app.rotation import Unfinished, rotate
+    from unveil.app.db.session import sync_engine, sync_sessions
+    from unveil.app.security.key_rotation import Unfinished, rotate
 
     use_state(state)
     settings = read_settings()
@@ -208,8 +208,8 @@ def rotate_master(
 @keys.command("add-master")
 def add_master(file: Annotated[Path, typer.Argument(help="The key ring's file")]) -> None:
     """Add a master key to a ring, where processes get copies of it: hand them out, then `unveil keys rotate-master`."""
-    from app.core.crypto import parse_key_ring
-    from app.rotation import Unfinished, alone, write_ring
+    from unveil.app.security.envelope import parse_key_ring
+    from unveil.app.security.key_rotation import Unfinished, alone, write_ring
 
     try:
         with alone(file):
@@ -235,8 +235,8 @@ def retention(
     as_json: Json = False,
 ) -> None:
     """Delete ended evaluations of that age, and what crashes left behind."""
-    from app.db.session import one_session
-    from app.retention import expire
+    from unveil.app.db.session import one_session
+    from unveil.app.ops.retention import expire
 
     age = _age(older_than)
     use_state(state)

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Annotated, BinaryIO
 
 import typer
 
-from app.cli.common import Failed, Misused, State, errors, on_database, read_key_ring, read_settings, use_state
+from unveil.app.cli.common import Failed, Misused, State, errors, on_database, read_key_ring, read_settings, use_state
 
 if TYPE_CHECKING:
-    from app.settings import Settings
+    from unveil.app.settings import Settings
 
 
 def register(app: typer.Typer) -> None:
@@ -30,7 +30,7 @@ def backup(
 
     The file holds images and reports as they are; only keys, networks and tokens are sealed. Keep it as you keep those.
     """
-    from app.backup import backup as write
+    from unveil.app.ops.backup import backup as write
 
     with _working(state) as settings:
         ring = read_key_ring(settings)
@@ -54,7 +54,7 @@ def restore(
 
     With --state it makes the folder of an `unveil local`.
     """
-    from app.backup import restore as read
+    from unveil.app.ops.backup import restore as read
 
     # Whatever can be wrong with what is given, before a folder is made that could stand in the way of the next try.
     with (
@@ -68,8 +68,8 @@ def restore(
 @contextmanager
 def _working(state: Path | None, *, new: bool = False) -> Iterator[Settings]:
     """The settings; servers of a local stack that does not run are started for the time. Raises Failed, Misused."""
-    from app.backup import Refused
-    from app.local import Busy, LocalStack
+    from unveil.app.local.stack import Busy, LocalStack
+    from unveil.app.ops.backup import Refused
 
     try:
         with on_database():
@@ -113,7 +113,7 @@ def _ring_given(state: Path | None, keyring: Path | None) -> Iterator[None]:
 
     Raises Misused where the folder has another, or none and none is given.
     """
-    from app.embedded import make_private, write_secret
+    from unveil.app.local.servers import make_private, write_secret
 
     if state is None:
         yield

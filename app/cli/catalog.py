@@ -10,9 +10,9 @@ import typer
 from rich.console import Group, RenderableType
 from rich.text import Text
 
-from app.cli import complete
-from app.cli.common import Json, Misused, State, Token, Url, connect, listing, out, print_json
-from app.client.answers import Attack, Scheme
+from unveil.app.cli import completion
+from unveil.app.cli.common import Json, Misused, State, Token, Url, connect, listing, out, print_json
+from unveil.app.client.types import Attack, Scheme
 
 T = TypeVar("T", Scheme, Attack)
 
@@ -24,7 +24,7 @@ def register(app: typer.Typer) -> None:
 
 def schemes(
     name: Annotated[
-        str | None, typer.Argument(help="Tell everything of this one", autocompletion=complete.schemes)
+        str | None, typer.Argument(help="Tell everything of this one", autocompletion=completion.schemes)
     ] = None,
     width: Annotated[int, typer.Option(min=1, help="Of the images, for the key space")] = 96,
     height: Annotated[int, typer.Option(min=1)] = 96,
@@ -53,7 +53,7 @@ def schemes(
 
 def attacks(
     name: Annotated[
-        str | None, typer.Argument(help="Tell everything of this one", autocompletion=complete.attacks)
+        str | None, typer.Argument(help="Tell everything of this one", autocompletion=completion.attacks)
     ] = None,
     url: Url = None,
     token: Token = None,

@@ -18,11 +18,11 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from app.client import Client
+from unveil.app.client import Client
 
 if TYPE_CHECKING:
-    from app.core.crypto import KeyRing
-    from app.settings import Settings
+    from unveil.app.security.envelope import KeyRing
+    from unveil.app.settings import Settings
 
 # No markup and no emoji: names, paths and messages are printed as they are, whatever brackets and colons they hold.
 # What goes into a pipe or a file is cut nowhere: it has no width.
@@ -82,7 +82,7 @@ def read_settings() -> Settings:
     """Those of the environment. Raises Misused."""
     from pydantic import ValidationError
 
-    from app.settings import Settings
+    from unveil.app.settings import Settings
 
     try:
         return Settings()
@@ -93,7 +93,7 @@ def read_settings() -> Settings:
 
 def read_key_ring(settings: Settings) -> KeyRing:
     """Raises Misused, OSError."""
-    from app.core.crypto import load_key_ring
+    from unveil.app.security.envelope import load_key_ring
 
     try:
         return load_key_ring(settings)

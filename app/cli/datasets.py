@@ -7,12 +7,12 @@ from typing import Annotated
 
 import typer
 
-from app.cli import complete
-from app.cli.common import Json, Misused, State, Token, Url, connect, errors, listing, out, over, print_json
+from unveil.app.cli import completion
+from unveil.app.cli.common import Json, Misused, State, Token, Url, connect, errors, listing, out, over, print_json
 
 datasets = typer.Typer(help="List, upload and delete datasets.", no_args_is_help=True)
 
-DatasetId = Annotated[str, typer.Argument(help="ds_...", metavar="DS", autocompletion=complete.dataset)]
+DatasetId = Annotated[str, typer.Argument(help="ds_...", metavar="DS", autocompletion=completion.dataset)]
 
 
 def register(app: typer.Typer) -> None:

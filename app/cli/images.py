@@ -13,10 +13,10 @@ from typing import Annotated, Any
 import typer
 from rich.progress import track
 
-from app.cli import complete
-from app.cli.common import Json, Misused, State, Token, Url, connect, errors, out, print_json
-from app.cli.words import parse_one
-from app.client import Image
+from unveil.app.cli import completion
+from unveil.app.cli.common import Json, Misused, State, Token, Url, connect, errors, out, print_json
+from unveil.app.cli.spec_parser import parse_one
+from unveil.app.client import Image
 
 _MANIFEST = "manifest.json"
 _BATCH = 16  # small enough that progress is seen, large enough to be quick
@@ -34,10 +34,10 @@ def encrypt(
     files: Files,
     scheme: Annotated[
         str | None,
-        typer.Option(help="NAME[:SETTING]..., for example pixelwise:different", autocompletion=complete.schemes),
+        typer.Option(help="NAME[:SETTING]..., for example pixelwise:different", autocompletion=completion.schemes),
     ] = None,
     key: Annotated[
-        str | None, typer.Option(help="Use this key (key_...) and not a fresh one", autocompletion=complete.key)
+        str | None, typer.Option(help="Use this key (key_...) and not a fresh one", autocompletion=completion.key)
     ] = None,
     folder: Folder = Path("protected"),
     url: Url = None,

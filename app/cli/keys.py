@@ -1,4 +1,4 @@
-"""`unveil keys`: protection keys. The key ring that seals them is an operator's: `app.cli.admin` adds its commands."""
+"""`unveil keys`: encryption keys. `unveil.app.cli.admin` adds the commands for the master key ring."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ import typer
 from rich.table import Column, Table
 from rich.text import Text
 
-from app.cli import complete, words
-from app.cli.common import (
+from unveil.app.cli import completion, spec_parser
+from unveil.app.cli.common import (
     Failed,
     Json,
     Misused,
@@ -27,12 +27,12 @@ from app.cli.common import (
     parse_json,
     print_json,
 )
-from app.client import Key
-from app.client.progress import bar
+from unveil.app.client import Key
+from unveil.app.client.progress import bar
 
 keys = typer.Typer(help="Protection keys, and the key ring that seals them.", no_args_is_help=True)
 
-KeyId = Annotated[str, typer.Argument(help="key_...", metavar="KEY", autocompletion=complete.key)]
+KeyId = Annotated[str, typer.Argument(help="key_...", metavar="KEY", autocompletion=completion.key)]
 Watch = Annotated[bool, typer.Option("--watch", help="Follow its training to the end")]
 
 
@@ -60,7 +60,7 @@ def create(
     scheme: Annotated[
         str,
         typer.Argument(
-            help="NAME[:SETTING]..., for example tanaka or tn-gan:epochs=10", autocompletion=complete.schemes
+            help="NAME[:SETTING]..., for example tanaka or tn-gan:epochs=10", autocompletion=completion.schemes
         ),
     ],
     profile: Annotated[str | None, typer.Option(help="To be trained: smoke, quick or paper")] = None,
@@ -79,7 +79,7 @@ def create(
     """Draw a key, keep your own, or train that of a network; prints its id."""
     given = None if material is None else _read(material)
     with connect(url, token, state) as client:
-        name, params = words.parse_one(scheme, client.schemes())
+        name, params = spec_parser.parse_one(scheme, client.schemes())
         training = {"profile": profile, "dataset": dataset, "seed": seed}
         asked = {field: value for field, value in training.items() if value is not None}
         key = client.keys.create(name, {**params, **asked}, given)

@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 from rich.text import Text
 
-from app.cli.common import (
+from unveil.app.cli.common import (
     Away,
     Failed,
     Json,
@@ -41,7 +41,7 @@ def local(
     attack_workers: Annotated[int, typer.Option(min=1, max=_MOST, help="Attacks at once; they share the cores")] = 1,
 ) -> None:
     """Run everything on this machine: PostgreSQL, Redis, the service and its workers. Ctrl-C stops it."""
-    from app.local import run
+    from unveil.app.local.stack import run
 
     read_settings()  # what cannot be read is said before anything is made
     raise typer.Exit(run(state, port, attack_workers))
@@ -57,7 +57,7 @@ def serve(
 
     read_settings()
     uvicorn.run(
-        "app.main:create_app", factory=True, host=host, port=port, workers=processes,
+        "unveil.app.main:create_app", factory=True, host=host, port=port, workers=processes,
         timeout_graceful_shutdown=_GRACE_S,
     )  # fmt: skip
 
@@ -75,7 +75,7 @@ def worker(
         raise Misused(f"{unknown[0]!r} is no queue; take some of {','.join(_QUEUES)}")
     read_settings()
     command = [
-        sys.executable, "-m", "celery", "--app", "worker.celery_app", "worker", "--loglevel", "INFO",
+        sys.executable, "-m", "celery", "--app", "unveil.worker.main", "worker", "--loglevel", "INFO",
         "--queues", queues, "--concurrency", str(concurrency), "--without-gossip", "--without-mingle",
         "--hostname", f"{queues.replace(',', '-')}-{os.getpid()}@%h",  # several may run on a machine
     ]  # fmt: skip
@@ -92,7 +92,7 @@ def migrate(
     from alembic import command
     from alembic.util import CommandError
 
-    from app.db.migrate import alembic_config
+    from unveil.app.db.migrate import alembic_config
 
     try:
         with on_database():
@@ -103,7 +103,7 @@ def migrate(
 
 def doctor(url: Url = None, token: Token = None, state: State = None, as_json: Json = False) -> None:
     """Check this installation and the service, where one answers; at --url, one must."""
-    from app.cli.checks import run_checks
+    from unveil.app.cli.doctor import run_checks
 
     use_state(state)
     checks = run_checks(url, token, state)

@@ -1,6 +1,6 @@
 """The Python client of Unveil, blocking and async.
 
-    from app.client import AsyncClient, Client
+    from unveil import AsyncClient, Client
 
     with Client("http://127.0.0.1:8000", token) as unveil:
         protected = unveil.encrypt(["cat.png"], "tanaka")
@@ -9,7 +9,7 @@
     async with AsyncClient("http://127.0.0.1:8000", token) as unveil:
         protected = await unveil.encrypt(["cat.png"], "tanaka")
 
-It imports neither torch nor the service. Errors, all of them in `app.client.errors`:
+It imports neither torch nor the service. Errors, all of them in `unveil.app.client.errors`:
 
     UnveilError
       Unreachable            nobody answers at the address
@@ -19,8 +19,8 @@ It imports neither torch nor the service. Errors, all of them in `app.client.err
                              and below these one class for each problem code: UnknownKey, KeyDestroyed, QueueFull ...
 """
 
-from app.client.client import AsyncClient, Client
-from app.client.errors import (
+from unveil.app.client.client import AsyncClient, Client
+from unveil.app.client.errors import (
     Conflict,
     Forbidden,
     Gone,
@@ -35,9 +35,9 @@ from app.client.errors import (
     Unreachable,
     UnveilError,
 )
-from app.client.evaluation import AsyncEvaluation, Cell, Evaluation, Event
-from app.client.images import Image, Images
-from app.client.key import AsyncKey, Key
+from unveil.app.client.evaluation import AsyncEvaluation, Cell, Evaluation, Event
+from unveil.app.client.images import Image, Images
+from unveil.app.client.key import AsyncKey, Key
 
 __all__ = [
     "AsyncClient",

@@ -1,4 +1,4 @@
-"""`Client` and `AsyncClient`: the whole service as Python objects. What a call does stands in `app.client.calls`."""
+"""`Client` and `AsyncClient`: the HTTP API as Python objects. The operations are defined in `client.operations`."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from app.client import calls
-from app.client.address import find
-from app.client.calls import Room
-from app.client.evaluation import AsyncEvaluation, Evaluation
-from app.client.key import AsyncKey, Key
-from app.client.talk import Caller
-from app.client.wire import AsyncWire, Wire, async_iterating, awaiting, blocking, iterating
+from unveil.app.client import operations
+from unveil.app.client.config import find
+from unveil.app.client.evaluation import AsyncEvaluation, Evaluation
+from unveil.app.client.key import AsyncKey, Key
+from unveil.app.client.operations import Room
+from unveil.app.client.operations_core import Caller
+from unveil.app.client.transport import AsyncWire, Wire, async_iterating, awaiting, blocking, iterating
 
 
 class Client(Caller):
@@ -38,11 +38,11 @@ class Client(Caller):
         self.evaluations = Evaluations(self._wire)
         self.accounts = Accounts(self._wire)
 
-    encrypt = blocking(calls.encrypt)
-    decrypt = blocking(calls.decrypt)
-    schemes = blocking(calls.schemes)
-    attacks = blocking(calls.attacks)
-    ready = blocking(calls.ready)
+    encrypt = blocking(operations.encrypt)
+    decrypt = blocking(operations.decrypt)
+    schemes = blocking(operations.schemes)
+    attacks = blocking(operations.attacks)
+    ready = blocking(operations.ready)
 
     @property
     def url(self) -> str:
@@ -64,35 +64,35 @@ class _Part(Caller):
 
 
 class Keys(_Part, Room[Key]):
-    create = blocking(calls.create_key)
-    get = blocking(calls.get_key)
-    list = iterating(calls.list_keys)
-    delete = blocking(calls.delete_key)
+    create = blocking(operations.create_key)
+    get = blocking(operations.get_key)
+    list = iterating(operations.list_keys)
+    delete = blocking(operations.delete_key)
 
     def _thing(self, raw: dict[str, Any]) -> Key:
         return Key(raw, self._wire)
 
 
 class Datasets(_Part):
-    upload = blocking(calls.upload_dataset)
-    get = blocking(calls.get_dataset)
-    list = iterating(calls.list_datasets)
-    delete = blocking(calls.delete_dataset)
+    upload = blocking(operations.upload_dataset)
+    get = blocking(operations.get_dataset)
+    list = iterating(operations.list_datasets)
+    delete = blocking(operations.delete_dataset)
 
 
 class Evaluations(_Part, Room[Evaluation]):
-    create = blocking(calls.create_evaluation)
-    get = blocking(calls.get_evaluation)
-    list = iterating(calls.list_evaluations)
+    create = blocking(operations.create_evaluation)
+    get = blocking(operations.get_evaluation)
+    list = iterating(operations.list_evaluations)
 
     def _thing(self, raw: dict[str, Any]) -> Evaluation:
         return Evaluation(raw, self._wire)
 
 
 class Accounts(_Part):
-    create = blocking(calls.create_account)
-    list = iterating(calls.list_accounts)
-    revoke = blocking(calls.revoke_account)
+    create = blocking(operations.create_account)
+    list = iterating(operations.list_accounts)
+    revoke = blocking(operations.revoke_account)
 
 
 class AsyncClient(Caller):
@@ -113,11 +113,11 @@ class AsyncClient(Caller):
         self.evaluations = AsyncEvaluations(self._wire)
         self.accounts = AsyncAccounts(self._wire)
 
-    encrypt = awaiting(calls.encrypt)
-    decrypt = awaiting(calls.decrypt)
-    schemes = awaiting(calls.schemes)
-    attacks = awaiting(calls.attacks)
-    ready = awaiting(calls.ready)
+    encrypt = awaiting(operations.encrypt)
+    decrypt = awaiting(operations.decrypt)
+    schemes = awaiting(operations.schemes)
+    attacks = awaiting(operations.attacks)
+    ready = awaiting(operations.ready)
 
     @property
     def url(self) -> str:
@@ -136,32 +136,32 @@ class AsyncClient(Caller):
 
 
 class AsyncKeys(_Part, Room[AsyncKey]):
-    create = awaiting(calls.create_key)
-    get = awaiting(calls.get_key)
-    list = async_iterating(calls.list_keys)
-    delete = awaiting(calls.delete_key)
+    create = awaiting(operations.create_key)
+    get = awaiting(operations.get_key)
+    list = async_iterating(operations.list_keys)
+    delete = awaiting(operations.delete_key)
 
     def _thing(self, raw: dict[str, Any]) -> AsyncKey:
         return AsyncKey(raw, self._wire)
 
 
 class AsyncDatasets(_Part):
-    upload = awaiting(calls.upload_dataset)
-    get = awaiting(calls.get_dataset)
-    list = async_iterating(calls.list_datasets)
-    delete = awaiting(calls.delete_dataset)
+    upload = awaiting(operations.upload_dataset)
+    get = awaiting(operations.get_dataset)
+    list = async_iterating(operations.list_datasets)
+    delete = awaiting(operations.delete_dataset)
 
 
 class AsyncEvaluations(_Part, Room[AsyncEvaluation]):
-    create = awaiting(calls.create_evaluation)
-    get = awaiting(calls.get_evaluation)
-    list = async_iterating(calls.list_evaluations)
+    create = awaiting(operations.create_evaluation)
+    get = awaiting(operations.get_evaluation)
+    list = async_iterating(operations.list_evaluations)
 
     def _thing(self, raw: dict[str, Any]) -> AsyncEvaluation:
         return AsyncEvaluation(raw, self._wire)
 
 
 class AsyncAccounts(_Part):
-    create = awaiting(calls.create_account)
-    list = async_iterating(calls.list_accounts)
-    revoke = awaiting(calls.revoke_account)
+    create = awaiting(operations.create_account)
+    list = async_iterating(operations.list_accounts)
+    revoke = awaiting(operations.revoke_account)

@@ -8,14 +8,14 @@ from typing import Any, ClassVar, Literal
 
 import httpx
 
-from app.client import job
-from app.client.answers import Progress, Verdict
-from app.client.errors import ServerProblem, Unreachable
-from app.client.images import Pixels, decode
-from app.client.job import Job
-from app.client.progress import Look
-from app.client.talk import Item, Line, Open, Pause, Request, Stream, Talk, backoff
-from app.client.wire import async_iterating, awaiting, blocking, iterating
+from unveil.app.client import job
+from unveil.app.client.errors import ServerProblem, Unreachable
+from unveil.app.client.images import Pixels, decode
+from unveil.app.client.job import Job
+from unveil.app.client.operations_core import Item, Line, Open, Pause, Request, Stream, Talk, backoff
+from unveil.app.client.progress import Look
+from unveil.app.client.transport import async_iterating, awaiting, blocking, iterating
+from unveil.app.client.types import Progress, Verdict
 
 Format = Literal["html", "json", "csv", "md", "zip"]
 _RECONNECTS = 10

@@ -9,9 +9,9 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, TypeVar
 
-from app.client.errors import TimedOut
-from app.client.progress import Look, bar
-from app.client.talk import Caller, Pause, Request, Talk
+from unveil.app.client.errors import TimedOut
+from unveil.app.client.operations_core import Caller, Pause, Request, Talk
+from unveil.app.client.progress import Look, bar
 
 _FIRST_POLL_S, _LONGEST_POLL_S = 0.2, 2.0
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
-from app.client import job
-from app.client.job import Job
-from app.client.progress import Look
-from app.client.talk import Request, Talk
-from app.client.wire import awaiting, blocking
+from unveil.app.client import job
+from unveil.app.client.job import Job
+from unveil.app.client.operations_core import Request, Talk
+from unveil.app.client.progress import Look
+from unveil.app.client.transport import awaiting, blocking
 
 
 class KeyState(Job):

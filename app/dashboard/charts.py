@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from app.evaluations.report.charts import Chart, Tick, chart, steps
+from unveil.app.report.charts import Chart, Tick, chart, steps
 
 Points = Sequence[Sequence[float | None]]
 

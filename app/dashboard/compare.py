@@ -8,9 +8,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from app.evaluations.report.names import title
-from app.evaluations.schemas import CellOut, EvaluationOut
-from models import catalog
+from unveil.app.evaluations.schemas import CellOut, EvaluationOut
+from unveil.app.report.labels import title
+from unveil.models import catalog
 
 MOST = 4
 _NOT_SETTINGS = frozenset({"name", "schemes", "attacks"})

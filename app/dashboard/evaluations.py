@@ -9,17 +9,17 @@ from typing import Annotated
 from fastapi import APIRouter, Query, Request
 from starlette.responses import Response
 
-from app.core.auth import Auditor, Reader
-from app.core.pagination import EvaluationPaging
-from app.core.pagination import page as listing
-from app.core.services import Session
-from app.core.states import ACTIVE
-from app.dashboard import charts, compare, heat, queries
-from app.dashboard.page import PageRoute, page, redirect
-from app.evaluations import queries as rows
-from app.evaluations import service
-from app.evaluations.schemas import SampleOut
-from models import catalog
+from unveil.app.dashboard import charts, compare, heatmap, queries
+from unveil.app.dashboard.rendering import PageRoute, page, redirect
+from unveil.app.dependencies import Session
+from unveil.app.evaluations import queries as rows
+from unveil.app.evaluations import service
+from unveil.app.evaluations.schemas import SampleOut
+from unveil.app.http.pagination import EvaluationPaging
+from unveil.app.http.pagination import page as listing
+from unveil.app.jobs.states import ACTIVE
+from unveil.app.security.auth import Auditor, Reader
+from unveil.models import catalog
 
 router = APIRouter(route_class=PageRoute)
 
@@ -58,7 +58,7 @@ async def show_evaluation(request: Request, id: str, caller: Reader, session: Se
     running = {cell.id: cell for cell in evaluation.cells if cell.status in ACTIVE}
     metrics = await queries.running_metrics(session, evaluation.id, list(running))
     losses = [
-        (heat.name(running[id], evaluation.settings["profile"]), chart)
+        (heatmap.name(running[id], evaluation.settings["profile"]), chart)
         for id, named in metrics.items()
         for chart in charts.curves({name: points for name, points in named.items() if "loss" in name})
     ]
@@ -68,7 +68,7 @@ async def show_evaluation(request: Request, id: str, caller: Reader, session: Se
         caller,
         evaluation=evaluation,
         version=version,
-        table=heat.table(evaluation),
+        table=heatmap.table(evaluation),
         losses=losses,
     )
 
@@ -124,7 +124,7 @@ def _ordered(samples: list[SampleOut], order: Order) -> list[SampleOut]:
     """`samples` come with the worst reconstruction first."""
     if order is Order.RANDOM:
         return random.sample(samples, len(samples))
-    return samples if order is Order.WORST else heat.best_first(samples)
+    return samples if order is Order.WORST else heatmap.best_first(samples)
 
 
 @router.get("/dashboard/compare")

@@ -17,20 +17,20 @@ from fastapi import APIRouter, Query, Request
 from PIL import Image
 from starlette.responses import JSONResponse, Response
 
-from app.core.auth import Caller, CallerFirst, Encryptor
-from app.core.ids import new_id
-from app.core.problems import Invalid, NotFound, TooMany
-from app.core.services import Services, Session, Svc
-from app.core.uploads import read_form
-from app.dashboard import queries
-from app.dashboard.page import PageRoute, page
-from app.db.tables import Key
-from app.encryption.service import hand_over
-from app.evaluations import views
-from app.evaluations.report.names import title
-from app.keys.service import find, ready, scheme_of
-from app.queue import Parcel
-from models import catalog
+from unveil.app.broker import Parcel
+from unveil.app.dashboard import queries
+from unveil.app.dashboard.rendering import PageRoute, page
+from unveil.app.db.ids import new_id
+from unveil.app.db.tables import Key
+from unveil.app.dependencies import Services, Session, Svc
+from unveil.app.encryption.service import hand_over
+from unveil.app.evaluations import serializers
+from unveil.app.http.problems import Invalid, NotFound, TooMany
+from unveil.app.http.uploads import read_form
+from unveil.app.keys.service import find, ready, scheme_of
+from unveil.app.report.labels import title
+from unveil.app.security.auth import Caller, CallerFirst, Encryptor
+from unveil.models import catalog
 
 router = APIRouter()
 pages = APIRouter(route_class=PageRoute)
@@ -94,7 +94,7 @@ def _entries(keys: Mapping[str, Key]) -> list[dict[str, Any]]:
             entries.append({"name": name, **keys[name].params})
         elif not kind.trains:
             entries += [{"name": name, **variant["params"]} for variant in catalog.describe_scheme(name)["variants"]]
-    return sorted(entries, key=lambda entry: views.paper_of(entry) is None)  # the paper's own first
+    return sorted(entries, key=lambda entry: serializers.paper_of(entry) is None)  # the paper's own first
 
 
 def _shown(entry: dict[str, Any], key: Key | None) -> Shown:

@@ -12,17 +12,24 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, Form, Query, Request
 from starlette.responses import FileResponse, Response
 
-from app.accounts import service as accounts
-from app.accounts.service import BadSignInCode
-from app.core.auth import SESSION_COOKIE, Needs, caller_of_token, count_stranger, refuse_cross_site
-from app.core.problems import NotFound
-from app.core.services import Session, Svc
-from app.dashboard import evaluations, holdings, ordering, playground
-from app.dashboard.page import HERE, PageRoute, own_path, page, redirect
+from unveil.app.accounts import service as accounts
+from unveil.app.accounts.service import BadSignInCode
+from unveil.app.dashboard import evaluation_form, evaluations, keys_and_datasets, playground
+from unveil.app.dashboard.rendering import HERE, PageRoute, own_path, page, redirect
+from unveil.app.dependencies import Session, Svc
+from unveil.app.http.problems import NotFound
+from unveil.app.security.auth import SESSION_COOKIE, Needs, caller_of_token, count_stranger, refuse_cross_site
 
 router = APIRouter(include_in_schema=False, route_class=PageRoute)
 # the form before /dashboard/evaluations/{id}, which would take `new` for an id
-for pages in (ordering.pages, ordering.calls, evaluations.router, playground.router, holdings.router, holdings.calls):
+for pages in (
+    evaluation_form.pages,
+    evaluation_form.calls,
+    evaluations.router,
+    playground.router,
+    keys_and_datasets.router,
+    keys_and_datasets.calls,
+):
     router.include_router(pages)
 
 _STATIC = {

@@ -5,9 +5,9 @@ from __future__ import annotations
 from sqlalchemy import Select, Text, cast, delete, exists, or_, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from app.core.ids import is_id
-from app.core.states import ACTIVE
-from app.db.tables import Dataset, Evaluation, Key
+from unveil.app.db.ids import is_id
+from unveil.app.db.tables import Dataset, Evaluation, Key
+from unveil.app.jobs.states import ACTIVE
 
 _ACTIVE = [status.value for status in ACTIVE]
 

@@ -6,16 +6,16 @@ from typing import Annotated
 
 from fastapi import APIRouter, File, Form, Request, Response, UploadFile
 
-from app.core.auth import Auditor, CallerFirst, Reader
-from app.core.idempotency import Idempotent, Mismatch, Running
-from app.core.ids import new_id
-from app.core.like import Like
-from app.core.pagination import DatasetPaging, Page
-from app.core.problems import Invalid, problems
-from app.core.services import Session, Svc
-from app.core.uploads import check_form
-from app.datasets import service
-from app.datasets.schemas import DatasetOut, Kind, UploadOrder
+from unveil.app.datasets import service
+from unveil.app.datasets.schemas import DatasetOut, Kind, UploadOrder
+from unveil.app.db.ids import new_id
+from unveil.app.dependencies import Session, Svc
+from unveil.app.http.idempotency import Idempotent, Mismatch, Running
+from unveil.app.http.like import Like
+from unveil.app.http.pagination import DatasetPaging, Page
+from unveil.app.http.problems import Invalid, problems
+from unveil.app.http.uploads import check_form
+from unveil.app.security.auth import Auditor, CallerFirst, Reader
 
 router = APIRouter(prefix="/datasets", tags=["datasets"], route_class=CallerFirst)
 

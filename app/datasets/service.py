@@ -9,20 +9,20 @@ from typing import Any, BinaryIO
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from app.core import crash
-from app.core.auth import Caller
-from app.core.ids import new_id
-from app.core.logging import request_id
-from app.core.pagination import Page, PageRequest, page
-from app.core.problems import Conflict, Invalid, NotFound, Problem, TooLarge, Unavailable
-from app.core.services import Services
-from app.datasets import queries
-from app.datasets.schemas import DatasetOut, UploadOrder
-from app.db.tables import Dataset
-from app.queue import NoWorker, Parcel, ask
-from app.settings import Settings
-from app.storage import FAILURES, StorageFailed
-from models import catalog
+from unveil.app.broker import NoWorker, Parcel, ask
+from unveil.app.datasets import queries
+from unveil.app.datasets.schemas import DatasetOut, UploadOrder
+from unveil.app.db.ids import new_id
+from unveil.app.db.tables import Dataset
+from unveil.app.dependencies import Services
+from unveil.app.http.pagination import Page, PageRequest, page
+from unveil.app.http.problems import Conflict, Invalid, NotFound, Problem, TooLarge, Unavailable
+from unveil.app.observability import failpoints
+from unveil.app.observability.logging import request_id
+from unveil.app.security.auth import Caller
+from unveil.app.settings import Settings
+from unveil.app.storage import FAILURES, StorageFailed
+from unveil.models import catalog
 
 # Cursors are ids; a built-in set has none, so its place in the list stands in for one.
 _PLACE = "builtin_{:032x}"
@@ -148,10 +148,10 @@ async def upload(
         await asyncio.to_thread(svc.blobs.save, sent["archive"], archive)
         if originals is not None:
             await asyncio.to_thread(svc.blobs.save, sent["originals"], originals)
-        crash.point("upload-before-unpacking")
+        failpoints.point("upload-before-unpacking")
         async with svc.turns.turn(svc, caller.account_id, svc.settings.unpack_budget_s):
             made = await _unpacked(svc, head)
-        crash.point("unpacked-before-row")
+        failpoints.point("unpacked-before-row")
     finally:
         for name in sent.values():
             await asyncio.to_thread(svc.blobs.delete, name)
@@ -173,7 +173,7 @@ async def remove(svc: Services, session: AsyncSession, caller: Caller, id: str) 
         raise InUse("cancel what uses it, or wait until it has ended, and delete again")
     await queries.remove(session, caller.account_id, id)
     await session.commit()
-    crash.point("dataset-deleted-before-blob")
+    failpoints.point("dataset-deleted-before-blob")
     with suppress(StorageFailed):  # it is deleted; what is left of it goes with the retention
         await asyncio.to_thread(svc.blobs.delete, found.blob)
 

@@ -10,7 +10,7 @@ from sqlalchemy import Executable, Row
 from sqlalchemy.exc import TimeoutError as NoAnswer
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from app.core.together import Together
+from unveil.app.batching import Together
 
 
 class Lookups:

@@ -1,20 +1,17 @@
-"""`python -m app.db.migrate [REVISION]`: bring the database at UNVEIL_DATABASE_URL to the newest schema."""
+"""`python -m unveil.app.db.migrate [REVISION]`: bring the database at UNVEIL_DATABASE_URL to the newest schema."""
 
 from __future__ import annotations
 
 import sys
-from pathlib import Path
 
 from alembic import command
 from alembic.config import Config
-
-import migrations
 
 
 def alembic_config() -> Config:
     """Found by package, not by working directory: it must work from an installed wheel too."""
     config = Config()
-    config.set_main_option("script_location", str(Path(migrations.__file__).parent).replace("%", "%%"))
+    config.set_main_option("script_location", "unveil:migrations")
     return config
 
 

@@ -13,7 +13,7 @@ from sqlalchemy.exc import DisconnectionError
 from sqlalchemy.ext.asyncio import AsyncEngine, async_sessionmaker, create_async_engine
 from sqlalchemy.orm import Session, sessionmaker
 
-from app.settings import Settings
+from unveil.app.settings import Settings
 
 # An error names the statement, never its values: those hold sealed keys and hashes of tokens.
 _OPTIONS: dict[str, Any] = {"hide_parameters": True, "connect_args": {"connect_timeout": 5}}

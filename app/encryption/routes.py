@@ -7,16 +7,16 @@ from typing import Any
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
-from app.core.aside import aside
-from app.core.auth import Caller, CallerFirst, Encryptor
-from app.core.idempotency import Idempotent, Mismatch, Once, Running
-from app.core.problems import BadRequest, problems
-from app.core.services import Services, Svc
-from app.core.uploads import TooManyParts, form_schema, read_form
-from app.encryption import service
-from app.encryption.answers import NotAcceptable, render, wanted
-from app.encryption.schemas import TransformOut
-from app.keys.service import KeyDestroyed, KeyNotReady, SizeMismatch, UnknownKey, UnknownScheme
+from unveil.app.dependencies import Services, Svc
+from unveil.app.encryption import service
+from unveil.app.encryption.responses import NotAcceptable, render, wanted
+from unveil.app.encryption.schemas import TransformOut
+from unveil.app.http.idempotency import Idempotent, Mismatch, Once, Running
+from unveil.app.http.problems import BadRequest, problems
+from unveil.app.http.threads import aside
+from unveil.app.http.uploads import TooManyParts, form_schema, read_form
+from unveil.app.keys.service import KeyDestroyed, KeyNotReady, SizeMismatch, UnknownKey, UnknownScheme
+from unveil.app.security.auth import Caller, CallerFirst, Encryptor
 
 router = APIRouter(tags=["encryption"], route_class=CallerFirst)
 

@@ -9,16 +9,16 @@ from typing import Any, Literal
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from app.core.auth import Caller
-from app.core.ids import new_id
-from app.core.logging import request_id
-from app.core.problems import Invalid, Problem, TooLarge, Unavailable, UnsupportedMedia
-from app.core.services import Services
-from app.core.strict import NamedTwice, loads
-from app.core.uploads import Form
-from app.keys.service import KeyDestroyed, SizeMismatch, UnknownKey, find, ready, scheme_of
-from app.queue import NoWorker, Parcel, ask
-from app.storage import FAILURES
+from unveil.app.broker import NoWorker, Parcel, ask
+from unveil.app.db.ids import new_id
+from unveil.app.dependencies import Services
+from unveil.app.http.problems import Invalid, Problem, TooLarge, Unavailable, UnsupportedMedia
+from unveil.app.http.strict_request import NamedTwice, loads
+from unveil.app.http.uploads import Form
+from unveil.app.keys.service import KeyDestroyed, SizeMismatch, UnknownKey, find, ready, scheme_of
+from unveil.app.observability.logging import request_id
+from unveil.app.security.auth import Caller
+from unveil.app.storage import FAILURES
 
 FIELDS = frozenset({"scheme", "params", "key_id", "original_width", "original_height"})
 _BRIEF = 2**20  # pixels that a cipher has done in about a second, reading and writing included

@@ -9,10 +9,10 @@ from sqlalchemy import ARRAY, Integer, Row, String, any_, bindparam, func, liter
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import defer
 
-from app.core.ids import is_id
-from app.core.pagination import PageRequest, keyset
-from app.db.lookups import Lookups
-from app.db.tables import Cell, Curve, Evaluation, Event, Key, Sample, Scores
+from unveil.app.db.ids import is_id
+from unveil.app.db.lookups import Lookups
+from unveil.app.db.tables import Cell, Curve, Evaluation, Event, Key, Sample, Scores
+from unveil.app.http.pagination import PageRequest, keyset
 
 _STANDING = select(Evaluation.id, Evaluation.account_id, Evaluation.version, Evaluation.status).where(
     Evaluation.id == any_(bindparam("keys", type_=ARRAY(String)))

@@ -10,21 +10,22 @@ from fastapi import APIRouter, Header, Path, Query, Request, Response
 from sqlalchemy import Row
 from starlette.responses import StreamingResponse
 
-from app.core import crash
-from app.core.auth import Auditor, CallerFirst, Reader, signed_in
-from app.core.etag import IfNoneMatch, matches
-from app.core.idempotency import Idempotent, Mismatch, Running
-from app.core.ids import new_id
-from app.core.jobs import QueueFull
-from app.core.pagination import EvaluationPaging, Page, page
-from app.core.problems import Invalid, Unavailable, problems
-from app.core.services import Session, Svc
-from app.core.states import ENDED
-from app.datasets.service import NoPlainImages
-from app.db.tables import Evaluation
-from app.evaluations import events, queries, report, service, views
-from app.evaluations.order import NoPairApplies
-from app.evaluations.schemas import EvaluationHead, EvaluationOrder, EvaluationOut
+from unveil.app import report
+from unveil.app.datasets.service import NoPlainImages
+from unveil.app.db.ids import new_id
+from unveil.app.db.tables import Evaluation
+from unveil.app.dependencies import Session, Svc
+from unveil.app.evaluations import queries, serializers, service, sse
+from unveil.app.evaluations.planning import NoPairApplies
+from unveil.app.evaluations.schemas import EvaluationHead, EvaluationOrder, EvaluationOut
+from unveil.app.http.etag import IfNoneMatch, matches
+from unveil.app.http.idempotency import Idempotent, Mismatch, Running
+from unveil.app.http.pagination import EvaluationPaging, Page, page
+from unveil.app.http.problems import Invalid, Unavailable, problems
+from unveil.app.jobs.dispatch import QueueFull
+from unveil.app.jobs.states import ENDED
+from unveil.app.observability import failpoints
+from unveil.app.security.auth import Auditor, CallerFirst, Reader, signed_in
 
 router = APIRouter(prefix="/evaluations", tags=["evaluations"], route_class=CallerFirst)
 
@@ -80,11 +81,11 @@ async def order_evaluation(
         ordered = await service.order(session, svc, caller, order, ids["evaluation"])
         headers = {"Location": ordered.links["self"], "Retry-After": _POLL_S}
         await once.keep(session, ordered, status=202, headers=headers)
-        crash.point("order-before-commit")
+        failpoints.point("order-before-commit")
         await session.commit()
-    crash.point("order-before-ring")
+    failpoints.point("order-before-ring")
     await service.tell_workers(svc, ordered)
-    crash.point("order-before-answer")
+    failpoints.point("order-before-answer")
     response.headers.update(headers)
     return ordered
 
@@ -133,7 +134,7 @@ async def cancel_evaluation(
     Asked again it answers the same, also once it is `cancelled`; 409 where it has succeeded or failed.
     """
     evaluation = await service.cancel(session, caller, evaluation_id)
-    response.headers.update({"Location": views.address(evaluation_id), "Retry-After": _POLL_S})
+    response.headers.update({"Location": serializers.address(evaluation_id), "Retry-After": _POLL_S})
     return await service.show(session, evaluation)
 
 
@@ -152,7 +153,7 @@ async def delete_evaluation(evaluation_id: EvaluationId, caller: Auditor, sessio
     response_class=StreamingResponse,
     responses=_answers(200, "Events of type progress, cell, metric and status; ids rise", "text/event-stream")
     | _answers(204, "Ended, and Last-Event-ID has seen the last event: do not reconnect")
-    | problems(service.UnknownEvaluation, events.TooManyStreams),
+    | problems(service.UnknownEvaluation, sse.TooManyStreams),
 )
 async def follow_evaluation(
     request: Request,
@@ -166,9 +167,9 @@ async def follow_evaluation(
     """Everything that happens to an evaluation, from its beginning or after `Last-Event-ID`."""
     evaluation = await service.find(session, caller, evaluation_id)
     seen = max(last_event_id, after)
-    if events.over(evaluation, seen):
+    if sse.over(evaluation, seen):
         return Response(status_code=204)
-    streams: events.Streams = request.app.state.streams
+    streams: sse.Streams = request.app.state.streams
     streams.check(caller.account_id)
 
     async def look() -> Row[Any] | None:
@@ -177,7 +178,7 @@ async def follow_evaluation(
         return None if still is None else await queries.standing_of(svc.lookups, still.account_id, evaluation_id)
 
     return StreamingResponse(
-        streams.held(caller.account_id, events.stream(svc.sessions, evaluation_id, look, seen)),
+        streams.held(caller.account_id, sse.stream(svc.sessions, evaluation_id, look, seen)),
         media_type="text/event-stream",
         headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"},
     )

@@ -8,9 +8,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
-from app.core.states import Status
-from app.keys.schemas import KeyOut
-from models.catalog import Profile, SsimMode
+from unveil.app.jobs.states import Status
+from unveil.app.keys.schemas import KeyOut
+from unveil.models.catalog import Profile, SsimMode
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 

@@ -10,23 +10,23 @@ from typing import Any, TypeVar
 from sqlalchemy import Row, func
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from app import queue
-from app.core.auth import Caller
-from app.core.ids import new_id
-from app.core.jobs import check_queue, ring
-from app.core.problems import Conflict, Gone, Invalid, NotFound
-from app.core.services import Services
-from app.core.states import ENDED, Status
-from app.datasets import queries as datasets
-from app.datasets.service import plain_images
-from app.db import journal
-from app.db.tables import Cell, Dataset, Evaluation, Key, Sample
-from app.evaluations import queries, views
-from app.evaluations.order import OrderedKey, Plan, Upload, plan
-from app.evaluations.schemas import CellOut, EvaluationHead, EvaluationOrder, EvaluationOut, UtilityOut
-from app.keys import service as keys_service
-from app.keys.service import Training
-from models import catalog
+from unveil.app import broker
+from unveil.app.datasets import queries as datasets
+from unveil.app.datasets.service import plain_images
+from unveil.app.db.ids import new_id
+from unveil.app.db.tables import Cell, Dataset, Evaluation, Key, Sample
+from unveil.app.dependencies import Services
+from unveil.app.evaluations import queries, serializers
+from unveil.app.evaluations.planning import OrderedKey, Plan, Upload, plan
+from unveil.app.evaluations.schemas import CellOut, EvaluationHead, EvaluationOrder, EvaluationOut, UtilityOut
+from unveil.app.http.problems import Conflict, Gone, Invalid, NotFound
+from unveil.app.jobs import event_log
+from unveil.app.jobs.dispatch import check_queue, ring
+from unveil.app.jobs.states import ENDED, Status
+from unveil.app.keys import service as keys_service
+from unveil.app.keys.service import Training
+from unveil.app.security.auth import Caller
+from unveil.models import catalog
 
 _Found = TypeVar("_Found")
 _HEADS = 4  # evaluations read at once, of up to a thousand cells each; between, others get their turn
@@ -117,8 +117,8 @@ async def order(
     session.add_all(_cell(evaluation_id, position, planned) for position in range(len(planned.cells)))
     await session.flush()
     await session.run_sync(
-        lambda sync: journal.record(
-            sync, evaluation, "status", {"status": Status.QUEUED.value, **journal.overview(sync, evaluation_id)}
+        lambda sync: event_log.record(
+            sync, evaluation, "status", {"status": Status.QUEUED.value, **event_log.overview(sync, evaluation_id)}
         )
     )
     await session.refresh(evaluation)
@@ -151,8 +151,8 @@ async def tell_workers(svc: Services, ordered: EvaluationOut) -> None:
     cells = sorted(ordered.cells, key=lambda cell: catalog.takes_long(cell.attack["name"]))
     jobs: list[CellOut | UtilityOut] = [*cells, *ordered.utility]
     ids = [job.id for job in jobs if job.status == Status.QUEUED and job.scheme.get("key_id") not in trained]
-    await ring(svc, queue.TRAIN_KEY, *trained)
-    await ring(svc, queue.RUN_CELL, *ids)
+    await ring(svc, broker.TRAIN_KEY, *trained)
+    await ring(svc, broker.RUN_CELL, *ids)
 
 
 def _upload(row: Dataset) -> Upload:
@@ -204,18 +204,18 @@ async def show(session: AsyncSession, evaluation: Evaluation) -> EvaluationOut:
     """Everything but images and curves."""
     ids = [evaluation.id]
     cells, keys = await queries.cells(session, ids), await queries.trained_keys(session, ids)
-    return views.full(evaluation, cells, keys, await queries.sample_heads(session, evaluation.id))
+    return serializers.full(evaluation, cells, keys, await queries.sample_heads(session, evaluation.id))
 
 
 async def cancel(session: AsyncSession, caller: Caller, id: str) -> Evaluation:
     """Ask for the end; asking again is fine. Raises UnknownEvaluation, Ended."""
     await find(session, caller, id)
-    locked = await session.run_sync(journal.lock, id)
+    locked = await session.run_sync(event_log.lock, id)
     if locked is None:
         raise UnknownEvaluation(f"there is no evaluation {id!r}; see GET /evaluations")
     if locked.status in ENDED - {Status.CANCELLED}:  # who lost the first answer asks a cancelled one again
         raise Ended(f"it {locked.status} already; there is nothing to cancel")
-    await session.run_sync(journal.cancel, locked)
+    await session.run_sync(event_log.cancel, locked)
     await session.commit()
     return await find(session, caller, id)
 
@@ -223,7 +223,7 @@ async def cancel(session: AsyncSession, caller: Caller, id: str) -> Evaluation:
 async def delete(session: AsyncSession, caller: Caller, id: str) -> None:
     """Raises UnknownEvaluation, StillRunning."""
     await find(session, caller, id)
-    locked = await session.run_sync(journal.lock, id)
+    locked = await session.run_sync(event_log.lock, id)
     if locked is None:
         raise UnknownEvaluation(f"there is no evaluation {id!r}; see GET /evaluations")
     if locked.status not in ENDED:
@@ -260,5 +260,5 @@ async def heads(session: AsyncSession, evaluations: Sequence[Evaluation]) -> dic
         cells = defaultdict[str, list[Row[Any]]](list)
         for cell in await queries.cell_heads(session, [evaluation.id for evaluation in some]):
             cells[cell.evaluation_id].append(cell)
-        made |= {each.id: views.head(each, cells[each.id], keys[each.id]) for each in some}
+        made |= {each.id: serializers.head(each, cells[each.id], keys[each.id]) for each in some}
     return made

@@ -9,9 +9,9 @@ from sqlalchemy import func, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from app.core.ids import is_id
-from app.core.pagination import PageRequest, keyset
-from app.db.tables import Key
+from unveil.app.db.ids import is_id
+from unveil.app.db.tables import Key
+from unveil.app.http.pagination import PageRequest, keyset
 
 
 async def add(session: AsyncSession, values: dict[str, Any]) -> Key:

@@ -6,18 +6,18 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query, Response
 
-from app.core.auth import CallerFirst, KeyExporter, KeyKeeper
-from app.core.etag import IfNoneMatch, matches, of_body
-from app.core.idempotency import Idempotent, Mismatch, Running
-from app.core.ids import new_id
-from app.core.jobs import QueueFull, ring
-from app.core.pagination import KeyPaging, Page
-from app.core.problems import problems
-from app.core.services import Session, Svc
-from app.datasets.service import NoPlainImages
-from app.keys import service
-from app.keys.schemas import KeyOrder, KeyOut, MaterialOut
-from app.queue import TRAIN_KEY
+from unveil.app.broker import TRAIN_KEY
+from unveil.app.datasets.service import NoPlainImages
+from unveil.app.db.ids import new_id
+from unveil.app.dependencies import Session, Svc
+from unveil.app.http.etag import IfNoneMatch, matches, of_body
+from unveil.app.http.idempotency import Idempotent, Mismatch, Running
+from unveil.app.http.pagination import KeyPaging, Page
+from unveil.app.http.problems import problems
+from unveil.app.jobs.dispatch import QueueFull, ring
+from unveil.app.keys import service
+from unveil.app.keys.schemas import KeyOrder, KeyOut, MaterialOut
+from unveil.app.security.auth import CallerFirst, KeyExporter, KeyKeeper
 
 router = APIRouter(prefix="/keys", tags=["keys"], route_class=CallerFirst)
 

@@ -11,21 +11,21 @@ from typing import Any
 from sqlalchemy import func
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from app.core import crash
-from app.core.auth import Caller
-from app.core.jobs import check_queue
-from app.core.pagination import Page, PageRequest, page
-from app.core.problems import Conflict, Gone, Invalid, NotFound
-from app.core.services import Services
-from app.core.states import ACTIVE, Status
-from app.datasets.service import PlainImages, plain_images
-from app.db import journal
-from app.db.tables import Key
-from app.keys import queries
-from app.keys.schemas import JobError, KeyOrder, KeyOut, MaterialOut
-from app.storage import StorageFailed
-from models import catalog
-from models.catalog import ParameterError, Scheme, UnknownName, param
+from unveil.app.datasets.service import PlainImages, plain_images
+from unveil.app.db.tables import Key
+from unveil.app.dependencies import Services
+from unveil.app.http.pagination import Page, PageRequest, page
+from unveil.app.http.problems import Conflict, Gone, Invalid, NotFound
+from unveil.app.jobs import event_log
+from unveil.app.jobs.dispatch import check_queue
+from unveil.app.jobs.states import ACTIVE, Status
+from unveil.app.keys import queries
+from unveil.app.keys.schemas import JobError, KeyOrder, KeyOut, MaterialOut
+from unveil.app.observability import failpoints
+from unveil.app.security.auth import Caller
+from unveil.app.storage import StorageFailed
+from unveil.models import catalog
+from unveil.models.catalog import ParameterError, Scheme, UnknownName, param
 
 _SIDE = 96  # the paper's image size: what key spaces are given for unless asked otherwise
 
@@ -280,11 +280,11 @@ async def destroy(session: AsyncSession, svc: Services, caller: Caller, id: str)
     blob = key.blob
     await queries.destroy(session, id)
     await session.commit()
-    crash.point("key-destroyed-before-blob")
+    failpoints.point("key-destroyed-before-blob")
     if blob is not None:  # sealed weights; what goes wrong from here on leaves them to the sweeper
         with suppress(StorageFailed):
             await asyncio.to_thread(svc.blobs.delete, blob)
-            crash.point("weights-gone-before-row")
+            failpoints.point("weights-gone-before-row")
             await queries.forget_blob(session, id)
             await session.commit()
 
@@ -295,7 +295,7 @@ async def cancel(session: AsyncSession, caller: Caller, id: str) -> KeyOut:
     # Its lock comes first: see app/db/journal.py.
     evaluation = None
     if key.evaluation_id is not None:
-        evaluation = await session.run_sync(journal.lock, key.evaluation_id)
+        evaluation = await session.run_sync(event_log.lock, key.evaluation_id)
     await session.refresh(key, with_for_update=True)
     status = Status(key.status)
     if status is Status.CANCELLED:  # who lost the first answer asks again
@@ -308,7 +308,7 @@ async def cancel(session: AsyncSession, caller: Caller, id: str) -> KeyOut:
         key.status = Status.CANCELLING
     await session.flush()
     if evaluation is not None:
-        await session.run_sync(journal.key_changed, evaluation, id)
+        await session.run_sync(event_log.key_changed, evaluation, id)
     await session.commit()
     await session.refresh(key)
     return show(key)

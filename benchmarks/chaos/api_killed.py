@@ -11,9 +11,9 @@ from dataclasses import dataclass, field
 import httpx
 from sqlalchemy import select
 
-from app.db.tables import Evaluation
+from benchmarks.chaos.fixtures import Scene, body, scene
 from benchmarks.chaos.outcome import Outcome, Tell
-from benchmarks.chaos.scene import Scene, body, scene
+from unveil.app.db.tables import Evaluation
 
 _PATIENCE_S = 900.0
 

@@ -7,11 +7,11 @@ import time
 
 from sqlalchemy import func, select
 
-from app.core.states import Status
-from app.db.tables import Cell
 from benchmarks.chaos import images
+from benchmarks.chaos.fixtures import LONG, Scene, scene
 from benchmarks.chaos.outcome import Outcome, Tell
-from benchmarks.chaos.scene import LONG, Scene, scene
+from unveil.app.db.tables import Cell
+from unveil.app.jobs.states import Status
 
 
 def run(tell: Tell, *, times: int = 3, cells: int = 50) -> list[Outcome]:

@@ -7,10 +7,10 @@ import random
 import time
 from typing import Any
 
-from app.core.states import Status
 from benchmarks.chaos import images
+from benchmarks.chaos.fixtures import SCHEMES, Scene, scene
 from benchmarks.chaos.outcome import Outcome, Tell
-from benchmarks.chaos.scene import SCHEMES, Scene, scene
+from unveil.app.jobs.states import Status
 
 _BOUND_S = 2.0
 _ENDLESS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {  # work that does not end by itself meanwhile

@@ -9,10 +9,10 @@ from pathlib import Path
 
 from sqlalchemy import func, or_, select
 
-from app.db.tables import Cell, Evaluation, Event, Worker
 from benchmarks.chaos import images
+from benchmarks.chaos.fixtures import LEASE_S, LONG, Scene, scene
 from benchmarks.chaos.outcome import Outcome, Tell
-from benchmarks.chaos.scene import LEASE_S, LONG, Scene, scene
+from unveil.app.db.tables import Cell, Evaluation, Event, Worker
 
 _LIBRARY = next(Path("/usr/lib").glob("*/faketime/libfaketime.so.1"), None)
 _WORKERS = ("worker-attack", "worker-encrypt")

@@ -10,14 +10,14 @@ from typing import Any
 import httpx
 from sqlalchemy import func, select, update
 
-from app.core.states import Status
-from app.db.tables import Cell, Dataset, Evaluation, Key
-from app.orphans import find_orphans
-from app.processes import Child
-from app.storage import Blobs
 from benchmarks.chaos import images
+from benchmarks.chaos.fixtures import LONG, Scene, body, scene
 from benchmarks.chaos.outcome import Outcome, Tell
-from benchmarks.chaos.scene import LONG, Scene, body, scene
+from unveil.app.db.tables import Cell, Dataset, Evaluation, Key
+from unveil.app.jobs.states import Status
+from unveil.app.local.supervisor import Child
+from unveil.app.ops.storage_gc import find_orphans
+from unveil.app.storage import Blobs
 
 _ATTACK, _ENCRYPT, _API = "worker-attack", "worker-encrypt", "api"
 _TRAINED = [{"name": "itn"}]

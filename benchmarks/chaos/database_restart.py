@@ -7,9 +7,9 @@ import time
 
 from sqlalchemy import func, select
 
-from app.db.tables import Cell, Curve, Event, Sample
+from benchmarks.chaos.fixtures import LONG, Scene, scene
 from benchmarks.chaos.outcome import Outcome, Tell
-from benchmarks.chaos.scene import LONG, Scene, scene
+from unveil.app.db.tables import Cell, Curve, Event, Sample
 
 
 def run(tell: Tell, *, rounds: int = 3) -> list[Outcome]:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from benchmarks.chaos.fixtures import scene
 from benchmarks.chaos.outcome import Outcome, Tell
-from benchmarks.chaos.scene import scene
 from tests.hostile.fuzz import fuzz
 
 LEAST = 5000

@@ -6,20 +6,20 @@ import tempfile
 import time
 from pathlib import Path
 
-from app import queue
-from app.settings import Settings
 from benchmarks.chaos.outcome import Outcome, Tell
 from tests import servers
 from tests.factories import make_account
 from tests.worker.history import run_histories
-from worker.runtime import make_runtime
+from unveil.app import broker
+from unveil.app.settings import Settings
+from unveil.worker.runtime import make_runtime
 
 
 def run(tell: Tell, *, count: int = 1000, acts: int = 12) -> list[Outcome]:
     with tempfile.TemporaryDirectory() as name, servers.postgres(Path(name)) as server, servers.database(server) as url:
         servers.migrate(url)
         settings = Settings(database_url=url, blob_url=(Path(name) / "blobs").as_uri())
-        tools = make_runtime(settings, queue.celery_app(settings))
+        tools = make_runtime(settings, broker.celery_app(settings))
         began = time.monotonic()
         happened = run_histories(tools, make_account(tools.sessions), count, acts)
         tell(f"{happened} in {time.monotonic() - began:.0f} s")

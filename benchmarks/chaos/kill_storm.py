@@ -14,11 +14,11 @@ from datetime import datetime
 import psutil
 from sqlalchemy import func, select
 
-from app.core.states import Status
-from app.db.tables import Cell, Event
 from benchmarks.chaos import images
+from benchmarks.chaos.fixtures import LEASE_S, SWEEP_S, Scene, scene
 from benchmarks.chaos.outcome import Outcome, Tell
-from benchmarks.chaos.scene import LEASE_S, SWEEP_S, Scene, scene
+from unveil.app.db.tables import Cell, Event
+from unveil.app.jobs.states import Status
 
 _BOUND_S = LEASE_S + SWEEP_S + 2
 _HOST = socket.gethostname()
@@ -59,7 +59,7 @@ def _storm(there: Scene, dice: random.Random, seconds: float, every_s: float) ->
             time.sleep(0.1)
         mains = [
             process
-            for process in there.processes("worker.celery_app", "attack")
+            for process in there.processes("unveil.worker.main", "attack")
             if process.pid == os.getpgid(process.pid)
         ]
         if mains:

@@ -12,8 +12,8 @@ import redis
 from sqlalchemy import text
 
 from benchmarks.chaos import images
+from benchmarks.chaos.fixtures import SCHEMES, Scene, scene
 from benchmarks.chaos.outcome import Outcome, Tell
-from benchmarks.chaos.scene import SCHEMES, Scene, scene
 
 _PARTS = ("api", "worker-attack", "worker-encrypt")
 _FLAT = 0.05

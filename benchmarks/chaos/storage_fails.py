@@ -15,11 +15,11 @@ from typing import Any
 
 import httpx
 
-from app.core.states import Status
-from app.storage import Blobs
 from benchmarks.chaos import images
+from benchmarks.chaos.fixtures import Scene, scene
 from benchmarks.chaos.outcome import Outcome, Tell
-from benchmarks.chaos.scene import Scene, scene
+from unveil.app.jobs.states import Status
+from unveil.app.storage import Blobs
 
 _MIB = 300  # the service wants 256 free before it calls itself ready
 _TRAINED = {"schemes": [{"name": "tn-gan"}]}

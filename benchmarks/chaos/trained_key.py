@@ -14,11 +14,11 @@ from concurrent.futures import ThreadPoolExecutor
 import httpx
 import psutil
 
-from app.core.states import Status
-from app.db.tables import Key
 from benchmarks.chaos import images
+from benchmarks.chaos.fixtures import Scene, scene
 from benchmarks.chaos.outcome import Outcome, Tell
-from benchmarks.chaos.scene import Scene, scene
+from unveil.app.db.tables import Key
+from unveil.app.jobs.states import Status
 
 # Seconds of training and of protecting, so that there is a middle.
 _SETTINGS = {"images": 16, "width": 16, "blocks": 3, "epochs": 40}

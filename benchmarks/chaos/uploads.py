@@ -12,15 +12,15 @@ from dataclasses import dataclass
 import httpx
 from sqlalchemy import Engine
 
+from benchmarks.chaos.fixtures import Scene, scene
 from benchmarks.chaos.outcome import Outcome, Tell
-from benchmarks.chaos.scene import Scene, scene
 from tests.hostile.corpus import CORPUS
 from tests.hostile.corpus.images import LARGEST
 from tests.hostile.corpus.kind import Kind
 from tests.hostile.corpus.protected import with_key
-from tests.hostile.holdings import holdings
 from tests.hostile.memory import peak, reset_peak
-from tests.pictures import png
+from tests.hostile.tenant_fixtures import holdings
+from tests.sample_images import png
 
 # What one request may take on top of a process at rest. A body of 32 MiB is held, sealed and sent on; 16 million pixels
 # are held decoded, padded and protected, and written as a PNG.
@@ -78,8 +78,8 @@ def _try_all() -> Iterator[Tried]:
 def _try(there: Scene, engine: Engine, kind: Kind, key_id: str) -> Tried:
     sent = with_key(kind.make(), key_id)
     before = holdings(engine, there.stack.settings)
-    api = [process.pid for process in there.processes("app.main:create_app")]
-    workers = [process.pid for process in there.processes("worker.celery_app", "encrypt")]
+    api = [process.pid for process in there.processes("unveil.app.main:create_app")]
+    workers = [process.pid for process in there.processes("unveil.worker.main", "encrypt")]
     held = {pid: reset_peak(pid) for pid in {*api, *workers}}
     began = time.monotonic()
     try:

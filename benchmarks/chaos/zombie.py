@@ -11,9 +11,9 @@ from contextlib import contextmanager
 
 from sqlalchemy import func, select
 
-from app.db.tables import Base, Cell
+from benchmarks.chaos.fixtures import LEASE_S, LONG, Scene, scene
 from benchmarks.chaos.outcome import Outcome, Tell
-from benchmarks.chaos.scene import LEASE_S, LONG, Scene, scene
+from unveil.app.db.tables import Base, Cell
 
 _AWAKE_S = 4.0  # a watch looks each second: by then the zombie has tried to write, and was told
 _PASSING = {"workers", "idempotency"}  # heartbeats of processes; what requests leave

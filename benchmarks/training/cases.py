@@ -13,17 +13,18 @@ from torch import nn
 
 from benchmarks.training import peer
 from benchmarks.training.peer import Peer
-from models import classifier, utility
-from models.attacks.base import Attack, Context, Material, Pairs
-from models.attacks.gan import generator_of
-from models.attacks.itn_strong import strong_inverse_of
-from models.catalog import Profile, make_attack, make_scheme
-from models.classifier import Classifier, ClassifierSettings, train_classifier
-from models.datasets import Data
-from models.images import Images
-from models.networks.unet import UNet
-from models.schemes.base import Scheme
-from models.schemes.tn_model import TnModel
+from unveil.models.attacks.base import Attack, Context, Material, Pairs
+from unveil.models.attacks.gan import generator_of
+from unveil.models.attacks.itn_strong import strong_inverse_of
+from unveil.models.catalog import Profile, make_attack, make_scheme
+from unveil.models.core.images import Images
+from unveil.models.data.datasets import Data
+from unveil.models.evaluation import classification_utility
+from unveil.models.networks.unet import UNet
+from unveil.models.schemes.base import Scheme
+from unveil.models.schemes.tn_model import TnModel
+from unveil.models.training import classifier
+from unveil.models.training.classifier import Classifier, ClassifierSettings, train_classifier
 
 STEPS = 4  # an epoch: how often whose turn it is can change
 _FOREVER = 100_000  # epochs, the most that settings take
@@ -55,8 +56,10 @@ def cases(profile: Profile, batch: int | None = None) -> dict[str, Callable[[], 
         made[name] = partial(train, make_scheme(name, settings, profile))
     judges: Mapping[str, ClassifierSettings] = {
         "classifier": classifier.CLASSIFIERS[profile],
-        "utility classifier": utility.CLASSIFIERS[profile],
-        "adaptation + classifier": replace(utility.CLASSIFIERS[profile], adaptation=utility._ADAPTATION[profile]),
+        "utility classifier": classification_utility.CLASSIFIERS[profile],
+        "adaptation + classifier": replace(
+            classification_utility.CLASSIFIERS[profile], adaptation=classification_utility._ADAPTATION[profile]
+        ),
     }
     for name, s in judges.items():
         made[name] = partial(_classifier, name, replace(s, **more, epochs=_FOREVER))

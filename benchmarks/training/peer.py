@@ -18,14 +18,14 @@ from torch.nn import functional as F
 from torch.utils.data import DataLoader, Dataset, RandomSampler
 from torchvision import transforms
 
-from models.attacks.gan import GanSettings
-from models.classifier import Classifier, ClassifierSettings, Features
-from models.cycle import History
-from models.images import Images
-from models.networks.patch_discriminator import PatchDiscriminator
-from models.networks.resnet20 import ResNet20
-from models.networks.resnet_generator import PatchGan, ResNetGenerator
-from models.networks.unet import SigmoidUNet
+from unveil.models.attacks.gan import GanSettings
+from unveil.models.core.images import Images
+from unveil.models.networks.patch_discriminator import PatchDiscriminator
+from unveil.models.networks.resnet20 import ResNet20
+from unveil.models.networks.resnet_generator import PatchGan, ResNetGenerator
+from unveil.models.networks.unet import SigmoidUNet
+from unveil.models.training.classifier import Classifier, ClassifierSettings, Features
+from unveil.models.training.cyclegan import History
 
 Batch = list[Tensor]
 Step = Callable[[Batch], None]

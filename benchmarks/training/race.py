@@ -15,8 +15,8 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.training.cases import STEPS, Case
-from models.attacks.base import Context
-from models.training import in_bf16
+from unveil.models.attacks.base import Context
+from unveil.models.training.loop import in_bf16
 
 _CONTEXT = multiprocessing.get_context("forkserver")
 _CONTEXT.set_forkserver_preload([__name__])  # PyTorch is imported once

@@ -9,9 +9,9 @@ from collections.abc import Callable, Mapping, Sequence
 from enum import StrEnum
 from typing import Any, ClassVar, Generic, TypeVar
 
-from models.checkpoints import Store
-from models.images import Images
-from models.schemes.base import Scheme
+from unveil.models.core.checkpoints import Store
+from unveil.models.core.images import Images
+from unveil.models.schemes.base import Scheme
 
 S = TypeVar("S")
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from models.attacks.base import Attack, Context, Material, Outcome, ThreatModel
-from models.schemes.base import Scheme
+from unveil.models.attacks.base import Attack, Context, Material, Outcome, ThreatModel
+from unveil.models.schemes.base import Scheme
 
 
 @dataclass(frozen=True)

@@ -9,13 +9,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from models.attacks.base import Attack, AttackFailed, Context, Material, Outcome, ThreatModel
-from models.images import Images
-from models.schemes.base import Scheme
-from models.schemes.ele import Ele
-from models.schemes.etc import Etc
-from models.schemes.pixelwise import Pixelwise
-from models.schemes.tanaka import Tanaka
+from unveil.models.attacks.base import Attack, AttackFailed, Context, Material, Outcome, ThreatModel
+from unveil.models.core.images import Images
+from unveil.models.schemes.base import Scheme
+from unveil.models.schemes.ele import Ele
+from unveil.models.schemes.etc import Etc
+from unveil.models.schemes.pixelwise import Pixelwise
+from unveil.models.schemes.tanaka import Tanaka
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class ChosenPlaintext(Attack[ChosenPlaintextSettings]):
         return None
 
     def run(self, material: Material, context: Context) -> Outcome:
-        from models.recovery import chosen_plaintext
+        from unveil.models.recovery import chosen_plaintext
 
         oracle, scheme = material.oracle, material.scheme
         if oracle is None:

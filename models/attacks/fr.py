@@ -10,9 +10,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from models.attacks.base import Attack, Context, Material, Outcome, ThreatModel
-from models.images import Images
-from models.parameters import param
+from unveil.models.attacks.base import Attack, Context, Material, Outcome, ThreatModel
+from unveil.models.core.images import Images
+from unveil.models.core.settings_schema import param
 
 
 @dataclass(frozen=True)

@@ -10,11 +10,11 @@ from typing import Any
 
 import numpy as np
 
-from models.attacks.base import Attack, Context, Material, Outcome, ThreatModel
-from models.attacks.fr import feature_reconstruction
-from models.images import Images
-from models.parameters import param
-from models.schemes.base import Scheme
+from unveil.models.attacks.base import Attack, Context, Material, Outcome, ThreatModel
+from unveil.models.attacks.fr import feature_reconstruction
+from unveil.models.core.images import Images
+from unveil.models.core.settings_schema import param
+from unveil.models.schemes.base import Scheme
 
 
 @dataclass(frozen=True)

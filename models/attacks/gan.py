@@ -7,16 +7,16 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from models.attacks.base import Attack, AttackFailed, Context, Material, Outcome, ThreatModel
-from models.attacks.itn import network_for
-from models.parameters import param
-from models.schemes.base import Scheme
+from unveil.models.attacks.base import Attack, AttackFailed, Context, Material, Outcome, ThreatModel
+from unveil.models.attacks.itn import network_for
+from unveil.models.core.settings_schema import param
+from unveil.models.schemes.base import Scheme
 
 if TYPE_CHECKING:
     import torch
     from torch import nn
 
-    from models.lessons import Adversarial
+    from unveil.models.training.objectives import Adversarial
 
 
 _LOOKED_AT = 256  # ciphertexts at each look: as many log-odds add up
@@ -95,10 +95,10 @@ class Gan(Attack[GanSettings]):
     def run(self, material: Material, context: Context) -> Outcome:
         import torch
 
-        from models.lessons import Adversarial
-        from models.networks.patch_discriminator import MINIMUM, PatchDiscriminator
-        from models.networks.unet import UNetGenerator
-        from models.training import Plan, as_floats, constant, falling, read, train
+        from unveil.models.networks.patch_discriminator import MINIMUM, PatchDiscriminator
+        from unveil.models.networks.unet import UNetGenerator
+        from unveil.models.training.loop import Plan, as_floats, constant, falling, read, train
+        from unveil.models.training.objectives import Adversarial
 
         s = self.settings
         if not len(material.observed) or material.public is None or not len(material.public):
@@ -135,14 +135,14 @@ class Gan(Attack[GanSettings]):
 
 def sign_judge(material: Material, context: Context) -> Callable[[nn.Module], float]:
     """The log-odds that what a generator makes of the ciphertexts are pictures and not negatives."""
-    from models import negatives
-    from models.training import read
+    from unveil.models.training import polarity
+    from unveil.models.training.loop import read
 
     assert material.public is not None
-    network = negatives.fit(material.public, context.part("negatives", 0.0, 0.0))
+    network = polarity.fit(material.public, context.part("negatives", 0.0, 0.0))
     some = material.observed[:_LOOKED_AT]
     silent = Context(device=context.device)  # of the training the loop tells
-    return lambda generator: negatives.log_odds(network, read(generator, some, silent))
+    return lambda generator: polarity.log_odds(network, read(generator, some, silent))
 
 
 def _told(log_odds: Mapping[int, float]) -> tuple[str, ...]:
@@ -155,9 +155,9 @@ def _told(log_odds: Mapping[int, float]) -> tuple[str, ...]:
 
 def generator_of(material: Material, s: GanSettings) -> Callable[[], Any]:
     """The paper's generator for the attacked scheme."""
-    from models.networks.block import BlockNetwork
-    from models.networks.locally_connected import PixelwiseGenerator
-    from models.networks.unet import UNetGenerator
+    from unveil.models.networks.block_network import BlockNetwork
+    from unveil.models.networks.locally_connected import PixelwiseGenerator
+    from unveil.models.networks.unet import UNetGenerator
 
     generators: dict[str, Callable[[], Any]] = {
         "pixelwise": partial(PixelwiseGenerator, s.width),

@@ -6,9 +6,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from models.attacks.base import Attack, AttackFailed, Context, Material, Outcome, Pairs, ThreatModel
-from models.parameters import param
-from models.schemes.base import Scheme
+from unveil.models.attacks.base import Attack, AttackFailed, Context, Material, Outcome, Pairs, ThreatModel
+from unveil.models.core.settings_schema import param
+from unveil.models.schemes.base import Scheme
 
 if TYPE_CHECKING:
     from torch import nn
@@ -63,8 +63,8 @@ class Itn(Attack[ItnSettings]):
         import torch
         from torch.nn import functional as F
 
-        from models.lessons import Regression
-        from models.training import Plan, drops, read, train
+        from unveil.models.training.loop import Plan, drops, read, train
+        from unveil.models.training.objectives import Regression
 
         s = self.settings
         pairs = need_pairs(material)
@@ -100,9 +100,9 @@ def need_pairs(material: Material) -> Pairs:
 
 def inverse_of(material: Material, s: ItnSettings) -> Callable[[], nn.Module]:
     """The paper's network for the attacked scheme."""
-    from models.networks.block import BlockNetwork
-    from models.networks.locally_connected import PixelwiseInverse
-    from models.networks.unet import UNet
+    from unveil.models.networks.block_network import BlockNetwork
+    from unveil.models.networks.locally_connected import PixelwiseInverse
+    from unveil.models.networks.unet import UNet
 
     height, width = material.targets.shape[1:3]
     networks: dict[str, Callable[[], Any]] = {

@@ -6,10 +6,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from models.attacks.base import Attack, AttackFailed, Context, Material, Outcome, ThreatModel
-from models.attacks.itn import need_pairs
-from models.parameters import param
-from models.schemes.base import Scheme
+from unveil.models.attacks.base import Attack, AttackFailed, Context, Material, Outcome, ThreatModel
+from unveil.models.attacks.itn import need_pairs
+from unveil.models.core.settings_schema import param
+from unveil.models.schemes.base import Scheme
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -55,8 +55,8 @@ class ItnStrong(Attack[ItnStrongSettings]):
     def run(self, material: Material, context: Context) -> Outcome:
         import torch
 
-        from models.lessons import Regression
-        from models.training import Plan, cosine, read, train
+        from unveil.models.training.loop import Plan, cosine, read, train
+        from unveil.models.training.objectives import Regression
 
         s = self.settings
         pairs = need_pairs(material)
@@ -81,7 +81,7 @@ class ItnStrong(Attack[ItnStrongSettings]):
 
 def strong_inverse_of(material: Material, s: ItnStrongSettings) -> tuple[Callable[[], nn.Module], bool]:
     """The network for the attacked scheme, and whether it is a linear map."""
-    from models.networks.residual_unet import NibbleLinear, PixelLinear, ResidualUNet
+    from unveil.models.networks.residual_unet import NibbleLinear, PixelLinear, ResidualUNet
 
     height, width = material.targets.shape[1:3]
     what = _undoes(material.scheme)
@@ -102,7 +102,7 @@ def _undoes(scheme: Scheme[Any, Any] | None) -> Literal["nibbles", "pixels", "im
 
 def distance(seen: Tensor, plain: Tensor, ssim_weight: float) -> Any:
     """Mean absolute error and 1 - SSIM (rgb7), of images in -1..1."""
-    from models.ssim_loss import ssim_rgb7
+    from unveil.models.metrics.ssim_loss import ssim_rgb7
 
     unlike = 1 - ssim_rgb7((seen + 1) * 127.5, (plain + 1) * 127.5).mean()
     return (seen - plain).abs().mean() + ssim_weight * unlike

@@ -13,15 +13,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from models.attacks.base import Attack, AttackFailed, Context, Material, Outcome, ThreatModel
-from models.images import Images
-from models.parameters import param
-from models.schemes.base import Scheme
-from models.schemes.pixelwise import Pixelwise, PixelwiseKey
-from models.schemes.tanaka import Tanaka, TanakaKey
+from unveil.models.attacks.base import Attack, AttackFailed, Context, Material, Outcome, ThreatModel
+from unveil.models.core.images import Images
+from unveil.models.core.settings_schema import param
+from unveil.models.schemes.base import Scheme
+from unveil.models.schemes.pixelwise import Pixelwise, PixelwiseKey
+from unveil.models.schemes.tanaka import Tanaka, TanakaKey
 
 if TYPE_CHECKING:
-    from models.recovery.symmetry import Choice
+    from unveil.models.recovery.color_ambiguity import Choice
 
 CURVE = "ssim_by_ciphertexts"
 CURVE_TARGETS = 32  # images that a point of the curve is the mean of
@@ -100,20 +100,20 @@ def recover(
 
 
 def _pixelwise(scheme: Pixelwise, ciphertexts: Images, to_read: Images) -> tuple[Decrypt, PixelwiseKey, Choice]:
-    from models.recovery import pixelwise, symmetry
+    from unveil.models.recovery import color_ambiguity, pixelwise
 
     key = pixelwise.align(ciphertexts)
-    choice = symmetry.choose(scheme.decrypt(to_read[: symmetry.MOST], key))
+    choice = color_ambiguity.choose(scheme.decrypt(to_read[: color_ambiguity.MOST], key))
     key = pixelwise.transform(key, choice.order, negative=choice.negative)
     return lambda images: scheme.decrypt(images, key), key, choice
 
 
 def _tanaka(scheme: Tanaka, ciphertexts: Images, to_read: Images, seed: int) -> tuple[Decrypt, TanakaKey, Choice]:
-    from models.recovery import symmetry, tanaka
+    from unveil.models.recovery import color_ambiguity, tanaka
 
     variant = scheme.settings.variant
     streams = tanaka.recover(ciphertexts, seed)
     evidence = tanaka.rule_evidence(streams) if variant == "icce2018" else None
-    choice = symmetry.choose(streams.decrypt(to_read[: symmetry.MOST]), evidence)
+    choice = color_ambiguity.choose(streams.decrypt(to_read[: color_ambiguity.MOST]), evidence)
     streams = streams.transformed(choice.order, negative=choice.negative)
     return streams.decrypt, streams.key(variant), choice

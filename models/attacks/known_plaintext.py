@@ -5,15 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from models.attacks.base import Attack, AttackFailed, Context, Material, Outcome, Pairs, ThreatModel
-from models.attacks.key_recovery import Decrypt
-from models.images import Images
-from models.parameters import param
-from models.schemes.base import Scheme
-from models.schemes.ele import Ele
-from models.schemes.etc import Etc
-from models.schemes.pixelwise import Pixelwise
-from models.schemes.tanaka import Tanaka
+from unveil.models.attacks.base import Attack, AttackFailed, Context, Material, Outcome, Pairs, ThreatModel
+from unveil.models.attacks.key_recovery import Decrypt
+from unveil.models.core.images import Images
+from unveil.models.core.settings_schema import param
+from unveil.models.schemes.base import Scheme
+from unveil.models.schemes.ele import Ele
+from unveil.models.schemes.etc import Etc
+from unveil.models.schemes.pixelwise import Pixelwise
+from unveil.models.schemes.tanaka import Tanaka
 
 CURVE = "ssim_by_pairs"
 CURVE_TARGETS = 32
@@ -69,7 +69,7 @@ class KnownPlaintext(Attack[KnownPlaintextSettings]):
 
 def explain(scheme: Scheme[Any, Any] | None, pairs: Pairs, count: int, targets: Images) -> tuple[Decrypt, Any, float]:
     """How to decrypt, the key in the scheme's form, and the fraction of it that the first pairs alone determine."""
-    from models.recovery import known_plaintext
+    from unveil.models.recovery import known_plaintext
 
     plain, protected = pairs.plain[:count], pairs.protected[:count]
     try:

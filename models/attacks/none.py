@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from models.attacks.base import Attack, Context, Material, Outcome, ThreatModel
+from unveil.models.attacks.base import Attack, Context, Material, Outcome, ThreatModel
 
 
 @dataclass(frozen=True)

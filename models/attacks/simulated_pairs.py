@@ -16,16 +16,16 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 
-from models.attacks.base import Attack, AttackFailed, Context, Material, Outcome, ThreatModel
-from models.images import Images, check_images, quantise
-from models.parameters import param
-from models.schemes.base import Scheme
-from models.tiles import tiles
+from unveil.models.attacks.base import Attack, AttackFailed, Context, Material, Outcome, ThreatModel
+from unveil.models.core.images import Images, check_images, quantise
+from unveil.models.core.settings_schema import param
+from unveil.models.core.tiling import tiles
+from unveil.models.schemes.base import Scheme
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from models.networks.sign_unet import SignUNet
+    from unveil.models.networks.sign_unet import SignUNet
 
 SHIPPED_WEIGHTS = Path(__file__).parents[1] / "weights" / "sign_unet.safetensors"
 
@@ -51,7 +51,7 @@ def load_network(path: Path = SHIPPED_WEIGHTS, device: str = "cpu") -> SignUNet:
     """The sign network with stored weights, ready to read."""
     from safetensors.torch import load_file
 
-    from models.networks.sign_unet import SignUNet
+    from unveil.models.networks.sign_unet import SignUNet
 
     network = SignUNet()
     network.load_state_dict({name: value.float() for name, value in load_file(path).items()}, strict=False)
@@ -74,8 +74,8 @@ def read(network: SignUNet, images: Images, *, readout: str = "expected", mirror
 def _read_tile(network: SignUNet, images: Images, readout: str, mirrored: bool) -> Images:
     import torch
 
-    from models.images import pad
-    from models.networks import sign_unet
+    from unveil.models.core.images import pad
+    from unveil.models.networks import sign_unet
 
     height, width = images.shape[1:3]
     device = next(network.parameters()).device
@@ -120,8 +120,8 @@ class SimulatedPairs(Attack[SimulatedPairsSettings]):
 
     def _trained(self, material: Material, context: Context) -> SignUNet:
         """What it learns, no key or ciphertext changes: once for the targets, their controls and further cells."""
-        from models import weights
-        from models.networks.sign_unet import SignUNet
+        from unveil.models.core import serialization
+        from unveil.models.networks.sign_unet import SignUNet
 
         if material.public is None or not len(material.public):
             raise AttackFailed("training needs public images; none were given")
@@ -130,15 +130,15 @@ class SimulatedPairs(Attack[SimulatedPairsSettings]):
         told = f"{s.weights} {s.epochs} {s.batch} {s.rate} {public.shape} {zlib.crc32(public.data)} {context.seed}"
         name = f"sign-unet/{hashlib.sha256(told.encode()).hexdigest()[:32]}"
         network = SignUNet()
-        weights.fill(network, context.shared(name, lambda: weights.dump(self._train(public, context))))
+        serialization.fill(network, context.shared(name, lambda: serialization.dump(self._train(public, context))))
         return network.to(context.device).eval()
 
     def _train(self, public: Images, context: Context) -> SignUNet:
         import torch
 
-        from models.images import pad
-        from models.networks.sign_unet import MULTIPLE
-        from models.networks.train_sign_unet import TrainSettings, train
+        from unveil.models.core.images import pad
+        from unveil.models.networks.sign_unet import MULTIPLE
+        from unveil.models.tools.train_sign_unet import TrainSettings, train
 
         s = self.settings
         photographs = torch.from_numpy(pad(public, MULTIPLE)).permute(0, 3, 1, 2).contiguous()

@@ -16,7 +16,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from models import kernels
+from unveil.models.core import numba_kernels
 
 _Norm = nn.BatchNorm2d | nn.InstanceNorm2d
 _TYPES = (torch.bfloat16, torch.float32)
@@ -51,7 +51,7 @@ class FusedNorms:
 def _pays(norm: _Norm) -> bool:
     """Our loops are one thread's. For 16 channels and more, PyTorch's batch normalisation on two is as fast."""
     instance = isinstance(norm, nn.InstanceNorm2d)
-    return kernels.normalise is not None and torch.get_num_threads() <= 2 and (instance or norm.num_features < 16)
+    return numba_kernels.normalise is not None and torch.get_num_threads() <= 2 and (instance or norm.num_features < 16)
 
 
 def _done(x: Tensor) -> Tensor:
@@ -88,7 +88,7 @@ class _Normalise(torch.autograd.Function):
         weight = x.new_ones(channels, dtype=torch.float32) if weight is None else weight
         bias = x.new_zeros(channels, dtype=torch.float32) if bias is None else bias
         out, mean, var = torch.empty_like(x), torch.empty(groups, channels), torch.empty(groups, channels)
-        kernels.normalise(
+        numba_kernels.normalise(
             _bits(x, groups), weight.numpy(), bias.numpy(), eps, slope, _bits(out, groups), mean.numpy(), var.numpy()
         )
         ctx.save_for_backward(x, weight, bias, mean, var)
@@ -101,7 +101,7 @@ class _Normalise(torch.autograd.Function):
         (x, weight, bias, mean, var), (eps, slope, groups) = ctx.saved_tensors, ctx.rest
         gradient = gradient.contiguous(memory_format=torch.channels_last)
         of_x, of_weight, of_bias = torch.empty_like(x), torch.empty_like(weight), torch.empty_like(bias)
-        kernels.normalise_back(
+        numba_kernels.normalise_back(
             _bits(x, groups), weight.numpy(), bias.numpy(), eps, slope, mean.numpy(), var.numpy(),
             _bits(gradient, groups), _bits(of_x, groups), of_weight.numpy(), of_bias.numpy(),
         )  # fmt: skip

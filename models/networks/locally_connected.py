@@ -9,7 +9,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from models.networks.linear_start import start_colours
+from unveil.models.networks.linear_init import start_colours
 
 
 class LocallyConnected(nn.Module):

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from models.networks.block import BLOCK, from_blocks, to_blocks
-from models.networks.locally_connected import LocallyConnected
+from unveil.models.networks.block_network import BLOCK, from_blocks, to_blocks
+from unveil.models.networks.locally_connected import LocallyConnected
 
 MULTIPLE = 8  # pixel-unshuffle by 2, then two more halvings
 

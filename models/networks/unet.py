@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from models.networks.linear_start import start_colours
+from unveil.models.networks.linear_init import start_colours
 
 MULTIPLE = 16  # four halvings; other sizes are padded by edge replication and cropped
 

@@ -13,14 +13,14 @@ from typing import Generic, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from models.images import Images
-from models.recovery import known_plaintext
-from models.recovery.known_plaintext import DoNotFit
-from models.recovery.tanaka import HALF, Streams
-from models.schemes.ele import EleKey
-from models.schemes.etc import EtcKey
-from models.schemes.pixelwise import ORDERS, PixelwiseKey
-from models.schemes.tanaka import BLOCK, from_nibbles, nibbles
+from unveil.models.core.images import Images
+from unveil.models.recovery import known_plaintext
+from unveil.models.recovery.known_plaintext import DoNotFit
+from unveil.models.recovery.tanaka import HALF, Streams
+from unveil.models.schemes.ele import EleKey
+from unveil.models.schemes.etc import EtcKey
+from unveil.models.schemes.pixelwise import ORDERS, PixelwiseKey
+from unveil.models.schemes.tanaka import BLOCK, from_nibbles, nibbles
 
 Oracle = Callable[[Images], Images]
 K = TypeVar("K")

@@ -9,14 +9,14 @@ import numpy as np
 import numpy.typing as npt
 from scipy.optimize import linear_sum_assignment
 
-from models.images import Images, check_images
-from models.recovery import pixelwise as alignment
-from models.recovery.tanaka import HALF, Streams
-from models.schemes.ele import EleKey
-from models.schemes.etc import BLOCK as ETC_BLOCK
-from models.schemes.etc import Etc, EtcKey, EtcSettings
-from models.schemes.pixelwise import PixelwiseKey
-from models.schemes.tanaka import nibbles
+from unveil.models.core.images import Images, check_images
+from unveil.models.recovery import pixelwise as alignment
+from unveil.models.recovery.tanaka import HALF, Streams
+from unveil.models.schemes.ele import EleKey
+from unveil.models.schemes.etc import BLOCK as ETC_BLOCK
+from unveil.models.schemes.etc import Etc, EtcKey, EtcSettings
+from unveil.models.schemes.pixelwise import PixelwiseKey
+from unveil.models.schemes.tanaka import nibbles
 
 K = TypeVar("K")
 

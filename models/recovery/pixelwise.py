@@ -27,8 +27,8 @@ import numpy as np
 import numpy.typing as npt
 from scipy.ndimage import uniform_filter1d
 
-from models.images import Images, check_images
-from models.schemes.pixelwise import ORDERS, PixelwiseKey
+from unveil.models.core.images import Images, check_images
+from unveil.models.schemes.pixelwise import ORDERS, PixelwiseKey
 
 Floats = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.intp]

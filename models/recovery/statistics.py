@@ -1,4 +1,4 @@
-"""Public statistics of photographs that key recovery leans on; written by `models.recovery.fit_statistics`."""
+"""Public statistics of photographs used by key recovery; `unveil.models.tools.fit_public_statistics` writes them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ SHIPPED = Path(__file__).parents[1] / "weights" / "public_statistics.npz"
 
 @dataclass(frozen=True)
 class TanakaStatistics:
-    """See `models.recovery.tanaka`. Two models of lower nibbles: beside upper nibbles, and beside whole values."""
+    """For `unveil.models.recovery.tanaka`: lower nibbles given upper nibbles, and lower nibbles given whole values."""
 
     log_distances: npt.NDArray[np.float64]  # [3, 48, 48]
     predictors: npt.NDArray[np.float32]  # [2, 10]

@@ -26,10 +26,10 @@ import numpy as np
 import numpy.typing as npt
 from scipy.optimize import linear_sum_assignment
 
-from models.images import Images, check_images
-from models.recovery.statistics import TanakaStatistics, shipped
-from models.schemes.pixelwise import ORDERS
-from models.schemes.tanaka import BLOCK, TanakaKey, nibbles
+from unveil.models.core.images import Images, check_images
+from unveil.models.recovery.statistics import TanakaStatistics, shipped
+from unveil.models.schemes.pixelwise import ORDERS
+from unveil.models.schemes.tanaka import BLOCK, TanakaKey, nibbles
 
 Variant = Literal["paper", "icce2018"]
 Floats = npt.NDArray[np.float32]
@@ -80,7 +80,7 @@ class Streams:
 
     def decrypt(self, ciphertexts: Images) -> Images:
         """What this candidate makes of ciphertexts uint8 [N, H, W, 3], sides multiples of 4."""
-        from models.schemes.tanaka import from_nibbles
+        from unveil.models.schemes.tanaka import from_nibbles
 
         values = nibbles(ciphertexts) ^ np.where(self.sign < 0, 15, 0).astype(np.uint8)
         return from_nibbles(values[..., np.argsort(self.place)])

@@ -1,1 +1,1 @@
-"""Protection schemes, one file each. `models.catalog` finds them here."""
+"""Protection schemes, one file each. `unveil.models.catalog` finds them here."""

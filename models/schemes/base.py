@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, TypeVar
 
 import numpy as np
 
-from models import keystream
-from models.images import Images, check_images
+from unveil.models.core import keystream
+from unveil.models.core.images import Images, check_images
 
 if TYPE_CHECKING:
-    from models.attacks.base import Context
-    from models.classifier import Classifier
-    from models.datasets import Data
+    from unveil.models.attacks.base import Context
+    from unveil.models.data.datasets import Data
+    from unveil.models.training.classifier import Classifier
 
 S = TypeVar("S")
 K = TypeVar("K")
@@ -53,7 +53,7 @@ class Trained:
 
 
 def new_secret() -> bytes:
-    """A fresh stored secret: 256 bits from the operating system, expanded by `models.keystream`."""
+    """A fresh stored secret: 256 bits from the operating system, expanded by `unveil.models.core.keystream`."""
     return seed_secret(keystream.new_secret())
 
 
@@ -120,7 +120,7 @@ class Scheme(ABC, Generic[S, K]):
 
     @abstractmethod
     def load(self, material: Mapping[str, Any]) -> K:
-        """A key from explicit material. Raises models.parameters.ParameterError naming the field."""
+        """A key from explicit material. Raises unveil.models.core.settings_schema.ParameterError naming the field."""
 
     def key_size(self, key: K) -> tuple[int, int] | None:  # noqa: ARG002 - most keys fit every size
         """(height, width) of the only image size a key fits; None: every size."""

@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from models import keystream
-from models.images import Images
-from models.parameters import ParameterError
-from models.schemes.base import Scheme
-from models.schemes.material import order, pack, size, unpack
-from models.schemes.tanaka import BLOCK, NIBBLES, from_nibbles, nibbles
+from unveil.models.core import keystream
+from unveil.models.core.images import Images
+from unveil.models.core.settings_schema import ParameterError
+from unveil.models.schemes.base import Scheme
+from unveil.models.schemes.key_json import order, pack, size, unpack
+from unveil.models.schemes.tanaka import BLOCK, NIBBLES, from_nibbles, nibbles
 
 
 @dataclass(frozen=True)

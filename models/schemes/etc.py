@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from models import keystream
-from models.images import Images, check_images
-from models.schemes.base import Scheme
-from models.schemes.material import order, pack, size, unpack
-from models.schemes.pixelwise import INVERSE_ORDERS, ORDERS
+from unveil.models.core import keystream
+from unveil.models.core.images import Images, check_images
+from unveil.models.schemes.base import Scheme
+from unveil.models.schemes.key_json import order, pack, size, unpack
+from unveil.models.schemes.pixelwise import INVERSE_ORDERS, ORDERS
 
 BLOCK = 8  # a JPEG block: what the scheme is made for
 

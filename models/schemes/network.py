@@ -9,15 +9,15 @@ from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 import numpy as np
 
-from models.images import Images, check_images, grow, pad, quantise
-from models.parameters import parse
-from models.schemes.base import Scheme
+from unveil.models.core.images import Images, check_images, grow, pad, quantise
+from unveil.models.core.settings_schema import parse
+from unveil.models.schemes.base import Scheme
 
 if TYPE_CHECKING:
     from torch import nn
 
-    from models.attacks.base import Context
-    from models.datasets import Data
+    from unveil.models.attacks.base import Context
+    from unveil.models.data.datasets import Data
 
 S = TypeVar("S")
 
@@ -55,19 +55,19 @@ class NetworkScheme(Scheme[S, "nn.Module"]):
         """The trained network, in eval mode, on the CPU. Its own settings count, not those of this scheme."""
         import torch
 
-        from models import weights
+        from unveil.models.core import serialization
 
         body, words = self.opened(secret)
         network = type(self)(parse(self.Settings, json.loads(words["settings"]))).network()
-        weights.fill(network, body)
+        serialization.fill(network, body)
         return network.to(memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
 
     def opened(self, secret: bytes) -> tuple[bytes, dict[str, str]]:
         """The weights in a secret of this scheme, and the words beside them. Raises ValueError."""
-        from models import weights
+        from unveil.models.core import serialization
 
         kind, body = secret[:1], secret[1:]
-        words = weights.about(body) if kind == _WEIGHTS else {}
+        words = serialization.about(body) if kind == _WEIGHTS else {}
         if words.get("scheme") != self.name:
             raise ValueError(f"not a trained key of {self.name}")
         return body, words
@@ -77,10 +77,10 @@ class NetworkScheme(Scheme[S, "nn.Module"]):
 
     def sealed(self, key: nn.Module, words: Mapping[str, str], **companions: nn.Module) -> bytes:
         """The secret, with what else belongs to it."""
-        from models import weights
+        from unveil.models.core import serialization
 
         about = {"scheme": self.name, "settings": json.dumps(vars(self.settings)), **words}
-        return _WEIGHTS + weights.dump(key, about, **companions)
+        return _WEIGHTS + serialization.dump(key, about, **companions)
 
     def encrypt(self, images: Images, key: nn.Module, tick: Callable[[], None] = lambda: None) -> Images:
         """uint8 [N, H, W, 3] of any size -> the same, on the device of `key`.
@@ -90,8 +90,8 @@ class NetworkScheme(Scheme[S, "nn.Module"]):
         """
         import torch
 
-        from models.tiles import tiles
-        from models.training import as_floats
+        from unveil.models.core.tiling import tiles
+        from unveil.models.training.loop import as_floats
 
         check_images(images)
         device = next(key.parameters()).device
@@ -132,9 +132,9 @@ def record(
 
     import torch
 
-    from models import __version__
-    from models.classifier import accuracy
-    from models.metrics import ssim
+    from unveil.models.core.version import __version__
+    from unveil.models.metrics.image_metrics import ssim
+    from unveil.models.training.classifier import accuracy
 
     plain, labels = pad(data.test[:_TESTED], scheme.multiple), data.test_labels[:_TESTED]
     test: dict[str, Any] | None = None

@@ -11,11 +11,11 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from models import keystream
-from models.images import Images, check_images
-from models.parameters import param
-from models.schemes.base import PaperRow, Scheme, image_secret
-from models.schemes.material import pack, size, unpack
+from unveil.models.core import keystream
+from unveil.models.core.images import Images, check_images
+from unveil.models.core.settings_schema import param
+from unveil.models.schemes.base import PaperRow, Scheme, image_secret
+from unveil.models.schemes.key_json import pack, size, unpack
 
 # Order codes 0..5: the permutations of (0, 1, 2) in lexicographic order; output channel c takes input order[c].
 ORDERS = np.array(list(itertools.permutations(range(3))), np.int8)
@@ -66,9 +66,9 @@ class Pixelwise(Scheme[PixelwiseSettings, PixelwiseKey]):
         return PixelwiseKey((signs[..., None] >> np.arange(3, dtype=np.uint8) & 1).astype(np.bool_), orders)
 
     def protect(self, images: Images, secret: bytes, first: int = 0, device: str = "cpu") -> Images:
-        from models import kernels  # not with the catalog: the API needs no compiler
+        from unveil.models.core import numba_kernels  # not with the catalog: the API needs no compiler
 
-        if not self.key_per_image or kernels.apply_elements is None:
+        if not self.key_per_image or numba_kernels.apply_elements is None:
             return super().protect(images, secret, first, device)
         check_images(images)
         count, height, width, _ = images.shape
@@ -115,12 +115,12 @@ def _codes_of(key: PixelwiseKey) -> npt.NDArray[np.uint8]:
 
 
 def _transformed(images: Images, key: PixelwiseKey, *, inverse: bool) -> Images:
-    from models import kernels  # not with the catalog: the API needs no compiler
+    from unveil.models.core import numba_kernels  # not with the catalog: the API needs no compiler
 
     check_images(images)
     if images.shape[1:] != key.reversed.shape:
         raise ValueError(f"the key's map is {list(key.reversed.shape)}, the images are {list(images.shape[1:])}")
-    if kernels.apply_elements is not None:
+    if numba_kernels.apply_elements is not None:
         out = np.empty(images.shape, np.uint8)
         _apply(images, (_INVERSE_ELEMENTS if inverse else _ELEMENTS)[_codes_of(key)], out)
         return out
@@ -143,7 +143,7 @@ def _gather(images: Images, order: npt.NDArray[np.int8], flips: npt.NDArray[np.b
 
 def _apply(images: Images, elements: npt.NDArray[np.uint8], out: Images) -> None:
     """Compiled: one map for all images, of elements as the kernel reads them."""
-    from models.kernels import apply_elements
+    from unveil.models.core.numba_kernels import apply_elements
 
     shape = (len(images), len(elements), 3)
     apply_elements(np.ascontiguousarray(images).reshape(shape), elements[None], out.reshape(shape))

@@ -10,10 +10,10 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from models import keystream
-from models.images import Images, check_images
-from models.parameters import ParameterError, param
-from models.schemes.base import PaperRow, Scheme
+from unveil.models.core import keystream
+from unveil.models.core.images import Images, check_images
+from unveil.models.core.settings_schema import ParameterError, param
+from unveil.models.schemes.base import PaperRow, Scheme
 
 BLOCK = 4
 NIBBLES = 6 * BLOCK * BLOCK  # 96: index = 48 * upper + 12 * row + 3 * column + channel, lower nibbles first
@@ -126,7 +126,7 @@ def _shuffle(
     after: npt.NDArray[np.bool_] | None,
 ) -> Images:
     """Nibble i of the output is nibble permutation[i] of the input, reversed if before[permutation[i]] ^ after[i]."""
-    from models import kernels  # not with the catalog: the API needs no compiler
+    from unveil.models.core import numba_kernels  # not with the catalog: the API needs no compiler
 
     flips = np.zeros(NIBBLES, np.bool_)
     if before is not None:
@@ -134,14 +134,14 @@ def _shuffle(
     if after is not None:
         flips ^= after
     masks = flips * np.uint8(15)  # 15 - v is v ^ 15
-    if kernels.shuffle_nibbles is None:
+    if numba_kernels.shuffle_nibbles is None:
         return from_nibbles(nibbles(images)[..., permutation] ^ masks)
 
     _check_sides(images)
     words = np.ascontiguousarray(images).reshape(*images.shape[:2], 3 * images.shape[2]).view("<u4")
     out = np.empty_like(words)
     from_ = permutation[_SLOTS]
-    kernels.shuffle_nibbles(
+    numba_kernels.shuffle_nibbles(
         np.require(words, requirements="A"),
         _WORD[from_],
         ((_BIT[_SLOTS] - _BIT[from_]) % 32).astype(np.uint32),

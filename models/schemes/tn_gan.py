@@ -6,18 +6,18 @@ import time
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from models.images import pad
-from models.parameters import param
-from models.schemes.base import PaperRow, Scheme, Trained, seed_secret
-from models.schemes.network import NetworkScheme, record
-from models.schemes.pixelwise import Pixelwise, PixelwiseSettings
-from models.schemes.tanaka import Tanaka, TanakaSettings
+from unveil.models.core.images import pad
+from unveil.models.core.settings_schema import param
+from unveil.models.schemes.base import PaperRow, Scheme, Trained, seed_secret
+from unveil.models.schemes.network import NetworkScheme, record
+from unveil.models.schemes.pixelwise import Pixelwise, PixelwiseSettings
+from unveil.models.schemes.tanaka import Tanaka, TanakaSettings
 
 if TYPE_CHECKING:
     from torch import nn
 
-    from models.attacks.base import Context
-    from models.datasets import Data
+    from unveil.models.attacks.base import Context
+    from unveil.models.data.datasets import Data
 
 _SMALLEST = 24  # pixels a side that the discriminator can judge
 
@@ -82,7 +82,7 @@ class TnGan(NetworkScheme[TnGanSettings]):
         )
 
     def network(self) -> nn.Module:
-        from models.networks.resnet_generator import ResNetGenerator
+        from unveil.models.networks.resnet_generator import ResNetGenerator
 
         return ResNetGenerator(self.settings.width, self.settings.blocks)
 
@@ -96,10 +96,10 @@ class TnGan(NetworkScheme[TnGanSettings]):
     def train(self, data: Data, context: Context) -> Trained:
         import torch
 
-        from models.attacks.base import AttackFailed
-        from models.cycle import Cycle
-        from models.networks.resnet_generator import PatchGan, cyclegan_start
-        from models.training import Plan, falling, train
+        from unveil.models.attacks.base import AttackFailed
+        from unveil.models.networks.resnet_generator import PatchGan, cyclegan_start
+        from unveil.models.training.cyclegan import Cycle
+        from unveil.models.training.loop import Plan, falling, train
 
         s, began = self.settings, time.monotonic()
         images = pad(data.train[: s.images], self.multiple)

@@ -9,16 +9,16 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 import numpy as np
 
-from models.attacks.base import AttackFailed, Context
-from models.datasets import Data
-from models.parameters import param, parse
-from models.schemes.base import PaperRow, Trained
-from models.schemes.network import NetworkScheme, record
+from unveil.models.attacks.base import AttackFailed, Context
+from unveil.models.core.settings_schema import param, parse
+from unveil.models.data.datasets import Data
+from unveil.models.schemes.base import PaperRow, Trained
+from unveil.models.schemes.network import NetworkScheme, record
 
 if TYPE_CHECKING:
     from torch import nn
 
-    from models.classifier import Classifier, ClassifierSettings
+    from unveil.models.training.classifier import Classifier, ClassifierSettings
 
 _PAPER = PaperRow(
     {"fr": 0.0263, "itn": 0.3142, "gan": 0.0793},
@@ -100,7 +100,7 @@ class TnModel(NetworkScheme[TnModelSettings]):
         return self.settings.fold
 
     def network(self) -> nn.Module:
-        from models.networks.unet import SigmoidUNet
+        from unveil.models.networks.unet import SigmoidUNet
 
         return SigmoidUNet(self.settings.width, self.fold)
 
@@ -114,9 +114,9 @@ class TnModel(NetworkScheme[TnModelSettings]):
     def train(self, data: Data, context: Context) -> Trained:
         import torch
 
-        from models.classifier import train_classifier
-        from models.lessons import Concealment
-        from models.training import Plan, cosine, drops, train
+        from unveil.models.training.classifier import train_classifier
+        from unveil.models.training.loop import Plan, cosine, drops, train
+        from unveil.models.training.objectives import Concealment
 
         began, s = time.monotonic(), self.settings
         images, labels = data.train[: s.images], data.train_labels[: s.images]
@@ -148,8 +148,8 @@ class TnModel(NetworkScheme[TnModelSettings]):
         })  # fmt: skip
 
     def judge(self, secret: bytes, data: Data) -> Classifier:
-        from models import weights
-        from models.classifier import Classifier
+        from unveil.models.core import serialization
+        from unveil.models.training.classifier import Classifier
 
         body, words = self.opened(secret)
         classes = json.loads(words["classes"])
@@ -159,12 +159,12 @@ class TnModel(NetworkScheme[TnModelSettings]):
             )
         settings = TnModel(parse(TnModelSettings, json.loads(words["settings"]))).classifier()
         network = Classifier(int(words["outputs"]), settings)
-        weights.fill(network, body, "judge")
+        serialization.fill(network, body, "judge")
         return network.eval()
 
     def classifier(self) -> ClassifierSettings:
         """How the plain classifier is trained."""
-        from models.classifier import ClassifierSettings
+        from unveil.models.training.classifier import ClassifierSettings
 
         s = self.settings
         return ClassifierSettings(
@@ -174,8 +174,8 @@ class TnModel(NetworkScheme[TnModelSettings]):
 
     def _eye(self, judge: Classifier) -> tuple[nn.Module, str]:
         """Whose features must differ, and a word on it for the key's record. Raises AttackFailed."""
-        from models.classifier import Features
-        from models.networks.vgg_features import VggFeatures, WeightsMissing
+        from unveil.models.networks.vgg_features import VggFeatures, WeightsMissing
+        from unveil.models.training.classifier import Features
 
         if self.settings.features != "classifier":
             try:

@@ -9,10 +9,10 @@ import httpx
 import pytest
 from celery import Celery
 
-from app.local import LocalStack
-from app.settings import Settings
 from tests.app.service import Running, running
-from worker.runtime import Runtime, make_runtime
+from unveil.app.local.stack import LocalStack
+from unveil.app.settings import Settings
+from unveil.worker.runtime import Runtime, make_runtime
 
 
 @pytest.fixture

@@ -16,14 +16,15 @@ import redis
 from celery import Celery
 from fastapi import FastAPI
 
-from app.accounts import service as accounts
-from app.core.auth import SCOPES
-from app.core.services import Services
-from app.main import create_app
-from app.queue import ATTACK, ENCRYPT, TRAIN_KEY, TRANSFORM
-from app.settings import Settings
-from worker import training_keys, transform
-from worker.runtime import Runtime, make_runtime
+from unveil.app.accounts import service as accounts
+from unveil.app.broker import ATTACK, ENCRYPT, TRAIN_KEY, TRANSFORM
+from unveil.app.dependencies import Services
+from unveil.app.main import create_app
+from unveil.app.security.auth import SCOPES
+from unveil.app.settings import Settings
+from unveil.worker import key_training
+from unveil.worker.encryption import handlers
+from unveil.worker.runtime import Runtime, make_runtime
 
 
 class ThreadWorker:
@@ -61,7 +62,7 @@ class ThreadWorker:
         client.close()
 
     def _begin(self, name: str, args: Sequence[Any]) -> None:
-        handle = {TRANSFORM: transform.handle, TRAIN_KEY: training_keys.handle}.get(name)
+        handle = {TRANSFORM: handlers.handle, TRAIN_KEY: key_training.handle}.get(name)
         if handle is None:
             return
         thread = threading.Thread(target=handle, args=(self.tools, *args))

@@ -2,13 +2,13 @@ import pytest
 import torch
 
 from benchmarks.training.cases import cases
-from models import training
-from models.attacks.base import Cancelled, Context
+from unveil.models.attacks.base import Cancelled, Context
+from unveil.models.training import loop
 
 
 @pytest.mark.parametrize(("name", "make"), cases("quick", 8).items(), ids=cases("quick", 8))
 def test_the_peer_trains_as_many_weights_as_ours(name, make, monkeypatch):
-    train, ours = training._train, []
+    train, ours = loop._train, []
 
     def stop(make_lesson, decks, plan, batch, context):
         if plan.epochs == 1:  # TN-model's judge comes first
@@ -19,7 +19,7 @@ def test_the_peer_trains_as_many_weights_as_ours(name, make, monkeypatch):
         ours.append(sum(p.numel() for p in (*lesson.networks.parameters(), *asked)))
         raise Cancelled
 
-    monkeypatch.setattr(training, "_train", stop)
+    monkeypatch.setattr(loop, "_train", stop)
     case = make()
     assert case.name == name
     with pytest.raises(Cancelled):

@@ -9,10 +9,10 @@ import pytest
 import yaml
 from sqlalchemy import func
 
-from app.core.states import Status
-from app.db.tables import Cell, Worker
 from tests.app.service import running
 from tests.factories import make_account, make_evaluation
+from unveil.app.db.tables import Cell, Worker
+from unveil.app.jobs.states import Status
 
 OPERATING = Path(__file__).parents[2] / "docs" / "operating.md"
 RULES = yaml.safe_load(re.search(r"<!-- rules -->\n```yaml\n(.*?)```", OPERATING.read_text(), re.S)[1])

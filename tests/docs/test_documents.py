@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from app.local import LocalStack
 from docs import generate
 from tests import documents
 from tests.documents import ROOT
-from tests.pictures import pixels
+from tests.sample_images import pixels
+from unveil.app.local.stack import LocalStack
 
 PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").rglob("*.md"))]
 RUN = [page for page in PAGES[1:] if documents.blocks(page.read_text())]

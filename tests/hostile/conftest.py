@@ -16,14 +16,14 @@ from celery import Celery
 from fastapi import FastAPI
 from sqlalchemy import Engine
 
-from app.db.tables import Worker
-from app.main import create_app
-from app.settings import Settings
 from tests import servers
 from tests.app.service import ThreadWorker
 from tests.factories import ALL_SCOPES, make_account, make_token
-from worker.lease import until
-from worker.runtime import Runtime, make_runtime
+from unveil.app.db.tables import Worker
+from unveil.app.main import create_app
+from unveil.app.settings import Settings
+from unveil.worker.lease import until
+from unveil.worker.runtime import Runtime, make_runtime
 
 
 @dataclass(frozen=True)

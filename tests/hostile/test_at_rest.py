@@ -20,17 +20,17 @@ import redis
 import torch
 from sqlalchemy import select, update
 
-from app.accounts.service import sign_in_code
-from app.core import crash
-from app.core.auth import SESSION_COOKIE
-from app.core.logging import JsonFormatter
-from app.db.session import async_engine, async_sessions
-from app.db.tables import Base, Cell, Key
-from models import checkpoints, weights
-from models.catalog import make_scheme
 from tests.hostile.conftest import Target
-from tests.pictures import archive, classes, png
-from worker import cells, jobs, keys, training_keys
+from tests.sample_images import archive, classes, png
+from unveil.app.accounts.service import sign_in_code
+from unveil.app.db.session import async_engine, async_sessions
+from unveil.app.db.tables import Base, Cell, Key
+from unveil.app.observability import failpoints
+from unveil.app.observability.logging import JsonFormatter
+from unveil.app.security.auth import SESSION_COOKIE
+from unveil.models.catalog import make_scheme
+from unveil.models.core import checkpoints, serialization
+from unveil.worker import cells, jobs, key_loading, key_training
 
 _LEAST = 16  # bytes that do not come twice by chance
 
@@ -174,9 +174,9 @@ def _half_way(target: Target, table: type[Key] | type[Cell], id: str) -> list[by
         if name == "checkpoint-written":
             raise Killed
 
-    claim = training_keys.claim if table is Key else cells.claim
+    claim = key_training.claim if table is Key else cells.claim
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(crash, "point", die)
+        patched.setattr(failpoints, "point", die)
         with pytest.raises(Killed):
             jobs.handle(target.tools, id, claim)
     with target.tools.sessions.begin() as session:  # as the sweeper would
@@ -204,11 +204,11 @@ def _of_keys(target: Target) -> Iterator[tuple[str, bytes]]:
         recovered = session.execute(select(Cell, Cell.recovered).where(Cell.recovered.is_not(None))).all()
     assert len(rows) > 5
     for row in rows:
-        secret = keys.secret(target.tools, row)
+        secret = key_loading.secret(target.tools, row)
         scheme = make_scheme(row.scheme, row.params)
         if scheme.trains:
             network = scheme.key(secret, 24, 24)
-            assert weights.about(secret[1:])
+            assert serialization.about(secret[1:])
             for tensor in network.state_dict().values():
                 yield from pieces(f"a weight of {row.scheme}", tensor.numpy().tobytes())
             continue
@@ -242,7 +242,7 @@ def _of_the_ring(target: Target) -> Iterator[tuple[str, bytes]]:
 async def _code(target: Target) -> str:
     engine = async_engine(target.settings)
     async with async_sessions(engine)() as session:
-        from app.accounts.service import find
+        from unveil.app.accounts.service import find
 
         account = await find(session, "at rest")
         code = await sign_in_code(session, target.tools.ring, account.id, 5)

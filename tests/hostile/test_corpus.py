@@ -11,8 +11,8 @@ from tests.hostile.conftest import Target
 from tests.hostile.corpus import CORPUS
 from tests.hostile.corpus.kind import Kind
 from tests.hostile.corpus.protected import with_key
-from tests.hostile.holdings import holdings
 from tests.hostile.memory import peak, reset_peak
+from tests.hostile.tenant_fixtures import holdings
 
 MOST_BYTES = 512 * 2**20  # for service and worker together, on top of what they had
 

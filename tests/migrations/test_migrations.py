@@ -9,12 +9,12 @@ from alembic.migration import MigrationContext
 from sqlalchemy import create_engine, inspect, select
 from sqlalchemy.orm import Session, sessionmaker
 
-from app.core.crypto import new_key_ring
-from app.db.migrate import alembic_config
-from app.db.tables import Base, Cell, Curve, Key, Sample, Scores
-from app.settings import Settings
 from tests.factories import make_account, make_evaluation, make_token
 from tests.servers import migrate
+from unveil.app.db.migrate import alembic_config
+from unveil.app.db.tables import Base, Cell, Curve, Key, Sample, Scores
+from unveil.app.security.envelope import new_key_ring
+from unveil.app.settings import Settings
 
 
 @pytest.fixture

@@ -3,7 +3,7 @@ import sys
 
 import pytest
 
-from models import catalog
+from unveil.models import catalog
 
 
 def test_the_catalog_is_torch_free():

@@ -7,16 +7,16 @@ from dataclasses import replace
 
 import pytest
 
-from app import queue
-from app.settings import Settings
 from tests.factories import make_account
-from worker import shutdown
-from worker.runtime import Runtime, make_runtime
+from unveil.app import broker
+from unveil.app.settings import Settings
+from unveil.worker import shutdown
+from unveil.worker.runtime import Runtime, make_runtime
 
 
 @pytest.fixture
 def tools(settings: Settings) -> Iterator[Runtime]:
-    celery = queue.celery_app(settings)
+    celery = broker.celery_app(settings)
     tools = make_runtime(settings, celery)
     yield tools
     tools.sessions.kw["bind"].dispose()

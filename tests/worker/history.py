@@ -23,13 +23,13 @@ from hypothesis.stateful import (
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from app.core.states import ENDED, TRANSITIONS, Status, of_evaluation
-from app.db import journal
-from app.db.tables import Cell, Evaluation, Event
 from tests.factories import expire, make_evaluation
-from worker import cells, lease, sweeper
-from worker.lease import Lease, LostLease
-from worker.runtime import Runtime
+from unveil.app.db.tables import Cell, Evaluation, Event
+from unveil.app.jobs import event_log
+from unveil.app.jobs.states import ENDED, TRANSITIONS, Status, of_evaluation
+from unveil.worker import cells, lease, sweeper
+from unveil.worker.lease import Lease, LostLease
+from unveil.worker.runtime import Runtime
 
 CELL, CLAIM = st.integers(0, 1), st.integers(0, 3)
 ENDS = (Status.SUCCEEDED, Status.FAILED, Status.CANCELLED)  # the last: a worker that saw the flag
@@ -57,19 +57,19 @@ class History(RuleBasedStateMachine):
     @rule()
     def cancel(self) -> None:
         with self.tools.sessions.begin() as session:
-            evaluation = journal.lock(session, self.evaluation_id)
+            evaluation = event_log.lock(session, self.evaluation_id)
             if evaluation.status not in ENDED:
-                journal.cancel(session, evaluation)
+                event_log.cancel(session, evaluation)
 
     @precondition(lambda self: self.claims)
     @rule(whose=CLAIM, how=st.sampled_from(ENDS))
     def finish(self, whose: int, how: Status) -> None:
         held = self.claims[whose % len(self.claims)]
         with suppress(LostLease), self.tools.sessions.begin() as session:
-            evaluation = journal.lock(session, self.evaluation_id)
+            evaluation = event_log.lock(session, self.evaluation_id)
             if how != Status.CANCELLED or lease.status_of(session, held) == Status.CANCELLING:
                 lease.end(session, held, how, result={"verdict": "leaks"})
-                journal.cell_changed(session, evaluation, held.id)
+                event_log.cell_changed(session, evaluation, held.id)
 
     @precondition(lambda self: self.claims)
     @rule(whose=CLAIM, how=st.sampled_from(ENDS))
@@ -87,18 +87,18 @@ class History(RuleBasedStateMachine):
     def progress(self, whose: int) -> None:
         held = self.claims[whose % len(self.claims)]
         with suppress(LostLease), self.tools.sessions.begin() as session:
-            evaluation = journal.lock(session, self.evaluation_id)
+            evaluation = event_log.lock(session, self.evaluation_id)
             lease.write(session, held, progress=0.5)
-            journal.record(session, evaluation, "progress", {})
+            event_log.record(session, evaluation, "progress", {})
 
     @precondition(lambda self: self.claims)
     @rule(whose=CLAIM)
     def hand_back(self, whose: int) -> None:
         held = self.claims[whose % len(self.claims)]
         with suppress(LostLease), self.tools.sessions.begin() as session:
-            evaluation = journal.lock(session, self.evaluation_id)
+            evaluation = event_log.lock(session, self.evaluation_id)
             lease.hand_back(session, held)
-            journal.cell_changed(session, evaluation, held.id)
+            event_log.cell_changed(session, evaluation, held.id)
 
     @rule(which=CELL)
     def fall_silent(self, which: int) -> None:

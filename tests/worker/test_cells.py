@@ -9,19 +9,19 @@ import numpy as np
 import pytest
 from sqlalchemy import func, select, update
 
-from app.core.ids import new_id
-from app.core.states import Status
-from app.db import journal
-from app.db.tables import Cell, Curve, Evaluation, Event, Key, Sample, Scores
-from models.attacks.base import AttackFailed
-from models.datasets import DatasetMissing
-from models.evaluation import CellResult
-from models.evaluation import Sample as Triple
-from models.evaluation import Scores as Arrays
-from models.schemes.base import new_secret
 from tests.factories import make_evaluation
-from worker import cells, jobs, lease
-from worker.runtime import Runtime
+from unveil.app.db.ids import new_id
+from unveil.app.db.tables import Cell, Curve, Evaluation, Event, Key, Sample, Scores
+from unveil.app.jobs import event_log
+from unveil.app.jobs.states import Status
+from unveil.models.attacks.base import AttackFailed
+from unveil.models.data.datasets import DatasetMissing
+from unveil.models.evaluation.cell import CellResult
+from unveil.models.evaluation.cell import Sample as Triple
+from unveil.models.evaluation.cell import Scores as Arrays
+from unveil.models.schemes.base import new_secret
+from unveil.worker import cells, jobs, lease
+from unveil.worker.runtime import Runtime
 
 RESULT = {"verdict": "leaks", "psnr": {"mean": float("inf")}, "seconds": 0.1, "device": "cpu", "ssim": {"mean": 0.5}}
 PICTURE = np.arange(48, dtype=np.uint8).reshape(4, 4, 3)
@@ -193,7 +193,7 @@ def test_a_cancelled_cell_stops_at_its_next_word(tools, account, monkeypatch):
 
     def run(context):
         with tools.sessions.begin() as session:
-            journal.cancel(session, journal.lock(session, evaluation_id))
+            event_log.cancel(session, event_log.lock(session, evaluation_id))
         assert cell(tools, waiting).status == "cancelled"
         assert cell(tools, id).status == "cancelling"
         assert evaluation(tools, evaluation_id).status == "cancelling"
@@ -217,7 +217,7 @@ def test_a_cancelled_cell_ends_at_once_though_its_work_says_nothing_for_a_while(
 
     def run(context):
         with tools.sessions.begin() as session:
-            journal.cancel(session, journal.lock(session, evaluation_id))
+            event_log.cancel(session, event_log.lock(session, evaluation_id))
         asked = time.monotonic()
         while evaluation(tools, evaluation_id).status != "cancelled":
             assert time.monotonic() < asked + 30, "it waits for the work"
@@ -234,7 +234,7 @@ def test_what_finishes_before_it_sees_the_cancel_flag_keeps_its_result(tools, ac
 
     def run(context):
         with tools.sessions.begin() as session:
-            journal.cancel(session, journal.lock(session, evaluation_id))
+            event_log.cancel(session, event_log.lock(session, evaluation_id))
         return finished()
 
     science(monkeypatch, run)
@@ -266,7 +266,7 @@ def test_a_result_is_stored_whole_or_not_at_all(tools, account, monkeypatch):
     """A crash between any two lines of the last transaction leaves the cell running, for the sweeper."""
     _, (id,) = make_evaluation(tools.sessions, account)
     science(monkeypatch, lambda context: finished())
-    monkeypatch.setattr(journal, "settle", lambda session, evaluation: crash())
+    monkeypatch.setattr(event_log, "settle", lambda session, evaluation: crash())
 
     class Crash(BaseException):
         pass

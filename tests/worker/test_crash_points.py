@@ -15,19 +15,23 @@ import httpx
 import pytest
 from sqlalchemy import func, select, update
 
-import app
-from app.db.tables import Cell, Evaluation, Event, Idempotency, Key, Sample, Scores
-from app.main import create_app
-from app.settings import Settings
-from app.storage import Blobs
 from benchmarks.chaos import crash_points, images
-from benchmarks.chaos.scene import body
+from benchmarks.chaos.fixtures import body
 from tests.factories import expire, make_account, make_evaluation, make_key_to_train, make_token
-from worker import cells, jobs, shared, sweeper
-from worker.runtime import Runtime, make_runtime
+from unveil.app.db.tables import Cell, Evaluation, Event, Idempotency, Key, Sample, Scores
+from unveil.app.main import create_app
+from unveil.app.settings import Settings
+from unveil.app.storage import Blobs
+from unveil.worker import cells, jobs, single_flight, sweeper
+from unveil.worker.runtime import Runtime, make_runtime
 
 # Imported once, by the process that the doomed are forked from.
-_PRELOADED = ["tests.worker.test_crash_points", "worker.cells", "models.kernels", "app.main"]
+_PRELOADED = [
+    "tests.worker.test_crash_points",
+    "unveil.worker.cells",
+    "unveil.models.core.numba_kernels",
+    "unveil.app.main",
+]
 
 
 @pytest.fixture
@@ -53,9 +57,9 @@ def _doomed(point: str, act: Callable[..., None], *given: Any) -> None:
 
 
 def tools_of(settings: Settings) -> Runtime:
-    from app import queue
+    from unveil.app import broker
 
-    return make_runtime(settings, queue.celery_app(settings))
+    return make_runtime(settings, broker.celery_app(settings))
 
 
 # --- what dies ---
@@ -80,7 +84,7 @@ def sweep(settings: Settings) -> None:
 def share(settings: Settings, id: str) -> None:
     job = cells.claim(tools_of(settings), id)
     assert job is not None
-    shared.once(job, None, "controls/x", lambda: b"made")
+    single_flight.once(job, None, "controls/x", lambda: b"made")
 
 
 def order(settings: Settings, token: str) -> None:
@@ -197,7 +201,7 @@ def test_the_weights_of_a_destroyed_key(tools, account, settings):
 
 
 def test_make_chaos_tries_every_point_that_the_code_names():
-    root = Path(app.__file__).parents[1]
+    root = Path(__file__).parents[2]
     files = [file for room in ("app", "worker", "models") for file in (root / room).rglob("*.py")]
     named = {name for file in files for name in re.findall(r'crash\.point\("([^"]+)"\)', file.read_text())}
     assert named == set(crash_points.POINTS)

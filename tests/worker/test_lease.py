@@ -9,12 +9,12 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from sqlalchemy import update
 
-from app.core.states import Status
-from app.db.tables import Cell
 from tests.factories import expire, make_evaluation
-from worker import lease, shutdown
-from worker.lease import CancelRequested, HandedBack, Lease, LostLease, Watch
-from worker.runtime import Runtime
+from unveil.app.db.tables import Cell
+from unveil.app.jobs.states import Status
+from unveil.worker import lease, shutdown
+from unveil.worker.lease import CancelRequested, HandedBack, Lease, LostLease, Watch
+from unveil.worker.runtime import Runtime
 
 
 @pytest.fixture

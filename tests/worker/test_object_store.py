@@ -10,18 +10,18 @@ import boto3
 import pytest
 from sqlalchemy import update
 
-from app.core import crash
-from app.db.tables import Cell
-from app.settings import Settings
-from app.storage import Blobs, StorageAway
 from benchmarks.chaos import images
-from models import training
-from models.lessons import Regression
 from tests.app.service import running
 from tests.factories import make_evaluation
-from tests.pictures import archive, classes
-from worker import cells, sweeper
-from worker.runtime import Runtime
+from tests.sample_images import archive, classes
+from unveil.app.db.tables import Cell
+from unveil.app.observability import failpoints
+from unveil.app.settings import Settings
+from unveil.app.storage import Blobs, StorageAway
+from unveil.models.training import loop
+from unveil.models.training.objectives import Regression
+from unveil.worker import cells, sweeper
+from unveil.worker.runtime import Runtime
 
 ITN = {"dataset": images.NAME, "profile": "smoke"}
 
@@ -97,7 +97,7 @@ def test_a_cell_killed_in_training_goes_on_elsewhere_from_its_checkpoint(remote,
         session.execute(update(Cell).values(attack={"name": "itn", "epochs": 6}))
     cells.handle(remote, calm)
 
-    monkeypatch.setattr(training, "SAVE_SECONDS", 0)
+    monkeypatch.setattr(loop, "SAVE_SECONDS", 0)
     saved = []
 
     def die(point: str) -> None:
@@ -107,7 +107,7 @@ def test_a_cell_killed_in_training_goes_on_elsewhere_from_its_checkpoint(remote,
                 raise Killed
 
     with monkeypatch.context() as patched:
-        patched.setattr(crash, "point", die)
+        patched.setattr(failpoints, "point", die)
         with pytest.raises(Killed):
             cells.handle(remote, id)
     assert len(saved[-1]) > 0

@@ -17,19 +17,19 @@ import pytest
 import redis.asyncio
 from sqlalchemy import select, update
 
-from app import queue
-from app.core.ids import new_id
-from app.core.states import Status
-from app.db import journal
-from app.db.tables import Cell, Evaluation, Key, Worker
-from app.processes import Child, spawn
-from app.settings import Settings
 from benchmarks.chaos import images
-from models.catalog import make_scheme
-from models.images import to_png
 from tests.factories import expire, make_evaluation, make_key_to_train
-from worker import cells, keys, sweeper, training_keys
-from worker.runtime import Runtime
+from unveil.app import broker
+from unveil.app.db.ids import new_id
+from unveil.app.db.tables import Cell, Evaluation, Key, Worker
+from unveil.app.jobs import event_log
+from unveil.app.jobs.states import Status
+from unveil.app.local.supervisor import Child, spawn
+from unveil.app.settings import Settings
+from unveil.models.catalog import make_scheme
+from unveil.models.core.images import to_png
+from unveil.worker import cells, key_loading, key_training, sweeper
+from unveil.worker.runtime import Runtime
 
 SLOW = {"dataset": images.NAME, "keys": 1000}  # some seconds, with progress after each key
 
@@ -45,7 +45,7 @@ def worker(settings: Settings, tmp_path: Path, name: str = "attack", queues: str
     values = {f"UNVEIL_{field.upper()}": str(value) for field, value in settings if value is not None}
     child = spawn(
         name,
-        [sys.executable, "-m", "celery", "--app", "worker.celery_app", "worker", "--queues", queues,
+        [sys.executable, "-m", "celery", "--app", "unveil.worker.main", "worker", "--queues", queues,
          "--concurrency", "2", "--hostname", f"{name}@%h", "--loglevel", "INFO"],
         run=tmp_path / "run", log=tmp_path / f"{name}.log", env={**os.environ, **values},
     )  # fmt: skip
@@ -151,7 +151,7 @@ def test_a_running_cell_is_cancelled_within_two_seconds_and_its_message_is_not_r
         assert worker_of(tools, id).nice() == psutil.Process(running.popen.pid).nice() + 10
         asked = time.monotonic()
         with tools.sessions.begin() as session:
-            journal.cancel(session, journal.lock(session, evaluation_id))
+            event_log.cancel(session, event_log.lock(session, evaluation_id))
         wait(lambda: ended(tools, evaluation_id), "the cancelled end", running)
         took = time.monotonic() - asked
     assert took < 2.5
@@ -173,7 +173,7 @@ def test_a_training_killed_in_the_middle_ends_in_the_same_weights_and_another_is
             return session.get_one(Key, id)
 
     calm, killed, endless = ordered(epochs=120), ordered(epochs=120), ordered(epochs=100_000)
-    training_keys.handle(tools, calm)
+    key_training.handle(tools, calm)
     sweep(tools)
     with worker(settings, tmp_path) as running:
         wait(lambda: key(killed).progress > 0.05, "the middle of the training", running)
@@ -187,36 +187,36 @@ def test_a_training_killed_in_the_middle_ends_in_the_same_weights_and_another_is
         assert time.monotonic() - asked < 2.5
         wait(lambda: key(killed).status == "succeeded", "the end", running)
     assert key(killed).attempt == 2
-    assert keys.secret(tools, key(killed)) == keys.secret(tools, key(calm))
+    assert key_loading.secret(tools, key(killed)) == key_loading.secret(tools, key(calm))
     assert list(tools.blobs.names("checkpoints")) == []
 
 
 def test_the_main_process_of_a_worker_imports_no_torch():
     import subprocess
 
-    code = "import sys, worker.celery_app, worker.tasks; sys.exit('torch' in sys.modules)"
+    code = "import sys, unveil.worker.main, unveil.worker.tasks; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
 def test_an_encryption_is_answered_though_its_whole_worker_is_asked_to_stop(tools, account, settings, tmp_path):
-    def parcel(count: int, side: int) -> queue.Parcel:
+    def parcel(count: int, side: int) -> broker.Parcel:
         image = to_png(np.random.default_rng(0).integers(0, 256, (side, side, 3), np.uint8))
         head = {
             "op": "encrypt", "account": account, "request": "req_1", "scheme": "pixelwise",
             "params": {"key_mode": "same"}, "draw": True, "keys": [new_id("key")] * count,
             "files": [{"name": "a.png", "type": "image/png"}] * count,
         }  # fmt: skip
-        return queue.Parcel(head, [image] * count)
+        return broker.Parcel(head, [image] * count)
 
     async def taken(client: redis.asyncio.Redis) -> int:
         return (await client.info("commandstats"))["cmdstat_getdel"]["calls"]
 
-    async def asked(child: Child) -> list[queue.Parcel]:
-        messages, parcels = queue.Messages(tools.celery), queue.Parcels(tools.ring)
+    async def asked(child: Child) -> list[broker.Parcel]:
+        messages, parcels = broker.Messages(tools.celery), broker.Parcels(tools.ring)
         async with redis.asyncio.Redis.from_url(settings.redis_url) as client:
-            small = await queue.ask(messages, client, parcels, new_id("work"), parcel(1, 64), 120)
+            small = await broker.ask(messages, client, parcels, new_id("work"), parcel(1, 64), 120)
             before = await taken(client)
-            large = asyncio.create_task(queue.ask(messages, client, parcels, new_id("work"), parcel(6, 2000), 60))
+            large = asyncio.create_task(broker.ask(messages, client, parcels, new_id("work"), parcel(6, 2000), 60))
             while await taken(client) == before:  # noqa: ASYNC110 - Redis tells nobody
                 await asyncio.sleep(0.01)
             os.killpg(child.popen.pid, signal.SIGTERM)  # as a service manager does

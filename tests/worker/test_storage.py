@@ -12,14 +12,14 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from app.db.tables import Cell
-from app.settings import Settings
-from app.storage import Blobs, StorageAway, StorageFull
 from benchmarks.chaos import images
 from tests.app.service import running
 from tests.factories import make_evaluation
-from tests.pictures import archive, classes
-from worker import cells, sweeper
+from tests.sample_images import archive, classes
+from unveil.app.db.tables import Cell
+from unveil.app.settings import Settings
+from unveil.app.storage import Blobs, StorageAway, StorageFull
+from unveil.worker import cells, sweeper
 
 ITN = {"dataset": images.NAME, "profile": "smoke"}
 

@@ -10,13 +10,13 @@ from dataclasses import replace
 import pytest
 from sqlalchemy import func, select, text, update
 
-from app import queue
-from app.core.states import Status
-from app.db import journal
-from app.db.tables import Cell, Evaluation, Event
 from tests.factories import expire, make_evaluation
-from worker import cells, sweeper
-from worker.runtime import Runtime
+from unveil.app import broker
+from unveil.app.db.tables import Cell, Evaluation, Event
+from unveil.app.jobs import event_log
+from unveil.app.jobs.states import Status
+from unveil.worker import cells, sweeper
+from unveil.worker.runtime import Runtime
 
 
 def sweep(tools: Runtime) -> None:
@@ -34,7 +34,7 @@ def status(tools: Runtime, evaluation_id: str) -> str:
 
 
 def waiting(tools: Runtime) -> int:
-    return queue.waiting(tools.celery, queue.RUN_CELL)
+    return broker.waiting(tools.celery, broker.RUN_CELL)
 
 
 def test_an_id_that_was_never_sent_is_sent_once(tools, account):
@@ -104,7 +104,7 @@ def test_a_cancelling_cell_whose_worker_is_gone_ends_cancelled(tools, account):
     evaluation_id, (id,) = make_evaluation(tools.sessions, account)
     cells.claim(tools, id)
     with tools.sessions.begin() as session:
-        journal.cancel(session, journal.lock(session, evaluation_id))
+        event_log.cancel(session, event_log.lock(session, evaluation_id))
     expire(tools.sessions, id)
     sweep(tools)
     assert cell(tools, id).status == "cancelled"
@@ -206,7 +206,7 @@ def test_a_broker_that_is_away_stops_no_other_work(tools, account, unused_url):
     _, (id, _) = make_evaluation(tools.sessions, account, ("none", "fr"))
     cells.claim(tools, id)
     expire(tools.sessions, id)
-    away = replace(tools, celery=queue.celery_app(tools.settings.model_copy(update={"redis_url": unused_url})))
+    away = replace(tools, celery=broker.celery_app(tools.settings.model_copy(update={"redis_url": unused_url})))
     sweep(away)
     assert cell(tools, id).status == "queued"
     assert cell(tools, id).sent_at is None
@@ -218,7 +218,7 @@ def test_a_broker_that_hangs_holds_up_the_sweep_for_seconds_only(tools, account)
     _, (id, _) = make_evaluation(tools.sessions, account, ("none", "fr"))
     with socket.create_server(("127.0.0.1", 0)) as silent:  # takes connections and says nothing
         url = f"redis://127.0.0.1:{silent.getsockname()[1]}/0"
-        hangs = replace(tools, celery=queue.celery_app(tools.settings.model_copy(update={"redis_url": url})))
+        hangs = replace(tools, celery=broker.celery_app(tools.settings.model_copy(update={"redis_url": url})))
         swept = threading.Thread(target=sweep, args=(hangs,))
         swept.start()
         swept.join(60)

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 from sqlalchemy import select, text
 
-from app.accounts import service as accounts
-from app.core.auth import SCOPES, SESSION_COOKIE
-from app.db.tables import DashboardSession, Idempotency, Token
+from unveil.app.accounts import service as accounts
+from unveil.app.db.tables import DashboardSession, Idempotency, Token
+from unveil.app.security.auth import SCOPES, SESSION_COOKIE
 
 pytestmark = pytest.mark.anyio
 

@@ -7,8 +7,8 @@ import math
 import httpx
 import pytest
 
-from app.local import LocalStack
-from models import catalog
+from unveil.app.local.stack import LocalStack
+from unveil.models import catalog
 
 
 @pytest.fixture

@@ -15,8 +15,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from app.local import LocalStack
-from tests.pictures import archive, classes, pixels, png
+from tests.sample_images import archive, classes, pixels, png
+from unveil.app.local.stack import LocalStack
 
 ROOT = Path(__file__).parents[3]
 
@@ -25,7 +25,7 @@ ROOT = Path(__file__).parents[3]
 def unveil(tmp_path: Path):
     def run(*words: str | Path, code: int = 0) -> subprocess.CompletedProcess[str]:
         done = subprocess.run(
-            [sys.executable, "-W", "error", "-c", "from app.cli import main; main()", *map(str, words)],
+            [sys.executable, "-W", "error", "-c", "from unveil.app.cli import main; main()", *map(str, words)],
             cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True, check=False,
         )  # fmt: skip
         assert done.returncode == code, f"{words}: {done.returncode}\n{done.stdout}\n{done.stderr}"
@@ -216,7 +216,8 @@ def test_it_says_its_version(unveil) -> None:
 
 
 def test_the_command_line_loads_neither_torch_nor_the_web_framework() -> None:
-    code = "import sys, app.cli; print([m for m in ('torch', 'skimage', 'scipy', 'fastapi') if m in sys.modules])"
+    heavy = ('torch', 'skimage', 'scipy', 'fastapi')
+    code = f"import sys, unveil.app.cli; print([m for m in {heavy} if m in sys.modules])"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
 
 

@@ -14,12 +14,12 @@ from typing import Any
 import pytest
 import typer.main
 
-from app import cli
-from app.cli import server
-from app.cli.common import out
-from app.client import Client
-from app.local import LocalStack
-from tests.pictures import archive, classes, png
+from tests.sample_images import archive, classes, png
+from unveil.app import cli
+from unveil.app.cli import server
+from unveil.app.cli.common import out
+from unveil.app.client import Client
+from unveil.app.local.stack import LocalStack
 
 ROOT = Path(__file__).parents[3]
 # They run the service, print nothing, or print what is no JSON: a file, a secret for another command.
@@ -169,7 +169,7 @@ def test_every_command_says_what_it_does_and_prints_json_where_it_prints_a_resul
 
 def test_bash_completes_commands_and_names_and_is_silent_where_no_service_answers(tmp_path: Path) -> None:
     unveil = tmp_path / "unveil"
-    unveil.write_text(f'#!/bin/sh\nexec {sys.executable} -c "from app.cli import main; main()" "$@"\n')
+    unveil.write_text(f'#!/bin/sh\nexec {sys.executable} -c "from unveil.app.cli import main; main()" "$@"\n')
     unveil.chmod(0o755)
     script = """
         source <(_UNVEIL_COMPLETE=source_bash unveil)
@@ -195,7 +195,7 @@ def test_fish_shows_a_name_beside_its_id_as_it_is(stack: LocalStack) -> None:
     typed = {"_UNVEIL_COMPLETE": "complete_fish", "_TYPER_COMPLETE_FISH_ACTION": "get-args"}
     typed |= {"_TYPER_COMPLETE_ARGS": f"unveil evaluations show --state {stack.state} {id}"}
     done = subprocess.run(
-        [sys.executable, "-c", "from app.cli import main; main()"],
+        [sys.executable, "-c", "from unveil.app.cli import main; main()"],
         env={**os.environ, **typed}, capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert f"{id}\t{NAMES[0]}, " in done.stdout, done.stderr

@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from app import cli, demo
-from app.cli import admin, audits, complete
-from app.client import Client, Evaluation
-from app.local import LocalStack
-from tests.pictures import png
+from tests.sample_images import png
+from unveil.app import cli
+from unveil.app.cli import admin, completion, demo, evaluations
+from unveil.app.client import Client, Evaluation
+from unveil.app.local.stack import LocalStack
 
 HUGE = "9" * 30
 NOWHERE = "postgresql://127.0.0.1:9/unveil"
@@ -155,7 +155,7 @@ def test_tab_is_silent_where_the_state_folder_is_none(monkeypatch, tmp_path: Pat
     class Typed:
         params: dict[str, object] = {"state": tmp_path / "nowhere"}  # noqa: RUF012
 
-    assert complete.dataset(Typed(), "") == complete.key(Typed(), "") == complete.evaluation(Typed(), "") == []
+    assert completion.dataset(Typed(), "") == completion.key(Typed(), "") == completion.evaluation(Typed(), "") == []
 
 
 def test_what_no_json_can_carry_is_refused_by_name(refused: Refused, stack: LocalStack, tmp_path: Path) -> None:
@@ -199,7 +199,7 @@ def test_what_was_cancelled_is_said_to_have_been(refused: Refused, stack: LocalS
 
 def test_an_evaluation_that_failed_at_its_utility_alone_says_so() -> None:
     job = {"scheme": {"name": "tanaka"}, "status": "failed", "error": {"code": "internal", "detail": "no memory"}}
-    assert audits._reasons(Evaluation({"cells": [], "utility": [job]}, None)) == "utility of tanaka: no memory"
+    assert evaluations._reasons(Evaluation({"cells": [], "utility": [job]}, None)) == "utility of tanaka: no memory"
 
 
 def test_the_demo_says_what_is_wrong_with_what_it_is_given(tmp_path: Path, monkeypatch, capsys) -> None:

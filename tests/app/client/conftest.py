@@ -6,8 +6,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from app.client import Client
-from app.local import LocalStack
+from unveil.app.client import Client
+from unveil.app.local.stack import LocalStack
 
 
 @pytest.fixture

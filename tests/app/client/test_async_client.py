@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from app.client import AsyncClient, Client, Forbidden
-from app.client.errors import UnknownKey
-from app.local import LocalStack
-from tests.pictures import archive, classes, pixels, png
+from tests.sample_images import archive, classes, pixels, png
+from unveil.app.client import AsyncClient, Client, Forbidden
+from unveil.app.client.errors import UnknownKey
+from unveil.app.local.stack import LocalStack
 
 SMALL = {"dataset": "sample", "profile": "smoke", "keys": 1, "samples": 1}
 

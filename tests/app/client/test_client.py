@@ -9,10 +9,10 @@ import numpy as np
 import PIL.Image
 import pytest
 
-from app.client import Client, Invalid, NotFound, TimedOut, Unauthenticated, Unreachable
-from app.client.errors import KeyDestroyed, UnknownKey
-from app.local import LocalStack
-from tests.pictures import archive, classes, pixels, png
+from tests.sample_images import archive, classes, pixels, png
+from unveil.app.client import Client, Invalid, NotFound, TimedOut, Unauthenticated, Unreachable
+from unveil.app.client.errors import KeyDestroyed, UnknownKey
+from unveil.app.local.stack import LocalStack
 
 SMALL = {"dataset": "sample", "profile": "smoke", "keys": 1, "samples": 1}
 
@@ -133,7 +133,7 @@ def test_the_same_order_twice_is_one_evaluation(client: Client) -> None:
 
 def test_lists_come_page_by_page(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
     ids = {client.encrypt(pixels(i, 8, 8), "tanaka").key_ids[0] for i in range(3)}
-    monkeypatch.setattr("app.client.calls._PAGE", 2)
+    monkeypatch.setattr("unveil.app.client.operations._PAGE", 2)
     listed = [key.id for key in client.keys.list()]
     assert ids <= set(listed)
     assert len(listed) == len(set(listed))

@@ -8,10 +8,10 @@ from collections.abc import Iterator
 import pytest
 from selenium.webdriver import Chrome
 
-from app.client import Client, Evaluation
-from app.local import LocalStack
 from tests.browser import DRIVER, chromium, complaints, look
-from tests.pictures import archive, classes
+from tests.sample_images import archive, classes
+from unveil.app.client import Client, Evaluation
+from unveil.app.local.stack import LocalStack
 
 
 @pytest.fixture(scope="session")

@@ -8,10 +8,10 @@ from selenium.webdriver import ActionChains, Chrome, Keys
 from selenium.webdriver.common.by import By
 from selenium.webdriver.support.ui import WebDriverWait
 
-from app.client import Evaluation
-from app.local import LocalStack
 from tests.browser import complaints, look
 from tests.pages import DOCUMENTS, PAGES, addresses, loaded, violations
+from unveil.app.client import Evaluation
+from unveil.app.local.stack import LocalStack
 
 # Of an evaluation whose name, and that of its upload, are one word each, as long as names may be.
 LONG = {

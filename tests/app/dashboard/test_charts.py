@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from app.dashboard import charts
+from unveil.app.dashboard import charts
 
 
 def test_every_value_is_in_one_bar() -> None:

@@ -10,9 +10,9 @@ from uuid import uuid4
 import httpx
 import pytest
 
-from app.client import Client, Evaluation
-from app.local import LocalStack
 from tests.pages import PAGES, addresses
+from unveil.app.client import Client, Evaluation
+from unveil.app.local.stack import LocalStack
 
 
 @pytest.fixture

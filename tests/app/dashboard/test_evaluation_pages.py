@@ -12,9 +12,9 @@ from selenium.webdriver import Chrome, Keys
 from selenium.webdriver.common.by import By
 from selenium.webdriver.support.ui import WebDriverWait
 
-from app.client import Client, Evaluation
-from app.local import LocalStack
-from tests.app.dashboard.line import Line
+from tests.app.dashboard.contrast import Line
+from unveil.app.client import Client, Evaluation
+from unveil.app.local.stack import LocalStack
 
 
 def until(browser: Chrome, seconds: float, standing: str) -> None:

@@ -14,7 +14,7 @@ from selenium.webdriver import Chrome
 from selenium.webdriver.common.by import By
 from selenium.webdriver.support.ui import WebDriverWait
 
-from app.local import LocalStack
+from unveil.app.local.stack import LocalStack
 
 
 @pytest.fixture

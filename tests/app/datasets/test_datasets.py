@@ -10,8 +10,8 @@ from uuid import uuid4
 import httpx
 import pytest
 
-from app.local import LocalStack
-from tests.pictures import archive, classes
+from tests.sample_images import archive, classes
+from unveil.app.local.stack import LocalStack
 
 
 @pytest.fixture

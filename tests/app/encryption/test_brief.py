@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from app.encryption.service import Plan, _brief
-from models.images import to_png
+from unveil.app.encryption.service import Plan, _brief
+from unveil.models.core.images import to_png
 
 
 def _jpeg() -> bytes:

@@ -13,11 +13,11 @@ import pytest
 from PIL import Image
 from sqlalchemy import func, select, text
 
-from app import queue
-from app.db.tables import Key
-from models.images import to_png
-from tests.worker.pictures import animated, file_of, noise, png
-from worker import transform
+from tests.worker.sample_images import animated, file_of, noise, png
+from unveil.app import broker as queue
+from unveil.app.db.tables import Key
+from unveil.models.core.images import to_png
+from unveil.worker.encryption import handlers
 
 pytestmark = pytest.mark.anyio
 
@@ -213,7 +213,7 @@ async def test_plain_images_and_secrets_are_nowhere_in_clear(service, client, mo
         seen.append(broker.get(queue.request_key(id)))
         return queue.take_request(broker, parcels, id)
 
-    monkeypatch.setattr(transform, "take_request", spy)
+    monkeypatch.setattr(handlers, "take_request", spy)
     plain = an_image(height=40, width=40)
     (entry,) = (await encrypt(client, images(plain))).json()["images"]
     assert len(seen) == 1
@@ -368,7 +368,7 @@ async def test_a_foreign_an_unknown_and_a_destroyed_key(service, client):
 
 
 async def test_a_worker_that_fails_is_a_500_at_once_and_no_secret_is_told(client, monkeypatch):
-    monkeypatch.setattr("worker.transform.new_secret", lambda: 1 / 0)
+    monkeypatch.setattr("unveil.worker.encryption.handlers.new_secret", lambda: 1 / 0)
     answer = await encrypt(client, images(an_image()))
     problem(answer, 500, "internal")
     assert "division" not in answer.text

@@ -6,8 +6,8 @@ import base64
 
 import httpx
 
-from models.images import to_png
-from tests.worker.pictures import noise
+from tests.worker.sample_images import noise
+from unveil.models.core.images import to_png
 
 
 def test_an_image_is_encrypted_and_decrypted_by_the_running_service(stack):

@@ -12,12 +12,12 @@ import pytest
 import uvicorn
 from fastapi import FastAPI
 
-from app.main import create_app
-from app.queue import celery_app
-from app.settings import Settings
 from tests.factories import ALL_SCOPES, make_account, make_token
-from worker import cells
-from worker.runtime import Runtime, make_runtime
+from unveil.app.broker import celery_app
+from unveil.app.main import create_app
+from unveil.app.settings import Settings
+from unveil.worker import cells
+from unveil.worker.runtime import Runtime, make_runtime
 
 ORDER: dict[str, Any] = {
     "name": "audit 1",

@@ -5,12 +5,12 @@ from __future__ import annotations
 import pytest
 from sqlalchemy import select
 
-from app.core.ids import new_id
-from app.db.tables import Account, Dataset
-from models import catalog
-from models.datasets import Data, sample, save_npz
-from models.schemes.base import seed_secret
 from tests.app.evaluations.conftest import order
+from unveil.app.db.ids import new_id
+from unveil.app.db.tables import Account, Dataset
+from unveil.models import catalog
+from unveil.models.data.datasets import Data, sample, save_npz
+from unveil.models.schemes.base import seed_secret
 
 
 def uploaded(tools, *, originals: bool, kind: str = "protected") -> str:

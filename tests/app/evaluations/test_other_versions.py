@@ -7,9 +7,9 @@ from itertools import product
 import pytest
 from sqlalchemy import select
 
-from app.db.tables import Cell, Evaluation, Key
 from tests.app.evaluations.conftest import order
 from tests.factories import make_key_to_train
+from unveil.app.db.tables import Cell, Evaluation, Key
 
 SCHEME, ATTACK = {"name": "later-scheme", "rounds": 3}, {"name": "later-attack", "strength": 2}
 

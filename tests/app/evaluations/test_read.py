@@ -13,9 +13,9 @@ import httpx
 import pytest
 from sqlalchemy import delete, event, func, update
 
-from app.db.tables import Account, Cell, DashboardSession, Token
-from app.evaluations.events import Streams
 from tests.app.evaluations.conftest import order
+from unveil.app.db.tables import Account, Cell, DashboardSession, Token
+from unveil.app.evaluations.sse import Streams
 
 SMALL = {"schemes": [{"name": "tanaka"}], "attacks": [{"name": "none"}, {"name": "brute-force"}], "keys": 1}
 
@@ -163,7 +163,7 @@ def test_an_evaluation_that_has_succeeded_cannot_be_cancelled(client, tools, wor
 
 
 def test_a_running_evaluation_is_asked_to_stop_and_asked_again(client, tools):
-    from worker import cells, jobs
+    from unveil.worker import cells, jobs
 
     body = order(client, **SMALL)
     held = cells.claim(tools, body["cells"][0]["id"])
@@ -186,7 +186,7 @@ def test_a_running_evaluation_is_asked_to_stop_and_asked_again(client, tools):
 def test_an_ended_evaluation_is_deleted_with_all_that_hangs_on_it(client, tools, work):
     from sqlalchemy import func, select
 
-    from app.db.tables import Base
+    from unveil.app.db.tables import Base
 
     body = order(client, **SMALL)
     work(body)

@@ -10,11 +10,11 @@ from dataclasses import replace
 import pytest
 from sqlalchemy import select
 
-from app.core.ids import new_id
-from app.db.tables import Account, Dataset
-from models.datasets import Data, save_npz
 from tests.app.evaluations.conftest import order
-from tests.models.test_classifier import tilted
+from tests.models.training.test_classifier import tilted
+from unveil.app.db.ids import new_id
+from unveil.app.db.tables import Account, Dataset
+from unveil.models.data.datasets import Data, save_npz
 
 ORDER = {
     "schemes": [{"name": "tanaka"}, {"name": "pixelwise"}], "attacks": [{"name": "chosen-plaintext"}],

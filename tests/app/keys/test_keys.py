@@ -7,8 +7,8 @@ import base64
 import pytest
 from sqlalchemy import select, update
 
-from app.core.states import Status
-from app.db.tables import Key
+from unveil.app.db.tables import Key
+from unveil.app.jobs.states import Status
 
 pytestmark = pytest.mark.anyio
 

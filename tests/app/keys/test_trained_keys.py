@@ -8,12 +8,12 @@ import base64
 import pytest
 from sqlalchemy import select, update
 
-from app.core.states import Status
-from app.db.tables import Key
-from models.images import to_png
 from tests.trained import NAME, teach
-from tests.worker.pictures import noise
-from worker import keys
+from tests.worker.sample_images import noise
+from unveil.app.db.tables import Key
+from unveil.app.jobs.states import Status
+from unveil.models.core.images import to_png
+from unveil.worker import key_loading
 
 pytestmark = pytest.mark.anyio
 
@@ -98,7 +98,7 @@ async def test_a_key_is_ordered_trained_used_and_destroyed(service, client):
 async def test_weights_are_read_once_and_stop_working_when_their_key_is_destroyed(service, client, monkeypatch):
     key = await ready(service, client)
     assert (await encrypt(client, key["id"])).status_code == 200
-    monkeypatch.setattr(keys, "secret", lambda *_: pytest.fail("they were read again"))
+    monkeypatch.setattr(key_loading, "secret", lambda *_: pytest.fail("they were read again"))
     assert (await encrypt(client, key["id"])).status_code == 200
     assert (await client.delete(f"/keys/{key['id']}")).status_code == 204
     problem(await encrypt(client, key["id"]), 410, "key_destroyed")

@@ -9,8 +9,8 @@ import zipfile
 from collections.abc import Callable, Mapping
 
 from tests.hostile.corpus.kind import Endless, Kind, Sent, form, part
-from tests.pictures import archive, classes, png
-from tests.worker import pictures
+from tests.sample_images import archive, classes, png
+from tests.worker import sample_images as pictures
 
 
 def _sent(data: bytes, **fields: bytes | str) -> Sent:

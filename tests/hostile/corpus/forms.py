@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from models.images import to_png
 from tests.hostile.corpus.kind import BOUNDARY, Endless, Kind, Sent, form, image, part, without_length
-from tests.worker.pictures import noise, png
+from tests.worker.sample_images import noise, png
+from unveil.models.core.images import to_png
 
 _PICTURE = to_png(noise(8, 8))
 _GOOD = image(_PICTURE)

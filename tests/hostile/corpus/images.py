@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image
 
 from tests.hostile.corpus.kind import Kind, form, image, part
-from tests.worker.pictures import animated, file_of, noise, png, png_of_16_bits, saved
+from tests.worker.sample_images import animated, file_of, noise, png, png_of_16_bits, saved
 
 _SCHEME = part("scheme", "tanaka")
 _ONE_KEY = {"keys": 1}

@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 from PIL import Image
 
-from models.images import to_png
 from tests.hostile.corpus.kind import Kind, Sent, form, image, part
-from tests.worker.pictures import file_of, noise, saved
-from worker.codec import ORIGINAL
+from tests.worker.sample_images import file_of, noise, saved
+from unveil.models.core.images import to_png
+from unveil.worker.encryption.codec import ORIGINAL
 
 KEY = "key_00000000000070008000000000000000"  # as long as the real one, which takes its place
 

@@ -5,12 +5,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from models import catalog
-from models.attacks.base import AttackFailed, Cancelled, Context
-from models.datasets import Data, sample
-from models.images import pad
-from models.lab import allowed, lay_out
-from models.schemes.base import seed_secret
+from unveil.models import catalog
+from unveil.models.attacks.base import AttackFailed, Cancelled, Context
+from unveil.models.core.images import pad
+from unveil.models.data.datasets import Data, sample
+from unveil.models.evaluation.attacker_view import allowed, lay_out
+from unveil.models.schemes.base import seed_secret
 
 PAIRS = {
     f"{attack}-on-{scheme}{''.join(f',{v}' for v in variant['params'].values())}": (attack, scheme, variant["params"])

@@ -1,12 +1,12 @@
 import numpy as np
 import pytest
 
-from models import catalog
-from models.attacks.fr import feature_reconstruction
-from models.catalog import ParameterError, make_attack
-from models.metrics import ssim
-from models.schemes.base import seed_secret
-from tests.models.pictures import photographs
+from tests.models.sample_images import photographs
+from unveil.models import catalog
+from unveil.models.attacks.fr import feature_reconstruction
+from unveil.models.catalog import ParameterError, make_attack
+from unveil.models.metrics.image_metrics import ssim
+from unveil.models.schemes.base import seed_secret
 
 VALUES = np.arange(256, dtype=np.uint8)
 

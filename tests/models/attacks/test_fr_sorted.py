@@ -1,11 +1,11 @@
 import numpy as np
 
-from models.attacks.base import Context, Material
-from models.attacks.fr import feature_reconstruction
-from models.attacks.fr_sorted import FrSorted, FrSortedSettings
-from models.catalog import make_attack, make_scheme, new_secret
-from models.datasets import sample
-from models.metrics import ssim
+from unveil.models.attacks.base import Context, Material
+from unveil.models.attacks.fr import feature_reconstruction
+from unveil.models.attacks.fr_sorted import FrSorted, FrSortedSettings
+from unveil.models.catalog import make_attack, make_scheme, new_secret
+from unveil.models.data.datasets import sample
+from unveil.models.metrics.image_metrics import ssim
 
 
 def _seen(protected, settings=None):

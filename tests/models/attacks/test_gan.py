@@ -5,17 +5,17 @@ import pytest
 import torch
 from torch import nn
 
-from models import negatives
-from models.attacks.base import AttackFailed, Context, Material
-from models.attacks.gan import dcgan_start, generator_of, sign_judge
-from models.catalog import make_attack, make_scheme
-from models.datasets import sample
-from models.lessons import Adversarial
-from models.networks.block import BlockNetwork
-from models.networks.locally_connected import PixelwiseGenerator
-from models.networks.patch_discriminator import PatchDiscriminator
-from models.networks.unet import UNetGenerator
-from models.training import Plan, constant, train
+from unveil.models.attacks.base import AttackFailed, Context, Material
+from unveil.models.attacks.gan import dcgan_start, generator_of, sign_judge
+from unveil.models.catalog import make_attack, make_scheme
+from unveil.models.data.datasets import sample
+from unveil.models.networks.block_network import BlockNetwork
+from unveil.models.networks.locally_connected import PixelwiseGenerator
+from unveil.models.networks.patch_discriminator import PatchDiscriminator
+from unveil.models.networks.unet import UNetGenerator
+from unveil.models.training import polarity
+from unveil.models.training.loop import Plan, constant, train
+from unveil.models.training.objectives import Adversarial
 
 
 @pytest.mark.parametrize(
@@ -35,7 +35,7 @@ def test_the_papers_settings_are_the_defaults(monkeypatch):
         plans.append((plan, make()))
         raise AttackFailed
 
-    monkeypatch.setattr("models.training.train", no_training)
+    monkeypatch.setattr("unveil.models.training.loop.train", no_training)
     images = sample().train[:2]
     material = Material(make_scheme("tanaka", {}), images, images, public=images)
     with pytest.raises(AttackFailed):
@@ -142,10 +142,10 @@ def test_a_generator_that_makes_negatives_is_turned_once_and_one_that_makes_pict
 def test_ranks_of_the_negative_are_the_negative_of_the_ranks():
     images = np.concatenate([sample().test[:20], np.zeros((1, 96, 96, 3), np.uint8)])
     images[0] = images[0] // 64 * 64  # many alike
-    assert torch.equal(negatives.ranks(255 - images), -negatives.ranks(images))
-    assert negatives.ranks(images)[1:20].amax() > 0.99
-    assert not negatives.ranks(images)[20].any()
-    assert negatives.ranks(images[:, :17, :50]).shape == (21, 1, 24, 24)
+    assert torch.equal(polarity.ranks(255 - images), -polarity.ranks(images))
+    assert polarity.ranks(images)[1:20].amax() > 0.99
+    assert not polarity.ranks(images)[20].any()
+    assert polarity.ranks(images[:, :17, :50]).shape == (21, 1, 24, 24)
 
 
 def test_the_outcome_tells_what_the_judge_said():

@@ -1,15 +1,15 @@
 import numpy as np
 import pytest
 
-from models.attacks.base import AttackFailed, Context, Material, Pairs
-from models.attacks.itn import inverse_of
-from models.catalog import attacks, make_attack, make_scheme
-from models.datasets import sample
-from models.metrics import ssim
-from models.networks.block import BlockNetwork
-from models.networks.locally_connected import PixelwiseInverse
-from models.networks.unet import UNet
-from models.schemes.base import seed_secret
+from unveil.models.attacks.base import AttackFailed, Context, Material, Pairs
+from unveil.models.attacks.itn import inverse_of
+from unveil.models.catalog import attacks, make_attack, make_scheme
+from unveil.models.data.datasets import sample
+from unveil.models.metrics.image_metrics import ssim
+from unveil.models.networks.block_network import BlockNetwork
+from unveil.models.networks.locally_connected import PixelwiseInverse
+from unveil.models.networks.unet import UNet
+from unveil.models.schemes.base import seed_secret
 
 SECRET = seed_secret(bytes(32))
 
@@ -41,7 +41,7 @@ def test_the_papers_settings_are_the_defaults(monkeypatch):
         plans.append((plan, group["lr"], group["momentum"], group["weight_decay"]))
         raise AttackFailed
 
-    monkeypatch.setattr("models.training.train", no_training)
+    monkeypatch.setattr("unveil.models.training.loop.train", no_training)
     for scheme in ("pixelwise", "tanaka"):
         data = sample().first(2, 1)
         material = _material(make_scheme(scheme, {}), data.train[:, :16, :16], data.test[:, :16, :16])

@@ -2,14 +2,14 @@ import numpy as np
 import pytest
 import torch
 
-from models.attacks.base import AttackFailed, Context, Material, Pairs
-from models.attacks.itn_strong import distance, strong_inverse_of
-from models.catalog import make_attack, make_scheme
-from models.datasets import sample
-from models.metrics import ssim
-from models.networks.residual_unet import NibbleLinear, PixelLinear, ResidualUNet
-from models.schemes.base import seed_secret
-from models.training import as_floats
+from unveil.models.attacks.base import AttackFailed, Context, Material, Pairs
+from unveil.models.attacks.itn_strong import distance, strong_inverse_of
+from unveil.models.catalog import make_attack, make_scheme
+from unveil.models.data.datasets import sample
+from unveil.models.metrics.image_metrics import ssim
+from unveil.models.networks.residual_unet import NibbleLinear, PixelLinear, ResidualUNet
+from unveil.models.schemes.base import seed_secret
+from unveil.models.training.loop import as_floats
 
 SECRET = seed_secret(bytes(32))
 

@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
-from models.attacks.base import AttackFailed, Context, Material, Pairs
-from models.catalog import attacks, make_attack, make_scheme
-from models.schemes.base import seed_secret
-from tests.models.pictures import photographs
+from tests.models.sample_images import photographs
+from unveil.models.attacks.base import AttackFailed, Context, Material, Pairs
+from unveil.models.catalog import attacks, make_attack, make_scheme
+from unveil.models.schemes.base import seed_secret
 
 SECRET = seed_secret(bytes([5] * 32))
 SCHEMES = {

@@ -6,13 +6,13 @@ from safetensors import safe_open
 from skimage import data
 from skimage.transform import resize
 
-from models.attacks.base import AttackFailed, Context, Material
-from models.attacks.simulated_pairs import SHIPPED_WEIGHTS, load_network, read
-from models.catalog import make_attack, make_scheme, new_secret
-from models.checkpoints import Folder
-from models.datasets import sample
-from models.metrics import ssim
-from models.networks.sign_unet import SignUNet
+from unveil.models.attacks.base import AttackFailed, Context, Material
+from unveil.models.attacks.simulated_pairs import SHIPPED_WEIGHTS, load_network, read
+from unveil.models.catalog import make_attack, make_scheme, new_secret
+from unveil.models.core.checkpoints import Folder
+from unveil.models.data.datasets import sample
+from unveil.models.metrics.image_metrics import ssim
+from unveil.models.networks.sign_unet import SignUNet
 
 DIFFERENT = make_scheme("pixelwise", {"key_mode": "different"})
 
@@ -79,7 +79,7 @@ def test_an_empty_set_stays_empty(network):
 
 
 def test_tiles_cover_a_large_image_once_and_with_context(monkeypatch):
-    from models.attacks import simulated_pairs
+    from unveil.models.attacks import simulated_pairs
 
     seen_sizes = []
 

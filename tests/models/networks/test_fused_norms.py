@@ -5,11 +5,11 @@ import pytest
 import torch
 from torch import nn
 
-from models import kernels
-from models.networks.fused_norms import FusedNorms
-from models.networks.resnet20 import ResNet20
-from models.networks.resnet_generator import PatchGan, ResNetGenerator
-from models.networks.unet import UNet
+from unveil.models.core import numba_kernels
+from unveil.models.networks.fused_norms import FusedNorms
+from unveil.models.networks.resnet20 import ResNet20
+from unveil.models.networks.resnet_generator import PatchGan, ResNetGenerator
+from unveil.models.networks.unet import UNet
 
 CHAINS = {
     "batch": lambda: [nn.BatchNorm2d(8), nn.ReLU(inplace=True)],
@@ -24,13 +24,13 @@ CHAINS = {
 @pytest.fixture(autouse=True)
 def calls(monkeypatch):
     """How often the compiled loop was asked."""
-    made, normalise = [], kernels.normalise
+    made, normalise = [], numba_kernels.normalise
 
     def counted(*given):
         made.append(given)
         normalise(*given)
 
-    monkeypatch.setattr(kernels, "normalise", counted)
+    monkeypatch.setattr(numba_kernels, "normalise", counted)
     monkeypatch.setattr(torch, "get_num_threads", lambda: 1)
     return made
 
@@ -150,5 +150,5 @@ def test_many_threads_and_a_missing_compiler_leave_pytorch_its_way(monkeypatch):
     monkeypatch.setattr(torch, "get_num_threads", lambda: 8)
     assert FusedNorms(network).forwards == {}
     monkeypatch.setattr(torch, "get_num_threads", lambda: 1)
-    monkeypatch.setattr(kernels, "normalise", None)
+    monkeypatch.setattr(numba_kernels, "normalise", None)
     assert FusedNorms(network).forwards == {}

@@ -7,12 +7,12 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from models.datasets import sample
-from models.networks.block import BlockNetwork, from_blocks, to_blocks
-from models.networks.locally_connected import LocallyConnected, PixelwiseGenerator, PixelwiseInverse
-from models.networks.patch_discriminator import MINIMUM, PatchDiscriminator
-from models.networks.residual_unet import NibbleLinear, PixelLinear, ResidualUNet
-from models.networks.unet import SigmoidUNet, UNet, UNetGenerator
+from unveil.models.data.datasets import sample
+from unveil.models.networks.block_network import BlockNetwork, from_blocks, to_blocks
+from unveil.models.networks.locally_connected import LocallyConnected, PixelwiseGenerator, PixelwiseInverse
+from unveil.models.networks.patch_discriminator import MINIMUM, PatchDiscriminator
+from unveil.models.networks.residual_unet import NibbleLinear, PixelLinear, ResidualUNet
+from unveil.models.networks.unet import SigmoidUNet, UNet, UNetGenerator
 
 
 def _count(network):

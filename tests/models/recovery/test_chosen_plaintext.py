@@ -3,16 +3,16 @@
 import numpy as np
 import pytest
 
-from models.catalog import make_scheme
-from models.recovery import chosen_plaintext
-from models.recovery.known_plaintext import DoNotFit
-from models.recovery.tanaka import streams_of
-from models.schemes.base import seed_secret
-from models.schemes.ele import Ele, EleSettings
-from models.schemes.etc import Etc, EtcSettings
-from models.schemes.pixelwise import Pixelwise, PixelwiseSettings
-from models.schemes.tanaka import Tanaka, TanakaSettings
-from tests.models.pictures import photographs
+from tests.models.sample_images import photographs
+from unveil.models.catalog import make_scheme
+from unveil.models.recovery import chosen_plaintext
+from unveil.models.recovery.known_plaintext import DoNotFit
+from unveil.models.recovery.tanaka import streams_of
+from unveil.models.schemes.base import seed_secret
+from unveil.models.schemes.ele import Ele, EleSettings
+from unveil.models.schemes.etc import Etc, EtcSettings
+from unveil.models.schemes.pixelwise import Pixelwise, PixelwiseSettings
+from unveil.models.schemes.tanaka import Tanaka, TanakaSettings
 
 SECRET = seed_secret(bytes(32))
 

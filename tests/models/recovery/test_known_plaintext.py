@@ -3,14 +3,14 @@
 import numpy as np
 import pytest
 
-from models.catalog import make_scheme
-from models.recovery import known_plaintext
-from models.schemes.base import seed_secret
-from models.schemes.ele import Ele, EleSettings
-from models.schemes.etc import Etc, EtcSettings
-from models.schemes.pixelwise import Pixelwise, PixelwiseSettings
-from models.schemes.tanaka import Tanaka, TanakaSettings
-from tests.models.pictures import photographs
+from tests.models.sample_images import photographs
+from unveil.models.catalog import make_scheme
+from unveil.models.recovery import known_plaintext
+from unveil.models.schemes.base import seed_secret
+from unveil.models.schemes.ele import Ele, EleSettings
+from unveil.models.schemes.etc import Etc, EtcSettings
+from unveil.models.schemes.pixelwise import Pixelwise, PixelwiseSettings
+from unveil.models.schemes.tanaka import Tanaka, TanakaSettings
 
 PIXELWISE = Pixelwise(PixelwiseSettings())
 SECRET = seed_secret(bytes(32))

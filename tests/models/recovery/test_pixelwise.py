@@ -5,10 +5,10 @@ import tracemalloc
 import numpy as np
 import pytest
 
-from models.recovery import pixelwise
-from models.schemes.base import seed_secret
-from models.schemes.pixelwise import ORDERS, Pixelwise, PixelwiseKey, PixelwiseSettings
-from tests.models.pictures import mosaic, photographs
+from tests.models.sample_images import mosaic, photographs
+from unveil.models.recovery import pixelwise
+from unveil.models.schemes.base import seed_secret
+from unveil.models.schemes.pixelwise import ORDERS, Pixelwise, PixelwiseKey, PixelwiseSettings
 
 SCHEME = Pixelwise(PixelwiseSettings())
 

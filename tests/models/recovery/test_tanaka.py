@@ -5,11 +5,11 @@ import tracemalloc
 import numpy as np
 import pytest
 
-from models.recovery import tanaka
-from models.schemes.base import seed_secret
-from models.schemes.pixelwise import ORDERS
-from models.schemes.tanaka import Tanaka, TanakaKey, TanakaSettings
-from tests.models.pictures import mosaic, photographs
+from tests.models.sample_images import mosaic, photographs
+from unveil.models.recovery import tanaka
+from unveil.models.schemes.base import seed_secret
+from unveil.models.schemes.pixelwise import ORDERS
+from unveil.models.schemes.tanaka import Tanaka, TanakaKey, TanakaSettings
 
 VARIANTS = ["paper", "icce2018"]
 

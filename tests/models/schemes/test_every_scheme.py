@@ -3,11 +3,12 @@
 import numpy as np
 import pytest
 
-from models import catalog, kernels
-from models.images import pad
-from models.parameters import ParameterError
-from models.schemes.base import image_secret, new_secret, seed_secret
-from tests.models.pictures import photographs
+from tests.models.sample_images import photographs
+from unveil.models import catalog
+from unveil.models.core import numba_kernels
+from unveil.models.core.images import pad
+from unveil.models.core.settings_schema import ParameterError
+from unveil.models.schemes.base import image_secret, new_secret, seed_secret
 
 SEED = seed_secret(bytes(range(32)))
 VARIANTS = {
@@ -39,7 +40,7 @@ def test_decryption_is_bit_exact(scheme, height, width):
 def test_no_images_are_no_images_still(scheme, compiled, monkeypatch):
     if not compiled:
         for kernel in ("apply_elements", "shuffle_nibbles"):
-            monkeypatch.setattr(kernels, kernel, None)
+            monkeypatch.setattr(numba_kernels, kernel, None)
     none = np.zeros((0, 16, 24, 3), np.uint8)
     key = scheme.key(SEED, 16, 24)
     assert scheme.encrypt(none, key).shape == scheme.decrypt(none, key).shape == none.shape

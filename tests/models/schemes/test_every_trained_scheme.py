@@ -8,15 +8,16 @@ import numpy as np
 import pytest
 import torch
 
-from models import catalog, training
-from models.attacks.base import AttackFailed, Cancelled, Context
-from models.checkpoints import Folder
-from models.datasets import sample
-from models.images import pad
-from models.schemes import network
-from models.schemes.base import new_secret
-from models.schemes.tn_model import TnModel
-from tests.models.pictures import photographs
+from tests.models.sample_images import photographs
+from unveil.models import catalog
+from unveil.models.attacks.base import AttackFailed, Cancelled, Context
+from unveil.models.core.checkpoints import Folder
+from unveil.models.core.images import pad
+from unveil.models.data.datasets import sample
+from unveil.models.schemes import network
+from unveil.models.schemes.base import new_secret
+from unveil.models.schemes.tn_model import TnModel
+from unveil.models.training import loop
 
 NAMES = [name for name, cls in catalog.schemes().items() if cls.trains]
 DATA = sample().first(60, 6)
@@ -129,8 +130,8 @@ class Stop:
 
 @pytest.mark.parametrize("at", [3, 12, 40])
 def test_a_training_stopped_anywhere_and_started_again_gives_the_same_key(name, at, tmp_path, monkeypatch):
-    monkeypatch.setattr(training, "SAVE_SECONDS", 0)
-    monkeypatch.setattr(training, "PULSE_SECONDS", 0)
+    monkeypatch.setattr(loop, "SAVE_SECONDS", 0)
+    monkeypatch.setattr(loop, "PULSE_SECONDS", 0)
     scheme = catalog.make_scheme(name, FP32, "smoke")
     with pytest.raises(Cancelled):
         scheme.train(DATA, Context(seed=1, checkpoints=Folder(tmp_path), report=Stop(at)))
@@ -203,8 +204,8 @@ def test_the_papers_settings_of_tn_model(monkeypatch):
             raise AttackFailed("enough")
         return lesson, ()
 
-    monkeypatch.setattr("models.training.train", no_training)
-    monkeypatch.setattr("models.classifier.train", no_training)
+    monkeypatch.setattr("unveil.models.training.loop.train", no_training)
+    monkeypatch.setattr("unveil.models.training.classifier.train", no_training)
     with pytest.raises(AttackFailed, match="enough"):
         catalog.make_scheme("tn-model", {"features": "classifier"}, "paper").train(DATA, Context())
     steps = [1, 1, 0.2, 0.2, 0.04, 0.04, 0.008, 0.008]

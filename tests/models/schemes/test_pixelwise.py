@@ -3,11 +3,11 @@ import itertools
 import numpy as np
 import pytest
 
-from models import kernels
-from models.catalog import SizeMismatch
-from models.schemes.base import seed_secret
-from models.schemes.pixelwise import Pixelwise, PixelwiseKey, PixelwiseSettings
-from tests.models.pictures import photographs
+from tests.models.sample_images import photographs
+from unveil.models.catalog import SizeMismatch
+from unveil.models.core import numba_kernels
+from unveil.models.schemes.base import seed_secret
+from unveil.models.schemes.pixelwise import Pixelwise, PixelwiseKey, PixelwiseSettings
 
 SCHEME = Pixelwise(PixelwiseSettings())
 
@@ -49,7 +49,7 @@ def test_the_compiled_path_under_one_key_is_the_plain_one(monkeypatch):
     plain, key = photographs(3, 9, 14)[:, ::-1], SCHEME.key(seed_secret(bytes(32)), 9, 14)
     compiled = SCHEME.encrypt(plain, key)
     assert (SCHEME.decrypt(compiled, key) == plain).all()
-    monkeypatch.setattr(kernels, "apply_elements", None)
+    monkeypatch.setattr(numba_kernels, "apply_elements", None)
     assert (SCHEME.encrypt(plain, key) == compiled).all()
     assert (SCHEME.decrypt(compiled, key) == plain).all()
 
@@ -68,5 +68,5 @@ def test_the_compiled_path_for_a_key_an_image_is_the_plain_one(monkeypatch):
     scheme, secret = Pixelwise(PixelwiseSettings(key_mode="different")), seed_secret(bytes(range(32)))
     plain = photographs(3, 9, 14)[:, ::-1]
     compiled = scheme.protect(plain, secret, first=4)
-    monkeypatch.setattr(kernels, "apply_elements", None)
+    monkeypatch.setattr(numba_kernels, "apply_elements", None)
     assert (scheme.protect(plain, secret, first=4) == compiled).all()

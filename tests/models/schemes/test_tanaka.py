@@ -1,10 +1,10 @@
 import numpy as np
 import pytest
 
-from models import kernels
-from models.schemes.base import seed_secret
-from models.schemes.tanaka import Tanaka, TanakaSettings, from_nibbles, nibbles
-from tests.models.pictures import photographs
+from tests.models.sample_images import photographs
+from unveil.models.core import numba_kernels
+from unveil.models.schemes.base import seed_secret
+from unveil.models.schemes.tanaka import Tanaka, TanakaSettings, from_nibbles, nibbles
 
 PAPER, ICCE = Tanaka(TanakaSettings()), Tanaka(TanakaSettings(variant="icce2018"))
 SECRET = seed_secret(bytes(range(32)))
@@ -48,7 +48,7 @@ def test_the_compiled_path_is_the_plain_one(scheme, height, width, monkeypatch):
     plain = photographs(3, height, width)[:, :, ::-1]
     key = scheme.key(SECRET, height, width)
     compiled = scheme.encrypt(plain, key)
-    monkeypatch.setattr(kernels, "shuffle_nibbles", None)
+    monkeypatch.setattr(numba_kernels, "shuffle_nibbles", None)
     assert (scheme.encrypt(plain, key) == compiled).all()
     assert (scheme.decrypt(compiled, key) == plain).all()
 

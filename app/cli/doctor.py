@@ -1,0 +1,164 @@
+"""What `unveil doctor` looks at. Each check says what to do where something is amiss."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import importlib.util
+import platform
+import shutil
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import psycopg
+import redis
+from alembic.script import ScriptDirectory
+from pydantic import ValidationError
+from sqlalchemy.exc import SQLAlchemyError
+
+from unveil.app.broker import ATTACK, ENCRYPT, OPS
+from unveil.app.cli.common import connect
+from unveil.app.client.errors import ProblemError, Unreachable
+from unveil.app.db.migrate import alembic_config
+from unveil.app.db.session import one_session
+from unveil.app.jobs.heartbeat import alive
+from unveil.app.ops.health import LEAST_FREE
+from unveil.app.security.envelope import load_key_ring
+from unveil.app.security.key_rotation import masters_in_use
+from unveil.app.settings import Settings
+from unveil.app.storage import Blobs
+from unveil.models.catalog import builtin_datasets
+
+Grade = Literal["ok", "note", "bad", "away"]  # away: a service that was named, and does not answer
+
+
+@dataclass(frozen=True)
+class Check:
+    name: str
+    grade: Grade
+    detail: str
+
+
+def run_checks(url: str | None, token: str | None, state: Path | None) -> list[Check]:
+    checks = list(_installation())
+    try:
+        settings = Settings()
+    except ValidationError as error:
+        return [*checks, Check("settings", "bad", str(error))]
+    for check in (_database, _broker, _key_ring, _blobs, _data, _workers):
+        checks.append(_safely(check, settings))  # noqa: PERF401 - a comprehension would hide the loop's point
+    return [*checks, _service(url, token, state)]
+
+
+def _installation() -> Iterator[Check]:
+    yield Check("python", "ok", f"{platform.python_version()} on {platform.machine()}")
+    for package, why in (("torch", "only workers need it"), ("skimage", "only workers need it")):
+        if importlib.util.find_spec(package) is None:
+            yield Check(package, "note", f"not installed; {why}: pip install 'unveil[worker]'")
+        else:
+            name = "scikit-image" if package == "skimage" else package
+            yield Check(package, "ok", importlib.metadata.version(name))
+    free = shutil.disk_usage(Path.cwd()).free
+    yield Check("disk", "ok" if free > 2**30 else "note", f"{free / 2**30:.1f} GiB free here")
+
+
+def _safely(check: Callable[[Settings], Check], settings: Settings) -> Check:
+    name = check.__name__.strip("_").replace("_", " ")
+    try:
+        return check(settings)
+    except (psycopg.Error, redis.RedisError, SQLAlchemyError, OSError, ValueError, RuntimeError) as error:
+        said = str(getattr(error, "orig", error)).strip().partition("\n")[0] or type(error).__name__
+        return Check(name, "bad", f"{said}; {_ADVICE[name]}")
+
+
+_ADVICE = {
+    "database": "start it, or set UNVEIL_DATABASE_URL to where it is",
+    "broker": "start it, or set UNVEIL_REDIS_URL to where it is",
+    "key ring": "UNVEIL_KEYRING_FILE must name the ring, readable by this user; unveil keys new-ring FILE makes one",
+    "blobs": "UNVEIL_BLOB_URL must name a place that this user may write to",
+    "data": "UNVEIL_DATA_DIR must name a folder that this user may read",
+    "workers": "they are known from the database",
+}
+
+
+def _database(settings: Settings) -> Check:
+    wanted = ScriptDirectory.from_config(alembic_config()).get_current_head()
+    with psycopg.connect(settings.database_url, connect_timeout=3) as connection:
+        try:
+            row = connection.execute("SELECT version_num FROM alembic_version").fetchone()
+        except psycopg.errors.UndefinedTable:
+            row = None
+    if row is None or row[0] != wanted:
+        return Check("database", "bad", f"answers, but its schema is {row and row[0]} and not {wanted}: unveil migrate")
+    return Check("database", "ok", f"answers, schema {wanted}")
+
+
+def _broker(settings: Settings) -> Check:
+    with redis.Redis.from_url(settings.redis_url, socket_timeout=3, socket_connect_timeout=3) as client:
+        info: dict[str, str] = client.info()
+        durable = client.config_get("appendonly").get("appendonly") == "yes"
+    version = f"Redis {info['redis_version']}"
+    if not durable:
+        return Check("broker", "note", f"{version} without appendonly: after a crash, jobs wait for the sweeper")
+    return Check("broker", "ok", version)
+
+
+def _key_ring(settings: Settings) -> Check:
+    ring = load_key_ring(settings)
+    if settings.keyring_file is None:
+        return Check("key ring", "note", "the development key; for real use: unveil keys new-ring FILE")
+    if settings.keyring_file.stat().st_mode & 0o077:
+        return Check("key ring", "bad", f"others may read {settings.keyring_file}: chmod 600 it")
+    with suppress(SQLAlchemyError), one_session(settings) as session:  # without a database, none of this
+        lost = set(masters_in_use(session)) - set(ring.masters)
+        if lost:
+            numbers = ", ".join(map(str, sorted(lost)))
+            return Check("key ring", "bad", f"keys are sealed under master key {numbers}, which it lacks")
+    return Check("key ring", "ok", f"{len(ring.masters)} master key(s), number {ring.current} seals")
+
+
+def _blobs(settings: Settings) -> Check:
+    blobs, name = Blobs(settings), f"doctor/{uuid.uuid4().hex}"
+    blobs.write(name, b"x")
+    blobs.delete(name)
+    free = blobs.free()
+    if free is not None and free < LEAST_FREE:
+        room = f"only {free / 2**20:.0f} MiB are free at {settings.blob_url}"
+        return Check("blobs", "bad", f"{room}: make room, for example with unveil retention, or jobs will fail")
+    return Check("blobs", "ok", f"{settings.blob_url} can be written")
+
+
+def _data(settings: Settings) -> Check:
+    known = builtin_datasets(settings.data_dir)
+    here = [info.name for info in known if info.available]
+    missing = [info.name for info in known if not info.available]
+    detail = f"{', '.join(here)} here" + (f"; {', '.join(missing)} not here yet" if missing else "")
+    return Check("data", "ok", detail)
+
+
+def _workers(settings: Settings) -> Check:
+    with one_session(settings) as session:
+        served = {queue for row in session.scalars(alive()) for queue in row.queue.split(",")}
+    missing = {
+        ENCRYPT: "requests to encrypt wait in vain: unveil worker --queues encrypt,ops",
+        OPS: "nobody finds what lost workers left: unveil worker --queues ops",
+        ATTACK: "evaluations and trainings wait: unveil worker --queues attack",
+    }
+    for queue, advice in missing.items():
+        if queue not in served:
+            return Check("workers", "note" if queue == ATTACK else "bad", f"none on {queue}; {advice}")
+    return Check("workers", "ok", "on every queue")
+
+
+def _service(url: str | None, token: str | None, state: Path | None) -> Check:
+    with connect(url, token, state, retries=0) as client:
+        try:
+            parts = client.ready()["parts"]
+        except Unreachable:
+            return Check("service", "note" if url is None else "away", f"none answers at {client.url}")
+        except ProblemError as error:
+            return Check("service", "bad", f"{client.url}: {error}")
+    return Check("service", "ok", f"{client.url}: " + "; ".join(part["detail"] for part in parts.values()))

@@ -1,0 +1,211 @@
+"""`unveil evaluate`, `unveil report` and `unveil evaluations`."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated, Any, get_args
+
+import typer
+from rich.text import Text
+
+from unveil.app.cli import completion, spec_parser
+from unveil.app.cli.common import (
+    Failed,
+    Json,
+    Misused,
+    State,
+    Token,
+    Url,
+    connect,
+    day,
+    errors,
+    listing,
+    out,
+    over,
+    print_json,
+)
+from unveil.app.cli.evaluation_table import STYLES, render
+from unveil.app.client import Client, Evaluation
+from unveil.app.client.evaluation import Format
+from unveil.app.client.operations import Profile
+from unveil.app.client.progress import bar
+
+evaluations = typer.Typer(help="List, follow, cancel and delete evaluations.", no_args_is_help=True)
+
+EvaluationId = Annotated[
+    str, typer.Argument(help="ev_..., or latest", metavar="EV", autocompletion=completion.evaluation)
+]
+
+
+def register(app: typer.Typer) -> None:
+    app.command()(evaluate)
+    app.command()(report)
+    app.add_typer(evaluations, name="evaluations")
+
+
+def evaluate(
+    schemes: Annotated[
+        str,
+        typer.Option(
+            help="NAME[:SETTING]..., comma-separated: pixelwise:different,tanaka; or all",
+            autocompletion=completion.schemes,
+        ),
+    ],
+    attacks: Annotated[
+        str, typer.Option(help="The same for attacks: none,fr:b=1; or all", autocompletion=completion.attacks)
+    ] = "all",
+    dataset: Annotated[
+        str,
+        typer.Option(help="Name or ds_... id; `unveil datasets list` shows them", autocompletion=completion.dataset),
+    ] = "sample",
+    profile: Annotated[Profile, typer.Option(help="smoke: seconds, quick: minutes, paper: its settings")] = "quick",
+    name: Annotated[str | None, typer.Option(help="A name of yours")] = None,
+    seed: int = 0,
+    keys: Annotated[int | None, typer.Option(help="Independent keys for each keyed scheme")] = None,
+    samples: Annotated[int | None, typer.Option(help="Stored pictures a cell")] = None,
+    utility: Annotated[bool, typer.Option("--utility", help="Also measure what a classifier loses")] = False,
+    public_dataset: Annotated[
+        str | None, typer.Option(help="The attacker's own images", autocompletion=completion.dataset)
+    ] = None,
+    ssim_mode: Annotated[str | None, typer.Option(help="rgb7, gray7, rgb-gauss11 or gray-gauss11")] = None,
+    watch: Annotated[bool, typer.Option("--watch", help="Follow it to its end and print the tables")] = False,
+    url: Url = None,
+    token: Token = None,
+    state: State = None,
+    as_json: Json = False,
+) -> None:
+    """Order an evaluation: every scheme under every attack on a dataset."""
+    given: dict[str, Any] = {"seed": seed, "keys": keys, "samples": samples, "utility": utility or None}
+    given |= {"name": name, "public_dataset": public_dataset, "ssim_mode": ssim_mode}
+    with connect(url, token, state) as client:
+        evaluation = client.evaluations.create(
+            schemes=spec_parser.parse(schemes, client.schemes()),
+            attacks=spec_parser.parse(attacks, client.attacks()),
+            dataset=dataset,
+            profile=profile,
+            **{field: value for field, value in given.items() if value is not None},
+        )
+        if watch:
+            errors.print(f"{evaluation.id} (Ctrl-C leaves it running)")
+            _follow(client, evaluation, as_json)
+        elif as_json:
+            print_json(evaluation.raw)
+        else:
+            print(evaluation.id)
+
+
+def report(
+    id: EvaluationId,
+    output: Annotated[Path, typer.Option("-o", "--output", help="File to write; - is stdout")] = Path("report.html"),
+    format: Annotated[Format | None, typer.Option(help="Else by the file's suffix; html on stdout")] = None,
+    url: Url = None,
+    token: Token = None,
+    state: State = None,
+) -> None:
+    """Fetch the report of an evaluation, as far as it has come."""
+    wanted: Any = format or ("html" if str(output) == "-" else output.suffix.removeprefix("."))
+    if wanted not in get_args(Format):
+        raise Misused(f"{output}: its suffix names no format; give --format, one of {', '.join(get_args(Format))}")
+    with connect(url, token, state) as client:
+        content = _find(client, id).report(wanted)
+    if str(output) == "-":
+        sys.stdout.buffer.write(content)
+    else:
+        output.write_bytes(content)
+        errors.print(f"wrote {output} ({len(content):,} bytes)")
+
+
+@evaluations.command("list")
+def list_evaluations(url: Url = None, token: Token = None, state: State = None, as_json: Json = False) -> None:
+    """Yours, newest first."""
+    with connect(url, token, state) as client:
+        found, known = list(client.evaluations.list()), client.schemes()
+    if as_json:
+        print_json(found)
+        return
+    table = listing("id", "status", "cells", "created", wraps=["id"])
+    for item in found:
+        lines = [Text(item["name"], style="bold")]
+        lines += [
+            Text.assemble(f"{spec_parser.label(said['scheme'], known)}: ", (said["verdict"], STYLES[said["verdict"]]))
+            for said in item["verdicts"]
+        ]
+        cells = f"{item['progress']['done']}/{item['progress']['total']}"
+        table.add_row(over(item["id"], *lines), item["status"], cells, day(item["created_at"]))
+    out.print(table)
+
+
+@evaluations.command()
+def show(
+    id: EvaluationId,
+    watch: Annotated[bool, typer.Option("--watch", help="Follow it to its end first")] = False,
+    url: Url = None,
+    token: Token = None,
+    state: State = None,
+    as_json: Json = False,
+) -> None:
+    """The tables of one, as far as it has come."""
+    with connect(url, token, state) as client:
+        evaluation = _find(client, id)
+        if watch:
+            _follow(client, evaluation, as_json)
+        else:
+            _show(client, evaluation, as_json)
+
+
+@evaluations.command()
+def cancel(id: EvaluationId, url: Url = None, token: Token = None, state: State = None, as_json: Json = False) -> None:
+    """Stop one; what has finished is kept."""
+    with connect(url, token, state) as client:
+        evaluation = _find(client, id).cancel()
+    if as_json:
+        print_json(evaluation.raw)
+    else:
+        print(evaluation.status)
+
+
+@evaluations.command()
+def delete(id: EvaluationId, url: Url = None, token: Token = None, state: State = None) -> None:
+    """Delete an ended one with all its pictures and figures."""
+    with connect(url, token, state) as client:
+        _find(client, id).delete()
+
+
+def _find(client: Client, id: str) -> Evaluation:
+    if id == "latest":
+        newest = next(client.evaluations.list(), None)
+        if newest is None:
+            raise Misused("there is no evaluation yet; `unveil evaluate` orders one")
+        id = newest["id"]
+    return client.evaluations.get(id)
+
+
+def _follow(client: Client, evaluation: Evaluation, as_json: bool) -> None:
+    """Raises Failed where it does not succeed, after showing what there is."""
+    with bar(errors) as look:
+        evaluation.wait(progress=look)
+    _show(client, evaluation, as_json)
+    if evaluation.status == "cancelled":
+        raise Failed(f"{evaluation.id} was cancelled; what had finished is kept, `unveil evaluate` orders another")
+    if evaluation.status != "succeeded":
+        raise Failed(f"{evaluation.id} {evaluation.status}: {_reasons(evaluation)}")
+
+
+def _show(client: Client, evaluation: Evaluation, as_json: bool) -> None:
+    if as_json:
+        print_json(evaluation.raw)
+    else:
+        out.print(render(evaluation, [*client.schemes(), *client.attacks()]))
+
+
+def _reasons(evaluation: Evaluation) -> str:
+    failed = [
+        (f"{cell.attack['name']} on {cell.scheme['name']}", cell.error)
+        for cell in evaluation.cells
+        if cell.status == "failed"
+    ]
+    failed += [
+        (f"utility of {job['scheme']['name']}", job["error"]) for job in evaluation.utility if job["status"] == "failed"
+    ]
+    return "; ".join(f"{what}: {(error or {}).get('detail', 'no reason was given')}" for what, error in failed)

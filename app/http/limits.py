@@ -1,0 +1,157 @@
+"""How much a caller may send: bytes a body, counted while they arrive, values in JSON, and requests a second."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import math
+import time
+from collections.abc import Mapping, Sequence
+
+import redis.asyncio
+import redis.exceptions
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from unveil.app.batching import Together
+from unveil.app.http.problems import Problem, TooLarge, TooMany, UnsupportedMedia, send_problem
+
+_BURST_S = 2.0  # so many seconds' worth of requests may come at once: a page with its pictures
+_PAUSE_S = 1.0
+_PATIENCE_S = 30.0  # for a body, and longer the more of it has come
+_SLOWEST = 8_000  # bytes a second
+_MAX_JSON_VALUES = 200_000
+_CLOSE = {"Connection": "close"}  # what is left of the body is not read
+logger = logging.getLogger(__name__)
+
+
+class SlowBody(Problem):
+    status, code, title = 408, "slow_body", "The body did not arrive in time"
+
+
+class BodyLimit:
+    """ASGI middleware: answers 413 as soon as a body is longer than its path allows, with or without a length, and 408
+    when it trickles.
+
+    It replaces whatever the route makes of the torn body, so no parser's own error gets in the way.
+    """
+
+    def __init__(self, app: ASGIApp, limit: int, by_path: Mapping[str, int]) -> None:
+        self.app, self.limit, self.by_path = app, limit, by_path
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        limit = self.by_path.get(scope["path"], self.limit)
+        too_long = TooLarge(
+            f"the body is longer than the {limit} bytes that {scope['path']} takes; send less at a time", headers=_CLOSE
+        )
+        declared = dict(scope["headers"]).get(b"content-length", b"")
+        if declared.isdigit() and int(declared) > limit:
+            await send_problem(too_long, scope, receive, send)
+            return
+        refusal: Problem | None = None
+        received, waited, whole, started = 0, 0.0, False, False
+
+        async def counted() -> Message:
+            nonlocal received, waited, whole, refusal
+            if refusal is not None:
+                raise refusal
+            since = time.monotonic()
+            try:
+                # once it is whole, what follows is the end of the connection
+                patience = None if whole else _PATIENCE_S + received / _SLOWEST - waited
+                async with asyncio.timeout(patience):
+                    message = await receive()
+            except TimeoutError:
+                refusal = SlowBody(f"send at least {_SLOWEST} bytes a second", headers=_CLOSE)
+                raise refusal from None
+            waited += time.monotonic() - since
+            received += len(message.get("body", b""))
+            whole = not message.get("more_body", False)
+            if received > limit:
+                refusal = too_long
+                raise refusal
+            return message
+
+        async def watched(message: Message) -> None:
+            nonlocal started
+            if refusal is not None and not started:
+                return
+            started = True
+            await send(message)
+
+        try:
+            await self.app(scope, counted, watched)
+        except Problem as raised:
+            if raised is not refusal:
+                raise
+        if refusal is not None and not started:
+            await send_problem(refusal, scope, receive, send)
+
+
+def check_media(content_type: str) -> None:
+    """Raises UnsupportedMedia where the body does not say that it is JSON."""
+    media = content_type.partition(";")[0].strip().lower()
+    if media != "application/json" and not (media.startswith("application/") and media.endswith("+json")):
+        raise UnsupportedMedia("send JSON, and say so: Content-Type: application/json")
+
+
+def check_multipart(content_type: str) -> None:
+    """Raises UnsupportedMedia where the body does not say that it is a form with files."""
+    if content_type.partition(";")[0].strip().lower() != "multipart/form-data":
+        raise UnsupportedMedia("send a form with files, and say so: Content-Type: multipart/form-data")
+
+
+def check_json(body: bytes) -> None:
+    """Refuse JSON that would unfold into far more memory than its bytes, before it is parsed. Raises TooLarge."""
+    values = body.count(b",") + body.count(b"[") + body.count(b"{")
+    if values > _MAX_JSON_VALUES:
+        raise TooLarge(f"the JSON holds about {values} values; at most {_MAX_JSON_VALUES} are taken")
+
+
+class Rate:
+    """Requests a second, for all processes of the service together.
+
+    A leaky bucket on the clock of Redis: each request moves the time at which the caller's bucket is empty again.
+    """
+
+    _TAKE = """
+    local time, over = redis.call('TIME'), {}
+    local now = time[1] + time[2] / 1000000
+    for i, key in ipairs(KEYS) do
+        local per_second, burst = ARGV[2 * i - 1], ARGV[2 * i]
+        local empty = math.max(tonumber(redis.call('GET', key) or 0), now) + 1 / per_second
+        over[i] = tostring(empty - now - burst)
+        if empty - now - burst <= 0 then
+            redis.call('SET', key, string.format('%.6f', empty), 'EX', math.ceil(burst) + 1)
+        end
+    end
+    return over
+    """
+
+    def __init__(self, client: redis.asyncio.Redis) -> None:
+        self._script = client.register_script(self._TAKE)
+        self._take = Together(self._take_all)
+
+    async def count(self, who: str, per_second: float, whose: str) -> None:
+        """Count one request of `who`. Raises TooMany."""
+        try:
+            over = await self._take((f"unveil:rate:{who}", per_second))
+        except (redis.exceptions.RedisError, OSError):
+            # What needs no broker is served without one; what needs it says so itself.
+            logger.warning("rate limit not counted: redis is away")
+            return
+        if over > 0:
+            wait = math.ceil(over)
+            # A refusal costs us work too: who asks too fast gets it slowly, and so asks less.
+            await asyncio.sleep(_PAUSE_S)
+            raise TooMany(
+                f"{whose} may make {per_second:g} requests a second; wait {wait} s", headers={"Retry-After": str(wait)}
+            )
+
+    async def _take_all(self, asked: Sequence[tuple[str, float]]) -> list[float]:
+        """By how many seconds each comes too early."""
+        keys = [key for key, _ in asked]
+        arguments = [value for _, rate in asked for value in (rate, max(_BURST_S, 1 / rate))]
+        return [float(over) for over in await self._script(keys, arguments)]

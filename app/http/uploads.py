@@ -1,0 +1,125 @@
+"""Multipart forms with images: read after the caller is known, within the limits, each fault with its own problem.
+
+A route that uses this declares no form parameters (FastAPI would read the body before it asks who calls) and describes
+its body with `form_schema`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import AsyncIterator, Iterable, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from fastapi import Request
+from starlette.datastructures import FormData, UploadFile
+from starlette.exceptions import HTTPException
+from starlette.formparsers import MultiPartParser
+
+from unveil.app.http.problems import BadRequest, Invalid, TooLarge, UnsupportedMedia
+
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+_MAX_FIELD_BYTES = 64 * 1024
+# A file is read whole in any case. By way of the disk (else from 1 MiB on) each 64 kB of it would wake a thread, and an
+# image would lie there in clear.
+MultiPartParser.spool_max_size = 64 * 2**20
+
+
+class TooManyParts(TooLarge):
+    code, title = "too_many_files", "The request has too many files or fields"
+
+
+@dataclass(frozen=True)
+class File:
+    name: str  # as the caller says, made fit to be shown
+    type: str
+    data: bytes
+
+
+@dataclass(frozen=True)
+class Form:
+    files: list[File]
+    fields: dict[str, list[str]]
+
+    def one(self, name: str) -> str | None:
+        """The only value of a field. Raises Invalid."""
+        values = self.fields.get(name, [])
+        if len(values) > 1:
+            raise Invalid(f"send {name} once", [(f"/{name}", f"must be sent once; got {len(values)} values")])
+        return values[0] if values else None
+
+
+@asynccontextmanager
+async def read_form(request: Request, file_field: str, fields: frozenset[str], max_files: int) -> AsyncIterator[Form]:
+    """Closes its temporary files at the end. Raises UnsupportedMedia, BadRequest, TooManyParts, Invalid."""
+    try:
+        yield await _read(request, file_field, fields, max_files)
+    finally:
+        await request.close()
+
+
+async def _read(request: Request, file_field: str, fields: frozenset[str], max_files: int) -> Form:
+    if not request.headers.get("content-type", "").lower().startswith("multipart/form-data"):
+        raise UnsupportedMedia(f"send multipart/form-data with files in the field {file_field!r}")
+    limits = {"max_files": max_files, "max_fields": 4 * max_files, "max_part_size": _MAX_FIELD_BYTES}
+    try:
+        form = await request.form(**limits)
+    except HTTPException as error:
+        text = str(error.detail)
+        if text.startswith("Too many"):
+            raise TooManyParts(
+                f"at most {max_files} files are taken in a request; send the rest in another",
+                [(f"/{file_field}", text)],
+            ) from None
+        raise BadRequest(f"the form cannot be read: {text}") from None
+    found: list[File] = []
+    texts: dict[str, list[str]] = {}
+    for name, value in form.multi_items():
+        if isinstance(value, UploadFile):
+            if name != file_field:
+                raise _misplaced(name, f"a file is not taken here; files go into {file_field!r}")
+            found.append(File(_shown(value.filename, len(found)), value.content_type or "", await value.read()))
+            await value.seek(0)
+        elif name not in fields:
+            what = "send it as a file, with a filename" if name == file_field else f"known: {', '.join(sorted(fields))}"
+            raise _misplaced(name, f"not a field of this form; {what}")
+        else:
+            texts.setdefault(name, []).append(value)
+    if not found:
+        raise Invalid(f"send at least one file in the field {file_field!r}", [(f"/{file_field}", "is missing")])
+    return Form(found, texts)
+
+
+def check_form(form: FormData, known: Iterable[str]) -> None:
+    """That a form which FastAPI has read has known fields alone, each once. Raises Invalid."""
+    counts = Counter(name for name, _ in form.multi_items())
+    for name, count in counts.items():
+        if name not in known:
+            raise _misplaced(name, f"not a field of this form; known: {', '.join(sorted(known))}")
+        if count > 1:
+            raise _misplaced(name, f"must be sent once; got {count} values")
+
+
+def form_schema(file_field: str, fields: Mapping[str, dict[str, Any]], example: dict[str, Any]) -> dict[str, Any]:
+    """The OpenAPI request body of a route that reads its form here."""
+    files = {"type": "array", "items": {"type": "string", "format": "binary"}, "minItems": 1}
+    schema = {
+        "type": "object",
+        "properties": {file_field: files, **fields},
+        "required": [file_field],
+        "additionalProperties": False,
+    }
+    content = {"schema": schema, "example": example, "encoding": {file_field: {"contentType": "image/*"}}}
+    return {"requestBody": {"required": True, "content": {"multipart/form-data": content}}}
+
+
+def _misplaced(name: str, detail: str) -> Invalid:
+    shown = _CONTROL.sub("?", name)[:60]
+    return Invalid(f"{shown}: {detail}", [(f"/{shown}", detail)])
+
+
+def _shown(filename: str | None, index: int) -> str:
+    last = (filename or "").replace("\\", "/").rpartition("/")[2]
+    return _CONTROL.sub("?", last)[:120] or f"image-{index}"

@@ -1,0 +1,42 @@
+"""What does not live for ever: evaluations past an age, spent sign-ins, remembered answers, blobs without a row."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+from sqlalchemy import ColumnElement, delete, func, select
+from sqlalchemy.orm import Session
+
+from unveil.app.db.tables import Base, DashboardSession, Evaluation, Idempotency, SignInCode
+from unveil.app.ops.storage_gc import find_orphans
+from unveil.app.settings import Settings
+from unveil.app.storage import Blobs
+
+_WORK = timedelta(days=1)  # far above any upload's own time
+
+
+def expire(session: Session, settings: Settings, age: timedelta, *, dry_run: bool = False) -> dict[str, int]:
+    """Delete it (or only count it). Rows first, then blobs: repeated after a crash it ends with the same."""
+    now, blobs = func.clock_timestamp(), Blobs(settings)
+    # a request may be repeated so long, and then works under the id that it got at first
+    repeated = timedelta(hours=settings.idempotency_hours) + _WORK
+    rules: dict[str, tuple[type[Base], ColumnElement[bool]]] = {
+        "evaluations": (Evaluation, Evaluation.finished_at < now - age),
+        "sign-in codes": (SignInCode, SignInCode.expires_at < now),
+        "dashboard sessions": (DashboardSession, DashboardSession.expires_at < now),
+        "remembered answers": (Idempotency, Idempotency.locked_until < now - repeated),
+    }
+    gone: dict[str, int] = {}
+    for what, (table, old) in rules.items():
+        gone[what] = session.scalar(select(func.count()).select_from(table).where(old)) or 0
+        if not dry_run:
+            result: Any = session.execute(delete(table).where(old))
+            gone[what] = result.rowcount
+    session.commit()
+    orphans = list(find_orphans(session, blobs, repeated.total_seconds()))
+    gone["orphaned blobs"] = len(orphans)
+    if not dry_run:
+        for name in orphans:
+            blobs.delete(name)
+    return gone

@@ -1,0 +1,256 @@
+"""What a report says, whatever its format: rows and columns of the paper's tables, settings, how to repeat it."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from unveil.app.evaluations import serializers
+from unveil.app.evaluations.schemas import CellOut, EvaluationOut, UtilityOut
+from unveil.app.jobs.states import ENDED
+from unveil.app.report.labels import NOT_SETTINGS, data_set, label, title, usual
+from unveil.models import catalog
+
+Points = Sequence[Sequence[float | None]]
+
+# Rows and columns of the paper's tables, in its order.
+PAPER_ROWS: tuple[Mapping[str, Any], ...] = (
+    {"name": "pixelwise", "key_mode": "same"},
+    {"name": "pixelwise", "key_mode": "different"},
+    {"name": "tanaka"},
+    {"name": "tn-model"},
+    {"name": "tn-gan"},
+)
+PAPER_COLUMNS = ("fr", "itn", "gan")
+KEY_SPACE = "brute-force"
+
+
+@dataclass(frozen=True)
+class Column:
+    """An attack, as a column."""
+
+    name: str
+    label: str
+    title: str
+    threat_model: str
+
+
+@dataclass(frozen=True)
+class Row:
+    """A scheme, as a line. Without `verdict` it was not ordered, and only the paper's values stand there."""
+
+    label: str
+    title: str
+    paper: catalog.PaperRow | None
+    profile: catalog.Profile
+    cells: Sequence[CellOut] = ()
+    verdict: Mapping[str, Any] | None = None
+    utility: UtilityOut | None = None
+
+    def under(self, column: Column) -> CellOut | None:
+        return next((cell for cell in self.cells if label(cell.attack, self.profile) == column.label), None)
+
+    def paper_ssim(self, column: Column) -> float | None:
+        return self.paper.ssim.get(column.name) if self.paper else None
+
+    def paper_robust(self, column: Column) -> bool | None:
+        return self.paper.robust.get(column.name) if self.paper else None
+
+    def worst_of(self, columns: Sequence[Column]) -> CellOut | None:
+        """The cell that shows the most, of the finished ones among these."""
+        cells = [cell for column in columns if (cell := self.under(column)) is not None and cell.result is not None]
+        return max(cells, key=_shown, default=None)
+
+    @property
+    def key_space(self) -> CellOut | None:
+        return next((cell for cell in self.cells if cell.attack["name"] == KEY_SPACE), None)
+
+    @property
+    def worst(self) -> CellOut | None:
+        """The cell that the verdict rests on."""
+        if self.verdict is None or self.verdict["worst_attack"] is None:
+            return None
+        name = self.verdict["worst_attack"]
+        return max((c for c in self.cells if c.result and c.attack["name"] == name), key=_shown, default=None)
+
+
+@dataclass
+class Triple:
+    """A stored triple: what its pictures measure; and they themselves, once they were asked for."""
+
+    cell_id: str
+    index: int
+    ssim: float | None
+    plain_sum: str | None  # tells plain images apart; None where there is none
+    plain_size: int
+    protected_size: int
+    reconstructed_size: int
+    plain: bytes | None = None
+    protected: bytes = b""
+    reconstructed: bytes = b""
+
+
+@dataclass(frozen=True)
+class Report:
+    evaluation: EvaluationOut
+    curves: Mapping[str, Mapping[str, Points]]  # by cell id
+    samples: Mapping[str, Sequence[Triple]]
+
+    @property
+    def profile(self) -> catalog.Profile:
+        profile: catalog.Profile = self.evaluation.settings["profile"]
+        return profile
+
+    @property
+    def data_set(self) -> str:
+        return data_set(self.evaluation.settings)
+
+    @property
+    def finished(self) -> bool:
+        return self.evaluation.status in ENDED
+
+    @cached_property
+    def rows(self) -> list[Row]:
+        """The paper's five in its order, ordered or not, then all others."""
+        ordered = self.ordered
+        paper = [catalog.make_scheme(*_split(entry)) for entry in PAPER_ROWS if entry["name"] in catalog.schemes()]
+        lines: list[Row] = []
+        for scheme in paper:
+            same = [row for row in ordered if row.paper is not None and row.paper == scheme.paper]
+            entry = catalog.settings_of(scheme)
+            lines += same or [Row(label(entry), title(entry), scheme.paper, self.profile)]
+        return lines + [row for row in ordered if row not in lines]
+
+    @cached_property
+    def ordered(self) -> list[Row]:
+        """The schemes of the order, in its order."""
+        cells: dict[str, list[CellOut]] = {}
+        for cell in self.evaluation.cells:
+            cells.setdefault(_key(cell.scheme), []).append(cell)
+        verdicts = {_key(verdict.scheme): verdict.model_dump() for verdict in self.evaluation.verdicts}
+        utility = {_key(job.scheme): job for job in self.evaluation.utility}
+        return [
+            Row(
+                label(own[0].scheme, self.profile),
+                title(own[0].scheme, self.profile),
+                serializers.paper_of(own[0].scheme),
+                self.profile,
+                own,
+                verdicts[key],
+                utility.get(key),
+            )
+            for key, own in cells.items()
+        ]
+
+    @cached_property
+    def columns(self) -> list[Column]:
+        """The attacks that make images, in the order of the evaluation."""
+        found = {
+            label(cell.attack, self.profile): Column(
+                cell.attack["name"],
+                label(cell.attack, self.profile),
+                title(cell.attack, self.profile),
+                cell.threat_model,
+            )
+            for cell in self.evaluation.cells
+            if cell.attack["name"] != KEY_SPACE
+        }
+        return list(found.values())
+
+    @property
+    def paper_columns(self) -> list[Column]:
+        """The paper's three, ordered or not."""
+        columns = []
+        for name in PAPER_COLUMNS:
+            attack = catalog.make_attack(name, {})
+            unordered = Column(name, name, title({"name": name}), attack.threat_model.value)
+            columns += [column for column in self.columns if column.name == name] or [unordered]
+        return columns
+
+    @property
+    def further_columns(self) -> list[Column]:
+        return [column for column in self.columns if column.name not in PAPER_COLUMNS]
+
+    def under_threat(self, model: str) -> list[str]:
+        """Titles of the attacks of a threat model."""
+        cells = (cell for cell in self.evaluation.cells if cell.threat_model == model)
+        return list(dict.fromkeys(title(cell.attack, self.profile) for cell in cells))
+
+    @property
+    def reduced(self) -> list[str]:
+        """What the profile takes less of than the paper."""
+        limits = catalog.LIMITS[self.profile]
+        told = [f"at most {limits[0]:,} training and {limits[1]:,} test images"] if limits[0] and limits[1] else []
+        for entry in (*self.evaluation.settings["schemes"], *self.evaluation.settings["attacks"]):
+            full = usual(entry["name"])
+            own = {k: v for k, v in entry.items() if k in full and k not in (*NOT_SETTINGS, "key_mode")}
+            other = [f"{k} {json.dumps(v)}" for k, v in own.items() if v != full[k]]
+            told += [f"{title(entry, self.profile)} with {', '.join(other)}"] if other else []
+        return told
+
+    @property
+    def reconstructions(self) -> list[str]:
+        """What could not be read in any publication or program, and was rebuilt."""
+        told = []
+        entries = (*self.evaluation.settings["schemes"], *self.evaluation.settings["attacks"])
+        for name in dict.fromkeys(entry["name"] for entry in entries):
+            cls = catalog.schemes().get(name) or catalog.attacks().get(name)
+            if cls is None:  # uploads, and what only another version knows
+                continue
+            if "[R]" in cls.source:
+                told.append(
+                    f"{cls.title} ({cls.source.replace('[R]', '').strip()}) follows its description, not its program."
+                )
+            meanings = {
+                k: str(schema.get("description", ""))
+                for k, schema in catalog.json_schema(cls.Settings)["properties"].items()
+            }
+            told += [
+                f"{cls.title}, {k}: {text.replace('[R]', '').strip()}." for k, text in meanings.items() if "[R]" in text
+            ]
+        return told
+
+    @property
+    def order(self) -> dict[str, Any]:
+        """What to POST to get the same evaluation again."""
+        settings = dict(self.evaluation.settings)
+        settings["attacks"] = [{k: v for k, v in a.items() if k != "added"} for a in settings["attacks"]]
+        return settings
+
+    @property
+    def command(self) -> str:
+        """The same as a command."""
+        settings = self.order
+        words = ["unveil", "evaluate"]
+        for option in ("schemes", "attacks"):
+            words += [f"--{option}", ",".join(_spoken(entry, self.profile) for entry in settings[option])]
+        for option in ("dataset", "public_dataset", "profile", "seed", "keys", "samples", "ssim_mode", "name"):
+            if settings[option] is not None:
+                words += [f"--{option.replace('_', '-')}", str(settings[option])]
+        return shlex.join([*words, *(["--utility"] if settings["utility"] else [])])
+
+
+def _shown(cell: CellOut) -> tuple[int, float]:
+    """How bad a finished cell is: by its verdict, then by what can be seen."""
+    assert cell.result is not None
+    seen = (cell.result.ssim or {}).get("mean", 0.0) + (cell.result.identification or {}).get("top1", 0.0)
+    return -catalog.WORST_FIRST.index(cell.result.verdict), seen
+
+
+def _spoken(entry: Mapping[str, Any], profile: catalog.Profile) -> str:
+    """A scheme or attack as the command line takes it; what the profile fills in goes without saying."""
+    filled = usual(entry["name"], profile)
+    other = {k: v for k, v in entry.items() if k not in ("name", "dataset_name") and v != filled.get(k)}
+    return ":".join([entry["name"], *(f"{k}={v if isinstance(v, str) else json.dumps(v)}" for k, v in other.items())])
+
+
+def _key(entry: Mapping[str, Any]) -> str:
+    return json.dumps(entry, sort_keys=True)
+
+
+def _split(entry: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
+    return entry["name"], {k: v for k, v in entry.items() if k != "name"}

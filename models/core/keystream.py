@@ -1,0 +1,93 @@
+"""Key stream, version 1: how a 32-byte secret becomes the maps of a scheme.
+
+    stream(secret, label) = SHAKE256("unveil/keystream/1" || 0x00 || size || label || secret)
+
+size being that of the label in bytes (2 bytes, big endian),
+read from its first byte. Labels separate the uses of one secret. Draws are unbiased: bytes out of range are
+rejected, permutations come from sorting distinct 64-bit words. Test vectors: tests/models/test_keystream.py.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+
+import numpy as np
+import numpy.typing as npt
+
+SECRET_BYTES = 32
+_DOMAIN = b"unveil/keystream/1\x00"
+_REFUSED = 255
+
+
+def new_secret() -> bytes:
+    """32 bytes from the operating system."""
+    return os.urandom(SECRET_BYTES)
+
+
+def stream(secret: bytes, label: str, size: int) -> bytes:
+    """The first `size` bytes of the stream named `label`."""
+    if len(secret) != SECRET_BYTES:
+        raise ValueError(f"secret must be {SECRET_BYTES} bytes; got {len(secret)}")
+    name = label.encode()
+    return hashlib.shake_256(_DOMAIN + len(name).to_bytes(2, "big") + name + secret).digest(size)
+
+
+def child(secret: bytes, label: str) -> bytes:
+    """An independent secret derived from `secret`."""
+    return stream(secret, label, SECRET_BYTES)
+
+
+def draws(secret: bytes, label: str, below: int, count: int, names: bytes = bytes(range(256))) -> npt.NDArray[np.uint8]:
+    """`count` independent uniform integers in [0, below), below <= 256, one accepted byte each.
+
+    names: what stands for each integer in the result; with fewer than 256 integers, none may be 255.
+    """
+    if not 1 <= below <= 256:
+        raise ValueError(f"below must lie in 1..256; got {below}")
+    limit = 256 - 256 % below
+    # 6 standard deviations more than the mean number of bytes: a second, longer read is almost never needed.
+    size = int(count * 256 / limit + 6 * (count * (256 - limit) / limit + 1) ** 0.5) + 1
+    while True:
+        raw = np.frombuffer(stream(secret, label, size), np.uint8)
+        drawn = _accepted(raw, names[:below] * (limit // below), count)
+        if len(drawn) == count:
+            return drawn
+        size *= 2
+
+
+def _accepted(raw: npt.NDArray[np.uint8], names: bytes, most: int) -> npt.NDArray[np.uint8]:
+    """What stands for each byte that has a name, at most so many."""
+    from unveil.models.core import numba_kernels  # not with the catalog: the API needs no compiler
+
+    table = np.frombuffer(names.ljust(256, bytes([_REFUSED])), np.uint8)
+    if numba_kernels.accept is None or len(names) == 256:
+        return table[raw if len(names) == 256 else raw[raw < len(names)]][:most]
+    out = np.empty(most, np.uint8)
+    return out[: numba_kernels.accept(raw, table, _REFUSED, out)]
+
+
+def bits(secret: bytes, label: str, count: int) -> npt.NDArray[np.bool_]:
+    """`count` independent fair bits, most significant bit of each byte first."""
+    raw = np.frombuffer(stream(secret, label, -(-count // 8)), np.uint8)
+    return np.unpackbits(raw, count=count).astype(np.bool_)
+
+
+def permutation(secret: bytes, label: str, size: int) -> npt.NDArray[np.int64]:
+    """A uniform permutation of range(size): the order of `size` distinct big-endian 64-bit words."""
+    return permutations(secret, label, size, 1)[0]
+
+
+def permutations(secret: bytes, label: str, size: int, count: int) -> npt.NDArray[np.int64]:
+    """`count` independent uniform permutations, int64 [count, size], from `size` words of the stream each."""
+    total = size * count
+    words = np.frombuffer(stream(secret, label, 8 * total), ">u8").reshape(count, size)
+    for extra in range(1, 5):
+        ordered = np.sort(words, axis=1)
+        tied = (ordered[:, 1:] == ordered[:, :-1]).any(axis=1)
+        if not tied.any():
+            return np.argsort(words, axis=1, kind="stable")
+        # a tie (probability below 2^-50 for 96 words): those rows are drawn again from the words that follow
+        longer = np.frombuffer(stream(secret, label, 8 * total * (extra + 1)), ">u8")[total * extra :]
+        words = np.where(tied[:, None], longer.reshape(count, size), words)
+    raise AssertionError("four ties in a row: the stream is broken")

@@ -1,0 +1,5 @@
+import sys
+
+from unveil.models.evaluation.cli import main
+
+sys.exit(main())

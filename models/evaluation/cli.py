@@ -1,0 +1,135 @@
+"""`python -m models.evaluation`: run one cell without the service."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from unveil.models.attacks.base import AttackFailed, Cancelled, Context
+from unveil.models.catalog import (
+    PROFILES,
+    SSIM_MODES,
+    UTILITY,
+    ParameterError,
+    UnknownName,
+    images_taken,
+    make_attack,
+    make_scheme,
+    parse_spec,
+    settings_of,
+)
+from unveil.models.core.checkpoints import Folder
+from unveil.models.core.images import to_png
+from unveil.models.data.datasets import DatasetMissing, load_folder, sample
+from unveil.models.evaluation.cell import measure_utility, run_cell
+from unveil.models.evaluation.scoring import CellResult, Options
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m models.evaluation", description="Run one cell, no service needed.")
+    parser.add_argument("--scheme", required=True, help="such as tanaka, tanaka:icce2018, pixelwise:different")
+    parser.add_argument("--attack", required=True, help="such as none, fr, fr:L=4,nibblewise=true; or utility")
+    parser.add_argument("--data", required=True, help="a folder (STL-10's layout or class folders), or `sample`")
+    parser.add_argument("--profile", choices=PROFILES, default="paper")
+    parser.add_argument("--out", type=Path, required=True, help="folder for result.json, scores.csv, samples/, curves")
+    parser.add_argument("--resume", action="store_true", help="go on from the checkpoints in --out")
+    parser.add_argument(
+        "--limit-seconds",
+        type=float,
+        default=math.inf,
+        help="stop after this long; what a training has learned by then is kept",
+    )
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--keys", type=int, default=3)
+    parser.add_argument("--samples", type=int, default=8)
+    parser.add_argument("--ssim-mode", choices=SSIM_MODES, default="rgb7")
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--utility", action="store_true", help="classify the reconstructions, too")
+    return parser
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run one cell and write it to a folder. 0: done; 1: failed, or stopped at the limit (go on with --resume)."""
+    parser = _parser()
+    given = parser.parse_args(arguments)
+    options = Options(given.seed, given.keys, given.samples, given.ssim_mode, given.profile, given.utility)
+    try:
+        name, settings = parse_spec("scheme", given.scheme)
+        scheme = make_scheme(name, settings, options.profile)
+        attack = None  # none: utility
+        if given.attack != UTILITY:
+            name, settings = parse_spec("attack", given.attack)
+            attack = make_attack(name, settings, options.profile)
+            refusal = attack.refuses(scheme)
+            if refusal:
+                parser.error(f"{attack.name} on {scheme.name}: {refusal}")
+        data = sample() if given.data == "sample" else load_folder(Path(given.data))
+    except (UnknownName, ParameterError, DatasetMissing) as error:
+        parser.error(str(error))
+
+    if not given.limit_seconds >= 0:  # nor is nan
+        parser.error("--limit-seconds: must be at least 0")
+    checkpoints = given.out / "checkpoints"
+    try:
+        checkpoints.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        parser.error(f"--out {given.out}: {error.strerror}")
+    if not given.resume:
+        for old in checkpoints.rglob("*.ckpt*"):  # and nothing else that may lie there
+            old.unlink()
+    deadline = time.monotonic() + given.limit_seconds
+
+    def report(fraction: float, phase: str) -> None:
+        print(f"\r{fraction:6.1%}  {phase:<60}", end="", file=sys.stderr, flush=True)
+        if time.monotonic() > deadline:
+            raise Cancelled
+
+    context = Context(
+        seed=given.seed, device=given.device, checkpoints=Folder(checkpoints), report=report, deadline=deadline
+    )
+    try:
+        done = (
+            run_cell(scheme, attack, data, options, context)
+            if attack
+            else measure_utility(scheme, data, options, context)
+        )
+    except Cancelled:
+        print(f"\nstopped at {given.limit_seconds:.0f} s; run again with --resume", file=sys.stderr)
+        return 1
+    except (AttackFailed, ValueError) as error:
+        print(f"\nfailed: {error}", file=sys.stderr)
+        return 1
+    print(file=sys.stderr)
+    of_attack = settings_of(attack) if attack else {"name": UTILITY}
+    images = images_taken(options.profile)
+    if attack is None:
+        from unveil.models.evaluation.classification_utility import TRAINING_IMAGES
+
+        images["training_images"] = TRAINING_IMAGES[options.profile]
+    settings = {"scheme": settings_of(scheme), "attack": of_attack, "data": data.name, **vars(options), **images}
+    write_cell(done, settings, given.out)
+    print(json.dumps({**settings, "result": done.result}, indent=2))
+    return 0
+
+
+def write_cell(done: CellResult, settings: Mapping[str, Any], out: Path) -> None:
+    """result.json, curves.json, scores.csv and samples/ of a finished cell."""
+    (out / "result.json").write_text(json.dumps({**settings, "result": done.result}, indent=2) + "\n")
+    (out / "curves.json").write_text(json.dumps(done.curves) + "\n")
+    if done.scores is not None:
+        columns = np.column_stack([done.scores.index, done.scores.ssim, done.scores.psnr, done.scores.rank])
+        np.savetxt(out / "scores.csv", columns, "%d,%.6f,%.4f,%.2f", header="index,ssim,psnr,rank", comments="")
+    (out / "samples").mkdir(exist_ok=True)
+    for triple in done.samples:
+        for kind in ("plain", "protected", "reconstructed"):
+            image = getattr(triple, kind)
+            if image is not None:
+                (out / "samples" / f"{triple.index}-{kind}.png").write_bytes(to_png(image))

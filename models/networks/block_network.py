@@ -1,0 +1,77 @@
+"""The block network: one small network for every 4x4 block (paper section 5.1; SCIENCE section 3) [P][C].
+
+Convolutions with kernel and stride 4, and 1x1 after them, see one block at a time: rows of a matrix. So they are linear
+layers here, with batch normalisation over all blocks, which is the same network and several times faster on a CPU.
+"""
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from unveil.models.networks.linear_init import LIFT, transport
+
+BLOCK = 4
+
+
+def to_blocks(images: Tensor) -> Tensor:
+    """[N, 3, H, W], sides multiples of 4 -> [N * H/4 * W/4, 48], in (row, column, channel) order."""
+    n, c, height, width = images.shape
+    blocks = images.permute(0, 2, 3, 1).reshape(n, height // BLOCK, BLOCK, width // BLOCK, BLOCK, c)
+    return blocks.transpose(2, 3).reshape(-1, BLOCK * BLOCK * c)
+
+
+def from_blocks(blocks: Tensor, shape: torch.Size) -> Tensor:
+    """The inverse of `to_blocks`; shape: of the images."""
+    n, c, height, width = shape
+    blocks = blocks.reshape(n, height // BLOCK, width // BLOCK, BLOCK, BLOCK, c)
+    return blocks.transpose(2, 3).reshape(n, height, width, c).permute(0, 3, 1, 2)
+
+
+class BlockNetwork(nn.Module):
+    """4x4/4 to 48, BN, ReLU; 1x1 to 48, BN, ReLU; 1x1 to 512, BN, ReLU; pixel shuffle by 4 to 32; 1x1 to 3.
+
+    float [N, 3, H, W] in -1..1, sides multiples of 4 -> the same, by tanh where `squash` (the GAN's generator).
+    """
+
+    def __init__(self, *, squash: bool = False, hidden: int = 48, wide: int = 512) -> None:
+        super().__init__()
+        pixels = BLOCK * BLOCK
+        layers: list[nn.Module] = []
+        for inputs, outputs in ((3 * pixels, hidden), (hidden, hidden), (hidden, wide)):
+            layers += [nn.Linear(inputs, outputs, bias=False), nn.BatchNorm1d(outputs), nn.ReLU(inplace=True)]
+        self.body = nn.Sequential(*layers)
+        self.head = nn.Linear(wide // pixels, 3)
+        self.squash = squash
+
+    def forward(self, images: Tensor) -> Tensor:
+        features = self.body(to_blocks(images))
+        # The pixel shuffle: a block's features are dealt out to its 16 pixels.
+        pixels = self.head(features.view(len(features) * BLOCK * BLOCK, -1))
+        out = from_blocks(pixels, images.shape)
+        return out.tanh() if self.squash else out
+
+    @torch.no_grad()
+    def start_linear(self, protected: Tensor, plain: Tensor) -> None:
+        """Random weights become the linear map of blocks like those of `protected` to the covariance of `plain`'s.
+
+        float [N, 3, H, W] both; none knows which protected block belongs to which plain one. Hidden units are the
+        blocks' principal components, so that after batch normalisation details are as large as the mean. Of the
+        features of each pixel the first three are its colour; the others, which the head does not see yet, stay random.
+        """
+        layers = [layer for layer in self.body if isinstance(layer, nn.Linear)]
+        norms = [norm for norm in self.body if isinstance(norm, nn.BatchNorm1d)]
+        public, channels = to_blocks(plain), len(self.head.weight)
+        components, decoder = transport(to_blocks(protected), public)
+        hidden = len(components)
+        third = layers[2].weight.view(BLOCK * BLOCK, -1, hidden).clone()  # pixel, feature, component
+        third[:, :channels] = decoder.view(BLOCK * BLOCK, channels, hidden)
+        for layer, start in zip(layers, (components, torch.eye(hidden), third.flatten(0, 1)), strict=True):
+            # as long as it was: the learning rate is large or small beside it
+            layer.weight.copy_(F.normalize(start) * layer.weight.norm(dim=1, keepdim=True))
+        colours = norms[2].bias.view(BLOCK * BLOCK, -1)[:, :channels]
+        for bias in (norms[0].bias, norms[1].bias, colours):
+            bias.fill_(LIFT)
+        contrast = public.view(-1, channels).std(0)
+        self.head.weight.zero_()
+        self.head.weight[:, :channels] = torch.diag(contrast)
+        self.head.bias.copy_(-LIFT * contrast)

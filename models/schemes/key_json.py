@@ -1,0 +1,56 @@
+"""Maps in explicit key material: bytes in base64, checked on the way in."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from unveil.models.core.settings_schema import ParameterError
+
+
+def pack(values: npt.NDArray[Any]) -> str:
+    """Values 0..255, one byte each, in C order."""
+    return base64.b64encode(values.astype(np.uint8).tobytes()).decode()
+
+
+def unpack(material: Mapping[str, Any], name: str, count: int, highest: int) -> npt.NDArray[np.uint8]:
+    """The `count` bytes of field `name`, each 0..highest. Raises ParameterError."""
+    try:
+        values = np.frombuffer(base64.b64decode(material.get(name, ""), validate=True), np.uint8)
+    except (binascii.Error, TypeError, ValueError):
+        raise ParameterError([(f"/{name}", "must be base64")]) from None
+    if len(values) != count:
+        raise ParameterError([(f"/{name}", f"must hold {count} bytes for this width and height; got {len(values)}")])
+    if values.max() > highest:
+        raise ParameterError([(f"/{name}", f"every byte must lie in 0..{highest}; got {values.max()}")])
+    return values
+
+
+def size(material: Mapping[str, Any], others: set[str], multiple: int = 1) -> tuple[int, int]:
+    """(height, width) of the images that the maps fit; no fields but these and `others`. Raises ParameterError."""
+    errors = [(f"/{name}", "unknown field") for name in sorted(set(material) - {"width", "height"} - others)]
+    sides: list[int] = []
+    for name in ("height", "width"):
+        side = material.get(name)
+        if isinstance(side, bool) or not isinstance(side, int) or not 1 <= side <= 65536 or side % multiple:
+            unit = f", a multiple of {multiple}" if multiple > 1 else ""
+            errors.append((f"/{name}", f"must be a whole number of pixels, 1 to 65536{unit}"))
+        else:
+            sides.append(side)
+    if errors:
+        raise ParameterError(errors)
+    return sides[0], sides[1]
+
+
+def order(material: Mapping[str, Any], name: str, count: int) -> npt.NDArray[np.int64]:
+    """A permutation of range(count), as a list. Raises ParameterError."""
+    values = material.get(name)
+    whole = isinstance(values, list) and all(isinstance(v, int) and not isinstance(v, bool) for v in values)
+    if not whole or sorted(values or []) != list(range(count)):
+        raise ParameterError([(f"/{name}", f"must hold each of 0..{count - 1} once")])
+    return np.array(values, np.int64)

@@ -1,0 +1,74 @@
+"""Train the network of `models.recovery.symmetry` on photographs in STL-10's layout, once:
+
+    python -m models.recovery.fit_symmetry --data DIR
+
+DIR holds train_X.bin. Writes models/weights/symmetry.npz (197 k weights, half precision); half a minute of one core.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from unveil.models.core.images import Images
+from unveil.models.recovery.color_ambiguity import FEATURES, SHIPPED, Floats, histogram, variants
+from unveil.models.tools.fit_public_statistics import read_train
+
+HIDDEN = 64
+EPOCHS = 8
+BATCH = 100
+RATE = 3e-3
+
+log = logging.getLogger(__name__)
+
+
+def train(
+    images: Images, *, epochs: int = EPOCHS, seed: int = 0, tell: Callable[[int, float], Any] = lambda *_: None
+) -> dict[str, Floats]:
+    """Each photograph uint8 [N, H, W, 3] against its eleven copies: cross-entropy over the twelve. The weights."""
+    import torch
+    from torch import nn
+    from torch.nn import functional
+
+    torch.manual_seed(seed)
+    histograms = np.stack([histogram(image) for image in images])
+    hidden, score = nn.Linear(FEATURES, HIDDEN), nn.Linear(HIDDEN, 1)
+    net = nn.Sequential(nn.Dropout(0.2), hidden, nn.ReLU(), nn.Dropout(0.3), score)
+    batch = min(BATCH, len(images))
+    each = len(images) // batch
+    optimiser = torch.optim.AdamW(net.parameters(), weight_decay=0.05)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, RATE, total_steps=epochs * each)
+    target = torch.zeros(batch, dtype=torch.long)
+    for epoch in range(epochs):
+        total = 0.0
+        for chosen in torch.randperm(len(images))[: each * batch].view(each, batch).numpy():
+            scores = net(torch.from_numpy(variants(histograms[chosen])))[..., 0]
+            loss = functional.cross_entropy(scores, target)
+            optimiser.zero_grad()
+            loss.backward()  # type: ignore[no-untyped-call]
+            optimiser.step()
+            schedule.step()
+            total += loss.item()
+        tell(epoch, total / each)
+    layers = {"hidden": hidden, "score": score}
+    return {f"{name}.{k}": v.numpy() for name, layer in layers.items() for k, v in layer.state_dict().items()}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--data", type=Path, required=True, help="folder with train_X.bin in STL-10's layout")
+    parser.add_argument("--out", type=Path, default=SHIPPED)
+    arguments = parser.parse_args()
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    weights = train(read_train(arguments.data), tell=lambda epoch, loss: log.info("epoch %d: %.3f", epoch, loss))
+    halved: dict[str, Any] = {name: value.astype(np.float16) for name, value in weights.items()}
+    np.savez_compressed(arguments.out, **halved)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,199 @@
+"""The plain classifier: what judges protected images in TN-model's training, and utility and recognition after it.
+
+network = train_classifier(images, labels, CLASSIFIERS["quick"], context)
+accuracy(network, test_images, test_labels, context)  # 0.47
+"""
+
+from __future__ import annotations
+
+import hashlib
+import zlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from unveil.models.attacks.base import AttackFailed, Context
+from unveil.models.catalog import Profile
+from unveil.models.core import serialization
+from unveil.models.core.images import Images, check_images
+from unveil.models.data.datasets import Labels
+from unveil.models.networks.resnet20 import ResNet20
+from unveil.models.networks.tanaka_adaptation import Adaptation
+from unveil.models.networks.vgg16_bn import MINIMUM, Vgg16Bn
+from unveil.models.training.augmentation import flip_and_crop
+from unveil.models.training.loop import Lesson, Plan, Precision, as_floats, cosine, drops, train
+
+ClassifierName = Literal["resnet20", "vgg16-bn"]
+
+_PIXELS = 500_000  # at a time, where nothing is learned
+
+
+@dataclass(frozen=True)
+class ClassifierSettings:
+    """The paper's: TN-model's authors' [C]."""
+
+    network: ClassifierName = "resnet20"
+    width: int = 16  # of ResNet-20's first stage
+    shrink: int = 1  # images are made smaller by this factor before the network
+    by: Literal["mean", "channels"] = "mean"  # channels: the pixels of a square become channels, so nothing is lost
+    adaptation: int = 0  # width of Tanaka's adaptation network before it; 0: none
+    epochs: int = 200
+    batch: int = 128
+    rate: float = 0.1
+    momentum: float = 0.9
+    weight_decay: float = 5e-4
+    schedule: Literal["steps", "cosine"] = "steps"  # steps: a fifth after 60, 120 and 160 of 200 epochs
+    padding: int | None = 4  # of the random crops, in pixels; half of the images are mirrored; None: as they are
+    precision: Precision = "auto"
+
+
+CLASSIFIERS: Mapping[Profile, ClassifierSettings] = {
+    "smoke": ClassifierSettings(width=4, shrink=4, epochs=1, batch=16),
+    # 5,000 photographs of natural96: 0.64 right after 10 epochs (width 12, 6 epochs: 0.53; 2,000 images: 0.34)
+    "quick": ClassifierSettings(width=8, shrink=3, epochs=8, batch=32, schedule="cosine"),
+    "paper": ClassifierSettings(),
+}
+
+
+class Classifier(nn.Module):
+    """float [N, 3, H, W] in -1..1 -> logits [N, classes]: normalised and made smaller, then a network.
+
+    mean, std: of the training images, per channel.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, classes: int, settings: ClassifierSettings) -> None:
+        super().__init__()
+        self.classes, self.settings = classes, settings
+        self.shrink, self.by = settings.shrink, settings.by
+        self.register_buffer("mean", torch.zeros(3, 1, 1))
+        self.register_buffer("std", torch.ones(3, 1, 1))
+        self.adaptation = Adaptation(settings.adaptation) if settings.adaptation else None
+        inputs = self.adaptation.channels if self.adaptation else 3
+        if settings.by == "channels":
+            inputs *= settings.shrink**2
+        resnet = settings.network == "resnet20"
+        self.network = ResNet20(classes, settings.width, inputs) if resnet else Vgg16Bn(classes)
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.network(self.prepared(F.avg_pool2d(images, self.shrink) if self.by == "mean" else images))
+
+    def prepared(self, images: Tensor) -> Tensor:
+        """What the network takes, of images averaged down already or at their full size."""
+        if self.by == "channels" and self.adaptation is None:  # the same, over 48 channels much faster than over 3
+            mean, std = (each.repeat_interleave(self.shrink**2, 0) for each in (self.mean, self.std))
+            return (self._unshuffled(images) - mean) / std
+        x = (images - self.mean) / self.std
+        return x if self.adaptation is None else self._unshuffled(self.adaptation(x))
+
+    def _unshuffled(self, x: Tensor) -> Tensor:
+        height, width = (side // self.shrink * self.shrink for side in x.shape[2:])
+        return F.pixel_unshuffle(x[:, :, :height, :width], self.shrink)
+
+
+class Features(nn.Module):
+    """What the first layers of a classifier see of images, at their full size."""
+
+    def __init__(self, classifier: Classifier) -> None:
+        super().__init__()
+        self.classifier = classifier
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.classifier.network.features(self.classifier.prepared(images))
+
+
+class Classification(Lesson):
+    """Name the class of an image."""
+
+    def __init__(self, network: nn.Module, optimiser: torch.optim.Optimizer, padding: int | None) -> None:
+        self.networks = nn.ModuleDict({"network": network})
+        self.optimisers = [optimiser]
+        self.network, self.padding = network, padding
+
+    def step(self, batch: list[Tensor], generator: torch.Generator) -> dict[str, Tensor]:
+        images, labels = batch
+        if self.padding is not None:
+            images = flip_and_crop(images, self.padding, generator)
+        logits = self.network(as_floats(images)).float()
+        loss = F.cross_entropy(logits, labels)
+        self.optimisers[0].zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        self.optimisers[0].step()
+        return {"loss": loss.detach(), "accuracy": (logits.argmax(1) == labels).float().mean().detach()}
+
+
+def train_classifier(images: Images, labels: Labels, settings: ClassifierSettings, context: Context) -> Classifier:
+    """A classifier of uint8 [N, H, W, 3] with labels from 0, on context.device, in eval mode.
+
+    The same images, labels, settings and seed are trained once in an evaluation (`context.shared`). Raises
+    AttackFailed (no labels, images too small, a loss that is no number) and what context.report raises.
+    """
+    classes = count_classes(images, labels)
+    smallest = settings.shrink * (MINIMUM if settings.network == "vgg16-bn" else 4)
+    if min(images.shape[1:3]) < smallest:
+        size = f"{images.shape[2]}x{images.shape[1]}"
+        raise AttackFailed(f"the classifier needs images of at least {smallest}x{smallest}; these are {size}")
+
+    def make() -> bytes:
+        return serialization.dump(_train(images, labels, classes, settings, context))
+
+    network = Classifier(classes, settings)
+    name = f"classifier/{_what_decides(images, labels, settings, context)}"
+    serialization.fill(network, context.shared(name, make))
+    return network.to(device=context.device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
+
+
+def count_classes(images: Images, labels: Labels) -> int:
+    """How many classes there are to tell apart. Raises AttackFailed where labels are missing or not from 0."""
+    check_images(images)
+    if len(labels) != len(images) or len(np.unique(labels)) < 2 or labels.min() < 0:
+        raise AttackFailed(
+            "a classifier needs images with labels of at least two classes; upload the images in class folders"
+        )
+    return int(labels.max()) + 1
+
+
+@torch.inference_mode()
+def predict(network: nn.Module, images: Images, context: Context) -> Labels:
+    """The class of each image, by a network in eval mode on context.device."""
+    step = max(1, _PIXELS // (images.shape[1] * images.shape[2]))
+    found = np.zeros(len(images), np.int64)
+    for i in range(0, len(images), step):
+        context.report(1.0, f"classifying {i} of {len(images)}")
+        logits = network(as_floats(torch.from_numpy(images[i : i + step]).to(context.device)))
+        found[i : i + step] = logits.argmax(1).cpu().numpy()
+    return found
+
+
+def accuracy(network: nn.Module, images: Images, labels: Labels, context: Context) -> float:
+    """Fraction of images whose class the network names."""
+    return float((predict(network, images, context) == labels).mean())
+
+
+def _train(images: Images, labels: Labels, classes: int, settings: ClassifierSettings, context: Context) -> Classifier:
+    def make() -> Classification:
+        network = Classifier(classes, settings)
+        pixels = images.reshape(-1, 3)[:: max(1, images.size // 3_000_000)] / 127.5 - 1
+        network.mean.copy_(torch.from_numpy(pixels.mean(0)).view(3, 1, 1))
+        network.std.copy_(torch.from_numpy(pixels.std(0)).clamp(min=0.01).view(3, 1, 1))  # flat images have none
+        optimiser = torch.optim.SGD(
+            network.parameters(), settings.rate, settings.momentum, weight_decay=settings.weight_decay, fused=True
+        )
+        return Classification(network, optimiser, settings.padding)
+
+    schedule = drops(0.3, 0.6, 0.8, factor=0.2) if settings.schedule == "steps" else cosine
+    plan = Plan("classifier", settings.epochs, settings.batch, schedule, repr(settings), settings.precision)
+    lesson, _ = train(make, [[images, labels]], plan, context)
+    return lesson.networks["network"]  # type: ignore[return-value]
+
+
+def _what_decides(images: Images, labels: Labels, settings: ClassifierSettings, context: Context) -> str:
+    arrays = [(array.shape, zlib.crc32(np.ascontiguousarray(array).data)) for array in (images, labels)]
+    return hashlib.sha256(f"{settings} {arrays} {context.seed}".encode()).hexdigest()[:32]

@@ -1,0 +1,86 @@
+"""Pictures or their negatives? A small network says so that has seen public photographs alone.
+
+A generator without pairs may settle on the negative of what it should make; skies are above and bright, grounds are
+below and dark. A picture is looked at as 24x24 ranks of its greys, so that a wrong tone curve does not matter, and the
+network learns to prefer each photograph to its negative. From one picture it is right little more often than not;
+log-odds of many pictures that were all made alike add up.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from unveil.models.attacks.base import Context
+from unveil.models.core.images import Images
+from unveil.models.training.loop import Lesson, Plan, cosine, train
+
+SIDE = 24
+_PLAN = Plan("negatives", epochs=6, batch=32, schedule=cosine, precision="fp32")
+
+
+class PositiveNetwork(nn.Module):
+    """Three convolutions 3x3, halved after each; they see how high up they are. [N, 1, 24, 24] -> [N]."""
+
+    def __init__(self, width: int = 16) -> None:
+        super().__init__()
+        layers: list[nn.Module] = []
+        for inputs, outputs in ((2, width), (width, 2 * width), (2 * width, 2 * width)):
+            layers += [nn.Conv2d(inputs, outputs, 3, padding=1), nn.ReLU(inplace=True), nn.AvgPool2d(2)]
+        self.layers = nn.Sequential(*layers, nn.Flatten(), nn.Linear(2 * width * (SIDE // 8) ** 2, 1))
+
+    def forward(self, seen: Tensor) -> Tensor:
+        height = torch.linspace(-1, 1, SIDE, device=seen.device)[:, None].expand_as(seen)
+        return self.layers(torch.cat([seen, height], 1))[:, 0]
+
+
+class Preference(Lesson):
+    """Prefer every photograph to its negative; mirrored ones too."""
+
+    def __init__(self) -> None:
+        self.network = PositiveNetwork()
+        self.networks = nn.ModuleDict({"network": self.network})
+        self.optimisers = [torch.optim.AdamW(self.network.parameters(), 2e-3, weight_decay=0.05)]
+
+    def step(self, images: list[Tensor], generator: torch.Generator) -> dict[str, Tensor]:
+        mirrored = torch.rand(len(images[0]), 1, 1, 1, generator=generator) < 0.5
+        seen = torch.where(mirrored.to(images[0].device), images[0].flip(3), images[0])
+        loss = F.softplus(-odds(self.network, seen)).mean()
+        self.optimisers[0].zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        self.optimisers[0].step()
+        return {"loss": loss.detach()}
+
+
+def fit(public: Images, context: Context) -> nn.Module:
+    """Learn from photographs uint8 [N, H, W, 3]; seconds."""
+    lesson, _ = train(Preference, [[ranks(public).numpy()]], _PLAN, context)
+    return lesson.network
+
+
+@torch.inference_mode()
+def log_odds(network: nn.Module, images: Images) -> float:
+    """That images uint8 [N, H, W, 3], all made alike, are pictures and not negatives: below 0 where they are."""
+    device = next(network.parameters()).device
+    return math.fsum(float(odds(network, some.to(device)).sum()) for some in torch.split(ranks(images), 256))
+
+
+def odds(network: nn.Module, seen: Tensor) -> Tensor:
+    """[N, 1, 24, 24] -> the log-odds of each [N]; those of its negative are the opposite."""
+    positive, negative = network(torch.cat([seen, -seen])).chunk(2)
+    return positive - negative
+
+
+def ranks(images: Images) -> Tensor:
+    """uint8 [N, H, W, 3] -> float [N, 1, 24, 24] in -1..1: the share of greys below less that above, so that those
+    of the negative are exactly the negative.
+    """
+    small = F.adaptive_avg_pool2d(torch.from_numpy(images.sum(-1, dtype=np.float32))[:, None], SIDE)
+    values = small.flatten(1)
+    ordered = values.sort(1).values
+    below, not_above = torch.searchsorted(ordered, values), torch.searchsorted(ordered, values, right=True)
+    return ((below + not_above - SIDE**2) / SIDE**2).view_as(small)

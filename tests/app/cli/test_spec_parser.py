@@ -1,0 +1,52 @@
+"""NAME[:SETTING]...: what a user types, and what becomes of it."""
+
+from __future__ import annotations
+
+import pytest
+
+from unveil.app.cli import spec_parser
+from unveil.app.cli.common import Misused
+
+CATALOG = [
+    {
+        "name": "pixelwise",
+        "parameters": {"properties": {"key_mode": {"enum": ["same", "different"], "default": "same"}}},
+    },
+    {"name": "fr", "parameters": {"properties": {"b": {"type": "integer", "default": 0}}}},
+    {"name": "none", "parameters": {"properties": {"images": {"type": ["integer", "null"]}}}},
+]
+
+
+@pytest.mark.parametrize(
+    ("text", "parsed"),
+    [
+        ("pixelwise", [{"name": "pixelwise"}]),
+        ("pixelwise:different, fr:b=1", [{"name": "pixelwise", "key_mode": "different"}, {"name": "fr", "b": 1}]),
+        ("external:dataset=ds_1", [{"name": "external", "dataset": "ds_1"}]),
+        ("external:ds_1", [{"name": "external", "dataset": "ds_1"}]),
+        ("pixelwise:key_1:same", [{"name": "pixelwise", "key_id": "key_1", "key_mode": "same"}]),
+        ("fr:nibblewise=true", [{"name": "fr", "nibblewise": True}]),
+        ("all", [{"name": "pixelwise"}, {"name": "fr"}, {"name": "none"}]),
+    ],
+)
+def test_words_become_an_order(text: str, parsed: list) -> None:
+    assert spec_parser.parse(text, CATALOG) == parsed
+
+
+@pytest.mark.parametrize("text", ["", " , ", "fr:1", "magic:loud"])
+def test_words_that_mean_nothing_are_refused(text: str) -> None:
+    with pytest.raises(Misused):
+        spec_parser.parse(text, CATALOG)
+
+
+def test_a_value_without_an_owner_is_told_which_settings_there_are() -> None:
+    with pytest.raises(Misused, match=r"write one of pixelwise:NAME=VALUE; settings: key_mode=same\|different$"):
+        spec_parser.parse("pixelwise:diferent", CATALOG)
+    with pytest.raises(Misused, match=r"settings: images=integer\|null$"):
+        spec_parser.parse("none:few", CATALOG)
+
+
+def test_labels_leave_defaults_unsaid_but_for_the_papers_rows() -> None:
+    assert spec_parser.label({"name": "pixelwise", "key_mode": "same"}, CATALOG) == "pixelwise:same"
+    assert spec_parser.label({"name": "fr", "b": 0}, CATALOG) == "fr"
+    assert spec_parser.label({"name": "fr", "b": 1}, CATALOG) == "fr:b=1"

@@ -1,0 +1,66 @@
+"""The client's classes and types against the service's: neither may know more than the other."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Iterator
+
+import pytest
+
+from unveil.app.client import errors, types
+from unveil.app.http.problems import Problem
+from unveil.app.main import create_app
+from unveil.app.settings import Settings
+
+
+@pytest.fixture(scope="module")
+def document() -> dict:
+    return create_app(Settings()).openapi()
+
+
+def test_every_problem_code_has_a_class_under_that_of_its_status(document) -> None:
+    codes: dict[str, set[int]] = {"internal": {500}}
+    for kind in _below(Problem):
+        codes.setdefault(kind.code, set()).add(kind.status)
+    mirrored = errors.ProblemError.by_code
+    assert mirrored.keys() == codes.keys(), "app/client/errors.py has a class for each code of the service"
+    for code, statuses in codes.items():
+        assert any(issubclass(mirrored[code], errors._BY_STATUS.get(s, errors.ServerProblem)) for s in statuses), code
+
+
+@pytest.mark.parametrize(
+    ("name", "schema"),
+    [
+        ("Dataset", "DatasetOut"),
+        ("Scheme", "SchemeOut"),
+        ("SchemeVariant", "SchemeVariant"),
+        ("PaperNumbers", "PaperNumbers"),
+        ("Attack", "AttackOut"),
+        ("Progress", "ProgressOut"),
+        ("Verdict", "VerdictOut"),
+        ("EvaluationHead", "EvaluationHead"),
+        ("Account", "AccountOut"),
+        ("AccountCreated", "AccountCreated"),
+        ("Ready", "Ready"),
+        ("Part", "Part"),
+    ],
+)
+def test_an_answer_has_the_fields_that_the_service_gives_it(document, name: str, schema: str) -> None:
+    fields = getattr(types, name).__annotations__
+    assert set(fields) == set(document["components"]["schemas"][schema]["properties"])
+
+
+def test_the_client_loads_neither_torch_nor_the_service() -> None:
+    code = """
+import sys, app.client
+service = [name for name in sys.modules if name.startswith("unveil.app.") and not name.startswith("unveil.app.client")]
+print(service + [name for name in ("torch", "fastapi", "sqlalchemy", "unveil.models") if name in sys.modules])
+"""
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
+
+
+def _below(kind: type[Problem]) -> Iterator[type[Problem]]:
+    for child in kind.__subclasses__():
+        yield child
+        yield from _below(child)

@@ -1,0 +1,111 @@
+"""Bodies are cut off while they arrive, and an account that asks too fast is told when to come back."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+
+import pytest
+
+from tests.app.service import running
+from unveil.app.http import limits
+from unveil.app.settings import Settings
+
+pytestmark = pytest.mark.anyio
+
+LIMIT = 1000
+OURS = {"Origin": "http://unveil.test"}
+
+
+@pytest.fixture
+def small(settings: Settings) -> Settings:
+    return settings.model_copy(update={"max_body_bytes": LIMIT, "requests_per_second": 0.05})
+
+
+def chunks(total):
+    async def stream():
+        for _ in range(total // 100):
+            yield b"a" * 100
+
+    return stream()
+
+
+@pytest.mark.parametrize("path", ["/keys", "/encrypt", "/accounts", "/nothing"])
+@pytest.mark.parametrize("type", ["application/json", "multipart/form-data; boundary=x"])
+async def test_a_long_body_is_refused_with_and_without_its_length(small, path, type):
+    async with running(small) as service, service.client(await service.account()) as client:
+        declared = await client.post(path, content=b"a" * (LIMIT + 1), headers={"Content-Type": type})
+        assert declared.status_code == 413
+        streamed = await client.post(path, content=chunks(LIMIT + 1000), headers={"Content-Type": type})
+        # a route that reads no further than the first wrong byte has nothing to count
+        expected = {404} if path == "/nothing" else {400, 413, 415, 422}
+        assert streamed.status_code in expected
+
+
+async def test_a_streamed_json_body_over_the_limit_is_a_413(small):
+    async with running(small) as service, service.client(await service.account()) as client:
+        answer = await client.post("/keys", content=chunks(2000), headers={"Content-Type": "application/json"})
+        assert answer.status_code == 413
+        assert str(LIMIT) in answer.json()["detail"]
+
+
+async def test_an_account_over_its_rate_gets_429_and_another_does_not(small):
+    async with running(small) as service:
+        first, second = await service.account("first"), await service.account("second")
+        async with service.client(first) as client:
+            assert (await client.get("/keys")).status_code == 200
+            refused = await client.get("/keys")
+            assert refused.status_code == 429
+            assert 1 <= int(refused.headers["retry-after"]) <= 40
+        async with service.client(second) as client:
+            assert (await client.get("/keys")).status_code == 200
+
+
+async def test_an_address_without_a_token_is_limited_and_a_caller_from_there_is_not(settings):
+    few = settings.model_copy(update={"strangers_per_second": 0.05})
+    async with running(few) as service, service.client() as stranger, service.client("wrong") as guesser:
+        assert (await stranger.get("/keys")).status_code == 401
+        for refused in (await guesser.get("/keys"), await guesser.post("/sign-in", data={"token": "x"}, headers=OURS)):
+            assert refused.status_code == 429
+            assert int(refused.headers["retry-after"]) >= 1
+        async with service.client(await service.account()) as client:
+            assert (await client.get("/keys")).status_code == 200
+
+
+@pytest.mark.parametrize("path", ["/keys", "/evaluations", "/accounts", "/datasets", "/encrypt", "/decrypt"])
+@pytest.mark.parametrize("type", ["application/json", "multipart/form-data; boundary=x"])
+async def test_nothing_is_read_of_a_body_before_its_caller_is_known(service, path, type):
+    async def body():
+        yield pytest.fail("was read")
+
+    lacking = await service.account("lacking", ["read"])
+    for token, status in ((None, 401), ("wrong", 401), (lacking, 403)):
+        async with service.client(token) as client:
+            answer = await client.post(path, content=body(), headers={"Content-Type": type})
+            assert answer.status_code == status, answer.text
+
+
+async def test_json_of_very_many_values_is_not_parsed(client, monkeypatch):
+    monkeypatch.setattr(json, "loads", lambda *_, **__: pytest.fail("was parsed"))
+    answer = await client.post("/keys", content=b"[" + b"{}," * 300_000, headers={"Content-Type": "application/json"})
+    assert answer.status_code == 413
+    assert b"about 600001 values" in answer.content
+
+
+async def test_a_body_that_trickles_is_given_up(service, client, monkeypatch):
+    monkeypatch.setattr(limits, "_PATIENCE_S", 0.2)
+
+    async def drip():
+        for _ in range(50):
+            yield b"["
+            await asyncio.sleep(0.05)
+
+    answer = await client.post("/keys", content=drip(), headers={"Content-Type": "application/json"})
+    assert answer.status_code == 408
+    assert answer.json()["code"] == "slow_body"
+
+
+async def test_what_anybody_may_send_is_small(service):
+    async with service.client(**OURS) as anyone:
+        answer = await anyone.post("/sign-in", data={"token": "x" * 5000})
+    assert answer.status_code == 413

@@ -1,0 +1,61 @@
+from dataclasses import replace
+
+import pytest
+
+from unveil.models import catalog
+from unveil.models.attacks.base import AttackFailed, Context
+from unveil.models.data.datasets import sample
+from unveil.models.evaluation.cell import Options
+from unveil.models.evaluation.external_ciphertexts import guess_schemes, run_external
+from unveil.models.schemes.base import seed_secret
+
+OPTIONS = Options(profile="smoke", samples=4)
+
+
+def upload(originals=True, height=96, width=96, name="pixelwise"):
+    """Ciphertexts of a scheme that is not named, as an auditor uploads them."""
+    data = sample().first(24, 20)
+    train, test = data.train[:, :height, :width], data.test[:, :height, :width]
+    scheme, secret = catalog.make_scheme(name, {}), seed_secret(bytes(32))
+    return replace(
+        data,
+        train=scheme.protect(train, secret, 20),
+        test=scheme.protect(test, secret),
+        train_originals=train if originals else None,
+        test_originals=test if originals else None,
+    )
+
+
+def attack(name):
+    return catalog.make_attack(name, {}, "smoke")
+
+
+def test_with_originals_an_attack_is_scored_and_controlled():
+    done = run_external(attack("fr"), upload(), OPTIONS, Context())
+    assert done.result["ssim"]["mean"] > 0.1
+    assert done.result["ssim"]["n"] == 20
+    assert done.result["controls"] == {"positive": "passed", "negative": "passed"}
+    assert done.samples[0].plain is not None
+
+
+def test_without_originals_there_are_samples_and_a_word_on_what_to_upload():
+    done = run_external(attack("fr"), upload(originals=False), OPTIONS, Context())
+    assert done.result["ssim"] is None
+    assert done.result["verdict"] == "inconclusive"
+    assert any("upload `originals`" in note for note in done.result["notes"])
+    assert len(done.samples) == 4
+    assert all(s.plain is None for s in done.samples)
+
+
+def test_what_the_material_does_not_allow_says_what_to_upload():
+    refuses = catalog.external_refusal
+    assert "unknown scheme" in refuses(attack("brute-force"), originals=True, public=True)
+    with pytest.raises(AttackFailed, match="unknown scheme"):
+        run_external(attack("brute-force"), upload(), OPTIONS, Context())
+
+
+def test_an_attack_for_every_scheme_needs_no_guess_and_one_for_some_tries_each():
+    assert guess_schemes(attack("fr"), 96, 96) == [("", None)]
+    for name in catalog.attacks():
+        guesses = guess_schemes(attack(name), 95, 95)
+        assert all(scheme is None or scheme.multiple == 1 for _, scheme in guesses)

@@ -1,0 +1,76 @@
+import pytest
+
+from unveil.models.evaluation.verdicts import cell_verdict, scheme_verdict
+
+SEEN = {"top1": 0.4, "chance": 0.002, "gallery": 500, "above_chance": True}
+UNSEEN = {**SEEN, "top1": 0.002, "above_chance": False}
+PASSED, FAILED = {"positive": "passed", "negative": "passed"}, {"positive": "failed", "negative": "passed"}
+
+
+def result(ssim, seen, controls=PASSED, **more):
+    figures = {"ssim": {"mean": ssim}, "identification": seen, "controls": controls, **more}
+    return {**figures, "verdict": cell_verdict(figures)}
+
+
+@pytest.mark.parametrize(
+    ("figures", "verdict"),
+    [
+        (result(0.95, SEEN), "broken"),
+        (result(0.2, SEEN, key_agreement={"exact": True}), "broken"),
+        (result(0.2, SEEN), "leaks"),
+        (result(0.02, UNSEEN), "no leak found"),
+        (result(0.02, UNSEEN, FAILED), "inconclusive"),
+        ({"verdict": cell_verdict({"effective_bits": 256})}, "no leak found"),
+        ({"verdict": cell_verdict({"effective_bits": 32})}, "broken"),
+    ],
+)
+def test_the_verdict_on_a_cell(figures, verdict):
+    assert figures["verdict"] == verdict
+
+
+def cells(*results, status="succeeded"):
+    return [{"attack": {"name": name}, "status": status, "result": r} for name, r in results]
+
+
+def test_the_worst_attack_speaks_for_the_scheme():
+    said = scheme_verdict(
+        cells(
+            ("none", result(0.01, UNSEEN)),
+            ("fr", result(0.3, SEEN)),
+            ("key-recovery", result(1.0, SEEN, key_agreement={"exact": True}, numbers={"ciphertexts": 64})),
+        )
+    )
+    assert said == {
+        "verdict": "broken",
+        "because": "key-recovery found the exact key from 64 ciphertexts",
+        "worst_attack": "key-recovery",
+    }
+
+
+def test_no_leak_found_needs_every_attack_to_have_finished():
+    quiet = cells(("none", result(0.01, UNSEEN)))
+    assert scheme_verdict(quiet)["verdict"] == "no leak found"
+    failed = scheme_verdict(quiet + cells(("itn", None), status="failed"))
+    assert failed["verdict"] == "inconclusive"
+    assert "itn" in failed["because"]
+    running = scheme_verdict(quiet + cells(("itn", None), status="running"))
+    assert "running" in running["because"]
+
+
+def test_a_failed_control_is_never_secure():
+    said = scheme_verdict(cells(("none", result(0.01, UNSEEN)), ("itn", result(0.01, UNSEEN, FAILED))))
+    assert said["verdict"] == "inconclusive"
+    assert said["because"] == "the positive control of itn failed"
+
+
+def test_of_two_leaks_the_one_that_shows_more_is_named():
+    seen = {**SEEN, "top1": 0.7}
+    said = scheme_verdict(cells(("fr", result(0.05, SEEN)), ("none", result(0.01, seen))))
+    assert said["worst_attack"] == "none"
+    assert said["because"] == "the unattacked ciphertexts let 70% of images be picked out of 500 (chance 0.2%)"
+
+
+def test_what_could_not_be_scored_is_called_as_everywhere():
+    nothing = {"ssim": None, "identification": None}
+    said = scheme_verdict(cells(("none", {**nothing, "verdict": cell_verdict(nothing)})))
+    assert said["because"] == "the unattacked ciphertexts could not be scored"

@@ -1,0 +1,39 @@
+import pytest
+import torch
+from torch import nn
+
+from unveil.models.networks.bn_folding import folded
+from unveil.models.networks.resnet20 import ResNet20
+from unveil.models.networks.vgg16_bn import Vgg16Bn
+
+
+def _learned(network):
+    """With statistics as of a training, and weights of its normalisations that change something."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        for module in network.modules():
+            if isinstance(module, nn.BatchNorm2d):
+                nn.init.normal_(module.running_mean, std=0.1)
+                for positive in (module.running_var, module.weight):
+                    nn.init.uniform_(positive, 0.5, 1.5)
+                nn.init.normal_(module.bias, std=0.1)
+    return network.eval()
+
+
+@pytest.mark.parametrize("make", [lambda: ResNet20(10, 4), lambda: Vgg16Bn(10)], ids=["resnet20", "vgg16-bn"])
+def test_a_folded_network_says_the_same_without_normalisations(make):
+    network, images = _learned(make()), torch.rand(2, 3, 32, 32) * 2 - 1
+    quick = folded(network)
+    assert not any(isinstance(module, nn.BatchNorm2d) for module in quick.modules())
+    with torch.inference_mode():
+        assert torch.allclose(quick(images), network(images), rtol=1e-4, atol=1e-5)
+        assert torch.allclose(quick.features(images), network.features(images), rtol=1e-4, atol=1e-5)
+
+
+def test_the_network_itself_stays_as_it_is_and_what_two_share_stays_shared():
+    network = _learned(ResNet20(10, 4))
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+    one, other = folded(nn.ModuleList([network, nn.Sequential(network.stem)]))
+    assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
+    assert other[0] is one.stem
+    assert isinstance(network.stem[1], nn.BatchNorm2d)

@@ -1,0 +1,76 @@
+from functools import partial
+
+import pytest
+import torch
+
+from tests.models.sample_images import photographs
+from unveil.models.attacks.base import Context
+from unveil.models.networks.resnet_generator import PatchGan, ResNetGenerator, cyclegan_start
+from unveil.models.training.cyclegan import HISTORY, Cycle, History
+from unveil.models.training.loop import Plan, constant, train
+
+
+def lesson(width=4, blocks=1):
+    return Cycle(
+        lambda: ResNetGenerator(width, blocks).apply(cyclegan_start),
+        lambda: PatchGan(4).apply(cyclegan_start),
+        partial(torch.optim.Adam, lr=2e-4, betas=(0.5, 0.999)),
+        weight=10.0,
+        side=24,
+        multiple=4,
+    )
+
+
+def test_the_networks_have_the_published_shapes():
+    generator, judge = ResNetGenerator().eval(), PatchGan().eval()
+    assert sum(p.numel() for p in generator.parameters()) == 7_833_987  # 7,837,699 less the biases that norms undo
+    assert sum(p.numel() for p in judge.parameters()) == 2_763_841
+    with torch.inference_mode():
+        assert generator(torch.zeros(1, 3, 32, 44)).shape == (1, 3, 32, 44)
+        assert judge(torch.zeros(1, 3, 96, 96)).shape == (1, 1, 10, 10)
+
+
+def test_one_score_of_the_judge_sees_seventy_pixels():
+    image = torch.rand(1, 3, 128, 128, requires_grad=True)
+    layers = [layer for layer in PatchGan(4).layers if not isinstance(layer, torch.nn.InstanceNorm2d)]
+    torch.nn.Sequential(*layers)(image)[0, 0, 7, 7].backward()
+    rows = image.grad[0].abs().sum((0, 2)).nonzero()
+    assert rows.max() - rows.min() + 1 == 70
+
+
+def test_golden_losses():
+    """At the paper's rate, at which rounding in another order, as on another CPU, stays below the fifth digit."""
+    curve: dict[str, list[float]] = {}
+    plan = Plan("cycle", 2, 4, constant, precision="fp32")
+    context = Context(seed=1, metric=lambda name, step, value: curve.setdefault(name, []).append(value))
+    train(lesson, [[photographs(12, 32, 32)], [255 - photographs(12, 32, 32)]], plan, context)
+    assert curve["loss"] == pytest.approx(GOLDEN["loss"], rel=1e-4)
+    assert curve["cycle_loss"] == pytest.approx(GOLDEN["cycle_loss"], rel=1e-4)
+    assert curve["discriminator_loss"] == pytest.approx(GOLDEN["discriminator_loss"], rel=1e-4)
+
+
+def test_flat_squares_leave_the_networks_numbers():
+    torch.manual_seed(0)
+    learning, white = lesson(16, 3), torch.full((4, 32, 32, 3), 255, dtype=torch.uint8)
+    others = torch.from_numpy(photographs(4, 32, 32))
+    for step in range(3):
+        learning.step([white, others if step else white], torch.Generator().manual_seed(step))
+    assert all(weight.isfinite().all() for weight in learning.networks.parameters())
+
+
+GOLDEN = {"loss": [1.89657, 1.40756], "cycle_loss": [0.84089, 0.8324], "discriminator_loss": [0.86526, 0.69182]}
+
+
+def test_the_history_shows_old_images_half_of_the_time_and_never_forgets_more_than_it_learns():
+    history, generator = History(), torch.Generator().manual_seed(0)
+    shown, fresh = 0, 0
+    for start in range(0, 400, 8):
+        new = torch.arange(start, start + 8.0).view(-1, 1, 1, 1)
+        out = history.exchange(new, generator)
+        assert out.shape == new.shape
+        assert len(history.images) == min(start + 8, HISTORY)
+        assert len(history.images.unique()) == len(history.images)
+        if start >= HISTORY:
+            shown += 8
+            fresh += int((out == new).sum())
+    assert 0.4 < fresh / shown < 0.6

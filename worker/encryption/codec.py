@@ -1,0 +1,210 @@
+"""Image files from strangers: checked by their headers before they are decoded, then made plain 8-bit RGB.
+
+A refusal names its reason by the code of a problem (app/encryption/service.py); whoever reads several files says which.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+import warnings
+from contextlib import closing
+from dataclasses import dataclass, field
+
+import numpy as np
+from PIL import Image, UnidentifiedImageError
+
+from unveil.models.core.images import Images
+from unveil.models.data.pil_conversion import rgb, transparent
+from unveil.worker.encryption import png_integrity
+
+ORIGINAL = "unveil:original"  # the PNG text chunk that holds the size before padding, "97x101"
+
+# Few formats on purpose: each decoder is code that strangers may feed.
+_FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP")
+_MAGIC = (
+    ("PNG", re.compile(rb"\x89PNG\r\n\x1a\n")),
+    ("JPEG", re.compile(rb"\xff\xd8\xff")),
+    ("WEBP", re.compile(rb"RIFF....WEBP", re.DOTALL)),
+    ("GIF", re.compile(rb"GIF8[79]a")),
+    ("BMP", re.compile(rb"BM")),
+)
+_DECLARED = {
+    "image/png": "PNG", "image/apng": "PNG", "image/jpeg": "JPEG", "image/jpg": "JPEG", "image/pjpeg": "JPEG",
+    "image/webp": "WEBP", "image/gif": "GIF", "image/bmp": "BMP", "image/x-ms-bmp": "BMP",
+}  # fmt: skip
+_UNDECLARED = ("", "application/octet-stream")
+_TURN = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT, 3: Image.Transpose.ROTATE_180, 4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE, 6: Image.Transpose.ROTATE_270, 7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}  # fmt: skip
+_ORIENTATION = 0x0112
+# Each scan of a JPEG is a walk over every block, and an empty one takes a dozen bytes. Progressive files have ten or
+# so, several views in one file a few times that.
+_SCAN, _MOST_SCANS = b"\xff\xda", 200
+_SIZE = re.compile(r"([1-9][0-9]{0,9})x([1-9][0-9]{0,9})")
+
+
+class BadImage(ValueError):
+    """A file is refused; the text says why and what to do."""
+
+    def __init__(self, code: str, detail: str) -> None:
+        super().__init__(detail)
+        self.code, self.detail = code, detail
+
+
+@dataclass(frozen=True)
+class Decoded:
+    pixels: Images  # [H, W, 3]
+    notes: list[str] = field(default_factory=list)  # what was done to get there
+
+
+@dataclass(frozen=True)
+class Opened:
+    """An acceptable file of which nothing but the header was read. Once: its image is closed when it is decoded."""
+
+    data: bytes
+    format: str
+    image: Image.Image
+
+    @property
+    def pixels(self) -> int:
+        width, height = self.image.size
+        return width * height
+
+
+def inspect(data: bytes, declared: str = "", *, max_pixels: int) -> Opened:
+    """Open a file. Raises BadImage."""
+    format = _format(data, declared)
+    file = Opened(data, format, _opened(data, format))
+    if file.pixels > max_pixels:
+        width, height = file.image.size
+        raise BadImage("image_too_large", f"is {width}x{height}; at most {max_pixels} pixels are taken: scale it down")
+    # MPO: a photograph that carries further views of itself, as many phones write
+    if file.image.format != "MPO" and _frames(file.image) > 1:
+        raise BadImage("animated_image", "is animated; send its frames as single images")
+    return file
+
+
+def decode(file: Opened) -> Decoded:
+    """Any acceptable file as 8-bit RGB. Raises BadImage."""
+    _check_whole(file)
+    with closing(file.image) as image:
+        notes = ["the first of several pictures was used"] if image.format == "MPO" else []
+        orientation = _orientation(image)
+        if "icc_profile" in image.info:
+            notes.append("the colour profile was ignored")
+        _load(image)
+        turned = image.transpose(_TURN[orientation]) if orientation in _TURN else image
+        if turned is not image:
+            turned.info = dict(image.info)
+            notes.append("turned as its EXIF orientation says")
+        return Decoded(_rgb(turned, _is_16_bit(file.data), notes), notes)
+
+
+def decode_exact(file: Opened) -> tuple[Images, tuple[int, int] | None]:
+    """A protected image, whose every bit counts: pixels [H, W, 3], and (width, height) before padding where it says so.
+
+    Raises BadImage.
+    """
+    if file.format != "PNG":
+        raise BadImage("not_exact", f"is a {file.format}; decryption needs the PNG that encryption gave, bit for bit")
+    if file.data[24:26] != b"\x08\x02":
+        raise BadImage("not_exact", "is not an 8-bit RGB PNG; send the file that encryption gave, not a converted one")
+    _check_whole(file)
+    with closing(file.image) as image:
+        _load(image)
+        if image.mode != "RGB" or "transparency" in image.info:
+            raise BadImage("not_exact", "has transparency; send the file that encryption gave, not a converted one")
+        text = image.info.get(ORIGINAL)
+        return np.array(image), None if text is None else _original(str(text), *image.size)
+
+
+def _format(data: bytes, declared: str) -> str:
+    if not data:
+        raise BadImage("broken_image", "is empty")
+    format = next((name for name, magic in _MAGIC if magic.match(data)), None)
+    if format is None:
+        raise BadImage("unsupported_image", "is not a PNG, JPEG, WebP, GIF or BMP image; remove it or convert it")
+    declared = declared.partition(";")[0].strip().lower()
+    if declared not in _UNDECLARED and _DECLARED.get(declared) != format:
+        raise BadImage(
+            "unsupported_image", f"is declared as {declared[:60]!r} but holds a {format}; name it as what it is"
+        )
+    return format
+
+
+def _opened(data: bytes, format: str) -> Image.Image:
+    try:
+        with warnings.catch_warnings():
+            # Our own limit on pixels is checked right after; other warnings are of broken metadata nobody needs.
+            warnings.simplefilter("ignore")
+            return Image.open(io.BytesIO(data), formats=(format,))
+    except Image.DecompressionBombError:
+        raise BadImage("image_too_large", "has far too many pixels: scale it down") from None
+    except UnidentifiedImageError:
+        raise BadImage("broken_image", f"begins like a {format} but cannot be read as one; save it anew") from None
+    except Exception as error:  # decoders raise anything on hostile input: struct.error, SyntaxError, MemoryError ...
+        raise _broken(error) from None
+
+
+def _check_whole(file: Opened) -> None:
+    if file.format == "JPEG" and file.data.count(_SCAN) > _MOST_SCANS:
+        raise BadImage("broken_image", f"has more than {_MOST_SCANS} scans; save it anew")
+    if file.format == "PNG":
+        try:
+            png_integrity.check_whole(file.data)
+        except ValueError as error:
+            raise BadImage("broken_image", f"{error}; save it anew") from None
+
+
+def _load(image: Image.Image) -> None:
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            image.load()
+    except Exception as error:
+        raise _broken(error) from None
+
+
+def _broken(error: Exception) -> BadImage:
+    return BadImage("broken_image", f"cannot be decoded ({str(error)[:100] or type(error).__name__}); save it anew")
+
+
+def _frames(image: Image.Image) -> int:
+    try:
+        return int(getattr(image, "n_frames", 1))
+    except Exception as error:
+        raise _broken(error) from None
+
+
+def _orientation(image: Image.Image) -> int:
+    try:
+        return int(image.getexif().get(_ORIENTATION, 1))
+    except Exception:  # broken EXIF turns nothing
+        return 1
+
+
+def _is_16_bit(data: bytes) -> bool:
+    return data.startswith(b"\x89PNG") and data[24] == 16
+
+
+def _rgb(image: Image.Image, is_16_bit: bool, notes: list[str]) -> Images:
+    if is_16_bit:
+        notes.append("16 bits a channel were scaled to 8")
+    if image.mode == "CMYK":
+        notes.append("CMYK became RGB")
+    elif image.mode in ("1", "L", "LA", "La") or image.mode.startswith("I"):
+        notes.append("grey became RGB")
+    if transparent(image):
+        notes.append("transparency was dropped onto white")
+    return rgb(image)
+
+
+def _original(text: str, width: int, height: int) -> tuple[int, int]:
+    match = _SIZE.fullmatch(text)
+    original = (int(match[1]), int(match[2])) if match else (0, 0)
+    if not (1 <= original[0] <= width and 1 <= original[1] <= height):
+        raise BadImage("not_exact", f"says that its original size was {text[:20]!r}, which it cannot hold")
+    return original
