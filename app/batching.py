@@ -13,6 +13,10 @@ from collections.abc import Callable, Coroutine, Sequence
 from functools import partial
 from typing import Any, Generic, TypeVar
 
+from sqlalchemy import Executable, Row
+from sqlalchemy.exc import TimeoutError as NoAnswer
+from sqlalchemy.ext.asyncio import AsyncEngine
+
 _SLOW_S = 1.0  # then the next call goes beside it: one connection that hangs must not hold up all
 _PATIENCE_S = 10.0  # then who asked is told so
 
@@ -77,3 +81,25 @@ class Together(Generic[Question, Answer]):
                 asker.set_result(call.result()[number])
             else:
                 asker.set_exception(error)
+
+
+class Lookups:
+    def __init__(self, engine: AsyncEngine) -> None:
+        """`engine`: each statement its own transaction, so one round trip."""
+        self._engine = engine
+        self._by_statement: dict[Executable, Together[Any, Row[Any] | None]] = {}
+
+    async def find(self, statement: Executable, key: Any) -> Row[Any] | None:
+        """The row of a key, as it is now. `statement`: made once; its first column is the key and equals one of the
+        array `keys`. Raises what a database does that is away or does not answer."""
+        if statement not in self._by_statement:
+            self._by_statement[statement] = Together(partial(self._rows, statement))
+        try:
+            return await self._by_statement[statement](key)
+        except TimeoutError as late:
+            raise NoAnswer(str(late)) from None
+
+    async def _rows(self, statement: Executable, keys: Sequence[Any]) -> list[Row[Any] | None]:
+        async with self._engine.connect() as database:
+            found = {row[0]: row for row in await database.execute(statement, {"keys": list(set(keys))})}
+        return [found.get(key) for key in keys]

@@ -6,6 +6,7 @@ in Redis for at most the request's budget, sealed, and the answer comes back the
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import struct
@@ -23,15 +24,13 @@ from kombu.connection import Connection
 from kombu.messaging import Producer
 from kombu.transport import memory
 
-from unveil.app.http.threads import aside
+from unveil.app.db.heartbeats import ATTACK, ENCRYPT, OPS
 from unveil.app.security.envelope import KeyRing
 from unveil.app.settings import Settings
 
 RUN_CELL = "unveil.worker.tasks.run_cell"
 TRAIN_KEY = "unveil.worker.tasks.train_key"
 TRANSFORM = "unveil.worker.tasks.transform"
-ENCRYPT, ATTACK = "encrypt", "attack"
-OPS = "ops"  # carries no messages: the workers that serve it sweep
 
 _QUEUE_OF = {RUN_CELL: ATTACK, TRAIN_KEY: ATTACK, TRANSFORM: ENCRYPT}
 QUEUES = (*dict.fromkeys(_QUEUE_OF.values()), OPS)
@@ -170,7 +169,7 @@ async def ask(
     messages: Messages, client: redis.asyncio.Redis, parcels: Parcels, id: str, parcel: Parcel, budget_s: float
 ) -> Parcel:
     """Hand `parcel` to an encryption worker and wait for its answer. Raises NoWorker, and redis errors."""
-    sealed = await aside(sum(map(len, parcel.parts)), parcels.seal, parcel, f"request/{id}")
+    sealed = await asyncio.to_thread(parcels.seal, parcel, f"request/{id}")
     async with client.pipeline() as pipe:
         # It expires on Redis's clock; for an expiry of its message a worker would ask its own.
         pipe.set(request_key(id), sealed, ex=int(budget_s) + 1)
@@ -180,7 +179,7 @@ async def ask(
     while (left := deadline - time.monotonic()) > 0.01:  # none is no time: to Redis 0 means for ever
         answer: Any = await client.blpop([answer_key(id)], timeout=min(left, _LOOK_S))
         if answer is not None:
-            return await aside(len(answer[1]), parcels.open, answer[1], f"answer/{id}")
+            return await asyncio.to_thread(parcels.open, answer[1], f"answer/{id}")
     await client.delete(request_key(id))
     raise NoWorker
 

@@ -13,12 +13,12 @@ from redis.backoff import NoBackoff
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker
 from starlette.requests import HTTPConnection
 
+from unveil.app.batching import Lookups
 from unveil.app.broker import Messages, Parcels, celery_app
-from unveil.app.db.lookups import Lookups
 from unveil.app.db.session import async_engine, async_sessions
-from unveil.app.encryption.concurrency import Turns
-from unveil.app.http.limits import Rate
+from unveil.app.security.concurrency_limiter import Turns
 from unveil.app.security.envelope import KeyRing, load_key_ring
+from unveil.app.security.rate_limiter import Rate
 from unveil.app.settings import Settings
 from unveil.app.storage import Blobs
 

@@ -30,13 +30,7 @@ from unveil.app.datasets.routes import router as datasets
 from unveil.app.db.ids import new_id
 from unveil.app.dependencies import make_services
 from unveil.app.encryption.routes import router as encryption
-from unveil.app.evaluations.routes import router as evaluations
-from unveil.app.evaluations.sse import Streams
-from unveil.app.http import docs
-from unveil.app.http.idempotency import Replay
-from unveil.app.http.limits import BodyLimit, SlowBody
-from unveil.app.http.openapi import describe
-from unveil.app.http.problems import (
+from unveil.app.errors.problem import (
     BadRequest,
     Forbidden,
     FullStorage,
@@ -50,13 +44,18 @@ from unveil.app.http.problems import (
     Unauthenticated,
     Unavailable,
     UnsupportedMedia,
-    problems,
-    respond,
 )
-from unveil.app.jobs.heartbeat import present
+from unveil.app.evaluations.routes import router as evaluations
+from unveil.app.evaluations.sse import Streams
+from unveil.app.http import docs
+from unveil.app.http.idempotency import Replay
+from unveil.app.http.limits import BodyLimit, SlowBody
+from unveil.app.http.openapi import describe
+from unveil.app.http.problems import problems, respond
 from unveil.app.keys.routes import router as keys
 from unveil.app.observability.logging import account_id, configure_logging, request_id
 from unveil.app.ops import gc_tuning, health, metrics
+from unveil.app.ops.heartbeat import present
 from unveil.app.settings import Settings, get_settings
 from unveil.app.storage import StorageFailed, StorageFull, failure
 from unveil.models.core.version import __version__

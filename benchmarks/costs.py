@@ -18,9 +18,11 @@ from pathlib import Path
 import torch
 
 from unveil.models import catalog
-from unveil.models.attacks.base import Cancelled, Context
-from unveil.models.catalog import PROFILES, Profile, make_attack, make_scheme
+from unveil.models.catalog import make_attack, make_scheme
 from unveil.models.core import serialization
+from unveil.models.core.errors import Cancelled
+from unveil.models.core.profiles import LIMITS, PROFILES, Profile
+from unveil.models.core.run_context import Context
 from unveil.models.data.datasets import Data, load_folder, sample
 from unveil.models.evaluation import classification_utility
 from unveil.models.evaluation.attacker_view import allowed, lay_out
@@ -80,7 +82,7 @@ def cost(training: Training, seconds: float) -> Cost:
 
 def trainings(data: Data, profile: Profile) -> Iterator[Training]:
     schemes = [make_scheme(*catalog.parse_spec("scheme", text), profile) for text in FIVE]
-    used = data.first(*catalog.LIMITS[profile])
+    used = data.first(*LIMITS[profile])
     for name, kind in catalog.attacks().items():
         attack = make_attack(name, {}, profile)
         met = [scheme for scheme in schemes if attack.refuses(scheme) is None]

@@ -18,10 +18,12 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.costs import Training, cost
-from unveil.models.attacks.base import Context, Material, Pairs
-from unveil.models.catalog import PROFILES, make_attack, make_scheme
+from unveil.models.attacks.base import Material, Pairs
+from unveil.models.catalog import make_attack, make_scheme
 from unveil.models.core.checkpoints import Folder
 from unveil.models.core.images import Images
+from unveil.models.core.profiles import PROFILES
+from unveil.models.core.run_context import Context
 from unveil.models.data.datasets import load_folder, sample
 from unveil.models.evaluation.attacker_view import allowed, lay_out
 from unveil.models.metrics.image_metrics import ssim

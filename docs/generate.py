@@ -14,7 +14,7 @@ import typer.main
 from unveil.app import cli, client
 from unveil.app.client.errors import ProblemError
 from unveil.app.client.operations import Room
-from unveil.app.http.problems import Problem
+from unveil.app.errors.problem import Problem
 from unveil.app.main import create_app
 from unveil.app.settings import Settings
 from unveil.models import catalog

@@ -15,12 +15,14 @@ from typing import Any
 
 import numpy as np
 
-from unveil.models.attacks.base import Attack, Context, Material, Outcome, ThreatModel
+from unveil.models.attacks.base import Attack, Material, Outcome
 from unveil.models.attacks.fr import feature_reconstruction
 from unveil.models.attacks.key_recovery import recover
 from unveil.models.catalog import make_attack, make_scheme
 from unveil.models.core import keystream
 from unveil.models.core.images import Images, to_png
+from unveil.models.core.run_context import Context
+from unveil.models.core.threat_models import ThreatModel
 from unveil.models.data.datasets import sample
 from unveil.models.evaluation.cell import Options, run_cell
 from unveil.models.metrics.image_metrics import identification, ssim

@@ -11,22 +11,23 @@ import json
 import pkgutil
 from collections.abc import Collection, Mapping
 from functools import cache
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 from unveil.models import attacks as attack_modules
 from unveil.models import schemes as scheme_modules
-from unveil.models.attacks.base import Attack, ThreatModel
+from unveil.models.attacks.base import Attack
 from unveil.models.core.images import padded_size
+from unveil.models.core.profiles import PROFILES, Profile
 from unveil.models.core.settings_schema import ParameterError, json_schema, param, parse
+from unveil.models.core.threat_models import ThreatModel
+from unveil.models.core.verdicts import WORST_FIRST, scheme_verdict
 from unveil.models.data.datasets import DatasetInfo
 from unveil.models.data.datasets import builtin as builtin_datasets
-from unveil.models.evaluation.verdicts import WORST_FIRST, scheme_verdict
 from unveil.models.metrics.image_metrics import SSIM_MODES, SsimMode
 from unveil.models.schemes.base import PaperRow, Scheme, SizeMismatch, new_secret
 
 __all__ = [
     "EXTERNAL",
-    "LIMITS",
     "PROFILES",
     "SSIM_MODES",
     "UTILITY",
@@ -47,7 +48,6 @@ __all__ = [
     "describe_scheme",
     "effective_bits",
     "external_refusal",
-    "images_taken",
     "json_schema",
     "make_attack",
     "make_scheme",
@@ -62,15 +62,6 @@ __all__ = [
     "takes_long",
 ]  # fmt: skip
 
-Profile = Literal["smoke", "quick", "paper"]
-PROFILES: tuple[Profile, ...] = get_args(Profile)
-
-# Images of the training and the test split that a profile takes; None: all.
-LIMITS: Mapping[Profile, tuple[int | None, int | None]] = {
-    "smoke": (64, 32),
-    "quick": (2000, 500),
-    "paper": (None, None),
-}
 
 # Stands in the place of an attack where a scheme's utility is measured.
 UTILITY = "utility"
@@ -133,12 +124,6 @@ def _make(
         raise UnknownName(f"unknown {kind} {name!r}; known: {', '.join(known)}")
     cls = known[name]
     return cls(parse(cls.Settings, {**cls.profiles.get(profile, {}), **settings}, beside))
-
-
-def images_taken(profile: Profile) -> dict[str, int | None]:
-    """LIMITS by name, as settings tell them: they decide what is learned from, n, the gallery and chance."""
-    training, test = LIMITS[profile]
-    return {"training_images": training, "test_images": test}
 
 
 def takes_long(attack: str) -> bool:

@@ -8,8 +8,8 @@ from sqlalchemy import func
 from sqlalchemy.orm import Session, sessionmaker
 
 from unveil.app.db.ids import new_id
+from unveil.app.db.job_states import Status
 from unveil.app.db.tables import Account, Cell, Evaluation, Key, Token
-from unveil.app.jobs.states import Status
 from unveil.app.security.envelope import KeyRing
 from unveil.models.catalog import Scheme
 

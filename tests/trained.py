@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from unveil.models import catalog
-from unveil.models.attacks.base import Context
 from unveil.models.core.images import Images
+from unveil.models.core.run_context import Context
 from unveil.models.core.settings_schema import param
 from unveil.models.data.datasets import Data
 from unveil.models.schemes.base import Scheme, Trained

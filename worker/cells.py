@@ -13,9 +13,9 @@ from typing import Any, ClassVar
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+from unveil.app.db.job_states import Status
 from unveil.app.db.tables import Cell, Curve, Evaluation, Key, Sample, Scores
 from unveil.app.jobs import event_log
-from unveil.app.jobs.states import Status
 from unveil.app.security.envelope import Unreadable
 from unveil.models import catalog
 from unveil.models.catalog import make_attack, make_scheme

@@ -6,9 +6,8 @@ import logging
 
 from sqlalchemy.exc import DBAPIError
 
-from unveil.app.broker import ATTACK
+from unveil.app.db.heartbeats import ATTACK, arrival, leave
 from unveil.app.db.session import sync_engine
-from unveil.app.jobs.heartbeat import arrival, leave
 from unveil.app.security.envelope import load_key_ring
 from unveil.app.settings import Settings
 from unveil.worker import counts, gpus
@@ -30,7 +29,7 @@ class Presence(Regular):
             "gpus": gpus.look() if ATTACK in self._queues else None,
         }
         with self._engine.begin() as connection:
-            connection.execute(arrival(self._worker, ",".join(self._queues), self._ring, **said))
+            connection.execute(arrival(self._worker, ",".join(self._queues), self._ring.current, **said))
 
     def stop(self) -> None:
         """Leave the list at once, rather than by silence."""

@@ -19,21 +19,22 @@ from typing import Any, ClassVar
 
 from kombu.exceptions import OperationalError as BrokerAway
 from sqlalchemy import func, update
-from sqlalchemy.exc import DBAPIError, OperationalError
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 
 from unveil.app import broker, storage
+from unveil.app.db.job_states import Status
 from unveil.app.db.tables import Cell, Evaluation, Key
 from unveil.app.jobs import event_log
-from unveil.app.jobs.states import Status
 from unveil.app.observability import failpoints
 from unveil.app.observability.logging import about
-from unveil.models.attacks.base import AttackFailed, Cancelled, Context
 from unveil.models.catalog import ParameterError
+from unveil.models.core.errors import AttackFailed, Cancelled
+from unveil.models.core.run_context import Context
 from unveil.models.data.datasets import DatasetMissing
 from unveil.worker import lease, shutdown, single_flight
 from unveil.worker.checkpoints import SealedCheckpoints, sealed_for
-from unveil.worker.lease import CancelRequested, HandedBack, JobTable, Lease, LostLease, Watch
+from unveil.worker.lease import CancelRequested, HandedBack, JobTable, Lease, LostLease, Watch, patiently
 from unveil.worker.runtime import Runtime
 
 log = logging.getLogger(__name__)
@@ -42,7 +43,6 @@ TASKS: Mapping[JobTable, str] = {Key: broker.TRAIN_KEY, Cell: broker.RUN_CELL}
 
 REPORT_S = 1.0  # at most one progress event in this time
 _PROGRESS = 0.01  # so much further than any attempt before is progress, and clears the count of stalls
-_STORE_FOR_S = 600.0  # how long a finished result waits for a database that is away
 
 
 class JobFailed(Exception):
@@ -235,21 +235,6 @@ def _store(reporter: Reporter, status: Status, done: Done) -> None:
     # If a commit went through unheard, the next try finds the row ended: LostLease, and nothing twice.
     patiently(job.lease.id, lambda: job.write(write, tell))
     failpoints.point("result-before-checkpoints-go")
-
-
-def patiently(id: str, write: Callable[[], None]) -> None:
-    """Write what must not be lost; wait for a database that is away. Raises OperationalError when it stays away."""
-    patience = time.monotonic() + _STORE_FOR_S
-    pause = 0.5
-    while True:
-        try:
-            return write()
-        except OperationalError as away:
-            if time.monotonic() > patience:
-                raise
-            log.warning("%s waits for the database: %s", id, away.orig)
-            time.sleep(pause)
-            pause = min(2 * pause, 15.0)
 
 
 @cache

@@ -23,12 +23,12 @@ from types import TracebackType
 from typing import Any
 
 from sqlalchemy import ColumnElement, and_, exists, func, select, update
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import DBAPIError, OperationalError
 from sqlalchemy.orm import Session, sessionmaker
 
+from unveil.app.db.job_states import ACTIVE, Status, sources
 from unveil.app.db.tables import Cell, Key
-from unveil.app.jobs.states import ACTIVE, Status, sources
-from unveil.models.attacks.base import Cancelled
+from unveil.models.core.errors import Cancelled
 from unveil.worker import shutdown
 
 log = logging.getLogger(__name__)
@@ -42,6 +42,7 @@ _GRACE_S = 5.0  # at a shutdown, how long the work may take to stop by itself
 
 class LostLease(Cancelled):
     """The row is somebody else's, or ended: stop and write nothing."""
+_STORE_FOR_S = 600.0  # how long a finished result waits for a database that is down
 
 
 class CancelRequested(Cancelled):
@@ -243,3 +244,18 @@ class Watch:
             self._reason = LostLease(self._lease.id)
         else:
             self._reason = HandedBack(self._lease.id)
+
+
+def patiently(id: str, write: Callable[[], None]) -> None:
+    """Write what must not be lost; wait for a database that is away. Raises OperationalError when it stays away."""
+    patience = time.monotonic() + _STORE_FOR_S
+    pause = 0.5
+    while True:
+        try:
+            return write()
+        except OperationalError as away:
+            if time.monotonic() > patience:
+                raise
+            log.warning("%s waits for the database: %s", id, away.orig)
+            time.sleep(pause)
+            pause = min(2 * pause, 15.0)

@@ -12,6 +12,7 @@ from typing import Any
 from celery import signals
 
 from unveil.app import broker
+from unveil.app.db.heartbeats import OPS
 from unveil.app.observability.logging import configure_logging
 from unveil.app.settings import get_settings
 from unveil.worker import shutdown, warmup
@@ -49,7 +50,7 @@ def _started(sender: Any, **_: Any) -> None:
     """In the main process: say that we are there; whoever serves `ops` sweeps."""
     settings, queues = get_settings(), sorted(celery.amqp.queues.consume_from)
     _regulars.append(Presence(settings, str(sender.hostname), queues, sender.controller.concurrency))
-    if broker.OPS in queues:
+    if OPS in queues:
         from unveil.worker.sweeper import Sweeper
 
         _regulars.append(Sweeper(settings))

@@ -11,6 +11,7 @@ from uuid import uuid4
 from celery import Celery
 from sqlalchemy.orm import Session, sessionmaker
 
+from unveil.app.broker import celery_app
 from unveil.app.db.session import sync_engine, sync_sessions
 from unveil.app.security.envelope import KeyRing, load_key_ring
 from unveil.app.settings import Settings, get_settings
@@ -50,6 +51,5 @@ def runtime() -> Runtime:
 
 @cache
 def _runtime(pid: int) -> Runtime:  # noqa: ARG001 - the cache key: a forked child makes its own
-    from unveil.worker.main import celery
-
-    return make_runtime(get_settings(), celery)
+    settings = get_settings()
+    return make_runtime(settings, celery_app(settings))

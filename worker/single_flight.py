@@ -16,7 +16,7 @@ from sqlalchemy.orm import Session
 
 from unveil.app.db.tables import Cell, Key, Shared
 from unveil.app.observability import failpoints
-from unveil.worker.lease import HELD
+from unveil.worker.lease import HELD, patiently
 
 if TYPE_CHECKING:
     from unveil.worker.jobs import Job, Reporter
@@ -26,8 +26,6 @@ _LOOK_S = 1.0  # how often one who waits looks again
 
 def once(job: Job, reporter: Reporter, name: str, make: Callable[[], bytes]) -> bytes:
     """What `make` makes, or has made for another job of the evaluation. Waits meanwhile; raises as a report does."""
-    from unveil.worker.jobs import patiently
-
     if job.evaluation_id is None:
         return make()
     while True:

@@ -19,9 +19,9 @@ from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import Session, sessionmaker
 
 from unveil.app import broker
+from unveil.app.db.job_states import ACTIVE, Status
 from unveil.app.db.tables import Cell, Evaluation, Key, Worker
 from unveil.app.jobs import event_log
-from unveil.app.jobs.states import ACTIVE, Status
 from unveil.app.observability import failpoints
 from unveil.app.settings import Settings
 from unveil.app.storage import Blobs, StorageFailed

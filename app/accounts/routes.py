@@ -8,10 +8,10 @@ from unveil.app.accounts import service
 from unveil.app.accounts.schemas import AccountCreated, AccountOrder, AccountOut
 from unveil.app.db.ids import new_id
 from unveil.app.dependencies import Session, Svc
+from unveil.app.http.authentication import Admin, CallerFirst
 from unveil.app.http.idempotency import Idempotent, Mismatch, Running
 from unveil.app.http.pagination import AccountPaging, Page
 from unveil.app.http.problems import problems
-from unveil.app.security.auth import Admin, CallerFirst
 
 router = APIRouter(tags=["accounts"], route_class=CallerFirst)
 

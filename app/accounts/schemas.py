@@ -8,7 +8,7 @@ from typing import Annotated
 from pydantic import BaseModel, ConfigDict, Field
 
 from unveil.app.http.like import Like
-from unveil.app.security.auth import Scope
+from unveil.app.security.principal import Scope
 
 Name = Annotated[
     str,

@@ -14,10 +14,10 @@ from unveil.app.accounts import queries
 from unveil.app.accounts.schemas import AccountCreated, AccountOut
 from unveil.app.db.ids import new_id
 from unveil.app.db.tables import Account
+from unveil.app.errors.problem import Conflict, NotFound, Unauthenticated
 from unveil.app.http.pagination import Page, PageRequest, page
-from unveil.app.http.problems import Conflict, NotFound, Unauthenticated
-from unveil.app.security.auth import SCOPES, Scope
 from unveil.app.security.envelope import KeyRing
+from unveil.app.security.principal import SCOPES, Scope
 
 SESSION_HOURS = 12
 

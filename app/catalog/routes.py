@@ -8,8 +8,8 @@ from fastapi import APIRouter, Query
 
 from unveil.app.catalog import service
 from unveil.app.catalog.schemas import AttackList, AttackOut, SchemeList, SchemeOut
+from unveil.app.http.authentication import CallerFirst, Reader
 from unveil.app.http.problems import problems
-from unveil.app.security.auth import CallerFirst, Reader
 
 router = APIRouter(tags=["catalog"], route_class=CallerFirst)
 

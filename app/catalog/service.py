@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from unveil.app.catalog.schemas import AttackOut, SchemeOut
-from unveil.app.http.problems import NotFound
+from unveil.app.errors.problem import NotFound
 from unveil.models import catalog
 
 

@@ -137,7 +137,7 @@ def _on_database(state: Path | None, work: Callable[[AsyncSession, KeyRing, Sett
     """Run a service function as the service would. Raises Failed and Misused with what it would have answered."""
     from unveil.app.accounts.service import UnknownAccount
     from unveil.app.db.session import async_engine, async_sessions
-    from unveil.app.http.problems import Problem
+    from unveil.app.errors.problem import Problem
 
     use_state(state)
     settings = read_settings()

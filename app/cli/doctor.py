@@ -19,12 +19,11 @@ from alembic.script import ScriptDirectory
 from pydantic import ValidationError
 from sqlalchemy.exc import SQLAlchemyError
 
-from unveil.app.broker import ATTACK, ENCRYPT, OPS
 from unveil.app.cli.common import connect
 from unveil.app.client.errors import ProblemError, Unreachable
+from unveil.app.db.heartbeats import ATTACK, ENCRYPT, OPS, alive
 from unveil.app.db.migrate import alembic_config
 from unveil.app.db.session import one_session
-from unveil.app.jobs.heartbeat import alive
 from unveil.app.ops.health import LEAST_FREE
 from unveil.app.security.envelope import load_key_ring
 from unveil.app.security.key_rotation import masters_in_use

@@ -15,13 +15,13 @@ from unveil.app.dashboard import queries
 from unveil.app.dashboard.rendering import PageRoute, page
 from unveil.app.datasets import service as datasets
 from unveil.app.dependencies import Session, Svc
+from unveil.app.errors.problem import Problem
 from unveil.app.evaluations import serializers, service
 from unveil.app.evaluations.planning import PlannedCell
 from unveil.app.evaluations.schemas import EvaluationOrder
+from unveil.app.http.authentication import Auditor, CallerFirst
 from unveil.app.http.pagination import PageRequest
-from unveil.app.http.problems import Problem
 from unveil.app.report.labels import title
-from unveil.app.security.auth import Auditor, CallerFirst
 from unveil.models import catalog
 
 pages = APIRouter(route_class=PageRoute)

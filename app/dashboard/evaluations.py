@@ -11,14 +11,14 @@ from starlette.responses import Response
 
 from unveil.app.dashboard import charts, compare, heatmap, queries
 from unveil.app.dashboard.rendering import PageRoute, page, redirect
+from unveil.app.db.job_states import ACTIVE
 from unveil.app.dependencies import Session
 from unveil.app.evaluations import queries as rows
 from unveil.app.evaluations import service
 from unveil.app.evaluations.schemas import SampleOut
+from unveil.app.http.authentication import Auditor, Reader
 from unveil.app.http.pagination import EvaluationPaging
 from unveil.app.http.pagination import page as listing
-from unveil.app.jobs.states import ACTIVE
-from unveil.app.security.auth import Auditor, Reader
 from unveil.models import catalog
 
 router = APIRouter(route_class=PageRoute)

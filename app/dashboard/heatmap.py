@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from unveil.app.db.job_states import ACTIVE, Status
 from unveil.app.evaluations.schemas import CellOut, EvaluationOut, SampleOut
-from unveil.app.jobs.states import ACTIVE, Status
 from unveil.app.report import model, narrative
 from unveil.app.report.labels import label, title
 from unveil.models import catalog

@@ -14,12 +14,12 @@ from unveil.app.datasets import service as datasets
 from unveil.app.db.ids import new_id
 from unveil.app.dependencies import Session, Svc
 from unveil.app.encryption.service import hand_over
+from unveil.app.errors.problem import Invalid, NotFound
+from unveil.app.http.authentication import Auditor, CallerFirst, KeyKeeper, Reader
 from unveil.app.http.pagination import DatasetPaging, KeyPaging, PageRequest
-from unveil.app.http.problems import Invalid, NotFound
 from unveil.app.jobs.dispatch import ring
 from unveil.app.keys import service as keys
 from unveil.app.keys.schemas import KeyOrder
-from unveil.app.security.auth import Auditor, CallerFirst, KeyKeeper, Reader
 from unveil.models import catalog
 
 router = APIRouter(route_class=PageRoute)

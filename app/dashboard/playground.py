@@ -24,12 +24,13 @@ from unveil.app.db.ids import new_id
 from unveil.app.db.tables import Key
 from unveil.app.dependencies import Services, Session, Svc
 from unveil.app.encryption.service import hand_over
+from unveil.app.errors.problem import Invalid, NotFound, TooMany
 from unveil.app.evaluations import serializers
-from unveil.app.http.problems import Invalid, NotFound, TooMany
+from unveil.app.http.authentication import CallerFirst, Encryptor
 from unveil.app.http.uploads import read_form
 from unveil.app.keys.service import find, ready, scheme_of
 from unveil.app.report.labels import title
-from unveil.app.security.auth import Caller, CallerFirst, Encryptor
+from unveil.app.security.principal import Caller
 from unveil.models import catalog
 
 router = APIRouter()

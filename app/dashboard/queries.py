@@ -8,8 +8,8 @@ from sqlalchemy import Float, cast, func, or_, select
 from sqlalchemy.dialects.postgresql import JSONB, JSONPATH, distinct_on
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from unveil.app.db.job_states import Status
 from unveil.app.db.tables import Cell, Evaluation, Event, Key
-from unveil.app.jobs.states import Status
 
 
 async def running_metrics(

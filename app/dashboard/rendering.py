@@ -15,10 +15,11 @@ from markupsafe import Markup
 from starlette.responses import RedirectResponse, Response
 
 from unveil.app.dashboard import heatmap, labels
-from unveil.app.http.problems import NotFound, Problem, Unauthenticated
+from unveil.app.errors.problem import NotFound, Problem, Unauthenticated
+from unveil.app.http.authentication import CallerFirst
 from unveil.app.report import narrative
 from unveil.app.report.labels import data_set, title
-from unveil.app.security.auth import Caller, CallerFirst
+from unveil.app.security.principal import Caller
 
 HERE = Path(__file__).parent
 _HEADERS = {

@@ -17,8 +17,8 @@ from unveil.app.accounts.service import BadSignInCode
 from unveil.app.dashboard import evaluation_form, evaluations, keys_and_datasets, playground
 from unveil.app.dashboard.rendering import HERE, PageRoute, own_path, page, redirect
 from unveil.app.dependencies import Session, Svc
-from unveil.app.http.problems import NotFound
-from unveil.app.security.auth import SESSION_COOKIE, Needs, caller_of_token, count_stranger, refuse_cross_site
+from unveil.app.errors.problem import NotFound
+from unveil.app.http.authentication import SESSION_COOKIE, Needs, caller_of_token, count_stranger, refuse_cross_site
 
 router = APIRouter(include_in_schema=False, route_class=PageRoute)
 # the form before /dashboard/evaluations/{id}, which would take `new` for an id

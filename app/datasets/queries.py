@@ -6,8 +6,8 @@ from sqlalchemy import Select, Text, cast, delete, exists, or_, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from unveil.app.db.ids import is_id
+from unveil.app.db.job_states import ACTIVE
 from unveil.app.db.tables import Dataset, Evaluation, Key
-from unveil.app.jobs.states import ACTIVE
 
 _ACTIVE = [status.value for status in ACTIVE]
 

@@ -10,12 +10,13 @@ from unveil.app.datasets import service
 from unveil.app.datasets.schemas import DatasetOut, Kind, UploadOrder
 from unveil.app.db.ids import new_id
 from unveil.app.dependencies import Session, Svc
+from unveil.app.errors.problem import Invalid
+from unveil.app.http.authentication import Auditor, CallerFirst, Reader
 from unveil.app.http.idempotency import Idempotent, Mismatch, Running
 from unveil.app.http.like import Like
 from unveil.app.http.pagination import DatasetPaging, Page
-from unveil.app.http.problems import Invalid, problems
+from unveil.app.http.problems import problems
 from unveil.app.http.uploads import check_form
-from unveil.app.security.auth import Auditor, CallerFirst, Reader
 
 router = APIRouter(prefix="/datasets", tags=["datasets"], route_class=CallerFirst)
 

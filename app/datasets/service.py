@@ -15,11 +15,11 @@ from unveil.app.datasets.schemas import DatasetOut, UploadOrder
 from unveil.app.db.ids import new_id
 from unveil.app.db.tables import Dataset
 from unveil.app.dependencies import Services
+from unveil.app.errors.problem import Conflict, Invalid, NotFound, Problem, TooLarge, Unavailable
 from unveil.app.http.pagination import Page, PageRequest, page
-from unveil.app.http.problems import Conflict, Invalid, NotFound, Problem, TooLarge, Unavailable
 from unveil.app.observability import failpoints
 from unveil.app.observability.logging import request_id
-from unveil.app.security.auth import Caller
+from unveil.app.security.principal import Caller
 from unveil.app.settings import Settings
 from unveil.app.storage import FAILURES, StorageFailed
 from unveil.models import catalog
@@ -149,7 +149,7 @@ async def upload(
         if originals is not None:
             await asyncio.to_thread(svc.blobs.save, sent["originals"], originals)
         failpoints.point("upload-before-unpacking")
-        async with svc.turns.turn(svc, caller.account_id, svc.settings.unpack_budget_s):
+        async with svc.turns.turn(svc.autocommit, caller.account_id, svc.settings.unpack_budget_s):
             made = await _unpacked(svc, head)
         failpoints.point("unpacked-before-row")
     finally:

@@ -25,7 +25,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
-from unveil.app.jobs.states import ACTIVE, Status
+from unveil.app.db.job_states import ACTIVE, Status
 
 _STATUSES = ", ".join(f"'{status.value}'" for status in Status)
 _WORKED_ON = ", ".join(f"'{status.value}'" for status in Status if status in ACTIVE)

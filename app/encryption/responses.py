@@ -12,7 +12,7 @@ import pybase64
 from starlette.responses import Response
 
 from unveil.app.encryption.service import Result
-from unveil.app.http.problems import Problem
+from unveil.app.errors.problem import Problem
 
 Form = Literal["application/json", "application/zip", "image/png"]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 from fastapi import APIRouter, Request
@@ -11,12 +12,13 @@ from unveil.app.dependencies import Services, Svc
 from unveil.app.encryption import service
 from unveil.app.encryption.responses import NotAcceptable, render, wanted
 from unveil.app.encryption.schemas import TransformOut
+from unveil.app.errors.problem import BadRequest
+from unveil.app.http.authentication import CallerFirst, Encryptor
 from unveil.app.http.idempotency import Idempotent, Mismatch, Once, Running
-from unveil.app.http.problems import BadRequest, problems
-from unveil.app.http.threads import aside
+from unveil.app.http.problems import problems
 from unveil.app.http.uploads import TooManyParts, form_schema, read_form
 from unveil.app.keys.service import KeyDestroyed, KeyNotReady, SizeMismatch, UnknownKey, UnknownScheme
-from unveil.app.security.auth import Caller, CallerFirst, Encryptor
+from unveil.app.security.principal import Caller
 
 router = APIRouter(tags=["encryption"], route_class=CallerFirst)
 
@@ -82,4 +84,4 @@ async def _transform(
         # Only the ids of the keys are kept: the same keys make the same bytes again.
         async with once.reserve(keys=plan.new_keys(len(form.files))) as ids:
             result = await service.carry_out(svc, caller, plan, form, ids["keys"])
-    return await aside(sum(map(len, result.pngs)), render, result, answer)
+    return await asyncio.to_thread(render, result, answer)

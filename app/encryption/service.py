@@ -12,12 +12,12 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from unveil.app.broker import NoWorker, Parcel, ask
 from unveil.app.db.ids import new_id
 from unveil.app.dependencies import Services
-from unveil.app.http.problems import Invalid, Problem, TooLarge, Unavailable, UnsupportedMedia
+from unveil.app.errors.problem import Invalid, Problem, TooLarge, Unavailable, UnsupportedMedia
 from unveil.app.http.strict_request import NamedTwice, loads
 from unveil.app.http.uploads import Form
 from unveil.app.keys.service import KeyDestroyed, SizeMismatch, UnknownKey, find, ready, scheme_of
 from unveil.app.observability.logging import request_id
-from unveil.app.security.auth import Caller
+from unveil.app.security.principal import Caller
 from unveil.app.storage import FAILURES
 
 FIELDS = frozenset({"scheme", "params", "key_id", "original_width", "original_height"})
@@ -161,7 +161,7 @@ async def hand_over(svc: Services, caller: Caller, parcel: Parcel, *, brief: boo
     """What an encryption worker makes of it. Raises its refusals, NoWorkerFree, and broker errors."""
     budget_s = svc.settings.encrypt_budget_s
     try:
-        async with svc.turns.turn(svc, caller.account_id, budget_s, brief=brief):
+        async with svc.turns.turn(svc.autocommit, caller.account_id, budget_s, brief=brief):
             answer = await ask(svc.messages, svc.redis, svc.parcels, new_id("work"), parcel, budget_s)
     except NoWorker:
         raise NoWorkerFree(

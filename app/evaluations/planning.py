@@ -11,9 +11,10 @@ from functools import partial
 from typing import Any
 
 from unveil.app.db.ids import new_id
+from unveil.app.errors.problem import Invalid
 from unveil.app.evaluations.schemas import Entry, EvaluationOrder, SchemeEntry
-from unveil.app.http.problems import Invalid
 from unveil.models import catalog
+from unveil.models.core.profiles import images_taken
 
 Errors = list[tuple[str, str]]
 Refusal = Callable[[catalog.Attack[Any]], str | None]
@@ -161,7 +162,7 @@ def _image_errors(order: EvaluationOrder) -> Errors:
     """Settings of another profile, or of a version in which this one took other images, give no such result again."""
     return [
         (f"/{name}", f"profile {order.profile} takes {taken or 'all'}; leave it out or give the same")
-        for name, taken in catalog.images_taken(order.profile).items()
+        for name, taken in images_taken(order.profile).items()
         if getattr(order, name) not in (None, taken)
     ]
 

@@ -9,8 +9,8 @@ from sqlalchemy import ARRAY, Integer, Row, String, any_, bindparam, func, liter
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import defer
 
+from unveil.app.batching import Lookups
 from unveil.app.db.ids import is_id
-from unveil.app.db.lookups import Lookups
 from unveil.app.db.tables import Cell, Curve, Evaluation, Event, Key, Sample, Scores
 from unveil.app.http.pagination import PageRequest, keyset
 

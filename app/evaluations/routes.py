@@ -13,19 +13,20 @@ from starlette.responses import StreamingResponse
 from unveil.app import report
 from unveil.app.datasets.service import NoPlainImages
 from unveil.app.db.ids import new_id
+from unveil.app.db.job_states import ENDED
 from unveil.app.db.tables import Evaluation
 from unveil.app.dependencies import Session, Svc
+from unveil.app.errors.problem import Invalid, Unavailable
 from unveil.app.evaluations import queries, serializers, service, sse
 from unveil.app.evaluations.planning import NoPairApplies
 from unveil.app.evaluations.schemas import EvaluationHead, EvaluationOrder, EvaluationOut
+from unveil.app.http.authentication import Auditor, CallerFirst, Reader, signed_in
 from unveil.app.http.etag import IfNoneMatch, matches
 from unveil.app.http.idempotency import Idempotent, Mismatch, Running
 from unveil.app.http.pagination import EvaluationPaging, Page, page
-from unveil.app.http.problems import Invalid, Unavailable, problems
+from unveil.app.http.problems import problems
 from unveil.app.jobs.dispatch import QueueFull
-from unveil.app.jobs.states import ENDED
 from unveil.app.observability import failpoints
-from unveil.app.security.auth import Auditor, CallerFirst, Reader, signed_in
 
 router = APIRouter(prefix="/evaluations", tags=["evaluations"], route_class=CallerFirst)
 

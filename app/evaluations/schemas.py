@@ -8,9 +8,10 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
-from unveil.app.jobs.states import Status
+from unveil.app.db.job_states import Status
 from unveil.app.keys.schemas import KeyOut
-from unveil.models.catalog import Profile, SsimMode
+from unveil.models.catalog import SsimMode
+from unveil.models.core.profiles import Profile
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 

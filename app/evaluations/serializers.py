@@ -11,6 +11,7 @@ from typing import Any
 
 from sqlalchemy import Row
 
+from unveil.app.db.job_states import ACTIVE, DONE, Status
 from unveil.app.db.tables import Cell, Evaluation, Key
 from unveil.app.evaluations.schemas import (
     CellOut,
@@ -25,7 +26,6 @@ from unveil.app.evaluations.schemas import (
     VerdictOut,
 )
 from unveil.app.jobs import eta, event_log
-from unveil.app.jobs.states import ACTIVE, DONE, Status
 from unveil.app.keys import service as keys_service
 from unveil.models import catalog
 from unveil.models.core.version import __version__

@@ -14,19 +14,20 @@ from unveil.app import broker
 from unveil.app.datasets import queries as datasets
 from unveil.app.datasets.service import plain_images
 from unveil.app.db.ids import new_id
+from unveil.app.db.job_states import ENDED, Status
 from unveil.app.db.tables import Cell, Dataset, Evaluation, Key, Sample
 from unveil.app.dependencies import Services
+from unveil.app.errors.problem import Conflict, Gone, Invalid, NotFound
 from unveil.app.evaluations import queries, serializers
 from unveil.app.evaluations.planning import OrderedKey, Plan, Upload, plan
 from unveil.app.evaluations.schemas import CellOut, EvaluationHead, EvaluationOrder, EvaluationOut, UtilityOut
-from unveil.app.http.problems import Conflict, Gone, Invalid, NotFound
 from unveil.app.jobs import event_log
 from unveil.app.jobs.dispatch import check_queue, ring
-from unveil.app.jobs.states import ENDED, Status
 from unveil.app.keys import service as keys_service
 from unveil.app.keys.service import Training
-from unveil.app.security.auth import Caller
+from unveil.app.security.principal import Caller
 from unveil.models import catalog
+from unveil.models.core.profiles import images_taken
 
 _Found = TypeVar("_Found")
 _HEADS = 4  # evaluations read at once, of up to a thousand cells each; between, others get their turn
@@ -102,7 +103,7 @@ async def order(
         status=Status.QUEUED,
         settings={
             **order.model_dump(mode="json"),
-            **catalog.images_taken(order.profile),
+            **images_taken(order.profile),
             **planned.names,
             "schemes": planned.schemes,
             "attacks": planned.attacks,

@@ -16,10 +16,10 @@ from typing import Any
 from sqlalchemy import Row
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
 
+from unveil.app.db.job_states import ENDED
 from unveil.app.db.tables import Evaluation, Event
+from unveil.app.errors.problem import TooMany
 from unveil.app.evaluations import queries
-from unveil.app.http.problems import TooMany
-from unveil.app.jobs.states import ENDED
 
 POLL_S = 0.5
 _HEARTBEAT_S = 15.0  # below what proxies take for silence

@@ -34,11 +34,11 @@ from starlette.responses import JSONResponse, Response
 
 from unveil.app.db.tables import Idempotency
 from unveil.app.dependencies import Services, Session, Svc
+from unveil.app.errors.problem import Conflict, Invalid, Problem
+from unveil.app.http.authentication import MaybeCaller
 from unveil.app.http.like import Like
-from unveil.app.http.problems import Conflict, Invalid, Problem
-from unveil.app.http.threads import aside
 from unveil.app.observability import failpoints
-from unveil.app.security.auth import Caller, MaybeCaller
+from unveil.app.security.principal import Caller
 
 _LOCK_S = 10.0  # how long a repeat waits at most for a request that died with its process
 _RENEW_S = 3.0
@@ -231,7 +231,7 @@ async def _fingerprint(request: Request) -> bytes:
     digest = hashlib.sha256(f"{request.method} {request.url.path}?{request.url.query}\n".encode())
     if not request.headers.get("content-type", "").lower().startswith("multipart/form-data"):
         body = await request.body()
-        await aside(len(body), digest.update, body)
+        await asyncio.to_thread(digest.update, body)
         return digest.digest()
     for name, value in (await request.form()).multi_items():
         if isinstance(value, UploadFile):

@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
-import redis.asyncio
-import redis.exceptions
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from unveil.app.batching import Together
-from unveil.app.http.problems import Problem, TooLarge, TooMany, UnsupportedMedia, send_problem
+from unveil.app.errors.problem import Problem, TooLarge, UnsupportedMedia
+from unveil.app.http.problems import send_problem
 
 _BURST_S = 2.0  # so many seconds' worth of requests may come at once: a page with its pictures
 _PAUSE_S = 1.0
@@ -109,49 +106,3 @@ def check_json(body: bytes) -> None:
     if values > _MAX_JSON_VALUES:
         raise TooLarge(f"the JSON holds about {values} values; at most {_MAX_JSON_VALUES} are taken")
 
-
-class Rate:
-    """Requests a second, for all processes of the service together.
-
-    A leaky bucket on the clock of Redis: each request moves the time at which the caller's bucket is empty again.
-    """
-
-    _TAKE = """
-    local time, over = redis.call('TIME'), {}
-    local now = time[1] + time[2] / 1000000
-    for i, key in ipairs(KEYS) do
-        local per_second, burst = ARGV[2 * i - 1], ARGV[2 * i]
-        local empty = math.max(tonumber(redis.call('GET', key) or 0), now) + 1 / per_second
-        over[i] = tostring(empty - now - burst)
-        if empty - now - burst <= 0 then
-            redis.call('SET', key, string.format('%.6f', empty), 'EX', math.ceil(burst) + 1)
-        end
-    end
-    return over
-    """
-
-    def __init__(self, client: redis.asyncio.Redis) -> None:
-        self._script = client.register_script(self._TAKE)
-        self._take = Together(self._take_all)
-
-    async def count(self, who: str, per_second: float, whose: str) -> None:
-        """Count one request of `who`. Raises TooMany."""
-        try:
-            over = await self._take((f"unveil:rate:{who}", per_second))
-        except (redis.exceptions.RedisError, OSError):
-            # What needs no broker is served without one; what needs it says so itself.
-            logger.warning("rate limit not counted: redis is away")
-            return
-        if over > 0:
-            wait = math.ceil(over)
-            # A refusal costs us work too: who asks too fast gets it slowly, and so asks less.
-            await asyncio.sleep(_PAUSE_S)
-            raise TooMany(
-                f"{whose} may make {per_second:g} requests a second; wait {wait} s", headers={"Retry-After": str(wait)}
-            )
-
-    async def _take_all(self, asked: Sequence[tuple[str, float]]) -> list[float]:
-        """By how many seconds each comes too early."""
-        keys = [key for key, _ in asked]
-        arguments = [value for _, rate in asked for value in (rate, max(_BURST_S, 1 / rate))]
-        return [float(over) for over in await self._script(keys, arguments)]

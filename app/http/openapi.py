@@ -9,8 +9,9 @@ from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 from fastapi.routing import iter_route_contexts
 
+from unveil.app.http.authentication import scopes_of
 from unveil.app.http.problems import MEDIA_TYPE
-from unveil.app.security.auth import Scope, scopes_of
+from unveil.app.security.principal import Scope
 
 _KEY = {"id": "$response.body#/id"}
 _EVALUATION = {"evaluation_id": "$response.body#/id"}

@@ -13,7 +13,7 @@ from pydantic import BaseModel, Field
 from sqlalchemy import Select
 from sqlalchemy.orm import InstrumentedAttribute
 
-from unveil.app.http.problems import Invalid
+from unveil.app.errors.problem import Invalid
 
 T = TypeVar("T")
 Row = TypeVar("Row")

@@ -18,7 +18,7 @@ from starlette.datastructures import FormData, UploadFile
 from starlette.exceptions import HTTPException
 from starlette.formparsers import MultiPartParser
 
-from unveil.app.http.problems import BadRequest, Invalid, TooLarge, UnsupportedMedia
+from unveil.app.errors.problem import BadRequest, Invalid, TooLarge, UnsupportedMedia
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _MAX_FIELD_BYTES = 64 * 1024

@@ -8,11 +8,11 @@ import redis.exceptions
 from sqlalchemy import func, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from unveil.app.db.job_states import ACTIVE
 from unveil.app.db.tables import Account, Cell, Evaluation, Key
 from unveil.app.dependencies import Services
-from unveil.app.http.problems import Invalid, TooMany
-from unveil.app.jobs.states import ACTIVE
-from unveil.app.security.auth import Caller
+from unveil.app.errors.problem import Invalid, TooMany
+from unveil.app.security.principal import Caller
 
 log = logging.getLogger(__name__)
 

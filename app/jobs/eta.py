@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from statistics import fmean
 
-from unveil.app.jobs.states import DONE, ENDED, Status
+from unveil.app.db.job_states import DONE, ENDED, Status
 
 _LONG = 20.0  # what a job that trains weighs in the whole beside one that does not: roughly, from seconds to minutes
 _FROM = 0.01  # of a job's progress: below, its end is a guess from next to nothing

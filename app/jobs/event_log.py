@@ -13,9 +13,9 @@ from typing import Any, Literal, TypeVar
 from sqlalchemy import ColumnElement, Select, Update, case, func, select, update
 from sqlalchemy.orm import Session
 
+from unveil.app.db.job_states import ACTIVE, DONE, ENDED, Status, of_evaluation
 from unveil.app.db.tables import Cell, Evaluation, Event, Key
 from unveil.app.jobs import eta
-from unveil.app.jobs.states import ACTIVE, DONE, ENDED, Status, of_evaluation
 from unveil.models import catalog
 
 EventType = Literal["progress", "cell", "metric", "status"]

@@ -10,6 +10,7 @@ from unveil.app.broker import TRAIN_KEY
 from unveil.app.datasets.service import NoPlainImages
 from unveil.app.db.ids import new_id
 from unveil.app.dependencies import Session, Svc
+from unveil.app.http.authentication import CallerFirst, KeyExporter, KeyKeeper
 from unveil.app.http.etag import IfNoneMatch, matches, of_body
 from unveil.app.http.idempotency import Idempotent, Mismatch, Running
 from unveil.app.http.pagination import KeyPaging, Page
@@ -17,7 +18,6 @@ from unveil.app.http.problems import problems
 from unveil.app.jobs.dispatch import QueueFull, ring
 from unveil.app.keys import service
 from unveil.app.keys.schemas import KeyOrder, KeyOut, MaterialOut
-from unveil.app.security.auth import CallerFirst, KeyExporter, KeyKeeper
 
 router = APIRouter(prefix="/keys", tags=["keys"], route_class=CallerFirst)
 

@@ -12,17 +12,17 @@ from sqlalchemy import func
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from unveil.app.datasets.service import PlainImages, plain_images
+from unveil.app.db.job_states import ACTIVE, Status
 from unveil.app.db.tables import Key
 from unveil.app.dependencies import Services
+from unveil.app.errors.problem import Conflict, Gone, Invalid, NotFound
 from unveil.app.http.pagination import Page, PageRequest, page
-from unveil.app.http.problems import Conflict, Gone, Invalid, NotFound
 from unveil.app.jobs import event_log
 from unveil.app.jobs.dispatch import check_queue
-from unveil.app.jobs.states import ACTIVE, Status
 from unveil.app.keys import queries
 from unveil.app.keys.schemas import JobError, KeyOrder, KeyOut, MaterialOut
 from unveil.app.observability import failpoints
-from unveil.app.security.auth import Caller
+from unveil.app.security.principal import Caller
 from unveil.app.storage import StorageFailed
 from unveil.models import catalog
 from unveil.models.catalog import ParameterError, Scheme, UnknownName, param

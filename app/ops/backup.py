@@ -31,10 +31,10 @@ from psycopg import sql
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+from unveil.app.db.job_states import ACTIVE
 from unveil.app.db.migrate import alembic_config
 from unveil.app.db.session import one_session
 from unveil.app.db.tables import Base, Cell, DashboardSession, Dataset, Key, SignInCode, Worker
-from unveil.app.jobs.states import ACTIVE
 from unveil.app.security.envelope import KeyRing
 from unveil.app.security.key_rotation import masters_in_use
 from unveil.app.settings import Settings

@@ -16,11 +16,11 @@ from pydantic import BaseModel, Field
 from sqlalchemy import text
 from sqlalchemy.exc import SQLAlchemyError
 
-from unveil.app.broker import ENCRYPT, QUEUES
+from unveil.app.broker import QUEUES
+from unveil.app.db.heartbeats import API, ENCRYPT, FRESH_S, alive
 from unveil.app.db.migrate import alembic_config
 from unveil.app.db.tables import Worker
 from unveil.app.dependencies import Services, Svc
-from unveil.app.jobs.heartbeat import API, FRESH_S, alive
 
 router = APIRouter(prefix="/health", tags=["operation"])
 _PATIENCE_S = 5.0

@@ -15,11 +15,12 @@ from sqlalchemy.exc import SQLAlchemyError
 from starlette.responses import Response
 
 from unveil.app.broker import QUEUES
+from unveil.app.db.job_states import Status
 from unveil.app.db.tables import Cell, Evaluation, Key, Worker
 from unveil.app.dependencies import Services, Svc
-from unveil.app.http.problems import TooMany, Unauthenticated, problems
-from unveil.app.jobs.states import Status
-from unveil.app.security.auth import count_stranger
+from unveil.app.errors.problem import TooMany, Unauthenticated
+from unveil.app.http.authentication import count_stranger
+from unveil.app.http.problems import problems
 
 router = APIRouter(tags=["operation"])
 

@@ -9,8 +9,8 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from unveil.app.db.ids import created_at
+from unveil.app.db.job_states import ACTIVE
 from unveil.app.db.tables import Dataset, Key
-from unveil.app.jobs.states import ACTIVE
 from unveil.app.storage import Blobs
 
 _FOLDERS = {"uploads": "ds_", "datasets": "ds_", "keys": "key_"}  # and what the ids there begin with

@@ -9,11 +9,12 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+from unveil.app.db.job_states import ENDED
 from unveil.app.evaluations import serializers
 from unveil.app.evaluations.schemas import CellOut, EvaluationOut, UtilityOut
-from unveil.app.jobs.states import ENDED
 from unveil.app.report.labels import NOT_SETTINGS, data_set, label, title, usual
 from unveil.models import catalog
+from unveil.models.core.profiles import LIMITS
 
 Points = Sequence[Sequence[float | None]]
 
@@ -183,7 +184,7 @@ class Report:
     @property
     def reduced(self) -> list[str]:
         """What the profile takes less of than the paper."""
-        limits = catalog.LIMITS[self.profile]
+        limits = LIMITS[self.profile]
         told = [f"at most {limits[0]:,} training and {limits[1]:,} test images"] if limits[0] and limits[1] else []
         for entry in (*self.evaluation.settings["schemes"], *self.evaluation.settings["attacks"]):
             full = usual(entry["name"])

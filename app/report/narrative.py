@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from unveil.app.db.job_states import Status
 from unveil.app.evaluations.schemas import CellOut, ResultOut
-from unveil.app.jobs.states import Status
 from unveil.app.report.labels import title
 from unveil.app.report.model import KEY_SPACE, Row
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from unveil.app.db.job_states import Status
 from unveil.app.evaluations.schemas import AvailableOut
-from unveil.app.jobs.states import Status
 from unveil.app.report.model import Column, Report, Row
 
 Line = dict[str, Any]

@@ -10,8 +10,8 @@ from sqlalchemy import func, select
 from benchmarks.chaos import images
 from benchmarks.chaos.fixtures import LONG, Scene, scene
 from benchmarks.chaos.outcome import Outcome, Tell
+from unveil.app.db.job_states import Status
 from unveil.app.db.tables import Cell
-from unveil.app.jobs.states import Status
 
 
 def run(tell: Tell, *, times: int = 3, cells: int = 50) -> list[Outcome]:

@@ -10,7 +10,7 @@ from typing import Any
 from benchmarks.chaos import images
 from benchmarks.chaos.fixtures import SCHEMES, Scene, scene
 from benchmarks.chaos.outcome import Outcome, Tell
-from unveil.app.jobs.states import Status
+from unveil.app.db.job_states import Status
 
 _BOUND_S = 2.0
 _ENDLESS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {  # work that does not end by itself meanwhile

@@ -13,8 +13,8 @@ from sqlalchemy import func, select, update
 from benchmarks.chaos import images
 from benchmarks.chaos.fixtures import LONG, Scene, body, scene
 from benchmarks.chaos.outcome import Outcome, Tell
+from unveil.app.db.job_states import Status
 from unveil.app.db.tables import Cell, Dataset, Evaluation, Key
-from unveil.app.jobs.states import Status
 from unveil.app.local.supervisor import Child
 from unveil.app.ops.storage_gc import find_orphans
 from unveil.app.storage import Blobs

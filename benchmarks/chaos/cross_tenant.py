@@ -14,7 +14,7 @@ from benchmarks.chaos.outcome import Outcome, Tell
 from tests.hostile.cross_tenant import UNKNOWN, furnish, stops
 from tests.sample_images import archive, classes
 from unveil.app.main import create_app
-from unveil.app.security.auth import SCOPES
+from unveil.app.security.principal import SCOPES
 from unveil.app.settings import Settings
 
 _TELLING = 4.5  # standard deviations of the rank sum: of twenty addresses none comes that far by chance

@@ -20,9 +20,9 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session, sessionmaker
 
 from benchmarks.chaos import images
+from unveil.app.db.job_states import Status
 from unveil.app.db.session import sync_engine, sync_sessions
 from unveil.app.db.tables import Cell, Evaluation, Event, Scores
-from unveil.app.jobs.states import Status
 from unveil.app.local.stack import LocalStack
 
 LEASE_S, HEARTBEAT_S, SWEEP_S = 6.0, 1.0, 2.0

@@ -17,8 +17,8 @@ from sqlalchemy import func, select
 from benchmarks.chaos import images
 from benchmarks.chaos.fixtures import LEASE_S, SWEEP_S, Scene, scene
 from benchmarks.chaos.outcome import Outcome, Tell
+from unveil.app.db.job_states import Status
 from unveil.app.db.tables import Cell, Event
-from unveil.app.jobs.states import Status
 
 _BOUND_S = LEASE_S + SWEEP_S + 2
 _HOST = socket.gethostname()

@@ -19,7 +19,7 @@ from benchmarks.chaos.fixtures import SCHEMES, Scene, body, scene
 from benchmarks.chaos.outcome import Outcome, Tell
 from tests.sample_images import png
 from unveil.app.db.tables import Cell, Evaluation
-from unveil.app.security.auth import SCOPES
+from unveil.app.security.principal import SCOPES
 
 _MOST = 1.20
 _ROUNDS, _REQUESTS = 5, 40

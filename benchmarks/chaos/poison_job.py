@@ -15,8 +15,8 @@ from sqlalchemy import select
 from benchmarks.chaos import images
 from benchmarks.chaos.fixtures import Scene, scene
 from benchmarks.chaos.outcome import Outcome, Tell
+from unveil.app.db.job_states import Status
 from unveil.app.db.tables import Cell
-from unveil.app.jobs.states import Status
 
 _CAP = 5  # the product's own
 _LONG = {"dataset": images.MANY, "keys": 64}

@@ -18,7 +18,7 @@ import httpx
 from benchmarks.chaos import images
 from benchmarks.chaos.fixtures import Scene, scene
 from benchmarks.chaos.outcome import Outcome, Tell
-from unveil.app.jobs.states import Status
+from unveil.app.db.job_states import Status
 from unveil.app.storage import Blobs
 
 _MIB = 300  # the service wants 256 free before it calls itself ready

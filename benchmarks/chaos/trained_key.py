@@ -17,8 +17,8 @@ import psutil
 from benchmarks.chaos import images
 from benchmarks.chaos.fixtures import Scene, scene
 from benchmarks.chaos.outcome import Outcome, Tell
+from unveil.app.db.job_states import Status
 from unveil.app.db.tables import Key
-from unveil.app.jobs.states import Status
 
 # Seconds of training and of protecting, so that there is a middle.
 _SETTINGS = {"images": 16, "width": 16, "blocks": 3, "epochs": 40}

@@ -13,11 +13,13 @@ from torch import nn
 
 from benchmarks.training import peer
 from benchmarks.training.peer import Peer
-from unveil.models.attacks.base import Attack, Context, Material, Pairs
+from unveil.models.attacks.base import Attack, Material, Pairs
 from unveil.models.attacks.gan import generator_of
 from unveil.models.attacks.itn_strong import strong_inverse_of
-from unveil.models.catalog import Profile, make_attack, make_scheme
+from unveil.models.catalog import make_attack, make_scheme
 from unveil.models.core.images import Images
+from unveil.models.core.profiles import Profile
+from unveil.models.core.run_context import Context
 from unveil.models.data.datasets import Data
 from unveil.models.evaluation import classification_utility
 from unveil.models.networks.unet import UNet

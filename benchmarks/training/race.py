@@ -15,7 +15,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.training.cases import STEPS, Case
-from unveil.models.attacks.base import Context
+from unveil.models.core.run_context import Context
 from unveil.models.training.loop import in_bf16
 
 _CONTEXT = multiprocessing.get_context("forkserver")

@@ -8,7 +8,7 @@ import torch
 
 from benchmarks.training.cases import cases
 from benchmarks.training.race import Raced, race
-from unveil.models.catalog import Profile
+from unveil.models.core.profiles import Profile
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 SECONDS, LAPS = 0.7, 3

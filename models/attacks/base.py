@@ -3,38 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from enum import StrEnum
 from typing import Any, ClassVar, Generic, TypeVar
 
-from unveil.models.core.checkpoints import Store
 from unveil.models.core.images import Images
+from unveil.models.core.run_context import Context
+from unveil.models.core.threat_models import ThreatModel
 from unveil.models.schemes.base import Scheme
 
 S = TypeVar("S")
-
-
-class ThreatModel(StrEnum):
-    """What an attacker holds besides the algorithm, which is public (Kerckhoffs)."""
-
-    CIPHERTEXT_ONLY = "ciphertext-only"
-    PUBLIC_IMAGES = "+public images"  # ciphertexts and unpaired plain images of the same kind
-    KNOWN_PLAINTEXT = "known-plaintext"  # pairs of plain and protected images
-    CHOSEN_PLAINTEXT = "chosen-plaintext"  # an encryption oracle
-
-
-class AttackFailed(Exception):
-    """The material does not suffice, or does not fit the scheme; the message says what is missing."""
-
-
-class TrainingFailed(AttackFailed):
-    """It is not known what a network would have learned: it diverged, or the device had too little memory."""
-
-
-class Cancelled(Exception):
-    """Raised out of a progress callback: stop now, keep the last checkpoint."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,41 +33,6 @@ class Material:
     public: Images | None = None
     pairs: Pairs | None = None
     oracle: Callable[[Images], Images] | None = None
-
-
-def _silent(*_: Any) -> None:
-    pass
-
-
-def _alone(name: str, make: Callable[[], bytes]) -> bytes:  # noqa: ARG001
-    return make()
-
-
-@dataclasses.dataclass(frozen=True)
-class Context:
-    """How an attack runs, or a key is trained: seed, device, and where it tells how far it has come.
-
-    report(fraction, phase) and metric(name, step, value) may raise Cancelled. shared(name, make) answers what `make`
-    made, now or earlier in the same evaluation: the name holds all that it depends on. deadline: on time.monotonic's
-    clock; a training keeps a checkpoint and stops before it.
-    """
-
-    seed: int = 0
-    device: str = "cpu"
-    checkpoints: Store | None = None  # None: keep none
-    report: Callable[[float, str], None] = _silent
-    metric: Callable[[str, int, float], None] = _silent
-    shared: Callable[[str, Callable[[], bytes]], bytes] = _alone
-    deadline: float = math.inf
-
-    def part(self, name: str, begin: float, end: float) -> Context:
-        """For a part of the work: checkpoints and metrics of its own, progress from `begin` to `end`."""
-        return dataclasses.replace(
-            self,
-            checkpoints=self.checkpoints and self.checkpoints.part(name),
-            report=lambda fraction, phase: self.report(begin + (end - begin) * fraction, f"{name}: {phase}"),
-            metric=lambda metric, step, value: self.metric(f"{name}_{metric}", step, value),
-        )
 
 
 @dataclasses.dataclass(frozen=True)

@@ -5,7 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from unveil.models.attacks.base import Attack, Context, Material, Outcome, ThreatModel
+from unveil.models.attacks.base import Attack, Material, Outcome
+from unveil.models.core.run_context import Context
+from unveil.models.core.threat_models import ThreatModel
 from unveil.models.schemes.base import Scheme
 
 

@@ -10,9 +10,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from unveil.models.attacks.base import Attack, Context, Material, Outcome, ThreatModel
+from unveil.models.attacks.base import Attack, Material, Outcome
 from unveil.models.core.images import Images
+from unveil.models.core.run_context import Context
 from unveil.models.core.settings_schema import param
+from unveil.models.core.threat_models import ThreatModel
 
 
 @dataclass(frozen=True)

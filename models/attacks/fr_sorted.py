@@ -10,10 +10,12 @@ from typing import Any
 
 import numpy as np
 
-from unveil.models.attacks.base import Attack, Context, Material, Outcome, ThreatModel
+from unveil.models.attacks.base import Attack, Material, Outcome
 from unveil.models.attacks.fr import feature_reconstruction
 from unveil.models.core.images import Images
+from unveil.models.core.run_context import Context
 from unveil.models.core.settings_schema import param
+from unveil.models.core.threat_models import ThreatModel
 from unveil.models.schemes.base import Scheme
 
 

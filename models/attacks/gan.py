@@ -7,9 +7,12 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from unveil.models.attacks.base import Attack, AttackFailed, Context, Material, Outcome, ThreatModel
+from unveil.models.attacks.base import Attack, Material, Outcome
 from unveil.models.attacks.itn import network_for
+from unveil.models.core.errors import AttackFailed
+from unveil.models.core.run_context import Context
 from unveil.models.core.settings_schema import param
+from unveil.models.core.threat_models import ThreatModel
 from unveil.models.schemes.base import Scheme
 
 if TYPE_CHECKING:

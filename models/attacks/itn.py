@@ -6,8 +6,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from unveil.models.attacks.base import Attack, AttackFailed, Context, Material, Outcome, Pairs, ThreatModel
+from unveil.models.attacks.base import Attack, Material, Outcome, Pairs
+from unveil.models.core.errors import AttackFailed
+from unveil.models.core.run_context import Context
 from unveil.models.core.settings_schema import param
+from unveil.models.core.threat_models import ThreatModel
 from unveil.models.schemes.base import Scheme
 
 if TYPE_CHECKING:

@@ -13,9 +13,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from unveil.models.attacks.base import Attack, AttackFailed, Context, Material, Outcome, ThreatModel
+from unveil.models.attacks.base import Attack, Material, Outcome
+from unveil.models.core.errors import AttackFailed
 from unveil.models.core.images import Images
+from unveil.models.core.run_context import Context
 from unveil.models.core.settings_schema import param
+from unveil.models.core.threat_models import ThreatModel
 from unveil.models.schemes.base import Scheme
 from unveil.models.schemes.pixelwise import Pixelwise, PixelwiseKey
 from unveil.models.schemes.tanaka import Tanaka, TanakaKey

@@ -5,10 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from unveil.models.attacks.base import Attack, AttackFailed, Context, Material, Outcome, Pairs, ThreatModel
+from unveil.models.attacks.base import Attack, Material, Outcome, Pairs
 from unveil.models.attacks.key_recovery import Decrypt
+from unveil.models.core.errors import AttackFailed
 from unveil.models.core.images import Images
+from unveil.models.core.run_context import Context
 from unveil.models.core.settings_schema import param
+from unveil.models.core.threat_models import ThreatModel
 from unveil.models.schemes.base import Scheme
 from unveil.models.schemes.ele import Ele
 from unveil.models.schemes.etc import Etc

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from unveil.models.attacks.base import Attack, Context, Material, Outcome, ThreatModel
+from unveil.models.attacks.base import Attack, Material, Outcome
+from unveil.models.core.run_context import Context
+from unveil.models.core.threat_models import ThreatModel
 
 
 @dataclass(frozen=True)

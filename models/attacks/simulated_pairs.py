@@ -11,14 +11,16 @@ from __future__ import annotations
 import hashlib
 import zlib
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 
-from unveil.models.attacks.base import Attack, AttackFailed, Context, Material, Outcome, ThreatModel
+from unveil.models.attacks.base import Attack, Material, Outcome
+from unveil.models.core.errors import AttackFailed
 from unveil.models.core.images import Images, check_images, quantise
+from unveil.models.core.run_context import Context
 from unveil.models.core.settings_schema import param
+from unveil.models.core.threat_models import ThreatModel
 from unveil.models.core.tiling import tiles
 from unveil.models.schemes.base import Scheme
 
@@ -27,7 +29,6 @@ if TYPE_CHECKING:
 
     from unveil.models.networks.sign_unet import SignUNet
 
-SHIPPED_WEIGHTS = Path(__file__).parents[1] / "weights" / "sign_unet.safetensors"
 
 _TILE, _MARGIN = 512, 64  # larger images are read in tiles, each with this much context on every side
 _PIXELS = 400_000  # at a time: about 1 kB each
@@ -45,17 +46,6 @@ class SimulatedPairsSettings:
     epochs: int = param(30, "Passes over the public images, where it trains", minimum=1, maximum=1000)
     batch: int = param(32, "Images a step", minimum=1, maximum=1024)
     rate: float = param(1.5e-3, "Highest learning rate (a third of it when tuning)", minimum=1e-6, maximum=0.1)
-
-
-def load_network(path: Path = SHIPPED_WEIGHTS, device: str = "cpu") -> SignUNet:
-    """The sign network with stored weights, ready to read."""
-    from safetensors.torch import load_file
-
-    from unveil.models.networks.sign_unet import SignUNet
-
-    network = SignUNet()
-    network.load_state_dict({name: value.float() for name, value in load_file(path).items()}, strict=False)
-    return network.to(device).eval()
 
 
 def read(network: SignUNet, images: Images, *, readout: str = "expected", mirrored: bool = True) -> Images:
@@ -113,6 +103,8 @@ class SimulatedPairs(Attack[SimulatedPairsSettings]):
         return None
 
     def run(self, material: Material, context: Context) -> Outcome:
+        from unveil.models.networks.sign_unet import load_network
+
         s = self.settings
         network = self._trained(material, context) if self.trains() else load_network(device=context.device)
         images = read(network, material.targets, readout=s.readout, mirrored=s.mirrored)
@@ -137,8 +129,8 @@ class SimulatedPairs(Attack[SimulatedPairsSettings]):
         import torch
 
         from unveil.models.core.images import pad
-        from unveil.models.networks.sign_unet import MULTIPLE
-        from unveil.models.tools.train_sign_unet import TrainSettings, train
+        from unveil.models.networks.sign_unet import MULTIPLE, load_network
+        from unveil.models.training.sign_network import TrainSettings, train
 
         s = self.settings
         photographs = torch.from_numpy(pad(public, MULTIPLE)).permute(0, 3, 1, 2).contiguous()

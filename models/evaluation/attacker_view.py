@@ -6,8 +6,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from unveil.models.attacks.base import Attack, Material, Pairs, ThreatModel
+from unveil.models.attacks.base import Attack, Material, Pairs
 from unveil.models.core.images import Images
+from unveil.models.core.threat_models import ThreatModel
 from unveil.models.evaluation.oracle import Oracle
 from unveil.models.schemes.base import Scheme
 

@@ -14,18 +14,17 @@ from typing import Any
 
 import numpy as np
 
-from unveil.models.attacks.base import Attack, Context, Material, Outcome
-from unveil.models.catalog import (
-    LIMITS,
-    effective_bits,
-)
+from unveil.models.attacks.base import Attack, Material, Outcome
+from unveil.models.catalog import effective_bits
 from unveil.models.core import keystream
 from unveil.models.core.images import Images, pad
+from unveil.models.core.profiles import LIMITS
+from unveil.models.core.run_context import Context
+from unveil.models.core.verdicts import cell_verdict
 from unveil.models.data.datasets import Data
 from unveil.models.evaluation.attacker_view import Lab, Protect, allowed, lay_out
 from unveil.models.evaluation.controls import begin_of_controls, during_controls, run_controls
 from unveil.models.evaluation.scoring import CellResult, Options, Sample, Scores, cell_result, score
-from unveil.models.evaluation.verdicts import cell_verdict
 from unveil.models.schemes.base import Scheme, seed_secret
 from unveil.models.schemes.network import NetworkScheme
 

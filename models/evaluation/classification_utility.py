@@ -16,9 +16,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from unveil.models.attacks.base import AttackFailed, Context
-from unveil.models.catalog import LIMITS, Profile
+from unveil.models.core.errors import AttackFailed
 from unveil.models.core.images import Images, pad
+from unveil.models.core.profiles import LIMITS, Profile
+from unveil.models.core.run_context import Context
 from unveil.models.data.datasets import Data
 from unveil.models.evaluation.attacker_view import Protect
 from unveil.models.evaluation.scoring import LEAK_CONFIDENCE, CellResult, Options, Round

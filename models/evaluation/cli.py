@@ -13,21 +13,21 @@ from typing import Any
 
 import numpy as np
 
-from unveil.models.attacks.base import AttackFailed, Cancelled, Context
 from unveil.models.catalog import (
-    PROFILES,
     SSIM_MODES,
     UTILITY,
     ParameterError,
     UnknownName,
-    images_taken,
     make_attack,
     make_scheme,
     parse_spec,
     settings_of,
 )
 from unveil.models.core.checkpoints import Folder
+from unveil.models.core.errors import AttackFailed, Cancelled
 from unveil.models.core.images import to_png
+from unveil.models.core.profiles import PROFILES, images_taken
+from unveil.models.core.run_context import Context
 from unveil.models.data.datasets import DatasetMissing, load_folder, sample
 from unveil.models.evaluation.cell import measure_utility, run_cell
 from unveil.models.evaluation.scoring import CellResult, Options

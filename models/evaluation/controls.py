@@ -10,8 +10,10 @@ from typing import Any
 
 import numpy as np
 
-from unveil.models.attacks.base import Attack, AttackFailed, Context, TrainingFailed
+from unveil.models.attacks.base import Attack
+from unveil.models.core.errors import AttackFailed, TrainingFailed
 from unveil.models.core.images import Images
+from unveil.models.core.run_context import Context
 from unveil.models.evaluation.attacker_view import Lab, Protect, allowed
 from unveil.models.evaluation.scoring import identified
 from unveil.models.metrics.image_metrics import SCALES, identification, ssim

@@ -8,9 +8,13 @@ from typing import Any
 
 import numpy as np
 
-from unveil.models.attacks.base import Attack, AttackFailed, Context, Outcome, ThreatModel
-from unveil.models.catalog import LIMITS, describe_scheme, external_refusal, make_scheme, schemes
+from unveil.models.attacks.base import Attack, Outcome
+from unveil.models.catalog import describe_scheme, external_refusal, make_scheme, schemes
+from unveil.models.core.errors import AttackFailed
 from unveil.models.core.images import Images
+from unveil.models.core.profiles import LIMITS
+from unveil.models.core.run_context import Context
+from unveil.models.core.threat_models import ThreatModel
 from unveil.models.data.datasets import Data
 from unveil.models.evaluation.attacker_view import Lab, allowed, lay_out
 from unveil.models.evaluation.controls import begin_of_controls, during_controls, run_controls

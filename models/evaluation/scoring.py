@@ -9,10 +9,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from unveil.models.attacks.base import AttackFailed, Context, Outcome
-from unveil.models.catalog import Profile
+from unveil.models.attacks.base import Outcome
+from unveil.models.core.errors import AttackFailed
 from unveil.models.core.images import Images
-from unveil.models.evaluation.verdicts import cell_verdict
+from unveil.models.core.profiles import Profile
+from unveil.models.core.run_context import Context
+from unveil.models.core.verdicts import cell_verdict
 from unveil.models.metrics.image_metrics import SCALES, SsimMode, binomial_interval, identification, psnr, ssim, summary
 
 LEAK_CONFIDENCE = 0.99  # above chance means surely so

@@ -5,13 +5,16 @@ without their order or signs (SCIENCE section 4, "Different keys"). So a channel
 +-m2, +-m3 away from mid-grey, and reading the image is a segmentation: the network gives each channel a probability
 for each of the six. It never invents values, which is why it does not blur as a network that predicts RGB does [M].
 
-Used by `models.attacks.simulated_pairs`; trained by `models.networks.train_sign_unet`.
+Used by `models.attacks.simulated_pairs`; trained by `models.tools.train_sign_unet`.
 """
+
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+SHIPPED_WEIGHTS = Path(__file__).parents[1] / "weights" / "sign_unet.safetensors"
 MULTIPLE = 8  # three halvings: pixel-unshuffle by 2, then two strided convolutions
 CANDIDATES = 6
 # Probabilities are raised to this power before their mean is read: SSIM rewards contrast, and the plain posterior mean
@@ -140,3 +143,12 @@ def likeliest_image(logits: Tensor, magnitudes: Tensor) -> Tensor:
     """Each channel's most probable candidate; shapes as in `expected_image`."""
     values = candidate_values(magnitudes).unsqueeze(1).expand(-1, 3, -1, -1, -1)
     return 127.5 + values.gather(2, logits.argmax(2, keepdim=True)).squeeze(2)
+
+
+def load_network(path: Path = SHIPPED_WEIGHTS, device: str = "cpu") -> SignUNet:
+    """The sign network with stored weights, ready to read."""
+    from safetensors.torch import load_file
+
+    network = SignUNet()
+    network.load_state_dict({name: value.float() for name, value in load_file(path).items()}, strict=False)
+    return network.to(device).eval()

@@ -14,7 +14,7 @@ from unveil.models.core import keystream
 from unveil.models.core.images import Images, check_images
 
 if TYPE_CHECKING:
-    from unveil.models.attacks.base import Context
+    from unveil.models.core.run_context import Context
     from unveil.models.data.datasets import Data
     from unveil.models.training.classifier import Classifier
 

@@ -16,7 +16,7 @@ from unveil.models.schemes.base import Scheme
 if TYPE_CHECKING:
     from torch import nn
 
-    from unveil.models.attacks.base import Context
+    from unveil.models.core.run_context import Context
     from unveil.models.data.datasets import Data
 
 S = TypeVar("S")

@@ -16,7 +16,7 @@ from unveil.models.schemes.tanaka import Tanaka, TanakaSettings
 if TYPE_CHECKING:
     from torch import nn
 
-    from unveil.models.attacks.base import Context
+    from unveil.models.core.run_context import Context
     from unveil.models.data.datasets import Data
 
 _SMALLEST = 24  # pixels a side that the discriminator can judge
@@ -96,7 +96,7 @@ class TnGan(NetworkScheme[TnGanSettings]):
     def train(self, data: Data, context: Context) -> Trained:
         import torch
 
-        from unveil.models.attacks.base import AttackFailed
+        from unveil.models.core.errors import AttackFailed
         from unveil.models.networks.resnet_generator import PatchGan, cyclegan_start
         from unveil.models.training.cyclegan import Cycle
         from unveil.models.training.loop import Plan, falling, train

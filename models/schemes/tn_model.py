@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 import numpy as np
 
-from unveil.models.attacks.base import AttackFailed, Context
+from unveil.models.core.errors import AttackFailed
+from unveil.models.core.run_context import Context
 from unveil.models.core.settings_schema import param, parse
 from unveil.models.data.datasets import Data
 from unveil.models.schemes.base import PaperRow, Trained

@@ -17,10 +17,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from unveil.models.attacks.base import AttackFailed, Context
-from unveil.models.catalog import Profile
 from unveil.models.core import serialization
+from unveil.models.core.errors import AttackFailed
 from unveil.models.core.images import Images, check_images
+from unveil.models.core.profiles import Profile
+from unveil.models.core.run_context import Context
 from unveil.models.data.datasets import Labels
 from unveil.models.networks.resnet20 import ResNet20
 from unveil.models.networks.tanaka_adaptation import Adaptation

@@ -22,9 +22,10 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from unveil.models.attacks.base import AttackFailed, Cancelled, Context, TrainingFailed
 from unveil.models.core import checkpoints
+from unveil.models.core.errors import AttackFailed, Cancelled, TrainingFailed
 from unveil.models.core.images import Images, quantise
+from unveil.models.core.run_context import Context
 from unveil.models.networks.fused_norms import FusedNorms
 
 Deck = Sequence[npt.NDArray[Any]]  # images and labels [N, ...] that belong together; decks are shuffled independently

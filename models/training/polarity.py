@@ -15,8 +15,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from unveil.models.attacks.base import Context
 from unveil.models.core.images import Images
+from unveil.models.core.run_context import Context
 from unveil.models.training.loop import Lesson, Plan, cosine, train
 
 SIDE = 24

@@ -17,10 +17,11 @@ from celery import Celery
 from fastapi import FastAPI
 
 from unveil.app.accounts import service as accounts
-from unveil.app.broker import ATTACK, ENCRYPT, TRAIN_KEY, TRANSFORM
+from unveil.app.broker import TRAIN_KEY, TRANSFORM
+from unveil.app.db.heartbeats import ATTACK, ENCRYPT
 from unveil.app.dependencies import Services
 from unveil.app.main import create_app
-from unveil.app.security.auth import SCOPES
+from unveil.app.security.principal import SCOPES
 from unveil.app.settings import Settings
 from unveil.worker import key_training
 from unveil.worker.encryption import handlers

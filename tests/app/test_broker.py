@@ -7,7 +7,8 @@ import json
 
 import redis
 
-from unveil.app.broker import ENCRYPT, TRANSFORM, Messages, celery_app
+from unveil.app.broker import TRANSFORM, Messages, celery_app
+from unveil.app.db.heartbeats import ENCRYPT
 
 
 def test_what_is_written_for_others_to_send_is_what_celery_sends(settings):

@@ -2,7 +2,8 @@ import pytest
 import torch
 
 from benchmarks.training.cases import cases
-from unveil.models.attacks.base import Cancelled, Context
+from unveil.models.core.errors import Cancelled
+from unveil.models.core.run_context import Context
 from unveil.models.training import loop
 
 

@@ -11,8 +11,8 @@ from sqlalchemy import func
 
 from tests.app.service import running
 from tests.factories import make_account, make_evaluation
+from unveil.app.db.job_states import Status
 from unveil.app.db.tables import Cell, Worker
-from unveil.app.jobs.states import Status
 
 OPERATING = Path(__file__).parents[2] / "docs" / "operating.md"
 RULES = yaml.safe_load(re.search(r"<!-- rules -->\n```yaml\n(.*?)```", OPERATING.read_text(), re.S)[1])

@@ -25,9 +25,9 @@ from tests.sample_images import archive, classes, png
 from unveil.app.accounts.service import sign_in_code
 from unveil.app.db.session import async_engine, async_sessions
 from unveil.app.db.tables import Base, Cell, Key
+from unveil.app.http.authentication import SESSION_COOKIE
 from unveil.app.observability import failpoints
 from unveil.app.observability.logging import JsonFormatter
-from unveil.app.security.auth import SESSION_COOKIE
 from unveil.models.catalog import make_scheme
 from unveil.models.core import checkpoints, serialization
 from unveil.worker import cells, jobs, key_loading, key_training

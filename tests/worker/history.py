@@ -24,9 +24,9 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from tests.factories import expire, make_evaluation
+from unveil.app.db.job_states import ENDED, TRANSITIONS, Status, of_evaluation
 from unveil.app.db.tables import Cell, Evaluation, Event
 from unveil.app.jobs import event_log
-from unveil.app.jobs.states import ENDED, TRANSITIONS, Status, of_evaluation
 from unveil.worker import cells, lease, sweeper
 from unveil.worker.lease import Lease, LostLease
 from unveil.worker.runtime import Runtime

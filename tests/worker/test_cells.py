@@ -11,10 +11,10 @@ from sqlalchemy import func, select, update
 
 from tests.factories import make_evaluation
 from unveil.app.db.ids import new_id
+from unveil.app.db.job_states import Status
 from unveil.app.db.tables import Cell, Curve, Evaluation, Event, Key, Sample, Scores
 from unveil.app.jobs import event_log
-from unveil.app.jobs.states import Status
-from unveil.models.attacks.base import AttackFailed
+from unveil.models.core.errors import AttackFailed
 from unveil.models.data.datasets import DatasetMissing
 from unveil.models.evaluation.cell import CellResult
 from unveil.models.evaluation.cell import Sample as Triple

@@ -12,12 +12,12 @@ from tests.factories import make_evaluation, make_key_to_train
 from tests.trained import teach
 from unveil.app import broker
 from unveil.app.db.ids import new_id
+from unveil.app.db.job_states import Status
 from unveil.app.db.tables import Cell, Evaluation, Event, Key
 from unveil.app.jobs import event_log
-from unveil.app.jobs.states import Status
 from unveil.app.ops.storage_gc import find_orphans
-from unveil.models.attacks.base import AttackFailed
 from unveil.models.core import checkpoints
+from unveil.models.core.errors import AttackFailed
 from unveil.worker import cells, jobs, key_loading, key_training, sweeper
 from unveil.worker.runtime import Runtime
 

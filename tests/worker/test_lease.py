@@ -10,8 +10,8 @@ import pytest
 from sqlalchemy import update
 
 from tests.factories import expire, make_evaluation
+from unveil.app.db.job_states import Status
 from unveil.app.db.tables import Cell
-from unveil.app.jobs.states import Status
 from unveil.worker import lease, shutdown
 from unveil.worker.lease import CancelRequested, HandedBack, Lease, LostLease, Watch
 from unveil.worker.runtime import Runtime

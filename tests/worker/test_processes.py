@@ -21,9 +21,9 @@ from benchmarks.chaos import images
 from tests.factories import expire, make_evaluation, make_key_to_train
 from unveil.app import broker
 from unveil.app.db.ids import new_id
+from unveil.app.db.job_states import Status
 from unveil.app.db.tables import Cell, Evaluation, Key, Worker
 from unveil.app.jobs import event_log
-from unveil.app.jobs.states import Status
 from unveil.app.local.supervisor import Child, spawn
 from unveil.app.settings import Settings
 from unveil.models.catalog import make_scheme

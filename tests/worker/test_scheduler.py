@@ -7,8 +7,8 @@ from sqlalchemy import select
 
 from tests.factories import make_account, make_evaluation, make_key_to_train
 from tests.trained import teach
+from unveil.app.db.job_states import Status
 from unveil.app.db.tables import Account, Cell, Key
-from unveil.app.jobs.states import Status
 from unveil.worker import cells, scheduler
 from unveil.worker.runtime import Runtime
 

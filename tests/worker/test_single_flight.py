@@ -10,8 +10,8 @@ import pytest
 from sqlalchemy import func, select, update
 
 from tests.factories import expire, make_evaluation
+from unveil.app.db.job_states import Status
 from unveil.app.db.tables import Cell, Evaluation, Shared
-from unveil.app.jobs.states import Status
 from unveil.worker import cells, jobs, lease, single_flight
 from unveil.worker.cells import CellJob
 from unveil.worker.lease import CancelRequested, Watch

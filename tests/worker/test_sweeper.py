@@ -12,9 +12,9 @@ from sqlalchemy import func, select, text, update
 
 from tests.factories import expire, make_evaluation
 from unveil.app import broker
+from unveil.app.db.job_states import Status
 from unveil.app.db.tables import Cell, Evaluation, Event
 from unveil.app.jobs import event_log
-from unveil.app.jobs.states import Status
 from unveil.worker import cells, sweeper
 from unveil.worker.runtime import Runtime
 

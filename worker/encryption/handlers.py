@@ -22,8 +22,8 @@ from sqlalchemy import ARRAY, Integer, LargeBinary, Text, any_, bindparam, func,
 from sqlalchemy.dialects.postgresql import JSONB, insert
 
 from unveil.app.broker import Parcel, Parcels, answer_request, take_request
+from unveil.app.db.job_states import Status
 from unveil.app.db.tables import Base, Key
-from unveil.app.jobs.states import Status
 from unveil.app.observability import failpoints
 from unveil.app.observability.logging import about
 from unveil.app.storage import StorageFailed

@@ -13,8 +13,10 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from unveil.models.attacks.base import Attack, AttackFailed, Context
+from unveil.models.attacks.base import Attack
+from unveil.models.core.errors import AttackFailed
 from unveil.models.core.images import Images
+from unveil.models.core.run_context import Context
 from unveil.models.data import datasets
 from unveil.models.evaluation.attacker_view import allowed, lay_out
 from unveil.models.evaluation.scoring import LEAK_CONFIDENCE, identified

@@ -7,7 +7,8 @@ from sqlalchemy import select, text
 
 from unveil.app.accounts import service as accounts
 from unveil.app.db.tables import DashboardSession, Idempotency, Token
-from unveil.app.security.auth import SCOPES, SESSION_COOKIE
+from unveil.app.http.authentication import SESSION_COOKIE
+from unveil.app.security.principal import SCOPES
 
 pytestmark = pytest.mark.anyio
 

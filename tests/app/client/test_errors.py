@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import pytest
 
 from unveil.app.client import errors, types
-from unveil.app.http.problems import Problem
+from unveil.app.errors.problem import Problem
 from unveil.app.main import create_app
 from unveil.app.settings import Settings
 

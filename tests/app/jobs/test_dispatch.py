@@ -7,10 +7,10 @@ from sqlalchemy import text
 from sqlalchemy.exc import OperationalError
 
 from tests.factories import make_account
+from unveil.app.db.job_states import Status
 from unveil.app.db.tables import Key
 from unveil.app.jobs.dispatch import check_queue
-from unveil.app.jobs.states import Status
-from unveil.app.security.auth import Caller
+from unveil.app.security.principal import Caller
 
 pytestmark = pytest.mark.anyio
 

@@ -6,8 +6,8 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from unveil.app.db.job_states import Status
 from unveil.app.jobs.eta import Work, fraction, seconds_left
-from unveil.app.jobs.states import Status
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 

@@ -11,9 +11,9 @@ from sqlalchemy.orm import Session
 from benchmarks import rows
 from tests.factories import make_account, make_evaluation, make_key_to_train
 from unveil.app.db.ids import new_id
+from unveil.app.db.job_states import Status
 from unveil.app.db.tables import Cell, Evaluation, Event, Key
 from unveil.app.jobs import event_log
-from unveil.app.jobs.states import Status
 from unveil.worker.runtime import Runtime
 
 Change = Callable[[Session, Evaluation, str], None]

@@ -7,8 +7,8 @@ import base64
 import pytest
 from sqlalchemy import select, update
 
+from unveil.app.db.job_states import Status
 from unveil.app.db.tables import Key
-from unveil.app.jobs.states import Status
 
 pytestmark = pytest.mark.anyio
 

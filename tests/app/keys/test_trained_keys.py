@@ -10,8 +10,8 @@ from sqlalchemy import select, update
 
 from tests.trained import NAME, teach
 from tests.worker.sample_images import noise
+from unveil.app.db.job_states import Status
 from unveil.app.db.tables import Key
-from unveil.app.jobs.states import Status
 from unveil.models.core.images import to_png
 from unveil.worker import key_loading
 

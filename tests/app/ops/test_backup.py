@@ -16,8 +16,8 @@ from sqlalchemy import func, select, update
 
 from tests.factories import make_account, make_evaluation, make_key_to_train, make_token
 from tests.trained import teach
+from unveil.app.db.job_states import Status
 from unveil.app.db.tables import Base, Cell, Dataset, Key, Sample, SignInCode, Token, Worker
-from unveil.app.jobs.states import Status
 from unveil.app.ops import backup as backups
 from unveil.app.ops.backup import Refused, backup, restore
 from unveil.app.security.envelope import KeyRing, new_key_ring

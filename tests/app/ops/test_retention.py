@@ -10,8 +10,8 @@ from sqlalchemy import func, select, update
 
 from tests.factories import make_account, make_evaluation
 from unveil.app.db.ids import new_id
+from unveil.app.db.job_states import Status
 from unveil.app.db.tables import Base, Cell, DashboardSession, Evaluation, Idempotency, Key, SignInCode
-from unveil.app.jobs.states import Status
 from unveil.app.ops.retention import expire
 from unveil.app.ops.storage_gc import find_orphans
 from unveil.worker.runtime import Runtime

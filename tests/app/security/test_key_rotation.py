@@ -9,10 +9,10 @@ import pytest
 from sqlalchemy import LargeBinary, delete, func, select, update
 
 from tests.factories import make_account, make_evaluation
+from unveil.app.db.heartbeats import arrival
 from unveil.app.db.ids import new_id
+from unveil.app.db.job_states import Status
 from unveil.app.db.tables import Base, Cell, Idempotency, Key, Shared, Worker
-from unveil.app.jobs.heartbeat import arrival
-from unveil.app.jobs.states import Status
 from unveil.app.security import key_rotation
 from unveil.app.security.envelope import KeyRing, Unreadable, load_key_ring, new_key_ring, parse_key_ring
 from unveil.app.security.key_rotation import PLACES, Unfinished, rotate
@@ -169,20 +169,20 @@ def test_nothing_is_dropped_while_a_process_reads_another_copy_of_the_ring(tools
     copy.write_text(file.read_text())
     stale = load_key_ring(tools.settings.model_copy(update={"keyring_file": copy}))
     with tools.sessions.begin() as session:
-        session.execute(arrival("api@elsewhere/1", "api", stale))
+        session.execute(arrival("api@elsewhere/1", "api", stale.current))
     with pytest.raises(Unfinished, match="api@elsewhere/1 still seal under an older"):
         rotate(tools.sessions, file, lambda _: None, patience_s=0.3)
     fill(tools, account, stale, 1)
     copy.write_text(file.read_text())
     with tools.sessions.begin() as session:
-        session.execute(arrival("api@elsewhere/1", "api", stale))
+        session.execute(arrival("api@elsewhere/1", "api", stale.current))
     assert rotate(tools.sessions, file, lambda _: None) == 2 * len(PLACES)
     assert len(opened(tools, parse_key_ring(file.read_text()))) == 2 * len(PLACES)
 
 
 def test_one_who_went_silent_long_ago_is_not_waited_for(tools, account, file) -> None:
     with tools.sessions.begin() as session:
-        session.execute(arrival("gone", "encrypt", tools.ring))
+        session.execute(arrival("gone", "encrypt", tools.ring.current))
         past = func.clock_timestamp() - func.make_interval(0, 0, 0, 0, 1)
         session.execute(update(Worker).values(seen_at=past))
     rotate(tools.sessions, file, lambda _: None, patience_s=0.3)

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from unveil.models import catalog
-from unveil.models.attacks.base import AttackFailed, Cancelled, Context
+from unveil.models.core.errors import AttackFailed, Cancelled
 from unveil.models.core.images import pad
+from unveil.models.core.run_context import Context
 from unveil.models.data.datasets import Data, sample
 from unveil.models.evaluation.attacker_view import allowed, lay_out
 from unveil.models.schemes.base import seed_secret

@@ -1,9 +1,10 @@
 import numpy as np
 
-from unveil.models.attacks.base import Context, Material
+from unveil.models.attacks.base import Material
 from unveil.models.attacks.fr import feature_reconstruction
 from unveil.models.attacks.fr_sorted import FrSorted, FrSortedSettings
 from unveil.models.catalog import make_attack, make_scheme, new_secret
+from unveil.models.core.run_context import Context
 from unveil.models.data.datasets import sample
 from unveil.models.metrics.image_metrics import ssim
 

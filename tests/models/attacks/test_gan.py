@@ -5,9 +5,11 @@ import pytest
 import torch
 from torch import nn
 
-from unveil.models.attacks.base import AttackFailed, Context, Material
+from unveil.models.attacks.base import Material
 from unveil.models.attacks.gan import dcgan_start, generator_of, sign_judge
 from unveil.models.catalog import make_attack, make_scheme
+from unveil.models.core.errors import AttackFailed
+from unveil.models.core.run_context import Context
 from unveil.models.data.datasets import sample
 from unveil.models.networks.block_network import BlockNetwork
 from unveil.models.networks.locally_connected import PixelwiseGenerator

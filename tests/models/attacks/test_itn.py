@@ -1,9 +1,11 @@
 import numpy as np
 import pytest
 
-from unveil.models.attacks.base import AttackFailed, Context, Material, Pairs
+from unveil.models.attacks.base import Material, Pairs
 from unveil.models.attacks.itn import inverse_of
 from unveil.models.catalog import attacks, make_attack, make_scheme
+from unveil.models.core.errors import AttackFailed
+from unveil.models.core.run_context import Context
 from unveil.models.data.datasets import sample
 from unveil.models.metrics.image_metrics import ssim
 from unveil.models.networks.block_network import BlockNetwork

@@ -2,9 +2,11 @@ import numpy as np
 import pytest
 import torch
 
-from unveil.models.attacks.base import AttackFailed, Context, Material, Pairs
+from unveil.models.attacks.base import Material, Pairs
 from unveil.models.attacks.itn_strong import distance, strong_inverse_of
 from unveil.models.catalog import make_attack, make_scheme
+from unveil.models.core.errors import AttackFailed
+from unveil.models.core.run_context import Context
 from unveil.models.data.datasets import sample
 from unveil.models.metrics.image_metrics import ssim
 from unveil.models.networks.residual_unet import NibbleLinear, PixelLinear, ResidualUNet

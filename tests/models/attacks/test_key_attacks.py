@@ -4,8 +4,10 @@ import numpy as np
 import pytest
 
 from tests.models.sample_images import photographs
-from unveil.models.attacks.base import AttackFailed, Context, Material, Pairs
+from unveil.models.attacks.base import Material, Pairs
 from unveil.models.catalog import attacks, make_attack, make_scheme
+from unveil.models.core.errors import AttackFailed
+from unveil.models.core.run_context import Context
 from unveil.models.schemes.base import seed_secret
 
 SECRET = seed_secret(bytes([5] * 32))

@@ -6,13 +6,15 @@ from safetensors import safe_open
 from skimage import data
 from skimage.transform import resize
 
-from unveil.models.attacks.base import AttackFailed, Context, Material
-from unveil.models.attacks.simulated_pairs import SHIPPED_WEIGHTS, load_network, read
+from unveil.models.attacks.base import Material
+from unveil.models.attacks.simulated_pairs import read
 from unveil.models.catalog import make_attack, make_scheme, new_secret
 from unveil.models.core.checkpoints import Folder
+from unveil.models.core.errors import AttackFailed
+from unveil.models.core.run_context import Context
 from unveil.models.data.datasets import sample
 from unveil.models.metrics.image_metrics import ssim
-from unveil.models.networks.sign_unet import SignUNet
+from unveil.models.networks.sign_unet import SHIPPED_WEIGHTS, SignUNet, load_network
 
 DIFFERENT = make_scheme("pixelwise", {"key_mode": "different"})
 

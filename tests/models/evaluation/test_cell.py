@@ -7,18 +7,12 @@ import numpy as np
 import pytest
 
 from unveil.models import catalog
-from unveil.models.attacks.base import (
-    Attack,
-    AttackFailed,
-    Cancelled,
-    Context,
-    Material,
-    Outcome,
-    ThreatModel,
-    TrainingFailed,
-)  # fmt: skip
+from unveil.models.attacks.base import Attack, Material, Outcome
 from unveil.models.attacks.none import NoneSettings
 from unveil.models.core.checkpoints import Folder
+from unveil.models.core.errors import AttackFailed, Cancelled, TrainingFailed
+from unveil.models.core.run_context import Context
+from unveil.models.core.threat_models import ThreatModel
 from unveil.models.data.datasets import sample
 from unveil.models.evaluation import cli
 from unveil.models.evaluation.cell import Options, _secret, run_cell

@@ -8,10 +8,11 @@ import pytest
 import torch
 
 from tests.models.training.test_classifier import tilted
-from unveil.models import catalog
-from unveil.models.attacks.base import AttackFailed, Cancelled, Context
 from unveil.models.catalog import make_attack, make_scheme
+from unveil.models.core.errors import AttackFailed, Cancelled
 from unveil.models.core.images import Images
+from unveil.models.core.profiles import LIMITS
+from unveil.models.core.run_context import Context
 from unveil.models.data.datasets import Data
 from unveil.models.evaluation import classification_utility, cli
 from unveil.models.evaluation.cell import measure_utility, run_cell
@@ -36,7 +37,7 @@ def learns(monkeypatch):
 @pytest.fixture
 def limits(monkeypatch):
     """The profile takes all of the stripes."""
-    monkeypatch.setitem(catalog.LIMITS, "smoke", (None, None))
+    monkeypatch.setitem(LIMITS, "smoke", (None, None))
     monkeypatch.setitem(classification_utility.TRAINING_IMAGES, "smoke", None)
 
 

@@ -3,7 +3,8 @@ from dataclasses import replace
 import pytest
 
 from unveil.models import catalog
-from unveil.models.attacks.base import AttackFailed, Context
+from unveil.models.core.errors import AttackFailed
+from unveil.models.core.run_context import Context
 from unveil.models.data.datasets import sample
 from unveil.models.evaluation.cell import Options
 from unveil.models.evaluation.external_ciphertexts import guess_schemes, run_external

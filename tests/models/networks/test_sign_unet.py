@@ -5,7 +5,8 @@ from unveil.models.catalog import make_scheme, new_secret
 from unveil.models.core.checkpoints import Folder
 from unveil.models.data.datasets import sample
 from unveil.models.networks import sign_unet
-from unveil.models.tools.train_sign_unet import TrainSettings, augment, evaluate, losses, train
+from unveil.models.tools.train_sign_unet import evaluate
+from unveil.models.training.sign_network import TrainSettings, augment, losses, train
 
 
 def _tensor(images):
@@ -54,7 +55,7 @@ def test_an_interrupted_training_continues_to_the_same_weights(tmp_path, monkeyp
     settings = TrainSettings(steps=6, batch=4)
     straight = train(photographs, settings)
 
-    monkeypatch.setattr("unveil.models.tools.train_sign_unet.SAVE_SECONDS", 0)
+    monkeypatch.setattr("unveil.models.training.sign_network.SAVE_SECONDS", 0)
     store = Folder(tmp_path)
 
     def stop(step, _average):

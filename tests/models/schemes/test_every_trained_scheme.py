@@ -10,9 +10,10 @@ import torch
 
 from tests.models.sample_images import photographs
 from unveil.models import catalog
-from unveil.models.attacks.base import AttackFailed, Cancelled, Context
 from unveil.models.core.checkpoints import Folder
+from unveil.models.core.errors import AttackFailed, Cancelled
 from unveil.models.core.images import pad
+from unveil.models.core.run_context import Context
 from unveil.models.data.datasets import sample
 from unveil.models.schemes import network
 from unveil.models.schemes.base import new_secret

@@ -5,7 +5,8 @@ import pytest
 import torch
 from torch import nn
 
-from unveil.models.attacks.base import AttackFailed, Cancelled, Context
+from unveil.models.core.errors import AttackFailed, Cancelled
+from unveil.models.core.run_context import Context
 from unveil.models.networks.resnet20 import ResNet20
 from unveil.models.networks.vgg16_bn import Vgg16Bn
 from unveil.models.training.augmentation import flip_and_crop

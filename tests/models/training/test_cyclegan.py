@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from tests.models.sample_images import photographs
-from unveil.models.attacks.base import Context
+from unveil.models.core.run_context import Context
 from unveil.models.networks.resnet_generator import PatchGan, ResNetGenerator, cyclegan_start
 from unveil.models.training.cyclegan import HISTORY, Cycle, History
 from unveil.models.training.loop import Plan, constant, train

@@ -9,9 +9,10 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from unveil.models.attacks.base import AttackFailed, Cancelled, Context
 from unveil.models.core import checkpoints
 from unveil.models.core.checkpoints import Folder
+from unveil.models.core.errors import AttackFailed, Cancelled
+from unveil.models.core.run_context import Context
 from unveil.models.networks.block_network import BlockNetwork
 from unveil.models.networks.patch_discriminator import PatchDiscriminator
 from unveil.models.networks.unet import UNet

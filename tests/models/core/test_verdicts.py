@@ -1,6 +1,6 @@
 import pytest
 
-from unveil.models.evaluation.verdicts import cell_verdict, scheme_verdict
+from unveil.models.core.verdicts import cell_verdict, scheme_verdict
 
 SEEN = {"top1": 0.4, "chance": 0.002, "gallery": 500, "above_chance": True}
 UNSEEN = {**SEEN, "top1": 0.002, "above_chance": False}

@@ -7,38 +7,20 @@ import logging
 import os
 import socket
 from contextlib import asynccontextmanager, suppress
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from sqlalchemy import Delete, Select, delete, func, select
-from sqlalchemy.dialects.postgresql import Insert, insert
+from sqlalchemy import Delete
+from sqlalchemy.dialects.postgresql import Insert
 from sqlalchemy.exc import SQLAlchemyError
 
-from unveil.app.db.tables import Worker
-from unveil.app.security.envelope import KeyRing
+from unveil.app.db.heartbeats import API, arrival, leave
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from unveil.app.dependencies import Services
 
-API = "api"  # what the service's processes write for a queue
-FRESH_S = 30.0  # who has said nothing for longer is taken for dead
 log = logging.getLogger(__name__)
-
-
-def arrival(name: str, queue: str, ring: KeyRing, **told: Any) -> Insert:
-    """`told`: further columns, such as slots."""
-    said = {"queue": queue, "ring": ring.current, "seen_at": func.clock_timestamp(), **told}
-    return insert(Worker).values(name=name, **said).on_conflict_do_update(index_elements=["name"], set_=said)
-
-
-def leave(name: str) -> Delete:
-    return delete(Worker).where(Worker.name == name)
-
-
-def alive() -> Select[Worker]:
-    age = func.make_interval(0, 0, 0, 0, 0, 0, FRESH_S)
-    return select(Worker).where(Worker.seen_at > func.clock_timestamp() - age)
 
 
 @asynccontextmanager
@@ -57,7 +39,7 @@ async def present(svc: Services) -> AsyncIterator[None]:
 
 async def _speak(svc: Services, name: str) -> None:
     while True:
-        await _say(svc, arrival(name, API, svc.ring))
+        await _say(svc, arrival(name, API, svc.ring.current))
         await asyncio.sleep(svc.settings.heartbeat_s)
 
 

@@ -11,13 +11,12 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import or_
 
-from unveil.app.broker import ENCRYPT
+from unveil.app.db.heartbeats import API, ENCRYPT, alive
 from unveil.app.db.tables import Worker
-from unveil.app.http.problems import TooMany
-from unveil.app.jobs.heartbeat import API, alive
+from unveil.app.errors.problem import TooMany
 
 if TYPE_CHECKING:
-    from unveil.app.dependencies import Services
+    from sqlalchemy.ext.asyncio import AsyncEngine
 
 _LOOK_S = 5.0
 _ALONE_S = 10.0  # so long after another account's last request, whatever it was for, the reserve is lent
@@ -41,10 +40,10 @@ class Turns:
 
     @asynccontextmanager
     async def turn(
-        self, svc: Services, account_id: str, patience_s: float, *, brief: bool = False
+        self, engine: AsyncEngine, account_id: str, patience_s: float, *, brief: bool = False
     ) -> AsyncIterator[None]:
         """brief: it will be over in about a second. Raises TooManyAtOnce."""
-        await self._look(svc)
+        await self._look(engine)
         try:
             async with asyncio.timeout(patience_s):
                 while self._at_work[account_id] >= self._most(account_id, brief):
@@ -89,13 +88,13 @@ class Turns:
         self._seen = {other: seen for other, seen in self._seen.items() if seen > since}
         return self._all if brief and self._seen.keys() <= {account_id} else self._share
 
-    async def _look(self, svc: Services) -> None:
+    async def _look(self, engine: AsyncEngine) -> None:
         """Three quarters of what the encryption workers do at once, for each process of the service its part."""
         if time.monotonic() - self._looked <= _LOOK_S:
             return
         self._looked = time.monotonic()  # one looks, the others go by what was found last
         ours = alive().where(or_(Worker.queue == API, Worker.queue.contains(ENCRYPT)))
-        async with svc.autocommit.connect() as database:
+        async with engine.connect() as database:
             rows = (await database.execute(ours.with_only_columns(Worker.queue, Worker.slots))).all()
         slots = sum(slots or 1 for queue, slots in rows if queue != API)
         services = max(1, sum(queue == API for queue, _ in rows))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Coroutine, Iterator
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any
 from urllib.parse import urlsplit
 
 from fastapi import Depends, Request
@@ -18,22 +18,14 @@ from starlette.responses import Response
 
 from unveil.app.db.tables import Account, DashboardSession, Token
 from unveil.app.dependencies import Services, services
+from unveil.app.errors.problem import Forbidden, Unauthenticated
 from unveil.app.http.limits import check_json, check_media, check_multipart
-from unveil.app.http.problems import Forbidden, Unauthenticated
 from unveil.app.http.strict_request import StrictRequest
 from unveil.app.observability.logging import account_id
+from unveil.app.security.principal import Caller, Scope
 
-Scope = Literal["encrypt", "keys", "keys:export", "evaluate", "read", "admin"]
-SCOPES: tuple[Scope, ...] = get_args(Scope)
 SESSION_COOKIE = "unveil_session"
 _SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
-
-
-@dataclass(frozen=True)
-class Caller:
-    account_id: str
-    name: str
-    scopes: frozenset[str]
 
 
 class CrossSite(Forbidden):

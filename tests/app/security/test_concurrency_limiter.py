@@ -7,8 +7,8 @@ from contextlib import AsyncExitStack
 
 import pytest
 
-from unveil.app.encryption.concurrency import TooManyAtOnce, Turns
-from unveil.app.jobs.heartbeat import arrival
+from unveil.app.db.heartbeats import arrival
+from unveil.app.security.concurrency_limiter import TooManyAtOnce, Turns
 
 pytestmark = pytest.mark.anyio
 
@@ -18,19 +18,19 @@ async def turns(service) -> Turns:
     """Two workers of two processes each: an account's share is three."""
     async with service.services.autocommit.connect() as database:
         for name in ("one", "two"):
-            await database.execute(arrival(name, "encrypt,ops", service.services.ring, slots=2))
-        await database.execute(arrival("attack", "attack", service.services.ring, slots=8))
+            await database.execute(arrival(name, "encrypt,ops", service.services.ring.current, slots=2))
+        await database.execute(arrival("attack", "attack", service.services.ring.current, slots=8))
     return Turns()
 
 
 async def test_an_account_has_three_quarters_and_another_still_gets_in(service, turns):
     async with AsyncExitStack() as held:
         for _ in range(3):
-            await held.enter_async_context(turns.turn(service.services, "greedy", 5))
+            await held.enter_async_context(turns.turn(service.services.autocommit, "greedy", 5))
         with pytest.raises(TooManyAtOnce) as refused:
-            await held.enter_async_context(turns.turn(service.services, "greedy", 0.1))
+            await held.enter_async_context(turns.turn(service.services.autocommit, "greedy", 0.1))
         assert refused.value.headers["Retry-After"]
-        async with turns.turn(service.services, "quiet", 0.1):
+        async with turns.turn(service.services.autocommit, "quiet", 0.1):
             pass
 
 
@@ -38,20 +38,20 @@ async def test_what_is_soon_over_takes_every_process_while_no_other_asks_for_any
     async with AsyncExitStack() as held:
         turns.see("alone")
         for _ in range(4):
-            await held.enter_async_context(turns.turn(service.services, "alone", 0.1, brief=True))
+            await held.enter_async_context(turns.turn(service.services.autocommit, "alone", 0.1, brief=True))
     turns.see("another")
     async with AsyncExitStack() as held:
         for _ in range(3):
-            await held.enter_async_context(turns.turn(service.services, "alone", 0.1, brief=True))
+            await held.enter_async_context(turns.turn(service.services.autocommit, "alone", 0.1, brief=True))
         with pytest.raises(TooManyAtOnce):
-            await held.enter_async_context(turns.turn(service.services, "alone", 0.1, brief=True))
+            await held.enter_async_context(turns.turn(service.services.autocommit, "alone", 0.1, brief=True))
 
 
 async def test_who_waits_goes_in_order_and_none_is_forgotten(service, turns):
     done = []
 
     async def work(number):
-        async with turns.turn(service.services, "busy", 10):
+        async with turns.turn(service.services.autocommit, "busy", 10):
             await asyncio.sleep(0.01)
             done.append(number)
 
@@ -70,5 +70,5 @@ async def test_who_waits_goes_in_order_and_none_is_forgotten(service, turns):
 async def test_a_request_that_fails_gives_its_turn_back(service, turns):
     for _ in range(5):
         with pytest.raises(ValueError, match="torn"):
-            async with turns.turn(service.services, "clumsy", 0.5):
+            async with turns.turn(service.services.autocommit, "clumsy", 0.5):
                 raise ValueError("torn")

@@ -1,0 +1,17 @@
+"""Who makes a request, and the scopes that a token can carry."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+Scope = Literal["encrypt", "keys", "keys:export", "evaluate", "read", "admin"]
+
+SCOPES: tuple[Scope, ...] = get_args(Scope)
+
+
+@dataclass(frozen=True)
+class Caller:
+    account_id: str
+    name: str
+    scopes: frozenset[str]

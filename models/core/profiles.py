@@ -1,0 +1,23 @@
+"""Profiles: named sizes of an evaluation."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Literal, get_args
+
+Profile = Literal["smoke", "quick", "paper"]
+
+PROFILES: tuple[Profile, ...] = get_args(Profile)
+
+# Images of the training and the test split that a profile takes; None: all.
+LIMITS: Mapping[Profile, tuple[int | None, int | None]] = {
+    "smoke": (64, 32),
+    "quick": (2000, 500),
+    "paper": (None, None),
+}
+
+
+def images_taken(profile: Profile) -> dict[str, int | None]:
+    """LIMITS by name, as settings tell them: they decide what is learned from, n, the gallery and chance."""
+    training, test = LIMITS[profile]
+    return {"training_images": training, "test_images": test}
