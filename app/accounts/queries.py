@@ -49,6 +49,12 @@ async def scopes_of(session: AsyncSession, account_ids: Sequence[str]) -> dict[s
     return found
 
 
+async def live_scopes_of(session: AsyncSession, account_id: str) -> set[str]:
+    """The scopes of the account's tokens that are not revoked."""
+    scopes = select(func.unnest(Token.scopes)).where(Token.account_id == account_id, Token.revoked_at.is_(None))
+    return set(await session.scalars(scopes))
+
+
 async def revoke(session: AsyncSession, account_id: str) -> None:
     now = func.clock_timestamp()
     first = func.coalesce(Account.revoked_at, now)

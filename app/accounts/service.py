@@ -91,10 +91,14 @@ async def revoke(session: AsyncSession, id_or_name: str, by: str | None = None) 
     await session.commit()
 
 
-async def sign_in_code(
-    session: AsyncSession, ring: KeyRing, account_id: str, minutes: int, scopes: Sequence[str] = SCOPES
-) -> str:
-    """A one-use code that opens a dashboard session of the account. Commits."""
+async def sign_in_code(session: AsyncSession, ring: KeyRing, account_id: str, minutes: int) -> str:
+    """A one-use code that opens a dashboard session with the scopes of the account's live tokens. Commits.
+
+    Raises Conflict where the account has no live token.
+    """
+    scopes = await _live_scopes(session, account_id)
+    if not scopes:
+        raise Conflict(f"account {account_id} has no token that is not revoked, so it cannot sign in")
     code = secrets.token_urlsafe(32)
     await queries.add_sign_in_code(session, ring.token_hash(code), account_id, scopes, minutes)
     await session.commit()
@@ -102,12 +106,16 @@ async def sign_in_code(
 
 
 async def open_session(session: AsyncSession, ring: KeyRing, code: str) -> str:
-    """The cookie of a new dashboard session, for a code that is spent with it. Commits. Raises BadSignInCode."""
+    """The cookie of a new dashboard session, for a code that is spent with it. Commits.
+
+    Raises BadSignInCode, also where the account has no live token any more.
+    """
     spent = await queries.use_sign_in_code(session, ring.token_hash(code))
-    if spent is None:
+    live = [] if spent is None else await _live_scopes(session, spent.account_id)
+    if spent is None or not live:
         raise BadSignInCode("ask for a new link with `unveil accounts sign-in NAME`")
-    cookie = secrets.token_urlsafe(32)
-    await queries.add_dashboard_session(session, ring.token_hash(cookie), spent.account_id, spent.scopes, SESSION_HOURS)
+    cookie, scopes = secrets.token_urlsafe(32), [scope for scope in live if scope in spent.scopes]
+    await queries.add_dashboard_session(session, ring.token_hash(cookie), spent.account_id, scopes, SESSION_HOURS)
     await session.commit()
     return cookie
 
@@ -118,6 +126,11 @@ async def open_session_of_token(session: AsyncSession, ring: KeyRing, account_id
     await queries.add_dashboard_session(session, ring.token_hash(cookie), account_id, scopes, SESSION_HOURS)
     await session.commit()
     return cookie
+
+
+async def _live_scopes(session: AsyncSession, account_id: str) -> list[str]:
+    live = await queries.live_scopes_of(session, account_id)
+    return [scope for scope in SCOPES if scope in live]
 
 
 async def close_session(session: AsyncSession, ring: KeyRing, cookie: str) -> None:

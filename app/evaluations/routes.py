@@ -174,9 +174,11 @@ async def follow_evaluation(
     streams.check(caller.account_id)
 
     async def look() -> Row[Any] | None:
-        """None where it was deleted, and once the reader's token is revoked or the session over."""
+        """None once the evaluation is deleted or the caller may no longer read it."""
         still = await signed_in(request)
-        return None if still is None else await queries.standing_of(svc.lookups, still.account_id, evaluation_id)
+        if still is None or "read" not in still.scopes:
+            return None
+        return await queries.standing_of(svc.lookups, still.account_id, evaluation_id)
 
     return StreamingResponse(
         streams.held(caller.account_id, sse.stream(svc.sessions, evaluation_id, look, seen)),

@@ -13,7 +13,7 @@ from fastapi.params import File, Form
 from fastapi.routing import APIRoute
 from fastapi.security import HTTPBearer
 from fastapi.security.http import HTTPAuthorizationCredentials
-from sqlalchemy import ARRAY, Executable, LargeBinary, any_, bindparam, func, select
+from sqlalchemy import ARRAY, Executable, LargeBinary, any_, bindparam, exists, func, select
 from starlette.responses import Response
 
 from unveil.app.db.tables import Account, DashboardSession, Token
@@ -42,8 +42,16 @@ _OF_TOKEN = (
     .join(Account, Account.id == Token.account_id)
     .where(Token.hash == _DIGESTS, Token.revoked_at.is_(None), Account.revoked_at.is_(None))
 )
+_scope = func.unnest(DashboardSession.scopes).column_valued("scope")
+_live_token = (
+    exists()
+    .where(Token.account_id == DashboardSession.account_id, Token.revoked_at.is_(None), _scope == any_(Token.scopes))
+    .correlate_except(Token)
+)
+# A session's scopes at this moment: those it was opened with that a live token of its account still has.
+_session_scopes = func.array(select(_scope).where(_live_token).correlate(DashboardSession).scalar_subquery())
 _OF_SESSION = (
-    select(DashboardSession.hash, DashboardSession.scopes, Account.id, Account.name)
+    select(DashboardSession.hash, _session_scopes.label("scopes"), Account.id, Account.name)
     .join(Account, Account.id == DashboardSession.account_id)
     .where(
         DashboardSession.hash == _DIGESTS,
@@ -59,8 +67,9 @@ async def caller_of_token(svc: Services, token: str) -> Caller | None:
 
 
 async def caller_of_session(svc: Services, cookie: str) -> Caller | None:
-    """The account signed in on a dashboard; None when the session is unknown or over."""
-    return await _caller(svc, _OF_SESSION, cookie)
+    """The account signed in on a dashboard; None when the session is unknown or over, or no live token backs it."""
+    caller = await _caller(svc, _OF_SESSION, cookie)
+    return caller if caller and caller.scopes else None
 
 
 async def _caller(svc: Services, statement: Executable, secret: str) -> Caller | None:

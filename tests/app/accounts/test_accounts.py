@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import pytest
-from sqlalchemy import select, text
+from hypothesis import HealthCheck, given
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
+from sqlalchemy import func, select, text, update
 
+from unveil.app.accounts import queries
 from unveil.app.accounts import service as accounts
-from unveil.app.db.tables import DashboardSession, Idempotency, Token
-from unveil.app.http.authentication import SESSION_COOKIE
+from unveil.app.db.ids import new_id
+from unveil.app.db.tables import Account, DashboardSession, Idempotency, SignInCode, Token
+from unveil.app.errors.problem import Conflict
+from unveil.app.http.authentication import SESSION_COOKIE, caller_of_session
 from unveil.app.security.principal import SCOPES
 
 pytestmark = pytest.mark.anyio
@@ -122,6 +128,94 @@ async def test_a_sign_in_code_works_once_and_the_session_ends_with_sign_out(serv
         async with svc.sessions() as session:
             await accounts.close_session(session, svc.ring, cookie)
         assert (await browser.get("/keys")).status_code == 401
+
+
+_SCOPE_SETS = st.frozensets(st.sampled_from(SCOPES), min_size=1)
+
+
+@hypothesis_settings(
+    max_examples=60, deadline=None, database=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(kept=st.lists(_SCOPE_SETS, max_size=2), revoked=st.lists(_SCOPE_SETS, max_size=2), later=_SCOPE_SETS)
+async def test_a_session_has_no_scope_that_a_live_token_of_its_account_lacks(service, kept, revoked, later):
+    svc, account_id = service.services, new_id("acct")
+    tokens = [(accounts.new_token(), scopes) for scopes in [*kept, *revoked, later]]
+    *first, (last, _) = tokens
+    before, after = frozenset().union(*kept, *revoked), frozenset().union(*kept)
+
+    async def granted(cookie: str) -> frozenset[str]:
+        caller = await caller_of_session(svc, cookie)
+        return frozenset() if caller is None else caller.scopes
+
+    async with svc.sessions() as session:
+        session.add(Account(id=account_id, name=account_id))
+        await session.flush()
+        for token, scopes in first:
+            await queries.add_token(session, svc.ring.token_hash(token), account_id, sorted(scopes))
+        await session.commit()
+        if not first:
+            with pytest.raises(Conflict, match="no token that is not revoked"):
+                await accounts.sign_in_code(session, svc.ring, account_id, 15)
+            return
+        code = await accounts.sign_in_code(session, svc.ring, account_id, 15)
+        cookies = [
+            await accounts.open_session(session, svc.ring, code),
+            await accounts.open_session_of_token(session, svc.ring, account_id, SCOPES),  # as rows were written once
+        ]
+        assert [await granted(cookie) for cookie in cookies] == [before, before]
+
+        hashes = [svc.ring.token_hash(token) for token, _ in first[len(kept) :]]
+        await session.execute(update(Token).where(Token.hash.in_(hashes)).values(revoked_at=func.clock_timestamp()))
+        await session.commit()
+        assert [await granted(cookie) for cookie in cookies] == [after, after]
+
+        await queries.add_token(session, svc.ring.token_hash(last), account_id, sorted(later))
+        await session.commit()
+        assert await granted(cookies[0]) == before & (after | later), "a session does not grow with later tokens"
+        assert await granted(cookies[1]) == after | later
+
+
+async def test_a_sign_in_link_of_a_read_only_account_cannot_administer_or_export(service, client):
+    svc = service.services
+    await service.account("reader", ["read"])
+    async with svc.sessions() as session:
+        reader = await accounts.find(session, "reader")
+        code = await accounts.sign_in_code(session, svc.ring, reader.id, 15)
+    async with service.client(**{"Sec-Fetch-Site": "same-origin"}) as browser:
+        assert (await browser.get(f"/sign-in?code={code}")).status_code == 303
+        assert (await browser.get("/")).status_code == 200
+        assert (await browser.get("/accounts")).status_code == 403
+        assert (await browser.post("/keys", json={"scheme": "tanaka"})).status_code == 403
+        assert (await browser.get("/keys/key_x/material")).status_code == 403
+
+
+async def test_a_session_without_a_live_token_is_over_and_so_is_a_code(service):
+    svc = service.services
+    await service.account("person")
+    async with svc.sessions() as session:
+        person = await accounts.find(session, "person")
+        codes = [await accounts.sign_in_code(session, svc.ring, person.id, 15) for _ in range(2)]
+        cookie = await accounts.open_session(session, svc.ring, codes[0])
+        await session.execute(update(Token).values(revoked_at=func.clock_timestamp()))
+        await session.commit()
+        with pytest.raises(accounts.BadSignInCode):
+            await accounts.open_session(session, svc.ring, codes[1])
+    async with service.client(Cookie=f"{SESSION_COOKIE}={cookie}") as browser:
+        assert (await browser.get("/keys")).status_code == 401
+        assert (await browser.get("/")).headers["location"] == "/sign-in?next=/"
+
+
+async def test_a_code_that_was_issued_with_every_scope_opens_no_more_than_the_tokens_have(service):
+    svc = service.services
+    await service.account("reader", ["read"])
+    async with svc.sessions() as session:
+        reader = await accounts.find(session, "reader")
+        code = await accounts.sign_in_code(session, svc.ring, reader.id, 15)
+        await session.execute(update(SignInCode).values(scopes=list(SCOPES)))
+        cookie = await accounts.open_session(session, svc.ring, code)
+        stored = (await session.scalars(select(DashboardSession))).one()
+        assert stored.scopes == ["read"]
+    assert (await caller_of_session(svc, cookie)).scopes == {"read"}
 
 
 async def test_an_old_sign_in_code_is_refused(service):

@@ -273,7 +273,14 @@ def test_a_list_reads_no_recovered_key_of_a_cell(service, client):
 
 
 @pytest.mark.parametrize(
-    "end", [update(Account).values(revoked_at=func.clock_timestamp()), delete(DashboardSession)], ids=["account", "own"]
+    "end",
+    [
+        update(Account).values(revoked_at=func.clock_timestamp()),
+        update(Token).values(revoked_at=func.clock_timestamp()),
+        update(Token).values(scopes=["encrypt"]),
+        delete(DashboardSession),
+    ],
+    ids=["account", "token", "scope", "own"],
 )
 def test_a_stream_ends_with_the_rights_of_its_reader(client, tools, end):
     body = order(client)
