@@ -42,6 +42,8 @@ _GRACE_S = 5.0  # at a shutdown, how long the work may take to stop by itself
 
 class LostLease(Cancelled):
     """The row is somebody else's, or ended: stop and write nothing."""
+
+
 _STORE_FOR_S = 600.0  # how long a finished result waits for a database that is down
 
 

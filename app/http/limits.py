@@ -105,4 +105,3 @@ def check_json(body: bytes) -> None:
     values = body.count(b",") + body.count(b"[") + body.count(b"{")
     if values > _MAX_JSON_VALUES:
         raise TooLarge(f"the JSON holds about {values} values; at most {_MAX_JSON_VALUES} are taken")
-

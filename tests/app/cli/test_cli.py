@@ -216,7 +216,7 @@ def test_it_says_its_version(unveil) -> None:
 
 
 def test_the_command_line_loads_neither_torch_nor_the_web_framework() -> None:
-    heavy = ('torch', 'skimage', 'scipy', 'fastapi')
+    heavy = ("torch", "skimage", "scipy", "fastapi")
     code = f"import sys, unveil.app.cli; print([m for m in {heavy} if m in sys.modules])"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
 
