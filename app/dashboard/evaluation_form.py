@@ -82,21 +82,22 @@ async def preview(request: Request, order: EvaluationOrder, caller: Auditor, svc
     """The pairs of an order, its time and its commands, as a part of the form's page."""
     sent = order.model_dump(mode="json", exclude_unset=True)
     body = json.dumps(sent, indent=2)
-    context: dict[str, Any] = {"body": body, "python": _python(sent), "address": str(request.base_url).rstrip("/")}
+    context: dict[str, Any] = {
+        "body": body, "python": _python(sent), "address": str(request.base_url).rstrip("/"), "profile": order.profile,
+        "problem": None, "lines": {}, "count": 0, "estimate": None, "keys": [],
+    }  # fmt: skip
     try:
         planned = await service.plan_of(session, svc, caller, order)
     except Problem as problem:
-        return page(request, "preview.html", caller, problem=problem, **context)
+        return page(request, "preview.html", caller, **{**context, "problem": problem})
     lines: dict[str, list[PlannedCell]] = {}
     for cell in planned.cells:
         told = cell.refusal and cell.refusal.replace("`public_dataset`", f"“{_PUBLIC}”")
         lines.setdefault(title(cell.scheme, order.profile), []).append(replace(cell, refusal=told))
     run = [cell for cell in planned.cells if cell.refusal is None]
     estimate = _estimate(run, order.profile, await queries.own_seconds(session, caller.account_id, order.profile))
-    return page(
-        request, "preview.html", caller, problem=None, lines=lines, profile=order.profile, count=len(run),
-        estimate=estimate, keys=planned.keys, **context,
-    )  # fmt: skip
+    found = {"lines": lines, "count": len(run), "estimate": estimate, "keys": planned.keys}
+    return page(request, "preview.html", caller, **{**context, **found})
 
 
 def _estimate(

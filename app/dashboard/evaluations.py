@@ -96,6 +96,8 @@ async def show_cell(
     evaluation = await service.show(session, await service.find(session, caller, id))
     await service.find_cell(session, caller, id, cell_id)
     ids = [cell.id for cell in evaluation.cells]
+    if cell_id not in ids:
+        raise service.UnknownPart(f"{cell_id} measures utility; see the page of evaluation {id}")
     at = ids.index(cell_id)
     cell = evaluation.cells[at]
     scores = await rows.scores(session, cell_id)

@@ -48,7 +48,7 @@ async def show_sign_in(
 ) -> Response:
     """The sign-in form; with a one-use code, the sign-in itself."""
     if not code:
-        return page(request, "sign-in.html", None, next=own_path(next))
+        return page(request, "sign-in.html", None, error=None, next=own_path(next))
     try:
         cookie = await accounts.open_session(session, svc.ring, code)
     except BadSignInCode:
