@@ -18,16 +18,16 @@ import pytest
 from jinja2 import meta, nodes
 from sqlalchemy import select
 
-from app.core.auth import SESSION_COOKIE
-from app.core.ids import new_id
-from app.core.states import ENDED, Status
-from app.dashboard import page
-from app.db.tables import Account, Cell, Curve, Dataset, Evaluation, Event, Key, Sample, Scores
-from app.evaluations.report import formats
-from app.settings import Settings
-from models import catalog
 from tests.app.service import Running, running
 from tests.factories import SMOKE
+from unveil.app.dashboard import rendering as page
+from unveil.app.db.ids import new_id
+from unveil.app.db.job_states import ENDED, Status
+from unveil.app.db.tables import Account, Cell, Curve, Dataset, Evaluation, Event, Key, Sample, Scores
+from unveil.app.http.authentication import SESSION_COOKIE
+from unveil.app.report import formats
+from unveil.app.settings import Settings
+from unveil.models import catalog
 
 pytestmark = pytest.mark.anyio
 
@@ -225,7 +225,7 @@ class Rows:
     ) -> str:
         id = new_id("ev")
         ended = state in ENDED
-        settings = {
+        settings: dict[str, Any] = {
             **SMOKE,
             "name": name,
             "utility": utility,
@@ -326,7 +326,8 @@ class Rows:
                     Sample(cell_id=id, index=index, ssim=ssim, plain=plain, protected=b"protected", reconstructed=seen)
                 )
             self.rows.append(Scores(cell_id=id, index=[0, 1], ssim=[0.1, 0.2], psnr=[9.0, 9.5], rank=[1.0, 2.0]))
-            for name, points in {**losses, "ssim_by_ciphertexts": [[1, 0.1], [4, 0.9]], "step_size": [[1, 1]]}.items():
+            others: dict[str, list[list[float]]] = {"ssim_by_ciphertexts": [[1, 0.1], [4, 0.9]], "step_size": [[1, 1]]}
+            for name, points in {**losses, **others}.items():
                 self.rows.append(Curve(cell_id=id, name=name, points=points))
 
 
