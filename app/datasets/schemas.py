@@ -7,14 +7,14 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-Kind = Literal["plain", "protected"]
+DatasetKind = Literal["plain", "protected"]
 
 
-class UploadOrder(BaseModel):
+class DatasetUpload(BaseModel):
     """What an upload says besides its files."""
 
     name: str
-    kind: Kind
+    kind: DatasetKind
     size: int
     seed: int
 
@@ -26,7 +26,7 @@ class DatasetOut(BaseModel):
         description="What an evaluation's `dataset` takes", examples=["ds_0197f3c2a5d17a3b8c4d5e6f708192a3"]
     )
     name: str = Field(examples=["holiday photographs"])
-    kind: Kind = "plain"
+    kind: DatasetKind = "plain"
     train: int = Field(examples=[400])
     test: int = Field(examples=[100])
     width: int = Field(examples=[96])
