@@ -20,8 +20,8 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 _NEXT_BATCH_AFTER_S = 1.0  # then the next call goes beside it: one connection that hangs must not hold up all
 _LOAD_TIMEOUT_S = 10.0  # then who asked is told so
 
-Key = TypeVar("Question")
-Value = TypeVar("Answer")
+Key = TypeVar("Key")
+Value = TypeVar("Value")
 
 
 class BatchLoader(Generic[Key, Value]):

@@ -96,7 +96,9 @@ class RpcMessage:
 
     def pack(self) -> bytes:
         metadata = json.dumps(self.metadata, separators=(",", ":")).encode()
-        sizes = struct.pack(f">II{len(self.attachments)}Q", len(metadata), len(self.attachments), *map(len, self.attachments))
+        sizes = struct.pack(
+            f">II{len(self.attachments)}Q", len(metadata), len(self.attachments), *map(len, self.attachments)
+        )
         return b"".join([sizes, metadata, *self.attachments])
 
     @staticmethod
@@ -123,14 +125,14 @@ class EncryptedMessageCodec:
     def encode(self, message: RpcMessage, name: str) -> bytes:
         nonce = os.urandom(12)
         version = self._keyring.primary_version
-        sealed = AESGCM(self._keyring.master_keys[version]).encrypt(nonce, message.pack(), f"parcel/{name}".encode())
+        sealed = AESGCM(self._keyring.master_keys[version]).encrypt(nonce, message.pack(), f"message/{name}".encode())
         return version.to_bytes(2, "big") + nonce + sealed
 
     def decode(self, raw: bytes, name: str) -> RpcMessage:
         """Raises ValueError when it was not sealed under this ring and name."""
         try:
             key = self._keyring.master_keys[int.from_bytes(raw[:2], "big")]
-            return RpcMessage.unpack(AESGCM(key).decrypt(raw[2:14], raw[14:], f"parcel/{name}".encode()))
+            return RpcMessage.unpack(AESGCM(key).decrypt(raw[2:14], raw[14:], f"message/{name}".encode()))
         except (KeyError, InvalidTag) as error:
             raise ValueError("not a parcel of this service") from error
 
@@ -166,7 +168,12 @@ class _RecordingTransport(memory.Transport):
 
 
 async def call_worker(
-    celery: CeleryMessageEncoder, client: redis.asyncio.Redis, message_codec: EncryptedMessageCodec, id: str, message: RpcMessage, timeout_s: float
+    celery: CeleryMessageEncoder,
+    client: redis.asyncio.Redis,
+    message_codec: EncryptedMessageCodec,
+    id: str,
+    message: RpcMessage,
+    timeout_s: float,
 ) -> RpcMessage:
     """Hand `parcel` to an encryption worker and wait for its answer. Raises NoWorker, and redis errors."""
     sealed = await asyncio.to_thread(message_codec.encode, message, f"request/{id}")

@@ -31,7 +31,9 @@ class AppState:
     settings: Settings
     keyring: Keyring
     engine: AsyncEngine
-    autocommit_engine: AsyncEngine  # the same connections; each statement its own transaction: one round trip, not three
+    autocommit_engine: (
+        AsyncEngine  # the same connections; each statement its own transaction: one round trip, not three
+    )
     loader: RowLoader
     sessions: async_sessionmaker[AsyncSession]
     celery: CeleryMessageEncoder
@@ -71,7 +73,7 @@ def make_app_state(settings: Settings) -> AppState:
 
 
 def get_app_state(connection: HTTPConnection) -> AppState:
-    app_state: AppState = connection.app.state.services
+    app_state: AppState = connection.app.state.app_state
     return app_state
 
 

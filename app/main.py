@@ -33,12 +33,12 @@ from unveil.app.encryption.routes import router as encryption
 from unveil.app.errors.problem import (
     BadRequest,
     Forbidden,
-    StorageFull,
     Invalid,
-    StorageUnavailable,
     MethodNotAllowed,
     NotFound,
     Problem,
+    StorageFull,
+    StorageUnavailable,
     TooLarge,
     TooMany,
     Unauthenticated,
@@ -93,7 +93,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         configure_logging()
-        app_state = app.state.services = make_app_state(settings)
+        app_state = app.state.app_state = make_app_state(settings)
         try:
             with gc_tuning.tuned_gc():
                 async with send_heartbeats(app_state):
@@ -155,7 +155,10 @@ class RequestContextMiddleware:
                 # what we call a PNG or a problem is never to be guessed into a page
                 own_headers = ((b"x-request-id", id.encode()), (b"x-content-type-options", b"nosniff"))
                 present = {name for name, _ in message["headers"]}
-                message["headers"] = [*message["headers"], *(header for header in own_headers if header[0] not in present)]
+                message["headers"] = [
+                    *message["headers"],
+                    *(header for header in own_headers if header[0] not in present),
+                ]
             await send(message)
             if is_head:  # over with this, also for a stream that would go on
                 await send({"type": "http.response.body"})
@@ -166,7 +169,9 @@ class RequestContextMiddleware:
             logger.exception("unhandled error")
             if status:  # half an answer is out: only a torn connection tells the caller
                 raise
-            await to_response(Problem(f"the service failed; its log names this request {id}"))(inner_scope, receive, send_with_headers)
+            await to_response(Problem(f"the service failed; its log names this request {id}"))(
+                inner_scope, receive, send_with_headers
+            )
         finally:
             seconds = time.perf_counter() - started
             route = getattr(inner_scope.get("route"), "path", "unknown")

@@ -47,7 +47,10 @@ def classify_error(error: Exception) -> StorageError | None:
         return error
     if isinstance(error, OSError):
         return StorageFullError() if error.errno in _DISK_FULL_ERRNOS else StorageUnavailableError()
-    is_remote_error = type(error).__module__.split(".")[0] in ("botocore", "aiobotocore")  # known only where s3fs is used
+    is_remote_error = type(error).__module__.split(".")[0] in (
+        "botocore",
+        "aiobotocore",
+    )  # known only where s3fs is used
     return StorageUnavailableError() if is_remote_error else None
 
 

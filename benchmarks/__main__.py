@@ -44,7 +44,14 @@ def _training() -> Results:
     for comparison in compare_all(()):
         peer = ("eager loop, DataLoader", comparison.peer)
         goal = Goal("at least", 3 if torch.cuda.is_available() else 1.3, of="ratio")
-        yield Row(f"training, {comparison.name}, batch {comparison.batch}", "images/s", comparison.ours, peer, comparison.ratio, goal=goal)
+        yield Row(
+            f"training, {comparison.name}, batch {comparison.batch}",
+            "images/s",
+            comparison.ours,
+            peer,
+            comparison.ratio,
+            goal=goal,
+        )
 
 
 OFFLINE: dict[str, Callable[[], Results]] = {
@@ -66,7 +73,9 @@ NEEDS_STACK: dict[str, Callable[[LocalStack], Results]] = {
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description="Speed beside named peers and limits.")
-    parser.add_argument("names", nargs="*", metavar="NAME", help=f"of: {', '.join([*OFFLINE, *NEEDS_STACK])}; all by default")
+    parser.add_argument(
+        "names", nargs="*", metavar="NAME", help=f"of: {', '.join([*OFFLINE, *NEEDS_STACK])}; all by default"
+    )
     parser.add_argument("--out", type=Path, help="write JSON")
     parser.add_argument("--markdown", type=Path, help="write the tables")
     args = parser.parse_args()

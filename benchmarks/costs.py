@@ -86,13 +86,25 @@ def trainings(data: ImageDataset, profile: Profile) -> Iterator[Training]:
     for name, kind in catalog.attacks().items():
         attack = make_attack(name, {}, profile)
         applicable = [scheme for scheme in schemes if attack.not_applicable_reason(scheme) is None]
-        for control_key in dict.fromkeys(attack.control_cache_key(scheme) for scheme in applicable) if kind.learning_based else ():
+        for control_key in (
+            dict.fromkeys(attack.control_cache_key(scheme) for scheme in applicable) if kind.learning_based else ()
+        ):
             times = sum(attack.control_cache_key(scheme) == control_key for scheme in applicable) + _CONTROL_TRAININGS
             small_attack = make_attack(name, _smaller_batch(control_key, attack.settings.batch), profile)
             scheme = next(scheme for scheme in applicable if attack.control_cache_key(scheme) == control_key)
             # Cost does not depend on what the images show: the positive control stands for all.
-            attack_input = build_attack_input(scheme, small_attack, split_images(small_attack, used_data.test, used_data.train), lambda images, _: 255 - images)
-            yield Training(f"{name}, {control_key}", times, len(attack_input.observed), lambda c, a=small_attack, m=attack_input: a.run(m, c))
+            attack_input = build_attack_input(
+                scheme,
+                small_attack,
+                split_images(small_attack, used_data.test, used_data.train),
+                lambda images, _: 255 - images,
+            )
+            yield Training(
+                f"{name}, {control_key}",
+                times,
+                len(attack_input.observed),
+                lambda c, a=small_attack, m=attack_input: a.run(m, c),
+            )
     tn_model, tn_gan = make_scheme("tn-model", {}, profile), make_scheme("tn-gan", {}, profile)
     assert isinstance(tn_model, TnModel)
     assert isinstance(tn_gan, TnGan)
@@ -142,7 +154,13 @@ def main() -> None:
         measured = measure_cost(training, args.seconds)
         total_seconds = measured.seconds * training.times
         total += total_seconds
-        cells = training.name, f"{measured.images_per_second:.1f}", _format_duration(measured.seconds), training.times, _format_duration(total_seconds)
+        cells = (
+            training.name,
+            f"{measured.images_per_second:.1f}",
+            _format_duration(measured.seconds),
+            training.times,
+            _format_duration(total_seconds),
+        )
         print(f"| {' | '.join(map(str, cells))} |", flush=True)
     print(f"| all | | | | {_format_duration(total)} |")
 

@@ -75,13 +75,18 @@ def rate(stack: LocalStack) -> Iterator[Row]:
             minimal.append(sum(clients.map(client, [minimal_port] * CLIENTS)))
             without_service.append(sum(pool.map(_rate_without_service, [_ROUND_S] * cores, chunksize=1)))
     del through_service[0], minimal[0], without_service[0]  # warming up
-    ratios = [service_rate / bare_rate for service_rate, bare_rate in zip(through_service, without_service, strict=True)]
+    ratios = [
+        service_rate / bare_rate for service_rate, bare_rate in zip(through_service, without_service, strict=True)
+    ]
     yield Row(
-        f"POST /encrypt, {IMAGES} images a request, {CLIENTS} clients", "images/s", statistics.median(through_service),
-        (f"decode, encrypt, encode alone, {cores} processes", statistics.median(without_service)), statistics.median(ratios),
+        f"POST /encrypt, {IMAGES} images a request, {CLIENTS} clients",
+        "images/s",
+        statistics.median(through_service),
+        (f"decode, encrypt, encode alone, {cores} processes", statistics.median(without_service)),
+        statistics.median(ratios),
         ("HTTP, Redis and AES-GCM around it, nothing else", statistics.median(minimal)),
         goal=Goal("at least", 0.7, of="ratio"),
-    )  # fmt: skip
+    )
 
 
 def _post(connection: HTTPConnection, body: bytes, headers: dict[str, str]) -> None:
@@ -136,6 +141,9 @@ def memory(stack: LocalStack, requests: int = 10_000, warmup: int = 1_000, timeo
         memory_after = fixtures.memory_mib(stack)
     for process_name, name in (("api", "service"), ("worker-encrypt", "encryption worker and its pool")):
         yield Row(
-            f"memory of the {name}, growth from request {warmup:,} to {request_count:,}", "MiB", memory_after[process_name] - memory_before[process_name],
-            limit=("held at the end", memory_after[process_name]), goal=Goal("at most", 8),
-        )  # fmt: skip
+            f"memory of the {name}, growth from request {warmup:,} to {request_count:,}",
+            "MiB",
+            memory_after[process_name] - memory_before[process_name],
+            limit=("held at the end", memory_after[process_name]),
+            goal=Goal("at most", 8),
+        )

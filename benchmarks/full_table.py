@@ -64,7 +64,9 @@ def minimum_scores(evaluation: Evaluation) -> Iterator[MinimumScore]:
     yield MinimumScore("ITN on TN-model, above its ciphertexts", 0.15, gain("tn-model"))
     tn_model_utility = utility.get("tn-model")
     yield MinimumScore("plain classifier", 0.45, tn_model_utility and tn_model_utility["plain"]["top1"])
-    yield MinimumScore("TN-model: points within 10 of it", -10, tn_model_utility and -tn_model_utility["drop"]["points"])
+    yield MinimumScore(
+        "TN-model: points within 10 of it", -10, tn_model_utility and -tn_model_utility["drop"]["points"]
+    )
     unattacked = ssim("tn-model", "none")
     yield MinimumScore("TN-model: 0.3 less the SSIM of its images", 0, None if unattacked is None else 0.3 - unattacked)
     for (scheme, attack), cell in cells.items():
@@ -114,7 +116,9 @@ def main() -> int:
     missed_scores = [score for score in minimum_scores(evaluation) if not score.is_reached]
     for score in minimum_scores(evaluation):
         reached = "none" if score.reached is None else f"{score.reached:.3f}"
-        console.print(f"{'ok' if score.is_reached else 'MISSED':>6}  {score.description}: {reached}, at least {score.minimum:g}")
+        console.print(
+            f"{'ok' if score.is_reached else 'MISSED':>6}  {score.description}: {reached}, at least {score.minimum:g}"
+        )
     return 1 if missed_scores or evaluation.status != "succeeded" else 0
 
 

@@ -46,7 +46,9 @@ def train_for_seconds(name: str, attack_input: AttackInput, originals: Images, s
     assert attack_input.pairs is not None
     plain, protected = attack_input.pairs.plain, attack_input.pairs.protected
     trial = make_attack(name, {}, "quick")
-    rate = measure_cost(Training(name, 1, len(plain), lambda c: trial.run(attack_input, c)), _TRIAL_SECONDS).images_per_second
+    rate = measure_cost(
+        Training(name, 1, len(plain), lambda c: trial.run(attack_input, c)), _TRIAL_SECONDS
+    ).images_per_second
     epochs = max(1, -(-round(seconds * rate) // len(plain)))
     count = min(len(plain), round(seconds * rate / epochs))
     trained_at = 0.0
@@ -58,7 +60,9 @@ def train_for_seconds(name: str, attack_input: AttackInput, originals: Images, s
 
     started_at = time.process_time()
     used_input = replace(attack_input, pairs=Pairs(plain[:count], protected[:count]))
-    reconstructed = make_attack(name, {"epochs": epochs}, "quick").run(used_input, RunContext(report=on_report)).reconstructed
+    reconstructed = (
+        make_attack(name, {"epochs": epochs}, "quick").run(used_input, RunContext(report=on_report)).reconstructed
+    )
     assert reconstructed is not None
     return QualityAtTime(float(ssim(originals, reconstructed).mean()), trained_at - started_at, count, epochs)
 

@@ -24,7 +24,7 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.support.ui import WebDriverWait
 
 from tests.browser import chromium, console_errors, emulate_device, sign_in
-from tests.pages import DOCUMENTS, PAGES, page_paths, page_metrics, filter_serious, violations
+from tests.pages import DOCUMENTS, PAGES, filter_serious, page_metrics, page_paths, violations
 from unveil.app.client import Client, Evaluation
 
 _LOADS = 5
@@ -111,7 +111,9 @@ def _time_playground(chrome: Chrome, url: str) -> Iterator[float]:
     status_element = chrome.find_element(By.ID, "said")
     for button in chrome.find_elements(By.CSS_SELECTOR, "[data-photograph]"):
         button.click()
-        WebDriverWait(chrome, 120).until(lambda _: "Protected under" in status_element.text and "done" in status_element.text)
+        WebDriverWait(chrome, 120).until(
+            lambda _: "Protected under" in status_element.text and "done" in status_element.text
+        )
         words = status_element.text.split()
         if button.get_attribute("data-photograph") != "astronaut":
             yield float(words[words.index("in") + 1])

@@ -33,7 +33,10 @@ def polling(stack: LocalStack) -> Iterator[Row | Curve]:
         points.append((float(pollers), late))
         if pollers == max(_POLLERS):
             yield Row(
-                f"304 for {pollers:,} pollers, each every {_POLL_INTERVAL_S:g} s, p99", "ms", late, goal=Goal("at most", 250)
+                f"304 for {pollers:,} pollers, each every {_POLL_INTERVAL_S:g} s, p99",
+                "ms",
+                late,
+                goal=Goal("at most", 250),
             )
     yield Curve("304 for pollers, p99", "pollers", "ms", points)
 

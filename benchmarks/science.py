@@ -65,11 +65,16 @@ def kernels() -> Iterator[Job]:
         "SSIM rgb7",
         "scikit-image, one call an image",
         (lambda: image_metrics.ssim(few_images, noisy), len(few_images)),
-        (lambda: [structural_similarity(a, b, channel_axis=2, data_range=255) for a, b in zip(few_images, noisy, strict=True)],
-         len(few_images)),
+        (
+            lambda: [
+                structural_similarity(a, b, channel_axis=2, data_range=255)
+                for a, b in zip(few_images, noisy, strict=True)
+            ],
+            len(few_images),
+        ),
         limit=("two copies", (lambda: (few_images.copy(), noisy.copy()), len(few_images))),
         goal=Goal("at most", 60),
-    )  # fmt: skip
+    )
     protected = tanaka.encrypt(few_images, key)
     yield Job(
         "PNG of a protected image",
@@ -80,12 +85,20 @@ def kernels() -> Iterator[Job]:
         goal=Goal("at most", 60),
     )
     gallery, reconstructed = images[:500], images[:500] ^ np.uint8(40)
-    gallery_vectors, reconstructed_vectors = (x.reshape(500, -1)[:, : 96 * 96].astype(np.float32) for x in (gallery, reconstructed))
+    gallery_vectors, reconstructed_vectors = (
+        x.reshape(500, -1)[:, : 96 * 96].astype(np.float32) for x in (gallery, reconstructed)
+    )
     yield Job(
         "identification, 500 x 500, four scales",
         "its matrix products alone",
         (lambda: image_metrics.identification(gallery, reconstructed), 500),
-        (lambda: [gallery_vectors[:, : 9216 // s**2] @ reconstructed_vectors[:, : 9216 // s**2].T for s in image_metrics.SCALES], 500),
+        (
+            lambda: [
+                gallery_vectors[:, : 9216 // s**2] @ reconstructed_vectors[:, : 9216 // s**2].T
+                for s in image_metrics.SCALES
+            ],
+            500,
+        ),
         goal=Goal("at least", 0.5, of="ratio"),
     )
 

@@ -43,7 +43,8 @@ def measure(job: Job, seconds: float = 3.0) -> Row:
         ours=statistics.median(ours),
         peer=(job.peer_name, statistics.median(peer)),
         ratio=statistics.median(p / o for o, p in zip(ours, peer, strict=True)),
-        limit=job.limit and (job.limit[0], statistics.median(_seconds_per_image(job.limit[1]) * scale for _ in range(9))),
+        limit=job.limit
+        and (job.limit[0], statistics.median(_seconds_per_image(job.limit[1]) * scale for _ in range(9))),
         goal=job.goal,
     )
 

@@ -271,7 +271,9 @@ def _paper(paper: Mapping[str, Any] | None) -> tuple[str, str]:
     if paper is None:
         return "", ""
     ssim = ", ".join(f"{attack} {value:.4f}" for attack, value in paper["ssim"].items())
-    robust = ", ".join(f"{attack} {'robust' if is_robust else 'not robust'}" for attack, is_robust in paper["robust"].items())
+    robust = ", ".join(
+        f"{attack} {'robust' if is_robust else 'not robust'}" for attack, is_robust in paper["robust"].items()
+    )
     return ssim, robust
 
 
@@ -294,7 +296,11 @@ def _command_line() -> Iterator[str]:
         usage = " ".join([name, *(_argument(argument) for argument in arguments), "[OPTIONS]"])
         yield from (f"## `unveil {usage}`", "", _one_line(command.help or ""), "")
         rows = [
-            (", ".join(f"`{option}`" for option in parameter.opts), _format_option_default(parameter), parameter.help or "")
+            (
+                ", ".join(f"`{option}`" for option in parameter.opts),
+                _format_option_default(parameter),
+                parameter.help or "",
+            )
             for parameter in command.params
             if parameter.name not in ("url", "token", "state", "as_json")
         ]
@@ -350,7 +356,10 @@ def _python_client() -> Iterator[str]:
     )
     yield from (inspect.cleandoc(client.Client.__doc__ or ""), "")
     with client.Client("http://127.0.0.1:8000") as client_instance:
-        parts = [("client", client_instance), *((f"client.{name}", part) for name, part in vars(client_instance).items() if name[0] != "_")]
+        parts = [
+            ("client", client_instance),
+            *((f"client.{name}", part) for name, part in vars(client_instance).items() if name[0] != "_"),
+        ]
     for name, part in parts:
         yield from _methods(name, type(part))
     for kind in (client.Evaluation, client.Cell, client.Key, client.Image, client.Images):

@@ -9,7 +9,7 @@ import argparse
 import base64
 import io
 import tempfile
-from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +40,7 @@ def main() -> None:
     with Client(url, token) as client, tempfile.TemporaryDirectory() as folder, chromium(Path(folder)) as chrome:
         evaluation = _create_evaluation(client)
         sign_in(chrome, url, token)
-        take_screenshot: Callable[[str, str, str], None] = lambda name, first, last: _take_screenshot(chrome, name, first, last)  # noqa: E731
+        take_screenshot = partial(_take_screenshot, chrome)
         _run_playground(chrome, f"{url}/dashboard/playground")
         take_screenshot("playground", "#protected", ".looks:nth-of-type(4)")
         page = f"{url}/dashboard/evaluations/{evaluation.id}"
@@ -81,7 +81,13 @@ def _take_screenshot(chrome: Chrome, name: str, first: str, last: str) -> None:
     emulate_device(chrome, window_height=6000)  # all of it at once: pictures below the window would not be loaded
     WebDriverWait(chrome, 60).until(lambda page: page.execute_script(_LOADED))
     top, bottom = chrome.execute_script(_BETWEEN, first, last)
-    clip = {"x": 0, "y": max(0, top - _MARGIN_PIXELS), "width": 1280, "height": bottom - top + 2 * _MARGIN_PIXELS, "scale": 1}
+    clip = {
+        "x": 0,
+        "y": max(0, top - _MARGIN_PIXELS),
+        "width": 1280,
+        "height": bottom - top + 2 * _MARGIN_PIXELS,
+        "scale": 1,
+    }
     shot = chrome.execute_cdp_cmd("Page.captureScreenshot", {"format": "png", "clip": clip})
     with Image.open(io.BytesIO(base64.b64decode(shot["data"]))) as image:
         small = image.convert("RGB").quantize(_COLOURS, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)

@@ -62,7 +62,10 @@ print(f"{len(plain)} photographs; key space 2^{tanaka.key_space_bits(96, 96):.1f
 # %%
 def report_similarity(name: str, reconstructed: Images) -> None:
     result = identification(plain, reconstructed)
-    print(f"{name:<28} SSIM {ssim(plain, reconstructed).mean():6.3f}   identified {result.top1.max():4.0%} of {len(plain)}")
+    print(
+        f"{name:<28} SSIM {ssim(plain, reconstructed).mean():6.3f}   "
+        f"identified {result.top1.max():4.0%} of {len(plain)}"
+    )
 
 
 report_similarity("ciphertexts as they are", protected)

@@ -18,7 +18,7 @@ from unveil.models import schemes as scheme_modules
 from unveil.models.attacks.base import Attack
 from unveil.models.core.images import padded_size
 from unveil.models.core.profiles import PROFILES, Profile
-from unveil.models.core.settings_schema import ParameterError, json_schema, setting, parse
+from unveil.models.core.settings_schema import ParameterError, json_schema, parse, setting
 from unveil.models.core.threat_models import ThreatModel
 from unveil.models.core.verdicts import WORST_FIRST, scheme_verdict
 from unveil.models.data.datasets import DatasetInfo
@@ -48,18 +48,18 @@ __all__ = [
     "describe_scheme",
     "effective_bits",
     "external_not_applicable_reason",
+    "flatten_settings",
+    "is_training_attack",
     "json_schema",
     "make_attack",
     "make_scheme",
     "new_secret",
     "padded_size",
-    "setting",
     "parse",
     "parse_spec",
     "scheme_verdict",
     "schemes",
-    "flatten_settings",
-    "is_training_attack",
+    "setting",
 ]  # fmt: skip
 
 

@@ -32,7 +32,9 @@ def chromium(folder: Path) -> Iterator[Chrome]:
         driver.quit()
 
 
-def emulate_device(chrome: Chrome, *, phone: bool = False, dark: bool = False, window_height: int | None = None) -> None:
+def emulate_device(
+    chrome: Chrome, *, phone: bool = False, dark: bool = False, window_height: int | None = None
+) -> None:
     """What the person has before them: a desktop or a phone, light or dark; `high`: pixels of the window.
 
     Without motion: a colour that is still on its way from one look to the next is no colour of the page.

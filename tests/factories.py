@@ -27,7 +27,9 @@ def make_account(sessions: sessionmaker[Session], name: str = "owner") -> str:
     return id
 
 
-def make_token(sessions: sessionmaker[Session], keyring: Keyring, account_id: str, scopes: list[str] = ALL_SCOPES) -> str:
+def make_token(
+    sessions: sessionmaker[Session], keyring: Keyring, account_id: str, scopes: list[str] = ALL_SCOPES
+) -> str:
     token = new_id("token")
     with sessions.begin() as session:
         session.add(Token(hash=keyring.token_hash(token), account_id=account_id, scopes=scopes))

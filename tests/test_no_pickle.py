@@ -17,7 +17,11 @@ UNSAFE_FUNCTIONS = {
     "pickle.load", "pickle.loads", "pickle.Unpickler", "marshal.loads", "shelve.open", "yaml.load", "joblib.load",
     "dill.loads", "cloudpickle.loads", "eval", "exec", "builtins.eval", "builtins.exec",
 }  # fmt: skip
-REQUIRED_ARGUMENTS = {"torch.load": ("weights_only", True), "np.load": ("allow_pickle", False), "numpy.load": ("allow_pickle", False)}
+REQUIRED_ARGUMENTS = {
+    "torch.load": ("weights_only", True),
+    "np.load": ("allow_pickle", False),
+    "numpy.load": ("allow_pickle", False),
+}
 
 
 def find_unsafe_loads(source: str) -> Iterator[str]:

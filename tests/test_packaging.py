@@ -38,7 +38,9 @@ def test_compose_has_the_service_its_workers_and_real_servers(compose: dict[str,
 
 
 def test_every_queue_has_a_worker(compose: dict[str, Any]) -> None:
-    commands = {name: compose["services"][name].get("command", "") for name in OWN_SERVICES if name.startswith("worker")}
+    commands = {
+        name: compose["services"][name].get("command", "") for name in OWN_SERVICES if name.startswith("worker")
+    }
     served = {queue for command in commands.values() for queue in command.split("--queues ")[1].split()[0].split(",")}
     assert served == set(QUEUES)
 

@@ -66,7 +66,9 @@ class Shift(Scheme[ShiftSettings, int]):
         raise NotImplementedError
 
 
-def register_scheme(monkeypatch: pytest.MonkeyPatch, on_trained: Callable[[RunContext], object] = lambda context: None) -> None:
+def register_scheme(
+    monkeypatch: pytest.MonkeyPatch, on_trained: Callable[[RunContext], object] = lambda context: None
+) -> None:
     """Put the scheme into the catalog; `lesson(context)` is called at the end of its training."""
     schemes = {**catalog.schemes(), NAME: Shift}
     monkeypatch.setattr(Shift, "on_trained", staticmethod(on_trained), raising=False)

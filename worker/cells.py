@@ -25,7 +25,7 @@ from unveil.models.evaluation.cell import CellResult, ScoringOptions, measure_ut
 from unveil.models.evaluation.external_ciphertexts import run_external
 from unveil.worker import jobs, key_loading, lease
 from unveil.worker.dataset_loading import load_dataset
-from unveil.worker.jobs import JobOutcome, ClaimedJob, JobFailed, Reporter, to_json_safe
+from unveil.worker.jobs import ClaimedJob, JobFailed, JobOutcome, Reporter, to_json_safe
 from unveil.worker.runtime import Runtime
 
 
@@ -133,7 +133,9 @@ def _outcome_values(job: CellJob, result: CellResult) -> dict[str, Any]:
     encrypted_key = None
     if result.recovered_key is not None:
         key_json = json.dumps(result.recovered_key, sort_keys=True).encode()
-        encrypted_key = job.runtime.keyring.seal(key_json, purpose="recovered-key", owner=job.account_id, id=job.lease.id)
+        encrypted_key = job.runtime.keyring.seal(
+            key_json, purpose="recovered-key", owner=job.account_id, id=job.lease.id
+        )
     return {"result": {**to_json_safe(result.result), "versions": package_versions()}, "recovered": encrypted_key}
 
 

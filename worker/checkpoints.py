@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from unveil.app.observability import failpoints
-from unveil.app.security.envelope import Keyring, DecryptionError
+from unveil.app.security.envelope import DecryptionError, Keyring
 from unveil.app.storage import BlobStore
 
 
@@ -23,12 +23,16 @@ class EncryptedCheckpointStore:
     def read(self, name: str) -> bytes | None:
         try:
             ciphertext = self.blobs.read(f"{self.folder}/{name}")
-            return self.keyring.open(self.wrapped_key + ciphertext, **checkpoint_envelope_context(self.account_id, self.job_id))
+            return self.keyring.open(
+                self.wrapped_key + ciphertext, **checkpoint_envelope_context(self.account_id, self.job_id)
+            )
         except (FileNotFoundError, DecryptionError):
             return None
 
     def write(self, name: str, data: bytes) -> None:
-        ciphertext = self.keyring.encrypt_with_data_key(self.wrapped_key, data, **checkpoint_envelope_context(self.account_id, self.job_id))
+        ciphertext = self.keyring.encrypt_with_data_key(
+            self.wrapped_key, data, **checkpoint_envelope_context(self.account_id, self.job_id)
+        )
         self.blobs.write(f"{self.folder}/{name}", ciphertext)
         failpoints.failpoint("checkpoint-written")
 

@@ -62,7 +62,9 @@ class ArchiveMember:
     key: str  # its path without the suffix: pairs an image with its original
 
 
-def build_from_upload(metadata: dict[str, Any], blobs: BlobStore, settings: Settings, decode: ImageDecoder) -> dict[str, Any]:
+def build_from_upload(
+    metadata: dict[str, Any], blobs: BlobStore, settings: Settings, decode: ImageDecoder
+) -> dict[str, Any]:
     """Unpack the blobs that `head` names into the blob `head["blob"]`; what the service then stores in a row.
 
     A refusal is an answer too: {"refused": {"code", "detail", "field"}}.
@@ -170,7 +172,9 @@ def _check_member(member: zipfile.ZipInfo, settings: Settings) -> None:
     if member.orig_filename != name or any(ord(letter) < 32 for letter in name):
         raise BadArchive(f"{name!r} has control characters in its name")
     if any(len(part) > _MAX_NAME_LENGTH for part in path.parts):
-        raise BadArchive(f"{name[:_MAX_NAME_LENGTH]!r}... has a name of more than {_MAX_NAME_LENGTH} letters; shorten it")
+        raise BadArchive(
+            f"{name[:_MAX_NAME_LENGTH]!r}... has a name of more than {_MAX_NAME_LENGTH} letters; shorten it"
+        )
     if stat.S_ISLNK(member.external_attr >> 16):
         raise BadArchive(f"{name!r} is a symbolic link; put the file itself there")
     if member.flag_bits & 1:
@@ -236,7 +240,12 @@ def _misplaced_error(member: zipfile.ZipInfo, outside_splits: bool) -> BadArchiv
 
 
 def build_dataset(
-    request: ArchiveRequest, archive: BinaryIO, entries: Sequence[ArchiveMember], settings: Settings, decode: ImageDecoder, array_count: int = 1
+    request: ArchiveRequest,
+    archive: BinaryIO,
+    entries: Sequence[ArchiveMember],
+    settings: Settings,
+    decode: ImageDecoder,
+    array_count: int = 1,
 ) -> ImageDataset:
     """Decode every image into its split. `share`: how many such arrays the limit of pixels must hold."""
     train, test = _split_train_test(entries, request.seed)
@@ -259,7 +268,10 @@ def build_dataset(
 
 
 def _decode_all(
-    entries: Sequence[ArchiveMember], shape: tuple[int, ...], first: ArchiveMember, decode_member: Callable[[ArchiveMember], Images]
+    entries: Sequence[ArchiveMember],
+    shape: tuple[int, ...],
+    first: ArchiveMember,
+    decode_member: Callable[[ArchiveMember], Images],
 ) -> Images:
     images = np.empty((len(entries), *shape), np.uint8)
     for i, entry in enumerate(entries):
@@ -315,8 +327,12 @@ def _build_with_originals(
         return [plain_by_key[entry.key] for entry in entries]
 
     plain_entries = _run_for_field("originals", pair_originals)
-    data: ImageDataset = _run_for_field("archive", lambda: build_dataset(request, archive, entries, settings, decode, array_count=2))
-    plain: ImageDataset = _run_for_field("originals", lambda: build_dataset(request, originals, plain_entries, settings, decode, array_count=2))
+    data: ImageDataset = _run_for_field(
+        "archive", lambda: build_dataset(request, archive, entries, settings, decode, array_count=2)
+    )
+    plain: ImageDataset = _run_for_field(
+        "originals", lambda: build_dataset(request, originals, plain_entries, settings, decode, array_count=2)
+    )
     if plain.train.shape != data.train.shape:
         (height, width), (own_height, own_width) = plain.train.shape[1:3], data.train.shape[1:3]
         reason = BadArchive(f"the originals are {width}x{height} but the protected images {own_width}x{own_height}")

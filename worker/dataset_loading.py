@@ -11,7 +11,7 @@ from sqlalchemy import select
 from unveil.app.db.tables import Dataset
 from unveil.models.core.images import to_png
 from unveil.models.data import datasets
-from unveil.models.data.datasets import ImageDataset, DatasetMissing, load, load_npz
+from unveil.models.data.datasets import DatasetMissing, ImageDataset, load, load_npz
 from unveil.worker.runtime import Runtime
 
 # The cells of an evaluation share their images and mostly run one after another in a process.
@@ -38,5 +38,9 @@ def thumbnail_strip(runtime: Runtime, account_id: str, name: str) -> bytes:
     if name.startswith("ds_"):
         images = load_dataset(runtime, account_id, name).test[:_STRIP_IMAGE_COUNT]
     else:
-        images = datasets.preview(name, runtime.settings.data_dir and Path(runtime.settings.data_dir), _STRIP_IMAGE_COUNT)
-    return to_png(np.concatenate([datasets.center_crop_resize(image, _THUMBNAIL_SIDE_PIXELS) for image in images], axis=1))
+        images = datasets.preview(
+            name, runtime.settings.data_dir and Path(runtime.settings.data_dir), _STRIP_IMAGE_COUNT
+        )
+    return to_png(
+        np.concatenate([datasets.center_crop_resize(image, _THUMBNAIL_SIDE_PIXELS) for image in images], axis=1)
+    )

@@ -6,7 +6,7 @@ import logging
 
 from sqlalchemy.exc import DBAPIError
 
-from unveil.app.db.heartbeats import ATTACK_QUEUE, upsert_heartbeat, delete_heartbeat
+from unveil.app.db.heartbeats import ATTACK_QUEUE, delete_heartbeat, upsert_heartbeat
 from unveil.app.db.session import sync_engine
 from unveil.app.security.envelope import load_keyring
 from unveil.app.settings import Settings
@@ -29,7 +29,9 @@ class HeartbeatThread(PeriodicThread):
             "gpus": gpus.query_gpus() if ATTACK_QUEUE in self._queues else None,
         }
         with self._engine.begin() as connection:
-            connection.execute(upsert_heartbeat(self._process_name, ",".join(self._queues), self._keyring.primary_version, **stats))
+            connection.execute(
+                upsert_heartbeat(self._process_name, ",".join(self._queues), self._keyring.primary_version, **stats)
+            )
 
     def stop(self) -> None:
         """Leave the list at once, rather than by silence."""

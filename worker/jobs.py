@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from functools import cache, partial
 from typing import Any, ClassVar
 
-from kombu.exceptions import OperationalError as BrokerAway
+from kombu.exceptions import OperationalError as BrokerUnavailable
 from sqlalchemy import func, update
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
@@ -34,7 +34,15 @@ from unveil.models.core.run_context import RunContext
 from unveil.models.data.datasets import DatasetMissing
 from unveil.worker import lease, shutdown, single_flight
 from unveil.worker.checkpoints import EncryptedCheckpointStore, checkpoint_envelope_context
-from unveil.worker.lease import CancelRequested, LeaseReleased, JobTable, Lease, LeaseLost, LeaseKeeper, retry_while_db_down
+from unveil.worker.lease import (
+    CancelRequested,
+    JobTable,
+    Lease,
+    LeaseKeeper,
+    LeaseLost,
+    LeaseReleased,
+    retry_while_db_down,
+)
 from unveil.worker.runtime import Runtime
 
 log = logging.getLogger(__name__)
@@ -136,7 +144,10 @@ def get_or_create_checkpoint_key(runtime: Runtime, job: Cell | Key, account_id: 
 
 
 def run_job(
-    runtime: Runtime, id: str, claim: Callable[[Runtime, str], ClaimedJob | None], on_claimed: Callable[[], None] = lambda: None
+    runtime: Runtime,
+    id: str,
+    claim: Callable[[Runtime, str], ClaimedJob | None],
+    on_claimed: Callable[[], None] = lambda: None,
 ) -> bool:
     """Do job `id` if it waits to be done; whether that, or our shutdown, leaves no more to do for this message.
 
@@ -167,7 +178,9 @@ def _run_attempt(job: ClaimedJob) -> None:
             lease_s=settings.lease_ttl_s,
             heartbeat_s=settings.heartbeat_interval_s,
             release=lambda: release(job),
-            cancel=lambda: job.write(lambda session: lease.end(session, job.lease, Status.CANCELLED), job.publish_status),
+            cancel=lambda: job.write(
+                lambda session: lease.end(session, job.lease, Status.CANCELLED), job.publish_status
+            ),
         ) as lease_keeper:
             _run_to_end(job, lease_keeper)
     except LeaseLost:
@@ -183,14 +196,14 @@ def release(job: ClaimedJob) -> None:
     """Queue it for another worker. Raises LostLease."""
     job.write(lambda session: lease.release(session, job.lease), job.publish_status)
     failpoints.failpoint("handed-back-before-ring")
-    with suppress(BrokerAway):  # the sweeper will ring
+    with suppress(BrokerUnavailable):  # the sweeper will ring
         dispatch(job.runtime, job.lease.table, [job.lease.id])
 
 
 def dispatch(runtime: Runtime, table: JobTable, ids: Sequence[str]) -> None:
-    """Raises BrokerAway."""
+    """Raises BrokerUnavailable."""
     with runtime.sessions.begin() as session:
-        session.execute(update(table).where(table.id.in_(ids)).values(sent_at=func.clock_timestamp()))
+        session.execute(update(table).where(table.id.in_(ids)).values(enqueued_at=func.clock_timestamp()))
     failpoints.failpoint("marked-sent-before-ring")
     broker.enqueue(runtime.celery, TASK_BY_TABLE[table], *ids)
 
@@ -349,4 +362,6 @@ class Reporter:
         """All that no commit has told yet."""
         row: Any = session.get_one(self.job.lease.table, self.job.lease.id)
         for name, points in self._pending_points.items():
-            event_log.append_events(session, evaluation, "metric", {**event_log.event_subject(row), "name": name, "points": points})
+            event_log.append_events(
+                session, evaluation, "metric", {**event_log.event_subject(row), "name": name, "points": points}
+            )

@@ -12,7 +12,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from kombu.exceptions import OperationalError as BrokerAway
+from kombu.exceptions import OperationalError as BrokerUnavailable
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
@@ -23,7 +23,7 @@ from unveil.models import catalog
 from unveil.models.catalog import make_scheme
 from unveil.worker import jobs, lease
 from unveil.worker.dataset_loading import load_dataset
-from unveil.worker.jobs import JobOutcome, ClaimedJob, Reporter, to_json_safe
+from unveil.worker.jobs import ClaimedJob, JobOutcome, Reporter, to_json_safe
 from unveil.worker.runtime import Runtime
 
 
@@ -44,14 +44,21 @@ class KeyTrainingJob(ClaimedJob):
         envelope_context = {"purpose": "key", "owner": self.account_id, "id": self.lease.id}
         seed, provenance_overrides = request["seed"], {}
         if seed is None:  # nobody's: as good as the key to whoever has the data set
-            seed = int.from_bytes(runtime.keyring.derive(self.weights_wrapped_key, "training seed", **envelope_context)[:8], "big")
+            seed = int.from_bytes(
+                runtime.keyring.derive(self.weights_wrapped_key, "training seed", **envelope_context)[:8], "big"
+            )
             provenance_overrides = {"seed": None}
         trained_key = scheme.train(data, self.run_context(reporter, seed))
         reporter.report(1.0, "storing the weights")
         blob = f"keys/{self.lease.id}.{self.lease.attempt}"
-        runtime.blobs.write(blob, runtime.keyring.encrypt_with_data_key(self.weights_wrapped_key, trained_key.secret, **envelope_context))
+        runtime.blobs.write(
+            blob,
+            runtime.keyring.encrypt_with_data_key(self.weights_wrapped_key, trained_key.secret, **envelope_context),
+        )
         failpoints.failpoint("weights-before-row")
-        return JobOutcome({"blob": blob, "provenance": to_json_safe({**trained_key.provenance, **provenance_overrides})})
+        return JobOutcome(
+            {"blob": blob, "provenance": to_json_safe({**trained_key.provenance, **provenance_overrides})}
+        )
 
     def publish_status(self, session: Session, evaluation: Evaluation) -> None:
         event_log.on_key_status_changed(session, evaluation, self.lease.id)
@@ -62,11 +69,13 @@ class KeyTrainingJob(ClaimedJob):
         failpoints.failpoint("key-ready-before-ring")
         with self.runtime.sessions() as session:
             query = select(Cell).where(
-                Cell.evaluation_id == self.evaluation_id, event_log.cells_using_key(self.lease.id), lease.claimable(Cell)
+                Cell.evaluation_id == self.evaluation_id,
+                event_log.cells_using_key(self.lease.id),
+                lease.claimable(Cell),
             )
             cells = session.scalars(query.order_by(Cell.position)).all()
             ids = [cell.id for cell in sorted(cells, key=lambda cell: catalog.is_training_attack(cell.attack["name"]))]
-        with suppress(BrokerAway):  # the sweeper will ring
+        with suppress(BrokerUnavailable):  # the sweeper will ring
             jobs.dispatch(self.runtime, Cell, ids)
 
 

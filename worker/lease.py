@@ -199,7 +199,9 @@ class LeaseKeeper:
 
     def _run(self) -> None:
         self._renew_until_stopped()
-        while not self._stop_event.is_set():  # the work has not come to its next word yet; a shutdown does not wait for that
+        while (
+            not self._stop_event.is_set()
+        ):  # the work has not come to its next word yet; a shutdown does not wait for that
             if shutdown.requested.is_set() and not self._stop_event.wait(_SHUTDOWN_GRACE_S):
                 log.warning("job %s did not stop in %.0f s; leaving it", self._lease.id, _SHUTDOWN_GRACE_S)
                 os._exit(0)

@@ -24,7 +24,10 @@ from unveil.worker.runtime import Runtime
 
 log = logging.getLogger(__name__)
 
-_CLAIM_BY_TABLE: Mapping[JobTable, Callable[[Runtime, str], ClaimedJob | None]] = {Key: key_training.claim, Cell: cells.claim}
+_CLAIM_BY_TABLE: Mapping[JobTable, Callable[[Runtime, str], ClaimedJob | None]] = {
+    Key: key_training.claim,
+    Cell: cells.claim,
+}
 
 
 def run_next_job(runtime: Runtime) -> None:
@@ -70,7 +73,9 @@ def next_job(session: Session, skipped: list[str]) -> tuple[JobTable, str, str] 
         _select_keys(literal(0).label("length"), Key.status.in_(LEASED)),
         _select_cells(literal(0).label("length"), Cell.status.in_(LEASED)),
     ).subquery()
-    running_per_account = select(running.c.account_id, func.count().label("jobs")).group_by(running.c.account_id).subquery()
+    running_per_account = (
+        select(running.c.account_id, func.count().label("jobs")).group_by(running.c.account_id).subquery()
+    )
     row = session.execute(
         select(queued.c.is_key, queued.c.id, Account.id)
         .join(Account, Account.id == queued.c.account_id)
@@ -89,7 +94,14 @@ def next_job(session: Session, skipped: list[str]) -> tuple[JobTable, str, str] 
 
 def _select_keys(cost_rank: ColumnElement[int], condition: ColumnElement[bool]) -> Select[*tuple[object, ...]]:
     ordered_at = func.coalesce(Evaluation.created_at, Key.created_at).label("ordered_at")
-    columns = (literal(True).label("is_key"), Key.id, Key.account_id, ordered_at, cost_rank, literal(0).label("position"))
+    columns = (
+        literal(True).label("is_key"),
+        Key.id,
+        Key.account_id,
+        ordered_at,
+        cost_rank,
+        literal(0).label("position"),
+    )
     return select(*columns).outerjoin(Evaluation, Evaluation.id == Key.evaluation_id).where(condition)
 
 
@@ -102,4 +114,6 @@ def _select_cells(cost_rank: ColumnElement[int], condition: ColumnElement[bool])
 def _mark_served(runtime: Runtime, account_id: str) -> None:
     """A turn that is forgotten is taken twice; the job that has been claimed matters more."""
     with suppress(DBAPIError), runtime.sessions.begin() as session:
-        session.execute(update(Account).where(Account.id == account_id).values(last_job_started_at=func.clock_timestamp()))
+        session.execute(
+            update(Account).where(Account.id == account_id).values(last_job_started_at=func.clock_timestamp())
+        )

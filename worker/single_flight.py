@@ -14,7 +14,7 @@ from sqlalchemy import ColumnElement, and_, exists, func, or_, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
-from unveil.app.db.tables import Cell, Key, EvaluationArtifact
+from unveil.app.db.tables import Cell, EvaluationArtifact, Key
 from unveil.app.observability import failpoints
 from unveil.worker.lease import LEASED, retry_while_db_down
 
@@ -80,7 +80,9 @@ def _owner_is_running() -> ColumnElement[bool]:
 def _store_artifact(job: ClaimedJob, name: str, ciphertext: bytes) -> None:
     """If another took it over meanwhile, ours is dropped: what two make is the same."""
     with job.runtime.sessions.begin() as session:
-        session.execute(update(EvaluationArtifact).where(*_artifact_filter(job, name), *_owned_by(job)).values(sealed=ciphertext))
+        session.execute(
+            update(EvaluationArtifact).where(*_artifact_filter(job, name), *_owned_by(job)).values(sealed=ciphertext)
+        )
 
 
 def _artifact_filter(job: ClaimedJob, name: str) -> tuple[ColumnElement[bool], ...]:

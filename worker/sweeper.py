@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from celery import Celery
-from kombu.exceptions import OperationalError as BrokerAway
+from kombu.exceptions import OperationalError as BrokerUnavailable
 from sqlalchemy import ARRAY, ColumnElement, Text, any_, delete, exists, func, literal, or_, select, update
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import Session, sessionmaker
@@ -27,7 +27,7 @@ from unveil.app.settings import Settings
 from unveil.app.storage import BlobStore, StorageError
 from unveil.worker import counts
 from unveil.worker.jobs import TASK_BY_TABLE
-from unveil.worker.lease import LEASED, JobTable, seconds_from_now, claimable
+from unveil.worker.lease import LEASED, JobTable, claimable, seconds_from_now
 from unveil.worker.periodic import PeriodicThread
 from unveil.worker.runtime import get_runtime
 
@@ -58,7 +58,9 @@ def sweep(sessions: sessionmaker[Session], celery: Celery, settings: Settings) -
     with _log_and_continue("ringing again"):
         redispatch_lost_messages(sessions, celery)
     with _log_and_continue("forgetting workers"), sessions.begin() as session:
-        session.execute(delete(ProcessHeartbeat).where(ProcessHeartbeat.seen_at < seconds_from_now(-_HEARTBEAT_RETENTION_S)))
+        session.execute(
+            delete(ProcessHeartbeat).where(ProcessHeartbeat.seen_at < seconds_from_now(-_HEARTBEAT_RETENTION_S))
+        )
     with _log_and_continue("clearing blobs"):
         try:
             delete_leftover_blobs(sessions, BlobStore(settings))
@@ -142,29 +144,35 @@ def finish_evaluations(sessions: sessionmaker[Session]) -> None:
 def redispatch_lost_messages(sessions: sessionmaker[Session], celery: Celery) -> None:
     """Send queued ids that were never sent; and, when fewer messages wait than ids, those sent a while ago."""
     with sessions() as session:
-        queued_counts = {table: session.scalar(select(func.count()).where(claimable(table))) or 0 for table in TASK_BY_TABLE}
+        queued_counts = {
+            table: session.scalar(select(func.count()).where(claimable(table))) or 0 for table in TASK_BY_TABLE
+        }
     if not any(queued_counts.values()):
         return
     try:
-        messages_lost = broker.queue_depth(celery, broker.RUN_CELL) < sum(queued_counts.values())  # one queue for all of them
+        messages_lost = broker.queue_depth(celery, broker.RUN_CELL) < sum(
+            queued_counts.values()
+        )  # one queue for all of them
         for table, task in TASK_BY_TABLE.items():
             ids = _mark_for_dispatch(sessions, table, messages_lost)
             failpoints.failpoint("sweep-before-ring")
             if ids:
                 log.info("ringing again for %d of %s", len(ids), table.__tablename__)
                 broker.enqueue(celery, task, *ids)
-    except BrokerAway as error:
+    except BrokerUnavailable as error:
         log.warning("the broker is away: %s", error)
 
 
 def _mark_for_dispatch(sessions: sessionmaker[Session], table: JobTable, messages_lost: bool) -> list[str]:
     """The ids to send, marked as sent now."""
     never_sent = table.enqueued_at.is_(None)
-    stale: ColumnElement[bool] = or_(never_sent, table.enqueued_at < seconds_from_now(-_REDISPATCH_AFTER_S)) if messages_lost else never_sent
+    stale: ColumnElement[bool] = (
+        or_(never_sent, table.enqueued_at < seconds_from_now(-_REDISPATCH_AFTER_S)) if messages_lost else never_sent
+    )
     with sessions.begin() as session:
         query = select(table.id).where(claimable(table), stale).order_by(*_DISPATCH_ORDER[table])
         ids = list(session.scalars(query.with_for_update(skip_locked=True, of=table)))
-        session.execute(update(table).where(_id_is_one_of(table, ids)).values(sent_at=func.clock_timestamp()))
+        session.execute(update(table).where(_id_is_one_of(table, ids)).values(enqueued_at=func.clock_timestamp()))
     return ids
 
 
@@ -178,8 +186,10 @@ def delete_leftover_blobs(sessions: sessionmaker[Session], blobs: BlobStore) -> 
     with sessions.begin() as session:
         for table in TASK_BY_TABLE:
             ended_with_key = table.checkpoint_wrapped_key.is_not(None) & table.status.not_in(ACTIVE)
-            session.execute(update(table).where(ended_with_key).values(checkpoint_lock=None))
-    folders = {name.rsplit("/", 1)[-1]: name for name in blobs.list_folder("checkpoints")}  # first: a job may begin meanwhile
+            session.execute(update(table).where(ended_with_key).values(checkpoint_wrapped_key=None))
+    folders = {
+        name.rsplit("/", 1)[-1]: name for name in blobs.list_folder("checkpoints")
+    }  # first: a job may begin meanwhile
     with sessions() as session:
         for table in TASK_BY_TABLE:
             for id in session.scalars(select(table.id).where(_id_is_one_of(table, folders), table.status.in_(ACTIVE))):

@@ -17,7 +17,7 @@ from sqlalchemy.exc import DBAPIError
 from unveil.worker import sweeper
 from unveil.worker.jobs import TASK_BY_TABLE
 from unveil.worker.lease import LEASED
-from unveil.worker.runtime import Runtime, lease_owner_prefix, get_runtime
+from unveil.worker.runtime import Runtime, get_runtime, lease_owner_prefix
 
 log = logging.getLogger(__name__)
 

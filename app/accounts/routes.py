@@ -5,9 +5,9 @@ from __future__ import annotations
 from fastapi import APIRouter
 
 from unveil.app.accounts import service
-from unveil.app.accounts.schemas import AccountCreated, AccountCreate, AccountOut
+from unveil.app.accounts.schemas import AccountCreate, AccountCreated, AccountOut
 from unveil.app.db.ids import new_id
-from unveil.app.dependencies import Session, AppStateDep
+from unveil.app.dependencies import AppStateDep, Session
 from unveil.app.http.authentication import AdminPrincipal, AuthenticatedRoute
 from unveil.app.http.idempotency import IdempotencyDep, IdempotencyMismatch, RequestInProgress
 from unveil.app.http.pagination import AccountPaging, Page
@@ -16,8 +16,12 @@ from unveil.app.http.problems import problems
 router = APIRouter(tags=["accounts"], route_class=AuthenticatedRoute)
 
 
-@router.post("/accounts", status_code=201, responses=problems(service.AccountExists, RequestInProgress, IdempotencyMismatch))
-async def create_account(body: AccountCreate, _: AdminPrincipal, app_state: AppStateDep, session: Session, idempotency: IdempotencyDep) -> AccountCreated:
+@router.post(
+    "/accounts", status_code=201, responses=problems(service.AccountExists, RequestInProgress, IdempotencyMismatch)
+)
+async def create_account(
+    body: AccountCreate, _: AdminPrincipal, app_state: AppStateDep, session: Session, idempotency: IdempotencyDep
+) -> AccountCreated:
     """Make an account. Its bearer token is in this answer and nowhere else."""
     async with idempotency.begin(id=new_id("acct")) as ids:
         account = await service.create(session, app_state.keyring, body.name, body.scopes, id=ids["id"])
@@ -32,7 +36,9 @@ async def list_accounts(_: AdminPrincipal, session: Session, paging: AccountPagi
     return await service.list_accounts(session, paging)
 
 
-@router.delete("/accounts/{account}", status_code=204, responses=problems(service.UnknownAccount, service.CannotRevokeOwnAccount))
+@router.delete(
+    "/accounts/{account}", status_code=204, responses=problems(service.UnknownAccount, service.CannotRevokeOwnAccount)
+)
 async def revoke_account(account: str, principal: AdminPrincipal, session: Session) -> None:
     """Revoke an account by id or name: its tokens and dashboard sessions end at once. What it owns stays."""
     await service.revoke(session, account, by=principal.account_id)

@@ -86,7 +86,9 @@ async def revoke(session: AsyncSession, id_or_name: str, by: str | None = None) 
     """
     account = await get(session, id_or_name)
     if account.id == by:
-        raise CannotRevokeOwnAccount("you would lock yourself out; another administrator can do it, or `unveil accounts revoke`")
+        raise CannotRevokeOwnAccount(
+            "you would lock yourself out; another administrator can do it, or `unveil accounts revoke`"
+        )
     await queries.revoke(session, account.id)
     await session.commit()
 
@@ -115,12 +117,16 @@ async def open_session(session: AsyncSession, keyring: Keyring, code: str) -> st
     if used_code is None or not live:
         raise BadSignInCode("ask for a new link with `unveil accounts sign-in NAME`")
     cookie, scopes = secrets.token_urlsafe(32), [scope for scope in live if scope in used_code.scopes]
-    await queries.add_dashboard_session(session, keyring.token_hash(cookie), used_code.account_id, scopes, SESSION_HOURS)
+    await queries.add_dashboard_session(
+        session, keyring.token_hash(cookie), used_code.account_id, scopes, SESSION_HOURS
+    )
     await session.commit()
     return cookie
 
 
-async def open_session_for_account(session: AsyncSession, keyring: Keyring, account_id: str, scopes: Sequence[str]) -> str:
+async def open_session_for_account(
+    session: AsyncSession, keyring: Keyring, account_id: str, scopes: Sequence[str]
+) -> str:
     """The cookie of a new dashboard session, for a caller who showed a token. Commits."""
     cookie = secrets.token_urlsafe(32)
     await queries.add_dashboard_session(session, keyring.token_hash(cookie), account_id, scopes, SESSION_HOURS)

@@ -11,7 +11,7 @@ import typer
 from rich.text import Text
 
 from unveil.app.cli import admin, backups, catalog, datasets, evaluations, images, keys, server
-from unveil.app.cli.common import ServiceUnreachable, CommandFailed, UsageError, stderr, describe_os_error
+from unveil.app.cli.common import CommandFailed, ServiceUnreachable, UsageError, describe_os_error, stderr
 from unveil.app.client.errors import (
     Forbidden,
     Invalid,

@@ -14,18 +14,18 @@ import typer
 from unveil.app.cli.common import (
     CommandFailed,
     Json,
-    UsageError,
     State,
     Url,
+    UsageError,
     connect,
-    stderr,
-    make_table,
     database_errors_to_exit_code,
-    stdout,
+    load_state_dir,
+    make_table,
     print_json,
     read_keyring,
     read_settings,
-    load_state_dir,
+    stderr,
+    stdout,
 )
 from unveil.app.cli.keys import keys
 

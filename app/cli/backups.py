@@ -11,7 +11,16 @@ from typing import TYPE_CHECKING, Annotated, BinaryIO
 
 import typer
 
-from unveil.app.cli.common import CommandFailed, UsageError, State, stderr, database_errors_to_exit_code, read_keyring, read_settings, load_state_dir
+from unveil.app.cli.common import (
+    CommandFailed,
+    State,
+    UsageError,
+    database_errors_to_exit_code,
+    load_state_dir,
+    read_keyring,
+    read_settings,
+    stderr,
+)
 
 if TYPE_CHECKING:
     from unveil.app.settings import Settings

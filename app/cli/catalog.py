@@ -11,7 +11,7 @@ from rich.console import Group, RenderableType
 from rich.text import Text
 
 from unveil.app.cli import completion
-from unveil.app.cli.common import Json, UsageError, State, Token, Url, connect, make_table, stdout, print_json
+from unveil.app.cli.common import Json, State, Token, Url, UsageError, connect, make_table, print_json, stdout
 from unveil.app.client.types import Attack, Scheme
 
 T = TypeVar("T", Scheme, Attack)
@@ -39,7 +39,10 @@ def schemes(
     if name is not None:
         scheme = _find_by_name(name, items)
         _print_item(
-            scheme, as_json, f"keys for {width}x{height}: {_format_key_count(scheme)}", f"attacks: {', '.join(scheme['attacks'])}"
+            scheme,
+            as_json,
+            f"keys for {width}x{height}: {_format_key_count(scheme)}",
+            f"attacks: {', '.join(scheme['attacks'])}",
         )
         return
     if as_json:

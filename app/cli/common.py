@@ -40,7 +40,10 @@ State = Annotated[
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON")]
 
-_UNREACHABLE_SQLSTATES = ("08", "57P")  # SQLSTATEs of a connection that is refused or lost, and of a server that starts or stops
+_UNREACHABLE_SQLSTATES = (
+    "08",
+    "57P",
+)  # SQLSTATEs of a connection that is refused or lost, and of a server that starts or stops
 
 
 class CommandFailed(Exception):
@@ -114,7 +117,9 @@ def database_errors_to_exit_code() -> Iterator[None]:
     except (psycopg.Error, SQLAlchemyError) as error:
         cause = getattr(error, "orig", None) or error
         kind, advice = CommandFailed, ""
-        if isinstance(cause, psycopg.OperationalError) and (cause.sqlstate or _UNREACHABLE_SQLSTATES[0]).startswith(_UNREACHABLE_SQLSTATES):
+        if isinstance(cause, psycopg.OperationalError) and (cause.sqlstate or _UNREACHABLE_SQLSTATES[0]).startswith(
+            _UNREACHABLE_SQLSTATES
+        ):
             kind = ServiceUnreachable
             advice = "; start it, or say where it is: --state DIR of a running `unveil local`, or UNVEIL_DATABASE_URL"
         elif isinstance(cause, (psycopg.errors.UndefinedTable, psycopg.errors.UndefinedColumn)):

@@ -23,7 +23,9 @@ def complete_attacks(incomplete: str) -> list[str]:
 
 
 def complete_dataset(ctx: typer.Context, incomplete: str) -> list[tuple[str, str]]:
-    return _complete_from_service(ctx, incomplete, lambda of: ((item["id"], item["name"]) for item in of.datasets.list()))
+    return _complete_from_service(
+        ctx, incomplete, lambda of: ((item["id"], item["name"]) for item in of.datasets.list())
+    )
 
 
 def complete_evaluation(ctx: typer.Context, incomplete: str) -> list[tuple[str, str]]:

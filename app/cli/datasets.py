@@ -8,7 +8,19 @@ from typing import Annotated
 import typer
 
 from unveil.app.cli import completion
-from unveil.app.cli.common import Json, UsageError, State, Token, Url, connect, stderr, make_table, stdout, stacked, print_json
+from unveil.app.cli.common import (
+    Json,
+    State,
+    Token,
+    Url,
+    UsageError,
+    connect,
+    make_table,
+    print_json,
+    stacked,
+    stderr,
+    stdout,
+)
 
 datasets = typer.Typer(help="List, upload and delete datasets.", no_args_is_help=True)
 
@@ -29,7 +41,9 @@ def list_datasets(url: Url = None, token: Token = None, state: State = None, as_
         return
     table = make_table("id", "train", "test", "size", "classes", wraps=["id"])
     for item in items:
-        description = stacked(item["id"], item["kind"] if item["name"] == item["id"] else f"{item['name']}, {item['kind']}")
+        description = stacked(
+            item["id"], item["kind"] if item["name"] == item["id"] else f"{item['name']}, {item['kind']}"
+        )
         counts = str(item["train"]), str(item["test"]), f"{item['width']}x{item['height']}", str(len(item["classes"]))
         table.add_row(description, *counts, style="" if item["available"] else "dim")
     stdout.print(table)

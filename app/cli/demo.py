@@ -92,7 +92,9 @@ def _encrypt_and_decrypt(client: Client, folder: Path) -> None:
 
 def _evaluate(client: Client, profile: str) -> Evaluation:
     schemes, attacks = client.schemes(), client.attacks()
-    non_learning, learning = ([attack["name"] for attack in attacks if attack["learned"] is learned] for learned in (False, True))
+    non_learning, learning = (
+        [attack["name"] for attack in attacks if attack["learned"] is learned] for learned in (False, True)
+    )
     evaluation = client.evaluations.create(
         name="demo",
         schemes=_untrained_variants(schemes),

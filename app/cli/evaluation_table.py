@@ -22,7 +22,9 @@ def render(evaluation: EvaluationState, catalog: Sequence[Mapping[str, Any]] = (
     legend = Text(_format_legend(evaluation), style="dim")
     utility = [_utility_table(evaluation, catalog)] if evaluation.utility else []
     reasons = _reason_lines(evaluation, catalog)
-    return Group(_cells_table(evaluation, catalog), legend, *reasons, "", *utility, _verdicts_table(evaluation, catalog))
+    return Group(
+        _cells_table(evaluation, catalog), legend, *reasons, "", *utility, _verdicts_table(evaluation, catalog)
+    )
 
 
 def _cells_table(evaluation: EvaluationState, catalog: Sequence[Mapping[str, Any]]) -> Table:
@@ -38,7 +40,9 @@ def _cells_table(evaluation: EvaluationState, catalog: Sequence[Mapping[str, Any
         scheme = spec_parser.format_spec(cell.scheme, catalog)
         if last not in (None, scheme):
             table.add_section()
-        table.add_row("" if scheme == last else scheme, spec_parser.format_spec(cell.attack, catalog), *_score_columns(cell))
+        table.add_row(
+            "" if scheme == last else scheme, spec_parser.format_spec(cell.attack, catalog), *_score_columns(cell)
+        )
         last = scheme
     return table
 

@@ -13,17 +13,17 @@ from unveil.app.cli import completion, spec_parser
 from unveil.app.cli.common import (
     CommandFailed,
     Json,
-    UsageError,
     State,
     Token,
     Url,
+    UsageError,
     connect,
     format_date,
-    stderr,
     make_table,
-    stdout,
-    stacked,
     print_json,
+    stacked,
+    stderr,
+    stdout,
 )
 from unveil.app.cli.evaluation_table import VERDICT_STYLES, render
 from unveil.app.client import Client, Evaluation
@@ -57,7 +57,9 @@ def evaluate(
     ] = "all",
     dataset: Annotated[
         str,
-        typer.Option(help="Name or ds_... id; `unveil datasets list` shows them", autocompletion=completion.complete_dataset),
+        typer.Option(
+            help="Name or ds_... id; `unveil datasets list` shows them", autocompletion=completion.complete_dataset
+        ),
     ] = "sample",
     profile: Annotated[Profile, typer.Option(help="smoke: seconds, quick: minutes, paper: its settings")] = "quick",
     name: Annotated[str | None, typer.Option(help="A name of yours")] = None,
@@ -128,7 +130,10 @@ def list_evaluations(url: Url = None, token: Token = None, state: State = None, 
     for item in items:
         lines = [Text(item["name"], style="bold")]
         lines += [
-            Text.assemble(f"{spec_parser.format_spec(verdict['scheme'], schemes)}: ", (verdict["verdict"], VERDICT_STYLES[verdict["verdict"]]))
+            Text.assemble(
+                f"{spec_parser.format_spec(verdict['scheme'], schemes)}: ",
+                (verdict["verdict"], VERDICT_STYLES[verdict["verdict"]]),
+            )
             for verdict in item["verdicts"]
         ]
         cells = f"{item['progress']['done']}/{item['progress']['total']}"
@@ -187,7 +192,9 @@ def _wait_and_print(client: Client, evaluation: Evaluation, as_json: bool) -> No
         evaluation.wait(progress=update_bar)
     _print_evaluation(client, evaluation, as_json)
     if evaluation.status == "cancelled":
-        raise CommandFailed(f"{evaluation.id} was cancelled; what had finished is kept, `unveil evaluate` orders another")
+        raise CommandFailed(
+            f"{evaluation.id} was cancelled; what had finished is kept, `unveil evaluate` orders another"
+        )
     if evaluation.status != "succeeded":
         raise CommandFailed(f"{evaluation.id} {evaluation.status}: {_failure_reasons(evaluation)}")
 

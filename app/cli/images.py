@@ -14,7 +14,7 @@ import typer
 from rich.progress import track
 
 from unveil.app.cli import completion
-from unveil.app.cli.common import Json, UsageError, State, Token, Url, connect, stderr, stdout, print_json
+from unveil.app.cli.common import Json, State, Token, Url, UsageError, connect, print_json, stderr, stdout
 from unveil.app.cli.spec_parser import parse_spec
 from unveil.app.client import Image
 
@@ -34,10 +34,13 @@ def encrypt(
     files: Files,
     scheme: Annotated[
         str | None,
-        typer.Option(help="NAME[:SETTING]..., for example pixelwise:different", autocompletion=completion.complete_schemes),
+        typer.Option(
+            help="NAME[:SETTING]..., for example pixelwise:different", autocompletion=completion.complete_schemes
+        ),
     ] = None,
     key: Annotated[
-        str | None, typer.Option(help="Use this key (key_...) and not a fresh one", autocompletion=completion.complete_key)
+        str | None,
+        typer.Option(help="Use this key (key_...) and not a fresh one", autocompletion=completion.complete_key),
     ] = None,
     folder: Folder = Path("protected"),
     url: Url = None,

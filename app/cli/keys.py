@@ -14,18 +14,18 @@ from unveil.app.cli import completion, spec_parser
 from unveil.app.cli.common import (
     CommandFailed,
     Json,
-    UsageError,
     State,
     Token,
     Url,
+    UsageError,
     connect,
     format_date,
-    stderr,
     make_table,
-    stdout,
-    stacked,
     parse_json,
     print_json,
+    stacked,
+    stderr,
+    stdout,
 )
 from unveil.app.client import Key
 from unveil.app.client.progress import progress_bar
@@ -51,7 +51,9 @@ def list_keys(url: Url = None, token: Token = None, state: State = None, as_json
     table = make_table("id", "status", "uses", "created", wraps=["id"])
     for key in items:
         params = (Text(f"{name}={value}", style="dim") for name, value in key.params.items())
-        table.add_row(stacked(key.id, key.scheme, *params), key.status, str(key.uses), format_date(key.raw["created_at"]))
+        table.add_row(
+            stacked(key.id, key.scheme, *params), key.status, str(key.uses), format_date(key.raw["created_at"])
+        )
     stdout.print(table)
 
 

@@ -11,18 +11,18 @@ import typer
 from rich.text import Text
 
 from unveil.app.cli.common import (
-    ServiceUnreachable,
     CommandFailed,
     Json,
-    UsageError,
+    ServiceUnreachable,
     State,
     Token,
     Url,
+    UsageError,
     database_errors_to_exit_code,
-    stdout,
+    load_state_dir,
     print_json,
     read_settings,
-    load_state_dir,
+    stdout,
 )
 
 _SHUTDOWN_TIMEOUT_S = 10  # for requests at work; streams of events would go on for ever
@@ -38,7 +38,9 @@ def register(app: typer.Typer) -> None:
 def local(
     state: Annotated[Path, typer.Option(help="Folder that keeps everything")] = Path(".state/up"),
     port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes any free one")] = 8000,
-    attack_workers: Annotated[int, typer.Option(min=1, max=_MAX_PROCESSES, help="Attacks at once; they share the cores")] = 1,
+    attack_workers: Annotated[
+        int, typer.Option(min=1, max=_MAX_PROCESSES, help="Attacks at once; they share the cores")
+    ] = 1,
 ) -> None:
     """Run everything on this machine: PostgreSQL, Redis, the service and its workers. Ctrl-C stops it."""
     from unveil.app.local.stack import run_until_signal

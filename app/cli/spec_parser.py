@@ -13,7 +13,10 @@ from typing import Any
 
 from unveil.app.cli.common import UsageError, parse_json
 
-_SETTING_BY_ID_PREFIX = {"key_": "key_id", "ds_": "dataset"}  # what begins so belongs to that setting, which no catalog names
+_SETTING_BY_ID_PREFIX = {
+    "key_": "key_id",
+    "ds_": "dataset",
+}  # what begins so belongs to that setting, which no catalog names
 
 
 def parse_specs(text: str, catalog: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
@@ -71,7 +74,9 @@ def _find_setting(name: str, value: str, schemas: Mapping[str, Mapping[str, Any]
         raise UsageError(f"{name!r} is not in the catalog; known: {', '.join(schemas)}")
     settings = [key for key, schema in schemas[name].items() if value in schema.get("enum", [])]
     if len(settings) != 1:
-        choices = ", ".join(f"{key}={'|'.join(map(str, _setting_choices(schema)))}" for key, schema in schemas[name].items())
+        choices = ", ".join(
+            f"{key}={'|'.join(map(str, _setting_choices(schema)))}" for key, schema in schemas[name].items()
+        )
         raise UsageError(f"{name}:{value}: write one of {name}:NAME=VALUE; settings: {choices or 'none'}")
     return settings[0]
 

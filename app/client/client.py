@@ -12,7 +12,14 @@ from unveil.app.client.evaluation import AsyncEvaluation, Evaluation
 from unveil.app.client.key import AsyncKey, Key
 from unveil.app.client.operations import Collection
 from unveil.app.client.operations_core import BoundClient
-from unveil.app.client.transport import AsyncTransport, SyncTransport, async_iterator_method, async_method, sync_method, sync_iterator_method
+from unveil.app.client.transport import (
+    AsyncTransport,
+    SyncTransport,
+    async_iterator_method,
+    async_method,
+    sync_iterator_method,
+    sync_method,
+)
 
 
 class Client(BoundClient):

@@ -35,7 +35,9 @@ class ClientConfig:
         return {"base_url": self.url, "headers": headers, "timeout": self.timeout, "verify": tls}
 
 
-def resolve_config(url: str | None, token: str | None, *, local: str | Path | None, timeout: float, retries: int) -> ClientConfig:
+def resolve_config(
+    url: str | None, token: str | None, *, local: str | Path | None, timeout: float, retries: int
+) -> ClientConfig:
     """What is given, else what an `unveil local` keeps in its folder, else UNVEIL_URL and UNVEIL_TOKEN.
 
     Raises OSError where the folder is none.

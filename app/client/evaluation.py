@@ -12,9 +12,18 @@ from unveil.app.client import job
 from unveil.app.client.errors import ServerProblem, Unreachable
 from unveil.app.client.images import Pixels, decode_rgb
 from unveil.app.client.job import RemoteJob
-from unveil.app.client.operations_core import Yield, ReadLine, OpenStream, Sleep, Request, StreamOperation, Operation, backoff_seconds
+from unveil.app.client.operations_core import (
+    OpenStream,
+    Operation,
+    ReadLine,
+    Request,
+    Sleep,
+    StreamOperation,
+    Yield,
+    backoff_seconds,
+)
 from unveil.app.client.progress import ProgressSnapshot
-from unveil.app.client.transport import async_iterator_method, async_method, sync_method, sync_iterator_method
+from unveil.app.client.transport import async_iterator_method, async_method, sync_iterator_method, sync_method
 from unveil.app.client.types import Progress, Verdict
 
 Format = Literal["html", "json", "csv", "md", "zip"]
@@ -90,7 +99,9 @@ class EvaluationState(RemoteJob):
     def snapshot(self) -> ProgressSnapshot:
         now = self.progress
         eta = None if self.ended else now["eta_s"]
-        return ProgressSnapshot(now["fraction"], now["phase"] or self.status, f"{now['done']}/{now['total']} cells", eta)
+        return ProgressSnapshot(
+            now["fraction"], now["phase"] or self.status, f"{now['done']}/{now['total']} cells", eta
+        )
 
 
 def _events(evaluation: EvaluationState, /, after: int = 0) -> StreamOperation[Event]:

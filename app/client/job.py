@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar, TypeVar
 
 from unveil.app.client.errors import TimedOut
-from unveil.app.client.operations_core import BoundClient, Sleep, Request, Operation
+from unveil.app.client.operations_core import BoundClient, Operation, Request, Sleep
 from unveil.app.client.progress import ProgressSnapshot, progress_bar
 
 _FIRST_POLL_INTERVAL_S, _MAX_POLL_INTERVAL_S = 0.2, 2.0

@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 
 from unveil.app.client import job
 from unveil.app.client.job import RemoteJob
-from unveil.app.client.operations_core import Request, Operation
+from unveil.app.client.operations_core import Operation, Request
 from unveil.app.client.progress import ProgressSnapshot
 from unveil.app.client.transport import async_method, sync_method
 

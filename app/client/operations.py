@@ -13,8 +13,17 @@ from pathlib import Path
 from typing import IO, Any, Generic, Literal, TypeVar
 from urllib.parse import quote
 
-from unveil.app.client.images import Image, Images, MultipartFile, ImageSource, ImageSources, parse_images, to_multipart, as_list
-from unveil.app.client.operations_core import BoundClient, Yield, Request, StreamOperation, Operation
+from unveil.app.client.images import (
+    Image,
+    Images,
+    ImageSource,
+    ImageSources,
+    MultipartFile,
+    as_list,
+    parse_images,
+    to_multipart,
+)
+from unveil.app.client.operations_core import BoundClient, Operation, Request, StreamOperation, Yield
 from unveil.app.client.types import Account, AccountCreated, Attack, Dataset, EvaluationSummary, Readiness, Scheme
 
 T = TypeVar("T")
@@ -208,9 +217,13 @@ def upload_dataset(
 
         def files() -> dict[str, Any]:
             stack.close()
-            return {field: (f"{path.stem}.zip", stack.enter_context(_open_as_zip(path))) for field, path in paths.items()}
+            return {
+                field: (f"{path.stem}.zip", stack.enter_context(_open_as_zip(path))) for field, path in paths.items()
+            }
 
-        response = yield Request("POST", "/datasets", data=form, files=files, headers=_idempotency_headers(idempotency_key))
+        response = yield Request(
+            "POST", "/datasets", data=form, files=files, headers=_idempotency_headers(idempotency_key)
+        )
     dataset: Dataset = response.json()
     return dataset
 

@@ -39,6 +39,8 @@ def progress_bar(console: Console | None = None) -> Iterator[Callable[[HasProgre
         def update(job: HasProgress) -> None:
             snapshot = job.snapshot()
             eta_text = "" if snapshot.eta_s is None else f" (about {snapshot.eta_s:.0f} s left)"
-            progress.update(task, completed=snapshot.fraction, description=snapshot.phase + eta_text, tally=snapshot.tally)
+            progress.update(
+                task, completed=snapshot.fraction, description=snapshot.phase + eta_text, tally=snapshot.tally
+            )
 
         yield update

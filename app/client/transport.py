@@ -13,7 +13,19 @@ import httpx
 
 from unveil.app.client.config import ClientConfig
 from unveil.app.client.errors import error_from_response
-from unveil.app.client.operations_core import BoundClient, Yield, ReadLine, OpenStream, Sleep, Request, Effect, StreamOperation, Operation, Send, with_retries
+from unveil.app.client.operations_core import (
+    BoundClient,
+    Effect,
+    OpenStream,
+    Operation,
+    ReadLine,
+    Request,
+    Send,
+    Sleep,
+    StreamOperation,
+    Yield,
+    with_retries,
+)
 
 S = TypeVar("S", bound=BoundClient)
 P = ParamSpec("P")
@@ -146,7 +158,9 @@ def sync_method(operation: Callable[Concatenate[S, P], Operation[T]]) -> Callabl
     return method
 
 
-def sync_iterator_method(stream: Callable[Concatenate[S, P], StreamOperation[T]]) -> Callable[Concatenate[S, P], Iterator[T]]:
+def sync_iterator_method(
+    stream: Callable[Concatenate[S, P], StreamOperation[T]],
+) -> Callable[Concatenate[S, P], Iterator[T]]:
     @functools.wraps(stream)
     def method(self: S, /, *args: P.args, **kwargs: P.kwargs) -> Iterator[T]:
         items: Iterator[T] = self._transport.iterate(stream(self, *args, **kwargs))
@@ -155,7 +169,9 @@ def sync_iterator_method(stream: Callable[Concatenate[S, P], StreamOperation[T]]
     return method
 
 
-def async_method(operation: Callable[Concatenate[S, P], Operation[T]]) -> Callable[Concatenate[S, P], Coroutine[Any, Any, T]]:
+def async_method(
+    operation: Callable[Concatenate[S, P], Operation[T]],
+) -> Callable[Concatenate[S, P], Coroutine[Any, Any, T]]:
     @functools.wraps(operation)
     def method(self: S, /, *args: P.args, **kwargs: P.kwargs) -> Coroutine[Any, Any, T]:
         result: Coroutine[Any, Any, T] = self._transport.run(operation(self, *args, **kwargs))
@@ -164,7 +180,9 @@ def async_method(operation: Callable[Concatenate[S, P], Operation[T]]) -> Callab
     return method
 
 
-def async_iterator_method(stream: Callable[Concatenate[S, P], StreamOperation[T]]) -> Callable[Concatenate[S, P], AsyncIterator[T]]:
+def async_iterator_method(
+    stream: Callable[Concatenate[S, P], StreamOperation[T]],
+) -> Callable[Concatenate[S, P], AsyncIterator[T]]:
     @functools.wraps(stream)
     def method(self: S, /, *args: P.args, **kwargs: P.kwargs) -> AsyncIterator[T]:
         items: AsyncIterator[T] = self._transport.iterate(stream(self, *args, **kwargs))

@@ -83,7 +83,13 @@ def build_histogram(values: Sequence[float]) -> Histogram | None:
         start, end = (low + (1 - low) * edge / _BINS for edge in (i, i + 1))
         tooltip = f"{count} of {len(finite_values)} between {start:.2f} and {end:.2f}"
         bars.append(
-            Bar(x_at(start) + 0.75, y_at(count), round(plot_width / _BINS - 1.5, 1), round(y_at(0) - y_at(count), 1), tooltip)
+            Bar(
+                x_at(start) + 0.75,
+                y_at(count),
+                round(plot_width / _BINS - 1.5, 1),
+                round(y_at(0) - y_at(count), 1),
+                tooltip,
+            )
         )
     mean = sum(finite_values) / len(finite_values)
     return Histogram(
@@ -94,7 +100,8 @@ def build_histogram(values: Sequence[float]) -> Histogram | None:
         mean=Tick(x_at(mean), f"mean {mean:.3f}"),
         x_ticks=[Tick(x_at(x), f"{x:g}") for x in round_ticks(low, 1, 5)],
         y_ticks=[Tick(y_at(y), f"{y:g}") for y in round_ticks(0, max_count, 4) if y == int(y)],
-        description=f"{len(finite_values)} images: mean {mean:.3f}, lowest {min(finite_values):.3f}, highest {max(finite_values):.3f}",
+        description=f"{len(finite_values)} images: mean {mean:.3f}, "
+        f"lowest {min(finite_values):.3f}, highest {max(finite_values):.3f}",
     )
 
 

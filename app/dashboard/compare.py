@@ -46,7 +46,11 @@ def compare(evaluations: Sequence[EvaluationOut]) -> Comparison:
     repeated_attacks = _find_repeated_attacks(evaluations)
     settings_by_evaluation = [_flatten_settings(evaluation, repeated_attacks) for evaluation in evaluations]
     names = list(dict.fromkeys(name for each in settings_by_evaluation for name in each))
-    differing = [SettingDiff(name, [_format_value(each.get(name)) for each in settings_by_evaluation]) for name in names if _values_differ(name, settings_by_evaluation)]
+    differing = [
+        SettingDiff(name, [_format_value(each.get(name)) for each in settings_by_evaluation])
+        for name in names
+        if _values_differ(name, settings_by_evaluation)
+    ]
     return Comparison(differing, _pair_cells(evaluations, repeated_attacks))
 
 
@@ -86,7 +90,9 @@ def _pair_cells(evaluations: Sequence[EvaluationOut], repeated_attacks: set[str]
     by_pair: list[dict[tuple[str, str], CellOut]] = []
     for evaluation in evaluations:
         profile = evaluation.settings["profile"]
-        by_pair.append({(title(c.scheme, profile), _attack_title(c, profile, repeated_attacks)): c for c in evaluation.cells})
+        by_pair.append(
+            {(title(c.scheme, profile), _attack_title(c, profile, repeated_attacks)): c for c in evaluation.cells}
+        )
     keys = list(dict.fromkeys(key for each in by_pair for key in each))
     return [CellPair(*key, [each.get(key) for each in by_pair]) for key in keys]
 

@@ -14,12 +14,12 @@ from starlette.responses import Response
 from unveil.app.dashboard import queries
 from unveil.app.dashboard.rendering import PageRoute, render_page
 from unveil.app.datasets import service as datasets
-from unveil.app.dependencies import Session, AppStateDep
+from unveil.app.dependencies import AppStateDep, Session
 from unveil.app.errors.problem import Problem
 from unveil.app.evaluations import serializers, service
 from unveil.app.evaluations.planning import PlannedCell
 from unveil.app.evaluations.schemas import EvaluationCreate
-from unveil.app.http.authentication import EvaluatePrincipal, AuthenticatedRoute
+from unveil.app.http.authentication import AuthenticatedRoute, EvaluatePrincipal
 from unveil.app.http.pagination import PageRequest
 from unveil.app.report.labels import title
 from unveil.models import catalog
@@ -28,7 +28,11 @@ page_router = APIRouter(route_class=PageRoute)
 api_router = APIRouter(route_class=AuthenticatedRoute)
 
 # Seconds of a cell on one CPU core, of attacks that train nothing and those that train: until one's own are known.
-_DEFAULT_CELL_SECONDS: Mapping[catalog.Profile, tuple[float, float]] = {"smoke": (3, 30), "quick": (20, 600), "paper": (120, 14400)}
+_DEFAULT_CELL_SECONDS: Mapping[catalog.Profile, tuple[float, float]] = {
+    "smoke": (3, 30),
+    "quick": (20, 600),
+    "paper": (120, 14400),
+}
 _PROFILE_DESCRIPTIONS: Mapping[catalog.Profile, str] = {
     "smoke": "seconds a cell: does it work at all",
     "quick": "minutes a cell: a first answer",
@@ -45,7 +49,9 @@ class Estimate:
 
 
 @page_router.get("/dashboard/evaluations/new")
-async def show_form(request: Request, principal: EvaluatePrincipal, app_state: AppStateDep, session: Session) -> Response:
+async def show_form(
+    request: Request, principal: EvaluatePrincipal, app_state: AppStateDep, session: Session
+) -> Response:
     all_datasets = (await datasets.list_page(session, principal, app_state.settings, PageRequest(200, None))).items
     trains = [name for name, scheme in catalog.schemes().items() if scheme.trains]
     keys = await queries.latest_ready_keys(session, principal.account_id, trains)
@@ -55,7 +61,9 @@ async def show_form(request: Request, principal: EvaluatePrincipal, app_state: A
         # a trained key fixes the settings of its network; one trained for the evaluation has the profile's
         for params in [{}] if description["trains"] else [variant["params"] for variant in description["variants"]]:
             entry = {"name": name, **params}
-            schemes.append({"entry": entry, "title": title(entry), "trains": description["trains"], "key": keys.get(name)})
+            schemes.append(
+                {"entry": entry, "title": title(entry), "trains": description["trains"], "key": keys.get(name)}
+            )
     schemes.sort(key=lambda scheme: serializers.get_paper_row(scheme["entry"]) is None)
     return render_page(
         request,
@@ -78,24 +86,45 @@ def _describe_attacks(model: catalog.ThreatModel) -> list[dict[str, Any]]:
 
 
 @api_router.post("/dashboard/evaluations/preview")
-async def preview(request: Request, evaluation_create: EvaluationCreate, principal: EvaluatePrincipal, app_state: AppStateDep, session: Session) -> Response:
+async def preview(
+    request: Request,
+    evaluation_create: EvaluationCreate,
+    principal: EvaluatePrincipal,
+    app_state: AppStateDep,
+    session: Session,
+) -> Response:
     """The pairs of an order, its time and its commands, as a part of the form's page."""
     request_body = evaluation_create.model_dump(mode="json", exclude_unset=True)
     request_json = json.dumps(request_body, indent=2)
     context: dict[str, Any] = {
-        "body": request_json, "python": _python_snippet(request_body), "address": str(request.base_url).rstrip("/"), "profile": evaluation_create.profile,
-        "problem": None, "lines": {}, "count": 0, "estimate": None, "keys": [],
-    }  # fmt: skip
+        "body": request_json,
+        "python": _python_snippet(request_body),
+        "address": str(request.base_url).rstrip("/"),
+        "profile": evaluation_create.profile,
+        "problem": None,
+        "lines": {},
+        "count": 0,
+        "estimate": None,
+        "keys": [],
+    }
     try:
         planned = await service.plan(session, app_state, principal, evaluation_create)
     except Problem as problem:
         return render_page(request, "preview.html", principal, **{**context, "problem": problem})
     cells_by_scheme: dict[str, list[PlannedCell]] = {}
     for cell in planned.cells:
-        reason = cell.not_applicable_reason and cell.not_applicable_reason.replace("`public_dataset`", f"“{_PUBLIC_DATASET_LABEL}”")
-        cells_by_scheme.setdefault(title(cell.scheme, evaluation_create.profile), []).append(replace(cell, not_applicable_reason=reason))
+        reason = cell.not_applicable_reason and cell.not_applicable_reason.replace(
+            "`public_dataset`", f"“{_PUBLIC_DATASET_LABEL}”"
+        )
+        cells_by_scheme.setdefault(title(cell.scheme, evaluation_create.profile), []).append(
+            replace(cell, not_applicable_reason=reason)
+        )
     runnable = [cell for cell in planned.cells if cell.not_applicable_reason is None]
-    estimate = _estimate_duration(runnable, evaluation_create.profile, await queries.recent_cell_durations(session, principal.account_id, evaluation_create.profile))
+    estimate = _estimate_duration(
+        runnable,
+        evaluation_create.profile,
+        await queries.recent_cell_durations(session, principal.account_id, evaluation_create.profile),
+    )
     found = {"lines": cells_by_scheme, "count": len(runnable), "estimate": estimate, "keys": planned.keys}
     return render_page(request, "preview.html", principal, **{**context, **found})
 

@@ -10,7 +10,7 @@ from fastapi import APIRouter, Query, Request
 from starlette.responses import Response
 
 from unveil.app.dashboard import charts, compare, heatmap, queries
-from unveil.app.dashboard.rendering import PageRoute, render_page, redirect
+from unveil.app.dashboard.rendering import PageRoute, redirect, render_page
 from unveil.app.db.job_states import ACTIVE
 from unveil.app.dependencies import Session
 from unveil.app.evaluations import queries as rows
@@ -33,7 +33,9 @@ class SampleOrder(StrEnum):
 
 
 @router.get("/")
-async def show_evaluations(request: Request, principal: ReadPrincipal, session: Session, paging: EvaluationPaging) -> Response:
+async def show_evaluations(
+    request: Request, principal: ReadPrincipal, session: Session, paging: EvaluationPaging
+) -> Response:
     """The evaluations of the account, newest first."""
     evaluation_rows = await rows.list_evaluations(session, principal.account_id, paging)
     summaries = await service.list_summaries(session, evaluation_rows[: paging.limit])
@@ -90,7 +92,12 @@ async def delete_evaluation(id: str, principal: EvaluatePrincipal, session: Sess
 
 @router.get("/dashboard/evaluations/{id}/cells/{cell_id}")
 async def show_cell(
-    request: Request, id: str, cell_id: str, principal: ReadPrincipal, session: Session, order: SampleOrder = SampleOrder.BEST
+    request: Request,
+    id: str,
+    cell_id: str,
+    principal: ReadPrincipal,
+    session: Session,
+    order: SampleOrder = SampleOrder.BEST,
 ) -> Response:
     """One scheme under one attack: pictures, figures, curves, settings."""
     evaluation = await service.get_detail(session, await service.get(session, principal, id))
@@ -142,6 +149,15 @@ async def compare_evaluations(
     if not 2 <= len(set(chosen)) <= compare.MAX_EVALUATIONS:
         evaluation_rows = await rows.list_evaluations(session, principal.account_id, paging)
         summaries = list((await service.list_summaries(session, evaluation_rows)).values())
-        return render_page(request, "compare-choice.html", principal, evaluations=summaries, chosen=chosen, most=compare.MAX_EVALUATIONS)
-    details = [await service.get_detail(session, await service.get(session, principal, id)) for id in dict.fromkeys(chosen)]
+        return render_page(
+            request,
+            "compare-choice.html",
+            principal,
+            evaluations=summaries,
+            chosen=chosen,
+            most=compare.MAX_EVALUATIONS,
+        )
+    details = [
+        await service.get_detail(session, await service.get(session, principal, id)) for id in dict.fromkeys(chosen)
+    ]
     return render_page(request, "compare.html", principal, comparison=compare.compare(details), evaluations=details)

@@ -9,13 +9,13 @@ from starlette.responses import Response
 
 from unveil.app.broker import TRAIN_KEY, RpcMessage
 from unveil.app.dashboard import queries
-from unveil.app.dashboard.rendering import PageRoute, render_page, redirect
+from unveil.app.dashboard.rendering import PageRoute, redirect, render_page
 from unveil.app.datasets import service as datasets
 from unveil.app.db.ids import new_id
-from unveil.app.dependencies import Session, AppStateDep
+from unveil.app.dependencies import AppStateDep, Session
 from unveil.app.encryption.service import call_encryption_worker
 from unveil.app.errors.problem import Invalid, NotFound
-from unveil.app.http.authentication import EvaluatePrincipal, AuthenticatedRoute, KeysPrincipal, ReadPrincipal
+from unveil.app.http.authentication import AuthenticatedRoute, EvaluatePrincipal, KeysPrincipal, ReadPrincipal
 from unveil.app.http.pagination import DatasetPaging, KeyPaging, PageRequest
 from unveil.app.jobs.dispatch import dispatch
 from unveil.app.keys import service as keys
@@ -29,15 +29,24 @@ _CACHE_ONE_HOUR = {"Cache-Control": "private, max-age=3600"}
 
 
 @page_router.get("/dashboard/keys")
-async def show_keys(request: Request, principal: KeysPrincipal, app_state: AppStateDep, session: Session, paging: KeyPaging) -> Response:
+async def show_keys(
+    request: Request, principal: KeysPrincipal, app_state: AppStateDep, session: Session, paging: KeyPaging
+) -> Response:
     key_page = await keys.list_keys(session, principal, paging)
     all_datasets = (await datasets.list_page(session, principal, app_state.settings, PageRequest(200, None))).items
     trained = [name for name, scheme in catalog.schemes().items() if scheme.trains]
     plain = [dataset for dataset in all_datasets if dataset.kind == "plain"]
     return render_page(
-        request, "keys.html", principal, keys=key_page.items, next=key_page.next, drawn=_drawable_variants(), trained=trained,
-        datasets=plain, profiles=catalog.PROFILES,
-    )  # fmt: skip
+        request,
+        "keys.html",
+        principal,
+        keys=key_page.items,
+        next=key_page.next,
+        drawn=_drawable_variants(),
+        trained=trained,
+        datasets=plain,
+        profiles=catalog.PROFILES,
+    )
 
 
 @page_router.post("/dashboard/keys")
@@ -49,7 +58,9 @@ async def create_key(
     if entry >= len(variants):
         raise Invalid("there is no such scheme in the list", [("/entry", f"must be below {len(variants)}")])
     params = variants[entry]
-    key = await keys.create(session, app_state, principal, KeyCreate(scheme=params.pop("name"), params=params), new_id("key"))
+    key = await keys.create(
+        session, app_state, principal, KeyCreate(scheme=params.pop("name"), params=params), new_id("key")
+    )
     await session.commit()
     return redirect(f"/dashboard/keys#{key.id}")
 
@@ -98,8 +109,12 @@ async def show_datasets(
     request: Request, principal: ReadPrincipal, app_state: AppStateDep, session: Session, paging: DatasetPaging
 ) -> Response:
     dataset_page = await datasets.list_page(session, principal, app_state.settings, paging)
-    evaluation_counts = await queries.count_evaluations_by_dataset(session, principal.account_id, [dataset.id for dataset in dataset_page.items])
-    return render_page(request, "datasets.html", principal, datasets=dataset_page.items, used=evaluation_counts, next=dataset_page.next)
+    evaluation_counts = await queries.count_evaluations_by_dataset(
+        session, principal.account_id, [dataset.id for dataset in dataset_page.items]
+    )
+    return render_page(
+        request, "datasets.html", principal, datasets=dataset_page.items, used=evaluation_counts, next=dataset_page.next
+    )
 
 
 @api_router.get("/dashboard/datasets/{id}/strip.png")
@@ -109,7 +124,9 @@ async def show_thumbnails(id: str, principal: ReadPrincipal, app_state: AppState
     if not dataset.available:
         raise NotFound(f"the images of {id} have not been downloaded yet")
     await session.rollback()  # the worker's answer is waited for without a database connection
-    reply = await call_encryption_worker(app_state, principal, RpcMessage({"op": "strip", "account": principal.account_id, "dataset": id}))
+    reply = await call_encryption_worker(
+        app_state, principal, RpcMessage({"op": "strip", "account": principal.account_id, "dataset": id})
+    )
     return Response(reply.attachments[0], media_type="image/png", headers=_CACHE_ONE_HOUR)
 
 

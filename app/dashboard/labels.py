@@ -10,7 +10,8 @@ from unveil.app.report.labels import title
 def format_paper_verdicts(robust: Mapping[str, bool]) -> str:
     """The paper's verdicts on a scheme: robust against these attacks, not against those."""
     robust_against, not_robust_against = (
-        [title({"name": attack}) for attack, is_robust in robust.items() if is_robust is expected] for expected in (True, False)
+        [title({"name": attack}) for attack, is_robust in robust.items() if is_robust is expected]
+        for expected in (True, False)
     )
     parts = [
         f"{words} {', '.join(attacks)}"

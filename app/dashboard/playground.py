@@ -22,15 +22,15 @@ from unveil.app.dashboard import queries
 from unveil.app.dashboard.rendering import PageRoute, render_page
 from unveil.app.db.ids import new_id
 from unveil.app.db.tables import Key
-from unveil.app.dependencies import AppState, Session, AppStateDep
+from unveil.app.dependencies import AppState, AppStateDep, Session
 from unveil.app.encryption.service import call_encryption_worker
 from unveil.app.errors.problem import Invalid, NotFound, TooMany
 from unveil.app.evaluations import serializers
 from unveil.app.http.authentication import AuthenticatedRoute, EncryptPrincipal
 from unveil.app.http.uploads import read_form
-from unveil.app.keys.service import get_many, require_ready, make_scheme_or_422
+from unveil.app.keys.service import get_many, make_scheme_or_422, require_ready
 from unveil.app.report.labels import title
-from unveil.app.security.principal import Caller
+from unveil.app.security.principal import Principal
 from unveil.models import catalog
 
 router = APIRouter()
@@ -40,7 +40,9 @@ api_router = APIRouter(route_class=AuthenticatedRoute)
 MIN_SIDE, MAX_SIDE = 16, 256  # of a picture, in pixels: what attacks read in seconds
 SAMPLE_PHOTOS = {"astronaut": "Astronaut", "coffee": "Coffee", "cat": "Cat", "rocket": "Rocket"}
 _FIELDS = frozenset({"key_id", "attack"})
-_ATTACK_SETTINGS: dict[str, dict[str, Any]] = {"key-recovery": {"curve": False}}  # one number of ciphertexts is enough here
+_ATTACK_SETTINGS: dict[str, dict[str, Any]] = {
+    "key-recovery": {"curve": False}
+}  # one number of ciphertexts is enough here
 _CACHE_ONE_DAY = {"Cache-Control": "private, max-age=86400"}
 
 
@@ -108,12 +110,16 @@ def _to_playground_scheme(entry: dict[str, Any], key: Key | None) -> PlaygroundS
         key_id=key.id if key else None,
         per_image=scheme.key_per_image,
         invertible=scheme.invertible,
-        previews=[(name, catalog.make_attack(name, {}).not_applicable_reason(scheme)) for name in preview_attack_names()],
+        previews=[
+            (name, catalog.make_attack(name, {}).not_applicable_reason(scheme)) for name in preview_attack_names()
+        ],
     )
 
 
 @api_router.post("/dashboard/playground/look")
-async def preview_attack(request: Request, principal: EncryptPrincipal, app_state: AppStateDep, session: Session) -> Response:
+async def preview_attack(
+    request: Request, principal: EncryptPrincipal, app_state: AppStateDep, session: Session
+) -> Response:
     """What one attack sees of a picture protected with a key, and of the small set under the same key."""
     async with read_form(request, "images", _FIELDS, 1) as form:
         name = form.single("attack")
@@ -161,7 +167,9 @@ async def show_sample_ciphertexts(
     height: Annotated[int, Query(ge=MIN_SIDE, le=MAX_SIDE)],
 ) -> Response:
     """The small set that is protected with a picture of this size."""
-    reply = await call_encryption_worker(app_state, principal, RpcMessage({"op": "small set", "width": width, "height": height}))
+    reply = await call_encryption_worker(
+        app_state, principal, RpcMessage({"op": "small set", "width": width, "height": height})
+    )
     return Response(reply.attachments[0], media_type="image/png", headers=_CACHE_ONE_DAY)
 
 
@@ -178,11 +186,13 @@ def _require_preview_size(data: bytes) -> None:
 
 
 @asynccontextmanager
-async def _one_preview_per_account(app_state: AppState, principal: Caller) -> AsyncIterator[None]:
+async def _one_preview_per_account(app_state: AppState, principal: Principal) -> AsyncIterator[None]:
     """Raises OneAtATime while another look of the account is under way."""
     lock_key, lock_token = f"unveil:look:{principal.account_id}", new_id("look")
     # It outlives no request: a service that dies here leaves the account waiting for a moment only.
-    acquired = await app_state.redis.set(lock_key, lock_token, nx=True, ex=int(app_state.settings.encrypt_timeout_s) + 1)
+    acquired = await app_state.redis.set(
+        lock_key, lock_token, nx=True, ex=int(app_state.settings.encrypt_timeout_s) + 1
+    )
     if not acquired:
         raise PlaygroundBusy("wait until it is there, then ask again", headers={"Retry-After": "1"})
     try:

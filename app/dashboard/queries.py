@@ -51,7 +51,9 @@ async def latest_ready_keys(session: AsyncSession, account_id: str, schemes: Seq
     return {row.scheme: row for row in rows}
 
 
-async def count_evaluations_by_dataset(session: AsyncSession, account_id: str, datasets: Sequence[str]) -> dict[str, int]:
+async def count_evaluations_by_dataset(
+    session: AsyncSession, account_id: str, datasets: Sequence[str]
+) -> dict[str, int]:
     """How many of the account's evaluations name each data set: to attack, to learn from, or as protected images."""
     if not datasets:
         return {}
@@ -64,7 +66,9 @@ async def count_evaluations_by_dataset(session: AsyncSession, account_id: str, d
     return dict(zip(datasets, row, strict=True))
 
 
-async def recent_cell_durations(session: AsyncSession, account_id: str, profile: str) -> dict[tuple[str, str], list[float]]:
+async def recent_cell_durations(
+    session: AsyncSession, account_id: str, profile: str
+) -> dict[tuple[str, str], list[float]]:
     """How long the account's latest cells of a profile took, by scheme and attack."""
     scheme, attack = Cell.scheme["name"].astext, Cell.attack["name"].astext
     rows = await session.execute(

@@ -19,7 +19,7 @@ from unveil.app.errors.problem import NotFound, Problem, Unauthenticated
 from unveil.app.http.authentication import AuthenticatedRoute
 from unveil.app.report import narrative
 from unveil.app.report.labels import dataset_label, title
-from unveil.app.security.principal import Caller
+from unveil.app.security.principal import Principal
 
 DASHBOARD_DIR = Path(__file__).parent
 _PAGE_HEADERS = {
@@ -53,15 +53,19 @@ class PageRoute(AuthenticatedRoute):
 
 
 def _problem_page(request: Request, problem: Problem) -> Response:
-    principal = getattr(request.state, "caller", None)
-    response = render_page(request, "message.html", principal, status=problem.status, title=problem.title, text=problem.detail)
+    principal = getattr(request.state, "principal", None)
+    response = render_page(
+        request, "message.html", principal, status=problem.status, title=problem.title, text=problem.detail
+    )
     response.headers.update(problem.headers)
     return response
 
 
-def render_page(request: Request, template: str, principal: Caller | None, *, status: int = 200, **context: Any) -> Response:
+def render_page(
+    request: Request, template: str, principal: Principal | None, *, status: int = 200, **context: Any
+) -> Response:
     return _templates.TemplateResponse(
-        request, template, {"caller": principal, **context}, status_code=status, headers=_PAGE_HEADERS
+        request, template, {"principal": principal, **context}, status_code=status, headers=_PAGE_HEADERS
     )
 
 
@@ -72,7 +76,9 @@ def redirect(path: str) -> RedirectResponse:
 def safe_redirect_path(address: str) -> str:
     """`address` if it is a path of this service, else the overview: a sign-in must not lead elsewhere."""
     parts = urlsplit(address)
-    is_own_path = address.startswith("/") and not address.startswith(("//", "/\\")) and not parts.scheme and not parts.netloc
+    is_own_path = (
+        address.startswith("/") and not address.startswith(("//", "/\\")) and not parts.scheme and not parts.netloc
+    )
     return address if is_own_path else "/"
 
 

@@ -15,10 +15,16 @@ from starlette.responses import FileResponse, Response
 from unveil.app.accounts import service as accounts
 from unveil.app.accounts.service import BadSignInCode
 from unveil.app.dashboard import evaluation_form, evaluations, keys_and_datasets, playground
-from unveil.app.dashboard.rendering import DASHBOARD_DIR, PageRoute, safe_redirect_path, render_page, redirect
-from unveil.app.dependencies import Session, AppStateDep
+from unveil.app.dashboard.rendering import DASHBOARD_DIR, PageRoute, redirect, render_page, safe_redirect_path
+from unveil.app.dependencies import AppStateDep, Session
 from unveil.app.errors.problem import NotFound
-from unveil.app.http.authentication import SESSION_COOKIE, RequireScopes, principal_from_token, rate_limit_anonymous, reject_cross_site
+from unveil.app.http.authentication import (
+    SESSION_COOKIE,
+    RequireScopes,
+    principal_from_token,
+    rate_limit_anonymous,
+    reject_cross_site,
+)
 
 router = APIRouter(include_in_schema=False, route_class=PageRoute)
 # the form before /dashboard/evaluations/{id}, which would take `new` for an id

@@ -7,11 +7,11 @@ from typing import Annotated
 from fastapi import APIRouter, File, Form, Request, Response, UploadFile
 
 from unveil.app.datasets import service
-from unveil.app.datasets.schemas import DatasetOut, DatasetKind, DatasetUpload
+from unveil.app.datasets.schemas import DatasetKind, DatasetOut, DatasetUpload
 from unveil.app.db.ids import new_id
-from unveil.app.dependencies import Session, AppStateDep
+from unveil.app.dependencies import AppStateDep, Session
 from unveil.app.errors.problem import Invalid
-from unveil.app.http.authentication import EvaluatePrincipal, AuthenticatedRoute, ReadPrincipal
+from unveil.app.http.authentication import AuthenticatedRoute, EvaluatePrincipal, ReadPrincipal
 from unveil.app.http.idempotency import IdempotencyDep, IdempotencyMismatch, RequestInProgress
 from unveil.app.http.like import Like
 from unveil.app.http.pagination import DatasetPaging, Page
@@ -27,7 +27,9 @@ _PRINTABLE = Like(
 
 
 @router.get("", responses=problems(Invalid))
-async def list_datasets(principal: ReadPrincipal, app_state: AppStateDep, session: Session, paging: DatasetPaging) -> Page[DatasetOut]:
+async def list_datasets(
+    principal: ReadPrincipal, app_state: AppStateDep, session: Session, paging: DatasetPaging
+) -> Page[DatasetOut]:
     """Built-in datasets, the folders that the operator allows, then your uploads, newest first."""
     return await service.list_page(session, principal, app_state.settings, paging)
 
@@ -43,7 +45,12 @@ async def get_dataset(id: str, principal: ReadPrincipal, app_state: AppStateDep,
     status_code=201,
     form_limits={"max_files": 2, "max_fields": 8},
     responses=problems(
-        service.BadArchive, service.ArchiveTooLarge, service.OriginalsNotTaken, service.UnpackTimeout, IdempotencyMismatch, RequestInProgress
+        service.BadArchive,
+        service.ArchiveTooLarge,
+        service.OriginalsNotTaken,
+        service.UnpackTimeout,
+        IdempotencyMismatch,
+        RequestInProgress,
     ),
 )
 async def upload_dataset(
@@ -79,7 +86,9 @@ async def upload_dataset(
     return dataset
 
 
-@router.delete("/{id}", status_code=204, responses=problems(service.UnknownDataset, service.DatasetBuiltIn, service.DatasetInUse))
+@router.delete(
+    "/{id}", status_code=204, responses=problems(service.UnknownDataset, service.DatasetBuiltIn, service.DatasetInUse)
+)
 async def delete_dataset(id: str, principal: EvaluatePrincipal, app_state: AppStateDep, session: Session) -> None:
     """Delete an upload. Evaluations that used it keep their results."""
     await service.delete(app_state, session, principal, id)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AliasChoices, BaseModel, ConfigDict, Field
 
 DatasetKind = Literal["plain", "protected"]
 
@@ -27,13 +27,15 @@ class DatasetOut(BaseModel):
     )
     name: str = Field(examples=["holiday photographs"])
     kind: DatasetKind = "plain"
-    train: int = Field(examples=[400])
-    test: int = Field(examples=[100])
+    train: int = Field(validation_alias=AliasChoices("train", "train_count"), examples=[400])
+    test: int = Field(validation_alias=AliasChoices("test", "test_count"), examples=[100])
     width: int = Field(examples=[96])
     height: int = Field(examples=[96])
     classes: list[str] = Field(examples=[["cat", "dog"]])
     available: bool = Field(True, description="False: its files are not here yet; `note` says where they go")
     note: str = ""
     has_originals: bool = Field(False, description="A protected set whose plain images are known")
-    bytes: int | None = Field(None, description="Stored size; null for built-in sets")
+    bytes: int | None = Field(
+        None, validation_alias=AliasChoices("bytes", "pixel_bytes"), description="Stored size; null for built-in sets"
+    )
     created_at: datetime | None = Field(None, description="Null for built-in sets")

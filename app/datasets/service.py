@@ -9,7 +9,7 @@ from typing import Any, BinaryIO
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from unveil.app.broker import WorkerTimeout, RpcMessage, call_worker
+from unveil.app.broker import RpcMessage, WorkerTimeout, call_worker
 from unveil.app.datasets import queries
 from unveil.app.datasets.schemas import DatasetOut, DatasetUpload
 from unveil.app.db.ids import new_id
@@ -19,7 +19,7 @@ from unveil.app.errors.problem import Conflict, Invalid, NotFound, Problem, TooL
 from unveil.app.http.pagination import Page, PageRequest, build_page
 from unveil.app.observability import failpoints
 from unveil.app.observability.logging import request_id
-from unveil.app.security.principal import Caller
+from unveil.app.security.principal import Principal
 from unveil.app.settings import Settings
 from unveil.app.storage import STORAGE_ERROR_BY_CODE, StorageError
 from unveil.models import catalog
@@ -65,12 +65,16 @@ class UnpackTimeout(Unavailable):
 _PROBLEM_BY_CODE = {problem.code: problem for problem in (BadArchive, ArchiveTooLarge)}
 
 
-async def list_page(session: AsyncSession, principal: Caller, settings: Settings, paging: PageRequest) -> Page[DatasetOut]:
+async def list_page(
+    session: AsyncSession, principal: Principal, settings: Settings, paging: PageRequest
+) -> Page[DatasetOut]:
     """Built-in sets and folders, then uploads, newest first."""
     rows: list[tuple[str, DatasetOut]] = []
     after = paging.after
     if after is None or after.startswith("builtin_"):
-        builtin_rows = [(_BUILTIN_CURSOR.format(place), dataset) for place, dataset in enumerate(await _list_builtin(settings))]
+        builtin_rows = [
+            (_BUILTIN_CURSOR.format(place), dataset) for place, dataset in enumerate(await _list_builtin(settings))
+        ]
         rows = [row for row in builtin_rows if after is None or row[0] > after][: paging.limit + 1]
         after = None
     remaining = paging.limit + 1 - len(rows)
@@ -80,7 +84,7 @@ async def list_page(session: AsyncSession, principal: Caller, settings: Settings
     return build_page(rows, paging, serialize=lambda row: row[1], id_of=lambda row: row[0])
 
 
-async def get(session: AsyncSession, principal: Caller, settings: Settings, id: str) -> DatasetOut:
+async def get(session: AsyncSession, principal: Principal, settings: Settings, id: str) -> DatasetOut:
     """Raises UnknownDataset."""
     for dataset in await _list_builtin(settings):
         if dataset.id == id:
@@ -103,12 +107,16 @@ class DatasetRef:
     labelled: bool  # a classifier can be trained and tested on them
 
 
-async def resolve_plain_dataset(session: AsyncSession, app_state: AppState, principal: Caller, name: str, pointer: str) -> DatasetRef:
+async def resolve_plain_dataset(
+    session: AsyncSession, app_state: AppState, principal: Principal, name: str, pointer: str
+) -> DatasetRef:
     """The built-in set or the caller's upload that the field at `pointer` names. Raises NoPlainImages, Invalid."""
     if name.startswith("ds_"):
         row = await queries.get_for_share(session, principal.account_id, name)
         if row is None:
-            raise UnknownPlainDataset(f"there is no data set {name!r}", [(pointer, "no such upload; see GET /datasets")])
+            raise UnknownPlainDataset(
+                f"there is no data set {name!r}", [(pointer, "no such upload; see GET /datasets")]
+            )
         if row.kind != "plain":
             raise Invalid(f"{name} holds protected images", [(pointer, "name a data set of plain images")])
         return DatasetRef(row.name, row.train_count, row.height, row.width, len(row.classes), len(row.classes) > 1)
@@ -123,7 +131,7 @@ async def resolve_plain_dataset(session: AsyncSession, app_state: AppState, prin
 async def upload(
     app_state: AppState,
     session: AsyncSession,
-    principal: Caller,
+    principal: Principal,
     id: str,
     body: DatasetUpload,
     archive: BinaryIO,
@@ -143,13 +151,23 @@ async def upload(
         staged_blobs["originals"] = f"uploads/{id}.originals.zip"
     blob = f"datasets/{id}.npz"
     request_ids = {"account": principal.account_id, "request": request_id.get()}
-    metadata = {"op": "dataset", **request_ids, "archive": None, "originals": None, **staged_blobs, "blob": blob, **body.model_dump()}
+    metadata = {
+        "op": "dataset",
+        **request_ids,
+        "archive": None,
+        "originals": None,
+        **staged_blobs,
+        "blob": blob,
+        **body.model_dump(),
+    }
     try:
         await asyncio.to_thread(app_state.blobs.write_file, staged_blobs["archive"], archive)
         if originals is not None:
             await asyncio.to_thread(app_state.blobs.write_file, staged_blobs["originals"], originals)
         failpoints.failpoint("upload-before-unpacking")
-        async with app_state.concurrency_limiter.slot(app_state.autocommit_engine, principal.account_id, app_state.settings.unpack_timeout_s):
+        async with app_state.concurrency_limiter.slot(
+            app_state.autocommit_engine, principal.account_id, app_state.settings.unpack_timeout_s
+        ):
             columns = await _unpack_in_worker(app_state, metadata)
         failpoints.failpoint("unpacked-before-row")
     finally:
@@ -162,7 +180,7 @@ async def upload(
     return DatasetOut.model_validate(row)
 
 
-async def delete(app_state: AppState, session: AsyncSession, principal: Caller, id: str) -> None:
+async def delete(app_state: AppState, session: AsyncSession, principal: Principal, id: str) -> None:
     """The row first: a blob without a row is garbage, a row without a blob a lie. Raises UnknownDataset, InUse."""
     if any(dataset.id == id for dataset in await _list_builtin(app_state.settings)):
         raise DatasetBuiltIn(f"{id!r} comes with the service or its data folder")
@@ -181,7 +199,12 @@ async def delete(app_state: AppState, session: AsyncSession, principal: Caller, 
 async def _unpack_in_worker(app_state: AppState, metadata: dict[str, Any]) -> dict[str, Any]:
     try:
         reply = await call_worker(
-            app_state.celery, app_state.redis, app_state.message_codec, new_id("work"), RpcMessage(metadata), app_state.settings.unpack_timeout_s
+            app_state.celery,
+            app_state.redis,
+            app_state.message_codec,
+            new_id("work"),
+            RpcMessage(metadata),
+            app_state.settings.unpack_timeout_s,
         )
     except WorkerTimeout:
         raise UnpackTimeout(

@@ -51,11 +51,11 @@ def _ping_idle_connections(engine: Engine) -> None:
 
     @event.listens_for(engine, "checkin")
     def on_checkin(_: Any, record: Any) -> None:
-        record.info["left"] = time.monotonic()
+        record.info["returned_at"] = time.monotonic()
 
     @event.listens_for(engine, "checkout")
     def on_checkout(connection: Any, record: Any, _: Any) -> None:
-        if time.monotonic() - record.info.get("left", math.inf) < _PING_AFTER_IDLE_S:
+        if time.monotonic() - record.info.get("returned_at", math.inf) < _PING_AFTER_IDLE_S:
             return
         try:
             engine.dialect.do_ping(connection)

@@ -65,11 +65,15 @@ class JobMixin:
     phase: Mapped[str] = mapped_column(server_default="")
     error: Mapped[dict[str, Any] | None]  # {"code", "detail"}
     attempt: Mapped[int] = mapped_column(server_default=text("0"))  # the fence: rises with each claim
-    attempts_without_progress: Mapped[int] = mapped_column(server_default=text("0"))  # claims since the last progress
+    attempts_without_progress: Mapped[int] = mapped_column(
+        "stalls", server_default=text("0")
+    )  # claims since the last progress
     lease_owner: Mapped[str | None]
     lease_until: Mapped[datetime | None]  # on the database's clock
-    enqueued_at: Mapped[datetime | None]  # when its id last went to the broker
-    checkpoint_wrapped_key: Mapped[bytes | None]  # opens its checkpoints; gone with its end, and they with it
+    enqueued_at: Mapped[datetime | None] = mapped_column("sent_at")  # when its id last went to the broker
+    checkpoint_wrapped_key: Mapped[bytes | None] = mapped_column(
+        "checkpoint_lock"
+    )  # opens its checkpoints; gone with its end, and they with it
     started_at: Mapped[datetime | None]
     finished_at: Mapped[datetime | None]
 
@@ -80,7 +84,9 @@ class Account(TimestampMixin, Base):
     id: Mapped[str] = mapped_column(primary_key=True)
     name: Mapped[str] = mapped_column(unique=True)
     revoked_at: Mapped[datetime | None]
-    last_job_started_at: Mapped[datetime | None]  # when one of its jobs was last begun: worker/turns.py
+    last_job_started_at: Mapped[datetime | None] = mapped_column(
+        "served_at"
+    )  # when one of its jobs was last begun: worker/turns.py
 
 
 class Token(TimestampMixin, Base):
@@ -138,12 +144,16 @@ class Key(JobMixin, TimestampMixin, Base):
     scheme: Mapped[str]
     params: Mapped[dict[str, Any]]
     sealed: Mapped[bytes | None]
-    weights_blob: Mapped[str | None]  # the sealed weights of a trained key; named until they are deleted
+    weights_blob: Mapped[str | None] = mapped_column(
+        "blob"
+    )  # the sealed weights of a trained key; named until they are deleted
     width: Mapped[int | None]  # of the only size an explicit map fits
     height: Mapped[int | None]
     uses: Mapped[int] = mapped_column(BigInteger, server_default=text("0"))
     provenance: Mapped[dict[str, Any] | None]
-    training_request: Mapped[dict[str, Any] | None]  # the order of a trained key: dataset, profile, seed
+    training_request: Mapped[dict[str, Any] | None] = mapped_column(
+        "training"
+    )  # the order of a trained key: dataset, profile, seed
     # Made for this evaluation, whose cells wait for it; the key outlives it.
     evaluation_id: Mapped[str | None] = mapped_column(ForeignKey("evaluations.id", ondelete="SET NULL"), index=True)
     destroyed_at: Mapped[datetime | None]
@@ -159,14 +169,14 @@ class Dataset(TimestampMixin, Base):
     account_id: Mapped[str] = mapped_column(ForeignKey("accounts.id", ondelete="CASCADE"))
     name: Mapped[str]
     kind: Mapped[str] = mapped_column(String(16))  # plain, protected
-    train_count: Mapped[int]
-    test_count: Mapped[int]
+    train_count: Mapped[int] = mapped_column("train")
+    test_count: Mapped[int] = mapped_column("test")
     width: Mapped[int]
     height: Mapped[int]
     classes: Mapped[list[str]]
     has_originals: Mapped[bool] = mapped_column(server_default=text("false"))
     blob: Mapped[str]  # npz of train, train_labels, test, test_labels and, with originals, their plain images
-    pixel_bytes: Mapped[int] = mapped_column(BigInteger)
+    pixel_bytes: Mapped[int] = mapped_column("bytes", BigInteger)
 
 
 class Evaluation(TimestampMixin, Base):
@@ -185,7 +195,7 @@ class Evaluation(TimestampMixin, Base):
     started_at: Mapped[datetime | None]
     finished_at: Mapped[datetime | None]
     # Counts events. Every change of the evaluation or of a cell writes an event and so raises it: ETag and SSE ids.
-    event_seq: Mapped[int] = mapped_column(BigInteger, server_default=text("0"))
+    event_seq: Mapped[int] = mapped_column("version", BigInteger, server_default=text("0"))
 
 
 class Cell(JobMixin, Base):
@@ -206,7 +216,9 @@ class Cell(JobMixin, Base):
     attack: Mapped[dict[str, Any]]  # {"name", settings...}, resolved
     threat_model: Mapped[str]
     result: Mapped[dict[str, Any] | None]
-    recovered_key: Mapped[bytes | None]  # a recovered key in its envelope (purpose "recovered-key", id = cell id)
+    recovered_key: Mapped[bytes | None] = mapped_column(
+        "recovered"
+    )  # a recovered key in its envelope (purpose "recovered-key", id = cell id)
 
 
 class Sample(Base):
@@ -262,7 +274,7 @@ class EvaluationArtifact(TimestampMixin, Base):
 
     evaluation_id: Mapped[str] = mapped_column(ForeignKey("evaluations.id", ondelete="CASCADE"), primary_key=True)
     name: Mapped[str] = mapped_column(primary_key=True)
-    owner_job_id: Mapped[str]  # the cell or key that computes it, in this attempt
+    owner_job_id: Mapped[str] = mapped_column("holder")  # the cell or key that computes it, in this attempt
     attempt: Mapped[int]
     sealed: Mapped[bytes | None]  # in its envelope (purpose "shared", id = evaluation id/name); None: not yet there
 
@@ -275,7 +287,9 @@ class IdempotencyRecord(TimestampMixin, Base):
     account_id: Mapped[str] = mapped_column(ForeignKey("accounts.id", ondelete="CASCADE"), primary_key=True)
     key: Mapped[str] = mapped_column(primary_key=True)
     fingerprint: Mapped[bytes]  # SHA-256 of method, route and body
-    reserved_ids: Mapped[dict[str, Any]]  # ids fixed before the work, so that a repeat makes the same things
+    reserved_ids: Mapped[dict[str, Any]] = mapped_column(
+        "reserved"
+    )  # ids fixed before the work, so that a repeat makes the same things
     status: Mapped[int | None] = mapped_column(Integer)
     body: Mapped[dict[str, Any] | None]
     headers: Mapped[dict[str, Any] | None]
@@ -288,9 +302,11 @@ class ProcessHeartbeat(Base):
     __tablename__ = "workers"
 
     name: Mapped[str] = mapped_column(primary_key=True)
-    queues: Mapped[str]  # those it takes from, with commas; `api` for the service
+    queues: Mapped[str] = mapped_column("queue")  # those it takes from, with commas; `api` for the service
     seen_at: Mapped[datetime]
-    master_key_version: Mapped[int | None]  # number of the master key it seals with
-    concurrency: Mapped[int | None]  # jobs it does at once
-    lease_recoveries: Mapped[int | None]  # jobs it took from workers that were gone, since it began
+    master_key_version: Mapped[int | None] = mapped_column("ring")  # number of the master key it seals with
+    concurrency: Mapped[int | None] = mapped_column("slots")  # jobs it does at once
+    lease_recoveries: Mapped[int | None] = mapped_column(
+        "recoveries"
+    )  # jobs it took from workers that were gone, since it began
     gpus: Mapped[list[Any] | None]  # [{"name", "use", "memory_used", "memory"}], use 0..1, memory in bytes

@@ -19,7 +19,9 @@ MediaType = Literal["application/json", "application/zip", "image/png"]
 _JSON: MediaType = "application/json"
 _ZIP: MediaType = "application/zip"
 _PNG: MediaType = "image/png"
-_MEDIA_TYPES_BY_RANGE: dict[str, tuple[MediaType, ...]] = {  # what each entry of an Accept header takes, the first rather than the others
+_MEDIA_TYPES_BY_RANGE: dict[
+    str, tuple[MediaType, ...]
+] = {  # what each entry of an Accept header takes, the first rather than the others
     _JSON: (_JSON,),
     _ZIP: (_ZIP,),
     _PNG: (_PNG,),

@@ -10,7 +10,7 @@ from starlette.responses import Response
 
 from unveil.app.dependencies import AppState, AppStateDep
 from unveil.app.encryption import service
-from unveil.app.encryption.responses import NotAcceptable, render, negotiate_media_type
+from unveil.app.encryption.responses import NotAcceptable, negotiate_media_type, render
 from unveil.app.encryption.schemas import TransformOut
 from unveil.app.errors.problem import BadRequest
 from unveil.app.http.authentication import AuthenticatedRoute, EncryptPrincipal
@@ -18,7 +18,7 @@ from unveil.app.http.idempotency import IdempotencyDep, IdempotencyMismatch, Ide
 from unveil.app.http.problems import problems
 from unveil.app.http.uploads import TooManyFiles, form_schema, read_form
 from unveil.app.keys.service import KeyDestroyed, KeyNotReady, SizeMismatch, UnknownKey, UnknownScheme
-from unveil.app.security.principal import Caller
+from unveil.app.security.principal import Principal
 
 router = APIRouter(tags=["encryption"], route_class=AuthenticatedRoute)
 
@@ -28,7 +28,11 @@ _FORM_FIELDS: dict[str, dict[str, Any]] = {
     "params": {"type": "string", "contentMediaType": "application/json", "description": "Settings of the scheme"},
     "key_id": _KEY_ID_SCHEMA,
 }
-_SIDE_SCHEMA = {"type": "array", "items": {"type": "integer", "minimum": 1}, "description": "One, or one for each image"}
+_SIDE_SCHEMA = {
+    "type": "array",
+    "items": {"type": "integer", "minimum": 1},
+    "description": "One, or one for each image",
+}
 _RESPONSES: dict[int | str, dict[str, Any]] = {
     200: {
         "model": TransformOut,
@@ -39,11 +43,27 @@ _RESPONSES: dict[int | str, dict[str, Any]] = {
         },
     },
     **problems(
-        BadRequest, UnknownKey, NotAcceptable, KeyNotReady, RequestInProgress, KeyDestroyed, TooManyFiles, service.ImageTooLarge,
-        service.UnsupportedImage, UnknownScheme, SizeMismatch, service.KeyNeeded, service.WrongKey, service.BrokenImage,
-        service.AnimatedImage, service.NotExact, service.NotInvertible, IdempotencyMismatch, service.NoWorkerFree,
+        BadRequest,
+        UnknownKey,
+        NotAcceptable,
+        KeyNotReady,
+        RequestInProgress,
+        KeyDestroyed,
+        TooManyFiles,
+        service.ImageTooLarge,
+        service.UnsupportedImage,
+        UnknownScheme,
+        SizeMismatch,
+        service.KeyNeeded,
+        service.WrongKey,
+        service.BrokenImage,
+        service.AnimatedImage,
+        service.NotExact,
+        service.NotInvertible,
+        IdempotencyMismatch,
+        service.NoWorkerFree,
     ),
-}  # fmt: skip
+}
 
 
 @router.post(
@@ -54,7 +74,9 @@ _RESPONSES: dict[int | str, dict[str, Any]] = {
         "images", _FORM_FIELDS, {"images": ["a.png"], "scheme": "pixelwise", "params": '{"key_mode":"same"}'}
     ),
 )
-async def encrypt(request: Request, principal: EncryptPrincipal, app_state: AppStateDep, idempotency: IdempotencyDep) -> Response:
+async def encrypt(
+    request: Request, principal: EncryptPrincipal, app_state: AppStateDep, idempotency: IdempotencyDep
+) -> Response:
     """Protect images. Without `key_id` a key is drawn and stored; its id is in the answer."""
     return await _handle_transform("encrypt", request, principal, app_state, idempotency)
 
@@ -69,17 +91,25 @@ async def encrypt(request: Request, principal: EncryptPrincipal, app_state: AppS
         {"images": ["enc.png"], "key_id": ["key_0197f3c2a5d17a3b8c4d5e6f708192a3"]},
     ),
 )
-async def decrypt(request: Request, principal: EncryptPrincipal, app_state: AppStateDep, idempotency: IdempotencyDep) -> Response:
+async def decrypt(
+    request: Request, principal: EncryptPrincipal, app_state: AppStateDep, idempotency: IdempotencyDep
+) -> Response:
     """Restore protected images, bit for bit, cropped to their original size."""
     return await _handle_transform("decrypt", request, principal, app_state, idempotency)
 
 
 async def _handle_transform(
-    operation: service.Operation, request: Request, principal: Caller, app_state: AppState, idempotency: IdempotentRequest
+    operation: service.Operation,
+    request: Request,
+    principal: Principal,
+    app_state: AppState,
+    idempotency: IdempotentRequest,
 ) -> Response:
     async with read_form(request, "images", service.FORM_FIELDS, app_state.settings.max_files) as form:
         media_type = negotiate_media_type(request.headers.get("accept", ""), len(form.files))
-        async with app_state.sessions(bind=app_state.autocommit_engine) as session:  # over before the worker's answer is waited for
+        async with app_state.sessions(
+            bind=app_state.autocommit_engine
+        ) as session:  # over before the worker's answer is waited for
             plan = await service.plan_transform(session, principal, operation, form, app_state.settings.max_pixels)
         # Only the ids of the keys are kept: the same keys make the same bytes again.
         async with idempotency.begin(keys=plan.new_key_ids(len(form.files))) as ids:

@@ -9,15 +9,15 @@ from typing import Any, Literal
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from unveil.app.broker import WorkerTimeout, RpcMessage, call_worker
+from unveil.app.broker import RpcMessage, WorkerTimeout, call_worker
 from unveil.app.db.ids import new_id
 from unveil.app.dependencies import AppState
 from unveil.app.errors.problem import Invalid, Problem, TooLarge, Unavailable, UnsupportedMedia
 from unveil.app.http.strict_request import DuplicateKeyError, loads_unique
 from unveil.app.http.uploads import MultipartForm
-from unveil.app.keys.service import KeyDestroyed, SizeMismatch, UnknownKey, get_many, require_ready, make_scheme_or_422
+from unveil.app.keys.service import KeyDestroyed, SizeMismatch, UnknownKey, get_many, make_scheme_or_422, require_ready
 from unveil.app.observability.logging import request_id
-from unveil.app.security.principal import Caller
+from unveil.app.security.principal import Principal
 from unveil.app.storage import STORAGE_ERROR_BY_CODE
 
 FORM_FIELDS = frozenset({"scheme", "params", "key_id", "original_width", "original_height"})
@@ -97,11 +97,15 @@ class TransformResult:
     pngs: list[bytes]
 
 
-async def plan_transform(session: AsyncSession, principal: Caller, operation: Operation, form: MultipartForm, max_pixels: int) -> TransformPlan:
+async def plan_transform(
+    session: AsyncSession, principal: Principal, operation: Operation, form: MultipartForm, max_pixels: int
+) -> TransformPlan:
     """max_pixels: of an image. Raises Invalid and its kinds, UnknownKey, KeyDestroyed, KeyNotReady."""
     name, params, count = form.single("scheme"), _parse_params(form.single("params")), len(form.files)
     ids = form.fields.get("key_id", [])
-    original_sizes = _parse_original_sizes(form, count, max_pixels) if operation == "decrypt" else _reject_original_sizes(form)
+    original_sizes = (
+        _parse_original_sizes(form, count, max_pixels) if operation == "decrypt" else _reject_original_sizes(form)
+    )
     if not ids:
         if operation == "decrypt":
             raise KeyNeeded("say with which key it was encrypted", [("/key_id", "is missing")])
@@ -135,7 +139,9 @@ async def plan_transform(session: AsyncSession, principal: Caller, operation: Op
     return TransformPlan(operation, first.scheme, first.params, key_ids, scheme.key_per_image, original_sizes)
 
 
-async def execute(app_state: AppState, principal: Caller, plan: TransformPlan, form: MultipartForm, new_key_ids: list[str]) -> TransformResult:
+async def execute(
+    app_state: AppState, principal: Principal, plan: TransformPlan, form: MultipartForm, new_key_ids: list[str]
+) -> TransformResult:
     """Raises the refusals of the worker, NoWorkerFree, and broker errors."""
     files = [{"name": file.name, "type": file.type} for file in form.files]
     for file, original_size in zip(files, plan.original_sizes, strict=bool(plan.original_sizes)):
@@ -151,18 +157,26 @@ async def execute(app_state: AppState, principal: Caller, plan: TransformPlan, f
         "files": files,
     }
     attachments = [file.data for file in form.files]
-    reply = await call_encryption_worker(app_state, principal, RpcMessage(metadata, attachments), short=_is_short(plan, attachments))
+    reply = await call_encryption_worker(
+        app_state, principal, RpcMessage(metadata, attachments), short=_is_short(plan, attachments)
+    )
     names = ({"index": index, "filename": file.name} for index, file in enumerate(form.files))
     images = [{**name, **image} for name, image in zip(names, reply.metadata["images"], strict=True)]
     return TransformResult(plan.scheme, plan.params, images, list(reply.attachments))
 
 
-async def call_encryption_worker(app_state: AppState, principal: Caller, message: RpcMessage, *, short: bool = False) -> RpcMessage:
+async def call_encryption_worker(
+    app_state: AppState, principal: Principal, message: RpcMessage, *, short: bool = False
+) -> RpcMessage:
     """What an encryption worker makes of it. Raises its refusals, NoWorkerFree, and broker errors."""
     timeout_s = app_state.settings.encrypt_timeout_s
     try:
-        async with app_state.concurrency_limiter.slot(app_state.autocommit_engine, principal.account_id, timeout_s, short=short):
-            reply = await call_worker(app_state.celery, app_state.redis, app_state.message_codec, new_id("work"), message, timeout_s)
+        async with app_state.concurrency_limiter.slot(
+            app_state.autocommit_engine, principal.account_id, timeout_s, short=short
+        ):
+            reply = await call_worker(
+                app_state.celery, app_state.redis, app_state.message_codec, new_id("work"), message, timeout_s
+            )
     except WorkerTimeout:
         raise NoWorkerFree(
             f"no worker of the queue encrypt answered within {timeout_s:g} s; try again",
@@ -179,7 +193,9 @@ async def call_encryption_worker(app_state: AppState, principal: Caller, message
 
 def _is_short(plan: TransformPlan, images: Sequence[bytes]) -> bool:
     """Of few bytes many pixels may come, and a network takes its time: neither is brief. A PNG begins with its size."""
-    if make_scheme_or_422(plan.scheme, plan.params).trains or not all(image.startswith(_PNG_HEADER) for image in images):
+    if make_scheme_or_422(plan.scheme, plan.params).trains or not all(
+        image.startswith(_PNG_HEADER) for image in images
+    ):
         return False
     return sum(int.from_bytes(image[16:20]) * int.from_bytes(image[20:24]) for image in images) <= _SHORT_REQUEST_PIXELS
 

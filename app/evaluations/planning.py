@@ -129,7 +129,9 @@ def _resolve_schemes(
             errors += _external_errors(pointer, entry, upload)
             if upload is not None:
                 schemes.append(None)
-                applicability_checks.append(partial(_external_not_applicable_reason, upload=upload, public=body.public_dataset is not None))
+                applicability_checks.append(
+                    partial(_external_not_applicable_reason, upload=upload, public=body.public_dataset is not None)
+                )
                 # with its name, which is told when the upload is gone, too
                 scheme_entries.append({"name": catalog.EXTERNAL, "dataset": upload.id, "dataset_name": upload.name})
             continue
@@ -171,7 +173,9 @@ def _resolve_attacks(body: EvaluationCreate, errors: Errors) -> tuple[list[catal
     attacks: list[catalog.Attack[Any]] = []
     attack_entries: list[dict[str, Any]] = []
     for i, entry in enumerate(body.attacks):
-        attack = _make_or_append_errors(catalog.make_attack, entry, entry.settings, body.profile, f"/attacks/{i}", errors)
+        attack = _make_or_append_errors(
+            catalog.make_attack, entry, entry.settings, body.profile, f"/attacks/{i}", errors
+        )
         if attack is not None:
             attacks.append(attack)
             attack_entries.append(catalog.flatten_settings(attack))
@@ -182,7 +186,9 @@ def _scheme_not_applicable_reason(attack: catalog.Attack[Any], *, scheme: catalo
     return attack.not_applicable_reason(scheme)
 
 
-def _external_not_applicable_reason(attack: catalog.Attack[Any], *, upload: ExternalDataset, public: bool) -> str | None:
+def _external_not_applicable_reason(
+    attack: catalog.Attack[Any], *, upload: ExternalDataset, public: bool
+) -> str | None:
     return catalog.external_not_applicable_reason(attack, originals=upload.has_originals, public=public)
 
 
@@ -202,7 +208,9 @@ def _external_errors(pointer: str, entry: SchemeEntry, upload: ExternalDataset |
     return errors
 
 
-def _make_or_append_errors(make: Any, entry: Entry, settings: Mapping[str, Any], profile: str, pointer: str, errors: Errors) -> Any:
+def _make_or_append_errors(
+    make: Any, entry: Entry, settings: Mapping[str, Any], profile: str, pointer: str, errors: Errors
+) -> Any:
     try:
         return make(entry.name, settings, profile)
     except catalog.UnknownName as unknown:
@@ -231,7 +239,12 @@ def _size_errors(pointer: str, scheme: Any, key: KeyRef, size: tuple[int, int]) 
     if key.size == padded:
         return []
     key_size, image_size = (f"{width}x{height}" for height, width in (key.size, padded))
-    return [(f"{pointer}/key_id", f"{key.id} is an explicit map for {key_size} (width x height); the images have {image_size}")]
+    return [
+        (
+            f"{pointer}/key_id",
+            f"{key.id} is an explicit map for {key_size} (width x height); the images have {image_size}",
+        )
+    ]
 
 
 def _duplicates(pointer: str, entries: Sequence[dict[str, Any]]) -> Errors:

@@ -14,9 +14,9 @@ from unveil.app.db.ids import is_id
 from unveil.app.db.tables import Cell, Curve, Evaluation, Event, Key, Sample, Scores
 from unveil.app.http.pagination import PageRequest, apply_cursor
 
-_SELECT_VERSION_AND_STATUS = select(Evaluation.id, Evaluation.account_id, Evaluation.event_seq, Evaluation.status).where(
-    Evaluation.id == any_(bindparam("keys", type_=ARRAY(String)))
-)
+_SELECT_VERSION_AND_STATUS = select(
+    Evaluation.id, Evaluation.account_id, Evaluation.event_seq, Evaluation.status
+).where(Evaluation.id == any_(bindparam("keys", type_=ARRAY(String))))
 
 
 async def get_version_and_status(loader: RowLoader, account_id: str, id: str) -> Row[Any] | None:
@@ -46,7 +46,9 @@ async def list_cells(session: AsyncSession, evaluation_ids: Sequence[str]) -> Se
             select(Cell)
             .where(Cell.evaluation_id.in_(evaluation_ids))
             .order_by(Cell.evaluation_id, Cell.position)
-            .options(defer(Cell.recovered_key, raiseload=True), defer(Cell.checkpoint_wrapped_key, raiseload=True))  # for workers
+            .options(
+                defer(Cell.recovered_key, raiseload=True), defer(Cell.checkpoint_wrapped_key, raiseload=True)
+            )  # for workers
             .execution_options(populate_existing=True)
         )
     ).all()

@@ -15,12 +15,12 @@ from unveil.app.datasets.service import UnknownPlainDataset
 from unveil.app.db.ids import new_id
 from unveil.app.db.job_states import TERMINAL
 from unveil.app.db.tables import Evaluation
-from unveil.app.dependencies import Session, AppStateDep
+from unveil.app.dependencies import AppStateDep, Session
 from unveil.app.errors.problem import Invalid, Unavailable
 from unveil.app.evaluations import queries, serializers, service, sse
 from unveil.app.evaluations.planning import NoPairApplies
-from unveil.app.evaluations.schemas import EvaluationSummary, EvaluationCreate, EvaluationOut
-from unveil.app.http.authentication import EvaluatePrincipal, AuthenticatedRoute, ReadPrincipal, resolve_principal
+from unveil.app.evaluations.schemas import EvaluationCreate, EvaluationOut, EvaluationSummary
+from unveil.app.http.authentication import AuthenticatedRoute, EvaluatePrincipal, ReadPrincipal, resolve_principal
 from unveil.app.http.etag import IfNoneMatch, matches
 from unveil.app.http.idempotency import IdempotencyDep, IdempotencyMismatch, RequestInProgress
 from unveil.app.http.pagination import EvaluationPaging, Page, build_page
@@ -75,7 +75,12 @@ class SampleImage(StrEnum):
     ),
 )
 async def create_evaluation(
-    body: EvaluationCreate, principal: EvaluatePrincipal, app_state: AppStateDep, session: Session, idempotency: IdempotencyDep, response: Response
+    body: EvaluationCreate,
+    principal: EvaluatePrincipal,
+    app_state: AppStateDep,
+    session: Session,
+    idempotency: IdempotencyDep,
+    response: Response,
 ) -> EvaluationOut:
     """Order an evaluation: every scheme under every attack. Poll `Location`, or follow `/events`."""
     async with idempotency.begin(evaluation=new_id("ev")) as ids:
@@ -92,7 +97,9 @@ async def create_evaluation(
 
 
 @router.get("")
-async def list_evaluations(principal: ReadPrincipal, session: Session, paging: EvaluationPaging) -> Page[EvaluationSummary]:
+async def list_evaluations(
+    principal: ReadPrincipal, session: Session, paging: EvaluationPaging
+) -> Page[EvaluationSummary]:
     """Your evaluations, newest first, without their cells."""
     rows = await queries.list_evaluations(session, principal.account_id, paging)
     summaries = await service.list_summaries(session, rows[: paging.limit])
@@ -181,7 +188,9 @@ async def stream_events(
         return await queries.get_version_and_status(app_state.loader, current.account_id, evaluation_id)
 
     return StreamingResponse(
-        streams.tracked(principal.account_id, sse.iter_events(app_state.sessions, evaluation_id, read_version_and_status, last_seen)),
+        streams.tracked(
+            principal.account_id, sse.iter_events(app_state.sessions, evaluation_id, read_version_and_status, last_seen)
+        ),
         media_type="text/event-stream",
         headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"},
     )
@@ -193,7 +202,11 @@ async def stream_events(
     responses=_response(200, "The report", *report.MEDIA_TYPES.values()) | problems(service.UnknownEvaluation),
 )
 async def get_report(
-    evaluation_id: EvaluationId, format: report.Format, principal: ReadPrincipal, app_state: AppStateDep, session: Session
+    evaluation_id: EvaluationId,
+    format: report.Format,
+    principal: ReadPrincipal,
+    app_state: AppStateDep,
+    session: Session,
 ) -> Response:
     """The report, as far as the evaluation has come: one self-contained HTML page, or JSON, CSV, Markdown, a zip."""
     evaluation = await service.get(session, principal, evaluation_id)
@@ -202,7 +215,9 @@ async def get_report(
     disposition_headers = {"Content-Disposition": f'{disposition}; filename="{evaluation.id}.{format.value}"'}
     media_type, headers = report.MEDIA_TYPES[format], {**disposition_headers, **report.HEADERS.get(format, {})}
     if format is report.Format.ZIP:
-        return StreamingResponse(report.stream_zip(app_state.sessions, report_model), media_type=media_type, headers=headers)
+        return StreamingResponse(
+            report.stream_zip(app_state.sessions, report_model), media_type=media_type, headers=headers
+        )
     return Response(await report.render(report_model, format), media_type=media_type, headers=headers)
 
 
@@ -220,7 +235,9 @@ async def get_curves(
     response_class=Response,
     responses=_response(200, "One line an image", "text/csv") | problems(service.UnknownPart),
 )
-async def get_scores(evaluation_id: EvaluationId, cell_id: CellId, principal: ReadPrincipal, session: Session) -> Response:
+async def get_scores(
+    evaluation_id: EvaluationId, cell_id: CellId, principal: ReadPrincipal, session: Session
+) -> Response:
     """Per image: index, ssim, psnr, rank in the identification gallery. Only the header before the cell is done."""
     cell = await service.get_cell(session, principal, evaluation_id, cell_id)
     return Response(await report.scores_csv(session, cell.id), media_type="text/csv")

@@ -16,8 +16,8 @@ from unveil.app.db.tables import Cell, Evaluation, Key
 from unveil.app.evaluations.schemas import (
     CellOut,
     ErrorOut,
-    EvaluationSummary,
     EvaluationOut,
+    EvaluationSummary,
     ProgressOut,
     ResultOut,
     SampleOut,

@@ -19,13 +19,13 @@ from unveil.app.db.tables import Cell, Dataset, Evaluation, Key, Sample
 from unveil.app.dependencies import AppState
 from unveil.app.errors.problem import Conflict, Gone, Invalid, NotFound
 from unveil.app.evaluations import queries, serializers
-from unveil.app.evaluations.planning import KeyRef, EvaluationPlan, ExternalDataset, plan_evaluation
-from unveil.app.evaluations.schemas import CellOut, EvaluationSummary, EvaluationCreate, EvaluationOut, UtilityOut
+from unveil.app.evaluations.planning import EvaluationPlan, ExternalDataset, KeyRef, plan_evaluation
+from unveil.app.evaluations.schemas import CellOut, EvaluationCreate, EvaluationOut, EvaluationSummary, UtilityOut
 from unveil.app.jobs import event_log
-from unveil.app.jobs.dispatch import enforce_queue_quota, dispatch
+from unveil.app.jobs.dispatch import dispatch, enforce_queue_quota
 from unveil.app.keys import service as keys_service
 from unveil.app.keys.service import TrainingRequest
-from unveil.app.security.principal import Caller
+from unveil.app.security.principal import Principal
 from unveil.models import catalog
 from unveil.models.core.profiles import profile_image_counts
 
@@ -61,7 +61,9 @@ class EvaluationRunning(Conflict):
     code, title = "evaluation_running", "The evaluation still runs"
 
 
-async def plan(session: AsyncSession, app_state: AppState, principal: Caller, body: EvaluationCreate) -> EvaluationPlan:
+async def plan(
+    session: AsyncSession, app_state: AppState, principal: Principal, body: EvaluationCreate
+) -> EvaluationPlan:
     """What an order would make; nothing is written. Raises whatever is wrong with it."""
     images = public = None
     if body.dataset is not None:
@@ -85,11 +87,16 @@ async def plan(session: AsyncSession, app_state: AppState, principal: Caller, bo
         assert images, "the plan has no key to train without a data set"
         keys_service.require_trainable(key.scheme, images, "/dataset")
     datasets_by_field = {"dataset_name": images, "public_dataset_name": public}
-    return replace(planned, dataset_names={field: None if dataset is None else dataset.name for field, dataset in datasets_by_field.items()})
+    return replace(
+        planned,
+        dataset_names={
+            field: None if dataset is None else dataset.name for field, dataset in datasets_by_field.items()
+        },
+    )
 
 
 async def create(
-    session: AsyncSession, app_state: AppState, principal: Caller, body: EvaluationCreate, evaluation_id: str
+    session: AsyncSession, app_state: AppState, principal: Principal, body: EvaluationCreate, evaluation_id: str
 ) -> EvaluationOut:
     """Write the evaluation and its cells; the caller of this commits, then calls `tell_workers`."""
     planned = await plan(session, app_state, principal, body)
@@ -119,7 +126,10 @@ async def create(
     await session.flush()
     await session.run_sync(
         lambda sync: event_log.append_events(
-            sync, evaluation, "status", {"status": Status.QUEUED.value, **event_log.progress_summary(sync, evaluation_id)}
+            sync,
+            evaluation,
+            "status",
+            {"status": Status.QUEUED.value, **event_log.progress_summary(sync, evaluation_id)},
         )
     )
     await session.refresh(evaluation)
@@ -160,14 +170,16 @@ def _to_external_dataset(row: Dataset) -> ExternalDataset:
     return ExternalDataset(row.id, row.name, row.has_originals, labelled=len(row.classes) > 1)
 
 
-async def _load_external_datasets(session: AsyncSession, principal: Caller, body: EvaluationCreate) -> dict[str, Dataset]:
+async def _load_external_datasets(
+    session: AsyncSession, principal: Principal, body: EvaluationCreate
+) -> dict[str, Dataset]:
     """The caller's uploads of protected images that the order names; one it cannot name is left out."""
     ids = {entry.dataset for entry in body.schemes if entry.name == catalog.EXTERNAL and entry.dataset}
     rows = [await datasets.get_for_share(session, principal.account_id, id) for id in sorted(ids)]
     return {row.id: row for row in rows if row is not None and row.kind == "protected"}
 
 
-async def _load_key_refs(session: AsyncSession, principal: Caller, body: EvaluationCreate) -> dict[str, KeyRef]:
+async def _load_key_refs(session: AsyncSession, principal: Principal, body: EvaluationCreate) -> dict[str, KeyRef]:
     keys = {}
     for i, entry in enumerate(body.schemes):
         if entry.key_id is None:
@@ -185,12 +197,12 @@ async def _load_key_refs(session: AsyncSession, principal: Caller, body: Evaluat
     return keys
 
 
-async def get(session: AsyncSession, principal: Caller, id: str) -> Evaluation:
+async def get(session: AsyncSession, principal: Principal, id: str) -> Evaluation:
     """Raises UnknownEvaluation."""
     return _require_found(id, await queries.get_evaluation(session, principal.account_id, id))
 
 
-async def get_version_and_status(app_state: AppState, principal: Caller, id: str) -> Row[Any]:
+async def get_version_and_status(app_state: AppState, principal: Principal, id: str) -> Row[Any]:
     """Its version and status. Raises UnknownEvaluation."""
     return _require_found(id, await queries.get_version_and_status(app_state.loader, principal.account_id, id))
 
@@ -208,7 +220,7 @@ async def get_detail(session: AsyncSession, evaluation: Evaluation) -> Evaluatio
     return serializers.to_detail(evaluation, cells, keys, await queries.list_sample_summaries(session, evaluation.id))
 
 
-async def cancel(session: AsyncSession, principal: Caller, id: str) -> Evaluation:
+async def cancel(session: AsyncSession, principal: Principal, id: str) -> Evaluation:
     """Ask for the end; asking again is fine. Raises UnknownEvaluation, Ended."""
     await get(session, principal, id)
     locked = await session.run_sync(event_log.lock_evaluation, id)
@@ -221,7 +233,7 @@ async def cancel(session: AsyncSession, principal: Caller, id: str) -> Evaluatio
     return await get(session, principal, id)
 
 
-async def delete(session: AsyncSession, principal: Caller, id: str) -> None:
+async def delete(session: AsyncSession, principal: Principal, id: str) -> None:
     """Raises UnknownEvaluation, StillRunning."""
     await get(session, principal, id)
     locked = await session.run_sync(event_log.lock_evaluation, id)
@@ -233,7 +245,7 @@ async def delete(session: AsyncSession, principal: Caller, id: str) -> None:
     await session.commit()
 
 
-async def get_cell(session: AsyncSession, principal: Caller, id: str, cell_id: str) -> Cell:
+async def get_cell(session: AsyncSession, principal: Principal, id: str, cell_id: str) -> Cell:
     """Raises UnknownPart."""
     cell = await queries.get_cell(session, principal.account_id, id, cell_id)
     if cell is None:
@@ -241,7 +253,7 @@ async def get_cell(session: AsyncSession, principal: Caller, id: str, cell_id: s
     return cell
 
 
-async def get_sample(session: AsyncSession, principal: Caller, id: str, cell_id: str, index: int) -> Sample:
+async def get_sample(session: AsyncSession, principal: Principal, id: str, cell_id: str, index: int) -> Sample:
     """Raises UnknownPart."""
     cell = await get_cell(session, principal, id, cell_id)
     sample = await queries.get_sample(session, cell.id, index)

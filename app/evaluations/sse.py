@@ -72,7 +72,9 @@ async def iter_events(
     yield f"retry: {_RETRY_MS}\n\n"
     last_sent_at = time.monotonic()
     while True:
-        version_and_status = await read_version_and_status()  # before the events: what was committed by then is among them, or seen
+        version_and_status = (
+            await read_version_and_status()
+        )  # before the events: what was committed by then is among them, or seen
         if version_and_status is None or is_finished(version_and_status, last_seen):
             return
         async with sessions() as session:

@@ -22,7 +22,7 @@ from unveil.app.errors.problem import Forbidden, Unauthenticated
 from unveil.app.http.limits import reject_oversized_json, require_json_content_type, require_multipart_content_type
 from unveil.app.http.strict_request import StrictRequest
 from unveil.app.observability.logging import account_id
-from unveil.app.security.principal import Caller, Scope
+from unveil.app.security.principal import Principal, Scope
 
 SESSION_COOKIE = "unveil_session"
 _SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
@@ -61,20 +61,20 @@ _SELECT_PRINCIPAL_BY_SESSION = (
 )
 
 
-async def principal_from_token(app_state: AppState, token: str) -> Caller | None:
+async def principal_from_token(app_state: AppState, token: str) -> Principal | None:
     """The account that a bearer token speaks for; None when it is unknown or revoked."""
     return await _load_principal(app_state, _SELECT_PRINCIPAL_BY_TOKEN, token)
 
 
-async def principal_from_session(app_state: AppState, cookie: str) -> Caller | None:
+async def principal_from_session(app_state: AppState, cookie: str) -> Principal | None:
     """The account signed in on a dashboard; None when the session is unknown or over, or no live token backs it."""
     caller = await _load_principal(app_state, _SELECT_PRINCIPAL_BY_SESSION, cookie)
     return caller if caller and caller.scopes else None
 
 
-async def _load_principal(app_state: AppState, statement: Executable, secret: str) -> Caller | None:
+async def _load_principal(app_state: AppState, statement: Executable, secret: str) -> Principal | None:
     row = await app_state.loader.load(statement, app_state.keyring.token_hash(secret))
-    return row and Caller(row.id, row.name, frozenset(row.scopes))
+    return row and Principal(row.id, row.name, frozenset(row.scopes))
 
 
 def reject_cross_site(request: Request) -> None:
@@ -90,7 +90,7 @@ def reject_cross_site(request: Request) -> None:
         raise CrossSite("a dashboard session changes things only from the dashboard's own pages")
 
 
-async def resolve_principal(request: Request) -> Caller | None:
+async def resolve_principal(request: Request) -> Principal | None:
     """Whose token or session the request bears, as of now: a stream asks again and again."""
     app_state = get_app_state(request)
     cookie = request.cookies.get(SESSION_COOKIE)
@@ -105,13 +105,13 @@ def _authorization_scheme(request: Request) -> str:
     return request.headers.get("authorization", "").partition(" ")[0].lower()
 
 
-async def authenticate(request: Request) -> Caller | None:
+async def authenticate(request: Request) -> Principal | None:
     """The caller, or None where nobody is signed in. Counts the request. Raises TooMany, CrossSite.
 
     Looks once a request, and holds no database connection for it: it may wait for a worker next.
     """
-    if hasattr(request.state, "caller"):
-        cached: Caller | None = request.state.caller
+    if hasattr(request.state, "principal"):
+        cached: Principal | None = request.state.principal
         return cached
     app_state = get_app_state(request)
     principal = await resolve_principal(request)
@@ -124,7 +124,7 @@ async def authenticate(request: Request) -> Caller | None:
         app_state.concurrency_limiter.record_activity(principal.account_id)
         if not _authorization_scheme(request):
             reject_cross_site(request)
-    request.state.caller = principal
+    request.state.principal = principal
     return principal
 
 
@@ -132,18 +132,20 @@ async def rate_limit_anonymous(request: Request) -> None:
     """Count a request that shows no valid token, by its address. Raises TooMany."""
     app_state = get_app_state(request)
     address = request.client.host if request.client else "unknown"
-    await app_state.rate_limiter.hit(f"address:{address}", app_state.settings.anonymous_requests_per_second, "an address without a valid token")
+    await app_state.rate_limiter.hit(
+        f"address:{address}", app_state.settings.anonymous_requests_per_second, "an address without a valid token"
+    )
 
 
 async def optional_principal(
     request: Request,
     _: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)],  # for the OpenAPI document
-) -> Caller | None:
+) -> Principal | None:
     """For pages that show a sign-in form where nobody is signed in."""
     return await authenticate(request)
 
 
-OptionalPrincipal = Annotated[Caller | None, Depends(optional_principal)]
+OptionalPrincipal = Annotated[Principal | None, Depends(optional_principal)]
 
 
 @dataclass(frozen=True)
@@ -152,10 +154,10 @@ class RequireScopes:
 
     scopes: tuple[Scope, ...]
 
-    async def __call__(self, principal: OptionalPrincipal) -> Caller:
+    async def __call__(self, principal: OptionalPrincipal) -> Principal:
         return self.check(principal)
 
-    def check(self, principal: Caller | None) -> Caller:
+    def check(self, principal: Principal | None) -> Principal:
         """Raises Unauthenticated, Forbidden."""
         if principal is None:
             raise Unauthenticated(
@@ -203,9 +205,9 @@ def required_scopes(dependant: Dependant) -> list[Scope]:
     return [scope for requirement in _iter_requirements(dependant) for scope in requirement.scopes]
 
 
-EncryptPrincipal = Annotated[Caller, Depends(RequireScopes(("encrypt",)))]
-KeysPrincipal = Annotated[Caller, Depends(RequireScopes(("keys",)))]
-KeyExportPrincipal = Annotated[Caller, Depends(RequireScopes(("keys", "keys:export")))]
-EvaluatePrincipal = Annotated[Caller, Depends(RequireScopes(("evaluate",)))]
-ReadPrincipal = Annotated[Caller, Depends(RequireScopes(("read",)))]
-AdminPrincipal = Annotated[Caller, Depends(RequireScopes(("admin",)))]
+EncryptPrincipal = Annotated[Principal, Depends(RequireScopes(("encrypt",)))]
+KeysPrincipal = Annotated[Principal, Depends(RequireScopes(("keys",)))]
+KeyExportPrincipal = Annotated[Principal, Depends(RequireScopes(("keys", "keys:export")))]
+EvaluatePrincipal = Annotated[Principal, Depends(RequireScopes(("evaluate",)))]
+ReadPrincipal = Annotated[Principal, Depends(RequireScopes(("read",)))]
+AdminPrincipal = Annotated[Principal, Depends(RequireScopes(("admin",)))]

@@ -33,12 +33,12 @@ from starlette.datastructures import UploadFile
 from starlette.responses import JSONResponse, Response
 
 from unveil.app.db.tables import IdempotencyRecord
-from unveil.app.dependencies import AppState, Session, AppStateDep
+from unveil.app.dependencies import AppState, AppStateDep, Session
 from unveil.app.errors.problem import Conflict, Invalid, Problem
 from unveil.app.http.authentication import OptionalPrincipal
 from unveil.app.http.like import Like
 from unveil.app.observability import failpoints
-from unveil.app.security.principal import Caller
+from unveil.app.security.principal import Principal
 
 _LOCK_TTL_S = 10.0  # how long a repeat waits at most for a request that died with its process
 _LOCK_RENEW_INTERVAL_S = 3.0
@@ -64,7 +64,7 @@ class StoredResponse(Exception):
 class IdempotentRequest:
     app_state: AppState
     session: AsyncSession  # the request's own: a refused one lets go of it before its key is forgotten
-    principal: Caller | None
+    principal: Principal | None
     request: Request
     key: str | None
 
@@ -109,7 +109,9 @@ class IdempotentRequest:
             sealed = self.app_state.keyring.seal(json.dumps(body_json).encode(), **self._envelope_context())
             body_json = {"sealed": base64.b64encode(sealed).decode()}
         await session.execute(
-            update(IdempotencyRecord).where(*self._row_filter()).values(status=status, body=body_json, headers=dict(headers or {}))
+            update(IdempotencyRecord)
+            .where(*self._row_filter())
+            .values(status=status, body=body_json, headers=dict(headers or {}))
         )
 
     @asynccontextmanager
@@ -150,14 +152,20 @@ class IdempotentRequest:
             age = timedelta(hours=self.app_state.settings.idempotency_ttl_hours)
             is_expired_column = IdempotencyRecord.created_at < func.clock_timestamp() - age
             existing = (
-                await session.execute(select(IdempotencyRecord, is_locked_column, is_expired_column).where(*self._row_filter()).with_for_update())
+                await session.execute(
+                    select(IdempotencyRecord, is_locked_column, is_expired_column)
+                    .where(*self._row_filter())
+                    .with_for_update()
+                )
             ).one_or_none()
             if existing is None:  # forgotten between the two statements
                 raise self._in_progress_error()
             row, is_locked, is_expired = existing
             if is_expired and not is_locked:
                 cleared = {"status": None, "body": None, "headers": None, "created_at": func.clock_timestamp()}
-                await session.execute(update(IdempotencyRecord).where(*self._row_filter()).values(**claim_values, **cleared))
+                await session.execute(
+                    update(IdempotencyRecord).where(*self._row_filter()).values(**claim_values, **cleared)
+                )
                 return ids
             if row.fingerprint != fingerprint:
                 raise IdempotencyMismatch(
@@ -187,11 +195,15 @@ class IdempotentRequest:
     async def _set_lock(self, seconds: float) -> None:
         lock_deadline = func.clock_timestamp() + timedelta(seconds=seconds)
         async with self.app_state.sessions() as session, session.begin():
-            await session.execute(update(IdempotencyRecord).where(*self._row_filter()).values(locked_until=lock_deadline))
+            await session.execute(
+                update(IdempotencyRecord).where(*self._row_filter()).values(locked_until=lock_deadline)
+            )
 
     async def _delete_record(self) -> None:
         async with self.app_state.sessions() as session, session.begin():
-            await session.execute(delete(IdempotencyRecord).where(*self._row_filter(), IdempotencyRecord.status.is_(None)))
+            await session.execute(
+                delete(IdempotencyRecord).where(*self._row_filter(), IdempotencyRecord.status.is_(None))
+            )
 
     def _row_filter(self) -> tuple[Any, Any]:
         assert self.principal is not None

@@ -41,7 +41,8 @@ class BodyLimit:
             return
         limit = self.by_path.get(scope["path"], self.limit)
         body_too_large = TooLarge(
-            f"the body is longer than the {limit} bytes that {scope['path']} takes; send less at a time", headers=_CLOSE_HEADERS
+            f"the body is longer than the {limit} bytes that {scope['path']} takes; send less at a time",
+            headers=_CLOSE_HEADERS,
         )
         declared = dict(scope["headers"]).get(b"content-length", b"")
         if declared.isdigit() and int(declared) > limit:

@@ -18,22 +18,27 @@ _EVALUATION_LINK = {"evaluation_id": "$response.body#/id"}
 _CELL_LINK = {**_EVALUATION_LINK, "cell_id": "$response.body#/cells/0/id"}
 _LINKS: dict[tuple[str, str], dict[str, dict[str, Any]]] = {
     ("encrypt", "200"): {
-        "show_key": {"id": "$response.body#/images/0/key_id"}, "destroy_key": {"id": "$response.body#/images/0/key_id"}
+        "get_key": {"id": "$response.body#/images/0/key_id"},
+        "destroy_key": {"id": "$response.body#/images/0/key_id"},
     },
-    ("create_key", "201"): {"show_key": _KEY_LINK, "export_key": _KEY_LINK, "destroy_key": _KEY_LINK},
-    ("create_key", "202"): {"show_key": _KEY_LINK, "cancel_training": _KEY_LINK},
-    ("upload_dataset", "201"): {"show_dataset": _KEY_LINK, "delete_dataset": _KEY_LINK},
+    ("create_key", "201"): {"get_key": _KEY_LINK, "export_key": _KEY_LINK, "destroy_key": _KEY_LINK},
+    ("create_key", "202"): {"get_key": _KEY_LINK, "cancel_training": _KEY_LINK},
+    ("upload_dataset", "201"): {"get_dataset": _KEY_LINK, "delete_dataset": _KEY_LINK},
     ("create_account", "201"): {"revoke_account": {"account": "$response.body#/id"}},
-    ("order_evaluation", "202"): {
-        "show_evaluation": _EVALUATION_LINK, "cancel_evaluation": _EVALUATION_LINK, "show_report": _EVALUATION_LINK,
-        "show_curves": _CELL_LINK, "show_scores": _CELL_LINK, "show_sample": {**_CELL_LINK, "index": 0, "picture": "protected"},
+    ("create_evaluation", "202"): {
+        "get_evaluation": _EVALUATION_LINK,
+        "cancel_evaluation": _EVALUATION_LINK,
+        "get_report": _EVALUATION_LINK,
+        "get_curves": _CELL_LINK,
+        "get_scores": _CELL_LINK,
+        "get_sample": {**_CELL_LINK, "index": 0, "picture": "protected"},
     },
-    ("cancel_evaluation", "202"): {"delete_evaluation": _EVALUATION_LINK, "show_evaluation": _EVALUATION_LINK},
+    ("cancel_evaluation", "202"): {"delete_evaluation": _EVALUATION_LINK, "get_evaluation": _EVALUATION_LINK},
     **{
         (listing, "200"): {listing: {"cursor": "$response.body#/next"}}
         for listing in ("list_keys", "list_accounts", "list_datasets", "list_evaluations")
     },
-}  # fmt: skip
+}
 _PROBLEM_SCHEMA_REF = {"$ref": "#/components/schemas/ProblemOut"}
 
 

@@ -68,7 +68,9 @@ def apply_cursor(statement: S, id: InstrumentedAttribute[str], paging: PageReque
     return statement.order_by(id.desc()).limit(paging.limit + 1)
 
 
-def build_page(rows: Sequence[Row], paging: PageRequest, serialize: Callable[[Row], T], id_of: Callable[[Row], str]) -> Page[T]:
+def build_page(
+    rows: Sequence[Row], paging: PageRequest, serialize: Callable[[Row], T], id_of: Callable[[Row], str]
+) -> Page[T]:
     """The page of `rows` as `keyset` selected them."""
     page_rows = rows[: paging.limit]
     has_more = len(rows) > paging.limit

@@ -52,7 +52,9 @@ class MultipartForm:
 
 
 @asynccontextmanager
-async def read_form(request: Request, file_field: str, fields: frozenset[str], max_files: int) -> AsyncIterator[MultipartForm]:
+async def read_form(
+    request: Request, file_field: str, fields: frozenset[str], max_files: int
+) -> AsyncIterator[MultipartForm]:
     """Closes its temporary files at the end. Raises UnsupportedMedia, BadRequest, TooManyParts, Invalid."""
     try:
         yield await _parse_form(request, file_field, fields, max_files)
@@ -80,7 +82,9 @@ async def _parse_form(request: Request, file_field: str, fields: frozenset[str],
         if isinstance(value, UploadFile):
             if name != file_field:
                 raise _field_error(name, f"a file is not taken here; files go into {file_field!r}")
-            uploads.append(UploadedFile(_safe_filename(value.filename, len(uploads)), value.content_type or "", await value.read()))
+            uploads.append(
+                UploadedFile(_safe_filename(value.filename, len(uploads)), value.content_type or "", await value.read())
+            )
             await value.seek(0)
         elif name not in fields:
             hint = "send it as a file, with a filename" if name == file_field else f"known: {', '.join(sorted(fields))}"

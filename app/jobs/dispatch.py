@@ -12,7 +12,7 @@ from unveil.app.db.job_states import ACTIVE
 from unveil.app.db.tables import Account, Cell, Evaluation, Key
 from unveil.app.dependencies import AppState
 from unveil.app.errors.problem import Invalid, TooMany
-from unveil.app.security.principal import Caller
+from unveil.app.security.principal import Principal
 
 log = logging.getLogger(__name__)
 
@@ -21,7 +21,9 @@ class QueueFull(TooMany):
     code, title = "queue_full", "The account has too much work waiting"
 
 
-async def enforce_queue_quota(session: AsyncSession, app_state: AppState, principal: Caller, new_jobs: int, pointer: str) -> None:
+async def enforce_queue_quota(
+    session: AsyncSession, app_state: AppState, principal: Principal, new_jobs: int, pointer: str
+) -> None:
     """Whether so many cells and trainings more may be ordered; orders of one account count one after another.
 
     Raises QueueFull, Invalid.
@@ -31,7 +33,9 @@ async def enforce_queue_quota(session: AsyncSession, app_state: AppState, princi
         message = f"the order makes {new_jobs} cells and trainings; an account may have {limit} waiting"
         raise Invalid(message, [(pointer, "order fewer at once")])
     select_account = select(Account.id).where(Account.id == principal.account_id)
-    await session.execute(select_account.with_for_update(key_share=True))  # keeps no row that names the account from being written
+    await session.execute(
+        select_account.with_for_update(key_share=True)
+    )  # keeps no row that names the account from being written
     cells = select(func.count()).select_from(Cell).join(Evaluation, Evaluation.id == Cell.evaluation_id)
     cells = cells.where(
         Evaluation.account_id == principal.account_id, Evaluation.finished_at.is_(None), Cell.status.in_(ACTIVE)

@@ -10,7 +10,9 @@ from statistics import fmean
 
 from unveil.app.db.job_states import COMPLETED, TERMINAL, Status
 
-_TRAINING_WEIGHT = 20.0  # what a job that trains weighs in the whole beside one that does not: roughly, from seconds to minutes
+_TRAINING_WEIGHT = (
+    20.0  # what a job that trains weighs in the whole beside one that does not: roughly, from seconds to minutes
+)
 _MIN_PROGRESS_FOR_ESTIMATE = 0.01  # of a job's progress: below, its end is a guess from next to nothing
 
 
@@ -31,7 +33,11 @@ def weighted_progress(jobs: Sequence[JobProgress]) -> float:
     weights = [(_TRAINING_WEIGHT if job.trains else 1.0) * (job.status != Status.NOT_APPLICABLE) for job in jobs]
     job_progress = [1.0 if job.status in COMPLETED else job.progress for job in jobs]
     total_weight = sum(weights)
-    return sum(weight * progress for weight, progress in zip(weights, job_progress, strict=True)) / total_weight if total_weight else 1.0
+    return (
+        sum(weight * progress for weight, progress in zip(weights, job_progress, strict=True)) / total_weight
+        if total_weight
+        else 1.0
+    )
 
 
 def estimate_remaining_seconds(jobs: Sequence[JobProgress], now: datetime) -> float | None:

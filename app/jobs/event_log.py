@@ -144,7 +144,9 @@ def _cancel_statement(table: type[_Job]) -> Update:
     )
 
 
-def _execute_returning(session: Session, evaluation: Evaluation, table: type[_Job], statement: Update) -> Sequence[_Job]:
+def _execute_returning(
+    session: Session, evaluation: Evaluation, table: type[_Job], statement: Update
+) -> Sequence[_Job]:
     """The evaluation's rows that are changed, as they are then."""
     rows = statement.where(table.evaluation_id == evaluation.id).returning(table)
     return session.scalars(rows, execution_options={"populate_existing": True, "synchronize_session": False}).all()

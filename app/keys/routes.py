@@ -9,9 +9,9 @@ from fastapi import APIRouter, Query, Response
 from unveil.app.broker import TRAIN_KEY
 from unveil.app.datasets.service import UnknownPlainDataset
 from unveil.app.db.ids import new_id
-from unveil.app.dependencies import Session, AppStateDep
+from unveil.app.dependencies import AppStateDep, Session
 from unveil.app.http.authentication import AuthenticatedRoute, KeyExportPrincipal, KeysPrincipal
-from unveil.app.http.etag import IfNoneMatch, matches, etag_for
+from unveil.app.http.etag import IfNoneMatch, etag_for, matches
 from unveil.app.http.idempotency import IdempotencyDep, IdempotencyMismatch, RequestInProgress
 from unveil.app.http.pagination import KeyPaging, Page
 from unveil.app.http.problems import problems
@@ -36,7 +36,12 @@ _NOT_FOUND_PROBLEMS = (service.UnknownKey, service.KeyDestroyed)
     },
 )
 async def create_key(
-    body: KeyCreate, principal: KeysPrincipal, app_state: AppStateDep, session: Session, idempotency: IdempotencyDep, response: Response
+    body: KeyCreate,
+    principal: KeysPrincipal,
+    app_state: AppStateDep,
+    session: Session,
+    idempotency: IdempotencyDep,
+    response: Response,
 ) -> KeyOut:
     """Draw a key, store your own, or have one trained."""
     async with idempotency.begin(key_id=new_id("key")) as ids:

@@ -22,7 +22,7 @@ from unveil.app.jobs.dispatch import enforce_queue_quota
 from unveil.app.keys import queries
 from unveil.app.keys.schemas import JobError, KeyCreate, KeyOut, MaterialOut
 from unveil.app.observability import failpoints
-from unveil.app.security.principal import Caller
+from unveil.app.security.principal import Principal
 from unveil.app.storage import StorageError
 from unveil.models import catalog
 from unveil.models.catalog import ParameterError, Scheme, UnknownName, setting
@@ -86,7 +86,7 @@ def make_scheme_or_422(name: str, params: Mapping[str, Any], profile: catalog.Pr
         raise Invalid(str(error), [(f"/params{pointer}", detail) for pointer, detail in error.errors]) from None
 
 
-async def get_many(session: AsyncSession, principal: Caller, ids: Sequence[str]) -> list[Key]:
+async def get_many(session: AsyncSession, principal: Principal, ids: Sequence[str]) -> list[Key]:
     """The caller's keys, in this order. Raises UnknownKey, KeyDestroyed."""
     rows = await queries.get_many(session, principal.account_id, ids)
     for id in ids:
@@ -97,7 +97,7 @@ async def get_many(session: AsyncSession, principal: Caller, ids: Sequence[str])
     return [rows[id] for id in ids]
 
 
-async def create(session: AsyncSession, app_state: AppState, principal: Caller, body: KeyCreate, id: str) -> KeyOut:
+async def create(session: AsyncSession, app_state: AppState, principal: Principal, body: KeyCreate, id: str) -> KeyOut:
     """A drawn or a given key, or one to be trained; not yet committed.
 
     Raises UnknownScheme, NoPlainImages, Invalid naming the field, QueueFull.
@@ -135,11 +135,15 @@ def _import_material(scheme: Scheme[Any, Any], material: Mapping[str, Any]) -> t
     return scheme.key_to_secret(key), scheme.key_size(key)
 
 
-async def _create_trained_key(session: AsyncSession, app_state: AppState, principal: Caller, body: KeyCreate, id: str) -> Key:
+async def _create_trained_key(
+    session: AsyncSession, app_state: AppState, principal: Principal, body: KeyCreate, id: str
+) -> Key:
     if body.material is not None:
         message = f"a key of {body.scheme} is a network that is trained; order it by params"
         raise Invalid(message, [("/material", message)])
-    training_params = {name: value for name, value in body.params.items() if name in TrainingRequest.__dataclass_fields__}
+    training_params = {
+        name: value for name, value in body.params.items() if name in TrainingRequest.__dataclass_fields__
+    }
     try:
         training = catalog.parse(TrainingRequest, training_params)
     except ParameterError as error:
@@ -165,7 +169,7 @@ def require_trainable(scheme: Scheme[Any, Any], images: DatasetRef, pointer: str
 async def enqueue_training(
     session: AsyncSession,
     app_state: AppState,
-    principal: Caller,
+    principal: Principal,
     scheme: Scheme[Any, Any],
     training: TrainingRequest,
     id: str,
@@ -186,11 +190,15 @@ async def enqueue_training(
     return await queries.insert_if_absent(session, values)
 
 
-async def list_keys(session: AsyncSession, principal: Caller, paging: PageRequest) -> Page[KeyOut]:
-    return build_page(await queries.list_page(session, principal.account_id, paging), paging, to_key_out, lambda key: key.id)
+async def list_keys(session: AsyncSession, principal: Principal, paging: PageRequest) -> Page[KeyOut]:
+    return build_page(
+        await queries.list_page(session, principal.account_id, paging), paging, to_key_out, lambda key: key.id
+    )
 
 
-async def get_key(session: AsyncSession, principal: Caller, id: str, width: int | None, height: int | None) -> KeyOut:
+async def get_key(
+    session: AsyncSession, principal: Principal, id: str, width: int | None, height: int | None
+) -> KeyOut:
     """Raises UnknownKey, KeyDestroyed."""
     (key,) = await get_many(session, principal, [id])
     return to_key_out(key, width, height)
@@ -200,7 +208,9 @@ def to_key_out(key: Key, width: int | None = None, height: int | None = None) ->
     bits = effective_bits = None
     with suppress(UnknownName, ParameterError):  # a key of another version's scheme is shown too
         scheme = catalog.make_scheme(key.scheme, key.params)
-        sides = catalog.padded_size(height or key.height or _DEFAULT_SIDE, width or key.width or _DEFAULT_SIDE, scheme.size_multiple)
+        sides = catalog.padded_size(
+            height or key.height or _DEFAULT_SIDE, width or key.width or _DEFAULT_SIDE, scheme.size_multiple
+        )
         bits, effective_bits = scheme.key_space_bits(*sides), catalog.effective_bits(scheme, *sides)
     active = key.status in ACTIVE
     links = {"self": f"/keys/{key.id}"}
@@ -237,7 +247,7 @@ _PUBLIC_STATUS: dict[Status, Any] = {
 
 
 async def export_material(
-    session: AsyncSession, app_state: AppState, principal: Caller, id: str, width: int | None, height: int | None
+    session: AsyncSession, app_state: AppState, principal: Principal, id: str, width: int | None, height: int | None
 ) -> MaterialOut:
     """The key for images of one size.
 
@@ -248,9 +258,13 @@ async def export_material(
     scheme = make_scheme_or_422(key.scheme, key.params)
     if scheme.trains or key.sealed is None:
         raise NotExportable(f"the key is a trained network; {key.scheme} has no explicit form")
-    sides = catalog.padded_size(height or key.height or _DEFAULT_SIDE, width or key.width or _DEFAULT_SIDE, scheme.size_multiple)
+    sides = catalog.padded_size(
+        height or key.height or _DEFAULT_SIDE, width or key.width or _DEFAULT_SIDE, scheme.size_multiple
+    )
     if sides[0] * sides[1] > app_state.settings.max_pixels:
-        message = f"{sides[1]}x{sides[0]} has more than the {app_state.settings.max_pixels} pixels that an image may have"
+        message = (
+            f"{sides[1]}x{sides[0]} has more than the {app_state.settings.max_pixels} pixels that an image may have"
+        )
         raise Invalid(message, [("/query/width", message)])
     secret = app_state.keyring.open(key.sealed, purpose="key", owner=key.account_id, id=key.id)
     try:
@@ -272,7 +286,7 @@ def retry_hint(key: Key) -> str:
     return "wait until it is ready" if will_be_ready else "train another: POST /keys"
 
 
-async def destroy(session: AsyncSession, app_state: AppState, principal: Caller, id: str) -> None:
+async def destroy(session: AsyncSession, app_state: AppState, principal: Principal, id: str) -> None:
     """Commits. Raises UnknownKey, KeyDestroyed, KeyBusy."""
     (key,) = await get_many(session, principal, [id])
     if key.status in ACTIVE:
@@ -289,7 +303,7 @@ async def destroy(session: AsyncSession, app_state: AppState, principal: Caller,
             await session.commit()
 
 
-async def cancel(session: AsyncSession, principal: Caller, id: str) -> KeyOut:
+async def cancel(session: AsyncSession, principal: Principal, id: str) -> KeyOut:
     """Ask the training to stop; asking again is fine. Commits. Raises UnknownKey, KeyDestroyed, NotTraining."""
     (key,) = await get_many(session, principal, [id])
     # Its lock comes first: see app/db/journal.py.

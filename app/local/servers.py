@@ -140,12 +140,16 @@ class Postgres(_Server):
             [str(word) for word in command], capture_output=True, text=True, check=False, env=_clean_environment()
         )
         if initdb.returncode != 0:
-            raise ServerUnavailable(f"PostgreSQL's initdb failed in {partial}:\n{initdb.stdout[-2000:]}{initdb.stderr[-2000:]}")
+            raise ServerUnavailable(
+                f"PostgreSQL's initdb failed in {partial}:\n{initdb.stdout[-2000:]}{initdb.stderr[-2000:]}"
+            )
         partial.rename(self._data)
 
     def _check_version(self, programs: Path) -> None:
         stored = (self._data / "PG_VERSION").read_text().strip()
-        installed = subprocess.run([programs / "postgres", "-V"], capture_output=True, text=True, check=True).stdout.split()
+        installed = subprocess.run(
+            [programs / "postgres", "-V"], capture_output=True, text=True, check=True
+        ).stdout.split()
         if installed[2].split(".")[0] != stored:
             raise ServerUnavailable(
                 f"{self._data} was written by PostgreSQL {stored}, but the installed one is {installed[2]}: "
@@ -281,7 +285,9 @@ def write_secret(path: Path, text: str) -> str:
 
 def _free_port(port_file: Path) -> int:
     """The port of the last start if it is still free (an address that stays is kinder), else any free one."""
-    last_port = port_file.read_text() if port_file.exists() else ""  # empty where a power cut came between name and content
+    last_port = (
+        port_file.read_text() if port_file.exists() else ""
+    )  # empty where a power cut came between name and content
     for candidate in (int(last_port) if last_port.isdecimal() else 0, 0):
         with socket.socket() as probe, contextlib.suppress(OSError, OverflowError):
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # closed connections do not occupy it

@@ -144,7 +144,9 @@ class LocalStack:
         asyncio.run(self._ensure_owner())
         for name in self._commands():
             self._services[name] = _Service(self._spawn(name), time.monotonic())
-        wait_until(self.is_ready, "the service", self._start_timeout_s, *(part.child for part in self._services.values()))
+        wait_until(
+            self.is_ready, "the service", self._start_timeout_s, *(part.child for part in self._services.values())
+        )
 
     def _environment(self) -> dict[str, str]:
         environment = {**os.environ, "PYTHONUNBUFFERED": "1", **self._extra_environment}
@@ -187,7 +189,9 @@ class LocalStack:
     async def _sign_in_code(self) -> str:
         async with self._session() as (session, keyring):
             owner = await accounts.get(session, _OWNER_NAME)
-            return await accounts.create_sign_in_code(session, keyring, owner.id, self.settings.sign_in_code_ttl_minutes)
+            return await accounts.create_sign_in_code(
+                session, keyring, owner.id, self.settings.sign_in_code_ttl_minutes
+            )
 
     @asynccontextmanager
     async def _session(self) -> AsyncIterator[tuple[AsyncSession, Keyring]]:

@@ -34,7 +34,7 @@ from sqlalchemy.orm import Session
 from unveil.app.db.job_states import ACTIVE
 from unveil.app.db.migrate import alembic_config
 from unveil.app.db.session import session_scope
-from unveil.app.db.tables import Base, Cell, DashboardSession, Dataset, Key, SignInCode, ProcessHeartbeat
+from unveil.app.db.tables import Base, Cell, DashboardSession, Dataset, Key, ProcessHeartbeat, SignInCode
 from unveil.app.security.envelope import Keyring
 from unveil.app.security.key_rotation import master_versions_in_use
 from unveil.app.settings import Settings
@@ -67,10 +67,15 @@ def backup(settings: Settings, keyring: Keyring, out: BinaryIO, on_progress: Pro
         if schema != _newest_revision():
             raise BackupError(f"the schema is {schema} and not {_newest_revision()}: unveil migrate")
         manifest = {
-            "format": _FORMAT_VERSION, "unveil": __version__, "schema": schema, "tables": _TABLES,
+            "format": _FORMAT_VERSION,
+            "unveil": __version__,
+            "schema": schema,
+            "tables": _TABLES,
             "made_at": datetime.now(UTC).isoformat(timespec="seconds"),
-            "ring": {name: keyring.key_check_value(name) for name in ("pepper", *map(str, master_versions_in_use(session)))},
-        }  # fmt: skip
+            "ring": {
+                name: keyring.key_check_value(name) for name in ("pepper", *map(str, master_versions_in_use(session)))
+            },
+        }
         archive.add("manifest.json", json.dumps(manifest, indent=1).encode())
         connection: Any = session.connection().connection.driver_connection
         for table, columns in _TABLES.items():
@@ -129,7 +134,9 @@ def restore(settings: Settings, keyring: Keyring, source: BinaryIO, on_progress:
                 while chunk := file.read(2**20):
                     copy.write(chunk)
     command.upgrade(alembic_config(), "head")
-    on_progress(f"restored {len(manifest['tables'])} tables and {archive.member_counts['blobs']} blobs of {manifest['made_at']}")
+    on_progress(
+        f"restored {len(manifest['tables'])} tables and {archive.member_counts['blobs']} blobs of {manifest['made_at']}"
+    )
 
 
 def _list_referenced_blobs(session: Session, blobs: BlobStore) -> Iterator[str]:
@@ -137,7 +144,9 @@ def _list_referenced_blobs(session: Session, blobs: BlobStore) -> Iterator[str]:
     yield from session.scalars(select(Dataset.blob))
     yield from filter(None, session.scalars(select(Key.weights_blob).where(Key.destroyed_at.is_(None))))
     for table in (Cell, Key):
-        for id in session.scalars(select(table.id).where(table.checkpoint_wrapped_key.is_not(None), table.status.in_(ACTIVE))):
+        for id in session.scalars(
+            select(table.id).where(table.checkpoint_wrapped_key.is_not(None), table.status.in_(ACTIVE))
+        ):
             yield from blobs.list_recursive(f"checkpoints/{id}")
 
 

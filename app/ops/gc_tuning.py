@@ -6,7 +6,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 _GC_THRESHOLD_OBJECTS = 50_000  # new objects, so once in many requests; by default after 700
-_SWITCH_INTERVAL_S = 0.0005  # a thread with an image's bytes makes way for the event loop so soon; by default after 5 ms
+_SWITCH_INTERVAL_S = (
+    0.0005  # a thread with an image's bytes makes way for the event loop so soon; by default after 5 ms
+)
 
 
 @contextmanager

@@ -84,9 +84,12 @@ async def get_readiness(request: Request, app_state: AppStateDep, response: Resp
 
 async def _check_components(app_state: AppState) -> ReadinessOut:
     checks: dict[str, Awaitable[ComponentHealth]] = {
-        "database": _check_database(app_state), "migrations": _check_migrations(app_state), "broker": _check_broker(app_state), "blobs": _check_blobs(app_state),
+        "database": _check_database(app_state),
+        "migrations": _check_migrations(app_state),
+        "broker": _check_broker(app_state),
+        "blobs": _check_blobs(app_state),
         "workers": _check_workers(app_state),
-    }  # fmt: skip
+    }
     parts = dict(zip(checks, await asyncio.gather(*map(_check_with_timeout, checks.values())), strict=True))
     all_ok = all(part.ok for part in parts.values())
     return ReadinessOut(status="ok" if all_ok else "not ready", parts=parts)

@@ -13,7 +13,7 @@ from sqlalchemy import Delete
 from sqlalchemy.dialects.postgresql import Insert
 from sqlalchemy.exc import SQLAlchemyError
 
-from unveil.app.db.heartbeats import API_QUEUE, upsert_heartbeat, delete_heartbeat
+from unveil.app.db.heartbeats import API_QUEUE, delete_heartbeat, upsert_heartbeat
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

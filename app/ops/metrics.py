@@ -59,7 +59,12 @@ async def get_metrics(request: Request, app_state: AppStateDep) -> Response:
     http_metrics: Metrics = request.app.state.metrics
     registry = CollectorRegistry()
     component_up = Gauge("unveil_up", "Whether a part could be asked", ("part",), registry=registry)
-    collectors = {"database": _collect_jobs, "processes": _collect_processes, "broker": _collect_broker, "blobs": _collect_blobs}
+    collectors = {
+        "database": _collect_jobs,
+        "processes": _collect_processes,
+        "broker": _collect_broker,
+        "blobs": _collect_blobs,
+    }
     for component, collect in collectors.items():
         try:
             await collect(app_state, registry)
@@ -72,7 +77,9 @@ async def get_metrics(request: Request, app_state: AppStateDep) -> Response:
 async def _require_metrics_token(request: Request, app_state: AppState) -> None:
     expected_token = app_state.settings.metrics_token
     given_token = request.headers.get("authorization", "").partition(" ")[2].strip()
-    if expected_token is not None and hmac.compare_digest(given_token.encode(), expected_token.get_secret_value().encode()):
+    if expected_token is not None and hmac.compare_digest(
+        given_token.encode(), expected_token.get_secret_value().encode()
+    ):
         return
     await rate_limit_anonymous(request)
     if expected_token is not None:
@@ -85,12 +92,18 @@ async def _collect_jobs(app_state: AppState, registry: CollectorRegistry) -> Non
         "cell": (Cell, Evaluation.created_at), "key": (Key, Key.created_at)
     }  # fmt: skip
     jobs = Gauge("unveil_jobs", "Jobs by kind and status", ("kind", "status"), registry=registry)
-    oldest_queued = Gauge("unveil_oldest_queued_seconds", "Age of the oldest job that waits", ("kind",), registry=registry)
+    oldest_queued = Gauge(
+        "unveil_oldest_queued_seconds", "Age of the oldest job that waits", ("kind",), registry=registry
+    )
     retries = Gauge("unveil_job_reclaims", "Claims of jobs after their first", ("kind",), registry=registry)
     failures = Gauge("unveil_job_failures", "Failed jobs by code", ("kind", "code"), registry=registry)
     async with app_state.sessions() as session:
         for kind, (table, created_column) in kinds.items():
-            jobs_query = select(table).join(Evaluation) if table is Cell else select(table).where(Key.training_request.is_not(None))
+            jobs_query = (
+                select(table).join(Evaluation)
+                if table is Cell
+                else select(table).where(Key.training_request.is_not(None))
+            )
             by_status = jobs_query.with_only_columns(table.status, func.count()).group_by(table.status)
             count_by_status = dict((await session.execute(by_status)).all())
             for status in Status:
@@ -101,7 +114,9 @@ async def _collect_jobs(app_state: AppState, registry: CollectorRegistry) -> Non
             retry_sum = jobs_query.with_only_columns(func.sum(func.greatest(table.attempt - 1, 0)))
             retries.labels(kind).set(await session.scalar(retry_sum) or 0)
             code = table.error["code"].astext
-            failures_query = jobs_query.with_only_columns(code, func.count()).where(table.status == Status.FAILED).group_by(code)
+            failures_query = (
+                jobs_query.with_only_columns(code, func.count()).where(table.status == Status.FAILED).group_by(code)
+            )
             for name, count in await session.execute(failures_query):
                 failures.labels(kind, name or "unknown").set(count)
 
@@ -117,7 +132,9 @@ async def _collect_processes(app_state: AppState, registry: CollectorRegistry) -
 
     heartbeat_age = gauge("worker_seen_seconds", "Since a process's last heartbeat", *names)
     concurrency = gauge("worker_slots", "Jobs that a worker does at once", *names)
-    lease_recoveries = gauge("worker_lease_recoveries", "Jobs that it took from workers that were gone, since it began", *names)
+    lease_recoveries = gauge(
+        "worker_lease_recoveries", "Jobs that it took from workers that were gone, since it began", *names
+    )
     master_key_version = gauge("worker_master_key", "Number of the master key that a process seals with", *names)
     gpu_utilization = gauge("gpu_use_ratio", "How busy a GPU is", "worker", "gpu", "name")
     gpu_memory_used = gauge("gpu_memory_used_bytes", "Memory of a GPU that is in use", "worker", "gpu", "name")
@@ -125,7 +142,11 @@ async def _collect_processes(app_state: AppState, registry: CollectorRegistry) -
     for worker, seconds in workers:
         worker_labels = worker.name, worker.queues
         heartbeat_age.labels(*worker_labels).set(seconds)
-        for metric, value in ((concurrency, worker.concurrency), (lease_recoveries, worker.lease_recoveries), (master_key_version, worker.master_key_version)):
+        for metric, value in (
+            (concurrency, worker.concurrency),
+            (lease_recoveries, worker.lease_recoveries),
+            (master_key_version, worker.master_key_version),
+        ):
             if value is not None:
                 metric.labels(*worker_labels).set(value)
         for number, gpu in enumerate(worker.gpus or []):

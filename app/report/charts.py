@@ -52,8 +52,12 @@ def build_chart(
     size: tuple[int, int] = (320, 200),
 ) -> Chart | None:
     """Named curves in one picture; None where no curve has two points. log: of x. between: the range of y."""
-    points_by_name = {name: [(x, y) for x, y in points if x is not None and y is not None] for name, points in curves.items()}
-    points_by_name = {name: points for name, points in points_by_name.items() if len(points) > 1 and (not log or points[0][0] > 0)}
+    points_by_name = {
+        name: [(x, y) for x, y in points if x is not None and y is not None] for name, points in curves.items()
+    }
+    points_by_name = {
+        name: points for name, points in points_by_name.items() if len(points) > 1 and (not log or points[0][0] > 0)
+    }
     if not points_by_name:
         return None
     xs = [x for points in points_by_name.values() for x, _ in points]
@@ -77,12 +81,26 @@ def build_chart(
         dots = [(x_at(x), y_at(y)) for x, y in sorted(points)]
         lines.append(Series(name, " ".join(f"{x},{y}" for x, y in dots), dots if len(dots) <= 12 else []))
     return Chart(
-        title, x_label, y_label, width, height, left, right, top, bottom,
-        [Tick(x_at(x), _format_tick(x)) for x in (_power_of_two_ticks(first, last) if log else _integer_ticks(first, last))],
+        title,
+        x_label,
+        y_label,
+        width,
+        height,
+        left,
+        right,
+        top,
+        bottom,
+        [
+            Tick(x_at(x), _format_tick(x))
+            for x in (_power_of_two_ticks(first, last) if log else _integer_ticks(first, last))
+        ],
         [Tick(y_at(y), _format_tick(y)) for y in round_ticks(low, high, 5)],
         lines,
-        "; ".join(f"{name}: {_format_tick(points[0][1])} to {_format_tick(points[-1][1])}" for name, points in points_by_name.items()),
-    )  # fmt: skip
+        "; ".join(
+            f"{name}: {_format_tick(points[0][1])} to {_format_tick(points[-1][1])}"
+            for name, points in points_by_name.items()
+        ),
+    )
 
 
 def _pad_range(low: float, high: float) -> tuple[float, float]:
@@ -149,7 +167,10 @@ def build_key_space_chart(bits: Sequence[tuple[str, float]], width: int = 440) -
         width,
         36 * len(bits) + 34,
         left,
-        [Bar(name, f"2^{count:,.1f}", 18 + 36 * i, max(2.0, x_at(count) - left)) for i, (name, count) in enumerate(bits)],
+        [
+            Bar(name, f"2^{count:,.1f}", 18 + 36 * i, max(2.0, x_at(count) - left))
+            for i, (name, count) in enumerate(bits)
+        ],
         [Tick(x_at(10.0**power), f"{10**power:,}") for power in range(1, round(math.log10(last)) + 1)],
         x_at(256.0),
     )

@@ -132,9 +132,15 @@ async def _load_sample_images(session: AsyncSession, ids: Sequence[tuple[str, in
 def _displayed_triples(report: Report) -> list[SampleTriple]:
     """The triples whose pictures are on the page: a few of thousands that may be stored."""
     grids = build_image_grids(report)
-    grid_triples = [each for figure in grids for line in figure.rows for each in (line.sample, *line.triple_by_column.values())]
+    grid_triples = [
+        each for figure in grids for line in figure.rows for each in (line.sample, *line.triple_by_column.values())
+    ]
     example_triples = [each for each in _example_triples(report, grids).values() if each is not None]
-    return [*grid_triples, *example_triples, *(each for strip in build_strips(report, grids).values() for each in strip)]
+    return [
+        *grid_triples,
+        *example_triples,
+        *(each for strip in build_strips(report, grids).values() for each in strip),
+    ]
 
 
 async def scores_csv(session: AsyncSession, cell_id: str) -> str:
@@ -173,13 +179,32 @@ def _render_csv(report: Report) -> bytes:
             identification, controls = figures.get("identification") or {}, figures.get("controls") or {}
             note = cell.reason or (cell.error and f"{cell.error.code}: {cell.error.detail}") or ""
             lines.append(
-                (row.label, label(cell.attack, report.profile), cell.threat_model, cell.status.value,
-                 figures.get("verdict"), ssim.get("mode"), ssim.get("mean"), ssim.get("ci_low"), ssim.get("ci_high"),
-                 figures.get("paper_ssim"), row.paper.robust.get(cell.attack["name"]) if row.paper else None,
-                 psnr.get("mean"), identification.get("top1"), identification.get("chance"), (figures.get("recogniser") or {}).get("top1"),
-                 figures.get("key_space_bits"), figures.get("effective_bits"), controls.get("positive"),
-                 controls.get("negative"), ssim.get("n"), figures.get("seconds"), figures.get("device"), note)
-            )  # fmt: skip
+                (
+                    row.label,
+                    label(cell.attack, report.profile),
+                    cell.threat_model,
+                    cell.status.value,
+                    figures.get("verdict"),
+                    ssim.get("mode"),
+                    ssim.get("mean"),
+                    ssim.get("ci_low"),
+                    ssim.get("ci_high"),
+                    figures.get("paper_ssim"),
+                    row.paper.robust.get(cell.attack["name"]) if row.paper else None,
+                    psnr.get("mean"),
+                    identification.get("top1"),
+                    identification.get("chance"),
+                    (figures.get("recogniser") or {}).get("top1"),
+                    figures.get("key_space_bits"),
+                    figures.get("effective_bits"),
+                    controls.get("positive"),
+                    controls.get("negative"),
+                    ssim.get("n"),
+                    figures.get("seconds"),
+                    figures.get("device"),
+                    note,
+                )
+            )
     return _to_csv(lines).encode()
 
 
@@ -260,7 +285,9 @@ def _example_triples(report: Report, grids: Sequence[ImageGrid]) -> dict[str, Sa
     for row in report.requested_rows:
         cell = row.verdict_cell or next((cell for cell in row.cells if report.samples.get(cell.id)), None)
         candidates = [sample for sample in report.samples.get(cell.id, ()) if sample.plain_md5] if cell else []
-        examples[row.label] = next((sample for sample in candidates if sample.index in displayed_indices), next(iter(candidates), None))
+        examples[row.label] = next(
+            (sample for sample in candidates if sample.index in displayed_indices), next(iter(candidates), None)
+        )
     return examples
 
 
@@ -292,7 +319,9 @@ def _loss_charts(report: Report) -> list[charts.Chart]:
     for row in report.requested_rows:
         for cell in row.cells:
             losses = {name: points for name, points in report.curves.get(cell.id, {}).items() if "loss" in name}
-            plots.append(charts.build_chart(f"{title(cell.attack, row.profile)} on {row.title}", "epoch", "loss", losses))
+            plots.append(
+                charts.build_chart(f"{title(cell.attack, row.profile)} on {row.title}", "epoch", "loss", losses)
+            )
     return [plot for plot in plots if plot is not None]
 
 

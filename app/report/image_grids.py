@@ -9,7 +9,7 @@ import base64
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from unveil.app.report.model import AttackColumn, Report, SchemeRow, SampleTriple
+from unveil.app.report.model import AttackColumn, Report, SampleTriple, SchemeRow
 
 MAX_IMAGE_BYTES = 6_000_000  # of base64 on one page
 _MAX_TRIPLES_PER_CELL = 3  # triples a cell: one row of the page
@@ -44,11 +44,17 @@ def build_image_grids(report: Report) -> list[ImageGrid]:
             for column in report.columns
             if (cell := row.cell_for(column)) is not None and report.samples.get(cell.id)
         ]
-        for index in sorted(set.intersection(*(set(samples) for _, samples in samples_by_column)) if samples_by_column else ()):
+        for index in sorted(
+            set.intersection(*(set(samples) for _, samples in samples_by_column)) if samples_by_column else ()
+        ):
             reference_sample = samples_by_column[0][1][index]
             assert reference_sample.plain_md5 is not None
-            triple_by_column = {column.label: samples[index] for column, samples in samples_by_column if column.name != "none"}
-            by_image.setdefault((index, reference_sample.plain_md5), []).append(GridRow(row, reference_sample, triple_by_column))
+            triple_by_column = {
+                column.label: samples[index] for column, samples in samples_by_column if column.name != "none"
+            }
+            by_image.setdefault((index, reference_sample.plain_md5), []).append(
+                GridRow(row, reference_sample, triple_by_column)
+            )
     column_order = {name: position for position, name in enumerate(PAPER_FIGURES)}
     grids: list[ImageGrid] = []
     for _, lines in sorted(by_image.items(), key=lambda item: (-len(item[1]), item[0][0])):
@@ -62,7 +68,9 @@ def build_image_grids(report: Report) -> list[ImageGrid]:
 
 def build_strips(report: Report, grids: Sequence[ImageGrid]) -> dict[str, Sequence[SampleTriple]]:
     """Triples by cell, lowest SSIM first, worst and best included: as many each as the page can hold."""
-    remaining_bytes = MAX_IMAGE_BYTES - sum(figure.sample.plain_size + sum(map(_row_base64_size, figure.rows)) for figure in grids)
+    remaining_bytes = MAX_IMAGE_BYTES - sum(
+        figure.sample.plain_size + sum(map(_row_base64_size, figure.rows)) for figure in grids
+    )
     for count in range(_MAX_TRIPLES_PER_CELL, 0, -1):
         triples_by_cell = {id: _pick_evenly(samples, count) for id, samples in report.samples.items() if samples}
         if sum(_base64_size(sample) for samples in triples_by_cell.values() for sample in samples) <= remaining_bytes:
@@ -88,4 +96,8 @@ def _base64_size(sample: SampleTriple) -> int:
 
 
 def _row_base64_size(row: GridRow) -> int:
-    return (row.sample.protected_size + sum(sample.reconstructed_size for sample in row.triple_by_column.values())) * 4 // 3
+    return (
+        (row.sample.protected_size + sum(sample.reconstructed_size for sample in row.triple_by_column.values()))
+        * 4
+        // 3
+    )

@@ -12,7 +12,7 @@ from typing import Any
 from unveil.app.db.job_states import TERMINAL
 from unveil.app.evaluations import serializers
 from unveil.app.evaluations.schemas import CellOut, EvaluationOut, UtilityOut
-from unveil.app.report.labels import NOT_SETTINGS, dataset_label, label, title, default_settings
+from unveil.app.report.labels import NOT_SETTINGS, dataset_label, default_settings, label, title
 from unveil.models import catalog
 from unveil.models.core.profiles import PROFILE_IMAGE_COUNTS
 
@@ -185,7 +185,9 @@ class Report:
     def scaled_down_settings(self) -> list[str]:
         """What the profile takes less of than the paper."""
         limits = PROFILE_IMAGE_COUNTS[self.profile]
-        descriptions = [f"at most {limits[0]:,} training and {limits[1]:,} test images"] if limits[0] and limits[1] else []
+        descriptions = (
+            [f"at most {limits[0]:,} training and {limits[1]:,} test images"] if limits[0] and limits[1] else []
+        )
         for entry in (*self.evaluation.settings["schemes"], *self.evaluation.settings["attacks"]):
             paper_settings = default_settings(entry["name"])
             own = {k: v for k, v in entry.items() if k in paper_settings and k not in (*NOT_SETTINGS, "key_mode")}
@@ -246,7 +248,9 @@ def _format_spec(entry: Mapping[str, Any], profile: catalog.Profile) -> str:
     """A scheme or attack as the command line takes it; what the profile fills in goes without saying."""
     defaults = default_settings(entry["name"], profile)
     differing = {k: v for k, v in entry.items() if k not in ("name", "dataset_name") and v != defaults.get(k)}
-    return ":".join([entry["name"], *(f"{k}={v if isinstance(v, str) else json.dumps(v)}" for k, v in differing.items())])
+    return ":".join(
+        [entry["name"], *(f"{k}={v if isinstance(v, str) else json.dumps(v)}" for k, v in differing.items())]
+    )
 
 
 def _entry_key(entry: Mapping[str, Any]) -> str:

@@ -29,7 +29,9 @@ def describe_verdict(row: SchemeRow) -> str:
     assert row.verdict is not None
     word, cell = row.verdict["verdict"], row.verdict_cell
     if word == "no leak found":
-        attempted = sum(cell.status is Status.SUCCEEDED and cell.attack["name"] != KEY_SPACE_ATTACK for cell in row.cells)
+        attempted = sum(
+            cell.status is Status.SUCCEEDED and cell.attack["name"] != KEY_SPACE_ATTACK for cell in row.cells
+        )
         return (
             f"None of the {attempted} attacks tried brought out more than chance. That says how far these attacks go, "
             "not that no better one exists."
@@ -56,7 +58,10 @@ def _describe_break(attack_title: str, attack: str, result: ResultOut) -> str:
     if attack == KEY_SPACE_ATTACK:
         return "it has so few keys that all of them can be tried."
     if (result.key_agreement or {}).get("exact"):
-        return f"{attack_title} found the key itself{_describe_material(result)}. Every image under that key can be read, exactly as it was."
+        return (
+            f"{attack_title} found the key itself{_describe_material(result)}. "
+            "Every image under that key can be read, exactly as it was."
+        )
     ssim = (result.ssim or {})["mean"]
     return f"{attack_title} shows the images almost as they were, SSIM {ssim:.2f} where 1 is the original."
 
@@ -69,7 +74,8 @@ def _describe_leak(attack_title: str, attack: str, result: ResultOut) -> str:
         else f"Not every detail can be read, but {attack_title} lets"
     )
     return (
-        f"{subject} an attacker pick the right original out of {identification['gallery']} in {format_percent(identification['top1'])} of cases; "
+        f"{subject} an attacker pick the right original out of {identification['gallery']} "
+        f"in {format_percent(identification['top1'])} of cases; "
         f"guessing would be right in {format_percent(identification['chance'])}."
     )
 

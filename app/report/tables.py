@@ -32,7 +32,9 @@ def table_2(report: Report) -> list[TableRow]:
         line: TableRow = {"scheme": row.label}
         for column in report.paper_columns:
             cell = row.cell_for(column)
-            line[column.label] = VERDICT_MARKS[cell.result.verdict] if cell and cell.result else _missing_score_text(row, column)
+            line[column.label] = (
+                VERDICT_MARKS[cell.result.verdict] if cell and cell.result else _missing_score_text(row, column)
+            )
             line[f"{column.label} paper"] = _robustness_mark(row.paper_robust(column))
         worst_other = row.worst_cell(report.further_columns)
         line["worst other"] = VERDICT_MARKS[worst_other.result.verdict] if worst_other and worst_other.result else None
@@ -42,15 +44,23 @@ def table_2(report: Report) -> list[TableRow]:
         line["key_space_bits"] = keys.key_space_bits if keys else None
         utility_result = row.utility.result if row.utility else None
         own_values = (
-            (*map(_availability_mark, (utility_result.training, utility_result.testing)), utility_result.classification or _UNDECIDED, utility_result.cost.level)
+            (
+                *map(_availability_mark, (utility_result.training, utility_result.testing)),
+                utility_result.classification or _UNDECIDED,
+                utility_result.cost.level,
+            )
             if utility_result
             else (_NOT_MEASURED if row.verdict else None,) * 4
         )
         paper = row.paper
         paper_values = (
-            (_robustness_mark(paper.training), _robustness_mark(paper.testing), paper.classification, paper.cost) if paper else (None,) * 4
+            (_robustness_mark(paper.training), _robustness_mark(paper.testing), paper.classification, paper.cost)
+            if paper
+            else (None,) * 4
         )
-        for name, own, paper_value in zip(("training", "testing", "classification", "cost"), own_values, paper_values, strict=True):
+        for name, own, paper_value in zip(
+            ("training", "testing", "classification", "cost"), own_values, paper_values, strict=True
+        ):
             line |= {name: own, f"{name} paper": paper_value}
         lines.append(line)
     return lines
@@ -64,14 +74,26 @@ def utility_table(report: Report) -> list[TableRow]:
         if utility_result is not None:
             rates = {"plain": utility_result.plain, "protected": utility_result.protected}
             figures = {
-                f"{name}{end}": getattr(rate, field) for name, rate in rates.items() for end, field in _RATE_FIELDS.items()
+                f"{name}{end}": getattr(rate, field)
+                for name, rate in rates.items()
+                for end, field in _RATE_FIELDS.items()
             }
             lines.append(
                 {"scheme": row.label, **figures}
-                | {"drop": utility_result.drop.points, "drop ci_low": utility_result.drop.ci_low, "drop ci_high": utility_result.drop.ci_high}
-                | {"classification": utility_result.classification or _UNDECIDED, "training": _availability_mark(utility_result.training)}
+                | {
+                    "drop": utility_result.drop.points,
+                    "drop ci_low": utility_result.drop.ci_low,
+                    "drop ci_high": utility_result.drop.ci_high,
+                }
+                | {
+                    "classification": utility_result.classification or _UNDECIDED,
+                    "training": _availability_mark(utility_result.training),
+                }
                 | {"testing": _availability_mark(utility_result.testing), "cost": utility_result.cost.level}
-                | {"images_per_second": utility_result.cost.images_per_second, "parameters": utility_result.cost.parameters}
+                | {
+                    "images_per_second": utility_result.cost.images_per_second,
+                    "parameters": utility_result.cost.parameters,
+                }
             )
     return lines
 

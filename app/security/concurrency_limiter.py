@@ -93,9 +93,13 @@ class AccountConcurrencyLimiter:
         if time.monotonic() - self._refreshed_at <= _CAPACITY_REFRESH_INTERVAL_S:
             return
         self._refreshed_at = time.monotonic()  # one looks, the others go by what was found last
-        query = select_live_processes().where(or_(ProcessHeartbeat.queues == API_QUEUE, ProcessHeartbeat.queues.contains(ENCRYPT_QUEUE)))
+        query = select_live_processes().where(
+            or_(ProcessHeartbeat.queues == API_QUEUE, ProcessHeartbeat.queues.contains(ENCRYPT_QUEUE))
+        )
         async with engine.connect() as database:
-            rows = (await database.execute(query.with_only_columns(ProcessHeartbeat.queues, ProcessHeartbeat.concurrency))).all()
+            rows = (
+                await database.execute(query.with_only_columns(ProcessHeartbeat.queues, ProcessHeartbeat.concurrency))
+            ).all()
         total_slots = sum(slots or 1 for queue, slots in rows if queue != API_QUEUE)
         api_processes = max(1, sum(queue == API_QUEUE for queue, _ in rows))
         self._account_limit = max(1, (total_slots - max(1, total_slots // 4)) // api_processes)

@@ -22,8 +22,8 @@ from sqlalchemy import ColumnElement, Select, func, inspect, literal, select, te
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import Session, sessionmaker
 
-from unveil.app.db.tables import Base, Cell, Evaluation, IdempotencyRecord, Key, EvaluationArtifact, ProcessHeartbeat
-from unveil.app.security.envelope import Keyring, DecryptionError, parse_keyring
+from unveil.app.db.tables import Base, Cell, Evaluation, EvaluationArtifact, IdempotencyRecord, Key, ProcessHeartbeat
+from unveil.app.security.envelope import DecryptionError, Keyring, parse_keyring
 
 _BATCH_SIZE = 200
 # A process that lost the database goes on for ten minutes with what it has sealed: worker/jobs.py.
@@ -52,33 +52,59 @@ class EncryptedColumn:
         return tuple(getattr(self.table, column.name) for column in inspect(self.table).primary_key)
 
     def rows(self) -> Select[Any]:
-        query = select(*self.primary_key, self.column, self.owner, self.id).where(self.column.is_not(None)).order_by(*self.primary_key)
+        query = (
+            select(*self.primary_key, self.column, self.owner, self.id)
+            .where(self.column.is_not(None))
+            .order_by(*self.primary_key)
+        )
         if self.join is not None:
             query = query.select_from(self.table).join(self.join)
         return query
 
 
 ENCRYPTED_COLUMNS = (
-    EncryptedColumn(Key, Key.sealed.expression, "key", Key.account_id.expression, Key.id.expression, lambda v: {"sealed": v}),
+    EncryptedColumn(
+        Key, Key.sealed.expression, "key", Key.account_id.expression, Key.id.expression, lambda v: {"sealed": v}
+    ),
     *(
-        EncryptedColumn(table, table.checkpoint_wrapped_key.expression, "checkpoints", owner.expression, table.id.expression,
-              lambda v: {"checkpoint_lock": v}, join)
+        EncryptedColumn(
+            table,
+            table.checkpoint_wrapped_key.expression,
+            "checkpoints",
+            owner.expression,
+            table.id.expression,
+            lambda v: {"checkpoint_lock": v},
+            join,
+        )
         for table, owner, join in ((Key, Key.account_id, None), (Cell, Evaluation.account_id, Evaluation))
     ),
     EncryptedColumn(
-        Cell, Cell.recovered_key.expression, "recovered-key", Evaluation.account_id.expression, Cell.id.expression,
-        lambda v: {"recovered": v}, Evaluation,
+        Cell,
+        Cell.recovered_key.expression,
+        "recovered-key",
+        Evaluation.account_id.expression,
+        Cell.id.expression,
+        lambda v: {"recovered": v},
+        Evaluation,
     ),
     EncryptedColumn(
-        EvaluationArtifact, EvaluationArtifact.sealed.expression, "shared", Evaluation.account_id.expression,
-        EvaluationArtifact.evaluation_id + literal("/") + EvaluationArtifact.name, lambda v: {"sealed": v}, Evaluation,
+        EvaluationArtifact,
+        EvaluationArtifact.sealed.expression,
+        "shared",
+        Evaluation.account_id.expression,
+        EvaluationArtifact.evaluation_id + literal("/") + EvaluationArtifact.name,
+        lambda v: {"sealed": v},
+        Evaluation,
     ),
     EncryptedColumn(
-        IdempotencyRecord, func.decode(IdempotencyRecord.body["sealed"].astext, "base64"), "idempotency",
-        IdempotencyRecord.account_id.expression, IdempotencyRecord.key.expression,
+        IdempotencyRecord,
+        func.decode(IdempotencyRecord.body["sealed"].astext, "base64"),
+        "idempotency",
+        IdempotencyRecord.account_id.expression,
+        IdempotencyRecord.key.expression,
         lambda v: {"body": {"sealed": base64.b64encode(v).decode()}},
     ),
-)  # fmt: skip
+)
 
 
 def master_versions_in_use(session: Session) -> list[int]:
@@ -100,7 +126,9 @@ def exclusive_rotation(file: Path) -> Iterator[None]:
         try:
             fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise RotationIncomplete(f"another command changes {file} just now; run this again when it is through") from None
+            raise RotationIncomplete(
+                f"another command changes {file} just now; run this again when it is through"
+            ) from None
         yield
     finally:
         os.close(folder)
@@ -116,7 +144,9 @@ def rotate(
 
 def _rotate(sessions: sessionmaker[Session], file: Path, on_progress: Callable[[str], None], timeout_s: float) -> int:
     keyring = parse_keyring(file.read_text())
-    _list_stale_processes(sessions, keyring.primary_version)  # raises, where there is no database, before the ring is touched
+    _list_stale_processes(
+        sessions, keyring.primary_version
+    )  # raises, where there is no database, before the ring is touched
     if len(keyring.master_keys) == 1:
         keyring = keyring.with_new_master_key()
         write_keyring_file(file, keyring)
@@ -131,7 +161,9 @@ def _rotate(sessions: sessionmaker[Session], file: Path, on_progress: Callable[[
             f"{len(unreadable)} values do not open: {', '.join(unreadable[:5])}; restore or delete them, and run again"
         )
     _drop_old_master_keys(sessions, file, keyring)
-    on_progress(f"the older master keys have left {file}; keep a copy of the old ring as long as you keep back-ups under it")
+    on_progress(
+        f"the older master keys have left {file}; keep a copy of the old ring as long as you keep back-ups under it"
+    )
     return count
 
 
@@ -162,7 +194,8 @@ def _wait_for_processes(
         if time.monotonic() > deadline:
             raise RotationIncomplete(
                 f"{names} still seal under an older master key: they read another copy of the ring (give it to them "
-                f"and restart them), or died less than {_PROCESS_GONE_AFTER_S / 60:.0f} minutes ago; then run this again"
+                f"and restart them), or died less than {_PROCESS_GONE_AFTER_S / 60:.0f} minutes ago; "
+                "then run this again"
             )
         if not announced:
             on_progress(f"waiting until {names} have read the ring again")
@@ -173,7 +206,8 @@ def _wait_for_processes(
 def _list_stale_processes(sessions: sessionmaker[Session], primary_version: int) -> list[str]:
     max_age = func.make_interval(0, 0, 0, 0, 0, 0, _PROCESS_GONE_AFTER_S)
     query = select(ProcessHeartbeat.name).where(
-        ProcessHeartbeat.master_key_version.is_distinct_from(primary_version), ProcessHeartbeat.seen_at > func.clock_timestamp() - max_age
+        ProcessHeartbeat.master_key_version.is_distinct_from(primary_version),
+        ProcessHeartbeat.seen_at > func.clock_timestamp() - max_age,
     )
     with sessions() as session:
         return sorted(session.scalars(query))
@@ -205,7 +239,11 @@ def _rewrap(sessions: sessionmaker[Session], encrypted: EncryptedColumn, keyring
                     continue
                 matches_row = [column == part for column, part in zip(encrypted.primary_key, key, strict=True)]
                 # one that was changed meanwhile is found by the next look
-                session.execute(update(encrypted.table).where(*matches_row, encrypted.column == sealed).values(encrypted.to_values(value)))
+                session.execute(
+                    update(encrypted.table)
+                    .where(*matches_row, encrypted.column == sealed)
+                    .values(encrypted.to_values(value))
+                )
                 count += 1
         if not rows:
             return count, unreadable
@@ -224,7 +262,10 @@ def _drop_old_master_keys(sessions: sessionmaker[Session], file: Path, keyring: 
         with sessions.begin() as session:
             session.execute(text(f"SET LOCAL lock_timeout = '{_LOCK_TIMEOUT_S}s'"))
             session.execute(text(f"LOCK TABLE {tables} IN SHARE MODE"))
-            if any(session.execute(place.rows().where(_is_under_old_key(place, keyring)).limit(1)).all() for place in ENCRYPTED_COLUMNS):
+            if any(
+                session.execute(place.rows().where(_is_under_old_key(place, keyring)).limit(1)).all()
+                for place in ENCRYPTED_COLUMNS
+            ):
                 raise RotationIncomplete("something was sealed under an older master key just now; run this again")
             write_keyring_file(file, keyring.with_primary_master_key_only())
     except OSError as error:

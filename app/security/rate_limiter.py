@@ -55,7 +55,8 @@ class RateLimiter:
             # A refusal costs us work too: who asks too fast gets it slowly, and so asks less.
             await asyncio.sleep(_PAUSE_S)
             raise TooMany(
-                f"{subject} may make {per_second:g} requests a second; wait {retry_after_s} s", headers={"Retry-After": str(retry_after_s)}
+                f"{subject} may make {per_second:g} requests a second; wait {retry_after_s} s",
+                headers={"Retry-After": str(retry_after_s)},
             )
 
     async def _hit_many(self, hits: Sequence[tuple[str, float]]) -> list[float]:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 import httpx
 from sqlalchemy import select
 
-from benchmarks.chaos.fixtures import ChaosEnvironment, evaluation_body, chaos_environment
+from benchmarks.chaos.fixtures import ChaosEnvironment, chaos_environment, evaluation_body
 from benchmarks.chaos.outcome import FaultResult, ProgressCallback
 from unveil.app.db.tables import Evaluation
 
@@ -26,11 +26,19 @@ class _ClientLog:
     unanswered: int = 0
 
 
-def run(log_progress: ProgressCallback, *, posts: int = 500, kills: int = 10, clients: int = 8, seed: int = 0) -> list[FaultResult]:
+def run(
+    log_progress: ProgressCallback, *, posts: int = 500, kills: int = 10, clients: int = 8, seed: int = 0
+) -> list[FaultResult]:
     rng, client_log, seconds = random.Random(seed), _ClientLog(), []
     keys = [f"order-{number}" for number in range(posts)]
-    with chaos_environment(durable=True) as environment, _client(environment) as http, ThreadPoolExecutor(clients) as pool:
-        environment.stack.stop_service("worker-attack")  # what is asked here is whether orders exist; they are run afterwards
+    with (
+        chaos_environment(durable=True) as environment,
+        _client(environment) as http,
+        ThreadPoolExecutor(clients) as pool,
+    ):
+        environment.stack.stop_service(
+            "worker-attack"
+        )  # what is asked here is whether orders exist; they are run afterwards
         futures = [pool.submit(_post, http, key, client_log) for key in keys]
         for number in range(1, kills + 1):
             # Spread over the posts: one kill at a random place of each tenth of them.
@@ -44,7 +52,10 @@ def run(log_progress: ProgressCallback, *, posts: int = 500, kills: int = 10, cl
         environment.stack.start_service("worker-attack")
         with environment.sessions() as session:
             rows = session.execute(select(Evaluation.id, Evaluation.name)).all()
-        existing_ids, duplicates = {row.id for row in rows}, sum(n - 1 for n in Counter(row.name for row in rows).values())
+        existing_ids, duplicates = (
+            {row.id for row in rows},
+            sum(n - 1 for n in Counter(row.name for row in rows).values()),
+        )
         broken_promises = sum(not ids <= existing_ids or len(ids) != 1 for ids in client_log.ids_by_key.values())
         environment.wait_until_ended(*existing_ids, timeout_s=900)
         damaged = environment.count_damaged_cells(sorted(existing_ids))

@@ -36,7 +36,11 @@ def run(log_progress: ProgressCallback, *, tries: int = 20, seed: int = 0) -> li
             percentile_95 = latencies[math.ceil(0.95 * tries) - 1]
             log_progress(f"{name}: {percentile_95:.2f} s at the 95th percentile")
             note = f"95th percentile {percentile_95:.2f} s, bound {_BOUND_S:.0f} s"
-            rows.append(FaultResult(f"cancel, {name}", tries, tries if percentile_95 <= _BOUND_S else 0, not_cancelled, latencies, note))
+            rows.append(
+                FaultResult(
+                    f"cancel, {name}", tries, tries if percentile_95 <= _BOUND_S else 0, not_cancelled, latencies, note
+                )
+            )
     return rows
 
 

@@ -25,7 +25,9 @@ def run(log_progress: ProgressCallback) -> list[FaultResult]:
     offsets = ("+10m", "-10m")
     with chaos_environment() as environment:
         attack, extra_order = LONG_ORDERS[0]
-        baseline = environment.measured_results(_wait_until_ended(environment, environment.create_evaluation([attack], **extra_order)))
+        baseline = environment.measured_results(
+            _wait_until_ended(environment, environment.create_evaluation([attack], **extra_order))
+        )
         for offset in offsets:
             for part in _WORKERS:
                 environment.stack.stop_service(part)

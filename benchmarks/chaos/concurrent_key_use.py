@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 import httpx
 from sqlalchemy import func, select
 
-from benchmarks.chaos.fixtures import ChaosEnvironment, evaluation_body, chaos_environment
+from benchmarks.chaos.fixtures import ChaosEnvironment, chaos_environment, evaluation_body
 from benchmarks.chaos.outcome import FaultResult, ProgressCallback
 from unveil.app.db.tables import Evaluation
 

@@ -11,7 +11,7 @@ import httpx
 from sqlalchemy import func, select, update
 
 from benchmarks.chaos import images
-from benchmarks.chaos.fixtures import LONG_ORDERS, ChaosEnvironment, evaluation_body, chaos_environment
+from benchmarks.chaos.fixtures import LONG_ORDERS, ChaosEnvironment, chaos_environment, evaluation_body
 from benchmarks.chaos.outcome import FaultResult, ProgressCallback
 from unveil.app.db.job_states import Status
 from unveil.app.db.tables import Cell, Dataset, Evaluation, Key
@@ -56,7 +56,9 @@ def _crash_in_cell(environment: ChaosEnvironment, point: str) -> tuple[bool, flo
 def _crash_in_training(environment: ChaosEnvironment, point: str) -> tuple[bool, float]:
     baseline = _baseline_results(environment, _TRAINING_ATTACK)
     crashing = _start_crashing(environment, _ATTACK_WORKER, point)
-    return _compare_with_baseline(environment, environment.create_evaluation(_TRAINING_ATTACK, seed=1), crashing, baseline)
+    return _compare_with_baseline(
+        environment, environment.create_evaluation(_TRAINING_ATTACK, seed=1), crashing, baseline
+    )
 
 
 def _crash_in_release(environment: ChaosEnvironment, point: str) -> tuple[bool, float]:
@@ -89,16 +91,22 @@ def _crash_in_key_training(environment: ChaosEnvironment, point: str) -> tuple[b
     order = {"schemes": [{"name": "tn-gan"}], "seed": 1}
     baseline = _baseline_results(environment, [{"name": "none"}], **order)
     crashing = _start_crashing(environment, _ATTACK_WORKER, point)
-    return _compare_with_baseline(environment, environment.create_evaluation([{"name": "none"}], **order), crashing, baseline)
+    return _compare_with_baseline(
+        environment, environment.create_evaluation([{"name": "none"}], **order), crashing, baseline
+    )
 
 
-def _baseline_results(environment: ChaosEnvironment, attacks: list[dict[str, Any]] | None = None, **overrides: Any) -> list[Any]:
+def _baseline_results(
+    environment: ChaosEnvironment, attacks: list[dict[str, Any]] | None = None, **overrides: Any
+) -> list[Any]:
     id = environment.create_evaluation(attacks, **{"seed": 1, **overrides})
     environment.wait_until(lambda: environment.have_ended([id]), "an undisturbed evaluation", _TIMEOUT_S)
     return environment.measured_results(id)
 
 
-def _compare_with_baseline(environment: ChaosEnvironment, id: str, crashing: ChildProcess, baseline: list[Any]) -> tuple[bool, float]:
+def _compare_with_baseline(
+    environment: ChaosEnvironment, id: str, crashing: ChildProcess, baseline: list[Any]
+) -> tuple[bool, float]:
     _wait_for_death(crashing)
     seconds = environment.wait_until(lambda: environment.have_ended([id]), "the end of the evaluation", _TIMEOUT_S)
     return environment.measured_results(id) == baseline and environment.count_damaged_cells([id]) == 0, seconds
@@ -116,7 +124,9 @@ def _crash_in_create(environment: ChaosEnvironment, point: str) -> tuple[bool, f
     environment.wait_until(lambda: environment.have_ended([id]), "the end of the evaluation", _TIMEOUT_S)
     with environment.sessions() as session:
         evaluation_ids = session.scalars(select(Evaluation.id).where(Evaluation.name == point)).all()
-    return evaluation_ids == [id] and environment.measured_results(id) == baseline and environment.count_damaged_cells([id]) == 0, seconds
+    return evaluation_ids == [id] and environment.measured_results(id) == baseline and environment.count_damaged_cells(
+        [id]
+    ) == 0, seconds
 
 
 def _crash_api_in_upload(environment: ChaosEnvironment, point: str) -> tuple[bool, float]:
@@ -154,11 +164,15 @@ def _find_orphans(environment: ChaosEnvironment) -> set[str]:
         return set(find_orphaned_blobs(session, BlobStore(environment.stack.settings), older_than_s=0))
 
 
-def _crash_in_destroy_key(environment: ChaosEnvironment, point: str, *, sweeper_too: bool = False) -> tuple[bool, float]:
+def _crash_in_destroy_key(
+    environment: ChaosEnvironment, point: str, *, sweeper_too: bool = False
+) -> tuple[bool, float]:
     """Destroyed before the death, so the repeat says so; its weights go with the next sweep."""
     order = {"scheme": "tn-gan", "params": {"profile": "smoke", "dataset": images.SMALL_DATASET}}
     id = environment.http.post("/keys", json=order).raise_for_status().json()["id"]
-    environment.wait_until(lambda: environment.http.get(f"/keys/{id}").json()["status"] == "ready", "the key", _TIMEOUT_S)
+    environment.wait_until(
+        lambda: environment.http.get(f"/keys/{id}").json()["status"] == "ready", "the key", _TIMEOUT_S
+    )
     blob = _get_key(environment, id).weights_blob
     sweeper = _start_crashing(environment, _ENCRYPT_WORKER, "weights-gone-before-row") if sweeper_too else None
     _start_crashing(environment, _API, point)
@@ -193,7 +207,9 @@ def _crash_in_encrypt(environment: ChaosEnvironment, point: str) -> tuple[bool, 
 
 def _upload_dataset(environment: ChaosEnvironment, name: str, headers: Mapping[str, str]) -> httpx.Response:
     form = {"name": name, "kind": "plain", "size": "24"}
-    return environment.http.post("/datasets", data=form, files={"archive": ("a.zip", images.archive())}, headers=headers)
+    return environment.http.post(
+        "/datasets", data=form, files={"archive": ("a.zip", images.archive())}, headers=headers
+    )
 
 
 # --- deaths ---
@@ -204,7 +220,9 @@ def _start_crashing(environment: ChaosEnvironment, part: str, point: str) -> Chi
     environment.wait_until(environment.stack.is_ready, "the stack", _TIMEOUT_S)
     environment.stack.stop_service(part)
     child = environment.stack.start_service(part, UNVEIL_CRASH_POINT=point)
-    environment.wait_until(environment.stack.is_ready if part != _ATTACK_WORKER else environment.is_live, part, _TIMEOUT_S)
+    environment.wait_until(
+        environment.stack.is_ready if part != _ATTACK_WORKER else environment.is_live, part, _TIMEOUT_S
+    )
     return child
 
 

@@ -28,7 +28,9 @@ def run(log_progress: ProgressCallback, *, tries: int = 400) -> list[FaultResult
         environment.wait_until(lambda: environment.have_ended([ids["evaluation"]]), "the owner's evaluation")
         scopes = [scope for scope in SCOPES if scope != "admin"]
         token = environment.http.post("/accounts", json={"name": "stranger", "scopes": scopes}).json()["token"]
-        with httpx.Client(base_url=environment.stack.url, headers={"Origin": environment.stack.url}, timeout=30) as browser:
+        with httpx.Client(
+            base_url=environment.stack.url, headers={"Origin": environment.stack.url}, timeout=30
+        ) as browser:
             assert browser.post("/sign-in", data={"token": token}).status_code == 303
             api = {"Authorization": f"Bearer {token}"}
             for stop in owned_stops:
@@ -46,7 +48,9 @@ def run(log_progress: ProgressCallback, *, tries: int = 400) -> list[FaultResult
                 if score > _MAX_RANK_SCORE:
                     log_progress(f"{stop.method} {stop.path}: {score:.1f} standard deviations apart")
     note = f"{len(owned_stops)} addresses, {tries} pairs each; the furthest apart: {worst:.1f} standard deviations"
-    return [FaultResult("another's ids, by time", len(owned_stops), len(owned_stops) - distinguishable, leaks, note=note)]
+    return [
+        FaultResult("another's ids, by time", len(owned_stops), len(owned_stops) - distinguishable, leaks, note=note)
+    ]
 
 
 def _rank_score(first_times: Sequence[float], second_times: Sequence[float]) -> float:

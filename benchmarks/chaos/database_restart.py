@@ -18,11 +18,17 @@ def run(log_progress: ProgressCallback, *, rounds: int = 3) -> list[FaultResult]
         for number in range(rounds):
             for attack, extra_order in LONG_ORDERS:
                 tries += 1
-                baseline = environment.measured_results(_wait_until_ended(environment, environment.create_evaluation([attack], seed=number, **extra_order)))
+                baseline = environment.measured_results(
+                    _wait_until_ended(environment, environment.create_evaluation([attack], seed=number, **extra_order))
+                )
                 id = environment.create_evaluation([attack], seed=number, **extra_order)
                 seconds.append(_restart_while_running(environment, id))
                 _wait_until_ended(environment, id)
-                same, duplicates, attempt = environment.measured_results(id) == baseline, _count_duplicates(environment, id), _max_attempt(environment, id)
+                same, duplicates, attempt = (
+                    environment.measured_results(id) == baseline,
+                    _count_duplicates(environment, id),
+                    _max_attempt(environment, id),
+                )
                 lost += duplicates + environment.count_damaged_cells([id])
                 survived += same and not duplicates
                 attempts += attempt - 1
@@ -43,7 +49,9 @@ def _restart_while_running(environment: ChaosEnvironment, id: str) -> float:
     """Seconds until the service answers from the rows again."""
     environment.wait_until_running(id)
     started_at = time.monotonic()
-    environment.kill("postgres", signal.SIGQUIT)  # "immediate": no checkpoint, no farewell to anybody; recovery at the start
+    environment.kill(
+        "postgres", signal.SIGQUIT
+    )  # "immediate": no checkpoint, no farewell to anybody; recovery at the start
     environment.wait_until(lambda: bool(environment.get_evaluation(id)), "the service")
     return time.monotonic() - started_at
 

@@ -52,7 +52,9 @@ class ChaosEnvironment:
 
     def create_evaluation(self, attacks: list[dict[str, Any]] | None = None, **overrides: Any) -> str:
         """Order an evaluation of small cells, two unless `attacks` says otherwise; its id."""
-        return str(self.http.post("/evaluations", json=evaluation_body(attacks, **overrides)).raise_for_status().json()["id"])
+        return str(
+            self.http.post("/evaluations", json=evaluation_body(attacks, **overrides)).raise_for_status().json()["id"]
+        )
 
     def get_evaluation(self, id: str) -> dict[str, Any]:
         evaluation: dict[str, Any] = self.http.get(f"/evaluations/{id}").raise_for_status().json()
@@ -114,7 +116,9 @@ class ChaosEnvironment:
             time.sleep(0.1)
         return time.monotonic() - started_at
 
-    def retry_request(self, send: Callable[[], httpx.Response], timeout_s: float = 180.0) -> tuple[httpx.Response, float]:
+    def retry_request(
+        self, send: Callable[[], httpx.Response], timeout_s: float = 180.0
+    ) -> tuple[httpx.Response, float]:
         """What a careful client does: ask until there is an answer to keep; and the seconds after the first try."""
         first_at = None
         while first_at is None or time.monotonic() < first_at + timeout_s:
@@ -183,7 +187,9 @@ def _make_stack(folder: Path, attack_workers: int, durable: bool, environment: M
 
 
 @contextmanager
-def chaos_environment(*, attack_workers: int = 1, durable: bool = False, **environment: str) -> Iterator[ChaosEnvironment]:
+def chaos_environment(
+    *, attack_workers: int = 1, durable: bool = False, **environment: str
+) -> Iterator[ChaosEnvironment]:
     """`durable`: the servers bring every commit to the disk, as they do for everybody else."""
     with (
         tempfile.TemporaryDirectory() as folder,

@@ -34,11 +34,20 @@ class LostAttempt:
 
 
 def run(
-    log_progress: ProgressCallback, *, cells: int = 100, workers: int = 4, seconds: float = 60.0, every_s: float = 2.0, seed: int = 0
+    log_progress: ProgressCallback,
+    *,
+    cells: int = 100,
+    workers: int = 4,
+    seconds: float = 60.0,
+    every_s: float = 2.0,
+    seed: int = 0,
 ) -> list[FaultResult]:
     with chaos_environment(attack_workers=workers) as environment:
         # So many keys keep a cell at work for seconds: it must be there to be killed, and the queue outlast the storm.
-        ids = [environment.create_evaluation(seed=number, dataset=images.LARGE_DATASET, profile="quick", keys=12) for number in range(cells // 2)]
+        ids = [
+            environment.create_evaluation(seed=number, dataset=images.LARGE_DATASET, profile="quick", keys=12)
+            for number in range(cells // 2)
+        ]
         kills, losses = _kill_workers(environment, random.Random(seed), seconds, every_s)
         seconds_to_end = environment.wait_until(lambda: environment.have_ended(ids), "the end of all cells")
         log_progress(f"{kills} killed, {len(losses)} of them at work; all ended {seconds_to_end:.0f} s after the last")
@@ -46,11 +55,14 @@ def run(
         damaged = environment.count_damaged_cells(ids)
     late_count = sum(seconds > _MAX_REQUEUE_S for seconds in queued)
     reclaim_note = f"claimed again after at most {max(claimed):.1f} s; " if claimed else ""
-    note = f"{cells} cells; {len(losses)} attempts lost, {late_count} queued again after more than {_MAX_REQUEUE_S:.0f} s; {reclaim_note}"
+    note = f"{cells} cells; {len(losses)} attempts lost, "
+    note += f"{late_count} queued again after more than {_MAX_REQUEUE_S:.0f} s; {reclaim_note}"
     return [FaultResult("kill storm", kills, kills - late_count, damaged, queued, note.strip("; "))]
 
 
-def _kill_workers(environment: ChaosEnvironment, rng: random.Random, seconds: float, every_s: float) -> tuple[int, list[LostAttempt]]:
+def _kill_workers(
+    environment: ChaosEnvironment, rng: random.Random, seconds: float, every_s: float
+) -> tuple[int, list[LostAttempt]]:
     kills, losses = 0, []
     deadline = time.monotonic() + seconds
     while (now := time.monotonic()) < deadline:
@@ -98,5 +110,7 @@ def _reclaim_seconds(environment: ChaosEnvironment, losses: Sequence[LostAttempt
             ).all()
         later_events = [(status, attempt, (at - loss.at).total_seconds()) for at, status, attempt in events]
         queued += [s for status, attempt, s in later_events if (status, attempt) == (Status.QUEUED, loss.attempt)][:1]
-        claimed += [s for status, attempt, s in later_events if (status, attempt) == (Status.RUNNING, loss.attempt + 1)][:1]
+        claimed += [
+            s for status, attempt, s in later_events if (status, attempt) == (Status.RUNNING, loss.attempt + 1)
+        ][:1]
     return queued, claimed

@@ -15,7 +15,7 @@ from contextlib import contextmanager
 import httpx
 from sqlalchemy import func, select
 
-from benchmarks.chaos.fixtures import SCHEMES, ChaosEnvironment, evaluation_body, chaos_environment
+from benchmarks.chaos.fixtures import SCHEMES, ChaosEnvironment, chaos_environment, evaluation_body
 from benchmarks.chaos.outcome import FaultResult, ProgressCallback
 from tests.sample_images import png
 from unveil.app.db.tables import Cell, Evaluation
@@ -51,7 +51,9 @@ def run(log_progress: ProgressCallback) -> list[FaultResult]:
             environment.http.post("/accounts", json={"name": name, "scopes": [*SCOPES]}).json()["token"]
             for name in ("greedy", "quiet")
         ]
-        with httpx.Client(base_url=environment.stack.url, headers={"Authorization": f"Bearer {tokens[1]}"}, timeout=60) as http:
+        with httpx.Client(
+            base_url=environment.stack.url, headers={"Authorization": f"Bearer {tokens[1]}"}, timeout=60
+        ) as http:
             key = http.post("/keys", json={"scheme": "tanaka"}).json()["id"]
             image_form = {"images": ("a.png", png(0, 96, 96), "image/png")}
             requests_by_name: dict[str, Callable[[], httpx.Response]] = {
@@ -61,13 +63,23 @@ def run(log_progress: ProgressCallback) -> list[FaultResult]:
             outcomes = []
             for kind, body in (("read", b""), ("encrypt", png(1, 1000, 1000))):
                 for name, send_request in requests_by_name.items():
-                    outcomes.append(_measure_under_load(log_progress, environment.stack.url, tokens[0], kind, body, name, send_request))
+                    outcomes.append(
+                        _measure_under_load(
+                            log_progress, environment.stack.url, tokens[0], kind, body, name, send_request
+                        )
+                    )
             outcomes.append(_measure_behind_queue(log_progress, environment, tokens[0], http))
             return outcomes
 
 
 def _measure_under_load(
-    log_progress: ProgressCallback, url: str, token: str, kind: str, body: bytes, name: str, send_request: Callable[[], httpx.Response]
+    log_progress: ProgressCallback,
+    url: str,
+    token: str,
+    kind: str,
+    body: bytes,
+    name: str,
+    send_request: Callable[[], httpx.Response],
 ) -> FaultResult:
     quiet_times: list[float] = []
     loaded_times: list[float] = []
@@ -76,17 +88,23 @@ def _measure_under_load(
         with _run_load(url, token, kind, body):
             loaded_times += _request_times(send_request)
     ratio = statistics.median(loaded_times) / statistics.median(quiet_times)
-    log_progress(f"{name} beside {kind}: {statistics.median(quiet_times) * 1e3:.1f} ms alone, {ratio:.2f} times that beside")
+    log_progress(
+        f"{name} beside {kind}: {statistics.median(quiet_times) * 1e3:.1f} ms alone, {ratio:.2f} times that beside"
+    )
     note = f"{ratio:.2f} times its {statistics.median(quiet_times) * 1e3:.1f} ms"
     return FaultResult(f"{name} beside one at its limit ({kind})", 1, int(ratio <= _MAX_SLOWDOWN), 0, note=note)
 
 
-def _measure_behind_queue(log_progress: ProgressCallback, environment: ChaosEnvironment, busy_token: str, http: httpx.Client) -> FaultResult:
+def _measure_behind_queue(
+    log_progress: ProgressCallback, environment: ChaosEnvironment, busy_token: str, http: httpx.Client
+) -> FaultResult:
     """Survived: of the other's cells that wait, one at most is begun between an order and its only cell: its turn."""
     one_cell = evaluation_body([{"name": "none"}])
     for _ in range(_QUEUED_CELLS // len(SCHEMES)):
         many = evaluation_body([{"name": "none"}], schemes=SCHEMES)
-        environment.http.post("/evaluations", json=many, headers={"Authorization": f"Bearer {busy_token}"}).raise_for_status()
+        environment.http.post(
+            "/evaluations", json=many, headers={"Authorization": f"Bearer {busy_token}"}
+        ).raise_for_status()
     overtaken = []
     for _ in range(_ORDERS):
         id = http.post("/evaluations", json=one_cell).raise_for_status().json()["id"]
@@ -95,12 +113,16 @@ def _measure_behind_queue(log_progress: ProgressCallback, environment: ChaosEnvi
             evaluation_times = session.execute(
                 select(Evaluation.created_at, Cell.started_at).join(Cell).where(Cell.evaluation_id == id)
             ).one()
-            between = Cell.started_at.between(evaluation_times.created_at, evaluation_times.started_at) & (Cell.evaluation_id != id)
+            between = Cell.started_at.between(evaluation_times.created_at, evaluation_times.started_at) & (
+                Cell.evaluation_id != id
+            )
             overtaken.append(session.scalar(select(func.count()).select_from(Cell).where(between)) or 0)
     with environment.sessions() as session:
         queued_left = session.scalar(select(func.count()).select_from(Cell).where(Cell.finished_at.is_(None)))
     assert queued_left, "the queue was over before the orders were"
-    log_progress(f"behind {_QUEUED_CELLS} cells of another: {overtaken} of them begun first, {queued_left} left at the end")
+    log_progress(
+        f"behind {_QUEUED_CELLS} cells of another: {overtaken} of them begun first, {queued_left} left at the end"
+    )
     note = f"{_QUEUED_CELLS} cells of the other wait; begun before the one that is ordered: at most {max(overtaken)}"
     return FaultResult("one cell behind a full queue", _ORDERS, sum(begun <= 1 for begun in overtaken), 0, note=note)
 

@@ -35,8 +35,14 @@ def run(log_progress: ProgressCallback, *, times: int = 3, neighbours: int = 20)
             environment.wait_until_ended(poisoned, *ids)
             bad, good = environment.cells([poisoned])
             damaged = environment.count_damaged_cells(ids) + (good["status"] != Status.SUCCEEDED)
-            is_expected = (bad["status"], (bad["error"] or {}).get("code"), deaths) == (Status.FAILED, "poison", _MAX_STALLS)
-            log_progress(f"{bad['status']} as {bad['error']} after {deaths} deaths, {elapsed:.1f} s; {damaged} neighbours harmed")
+            is_expected = (bad["status"], (bad["error"] or {}).get("code"), deaths) == (
+                Status.FAILED,
+                "poison",
+                _MAX_STALLS,
+            )
+            log_progress(
+                f"{bad['status']} as {bad['error']} after {deaths} deaths, {elapsed:.1f} s; {damaged} neighbours harmed"
+            )
             survived += is_expected and not damaged
             lost += damaged
             seconds.append(elapsed)

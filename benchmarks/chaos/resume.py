@@ -50,14 +50,24 @@ def run(log_progress: ProgressCallback, *, rounds: int = 2, kills: int = 3, seed
             progress_count = len(_run_cell(folder, baseline_folder, scheme, attack, number))
             kill_points, last_percent = [rng.randrange(1, progress_count // (kills + 1)) for _ in range(kills)], 0.0
             for kill_point in kill_points:
-                last_percent = max([last_percent, *_parse_percentages(_run_cell(folder, killed_folder, scheme, attack, number, kill_after=kill_point))])
+                last_percent = max(
+                    [
+                        last_percent,
+                        *_parse_percentages(
+                            _run_cell(folder, killed_folder, scheme, attack, number, kill_after=kill_point)
+                        ),
+                    ]
+                )
             started_at = time.monotonic()
-            resumed_percent = min(_parse_percentages(_run_cell(folder, killed_folder, scheme, attack, number)), default=100.0)
+            resumed_percent = min(
+                _parse_percentages(_run_cell(folder, killed_folder, scheme, attack, number)), default=100.0
+            )
             seconds.append(time.monotonic() - started_at)
             same = _read_outputs(baseline_folder) == _read_outputs(killed_folder)
             survived += same and resumed_percent > last_percent - _MAX_LOST_PERCENT
             log_progress(
-                f"{name}: killed after {kill_points} of {progress_count} words of progress, at {last_percent:.0f} % at last; went on at "
+                f"{name}: killed after {kill_points} of {progress_count} words of progress, "
+                f"at {last_percent:.0f} % at last; went on at "
                 f"{resumed_percent:.0f} %: {'the same' if same else 'OTHER FIGURES'}"
             )
     deaths_made = kills * len(trials)
@@ -71,12 +81,32 @@ def _parse_percentages(lines: list[str]) -> list[float]:
     return [percent for line in lines if (match := re.search(r"([\d.]+)%", line)) and (percent := float(match[1]))]
 
 
-def _run_cell(data: Path, out: Path, scheme: str, attack: str, seed: int, *, kill_after: int | None = None) -> list[str]:
+def _run_cell(
+    data: Path, out: Path, scheme: str, attack: str, seed: int, *, kill_after: int | None = None
+) -> list[str]:
     """Run the cell from its last checkpoint to the end, or until it has told so many words of its progress: these."""
     command = [
-        sys.executable, "-c", _CELL_SCRIPT, "--scheme", scheme, "--attack", attack, "--data", str(data / images.SMALL_DATASET),
-        "--profile", "smoke", "--keys", "1", "--samples", "2", "--seed", str(seed), "--out", str(out), "--resume",
-    ]  # fmt: skip
+        sys.executable,
+        "-c",
+        _CELL_SCRIPT,
+        "--scheme",
+        scheme,
+        "--attack",
+        attack,
+        "--data",
+        str(data / images.SMALL_DATASET),
+        "--profile",
+        "smoke",
+        "--keys",
+        "1",
+        "--samples",
+        "2",
+        "--seed",
+        str(seed),
+        "--out",
+        str(out),
+        "--resume",
+    ]
     progress_lines, line = list[str](), ""
     with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as process:
         assert process.stderr is not None

@@ -30,7 +30,10 @@ Fault = Callable[[Path], AbstractContextManager[None]]
 def run(log_progress: ProgressCallback, *, times: int = 2) -> list[FaultResult]:
     rows = []
     with _small_disk() as disk, chaos_environment(UNVEIL_BLOB_URL=(disk / "blobs").as_uri()) as environment:
-        for name, code, fault in (("disk full", "storage_full", _fill_disk), ("blob store away", "storage_away", _block_store)):
+        for name, code, fault in (
+            ("disk full", "storage_full", _fill_disk),
+            ("blob store away", "storage_away", _block_store),
+        ):
             wrong = 0
             seconds: list[float] = []
             for number in range(times):
@@ -43,7 +46,9 @@ def run(log_progress: ProgressCallback, *, times: int = 2) -> list[FaultResult]:
     return rows
 
 
-def _trial(environment: ChaosEnvironment, disk: Path, code: str, fault: Fault, name: str, seconds: list[float]) -> list[str]:
+def _trial(
+    environment: ChaosEnvironment, disk: Path, code: str, fault: Fault, name: str, seconds: list[float]
+) -> list[str]:
     """What was wrong."""
     problems = []
     environment.wait_until(environment.stack.is_ready, "the stack")

@@ -33,23 +33,42 @@ def run(log_progress: ProgressCallback, *, times: int = 4, seed: int = 0) -> lis
         for number in range(times):
             whole_worker = number % 2 == 0
             baseline_key = _create_key(environment, number)
-            environment.wait_until(lambda id=baseline_key: _is_ready(environment, id), "the undisturbed key", _TIMEOUT_S)
-            baseline_images = environment.retry_request(lambda id=baseline_key: _encrypt_image(environment, id))[0].raise_for_status().content
+            environment.wait_until(
+                lambda id=baseline_key: _is_ready(environment, id), "the undisturbed key", _TIMEOUT_S
+            )
+            baseline_images = (
+                environment.retry_request(lambda id=baseline_key: _encrypt_image(environment, id))[0]
+                .raise_for_status()
+                .content
+            )
 
             killed, attempts, elapsed = _kill_during_training(environment, number, whole_worker)
-            same = environment.retry_request(lambda id=killed: _encrypt_image(environment, id))[0].content == baseline_images
+            same = (
+                environment.retry_request(lambda id=killed: _encrypt_image(environment, id))[0].content
+                == baseline_images
+            )
             training_trials.append((same and attempts > 1, elapsed))
-            log_progress(f"training: {attempts} attempts, {'the same' if same else 'OTHER'} weights after {elapsed:.1f} s")
+            log_progress(
+                f"training: {attempts} attempts, {'the same' if same else 'OTHER'} weights after {elapsed:.1f} s"
+            )
 
             statuses, answer, elapsed = _kill_during_request(environment, killed, rng.uniform(0.3, 0.7), whole_worker)
             same = answer.content == baseline_images
             first_answers[statuses[0]] += 1
             protect_trials.append((same and statuses[0] in (200, 503), elapsed))
-            log_progress(f"protecting: answered {statuses}, {'the same' if same else 'OTHER'} image after {elapsed:.1f} s")
+            log_progress(
+                f"protecting: answered {statuses}, {'the same' if same else 'OTHER'} image after {elapsed:.1f} s"
+            )
     answer_counts = ", ".join(f"{count} times {status}" for status, count in sorted(first_answers.items()))
     return [
-        _to_fault_result("killed while a key is trained", training_trials, "tn-gan; protects as the key of an undisturbed training"),
-        _to_fault_result("killed while it protects", protect_trials, f"first answers: {answer_counts}; seconds until the repeat is answered"),
+        _to_fault_result(
+            "killed while a key is trained", training_trials, "tn-gan; protects as the key of an undisturbed training"
+        ),
+        _to_fault_result(
+            "killed while it protects",
+            protect_trials,
+            f"first answers: {answer_counts}; seconds until the repeat is answered",
+        ),
     ]
 
 
@@ -68,7 +87,9 @@ def _kill_during_training(environment: ChaosEnvironment, seed: int, whole_worker
         return id, session.get_one(Key, id).attempt, elapsed
 
 
-def _kill_during_request(environment: ChaosEnvironment, id: str, at: float, whole_worker: bool) -> tuple[list[int], httpx.Response, float]:
+def _kill_during_request(
+    environment: ChaosEnvironment, id: str, at: float, whole_worker: bool
+) -> tuple[list[int], httpx.Response, float]:
     """Kill who protects at this share of the usual time: what was answered, the last answer, the seconds to it."""
     statuses: list[int] = []
 

@@ -57,11 +57,19 @@ def run(log_progress: ProgressCallback) -> list[FaultResult]:
         attempts.append(attempt)
         if not (attempt.has_expected_answer and attempt.is_within_limits and attempt.leaves_expected_rows):
             log_progress(format_row(attempt))
-    good_count = sum(attempt.as_defined and attempt.bounded for attempt in attempts)
+    good_count = sum(attempt.has_expected_answer and attempt.is_within_limits for attempt in attempts)
     api, worker = (max(getattr(attempt, name) for attempt in attempts) / 2**20 for name in ("api", "worker"))
     slowest = max(attempt.seconds for attempt in attempts)
     note = f"at most {api:.0f} MiB more in the service, {worker:.0f} in a worker, {slowest:.1f} s"
-    return [FaultResult("hostile uploads", len(attempts), good_count, sum(not attempt.clean for attempt in attempts), note=note)]
+    return [
+        FaultResult(
+            "hostile uploads",
+            len(attempts),
+            good_count,
+            sum(not attempt.leaves_expected_rows for attempt in attempts),
+            note=note,
+        )
+    ]
 
 
 def _try_uploads() -> Iterator[UploadAttempt]:
@@ -92,14 +100,23 @@ def _try_upload(environment: ChaosEnvironment, engine: Engine, upload: HostileCa
     rows_after = count_stored(engine, environment.stack.settings)
     rows_after.subtract(rows_before)
     stored_rows = {name: count for name, count in rows_after.items() if count}
-    return UploadAttempt(upload, status, code, stored_rows, seconds, max(growth_bytes[i] for i in api), max(growth_bytes[i] for i in workers))
+    return UploadAttempt(
+        upload,
+        status,
+        code,
+        stored_rows,
+        seconds,
+        max(growth_bytes[i] for i in api),
+        max(growth_bytes[i] for i in workers),
+    )
 
 
 def format_row(attempt: UploadAttempt) -> str:
     stored = ", ".join(f"{count} {name}" for name, count in attempt.stored_rows.items()) or "nothing"
     figures = f"{attempt.api / 2**20:.0f} | {attempt.worker / 2**20:.0f} | {attempt.seconds:.2f}"
     wrong = "" if attempt.has_expected_answer and attempt.leaves_expected_rows else " **not as defined**"
-    return f"| {attempt.upload.name} | {attempt.upload.path} | {attempt.status} {attempt.code or ''} | {stored} | {figures} |{wrong}"
+    answer = f"{attempt.status} {attempt.code or ''}"
+    return f"| {attempt.upload.name} | {attempt.upload.path} | {answer} | {stored} | {figures} |{wrong}"
 
 
 if __name__ == "__main__":

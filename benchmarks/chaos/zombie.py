@@ -35,9 +35,15 @@ def run(log_progress: ProgressCallback, *, rounds: int = 3, seed: int = 0) -> li
                 time.sleep(_WAKE_WAIT_S)
                 changed_rows = _read_all_rows(environment) ^ rows_before
                 changed += len(changed_rows)
-                is_unchanged = not changed_rows and environment.count_damaged_cells([id]) == 0 and _max_attempt(environment, id) > 1
+                is_unchanged = (
+                    not changed_rows
+                    and environment.count_damaged_cells([id]) == 0
+                    and _max_attempt(environment, id) > 1
+                )
                 survived += is_unchanged
-                log_progress(f"{attack['name']}: ended by another in {seconds[-1]:.1f} s; {len(changed_rows)} rows changed")
+                log_progress(
+                    f"{attack['name']}: ended by another in {seconds[-1]:.1f} s; {len(changed_rows)} rows changed"
+                )
     note = f"stopped past its lease of {LEASE_S:.0f} s, woken after another had ended the cell; all tables compared"
     return [FaultResult("zombie", tries, survived, changed, seconds, note)]
 

@@ -116,7 +116,9 @@ def _gan(attack: Attack[Any], scheme: Scheme[Any, Any]) -> Case:
     s, attack_input = attack.settings, _make_attack_input(scheme, attack.settings.batch)
     assert attack_input.public is not None
     tensor_groups = [attack_input.observed, attack_input.public]
-    generator = partial(peer.block_network, output_tanh=True) if scheme.name == "tanaka" else generator_for(attack_input, s)
+    generator = (
+        partial(peer.block_network, output_tanh=True) if scheme.name == "tanaka" else generator_for(attack_input, s)
+    )
     return Case(
         "",
         STEPS * s.batch,

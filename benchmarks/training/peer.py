@@ -60,7 +60,9 @@ class Arrays(Dataset[Any]):
 
     def __init__(self, *arrays: Any, transforms_after: Sequence[Callable[[Tensor], Tensor]] = ()) -> None:
         self.arrays = arrays
-        self.transform = transforms.Compose([transforms.ToTensor(), transforms.Normalize([0.5] * 3, [0.5] * 3), *transforms_after])
+        self.transform = transforms.Compose(
+            [transforms.ToTensor(), transforms.Normalize([0.5] * 3, [0.5] * 3), *transforms_after]
+        )
 
     def __len__(self) -> int:
         return len(self.arrays[0])
@@ -104,7 +106,9 @@ def gan(generator: nn.Module, s: GanSettings, image_groups: Sequence[Images]) ->
         generator_optimizer.step()
 
     crop = [transforms.RandomCrop(s.side)] if s.side else []
-    return ReferenceLoop(step, [generator, discriminator], [Arrays(group, transforms_after=crop) for group in image_groups], s.batch)
+    return ReferenceLoop(
+        step, [generator, discriminator], [Arrays(group, transforms_after=crop) for group in image_groups], s.batch
+    )
 
 
 def cyclegan(s: Any, plain: Images, protected: Images) -> ReferenceLoop:
@@ -119,7 +123,9 @@ def cyclegan(s: Any, plain: Images, protected: Images) -> ReferenceLoop:
     def step(images: Batch) -> None:
         discriminators.requires_grad_(False)
         fakes = encrypt_net(images[0]), decrypt_net(images[1])
-        loss = sum(lsgan_to_label(discriminator(fake), 1) for discriminator, fake in zip(discriminators, fakes, strict=True))
+        loss = sum(
+            lsgan_to_label(discriminator(fake), 1) for discriminator, fake in zip(discriminators, fakes, strict=True)
+        )
         loss += s.cycle * (F.l1_loss(decrypt_net(fakes[0]), images[0]) + F.l1_loss(encrypt_net(fakes[1]), images[1]))
         generator_optimizer.zero_grad()
         loss.backward()
@@ -127,11 +133,22 @@ def cyclegan(s: Any, plain: Images, protected: Images) -> ReferenceLoop:
         discriminators.requires_grad_(True)
         discriminator_optimizer.zero_grad()
         for discriminator, real, fake, pool in zip(discriminators, reversed(images), fakes, pools, strict=True):
-            ((lsgan_to_label(discriminator(real), 1) + lsgan_to_label(discriminator(pool.query(fake.detach(), generator)), 0)) / 2).backward()
+            (
+                (
+                    lsgan_to_label(discriminator(real), 1)
+                    + lsgan_to_label(discriminator(pool.query(fake.detach(), generator)), 0)
+                )
+                / 2
+            ).backward()
         discriminator_optimizer.step()
 
     crop = [transforms.RandomCrop(s.side)] if s.side else []
-    return ReferenceLoop(step, [encrypt_net, decrypt_net, discriminators], [Arrays(group, transforms_after=crop) for group in (plain, protected)], s.batch)
+    return ReferenceLoop(
+        step,
+        [encrypt_net, decrypt_net, discriminators],
+        [Arrays(group, transforms_after=crop) for group in (plain, protected)],
+        s.batch,
+    )
 
 
 def classification(network: nn.Module, s: ClassifierSettings, images: Images, labels: Any) -> ReferenceLoop:
@@ -147,7 +164,9 @@ def classification(network: nn.Module, s: ClassifierSettings, images: Images, la
     return ReferenceLoop(step, [network], [Arrays(images, labels, transforms_after=extra_transforms)], s.batch)
 
 
-def train_transformation(s: Any, classifier: Classifier, images: Images, labels: Any, held_out: tuple[Images, Any]) -> ReferenceLoop:
+def train_transformation(
+    s: Any, classifier: Classifier, images: Images, labels: Any, held_out: tuple[Images, Any]
+) -> ReferenceLoop:
     network, feature_extractor = SigmoidUNet(s.width, s.fold), FeatureExtractor(classifier)
     crop = transforms.RandomCrop(s.feature_side or images.shape[1])
     optimizer = torch.optim.SGD(network.parameters(), s.rate, s.momentum, weight_decay=s.weight_decay)
@@ -158,7 +177,9 @@ def train_transformation(s: Any, classifier: Classifier, images: Images, labels:
         output_crop, plain_crop = crop(torch.cat([output, plain], 1)).chunk(2, 1)
         with torch.no_grad():
             plain_crop = feature_extractor(plain_crop)
-        return F.cross_entropy(classifier(output), batch_labels) - s.feature_weight * F.mse_loss(feature_extractor(output_crop), plain_crop)
+        return F.cross_entropy(classifier(output), batch_labels) - s.feature_weight * F.mse_loss(
+            feature_extractor(output_crop), plain_crop
+        )
 
     def step(batch: Batch) -> None:
         optimizer.zero_grad()
@@ -176,7 +197,9 @@ def train_transformation(s: Any, classifier: Classifier, images: Images, labels:
         network.train()
 
     extra_transforms = _flip_and_crop(images, s.padding)
-    return ReferenceLoop(step, [network, classifier], [Arrays(images, labels, transforms_after=extra_transforms)], s.batch, validate)
+    return ReferenceLoop(
+        step, [network, classifier], [Arrays(images, labels, transforms_after=extra_transforms)], s.batch, validate
+    )
 
 
 def block_network(*, output_tanh: bool = False) -> nn.Module:

@@ -58,7 +58,9 @@ class Trainer:
 
     def __init__(self, run: Callable[..., None], *args: Any) -> None:
         self.connection, child_connection = _PROCESS_CONTEXT.Pipe()
-        self.process = _PROCESS_CONTEXT.Process(target=_run_child, args=(run, child_connection, *args), daemon=run is not _run_peer)
+        self.process = _PROCESS_CONTEXT.Process(
+            target=_run_child, args=(run, child_connection, *args), daemon=run is not _run_peer
+        )
         self.process.start()
         child_connection.close()
 
@@ -79,7 +81,9 @@ def compare(name: str, make: Callable[[], Case], device: str, seconds: float, me
     gemm = Trainer(_run_gemm, device, seconds / 4)
     runners = [ours, *peers.values(), gemm]
     try:
-        rounds = [[runner.measure() for runner in runners] for _ in range(measurement_count + 1)][1:]  # the first warms up
+        rounds = [[runner.measure() for runner in runners] for _ in range(measurement_count + 1)][
+            1:
+        ]  # the first warms up
     finally:
         for runner in runners:
             runner.stop()
@@ -93,7 +97,9 @@ def compare(name: str, make: Callable[[], Case], device: str, seconds: float, me
         workers,
         statistics.median(a.rate / b.rate for a, b in zip(our_measurements, best_peer, strict=True)),
         best_peer[-1].flops / 1e9,
-        statistics.median(a.rate * best_peer[-1].flops / b.rate for a, b in zip(our_measurements, gemm_measurements, strict=True)),
+        statistics.median(
+            a.rate * best_peer[-1].flops / b.rate for a, b in zip(our_measurements, gemm_measurements, strict=True)
+        ),
         our_measurements[-1].memory,
         best_peer[-1].memory,
     )

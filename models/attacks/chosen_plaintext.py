@@ -60,7 +60,9 @@ class ChosenPlaintext(Attack[ChosenPlaintextSettings]):
                 return _attack_result(permutation.key.decrypt(attack_input.targets), key, permutation.queries)
             if isinstance(scheme, Ele):
                 shuffled = chosen_plaintext.ele(oracle, height, width)
-                return _attack_result(scheme.decrypt(attack_input.targets, shuffled.key), shuffled.key, shuffled.queries)
+                return _attack_result(
+                    scheme.decrypt(attack_input.targets, shuffled.key), shuffled.key, shuffled.queries
+                )
             if isinstance(scheme, Etc):
                 blocks = chosen_plaintext.etc(oracle, height, width)
                 return _attack_result(scheme.decrypt(attack_input.targets, blocks.key), blocks.key, blocks.queries)

@@ -44,4 +44,6 @@ class FeatureReconstruction(Attack[FrSettings]):
 
     def run(self, attack_input: AttackInput, context: RunContext) -> AttackResult:  # noqa: ARG002
         s = self.settings
-        return AttackResult(reconstructed=feature_reconstruction(attack_input.targets, s.L, s.b, nibblewise=s.nibblewise))
+        return AttackResult(
+            reconstructed=feature_reconstruction(attack_input.targets, s.L, s.b, nibblewise=s.nibblewise)
+        )

@@ -40,7 +40,9 @@ class GanSettings:
     pool: int = setting(
         3, "Scores the discriminator's last max-pool takes the highest of, a side; 1: no pool", minimum=1, maximum=3
     )
-    side: int | None = setting(None, "Side of the squares it is trained on; null: whole images", minimum=16, maximum=4096)
+    side: int | None = setting(
+        None, "Side of the squares it is trained on; null: whole images", minimum=16, maximum=4096
+    )
     linear: bool = setting(
         False, "Begin as the linear map to the covariance of public images' blocks or colours; false: at random"
     )
@@ -100,7 +102,14 @@ class Gan(Attack[GanSettings]):
 
         from unveil.models.networks.patch_discriminator import MIN_SIDE, PatchDiscriminator
         from unveil.models.networks.unet import UNetGenerator
-        from unveil.models.training.loop import TrainingConfig, to_model_input, constant, linear_decay, reconstruct, train
+        from unveil.models.training.loop import (
+            TrainingConfig,
+            constant,
+            linear_decay,
+            reconstruct,
+            to_model_input,
+            train,
+        )
         from unveil.models.training.objectives import GanTask
 
         s = self.settings
@@ -123,11 +132,15 @@ class Gan(Attack[GanSettings]):
         def make_task() -> GanTask:
             generator = make_generator().apply(dcgan_init)
             if s.linear:
-                generator.start_linear(*(to_model_input(torch.tensor(images[:_POLARITY_SAMPLE_SIZE])) for images in inputs))
+                generator.init_linear(
+                    *(to_model_input(torch.tensor(images[:_POLARITY_SAMPLE_SIZE])) for images in inputs)
+                )
             discriminator = PatchDiscriminator(s.discriminator, s.pool).apply(dcgan_init)
             return GanTask(generator, discriminator, adam, s.side, sign_check_epochs, polarity_score)
 
-        config = TrainingConfig(self.name, s.epochs, s.batch, linear_decay if s.falling else constant, repr(s), s.precision)
+        config = TrainingConfig(
+            self.name, s.epochs, s.batch, linear_decay if s.falling else constant, repr(s), s.precision
+        )
         task, notes = train(make_task, [[images] for images in inputs], config, context)
         return AttackResult(
             reconstructed=reconstruct(task.generator, attack_input.targets, context),

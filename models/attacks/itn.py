@@ -25,7 +25,9 @@ class ItnSettings:
         None, "Passes over the pairs; null: 70 for pixelwise, 300 for others", minimum=1, maximum=100_000
     )
     batch: int = setting(128, "Pairs a step", minimum=1, maximum=4096)
-    rate: float = setting(0.1, "Learning rate, divided by 10 after 4/7 and 6/7 (pixelwise), or 1/2 and 3/4", minimum=1e-6)
+    rate: float = setting(
+        0.1, "Learning rate, divided by 10 after 4/7 and 6/7 (pixelwise), or 1/2 and 3/4", minimum=1e-6
+    )
     each_pixel: bool = setting(
         False, "Pixelwise: a loss for each pixel's own weights, not the mean over all pixels, which hardly moves them"
     )
@@ -66,7 +68,7 @@ class Itn(Attack[ItnSettings]):
         import torch
         from torch.nn import functional as F
 
-        from unveil.models.training.loop import TrainingConfig, step_decay, reconstruct, train
+        from unveil.models.training.loop import TrainingConfig, reconstruct, step_decay, train
         from unveil.models.training.objectives import RegressionTask
 
         s = self.settings

@@ -71,7 +71,9 @@ class ItnStrong(Attack[ItnStrongSettings]):
             network = make_network()
             rate = s.linear_rate if linear else s.rate
             optimizer = torch.optim.AdamW(network.parameters(), rate, weight_decay=s.weight_decay, fused=True)
-            return RegressionTask(network, optimizer, lambda reconstructed, plain: distance(reconstructed, plain, s.ssim_weight))
+            return RegressionTask(
+                network, optimizer, lambda reconstructed, plain: distance(reconstructed, plain, s.ssim_weight)
+            )
 
         config = TrainingConfig(self.name, s.epochs, s.batch, cosine, repr(s), s.precision)
         task, notes = train(make_task, [[pairs.protected, pairs.plain]], config, context)

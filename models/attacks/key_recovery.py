@@ -61,14 +61,20 @@ class KeyRecovery(Attack[KeyRecoverySettings]):
 
     def run(self, attack_input: AttackInput, context: RunContext) -> AttackResult:
         ciphertexts = np.concatenate([attack_input.observed, attack_input.targets])[: self.settings.ciphertexts]
-        fewer = [2**i for i in range(len(ciphertexts).bit_length()) if 2**i < len(ciphertexts)] if self.settings.curve else []
+        fewer = (
+            [2**i for i in range(len(ciphertexts).bit_length()) if 2**i < len(ciphertexts)]
+            if self.settings.curve
+            else []
+        )
         ablation = []
         for i, count in enumerate([*fewer, len(ciphertexts)]):
             context.report(i / (len(fewer) + 1), f"{count} ciphertexts")
             # The targets are ciphertexts too, and it is their colours that matter.
             to_read = np.concatenate([attack_input.targets, attack_input.observed[:count]])
             decrypt, key, color_transform = recover_key(attack_input.scheme, ciphertexts[:count], to_read, context.seed)
-            reconstructed = decrypt(attack_input.targets if count == len(ciphertexts) else attack_input.targets[:CURVE_TARGETS])
+            reconstructed = decrypt(
+                attack_input.targets if count == len(ciphertexts) else attack_input.targets[:CURVE_TARGETS]
+            )
             if self.settings.curve:
                 ablation.append((CURVE, float(count), reconstructed[:CURVE_TARGETS]))
         note = f"negative or not and order of the channels chosen with probability {color_transform.probability:.3f}"
@@ -102,7 +108,9 @@ def recover_key(
     raise AttackFailed("key recovery takes ciphertexts of pixel-wise encryption or of Tanaka's scheme")
 
 
-def _recover_pixelwise(scheme: Pixelwise, ciphertexts: Images, to_read: Images) -> tuple[Decrypt, PixelwiseKey, ColorTransform]:
+def _recover_pixelwise(
+    scheme: Pixelwise, ciphertexts: Images, to_read: Images
+) -> tuple[Decrypt, PixelwiseKey, ColorTransform]:
     from unveil.models.recovery import color_ambiguity, pixelwise
 
     key = pixelwise.recover_relative_key(ciphertexts)
@@ -111,12 +119,16 @@ def _recover_pixelwise(scheme: Pixelwise, ciphertexts: Images, to_read: Images) 
     return lambda images: scheme.decrypt(images, key), key, color_transform
 
 
-def _recover_tanaka(scheme: Tanaka, ciphertexts: Images, to_read: Images, seed: int) -> tuple[Decrypt, TanakaKey, ColorTransform]:
+def _recover_tanaka(
+    scheme: Tanaka, ciphertexts: Images, to_read: Images, seed: int
+) -> tuple[Decrypt, TanakaKey, ColorTransform]:
     from unveil.models.recovery import color_ambiguity, tanaka
 
     variant = scheme.settings.variant
     permutation = tanaka.recover_permutation(ciphertexts, seed)
     evidence = tanaka.rule_evidence(permutation) if variant == "icce2018" else None
-    color_transform = color_ambiguity.choose_color_transform(permutation.decrypt(to_read[: color_ambiguity.MAX_IMAGES]), evidence)
+    color_transform = color_ambiguity.choose_color_transform(
+        permutation.decrypt(to_read[: color_ambiguity.MAX_IMAGES]), evidence
+    )
     permutation = permutation.transform(color_transform.order, negative=color_transform.negative)
     return permutation.decrypt, permutation.to_key(variant), color_transform

@@ -66,7 +66,12 @@ class KnownPlaintext(Attack[KnownPlaintextSettings]):
             key=key,
             metrics={"pairs": float(pair_count), "pairs_needed": float(pairs_needed), "determined": determined},
             ablation=ablation[::-1],
-            notes=(f"{determined:.2%} of the key follows from {pair_count} pairs alone; {pairs_needed} explain all of them",),
+            notes=(
+                (
+                    f"{determined:.2%} of the key follows from {pair_count} pairs alone; "
+                    f"{pairs_needed} explain all of them"
+                ),
+            ),
         )
 
 

@@ -57,7 +57,9 @@ def reconstruct(network: SignUNet, images: Images, *, readout: str = "expected",
         tile = images[:, *input_window]
         batch_size = max(1, _MAX_PIXELS_PER_BATCH // (tile.shape[1] * tile.shape[2]))
         for i in range(0, count, batch_size):
-            out[i : i + batch_size, *output_window] = _reconstruct_tile(network, tile[i : i + batch_size], readout, mirrored)[:, *inner_window]
+            out[i : i + batch_size, *output_window] = _reconstruct_tile(
+                network, tile[i : i + batch_size], readout, mirrored
+            )[:, *inner_window]
     return out
 
 
@@ -106,7 +108,9 @@ class SimulatedPairs(Attack[SimulatedPairsSettings]):
         from unveil.models.networks.sign_unet import load_network
 
         s = self.settings
-        network = self._train_once(attack_input, context) if self.trains_network() else load_network(device=context.device)
+        network = (
+            self._train_once(attack_input, context) if self.trains_network() else load_network(device=context.device)
+        )
         images = reconstruct(network, attack_input.targets, readout=s.readout, mirrored=s.mirrored)
         return AttackResult(reconstructed=images)
 
@@ -119,10 +123,14 @@ class SimulatedPairs(Attack[SimulatedPairsSettings]):
             raise AttackFailed("training needs public images; none were given")
         public = np.ascontiguousarray(attack_input.public)
         s = self.settings
-        description = f"{s.weights} {s.epochs} {s.batch} {s.rate} {public.shape} {zlib.crc32(public.data)} {context.seed}"
+        description = (
+            f"{s.weights} {s.epochs} {s.batch} {s.rate} {public.shape} {zlib.crc32(public.data)} {context.seed}"
+        )
         name = f"sign-unet/{hashlib.sha256(description.encode()).hexdigest()[:32]}"
         network = SignUNet()
-        serialization.load_into(network, context.memoize(name, lambda: serialization.dump(self._train(public, context))))
+        serialization.load_into(
+            network, context.memoize(name, lambda: serialization.dump(self._train(public, context)))
+        )
         return network.to(context.device).eval()
 
     def _train(self, public: Images, context: RunContext) -> SignUNet:

@@ -38,7 +38,9 @@ def derive_key(secret: bytes, label: str) -> bytes:
     return keystream_bytes(secret, label, SECRET_BYTES)
 
 
-def uniform_integers(secret: bytes, label: str, below: int, count: int, symbols: bytes = bytes(range(256))) -> npt.NDArray[np.uint8]:
+def uniform_integers(
+    secret: bytes, label: str, below: int, count: int, symbols: bytes = bytes(range(256))
+) -> npt.NDArray[np.uint8]:
     """`count` independent uniform integers in [0, below), below <= 256, one accepted byte each.
 
     names: what stands for each integer in the result; with fewer than 256 integers, none may be 255.

@@ -47,7 +47,11 @@ def _shuffle_nibbles(words: Any, sources: Any, rotations: Any, flips: Any, out: 
             row_count = min(down, (height - top) // 4)
             for y in range(4 * row_count):
                 row, at = words[n, top + y], y // 4 * across
-                first, second, third = source_rows[y % 4 * 3, at:], source_rows[y % 4 * 3 + 1, at:], source_rows[y % 4 * 3 + 2, at:]
+                first, second, third = (
+                    source_rows[y % 4 * 3, at:],
+                    source_rows[y % 4 * 3 + 1, at:],
+                    source_rows[y % 4 * 3 + 2, at:],
+                )
                 for x in range(across):
                     first[x] = row[3 * x]
                     second[x] = row[3 * x + 1]
@@ -70,7 +74,11 @@ def _shuffle_nibbles(words: Any, sources: Any, rotations: Any, flips: Any, out: 
                     result[x] = value ^ flip
             for y in range(4 * row_count):
                 row, at = out[n, top + y], y // 4 * across
-                first, second, third = result_rows[y % 4 * 3, at:], result_rows[y % 4 * 3 + 1, at:], result_rows[y % 4 * 3 + 2, at:]
+                first, second, third = (
+                    result_rows[y % 4 * 3, at:],
+                    result_rows[y % 4 * 3 + 1, at:],
+                    result_rows[y % 4 * 3 + 2, at:],
+                )
                 for x in range(across):
                     row[3 * x] = first[x]
                     row[3 * x + 1] = second[x]

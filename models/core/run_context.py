@@ -14,7 +14,7 @@ def _noop(*_: Any) -> None:
     pass
 
 
-def _alone(name: str, compute: Callable[[], bytes]) -> bytes:  # noqa: ARG001
+def _compute(name: str, compute: Callable[[], bytes]) -> bytes:  # noqa: ARG001
     return compute()
 
 
@@ -32,7 +32,7 @@ class RunContext:
     checkpoints: CheckpointStore | None = None  # None: keep none
     report: Callable[[float, str], None] = _noop
     metric: Callable[[str, int, float], None] = _noop
-    memoize: Callable[[str, Callable[[], bytes]], bytes] = _alone
+    memoize: Callable[[str, Callable[[], bytes]], bytes] = _compute
     deadline: float = math.inf
 
     def scoped(self, name: str, start: float, end: float) -> RunContext:

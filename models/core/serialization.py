@@ -19,7 +19,9 @@ def dump(network: nn.Module, metadata: Mapping[str, str] | None = None, **extra_
         for prefix, module in networks.items()
         for name, value in module.state_dict().items()
     }
-    return safetensors.torch.save(state, {_METADATA_KEY: json.dumps(dict(metadata or {}))})  # several entries have no fixed order
+    return safetensors.torch.save(
+        state, {_METADATA_KEY: json.dumps(dict(metadata or {}))}
+    )  # several entries have no fixed order
 
 
 def load_into(network: nn.Module, raw: bytes, extra_network: str = "") -> None:

@@ -82,7 +82,9 @@ def load(name: str, data_dir: Path | None = None) -> ImageDataset:
         return _torchvision(name, data_dir or default_dir())
     folder = _find_dataset_folders(data_dir).get(name)
     if folder is None:
-        raise DatasetMissing(f"there is no data set {name!r}; known: {', '.join(d.name for d in list_datasets(data_dir))}")
+        raise DatasetMissing(
+            f"there is no data set {name!r}; known: {', '.join(d.name for d in list_datasets(data_dir))}"
+        )
     return _read_folder(name, folder)
 
 
@@ -98,7 +100,9 @@ def preview(name: str, data_dir: Path | None, count: int) -> Images:
     Raises DatasetMissing."""
     if name == "sample":
         return _sample_test()[0][:count]  # its training images take seconds to make
-    folder = (data_dir or default_dir()) / "stl10_binary" if name == "stl10" else _find_dataset_folders(data_dir).get(name)
+    folder = (
+        (data_dir or default_dir()) / "stl10_binary" if name == "stl10" else _find_dataset_folders(data_dir).get(name)
+    )
     if folder is None or not folder.is_dir():
         return load(name, data_dir).test[:count]
     if (folder / "test_X.bin").is_file():
@@ -119,17 +123,29 @@ def list_datasets(data_dir: Path | None = None) -> list[DatasetInfo]:
     stl10, cifar10 = root / "stl10_binary", root / "cifar-10-batches-py"
     listed = [
         DatasetInfo(
-            "sample", _SAMPLE_TRAIN, _SAMPLE_TEST, IMAGE_SIDE, IMAGE_SIDE, _SAMPLE_CLASSES, note="a demonstration, works offline",
+            "sample",
+            _SAMPLE_TRAIN,
+            _SAMPLE_TEST,
+            IMAGE_SIDE,
+            IMAGE_SIDE,
+            _SAMPLE_CLASSES,
+            note="a demonstration, works offline",
             labelled=False,  # test and train are cut from different photographs
         ),
         DatasetInfo(
             "stl10", 5000, 8000, 96, 96, _STL10_CLASSES, stl10.is_dir(), note.format("the folder stl10_binary")
         ),
         DatasetInfo(
-            "cifar10", 50000, 10000, 32, 32, _CIFAR10_CLASSES, cifar10.is_dir(),
+            "cifar10",
+            50000,
+            10000,
+            32,
+            32,
+            _CIFAR10_CLASSES,
+            cifar10.is_dir(),
             note.format("the folder cifar-10-batches-py"),
         ),
-    ]  # fmt: skip
+    ]
     return listed + [_folder_info(name, folder) for name, folder in _find_dataset_folders(data_dir).items()]
 
 
@@ -194,7 +210,9 @@ def _class_names(folder: Path) -> tuple[str, ...]:
 
 def _read_folder(name: str, folder: Path) -> ImageDataset:
     if (folder / "train_X.bin").is_file():
-        return ImageDataset(name, *_read_binary(folder, "train"), *_read_binary(folder, "test"), classes=_class_names(folder))
+        return ImageDataset(
+            name, *_read_binary(folder, "train"), *_read_binary(folder, "test"), classes=_class_names(folder)
+        )
     if (folder / "train").is_dir():
         classes = tuple(child.name for child in _class_folders(folder / "train"))
         splits = [_read_classes(folder / split, classes) for split in ("train", "test")]
@@ -386,7 +404,11 @@ def dead_leaves(count: int, seed: int) -> Images:
     side, tiles = 8 * IMAGE_SIDE, []
     for _ in range(-(-count // 64)):
         canvas = _leaves(rng, side)
-        tiles.append(canvas.reshape(8, IMAGE_SIDE, 8, IMAGE_SIDE, 3).transpose(0, 2, 1, 3, 4).reshape(64, IMAGE_SIDE, IMAGE_SIDE, 3))
+        tiles.append(
+            canvas.reshape(8, IMAGE_SIDE, 8, IMAGE_SIDE, 3)
+            .transpose(0, 2, 1, 3, 4)
+            .reshape(64, IMAGE_SIDE, IMAGE_SIDE, 3)
+        )
     return np.concatenate(tiles)[:count] if tiles else np.zeros((0, IMAGE_SIDE, IMAGE_SIDE, 3), np.uint8)
 
 

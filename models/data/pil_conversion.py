@@ -27,5 +27,7 @@ def _to_eight_bits(image: Image.Image) -> Image.Image:
     grey = Image.fromarray((values >> 8).astype(np.uint8))  # as the decoder itself does for 16-bit colour
     transparent_value = image.info.get("transparency")
     if isinstance(transparent_value, int):
-        grey = Image.merge("LA", (grey, Image.fromarray(np.where(values == transparent_value, 0, 255).astype(np.uint8))))
+        grey = Image.merge(
+            "LA", (grey, Image.fromarray(np.where(values == transparent_value, 0, 255).astype(np.uint8)))
+        )
     return grey

@@ -29,12 +29,18 @@ def split_images(attack: Attack[Any], targets: Images, train: Images, public: Im
     if public is not None:
         return ImageSplit(targets, train, public)
     if attack.threat_model is ThreatModel.PUBLIC_IMAGES:
-        return ImageSplit(targets, train[0::2], train[1::2])  # the paper's T1 and T2: equal halves without a common image
+        return ImageSplit(
+            targets, train[0::2], train[1::2]
+        )  # the paper's T1 and T2: equal halves without a common image
     return ImageSplit(targets, train, train[:0])
 
 
 def build_attack_input(
-    scheme: Scheme[Any, Any] | None, attack: Attack[Any], image_split: ImageSplit, protect: ProtectImages, key_index: int = 0
+    scheme: Scheme[Any, Any] | None,
+    attack: Attack[Any],
+    image_split: ImageSplit,
+    protect: ProtectImages,
+    key_index: int = 0,
 ) -> AttackInput:
     """Only what the attack's threat model allows: no key, and no plain image behind the targets.
 

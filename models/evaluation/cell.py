@@ -23,12 +23,12 @@ from unveil.models.core.run_context import RunContext
 from unveil.models.core.verdicts import cell_verdict
 from unveil.models.data.datasets import ImageDataset
 from unveil.models.evaluation.attacker_view import ImageSplit, ProtectImages, build_attack_input, split_images
-from unveil.models.evaluation.controls import controls_start_fraction, controls_context, run_controls
-from unveil.models.evaluation.scoring import CellResult, ScoringOptions, Sample, Scores, build_cell_result, score
+from unveil.models.evaluation.controls import controls_context, controls_start_fraction, run_controls
+from unveil.models.evaluation.scoring import CellResult, Sample, Scores, ScoringOptions, build_cell_result, score
 from unveil.models.schemes.base import Scheme, seed_secret
 from unveil.models.schemes.network import NetworkScheme
 
-__all__ = ["CellResult", "ScoringOptions", "Sample", "Scores", "measure_utility", "run_cell"]
+__all__ = ["CellResult", "Sample", "Scores", "ScoringOptions", "measure_utility", "run_cell"]
 
 _SHARED_IMAGES_NOTE = "the public images are the training images: half of these are the attacker's, half the owner's"
 _KEY_TRAINING_FRACTION = 0.5  # of the progress bar, where a key is trained first
@@ -57,7 +57,9 @@ def run_cell(
     if public is not None and np.array_equal(public, full_data.train):
         public, data = None, replace(data, notes=(*data.notes, _SHARED_IMAGES_NOTE))
     public = None if public is None else pad(public, scheme.size_multiple)
-    image_split = split_images(attack, pad(data.test, scheme.size_multiple), pad(data.train, scheme.size_multiple), public)
+    image_split = split_images(
+        attack, pad(data.test, scheme.size_multiple), pad(data.train, scheme.size_multiple), public
+    )
     if attack.name == "brute-force":
         return _count_key_space(scheme, attack, image_split, context, started_at)
 
@@ -66,13 +68,19 @@ def run_cell(
         trained_key = scheme.train(full_data, context.scoped("key", 0, _KEY_TRAINING_FRACTION))
         secret, provenance = trained_key.secret, trained_key.provenance
         context = replace(context, report=_report_from(context.report, _KEY_TRAINING_FRACTION))
-    secrets = [secret] if secret else [_derive_secret(options.seed, k) for k in range(1 if attack.trains_network() else options.keys)]
+    secrets = (
+        [secret]
+        if secret
+        else [_derive_secret(options.seed, k) for k in range(1 if attack.trains_network() else options.keys)]
+    )
     controls_start = controls_start_fraction(attack, len(secrets))
     trials = []
     for index, key_secret in enumerate(secrets):
         report = _trial_report(context.report, index, len(secrets), controls_start)
         report(0.0, "protecting")  # also where a job is cancelled whose attack never reports
-        attack_input = build_attack_input(scheme, attack, image_split, _make_protect(scheme, key_secret, replace(context, report=report)), index)
+        attack_input = build_attack_input(
+            scheme, attack, image_split, _make_protect(scheme, key_secret, replace(context, report=report)), index
+        )
         attack_result = attack.run(attack_input, replace(context, report=report, seed=options.seed + index))
         key_agreement = _key_agreement(scheme, key_secret, attack_result, image_split.targets)
         trials.append(score(data.test, attack_input.targets, attack_result, options, key_agreement))
@@ -80,17 +88,23 @@ def run_cell(
     controls, control_notes = run_controls(scheme, attack, image_split, controls_context(context, controls_start))
     recogniser, recogniser_notes = None, list[str]()
     if options.utility:
-        from unveil.models.evaluation.classification_utility import recognition_rate, limit_to_profile
+        from unveil.models.evaluation.classification_utility import limit_to_profile, recognition_rate
 
         utility_data = limit_to_profile(full_data, options.profile)
-        recogniser, recogniser_notes = recognition_rate(utility_data.train, utility_data, data.test, trials, options, context)
-    recovered = trials[0].outcome.key
+        recogniser, recogniser_notes = recognition_rate(
+            utility_data.train, utility_data, data.test, trials, options, context
+        )
+    recovered = trials[0].attack_result.key
     recovered_key = None if recovered is None else scheme.key_to_json(recovered)
     notes = [*_collect_notes(scheme, attack, data, options, secret), *control_notes, *recogniser_notes]
     paper_ssim = scheme.paper.ssim.get(attack.name) if scheme.paper else None
-    cell_result = build_cell_result(data.test, trials, options, context, controls, notes, paper_ssim, started_at, recovered_key)
+    cell_result = build_cell_result(
+        data.test, trials, options, context, controls, notes, paper_ssim, started_at, recovered_key
+    )
     extra_fields = {"trained_key": provenance, "recogniser": recogniser}
-    return replace(cell_result, result={**cell_result.result, **{name: value for name, value in extra_fields.items() if value}})
+    return replace(
+        cell_result, result={**cell_result.result, **{name: value for name, value in extra_fields.items() if value}}
+    )
 
 
 def _derive_secret(seed: int, index: int) -> bytes:
@@ -100,7 +114,12 @@ def _derive_secret(seed: int, index: int) -> bytes:
 
 
 def measure_utility(
-    scheme: Scheme[Any, Any] | None, data: ImageDataset, options: ScoringOptions, context: RunContext, *, secret: bytes | None = None
+    scheme: Scheme[Any, Any] | None,
+    data: ImageDataset,
+    options: ScoringOptions,
+    context: RunContext,
+    *,
+    secret: bytes | None = None,
 ) -> CellResult:
     """What protection costs a classifier (models/utility.py), under the key that `run_cell` takes first.
 
@@ -127,7 +146,9 @@ def _make_protect(scheme: Scheme[Any, Any], secret: bytes, context: RunContext) 
     return protect
 
 
-def _key_agreement(scheme: Scheme[Any, Any], secret: bytes, attack_result: AttackResult, targets: Images) -> dict[str, Any] | None:
+def _key_agreement(
+    scheme: Scheme[Any, Any], secret: bytes, attack_result: AttackResult, targets: Images
+) -> dict[str, Any] | None:
     if attack_result.key is None:
         return None
     true_key = scheme.key(secret, *targets.shape[1:3])
@@ -155,7 +176,9 @@ def _collect_notes(
     return notes
 
 
-def _count_key_space(scheme: Scheme[Any, Any], attack: Attack[Any], image_split: ImageSplit, context: RunContext, started_at: float) -> CellResult:
+def _count_key_space(
+    scheme: Scheme[Any, Any], attack: Attack[Any], image_split: ImageSplit, context: RunContext, started_at: float
+) -> CellResult:
     height, width = image_split.targets.shape[1:3]
     attack_result = attack.run(AttackInput(scheme, image_split.targets[:0], image_split.targets[:0]), context)
     result: dict[str, Any] = {
@@ -180,10 +203,15 @@ def _report_from(report: Callable[[float, str], None], start: float) -> Callable
     return lambda fraction, phase: report(start + (1 - start) * fraction, phase)
 
 
-def _trial_report(report: Callable[[float, str], None], index: int, key_count: int, controls_start: float) -> Callable[[float, str], None]:
+def _trial_report(
+    report: Callable[[float, str], None], index: int, key_count: int, controls_start: float
+) -> Callable[[float, str], None]:
     """Progress of the attack on one key of several, which together come to `end`."""
 
     def inner(fraction: float, phase: str) -> None:
-        report(controls_start * (index + fraction) / key_count, phase if key_count == 1 else f"{phase}, key {index + 1} of {key_count}")
+        report(
+            controls_start * (index + fraction) / key_count,
+            phase if key_count == 1 else f"{phase}, key {index + 1} of {key_count}",
+        )
 
     return inner

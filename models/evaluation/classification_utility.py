@@ -22,7 +22,7 @@ from unveil.models.core.profiles import PROFILE_IMAGE_COUNTS, Profile
 from unveil.models.core.run_context import RunContext
 from unveil.models.data.datasets import ImageDataset
 from unveil.models.evaluation.attacker_view import ProtectImages
-from unveil.models.evaluation.scoring import LEAK_CONFIDENCE, CellResult, ScoringOptions, KeyTrial
+from unveil.models.evaluation.scoring import LEAK_CONFIDENCE, CellResult, KeyTrial, ScoringOptions
 from unveil.models.metrics.image_metrics import binomial_interval
 from unveil.models.schemes.base import Scheme
 from unveil.models.training.classifier import ClassifierSettings, count_classes, predict, train_classifier
@@ -53,7 +53,9 @@ class TrainTestImages:
     test: Images
 
 
-def run_utility(scheme: Scheme[Any, Any], data: ImageDataset, options: ScoringOptions, context: RunContext, secret: bytes) -> CellResult:
+def run_utility(
+    scheme: Scheme[Any, Any], data: ImageDataset, options: ScoringOptions, context: RunContext, secret: bytes
+) -> CellResult:
     """The utility of a scheme under a key. Raises AttackFailed, Cancelled, and ValueError for images it cannot take."""
     started_at = time.monotonic()
     check_labels(data)
@@ -72,13 +74,17 @@ def run_utility(scheme: Scheme[Any, Any], data: ImageDataset, options: ScoringOp
         protected_correct = predict(classifier, protected_test, context) == data.test_labels
         training: tuple[bool | None, str] = False, scheme.bound_to_classifier
         s = classifier.settings
-        classifier_description = f"{s.network} of width {s.width}, images averaged down by {s.shrink}, {s.epochs} epochs on plain images"
+        classifier_description = (
+            f"{s.network} of width {s.width}, images averaged down by {s.shrink}, {s.epochs} epochs on plain images"
+        )
         notes = [f"judged by the classifier that its key was trained with, as it is: {classifier_description}"]
         return _build_result(plain_correct, protected_correct, training, cost, s, data, context, notes, started_at)
     protected = TrainTestImages(protect(plain.train, len(plain.test)), protected_test)
     plain_correct, protected_correct, notes = _train_both(scheme, plain, protected, data, options, context)
     training = _availability(plain_correct, protected_correct, data, "trained on protected images")
-    return _build_result(plain_correct, protected_correct, training, cost, CLASSIFIERS[options.profile], data, context, notes, started_at)
+    return _build_result(
+        plain_correct, protected_correct, training, cost, CLASSIFIERS[options.profile], data, context, notes, started_at
+    )
 
 
 def run_external_utility(data: ImageDataset, options: ScoringOptions, context: RunContext) -> CellResult:
@@ -90,11 +96,16 @@ def run_external_utility(data: ImageDataset, options: ScoringOptions, context: R
     data = limit_to_profile(data, options.profile)
     assert data.train_originals is not None
     assert data.test_originals is not None
-    plain, protected = TrainTestImages(data.train_originals, data.test_originals), TrainTestImages(data.train, data.test)
+    plain, protected = (
+        TrainTestImages(data.train_originals, data.test_originals),
+        TrainTestImages(data.train, data.test),
+    )
     plain_correct, protected_correct, notes = _train_both(None, plain, protected, data, options, context)
     cost = {"level": None, "images_per_second": None, "parameters": None}
     training = _availability(plain_correct, protected_correct, data, "trained on protected images")
-    return _build_result(plain_correct, protected_correct, training, cost, CLASSIFIERS[options.profile], data, context, notes, started_at)
+    return _build_result(
+        plain_correct, protected_correct, training, cost, CLASSIFIERS[options.profile], data, context, notes, started_at
+    )
 
 
 def limit_to_profile(data: ImageDataset, profile: Profile) -> ImageDataset:
@@ -118,14 +129,21 @@ def check_labels(data: ImageDataset) -> None:
 
 
 def recognition_rate(
-    plain: Images, data: ImageDataset, targets: Images, trials: Sequence[KeyTrial], options: ScoringOptions, context: RunContext
+    plain: Images,
+    data: ImageDataset,
+    targets: Images,
+    trials: Sequence[KeyTrial],
+    options: ScoringOptions,
+    context: RunContext,
 ) -> tuple[dict[str, float] | None, list[str]]:
     """How often a classifier of plain images, as it is, names the class of a reconstruction; or a note why not.
 
     plain, targets: to be trained on, and what the attacks were after. The mean over the keys.
     """
     quiet_context = replace(
-        context, report=lambda _, phase: context.report(_RECOGNISER_PROGRESS, f"recogniser: {phase}"), metric=lambda *_: None
+        context,
+        report=lambda _, phase: context.report(_RECOGNISER_PROGRESS, f"recogniser: {phase}"),
+        metric=lambda *_: None,
     )
     try:
         check_labels(data)
@@ -146,7 +164,12 @@ def recognition_rate(
 
 
 def _train_both(
-    scheme: Scheme[Any, Any] | None, plain: TrainTestImages, protected: TrainTestImages, data: ImageDataset, options: ScoringOptions, context: RunContext
+    scheme: Scheme[Any, Any] | None,
+    plain: TrainTestImages,
+    protected: TrainTestImages,
+    data: ImageDataset,
+    options: ScoringOptions,
+    context: RunContext,
 ) -> tuple[CorrectMask, CorrectMask, list[str]]:
     """Which test images the classifier names right: plain by one trained on plain, protected by one on protected."""
     settings = CLASSIFIERS[options.profile]
@@ -157,17 +180,25 @@ def _train_both(
     protected_settings = classifier_for(scheme, options.profile)
     if protected_settings.adaptation:
         notes.append("protected images pass through the adaptation network, trained with the classifier")
-    classifier = train_classifier(protected.train, data.train_labels, protected_settings, context.scoped("protected", 0.5, 0.95))
+    classifier = train_classifier(
+        protected.train, data.train_labels, protected_settings, context.scoped("protected", 0.5, 0.95)
+    )
     protected_correct = predict(classifier, protected.test, context.scoped("protected", 0.95, 1.0)) == data.test_labels
     return plain_correct, protected_correct, notes
 
 
-def _availability(plain_correct: CorrectMask, protected_correct: CorrectMask, data: ImageDataset, subject: str) -> tuple[bool | None, str]:
+def _availability(
+    plain_correct: CorrectMask, protected_correct: CorrectMask, data: ImageDataset, subject: str
+) -> tuple[bool | None, str]:
     """Whether a classifier sees anything; None where the same one sees nothing of plain images either."""
     reason = f"a classifier {subject} names {protected_correct.mean():.1%} right (chance {_chance(data):.1%})"
     if _is_above_chance(protected_correct, data):
         return True, reason
-    return (False, reason) if _is_above_chance(plain_correct, data) else (None, f"{reason}; of plain images it sees no more than chance, too")
+    return (
+        (False, reason)
+        if _is_above_chance(plain_correct, data)
+        else (None, f"{reason}; of plain images it sees no more than chance, too")
+    )
 
 
 def _is_above_chance(correct: CorrectMask, data: ImageDataset) -> bool:
@@ -223,7 +254,9 @@ def _build_result(
             "protected": _rate_with_interval(protected_correct),
             "drop": drop,
             "chance": _chance(data),
-            "classification": ("High" if drop["points"] <= MAX_HIGH_DROP_POINTS else "Low") if plain_above_chance else None,
+            "classification": ("High" if drop["points"] <= MAX_HIGH_DROP_POINTS else "Low")
+            if plain_above_chance
+            else None,
             "training": dict(zip(("available", "reason"), training, strict=True)),
             "testing": dict(zip(("available", "reason"), testing, strict=True)),
             "cost": dict(cost),

@@ -18,10 +18,10 @@ from unveil.models.catalog import (
     UTILITY,
     ParameterError,
     UnknownName,
+    flatten_settings,
     make_attack,
     make_scheme,
     parse_spec,
-    flatten_settings,
 )
 from unveil.models.core.checkpoints import DirectoryStore
 from unveil.models.core.errors import AttackFailed, Cancelled
@@ -114,7 +114,13 @@ def main(arguments: list[str] | None = None) -> int:
         from unveil.models.evaluation.classification_utility import TRAINING_IMAGES
 
         images["training_images"] = TRAINING_IMAGES[options.profile]
-    settings = {"scheme": flatten_settings(scheme), "attack": attack_settings, "data": data.name, **vars(options), **images}
+    settings = {
+        "scheme": flatten_settings(scheme),
+        "attack": attack_settings,
+        "data": data.name,
+        **vars(options),
+        **images,
+    }
     write_cell(done, settings, given.out)
     print(json.dumps({**settings, "result": done.result}, indent=2))
     return 0
@@ -125,11 +131,13 @@ def write_cell(cell_result: CellResult, settings: Mapping[str, Any], out: Path) 
     (out / "result.json").write_text(json.dumps({**settings, "result": cell_result.result}, indent=2) + "\n")
     (out / "curves.json").write_text(json.dumps(cell_result.curves) + "\n")
     if cell_result.scores is not None:
-        columns = np.column_stack([cell_result.scores.index, cell_result.scores.ssim, cell_result.scores.psnr, cell_result.scores.rank])
+        columns = np.column_stack(
+            [cell_result.scores.index, cell_result.scores.ssim, cell_result.scores.psnr, cell_result.scores.rank]
+        )
         np.savetxt(out / "scores.csv", columns, "%d,%.6f,%.4f,%.2f", header="index,ssim,psnr,rank", comments="")
     (out / "samples").mkdir(exist_ok=True)
-    for sample in cell_result.samples:
+    for stored in cell_result.samples:
         for kind in ("plain", "protected", "reconstructed"):
-            image = getattr(sample, kind)
+            image = getattr(stored, kind)
             if image is not None:
-                (out / "samples" / f"{sample.index}-{kind}.png").write_bytes(to_png(image))
+                (out / "samples" / f"{stored.index}-{kind}.png").write_bytes(to_png(image))

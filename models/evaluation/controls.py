@@ -43,7 +43,9 @@ def run_controls(
         computed.append(_run_both(scheme, attack, image_split, context))
         return json.dumps(computed[0]).encode()
 
-    results: ControlResults = json.loads(context.memoize(f"controls/{_control_cache_key(scheme, attack, image_split, context)}", compute))
+    results: ControlResults = json.loads(
+        context.memoize(f"controls/{_control_cache_key(scheme, attack, image_split, context)}", compute)
+    )
     return results, [] if computed else ["controls: those of another cell with the same settings, network and images"]
 
 
@@ -51,18 +53,25 @@ def _too_few_images_note(images: int) -> list[str]:
     """A note where not even a hit for every image would be above chance: then no positive control can pass."""
     hits = np.ones((len(SCALES), images), np.int64)
     can_pass = identification_summary([hits], _CONTROL_CONFIDENCE)["above_chance"]
-    return [] if can_pass else [f"{images} test images are too few for a control to tell: nothing is certain from so few"]
+    return (
+        [] if can_pass else [f"{images} test images are too few for a control to tell: nothing is certain from so few"]
+    )
 
 
-def _control_cache_key(scheme: Scheme[Any, Any] | None, attack: Attack[Any], image_split: ImageSplit, context: RunContext) -> str:
+def _control_cache_key(
+    scheme: Scheme[Any, Any] | None, attack: Attack[Any], image_split: ImageSplit, context: RunContext
+) -> str:
     images = [
-        (array.shape, zlib.crc32(np.ascontiguousarray(array).data)) for array in (image_split.targets, image_split.owner_images, image_split.public)
+        (array.shape, zlib.crc32(np.ascontiguousarray(array).data))
+        for array in (image_split.targets, image_split.owner_images, image_split.public)
     ]
     description = f"{attack.name} {attack.settings} {attack.control_cache_key(scheme)} {images} {context.seed}"
     return hashlib.sha256(description.encode()).hexdigest()[:32]
 
 
-def _run_both(scheme: Scheme[Any, Any] | None, attack: Attack[Any], image_split: ImageSplit, context: RunContext) -> ControlResults:
+def _run_both(
+    scheme: Scheme[Any, Any] | None, attack: Attack[Any], image_split: ImageSplit, context: RunContext
+) -> ControlResults:
     rng = np.random.default_rng(context.seed)
 
     def negative(images: Images, first: int) -> Images:  # noqa: ARG001
@@ -74,17 +83,29 @@ def _run_both(scheme: Scheme[Any, Any] | None, attack: Attack[Any], image_split:
 
     context.report(0.0, "positive control")
     try:
-        sees_negative_image = _reconstructs(scheme, attack, image_split, _half_context(context, "control-positive", 0), negative, learning_based=attack.learning_based)
+        sees_negative_image = _reconstructs(
+            scheme,
+            attack,
+            image_split,
+            _half_context(context, "control-positive", 0),
+            negative,
+            learning_based=attack.learning_based,
+        )
     except AttackFailed:
         sees_negative_image = False
     context.report(0.5, "negative control")
     try:
-        sees_in_noise = _reconstructs(scheme, attack, image_split, _half_context(context, "control-negative", 1), noise, learning_based=False)
+        sees_in_noise = _reconstructs(
+            scheme, attack, image_split, _half_context(context, "control-negative", 1), noise, learning_based=False
+        )
     except TrainingFailed:  # what it would have seen is not known
         sees_in_noise = True
     except AttackFailed:  # there is nothing to be found
         sees_in_noise = False
-    return {"positive": "passed" if sees_negative_image else "failed", "negative": "failed" if sees_in_noise else "passed"}
+    return {
+        "positive": "passed" if sees_negative_image else "failed",
+        "negative": "failed" if sees_in_noise else "passed",
+    }
 
 
 def controls_start_fraction(attack: Attack[Any], runs: int) -> float:
@@ -125,4 +146,8 @@ def _reconstructs(
         return False
     if learning_based:
         return bool(ssim(image_split.targets, reconstructed).mean() >= POSITIVE_SSIM)
-    return bool(identification_summary([identification(image_split.targets, reconstructed).ranks], _CONTROL_CONFIDENCE)["above_chance"])
+    return bool(
+        identification_summary([identification(image_split.targets, reconstructed).ranks], _CONTROL_CONFIDENCE)[
+            "above_chance"
+        ]
+    )

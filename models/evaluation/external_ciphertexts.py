@@ -17,14 +17,19 @@ from unveil.models.core.run_context import RunContext
 from unveil.models.core.threat_models import ThreatModel
 from unveil.models.data.datasets import ImageDataset
 from unveil.models.evaluation.attacker_view import ImageSplit, build_attack_input, split_images
-from unveil.models.evaluation.controls import controls_start_fraction, controls_context, run_controls
-from unveil.models.evaluation.scoring import CellResult, ScoringOptions, Sample, build_cell_result, score
+from unveil.models.evaluation.controls import controls_context, controls_start_fraction, run_controls
+from unveil.models.evaluation.scoring import CellResult, Sample, ScoringOptions, build_cell_result, score
 from unveil.models.metrics.image_metrics import ssim
 from unveil.models.schemes.base import Scheme
 
 
 def run_external(
-    attack: Attack[Any], data: ImageDataset, options: ScoringOptions, context: RunContext, *, public: Images | None = None
+    attack: Attack[Any],
+    data: ImageDataset,
+    options: ScoringOptions,
+    context: RunContext,
+    *,
+    public: Images | None = None,
 ) -> CellResult:
     """Attack the ciphertexts `data.test`; scored where `data.test_originals` are known.
 
@@ -33,7 +38,9 @@ def run_external(
     """
     started_at = time.monotonic()
     full_data, data = data, data.take(*PROFILE_IMAGE_COUNTS[options.profile])
-    refusal = external_not_applicable_reason(attack, originals=data.test_originals is not None, public=public is not None)
+    refusal = external_not_applicable_reason(
+        attack, originals=data.test_originals is not None, public=public is not None
+    )
     if refusal:
         raise AttackFailed(refusal)
     image_split = _split_upload(attack, data, public)
@@ -44,27 +51,36 @@ def run_external(
     for index, (label, scheme) in enumerate(candidates):
         attack_input = build_attack_input(scheme, attack, image_split, _uploaded_ciphertexts(data))
         try:
-            attack_result = attack.run(attack_input, replace(context, report=_attempt_report(context, index, len(candidates), controls_start, label)))
+            attack_result = attack.run(
+                attack_input,
+                replace(context, report=_attempt_report(context, index, len(candidates), controls_start, label)),
+            )
         except AttackFailed as reason:
             failures.append(f"as {label}: {reason}" if label else str(reason))
             continue
         if attack_result.reconstructed is not None:
-            attempts.append((_score_attempt(attack_result.reconstructed, data.test_originals, options), label, attack_result))
+            attempts.append(
+                (_score_attempt(attack_result.reconstructed, data.test_originals, options), label, attack_result)
+            )
     if not attempts:
         raise AttackFailed("; ".join(failures) or "no known scheme takes images of this size")
     _, label, best = max(attempts, key=lambda attempt: attempt[0])
     notes = [f"best as if the scheme were {label}, of {len(candidates)} tried"] if label else []
     if data.test_originals is None:
         return _unscored_result(data.test, best, options, context, notes, started_at)
-    controls, control_notes = run_controls(dict(candidates)[label], attack, image_split, controls_context(context, controls_start))
+    controls, control_notes = run_controls(
+        dict(candidates)[label], attack, image_split, controls_context(context, controls_start)
+    )
     trials = [score(data.test_originals, data.test, best, options)]
     recogniser = None
     if options.utility and data.train_originals is not None:
-        from unveil.models.evaluation.classification_utility import recognition_rate, limit_to_profile
+        from unveil.models.evaluation.classification_utility import limit_to_profile, recognition_rate
 
         utility_data = limit_to_profile(full_data, options.profile)
         assert utility_data.train_originals is not None
-        recogniser, recogniser_notes = recognition_rate(utility_data.train_originals, utility_data, data.test_originals, trials, options, context)
+        recogniser, recogniser_notes = recognition_rate(
+            utility_data.train_originals, utility_data, data.test_originals, trials, options, context
+        )
         notes += recogniser_notes
     notes += control_notes
     cell_result = build_cell_result(data.test_originals, trials, options, context, controls, notes, None, started_at)
@@ -82,7 +98,9 @@ def candidate_schemes(attack: Attack[Any], height: int, width: int) -> list[tupl
     applicable = [scheme for scheme in known if attack.not_applicable_reason(scheme) is None]
     if len(applicable) == len(known):
         return [("", None)]
-    fitting = [scheme for scheme in applicable if height % scheme.size_multiple == 0 and width % scheme.size_multiple == 0]
+    fitting = [
+        scheme for scheme in applicable if height % scheme.size_multiple == 0 and width % scheme.size_multiple == 0
+    ]
     return [(" ".join([scheme.name, *map(str, vars(scheme.settings).values())]), scheme) for scheme in fitting]
 
 
@@ -114,7 +132,12 @@ def _score_attempt(images: Images, originals: Images | None, options: ScoringOpt
 
 
 def _unscored_result(
-    protected: Images, attack_result: AttackResult, options: ScoringOptions, context: RunContext, notes: list[str], started_at: float
+    protected: Images,
+    attack_result: AttackResult,
+    options: ScoringOptions,
+    context: RunContext,
+    notes: list[str],
+    started_at: float,
 ) -> CellResult:
     reconstructed = attack_result.reconstructed
     assert reconstructed is not None

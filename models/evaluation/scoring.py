@@ -86,7 +86,11 @@ class KeyTrial:
 
 
 def score(
-    plain: Images, protected: Images, attack_result: AttackResult, options: ScoringOptions, key_agreement: dict[str, Any] | None = None
+    plain: Images,
+    protected: Images,
+    attack_result: AttackResult,
+    options: ScoringOptions,
+    key_agreement: dict[str, Any] | None = None,
 ) -> KeyTrial:
     """Protected images may be larger than the plain ones: what padding added is nobody's picture, and not scored.
 
@@ -163,7 +167,9 @@ def _pool_trials(trials: list[KeyTrial], options: ScoringOptions) -> dict[str, A
         figures["ssim"]["per_key"] = [float(r.ssim.mean()) for r in trials]
         if trials[0].key_agreement is not None:
             # the worst of the keys: exact means exact for each of them
-            figures["key_agreement"] = {name: min(r.key_agreement[name] for r in trials if r.key_agreement) for name in trials[0].key_agreement}
+            figures["key_agreement"] = {
+                name: min(r.key_agreement[name] for r in trials if r.key_agreement) for name in trials[0].key_agreement
+            }
     return figures
 
 

@@ -139,7 +139,9 @@ def identification(plain: Images, reconstructed: Images) -> Identification:
     step = max(1, _MAX_SIMILARITIES_PER_BATCH // max(1, count))
     gallery = _identification_vectors(plain)
     for i in range(0, count, step):
-        for scale, (true, reconstructed_vectors) in enumerate(zip(gallery, _identification_vectors(reconstructed[i : i + step]), strict=True)):
+        for scale, (true, reconstructed_vectors) in enumerate(
+            zip(gallery, _identification_vectors(reconstructed[i : i + step]), strict=True)
+        ):
             similarity = np.abs(reconstructed_vectors @ true.T)
             own_similarity = np.diagonal(similarity, i)[:, None]
             ranks[scale, i : i + step] = (similarity >= own_similarity - _TIE).sum(axis=1)

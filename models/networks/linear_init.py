@@ -23,7 +23,9 @@ class OptimalTransportMap(NamedTuple):
 
 def fit_optimal_transport(protected: Tensor, plain: Tensor) -> OptimalTransportMap:
     """From rows [N, C] like `protected` to such as have the covariance of `plain`."""
-    covariance, target_covariance = (torch.cov(rows.T).double() for rows in (protected, plain))  # variances a million times apart
+    covariance, target_covariance = (
+        torch.cov(rows.T).double() for rows in (protected, plain)
+    )  # variances a million times apart
     variances, vectors = torch.linalg.eigh(covariance)
     root, inverse = _power(covariance, 0.5), _power(covariance, -0.5)
     symmetric = inverse @ _power(root @ target_covariance @ root, 0.5) @ inverse

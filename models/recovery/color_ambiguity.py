@@ -62,7 +62,9 @@ def choose_color_transform(images: Images, evidence: npt.NDArray[np.float64] | N
         raise ValueError("at least one image is needed to settle colours; got none")
     sampled = images[np.linspace(0, len(images) - 1, min(MAX_IMAGES, len(images))).astype(int)]
     image_log_probabilities = log_probabilities(sampled)
-    total = np.logaddexp(image_log_probabilities + np.log1p(-OUTLIER_PROBABILITY), np.log(OUTLIER_PROBABILITY / 12)).sum(0)
+    total = np.logaddexp(
+        image_log_probabilities + np.log1p(-OUTLIER_PROBABILITY), np.log(OUTLIER_PROBABILITY / 12)
+    ).sum(0)
     if evidence is not None:
         total = total + evidence
     probabilities = np.exp(total - total.max())

@@ -84,7 +84,9 @@ def tanaka(plain: Images, protected: Images) -> RecoveredKey[NibblePermutation]:
     place = linear_sum_assignment(possible, maximize=True)[1]
     explained = possible[np.arange(2 * HALF_NIBBLES), place]
     if not explained.all():
-        raise InconsistentPairs(f"no key of Tanaka's scheme explains the pairs in {(~explained).sum()} of the 96 nibbles")
+        raise InconsistentPairs(
+            f"no key of Tanaka's scheme explains the pairs in {(~explained).sum()} of the 96 nibbles"
+        )
     sign = np.where(straight[np.arange(2 * HALF_NIBBLES), place], 1, -1).astype(np.int8)
     return RecoveredKey(NibblePermutation(place, sign), float((possible.sum(1) == 1).mean()))
 
@@ -162,7 +164,9 @@ def _match_labels(inputs: list[bytes], outputs: list[bytes]) -> tuple[npt.NDArra
     is_unique = np.array([len(unmatched.get(label, ())) == 1 for label in outputs])
     matches = [unmatched[label].pop() if unmatched.get(label) else -1 for label in outputs]
     if -1 in matches:
-        raise InconsistentPairs(f"no key of this scheme explains the pairs in {matches.count(-1)} of {len(matches)} blocks")
+        raise InconsistentPairs(
+            f"no key of this scheme explains the pairs in {matches.count(-1)} of {len(matches)} blocks"
+        )
     return np.array(matches, np.int64), is_unique
 
 

@@ -76,7 +76,9 @@ _WEIGHTS = _candidate_weights()
 
 # Relabelling of a whole region, 12 elements: code 6 * negative + order; y'_c = +-y[ORDERS[order][c]].
 _INVERSE = _order_codes(np.argsort(_ORDERS, axis=1))
-_ELEMENT_PRODUCT = _order_codes(_ORDERS[np.arange(6)[:, None, None], _ORDERS[None]])  # [first, second] -> the order of both
+_ELEMENT_PRODUCT = _order_codes(
+    _ORDERS[np.arange(6)[:, None, None], _ORDERS[None]]
+)  # [first, second] -> the order of both
 _ELEMENT_SIGNS = np.repeat(np.array([1, -1], np.float32), 6)
 _FIRST_MOMENT_INDEX = np.array([[3 * _ORDERS[e % 6][k] + j for k in range(3) for j in range(3)] for e in range(12)])
 _SECOND_MOMENT_INDEX = np.array([[3 * k + _ORDERS[e % 6][j] for k in range(3) for j in range(3)] for e in range(12)])

@@ -94,7 +94,9 @@ def permutation_from_key(key: TanakaKey, variant: Variant = "paper") -> NibblePe
     return NibblePermutation(key.permutation.astype(np.intp), np.where(flips, -1, 1).astype(np.int8))
 
 
-def recover_permutation(ciphertexts: Images, seed: int = 0, statistics: TanakaStatistics | None = None) -> NibblePermutation:
+def recover_permutation(
+    ciphertexts: Images, seed: int = 0, statistics: TanakaStatistics | None = None
+) -> NibblePermutation:
     """uint8 [N, H, W, 3], sides multiples of 4, under one key -> the streams up to channel order and negative.
 
     Raises ValueError for what is not such an array, for no ciphertext at all, and for ciphertexts that do not vary.
@@ -321,12 +323,17 @@ def _assign_lower_nibbles(
     for round_index in range(LOWER_NIBBLE_ROUNDS):
         model = min(round_index, 1)  # 0: neighbours known by their upper nibbles; 1: entirely
         prediction_features, activity = neighbour_features(middle_image, known)
-        likelihood = statistics.likelihoods[model][digitize_prediction(prediction_features @ statistics.predictors[model], activity)]
+        likelihood = statistics.likelihoods[model][
+            digitize_prediction(prediction_features @ statistics.predictors[model], activity)
+        ]
         table = _by_place(likelihood, values.shape)  # [48, blocks * 16]
         straight_scores = hot @ table.T
         reversed_scores = hot @ table.reshape(HALF_NIBBLES, -1, 16)[:, :, ::-1].reshape(HALF_NIBBLES, -1).T
         lower_places = linear_sum_assignment(np.maximum(straight_scores, reversed_scores), maximize=True)[1]
-        flips = reversed_scores[np.arange(HALF_NIBBLES), lower_places] > straight_scores[np.arange(HALF_NIBBLES), lower_places]
+        flips = (
+            reversed_scores[np.arange(HALF_NIBBLES), lower_places]
+            > straight_scores[np.arange(HALF_NIBBLES), lower_places]
+        )
         lower_nibbles = np.empty_like(middle)
         lower_nibbles[:, lower_places] = np.where(flips, 15 - lower_values, lower_values)
         known = _blocks_to_image(middle - 7.5 + lower_nibbles, values.shape)

@@ -76,7 +76,9 @@ class Scheme(ABC, Generic[S, K]):
     Settings: ClassVar[type]
     trains: ClassVar[bool] = False  # the secret is trained network weights
     invertible: ClassVar[bool] = True
-    bound_to_classifier: ClassVar[str | None] = None  # why its images serve one finished classifier, and no model can be trained
+    bound_to_classifier: ClassVar[str | None] = (
+        None  # why its images serve one finished classifier, and no model can be trained
+    )
     paper_name: ClassVar[str | None] = None  # its row in the paper's tables
     profiles: ClassVar[Mapping[str, Mapping[str, Any]]] = {}  # settings that a profile fills in
 

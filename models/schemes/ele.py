@@ -14,7 +14,7 @@ from unveil.models.core import keystream
 from unveil.models.core.images import Images
 from unveil.models.core.settings_schema import ParameterError
 from unveil.models.schemes.base import Scheme
-from unveil.models.schemes.key_json import parse_permutation, encode_map, parse_size, decode_map
+from unveil.models.schemes.key_json import decode_map, encode_map, parse_permutation, parse_size
 from unveil.models.schemes.tanaka import BLOCK, NIBBLES, from_nibbles, nibbles
 
 

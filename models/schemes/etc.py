@@ -13,7 +13,7 @@ import numpy.typing as npt
 from unveil.models.core import keystream
 from unveil.models.core.images import Images, check_images
 from unveil.models.schemes.base import Scheme
-from unveil.models.schemes.key_json import parse_permutation, encode_map, parse_size, decode_map
+from unveil.models.schemes.key_json import decode_map, encode_map, parse_permutation, parse_size
 from unveil.models.schemes.pixelwise import INVERSE_ORDERS, ORDERS
 
 BLOCK = 8  # a JPEG block: what the scheme is made for

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 import numpy as np
 
-from unveil.models.core.images import Images, check_images, pad_to, pad, quantise
+from unveil.models.core.images import Images, check_images, pad, pad_to, quantise
 from unveil.models.core.settings_schema import parse
 from unveil.models.schemes.base import Scheme
 
@@ -97,7 +97,9 @@ class NetworkScheme(Scheme[S, "nn.Module"]):
         device = next(key.parameters()).device
         out = np.empty_like(images)
         height, width = images.shape[1:3]
-        for input_window, output_window, inner_window in tiles(height, width, _TILE_SIDE * self.unshuffle_factor, self.tile_margin * self.unshuffle_factor):
+        for input_window, output_window, inner_window in tiles(
+            height, width, _TILE_SIDE * self.unshuffle_factor, self.tile_margin * self.unshuffle_factor
+        ):
             tile = pad_to(images[:, *input_window], self.min_side, self.min_side)
             batch_size = 1 if device.type == "cpu" else max(1, _MAX_PIXELS_PER_BATCH // (tile.shape[1] * tile.shape[2]))
             for i in range(0, len(images), batch_size):
@@ -122,7 +124,11 @@ class NetworkScheme(Scheme[S, "nn.Module"]):
 
 
 def build_provenance(
-    scheme: NetworkScheme[Any], secret: bytes, data: ImageDataset, context: RunContext, classifier: nn.Module | None = None
+    scheme: NetworkScheme[Any],
+    secret: bytes,
+    data: ImageDataset,
+    context: RunContext,
+    classifier: nn.Module | None = None,
 ) -> dict[str, Any]:
     """For a key's record: what was reached on test images, none of which decided anything, and on what machine.
 
@@ -136,7 +142,10 @@ def build_provenance(
     from unveil.models.metrics.image_metrics import ssim
     from unveil.models.training.classifier import accuracy
 
-    plain, labels = pad(data.test[:_PROVENANCE_TEST_IMAGES], scheme.size_multiple), data.test_labels[:_PROVENANCE_TEST_IMAGES]
+    plain, labels = (
+        pad(data.test[:_PROVENANCE_TEST_IMAGES], scheme.size_multiple),
+        data.test_labels[:_PROVENANCE_TEST_IMAGES],
+    )
     test: dict[str, Any] | None = None
     if len(plain):
         key = scheme.key(secret, *plain.shape[1:3]).to(context.device)

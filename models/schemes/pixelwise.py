@@ -15,7 +15,7 @@ from unveil.models.core import keystream
 from unveil.models.core.images import Images, check_images
 from unveil.models.core.settings_schema import setting
 from unveil.models.schemes.base import PaperRow, Scheme, image_secret
-from unveil.models.schemes.key_json import encode_map, parse_size, decode_map
+from unveil.models.schemes.key_json import decode_map, encode_map, parse_size
 
 # Order codes 0..5: the permutations of (0, 1, 2) in lexicographic order; output channel c takes input order[c].
 ORDERS = np.array(list(itertools.permutations(range(3))), np.int8)
@@ -158,7 +158,9 @@ def _encode_transform(order: npt.NDArray[np.int8], signs: int) -> int:
 _TRANSFORMS = np.array([_encode_transform(ORDERS[code % 6], code // 6) for code in range(48)], np.uint8)
 _INVERSE_TRANSFORMS = np.array(
     [
-        _encode_transform(INVERSE_ORDERS[code % 6], sum(1 << c for c in range(3) if code // 6 >> ORDERS[code % 6][c] & 1))
+        _encode_transform(
+            INVERSE_ORDERS[code % 6], sum(1 << c for c in range(3) if code // 6 >> ORDERS[code % 6][c] & 1)
+        )
         for code in range(48)
     ],
     np.uint8,

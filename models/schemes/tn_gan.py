@@ -107,7 +107,9 @@ class TnGan(NetworkScheme[TnGanSettings]):
         if reason:
             raise AttackFailed(reason)
         plain, ciphertext_sources = images[0::2], images[1::2]
-        protected = self._domain_scheme().protect(ciphertext_sources, seed_secret(context.seed.to_bytes(32, "big", signed=True)))
+        protected = self._domain_scheme().protect(
+            ciphertext_sources, seed_secret(context.seed.to_bytes(32, "big", signed=True))
+        )
         final_metrics: dict[str, float] = {}
 
         def metric(name: str, step: int, value: float) -> None:

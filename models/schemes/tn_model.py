@@ -11,7 +11,7 @@ import numpy as np
 
 from unveil.models.core.errors import AttackFailed
 from unveil.models.core.run_context import RunContext
-from unveil.models.core.settings_schema import setting, parse
+from unveil.models.core.settings_schema import parse, setting
 from unveil.models.data.datasets import ImageDataset
 from unveil.models.schemes.base import PaperRow, TrainedKey
 from unveil.models.schemes.network import NetworkScheme, build_provenance
@@ -44,7 +44,9 @@ class TnModelSettings:
     epochs: int = setting(200, "Passes over the training images", minimum=1, maximum=100_000)
     batch: int = setting(128, "Images a step", minimum=1, maximum=4096)
     rate: float = setting(0.1, "Learning rate", minimum=1e-6, maximum=100)
-    schedule: Literal["steps", "cosine"] = setting("steps", "steps: a fifth of the rate after 60, 120, 160 of 200 epochs")
+    schedule: Literal["steps", "cosine"] = setting(
+        "steps", "steps: a fifth of the rate after 60, 120, 160 of 200 epochs"
+    )
     momentum: float = setting(0.9, "Of the gradient descent", minimum=0, maximum=0.999)
     weight_decay: float = setting(5e-4, "Of the gradient descent", minimum=0, maximum=1)
     padding: int = setting(4, "Of the random crops, in pixels; half of the images are mirrored", minimum=0, maximum=32)
@@ -134,13 +136,26 @@ class TnModel(NetworkScheme[TnModelSettings]):
                 network.parameters(), s.rate, s.momentum, weight_decay=s.weight_decay, fused=True
             )
             validation_set = images[held_out], labels[held_out]
-            return TransformationTask(network, optimizer, classifier, feature_extractor, s.feature_weight, s.padding, validation_set, s.feature_side)
+            return TransformationTask(
+                network,
+                optimizer,
+                classifier,
+                feature_extractor,
+                s.feature_weight,
+                s.padding,
+                validation_set,
+                s.feature_side,
+            )
 
         lr_schedule = step_decay(0.3, 0.6, 0.8, factor=0.2) if s.schedule == "steps" else cosine
         config = TrainingConfig(self.name, s.epochs, s.batch, lr_schedule, f"{s} {feature_source}", s.precision)
-        task, notes = train(make_task, [[images[~held_out], labels[~held_out]]], config, context.scoped("network", 0.4, 0.95))
+        task, notes = train(
+            make_task, [[images[~held_out], labels[~held_out]]], config, context.scoped("network", 0.4, 0.95)
+        )
         network = task.best_network()
-        secret = self.pack_weights(network, {"classes": json.dumps(data.classes), "outputs": str(classifier.classes)}, judge=classifier)
+        secret = self.pack_weights(
+            network, {"classes": json.dumps(data.classes), "outputs": str(classifier.classes)}, judge=classifier
+        )
         return TrainedKey(secret, {
             "data": data.name, "images": {"train": int((~held_out).sum()), "held_out": int(held_out.sum())},
             "settings": vars(s), "features": feature_source, "best_epoch": task.best_epoch,
@@ -184,4 +199,6 @@ class TnModel(NetworkScheme[TnModelSettings]):
             except WeightsMissing as error:
                 if self.settings.features == "vgg16":
                     raise AttackFailed(str(error)) from error
-        return FeatureExtractor(classifier), "first layers of the plain classifier (instead of VGG-16 trained on ImageNet)"
+        return FeatureExtractor(
+            classifier
+        ), "first layers of the plain classifier (instead of VGG-16 trained on ImageNet)"

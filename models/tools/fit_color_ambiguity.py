@@ -16,7 +16,13 @@ from typing import Any
 import numpy as np
 
 from unveil.models.core.images import Images
-from unveil.models.recovery.color_ambiguity import FEATURES, BUNDLED_WEIGHTS, Floats, color_histogram, histogram_variants
+from unveil.models.recovery.color_ambiguity import (
+    BUNDLED_WEIGHTS,
+    FEATURES,
+    Floats,
+    color_histogram,
+    histogram_variants,
+)
 from unveil.models.tools.fit_public_statistics import read_train
 
 HIDDEN = 64

@@ -26,8 +26,8 @@ from unveil.models.core import checkpoints
 from unveil.models.metrics.ssim_loss import ssim_rgb7
 from unveil.models.networks.sign_unet import (
     SignUNet,
-    posterior_mean_image,
     map_image,
+    posterior_mean_image,
     sorted_magnitudes,
 )
 from unveil.models.training.sign_network import TrainSettings, train
@@ -126,7 +126,9 @@ def main() -> None:
             nll, ssim = np.mean(recent, 0)
             recent.clear()
             scores = evaluate(average, held_out)
-            print(f"{now - started_at:.0f} s, step {step}: loss {nll:.4f}, SSIM {ssim:.4f}; held out {scores}", flush=True)  # noqa: T201
+            print(
+                f"{now - started_at:.0f} s, step {step}: loss {nll:.4f}, SSIM {ssim:.4f}; held out {scores}", flush=True
+            )
             last = now
 
     from unveil.models.networks.sign_unet import load_network
@@ -153,7 +155,7 @@ def main() -> None:
         "held_out": json.dumps({"images": len(held_out), "ssim_rgb7": evaluate(network, held_out)}),
     }
     save_weights(network, options.out, provenance)
-    print(json.dumps(provenance, indent=1))  # noqa: T201
+    print(json.dumps(provenance, indent=1))
 
 
 if __name__ == "__main__":

@@ -27,7 +27,15 @@ from unveil.models.networks.resnet20 import ResNet20
 from unveil.models.networks.tanaka_adaptation import Adaptation
 from unveil.models.networks.vgg16_bn import MIN_SIDE, Vgg16Bn
 from unveil.models.training.augmentation import flip_and_crop
-from unveil.models.training.loop import TrainingTask, TrainingConfig, Precision, to_model_input, cosine, step_decay, train
+from unveil.models.training.loop import (
+    Precision,
+    TrainingConfig,
+    TrainingTask,
+    cosine,
+    step_decay,
+    to_model_input,
+    train,
+)
 
 ClassifierName = Literal["resnet20", "vgg16-bn"]
 
@@ -84,11 +92,15 @@ class Classifier(nn.Module):
         self.network = ResNet20(classes, settings.width, inputs) if resnet else Vgg16Bn(classes)
 
     def forward(self, images: Tensor) -> Tensor:
-        return self.network(self.preprocess(F.avg_pool2d(images, self.downsample_factor) if self.downsample_mode == "mean" else images))
+        return self.network(
+            self.preprocess(F.avg_pool2d(images, self.downsample_factor) if self.downsample_mode == "mean" else images)
+        )
 
     def preprocess(self, images: Tensor) -> Tensor:
         """What the network takes, of images averaged down already or at their full size."""
-        if self.downsample_mode == "channels" and self.adaptation is None:  # the same, over 48 channels much faster than over 3
+        if (
+            self.downsample_mode == "channels" and self.adaptation is None
+        ):  # the same, over 48 channels much faster than over 3
             mean, std = (each.repeat_interleave(self.downsample_factor**2, 0) for each in (self.mean, self.std))
             return (self._pixel_unshuffle(images) - mean) / std
         x = (images - self.mean) / self.std
@@ -178,7 +190,9 @@ def accuracy(network: nn.Module, images: Images, labels: Labels, context: RunCon
     return float((predict(network, images, context) == labels).mean())
 
 
-def _train(images: Images, labels: Labels, classes: int, settings: ClassifierSettings, context: RunContext) -> Classifier:
+def _train(
+    images: Images, labels: Labels, classes: int, settings: ClassifierSettings, context: RunContext
+) -> Classifier:
     def make_task() -> ClassificationTask:
         network = Classifier(classes, settings)
         pixels = images.reshape(-1, 3)[:: max(1, images.size // 3_000_000)] / 127.5 - 1

@@ -41,7 +41,10 @@ class CycleGanTask(TrainingTask):
             }
         )  # fmt: skip
         self.discriminator_parameters = collect_parameters(self.protected_discriminator, self.plain_discriminator)
-        self.optimizers = [optimizer(collect_parameters(self.encrypt_net, self.decrypt_net)), optimizer(self.discriminator_parameters)]
+        self.optimizers = [
+            optimizer(collect_parameters(self.encrypt_net, self.decrypt_net)),
+            optimizer(self.discriminator_parameters),
+        ]
         self.image_pools = [ImagePool(), ImagePool()]
         self.cycle_weight, self.side, self.multiple = cycle_weight, side, multiple
 
@@ -55,7 +58,9 @@ class CycleGanTask(TrainingTask):
         # Each image is normalised alone, so what goes through the same network may go together.
         fake_protected = self.encrypt_net(plain)
         fake_plain, cycled_plain = self.decrypt_net(torch.cat([protected, fake_protected])).chunk(2)
-        generator_loss = _lsgan_to_label(self.protected_discriminator(fake_protected), 1.0) + _lsgan_to_label(self.plain_discriminator(fake_plain), 1.0)
+        generator_loss = _lsgan_to_label(self.protected_discriminator(fake_protected), 1.0) + _lsgan_to_label(
+            self.plain_discriminator(fake_plain), 1.0
+        )
         cycle_loss = F.l1_loss(cycled_plain, plain) + F.l1_loss(self.encrypt_net(fake_plain), protected)
         generator_optimizer.zero_grad(set_to_none=True)
         (generator_loss + self.cycle_weight * cycle_loss).backward()  # type: ignore[no-untyped-call]
@@ -72,7 +77,11 @@ class CycleGanTask(TrainingTask):
         discriminator_optimizer.zero_grad(set_to_none=True)
         discriminator_loss.backward()  # type: ignore[no-untyped-call]
         discriminator_optimizer.step()
-        return {"loss": generator_loss.detach(), "cycle_loss": cycle_loss.detach(), "discriminator_loss": discriminator_loss.detach()}
+        return {
+            "loss": generator_loss.detach(),
+            "cycle_loss": cycle_loss.detach(),
+            "discriminator_loss": discriminator_loss.detach(),
+        }
 
     def state_dict(self) -> dict[str, Any]:
         return {**super().state_dict(), "histories": [pool.images for pool in self.image_pools]}

@@ -28,7 +28,9 @@ from unveil.models.core.images import Images, quantise
 from unveil.models.core.run_context import RunContext
 from unveil.models.networks.fused_norms import FusedNorms
 
-TensorGroup = Sequence[npt.NDArray[Any]]  # images and labels [N, ...] that belong together; decks are shuffled independently
+TensorGroup = Sequence[
+    npt.NDArray[Any]
+]  # images and labels [N, ...] that belong together; decks are shuffled independently
 Schedule = Callable[[float], float]  # fraction of the training done -> factor on every learning rate
 
 Precision = Literal["auto", "fp32", "bf16"]  # auto: bfloat16 where the device computes in it
@@ -70,7 +72,7 @@ class TrainingTask(ABC):
             optimizer.load_state_dict(values)
 
 
-TaskT = TypeVar("L", bound=TrainingTask)
+TaskT = TypeVar("TaskT", bound=TrainingTask)
 
 
 @dataclass(frozen=True)
@@ -101,10 +103,14 @@ def linear_decay(fraction: float) -> float:
 
 def cosine(fraction: float, warmup: float = 0.05) -> float:
     """Up in a line, down in half a cosine."""
-    return min(1.0, (fraction + 1e-3) / warmup) * (0.5 + 0.5 * math.cos(math.pi * max(0.0, fraction - warmup) / (1 - warmup)))
+    return min(1.0, (fraction + 1e-3) / warmup) * (
+        0.5 + 0.5 * math.cos(math.pi * max(0.0, fraction - warmup) / (1 - warmup))
+    )
 
 
-def train(make_task: Callable[[], TaskT], tensor_groups: Sequence[TensorGroup], config: TrainingConfig, context: RunContext) -> tuple[TaskT, tuple[str, ...]]:
+def train(
+    make_task: Callable[[], TaskT], tensor_groups: Sequence[TensorGroup], config: TrainingConfig, context: RunContext
+) -> tuple[TaskT, tuple[str, ...]]:
     """Make a lesson and go through it -> the lesson, learned, and notes on what was done otherwise than planned.
 
     An epoch is one pass over the first deck. Raises AttackFailed (a loss that is no number; too little memory even for
@@ -124,7 +130,11 @@ def train(make_task: Callable[[], TaskT], tensor_groups: Sequence[TensorGroup], 
 
 
 def _train(  # noqa: PLR0912, PLR0915 - to be read from top to bottom
-    make_task: Callable[[], TaskT], tensor_groups: Sequence[TensorGroup], config: TrainingConfig, batch_size: int, context: RunContext
+    make_task: Callable[[], TaskT],
+    tensor_groups: Sequence[TensorGroup],
+    config: TrainingConfig,
+    batch_size: int,
+    context: RunContext,
 ) -> tuple[TaskT, tuple[str, ...]]:
     device = torch.device(context.device)
     if not all(len(arrays[0]) for arrays in tensor_groups):
@@ -145,7 +155,12 @@ def _train(  # noqa: PLR0912, PLR0915 - to be read from top to bottom
     checkpoint = checkpoints.load(context.checkpoints, checkpoint_name) if context.checkpoints else None
     if checkpoint is not None and checkpoint["version"] == version and checkpoint["batch"] <= batch_size:
         task.load_state_dict(checkpoint["lesson"])
-        batch_size, step, totals, logged_metrics = checkpoint["batch"], checkpoint["step"], checkpoint["totals"], checkpoint["told"]
+        batch_size, step, totals, logged_metrics = (
+            checkpoint["batch"],
+            checkpoint["step"],
+            checkpoint["totals"],
+            checkpoint["told"],
+        )
         for point in logged_metrics:  # whoever listened may have died with it
             context.metric(*point)
     bf16 = uses_bf16(config.precision, device)
@@ -155,7 +170,9 @@ def _train(  # noqa: PLR0912, PLR0915 - to be read from top to bottom
 
     data = [[torch.from_numpy(array).to(device) for array in arrays] for arrays in tensor_groups]
     images_per_step = min(batch_size, len(data[0][0]))
-    steps_per_epoch = len(data[0][0]) // images_per_step  # steps an epoch; what is left over comes another time, in another order
+    steps_per_epoch = (
+        len(data[0][0]) // images_per_step
+    )  # steps an epoch; what is left over comes another time, in another order
     steps = config.epochs * steps_per_epoch
     fast_norms = FusedNorms(task.networks) if device.type == "cpu" else nullcontext()
     progress_hook = _ProgressHook(context, step / steps)
@@ -165,10 +182,16 @@ def _train(  # noqa: PLR0912, PLR0915 - to be read from top to bottom
         step_started_at = time.monotonic()
         epoch, step_in_epoch = divmod(step, steps_per_epoch)
         if step_in_epoch == 0 or step == first_step:
-            permutations = [_draw_permutation(context.seed, epoch, number, len(arrays[0])).to(device) for number, arrays in enumerate(data)]
+            permutations = [
+                _draw_permutation(context.seed, epoch, number, len(arrays[0])).to(device)
+                for number, arrays in enumerate(data)
+            ]
         images = []
         for arrays, permutation in zip(data, permutations, strict=True):
-            rows = permutation[torch.arange(step_in_epoch * images_per_step, (step_in_epoch + 1) * images_per_step, device=device) % len(permutation)]
+            rows = permutation[
+                torch.arange(step_in_epoch * images_per_step, (step_in_epoch + 1) * images_per_step, device=device)
+                % len(permutation)
+            ]
             images += [array.index_select(0, rows) for array in arrays]
         factor = config.lr_schedule(step / steps)
         for optimizer, base in zip(task.optimizers, base_rates, strict=True):
@@ -196,7 +219,10 @@ def _train(  # noqa: PLR0912, PLR0915 - to be read from top to bottom
             if not all(math.isfinite(float(value)) for value in (*totals.values(), *epoch_metrics.values())):
                 raise _divergence_error("a loss", epoch + 1, config)
             images_per_second = (step - first_step) * images_per_step / (now - started_at)
-            progress_hook.fraction, progress_hook.phase = step / steps, _format_phase(epoch, config.epochs, images_per_second, (steps - step) * images_per_step)
+            progress_hook.fraction, progress_hook.phase = (
+                step / steps,
+                _format_phase(epoch, config.epochs, images_per_second, (steps - step) * images_per_step),
+            )
             progress_hook()
         if is_epoch_end:
             means = {name: float(total) / steps_per_epoch for name, total in totals.items()}
@@ -204,8 +230,14 @@ def _train(  # noqa: PLR0912, PLR0915 - to be read from top to bottom
                 logged_metrics.append((name, epoch + 1, metric_value))
                 context.metric(*logged_metrics[-1])
             totals = {}
-        is_last_step = step == steps or now + max(2 * (now - step_started_at), _FINAL_CHECKPOINT_SECONDS) >= context.deadline
-        if context.checkpoints and (is_last_step or now - saved_at >= CHECKPOINT_INTERVAL_SECONDS) and _weights_are_finite(task):
+        is_last_step = (
+            step == steps or now + max(2 * (now - step_started_at), _FINAL_CHECKPOINT_SECONDS) >= context.deadline
+        )
+        if (
+            context.checkpoints
+            and (is_last_step or now - saved_at >= CHECKPOINT_INTERVAL_SECONDS)
+            and _weights_are_finite(task)
+        ):
             state = {
                 "version": version, "lesson": task.state_dict(), "batch": batch_size,
                 "step": step, "totals": totals, "told": logged_metrics,
@@ -306,8 +338,14 @@ def _draw_permutation(seed: int, epoch: int, group_index: int, count: int) -> Te
 
 def _run_version(config: TrainingConfig, tensor_groups: Sequence[TensorGroup], context: RunContext) -> str:
     """Two runs with the same version are the same run."""
-    checksums = [[f"{array.shape}{zlib.crc32(np.ascontiguousarray(array).data):08x}" for array in group] for group in tensor_groups]
-    return f"{_CHECKPOINT_FORMAT} {config.name} {config.version} {config.epochs} {config.batch_size} {config.precision} {context.seed} {checksums}"
+    checksums = [
+        [f"{array.shape}{zlib.crc32(np.ascontiguousarray(array).data):08x}" for array in group]
+        for group in tensor_groups
+    ]
+    return (
+        f"{_CHECKPOINT_FORMAT} {config.name} {config.version} {config.epochs} {config.batch_size} "
+        f"{config.precision} {context.seed} {checksums}"
+    )
 
 
 def _weights_are_finite(task: TrainingTask) -> bool:

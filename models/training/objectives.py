@@ -72,7 +72,9 @@ class GanTask(TrainingTask):
         protected, plain = (to_model_input(random_square_crop(batch, self.side, BLOCK, generator)) for batch in images)
         generator_optimizer, discriminator_optimizer = self.optimizers
         fake = self.generator(protected)
-        discriminator_loss = _bce_to_label(self.discriminator(plain), 1.0) + _bce_to_label(self.discriminator(fake.detach()), 0.0)
+        discriminator_loss = _bce_to_label(self.discriminator(plain), 1.0) + _bce_to_label(
+            self.discriminator(fake.detach()), 0.0
+        )
         discriminator_optimizer.zero_grad(set_to_none=True)
         discriminator_loss.backward()  # type: ignore[no-untyped-call]
         discriminator_optimizer.step()
@@ -135,9 +137,16 @@ class TransformationTask(TrainingTask):
         """side: of the squares whose features are compared while it learns; None: whole images."""
         self.networks = nn.ModuleDict({"network": network})
         self.optimizers = [optimizer]
-        classifier, feature_extractor = fold_batch_norm(nn.ModuleList([classifier, feature_extractor]))  # at once: what they share stays shared
+        classifier, feature_extractor = fold_batch_norm(
+            nn.ModuleList([classifier, feature_extractor])
+        )  # at once: what they share stays shared
         self.frozen = [classifier, feature_extractor]
-        self.network, self.classifier, self.feature_extractor, self.feature_weight = network, classifier, feature_extractor, feature_weight
+        self.network, self.classifier, self.feature_extractor, self.feature_weight = (
+            network,
+            classifier,
+            feature_extractor,
+            feature_weight,
+        )
         self.padding, self.side = padding, side
         self.held_out = [torch.from_numpy(array) for array in held_out]
         self.epochs_done, self.best_epoch, self.best_loss = 0, 0, math.inf
@@ -162,13 +171,19 @@ class TransformationTask(TrainingTask):
         with torch.no_grad():
             features = self.feature_extractor(plain_crop).float()
         distance = F.mse_loss(self.feature_extractor(output_crop).float(), features)
-        return {"loss": cross_entropy - self.feature_weight * distance, "cross_entropy": cross_entropy, "distance": distance}
+        return {
+            "loss": cross_entropy - self.feature_weight * distance,
+            "cross_entropy": cross_entropy,
+            "distance": distance,
+        }
 
     @torch.no_grad()
     def after_epoch(self) -> dict[str, float]:
         self.network.eval()
         device, total = next(self.network.parameters()).device, 0.0
-        for images, labels in zip(*(torch.split(array, _VALIDATION_BATCH_SIZE) for array in self.held_out), strict=True):
+        for images, labels in zip(
+            *(torch.split(array, _VALIDATION_BATCH_SIZE) for array in self.held_out), strict=True
+        ):
             losses = self._losses(to_model_input(images.to(device)), labels.to(device))
             total += float(losses["loss"]) * len(images)
         self.network.train()
@@ -180,7 +195,12 @@ class TransformationTask(TrainingTask):
         return {"validation_loss": loss}
 
     def state_dict(self) -> dict[str, Any]:
-        best = {"epochs": self.epochs_done, "epoch": self.best_epoch, "loss": self.best_loss, "weights": self.best_weights}
+        best = {
+            "epochs": self.epochs_done,
+            "epoch": self.best_epoch,
+            "loss": self.best_loss,
+            "weights": self.best_weights,
+        }
         return {**super().state_dict(), "best": best}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:

@@ -17,7 +17,7 @@ from torch.nn import functional as F
 
 from unveil.models.core.images import Images
 from unveil.models.core.run_context import RunContext
-from unveil.models.training.loop import TrainingTask, TrainingConfig, cosine, train
+from unveil.models.training.loop import TrainingConfig, TrainingTask, cosine, train
 
 SIDE = 24
 _CONFIG = TrainingConfig("negatives", epochs=6, batch_size=32, lr_schedule=cosine, precision="fp32")
@@ -66,7 +66,9 @@ def fit_polarity_network(public: Images, context: RunContext) -> nn.Module:
 def sum_log_odds(network: nn.Module, images: Images) -> float:
     """That images uint8 [N, H, W, 3], all made alike, are pictures and not negatives: below 0 where they are."""
     device = next(network.parameters()).device
-    return math.fsum(float(polarity_log_odds(network, batch.to(device)).sum()) for batch in torch.split(rank_greys(images), 256))
+    return math.fsum(
+        float(polarity_log_odds(network, batch.to(device)).sum()) for batch in torch.split(rank_greys(images), 256)
+    )
 
 
 def polarity_log_odds(network: nn.Module, grey_ranks: Tensor) -> Tensor:

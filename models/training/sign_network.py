@@ -21,7 +21,7 @@ from unveil.models.networks.sign_unet import SignUNet, candidate_values, posteri
 
 LAPLACE_SCALE = 8.0  # grey levels: a candidate this near to the truth is nearly as good as the truth
 
-SAVE_SECONDS = 60.0
+CHECKPOINT_INTERVAL_SECONDS = 60.0
 
 
 def augment(photographs: Tensor, generator: torch.Generator) -> Tensor:
@@ -50,7 +50,8 @@ def augment(photographs: Tensor, generator: torch.Generator) -> Tensor:
     x = F.grid_sample(photographs.float() / 255, grid, mode="bilinear", padding_mode="reflection", align_corners=False)
     mask = bernoulli(0.4).view(n, 1, 1, 1)
     gamma = torch.exp(
-        mask * (torch.randn(n, 1, 1, 1, generator=generator) * 0.22 + torch.randn(n, 3, 1, 1, generator=generator) * 0.05)
+        mask
+        * (torch.randn(n, 1, 1, 1, generator=generator) * 0.22 + torch.randn(n, 3, 1, 1, generator=generator) * 0.05)
     )
     gain = 1 + mask * uniform(-0.2, 0.15, 1, 1, 1)
     shift = mask * uniform(-0.08, 0.08, 1, 1, 1)
@@ -103,12 +104,12 @@ def train(
     may raise to stop. Continues from the checkpoint `name` in `store`, if it is of the same photographs, settings
     (but for the limit) and start.
     """
-    version = _version(photographs, settings, initial_network)
+    version = _run_version(photographs, settings, initial_network)
     torch.manual_seed(settings.seed)
     generator = torch.Generator().manual_seed(settings.seed)
     network = (SignUNet() if initial_network is None else copy.deepcopy(initial_network)).to(device).train()
     average = copy.deepcopy(network)
-    optimiser = torch.optim.AdamW(
+    optimizer = torch.optim.AdamW(
         [
             {"params": [p for p in network.parameters() if p.ndim > 1], "weight_decay": settings.weight_decay},
             {"params": [p for p in network.parameters() if p.ndim <= 1], "weight_decay": 0.0},
@@ -122,7 +123,7 @@ def train(
     if state is not None and state.get("version") == version:
         network.load_state_dict(state["network"])
         average.load_state_dict(state["average"])
-        optimiser.load_state_dict(state["optimiser"])
+        optimizer.load_state_dict(state["optimiser"])
         generator.set_state(state["generator"])
         step, seconds_before = state["step"], state["spent"]
     loss_of: Any = losses
@@ -137,7 +138,7 @@ def train(
     while (progress := max(step / settings.steps, (time.monotonic() - started_at) / settings.limit_seconds)) < 1:
         warmup = min(1.0, (progress + 1 / settings.steps) / 0.06)
         rate = settings.rate * warmup * (0.5 + 0.5 * math.cos(math.pi * max(0.0, progress - 0.06) / 0.94)) + 1e-6
-        for group in optimiser.param_groups:
+        for group in optimizer.param_groups:
             group["lr"] = rate
 
         chosen = torch.randint(len(photographs), (settings.batch,), generator=generator)
@@ -146,10 +147,10 @@ def train(
         with torch.autocast(torch.device(device).type, torch.bfloat16):
             logits = network(magnitudes)
         nll, dissimilarity = loss_of(logits, magnitudes, plain)
-        optimiser.zero_grad(set_to_none=True)
+        optimizer.zero_grad(set_to_none=True)
         (nll + settings.ssim_weight * dissimilarity).backward()
         nn.utils.clip_grad_norm_(network.parameters(), 1.0)
-        optimiser.step()
+        optimizer.step()
         step += 1
         decay = min(settings.averaging, step / (step + 10))
         with torch.no_grad():
@@ -161,12 +162,12 @@ def train(
             tell(step, nll.item(), 1 - dissimilarity.item())
         if on_step is not None:
             on_step(step, average)
-        if store is not None and time.monotonic() - saved_at > SAVE_SECONDS:
+        if store is not None and time.monotonic() - saved_at > CHECKPOINT_INTERVAL_SECONDS:
             state = {
                 "version": version,
                 "network": network.state_dict(),
                 "average": average.state_dict(),
-                "optimiser": optimiser.state_dict(),
+                "optimiser": optimizer.state_dict(),
                 "generator": generator.get_state(),
                 "step": step,
                 "spent": time.monotonic() - started_at,
@@ -176,8 +177,12 @@ def train(
     return average.eval()
 
 
-def _version(photographs: Tensor, settings: TrainSettings, initial_network: SignUNet | None) -> str:
+def _run_version(photographs: Tensor, settings: TrainSettings, initial_network: SignUNet | None) -> str:
     """Two runs with the same version are the same run."""
-    initial_arrays = [] if initial_network is None else [value.cpu().numpy() for value in initial_network.state_dict().values()]
-    sums = [f"{zlib.crc32(np.ascontiguousarray(array).data):08x}" for array in (photographs.cpu().numpy(), *initial_arrays)]
+    initial_arrays = (
+        [] if initial_network is None else [value.cpu().numpy() for value in initial_network.state_dict().values()]
+    )
+    sums = [
+        f"{zlib.crc32(np.ascontiguousarray(array).data):08x}" for array in (photographs.cpu().numpy(), *initial_arrays)
+    ]
     return f"{replace(settings, limit_seconds=math.inf)} {list(photographs.shape)} {''.join(sums)}"

@@ -72,7 +72,10 @@ class ThreadWorker:
 
     def wait(self) -> None:
         """Until everything sent so far is done."""
-        with redis.Redis.from_url(self.runtime.settings.redis_url) as client, suppress(redis.exceptions.ConnectionError):
+        with (
+            redis.Redis.from_url(self.runtime.settings.redis_url) as client,
+            suppress(redis.exceptions.ConnectionError),
+        ):
             while self._has_messages(client):
                 time.sleep(0.01)
         for thread in self.threads:
@@ -117,4 +120,4 @@ async def run_service(settings: Settings) -> AsyncIterator[RunningService]:
     app = create_app(settings)
     async with app.router.lifespan_context(app):
         with closing(ThreadWorker(make_runtime(settings, Celery("test")))) as worker:
-            yield RunningService(app, app.state.services, worker)
+            yield RunningService(app, app.state.app_state, worker)

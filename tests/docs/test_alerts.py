@@ -21,7 +21,9 @@ RULES = yaml.safe_load(re.search(r"<!-- rules -->\n```yaml\n(.*?)```", OPERATING
 @pytest.mark.anyio
 async def test_every_name_and_label_of_the_alerts_is_in_the_metrics(settings, anyio_backend) -> None:
     async with run_service(settings) as service, service.client(await service.create_account()) as client:
-        _, (id,) = make_evaluation(service.worker.runtime.sessions, make_account(service.worker.runtime.sessions, "other"))
+        _, (id,) = make_evaluation(
+            service.worker.runtime.sessions, make_account(service.worker.runtime.sessions, "other")
+        )
         gpu = {"name": "H100", "use": 0.5, "memory_used": 1, "memory": 2}
         with service.worker.runtime.sessions.begin() as session:
             said = {"ring": 1, "slots": 1, "recoveries": 3, "gpus": [gpu]}

@@ -41,7 +41,9 @@ class Target:
 
     def account(self, name: str, scopes: list[str] = ALL_SCOPES) -> str:
         """A new account's token."""
-        return make_token(self.runtime.sessions, self.runtime.keyring, make_account(self.runtime.sessions, name), scopes)
+        return make_token(
+            self.runtime.sessions, self.runtime.keyring, make_account(self.runtime.sessions, name), scopes
+        )
 
     def client(self, token: str) -> httpx.Client:
         return httpx.Client(base_url=self.url, headers={"Authorization": f"Bearer {token}"}, timeout=60)

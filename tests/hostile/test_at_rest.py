@@ -221,7 +221,9 @@ def key_secrets(target: Target) -> Iterator[tuple[str, bytes]]:
                 yield from number_list_encodings(f"{part} of {row.scheme}", value)
     for cell, _ in recovered:
         account = session.scalar(select(Key.account_id))
-        opened = json.loads(target.runtime.keyring.open(cell.recovered_key, purpose="recovered-key", owner=account, id=cell.id))
+        opened = json.loads(
+            target.runtime.keyring.open(cell.recovered_key, purpose="recovered-key", owner=account, id=cell.id)
+        )
         for part, value in opened.items():
             if isinstance(value, list):
                 yield from number_list_encodings(f"recovered {part}", value)

@@ -34,7 +34,9 @@ def test_no_two_kinds_are_the_same() -> None:
 
 
 @pytest.mark.parametrize("kind", CORPUS, ids=lambda kind: kind.name)
-def test_it_is_answered_as_defined_and_leaves_nothing(target: Target, http: httpx.Client, key_id: str, kind: HostileCase):
+def test_it_is_answered_as_defined_and_leaves_nothing(
+    target: Target, http: httpx.Client, key_id: str, kind: HostileCase
+):
     sent = with_key(kind.make(), key_id)
     before, held = count_stored(target.engine, target.settings), reset_peak()
     answer = http.post(kind.path, content=sent.content, headers=sent.headers)

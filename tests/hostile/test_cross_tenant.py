@@ -9,7 +9,14 @@ import httpx
 import pytest
 
 from tests.hostile.conftest import Target
-from tests.hostile.cross_tenant import UNKNOWN, Ids, Endpoint, create_resources, requests_with_ids_in_bodies, list_endpoints
+from tests.hostile.cross_tenant import (
+    UNKNOWN,
+    Endpoint,
+    Ids,
+    create_resources,
+    list_endpoints,
+    requests_with_ids_in_bodies,
+)
 from tests.sample_images import archive, classes, png
 from unveil.worker import cells
 

@@ -226,7 +226,11 @@ def test_a_cancelled_cell_ends_at_once_though_its_work_says_nothing_for_a_while(
 
     replace_run_cell(monkeypatch, run)
     cells.handle(runtime, id)
-    assert (get_cell(runtime, id).status, get_cell(runtime, id).result, count_rows(runtime, Sample)) == ("cancelled", None, 0)
+    assert (get_cell(runtime, id).status, get_cell(runtime, id).result, count_rows(runtime, Sample)) == (
+        "cancelled",
+        None,
+        0,
+    )
 
 
 def test_what_finishes_before_it_sees_the_cancel_flag_keeps_its_result(runtime, account, monkeypatch):
@@ -308,11 +312,13 @@ def test_the_named_key_is_used_and_a_destroyed_one_fails_the_cell(runtime, accou
 
 def test_a_recovered_key_is_stored_as_a_secret(runtime, account, monkeypatch):
     _, (id,) = make_evaluation(runtime.sessions, account)
-    replace_run_cell(monkeypatch, lambda context: make_cell_result(recovered={"permutation": [1, 0]}))
+    replace_run_cell(monkeypatch, lambda context: make_cell_result(recovered_key={"permutation": [1, 0]}))
     cells.handle(runtime, id)
     sealed = get_cell(runtime, id).recovered_key
     assert b"permutation" not in sealed
-    assert json.loads(runtime.keyring.open(sealed, purpose="recovered-key", owner=account, id=id)) == {"permutation": [1, 0]}
+    assert json.loads(runtime.keyring.open(sealed, purpose="recovered-key", owner=account, id=id)) == {
+        "permutation": [1, 0]
+    }
 
 
 def test_progress_beyond_every_earlier_attempt_clears_the_stalls_and_the_same_again_does_not(

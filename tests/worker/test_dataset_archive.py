@@ -38,7 +38,9 @@ def make_zip(members: Mapping[str, bytes] | list[tuple[zipfile.ZipInfo | str, by
 
 
 def make_class_folders(count: int, prefix: str = "", **size: int) -> dict[str, bytes]:
-    return {f"{prefix}{kind}/{i}.png": make_png(10 * i + k, **size) for k, kind in enumerate("ab") for i in range(count)}
+    return {
+        f"{prefix}{kind}/{i}.png": make_png(10 * i + k, **size) for k, kind in enumerate("ab") for i in range(count)
+    }
 
 
 class ArchiveUploader:
@@ -73,12 +75,16 @@ def uploader(tmp_path: Path) -> ArchiveUploader:
 
 @pytest.mark.parametrize("root", ["", "my set/"])
 def test_train_and_test_folders_are_kept_apart_below_any_root(uploader: ArchiveUploader, root: str) -> None:
-    members = make_class_folders(3, f"{root}train/") | make_class_folders(2, f"{root}test/") | {f"{root}.DS_Store": b"x"}
+    members = (
+        make_class_folders(3, f"{root}train/") | make_class_folders(2, f"{root}test/") | {f"{root}.DS_Store": b"x"}
+    )
     members["__MACOSX/._0.png"] = b"x"
     answer = uploader.upload(make_zip(members))
     assert (answer["train"], answer["test"], answer["classes"]) == (6, 4, ["a", "b"])
     assert (answer["width"], answer["height"], answer["has_originals"]) == (12, 12, False)
-    assert [set(pair) for pair in uploader.load_stored().train_labels.reshape(3, 2).tolist()] == [{0, 1}] * 3, "taken in turn"
+    assert [set(pair) for pair in uploader.load_stored().train_labels.reshape(3, 2).tolist()] == [{0, 1}] * 3, (
+        "taken in turn"
+    )
 
 
 @pytest.mark.parametrize("prefix", ["", "root/", "train/"])
@@ -164,7 +170,9 @@ def test_a_name_given_twice_is_refused(uploader: ArchiveUploader) -> None:
 
 
 def test_an_exploding_member_is_refused_unread(uploader: ArchiveUploader) -> None:
-    assert "'a/bomb.png' unpacks to more than 200 times" in uploader.refusal_detail(make_zip({"a/bomb.png": bytes(8 * 2**20)}))
+    assert "'a/bomb.png' unpacks to more than 200 times" in uploader.refusal_detail(
+        make_zip({"a/bomb.png": bytes(8 * 2**20)})
+    )
 
 
 @pytest.mark.parametrize(
@@ -197,7 +205,10 @@ def test_a_directory_that_would_fill_the_memory_is_refused_before_it_is_read(upl
         (make_zip({".hidden": b"x", "__MACOSX/x": b"y"}), "no images"),
         (make_zip(make_class_folders(2)), "files found: 4"),
         (make_zip(make_class_folders(5, "test/")), "none below train/"),
-        (make_zip({**make_class_folders(5, "train/"), "other/1.png": make_png(1)}), "'other/1.png' is neither below train/"),
+        (
+            make_zip({**make_class_folders(5, "train/"), "other/1.png": make_png(1)}),
+            "'other/1.png' is neither below train/",
+        ),
         (make_zip(make_class_folders(5))[:-200] + make_zip(make_class_folders(5))[-22:], "damaged"),
     ],
 )  # fmt: skip
@@ -216,7 +227,9 @@ def test_what_is_no_data_set_is_refused(uploader: ArchiveUploader, data: bytes, 
         ("", "0.png", "'0.png' is not where it should be"),
     ],
 )
-def test_the_file_that_is_wrong_is_named_and_not_the_images(uploader: ArchiveUploader, prefix: str, stray: str, detail: str) -> None:
+def test_the_file_that_is_wrong_is_named_and_not_the_images(
+    uploader: ArchiveUploader, prefix: str, stray: str, detail: str
+) -> None:
     refusal = uploader.refusal_detail(make_zip({**make_class_folders(5, prefix), stray: make_png(1)}))
     assert refusal.startswith(detail)
 
@@ -231,7 +244,11 @@ def test_protected_images_of_two_sizes_are_refused(uploader: ArchiveUploader) ->
 @pytest.mark.parametrize(
     ("originals", "field", "reason"),
     [
-        ({name: data for name, data in make_class_folders(5).items() if name != "a/3.png"}, "originals", "'a/3' is missing"),
+        (
+            {name: data for name, data in make_class_folders(5).items() if name != "a/3.png"},
+            "originals",
+            "'a/3' is missing",
+        ),
         ({**make_class_folders(5), "b/9.png": make_png(1)}, "originals", "'b/9' is missing from the protected archive"),
         (make_class_folders(5, width=13), "originals", "the originals are 13x12"),
         ({**make_class_folders(5), "a/3.jpg": make_png(1)}, "originals", "differ in their suffix"),

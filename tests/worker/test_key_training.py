@@ -97,7 +97,9 @@ def test_a_seed_that_nobody_named_is_drawn_lasts_and_is_told_to_nobody(runtime, 
     with runtime.sessions.begin() as session:  # under another master key meanwhile
         envelope_context = {"purpose": "key", "owner": account, "id": first}
         session.execute(
-            update(Key).where(Key.id == first).values(sealed=runtime.keyring.rewrap(get_key(runtime, first).sealed, **envelope_context))
+            update(Key)
+            .where(Key.id == first)
+            .values(sealed=runtime.keyring.rewrap(get_key(runtime, first).sealed, **envelope_context))
         )
         session.execute(update(Key).where(Key.id == first).values(status="queued", error=None, finished_at=None))
     key_training.handle(runtime, first)
@@ -196,7 +198,9 @@ def test_a_crash_between_the_weights_and_their_row_costs_an_attempt_and_is_clear
     assert list_orphans(runtime) == [f"keys/{id}.1"]
 
 
-def test_a_networks_checkpoints_are_sealed_for_its_job_alone_and_lost_with_its_end(runtime, other_runtime, account, monkeypatch):
+def test_a_networks_checkpoints_are_sealed_for_its_job_alone_and_lost_with_its_end(
+    runtime, other_runtime, account, monkeypatch
+):
     recorded = {}
 
     def look(context):

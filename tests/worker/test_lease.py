@@ -13,7 +13,7 @@ from tests.factories import expire_lease, make_evaluation
 from unveil.app.db.job_states import Status
 from unveil.app.db.tables import Cell
 from unveil.worker import lease, shutdown
-from unveil.worker.lease import CancelRequested, LeaseReleased, Lease, LeaseLost, LeaseKeeper
+from unveil.worker.lease import CancelRequested, Lease, LeaseKeeper, LeaseLost, LeaseReleased
 from unveil.worker.runtime import Runtime
 
 
@@ -113,7 +113,7 @@ def make_lease_keeper(runtime: Runtime, claimed_lease: Lease, **overrides: objec
         with runtime.sessions.begin() as session:
             lease.end(session, claimed_lease, Status.CANCELLED)
 
-    settings: dict = {"lease_s": 60, "heartbeat_s": 0.05, "hand_back": release, "cancel": cancel, **overrides}
+    settings: dict = {"lease_s": 60, "heartbeat_s": 0.05, "release": release, "cancel": cancel, **overrides}
     return LeaseKeeper(runtime.sessions, claimed_lease, **settings)
 
 
@@ -166,7 +166,12 @@ def test_at_a_shutdown_the_row_is_queued_again_at_once_and_counts_no_stall(runti
         shutdown.requested.set()
         wait_for_reason(lease_keeper, LeaseReleased)
         row_now = get_row(runtime, cell_id)
-    assert (row_now.status, row_now.attempts_without_progress, row_now.lease_owner, row_now.enqueued_at) == ("queued", 0, None, None)
+    assert (row_now.status, row_now.attempts_without_progress, row_now.lease_owner, row_now.enqueued_at) == (
+        "queued",
+        0,
+        None,
+        None,
+    )
 
 
 def test_a_shutdown_does_not_wait_for_work_that_is_no_longer_ours_and_says_nothing(runtime, cell_id, monkeypatch):
@@ -191,6 +196,8 @@ def test_without_a_database_the_watch_gives_up_when_the_lease_must_have_ended(ru
 
             raise OperationalError("", {}, Exception("away"))
 
-    lease_keeper = LeaseKeeper(Away(), claimed_lease, lease_s=0.2, heartbeat_s=0.05, release=lambda: None, cancel=lambda: None)
+    lease_keeper = LeaseKeeper(
+        Away(), claimed_lease, lease_s=0.2, heartbeat_s=0.05, release=lambda: None, cancel=lambda: None
+    )
     with lease_keeper:
         wait_for_reason(lease_keeper, LeaseLost)

@@ -41,7 +41,9 @@ def settings(settings: Settings) -> Settings:
 
 
 @contextmanager
-def run_worker(settings: Settings, tmp_path: Path, name: str = "attack", queues: str = "attack,ops") -> Iterator[ChildProcess]:
+def run_worker(
+    settings: Settings, tmp_path: Path, name: str = "attack", queues: str = "attack,ops"
+) -> Iterator[ChildProcess]:
     values = {f"UNVEIL_{field.upper()}": str(value) for field, value in settings if value is not None}
     child = spawn(
         name,
@@ -55,7 +57,9 @@ def run_worker(settings: Settings, tmp_path: Path, name: str = "attack", queues:
         child.stop()
 
 
-def wait_until(condition: Callable[[], bool], description: str, child: ChildProcess | None = None, timeout_s: float = 150) -> None:
+def wait_until(
+    condition: Callable[[], bool], description: str, child: ChildProcess | None = None, timeout_s: float = 150
+) -> None:
     deadline = time.monotonic() + timeout_s
     while not condition():
         log_tail = child.log_tail(40) if child else ""
@@ -179,7 +183,9 @@ def test_a_training_killed_in_the_middle_ends_in_the_same_weights_and_another_is
         wait_until(lambda: key(killed).progress > 0.05, "the middle of the training", running)
         assert key(killed).status == "running"
         psutil.Process(int(key(killed).lease_owner.split("/")[1])).kill()
-        wait_until(lambda: key(endless).progress > 0 and key(endless).status == "running", "the endless training", running)
+        wait_until(
+            lambda: key(endless).progress > 0 and key(endless).status == "running", "the endless training", running
+        )
         with runtime.sessions.begin() as session:
             session.execute(update(Key).where(Key.id == endless).values(status=Status.CANCELLING))
         asked_at = time.monotonic()
@@ -216,7 +222,9 @@ def test_an_encryption_is_answered_though_its_whole_worker_is_asked_to_stop(runt
         async with redis.asyncio.Redis.from_url(settings.redis_url) as client:
             small = await broker.call_worker(messages, client, parcels, new_id("work"), make_message(1, 64), 120)
             calls_before = await count_getdel_calls(client)
-            large = asyncio.create_task(broker.call_worker(messages, client, parcels, new_id("work"), make_message(6, 2000), 60))
+            large = asyncio.create_task(
+                broker.call_worker(messages, client, parcels, new_id("work"), make_message(6, 2000), 60)
+            )
             while await count_getdel_calls(client) == calls_before:  # noqa: ASYNC110 - Redis tells nobody
                 await asyncio.sleep(0.01)
             os.killpg(child.popen.pid, signal.SIGTERM)  # as a service manager does

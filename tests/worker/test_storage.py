@@ -18,7 +18,7 @@ from tests.factories import make_evaluation
 from tests.sample_images import archive, classes
 from unveil.app.db.tables import Cell
 from unveil.app.settings import Settings
-from unveil.app.storage import BlobStore, StorageUnavailableError, StorageFullError
+from unveil.app.storage import BlobStore, StorageFullError, StorageUnavailableError
 from unveil.worker import cells, sweeper
 
 ITN = {"dataset": images.SMALL_DATASET, "profile": "smoke"}
@@ -104,7 +104,9 @@ def test_a_store_that_is_away_fails_the_cell_and_not_the_sweeper(runtime, accoun
     ("members", "which_limit"),
     [(classes(120), "the service's, for the archive"), ("flat", "the worker's, for the images")],
 )
-async def test_an_upload_onto_a_full_disk_leaves_nothing(settings: Settings, anyio_backend, members, which_limit) -> None:
+async def test_an_upload_onto_a_full_disk_leaves_nothing(
+    settings: Settings, anyio_backend, members, which_limit
+) -> None:
     if members == "flat":  # small in the archive, large outside
         buffer = io.BytesIO()
         Image.new("RGB", (96, 96)).save(buffer, "PNG")

@@ -150,7 +150,7 @@ def test_an_evaluation_that_cannot_be_ended_keeps_no_other_open(runtime, account
     assert f"finishing {evaluations[1][0]} failed" in caplog.text
 
 
-@pytest.mark.parametrize("broken", ["give_up_silent_workers", "finish_evaluations", "ring_again", "clear_blobs"])
+@pytest.mark.parametrize("broken", ["requeue_expired_leases", "finish_evaluations", "ring_again", "clear_blobs"])
 def test_a_part_of_the_sweep_that_fails_stops_no_other(runtime, account, monkeypatch, caplog, broken):
     def fail(*_):
         raise LookupError(broken)
@@ -165,10 +165,10 @@ def test_a_part_of_the_sweep_that_fails_stops_no_other(runtime, account, monkeyp
     monkeypatch.setattr(sweeper, broken, fail)
     run_sweep(runtime)
     done = {
-        "give_up_silent_workers": get_cell(runtime, silent_id).status == "queued",
+        "give_up_silent_workers": get_cell(runtime, silent_id).status == "requeue_expired_leases",
         "finish_evaluations": evaluation_status(runtime, ended) == "succeeded",
-        "ring_again": count_messages(runtime) > 0,
-        "clear_blobs": list(runtime.blobs.list_folder("checkpoints")) == [],
+        "redispatch_lost_messages": count_messages(runtime) > 0,
+        "clear_blobs": list(runtime.blobs.list_folder("delete_leftover_blobs")) == [],
     }
     assert [part for part, is_done in done.items() if not is_done] == [broken]
     assert f"LookupError: {broken}" in caplog.text
@@ -199,14 +199,18 @@ def test_many_sweepers_at_once_do_each_thing_once(runtime, account):
     with ThreadPoolExecutor(4) as pool:
         list(pool.map(run, range(4)))
     run_sweep(runtime)  # what one skipped because another held it
-    assert [(get_cell(runtime, id).status, get_cell(runtime, id).attempts_without_progress) for id in ids] == [("queued", 1)] * 3
+    assert [(get_cell(runtime, id).status, get_cell(runtime, id).attempts_without_progress) for id in ids] == [
+        ("queued", 1)
+    ] * 3
 
 
 def test_a_broker_that_is_away_stops_no_other_work(runtime, account, unused_url):
     _, (id, _) = make_evaluation(runtime.sessions, account, ("none", "fr"))
     cells.claim(runtime, id)
     expire_lease(runtime.sessions, id)
-    runtime_without_broker = replace(runtime, celery=broker.make_celery_app(runtime.settings.model_copy(update={"redis_url": unused_url})))
+    runtime_without_broker = replace(
+        runtime, celery=broker.make_celery_app(runtime.settings.model_copy(update={"redis_url": unused_url}))
+    )
     run_sweep(runtime_without_broker)
     assert get_cell(runtime, id).status == "queued"
     assert get_cell(runtime, id).enqueued_at is None
@@ -218,7 +222,9 @@ def test_a_broker_that_hangs_holds_up_the_sweep_for_seconds_only(runtime, accoun
     _, (id, _) = make_evaluation(runtime.sessions, account, ("none", "fr"))
     with socket.create_server(("127.0.0.1", 0)) as silent_id:  # takes connections and says nothing
         url = f"redis://127.0.0.1:{silent_id.getsockname()[1]}/0"
-        runtime_with_hanging_broker = replace(runtime, celery=broker.make_celery_app(runtime.settings.model_copy(update={"redis_url": url})))
+        runtime_with_hanging_broker = replace(
+            runtime, celery=broker.make_celery_app(runtime.settings.model_copy(update={"redis_url": url}))
+        )
         swept = threading.Thread(target=run_sweep, args=(runtime_with_hanging_broker,))
         swept.start()
         swept.join(60)

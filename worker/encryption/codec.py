@@ -15,7 +15,7 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from unveil.models.core.images import Images
-from unveil.models.data.pil_conversion import to_rgb, has_transparency
+from unveil.models.data.pil_conversion import has_transparency, to_rgb
 from unveil.worker.encryption import png_integrity
 
 ORIGINAL_SIZE_KEY = "unveil:original"  # the PNG text chunk that holds the size before padding, "97x101"
@@ -80,7 +80,9 @@ def inspect(data: bytes, media_type: str = "", *, max_pixels: int) -> InspectedI
     file = InspectedImage(data, format, _open_image(data, format))
     if file.pixels > max_pixels:
         width, height = file.image.size
-        raise ImageError("image_too_large", f"is {width}x{height}; at most {max_pixels} pixels are taken: scale it down")
+        raise ImageError(
+            "image_too_large", f"is {width}x{height}; at most {max_pixels} pixels are taken: scale it down"
+        )
     # MPO: a photograph that carries further views of itself, as many phones write
     if file.image.format != "MPO" and _count_frames(file.image) > 1:
         raise ImageError("animated_image", "is animated; send its frames as single images")
@@ -96,7 +98,11 @@ def decode(file: InspectedImage) -> DecodeResult:
         if "icc_profile" in image.info:
             notes.append("the colour profile was ignored")
         _load(image)
-        oriented = image.transpose(_TRANSPOSE_BY_ORIENTATION[orientation]) if orientation in _TRANSPOSE_BY_ORIENTATION else image
+        oriented = (
+            image.transpose(_TRANSPOSE_BY_ORIENTATION[orientation])
+            if orientation in _TRANSPOSE_BY_ORIENTATION
+            else image
+        )
         if oriented is not image:
             oriented.info = dict(image.info)
             notes.append("turned as its EXIF orientation says")
@@ -111,7 +117,9 @@ def decode_lossless(file: InspectedImage) -> tuple[Images, tuple[int, int] | Non
     if file.format != "PNG":
         raise ImageError("not_exact", f"is a {file.format}; decryption needs the PNG that encryption gave, bit for bit")
     if file.data[24:26] != b"\x08\x02":
-        raise ImageError("not_exact", "is not an 8-bit RGB PNG; send the file that encryption gave, not a converted one")
+        raise ImageError(
+            "not_exact", "is not an 8-bit RGB PNG; send the file that encryption gave, not a converted one"
+        )
     _check_complete(file)
     with closing(file.image) as image:
         _load(image)

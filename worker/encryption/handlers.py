@@ -21,7 +21,7 @@ import redis
 from sqlalchemy import ARRAY, Integer, LargeBinary, Text, any_, bindparam, func, literal, select, update
 from sqlalchemy.dialects.postgresql import JSONB, insert
 
-from unveil.app.broker import RpcMessage, EncryptedMessageCodec, push_reply, pop_request
+from unveil.app.broker import EncryptedMessageCodec, RpcMessage, pop_request, push_reply
 from unveil.app.db.job_states import Status
 from unveil.app.db.tables import Base, Key
 from unveil.app.observability import failpoints
@@ -117,7 +117,9 @@ def _decrypt(runtime: Runtime, request: RpcMessage) -> RpcMessage:
         image = np.ascontiguousarray(decrypted[:height, :width])
         pngs.append(to_png(image))
         cropped = image.shape != decrypted.shape
-        image_metadata.append(_image_metadata(key_id, image, source.original, [f"cropped to {width}x{height}"] if cropped else []))
+        image_metadata.append(
+            _image_metadata(key_id, image, source.original, [f"cropped to {width}x{height}"] if cropped else [])
+        )
     return RpcMessage({"images": image_metadata}, pngs)
 
 
@@ -130,7 +132,9 @@ def _preview_attack(runtime: Runtime, request: RpcMessage) -> RpcMessage:
     (row,) = _use_keys(runtime, metadata, [image]).values()
     key = key_loading.load_key(runtime, scheme, row, *image.shape[:2])
     secret = key_loading.decrypt_secret(runtime, row) if scheme.key_per_image else None
-    return RpcMessage(*playground.preview_attack(scheme, make_attack(metadata["attack"], metadata["settings"]), image, key, secret))
+    return RpcMessage(
+        *playground.preview_attack(scheme, make_attack(metadata["attack"], metadata["settings"]), image, key, secret)
+    )
 
 
 def _bundled_photo(_: Runtime, request: RpcMessage) -> RpcMessage:
@@ -142,11 +146,17 @@ def _sample_mosaic(_: Runtime, request: RpcMessage) -> RpcMessage:
 
 
 def _thumbnail_strip(runtime: Runtime, request: RpcMessage) -> RpcMessage:
-    return RpcMessage({}, [dataset_loading.thumbnail_strip(runtime, request.metadata["account"], request.metadata["dataset"])])
+    return RpcMessage(
+        {}, [dataset_loading.thumbnail_strip(runtime, request.metadata["account"], request.metadata["dataset"])]
+    )
 
 
 def _build_dataset(runtime: Runtime, request: RpcMessage) -> RpcMessage:
-    return RpcMessage(dataset_archive.build_from_upload(request.metadata, runtime.blobs, runtime.settings, _make_archive_decoder(runtime)))
+    return RpcMessage(
+        dataset_archive.build_from_upload(
+            request.metadata, runtime.blobs, runtime.settings, _make_archive_decoder(runtime)
+        )
+    )
 
 
 _OPERATIONS: dict[str, Callable[[Runtime, RpcMessage], RpcMessage]] = {
@@ -185,7 +195,9 @@ def _decode_all(runtime: Runtime, request: RpcMessage, decode: Any) -> list[Deco
     if total > settings.max_request_pixels:
         detail = f"together the images have {total} pixels; a request takes {settings.max_request_pixels}: send fewer"
         raise RequestRejected([("image_too_large", "/images", detail)])
-    sources: list[DecodedImage] = _run_each(files, (partial(decode, *pair) for pair in zip(files, inspected, strict=True)))
+    sources: list[DecodedImage] = _run_each(
+        files, (partial(decode, *pair) for pair in zip(files, inspected, strict=True))
+    )
     return sources
 
 
@@ -219,7 +231,9 @@ def _decode_lossless(file: dict[str, Any], inspected: codec.InspectedImage) -> D
     return DecodedImage(pixels, [], (original[0], original[1]))
 
 
-def _check_size_multiples(sources: Sequence[DecodedImage], scheme: Scheme[Any, Any], files: Sequence[dict[str, Any]]) -> None:
+def _check_size_multiples(
+    sources: Sequence[DecodedImage], scheme: Scheme[Any, Any], files: Sequence[dict[str, Any]]
+) -> None:
     errors = []
     for index, source in enumerate(sources):
         height, width = source.pixels.shape[:2]
@@ -341,14 +355,14 @@ def _use_existing(runtime: Runtime, metadata: dict[str, Any], uses: Mapping[str,
 def _insert_new(runtime: Runtime, metadata: dict[str, Any], uses: Mapping[str, int]) -> dict[str, Key]:
     """A row for each id that has none yet -> those rows, as far as encryption needs them. Committed."""
     owner = metadata["account"]
-    encrypted_secrets = {id: runtime.keyring.seal(new_secret(), purpose="key", owner=owner, id=id) for id in uses}
-    values_per_key = {"ids": list(uses), "sealed": list(encrypted_secrets.values()), "uses": list(uses.values())}
+    sealeds = {id: runtime.keyring.seal(new_secret(), purpose="key", owner=owner, id=id) for id in uses}
+    values_per_key = {"ids": list(uses), "sealed": list(sealeds.values()), "uses": list(uses.values())}
     shared_values = {"owner": owner, "scheme": metadata["scheme"], "params": metadata["params"]}
     with runtime.sessions() as session:
         # One statement is one transaction: one wait for the database, not three.
         session.connection(execution_options={"isolation_level": "AUTOCOMMIT"})
         inserted_ids = session.scalars(_INSERT_KEYS, {**values_per_key, **shared_values}).all()
-    return {id: Key(id=id, account_id=owner, sealed=encrypted_secrets[id]) for id in inserted_ids}
+    return {id: Key(id=id, account_id=owner, sealed=sealeds[id]) for id in inserted_ids}
 
 
 def _check_key_sizes(keys: Sequence[Key], images: Sequence[Images], files: Sequence[dict[str, Any]]) -> None:

@@ -78,7 +78,9 @@ def preview_attack(
         "picked_of_set": round(identification_result["top1"] * len(plain)),
         "set": len(plain),
         "above_chance": identification_result["above_chance"],
-        "exact_key": None if attack_result.key is None else min(scheme.key_agreement(attack_result.key, key).values()) == 1.0,
+        "exact_key": None
+        if attack_result.key is None
+        else min(scheme.key_agreement(attack_result.key, key).values()) == 1.0,
         "seconds": round(time.perf_counter() - started_at, 3),
     }
     return figures, [_encode_png(Image.fromarray(reconstructed[0])), _encode_mosaic(reconstructed[1:])]
@@ -92,7 +94,13 @@ def sample_mosaic(height: int, width: int) -> bytes:
 @lru_cache(maxsize=4)
 def _sample_images(height: int, width: int) -> Images:
     """[16, height, width, 3]: the corners of four photographs, cut to the shape and scaled."""
-    return np.stack([_crop_resize(corner, height, width) for file in _SAMPLE_FILES for corner in _split_corners(datasets.load_photograph(file))])
+    return np.stack(
+        [
+            _crop_resize(corner, height, width)
+            for file in _SAMPLE_FILES
+            for corner in _split_corners(datasets.load_photograph(file))
+        ]
+    )
 
 
 def _split_corners(photo: Images) -> list[Images]:

@@ -160,7 +160,9 @@ async def test_a_session_has_no_scope_that_a_live_token_of_its_account_lacks(ser
         code = await accounts.create_sign_in_code(session, svc.keyring, account_id, 15)
         cookies = [
             await accounts.open_session(session, svc.keyring, code),
-            await accounts.open_session_for_account(session, svc.keyring, account_id, SCOPES),  # as rows were written once
+            await accounts.open_session_for_account(
+                session, svc.keyring, account_id, SCOPES
+            ),  # as rows were written once
         ]
         assert [await granted(cookie) for cookie in cookies] == [before, before]
 

@@ -43,7 +43,9 @@ def test_a_folder_of_pictures_goes_there_and_back(run_unveil, state_options, tmp
     for number in range(3):
         (tmp_path / f"{number}.png").write_bytes(png(number, 21, 30))
     (tmp_path / "0.bmp").write_bytes(_bmp(9))
-    done = run_unveil("encrypt", "0.png", "0.bmp", "1.png", "2.png", "--scheme", "pixelwise:different", "--json", *state_options)
+    done = run_unveil(
+        "encrypt", "0.png", "0.bmp", "1.png", "2.png", "--scheme", "pixelwise:different", "--json", *state_options
+    )
     written = json.loads(done.stdout)["images"]
     assert [entry["file"] for entry in written] == [
         "0.protected.png", "0-2.protected.png", "1.protected.png", "2.protected.png",
@@ -86,8 +88,12 @@ def test_a_restore_that_lacks_something_leaves_nothing_in_the_way(run_unveil, tm
 
 def test_a_key_made_before_is_used_again(run_unveil, state_options, tmp_path: Path) -> None:
     (tmp_path / "a.png").write_bytes(png(1))
-    first = json.loads(run_unveil("encrypt", "a.png", "--scheme", "tanaka", "--json", *state_options).stdout)["images"][0]
-    second = json.loads(run_unveil("encrypt", "a.png", "--key", first["key_id"], "--json", *state_options).stdout)["images"][0]
+    first = json.loads(run_unveil("encrypt", "a.png", "--scheme", "tanaka", "--json", *state_options).stdout)["images"][
+        0
+    ]
+    second = json.loads(run_unveil("encrypt", "a.png", "--key", first["key_id"], "--json", *state_options).stdout)[
+        "images"
+    ][0]
     assert first["key_id"] == second["key_id"]
 
 
@@ -109,7 +115,9 @@ def test_an_evaluation_is_watched_printed_and_reported(run_unveil, state_options
 
 
 def test_an_order_that_is_not_watched_prints_its_id(run_unveil, state_options) -> None:
-    done = run_unveil("evaluate", "--schemes", "tanaka", "--attacks", "brute-force", "--profile", "smoke", *state_options)
+    done = run_unveil(
+        "evaluate", "--schemes", "tanaka", "--attacks", "brute-force", "--profile", "smoke", *state_options
+    )
     assert done.stdout.startswith("ev_")
 
 
@@ -133,13 +141,16 @@ def test_an_account_is_made_used_and_revoked(run_unveil, state_options, stack: L
     run_unveil("accounts", "revoke", "reader one", *state_options)
     run_unveil("datasets", "list", *there, code=2)
     revoked = {
-        item["name"]: item["revoked_at"] for item in json.loads(run_unveil("accounts", "list", "--json", *state_options).stdout)
+        item["name"]: item["revoked_at"]
+        for item in json.loads(run_unveil("accounts", "list", "--json", *state_options).stdout)
     }
     assert revoked["reader one"]
     assert not revoked["local"]
 
 
-def test_a_running_stack_is_written_to_a_file_and_made_anew_in_another_folder(run_unveil, state_options, stack, tmp_path) -> None:
+def test_a_running_stack_is_written_to_a_file_and_made_anew_in_another_folder(
+    run_unveil, state_options, stack, tmp_path
+) -> None:
     first, second, there = tmp_path / "first.tar", tmp_path / "second.tar", ("--state", tmp_path / "there")
     done = run_unveil("backup", first, *state_options)
     assert first.stat().st_mode & 0o777 == 0o600
@@ -197,7 +208,9 @@ def test_a_key_ring_is_made_once(run_unveil, tmp_path: Path) -> None:
         (["worker", "--queues", "tea"], 2, "tea"),
     ],
 )
-def test_wrong_usage_exits_with_2_and_names_what_is_wrong(run_unveil, state_options, tmp_path: Path, words, code, text) -> None:
+def test_wrong_usage_exits_with_2_and_names_what_is_wrong(
+    run_unveil, state_options, tmp_path: Path, words, code, text
+) -> None:
     (tmp_path / "a.png").write_bytes(png(1))
     (tmp_path / "text.png").write_text("hello")
     assert text in run_unveil(*words, *(() if words[0] == "worker" else state_options), code=code).stderr

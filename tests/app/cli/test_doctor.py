@@ -54,7 +54,9 @@ def failed_checks() -> dict[str, str]:
     return {name: check.detail for name, check in run_doctor().items() if check.grade == "bad"}
 
 
-def test_nothing_is_wrong_where_all_is_well_but_a_service_that_is_away_is_noted(set_setting: SetSetting, live_workers: None) -> None:
+def test_nothing_is_wrong_where_all_is_well_but_a_service_that_is_away_is_noted(
+    set_setting: SetSetting, live_workers: None
+) -> None:
     found = run_doctor()
     assert {name: check.detail for name, check in found.items() if check.grade == "bad"} == {}
     assert (found["service"].grade, found["service"].detail) == ("note", "none answers at http://127.0.0.1:9")
@@ -78,7 +80,9 @@ def test_a_password_that_is_wrong(set_setting: SetSetting, settings: Settings, l
 
 
 @pytest.mark.parametrize("version", ["0001", None])
-def test_a_schema_that_is_not_the_newest(set_setting: SetSetting, settings: Settings, live_workers: None, version: str | None) -> None:
+def test_a_schema_that_is_not_the_newest(
+    set_setting: SetSetting, settings: Settings, live_workers: None, version: str | None
+) -> None:
     with psycopg.connect(settings.database_url) as connection:
         change = "DROP TABLE alembic_version" if version is None else "UPDATE alembic_version SET version_num = '0001'"
         connection.execute(change)
@@ -89,7 +93,9 @@ def test_a_schema_that_is_not_the_newest(set_setting: SetSetting, settings: Sett
 
 
 @pytest.mark.parametrize("url", ["redis://127.0.0.1:9/0", "redis://:wrong@{place}/0"])
-def test_a_broker_that_is_away_or_does_not_let_us_in(set_setting: SetSetting, settings: Settings, live_workers: None, url: str) -> None:
+def test_a_broker_that_is_away_or_does_not_let_us_in(
+    set_setting: SetSetting, settings: Settings, live_workers: None, url: str
+) -> None:
     place = urlsplit(settings.redis_url)
     set_setting("redis_url", url.format(place=f"{place.hostname}:{place.port}"))
     found = failed_checks()
@@ -113,7 +119,9 @@ def _none(file: Path) -> str:
 
 
 @pytest.mark.parametrize("spoil", [_world_readable, _garbage, _none])
-def test_a_key_ring_that_is_missing_none_or_open_to_others(set_setting: SetSetting, live_workers: None, tmp_path: Path, spoil) -> None:
+def test_a_key_ring_that_is_missing_none_or_open_to_others(
+    set_setting: SetSetting, live_workers: None, tmp_path: Path, spoil
+) -> None:
     said = spoil(tmp_path / "other")
     set_setting("keyring_file", tmp_path / "other")
     found = failed_checks()
@@ -121,7 +129,9 @@ def test_a_key_ring_that_is_missing_none_or_open_to_others(set_setting: SetSetti
     assert said in found["key ring"]
 
 
-def test_a_key_ring_that_lacks_a_master_key_in_use(set_setting: SetSetting, live_workers: None, runtime: Runtime) -> None:
+def test_a_key_ring_that_lacks_a_master_key_in_use(
+    set_setting: SetSetting, live_workers: None, runtime: Runtime
+) -> None:
     lost = Keyring(b"p" * 32, {7: b"k" * 32})
     account, id = make_account(runtime.sessions), new_id("key")
     with runtime.sessions.begin() as session:
@@ -150,7 +160,9 @@ def test_a_blob_store_that_cannot_be_written_or_is_nearly_full(
         (["encrypt,ops"], "note", "none on attack; evaluations"),
     ],
 )
-def test_a_queue_without_a_worker(set_setting: SetSetting, runtime: Runtime, queues: list[str], grade: str, said: str) -> None:
+def test_a_queue_without_a_worker(
+    set_setting: SetSetting, runtime: Runtime, queues: list[str], grade: str, said: str
+) -> None:
     with runtime.sessions.begin() as session:
         for queue in queues:
             session.add(ProcessHeartbeat(name=queue, queues=queue, seen_at=func.clock_timestamp()))
@@ -166,7 +178,9 @@ def test_a_setting_that_makes_no_sense(set_setting: SetSetting) -> None:
     assert "lease_s" in failed_checks()["settings"]
 
 
-def test_production_without_a_key_ring(set_setting: SetSetting, live_workers: None, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_production_without_a_key_ring(
+    set_setting: SetSetting, live_workers: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.delenv("UNVEIL_KEYRING_FILE")
     assert run_doctor()["key ring"].grade == "note"
     set_setting("environment", "production")

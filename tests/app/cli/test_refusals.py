@@ -22,7 +22,9 @@ ExpectError = Callable[..., str]
 
 
 @pytest.fixture
-def expect_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Iterator[ExpectError]:
+def expect_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Iterator[ExpectError]:
     """What the command says on stderr, in a folder with a picture, an empty file and one that is no text."""
     (tmp_path / "a.png").write_bytes(png(1))
     (tmp_path / "file").touch()
@@ -79,7 +81,9 @@ def test_a_path_a_number_or_an_address_that_cannot_be(expect_error: ExpectError,
     assert text in expect_error(*words.split(" ")).replace("\n", " ")
 
 
-def test_a_folder_whose_manifest_is_not_ours_is_said_before_a_key_is_drawn(expect_error: ExpectError, tmp_path: Path) -> None:
+def test_a_folder_whose_manifest_is_not_ours_is_said_before_a_key_is_drawn(
+    expect_error: ExpectError, tmp_path: Path
+) -> None:
     there = ("--url", "http://127.0.0.1:9", "--token", "x")
     for content in ('{"images": [1]}', '{"images": [{}]}', "{}"):
         (tmp_path / "manifest.json").write_text(content)
@@ -120,7 +124,9 @@ def test_a_database_without_our_tables_is_said_with_what_to_do(
 
 
 @pytest.mark.parametrize("words", ["accounts list", "retention --older-than 3d", "migrate", "serve", "worker", "local"])
-def test_a_setting_that_cannot_be_read_is_named_as_it_is_set(expect_error: ExpectError, monkeypatch, words: str) -> None:
+def test_a_setting_that_cannot_be_read_is_named_as_it_is_set(
+    expect_error: ExpectError, monkeypatch, words: str
+) -> None:
     monkeypatch.setenv("UNVEIL_SIGN_IN_MINUTES", "soon")
     assert "UNVEIL_SIGN_IN_MINUTES: " in expect_error(*words.split())
 
@@ -155,10 +161,17 @@ def test_tab_is_silent_where_the_state_folder_is_none(monkeypatch, tmp_path: Pat
     class Typed:
         params: dict[str, object] = {"state": tmp_path / "nowhere"}  # noqa: RUF012
 
-    assert completion.complete_dataset(Typed(), "") == completion.complete_key(Typed(), "") == completion.complete_evaluation(Typed(), "") == []
+    assert (
+        completion.complete_dataset(Typed(), "")
+        == completion.complete_key(Typed(), "")
+        == completion.complete_evaluation(Typed(), "")
+        == []
+    )
 
 
-def test_what_no_json_can_carry_is_refused_by_name(expect_error: ExpectError, stack: LocalStack, tmp_path: Path) -> None:
+def test_what_no_json_can_carry_is_refused_by_name(
+    expect_error: ExpectError, stack: LocalStack, tmp_path: Path
+) -> None:
     at = ("--url", stack.url, "--token", stack.token)
     for value in ("NaN", "1e999"):
         order = ("evaluate", "--schemes", "tanaka", "--attacks", f"fr:b={value}", "--profile", "smoke")
@@ -194,12 +207,17 @@ def test_what_was_cancelled_is_said_to_have_been(expect_error: ExpectError, stac
         evaluation.cancel()
     at = ("--url", stack.url, "--token", stack.token)
     assert f"{key.id} was cancelled" in expect_error("keys", "show", key.id, "--watch", *at, code=1)
-    assert f"{evaluation.id} was cancelled" in expect_error("evaluations", "show", evaluation.id, "--watch", *at, code=1)
+    assert f"{evaluation.id} was cancelled" in expect_error(
+        "evaluations", "show", evaluation.id, "--watch", *at, code=1
+    )
 
 
 def test_an_evaluation_that_failed_at_its_utility_alone_says_so() -> None:
     job = {"scheme": {"name": "tanaka"}, "status": "failed", "error": {"code": "internal", "detail": "no memory"}}
-    assert evaluations._failure_reasons(Evaluation({"cells": [], "utility": [job]}, None)) == "utility of tanaka: no memory"
+    assert (
+        evaluations._failure_reasons(Evaluation({"cells": [], "utility": [job]}, None))
+        == "utility of tanaka: no memory"
+    )
 
 
 def test_the_demo_says_what_is_wrong_with_what_it_is_given(tmp_path: Path, monkeypatch, capsys) -> None:

@@ -108,7 +108,9 @@ def send(request: pytest.FixtureRequest, scripted_server: ScriptedServer) -> Cal
 
 
 @pytest.mark.parametrize("scripted_server", [[None, (503, {"Retry-After": "0"}, b"proxy"), OK]], indirect=True)
-def test_a_lost_connection_and_a_503_are_tried_again_under_one_key_and_body(scripted_server: ScriptedServer, send) -> None:
+def test_a_lost_connection_and_a_503_are_tried_again_under_one_key_and_body(
+    scripted_server: ScriptedServer, send
+) -> None:
     parts = [("images", ("a.png", b"pixels"))]
     assert send("POST", "/encrypt", files=lambda: parts).json() == {}
     assert len(scripted_server.seen) == 3
@@ -161,7 +163,9 @@ def test_a_delete_whose_answer_was_lost_had_worked(scripted_server: ScriptedServ
 
 
 @pytest.mark.parametrize("scripted_server", [[(502, {}, b"<html>bad gateway</html>")] * 3], indirect=True)
-def test_after_the_last_try_the_problem_is_raised_also_without_a_problem_body(scripted_server: ScriptedServer, send) -> None:
+def test_after_the_last_try_the_problem_is_raised_also_without_a_problem_body(
+    scripted_server: ScriptedServer, send
+) -> None:
     with pytest.raises(ServerProblem, match="502 unknown: Bad Gateway"):
         send("GET", "/schemes")
 

@@ -9,7 +9,7 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.support.ui import WebDriverWait
 
 from tests.browser import console_errors, emulate_device
-from tests.pages import DOCUMENTS, PAGES, page_paths, page_metrics, violations
+from tests.pages import DOCUMENTS, PAGES, page_metrics, page_paths, violations
 from unveil.app.client import Evaluation
 from unveil.app.local.stack import LocalStack
 

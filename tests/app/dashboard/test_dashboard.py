@@ -76,7 +76,9 @@ def test_signing_out_ends_the_session_itself(signed_in_browser: httpx.Client, st
     "path", ["/sign-in", "/sign-out", "/dashboard/evaluations/ev_1/cancel", "/dashboard/evaluations/ev_1/delete"]
 )
 @pytest.mark.parametrize("headers", [{"Origin": "http://evil.example"}, {"Sec-Fetch-Site": "cross-site"}])
-def test_another_sites_page_changes_nothing(signed_in_browser: httpx.Client, path: str, headers: dict[str, str]) -> None:
+def test_another_sites_page_changes_nothing(
+    signed_in_browser: httpx.Client, path: str, headers: dict[str, str]
+) -> None:
     assert signed_in_browser.post(path, headers=headers, data={"token": "x"}).status_code == 403
 
 
@@ -99,7 +101,9 @@ def test_names_are_text_and_not_markup(signed_in_browser: httpx.Client, evaluati
     assert "<b>bold" not in signed_in_browser.get(f"/dashboard/evaluations/{evaluation.id}").text
 
 
-def test_an_evaluation_is_shown_with_its_figures_and_pictures(signed_in_browser: httpx.Client, evaluation: Evaluation) -> None:
+def test_an_evaluation_is_shown_with_its_figures_and_pictures(
+    signed_in_browser: httpx.Client, evaluation: Evaluation
+) -> None:
     assert f"/dashboard/evaluations/{evaluation.id}" in signed_in_browser.get("/").text
     page = signed_in_browser.get(f"/dashboard/evaluations/{evaluation.id}").text
     fr = next(cell for cell in evaluation.cells if cell.attack["name"] == "fr")
@@ -115,7 +119,9 @@ def test_an_evaluation_is_shown_with_its_figures_and_pictures(signed_in_browser:
     assert "does not apply" in page, "key-recovery knows nothing of EtC"
 
 
-def test_a_failed_evaluation_says_why_once(signed_in_browser: httpx.Client, stack: LocalStack, incomplete_dataset: str) -> None:
+def test_a_failed_evaluation_says_why_once(
+    signed_in_browser: httpx.Client, stack: LocalStack, incomplete_dataset: str
+) -> None:
     with Client(stack.url, stack.token) as client:
         order = {"dataset": incomplete_dataset, "profile": "smoke", "keys": 1, "samples": 0}
         attacks = ["none", "fr", "key-recovery"]
@@ -128,7 +134,9 @@ def test_a_failed_evaluation_says_why_once(signed_in_browser: httpx.Client, stac
     assert f"Key recovery on EtC cannot be run: {refused}" in page
 
 
-def test_a_list_names_a_scheme_without_what_its_profile_says(signed_in_browser: httpx.Client, stack: LocalStack) -> None:
+def test_a_list_names_a_scheme_without_what_its_profile_says(
+    signed_in_browser: httpx.Client, stack: LocalStack
+) -> None:
     with Client(stack.url, stack.token) as client:
         order = {"dataset": "sample", "profile": "smoke", "keys": 1, "samples": 0}
         made = client.evaluations.create(schemes=["tn-gan"], attacks=["none"], **order)

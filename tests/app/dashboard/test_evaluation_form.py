@@ -97,7 +97,9 @@ def test_an_upload_is_named_and_what_it_lacks_is_called_as_on_the_form(
 
 def test_a_dropped_zip_is_sent_with_progress_and_chosen(stack: LocalStack, browser: Chrome) -> None:
     browser.get(f"{stack.url}/dashboard/evaluations/new")
-    browser.execute_script(_DROP_SCRIPT, base64.b64encode(archive(classes(40, width=64, height=64))).decode(), "dropped.zip")
+    browser.execute_script(
+        _DROP_SCRIPT, base64.b64encode(archive(classes(40, width=64, height=64))).decode(), "dropped.zip"
+    )
     said = browser.find_element(By.ID, "uploaded")
     WebDriverWait(browser, 30).until(lambda _: "64 images to train on" in said.text)
     told = browser.execute_script("return window.told")

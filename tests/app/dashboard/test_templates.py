@@ -207,10 +207,20 @@ class Rows:
         id, names = new_id("ds"), [f"class {number}" for number in range(classes)]
         self.rows.append(
             Dataset(
-                id=id, account_id=self.account_id, name=f"my {kind} images", kind=kind, train_count=8, test_count=4, width=96,
-                height=96, classes=names, has_originals=has_originals, blob=f"datasets/{id}.npz", pixel_bytes=3 * 2**20,
+                id=id,
+                account_id=self.account_id,
+                name=f"my {kind} images",
+                kind=kind,
+                train_count=8,
+                test_count=4,
+                width=96,
+                height=96,
+                classes=names,
+                has_originals=has_originals,
+                blob=f"datasets/{id}.npz",
+                pixel_bytes=3 * 2**20,
             )
-        )  # fmt: skip
+        )
         return id
 
     def evaluation(

@@ -59,7 +59,9 @@ def test_a_folder_of_the_operator_appears_by_its_name(stack: LocalStack, http: h
     assert (found["train"], found["test"], found["classes"]) == (8, 2, ["a", "b"])
 
 
-def test_an_upload_is_unpacked_and_belongs_to_its_account(http: httpx.Client, stack: LocalStack, other_token: str) -> None:
+def test_an_upload_is_unpacked_and_belongs_to_its_account(
+    http: httpx.Client, stack: LocalStack, other_token: str
+) -> None:
     answer = upload(http, {**classes(4, "train/"), **classes(2, "test/")}, size="16")
     assert answer.status_code == 201, answer.text
     made = answer.json()

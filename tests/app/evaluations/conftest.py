@@ -44,7 +44,7 @@ class LiveService:
 
     def replace_services(self, **replacements: Any) -> None:
         """Put others in the place of what the service uses."""
-        self.app.state.services = replace(self.app.state.services, **replacements)
+        self.app.state.app_state = replace(self.app.state.app_state, **replacements)
 
 
 @pytest.fixture

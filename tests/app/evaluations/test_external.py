@@ -57,7 +57,9 @@ def test_ciphertexts_with_originals_are_scored_and_need_no_other_data_set(client
 
 
 def test_without_originals_there_are_samples_and_a_word_on_what_to_upload(client, runtime, run_cells):
-    body = create_evaluation(client, schemes=[{"name": "external", "dataset": store_upload(runtime, originals=False)}], dataset=None)
+    body = create_evaluation(
+        client, schemes=[{"name": "external", "dataset": store_upload(runtime, originals=False)}], dataset=None
+    )
     run_cells(body)
     done = client.get(f"/evaluations/{body['id']}").json()
     fr = done["cells"][1]

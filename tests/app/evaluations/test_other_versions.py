@@ -44,7 +44,10 @@ def test_it_is_shown_and_reported(client, unknown_version_evaluation):
     assert (key["scheme"], key["key_space_bits"]) == ("later-scheme", None)
     assert client.get("/evaluations").json()["items"][0]["verdicts"] == shown["verdicts"]
     assert client.get("/keys").json()["items"] == [key]
-    reports = {form: client.get(f"/evaluations/{unknown_version_evaluation}/report.{form}") for form in ("html", "json", "csv", "md", "zip")}
+    reports = {
+        form: client.get(f"/evaluations/{unknown_version_evaluation}/report.{form}")
+        for form in ("html", "json", "csv", "md", "zip")
+    }
     assert {form: report.status_code for form, report in reports.items()} == dict.fromkeys(reports, 200)
     for form in ("html", "md"):
         assert "later-attack (strength=2)" in reports[form].text

@@ -36,14 +36,18 @@ ADDRESSES = (
 )
 
 
-def test_no_big_table_is_read_from_end_to_end(service: LiveService, settings: Settings, client: httpx.Client, full_database: None):
+def test_no_big_table_is_read_from_end_to_end(
+    service: LiveService, settings: Settings, client: httpx.Client, full_database: None
+):
     for address in ADDRESSES:
-        with rows.record_statements(service.app.state.services.engine.sync_engine) as heard:
+        with rows.record_statements(service.app.state.app_state.engine.sync_engine) as heard:
             answer = client.get(address)
         assert answer.status_code == 200, (address, answer.text)
         assert (address, rows.find_sequential_scans(settings.database_url, heard)) == (address, [])
         assert len(heard) > 1, address  # who calls, and what was asked for
-    (unindexed,) = rows.find_sequential_scans(settings.database_url, [("SELECT id FROM evaluations WHERE name = 'x'", {})])
+    (unindexed,) = rows.find_sequential_scans(
+        settings.database_url, [("SELECT id FROM evaluations WHERE name = 'x'", {})]
+    )
     assert unindexed.startswith("evaluations:"), "what has no index is noticed"
 
 

@@ -41,7 +41,7 @@ def read_events(client, url, last=None):
 @contextmanager
 def recorded_statements(service):
     """The statements of what is done meanwhile."""
-    engine, said = service.app.state.services.engine.sync_engine, []
+    engine, said = service.app.state.app_state.engine.sync_engine, []
 
     def listen(connection, cursor, statement, *_):
         said.append(statement)

@@ -36,10 +36,20 @@ def store_upload(
         owner = session.scalars(select(Account.id)).one()
         session.add(
             Dataset(
-                id=id, account_id=owner, name="stripes", kind=kind, train_count=count, test_count=16, width=32, height=32,
-                classes=list(classes), has_originals=originals, blob=f"datasets/{id}.npz", pixel_bytes=len(raw),
+                id=id,
+                account_id=owner,
+                name="stripes",
+                kind=kind,
+                train_count=count,
+                test_count=16,
+                width=32,
+                height=32,
+                classes=list(classes),
+                has_originals=originals,
+                blob=f"datasets/{id}.npz",
+                pixel_bytes=len(raw),
             )
-        )  # fmt: skip
+        )
     return id
 
 
@@ -99,7 +109,9 @@ def test_images_without_classes_are_refused_and_named(client, runtime):
     ("classes", "count", "said"),
     [(("all",), 32, "labels of at least two classes"), (("lying", "standing"), 10, "at least 20 images; there are 10")],
 )
-def test_a_key_that_cannot_be_trained_on_the_images_is_refused_when_it_is_ordered(client, runtime, classes, count, said):
+def test_a_key_that_cannot_be_trained_on_the_images_is_refused_when_it_is_ordered(
+    client, runtime, classes, count, said
+):
     id = store_upload(runtime, classes=classes, count=count)
     evaluation = {"name": "x", "schemes": [{"name": "tn-model"}], "attacks": [{"name": "fr"}], "dataset": id}
     key = {"scheme": "tn-model", "params": {"profile": "smoke", "dataset": id}}

@@ -128,7 +128,9 @@ async def simulate_crash(service, *, locked):
     """The row as a process leaves it that dies between its work and its answer."""
     until = func.clock_timestamp() + func.make_interval(0, 0, 0, 0, 0, 0, 60 if locked else -1)
     async with service.app_state.sessions() as session, session.begin():
-        await session.execute(update(IdempotencyRecord).values(status=None, body=None, headers=None, locked_until=until))
+        await session.execute(
+            update(IdempotencyRecord).values(status=None, body=None, headers=None, locked_until=until)
+        )
 
 
 async def test_many_refusals_at_once_hold_nobody_up(settings):

@@ -65,7 +65,10 @@ async def test_an_address_without_a_token_is_limited_and_a_caller_from_there_is_
     few = settings.model_copy(update={"strangers_per_second": 0.05})
     async with run_service(few) as service, service.client() as stranger, service.client("wrong") as guesser:
         assert (await stranger.get("/keys")).status_code == 401
-        for refused in (await guesser.get("/keys"), await guesser.post("/sign-in", data={"token": "x"}, headers=SAME_ORIGIN)):
+        for refused in (
+            await guesser.get("/keys"),
+            await guesser.post("/sign-in", data={"token": "x"}, headers=SAME_ORIGIN),
+        ):
             assert refused.status_code == 429
             assert int(refused.headers["retry-after"]) >= 1
         async with service.client(await service.create_account()) as client:

@@ -10,7 +10,7 @@ from tests.factories import make_account
 from unveil.app.db.job_states import Status
 from unveil.app.db.tables import Key
 from unveil.app.jobs.dispatch import enforce_queue_quota
-from unveil.app.security.principal import Caller
+from unveil.app.security.principal import Principal
 
 pytestmark = pytest.mark.anyio
 
@@ -19,7 +19,7 @@ SET_LOCK_TIMEOUT = text("SET LOCAL lock_timeout = '200ms'")
 
 async def test_keys_of_an_account_are_stored_while_it_orders_but_its_other_orders_wait(service, runtime):
     app_state, account = service.app_state, make_account(runtime.sessions)
-    caller = Caller(account, "owner", frozenset({"evaluate"}))
+    caller = Principal(account, "owner", frozenset({"evaluate"}))
     async with app_state.sessions() as ordering:
         await enforce_queue_quota(ordering, app_state, caller, 1, "/schemes")
         with runtime.sessions.begin() as session:

@@ -7,12 +7,14 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from unveil.app.db.job_states import Status
-from unveil.app.jobs.eta import JobProgress, weighted_progress, estimate_remaining_seconds
+from unveil.app.jobs.eta import JobProgress, estimate_remaining_seconds, weighted_progress
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 
 
-def make_job(kind: str, status: Status, progress: float = 0.0, *, started_seconds_ago: float = 0.0, duration_s: float = 0.0) -> JobProgress:
+def make_job(
+    kind: str, status: Status, progress: float = 0.0, *, started_seconds_ago: float = 0.0, duration_s: float = 0.0
+) -> JobProgress:
     """`began`: so many seconds ago."""
     started_at = NOW - timedelta(seconds=started_seconds_ago) if started_seconds_ago else None
     finished_at = started_at + timedelta(seconds=duration_s) if started_at and duration_s else None
@@ -37,11 +39,16 @@ def test_what_waits_takes_as_long_as_its_like():
     ended = make_job("itn", Status.SUCCEEDED, 1.0, started_seconds_ago=60, duration_s=40)
     assert estimate_remaining_seconds([ended, WAITING], NOW) == pytest.approx(40)
     other = make_job("gan", Status.QUEUED)
-    assert estimate_remaining_seconds([NONE, ended, other], NOW) == pytest.approx(40), "of what trains, when nothing is known of gan"
+    assert estimate_remaining_seconds([NONE, ended, other], NOW) == pytest.approx(40), (
+        "of what trains, when nothing is known of gan"
+    )
 
 
 def test_several_at_once_share_what_waits_but_none_is_faster_than_itself():
-    short, long = make_job("itn", Status.RUNNING, 0.5, started_seconds_ago=50), make_job("itn", Status.RUNNING, 0.1, started_seconds_ago=50)
+    short, long = (
+        make_job("itn", Status.RUNNING, 0.5, started_seconds_ago=50),
+        make_job("itn", Status.RUNNING, 0.1, started_seconds_ago=50),
+    )
     assert estimate_remaining_seconds([short, long], NOW) == pytest.approx(450)
     assert estimate_remaining_seconds([short, short, WAITING, WAITING], NOW) == pytest.approx((50 + 50 + 100 + 100) / 2)
 
@@ -56,6 +63,8 @@ def test_the_fraction_counts_what_ended_whole_and_what_cannot_be_run_not_at_all(
     failed, refused = make_job("itn", Status.FAILED, 0.3), make_job("gan", Status.NOT_APPLICABLE)
     assert weighted_progress([NONE, failed, refused]) == 1
     assert weighted_progress([WAITING, refused]) == 0
-    assert weighted_progress([NONE, make_job("none", Status.CANCELLED, 0.5)]) == 0.75, "what was cancelled came as far as it came"
+    assert weighted_progress([NONE, make_job("none", Status.CANCELLED, 0.5)]) == 0.75, (
+        "what was cancelled came as far as it came"
+    )
     assert weighted_progress([refused]) == 1
     assert weighted_progress([]) == 1

@@ -161,7 +161,7 @@ async def test_trainings_count_against_the_limit_of_waiting_work(service, client
 
     service.worker.paused = True
     limited = settings.model_copy(update={"max_queued_cells": 1})
-    service.app.state.services = replace(service.app.state.services, settings=limited)
+    service.app.state.app_state = replace(service.app.state.app_state, settings=limited)
     await order_key(client)
     answer = await client.post("/keys", json={"scheme": NAME, "params": PARAMS})
     problem(answer, 429, "queue_full")

@@ -116,7 +116,13 @@ def test_secrets_are_for_the_owner_alone_and_no_parent_folder_is_opened(tmp_path
     home.mkdir(mode=0o700)
     state = home / "state"
     with Postgres(state, durable=False), Redis(state, durable=False):
-        assert file_mode(home) == file_mode(state) == file_mode(state / "secrets") == file_mode(state / "postgres") == 0o700
+        assert (
+            file_mode(home)
+            == file_mode(state)
+            == file_mode(state / "secrets")
+            == file_mode(state / "postgres")
+            == 0o700
+        )
         passwords = list((state / "secrets").glob("*-password"))
         assert {path.name for path in passwords} == {"postgres-password", "unveil-password", "redis-password"}
         assert {file_mode(path) for path in passwords} == {0o600}

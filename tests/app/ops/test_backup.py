@@ -17,7 +17,7 @@ from sqlalchemy import func, select, update
 from tests.factories import make_account, make_evaluation, make_key_to_train, make_token
 from tests.trained import register_scheme
 from unveil.app.db.job_states import Status
-from unveil.app.db.tables import Base, Cell, Dataset, Key, Sample, SignInCode, Token, ProcessHeartbeat
+from unveil.app.db.tables import Base, Cell, Dataset, Key, ProcessHeartbeat, Sample, SignInCode, Token
 from unveil.app.ops import backup as backups
 from unveil.app.ops.backup import BackupError, backup, restore
 from unveil.app.security.envelope import Keyring, new_keyring
@@ -100,10 +100,19 @@ def used_service(runtime: Runtime, monkeypatch: pytest.MonkeyPatch) -> dict[str,
         session.execute(update(Key).where(Key.id == destroyed).values(sealed=None, destroyed_at=func.clock_timestamp()))
         session.add(
             Dataset(
-                id="ds_1", account_id=account, name="mine", kind="plain", train_count=1, test_count=1, width=1, height=1,
-                classes=["a"], blob="datasets/ds_1.npz", pixel_bytes=6,
+                id="ds_1",
+                account_id=account,
+                name="mine",
+                kind="plain",
+                train_count=1,
+                test_count=1,
+                width=1,
+                height=1,
+                classes=["a"],
+                blob="datasets/ds_1.npz",
+                pixel_bytes=6,
             )
-        )  # fmt: skip
+        )
         session.add(SignInCode(hash=b"h", account_id=account, scopes=[], expires_at=func.clock_timestamp()))
         session.add(ProcessHeartbeat(name="here", queues="attack", seen_at=func.clock_timestamp()))
     token = make_token(runtime.sessions, runtime.keyring, account)
@@ -201,7 +210,9 @@ def test_a_database_in_use_is_not_written_over(runtime, monkeypatch) -> None:
     assert rows(runtime) == before
 
 
-def test_what_is_written_or_deleted_meanwhile_is_not_in_it_and_does_no_harm(runtime, target_settings, monkeypatch) -> None:
+def test_what_is_written_or_deleted_meanwhile_is_not_in_it_and_does_no_harm(
+    runtime, target_settings, monkeypatch
+) -> None:
     made = used_service(runtime, monkeypatch)
     before = rows(runtime)
     real = backups._list_referenced_blobs

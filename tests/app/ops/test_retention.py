@@ -41,7 +41,9 @@ def add_old_and_new_rows(runtime: Runtime) -> None:
             session.add(DashboardSession(**spent))
             locked = ends - days(2)
             session.add(
-                IdempotencyRecord(account_id=account, key=str(number), fingerprint=b"f", reserved_ids={}, locked_until=locked)
+                IdempotencyRecord(
+                    account_id=account, key=str(number), fingerprint=b"f", reserved_ids={}, locked_until=locked
+                )
             )
     runtime.blobs.write(f"uploads/{LONG_AGO}", b"left by a crash")
     runtime.blobs.write(f"uploads/{new_id('ds')}", b"on its way in")
@@ -100,7 +102,9 @@ def uuid7(at: datetime) -> str:
     return f"{int(at.timestamp() * 1000):012x}" + "70008000000000000000"
 
 
-def test_weights_whose_training_ends_meanwhile_are_no_orphans(runtime: Runtime, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_weights_whose_training_ends_meanwhile_are_no_orphans(
+    runtime: Runtime, monkeypatch: pytest.MonkeyPatch
+) -> None:
     id, blob = f"key_{LONG_AGO.removeprefix('ds_')}", f"keys/key_{LONG_AGO.removeprefix('ds_')}.1"
     key = {"account_id": make_account(runtime.sessions), "scheme": "tn-gan", "params": {}, "status": Status.RUNNING}
     with runtime.sessions.begin() as session:

@@ -200,7 +200,7 @@ def test_a_page_reads_the_pictures_that_it_shows_and_no_others(service, client, 
             ),
             {"cell": cell},
         )
-    engine, read = service.app.state.services.engine.sync_engine, []
+    engine, read = service.app.state.app_state.engine.sync_engine, []
 
     def listen(connection, cursor, statement, *_):
         if "samples.reconstructed" in statement and "octet_length" not in statement:

@@ -8,7 +8,7 @@ from contextlib import AsyncExitStack
 import pytest
 
 from unveil.app.db.heartbeats import upsert_heartbeat
-from unveil.app.security.concurrency_limiter import ConcurrencyLimitExceeded, AccountConcurrencyLimiter
+from unveil.app.security.concurrency_limiter import AccountConcurrencyLimiter, ConcurrencyLimitExceeded
 
 pytestmark = pytest.mark.anyio
 
@@ -18,8 +18,12 @@ async def limiter(service) -> AccountConcurrencyLimiter:
     """Two workers of two processes each: an account's share is three."""
     async with service.app_state.autocommit_engine.connect() as database:
         for name in ("one", "two"):
-            await database.execute(upsert_heartbeat(name, "encrypt,ops", service.app_state.keyring.primary_version, slots=2))
-        await database.execute(upsert_heartbeat("attack", "attack", service.app_state.keyring.primary_version, slots=8))
+            await database.execute(
+                upsert_heartbeat(name, "encrypt,ops", service.app_state.keyring.primary_version, concurrency=2)
+            )
+        await database.execute(
+            upsert_heartbeat("attack", "attack", service.app_state.keyring.primary_version, concurrency=8)
+        )
     return AccountConcurrencyLimiter()
 
 

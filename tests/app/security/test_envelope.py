@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from unveil.app.security.envelope import Keyring, DecryptionError, load_keyring, new_keyring, parse_keyring
+from unveil.app.security.envelope import DecryptionError, Keyring, load_keyring, new_keyring, parse_keyring
 from unveil.app.settings import Settings
 
 MINE = {"purpose": "key", "owner": "acct_a", "id": "key_1"}

@@ -12,9 +12,9 @@ from tests.factories import make_account, make_evaluation
 from unveil.app.db.heartbeats import upsert_heartbeat
 from unveil.app.db.ids import new_id
 from unveil.app.db.job_states import Status
-from unveil.app.db.tables import Base, Cell, IdempotencyRecord, Key, EvaluationArtifact, ProcessHeartbeat
+from unveil.app.db.tables import Base, Cell, EvaluationArtifact, IdempotencyRecord, Key, ProcessHeartbeat
 from unveil.app.security import key_rotation
-from unveil.app.security.envelope import Keyring, DecryptionError, load_keyring, new_keyring, parse_keyring
+from unveil.app.security.envelope import DecryptionError, Keyring, load_keyring, new_keyring, parse_keyring
 from unveil.app.security.key_rotation import ENCRYPTED_COLUMNS, RotationIncomplete, rotate
 from unveil.app.settings import Settings
 from unveil.worker.runtime import Runtime
@@ -62,7 +62,9 @@ def add_encrypted_rows(runtime: Runtime, account: str, keyring: Keyring, number:
         session.get_one(Cell, cell).recovered_key = seal("recovered-key", cell)
         session.get_one(Cell, cell).checkpoint_wrapped_key = seal("checkpoints", cell)
         shared = seal("shared", f"{evaluation}/controls")
-        session.add(EvaluationArtifact(evaluation_id=evaluation, name="controls", owner_job_id=cell, attempt=1, sealed=shared))
+        session.add(
+            EvaluationArtifact(evaluation_id=evaluation, name="controls", owner_job_id=cell, attempt=1, sealed=shared)
+        )
         body = {"sealed": base64.b64encode(seal("idempotency", once)).decode()}
         session.add(
             IdempotencyRecord(
@@ -104,7 +106,13 @@ def test_all_that_is_sealed_comes_under_the_new_master_and_the_old_one_goes(runt
     assert set(new.master_keys) == {2}
     assert new.pepper == old.pepper, "tokens stay valid"
     assert file.stat().st_mode & 0o777 == 0o600
-    assert sorted(set(read_encrypted_values(runtime, new))) == ["checkpoints", "idempotency", "key", "recovered-key", "shared"]
+    assert sorted(set(read_encrypted_values(runtime, new))) == [
+        "checkpoints",
+        "idempotency",
+        "key",
+        "recovered-key",
+        "shared",
+    ]
     with pytest.raises(DecryptionError):
         read_encrypted_values(runtime, Keyring(new.pepper, {1: old.master_keys[1]}))
     assert runtime.keyring.primary_version == 2, "a process that ran all the time has read it again"

@@ -116,30 +116,58 @@ KINDS = [
     _rejected("an encrypted zip", 422, "bad_archive", _encrypted),
     _rejected("a zip packed by LZMA", 422, "bad_archive", _entry("a/x.png", png(0), 0, zipfile.ZIP_LZMA)),
     _rejected("a zip in a zip", 422, "bad_archive", _valid_archive_with({"a/inner.zip": archive(classes(1))})),
-    _rejected("a page among the pictures", 422, "bad_archive", _valid_archive_with({"a/x.html": b"<script>alert(1)</script>"})),
-    _rejected("two entries of one name", 422, "bad_archive",
-             lambda: _entry("a/0.pnG", png(0))().replace(b"pnG", b"png")),
+    _rejected(
+        "a page among the pictures", 422, "bad_archive", _valid_archive_with({"a/x.html": b"<script>alert(1)</script>"})
+    ),
+    _rejected(
+        "two entries of one name", 422, "bad_archive", lambda: _entry("a/0.pnG", png(0))().replace(b"pnG", b"png")
+    ),
     _rejected("a wrong check sum", 422, "bad_archive", _wrong_crc),
     _rejected("a thousand entries over one file", 422, "bad_archive", _overlapping),
     _rejected("an entry that says less than it unfolds to", 422, "bad_archive", _wrong_declared_size),
-    _rejected("an entry that unfolds a thousandfold", 413, "archive_too_large", _valid_archive_with({"a/z.png": bytes(2**23)})),
+    _rejected(
+        "an entry that unfolds a thousandfold", 413, "archive_too_large", _valid_archive_with({"a/z.png": bytes(2**23)})
+    ),
     _rejected("a directory of millions", 413, "archive_too_large", _too_many_members),
     _rejected("a zip64 that points nowhere", 422, "bad_archive", _zip64_bad_offset),
     _rejected("a picture of billions of pixels in a zip", 422, "bad_archive", _nested_bomb),
     _rejected("folders ten deep", 422, "bad_archive", _valid_archive_with({"a/b/c/d/e/f/g/h/i/j.png": png(0)})),
-    _rejected("a class of sixty thousand letters", 422, "bad_archive", _valid_archive_with({f"{'c' * 60_000}/z.png": png(0)})),
+    _rejected(
+        "a class of sixty thousand letters", 422, "bad_archive", _valid_archive_with({f"{'c' * 60_000}/z.png": png(0)})
+    ),
     _rejected("too few to split", 422, "bad_archive", lambda: archive(classes(2))),
     _rejected("a test without training", 422, "bad_archive", lambda: archive(classes(3, "test/"))),
     _rejected("protected pictures of unlike sizes", 422, "bad_archive", _different_sizes, kind="protected"),
-    HostileCase("originals for plain pictures", "/datasets", 422, "originals_not_taken",
-         lambda: _with_originals(archive(classes(5)), "plain")),
-    HostileCase("originals under other names", "/datasets", 422, "bad_archive",
-         lambda: _with_originals(archive(classes(4) | {"a/z.png": png(0)}), "protected")),
-    HostileCase("an archive as text", "/datasets", 422, "invalid_request",
-         lambda: form(part("name", "set"), part("archive", "PK"))),
+    HostileCase(
+        "originals for plain pictures",
+        "/datasets",
+        422,
+        "originals_not_taken",
+        lambda: _with_originals(archive(classes(5)), "plain"),
+    ),
+    HostileCase(
+        "originals under other names",
+        "/datasets",
+        422,
+        "bad_archive",
+        lambda: _with_originals(archive(classes(4) | {"a/z.png": png(0)}), "protected"),
+    ),
+    HostileCase(
+        "an archive as text",
+        "/datasets",
+        422,
+        "invalid_request",
+        lambda: form(part("name", "set"), part("archive", "PK")),
+    ),
     _rejected("a name with a line end", 422, "invalid_request", lambda: archive(classes(5)), seed="1\r\n2"),
     _rejected("a kind that there is not", 422, "invalid_request", lambda: archive(classes(5)), kind="secret"),
     HostileCase("an archive of a terabyte, as it says", "/datasets", 413, "too_large", lambda: _declared(2**40)),
-    HostileCase("an archive behind a program", "/datasets", 201, None,
-         lambda: _upload_request(b"MZ" + bytes(1000) + archive(classes(5))), {"datasets": 1, "blobs": 1}),
-]  # fmt: skip
+    HostileCase(
+        "an archive behind a program",
+        "/datasets",
+        201,
+        None,
+        lambda: _upload_request(b"MZ" + bytes(1000) + archive(classes(5))),
+        {"datasets": 1, "blobs": 1},
+    ),
+]

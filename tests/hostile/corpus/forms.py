@@ -49,7 +49,9 @@ KINDS = [
     _unreadable("a header of a megabyte", lambda: part("images", b"", "a", None, b"\r\nX-Long: " + b"a" * 2**20)),
     _unreadable("a part of twenty thousand headers", lambda: part("images", b"", "a", None, b"\r\nX: a" * 20_000)),
     _rejected("a form of no parts", 422, "invalid_request", form),
-    _rejected("JSON for a form", 415, "unsupported_media", lambda: RequestBody(b"{}", {"Content-Type": "application/json"})),
+    _rejected(
+        "JSON for a form", 415, "unsupported_media", lambda: RequestBody(b"{}", {"Content-Type": "application/json"})
+    ),
     # too much
     _rejected("a body over the limit, which says so", 413, "too_large", lambda: form(image(bytes(_LIMIT)))),
     _rejected("a body over the limit in pieces", 413, "too_large", lambda: without_length(form(image(bytes(_LIMIT))))),
@@ -57,7 +59,9 @@ KINDS = [
     _rejected("ten thousand parts", 413, "too_many_files", lambda: form(_VALID_PARTS, *[part("key_id", "k")] * 10_000)),
     _rejected("sixty-five files", 413, "too_many_files", lambda: form(_SCHEME, *[_VALID_PARTS] * 65)),
     _rejected(
-        "three pictures with too many pixels together", 413, "image_too_large",
+        "three pictures with too many pixels together",
+        413,
+        "image_too_large",
         lambda: form(_SCHEME, *[image(png(4000, 4000, 8, 2, b""))] * 3),
     ),
     # misleading
@@ -79,4 +83,4 @@ KINDS = [
         "a part in another encoding",
         part("images", _IMAGE_PART, "a.png", "image/png", b"\r\nContent-Transfer-Encoding: base64"),
     ),
-]  # fmt: skip
+]

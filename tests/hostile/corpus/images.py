@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image
 
 from tests.hostile.corpus.kind import HostileCase, form, image, part
-from tests.worker.sample_images import encode_animation, encode_pixels, noise, png, png_of_16_bits, encode
+from tests.worker.sample_images import encode, encode_animation, encode_pixels, noise, png, png_of_16_bits
 
 _SCHEME = part("scheme", "tanaka")
 _ONE_KEY = {"keys": 1}
@@ -185,7 +185,9 @@ KINDS = [
     # bombs
     _rejected("a PNG of 60000 x 60000", 413, "image_too_large", lambda: png(60_000, 60_000, 8, 2, b"")),
     _rejected("a PNG of 2^31 - 1 squared", 413, "image_too_large", lambda: png(2**31 - 1, 2**31 - 1, 16, 6, b"")),
-    _rejected("a PNG that inflates past its pixels", 422, "broken_image", lambda: png(4, 4, 8, 2, _compress_zeros(2**26))),
+    _rejected(
+        "a PNG that inflates past its pixels", 422, "broken_image", lambda: png(4, 4, 8, 2, _compress_zeros(2**26))
+    ),
     _rejected("a PNG whose comment unfolds", 422, "broken_image", _text_bomb),
     _rejected("a PNG whose profile unfolds", 422, "broken_image", _profile_bomb),
     _rejected(
@@ -199,7 +201,9 @@ KINDS = [
     _rejected("a BMP of 2^30 x 2^31", 413, "image_too_large", _bmp_of_huge_size, "image/bmp"),
     _rejected("a GIF frame larger than its screen", 413, "image_too_large", _gif_outside_its_screen, "image/gif"),
     _rejected("a WebP that claims 16384 x 16384", 413, "image_too_large", _webp_with_declared_size, "image/webp"),
-    _accepted("a PNG of a million equal pixels in a kilobyte", lambda: png(1000, 1000, 8, 2, _compress_zeros(1000 * 3001))),
+    _accepted(
+        "a PNG of a million equal pixels in a kilobyte", lambda: png(1000, 1000, 8, 2, _compress_zeros(1000 * 3001))
+    ),
     _accepted("a strip of 60000 x 1", lambda: encode_pixels(noise(1, 60_000))),
     # moving
     _rejected("an animated GIF", 422, "animated_image", lambda: encode_animation("GIF"), "image/gif"),

@@ -42,18 +42,43 @@ KINDS = [
     _rejected("JSON of ten million empty objects", 413, "too_large", lambda: "[" + "{}," * 10_000_000),
     _rejected("a number of five thousand digits", 400, "bad_request", lambda: '{"scheme":' + "9" * 5000 + "}"),
     _rejected("half a character", 422, "invalid_request", lambda: b'{"scheme":"\\ud800"}'),
-    HostileCase("JSON in UTF-16", "/keys", 201, None, lambda: json_body('{"scheme":"tanaka"}'.encode("utf-16")), {"keys": 1}),
+    HostileCase(
+        "JSON in UTF-16", "/keys", 201, None, lambda: json_body('{"scheme":"tanaka"}'.encode("utf-16")), {"keys": 1}
+    ),
     _rejected("somebody else's account", 422, "invalid_request", lambda: '{"scheme":"tanaka","account_id":"acct_1"}'),
     _rejected("a form that says it is JSON", 400, "bad_request", lambda: b"scheme=tanaka"),
-    _rejected("an evaluation of a billion samples", 422, "invalid_request", lambda: json.dumps(
-        {"schemes": [{"name": "tanaka"}], "attacks": [{"name": "none"}], "dataset": "sample", "samples": 10**9}),
-        "/evaluations"),
-    _rejected("an evaluation of a million cells", 422, "invalid_request", lambda: json.dumps(
-        {"schemes": [{"name": "tanaka"}] * 1000, "attacks": [{"name": "none"}] * 1000, "dataset": "sample"}),
-        "/evaluations"),
-    _rejected("a dataset that is a path", 422, "unknown_dataset", lambda: json.dumps(
-        {"schemes": [{"name": "tanaka"}], "attacks": [{"name": "none"}], "dataset": "../../etc"}), "/evaluations"),
-    _rejected("a dataset that is an address", 422, "unknown_dataset", lambda: json.dumps(
-        {"schemes": [{"name": "tanaka"}], "attacks": [{"name": "none"}], "dataset": "http://169.254.169.254/"}),
-        "/evaluations"),
-]  # fmt: skip
+    _rejected(
+        "an evaluation of a billion samples",
+        422,
+        "invalid_request",
+        lambda: json.dumps(
+            {"schemes": [{"name": "tanaka"}], "attacks": [{"name": "none"}], "dataset": "sample", "samples": 10**9}
+        ),
+        "/evaluations",
+    ),
+    _rejected(
+        "an evaluation of a million cells",
+        422,
+        "invalid_request",
+        lambda: json.dumps(
+            {"schemes": [{"name": "tanaka"}] * 1000, "attacks": [{"name": "none"}] * 1000, "dataset": "sample"}
+        ),
+        "/evaluations",
+    ),
+    _rejected(
+        "a dataset that is a path",
+        422,
+        "unknown_dataset",
+        lambda: json.dumps({"schemes": [{"name": "tanaka"}], "attacks": [{"name": "none"}], "dataset": "../../etc"}),
+        "/evaluations",
+    ),
+    _rejected(
+        "a dataset that is an address",
+        422,
+        "unknown_dataset",
+        lambda: json.dumps(
+            {"schemes": [{"name": "tanaka"}], "attacks": [{"name": "none"}], "dataset": "http://169.254.169.254/"}
+        ),
+        "/evaluations",
+    ),
+]

@@ -6,7 +6,7 @@ import numpy as np
 from PIL import Image
 
 from tests.hostile.corpus.kind import HostileCase, RequestBody, form, image, part
-from tests.worker.sample_images import encode_pixels, noise, encode
+from tests.worker.sample_images import encode, encode_pixels, noise
 from unveil.models.core.images import to_png
 from unveil.worker.encryption.codec import ORIGINAL_SIZE_KEY
 

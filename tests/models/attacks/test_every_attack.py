@@ -36,9 +36,11 @@ def crop(data: ImageDataset, height: int, width: int) -> ImageDataset:
 
 def run_attack(attack, scheme, data, context=None):
     """As an evaluation runs it, without scores and controls."""
-    image_split = split_images(attack, pad(data.test, scheme.multiple), pad(data.train, scheme.multiple))
+    image_split = split_images(attack, pad(data.test, scheme.size_multiple), pad(data.train, scheme.size_multiple))
     secret = seed_secret(bytes(32))
-    attack_input = build_attack_input(scheme, attack, image_split, lambda images, first: scheme.protect(images, secret, first))
+    attack_input = build_attack_input(
+        scheme, attack, image_split, lambda images, first: scheme.protect(images, secret, first)
+    )
     before = [a.copy() for a in (attack_input.targets, attack_input.observed)]
     attack_result = attack.run(attack_input, context or RunContext())
     for array, copy in zip((attack_input.targets, attack_input.observed), before, strict=True):
@@ -52,7 +54,7 @@ def test_it_brings_back_an_image_for_each_target_of_any_size(pair, size):
     attack_input, attack_result = run_attack(attack, scheme, crop(sample().take(24, 4), *size))
     if attack.name == "brute-force":
         assert attack_result.reconstructed is None
-        assert attack_result.numbers["key_space_bits"] > 0
+        assert attack_result.metrics["key_space_bits"] > 0
         return
     assert attack_result.reconstructed.shape == attack_input.targets.shape
     assert attack_result.reconstructed.dtype == np.uint8

@@ -43,10 +43,10 @@ def test_the_papers_settings_are_the_defaults(monkeypatch):
     with pytest.raises(AttackFailed):
         make_attack("gan", {}).run(attack_input, RunContext())
     ((config, task),) = configs
-    groups = [optimizer.param_groups[0] for optimizer in task.optimisers]
+    groups = [optimizer.param_groups[0] for optimizer in task.optimizers]
     assert task.discriminator.layers[-1].kernel_size == 3
-    assert task.judge is None
-    assert (config.epochs, config.batch) == (100, 64)
+    assert task.polarity_score is None
+    assert (config.epochs, config.batch_size) == (100, 64)
     assert [(g["lr"], g["betas"]) for g in groups] == [(2e-4, (0.5, 0.999))] * 2
 
 
@@ -133,7 +133,10 @@ def test_a_generator_that_makes_negatives_is_turned_once_and_one_that_makes_pict
     generator.weight.data = sign * torch.eye(3)[:, :, None, None]
     config = TrainingConfig("turned", 2, 64, constant)
     task, _ = train(
-        lambda: _gan_task(generator, 0.0, side=32, looks={1, 2}, judge=polarity_score), [[owner_images], [public]], config, RunContext()
+        lambda: _gan_task(generator, 0.0, side=32, sign_check_epochs={1, 2}, judge=polarity_score),
+        [[owner_images], [public]],
+        config,
+        RunContext(),
     )
     first, second = task.log_odds.values()
     assert first * sign > 5

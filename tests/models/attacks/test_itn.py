@@ -39,7 +39,7 @@ def test_the_papers_settings_are_the_defaults(monkeypatch):
     configs = []
 
     def no_training(make, tensor_groups, config, context):
-        group = make().optimisers[0].param_groups[0]
+        group = make().optimizers[0].param_groups[0]
         configs.append((config, group["lr"], group["momentum"], group["weight_decay"]))
         raise AttackFailed
 
@@ -50,11 +50,11 @@ def test_the_papers_settings_are_the_defaults(monkeypatch):
         with pytest.raises(AttackFailed):
             make_attack("itn", {}).run(attack_input, RunContext())
     (pixelwise, *rates), (tanaka, *same_rates) = configs
-    assert (pixelwise.epochs, pixelwise.batch) == (70, 128)
-    assert (tanaka.epochs, tanaka.batch) == (300, 128)
+    assert (pixelwise.epochs, pixelwise.batch_size) == (70, 128)
+    assert (tanaka.epochs, tanaka.batch_size) == (300, 128)
     assert rates == same_rates == [0.1, 0.9, 5e-4]
-    assert [round(pixelwise.schedule(e / 70), 9) for e in (39, 40, 59, 60)] == [1, 0.1, 0.1, 0.01]
-    assert [round(tanaka.schedule(e / 300), 9) for e in (149, 150, 224, 225)] == [1, 0.1, 0.1, 0.01]
+    assert [round(pixelwise.lr_schedule(e / 70), 9) for e in (39, 40, 59, 60)] == [1, 0.1, 0.1, 0.01]
+    assert [round(tanaka.lr_schedule(e / 300), 9) for e in (149, 150, 224, 225)] == [1, 0.1, 0.1, 0.01]
 
 
 @pytest.mark.parametrize(("scheme", "settings"), [("tanaka", {"epochs": 12}), ("pixelwise", {"epochs": 12})])

@@ -84,6 +84,8 @@ def test_the_distance_is_nothing_between_equal_images():
 
 
 def test_images_too_small_for_ssim_are_a_clear_failure():
-    attack_input = _attack_input(make_scheme("tanaka", {}), np.zeros((2, 4, 4, 3), np.uint8), np.zeros((1, 4, 4, 3), np.uint8))
+    attack_input = _attack_input(
+        make_scheme("tanaka", {}), np.zeros((2, 4, 4, 3), np.uint8), np.zeros((1, 4, 4, 3), np.uint8)
+    )
     with pytest.raises(AttackFailed, match="7x7"):
         make_attack("itn-strong", {}).run(attack_input, RunContext())

@@ -31,7 +31,7 @@ def scheme(request):
 
 
 def is_exact(scheme, key):
-    return min(scheme.agreement(key, scheme.key(SECRET, 96, 96)).values()) == 1
+    return min(scheme.key_agreement(key, scheme.key(SECRET, 96, 96)).values()) == 1
 
 
 def test_sixteen_ciphertexts_break_a_key_with_a_curve_to_show_for_it(scheme):
@@ -40,7 +40,9 @@ def test_sixteen_ciphertexts_break_a_key_with_a_curve_to_show_for_it(scheme):
     assert (attack_result.reconstructed == images[:45]).all()
     assert is_exact(scheme, attack_result.key)
     assert [x for _, x, _ in attack_result.ablation] == [1, 2, 4, 8, 16]
-    assert (attack_result.ablation[-1][2] == attack_result.reconstructed[:32]).all(), "the curve ends where the attack does"
+    assert (attack_result.ablation[-1][2] == attack_result.reconstructed[:32]).all(), (
+        "the curve ends where the attack does"
+    )
     assert (attack_result.metrics["ciphertexts"], attack_result.metrics["ciphertexts_for_colours"]) == (16, 61)
     assert any("on 61 of the images to read" in note for note in attack_result.notes)
     assert attack_result.metrics["colour_probability"] > 0.9
@@ -95,7 +97,9 @@ def test_pairs_break_block_shuffles(name, pairs):
 
 @pytest.mark.parametrize("attack", ["key-recovery", "known-plaintext", "chosen-plaintext"])
 def test_a_key_for_each_image_is_refused_with_the_reason(attack):
-    assert "key of its own" in make_attack(attack, {}).not_applicable_reason(make_scheme("pixelwise", {"key_mode": "different"}))
+    assert "key of its own" in make_attack(attack, {}).not_applicable_reason(
+        make_scheme("pixelwise", {"key_mode": "different"})
+    )
 
 
 def test_noise_is_no_plaintext_and_no_oracle(scheme):

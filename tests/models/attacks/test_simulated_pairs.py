@@ -45,7 +45,9 @@ def test_the_shipped_weights_read_whole_photographs_as_well_as_when_they_were_ma
     # Pinned, not compared with fr-sorted: these four happen to suit that one (docs/results/different-keys.md).
     plain = _whole_photographs()
     protected = _protected(plain)
-    attack_result = make_attack("simulated-pairs", {}).run(AttackInput(DIFFERENT, protected, protected[:0]), RunContext())
+    attack_result = make_attack("simulated-pairs", {}).run(
+        AttackInput(DIFFERENT, protected, protected[:0]), RunContext()
+    )
     reconstructed = ssim(plain, attack_result.reconstructed).mean()
     untrained = ssim(plain, reconstruct(SignUNet().eval(), protected)).mean()
     assert reconstructed == pytest.approx(0.457, abs=0.02)
@@ -109,7 +111,9 @@ def test_it_trains_on_the_auditors_own_images(tmp_path):
     protected = _protected(sample().test[:2])
     attack = make_attack("simulated-pairs", {"weights": "tune", "epochs": 2, "batch": 4})
     fractions = []
-    context = RunContext(checkpoints=DirectoryStore(tmp_path), report=lambda fraction, phase: fractions.append(fraction))
+    context = RunContext(
+        checkpoints=DirectoryStore(tmp_path), report=lambda fraction, phase: fractions.append(fraction)
+    )
     reconstructed = attack.run(AttackInput(DIFFERENT, protected, protected[:0], public=public), context).reconstructed
     assert reconstructed.shape == protected.shape
     assert fractions[-1] == 1.0

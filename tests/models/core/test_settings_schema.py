@@ -3,7 +3,7 @@ from typing import Literal
 
 import pytest
 
-from unveil.models.core.settings_schema import ParameterError, json_schema, setting, parse
+from unveil.models.core.settings_schema import ParameterError, json_schema, parse, setting
 
 
 @dataclass(frozen=True)

@@ -58,7 +58,9 @@ def test_no_leak_found_needs_every_attack_to_have_finished():
 
 
 def test_a_failed_control_is_never_secure():
-    verdict = scheme_verdict(cells(("none", result(0.01, NOT_IDENTIFIED)), ("itn", result(0.01, NOT_IDENTIFIED, FAILED))))
+    verdict = scheme_verdict(
+        cells(("none", result(0.01, NOT_IDENTIFIED)), ("itn", result(0.01, NOT_IDENTIFIED, FAILED)))
+    )
     assert verdict["verdict"] == "inconclusive"
     assert verdict["because"] == "the positive control of itn failed"
 

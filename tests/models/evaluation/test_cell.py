@@ -35,7 +35,11 @@ def test_a_cell_has_figures_samples_and_scores_that_agree():
     assert result_cell.result["ssim"]["n"] == 24
     assert result_cell.result["ssim"]["mean"] == pytest.approx(result_cell.scores.ssim.mean())
     assert result_cell.result["ssim"]["mean"] == pytest.approx(np.mean(result_cell.result["ssim"]["per_key"]))
-    assert result_cell.result["ssim"]["ci_low"] <= result_cell.result["ssim"]["mean"] <= result_cell.result["ssim"]["ci_high"]
+    assert (
+        result_cell.result["ssim"]["ci_low"]
+        <= result_cell.result["ssim"]["mean"]
+        <= result_cell.result["ssim"]["ci_high"]
+    )
     assert result_cell.result["paper_ssim"] == 0.4646
     assert result_cell.result["identification"]["chance"] == pytest.approx(1 / 24)
     assert result_cell.result["controls"] == {"positive": "passed", "negative": "passed"}
@@ -208,7 +212,9 @@ class TrainedPixelwise(catalog.schemes()["pixelwise"]):
 def test_a_cell_of_a_trained_scheme_trains_its_key_first_on_all_the_training_images(tmp_path):
     reports, drawn = [], []
     context = RunContext(
-        checkpoints=DirectoryStore(tmp_path), report=lambda *t: reports.append(t), metric=lambda name, *_: drawn.append(name)
+        checkpoints=DirectoryStore(tmp_path),
+        report=lambda *t: reports.append(t),
+        metric=lambda name, *_: drawn.append(name),
     )
     scheme, data = TrainedPixelwise(catalog.make_scheme("pixelwise", {}).settings), sample().take(80, 24)
     result_cell = run_cell(scheme, make_attack("none"), data, SMOKE, context)
@@ -239,7 +245,7 @@ def test_cells_with_the_same_settings_network_and_images_share_their_controls():
 
     def run(attack, scheme="pixelwise", context=shared_context, data=DATA):
         result_cell = run_cell(catalog.make_scheme(scheme, {}), attack, data, SMOKE, context)
-        return len(attack.seen), result_cell.result
+        return len(attack.inputs), result_cell.result
 
     itn = make_attack("itn")
     assert itn.control_cache_key(catalog.make_scheme("pixelwise", {"key_mode": "different"})) == "pixelwise"
@@ -274,7 +280,9 @@ class CheatingAttack(RecordingAttack):
 
 @pytest.mark.parametrize(("images", "enough"), [(1, False), (5, False), (6, True)])
 def test_too_few_images_for_a_control_are_named(images, enough):
-    result_cell = run_cell(catalog.make_scheme("tanaka", {}), make_attack("none"), sample().take(8, images), SMOKE, RunContext())
+    result_cell = run_cell(
+        catalog.make_scheme("tanaka", {}), make_attack("none"), sample().take(8, images), SMOKE, RunContext()
+    )
     assert (result_cell.result["controls"]["positive"] == "passed") is enough
     assert any("too few" in note for note in result_cell.result["notes"]) is not enough
 
@@ -326,7 +334,11 @@ def test_an_attack_that_brings_back_no_image_fails_with_a_reason():
 def test_progress_rises_to_the_controls_and_cancel_stops():
     reports = []
     run_cell(
-        catalog.make_scheme("tanaka", {}), make_attack("none"), DATA, SMOKE, RunContext(report=lambda f, p: reports.append((f, p)))
+        catalog.make_scheme("tanaka", {}),
+        make_attack("none"),
+        DATA,
+        SMOKE,
+        RunContext(report=lambda f, p: reports.append((f, p))),
     )
     assert reports[-1][1] == "controls"
     assert [f for f, _ in reports] == sorted(f for f, _ in reports)

@@ -24,7 +24,9 @@ SMOKE = ScoringOptions(profile="smoke", keys=1, samples=1, utility=True)
 
 
 def make_stripe_dataset(train=96, test=64) -> ImageDataset:
-    return ImageDataset("stripes", *make_stripes(train, side=24), *make_stripes(test, seed=1, side=24), classes=("lying", "standing"))
+    return ImageDataset(
+        "stripes", *make_stripes(train, side=24), *make_stripes(test, seed=1, side=24), classes=("lying", "standing")
+    )
 
 
 @pytest.fixture
@@ -104,12 +106,20 @@ def test_the_plain_classifier_is_trained_once_for_all_schemes_and_cells(longer_t
 
 def test_a_recogniser_knows_what_a_broken_scheme_shows(longer_training, full_profile):
     result_cell = run_cell(
-        make_scheme("pixelwise", {}), make_attack("chosen-plaintext", {}), make_stripe_dataset(test=40), SMOKE, RunContext()
+        make_scheme("pixelwise", {}),
+        make_attack("chosen-plaintext", {}),
+        make_stripe_dataset(test=40),
+        SMOKE,
+        RunContext(),
     )
     assert result_cell.result["recogniser"]["top1"] == result_cell.result["recogniser"]["plain"] > 0.9
     assert result_cell.result["recogniser"]["protected"] < 0.8
     without = run_cell(
-        make_scheme("pixelwise", {}), make_attack("none", {}), make_stripe_dataset(), replace(SMOKE, utility=False), RunContext()
+        make_scheme("pixelwise", {}),
+        make_attack("none", {}),
+        make_stripe_dataset(),
+        replace(SMOKE, utility=False),
+        RunContext(),
     )
     assert "recogniser" not in without.result
 
@@ -127,7 +137,9 @@ def test_uploaded_ciphertexts_are_measured_against_their_originals(longer_traini
 
 
 def test_a_trained_scheme_costs_the_weights_of_its_network(full_profile):
-    result = measure_utility(make_scheme("tn-gan", {}, "smoke"), make_stripe_dataset(24, 24), SMOKE, RunContext()).result
+    result = measure_utility(
+        make_scheme("tn-gan", {}, "smoke"), make_stripe_dataset(24, 24), SMOKE, RunContext()
+    ).result
     assert result["cost"]["level"] == "High"
     assert result["cost"]["parameters"] > 1000
 
@@ -154,7 +166,7 @@ def no_labels(data: ImageDataset) -> ImageDataset:
     [
         (no_labels, "labels of at least two classes"),
         (lambda data: replace(data, test_labels=data.test_labels + 5), "training images of every class"),
-        (lambda data: data.first(None, 0), "no test images"),
+        (lambda data: data.take(None, 0), "no test images"),
     ],
     ids=["no labels", "other classes", "no test images"],
 )

@@ -59,7 +59,7 @@ def test_the_linear_start_undoes_a_change_of_contrast_and_tint_but_not_of_sign(m
     protected = sign * torch.tensor([0.3, 0.5, 0.2])[:, None, None] * plain
     torch.manual_seed(0)
     network = make()
-    network.start_linear(protected[::2], plain[1::2])
+    network.init_linear(protected[::2], plain[1::2])
     with torch.no_grad():
         made = network(protected)
     assert torch.corrcoef(torch.stack([made.ravel(), sign * plain.ravel()]))[0, 1] > 0.95
@@ -71,7 +71,7 @@ def test_the_linear_start_undoes_a_change_of_contrast_and_tint_but_not_of_sign(m
 def test_narrow_generators_and_flat_images_have_a_linear_start_too(make, flat):
     plain = torch.from_numpy(sample().train[:8, :16, :16]).permute(0, 3, 1, 2) / 127.5 - 1
     network = make()
-    network.start_linear(torch.ones_like(plain) if flat else -plain, plain)
+    network.init_linear(torch.ones_like(plain) if flat else -plain, plain)
     with torch.no_grad():
         assert network(plain).isfinite().all()
 

@@ -55,7 +55,7 @@ def test_an_interrupted_training_continues_to_the_same_weights(tmp_path, monkeyp
     settings = TrainSettings(steps=6, batch=4)
     straight = train(photographs, settings)
 
-    monkeypatch.setattr("unveil.models.training.sign_network.SAVE_SECONDS", 0)
+    monkeypatch.setattr("unveil.models.training.sign_network.CHECKPOINT_INTERVAL_SECONDS", 0)
     store = DirectoryStore(tmp_path)
 
     def stop(step, _average):

@@ -61,7 +61,7 @@ def test_a_key_says_how_it_came_about(name):
 
 @pytest.mark.parametrize("size", [(96, 96), (33, 50), (1, 1), (200, 7)])
 def test_it_protects_images_of_any_size(name, scheme, size):
-    plain = pad(np.random.default_rng(0).integers(0, 256, (2, *size, 3), np.uint8), scheme.multiple)
+    plain = pad(np.random.default_rng(0).integers(0, 256, (2, *size, 3), np.uint8), scheme.size_multiple)
     before = plain.copy()
     protected = scheme.protect(plain, train_key(name).secret)
     assert protected.shape == plain.shape
@@ -80,7 +80,7 @@ def test_an_image_is_protected_the_same_alone_and_in_company(name, scheme):
 def test_large_images_go_through_in_pieces(name, scheme, monkeypatch):
     """A smaller tile stands for a larger image."""
     plain, key = photographs(1), train_key(name).secret
-    monkeypatch.setattr(network, "_TILE_SIDE", 2 * scheme.margin + 32)
+    monkeypatch.setattr(network, "_TILE_SIDE", 2 * scheme.tile_margin + 32)
     tile_sizes = []
 
     def watch(module, inputs):
@@ -91,7 +91,7 @@ def test_large_images_go_through_in_pieces(name, scheme, monkeypatch):
     network_of_key.register_forward_pre_hook(watch)
     assert scheme.encrypt(wide, network_of_key).shape == wide.shape
     assert len(tile_sizes) > 1
-    assert max(map(max, tile_sizes)) <= 2 * scheme.margin + 32
+    assert max(map(max, tile_sizes)) <= 2 * scheme.tile_margin + 32
 
 
 def test_the_key_brings_its_own_settings(name):
@@ -196,12 +196,12 @@ def test_the_papers_settings_of_tn_model(monkeypatch):
 
     def no_training(make, tensor_groups, config, context):
         task = make()
-        group = task.optimisers[0].param_groups[0]
-        rates = [round(config.schedule(epoch / 200), 9) for epoch in (0, 59, 60, 119, 120, 159, 160, 199)]
-        configs.append((config.epochs, config.batch, group["lr"], group["momentum"], group["weight_decay"], rates))
+        group = task.optimizers[0].param_groups[0]
+        rates = [round(config.lr_schedule(epoch / 200), 9) for epoch in (0, 59, 60, 119, 120, 159, 160, 199)]
+        configs.append((config.epochs, config.batch_size, group["lr"], group["momentum"], group["weight_decay"], rates))
         if config.name == "tn-model":
             assert sum(p.numel() for p in task.network.parameters()) == 34_527_171
-            assert task.weight == 0.01
+            assert task.feature_weight == 0.01
             raise AttackFailed("enough")
         return task, ()
 

@@ -6,7 +6,7 @@ from tests.models.sample_images import photographs
 from unveil.models.data.datasets import sample
 from unveil.models.recovery import color_ambiguity
 from unveil.models.recovery.statistics import BUNDLED_STATISTICS, load_bundled_statistics
-from unveil.models.recovery.tanaka import recover_permutation, permutation_from_key
+from unveil.models.recovery.tanaka import permutation_from_key, recover_permutation
 from unveil.models.schemes.base import seed_secret
 from unveil.models.schemes.tanaka import Tanaka, TanakaSettings
 from unveil.models.tools import fit_color_ambiguity, fit_public_statistics
@@ -29,7 +29,9 @@ def test_statistics_of_other_photographs_serve_as_well():
 
 def test_the_naturalness_network_learns():
     losses = []
-    weights = fit_color_ambiguity.train(sample().train[:120], epochs=3, on_epoch=lambda epoch, loss: losses.append(loss))
+    weights = fit_color_ambiguity.train(
+        sample().train[:120], epochs=3, on_epoch=lambda epoch, loss: losses.append(loss)
+    )
     assert losses[-1] < losses[0]
     assert weights["hidden.weight"].shape == (fit_color_ambiguity.HIDDEN, color_ambiguity.FEATURES)
     assert all(np.isfinite(w).all() for w in weights.values())

@@ -18,8 +18,8 @@ from unveil.models.networks.patch_discriminator import PatchDiscriminator
 from unveil.models.networks.unet import UNet
 from unveil.models.training import loop
 from unveil.models.training.augmentation import random_square_crop
-from unveil.models.training.loop import TrainingConfig, constant, cosine, step_decay, reconstruct, train
-from unveil.models.training.objectives import GanTask, TransformationTask, RegressionTask
+from unveil.models.training.loop import TrainingConfig, constant, cosine, reconstruct, step_decay, train
+from unveil.models.training.objectives import GanTask, RegressionTask, TransformationTask
 
 CONFIG = TrainingConfig("test", epochs=3, batch_size=4, lr_schedule=step_decay(0.5), precision="fp32")
 
@@ -44,7 +44,7 @@ def _gan(**settings):
 
 
 def _flipped_gan():
-    return _gan(looks={1, 2}, judge=lambda _: -1.0)
+    return _gan(sign_check_epochs={1, 2}, judge=lambda _: -1.0)
 
 
 def _transformation():
@@ -56,7 +56,9 @@ def _transformation():
                 nn.init.normal_(parameter, std=0.1)
     network = BlockNetwork(output_tanh=True)
     held_out = _images(7, 3), np.arange(7) % 3
-    return TransformationTask(network, torch.optim.SGD(network.parameters(), 0.3, 0.9), classifier, feature_extractor, 0.1, 2, held_out)
+    return TransformationTask(
+        network, torch.optim.SGD(network.parameters(), 0.3, 0.9), classifier, feature_extractor, 0.1, 2, held_out
+    )
 
 
 TASKS = {
@@ -78,7 +80,9 @@ def _same(a, b):
 
 @pytest.mark.parametrize(("make", "tensor_groups"), TASKS.values(), ids=TASKS.keys())
 @pytest.mark.parametrize("stop", [1, 5, 8, 11])
-def test_a_run_stopped_at_any_step_and_started_again_ends_at_the_same_weights(make, tensor_groups, stop, tmp_path, monkeypatch):
+def test_a_run_stopped_at_any_step_and_started_again_ends_at_the_same_weights(
+    make, tensor_groups, stop, tmp_path, monkeypatch
+):
     def make_curve_recorder():
         """A process of its own: what another one drew has gone with it."""
         curve: list[tuple[str, int, float]] = []
@@ -110,7 +114,9 @@ def test_a_run_stopped_at_any_step_and_started_again_ends_at_the_same_weights(ma
     for _ in range(2):  # again from the checkpoint of the end: killed before anybody had its outcome
         resumed_curve, metric = make_curve_recorder()
         callbacks = {"metric": metric, "report": lambda fraction, _: reports.append(fraction)}
-        resumed, _ = train(make, tensor_groups, CONFIG, RunContext(seed=7, checkpoints=DirectoryStore(tmp_path), **callbacks))
+        resumed, _ = train(
+            make, tensor_groups, CONFIG, RunContext(seed=7, checkpoints=DirectoryStore(tmp_path), **callbacks)
+        )
         assert _same(_weights(straight), _weights(resumed))
         assert resumed_curve == curve
     assert min(reports) == stop / (CONFIG.epochs * (len(tensor_groups[0][0]) // CONFIG.batch_size))
@@ -161,9 +167,7 @@ def test_squares_of_a_pair_show_the_same_place():
 
     task = RegressionTask(network, torch.optim.SGD(network.parameters(), 0.1), loss, side=6)
     for seed in range(5):
-        task.step(
-            [torch.from_numpy(255 - _images()), torch.from_numpy(_images())], torch.Generator().manual_seed(seed)
-        )
+        task.step([torch.from_numpy(255 - _images()), torch.from_numpy(_images())], torch.Generator().manual_seed(seed))
     assert sizes == {(6, 6)}
 
 
@@ -186,7 +190,9 @@ def test_squares_of_what_the_eye_compares_show_the_same_place():
 
     classifier = nn.Sequential(nn.Flatten(), nn.Linear(768, 3))
     still = torch.optim.SGD(network.parameters(), 0.0)
-    task = TransformationTask(network, still, classifier, RecordingExtractor(), 1.0, 2, (_images(), np.arange(18) % 3), side=6)
+    task = TransformationTask(
+        network, still, classifier, RecordingExtractor(), 1.0, 2, (_images(), np.arange(18) % 3), side=6
+    )
     for seed in range(5):
         batch = [torch.from_numpy(_images()), torch.arange(18) % 3]
         assert task.step(batch, torch.Generator().manual_seed(seed))["distance"] < 1e-10
@@ -227,7 +233,10 @@ def test_a_finished_run_is_not_trained_again(tmp_path):
     first, _ = train(make, tensor_groups, CONFIG, RunContext(checkpoints=DirectoryStore(tmp_path)))
     reports = []
     again, _ = train(
-        make, tensor_groups, CONFIG, RunContext(checkpoints=DirectoryStore(tmp_path), report=lambda *progress: reports.append(progress))
+        make,
+        tensor_groups,
+        CONFIG,
+        RunContext(checkpoints=DirectoryStore(tmp_path), report=lambda *progress: reports.append(progress)),
     )
     assert _same(_weights(first), _weights(again))
     assert not reports
@@ -253,7 +262,12 @@ def test_a_damaged_checkpoint_means_starting_over(tmp_path):
     straight, _ = train(make, tensor_groups, CONFIG, RunContext(checkpoints=DirectoryStore(tmp_path)))
     file = tmp_path / "test.ckpt"
     contents = file.read_bytes()
-    for damaged in (b"", contents[:1000], contents[:-1], *(_flip_byte(contents, at) for at in range(0, len(contents), 97))):
+    for damaged in (
+        b"",
+        contents[:1000],
+        contents[:-1],
+        *(_flip_byte(contents, at) for at in range(0, len(contents), 97)),
+    ):
         file.write_bytes(damaged)
         assert checkpoints.load(DirectoryStore(tmp_path), "test.ckpt") is None
     again, _ = train(make, tensor_groups, CONFIG, RunContext(checkpoints=DirectoryStore(tmp_path)))
@@ -305,7 +319,9 @@ def test_a_learning_rate_out_of_reason_says_so():
 
 
 def test_a_run_that_diverges_in_its_last_step_is_no_success(tmp_path):
-    steps = replace(CONFIG, epochs=1, batch_size=len(TASKS["regression"][1][0][0]))  # one: its loss is that of the start
+    steps = replace(
+        CONFIG, epochs=1, batch_size=len(TASKS["regression"][1][0][0])
+    )  # one: its loss is that of the start
 
     def steep():
         task = _regression(1e30)
@@ -352,7 +368,9 @@ def test_too_little_memory_halves_the_batch_and_says_so(limit, tmp_path, monkeyp
     task, notes = train(make, tensor_groups, config, RunContext(checkpoints=DirectoryStore(tmp_path)))
     fitting = 2 if limit == 2 else 4
     assert notes == (f"{fitting} images a step instead of 8: too little memory",)
-    planned, _ = train(_regression, tensor_groups, TrainingConfig("test", 2, fitting, constant, precision="fp32"), RunContext())
+    planned, _ = train(
+        _regression, tensor_groups, TrainingConfig("test", 2, fitting, constant, precision="fp32"), RunContext()
+    )
     assert _same(_weights(task), _weights(planned))
     _, notes_again = train(make, tensor_groups, config, RunContext(checkpoints=DirectoryStore(tmp_path)))
     assert notes_again == notes

@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from tests.worker.sample_images import encode_animation, encode_pixels, noise, png, png_of_16_bits, encode
+from tests.worker.sample_images import encode, encode_animation, encode_pixels, noise, png, png_of_16_bits
 from unveil.models.core.images import to_png
 from unveil.worker.encryption.codec import ORIGINAL_SIZE_KEY, ImageError, decode, decode_lossless, inspect
 
@@ -114,7 +114,9 @@ def test_exif_orientation_is_applied(orientation):
 
 def test_broken_exif_turns_nothing():
     image = noise()
-    np.testing.assert_array_equal(decode_data(encode_pixels(image, "PNG", exif=b"Exif\0\0MM\0*\xff\xff\xff\xff")).pixels, image)
+    np.testing.assert_array_equal(
+        decode_data(encode_pixels(image, "PNG", exif=b"Exif\0\0MM\0*\xff\xff\xff\xff")).pixels, image
+    )
 
 
 def test_a_colour_profile_is_ignored_and_said():
@@ -185,7 +187,9 @@ def test_text_chunks_that_explode_are_no_way_in():
 
 def test_an_encrypted_png_comes_back_bit_for_bit_with_its_original_size():
     image = noise(12, 12)
-    pixels, original = decode_lossless(inspect(to_png(image, {ORIGINAL_SIZE_KEY: "10x11"}), "image/png", max_pixels=MAX))
+    pixels, original = decode_lossless(
+        inspect(to_png(image, {ORIGINAL_SIZE_KEY: "10x11"}), "image/png", max_pixels=MAX)
+    )
     np.testing.assert_array_equal(pixels, image)
     assert original == (10, 11)
     assert decode_lossless(inspect(to_png(image), max_pixels=MAX))[1] is None

@@ -10,7 +10,7 @@ from sqlalchemy import func, select
 
 from tests.factories import make_account
 from tests.worker.sample_images import noise
-from unveil.app.broker import RpcMessage, EncryptedMessageCodec, reply_key, request_key
+from unveil.app.broker import EncryptedMessageCodec, RpcMessage, reply_key, request_key
 from unveil.app.db.ids import new_id
 from unveil.app.db.tables import Key
 from unveil.models.core.images import to_png
@@ -52,7 +52,9 @@ def test_images_keep_their_order_whatever_their_sizes_and_keys(runtime, account)
     plain = [noise(8, 8), noise(4, 8, seed=1), noise(8, 8, seed=2), noise(4, 8, seed=3)]
     keys = [one, two, two, one]
     sent = handlers.process_request(runtime, make_request(account, keys, images=plain))
-    back = handlers.process_request(runtime, RpcMessage({**make_request(account, keys, op="decrypt", draw=False).metadata}, sent.attachments))
+    back = handlers.process_request(
+        runtime, RpcMessage({**make_request(account, keys, op="decrypt", draw=False).metadata}, sent.attachments)
+    )
     assert list(back.attachments) == [to_png(image) for image in plain]
     assert [image["key_id"] for image in back.metadata["images"]] == keys
 
