@@ -17,89 +17,89 @@ from sqlalchemy import Executable, Row
 from sqlalchemy.exc import TimeoutError as NoAnswer
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-_SLOW_S = 1.0  # then the next call goes beside it: one connection that hangs must not hold up all
-_PATIENCE_S = 10.0  # then who asked is told so
+_NEXT_BATCH_AFTER_S = 1.0  # then the next call goes beside it: one connection that hangs must not hold up all
+_LOAD_TIMEOUT_S = 10.0  # then who asked is told so
 
-Question = TypeVar("Question")
-Answer = TypeVar("Answer")
+Key = TypeVar("Key")
+Value = TypeVar("Value")
 
 
-class Together(Generic[Question, Answer]):
-    def __init__(self, ask: Callable[[Sequence[Question]], Coroutine[Any, Any, Sequence[Answer]]]) -> None:
+class BatchLoader(Generic[Key, Value]):
+    def __init__(self, load_many: Callable[[Sequence[Key]], Coroutine[Any, Any, Sequence[Value]]]) -> None:
         """`ask` answers in the order of its questions. What it raises, all who asked together get."""
-        self._ask = ask
-        self._waiting: list[tuple[Question, asyncio.Future[Answer]]] = []
-        self._call: asyncio.Task[Sequence[Answer]] | None = None
+        self._load_many = load_many
+        self._pending: list[tuple[Key, asyncio.Future[Value]]] = []
+        self._current_batch: asyncio.Task[Sequence[Value]] | None = None
 
-    async def __call__(self, question: Question) -> Answer:
+    async def __call__(self, key: Key) -> Value:
         """Raises TimeoutError, and what `ask` raises."""
-        mine: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
-        self._waiting.append((question, mine))
-        if self._call is None:
-            self._begin()
-        return await mine
+        future: asyncio.Future[Value] = asyncio.get_running_loop().create_future()
+        self._pending.append((key, future))
+        if self._current_batch is None:
+            self._start_batch()
+        return await future
 
-    def _begin(self) -> None:
-        asked, self._waiting = self._waiting, []
-        call = self._call = asyncio.create_task(self._ask([question for question, _ in asked]))
-        askers = [mine for _, mine in asked]
+    def _start_batch(self) -> None:
+        batch, self._pending = self._pending, []
+        task = self._current_batch = asyncio.create_task(self._load_many([question for question, _ in batch]))
+        futures = [mine for _, mine in batch]
         loop = asyncio.get_running_loop()
         timers = (
-            loop.call_later(_SLOW_S, self._go_on, call),
-            loop.call_later(_PATIENCE_S, self._answer, askers, call),
+            loop.call_later(_NEXT_BATCH_AFTER_S, self._start_next_batch, task),
+            loop.call_later(_LOAD_TIMEOUT_S, self._resolve_futures, futures, task),
         )
-        call.add_done_callback(partial(self._end, askers, timers))
+        task.add_done_callback(partial(self._finish_batch, futures, timers))
 
-    def _end(
+    def _finish_batch(
         self,
-        askers: Sequence[asyncio.Future[Answer]],
+        futures: Sequence[asyncio.Future[Value]],
         timers: Sequence[asyncio.TimerHandle],
-        call: asyncio.Task[Sequence[Answer]],
+        task: asyncio.Task[Sequence[Value]],
     ) -> None:
         for timer in timers:
             timer.cancel()
-        self._answer(askers, call)
-        self._go_on(call)
+        self._resolve_futures(futures, task)
+        self._start_next_batch(task)
 
-    def _go_on(self, call: asyncio.Task[Sequence[Answer]]) -> None:
+    def _start_next_batch(self, task: asyncio.Task[Sequence[Value]]) -> None:
         """Who waits need not wait for this call."""
-        if call is self._call:
-            self._call = None
-            if self._waiting:
-                self._begin()
+        if task is self._current_batch:
+            self._current_batch = None
+            if self._pending:
+                self._start_batch()
 
-    def _answer(self, askers: Sequence[asyncio.Future[Answer]], call: asyncio.Task[Sequence[Answer]]) -> None:
+    def _resolve_futures(self, futures: Sequence[asyncio.Future[Value]], task: asyncio.Task[Sequence[Value]]) -> None:
         """The call is over, or it is too late for it."""
-        over = call.done() and not call.cancelled()
-        error = call.exception() if over else TimeoutError("no answer in time")
+        succeeded_or_failed = task.done() and not task.cancelled()
+        error = task.exception() if succeeded_or_failed else TimeoutError("no answer in time")
         # Not asyncio.timeout: it waits for what it cancelled, and that waits for a server which hangs.
-        call.cancel()
-        for number, asker in enumerate(askers):
-            if asker.done():  # the request has gone meanwhile, or was told that it is too late
+        task.cancel()
+        for number, future in enumerate(futures):
+            if future.done():  # the request has gone meanwhile, or was told that it is too late
                 continue
             if error is None:
-                asker.set_result(call.result()[number])
+                future.set_result(task.result()[number])
             else:
-                asker.set_exception(error)
+                future.set_exception(error)
 
 
-class Lookups:
+class RowLoader:
     def __init__(self, engine: AsyncEngine) -> None:
         """`engine`: each statement its own transaction, so one round trip."""
         self._engine = engine
-        self._by_statement: dict[Executable, Together[Any, Row[Any] | None]] = {}
+        self._loader_by_statement: dict[Executable, BatchLoader[Any, Row[Any] | None]] = {}
 
-    async def find(self, statement: Executable, key: Any) -> Row[Any] | None:
+    async def load(self, statement: Executable, key: Any) -> Row[Any] | None:
         """The row of a key, as it is now. `statement`: made once; its first column is the key and equals one of the
         array `keys`. Raises what a database does that is away or does not answer."""
-        if statement not in self._by_statement:
-            self._by_statement[statement] = Together(partial(self._rows, statement))
+        if statement not in self._loader_by_statement:
+            self._loader_by_statement[statement] = BatchLoader(partial(self._load_rows, statement))
         try:
-            return await self._by_statement[statement](key)
-        except TimeoutError as late:
-            raise NoAnswer(str(late)) from None
+            return await self._loader_by_statement[statement](key)
+        except TimeoutError as error:
+            raise NoAnswer(str(error)) from None
 
-    async def _rows(self, statement: Executable, keys: Sequence[Any]) -> list[Row[Any] | None]:
+    async def _load_rows(self, statement: Executable, keys: Sequence[Any]) -> list[Row[Any] | None]:
         async with self._engine.connect() as database:
-            found = {row[0]: row for row in await database.execute(statement, {"keys": list(set(keys))})}
-        return [found.get(key) for key in keys]
+            row_by_key = {row[0]: row for row in await database.execute(statement, {"keys": list(set(keys))})}
+        return [row_by_key.get(key) for key in keys]

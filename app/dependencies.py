@@ -13,81 +13,83 @@ from redis.backoff import NoBackoff
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker
 from starlette.requests import HTTPConnection
 
-from unveil.app.batching import Lookups
-from unveil.app.broker import Messages, Parcels, celery_app
+from unveil.app.batching import RowLoader
+from unveil.app.broker import CeleryMessageEncoder, EncryptedMessageCodec, make_celery_app
 from unveil.app.db.session import async_engine, async_sessions
-from unveil.app.security.concurrency_limiter import Turns
-from unveil.app.security.envelope import KeyRing, load_key_ring
-from unveil.app.security.rate_limiter import Rate
+from unveil.app.security.concurrency_limiter import AccountConcurrencyLimiter
+from unveil.app.security.envelope import Keyring, load_keyring
+from unveil.app.security.rate_limiter import RateLimiter
 from unveil.app.settings import Settings
-from unveil.app.storage import Blobs
+from unveil.app.storage import BlobStore
 
 # A Redis that does not answer must not hold a request for the operating system's minutes.
-_CONNECT_S = 3.0
+_REDIS_CONNECT_TIMEOUT_S = 3.0
 
 
 @dataclass(frozen=True)
-class Services:
+class AppState:
     settings: Settings
-    ring: KeyRing
+    keyring: Keyring
     engine: AsyncEngine
-    autocommit: AsyncEngine  # the same connections; each statement its own transaction: one round trip, not three
-    lookups: Lookups
+    autocommit_engine: (
+        AsyncEngine  # the same connections; each statement its own transaction: one round trip, not three
+    )
+    loader: RowLoader
     sessions: async_sessionmaker[AsyncSession]
-    messages: Messages
+    celery: CeleryMessageEncoder
     redis: redis.asyncio.Redis
-    parcels: Parcels
-    rate: Rate
-    turns: Turns
-    blobs: Blobs
+    message_codec: EncryptedMessageCodec
+    rate_limiter: RateLimiter
+    concurrency_limiter: AccountConcurrencyLimiter
+    blobs: BlobStore
 
     async def close(self) -> None:
         await self.engine.dispose()
         await self.redis.aclose()
 
 
-def make_services(settings: Settings) -> Services:
+def make_app_state(settings: Settings) -> AppState:
     """Connects to nothing yet: a service whose database is away starts, and says so when asked."""
-    ring, engine = load_key_ring(settings), async_engine(settings)
-    autocommit = engine.execution_options(isolation_level="AUTOCOMMIT")
+    keyring, engine = load_keyring(settings), async_engine(settings)
+    autocommit_engine = engine.execution_options(isolation_level="AUTOCOMMIT")
     # One more try covers a connection that went stale; a broker that is away is told of at once.
     client = redis.asyncio.Redis.from_url(
-        settings.redis_url, socket_connect_timeout=_CONNECT_S, retry=Retry(NoBackoff(), 1)
+        settings.redis_url, socket_connect_timeout=_REDIS_CONNECT_TIMEOUT_S, retry=Retry(NoBackoff(), 1)
     )
-    return Services(
+    return AppState(
         settings=settings,
-        ring=ring,
+        keyring=keyring,
         engine=engine,
-        autocommit=autocommit,
-        lookups=Lookups(autocommit),
+        autocommit_engine=autocommit_engine,
+        loader=RowLoader(autocommit_engine),
         sessions=async_sessions(engine),
-        messages=Messages(celery_app(settings)),
+        celery=CeleryMessageEncoder(make_celery_app(settings)),
         redis=client,
-        parcels=Parcels(ring),
-        rate=Rate(client),
-        turns=Turns(),
-        blobs=Blobs(settings),
+        message_codec=EncryptedMessageCodec(keyring),
+        rate_limiter=RateLimiter(client),
+        concurrency_limiter=AccountConcurrencyLimiter(),
+        blobs=BlobStore(settings),
     )
 
 
-def services(connection: HTTPConnection) -> Services:
-    found: Services = connection.app.state.services
-    return found
+def get_app_state(connection: HTTPConnection) -> AppState:
+    app_state: AppState = connection.app.state.app_state
+    return app_state
 
 
 # Dependencies are coroutines throughout: FastAPI sends a plain function to a thread and back.
-async def _services(connection: HTTPConnection) -> Services:
-    return services(connection)
+async def _get_app_state(connection: HTTPConnection) -> AppState:
+    return get_app_state(connection)
 
 
-Svc = Annotated[Services, Depends(_services)]
+AppStateDep = Annotated[AppState, Depends(_get_app_state)]
 
 
-async def session(connection: HTTPConnection) -> AsyncIterator[AsyncSession]:
+async def get_session(connection: HTTPConnection) -> AsyncIterator[AsyncSession]:
     """One database session a request. Services commit; what they leave uncommitted is rolled back."""
-    async with services(connection).sessions() as opened:
-        yield opened
+    async with get_app_state(connection).sessions() as db_session:
+        yield db_session
 
 
 # "function": closed before the answer goes out, so a slow reader holds no database connection.
-Session = Annotated[AsyncSession, Depends(session, scope="function")]
+Session = Annotated[AsyncSession, Depends(get_session, scope="function")]

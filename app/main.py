@@ -28,17 +28,17 @@ from unveil.app.catalog.routes import router as catalog
 from unveil.app.dashboard.routes import router as dashboard
 from unveil.app.datasets.routes import router as datasets
 from unveil.app.db.ids import new_id
-from unveil.app.dependencies import make_services
+from unveil.app.dependencies import make_app_state
 from unveil.app.encryption.routes import router as encryption
 from unveil.app.errors.problem import (
     BadRequest,
     Forbidden,
-    FullStorage,
     Invalid,
-    LostStorage,
     MethodNotAllowed,
     NotFound,
     Problem,
+    StorageFull,
+    StorageUnavailable,
     TooLarge,
     TooMany,
     Unauthenticated,
@@ -46,33 +46,33 @@ from unveil.app.errors.problem import (
     UnsupportedMedia,
 )
 from unveil.app.evaluations.routes import router as evaluations
-from unveil.app.evaluations.sse import Streams
+from unveil.app.evaluations.sse import StreamLimiter
 from unveil.app.http import docs
-from unveil.app.http.idempotency import Replay
+from unveil.app.http.idempotency import StoredResponse
 from unveil.app.http.limits import BodyLimit, SlowBody
-from unveil.app.http.openapi import describe
-from unveil.app.http.problems import problems, respond
+from unveil.app.http.openapi import build_openapi
+from unveil.app.http.problems import problems, to_response
 from unveil.app.keys.routes import router as keys
 from unveil.app.observability.logging import account_id, configure_logging, request_id
 from unveil.app.ops import gc_tuning, health, metrics
-from unveil.app.ops.heartbeat import present
+from unveil.app.ops.heartbeat import send_heartbeats
 from unveil.app.settings import Settings, get_settings
-from unveil.app.storage import StorageFailed, StorageFull, failure
+from unveil.app.storage import StorageError, StorageFullError, classify_error
 from unveil.models.core.version import __version__
 
 logger = logging.getLogger(__name__)
 
-_SANE_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
-_ID = re.compile(r"([a-z]{1,16})_[0-9a-f]{32}")
-_NAMES = {"ev": "evaluation", "ds": "dataset", "acct": "of_account"}
+_REQUEST_ID_PATTERN = re.compile(r"[A-Za-z0-9._:-]{1,128}")
+_RESOURCE_ID_PATTERN = re.compile(r"([a-z]{1,16})_[0-9a-f]{32}")
+_LOG_NAME_BY_PREFIX = {"ev": "evaluation", "ds": "dataset", "acct": "of_account"}
 _METHODS = ("GET", "HEAD", "OPTIONS", "POST", "PUT", "PATCH", "DELETE")
-_NO_HEAD = frozenset({"/sign-in"})  # its GET uses up a code, and whoever previews a link sends HEAD
-_RETRY_S = 5
-_SIGN_IN_BYTES = 4096  # anybody may send these
-_COMMON = problems(
+_HEAD_EXCLUDED_PATHS = frozenset({"/sign-in"})  # its GET uses up a code, and whoever previews a link sends HEAD
+_RETRY_AFTER_S = 5
+_MAX_SIGN_IN_BYTES = 4096  # anybody may send these
+_COMMON_PROBLEMS = problems(
     BadRequest, Unauthenticated, Forbidden, SlowBody, TooLarge, UnsupportedMedia, Invalid, TooMany, Problem, Unavailable
 )
-_BY_STATUS: Mapping[int, type[Problem]] = {
+_PROBLEM_BY_STATUS: Mapping[int, type[Problem]] = {
     kind.status: kind
     for kind in (
         BadRequest,
@@ -93,13 +93,13 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         configure_logging()
-        services = app.state.services = make_services(settings)
+        app_state = app.state.app_state = make_app_state(settings)
         try:
-            with gc_tuning.set_up():
-                async with present(services):
+            with gc_tuning.tuned_gc():
+                async with send_heartbeats(app_state):
                     yield
         finally:
-            await services.close()
+            await app_state.close()
 
     app = FastAPI(
         title="Unveil",
@@ -113,22 +113,22 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     )
     app.state.metrics = metrics.Metrics()
     app.state.readiness = health.Readiness()
-    app.state.streams = Streams(settings.max_streams)
+    app.state.streams = StreamLimiter(settings.max_event_streams)
     for router in (encryption, keys, accounts, catalog, datasets, evaluations):
-        app.include_router(router, responses=_COMMON)
+        app.include_router(router, responses=_COMMON_PROBLEMS)
     for router in (health.router, metrics.router, docs.router, dashboard):
         app.include_router(router)
-    app.openapi = lambda: describe(app)  # type: ignore[method-assign]
+    app.openapi = lambda: build_openapi(app)  # type: ignore[method-assign]
 
     for kind, handler in _HANDLERS.items():
         app.add_exception_handler(kind, handler)
-    by_path = {"/datasets": settings.max_upload_bytes, "/sign-in": _SIGN_IN_BYTES, "/sign-out": _SIGN_IN_BYTES}
+    by_path = {"/datasets": settings.max_upload_bytes, "/sign-in": _MAX_SIGN_IN_BYTES, "/sign-out": _MAX_SIGN_IN_BYTES}
     app.add_middleware(BodyLimit, limit=settings.max_body_bytes, by_path=by_path)
-    app.add_middleware(Requests, metrics=app.state.metrics)
+    app.add_middleware(RequestContextMiddleware, metrics=app.state.metrics)
     return app
 
 
-class Requests:
+class RequestContextMiddleware:
     """ASGI middleware around all: request ids, one log line and one count a request, a shape for every answer; HEAD."""
 
     def __init__(self, app: ASGIApp, metrics: metrics.Metrics) -> None:
@@ -138,88 +138,93 @@ class Requests:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        given = dict(scope["headers"]).get(b"x-request-id", b"").decode("latin-1")
-        id = given if _SANE_ID.fullmatch(given) else new_id("req")
+        client_request_id = dict(scope["headers"]).get(b"x-request-id", b"").decode("latin-1")
+        id = client_request_id if _REQUEST_ID_PATTERN.fullmatch(client_request_id) else new_id("req")
         request_id.set(id)
         account_id.set("")
         started, status = time.perf_counter(), 0
-        head = scope["method"] == "HEAD" and scope["path"] not in _NO_HEAD
-        inner = {**scope, "method": "GET"} if head else scope
+        is_head = scope["method"] == "HEAD" and scope["path"] not in _HEAD_EXCLUDED_PATHS
+        inner_scope = {**scope, "method": "GET"} if is_head else scope
 
-        async def watched(message: Message) -> None:
+        async def send_with_headers(message: Message) -> None:
             nonlocal status
-            if head and status:
+            if is_head and status:
                 return
             if message["type"] == "http.response.start":
                 status = message["status"]
                 # what we call a PNG or a problem is never to be guessed into a page
-                ours = ((b"x-request-id", id.encode()), (b"x-content-type-options", b"nosniff"))
-                held = {name for name, _ in message["headers"]}
-                message["headers"] = [*message["headers"], *(header for header in ours if header[0] not in held)]
+                own_headers = ((b"x-request-id", id.encode()), (b"x-content-type-options", b"nosniff"))
+                present = {name for name, _ in message["headers"]}
+                message["headers"] = [
+                    *message["headers"],
+                    *(header for header in own_headers if header[0] not in present),
+                ]
             await send(message)
-            if head:  # over with this, also for a stream that would go on
+            if is_head:  # over with this, also for a stream that would go on
                 await send({"type": "http.response.body"})
 
         try:
-            await self.app(inner, receive, watched)
+            await self.app(inner_scope, receive, send_with_headers)
         except Exception:
             logger.exception("unhandled error")
             if status:  # half an answer is out: only a torn connection tells the caller
                 raise
-            await respond(Problem(f"the service failed; its log names this request {id}"))(inner, receive, watched)
+            await to_response(Problem(f"the service failed; its log names this request {id}"))(
+                inner_scope, receive, send_with_headers
+            )
         finally:
             seconds = time.perf_counter() - started
-            route = getattr(inner.get("route"), "path", "unknown")
+            route = getattr(inner_scope.get("route"), "path", "unknown")
             method = scope["method"] if scope["method"] in _METHODS else "other"  # a caller may invent any
-            self.metrics.count(method, route, status, seconds)
+            self.metrics.record_request(method, route, status, seconds)
             logger.info(
                 "request",
                 extra={
                     "method": method, "route": route, "status": status, "ms": round(seconds * 1000, 1),
-                    "account_id": inner.get("state", {}).get("account_id", ""), **_ids(inner),
+                    "account_id": inner_scope.get("state", {}).get("account_id", ""), **_log_ids(inner_scope),
                 },
             )  # fmt: skip
 
 
-def _ids(scope: Scope) -> dict[str, str]:
+def _log_ids(scope: Scope) -> dict[str, str]:
     """What an address names, where it looks like an id: what else a caller wrote there is not for the log."""
-    found = [value for value in scope.get("path_params", {}).values() if isinstance(value, str)]
-    matches = (_ID.fullmatch(value) for value in found)
-    return {f"{_NAMES.get(match[1], match[1])}_id": match[0] for match in matches if match}
+    values = [value for value in scope.get("path_params", {}).values() if isinstance(value, str)]
+    matches = (_RESOURCE_ID_PATTERN.fullmatch(value) for value in values)
+    return {f"{_LOG_NAME_BY_PREFIX.get(match[1], match[1])}_id": match[0] for match in matches if match}
 
 
 # --- what may be raised, and the problem it becomes ---
 
 
 async def _on_problem(_: Request, problem: Problem) -> Response:
-    return respond(problem)
+    return to_response(problem)
 
 
-async def _on_replay(_: Request, replay: Replay) -> Response:
-    return replay.response
+async def _on_stored_response(_: Request, stored: StoredResponse) -> Response:
+    return stored.response
 
 
 async def _on_http(request: Request, error: HTTPException) -> Response:
     """What Starlette raises itself: unknown routes, wrong methods, forms that cannot be read."""
-    kind = _BY_STATUS.get(error.status_code, BadRequest if error.status_code < 500 else Problem)
+    kind = _PROBLEM_BY_STATUS.get(error.status_code, BadRequest if error.status_code < 500 else Problem)
     headers = dict(error.headers or {})
     detail = str(error.detail)
     if kind is NotFound:
         detail = f"no such address: {request.url.path}; /docs lists them"
     if kind is MethodNotAllowed:
-        headers["Allow"] = _allowed(request)
+        headers["Allow"] = _allowed_methods(request)
         detail = f"{request.url.path} takes {headers['Allow']}"
-    return respond(kind(detail, headers=headers))
+    return to_response(kind(detail, headers=headers))
 
 
-def _allowed(request: Request) -> str:
+def _allowed_methods(request: Request) -> str:
     """Every method of the address: routes of the same path are separate, and each knows only its own."""
     methods: set[str] = set()
     for method in _METHODS:
         scope = {**request.scope, "method": method}
         if any(route.matches(scope)[0] is Match.FULL for route in request.app.routes):
             methods.add(method)
-    if "GET" in methods and request.url.path not in _NO_HEAD:
+    if "GET" in methods and request.url.path not in _HEAD_EXCLUDED_PATHS:
         methods.add("HEAD")
     return ", ".join(sorted(methods))
 
@@ -228,8 +233,8 @@ async def _on_validation(_: Request, error: RequestValidationError) -> Response:
     errors = [(_pointer(part), _message(part, error.body)) for part in error.errors()]
     detail = "; ".join(f"{pointer or 'body'}: {message}" for pointer, message in errors[:3])
     if any(part["type"] == "json_invalid" for part in error.errors()):
-        return respond(BadRequest("the body is not JSON", errors))
-    return respond(Invalid(detail, errors))
+        return to_response(BadRequest("the body is not JSON", errors))
+    return to_response(Invalid(detail, errors))
 
 
 def _pointer(part: Mapping[str, Any]) -> str:
@@ -249,54 +254,54 @@ def _message(part: Mapping[str, Any], body: Any) -> str:
         message = str(part["ctx"]["error"])
     if part["type"] == "json_invalid":
         message = f"{part.get('ctx', {}).get('error', message)} at character {part['loc'][-1]}"
-    given = part.get("input")
-    if part["type"] != "missing" and isinstance(given, (str, int, float, bool)):
-        shown = json.dumps(given)
-        message += f"; got {shown if len(shown) <= 60 else shown[:57] + '...'}"
+    value = part.get("input")
+    if part["type"] != "missing" and isinstance(value, (str, int, float, bool)):
+        value_json = json.dumps(value)
+        message += f"; got {value_json if len(value_json) <= 60 else value_json[:57] + '...'}"
     return message
 
 
-async def _on_hang_up(_: Request, __: ClientDisconnect) -> Response:
+async def _on_client_disconnect(_: Request, __: ClientDisconnect) -> Response:
     """Nobody reads this answer; but it is no mistake of ours, and is not counted as one."""
-    return respond(BadRequest("the body ended before it was whole"))
+    return to_response(BadRequest("the body ended before it was whole"))
 
 
 async def _on_database(_: Request, error: SQLAlchemyError) -> Response:
     """The database away is no mistake of ours; anything else is, and its log line comes from `Requests`."""
     if isinstance(error, DataError):
-        return respond(Invalid("a text holds a character that cannot be stored (NUL), or a number is out of range"))
-    lost = isinstance(error, DBAPIError) and error.connection_invalidated
-    if lost or isinstance(error, (OperationalError, InterfaceError, PoolTimeout)):
-        return _away("database", error)
+        return to_response(Invalid("a text holds a character that cannot be stored (NUL), or a number is out of range"))
+    connection_lost = isinstance(error, DBAPIError) and error.connection_invalidated
+    if connection_lost or isinstance(error, (OperationalError, InterfaceError, PoolTimeout)):
+        return _unavailable_response("database", error)
     raise error
 
 
 async def _on_broker(_: Request, error: Exception) -> Response:
-    return _away("broker", error)
+    return _unavailable_response("broker", error)
 
 
 async def _on_disk(_: Request, error: OSError) -> Response:
     """Of a blob, or of a body on its way in, which lies on the disk meanwhile."""
-    failed = failure(error)
-    if not isinstance(failed, StorageFull) and not isinstance(error, StorageFailed):
+    storage_error = classify_error(error)
+    if not isinstance(storage_error, StorageFullError) and not isinstance(error, StorageError):
         raise error
     logger.warning("storage: %s", error.__cause__ or error)
-    kind = FullStorage if isinstance(failed, StorageFull) else LostStorage
-    return respond(kind(str(failed), headers={"Retry-After": str(_RETRY_S)}))
+    kind = StorageFull if isinstance(storage_error, StorageFullError) else StorageUnavailable
+    return to_response(kind(str(storage_error), headers={"Retry-After": str(_RETRY_AFTER_S)}))
 
 
-def _away(part: str, error: Exception) -> Response:
+def _unavailable_response(part: str, error: Exception) -> Response:
     logger.warning("%s away: %s", part, type(error).__name__)
     message = f"the {part} does not answer; nothing was lost, send the request again"
-    return respond(Unavailable(message, headers={"Retry-After": str(_RETRY_S)}))
+    return to_response(Unavailable(message, headers={"Retry-After": str(_RETRY_AFTER_S)}))
 
 
 _HANDLERS: dict[type[Exception], Any] = {
     Problem: _on_problem,
-    Replay: _on_replay,
+    StoredResponse: _on_stored_response,
     HTTPException: _on_http,
     RequestValidationError: _on_validation,
-    ClientDisconnect: _on_hang_up,
+    ClientDisconnect: _on_client_disconnect,
     SQLAlchemyError: _on_database,
     OSError: _on_disk,
     redis.exceptions.ConnectionError: _on_broker,

@@ -38,22 +38,26 @@ class Settings(BaseSettings):
     max_archive_members: int = Field(100_000, description="Files in an uploaded archive")
     max_dataset_bytes: int = Field(512 * 2**20, description="Bytes of pixels in an uploaded dataset, originals too")
     max_archive_ratio: int = Field(200, description="Unpacked bytes for each packed byte of an archive's member")
-    max_queued_cells: int = Field(500, description="Cells and trainings an account may have queued or running at once")
-    max_streams: int = Field(32, description="Event streams an account may hold open on one process of the service")
+    max_active_jobs: int = Field(500, description="Cells and trainings an account may have queued or running at once")
+    max_event_streams: int = Field(
+        32, description="Event streams an account may hold open on one process of the service"
+    )
     metrics_token: SecretStr | None = Field(None, description="Token that GET /metrics asks for; without it, nobody's")
     requests_per_second: float = Field(50.0, gt=0, description="Requests a second an account may make")
-    strangers_per_second: float = Field(
+    anonymous_requests_per_second: float = Field(
         20.0, gt=0, description="Requests a second without a valid token that an address may make"
     )
 
-    encrypt_budget_s: float = Field(30.0, description="How long a request waits for an encryption worker")
-    unpack_budget_s: float = Field(300.0, description="How long an upload waits until a worker has unpacked it")
-    lease_s: float = Field(60.0, description="How long a claimed job stays with a silent worker")
-    heartbeat_s: float = Field(10.0, description="How often a worker renews its lease")
-    sweep_s: float = Field(15.0, description="How often the sweeper looks for lost jobs")
-    max_stalls: int = Field(5, description="Attempts without progress after which a job fails as poison")
-    idempotency_hours: int = Field(24, description="How long an Idempotency-Key is remembered")
-    sign_in_minutes: int = Field(15, description="How long a one-use sign-in code lives")
+    encrypt_timeout_s: float = Field(30.0, description="How long a request waits for an encryption worker")
+    unpack_timeout_s: float = Field(300.0, description="How long an upload waits until a worker has unpacked it")
+    lease_ttl_s: float = Field(60.0, description="How long a claimed job stays with a silent worker")
+    heartbeat_interval_s: float = Field(10.0, description="How often a worker renews its lease")
+    sweep_interval_s: float = Field(15.0, description="How often the sweeper looks for lost jobs")
+    max_attempts_without_progress: int = Field(
+        5, description="Attempts without progress after which a job fails as poison"
+    )
+    idempotency_ttl_hours: int = Field(24, description="How long an Idempotency-Key is remembered")
+    sign_in_code_ttl_minutes: int = Field(15, description="How long a one-use sign-in code lives")
 
     @property
     def sqlalchemy_url(self) -> str:

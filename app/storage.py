@@ -17,55 +17,58 @@ from unveil.app.observability import failpoints
 from unveil.app.settings import Settings
 
 
-class StorageFailed(OSError):
+class StorageError(OSError):
     """A disk or an object store does not do its work; the text may be shown to callers."""
 
     code: ClassVar[str]
-    says: ClassVar[str]
+    message: ClassVar[str]
 
     def __init__(self) -> None:
-        super().__init__(self.says)
+        super().__init__(self.message)
 
 
-class StorageFull(StorageFailed):
+class StorageFullError(StorageError):
     code = "storage_full"
-    says = "the service's storage is full; nothing of this was kept. Try again when its operator has made room"
+    message = "the service's storage is full; nothing of this was kept. Try again when its operator has made room"
 
 
-class StorageAway(StorageFailed):
+class StorageUnavailableError(StorageError):
     code = "storage_away"
-    says = "the service's storage cannot be reached; nothing of this was kept. Try again later"
+    message = "the service's storage cannot be reached; nothing of this was kept. Try again later"
 
 
-FAILURES = {kind.code: kind for kind in (StorageFull, StorageAway)}
-_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+STORAGE_ERROR_BY_CODE = {kind.code: kind for kind in (StorageFullError, StorageUnavailableError)}
+_DISK_FULL_ERRNOS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
-def failure(error: Exception) -> StorageFailed | None:
+def classify_error(error: Exception) -> StorageError | None:
     """What an error of a disk or of an object store means; None for all others."""
-    if isinstance(error, StorageFailed):
+    if isinstance(error, StorageError):
         return error
     if isinstance(error, OSError):
-        return StorageFull() if error.errno in _FULL else StorageAway()
-    is_remote = type(error).__module__.split(".")[0] in ("botocore", "aiobotocore")  # known only where s3fs is used
-    return StorageAway() if is_remote else None
+        return StorageFullError() if error.errno in _DISK_FULL_ERRNOS else StorageUnavailableError()
+    is_remote_error = type(error).__module__.split(".")[0] in (
+        "botocore",
+        "aiobotocore",
+    )  # known only where s3fs is used
+    return StorageUnavailableError() if is_remote_error else None
 
 
 @contextmanager
-def _telling() -> Iterator[None]:
+def _translate_storage_errors() -> Iterator[None]:
     """Raises StorageFailed for what went wrong, except FileNotFoundError."""
     try:
         yield
     except FileNotFoundError:
         raise
     except Exception as error:
-        failed = failure(error)
-        if failed is None:
+        storage_error = classify_error(error)
+        if storage_error is None:
             raise
-        raise failed from error
+        raise storage_error from error
 
 
-class Blobs:
+class BlobStore:
     """Every method raises StorageFull or StorageAway."""
 
     def __init__(self, settings: Settings) -> None:
@@ -75,33 +78,33 @@ class Blobs:
 
     def write(self, name: str, data: bytes) -> None:
         """All or nothing: written aside, synced and renamed on a local disk; one object put elsewhere."""
-        self._store(name, lambda file: file.write(data))
+        self._write_atomically(name, lambda file: file.write(data))
 
-    def save(self, name: str, source: BinaryIO) -> None:
+    def write_file(self, name: str, source: BinaryIO) -> None:
         """As `write`, from a file of any size, a piece at a time."""
-        self._store(name, lambda file: shutil.copyfileobj(source, file, 2**20))
+        self._write_atomically(name, lambda file: shutil.copyfileobj(source, file, 2**20))
 
-    @_telling()
+    @_translate_storage_errors()
     def open(self, name: str) -> BinaryIO:
         """A seekable file to read. Raises FileNotFoundError."""
         file: BinaryIO = self._fs.open(self._path(name), "rb")
         return file
 
-    @_telling()
-    def names(self, folder: str) -> list[str]:
+    @_translate_storage_errors()
+    def list_folder(self, folder: str) -> list[str]:
         """The names of the blobs right in a folder."""
         path = self._path(folder)
         if not self._fs.exists(path):
             return []
-        return [f"{folder}/{str(found).rsplit('/', 1)[-1]}" for found in self._fs.ls(path, detail=False)]
+        return [f"{folder}/{str(entry).rsplit('/', 1)[-1]}" for entry in self._fs.ls(path, detail=False)]
 
-    @_telling()
-    def below(self, folder: str) -> list[str]:
+    @_translate_storage_errors()
+    def list_recursive(self, folder: str) -> list[str]:
         """The names of all blobs in a folder and in its folders."""
-        return [str(found).removeprefix(f"{self._root}/") for found in self._fs.find(self._path(folder))]
+        return [str(entry).removeprefix(f"{self._root}/") for entry in self._fs.find(self._path(folder))]
 
-    @_telling()
-    def _store(self, name: str, fill: Callable[[Any], object]) -> None:
+    @_translate_storage_errors()
+    def _write_atomically(self, name: str, fill: Callable[[Any], object]) -> None:
         path = self._path(name)
         if not self._local:
             upload = self._fs.open(path, "wb", autocommit=False)
@@ -116,47 +119,47 @@ class Blobs:
             return
         target = Path(path)
         target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        aside = target.with_name(f"{target.name}.{os.getpid()}.part")
+        partial = target.with_name(f"{target.name}.{os.getpid()}.part")
         try:
-            with os.fdopen(os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
+            with os.fdopen(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
                 fill(file)
                 file.flush()
                 os.fsync(file.fileno())
-            failpoints.point("blob-before-rename")
-            aside.replace(target)
+            failpoints.failpoint("blob-before-rename")
+            partial.replace(target)
         except BaseException:
-            aside.unlink(missing_ok=True)
+            partial.unlink(missing_ok=True)
             raise
-        failpoints.point("blob-renamed")
+        failpoints.failpoint("blob-renamed")
         directory = os.open(target.parent, os.O_RDONLY)
         try:
             os.fsync(directory)
         finally:
             os.close(directory)
 
-    @_telling()
+    @_translate_storage_errors()
     def read(self, name: str) -> bytes:
         """Raises FileNotFoundError."""
         data: Any = self._fs.cat_file(self._path(name))
         return bytes(data)
 
-    @_telling()
+    @_translate_storage_errors()
     def exists(self, name: str) -> bool:
         return bool(self._fs.exists(self._path(name)))
 
-    @_telling()
+    @_translate_storage_errors()
     def delete(self, name: str) -> None:
         """Deleting what is not there is no error: a delete may be repeated after a crash, and others delete too."""
         with suppress(FileNotFoundError):
             self._fs.rm_file(self._path(name))
 
-    @_telling()
+    @_translate_storage_errors()
     def delete_folder(self, name: str) -> None:
         """With all that is in it; it may be gone already."""
         with suppress(FileNotFoundError):  # also where somebody else deletes it
             self._fs.rm(self._path(name), recursive=True)
 
-    def free(self) -> int | None:
+    def free_bytes(self) -> int | None:
         """Bytes that can still be written; None where that is not a disk of ours. Raises OSError."""
         if not self._local:
             return None

@@ -21,33 +21,40 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks import database, encryption, fixtures, polling, science
-from benchmarks.results import HEAD, Curve, Goal, Row
+from benchmarks.results import TABLE_HEADER, Curve, Goal, Row
 from benchmarks.timing import measure
 from unveil.app.local.stack import LocalStack
 
-Found = Iterator[Row | Curve]
+Results = Iterator[Row | Curve]
 
 
-def _norms() -> Found:
+def _norms() -> Results:
     from benchmarks.norms import norms  # torch
 
     return map(measure, norms())
 
 
-def _training() -> Found:
+def _training() -> Results:
     """Each network's own rows; `python -m benchmarks.training` tells more of them."""
     import torch
 
-    from benchmarks.training.table import races
+    from benchmarks.training.table import compare_all
 
     torch.set_num_threads(len(os.sched_getaffinity(0)))  # a training has the machine to itself
-    for raced in races(()):
-        peer = ("eager loop, DataLoader", raced.peer)
+    for comparison in compare_all(()):
+        peer = ("eager loop, DataLoader", comparison.peer)
         goal = Goal("at least", 3 if torch.cuda.is_available() else 1.3, of="ratio")
-        yield Row(f"training, {raced.name}, batch {raced.batch}", "images/s", raced.ours, peer, raced.ratio, goal=goal)
+        yield Row(
+            f"training, {comparison.name}, batch {comparison.batch}",
+            "images/s",
+            comparison.ours,
+            peer,
+            comparison.ratio,
+            goal=goal,
+        )
 
 
-ALONE: dict[str, Callable[[], Found]] = {
+OFFLINE: dict[str, Callable[[], Results]] = {
     "kernels": lambda: map(measure, science.kernels()),
     "png": lambda: iter([science.size_of_png()]),
     "recovery": lambda: map(measure, science.recovery()),
@@ -55,7 +62,7 @@ ALONE: dict[str, Callable[[], Found]] = {
     "training": _training,
 }
 # On one stack, in this order: memory last, since the others warm it up.
-SERVED: dict[str, Callable[[LocalStack], Found]] = {
+NEEDS_STACK: dict[str, Callable[[LocalStack], Results]] = {
     "latency": encryption.latency,
     "rate": encryption.rate,
     "database": database.database,
@@ -66,37 +73,39 @@ SERVED: dict[str, Callable[[LocalStack], Found]] = {
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description="Speed beside named peers and limits.")
-    parser.add_argument("names", nargs="*", metavar="NAME", help=f"of: {', '.join([*ALONE, *SERVED])}; all by default")
+    parser.add_argument(
+        "names", nargs="*", metavar="NAME", help=f"of: {', '.join([*OFFLINE, *NEEDS_STACK])}; all by default"
+    )
     parser.add_argument("--out", type=Path, help="write JSON")
     parser.add_argument("--markdown", type=Path, help="write the tables")
-    given = parser.parse_args()
-    if unknown := set(given.names) - {*ALONE, *SERVED}:
+    args = parser.parse_args()
+    if unknown := set(args.names) - {*OFFLINE, *NEEDS_STACK}:
         parser.error(f"no benchmark is called {', '.join(sorted(unknown))}")
-    began, load = time.strftime("%Y-%m-%d %H:%M"), os.getloadavg()[0]
-    found = list(_run(given.names or [*ALONE, *SERVED]))
-    rows = [row for row in found if isinstance(row, Row)]
-    curves = [curve for curve in found if isinstance(curve, Curve)]
-    machine = f"{began}, {os.cpu_count()} cores, {_processor()}, load {load:.1f} before the run"
-    shown = Table(*HEAD)
+    started_at, load = time.strftime("%Y-%m-%d %H:%M"), os.getloadavg()[0]
+    results = list(_run(args.names or [*OFFLINE, *NEEDS_STACK]))
+    rows = [row for row in results if isinstance(row, Row)]
+    curves = [curve for curve in results if isinstance(curve, Curve)]
+    machine = f"{started_at}, {os.cpu_count()} cores, {_processor()}, load {load:.1f} before the run"
+    table = Table(*TABLE_HEADER)
     for row in rows:
-        shown.add_row(*row.cells())
-    Console().print(shown)
+        table.add_row(*row.format_cells())
+    Console().print(table)
     print(*(curve.sentence() for curve in curves), machine, sep="\n")
-    if given.out:
+    if args.out:
         record = {"machine": machine, "rows": [row.as_json() for row in rows], "curves": [c.as_json() for c in curves]}
-        given.out.write_text(json.dumps(record, indent=1) + "\n")
-    if given.markdown:
-        given.markdown.write_text(_markdown(machine, rows, curves))
+        args.out.write_text(json.dumps(record, indent=1) + "\n")
+    if args.markdown:
+        args.markdown.write_text(_markdown(machine, rows, curves))
 
 
-def _run(names: list[str]) -> Found:
-    for name, alone in ALONE.items():
+def _run(names: list[str]) -> Results:
+    for name, run_offline in OFFLINE.items():
         if name in names:
-            yield from alone()
-    with ExitStack() as ended:
-        served = [run for name, run in SERVED.items() if name in names]
-        stack = ended.enter_context(fixtures.stack()) if served else None
-        for run in served:
+            yield from run_offline()
+    with ExitStack() as exit_stack:
+        selected = [run for name, run in NEEDS_STACK.items() if name in names]
+        stack = exit_stack.enter_context(fixtures.stack()) if selected else None
+        for run in selected:
             yield from run(stack)
 
 
@@ -107,7 +116,7 @@ def _processor() -> str:
 
 
 def _markdown(machine: str, rows: list[Row], curves: list[Curve]) -> str:
-    table = [HEAD, ["---"] * len(HEAD), *(row.cells() for row in rows)]
+    table = [TABLE_HEADER, ["---"] * len(TABLE_HEADER), *(row.format_cells() for row in rows)]
     lines = [
         "# Speed: the tables", "", "Written by `make bench`; what they mean is in [speed.md](speed.md).", "",
         f"{machine}.", "", *(f"| {' | '.join(cells)} |" for cells in table), "",

@@ -16,48 +16,48 @@ from unveil.app.local.stack import LocalStack
 IMAGES = 8_000
 _SIZES = (1_000, 10_000, 100_000)
 _CELLS = (1, 20, 200, 32 * 32)
-_TIMES = 15
+_REPETITIONS = 15
 
 
 def database(stack: LocalStack) -> Iterator[Row | Curve]:
     """Fills the stack's own database, ever further."""
-    points, there = [], 0
+    points, filled = [], 0
     with fixtures.client(stack) as http:
         for size in _SIZES:
-            fill(stack, size, above=there)
-            there = size
-            points.append((float(size), _median(http, "/evaluations")))
-        cell = f"/evaluations/{rows.evaluation_id(there)}/cells/{rows.cell_id(there)}/scores.csv"
+            fill_database(stack, size, existing=filled)
+            filled = size
+            points.append((float(size), _median_ms(http, "/evaluations")))
+        cell = f"/evaluations/{rows.evaluation_id(filled)}/cells/{rows.cell_id(filled)}/scores.csv"
         for name, address in (
-            (f"a page of {there:,} evaluations", "/evaluations"),
+            (f"a page of {filled:,} evaluations", "/evaluations"),
             (f"scores of a cell of {IMAGES:,} images", cell),
-            ("one evaluation of them", f"/evaluations/{rows.evaluation_id(there)}"),
+            ("one evaluation of them", f"/evaluations/{rows.evaluation_id(filled)}"),
         ):
-            yield Row(name, "ms", _median(http, address), goal=Goal("at most", 100))
+            yield Row(name, "ms", _median_ms(http, address), goal=Goal("at most", 100))
         yield Curve("a page of evaluations", "evaluations", "ms", points)
-        yield _by_cells(stack, http, there)
+        yield _measure_by_cells(stack, http, filled)
 
 
-def _by_cells(stack: LocalStack, http: httpx.Client, evaluation: int) -> Curve:
+def _measure_by_cells(stack: LocalStack, http: httpx.Client, evaluation: int) -> Curve:
     """One evaluation that grows to the most that may be ordered."""
-    points, there = [], 1
+    points, filled = [], 1
     for cells in _CELLS:
-        rows.widen(stack.environment["UNVEIL_DATABASE_URL"], evaluation, cells, above=there)
-        there = cells
-        points.append((float(cells), _median(http, f"/evaluations/{rows.evaluation_id(evaluation)}")))
+        rows.insert_cells(stack.environment["UNVEIL_DATABASE_URL"], evaluation, cells, existing=filled)
+        filled = cells
+        points.append((float(cells), _median_ms(http, f"/evaluations/{rows.evaluation_id(evaluation)}")))
     return Curve("one evaluation", "cells", "ms", points)
 
 
-def fill(stack: LocalStack, evaluations: int, above: int = 0) -> None:
+def fill_database(stack: LocalStack, evaluations: int, existing: int = 0) -> None:
     url = stack.environment["UNVEIL_DATABASE_URL"]
     with psycopg.connect(url) as connection:
         ((account,),) = connection.execute("SELECT id FROM accounts").fetchall()
-    rows.fill(url, account, evaluations, IMAGES, above=above)
+    rows.insert_evaluations(url, account, evaluations, IMAGES, existing=existing)
 
 
-def _median(http: httpx.Client, address: str) -> float:
+def _median_ms(http: httpx.Client, address: str) -> float:
     times = []
-    for _ in range(_TIMES):
+    for _ in range(_REPETITIONS):
         start = time.perf_counter()
         http.get(address).raise_for_status()
         times.append((time.perf_counter() - start) * 1e3)

@@ -27,20 +27,20 @@ _ROUND_S, _ROUNDS = 5.0, 3
 
 
 def latency(stack: LocalStack) -> Iterator[Row | Curve]:
-    pictures = fixtures.photographs(IMAGES)
+    pngs = fixtures.photographs(IMAGES)
     points = []
     with fixtures.client(stack) as http:
         for images, requests in ((1, 500), (4, 50), (16, 30), (64, 20)):
-            body, headers = fixtures.form(pictures[:images], SCHEME)
+            body, headers = fixtures.encode_form(pngs[:images], SCHEME)
 
-            def once(body: bytes = body, headers: dict[str, str] = headers) -> float:
+            def post_once(body: bytes = body, headers: dict[str, str] = headers) -> float:
                 start = time.perf_counter()
                 http.post("/encrypt", content=body, headers=headers).raise_for_status()
                 return (time.perf_counter() - start) * 1e3
 
             for _ in range(20):
-                once()
-            times = sorted(once() for _ in range(requests))
+                post_once()
+            times = sorted(post_once() for _ in range(requests))
             points.append((float(images), statistics.median(times)))
             if images == 1:
                 yield Row("POST /encrypt, one image, p50", "ms", times[len(times) // 2], goal=Goal("at most", 15))
@@ -53,35 +53,40 @@ def latency(stack: LocalStack) -> Iterator[Row | Curve]:
 def rate(stack: LocalStack) -> Iterator[Row]:
     """Images a second through the service, in turn with decode, encrypt and encode alone, and with the least around
     these that is still a service: on the same cores."""
-    pictures = fixtures.photographs(IMAGES)
-    body, headers = fixtures.form(pictures, SCHEME)
+    pngs = fixtures.photographs(IMAGES)
+    body, headers = fixtures.encode_form(pngs, SCHEME)
     cores = len(os.sched_getaffinity(0))
-    served, least, bare = [], [], []
+    through_service, minimal, without_service = [], [], []
     headers["Authorization"] = f"Bearer {stack.token}"
     port = int(stack.url.rpartition(":")[2])
 
     def client(port: int) -> float:
         """A client that costs next to nothing itself: it shares the cores with what is measured."""
         with closing(HTTPConnection("127.0.0.1", port)) as connection:
-            return _for_a_while(lambda: _post(connection, body, headers), IMAGES)
+            return _rate_over_round(lambda: _post(connection, body, headers), IMAGES)
 
     with (
-        get_context("spawn").Pool(cores, _warm, (pictures,)) as pool,
-        serving(stack.environment["UNVEIL_REDIS_URL"], cores) as another,
+        get_context("spawn").Pool(cores, _init_pool_process, (pngs,)) as pool,
+        serving(stack.environment["UNVEIL_REDIS_URL"], cores) as minimal_port,
         ThreadPoolExecutor(CLIENTS) as clients,
     ):
         for _ in range(_ROUNDS + 1):
-            served.append(sum(clients.map(client, [port] * CLIENTS)))
-            least.append(sum(clients.map(client, [another] * CLIENTS)))
-            bare.append(sum(pool.map(_alone, [_ROUND_S] * cores, chunksize=1)))
-    del served[0], least[0], bare[0]  # warming up
-    ratios = [ours / alone for ours, alone in zip(served, bare, strict=True)]
+            through_service.append(sum(clients.map(client, [port] * CLIENTS)))
+            minimal.append(sum(clients.map(client, [minimal_port] * CLIENTS)))
+            without_service.append(sum(pool.map(_rate_without_service, [_ROUND_S] * cores, chunksize=1)))
+    del through_service[0], minimal[0], without_service[0]  # warming up
+    ratios = [
+        service_rate / bare_rate for service_rate, bare_rate in zip(through_service, without_service, strict=True)
+    ]
     yield Row(
-        f"POST /encrypt, {IMAGES} images a request, {CLIENTS} clients", "images/s", statistics.median(served),
-        (f"decode, encrypt, encode alone, {cores} processes", statistics.median(bare)), statistics.median(ratios),
-        ("HTTP, Redis and AES-GCM around it, nothing else", statistics.median(least)),
+        f"POST /encrypt, {IMAGES} images a request, {CLIENTS} clients",
+        "images/s",
+        statistics.median(through_service),
+        (f"decode, encrypt, encode alone, {cores} processes", statistics.median(without_service)),
+        statistics.median(ratios),
+        ("HTTP, Redis and AES-GCM around it, nothing else", statistics.median(minimal)),
         goal=Goal("at least", 0.7, of="ratio"),
-    )  # fmt: skip
+    )
 
 
 def _post(connection: HTTPConnection, body: bytes, headers: dict[str, str]) -> None:
@@ -92,50 +97,53 @@ def _post(connection: HTTPConnection, body: bytes, headers: dict[str, str]) -> N
             raise RuntimeError(f"{answer.status} {answer.reason}")
 
 
-def _for_a_while(work: Callable[[], object], images: int) -> float:
-    start, done = time.perf_counter(), 0
-    while (passed := time.perf_counter() - start) < _ROUND_S:
+def _rate_over_round(work: Callable[[], object], images: int) -> float:
+    start, image_count = time.perf_counter(), 0
+    while (elapsed := time.perf_counter() - start) < _ROUND_S:
         work()
-        done += images
-    return done / passed
+        image_count += images
+    return image_count / elapsed
 
 
-_pictures: Sequence[bytes] = ()
+_pool_pngs: Sequence[bytes] = ()
 
 
-def _warm(pictures: Sequence[bytes]) -> None:
-    global _pictures  # noqa: PLW0603 - of a process that does nothing else
-    _pictures = pictures
-    _transform()
+def _init_pool_process(pngs: Sequence[bytes]) -> None:
+    global _pool_pngs  # noqa: PLW0603 - of a process that does nothing else
+    _pool_pngs = pngs
+    _transform_once()
 
 
-def _transform() -> None:
-    images = [codec.decode(codec.inspect(data, "image/png", max_pixels=16_000_000)).pixels for data in _pictures]
+def _transform_once() -> None:
+    images = [codec.decode(codec.inspect(data, "image/png", max_pixels=16_000_000)).pixels for data in _pool_pngs]
     scheme = make_scheme(SCHEME, {})
     for image in scheme.encrypt(np.stack(images), scheme.key(new_secret(), *images[0].shape[:2])):
         to_png(image)
 
 
-def _alone(seconds: float) -> float:  # noqa: ARG001 - the same for all
-    return _for_a_while(_transform, len(_pictures))
+def _rate_without_service(seconds: float) -> float:  # noqa: ARG001 - the same for all
+    return _rate_over_round(_transform_once, len(_pool_pngs))
 
 
-def memory(stack: LocalStack, requests: int = 10_000, warm: int = 1_000, patience_s: float = 240) -> Iterator[Row]:
+def memory(stack: LocalStack, requests: int = 10_000, warmup: int = 1_000, timeout_s: float = 240) -> Iterator[Row]:
     """Growth from the first `warm` requests to the last; stops early on a machine that is too busy, and says so."""
-    body, headers = fixtures.form(fixtures.photographs(1), SCHEME)
+    body, headers = fixtures.encode_form(fixtures.photographs(1), SCHEME)
     with fixtures.client(stack) as http, ThreadPoolExecutor(CLIENTS) as clients:
 
         def post(_: int) -> None:
             http.post("/encrypt", content=body, headers=headers).raise_for_status()
 
-        list(clients.map(post, range(warm)))
-        before, done, until = fixtures.memory(stack), warm, time.perf_counter() + patience_s
-        while done < requests and time.perf_counter() < until:
+        list(clients.map(post, range(warmup)))
+        memory_before, request_count, deadline = fixtures.memory_mib(stack), warmup, time.perf_counter() + timeout_s
+        while request_count < requests and time.perf_counter() < deadline:
             list(clients.map(post, range(250)))
-            done += 250
-        after = fixtures.memory(stack)
-    for part, name in (("api", "service"), ("worker-encrypt", "encryption worker and its pool")):
+            request_count += 250
+        memory_after = fixtures.memory_mib(stack)
+    for process_name, name in (("api", "service"), ("worker-encrypt", "encryption worker and its pool")):
         yield Row(
-            f"memory of the {name}, growth from request {warm:,} to {done:,}", "MiB", after[part] - before[part],
-            limit=("held at the end", after[part]), goal=Goal("at most", 8),
-        )  # fmt: skip
+            f"memory of the {name}, growth from request {warmup:,} to {request_count:,}",
+            "MiB",
+            memory_after[process_name] - memory_before[process_name],
+            limit=("held at the end", memory_after[process_name]),
+            goal=Goal("at most", 8),
+        )

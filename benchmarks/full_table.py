@@ -20,7 +20,7 @@ from rich.console import Console
 from rich.table import Table
 
 from unveil.app.client import Client, Evaluation
-from unveil.app.client.progress import bar
+from unveil.app.client.progress import progress_bar
 from unveil.app.local.stack import LocalStack
 
 SCHEMES: list[dict[str, Any]] = [
@@ -35,48 +35,50 @@ console = Console(soft_wrap=False)
 
 
 @dataclass(frozen=True)
-class Floor:
-    what: str
-    least: float
+class MinimumScore:
+    description: str
+    minimum: float
     reached: float | None  # None: the cell has no result
 
     @property
-    def holds(self) -> bool:
-        return self.reached is not None and self.reached >= self.least
+    def is_reached(self) -> bool:
+        return self.reached is not None and self.reached >= self.minimum
 
 
-def floors(evaluation: Evaluation) -> Iterator[Floor]:
+def minimum_scores(evaluation: Evaluation) -> Iterator[MinimumScore]:
     """Of natural96, unseen photographs, SSIM rgb7."""
-    cells = {(_label(cell.scheme), cell.attack["name"]): cell for cell in evaluation.cells}
-    utility = {_label(job["scheme"]): job["result"] for job in evaluation.raw["utility"]}
+    cells = {(_scheme_label(cell.scheme), cell.attack["name"]): cell for cell in evaluation.cells}
+    utility = {_scheme_label(job["scheme"]): job["result"] for job in evaluation.raw["utility"]}
 
     def ssim(scheme: str, attack: str) -> float | None:
         cell = cells.get((scheme, attack))
         return cell.ssim if cell else None
 
     def gain(scheme: str) -> float | None:
-        seen, unattacked = ssim(scheme, "itn"), ssim(scheme, "none")
-        return None if seen is None or unattacked is None else seen - unattacked
+        attacked, unattacked = ssim(scheme, "itn"), ssim(scheme, "none")
+        return None if attacked is None or unattacked is None else attacked - unattacked
 
-    yield Floor("ITN on Tanaka", 0.70, ssim("tanaka", "itn"))
-    yield Floor("GAN on Tanaka", 0.40, ssim("tanaka", "gan"))
-    yield Floor("ITN on TN-GAN, above its ciphertexts", 0.15, gain("tn-gan"))
-    yield Floor("ITN on TN-model, above its ciphertexts", 0.15, gain("tn-model"))
-    judged = utility.get("tn-model")
-    yield Floor("plain classifier", 0.45, judged and judged["plain"]["top1"])
-    yield Floor("TN-model: points within 10 of it", -10, judged and -judged["drop"]["points"])
+    yield MinimumScore("ITN on Tanaka", 0.70, ssim("tanaka", "itn"))
+    yield MinimumScore("GAN on Tanaka", 0.40, ssim("tanaka", "gan"))
+    yield MinimumScore("ITN on TN-GAN, above its ciphertexts", 0.15, gain("tn-gan"))
+    yield MinimumScore("ITN on TN-model, above its ciphertexts", 0.15, gain("tn-model"))
+    tn_model_utility = utility.get("tn-model")
+    yield MinimumScore("plain classifier", 0.45, tn_model_utility and tn_model_utility["plain"]["top1"])
+    yield MinimumScore(
+        "TN-model: points within 10 of it", -10, tn_model_utility and -tn_model_utility["drop"]["points"]
+    )
     unattacked = ssim("tn-model", "none")
-    yield Floor("TN-model: 0.3 less the SSIM of its images", 0, None if unattacked is None else 0.3 - unattacked)
+    yield MinimumScore("TN-model: 0.3 less the SSIM of its images", 0, None if unattacked is None else 0.3 - unattacked)
     for (scheme, attack), cell in cells.items():
         controls = (cell.result or {}).get("controls")
         if controls:
             passed = all(state == "passed" for state in controls.values())
-            yield Floor(f"controls of {attack} on {scheme}: {controls}", 1, float(passed))
+            yield MinimumScore(f"controls of {attack} on {scheme}: {controls}", 1, float(passed))
         elif cell.status != "not_applicable" and attack != "brute-force":
-            yield Floor(f"{attack} on {scheme}: {cell.status}", 1, None)
+            yield MinimumScore(f"{attack} on {scheme}: {cell.status}", 1, None)
 
 
-def _label(scheme: dict[str, Any]) -> str:
+def _scheme_label(scheme: dict[str, Any]) -> str:
     return f"{scheme['name']}:{scheme['key_mode']}" if "key_mode" in scheme else str(scheme["name"])
 
 
@@ -87,46 +89,48 @@ def main() -> int:
     parser.add_argument("--profile", default="quick", choices=("smoke", "quick", "paper"))
     parser.add_argument("--workers", type=int, default=len(os.sched_getaffinity(0)), help="attacks at once")
     parser.add_argument("--out", type=Path, required=True, help="folder for report.md, .html, .json and .zip")
-    given = parser.parse_args()
-    given.out.mkdir(parents=True, exist_ok=True)
+    args = parser.parse_args()
+    args.out.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as folder:
-        environment = {"UNVEIL_DATA_DIR": str(given.data.absolute())}
-        stack = LocalStack(Path(folder) / "state", 0, attack_workers=given.workers, environment=environment)
+        environment = {"UNVEIL_DATA_DIR": str(args.data.absolute())}
+        stack = LocalStack(Path(folder) / "state", 0, attack_workers=args.workers, environment=environment)
         with stack, Client(stack.url, stack.token) as client:
-            began, load = time.monotonic(), os.getloadavg()[0]
+            started_at, load = time.monotonic(), os.getloadavg()[0]
             evaluation = client.evaluations.create(
-                name=f"the {given.profile} table",
+                name=f"the {args.profile} table",
                 schemes=SCHEMES,
                 attacks=[attack["name"] for attack in client.attacks()],
-                dataset=given.dataset,
-                profile=given.profile,
+                dataset=args.dataset,
+                profile=args.profile,
                 utility=True,
             )
-            with bar(console) as show:
+            with progress_bar(console) as show:
                 evaluation.wait(progress=show)
-            minutes = (time.monotonic() - began) / 60
+            minutes = (time.monotonic() - started_at) / 60
             for format in _FORMATS:
-                (given.out / f"report.{format}").write_bytes(evaluation.report(format))
-    console.print(_times(evaluation))
-    console.print(f"{evaluation.status} in {minutes:.1f} min, {given.workers} workers; load before {load:.1f}")
-    if given.profile != "quick":
+                (args.out / f"report.{format}").write_bytes(evaluation.report(format))
+    console.print(_seconds_table(evaluation))
+    console.print(f"{evaluation.status} in {minutes:.1f} min, {args.workers} workers; load before {load:.1f}")
+    if args.profile != "quick":
         return 0 if evaluation.status == "succeeded" else 1
-    missed = [floor for floor in floors(evaluation) if not floor.holds]
-    for floor in floors(evaluation):
-        told = "none" if floor.reached is None else f"{floor.reached:.3f}"
-        console.print(f"{'ok' if floor.holds else 'MISSED':>6}  {floor.what}: {told}, at least {floor.least:g}")
-    return 1 if missed or evaluation.status != "succeeded" else 0
+    missed_scores = [score for score in minimum_scores(evaluation) if not score.is_reached]
+    for score in minimum_scores(evaluation):
+        reached = "none" if score.reached is None else f"{score.reached:.3f}"
+        console.print(
+            f"{'ok' if score.is_reached else 'MISSED':>6}  {score.description}: {reached}, at least {score.minimum:g}"
+        )
+    return 1 if missed_scores or evaluation.status != "succeeded" else 0
 
 
-def _times(evaluation: Evaluation) -> Table:
-    shown = Table("job", "seconds")
-    jobs = [(f"{cell.attack['name']} on {_label(cell.scheme)}", cell.result) for cell in evaluation.cells]
-    jobs += [(f"utility of {_label(job['scheme'])}", job["result"]) for job in evaluation.raw["utility"]]
+def _seconds_table(evaluation: Evaluation) -> Table:
+    table = Table("job", "seconds")
+    jobs = [(f"{cell.attack['name']} on {_scheme_label(cell.scheme)}", cell.result) for cell in evaluation.cells]
+    jobs += [(f"utility of {_scheme_label(job['scheme'])}", job["result"]) for job in evaluation.raw["utility"]]
     jobs += [(f"key of {key['scheme']}", key["provenance"]) for key in evaluation.raw["keys"]]
     timed = [(name, result["seconds"]) for name, result in jobs if result]
     for name, seconds in sorted(timed, key=lambda job: -job[1]):
-        shown.add_row(name, f"{seconds:.0f}")
-    return shown
+        table.add_row(name, f"{seconds:.0f}")
+    return table
 
 
 if __name__ == "__main__":

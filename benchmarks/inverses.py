@@ -17,15 +17,15 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.costs import Training, cost
-from unveil.models.attacks.base import Material, Pairs
+from benchmarks.costs import Training, measure_cost
+from unveil.models.attacks.base import AttackInput, Pairs
 from unveil.models.catalog import make_attack, make_scheme
-from unveil.models.core.checkpoints import Folder
+from unveil.models.core.checkpoints import DirectoryStore
 from unveil.models.core.images import Images
 from unveil.models.core.profiles import PROFILES
-from unveil.models.core.run_context import Context
+from unveil.models.core.run_context import RunContext
 from unveil.models.data.datasets import load_folder, sample
-from unveil.models.evaluation.attacker_view import allowed, lay_out
+from unveil.models.evaluation.attacker_view import build_attack_input, split_images
 from unveil.models.metrics.image_metrics import ssim
 from unveil.models.schemes.base import Scheme, seed_secret
 
@@ -34,43 +34,47 @@ _PAIRS, _TARGETS = 2000, 200
 
 
 @dataclass(frozen=True)
-class Reached:
+class QualityAtTime:
     ssim: float
     seconds: float
     pairs: int
     epochs: int
 
 
-def reached(name: str, material: Material, originals: Images, seconds: float) -> Reached:
+def train_for_seconds(name: str, attack_input: AttackInput, originals: Images, seconds: float) -> QualityAtTime:
     """What attack `name` reaches in so many seconds of training."""
-    assert material.pairs is not None
-    plain, protected = material.pairs.plain, material.pairs.protected
+    assert attack_input.pairs is not None
+    plain, protected = attack_input.pairs.plain, attack_input.pairs.protected
     trial = make_attack(name, {}, "quick")
-    rate = cost(Training(name, 1, len(plain), lambda c: trial.run(material, c)), _TRIAL_SECONDS).images_per_second
+    rate = measure_cost(
+        Training(name, 1, len(plain), lambda c: trial.run(attack_input, c)), _TRIAL_SECONDS
+    ).images_per_second
     epochs = max(1, -(-round(seconds * rate) // len(plain)))
     count = min(len(plain), round(seconds * rate / epochs))
-    trained = 0.0
+    trained_at = 0.0
 
-    def look(_: float, phase: str) -> None:
-        nonlocal trained
+    def on_report(_: float, phase: str) -> None:
+        nonlocal trained_at
         if not phase.startswith("reconstructing"):
-            trained = time.process_time()
+            trained_at = time.process_time()
 
-    began = time.process_time()
-    own = replace(material, pairs=Pairs(plain[:count], protected[:count]))
-    seen = make_attack(name, {"epochs": epochs}, "quick").run(own, Context(report=look)).reconstructed
-    assert seen is not None
-    return Reached(float(ssim(originals, seen).mean()), trained - began, count, epochs)
+    started_at = time.process_time()
+    used_input = replace(attack_input, pairs=Pairs(plain[:count], protected[:count]))
+    reconstructed = (
+        make_attack(name, {"epochs": epochs}, "quick").run(used_input, RunContext(report=on_report)).reconstructed
+    )
+    assert reconstructed is not None
+    return QualityAtTime(float(ssim(originals, reconstructed).mean()), trained_at - started_at, count, epochs)
 
 
-def secret_of(scheme: Scheme[Any, Any], data: Any, work: Path) -> bytes:
+def load_or_train_secret(scheme: Scheme[Any, Any], data: Any, work: Path) -> bytes:
     """A key from a fixed seed, or one trained before, or now."""
     if not scheme.trains:
         return seed_secret(bytes(32))
     file = work / f"{scheme.name}.key"
     if not file.exists():
         work.mkdir(parents=True, exist_ok=True)
-        file.write_bytes(scheme.train(data, Context(checkpoints=Folder(work))).secret)
+        file.write_bytes(scheme.train(data, RunContext(checkpoints=DirectoryStore(work))).secret)
     return file.read_bytes()
 
 
@@ -81,29 +85,29 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=30, help="of training, for each")
     parser.add_argument("--work", type=Path, default=Path(".state/inverses"), help="where trained keys are kept")
     parser.add_argument("--keys", choices=PROFILES, default="quick", help="the profile of trained keys")
-    given = parser.parse_args()
+    args = parser.parse_args()
     torch.set_num_threads(1)
-    data = sample() if given.data == "sample" else load_folder(Path(given.data))
-    shown = Table("scheme", "attack", "SSIM", "seconds", "pairs", "epochs")
-    for name in given.schemes:
-        scheme = make_scheme(name, {}, given.keys)
-        secret = secret_of(scheme, data, given.work)
-        used = data.first(_PAIRS, _TARGETS)
+    data = sample() if args.data == "sample" else load_folder(Path(args.data))
+    table = Table("scheme", "attack", "SSIM", "seconds", "pairs", "epochs")
+    for name in args.schemes:
+        scheme = make_scheme(name, {}, args.keys)
+        secret = load_or_train_secret(scheme, data, args.work)
+        used_data = data.take(_PAIRS, _TARGETS)
         itn = make_attack("itn", {}, "quick")
 
         def protect(images: Images, first: int, scheme: Any = scheme, secret: bytes = secret) -> Images:
             return scheme.protect(images, secret, first)
 
-        material = allowed(scheme, itn, lay_out(itn, used.test, used.train), protect)
-        unattacked = float(ssim(used.test, material.targets).mean())
-        shown.add_row(name, "none", f"{unattacked:.3f}", "", "", "")
+        attack_input = build_attack_input(scheme, itn, split_images(itn, used_data.test, used_data.train), protect)
+        ciphertext_ssim = float(ssim(used_data.test, attack_input.targets).mean())
+        table.add_row(name, "none", f"{ciphertext_ssim:.3f}", "", "", "")
         for attack in ("itn", "itn-strong"):
-            found = reached(attack, material, used.test, given.seconds)
-            shown.add_row(
-                name, attack, f"{found.ssim:.3f}", f"{found.seconds:.0f}", str(found.pairs), str(found.epochs)
+            result = train_for_seconds(attack, attack_input, used_data.test, args.seconds)
+            table.add_row(
+                name, attack, f"{result.ssim:.3f}", f"{result.seconds:.0f}", str(result.pairs), str(result.epochs)
             )
-            Console(stderr=True).print(name, attack, found)
-    Console().print(shown)
+            Console(stderr=True).print(name, attack, result)
+    Console().print(table)
 
 
 if __name__ == "__main__":

@@ -23,7 +23,7 @@ import redis
 import redis.asyncio
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-from unveil.app.broker import Parcel
+from unveil.app.broker import RpcMessage
 from unveil.app.db.ids import new_id
 from unveil.models.catalog import make_scheme, new_secret
 from unveil.models.core.images import to_png
@@ -72,12 +72,12 @@ class _Sealed:
     def __init__(self, environment: Any) -> None:
         self.cipher = AESGCM(bytes.fromhex(environment[_KEY]))
 
-    def pack(self, parcel: Parcel) -> bytes:
+    def pack(self, parcel: RpcMessage) -> bytes:
         nonce = os.urandom(12)
         return nonce + self.cipher.encrypt(nonce, parcel.pack(), None)
 
-    def unpack(self, raw: bytes) -> Parcel:
-        return Parcel.unpack(self.cipher.decrypt(raw[:12], raw[12:], None))
+    def unpack(self, raw: bytes) -> RpcMessage:
+        return RpcMessage.unpack(self.cipher.decrypt(raw[:12], raw[12:], None))
 
 
 def _work(environment: dict[str, str]) -> None:
@@ -89,10 +89,10 @@ def _work(environment: dict[str, str]) -> None:
     while True:
         taken: Any = client.brpop([_REQUESTS])
         request = sealed.unpack(taken[1])
-        files = [codec.inspect(data, max_pixels=16_000_000) for data in request.parts]
+        files = [codec.inspect(data, max_pixels=16_000_000) for data in request.attachments]
         images = np.stack([codec.decode(file).pixels for file in files])
         protected = scheme.encrypt(images, scheme.key(new_secret(), *images.shape[1:3]))
-        client.rpush(request.head["id"], sealed.pack(Parcel({}, [to_png(image) for image in protected])))
+        client.rpush(request.metadata["id"], sealed.pack(RpcMessage({}, [to_png(image) for image in protected])))
 
 
 Receive = Callable[[], Awaitable[dict[str, Any]]]
@@ -127,7 +127,7 @@ async def _protected(client: redis.asyncio.Redis, body: bytes) -> bytes:
     sealed, id = _Sealed(os.environ), new_id("work")
     boundary = body[: body.index(b"\r\n")]
     files = [part.partition(b"\r\n\r\n")[2][:-2] for part in body.split(boundary) if b"image/png" in part[:200]]
-    await client.lpush(_REQUESTS, sealed.pack(Parcel({"id": id}, files)))
+    await client.lpush(_REQUESTS, sealed.pack(RpcMessage({"id": id}, files)))
     answer: Any = await client.blpop([id])
-    pngs = [pybase64.b64encode(png) for png in sealed.unpack(answer[1]).parts]
+    pngs = [pybase64.b64encode(png) for png in sealed.unpack(answer[1]).attachments]
     return b'{"images":["' + b'","'.join(pngs) + b'"]}'

@@ -10,7 +10,7 @@ import numpy.typing as npt
 from scipy.optimize import linear_sum_assignment
 
 from unveil.models.core.images import Images
-from unveil.models.recovery.statistics import shipped
+from unveil.models.recovery.statistics import load_bundled_statistics
 from unveil.models.recovery.tanaka import log_distances
 from unveil.models.schemes.tanaka import nibbles
 
@@ -31,22 +31,22 @@ def pixelwise(ciphertexts: Images) -> npt.NDArray[np.int64]:
     """The candidate 0..47 of each pixel: grown from the centre pixel by pixel, then swept until nothing changes."""
     z = ciphertexts.transpose(1, 2, 3, 0).astype(np.float32) - np.float32(127.5)
     height, width = z.shape[:2]
-    aligned, done = np.zeros_like(z), np.zeros((height, width), np.bool_)
-    chosen = np.zeros((height, width), np.int64)
+    aligned, is_aligned = np.zeros_like(z), np.zeros((height, width), np.bool_)
+    candidates = np.zeros((height, width), np.int64)
     pixels = sorted(np.ndindex(height, width), key=lambda p: max(abs(p[0] - height // 2), abs(p[1] - width // 2)))
-    aligned[pixels[0]], done[pixels[0]] = z[pixels[0]], True
+    aligned[pixels[0]], is_aligned[pixels[0]] = z[pixels[0]], True
     for _ in range(4):
-        before = chosen.copy()
+        previous = candidates.copy()
         for y, x in pixels:
-            near = slice(max(0, y - 2), y + 3), slice(max(0, x - 2), x + 3)
-            others = done[near].astype(np.float32)
+            neighbourhood = slice(max(0, y - 2), y + 3), slice(max(0, x - 2), x + 3)
+            others = is_aligned[neighbourhood].astype(np.float32)
             others[min(y, 2), min(x, 2)] = 0
-            reference = np.tensordot(others, aligned[near], 2)
+            reference = np.tensordot(others, aligned[neighbourhood], 2)
             best = int((_CANDIDATES.reshape(48, 9) @ (reference @ z[y, x].T).ravel()).argmax())
-            chosen[y, x], aligned[y, x], done[y, x] = best, _CANDIDATES[best] @ z[y, x], True
-        if (chosen == before).all():
+            candidates[y, x], aligned[y, x], is_aligned[y, x] = best, _CANDIDATES[best] @ z[y, x], True
+        if (candidates == previous).all():
             break
-    return chosen
+    return candidates
 
 
 def tanaka(ciphertexts: Images, restarts: int = 8) -> tuple[Any, Any]:
@@ -58,14 +58,14 @@ def tanaka(ciphertexts: Images, restarts: int = 8) -> tuple[Any, Any]:
     lower = np.setdiff1d(np.arange(96), upper)
     sign = np.sign(np.linalg.eigh(correlation[np.ix_(upper, upper)])[1][:, -1]).astype(np.float32)
     a = [m - m.mean() for m in log_distances(values[..., upper] * sign)]
-    b = [m - m.mean() for m in shipped().tanaka.log_distances]
+    b = [m - m.mean() for m in load_bundled_statistics().tanaka.log_distances]
     rng = np.random.default_rng(0)
-    places = [_swapped(a, b, _frank_wolfe(a, b, rng.random((48, 48)))) for _ in range(restarts)]
+    places = [_improve_by_swaps(a, b, _frank_wolfe(a, b, rng.random((48, 48)))) for _ in range(restarts)]
     place = max(places, key=lambda p: _merit(a, b, p))
-    whole = np.zeros((len(flat), 48), np.float32)
-    whole[:, place] = flat[:, upper] * sign
-    rest = whole - whole.mean(1, keepdims=True)  # of a pixel beside the mean of its block
-    match = np.corrcoef(np.concatenate([flat[:, lower], rest], 1).T)[:48, 48:]
+    placed = np.zeros((len(flat), 48), np.float32)
+    placed[:, place] = flat[:, upper] * sign
+    residual = placed - placed.mean(1, keepdims=True)  # of a pixel beside the mean of its block
+    match = np.corrcoef(np.concatenate([flat[:, lower], residual], 1).T)[:48, 48:]
     return place, linear_sum_assignment(np.abs(match), maximize=True)[1]
 
 
@@ -84,7 +84,7 @@ def _frank_wolfe(a: list[Floats], b: list[Floats], x: Any) -> Any:
     return linear_sum_assignment(x, maximize=True)[1]
 
 
-def _swapped(a: list[Floats], b: list[Floats], place: Any) -> Any:
+def _improve_by_swaps(a: list[Floats], b: list[Floats], place: Any) -> Any:
     """Two places swapped wherever that helps, until nothing does."""
     best, improved = _merit(a, b, place), True
     while improved:

@@ -12,14 +12,14 @@ from unveil.app.local.stack import LocalStack
 
 _POLLERS = (125, 250, 500, 1000)
 _SECONDS = 8.0
-_EVERY_S = 2.0
+_POLL_INTERVAL_S = 2.0
 
 
 def polling(stack: LocalStack) -> Iterator[Row | Curve]:
     address = f"/evaluations/{rows.evaluation_id(1)}"
     with fixtures.client(stack) as http:
         if http.get(address).status_code == 404:  # nothing has filled the database before
-            database.fill(stack, 1)
+            database.fill_database(stack, 1)
         etag = http.get(address).raise_for_status().headers["etag"]
     port = int(stack.url.rpartition(":")[2])
     request = (
@@ -33,28 +33,31 @@ def polling(stack: LocalStack) -> Iterator[Row | Curve]:
         points.append((float(pollers), late))
         if pollers == max(_POLLERS):
             yield Row(
-                f"304 for {pollers:,} pollers, each every {_EVERY_S:g} s, p99", "ms", late, goal=Goal("at most", 250)
+                f"304 for {pollers:,} pollers, each every {_POLL_INTERVAL_S:g} s, p99",
+                "ms",
+                late,
+                goal=Goal("at most", 250),
             )
     yield Curve("304 for pollers, p99", "pollers", "ms", points)
 
 
 async def _poll(port: int, request: bytes, pollers: int) -> list[float]:
     times: list[float] = []
-    end = time.perf_counter() + _EVERY_S + _SECONDS
+    end = time.perf_counter() + _POLL_INTERVAL_S + _SECONDS
 
     async def poller(number: int) -> None:
-        due = time.perf_counter() + _EVERY_S * number / pollers  # they did not all begin at once
-        await asyncio.sleep(due - time.perf_counter())
+        due_at = time.perf_counter() + _POLL_INTERVAL_S * number / pollers  # they did not all begin at once
+        await asyncio.sleep(due_at - time.perf_counter())
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
-        while due < end:
+        while due_at < end:
             writer.write(request)
             head = await reader.readuntil(b"\r\n\r\n")
             if not head.startswith(b"HTTP/1.1 304"):
                 raise RuntimeError(f"not a 304: {head!r}")
             now = time.perf_counter()
-            times.append(now - due)  # from when it was due: a service that lags behind is not let off
-            due = max(due + _EVERY_S, now)
-            await asyncio.sleep(due - now)
+            times.append(now - due_at)  # from when it was due: a service that lags behind is not let off
+            due_at = max(due_at + _POLL_INTERVAL_S, now)
+            await asyncio.sleep(due_at - now)
         writer.close()
 
     await asyncio.gather(*map(poller, range(pollers)))

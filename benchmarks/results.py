@@ -17,9 +17,9 @@ class Goal:
     value: float
     of: Literal["ours", "ratio"] = "ours"
 
-    def reached(self, row: Row) -> bool:
-        found = row.ours if self.of == "ours" else row.ratio
-        return found is not None and (found <= self.value if self.direction == "at most" else found >= self.value)
+    def is_reached(self, row: Row) -> bool:
+        value = row.ours if self.of == "ours" else row.ratio
+        return value is not None and (value <= self.value if self.direction == "at most" else value >= self.value)
 
     def __str__(self) -> str:
         return f"{self.direction} {self.value:g}" + ("x" if self.of == "ratio" else "")
@@ -37,7 +37,7 @@ class Row:
     limit: tuple[str, float] | None = None
     goal: Goal | None = None
 
-    def cells(self) -> list[str]:
+    def format_cells(self) -> list[str]:
         return [
             self.name,
             self.unit,
@@ -45,14 +45,14 @@ class Row:
             "" if self.peer is None else f"{self.peer[0]}: {self.peer[1]:.4g}",
             "" if self.ratio is None else f"{self.ratio:.2g}x" if self.ratio < 10 else f"{self.ratio:.0f}x",
             "" if self.limit is None else f"{self.limit[0]}: {self.limit[1]:.3g}",
-            "" if self.goal is None else f"{self.goal}: {'reached' if self.goal.reached(self) else 'missed'}",
+            "" if self.goal is None else f"{self.goal}: {'reached' if self.goal.is_reached(self) else 'missed'}",
         ]
 
     def as_json(self) -> dict[str, Any]:
-        return asdict(self) | {"reached": self.goal and self.goal.reached(self)}
+        return asdict(self) | {"reached": self.goal and self.goal.is_reached(self)}
 
 
-HEAD = ("job", "unit", "ours", "peer", "ratio", "limit", "goal")
+TABLE_HEADER = ("job", "unit", "ours", "peer", "ratio", "limit", "goal")
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ import psycopg
 from psycopg.types.json import Jsonb
 from sqlalchemy import Engine, event
 
-BIG = ("evaluations", "cells", "scores", "samples", "curves", "events", "keys")  # what grows with use
+GROWING_TABLES = ("evaluations", "cells", "scores", "samples", "curves", "events", "keys")  # what grows with use
 
 _SCHEME = {"name": "tanaka", "variant": "paper", "block": 4}
 _SETTINGS = {
@@ -65,16 +65,16 @@ def cell_id(number: int) -> str:
     return f"cell_{number:032x}"
 
 
-def fill(url: str, account_id: str, evaluations: int, images: int, *, above: int = 0) -> None:
+def insert_evaluations(url: str, account_id: str, evaluations: int, images: int, *, existing: int = 0) -> None:
     """Ended evaluations of one cell each up to a number, with events, samples, curves, keys, scores.
 
     `images`: how many of them the last has. `above`: those up to here are there already.
     """
-    span = {"first": above + 1, "last": evaluations, "account": account_id}
+    parameters = {"first": existing + 1, "last": evaluations, "account": account_id}
     with psycopg.connect(url) as database:
         for table, columns, values in _ROWS:
             rows = f"SELECT {values} FROM generate_series(%(first)s::int, %(last)s::int) AS i"
-            database.execute(f"INSERT INTO {table} ({columns}) {rows}", {**span, **_VALUES})
+            database.execute(f"INSERT INTO {table} ({columns}) {rows}", {**parameters, **_VALUES})
         database.execute(
             "UPDATE scores SET (index, ssim, psnr, rank) = (SELECT array_agg(i), array_agg(random()), "
             "array_agg(30 * random()), array_agg(500 * random()) FROM generate_series(0, %(last)s) AS i) "
@@ -82,12 +82,12 @@ def fill(url: str, account_id: str, evaluations: int, images: int, *, above: int
             {"cell": cell_id(evaluations), "last": images - 1},
         )
     with psycopg.connect(url, autocommit=True) as database:
-        database.execute(f"VACUUM (ANALYZE) {', '.join(BIG)}")
+        database.execute(f"VACUUM (ANALYZE) {', '.join(GROWING_TABLES)}")
 
 
-def widen(url: str, evaluation: int, cells: int, *, above: int = 1) -> None:
+def insert_cells(url: str, evaluation: int, cells: int, *, existing: int = 1) -> None:
     """Cells of one evaluation up to a number, each as its first, with a sample. `above`: those up to here are there."""
-    values = {"first": above, "last": cells - 1, "cell": cell_id(evaluation)}
+    values = {"first": existing, "last": cells - 1, "cell": cell_id(evaluation)}
     more = "FROM generate_series(%(first)s::int, %(last)s::int) AS i"
     id = f"%(cell)s || '_' || {_ID}"
     with psycopg.connect(url, autocommit=True) as database:
@@ -106,35 +106,35 @@ def widen(url: str, evaluation: int, cells: int, *, above: int = 1) -> None:
 
 
 @contextmanager
-def listening(engine: Engine) -> Iterator[list[tuple[str, Any]]]:
+def record_statements(engine: Engine) -> Iterator[list[tuple[str, Any]]]:
     """The statements that run meanwhile, with their values."""
-    heard: list[tuple[str, Any]] = []
+    statements: list[tuple[str, Any]] = []
 
     @event.listens_for(engine, "before_cursor_execute")
-    def hear(_: Any, __: Any, statement: str, values: Any, ___: Any, ____: Any) -> None:
-        heard.append((statement, values))
+    def record(_: Any, __: Any, statement: str, values: Any, ___: Any, ____: Any) -> None:
+        statements.append((statement, values))
 
     try:
-        yield heard
+        yield statements
     finally:
-        event.remove(engine, "before_cursor_execute", hear)
+        event.remove(engine, "before_cursor_execute", record)
 
 
-def whole_reads(url: str, statements: list[tuple[str, Any]]) -> list[str]:
+def find_sequential_scans(url: str, statements: list[tuple[str, Any]]) -> list[str]:
     """Tables of BIG that a statement would read from end to end, with the statement, by EXPLAIN."""
-    found = []
+    scans = []
     with psycopg.connect(url) as database:
         for statement, values in statements:
             plans = database.execute(f"EXPLAIN (FORMAT JSON) {statement}", values).fetchall()
-            found += [
+            scans += [
                 f"{node['Relation Name']}: {statement}"
-                for node in _nodes(plans[0][0][0]["Plan"])
-                if node["Node Type"] in ("Seq Scan", "Parallel Seq Scan") and node["Relation Name"] in BIG
+                for node in _iter_plan_nodes(plans[0][0][0]["Plan"])
+                if node["Node Type"] in ("Seq Scan", "Parallel Seq Scan") and node["Relation Name"] in GROWING_TABLES
             ]
-    return found
+    return scans
 
 
-def _nodes(plan: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+def _iter_plan_nodes(plan: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
     yield plan
     for inner in plan.get("Plans", []):
-        yield from _nodes(inner)
+        yield from _iter_plan_nodes(inner)

@@ -40,12 +40,12 @@ def kernels() -> Iterator[Job]:
         goal=Goal("at most", 10),
     )
     same = Pixelwise(PixelwiseSettings())
-    own = same.key(SECRET, 96, 96)
+    same_key = same.key(SECRET, 96, 96)
     yield Job(
         "pixelwise, same key, map ready",
         "NumPy XOR + take_along_axis",
-        _per_image(lambda x: same.encrypt(x, own), images),
-        _per_image(lambda x: _pixelwise_numpy(x, own.reversed, own.orders), images),
+        _per_image(lambda x: same.encrypt(x, same_key), images),
+        _per_image(lambda x: _pixelwise_numpy(x, same_key.reversed, same_key.orders), images),
         limit=("one copy", copy),
         goal=Goal("at most", 8),
     )
@@ -59,54 +59,67 @@ def kernels() -> Iterator[Job]:
         limit=("AES-256-CTR over the stream's bytes", _per_image(_aes, images[:100])),
         goal=Goal("at most", 60),
     )
-    few = images[:100]
-    noisy = few ^ np.uint8(9)
+    few_images = images[:100]
+    noisy = few_images ^ np.uint8(9)
     yield Job(
         "SSIM rgb7",
         "scikit-image, one call an image",
-        (lambda: image_metrics.ssim(few, noisy), len(few)),
-        (lambda: [structural_similarity(a, b, channel_axis=2, data_range=255) for a, b in zip(few, noisy, strict=True)],
-         len(few)),
-        limit=("two copies", (lambda: (few.copy(), noisy.copy()), len(few))),
+        (lambda: image_metrics.ssim(few_images, noisy), len(few_images)),
+        (
+            lambda: [
+                structural_similarity(a, b, channel_axis=2, data_range=255)
+                for a, b in zip(few_images, noisy, strict=True)
+            ],
+            len(few_images),
+        ),
+        limit=("two copies", (lambda: (few_images.copy(), noisy.copy()), len(few_images))),
         goal=Goal("at most", 60),
-    )  # fmt: skip
-    protected = tanaka.encrypt(few, key)
+    )
+    protected = tanaka.encrypt(few_images, key)
     yield Job(
         "PNG of a protected image",
         "Pillow, default level",
-        (lambda: [to_png(x) for x in protected], len(few)),
-        (lambda: [_pillow(x) for x in protected], len(few)),
-        limit=("one copy", (protected.copy, len(few))),
+        (lambda: [to_png(x) for x in protected], len(few_images)),
+        (lambda: [_pillow(x) for x in protected], len(few_images)),
+        limit=("one copy", (protected.copy, len(few_images))),
         goal=Goal("at most", 60),
     )
-    gallery, seen = images[:500], images[:500] ^ np.uint8(40)
-    one, other = (x.reshape(500, -1)[:, : 96 * 96].astype(np.float32) for x in (gallery, seen))
+    gallery, reconstructed = images[:500], images[:500] ^ np.uint8(40)
+    gallery_vectors, reconstructed_vectors = (
+        x.reshape(500, -1)[:, : 96 * 96].astype(np.float32) for x in (gallery, reconstructed)
+    )
     yield Job(
         "identification, 500 x 500, four scales",
         "its matrix products alone",
-        (lambda: image_metrics.identification(gallery, seen), 500),
-        (lambda: [one[:, : 9216 // s**2] @ other[:, : 9216 // s**2].T for s in image_metrics.SCALES], 500),
+        (lambda: image_metrics.identification(gallery, reconstructed), 500),
+        (
+            lambda: [
+                gallery_vectors[:, : 9216 // s**2] @ reconstructed_vectors[:, : 9216 // s**2].T
+                for s in image_metrics.SCALES
+            ],
+            500,
+        ),
         goal=Goal("at least", 0.5, of="ratio"),
     )
 
 
 def recovery() -> Iterator[Job]:
     fifty = dead_leaves(50, seed=0)
-    under = Pixelwise(PixelwiseSettings()).protect(fifty, SECRET)
+    ciphertexts = Pixelwise(PixelwiseSettings()).protect(fifty, SECRET)
     yield Job(
         "key recovery, pixelwise, 50 ciphertexts",
         "plain NumPy, pixel by pixel",
-        (lambda: pixelwise_recovery.align(under), 1),
-        (lambda: plain_recovery.pixelwise(under), 1),
+        (lambda: pixelwise_recovery.recover_relative_key(ciphertexts), 1),
+        (lambda: plain_recovery.pixelwise(ciphertexts), 1),
         goal=Goal("at most", 500),
         unit="ms a key",
     )
-    blocks = Tanaka(TanakaSettings()).protect(fifty, SECRET)
+    tanaka_ciphertexts = Tanaka(TanakaSettings()).protect(fifty, SECRET)
     yield Job(
         "key recovery, Tanaka, 50 ciphertexts",
         "plain NumPy, pair by pair",
-        (lambda: tanaka_recovery.recover(blocks), 1),
-        (lambda: plain_recovery.tanaka(blocks), 1),
+        (lambda: tanaka_recovery.recover_permutation(tanaka_ciphertexts), 1),
+        (lambda: plain_recovery.tanaka(tanaka_ciphertexts), 1),
         goal=Goal("at most", 500),
         unit="ms a key",
     )

@@ -18,50 +18,50 @@ import httpx
 from rich.console import Console
 
 from unveil.models.core.images import to_png
-from unveil.models.data.datasets import photograph
+from unveil.models.data.datasets import load_photograph
 
-HERE = Path(__file__).parent.parent
-_LONGEST_S = 1800.0
+REPOSITORY_ROOT = Path(__file__).parent.parent
+_TIMEOUT_S = 1800.0
 
 
 def main() -> None:
     console = Console(soft_wrap=True)
-    picture = to_png(photograph("chelsea.png"))
+    image = to_png(load_photograph("chelsea.png"))
     with tempfile.TemporaryDirectory() as folder:
         clone, log = Path(folder) / "unveil", Path(folder) / "log"
-        subprocess.run(["git", "clone", "--quiet", HERE, clone], check=True)
+        subprocess.run(["git", "clone", "--quiet", REPOSITORY_ROOT, clone], check=True)
         environment = {
             name: value for name, value in os.environ.items() if not name.startswith(("UNVEIL_", "VIRTUAL_"))
         }
-        began = time.monotonic()
-        with log.open("w") as told:
-            made = subprocess.Popen(  # a group of its own: the end is told to all of it
+        started_at = time.monotonic()
+        with log.open("w") as log_file:
+            process = subprocess.Popen(  # a group of its own: the end is told to all of it
                 ["make", "up", "PORT=8765"],
-                cwd=clone, env=environment, stdout=told, stderr=told, start_new_session=True,
+                cwd=clone, env=environment, stdout=log_file, stderr=log_file, start_new_session=True,
             )  # fmt: skip
         try:
-            for what, there in (
+            for milestone, is_reached in (
                 ("packages installed", (clone / ".venv" / ".ready").exists),
                 ("service ready", lambda: "Unveil is ready" in log.read_text()),
             ):
-                _wait(made, there, log)
-                console.print(f"{what} after {time.monotonic() - began:.1f} s")
+                _wait_until(process, is_reached, log)
+                console.print(f"{milestone} after {time.monotonic() - started_at:.1f} s")
             url = (clone / ".state" / "up" / "address").read_text().strip()
             bearer = {"Authorization": f"Bearer {(clone / '.state' / 'up' / 'token').read_text().strip()}"}
-            files = {"images": ("cat.png", picture, "image/png")}
+            files = {"images": ("cat.png", image, "image/png")}
             answer = httpx.post(f"{url}/encrypt", data={"scheme": "tanaka"}, files=files, headers=bearer, timeout=120)
             answer.raise_for_status()
-            console.print(f"first protected picture after {time.monotonic() - began:.1f} s")
+            console.print(f"first protected picture after {time.monotonic() - started_at:.1f} s")
         finally:
-            os.killpg(made.pid, signal.SIGINT)  # as Ctrl-C does
-            made.wait(60)
+            os.killpg(process.pid, signal.SIGINT)  # as Ctrl-C does
+            process.wait(60)
     console.print(f"load {os.getloadavg()[0]:.1f}")
 
 
-def _wait(made: subprocess.Popen[bytes], there: Callable[[], bool], log: Path) -> None:
-    until = time.monotonic() + _LONGEST_S
-    while not there():
-        if made.poll() is not None or time.monotonic() > until:
+def _wait_until(process: subprocess.Popen[bytes], is_reached: Callable[[], bool], log: Path) -> None:
+    deadline = time.monotonic() + _TIMEOUT_S
+    while not is_reached():
+        if process.poll() is not None or time.monotonic() > deadline:
             raise SystemExit(f"`make up` did not come that far:\n{log.read_text()[-2000:]}")
         time.sleep(0.1)
 

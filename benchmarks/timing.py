@@ -13,16 +13,16 @@ from dataclasses import dataclass
 
 from benchmarks.results import Goal, Row
 
-Timed = tuple[Callable[[], object], int]  # what to run, and how many images it does
+TimedWork = tuple[Callable[[], object], int]  # what to run, and how many images it does
 
 
 @dataclass(frozen=True)
 class Job:
     name: str
     peer_name: str
-    ours: Timed
-    peer: Timed
-    limit: tuple[str, Timed] | None = None
+    ours: TimedWork
+    peer: TimedWork
+    limit: tuple[str, TimedWork] | None = None
     goal: Goal | None = None
     unit: str = "us an image"
 
@@ -30,25 +30,26 @@ class Job:
 def measure(job: Job, seconds: float = 3.0) -> Row:
     """Runs ours, the peer, ours, ... for about `seconds`, at least three pairs after one warm-up; medians."""
     scale = 1e6 if job.unit.startswith("us") else 1e3
-    _once(job.ours), _once(job.peer)
+    _seconds_per_image(job.ours), _seconds_per_image(job.peer)
     ours: list[float] = []
     peer: list[float] = []
-    until = time.perf_counter() + seconds
-    while len(ours) < 3 or time.perf_counter() < until:
-        ours.append(_once(job.ours) * scale)
-        peer.append(_once(job.peer) * scale)
+    deadline = time.perf_counter() + seconds
+    while len(ours) < 3 or time.perf_counter() < deadline:
+        ours.append(_seconds_per_image(job.ours) * scale)
+        peer.append(_seconds_per_image(job.peer) * scale)
     return Row(
         job.name,
         job.unit,
         ours=statistics.median(ours),
         peer=(job.peer_name, statistics.median(peer)),
         ratio=statistics.median(p / o for o, p in zip(ours, peer, strict=True)),
-        limit=job.limit and (job.limit[0], statistics.median(_once(job.limit[1]) * scale for _ in range(9))),
+        limit=job.limit
+        and (job.limit[0], statistics.median(_seconds_per_image(job.limit[1]) * scale for _ in range(9))),
         goal=job.goal,
     )
 
 
-def _once(timed: Timed) -> float:
+def _seconds_per_image(timed: TimedWork) -> float:
     run, images = timed
     start = time.process_time()
     run()

@@ -13,7 +13,7 @@ import typer.main
 
 from unveil.app import cli, client
 from unveil.app.client.errors import ProblemError
-from unveil.app.client.operations import Room
+from unveil.app.client.operations import Collection
 from unveil.app.errors.problem import Problem
 from unveil.app.main import create_app
 from unveil.app.settings import Settings
@@ -22,14 +22,14 @@ from unveil.models import catalog
 FOLDER = Path(__file__).parent / "reference"
 
 
-def pages() -> dict[Path, str]:
+def build_pages() -> dict[Path, str]:
     """Every page of the reference and where it belongs."""
-    made: dict[str, Callable[[], Iterator[str]]] = {
+    page_builders: dict[str, Callable[[], Iterator[str]]] = {
         "api": _api, "settings": _settings, "errors": _errors, "schemes": _schemes, "attacks": _attacks,
         "command-line": _command_line, "python-client": _python_client,
     }  # fmt: skip
     note = "<!-- Made from the code by `make docs`; what is edited here is lost. -->"
-    return {FOLDER / f"{name}.md": "\n".join([note, "", *page()]) + "\n" for name, page in made.items()}
+    return {FOLDER / f"{name}.md": "\n".join([note, "", *page()]) + "\n" for name, page in page_builders.items()}
 
 
 # --- HTTP -------------------------------------------------------------------------------------------------------
@@ -38,18 +38,18 @@ def pages() -> dict[Path, str]:
 def _api() -> Iterator[str]:
     document = create_app(Settings.model_construct()).openapi()
     schemas = document["components"]["schemas"]
-    yield from _head(
+    yield from _page_header(
         "HTTP API",
         "Send `Authorization: Bearer TOKEN`. Every 4xx and 5xx answer is a [problem document](errors.md). The service "
         "tells the same at `/docs` and, for tools, at `/openapi.json`.",
     )
-    rooms: dict[str, list[str]] = {}
+    lines_by_tag: dict[str, list[str]] = {}
     for path, operations in document["paths"].items():
         for method, operation in operations.items():
-            lines = rooms.setdefault(operation["tags"][0], [])
+            lines = lines_by_tag.setdefault(operation["tags"][0], [])
             lines += _operation(f"{method.upper()} {path}", operation, schemas)
-    for room, lines in rooms.items():
-        yield from (f"## {room.capitalize()}", "", *lines)
+    for tag, lines in lines_by_tag.items():
+        yield from (f"## {tag.capitalize()}", "", *lines)
     yield from ("## Objects", "")
     for name, schema in schemas.items():
         if not name.startswith(("Body_", "Page_")):
@@ -58,7 +58,7 @@ def _api() -> Iterator[str]:
 
 def _operation(title: str, operation: Mapping[str, Any], schemas: Mapping[str, Any]) -> Iterator[str]:
     yield from (f"### `{title}`", "", _one_line(operation.get("description", "")), "")
-    scopes = [scope for way in operation.get("security", []) for names in way.values() for scope in names]
+    scopes = [scope for scheme in operation.get("security", []) for names in scheme.values() for scope in names]
     if scopes:
         yield from (f"Scope: {', '.join(f'`{scope}`' for scope in scopes)}.", "")
     fields = [
@@ -70,11 +70,11 @@ def _operation(title: str, operation: Mapping[str, Any], schemas: Mapping[str, A
         if kind == "application/json":
             yield from (f"Body: {_type(schema)}", "")
             continue
-        named = schemas.get(schema.get("$ref", "").rpartition("/")[2], schema)
-        required = named.get("required", [])
+        form_schema = schemas.get(schema.get("$ref", "").rpartition("/")[2], schema)
+        required = form_schema.get("required", [])
         fields += [
             (f"`{name}`", "form, required" if name in required else "form", _type(field), field.get("description", ""))
-            for name, field in named["properties"].items()
+            for name, field in form_schema["properties"].items()
         ]
     if fields:
         yield from _table(("parameter", "in", "type", "meaning"), fields)
@@ -84,9 +84,9 @@ def _operation(title: str, operation: Mapping[str, Any], schemas: Mapping[str, A
         if status < "4"
     ]
     problems = [status for status in sorted(operation["responses"]) if status >= "4"]
-    said = [f"{status} {what}".strip() for status, what in answers]
-    refused = f" Problems: {', '.join(problems)}." if problems else ""
-    yield from (f"Answers: {'; '.join(said)}.{refused}", "")
+    answer_texts = [f"{status} {what}".strip() for status, what in answers]
+    problem_text = f" Problems: {', '.join(problems)}." if problems else ""
+    yield from (f"Answers: {'; '.join(answer_texts)}.{problem_text}", "")
 
 
 def _answer(kind: str, content: Mapping[str, Any]) -> str:
@@ -144,7 +144,7 @@ def _default(schema: Mapping[str, Any]) -> str:
 
 
 def _errors() -> Iterator[str]:
-    yield from _head(
+    yield from _page_header(
         "Problem codes",
         "Every 4xx and 5xx answer is `application/problem+json` (RFC 9457): `type`, `title`, `status`, `detail`, "
         "`code`, `errors` (a JSON pointer and a sentence for each field or file at fault) and `request_id`, which the "
@@ -152,7 +152,7 @@ def _errors() -> Iterator[str]:
         "`unveil.app.client.errors`; each is under the class of its status.",
     )
     codes: dict[str, set[tuple[int, str]]] = {}
-    for kind in _below(Problem):
+    for kind in _iter_problem_classes(Problem):
         codes.setdefault(kind.code, set()).add((kind.status, kind.title))
     rows = [
         (f"`{code}`", _joined(status for status, _ in kinds), _joined(title for _, title in kinds), _exception(code))
@@ -167,28 +167,28 @@ def _exception(code: str) -> str:
     return f"`{kind.__name__}`" + ("" if above is ProblemError else f" (`{above.__name__}`)")
 
 
-def _below(kind: type[Problem]) -> Iterator[type[Problem]]:
+def _iter_problem_classes(kind: type[Problem]) -> Iterator[type[Problem]]:
     for child in kind.__subclasses__():
         yield child
-        yield from _below(child)
+        yield from _iter_problem_classes(child)
 
 
 # --- settings ---------------------------------------------------------------------------------------------------
 
 
 def _settings() -> Iterator[str]:
-    yield from _head(
+    yield from _page_header(
         "Settings",
         "Service and workers read them from the environment. [Operating](../operating.md) says which matter first.",
     )
     rows = [
-        (f"`UNVEIL_{name.upper()}`", f"`{_shown(field.default)}`", field.description or "")
+        (f"`UNVEIL_{name.upper()}`", f"`{_format_default(field.default)}`", field.description or "")
         for name, field in Settings.model_fields.items()
     ]
     yield from _table(("variable", "default", "meaning"), rows)
 
 
-def _shown(value: Any) -> str:
+def _format_default(value: Any) -> str:
     if value is None:
         return "none"
     if isinstance(value, int) and value >= 2**20 and value % 2**20 == 0:
@@ -200,7 +200,7 @@ def _shown(value: Any) -> str:
 
 
 def _schemes() -> Iterator[str]:
-    yield from _head(
+    yield from _page_header(
         "Schemes",
         "Key spaces are for one image of 96x96; no search costs more than the 256 bits of a stored secret. SSIM is the "
         "paper's, its attack by attack. A new scheme is one file: [extending](../extending.md).",
@@ -230,7 +230,7 @@ def _schemes() -> Iterator[str]:
 
 
 def _attacks() -> Iterator[str]:
-    yield from _head(
+    yield from _page_header(
         "Attacks",
         "A profile (`smoke`, `quick`, `paper`) fills in what an order leaves out; `paper` keeps the defaults. "
         "[Threat models](../explanation/threat-models.md) says what each attacker holds.",
@@ -271,7 +271,9 @@ def _paper(paper: Mapping[str, Any] | None) -> tuple[str, str]:
     if paper is None:
         return "", ""
     ssim = ", ".join(f"{attack} {value:.4f}" for attack, value in paper["ssim"].items())
-    robust = ", ".join(f"{attack} {'robust' if held else 'not robust'}" for attack, held in paper["robust"].items())
+    robust = ", ".join(
+        f"{attack} {'robust' if is_robust else 'not robust'}" for attack, is_robust in paper["robust"].items()
+    )
     return ssim, robust
 
 
@@ -283,7 +285,7 @@ def _bits(bits: float | None) -> str:
 
 
 def _command_line() -> Iterator[str]:
-    yield from _head(
+    yield from _page_header(
         "Command line",
         "Exit codes: 0 done, 1 the work failed, 2 wrong usage, 3 the service cannot be reached. Results go to stdout, "
         "progress and errors to stderr. `unveil --install-completion` sets up completion in your shell, "
@@ -294,7 +296,11 @@ def _command_line() -> Iterator[str]:
         usage = " ".join([name, *(_argument(argument) for argument in arguments), "[OPTIONS]"])
         yield from (f"## `unveil {usage}`", "", _one_line(command.help or ""), "")
         rows = [
-            (", ".join(f"`{option}`" for option in parameter.opts), _given(parameter), parameter.help or "")
+            (
+                ", ".join(f"`{option}`" for option in parameter.opts),
+                _format_option_default(parameter),
+                parameter.help or "",
+            )
             for parameter in command.params
             if parameter.name not in ("url", "token", "state", "as_json")
         ]
@@ -306,14 +312,14 @@ def _command_line() -> Iterator[str]:
         if common:
             yield from (f"Also: {', '.join(common)}.", "")
     yield from ("## Common options", "")
-    shown: dict[str, str] = {}
+    table: dict[str, str] = {}
     for _, command in _commands(typer.main.get_command(cli.app)):
-        shown |= {
+        table |= {
             parameter.opts[0]: parameter.help or ""
             for parameter in command.params
             if parameter.name in ("url", "token", "state", "as_json") and not parameter.default
         }
-    yield from _table(("option", "meaning"), [(f"`{option}`", meaning) for option, meaning in shown.items()])
+    yield from _table(("option", "meaning"), [(f"`{option}`", meaning) for option, meaning in table.items()])
 
 
 def _commands(group: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
@@ -333,7 +339,7 @@ def _argument(parameter: Any) -> str:
     return str(name if parameter.required else f"[{name}]")
 
 
-def _given(parameter: Any) -> str:
+def _format_option_default(parameter: Any) -> str:
     if parameter.required:
         return "required"
     if parameter.default is None or parameter.default is False or parameter.default == "":
@@ -342,15 +348,18 @@ def _given(parameter: Any) -> str:
 
 
 def _python_client() -> Iterator[str]:
-    yield from _head(
+    yield from _page_header(
         "Python client",
         "`from unveil import Client, AsyncClient`. Every call is there twice, blocking and awaiting, with the same "
         "arguments; what is a list's iterator here is an async iterator there. [Problem codes](errors.md) lists the "
         "exceptions.",
     )
     yield from (inspect.cleandoc(client.Client.__doc__ or ""), "")
-    with client.Client("http://127.0.0.1:8000") as made:
-        parts = [("client", made), *((f"client.{name}", part) for name, part in vars(made).items() if name[0] != "_")]
+    with client.Client("http://127.0.0.1:8000") as client_instance:
+        parts = [
+            ("client", client_instance),
+            *((f"client.{name}", part) for name, part in vars(client_instance).items() if name[0] != "_"),
+        ]
     for name, part in parts:
         yield from _methods(name, type(part))
     for kind in (client.Evaluation, client.Cell, client.Key, client.Image, client.Images):
@@ -359,12 +368,12 @@ def _python_client() -> Iterator[str]:
 
 def _methods(title: str, kind: type) -> Iterator[str]:
     yield from (f"## {title}", "")
-    if kind.__doc__ and not issubclass(kind, client.Client | Room):
+    if kind.__doc__ and not issubclass(kind, client.Client | Collection):
         yield from (_one_line(kind.__doc__), "")
     members = dict(inspect.getmembers(kind)) | getattr(kind, "__dataclass_fields__", {})
     rows = []
     for name, member in sorted(members.items()):
-        if name.startswith("_") or name in _UNSAID:
+        if name.startswith("_") or name in _HIDDEN_MEMBERS:
             continue
         if inspect.isfunction(member):
             rows.append((f"`{name}({_signature(member)})`", _one_line(member.__doc__ or "")))
@@ -373,24 +382,24 @@ def _methods(title: str, kind: type) -> Iterator[str]:
     yield from _table(("member", "meaning"), rows)
 
 
-_UNSAID = frozenset({"look", "path", "index", "count", "active"})
+_HIDDEN_MEMBERS = frozenset({"look", "path", "index", "count", "active"})
 
 
 def _signature(function: Callable[..., Any]) -> str:
     """Names and defaults; types are in the code and in an editor."""
-    words: list[str] = []
+    parts: list[str] = []
     for parameter in list(inspect.signature(function).parameters.values())[1:]:
-        if parameter.kind is parameter.KEYWORD_ONLY and "*" not in words and not any(w.startswith("**") for w in words):
-            words.append("*")
+        if parameter.kind is parameter.KEYWORD_ONLY and "*" not in parts and not any(w.startswith("**") for w in parts):
+            parts.append("*")
         name = f"**{parameter.name}" if parameter.kind is parameter.VAR_KEYWORD else parameter.name
-        words.append(name if parameter.default is parameter.empty else f"{name}={parameter.default!r}")
-    return ", ".join(words)
+        parts.append(name if parameter.default is parameter.empty else f"{name}={parameter.default!r}")
+    return ", ".join(parts)
 
 
 # --- Markdown ---------------------------------------------------------------------------------------------------
 
 
-def _head(title: str, text: str) -> Iterator[str]:
+def _page_header(title: str, text: str) -> Iterator[str]:
     yield from (f"# {title}", "", text, "")
 
 
@@ -419,10 +428,10 @@ def _flat(settings: Mapping[str, Any]) -> str:
 
 def main() -> None:
     FOLDER.mkdir(exist_ok=True)
-    made = pages()
-    for path, text in made.items():
+    pages = build_pages()
+    for path, text in pages.items():
         path.write_text(text)
-    for stale in set(FOLDER.glob("*.md")) - set(made):
+    for stale in set(FOLDER.glob("*.md")) - set(pages):
         stale.unlink()
 
 

@@ -9,7 +9,7 @@ import argparse
 import base64
 import io
 import tempfile
-from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +18,12 @@ from selenium.webdriver import Chrome
 from selenium.webdriver.common.by import By
 from selenium.webdriver.support.ui import WebDriverWait
 
-from tests.browser import chromium, look, sign_in
+from tests.browser import chromium, emulate_device, sign_in
 from unveil.app.client import Client, Evaluation
 
-FOLDER = Path(__file__).parent / "pictures"
+OUTPUT_FOLDER = Path(__file__).parent / "pictures"
 _COLOURS = 256  # those furthest apart, so that a verdict keeps its own; enough for pages, and small
-_ROOM = 12
+_MARGIN_PIXELS = 12
 _LOADED = "return [...document.images].every((image) => !image.src || image.closest('[hidden]') || image.naturalWidth)"
 _BETWEEN = """
 const [first, last] = [...arguments].map((selector) => document.querySelector(selector).getBoundingClientRect());
@@ -34,59 +34,65 @@ return [first.top + scrollY, last.bottom + scrollY];
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m docs.pictures")
     parser.add_argument("--state", type=Path, default=Path(".state/up"), help="folder of a running `unveil local`")
-    given = parser.parse_args()
-    url, token = ((given.state / name).read_text().strip() for name in ("address", "token"))
-    FOLDER.mkdir(exist_ok=True)
+    args = parser.parse_args()
+    url, token = ((args.state / name).read_text().strip() for name in ("address", "token"))
+    OUTPUT_FOLDER.mkdir(exist_ok=True)
     with Client(url, token) as client, tempfile.TemporaryDirectory() as folder, chromium(Path(folder)) as chrome:
-        evaluation = _order(client)
+        evaluation = _create_evaluation(client)
         sign_in(chrome, url, token)
-        take: Callable[[str, str, str], None] = lambda name, first, last: _take(chrome, name, first, last)  # noqa: E731
-        _play(chrome, f"{url}/dashboard/playground")
-        take("playground", "#protected", ".looks:nth-of-type(4)")
+        take_screenshot = partial(_take_screenshot, chrome)
+        _run_playground(chrome, f"{url}/dashboard/playground")
+        take_screenshot("playground", "#protected", ".looks:nth-of-type(4)")
         page = f"{url}/dashboard/evaluations/{evaluation.id}"
         chrome.get(page)
-        take("evaluation", ".title", ".scale")
+        take_screenshot("evaluation", ".title", ".scale")
         cell = next(each for each in evaluation.cells if each.attack["name"] == "fr")
         chrome.get(f"{page}/cells/{cell.id}")
-        take("cell", ".title", ".charts")
+        take_screenshot("cell", ".title", ".charts")
         chrome.get(f"{url}/evaluations/{evaluation.id}/report.html")
-        take("report", "header", "#verdicts")
+        take_screenshot("report", "header", "#verdicts")
         chrome.get(f"{url}/dashboard/evaluations/new")
         WebDriverWait(chrome, 60).until(lambda page: "on one worker" in page.find_element(By.ID, "preview").text)
-        take("new-evaluation", ".title, h1", "[aria-labelledby=holds-1]")
+        take_screenshot("new-evaluation", ".title, h1", "[aria-labelledby=holds-1]")
 
 
-def _order(client: Client) -> Evaluation:
+def _create_evaluation(client: Client) -> Evaluation:
     """The same one again where this stack was asked before."""
     attacks: list[str | dict[str, Any]] = ["none", "fr", {"name": "key-recovery", "ciphertexts": 16}, "known-plaintext"]
     pixelwise = [{"name": "pixelwise", "key_mode": mode} for mode in ("same", "different")]
     order: dict[str, Any] = {"dataset": "sample", "profile": "smoke", "keys": 1, "samples": 6, "name": "first audit"}
-    made = client.evaluations.create(
+    evaluation = client.evaluations.create(
         schemes=[*pixelwise, "tanaka", "etc"], attacks=attacks, idempotency_key="docs-pictures", **order
     )
-    return made.wait(timeout=3600, progress=True)
+    return evaluation.wait(timeout=3600, progress=True)
 
 
-def _play(chrome: Chrome, address: str) -> None:
-    look(chrome)
+def _run_playground(chrome: Chrome, address: str) -> None:
+    emulate_device(chrome)
     chrome.get(address)
     chrome.find_element(By.CSS_SELECTOR, "[data-photograph=cat]").click()
-    said = chrome.find_element(By.ID, "said")
-    WebDriverWait(chrome, 1800).until(lambda _: "are done" in said.text)
+    status_element = chrome.find_element(By.ID, "said")
+    WebDriverWait(chrome, 1800).until(lambda _: "are done" in status_element.text)
     assert not chrome.find_elements(By.XPATH, "//button[text()='Try again']"), "a busy machine: UNVEIL_ENCRYPT_BUDGET_S"
 
 
-def _take(chrome: Chrome, name: str, first: str, last: str) -> None:
+def _take_screenshot(chrome: Chrome, name: str, first: str, last: str) -> None:
     """From the top of one element to the bottom of another, as wide as the page."""
-    look(chrome, high=6000)  # all of it at once: pictures below the window would not be loaded
+    emulate_device(chrome, window_height=6000)  # all of it at once: pictures below the window would not be loaded
     WebDriverWait(chrome, 60).until(lambda page: page.execute_script(_LOADED))
     top, bottom = chrome.execute_script(_BETWEEN, first, last)
-    clip = {"x": 0, "y": max(0, top - _ROOM), "width": 1280, "height": bottom - top + 2 * _ROOM, "scale": 1}
+    clip = {
+        "x": 0,
+        "y": max(0, top - _MARGIN_PIXELS),
+        "width": 1280,
+        "height": bottom - top + 2 * _MARGIN_PIXELS,
+        "scale": 1,
+    }
     shot = chrome.execute_cdp_cmd("Page.captureScreenshot", {"format": "png", "clip": clip})
-    with Image.open(io.BytesIO(base64.b64decode(shot["data"]))) as picture:
-        small = picture.convert("RGB").quantize(_COLOURS, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)
-        small.save(FOLDER / f"{name}.png", optimize=True)
-    look(chrome)
+    with Image.open(io.BytesIO(base64.b64decode(shot["data"]))) as image:
+        small = image.convert("RGB").quantize(_COLOURS, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)
+        small.save(OUTPUT_FOLDER / f"{name}.png", optimize=True)
+    emulate_device(chrome)
 
 
 if __name__ == "__main__":

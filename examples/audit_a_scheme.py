@@ -15,16 +15,16 @@ from typing import Any
 
 import numpy as np
 
-from unveil.models.attacks.base import Attack, Material, Outcome
+from unveil.models.attacks.base import Attack, AttackInput, AttackResult
 from unveil.models.attacks.fr import feature_reconstruction
-from unveil.models.attacks.key_recovery import recover
+from unveil.models.attacks.key_recovery import recover_key
 from unveil.models.catalog import make_attack, make_scheme
 from unveil.models.core import keystream
 from unveil.models.core.images import Images, to_png
-from unveil.models.core.run_context import Context
+from unveil.models.core.run_context import RunContext
 from unveil.models.core.threat_models import ThreatModel
 from unveil.models.data.datasets import sample
-from unveil.models.evaluation.cell import Options, run_cell
+from unveil.models.evaluation.cell import ScoringOptions, run_cell
 from unveil.models.metrics.image_metrics import identification, ssim
 from unveil.models.schemes.base import Scheme, new_secret
 
@@ -32,7 +32,7 @@ OUT = Path("audited")
 OUT.mkdir(exist_ok=True)
 
 
-def show(name: str, *rows: Images) -> None:
+def save_images(name: str, *rows: Images) -> None:
     """A row of pictures for each batch, as one PNG."""
     sheet = np.concatenate([np.concatenate(list(row[:8]), axis=1) for row in rows])
     (OUT / f"{name}.png").write_bytes(to_png(sheet))
@@ -46,7 +46,7 @@ def show(name: str, *rows: Images) -> None:
 
 # %%
 data = sample()
-plain, others = data.test, data.train
+plain, other_images = data.test, data.train
 tanaka = make_scheme("tanaka", {})
 secret = new_secret()  # 256 bits of the operating system; the key of an image size is expanded from it
 protected = tanaka.protect(plain, secret)
@@ -60,13 +60,16 @@ print(f"{len(plain)} photographs; key space 2^{tanaka.key_space_bits(96, 96):.1f
 
 
 # %%
-def measure(name: str, seen: Images) -> None:
-    found = identification(plain, seen)
-    print(f"{name:<28} SSIM {ssim(plain, seen).mean():6.3f}   identified {found.top1.max():4.0%} of {len(plain)}")
+def report_similarity(name: str, reconstructed: Images) -> None:
+    result = identification(plain, reconstructed)
+    print(
+        f"{name:<28} SSIM {ssim(plain, reconstructed).mean():6.3f}   "
+        f"identified {result.top1.max():4.0%} of {len(plain)}"
+    )
 
 
-measure("ciphertexts as they are", protected)
-measure("feature reconstruction", feature_reconstruction(protected))
+report_similarity("ciphertexts as they are", protected)
+report_similarity("feature reconstruction", feature_reconstruction(protected))
 
 # %% [markdown]
 # ## The key out of ciphertexts
@@ -75,12 +78,12 @@ measure("feature reconstruction", feature_reconstruction(protected))
 
 # %%
 for count in (1, 2, 5, 16):
-    observed = tanaka.protect(others[:count], secret)
-    decrypt, key, _ = recover(tanaka, observed, np.concatenate([protected, observed]), seed=0)
-    measure(f"key out of {count} ciphertexts", decrypt(protected))
-exact = tanaka.agreement(key, tanaka.key(secret, 96, 96))
-print("agreement with the true key:", exact)
-show("tanaka", plain, protected, feature_reconstruction(protected), decrypt(protected))
+    observed = tanaka.protect(other_images[:count], secret)
+    decrypt, key, _ = recover_key(tanaka, observed, np.concatenate([protected, observed]), seed=0)
+    report_similarity(f"key out of {count} ciphertexts", decrypt(protected))
+agreement = tanaka.key_agreement(key, tanaka.key(secret, 96, 96))
+print("agreement with the true key:", agreement)
+save_images("tanaka", plain, protected, feature_reconstruction(protected), decrypt(protected))
 
 # %% [markdown]
 # ## A cell as the service runs it
@@ -89,11 +92,11 @@ show("tanaka", plain, protected, feature_reconstruction(protected), decrypt(prot
 # see through the negative of an image, and nothing in noise), and judges.
 
 # %%
-options = Options(seed=0, keys=2, samples=4, profile="smoke")
+options = ScoringOptions(seed=0, keys=2, samples=4, profile="smoke")
 
 
 def audit(scheme: Scheme[Any, Any], attack: Attack[Any]) -> str:
-    result = run_cell(scheme, attack, data, options, Context()).result
+    result = run_cell(scheme, attack, data, options, RunContext()).result
     figures = "" if result["ssim"] is None else f"SSIM {result['ssim']['mean']:.3f}, controls {result['controls']}, "
     print(f"{scheme.name} under {attack.name} ({attack.threat_model.value}): {figures}{result['verdict']}")
     return str(result["verdict"])
@@ -129,8 +132,8 @@ class ReusedPad(Scheme[NoSettings, Pad]):
         return 8.0 * height * width * 3
 
     def derive(self, seed: bytes, height: int, width: int) -> Pad:
-        stream = keystream.stream(seed, f"reused-pad/{width}x{height}", height * width * 3)
-        return Pad(np.frombuffer(stream, np.uint8).reshape(height, width, 3))
+        keystream_bytes = keystream.keystream_bytes(seed, f"reused-pad/{width}x{height}", height * width * 3)
+        return Pad(np.frombuffer(keystream_bytes, np.uint8).reshape(height, width, 3))
 
     def encrypt(self, images: Images, key: Pad) -> Images:
         return images + key.noise
@@ -138,10 +141,10 @@ class ReusedPad(Scheme[NoSettings, Pad]):
     def decrypt(self, images: Images, key: Pad) -> Images:
         return images - key.noise
 
-    def dump(self, key: Pad) -> dict[str, Any]:
+    def key_to_json(self, key: Pad) -> dict[str, Any]:
         return {"noise": key.noise.tolist()}
 
-    def load(self, material: Mapping[str, Any]) -> Pad:
+    def key_from_json(self, material: Mapping[str, Any]) -> Pad:
         return Pad(np.array(material["noise"], np.uint8))
 
 
@@ -158,19 +161,19 @@ class OnePair(Attack[NoSettings]):
     name, title, source, Settings = "one-pair", "The pad out of one pair", "this notebook", NoSettings
     threat_model = ThreatModel.KNOWN_PLAINTEXT
 
-    def observations(self) -> int:
+    def required_ciphertexts(self) -> int:
         return 1
 
-    def run(self, material: Material, context: Context) -> Outcome:  # noqa: ARG002 - quicker than any progress
-        assert material.pairs is not None
-        noise = material.pairs.protected[0] - material.pairs.plain[0]
-        return Outcome(material.targets - noise, key=Pad(noise), numbers={"pairs": 1.0})
+    def run(self, attack_input: AttackInput, context: RunContext) -> AttackResult:  # noqa: ARG002 - quicker than any progress
+        assert attack_input.pairs is not None
+        noise = attack_input.pairs.protected[0] - attack_input.pairs.plain[0]
+        return AttackResult(attack_input.targets - noise, key=Pad(noise), metrics={"pairs": 1.0})
 
 
 verdict = audit(pad, OnePair(NoSettings()))
 ciphertexts = pad.protect(plain, secret)
-noise = pad.protect(others[:1], secret)[0] - others[0]
-show("reused-pad", plain, ciphertexts, ciphertexts - noise)
+noise = pad.protect(other_images[:1], secret)[0] - other_images[0]
+save_images("reused-pad", plain, ciphertexts, ciphertexts - noise)
 
 # %% [markdown]
 # A key space says how long a search takes, not how long an attacker needs.

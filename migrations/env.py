@@ -9,7 +9,7 @@ from unveil.app.db.session import sync_engine
 from unveil.app.db.tables import Base
 from unveil.app.settings import Settings
 
-_LOCK = 0x756E7665696C  # "unveil": two starts at once must not both migrate
+_ADVISORY_LOCK_ID = 0x756E7665696C  # "unveil": two starts at once must not both migrate
 
 
 def run() -> None:
@@ -17,7 +17,7 @@ def run() -> None:
     with engine.connect() as connection:
         context.configure(connection=connection, target_metadata=Base.metadata)
         with context.begin_transaction():
-            connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _LOCK})
+            connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _ADVISORY_LOCK_ID})
             context.run_migrations()
     engine.dispose()
 

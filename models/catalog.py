@@ -18,11 +18,11 @@ from unveil.models import schemes as scheme_modules
 from unveil.models.attacks.base import Attack
 from unveil.models.core.images import padded_size
 from unveil.models.core.profiles import PROFILES, Profile
-from unveil.models.core.settings_schema import ParameterError, json_schema, param, parse
+from unveil.models.core.settings_schema import ParameterError, json_schema, parse, setting
 from unveil.models.core.threat_models import ThreatModel
 from unveil.models.core.verdicts import WORST_FIRST, scheme_verdict
 from unveil.models.data.datasets import DatasetInfo
-from unveil.models.data.datasets import builtin as builtin_datasets
+from unveil.models.data.datasets import list_datasets as builtin_datasets
 from unveil.models.metrics.image_metrics import SSIM_MODES, SsimMode
 from unveil.models.schemes.base import PaperRow, Scheme, SizeMismatch, new_secret
 
@@ -47,19 +47,19 @@ __all__ = [
     "describe_attack",
     "describe_scheme",
     "effective_bits",
-    "external_refusal",
+    "external_not_applicable_reason",
+    "flatten_settings",
+    "is_training_attack",
     "json_schema",
     "make_attack",
     "make_scheme",
     "new_secret",
     "padded_size",
-    "param",
     "parse",
     "parse_spec",
     "scheme_verdict",
     "schemes",
-    "settings_of",
-    "takes_long",
+    "setting",
 ]  # fmt: skip
 
 
@@ -78,13 +78,13 @@ class UnknownName(LookupError):
 
 
 def _discover(package: Any, base: Any) -> dict[str, Any]:
-    found: dict[str, Any] = {}
+    classes: dict[str, Any] = {}
     for module in pkgutil.iter_modules(package.__path__):
         namespace = vars(importlib.import_module(f"{package.__name__}.{module.name}"))
         for value in namespace.values():
             if inspect.isclass(value) and issubclass(value, base) and not inspect.isabstract(value):
-                found[value.name] = value  # type: ignore[attr-defined]
-    return dict(sorted(found.items()))
+                classes[value.name] = value  # type: ignore[attr-defined]
+    return dict(sorted(classes.items()))
 
 
 @cache
@@ -98,13 +98,13 @@ def attacks() -> Mapping[str, type[Attack[Any]]]:
 
 
 def make_scheme(
-    name: str, settings: Mapping[str, Any], profile: Profile = "paper", *, beside: Collection[str] = ()
+    name: str, settings: Mapping[str, Any], profile: Profile = "paper", *, extra_names: Collection[str] = ()
 ) -> Scheme[Any, Any]:
     """The named scheme; the profile fills in what `settings` leaves out; `beside`: see `parse`.
 
     Raises UnknownName, ParameterError.
     """
-    return _make(schemes(), "scheme", name, settings, profile, beside)
+    return _make(schemes(), "scheme", name, settings, profile, extra_names)
 
 
 def make_attack(name: str, settings: Mapping[str, Any], profile: Profile = "paper") -> Attack[Any]:
@@ -118,23 +118,23 @@ def _make(
     name: str,
     settings: Mapping[str, Any],
     profile: Profile,
-    beside: Collection[str] = (),
+    extra_names: Collection[str] = (),
 ) -> Any:
     if name not in known:
         raise UnknownName(f"unknown {kind} {name!r}; known: {', '.join(known)}")
     cls = known[name]
-    return cls(parse(cls.Settings, {**cls.profiles.get(profile, {}), **settings}, beside))
+    return cls(parse(cls.Settings, {**cls.profiles.get(profile, {}), **settings}, extra_names))
 
 
-def takes_long(attack: str) -> bool:
+def is_training_attack(attack: str) -> bool:
     """Whether a cell trains networks, as utility does: minutes to days, where others take seconds. What only another
     version knows may.
     """
     known = attacks().get(attack)
-    return known is None or known.learned
+    return known is None or known.learning_based
 
 
-def external_refusal(attack: Attack[Any], *, originals: bool, public: bool) -> str | None:
+def external_not_applicable_reason(attack: Attack[Any], *, originals: bool, public: bool) -> str | None:
     """Why an attack cannot be run on uploaded ciphertexts of an unknown scheme, and what to upload for it."""
     if attack.name == "brute-force":
         return "the key space of an unknown scheme cannot be counted"
@@ -152,13 +152,13 @@ def parse_spec(kind: Literal["scheme", "attack"], text: str) -> tuple[str, dict[
 
     A bare value stands for the setting that has it among its choices. Raises UnknownName, ParameterError.
     """
-    name, _, rest = text.partition(":")
+    name, _, settings_text = text.partition(":")
     known: Mapping[str, Any] = schemes() if kind == "scheme" else attacks()
     if name not in known:
         raise UnknownName(f"unknown {kind} {name!r}; known: {', '.join(known)}")
     properties = json_schema(known[name].Settings)["properties"]
     settings: dict[str, Any] = {}
-    for part in filter(None, rest.split(",")):
+    for part in filter(None, settings_text.split(",")):
         setting, equals, value = part.partition("=")
         if equals:
             try:
@@ -174,9 +174,9 @@ def parse_spec(kind: Literal["scheme", "attack"], text: str) -> tuple[str, dict[
     return name, settings
 
 
-def settings_of(thing: Scheme[Any, Any] | Attack[Any]) -> dict[str, Any]:
+def flatten_settings(component: Scheme[Any, Any] | Attack[Any]) -> dict[str, Any]:
     """Name and every resolved setting, flat, as an evaluation stores them."""
-    return {"name": thing.name, **vars(thing.settings)}
+    return {"name": component.name, **vars(component.settings)}
 
 
 def effective_bits(scheme: Scheme[Any, Any], height: int, width: int) -> float | None:
@@ -192,7 +192,7 @@ def describe_scheme(name: str, height: int = 96, width: int = 96) -> dict[str, A
     variants = []
     for settings in [{}] if cls.trains else _variants(schema):  # how a network is trained makes no other scheme of it
         scheme = make_scheme(name, settings)
-        padded = padded_size(height, width, scheme.multiple)
+        padded = padded_size(height, width, scheme.size_multiple)
         paper = scheme.paper
         variants.append(
             {
@@ -210,11 +210,11 @@ def describe_scheme(name: str, height: int = 96, width: int = 96) -> dict[str, A
         "source": cls.source,
         "summary": inspect.cleandoc(cls.__doc__ or cls.title),  # not getdoc: it would inherit the base class's
         "trains": cls.trains,
-        "size_multiple": default.multiple,
+        "size_multiple": default.size_multiple,
         "parameters": schema,
         "profiles": {profile: dict(cls.profiles.get(profile, {})) for profile in PROFILES},
         "variants": variants,
-        "attacks": [attack for attack in attacks() if make_attack(attack, {}).refuses(default) is None],
+        "attacks": [attack for attack in attacks() if make_attack(attack, {}).not_applicable_reason(default) is None],
     }
 
 
@@ -222,18 +222,18 @@ def describe_attack(name: str) -> dict[str, Any]:
     """What GET /attacks says of one: parameters, threat model, profiles, the schemes it applies to."""
     cls = attacks()[name]
     attack = make_attack(name, {})
-    refusals = {scheme: attack.refuses(make_scheme(scheme, {})) for scheme in schemes()}
+    reasons = {scheme: attack.not_applicable_reason(make_scheme(scheme, {})) for scheme in schemes()}
     return {
         "name": name,
         "title": cls.title,
         "source": cls.source,
         "summary": inspect.cleandoc(cls.__doc__ or cls.title),  # not getdoc: it would inherit the base class's
         "threat_model": cls.threat_model.value,
-        "learned": cls.learned,
+        "learned": cls.learning_based,
         "parameters": json_schema(cls.Settings),
         "profiles": {profile: dict(cls.profiles.get(profile, {})) for profile in PROFILES},
-        "applies_to": [scheme for scheme, reason in refusals.items() if reason is None],
-        "not_applicable": {scheme: reason for scheme, reason in refusals.items() if reason is not None},
+        "applies_to": [scheme for scheme, reason in reasons.items() if reason is None],
+        "not_applicable": {scheme: reason for scheme, reason in reasons.items() if reason is not None},
     }
 
 

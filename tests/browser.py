@@ -32,20 +32,22 @@ def chromium(folder: Path) -> Iterator[Chrome]:
         driver.quit()
 
 
-def look(chrome: Chrome, *, phone: bool = False, dark: bool = False, high: int | None = None) -> None:
+def emulate_device(
+    chrome: Chrome, *, phone: bool = False, dark: bool = False, window_height: int | None = None
+) -> None:
     """What the person has before them: a desktop or a phone, light or dark; `high`: pixels of the window.
 
     Without motion: a colour that is still on its way from one look to the next is no colour of the page.
     """
     width, height = PHONE if phone else DESKTOP
-    size = {"width": width, "height": high or height}
+    size = {"width": width, "height": window_height or height}
     chrome.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", {**size, "deviceScaleFactor": 1, "mobile": phone})
-    wishes = {"prefers-color-scheme": "dark" if dark else "light", "prefers-reduced-motion": "reduce"}
-    features = [{"name": name, "value": value} for name, value in wishes.items()]
+    media_features = {"prefers-color-scheme": "dark" if dark else "light", "prefers-reduced-motion": "reduce"}
+    features = [{"name": name, "value": value} for name, value in media_features.items()]
     chrome.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": features})
 
 
-def complaints(chrome: Chrome) -> list[str]:
+def console_errors(chrome: Chrome) -> list[str]:
     """What its console holds since it was last asked: broken policies, failed scripts and requests."""
     return [entry["message"] for entry in chrome.get_log("browser") if entry["level"] != "INFO"]
 

@@ -90,8 +90,8 @@ def object_store_url(server_state: Path) -> Iterator[str]:
 def bucket_url(object_store_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     """An empty bucket for blobs, and the credentials where AWS's tools look for them."""
     S3FileSystem.clear_instance_cache()  # a client is kept for a process, wherever the environment sent it
-    given = {"ENDPOINT_URL": object_store_url, "ACCESS_KEY_ID": "a", "SECRET_ACCESS_KEY": "b"}
-    for name, value in {**given, "DEFAULT_REGION": "us-east-1"}.items():
+    credentials = {"ENDPOINT_URL": object_store_url, "ACCESS_KEY_ID": "a", "SECRET_ACCESS_KEY": "b"}
+    for name, value in {**credentials, "DEFAULT_REGION": "us-east-1"}.items():
         monkeypatch.setenv(f"AWS_{name}", value)
     s3 = boto3.resource("s3")
     s3.create_bucket(Bucket="unveil")
@@ -118,5 +118,5 @@ def settings(database_url: str, redis_url: str, tmp_path: Path) -> Settings:
 @pytest.fixture(scope="session")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalStack]:
     """The whole service: uvicorn, workers, servers, as real processes. `stack.url`, `stack.token`, `stack.client()`."""
-    with LocalStack(tmp_path_factory.mktemp("stack"), port=0, durable=False) as running:
-        yield running
+    with LocalStack(tmp_path_factory.mktemp("stack"), port=0, durable=False) as local_stack:
+        yield local_stack

@@ -16,12 +16,12 @@ from unveil.app.local.stack import LocalStack
 ROOT = Path(__file__).parent.parent
 
 
-def blocks(text: str) -> list[tuple[str, str]]:
+def runnable_blocks(text: str) -> list[tuple[str, str]]:
     """Language and text of each block that is to be run."""
     return re.findall(r"<!-- run: (\w+) -->\n```\w+\n(.*?)```", text, re.DOTALL)
 
 
-def stand_in(folder: Path) -> None:
+def prepare_folder(folder: Path) -> None:
     """Where the reader stands: with a photograph, and `unveil` on the path."""
     Image.fromarray(pixels(1, 97, 61)).save(folder / "photo.png")
     command = folder / "bin" / "unveil"
@@ -30,7 +30,7 @@ def stand_in(folder: Path) -> None:
     command.chmod(0o755)
 
 
-def run(language: str, text: str, folder: Path, stack: LocalStack) -> str:
+def run_block(language: str, text: str, folder: Path, stack: LocalStack) -> str:
     """What it says on stdout; fails where the block fails."""
     text = text.replace("http://127.0.0.1:8000", stack.url).replace(".state/up", str(stack.state))
     command = {"shell": ["bash", "-euo", "pipefail", "-c", text], "python": [sys.executable, "-W", "error", "-c", text]}

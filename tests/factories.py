@@ -10,7 +10,7 @@ from sqlalchemy.orm import Session, sessionmaker
 from unveil.app.db.ids import new_id
 from unveil.app.db.job_states import Status
 from unveil.app.db.tables import Account, Cell, Evaluation, Key, Token
-from unveil.app.security.envelope import KeyRing
+from unveil.app.security.envelope import Keyring
 from unveil.models.catalog import Scheme
 
 SMOKE = {
@@ -27,10 +27,12 @@ def make_account(sessions: sessionmaker[Session], name: str = "owner") -> str:
     return id
 
 
-def make_token(sessions: sessionmaker[Session], ring: KeyRing, account_id: str, scopes: list[str] = ALL_SCOPES) -> str:
+def make_token(
+    sessions: sessionmaker[Session], keyring: Keyring, account_id: str, scopes: list[str] = ALL_SCOPES
+) -> str:
     token = new_id("token")
     with sessions.begin() as session:
-        session.add(Token(hash=ring.token_hash(token), account_id=account_id, scopes=scopes))
+        session.add(Token(hash=keyring.token_hash(token), account_id=account_id, scopes=scopes))
     return token
 
 
@@ -55,7 +57,7 @@ def make_evaluation(
                 settings={
                     **SMOKE, **(settings or {}), "schemes": [scheme], "attacks": [{"name": name} for name in attacks]
                 },
-                version=0,
+                event_seq=0,
             )
         )  # fmt: skip
         session.flush()
@@ -74,7 +76,7 @@ def make_evaluation(
     return evaluation_id, cell_ids
 
 
-def expire(sessions: sessionmaker[Session], cell_id: str) -> None:
+def expire_lease(sessions: sessionmaker[Session], cell_id: str) -> None:
     """As if its worker had been silent for longer than its lease."""
     with sessions.begin() as session:
         session.get_one(Cell, cell_id).lease_until = func.clock_timestamp() - func.make_interval(0, 0, 0, 0, 0, 0, 1)
@@ -82,7 +84,7 @@ def expire(sessions: sessionmaker[Session], cell_id: str) -> None:
 
 def make_key_to_train(
     sessions: sessionmaker[Session],
-    ring: KeyRing,
+    keyring: Keyring,
     account_id: str,
     *,
     evaluation_id: str | None = None,
@@ -99,8 +101,8 @@ def make_key_to_train(
                 account_id=account_id,
                 scheme=scheme.name if scheme else "tn-shift",
                 params=vars(scheme.settings) if scheme else {"epochs": 2},
-                sealed=ring.new_lock(purpose="key", owner=account_id, id=id),
-                training={"profile": "smoke", "dataset": "sample", "seed": seed},
+                sealed=keyring.new_wrapped_key(purpose="key", owner=account_id, id=id),
+                training_request={"profile": "smoke", "dataset": "sample", "seed": seed},
                 evaluation_id=evaluation_id,
                 status=Status.QUEUED,
             )

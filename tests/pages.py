@@ -23,7 +23,7 @@ PAGES = {
 }
 DOCUMENTS = {"report": "/evaluations/{evaluation}/report.html", "API": "/docs"}
 
-_LOADED = """
+_PAGE_METRICS_SCRIPT = """
 const [page] = performance.getEntriesByType("navigation");
 const parts = performance.getEntriesByType("resource").filter((part) => part.name.startsWith("http"));
 const picture = (part) => /\\.(png|svg)(\\?|$)/.test(part.name);
@@ -37,29 +37,29 @@ return {
 """
 
 # The rules of WCAG 2.2 A and AA, and those that axe calls best practices.
-_RUN = """
+_AXE_SCRIPT = """
 const done = arguments[arguments.length - 1];
 const wanted = {resultTypes: ["violations"]};
 axe.run(document, wanted).then((found) => done(found.violations), (error) => done(String(error)));
 """
 
 
-def addresses(paths: dict[str, str], evaluation: Evaluation, other: Evaluation) -> dict[str, str]:
+def page_paths(paths: dict[str, str], evaluation: Evaluation, other: Evaluation) -> dict[str, str]:
     """The paths of pages on an evaluation, on the cell of it that has the most to show, and beside another one."""
     cell = max(evaluation.cells, key=lambda cell: (len(cell.samples), cell.ssim or 0))
     return {name: path.format(evaluation=evaluation.id, other=other.id, cell=cell.id) for name, path in paths.items()}
 
 
-def loaded(chrome: Chrome) -> dict[str, float]:
+def page_metrics(chrome: Chrome) -> dict[str, float]:
     """Of the page as it was loaded: seconds until its scripts had run, and kB with and without images, uncompressed."""
-    return dict(chrome.execute_script(_LOADED))
+    return dict(chrome.execute_script(_PAGE_METRICS_SCRIPT))
 
 
 def violations(chrome: Chrome) -> list[str]:
     """What axe-core finds on the page as it is now, a line each: impact, rule, where."""
     # A package for another browser driver, of which nothing but the script is used: PyPI has no plain axe-core.
     chrome.execute_script(files("axe_playwright_python").joinpath("axe.min.js").read_text())
-    found: list[dict[str, Any]] = chrome.execute_async_script(_RUN)
+    found: list[dict[str, Any]] = chrome.execute_async_script(_AXE_SCRIPT)
     assert isinstance(found, list), found
     return [
         f"{each['impact']} {each['id']}: {', '.join(str(node['target'][0]) for node in each['nodes'][:5])}"
@@ -67,5 +67,5 @@ def violations(chrome: Chrome) -> list[str]:
     ]
 
 
-def serious(found: list[str]) -> list[str]:
+def filter_serious(found: list[str]) -> list[str]:
     return [line for line in found if line.startswith(("serious", "critical"))]

@@ -76,15 +76,15 @@ def object_store(log: Path) -> Iterator[str]:
         server.wait(10)
 
 
-def _drop(server_url: str, name: str, patience_s: float = 30.0) -> None:
-    until = time.monotonic() + patience_s
+def _drop(server_url: str, name: str, timeout_s: float = 30.0) -> None:
+    deadline = time.monotonic() + timeout_s
     with psycopg.connect(server_url, autocommit=True) as admin:
         while True:
             try:
                 admin.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(name)))
                 return
             except psycopg.errors.InsufficientPrivilege:  # autovacuum is in it, which an ordinary role may not end
-                if time.monotonic() > until:
+                if time.monotonic() > deadline:
                     raise
                 time.sleep(0.1)
 

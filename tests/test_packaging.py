@@ -15,7 +15,7 @@ from packaging.version import Version
 from unveil.app.broker import QUEUES
 
 ROOT = Path(__file__).parents[1]
-OURS = {"api", "migrate", "worker-encrypt", "worker-attack", "worker-attack-gpu"}
+OWN_SERVICES = {"api", "migrate", "worker-encrypt", "worker-attack", "worker-attack-gpu"}
 
 
 @pytest.fixture(scope="module")
@@ -30,7 +30,7 @@ def dockerfile() -> str:
 
 
 def test_compose_has_the_service_its_workers_and_real_servers(compose: dict[str, Any]) -> None:
-    assert set(compose["services"]) == OURS | {"postgres", "redis"}
+    assert set(compose["services"]) == OWN_SERVICES | {"postgres", "redis"}
     assert compose["services"]["worker-attack"]["profiles"] == ["cpu"]
     assert compose["services"]["worker-attack-gpu"]["profiles"] == ["gpu"]
     gpu = compose["services"]["worker-attack-gpu"]["deploy"]["resources"]["reservations"]["devices"][0]
@@ -38,7 +38,9 @@ def test_compose_has_the_service_its_workers_and_real_servers(compose: dict[str,
 
 
 def test_every_queue_has_a_worker(compose: dict[str, Any]) -> None:
-    commands = {name: compose["services"][name].get("command", "") for name in OURS if name.startswith("worker")}
+    commands = {
+        name: compose["services"][name].get("command", "") for name in OWN_SERVICES if name.startswith("worker")
+    }
     served = {queue for command in commands.values() for queue in command.split("--queues ")[1].split()[0].split(",")}
     assert served == set(QUEUES)
 
@@ -49,7 +51,7 @@ def test_secrets_have_no_default_and_stand_nowhere(compose: dict[str, Any]) -> N
         uses = re.findall(rf"(?<!\$)\$\{{{secret}\b([^}}]*)\}}", text)
         assert uses, f"{secret} is not asked for"
         assert all(use.startswith(":?") for use in uses)
-    for name in OURS:
+    for name in OWN_SERVICES:
         environment = compose["services"][name]["environment"]
         assert environment["UNVEIL_ENVIRONMENT"] == "production"
         assert environment["UNVEIL_KEYRING_FILE"] == "/run/secrets/keyring"
@@ -64,14 +66,14 @@ def test_every_long_lived_service_has_a_health_check(compose: dict[str, Any]) ->
 
 def test_nothing_starts_before_the_migrations_have_run(compose: dict[str, Any]) -> None:
     assert compose["services"]["migrate"]["depends_on"] == {"postgres": {"condition": "service_healthy"}}
-    for name in OURS - {"migrate"}:
+    for name in OWN_SERVICES - {"migrate"}:
         waits = compose["services"][name]["depends_on"]
         assert waits["migrate"] == {"condition": "service_completed_successfully"}
         assert waits["redis"] == {"condition": "service_healthy"}
 
 
 def test_our_containers_can_write_to_their_state_and_nowhere_else(compose: dict[str, Any]) -> None:
-    for name in OURS:
+    for name in OWN_SERVICES:
         service = compose["services"][name]
         assert service["read_only"] is True
         assert service["cap_drop"] == ["ALL"]
@@ -86,7 +88,7 @@ def test_redis_keeps_what_it_was_given(compose: dict[str, Any]) -> None:
 def test_the_images_have_the_targets_that_compose_builds_and_do_not_run_as_root(
     compose: dict[str, Any], dockerfile: str
 ) -> None:
-    targets = {compose["services"][name]["build"]["target"] for name in OURS}
+    targets = {compose["services"][name]["build"]["target"] for name in OWN_SERVICES}
     assert targets == {"api", "worker"}
     for target in targets:
         stage = dockerfile.split(f" AS {target}\n")[1].split("\nFROM ", maxsplit=1)[0]
@@ -109,7 +111,7 @@ def test_the_lock_pins_everything_and_names_no_index() -> None:
 
 
 # What reads what others send, and the version from which its published holes are closed. Raise one with its reason.
-FLOORS = {
+MIN_VERSIONS = {
     "aiohttp": ("3.13.3", "CVE-2025-69223: answers that unfold without end"),
     "h11": ("0.16.0", "CVE-2025-43859: requests smuggled in malformed chunks"),
     "jinja2": ("3.1.6", "CVE-2025-27516: a way out of its sandbox"),
@@ -121,12 +123,12 @@ FLOORS = {
 }
 
 
-@pytest.mark.parametrize("name", FLOORS)
+@pytest.mark.parametrize("name", MIN_VERSIONS)
 def test_the_lock_is_above_the_known_holes_of_what_reads_hostile_input(name: str) -> None:
     lines = (ROOT / "requirements.lock").read_text().splitlines()
     pinned = [line.split(" ")[0].partition("==")[2] for line in lines if line.startswith(f"{name}==")]
     assert pinned
-    assert all(Version(version) >= Version(FLOORS[name][0]) for version in pinned), FLOORS[name][1]
+    assert all(Version(version) >= Version(MIN_VERSIONS[name][0]) for version in pinned), MIN_VERSIONS[name][1]
 
 
 @pytest.mark.parametrize("target", ["setup", "demo", "up", "test", "check", "bench", "chaos", "docs", "lock", "clean"])

@@ -14,7 +14,7 @@ from unveil.app.local.stack import LocalStack
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
-BLOCKS = documents.blocks(README)
+BLOCKS = documents.runnable_blocks(README)
 
 
 @pytest.mark.timeout(400)
@@ -22,8 +22,8 @@ BLOCKS = documents.blocks(README)
     ("language", "text"), BLOCKS, ids=[f"{language}-{i}" for i, (language, _) in enumerate(BLOCKS)]
 )
 def test_a_block_runs_as_it_stands(language: str, text: str, tmp_path: Path, stack: LocalStack) -> None:
-    documents.stand_in(tmp_path)
-    said = documents.run(language, text.replace("audit-1", f"audit-{tmp_path.name}"), tmp_path, stack)
+    documents.prepare_folder(tmp_path)
+    said = documents.run_block(language, text.replace("audit-1", f"audit-{tmp_path.name}"), tmp_path, stack)
     if "report.html" in text:
         assert (tmp_path / "plain.png").stat().st_size
         assert "event: status" in (tmp_path / "events.txt").read_text()

@@ -11,17 +11,17 @@ import pytest
 
 from unveil.models import catalog
 from unveil.models.core.images import Images
-from unveil.models.core.run_context import Context
-from unveil.models.core.settings_schema import param
-from unveil.models.data.datasets import Data
-from unveil.models.schemes.base import Scheme, Trained
+from unveil.models.core.run_context import RunContext
+from unveil.models.core.settings_schema import setting
+from unveil.models.data.datasets import ImageDataset
+from unveil.models.schemes.base import Scheme, TrainedKey
 
 NAME = "tn-shift"
 
 
 @dataclass(frozen=True)
 class ShiftSettings:
-    epochs: int = param(8, "Epochs", minimum=1, maximum=100)
+    epochs: int = setting(8, "Epochs", minimum=1, maximum=100)
 
 
 class Shift(Scheme[ShiftSettings, int]):
@@ -34,15 +34,15 @@ class Shift(Scheme[ShiftSettings, int]):
     trains = True
     invertible = False
     profiles: ClassVar[Mapping[str, Mapping[str, Any]]] = {"smoke": {"epochs": 2}}
-    lesson: ClassVar[Callable[[Context], object]]
+    on_trained: ClassVar[Callable[[RunContext], object]]
 
-    def train(self, data: Data, context: Context) -> Trained:
+    def train(self, data: ImageDataset, context: RunContext) -> TrainedKey:
         for epoch in range(self.settings.epochs):
             context.metric("loss", epoch + 1, 1 / (epoch + 1))
             context.report((epoch + 1) / self.settings.epochs, f"epoch {epoch + 1} of {self.settings.epochs}")
-        type(self).lesson(context)
+        type(self).on_trained(context)
         weights = b"w" + bytes([len(data.train) % 256]) + b" and more, so that no ciphertext holds them by chance"
-        return Trained(weights, {"data": data.name, "loss": float("nan")})
+        return TrainedKey(weights, {"data": data.name, "loss": float("nan")})
 
     def key(self, secret: bytes, height: int, width: int) -> int:
         return secret[1]
@@ -59,15 +59,17 @@ class Shift(Scheme[ShiftSettings, int]):
     def decrypt(self, images: Images, key: int) -> Images:
         raise NotImplementedError
 
-    def dump(self, key: int) -> dict[str, Any]:
+    def key_to_json(self, key: int) -> dict[str, Any]:
         raise NotImplementedError
 
-    def load(self, material: Mapping[str, Any]) -> int:
+    def key_from_json(self, material: Mapping[str, Any]) -> int:
         raise NotImplementedError
 
 
-def teach(monkeypatch: pytest.MonkeyPatch, lesson: Callable[[Context], object] = lambda context: None) -> None:
+def register_scheme(
+    monkeypatch: pytest.MonkeyPatch, on_trained: Callable[[RunContext], object] = lambda context: None
+) -> None:
     """Put the scheme into the catalog; `lesson(context)` is called at the end of its training."""
-    known = {**catalog.schemes(), NAME: Shift}
-    monkeypatch.setattr(Shift, "lesson", staticmethod(lesson), raising=False)
-    monkeypatch.setattr(catalog, "schemes", lambda: known)
+    schemes = {**catalog.schemes(), NAME: Shift}
+    monkeypatch.setattr(Shift, "on_trained", staticmethod(on_trained), raising=False)
+    monkeypatch.setattr(catalog, "schemes", lambda: schemes)

@@ -16,16 +16,16 @@ from sqlalchemy.orm import Session
 from unveil.app.db.job_states import Status
 from unveil.app.db.tables import Cell, Curve, Evaluation, Key, Sample, Scores
 from unveil.app.jobs import event_log
-from unveil.app.security.envelope import Unreadable
+from unveil.app.security.envelope import DecryptionError
 from unveil.models import catalog
 from unveil.models.catalog import make_attack, make_scheme
 from unveil.models.core.images import to_png
 from unveil.models.core.version import __version__
-from unveil.models.evaluation.cell import CellResult, Options, measure_utility, run_cell
+from unveil.models.evaluation.cell import CellResult, ScoringOptions, measure_utility, run_cell
 from unveil.models.evaluation.external_ciphertexts import run_external
 from unveil.worker import jobs, key_loading, lease
-from unveil.worker.dataset_loading import load_data
-from unveil.worker.jobs import Done, Job, JobFailed, Reporter, jsonable
+from unveil.worker.dataset_loading import load_dataset
+from unveil.worker.jobs import ClaimedJob, JobFailed, JobOutcome, Reporter, to_json_safe
 from unveil.worker.runtime import Runtime
 
 
@@ -36,44 +36,44 @@ class KeyUnusable(JobFailed):
 
 
 @dataclass(frozen=True)
-class CellJob(Job):
+class CellJob(ClaimedJob):
     attack_failed: ClassVar[str] = "attack_failed"
 
     settings: dict[str, Any]  # of the evaluation
     scheme: dict[str, Any]
     attack: dict[str, Any]
 
-    def work(self, reporter: Reporter) -> Done:
+    def run(self, reporter: Reporter) -> JobOutcome:
         result = _evaluate(self, reporter)
-        return Done(_values(self, result), _rows(self.lease.id, result, reporter.curves))
+        return JobOutcome(_outcome_values(self, result), _result_rows(self.lease.id, result, reporter.curves))
 
-    def changed(self, session: Session, evaluation: Evaluation) -> None:
-        event_log.cell_changed(session, evaluation, self.lease.id)
+    def publish_status(self, session: Session, evaluation: Evaluation) -> None:
+        event_log.on_cell_status_changed(session, evaluation, self.lease.id)
 
 
-def handle(tools: Runtime, id: str) -> None:
+def handle(runtime: Runtime, id: str) -> None:
     """Run cell `id` if it waits to be run."""
-    jobs.handle(tools, id, claim)
+    jobs.run_job(runtime, id, claim)
 
 
-def claim(tools: Runtime, id: str) -> CellJob | None:
-    with tools.sessions.begin() as session:
+def claim(runtime: Runtime, id: str) -> CellJob | None:
+    with runtime.sessions.begin() as session:
         evaluation_id = session.scalar(select(Cell.evaluation_id).where(Cell.id == id))
-        evaluation = None if evaluation_id is None else event_log.lock(session, evaluation_id)
+        evaluation = None if evaluation_id is None else event_log.lock_evaluation(session, evaluation_id)
         if evaluation is None:
             return None
-        taken = lease.claim(session, Cell, id, tools.owner, tools.settings.lease_s)
-        if taken is None:
+        claimed_lease = lease.claim(session, Cell, id, runtime.owner, runtime.settings.lease_ttl_s)
+        if claimed_lease is None:
             return None
-        event_log.cell_changed(session, evaluation, id)
+        event_log.on_cell_status_changed(session, evaluation, id)
         cell = session.get_one(Cell, id)
         return CellJob(
-            tools,
-            taken,
+            runtime,
+            claimed_lease,
             account_id=evaluation.account_id,
             evaluation_id=evaluation.id,
-            furthest=cell.progress,
-            checkpoint_lock=jobs.checkpoint_lock(tools, cell, evaluation.account_id),
+            best_progress=cell.progress,
+            checkpoint_wrapped_key=jobs.get_or_create_checkpoint_key(runtime, cell, evaluation.account_id),
             settings=evaluation.settings,
             scheme=cell.scheme,
             attack=cell.attack,
@@ -81,13 +81,13 @@ def claim(tools: Runtime, id: str) -> CellJob | None:
 
 
 def _evaluate(job: CellJob, reporter: Reporter) -> CellResult:
-    tools, settings = job.tools, job.settings
+    runtime, settings = job.runtime, job.settings
     profile = settings["profile"]
     reporter.report(0.0, "loading images")
     external = job.scheme["name"] == catalog.EXTERNAL
-    data = load_data(tools, job.account_id, job.scheme["dataset"] if external else settings["dataset"])
-    public = settings["public_dataset"] and load_data(tools, job.account_id, settings["public_dataset"]).train
-    options = Options(
+    data = load_dataset(runtime, job.account_id, job.scheme["dataset"] if external else settings["dataset"])
+    public = settings["public_dataset"] and load_dataset(runtime, job.account_id, settings["public_dataset"]).train
+    options = ScoringOptions(
         seed=settings["seed"],
         keys=settings["keys"],
         samples=settings["samples"],
@@ -95,49 +95,51 @@ def _evaluate(job: CellJob, reporter: Reporter) -> CellResult:
         profile=profile,
         utility=settings["utility"],
     )
-    context = job.context(reporter, settings["seed"])
+    context = job.run_context(reporter, settings["seed"])
     reporter.report(0.0, "running")
-    scheme = None if external else make_scheme(*_entry(job.scheme), profile)
-    secret = _secret(job)
+    scheme = None if external else make_scheme(*_name_and_settings(job.scheme), profile)
+    secret = _load_secret(job)
     if job.attack["name"] == catalog.UTILITY:
         return measure_utility(scheme, data, options, context, secret=secret)
-    attack = make_attack(*_entry(job.attack), profile)
+    attack = make_attack(*_name_and_settings(job.attack), profile)
     if scheme is None:
         return run_external(attack, data, options, context, public=public)
     return run_cell(scheme, attack, data, options, context, secret=secret, public=public)
 
 
-def _entry(entry: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
+def _name_and_settings(entry: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
     """Name and settings of a scheme or an attack, without what says where its key or images come from."""
     return entry["name"], {k: v for k, v in entry.items() if k not in ("name", "key_id", "dataset", "added")}
 
 
-def _secret(job: CellJob) -> bytes | None:
+def _load_secret(job: CellJob) -> bytes | None:
     """The secret of the key that the entry names; None: keys are drawn from the seed. Raises KeyUnusable."""
     key_id = job.scheme.get("key_id")
     if key_id is None:
         return None
-    with job.tools.sessions() as session:
+    with job.runtime.sessions() as session:
         key = session.scalar(select(Key).where(Key.id == key_id, Key.account_id == job.account_id))
     if key is None or key.destroyed_at is not None or key.status != Status.SUCCEEDED:
         raise KeyUnusable(f"key {key_id} was destroyed, or is not ready")
     try:
-        return key_loading.secret(job.tools, key)
+        return key_loading.decrypt_secret(job.runtime, key)
     except FileNotFoundError:
         raise KeyUnusable(f"the weights of key {key_id} are gone") from None
-    except Unreadable:
+    except DecryptionError:
         raise KeyUnusable(f"key {key_id} cannot be opened with this service's master keys") from None
 
 
-def _values(job: CellJob, result: CellResult) -> dict[str, Any]:
-    sealed = None
-    if result.recovered is not None:
-        material = json.dumps(result.recovered, sort_keys=True).encode()
-        sealed = job.tools.ring.seal(material, purpose="recovered-key", owner=job.account_id, id=job.lease.id)
-    return {"result": {**jsonable(result.result), "versions": versions()}, "recovered": sealed}
+def _outcome_values(job: CellJob, result: CellResult) -> dict[str, Any]:
+    encrypted_key = None
+    if result.recovered_key is not None:
+        key_json = json.dumps(result.recovered_key, sort_keys=True).encode()
+        encrypted_key = job.runtime.keyring.seal(
+            key_json, purpose="recovered-key", owner=job.account_id, id=job.lease.id
+        )
+    return {"result": {**to_json_safe(result.result), "versions": package_versions()}, "recovered": encrypted_key}
 
 
-def _rows(cell_id: str, result: CellResult, metrics: dict[str, list[list[float]]]) -> list[Any]:
+def _result_rows(cell_id: str, result: CellResult, metrics: dict[str, list[list[float]]]) -> list[Any]:
     rows: list[Any] = [
         Sample(
             cell_id=cell_id,
@@ -153,10 +155,10 @@ def _rows(cell_id: str, result: CellResult, metrics: dict[str, list[list[float]]
         scores = {name: getattr(result.scores, name).tolist() for name in ("index", "ssim", "psnr", "rank")}
         rows.append(Scores(cell_id=cell_id, **scores))
     for name, points in {**metrics, **result.curves}.items():
-        rows.append(Curve(cell_id=cell_id, name=name, points=jsonable(points)))
+        rows.append(Curve(cell_id=cell_id, name=name, points=to_json_safe(points)))
     return rows
 
 
 @cache
-def versions() -> dict[str, str]:
+def package_versions() -> dict[str, str]:
     return {"unveil": __version__, "torch": version("torch"), "python": platform.python_version()}

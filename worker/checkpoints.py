@@ -5,37 +5,41 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from unveil.app.observability import failpoints
-from unveil.app.security.envelope import KeyRing, Unreadable
-from unveil.app.storage import Blobs
+from unveil.app.security.envelope import DecryptionError, Keyring
+from unveil.app.storage import BlobStore
 
 
 @dataclass(frozen=True)
-class SealedCheckpoints:
+class EncryptedCheckpointStore:
     """Checkpoints encrypted under the data key that `lock`, in the row of the job, wraps."""
 
-    blobs: Blobs
-    ring: KeyRing
-    lock: bytes
+    blobs: BlobStore
+    keyring: Keyring
+    wrapped_key: bytes
     account_id: str
     job_id: str
     folder: str
 
     def read(self, name: str) -> bytes | None:
         try:
-            sealed = self.blobs.read(f"{self.folder}/{name}")
-            return self.ring.open(self.lock + sealed, **sealed_for(self.account_id, self.job_id))
-        except (FileNotFoundError, Unreadable):
+            ciphertext = self.blobs.read(f"{self.folder}/{name}")
+            return self.keyring.open(
+                self.wrapped_key + ciphertext, **checkpoint_envelope_context(self.account_id, self.job_id)
+            )
+        except (FileNotFoundError, DecryptionError):
             return None
 
     def write(self, name: str, data: bytes) -> None:
-        sealed = self.ring.seal_under(self.lock, data, **sealed_for(self.account_id, self.job_id))
-        self.blobs.write(f"{self.folder}/{name}", sealed)
-        failpoints.point("checkpoint-written")
+        ciphertext = self.keyring.encrypt_with_data_key(
+            self.wrapped_key, data, **checkpoint_envelope_context(self.account_id, self.job_id)
+        )
+        self.blobs.write(f"{self.folder}/{name}", ciphertext)
+        failpoints.failpoint("checkpoint-written")
 
-    def part(self, name: str) -> SealedCheckpoints:
+    def child(self, name: str) -> EncryptedCheckpointStore:
         return replace(self, folder=f"{self.folder}/{name}")
 
 
-def sealed_for(account_id: str, job_id: str) -> dict[str, str]:
+def checkpoint_envelope_context(account_id: str, job_id: str) -> dict[str, str]:
     """What their seals are bound to."""
     return {"purpose": "checkpoints", "owner": account_id, "id": job_id}

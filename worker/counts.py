@@ -4,4 +4,4 @@ from __future__ import annotations
 
 from collections import Counter
 
-recoveries: Counter[str] = Counter()  # jobs taken from workers that were gone, by table
+lease_recoveries: Counter[str] = Counter()  # jobs taken from workers that were gone, by table

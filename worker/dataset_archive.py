@@ -19,19 +19,19 @@ import numpy as np
 import numpy.typing as npt
 
 from unveil.app.settings import Settings
-from unveil.app.storage import Blobs
+from unveil.app.storage import BlobStore
 from unveil.models.core.images import Images
-from unveil.models.data.datasets import Data, fit, in_turn, save_npz
+from unveil.models.data.datasets import ImageDataset, center_crop_resize, interleave_classes, save_npz
 
 SPLITS = ("train", "test")
-_LITTER = frozenset({"__MACOSX", "Thumbs.db", "desktop.ini"})
+_IGNORED_NAMES = frozenset({"__MACOSX", "Thumbs.db", "desktop.ini"})
 _SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".gif", ".bmp"})
-_SMALL = 2**20  # a member below this may shrink by any ratio: it cannot harm
-_TAIL = 22 + 65535 + 20  # the end record with the longest comment, and the zip64 locator before it
-_ENTRY_BYTES = 300  # generous for one entry of the directory
-_NAME = 200  # letters of a folder's or a file's name
+_INLINE_BELOW_BYTES = 2**20  # a member below this may shrink by any ratio: it cannot harm
+_MAX_END_RECORD_BYTES = 22 + 65535 + 20  # the end record with the longest comment, and the zip64 locator before it
+_MAX_ENTRY_BYTES = 300  # generous for one entry of the directory
+_MAX_NAME_LENGTH = 200  # letters of a folder's or a file's name
 
-Decode = Callable[[str, bytes], Images]  # (name, bytes) -> uint8 [H, W, 3]; raises BadArchive
+ImageDecoder = Callable[[str, bytes], Images]  # (name, bytes) -> uint8 [H, W, 3]; raises BadArchive
 
 
 class BadArchive(ValueError):
@@ -45,7 +45,7 @@ class ArchiveTooLarge(BadArchive):
 
 
 @dataclass(frozen=True)
-class Order:
+class ArchiveRequest:
     name: str
     kind: str  # plain, protected
     size: int
@@ -53,33 +53,35 @@ class Order:
 
 
 @dataclass(frozen=True)
-class Entry:
+class ArchiveMember:
     """One image of the archive. `split` is None where the archive does not say."""
 
-    member: zipfile.ZipInfo
+    info: zipfile.ZipInfo
     split: str | None
     label: str
     key: str  # its path without the suffix: pairs an image with its original
 
 
-def handle(head: dict[str, Any], blobs: Blobs, settings: Settings, decode: Decode) -> dict[str, Any]:
+def build_from_upload(
+    metadata: dict[str, Any], blobs: BlobStore, settings: Settings, decode: ImageDecoder
+) -> dict[str, Any]:
     """Unpack the blobs that `head` names into the blob `head["blob"]`; what the service then stores in a row.
 
     A refusal is an answer too: {"refused": {"code", "detail", "field"}}.
     """
-    order = Order(name=head["name"], kind=head["kind"], size=head["size"], seed=head["seed"])
+    request = ArchiveRequest(name=metadata["name"], kind=metadata["kind"], size=metadata["size"], seed=metadata["seed"])
     try:
-        with blobs.open(head["archive"]) as archive:
-            entries = _checked("archive", lambda: read_directory(archive, settings))
-            if head["originals"] is None:
-                data = _checked("archive", lambda: build(order, archive, entries, settings, decode))
+        with blobs.open(metadata["archive"]) as archive:
+            entries = _run_for_field("archive", lambda: read_directory(archive, settings))
+            if metadata["originals"] is None:
+                data = _run_for_field("archive", lambda: build_dataset(request, archive, entries, settings, decode))
             else:
-                with blobs.open(head["originals"]) as originals:
-                    data = _with_originals(order, archive, entries, originals, settings, decode)
-    except _Refused as refused:
-        return {"refused": {"code": refused.reason.code, "detail": str(refused.reason), "field": refused.field}}
+                with blobs.open(metadata["originals"]) as originals:
+                    data = _build_with_originals(request, archive, entries, originals, settings, decode)
+    except _UploadRejected as error:
+        return {"refused": {"code": error.reason.code, "detail": str(error.reason), "field": error.field}}
     raw = save_npz(data)
-    blobs.write(head["blob"], raw)
+    blobs.write(metadata["blob"], raw)
     return {
         "train": len(data.train),
         "test": len(data.test),
@@ -91,37 +93,37 @@ def handle(head: dict[str, Any], blobs: Blobs, settings: Settings, decode: Decod
     }
 
 
-class _Refused(Exception):
+class _UploadRejected(Exception):
     def __init__(self, field: str, reason: BadArchive) -> None:
         self.field, self.reason = field, reason
 
 
-def _checked(field: str, step: Callable[[], Any]) -> Any:
+def _run_for_field(field: str, step: Callable[[], Any]) -> Any:
     """Run a step on the upload of one form field; refusals say which."""
     try:
         return step()
     except BadArchive as error:
-        raise _Refused(field, error) from None
+        raise _UploadRejected(field, error) from None
     except (zipfile.BadZipFile, zlib.error, EOFError, struct.error, UnicodeError) as error:
-        raise _Refused(field, BadArchive(f"the zip is damaged ({error}); make it again and upload it")) from None
+        raise _UploadRejected(field, BadArchive(f"the zip is damaged ({error}); make it again and upload it")) from None
     except (NotImplementedError, RuntimeError) as error:  # what zipfile raises on features it lacks
-        raise _Refused(field, BadArchive(f"this zip cannot be read: {error}")) from None
+        raise _UploadRejected(field, BadArchive(f"this zip cannot be read: {error}")) from None
 
 
 # --- the directory ----------------------------------------------------------------------------------------------
 
 
-def read_directory(archive: BinaryIO, settings: Settings) -> list[Entry]:
+def read_directory(archive: BinaryIO, settings: Settings) -> list[ArchiveMember]:
     """The images in the archive's directory, in name order, none of them read yet. Raises BadArchive, BadZipFile."""
     _check_directory_size(archive, settings.max_archive_members)
-    with zipfile.ZipFile(archive) as opened:
-        members = opened.infolist()
+    with zipfile.ZipFile(archive) as zip_file:
+        members = zip_file.infolist()
     if len(members) > settings.max_archive_members:
         raise ArchiveTooLarge(f"{len(members)} files; at most {settings.max_archive_members} are taken")
     for name, count in Counter(member.filename for member in members).items():
         if count > 1:
             raise BadArchive(f"{name!r} is in the archive {count} times")
-    files = [member for member in members if not member.is_dir() and not _is_litter(member.filename)]
+    files = [member for member in members if not member.is_dir() and not _is_ignored(member.filename)]
     for member in members:
         _check_member(member, settings)
     total = sum(member.file_size for member in files)
@@ -129,22 +131,22 @@ def read_directory(archive: BinaryIO, settings: Settings) -> list[Entry]:
         raise ArchiveTooLarge(f"unpacks to {total} bytes; at most {settings.max_unpacked_bytes} are taken")
     if not files:
         raise BadArchive("the archive holds no images; put them into class folders, below train/ and test/ if you like")
-    return _layout(sorted(files, key=lambda member: member.filename))
+    return _assign_splits(sorted(files, key=lambda member: member.filename))
 
 
-def _check_directory_size(archive: BinaryIO, most: int) -> None:
+def _check_directory_size(archive: BinaryIO, max_members: int) -> None:
     """Before zipfile reads the whole directory into memory: refuse one that is far too large for `most` members."""
     end = archive.seek(0, 2)
-    archive.seek(max(0, end - _TAIL))
+    archive.seek(max(0, end - _MAX_END_RECORD_BYTES))
     tail = archive.read()
     archive.seek(0)
-    at = tail.rfind(b"PK\5\6")
-    if at < 0 or at + 22 > len(tail):
+    offset = tail.rfind(b"PK\5\6")
+    if offset < 0 or offset + 22 > len(tail):
         raise BadArchive("this is not a zip file")
-    size = struct.unpack_from("<I", tail, at + 12)[0]
-    if size == 0xFFFFFFFF or tail[max(0, at - 20) :].startswith(b"PK\6\7"):
+    size = struct.unpack_from("<I", tail, offset + 12)[0]
+    if size == 0xFFFFFFFF or tail[max(0, offset - 20) :].startswith(b"PK\6\7"):
         # zip64: the true size stands in a record that the locator points to
-        locator = tail[at - 20 : at]
+        locator = tail[offset - 20 : offset]
         if len(locator) != 20 or not locator.startswith(b"PK\6\7"):
             raise BadArchive("the zip is damaged (its zip64 locator is missing)")
         archive.seek(min(end, struct.unpack_from("<Q", locator, 8)[0]))
@@ -153,13 +155,13 @@ def _check_directory_size(archive: BinaryIO, most: int) -> None:
         if len(record) != 56 or not record.startswith(b"PK\6\6"):
             raise BadArchive("the zip is damaged (its zip64 record is missing)")
         size = struct.unpack_from("<Q", record, 40)[0]
-    if size > most * _ENTRY_BYTES:
-        raise ArchiveTooLarge(f"its directory alone takes {size} bytes; at most {most} files are taken")
+    if size > max_members * _MAX_ENTRY_BYTES:
+        raise ArchiveTooLarge(f"its directory alone takes {size} bytes; at most {max_members} files are taken")
 
 
-def _is_litter(name: str) -> bool:
+def _is_ignored(name: str) -> bool:
     """What file managers put into archives unasked."""
-    return any(part in _LITTER or (part.startswith(".") and part != "..") for part in PurePosixPath(name).parts)
+    return any(part in _IGNORED_NAMES or (part.startswith(".") and part != "..") for part in PurePosixPath(name).parts)
 
 
 def _check_member(member: zipfile.ZipInfo, settings: Settings) -> None:
@@ -169,47 +171,49 @@ def _check_member(member: zipfile.ZipInfo, settings: Settings) -> None:
         raise BadArchive(f"{name!r} points outside of the archive; use plain relative names")
     if member.orig_filename != name or any(ord(letter) < 32 for letter in name):
         raise BadArchive(f"{name!r} has control characters in its name")
-    if any(len(part) > _NAME for part in path.parts):
-        raise BadArchive(f"{name[:_NAME]!r}... has a name of more than {_NAME} letters; shorten it")
+    if any(len(part) > _MAX_NAME_LENGTH for part in path.parts):
+        raise BadArchive(
+            f"{name[:_MAX_NAME_LENGTH]!r}... has a name of more than {_MAX_NAME_LENGTH} letters; shorten it"
+        )
     if stat.S_ISLNK(member.external_attr >> 16):
         raise BadArchive(f"{name!r} is a symbolic link; put the file itself there")
     if member.flag_bits & 1:
         raise BadArchive(f"{name!r} is encrypted; upload a zip without a password")
     if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
         raise BadArchive(f"{name!r} is packed by method {member.compress_type}; only stored and deflated are taken")
-    if member.file_size > _SMALL + 4 * settings.max_pixels:  # uncompressed, with alpha
+    if member.file_size > _INLINE_BELOW_BYTES + 4 * settings.max_pixels:  # uncompressed, with alpha
         raise ArchiveTooLarge(f"{name!r} unpacks to {member.file_size} bytes, more than any image that is taken")
     ratio = settings.max_archive_ratio
-    if member.file_size > _SMALL and member.file_size > ratio * max(1, member.compress_size):
+    if member.file_size > _INLINE_BELOW_BYTES and member.file_size > ratio * max(1, member.compress_size):
         raise ArchiveTooLarge(f"{name!r} unpacks to more than {ratio} times its packed size")
 
 
-def _layout(files: Sequence[zipfile.ZipInfo]) -> list[Entry]:
+def _assign_splits(files: Sequence[zipfile.ZipInfo]) -> list[ArchiveMember]:
     """Split and class of every file from its folders: [root/] [train|test/] [class/] name."""
     # Where images belong is read off the images alone: a README.txt among them is the one that is wrong.
     images = [member for member in files if _is_named_as_image(member)] or files
-    root = _root([PurePosixPath(member.filename).parts for member in images])
+    root = _common_root([PurePosixPath(member.filename).parts for member in images])
 
-    def below_root(member: zipfile.ZipInfo) -> tuple[str, ...]:
+    def strip_root(member: zipfile.ZipInfo) -> tuple[str, ...]:
         first, *rest = parts = PurePosixPath(member.filename).parts
         return tuple(rest) if first == root and rest else parts
 
-    paths = [below_root(member) for member in images]
+    paths = [strip_root(member) for member in images]
     split = any(parts[0] in SPLITS for parts in paths if len(parts) > 1)
     ((depth, _),) = Counter(map(len, paths)).most_common(1)
     entries = []
     for member in files:
-        parts = below_root(member)
-        beside = split and parts[0] not in SPLITS
-        if beside or len(parts) != depth or depth > 2 + split:
-            raise _misplaced(member, beside)
+        parts = strip_root(member)
+        outside_splits = split and parts[0] not in SPLITS
+        if outside_splits or len(parts) != depth or depth > 2 + split:
+            raise _misplaced_error(member, outside_splits)
         label = parts[-2] if depth == 2 + split else "unlabelled"
         key = PurePosixPath(*parts).with_suffix("").as_posix()
-        entries.append(Entry(member, parts[0] if split else None, label, key))
+        entries.append(ArchiveMember(member, parts[0] if split else None, label, key))
     return entries
 
 
-def _root(paths: Sequence[tuple[str, ...]]) -> str | None:
+def _common_root(paths: Sequence[tuple[str, ...]]) -> str | None:
     """The folder that stands above split or class folders, common to all: `zip -r set.zip set`."""
     if len({parts[0] for parts in paths}) > 1 or paths[0][0] in SPLITS:
         return None
@@ -221,10 +225,10 @@ def _is_named_as_image(member: zipfile.ZipInfo) -> bool:
     return PurePosixPath(member.filename).suffix.lower() in _SUFFIXES
 
 
-def _misplaced(member: zipfile.ZipInfo, beside: bool) -> BadArchive:
+def _misplaced_error(member: zipfile.ZipInfo, outside_splits: bool) -> BadArchive:
     if not _is_named_as_image(member):
         return BadArchive(f"{member.filename!r} is no image: remove it")
-    if beside:
+    if outside_splits:
         return BadArchive(f"{member.filename!r} is neither below train/ nor below test/, as other files are")
     return BadArchive(
         f"{member.filename!r} is not where it should be: every image belongs into a class folder, "
@@ -235,55 +239,63 @@ def _misplaced(member: zipfile.ZipInfo, beside: bool) -> BadArchive:
 # --- the images -------------------------------------------------------------------------------------------------
 
 
-def build(
-    order: Order, archive: BinaryIO, entries: Sequence[Entry], settings: Settings, decode: Decode, share: int = 1
-) -> Data:
+def build_dataset(
+    request: ArchiveRequest,
+    archive: BinaryIO,
+    entries: Sequence[ArchiveMember],
+    settings: Settings,
+    decode: ImageDecoder,
+    array_count: int = 1,
+) -> ImageDataset:
     """Decode every image into its split. `share`: how many such arrays the limit of pixels must hold."""
-    train, test = _split(entries, order.seed)
+    train, test = _split_train_test(entries, request.seed)
     classes = tuple(sorted({entry.label for entry in entries}))
-    with zipfile.ZipFile(archive) as opened:
+    with zipfile.ZipFile(archive) as zip_file:
 
-        def read(entry: Entry) -> Images:
-            image = decode(entry.member.filename, opened.read(entry.member))
-            return fit(image, order.size) if order.kind == "plain" else image
+        def decode_member(entry: ArchiveMember) -> Images:
+            image = decode(entry.info.filename, zip_file.read(entry.info))
+            return center_crop_resize(image, request.size) if request.kind == "plain" else image
 
-        first = read(train[0])
-        if len(entries) * first.nbytes * share > settings.max_dataset_bytes:
+        first_image = decode_member(train[0])
+        if len(entries) * first_image.nbytes * array_count > settings.max_dataset_bytes:
             raise ArchiveTooLarge(
-                f"{len(entries)} images of {first.shape[1]}x{first.shape[0]} are more than "
+                f"{len(entries)} images of {first_image.shape[1]}x{first_image.shape[0]} are more than "
                 f"{settings.max_dataset_bytes} bytes of pixels; upload fewer or smaller ones"
             )
-        arrays = [_read_all(part, first.shape, train[0], read) for part in (train, test)]
-    labels = [_labels(part, classes) for part in (train, test)]
-    return Data(order.name, arrays[0], labels[0], arrays[1], labels[1], classes)
+        arrays = [_decode_all(part, first_image.shape, train[0], decode_member) for part in (train, test)]
+    labels = [_label_indices(part, classes) for part in (train, test)]
+    return ImageDataset(request.name, arrays[0], labels[0], arrays[1], labels[1], classes)
 
 
-def _read_all(
-    entries: Sequence[Entry], shape: tuple[int, ...], first: Entry, read: Callable[[Entry], Images]
+def _decode_all(
+    entries: Sequence[ArchiveMember],
+    shape: tuple[int, ...],
+    first: ArchiveMember,
+    decode_member: Callable[[ArchiveMember], Images],
 ) -> Images:
     images = np.empty((len(entries), *shape), np.uint8)
     for i, entry in enumerate(entries):
-        image = read(entry)
+        image = decode_member(entry)
         if image.shape != shape:
             raise BadArchive(
-                f"{entry.member.filename!r} is {image.shape[1]}x{image.shape[0]} but {first.member.filename!r} is "
+                f"{entry.info.filename!r} is {image.shape[1]}x{image.shape[0]} but {first.info.filename!r} is "
                 f"{shape[1]}x{shape[0]}: protected images must share one size"
             )
         images[i] = image
     return images
 
 
-def _labels(entries: Sequence[Entry], classes: tuple[str, ...]) -> npt.NDArray[np.int64]:
+def _label_indices(entries: Sequence[ArchiveMember], classes: tuple[str, ...]) -> npt.NDArray[np.int64]:
     return np.array([classes.index(entry.label) for entry in entries], np.int64)
 
 
-def _split(entries: Sequence[Entry], seed: int) -> tuple[list[Entry], list[Entry]]:
+def _split_train_test(entries: Sequence[ArchiveMember], seed: int) -> tuple[list[ArchiveMember], list[ArchiveMember]]:
     """Train and test as the archive says, classes taken in turn; else shuffled by `seed`, the last fifth for test."""
     if any(entry.split == "test" for entry in entries):
         train, test = ([entry for entry in entries if entry.split == split] for split in SPLITS)
         if not train:
             raise BadArchive("there are images below test/ but none below train/")
-        return _in_turn(train), _in_turn(test)
+        return _interleave_classes(train), _interleave_classes(test)
     if len(entries) < 5:
         raise BadArchive(f"an 80/20 split needs at least 5 images, or give a test/ folder; files found: {len(entries)}")
     order = np.random.default_rng(seed).permutation(len(entries))
@@ -291,47 +303,51 @@ def _split(entries: Sequence[Entry], seed: int) -> tuple[list[Entry], list[Entry
     return [entries[i] for i in order[:cut]], [entries[i] for i in order[cut:]]
 
 
-def _in_turn(entries: Sequence[Entry]) -> list[Entry]:
+def _interleave_classes(entries: Sequence[ArchiveMember]) -> list[ArchiveMember]:
     classes = sorted({entry.label for entry in entries})
-    return [entries[i] for i in in_turn([classes.index(entry.label) for entry in entries])]
+    return [entries[i] for i in interleave_classes([classes.index(entry.label) for entry in entries])]
 
 
-def _with_originals(
-    order: Order,
+def _build_with_originals(
+    request: ArchiveRequest,
     archive: BinaryIO,
-    entries: Sequence[Entry],
+    entries: Sequence[ArchiveMember],
     originals: BinaryIO,
     settings: Settings,
-    decode: Decode,
-) -> Data:
-    protected_by_key = _checked("archive", lambda: _by_key(entries))
-    plain_by_key = _checked("originals", lambda: _by_key(read_directory(originals, settings)))
+    decode: ImageDecoder,
+) -> ImageDataset:
+    protected_by_key = _run_for_field("archive", lambda: _index_by_key(entries))
+    plain_by_key = _run_for_field("originals", lambda: _index_by_key(read_directory(originals, settings)))
 
-    def pair() -> list[Entry]:
+    def pair_originals() -> list[ArchiveMember]:
         """The originals in the order of the protected images, so that both fall into the same split."""
         for key in sorted(protected_by_key.keys() ^ plain_by_key.keys()):
-            lacking = "the originals" if key in protected_by_key else "the protected archive"
-            raise BadArchive(f"{key!r} is missing from {lacking}: both need the same names")
+            missing_from = "the originals" if key in protected_by_key else "the protected archive"
+            raise BadArchive(f"{key!r} is missing from {missing_from}: both need the same names")
         return [plain_by_key[entry.key] for entry in entries]
 
-    plain_entries = _checked("originals", pair)
-    data: Data = _checked("archive", lambda: build(order, archive, entries, settings, decode, share=2))
-    plain: Data = _checked("originals", lambda: build(order, originals, plain_entries, settings, decode, share=2))
+    plain_entries = _run_for_field("originals", pair_originals)
+    data: ImageDataset = _run_for_field(
+        "archive", lambda: build_dataset(request, archive, entries, settings, decode, array_count=2)
+    )
+    plain: ImageDataset = _run_for_field(
+        "originals", lambda: build_dataset(request, originals, plain_entries, settings, decode, array_count=2)
+    )
     if plain.train.shape != data.train.shape:
         (height, width), (own_height, own_width) = plain.train.shape[1:3], data.train.shape[1:3]
-        refusal = BadArchive(f"the originals are {width}x{height} but the protected images {own_width}x{own_height}")
-        raise _Refused("originals", refusal)
-    return Data(
-        order.name, data.train, data.train_labels, data.test, data.test_labels, data.classes,
+        reason = BadArchive(f"the originals are {width}x{height} but the protected images {own_width}x{own_height}")
+        raise _UploadRejected("originals", reason)
+    return ImageDataset(
+        request.name, data.train, data.train_labels, data.test, data.test_labels, data.classes,
         train_originals=plain.train, test_originals=plain.test,
     )  # fmt: skip
 
 
-def _by_key(entries: Sequence[Entry]) -> dict[str, Entry]:
-    found: dict[str, Entry] = {}
+def _index_by_key(entries: Sequence[ArchiveMember]) -> dict[str, ArchiveMember]:
+    members: dict[str, ArchiveMember] = {}
     for entry in entries:
-        if entry.key in found:
-            other = found[entry.key].member.filename
-            raise BadArchive(f"{entry.member.filename!r} and {other!r} differ in their suffix only: which is the pair?")
-        found[entry.key] = entry
-    return found
+        if entry.key in members:
+            other = members[entry.key].info.filename
+            raise BadArchive(f"{entry.info.filename!r} and {other!r} differ in their suffix only: which is the pair?")
+        members[entry.key] = entry
+    return members

@@ -11,32 +11,36 @@ from sqlalchemy import select
 from unveil.app.db.tables import Dataset
 from unveil.models.core.images import to_png
 from unveil.models.data import datasets
-from unveil.models.data.datasets import Data, DatasetMissing, load, load_npz
+from unveil.models.data.datasets import DatasetMissing, ImageDataset, load, load_npz
 from unveil.worker.runtime import Runtime
 
 # The cells of an evaluation share their images and mostly run one after another in a process.
-_builtin = lru_cache(maxsize=2)(load)
-_STRIP, _SIDE = 8, 96
+_load_builtin = lru_cache(maxsize=2)(load)
+_STRIP_IMAGE_COUNT, _THUMBNAIL_SIDE_PIXELS = 8, 96
 
 
-def load_data(tools: Runtime, account_id: str, name: str) -> Data:
+def load_dataset(runtime: Runtime, account_id: str, name: str) -> ImageDataset:
     """Raises DatasetMissing."""
     if not name.startswith("ds_"):
-        return _builtin(name, tools.settings.data_dir and Path(tools.settings.data_dir))
-    with tools.sessions() as session:
+        return _load_builtin(name, runtime.settings.data_dir and Path(runtime.settings.data_dir))
+    with runtime.sessions() as session:
         row = session.scalar(select(Dataset).where(Dataset.id == name, Dataset.account_id == account_id))
     if row is None:
         raise DatasetMissing(f"dataset {name} was deleted")
     try:
-        return load_npz(row.name, tools.blobs.read(row.blob))
+        return load_npz(row.name, runtime.blobs.read(row.blob))
     except FileNotFoundError:
         raise DatasetMissing(f"the images of dataset {name} are gone; upload it again") from None
 
 
-def strip(tools: Runtime, account_id: str, name: str) -> bytes:
+def thumbnail_strip(runtime: Runtime, account_id: str, name: str) -> bytes:
     """A PNG of the first images, side by side: squares of 96 pixels. Raises DatasetMissing."""
     if name.startswith("ds_"):
-        images = load_data(tools, account_id, name).test[:_STRIP]
+        images = load_dataset(runtime, account_id, name).test[:_STRIP_IMAGE_COUNT]
     else:
-        images = datasets.glance(name, tools.settings.data_dir and Path(tools.settings.data_dir), _STRIP)
-    return to_png(np.concatenate([datasets.fit(image, _SIDE) for image in images], axis=1))
+        images = datasets.preview(
+            name, runtime.settings.data_dir and Path(runtime.settings.data_dir), _STRIP_IMAGE_COUNT
+        )
+    return to_png(
+        np.concatenate([datasets.center_crop_resize(image, _THUMBNAIL_SIDE_PIXELS) for image in images], axis=1)
+    )

@@ -9,28 +9,28 @@ from unveil.app.db.tables import Key
 from unveil.models.catalog import Scheme
 from unveil.worker.runtime import Runtime
 
-_KEPT = 4
-_networks: OrderedDict[str, Any] = OrderedDict()  # of this process, by their blobs, the one used last at the end
+_MAX_CACHED_NETWORKS = 4
+_network_cache: OrderedDict[str, Any] = OrderedDict()  # of this process, by their blobs, the one used last at the end
 
 
-def secret(tools: Runtime, key: Key) -> bytes:
+def decrypt_secret(runtime: Runtime, key: Key) -> bytes:
     """Raises Unreadable, FileNotFoundError (weights that were destroyed meanwhile)."""
     assert key.sealed is not None, "its row said that it is ready"
-    sealed = key.sealed if key.blob is None else key.sealed + tools.blobs.read(key.blob)
-    return tools.ring.open(sealed, purpose="key", owner=key.account_id, id=key.id)
+    ciphertext = key.sealed if key.weights_blob is None else key.sealed + runtime.blobs.read(key.weights_blob)
+    return runtime.keyring.open(ciphertext, purpose="key", owner=key.account_id, id=key.id)
 
 
-def loaded(tools: Runtime, scheme: Scheme[Any, Any], key: Key, height: int, width: int) -> Any:
+def load_key(runtime: Runtime, scheme: Scheme[Any, Any], key: Key, height: int, width: int) -> Any:
     """The key for images of one size. A network is kept for the next request: look at its row first.
 
     Raises Unreadable, FileNotFoundError, SizeMismatch.
     """
-    if key.blob is None:
-        return scheme.key(secret(tools, key), height, width)
-    network = _networks.pop(key.blob, None)
+    if key.weights_blob is None:
+        return scheme.key(decrypt_secret(runtime, key), height, width)
+    network = _network_cache.pop(key.weights_blob, None)
     if network is None:
-        network = scheme.key(secret(tools, key), height, width)
-    _networks[key.blob] = network
-    while len(_networks) > _KEPT:
-        _networks.popitem(last=False)
+        network = scheme.key(decrypt_secret(runtime, key), height, width)
+    _network_cache[key.weights_blob] = network
+    while len(_network_cache) > _MAX_CACHED_NETWORKS:
+        _network_cache.popitem(last=False)
     return network

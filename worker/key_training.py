@@ -12,7 +12,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from kombu.exceptions import OperationalError as BrokerAway
+from kombu.exceptions import OperationalError as BrokerUnavailable
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
@@ -22,80 +22,89 @@ from unveil.app.observability import failpoints
 from unveil.models import catalog
 from unveil.models.catalog import make_scheme
 from unveil.worker import jobs, lease
-from unveil.worker.dataset_loading import load_data
-from unveil.worker.jobs import Done, Job, Reporter, jsonable
+from unveil.worker.dataset_loading import load_dataset
+from unveil.worker.jobs import ClaimedJob, JobOutcome, Reporter, to_json_safe
 from unveil.worker.runtime import Runtime
 
 
 @dataclass(frozen=True)
-class KeyJob(Job):
+class KeyTrainingJob(ClaimedJob):
     attack_failed: ClassVar[str] = "training_failed"
 
     scheme: str
     params: dict[str, Any]
-    training: dict[str, Any]  # profile, dataset, seed or None
-    lock: bytes  # of the weights
+    training_request: dict[str, Any]  # profile, dataset, seed or None
+    weights_wrapped_key: bytes  # of the weights
 
-    def work(self, reporter: Reporter) -> Done:
-        tools, order = self.tools, self.training
+    def run(self, reporter: Reporter) -> JobOutcome:
+        runtime, request = self.runtime, self.training_request
         scheme = make_scheme(self.scheme, self.params)
         reporter.report(0.0, "loading images")
-        data = load_data(tools, self.account_id, order["dataset"])
-        named = {"purpose": "key", "owner": self.account_id, "id": self.lease.id}
-        seed, told = order["seed"], {}
+        data = load_dataset(runtime, self.account_id, request["dataset"])
+        envelope_context = {"purpose": "key", "owner": self.account_id, "id": self.lease.id}
+        seed, provenance_overrides = request["seed"], {}
         if seed is None:  # nobody's: as good as the key to whoever has the data set
-            seed = int.from_bytes(tools.ring.derive(self.lock, "training seed", **named)[:8], "big")
-            told = {"seed": None}
-        trained = scheme.train(data, self.context(reporter, seed))
+            seed = int.from_bytes(
+                runtime.keyring.derive(self.weights_wrapped_key, "training seed", **envelope_context)[:8], "big"
+            )
+            provenance_overrides = {"seed": None}
+        trained_key = scheme.train(data, self.run_context(reporter, seed))
         reporter.report(1.0, "storing the weights")
         blob = f"keys/{self.lease.id}.{self.lease.attempt}"
-        tools.blobs.write(blob, tools.ring.seal_under(self.lock, trained.secret, **named))
-        failpoints.point("weights-before-row")
-        return Done({"blob": blob, "provenance": jsonable({**trained.provenance, **told})})
+        runtime.blobs.write(
+            blob,
+            runtime.keyring.encrypt_with_data_key(self.weights_wrapped_key, trained_key.secret, **envelope_context),
+        )
+        failpoints.failpoint("weights-before-row")
+        return JobOutcome(
+            {"blob": blob, "provenance": to_json_safe({**trained_key.provenance, **provenance_overrides})}
+        )
 
-    def changed(self, session: Session, evaluation: Evaluation) -> None:
-        event_log.key_changed(session, evaluation, self.lease.id)
+    def publish_status(self, session: Session, evaluation: Evaluation) -> None:
+        event_log.on_key_status_changed(session, evaluation, self.lease.id)
 
-    def ended(self) -> None:
+    def cleanup(self) -> None:
         """Also ring for the cells that may be run now."""
-        super().ended()
-        failpoints.point("key-ready-before-ring")
-        with self.tools.sessions() as session:
-            chosen = select(Cell).where(
-                Cell.evaluation_id == self.evaluation_id, event_log.uses(self.lease.id), lease.waits(Cell)
+        super().cleanup()
+        failpoints.failpoint("key-ready-before-ring")
+        with self.runtime.sessions() as session:
+            query = select(Cell).where(
+                Cell.evaluation_id == self.evaluation_id,
+                event_log.cells_using_key(self.lease.id),
+                lease.claimable(Cell),
             )
-            cells = session.scalars(chosen.order_by(Cell.position)).all()
-            ids = [cell.id for cell in sorted(cells, key=lambda cell: catalog.takes_long(cell.attack["name"]))]
-        with suppress(BrokerAway):  # the sweeper will ring
-            jobs.ring(self.tools, Cell, ids)
+            cells = session.scalars(query.order_by(Cell.position)).all()
+            ids = [cell.id for cell in sorted(cells, key=lambda cell: catalog.is_training_attack(cell.attack["name"]))]
+        with suppress(BrokerUnavailable):  # the sweeper will ring
+            jobs.dispatch(self.runtime, Cell, ids)
 
 
-def handle(tools: Runtime, id: str) -> None:
+def handle(runtime: Runtime, id: str) -> None:
     """Train key `id` if it waits to be trained."""
-    jobs.handle(tools, id, claim)
+    jobs.run_job(runtime, id, claim)
 
 
-def claim(tools: Runtime, id: str) -> KeyJob | None:
-    with tools.sessions.begin() as session:
+def claim(runtime: Runtime, id: str) -> KeyTrainingJob | None:
+    with runtime.sessions.begin() as session:
         evaluation_id = session.scalar(select(Key.evaluation_id).where(Key.id == id))
-        evaluation = None if evaluation_id is None else event_log.lock(session, evaluation_id)
-        taken = lease.claim(session, Key, id, tools.owner, tools.settings.lease_s)
-        if taken is None:
+        evaluation = None if evaluation_id is None else event_log.lock_evaluation(session, evaluation_id)
+        claimed_lease = lease.claim(session, Key, id, runtime.owner, runtime.settings.lease_ttl_s)
+        if claimed_lease is None:
             return None
         if evaluation is not None:
-            event_log.key_changed(session, evaluation, id)
+            event_log.on_key_status_changed(session, evaluation, id)
         key = session.get_one(Key, id)
-        assert key.training is not None, "only a key that is trained is ever queued"
+        assert key.training_request is not None, "only a key that is trained is ever queued"
         assert key.sealed is not None, "its lock"
-        return KeyJob(
-            tools,
-            taken,
+        return KeyTrainingJob(
+            runtime,
+            claimed_lease,
             account_id=key.account_id,
             evaluation_id=key.evaluation_id,
-            furthest=key.progress,
-            checkpoint_lock=jobs.checkpoint_lock(tools, key, key.account_id),
+            best_progress=key.progress,
+            checkpoint_wrapped_key=jobs.get_or_create_checkpoint_key(runtime, key, key.account_id),
             scheme=key.scheme,
             params=key.params,
-            training=key.training,
-            lock=key.sealed,
+            training_request=key.training_request,
+            weights_wrapped_key=key.sealed,
         )

@@ -26,7 +26,7 @@ from sqlalchemy import ColumnElement, and_, exists, func, select, update
 from sqlalchemy.exc import DBAPIError, OperationalError
 from sqlalchemy.orm import Session, sessionmaker
 
-from unveil.app.db.job_states import ACTIVE, Status, sources
+from unveil.app.db.job_states import ACTIVE, Status, allowed_predecessors
 from unveil.app.db.tables import Cell, Key
 from unveil.models.core.errors import Cancelled
 from unveil.worker import shutdown
@@ -35,23 +35,23 @@ log = logging.getLogger(__name__)
 
 JobTable = type[Cell] | type[Key]
 
-HELD = (Status.RUNNING, Status.CANCELLING)
-_LOOK_S = 1.0  # how often a watch looks for the cancel flag
-_GRACE_S = 5.0  # at a shutdown, how long the work may take to stop by itself
+LEASED = (Status.RUNNING, Status.CANCELLING)
+_CHECK_INTERVAL_S = 1.0  # how often a watch looks for the cancel flag
+_SHUTDOWN_GRACE_S = 5.0  # at a shutdown, how long the work may take to stop by itself
 
 
-class LostLease(Cancelled):
+class LeaseLost(Cancelled):
     """The row is somebody else's, or ended: stop and write nothing."""
 
 
-_STORE_FOR_S = 600.0  # how long a finished result waits for a database that is down
+_STORE_RETRY_TIMEOUT_S = 600.0  # how long a finished result waits for a database that is down
 
 
 class CancelRequested(Cancelled):
     """Its owner cancelled the job; the row has ended so."""
 
 
-class HandedBack(Cancelled):
+class LeaseReleased(Cancelled):
     """The worker shuts down; the row is queued again for another one."""
 
 
@@ -62,23 +62,23 @@ class Lease:
     owner: str
     attempt: int
 
-    def holds(self) -> ColumnElement[bool]:
+    def fence(self) -> ColumnElement[bool]:
         """The fence, as a WHERE."""
         row = self.table
         return and_(
             row.id == self.id,
             row.attempt == self.attempt,
             row.lease_owner == self.owner,
-            row.status.in_(HELD),
+            row.status.in_(LEASED),
         )
 
 
-def until(seconds: float) -> ColumnElement[Any]:
+def seconds_from_now(seconds: float) -> ColumnElement[Any]:
     """So many seconds from now, on the database's clock."""
     return func.clock_timestamp() + timedelta(seconds=seconds)
 
 
-def waits(table: JobTable) -> ColumnElement[bool]:
+def claimable(table: JobTable) -> ColumnElement[bool]:
     """Queued, and may be taken: a cell waits until the key that is trained for it is there."""
     queued = table.status == Status.QUEUED
     if table is not Cell:
@@ -90,12 +90,12 @@ def claim(session: Session, table: JobTable, id: str, owner: str, seconds: float
     """Take a waiting row; None when it is taken, ended or gone."""
     attempt = session.scalar(
         update(table)
-        .where(table.id == id, waits(table))
+        .where(table.id == id, claimable(table))
         .values(
             status=Status.RUNNING,
             attempt=table.attempt + 1,
             lease_owner=owner,
-            lease_until=until(seconds),
+            lease_until=seconds_from_now(seconds),
             started_at=func.coalesce(table.started_at, func.clock_timestamp()),
         )
         .returning(table.attempt)
@@ -106,20 +106,20 @@ def claim(session: Session, table: JobTable, id: str, owner: str, seconds: float
 
 def write(session: Session, lease: Lease, **values: Any) -> None:
     """Change columns of a row that is ours. Raises LostLease."""
-    _fenced(session, lease, lease.holds(), values)
+    _update_fenced(session, lease, lease.fence(), values)
 
 
 def renew(session: Session, lease: Lease, seconds: float) -> None:
     """Raises LostLease."""
-    write(session, lease, lease_until=until(seconds))
+    write(session, lease, lease_until=seconds_from_now(seconds))
 
 
 def end(session: Session, lease: Lease, status: Status, **values: Any) -> None:
     """Finish. Raises LostLease."""
-    _fenced(
+    _update_fenced(
         session,
         lease,
-        lease.holds() & lease.table.status.in_(sources(status)),
+        lease.fence() & lease.table.status.in_(allowed_predecessors(status)),
         {
             "status": status, "lease_owner": None, "lease_until": None, "finished_at": func.clock_timestamp(),
             "checkpoint_lock": None, **values,
@@ -127,33 +127,33 @@ def end(session: Session, lease: Lease, status: Status, **values: Any) -> None:
     )  # fmt: skip
 
 
-def hand_back(session: Session, lease: Lease) -> None:
+def release(session: Session, lease: Lease) -> None:
     """Put the row back for another worker; a cancelled one ends instead. Counts no stall. Raises LostLease."""
-    if status_of(session, lease, lock=True) == Status.CANCELLING:
+    if read_status(session, lease, for_update=True) == Status.CANCELLING:
         end(session, lease, Status.CANCELLED)
         return
     values = {"status": Status.QUEUED, "lease_owner": None, "lease_until": None, "sent_at": None}
-    _fenced(session, lease, lease.holds() & (lease.table.status == Status.RUNNING), values)
+    _update_fenced(session, lease, lease.fence() & (lease.table.status == Status.RUNNING), values)
 
 
-def status_of(session: Session, lease: Lease, *, lock: bool = False) -> Status:
+def read_status(session: Session, lease: Lease, *, for_update: bool = False) -> Status:
     """Running or cancelling. Raises LostLease."""
-    look = select(lease.table.status).where(lease.holds())
-    status = session.scalar(look.with_for_update() if lock else look)
+    query = select(lease.table.status).where(lease.fence())
+    status = session.scalar(query.with_for_update() if for_update else query)
     if status is None:
-        raise LostLease(lease.id)
+        raise LeaseLost(lease.id)
     return Status(status)
 
 
-def _fenced(session: Session, lease: Lease, where: ColumnElement[bool], values: dict[str, Any]) -> None:
-    done: Any = session.execute(
-        update(lease.table).where(where).values(**values).execution_options(synchronize_session=False)
+def _update_fenced(session: Session, lease: Lease, fence: ColumnElement[bool], values: dict[str, Any]) -> None:
+    result: Any = session.execute(
+        update(lease.table).where(fence).values(**values).execution_options(synchronize_session=False)
     )
-    if done.rowcount == 0:
-        raise LostLease(lease.id)
+    if result.rowcount == 0:
+        raise LeaseLost(lease.id)
 
 
-class Watch:
+class LeaseKeeper:
     """Keeps a lease alive in a thread, and looks for reasons to stop: cancelled, lost, or the worker's own shutdown.
 
     `hand_back` puts the row back and `cancel` ends it (they know what else hangs on it). The thread calls them at once,
@@ -168,18 +168,18 @@ class Watch:
         *,
         lease_s: float,
         heartbeat_s: float,
-        hand_back: Callable[[], None],
+        release: Callable[[], None],
         cancel: Callable[[], None],
     ) -> None:
         self._sessions, self._lease = sessions, lease
         self._lease_s, self._heartbeat_s = lease_s, heartbeat_s
-        self._hand_back, self._cancel = hand_back, cancel
-        self._reason: Cancelled | None = None
-        self._over = threading.Event()
+        self._release, self._cancel = release, cancel
+        self._stop_reason: Cancelled | None = None
+        self._stop_event = threading.Event()
         run = contextvars.copy_context().run  # its lines in the log are about the same job
         self._thread = threading.Thread(target=run, args=(self._run,), name=f"watch-{lease.id}", daemon=True)
 
-    def __enter__(self) -> Watch:
+    def __enter__(self) -> LeaseKeeper:
         self._thread.start()
         return self
 
@@ -187,77 +187,79 @@ class Watch:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """Raises CancelRequested or HandedBack in the place of LostLease, where the row was lost to that."""
-        self._over.set()
+        self._stop_event.set()
         self._thread.join()
-        if kind is LostLease:
-            self.check()
+        if kind is LeaseLost:
+            self.raise_if_stopped()
 
-    def check(self) -> None:
+    def raise_if_stopped(self) -> None:
         """Raises LostLease, CancelRequested or HandedBack when the work should stop."""
-        if self._reason is not None:
-            raise self._reason
+        if self._stop_reason is not None:
+            raise self._stop_reason
 
     def _run(self) -> None:
-        self._keep()
-        while not self._over.is_set():  # the work has not come to its next word yet; a shutdown does not wait for that
-            if shutdown.requested.is_set() and not self._over.wait(_GRACE_S):
-                log.warning("job %s did not stop in %.0f s; leaving it", self._lease.id, _GRACE_S)
+        self._renew_until_stopped()
+        while (
+            not self._stop_event.is_set()
+        ):  # the work has not come to its next word yet; a shutdown does not wait for that
+            if shutdown.requested.is_set() and not self._stop_event.wait(_SHUTDOWN_GRACE_S):
+                log.warning("job %s did not stop in %.0f s; leaving it", self._lease.id, _SHUTDOWN_GRACE_S)
                 os._exit(0)
-            self._over.wait(_LOOK_S)
+            self._stop_event.wait(_CHECK_INTERVAL_S)
 
-    def _keep(self) -> None:
+    def _renew_until_stopped(self) -> None:
         """Until there is a reason to stop."""
-        renewed = time.monotonic()
-        while not self._over.wait(min(_LOOK_S, self._heartbeat_s)):
+        renewed_at = time.monotonic()
+        while not self._stop_event.wait(min(_CHECK_INTERVAL_S, self._heartbeat_s)):
             if shutdown.requested.is_set():
-                self._leave()
+                self._release_on_shutdown()
                 return
-            due = time.monotonic() - renewed >= self._heartbeat_s
+            due = time.monotonic() - renewed_at >= self._heartbeat_s
             try:
-                if self._look(renew_too=due) == Status.CANCELLING:
+                if self._renew_and_read_status(also_renew=due) == Status.CANCELLING:
                     self._cancel()
-                    self._reason = CancelRequested(self._lease.id)
+                    self._stop_reason = CancelRequested(self._lease.id)
                     return
-            except LostLease as lost:
-                self._reason = lost
+            except LeaseLost as lease_lost:
+                self._stop_reason = lease_lost
                 return
-            except DBAPIError as away:
+            except DBAPIError as error:
                 # Our lease ends on a clock that we cannot ask: past it, somebody else may have the row.
-                log.warning("cannot reach the database from job %s: %s", self._lease.id, away.orig)
-                if time.monotonic() - renewed > self._lease_s:
-                    self._reason = LostLease(self._lease.id)
+                log.warning("cannot reach the database from job %s: %s", self._lease.id, error.orig)
+                if time.monotonic() - renewed_at > self._lease_s:
+                    self._stop_reason = LeaseLost(self._lease.id)
                     return
             else:
-                renewed = time.monotonic() if due else renewed
+                renewed_at = time.monotonic() if due else renewed_at
 
-    def _look(self, *, renew_too: bool) -> Status:
+    def _renew_and_read_status(self, *, also_renew: bool) -> Status:
         with self._sessions.begin() as session:
-            if renew_too:
+            if also_renew:
                 renew(session, self._lease, self._lease_s)
-            return status_of(session, self._lease)
+            return read_status(session, self._lease)
 
-    def _leave(self) -> None:
+    def _release_on_shutdown(self) -> None:
         try:
-            self._hand_back()
-        except LostLease as lost:
-            self._reason = lost
-        except DBAPIError as away:
-            log.warning("job %s is not handed back, its lease must run out: %s", self._lease.id, away.orig)
-            self._reason = LostLease(self._lease.id)
+            self._release()
+        except LeaseLost as lease_lost:
+            self._stop_reason = lease_lost
+        except DBAPIError as error:
+            log.warning("job %s is not handed back, its lease must run out: %s", self._lease.id, error.orig)
+            self._stop_reason = LeaseLost(self._lease.id)
         else:
-            self._reason = HandedBack(self._lease.id)
+            self._stop_reason = LeaseReleased(self._lease.id)
 
 
-def patiently(id: str, write: Callable[[], None]) -> None:
+def retry_while_db_down(id: str, write: Callable[[], None]) -> None:
     """Write what must not be lost; wait for a database that is away. Raises OperationalError when it stays away."""
-    patience = time.monotonic() + _STORE_FOR_S
+    deadline = time.monotonic() + _STORE_RETRY_TIMEOUT_S
     pause = 0.5
     while True:
         try:
             return write()
-        except OperationalError as away:
-            if time.monotonic() > patience:
+        except OperationalError as error:
+            if time.monotonic() > deadline:
                 raise
-            log.warning("%s waits for the database: %s", id, away.orig)
+            log.warning("%s waits for the database: %s", id, error.orig)
             time.sleep(pause)
             pause = min(2 * pause, 15.0)

@@ -12,14 +12,14 @@ from typing import Any
 from celery import signals
 
 from unveil.app import broker
-from unveil.app.db.heartbeats import OPS
+from unveil.app.db.heartbeats import OPS_QUEUE
 from unveil.app.observability.logging import configure_logging
 from unveil.app.settings import get_settings
 from unveil.worker import shutdown, warmup
-from unveil.worker.heartbeat import Presence
-from unveil.worker.periodic import Regular
+from unveil.worker.heartbeat import HeartbeatThread
+from unveil.worker.periodic import PeriodicThread
 
-celery = broker.celery_app(get_settings())
+celery = broker.make_celery_app(get_settings())
 celery.conf.update(
     imports=["unveil.worker.tasks"],
     worker_pool_start_method="spawn",  # CUDA does not survive a fork; and no connection is inherited
@@ -28,55 +28,55 @@ celery.conf.update(
     worker_cancel_long_running_tasks_on_connection_loss=False,  # the row's lease rules, not the broker's connection
 )
 
-_BEHIND = 5  # who computes lets those go first that answer: service, database, broker
+_NICE_INCREMENT = 5  # who computes lets those go first that answer: service, database, broker
 
-_regulars: list[Regular] = []
+_periodic_threads: list[PeriodicThread] = []
 
 
 @signals.setup_logging.connect
-def _log(**_: Any) -> None:
+def _configure_logging(**_: Any) -> None:
     """In every process of the worker, in the place of Celery's own lines."""
     configure_logging()
 
 
 @signals.worker_init.connect
-def _starting(**_: Any) -> None:
+def _on_worker_init(**_: Any) -> None:
     """In the main process, before there is a pool."""
-    shutdown.hold()
+    shutdown.block_shutdown_signal()
 
 
 @signals.worker_ready.connect
-def _started(sender: Any, **_: Any) -> None:
+def _on_worker_ready(sender: Any, **_: Any) -> None:
     """In the main process: say that we are there; whoever serves `ops` sweeps."""
     settings, queues = get_settings(), sorted(celery.amqp.queues.consume_from)
-    _regulars.append(Presence(settings, str(sender.hostname), queues, sender.controller.concurrency))
-    if OPS in queues:
+    _periodic_threads.append(HeartbeatThread(settings, str(sender.hostname), queues, sender.controller.concurrency))
+    if OPS_QUEUE in queues:
         from unveil.worker.sweeper import Sweeper
 
-        _regulars.append(Sweeper(settings))
-    for regular in _regulars:
-        regular.start()
+        _periodic_threads.append(Sweeper(settings))
+    for thread in _periodic_threads:
+        thread.start()
 
 
 @signals.worker_shutting_down.connect
-def _stopping(**_: Any) -> None:
+def _on_worker_shutting_down(**_: Any) -> None:
     """In the main process: the pool hands its jobs back now, instead of working through them."""
-    shutdown.tell_pool()
+    shutdown.signal_pool()
 
 
 @signals.worker_shutdown.connect
-def _stopped(**_: Any) -> None:
-    for regular in _regulars:
-        regular.stop()
+def _on_worker_shutdown(**_: Any) -> None:
+    for thread in _periodic_threads:
+        thread.stop()
 
 
 @signals.task_prerun.connect
-def _task_begins(**_: Any) -> None:
-    shutdown.take_term()
+def _on_task_prerun(**_: Any) -> None:
+    shutdown.install_sigterm_handler()
 
 
 @signals.worker_process_init.connect
-def _pool_process_started(**_: Any) -> None:
-    os.nice(_BEHIND)
-    shutdown.install()
-    warmup.begin()
+def _on_process_init(**_: Any) -> None:
+    os.nice(_NICE_INCREMENT)
+    shutdown.install_shutdown_handler()
+    warmup.start_warmup()

@@ -11,26 +11,26 @@ from sqlalchemy.exc import DBAPIError
 log = logging.getLogger(__name__)
 
 
-class Regular(threading.Thread, ABC):
-    def __init__(self, name: str, every_s: float) -> None:
+class PeriodicThread(threading.Thread, ABC):
+    def __init__(self, name: str, interval_s: float) -> None:
         super().__init__(name=name, daemon=True)
-        self._every_s = every_s
-        self._over = threading.Event()
+        self._interval_s = interval_s
+        self._stop_event = threading.Event()
 
     @abstractmethod
-    def act(self) -> None:
+    def tick(self) -> None:
         """What fails now is done again the next time."""
 
     def run(self) -> None:
-        while not self._over.is_set():
+        while not self._stop_event.is_set():
             try:
-                self.act()
-            except DBAPIError as away:
-                log.warning("%s cannot reach the database: %s", self.name, away.orig)
+                self.tick()
+            except DBAPIError as error:
+                log.warning("%s cannot reach the database: %s", self.name, error.orig)
             except Exception:
                 log.exception("%s failed", self.name)
-            self._over.wait(self._every_s)
+            self._stop_event.wait(self._interval_s)
 
     def stop(self) -> None:
-        self._over.set()
+        self._stop_event.set()
         self.join()

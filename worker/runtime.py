@@ -11,11 +11,11 @@ from uuid import uuid4
 from celery import Celery
 from sqlalchemy.orm import Session, sessionmaker
 
-from unveil.app.broker import celery_app
+from unveil.app.broker import make_celery_app
 from unveil.app.db.session import sync_engine, sync_sessions
-from unveil.app.security.envelope import KeyRing, load_key_ring
+from unveil.app.security.envelope import Keyring, load_keyring
 from unveil.app.settings import Settings, get_settings
-from unveil.app.storage import Blobs
+from unveil.app.storage import BlobStore
 
 
 @dataclass(frozen=True)
@@ -23,8 +23,8 @@ class Runtime:
     settings: Settings
     sessions: sessionmaker[Session]
     celery: Celery
-    ring: KeyRing
-    blobs: Blobs
+    keyring: Keyring
+    blobs: BlobStore
     owner: str  # names this process in leases
 
 
@@ -33,23 +33,23 @@ def make_runtime(settings: Settings, celery: Celery) -> Runtime:
         settings,
         sync_sessions(sync_engine(settings)),
         celery,
-        load_key_ring(settings),
-        Blobs(settings),
-        owner_of(os.getpid()) + uuid4().hex[:8],
+        load_keyring(settings),
+        BlobStore(settings),
+        lease_owner_prefix(os.getpid()) + uuid4().hex[:8],
     )
 
 
-def owner_of(pid: int) -> str:
+def lease_owner_prefix(pid: int) -> str:
     """How the owner begins that a process of this machine is in leases."""
     return f"{socket.gethostname()}/{pid}/"
 
 
-def runtime() -> Runtime:
+def get_runtime() -> Runtime:
     """This process's own."""
-    return _runtime(os.getpid())
+    return _runtime_of_process(os.getpid())
 
 
 @cache
-def _runtime(pid: int) -> Runtime:  # noqa: ARG001 - the cache key: a forked child makes its own
+def _runtime_of_process(pid: int) -> Runtime:  # noqa: ARG001 - the cache key: a forked child makes its own
     settings = get_settings()
-    return make_runtime(settings, celery_app(settings))
+    return make_runtime(settings, make_celery_app(settings))

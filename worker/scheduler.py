@@ -18,33 +18,36 @@ from sqlalchemy.orm import Session
 from unveil.app.db.tables import Account, Cell, Evaluation, Key
 from unveil.models import catalog
 from unveil.worker import cells, jobs, key_training
-from unveil.worker.jobs import Job
-from unveil.worker.lease import HELD, JobTable, waits
+from unveil.worker.jobs import ClaimedJob
+from unveil.worker.lease import LEASED, JobTable, claimable
 from unveil.worker.runtime import Runtime
 
 log = logging.getLogger(__name__)
 
-_CLAIMS: Mapping[JobTable, Callable[[Runtime, str], Job | None]] = {Key: key_training.claim, Cell: cells.claim}
+_CLAIM_BY_TABLE: Mapping[JobTable, Callable[[Runtime, str], ClaimedJob | None]] = {
+    Key: key_training.claim,
+    Cell: cells.claim,
+}
 
 
-def handle(tools: Runtime) -> None:
+def run_next_job(runtime: Runtime) -> None:
     """Do one job, if any waits."""
-    passed: list[str] = []  # taken by others while we looked, or not to be claimed
+    skipped: list[str] = []  # taken by others while we looked, or not to be claimed
     while True:
-        with tools.sessions() as session:
-            found = following(session, passed)
-        if found is None:
+        with runtime.sessions() as session:
+            next_row = next_job(session, skipped)
+        if next_row is None:
             return
-        table, id, account_id = found
-        if jobs.handle(tools, id, partial(_claim, table), lambda: _served(tools, account_id)):  # noqa: B023 - called at once
+        table, id, account_id = next_row
+        if jobs.run_job(runtime, id, partial(_claim, table), lambda: _mark_served(runtime, account_id)):  # noqa: B023 - called at once
             return
-        passed.append(id)
+        skipped.append(id)
 
 
-def _claim(table: JobTable, tools: Runtime, id: str) -> Job | None:
+def _claim(table: JobTable, runtime: Runtime, id: str) -> ClaimedJob | None:
     """None also where something is wrong with it: every worker would come back to it, and do no other."""
     try:
-        return _CLAIMS[table](tools, id)
+        return _CLAIM_BY_TABLE[table](runtime, id)
     except OperationalError:  # the database's trouble, not the row's
         raise
     except Exception:
@@ -52,7 +55,7 @@ def _claim(table: JobTable, tools: Runtime, id: str) -> Job | None:
         return None
 
 
-def following(session: Session, passed: list[str]) -> tuple[JobTable, str, str] | None:
+def next_job(session: Session, skipped: list[str]) -> tuple[JobTable, str, str] | None:
     """Table, id and account of the job whose turn it is: of the account with the fewest at work, of those the one that
     was served longest ago; its oldest order first, in it the keys, for which cells wait, and last what takes long.
 
@@ -61,45 +64,56 @@ def following(session: Session, passed: list[str]) -> tuple[JobTable, str, str] 
     schemes, attacks = list(catalog.schemes()), [*catalog.attacks(), catalog.UTILITY]
     scheme, attack = Cell.scheme["name"].astext, Cell.attack["name"].astext
     known = scheme.in_([*schemes, catalog.EXTERNAL]) & attack.in_(attacks)
-    length = case((attack.in_([name for name in attacks if catalog.takes_long(name)]), 2), else_=1)
-    waiting = union_all(
-        _keys(literal(0).label("length"), waits(Key) & Key.scheme.in_(schemes) & Key.id.not_in(passed)),
-        _cells(length.label("length"), waits(Cell) & known & Cell.id.not_in(passed)),
+    cost_rank = case((attack.in_([name for name in attacks if catalog.is_training_attack(name)]), 2), else_=1)
+    queued = union_all(
+        _select_keys(literal(0).label("length"), claimable(Key) & Key.scheme.in_(schemes) & Key.id.not_in(skipped)),
+        _select_cells(cost_rank.label("length"), claimable(Cell) & known & Cell.id.not_in(skipped)),
     ).subquery()
-    held = union_all(
-        _keys(literal(0).label("length"), Key.status.in_(HELD)),
-        _cells(literal(0).label("length"), Cell.status.in_(HELD)),
+    running = union_all(
+        _select_keys(literal(0).label("length"), Key.status.in_(LEASED)),
+        _select_cells(literal(0).label("length"), Cell.status.in_(LEASED)),
     ).subquery()
-    at_work = select(held.c.account_id, func.count().label("jobs")).group_by(held.c.account_id).subquery()
+    running_per_account = (
+        select(running.c.account_id, func.count().label("jobs")).group_by(running.c.account_id).subquery()
+    )
     row = session.execute(
-        select(waiting.c.is_key, waiting.c.id, Account.id)
-        .join(Account, Account.id == waiting.c.account_id)
-        .outerjoin(at_work, at_work.c.account_id == Account.id)
+        select(queued.c.is_key, queued.c.id, Account.id)
+        .join(Account, Account.id == queued.c.account_id)
+        .outerjoin(running_per_account, running_per_account.c.account_id == Account.id)
         .order_by(
-            at_work.c.jobs.nulls_first(),
-            Account.served_at.nulls_first(),
-            waiting.c.ordered_at,
-            waiting.c.length,
-            waiting.c.position,
+            running_per_account.c.jobs.nulls_first(),
+            Account.last_job_started_at.nulls_first(),
+            queued.c.ordered_at,
+            queued.c.length,
+            queued.c.position,
         )
         .limit(1)
     ).first()
     return None if row is None else (Key if row[0] else Cell, row[1], row[2])
 
 
-def _keys(length: ColumnElement[int], chosen: ColumnElement[bool]) -> Select[*tuple[object, ...]]:
+def _select_keys(cost_rank: ColumnElement[int], condition: ColumnElement[bool]) -> Select[*tuple[object, ...]]:
     ordered_at = func.coalesce(Evaluation.created_at, Key.created_at).label("ordered_at")
-    columns = (literal(True).label("is_key"), Key.id, Key.account_id, ordered_at, length, literal(0).label("position"))
-    return select(*columns).outerjoin(Evaluation, Evaluation.id == Key.evaluation_id).where(chosen)
+    columns = (
+        literal(True).label("is_key"),
+        Key.id,
+        Key.account_id,
+        ordered_at,
+        cost_rank,
+        literal(0).label("position"),
+    )
+    return select(*columns).outerjoin(Evaluation, Evaluation.id == Key.evaluation_id).where(condition)
 
 
-def _cells(length: ColumnElement[int], chosen: ColumnElement[bool]) -> Select[*tuple[object, ...]]:
+def _select_cells(cost_rank: ColumnElement[int], condition: ColumnElement[bool]) -> Select[*tuple[object, ...]]:
     ordered_at = Evaluation.created_at.label("ordered_at")
-    columns = (literal(False).label("is_key"), Cell.id, Evaluation.account_id, ordered_at, length, Cell.position)
-    return select(*columns).join(Evaluation, Evaluation.id == Cell.evaluation_id).where(chosen)
+    columns = (literal(False).label("is_key"), Cell.id, Evaluation.account_id, ordered_at, cost_rank, Cell.position)
+    return select(*columns).join(Evaluation, Evaluation.id == Cell.evaluation_id).where(condition)
 
 
-def _served(tools: Runtime, account_id: str) -> None:
+def _mark_served(runtime: Runtime, account_id: str) -> None:
     """A turn that is forgotten is taken twice; the job that has been claimed matters more."""
-    with suppress(DBAPIError), tools.sessions.begin() as session:
-        session.execute(update(Account).where(Account.id == account_id).values(served_at=func.clock_timestamp()))
+    with suppress(DBAPIError), runtime.sessions.begin() as session:
+        session.execute(
+            update(Account).where(Account.id == account_id).values(last_job_started_at=func.clock_timestamp())
+        )

@@ -16,49 +16,49 @@ from typing import Any
 from billiard.process import active_children
 
 requested = threading.Event()
-_working = threading.Event()
+_in_flight_event = threading.Event()
 
 
 @contextmanager
-def working() -> Iterator[None]:
+def in_flight() -> Iterator[None]:
     """Marks the time in which there is something to hand back, or somebody waits for the answer."""
-    _working.set()
+    _in_flight_event.set()
     try:
         yield
     finally:
-        _working.clear()
+        _in_flight_event.clear()
 
 
-def hold() -> None:
+def block_shutdown_signal() -> None:
     """In the main process, before it has a pool: a pool process starts with the signal held back, for it would die of
     one that comes before its handler is there."""
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGUSR2})
 
 
-def install() -> None:
+def install_shutdown_handler() -> None:
     """In a pool process, at its start."""
-    signal.signal(signal.SIGUSR2, _ask)
+    signal.signal(signal.SIGUSR2, _on_shutdown_signal)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGUSR2})
 
 
-def take_term() -> None:
+def install_sigterm_handler() -> None:
     """In a pool process, before each task: at its start billiard takes SIGTERM for itself, and exits of it."""
-    signal.signal(signal.SIGTERM, _ask_or_end)
+    signal.signal(signal.SIGTERM, _on_sigterm)
 
 
-def tell_pool() -> None:
+def signal_pool() -> None:
     """In the main process, when it is asked to stop."""
     for child in active_children():
         if child.pid is not None:
             os.kill(child.pid, signal.SIGUSR2)
 
 
-def _ask(*_: Any) -> None:
+def _on_shutdown_signal(*_: Any) -> None:
     requested.set()
 
 
-def _ask_or_end(*_: Any) -> None:
+def _on_sigterm(*_: Any) -> None:
     requested.set()
-    if not _working.is_set():
+    if not _in_flight_event.is_set():
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
         os.kill(os.getpid(), signal.SIGTERM)

@@ -14,62 +14,62 @@ from sqlalchemy import ColumnElement, and_, exists, func, or_, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
-from unveil.app.db.tables import Cell, Key, Shared
+from unveil.app.db.tables import Cell, EvaluationArtifact, Key
 from unveil.app.observability import failpoints
-from unveil.worker.lease import HELD, patiently
+from unveil.worker.lease import LEASED, retry_while_db_down
 
 if TYPE_CHECKING:
-    from unveil.worker.jobs import Job, Reporter
+    from unveil.worker.jobs import ClaimedJob, Reporter
 
-_LOOK_S = 1.0  # how often one who waits looks again
+_POLL_INTERVAL_S = 1.0  # how often one who waits looks again
 
 
-def once(job: Job, reporter: Reporter, name: str, make: Callable[[], bytes]) -> bytes:
+def compute_once(job: ClaimedJob, reporter: Reporter, name: str, compute: Callable[[], bytes]) -> bytes:
     """What `make` makes, or has made for another job of the evaluation. Waits meanwhile; raises as a report does."""
     if job.evaluation_id is None:
-        return make()
+        return compute()
     while True:
-        with job.tools.sessions.begin() as session:
-            ours = _take(session, job, name)
-            sealed = session.scalar(select(Shared.sealed).where(*_row(job, name)))
-        if sealed is not None:
-            return job.tools.ring.open(sealed, **_envelope(job, name))
-        if ours:
+        with job.runtime.sessions.begin() as session:
+            is_owner = _claim_artifact(session, job, name)
+            ciphertext = session.scalar(select(EvaluationArtifact.sealed).where(*_artifact_filter(job, name)))
+        if ciphertext is not None:
+            return job.runtime.keyring.open(ciphertext, **_envelope_context(job, name))
+        if is_owner:
             break
         kind, _, _ = name.partition("/")
-        reporter.again(f"waiting for the {kind} that another cell makes")
-        time.sleep(_LOOK_S)
-    made = make()
-    failpoints.point("shared-made-before-kept")
-    sealed = job.tools.ring.seal(made, **_envelope(job, name))
-    patiently(job.lease.id, lambda: _keep(job, name, sealed))
-    return made
+        reporter.heartbeat(f"waiting for the {kind} that another cell makes")
+        time.sleep(_POLL_INTERVAL_S)
+    value = compute()
+    failpoints.failpoint("shared-made-before-kept")
+    ciphertext = job.runtime.keyring.seal(value, **_envelope_context(job, name))
+    retry_while_db_down(job.lease.id, lambda: _store_artifact(job, name, ciphertext))
+    return value
 
 
-def _take(session: Session, job: Job, name: str) -> bool:
+def _claim_artifact(session: Session, job: ClaimedJob, name: str) -> bool:
     """Whether it is ours to make: nobody's yet, or of one who makes it no more."""
-    mine = {"holder": job.lease.id, "attempt": job.lease.attempt}
-    taken = session.scalar(
-        insert(Shared)
-        .values(evaluation_id=job.evaluation_id, name=name, **mine)
+    owner = {"holder": job.lease.id, "attempt": job.lease.attempt}
+    claimed_name = session.scalar(
+        insert(EvaluationArtifact)
+        .values(evaluation_id=job.evaluation_id, name=name, **owner)
         .on_conflict_do_update(
             index_elements=["evaluation_id", "name"],
-            set_=mine,
-            where=Shared.sealed.is_(None) & or_(and_(*_held_by(job)), ~_is_made()),
+            set_=owner,
+            where=EvaluationArtifact.sealed.is_(None) & or_(and_(*_owned_by(job)), ~_owner_is_running()),
         )
-        .returning(Shared.name)
+        .returning(EvaluationArtifact.name)
     )
-    return taken is not None
+    return claimed_name is not None
 
 
-def _is_made() -> ColumnElement[bool]:
+def _owner_is_running() -> ColumnElement[bool]:
     """Its holder is at work, in the attempt that took it."""
     return or_(
         *(
             exists().where(
-                table.id == Shared.holder,
-                table.attempt == Shared.attempt,
-                table.status.in_(HELD),
+                table.id == EvaluationArtifact.owner_job_id,
+                table.attempt == EvaluationArtifact.attempt,
+                table.status.in_(LEASED),
                 table.lease_until > func.clock_timestamp(),
             )
             for table in (Cell, Key)
@@ -77,19 +77,21 @@ def _is_made() -> ColumnElement[bool]:
     )
 
 
-def _keep(job: Job, name: str, sealed: bytes) -> None:
+def _store_artifact(job: ClaimedJob, name: str, ciphertext: bytes) -> None:
     """If another took it over meanwhile, ours is dropped: what two make is the same."""
-    with job.tools.sessions.begin() as session:
-        session.execute(update(Shared).where(*_row(job, name), *_held_by(job)).values(sealed=sealed))
+    with job.runtime.sessions.begin() as session:
+        session.execute(
+            update(EvaluationArtifact).where(*_artifact_filter(job, name), *_owned_by(job)).values(sealed=ciphertext)
+        )
 
 
-def _row(job: Job, name: str) -> tuple[ColumnElement[bool], ...]:
-    return Shared.evaluation_id == job.evaluation_id, Shared.name == name
+def _artifact_filter(job: ClaimedJob, name: str) -> tuple[ColumnElement[bool], ...]:
+    return EvaluationArtifact.evaluation_id == job.evaluation_id, EvaluationArtifact.name == name
 
 
-def _held_by(job: Job) -> tuple[ColumnElement[bool], ...]:
-    return Shared.holder == job.lease.id, Shared.attempt == job.lease.attempt
+def _owned_by(job: ClaimedJob) -> tuple[ColumnElement[bool], ...]:
+    return EvaluationArtifact.owner_job_id == job.lease.id, EvaluationArtifact.attempt == job.lease.attempt
 
 
-def _envelope(job: Job, name: str) -> dict[str, str]:
+def _envelope_context(job: ClaimedJob, name: str) -> dict[str, str]:
     return {"purpose": "shared", "owner": job.account_id, "id": f"{job.evaluation_id}/{name}"}

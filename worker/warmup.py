@@ -8,12 +8,12 @@ import threading
 log = logging.getLogger(__name__)
 
 
-def begin() -> None:
+def start_warmup() -> None:
     """In a pool process, at its start; in the background, for a process that starts late is taken for a dead one."""
-    threading.Thread(target=_warm, name="warm", daemon=True).start()
+    threading.Thread(target=_warm_up, name="warm", daemon=True).start()
 
 
-def _warm() -> None:
+def _warm_up() -> None:
     try:
         import numpy as np
 

@@ -15,9 +15,9 @@ from sqlalchemy import func, update
 from sqlalchemy.exc import DBAPIError
 
 from unveil.worker import sweeper
-from unveil.worker.jobs import TASKS
-from unveil.worker.lease import HELD
-from unveil.worker.runtime import Runtime, owner_of, runtime
+from unveil.worker.jobs import TASK_BY_TABLE
+from unveil.worker.lease import LEASED
+from unveil.worker.runtime import Runtime, get_runtime, lease_owner_prefix
 
 log = logging.getLogger(__name__)
 
@@ -28,17 +28,17 @@ class JobRequest(Request):  # type: ignore[misc]
     def on_failure(self, exc_info: Any, *args: Any, **kwargs: Any) -> Any:
         if issubclass(exc_info.type, WorkerLostError):
             try:
-                give_up(runtime(), self.worker_pid)
-            except DBAPIError as away:
-                log.warning("a job whose process died waits for the end of its lease: %s", away.orig)
+                release_leases_of(get_runtime(), self.worker_pid)
+            except DBAPIError as error:
+                log.warning("a job whose process died waits for the end of its lease: %s", error.orig)
         return super().on_failure(exc_info, *args, **kwargs)  # puts the message back, so the job may be taken at once
 
 
-def give_up(tools: Runtime, pid: int) -> None:
+def release_leases_of(runtime: Runtime, pid: int) -> None:
     """Queue again what process `pid` of this machine, now dead, had at work for the first time."""
-    with tools.sessions.begin() as session:
-        for table in TASKS:
-            held = table.lease_owner.startswith(owner_of(pid), autoescape=True) & table.status.in_(HELD)
-            ended = {"lease_until": func.clock_timestamp()}
-            session.execute(update(table).where(held, table.stalls == 0).values(**ended))
-    sweeper.give_up_silent_workers(tools.sessions, tools.settings)
+    with runtime.sessions.begin() as session:
+        for table in TASK_BY_TABLE:
+            leased = table.lease_owner.startswith(lease_owner_prefix(pid), autoescape=True) & table.status.in_(LEASED)
+            expired_values = {"lease_until": func.clock_timestamp()}
+            session.execute(update(table).where(leased, table.attempts_without_progress == 0).values(**expired_values))
+    sweeper.requeue_expired_leases(runtime.sessions, runtime.settings)

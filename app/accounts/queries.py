@@ -10,7 +10,7 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from unveil.app.db.tables import Account, DashboardSession, SignInCode, Token
-from unveil.app.http.pagination import PageRequest, keyset
+from unveil.app.http.pagination import PageRequest, apply_cursor
 
 
 async def add_account(session: AsyncSession, id: str, name: str) -> Account | None:
@@ -27,26 +27,26 @@ async def add_token(session: AsyncSession, digest: bytes, account_id: str, scope
     )
 
 
-async def account_by(session: AsyncSession, id_or_name: str) -> Account | None:
+async def get_account(session: AsyncSession, id_or_name: str) -> Account | None:
     if "\0" in id_or_name:  # a database refuses it
         return None
-    wanted = or_(Account.id == id_or_name, Account.name == id_or_name)
+    matches = or_(Account.id == id_or_name, Account.name == id_or_name)
     # an account may be named like another's id; the id wins
-    statement = select(Account).where(wanted).order_by((Account.id == id_or_name).desc()).limit(1)
+    statement = select(Account).where(matches).order_by((Account.id == id_or_name).desc()).limit(1)
     return (await session.execute(statement)).scalar_one_or_none()
 
 
-async def accounts(session: AsyncSession, paging: PageRequest) -> Sequence[Account]:
-    return (await session.scalars(keyset(select(Account), Account.id, paging))).all()
+async def list_accounts(session: AsyncSession, paging: PageRequest) -> Sequence[Account]:
+    return (await session.scalars(apply_cursor(select(Account), Account.id, paging))).all()
 
 
-async def scopes_of(session: AsyncSession, account_ids: Sequence[str]) -> dict[str, set[str]]:
+async def get_scopes(session: AsyncSession, account_ids: Sequence[str]) -> dict[str, set[str]]:
     """By account what its tokens may do; of a revoked account, what they could."""
-    found: dict[str, set[str]] = {id: set() for id in account_ids}
+    scopes_by_account: dict[str, set[str]] = {id: set() for id in account_ids}
     statement = select(Token.account_id, Token.scopes).where(Token.account_id.in_(account_ids))
     for account_id, scopes in await session.execute(statement):
-        found[account_id].update(scopes)
-    return found
+        scopes_by_account[account_id].update(scopes)
+    return scopes_by_account
 
 
 async def live_scopes_of(session: AsyncSession, account_id: str) -> set[str]:
@@ -73,7 +73,7 @@ async def add_sign_in_code(
     await session.flush()
 
 
-async def use_sign_in_code(session: AsyncSession, digest: bytes) -> SignInCode | None:
+async def consume_sign_in_code(session: AsyncSession, digest: bytes) -> SignInCode | None:
     """The code, marked as used; None when it is unknown, used or too old. Of two uses at once one gets it."""
     now = func.clock_timestamp()
     live = SignInCode.hash == digest, SignInCode.used_at.is_(None), SignInCode.expires_at > now

@@ -27,7 +27,7 @@ Name = Annotated[
 Scopes = Annotated[list[Scope], Field(min_length=1, max_length=6, examples=[["encrypt", "keys", "evaluate", "read"]])]
 
 
-class AccountOrder(BaseModel):
+class AccountCreate(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     name: Name

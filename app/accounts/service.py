@@ -15,8 +15,8 @@ from unveil.app.accounts.schemas import AccountCreated, AccountOut
 from unveil.app.db.ids import new_id
 from unveil.app.db.tables import Account
 from unveil.app.errors.problem import Conflict, NotFound, Unauthenticated
-from unveil.app.http.pagination import Page, PageRequest, page
-from unveil.app.security.envelope import KeyRing
+from unveil.app.http.pagination import Page, PageRequest, build_page
+from unveil.app.security.envelope import Keyring
 from unveil.app.security.principal import SCOPES, Scope
 
 SESSION_HOURS = 12
@@ -30,7 +30,7 @@ class UnknownAccount(NotFound):
     code, title = "unknown_account", "There is no such account"
 
 
-class OwnAccount(Conflict):
+class CannotRevokeOwnAccount(Conflict):
     code, title = "own_account", "An administrator does not revoke itself"
 
 
@@ -43,40 +43,40 @@ def new_token() -> str:
 
 
 async def create(
-    session: AsyncSession, ring: KeyRing, name: str, scopes: Sequence[Scope], *, id: str | None = None
+    session: AsyncSession, keyring: Keyring, name: str, scopes: Sequence[Scope], *, id: str | None = None
 ) -> AccountCreated:
     """A new account and its token, not yet committed. Raises AccountExists."""
     account = await queries.add_account(session, id or new_id("acct"), name)
     if account is None:
         raise AccountExists(f"an account named {name!r} exists already; choose another name", [("/name", "is taken")])
     token, unique = new_token(), sorted(set(scopes), key=SCOPES.index)
-    await queries.add_token(session, ring.token_hash(token), account.id, unique)
-    return AccountCreated(**_shown(account, unique).model_dump(), token=token)
+    await queries.add_token(session, keyring.token_hash(token), account.id, unique)
+    return AccountCreated(**_to_account_out(account, unique).model_dump(), token=token)
 
 
-async def ensure(session: AsyncSession, ring: KeyRing, name: str, token: str) -> str:
+async def get_or_create(session: AsyncSession, keyring: Keyring, name: str, token: str) -> str:
     """The account of this name with this token and every scope, made or mended; its id. Commits."""
     await queries.add_account(session, new_id("acct"), name)
-    account = await queries.account_by(session, name)
+    account = await queries.get_account(session, name)
     assert account is not None
     account.revoked_at = None
-    await queries.add_token(session, ring.token_hash(token), account.id, SCOPES)
+    await queries.add_token(session, keyring.token_hash(token), account.id, SCOPES)
     await session.commit()
     return account.id
 
 
-async def find(session: AsyncSession, id_or_name: str) -> Account:
+async def get(session: AsyncSession, id_or_name: str) -> Account:
     """Raises UnknownAccount."""
-    account = await queries.account_by(session, id_or_name)
+    account = await queries.get_account(session, id_or_name)
     if account is None:
         raise UnknownAccount(f"no account has the id or name {id_or_name!r}; list them with GET /accounts")
     return account
 
 
 async def list_accounts(session: AsyncSession, paging: PageRequest) -> Page[AccountOut]:
-    rows = await queries.accounts(session, paging)
-    scopes = await queries.scopes_of(session, [row.id for row in rows])
-    return page(rows, paging, lambda row: _shown(row, scopes[row.id]), lambda row: row.id)
+    rows = await queries.list_accounts(session, paging)
+    scopes = await queries.get_scopes(session, [row.id for row in rows])
+    return build_page(rows, paging, lambda row: _to_account_out(row, scopes[row.id]), lambda row: row.id)
 
 
 async def revoke(session: AsyncSession, id_or_name: str, by: str | None = None) -> None:
@@ -84,14 +84,16 @@ async def revoke(session: AsyncSession, id_or_name: str, by: str | None = None) 
 
     Raises UnknownAccount, OwnAccount.
     """
-    account = await find(session, id_or_name)
+    account = await get(session, id_or_name)
     if account.id == by:
-        raise OwnAccount("you would lock yourself out; another administrator can do it, or `unveil accounts revoke`")
+        raise CannotRevokeOwnAccount(
+            "you would lock yourself out; another administrator can do it, or `unveil accounts revoke`"
+        )
     await queries.revoke(session, account.id)
     await session.commit()
 
 
-async def sign_in_code(session: AsyncSession, ring: KeyRing, account_id: str, minutes: int) -> str:
+async def create_sign_in_code(session: AsyncSession, keyring: Keyring, account_id: str, minutes: int) -> str:
     """A one-use code that opens a dashboard session with the scopes of the account's live tokens. Commits.
 
     Raises Conflict where the account has no live token.
@@ -100,30 +102,34 @@ async def sign_in_code(session: AsyncSession, ring: KeyRing, account_id: str, mi
     if not scopes:
         raise Conflict(f"account {account_id} has no token that is not revoked, so it cannot sign in")
     code = secrets.token_urlsafe(32)
-    await queries.add_sign_in_code(session, ring.token_hash(code), account_id, scopes, minutes)
+    await queries.add_sign_in_code(session, keyring.token_hash(code), account_id, scopes, minutes)
     await session.commit()
     return code
 
 
-async def open_session(session: AsyncSession, ring: KeyRing, code: str) -> str:
+async def open_session(session: AsyncSession, keyring: Keyring, code: str) -> str:
     """The cookie of a new dashboard session, for a code that is spent with it. Commits.
 
     Raises BadSignInCode, also where the account has no live token any more.
     """
-    spent = await queries.use_sign_in_code(session, ring.token_hash(code))
-    live = [] if spent is None else await _live_scopes(session, spent.account_id)
-    if spent is None or not live:
+    used_code = await queries.consume_sign_in_code(session, keyring.token_hash(code))
+    live = [] if used_code is None else await _live_scopes(session, used_code.account_id)
+    if used_code is None or not live:
         raise BadSignInCode("ask for a new link with `unveil accounts sign-in NAME`")
-    cookie, scopes = secrets.token_urlsafe(32), [scope for scope in live if scope in spent.scopes]
-    await queries.add_dashboard_session(session, ring.token_hash(cookie), spent.account_id, scopes, SESSION_HOURS)
+    cookie, scopes = secrets.token_urlsafe(32), [scope for scope in live if scope in used_code.scopes]
+    await queries.add_dashboard_session(
+        session, keyring.token_hash(cookie), used_code.account_id, scopes, SESSION_HOURS
+    )
     await session.commit()
     return cookie
 
 
-async def open_session_of_token(session: AsyncSession, ring: KeyRing, account_id: str, scopes: Sequence[str]) -> str:
+async def open_session_for_account(
+    session: AsyncSession, keyring: Keyring, account_id: str, scopes: Sequence[str]
+) -> str:
     """The cookie of a new dashboard session, for a caller who showed a token. Commits."""
     cookie = secrets.token_urlsafe(32)
-    await queries.add_dashboard_session(session, ring.token_hash(cookie), account_id, scopes, SESSION_HOURS)
+    await queries.add_dashboard_session(session, keyring.token_hash(cookie), account_id, scopes, SESSION_HOURS)
     await session.commit()
     return cookie
 
@@ -133,13 +139,13 @@ async def _live_scopes(session: AsyncSession, account_id: str) -> list[str]:
     return [scope for scope in SCOPES if scope in live]
 
 
-async def close_session(session: AsyncSession, ring: KeyRing, cookie: str) -> None:
+async def close_session(session: AsyncSession, keyring: Keyring, cookie: str) -> None:
     """Commits."""
-    await queries.delete_dashboard_session(session, ring.token_hash(cookie))
+    await queries.delete_dashboard_session(session, keyring.token_hash(cookie))
     await session.commit()
 
 
-def _shown(account: Account, scopes: Iterable[str]) -> AccountOut:
+def _to_account_out(account: Account, scopes: Iterable[str]) -> AccountOut:
     return AccountOut.model_validate(
         {
             "id": account.id,

@@ -7,7 +7,7 @@ from typing import Any
 from pydantic import BaseModel, Field
 
 
-class PaperNumbers(BaseModel):
+class PaperResults(BaseModel):
     """The paper's results: mean SSIM (Table 1) and robustness (Table 2) by attack name."""
 
     ssim: dict[str, float] = Field(examples=[{"fr": 0.4646, "itn": 0.1715, "gan": 0.2688}])
@@ -23,7 +23,7 @@ class SchemeVariant(BaseModel):
     effective_bits: float | None = Field(
         description="What exhaustive search really costs: at most the bits of the stored secret", examples=[256]
     )
-    paper: PaperNumbers | None
+    paper: PaperResults | None
 
 
 class SchemeOut(BaseModel):

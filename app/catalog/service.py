@@ -16,10 +16,10 @@ class UnknownAttack(NotFound):
 
 
 def list_schemes(width: int, height: int) -> list[SchemeOut]:
-    return [show_scheme(name, width, height) for name in catalog.schemes()]
+    return [get_scheme(name, width, height) for name in catalog.schemes()]
 
 
-def show_scheme(name: str, width: int, height: int) -> SchemeOut:
+def get_scheme(name: str, width: int, height: int) -> SchemeOut:
     """Raises UnknownScheme."""
     if name not in catalog.schemes():
         raise UnknownScheme(f"there is no scheme {name!r}; known: {', '.join(catalog.schemes())}")
@@ -27,10 +27,10 @@ def show_scheme(name: str, width: int, height: int) -> SchemeOut:
 
 
 def list_attacks() -> list[AttackOut]:
-    return [show_attack(name) for name in catalog.attacks()]
+    return [get_attack(name) for name in catalog.attacks()]
 
 
-def show_attack(name: str) -> AttackOut:
+def get_attack(name: str) -> AttackOut:
     """Raises UnknownAttack."""
     if name not in catalog.attacks():
         raise UnknownAttack(f"there is no attack {name!r}; known: {', '.join(catalog.attacks())}")

@@ -11,7 +11,7 @@ import typer
 from rich.text import Text
 
 from unveil.app.cli import admin, backups, catalog, datasets, evaluations, images, keys, server
-from unveil.app.cli.common import Away, Failed, Misused, errors, said
+from unveil.app.cli.common import CommandFailed, ServiceUnreachable, UsageError, describe_os_error, stderr
 from unveil.app.client.errors import (
     Forbidden,
     Invalid,
@@ -26,9 +26,9 @@ from unveil.app.client.errors import (
     Unreachable,
 )
 
-DONE, FAILED, MISUSED, UNREACHABLE = 0, 1, 2, 3
+EXIT_OK, EXIT_FAILED, EXIT_USAGE, EXIT_UNREACHABLE = 0, 1, 2, 3
 # The disk's fault; any other path that cannot be used is the fault of whoever gave it.
-_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EIO)
+_DISK_ERRNOS = (errno.ENOSPC, errno.EDQUOT, errno.EIO)
 
 app = typer.Typer(
     name="unveil",
@@ -41,8 +41,8 @@ for module in (server, images, evaluations, catalog, datasets, keys, admin, back
     module.register(app)
 
 
-def _print_version(wanted: bool) -> None:
-    if wanted:
+def _print_version(requested: bool) -> None:
+    if requested:
         from unveil.models.core.version import __version__
 
         typer.echo(f"unveil {__version__}")
@@ -50,7 +50,7 @@ def _print_version(wanted: bool) -> None:
 
 
 @app.callback()
-def every_command(
+def root_options(
     version: Annotated[
         bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version")
     ] = False,
@@ -62,17 +62,17 @@ def main() -> None:
     try:
         app(prog_name="unveil")  # whatever it was started by: shell completion goes by the name
     except KeyboardInterrupt:
-        errors.print("interrupted")
+        stderr.print("interrupted")
         sys.exit(130)
     except BrokenPipeError:  # the reader has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(FAILED)
-    except (ProblemError, Unreachable, Failed, Misused, OSError) as error:
-        reason = said(error) if isinstance(error, OSError) else str(error)
-        errors.print(Text.assemble(("error:", "bold red"), " ", reason), soft_wrap=True)
+        sys.exit(EXIT_FAILED)
+    except (ProblemError, Unreachable, CommandFailed, UsageError, OSError) as error:
+        reason = describe_os_error(error) if isinstance(error, OSError) else str(error)
+        stderr.print(Text.assemble(("error:", "bold red"), " ", reason), soft_wrap=True)
         for kind, hint in _HINTS.items():
             if isinstance(error, kind):
-                errors.print(Text.assemble(("hint:", "dim"), " ", hint), soft_wrap=True)
+                stderr.print(Text.assemble(("hint:", "dim"), " ", hint), soft_wrap=True)
         sys.exit(exit_code(error))
 
 
@@ -89,13 +89,13 @@ _HINTS: dict[type[Exception], str] = {
 
 def exit_code(error: Exception) -> int:
     match error:
-        case Unreachable() | Away():
-            return UNREACHABLE
+        case Unreachable() | ServiceUnreachable():
+            return EXIT_UNREACHABLE
         case ServerProblem(status=503):
-            return UNREACHABLE
+            return EXIT_UNREACHABLE
         case OSError(errno=number, filename=path):
-            return FAILED if path is None or number in _DISK else MISUSED
-        case Invalid() | Unauthenticated() | Forbidden() | NotFound() | Misused():
-            return MISUSED
+            return EXIT_FAILED if path is None or number in _DISK_ERRNOS else EXIT_USAGE
+        case Invalid() | Unauthenticated() | Forbidden() | NotFound() | UsageError():
+            return EXIT_USAGE
         case _:
-            return FAILED
+            return EXIT_FAILED

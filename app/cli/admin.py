@@ -12,20 +12,20 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 import typer
 
 from unveil.app.cli.common import (
-    Failed,
+    CommandFailed,
     Json,
-    Misused,
     State,
     Url,
+    UsageError,
     connect,
-    errors,
-    listing,
-    on_database,
-    out,
+    database_errors_to_exit_code,
+    load_state_dir,
+    make_table,
     print_json,
-    read_key_ring,
+    read_keyring,
     read_settings,
-    use_state,
+    stderr,
+    stdout,
 )
 from unveil.app.cli.keys import keys
 
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncSession
 
     from unveil.app.accounts.schemas import AccountOut
-    from unveil.app.security.envelope import KeyRing
+    from unveil.app.security.envelope import Keyring
     from unveil.app.settings import Settings
 
 accounts = typer.Typer(help="Who may use the service.", no_args_is_help=True)
@@ -62,23 +62,23 @@ def create_account(
     from pydantic import ValidationError
 
     from unveil.app.accounts import service
-    from unveil.app.accounts.schemas import AccountOrder
+    from unveil.app.accounts.schemas import AccountCreate
 
     try:
-        order = AccountOrder.model_validate({"name": name, "scopes": [scope.strip() for scope in scopes.split(",")]})
+        body = AccountCreate.model_validate({"name": name, "scopes": [scope.strip() for scope in scopes.split(",")]})
     except ValidationError as error:
-        raise Misused("; ".join(f"{problem['loc'][0]}: {problem['msg']}" for problem in error.errors())) from None
+        raise UsageError("; ".join(f"{problem['loc'][0]}: {problem['msg']}" for problem in error.errors())) from None
 
-    async def create(session: AsyncSession, ring: KeyRing, _: Settings) -> Any:
-        made = await service.create(session, ring, order.name, order.scopes)
+    async def create(session: AsyncSession, keyring: Keyring, _: Settings) -> Any:
+        made = await service.create(session, keyring, body.name, body.scopes)
         await session.commit()
         return made
 
-    made = _on_database(state, create)
+    created = _run_with_session(state, create)
     if as_json:
-        print_json(made.model_dump(mode="json"))
+        print_json(created.model_dump(mode="json"))
     else:
-        print(made.token)
+        print(created.token)
 
 
 @accounts.command("list")
@@ -87,25 +87,25 @@ def list_accounts(state: State = None, as_json: Json = False) -> None:
     from unveil.app.accounts import service
     from unveil.app.http.pagination import PageRequest
 
-    async def read(session: AsyncSession, _: KeyRing, __: Settings) -> list[AccountOut]:
-        found: list[AccountOut] = []
+    async def read(session: AsyncSession, _: Keyring, __: Settings) -> list[AccountOut]:
+        rows: list[AccountOut] = []
         after = None
         while True:
             page = await service.list_accounts(session, PageRequest(200, after))
-            found += page.items
+            rows += page.items
             if page.next is None:
-                return found
-            after = found[-1].id
+                return rows
+            after = rows[-1].id
 
-    found = _on_database(state, read)
+    rows = _run_with_session(state, read)
     if as_json:
-        print_json([account.model_dump(mode="json") for account in found])
+        print_json([account.model_dump(mode="json") for account in rows])
         return
-    table = listing("id", "name", "scopes", "revoked", wraps=["name", "scopes"])
-    for account in found:
+    table = make_table("id", "name", "scopes", "revoked", wraps=["name", "scopes"])
+    for account in rows:
         revoked = "" if account.revoked_at is None else f"{account.revoked_at:%Y-%m-%d}"
         table.add_row(account.id, account.name, " ".join(account.scopes), revoked)
-    out.print(table)
+    stdout.print(table)
 
 
 @accounts.command("revoke")
@@ -113,10 +113,10 @@ def revoke_account(name: Annotated[str, typer.Argument(help="Name or id")], stat
     """End its tokens and dashboard sessions at once; what it owns stays."""
     from unveil.app.accounts import service
 
-    async def revoke(session: AsyncSession, _: KeyRing, __: Settings) -> None:
+    async def revoke(session: AsyncSession, _: Keyring, __: Settings) -> None:
         await service.revoke(session, name)
 
-    _on_database(state, revoke)
+    _run_with_session(state, revoke)
 
 
 @accounts.command("sign-in")
@@ -124,59 +124,59 @@ def sign_in(name: Annotated[str, typer.Argument(help="Name or id")], url: Url = 
     """Print a link that opens the dashboard once."""
     from unveil.app.accounts import service
 
-    async def code(session: AsyncSession, ring: KeyRing, settings: Settings) -> str:
-        account = await service.find(session, name)
-        return await service.sign_in_code(session, ring, account.id, settings.sign_in_minutes)
+    async def code(session: AsyncSession, keyring: Keyring, settings: Settings) -> str:
+        account = await service.get(session, name)
+        return await service.create_sign_in_code(session, keyring, account.id, settings.sign_in_code_ttl_minutes)
 
-    made = _on_database(state, code)
+    code_value = _run_with_session(state, code)
     with connect(url, None, state) as client:
-        print(f"{client.url}/sign-in?code={made}")
+        print(f"{client.url}/sign-in?code={code_value}")
 
 
-def _on_database(state: Path | None, work: Callable[[AsyncSession, KeyRing, Settings], Awaitable[T]]) -> T:
+def _run_with_session(state: Path | None, operation: Callable[[AsyncSession, Keyring, Settings], Awaitable[T]]) -> T:
     """Run a service function as the service would. Raises Failed and Misused with what it would have answered."""
     from unveil.app.accounts.service import UnknownAccount
     from unveil.app.db.session import async_engine, async_sessions
     from unveil.app.errors.problem import Problem
 
-    use_state(state)
+    load_state_dir(state)
     settings = read_settings()
-    ring = read_key_ring(settings)
+    keyring = read_keyring(settings)
 
     async def run() -> T:
         engine = async_engine(settings)
         try:
             async with async_sessions(engine)() as session:
-                return await work(session, ring, settings)
+                return await operation(session, keyring, settings)
         finally:
             await engine.dispose()
 
     try:
-        with on_database():
+        with database_errors_to_exit_code():
             return asyncio.run(run())
     except UnknownAccount as problem:
-        raise Misused(problem.detail.replace("GET /accounts", "`unveil accounts list`")) from None
+        raise UsageError(problem.detail.replace("GET /accounts", "`unveil accounts list`")) from None
     except Problem as problem:
-        raise Failed(problem.detail) from None
+        raise CommandFailed(problem.detail) from None
 
 
 # --- the key ring ---
 
 
 @keys.command("new-ring")
-def new_ring(file: Annotated[Path, typer.Argument(help="File to make, for UNVEIL_KEYRING_FILE")]) -> None:
+def create_keyring(file: Annotated[Path, typer.Argument(help="File to make, for UNVEIL_KEYRING_FILE")]) -> None:
     """Make a key ring: the master key that seals all secrets, and the pepper of the token hashes.
 
     Keep a copy of it apart from the database: whoever lacks it cannot open a single key.
     """
-    from unveil.app.security.envelope import new_key_ring
+    from unveil.app.security.envelope import new_keyring
 
     try:
-        with os.fdopen(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as ring:
-            ring.write(new_key_ring().dump())
+        with os.fdopen(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file_object:
+            file_object.write(new_keyring().dumps())
     except FileExistsError:
-        raise Misused(f"{file} exists, and what is sealed under it would be lost; choose another name") from None
-    errors.print(f"wrote {file}")
+        raise UsageError(f"{file} exists, and what is sealed under it would be lost; choose another name") from None
+    stderr.print(f"wrote {file}")
 
 
 @keys.command("rotate-master")
@@ -188,19 +188,19 @@ def rotate_master(
 ) -> None:
     """Put all that is sealed under a new master key, while the service runs. An interrupted run is gone on with."""
     from unveil.app.db.session import sync_engine, sync_sessions
-    from unveil.app.security.key_rotation import Unfinished, rotate
+    from unveil.app.security.key_rotation import RotationIncomplete, rotate
 
-    use_state(state)
+    load_state_dir(state)
     settings = read_settings()
     if settings.keyring_file is None:
-        raise Misused("there is no key ring to rotate: give --state DIR, or name its file in UNVEIL_KEYRING_FILE")
-    read_key_ring(settings)
+        raise UsageError("there is no key ring to rotate: give --state DIR, or name its file in UNVEIL_KEYRING_FILE")
+    read_keyring(settings)
     engine = sync_engine(settings)
     try:
-        with on_database():
-            rotate(sync_sessions(engine), settings.keyring_file, errors.print, patience_s=patience)
-    except Unfinished as error:
-        raise Failed(str(error)) from None
+        with database_errors_to_exit_code():
+            rotate(sync_sessions(engine), settings.keyring_file, stderr.print, timeout_s=patience)
+    except RotationIncomplete as error:
+        raise CommandFailed(str(error)) from None
     finally:
         engine.dispose()
 
@@ -208,21 +208,21 @@ def rotate_master(
 @keys.command("add-master")
 def add_master(file: Annotated[Path, typer.Argument(help="The key ring's file")]) -> None:
     """Add a master key to a ring, where processes get copies of it: hand them out, then `unveil keys rotate-master`."""
-    from unveil.app.security.envelope import parse_key_ring
-    from unveil.app.security.key_rotation import Unfinished, alone, write_ring
+    from unveil.app.security.envelope import parse_keyring
+    from unveil.app.security.key_rotation import RotationIncomplete, exclusive_rotation, write_keyring_file
 
     try:
-        with alone(file):
-            ring = parse_key_ring(file.read_text())
-            if len(ring.masters) > 1:
-                found = f"{file} holds {len(ring.masters)} master keys"
-                raise Misused(f"{found}: finish that with `unveil keys rotate-master`")
-            write_ring(file, ring.with_new_master())
+        with exclusive_rotation(file):
+            keyring = parse_keyring(file.read_text())
+            if len(keyring.master_keys) > 1:
+                problem = f"{file} holds {len(keyring.master_keys)} master keys"
+                raise UsageError(f"{problem}: finish that with `unveil keys rotate-master`")
+            write_keyring_file(file, keyring.with_new_master_key())
     except ValueError as error:
-        raise Misused(f"{file} is no key ring: {error}") from None
-    except Unfinished as error:
-        raise Failed(str(error)) from None
-    errors.print(f"master key {ring.current + 1} was added to {file}")
+        raise UsageError(f"{file} is no key ring: {error}") from None
+    except RotationIncomplete as error:
+        raise CommandFailed(str(error)) from None
+    stderr.print(f"master key {keyring.primary_version + 1} was added to {file}")
 
 
 # --- retention ---
@@ -235,26 +235,26 @@ def retention(
     as_json: Json = False,
 ) -> None:
     """Delete ended evaluations of that age, and what crashes left behind."""
-    from unveil.app.db.session import one_session
-    from unveil.app.ops.retention import expire
+    from unveil.app.db.session import session_scope
+    from unveil.app.ops.retention import delete_expired
 
-    age = _age(older_than)
-    use_state(state)
+    age = _parse_age(older_than)
+    load_state_dir(state)
     settings = read_settings()
-    with on_database(), one_session(settings) as session:
-        gone = expire(session, settings, age, dry_run=dry_run)
+    with database_errors_to_exit_code(), session_scope(settings) as session:
+        counts = delete_expired(session, settings, age, dry_run=dry_run)
     if as_json:
-        print_json({"dry_run": dry_run, **gone})
+        print_json({"dry_run": dry_run, **counts})
         return
-    for what, count in gone.items():
+    for what, count in counts.items():
         print(f"{'would delete' if dry_run else 'deleted'} {count} {what}")
 
 
-def _age(text: str) -> timedelta:
+def _parse_age(text: str) -> timedelta:
     number, unit = text[:-1], {"d": timedelta(days=1), "h": timedelta(hours=1)}.get(text[-1:])
     try:
         if unit is not None and number.isdecimal():
             return int(number) * unit
     except (OverflowError, ValueError):  # longer than a timedelta, more digits than int() reads
         pass
-    raise Misused(f"{text[:20]!r} is no age; write 30d or 12h")
+    raise UsageError(f"{text[:20]!r} is no age; write 30d or 12h")

@@ -11,7 +11,16 @@ from typing import TYPE_CHECKING, Annotated, BinaryIO
 
 import typer
 
-from unveil.app.cli.common import Failed, Misused, State, errors, on_database, read_key_ring, read_settings, use_state
+from unveil.app.cli.common import (
+    CommandFailed,
+    State,
+    UsageError,
+    database_errors_to_exit_code,
+    load_state_dir,
+    read_keyring,
+    read_settings,
+    stderr,
+)
 
 if TYPE_CHECKING:
     from unveil.app.settings import Settings
@@ -32,15 +41,15 @@ def backup(
     """
     from unveil.app.ops.backup import backup as write
 
-    with _working(state) as settings:
-        ring = read_key_ring(settings)
+    with _service_settings(state) as settings:
+        keyring = read_keyring(settings)
         if str(file) == "-":
-            write(settings, ring, sys.stdout.buffer, errors.print)
+            write(settings, keyring, sys.stdout.buffer, stderr.print)
         else:
-            with _made(file) as out:
-                write(settings, ring, out, errors.print)
+            with _open_new_file(file) as out:
+                write(settings, keyring, out, stderr.print)
         if settings.keyring_file is not None:
-            errors.print(f"without a copy of {settings.keyring_file}, kept elsewhere, it restores nothing")
+            stderr.print(f"without a copy of {settings.keyring_file}, kept elsewhere, it restores nothing")
 
 
 def restore(
@@ -59,83 +68,83 @@ def restore(
     # Whatever can be wrong with what is given, before a folder is made that could stand in the way of the next try.
     with (
         nullcontext(sys.stdin.buffer) if str(file) == "-" else file.open("rb") as source,
-        _ring_given(state, keyring),
-        _working(state, new=True) as settings,
+        _install_keyring(state, keyring),
+        _service_settings(state, new=True) as settings,
     ):
-        read(settings, read_key_ring(settings), source, errors.print)
+        read(settings, read_keyring(settings), source, stderr.print)
 
 
 @contextmanager
-def _working(state: Path | None, *, new: bool = False) -> Iterator[Settings]:
+def _service_settings(state: Path | None, *, new: bool = False) -> Iterator[Settings]:
     """The settings; servers of a local stack that does not run are started for the time. Raises Failed, Misused."""
-    from unveil.app.local.stack import Busy, LocalStack
-    from unveil.app.ops.backup import Refused
+    from unveil.app.local.stack import AlreadyRunning, LocalStack
+    from unveil.app.ops.backup import BackupError
 
     try:
-        with on_database():
+        with database_errors_to_exit_code():
             if state is None:
                 yield read_settings()
                 return
             if not new and not (state / "secrets").is_dir():
-                use_state(state)  # which says so
+                load_state_dir(state)  # which says so
             try:
                 with LocalStack(state, port=0).servers() as environment:
                     os.environ.update(environment)
                     yield read_settings()
-            except Busy as busy:
+            except AlreadyRunning as busy:
                 if new:
-                    raise Failed(str(busy)) from None
-                use_state(state)
+                    raise CommandFailed(str(busy)) from None
+                load_state_dir(state)
                 yield read_settings()
-    except (Refused, ValueError, RuntimeError) as error:
-        raise Failed(str(error).strip()) from None
+    except (BackupError, ValueError, RuntimeError) as error:
+        raise CommandFailed(str(error).strip()) from None
 
 
 @contextmanager
-def _made(file: Path) -> Iterator[BinaryIO]:
+def _open_new_file(file: Path) -> Iterator[BinaryIO]:
     """Whole or not at all, and for its owner alone."""
     if file.exists():
-        raise Misused(f"{file} exists; choose another name")
-    aside = file.with_name(f"{file.name}.part")
+        raise UsageError(f"{file} exists; choose another name")
+    partial = file.with_name(f"{file.name}.part")
     try:
-        with os.fdopen(os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as out:
+        with os.fdopen(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as out:
             yield out
             out.flush()
             os.fsync(out.fileno())
-        aside.rename(file)
+        partial.rename(file)
     finally:
-        aside.unlink(missing_ok=True)
+        partial.unlink(missing_ok=True)
 
 
 @contextmanager
-def _ring_given(state: Path | None, keyring: Path | None) -> Iterator[None]:
+def _install_keyring(state: Path | None, keyring: Path | None) -> Iterator[None]:
     """A state folder has this key ring from now on, unless the restore fails: it may be the wrong one.
 
     Raises Misused where the folder has another, or none and none is given.
     """
-    from unveil.app.local.servers import make_private, write_secret
+    from unveil.app.local.servers import restrict_permissions, write_secret
 
     if state is None:
         yield
         return
-    place = state / "secrets" / "keyring"
-    new = not place.exists()
+    keyring_path = state / "secrets" / "keyring"
+    is_new = not keyring_path.exists()
     if keyring is None:
-        if new:
-            raise Misused("a new folder needs the key ring that was in use; give the copy of it as --keyring")
+        if is_new:
+            raise UsageError("a new folder needs the key ring that was in use; give the copy of it as --keyring")
         yield
         return
     try:
-        given = keyring.read_text().strip()
-        if place.exists() and place.read_text().strip() != given:
-            raise Misused(f"{state} has a key ring of its own; restore into a new folder")
-        make_private(state)
-        write_secret(place, given)
+        keyring_text = keyring.read_text().strip()
+        if keyring_path.exists() and keyring_path.read_text().strip() != keyring_text:
+            raise UsageError(f"{state} has a key ring of its own; restore into a new folder")
+        restrict_permissions(state)
+        write_secret(keyring_path, keyring_text)
     except UnicodeDecodeError:
-        raise Misused(f"{keyring} is no key ring; that of a local stack is DIR/secrets/keyring") from None
+        raise UsageError(f"{keyring} is no key ring; that of a local stack is DIR/secrets/keyring") from None
     try:
         yield
     except Exception:
-        if new:
-            place.unlink()
+        if is_new:
+            keyring_path.unlink()
         raise

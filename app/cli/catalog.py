@@ -11,7 +11,7 @@ from rich.console import Group, RenderableType
 from rich.text import Text
 
 from unveil.app.cli import completion
-from unveil.app.cli.common import Json, Misused, State, Token, Url, connect, listing, out, print_json
+from unveil.app.cli.common import Json, State, Token, Url, UsageError, connect, make_table, print_json, stdout
 from unveil.app.client.types import Attack, Scheme
 
 T = TypeVar("T", Scheme, Attack)
@@ -24,7 +24,7 @@ def register(app: typer.Typer) -> None:
 
 def schemes(
     name: Annotated[
-        str | None, typer.Argument(help="Tell everything of this one", autocompletion=completion.schemes)
+        str | None, typer.Argument(help="Tell everything of this one", autocompletion=completion.complete_schemes)
     ] = None,
     width: Annotated[int, typer.Option(min=1, help="Of the images, for the key space")] = 96,
     height: Annotated[int, typer.Option(min=1)] = 96,
@@ -35,25 +35,28 @@ def schemes(
 ) -> None:
     """Protection schemes: what they are, how many keys they have; the settings of one."""
     with connect(url, token, state) as client:
-        found = client.schemes(width, height)
+        items = client.schemes(width, height)
     if name is not None:
-        scheme = _named(name, found)
-        _show(
-            scheme, as_json, f"keys for {width}x{height}: {_keys(scheme)}", f"attacks: {', '.join(scheme['attacks'])}"
+        scheme = _find_by_name(name, items)
+        _print_item(
+            scheme,
+            as_json,
+            f"keys for {width}x{height}: {_format_key_count(scheme)}",
+            f"attacks: {', '.join(scheme['attacks'])}",
         )
         return
     if as_json:
-        print_json(found)
+        print_json(items)
         return
-    table = listing("scheme", "what it is", f"keys for {width}x{height}", "trained", wraps=["what it is"])
-    for scheme in found:
-        table.add_row(scheme["name"], scheme["title"], _keys(scheme), "yes" if scheme["trains"] else "")
-    out.print(table)
+    table = make_table("scheme", "what it is", f"keys for {width}x{height}", "trained", wraps=["what it is"])
+    for scheme in items:
+        table.add_row(scheme["name"], scheme["title"], _format_key_count(scheme), "yes" if scheme["trains"] else "")
+    stdout.print(table)
 
 
 def attacks(
     name: Annotated[
-        str | None, typer.Argument(help="Tell everything of this one", autocompletion=completion.attacks)
+        str | None, typer.Argument(help="Tell everything of this one", autocompletion=completion.complete_attacks)
     ] = None,
     url: Url = None,
     token: Token = None,
@@ -62,52 +65,52 @@ def attacks(
 ) -> None:
     """Attacks: what the attacker holds, and what they apply to; the settings of one."""
     with connect(url, token, state) as client:
-        found = client.attacks()
+        items = client.attacks()
     if name is not None:
-        attack = _named(name, found)
+        attack = _find_by_name(name, items)
         profiles = [
             f"profile {profile}: {', '.join(f'{key}={value}' for key, value in settings.items())}"
             for profile, settings in attack["profiles"].items()
             if settings
         ]
-        refused = [f"not on {scheme}: {reason}" for scheme, reason in attack["not_applicable"].items()]
-        _show(attack, as_json, f"the attacker holds: {attack['threat_model']}", *profiles, *refused)
+        not_applicable = [f"not on {scheme}: {reason}" for scheme, reason in attack["not_applicable"].items()]
+        _print_item(attack, as_json, f"the attacker holds: {attack['threat_model']}", *profiles, *not_applicable)
         return
     if as_json:
-        print_json(found)
+        print_json(items)
         return
-    table = listing("attack", "what it is", "the attacker holds", "applies to", wraps=["what it is", "applies to"])
-    for attack in found:
+    table = make_table("attack", "what it is", "the attacker holds", "applies to", wraps=["what it is", "applies to"])
+    for attack in items:
         table.add_row(attack["name"], attack["title"], attack["threat_model"], ", ".join(attack["applies_to"]))
-    out.print(table)
+    stdout.print(table)
 
 
-def _named(name: str, found: Sequence[T]) -> T:
-    for item in found:
+def _find_by_name(name: str, items: Sequence[T]) -> T:
+    for item in items:
         if item["name"] == name:
             return item
-    raise Misused(f"there is no {name!r}; known: {', '.join(item['name'] for item in found)}")
+    raise UsageError(f"there is no {name!r}; known: {', '.join(item['name'] for item in items)}")
 
 
-def _show(item: Scheme | Attack, as_json: bool, *lines: str) -> None:
+def _print_item(item: Scheme | Attack, as_json: bool, *lines: str) -> None:
     if as_json:
         print_json(item)
         return
-    head = Text.assemble((item["name"], "bold"), f": {item['title']} ({item['source']})")
-    out.print(Group(head, item["summary"], "", *lines, *_settings(item["parameters"])), highlight=False)
+    heading = Text.assemble((item["name"], "bold"), f": {item['title']} ({item['source']})")
+    stdout.print(Group(heading, item["summary"], "", *lines, *_settings_table(item["parameters"])), highlight=False)
 
 
-def _settings(schema: Mapping[str, Any]) -> list[RenderableType]:
+def _settings_table(schema: Mapping[str, Any]) -> list[RenderableType]:
     properties: Mapping[str, Mapping[str, Any]] = schema.get("properties", {})
     if not properties:
         return ["no settings"]
-    table = listing("setting", "default", "meaning", wraps=["meaning"])
+    table = make_table("setting", "default", "meaning", wraps=["meaning"])
     for name, setting in properties.items():
         choices = f" ({' or '.join(map(str, setting['enum']))})" if "enum" in setting else ""
         table.add_row(name, json.dumps(setting.get("default")), setting.get("description", "") + choices)
     return [table]
 
 
-def _keys(scheme: Scheme) -> str:
+def _format_key_count(scheme: Scheme) -> str:
     bits = [variant["key_space_bits"] for variant in scheme["variants"]]
     return " or ".join(sorted({"not counted" if n is None else f"2^{n:,.0f}" for n in bits}))

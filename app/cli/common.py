@@ -21,13 +21,13 @@ from rich.text import Text
 from unveil.app.client import Client
 
 if TYPE_CHECKING:
-    from unveil.app.security.envelope import KeyRing
+    from unveil.app.security.envelope import Keyring
     from unveil.app.settings import Settings
 
 # No markup and no emoji: names, paths and messages are printed as they are, whatever brackets and colons they hold.
 # What goes into a pipe or a file is cut nowhere: it has no width.
-out = Console(markup=False, emoji=False, width=None if sys.stdout.isatty() else 10_000)
-errors = Console(stderr=True, markup=False, emoji=False)  # progress and errors: stdout is for results
+stdout = Console(markup=False, emoji=False, width=None if sys.stdout.isatty() else 10_000)
+stderr = Console(stderr=True, markup=False, emoji=False)  # progress and errors: stdout is for results
 
 Url = Annotated[
     str | None,
@@ -40,18 +40,21 @@ State = Annotated[
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON")]
 
-_NO_ANSWER = ("08", "57P")  # SQLSTATEs of a connection that is refused or lost, and of a server that starts or stops
+_UNREACHABLE_SQLSTATES = (
+    "08",
+    "57P",
+)  # SQLSTATEs of a connection that is refused or lost, and of a server that starts or stops
 
 
-class Failed(Exception):
+class CommandFailed(Exception):
     """The work failed: exit code 1."""
 
 
-class Away(Failed):
+class ServiceUnreachable(CommandFailed):
     """The database, or the service that was named, cannot be reached: exit code 3."""
 
 
-class Misused(Exception):
+class UsageError(Exception):
     """The command was given something that makes no sense: exit code 2."""
 
 
@@ -60,19 +63,19 @@ def connect(url: str | None, token: str | None, state: Path | None, retries: int
     try:
         return Client(url, token, local=state, retries=retries)
     except ValueError as error:
-        raise Misused(str(error)) from None
+        raise UsageError(str(error)) from None
     except OSError as error:
-        raise _no_state(error) from None
+        raise _state_dir_error(error) from None
 
 
-def use_state(state: Path | None) -> None:
+def load_state_dir(state: Path | None) -> None:
     """Take the settings of an `unveil local`, for a command that works on its database and files directly."""
     if state is None:
         return
     try:
         environment = (state / "secrets" / "environment").read_text()
     except OSError as error:
-        raise _no_state(error) from None
+        raise _state_dir_error(error) from None
     for line in environment.splitlines():
         name, _, value = line.partition("=")
         os.environ[name] = shlex.split(value)[0] if value else ""
@@ -88,23 +91,23 @@ def read_settings() -> Settings:
         return Settings()
     except ValidationError as error:
         wrong = [f"UNVEIL_{'_'.join(map(str, item['loc'])).upper()}: {item['msg']}" for item in error.errors()]
-        raise Misused("; ".join(wrong)) from None
+        raise UsageError("; ".join(wrong)) from None
 
 
-def read_key_ring(settings: Settings) -> KeyRing:
+def read_keyring(settings: Settings) -> Keyring:
     """Raises Misused, OSError."""
-    from unveil.app.security.envelope import load_key_ring
+    from unveil.app.security.envelope import load_keyring
 
     try:
-        return load_key_ring(settings)
+        return load_keyring(settings)
     except ValueError as error:
-        raise Misused(f"{settings.keyring_file} is no key ring: {error}") from None
+        raise UsageError(f"{settings.keyring_file} is no key ring: {error}") from None
     except RuntimeError as error:  # none is set where there must be one
-        raise Misused(str(error)) from None
+        raise UsageError(str(error)) from None
 
 
 @contextmanager
-def on_database() -> Iterator[None]:
+def database_errors_to_exit_code() -> Iterator[None]:
     """For what works on the database directly. Raises Failed, Away with what is wrong there, and what to do."""
     import psycopg
     from sqlalchemy.exc import SQLAlchemyError
@@ -113,9 +116,11 @@ def on_database() -> Iterator[None]:
         yield
     except (psycopg.Error, SQLAlchemyError) as error:
         cause = getattr(error, "orig", None) or error
-        kind, advice = Failed, ""
-        if isinstance(cause, psycopg.OperationalError) and (cause.sqlstate or _NO_ANSWER[0]).startswith(_NO_ANSWER):
-            kind = Away
+        kind, advice = CommandFailed, ""
+        if isinstance(cause, psycopg.OperationalError) and (cause.sqlstate or _UNREACHABLE_SQLSTATES[0]).startswith(
+            _UNREACHABLE_SQLSTATES
+        ):
+            kind = ServiceUnreachable
             advice = "; start it, or say where it is: --state DIR of a running `unveil local`, or UNVEIL_DATABASE_URL"
         elif isinstance(cause, (psycopg.errors.UndefinedTable, psycopg.errors.UndefinedColumn)):
             advice = "; `unveil migrate` brings it to the newest schema"
@@ -123,7 +128,7 @@ def on_database() -> Iterator[None]:
         raise kind(f"the database: {reason}{advice}") from None
 
 
-def said(error: OSError) -> str:
+def describe_os_error(error: OSError) -> str:
     """What the system says of a path, without the number it has for it."""
     if isinstance(error, FileExistsError):  # where a folder was to be made
         return f"{error.filename}: there is a file of that name already"
@@ -138,21 +143,21 @@ def parse_json(text: str) -> Any:
     return value
 
 
-def listing(*headings: str, wraps: Collection[str] = ()) -> Table:
+def make_table(*headings: str, wraps: Collection[str] = ()) -> Table:
     """A table in which only the columns of `wraps` give way to a narrow terminal; another that must, ends in `…`."""
     table = Table(box=SIMPLE_HEAD, pad_edge=False)
     for heading in headings:
-        gives_way = heading in wraps
-        table.add_column(heading, overflow="fold" if gives_way else "ellipsis", no_wrap=not gives_way)
+        wraps_column = heading in wraps
+        table.add_column(heading, overflow="fold" if wraps_column else "ellipsis", no_wrap=not wraps_column)
     return table
 
 
-def over(id: str, *lines: str | Text) -> RenderableType:
+def stacked(id: str, *lines: str | Text) -> RenderableType:
     """An id, and what is told of it in lines below: beside it there would be room for one of them in 80 columns."""
     return Group(id, Padding(Group(*lines), (0, 0, 0, 2)))
 
 
-def day(moment: str) -> str:
+def format_date(moment: str) -> str:
     """Of a time as the service writes it."""
     return moment[:10]
 
@@ -161,5 +166,5 @@ def print_json(value: Any) -> None:
     print(json.dumps(value, indent=2, default=str))
 
 
-def _no_state(error: OSError) -> Misused:
-    return Misused(f"{said(error)}; give the folder that `unveil local --state` was given")
+def _state_dir_error(error: OSError) -> UsageError:
+    return UsageError(f"{describe_os_error(error)}; give the folder that `unveil local --state` was given")

@@ -10,51 +10,53 @@ from rich.markup import escape
 from unveil.app.client import Client, UnveilError
 
 
-def schemes(incomplete: str) -> list[str]:
+def complete_schemes(incomplete: str) -> list[str]:
     from unveil.models.catalog import schemes
 
-    return _last_of_list([*schemes(), "all"], incomplete)
+    return _complete_last_item([*schemes(), "all"], incomplete)
 
 
-def attacks(incomplete: str) -> list[str]:
+def complete_attacks(incomplete: str) -> list[str]:
     from unveil.models.catalog import attacks
 
-    return _last_of_list([*attacks(), "all"], incomplete)
+    return _complete_last_item([*attacks(), "all"], incomplete)
 
 
-def dataset(ctx: typer.Context, incomplete: str) -> list[tuple[str, str]]:
-    return _answered(ctx, incomplete, lambda of: ((item["id"], item["name"]) for item in of.datasets.list()))
+def complete_dataset(ctx: typer.Context, incomplete: str) -> list[tuple[str, str]]:
+    return _complete_from_service(
+        ctx, incomplete, lambda of: ((item["id"], item["name"]) for item in of.datasets.list())
+    )
 
 
-def evaluation(ctx: typer.Context, incomplete: str) -> list[tuple[str, str]]:
-    return _answered(
+def complete_evaluation(ctx: typer.Context, incomplete: str) -> list[tuple[str, str]]:
+    return _complete_from_service(
         ctx,
         incomplete,
         lambda of: ((item["id"], f"{item['name']}, {item['status']}") for item in of.evaluations.list()),
     )
 
 
-def key(ctx: typer.Context, incomplete: str) -> list[tuple[str, str]]:
-    return _answered(
+def complete_key(ctx: typer.Context, incomplete: str) -> list[tuple[str, str]]:
+    return _complete_from_service(
         ctx, incomplete, lambda of: ((item.id, f"{item.scheme}, {item.status}") for item in of.keys.list())
     )
 
 
-def _last_of_list(names: Iterable[str], incomplete: str) -> list[str]:
-    before, comma, last = incomplete.rpartition(",")
-    return [f"{before}{comma}{name}" for name in names if name.startswith(last)]
+def _complete_last_item(names: Iterable[str], incomplete: str) -> list[str]:
+    earlier, comma, last = incomplete.rpartition(",")
+    return [f"{earlier}{comma}{name}" for name in names if name.startswith(last)]
 
 
-def _answered(
+def _complete_from_service(
     ctx: typer.Context, incomplete: str, items: Callable[[Client], Iterable[tuple[str, str]]]
 ) -> list[tuple[str, str]]:
     """Of the service that is typed so far, escaped for typer, which takes what it shows beside an id for markup.
 
     No patience: nobody waits for a Tab.
     """
-    given = {name: ctx.params.get(name) for name in ("url", "token")}
+    options = {name: ctx.params.get(name) for name in ("url", "token")}
     try:
-        with Client(**given, local=ctx.params.get("state"), timeout=1, retries=0) as client:
-            return [(id, escape(what)) for id, what in items(client) if id.startswith(incomplete)]
+        with Client(**options, local=ctx.params.get("state"), timeout=1, retries=0) as client:
+            return [(id, escape(description)) for id, description in items(client) if id.startswith(incomplete)]
     except (UnveilError, OSError, ValueError):  # nobody answers; no such folder; no address
         return []

@@ -8,11 +8,23 @@ from typing import Annotated
 import typer
 
 from unveil.app.cli import completion
-from unveil.app.cli.common import Json, Misused, State, Token, Url, connect, errors, listing, out, over, print_json
+from unveil.app.cli.common import (
+    Json,
+    State,
+    Token,
+    Url,
+    UsageError,
+    connect,
+    make_table,
+    print_json,
+    stacked,
+    stderr,
+    stdout,
+)
 
 datasets = typer.Typer(help="List, upload and delete datasets.", no_args_is_help=True)
 
-DatasetId = Annotated[str, typer.Argument(help="ds_...", metavar="DS", autocompletion=completion.dataset)]
+DatasetId = Annotated[str, typer.Argument(help="ds_...", metavar="DS", autocompletion=completion.complete_dataset)]
 
 
 def register(app: typer.Typer) -> None:
@@ -23,19 +35,21 @@ def register(app: typer.Typer) -> None:
 def list_datasets(url: Url = None, token: Token = None, state: State = None, as_json: Json = False) -> None:
     """Built-in datasets, the operator's folders and your uploads."""
     with connect(url, token, state) as client:
-        found = list(client.datasets.list())
+        items = list(client.datasets.list())
     if as_json:
-        print_json(found)
+        print_json(items)
         return
-    table = listing("id", "train", "test", "size", "classes", wraps=["id"])
-    for item in found:
-        what = over(item["id"], item["kind"] if item["name"] == item["id"] else f"{item['name']}, {item['kind']}")
+    table = make_table("id", "train", "test", "size", "classes", wraps=["id"])
+    for item in items:
+        description = stacked(
+            item["id"], item["kind"] if item["name"] == item["id"] else f"{item['name']}, {item['kind']}"
+        )
         counts = str(item["train"]), str(item["test"]), f"{item['width']}x{item['height']}", str(len(item["classes"]))
-        table.add_row(what, *counts, style="" if item["available"] else "dim")
-    out.print(table)
-    for item in found:
+        table.add_row(description, *counts, style="" if item["available"] else "dim")
+    stdout.print(table)
+    for item in items:
         if not item["available"]:
-            out.print(f"{item['id']} is not here: {item['note']}", style="dim", highlight=False, soft_wrap=True)
+            stdout.print(f"{item['id']} is not here: {item['note']}", style="dim", highlight=False, soft_wrap=True)
 
 
 @datasets.command()
@@ -60,15 +74,15 @@ def upload(
     """Upload a zip or a folder of images; prints the dataset's id."""
     for path in (archive, originals):
         if path is not None and not path.exists():
-            raise Misused(f"{path}: there is no such file or folder")
-    with connect(url, token, state) as client, errors.status("uploading and unpacking"):
-        made = client.datasets.upload(
+            raise UsageError(f"{path}: there is no such file or folder")
+    with connect(url, token, state) as client, stderr.status("uploading and unpacking"):
+        dataset = client.datasets.upload(
             archive, name, kind="protected" if protected else "plain", originals=originals, size=size, seed=seed
         )
     if as_json:
-        print_json(made)
+        print_json(dataset)
     else:
-        print(made["id"])
+        print(dataset["id"])
 
 
 @datasets.command()

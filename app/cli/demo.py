@@ -22,60 +22,60 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from unveil.app.cli.common import said
+from unveil.app.cli.common import describe_os_error
 from unveil.app.cli.evaluation_table import render
 from unveil.app.client import Client, Evaluation, UnveilError
 from unveil.app.client.operations import Profile
-from unveil.app.client.progress import bar
+from unveil.app.client.progress import progress_bar
 from unveil.app.client.types import Scheme
 from unveil.app.local.stack import LocalStack
 
-_PHOTOGRAPHS = ("astronaut.png", "coffee.png", "chelsea.png", "rocket.jpg")
+_PHOTO_FILES = ("astronaut.png", "coffee.png", "chelsea.png", "rocket.jpg")
 console = Console(markup=False, emoji=False)
 
 
 def main() -> int:
-    options = argparse.ArgumentParser(description=__doc__)
-    options.add_argument("--state", type=Path, default=Path(".state/demo"), help="folder for state and results")
-    options.add_argument("--profile", default="quick", choices=get_args(Profile))
-    given = options.parse_args()
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--state", type=Path, default=Path(".state/demo"), help="folder for state and results")
+    parser.add_argument("--profile", default="quick", choices=get_args(Profile))
+    options = parser.parse_args()
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # stop in order then, too
     started = time.monotonic()
-    stack = LocalStack(given.state, port=0)
+    stack = LocalStack(options.state, port=0)
     try:
-        with _step("Starting PostgreSQL, Redis, the service and its workers"):
+        with _announce_step("Starting PostgreSQL, Redis, the service and its workers"):
             stack.start()
         with Client(stack.url, stack.token) as client:
-            _protect(client, given.state / "pictures")
-            evaluation = _evaluate(client, given.profile)
-            _report(evaluation, given.state)
+            _encrypt_and_decrypt(client, options.state / "pictures")
+            evaluation = _evaluate(client, options.profile)
+            _report(evaluation, options.state)
     except KeyboardInterrupt:
         console.print("interrupted")
         return 130
     except (OSError, RuntimeError, UnveilError) as error:
-        reason = said(error) if isinstance(error, OSError) else str(error)
+        reason = describe_os_error(error) if isinstance(error, OSError) else str(error)
         console.print(f"error: {reason}", highlight=False)
         return 1
     finally:
-        with _step("Stopping"):
+        with _announce_step("Stopping"):
             stack.stop()
     console.print(f"Done in {time.monotonic() - started:.0f} s. `make up` starts it again and keeps it running.")
     return 0 if evaluation.status == "succeeded" else 1
 
 
-def _protect(client: Client, folder: Path) -> None:
+def _encrypt_and_decrypt(client: Client, folder: Path) -> None:
     """Encrypt and decrypt photographs under every scheme; the round trip must be exact."""
     folder.mkdir(parents=True, exist_ok=True)
-    photographs = _photographs()
+    photos = _sample_photos()
     table = Table("scheme", "photographs", "megapixels", "encrypt", "decrypt", "round trip", title_justify="left")
-    for scheme in _orders(client.schemes()):
+    for scheme in _untrained_variants(client.schemes()):
         name = scheme["name"]
         params = {key: value for key, value in scheme.items() if key != "name"}
-        with _timed() as encrypting:
-            protected = client.encrypt(photographs, name, params)
-        with _timed() as decrypting:
+        with _measure_seconds() as encrypting:
+            protected = client.encrypt(photos, name, params)
+        with _measure_seconds() as decrypting:
             plain = client.decrypt(protected)
-        exact = all(np.array_equal(a.pixels, _pixels(b)) for a, b in zip(plain, photographs, strict=True))
+        exact = all(np.array_equal(a.pixels, _pixels(b)) for a, b in zip(plain, photos, strict=True))
         if not exact:
             raise SystemExit(f"{name} {params}: the decrypted photographs differ from the originals")
         label = "-".join([name, *map(str, params.values())])
@@ -92,22 +92,24 @@ def _protect(client: Client, folder: Path) -> None:
 
 def _evaluate(client: Client, profile: str) -> Evaluation:
     schemes, attacks = client.schemes(), client.attacks()
-    quick, slow = ([attack["name"] for attack in attacks if attack["learned"] is learned] for learned in (False, True))
+    non_learning, learning = (
+        [attack["name"] for attack in attacks if attack["learned"] is learned] for learned in (False, True)
+    )
     evaluation = client.evaluations.create(
         name="demo",
-        schemes=_orders(schemes),
+        schemes=_untrained_variants(schemes),
         # few ciphertexts are enough, and the attack's time grows with them
-        attacks=[{"name": name, "ciphertexts": 16} if name == "key-recovery" else name for name in quick],
+        attacks=[{"name": name, "ciphertexts": 16} if name == "key-recovery" else name for name in non_learning],
         dataset="sample",
         keys=1,  # three times as fast; the figures differ little from key to key
         profile=profile,  # type: ignore[arg-type]
     )
     console.print(f"{evaluation.id}: {len(evaluation.cells)} cells on the dataset sample (a demonstration)")
-    with bar(console) as show:
-        evaluation.wait(progress=show)
+    with progress_bar(console) as update_bar:
+        evaluation.wait(progress=update_bar)
     console.print(render(evaluation, [*schemes, *attacks]))
-    if slow:
-        console.print(f"Attacks that train a network take longer and were left out: {', '.join(slow)}.")
+    if learning:
+        console.print(f"Attacks that train a network take longer and were left out: {', '.join(learning)}.")
     return evaluation
 
 
@@ -118,7 +120,7 @@ def _report(evaluation: Evaluation, folder: Path) -> None:
         console.print(f"Report: {path}")
 
 
-def _orders(schemes: list[Scheme]) -> list[dict[str, Any]]:
+def _untrained_variants(schemes: list[Scheme]) -> list[dict[str, Any]]:
     """Every variant of every scheme that needs no training."""
     return [
         {"name": scheme["name"], **variant["params"]}
@@ -128,12 +130,12 @@ def _orders(schemes: list[Scheme]) -> list[dict[str, Any]]:
     ]
 
 
-def _photographs() -> list[Path]:
+def _sample_photos() -> list[Path]:
     """scikit-image's, read as files: this process needs no scikit-image."""
     spec = importlib.util.find_spec("skimage")
     if spec is None or spec.origin is None:
         raise SystemExit("the demo takes its photographs from scikit-image: pip install 'unveil[worker]'")
-    return [Path(spec.origin).parent / "data" / name for name in _PHOTOGRAPHS]
+    return [Path(spec.origin).parent / "data" / name for name in _PHOTO_FILES]
 
 
 def _pixels(path: Path) -> np.ndarray:
@@ -142,7 +144,7 @@ def _pixels(path: Path) -> np.ndarray:
 
 
 @contextmanager
-def _timed() -> Iterator[list[float]]:
+def _measure_seconds() -> Iterator[list[float]]:
     """A list that holds the seconds once the block has ended."""
     seconds: list[float] = []
     started = time.perf_counter()
@@ -151,7 +153,7 @@ def _timed() -> Iterator[list[float]]:
 
 
 @contextmanager
-def _step(text: str) -> Iterator[None]:
+def _announce_step(text: str) -> Iterator[None]:
     started = time.monotonic()
     with console.status(text):
         yield

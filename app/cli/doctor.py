@@ -21,14 +21,14 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from unveil.app.cli.common import connect
 from unveil.app.client.errors import ProblemError, Unreachable
-from unveil.app.db.heartbeats import ATTACK, ENCRYPT, OPS, alive
+from unveil.app.db.heartbeats import ATTACK_QUEUE, ENCRYPT_QUEUE, OPS_QUEUE, select_live_processes
 from unveil.app.db.migrate import alembic_config
-from unveil.app.db.session import one_session
-from unveil.app.ops.health import LEAST_FREE
-from unveil.app.security.envelope import load_key_ring
-from unveil.app.security.key_rotation import masters_in_use
+from unveil.app.db.session import session_scope
+from unveil.app.ops.health import MIN_FREE_BYTES
+from unveil.app.security.envelope import load_keyring
+from unveil.app.security.key_rotation import master_versions_in_use
 from unveil.app.settings import Settings
-from unveil.app.storage import Blobs
+from unveil.app.storage import BlobStore
 from unveil.models.catalog import builtin_datasets
 
 Grade = Literal["ok", "note", "bad", "away"]  # away: a service that was named, and does not answer
@@ -42,17 +42,17 @@ class Check:
 
 
 def run_checks(url: str | None, token: str | None, state: Path | None) -> list[Check]:
-    checks = list(_installation())
+    checks = list(_check_installation())
     try:
         settings = Settings()
     except ValidationError as error:
         return [*checks, Check("settings", "bad", str(error))]
     for check in (_database, _broker, _key_ring, _blobs, _data, _workers):
-        checks.append(_safely(check, settings))  # noqa: PERF401 - a comprehension would hide the loop's point
-    return [*checks, _service(url, token, state)]
+        checks.append(_run_check(check, settings))  # noqa: PERF401 - a comprehension would hide the loop's point
+    return [*checks, _check_service(url, token, state)]
 
 
-def _installation() -> Iterator[Check]:
+def _check_installation() -> Iterator[Check]:
     yield Check("python", "ok", f"{platform.python_version()} on {platform.machine()}")
     for package, why in (("torch", "only workers need it"), ("skimage", "only workers need it")):
         if importlib.util.find_spec(package) is None:
@@ -64,16 +64,16 @@ def _installation() -> Iterator[Check]:
     yield Check("disk", "ok" if free > 2**30 else "note", f"{free / 2**30:.1f} GiB free here")
 
 
-def _safely(check: Callable[[Settings], Check], settings: Settings) -> Check:
+def _run_check(check: Callable[[Settings], Check], settings: Settings) -> Check:
     name = check.__name__.strip("_").replace("_", " ")
     try:
         return check(settings)
     except (psycopg.Error, redis.RedisError, SQLAlchemyError, OSError, ValueError, RuntimeError) as error:
-        said = str(getattr(error, "orig", error)).strip().partition("\n")[0] or type(error).__name__
-        return Check(name, "bad", f"{said}; {_ADVICE[name]}")
+        message = str(getattr(error, "orig", error)).strip().partition("\n")[0] or type(error).__name__
+        return Check(name, "bad", f"{message}; {_HINT_BY_CHECK[name]}")
 
 
-_ADVICE = {
+_HINT_BY_CHECK = {
     "database": "start it, or set UNVEIL_DATABASE_URL to where it is",
     "broker": "start it, or set UNVEIL_REDIS_URL to where it is",
     "key ring": "UNVEIL_KEYRING_FILE must name the ring, readable by this user; unveil keys new-ring FILE makes one",
@@ -84,15 +84,15 @@ _ADVICE = {
 
 
 def _database(settings: Settings) -> Check:
-    wanted = ScriptDirectory.from_config(alembic_config()).get_current_head()
+    newest = ScriptDirectory.from_config(alembic_config()).get_current_head()
     with psycopg.connect(settings.database_url, connect_timeout=3) as connection:
         try:
             row = connection.execute("SELECT version_num FROM alembic_version").fetchone()
         except psycopg.errors.UndefinedTable:
             row = None
-    if row is None or row[0] != wanted:
-        return Check("database", "bad", f"answers, but its schema is {row and row[0]} and not {wanted}: unveil migrate")
-    return Check("database", "ok", f"answers, schema {wanted}")
+    if row is None or row[0] != newest:
+        return Check("database", "bad", f"answers, but its schema is {row and row[0]} and not {newest}: unveil migrate")
+    return Check("database", "ok", f"answers, schema {newest}")
 
 
 def _broker(settings: Settings) -> Check:
@@ -106,53 +106,53 @@ def _broker(settings: Settings) -> Check:
 
 
 def _key_ring(settings: Settings) -> Check:
-    ring = load_key_ring(settings)
+    keyring = load_keyring(settings)
     if settings.keyring_file is None:
         return Check("key ring", "note", "the development key; for real use: unveil keys new-ring FILE")
     if settings.keyring_file.stat().st_mode & 0o077:
         return Check("key ring", "bad", f"others may read {settings.keyring_file}: chmod 600 it")
-    with suppress(SQLAlchemyError), one_session(settings) as session:  # without a database, none of this
-        lost = set(masters_in_use(session)) - set(ring.masters)
-        if lost:
-            numbers = ", ".join(map(str, sorted(lost)))
+    with suppress(SQLAlchemyError), session_scope(settings) as session:  # without a database, none of this
+        missing = set(master_versions_in_use(session)) - set(keyring.master_keys)
+        if missing:
+            numbers = ", ".join(map(str, sorted(missing)))
             return Check("key ring", "bad", f"keys are sealed under master key {numbers}, which it lacks")
-    return Check("key ring", "ok", f"{len(ring.masters)} master key(s), number {ring.current} seals")
+    return Check("key ring", "ok", f"{len(keyring.master_keys)} master key(s), number {keyring.primary_version} seals")
 
 
 def _blobs(settings: Settings) -> Check:
-    blobs, name = Blobs(settings), f"doctor/{uuid.uuid4().hex}"
+    blobs, name = BlobStore(settings), f"doctor/{uuid.uuid4().hex}"
     blobs.write(name, b"x")
     blobs.delete(name)
-    free = blobs.free()
-    if free is not None and free < LEAST_FREE:
-        room = f"only {free / 2**20:.0f} MiB are free at {settings.blob_url}"
-        return Check("blobs", "bad", f"{room}: make room, for example with unveil retention, or jobs will fail")
+    free = blobs.free_bytes()
+    if free is not None and free < MIN_FREE_BYTES:
+        problem = f"only {free / 2**20:.0f} MiB are free at {settings.blob_url}"
+        return Check("blobs", "bad", f"{problem}: make room, for example with unveil retention, or jobs will fail")
     return Check("blobs", "ok", f"{settings.blob_url} can be written")
 
 
 def _data(settings: Settings) -> Check:
-    known = builtin_datasets(settings.data_dir)
-    here = [info.name for info in known if info.available]
-    missing = [info.name for info in known if not info.available]
+    datasets = builtin_datasets(settings.data_dir)
+    here = [info.name for info in datasets if info.available]
+    missing = [info.name for info in datasets if not info.available]
     detail = f"{', '.join(here)} here" + (f"; {', '.join(missing)} not here yet" if missing else "")
     return Check("data", "ok", detail)
 
 
 def _workers(settings: Settings) -> Check:
-    with one_session(settings) as session:
-        served = {queue for row in session.scalars(alive()) for queue in row.queue.split(",")}
+    with session_scope(settings) as session:
+        served_queues = {queue for row in session.scalars(select_live_processes()) for queue in row.queues.split(",")}
     missing = {
-        ENCRYPT: "requests to encrypt wait in vain: unveil worker --queues encrypt,ops",
-        OPS: "nobody finds what lost workers left: unveil worker --queues ops",
-        ATTACK: "evaluations and trainings wait: unveil worker --queues attack",
+        ENCRYPT_QUEUE: "requests to encrypt wait in vain: unveil worker --queues encrypt,ops",
+        OPS_QUEUE: "nobody finds what lost workers left: unveil worker --queues ops",
+        ATTACK_QUEUE: "evaluations and trainings wait: unveil worker --queues attack",
     }
     for queue, advice in missing.items():
-        if queue not in served:
-            return Check("workers", "note" if queue == ATTACK else "bad", f"none on {queue}; {advice}")
+        if queue not in served_queues:
+            return Check("workers", "note" if queue == ATTACK_QUEUE else "bad", f"none on {queue}; {advice}")
     return Check("workers", "ok", "on every queue")
 
 
-def _service(url: str | None, token: str | None, state: Path | None) -> Check:
+def _check_service(url: str | None, token: str | None, state: Path | None) -> Check:
     with connect(url, token, state, retries=0) as client:
         try:
             parts = client.ready()["parts"]

@@ -11,30 +11,30 @@ from rich.text import Text
 
 from unveil.app.cli import completion, spec_parser
 from unveil.app.cli.common import (
-    Failed,
+    CommandFailed,
     Json,
-    Misused,
     State,
     Token,
     Url,
+    UsageError,
     connect,
-    day,
-    errors,
-    listing,
-    out,
-    over,
+    format_date,
+    make_table,
     print_json,
+    stacked,
+    stderr,
+    stdout,
 )
-from unveil.app.cli.evaluation_table import STYLES, render
+from unveil.app.cli.evaluation_table import VERDICT_STYLES, render
 from unveil.app.client import Client, Evaluation
 from unveil.app.client.evaluation import Format
 from unveil.app.client.operations import Profile
-from unveil.app.client.progress import bar
+from unveil.app.client.progress import progress_bar
 
 evaluations = typer.Typer(help="List, follow, cancel and delete evaluations.", no_args_is_help=True)
 
 EvaluationId = Annotated[
-    str, typer.Argument(help="ev_..., or latest", metavar="EV", autocompletion=completion.evaluation)
+    str, typer.Argument(help="ev_..., or latest", metavar="EV", autocompletion=completion.complete_evaluation)
 ]
 
 
@@ -49,15 +49,17 @@ def evaluate(
         str,
         typer.Option(
             help="NAME[:SETTING]..., comma-separated: pixelwise:different,tanaka; or all",
-            autocompletion=completion.schemes,
+            autocompletion=completion.complete_schemes,
         ),
     ],
     attacks: Annotated[
-        str, typer.Option(help="The same for attacks: none,fr:b=1; or all", autocompletion=completion.attacks)
+        str, typer.Option(help="The same for attacks: none,fr:b=1; or all", autocompletion=completion.complete_attacks)
     ] = "all",
     dataset: Annotated[
         str,
-        typer.Option(help="Name or ds_... id; `unveil datasets list` shows them", autocompletion=completion.dataset),
+        typer.Option(
+            help="Name or ds_... id; `unveil datasets list` shows them", autocompletion=completion.complete_dataset
+        ),
     ] = "sample",
     profile: Annotated[Profile, typer.Option(help="smoke: seconds, quick: minutes, paper: its settings")] = "quick",
     name: Annotated[str | None, typer.Option(help="A name of yours")] = None,
@@ -66,7 +68,7 @@ def evaluate(
     samples: Annotated[int | None, typer.Option(help="Stored pictures a cell")] = None,
     utility: Annotated[bool, typer.Option("--utility", help="Also measure what a classifier loses")] = False,
     public_dataset: Annotated[
-        str | None, typer.Option(help="The attacker's own images", autocompletion=completion.dataset)
+        str | None, typer.Option(help="The attacker's own images", autocompletion=completion.complete_dataset)
     ] = None,
     ssim_mode: Annotated[str | None, typer.Option(help="rgb7, gray7, rgb-gauss11 or gray-gauss11")] = None,
     watch: Annotated[bool, typer.Option("--watch", help="Follow it to its end and print the tables")] = False,
@@ -76,19 +78,19 @@ def evaluate(
     as_json: Json = False,
 ) -> None:
     """Order an evaluation: every scheme under every attack on a dataset."""
-    given: dict[str, Any] = {"seed": seed, "keys": keys, "samples": samples, "utility": utility or None}
-    given |= {"name": name, "public_dataset": public_dataset, "ssim_mode": ssim_mode}
+    options: dict[str, Any] = {"seed": seed, "keys": keys, "samples": samples, "utility": utility or None}
+    options |= {"name": name, "public_dataset": public_dataset, "ssim_mode": ssim_mode}
     with connect(url, token, state) as client:
         evaluation = client.evaluations.create(
-            schemes=spec_parser.parse(schemes, client.schemes()),
-            attacks=spec_parser.parse(attacks, client.attacks()),
+            schemes=spec_parser.parse_specs(schemes, client.schemes()),
+            attacks=spec_parser.parse_specs(attacks, client.attacks()),
             dataset=dataset,
             profile=profile,
-            **{field: value for field, value in given.items() if value is not None},
+            **{field: value for field, value in options.items() if value is not None},
         )
         if watch:
-            errors.print(f"{evaluation.id} (Ctrl-C leaves it running)")
-            _follow(client, evaluation, as_json)
+            stderr.print(f"{evaluation.id} (Ctrl-C leaves it running)")
+            _wait_and_print(client, evaluation, as_json)
         elif as_json:
             print_json(evaluation.raw)
         else:
@@ -104,36 +106,39 @@ def report(
     state: State = None,
 ) -> None:
     """Fetch the report of an evaluation, as far as it has come."""
-    wanted: Any = format or ("html" if str(output) == "-" else output.suffix.removeprefix("."))
-    if wanted not in get_args(Format):
-        raise Misused(f"{output}: its suffix names no format; give --format, one of {', '.join(get_args(Format))}")
+    chosen_format: Any = format or ("html" if str(output) == "-" else output.suffix.removeprefix("."))
+    if chosen_format not in get_args(Format):
+        raise UsageError(f"{output}: its suffix names no format; give --format, one of {', '.join(get_args(Format))}")
     with connect(url, token, state) as client:
-        content = _find(client, id).report(wanted)
+        content = _get_evaluation(client, id).report(chosen_format)
     if str(output) == "-":
         sys.stdout.buffer.write(content)
     else:
         output.write_bytes(content)
-        errors.print(f"wrote {output} ({len(content):,} bytes)")
+        stderr.print(f"wrote {output} ({len(content):,} bytes)")
 
 
 @evaluations.command("list")
 def list_evaluations(url: Url = None, token: Token = None, state: State = None, as_json: Json = False) -> None:
     """Yours, newest first."""
     with connect(url, token, state) as client:
-        found, known = list(client.evaluations.list()), client.schemes()
+        items, schemes = list(client.evaluations.list()), client.schemes()
     if as_json:
-        print_json(found)
+        print_json(items)
         return
-    table = listing("id", "status", "cells", "created", wraps=["id"])
-    for item in found:
+    table = make_table("id", "status", "cells", "created", wraps=["id"])
+    for item in items:
         lines = [Text(item["name"], style="bold")]
         lines += [
-            Text.assemble(f"{spec_parser.label(said['scheme'], known)}: ", (said["verdict"], STYLES[said["verdict"]]))
-            for said in item["verdicts"]
+            Text.assemble(
+                f"{spec_parser.format_spec(verdict['scheme'], schemes)}: ",
+                (verdict["verdict"], VERDICT_STYLES[verdict["verdict"]]),
+            )
+            for verdict in item["verdicts"]
         ]
         cells = f"{item['progress']['done']}/{item['progress']['total']}"
-        table.add_row(over(item["id"], *lines), item["status"], cells, day(item["created_at"]))
-    out.print(table)
+        table.add_row(stacked(item["id"], *lines), item["status"], cells, format_date(item["created_at"]))
+    stdout.print(table)
 
 
 @evaluations.command()
@@ -147,18 +152,18 @@ def show(
 ) -> None:
     """The tables of one, as far as it has come."""
     with connect(url, token, state) as client:
-        evaluation = _find(client, id)
+        evaluation = _get_evaluation(client, id)
         if watch:
-            _follow(client, evaluation, as_json)
+            _wait_and_print(client, evaluation, as_json)
         else:
-            _show(client, evaluation, as_json)
+            _print_evaluation(client, evaluation, as_json)
 
 
 @evaluations.command()
 def cancel(id: EvaluationId, url: Url = None, token: Token = None, state: State = None, as_json: Json = False) -> None:
     """Stop one; what has finished is kept."""
     with connect(url, token, state) as client:
-        evaluation = _find(client, id).cancel()
+        evaluation = _get_evaluation(client, id).cancel()
     if as_json:
         print_json(evaluation.raw)
     else:
@@ -169,37 +174,39 @@ def cancel(id: EvaluationId, url: Url = None, token: Token = None, state: State 
 def delete(id: EvaluationId, url: Url = None, token: Token = None, state: State = None) -> None:
     """Delete an ended one with all its pictures and figures."""
     with connect(url, token, state) as client:
-        _find(client, id).delete()
+        _get_evaluation(client, id).delete()
 
 
-def _find(client: Client, id: str) -> Evaluation:
+def _get_evaluation(client: Client, id: str) -> Evaluation:
     if id == "latest":
         newest = next(client.evaluations.list(), None)
         if newest is None:
-            raise Misused("there is no evaluation yet; `unveil evaluate` orders one")
+            raise UsageError("there is no evaluation yet; `unveil evaluate` orders one")
         id = newest["id"]
     return client.evaluations.get(id)
 
 
-def _follow(client: Client, evaluation: Evaluation, as_json: bool) -> None:
+def _wait_and_print(client: Client, evaluation: Evaluation, as_json: bool) -> None:
     """Raises Failed where it does not succeed, after showing what there is."""
-    with bar(errors) as look:
-        evaluation.wait(progress=look)
-    _show(client, evaluation, as_json)
+    with progress_bar(stderr) as update_bar:
+        evaluation.wait(progress=update_bar)
+    _print_evaluation(client, evaluation, as_json)
     if evaluation.status == "cancelled":
-        raise Failed(f"{evaluation.id} was cancelled; what had finished is kept, `unveil evaluate` orders another")
+        raise CommandFailed(
+            f"{evaluation.id} was cancelled; what had finished is kept, `unveil evaluate` orders another"
+        )
     if evaluation.status != "succeeded":
-        raise Failed(f"{evaluation.id} {evaluation.status}: {_reasons(evaluation)}")
+        raise CommandFailed(f"{evaluation.id} {evaluation.status}: {_failure_reasons(evaluation)}")
 
 
-def _show(client: Client, evaluation: Evaluation, as_json: bool) -> None:
+def _print_evaluation(client: Client, evaluation: Evaluation, as_json: bool) -> None:
     if as_json:
         print_json(evaluation.raw)
     else:
-        out.print(render(evaluation, [*client.schemes(), *client.attacks()]))
+        stdout.print(render(evaluation, [*client.schemes(), *client.attacks()]))
 
 
-def _reasons(evaluation: Evaluation) -> str:
+def _failure_reasons(evaluation: Evaluation) -> str:
     failed = [
         (f"{cell.attack['name']} on {cell.scheme['name']}", cell.error)
         for cell in evaluation.cells

@@ -14,12 +14,12 @@ import typer
 from rich.progress import track
 
 from unveil.app.cli import completion
-from unveil.app.cli.common import Json, Misused, State, Token, Url, connect, errors, out, print_json
-from unveil.app.cli.spec_parser import parse_one
+from unveil.app.cli.common import Json, State, Token, Url, UsageError, connect, print_json, stderr, stdout
+from unveil.app.cli.spec_parser import parse_spec
 from unveil.app.client import Image
 
 _MANIFEST = "manifest.json"
-_BATCH = 16  # small enough that progress is seen, large enough to be quick
+_BATCH_SIZE = 16  # small enough that progress is seen, large enough to be quick
 
 Files = Annotated[list[Path], typer.Argument(help="Image files", metavar="IMG...")]
 Folder = Annotated[Path, typer.Option("--out", help="Folder for the results")]
@@ -34,10 +34,13 @@ def encrypt(
     files: Files,
     scheme: Annotated[
         str | None,
-        typer.Option(help="NAME[:SETTING]..., for example pixelwise:different", autocompletion=completion.schemes),
+        typer.Option(
+            help="NAME[:SETTING]..., for example pixelwise:different", autocompletion=completion.complete_schemes
+        ),
     ] = None,
     key: Annotated[
-        str | None, typer.Option(help="Use this key (key_...) and not a fresh one", autocompletion=completion.key)
+        str | None,
+        typer.Option(help="Use this key (key_...) and not a fresh one", autocompletion=completion.complete_key),
     ] = None,
     folder: Folder = Path("protected"),
     url: Url = None,
@@ -46,24 +49,24 @@ def encrypt(
     as_json: Json = False,
 ) -> None:
     """Protect images; writes NAME.protected.png, or NAME-2 and so on where that exists, and manifest.json."""
-    _check(files, folder)
-    _manifest(folder)  # it will be added to
+    _check_paths(files, folder)
+    _read_manifest(folder)  # it will be added to
     if scheme is None and key is None:
-        raise Misused("give --scheme, or --key with a key made before")
+        raise UsageError("give --scheme, or --key with a key made before")
     with connect(url, token, state) as client:
         name: str | None = None
         params: dict[str, Any] = {}
         if scheme is not None:
-            name, params = parse_one(scheme, client.schemes())
-        done: list[Image] = []
-        for start in track(range(0, len(files), _BATCH), "encrypting", console=errors, transient=True):
-            batch = client.encrypt(files[start : start + _BATCH], name, params, key_id=key)
-            done += batch
+            name, params = parse_spec(scheme, client.schemes())
+        results: list[Image] = []
+        for start in track(range(0, len(files), _BATCH_SIZE), "encrypting", console=stderr, transient=True):
+            batch = client.encrypt(files[start : start + _BATCH_SIZE], name, params, key_id=key)
+            results += batch
             if len(batch) > 1 and len(set(batch.key_ids)) == 1:
                 key = batch.key_ids[0]  # one key for all: the rest of the files too
-    written = _write(done, files, folder, "protected")
-    _remember(folder, written)
-    _show(written, as_json)
+    written = _write_images(results, files, folder, "protected")
+    _update_manifest(folder, written)
+    _print_written(written, as_json)
 
 
 def decrypt(
@@ -76,35 +79,35 @@ def decrypt(
     as_json: Json = False,
 ) -> None:
     """Undo `encrypt`; writes NAME.plain.png, or NAME-2 and so on where that exists."""
-    _check(files, folder)
-    keys = [key or _recall(file) for file in files]
+    _check_paths(files, folder)
+    keys = [key or _read_key_id(file) for file in files]
     with connect(url, token, state) as client:
-        done: list[Image] = []
-        for start in track(range(0, len(files), _BATCH), "decrypting", console=errors, transient=True):
-            done += client.decrypt(files[start : start + _BATCH], keys[start : start + _BATCH])
-    _show(_write(done, files, folder, "plain"), as_json)
+        results: list[Image] = []
+        for start in track(range(0, len(files), _BATCH_SIZE), "decrypting", console=stderr, transient=True):
+            results += client.decrypt(files[start : start + _BATCH_SIZE], keys[start : start + _BATCH_SIZE])
+    _print_written(_write_images(results, files, folder, "plain"), as_json)
 
 
-def _check(files: list[Path], folder: Path) -> None:
+def _check_paths(files: list[Path], folder: Path) -> None:
     """Before anything is asked of the service: what it answers must have a place to go."""
     for file in files:
         if file.is_dir():
-            raise Misused(f"{file}: is a folder; give the image files in it")
+            raise UsageError(f"{file}: is a folder; give the image files in it")
         if not file.is_file():
-            raise Misused(f"{file}: there is no such file")
+            raise UsageError(f"{file}: there is no such file")
     try:
         folder.mkdir(parents=True, exist_ok=True)
         tempfile.TemporaryFile(dir=folder).close()
     except OSError as error:
-        raise Misused(f"--out {folder}: {error.strerror}; give a folder that can be written to") from None
+        raise UsageError(f"--out {folder}: {error.strerror}; give a folder that can be written to") from None
 
 
-def _write(images: list[Image], files: list[Path], folder: Path, word: str) -> list[dict[str, Any]]:
+def _write_images(images: list[Image], files: list[Path], folder: Path, suffix: str) -> list[dict[str, Any]]:
     """Each image as STEM.WORD.png, with a number where that is taken: what lies there may be all that is left of it."""
     written = []
     for image, file in zip(images, files, strict=True):
         stem = file.stem.removesuffix(".protected")
-        name, number = f"{stem}.{word}.png", 1
+        name, number = f"{stem}.{suffix}.png", 1
         while True:
             try:
                 with (folder / name).open("xb") as out_file:
@@ -112,7 +115,7 @@ def _write(images: list[Image], files: list[Path], folder: Path, word: str) -> l
                 break
             except FileExistsError:
                 number += 1
-                name = f"{stem}-{number}.{word}.png"
+                name = f"{stem}-{number}.{suffix}.png"
         written.append({
             "path": str(folder / name), "file": name, "source": file.name, "key_id": image.key_id,
             "width": image.width, "height": image.height, "original_width": image.original_width,
@@ -121,39 +124,39 @@ def _write(images: list[Image], files: list[Path], folder: Path, word: str) -> l
     return written
 
 
-def _remember(folder: Path, written: list[dict[str, Any]]) -> None:
+def _update_manifest(folder: Path, written: list[dict[str, Any]]) -> None:
     """Add to the folder's manifest; what an earlier run wrote stays known."""
-    known = {entry["file"]: entry for entry in _manifest(folder)}
-    known |= {entry["file"]: {name: entry[name] for name in entry if name != "path"} for entry in written}
-    aside = folder / f"{_MANIFEST}.part"
-    aside.write_text(json.dumps({"images": list(known.values())}, indent=2) + "\n")
-    aside.replace(folder / _MANIFEST)
+    entries_by_file = {entry["file"]: entry for entry in _read_manifest(folder)}
+    entries_by_file |= {entry["file"]: {name: entry[name] for name in entry if name != "path"} for entry in written}
+    partial = folder / f"{_MANIFEST}.part"
+    partial.write_text(json.dumps({"images": list(entries_by_file.values())}, indent=2) + "\n")
+    partial.replace(folder / _MANIFEST)
 
 
-def _recall(file: Path) -> str:
-    for entry in _manifest(file.parent):
+def _read_key_id(file: Path) -> str:
+    for entry in _read_manifest(file.parent):
         if entry["file"] == file.name:
             return str(entry["key_id"])
-    raise Misused(f"{file}: no {_MANIFEST} beside it knows its key; give --key")
+    raise UsageError(f"{file}: no {_MANIFEST} beside it knows its key; give --key")
 
 
-def _manifest(folder: Path) -> list[dict[str, Any]]:
+def _read_manifest(folder: Path) -> list[dict[str, Any]]:
     path = folder / _MANIFEST
     if not path.exists():
         return []
     try:
-        known = list(json.loads(path.read_text())["images"])
-        if any(not isinstance(entry, dict) or not {"file", "key_id"} <= entry.keys() for entry in known):
+        entries = list(json.loads(path.read_text())["images"])
+        if any(not isinstance(entry, dict) or not {"file", "key_id"} <= entry.keys() for entry in entries):
             raise ValueError("an entry of another kind")
-        return known
+        return entries
     except (ValueError, KeyError, TypeError):
-        raise Misused(f"{path} is not a manifest of ours; take another --out folder or --key") from None
+        raise UsageError(f"{path} is not a manifest of ours; take another --out folder or --key") from None
 
 
-def _show(written: list[dict[str, Any]], as_json: bool) -> None:
+def _print_written(written: list[dict[str, Any]], as_json: bool) -> None:
     if as_json:
         print_json({"images": written})
         return
     for entry in written:
         notes = f"  ({'; '.join(entry['notes'])})" if entry["notes"] else ""
-        out.print(f"{entry['path']}  {entry['key_id']}{notes}", highlight=False, soft_wrap=True)
+        stdout.print(f"{entry['path']}  {entry['key_id']}{notes}", highlight=False, soft_wrap=True)

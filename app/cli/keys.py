@@ -12,27 +12,27 @@ from rich.text import Text
 
 from unveil.app.cli import completion, spec_parser
 from unveil.app.cli.common import (
-    Failed,
+    CommandFailed,
     Json,
-    Misused,
     State,
     Token,
     Url,
+    UsageError,
     connect,
-    day,
-    errors,
-    listing,
-    out,
-    over,
+    format_date,
+    make_table,
     parse_json,
     print_json,
+    stacked,
+    stderr,
+    stdout,
 )
 from unveil.app.client import Key
-from unveil.app.client.progress import bar
+from unveil.app.client.progress import progress_bar
 
 keys = typer.Typer(help="Protection keys, and the key ring that seals them.", no_args_is_help=True)
 
-KeyId = Annotated[str, typer.Argument(help="key_...", metavar="KEY", autocompletion=completion.key)]
+KeyId = Annotated[str, typer.Argument(help="key_...", metavar="KEY", autocompletion=completion.complete_key)]
 Watch = Annotated[bool, typer.Option("--watch", help="Follow its training to the end")]
 
 
@@ -44,15 +44,17 @@ def register(app: typer.Typer) -> None:
 def list_keys(url: Url = None, token: Token = None, state: State = None, as_json: Json = False) -> None:
     """Your keys, never their secrets."""
     with connect(url, token, state) as client:
-        found = list(client.keys.list())
+        items = list(client.keys.list())
     if as_json:
-        print_json([key.raw for key in found])
+        print_json([key.raw for key in items])
         return
-    table = listing("id", "status", "uses", "created", wraps=["id"])
-    for key in found:
+    table = make_table("id", "status", "uses", "created", wraps=["id"])
+    for key in items:
         params = (Text(f"{name}={value}", style="dim") for name, value in key.params.items())
-        table.add_row(over(key.id, key.scheme, *params), key.status, str(key.uses), day(key.raw["created_at"]))
-    out.print(table)
+        table.add_row(
+            stacked(key.id, key.scheme, *params), key.status, str(key.uses), format_date(key.raw["created_at"])
+        )
+    stdout.print(table)
 
 
 @keys.command()
@@ -60,7 +62,7 @@ def create(
     scheme: Annotated[
         str,
         typer.Argument(
-            help="NAME[:SETTING]..., for example tanaka or tn-gan:epochs=10", autocompletion=completion.schemes
+            help="NAME[:SETTING]..., for example tanaka or tn-gan:epochs=10", autocompletion=completion.complete_schemes
         ),
     ],
     profile: Annotated[str | None, typer.Option(help="To be trained: smoke, quick or paper")] = None,
@@ -77,15 +79,15 @@ def create(
     as_json: Json = False,
 ) -> None:
     """Draw a key, keep your own, or train that of a network; prints its id."""
-    given = None if material is None else _read(material)
+    material_json = None if material is None else _read_json_object(material)
     with connect(url, token, state) as client:
-        name, params = spec_parser.parse_one(scheme, client.schemes())
+        name, params = spec_parser.parse_spec(scheme, client.schemes())
         training = {"profile": profile, "dataset": dataset, "seed": seed}
-        asked = {field: value for field, value in training.items() if value is not None}
-        key = client.keys.create(name, {**params, **asked}, given)
+        training_params = {field: value for field, value in training.items() if value is not None}
+        key = client.keys.create(name, {**params, **training_params}, material_json)
         if watch:
-            _follow(key)
-    _show(key, as_json, brief=True)
+            _wait_for_training(key)
+    _print_key(key, as_json, id_only=True)
 
 
 @keys.command()
@@ -96,8 +98,8 @@ def show(
     with connect(url, token, state) as client:
         key = client.keys.get(id)
         if watch:
-            _follow(key)
-    _show(key, as_json)
+            _wait_for_training(key)
+    _print_key(key, as_json)
 
 
 @keys.command()
@@ -111,7 +113,7 @@ def export(id: KeyId, url: Url = None, token: Token = None, state: State = None)
 def cancel(id: KeyId, url: Url = None, token: Token = None, state: State = None, as_json: Json = False) -> None:
     """Stop the training of a key."""
     with connect(url, token, state) as client:
-        _show(client.keys.get(id).cancel(), as_json)
+        _print_key(client.keys.get(id).cancel(), as_json)
 
 
 @keys.command()
@@ -130,30 +132,30 @@ def destroy(
         key.delete()
 
 
-def _follow(key: Key) -> None:
-    with bar(errors) as look:
-        key.wait(progress=look)
+def _wait_for_training(key: Key) -> None:
+    with progress_bar(stderr) as update_bar:
+        key.wait(progress=update_bar)
     if key.status == "cancelled":
-        raise Failed(f"{key.id} was cancelled; `unveil keys create` trains another")
+        raise CommandFailed(f"{key.id} was cancelled; `unveil keys create` trains another")
     if not key.ready:
-        raise Failed(f"{key.id} {key.status}: {(key.error or {}).get('detail', 'no reason was given')}")
+        raise CommandFailed(f"{key.id} {key.status}: {(key.error or {}).get('detail', 'no reason was given')}")
 
 
-def _show(key: Key, as_json: bool, *, brief: bool = False) -> None:
+def _print_key(key: Key, as_json: bool, *, id_only: bool = False) -> None:
     if as_json:
         print_json(key.raw)
-    elif brief:
+    elif id_only:
         print(key.id)
     else:
         table = Table("field", Column("value", overflow="fold"), show_header=False, box=None)
         for field, value in key.raw.items():
             if value is not None and field != "links":
                 table.add_row(Text(field, style="dim"), json.dumps(value) if isinstance(value, dict) else str(value))
-        out.print(table)
+        stdout.print(table)
 
 
-def _read(path: Path) -> dict[str, Any]:
+def _read_json_object(path: Path) -> dict[str, Any]:
     try:
         return dict(parse_json(path.read_text()))
     except (ValueError, TypeError):
-        raise Misused(f"{path} holds no JSON object; `unveil keys export` prints such as it takes") from None
+        raise UsageError(f"{path} holds no JSON object; `unveil keys export` prints such as it takes") from None

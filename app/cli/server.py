@@ -11,23 +11,23 @@ import typer
 from rich.text import Text
 
 from unveil.app.cli.common import (
-    Away,
-    Failed,
+    CommandFailed,
     Json,
-    Misused,
+    ServiceUnreachable,
     State,
     Token,
     Url,
-    on_database,
-    out,
+    UsageError,
+    database_errors_to_exit_code,
+    load_state_dir,
     print_json,
     read_settings,
-    use_state,
+    stdout,
 )
 
-_GRACE_S = 10  # for requests at work; streams of events would go on for ever
+_SHUTDOWN_TIMEOUT_S = 10  # for requests at work; streams of events would go on for ever
 _QUEUES = ("encrypt", "attack", "ops")
-_MOST = 1024  # processes: each is started at once, and a slip of the hand would take the machine down
+_MAX_PROCESSES = 1024  # processes: each is started at once, and a slip of the hand would take the machine down
 
 
 def register(app: typer.Typer) -> None:
@@ -38,19 +38,21 @@ def register(app: typer.Typer) -> None:
 def local(
     state: Annotated[Path, typer.Option(help="Folder that keeps everything")] = Path(".state/up"),
     port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes any free one")] = 8000,
-    attack_workers: Annotated[int, typer.Option(min=1, max=_MOST, help="Attacks at once; they share the cores")] = 1,
+    attack_workers: Annotated[
+        int, typer.Option(min=1, max=_MAX_PROCESSES, help="Attacks at once; they share the cores")
+    ] = 1,
 ) -> None:
     """Run everything on this machine: PostgreSQL, Redis, the service and its workers. Ctrl-C stops it."""
-    from unveil.app.local.stack import run
+    from unveil.app.local.stack import run_until_signal
 
     read_settings()  # what cannot be read is said before anything is made
-    raise typer.Exit(run(state, port, attack_workers))
+    raise typer.Exit(run_until_signal(state, port, attack_workers))
 
 
 def serve(
     host: Annotated[str, typer.Option(help="Address to listen on")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=1, max=65535)] = 8000,
-    processes: Annotated[int, typer.Option(min=1, max=_MOST, help="Server processes")] = 1,
+    processes: Annotated[int, typer.Option(min=1, max=_MAX_PROCESSES, help="Server processes")] = 1,
 ) -> None:
     """Run the HTTP service; database, broker and the rest come from UNVEIL_* in the environment."""
     import uvicorn
@@ -58,21 +60,21 @@ def serve(
     read_settings()
     uvicorn.run(
         "unveil.app.main:create_app", factory=True, host=host, port=port, workers=processes,
-        timeout_graceful_shutdown=_GRACE_S,
+        timeout_graceful_shutdown=_SHUTDOWN_TIMEOUT_S,
     )  # fmt: skip
 
 
 def worker(
     queues: Annotated[str, typer.Option(help=f"Some of {', '.join(_QUEUES)}")] = ",".join(_QUEUES),
     concurrency: Annotated[
-        int, typer.Option(min=1, max=_MOST, help="Jobs at once; for attack: one for each device")
+        int, typer.Option(min=1, max=_MAX_PROCESSES, help="Jobs at once; for attack: one for each device")
     ] = 1,
 ) -> None:
     """Run a Celery worker. One of all workers must serve `ops`: it finds again what others lost."""
-    wanted = queues.split(",")
-    unknown = [queue for queue in wanted if queue not in _QUEUES]
+    requested = queues.split(",")
+    unknown = [queue for queue in requested if queue not in _QUEUES]
     if unknown:
-        raise Misused(f"{unknown[0]!r} is no queue; take some of {','.join(_QUEUES)}")
+        raise UsageError(f"{unknown[0]!r} is no queue; take some of {','.join(_QUEUES)}")
     read_settings()
     command = [
         sys.executable, "-m", "celery", "--app", "unveil.worker.main", "worker", "--loglevel", "INFO",
@@ -87,7 +89,7 @@ def migrate(
     state: State = None,
 ) -> None:
     """Bring the database to the newest schema."""
-    use_state(state)
+    load_state_dir(state)
     read_settings()
     from alembic import command
     from alembic.util import CommandError
@@ -95,17 +97,17 @@ def migrate(
     from unveil.app.db.migrate import alembic_config
 
     try:
-        with on_database():
+        with database_errors_to_exit_code():
             command.upgrade(alembic_config(), revision)
     except CommandError as error:
-        raise Misused(str(error)) from None
+        raise UsageError(str(error)) from None
 
 
 def doctor(url: Url = None, token: Token = None, state: State = None, as_json: Json = False) -> None:
     """Check this installation and the service, where one answers; at --url, one must."""
     from unveil.app.cli.doctor import run_checks
 
-    use_state(state)
+    load_state_dir(state)
     checks = run_checks(url, token, state)
     if as_json:
         print_json([vars(check) for check in checks])
@@ -113,8 +115,8 @@ def doctor(url: Url = None, token: Token = None, state: State = None, as_json: J
         colours = {"ok": "green", "note": "yellow", "bad": "bold red", "away": "bold red"}
         for check in checks:
             grade = f"{check.grade:>4}", colours[check.grade]
-            out.print(Text.assemble(grade, "  ", (check.name, "bold"), f": {check.detail}"), soft_wrap=True)
+            stdout.print(Text.assemble(grade, "  ", (check.name, "bold"), f": {check.detail}"), soft_wrap=True)
     bad = [check.name for check in checks if check.grade in ("bad", "away")]
     if bad:
-        kind = Away if any(check.grade == "away" for check in checks) else Failed
+        kind = ServiceUnreachable if any(check.grade == "away" for check in checks) else CommandFailed
         raise kind(f"not well: {', '.join(bad)}")

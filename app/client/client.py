@@ -7,15 +7,22 @@ from types import TracebackType
 from typing import Any, Self
 
 from unveil.app.client import operations
-from unveil.app.client.config import find
+from unveil.app.client.config import resolve_config
 from unveil.app.client.evaluation import AsyncEvaluation, Evaluation
 from unveil.app.client.key import AsyncKey, Key
-from unveil.app.client.operations import Room
-from unveil.app.client.operations_core import Caller
-from unveil.app.client.transport import AsyncWire, Wire, async_iterating, awaiting, blocking, iterating
+from unveil.app.client.operations import Collection
+from unveil.app.client.operations_core import BoundClient
+from unveil.app.client.transport import (
+    AsyncTransport,
+    SyncTransport,
+    async_iterator_method,
+    async_method,
+    sync_iterator_method,
+    sync_method,
+)
 
 
-class Client(Caller):
+class Client(BoundClient):
     """A connection to an Unveil service, blocking.
 
     url and token fall back on those of `local`, the state folder of an `unveil local`, then on UNVEIL_URL and
@@ -32,24 +39,24 @@ class Client(Caller):
         timeout: float = 120.0,
         retries: int = 5,
     ) -> None:
-        self._wire = Wire(find(url, token, local=local, timeout=timeout, retries=retries))
-        self.keys = Keys(self._wire)
-        self.datasets = Datasets(self._wire)
-        self.evaluations = Evaluations(self._wire)
-        self.accounts = Accounts(self._wire)
+        self._transport = SyncTransport(resolve_config(url, token, local=local, timeout=timeout, retries=retries))
+        self.keys = Keys(self._transport)
+        self.datasets = Datasets(self._transport)
+        self.evaluations = Evaluations(self._transport)
+        self.accounts = Accounts(self._transport)
 
-    encrypt = blocking(operations.encrypt)
-    decrypt = blocking(operations.decrypt)
-    schemes = blocking(operations.schemes)
-    attacks = blocking(operations.attacks)
-    ready = blocking(operations.ready)
+    encrypt = sync_method(operations.encrypt)
+    decrypt = sync_method(operations.decrypt)
+    schemes = sync_method(operations.schemes)
+    attacks = sync_method(operations.attacks)
+    ready = sync_method(operations.ready)
 
     @property
     def url(self) -> str:
-        return str(self._wire.address.url)
+        return str(self._transport.address.url)
 
     def close(self) -> None:
-        self._wire.close()
+        self._transport.close()
 
     def __enter__(self) -> Self:
         return self
@@ -58,44 +65,44 @@ class Client(Caller):
         self.close()
 
 
-class _Part(Caller):
-    def __init__(self, wire: Wire | AsyncWire) -> None:
-        self._wire = wire
+class _CollectionBase(BoundClient):
+    def __init__(self, transport: SyncTransport | AsyncTransport) -> None:
+        self._transport = transport
 
 
-class Keys(_Part, Room[Key]):
-    create = blocking(operations.create_key)
-    get = blocking(operations.get_key)
-    list = iterating(operations.list_keys)
-    delete = blocking(operations.delete_key)
+class Keys(_CollectionBase, Collection[Key]):
+    create = sync_method(operations.create_key)
+    get = sync_method(operations.get_key)
+    list = sync_iterator_method(operations.list_keys)
+    delete = sync_method(operations.delete_key)
 
-    def _thing(self, raw: dict[str, Any]) -> Key:
-        return Key(raw, self._wire)
-
-
-class Datasets(_Part):
-    upload = blocking(operations.upload_dataset)
-    get = blocking(operations.get_dataset)
-    list = iterating(operations.list_datasets)
-    delete = blocking(operations.delete_dataset)
+    def _parse(self, raw: dict[str, Any]) -> Key:
+        return Key(raw, self._transport)
 
 
-class Evaluations(_Part, Room[Evaluation]):
-    create = blocking(operations.create_evaluation)
-    get = blocking(operations.get_evaluation)
-    list = iterating(operations.list_evaluations)
-
-    def _thing(self, raw: dict[str, Any]) -> Evaluation:
-        return Evaluation(raw, self._wire)
+class Datasets(_CollectionBase):
+    upload = sync_method(operations.upload_dataset)
+    get = sync_method(operations.get_dataset)
+    list = sync_iterator_method(operations.list_datasets)
+    delete = sync_method(operations.delete_dataset)
 
 
-class Accounts(_Part):
-    create = blocking(operations.create_account)
-    list = iterating(operations.list_accounts)
-    revoke = blocking(operations.revoke_account)
+class Evaluations(_CollectionBase, Collection[Evaluation]):
+    create = sync_method(operations.create_evaluation)
+    get = sync_method(operations.get_evaluation)
+    list = sync_iterator_method(operations.list_evaluations)
+
+    def _parse(self, raw: dict[str, Any]) -> Evaluation:
+        return Evaluation(raw, self._transport)
 
 
-class AsyncClient(Caller):
+class Accounts(_CollectionBase):
+    create = sync_method(operations.create_account)
+    list = sync_iterator_method(operations.list_accounts)
+    revoke = sync_method(operations.revoke_account)
+
+
+class AsyncClient(BoundClient):
     """The same, awaiting: `async with AsyncClient() as unveil: await unveil.encrypt(...)`."""
 
     def __init__(
@@ -107,24 +114,24 @@ class AsyncClient(Caller):
         timeout: float = 120.0,
         retries: int = 5,
     ) -> None:
-        self._wire = AsyncWire(find(url, token, local=local, timeout=timeout, retries=retries))
-        self.keys = AsyncKeys(self._wire)
-        self.datasets = AsyncDatasets(self._wire)
-        self.evaluations = AsyncEvaluations(self._wire)
-        self.accounts = AsyncAccounts(self._wire)
+        self._transport = AsyncTransport(resolve_config(url, token, local=local, timeout=timeout, retries=retries))
+        self.keys = AsyncKeys(self._transport)
+        self.datasets = AsyncDatasets(self._transport)
+        self.evaluations = AsyncEvaluations(self._transport)
+        self.accounts = AsyncAccounts(self._transport)
 
-    encrypt = awaiting(operations.encrypt)
-    decrypt = awaiting(operations.decrypt)
-    schemes = awaiting(operations.schemes)
-    attacks = awaiting(operations.attacks)
-    ready = awaiting(operations.ready)
+    encrypt = async_method(operations.encrypt)
+    decrypt = async_method(operations.decrypt)
+    schemes = async_method(operations.schemes)
+    attacks = async_method(operations.attacks)
+    ready = async_method(operations.ready)
 
     @property
     def url(self) -> str:
-        return str(self._wire.address.url)
+        return str(self._transport.address.url)
 
     async def close(self) -> None:
-        await self._wire.close()
+        await self._transport.close()
 
     async def __aenter__(self) -> Self:
         return self
@@ -135,33 +142,33 @@ class AsyncClient(Caller):
         await self.close()
 
 
-class AsyncKeys(_Part, Room[AsyncKey]):
-    create = awaiting(operations.create_key)
-    get = awaiting(operations.get_key)
-    list = async_iterating(operations.list_keys)
-    delete = awaiting(operations.delete_key)
+class AsyncKeys(_CollectionBase, Collection[AsyncKey]):
+    create = async_method(operations.create_key)
+    get = async_method(operations.get_key)
+    list = async_iterator_method(operations.list_keys)
+    delete = async_method(operations.delete_key)
 
-    def _thing(self, raw: dict[str, Any]) -> AsyncKey:
-        return AsyncKey(raw, self._wire)
-
-
-class AsyncDatasets(_Part):
-    upload = awaiting(operations.upload_dataset)
-    get = awaiting(operations.get_dataset)
-    list = async_iterating(operations.list_datasets)
-    delete = awaiting(operations.delete_dataset)
+    def _parse(self, raw: dict[str, Any]) -> AsyncKey:
+        return AsyncKey(raw, self._transport)
 
 
-class AsyncEvaluations(_Part, Room[AsyncEvaluation]):
-    create = awaiting(operations.create_evaluation)
-    get = awaiting(operations.get_evaluation)
-    list = async_iterating(operations.list_evaluations)
-
-    def _thing(self, raw: dict[str, Any]) -> AsyncEvaluation:
-        return AsyncEvaluation(raw, self._wire)
+class AsyncDatasets(_CollectionBase):
+    upload = async_method(operations.upload_dataset)
+    get = async_method(operations.get_dataset)
+    list = async_iterator_method(operations.list_datasets)
+    delete = async_method(operations.delete_dataset)
 
 
-class AsyncAccounts(_Part):
-    create = awaiting(operations.create_account)
-    list = async_iterating(operations.list_accounts)
-    revoke = awaiting(operations.revoke_account)
+class AsyncEvaluations(_CollectionBase, Collection[AsyncEvaluation]):
+    create = async_method(operations.create_evaluation)
+    get = async_method(operations.get_evaluation)
+    list = async_iterator_method(operations.list_evaluations)
+
+    def _parse(self, raw: dict[str, Any]) -> AsyncEvaluation:
+        return AsyncEvaluation(raw, self._transport)
+
+
+class AsyncAccounts(_CollectionBase):
+    create = async_method(operations.create_account)
+    list = async_iterator_method(operations.list_accounts)
+    revoke = async_method(operations.revoke_account)

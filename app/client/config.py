@@ -11,7 +11,7 @@ import httpx
 
 
 @dataclass(frozen=True)
-class Address:
+class ClientConfig:
     url: str
     token: str | None
     timeout: float
@@ -28,23 +28,25 @@ class Address:
             raise ValueError("the token holds characters that none has; give the one line that was printed for it")
 
     @property
-    def options(self) -> dict[str, Any]:
+    def httpx_options(self) -> dict[str, Any]:
         """Of an httpx client."""
         headers = {"Authorization": f"Bearer {self.token}"} if self.token else {}
         tls = self.url.startswith("https://")  # without it, certificates need not be read, which takes 0.2 s
         return {"base_url": self.url, "headers": headers, "timeout": self.timeout, "verify": tls}
 
 
-def find(url: str | None, token: str | None, *, local: str | Path | None, timeout: float, retries: int) -> Address:
+def resolve_config(
+    url: str | None, token: str | None, *, local: str | Path | None, timeout: float, retries: int
+) -> ClientConfig:
     """What is given, else what an `unveil local` keeps in its folder, else UNVEIL_URL and UNVEIL_TOKEN.
 
     Raises OSError where the folder is none.
     """
     if local is not None:
-        url, token = url or _line(Path(local, "address")), token or _line(Path(local, "token"))
+        url, token = url or _read_line(Path(local, "address")), token or _read_line(Path(local, "token"))
     url = url or os.environ.get("UNVEIL_URL") or "http://127.0.0.1:8000"
-    return Address(url.rstrip("/"), token or os.environ.get("UNVEIL_TOKEN"), timeout, retries)
+    return ClientConfig(url.rstrip("/"), token or os.environ.get("UNVEIL_TOKEN"), timeout, retries)
 
 
-def _line(path: Path) -> str:
+def _read_line(path: Path) -> str:
     return path.read_text().strip()

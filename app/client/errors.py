@@ -302,7 +302,7 @@ class Unavailable(ServerProblem, code="unavailable"):
     """A part of the service is away."""
 
 
-def problem_of(response: httpx.Response) -> ProblemError:
+def error_from_response(response: httpx.Response) -> ProblemError:
     """The typed error of a 4xx or 5xx response, also when a proxy answered and its body is no problem document."""
     status = response.status_code
     try:

@@ -10,15 +10,24 @@ import httpx
 
 from unveil.app.client import job
 from unveil.app.client.errors import ServerProblem, Unreachable
-from unveil.app.client.images import Pixels, decode
-from unveil.app.client.job import Job
-from unveil.app.client.operations_core import Item, Line, Open, Pause, Request, Stream, Talk, backoff
-from unveil.app.client.progress import Look
-from unveil.app.client.transport import async_iterating, awaiting, blocking, iterating
+from unveil.app.client.images import Pixels, decode_rgb
+from unveil.app.client.job import RemoteJob
+from unveil.app.client.operations_core import (
+    OpenStream,
+    Operation,
+    ReadLine,
+    Request,
+    Sleep,
+    StreamOperation,
+    Yield,
+    backoff_seconds,
+)
+from unveil.app.client.progress import ProgressSnapshot
+from unveil.app.client.transport import async_iterator_method, async_method, sync_iterator_method, sync_method
 from unveil.app.client.types import Progress, Verdict
 
 Format = Literal["html", "json", "csv", "md", "zip"]
-_RECONNECTS = 10
+_MAX_RECONNECTS = 10
 
 
 @dataclass(frozen=True)
@@ -58,9 +67,9 @@ class Cell:
         return (self.result or {}).get("verdict")
 
 
-class EvaluationState(Job):
-    active: ClassVar = frozenset({"queued", "running", "cancelling"})
-    _room: ClassVar = "evaluations"
+class EvaluationState(RemoteJob):
+    active_statuses: ClassVar = frozenset({"queued", "running", "cancelling"})
+    _collection: ClassVar = "evaluations"
 
     @property
     def name(self) -> str:
@@ -87,38 +96,40 @@ class EvaluationState(Job):
         """Scheme by scheme, attack by attack."""
         return [Cell(**{field.name: cell.get(field.name) for field in fields(Cell)}) for cell in self.raw["cells"]]
 
-    def look(self) -> Look:
+    def snapshot(self) -> ProgressSnapshot:
         now = self.progress
         eta = None if self.ended else now["eta_s"]
-        return Look(now["fraction"], now["phase"] or self.status, f"{now['done']}/{now['total']} cells", eta)
+        return ProgressSnapshot(
+            now["fraction"], now["phase"] or self.status, f"{now['done']}/{now['total']} cells", eta
+        )
 
 
-def _events(evaluation: EvaluationState, /, after: int = 0) -> Stream[Event]:
+def _events(evaluation: EvaluationState, /, after: int = 0) -> StreamOperation[Event]:
     """Its events as they happen, from the one after `after`, until it has ended; reconnects by itself."""
     failures = 0
     while True:
         try:
-            lines = yield Open(Request("GET", f"{evaluation.path}/events", headers={"Last-Event-ID": str(after)}))
+            lines = yield OpenStream(Request("GET", f"{evaluation.path}/events", headers={"Last-Event-ID": str(after)}))
             fields: list[str] = []
-            while (line := (yield Line(lines))) is not None:
+            while (line := (yield ReadLine(lines))) is not None:
                 if line:
                     fields.append(line)
                     continue
-                event, fields = _event(fields), []
+                event, fields = _parse_event(fields), []
                 if event is not None:
                     after, failures = event.id, 0
-                    yield Item(event)
+                    yield Yield(event)
             yield from job.refresh(evaluation)
             if evaluation.ended:
                 return
         except (httpx.TransportError, ServerProblem) as error:
             failures += 1
-            if failures > _RECONNECTS:
+            if failures > _MAX_RECONNECTS:
                 raise Unreachable(f"lost the events of {evaluation.id}: {error}") from error
-        yield Pause(backoff(failures))
+        yield Sleep(backoff_seconds(failures))
 
 
-def _event(lines: list[str]) -> Event | None:
+def _parse_event(lines: list[str]) -> Event | None:
     """A server-sent event out of its lines; None for a comment, which only keeps the line open."""
     fields: dict[str, str] = {}
     for line in lines:
@@ -130,43 +141,43 @@ def _event(lines: list[str]) -> Event | None:
     return Event(int(fields["id"]), fields.get("event", "message"), json.loads(fields["data"]))
 
 
-def _report(evaluation: EvaluationState, /, format: Format = "html") -> Talk[bytes]:
+def _report(evaluation: EvaluationState, /, format: Format = "html") -> Operation[bytes]:
     """The report as a file's bytes."""
-    return (yield from _content(f"{evaluation.path}/report.{format}"))
+    return (yield from _get_bytes(f"{evaluation.path}/report.{format}"))
 
 
-def _fetch(_: EvaluationState, /, link: str) -> Talk[bytes]:
+def _fetch(_: EvaluationState, /, link: str) -> Operation[bytes]:
     """What a link of this evaluation holds: a sample's PNG, scores.csv, a curve."""
-    return (yield from _content(link))
+    return (yield from _get_bytes(link))
 
 
-def _pixels(_: EvaluationState, /, link: str) -> Talk[Pixels]:
+def _pixels(_: EvaluationState, /, link: str) -> Operation[Pixels]:
     """A sample's picture: uint8 [height, width, 3]."""
-    return decode((yield from _content(link)))
+    return decode_rgb((yield from _get_bytes(link)))
 
 
-def _content(path: str) -> Talk[bytes]:
+def _get_bytes(path: str) -> Operation[bytes]:
     response: httpx.Response = yield Request("GET", path)
     return response.content
 
 
 class Evaluation(EvaluationState):
-    refresh = blocking(job.refresh)
-    wait = blocking(job.wait)
-    cancel = blocking(job.cancel)
-    delete = blocking(job.delete)
-    events = iterating(_events)
-    report = blocking(_report)
-    fetch = blocking(_fetch)
-    pixels = blocking(_pixels)
+    refresh = sync_method(job.refresh)
+    wait = sync_method(job.wait)
+    cancel = sync_method(job.cancel)
+    delete = sync_method(job.delete)
+    events = sync_iterator_method(_events)
+    report = sync_method(_report)
+    fetch = sync_method(_fetch)
+    pixels = sync_method(_pixels)
 
 
 class AsyncEvaluation(EvaluationState):
-    refresh = awaiting(job.refresh)
-    wait = awaiting(job.wait)
-    cancel = awaiting(job.cancel)
-    delete = awaiting(job.delete)
-    events = async_iterating(_events)
-    report = awaiting(_report)
-    fetch = awaiting(_fetch)
-    pixels = awaiting(_pixels)
+    refresh = async_method(job.refresh)
+    wait = async_method(job.wait)
+    cancel = async_method(job.cancel)
+    delete = async_method(job.delete)
+    events = async_iterator_method(_events)
+    report = async_method(_report)
+    fetch = async_method(_fetch)
+    pixels = async_method(_pixels)

@@ -33,7 +33,7 @@ class Image:
     @property
     def pixels(self) -> Pixels:
         """uint8 [height, width, 3]."""
-        return decode(self.data)
+        return decode_rgb(self.data)
 
     def save(self, path: str | Path) -> Path:
         """Write the PNG there."""
@@ -78,11 +78,11 @@ class Images(Sequence[Image]):
 
 
 # One image for `encrypt` and `decrypt`, and what they take: one, several, or an array of several.
-Source = str | Path | bytes | Pixels | Image
-Sources = Source | Sequence[Source]
+ImageSource = str | Path | bytes | Pixels | Image
+ImageSources = ImageSource | Sequence[ImageSource]
 
 
-def several(sources: Sources) -> list[Source]:
+def as_list(sources: ImageSources) -> list[ImageSource]:
     """The images one by one. An array is one image ([H, W] or [H, W, 3]) or many ([N, H, W, 3])."""
     if isinstance(sources, np.ndarray):
         return list(sources) if sources.ndim == 4 else [sources]
@@ -91,22 +91,22 @@ def several(sources: Sources) -> list[Source]:
     return list(sources)
 
 
-Part = tuple[str, bytes] | tuple[str, bytes, str]
+MultipartFile = tuple[str, bytes] | tuple[str, bytes, str]
 
 
-def part(source: Source, index: int) -> Part:
+def to_multipart(source: ImageSource, index: int) -> MultipartFile:
     """File name and bytes of one image to send; its type where the name may be that of a file it was made from."""
     if isinstance(source, Image):
         return source.filename, source.data, source.media_type
     if isinstance(source, bytes):
         return f"image-{index}", source
     if isinstance(source, np.ndarray):
-        return f"image-{index}.png", encode(source)
+        return f"image-{index}.png", encode_png(source)
     path = Path(source)
     return path.name, path.read_bytes()
 
 
-def encode(pixels: Pixels) -> bytes:
+def encode_png(pixels: Pixels) -> bytes:
     """The array as a PNG. Raises ValueError for what is no 8-bit picture."""
     if pixels.dtype != np.uint8 or not (pixels.ndim == 2 or (pixels.ndim == 3 and pixels.shape[2] in (3, 4))):
         raise ValueError(
@@ -118,7 +118,7 @@ def encode(pixels: Pixels) -> bytes:
     return buffer.getvalue()
 
 
-def decode(data: bytes) -> Pixels:
+def decode_rgb(data: bytes) -> Pixels:
     with PIL.Image.open(io.BytesIO(data)) as image:
         return np.asarray(image.convert("RGB"))
 

@@ -10,22 +10,22 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar, TypeVar
 
 from unveil.app.client.errors import TimedOut
-from unveil.app.client.operations_core import Caller, Pause, Request, Talk
-from unveil.app.client.progress import Look, bar
+from unveil.app.client.operations_core import BoundClient, Operation, Request, Sleep
+from unveil.app.client.progress import ProgressSnapshot, progress_bar
 
-_FIRST_POLL_S, _LONGEST_POLL_S = 0.2, 2.0
+_FIRST_POLL_INTERVAL_S, _MAX_POLL_INTERVAL_S = 0.2, 2.0
 
 
 @dataclass
-class Job(Caller, ABC):
+class RemoteJob(BoundClient, ABC):
     """`raw` is the service's whole answer, as new as the last `refresh`."""
 
     raw: dict[str, Any] = field(repr=False)
-    _wire: Any = field(repr=False)
+    _transport: Any = field(repr=False)
     _etag: str | None = field(default=None, repr=False)
 
-    active: ClassVar[frozenset[str]]  # the statuses in which it goes on
-    _room: ClassVar[str]
+    active_statuses: ClassVar[frozenset[str]]  # the statuses in which it goes on
+    _collection: ClassVar[str]
 
     @property
     def id(self) -> str:
@@ -38,21 +38,21 @@ class Job(Caller, ABC):
     @property
     def ended(self) -> bool:
         """Whether nothing more will happen to it."""
-        return self.status not in self.active
+        return self.status not in self.active_statuses
 
     @property
     def path(self) -> str:
-        return f"/{self._room}/{self.id}"
+        return f"/{self._collection}/{self.id}"
 
     @abstractmethod
-    def look(self) -> Look:
+    def snapshot(self) -> ProgressSnapshot:
         """How far it has come, for a progress bar."""
 
 
-J = TypeVar("J", bound=Job)
+J = TypeVar("J", bound=RemoteJob)
 
 
-def refresh(job: J, /) -> Talk[J]:
+def refresh(job: J, /) -> Operation[J]:
     """Take the newest state into this object."""
     headers = {} if job._etag is None else {"If-None-Match": job._etag}
     response = yield Request("GET", job.path, headers=headers)
@@ -61,33 +61,33 @@ def refresh(job: J, /) -> Talk[J]:
     return job
 
 
-def wait(job: J, /, *, progress: bool | Callable[[J], None] = False, timeout: float | None = None) -> Talk[J]:
+def wait(job: J, /, *, progress: bool | Callable[[J], None] = False, timeout: float | None = None) -> Operation[J]:
     """Until it has ended; look at `status` then. Raises TimedOut.
 
     progress: True draws a bar on the terminal; a function is called with this object at every look.
     """
     deadline = None if timeout is None else time.monotonic() + timeout
-    pause = _FIRST_POLL_S
-    with ExitStack() as shown:
-        show = shown.enter_context(bar()) if progress is True else progress
+    interval = _FIRST_POLL_INTERVAL_S
+    with ExitStack() as stack:
+        on_update = stack.enter_context(progress_bar()) if progress is True else progress
         while True:
             yield from refresh(job)
-            if show:
-                show(job)
+            if on_update:
+                on_update(job)
             if job.ended:
                 return job
-            if deadline is not None and time.monotonic() + pause > deadline:
+            if deadline is not None and time.monotonic() + interval > deadline:
                 raise TimedOut(f"{job.id} is {job.status} after {timeout:g} s and goes on")
-            yield Pause(pause)
-            pause = min(_LONGEST_POLL_S, pause * 1.3)
+            yield Sleep(interval)
+            interval = min(_MAX_POLL_INTERVAL_S, interval * 1.3)
 
 
-def cancel(job: J, /) -> Talk[J]:
+def cancel(job: J, /) -> Operation[J]:
     """Stop it; what has been finished is kept."""
     yield Request("POST", f"{job.path}/cancel")
     return (yield from refresh(job))
 
 
-def delete(job: J, /) -> Talk[None]:
+def delete(job: J, /) -> Operation[None]:
     """Delete it, and destroy what belongs to it."""
     yield Request("DELETE", job.path)

@@ -5,15 +5,15 @@ from __future__ import annotations
 from typing import Any, ClassVar
 
 from unveil.app.client import job
-from unveil.app.client.job import Job
-from unveil.app.client.operations_core import Request, Talk
-from unveil.app.client.progress import Look
-from unveil.app.client.transport import awaiting, blocking
+from unveil.app.client.job import RemoteJob
+from unveil.app.client.operations_core import Operation, Request
+from unveil.app.client.progress import ProgressSnapshot
+from unveil.app.client.transport import async_method, sync_method
 
 
-class KeyState(Job):
-    active: ClassVar = frozenset({"queued", "training", "cancelling"})
-    _room: ClassVar = "keys"
+class KeyState(RemoteJob):
+    active_statuses: ClassVar = frozenset({"queued", "training", "cancelling"})
+    _collection: ClassVar = "keys"
 
     @property
     def scheme(self) -> str:
@@ -48,28 +48,28 @@ class KeyState(Job):
         """How a trained key came about: data, settings, losses, versions."""
         return self.raw.get("provenance")
 
-    def look(self) -> Look:
+    def snapshot(self) -> ProgressSnapshot:
         fraction = 1.0 if self.ready else self.raw.get("progress") or 0.0
-        return Look(fraction, self.raw.get("phase") or self.status, self.scheme)
+        return ProgressSnapshot(fraction, self.raw.get("phase") or self.status, self.scheme)
 
 
-def _material(key: KeyState, /) -> Talk[dict[str, Any]]:
+def _material(key: KeyState, /) -> Operation[dict[str, Any]]:
     """The secret itself; the token needs the scope keys:export."""
     response = yield Request("GET", f"{key.path}/material")
     return dict(response.json()["material"])
 
 
 class Key(KeyState):
-    refresh = blocking(job.refresh)
-    wait = blocking(job.wait)
-    cancel = blocking(job.cancel)
-    delete = blocking(job.delete)
-    material = blocking(_material)
+    refresh = sync_method(job.refresh)
+    wait = sync_method(job.wait)
+    cancel = sync_method(job.cancel)
+    delete = sync_method(job.delete)
+    material = sync_method(_material)
 
 
 class AsyncKey(KeyState):
-    refresh = awaiting(job.refresh)
-    wait = awaiting(job.wait)
-    cancel = awaiting(job.cancel)
-    delete = awaiting(job.delete)
-    material = awaiting(_material)
+    refresh = async_method(job.refresh)
+    wait = async_method(job.wait)
+    cancel = async_method(job.cancel)
+    delete = async_method(job.delete)
+    material = async_method(_material)

@@ -13,24 +13,33 @@ from pathlib import Path
 from typing import IO, Any, Generic, Literal, TypeVar
 from urllib.parse import quote
 
-from unveil.app.client.images import Image, Images, Part, Source, Sources, parse_images, part, several
-from unveil.app.client.operations_core import Caller, Item, Request, Stream, Talk
-from unveil.app.client.types import Account, AccountCreated, Attack, Dataset, EvaluationHead, Ready, Scheme
+from unveil.app.client.images import (
+    Image,
+    Images,
+    ImageSource,
+    ImageSources,
+    MultipartFile,
+    as_list,
+    parse_images,
+    to_multipart,
+)
+from unveil.app.client.operations_core import BoundClient, Operation, Request, StreamOperation, Yield
+from unveil.app.client.types import Account, AccountCreated, Attack, Dataset, EvaluationSummary, Readiness, Scheme
 
 T = TypeVar("T")
-Named = str | Mapping[str, Any]
+SpecLike = str | Mapping[str, Any]
 Profile = Literal["smoke", "quick", "paper"]
 
 # More than the service takes in a request, by its defaults, are sent as several requests.
-_FILES, _BYTES = 64, 24 * 2**20
-_PAGE = 200
+_MAX_FILES_PER_REQUEST, _MAX_BYTES_PER_REQUEST = 64, 24 * 2**20
+_PAGE_SIZE = 200
 
 
-class Room(Caller, ABC, Generic[T]):
+class Collection(BoundClient, ABC, Generic[T]):
     """A part of the client whose answers are objects with calls of their own."""
 
     @abstractmethod
-    def _thing(self, raw: dict[str, Any]) -> T:
+    def _parse(self, raw: dict[str, Any]) -> T:
         """The object of an answer."""
 
 
@@ -38,62 +47,62 @@ class Room(Caller, ABC, Generic[T]):
 
 
 def encrypt(
-    _: Caller,
+    _: BoundClient,
     /,
-    images: Sources,
+    images: ImageSources,
     scheme: str | None = None,
     params: Mapping[str, Any] | None = None,
     *,
     key_id: str | None = None,
-) -> Talk[Images]:
+) -> Operation[Images]:
     """Protect images under a fresh key, or under the one given. Paths, bytes and uint8 arrays are taken."""
-    answers: list[Images] = []
-    for parts in _batches(several(images)):
+    results: list[Images] = []
+    for parts in _split_batches(as_list(images)):
         form: dict[str, Any] = {"params": json.dumps(dict(params or {}))}
         if scheme is not None:
             form["scheme"] = scheme
-        if answers and len(set(answers[0].key_ids)) == 1:
-            key_id = answers[0].key_ids[0]  # one key for all: the later requests go on with it
+        if results and len(set(results[0].key_ids)) == 1:
+            key_id = results[0].key_ids[0]  # one key for all: the later requests go on with it
         if key_id is not None:
             form["key_id"] = key_id
-        answers.append((yield from _transform("/encrypt", form, parts)))
-    return _joined(answers)
+        results.append((yield from _transform("/encrypt", form, parts)))
+    return _join_images(results)
 
 
-def decrypt(_: Caller, /, images: Sources, key_id: str | Sequence[str] | None = None) -> Talk[Images]:
+def decrypt(_: BoundClient, /, images: ImageSources, key_id: str | Sequence[str] | None = None) -> Operation[Images]:
     """Undo `encrypt`. Images that `encrypt` answered know their keys; others need one `key_id` or one each."""
-    sources = several(images)
-    keys = _keys_for(sources, key_id)
-    answers: list[Images] = []
-    for parts in _batches(sources):
-        done = sum(map(len, answers))
-        answers.append((yield from _transform("/decrypt", {"key_id": keys[done : done + len(parts)]}, parts)))
-    return _joined(answers)
+    sources = as_list(images)
+    keys = _resolve_key_ids(sources, key_id)
+    results: list[Images] = []
+    for parts in _split_batches(sources):
+        offset = sum(map(len, results))
+        results.append((yield from _transform("/decrypt", {"key_id": keys[offset : offset + len(parts)]}, parts)))
+    return _join_images(results)
 
 
-def _transform(path: str, form: dict[str, Any], parts: list[Part]) -> Talk[Images]:
+def _transform(path: str, form: dict[str, Any], parts: list[MultipartFile]) -> Operation[Images]:
     response = yield Request("POST", path, data=form, files=lambda: [("images", part) for part in parts])
-    answer = parse_images(response.json())
+    result = parse_images(response.json())
     # by the names that were given: a form cannot carry each letter, and the service cuts long ones
-    named = tuple(replace(image, filename=name) for image, (name, *_) in zip(answer, parts, strict=True))
-    return replace(answer, images=named)
+    images = tuple(replace(image, filename=name) for image, (name, *_) in zip(result, parts, strict=True))
+    return replace(result, images=images)
 
 
-def _batches(sources: list[Source]) -> Iterator[list[Part]]:
-    batch: list[Part] = []
+def _split_batches(sources: list[ImageSource]) -> Iterator[list[MultipartFile]]:
+    batch: list[MultipartFile] = []
     size = 0
     for index, source in enumerate(sources):
-        next_part = part(source, index)
-        if batch and (len(batch) == _FILES or size + len(next_part[1]) > _BYTES):
+        multipart_file = to_multipart(source, index)
+        if batch and (len(batch) == _MAX_FILES_PER_REQUEST or size + len(multipart_file[1]) > _MAX_BYTES_PER_REQUEST):
             yield batch
             batch, size = [], 0
-        batch.append(next_part)
-        size += len(next_part[1])
+        batch.append(multipart_file)
+        size += len(multipart_file[1])
     if batch:
         yield batch
 
 
-def _keys_for(images: list[Source], key_id: str | Sequence[str] | None) -> list[str]:
+def _resolve_key_ids(images: list[ImageSource], key_id: str | Sequence[str] | None) -> list[str]:
     if key_id is None:
         keys = [image.key_id for image in images if isinstance(image, Image)]
     elif isinstance(key_id, str):
@@ -105,87 +114,87 @@ def _keys_for(images: list[Source], key_id: str | Sequence[str] | None) -> list[
     return keys
 
 
-def _joined(answers: list[Images]) -> Images:
-    if not answers:
+def _join_images(results: list[Images]) -> Images:
+    if not results:
         raise ValueError("no images were given")
-    return Images(answers[0].scheme, answers[0].params, tuple(image for answer in answers for image in answer))
+    return Images(results[0].scheme, results[0].params, tuple(image for result in results for image in result))
 
 
 # --- what there is ----------------------------------------------------------------------------------------------
 
 
-def schemes(_: Caller, /, width: int = 96, height: int = 96) -> Talk[list[Scheme]]:
+def schemes(_: BoundClient, /, width: int = 96, height: int = 96) -> Operation[list[Scheme]]:
     """Every scheme: parameters, key space for this image size, the paper's numbers."""
     response = yield Request("GET", "/schemes", params={"width": width, "height": height})
     return list(response.json()["items"])
 
 
-def attacks(_: Caller, /) -> Talk[list[Attack]]:
+def attacks(_: BoundClient, /) -> Operation[list[Attack]]:
     """Every attack: parameters, threat model, the schemes it applies to."""
     response = yield Request("GET", "/attacks")
     return list(response.json()["items"])
 
 
-def ready(_: Caller, /) -> Talk[Ready]:
+def ready(_: BoundClient, /) -> Operation[Readiness]:
     """What the service says of its parts. Raises ServerProblem when one is away."""
     response = yield Request("GET", "/health/ready")
-    answer: Ready = response.json()
-    return answer
+    readiness: Readiness = response.json()
+    return readiness
 
 
 # --- keys -------------------------------------------------------------------------------------------------------
 
 
 def create_key(
-    keys: Room[T],
+    keys: Collection[T],
     /,
     scheme: str,
     params: Mapping[str, Any] | None = None,
     material: Mapping[str, Any] | None = None,
     *,
     idempotency_key: str | None = None,
-) -> Talk[T]:
+) -> Operation[T]:
     """Draw a key, or keep the one that `material` spells out. That of a network is trained: `wait` for it."""
-    order: dict[str, Any] = {"scheme": scheme, "params": dict(params or {})}
+    body: dict[str, Any] = {"scheme": scheme, "params": dict(params or {})}
     if material is not None:
-        order["material"] = dict(material)
-    response = yield Request("POST", "/keys", json=order, headers=_once(idempotency_key))
-    return keys._thing(response.json())
+        body["material"] = dict(material)
+    response = yield Request("POST", "/keys", json=body, headers=_idempotency_headers(idempotency_key))
+    return keys._parse(response.json())
 
 
-def get_key(keys: Room[T], /, id: str) -> Talk[T]:
+def get_key(keys: Collection[T], /, id: str) -> Operation[T]:
     """One key, never its secret."""
-    response = yield Request("GET", _at("keys", id))
-    return keys._thing(response.json())
+    response = yield Request("GET", _resource_path("keys", id))
+    return keys._parse(response.json())
 
 
-def list_keys(keys: Room[T], /) -> Stream[T]:
+def list_keys(keys: Collection[T], /) -> StreamOperation[T]:
     """Your keys, newest first."""
-    return _pages("/keys", keys._thing)
+    return _iterate_pages("/keys", keys._parse)
 
 
-def delete_key(_: Caller, /, id: str) -> Talk[None]:
+def delete_key(_: BoundClient, /, id: str) -> Operation[None]:
     """Destroy the key: what it protects is lost."""
-    yield Request("DELETE", _at("keys", id))
+    yield Request("DELETE", _resource_path("keys", id))
 
 
 # --- datasets ---------------------------------------------------------------------------------------------------
 
 
-def get_dataset(_: Caller, /, id: str) -> Talk[Dataset]:
+def get_dataset(_: BoundClient, /, id: str) -> Operation[Dataset]:
     """One dataset, by the name of a built-in one or the id of an upload."""
-    response = yield Request("GET", _at("datasets", id))
-    answer: Dataset = response.json()
-    return answer
+    response = yield Request("GET", _resource_path("datasets", id))
+    dataset: Dataset = response.json()
+    return dataset
 
 
-def list_datasets(_: Caller, /) -> Stream[Dataset]:
+def list_datasets(_: BoundClient, /) -> StreamOperation[Dataset]:
     """Built-in sets, the operator's folders, then uploads."""
-    return _pages("/datasets", _plain)
+    return _iterate_pages("/datasets", _identity)
 
 
 def upload_dataset(
-    _: Caller,
+    _: BoundClient,
     /,
     archive: str | Path,
     name: str | None = None,
@@ -195,7 +204,7 @@ def upload_dataset(
     size: int = 96,
     seed: int = 0,
     idempotency_key: str | None = None,
-) -> Talk[Dataset]:
+) -> Operation[Dataset]:
     """Upload a zip, or a folder, of class folders (below train/ and test/, if you have them)."""
     paths = {"archive": Path(archive)} | ({} if originals is None else {"originals": Path(originals)})
     form = {
@@ -204,131 +213,135 @@ def upload_dataset(
         "size": str(size),
         "seed": str(seed),
     }
-    with ExitStack() as opened:
+    with ExitStack() as stack:
 
         def files() -> dict[str, Any]:
-            opened.close()
-            return {field: (f"{path.stem}.zip", opened.enter_context(_zipped(path))) for field, path in paths.items()}
+            stack.close()
+            return {
+                field: (f"{path.stem}.zip", stack.enter_context(_open_as_zip(path))) for field, path in paths.items()
+            }
 
-        response = yield Request("POST", "/datasets", data=form, files=files, headers=_once(idempotency_key))
-    answer: Dataset = response.json()
-    return answer
+        response = yield Request(
+            "POST", "/datasets", data=form, files=files, headers=_idempotency_headers(idempotency_key)
+        )
+    dataset: Dataset = response.json()
+    return dataset
 
 
-def delete_dataset(_: Caller, /, id: str) -> Talk[None]:
+def delete_dataset(_: BoundClient, /, id: str) -> Operation[None]:
     """Delete an upload. Evaluations that used it keep their results."""
-    yield Request("DELETE", _at("datasets", id))
+    yield Request("DELETE", _resource_path("datasets", id))
 
 
 @contextmanager
-def _zipped(path: Path) -> Iterator[IO[bytes]]:
+def _open_as_zip(path: Path) -> Iterator[IO[bytes]]:
     """The zip, or the folder as one: on disk, for it may be large."""
     if not path.is_dir():
         with path.open("rb") as file:
             yield file
         return
-    with tempfile.TemporaryFile() as made:
+    with tempfile.TemporaryFile() as buffer:
         # stored as they are: images are compressed already; and a file may be older than a zip can say
-        with zipfile.ZipFile(made, "w", strict_timestamps=False) as archive:
+        with zipfile.ZipFile(buffer, "w", strict_timestamps=False) as archive:
             for member in sorted(path.rglob("*")):
                 if member.is_file():
                     archive.write(member, member.relative_to(path))
-        made.seek(0)
-        yield made
+        buffer.seek(0)
+        yield buffer
 
 
 # --- evaluations ------------------------------------------------------------------------------------------------
 
 
 def create_evaluation(
-    evaluations: Room[T],
+    evaluations: Collection[T],
     /,
     *,
-    schemes: Sequence[Named],
-    attacks: Sequence[Named],
+    schemes: Sequence[SpecLike],
+    attacks: Sequence[SpecLike],
     dataset: str | None = "sample",
     name: str | None = None,
     profile: Profile = "quick",
     idempotency_key: str | None = None,
     **settings: Any,
-) -> Talk[T]:
+) -> Operation[T]:
     """Order schemes x attacks on a dataset. A scheme or an attack is a name or a mapping with its settings.
 
     settings: seed, keys, samples, public_dataset, utility, ssim_mode. With `idempotency_key` a second call of the same
     order answers the first evaluation.
     """
-    order = {
-        "schemes": [_named(scheme) for scheme in schemes],
-        "attacks": [_named(attack) for attack in attacks],
+    body = {
+        "schemes": [_to_entry(scheme) for scheme in schemes],
+        "attacks": [_to_entry(attack) for attack in attacks],
         "dataset": dataset,
         "profile": profile,
         **settings,
     }
     if name is not None:
-        order["name"] = name
-    response = yield Request("POST", "/evaluations", json=order, headers=_once(idempotency_key))
-    return evaluations._thing(response.json())
+        body["name"] = name
+    response = yield Request("POST", "/evaluations", json=body, headers=_idempotency_headers(idempotency_key))
+    return evaluations._parse(response.json())
 
 
-def get_evaluation(evaluations: Room[T], /, id: str) -> Talk[T]:
+def get_evaluation(evaluations: Collection[T], /, id: str) -> Operation[T]:
     """One evaluation with its cells."""
-    response = yield Request("GET", _at("evaluations", id))
-    return evaluations._thing(response.json())
+    response = yield Request("GET", _resource_path("evaluations", id))
+    return evaluations._parse(response.json())
 
 
-def list_evaluations(_: Caller, /) -> Stream[EvaluationHead]:
+def list_evaluations(_: BoundClient, /) -> StreamOperation[EvaluationSummary]:
     """Newest first, without their cells."""
-    return _pages("/evaluations", _plain)
+    return _iterate_pages("/evaluations", _identity)
 
 
-def _named(thing: Named) -> dict[str, Any]:
-    return {"name": thing} if isinstance(thing, str) else dict(thing)
+def _to_entry(spec: SpecLike) -> dict[str, Any]:
+    return {"name": spec} if isinstance(spec, str) else dict(spec)
 
 
 # --- accounts, for administrators -------------------------------------------------------------------------------
 
 
-def create_account(_: Caller, /, name: str, scopes: Sequence[str]) -> Talk[AccountCreated]:
+def create_account(_: BoundClient, /, name: str, scopes: Sequence[str]) -> Operation[AccountCreated]:
     """Make an account. Its token is in this answer and nowhere else."""
     response = yield Request("POST", "/accounts", json={"name": name, "scopes": list(scopes)})
-    answer: AccountCreated = response.json()
-    return answer
+    account: AccountCreated = response.json()
+    return account
 
 
-def list_accounts(_: Caller, /) -> Stream[Account]:
+def list_accounts(_: BoundClient, /) -> StreamOperation[Account]:
     """Newest first, revoked ones too."""
-    return _pages("/accounts", _plain)
+    return _iterate_pages("/accounts", _identity)
 
 
-def revoke_account(_: Caller, /, account: str) -> Talk[None]:
+def revoke_account(_: BoundClient, /, account: str) -> Operation[None]:
     """End an account's tokens and sessions, by its name or id; what it owns stays."""
-    yield Request("DELETE", _at("accounts", account))
+    yield Request("DELETE", _resource_path("accounts", account))
 
 
 # --- what they share --------------------------------------------------------------------------------------------
 
 
-def _pages(path: str, made: Callable[[dict[str, Any]], T]) -> Stream[T]:
+def _iterate_pages(path: str, parse: Callable[[dict[str, Any]], T]) -> StreamOperation[T]:
     """Every item of a list, page by page as they are needed."""
-    params: dict[str, Any] = {"limit": _PAGE}
+    params: dict[str, Any] = {"limit": _PAGE_SIZE}
     while True:
         response = yield Request("GET", path, params=params)
         page = response.json()
         for item in page["items"]:
-            yield Item(made(item))
+            yield Yield(parse(item))
         if page.get("next") is None:
             return
         params = {**params, "cursor": page["next"]}
 
 
-def _at(room: str, id: str) -> str:
+def _resource_path(collection: str, id: str) -> str:
     """The address of a thing. What is no id must not lead to another address: dots count in a path."""
-    return f"/{room}/{quote(id, safe='').replace('.', '%2E')}"
+    return f"/{collection}/{quote(id, safe='').replace('.', '%2E')}"
 
 
-def _plain(item: Any) -> Any:
+def _identity(item: Any) -> Any:
     return item
 
 
-def _once(idempotency_key: str | None) -> dict[str, str]:
+def _idempotency_headers(idempotency_key: str | None) -> dict[str, str]:
     return {} if idempotency_key is None else {"Idempotency-Key": idempotency_key}

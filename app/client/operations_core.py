@@ -14,14 +14,14 @@ from typing import Any, Generic, TypeVar
 
 import httpx
 
-from unveil.app.client.config import Address
-from unveil.app.client.errors import Unreachable, problem_of
+from unveil.app.client.config import ClientConfig
+from unveil.app.client.errors import Unreachable, error_from_response
 
 T = TypeVar("T")
 
-_RETRIED = frozenset({429, 502, 503, 504})
-_FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.25, 30.0
-_PATIENCE_S = 120.0  # who is asked to come back later than this is told so, and decides
+_RETRIED_STATUSES = frozenset({429, 502, 503, 504})
+_FIRST_BACKOFF_S, _MAX_BACKOFF_S = 0.25, 30.0
+_MAX_RETRY_AFTER_S = 120.0  # who is asked to come back later than this is told so, and decides
 
 
 @dataclass(frozen=True)
@@ -38,78 +38,78 @@ class Request:
 
 
 @dataclass(frozen=True)
-class Try:
+class Send:
     """Send it once. Comes back: any response."""
 
     request: Request
 
 
 @dataclass(frozen=True)
-class Open:
+class OpenStream:
     """Begin to read a response line by line, and end the one before. Comes back: what `Line` takes."""
 
     request: Request
 
 
 @dataclass(frozen=True)
-class Line:
+class ReadLine:
     """Comes back: the next line of what `Open` brought; None after the last."""
 
     lines: Any
 
 
 @dataclass(frozen=True)
-class Pause:
+class Sleep:
     seconds: float
 
 
 @dataclass(frozen=True)
-class Item(Generic[T]):
+class Yield(Generic[T]):
     """Hand this to whoever iterates."""
 
     value: T
 
 
-Step = Request | Try | Open | Line | Pause
-Talk = Generator[Step, Any, T]
-Stream = Generator[Step | Item[T], Any, None]
+Effect = Request | Send | OpenStream | ReadLine | Sleep
+Operation = Generator[Effect, Any, T]
+StreamOperation = Generator[Effect | Yield[T], Any, None]
 
 
-class Caller:
+class BoundClient:
     """Whatever has calls for methods."""
 
-    _wire: Any  # an app.client.wire.Wire or AsyncWire, as the subclass has it
+    _transport: Any  # an app.client.wire.Wire or AsyncWire, as the subclass has it
 
 
-def tries(request: Request, address: Address) -> Talk[httpx.Response]:
+def with_retries(request: Request, config: ClientConfig) -> Operation[httpx.Response]:
     """How a request is tried again. Raises ProblemError, Unreachable.
 
     A POST carries an Idempotency-Key that stays the same over its tries, so that none makes a thing twice.
     """
     if request.method == "POST":
         request = replace(request, headers={"Idempotency-Key": uuid.uuid4().hex, **request.headers})
-    for attempt in range(address.retries + 1):
-        last = attempt == address.retries
+    for attempt in range(config.retries + 1):
+        is_last_attempt = attempt == config.retries
         try:
-            response: httpx.Response = yield Try(request)
+            response: httpx.Response = yield Send(request)
         except httpx.TransportError as error:
-            if last:
-                raise Unreachable(f"no answer from {address.url}: {error or type(error).__name__}") from error
-            yield Pause(backoff(attempt))
+            if is_last_attempt:
+                raise Unreachable(f"no answer from {config.url}: {error or type(error).__name__}") from error
+            yield Sleep(backoff_seconds(attempt))
             continue
         if response.is_success or response.status_code == 304:
             return response
         if request.method == "DELETE" and attempt and response.status_code in (404, 410):
             return response  # the try whose answer was lost had worked
-        problem = problem_of(response)
-        again = response.status_code in _RETRIED or problem.code == "idempotency_running"
-        asked = problem.retry_after_s or 0.0
-        if last or not again or asked > _PATIENCE_S:
+        problem = error_from_response(response)
+        is_retryable = response.status_code in _RETRIED_STATUSES or problem.code == "idempotency_running"
+        retry_after_s = problem.retry_after_s or 0.0
+        if is_last_attempt or not is_retryable or retry_after_s > _MAX_RETRY_AFTER_S:
             raise problem
-        yield Pause(asked + backoff(attempt))
+        yield Sleep(retry_after_s + backoff_seconds(attempt))
     raise AssertionError("the last try returns or raises")
 
 
-def backoff(attempt: int) -> float:
+def backoff_seconds(attempt: int) -> float:
     """Doubling, with jitter so that many clients do not come back together."""
-    return float(min(_LONGEST_PAUSE_S, _FIRST_PAUSE_S * 2**attempt) * random.uniform(0.5, 1.0))
+    return float(min(_MAX_BACKOFF_S, _FIRST_BACKOFF_S * 2**attempt) * random.uniform(0.5, 1.0))

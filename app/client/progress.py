@@ -12,19 +12,19 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 
 
 @dataclass(frozen=True)
-class Look:
+class ProgressSnapshot:
     fraction: float
     phase: str
     tally: str = ""  # such as "3/12 cells"
     eta_s: float | None = None
 
 
-class Watched(Protocol):
-    def look(self) -> Look: ...
+class HasProgress(Protocol):
+    def snapshot(self) -> ProgressSnapshot: ...
 
 
 @contextmanager
-def bar(console: Console | None = None) -> Iterator[Callable[[Watched], None]]:
+def progress_bar(console: Console | None = None) -> Iterator[Callable[[HasProgress], None]]:
     """A bar, and the function that moves it; on stderr, so that stdout stays clean for results."""
     with Progress(
         TextColumn("{task.fields[tally]}", style="bold", markup=False),
@@ -36,9 +36,11 @@ def bar(console: Console | None = None) -> Iterator[Callable[[Watched], None]]:
     ) as progress:
         task = progress.add_task("queued", total=1.0, tally="")
 
-        def show(watched: Watched) -> None:
-            look = watched.look()
-            left = "" if look.eta_s is None else f" (about {look.eta_s:.0f} s left)"
-            progress.update(task, completed=look.fraction, description=look.phase + left, tally=look.tally)
+        def update(job: HasProgress) -> None:
+            snapshot = job.snapshot()
+            eta_text = "" if snapshot.eta_s is None else f" (about {snapshot.eta_s:.0f} s left)"
+            progress.update(
+                task, completed=snapshot.fraction, description=snapshot.phase + eta_text, tally=snapshot.tally
+            )
 
-        yield show
+        yield update

@@ -11,116 +11,128 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import httpx
 
-from unveil.app.client.config import Address
-from unveil.app.client.errors import problem_of
-from unveil.app.client.operations_core import Caller, Item, Line, Open, Pause, Request, Step, Stream, Talk, Try, tries
+from unveil.app.client.config import ClientConfig
+from unveil.app.client.errors import error_from_response
+from unveil.app.client.operations_core import (
+    BoundClient,
+    Effect,
+    OpenStream,
+    Operation,
+    ReadLine,
+    Request,
+    Send,
+    Sleep,
+    StreamOperation,
+    Yield,
+    with_retries,
+)
 
-S = TypeVar("S", bound=Caller)
+S = TypeVar("S", bound=BoundClient)
 P = ParamSpec("P")
 T = TypeVar("T")
 
-_LISTENING = httpx.Timeout(10, read=60)  # the service never leaves an open stream silent for so long
+_STREAM_TIMEOUT = httpx.Timeout(10, read=60)  # the service never leaves an open stream silent for so long
 
 
-class Wire:
+class SyncTransport:
     """Blocking."""
 
-    def __init__(self, address: Address) -> None:
-        self.address = address
-        self._http = httpx.Client(**address.options)
+    def __init__(self, config: ClientConfig) -> None:
+        self.config = config
+        self._http = httpx.Client(**config.httpx_options)
 
     def close(self) -> None:
         self._http.close()
 
-    def run(self, talk: Talk[T]) -> T:
-        with closing(self.iterate(_as_stream(talk))) as answers:
-            return next(answers)
+    def run(self, operation: Operation[T]) -> T:
+        with closing(self.iterate(_as_stream(operation))) as results:
+            return next(results)
 
-    def iterate(self, stream: Stream[T]) -> Generator[T]:
+    def iterate(self, stream: StreamOperation[T]) -> Generator[T]:
         outcome: Any = None
-        with closing(stream), ExitStack() as opened:
-            while (step := _next_step(stream, outcome)) is not None:
-                if isinstance(step, Item):
-                    yield step.value
+        with closing(stream), ExitStack() as stack:
+            while (effect := _next_effect(stream, outcome)) is not None:
+                if isinstance(effect, Yield):
+                    yield effect.value
                     outcome = None
                     continue
                 try:
-                    outcome = self._take(step, opened)
+                    outcome = self._perform(effect, stack)
                 except Exception as error:
                     outcome = error
 
-    def _take(self, step: Step, opened: ExitStack) -> Any:
-        match step:
+    def _perform(self, effect: Effect, stack: ExitStack) -> Any:
+        match effect:
             case Request():
-                return self.run(tries(step, self.address))
-            case Try(request):
-                return self._http.request(**_arguments(request))
-            case Open(request):
-                opened.close()
-                response = opened.enter_context(self._http.stream(**_arguments(request), timeout=_LISTENING))
+                return self.run(with_retries(effect, self.config))
+            case Send(request):
+                return self._http.request(**_httpx_arguments(request))
+            case OpenStream(request):
+                stack.close()
+                response = stack.enter_context(self._http.stream(**_httpx_arguments(request), timeout=_STREAM_TIMEOUT))
                 if not response.is_success:
                     response.read()
-                    raise problem_of(response)
+                    raise error_from_response(response)
                 return response.iter_lines()
-            case Line(lines):
+            case ReadLine(lines):
                 return next(lines, None)
-            case Pause(seconds):
+            case Sleep(seconds):
                 return time.sleep(seconds)
 
 
-class AsyncWire:
+class AsyncTransport:
     """Awaiting, on asyncio."""
 
-    def __init__(self, address: Address) -> None:
-        self.address = address
-        self._http = httpx.AsyncClient(**address.options)
+    def __init__(self, config: ClientConfig) -> None:
+        self.config = config
+        self._http = httpx.AsyncClient(**config.httpx_options)
 
     async def close(self) -> None:
         await self._http.aclose()
 
-    async def run(self, talk: Talk[T]) -> T:
-        async with aclosing(self.iterate(_as_stream(talk))) as answers:
-            return await anext(answers)
+    async def run(self, operation: Operation[T]) -> T:
+        async with aclosing(self.iterate(_as_stream(operation))) as results:
+            return await anext(results)
 
-    async def iterate(self, stream: Stream[T]) -> AsyncGenerator[T]:
+    async def iterate(self, stream: StreamOperation[T]) -> AsyncGenerator[T]:
         outcome: Any = None
         with closing(stream):
-            async with AsyncExitStack() as opened:
-                while (step := _next_step(stream, outcome)) is not None:
-                    if isinstance(step, Item):
-                        yield step.value
+            async with AsyncExitStack() as stack:
+                while (effect := _next_effect(stream, outcome)) is not None:
+                    if isinstance(effect, Yield):
+                        yield effect.value
                         outcome = None
                         continue
                     try:
-                        outcome = await self._take(step, opened)
+                        outcome = await self._perform(effect, stack)
                     except Exception as error:
                         outcome = error
 
-    async def _take(self, step: Step, opened: AsyncExitStack) -> Any:
-        match step:
+    async def _perform(self, effect: Effect, stack: AsyncExitStack) -> Any:
+        match effect:
             case Request():
-                return await self.run(tries(step, self.address))
-            case Try(request):
-                return await self._http.request(**_arguments(request))
-            case Open(request):
-                await opened.aclose()
-                stream = self._http.stream(**_arguments(request), timeout=_LISTENING)
-                response = await opened.enter_async_context(stream)
+                return await self.run(with_retries(effect, self.config))
+            case Send(request):
+                return await self._http.request(**_httpx_arguments(request))
+            case OpenStream(request):
+                await stack.aclose()
+                stream = self._http.stream(**_httpx_arguments(request), timeout=_STREAM_TIMEOUT)
+                response = await stack.enter_async_context(stream)
                 if not response.is_success:
                     await response.aread()
-                    raise problem_of(response)
+                    raise error_from_response(response)
                 return response.aiter_lines()
-            case Line(lines):
+            case ReadLine(lines):
                 return await anext(lines, None)
-            case Pause(seconds):
+            case Sleep(seconds):
                 return await asyncio.sleep(seconds)
 
 
-def _as_stream(talk: Talk[T]) -> Stream[T]:
-    yield Item((yield from talk))
+def _as_stream(operation: Operation[T]) -> StreamOperation[T]:
+    yield Yield((yield from operation))
 
 
-def _next_step(stream: Stream[T], outcome: Any) -> Step | Item[T] | None:
+def _next_effect(stream: StreamOperation[T], outcome: Any) -> Effect | Yield[T] | None:
     """Tell a stream what came of its last step; what it wants next, None at its end."""
     try:
         return stream.throw(outcome) if isinstance(outcome, Exception) else stream.send(outcome)
@@ -128,46 +140,52 @@ def _next_step(stream: Stream[T], outcome: Any) -> Step | Item[T] | None:
         return None
 
 
-def _arguments(request: Request) -> dict[str, Any]:
+def _httpx_arguments(request: Request) -> dict[str, Any]:
     """For httpx."""
-    given = {**vars(request), "files": None if request.files is None else request.files()}
-    return {"url": given.pop("path"), **given}
+    arguments = {**vars(request), "files": None if request.files is None else request.files()}
+    return {"url": arguments.pop("path"), **arguments}
 
 
 # Methods out of talks. A talk's first argument is the object that the method belongs to.
 
 
-def blocking(talk: Callable[Concatenate[S, P], Talk[T]]) -> Callable[Concatenate[S, P], T]:
-    @functools.wraps(talk)
+def sync_method(operation: Callable[Concatenate[S, P], Operation[T]]) -> Callable[Concatenate[S, P], T]:
+    @functools.wraps(operation)
     def method(self: S, /, *args: P.args, **kwargs: P.kwargs) -> T:
-        answer: T = self._wire.run(talk(self, *args, **kwargs))
-        return answer
+        result: T = self._transport.run(operation(self, *args, **kwargs))
+        return result
 
     return method
 
 
-def iterating(stream: Callable[Concatenate[S, P], Stream[T]]) -> Callable[Concatenate[S, P], Iterator[T]]:
+def sync_iterator_method(
+    stream: Callable[Concatenate[S, P], StreamOperation[T]],
+) -> Callable[Concatenate[S, P], Iterator[T]]:
     @functools.wraps(stream)
     def method(self: S, /, *args: P.args, **kwargs: P.kwargs) -> Iterator[T]:
-        items: Iterator[T] = self._wire.iterate(stream(self, *args, **kwargs))
+        items: Iterator[T] = self._transport.iterate(stream(self, *args, **kwargs))
         return items
 
     return method
 
 
-def awaiting(talk: Callable[Concatenate[S, P], Talk[T]]) -> Callable[Concatenate[S, P], Coroutine[Any, Any, T]]:
-    @functools.wraps(talk)
+def async_method(
+    operation: Callable[Concatenate[S, P], Operation[T]],
+) -> Callable[Concatenate[S, P], Coroutine[Any, Any, T]]:
+    @functools.wraps(operation)
     def method(self: S, /, *args: P.args, **kwargs: P.kwargs) -> Coroutine[Any, Any, T]:
-        answer: Coroutine[Any, Any, T] = self._wire.run(talk(self, *args, **kwargs))
-        return answer
+        result: Coroutine[Any, Any, T] = self._transport.run(operation(self, *args, **kwargs))
+        return result
 
     return method
 
 
-def async_iterating(stream: Callable[Concatenate[S, P], Stream[T]]) -> Callable[Concatenate[S, P], AsyncIterator[T]]:
+def async_iterator_method(
+    stream: Callable[Concatenate[S, P], StreamOperation[T]],
+) -> Callable[Concatenate[S, P], AsyncIterator[T]]:
     @functools.wraps(stream)
     def method(self: S, /, *args: P.args, **kwargs: P.kwargs) -> AsyncIterator[T]:
-        items: AsyncIterator[T] = self._wire.iterate(stream(self, *args, **kwargs))
+        items: AsyncIterator[T] = self._transport.iterate(stream(self, *args, **kwargs))
         return items
 
     return method

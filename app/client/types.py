@@ -21,7 +21,7 @@ class Dataset(TypedDict):
     created_at: str | None
 
 
-class PaperNumbers(TypedDict):
+class PaperResults(TypedDict):
     ssim: dict[str, float]
     robust: dict[str, bool]
 
@@ -31,7 +31,7 @@ class SchemeVariant(TypedDict):
     key_per_image: bool
     key_space_bits: float | None
     effective_bits: float | None
-    paper: PaperNumbers | None
+    paper: PaperResults | None
 
 
 class Scheme(TypedDict):
@@ -76,7 +76,7 @@ class Verdict(TypedDict):
     paper: dict[str, str] | None
 
 
-class EvaluationHead(TypedDict):
+class EvaluationSummary(TypedDict):
     """An evaluation in a list; `evaluations.get(id)` has its cells, too."""
 
     id: str
@@ -102,11 +102,11 @@ class AccountCreated(Account):
     token: str
 
 
-class Part(TypedDict):
+class ComponentHealth(TypedDict):
     ok: bool
     detail: str
 
 
-class Ready(TypedDict):
+class Readiness(TypedDict):
     status: str
-    parts: dict[str, Part]
+    parts: dict[str, ComponentHealth]

@@ -6,15 +6,15 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from unveil.app.report.charts import Chart, Tick, chart, steps
+from unveil.app.report.charts import Chart, Tick, build_chart, round_ticks
 
 Points = Sequence[Sequence[float | None]]
 
 _WIDTH, _HEIGHT = 320, 200
 _LEFT, _RIGHT, _TOP, _BOTTOM = 46, 12, 22, 34
 _BINS = 20
-_MOST_POINTS = 300  # a curve of more shows nothing more
-_BY = "ssim_by_"
+_MAX_POINTS = 300  # a curve of more shows nothing more
+_SSIM_BY_PREFIX = "ssim_by_"
 
 
 @dataclass(frozen=True)
@@ -29,13 +29,13 @@ class Bar:
 @dataclass(frozen=True)
 class Histogram:
     title: str
-    across: str
-    up: str
+    x_label: str
+    y_label: str
     bars: list[Bar]
     mean: Tick
     x_ticks: list[Tick]
     y_ticks: list[Tick]
-    said: str  # for who cannot see it
+    description: str  # for who cannot see it
     lines: tuple[()] = ()
     width: int = _WIDTH
     height: int = _HEIGHT
@@ -45,60 +45,67 @@ class Histogram:
     bottom: float = _HEIGHT - _BOTTOM
 
 
-def curves(named: Mapping[str, Points]) -> list[Chart]:
+def build_curve_charts(points_by_name: Mapping[str, Points]) -> list[Chart]:
     """Losses together, SSIM by the number of ciphertexts or pairs, every other curve by itself."""
-    named = {name: _thinned(points) for name, points in named.items()}
-    losses = {name: points for name, points in named.items() if "loss" in name}
-    drawn = [chart("Losses", "epoch", "loss", losses)]
-    for name, points in named.items():
-        if name.startswith(_BY):
-            unit = name.removeprefix(_BY)
+    points_by_name = {name: _thin_points(points) for name, points in points_by_name.items()}
+    losses = {name: points for name, points in points_by_name.items() if "loss" in name}
+    charts = [build_chart("Losses", "epoch", "loss", losses)]
+    for name, points in points_by_name.items():
+        if name.startswith(_SSIM_BY_PREFIX):
+            unit = name.removeprefix(_SSIM_BY_PREFIX)
             low = math.floor(10 * min(0.0, *(y for _, y in points if y is not None), 0.0)) / 10
-            drawn.append(chart(f"SSIM by {unit}", unit, "SSIM", {name: points}, log=True, between=(low, 1.0)))
+            charts.append(build_chart(f"SSIM by {unit}", unit, "SSIM", {name: points}, log=True, y_range=(low, 1.0)))
         elif name not in losses:
-            drawn.append(chart(name.replace("_", " "), "step", "", {name: points}))
-    return [each for each in drawn if each is not None]
+            charts.append(build_chart(name.replace("_", " "), "step", "", {name: points}))
+    return [each for each in charts if each is not None]
 
 
-def histogram(values: Sequence[float]) -> Histogram | None:
+def build_histogram(values: Sequence[float]) -> Histogram | None:
     """How often each SSIM between 0 (or a little below) and 1 occurs; None without values."""
-    known = [value for value in values if math.isfinite(value)]
-    if not known:
+    finite_values = [value for value in values if math.isfinite(value)]
+    if not finite_values:
         return None
-    low = min(0.0, math.floor(min(known) * 10) / 10)
+    low = min(0.0, math.floor(min(finite_values) * 10) / 10)
     counts = [0] * _BINS
-    for value in known:
+    for value in finite_values:
         counts[min(_BINS - 1, max(0, int((value - low) / (1 - low) * _BINS)))] += 1
-    most = max(counts)
-    wide, high = _WIDTH - _LEFT - _RIGHT, _HEIGHT - _TOP - _BOTTOM
+    max_count = max(counts)
+    plot_width, plot_height = _WIDTH - _LEFT - _RIGHT, _HEIGHT - _TOP - _BOTTOM
 
-    def across(value: float) -> float:
-        return round(_LEFT + (value - low) / (1 - low) * wide, 1)
+    def x_at(value: float) -> float:
+        return round(_LEFT + (value - low) / (1 - low) * plot_width, 1)
 
-    def up(count: float) -> float:
-        return round(_HEIGHT - _BOTTOM - count / most * high, 1)
+    def y_at(count: float) -> float:
+        return round(_HEIGHT - _BOTTOM - count / max_count * plot_height, 1)
 
     bars = []
     for i, count in enumerate(counts):
         start, end = (low + (1 - low) * edge / _BINS for edge in (i, i + 1))
-        told = f"{count} of {len(known)} between {start:.2f} and {end:.2f}"
+        tooltip = f"{count} of {len(finite_values)} between {start:.2f} and {end:.2f}"
         bars.append(
-            Bar(across(start) + 0.75, up(count), round(wide / _BINS - 1.5, 1), round(up(0) - up(count), 1), told)
+            Bar(
+                x_at(start) + 0.75,
+                y_at(count),
+                round(plot_width / _BINS - 1.5, 1),
+                round(y_at(0) - y_at(count), 1),
+                tooltip,
+            )
         )
-    mean = sum(known) / len(known)
+    mean = sum(finite_values) / len(finite_values)
     return Histogram(
         title="Images by SSIM",
-        across="SSIM",
-        up="images",
+        x_label="SSIM",
+        y_label="images",
         bars=bars,
-        mean=Tick(across(mean), f"mean {mean:.3f}"),
-        x_ticks=[Tick(across(x), f"{x:g}") for x in steps(low, 1, 5)],
-        y_ticks=[Tick(up(y), f"{y:g}") for y in steps(0, most, 4) if y == int(y)],
-        said=f"{len(known)} images: mean {mean:.3f}, lowest {min(known):.3f}, highest {max(known):.3f}",
+        mean=Tick(x_at(mean), f"mean {mean:.3f}"),
+        x_ticks=[Tick(x_at(x), f"{x:g}") for x in round_ticks(low, 1, 5)],
+        y_ticks=[Tick(y_at(y), f"{y:g}") for y in round_ticks(0, max_count, 4) if y == int(y)],
+        description=f"{len(finite_values)} images: mean {mean:.3f}, "
+        f"lowest {min(finite_values):.3f}, highest {max(finite_values):.3f}",
     )
 
 
-def _thinned(points: Points) -> Points:
+def _thin_points(points: Points) -> Points:
     """At most about _MOST_POINTS of them; the last one stays."""
-    step = math.ceil(len(points) / _MOST_POINTS)
+    step = math.ceil(len(points) / _MAX_POINTS)
     return [*points[:-1:step], *points[-1:]] if step > 1 else points

@@ -12,111 +12,140 @@ from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from unveil.app.dashboard import queries
-from unveil.app.dashboard.rendering import PageRoute, page
+from unveil.app.dashboard.rendering import PageRoute, render_page
 from unveil.app.datasets import service as datasets
-from unveil.app.dependencies import Session, Svc
+from unveil.app.dependencies import AppStateDep, Session
 from unveil.app.errors.problem import Problem
 from unveil.app.evaluations import serializers, service
 from unveil.app.evaluations.planning import PlannedCell
-from unveil.app.evaluations.schemas import EvaluationOrder
-from unveil.app.http.authentication import Auditor, CallerFirst
+from unveil.app.evaluations.schemas import EvaluationCreate
+from unveil.app.http.authentication import AuthenticatedRoute, EvaluatePrincipal
 from unveil.app.http.pagination import PageRequest
 from unveil.app.report.labels import title
 from unveil.models import catalog
 
-pages = APIRouter(route_class=PageRoute)
-calls = APIRouter(route_class=CallerFirst)
+page_router = APIRouter(route_class=PageRoute)
+api_router = APIRouter(route_class=AuthenticatedRoute)
 
 # Seconds of a cell on one CPU core, of attacks that train nothing and those that train: until one's own are known.
-_ROUGH: Mapping[catalog.Profile, tuple[float, float]] = {"smoke": (3, 30), "quick": (20, 600), "paper": (120, 14400)}
-_PROFILES: Mapping[catalog.Profile, str] = {
+_DEFAULT_CELL_SECONDS: Mapping[catalog.Profile, tuple[float, float]] = {
+    "smoke": (3, 30),
+    "quick": (20, 600),
+    "paper": (120, 14400),
+}
+_PROFILE_DESCRIPTIONS: Mapping[catalog.Profile, str] = {
     "smoke": "seconds a cell: does it work at all",
     "quick": "minutes a cell: a first answer",
     "paper": "hours for attacks that learn: the paper's settings",
 }
-_PUBLIC = "Photographs that the attacker owns"  # what the form calls the field `public_dataset`
+_PUBLIC_DATASET_LABEL = "Photographs that the attacker owns"  # what the form calls the field `public_dataset`
 
 
 @dataclass(frozen=True)
 class Estimate:
     seconds: float
-    own: int  # cells whose time is known from earlier ones
-    rough: int
+    measured_cells: int  # cells whose time is known from earlier ones
+    default_cells: int
 
 
-@pages.get("/dashboard/evaluations/new")
-async def show_form(request: Request, caller: Auditor, svc: Svc, session: Session) -> Response:
-    known = (await datasets.list_page(session, caller, svc.settings, PageRequest(200, None))).items
+@page_router.get("/dashboard/evaluations/new")
+async def show_form(
+    request: Request, principal: EvaluatePrincipal, app_state: AppStateDep, session: Session
+) -> Response:
+    all_datasets = (await datasets.list_page(session, principal, app_state.settings, PageRequest(200, None))).items
     trains = [name for name, scheme in catalog.schemes().items() if scheme.trains]
-    keys = await queries.newest_ready(session, caller.account_id, trains)
+    keys = await queries.latest_ready_keys(session, principal.account_id, trains)
     schemes: list[dict[str, Any]] = []
     for name in catalog.schemes():
-        told = catalog.describe_scheme(name)
+        description = catalog.describe_scheme(name)
         # a trained key fixes the settings of its network; one trained for the evaluation has the profile's
-        for params in [{}] if told["trains"] else [variant["params"] for variant in told["variants"]]:
+        for params in [{}] if description["trains"] else [variant["params"] for variant in description["variants"]]:
             entry = {"name": name, **params}
-            schemes.append({"entry": entry, "title": title(entry), "trains": told["trains"], "key": keys.get(name)})
-    schemes.sort(key=lambda scheme: serializers.paper_of(scheme["entry"]) is None)
-    return page(
+            schemes.append(
+                {"entry": entry, "title": title(entry), "trains": description["trains"], "key": keys.get(name)}
+            )
+    schemes.sort(key=lambda scheme: serializers.get_paper_row(scheme["entry"]) is None)
+    return render_page(
         request,
         "new.html",
-        caller,
+        principal,
         schemes=schemes,
-        protected=[dataset for dataset in known if dataset.kind == "protected"],
-        attacks={model.value: _attacks(model) for model in catalog.ThreatModel},
-        plain=[dataset for dataset in known if dataset.kind == "plain"],
-        public=_PUBLIC,
-        profiles=_PROFILES,
+        protected=[dataset for dataset in all_datasets if dataset.kind == "protected"],
+        attacks={model.value: _describe_attacks(model) for model in catalog.ThreatModel},
+        plain=[dataset for dataset in all_datasets if dataset.kind == "plain"],
+        public=_PUBLIC_DATASET_LABEL,
+        profiles=_PROFILE_DESCRIPTIONS,
         modes=catalog.SSIM_MODES,
     )
 
 
-def _attacks(model: catalog.ThreatModel) -> list[dict[str, Any]]:
+def _describe_attacks(model: catalog.ThreatModel) -> list[dict[str, Any]]:
     """Those of a threat model; the paper's own first."""
-    own = [attack for attack in catalog.attacks().values() if attack.threat_model is model]
-    return [catalog.describe_attack(a.name) for a in sorted(own, key=lambda attack: attack.paper_name is None)]
+    matching = [attack for attack in catalog.attacks().values() if attack.threat_model is model]
+    return [catalog.describe_attack(a.name) for a in sorted(matching, key=lambda attack: attack.paper_name is None)]
 
 
-@calls.post("/dashboard/evaluations/preview")
-async def preview(request: Request, order: EvaluationOrder, caller: Auditor, svc: Svc, session: Session) -> Response:
+@api_router.post("/dashboard/evaluations/preview")
+async def preview(
+    request: Request,
+    evaluation_create: EvaluationCreate,
+    principal: EvaluatePrincipal,
+    app_state: AppStateDep,
+    session: Session,
+) -> Response:
     """The pairs of an order, its time and its commands, as a part of the form's page."""
-    sent = order.model_dump(mode="json", exclude_unset=True)
-    body = json.dumps(sent, indent=2)
+    request_body = evaluation_create.model_dump(mode="json", exclude_unset=True)
+    request_json = json.dumps(request_body, indent=2)
     context: dict[str, Any] = {
-        "body": body, "python": _python(sent), "address": str(request.base_url).rstrip("/"), "profile": order.profile,
-        "problem": None, "lines": {}, "count": 0, "estimate": None, "keys": [],
-    }  # fmt: skip
+        "body": request_json,
+        "python": _python_snippet(request_body),
+        "address": str(request.base_url).rstrip("/"),
+        "profile": evaluation_create.profile,
+        "problem": None,
+        "lines": {},
+        "count": 0,
+        "estimate": None,
+        "keys": [],
+    }
     try:
-        planned = await service.plan_of(session, svc, caller, order)
+        planned = await service.plan(session, app_state, principal, evaluation_create)
     except Problem as problem:
-        return page(request, "preview.html", caller, **{**context, "problem": problem})
-    lines: dict[str, list[PlannedCell]] = {}
+        return render_page(request, "preview.html", principal, **{**context, "problem": problem})
+    cells_by_scheme: dict[str, list[PlannedCell]] = {}
     for cell in planned.cells:
-        told = cell.refusal and cell.refusal.replace("`public_dataset`", f"“{_PUBLIC}”")
-        lines.setdefault(title(cell.scheme, order.profile), []).append(replace(cell, refusal=told))
-    run = [cell for cell in planned.cells if cell.refusal is None]
-    estimate = _estimate(run, order.profile, await queries.own_seconds(session, caller.account_id, order.profile))
-    found = {"lines": lines, "count": len(run), "estimate": estimate, "keys": planned.keys}
-    return page(request, "preview.html", caller, **{**context, **found})
+        reason = cell.not_applicable_reason and cell.not_applicable_reason.replace(
+            "`public_dataset`", f"“{_PUBLIC_DATASET_LABEL}”"
+        )
+        cells_by_scheme.setdefault(title(cell.scheme, evaluation_create.profile), []).append(
+            replace(cell, not_applicable_reason=reason)
+        )
+    runnable = [cell for cell in planned.cells if cell.not_applicable_reason is None]
+    estimate = _estimate_duration(
+        runnable,
+        evaluation_create.profile,
+        await queries.recent_cell_durations(session, principal.account_id, evaluation_create.profile),
+    )
+    found = {"lines": cells_by_scheme, "count": len(runnable), "estimate": estimate, "keys": planned.keys}
+    return render_page(request, "preview.html", principal, **{**context, **found})
 
 
-def _estimate(
-    cells: list[PlannedCell], profile: catalog.Profile, taken: Mapping[tuple[str, str], list[float]]
+def _estimate_duration(
+    cells: list[PlannedCell], profile: catalog.Profile, durations: Mapping[tuple[str, str], list[float]]
 ) -> Estimate:
     """On one worker, one cell after the other."""
-    seconds, own = 0.0, 0
+    seconds, measured_cells = 0.0, 0
     for cell in cells:
-        known = taken.get((cell.scheme["name"], cell.attack["name"]))
-        if known:
-            own += 1
-        learned = catalog.attacks()[cell.attack["name"]].learned
-        seconds += statistics.median(known) if known else _ROUGH[profile][learned]
-    return Estimate(seconds, own, len(cells) - own)
+        samples = durations.get((cell.scheme["name"], cell.attack["name"]))
+        if samples:
+            measured_cells += 1
+        learned = catalog.attacks()[cell.attack["name"]].learning_based
+        seconds += statistics.median(samples) if samples else _DEFAULT_CELL_SECONDS[profile][learned]
+    return Estimate(seconds, measured_cells, len(cells) - measured_cells)
 
 
-def _python(order: Mapping[str, Any]) -> str:
+def _python_snippet(request_body: Mapping[str, Any]) -> str:
     """The same by the client: an order's fields are its arguments."""
-    arguments = "".join(f"        {name}={value!r},\n" for name, value in order.items())
+    arguments = "".join(f"        {name}={value!r},\n" for name, value in request_body.items())
     return (
         "from unveil import Client\n\n"
         "with Client(URL, TOKEN) as client:\n"

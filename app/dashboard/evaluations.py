@@ -10,21 +10,21 @@ from fastapi import APIRouter, Query, Request
 from starlette.responses import Response
 
 from unveil.app.dashboard import charts, compare, heatmap, queries
-from unveil.app.dashboard.rendering import PageRoute, page, redirect
+from unveil.app.dashboard.rendering import PageRoute, redirect, render_page
 from unveil.app.db.job_states import ACTIVE
 from unveil.app.dependencies import Session
 from unveil.app.evaluations import queries as rows
 from unveil.app.evaluations import service
 from unveil.app.evaluations.schemas import SampleOut
-from unveil.app.http.authentication import Auditor, Reader
+from unveil.app.http.authentication import EvaluatePrincipal, ReadPrincipal
 from unveil.app.http.pagination import EvaluationPaging
-from unveil.app.http.pagination import page as listing
+from unveil.app.http.pagination import build_page as listing
 from unveil.models import catalog
 
 router = APIRouter(route_class=PageRoute)
 
 
-class Order(StrEnum):
+class SampleOrder(StrEnum):
     """Which reconstructions come first."""
 
     BEST = "best"
@@ -33,115 +33,131 @@ class Order(StrEnum):
 
 
 @router.get("/")
-async def show_evaluations(request: Request, caller: Reader, session: Session, paging: EvaluationPaging) -> Response:
+async def show_evaluations(
+    request: Request, principal: ReadPrincipal, session: Session, paging: EvaluationPaging
+) -> Response:
     """The evaluations of the account, newest first."""
-    found = await rows.evaluations(session, caller.account_id, paging)
-    heads = await service.heads(session, found[: paging.limit])
-    shown = listing(found, paging, lambda row: heads[row.id], lambda row: row.id)
-    return page(
+    evaluation_rows = await rows.list_evaluations(session, principal.account_id, paging)
+    summaries = await service.list_summaries(session, evaluation_rows[: paging.limit])
+    summary_page = listing(evaluation_rows, paging, lambda row: summaries[row.id], lambda row: row.id)
+    return render_page(
         request,
         "overview.html",
-        caller,
-        evaluations=shown.items,
-        profiles={row.id: row.settings["profile"] for row in found},
-        next=shown.next,
+        principal,
+        evaluations=summary_page.items,
+        profiles={row.id: row.settings["profile"] for row in evaluation_rows},
+        next=summary_page.next,
         cursor=paging.after is not None,
     )
 
 
 @router.get("/dashboard/evaluations/{id}")
-async def show_evaluation(request: Request, id: str, caller: Reader, session: Session) -> Response:
+async def show_evaluation(request: Request, id: str, principal: ReadPrincipal, session: Session) -> Response:
     """One evaluation; a page that is open takes its parts from a fresh one."""
-    row = await service.find(session, caller, id)
-    version = row.version
-    evaluation = await service.show(session, row)
+    row = await service.get(session, principal, id)
+    version = row.event_seq
+    evaluation = await service.get_detail(session, row)
     running = {cell.id: cell for cell in evaluation.cells if cell.status in ACTIVE}
-    metrics = await queries.running_metrics(session, evaluation.id, list(running))
-    losses = [
-        (heatmap.name(running[id], evaluation.settings["profile"]), chart)
+    metrics = await queries.get_running_curves(session, evaluation.id, list(running))
+    loss_charts = [
+        (heatmap.cell_title(running[id], evaluation.settings["profile"]), chart)
         for id, named in metrics.items()
-        for chart in charts.curves({name: points for name, points in named.items() if "loss" in name})
+        for chart in charts.build_curve_charts({name: points for name, points in named.items() if "loss" in name})
     ]
-    return page(
+    return render_page(
         request,
         "evaluation.html",
-        caller,
+        principal,
         evaluation=evaluation,
         version=version,
-        table=heatmap.table(evaluation),
-        losses=losses,
+        table=heatmap.build_heatmap(evaluation),
+        losses=loss_charts,
     )
 
 
 @router.post("/dashboard/evaluations/{id}/cancel")
-async def cancel_evaluation(id: str, caller: Auditor, session: Session) -> Response:
+async def cancel_evaluation(id: str, principal: EvaluatePrincipal, session: Session) -> Response:
     try:
-        await service.cancel(session, caller, id)
-    except service.Ended:  # the page that follows shows how
+        await service.cancel(session, principal, id)
+    except service.EvaluationEnded:  # the page that follows shows how
         await session.rollback()
     return redirect(f"/dashboard/evaluations/{id}")
 
 
 @router.post("/dashboard/evaluations/{id}/delete")
-async def delete_evaluation(id: str, caller: Auditor, session: Session) -> Response:
-    await service.delete(session, caller, id)
+async def delete_evaluation(id: str, principal: EvaluatePrincipal, session: Session) -> Response:
+    await service.delete(session, principal, id)
     return redirect("/")
 
 
 @router.get("/dashboard/evaluations/{id}/cells/{cell_id}")
 async def show_cell(
-    request: Request, id: str, cell_id: str, caller: Reader, session: Session, order: Order = Order.BEST
+    request: Request,
+    id: str,
+    cell_id: str,
+    principal: ReadPrincipal,
+    session: Session,
+    order: SampleOrder = SampleOrder.BEST,
 ) -> Response:
     """One scheme under one attack: pictures, figures, curves, settings."""
-    evaluation = await service.show(session, await service.find(session, caller, id))
-    await service.find_cell(session, caller, id, cell_id)
+    evaluation = await service.get_detail(session, await service.get(session, principal, id))
+    await service.get_cell(session, principal, id, cell_id)
     ids = [cell.id for cell in evaluation.cells]
     if cell_id not in ids:
         raise service.UnknownPart(f"{cell_id} measures utility; see the page of evaluation {id}")
-    at = ids.index(cell_id)
-    cell = evaluation.cells[at]
-    scores = await rows.scores(session, cell_id)
+    position = ids.index(cell_id)
+    cell = evaluation.cells[position]
+    scores = await rows.get_scores(session, cell_id)
     if cell.status in ACTIVE:
-        named = (await queries.running_metrics(session, evaluation.id, [cell_id])).get(cell_id, {})
+        points_by_curve = (await queries.get_running_curves(session, evaluation.id, [cell_id])).get(cell_id, {})
     else:
-        named = {curve.name: curve.points for curve in await rows.curves(session, [cell_id])}
-    return page(
+        points_by_curve = {curve.name: curve.points for curve in await rows.list_curves(session, [cell_id])}
+    return render_page(
         request,
         "cell.html",
-        caller,
+        principal,
         evaluation=evaluation,
         cell=cell,
-        before=evaluation.cells[at - 1] if at else None,
-        after=evaluation.cells[at + 1] if at + 1 < len(ids) else None,
+        before=evaluation.cells[position - 1] if position else None,
+        after=evaluation.cells[position + 1] if position + 1 < len(ids) else None,
         attack=catalog.describe_attack(cell.attack["name"]) if cell.attack["name"] in catalog.attacks() else None,
         profile=evaluation.settings["profile"],
-        samples=_ordered(cell.samples, order),
+        samples=_sort_samples(cell.samples, order),
         order=order.value,
-        histogram=charts.histogram(scores.ssim) if scores else None,
-        curves=charts.curves(named),
+        histogram=charts.build_histogram(scores.ssim) if scores else None,
+        curves=charts.build_curve_charts(points_by_curve),
     )
 
 
-def _ordered(samples: list[SampleOut], order: Order) -> list[SampleOut]:
+def _sort_samples(samples: list[SampleOut], order: SampleOrder) -> list[SampleOut]:
     """`samples` come with the worst reconstruction first."""
-    if order is Order.RANDOM:
+    if order is SampleOrder.RANDOM:
         return random.sample(samples, len(samples))
-    return samples if order is Order.WORST else heatmap.best_first(samples)
+    return samples if order is SampleOrder.WORST else heatmap.sort_by_strength(samples)
 
 
 @router.get("/dashboard/compare")
 async def compare_evaluations(
     request: Request,
-    caller: Reader,
+    principal: ReadPrincipal,
     session: Session,
     paging: EvaluationPaging,
     ids: Annotated[list[str] | None, Query()] = None,
 ) -> Response:
     """Two to four evaluations side by side; without them, the choice."""
     chosen = [id for part in ids or [] for id in part.split(",") if id]
-    if not 2 <= len(set(chosen)) <= compare.MOST:
-        found = await rows.evaluations(session, caller.account_id, paging)
-        heads = list((await service.heads(session, found)).values())
-        return page(request, "compare-choice.html", caller, evaluations=heads, chosen=chosen, most=compare.MOST)
-    shown = [await service.show(session, await service.find(session, caller, id)) for id in dict.fromkeys(chosen)]
-    return page(request, "compare.html", caller, comparison=compare.compare(shown), evaluations=shown)
+    if not 2 <= len(set(chosen)) <= compare.MAX_EVALUATIONS:
+        evaluation_rows = await rows.list_evaluations(session, principal.account_id, paging)
+        summaries = list((await service.list_summaries(session, evaluation_rows)).values())
+        return render_page(
+            request,
+            "compare-choice.html",
+            principal,
+            evaluations=summaries,
+            chosen=chosen,
+            most=compare.MAX_EVALUATIONS,
+        )
+    details = [
+        await service.get_detail(session, await service.get(session, principal, id)) for id in dict.fromkeys(chosen)
+    ]
+    return render_page(request, "compare.html", principal, comparison=compare.compare(details), evaluations=details)

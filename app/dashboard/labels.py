@@ -7,14 +7,15 @@ from collections.abc import Mapping
 from unveil.app.report.labels import title
 
 
-def paper(robust: Mapping[str, bool]) -> str:
+def format_paper_verdicts(robust: Mapping[str, bool]) -> str:
     """The paper's verdicts on a scheme: robust against these attacks, not against those."""
-    held, fell = (
-        [title({"name": attack}) for attack, is_robust in robust.items() if is_robust is side] for side in (True, False)
+    robust_against, not_robust_against = (
+        [title({"name": attack}) for attack, is_robust in robust.items() if is_robust is expected]
+        for expected in (True, False)
     )
     parts = [
         f"{words} {', '.join(attacks)}"
-        for words, attacks in (("robust against", held), ("not against", fell))
+        for words, attacks in (("robust against", robust_against), ("not against", not_robust_against))
         if attacks
     ]
-    return "; ".join(parts) if held else f"not robust against {', '.join(fell)}"
+    return "; ".join(parts) if robust_against else f"not robust against {', '.join(not_robust_against)}"

@@ -12,36 +12,36 @@ from unveil.app.db.job_states import Status
 from unveil.app.db.tables import Cell, Evaluation, Event, Key
 
 
-async def running_metrics(
+async def get_running_curves(
     session: AsyncSession, evaluation_id: str, cell_ids: Sequence[str]
 ) -> dict[str, dict[str, list[list[float]]]]:
     """The curves so far of cells that run, by cell and name: a finished cell has rows of its own for them."""
     if not cell_ids:
         return {}
     cell = Event.data["cell"].astext
-    told = await session.scalars(
+    event_payloads = await session.scalars(
         select(Event.data)
         .where(Event.evaluation_id == evaluation_id, Event.type == "metric", cell.in_(cell_ids))
         .order_by(Event.seq)
     )
     curves: dict[str, dict[str, dict[float, float]]] = {}
-    for data in told:
+    for data in event_payloads:
         # a training that went on from a checkpoint tells some steps again
         curves.setdefault(data["cell"], {}).setdefault(data["name"], {}).update(data["points"])
     return {
-        id: {name: [[x, y] for x, y in points.items()] for name, points in named.items()}
-        for id, named in curves.items()
+        id: {name: [[x, y] for x, y in points.items()] for name, points in points_by_name.items()}
+        for id, points_by_name in curves.items()
     }
 
 
-async def newest_ready(session: AsyncSession, account_id: str, schemes: Sequence[str]) -> dict[str, Key]:
+async def latest_ready_keys(session: AsyncSession, account_id: str, schemes: Sequence[str]) -> dict[str, Key]:
     """The account's newest trained key of each scheme that can be used."""
     rows = await session.scalars(
         select(Key)
         .ext(distinct_on(Key.scheme))
         .where(
             Key.account_id == account_id,
-            Key.training.is_not(None),  # as the index on them says
+            Key.training_request.is_not(None),  # as the index on them says
             Key.scheme.in_(schemes),
             Key.status == Status.SUCCEEDED,
             Key.destroyed_at.is_(None),
@@ -51,20 +51,24 @@ async def newest_ready(session: AsyncSession, account_id: str, schemes: Sequence
     return {row.scheme: row for row in rows}
 
 
-async def evaluations_of(session: AsyncSession, account_id: str, datasets: Sequence[str]) -> dict[str, int]:
+async def count_evaluations_by_dataset(
+    session: AsyncSession, account_id: str, datasets: Sequence[str]
+) -> dict[str, int]:
     """How many of the account's evaluations name each data set: to attack, to learn from, or as protected images."""
     if not datasets:
         return {}
-    named = [
+    dataset_names = [
         func.jsonb_path_query_array(Evaluation.settings, cast(path, JSONPATH), type_=JSONB)
         for path in ("$.**.dataset", "$.public_dataset")
     ]
-    counts = [func.count().filter(or_(*(names.has_key(id) for names in named))) for id in datasets]
+    counts = [func.count().filter(or_(*(names.has_key(id) for names in dataset_names))) for id in datasets]
     row = (await session.execute(select(*counts).where(Evaluation.account_id == account_id))).one()
     return dict(zip(datasets, row, strict=True))
 
 
-async def own_seconds(session: AsyncSession, account_id: str, profile: str) -> dict[tuple[str, str], list[float]]:
+async def recent_cell_durations(
+    session: AsyncSession, account_id: str, profile: str
+) -> dict[tuple[str, str], list[float]]:
     """How long the account's latest cells of a profile took, by scheme and attack."""
     scheme, attack = Cell.scheme["name"].astext, Cell.attack["name"].astext
     rows = await session.execute(
@@ -78,7 +82,7 @@ async def own_seconds(session: AsyncSession, account_id: str, profile: str) -> d
         .order_by(Cell.id.desc())
         .limit(500)
     )
-    taken: dict[tuple[str, str], list[float]] = {}
-    for name, against, seconds in rows:
-        taken.setdefault((name, against), []).append(seconds)
-    return taken
+    durations: dict[tuple[str, str], list[float]] = {}
+    for name, attack_name, seconds in rows:
+        durations.setdefault((name, attack_name), []).append(seconds)
+    return durations

@@ -16,13 +16,13 @@ from starlette.responses import RedirectResponse, Response
 
 from unveil.app.dashboard import heatmap, labels
 from unveil.app.errors.problem import NotFound, Problem, Unauthenticated
-from unveil.app.http.authentication import CallerFirst
+from unveil.app.http.authentication import AuthenticatedRoute
 from unveil.app.report import narrative
-from unveil.app.report.labels import data_set, title
-from unveil.app.security.principal import Caller
+from unveil.app.report.labels import dataset_label, title
+from unveil.app.security.principal import Principal
 
-HERE = Path(__file__).parent
-_HEADERS = {
+DASHBOARD_DIR = Path(__file__).parent
+_PAGE_HEADERS = {
     # blob: pictures that a page itself has made of what the API answered
     "Content-Security-Policy": "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self' blob:; "
     "connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'",
@@ -32,7 +32,7 @@ _HEADERS = {
 }
 
 
-class PageRoute(CallerFirst):
+class PageRoute(AuthenticatedRoute):
     """A page for people: a stranger is sent to the sign-in, and a problem is a page too."""
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
@@ -42,58 +42,64 @@ class PageRoute(CallerFirst):
             try:
                 return await handler(request)
             except Unauthenticated:
-                wanted = request.url.path + (f"?{request.url.query}" if request.url.query else "")
-                return redirect(f"/sign-in?next={quote(wanted)}" if request.method == "GET" else "/sign-in")
+                requested_url = request.url.path + (f"?{request.url.query}" if request.url.query else "")
+                return redirect(f"/sign-in?next={quote(requested_url)}" if request.method == "GET" else "/sign-in")
             except RequestValidationError:
-                return _told(request, NotFound("this address has a part that cannot be read"))
+                return _problem_page(request, NotFound("this address has a part that cannot be read"))
             except Problem as problem:
-                return _told(request, problem)
+                return _problem_page(request, problem)
 
         return handle
 
 
-def _told(request: Request, problem: Problem) -> Response:
-    caller = getattr(request.state, "caller", None)
-    told = page(request, "message.html", caller, status=problem.status, title=problem.title, text=problem.detail)
-    told.headers.update(problem.headers)
-    return told
+def _problem_page(request: Request, problem: Problem) -> Response:
+    principal = getattr(request.state, "principal", None)
+    response = render_page(
+        request, "message.html", principal, status=problem.status, title=problem.title, text=problem.detail
+    )
+    response.headers.update(problem.headers)
+    return response
 
 
-def page(request: Request, template: str, caller: Caller | None, *, status: int = 200, **context: Any) -> Response:
+def render_page(
+    request: Request, template: str, principal: Principal | None, *, status: int = 200, **context: Any
+) -> Response:
     return _templates.TemplateResponse(
-        request, template, {"caller": caller, **context}, status_code=status, headers=_HEADERS
+        request, template, {"principal": principal, **context}, status_code=status, headers=_PAGE_HEADERS
     )
 
 
 def redirect(path: str) -> RedirectResponse:
-    return RedirectResponse(path, status_code=303, headers=_HEADERS)
+    return RedirectResponse(path, status_code=303, headers=_PAGE_HEADERS)
 
 
-def own_path(address: str) -> str:
+def safe_redirect_path(address: str) -> str:
     """`address` if it is a path of this service, else the overview: a sign-in must not lead elsewhere."""
     parts = urlsplit(address)
-    ours = address.startswith("/") and not address.startswith(("//", "/\\")) and not parts.scheme and not parts.netloc
-    return address if ours else "/"
+    is_own_path = (
+        address.startswith("/") and not address.startswith(("//", "/\\")) and not parts.scheme and not parts.netloc
+    )
+    return address if is_own_path else "/"
 
 
 # --- how values are written -------------------------------------------------------------------------------------
 
 
-def _figure(value: float | None, digits: int = 3) -> str:
+def _format_number(value: float | None, digits: int = 3) -> str:
     return "–" if value is None else f"{value:.{digits}f}"
 
 
-def _percent(value: float | None, digits: int = 0) -> str:
+def _format_percent(value: float | None, digits: int = 0) -> str:
     return "–" if value is None else f"{100 * value:.{digits}f} %"
 
 
-def _when(moment: datetime | None) -> Markup | str:
+def _format_time(moment: datetime | None) -> Markup | str:
     if moment is None:
         return "–"
     return Markup('<time datetime="{}">{}</time>').format(moment.isoformat(), moment.strftime("%Y-%m-%d %H:%M UTC"))
 
 
-def duration(seconds: float | None) -> str:
+def format_duration(seconds: float | None) -> str:
     """As a person says it: two figures are enough."""
     if seconds is None:
         return "–"
@@ -106,14 +112,14 @@ def duration(seconds: float | None) -> str:
     return f"{seconds / 3600:.1f} h"
 
 
-def _bytes(count: int | None) -> str:
+def _format_bytes(count: int | None) -> str:
     if count is None:
         return "–"
     return f"{count / 2**20:.1f} MB" if count >= 2**20 else f"{count / 2**10:.0f} kB"
 
 
-_templates = Jinja2Templates(HERE / "templates")
-_PAGES = (
+_templates = Jinja2Templates(DASHBOARD_DIR / "templates")
+_NAVIGATION = (
     ("/", "Evaluations"),
     ("/dashboard/playground", "Playground"),
     ("/dashboard/evaluations/new", "New evaluation"),
@@ -123,15 +129,15 @@ _PAGES = (
     ("/docs", "API"),
 )
 _templates.env.globals.update(
-    heat=heatmap, words=labels, sentences=narrative, title_of=title, data_set_of=data_set, pages=_PAGES
+    heat=heatmap, words=labels, sentences=narrative, title_of=title, data_set_of=dataset_label, pages=_NAVIGATION
 )
 _templates.env.filters.update(
     combined=lambda one, other: {**one, **other},
-    figure=_figure,
-    percent=_percent,
-    when=_when,
-    duration=duration,
-    size=_bytes,
+    figure=_format_number,
+    percent=_format_percent,
+    when=_format_time,
+    duration=format_duration,
+    size=_format_bytes,
 )
 _templates.env.trim_blocks = _templates.env.lstrip_blocks = True
 _templates.env.globals["m"] = _templates.env.get_template("macros.html").module

@@ -15,75 +15,81 @@ from starlette.responses import FileResponse, Response
 from unveil.app.accounts import service as accounts
 from unveil.app.accounts.service import BadSignInCode
 from unveil.app.dashboard import evaluation_form, evaluations, keys_and_datasets, playground
-from unveil.app.dashboard.rendering import HERE, PageRoute, own_path, page, redirect
-from unveil.app.dependencies import Session, Svc
+from unveil.app.dashboard.rendering import DASHBOARD_DIR, PageRoute, redirect, render_page, safe_redirect_path
+from unveil.app.dependencies import AppStateDep, Session
 from unveil.app.errors.problem import NotFound
-from unveil.app.http.authentication import SESSION_COOKIE, Needs, caller_of_token, count_stranger, refuse_cross_site
+from unveil.app.http.authentication import (
+    SESSION_COOKIE,
+    RequireScopes,
+    principal_from_token,
+    rate_limit_anonymous,
+    reject_cross_site,
+)
 
 router = APIRouter(include_in_schema=False, route_class=PageRoute)
 # the form before /dashboard/evaluations/{id}, which would take `new` for an id
-for pages in (
-    evaluation_form.pages,
-    evaluation_form.calls,
+for sub_router in (
+    evaluation_form.page_router,
+    evaluation_form.api_router,
     evaluations.router,
     playground.router,
-    keys_and_datasets.router,
-    keys_and_datasets.calls,
+    keys_and_datasets.page_router,
+    keys_and_datasets.api_router,
 ):
-    router.include_router(pages)
+    router.include_router(sub_router)
 
-_STATIC = {
+_STATIC_MEDIA_TYPES = {
     path.name: {".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}[path.suffix]
-    for path in (HERE / "static").iterdir()
+    for path in (DASHBOARD_DIR / "static").iterdir()
 }
 
 
 @router.get("/sign-in")
 async def show_sign_in(
     request: Request,
-    svc: Svc,
+    app_state: AppStateDep,
     session: Session,
     code: Annotated[str, Query(max_length=200)] = "",
     next: Annotated[str, Query(max_length=500)] = "/",
 ) -> Response:
     """The sign-in form; with a one-use code, the sign-in itself."""
     if not code:
-        return page(request, "sign-in.html", None, error=None, next=own_path(next))
+        return render_page(request, "sign-in.html", None, error=None, next=safe_redirect_path(next))
     try:
-        cookie = await accounts.open_session(session, svc.ring, code)
+        cookie = await accounts.open_session(session, app_state.keyring, code)
     except BadSignInCode:
-        await count_stranger(request)
+        await rate_limit_anonymous(request)
         text = "This link was used already or is too old. Paste your token, or make a new link."
-        return page(request, "sign-in.html", None, status=401, error=text, next=own_path(next))
-    return _signed_in(request, cookie, next)
+        return render_page(request, "sign-in.html", None, status=401, error=text, next=safe_redirect_path(next))
+    return _start_session(request, cookie, next)
 
 
 @router.post("/sign-in")
 async def sign_in(
     request: Request,
-    svc: Svc,
+    app_state: AppStateDep,
     session: Session,
     token: Annotated[str, Form(max_length=200)] = "",
     next: Annotated[str, Form(max_length=500)] = "/",
 ) -> Response:
     """Sign in by a token; the session gets its scopes."""
-    refuse_cross_site(request)
-    caller = await caller_of_token(svc, token.strip())
-    if caller is None:
-        await count_stranger(request)
+    reject_cross_site(request)
+    principal = await principal_from_token(app_state, token.strip())
+    if principal is None:
+        await rate_limit_anonymous(request)
         error = "This token is unknown or revoked."
-        return page(request, "sign-in.html", None, status=401, error=error, next=own_path(next))
-    scopes = sorted(caller.scopes)
-    cookie = await accounts.open_session_of_token(session, svc.ring, caller.account_id, scopes)
-    return _signed_in(request, cookie, next)
+        return render_page(request, "sign-in.html", None, status=401, error=error, next=safe_redirect_path(next))
+    scopes = sorted(principal.scopes)
+    cookie = await accounts.open_session_for_account(session, app_state.keyring, principal.account_id, scopes)
+    return _start_session(request, cookie, next)
 
 
 @router.post("/sign-out")
-async def sign_out(request: Request, svc: Svc, session: Session) -> Response:
-    refuse_cross_site(request)
+async def sign_out(request: Request, app_state: AppStateDep, session: Session) -> Response:
+    reject_cross_site(request)
     cookie = request.cookies.get(SESSION_COOKIE)
     if cookie:
-        await accounts.close_session(session, svc.ring, cookie)
+        await accounts.close_session(session, app_state.keyring, cookie)
     response = redirect("/sign-in")
     response.delete_cookie(SESSION_COOKIE)
     return response
@@ -91,19 +97,19 @@ async def sign_out(request: Request, svc: Svc, session: Session) -> Response:
 
 @router.get("/static/{name}")
 async def show_static(name: str) -> Response:
-    if name not in _STATIC:
+    if name not in _STATIC_MEDIA_TYPES:
         raise NotFound(f"there is no file {name!r}")
     headers = {"Cache-Control": "public, max-age=300", "X-Content-Type-Options": "nosniff"}
-    return FileResponse(HERE / "static" / name, media_type=_STATIC[name], headers=headers)
+    return FileResponse(DASHBOARD_DIR / "static" / name, media_type=_STATIC_MEDIA_TYPES[name], headers=headers)
 
 
-@router.get("/dashboard/{path:path}", dependencies=[Depends(Needs(("read",)))])  # after all others
-async def show_nothing(path: str) -> Response:
+@router.get("/dashboard/{path:path}", dependencies=[Depends(RequireScopes(("read",)))])  # after all others
+async def page_not_found(path: str) -> Response:
     raise NotFound(f"there is no page {path!r}")
 
 
-def _signed_in(request: Request, cookie: str, next: str) -> Response:
-    response = redirect(own_path(next))
+def _start_session(request: Request, cookie: str, next: str) -> Response:
+    response = redirect(safe_redirect_path(next))
     response.set_cookie(
         SESSION_COOKIE,
         cookie,

@@ -12,26 +12,26 @@ from unveil.app.db.tables import Dataset, Evaluation, Key
 _ACTIVE = [status.value for status in ACTIVE]
 
 
-async def one(session: AsyncSession, account_id: str, id: str) -> Dataset | None:
-    return await session.scalar(_named(account_id, id)) if is_id(id) else None
+async def get(session: AsyncSession, account_id: str, id: str) -> Dataset | None:
+    return await session.scalar(_select_dataset(account_id, id)) if is_id(id) else None
 
 
-async def kept(session: AsyncSession, account_id: str, id: str) -> Dataset | None:
+async def get_for_share(session: AsyncSession, account_id: str, id: str) -> Dataset | None:
     """For an order that names it: it is not deleted before the order is committed."""
-    query = _named(account_id, id).with_for_update(read=True, key_share=True)
+    query = _select_dataset(account_id, id).with_for_update(read=True, key_share=True)
     return await session.scalar(query) if is_id(id) else None
 
 
-async def claimed(session: AsyncSession, account_id: str, id: str) -> Dataset | None:
+async def get_for_update(session: AsyncSession, account_id: str, id: str) -> Dataset | None:
     """For its deletion: after every order that names it is committed, and before another can name it."""
-    return await session.scalar(_named(account_id, id).with_for_update()) if is_id(id) else None
+    return await session.scalar(_select_dataset(account_id, id).with_for_update()) if is_id(id) else None
 
 
-def _named(account_id: str, id: str) -> Select[Dataset]:
+def _select_dataset(account_id: str, id: str) -> Select[Dataset]:
     return select(Dataset).where(Dataset.account_id == account_id, Dataset.id == id)
 
 
-async def newest_first(session: AsyncSession, account_id: str, after: str | None, limit: int) -> list[Dataset]:
+async def list_newest(session: AsyncSession, account_id: str, after: str | None, limit: int) -> list[Dataset]:
     """At most `limit` of the account's uploads, from the one after `after`."""
     query = select(Dataset).where(Dataset.account_id == account_id).order_by(Dataset.id.desc()).limit(limit)
     if after is not None:
@@ -48,10 +48,10 @@ async def is_in_use(session: AsyncSession, account_id: str, id: str) -> bool:
         cast(Evaluation.settings, Text).like(quoted),
     )
     trainings = exists().where(
-        Key.account_id == account_id, Key.status.in_(_ACTIVE), cast(Key.training, Text).like(quoted)
+        Key.account_id == account_id, Key.status.in_(_ACTIVE), cast(Key.training_request, Text).like(quoted)
     )
     return bool(await session.scalar(select(or_(evaluations, trainings))))
 
 
-async def remove(session: AsyncSession, account_id: str, id: str) -> None:
+async def delete_dataset(session: AsyncSession, account_id: str, id: str) -> None:
     await session.execute(delete(Dataset).where(Dataset.account_id == account_id, Dataset.id == id))

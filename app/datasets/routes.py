@@ -7,18 +7,18 @@ from typing import Annotated
 from fastapi import APIRouter, File, Form, Request, Response, UploadFile
 
 from unveil.app.datasets import service
-from unveil.app.datasets.schemas import DatasetOut, Kind, UploadOrder
+from unveil.app.datasets.schemas import DatasetKind, DatasetOut, DatasetUpload
 from unveil.app.db.ids import new_id
-from unveil.app.dependencies import Session, Svc
+from unveil.app.dependencies import AppStateDep, Session
 from unveil.app.errors.problem import Invalid
-from unveil.app.http.authentication import Auditor, CallerFirst, Reader
-from unveil.app.http.idempotency import Idempotent, Mismatch, Running
+from unveil.app.http.authentication import AuthenticatedRoute, EvaluatePrincipal, ReadPrincipal
+from unveil.app.http.idempotency import IdempotencyDep, IdempotencyMismatch, RequestInProgress
 from unveil.app.http.like import Like
 from unveil.app.http.pagination import DatasetPaging, Page
 from unveil.app.http.problems import problems
-from unveil.app.http.uploads import check_form
+from unveil.app.http.uploads import reject_unknown_fields
 
-router = APIRouter(prefix="/datasets", tags=["datasets"], route_class=CallerFirst)
+router = APIRouter(prefix="/datasets", tags=["datasets"], route_class=AuthenticatedRoute)
 
 _FIELDS = frozenset({"name", "archive", "kind", "originals", "size", "seed"})
 _PRINTABLE = Like(
@@ -27,15 +27,17 @@ _PRINTABLE = Like(
 
 
 @router.get("", responses=problems(Invalid))
-async def list_datasets(caller: Reader, svc: Svc, session: Session, paging: DatasetPaging) -> Page[DatasetOut]:
+async def list_datasets(
+    principal: ReadPrincipal, app_state: AppStateDep, session: Session, paging: DatasetPaging
+) -> Page[DatasetOut]:
     """Built-in datasets, the folders that the operator allows, then your uploads, newest first."""
-    return await service.list_page(session, caller, svc.settings, paging)
+    return await service.list_page(session, principal, app_state.settings, paging)
 
 
 @router.get("/{id}", responses=problems(service.UnknownDataset))
-async def show_dataset(id: str, caller: Reader, svc: Svc, session: Session) -> DatasetOut:
+async def get_dataset(id: str, principal: ReadPrincipal, app_state: AppStateDep, session: Session) -> DatasetOut:
     """One dataset, by the name of a built-in one or the id of an upload."""
-    return await service.show(session, caller, svc.settings, id)
+    return await service.get(session, principal, app_state.settings, id)
 
 
 @router.post(
@@ -43,22 +45,27 @@ async def show_dataset(id: str, caller: Reader, svc: Svc, session: Session) -> D
     status_code=201,
     form_limits={"max_files": 2, "max_fields": 8},
     responses=problems(
-        service.BadArchive, service.ArchiveTooLarge, service.OriginalsNotTaken, service.NotUnpacked, Mismatch, Running
+        service.BadArchive,
+        service.ArchiveTooLarge,
+        service.OriginalsNotTaken,
+        service.UnpackTimeout,
+        IdempotencyMismatch,
+        RequestInProgress,
     ),
 )
 async def upload_dataset(
     request: Request,
-    caller: Auditor,
-    svc: Svc,
+    principal: EvaluatePrincipal,
+    app_state: AppStateDep,
     session: Session,
-    once: Idempotent,
+    idempotency: IdempotencyDep,
     response: Response,
     name: Annotated[str, Form(min_length=1, max_length=200, examples=["holiday photographs"]), _PRINTABLE],
     archive: Annotated[
         UploadFile, File(description="zip: train/ and, if there is one, test/, with class folders below")
     ],
     kind: Annotated[
-        Kind, Form(description="plain: cropped to a square and resized; protected: taken as they are, one size")
+        DatasetKind, Form(description="plain: cropped to a square and resized; protected: taken as they are, one size")
     ] = "plain",
     originals: Annotated[
         UploadFile | None, File(description="zip with the plain images under the same names (protected only)")
@@ -67,19 +74,21 @@ async def upload_dataset(
     seed: Annotated[int, Form(ge=0, le=2**32 - 1, description="Of the 80/20 split of an archive without test/")] = 0,
 ) -> DatasetOut:
     """Upload a zip of images. It is unpacked by a worker while the request waits."""
-    check_form(await request.form(), _FIELDS)
-    order = UploadOrder(name=name, kind=kind, size=size, seed=seed)
-    async with once.reserve(dataset_id=new_id("ds")) as ids:
+    reject_unknown_fields(await request.form(), _FIELDS)
+    body = DatasetUpload(name=name, kind=kind, size=size, seed=seed)
+    async with idempotency.begin(dataset_id=new_id("ds")) as ids:
         plain = None if originals is None else originals.file
-        dataset = await service.upload(svc, session, caller, ids["dataset_id"], order, archive.file, plain)
+        dataset = await service.upload(app_state, session, principal, ids["dataset_id"], body, archive.file, plain)
         headers = {"Location": f"/datasets/{dataset.id}"}
-        await once.keep(session, dataset, status=201, headers=headers)
+        await idempotency.store_response(session, dataset, status=201, headers=headers)
         await session.commit()
     response.headers.update(headers)
     return dataset
 
 
-@router.delete("/{id}", status_code=204, responses=problems(service.UnknownDataset, service.BuiltIn, service.InUse))
-async def delete_dataset(id: str, caller: Auditor, svc: Svc, session: Session) -> None:
+@router.delete(
+    "/{id}", status_code=204, responses=problems(service.UnknownDataset, service.DatasetBuiltIn, service.DatasetInUse)
+)
+async def delete_dataset(id: str, principal: EvaluatePrincipal, app_state: AppStateDep, session: Session) -> None:
     """Delete an upload. Evaluations that used it keep their results."""
-    await service.remove(svc, session, caller, id)
+    await service.delete(app_state, session, principal, id)

@@ -5,16 +5,16 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AliasChoices, BaseModel, ConfigDict, Field
 
-Kind = Literal["plain", "protected"]
+DatasetKind = Literal["plain", "protected"]
 
 
-class UploadOrder(BaseModel):
+class DatasetUpload(BaseModel):
     """What an upload says besides its files."""
 
     name: str
-    kind: Kind
+    kind: DatasetKind
     size: int
     seed: int
 
@@ -26,14 +26,16 @@ class DatasetOut(BaseModel):
         description="What an evaluation's `dataset` takes", examples=["ds_0197f3c2a5d17a3b8c4d5e6f708192a3"]
     )
     name: str = Field(examples=["holiday photographs"])
-    kind: Kind = "plain"
-    train: int = Field(examples=[400])
-    test: int = Field(examples=[100])
+    kind: DatasetKind = "plain"
+    train: int = Field(validation_alias=AliasChoices("train", "train_count"), examples=[400])
+    test: int = Field(validation_alias=AliasChoices("test", "test_count"), examples=[100])
     width: int = Field(examples=[96])
     height: int = Field(examples=[96])
     classes: list[str] = Field(examples=[["cat", "dog"]])
     available: bool = Field(True, description="False: its files are not here yet; `note` says where they go")
     note: str = ""
     has_originals: bool = Field(False, description="A protected set whose plain images are known")
-    bytes: int | None = Field(None, description="Stored size; null for built-in sets")
+    bytes: int | None = Field(
+        None, validation_alias=AliasChoices("bytes", "pixel_bytes"), description="Stored size; null for built-in sets"
+    )
     created_at: datetime | None = Field(None, description="Null for built-in sets")

@@ -7,25 +7,27 @@ from typing import Any
 from sqlalchemy import Delete, Select, delete, func, select
 from sqlalchemy.dialects.postgresql import Insert, insert
 
-from unveil.app.db.tables import Worker
+from unveil.app.db.tables import ProcessHeartbeat
 
-ENCRYPT, ATTACK = "encrypt", "attack"
-OPS = "ops"  # carries no messages: its workers run the sweeper
-API = "api"  # what the service's processes write for a queue
+ENCRYPT_QUEUE, ATTACK_QUEUE = "encrypt", "attack"
+OPS_QUEUE = "ops"  # carries no messages: its workers run the sweeper
+API_QUEUE = "api"  # what the service's processes write for a queue
 
-FRESH_S = 30.0  # who has said nothing for longer is taken for dead
+HEARTBEAT_TTL_S = 30.0  # who has said nothing for longer is taken for dead
 
 
-def arrival(name: str, queue: str, master_key_version: int, **told: Any) -> Insert:
+def upsert_heartbeat(name: str, queue: str, master_key_version: int, **columns: Any) -> Insert:
     """`told`: further columns, such as slots."""
-    said = {"queue": queue, "ring": master_key_version, "seen_at": func.clock_timestamp(), **told}
-    return insert(Worker).values(name=name, **said).on_conflict_do_update(index_elements=["name"], set_=said)
+    values = {"queue": queue, "ring": master_key_version, "seen_at": func.clock_timestamp(), **columns}
+    return (
+        insert(ProcessHeartbeat).values(name=name, **values).on_conflict_do_update(index_elements=["name"], set_=values)
+    )
 
 
-def leave(name: str) -> Delete:
-    return delete(Worker).where(Worker.name == name)
+def delete_heartbeat(name: str) -> Delete:
+    return delete(ProcessHeartbeat).where(ProcessHeartbeat.name == name)
 
 
-def alive() -> Select[Worker]:
-    age = func.make_interval(0, 0, 0, 0, 0, 0, FRESH_S)
-    return select(Worker).where(Worker.seen_at > func.clock_timestamp() - age)
+def select_live_processes() -> Select[ProcessHeartbeat]:
+    ttl = func.make_interval(0, 0, 0, 0, 0, 0, HEARTBEAT_TTL_S)
+    return select(ProcessHeartbeat).where(ProcessHeartbeat.seen_at > func.clock_timestamp() - ttl)

@@ -6,7 +6,7 @@ import os
 import re
 import time
 
-_ID = re.compile(r"[a-z]+_[0-9a-f]{32}")
+_ID_PATTERN = re.compile(r"[a-z]+_[0-9a-f]{32}")
 
 
 def new_id(prefix: str) -> str:
@@ -17,11 +17,11 @@ def new_id(prefix: str) -> str:
     return f"{prefix}_{value:032x}"
 
 
-def created_at(id: str) -> float:
+def timestamp_of_id(id: str) -> float:
     """When `new_id` made it, in seconds of Unix time."""
     return int(id.rsplit("_", 1)[1][:12], 16) / 1000
 
 
 def is_id(text: str) -> bool:
     """Whether `new_id` may have made it; anything else may hold what a database refuses."""
-    return _ID.fullmatch(text) is not None
+    return _ID_PATTERN.fullmatch(text) is not None

@@ -33,19 +33,19 @@ TRANSITIONS: dict[Status, frozenset[Status]] = {
     Status.NOT_APPLICABLE: frozenset(),
 }
 
-ENDED = frozenset(status for status, following in TRANSITIONS.items() if not following)
-ACTIVE = frozenset(TRANSITIONS) - ENDED
-DONE = ENDED - {Status.CANCELLED}  # as far as it was to come
+TERMINAL = frozenset(status for status, following in TRANSITIONS.items() if not following)
+ACTIVE = frozenset(TRANSITIONS) - TERMINAL
+COMPLETED = TERMINAL - {Status.CANCELLED}  # as far as it was to come
 
 
-def sources(target: Status) -> frozenset[Status]:
+def allowed_predecessors(target: Status) -> frozenset[Status]:
     """The statuses from which `target` may be entered: the WHERE of a compare-and-set."""
     return frozenset(status for status, following in TRANSITIONS.items() if target in following)
 
 
-def of_evaluation(cells: list[Status]) -> Status | None:
+def aggregate_status(cells: list[Status]) -> Status | None:
     """How an evaluation ends when all its cells have; None while one has not."""
-    if any(cell not in ENDED for cell in cells):
+    if any(cell not in TERMINAL for cell in cells):
         return None
     if Status.FAILED in cells:
         return Status.FAILED

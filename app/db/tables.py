@@ -28,7 +28,7 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 from unveil.app.db.job_states import ACTIVE, Status
 
 _STATUSES = ", ".join(f"'{status.value}'" for status in Status)
-_WORKED_ON = ", ".join(f"'{status.value}'" for status in Status if status in ACTIVE)
+_ACTIVE_STATUSES = ", ".join(f"'{status.value}'" for status in Status if status in ACTIVE)
 
 
 class Base(DeclarativeBase):
@@ -53,11 +53,11 @@ class Base(DeclarativeBase):
     }
 
 
-class Created:
+class TimestampMixin:
     created_at: Mapped[datetime] = mapped_column(server_default=func.clock_timestamp())
 
 
-class Job:
+class JobMixin:
     """What the job protocol needs of a row: see app/core/states.py and worker/lease.py."""
 
     status: Mapped[str] = mapped_column(String(16))
@@ -65,25 +65,31 @@ class Job:
     phase: Mapped[str] = mapped_column(server_default="")
     error: Mapped[dict[str, Any] | None]  # {"code", "detail"}
     attempt: Mapped[int] = mapped_column(server_default=text("0"))  # the fence: rises with each claim
-    stalls: Mapped[int] = mapped_column(server_default=text("0"))  # claims since the last progress
+    attempts_without_progress: Mapped[int] = mapped_column(
+        "stalls", server_default=text("0")
+    )  # claims since the last progress
     lease_owner: Mapped[str | None]
     lease_until: Mapped[datetime | None]  # on the database's clock
-    sent_at: Mapped[datetime | None]  # when its id last went to the broker
-    checkpoint_lock: Mapped[bytes | None]  # opens its checkpoints; gone with its end, and they with it
+    enqueued_at: Mapped[datetime | None] = mapped_column("sent_at")  # when its id last went to the broker
+    checkpoint_wrapped_key: Mapped[bytes | None] = mapped_column(
+        "checkpoint_lock"
+    )  # opens its checkpoints; gone with its end, and they with it
     started_at: Mapped[datetime | None]
     finished_at: Mapped[datetime | None]
 
 
-class Account(Created, Base):
+class Account(TimestampMixin, Base):
     __tablename__ = "accounts"
 
     id: Mapped[str] = mapped_column(primary_key=True)
     name: Mapped[str] = mapped_column(unique=True)
     revoked_at: Mapped[datetime | None]
-    served_at: Mapped[datetime | None]  # when one of its jobs was last begun: worker/turns.py
+    last_job_started_at: Mapped[datetime | None] = mapped_column(
+        "served_at"
+    )  # when one of its jobs was last begun: worker/turns.py
 
 
-class Token(Created, Base):
+class Token(TimestampMixin, Base):
     """A bearer token, stored as a keyed hash."""
 
     __tablename__ = "tokens"
@@ -106,7 +112,7 @@ class SignInCode(Base):
     used_at: Mapped[datetime | None]
 
 
-class DashboardSession(Created, Base):
+class DashboardSession(TimestampMixin, Base):
     __tablename__ = "dashboard_sessions"
 
     hash: Mapped[bytes] = mapped_column(primary_key=True)
@@ -115,7 +121,7 @@ class DashboardSession(Created, Base):
     expires_at: Mapped[datetime]
 
 
-class Key(Job, Created, Base):
+class Key(JobMixin, TimestampMixin, Base):
     """A protection key. `sealed` holds the secret in its envelope; a destroyed key keeps its row without it. Of a
     trained key it is the lock of the envelope alone, there from the order on; the body is a blob.
 
@@ -127,7 +133,7 @@ class Key(Job, Created, Base):
     __table_args__ = (
         CheckConstraint(f"status IN ({_STATUSES})", name="status"),
         Index("ix_keys_account_id_id", "account_id", "id"),
-        Index("ix_keys_active", "status", "lease_until", postgresql_where=text(f"status IN ({_WORKED_ON})")),
+        Index("ix_keys_active", "status", "lease_until", postgresql_where=text(f"status IN ({_ACTIVE_STATUSES})")),
         Index("ix_keys_checkpoints", "id", postgresql_where=text("checkpoint_lock IS NOT NULL")),
         Index("ix_keys_trained", "account_id", "scheme", "id", postgresql_where=text("training IS NOT NULL")),
         Index("ix_keys_leftover", "id", postgresql_where=text("destroyed_at IS NOT NULL AND blob IS NOT NULL")),
@@ -138,18 +144,22 @@ class Key(Job, Created, Base):
     scheme: Mapped[str]
     params: Mapped[dict[str, Any]]
     sealed: Mapped[bytes | None]
-    blob: Mapped[str | None]  # the sealed weights of a trained key; named until they are deleted
+    weights_blob: Mapped[str | None] = mapped_column(
+        "blob"
+    )  # the sealed weights of a trained key; named until they are deleted
     width: Mapped[int | None]  # of the only size an explicit map fits
     height: Mapped[int | None]
     uses: Mapped[int] = mapped_column(BigInteger, server_default=text("0"))
     provenance: Mapped[dict[str, Any] | None]
-    training: Mapped[dict[str, Any] | None]  # the order of a trained key: dataset, profile, seed
+    training_request: Mapped[dict[str, Any] | None] = mapped_column(
+        "training"
+    )  # the order of a trained key: dataset, profile, seed
     # Made for this evaluation, whose cells wait for it; the key outlives it.
     evaluation_id: Mapped[str | None] = mapped_column(ForeignKey("evaluations.id", ondelete="SET NULL"), index=True)
     destroyed_at: Mapped[datetime | None]
 
 
-class Dataset(Created, Base):
+class Dataset(TimestampMixin, Base):
     """An uploaded dataset; the built-in ones have no row."""
 
     __tablename__ = "datasets"
@@ -159,17 +169,17 @@ class Dataset(Created, Base):
     account_id: Mapped[str] = mapped_column(ForeignKey("accounts.id", ondelete="CASCADE"))
     name: Mapped[str]
     kind: Mapped[str] = mapped_column(String(16))  # plain, protected
-    train: Mapped[int]
-    test: Mapped[int]
+    train_count: Mapped[int] = mapped_column("train")
+    test_count: Mapped[int] = mapped_column("test")
     width: Mapped[int]
     height: Mapped[int]
     classes: Mapped[list[str]]
     has_originals: Mapped[bool] = mapped_column(server_default=text("false"))
     blob: Mapped[str]  # npz of train, train_labels, test, test_labels and, with originals, their plain images
-    bytes: Mapped[int] = mapped_column(BigInteger)
+    pixel_bytes: Mapped[int] = mapped_column("bytes", BigInteger)
 
 
-class Evaluation(Created, Base):
+class Evaluation(TimestampMixin, Base):
     __tablename__ = "evaluations"
     __table_args__ = (
         CheckConstraint(f"status IN ({_STATUSES})", name="status"),
@@ -185,17 +195,17 @@ class Evaluation(Created, Base):
     started_at: Mapped[datetime | None]
     finished_at: Mapped[datetime | None]
     # Counts events. Every change of the evaluation or of a cell writes an event and so raises it: ETag and SSE ids.
-    version: Mapped[int] = mapped_column(BigInteger, server_default=text("0"))
+    event_seq: Mapped[int] = mapped_column("version", BigInteger, server_default=text("0"))
 
 
-class Cell(Job, Base):
+class Cell(JobMixin, Base):
     """One scheme under one attack."""
 
     __tablename__ = "cells"
     __table_args__ = (
         UniqueConstraint("evaluation_id", "position"),
         CheckConstraint(f"status IN ({_STATUSES})", name="status"),
-        Index("ix_cells_active", "status", "lease_until", postgresql_where=text(f"status IN ({_WORKED_ON})")),
+        Index("ix_cells_active", "status", "lease_until", postgresql_where=text(f"status IN ({_ACTIVE_STATUSES})")),
         Index("ix_cells_checkpoints", "id", postgresql_where=text("checkpoint_lock IS NOT NULL")),
     )
 
@@ -206,7 +216,9 @@ class Cell(Job, Base):
     attack: Mapped[dict[str, Any]]  # {"name", settings...}, resolved
     threat_model: Mapped[str]
     result: Mapped[dict[str, Any] | None]
-    recovered: Mapped[bytes | None]  # a recovered key in its envelope (purpose "recovered-key", id = cell id)
+    recovered_key: Mapped[bytes | None] = mapped_column(
+        "recovered"
+    )  # a recovered key in its envelope (purpose "recovered-key", id = cell id)
 
 
 class Sample(Base):
@@ -244,7 +256,7 @@ class Curve(Base):
     points: Mapped[list[Any]]
 
 
-class Event(Created, Base):
+class Event(TimestampMixin, Base):
     """What happened to an evaluation, in commit order: `seq` is the evaluation's version at the time."""
 
     __tablename__ = "events"
@@ -255,19 +267,19 @@ class Event(Created, Base):
     data: Mapped[dict[str, Any]]
 
 
-class Shared(Created, Base):
+class EvaluationArtifact(TimestampMixin, Base):
     """What one job of an evaluation computes for all of them: controls, a classifier. See worker/shared.py."""
 
     __tablename__ = "shared"
 
     evaluation_id: Mapped[str] = mapped_column(ForeignKey("evaluations.id", ondelete="CASCADE"), primary_key=True)
     name: Mapped[str] = mapped_column(primary_key=True)
-    holder: Mapped[str]  # the cell or key that computes it, in this attempt
+    owner_job_id: Mapped[str] = mapped_column("holder")  # the cell or key that computes it, in this attempt
     attempt: Mapped[int]
     sealed: Mapped[bytes | None]  # in its envelope (purpose "shared", id = evaluation id/name); None: not yet there
 
 
-class Idempotency(Created, Base):
+class IdempotencyRecord(TimestampMixin, Base):
     """An Idempotency-Key an account has used: the answer it got, or none yet while the request runs."""
 
     __tablename__ = "idempotency"
@@ -275,22 +287,26 @@ class Idempotency(Created, Base):
     account_id: Mapped[str] = mapped_column(ForeignKey("accounts.id", ondelete="CASCADE"), primary_key=True)
     key: Mapped[str] = mapped_column(primary_key=True)
     fingerprint: Mapped[bytes]  # SHA-256 of method, route and body
-    reserved: Mapped[dict[str, Any]]  # ids fixed before the work, so that a repeat makes the same things
+    reserved_ids: Mapped[dict[str, Any]] = mapped_column(
+        "reserved"
+    )  # ids fixed before the work, so that a repeat makes the same things
     status: Mapped[int | None] = mapped_column(Integer)
     body: Mapped[dict[str, Any] | None]
     headers: Mapped[dict[str, Any] | None]
     locked_until: Mapped[datetime]
 
 
-class Worker(Base):
+class ProcessHeartbeat(Base):
     """Processes that are alive, by their own word (heartbeat on the database's clock): workers, and the service."""
 
     __tablename__ = "workers"
 
     name: Mapped[str] = mapped_column(primary_key=True)
-    queue: Mapped[str]  # those it takes from, with commas; `api` for the service
+    queues: Mapped[str] = mapped_column("queue")  # those it takes from, with commas; `api` for the service
     seen_at: Mapped[datetime]
-    ring: Mapped[int | None]  # number of the master key it seals with
-    slots: Mapped[int | None]  # jobs it does at once
-    recoveries: Mapped[int | None]  # jobs it took from workers that were gone, since it began
+    master_key_version: Mapped[int | None] = mapped_column("ring")  # number of the master key it seals with
+    concurrency: Mapped[int | None] = mapped_column("slots")  # jobs it does at once
+    lease_recoveries: Mapped[int | None] = mapped_column(
+        "recoveries"
+    )  # jobs it took from workers that were gone, since it began
     gpus: Mapped[list[Any] | None]  # [{"name", "use", "memory_used", "memory"}], use 0..1, memory in bytes

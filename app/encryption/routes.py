@@ -8,28 +8,32 @@ from typing import Any
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
-from unveil.app.dependencies import Services, Svc
+from unveil.app.dependencies import AppState, AppStateDep
 from unveil.app.encryption import service
-from unveil.app.encryption.responses import NotAcceptable, render, wanted
+from unveil.app.encryption.responses import NotAcceptable, negotiate_media_type, render
 from unveil.app.encryption.schemas import TransformOut
 from unveil.app.errors.problem import BadRequest
-from unveil.app.http.authentication import CallerFirst, Encryptor
-from unveil.app.http.idempotency import Idempotent, Mismatch, Once, Running
+from unveil.app.http.authentication import AuthenticatedRoute, EncryptPrincipal
+from unveil.app.http.idempotency import IdempotencyDep, IdempotencyMismatch, IdempotentRequest, RequestInProgress
 from unveil.app.http.problems import problems
-from unveil.app.http.uploads import TooManyParts, form_schema, read_form
+from unveil.app.http.uploads import TooManyFiles, form_schema, read_form
 from unveil.app.keys.service import KeyDestroyed, KeyNotReady, SizeMismatch, UnknownKey, UnknownScheme
-from unveil.app.security.principal import Caller
+from unveil.app.security.principal import Principal
 
-router = APIRouter(tags=["encryption"], route_class=CallerFirst)
+router = APIRouter(tags=["encryption"], route_class=AuthenticatedRoute)
 
-_KEY = {"type": "array", "items": {"type": "string"}, "description": "One, or one for each image"}
-_FIELDS: dict[str, dict[str, Any]] = {
+_KEY_ID_SCHEMA = {"type": "array", "items": {"type": "string"}, "description": "One, or one for each image"}
+_FORM_FIELDS: dict[str, dict[str, Any]] = {
     "scheme": {"type": "string", "description": "See GET /schemes; with a key_id it may be left out"},
     "params": {"type": "string", "contentMediaType": "application/json", "description": "Settings of the scheme"},
-    "key_id": _KEY,
+    "key_id": _KEY_ID_SCHEMA,
 }
-_SIDE = {"type": "array", "items": {"type": "integer", "minimum": 1}, "description": "One, or one for each image"}
-_ANSWERS: dict[int | str, dict[str, Any]] = {
+_SIDE_SCHEMA = {
+    "type": "array",
+    "items": {"type": "integer", "minimum": 1},
+    "description": "One, or one for each image",
+}
+_RESPONSES: dict[int | str, dict[str, Any]] = {
     200: {
         "model": TransformOut,
         "description": "As `Accept` says: JSON, a zip with manifest.json, or for one image the PNG",
@@ -39,49 +43,75 @@ _ANSWERS: dict[int | str, dict[str, Any]] = {
         },
     },
     **problems(
-        BadRequest, UnknownKey, NotAcceptable, KeyNotReady, Running, KeyDestroyed, TooManyParts, service.ImageTooLarge,
-        service.UnsupportedImage, UnknownScheme, SizeMismatch, service.KeyNeeded, service.WrongKey, service.BrokenImage,
-        service.AnimatedImage, service.NotExact, service.NotInvertible, Mismatch, service.NoWorkerFree,
+        BadRequest,
+        UnknownKey,
+        NotAcceptable,
+        KeyNotReady,
+        RequestInProgress,
+        KeyDestroyed,
+        TooManyFiles,
+        service.ImageTooLarge,
+        service.UnsupportedImage,
+        UnknownScheme,
+        SizeMismatch,
+        service.KeyNeeded,
+        service.WrongKey,
+        service.BrokenImage,
+        service.AnimatedImage,
+        service.NotExact,
+        service.NotInvertible,
+        IdempotencyMismatch,
+        service.NoWorkerFree,
     ),
-}  # fmt: skip
+}
 
 
 @router.post(
     "/encrypt",
-    responses=_ANSWERS,
+    responses=_RESPONSES,
     response_class=Response,
     openapi_extra=form_schema(
-        "images", _FIELDS, {"images": ["a.png"], "scheme": "pixelwise", "params": '{"key_mode":"same"}'}
+        "images", _FORM_FIELDS, {"images": ["a.png"], "scheme": "pixelwise", "params": '{"key_mode":"same"}'}
     ),
 )
-async def encrypt(request: Request, caller: Encryptor, svc: Svc, once: Idempotent) -> Response:
+async def encrypt(
+    request: Request, principal: EncryptPrincipal, app_state: AppStateDep, idempotency: IdempotencyDep
+) -> Response:
     """Protect images. Without `key_id` a key is drawn and stored; its id is in the answer."""
-    return await _transform("encrypt", request, caller, svc, once)
+    return await _handle_transform("encrypt", request, principal, app_state, idempotency)
 
 
 @router.post(
     "/decrypt",
-    responses=_ANSWERS,
+    responses=_RESPONSES,
     response_class=Response,
     openapi_extra=form_schema(
         "images",
-        {**_FIELDS, "original_width": _SIDE, "original_height": _SIDE},
+        {**_FORM_FIELDS, "original_width": _SIDE_SCHEMA, "original_height": _SIDE_SCHEMA},
         {"images": ["enc.png"], "key_id": ["key_0197f3c2a5d17a3b8c4d5e6f708192a3"]},
     ),
 )
-async def decrypt(request: Request, caller: Encryptor, svc: Svc, once: Idempotent) -> Response:
-    """Restore protected images, bit for bit, cropped to their original size."""
-    return await _transform("decrypt", request, caller, svc, once)
-
-
-async def _transform(
-    operation: service.Operation, request: Request, caller: Caller, svc: Services, once: Once
+async def decrypt(
+    request: Request, principal: EncryptPrincipal, app_state: AppStateDep, idempotency: IdempotencyDep
 ) -> Response:
-    async with read_form(request, "images", service.FIELDS, svc.settings.max_files) as form:
-        answer = wanted(request.headers.get("accept", ""), len(form.files))
-        async with svc.sessions(bind=svc.autocommit) as session:  # over before the worker's answer is waited for
-            plan = await service.plan(session, caller, operation, form, svc.settings.max_pixels)
+    """Restore protected images, bit for bit, cropped to their original size."""
+    return await _handle_transform("decrypt", request, principal, app_state, idempotency)
+
+
+async def _handle_transform(
+    operation: service.Operation,
+    request: Request,
+    principal: Principal,
+    app_state: AppState,
+    idempotency: IdempotentRequest,
+) -> Response:
+    async with read_form(request, "images", service.FORM_FIELDS, app_state.settings.max_files) as form:
+        media_type = negotiate_media_type(request.headers.get("accept", ""), len(form.files))
+        async with app_state.sessions(
+            bind=app_state.autocommit_engine
+        ) as session:  # over before the worker's answer is waited for
+            plan = await service.plan_transform(session, principal, operation, form, app_state.settings.max_pixels)
         # Only the ids of the keys are kept: the same keys make the same bytes again.
-        async with once.reserve(keys=plan.new_keys(len(form.files))) as ids:
-            result = await service.carry_out(svc, caller, plan, form, ids["keys"])
-    return await asyncio.to_thread(render, result, answer)
+        async with idempotency.begin(keys=plan.new_key_ids(len(form.files))) as ids:
+            result = await service.execute(app_state, principal, plan, form, ids["keys"])
+    return await asyncio.to_thread(render, result, media_type)

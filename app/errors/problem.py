@@ -18,7 +18,7 @@ class Problem(Exception):
     errors: list[tuple[str, str]] = field(default_factory=list)
     headers: dict[str, str] = field(default_factory=dict)
 
-    def body(self, request_id: str) -> dict[str, Any]:
+    def to_dict(self, request_id: str) -> dict[str, Any]:
         return {
             "type": f"urn:unveil:problem:{self.code}",
             "title": self.title,
@@ -78,9 +78,9 @@ class Unavailable(Problem):
     status, code, title = 503, "unavailable", "A part of the service is away"
 
 
-class FullStorage(Unavailable):
+class StorageFull(Unavailable):
     code, title = "storage_full", "The service's storage is full"
 
 
-class LostStorage(Unavailable):
+class StorageUnavailable(Unavailable):
     code, title = "storage_away", "The service's storage cannot be reached"

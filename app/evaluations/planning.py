@@ -12,12 +12,12 @@ from typing import Any
 
 from unveil.app.db.ids import new_id
 from unveil.app.errors.problem import Invalid
-from unveil.app.evaluations.schemas import Entry, EvaluationOrder, SchemeEntry
+from unveil.app.evaluations.schemas import Entry, EvaluationCreate, SchemeEntry
 from unveil.models import catalog
-from unveil.models.core.profiles import images_taken
+from unveil.models.core.profiles import profile_image_counts
 
 Errors = list[tuple[str, str]]
-Refusal = Callable[[catalog.Attack[Any]], str | None]
+ApplicabilityCheck = Callable[[catalog.Attack[Any]], str | None]
 
 
 class NoPairApplies(Invalid):
@@ -25,7 +25,7 @@ class NoPairApplies(Invalid):
 
 
 @dataclass(frozen=True)
-class OrderedKey:
+class KeyRef:
     """What an order needs to know of a key it names."""
 
     id: str
@@ -35,7 +35,7 @@ class OrderedKey:
 
 
 @dataclass(frozen=True)
-class Upload:
+class ExternalDataset:
     """What an order needs to know of an upload of protected images that it names."""
 
     id: str
@@ -49,7 +49,7 @@ class PlannedCell:
     scheme: dict[str, Any]
     attack: dict[str, Any]
     threat_model: str
-    refusal: str | None  # why the pair cannot be run
+    not_applicable_reason: str | None  # why the pair cannot be run
 
 
 @dataclass(frozen=True)
@@ -61,91 +61,93 @@ class PlannedKey:
 
 
 @dataclass(frozen=True)
-class Plan:
+class EvaluationPlan:
     schemes: list[dict[str, Any]]
     attacks: list[dict[str, Any]]
     cells: list[PlannedCell]
     keys: list[PlannedKey]
     # of its data sets, which are told when an upload is gone, too
-    names: Mapping[str, str | None] = field(default_factory=dict)
+    dataset_names: Mapping[str, str | None] = field(default_factory=dict)
 
 
-def plan(
-    order: EvaluationOrder,
-    keys: Mapping[str, OrderedKey],
+def plan_evaluation(
+    body: EvaluationCreate,
+    keys: Mapping[str, KeyRef],
     size: tuple[int, int] | None,
-    uploads: Mapping[str, Upload] | None = None,
-) -> Plan:
+    uploads: Mapping[str, ExternalDataset] | None = None,
+) -> EvaluationPlan:
     """Every pair of the order, resolved. `size`: (height, width) of the images. Raises Invalid, NoPairApplies."""
-    errors = _image_errors(order)
-    schemes, refuse, scheme_entries = _schemes(order, keys, size, uploads or {}, errors)
-    attacks, attack_entries = _attacks(order, errors)
+    errors = _image_errors(body)
+    schemes, applicability_checks, scheme_entries = _resolve_schemes(body, keys, size, uploads or {}, errors)
+    attacks, attack_entries = _resolve_attacks(body, errors)
     errors += _duplicates("/schemes", scheme_entries) + _duplicates("/attacks", attack_entries)
     if errors:
         raise Invalid("the order has names or settings that cannot be used; see errors", errors)
 
-    refusals = [refusal(attack) for refusal in refuse for attack in attacks]
-    if all(refusals):
+    reasons = [check(attack) for check in applicability_checks for attack in attacks]
+    if all(reasons):
         raise NoPairApplies(
-            "nothing would be run: " + "; ".join(dict.fromkeys(filter(None, refusals))) + ". Order another attack",
+            "nothing would be run: " + "; ".join(dict.fromkeys(filter(None, reasons))) + ". Order another attack",
             [("/attacks", "none of these applies to the schemes ordered")],
         )
     if all(attack.name != "none" for attack in attacks):  # always scored: what the ciphertext itself shows
-        attacks.append(catalog.make_attack("none", {}, order.profile))
+        attacks.append(catalog.make_attack("none", {}, body.profile))
         attack_entries.append({"name": "none", "added": True})
-    to_train = []
+    keys_to_train = []
     for entry, scheme in zip(scheme_entries, schemes, strict=True):
         if scheme is not None and scheme.trains and "key_id" not in entry:
-            to_train.append(PlannedKey(new_id("key"), scheme))
-            entry["key_id"] = to_train[-1].id
+            keys_to_train.append(PlannedKey(new_id("key"), scheme))
+            entry["key_id"] = keys_to_train[-1].id
     cells = [
-        PlannedCell(scheme_entry, catalog.settings_of(attack), attack.threat_model.value, refusal(attack))
-        for refusal, scheme_entry in zip(refuse, scheme_entries, strict=True)
+        PlannedCell(scheme_entry, catalog.flatten_settings(attack), attack.threat_model.value, check(attack))
+        for check, scheme_entry in zip(applicability_checks, scheme_entries, strict=True)
         for attack in attacks
     ]
-    if order.utility:
+    if body.utility:
         cells += [
-            PlannedCell(entry, {"name": catalog.UTILITY}, "", _refuse_utility(entry, uploads or {}))
+            PlannedCell(entry, {"name": catalog.UTILITY}, "", _utility_not_applicable_reason(entry, uploads or {}))
             for entry in scheme_entries
         ]
-    return Plan(scheme_entries, attack_entries, cells, to_train)
+    return EvaluationPlan(scheme_entries, attack_entries, cells, keys_to_train)
 
 
-def _schemes(
-    order: EvaluationOrder,
-    keys: Mapping[str, OrderedKey],
+def _resolve_schemes(
+    body: EvaluationCreate,
+    keys: Mapping[str, KeyRef],
     size: tuple[int, int] | None,
-    uploads: Mapping[str, Upload],
+    uploads: Mapping[str, ExternalDataset],
     errors: Errors,
-) -> tuple[list[catalog.Scheme[Any, Any] | None], list[Refusal], list[dict[str, Any]]]:
+) -> tuple[list[catalog.Scheme[Any, Any] | None], list[ApplicabilityCheck], list[dict[str, Any]]]:
     """Of each entry: the scheme (None: external), what refuses an attack on it, and the entry resolved."""
     schemes: list[catalog.Scheme[Any, Any] | None] = []
-    refuse: list[Refusal] = []
+    applicability_checks: list[ApplicabilityCheck] = []
     scheme_entries: list[dict[str, Any]] = []
-    for i, entry in enumerate(order.schemes):
+    for i, entry in enumerate(body.schemes):
         pointer = f"/schemes/{i}"
         if entry.name == catalog.EXTERNAL:
             upload = uploads.get(entry.dataset or "")
             errors += _external_errors(pointer, entry, upload)
             if upload is not None:
                 schemes.append(None)
-                refuse.append(partial(_refuse_upload, upload=upload, public=order.public_dataset is not None))
+                applicability_checks.append(
+                    partial(_external_not_applicable_reason, upload=upload, public=body.public_dataset is not None)
+                )
                 # with its name, which is told when the upload is gone, too
                 scheme_entries.append({"name": catalog.EXTERNAL, "dataset": upload.id, "dataset_name": upload.name})
             continue
-        for own in ("dataset", "dataset_name"):
-            if getattr(entry, own) is not None:
-                errors.append((f"{pointer}/{own}", f"only {catalog.EXTERNAL} takes a data set of its own"))
+        for field_name in ("dataset", "dataset_name"):
+            if getattr(entry, field_name) is not None:
+                errors.append((f"{pointer}/{field_name}", f"only {catalog.EXTERNAL} takes a data set of its own"))
         key = keys.get(entry.key_id) if entry.key_id else None
-        given = entry.settings
+        settings = entry.settings
         if key is not None:
-            wrong = _key_errors(pointer, entry.name, given, key)
-            errors += wrong
-            if wrong:
+            key_errors = _key_errors(pointer, entry.name, settings, key)
+            errors += key_errors
+            if key_errors:
                 continue
-            given = {**given, **key.params}
-        make = partial(catalog.make_scheme, beside=["key_id"])
-        scheme = _make(make, entry, given, order.profile, pointer, errors)
+            settings = {**settings, **key.params}
+        make = partial(catalog.make_scheme, extra_names=["key_id"])
+        scheme = _make_or_append_errors(make, entry, settings, body.profile, pointer, errors)
         if scheme is None:
             continue
         if size is None:
@@ -153,47 +155,51 @@ def _schemes(
         elif key is not None:
             errors += _size_errors(pointer, scheme, key, size)
         schemes.append(scheme)
-        refuse.append(partial(_refuse_scheme, scheme=scheme))
-        scheme_entries.append({**catalog.settings_of(scheme), **({"key_id": key.id} if key else {})})
-    return schemes, refuse, scheme_entries
+        applicability_checks.append(partial(_scheme_not_applicable_reason, scheme=scheme))
+        scheme_entries.append({**catalog.flatten_settings(scheme), **({"key_id": key.id} if key else {})})
+    return schemes, applicability_checks, scheme_entries
 
 
-def _image_errors(order: EvaluationOrder) -> Errors:
+def _image_errors(body: EvaluationCreate) -> Errors:
     """Settings of another profile, or of a version in which this one took other images, give no such result again."""
     return [
-        (f"/{name}", f"profile {order.profile} takes {taken or 'all'}; leave it out or give the same")
-        for name, taken in images_taken(order.profile).items()
-        if getattr(order, name) not in (None, taken)
+        (f"/{name}", f"profile {body.profile} takes {profile_count or 'all'}; leave it out or give the same")
+        for name, profile_count in profile_image_counts(body.profile).items()
+        if getattr(body, name) not in (None, profile_count)
     ]
 
 
-def _attacks(order: EvaluationOrder, errors: Errors) -> tuple[list[catalog.Attack[Any]], list[dict[str, Any]]]:
+def _resolve_attacks(body: EvaluationCreate, errors: Errors) -> tuple[list[catalog.Attack[Any]], list[dict[str, Any]]]:
     attacks: list[catalog.Attack[Any]] = []
     attack_entries: list[dict[str, Any]] = []
-    for i, attack_order in enumerate(order.attacks):
-        attack = _make(catalog.make_attack, attack_order, attack_order.settings, order.profile, f"/attacks/{i}", errors)
+    for i, entry in enumerate(body.attacks):
+        attack = _make_or_append_errors(
+            catalog.make_attack, entry, entry.settings, body.profile, f"/attacks/{i}", errors
+        )
         if attack is not None:
             attacks.append(attack)
-            attack_entries.append(catalog.settings_of(attack))
+            attack_entries.append(catalog.flatten_settings(attack))
     return attacks, attack_entries
 
 
-def _refuse_scheme(attack: catalog.Attack[Any], *, scheme: catalog.Scheme[Any, Any]) -> str | None:
-    return attack.refuses(scheme)
+def _scheme_not_applicable_reason(attack: catalog.Attack[Any], *, scheme: catalog.Scheme[Any, Any]) -> str | None:
+    return attack.not_applicable_reason(scheme)
 
 
-def _refuse_upload(attack: catalog.Attack[Any], *, upload: Upload, public: bool) -> str | None:
-    return catalog.external_refusal(attack, originals=upload.has_originals, public=public)
+def _external_not_applicable_reason(
+    attack: catalog.Attack[Any], *, upload: ExternalDataset, public: bool
+) -> str | None:
+    return catalog.external_not_applicable_reason(attack, originals=upload.has_originals, public=public)
 
 
-def _refuse_utility(entry: Mapping[str, Any], uploads: Mapping[str, Upload]) -> str | None:
+def _utility_not_applicable_reason(entry: Mapping[str, Any], uploads: Mapping[str, ExternalDataset]) -> str | None:
     upload = uploads.get(entry.get("dataset", ""))
     if upload is not None and not (upload.labelled and upload.has_originals):
         return "upload the images in class folders, and their `originals`: a classifier is trained on both"
     return None
 
 
-def _external_errors(pointer: str, entry: SchemeEntry, upload: Upload | None) -> Errors:
+def _external_errors(pointer: str, entry: SchemeEntry, upload: ExternalDataset | None) -> Errors:
     errors = [(f"{pointer}/{name}", "unknown parameter; known: dataset") for name in entry.settings]
     if entry.key_id is not None:
         errors.append((f"{pointer}/key_id", f"{catalog.EXTERNAL} takes no key: its images are protected already"))
@@ -202,7 +208,9 @@ def _external_errors(pointer: str, entry: SchemeEntry, upload: Upload | None) ->
     return errors
 
 
-def _make(make: Any, entry: Entry, settings: Mapping[str, Any], profile: str, pointer: str, errors: Errors) -> Any:
+def _make_or_append_errors(
+    make: Any, entry: Entry, settings: Mapping[str, Any], profile: str, pointer: str, errors: Errors
+) -> Any:
     try:
         return make(entry.name, settings, profile)
     except catalog.UnknownName as unknown:
@@ -212,17 +220,17 @@ def _make(make: Any, entry: Entry, settings: Mapping[str, Any], profile: str, po
     return None
 
 
-def _key_errors(pointer: str, scheme: str, given: Mapping[str, Any], key: OrderedKey) -> Errors:
+def _key_errors(pointer: str, scheme: str, settings: Mapping[str, Any], key: KeyRef) -> Errors:
     if key.scheme != scheme:
         return [(f"{pointer}/key_id", f"{key.id} is a key of {key.scheme}, not of {scheme}")]
     return [
         (f"{pointer}/{name}", f"the key {key.id} has {name} = {key.params[name]!r}; leave it out or give the same")
-        for name, value in given.items()
+        for name, value in settings.items()
         if name in key.params and key.params[name] != value
     ]
 
 
-def _size_errors(pointer: str, scheme: Any, key: OrderedKey, size: tuple[int, int]) -> Errors:
+def _size_errors(pointer: str, scheme: Any, key: KeyRef, size: tuple[int, int]) -> Errors:
     if key.size is None:
         return []
     if scheme.key_per_image:
@@ -230,8 +238,13 @@ def _size_errors(pointer: str, scheme: Any, key: OrderedKey, size: tuple[int, in
     padded = catalog.padded_size(*size, scheme.multiple)
     if key.size == padded:
         return []
-    fits, given = (f"{width}x{height}" for height, width in (key.size, padded))
-    return [(f"{pointer}/key_id", f"{key.id} is an explicit map for {fits} (width x height); the images have {given}")]
+    key_size, image_size = (f"{width}x{height}" for height, width in (key.size, padded))
+    return [
+        (
+            f"{pointer}/key_id",
+            f"{key.id} is an explicit map for {key_size} (width x height); the images have {image_size}",
+        )
+    ]
 
 
 def _duplicates(pointer: str, entries: Sequence[dict[str, Any]]) -> Errors:

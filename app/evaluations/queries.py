@@ -9,23 +9,23 @@ from sqlalchemy import ARRAY, Integer, Row, String, any_, bindparam, func, liter
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import defer
 
-from unveil.app.batching import Lookups
+from unveil.app.batching import RowLoader
 from unveil.app.db.ids import is_id
 from unveil.app.db.tables import Cell, Curve, Evaluation, Event, Key, Sample, Scores
-from unveil.app.http.pagination import PageRequest, keyset
+from unveil.app.http.pagination import PageRequest, apply_cursor
 
-_STANDING = select(Evaluation.id, Evaluation.account_id, Evaluation.version, Evaluation.status).where(
-    Evaluation.id == any_(bindparam("keys", type_=ARRAY(String)))
-)
+_SELECT_VERSION_AND_STATUS = select(
+    Evaluation.id, Evaluation.account_id, Evaluation.event_seq, Evaluation.status
+).where(Evaluation.id == any_(bindparam("keys", type_=ARRAY(String))))
 
 
-async def standing_of(lookups: Lookups, account_id: str, id: str) -> Row[Any] | None:
+async def get_version_and_status(loader: RowLoader, account_id: str, id: str) -> Row[Any] | None:
     """(id, account_id, version, status): all that a poll looks at."""
-    row = await lookups.find(_STANDING, id) if is_id(id) else None
+    row = await loader.load(_SELECT_VERSION_AND_STATUS, id) if is_id(id) else None
     return row if row is not None and row.account_id == account_id else None
 
 
-async def evaluation(session: AsyncSession, account_id: str, id: str) -> Evaluation | None:
+async def get_evaluation(session: AsyncSession, account_id: str, id: str) -> Evaluation | None:
     if not is_id(id):
         return None
     return await session.scalar(
@@ -35,24 +35,26 @@ async def evaluation(session: AsyncSession, account_id: str, id: str) -> Evaluat
     )
 
 
-async def evaluations(session: AsyncSession, account_id: str, paging: PageRequest) -> Sequence[Evaluation]:
-    mine = select(Evaluation).where(Evaluation.account_id == account_id)
-    return (await session.scalars(keyset(mine, Evaluation.id, paging))).all()
+async def list_evaluations(session: AsyncSession, account_id: str, paging: PageRequest) -> Sequence[Evaluation]:
+    own = select(Evaluation).where(Evaluation.account_id == account_id)
+    return (await session.scalars(apply_cursor(own, Evaluation.id, paging))).all()
 
 
-async def cells(session: AsyncSession, evaluation_ids: Sequence[str]) -> Sequence[Cell]:
+async def list_cells(session: AsyncSession, evaluation_ids: Sequence[str]) -> Sequence[Cell]:
     return (
         await session.scalars(
             select(Cell)
             .where(Cell.evaluation_id.in_(evaluation_ids))
             .order_by(Cell.evaluation_id, Cell.position)
-            .options(defer(Cell.recovered, raiseload=True), defer(Cell.checkpoint_lock, raiseload=True))  # for workers
+            .options(
+                defer(Cell.recovered_key, raiseload=True), defer(Cell.checkpoint_wrapped_key, raiseload=True)
+            )  # for workers
             .execution_options(populate_existing=True)
         )
     ).all()
 
 
-async def cell_heads(session: AsyncSession, evaluation_ids: Sequence[str]) -> Sequence[Row[Any]]:
+async def list_cell_summaries(session: AsyncSession, evaluation_ids: Sequence[str]) -> Sequence[Row[Any]]:
     """What progress and verdicts are made of, as plain rows: a page of evaluations has thousands of cells."""
     return (
         await session.execute(
@@ -66,7 +68,7 @@ async def cell_heads(session: AsyncSession, evaluation_ids: Sequence[str]) -> Se
     ).all()  # fmt: skip
 
 
-async def cell(session: AsyncSession, account_id: str, evaluation_id: str, cell_id: str) -> Cell | None:
+async def get_cell(session: AsyncSession, account_id: str, evaluation_id: str, cell_id: str) -> Cell | None:
     if not (is_id(evaluation_id) and is_id(cell_id)):
         return None
     return await session.scalar(
@@ -76,7 +78,7 @@ async def cell(session: AsyncSession, account_id: str, evaluation_id: str, cell_
     )
 
 
-async def sample_heads(session: AsyncSession, evaluation_id: str) -> Sequence[Any]:
+async def list_sample_summaries(session: AsyncSession, evaluation_id: str) -> Sequence[Any]:
     """(cell_id, index, ssim, has_plain) of every stored triple, worst first, without the images."""
     return (
         await session.execute(
@@ -88,10 +90,10 @@ async def sample_heads(session: AsyncSession, evaluation_id: str) -> Sequence[An
     ).all()
 
 
-async def triples(session: AsyncSession, cell_ids: Sequence[str]) -> Sequence[Any]:
+async def list_sample_triples(session: AsyncSession, cell_ids: Sequence[str]) -> Sequence[Any]:
     """(cell_id, index, ssim, sum of the plain picture, bytes of all three) of every stored triple, worst first."""
-    pictures = (Sample.plain, Sample.protected, Sample.reconstructed)
-    sizes = [func.coalesce(func.octet_length(picture), 0) for picture in pictures]
+    image_columns = (Sample.plain, Sample.protected, Sample.reconstructed)
+    sizes = [func.coalesce(func.octet_length(column), 0) for column in image_columns]
     return (
         await session.execute(
             select(Sample.cell_id, Sample.index, Sample.ssim, func.md5(Sample.plain), *sizes)
@@ -101,10 +103,10 @@ async def triples(session: AsyncSession, cell_ids: Sequence[str]) -> Sequence[An
     ).all()
 
 
-async def pictures(session: AsyncSession, ids: Sequence[tuple[str, int]]) -> Sequence[Any]:
+async def list_sample_images(session: AsyncSession, ids: Sequence[tuple[str, int]]) -> Sequence[Any]:
     """(cell_id, index, plain, protected, reconstructed) of these."""
     cells, indices = [cell for cell, _ in ids], [index for _, index in ids]
-    wanted = (
+    requested = (
         func.unnest(literal(cells, ARRAY(String)), literal(indices, ARRAY(Integer)))
         .table_valued("cell", "index")
         .render_derived()
@@ -112,25 +114,25 @@ async def pictures(session: AsyncSession, ids: Sequence[tuple[str, int]]) -> Seq
     return (
         await session.execute(
             select(Sample.cell_id, Sample.index, Sample.plain, Sample.protected, Sample.reconstructed).join(
-                wanted, (Sample.cell_id == wanted.c.cell) & (Sample.index == wanted.c.index)
+                requested, (Sample.cell_id == requested.c.cell) & (Sample.index == requested.c.index)
             )
         )
     ).all()
 
 
-async def sample(session: AsyncSession, cell_id: str, index: int) -> Sample | None:
+async def get_sample(session: AsyncSession, cell_id: str, index: int) -> Sample | None:
     return await session.get(Sample, (cell_id, index))
 
 
-async def scores(session: AsyncSession, cell_id: str) -> Scores | None:
+async def get_scores(session: AsyncSession, cell_id: str) -> Scores | None:
     return await session.get(Scores, cell_id)
 
 
-async def curves(session: AsyncSession, cell_ids: Sequence[str]) -> Sequence[Curve]:
+async def list_curves(session: AsyncSession, cell_ids: Sequence[str]) -> Sequence[Curve]:
     return (await session.scalars(select(Curve).where(Curve.cell_id.in_(cell_ids)).order_by(Curve.name))).all()
 
 
-async def events_after(session: AsyncSession, evaluation_id: str, seq: int, limit: int) -> Sequence[Event]:
+async def list_events_after(session: AsyncSession, evaluation_id: str, seq: int, limit: int) -> Sequence[Event]:
     return (
         await session.scalars(
             select(Event).where(Event.evaluation_id == evaluation_id, Event.seq > seq).order_by(Event.seq).limit(limit)
@@ -138,7 +140,7 @@ async def events_after(session: AsyncSession, evaluation_id: str, seq: int, limi
     ).all()
 
 
-async def trained_keys(session: AsyncSession, evaluation_ids: Sequence[str]) -> Sequence[Key]:
+async def list_trained_keys(session: AsyncSession, evaluation_ids: Sequence[str]) -> Sequence[Key]:
     """The keys that were made for these evaluations, in the order of their making."""
     return (
         await session.scalars(
@@ -150,7 +152,7 @@ async def trained_keys(session: AsyncSession, evaluation_ids: Sequence[str]) -> 
     ).all()
 
 
-async def key(session: AsyncSession, account_id: str, id: str) -> Key | None:
+async def get_key(session: AsyncSession, account_id: str, id: str) -> Key | None:
     if not is_id(id):
         return None
     return await session.scalar(select(Key).where(Key.id == id, Key.account_id == account_id))

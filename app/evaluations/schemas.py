@@ -13,16 +13,16 @@ from unveil.app.keys.schemas import KeyOut
 from unveil.models.catalog import SsimMode
 from unveil.models.core.profiles import Profile
 
-_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+_CONTROL_CHARACTERS = re.compile(r"[\x00-\x1f\x7f]")
 
 
-def _one_line(text: str) -> str:
-    if _CONTROL.search(text):
+def _require_single_line(text: str) -> str:
+    if _CONTROL_CHARACTERS.search(text):
         raise ValueError("must be one line of printable text")
     return text
 
 
-Line = Annotated[str, Field(min_length=1, max_length=200), AfterValidator(_one_line)]
+SingleLineText = Annotated[str, Field(min_length=1, max_length=200), AfterValidator(_require_single_line)]
 
 
 class Entry(BaseModel):
@@ -30,7 +30,7 @@ class Entry(BaseModel):
 
     model_config = ConfigDict(extra="allow")
 
-    name: Line
+    name: SingleLineText
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -44,7 +44,7 @@ class SchemeEntry(Entry):
     dataset_name: str | None = Field(None, description="What the upload was called when it was ordered, or left out")
 
 
-class EvaluationOrder(BaseModel):
+class EvaluationCreate(BaseModel):
     """Every scheme is run under every attack. A profile fills in the settings that an entry leaves out."""
 
     model_config = ConfigDict(
@@ -65,13 +65,13 @@ class EvaluationOrder(BaseModel):
         },
     )
 
-    name: Line = "evaluation"
+    name: SingleLineText = "evaluation"
     schemes: list[SchemeEntry] = Field(min_length=1, max_length=32)
     attacks: list[Entry] = Field(min_length=1, max_length=32, description="`none` is added where it is missing")
-    dataset: Line | None = Field(
+    dataset: SingleLineText | None = Field(
         None, description="A name or an id of GET /datasets; not needed where every scheme is `external`"
     )
-    public_dataset: Line | None = Field(
+    public_dataset: SingleLineText | None = Field(
         None,
         description="The attacker's own images; else, or where it is `dataset` itself, half of the training images",
     )
@@ -175,7 +175,7 @@ class DropOut(BaseModel):
     ci_high: float
 
 
-class AvailableOut(BaseModel):
+class AvailabilityOut(BaseModel):
     available: bool | None = Field(description="null: undecided, as where it sees nothing of plain images either")
     reason: str = Field(description="Why, or why not")
 
@@ -198,8 +198,8 @@ class UtilityResultOut(BaseModel):
     classification: Literal["High", "Low"] | None = Field(
         description="High: a drop of at most 3 points; null: undecided, where the plain classifier sees nothing"
     )
-    training: AvailableOut
-    testing: AvailableOut
+    training: AvailabilityOut
+    testing: AvailabilityOut
     cost: CostOut
     seconds: float
     device: str
@@ -220,7 +220,7 @@ class UtilityOut(BaseModel):
     links: dict[str, str]
 
 
-class EvaluationHead(BaseModel):
+class EvaluationSummary(BaseModel):
     """An evaluation in a list."""
 
     id: str
@@ -234,7 +234,7 @@ class EvaluationHead(BaseModel):
     links: dict[str, str]
 
 
-class EvaluationOut(EvaluationHead):
+class EvaluationOut(EvaluationSummary):
     keys: list[KeyOut] = Field(
         description="Trained for it, and waited for by their cells. They are yours, and stay when it is deleted"
     )

@@ -11,13 +11,13 @@ from typing import Any
 
 from sqlalchemy import Row
 
-from unveil.app.db.job_states import ACTIVE, DONE, Status
+from unveil.app.db.job_states import ACTIVE, COMPLETED, Status
 from unveil.app.db.tables import Cell, Evaluation, Key
 from unveil.app.evaluations.schemas import (
     CellOut,
     ErrorOut,
-    EvaluationHead,
     EvaluationOut,
+    EvaluationSummary,
     ProgressOut,
     ResultOut,
     SampleOut,
@@ -33,29 +33,29 @@ from unveil.models.core.version import __version__
 _Cell = Cell | Row[Any]  # of `queries.cells` or of `queries.cell_heads`
 
 
-def head(evaluation: Evaluation, cells: Sequence[Row[Any]], keys: Sequence[Key]) -> EvaluationHead:
+def to_summary(evaluation: Evaluation, cells: Sequence[Row[Any]], keys: Sequence[Key]) -> EvaluationSummary:
     """`cells` in their order; `keys`: those trained for it."""
-    return EvaluationHead(**_head(evaluation, cells, keys))
+    return EvaluationSummary(**_summary_fields(evaluation, cells, keys))
 
 
-def full(
+def to_detail(
     evaluation: Evaluation, cells: Sequence[Cell], keys: Sequence[Key], samples: Sequence[Row[Any]]
 ) -> EvaluationOut:
     by_cell: dict[str, list[Row[Any]]] = {}
     for sample in samples:
         by_cell.setdefault(sample.cell_id, []).append(sample)
     return EvaluationOut(
-        **_head(evaluation, cells, keys),
-        keys=[keys_service.show(key) for key in keys],
-        cells=[cell_out(cell, by_cell.get(cell.id, [])) for cell in cells if not is_utility(cell)],
-        utility=[utility_out(cell) for cell in cells if is_utility(cell)],
+        **_summary_fields(evaluation, cells, keys),
+        keys=[keys_service.to_key_out(key) for key in keys],
+        cells=[to_cell_out(cell, by_cell.get(cell.id, [])) for cell in cells if not is_utility(cell)],
+        utility=[to_utility_out(cell) for cell in cells if is_utility(cell)],
         settings=evaluation.settings,
-        versions=_versions(cells),
+        versions=_worker_versions(cells),
     )
 
 
-def _head(evaluation: Evaluation, cells: Sequence[_Cell], keys: Sequence[Key]) -> dict[str, Any]:
-    base = address(evaluation.id)
+def _summary_fields(evaluation: Evaluation, cells: Sequence[_Cell], keys: Sequence[Key]) -> dict[str, Any]:
+    base = evaluation_url(evaluation.id)
     return {
         "id": evaluation.id,
         "name": evaluation.name,
@@ -63,8 +63,8 @@ def _head(evaluation: Evaluation, cells: Sequence[_Cell], keys: Sequence[Key]) -
         "created_at": evaluation.created_at,
         "started_at": evaluation.started_at,
         "finished_at": evaluation.finished_at,
-        "progress": progress(evaluation, cells, keys, datetime.now(UTC)),
-        "verdicts": verdicts(cells),
+        "progress": build_progress(evaluation, cells, keys, datetime.now(UTC)),
+        "verdicts": build_verdicts(cells),
         "links": {
             "self": base,
             "cancel": f"{base}/cancel",
@@ -74,37 +74,37 @@ def _head(evaluation: Evaluation, cells: Sequence[_Cell], keys: Sequence[Key]) -
     }
 
 
-def address(evaluation_id: str, cell_id: str | None = None) -> str:
+def evaluation_url(evaluation_id: str, cell_id: str | None = None) -> str:
     return f"/evaluations/{evaluation_id}" + (f"/cells/{cell_id}" if cell_id else "")
 
 
-def progress(evaluation: Evaluation, cells: Sequence[_Cell], keys: Sequence[Key], now: datetime) -> ProgressOut:
+def build_progress(evaluation: Evaluation, cells: Sequence[_Cell], keys: Sequence[Key], now: datetime) -> ProgressOut:
     """Done and total count cells; the fraction and the time left count the training of keys too."""
-    works = event_log.works(cells, keys)
-    left = eta.seconds_left(works, now) if evaluation.status == Status.RUNNING else None
+    jobs = event_log.job_progress(cells, keys)
+    remaining_s = eta.estimate_remaining_seconds(jobs, now) if evaluation.status == Status.RUNNING else None
     return ProgressOut(
-        done=sum(cell.status in DONE for cell in cells),
+        done=sum(cell.status in COMPLETED for cell in cells),
         total=len(cells),
-        fraction=round(eta.fraction(works), 4),
-        eta_s=None if left is None else round(left, 1),
-        phase=_phase([*keys, *cells]),
+        fraction=round(eta.weighted_progress(jobs), 4),
+        eta_s=None if remaining_s is None else round(remaining_s, 1),
+        phase=_current_phase([*keys, *cells]),
     )
 
 
-def _phase(work: Sequence[_Cell | Key]) -> str | None:
-    running = [job for job in work if job.status == Status.RUNNING]
+def _current_phase(jobs: Sequence[_Cell | Key]) -> str | None:
+    running = [job for job in jobs if job.status == Status.RUNNING]
     if not running:
         return None
     first = running[0]
     if isinstance(first, Key):
-        what = f"training {first.scheme} key"
+        description = f"training {first.scheme} key"
     else:
-        what = f"{first.attack['name']} on {first.scheme['name']}"
+        description = f"{first.attack['name']} on {first.scheme['name']}"
     more = f", and {len(running) - 1} more" if len(running) > 1 else ""
-    return what + (f", {first.phase}" if first.phase else "") + more
+    return description + (f", {first.phase}" if first.phase else "") + more
 
 
-def verdicts(cells: Sequence[_Cell]) -> list[VerdictOut]:
+def build_verdicts(cells: Sequence[_Cell]) -> list[VerdictOut]:
     """One a scheme entry, in the order of the evaluation: the worst case over its attacks."""
     by_scheme: dict[str, list[_Cell]] = {}
     for cell in cells:
@@ -124,7 +124,7 @@ def verdicts(cells: Sequence[_Cell]) -> list[VerdictOut]:
 
 def paper_verdicts(entry: Mapping[str, Any]) -> dict[str, str] | None:
     """The paper's own words on a scheme, by attack."""
-    paper = paper_of(entry)
+    paper = get_paper_row(entry)
     return (
         None
         if paper is None
@@ -132,7 +132,7 @@ def paper_verdicts(entry: Mapping[str, Any]) -> dict[str, str] | None:
     )
 
 
-def paper_of(entry: Mapping[str, Any]) -> catalog.PaperRow | None:
+def get_paper_row(entry: Mapping[str, Any]) -> catalog.PaperRow | None:
     """None also of uploads, and of what only another version knows."""
     try:
         return catalog.make_scheme(entry["name"], {k: v for k, v in entry.items() if k not in ("name", "key_id")}).paper
@@ -140,8 +140,8 @@ def paper_of(entry: Mapping[str, Any]) -> catalog.PaperRow | None:
         return None
 
 
-def cell_out(cell: Cell, samples: Sequence[Row[Any]]) -> CellOut:
-    base = address(cell.evaluation_id, cell.id)
+def to_cell_out(cell: Cell, samples: Sequence[Row[Any]]) -> CellOut:
+    base = evaluation_url(cell.evaluation_id, cell.id)
     applies = cell.status != Status.NOT_APPLICABLE
     return CellOut(
         id=cell.id,
@@ -157,7 +157,7 @@ def cell_out(cell: Cell, samples: Sequence[Row[Any]]) -> CellOut:
         error=ErrorOut(**cell.error) if cell.error and applies else None,
         reason=None if applies or not cell.error else cell.error["detail"],
         result=None if cell.result is None else ResultOut(**cell.result),
-        samples=[_sample_out(base, sample) for sample in samples],
+        samples=[_to_sample_out(base, sample) for sample in samples],
         links={"curve": f"{base}/curve", "scores": f"{base}/scores.csv"},
     )
 
@@ -167,7 +167,7 @@ def is_utility(cell: _Cell) -> bool:
     return bool(cell.attack["name"] == catalog.UTILITY)
 
 
-def utility_out(cell: Cell) -> UtilityOut:
+def to_utility_out(cell: Cell) -> UtilityOut:
     applies = cell.status != Status.NOT_APPLICABLE
     return UtilityOut(
         id=cell.id,
@@ -178,31 +178,31 @@ def utility_out(cell: Cell) -> UtilityOut:
         error=ErrorOut(**cell.error) if cell.error and applies else None,
         reason=None if applies or not cell.error else cell.error["detail"],
         result=None if cell.result is None else UtilityResultOut(**cell.result),
-        links={"curve": f"{address(cell.evaluation_id, cell.id)}/curve"},
+        links={"curve": f"{evaluation_url(cell.evaluation_id, cell.id)}/curve"},
     )
 
 
-def _sample_out(base: str, sample: Row[Any]) -> SampleOut:
-    here = f"{base}/samples/{sample.index}"
+def _to_sample_out(base: str, sample: Row[Any]) -> SampleOut:
+    sample_url = f"{base}/samples/{sample.index}"
     return SampleOut(
         index=sample.index,
         ssim=sample.ssim,
-        plain=f"{here}/plain.png" if sample.has_plain else None,
-        protected=f"{here}/protected.png",
-        reconstructed=f"{here}/reconstructed.png",
+        plain=f"{sample_url}/plain.png" if sample.has_plain else None,
+        protected=f"{sample_url}/protected.png",
+        reconstructed=f"{sample_url}/reconstructed.png",
     )
 
 
-def _versions(cells: Sequence[Cell]) -> dict[str, str | None]:
+def _worker_versions(cells: Sequence[Cell]) -> dict[str, str | None]:
     """Of the worker that computed the first finished cell; before, of this installation."""
     for cell in cells:
         if cell.result and cell.result.get("versions"):
             return dict(cell.result["versions"])
-    return dict(_own_versions())
+    return dict(_installed_versions())
 
 
 @cache
-def _own_versions() -> dict[str, str | None]:
+def _installed_versions() -> dict[str, str | None]:
     try:
         torch = version("torch")
     except PackageNotFoundError:  # the service runs without it

@@ -16,14 +16,14 @@ from typing import Any
 from sqlalchemy import Row
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
 
-from unveil.app.db.job_states import ENDED
+from unveil.app.db.job_states import TERMINAL
 from unveil.app.db.tables import Evaluation, Event
 from unveil.app.errors.problem import TooMany
 from unveil.app.evaluations import queries
 
-POLL_S = 0.5
-_HEARTBEAT_S = 15.0  # below what proxies take for silence
-_BATCH = 500
+POLL_INTERVAL_S = 0.5
+_HEARTBEAT_INTERVAL_S = 15.0  # below what proxies take for silence
+_BATCH_SIZE = 500
 _RETRY_MS = 2000
 
 
@@ -31,61 +31,63 @@ class TooManyStreams(TooMany):
     code, title = "too_many_streams", "The account follows too many evaluations at once"
 
 
-class Streams:
+class StreamLimiter:
     """How many streams each account holds open on this process: each looks into the database twice a second."""
 
-    def __init__(self, most: int) -> None:
-        self._most = most
-        self._open: Counter[str] = Counter()
+    def __init__(self, max_open: int) -> None:
+        self._max_open = max_open
+        self._open_count: Counter[str] = Counter()
 
     def check(self, account_id: str) -> None:
         """Raises TooManyStreams."""
-        if self._open[account_id] >= self._most:
-            message = f"{self._most} streams are open; close one, or poll the evaluation"
+        if self._open_count[account_id] >= self._max_open:
+            message = f"{self._max_open} streams are open; close one, or poll the evaluation"
             raise TooManyStreams(message, headers={"Retry-After": "5"})
 
-    async def held(self, account_id: str, events: AsyncIterator[str]) -> AsyncIterator[str]:
-        self._open[account_id] += 1
+    async def tracked(self, account_id: str, events: AsyncIterator[str]) -> AsyncIterator[str]:
+        self._open_count[account_id] += 1
         try:
             async for event in events:
                 yield event
         finally:
-            self._open[account_id] -= 1
-            self._open += Counter()  # forgets who has none
+            self._open_count[account_id] -= 1
+            self._open_count += Counter()  # forgets who has none
 
 
-def over(standing: Evaluation | Row[Any], seen: int) -> bool:
+def is_finished(version_and_status: Evaluation | Row[Any], last_seen: int) -> bool:
     """Whether a reader who has seen event `seen` has nothing more to wait for."""
-    return standing.status in ENDED and standing.version <= seen
+    return version_and_status.status in TERMINAL and version_and_status.event_seq <= last_seen
 
 
-async def stream(
+async def iter_events(
     sessions: async_sessionmaker[AsyncSession],
     evaluation_id: str,
-    look: Callable[[], Awaitable[Row[Any] | None]],
-    seen: int,
+    read_version_and_status: Callable[[], Awaitable[Row[Any] | None]],
+    last_seen: int,
 ) -> AsyncIterator[str]:
     """Everything after event `seen`, as it happens. Holds a database connection only while it looks.
 
     look: answers the evaluation's version and status; None where there is nothing more to read for this reader.
     """
     yield f"retry: {_RETRY_MS}\n\n"
-    spoke = time.monotonic()
+    last_sent_at = time.monotonic()
     while True:
-        standing = await look()  # before the events: what was committed by then is among them, or seen
-        if standing is None or over(standing, seen):
+        version_and_status = (
+            await read_version_and_status()
+        )  # before the events: what was committed by then is among them, or seen
+        if version_and_status is None or is_finished(version_and_status, last_seen):
             return
         async with sessions() as session:
-            events = await queries.events_after(session, evaluation_id, seen, _BATCH)
+            events = await queries.list_events_after(session, evaluation_id, last_seen, _BATCH_SIZE)
         for event in events:
-            yield render(event)
-            seen, spoke = event.seq, time.monotonic()
+            yield format_event(event)
+            last_seen, last_sent_at = event.seq, time.monotonic()
         if not events:
-            if time.monotonic() - spoke > _HEARTBEAT_S:
+            if time.monotonic() - last_sent_at > _HEARTBEAT_INTERVAL_S:
                 yield ": still here\n\n"
-                spoke = time.monotonic()
-            await asyncio.sleep(POLL_S)
+                last_sent_at = time.monotonic()
+            await asyncio.sleep(POLL_INTERVAL_S)
 
 
-def render(event: Event) -> str:
+def format_event(event: Event) -> str:
     return f"id: {event.seq}\nevent: {event.type}\ndata: {json.dumps(event.data, separators=(',', ':'))}\n\n"

@@ -17,15 +17,15 @@ from sqlalchemy import ARRAY, Executable, LargeBinary, any_, bindparam, exists, 
 from starlette.responses import Response
 
 from unveil.app.db.tables import Account, DashboardSession, Token
-from unveil.app.dependencies import Services, services
+from unveil.app.dependencies import AppState, get_app_state
 from unveil.app.errors.problem import Forbidden, Unauthenticated
-from unveil.app.http.limits import check_json, check_media, check_multipart
+from unveil.app.http.limits import reject_oversized_json, require_json_content_type, require_multipart_content_type
 from unveil.app.http.strict_request import StrictRequest
 from unveil.app.observability.logging import account_id
-from unveil.app.security.principal import Caller, Scope
+from unveil.app.security.principal import Principal, Scope
 
 SESSION_COOKIE = "unveil_session"
-_SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
+_SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 
 
 class CrossSite(Forbidden):
@@ -36,11 +36,11 @@ _bearer = HTTPBearer(auto_error=False, description="An API token, as `unveil acc
 
 
 # Looked up by hashes that are keyed: a caller cannot steer them, so the index tells nothing by its time.
-_DIGESTS = any_(bindparam("keys", type_=ARRAY(LargeBinary)))
-_OF_TOKEN = (
+_HASHES = any_(bindparam("keys", type_=ARRAY(LargeBinary)))
+_SELECT_PRINCIPAL_BY_TOKEN = (
     select(Token.hash, Token.scopes, Account.id, Account.name)
     .join(Account, Account.id == Token.account_id)
-    .where(Token.hash == _DIGESTS, Token.revoked_at.is_(None), Account.revoked_at.is_(None))
+    .where(Token.hash == _HASHES, Token.revoked_at.is_(None), Account.revoked_at.is_(None))
 )
 _scope = func.unnest(DashboardSession.scopes).column_valued("scope")
 _live_token = (
@@ -50,162 +50,164 @@ _live_token = (
 )
 # A session's scopes at this moment: those it was opened with that a live token of its account still has.
 _session_scopes = func.array(select(_scope).where(_live_token).correlate(DashboardSession).scalar_subquery())
-_OF_SESSION = (
+_SELECT_PRINCIPAL_BY_SESSION = (
     select(DashboardSession.hash, _session_scopes.label("scopes"), Account.id, Account.name)
     .join(Account, Account.id == DashboardSession.account_id)
     .where(
-        DashboardSession.hash == _DIGESTS,
+        DashboardSession.hash == _HASHES,
         DashboardSession.expires_at > func.clock_timestamp(),
         Account.revoked_at.is_(None),
     )
 )
 
 
-async def caller_of_token(svc: Services, token: str) -> Caller | None:
+async def principal_from_token(app_state: AppState, token: str) -> Principal | None:
     """The account that a bearer token speaks for; None when it is unknown or revoked."""
-    return await _caller(svc, _OF_TOKEN, token)
+    return await _load_principal(app_state, _SELECT_PRINCIPAL_BY_TOKEN, token)
 
 
-async def caller_of_session(svc: Services, cookie: str) -> Caller | None:
+async def principal_from_session(app_state: AppState, cookie: str) -> Principal | None:
     """The account signed in on a dashboard; None when the session is unknown or over, or no live token backs it."""
-    caller = await _caller(svc, _OF_SESSION, cookie)
+    caller = await _load_principal(app_state, _SELECT_PRINCIPAL_BY_SESSION, cookie)
     return caller if caller and caller.scopes else None
 
 
-async def _caller(svc: Services, statement: Executable, secret: str) -> Caller | None:
-    row = await svc.lookups.find(statement, svc.ring.token_hash(secret))
-    return row and Caller(row.id, row.name, frozenset(row.scopes))
+async def _load_principal(app_state: AppState, statement: Executable, secret: str) -> Principal | None:
+    row = await app_state.loader.load(statement, app_state.keyring.token_hash(secret))
+    return row and Principal(row.id, row.name, frozenset(row.scopes))
 
 
-def refuse_cross_site(request: Request) -> None:
+def reject_cross_site(request: Request) -> None:
     """A browser sends cookies by itself, so a change asked for with one must come from our own pages."""
-    if request.method in _SAFE:
+    if request.method in _SAFE_METHODS:
         return
     site, origin = request.headers.get("sec-fetch-site"), request.headers.get("origin")
     if site is not None:
-        ours = site in ("same-origin", "none")
+        is_same_site = site in ("same-origin", "none")
     else:
-        ours = origin is not None and urlsplit(origin).netloc == request.headers.get("host")
-    if not ours:
+        is_same_site = origin is not None and urlsplit(origin).netloc == request.headers.get("host")
+    if not is_same_site:
         raise CrossSite("a dashboard session changes things only from the dashboard's own pages")
 
 
-async def signed_in(request: Request) -> Caller | None:
+async def resolve_principal(request: Request) -> Principal | None:
     """Whose token or session the request bears, as of now: a stream asks again and again."""
-    svc = services(request)
+    app_state = get_app_state(request)
     cookie = request.cookies.get(SESSION_COOKIE)
-    if _scheme(request) == "bearer":
-        return await caller_of_token(svc, request.headers["authorization"].partition(" ")[2].strip())
-    if cookie and not _scheme(request):
-        return await caller_of_session(svc, cookie)
+    if _authorization_scheme(request) == "bearer":
+        return await principal_from_token(app_state, request.headers["authorization"].partition(" ")[2].strip())
+    if cookie and not _authorization_scheme(request):
+        return await principal_from_session(app_state, cookie)
     return None
 
 
-def _scheme(request: Request) -> str:
+def _authorization_scheme(request: Request) -> str:
     return request.headers.get("authorization", "").partition(" ")[0].lower()
 
 
-async def identify(request: Request) -> Caller | None:
+async def authenticate(request: Request) -> Principal | None:
     """The caller, or None where nobody is signed in. Counts the request. Raises TooMany, CrossSite.
 
     Looks once a request, and holds no database connection for it: it may wait for a worker next.
     """
-    if hasattr(request.state, "caller"):
-        found: Caller | None = request.state.caller
-        return found
-    svc = services(request)
-    caller = await signed_in(request)
-    if caller is None:
-        await count_stranger(request)
+    if hasattr(request.state, "principal"):
+        cached: Principal | None = request.state.principal
+        return cached
+    app_state = get_app_state(request)
+    principal = await resolve_principal(request)
+    if principal is None:
+        await rate_limit_anonymous(request)
     else:
-        account_id.set(caller.account_id)
-        request.state.account_id = caller.account_id
-        await svc.rate.count(caller.account_id, svc.settings.requests_per_second, "an account")
-        svc.turns.see(caller.account_id)
-        if not _scheme(request):
-            refuse_cross_site(request)
-    request.state.caller = caller
-    return caller
+        account_id.set(principal.account_id)
+        request.state.account_id = principal.account_id
+        await app_state.rate_limiter.hit(principal.account_id, app_state.settings.requests_per_second, "an account")
+        app_state.concurrency_limiter.record_activity(principal.account_id)
+        if not _authorization_scheme(request):
+            reject_cross_site(request)
+    request.state.principal = principal
+    return principal
 
 
-async def count_stranger(request: Request) -> None:
+async def rate_limit_anonymous(request: Request) -> None:
     """Count a request that shows no valid token, by its address. Raises TooMany."""
-    svc = services(request)
+    app_state = get_app_state(request)
     address = request.client.host if request.client else "unknown"
-    await svc.rate.count(f"address:{address}", svc.settings.strangers_per_second, "an address without a valid token")
+    await app_state.rate_limiter.hit(
+        f"address:{address}", app_state.settings.anonymous_requests_per_second, "an address without a valid token"
+    )
 
 
-async def find_caller(
+async def optional_principal(
     request: Request,
     _: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)],  # for the OpenAPI document
-) -> Caller | None:
+) -> Principal | None:
     """For pages that show a sign-in form where nobody is signed in."""
-    return await identify(request)
+    return await authenticate(request)
 
 
-MaybeCaller = Annotated[Caller | None, Depends(find_caller)]
+OptionalPrincipal = Annotated[Principal | None, Depends(optional_principal)]
 
 
 @dataclass(frozen=True)
-class Needs:
+class RequireScopes:
     """A dependency: the caller, who has every one of these scopes."""
 
     scopes: tuple[Scope, ...]
 
-    async def __call__(self, caller: MaybeCaller) -> Caller:
-        return self.admit(caller)
+    async def __call__(self, principal: OptionalPrincipal) -> Principal:
+        return self.check(principal)
 
-    def admit(self, caller: Caller | None) -> Caller:
+    def check(self, principal: Principal | None) -> Principal:
         """Raises Unauthenticated, Forbidden."""
-        if caller is None:
+        if principal is None:
             raise Unauthenticated(
                 "send `Authorization: Bearer TOKEN` with a token that is not revoked",
                 headers={"WWW-Authenticate": 'Bearer realm="unveil"'},
             )
-        missing = [scope for scope in self.scopes if scope not in caller.scopes]
+        missing = [scope for scope in self.scopes if scope not in principal.scopes]
         if missing:
-            raise Forbidden(f"this needs the scope {', '.join(missing)}, which the token of {caller.name} lacks")
-        return caller
+            raise Forbidden(f"this needs the scope {', '.join(missing)}, which the token of {principal.name} lacks")
+        return principal
 
 
-class CallerFirst(APIRoute):
+class AuthenticatedRoute(APIRoute):
     """A route that knows who calls before it reads a byte of the body, and takes no exploding JSON and no torn form."""
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
-        handle, needed = super().get_route_handler(), list(_needs(self.dependant))
+        handle, requirements = super().get_route_handler(), list(_iter_requirements(self.dependant))
 
-        async def admit_and_handle(received: Request) -> Response:
+        async def authenticate_and_handle(received: Request) -> Response:
             request = StrictRequest(received.scope, received.receive)
-            if needed:
-                caller = await identify(request)
-                for needs in needed:
-                    needs.admit(caller)
+            if requirements:
+                principal = await authenticate(request)
+                for requirement in requirements:
+                    requirement.check(principal)
             body = None if self.body_field is None else self.body_field.field_info
             if isinstance(body, File):
-                check_multipart(request.headers.get("content-type", ""))
+                require_multipart_content_type(request.headers.get("content-type", ""))
             elif body is not None and not isinstance(body, Form):
-                check_media(request.headers.get("content-type", ""))
-                check_json(await request.body())
+                require_json_content_type(request.headers.get("content-type", ""))
+                reject_oversized_json(await request.body())
             return await handle(request)
 
-        return admit_and_handle
+        return authenticate_and_handle
 
 
-def _needs(dependant: Dependant) -> Iterator[Needs]:
-    if isinstance(dependant.call, Needs):
+def _iter_requirements(dependant: Dependant) -> Iterator[RequireScopes]:
+    if isinstance(dependant.call, RequireScopes):
         yield dependant.call
     for inner in dependant.dependencies:
-        yield from _needs(inner)
+        yield from _iter_requirements(inner)
 
 
-def scopes_of(dependant: Dependant) -> list[Scope]:
+def required_scopes(dependant: Dependant) -> list[Scope]:
     """What a route asks of its caller's token."""
-    return [scope for needs in _needs(dependant) for scope in needs.scopes]
+    return [scope for requirement in _iter_requirements(dependant) for scope in requirement.scopes]
 
 
-Encryptor = Annotated[Caller, Depends(Needs(("encrypt",)))]
-KeyKeeper = Annotated[Caller, Depends(Needs(("keys",)))]
-KeyExporter = Annotated[Caller, Depends(Needs(("keys", "keys:export")))]
-Auditor = Annotated[Caller, Depends(Needs(("evaluate",)))]
-Reader = Annotated[Caller, Depends(Needs(("read",)))]
-Admin = Annotated[Caller, Depends(Needs(("admin",)))]
+EncryptPrincipal = Annotated[Principal, Depends(RequireScopes(("encrypt",)))]
+KeysPrincipal = Annotated[Principal, Depends(RequireScopes(("keys",)))]
+KeyExportPrincipal = Annotated[Principal, Depends(RequireScopes(("keys", "keys:export")))]
+EvaluatePrincipal = Annotated[Principal, Depends(RequireScopes(("evaluate",)))]
+ReadPrincipal = Annotated[Principal, Depends(RequireScopes(("read",)))]
+AdminPrincipal = Annotated[Principal, Depends(RequireScopes(("admin",)))]

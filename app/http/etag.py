@@ -11,7 +11,7 @@ from pydantic import BaseModel
 IfNoneMatch = Annotated[str | None, Header(description="The ETag of an earlier answer: 304 while it is still true")]
 
 
-def of_body(body: BaseModel) -> str:
+def etag_for(body: BaseModel) -> str:
     """Of what has no version of its own."""
     return f'W/"{hashlib.sha256(body.model_dump_json().encode()).hexdigest()[:32]}"'
 
@@ -20,5 +20,5 @@ def matches(if_none_match: str | None, etag: str) -> bool:
     """Weak comparison (RFC 9110, 13.1.2)."""
     if if_none_match is None:
         return False
-    given = [tag.strip().removeprefix("W/") for tag in if_none_match.split(",")]
-    return "*" in given or etag.removeprefix("W/") in given
+    client_tags = [tag.strip().removeprefix("W/") for tag in if_none_match.split(",")]
+    return "*" in client_tags or etag.removeprefix("W/") in client_tags

@@ -32,67 +32,67 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from starlette.datastructures import UploadFile
 from starlette.responses import JSONResponse, Response
 
-from unveil.app.db.tables import Idempotency
-from unveil.app.dependencies import Services, Session, Svc
+from unveil.app.db.tables import IdempotencyRecord
+from unveil.app.dependencies import AppState, AppStateDep, Session
 from unveil.app.errors.problem import Conflict, Invalid, Problem
-from unveil.app.http.authentication import MaybeCaller
+from unveil.app.http.authentication import OptionalPrincipal
 from unveil.app.http.like import Like
 from unveil.app.observability import failpoints
-from unveil.app.security.principal import Caller
+from unveil.app.security.principal import Principal
 
-_LOCK_S = 10.0  # how long a repeat waits at most for a request that died with its process
-_RENEW_S = 3.0
-_CHUNK = 2**20
+_LOCK_TTL_S = 10.0  # how long a repeat waits at most for a request that died with its process
+_LOCK_RENEW_INTERVAL_S = 3.0
+_CHUNK_BYTES = 2**20
 
 
-class Running(Conflict):
+class RequestInProgress(Conflict):
     code, title = "idempotency_running", "The first request with this Idempotency-Key still runs"
 
 
-class Mismatch(Invalid):
+class IdempotencyMismatch(Invalid):
     code, title = "idempotency_mismatch", "This Idempotency-Key was used for another request"
 
 
 @dataclass
-class Replay(Exception):
+class StoredResponse(Exception):
     """The answer that the first request got; the handler in unveil.app.main sends it."""
 
     response: Response
 
 
 @dataclass(frozen=True)
-class Once:
-    svc: Services
+class IdempotentRequest:
+    app_state: AppState
     session: AsyncSession  # the request's own: a refused one lets go of it before its key is forgotten
-    caller: Caller | None
+    principal: Principal | None
     request: Request
     key: str | None
 
     @asynccontextmanager
-    async def reserve(self, **ids: Any) -> AsyncIterator[dict[str, Any]]:
+    async def begin(self, **ids: Any) -> AsyncIterator[dict[str, Any]]:
         """The ids to work with: these, or those of an earlier try. Raises Replay, Running, Mismatch."""
-        if self.key is None or self.caller is None:
+        if self.key is None or self.principal is None:
             yield ids
             return
-        reserved = await self._take(ids)
-        failpoints.point("key-reserved")
+        reserved_ids = await self._claim(ids)
+        failpoints.failpoint("key-reserved")
         try:
-            async with self._locked():
-                yield reserved
+            async with self._hold_lock():
+                yield reserved_ids
         except Problem as problem:
             await self.session.rollback()
-            await (self._release() if problem.status >= 500 else self._forget())
+            await (self._release_lock() if problem.status >= 500 else self._delete_record())
             raise
         except BaseException as error:
             await self.session.rollback()
             if isinstance(error, IntegrityError) and isinstance(error.orig, UniqueViolation):
-                raise self._running() from error  # the first was taken for dead, and is about to answer
-            await self._release()
+                raise self._in_progress_error() from error  # the first was taken for dead, and is about to answer
+            await self._release_lock()
             raise
         else:
-            await self._release()
+            await self._release_lock()
 
-    async def keep(
+    async def store_response(
         self,
         session: AsyncSession,
         body: BaseModel | dict[str, Any],
@@ -102,111 +102,123 @@ class Once:
         secret: bool = False,
     ) -> None:
         """Remember the answer, in the caller's transaction. `secret`: the body is stored in an envelope."""
-        if self.key is None or self.caller is None:
+        if self.key is None or self.principal is None:
             return
-        plain = body.model_dump(mode="json", by_alias=True) if isinstance(body, BaseModel) else body
+        body_json = body.model_dump(mode="json", by_alias=True) if isinstance(body, BaseModel) else body
         if secret:
-            sealed = self.svc.ring.seal(json.dumps(plain).encode(), **self._context())
-            plain = {"sealed": base64.b64encode(sealed).decode()}
+            sealed = self.app_state.keyring.seal(json.dumps(body_json).encode(), **self._envelope_context())
+            body_json = {"sealed": base64.b64encode(sealed).decode()}
         await session.execute(
-            update(Idempotency).where(*self._row()).values(status=status, body=plain, headers=dict(headers or {}))
+            update(IdempotencyRecord)
+            .where(*self._row_filter())
+            .values(status=status, body=body_json, headers=dict(headers or {}))
         )
 
     @asynccontextmanager
-    async def _locked(self) -> AsyncIterator[None]:
+    async def _hold_lock(self) -> AsyncIterator[None]:
         """Renews the lock, as long as this process lives and the work takes."""
-        over = asyncio.Event()
+        stop = asyncio.Event()
 
         async def renew() -> None:
             while True:
                 with suppress(TimeoutError):
-                    await asyncio.wait_for(over.wait(), _RENEW_S)
+                    await asyncio.wait_for(stop.wait(), _LOCK_RENEW_INTERVAL_S)
                     return
                 with suppress(SQLAlchemyError):  # its end needs the database too, and says so
-                    await self._lock_for(_LOCK_S)
+                    await self._set_lock(_LOCK_TTL_S)
 
-        renewing = asyncio.create_task(renew())
+        renewal_task = asyncio.create_task(renew())
         try:
             yield
         finally:
-            over.set()
-            await renewing
+            stop.set()
+            await renewal_task
 
-    async def _take(self, ids: dict[str, Any]) -> dict[str, Any]:
-        assert self.caller is not None
-        fingerprint = await _fingerprint(self.request)
-        until = func.clock_timestamp() + timedelta(seconds=_LOCK_S)
-        fresh = {"fingerprint": fingerprint, "reserved": ids, "locked_until": until}
-        async with self.svc.sessions() as session, session.begin():
+    async def _claim(self, ids: dict[str, Any]) -> dict[str, Any]:
+        assert self.principal is not None
+        fingerprint = await _compute_fingerprint(self.request)
+        lock_deadline = func.clock_timestamp() + timedelta(seconds=_LOCK_TTL_S)
+        claim_values = {"fingerprint": fingerprint, "reserved": ids, "locked_until": lock_deadline}
+        async with self.app_state.sessions() as session, session.begin():
             inserted = await session.scalar(
-                insert(Idempotency)
-                .values(account_id=self.caller.account_id, key=self.key, **fresh)
+                insert(IdempotencyRecord)
+                .values(account_id=self.principal.account_id, key=self.key, **claim_values)
                 .on_conflict_do_nothing()
-                .returning(Idempotency.key)
+                .returning(IdempotencyRecord.key)
             )
             if inserted is not None:
                 return ids
-            locked = Idempotency.locked_until > func.clock_timestamp()
-            age = timedelta(hours=self.svc.settings.idempotency_hours)
-            old = Idempotency.created_at < func.clock_timestamp() - age
-            found = (
-                await session.execute(select(Idempotency, locked, old).where(*self._row()).with_for_update())
+            is_locked_column = IdempotencyRecord.locked_until > func.clock_timestamp()
+            age = timedelta(hours=self.app_state.settings.idempotency_ttl_hours)
+            is_expired_column = IdempotencyRecord.created_at < func.clock_timestamp() - age
+            existing = (
+                await session.execute(
+                    select(IdempotencyRecord, is_locked_column, is_expired_column)
+                    .where(*self._row_filter())
+                    .with_for_update()
+                )
             ).one_or_none()
-            if found is None:  # forgotten between the two statements
-                raise self._running()
-            row, is_locked, is_old = found
-            if is_old and not is_locked:
+            if existing is None:  # forgotten between the two statements
+                raise self._in_progress_error()
+            row, is_locked, is_expired = existing
+            if is_expired and not is_locked:
                 cleared = {"status": None, "body": None, "headers": None, "created_at": func.clock_timestamp()}
-                await session.execute(update(Idempotency).where(*self._row()).values(**fresh, **cleared))
+                await session.execute(
+                    update(IdempotencyRecord).where(*self._row_filter()).values(**claim_values, **cleared)
+                )
                 return ids
             if row.fingerprint != fingerprint:
-                raise Mismatch(
+                raise IdempotencyMismatch(
                     "this key came with another method, path or body before; use a new key for a new request",
                     [("/header/Idempotency-Key", "used before for another request")],
                 )
             if row.status is not None:
-                raise Replay(self._replayed(row))
+                raise StoredResponse(self._to_response(row))
             if is_locked:
-                raise self._running()
-            row.locked_until = until
-            return dict(row.reserved)
+                raise self._in_progress_error()
+            row.locked_until = lock_deadline
+            return dict(row.reserved_ids)
 
-    def _running(self) -> Running:
-        return Running("ask again in a moment with the same key and body", headers={"Retry-After": "1"})
+    def _in_progress_error(self) -> RequestInProgress:
+        return RequestInProgress("ask again in a moment with the same key and body", headers={"Retry-After": "1"})
 
-    def _replayed(self, row: Idempotency) -> Response:
+    def _to_response(self, row: IdempotencyRecord) -> Response:
         assert row.status is not None
         body = row.body or {}
         if set(body) == {"sealed"}:
-            body = json.loads(self.svc.ring.open(base64.b64decode(body["sealed"]), **self._context()))
+            body = json.loads(self.app_state.keyring.open(base64.b64decode(body["sealed"]), **self._envelope_context()))
         return JSONResponse(body, row.status, {**(row.headers or {}), "Idempotency-Replayed": "true"})
 
-    async def _release(self) -> None:
-        await self._lock_for(0)
+    async def _release_lock(self) -> None:
+        await self._set_lock(0)
 
-    async def _lock_for(self, seconds: float) -> None:
-        until = func.clock_timestamp() + timedelta(seconds=seconds)
-        async with self.svc.sessions() as session, session.begin():
-            await session.execute(update(Idempotency).where(*self._row()).values(locked_until=until))
+    async def _set_lock(self, seconds: float) -> None:
+        lock_deadline = func.clock_timestamp() + timedelta(seconds=seconds)
+        async with self.app_state.sessions() as session, session.begin():
+            await session.execute(
+                update(IdempotencyRecord).where(*self._row_filter()).values(locked_until=lock_deadline)
+            )
 
-    async def _forget(self) -> None:
-        async with self.svc.sessions() as session, session.begin():
-            await session.execute(delete(Idempotency).where(*self._row(), Idempotency.status.is_(None)))
+    async def _delete_record(self) -> None:
+        async with self.app_state.sessions() as session, session.begin():
+            await session.execute(
+                delete(IdempotencyRecord).where(*self._row_filter(), IdempotencyRecord.status.is_(None))
+            )
 
-    def _row(self) -> tuple[Any, Any]:
-        assert self.caller is not None
-        return Idempotency.account_id == self.caller.account_id, Idempotency.key == self.key
+    def _row_filter(self) -> tuple[Any, Any]:
+        assert self.principal is not None
+        return IdempotencyRecord.account_id == self.principal.account_id, IdempotencyRecord.key == self.key
 
-    def _context(self) -> dict[str, str]:
-        assert self.caller is not None
+    def _envelope_context(self) -> dict[str, str]:
+        assert self.principal is not None
         assert self.key is not None
-        return {"purpose": "idempotency", "owner": self.caller.account_id, "id": self.key}
+        return {"purpose": "idempotency", "owner": self.principal.account_id, "id": self.key}
 
 
-async def _once(
-    svc: Svc,
+async def _get_idempotent_request(
+    app_state: AppStateDep,
     session: Session,
-    caller: MaybeCaller,
+    principal: OptionalPrincipal,
     request: Request,
     key: Annotated[
         str | None,
@@ -219,14 +231,14 @@ async def _once(
         ),
         Like(r"^[\x21-\x7e]+$", "hold printable ASCII without spaces"),
     ] = None,
-) -> Once:
-    return Once(svc, session, caller, request, key)
+) -> IdempotentRequest:
+    return IdempotentRequest(app_state, session, principal, request, key)
 
 
-Idempotent = Annotated[Once, Depends(_once)]
+IdempotencyDep = Annotated[IdempotentRequest, Depends(_get_idempotent_request)]
 
 
-async def _fingerprint(request: Request) -> bytes:
+async def _compute_fingerprint(request: Request) -> bytes:
     """SHA-256 of method, path, query and body; of a form its parts, since its boundary differs in each try."""
     digest = hashlib.sha256(f"{request.method} {request.url.path}?{request.url.query}\n".encode())
     if not request.headers.get("content-type", "").lower().startswith("multipart/form-data"):
@@ -237,7 +249,7 @@ async def _fingerprint(request: Request) -> bytes:
         if isinstance(value, UploadFile):
             digest.update(json.dumps([name, value.filename, value.content_type, value.size]).encode())
             await value.seek(0)
-            while chunk := await value.read(_CHUNK):
+            while chunk := await value.read(_CHUNK_BYTES):
                 digest.update(chunk)
             await value.seek(0)
         else:

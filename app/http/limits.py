@@ -13,11 +13,11 @@ from unveil.app.errors.problem import Problem, TooLarge, UnsupportedMedia
 from unveil.app.http.problems import send_problem
 
 _BURST_S = 2.0  # so many seconds' worth of requests may come at once: a page with its pictures
-_PAUSE_S = 1.0
-_PATIENCE_S = 30.0  # for a body, and longer the more of it has come
-_SLOWEST = 8_000  # bytes a second
+_REJECTION_DELAY_S = 1.0
+_BODY_TIMEOUT_S = 30.0  # for a body, and longer the more of it has come
+_MIN_BYTES_PER_SECOND = 8_000  # bytes a second
 _MAX_JSON_VALUES = 200_000
-_CLOSE = {"Connection": "close"}  # what is left of the body is not read
+_CLOSE_HEADERS = {"Connection": "close"}  # what is left of the body is not read
 logger = logging.getLogger(__name__)
 
 
@@ -40,68 +40,69 @@ class BodyLimit:
             await self.app(scope, receive, send)
             return
         limit = self.by_path.get(scope["path"], self.limit)
-        too_long = TooLarge(
-            f"the body is longer than the {limit} bytes that {scope['path']} takes; send less at a time", headers=_CLOSE
+        body_too_large = TooLarge(
+            f"the body is longer than the {limit} bytes that {scope['path']} takes; send less at a time",
+            headers=_CLOSE_HEADERS,
         )
         declared = dict(scope["headers"]).get(b"content-length", b"")
         if declared.isdigit() and int(declared) > limit:
-            await send_problem(too_long, scope, receive, send)
+            await send_problem(body_too_large, scope, receive, send)
             return
-        refusal: Problem | None = None
-        received, waited, whole, started = 0, 0.0, False, False
+        rejection: Problem | None = None
+        received, waited_s, is_complete, response_started = 0, 0.0, False, False
 
-        async def counted() -> Message:
-            nonlocal received, waited, whole, refusal
-            if refusal is not None:
-                raise refusal
+        async def receive_limited() -> Message:
+            nonlocal received, waited_s, is_complete, rejection
+            if rejection is not None:
+                raise rejection
             since = time.monotonic()
             try:
                 # once it is whole, what follows is the end of the connection
-                patience = None if whole else _PATIENCE_S + received / _SLOWEST - waited
-                async with asyncio.timeout(patience):
+                timeout_s = None if is_complete else _BODY_TIMEOUT_S + received / _MIN_BYTES_PER_SECOND - waited_s
+                async with asyncio.timeout(timeout_s):
                     message = await receive()
             except TimeoutError:
-                refusal = SlowBody(f"send at least {_SLOWEST} bytes a second", headers=_CLOSE)
-                raise refusal from None
-            waited += time.monotonic() - since
+                rejection = SlowBody(f"send at least {_MIN_BYTES_PER_SECOND} bytes a second", headers=_CLOSE_HEADERS)
+                raise rejection from None
+            waited_s += time.monotonic() - since
             received += len(message.get("body", b""))
-            whole = not message.get("more_body", False)
+            is_complete = not message.get("more_body", False)
             if received > limit:
-                refusal = too_long
-                raise refusal
+                rejection = body_too_large
+                raise rejection
             return message
 
-        async def watched(message: Message) -> None:
-            nonlocal started
-            if refusal is not None and not started:
+        async def send_unless_rejected(message: Message) -> None:
+            nonlocal response_started
+            if rejection is not None and not response_started:
                 return
-            started = True
+            response_started = True
             await send(message)
 
         try:
-            await self.app(scope, counted, watched)
+            await self.app(scope, receive_limited, send_unless_rejected)
         except Problem as raised:
-            if raised is not refusal:
+            if raised is not rejection:
                 raise
-        if refusal is not None and not started:
-            await send_problem(refusal, scope, receive, send)
+        if rejection is not None and not response_started:
+            await send_problem(rejection, scope, receive, send)
 
 
-def check_media(content_type: str) -> None:
+def require_json_content_type(content_type: str) -> None:
     """Raises UnsupportedMedia where the body does not say that it is JSON."""
     media = content_type.partition(";")[0].strip().lower()
     if media != "application/json" and not (media.startswith("application/") and media.endswith("+json")):
         raise UnsupportedMedia("send JSON, and say so: Content-Type: application/json")
 
 
-def check_multipart(content_type: str) -> None:
+def require_multipart_content_type(content_type: str) -> None:
     """Raises UnsupportedMedia where the body does not say that it is a form with files."""
     if content_type.partition(";")[0].strip().lower() != "multipart/form-data":
         raise UnsupportedMedia("send a form with files, and say so: Content-Type: multipart/form-data")
 
 
-def check_json(body: bytes) -> None:
+def reject_oversized_json(body: bytes) -> None:
     """Refuse JSON that would unfold into far more memory than its bytes, before it is parsed. Raises TooLarge."""
-    values = body.count(b",") + body.count(b"[") + body.count(b"{")
-    if values > _MAX_JSON_VALUES:
-        raise TooLarge(f"the JSON holds about {values} values; at most {_MAX_JSON_VALUES} are taken")
+    value_count = body.count(b",") + body.count(b"[") + body.count(b"{")
+    if value_count > _MAX_JSON_VALUES:
+        raise TooLarge(f"the JSON holds about {value_count} values; at most {_MAX_JSON_VALUES} are taken")

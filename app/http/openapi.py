@@ -9,72 +9,77 @@ from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 from fastapi.routing import iter_route_contexts
 
-from unveil.app.http.authentication import scopes_of
+from unveil.app.http.authentication import required_scopes
 from unveil.app.http.problems import MEDIA_TYPE
 from unveil.app.security.principal import Scope
 
-_KEY = {"id": "$response.body#/id"}
-_EVALUATION = {"evaluation_id": "$response.body#/id"}
-_CELL = {**_EVALUATION, "cell_id": "$response.body#/cells/0/id"}
+_KEY_LINK = {"id": "$response.body#/id"}
+_EVALUATION_LINK = {"evaluation_id": "$response.body#/id"}
+_CELL_LINK = {**_EVALUATION_LINK, "cell_id": "$response.body#/cells/0/id"}
 _LINKS: dict[tuple[str, str], dict[str, dict[str, Any]]] = {
     ("encrypt", "200"): {
-        "show_key": {"id": "$response.body#/images/0/key_id"}, "destroy_key": {"id": "$response.body#/images/0/key_id"}
+        "get_key": {"id": "$response.body#/images/0/key_id"},
+        "destroy_key": {"id": "$response.body#/images/0/key_id"},
     },
-    ("create_key", "201"): {"show_key": _KEY, "export_key": _KEY, "destroy_key": _KEY},
-    ("create_key", "202"): {"show_key": _KEY, "cancel_training": _KEY},
-    ("upload_dataset", "201"): {"show_dataset": _KEY, "delete_dataset": _KEY},
+    ("create_key", "201"): {"get_key": _KEY_LINK, "export_key": _KEY_LINK, "destroy_key": _KEY_LINK},
+    ("create_key", "202"): {"get_key": _KEY_LINK, "cancel_training": _KEY_LINK},
+    ("upload_dataset", "201"): {"get_dataset": _KEY_LINK, "delete_dataset": _KEY_LINK},
     ("create_account", "201"): {"revoke_account": {"account": "$response.body#/id"}},
-    ("order_evaluation", "202"): {
-        "show_evaluation": _EVALUATION, "cancel_evaluation": _EVALUATION, "show_report": _EVALUATION,
-        "show_curves": _CELL, "show_scores": _CELL, "show_sample": {**_CELL, "index": 0, "picture": "protected"},
+    ("create_evaluation", "202"): {
+        "get_evaluation": _EVALUATION_LINK,
+        "cancel_evaluation": _EVALUATION_LINK,
+        "get_report": _EVALUATION_LINK,
+        "get_curves": _CELL_LINK,
+        "get_scores": _CELL_LINK,
+        "get_sample": {**_CELL_LINK, "index": 0, "picture": "protected"},
     },
-    ("cancel_evaluation", "202"): {"delete_evaluation": _EVALUATION, "show_evaluation": _EVALUATION},
+    ("cancel_evaluation", "202"): {"delete_evaluation": _EVALUATION_LINK, "get_evaluation": _EVALUATION_LINK},
     **{
         (listing, "200"): {listing: {"cursor": "$response.body#/next"}}
         for listing in ("list_keys", "list_accounts", "list_datasets", "list_evaluations")
     },
-}  # fmt: skip
-_REFERENCE = {"$ref": "#/components/schemas/ProblemOut"}
+}
+_PROBLEM_SCHEMA_REF = {"$ref": "#/components/schemas/ProblemOut"}
 
 
-def describe(app: FastAPI) -> dict[str, Any]:
+def build_openapi(app: FastAPI) -> dict[str, Any]:
     """Made once, on first use."""
     if app.openapi_schema is None:
         document = get_openapi(title=app.title, version=app.version, summary=app.summary, routes=app.routes)
-        scopes = _scopes(app)
+        scopes = _scopes_by_operation(app)
         for path in document["paths"].values():
             for operation in path.values():
                 if operation["operationId"] in scopes:
                     operation["security"] = [{"HTTPBearer": scopes[operation["operationId"]]}]
                 for status, response in operation.get("responses", {}).items():
-                    _as_problem(status, response)
+                    _set_problem_media_type(status, response)
                     links = _LINKS.get((operation["operationId"], status), {})
                     for target, parameters in links.items():
                         response.setdefault("links", {})[target] = {"operationId": target, "parameters": parameters}
         for name, schema in document["components"]["schemas"].items():
             if name.startswith("Body_"):
-                _without_null(schema)
+                _drop_null_variants(schema)
         app.openapi_schema = document
     return app.openapi_schema
 
 
-def _scopes(app: FastAPI) -> dict[str, list[Scope]]:
+def _scopes_by_operation(app: FastAPI) -> dict[str, list[Scope]]:
     """By operation id, which here is the name of the route."""
     routes = [context for context in iter_route_contexts(app.routes) if hasattr(context, "dependant")]
-    return {str(route.name): scopes for route in routes if (scopes := scopes_of(route.dependant))}
+    return {str(route.name): scopes for route in routes if (scopes := required_scopes(route.dependant))}
 
 
-def _as_problem(status: str, response: dict[str, Any]) -> None:
+def _set_problem_media_type(status: str, response: dict[str, Any]) -> None:
     content = response.get("content", {})
-    if not status.isdigit() or content.get("application/json", {}).get("schema") != _REFERENCE:
+    if not status.isdigit() or content.get("application/json", {}).get("schema") != _PROBLEM_SCHEMA_REF:
         return
-    response["content"] = {MEDIA_TYPE: {"schema": _REFERENCE}}
+    response["content"] = {MEDIA_TYPE: {"schema": _PROBLEM_SCHEMA_REF}}
 
 
-def _without_null(form: dict[str, Any]) -> None:
+def _drop_null_variants(form: dict[str, Any]) -> None:
     """A field of a form may be left out; null is nothing that it can hold."""
     for name, field in form["properties"].items():
-        kinds = [kind for kind in field.get("anyOf", []) if kind != {"type": "null"}]
-        if len(kinds) == 1:
+        variants = [kind for kind in field.get("anyOf", []) if kind != {"type": "null"}]
+        if len(variants) == 1:
             rest = {key: value for key, value in field.items() if key != "anyOf"}
-            form["properties"][name] = {**kinds[0], **rest}
+            form["properties"][name] = {**variants[0], **rest}

@@ -31,48 +31,50 @@ class PageRequest:
     after: str | None  # the last id of the page before
 
 
-class Pages:
+class CursorParams:
     """A dependency: the page that is asked for of a list whose ids begin with one of these."""
 
     def __init__(self, *prefixes: str) -> None:
-        self._id = re.compile(rf"({'|'.join(prefixes)})_[0-9a-f]{{32}}")
+        self._id_pattern = re.compile(rf"({'|'.join(prefixes)})_[0-9a-f]{{32}}")
 
     async def __call__(
         self,
         limit: Annotated[int, Query(ge=1, le=200, description="Items a page")] = 50,
         cursor: Annotated[str | None, Query(description="`next` of the page before", max_length=200)] = None,
     ) -> PageRequest:
-        return PageRequest(limit, None if cursor is None else self._decoded(cursor))
+        return PageRequest(limit, None if cursor is None else self._decode(cursor))
 
-    def _decoded(self, cursor: str) -> str:
+    def _decode(self, cursor: str) -> str:
         try:
             id = base64.b64decode(cursor + "=" * (-len(cursor) % 4), altchars=b"-_", validate=True).decode()
         except ValueError:
             id = ""
-        if not self._id.fullmatch(id):
+        if not self._id_pattern.fullmatch(id):
             message = "not a cursor of this list; send `next` of the page before, unchanged"
             raise Invalid("the cursor cannot be read", [("/query/cursor", message)])
         return id
 
 
-AccountPaging = Annotated[PageRequest, Depends(Pages("acct"))]
-KeyPaging = Annotated[PageRequest, Depends(Pages("key"))]
-DatasetPaging = Annotated[PageRequest, Depends(Pages("builtin", "ds"))]
-EvaluationPaging = Annotated[PageRequest, Depends(Pages("ev"))]
+AccountPaging = Annotated[PageRequest, Depends(CursorParams("acct"))]
+KeyPaging = Annotated[PageRequest, Depends(CursorParams("key"))]
+DatasetPaging = Annotated[PageRequest, Depends(CursorParams("builtin", "ds"))]
+EvaluationPaging = Annotated[PageRequest, Depends(CursorParams("ev"))]
 
 
-def keyset(statement: S, id: InstrumentedAttribute[str], paging: PageRequest) -> S:
+def apply_cursor(statement: S, id: InstrumentedAttribute[str], paging: PageRequest) -> S:
     """The rows of one page, and one more that tells whether another follows."""
     if paging.after is not None:
         statement = statement.where(id < paging.after)
     return statement.order_by(id.desc()).limit(paging.limit + 1)
 
 
-def page(rows: Sequence[Row], paging: PageRequest, show: Callable[[Row], T], id_of: Callable[[Row], str]) -> Page[T]:
+def build_page(
+    rows: Sequence[Row], paging: PageRequest, serialize: Callable[[Row], T], id_of: Callable[[Row], str]
+) -> Page[T]:
     """The page of `rows` as `keyset` selected them."""
-    shown = rows[: paging.limit]
-    more = len(rows) > paging.limit
-    return Page(items=[show(row) for row in shown], next=_encode(id_of(shown[-1])) if more else None)
+    page_rows = rows[: paging.limit]
+    has_more = len(rows) > paging.limit
+    return Page(items=[serialize(row) for row in page_rows], next=_encode(id_of(page_rows[-1])) if has_more else None)
 
 
 def _encode(id: str) -> str:

@@ -30,17 +30,17 @@ class ProblemOut(BaseModel):
     request_id: str = Field(examples=["req_0197f3c2a5d17a3b8c4d5e6f708192a3"])
 
 
-def respond(problem: Problem) -> Response:
+def to_response(problem: Problem) -> Response:
     """The answer that tells of a problem."""
     headers = {"Cache-Control": "no-store", **problem.headers}
     # A caller's own words come back in it, and JSON may carry half characters that UTF-8 has no bytes for.
-    body = json.dumps(problem.body(request_id.get()), ensure_ascii=False, separators=(",", ":"))
+    body = json.dumps(problem.to_dict(request_id.get()), ensure_ascii=False, separators=(",", ":"))
     return Response(body.encode(errors="replace"), problem.status, headers, media_type=MEDIA_TYPE)
 
 
 async def send_problem(problem: Problem, scope: Scope, receive: Receive, send: Send) -> None:
     """For middleware, which runs outside the handlers."""
-    await respond(problem)(scope, receive, send)
+    await to_response(problem)(scope, receive, send)
 
 
 def problems(*kinds: type[Problem]) -> dict[int | str, dict[str, Any]]:

@@ -20,30 +20,30 @@ from starlette.formparsers import MultiPartParser
 
 from unveil.app.errors.problem import BadRequest, Invalid, TooLarge, UnsupportedMedia
 
-_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+_CONTROL_CHARACTERS = re.compile(r"[\x00-\x1f\x7f]")
 _MAX_FIELD_BYTES = 64 * 1024
 # A file is read whole in any case. By way of the disk (else from 1 MiB on) each 64 kB of it would wake a thread, and an
 # image would lie there in clear.
 MultiPartParser.spool_max_size = 64 * 2**20
 
 
-class TooManyParts(TooLarge):
+class TooManyFiles(TooLarge):
     code, title = "too_many_files", "The request has too many files or fields"
 
 
 @dataclass(frozen=True)
-class File:
+class UploadedFile:
     name: str  # as the caller says, made fit to be shown
     type: str
     data: bytes
 
 
 @dataclass(frozen=True)
-class Form:
-    files: list[File]
+class MultipartForm:
+    files: list[UploadedFile]
     fields: dict[str, list[str]]
 
-    def one(self, name: str) -> str | None:
+    def single(self, name: str) -> str | None:
         """The only value of a field. Raises Invalid."""
         values = self.fields.get(name, [])
         if len(values) > 1:
@@ -52,15 +52,17 @@ class Form:
 
 
 @asynccontextmanager
-async def read_form(request: Request, file_field: str, fields: frozenset[str], max_files: int) -> AsyncIterator[Form]:
+async def read_form(
+    request: Request, file_field: str, fields: frozenset[str], max_files: int
+) -> AsyncIterator[MultipartForm]:
     """Closes its temporary files at the end. Raises UnsupportedMedia, BadRequest, TooManyParts, Invalid."""
     try:
-        yield await _read(request, file_field, fields, max_files)
+        yield await _parse_form(request, file_field, fields, max_files)
     finally:
         await request.close()
 
 
-async def _read(request: Request, file_field: str, fields: frozenset[str], max_files: int) -> Form:
+async def _parse_form(request: Request, file_field: str, fields: frozenset[str], max_files: int) -> MultipartForm:
     if not request.headers.get("content-type", "").lower().startswith("multipart/form-data"):
         raise UnsupportedMedia(f"send multipart/form-data with files in the field {file_field!r}")
     limits = {"max_files": max_files, "max_fields": 4 * max_files, "max_part_size": _MAX_FIELD_BYTES}
@@ -69,37 +71,39 @@ async def _read(request: Request, file_field: str, fields: frozenset[str], max_f
     except HTTPException as error:
         text = str(error.detail)
         if text.startswith("Too many"):
-            raise TooManyParts(
+            raise TooManyFiles(
                 f"at most {max_files} files are taken in a request; send the rest in another",
                 [(f"/{file_field}", text)],
             ) from None
         raise BadRequest(f"the form cannot be read: {text}") from None
-    found: list[File] = []
-    texts: dict[str, list[str]] = {}
+    uploads: list[UploadedFile] = []
+    values_by_field: dict[str, list[str]] = {}
     for name, value in form.multi_items():
         if isinstance(value, UploadFile):
             if name != file_field:
-                raise _misplaced(name, f"a file is not taken here; files go into {file_field!r}")
-            found.append(File(_shown(value.filename, len(found)), value.content_type or "", await value.read()))
+                raise _field_error(name, f"a file is not taken here; files go into {file_field!r}")
+            uploads.append(
+                UploadedFile(_safe_filename(value.filename, len(uploads)), value.content_type or "", await value.read())
+            )
             await value.seek(0)
         elif name not in fields:
-            what = "send it as a file, with a filename" if name == file_field else f"known: {', '.join(sorted(fields))}"
-            raise _misplaced(name, f"not a field of this form; {what}")
+            hint = "send it as a file, with a filename" if name == file_field else f"known: {', '.join(sorted(fields))}"
+            raise _field_error(name, f"not a field of this form; {hint}")
         else:
-            texts.setdefault(name, []).append(value)
-    if not found:
+            values_by_field.setdefault(name, []).append(value)
+    if not uploads:
         raise Invalid(f"send at least one file in the field {file_field!r}", [(f"/{file_field}", "is missing")])
-    return Form(found, texts)
+    return MultipartForm(uploads, values_by_field)
 
 
-def check_form(form: FormData, known: Iterable[str]) -> None:
+def reject_unknown_fields(form: FormData, known_fields: Iterable[str]) -> None:
     """That a form which FastAPI has read has known fields alone, each once. Raises Invalid."""
     counts = Counter(name for name, _ in form.multi_items())
     for name, count in counts.items():
-        if name not in known:
-            raise _misplaced(name, f"not a field of this form; known: {', '.join(sorted(known))}")
+        if name not in known_fields:
+            raise _field_error(name, f"not a field of this form; known: {', '.join(sorted(known_fields))}")
         if count > 1:
-            raise _misplaced(name, f"must be sent once; got {count} values")
+            raise _field_error(name, f"must be sent once; got {count} values")
 
 
 def form_schema(file_field: str, fields: Mapping[str, dict[str, Any]], example: dict[str, Any]) -> dict[str, Any]:
@@ -115,11 +119,11 @@ def form_schema(file_field: str, fields: Mapping[str, dict[str, Any]], example: 
     return {"requestBody": {"required": True, "content": {"multipart/form-data": content}}}
 
 
-def _misplaced(name: str, detail: str) -> Invalid:
-    shown = _CONTROL.sub("?", name)[:60]
-    return Invalid(f"{shown}: {detail}", [(f"/{shown}", detail)])
+def _field_error(name: str, detail: str) -> Invalid:
+    safe_name = _CONTROL_CHARACTERS.sub("?", name)[:60]
+    return Invalid(f"{safe_name}: {detail}", [(f"/{safe_name}", detail)])
 
 
-def _shown(filename: str | None, index: int) -> str:
-    last = (filename or "").replace("\\", "/").rpartition("/")[2]
-    return _CONTROL.sub("?", last)[:120] or f"image-{index}"
+def _safe_filename(filename: str | None, index: int) -> str:
+    basename = (filename or "").replace("\\", "/").rpartition("/")[2]
+    return _CONTROL_CHARACTERS.sub("?", basename)[:120] or f"image-{index}"

@@ -8,64 +8,70 @@ from dataclasses import dataclass
 from datetime import datetime
 from statistics import fmean
 
-from unveil.app.db.job_states import DONE, ENDED, Status
+from unveil.app.db.job_states import COMPLETED, TERMINAL, Status
 
-_LONG = 20.0  # what a job that trains weighs in the whole beside one that does not: roughly, from seconds to minutes
-_FROM = 0.01  # of a job's progress: below, its end is a guess from next to nothing
+_TRAINING_WEIGHT = (
+    20.0  # what a job that trains weighs in the whole beside one that does not: roughly, from seconds to minutes
+)
+_MIN_PROGRESS_FOR_ESTIMATE = 0.01  # of a job's progress: below, its end is a guess from next to nothing
 
 
 @dataclass(frozen=True)
-class Work:
+class JobProgress:
     """A cell, or a key in training, as far as its time is concerned."""
 
     kind: str  # what takes about as long: the attack of a cell
-    long: bool  # trains networks
+    trains: bool  # trains networks
     status: Status
     progress: float
     started_at: datetime | None
     finished_at: datetime | None
 
 
-def fraction(works: Sequence[Work]) -> float:
+def weighted_progress(jobs: Sequence[JobProgress]) -> float:
     """0..1, never falling: the mean progress, in which what trains weighs more."""
-    weights = [(_LONG if work.long else 1.0) * (work.status != Status.NOT_APPLICABLE) for work in works]
-    come = [1.0 if work.status in DONE else work.progress for work in works]
-    whole = sum(weights)
-    return sum(weight * part for weight, part in zip(weights, come, strict=True)) / whole if whole else 1.0
+    weights = [(_TRAINING_WEIGHT if job.trains else 1.0) * (job.status != Status.NOT_APPLICABLE) for job in jobs]
+    job_progress = [1.0 if job.status in COMPLETED else job.progress for job in jobs]
+    total_weight = sum(weights)
+    return (
+        sum(weight * progress for weight, progress in zip(weights, job_progress, strict=True)) / total_weight
+        if total_weight
+        else 1.0
+    )
 
 
-def seconds_left(works: Sequence[Work], now: datetime) -> float | None:
+def estimate_remaining_seconds(jobs: Sequence[JobProgress], now: datetime) -> float | None:
     """As many jobs at once as run now; None as long as nothing tells how long one of them takes."""
-    known: dict[str | bool, list[float]] = defaultdict(list)  # of a kind, and of all that are long or not
-    for work in works:
-        took = _takes(work, now)
-        if took is not None:
-            known[work.kind].append(took)
-            known[work.long].append(took)
-    means = {like: fmean(times) for like, times in known.items()}
+    durations: dict[str | bool, list[float]] = defaultdict(list)  # of a kind, and of all that are long or not
+    for job in jobs:
+        duration = _estimate_duration(job, now)
+        if duration is not None:
+            durations[job.kind].append(duration)
+            durations[job.trains].append(duration)
+    means = {group: fmean(times) for group, times in durations.items()}
     running, waiting = list[float](), list[float]()
-    for work in works:
-        if work.status in ENDED:
+    for job in jobs:
+        if job.status in TERMINAL:
             continue
-        nearest = (_takes(work, now), means.get(work.kind), means.get(work.long))
-        likely = next((seconds for seconds in nearest if seconds is not None), None)
-        if likely is None:
+        candidates = (_estimate_duration(job, now), means.get(job.kind), means.get(job.trains))
+        estimate = next((seconds for seconds in candidates if seconds is not None), None)
+        if estimate is None:
             return None
-        if work.status == Status.QUEUED:
-            waiting.append(likely)
+        if job.status == Status.QUEUED:
+            waiting.append(estimate)
         else:
-            running.append(max(0.0, likely - _elapsed(work, now)))
+            running.append(max(0.0, estimate - _elapsed_seconds(job, now)))
     return max([*running, (sum(running) + sum(waiting)) / max(1, len(running))])
 
 
-def _takes(work: Work, now: datetime) -> float | None:
+def _estimate_duration(job: JobProgress, now: datetime) -> float | None:
     """How long it took, or will have taken by its own account."""
-    if work.status == Status.SUCCEEDED:
-        return _elapsed(work, work.finished_at or now)
-    if work.status == Status.RUNNING and work.progress >= _FROM:
-        return _elapsed(work, now) / work.progress
+    if job.status == Status.SUCCEEDED:
+        return _elapsed_seconds(job, job.finished_at or now)
+    if job.status == Status.RUNNING and job.progress >= _MIN_PROGRESS_FOR_ESTIMATE:
+        return _elapsed_seconds(job, now) / job.progress
     return None
 
 
-def _elapsed(work: Work, until: datetime) -> float:
-    return 0.0 if work.started_at is None else max(0.0, (until - work.started_at).total_seconds())
+def _elapsed_seconds(job: JobProgress, until: datetime) -> float:
+    return 0.0 if job.started_at is None else max(0.0, (until - job.started_at).total_seconds())

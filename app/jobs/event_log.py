@@ -13,7 +13,7 @@ from typing import Any, Literal, TypeVar
 from sqlalchemy import ColumnElement, Select, Update, case, func, select, update
 from sqlalchemy.orm import Session
 
-from unveil.app.db.job_states import ACTIVE, DONE, ENDED, Status, of_evaluation
+from unveil.app.db.job_states import ACTIVE, COMPLETED, TERMINAL, Status, aggregate_status
 from unveil.app.db.tables import Cell, Evaluation, Event, Key
 from unveil.app.jobs import eta
 from unveil.models import catalog
@@ -22,7 +22,7 @@ EventType = Literal["progress", "cell", "metric", "status"]
 _Job = TypeVar("_Job", Cell, Key)
 
 
-def lock(session: Session, evaluation_id: str, *, skip_locked: bool = False) -> Evaluation | None:
+def lock_evaluation(session: Session, evaluation_id: str, *, skip_locked: bool = False) -> Evaluation | None:
     """The evaluation, ours until the end of the transaction; None when it is gone (or, skipping, somebody else's)."""
     return session.scalar(
         select(Evaluation)
@@ -32,25 +32,25 @@ def lock(session: Session, evaluation_id: str, *, skip_locked: bool = False) -> 
     )
 
 
-def record(session: Session, evaluation: Evaluation, type: EventType, *told: dict[str, Any]) -> None:
+def append_events(session: Session, evaluation: Evaluation, type: EventType, *payloads: dict[str, Any]) -> None:
     """Write events of a locked evaluation."""
-    for data in told:
-        evaluation.version += 1
-        session.add(Event(evaluation_id=evaluation.id, seq=evaluation.version, type=type, data=data))
+    for data in payloads:
+        evaluation.event_seq += 1
+        session.add(Event(evaluation_id=evaluation.id, seq=evaluation.event_seq, type=type, data=data))
     session.flush()
 
 
-def cell_changed(session: Session, evaluation: Evaluation, cell_id: str) -> None:
+def on_cell_status_changed(session: Session, evaluation: Evaluation, cell_id: str) -> None:
     """Tell of a cell's new status, start or end the evaluation accordingly: call it in the changing transaction."""
     cell = session.get_one(Cell, cell_id, populate_existing=True)
-    _tell(session, evaluation, [cell])
-    _begin(session, evaluation, cell)
-    settle(session, evaluation)
+    _append_cell_events(session, evaluation, [cell])
+    _start_if_running(session, evaluation, cell)
+    finish_if_complete(session, evaluation)
 
 
-def _tell(session: Session, evaluation: Evaluation, cells: Iterable[Cell]) -> None:
+def _append_cell_events(session: Session, evaluation: Evaluation, cells: Iterable[Cell]) -> None:
     """Of the new statuses of cells; all at once, since each event says how far the whole is."""
-    whole = overview(session, evaluation.id)
+    summary = progress_summary(session, evaluation.id)
     events = [
         {
             "cell": cell.id,
@@ -60,19 +60,19 @@ def _tell(session: Session, evaluation: Evaluation, cells: Iterable[Cell]) -> No
             "status": cell.status,
             "attempt": cell.attempt,
             "error": cell.error,
-            "result": _headline(cell.result),
-            **whole,
+            "result": _result_summary(cell.result),
+            **summary,
         }
         for cell in sorted(cells, key=lambda cell: cell.position)
     ]
-    record(session, evaluation, "cell", *events)
+    append_events(session, evaluation, "cell", *events)
 
 
-def key_changed(session: Session, evaluation: Evaluation, key_id: str) -> None:
+def on_key_status_changed(session: Session, evaluation: Evaluation, key_id: str) -> None:
     """Tell of the new status of a key that is trained for the evaluation; what waits for one in vain, fails."""
     key = session.get_one(Key, key_id, populate_existing=True)
-    progressed(session, evaluation, key)
-    _begin(session, evaluation, key)
+    append_progress(session, evaluation, key)
+    _start_if_running(session, evaluation, key)
     if key.status in (Status.FAILED, Status.CANCELLED):
         reason = key.error["detail"] if key.error else "its training was cancelled"
         values = {
@@ -80,109 +80,111 @@ def key_changed(session: Session, evaluation: Evaluation, key_id: str) -> None:
             "finished_at": func.clock_timestamp(),
             "error": {"code": "key_unusable", "detail": f"the key {key.id} could not be trained: {reason}"},
         }
-        waiting = update(Cell).where(uses(key_id), Cell.status == Status.QUEUED).values(values)
-        _tell(session, evaluation, _changed(session, evaluation, Cell, waiting))
-    settle(session, evaluation)
+        fail_waiting_cells = update(Cell).where(cells_using_key(key_id), Cell.status == Status.QUEUED).values(values)
+        _append_cell_events(session, evaluation, _execute_returning(session, evaluation, Cell, fail_waiting_cells))
+    finish_if_complete(session, evaluation)
 
 
-def progressed(session: Session, evaluation: Evaluation, *jobs: Cell | Key) -> None:
+def append_progress(session: Session, evaluation: Evaluation, *jobs: Cell | Key) -> None:
     """Tell how far cells, or keys that are trained for the evaluation, have come."""
-    whole = overview(session, evaluation.id)
+    summary = progress_summary(session, evaluation.id)
     events = []
     for job in jobs:
-        told = {"progress": job.progress, "phase": job.phase, "evaluation": whole}
+        payload = {"progress": job.progress, "phase": job.phase, "evaluation": summary}
         if isinstance(job, Key):
-            told |= {"scheme": job.scheme, "status": job.status, "error": job.error}
-        events.append(named(job) | told)
-    record(session, evaluation, "progress", *events)
+            payload |= {"scheme": job.scheme, "status": job.status, "error": job.error}
+        events.append(event_subject(job) | payload)
+    append_events(session, evaluation, "progress", *events)
 
 
-def named(job: Cell | Key) -> dict[str, Any]:
+def event_subject(job: Cell | Key) -> dict[str, Any]:
     """How an event names what it is about."""
     return {"cell": job.id} if isinstance(job, Cell) else {"cell": None, "key": job.id}
 
 
-def uses(key_id: str) -> ColumnElement[bool]:
+def cells_using_key(key_id: str) -> ColumnElement[bool]:
     """The cells that are run with a key, as a WHERE."""
-    named: ColumnElement[str] = Cell.scheme["key_id"].astext
-    return named == key_id
+    key_id_of_cell: ColumnElement[str] = Cell.scheme["key_id"].astext
+    return key_id_of_cell == key_id
 
 
-def settle(session: Session, evaluation: Evaluation) -> None:
+def finish_if_complete(session: Session, evaluation: Evaluation) -> None:
     """End a locked evaluation whose cells all have, and which trains no key any more."""
-    if evaluation.status in ENDED:
+    if evaluation.status in TERMINAL:
         return
     training = select(Key.id).where(Key.evaluation_id == evaluation.id, Key.status.in_(ACTIVE))
     if session.scalar(training.limit(1)) is not None:
         return
     cells = session.scalars(select(Cell.status).where(Cell.evaluation_id == evaluation.id))
-    ending = of_evaluation([Status(status) for status in cells])
-    if ending is not None:
+    final_status = aggregate_status([Status(status) for status in cells])
+    if final_status is not None:
         evaluation.finished_at = func.clock_timestamp()
-        _move(session, evaluation, ending)
+        _set_status(session, evaluation, final_status)
 
 
 def cancel(session: Session, evaluation: Evaluation) -> None:
     """Cancel a locked evaluation: what waits ends now, what runs is asked to."""
     if evaluation.status == Status.RUNNING:
-        _move(session, evaluation, Status.CANCELLING)
-    _tell(session, evaluation, _changed(session, evaluation, Cell, _cancelled(Cell)))
-    keys = _changed(session, evaluation, Key, _cancelled(Key))
-    progressed(session, evaluation, *sorted(keys, key=lambda key: key.id))
-    settle(session, evaluation)
+        _set_status(session, evaluation, Status.CANCELLING)
+    _append_cell_events(session, evaluation, _execute_returning(session, evaluation, Cell, _cancel_statement(Cell)))
+    keys = _execute_returning(session, evaluation, Key, _cancel_statement(Key))
+    append_progress(session, evaluation, *sorted(keys, key=lambda key: key.id))
+    finish_if_complete(session, evaluation)
 
 
-def _cancelled(table: type[_Job]) -> Update:
-    waits = table.status == Status.QUEUED
+def _cancel_statement(table: type[_Job]) -> Update:
+    is_queued = table.status == Status.QUEUED
     return (
         update(table)
         .where(table.status.in_([Status.QUEUED, Status.RUNNING]))
         .values(
-            status=case((waits, Status.CANCELLED), else_=Status.CANCELLING),
-            finished_at=case((waits, func.clock_timestamp())),
+            status=case((is_queued, Status.CANCELLED), else_=Status.CANCELLING),
+            finished_at=case((is_queued, func.clock_timestamp())),
         )
     )
 
 
-def _changed(session: Session, evaluation: Evaluation, table: type[_Job], change: Update) -> Sequence[_Job]:
+def _execute_returning(
+    session: Session, evaluation: Evaluation, table: type[_Job], statement: Update
+) -> Sequence[_Job]:
     """The evaluation's rows that are changed, as they are then."""
-    rows = change.where(table.evaluation_id == evaluation.id).returning(table)
+    rows = statement.where(table.evaluation_id == evaluation.id).returning(table)
     return session.scalars(rows, execution_options={"populate_existing": True, "synchronize_session": False}).all()
 
 
-def overview(session: Session, evaluation_id: str) -> dict[str, Any]:
+def progress_summary(session: Session, evaluation_id: str) -> dict[str, Any]:
     """How far the whole evaluation is: cells done, cells, and how far they and keys in training have come."""
-    cells = session.execute(_pace(Cell, Cell.attack).where(Cell.evaluation_id == evaluation_id)).all()
-    keys = session.execute(_pace(Key, Key.scheme).where(Key.evaluation_id == evaluation_id)).all()
-    done = sum(cell.status in DONE for cell in cells)
-    return {"done": done, "total": len(cells), "fraction": round(eta.fraction(works(cells, keys)), 4)}
+    cells = session.execute(_select_progress(Cell, Cell.attack).where(Cell.evaluation_id == evaluation_id)).all()
+    keys = session.execute(_select_progress(Key, Key.scheme).where(Key.evaluation_id == evaluation_id)).all()
+    done = sum(cell.status in COMPLETED for cell in cells)
+    return {"done": done, "total": len(cells), "fraction": round(eta.weighted_progress(job_progress(cells, keys)), 4)}
 
 
-def _pace(table: type[Cell] | type[Key], kind: Any) -> Select[Any]:
+def _select_progress(table: type[Cell] | type[Key], kind: Any) -> Select[Any]:
     return select(kind, table.status, table.progress, table.started_at, table.finished_at)
 
 
-def works(cells: Sequence[Any], keys: Sequence[Any]) -> list[eta.Work]:
+def job_progress(cells: Sequence[Any], keys: Sequence[Any]) -> list[eta.JobProgress]:
     """Cells, and the keys trained for them, as far as their time is concerned."""
-    named = [(cell.attack["name"], catalog.takes_long(cell.attack["name"]), cell) for cell in cells]
-    named += [(f"key of {key.scheme}", True, key) for key in keys]
+    kinds = [(cell.attack["name"], catalog.is_training_attack(cell.attack["name"]), cell) for cell in cells]
+    kinds += [(f"key of {key.scheme}", True, key) for key in keys]
     return [
-        eta.Work(kind, long, Status(job.status), job.progress, job.started_at, job.finished_at)
-        for kind, long, job in named
+        eta.JobProgress(kind, trains, Status(job.status), job.progress, job.started_at, job.finished_at)
+        for kind, trains, job in kinds
     ]
 
 
-def _begin(session: Session, evaluation: Evaluation, job: Cell | Key) -> None:
+def _start_if_running(session: Session, evaluation: Evaluation, job: Cell | Key) -> None:
     if evaluation.status == Status.QUEUED and job.status == Status.RUNNING:
         evaluation.started_at = func.clock_timestamp()
-        _move(session, evaluation, Status.RUNNING)
+        _set_status(session, evaluation, Status.RUNNING)
 
 
-def _move(session: Session, evaluation: Evaluation, status: Status) -> None:
+def _set_status(session: Session, evaluation: Evaluation, status: Status) -> None:
     evaluation.status = status
-    record(session, evaluation, "status", {"status": status.value, **overview(session, evaluation.id)})
+    append_events(session, evaluation, "status", {"status": status.value, **progress_summary(session, evaluation.id)})
 
 
-def _headline(result: dict[str, Any] | None) -> dict[str, Any] | None:
+def _result_summary(result: dict[str, Any] | None) -> dict[str, Any] | None:
     """What a heat table shows of a finished cell."""
     return None if result is None else {name: result.get(name) for name in ("ssim", "identification", "verdict")}

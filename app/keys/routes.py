@@ -7,23 +7,23 @@ from typing import Annotated
 from fastapi import APIRouter, Query, Response
 
 from unveil.app.broker import TRAIN_KEY
-from unveil.app.datasets.service import NoPlainImages
+from unveil.app.datasets.service import UnknownPlainDataset
 from unveil.app.db.ids import new_id
-from unveil.app.dependencies import Session, Svc
-from unveil.app.http.authentication import CallerFirst, KeyExporter, KeyKeeper
-from unveil.app.http.etag import IfNoneMatch, matches, of_body
-from unveil.app.http.idempotency import Idempotent, Mismatch, Running
+from unveil.app.dependencies import AppStateDep, Session
+from unveil.app.http.authentication import AuthenticatedRoute, KeyExportPrincipal, KeysPrincipal
+from unveil.app.http.etag import IfNoneMatch, etag_for, matches
+from unveil.app.http.idempotency import IdempotencyDep, IdempotencyMismatch, RequestInProgress
 from unveil.app.http.pagination import KeyPaging, Page
 from unveil.app.http.problems import problems
-from unveil.app.jobs.dispatch import QueueFull, ring
+from unveil.app.jobs.dispatch import QueueFull, dispatch
 from unveil.app.keys import service
-from unveil.app.keys.schemas import KeyOrder, KeyOut, MaterialOut
+from unveil.app.keys.schemas import KeyCreate, KeyOut, MaterialOut
 
-router = APIRouter(prefix="/keys", tags=["keys"], route_class=CallerFirst)
+router = APIRouter(prefix="/keys", tags=["keys"], route_class=AuthenticatedRoute)
 
 Side = Annotated[int | None, Query(ge=1, le=65536, description="Of an image; by default the key's own, else 96")]
-_POLL_S = "2"
-_MISSING = (service.UnknownKey, service.KeyDestroyed)
+_POLL_INTERVAL_S = "2"
+_NOT_FOUND_PROBLEMS = (service.UnknownKey, service.KeyDestroyed)
 
 
 @router.post(
@@ -32,40 +32,45 @@ _MISSING = (service.UnknownKey, service.KeyDestroyed)
     response_model=KeyOut,
     responses={
         202: {"model": KeyOut, "description": "It will be trained: poll `Location` until it is ready"},
-        **problems(service.UnknownScheme, NoPlainImages, QueueFull, Mismatch, Running),
+        **problems(service.UnknownScheme, UnknownPlainDataset, QueueFull, IdempotencyMismatch, RequestInProgress),
     },
 )
 async def create_key(
-    order: KeyOrder, caller: KeyKeeper, svc: Svc, session: Session, once: Idempotent, response: Response
+    body: KeyCreate,
+    principal: KeysPrincipal,
+    app_state: AppStateDep,
+    session: Session,
+    idempotency: IdempotencyDep,
+    response: Response,
 ) -> KeyOut:
     """Draw a key, store your own, or have one trained."""
-    async with once.reserve(key_id=new_id("key")) as ids:
-        key = await service.create(session, svc, caller, order, ids["key_id"])
-        headers = {"Location": key.links["self"], **_polling(key)}
+    async with idempotency.begin(key_id=new_id("key")) as ids:
+        key = await service.create(session, app_state, principal, body, ids["key_id"])
+        headers = {"Location": key.links["self"], **_polling_headers(key)}
         status = 202 if key.status == "training" else 201
-        await once.keep(session, key, status=status, headers=headers)
+        await idempotency.store_response(session, key, status=status, headers=headers)
         await session.commit()
     if key.status == "training":
-        await ring(svc, TRAIN_KEY, key.id)
+        await dispatch(app_state, TRAIN_KEY, key.id)
     response.status_code = status
     response.headers.update(headers)
     return key
 
 
 @router.get("")
-async def list_keys(caller: KeyKeeper, session: Session, paging: KeyPaging) -> Page[KeyOut]:
+async def list_keys(principal: KeysPrincipal, session: Session, paging: KeyPaging) -> Page[KeyOut]:
     """Your keys, newest first, without the destroyed."""
-    return await service.list_keys(session, caller, paging)
+    return await service.list_keys(session, principal, paging)
 
 
 @router.get(
     "/{id}",
     response_model=KeyOut,
-    responses={304: {"description": "Unchanged since the ETag in If-None-Match"}, **problems(*_MISSING)},
+    responses={304: {"description": "Unchanged since the ETag in If-None-Match"}, **problems(*_NOT_FOUND_PROBLEMS)},
 )
-async def show_key(
+async def get_key(
     id: str,
-    caller: KeyKeeper,
+    principal: KeysPrincipal,
     session: Session,
     response: Response,
     width: Side = None,
@@ -73,8 +78,8 @@ async def show_key(
     if_none_match: IfNoneMatch = None,
 ) -> KeyOut | Response:
     """One key, never its secret."""
-    key = await service.show_key(session, caller, id, width, height)
-    headers = {"ETag": of_body(key), "Cache-Control": "private, no-cache", **_polling(key)}
+    key = await service.get_key(session, principal, id, width, height)
+    headers = {"ETag": etag_for(key), "Cache-Control": "private, no-cache", **_polling_headers(key)}
     if matches(if_none_match, headers["ETag"]):
         return Response(status_code=304, headers=headers)
     response.headers.update(headers)
@@ -84,13 +89,13 @@ async def show_key(
 @router.get(
     "/{id}/material",
     responses=problems(
-        *_MISSING, service.KeyNotReady, service.NotExportable, service.UnknownScheme, service.SizeMismatch
+        *_NOT_FOUND_PROBLEMS, service.KeyNotReady, service.NotExportable, service.UnknownScheme, service.SizeMismatch
     ),
 )
 async def export_key(
     id: str,
-    caller: KeyExporter,
-    svc: Svc,
+    principal: KeyExportPrincipal,
+    app_state: AppStateDep,
     session: Session,
     response: Response,
     width: Side = None,
@@ -98,25 +103,25 @@ async def export_key(
 ) -> MaterialOut:
     """The secret itself, for images of one size. Needs the scope `keys:export`."""
     response.headers["Cache-Control"] = "no-store"
-    return await service.material(session, svc, caller, id, width, height)
+    return await service.export_material(session, app_state, principal, id, width, height)
 
 
-@router.post("/{id}/cancel", status_code=202, responses=problems(*_MISSING, service.NotTraining))
-async def cancel_training(id: str, caller: KeyKeeper, session: Session, response: Response) -> KeyOut:
+@router.post("/{id}/cancel", status_code=202, responses=problems(*_NOT_FOUND_PROBLEMS, service.NotTraining))
+async def cancel_training(id: str, principal: KeysPrincipal, session: Session, response: Response) -> KeyOut:
     """Stop the training of a key: at once where it waits, within seconds where it runs.
 
     Asked again it answers the same, also once it is `cancelled`; 409 where the key is ready or its training failed.
     """
-    key = await service.cancel(session, caller, id)
-    response.headers.update({"Location": key.links["self"], **_polling(key)})
+    key = await service.cancel(session, principal, id)
+    response.headers.update({"Location": key.links["self"], **_polling_headers(key)})
     return key
 
 
-@router.delete("/{id}", status_code=204, responses=problems(*_MISSING, service.KeyBusy))
-async def destroy_key(id: str, caller: KeyKeeper, svc: Svc, session: Session) -> None:
+@router.delete("/{id}", status_code=204, responses=problems(*_NOT_FOUND_PROBLEMS, service.KeyBusy))
+async def destroy_key(id: str, principal: KeysPrincipal, app_state: AppStateDep, session: Session) -> None:
     """Destroy the secret for good. Afterwards every route answers 410 for this key."""
-    await service.destroy(session, svc, caller, id)
+    await service.destroy(session, app_state, principal, id)
 
 
-def _polling(key: KeyOut) -> dict[str, str]:
-    return {"Retry-After": _POLL_S} if key.status in ("training", "cancelling") else {}
+def _polling_headers(key: KeyOut) -> dict[str, str]:
+    return {"Retry-After": _POLL_INTERVAL_S} if key.status in ("training", "cancelling") else {}

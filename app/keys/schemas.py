@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 _PERMUTATION: list[Any] = [*range(95, -1, -1)]
 
 
-class KeyOrder(BaseModel):
+class KeyCreate(BaseModel):
     """Without `material` a key is drawn; with it, yours is stored.
 
     A key of a scheme with `trains` is a network, and is trained: its `params` name, besides settings of the scheme, the

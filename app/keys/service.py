@@ -11,23 +11,23 @@ from typing import Any
 from sqlalchemy import func
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from unveil.app.datasets.service import PlainImages, plain_images
+from unveil.app.datasets.service import DatasetRef, resolve_plain_dataset
 from unveil.app.db.job_states import ACTIVE, Status
 from unveil.app.db.tables import Key
-from unveil.app.dependencies import Services
+from unveil.app.dependencies import AppState
 from unveil.app.errors.problem import Conflict, Gone, Invalid, NotFound
-from unveil.app.http.pagination import Page, PageRequest, page
+from unveil.app.http.pagination import Page, PageRequest, build_page
 from unveil.app.jobs import event_log
-from unveil.app.jobs.dispatch import check_queue
+from unveil.app.jobs.dispatch import enforce_queue_quota
 from unveil.app.keys import queries
-from unveil.app.keys.schemas import JobError, KeyOrder, KeyOut, MaterialOut
+from unveil.app.keys.schemas import JobError, KeyCreate, KeyOut, MaterialOut
 from unveil.app.observability import failpoints
-from unveil.app.security.principal import Caller
-from unveil.app.storage import StorageFailed
+from unveil.app.security.principal import Principal
+from unveil.app.storage import StorageError
 from unveil.models import catalog
-from unveil.models.catalog import ParameterError, Scheme, UnknownName, param
+from unveil.models.catalog import ParameterError, Scheme, UnknownName, setting
 
-_SIDE = 96  # the paper's image size: what key spaces are given for unless asked otherwise
+_DEFAULT_SIDE = 96  # the paper's image size: what key spaces are given for unless asked otherwise
 
 
 class UnknownKey(NotFound):
@@ -63,12 +63,12 @@ class NotExportable(Conflict):
 
 
 @dataclass(frozen=True)
-class Training:
+class TrainingRequest:
     """What the order of a trained key says besides the settings of its scheme."""
 
-    profile: catalog.Profile = param("quick", "fills in the settings that the order leaves out")
-    dataset: str = param("", "a name or an id of GET /datasets; needed")
-    seed: int | None = param(
+    profile: catalog.Profile = setting("quick", "fills in the settings that the order leaves out")
+    dataset: str = setting("", "a name or an id of GET /datasets; needed")
+    seed: int | None = setting(
         None,
         "null: drawn and told to nobody; whoever knows it, the data set and the settings can train the same key",
         minimum=0,
@@ -76,7 +76,7 @@ class Training:
     )
 
 
-def scheme_of(name: str, params: Mapping[str, Any], profile: catalog.Profile = "paper") -> Scheme[Any, Any]:
+def make_scheme_or_422(name: str, params: Mapping[str, Any], profile: catalog.Profile = "paper") -> Scheme[Any, Any]:
     """The scheme with these settings. Raises UnknownScheme, Invalid naming the parameter."""
     try:
         return catalog.make_scheme(name, params, profile)
@@ -86,9 +86,9 @@ def scheme_of(name: str, params: Mapping[str, Any], profile: catalog.Profile = "
         raise Invalid(str(error), [(f"/params{pointer}", detail) for pointer, detail in error.errors]) from None
 
 
-async def find(session: AsyncSession, caller: Caller, ids: Sequence[str]) -> list[Key]:
+async def get_many(session: AsyncSession, principal: Principal, ids: Sequence[str]) -> list[Key]:
     """The caller's keys, in this order. Raises UnknownKey, KeyDestroyed."""
-    rows = await queries.of_owner(session, caller.account_id, ids)
+    rows = await queries.get_many(session, principal.account_id, ids)
     for id in ids:
         if id not in rows:
             raise UnknownKey(f"you have no key {id}", [("/key_id", "unknown")])
@@ -97,110 +97,120 @@ async def find(session: AsyncSession, caller: Caller, ids: Sequence[str]) -> lis
     return [rows[id] for id in ids]
 
 
-async def create(session: AsyncSession, svc: Services, caller: Caller, order: KeyOrder, id: str) -> KeyOut:
+async def create(session: AsyncSession, app_state: AppState, principal: Principal, body: KeyCreate, id: str) -> KeyOut:
     """A drawn or a given key, or one to be trained; not yet committed.
 
     Raises UnknownScheme, NoPlainImages, Invalid naming the field, QueueFull.
     """
-    known = catalog.schemes().get(order.scheme)
-    if known is not None and known.trains:
-        return show(await _order_training(session, svc, caller, order, id))
-    scheme = scheme_of(order.scheme, order.params)
+    scheme_class = catalog.schemes().get(body.scheme)
+    if scheme_class is not None and scheme_class.trains:
+        return to_key_out(await _create_trained_key(session, app_state, principal, body, id))
+    scheme = make_scheme_or_422(body.scheme, body.params)
     secret, size = catalog.new_secret(), None
-    if order.material is not None:
-        secret, size = await asyncio.to_thread(_given, scheme, order.material)
-    key = await queries.add(
+    if body.material is not None:
+        secret, size = await asyncio.to_thread(_import_material, scheme, body.material)
+    key = await queries.insert_if_absent(
         session,
         {
             "id": id,
-            "account_id": caller.account_id,
+            "account_id": principal.account_id,
             "scheme": scheme.name,
             "params": vars(scheme.settings),
-            "sealed": svc.ring.seal(secret, purpose="key", owner=caller.account_id, id=id),
+            "sealed": app_state.keyring.seal(secret, purpose="key", owner=principal.account_id, id=id),
             "height": size[0] if size else None,
             "width": size[1] if size else None,
             "status": Status.SUCCEEDED,
             "progress": 1.0,
         },
     )
-    return show(key)
+    return to_key_out(key)
 
 
-def _given(scheme: Scheme[Any, Any], material: Mapping[str, Any]) -> tuple[bytes, tuple[int, int] | None]:
+def _import_material(scheme: Scheme[Any, Any], material: Mapping[str, Any]) -> tuple[bytes, tuple[int, int] | None]:
     """The stored form of an explicit key, and the only size (height, width) it fits. Raises Invalid."""
     try:
-        key = scheme.load(material)
+        key = scheme.key_from_json(material)
     except ParameterError as error:
         raise Invalid(str(error), [(f"/material{pointer}", detail) for pointer, detail in error.errors]) from None
-    return scheme.secret_of(key), scheme.key_size(key)
+    return scheme.key_to_secret(key), scheme.key_size(key)
 
 
-async def _order_training(session: AsyncSession, svc: Services, caller: Caller, order: KeyOrder, id: str) -> Key:
-    if order.material is not None:
-        message = f"a key of {order.scheme} is a network that is trained; order it by params"
+async def _create_trained_key(
+    session: AsyncSession, app_state: AppState, principal: Principal, body: KeyCreate, id: str
+) -> Key:
+    if body.material is not None:
+        message = f"a key of {body.scheme} is a network that is trained; order it by params"
         raise Invalid(message, [("/material", message)])
-    asked = {name: value for name, value in order.params.items() if name in Training.__dataclass_fields__}
+    training_params = {
+        name: value for name, value in body.params.items() if name in TrainingRequest.__dataclass_fields__
+    }
     try:
-        training = catalog.parse(Training, asked)
+        training = catalog.parse(TrainingRequest, training_params)
     except ParameterError as error:
         raise Invalid(str(error), [(f"/params{pointer}", detail) for pointer, detail in error.errors]) from None
-    settings = {name: value for name, value in order.params.items() if name not in asked}
-    scheme = scheme_of(order.scheme, settings, training.profile)
+    settings = {name: value for name, value in body.params.items() if name not in training_params}
+    scheme = make_scheme_or_422(body.scheme, settings, training.profile)
     if not training.dataset:
         message = "name the data set to train on; see GET /datasets"
         raise Invalid(message, [("/params/dataset", message)])
-    images = await plain_images(session, svc, caller, training.dataset, "/params/dataset")
-    check_trainable(scheme, images, "/params/dataset")
-    await check_queue(session, svc, caller, 1, "/scheme")
-    return await train(session, svc, caller, scheme, training, id)
+    images = await resolve_plain_dataset(session, app_state, principal, training.dataset, "/params/dataset")
+    require_trainable(scheme, images, "/params/dataset")
+    await enforce_queue_quota(session, app_state, principal, 1, "/scheme")
+    return await enqueue_training(session, app_state, principal, scheme, training, id)
 
 
-def check_trainable(scheme: Scheme[Any, Any], images: PlainImages, pointer: str) -> None:
+def require_trainable(scheme: Scheme[Any, Any], images: DatasetRef, pointer: str) -> None:
     """Raises Invalid where a key of the scheme cannot be trained on the data set that `pointer` names."""
-    reason = scheme.refuses_to_learn(images.train, images.height, images.width, images.classes)
+    reason = scheme.untrainable_reason(images.train, images.height, images.width, images.classes)
     if reason:
         raise Invalid(f"no key of {scheme.name} can be trained on {images.name}: {reason}", [(pointer, reason)])
 
 
-async def train(
+async def enqueue_training(
     session: AsyncSession,
-    svc: Services,
-    caller: Caller,
+    app_state: AppState,
+    principal: Principal,
     scheme: Scheme[Any, Any],
-    training: Training,
+    training: TrainingRequest,
     id: str,
     evaluation_id: str | None = None,
 ) -> Key:
     """A key that waits to be trained, for an evaluation perhaps; the caller of this commits, then rings."""
     values = {
         "id": id,
-        "account_id": caller.account_id,
+        "account_id": principal.account_id,
         "scheme": scheme.name,
         "params": vars(scheme.settings),
         "training": vars(training),
-        "sealed": svc.ring.new_lock(purpose="key", owner=caller.account_id, id=id),
+        "sealed": app_state.keyring.new_wrapped_key(purpose="key", owner=principal.account_id, id=id),
         "evaluation_id": evaluation_id,
         "status": Status.QUEUED,
         "sent_at": func.clock_timestamp(),  # right after the commit; should that fail, the sweeper finds it
     }
-    return await queries.add(session, values)
+    return await queries.insert_if_absent(session, values)
 
 
-async def list_keys(session: AsyncSession, caller: Caller, paging: PageRequest) -> Page[KeyOut]:
-    return page(await queries.page_of(session, caller.account_id, paging), paging, show, lambda key: key.id)
+async def list_keys(session: AsyncSession, principal: Principal, paging: PageRequest) -> Page[KeyOut]:
+    return build_page(
+        await queries.list_page(session, principal.account_id, paging), paging, to_key_out, lambda key: key.id
+    )
 
 
-async def show_key(session: AsyncSession, caller: Caller, id: str, width: int | None, height: int | None) -> KeyOut:
+async def get_key(
+    session: AsyncSession, principal: Principal, id: str, width: int | None, height: int | None
+) -> KeyOut:
     """Raises UnknownKey, KeyDestroyed."""
-    (key,) = await find(session, caller, [id])
-    return show(key, width, height)
+    (key,) = await get_many(session, principal, [id])
+    return to_key_out(key, width, height)
 
 
-def show(key: Key, width: int | None = None, height: int | None = None) -> KeyOut:
+def to_key_out(key: Key, width: int | None = None, height: int | None = None) -> KeyOut:
     bits = effective_bits = None
     with suppress(UnknownName, ParameterError):  # a key of another version's scheme is shown too
         scheme = catalog.make_scheme(key.scheme, key.params)
-        sides = catalog.padded_size(height or key.height or _SIDE, width or key.width or _SIDE, scheme.multiple)
+        sides = catalog.padded_size(
+            height or key.height or _DEFAULT_SIDE, width or key.width or _DEFAULT_SIDE, scheme.size_multiple
+        )
         bits, effective_bits = scheme.key_space_bits(*sides), catalog.effective_bits(scheme, *sides)
     active = key.status in ACTIVE
     links = {"self": f"/keys/{key.id}"}
@@ -210,14 +220,14 @@ def show(key: Key, width: int | None = None, height: int | None = None) -> KeyOu
         id=key.id,
         scheme=key.scheme,
         params=key.params,
-        status=_SHOWN[Status(key.status)],
+        status=_PUBLIC_STATUS[Status(key.status)],
         created_at=key.created_at,
         uses=key.uses,
         width=key.width,
         height=key.height,
         key_space_bits=bits,
         effective_bits=effective_bits,
-        training=key.training,
+        training=key.training_request,
         provenance=key.provenance,
         progress=key.progress if active else None,
         phase=(key.phase or None) if active else None,
@@ -226,7 +236,7 @@ def show(key: Key, width: int | None = None, height: int | None = None) -> KeyOu
     )
 
 
-_SHOWN: dict[Status, Any] = {
+_PUBLIC_STATUS: dict[Status, Any] = {
     Status.QUEUED: "training",
     Status.RUNNING: "training",
     Status.CANCELLING: "cancelling",
@@ -236,79 +246,83 @@ _SHOWN: dict[Status, Any] = {
 }
 
 
-async def material(
-    session: AsyncSession, svc: Services, caller: Caller, id: str, width: int | None, height: int | None
+async def export_material(
+    session: AsyncSession, app_state: AppState, principal: Principal, id: str, width: int | None, height: int | None
 ) -> MaterialOut:
     """The key for images of one size.
 
     Raises UnknownKey, KeyDestroyed, KeyNotReady, UnknownScheme (another version's), NotExportable, SizeMismatch.
     """
-    (key,) = await find(session, caller, [id])
-    ready(key)
-    scheme = scheme_of(key.scheme, key.params)
+    (key,) = await get_many(session, principal, [id])
+    require_ready(key)
+    scheme = make_scheme_or_422(key.scheme, key.params)
     if scheme.trains or key.sealed is None:
         raise NotExportable(f"the key is a trained network; {key.scheme} has no explicit form")
-    sides = catalog.padded_size(height or key.height or _SIDE, width or key.width or _SIDE, scheme.multiple)
-    if sides[0] * sides[1] > svc.settings.max_pixels:
-        message = f"{sides[1]}x{sides[0]} has more than the {svc.settings.max_pixels} pixels that an image may have"
+    sides = catalog.padded_size(
+        height or key.height or _DEFAULT_SIDE, width or key.width or _DEFAULT_SIDE, scheme.size_multiple
+    )
+    if sides[0] * sides[1] > app_state.settings.max_pixels:
+        message = (
+            f"{sides[1]}x{sides[0]} has more than the {app_state.settings.max_pixels} pixels that an image may have"
+        )
         raise Invalid(message, [("/query/width", message)])
-    secret = svc.ring.open(key.sealed, purpose="key", owner=key.account_id, id=key.id)
+    secret = app_state.keyring.open(key.sealed, purpose="key", owner=key.account_id, id=key.id)
     try:
-        exported = await asyncio.to_thread(lambda: scheme.dump(scheme.key(secret, *sides)))
+        exported = await asyncio.to_thread(lambda: scheme.key_to_json(scheme.key(secret, *sides)))
     except catalog.SizeMismatch as error:
         raise SizeMismatch(str(error), [("/query/width", str(error))]) from None
     return MaterialOut(id=key.id, scheme=key.scheme, params=key.params, material=exported)
 
 
-def ready(key: Key) -> None:
+def require_ready(key: Key) -> None:
     """Raises KeyNotReady."""
     if key.status != Status.SUCCEEDED:
-        raise KeyNotReady(f"{key.id} is {_SHOWN[Status(key.status)]}; {advice(key)}")
+        raise KeyNotReady(f"{key.id} is {_PUBLIC_STATUS[Status(key.status)]}; {retry_hint(key)}")
 
 
-def advice(key: Key) -> str:
+def retry_hint(key: Key) -> str:
     """What to do about a key that is not ready."""
-    comes = key.status in (Status.QUEUED, Status.RUNNING)
-    return "wait until it is ready" if comes else "train another: POST /keys"
+    will_be_ready = key.status in (Status.QUEUED, Status.RUNNING)
+    return "wait until it is ready" if will_be_ready else "train another: POST /keys"
 
 
-async def destroy(session: AsyncSession, svc: Services, caller: Caller, id: str) -> None:
+async def destroy(session: AsyncSession, app_state: AppState, principal: Principal, id: str) -> None:
     """Commits. Raises UnknownKey, KeyDestroyed, KeyBusy."""
-    (key,) = await find(session, caller, [id])
+    (key,) = await get_many(session, principal, [id])
     if key.status in ACTIVE:
         raise KeyBusy(f"cancel its training first: POST /keys/{id}/cancel")
-    blob = key.blob
+    blob = key.weights_blob
     await queries.destroy(session, id)
     await session.commit()
-    failpoints.point("key-destroyed-before-blob")
+    failpoints.failpoint("key-destroyed-before-blob")
     if blob is not None:  # sealed weights; what goes wrong from here on leaves them to the sweeper
-        with suppress(StorageFailed):
-            await asyncio.to_thread(svc.blobs.delete, blob)
-            failpoints.point("weights-gone-before-row")
-            await queries.forget_blob(session, id)
+        with suppress(StorageError):
+            await asyncio.to_thread(app_state.blobs.delete, blob)
+            failpoints.failpoint("weights-gone-before-row")
+            await queries.clear_blob(session, id)
             await session.commit()
 
 
-async def cancel(session: AsyncSession, caller: Caller, id: str) -> KeyOut:
+async def cancel(session: AsyncSession, principal: Principal, id: str) -> KeyOut:
     """Ask the training to stop; asking again is fine. Commits. Raises UnknownKey, KeyDestroyed, NotTraining."""
-    (key,) = await find(session, caller, [id])
+    (key,) = await get_many(session, principal, [id])
     # Its lock comes first: see app/db/journal.py.
     evaluation = None
     if key.evaluation_id is not None:
-        evaluation = await session.run_sync(event_log.lock, key.evaluation_id)
+        evaluation = await session.run_sync(event_log.lock_evaluation, key.evaluation_id)
     await session.refresh(key, with_for_update=True)
     status = Status(key.status)
     if status is Status.CANCELLED:  # who lost the first answer asks again
-        return show(key)
+        return to_key_out(key)
     if status not in ACTIVE:
-        raise NotTraining(f"{id} is {_SHOWN[status]}")
+        raise NotTraining(f"{id} is {_PUBLIC_STATUS[status]}")
     if status is Status.QUEUED:
         key.status, key.finished_at = Status.CANCELLED, func.clock_timestamp()
     else:
         key.status = Status.CANCELLING
     await session.flush()
     if evaluation is not None:
-        await session.run_sync(event_log.key_changed, evaluation, id)
+        await session.run_sync(event_log.on_key_status_changed, evaluation, id)
     await session.commit()
     await session.refresh(key)
-    return show(key)
+    return to_key_out(key)

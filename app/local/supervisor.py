@@ -19,47 +19,47 @@ from pathlib import Path
 import psutil
 
 # 1 is PR_SET_PDEATHSIG. The parent may have died before we asked.
-_TIE = """
+_PARENT_DEATH_PROGRAM = """
 import ctypes, os, sys
 ctypes.CDLL(None).prctl(1, int(sys.argv[1]))
 if os.getppid() != int(sys.argv[2]):
     sys.exit("parent is gone")
 os.execvp(sys.argv[3], sys.argv[3:])
 """
-_SAME_BIRTH_S = 2.0  # psutil derives a process's birth from the boot time, which moves when the clock is set
+_START_TIME_TOLERANCE_S = 2.0  # psutil derives a process's birth from the boot time, which moves when the clock is set
 
 
 @dataclass
-class Child:
+class ChildProcess:
     name: str
     popen: subprocess.Popen[bytes]
     pid_file: Path
-    log: Path
+    log_path: Path
     stop_signal: signal.Signals
 
     @property
     def running(self) -> bool:
         return self.popen.poll() is None
 
-    def ask_to_stop(self) -> None:
+    def terminate(self) -> None:
         if self.running:
             self.popen.send_signal(self.stop_signal)
 
-    def wait(self, patience_s: float) -> None:
+    def wait(self, timeout_s: float) -> None:
         """Wait for the end; past the patience, and for what is left of its group, kill."""
         with contextlib.suppress(subprocess.TimeoutExpired):
-            self.popen.wait(patience_s)
+            self.popen.wait(timeout_s)
         _kill_group(self.popen.pid)
         self.popen.wait()
         self.pid_file.unlink(missing_ok=True)
 
-    def stop(self, patience_s: float = 20.0) -> None:
-        self.ask_to_stop()
-        self.wait(patience_s)
+    def stop(self, timeout_s: float = 20.0) -> None:
+        self.terminate()
+        self.wait(timeout_s)
 
-    def last_words(self, lines: int = 15) -> str:
+    def log_tail(self, lines: int = 15) -> str:
         """The end of its log, for an error message."""
-        text = self.log.read_text(errors="replace") if self.log.exists() else ""
+        text = self.log_path.read_text(errors="replace") if self.log_path.exists() else ""
         return "\n".join(text.splitlines()[-lines:])
 
 
@@ -67,103 +67,103 @@ def spawn(
     name: str,
     command: Sequence[str | Path],
     *,
-    run: Path,
-    log: Path,
+    run_dir: Path,
+    log_path: Path,
     env: Mapping[str, str] | None = None,
     stdin: str | None = None,
     stop_signal: signal.Signals = signal.SIGTERM,
-) -> Child:
+) -> ChildProcess:
     """Start `command`, after ending what an earlier parent may have left of it.
 
     Call it from a thread that lives as long as the child shall: the kernel counts that thread as the parent.
     """
-    run.mkdir(mode=0o700, parents=True, exist_ok=True)
-    log.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    pid_file = run / f"{name}.pid"
-    end_orphan(pid_file)
-    with log.open("ab") as out:
+    run_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+    log_path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    pid_file = run_dir / f"{name}.pid"
+    kill_orphan(pid_file)
+    with log_path.open("ab") as out:
         popen = subprocess.Popen(
-            [*_tied_to_us(stop_signal), *map(str, command)],
+            [*_parent_death_prefix(stop_signal), *map(str, command)],
             stdin=subprocess.DEVNULL if stdin is None else subprocess.PIPE,
             stdout=out,
             stderr=subprocess.STDOUT,
             env=None if env is None else dict(env),
             start_new_session=True,  # Ctrl-C reaches the parent alone, which then stops its children in order
         )
-    born = psutil.Process(popen.pid).create_time()
-    pid_file.write_text(f"{popen.pid} {born} {int(stop_signal)}\n")
+    start_time = psutil.Process(popen.pid).create_time()
+    pid_file.write_text(f"{popen.pid} {start_time} {int(stop_signal)}\n")
     if popen.stdin is not None:
         with contextlib.suppress(BrokenPipeError), popen.stdin:
             popen.stdin.write((stdin or "").encode())
-    return Child(name, popen, pid_file, log, stop_signal)
+    return ChildProcess(name, popen, pid_file, log_path, stop_signal)
 
 
-def end_orphan(pid_file: Path, patience_s: float = 20.0) -> None:
+def kill_orphan(pid_file: Path, timeout_s: float = 20.0) -> None:
     """End the process, and its group, that a killed parent left behind; a stranger who bears its number is let be."""
     try:
-        pid_text, born, number = pid_file.read_text().split()
+        pid_text, start_time, number = pid_file.read_text().split()
     except (FileNotFoundError, ValueError):  # ValueError: the parent was killed while it wrote
         return
     pid = int(pid_text)
     with contextlib.suppress(psutil.NoSuchProcess):
         leader = psutil.Process(pid)
-        if abs(leader.create_time() - float(born)) > _SAME_BIRTH_S:
+        if abs(leader.create_time() - float(start_time)) > _START_TIME_TOLERANCE_S:
             pid_file.unlink(missing_ok=True)
             return
         leader.send_signal(int(number))
-        _wait([leader], patience_s)
+        _wait_until_gone([leader], timeout_s)
     _kill_group(pid)
     pid_file.unlink(missing_ok=True)
 
 
 def _kill_group(pgid: int) -> None:
     """Kill what is left of a group whose leader was asked to stop, and wait until it is gone."""
-    members = [process for process in psutil.process_iter() if _group(process.pid) == pgid]
+    members = [process for process in psutil.process_iter() if _process_group(process.pid) == pgid]
     for process in members:
         with contextlib.suppress(psutil.NoSuchProcess):
             process.kill()
-    _wait(members, 5)
+    _wait_until_gone(members, 5)
 
 
-def _wait(processes: Sequence[psutil.Process], patience_s: float) -> None:
+def _wait_until_gone(processes: Sequence[psutil.Process], timeout_s: float) -> None:
     """Until all are gone. The dead whom nobody collects (in a container without an init) count as gone."""
-    deadline = time.monotonic() + patience_s
-    while any(map(_alive, processes)) and time.monotonic() < deadline:
+    deadline = time.monotonic() + timeout_s
+    while any(map(_is_alive, processes)) and time.monotonic() < deadline:
         time.sleep(0.02)
 
 
-def _alive(process: psutil.Process) -> bool:
+def _is_alive(process: psutil.Process) -> bool:
     try:
         return bool(process.is_running() and process.status() != psutil.STATUS_ZOMBIE)
     except psutil.NoSuchProcess:
         return False
 
 
-def _group(pid: int) -> int | None:
+def _process_group(pid: int) -> int | None:
     try:
         return os.getpgid(pid)
     except OSError:
         return None
 
 
-def _tied_to_us(stop_signal: signal.Signals) -> list[str]:
+def _parent_death_prefix(stop_signal: signal.Signals) -> list[str]:
     """The prefix that asks the kernel for `stop_signal` at our death, and then becomes the command.
 
     A program of its own and not a preexec_fn, which is unsafe once there are threads.
     """
     if sys.platform != "linux":
         return []
-    return [sys.executable, "-I", "-S", "-c", _TIE, str(int(stop_signal)), str(os.getpid())]
+    return [sys.executable, "-I", "-S", "-c", _PARENT_DEATH_PROGRAM, str(int(stop_signal)), str(os.getpid())]
 
 
-def wait_until(ready: Callable[[], bool], what: str, patience_s: float, *children: Child) -> None:
+def wait_until(condition: Callable[[], bool], description: str, timeout_s: float, *children: ChildProcess) -> None:
     """Call `ready` until it returns true. Raises RuntimeError past the patience or when one of `children` ended."""
-    deadline = time.monotonic() + patience_s
-    while not ready():
+    deadline = time.monotonic() + timeout_s
+    while not condition():
         for child in children:
             if not child.running:
-                raise RuntimeError(f"{child.name} ended while {what} was awaited:\n{child.last_words()}")
+                raise RuntimeError(f"{child.name} ended while {description} was awaited:\n{child.log_tail()}")
         if time.monotonic() > deadline:
-            words = "\n".join(child.last_words() for child in children)
-            raise RuntimeError(f"{what} was not there after {patience_s:.0f} s\n{words}")
+            log_tails = "\n".join(child.log_tail() for child in children)
+            raise RuntimeError(f"{description} was not there after {timeout_s:.0f} s\n{log_tails}")
         time.sleep(0.05)

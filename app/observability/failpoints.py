@@ -10,6 +10,6 @@ import os
 import signal
 
 
-def point(name: str) -> None:
+def failpoint(name: str) -> None:
     if os.environ.get("UNVEIL_CRASH_POINT") == name:
         os.killpg(0, signal.SIGKILL)

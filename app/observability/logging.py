@@ -13,9 +13,9 @@ from typing import Any
 
 request_id: ContextVar[str] = ContextVar("request_id", default="")
 account_id: ContextVar[str] = ContextVar("account_id", default="")
-_about: ContextVar[Mapping[str, str]] = ContextVar("about", default={})  # noqa: B039 - never changed in place
+_log_context: ContextVar[Mapping[str, str]] = ContextVar("about", default={})  # noqa: B039 - never changed in place
 
-_OWN = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName", "color_message"}
+_RECORD_ATTRIBUTES = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName", "color_message"}
 
 
 class JsonFormatter(logging.Formatter):
@@ -27,21 +27,21 @@ class JsonFormatter(logging.Formatter):
             "message": record.getMessage(),
         }
         entry |= {key: value.get() for key, value in (("request_id", request_id), ("account_id", account_id))}
-        entry |= _about.get()
-        entry |= {key: value for key, value in vars(record).items() if key not in _OWN}
+        entry |= _log_context.get()
+        entry |= {key: value for key, value in vars(record).items() if key not in _RECORD_ATTRIBUTES}
         if record.exc_info:
             entry["exception"] = self.formatException(record.exc_info)
         return json.dumps({key: value for key, value in entry.items() if value not in ("", None)}, default=str)
 
 
 @contextmanager
-def about(**ids: str | None) -> Iterator[None]:
+def bind_log_context(**ids: str | None) -> Iterator[None]:
     """Every line that is logged meanwhile names these ids, such as cell_id."""
-    token = _about.set({**_about.get(), **{name: id for name, id in ids.items() if id}})
+    token = _log_context.set({**_log_context.get(), **{name: id for name, id in ids.items() if id}})
     try:
         yield
     finally:
-        _about.reset(token)
+        _log_context.reset(token)
 
 
 def configure_logging(level: int = logging.INFO) -> None:

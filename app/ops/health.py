@@ -17,129 +17,132 @@ from sqlalchemy import text
 from sqlalchemy.exc import SQLAlchemyError
 
 from unveil.app.broker import QUEUES
-from unveil.app.db.heartbeats import API, ENCRYPT, FRESH_S, alive
+from unveil.app.db.heartbeats import API_QUEUE, ENCRYPT_QUEUE, HEARTBEAT_TTL_S, select_live_processes
 from unveil.app.db.migrate import alembic_config
-from unveil.app.db.tables import Worker
-from unveil.app.dependencies import Services, Svc
+from unveil.app.db.tables import ProcessHeartbeat
+from unveil.app.dependencies import AppState, AppStateDep
 
 router = APIRouter(prefix="/health", tags=["operation"])
-_PATIENCE_S = 5.0
-_FOR_S = 1.0
-LEAST_FREE = 256 * 2**20
+_CHECK_TIMEOUT_S = 5.0
+_CACHE_TTL_S = 1.0
+MIN_FREE_BYTES = 256 * 2**20
 
 
-class Live(BaseModel):
+class LivenessOut(BaseModel):
     status: Literal["ok"] = "ok"
 
 
-class Part(BaseModel):
+class ComponentHealth(BaseModel):
     ok: bool
     detail: str = Field(examples=["1 worker of the queue encrypt, 1 of attack"])
 
 
-class Ready(BaseModel):
+class ReadinessOut(BaseModel):
     status: Literal["ok", "not ready"]
-    parts: dict[str, Part] = Field(
+    parts: dict[str, ComponentHealth] = Field(
         examples=[{"database": {"ok": True, "detail": "answers"}, "broker": {"ok": True, "detail": "answers"}}]
     )
 
 
 @router.get("/live")
-async def live() -> Live:
+async def get_liveness() -> LivenessOut:
     """This process answers."""
-    return Live()
+    return LivenessOut()
 
 
 class Readiness:
     """However many ask, the parts are asked once a second."""
 
     def __init__(self) -> None:
-        self._found: Ready | None = None
-        self._at = float("-inf")
-        self._looking = asyncio.Lock()
+        self._cached: ReadinessOut | None = None
+        self._cached_at = float("-inf")
+        self._lock = asyncio.Lock()
 
-    async def look(self, svc: Services) -> Ready:
-        async with self._looking:
-            if self._found is None or time.monotonic() - self._at > _FOR_S:
-                self._found = await _look(svc)
-                self._at = time.monotonic()
-            return self._found
+    async def check(self, app_state: AppState) -> ReadinessOut:
+        async with self._lock:
+            if self._cached is None or time.monotonic() - self._cached_at > _CACHE_TTL_S:
+                self._cached = await _check_components(app_state)
+                self._cached_at = time.monotonic()
+            return self._cached
 
 
-@router.get("/ready", responses={503: {"model": Ready, "description": "A part is away"}})
-async def ready(request: Request, svc: Svc, response: Response) -> Ready:
+@router.get("/ready", responses={503: {"model": ReadinessOut, "description": "A part is away"}})
+async def get_readiness(request: Request, app_state: AppStateDep, response: Response) -> ReadinessOut:
     """Database, migrations, broker, blob store and workers, each by name; 503 when one of them is not well.
 
     It is not ready without a worker that encrypts, for whom requests wait. Without one for attacks jobs wait, and the
     workers' detail says so.
     """
     readiness: Readiness = request.app.state.readiness
-    found = await readiness.look(svc)
+    report = await readiness.check(app_state)
     response.headers["Cache-Control"] = "no-store"
-    if found.status != "ok":
+    if report.status != "ok":
         response.status_code = 503
         response.headers["Retry-After"] = "5"
-    return found
+    return report
 
 
-async def _look(svc: Services) -> Ready:
-    checks: dict[str, Awaitable[Part]] = {
-        "database": _database(svc), "migrations": _migrations(svc), "broker": _broker(svc), "blobs": _blobs(svc),
-        "workers": _workers(svc),
-    }  # fmt: skip
-    parts = dict(zip(checks, await asyncio.gather(*map(_safely, checks.values())), strict=True))
-    well = all(part.ok for part in parts.values())
-    return Ready(status="ok" if well else "not ready", parts=parts)
+async def _check_components(app_state: AppState) -> ReadinessOut:
+    checks: dict[str, Awaitable[ComponentHealth]] = {
+        "database": _check_database(app_state),
+        "migrations": _check_migrations(app_state),
+        "broker": _check_broker(app_state),
+        "blobs": _check_blobs(app_state),
+        "workers": _check_workers(app_state),
+    }
+    parts = dict(zip(checks, await asyncio.gather(*map(_check_with_timeout, checks.values())), strict=True))
+    all_ok = all(part.ok for part in parts.values())
+    return ReadinessOut(status="ok" if all_ok else "not ready", parts=parts)
 
 
-async def _safely(check: Awaitable[Part]) -> Part:
+async def _check_with_timeout(check: Awaitable[ComponentHealth]) -> ComponentHealth:
     try:
-        async with asyncio.timeout(_PATIENCE_S):
+        async with asyncio.timeout(_CHECK_TIMEOUT_S):
             return await check
     except (SQLAlchemyError, redis.exceptions.RedisError, OSError) as error:
-        return Part(ok=False, detail=f"cannot be asked ({type(error).__name__})")
+        return ComponentHealth(ok=False, detail=f"cannot be asked ({type(error).__name__})")
 
 
-async def _database(svc: Services) -> Part:
-    async with svc.sessions() as session:
+async def _check_database(app_state: AppState) -> ComponentHealth:
+    async with app_state.sessions() as session:
         await session.execute(text("SELECT 1"))
-    return Part(ok=True, detail="answers")
+    return ComponentHealth(ok=True, detail="answers")
 
 
-async def _migrations(svc: Services) -> Part:
-    async with svc.sessions() as session:
-        present = await session.scalar(text("SELECT version_num FROM alembic_version"))
-    wanted = _head()
-    advice = "up to date" if present == wanted else f"run `python -m unveil.app.db.migrate`: newest is {wanted}"
-    return Part(ok=present == wanted, detail=f"at {present}, {advice}")
+async def _check_migrations(app_state: AppState) -> ComponentHealth:
+    async with app_state.sessions() as session:
+        current = await session.scalar(text("SELECT version_num FROM alembic_version"))
+    newest = _newest_revision()
+    hint = "up to date" if current == newest else f"run `python -m unveil.app.db.migrate`: newest is {newest}"
+    return ComponentHealth(ok=current == newest, detail=f"at {current}, {hint}")
 
 
 @cache
-def _head() -> str | None:
+def _newest_revision() -> str | None:
     return ScriptDirectory.from_config(alembic_config()).get_current_head()
 
 
-async def _broker(svc: Services) -> Part:
-    await svc.redis.ping()
-    return Part(ok=True, detail="answers")
+async def _check_broker(app_state: AppState) -> ComponentHealth:
+    await app_state.redis.ping()
+    return ComponentHealth(ok=True, detail="answers")
 
 
-async def _blobs(svc: Services) -> Part:
-    free = await asyncio.to_thread(svc.blobs.free)
+async def _check_blobs(app_state: AppState) -> ComponentHealth:
+    free = await asyncio.to_thread(app_state.blobs.free_bytes)
     if free is None:
-        return Part(ok=True, detail="not on this machine's disks")
-    if free < LEAST_FREE:
-        return Part(ok=False, detail=f"only {free / 2**20:.0f} MiB are free")
-    return Part(ok=True, detail=f"{free / 2**30:.1f} GiB free")
+        return ComponentHealth(ok=True, detail="not on this machine's disks")
+    if free < MIN_FREE_BYTES:
+        return ComponentHealth(ok=False, detail=f"only {free / 2**20:.0f} MiB are free")
+    return ComponentHealth(ok=True, detail=f"{free / 2**30:.1f} GiB free")
 
 
-async def _workers(svc: Services) -> Part:
-    async with svc.sessions() as session:
-        workers = (await session.scalars(alive().where(Worker.queue != API))).all()
+async def _check_workers(app_state: AppState) -> ComponentHealth:
+    async with app_state.sessions() as session:
+        workers = (await session.scalars(select_live_processes().where(ProcessHeartbeat.queues != API_QUEUE))).all()
     if not workers:
-        return Part(ok=False, detail=f"none seen in {FRESH_S:.0f} s; start one with `unveil worker`")
-    by_queue = Counter(worker.queue for worker in workers)
-    told = [f"{count} on {queue}" for queue, count in sorted(by_queue.items())]
-    served = {queue for worker in workers for queue in worker.queue.split(",")}
-    told += [f"none on {queue}" for queue in QUEUES if queue not in served]
-    return Part(ok=ENCRYPT in served, detail=", ".join(told))
+        return ComponentHealth(ok=False, detail=f"none seen in {HEARTBEAT_TTL_S:.0f} s; start one with `unveil worker`")
+    by_queue = Counter(worker.queues for worker in workers)
+    details = [f"{count} on {queue}" for queue, count in sorted(by_queue.items())]
+    served_queues = {queue for worker in workers for queue in worker.queues.split(",")}
+    details += [f"none on {queue}" for queue in QUEUES if queue not in served_queues]
+    return ComponentHealth(ok=ENCRYPT_QUEUE in served_queues, detail=", ".join(details))

@@ -8,35 +8,35 @@ from typing import Any
 from sqlalchemy import ColumnElement, delete, func, select
 from sqlalchemy.orm import Session
 
-from unveil.app.db.tables import Base, DashboardSession, Evaluation, Idempotency, SignInCode
-from unveil.app.ops.storage_gc import find_orphans
+from unveil.app.db.tables import Base, DashboardSession, Evaluation, IdempotencyRecord, SignInCode
+from unveil.app.ops.storage_gc import find_orphaned_blobs
 from unveil.app.settings import Settings
-from unveil.app.storage import Blobs
+from unveil.app.storage import BlobStore
 
-_WORK = timedelta(days=1)  # far above any upload's own time
+_MAX_UPLOAD_DURATION = timedelta(days=1)  # far above any upload's own time
 
 
-def expire(session: Session, settings: Settings, age: timedelta, *, dry_run: bool = False) -> dict[str, int]:
+def delete_expired(session: Session, settings: Settings, age: timedelta, *, dry_run: bool = False) -> dict[str, int]:
     """Delete it (or only count it). Rows first, then blobs: repeated after a crash it ends with the same."""
-    now, blobs = func.clock_timestamp(), Blobs(settings)
+    now, blobs = func.clock_timestamp(), BlobStore(settings)
     # a request may be repeated so long, and then works under the id that it got at first
-    repeated = timedelta(hours=settings.idempotency_hours) + _WORK
+    retry_window = timedelta(hours=settings.idempotency_ttl_hours) + _MAX_UPLOAD_DURATION
     rules: dict[str, tuple[type[Base], ColumnElement[bool]]] = {
         "evaluations": (Evaluation, Evaluation.finished_at < now - age),
         "sign-in codes": (SignInCode, SignInCode.expires_at < now),
         "dashboard sessions": (DashboardSession, DashboardSession.expires_at < now),
-        "remembered answers": (Idempotency, Idempotency.locked_until < now - repeated),
+        "remembered answers": (IdempotencyRecord, IdempotencyRecord.locked_until < now - retry_window),
     }
-    gone: dict[str, int] = {}
-    for what, (table, old) in rules.items():
-        gone[what] = session.scalar(select(func.count()).select_from(table).where(old)) or 0
+    counts: dict[str, int] = {}
+    for what, (table, expired) in rules.items():
+        counts[what] = session.scalar(select(func.count()).select_from(table).where(expired)) or 0
         if not dry_run:
-            result: Any = session.execute(delete(table).where(old))
-            gone[what] = result.rowcount
+            result: Any = session.execute(delete(table).where(expired))
+            counts[what] = result.rowcount
     session.commit()
-    orphans = list(find_orphans(session, blobs, repeated.total_seconds()))
-    gone["orphaned blobs"] = len(orphans)
+    orphans = list(find_orphaned_blobs(session, blobs, retry_window.total_seconds()))
+    counts["orphaned blobs"] = len(orphans)
     if not dry_run:
         for name in orphans:
             blobs.delete(name)
-    return gone
+    return counts

@@ -9,72 +9,80 @@ import base64
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from unveil.app.report.model import Column, Report, Row, Triple
+from unveil.app.report.model import AttackColumn, Report, SampleTriple, SchemeRow
 
-PICTURE_BYTES = 6_000_000  # of base64 on one page
-_MOST_STRIPS = 3  # triples a cell: one row of the page
-_MOST_FIGURES = 2  # a scheme
+MAX_IMAGE_BYTES = 6_000_000  # of base64 on one page
+_MAX_TRIPLES_PER_CELL = 3  # triples a cell: one row of the page
+_MAX_GRIDS_PER_SCHEME = 2  # a scheme
 PAPER_FIGURES: Mapping[str, str] = {"fr": "Fig. 9", "gan": "Fig. 10", "itn": "Fig. 11"}
 
 
 @dataclass(frozen=True)
-class Line:
+class GridRow:
     """A scheme's line of a figure. seen: by the column's label."""
 
-    row: Row
-    first: Triple
-    seen: Mapping[str, Triple]
+    row: SchemeRow
+    sample: SampleTriple
+    triple_by_column: Mapping[str, SampleTriple]
 
 
 @dataclass(frozen=True)
-class Figure:
+class ImageGrid:
     """One image, under every scheme and attack that stored it."""
 
-    first: Triple
-    columns: Sequence[Column]
-    lines: Sequence[Line]
+    sample: SampleTriple
+    columns: Sequence[AttackColumn]
+    rows: Sequence[GridRow]
 
 
-def figures(report: Report) -> list[Figure]:
+def build_image_grids(report: Report) -> list[ImageGrid]:
     """Like the paper's figures 1, 9, 10 and 11, in one grid for each image that all cells of a scheme stored."""
-    by_image: dict[tuple[int, str], list[Line]] = {}
+    by_image: dict[tuple[int, str], list[GridRow]] = {}
     for row in report.rows:
-        stored = [
-            (column, {sample.index: sample for sample in report.samples.get(cell.id, ()) if sample.plain_sum})
+        samples_by_column = [
+            (column, {sample.index: sample for sample in report.samples.get(cell.id, ()) if sample.plain_md5})
             for column in report.columns
-            if (cell := row.under(column)) is not None and report.samples.get(cell.id)
+            if (cell := row.cell_for(column)) is not None and report.samples.get(cell.id)
         ]
-        for index in sorted(set.intersection(*(set(samples) for _, samples in stored)) if stored else ()):
-            first = stored[0][1][index]
-            assert first.plain_sum is not None
-            seen = {column.label: samples[index] for column, samples in stored if column.name != "none"}
-            by_image.setdefault((index, first.plain_sum), []).append(Line(row, first, seen))
-    order = {name: position for position, name in enumerate(PAPER_FIGURES)}
-    chosen: list[Figure] = []
+        for index in sorted(
+            set.intersection(*(set(samples) for _, samples in samples_by_column)) if samples_by_column else ()
+        ):
+            reference_sample = samples_by_column[0][1][index]
+            assert reference_sample.plain_md5 is not None
+            triple_by_column = {
+                column.label: samples[index] for column, samples in samples_by_column if column.name != "none"
+            }
+            by_image.setdefault((index, reference_sample.plain_md5), []).append(
+                GridRow(row, reference_sample, triple_by_column)
+            )
+    column_order = {name: position for position, name in enumerate(PAPER_FIGURES)}
+    grids: list[ImageGrid] = []
     for _, lines in sorted(by_image.items(), key=lambda item: (-len(item[1]), item[0][0])):
-        if all(sum(line.row in [own.row for own in f.lines] for f in chosen) >= _MOST_FIGURES for line in lines):
+        if all(sum(line.row in [own.row for own in f.rows] for f in grids) >= _MAX_GRIDS_PER_SCHEME for line in lines):
             continue
-        columns = [c for c in report.columns if any(c.label in line.seen for line in lines)]
-        columns.sort(key=lambda column: order.get(column.name, len(order)))
-        chosen.append(Figure(lines[0].first, columns, lines))
-    return chosen
+        columns = [c for c in report.columns if any(c.label in line.triple_by_column for line in lines)]
+        columns.sort(key=lambda column: column_order.get(column.name, len(column_order)))
+        grids.append(ImageGrid(lines[0].sample, columns, lines))
+    return grids
 
 
-def strips(report: Report, shown: Sequence[Figure]) -> dict[str, Sequence[Triple]]:
+def build_strips(report: Report, grids: Sequence[ImageGrid]) -> dict[str, Sequence[SampleTriple]]:
     """Triples by cell, lowest SSIM first, worst and best included: as many each as the page can hold."""
-    left = PICTURE_BYTES - sum(figure.first.plain_size + sum(map(_line_size, figure.lines)) for figure in shown)
-    for count in range(_MOST_STRIPS, 0, -1):
-        chosen = {id: _spread(samples, count) for id, samples in report.samples.items() if samples}
-        if sum(_size(sample) for samples in chosen.values() for sample in samples) <= left:
-            return chosen
+    remaining_bytes = MAX_IMAGE_BYTES - sum(
+        figure.sample.plain_size + sum(map(_row_base64_size, figure.rows)) for figure in grids
+    )
+    for count in range(_MAX_TRIPLES_PER_CELL, 0, -1):
+        triples_by_cell = {id: _pick_evenly(samples, count) for id, samples in report.samples.items() if samples}
+        if sum(_base64_size(sample) for samples in triples_by_cell.values() for sample in samples) <= remaining_bytes:
+            return triples_by_cell
     return {}
 
 
-def uri(image: bytes) -> str:
+def data_uri(image: bytes) -> str:
     return "data:image/png;base64," + base64.b64encode(image).decode()
 
 
-def _spread(samples: Sequence[Triple], count: int) -> Sequence[Triple]:
+def _pick_evenly(samples: Sequence[SampleTriple], count: int) -> Sequence[SampleTriple]:
     """`count` of them, evenly through their order, with both ends; of one, the middle."""
     if len(samples) <= count:
         return samples
@@ -83,9 +91,13 @@ def _spread(samples: Sequence[Triple], count: int) -> Sequence[Triple]:
     return [samples[i * (len(samples) - 1) // (count - 1)] for i in range(count)]
 
 
-def _size(sample: Triple) -> int:
+def _base64_size(sample: SampleTriple) -> int:
     return (sample.plain_size + sample.protected_size + sample.reconstructed_size) * 4 // 3
 
 
-def _line_size(line: Line) -> int:
-    return (line.first.protected_size + sum(sample.reconstructed_size for sample in line.seen.values())) * 4 // 3
+def _row_base64_size(row: GridRow) -> int:
+    return (
+        (row.sample.protected_size + sum(sample.reconstructed_size for sample in row.triple_by_column.values()))
+        * 4
+        // 3
+    )

@@ -14,22 +14,22 @@ NOT_SETTINGS = ("name", "added", "key_id", "dataset", "dataset_name")
 
 def label(entry: Mapping[str, Any], profile: catalog.Profile = "paper") -> str:
     """A scheme or attack with the settings that differ from the profile's: `tanaka (icce2018)`."""
-    return _with(entry["name"], _told(entry, profile))
+    return _append_details(entry["name"], _setting_details(entry, profile))
 
 
 def title(entry: Mapping[str, Any], profile: catalog.Profile = "paper") -> str:
     """The same for people, under the paper's name where it has one: `Tanaka's scheme (icce2018)`."""
     name = entry["name"]
     if name in catalog.schemes():
-        called = catalog.schemes()[name].title
+        display_name = catalog.schemes()[name].title
     elif name in catalog.attacks():
-        called = catalog.attacks()[name].paper_name or catalog.attacks()[name].title
+        display_name = catalog.attacks()[name].paper_name or catalog.attacks()[name].title
     else:
-        called = "Uploaded images" if name == catalog.EXTERNAL else name
-    return _with(called, _told(entry, profile))
+        display_name = "Uploaded images" if name == catalog.EXTERNAL else name
+    return _append_details(display_name, _setting_details(entry, profile))
 
 
-def data_set(settings: Mapping[str, Any]) -> str:
+def dataset_label(settings: Mapping[str, Any]) -> str:
     """What an evaluation protects, by name; an upload with its id."""
     id = settings["dataset"]
     if id is None:
@@ -38,26 +38,26 @@ def data_set(settings: Mapping[str, Any]) -> str:
     return id if name == id else f"{name} ({id})"
 
 
-def usual(name: str, profile: catalog.Profile = "paper") -> dict[str, Any]:
+def default_settings(name: str, profile: catalog.Profile = "paper") -> dict[str, Any]:
     """The settings a scheme or attack has in a profile; none of uploads, nor of what only another version knows."""
     if name in catalog.schemes():
-        return catalog.settings_of(catalog.make_scheme(name, {}, profile))
-    return catalog.settings_of(catalog.make_attack(name, {}, profile)) if name in catalog.attacks() else {}
+        return catalog.flatten_settings(catalog.make_scheme(name, {}, profile))
+    return catalog.flatten_settings(catalog.make_attack(name, {}, profile)) if name in catalog.attacks() else {}
 
 
-def _with(name: str, told: list[str]) -> str:
-    return f"{name} ({', '.join(told)})" if told else name
+def _append_details(name: str, details: list[str]) -> str:
+    return f"{name} ({', '.join(details)})" if details else name
 
 
-def _told(entry: Mapping[str, Any], profile: catalog.Profile) -> list[str]:
+def _setting_details(entry: Mapping[str, Any], profile: catalog.Profile) -> list[str]:
     if entry["name"] == catalog.EXTERNAL:
         return [entry[part] for part in ("dataset_name", "dataset") if part in entry]
-    known, told = usual(entry["name"], profile), []
+    defaults, details = default_settings(entry["name"], profile), []
     for setting, value in entry.items():
         if setting == "key_mode":  # the paper's two rows
-            told.append(_KEY_MODES[value])
-        elif setting not in NOT_SETTINGS and value != known.get(setting):
-            told.append(value if isinstance(value, str) else f"{setting}={json.dumps(value)}")
+            details.append(_KEY_MODES[value])
+        elif setting not in NOT_SETTINGS and value != defaults.get(setting):
+            details.append(value if isinstance(value, str) else f"{setting}={json.dumps(value)}")
     if "key_id" in entry:
-        told.append(f"key …{entry['key_id'][-6:]}")
-    return told
+        details.append(f"key …{entry['key_id'][-6:]}")
+    return details

@@ -26,19 +26,19 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from unveil.app.settings import Settings
 
-_KEY, _NONCE, _TAG, _VERSION = 32, 12, 16, 2
-_WRAPPED = _NONCE + _KEY + _TAG
+_KEY_BYTES, _NONCE_BYTES, _TAG_BYTES, _VERSION_BYTES = 32, 12, 16, 2
+_WRAPPED_KEY_BYTES = _NONCE_BYTES + _KEY_BYTES + _TAG_BYTES
 log = logging.getLogger(__name__)
-_DEVELOPMENT = hashlib.sha256(b"unveil development key, never for production").digest()
+_DEVELOPMENT_KEY = hashlib.sha256(b"unveil development key, never for production").digest()
 
 
-class Unreadable(Exception):
+class DecryptionError(Exception):
     """A sealed value that no key of the ring opens: tampered with, moved, or sealed under a lost master key."""
 
 
-class KeyRing:
-    def __init__(self, pepper: bytes, masters: dict[int, bytes]) -> None:
-        self._pepper, self._masters = pepper, masters
+class Keyring:
+    def __init__(self, pepper: bytes, master_keys: dict[int, bytes]) -> None:
+        self._pepper, self._master_keys = pepper, master_keys
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}()"
@@ -48,88 +48,88 @@ class KeyRing:
         return self._pepper
 
     @property
-    def masters(self) -> dict[int, bytes]:
-        return self._masters
+    def master_keys(self) -> dict[int, bytes]:
+        return self._master_keys
 
     @property
-    def current(self) -> int:
+    def primary_version(self) -> int:
         """The master key that seals."""
-        return max(self.masters)
+        return max(self.master_keys)
 
     def seal(self, plain: bytes, *, purpose: str, owner: str, id: str) -> bytes:
-        lock = self.new_lock(purpose=purpose, owner=owner, id=id)
-        return lock + self.seal_under(lock, plain, purpose=purpose, owner=owner, id=id)
+        wrapped_key = self.new_wrapped_key(purpose=purpose, owner=owner, id=id)
+        return wrapped_key + self.encrypt_with_data_key(wrapped_key, plain, purpose=purpose, owner=owner, id=id)
 
-    def new_lock(self, *, purpose: str, owner: str, id: str) -> bytes:
+    def new_wrapped_key(self, *, purpose: str, owner: str, id: str) -> bytes:
         """A lock without a body yet."""
-        return self._wrap(os.urandom(_KEY), _context(purpose, owner, id))
+        return self._wrap(os.urandom(_KEY_BYTES), _associated_data(purpose, owner, id))
 
-    def seal_under(self, lock: bytes, plain: bytes, *, purpose: str, owner: str, id: str) -> bytes:
+    def encrypt_with_data_key(self, wrapped_key: bytes, plain: bytes, *, purpose: str, owner: str, id: str) -> bytes:
         """A body that `open(lock + body)` opens. Raises Unreadable."""
-        context, nonce = _context(purpose, owner, id), os.urandom(_NONCE)
-        return nonce + AESGCM(self._unwrap(lock, context)).encrypt(nonce, plain, context)
+        context, nonce = _associated_data(purpose, owner, id), os.urandom(_NONCE_BYTES)
+        return nonce + AESGCM(self._unwrap(wrapped_key, context)).encrypt(nonce, plain, context)
 
     def open(self, sealed: bytes, *, purpose: str, owner: str, id: str) -> bytes:
         """Raises Unreadable."""
-        context = _context(purpose, owner, id)
-        data_key, body = self._unwrap(sealed, context), sealed[_VERSION + _WRAPPED :]
+        context = _associated_data(purpose, owner, id)
+        data_key, body = self._unwrap(sealed, context), sealed[_VERSION_BYTES + _WRAPPED_KEY_BYTES :]
         try:
-            return AESGCM(data_key).decrypt(body[:_NONCE], body[_NONCE:], context)
+            return AESGCM(data_key).decrypt(body[:_NONCE_BYTES], body[_NONCE_BYTES:], context)
         except (InvalidTag, ValueError):
-            raise Unreadable(f"{purpose} {id}") from None
+            raise DecryptionError(f"{purpose} {id}") from None
 
-    def derive(self, lock: bytes, use: str, *, purpose: str, owner: str, id: str) -> bytes:
+    def derive(self, wrapped_key: bytes, info: str, *, purpose: str, owner: str, id: str) -> bytes:
         """32 bytes of their own for each use that follow from a lock, whatever master key it is under.
 
         Raises Unreadable.
         """
-        return hmac.digest(self._unwrap(lock, _context(purpose, owner, id)), use.encode(), "sha256")
+        return hmac.digest(self._unwrap(wrapped_key, _associated_data(purpose, owner, id)), info.encode(), "sha256")
 
     def rewrap(self, sealed: bytes, *, purpose: str, owner: str, id: str) -> bytes:
         """The same secret, or the same lock alone, under the current master key. Raises Unreadable."""
-        context = _context(purpose, owner, id)
-        return self._wrap(self._unwrap(sealed, context), context) + sealed[_VERSION + _WRAPPED :]
+        context = _associated_data(purpose, owner, id)
+        return self._wrap(self._unwrap(sealed, context), context) + sealed[_VERSION_BYTES + _WRAPPED_KEY_BYTES :]
 
-    def is_current(self, sealed: bytes) -> bool:
-        return int.from_bytes(sealed[:_VERSION], "big") == self.current
+    def uses_primary_key(self, sealed: bytes) -> bool:
+        return int.from_bytes(sealed[:_VERSION_BYTES], "big") == self.primary_version
 
     def token_hash(self, token: str) -> bytes:
         return hmac.digest(self.pepper, token.encode(), "sha256")
 
-    def mark(self, name: str) -> str:
+    def key_check_value(self, name: str) -> str:
         """Tells by which `pepper`, or master key of a number, something was sealed, and nothing about it."""
-        key = self.pepper if name == "pepper" else self.masters.get(int(name), b"")
+        key = self.pepper if name == "pepper" else self.master_keys.get(int(name), b"")
         return hmac.digest(key, b"unveil key ring", "sha256").hex()
 
-    def dump(self) -> str:
+    def dumps(self) -> str:
         """The file form."""
         lines = [f"pepper:{base64.b64encode(self.pepper).decode()}"]
-        lines += [f"{version}:{base64.b64encode(key).decode()}" for version, key in sorted(self.masters.items())]
+        lines += [f"{version}:{base64.b64encode(key).decode()}" for version, key in sorted(self.master_keys.items())]
         return "\n".join(lines) + "\n"
 
-    def with_new_master(self) -> KeyRing:
-        return KeyRing(self.pepper, {**self.masters, self.current + 1: os.urandom(_KEY)})
+    def with_new_master_key(self) -> Keyring:
+        return Keyring(self.pepper, {**self.master_keys, self.primary_version + 1: os.urandom(_KEY_BYTES)})
 
-    def with_newest_master_only(self) -> KeyRing:
-        return KeyRing(self.pepper, {self.current: self.masters[self.current]})
+    def with_primary_master_key_only(self) -> Keyring:
+        return Keyring(self.pepper, {self.primary_version: self.master_keys[self.primary_version]})
 
     def _wrap(self, data_key: bytes, context: bytes) -> bytes:
-        version, nonce = self.current, os.urandom(_NONCE)
-        wrapped = AESGCM(self.masters[version]).encrypt(nonce, data_key, context)
-        return version.to_bytes(_VERSION, "big") + nonce + wrapped
+        version, nonce = self.primary_version, os.urandom(_NONCE_BYTES)
+        wrapped = AESGCM(self.master_keys[version]).encrypt(nonce, data_key, context)
+        return version.to_bytes(_VERSION_BYTES, "big") + nonce + wrapped
 
     def _unwrap(self, sealed: bytes, context: bytes) -> bytes:
-        master = self.masters.get(int.from_bytes(sealed[:_VERSION], "big"))
-        wrapped = sealed[_VERSION : _VERSION + _WRAPPED]
-        if master is None or len(wrapped) != _WRAPPED:
-            raise Unreadable("sealed under a master key that is not in the key ring")
+        master_key = self.master_keys.get(int.from_bytes(sealed[:_VERSION_BYTES], "big"))
+        wrapped = sealed[_VERSION_BYTES : _VERSION_BYTES + _WRAPPED_KEY_BYTES]
+        if master_key is None or len(wrapped) != _WRAPPED_KEY_BYTES:
+            raise DecryptionError("sealed under a master key that is not in the key ring")
         try:
-            return AESGCM(master).decrypt(wrapped[:_NONCE], wrapped[_NONCE:], context)
+            return AESGCM(master_key).decrypt(wrapped[:_NONCE_BYTES], wrapped[_NONCE_BYTES:], context)
         except InvalidTag:
-            raise Unreadable(context.decode()) from None
+            raise DecryptionError(context.decode()) from None
 
 
-class RingFile(KeyRing):
+class ReloadingKeyring(Keyring):
     """The operator's file, read again when it changes: a rotation reaches the processes that run.
 
     What the file held before goes on opening: a parcel on its way, or a lock that a job has read, outlive a rotation.
@@ -137,71 +137,71 @@ class RingFile(KeyRing):
 
     def __init__(self, path: Path) -> None:
         """Raises OSError, ValueError."""
-        self._path, self._seen = path, _stamp(path)
-        read = parse_key_ring(path.read_text())
-        super().__init__(read.pepper, read.masters)
-        self._current = read.current
+        self._path, self._loaded_stamp = path, _file_stamp(path)
+        parsed = parse_keyring(path.read_text())
+        super().__init__(parsed.pepper, parsed.master_keys)
+        self._primary_version = parsed.primary_version
 
     @property
-    def masters(self) -> dict[int, bytes]:
+    def master_keys(self) -> dict[int, bytes]:
         self._refresh()
-        return self._masters
+        return self._master_keys
 
     @property
-    def current(self) -> int:
+    def primary_version(self) -> int:
         self._refresh()
-        return self._current
+        return self._primary_version
 
     def _refresh(self) -> None:
         try:
-            stamp = _stamp(self._path)
-            if stamp == self._seen:
+            stamp = _file_stamp(self._path)
+            if stamp == self._loaded_stamp:
                 return
-            read = parse_key_ring(self._path.read_text())
+            parsed = parse_keyring(self._path.read_text())
         except (OSError, ValueError) as error:
             log.error("the key ring cannot be read again, the one in memory goes on: %s", error)
             return
-        self._masters = {**self._masters, **read.masters}
-        self._current, self._seen = read.current, stamp
-        log.info("read the key ring again: master key %d seals", read.current)
+        self._master_keys = {**self._master_keys, **parsed.master_keys}
+        self._primary_version, self._loaded_stamp = parsed.primary_version, stamp
+        log.info("read the key ring again: master key %d seals", parsed.primary_version)
 
 
-def _stamp(path: Path) -> tuple[int, int, int]:
-    found = path.stat()
-    return found.st_mtime_ns, found.st_ino, found.st_size
+def _file_stamp(path: Path) -> tuple[int, int, int]:
+    file_stat = path.stat()
+    return file_stat.st_mtime_ns, file_stat.st_ino, file_stat.st_size
 
 
-def _context(purpose: str, owner: str, id: str) -> bytes:
+def _associated_data(purpose: str, owner: str, id: str) -> bytes:
     return f"{purpose}/{owner}/{id}".encode()
 
 
-def new_key_ring() -> KeyRing:
-    return KeyRing(os.urandom(_KEY), {1: os.urandom(_KEY)})
+def new_keyring() -> Keyring:
+    return Keyring(os.urandom(_KEY_BYTES), {1: os.urandom(_KEY_BYTES)})
 
 
-def parse_key_ring(text: str) -> KeyRing:
+def parse_keyring(text: str) -> Keyring:
     """Raises ValueError."""
-    pepper, masters = b"", {}
+    pepper, master_keys = b"", {}
     for line in filter(None, map(str.strip, text.splitlines())):
         name, _, value = line.partition(":")
         key = base64.b64decode(value, validate=True)
-        if len(key) != _KEY:
-            raise ValueError(f"key ring: {name} must be {_KEY} bytes in base64")
+        if len(key) != _KEY_BYTES:
+            raise ValueError(f"key ring: {name} must be {_KEY_BYTES} bytes in base64")
         if name == "pepper":
             pepper = key
-        elif name.isdigit() and 0 < int(name) < 2 ** (8 * _VERSION):
-            masters[int(name)] = key
+        elif name.isdigit() and 0 < int(name) < 2 ** (8 * _VERSION_BYTES):
+            master_keys[int(name)] = key
         else:
             raise ValueError(f"key ring: unknown line {name!r}")
-    if not pepper or not masters:
+    if not pepper or not master_keys:
         raise ValueError("key ring: a pepper line and at least one numbered master key are needed")
-    return KeyRing(pepper, masters)
+    return Keyring(pepper, master_keys)
 
 
-def load_key_ring(settings: Settings) -> KeyRing:
+def load_keyring(settings: Settings) -> Keyring:
     """The operator's key ring; outside production, without one, a fixed key. Raises RuntimeError, ValueError."""
     if settings.keyring_file is not None:
-        return RingFile(Path(settings.keyring_file))
+        return ReloadingKeyring(Path(settings.keyring_file))
     if settings.environment == "production":
         raise RuntimeError("production needs UNVEIL_KEYRING_FILE; make one with `unveil keys new-ring FILE`")
-    return KeyRing(_DEVELOPMENT, {1: _DEVELOPMENT})
+    return Keyring(_DEVELOPMENT_KEY, {1: _DEVELOPMENT_KEY})

@@ -11,7 +11,7 @@ SCOPES: tuple[Scope, ...] = get_args(Scope)
 
 
 @dataclass(frozen=True)
-class Caller:
+class Principal:
     account_id: str
     name: str
     scopes: frozenset[str]

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import redis.asyncio
 import redis.exceptions
 
-from unveil.app.batching import Together
+from unveil.app.batching import BatchLoader
 from unveil.app.errors.problem import TooMany
 
 _BURST_S = 2.0  # requests of so many seconds may arrive at once: a page with its images
@@ -18,13 +18,13 @@ _PAUSE_S = 1.0
 logger = logging.getLogger(__name__)
 
 
-class Rate:
+class RateLimiter:
     """Requests a second, for all processes of the service together.
 
     A leaky bucket on the clock of Redis: each request moves the time at which the caller's bucket is empty again.
     """
 
-    _TAKE = """
+    _LUA_SCRIPT = """
     local time, over = redis.call('TIME'), {}
     local now = time[1] + time[2] / 1000000
     for i, key in ipairs(KEYS) do
@@ -39,27 +39,28 @@ class Rate:
     """
 
     def __init__(self, client: redis.asyncio.Redis) -> None:
-        self._script = client.register_script(self._TAKE)
-        self._take = Together(self._take_all)
+        self._script = client.register_script(self._LUA_SCRIPT)
+        self._hit_batched = BatchLoader(self._hit_many)
 
-    async def count(self, who: str, per_second: float, whose: str) -> None:
+    async def hit(self, identity: str, per_second: float, subject: str) -> None:
         """Count one request of `who`. Raises TooMany."""
         try:
-            over = await self._take((f"unveil:rate:{who}", per_second))
+            excess_s = await self._hit_batched((f"unveil:rate:{identity}", per_second))
         except (redis.exceptions.RedisError, OSError):
             # What needs no broker is served without one; what needs it says so itself.
             logger.warning("rate limit not counted: redis is away")
             return
-        if over > 0:
-            wait = math.ceil(over)
+        if excess_s > 0:
+            retry_after_s = math.ceil(excess_s)
             # A refusal costs us work too: who asks too fast gets it slowly, and so asks less.
             await asyncio.sleep(_PAUSE_S)
             raise TooMany(
-                f"{whose} may make {per_second:g} requests a second; wait {wait} s", headers={"Retry-After": str(wait)}
+                f"{subject} may make {per_second:g} requests a second; wait {retry_after_s} s",
+                headers={"Retry-After": str(retry_after_s)},
             )
 
-    async def _take_all(self, asked: Sequence[tuple[str, float]]) -> list[float]:
+    async def _hit_many(self, hits: Sequence[tuple[str, float]]) -> list[float]:
         """By how many seconds each comes too early."""
-        keys = [key for key, _ in asked]
-        arguments = [value for _, rate in asked for value in (rate, max(_BURST_S, 1 / rate))]
+        keys = [key for key, _ in hits]
+        arguments = [value for _, rate in hits for value in (rate, max(_BURST_S, 1 / rate))]
         return [float(over) for over in await self._script(keys, arguments)]

@@ -36,9 +36,9 @@ from benchmarks.chaos import (
     uploads,
     zombie,
 )
-from benchmarks.chaos.outcome import Outcome, Tell
+from benchmarks.chaos.outcome import FaultResult, ProgressCallback
 
-FAULTS: Mapping[str, Callable[[Tell], list[Outcome]]] = {
+FAULTS: Mapping[str, Callable[[ProgressCallback], list[FaultResult]]] = {
     "kill-storm": kill_storm.run,
     "crash-points": crash_points.run,
     "zombie": zombie.run,
@@ -67,32 +67,32 @@ def main() -> int:
         "--only", nargs="+", choices=FAULTS, default=list(FAULTS), metavar="NAME", help=", ".join(FAULTS)
     )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the rows there too")
-    given = parser.parse_args()
+    args = parser.parse_args()
     told = Console(stderr=True)
-    rows: list[Outcome] = []
-    for name in given.only:
-        began = time.monotonic()
+    rows: list[FaultResult] = []
+    for name in args.only:
+        started_at = time.monotonic()
         told.print(f"{name} (load {os.getloadavg()[0]:.1f})")
         try:
             found = FAULTS[name](lambda line: told.print(f"  {line}", highlight=False))
             rows += [replace(row, load=round(os.getloadavg()[0], 1)) for row in found]
         except Exception as error:  # the others are still worth knowing
             told.print_exception()
-            rows.append(Outcome(name, 0, 0, 1, note=f"{type(error).__name__}: {error}".splitlines()[0]))
-        told.print(f"  {time.monotonic() - began:.0f} s, load {os.getloadavg()[0]:.1f}")
+            rows.append(FaultResult(name, 0, 0, 1, note=f"{type(error).__name__}: {error}".splitlines()[0]))
+        told.print(f"  {time.monotonic() - started_at:.0f} s, load {os.getloadavg()[0]:.1f}")
     Console(width=None if sys.stdout.isatty() else 1000).print(table(rows))
-    if given.json:
-        given.json.write_text(json.dumps([asdict(row) for row in rows], indent=2) + "\n")
+    if args.json:
+        args.json.write_text(json.dumps([asdict(row) for row in rows], indent=2) + "\n")
     return 0 if all(row.passed for row in rows) else 1
 
 
-def table(rows: list[Outcome]) -> Table:
+def table(rows: list[FaultResult]) -> Table:
     # Markdown: the lines can be taken over into docs/results/under-fire.md as they stand.
-    shown = Table("fault", "tries", "survived", "lost", "seconds to recover", "load", "", box=box.MARKDOWN)
+    table = Table("fault", "tries", "survived", "lost", "seconds to recover", "load", "", box=box.MARKDOWN)
     for row in rows:
         load = "" if row.load is None else str(row.load)
-        shown.add_row(row.fault, str(row.tries), str(row.survived), str(row.lost), row.recovery, load, row.note)
-    return shown
+        table.add_row(row.fault, str(row.tries), str(row.survived), str(row.lost), row.recovery, load, row.note)
+    return table
 
 
 if __name__ == "__main__":

@@ -8,44 +8,44 @@ import time
 from sqlalchemy import func, select
 
 from benchmarks.chaos import images
-from benchmarks.chaos.fixtures import LONG, Scene, scene
-from benchmarks.chaos.outcome import Outcome, Tell
+from benchmarks.chaos.fixtures import LONG_ORDERS, ChaosEnvironment, chaos_environment
+from benchmarks.chaos.outcome import FaultResult, ProgressCallback
 from unveil.app.db.job_states import Status
 from unveil.app.db.tables import Cell
 
 
-def run(tell: Tell, *, times: int = 3, cells: int = 50) -> list[Outcome]:
+def run(log_progress: ProgressCallback, *, times: int = 3, cells: int = 50) -> list[FaultResult]:
     survived, lost, seconds = 0, 0, []
-    with scene(durable=True) as there:
+    with chaos_environment(durable=True) as environment:
         for number in range(times):
-            there.wait(there.stack.ready, "the stack")
-            attack, more = LONG[0]
-            before_them = there.order([attack], **more)
-            there.until_at_work(before_them)
-            ids = [there.order(seed=number) for _ in range(cells // 2)]
-            assert _waiting(there, ids) == cells
-            began = time.monotonic()
-            there.kill("redis")
-            shutil.rmtree(there.stack.state / "redis")
-            there.stack.restart_dead()
-            there.http.post(f"/evaluations/{before_them}/cancel")  # it has done its service, or has even ended
-            there.wait(lambda ids=ids: _waiting(there, ids) < cells, "the first cell")
-            seconds.append(time.monotonic() - began)
-            took = there.until_ended(*ids)
+            environment.wait_until(environment.stack.is_ready, "the stack")
+            attack, extra_order = LONG_ORDERS[0]
+            blocking_id = environment.create_evaluation([attack], **extra_order)
+            environment.wait_until_running(blocking_id)
+            ids = [environment.create_evaluation(seed=number) for _ in range(cells // 2)]
+            assert _count_queued(environment, ids) == cells
+            started_at = time.monotonic()
+            environment.kill("redis")
+            shutil.rmtree(environment.stack.state / "redis")
+            environment.stack.restart_exited()
+            environment.http.post(f"/evaluations/{blocking_id}/cancel")  # it has done its service, or has even ended
+            environment.wait_until(lambda ids=ids: _count_queued(environment, ids) < cells, "the first cell")
+            seconds.append(time.monotonic() - started_at)
+            seconds_to_end = environment.wait_until_ended(*ids)
             files = {"images": ("a.png", images.png(0), "image/png")}
-            encrypted = there.http.post("/encrypt", data={"scheme": "tanaka"}, files=files)
-            harmed = there.harmed(ids)
-            tell(
-                f"the first taken after {seconds[-1]:.1f} s, all ended {took:.0f} s later, {harmed} harmed; "
+            encrypted = environment.http.post("/encrypt", data={"scheme": "tanaka"}, files=files)
+            damaged = environment.count_damaged_cells(ids)
+            log_progress(
+                f"the first taken after {seconds[-1]:.1f} s, all ended {seconds_to_end:.0f} s later, {damaged} harmed; "
                 f"/encrypt answered {encrypted.status_code}"
             )
-            survived += harmed == 0 and encrypted.is_success
-            lost += harmed
+            survived += damaged == 0 and encrypted.is_success
+            lost += damaged
     note = f"{cells} cells queued each time, the workers alive; seconds from the kill until the first was taken"
-    return [Outcome("Redis killed and wiped", times, survived, lost, seconds, note)]
+    return [FaultResult("Redis killed and wiped", times, survived, lost, seconds, note)]
 
 
-def _waiting(there: Scene, ids: list[str]) -> int:
-    chosen = select(func.count()).where(Cell.evaluation_id.in_(ids), Cell.status == Status.QUEUED)
-    with there.sessions() as session:
-        return session.scalar(chosen) or 0
+def _count_queued(environment: ChaosEnvironment, ids: list[str]) -> int:
+    query = select(func.count()).where(Cell.evaluation_id.in_(ids), Cell.status == Status.QUEUED)
+    with environment.sessions() as session:
+        return session.scalar(query) or 0

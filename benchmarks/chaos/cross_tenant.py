@@ -9,49 +9,53 @@ from collections.abc import Sequence
 import httpx
 from scipy.stats import rankdata
 
-from benchmarks.chaos.fixtures import scene
-from benchmarks.chaos.outcome import Outcome, Tell
-from tests.hostile.cross_tenant import UNKNOWN, furnish, stops
+from benchmarks.chaos.fixtures import chaos_environment
+from benchmarks.chaos.outcome import FaultResult, ProgressCallback
+from tests.hostile.cross_tenant import UNKNOWN, create_resources, list_endpoints
 from tests.sample_images import archive, classes
 from unveil.app.main import create_app
 from unveil.app.security.principal import SCOPES
 from unveil.app.settings import Settings
 
-_TELLING = 4.5  # standard deviations of the rank sum: of twenty addresses none comes that far by chance
+_MAX_RANK_SCORE = 4.5  # standard deviations of the rank sum: of twenty addresses none comes that far by chance
 
 
-def run(tell: Tell, *, tries: int = 400) -> list[Outcome]:
-    walked = [stop for stop in stops(create_app(Settings())) if stop.owned]
-    telling, leaks, worst = 0, 0, 0.0
-    with scene(UNVEIL_STRANGERS_PER_SECOND="100000") as there:
-        ids = furnish(there.http, archive(classes(5)))
-        there.wait(lambda: there.ended([ids["evaluation"]]), "the owner's evaluation")
+def run(log_progress: ProgressCallback, *, tries: int = 400) -> list[FaultResult]:
+    owned_stops = [stop for stop in list_endpoints(create_app(Settings())) if stop.is_owned]
+    distinguishable, leaks, worst = 0, 0, 0.0
+    with chaos_environment(UNVEIL_STRANGERS_PER_SECOND="100000") as environment:
+        ids = create_resources(environment.http, archive(classes(5)))
+        environment.wait_until(lambda: environment.have_ended([ids["evaluation"]]), "the owner's evaluation")
         scopes = [scope for scope in SCOPES if scope != "admin"]
-        token = there.http.post("/accounts", json={"name": "stranger", "scopes": scopes}).json()["token"]
-        with httpx.Client(base_url=there.stack.url, headers={"Origin": there.stack.url}, timeout=30) as browser:
+        token = environment.http.post("/accounts", json={"name": "stranger", "scopes": scopes}).json()["token"]
+        with httpx.Client(
+            base_url=environment.stack.url, headers={"Origin": environment.stack.url}, timeout=30
+        ) as browser:
             assert browser.post("/sign-in", data={"token": token}).status_code == 303
             api = {"Authorization": f"Bearer {token}"}
-            for stop in walked:
+            for stop in owned_stops:
                 headers = {} if stop.path.startswith("/dashboard") else api
                 times: tuple[list[float], list[float]] = ([], [])
                 for _ in range(tries):
-                    for place, whose in enumerate((ids, UNKNOWN)):
-                        began = time.perf_counter()
-                        answer = browser.request(stop.method, stop.address(whose), headers=headers)
-                        times[place].append(time.perf_counter() - began)
+                    for index, ids_used in enumerate((ids, UNKNOWN)):
+                        started_at = time.perf_counter()
+                        answer = browser.request(stop.method, stop.address(ids_used), headers=headers)
+                        times[index].append(time.perf_counter() - started_at)
                         leaks += answer.status_code != 404
                 score = abs(_rank_score(*times))
                 worst = max(worst, score)
-                telling += score > _TELLING
-                if score > _TELLING:
-                    tell(f"{stop.method} {stop.path}: {score:.1f} standard deviations apart")
-    note = f"{len(walked)} addresses, {tries} pairs each; the furthest apart: {worst:.1f} standard deviations"
-    return [Outcome("another's ids, by time", len(walked), len(walked) - telling, leaks, note=note)]
+                distinguishable += score > _MAX_RANK_SCORE
+                if score > _MAX_RANK_SCORE:
+                    log_progress(f"{stop.method} {stop.path}: {score:.1f} standard deviations apart")
+    note = f"{len(owned_stops)} addresses, {tries} pairs each; the furthest apart: {worst:.1f} standard deviations"
+    return [
+        FaultResult("another's ids, by time", len(owned_stops), len(owned_stops) - distinguishable, leaks, note=note)
+    ]
 
 
-def _rank_score(first: Sequence[float], second: Sequence[float]) -> float:
+def _rank_score(first_times: Sequence[float], second_times: Sequence[float]) -> float:
     """How many standard deviations the rank sum of `first` is from what equal distributions would give."""
-    count = len(first)
-    ranks = rankdata([*first, *second])[:count].sum()
+    count = len(first_times)
+    ranks = rankdata([*first_times, *second_times])[:count].sum()
     mean = count * (2 * count + 1) / 2
     return float((ranks - mean) / math.sqrt(count * count * (2 * count + 1) / 12))

@@ -7,53 +7,61 @@ import time
 
 from sqlalchemy import func, select
 
-from benchmarks.chaos.fixtures import LONG, Scene, scene
-from benchmarks.chaos.outcome import Outcome, Tell
+from benchmarks.chaos.fixtures import LONG_ORDERS, ChaosEnvironment, chaos_environment
+from benchmarks.chaos.outcome import FaultResult, ProgressCallback
 from unveil.app.db.tables import Cell, Curve, Event, Sample
 
 
-def run(tell: Tell, *, rounds: int = 3) -> list[Outcome]:
+def run(log_progress: ProgressCallback, *, rounds: int = 3) -> list[FaultResult]:
     tries, survived, lost, seconds, attempts = 0, 0, 0, [], 0
-    with scene(durable=True) as there:
+    with chaos_environment(durable=True) as environment:
         for number in range(rounds):
-            for attack, more in LONG:
+            for attack, extra_order in LONG_ORDERS:
                 tries += 1
-                calm = there.figures(_ended(there, there.order([attack], seed=number, **more)))
-                id = there.order([attack], seed=number, **more)
-                seconds.append(_restart_in_the_middle(there, id))
-                _ended(there, id)
-                same, twice, attempt = there.figures(id) == calm, _twice(there, id), _attempts(there, id)
-                lost += twice + there.harmed([id])
-                survived += same and not twice
+                baseline = environment.measured_results(
+                    _wait_until_ended(environment, environment.create_evaluation([attack], seed=number, **extra_order))
+                )
+                id = environment.create_evaluation([attack], seed=number, **extra_order)
+                seconds.append(_restart_while_running(environment, id))
+                _wait_until_ended(environment, id)
+                same, duplicates, attempt = (
+                    environment.measured_results(id) == baseline,
+                    _count_duplicates(environment, id),
+                    _max_attempt(environment, id),
+                )
+                lost += duplicates + environment.count_damaged_cells([id])
+                survived += same and not duplicates
                 attempts += attempt - 1
-                tell(
+                log_progress(
                     f"{attack['name']}: answers again after {seconds[-1]:.1f} s, {attempt} attempts, "
-                    f"{'the same figures' if same else 'OTHER FIGURES'}, {twice} rows twice"
+                    f"{'the same figures' if same else 'OTHER FIGURES'}, {duplicates} rows twice"
                 )
     note = f"figures compared to the bit with an undisturbed run; attempts begun anew: {attempts}"
-    return [Outcome("PostgreSQL restarted, immediate mode", tries, survived, lost, seconds, note)]
+    return [FaultResult("PostgreSQL restarted, immediate mode", tries, survived, lost, seconds, note)]
 
 
-def _ended(there: Scene, id: str) -> str:
-    there.until_ended(id)
+def _wait_until_ended(environment: ChaosEnvironment, id: str) -> str:
+    environment.wait_until_ended(id)
     return id
 
 
-def _restart_in_the_middle(there: Scene, id: str) -> float:
+def _restart_while_running(environment: ChaosEnvironment, id: str) -> float:
     """Seconds until the service answers from the rows again."""
-    there.until_at_work(id)
-    began = time.monotonic()
-    there.kill("postgres", signal.SIGQUIT)  # "immediate": no checkpoint, no farewell to anybody; recovery at the start
-    there.wait(lambda: bool(there.show(id)), "the service")
-    return time.monotonic() - began
+    environment.wait_until_running(id)
+    started_at = time.monotonic()
+    environment.kill(
+        "postgres", signal.SIGQUIT
+    )  # "immediate": no checkpoint, no farewell to anybody; recovery at the start
+    environment.wait_until(lambda: bool(environment.get_evaluation(id)), "the service")
+    return time.monotonic() - started_at
 
 
-def _attempts(there: Scene, id: str) -> int:
-    with there.sessions() as session:
+def _max_attempt(environment: ChaosEnvironment, id: str) -> int:
+    with environment.sessions() as session:
         return session.scalar(select(func.max(Cell.attempt)).where(Cell.evaluation_id == id)) or 0
 
 
-def _twice(there: Scene, id: str) -> int:
+def _count_duplicates(environment: ChaosEnvironment, id: str) -> int:
     """Rows of a result, or numbers of events, that are there more than once."""
     cells = select(Cell.id).where(Cell.evaluation_id == id)
     counted = (
@@ -61,5 +69,5 @@ def _twice(there: Scene, id: str) -> int:
         select(Sample.index).where(Sample.cell_id.in_(cells)).group_by(Sample.cell_id, Sample.index),
         select(Curve.name).where(Curve.cell_id.in_(cells)).group_by(Curve.cell_id, Curve.name),
     )
-    with there.sessions() as session:
+    with environment.sessions() as session:
         return sum(len(session.execute(rows.having(func.count() > 1)).all()) for rows in counted)

@@ -11,12 +11,12 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-NAME = "few"
-MANY = "many"
+SMALL_DATASET = "few"
+LARGE_DATASET = "many"
 _SIDE = 96
 
 
-def write_few(data_dir: Path, count: int = 16, name: str = NAME) -> str:
+def write_dataset(data_dir: Path, count: int = 16, name: str = SMALL_DATASET) -> str:
     """Soft random pictures in STL-10's layout in `data_dir`/`name`; the name of the set."""
     folder = data_dir / name
     folder.mkdir(parents=True, exist_ok=True)
@@ -38,8 +38,8 @@ def png(seed: int, side: int = 24) -> bytes:
 def archive(count: int = 10) -> bytes:
     """A zip of two classes; made once, for it holds the time."""
     buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w") as made:
+    with zipfile.ZipFile(buffer, "w") as zip_file:
         for number in range(count):
-            for kind in ("a", "b"):
-                made.writestr(f"{kind}/{number}.png", png(2 * number + (kind == "b")))
+            for label in ("a", "b"):
+                zip_file.writestr(f"{label}/{number}.png", png(2 * number + (label == "b")))
     return buffer.getvalue()

@@ -6,11 +6,11 @@ import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-Tell = Callable[[str], None]  # a line of progress for whoever watches
+ProgressCallback = Callable[[str], None]  # a line of progress for whoever watches
 
 
 @dataclass(frozen=True)
-class Outcome:
+class FaultResult:
     """tries: how often the fault was made; survived: how often all was well; lost: what was lost, in pieces."""
 
     fault: str

@@ -18,18 +18,18 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.chaos import images
-from benchmarks.chaos.outcome import Outcome, Tell
+from benchmarks.chaos.outcome import FaultResult, ProgressCallback
 
-_TRAINED = (
+_TRAINING_CELLS = (
     ("tanaka", "itn:epochs=40"),
     ("tanaka", "itn-strong:epochs=40"),
     ("tanaka", "gan:epochs=20"),
     ("tn-gan:epochs=30", "none"),
     ("tn-model:epochs=20", "none"),
 )
-_STEP = 5.0  # per cent of the work that may lie between a checkpoint and what was told last
+_MAX_LOST_PERCENT = 5.0  # per cent of the work that may lie between a checkpoint and what was told last
 _IMAGES = 32  # a key of TN-model wants twenty
-_CELL = """
+_CELL_SCRIPT = """
 import sys
 from models import evaluation, training
 training.SAVE_SECONDS = 0.05
@@ -37,60 +37,90 @@ sys.exit(evaluation.main(sys.argv[1:]))
 """
 
 
-def run(tell: Tell, *, rounds: int = 2, kills: int = 3, seed: int = 0) -> list[Outcome]:
-    dice = random.Random(seed)
+def run(log_progress: ProgressCallback, *, rounds: int = 2, kills: int = 3, seed: int = 0) -> list[FaultResult]:
+    rng = random.Random(seed)
     survived, seconds = 0, []
-    with tempfile.TemporaryDirectory() as made:
-        folder = Path(made)
-        images.write_few(folder, _IMAGES)
-        tries = [(*trained, number) for number in range(rounds) for trained in _TRAINED]
-        for scheme, attack, number in tries:
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        images.write_dataset(folder, _IMAGES)
+        trials = [(*cell, number) for number in range(rounds) for cell in _TRAINING_CELLS]
+        for scheme, attack, number in trials:
             name = f"{attack} on {scheme}"
-            calm, killed = folder / f"calm, {name}, {number}", folder / f"killed, {name}, {number}"
-            words = len(_run(folder, calm, scheme, attack, number))
-            deaths, last = [dice.randrange(1, words // (kills + 1)) for _ in range(kills)], 0.0
-            for word in deaths:
-                last = max([last, *_done(_run(folder, killed, scheme, attack, number, kill_after=word))])
-            began = time.monotonic()
-            first = min(_done(_run(folder, killed, scheme, attack, number)), default=100.0)
-            seconds.append(time.monotonic() - began)
-            same = _everything(calm) == _everything(killed)
-            survived += same and first > last - _STEP
-            tell(
-                f"{name}: killed after {deaths} of {words} words of progress, at {last:.0f} % at last; went on at "
-                f"{first:.0f} %: {'the same' if same else 'OTHER FIGURES'}"
+            baseline_folder, killed_folder = folder / f"calm, {name}, {number}", folder / f"killed, {name}, {number}"
+            progress_count = len(_run_cell(folder, baseline_folder, scheme, attack, number))
+            kill_points, last_percent = [rng.randrange(1, progress_count // (kills + 1)) for _ in range(kills)], 0.0
+            for kill_point in kill_points:
+                last_percent = max(
+                    [
+                        last_percent,
+                        *_parse_percentages(
+                            _run_cell(folder, killed_folder, scheme, attack, number, kill_after=kill_point)
+                        ),
+                    ]
+                )
+            started_at = time.monotonic()
+            resumed_percent = min(
+                _parse_percentages(_run_cell(folder, killed_folder, scheme, attack, number)), default=100.0
             )
-    deaths_made = kills * len(tries)
-    trained = ", ".join(f"{attack} on {scheme}" for scheme, attack in _TRAINED)
-    note = f"{trained}; {deaths_made} kills; results, scores, curves, pictures compared to the bit"
-    return [Outcome("resumed training", len(tries), survived, len(tries) - survived, seconds, note)]
+            seconds.append(time.monotonic() - started_at)
+            same = _read_outputs(baseline_folder) == _read_outputs(killed_folder)
+            survived += same and resumed_percent > last_percent - _MAX_LOST_PERCENT
+            log_progress(
+                f"{name}: killed after {kill_points} of {progress_count} words of progress, "
+                f"at {last_percent:.0f} % at last; went on at "
+                f"{resumed_percent:.0f} %: {'the same' if same else 'OTHER FIGURES'}"
+            )
+    deaths_made = kills * len(trials)
+    cell = ", ".join(f"{attack} on {scheme}" for scheme, attack in _TRAINING_CELLS)
+    note = f"{cell}; {deaths_made} kills; results, scores, curves, pictures compared to the bit"
+    return [FaultResult("resumed training", len(trials), survived, len(trials) - survived, seconds, note)]
 
 
-def _done(words: list[str]) -> list[float]:
+def _parse_percentages(lines: list[str]) -> list[float]:
     """The percentages that were told, but those before there was any work."""
-    return [done for word in words if (found := re.search(r"([\d.]+)%", word)) and (done := float(found[1]))]
+    return [percent for line in lines if (match := re.search(r"([\d.]+)%", line)) and (percent := float(match[1]))]
 
 
-def _run(data: Path, out: Path, scheme: str, attack: str, seed: int, *, kill_after: int | None = None) -> list[str]:
+def _run_cell(
+    data: Path, out: Path, scheme: str, attack: str, seed: int, *, kill_after: int | None = None
+) -> list[str]:
     """Run the cell from its last checkpoint to the end, or until it has told so many words of its progress: these."""
     command = [
-        sys.executable, "-c", _CELL, "--scheme", scheme, "--attack", attack, "--data", str(data / images.NAME),
-        "--profile", "smoke", "--keys", "1", "--samples", "2", "--seed", str(seed), "--out", str(out), "--resume",
-    ]  # fmt: skip
-    words, said = list[str](), ""
+        sys.executable,
+        "-c",
+        _CELL_SCRIPT,
+        "--scheme",
+        scheme,
+        "--attack",
+        attack,
+        "--data",
+        str(data / images.SMALL_DATASET),
+        "--profile",
+        "smoke",
+        "--keys",
+        "1",
+        "--samples",
+        "2",
+        "--seed",
+        str(seed),
+        "--out",
+        str(out),
+        "--resume",
+    ]
+    progress_lines, line = list[str](), ""
     with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as process:
         assert process.stderr is not None
-        for said in process.stderr:  # a carriage return ends a line, too
-            words += [said] if "%" in said else []
-            if len(words) == kill_after:
+        for line in process.stderr:  # a carriage return ends a line, too
+            progress_lines += [line] if "%" in line else []
+            if len(progress_lines) == kill_after:
                 process.kill()
                 break
     if process.returncode != (0 if kill_after is None else -signal.SIGKILL):
-        raise RuntimeError(f"{attack} on {scheme} ended by itself, {process.returncode}: {said}")
-    return words
+        raise RuntimeError(f"{attack} on {scheme} ended by itself, {process.returncode}: {line}")
+    return progress_lines
 
 
-def _everything(out: Path) -> dict[str, Any]:
+def _read_outputs(out: Path) -> dict[str, Any]:
     """All that the cell left but its checkpoints, without the seconds that it took."""
     files = [*out.glob("samples/*.png"), out / "scores.csv", out / "curves.json"]
     result = json.loads((out / "result.json").read_text())

@@ -15,89 +15,110 @@ import httpx
 import psutil
 
 from benchmarks.chaos import images
-from benchmarks.chaos.fixtures import Scene, scene
-from benchmarks.chaos.outcome import Outcome, Tell
+from benchmarks.chaos.fixtures import ChaosEnvironment, chaos_environment
+from benchmarks.chaos.outcome import FaultResult, ProgressCallback
 from unveil.app.db.job_states import Status
 from unveil.app.db.tables import Key
 
 # Seconds of training and of protecting, so that there is a middle.
 _SETTINGS = {"images": 16, "width": 16, "blocks": 3, "epochs": 40}
 _SIDE = 512
-_PATIENCE_S = 300.0
+_TIMEOUT_S = 300.0
 
 
-def run(tell: Tell, *, times: int = 4, seed: int = 0) -> list[Outcome]:
-    dice, first_answers = random.Random(seed), Counter[int]()
-    trained, protected = list[tuple[bool, float]](), list[tuple[bool, float]]()
-    with scene(UNVEIL_ENCRYPT_BUDGET_S="15") as there:
+def run(log_progress: ProgressCallback, *, times: int = 4, seed: int = 0) -> list[FaultResult]:
+    rng, first_answers = random.Random(seed), Counter[int]()
+    training_trials, protect_trials = list[tuple[bool, float]](), list[tuple[bool, float]]()
+    with chaos_environment(UNVEIL_ENCRYPT_BUDGET_S="15") as environment:
         for number in range(times):
-            whole = number % 2 == 0
-            calm = _order(there, number)
-            there.wait(lambda id=calm: _ready(there, id), "the undisturbed key", _PATIENCE_S)
-            pictures = there.repeated(lambda id=calm: _protect(there, id))[0].raise_for_status().content
+            whole_worker = number % 2 == 0
+            baseline_key = _create_key(environment, number)
+            environment.wait_until(
+                lambda id=baseline_key: _is_ready(environment, id), "the undisturbed key", _TIMEOUT_S
+            )
+            baseline_images = (
+                environment.retry_request(lambda id=baseline_key: _encrypt_image(environment, id))[0]
+                .raise_for_status()
+                .content
+            )
 
-            killed, attempts, took = _kill_its_training(there, number, whole)
-            same = there.repeated(lambda id=killed: _protect(there, id))[0].content == pictures
-            trained.append((same and attempts > 1, took))
-            tell(f"training: {attempts} attempts, {'the same' if same else 'OTHER'} weights after {took:.1f} s")
+            killed, attempts, elapsed = _kill_during_training(environment, number, whole_worker)
+            same = (
+                environment.retry_request(lambda id=killed: _encrypt_image(environment, id))[0].content
+                == baseline_images
+            )
+            training_trials.append((same and attempts > 1, elapsed))
+            log_progress(
+                f"training: {attempts} attempts, {'the same' if same else 'OTHER'} weights after {elapsed:.1f} s"
+            )
 
-            statuses, answer, took = _kill_its_request(there, killed, dice.uniform(0.3, 0.7), whole)
-            same = answer.content == pictures
+            statuses, answer, elapsed = _kill_during_request(environment, killed, rng.uniform(0.3, 0.7), whole_worker)
+            same = answer.content == baseline_images
             first_answers[statuses[0]] += 1
-            protected.append((same and statuses[0] in (200, 503), took))
-            tell(f"protecting: answered {statuses}, {'the same' if same else 'OTHER'} image after {took:.1f} s")
-    said = ", ".join(f"{count} times {status}" for status, count in sorted(first_answers.items()))
+            protect_trials.append((same and statuses[0] in (200, 503), elapsed))
+            log_progress(
+                f"protecting: answered {statuses}, {'the same' if same else 'OTHER'} image after {elapsed:.1f} s"
+            )
+    answer_counts = ", ".join(f"{count} times {status}" for status, count in sorted(first_answers.items()))
     return [
-        _outcome("killed while a key is trained", trained, "tn-gan; protects as the key of an undisturbed training"),
-        _outcome("killed while it protects", protected, f"first answers: {said}; seconds until the repeat is answered"),
+        _to_fault_result(
+            "killed while a key is trained", training_trials, "tn-gan; protects as the key of an undisturbed training"
+        ),
+        _to_fault_result(
+            "killed while it protects",
+            protect_trials,
+            f"first answers: {answer_counts}; seconds until the repeat is answered",
+        ),
     ]
 
 
-def _outcome(fault: str, tries: list[tuple[bool, float]], note: str) -> Outcome:
+def _to_fault_result(fault: str, tries: list[tuple[bool, float]], note: str) -> FaultResult:
     survived = sum(well for well, _ in tries)
-    return Outcome(fault, len(tries), survived, len(tries) - survived, [took for _, took in tries], note)
+    return FaultResult(fault, len(tries), survived, len(tries) - survived, [took for _, took in tries], note)
 
 
-def _kill_its_training(there: Scene, seed: int, whole: bool) -> tuple[str, int, float]:
+def _kill_during_training(environment: ChaosEnvironment, seed: int, whole_worker: bool) -> tuple[str, int, float]:
     """A key whose first training was killed: its id, how often it was taken up, and the seconds until it was ready."""
-    id = _order(there, seed)
-    there.wait(lambda: _in_the_middle(there, id), "the middle of the training", _PATIENCE_S)
-    _kill(there, "worker-attack", whole)
-    took = there.wait(lambda: _ready(there, id), "the key", _PATIENCE_S)
-    with there.sessions() as session:
-        return id, session.get_one(Key, id).attempt, took
+    id = _create_key(environment, seed)
+    environment.wait_until(lambda: _is_training(environment, id), "the middle of the training", _TIMEOUT_S)
+    _kill_worker(environment, "worker-attack", whole_worker)
+    elapsed = environment.wait_until(lambda: _is_ready(environment, id), "the key", _TIMEOUT_S)
+    with environment.sessions() as session:
+        return id, session.get_one(Key, id).attempt, elapsed
 
 
-def _kill_its_request(there: Scene, id: str, at: float, whole: bool) -> tuple[list[int], httpx.Response, float]:
+def _kill_during_request(
+    environment: ChaosEnvironment, id: str, at: float, whole_worker: bool
+) -> tuple[list[int], httpx.Response, float]:
     """Kill who protects at this share of the usual time: what was answered, the last answer, the seconds to it."""
     statuses: list[int] = []
 
-    def ask() -> httpx.Response:
-        answer = _protect(there, id)
+    def send() -> httpx.Response:
+        answer = _encrypt_image(environment, id)
         statuses.append(answer.status_code)
         return answer
 
-    began = time.monotonic()
-    there.repeated(lambda: _protect(there, id))
-    usual = time.monotonic() - began
+    started_at = time.monotonic()
+    environment.retry_request(lambda: _encrypt_image(environment, id))
+    usual_seconds = time.monotonic() - started_at
     with ThreadPoolExecutor(1) as pool:
-        asked = pool.submit(there.repeated, ask)
-        time.sleep(at * usual)
+        future = pool.submit(environment.retry_request, send)
+        time.sleep(at * usual_seconds)
         if statuses:
             raise TimeoutError("it was answered before anybody could be killed")
-        _kill(there, "worker-encrypt", whole)
-        answer, took = asked.result()
-    return statuses, answer, took
+        _kill_worker(environment, "worker-encrypt", whole_worker)
+        answer, elapsed = future.result()
+    return statuses, answer, elapsed
 
 
-def _order(there: Scene, seed: int) -> str:
-    order = {"profile": "smoke", "dataset": images.NAME, "seed": seed, **_SETTINGS}
-    answer = there.http.post("/keys", json={"scheme": "tn-gan", "params": order})
+def _create_key(environment: ChaosEnvironment, seed: int) -> str:
+    order = {"profile": "smoke", "dataset": images.SMALL_DATASET, "seed": seed, **_SETTINGS}
+    answer = environment.http.post("/keys", json={"scheme": "tn-gan", "params": order})
     return str(answer.raise_for_status().json()["id"])
 
 
-def _protect(there: Scene, id: str) -> httpx.Response:
-    return there.http.post(
+def _encrypt_image(environment: ChaosEnvironment, id: str) -> httpx.Response:
+    return environment.http.post(
         "/encrypt",
         files={"images": ("a.png", images.png(0, _SIDE), "image/png")},
         data={"key_id": id},
@@ -105,22 +126,22 @@ def _protect(there: Scene, id: str) -> httpx.Response:
     )
 
 
-def _ready(there: Scene, id: str) -> bool:
-    status = there.http.get(f"/keys/{id}").raise_for_status().json()["status"]
+def _is_ready(environment: ChaosEnvironment, id: str) -> bool:
+    status = environment.http.get(f"/keys/{id}").raise_for_status().json()["status"]
     if status == "failed":
         raise RuntimeError(f"the training of {id} failed")
     return bool(status == "ready")
 
 
-def _in_the_middle(there: Scene, id: str) -> bool:
-    with there.sessions() as session:
+def _is_training(environment: ChaosEnvironment, id: str) -> bool:
+    with environment.sessions() as session:
         key = session.get_one(Key, id)
         return key.status == Status.RUNNING and key.progress > 0.05
 
 
-def _kill(there: Scene, part: str, whole: bool) -> None:
-    if whole:
-        there.kill(part)
+def _kill_worker(environment: ChaosEnvironment, part: str, whole_worker: bool) -> None:
+    if whole_worker:
+        environment.kill(part)
         return
-    for process in psutil.Process(there.pid(part)).children():
+    for process in psutil.Process(environment.pid(part)).children():
         process.kill()

@@ -11,43 +11,49 @@ from contextlib import contextmanager
 
 from sqlalchemy import func, select
 
-from benchmarks.chaos.fixtures import LEASE_S, LONG, Scene, scene
-from benchmarks.chaos.outcome import Outcome, Tell
+from benchmarks.chaos.fixtures import LEASE_S, LONG_ORDERS, ChaosEnvironment, chaos_environment
+from benchmarks.chaos.outcome import FaultResult, ProgressCallback
 from unveil.app.db.tables import Base, Cell
 
-_AWAKE_S = 4.0  # a watch looks each second: by then the zombie has tried to write, and was told
-_PASSING = {"workers", "idempotency"}  # heartbeats of processes; what requests leave
+_WAKE_WAIT_S = 4.0  # a watch looks each second: by then the zombie has tried to write, and was told
+_IGNORED_TABLES = {"workers", "idempotency"}  # heartbeats of processes; what requests leave
 
 
-def run(tell: Tell, *, rounds: int = 3, seed: int = 0) -> list[Outcome]:
-    dice = random.Random(seed)
+def run(log_progress: ProgressCallback, *, rounds: int = 3, seed: int = 0) -> list[FaultResult]:
+    rng = random.Random(seed)
     tries, survived, changed, seconds = 0, 0, 0, []
-    with scene(attack_workers=2) as there:
+    with chaos_environment(attack_workers=2) as environment:
         for number in range(rounds):
-            for attack, more in LONG:
+            for attack, extra_order in LONG_ORDERS:
                 tries += 1
-                id = there.order([attack], seed=number, **more)
-                there.until_at_work(id)
-                time.sleep(dice.random())
-                with _asleep(there, id):
-                    seconds.append(there.until_ended(id))
-                    before = _rows(there)
-                time.sleep(_AWAKE_S)
-                touched = _rows(there) ^ before
-                changed += len(touched)
-                well = not touched and there.harmed([id]) == 0 and _attempts(there, id) > 1
-                survived += well
-                tell(f"{attack['name']}: ended by another in {seconds[-1]:.1f} s; {len(touched)} rows changed")
+                id = environment.create_evaluation([attack], seed=number, **extra_order)
+                environment.wait_until_running(id)
+                time.sleep(rng.random())
+                with _suspended_worker(environment, id):
+                    seconds.append(environment.wait_until_ended(id))
+                    rows_before = _read_all_rows(environment)
+                time.sleep(_WAKE_WAIT_S)
+                changed_rows = _read_all_rows(environment) ^ rows_before
+                changed += len(changed_rows)
+                is_unchanged = (
+                    not changed_rows
+                    and environment.count_damaged_cells([id]) == 0
+                    and _max_attempt(environment, id) > 1
+                )
+                survived += is_unchanged
+                log_progress(
+                    f"{attack['name']}: ended by another in {seconds[-1]:.1f} s; {len(changed_rows)} rows changed"
+                )
     note = f"stopped past its lease of {LEASE_S:.0f} s, woken after another had ended the cell; all tables compared"
-    return [Outcome("zombie", tries, survived, changed, seconds, note)]
+    return [FaultResult("zombie", tries, survived, changed, seconds, note)]
 
 
 @contextmanager
-def _asleep(there: Scene, id: str) -> Iterator[None]:
+def _suspended_worker(environment: ChaosEnvironment, id: str) -> Iterator[None]:
     """The whole worker that has the cell, stopped by SIGSTOP until the end of the block."""
-    with there.sessions() as session:
-        held = select(Cell.lease_owner).where(Cell.evaluation_id == id, Cell.lease_owner.is_not(None))
-        owner = session.scalar(held)
+    with environment.sessions() as session:
+        query = select(Cell.lease_owner).where(Cell.evaluation_id == id, Cell.lease_owner.is_not(None))
+        owner = session.scalar(query)
     if owner is None:
         raise TimeoutError("the cell ended before its worker could be stopped")
     group = os.getpgid(int(owner.split("/")[1]))
@@ -58,13 +64,13 @@ def _asleep(there: Scene, id: str) -> Iterator[None]:
         os.killpg(group, signal.SIGCONT)
 
 
-def _attempts(there: Scene, id: str) -> int:
-    with there.sessions() as session:
+def _max_attempt(environment: ChaosEnvironment, id: str) -> int:
+    with environment.sessions() as session:
         return session.scalar(select(func.max(Cell.attempt)).where(Cell.evaluation_id == id)) or 0
 
 
-def _rows(there: Scene) -> set[str]:
+def _read_all_rows(environment: ChaosEnvironment) -> set[str]:
     """Every row of every table, as text."""
-    tables = [table for table in Base.metadata.sorted_tables if table.name not in _PASSING]
-    with there.sessions() as session:
+    tables = [table for table in Base.metadata.sorted_tables if table.name not in _IGNORED_TABLES]
+    with environment.sessions() as session:
         return {f"{table.name} {row!r}" for table in tables for row in session.execute(select(table))}

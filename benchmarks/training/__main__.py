@@ -10,7 +10,7 @@ import json
 from dataclasses import asdict
 from pathlib import Path
 
-from benchmarks.training.table import DEVICE, LAPS, SECONDS, races
+from benchmarks.training.table import DEVICE, MEASUREMENT_COUNT, SECONDS, compare_all
 
 
 def main() -> None:
@@ -20,12 +20,12 @@ def main() -> None:
     parser.add_argument("--batch", type=int, help="instead of the profile's")
     parser.add_argument("--device", choices=("cpu", "cuda"), default=DEVICE)
     parser.add_argument("--seconds", type=float, default=SECONDS, help="of one turn")
-    parser.add_argument("--laps", type=int, default=LAPS)
+    parser.add_argument("--laps", type=int, default=MEASUREMENT_COUNT)
     parser.add_argument("--out", type=Path, help="JSON")
-    given = parser.parse_args()
-    rows = races(given.names, given.profile, given.batch, given.device, given.seconds, given.laps)
-    if given.out:
-        given.out.write_text(json.dumps([asdict(row) for row in rows], indent=2) + "\n")
+    args = parser.parse_args()
+    rows = compare_all(args.names, args.profile, args.batch, args.device, args.seconds, args.laps)
+    if args.out:
+        args.out.write_text(json.dumps([asdict(row) for row in rows], indent=2) + "\n")
 
 
 if __name__ == "__main__":

@@ -24,20 +24,20 @@ from unveil.models.networks.patch_discriminator import PatchDiscriminator
 from unveil.models.networks.resnet20 import ResNet20
 from unveil.models.networks.resnet_generator import PatchGan, ResNetGenerator
 from unveil.models.networks.unet import SigmoidUNet
-from unveil.models.training.classifier import Classifier, ClassifierSettings, Features
-from unveil.models.training.cyclegan import History
+from unveil.models.training.classifier import Classifier, ClassifierSettings, FeatureExtractor
+from unveil.models.training.cyclegan import ImagePool
 
 Batch = list[Tensor]
 Step = Callable[[Batch], None]
 
 
 @dataclass
-class Peer:
+class ReferenceLoop:
     """decks: sets that are shuffled on their own; networks: all, those that do not learn too."""
 
     step: Step
     networks: Sequence[nn.Module]
-    decks: Sequence[Dataset[Any]]
+    datasets: Sequence[Dataset[Any]]
     batch: int
     after_epoch: Callable[[], None] = lambda: None
 
@@ -46,10 +46,10 @@ class Peer:
         cuda = device.type == "cuda"
         loaders = [
             DataLoader(
-                deck, self.batch, sampler=RandomSampler(deck, replacement=True, num_samples=10**9),
+                dataset, self.batch, sampler=RandomSampler(dataset, replacement=True, num_samples=10**9),
                 num_workers=workers, pin_memory=cuda,
             )
-            for deck in self.decks
+            for dataset in self.datasets
         ]  # fmt: skip
         for loaded in zip(*loaders, strict=True):
             yield [part.to(device, non_blocking=cuda) for part in chain(*loaded)]
@@ -58,9 +58,11 @@ class Peer:
 class Arrays(Dataset[Any]):
     """Images, and labels, that belong together; each image through the transform alone."""
 
-    def __init__(self, *arrays: Any, more: Sequence[Callable[[Tensor], Tensor]] = ()) -> None:
+    def __init__(self, *arrays: Any, transforms_after: Sequence[Callable[[Tensor], Tensor]] = ()) -> None:
         self.arrays = arrays
-        self.transform = transforms.Compose([transforms.ToTensor(), transforms.Normalize([0.5] * 3, [0.5] * 3), *more])
+        self.transform = transforms.Compose(
+            [transforms.ToTensor(), transforms.Normalize([0.5] * 3, [0.5] * 3), *transforms_after]
+        )
 
     def __len__(self) -> int:
         return len(self.arrays[0])
@@ -70,100 +72,119 @@ class Arrays(Dataset[Any]):
 
 
 def regression(
-    network: nn.Module, optimiser: Any, loss: Any, protected: Images, plain: Images, batch: int, side: int | None
-) -> Peer:
+    network: nn.Module, optimizer: Any, loss: Any, protected: Images, plain: Images, batch: int, side: int | None
+) -> ReferenceLoop:
     """side: of the squares that are learned from, the same one of both images; None: whole images."""
-    optimiser = optimiser(network.parameters())
+    optimizer = optimizer(network.parameters())
     crop = transforms.RandomCrop(side or protected.shape[1])
 
     def step(images: Batch) -> None:
-        seen, wanted = crop(torch.cat(images, 1)).chunk(2, 1)
-        value = loss(network(seen), wanted)
-        optimiser.zero_grad()
+        cropped_protected, cropped_plain = crop(torch.cat(images, 1)).chunk(2, 1)
+        value = loss(network(cropped_protected), cropped_plain)
+        optimizer.zero_grad()
         value.backward()
-        optimiser.step()
+        optimizer.step()
 
-    return Peer(step, [network], [Arrays(protected, plain)], batch)
+    return ReferenceLoop(step, [network], [Arrays(protected, plain)], batch)
 
 
-def gan(generator: nn.Module, s: GanSettings, decks: Sequence[Images]) -> Peer:
+def gan(generator: nn.Module, s: GanSettings, image_groups: Sequence[Images]) -> ReferenceLoop:
     discriminator = PatchDiscriminator(s.discriminator, s.pool)
     adam = partial(torch.optim.Adam, betas=(s.beta1, 0.999))
-    for_generator = adam(generator.parameters(), s.rate)
-    for_discriminator = adam(discriminator.parameters(), s.discriminator_rate or s.rate)
-    says = _says(F.binary_cross_entropy_with_logits)
+    generator_optimizer = adam(generator.parameters(), s.rate)
+    discriminator_optimizer = adam(discriminator.parameters(), s.discriminator_rate or s.rate)
+    bce_to_label = _loss_to_label(F.binary_cross_entropy_with_logits)
 
     def step(images: Batch) -> None:
         protected, plain = images
         fake = generator(protected)
-        for_discriminator.zero_grad()
-        (says(discriminator(plain), 1) + says(discriminator(fake.detach()), 0)).backward()
-        for_discriminator.step()
-        for_generator.zero_grad()
-        says(discriminator(fake), 1).backward()
-        for_generator.step()
+        discriminator_optimizer.zero_grad()
+        (bce_to_label(discriminator(plain), 1) + bce_to_label(discriminator(fake.detach()), 0)).backward()
+        discriminator_optimizer.step()
+        generator_optimizer.zero_grad()
+        bce_to_label(discriminator(fake), 1).backward()
+        generator_optimizer.step()
 
     crop = [transforms.RandomCrop(s.side)] if s.side else []
-    return Peer(step, [generator, discriminator], [Arrays(deck, more=crop) for deck in decks], s.batch)
+    return ReferenceLoop(
+        step, [generator, discriminator], [Arrays(group, transforms_after=crop) for group in image_groups], s.batch
+    )
 
 
-def cyclegan(s: Any, plain: Images, protected: Images) -> Peer:
+def cyclegan(s: Any, plain: Images, protected: Images) -> ReferenceLoop:
     """As its authors' program: judges held still in the generators' step."""
-    protect, reveal = ResNetGenerator(s.width, s.blocks), ResNetGenerator(s.width, s.blocks)
-    judges = nn.ModuleList([PatchGan(s.discriminator), PatchGan(s.discriminator)])
+    encrypt_net, decrypt_net = ResNetGenerator(s.width, s.blocks), ResNetGenerator(s.width, s.blocks)
+    discriminators = nn.ModuleList([PatchGan(s.discriminator), PatchGan(s.discriminator)])
     adam = partial(torch.optim.Adam, lr=s.rate, betas=(s.beta1, 0.999))
-    for_generators = adam([*protect.parameters(), *reveal.parameters()])
-    for_judges = adam(judges.parameters())
-    says, pools, generator = _says(F.mse_loss), [History(), History()], torch.Generator()
+    generator_optimizer = adam([*encrypt_net.parameters(), *decrypt_net.parameters()])
+    discriminator_optimizer = adam(discriminators.parameters())
+    lsgan_to_label, pools, generator = _loss_to_label(F.mse_loss), [ImagePool(), ImagePool()], torch.Generator()
 
     def step(images: Batch) -> None:
-        judges.requires_grad_(False)
-        fakes = protect(images[0]), reveal(images[1])
-        loss = sum(says(judge(fake), 1) for judge, fake in zip(judges, fakes, strict=True))
-        loss += s.cycle * (F.l1_loss(reveal(fakes[0]), images[0]) + F.l1_loss(protect(fakes[1]), images[1]))
-        for_generators.zero_grad()
+        discriminators.requires_grad_(False)
+        fakes = encrypt_net(images[0]), decrypt_net(images[1])
+        loss = sum(
+            lsgan_to_label(discriminator(fake), 1) for discriminator, fake in zip(discriminators, fakes, strict=True)
+        )
+        loss += s.cycle * (F.l1_loss(decrypt_net(fakes[0]), images[0]) + F.l1_loss(encrypt_net(fakes[1]), images[1]))
+        generator_optimizer.zero_grad()
         loss.backward()
-        for_generators.step()
-        judges.requires_grad_(True)
-        for_judges.zero_grad()
-        for judge, real, fake, pool in zip(judges, reversed(images), fakes, pools, strict=True):
-            ((says(judge(real), 1) + says(judge(pool.exchange(fake.detach(), generator)), 0)) / 2).backward()
-        for_judges.step()
+        generator_optimizer.step()
+        discriminators.requires_grad_(True)
+        discriminator_optimizer.zero_grad()
+        for discriminator, real, fake, pool in zip(discriminators, reversed(images), fakes, pools, strict=True):
+            (
+                (
+                    lsgan_to_label(discriminator(real), 1)
+                    + lsgan_to_label(discriminator(pool.query(fake.detach(), generator)), 0)
+                )
+                / 2
+            ).backward()
+        discriminator_optimizer.step()
 
     crop = [transforms.RandomCrop(s.side)] if s.side else []
-    return Peer(step, [protect, reveal, judges], [Arrays(deck, more=crop) for deck in (plain, protected)], s.batch)
+    return ReferenceLoop(
+        step,
+        [encrypt_net, decrypt_net, discriminators],
+        [Arrays(group, transforms_after=crop) for group in (plain, protected)],
+        s.batch,
+    )
 
 
-def classification(network: nn.Module, s: ClassifierSettings, images: Images, labels: Any) -> Peer:
-    optimiser = torch.optim.SGD(network.parameters(), s.rate, s.momentum, weight_decay=s.weight_decay)
+def classification(network: nn.Module, s: ClassifierSettings, images: Images, labels: Any) -> ReferenceLoop:
+    optimizer = torch.optim.SGD(network.parameters(), s.rate, s.momentum, weight_decay=s.weight_decay)
 
     def step(batch: Batch) -> None:
         loss = F.cross_entropy(network(batch[0]), batch[1])
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         loss.backward()
-        optimiser.step()
+        optimizer.step()
 
-    more = [] if s.padding is None else _flip_and_crop(images, s.padding)
-    return Peer(step, [network], [Arrays(images, labels, more=more)], s.batch)
+    extra_transforms = [] if s.padding is None else _flip_and_crop(images, s.padding)
+    return ReferenceLoop(step, [network], [Arrays(images, labels, transforms_after=extra_transforms)], s.batch)
 
 
-def concealment(s: Any, judge: Classifier, images: Images, labels: Any, held_out: tuple[Images, Any]) -> Peer:
-    network, eye = SigmoidUNet(s.width, s.fold), Features(judge)
+def train_transformation(
+    s: Any, classifier: Classifier, images: Images, labels: Any, held_out: tuple[Images, Any]
+) -> ReferenceLoop:
+    network, feature_extractor = SigmoidUNet(s.width, s.fold), FeatureExtractor(classifier)
     crop = transforms.RandomCrop(s.feature_side or images.shape[1])
-    optimiser = torch.optim.SGD(network.parameters(), s.rate, s.momentum, weight_decay=s.weight_decay)
-    judge.eval().requires_grad_(False)
+    optimizer = torch.optim.SGD(network.parameters(), s.rate, s.momentum, weight_decay=s.weight_decay)
+    classifier.eval().requires_grad_(False)
 
-    def loss(plain: Tensor, named: Tensor) -> Tensor:
-        hidden = network(plain)
-        looked_at, before = crop(torch.cat([hidden, plain], 1)).chunk(2, 1)
+    def loss(plain: Tensor, batch_labels: Tensor) -> Tensor:
+        output = network(plain)
+        output_crop, plain_crop = crop(torch.cat([output, plain], 1)).chunk(2, 1)
         with torch.no_grad():
-            before = eye(before)
-        return F.cross_entropy(judge(hidden), named) - s.feature_weight * F.mse_loss(eye(looked_at), before)
+            plain_crop = feature_extractor(plain_crop)
+        return F.cross_entropy(classifier(output), batch_labels) - s.feature_weight * F.mse_loss(
+            feature_extractor(output_crop), plain_crop
+        )
 
     def step(batch: Batch) -> None:
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         loss(*batch).backward()
-        optimiser.step()
+        optimizer.step()
 
     validation = DataLoader(Arrays(*held_out), s.batch)
 
@@ -175,16 +196,18 @@ def concealment(s: Any, judge: Classifier, images: Images, labels: Any, held_out
             loss(*(part.to(device) for part in batch)).item()
         network.train()
 
-    more = _flip_and_crop(images, s.padding)
-    return Peer(step, [network, judge], [Arrays(images, labels, more=more)], s.batch, validate)
+    extra_transforms = _flip_and_crop(images, s.padding)
+    return ReferenceLoop(
+        step, [network, classifier], [Arrays(images, labels, transforms_after=extra_transforms)], s.batch, validate
+    )
 
 
-def block_network(*, squash: bool = False) -> nn.Module:
+def block_network(*, output_tanh: bool = False) -> nn.Module:
     return nn.Sequential(
         nn.Conv2d(3, 48, 4, 4, bias=False), nn.BatchNorm2d(48), nn.ReLU(inplace=True),
         nn.Conv2d(48, 48, 1, bias=False), nn.BatchNorm2d(48), nn.ReLU(inplace=True),
         nn.Conv2d(48, 512, 1, bias=False), nn.BatchNorm2d(512), nn.ReLU(inplace=True),
-        nn.PixelShuffle(4), nn.Conv2d(32, 3, 1), nn.Tanh() if squash else nn.Identity(),
+        nn.PixelShuffle(4), nn.Conv2d(32, 3, 1), nn.Tanh() if output_tanh else nn.Identity(),
     )  # fmt: skip
 
 
@@ -235,18 +258,18 @@ def adapted_classifier(classes: int, s: ClassifierSettings) -> nn.Module:
     )  # fmt: skip
 
 
-def distance(seen: Tensor, plain: Tensor, ssim_weight: float) -> Tensor:
+def distance(reconstructed: Tensor, plain: Tensor, ssim_weight: float) -> Tensor:
     """Mean absolute error and 1 - SSIM with windows of 7x7."""
     mean = partial(F.avg_pool2d, kernel_size=7, stride=1)
-    mx, my = mean(seen), mean(plain)
-    vx, vy = mean(seen * seen) - mx * mx, mean(plain * plain) - my * my
-    vxy = mean(seen * plain) - mx * my
+    mx, my = mean(reconstructed), mean(plain)
+    vx, vy = mean(reconstructed * reconstructed) - mx * mx, mean(plain * plain) - my * my
+    vxy = mean(reconstructed * plain) - mx * my
     c1, c2 = 0.02**2, 0.06**2
     ssim = (2 * mx * my + c1) * (2 * vxy + c2) / ((mx * mx + my * my + c1) * (vx + vy + c2))
-    return F.l1_loss(seen, plain) + ssim_weight * (1 - ssim.mean())
+    return F.l1_loss(reconstructed, plain) + ssim_weight * (1 - ssim.mean())
 
 
-def _says(loss: Callable[[Tensor, Tensor], Tensor]) -> Callable[[Tensor, float], Tensor]:
+def _loss_to_label(loss: Callable[[Tensor, Tensor], Tensor]) -> Callable[[Tensor, float], Tensor]:
     return lambda scores, label: loss(scores, torch.full_like(scores, label))
 
 

@@ -12,7 +12,7 @@ down_revision = "0005"
 
 
 def upgrade() -> None:
-    _active("status IN ('queued', 'running', 'cancelling')")
+    _replace_active_index("status IN ('queued', 'running', 'cancelling')")
     op.create_index(
         "ix_keys_trained", "keys", ["account_id", "scheme", "id"], postgresql_where=sa.text("training IS NOT NULL")
     )
@@ -24,9 +24,9 @@ def upgrade() -> None:
 def downgrade() -> None:
     op.drop_index("ix_keys_leftover", "keys")
     op.drop_index("ix_keys_trained", "keys")
-    _active("finished_at IS NULL")
+    _replace_active_index("finished_at IS NULL")
 
 
-def _active(predicate: str) -> None:
+def _replace_active_index(predicate: str) -> None:
     op.drop_index("ix_cells_active", "cells")
     op.create_index("ix_cells_active", "cells", ["status", "lease_until"], postgresql_where=sa.text(predicate))

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from unveil.models.attacks.base import Attack, Material, Outcome
-from unveil.models.core.run_context import Context
+from unveil.models.attacks.base import Attack, AttackInput, AttackResult
+from unveil.models.core.run_context import RunContext
 from unveil.models.core.threat_models import ThreatModel
 from unveil.models.schemes.base import Scheme
 
@@ -25,16 +25,16 @@ class BruteForce(Attack[BruteForceSettings]):
     threat_model = ThreatModel.CIPHERTEXT_ONLY
     Settings = BruteForceSettings
 
-    def refuses(self, scheme: Scheme[Any, Any]) -> str | None:
+    def not_applicable_reason(self, scheme: Scheme[Any, Any]) -> str | None:
         if scheme.trains:
             return "the secret is a network's weights, not a key that can be counted (paper section 3.1)"
         return None
 
-    def run(self, material: Material, context: Context) -> Outcome:  # noqa: ARG002
-        if material.scheme is None:
+    def run(self, attack_input: AttackInput, context: RunContext) -> AttackResult:  # noqa: ARG002
+        if attack_input.scheme is None:
             raise ValueError("the key space of an unknown scheme cannot be counted")
-        height, width = material.targets.shape[1:3]
-        bits = material.scheme.key_space_bits(height, width)
+        height, width = attack_input.targets.shape[1:3]
+        bits = attack_input.scheme.key_space_bits(height, width)
         if bits is None:
             raise ValueError("the keys of this scheme cannot be counted")
-        return Outcome(numbers={"key_space_bits": bits})
+        return AttackResult(metrics={"key_space_bits": bits})

@@ -9,10 +9,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from unveil.models.attacks.base import Attack, Material, Outcome
+from unveil.models.attacks.base import Attack, AttackInput, AttackResult
 from unveil.models.core.errors import AttackFailed
 from unveil.models.core.images import Images
-from unveil.models.core.run_context import Context
+from unveil.models.core.run_context import RunContext
 from unveil.models.core.threat_models import ThreatModel
 from unveil.models.schemes.base import Scheme
 from unveil.models.schemes.ele import Ele
@@ -35,45 +35,47 @@ class ChosenPlaintext(Attack[ChosenPlaintextSettings]):
     threat_model = ThreatModel.CHOSEN_PLAINTEXT
     Settings = ChosenPlaintextSettings
 
-    def refuses(self, scheme: Scheme[Any, Any]) -> str | None:
+    def not_applicable_reason(self, scheme: Scheme[Any, Any]) -> str | None:
         if scheme.trains:
             return "a network does more than to move and to reverse values; see `itn` and `itn-strong`"
         if scheme.key_per_image:
             return "every image has a key of its own: what the oracle answers says nothing about the key of the next"
         return None
 
-    def run(self, material: Material, context: Context) -> Outcome:
+    def run(self, attack_input: AttackInput, context: RunContext) -> AttackResult:
         from unveil.models.recovery import chosen_plaintext
 
-        oracle, scheme = material.oracle, material.scheme
+        oracle, scheme = attack_input.oracle, attack_input.scheme
         if oracle is None:
             raise AttackFailed("needs the encryption as an oracle; none was given")
-        height, width = material.targets.shape[1:3]
+        height, width = attack_input.targets.shape[1:3]
         context.report(0.0, "asking the oracle")
         try:
             if isinstance(scheme, Pixelwise):
                 pixels = chosen_plaintext.pixelwise(oracle, height, width)
-                return _outcome(scheme.decrypt(material.targets, pixels.key), pixels.key, pixels.queries)
+                return _attack_result(scheme.decrypt(attack_input.targets, pixels.key), pixels.key, pixels.queries)
             if isinstance(scheme, Tanaka):
-                streams = chosen_plaintext.tanaka(oracle, height, width)
-                key = streams.key.key(scheme.settings.variant)
-                return _outcome(streams.key.decrypt(material.targets), key, streams.queries)
+                permutation = chosen_plaintext.tanaka(oracle, height, width)
+                key = permutation.key.to_key(scheme.settings.variant)
+                return _attack_result(permutation.key.decrypt(attack_input.targets), key, permutation.queries)
             if isinstance(scheme, Ele):
                 shuffled = chosen_plaintext.ele(oracle, height, width)
-                return _outcome(scheme.decrypt(material.targets, shuffled.key), shuffled.key, shuffled.queries)
+                return _attack_result(
+                    scheme.decrypt(attack_input.targets, shuffled.key), shuffled.key, shuffled.queries
+                )
             if isinstance(scheme, Etc):
                 blocks = chosen_plaintext.etc(oracle, height, width)
-                return _outcome(scheme.decrypt(material.targets, blocks.key), blocks.key, blocks.queries)
+                return _attack_result(scheme.decrypt(attack_input.targets, blocks.key), blocks.key, blocks.queries)
             nibbles = chosen_plaintext.nibble_map(oracle, height, width)
-            return _outcome(nibbles.key.decrypt(material.targets), None, nibbles.queries)
+            return _attack_result(nibbles.key.decrypt(attack_input.targets), None, nibbles.queries)
         except ValueError as error:
             raise AttackFailed(str(error)) from error
 
 
-def _outcome(reconstructed: Images, key: Any, asked: int) -> Outcome:
-    return Outcome(
+def _attack_result(reconstructed: Images, key: Any, queries: int) -> AttackResult:
+    return AttackResult(
         reconstructed=reconstructed,
         key=key,
-        numbers={"queries": float(asked)},
-        notes=(f"{asked} chosen image{'s' if asked > 1 else ''} encrypted by the oracle",),
+        metrics={"queries": float(queries)},
+        notes=(f"{queries} chosen image{'s' if queries > 1 else ''} encrypted by the oracle",),
     )

@@ -10,18 +10,18 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from unveil.models.attacks.base import Attack, Material, Outcome
+from unveil.models.attacks.base import Attack, AttackInput, AttackResult
 from unveil.models.core.images import Images
-from unveil.models.core.run_context import Context
-from unveil.models.core.settings_schema import param
+from unveil.models.core.run_context import RunContext
+from unveil.models.core.settings_schema import setting
 from unveil.models.core.threat_models import ThreatModel
 
 
 @dataclass(frozen=True)
 class FrSettings:
-    L: int = param(8, "Number of bits of a value", minimum=1, maximum=8)
-    b: int = param(0, "Leading bit to force", minimum=0, maximum=1)
-    nibblewise: bool = param(False, "Treat the two 4-bit halves of a value apart (L = 4 on each)")
+    L: int = setting(8, "Number of bits of a value", minimum=1, maximum=8)
+    b: int = setting(0, "Leading bit to force", minimum=0, maximum=1)
+    nibblewise: bool = setting(False, "Treat the two 4-bit halves of a value apart (L = 4 on each)")
 
 
 def feature_reconstruction(images: Images, bits: int = 8, leading: int = 0, *, nibblewise: bool = False) -> Images:
@@ -42,6 +42,8 @@ class FeatureReconstruction(Attack[FrSettings]):
     Settings = FrSettings
     paper_name = "FR-Attack"
 
-    def run(self, material: Material, context: Context) -> Outcome:  # noqa: ARG002
+    def run(self, attack_input: AttackInput, context: RunContext) -> AttackResult:  # noqa: ARG002
         s = self.settings
-        return Outcome(reconstructed=feature_reconstruction(material.targets, s.L, s.b, nibblewise=s.nibblewise))
+        return AttackResult(
+            reconstructed=feature_reconstruction(attack_input.targets, s.L, s.b, nibblewise=s.nibblewise)
+        )

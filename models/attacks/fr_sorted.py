@@ -10,18 +10,18 @@ from typing import Any
 
 import numpy as np
 
-from unveil.models.attacks.base import Attack, Material, Outcome
+from unveil.models.attacks.base import Attack, AttackInput, AttackResult
 from unveil.models.attacks.fr import feature_reconstruction
 from unveil.models.core.images import Images
-from unveil.models.core.run_context import Context
-from unveil.models.core.settings_schema import param
+from unveil.models.core.run_context import RunContext
+from unveil.models.core.settings_schema import setting
 from unveil.models.core.threat_models import ThreatModel
 from unveil.models.schemes.base import Scheme
 
 
 @dataclass(frozen=True)
 class FrSortedSettings:
-    b: int = param(0, "Leading bit to force: 0 makes every value dark, 1 bright", minimum=0, maximum=1)
+    b: int = setting(0, "Leading bit to force: 0 makes every value dark, 1 bright", minimum=0, maximum=1)
 
 
 def sorted_reconstruction(images: Images, leading: int = 0) -> Images:
@@ -41,10 +41,10 @@ class FrSorted(Attack[FrSortedSettings]):
     threat_model = ThreatModel.CIPHERTEXT_ONLY
     Settings = FrSortedSettings
 
-    def refuses(self, scheme: Scheme[Any, Any]) -> str | None:
+    def not_applicable_reason(self, scheme: Scheme[Any, Any]) -> str | None:
         if scheme.name != "pixelwise":
             return "undoes a colour shuffle within each pixel, which only pixel-wise encryption has"
         return None
 
-    def run(self, material: Material, context: Context) -> Outcome:  # noqa: ARG002
-        return Outcome(reconstructed=sorted_reconstruction(material.targets, self.settings.b))
+    def run(self, attack_input: AttackInput, context: RunContext) -> AttackResult:  # noqa: ARG002
+        return AttackResult(reconstructed=sorted_reconstruction(attack_input.targets, self.settings.b))

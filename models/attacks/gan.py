@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from unveil.models.attacks.base import Attack, Material, Outcome
-from unveil.models.attacks.itn import network_for
+from unveil.models.attacks.base import Attack, AttackInput, AttackResult
+from unveil.models.attacks.itn import architecture_for
 from unveil.models.core.errors import AttackFailed
-from unveil.models.core.run_context import Context
-from unveil.models.core.settings_schema import param
+from unveil.models.core.run_context import RunContext
+from unveil.models.core.settings_schema import setting
 from unveil.models.core.threat_models import ThreatModel
 from unveil.models.schemes.base import Scheme
 
@@ -19,40 +19,42 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
-    from unveil.models.training.objectives import Adversarial
+    from unveil.models.training.objectives import GanTask
 
 
-_LOOKED_AT = 256  # ciphertexts at each look: as many log-odds add up
+_POLARITY_SAMPLE_SIZE = 256  # ciphertexts at each look: as many log-odds add up
 
 
 @dataclass(frozen=True)
 class GanSettings:
     """The paper's and its authors' program's [P][C]; pool to looks are there for `quick` [M]."""
 
-    epochs: int = param(100, "Passes over the ciphertexts", minimum=1)
-    batch: int = param(64, "Ciphertexts, and public images, a step", minimum=1, maximum=4096)
-    rate: float = param(2e-4, "Learning rate of the generator (Adam)", minimum=1e-6)
-    unet_rate: float | None = param(None, "Of a U-Net that generates; null: as of other generators", minimum=1e-7)
-    discriminator_rate: float | None = param(None, "Of the discriminator; null: the generator's", minimum=1e-6)
-    beta1: float = param(0.5, "Momentum of both networks (Adam)", minimum=0, maximum=0.999)
-    width: int = param(64, "First width of the U-Net, or of the pixelwise generator", minimum=1, maximum=256)
-    discriminator: int = param(64, "First width of the discriminator", minimum=1, maximum=512)
-    pool: int = param(
+    epochs: int = setting(100, "Passes over the ciphertexts", minimum=1)
+    batch: int = setting(64, "Ciphertexts, and public images, a step", minimum=1, maximum=4096)
+    rate: float = setting(2e-4, "Learning rate of the generator (Adam)", minimum=1e-6)
+    unet_rate: float | None = setting(None, "Of a U-Net that generates; null: as of other generators", minimum=1e-7)
+    discriminator_rate: float | None = setting(None, "Of the discriminator; null: the generator's", minimum=1e-6)
+    beta1: float = setting(0.5, "Momentum of both networks (Adam)", minimum=0, maximum=0.999)
+    width: int = setting(64, "First width of the U-Net, or of the pixelwise generator", minimum=1, maximum=256)
+    discriminator: int = setting(64, "First width of the discriminator", minimum=1, maximum=512)
+    pool: int = setting(
         3, "Scores the discriminator's last max-pool takes the highest of, a side; 1: no pool", minimum=1, maximum=3
     )
-    side: int | None = param(None, "Side of the squares it is trained on; null: whole images", minimum=16, maximum=4096)
-    linear: bool = param(
+    side: int | None = setting(
+        None, "Side of the squares it is trained on; null: whole images", minimum=16, maximum=4096
+    )
+    linear: bool = setting(
         False, "Begin as the linear map to the covariance of public images' blocks or colours; false: at random"
     )
-    falling: bool = param(False, "In the second half the rates fall to 0; false: they stay")
-    looks: int = param(
+    falling: bool = setting(False, "In the second half the rates fall to 0; false: they stay")
+    looks: int = setting(
         0,
         "How often, evenly over the training, it is judged from public images whether what comes out are negatives; "
         "then the generator is turned",
         minimum=0,
         maximum=100,
     )
-    precision: Literal["auto", "fp32", "bf16"] = param("auto", "auto: bfloat16 where the device computes in it")
+    precision: Literal["auto", "fp32", "bf16"] = setting("auto", "auto: bfloat16 where the device computes in it")
 
 
 class Gan(Attack[GanSettings]):
@@ -69,7 +71,7 @@ class Gan(Attack[GanSettings]):
     source = "paper section 3.4"
     threat_model = ThreatModel.PUBLIC_IMAGES
     Settings = GanSettings
-    learned = True
+    learning_based = True
     paper_name = "GAN-Attack"
     profiles: ClassVar = {
         "smoke": {"epochs": 1, "batch": 8, "width": 4, "discriminator": 8},
@@ -89,26 +91,33 @@ class Gan(Attack[GanSettings]):
         },
     }
 
-    def observations(self) -> int | None:
+    def required_ciphertexts(self) -> int | None:
         return None
 
-    def approach(self, scheme: Scheme[Any, Any] | None) -> str:
-        return network_for(scheme)
+    def control_cache_key(self, scheme: Scheme[Any, Any] | None) -> str:
+        return architecture_for(scheme)
 
-    def run(self, material: Material, context: Context) -> Outcome:
+    def run(self, attack_input: AttackInput, context: RunContext) -> AttackResult:
         import torch
 
-        from unveil.models.networks.patch_discriminator import MINIMUM, PatchDiscriminator
+        from unveil.models.networks.patch_discriminator import MIN_SIDE, PatchDiscriminator
         from unveil.models.networks.unet import UNetGenerator
-        from unveil.models.training.loop import Plan, as_floats, constant, falling, read, train
-        from unveil.models.training.objectives import Adversarial
+        from unveil.models.training.loop import (
+            TrainingConfig,
+            constant,
+            linear_decay,
+            reconstruct,
+            to_model_input,
+            train,
+        )
+        from unveil.models.training.objectives import GanTask
 
         s = self.settings
-        if not len(material.observed) or material.public is None or not len(material.public):
+        if not len(attack_input.observed) or attack_input.public is None or not len(attack_input.public):
             raise AttackFailed("a GAN learns from ciphertexts and unpaired public images; one of the two is missing")
-        if min(*material.observed.shape[1:3], *material.public.shape[1:3]) < MINIMUM:
-            raise AttackFailed(f"the discriminator needs images of at least {MINIMUM}x{MINIMUM}")
-        make_generator = generator_of(material, s)
+        if min(*attack_input.observed.shape[1:3], *attack_input.public.shape[1:3]) < MIN_SIDE:
+            raise AttackFailed(f"the discriminator needs images of at least {MIN_SIDE}x{MIN_SIDE}")
+        make_generator = generator_for(attack_input, s)
 
         def adam(network: nn.Module) -> torch.optim.Optimizer:
             rates = {PatchDiscriminator: s.discriminator_rate, UNetGenerator: s.unet_rate}
@@ -116,47 +125,51 @@ class Gan(Attack[GanSettings]):
             # The fused loop sees each weight once; the result is the same.
             return torch.optim.Adam(network.parameters(), rate or s.rate, (s.beta1, 0.999), fused=True)
 
-        both = (material.observed, material.public)
-        judge = sign_judge(material, context) if s.looks else None
-        looks = {s.epochs * look // s.looks for look in range(1, s.looks + 1)}
+        inputs = (attack_input.observed, attack_input.public)
+        polarity_score = polarity_scorer(attack_input, context) if s.looks else None
+        sign_check_epochs = {s.epochs * check // s.looks for check in range(1, s.looks + 1)}
 
-        def make() -> Adversarial:
-            generator = make_generator().apply(dcgan_start)
+        def make_task() -> GanTask:
+            generator = make_generator().apply(dcgan_init)
             if s.linear:
-                generator.start_linear(*(as_floats(torch.tensor(images[:_LOOKED_AT])) for images in both))
-            discriminator = PatchDiscriminator(s.discriminator, s.pool).apply(dcgan_start)
-            return Adversarial(generator, discriminator, adam, s.side, looks, judge)
+                generator.init_linear(
+                    *(to_model_input(torch.tensor(images[:_POLARITY_SAMPLE_SIZE])) for images in inputs)
+                )
+            discriminator = PatchDiscriminator(s.discriminator, s.pool).apply(dcgan_init)
+            return GanTask(generator, discriminator, adam, s.side, sign_check_epochs, polarity_score)
 
-        plan = Plan(self.name, s.epochs, s.batch, falling if s.falling else constant, repr(s), s.precision)
-        lesson, notes = train(make, [[images] for images in both], plan, context)
-        return Outcome(
-            reconstructed=read(lesson.generator, material.targets, context),
-            numbers={"ciphertexts": len(material.observed), "public_images": len(material.public)},
-            notes=(*notes, *_told(lesson.log_odds)),
+        config = TrainingConfig(
+            self.name, s.epochs, s.batch, linear_decay if s.falling else constant, repr(s), s.precision
+        )
+        task, notes = train(make_task, [[images] for images in inputs], config, context)
+        return AttackResult(
+            reconstructed=reconstruct(task.generator, attack_input.targets, context),
+            metrics={"ciphertexts": len(attack_input.observed), "public_images": len(attack_input.public)},
+            notes=(*notes, *_polarity_note(task.log_odds)),
         )
 
 
-def sign_judge(material: Material, context: Context) -> Callable[[nn.Module], float]:
+def polarity_scorer(attack_input: AttackInput, context: RunContext) -> Callable[[nn.Module], float]:
     """The log-odds that what a generator makes of the ciphertexts are pictures and not negatives."""
     from unveil.models.training import polarity
-    from unveil.models.training.loop import read
+    from unveil.models.training.loop import reconstruct
 
-    assert material.public is not None
-    network = polarity.fit(material.public, context.part("negatives", 0.0, 0.0))
-    some = material.observed[:_LOOKED_AT]
-    silent = Context(device=context.device)  # of the training the loop tells
-    return lambda generator: polarity.log_odds(network, read(generator, some, silent))
+    assert attack_input.public is not None
+    network = polarity.fit_polarity_network(attack_input.public, context.scoped("negatives", 0.0, 0.0))
+    sample = attack_input.observed[:_POLARITY_SAMPLE_SIZE]
+    silent_context = RunContext(device=context.device)  # of the training the loop tells
+    return lambda generator: polarity.sum_log_odds(network, reconstruct(generator, sample, silent_context))
 
 
-def _told(log_odds: Mapping[int, float]) -> tuple[str, ...]:
+def _polarity_note(log_odds: Mapping[int, float]) -> tuple[str, ...]:
     if not log_odds:
         return ()
-    told = ", ".join(f"{odds:+.0f} after epoch {epoch}" for epoch, odds in log_odds.items())
-    turns = sum(odds < 0 for odds in log_odds.values())
-    return (f"log-odds of pictures against negatives: {told}; turned: {turns}",)
+    history = ", ".join(f"{odds:+.0f} after epoch {epoch}" for epoch, odds in log_odds.items())
+    flips = sum(odds < 0 for odds in log_odds.values())
+    return (f"log-odds of pictures against negatives: {history}; turned: {flips}",)
 
 
-def generator_of(material: Material, s: GanSettings) -> Callable[[], Any]:
+def generator_for(attack_input: AttackInput, s: GanSettings) -> Callable[[], Any]:
     """The paper's generator for the attacked scheme."""
     from unveil.models.networks.block_network import BlockNetwork
     from unveil.models.networks.locally_connected import PixelwiseGenerator
@@ -164,13 +177,13 @@ def generator_of(material: Material, s: GanSettings) -> Callable[[], Any]:
 
     generators: dict[str, Callable[[], Any]] = {
         "pixelwise": partial(PixelwiseGenerator, s.width),
-        "tanaka": partial(BlockNetwork, squash=True),
+        "tanaka": partial(BlockNetwork, output_tanh=True),
         "unet": partial(UNetGenerator, s.width),
     }
-    return generators[network_for(material.scheme)]
+    return generators[architecture_for(attack_input.scheme)]
 
 
-def dcgan_start(module: nn.Module) -> None:
+def dcgan_init(module: nn.Module) -> None:
     """Convolutions N(0, 0.02), batch normalisation N(1, 0.02) [C]."""
     from torch import nn
 

@@ -6,10 +6,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from unveil.models.attacks.base import Attack, Material, Outcome, Pairs
+from unveil.models.attacks.base import Attack, AttackInput, AttackResult, Pairs
 from unveil.models.core.errors import AttackFailed
-from unveil.models.core.run_context import Context
-from unveil.models.core.settings_schema import param
+from unveil.models.core.run_context import RunContext
+from unveil.models.core.settings_schema import setting
 from unveil.models.core.threat_models import ThreatModel
 from unveil.models.schemes.base import Scheme
 
@@ -21,24 +21,26 @@ if TYPE_CHECKING:
 class ItnSettings:
     """The paper's, as far as it states them [P]; each_pixel is ours [M]."""
 
-    epochs: int | None = param(
+    epochs: int | None = setting(
         None, "Passes over the pairs; null: 70 for pixelwise, 300 for others", minimum=1, maximum=100_000
     )
-    batch: int = param(128, "Pairs a step", minimum=1, maximum=4096)
-    rate: float = param(0.1, "Learning rate, divided by 10 after 4/7 and 6/7 (pixelwise), or 1/2 and 3/4", minimum=1e-6)
-    each_pixel: bool = param(
+    batch: int = setting(128, "Pairs a step", minimum=1, maximum=4096)
+    rate: float = setting(
+        0.1, "Learning rate, divided by 10 after 4/7 and 6/7 (pixelwise), or 1/2 and 3/4", minimum=1e-6
+    )
+    each_pixel: bool = setting(
         False, "Pixelwise: a loss for each pixel's own weights, not the mean over all pixels, which hardly moves them"
     )
-    momentum: float = param(0.9, "Of the gradient descent", minimum=0, maximum=0.999)
-    weight_decay: float = param(5e-4, "Of the gradient descent", minimum=0, maximum=1)
-    channels: int = param(
+    momentum: float = setting(0.9, "Of the gradient descent", minimum=0, maximum=0.999)
+    weight_decay: float = setting(5e-4, "Of the gradient descent", minimum=0, maximum=1)
+    channels: int = setting(
         16, "Channels of the locally connected layers; the paper's could not be read", minimum=1, maximum=1024
     )
-    width: int = param(64, "First width of the U-Net", minimum=1, maximum=256)
-    side: int | None = param(
+    width: int = setting(64, "First width of the U-Net", minimum=1, maximum=256)
+    side: int | None = setting(
         None, "U-Net: side of the squares it is trained on; null: whole images", minimum=16, maximum=4096
     )
-    precision: Literal["auto", "fp32", "bf16"] = param("auto", "auto: bfloat16 where the device computes in it")
+    precision: Literal["auto", "fp32", "bf16"] = setting("auto", "auto: bfloat16 where the device computes in it")
 
 
 class Itn(Attack[ItnSettings]):
@@ -49,74 +51,74 @@ class Itn(Attack[ItnSettings]):
     source = "paper section 3.3"
     threat_model = ThreatModel.KNOWN_PLAINTEXT
     Settings = ItnSettings
-    learned = True
+    learning_based = True
     paper_name = "ITN-Attack"
     profiles: ClassVar = {
         "smoke": {"epochs": 1, "batch": 16, "channels": 4, "width": 4},
         "quick": {"epochs": 10, "batch": 32, "each_pixel": True, "channels": 8, "width": 8, "side": 32},
     }
 
-    def observations(self) -> int | None:
+    def required_ciphertexts(self) -> int | None:
         return None
 
-    def approach(self, scheme: Scheme[Any, Any] | None) -> str:
-        return network_for(scheme)
+    def control_cache_key(self, scheme: Scheme[Any, Any] | None) -> str:
+        return architecture_for(scheme)
 
-    def run(self, material: Material, context: Context) -> Outcome:
+    def run(self, attack_input: AttackInput, context: RunContext) -> AttackResult:
         import torch
         from torch.nn import functional as F
 
-        from unveil.models.training.loop import Plan, drops, read, train
-        from unveil.models.training.objectives import Regression
+        from unveil.models.training.loop import TrainingConfig, reconstruct, step_decay, train
+        from unveil.models.training.objectives import RegressionTask
 
         s = self.settings
-        pairs = need_pairs(material)
-        which = network_for(material.scheme)
-        pixelwise = which == "pixelwise"
-        make_network = inverse_of(material, s)
+        pairs = require_pairs(attack_input)
+        architecture = architecture_for(attack_input.scheme)
+        pixelwise = architecture == "pixelwise"
+        make_network = inverse_network(attack_input, s)
 
-        def make() -> Regression:
+        def make_task() -> RegressionTask:
             network = make_network()
             # Gradients of a sum over the pixels are those of the mean, times their number.
-            scale = material.targets[0].size // 3 if pixelwise and s.each_pixel else 1
-            optimiser = torch.optim.SGD(
+            scale = attack_input.targets[0].size // 3 if pixelwise and s.each_pixel else 1
+            optimizer = torch.optim.SGD(
                 network.parameters(), s.rate * scale, s.momentum, weight_decay=s.weight_decay / scale, fused=True
             )
-            return Regression(network, optimiser, F.mse_loss, s.side if which == "unet" else None)
+            return RegressionTask(network, optimizer, F.mse_loss, s.side if architecture == "unet" else None)
 
         epochs = s.epochs or (70 if pixelwise else 300)
-        schedule = drops(40 / 70, 60 / 70) if pixelwise else drops(150 / 300, 225 / 300)
-        plan = Plan(self.name, epochs, s.batch, schedule, repr(s), s.precision)
-        lesson, notes = train(make, [[pairs.protected, pairs.plain]], plan, context)
-        return Outcome(
-            reconstructed=read(lesson.network, material.targets, context),
-            numbers={"pairs": len(pairs.plain)},
+        schedule = step_decay(40 / 70, 60 / 70) if pixelwise else step_decay(150 / 300, 225 / 300)
+        config = TrainingConfig(self.name, epochs, s.batch, schedule, repr(s), s.precision)
+        task, notes = train(make_task, [[pairs.protected, pairs.plain]], config, context)
+        return AttackResult(
+            reconstructed=reconstruct(task.network, attack_input.targets, context),
+            metrics={"pairs": len(pairs.plain)},
             notes=notes,
         )
 
 
-def need_pairs(material: Material) -> Pairs:
-    if material.pairs is None or not len(material.pairs.plain):
+def require_pairs(attack_input: AttackInput) -> Pairs:
+    if attack_input.pairs is None or not len(attack_input.pairs.plain):
         raise AttackFailed("a network learns from pairs of plain and protected images; none were given")
-    return material.pairs
+    return attack_input.pairs
 
 
-def inverse_of(material: Material, s: ItnSettings) -> Callable[[], nn.Module]:
+def inverse_network(attack_input: AttackInput, s: ItnSettings) -> Callable[[], nn.Module]:
     """The paper's network for the attacked scheme."""
     from unveil.models.networks.block_network import BlockNetwork
     from unveil.models.networks.locally_connected import PixelwiseInverse
     from unveil.models.networks.unet import UNet
 
-    height, width = material.targets.shape[1:3]
+    height, width = attack_input.targets.shape[1:3]
     networks: dict[str, Callable[[], Any]] = {
         "pixelwise": lambda: PixelwiseInverse(height, width, s.channels),
         "tanaka": BlockNetwork,
         "unet": lambda: UNet(s.width),
     }
-    return networks[network_for(material.scheme)]
+    return networks[architecture_for(attack_input.scheme)]
 
 
-def network_for(scheme: Scheme[Any, Any] | None) -> Literal["pixelwise", "tanaka", "unet"]:
+def architecture_for(scheme: Scheme[Any, Any] | None) -> Literal["pixelwise", "tanaka", "unet"]:
     """Which of the paper's networks meets a scheme: the U-Net where it names none, or the scheme is unknown."""
     if scheme is None or scheme.name not in ("pixelwise", "tanaka"):
         return "unet"

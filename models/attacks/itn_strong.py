@@ -6,33 +6,33 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from unveil.models.attacks.base import Attack, Material, Outcome
-from unveil.models.attacks.itn import need_pairs
+from unveil.models.attacks.base import Attack, AttackInput, AttackResult
+from unveil.models.attacks.itn import require_pairs
 from unveil.models.core.errors import AttackFailed
-from unveil.models.core.run_context import Context
-from unveil.models.core.settings_schema import param
+from unveil.models.core.run_context import RunContext
+from unveil.models.core.settings_schema import setting
 from unveil.models.core.threat_models import ThreatModel
 from unveil.models.schemes.base import Scheme
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-_WINDOW = 7  # of SSIM
+_SSIM_WINDOW = 7  # of SSIM
 
 
 @dataclass(frozen=True)
 class ItnStrongSettings:
-    epochs: int = param(100, "Passes over the pairs", minimum=1, maximum=100_000)
-    batch: int = param(64, "Pairs a step", minimum=1, maximum=4096)
-    rate: float = param(2e-3, "Highest learning rate of the U-Net (AdamW, cosine)", minimum=1e-6)
-    linear_rate: float = param(
+    epochs: int = setting(100, "Passes over the pairs", minimum=1, maximum=100_000)
+    batch: int = setting(64, "Pairs a step", minimum=1, maximum=4096)
+    rate: float = setting(2e-3, "Highest learning rate of the U-Net (AdamW, cosine)", minimum=1e-6)
+    linear_rate: float = setting(
         5e-2, "The same where the inverse is linear: Tanaka, and pixelwise with one key", minimum=1e-6
     )
-    weight_decay: float = param(1e-3, "Of AdamW", minimum=0, maximum=1)
-    ssim_weight: float = param(0.5, "Weight of 1 - SSIM beside the mean absolute error", minimum=0, maximum=100)
-    width: int = param(64, "First width of the U-Net", minimum=1, maximum=256)
-    blocks: int = param(2, "Residual blocks at each level of the U-Net", minimum=1, maximum=8)
-    precision: Literal["auto", "fp32", "bf16"] = param("auto", "auto: bfloat16 where the device computes in it")
+    weight_decay: float = setting(1e-3, "Of AdamW", minimum=0, maximum=1)
+    ssim_weight: float = setting(0.5, "Weight of 1 - SSIM beside the mean absolute error", minimum=0, maximum=100)
+    width: int = setting(64, "First width of the U-Net", minimum=1, maximum=256)
+    blocks: int = setting(2, "Residual blocks at each level of the U-Net", minimum=1, maximum=8)
+    precision: Literal["auto", "fp32", "bf16"] = setting("auto", "auto: bfloat16 where the device computes in it")
 
 
 class ItnStrong(Attack[ItnStrongSettings]):
@@ -43,59 +43,61 @@ class ItnStrong(Attack[ItnStrongSettings]):
     source = "Unveil"
     threat_model = ThreatModel.KNOWN_PLAINTEXT
     Settings = ItnStrongSettings
-    learned = True
+    learning_based = True
     profiles: ClassVar = {
         "smoke": {"epochs": 1, "batch": 16, "width": 4, "blocks": 1},
         "quick": {"epochs": 3, "batch": 32, "width": 16, "blocks": 1},
     }
 
-    def observations(self) -> int | None:
+    def required_ciphertexts(self) -> int | None:
         return None
 
-    def approach(self, scheme: Scheme[Any, Any] | None) -> str:
-        return _undoes(scheme)
+    def control_cache_key(self, scheme: Scheme[Any, Any] | None) -> str:
+        return _inverse_structure(scheme)
 
-    def run(self, material: Material, context: Context) -> Outcome:
+    def run(self, attack_input: AttackInput, context: RunContext) -> AttackResult:
         import torch
 
-        from unveil.models.training.loop import Plan, cosine, read, train
-        from unveil.models.training.objectives import Regression
+        from unveil.models.training.loop import TrainingConfig, cosine, reconstruct, train
+        from unveil.models.training.objectives import RegressionTask
 
         s = self.settings
-        pairs = need_pairs(material)
-        if min(material.targets.shape[1:3]) < _WINDOW:
-            raise AttackFailed(f"the SSIM in the loss needs images of at least {_WINDOW}x{_WINDOW}")
-        make_network, linear = strong_inverse_of(material, s)
+        pairs = require_pairs(attack_input)
+        if min(attack_input.targets.shape[1:3]) < _SSIM_WINDOW:
+            raise AttackFailed(f"the SSIM in the loss needs images of at least {_SSIM_WINDOW}x{_SSIM_WINDOW}")
+        make_network, linear = strong_inverse_network(attack_input, s)
 
-        def make() -> Regression:
+        def make_task() -> RegressionTask:
             network = make_network()
             rate = s.linear_rate if linear else s.rate
-            optimiser = torch.optim.AdamW(network.parameters(), rate, weight_decay=s.weight_decay, fused=True)
-            return Regression(network, optimiser, lambda seen, plain: distance(seen, plain, s.ssim_weight))
+            optimizer = torch.optim.AdamW(network.parameters(), rate, weight_decay=s.weight_decay, fused=True)
+            return RegressionTask(
+                network, optimizer, lambda reconstructed, plain: distance(reconstructed, plain, s.ssim_weight)
+            )
 
-        plan = Plan(self.name, s.epochs, s.batch, cosine, repr(s), s.precision)
-        lesson, notes = train(make, [[pairs.protected, pairs.plain]], plan, context)
-        return Outcome(
-            reconstructed=read(lesson.network, material.targets, context),
-            numbers={"pairs": len(pairs.plain)},
+        config = TrainingConfig(self.name, s.epochs, s.batch, cosine, repr(s), s.precision)
+        task, notes = train(make_task, [[pairs.protected, pairs.plain]], config, context)
+        return AttackResult(
+            reconstructed=reconstruct(task.network, attack_input.targets, context),
+            metrics={"pairs": len(pairs.plain)},
             notes=notes,
         )
 
 
-def strong_inverse_of(material: Material, s: ItnStrongSettings) -> tuple[Callable[[], nn.Module], bool]:
+def strong_inverse_network(attack_input: AttackInput, s: ItnStrongSettings) -> tuple[Callable[[], nn.Module], bool]:
     """The network for the attacked scheme, and whether it is a linear map."""
     from unveil.models.networks.residual_unet import NibbleLinear, PixelLinear, ResidualUNet
 
-    height, width = material.targets.shape[1:3]
-    what = _undoes(material.scheme)
-    if what == "nibbles":
+    height, width = attack_input.targets.shape[1:3]
+    structure = _inverse_structure(attack_input.scheme)
+    if structure == "nibbles":
         return NibbleLinear, True
-    if what == "pixels":
+    if structure == "pixels":
         return (lambda: PixelLinear(height, width)), True
     return (lambda: ResidualUNet(s.width, s.blocks)), False
 
 
-def _undoes(scheme: Scheme[Any, Any] | None) -> Literal["nibbles", "pixels", "images"]:
+def _inverse_structure(scheme: Scheme[Any, Any] | None) -> Literal["nibbles", "pixels", "images"]:
     if scheme is not None and scheme.name == "tanaka":
         return "nibbles"
     if scheme is not None and scheme.name == "pixelwise" and not scheme.key_per_image:
@@ -103,9 +105,9 @@ def _undoes(scheme: Scheme[Any, Any] | None) -> Literal["nibbles", "pixels", "im
     return "images"
 
 
-def distance(seen: Tensor, plain: Tensor, ssim_weight: float) -> Any:
+def distance(reconstructed: Tensor, plain: Tensor, ssim_weight: float) -> Any:
     """Mean absolute error and 1 - SSIM (rgb7), of images in -1..1."""
     from unveil.models.metrics.ssim_loss import ssim_rgb7
 
-    unlike = 1 - ssim_rgb7((seen + 1) * 127.5, (plain + 1) * 127.5).mean()
-    return (seen - plain).abs().mean() + ssim_weight * unlike
+    dissimilarity = 1 - ssim_rgb7((reconstructed + 1) * 127.5, (plain + 1) * 127.5).mean()
+    return (reconstructed - plain).abs().mean() + ssim_weight * dissimilarity

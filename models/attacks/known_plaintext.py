@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from unveil.models.attacks.base import Attack, Material, Outcome, Pairs
+from unveil.models.attacks.base import Attack, AttackInput, AttackResult, Pairs
 from unveil.models.attacks.key_recovery import Decrypt
 from unveil.models.core.errors import AttackFailed
 from unveil.models.core.images import Images
-from unveil.models.core.run_context import Context
-from unveil.models.core.settings_schema import param
+from unveil.models.core.run_context import RunContext
+from unveil.models.core.settings_schema import setting
 from unveil.models.core.threat_models import ThreatModel
 from unveil.models.schemes.base import Scheme
 from unveil.models.schemes.ele import Ele
@@ -24,7 +24,7 @@ CURVE_TARGETS = 32
 
 @dataclass(frozen=True)
 class KnownPlaintextSettings:
-    pairs: int = param(4, "Pairs of plain and protected images that the attacker has", minimum=1, maximum=64)
+    pairs: int = setting(4, "Pairs of plain and protected images that the attacker has", minimum=1, maximum=64)
 
 
 class KnownPlaintext(Attack[KnownPlaintextSettings]):
@@ -36,41 +36,46 @@ class KnownPlaintext(Attack[KnownPlaintextSettings]):
     threat_model = ThreatModel.KNOWN_PLAINTEXT
     Settings = KnownPlaintextSettings
 
-    def observations(self) -> int:
+    def required_ciphertexts(self) -> int:
         return self.settings.pairs
 
-    def refuses(self, scheme: Scheme[Any, Any]) -> str | None:
+    def not_applicable_reason(self, scheme: Scheme[Any, Any]) -> str | None:
         if not isinstance(scheme, Pixelwise | Tanaka | Ele | Etc):
             return "eliminates keys of pixel-wise encryption, Tanaka's scheme, ELE and EtC; no key explains a network"
         if scheme.key_per_image:
             return "every image has a key of its own: a pair says nothing about the key of the next"
         return None
 
-    def run(self, material: Material, context: Context) -> Outcome:
-        pairs = material.pairs
+    def run(self, attack_input: AttackInput, context: RunContext) -> AttackResult:
+        pairs = attack_input.pairs
         if pairs is None or not len(pairs.plain):
             raise AttackFailed("needs at least one pair of a plain image and its ciphertext; none was given")
-        given = min(self.settings.pairs, len(pairs.plain))
-        sweep, needed, found = [], given, None
-        for count in range(given, 0, -1):
-            context.report((given - count) / given, f"{count} pairs")
-            decrypt, key, determined = explain(material.scheme, pairs, count, material.targets)
-            found = found or (decrypt, key, determined)
-            sweep.append((CURVE, float(count), decrypt(material.targets[:CURVE_TARGETS])))
-            if (decrypt(pairs.protected[:given]) == pairs.plain[:given]).all():
-                needed = count
-        assert found is not None
-        decrypt, key, determined = found
-        return Outcome(
-            reconstructed=decrypt(material.targets),
+        pair_count = min(self.settings.pairs, len(pairs.plain))
+        ablation, pairs_needed, full_solution = [], pair_count, None
+        for count in range(pair_count, 0, -1):
+            context.report((pair_count - count) / pair_count, f"{count} pairs")
+            decrypt, key, determined = solve_key(attack_input.scheme, pairs, count, attack_input.targets)
+            full_solution = full_solution or (decrypt, key, determined)
+            ablation.append((CURVE, float(count), decrypt(attack_input.targets[:CURVE_TARGETS])))
+            if (decrypt(pairs.protected[:pair_count]) == pairs.plain[:pair_count]).all():
+                pairs_needed = count
+        assert full_solution is not None
+        decrypt, key, determined = full_solution
+        return AttackResult(
+            reconstructed=decrypt(attack_input.targets),
             key=key,
-            numbers={"pairs": float(given), "pairs_needed": float(needed), "determined": determined},
-            sweep=sweep[::-1],
-            notes=(f"{determined:.2%} of the key follows from {given} pairs alone; {needed} explain all of them",),
+            metrics={"pairs": float(pair_count), "pairs_needed": float(pairs_needed), "determined": determined},
+            ablation=ablation[::-1],
+            notes=(
+                (
+                    f"{determined:.2%} of the key follows from {pair_count} pairs alone; "
+                    f"{pairs_needed} explain all of them"
+                ),
+            ),
         )
 
 
-def explain(scheme: Scheme[Any, Any] | None, pairs: Pairs, count: int, targets: Images) -> tuple[Decrypt, Any, float]:
+def solve_key(scheme: Scheme[Any, Any] | None, pairs: Pairs, count: int, targets: Images) -> tuple[Decrypt, Any, float]:
     """How to decrypt, the key in the scheme's form, and the fraction of it that the first pairs alone determine."""
     from unveil.models.recovery import known_plaintext
 
@@ -80,8 +85,8 @@ def explain(scheme: Scheme[Any, Any] | None, pairs: Pairs, count: int, targets: 
             pixels = known_plaintext.pixelwise(plain, protected, targets)
             return lambda images: scheme.decrypt(images, pixels.key), pixels.key, pixels.determined
         if isinstance(scheme, Tanaka):
-            streams = known_plaintext.tanaka(plain, protected)
-            return streams.key.decrypt, streams.key.key(scheme.settings.variant), streams.determined
+            permutation = known_plaintext.tanaka(plain, protected)
+            return permutation.key.decrypt, permutation.key.to_key(scheme.settings.variant), permutation.determined
         if isinstance(scheme, Ele):
             nibbles = known_plaintext.ele(plain, protected)
             return lambda images: scheme.decrypt(images, nibbles.key), nibbles.key, nibbles.determined

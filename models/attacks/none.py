@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from unveil.models.attacks.base import Attack, Material, Outcome
-from unveil.models.core.run_context import Context
+from unveil.models.attacks.base import Attack, AttackInput, AttackResult
+from unveil.models.core.run_context import RunContext
 from unveil.models.core.threat_models import ThreatModel
 
 
@@ -23,5 +23,5 @@ class NoAttack(Attack[NoneSettings]):
     threat_model = ThreatModel.CIPHERTEXT_ONLY
     Settings = NoneSettings
 
-    def run(self, material: Material, context: Context) -> Outcome:  # noqa: ARG002
-        return Outcome(reconstructed=material.targets)
+    def run(self, attack_input: AttackInput, context: RunContext) -> AttackResult:  # noqa: ARG002
+        return AttackResult(reconstructed=attack_input.targets)

@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 
-from unveil.models.attacks.base import Attack, Material, Outcome
+from unveil.models.attacks.base import Attack, AttackInput, AttackResult
 from unveil.models.core.errors import AttackFailed
 from unveil.models.core.images import Images, check_images, quantise
-from unveil.models.core.run_context import Context
-from unveil.models.core.settings_schema import param
+from unveil.models.core.run_context import RunContext
+from unveil.models.core.settings_schema import setting
 from unveil.models.core.threat_models import ThreatModel
 from unveil.models.core.tiling import tiles
 from unveil.models.schemes.base import Scheme
@@ -30,38 +30,40 @@ if TYPE_CHECKING:
     from unveil.models.networks.sign_unet import SignUNet
 
 
-_TILE, _MARGIN = 512, 64  # larger images are read in tiles, each with this much context on every side
-_PIXELS = 400_000  # at a time: about 1 kB each
+_TILE_SIDE, _TILE_MARGIN = 512, 64  # larger images are read in tiles, each with this much context on every side
+_MAX_PIXELS_PER_BATCH = 400_000  # at a time: about 1 kB each
 
 
 @dataclass(frozen=True)
 class SimulatedPairsSettings:
-    weights: Literal["shipped", "tune", "train"] = param(
+    weights: Literal["shipped", "tune", "train"] = setting(
         "shipped", "The weights of the product; the same, tuned on the public images; or trained on those alone"
     )
-    readout: Literal["expected", "likeliest"] = param(
+    readout: Literal["expected", "likeliest"] = setting(
         "expected", "A channel's mean over its six possible values, or the most probable of them"
     )
-    mirrored: bool = param(True, "Average with the reading of the mirrored image")
-    epochs: int = param(30, "Passes over the public images, where it trains", minimum=1, maximum=1000)
-    batch: int = param(32, "Images a step", minimum=1, maximum=1024)
-    rate: float = param(1.5e-3, "Highest learning rate (a third of it when tuning)", minimum=1e-6, maximum=0.1)
+    mirrored: bool = setting(True, "Average with the reading of the mirrored image")
+    epochs: int = setting(30, "Passes over the public images, where it trains", minimum=1, maximum=1000)
+    batch: int = setting(32, "Images a step", minimum=1, maximum=1024)
+    rate: float = setting(1.5e-3, "Highest learning rate (a third of it when tuning)", minimum=1e-6, maximum=0.1)
 
 
-def read(network: SignUNet, images: Images, *, readout: str = "expected", mirrored: bool = True) -> Images:
+def reconstruct(network: SignUNet, images: Images, *, readout: str = "expected", mirrored: bool = True) -> Images:
     """Ciphertexts under any keys, uint8 [N, H, W, 3] of any size -> reconstructions of the same shape."""
     check_images(images)
     count, height, width, _ = images.shape
     out = np.empty_like(images)
-    for seen, kept, inner in tiles(height, width, _TILE, _MARGIN):
-        tile = images[:, *seen]
-        step = max(1, _PIXELS // (tile.shape[1] * tile.shape[2]))
-        for i in range(0, count, step):
-            out[i : i + step, *kept] = _read_tile(network, tile[i : i + step], readout, mirrored)[:, *inner]
+    for input_window, output_window, inner_window in tiles(height, width, _TILE_SIDE, _TILE_MARGIN):
+        tile = images[:, *input_window]
+        batch_size = max(1, _MAX_PIXELS_PER_BATCH // (tile.shape[1] * tile.shape[2]))
+        for i in range(0, count, batch_size):
+            out[i : i + batch_size, *output_window] = _reconstruct_tile(
+                network, tile[i : i + batch_size], readout, mirrored
+            )[:, *inner_window]
     return out
 
 
-def _read_tile(network: SignUNet, images: Images, readout: str, mirrored: bool) -> Images:
+def _reconstruct_tile(network: SignUNet, images: Images, readout: str, mirrored: bool) -> Images:
     import torch
 
     from unveil.models.core.images import pad
@@ -70,14 +72,14 @@ def _read_tile(network: SignUNet, images: Images, readout: str, mirrored: bool) 
     height, width = images.shape[1:3]
     device = next(network.parameters()).device
     with torch.inference_mode():
-        padded = torch.from_numpy(np.ascontiguousarray(pad(images, sign_unet.MULTIPLE))).to(device)
+        padded = torch.from_numpy(np.ascontiguousarray(pad(images, sign_unet.SIZE_MULTIPLE))).to(device)
         magnitudes = sign_unet.sorted_magnitudes(padded.permute(0, 3, 1, 2))
         logits = network(magnitudes).log_softmax(2)
         if mirrored:
             logits += network(magnitudes.flip(3)).log_softmax(2).flip(4)
             logits /= 2
-        image = sign_unet.expected_image if readout == "expected" else sign_unet.likeliest_image
-        result: Tensor = image(logits, magnitudes)
+        decode_logits = sign_unet.posterior_mean_image if readout == "expected" else sign_unet.map_image
+        result: Tensor = decode_logits(logits, magnitudes)
     return quantise(result.permute(0, 2, 3, 1)[:, :height, :width].cpu().numpy())
 
 
@@ -91,53 +93,59 @@ class SimulatedPairs(Attack[SimulatedPairsSettings]):
     Settings = SimulatedPairsSettings
     profiles: ClassVar = {"smoke": {"epochs": 1}, "quick": {"epochs": 5}}
 
-    def trains(self) -> bool:
+    def trains_network(self) -> bool:
         return self.settings.weights != "shipped"
 
     def needs_public_images(self) -> bool:
-        return self.trains()  # the product's weights were trained on public photographs before
+        return self.trains_network()  # the product's weights were trained on public photographs before
 
-    def refuses(self, scheme: Scheme[Any, Any]) -> str | None:
+    def not_applicable_reason(self, scheme: Scheme[Any, Any]) -> str | None:
         if scheme.name != "pixelwise":
             return "reads the magnitudes that pixel-wise encryption leaves in place; other schemes move or mix them"
         return None
 
-    def run(self, material: Material, context: Context) -> Outcome:
+    def run(self, attack_input: AttackInput, context: RunContext) -> AttackResult:
         from unveil.models.networks.sign_unet import load_network
 
         s = self.settings
-        network = self._trained(material, context) if self.trains() else load_network(device=context.device)
-        images = read(network, material.targets, readout=s.readout, mirrored=s.mirrored)
-        return Outcome(reconstructed=images)
+        network = (
+            self._train_once(attack_input, context) if self.trains_network() else load_network(device=context.device)
+        )
+        images = reconstruct(network, attack_input.targets, readout=s.readout, mirrored=s.mirrored)
+        return AttackResult(reconstructed=images)
 
-    def _trained(self, material: Material, context: Context) -> SignUNet:
+    def _train_once(self, attack_input: AttackInput, context: RunContext) -> SignUNet:
         """What it learns, no key or ciphertext changes: once for the targets, their controls and further cells."""
         from unveil.models.core import serialization
         from unveil.models.networks.sign_unet import SignUNet
 
-        if material.public is None or not len(material.public):
+        if attack_input.public is None or not len(attack_input.public):
             raise AttackFailed("training needs public images; none were given")
-        public = np.ascontiguousarray(material.public)
+        public = np.ascontiguousarray(attack_input.public)
         s = self.settings
-        told = f"{s.weights} {s.epochs} {s.batch} {s.rate} {public.shape} {zlib.crc32(public.data)} {context.seed}"
-        name = f"sign-unet/{hashlib.sha256(told.encode()).hexdigest()[:32]}"
+        description = (
+            f"{s.weights} {s.epochs} {s.batch} {s.rate} {public.shape} {zlib.crc32(public.data)} {context.seed}"
+        )
+        name = f"sign-unet/{hashlib.sha256(description.encode()).hexdigest()[:32]}"
         network = SignUNet()
-        serialization.fill(network, context.shared(name, lambda: serialization.dump(self._train(public, context))))
+        serialization.load_into(
+            network, context.memoize(name, lambda: serialization.dump(self._train(public, context)))
+        )
         return network.to(context.device).eval()
 
-    def _train(self, public: Images, context: Context) -> SignUNet:
+    def _train(self, public: Images, context: RunContext) -> SignUNet:
         import torch
 
         from unveil.models.core.images import pad
-        from unveil.models.networks.sign_unet import MULTIPLE, load_network
+        from unveil.models.networks.sign_unet import SIZE_MULTIPLE, load_network
         from unveil.models.training.sign_network import TrainSettings, train
 
         s = self.settings
-        photographs = torch.from_numpy(pad(public, MULTIPLE)).permute(0, 3, 1, 2).contiguous()
+        photographs = torch.from_numpy(pad(public, SIZE_MULTIPLE)).permute(0, 3, 1, 2).contiguous()
         steps = max(1, s.epochs * len(photographs) // s.batch)
         tuning = s.weights == "tune"
 
-        def tell(step: int, nll: float, ssim: float) -> None:
+        def on_log(step: int, nll: float, ssim: float) -> None:
             context.report(step / steps, "training")
             context.metric("nll", step, nll)
             context.metric("ssim", step, ssim)
@@ -145,9 +153,9 @@ class SimulatedPairs(Attack[SimulatedPairsSettings]):
         return train(
             photographs,
             TrainSettings(steps=steps, batch=s.batch, rate=s.rate / 3 if tuning else s.rate, seed=context.seed),
-            start=load_network() if tuning else None,
+            initial_network=load_network() if tuning else None,
             store=context.checkpoints,
             name=f"sign_unet-{context.seed}.ckpt",
             device=context.device,
-            tell=tell,
+            tell=on_log,
         )

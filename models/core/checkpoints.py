@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 
-class Store(Protocol):
+class CheckpointStore(Protocol):
     """Where checkpoints lie. A reader finds the whole of the last one written, or of the one before, never a part."""
 
     def read(self, name: str) -> bytes | None:
@@ -22,12 +22,12 @@ class Store(Protocol):
     def write(self, name: str, data: bytes) -> None:
         """Raises OSError, and keeps the one before, where there is no room."""
 
-    def part(self, name: str) -> Store:
+    def child(self, name: str) -> CheckpointStore:
         """For a part of the work: names of its own."""
 
 
 @dataclass(frozen=True)
-class Folder:
+class DirectoryStore:
     """A store on this disk, as it is: for who runs `models` alone."""
 
     path: Path
@@ -40,40 +40,40 @@ class Folder:
 
     def write(self, name: str, data: bytes) -> None:
         self.path.mkdir(parents=True, exist_ok=True)
-        aside = self.path / f"{name}.part"
+        temporary = self.path / f"{name}.part"
         try:
-            with aside.open("wb") as file:
+            with temporary.open("wb") as file:
                 file.write(data)
                 file.flush()
                 os.fsync(file.fileno())
         except OSError:
-            aside.unlink(missing_ok=True)
+            temporary.unlink(missing_ok=True)
             raise
-        aside.replace(self.path / name)
+        temporary.replace(self.path / name)
 
-    def part(self, name: str) -> Folder:
-        return Folder(self.path / name)
+    def child(self, name: str) -> DirectoryStore:
+        return DirectoryStore(self.path / name)
 
 
-def save(store: Store, name: str, state: dict[str, Any]) -> None:
+def save(store: CheckpointStore, name: str, state: dict[str, Any]) -> None:
     """Write `state`: tensors and plain values. Raises OSError."""
     import torch  # not before: `Context` knows of stores, and most attacks need no torch
 
-    whole = io.BytesIO()
-    torch.save(state, whole)  # in memory, for torch makes a nameless error of a full disk
-    saved = whole.getbuffer()
-    store.write(name, b"".join((hashlib.sha256(saved).digest(), saved)))
+    buffer = io.BytesIO()
+    torch.save(state, buffer)  # in memory, for torch makes a nameless error of a full disk
+    payload = buffer.getbuffer()
+    store.write(name, b"".join((hashlib.sha256(payload).digest(), payload)))
 
 
-def load(store: Store, name: str) -> dict[str, Any] | None:
+def load(store: CheckpointStore, name: str) -> dict[str, Any] | None:
     """The state under `name`, on the CPU. None where there is none, or only what a damaged disk left of one."""
     import torch
 
-    whole = store.read(name)
-    if whole is None:
+    raw = store.read(name)
+    if raw is None:
         return None
-    digest, saved = whole[:32], memoryview(whole)[32:]
-    if hashlib.sha256(saved).digest() != digest:
+    digest, payload = raw[:32], memoryview(raw)[32:]
+    if hashlib.sha256(payload).digest() != digest:
         return None
-    state: dict[str, Any] = torch.load(io.BytesIO(saved), map_location="cpu", weights_only=True)
+    state: dict[str, Any] = torch.load(io.BytesIO(payload), map_location="cpu", weights_only=True)
     return state

@@ -26,10 +26,10 @@ def padded_size(height: int, width: int, multiple: int) -> tuple[int, int]:
 def pad(images: Images, multiple: int) -> Images:
     """Replicate the right and bottom edges until both sides are multiples of `multiple`."""
     height, width = images.shape[1:3]
-    return grow(images, *padded_size(height, width, multiple))
+    return pad_to(images, *padded_size(height, width, multiple))
 
 
-def grow(images: Images, to_height: int, to_width: int) -> Images:
+def pad_to(images: Images, to_height: int, to_width: int) -> Images:
     """Replicate the right and bottom edges up to a size; no side gets smaller."""
     height, width = images.shape[1:3]
     to_height, to_width = max(height, to_height), max(width, to_width)

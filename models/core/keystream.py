@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 SECRET_BYTES = 32
 _DOMAIN = b"unveil/keystream/1\x00"
-_REFUSED = 255
+_REJECTED = 255
 
 
 def new_secret() -> bytes:
@@ -25,7 +25,7 @@ def new_secret() -> bytes:
     return os.urandom(SECRET_BYTES)
 
 
-def stream(secret: bytes, label: str, size: int) -> bytes:
+def keystream_bytes(secret: bytes, label: str, size: int) -> bytes:
     """The first `size` bytes of the stream named `label`."""
     if len(secret) != SECRET_BYTES:
         raise ValueError(f"secret must be {SECRET_BYTES} bytes; got {len(secret)}")
@@ -33,12 +33,14 @@ def stream(secret: bytes, label: str, size: int) -> bytes:
     return hashlib.shake_256(_DOMAIN + len(name).to_bytes(2, "big") + name + secret).digest(size)
 
 
-def child(secret: bytes, label: str) -> bytes:
+def derive_key(secret: bytes, label: str) -> bytes:
     """An independent secret derived from `secret`."""
-    return stream(secret, label, SECRET_BYTES)
+    return keystream_bytes(secret, label, SECRET_BYTES)
 
 
-def draws(secret: bytes, label: str, below: int, count: int, names: bytes = bytes(range(256))) -> npt.NDArray[np.uint8]:
+def uniform_integers(
+    secret: bytes, label: str, below: int, count: int, symbols: bytes = bytes(range(256))
+) -> npt.NDArray[np.uint8]:
     """`count` independent uniform integers in [0, below), below <= 256, one accepted byte each.
 
     names: what stands for each integer in the result; with fewer than 256 integers, none may be 255.
@@ -49,27 +51,27 @@ def draws(secret: bytes, label: str, below: int, count: int, names: bytes = byte
     # 6 standard deviations more than the mean number of bytes: a second, longer read is almost never needed.
     size = int(count * 256 / limit + 6 * (count * (256 - limit) / limit + 1) ** 0.5) + 1
     while True:
-        raw = np.frombuffer(stream(secret, label, size), np.uint8)
-        drawn = _accepted(raw, names[:below] * (limit // below), count)
-        if len(drawn) == count:
-            return drawn
+        raw = np.frombuffer(keystream_bytes(secret, label, size), np.uint8)
+        values = _rejection_sample(raw, symbols[:below] * (limit // below), count)
+        if len(values) == count:
+            return values
         size *= 2
 
 
-def _accepted(raw: npt.NDArray[np.uint8], names: bytes, most: int) -> npt.NDArray[np.uint8]:
+def _rejection_sample(raw: npt.NDArray[np.uint8], symbols: bytes, count: int) -> npt.NDArray[np.uint8]:
     """What stands for each byte that has a name, at most so many."""
     from unveil.models.core import numba_kernels  # not with the catalog: the API needs no compiler
 
-    table = np.frombuffer(names.ljust(256, bytes([_REFUSED])), np.uint8)
-    if numba_kernels.accept is None or len(names) == 256:
-        return table[raw if len(names) == 256 else raw[raw < len(names)]][:most]
-    out = np.empty(most, np.uint8)
-    return out[: numba_kernels.accept(raw, table, _REFUSED, out)]
+    table = np.frombuffer(symbols.ljust(256, bytes([_REJECTED])), np.uint8)
+    if numba_kernels.rejection_sample is None or len(symbols) == 256:
+        return table[raw if len(symbols) == 256 else raw[raw < len(symbols)]][:count]
+    out = np.empty(count, np.uint8)
+    return out[: numba_kernels.rejection_sample(raw, table, _REJECTED, out)]
 
 
 def bits(secret: bytes, label: str, count: int) -> npt.NDArray[np.bool_]:
     """`count` independent fair bits, most significant bit of each byte first."""
-    raw = np.frombuffer(stream(secret, label, -(-count // 8)), np.uint8)
+    raw = np.frombuffer(keystream_bytes(secret, label, -(-count // 8)), np.uint8)
     return np.unpackbits(raw, count=count).astype(np.bool_)
 
 
@@ -81,13 +83,13 @@ def permutation(secret: bytes, label: str, size: int) -> npt.NDArray[np.int64]:
 def permutations(secret: bytes, label: str, size: int, count: int) -> npt.NDArray[np.int64]:
     """`count` independent uniform permutations, int64 [count, size], from `size` words of the stream each."""
     total = size * count
-    words = np.frombuffer(stream(secret, label, 8 * total), ">u8").reshape(count, size)
+    words = np.frombuffer(keystream_bytes(secret, label, 8 * total), ">u8").reshape(count, size)
     for extra in range(1, 5):
         ordered = np.sort(words, axis=1)
-        tied = (ordered[:, 1:] == ordered[:, :-1]).any(axis=1)
-        if not tied.any():
+        has_tie = (ordered[:, 1:] == ordered[:, :-1]).any(axis=1)
+        if not has_tie.any():
             return np.argsort(words, axis=1, kind="stable")
         # a tie (probability below 2^-50 for 96 words): those rows are drawn again from the words that follow
-        longer = np.frombuffer(stream(secret, label, 8 * total * (extra + 1)), ">u8")[total * extra :]
-        words = np.where(tied[:, None], longer.reshape(count, size), words)
+        longer = np.frombuffer(keystream_bytes(secret, label, 8 * total * (extra + 1)), ">u8")[total * extra :]
+        words = np.where(has_tie[:, None], longer.reshape(count, size), words)
     raise AssertionError("four ties in a row: the stream is broken")

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 
-def _compiled(function: Callable[..., Any]) -> Any:
+def _compile(function: Callable[..., Any]) -> Any:
     try:
         from numba import njit
     except ImportError:
@@ -24,14 +24,14 @@ def _compiled(function: Callable[..., Any]) -> Any:
         return njit(**options)(function)
 
 
-@_compiled
-def _turned(word: Any, bits: Any) -> Any:
+@_compile
+def _rotate_left(word: Any, bits: Any) -> Any:
     """A uint32 turned left by 0 to 31 bits."""
     left, right = bits & np.uint32(31), (np.uint32(32) - bits) & np.uint32(31)
     return np.uint32(np.uint32(word << left) | np.uint32(word >> right))
 
 
-def _shuffle_nibbles(words: Any, sources: Any, turns: Any, flips: Any, out: Any) -> None:
+def _shuffle_nibbles(words: Any, sources: Any, rotations: Any, flips: Any, out: Any) -> None:
     """Tanaka's block cipher. words, out: uint32 [N, H, 3 * W / 4], the bytes of the images four by four.
 
     A block is 12 words, a word 8 nibbles; nibble k of output word m is one of input word sources[m, k], which turned
@@ -41,55 +41,63 @@ def _shuffle_nibbles(words: Any, sources: Any, turns: Any, flips: Any, out: Any)
     count, height, pitch = words.shape
     across = pitch // 3
     down = max(1, 96 // across)  # rows of blocks at a time: long enough to pay, and still in the first-level cache
-    given, made = np.empty((12, down * across), np.uint32), np.empty((12, down * across), np.uint32)
+    source_rows, result_rows = np.empty((12, down * across), np.uint32), np.empty((12, down * across), np.uint32)
     for n in range(count):
         for top in range(0, height, 4 * down):
-            here = min(down, (height - top) // 4)
-            for y in range(4 * here):
+            row_count = min(down, (height - top) // 4)
+            for y in range(4 * row_count):
                 row, at = words[n, top + y], y // 4 * across
-                first, second, third = given[y % 4 * 3, at:], given[y % 4 * 3 + 1, at:], given[y % 4 * 3 + 2, at:]
+                first, second, third = (
+                    source_rows[y % 4 * 3, at:],
+                    source_rows[y % 4 * 3 + 1, at:],
+                    source_rows[y % 4 * 3 + 2, at:],
+                )
                 for x in range(across):
                     first[x] = row[3 * x]
                     second[x] = row[3 * x + 1]
                     third[x] = row[3 * x + 2]
             for m in range(12):
-                s, t = sources[m], turns[m]
-                g0, g1, g2, g3 = given[s[0]], given[s[1]], given[s[2]], given[s[3]]
-                g4, g5, g6, g7 = given[s[4]], given[s[5]], given[s[6]], given[s[7]]
+                s, t = sources[m], rotations[m]
+                g0, g1, g2, g3 = source_rows[s[0]], source_rows[s[1]], source_rows[s[2]], source_rows[s[3]]
+                g4, g5, g6, g7 = source_rows[s[4]], source_rows[s[5]], source_rows[s[6]], source_rows[s[7]]
                 t0, t1, t2, t3, t4, t5, t6, t7 = t[0], t[1], t[2], t[3], t[4], t[5], t[6], t[7]
-                result, flip = made[m], flips[m]
-                for x in range(here * across):
-                    value = _turned(g0[x], t0) & np.uint32(0xF)
-                    value |= _turned(g1[x], t1) & np.uint32(0xF0)
-                    value |= _turned(g2[x], t2) & np.uint32(0xF00)
-                    value |= _turned(g3[x], t3) & np.uint32(0xF000)
-                    value |= _turned(g4[x], t4) & np.uint32(0xF0000)
-                    value |= _turned(g5[x], t5) & np.uint32(0xF00000)
-                    value |= _turned(g6[x], t6) & np.uint32(0xF000000)
-                    value |= _turned(g7[x], t7) & np.uint32(0xF0000000)
+                result, flip = result_rows[m], flips[m]
+                for x in range(row_count * across):
+                    value = _rotate_left(g0[x], t0) & np.uint32(0xF)
+                    value |= _rotate_left(g1[x], t1) & np.uint32(0xF0)
+                    value |= _rotate_left(g2[x], t2) & np.uint32(0xF00)
+                    value |= _rotate_left(g3[x], t3) & np.uint32(0xF000)
+                    value |= _rotate_left(g4[x], t4) & np.uint32(0xF0000)
+                    value |= _rotate_left(g5[x], t5) & np.uint32(0xF00000)
+                    value |= _rotate_left(g6[x], t6) & np.uint32(0xF000000)
+                    value |= _rotate_left(g7[x], t7) & np.uint32(0xF0000000)
                     result[x] = value ^ flip
-            for y in range(4 * here):
+            for y in range(4 * row_count):
                 row, at = out[n, top + y], y // 4 * across
-                first, second, third = made[y % 4 * 3, at:], made[y % 4 * 3 + 1, at:], made[y % 4 * 3 + 2, at:]
+                first, second, third = (
+                    result_rows[y % 4 * 3, at:],
+                    result_rows[y % 4 * 3 + 1, at:],
+                    result_rows[y % 4 * 3 + 2, at:],
+                )
                 for x in range(across):
                     row[3 * x] = first[x]
                     row[3 * x + 1] = second[x]
                     row[3 * x + 2] = third[x]
 
 
-@_compiled
-def _all_bits(element: Any, bit: int) -> Any:
+@_compile
+def _bit_mask(transform: Any, bit: int) -> Any:
     """255 where that bit of the element is set, else 0."""
-    return np.uint8(np.uint8(0) - np.uint8(np.uint8(element >> np.uint8(bit)) & np.uint8(1)))
+    return np.uint8(np.uint8(0) - np.uint8(np.uint8(transform >> np.uint8(bit)) & np.uint8(1)))
 
 
-@_compiled
-def _either(a: Any, b: Any, mask: Any) -> Any:
+@_compile
+def _select(a: Any, b: Any, mask: Any) -> Any:
     """b where the mask is 255, a where it is 0."""
     return np.uint8(a ^ np.uint8(np.uint8(a ^ b) & mask))
 
 
-def _apply_elements(images: Any, elements: Any, out: Any) -> None:
+def _apply_pixel_transforms(images: Any, transforms: Any, out: Any) -> None:
     """Pixel-wise encryption. images, out: uint8 [N, P, 3]; elements: uint8 [N, P], or [1, P] for all images.
 
     Bits of an element: 0, 1: the first output channel is green, is blue (else red); 2, 3: the second is blue, is red
@@ -98,34 +106,34 @@ def _apply_elements(images: Any, elements: Any, out: Any) -> None:
     """
     for n in range(images.shape[0]):
         pixels, result = images[n].reshape(-1), out[n].reshape(-1)
-        chosen = elements[n if len(elements) > 1 else 0]
+        image_transforms = transforms[n if len(transforms) > 1 else 0]
         for p in range(images.shape[1]):
-            e = chosen[p]
-            red = np.uint8(pixels[3 * p] ^ _all_bits(e, 4))
-            green = np.uint8(pixels[3 * p + 1] ^ _all_bits(e, 5))
-            blue = np.uint8(pixels[3 * p + 2] ^ _all_bits(e, 6))
-            first = _either(_either(red, green, _all_bits(e, 0)), blue, _all_bits(e, 1))
-            second = _either(_either(green, blue, _all_bits(e, 2)), red, _all_bits(e, 3))
+            e = image_transforms[p]
+            red = np.uint8(pixels[3 * p] ^ _bit_mask(e, 4))
+            green = np.uint8(pixels[3 * p + 1] ^ _bit_mask(e, 5))
+            blue = np.uint8(pixels[3 * p + 2] ^ _bit_mask(e, 6))
+            first = _select(_select(red, green, _bit_mask(e, 0)), blue, _bit_mask(e, 1))
+            second = _select(_select(green, blue, _bit_mask(e, 2)), red, _bit_mask(e, 3))
             result[3 * p] = first
             result[3 * p + 1] = second
             third = np.uint8(np.uint8(red ^ green) ^ np.uint8(first ^ second))  # the one that is left, XOR blue
             result[3 * p + 2] = np.uint8(blue ^ third)
 
 
-def _accept(raw: Any, values: Any, refused: int, out: Any) -> int:
+def _rejection_sample(raw: Any, values: Any, rejected: int, out: Any) -> int:
     """The values of bytes `raw`, but for those that are `refused`, into `out`; how many there are. All are uint8."""
-    kept = 0
+    accepted = 0
     for i in range(len(raw)):
-        if kept == len(out):
+        if accepted == len(out):
             break
         value = values[raw[i]]
-        out[kept] = value
-        kept += value != refused
-    return kept
+        out[accepted] = value
+        accepted += value != rejected
+    return accepted
 
 
-@_compiled
-def _seven(sums: Any, j: int) -> Any:
+@_compile
+def _sum_seven(sums: Any, j: int) -> Any:
     return np.int32(sums[j] + sums[j + 3] + sums[j + 6] + sums[j + 9] + sums[j + 12] + sums[j + 15] + sums[j + 18])
 
 
@@ -157,7 +165,7 @@ def _ssim7(x: Any, y: Any, out: Any) -> None:
             if row < 6:
                 continue
             for j in range(inner):
-                bx, by, bq, bxy = _seven(sx, j), _seven(sy, j), _seven(sq, j), _seven(sxy, j)
+                bx, by, bq, bxy = _sum_seven(sx, j), _sum_seven(sy, j), _sum_seven(sq, j), _sum_seven(sxy, j)
                 cross, both = np.int32(2 * bx * by), np.int32(bx * bx + by * by)
                 numerator = (np.float32(cross) + c1) * (np.float32(np.int32(98 * bxy - cross)) + c2)
                 denominator = (np.float32(both) + c1) * (np.float32(np.int32(49 * bq - both)) + c2)
@@ -174,8 +182,8 @@ def _ssim7(x: Any, y: Any, out: Any) -> None:
         out[n] = total / ((height - 6) * inner)
 
 
-@_compiled
-def _unit(values: Any, out: Any) -> None:
+@_compile
+def _normalize(values: Any, out: Any) -> None:
     """int32 [P] -> float32 [P] of mean 0 and norm 1; 0 where all are equal, which integers tell."""
     total = np.int64(0)
     for j in range(len(values)):
@@ -188,7 +196,7 @@ def _unit(values: Any, out: Any) -> None:
         out[j] = np.float32((values[j] - mean) * inverse)
 
 
-def _profiles(images: Any, weights: Any, out: Any) -> None:
+def _identification_vectors(images: Any, weights: Any, out: Any) -> None:
     """Grey images as unit vectors, each averaged down by two from the one before, while there are two rows and columns.
 
     images: uint8 [N, H, W, 3]; weights of the channels: int32 [3], of sum 10,000; out: a tuple of float32 [N, P].
@@ -203,27 +211,27 @@ def _profiles(images: Any, weights: Any, out: Any) -> None:
             grey[j] = np.int32(np.int32(red * r) + np.int32(np.int32(green * g) + np.int32(blue * b)))
         rows, columns = height, width
         for level in range(len(out)):
-            _unit(grey[: rows * columns], out[level][n])
+            _normalize(grey[: rows * columns], out[level][n])
             if min(rows, columns) < 2:
                 continue
             half = columns // 2
             for i in range(rows // 2):
                 above, below = grey[2 * i * columns :], grey[(2 * i + 1) * columns :]
-                made = grey[i * half : (i + 1) * half]  # sums: what is normalised needs no division
+                pooled = grey[i * half : (i + 1) * half]  # sums: what is normalised needs no division
                 for j in range(half):
-                    made[j] = np.int32(
+                    pooled[j] = np.int32(
                         np.int32(above[2 * j] + above[2 * j + 1]) + np.int32(below[2 * j] + below[2 * j + 1])
                     )
             rows, columns = rows // 2, half
 
 
-@_compiled
+@_compile
 def _value(bits: Any, shift: Any) -> Any:
     """The float32 of which `bits` are the upper 16 (shift 16: a bfloat16) or all (shift 0)."""
     return np.uint32(np.uint32(bits) << shift).view(np.float32)
 
 
-@_compiled
+@_compile
 def _bits(value: Any, shift: Any) -> Any:
     """Back again: the bits of the nearest, of two the even one."""
     bits = np.float32(value).view(np.uint32)
@@ -232,7 +240,7 @@ def _bits(value: Any, shift: Any) -> Any:
     return np.uint32(np.uint32(bits + up) >> shift)
 
 
-@_compiled
+@_compile
 def _row(channels: int) -> int:
     """How many values are taken together: whole pixels, and enough for a processor's widest registers."""
     return channels * max(1, 64 // channels)
@@ -335,10 +343,10 @@ def _normalise_back(
                 made[j] = _bits(np.float32(np.float32(slant * scale[j]) + of_value), shift)
 
 
-accept = _compiled(_accept)
-apply_elements = _compiled(_apply_elements)
-normalise = _compiled(_normalise)
-normalise_back = _compiled(_normalise_back)
-profiles = _compiled(_profiles)
-shuffle_nibbles = _compiled(_shuffle_nibbles)
-ssim7 = _compiled(_ssim7)
+rejection_sample = _compile(_rejection_sample)
+apply_pixel_transforms = _compile(_apply_pixel_transforms)
+normalise = _compile(_normalise)
+normalise_back = _compile(_normalise_back)
+identification_vectors = _compile(_identification_vectors)
+shuffle_nibbles = _compile(_shuffle_nibbles)
+ssim7 = _compile(_ssim7)

@@ -10,14 +10,14 @@ Profile = Literal["smoke", "quick", "paper"]
 PROFILES: tuple[Profile, ...] = get_args(Profile)
 
 # Images of the training and the test split that a profile takes; None: all.
-LIMITS: Mapping[Profile, tuple[int | None, int | None]] = {
+PROFILE_IMAGE_COUNTS: Mapping[Profile, tuple[int | None, int | None]] = {
     "smoke": (64, 32),
     "quick": (2000, 500),
     "paper": (None, None),
 }
 
 
-def images_taken(profile: Profile) -> dict[str, int | None]:
+def profile_image_counts(profile: Profile) -> dict[str, int | None]:
     """LIMITS by name, as settings tell them: they decide what is learned from, n, the gallery and chance."""
-    training, test = LIMITS[profile]
+    training, test = PROFILE_IMAGE_COUNTS[profile]
     return {"training_images": training, "test_images": test}

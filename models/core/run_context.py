@@ -7,19 +7,19 @@ import math
 from collections.abc import Callable
 from typing import Any
 
-from unveil.models.core.checkpoints import Store
+from unveil.models.core.checkpoints import CheckpointStore
 
 
-def _silent(*_: Any) -> None:
+def _noop(*_: Any) -> None:
     pass
 
 
-def _alone(name: str, make: Callable[[], bytes]) -> bytes:  # noqa: ARG001
-    return make()
+def _compute(name: str, compute: Callable[[], bytes]) -> bytes:  # noqa: ARG001
+    return compute()
 
 
 @dataclasses.dataclass(frozen=True)
-class Context:
+class RunContext:
     """How an attack runs, or a key is trained: seed, device, and where it tells how far it has come.
 
     report(fraction, phase) and metric(name, step, value) may raise Cancelled. shared(name, make) answers what `make`
@@ -29,17 +29,17 @@ class Context:
 
     seed: int = 0
     device: str = "cpu"
-    checkpoints: Store | None = None  # None: keep none
-    report: Callable[[float, str], None] = _silent
-    metric: Callable[[str, int, float], None] = _silent
-    shared: Callable[[str, Callable[[], bytes]], bytes] = _alone
+    checkpoints: CheckpointStore | None = None  # None: keep none
+    report: Callable[[float, str], None] = _noop
+    metric: Callable[[str, int, float], None] = _noop
+    memoize: Callable[[str, Callable[[], bytes]], bytes] = _compute
     deadline: float = math.inf
 
-    def part(self, name: str, begin: float, end: float) -> Context:
+    def scoped(self, name: str, start: float, end: float) -> RunContext:
         """For a part of the work: checkpoints and metrics of its own, progress from `begin` to `end`."""
         return dataclasses.replace(
             self,
-            checkpoints=self.checkpoints and self.checkpoints.part(name),
-            report=lambda fraction, phase: self.report(begin + (end - begin) * fraction, f"{name}: {phase}"),
+            checkpoints=self.checkpoints and self.checkpoints.child(name),
+            report=lambda fraction, phase: self.report(start + (end - start) * fraction, f"{name}: {phase}"),
             metric=lambda metric, step, value: self.metric(f"{name}_{metric}", step, value),
         )

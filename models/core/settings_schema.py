@@ -24,23 +24,23 @@ class ParameterError(ValueError):
         self.errors = errors
 
 
-def param(default: Any, doc: str, *, minimum: float | None = None, maximum: float | None = None) -> Any:
+def setting(default: Any, doc: str, *, minimum: float | None = None, maximum: float | None = None) -> Any:
     """A field of a settings dataclass with its meaning and inclusive limits."""
     return dataclasses.field(default=default, metadata={"doc": doc, "minimum": minimum, "maximum": maximum})
 
 
-def parse(settings: type[S], values: Mapping[str, Any], beside: Collection[str] = ()) -> S:
+def parse(settings: type[S], values: Mapping[str, Any], extra_names: Collection[str] = ()) -> S:
     """`values` as a checked `settings` instance; what is left out keeps its default. Raises ParameterError.
 
     `beside`: what the caller takes besides the settings, and has taken out; told where a name is unknown.
     """
-    hints = _hints(settings)  # type: ignore[arg-type]
+    hints = _resolve_type_hints(settings)  # type: ignore[arg-type]
     fields = {field.name: field for field in dataclasses.fields(settings)}  # type: ignore[arg-type]
     errors: list[tuple[str, str]] = []
     checked: dict[str, Any] = {}
     for name, value in values.items():
         if name not in fields:
-            known = ", ".join(sorted([*fields, *beside])) or "none"
+            known = ", ".join(sorted([*fields, *extra_names])) or "none"
             errors.append((f"/{name}", f"unknown parameter; known: {known}"))
             continue
         problem, checked[name] = _check(value, hints[name], fields[name].metadata)
@@ -58,7 +58,7 @@ def parse(settings: type[S], values: Mapping[str, Any], beside: Collection[str] 
 
 def json_schema(settings: type) -> dict[str, Any]:
     """JSON Schema of a settings dataclass: types, limits, defaults and meanings."""
-    hints = _hints(settings)
+    hints = _resolve_type_hints(settings)
     properties: dict[str, Any] = {}
     for field in dataclasses.fields(settings):
         schema = _type_schema(hints[field.name])
@@ -71,7 +71,7 @@ def json_schema(settings: type) -> dict[str, Any]:
 
 
 @cache  # what it does is evaluate text: a tenth of a millisecond each time
-def _hints(settings: type) -> dict[str, Any]:
+def _resolve_type_hints(settings: type) -> dict[str, Any]:
     return get_type_hints(settings)
 
 

@@ -13,13 +13,13 @@ def tiles(height: int, width: int, side: int, margin: int) -> Iterator[tuple[Win
     Nothing seen is larger than side x side; what is kept has `margin` pixels of context around it, less at the edges
     of the image.
     """
-    for rows in _pieces(height, side, margin):
-        for columns in _pieces(width, side, margin):
-            (seen_rows, kept_rows, rows_in), (seen_columns, kept_columns, columns_in) = rows, columns
-            yield (seen_rows, seen_columns), (kept_rows, kept_columns), (rows_in, columns_in)
+    for rows in _split_length(height, side, margin):
+        for columns in _split_length(width, side, margin):
+            (input_rows, output_rows, inner_rows), (input_columns, output_columns, inner_columns) = rows, columns
+            yield (input_rows, input_columns), (output_rows, output_columns), (inner_rows, inner_columns)
 
 
-def _pieces(length: int, side: int, margin: int) -> Iterator[tuple[slice, slice, slice]]:
+def _split_length(length: int, side: int, margin: int) -> Iterator[tuple[slice, slice, slice]]:
     step = length if length <= side else side - 2 * margin
     for start in range(0, length, step):
         stop = min(length, start + step)

@@ -22,7 +22,7 @@ from unveil.models.core.images import Images
 Labels = npt.NDArray[np.int64]
 Split = Literal["train", "test"]
 
-SIZE = 96
+IMAGE_SIDE = 96
 _SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".webp"})
 _STL10_CLASSES = ("airplane", "bird", "car", "cat", "deer", "dog", "horse", "monkey", "ship", "truck")
 _CIFAR10_CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
@@ -33,7 +33,7 @@ class DatasetMissing(LookupError):
 
 
 @dataclass(frozen=True)
-class Data:
+class ImageDataset:
     """uint8 images [N, H, W, 3] and int64 labels [N] from 0. Of a protected data set, `*_originals` may be known."""
 
     name: str
@@ -46,7 +46,7 @@ class Data:
     test_originals: Images | None = None
     notes: tuple[str, ...] = ()
 
-    def first(self, train: int | None, test: int | None) -> Data:
+    def take(self, train: int | None, test: int | None) -> ImageDataset:
         """The first images of each split. Sets are stored with their classes mixed, so a prefix is balanced."""
         return replace(
             self,
@@ -74,31 +74,35 @@ class DatasetInfo:
     labelled: bool = True  # a classifier can be trained on its training images and tested on its test images
 
 
-def load(name: str, data_dir: Path | None = None) -> Data:
+def load(name: str, data_dir: Path | None = None) -> ImageDataset:
     """A built-in data set or an operator's folder by name. Raises DatasetMissing."""
     if name == "sample":
         return sample()
     if name in ("stl10", "cifar10"):
         return _torchvision(name, data_dir or default_dir())
-    folder = _folders(data_dir).get(name)
+    folder = _find_dataset_folders(data_dir).get(name)
     if folder is None:
-        raise DatasetMissing(f"there is no data set {name!r}; known: {', '.join(d.name for d in builtin(data_dir))}")
+        raise DatasetMissing(
+            f"there is no data set {name!r}; known: {', '.join(d.name for d in list_datasets(data_dir))}"
+        )
     return _read_folder(name, folder)
 
 
-def load_folder(folder: Path) -> Data:
+def load_folder(folder: Path) -> ImageDataset:
     """The data set in `folder`: STL-10's binary layout, or class folders. Raises DatasetMissing."""
     if not folder.is_dir():
         raise DatasetMissing(f"there is no folder {folder}")
     return _read_folder(folder.name, folder)
 
 
-def glance(name: str, data_dir: Path | None, count: int) -> Images:
+def preview(name: str, data_dir: Path | None, count: int) -> Images:
     """The first images of a set that `load` knows, of the test split where there is one; of a folder, no more is read.
     Raises DatasetMissing."""
     if name == "sample":
         return _sample_test()[0][:count]  # its training images take seconds to make
-    folder = (data_dir or default_dir()) / "stl10_binary" if name == "stl10" else _folders(data_dir).get(name)
+    folder = (
+        (data_dir or default_dir()) / "stl10_binary" if name == "stl10" else _find_dataset_folders(data_dir).get(name)
+    )
     if folder is None or not folder.is_dir():
         return load(name, data_dir).test[:count]
     if (folder / "test_X.bin").is_file():
@@ -112,46 +116,58 @@ def default_dir() -> Path:
     return Path.home() / ".cache" / "unveil"
 
 
-def builtin(data_dir: Path | None = None) -> list[DatasetInfo]:
+def list_datasets(data_dir: Path | None = None) -> list[DatasetInfo]:
     """Every data set that `load` knows, without reading one image."""
     root = data_dir or default_dir()
-    where = "downloaded on first use, or put {} into " + str(root)
+    note = "downloaded on first use, or put {} into " + str(root)
     stl10, cifar10 = root / "stl10_binary", root / "cifar-10-batches-py"
     listed = [
         DatasetInfo(
-            "sample", _SAMPLE_TRAIN, _SAMPLE_TEST, SIZE, SIZE, _SAMPLE_CLASSES, note="a demonstration, works offline",
+            "sample",
+            _SAMPLE_TRAIN,
+            _SAMPLE_TEST,
+            IMAGE_SIDE,
+            IMAGE_SIDE,
+            _SAMPLE_CLASSES,
+            note="a demonstration, works offline",
             labelled=False,  # test and train are cut from different photographs
         ),
         DatasetInfo(
-            "stl10", 5000, 8000, 96, 96, _STL10_CLASSES, stl10.is_dir(), where.format("the folder stl10_binary")
+            "stl10", 5000, 8000, 96, 96, _STL10_CLASSES, stl10.is_dir(), note.format("the folder stl10_binary")
         ),
         DatasetInfo(
-            "cifar10", 50000, 10000, 32, 32, _CIFAR10_CLASSES, cifar10.is_dir(),
-            where.format("the folder cifar-10-batches-py"),
+            "cifar10",
+            50000,
+            10000,
+            32,
+            32,
+            _CIFAR10_CLASSES,
+            cifar10.is_dir(),
+            note.format("the folder cifar-10-batches-py"),
         ),
-    ]  # fmt: skip
-    return listed + [_folder_info(name, folder) for name, folder in _folders(data_dir).items()]
+    ]
+    return listed + [_folder_info(name, folder) for name, folder in _find_dataset_folders(data_dir).items()]
 
 
 # --- folders ----------------------------------------------------------------------------------------------------
 
 
 @cache
-def _opened(path: Path, stamp: float) -> npt.NDArray[np.uint8]:  # noqa: ARG001 - a changed file is opened anew
-    return np.memmap(path, np.uint8, "r").reshape(-1, 3, SIZE, SIZE)
+def _open_memmap(path: Path, mtime: float) -> npt.NDArray[np.uint8]:  # noqa: ARG001 - a changed file is opened anew
+    return np.memmap(path, np.uint8, "r").reshape(-1, 3, IMAGE_SIDE, IMAGE_SIDE)
 
 
-def _folders(data_dir: Path | None) -> dict[str, Path]:
+def _find_dataset_folders(data_dir: Path | None) -> dict[str, Path]:
     if data_dir is None or not data_dir.is_dir():
         return {}
     reserved = {"stl10_binary", "cifar-10-batches-py", "sample", "stl10", "cifar10"}
-    found = {}
+    folders = {}
     for folder in sorted(data_dir.iterdir()):
         if not folder.is_dir() or folder.name in reserved or folder.name.startswith("."):
             continue
         if (folder / "train_X.bin").is_file() or _class_folders(folder / "train") or _class_folders(folder):
-            found[folder.name] = folder
-    return found
+            folders[folder.name] = folder
+    return folders
 
 
 def _class_folders(folder: Path) -> list[Path]:
@@ -168,20 +184,20 @@ def _folder_info(name: str, folder: Path) -> DatasetInfo:
     if (folder / "train_X.bin").is_file():
         train, test = (_binary_count(folder / f"{split}_X.bin") for split in ("train", "test"))
         classes = _class_names(folder)
-        return DatasetInfo(name, train, test, SIZE, SIZE, classes, labelled=len(classes) > 1)
+        return DatasetInfo(name, train, test, IMAGE_SIDE, IMAGE_SIDE, classes, labelled=len(classes) > 1)
     split = (folder / "train").is_dir()
     children = _class_folders(folder / "train" if split else folder)
     total = sum(len(list(_image_files(child))) for child in children)
     names = tuple(child.name for child in children)
     if split:
         test = sum(len(list(_image_files(child))) for child in _class_folders(folder / "test"))
-        return DatasetInfo(name, total, test, SIZE, SIZE, names, labelled=len(names) > 1)
+        return DatasetInfo(name, total, test, IMAGE_SIDE, IMAGE_SIDE, names, labelled=len(names) > 1)
     test = total // 5
-    return DatasetInfo(name, total - test, test, SIZE, SIZE, names, labelled=len(names) > 1)
+    return DatasetInfo(name, total - test, test, IMAGE_SIDE, IMAGE_SIDE, names, labelled=len(names) > 1)
 
 
 def _binary_count(path: Path) -> int:
-    return path.stat().st_size // (3 * SIZE * SIZE) if path.is_file() else 0
+    return path.stat().st_size // (3 * IMAGE_SIDE * IMAGE_SIDE) if path.is_file() else 0
 
 
 def _class_names(folder: Path) -> tuple[str, ...]:
@@ -192,13 +208,15 @@ def _class_names(folder: Path) -> tuple[str, ...]:
     return tuple(str(label) for label in range(1, int(np.fromfile(labels, np.uint8).max(initial=0)) + 1))
 
 
-def _read_folder(name: str, folder: Path) -> Data:
+def _read_folder(name: str, folder: Path) -> ImageDataset:
     if (folder / "train_X.bin").is_file():
-        return Data(name, *_read_binary(folder, "train"), *_read_binary(folder, "test"), classes=_class_names(folder))
+        return ImageDataset(
+            name, *_read_binary(folder, "train"), *_read_binary(folder, "test"), classes=_class_names(folder)
+        )
     if (folder / "train").is_dir():
         classes = tuple(child.name for child in _class_folders(folder / "train"))
         splits = [_read_classes(folder / split, classes) for split in ("train", "test")]
-        return Data(name, *splits[0], *splits[1], classes=classes)
+        return ImageDataset(name, *splits[0], *splits[1], classes=classes)
     classes = tuple(child.name for child in _class_folders(folder))
     images, labels = _read_classes(folder, classes)
     return split_80_20(name, images, labels, classes, seed=0)
@@ -209,7 +227,7 @@ def _read_binary(folder: Path, split: Split, count: int | None = None) -> tuple[
     path = folder / f"{split}_X.bin"
     if not path.is_file():
         raise DatasetMissing(f"{folder.name} lacks {split}_X.bin (STL-10's binary layout)")
-    images = np.ascontiguousarray(_opened(path, path.stat().st_mtime)[:count].transpose(0, 3, 2, 1))
+    images = np.ascontiguousarray(_open_memmap(path, path.stat().st_mtime)[:count].transpose(0, 3, 2, 1))
     labels = folder / f"{split}_y.bin"
     if not labels.is_file():
         return images, np.zeros(len(images), np.int64)
@@ -226,36 +244,36 @@ def _read_classes(folder: Path, classes: tuple[str, ...], count: int | None = No
     ]
     if not files:
         raise DatasetMissing(f"{folder} holds no images in class folders")
-    files = [files[i] for i in in_turn([label for label, _ in files])][:count]
-    images = np.stack([fit(_open(path), SIZE) for _, path in files])
+    files = [files[i] for i in interleave_classes([label for label, _ in files])][:count]
+    images = np.stack([center_crop_resize(_open_image(path), IMAGE_SIDE) for _, path in files])
     return images, np.array([label for label, _ in files], np.int64)
 
 
-def in_turn(labels: Sequence[int]) -> list[int]:
+def interleave_classes(labels: Sequence[int]) -> list[int]:
     """An order of images in which each class has its turn in each round: any prefix is balanced.
 
     Rounds differ in the order of classes, so that every tenth image, or every second, is not of one class.
     """
     rounds: dict[int, int] = defaultdict(int)  # each class's own
-    places = []
+    positions = []
     for label in labels:
-        places.append((rounds[label], label))
+        positions.append((rounds[label], label))
         rounds[label] += 1
-    most = max(rounds.values(), default=0)
-    turn = np.random.default_rng(0).random((most, max(labels, default=0) + 1))
-    return sorted(range(len(labels)), key=lambda i: (places[i][0], turn[places[i]]))
+    max_count = max(rounds.values(), default=0)
+    class_order = np.random.default_rng(0).random((max_count, max(labels, default=0) + 1))
+    return sorted(range(len(labels)), key=lambda i: (positions[i][0], class_order[positions[i]]))
 
 
-def _open(path: Path) -> Images:
+def _open_image(path: Path) -> Images:
     from PIL import Image, ImageOps
 
-    from unveil.models.data.pil_conversion import rgb
+    from unveil.models.data.pil_conversion import to_rgb
 
     with Image.open(path) as image:
-        return rgb(ImageOps.exif_transpose(image))
+        return to_rgb(ImageOps.exif_transpose(image))
 
 
-def fit(image: Images, size: int) -> Images:
+def center_crop_resize(image: Images, size: int) -> Images:
     """One image [H, W, 3] centre-cropped to a square and resized to size x size (Lanczos)."""
     from PIL import Image
 
@@ -268,18 +286,18 @@ def fit(image: Images, size: int) -> Images:
     return np.asarray(Image.fromarray(square).resize((size, size), Image.Resampling.LANCZOS))
 
 
-def split_80_20(name: str, images: Images, labels: Labels, classes: tuple[str, ...], seed: int) -> Data:
+def split_80_20(name: str, images: Images, labels: Labels, classes: tuple[str, ...], seed: int) -> ImageDataset:
     """Shuffle by `seed`; the last fifth is for testing."""
     order = np.random.default_rng(seed).permutation(len(images))
     cut = len(images) - len(images) // 5
     train, test = order[:cut], order[cut:]
-    return Data(name, images[train], labels[train], images[test], labels[test], classes)
+    return ImageDataset(name, images[train], labels[train], images[test], labels[test], classes)
 
 
 # --- archives ---------------------------------------------------------------------------------------------------
 
 
-def save_npz(data: Data) -> bytes:
+def save_npz(data: ImageDataset) -> bytes:
     """A data set as one blob; `load_npz` reads it back."""
     arrays: dict[str, Any] = {
         "train": data.train,
@@ -295,17 +313,17 @@ def save_npz(data: Data) -> bytes:
     return buffer.getvalue()
 
 
-def load_npz(name: str, raw: bytes) -> Data:
-    with np.load(io.BytesIO(raw), allow_pickle=False) as stored:
-        arrays = {key: stored[key] for key in stored.files}
+def load_npz(name: str, raw: bytes) -> ImageDataset:
+    with np.load(io.BytesIO(raw), allow_pickle=False) as archive:
+        arrays = {key: archive[key] for key in archive.files}
     classes = tuple(str(c) for c in arrays.pop("classes"))
-    return Data(name=name, classes=classes, **arrays)
+    return ImageDataset(name=name, classes=classes, **arrays)
 
 
 # --- torchvision ------------------------------------------------------------------------------------------------
 
 
-def _torchvision(name: str, root: Path) -> Data:
+def _torchvision(name: str, root: Path) -> ImageDataset:
     from torchvision import datasets as tv
 
     def read(split: Split) -> tuple[Images, Labels]:
@@ -324,7 +342,7 @@ def _torchvision(name: str, root: Path) -> Data:
             f"{name} is not in {root} and could not be downloaded ({type(error).__name__}: {error}); "
             f"put its folder {folder} there, or set UNVEIL_DATA_DIR to where it is"
         ) from error
-    return Data(name, *train, *test, classes=_STL10_CLASSES if name == "stl10" else _CIFAR10_CLASSES)
+    return ImageDataset(name, *train, *test, classes=_STL10_CLASSES if name == "stl10" else _CIFAR10_CLASSES)
 
 
 # --- the bundled sample -----------------------------------------------------------------------------------------
@@ -337,15 +355,15 @@ _SAMPLE_TRAIN, _SAMPLE_TEST = 400, 61
 
 
 @cache
-def sample() -> Data:
+def sample() -> ImageDataset:
     """Non-overlapping 96x96 tiles of scikit-image's photographs; training is filled up with dead-leaves images."""
     test, test_labels = _sample_test()
-    train, train_labels = _tiles(_TRAIN_PHOTOS)
-    filled = dead_leaves(_SAMPLE_TRAIN - len(train), seed=0)
-    images = np.concatenate([train, filled])
-    labels = np.concatenate([train_labels, np.full(len(filled), len(_SAMPLE_CLASSES) - 1)])
+    train, train_labels = _cut_photo_tiles(_TRAIN_PHOTOS)
+    synthetic = dead_leaves(_SAMPLE_TRAIN - len(train), seed=0)
+    images = np.concatenate([train, synthetic])
+    labels = np.concatenate([train_labels, np.full(len(synthetic), len(_SAMPLE_CLASSES) - 1)])
     order = np.random.default_rng(0).permutation(len(images))
-    return Data(
+    return ImageDataset(
         "sample", images[order], labels[order], test, test_labels, _SAMPLE_CLASSES,
         notes=("sample is a demonstration: few photographs, training filled up with synthetic images",),
     )  # fmt: skip
@@ -353,26 +371,26 @@ def sample() -> Data:
 
 @cache
 def _sample_test() -> tuple[Images, Labels]:
-    images, labels = _tiles(_TEST_PHOTOS)
+    images, labels = _cut_photo_tiles(_TEST_PHOTOS)
     order = np.random.default_rng(0).permutation(len(images))
     return images[order], labels[order]
 
 
-def photograph(file: str) -> Images:
+def load_photograph(file: str) -> Images:
     """One of scikit-image's photographs as a whole: [H, W, 3]. Raises DatasetMissing."""
     spec = importlib.util.find_spec("skimage")
     if spec is None or spec.origin is None:
         raise DatasetMissing("the sample data set is cut from scikit-image's photographs: install scikit-image")
-    return _open(Path(spec.origin).parent / "data" / file)
+    return _open_image(Path(spec.origin).parent / "data" / file)
 
 
-def _tiles(photos: tuple[str, ...]) -> tuple[Images, Labels]:
+def _cut_photo_tiles(photos: tuple[str, ...]) -> tuple[Images, Labels]:
     images, labels = [], []
     for photo in photos:
-        whole = photograph(photo)
-        rows, columns = whole.shape[0] // SIZE, whole.shape[1] // SIZE
-        cut = whole[: rows * SIZE, : columns * SIZE].reshape(rows, SIZE, columns, SIZE, 3)
-        images.append(cut.transpose(0, 2, 1, 3, 4).reshape(-1, SIZE, SIZE, 3))
+        image = load_photograph(photo)
+        rows, columns = image.shape[0] // IMAGE_SIDE, image.shape[1] // IMAGE_SIDE
+        tiles = image[: rows * IMAGE_SIDE, : columns * IMAGE_SIDE].reshape(rows, IMAGE_SIDE, columns, IMAGE_SIDE, 3)
+        images.append(tiles.transpose(0, 2, 1, 3, 4).reshape(-1, IMAGE_SIDE, IMAGE_SIDE, 3))
         labels += [_SAMPLE_CLASSES.index(photo.split(".")[0])] * (rows * columns)
     return np.concatenate(images), np.array(labels, np.int64)
 
@@ -383,11 +401,15 @@ def dead_leaves(count: int, seed: int) -> Images:
     Cut from large canvases; uint8 [count, 96, 96, 3], lit from above, with texture on every leaf.
     """
     rng = np.random.default_rng(seed)
-    side, tiles = 8 * SIZE, []
+    side, tiles = 8 * IMAGE_SIDE, []
     for _ in range(-(-count // 64)):
         canvas = _leaves(rng, side)
-        tiles.append(canvas.reshape(8, SIZE, 8, SIZE, 3).transpose(0, 2, 1, 3, 4).reshape(64, SIZE, SIZE, 3))
-    return np.concatenate(tiles)[:count] if tiles else np.zeros((0, SIZE, SIZE, 3), np.uint8)
+        tiles.append(
+            canvas.reshape(8, IMAGE_SIDE, 8, IMAGE_SIDE, 3)
+            .transpose(0, 2, 1, 3, 4)
+            .reshape(64, IMAGE_SIDE, IMAGE_SIDE, 3)
+        )
+    return np.concatenate(tiles)[:count] if tiles else np.zeros((0, IMAGE_SIDE, IMAGE_SIDE, 3), np.uint8)
 
 
 def _leaves(rng: np.random.Generator, side: int) -> Images:

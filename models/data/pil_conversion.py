@@ -8,24 +8,26 @@ from PIL import Image
 from unveil.models.core.images import Images
 
 
-def rgb(picture: Image.Image) -> Images:
+def to_rgb(image: Image.Image) -> Images:
     """[H, W, 3]: 16-bit grey scaled to 8 bits, transparency dropped onto white."""
-    if picture.mode.startswith("I"):  # the one 16-bit kind that the decoder leaves as it is
-        picture = _eight_bits(picture)
-    if transparent(picture):
-        seen = picture.convert("RGBA")
-        picture = Image.alpha_composite(Image.new("RGBA", seen.size, "white"), seen)
-    return np.array(picture.convert("RGB"))
+    if image.mode.startswith("I"):  # the one 16-bit kind that the decoder leaves as it is
+        image = _to_eight_bits(image)
+    if has_transparency(image):
+        rgba = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba)
+    return np.array(image.convert("RGB"))
 
 
-def transparent(picture: Image.Image) -> bool:
-    return picture.mode in ("LA", "La", "PA", "RGBA", "RGBa") or "transparency" in picture.info
+def has_transparency(image: Image.Image) -> bool:
+    return image.mode in ("LA", "La", "PA", "RGBA", "RGBa") or "transparency" in image.info
 
 
-def _eight_bits(picture: Image.Image) -> Image.Image:
-    values = np.asarray(picture).astype(np.uint32)
+def _to_eight_bits(image: Image.Image) -> Image.Image:
+    values = np.asarray(image).astype(np.uint32)
     grey = Image.fromarray((values >> 8).astype(np.uint8))  # as the decoder itself does for 16-bit colour
-    hidden = picture.info.get("transparency")
-    if isinstance(hidden, int):
-        grey = Image.merge("LA", (grey, Image.fromarray(np.where(values == hidden, 0, 255).astype(np.uint8))))
+    transparent_value = image.info.get("transparency")
+    if isinstance(transparent_value, int):
+        grey = Image.merge(
+            "LA", (grey, Image.fromarray(np.where(values == transparent_value, 0, 255).astype(np.uint8)))
+        )
     return grey

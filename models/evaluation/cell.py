@@ -14,32 +14,32 @@ from typing import Any
 
 import numpy as np
 
-from unveil.models.attacks.base import Attack, Material, Outcome
+from unveil.models.attacks.base import Attack, AttackInput, AttackResult
 from unveil.models.catalog import effective_bits
 from unveil.models.core import keystream
 from unveil.models.core.images import Images, pad
-from unveil.models.core.profiles import LIMITS
-from unveil.models.core.run_context import Context
+from unveil.models.core.profiles import PROFILE_IMAGE_COUNTS
+from unveil.models.core.run_context import RunContext
 from unveil.models.core.verdicts import cell_verdict
-from unveil.models.data.datasets import Data
-from unveil.models.evaluation.attacker_view import Lab, Protect, allowed, lay_out
-from unveil.models.evaluation.controls import begin_of_controls, during_controls, run_controls
-from unveil.models.evaluation.scoring import CellResult, Options, Sample, Scores, cell_result, score
+from unveil.models.data.datasets import ImageDataset
+from unveil.models.evaluation.attacker_view import ImageSplit, ProtectImages, build_attack_input, split_images
+from unveil.models.evaluation.controls import controls_context, controls_start_fraction, run_controls
+from unveil.models.evaluation.scoring import CellResult, Sample, Scores, ScoringOptions, build_cell_result, score
 from unveil.models.schemes.base import Scheme, seed_secret
 from unveil.models.schemes.network import NetworkScheme
 
-__all__ = ["CellResult", "Options", "Sample", "Scores", "measure_utility", "run_cell"]
+__all__ = ["CellResult", "Sample", "Scores", "ScoringOptions", "measure_utility", "run_cell"]
 
-_SAME_IMAGES = "the public images are the training images: half of these are the attacker's, half the owner's"
-_KEY_SHARE = 0.5  # of the progress bar, where a key is trained first
+_SHARED_IMAGES_NOTE = "the public images are the training images: half of these are the attacker's, half the owner's"
+_KEY_TRAINING_FRACTION = 0.5  # of the progress bar, where a key is trained first
 
 
 def run_cell(
     scheme: Scheme[Any, Any],
     attack: Attack[Any],
-    data: Data,
-    options: Options,
-    context: Context,
+    data: ImageDataset,
+    options: ScoringOptions,
+    context: RunContext,
     *,
     secret: bytes | None = None,
     public: Images | None = None,
@@ -50,57 +50,76 @@ def run_cell(
     the other half is the owner's.
     Raises AttackFailed, Cancelled, ValueError (images that the scheme or the metric cannot take).
     """
-    started = time.monotonic()
-    whole, data = data, data.first(*LIMITS[options.profile])
+    started_at = time.monotonic()
+    full_data, data = data, data.take(*PROFILE_IMAGE_COUNTS[options.profile])
     if len(data.test) == 0:
         raise ValueError(f"data set {data.name} has no test images to attack")
-    if public is not None and np.array_equal(public, whole.train):
-        public, data = None, replace(data, notes=(*data.notes, _SAME_IMAGES))
-    public = None if public is None else pad(public, scheme.multiple)
-    lab = lay_out(attack, pad(data.test, scheme.multiple), pad(data.train, scheme.multiple), public)
+    if public is not None and np.array_equal(public, full_data.train):
+        public, data = None, replace(data, notes=(*data.notes, _SHARED_IMAGES_NOTE))
+    public = None if public is None else pad(public, scheme.size_multiple)
+    image_split = split_images(
+        attack, pad(data.test, scheme.size_multiple), pad(data.train, scheme.size_multiple), public
+    )
     if attack.name == "brute-force":
-        return _key_space(scheme, attack, lab, context, started)
+        return _count_key_space(scheme, attack, image_split, context, started_at)
 
     provenance = None
     if scheme.trains and secret is None:
-        trained = scheme.train(whole, context.part("key", 0, _KEY_SHARE))
-        secret, provenance = trained.secret, trained.provenance
-        context = replace(context, report=_from(context.report, _KEY_SHARE))
-    secrets = [secret] if secret else [_secret(options.seed, k) for k in range(1 if attack.trains() else options.keys)]
-    end = begin_of_controls(attack, len(secrets))
-    rounds = []
-    for number, own in enumerate(secrets):
-        report = _part(context.report, number, len(secrets), end)
+        trained_key = scheme.train(full_data, context.scoped("key", 0, _KEY_TRAINING_FRACTION))
+        secret, provenance = trained_key.secret, trained_key.provenance
+        context = replace(context, report=_report_from(context.report, _KEY_TRAINING_FRACTION))
+    secrets = (
+        [secret]
+        if secret
+        else [_derive_secret(options.seed, k) for k in range(1 if attack.trains_network() else options.keys)]
+    )
+    controls_start = controls_start_fraction(attack, len(secrets))
+    trials = []
+    for index, key_secret in enumerate(secrets):
+        report = _trial_report(context.report, index, len(secrets), controls_start)
         report(0.0, "protecting")  # also where a job is cancelled whose attack never reports
-        material = allowed(scheme, attack, lab, _protection(scheme, own, replace(context, report=report)), number)
-        outcome = attack.run(material, replace(context, report=report, seed=options.seed + number))
-        agreement = _key_agreement(scheme, own, outcome, lab.targets)
-        rounds.append(score(data.test, material.targets, outcome, options, agreement))
+        attack_input = build_attack_input(
+            scheme, attack, image_split, _make_protect(scheme, key_secret, replace(context, report=report)), index
+        )
+        attack_result = attack.run(attack_input, replace(context, report=report, seed=options.seed + index))
+        key_agreement = _key_agreement(scheme, key_secret, attack_result, image_split.targets)
+        trials.append(score(data.test, attack_input.targets, attack_result, options, key_agreement))
 
-    controls, shared = run_controls(scheme, attack, lab, during_controls(context, end))
-    recogniser, unrecognised = None, list[str]()
+    controls, control_notes = run_controls(scheme, attack, image_split, controls_context(context, controls_start))
+    recogniser, recogniser_notes = None, list[str]()
     if options.utility:
-        from unveil.models.evaluation.classification_utility import recognised, taken
+        from unveil.models.evaluation.classification_utility import limit_to_profile, recognition_rate
 
-        of = taken(whole, options.profile)
-        recogniser, unrecognised = recognised(of.train, of, data.test, rounds, options, context)
-    found = rounds[0].outcome.key
-    recovered = None if found is None else scheme.dump(found)
-    notes = [*_notes(scheme, attack, data, options, secret), *shared, *unrecognised]
-    paper = scheme.paper.ssim.get(attack.name) if scheme.paper else None
-    done = cell_result(data.test, rounds, options, context, controls, notes, paper, started, recovered)
-    more = {"trained_key": provenance, "recogniser": recogniser}
-    return replace(done, result={**done.result, **{name: value for name, value in more.items() if value}})
+        utility_data = limit_to_profile(full_data, options.profile)
+        recogniser, recogniser_notes = recognition_rate(
+            utility_data.train, utility_data, data.test, trials, options, context
+        )
+    recovered = trials[0].attack_result.key
+    recovered_key = None if recovered is None else scheme.key_to_json(recovered)
+    notes = [*_collect_notes(scheme, attack, data, options, secret), *control_notes, *recogniser_notes]
+    paper_ssim = scheme.paper.ssim.get(attack.name) if scheme.paper else None
+    cell_result = build_cell_result(
+        data.test, trials, options, context, controls, notes, paper_ssim, started_at, recovered_key
+    )
+    extra_fields = {"trained_key": provenance, "recogniser": recogniser}
+    return replace(
+        cell_result, result={**cell_result.result, **{name: value for name, value in extra_fields.items() if value}}
+    )
 
 
-def _secret(seed: int, number: int) -> bytes:
+def _derive_secret(seed: int, index: int) -> bytes:
     """Key `number` of an evaluation: drawn from its seed, so that the evaluation can be repeated."""
     root = seed.to_bytes(32, "big", signed=True)
-    return seed_secret(keystream.child(root, f"evaluation/key/{number}"))
+    return seed_secret(keystream.derive_key(root, f"evaluation/key/{index}"))
 
 
 def measure_utility(
-    scheme: Scheme[Any, Any] | None, data: Data, options: Options, context: Context, *, secret: bytes | None = None
+    scheme: Scheme[Any, Any] | None,
+    data: ImageDataset,
+    options: ScoringOptions,
+    context: RunContext,
+    *,
+    secret: bytes | None = None,
 ) -> CellResult:
     """What protection costs a classifier (models/utility.py), under the key that `run_cell` takes first.
 
@@ -111,12 +130,12 @@ def measure_utility(
     if scheme is None:
         return run_external_utility(data, options, context)
     if scheme.trains and secret is None:
-        secret = scheme.train(data, context.part("key", 0, _KEY_SHARE)).secret
-        context = replace(context, report=_from(context.report, _KEY_SHARE))
-    return run_utility(scheme, data, options, context, secret or _secret(options.seed, 0))
+        secret = scheme.train(data, context.scoped("key", 0, _KEY_TRAINING_FRACTION)).secret
+        context = replace(context, report=_report_from(context.report, _KEY_TRAINING_FRACTION))
+    return run_utility(scheme, data, options, context, secret or _derive_secret(options.seed, 0))
 
 
-def _protection(scheme: Scheme[Any, Any], secret: bytes, context: Context) -> Protect:
+def _make_protect(scheme: Scheme[Any, Any], secret: bytes, context: RunContext) -> ProtectImages:
     if not isinstance(scheme, NetworkScheme):
         return lambda images, first: scheme.protect(images, secret, first)
 
@@ -127,19 +146,21 @@ def _protection(scheme: Scheme[Any, Any], secret: bytes, context: Context) -> Pr
     return protect
 
 
-def _key_agreement(scheme: Scheme[Any, Any], secret: bytes, outcome: Outcome, targets: Images) -> dict[str, Any] | None:
-    if outcome.key is None:
+def _key_agreement(
+    scheme: Scheme[Any, Any], secret: bytes, attack_result: AttackResult, targets: Images
+) -> dict[str, Any] | None:
+    if attack_result.key is None:
         return None
-    true = scheme.key(secret, *targets.shape[1:3])
-    shares = scheme.agreement(outcome.key, true)
+    true_key = scheme.key(secret, *targets.shape[1:3])
+    shares = scheme.key_agreement(attack_result.key, true_key)
     return {**shares, "exact": bool(min(shares.values()) == 1.0)}
 
 
-def _notes(
+def _collect_notes(
     scheme: Scheme[Any, Any],
     attack: Attack[Any],
-    data: Data,
-    options: Options,
+    data: ImageDataset,
+    options: ScoringOptions,
     secret: bytes | None,
 ) -> list[str]:
     notes = [*data.notes]
@@ -147,43 +168,50 @@ def _notes(
         notes.append("a key is a trained network: one, no further keys were drawn")
     elif options.keys > 1 and secret:
         notes.append("the given key only: no further keys were drawn")
-    elif options.keys > 1 and attack.trains():
+    elif options.keys > 1 and attack.trains_network():
         notes.append("an attack that trains a network is made on the first key only")
-    if data.test.shape[1] % scheme.multiple or data.test.shape[2] % scheme.multiple:
-        padded = f"images were padded to multiples of {scheme.multiple} by edge replication"
+    if data.test.shape[1] % scheme.size_multiple or data.test.shape[2] % scheme.size_multiple:
+        padded = f"images were padded to multiples of {scheme.size_multiple} by edge replication"
         notes.append(f"{padded}; what that added is not scored")
     return notes
 
 
-def _key_space(scheme: Scheme[Any, Any], attack: Attack[Any], lab: Lab, context: Context, started: float) -> CellResult:
-    height, width = lab.targets.shape[1:3]
-    outcome = attack.run(Material(scheme, lab.targets[:0], lab.targets[:0]), context)
+def _count_key_space(
+    scheme: Scheme[Any, Any], attack: Attack[Any], image_split: ImageSplit, context: RunContext, started_at: float
+) -> CellResult:
+    height, width = image_split.targets.shape[1:3]
+    attack_result = attack.run(AttackInput(scheme, image_split.targets[:0], image_split.targets[:0]), context)
     result: dict[str, Any] = {
         "ssim": None,
         "psnr": None,
         "identification": None,
         "key_agreement": None,
-        "key_space_bits": outcome.numbers["key_space_bits"],
+        "key_space_bits": attack_result.metrics["key_space_bits"],
         "effective_bits": effective_bits(scheme, height, width),
         "paper_ssim": None,
         "controls": None,
         "device": context.device,
-        "notes": [f"for one image of {width}x{height}", *outcome.notes],
+        "notes": [f"for one image of {width}x{height}", *attack_result.notes],
         "numbers": {},
     }
     result["verdict"] = cell_verdict(result)
-    result["seconds"] = round(time.monotonic() - started, 3)
+    result["seconds"] = round(time.monotonic() - started_at, 3)
     return CellResult(result)
 
 
-def _from(report: Callable[[float, str], None], begin: float) -> Callable[[float, str], None]:
-    return lambda fraction, phase: report(begin + (1 - begin) * fraction, phase)
+def _report_from(report: Callable[[float, str], None], start: float) -> Callable[[float, str], None]:
+    return lambda fraction, phase: report(start + (1 - start) * fraction, phase)
 
 
-def _part(report: Callable[[float, str], None], number: int, keys: int, end: float) -> Callable[[float, str], None]:
+def _trial_report(
+    report: Callable[[float, str], None], index: int, key_count: int, controls_start: float
+) -> Callable[[float, str], None]:
     """Progress of the attack on one key of several, which together come to `end`."""
 
     def inner(fraction: float, phase: str) -> None:
-        report(end * (number + fraction) / keys, phase if keys == 1 else f"{phase}, key {number + 1} of {keys}")
+        report(
+            controls_start * (index + fraction) / key_count,
+            phase if key_count == 1 else f"{phase}, key {index + 1} of {key_count}",
+        )
 
     return inner

@@ -18,22 +18,22 @@ from unveil.models.catalog import (
     UTILITY,
     ParameterError,
     UnknownName,
+    flatten_settings,
     make_attack,
     make_scheme,
     parse_spec,
-    settings_of,
 )
-from unveil.models.core.checkpoints import Folder
+from unveil.models.core.checkpoints import DirectoryStore
 from unveil.models.core.errors import AttackFailed, Cancelled
 from unveil.models.core.images import to_png
-from unveil.models.core.profiles import PROFILES, images_taken
-from unveil.models.core.run_context import Context
+from unveil.models.core.profiles import PROFILES, profile_image_counts
+from unveil.models.core.run_context import RunContext
 from unveil.models.data.datasets import DatasetMissing, load_folder, sample
 from unveil.models.evaluation.cell import measure_utility, run_cell
-from unveil.models.evaluation.scoring import CellResult, Options
+from unveil.models.evaluation.scoring import CellResult, ScoringOptions
 
 
-def _parser() -> argparse.ArgumentParser:
+def _build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m models.evaluation", description="Run one cell, no service needed.")
     parser.add_argument("--scheme", required=True, help="such as tanaka, tanaka:icce2018, pixelwise:different")
     parser.add_argument("--attack", required=True, help="such as none, fr, fr:L=4,nibblewise=true; or utility")
@@ -58,9 +58,9 @@ def _parser() -> argparse.ArgumentParser:
 
 def main(arguments: list[str] | None = None) -> int:
     """Run one cell and write it to a folder. 0: done; 1: failed, or stopped at the limit (go on with --resume)."""
-    parser = _parser()
+    parser = _build_parser()
     given = parser.parse_args(arguments)
-    options = Options(given.seed, given.keys, given.samples, given.ssim_mode, given.profile, given.utility)
+    options = ScoringOptions(given.seed, given.keys, given.samples, given.ssim_mode, given.profile, given.utility)
     try:
         name, settings = parse_spec("scheme", given.scheme)
         scheme = make_scheme(name, settings, options.profile)
@@ -68,7 +68,7 @@ def main(arguments: list[str] | None = None) -> int:
         if given.attack != UTILITY:
             name, settings = parse_spec("attack", given.attack)
             attack = make_attack(name, settings, options.profile)
-            refusal = attack.refuses(scheme)
+            refusal = attack.not_applicable_reason(scheme)
             if refusal:
                 parser.error(f"{attack.name} on {scheme.name}: {refusal}")
         data = sample() if given.data == "sample" else load_folder(Path(given.data))
@@ -92,8 +92,8 @@ def main(arguments: list[str] | None = None) -> int:
         if time.monotonic() > deadline:
             raise Cancelled
 
-    context = Context(
-        seed=given.seed, device=given.device, checkpoints=Folder(checkpoints), report=report, deadline=deadline
+    context = RunContext(
+        seed=given.seed, device=given.device, checkpoints=DirectoryStore(checkpoints), report=report, deadline=deadline
     )
     try:
         done = (
@@ -108,28 +108,36 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"\nfailed: {error}", file=sys.stderr)
         return 1
     print(file=sys.stderr)
-    of_attack = settings_of(attack) if attack else {"name": UTILITY}
-    images = images_taken(options.profile)
+    attack_settings = flatten_settings(attack) if attack else {"name": UTILITY}
+    images = profile_image_counts(options.profile)
     if attack is None:
         from unveil.models.evaluation.classification_utility import TRAINING_IMAGES
 
         images["training_images"] = TRAINING_IMAGES[options.profile]
-    settings = {"scheme": settings_of(scheme), "attack": of_attack, "data": data.name, **vars(options), **images}
+    settings = {
+        "scheme": flatten_settings(scheme),
+        "attack": attack_settings,
+        "data": data.name,
+        **vars(options),
+        **images,
+    }
     write_cell(done, settings, given.out)
     print(json.dumps({**settings, "result": done.result}, indent=2))
     return 0
 
 
-def write_cell(done: CellResult, settings: Mapping[str, Any], out: Path) -> None:
+def write_cell(cell_result: CellResult, settings: Mapping[str, Any], out: Path) -> None:
     """result.json, curves.json, scores.csv and samples/ of a finished cell."""
-    (out / "result.json").write_text(json.dumps({**settings, "result": done.result}, indent=2) + "\n")
-    (out / "curves.json").write_text(json.dumps(done.curves) + "\n")
-    if done.scores is not None:
-        columns = np.column_stack([done.scores.index, done.scores.ssim, done.scores.psnr, done.scores.rank])
+    (out / "result.json").write_text(json.dumps({**settings, "result": cell_result.result}, indent=2) + "\n")
+    (out / "curves.json").write_text(json.dumps(cell_result.curves) + "\n")
+    if cell_result.scores is not None:
+        columns = np.column_stack(
+            [cell_result.scores.index, cell_result.scores.ssim, cell_result.scores.psnr, cell_result.scores.rank]
+        )
         np.savetxt(out / "scores.csv", columns, "%d,%.6f,%.4f,%.2f", header="index,ssim,psnr,rank", comments="")
     (out / "samples").mkdir(exist_ok=True)
-    for triple in done.samples:
+    for stored in cell_result.samples:
         for kind in ("plain", "protected", "reconstructed"):
-            image = getattr(triple, kind)
+            image = getattr(stored, kind)
             if image is not None:
-                (out / "samples" / f"{triple.index}-{kind}.png").write_bytes(to_png(image))
+                (out / "samples" / f"{stored.index}-{kind}.png").write_bytes(to_png(image))

@@ -8,70 +8,86 @@ from typing import Any
 
 import numpy as np
 
-from unveil.models.attacks.base import Attack, Outcome
-from unveil.models.catalog import describe_scheme, external_refusal, make_scheme, schemes
+from unveil.models.attacks.base import Attack, AttackResult
+from unveil.models.catalog import describe_scheme, external_not_applicable_reason, make_scheme, schemes
 from unveil.models.core.errors import AttackFailed
 from unveil.models.core.images import Images
-from unveil.models.core.profiles import LIMITS
-from unveil.models.core.run_context import Context
+from unveil.models.core.profiles import PROFILE_IMAGE_COUNTS
+from unveil.models.core.run_context import RunContext
 from unveil.models.core.threat_models import ThreatModel
-from unveil.models.data.datasets import Data
-from unveil.models.evaluation.attacker_view import Lab, allowed, lay_out
-from unveil.models.evaluation.controls import begin_of_controls, during_controls, run_controls
-from unveil.models.evaluation.scoring import CellResult, Options, Sample, cell_result, score
+from unveil.models.data.datasets import ImageDataset
+from unveil.models.evaluation.attacker_view import ImageSplit, build_attack_input, split_images
+from unveil.models.evaluation.controls import controls_context, controls_start_fraction, run_controls
+from unveil.models.evaluation.scoring import CellResult, Sample, ScoringOptions, build_cell_result, score
 from unveil.models.metrics.image_metrics import ssim
 from unveil.models.schemes.base import Scheme
 
 
 def run_external(
-    attack: Attack[Any], data: Data, options: Options, context: Context, *, public: Images | None = None
+    attack: Attack[Any],
+    data: ImageDataset,
+    options: ScoringOptions,
+    context: RunContext,
+    *,
+    public: Images | None = None,
 ) -> CellResult:
     """Attack the ciphertexts `data.test`; scored where `data.test_originals` are known.
 
     An attack made for certain schemes is tried as if the ciphertexts were of each of them, and the best attempt
     counts. Raises AttackFailed, Cancelled.
     """
-    started = time.monotonic()
-    whole, data = data, data.first(*LIMITS[options.profile])
-    refusal = external_refusal(attack, originals=data.test_originals is not None, public=public is not None)
+    started_at = time.monotonic()
+    full_data, data = data, data.take(*PROFILE_IMAGE_COUNTS[options.profile])
+    refusal = external_not_applicable_reason(
+        attack, originals=data.test_originals is not None, public=public is not None
+    )
     if refusal:
         raise AttackFailed(refusal)
-    lab = _lay_out(attack, data, public)
-    guesses = guess_schemes(attack, *data.test.shape[1:3])
-    end = 1.0 if data.test_originals is None else begin_of_controls(attack, len(guesses))
-    tried: list[tuple[float, str, Outcome]] = []
+    image_split = _split_upload(attack, data, public)
+    candidates = candidate_schemes(attack, *data.test.shape[1:3])
+    controls_start = 1.0 if data.test_originals is None else controls_start_fraction(attack, len(candidates))
+    attempts: list[tuple[float, str, AttackResult]] = []
     failures: list[str] = []
-    for number, (label, scheme) in enumerate(guesses):
-        material = allowed(scheme, attack, lab, _given(data))
+    for index, (label, scheme) in enumerate(candidates):
+        attack_input = build_attack_input(scheme, attack, image_split, _uploaded_ciphertexts(data))
         try:
-            outcome = attack.run(material, replace(context, report=_part(context, number, len(guesses), end, label)))
+            attack_result = attack.run(
+                attack_input,
+                replace(context, report=_attempt_report(context, index, len(candidates), controls_start, label)),
+            )
         except AttackFailed as reason:
             failures.append(f"as {label}: {reason}" if label else str(reason))
             continue
-        if outcome.reconstructed is not None:
-            tried.append((_merit(outcome.reconstructed, data.test_originals, options), label, outcome))
-    if not tried:
+        if attack_result.reconstructed is not None:
+            attempts.append(
+                (_score_attempt(attack_result.reconstructed, data.test_originals, options), label, attack_result)
+            )
+    if not attempts:
         raise AttackFailed("; ".join(failures) or "no known scheme takes images of this size")
-    _, label, best = max(tried, key=lambda attempt: attempt[0])
-    notes = [f"best as if the scheme were {label}, of {len(guesses)} tried"] if label else []
+    _, label, best = max(attempts, key=lambda attempt: attempt[0])
+    notes = [f"best as if the scheme were {label}, of {len(candidates)} tried"] if label else []
     if data.test_originals is None:
-        return _unscored(data.test, best, options, context, notes, started)
-    controls, shared = run_controls(dict(guesses)[label], attack, lab, during_controls(context, end))
-    rounds = [score(data.test_originals, data.test, best, options)]
+        return _unscored_result(data.test, best, options, context, notes, started_at)
+    controls, control_notes = run_controls(
+        dict(candidates)[label], attack, image_split, controls_context(context, controls_start)
+    )
+    trials = [score(data.test_originals, data.test, best, options)]
     recogniser = None
     if options.utility and data.train_originals is not None:
-        from unveil.models.evaluation.classification_utility import recognised, taken
+        from unveil.models.evaluation.classification_utility import limit_to_profile, recognition_rate
 
-        of = taken(whole, options.profile)
-        assert of.train_originals is not None
-        recogniser, unrecognised = recognised(of.train_originals, of, data.test_originals, rounds, options, context)
-        notes += unrecognised
-    notes += shared
-    done = cell_result(data.test_originals, rounds, options, context, controls, notes, None, started)
-    return replace(done, result={**done.result, "recogniser": recogniser}) if recogniser else done
+        utility_data = limit_to_profile(full_data, options.profile)
+        assert utility_data.train_originals is not None
+        recogniser, recogniser_notes = recognition_rate(
+            utility_data.train_originals, utility_data, data.test_originals, trials, options, context
+        )
+        notes += recogniser_notes
+    notes += control_notes
+    cell_result = build_cell_result(data.test_originals, trials, options, context, controls, notes, None, started_at)
+    return replace(cell_result, result={**cell_result.result, "recogniser": recogniser}) if recogniser else cell_result
 
 
-def guess_schemes(attack: Attack[Any], height: int, width: int) -> list[tuple[str, Scheme[Any, Any] | None]]:
+def candidate_schemes(attack: Attack[Any], height: int, width: int) -> list[tuple[str, Scheme[Any, Any] | None]]:
     """What an attack may take the ciphertexts for: nothing in particular, or each known scheme it was made for."""
     known = [
         make_scheme(name, variant["params"])
@@ -79,23 +95,25 @@ def guess_schemes(attack: Attack[Any], height: int, width: int) -> list[tuple[st
         if not schemes()[name].trains
         for variant in describe_scheme(name)["variants"]
     ]
-    taken = [scheme for scheme in known if attack.refuses(scheme) is None]
-    if len(taken) == len(known):
+    applicable = [scheme for scheme in known if attack.not_applicable_reason(scheme) is None]
+    if len(applicable) == len(known):
         return [("", None)]
-    fitting = [scheme for scheme in taken if height % scheme.multiple == 0 and width % scheme.multiple == 0]
+    fitting = [
+        scheme for scheme in applicable if height % scheme.size_multiple == 0 and width % scheme.size_multiple == 0
+    ]
     return [(" ".join([scheme.name, *map(str, vars(scheme.settings).values())]), scheme) for scheme in fitting]
 
 
-def _lay_out(attack: Attack[Any], data: Data, public: Images | None) -> Lab:
+def _split_upload(attack: Attack[Any], data: ImageDataset, public: Images | None) -> ImageSplit:
     """Images stand for the places in the upload where `_given` finds their ciphertexts."""
     targets = data.test if data.test_originals is None else data.test_originals
     train = data.train if data.train_originals is None else data.train_originals
     if attack.threat_model is not ThreatModel.PUBLIC_IMAGES:
         public = None
-    return lay_out(attack, targets, train, public)
+    return split_images(attack, targets, train, public)
 
 
-def _given(data: Data) -> Any:
+def _uploaded_ciphertexts(data: ImageDataset) -> Any:
     """The ciphertexts as they were uploaded: targets first, then the others."""
 
     def protect(images: Images, first: int) -> Images:
@@ -104,21 +122,26 @@ def _given(data: Data) -> Any:
     return protect
 
 
-def _merit(images: Images, originals: Images | None, options: Options) -> float:
+def _score_attempt(images: Images, originals: Images | None, options: ScoringOptions) -> float:
     """How good an attempt is: SSIM where originals are known, else how smooth: photographs are, noise is not."""
     if originals is not None:
         return float(ssim(originals, images, options.ssim_mode).mean())
     values = images.astype(np.float32)
-    rough = np.abs(np.diff(values, axis=2)).mean() + np.abs(np.diff(values, axis=1)).mean()
-    return -float(rough / (values.std() + 1))
+    roughness = np.abs(np.diff(values, axis=2)).mean() + np.abs(np.diff(values, axis=1)).mean()
+    return -float(roughness / (values.std() + 1))
 
 
-def _unscored(
-    protected: Images, outcome: Outcome, options: Options, context: Context, notes: list[str], started: float
+def _unscored_result(
+    protected: Images,
+    attack_result: AttackResult,
+    options: ScoringOptions,
+    context: RunContext,
+    notes: list[str],
+    started_at: float,
 ) -> CellResult:
-    seen = outcome.reconstructed
-    assert seen is not None
-    chosen = np.unique(np.linspace(0, len(protected) - 1, min(options.samples, len(protected))).round().astype(int))
+    reconstructed = attack_result.reconstructed
+    assert reconstructed is not None
+    indices = np.unique(np.linspace(0, len(protected) - 1, min(options.samples, len(protected))).round().astype(int))
     result: dict[str, Any] = {
         "ssim": None,
         "psnr": None,
@@ -127,21 +150,21 @@ def _unscored(
         "key_space_bits": None,
         "paper_ssim": None,
         "controls": None,
-        "numbers": dict(outcome.numbers),
+        "numbers": dict(attack_result.metrics),
         "device": context.device,
         "notes": [
             *notes,
-            *outcome.notes,
+            *attack_result.notes,
             "no originals were uploaded: nothing can be scored, look at the samples; upload `originals` for a score",
         ],
         "verdict": "inconclusive",
-        "seconds": round(time.monotonic() - started, 3),
+        "seconds": round(time.monotonic() - started_at, 3),
     }
-    return CellResult(result, samples=[Sample(int(i), None, None, protected[i], seen[i]) for i in chosen])
+    return CellResult(result, samples=[Sample(int(i), None, None, protected[i], reconstructed[i]) for i in indices])
 
 
-def _part(context: Context, number: int, count: int, end: float, label: str) -> Any:
+def _attempt_report(context: RunContext, index: int, count: int, controls_start: float, label: str) -> Any:
     def report(fraction: float, phase: str) -> None:
-        context.report(end * (number + fraction) / count, f"{phase}, as {label}" if label else phase)
+        context.report(controls_start * (index + fraction) / count, f"{phase}, as {label}" if label else phase)
 
     return report

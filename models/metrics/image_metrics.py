@@ -20,11 +20,11 @@ Floats = npt.NDArray[np.float64]
 _GREY_10000 = np.array([2125, 7154, 721], np.int32)  # scikit-image's rgb2gray; with integers a flat image is flat
 _GREY = _GREY_10000 / 10_000
 _C1, _C2 = (0.01 * 255) ** 2, (0.03 * 255) ** 2
-_CHUNK_VALUES = 4_000_000  # image values at a time: bounds memory at about 200 MB
-_SIMILARITIES = 2**24  # of reconstructions to originals at a time
+_MAX_VALUES_PER_CHUNK = 4_000_000  # image values at a time: bounds memory at about 200 MB
+_MAX_SIMILARITIES_PER_BATCH = 2**24  # of reconstructions to originals at a time
 _TIE = np.float32(1e-5)  # the product rounds two copies of an image differently, by less than this
 _RESAMPLES = 2000
-_DRAWS = 2**22  # of all resamples, at a time
+_MAX_DRAWS_PER_BATCH = 2**22  # of all resamples, at a time
 
 
 def ssim(plain: Images, other: Images, mode: SsimMode = "rgb7") -> Floats:
@@ -43,15 +43,15 @@ def ssim(plain: Images, other: Images, mode: SsimMode = "rgb7") -> Floats:
         from unveil.models.core import numba_kernels  # not with the catalog: the API needs no compiler
 
         if numba_kernels.ssim7 is None:
-            return _in_chunks(plain, other, mode)
+            return _ssim_in_chunks(plain, other, mode)
         values = np.empty(len(plain))
         numba_kernels.ssim7(np.ascontiguousarray(plain), np.ascontiguousarray(other), values)
         return values
-    return _in_chunks(plain, other, mode)
+    return _ssim_in_chunks(plain, other, mode)
 
 
-def _in_chunks(plain: Images, other: Images, mode: SsimMode) -> Floats:
-    step = max(1, _CHUNK_VALUES // int(np.prod(plain.shape[1:])))
+def _ssim_in_chunks(plain: Images, other: Images, mode: SsimMode) -> Floats:
+    step = max(1, _MAX_VALUES_PER_CHUNK // int(np.prod(plain.shape[1:])))
     chunks = [_ssim(plain[i : i + step], other[i : i + step], mode) for i in range(0, len(plain), step)]
     return np.concatenate(chunks) if chunks else np.zeros(0)
 
@@ -136,17 +136,19 @@ def identification(plain: Images, reconstructed: Images) -> Identification:
     _check_pair(plain, reconstructed)
     count = len(plain)
     ranks = np.empty((len(SCALES), count), np.int64)
-    step = max(1, _SIMILARITIES // max(1, count))
-    gallery = _profiles(plain)
+    step = max(1, _MAX_SIMILARITIES_PER_BATCH // max(1, count))
+    gallery = _identification_vectors(plain)
     for i in range(0, count, step):
-        for scale, (true, seen) in enumerate(zip(gallery, _profiles(reconstructed[i : i + step]), strict=True)):
-            similarity = np.abs(seen @ true.T)
-            own = np.diagonal(similarity, i)[:, None]
-            ranks[scale, i : i + step] = (similarity >= own - _TIE).sum(axis=1)
+        for scale, (true, reconstructed_vectors) in enumerate(
+            zip(gallery, _identification_vectors(reconstructed[i : i + step]), strict=True)
+        ):
+            similarity = np.abs(reconstructed_vectors @ true.T)
+            own_similarity = np.diagonal(similarity, i)[:, None]
+            ranks[scale, i : i + step] = (similarity >= own_similarity - _TIE).sum(axis=1)
     return Identification(ranks)
 
 
-def _profiles(images: Images) -> tuple[npt.NDArray[np.float32], ...]:
+def _identification_vectors(images: Images) -> tuple[npt.NDArray[np.float32], ...]:
     """Grey images averaged down by 1, 2, 4 and 8, with zero mean and unit norm (zero where flat): float32 [N, P] each.
 
     An odd last row or column is left out; an image too small to be averaged down stays as it is.
@@ -160,21 +162,21 @@ def _profiles(images: Images) -> tuple[npt.NDArray[np.float32], ...]:
             height, width = height // 2, width // 2
         sizes.append(height * width)
     out = tuple(np.empty((count, size), np.float32) for size in sizes)
-    if numba_kernels.profiles is None:
+    if numba_kernels.identification_vectors is None:
         for i in range(0, count, 32):
-            _fill_profiles(images[i : i + 32], tuple(profiles[i : i + 32] for profiles in out))
+            _fill_identification_vectors(images[i : i + 32], tuple(vectors[i : i + 32] for vectors in out))
     else:
-        numba_kernels.profiles(np.ascontiguousarray(images), _GREY_10000, out)
+        numba_kernels.identification_vectors(np.ascontiguousarray(images), _GREY_10000, out)
     return out
 
 
-def _fill_profiles(images: Images, out: tuple[npt.NDArray[np.float32], ...]) -> None:
+def _fill_identification_vectors(images: Images, out: tuple[npt.NDArray[np.float32], ...]) -> None:
     grey = images.astype(np.int32) @ _GREY_10000
-    for profiles in out:
+    for vectors in out:
         flat = grey.reshape(len(grey), -1)
         flat = flat - flat.mean(axis=1, keepdims=True)
         norm = np.sqrt(np.einsum("np,np->n", flat, flat))[:, None]
-        profiles[:] = flat * np.divide(1, norm, out=np.zeros_like(norm), where=norm > 0)
+        vectors[:] = flat * np.divide(1, norm, out=np.zeros_like(norm), where=norm > 0)
         if min(grey.shape[1:]) > 1:
             grey = grey[:, : grey.shape[1] // 2 * 2, : grey.shape[2] // 2 * 2]
             rows = grey[:, ::2] + grey[:, 1::2]
@@ -194,11 +196,11 @@ def binomial_interval(hits: float, trials: int, confidence: float) -> tuple[floa
 def summary(values: Floats, seed: int = 0) -> dict[str, float | int]:
     """Mean, standard deviation and the 95 % bootstrap interval of the mean over images."""
     count, rng = len(values), np.random.default_rng(seed)
-    step = max(1, _DRAWS // count)
+    step = max(1, _MAX_DRAWS_PER_BATCH // count)
     means = np.empty(_RESAMPLES)
     for i in range(0, _RESAMPLES, step):
-        here = min(step, _RESAMPLES - i)
-        means[i : i + here] = rng.multinomial(count, np.full(count, 1 / count), size=here) @ values / count
+        batch_size = min(step, _RESAMPLES - i)
+        means[i : i + batch_size] = rng.multinomial(count, np.full(count, 1 / count), size=batch_size) @ values / count
     low, high = np.quantile(means, [0.025, 0.975])
     mean = float(values.mean())
     # the quantiles of a constant can miss it by a rounding error

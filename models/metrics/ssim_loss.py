@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 _C1, _C2 = (0.01 * 255) ** 2, (0.03 * 255) ** 2
-_SAMPLE = 49 / 48  # sample covariance
+_SAMPLE_COVARIANCE_FACTOR = 49 / 48  # sample covariance
 
 
 def ssim_rgb7(x: Tensor, y: Tensor) -> Tensor:
@@ -17,7 +17,11 @@ def ssim_rgb7(x: Tensor, y: Tensor) -> Tensor:
     x, y = (images.contiguous() - 127.5 for images in (x, y))  # float32 keeps variances only near zero mean
     mx, xx, xy = torch.split(_mean7(torch.cat([x, x * x, x * y])), len(x))
     my, yy = torch.split(_mean7(torch.cat([y, y * y])), len(y))  # apart: the plain images need no gradient
-    vx, vy, vxy = (xx - mx * mx) * _SAMPLE, (yy - my * my) * _SAMPLE, (xy - mx * my) * _SAMPLE
+    vx, vy, vxy = (
+        (xx - mx * mx) * _SAMPLE_COVARIANCE_FACTOR,
+        (yy - my * my) * _SAMPLE_COVARIANCE_FACTOR,
+        (xy - mx * my) * _SAMPLE_COVARIANCE_FACTOR,
+    )
     mx, my = mx + 127.5, my + 127.5
     value = (2 * mx * my + _C1) * (2 * vxy + _C2) / ((mx * mx + my * my + _C1) * (vx + vy + _C2))
     return value.mean((1, 2, 3))

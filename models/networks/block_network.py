@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from unveil.models.networks.linear_init import LIFT, transport
+from unveil.models.networks.linear_init import RELU_OFFSET, fit_optimal_transport
 
 BLOCK = 4
 
@@ -33,7 +33,7 @@ class BlockNetwork(nn.Module):
     float [N, 3, H, W] in -1..1, sides multiples of 4 -> the same, by tanh where `squash` (the GAN's generator).
     """
 
-    def __init__(self, *, squash: bool = False, hidden: int = 48, wide: int = 512) -> None:
+    def __init__(self, *, output_tanh: bool = False, hidden: int = 48, wide: int = 512) -> None:
         super().__init__()
         pixels = BLOCK * BLOCK
         layers: list[nn.Module] = []
@@ -41,17 +41,17 @@ class BlockNetwork(nn.Module):
             layers += [nn.Linear(inputs, outputs, bias=False), nn.BatchNorm1d(outputs), nn.ReLU(inplace=True)]
         self.body = nn.Sequential(*layers)
         self.head = nn.Linear(wide // pixels, 3)
-        self.squash = squash
+        self.output_tanh = output_tanh
 
     def forward(self, images: Tensor) -> Tensor:
         features = self.body(to_blocks(images))
         # The pixel shuffle: a block's features are dealt out to its 16 pixels.
         pixels = self.head(features.view(len(features) * BLOCK * BLOCK, -1))
         out = from_blocks(pixels, images.shape)
-        return out.tanh() if self.squash else out
+        return out.tanh() if self.output_tanh else out
 
     @torch.no_grad()
-    def start_linear(self, protected: Tensor, plain: Tensor) -> None:
+    def init_linear(self, protected: Tensor, plain: Tensor) -> None:
         """Random weights become the linear map of blocks like those of `protected` to the covariance of `plain`'s.
 
         float [N, 3, H, W] both; none knows which protected block belongs to which plain one. Hidden units are the
@@ -61,7 +61,7 @@ class BlockNetwork(nn.Module):
         layers = [layer for layer in self.body if isinstance(layer, nn.Linear)]
         norms = [norm for norm in self.body if isinstance(norm, nn.BatchNorm1d)]
         public, channels = to_blocks(plain), len(self.head.weight)
-        components, decoder = transport(to_blocks(protected), public)
+        components, decoder = fit_optimal_transport(to_blocks(protected), public)
         hidden = len(components)
         third = layers[2].weight.view(BLOCK * BLOCK, -1, hidden).clone()  # pixel, feature, component
         third[:, :channels] = decoder.view(BLOCK * BLOCK, channels, hidden)
@@ -70,8 +70,8 @@ class BlockNetwork(nn.Module):
             layer.weight.copy_(F.normalize(start) * layer.weight.norm(dim=1, keepdim=True))
         colours = norms[2].bias.view(BLOCK * BLOCK, -1)[:, :channels]
         for bias in (norms[0].bias, norms[1].bias, colours):
-            bias.fill_(LIFT)
+            bias.fill_(RELU_OFFSET)
         contrast = public.view(-1, channels).std(0)
         self.head.weight.zero_()
         self.head.weight[:, :channels] = torch.diag(contrast)
-        self.head.bias.copy_(-LIFT * contrast)
+        self.head.bias.copy_(-RELU_OFFSET * contrast)

@@ -9,7 +9,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from unveil.models.networks.linear_init import start_colours
+from unveil.models.networks.linear_init import init_linear_colors
 
 
 class LocallyConnected(nn.Module):
@@ -72,6 +72,6 @@ class PixelwiseGenerator(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         return self.layers(images)
 
-    def start_linear(self, protected: Tensor, plain: Tensor) -> None:
+    def init_linear(self, protected: Tensor, plain: Tensor) -> None:
         """Begin as `linear_start.start_colours` says."""
-        start_colours(self.layers, protected, plain)
+        init_linear_colors(self.layers, protected, plain)

@@ -3,7 +3,7 @@
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm
 
-MINIMUM = 16  # pixels a side: two halvings, then 4 x 4 less 1, then three to one
+MIN_SIDE = 16  # pixels a side: two halvings, then 4 x 4 less 1, then three to one
 
 
 class PatchDiscriminator(nn.Module):

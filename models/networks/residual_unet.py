@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from unveil.models.networks.block_network import BLOCK, from_blocks, to_blocks
 from unveil.models.networks.locally_connected import LocallyConnected
 
-MULTIPLE = 8  # pixel-unshuffle by 2, then two more halvings
+SIZE_MULTIPLE = 8  # pixel-unshuffle by 2, then two more halvings
 
 
 class NibbleLinear(nn.Module):
@@ -83,7 +83,7 @@ class ResidualUNet(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         height, width = images.shape[2:]
-        x = F.pad(images, (0, -width % MULTIPLE, 0, -height % MULTIPLE), mode="replicate")
+        x = F.pad(images, (0, -width % SIZE_MULTIPLE, 0, -height % SIZE_MULTIPLE), mode="replicate")
         x = self.before[0](self.stem(F.pixel_unshuffle(x, 2)))
         skipped = []
         for down, block in zip(self.down, self.before[1:], strict=True):

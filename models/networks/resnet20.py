@@ -7,7 +7,7 @@ from itertools import pairwise
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-BLOCKS = 3  # in each of the three stages: 6n + 2 = 20 layers
+BLOCKS_PER_STAGE = 3  # in each of the three stages: 6n + 2 = 20 layers
 
 
 class _Block(nn.Module):
@@ -15,14 +15,14 @@ class _Block(nn.Module):
 
     def __init__(self, inputs: int, outputs: int) -> None:
         super().__init__()
-        self.stride, self.more = 1 if inputs == outputs else 2, outputs - inputs
+        self.stride, self.extra_channels = 1 if inputs == outputs else 2, outputs - inputs
         self.body = nn.Sequential(
             nn.Conv2d(inputs, outputs, 3, self.stride, 1, bias=False), nn.BatchNorm2d(outputs), nn.ReLU(inplace=True),
             nn.Conv2d(outputs, outputs, 3, 1, 1, bias=False), nn.BatchNorm2d(outputs),
         )  # fmt: skip
 
     def forward(self, x: Tensor) -> Tensor:
-        short = F.pad(x[:, :, :: self.stride, :: self.stride], (0, 0, 0, 0, 0, self.more))
+        short = F.pad(x[:, :, :: self.stride, :: self.stride], (0, 0, 0, 0, 0, self.extra_channels))
         return F.relu(self.body(x) + short, inplace=True)
 
 
@@ -39,7 +39,7 @@ class ResNet20(nn.Module):
         )
         widths = [width, width, 2 * width, 4 * width]
         self.stages = nn.ModuleList(
-            nn.Sequential(*[_Block(before if block == 0 else after, after) for block in range(BLOCKS)])
+            nn.Sequential(*[_Block(before if block == 0 else after, after) for block in range(BLOCKS_PER_STAGE)])
             for before, after in pairwise(widths)
         )
         self.head = nn.Linear(widths[-1], classes)

@@ -76,7 +76,7 @@ class PatchGan(nn.Module):
         return self.layers(images)
 
 
-def cyclegan_start(module: nn.Module) -> None:
+def cyclegan_init(module: nn.Module) -> None:
     """Convolutions N(0, 0.02)."""
     if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
         nn.init.normal_(module.weight, 0, 0.02)
@@ -84,5 +84,5 @@ def cyclegan_start(module: nn.Module) -> None:
             nn.init.zeros_(module.bias)
 
 
-def parameters(*networks: nn.Module) -> list[torch.nn.Parameter]:
+def collect_parameters(*networks: nn.Module) -> list[torch.nn.Parameter]:
     return [p for network in networks for p in network.parameters()]

@@ -15,8 +15,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 SHIPPED_WEIGHTS = Path(__file__).parents[1] / "weights" / "sign_unet.safetensors"
-MULTIPLE = 8  # three halvings: pixel-unshuffle by 2, then two strided convolutions
-CANDIDATES = 6
+SIZE_MULTIPLE = 8  # three halvings: pixel-unshuffle by 2, then two strided convolutions
+CANDIDATE_COUNT = 6
 # Probabilities are raised to this power before their mean is read: SSIM rewards contrast, and the plain posterior mean
 # is too grey. 2 to 5 do equally well; 1 is 0.03 worse, infinity (the likeliest candidate) 0.015 [M].
 SHARPNESS = 2.5
@@ -76,10 +76,10 @@ class AttentionBlock(nn.Module):
         if (
             self.training
         ):  # few tokens: plain products train three times faster on a CPU than the fused kernel's backward
-            seen = (qkv[0] @ qkv[1].transpose(2, 3) * (c // self.heads) ** -0.5).softmax(3).to(qkv.dtype) @ qkv[2]
+            attended = (qkv[0] @ qkv[1].transpose(2, 3) * (c // self.heads) ** -0.5).softmax(3).to(qkv.dtype) @ qkv[2]
         else:  # any image size: memory must not grow with the square of the area
-            seen = F.scaled_dot_product_attention(qkv[0], qkv[1], qkv[2])
-        tokens = tokens + self.out(seen.transpose(1, 2).reshape(n, h * w, c))
+            attended = F.scaled_dot_product_attention(qkv[0], qkv[1], qkv[2])
+        tokens = tokens + self.out(attended.transpose(1, 2).reshape(n, h * w, c))
         tokens = tokens + self.mlp(self.norm2(tokens))
         return tokens.transpose(1, 2).reshape(n, c, h, w)
 
@@ -114,7 +114,7 @@ class SignUNet(nn.Module):
         self.up1 = nn.Conv2d(middle, fine, 1)
         self.fine_out = nn.Sequential(*[ConvBlock(fine) for _ in range(blocks[0])])
         self.norm = nn.BatchNorm2d(fine)
-        self.head = nn.Conv2d(fine, 4 * 3 * CANDIDATES, 1)
+        self.head = nn.Conv2d(fine, 4 * 3 * CANDIDATE_COUNT, 1)
 
     def forward(self, magnitudes: Tensor) -> Tensor:
         n, _, height, width = magnitudes.shape
@@ -130,16 +130,16 @@ class SignUNet(nn.Module):
         middle = self.middle_out(middle + F.interpolate(self.up2(coarse), scale_factor=2.0, mode="nearest"))
         fine = self.fine_out(fine + F.interpolate(self.up1(middle), scale_factor=2.0, mode="nearest"))
         logits = F.pixel_shuffle(self.head(F.relu(self.norm(fine))), 2)
-        return logits.view(n, 3, CANDIDATES, height, width)
+        return logits.view(n, 3, CANDIDATE_COUNT, height, width)
 
 
-def expected_image(logits: Tensor, magnitudes: Tensor) -> Tensor:
+def posterior_mean_image(logits: Tensor, magnitudes: Tensor) -> Tensor:
     """Mean over sharpened probabilities: logits [N, 3, 6, H, W], magnitudes [N, 3, H, W] -> [N, 3, H, W] in 0..255."""
     values = candidate_values(magnitudes).unsqueeze(1)
     return 127.5 + ((logits.float() * SHARPNESS).softmax(2) * values).sum(2)
 
 
-def likeliest_image(logits: Tensor, magnitudes: Tensor) -> Tensor:
+def map_image(logits: Tensor, magnitudes: Tensor) -> Tensor:
     """Each channel's most probable candidate; shapes as in `expected_image`."""
     values = candidate_values(magnitudes).unsqueeze(1).expand(-1, 3, -1, -1, -1)
     return 127.5 + values.gather(2, logits.argmax(2, keepdim=True)).squeeze(2)

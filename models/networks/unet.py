@@ -4,12 +4,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from unveil.models.networks.linear_init import start_colours
+from unveil.models.networks.linear_init import init_linear_colors
 
-MULTIPLE = 16  # four halvings; other sizes are padded by edge replication and cropped
+SIZE_MULTIPLE = 16  # four halvings; other sizes are padded by edge replication and cropped
 
 
-class _Double(nn.Sequential):
+class _DoubleConv(nn.Sequential):
     """Twice: convolution 3x3, BN, ReLU."""
 
     def __init__(self, inputs: int, outputs: int) -> None:
@@ -31,14 +31,14 @@ class UNet(nn.Module):
         super().__init__()
         self.fold, channels = fold, 3 * fold**2
         widths = [width * 2**i for i in range(5)]
-        self.down = nn.ModuleList([_Double(i, o) for i, o in zip([channels, *widths], widths, strict=False)])
+        self.down = nn.ModuleList([_DoubleConv(i, o) for i, o in zip([channels, *widths], widths, strict=False)])
         self.up = nn.ModuleList([nn.Sequential(*_conv(2 * w, w)) for w in reversed(widths[:-1])])
-        self.join = nn.ModuleList([_Double(2 * w, w) for w in reversed(widths[:-1])])
+        self.join = nn.ModuleList([_DoubleConv(2 * w, w) for w in reversed(widths[:-1])])
         self.head = nn.Conv2d(width, channels, 1)
 
     def forward(self, images: Tensor) -> Tensor:
         height, width = images.shape[2:]
-        multiple = MULTIPLE * self.fold
+        multiple = SIZE_MULTIPLE * self.fold
         x = F.pad(images, (0, -width % multiple, 0, -height % multiple), mode="replicate")
         x = F.pixel_unshuffle(x, self.fold)
         skipped: list[Tensor] = []
@@ -64,6 +64,6 @@ class UNetGenerator(UNet):
     def forward(self, images: Tensor) -> Tensor:
         return super().forward(images).tanh()
 
-    def start_linear(self, protected: Tensor, plain: Tensor) -> None:
+    def init_linear(self, protected: Tensor, plain: Tensor) -> None:
         """Begin as `linear_start.start_colours` says, by way of the first level's skip connection."""
-        start_colours([*self.down[0].modules(), *self.join[-1].modules(), self.head], protected, plain)
+        init_linear_colors([*self.down[0].modules(), *self.join[-1].modules(), self.head], protected, plain)

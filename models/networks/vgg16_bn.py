@@ -5,8 +5,8 @@ from __future__ import annotations
 from torch import Tensor, nn
 from torchvision.models.vgg import cfgs, make_layers
 
-MINIMUM = 32  # pixels a side: five halvings
-_EARLY = 13  # to the end of the second pair of convolutions, as features[:9] of VGG-16 without normalisation
+MIN_SIDE = 32  # pixels a side: five halvings
+_EARLY_LAYERS = 13  # to the end of the second pair of convolutions, as features[:9] of VGG-16 without normalisation
 
 
 class Vgg16Bn(nn.Module):
@@ -18,7 +18,7 @@ class Vgg16Bn(nn.Module):
     def __init__(self, classes: int) -> None:
         super().__init__()
         layers = make_layers(cfgs["D"], batch_norm=True)
-        self.early, self.late = layers[:_EARLY], layers[_EARLY:]
+        self.early, self.late = layers[:_EARLY_LAYERS], layers[_EARLY_LAYERS:]
         self.head = nn.Linear(512, classes)
 
     def features(self, images: Tensor) -> Tensor:

@@ -21,27 +21,27 @@ from unveil.models.schemes.pixelwise import ORDERS
 
 Floats = npt.NDArray[np.float32]
 
-SHIPPED = Path(__file__).parents[1] / "weights" / "symmetry.npz"
+BUNDLED_WEIGHTS = Path(__file__).parents[1] / "weights" / "symmetry.npz"
 EDGES = np.array([7.5, 39.5, 79.5, 127.5, 175.5, 215.5, 247.5])  # of a channel: the negative's are the same
 LEVELS = len(EDGES) + 1
 _LEVEL_OF = np.digitize(np.arange(256), EDGES)
 ZONES = 3  # of the height
-ROUGH = 4.1  # sum of the grey steps to the pixels left and above (thirds of a level): smooth or not
+GRADIENT_THRESHOLD = 4.1  # sum of the grey steps to the pixels left and above (thirds of a level): smooth or not
 FEATURES = ZONES * 2 * LEVELS**3
-DOUBT = 0.02  # no single picture may rule a choice out: some are odd
-MOST = 64  # pictures looked at
+OUTLIER_PROBABILITY = 0.02  # no single picture may rule a choice out: some are odd
+MAX_IMAGES = 64  # pictures looked at
 _REFERENCE_SIDE = 96  # larger pictures are averaged down to about this, the size of the photographs it learned from
 
 
 @dataclass(frozen=True)
-class Choice:
+class ColorTransform:
     """element: 6 * negative + order. The picture's channel c is channel ORDERS[order][c] of the one shown, then
     negated or not. probability: of this choice among the twelve; pictures: how many were looked at.
     """
 
     element: int
     probability: float
-    pictures: int
+    image_count: int
 
     @property
     def order(self) -> int:
@@ -52,7 +52,7 @@ class Choice:
         return self.element >= 6
 
 
-def choose(images: Images, evidence: npt.NDArray[np.float64] | None = None) -> Choice:
+def choose_color_transform(images: Images, evidence: npt.NDArray[np.float64] | None = None) -> ColorTransform:
     """Which of the 12 turns images [N, H, W, 3], all transformed alike, into natural ones.
 
     evidence: log-likelihoods [12] from elsewhere, added to what the pictures say.
@@ -60,66 +60,68 @@ def choose(images: Images, evidence: npt.NDArray[np.float64] | None = None) -> C
     check_images(images)
     if not len(images):
         raise ValueError("at least one image is needed to settle colours; got none")
-    some = images[np.linspace(0, len(images) - 1, min(MOST, len(images))).astype(int)]
-    odds = log_probabilities(some)
-    total = np.logaddexp(odds + np.log1p(-DOUBT), np.log(DOUBT / 12)).sum(0)
+    sampled = images[np.linspace(0, len(images) - 1, min(MAX_IMAGES, len(images))).astype(int)]
+    image_log_probabilities = log_probabilities(sampled)
+    total = np.logaddexp(
+        image_log_probabilities + np.log1p(-OUTLIER_PROBABILITY), np.log(OUTLIER_PROBABILITY / 12)
+    ).sum(0)
     if evidence is not None:
         total = total + evidence
     probabilities = np.exp(total - total.max())
     probabilities /= probabilities.sum()
     element = int(probabilities.argmax())
-    return Choice(element, float(probabilities[element]), len(some))
+    return ColorTransform(element, float(probabilities[element]), len(sampled))
 
 
 def log_probabilities(images: Images) -> npt.NDArray[np.float64]:
     """[N, H, W, 3] -> [N, 12]: of each element, that it makes the picture natural."""
-    weights = _shipped()
+    weights = _load_bundled_weights()
     result = np.empty((len(images), 12))
     for i, image in enumerate(images):
-        seen = variants(histogram(image)[None])[0]
-        hidden = np.maximum(seen @ weights["hidden.weight"].T + weights["hidden.bias"], 0)
+        features = histogram_variants(color_histogram(image)[None])[0]
+        hidden = np.maximum(features @ weights["hidden.weight"].T + weights["hidden.bias"], 0)
         result[i] = (hidden @ weights["score.weight"].T + weights["score.bias"])[:, 0]
     result -= result.max(1, keepdims=True)
     return result - np.log(np.exp(result).sum(1, keepdims=True))
 
 
-def histogram(image: Images) -> Floats:
+def color_histogram(image: Images) -> Floats:
     """[H, W, 3] of any size -> [ZONES * 2, LEVELS, LEVELS, LEVELS]: roots of shares, times ten."""
-    values = _averaged(image.astype(np.float32))
+    values = _average_down(image.astype(np.float32))
     height, width = values.shape[:2]
     grey = values.mean(-1)
-    rough = np.zeros_like(grey)
-    rough[:, 1:] += abs(np.diff(grey, axis=1))
-    rough[1:] += abs(np.diff(grey, axis=0))
+    gradient = np.zeros_like(grey)
+    gradient[:, 1:] += abs(np.diff(grey, axis=1))
+    gradient[1:] += abs(np.diff(grey, axis=0))
     level = _LEVEL_OF[np.rint(values).astype(np.intp)]
-    zone = 2 * (np.arange(height) * ZONES // height)[:, None] + (rough >= ROUGH)
+    zone = 2 * (np.arange(height) * ZONES // height)[:, None] + (gradient >= GRADIENT_THRESHOLD)
     index = ((zone * LEVELS + level[..., 0]) * LEVELS + level[..., 1]) * LEVELS + level[..., 2]
     shares = np.bincount(index.ravel(), minlength=FEATURES) / (height * width)
     return (10 * np.sqrt(shares)).astype(np.float32).reshape(ZONES * 2, LEVELS, LEVELS, LEVELS)
 
 
-def variants(histograms: Floats) -> Floats:
+def histogram_variants(histograms: Floats) -> Floats:
     """[N, ZONES * 2, L, L, L] -> [N, 12, FEATURES]: as if each element were applied to the picture."""
-    turned = [
+    transformed = [
         view.transpose(0, 1, *(2 + channel for channel in order)).reshape(len(view), -1)
         for view in (histograms, histograms[:, :, ::-1, ::-1, ::-1])
         for order in ORDERS.tolist()
     ]
-    return np.stack(turned, axis=1)
+    return np.stack(transformed, axis=1)
 
 
-def _averaged(values: Floats) -> Floats:
+def _average_down(values: Floats) -> Floats:
     height, width = values.shape[:2]
-    shrink = max(1, round(min(height, width) / _REFERENCE_SIDE))
-    if shrink == 1:
+    factor = max(1, round(min(height, width) / _REFERENCE_SIDE))
+    if factor == 1:
         return values
-    height, width = height // shrink, width // shrink
-    split = values[: height * shrink, : width * shrink].reshape(height, shrink, width, shrink, 3)
+    height, width = height // factor, width // factor
+    split = values[: height * factor, : width * factor].reshape(height, factor, width, factor, 3)
     means: Floats = split.mean((1, 3))
     return means
 
 
 @cache
-def _shipped() -> dict[str, Floats]:
-    with np.load(SHIPPED) as stored:
-        return {name: stored[name].astype(np.float32) for name in stored.files}
+def _load_bundled_weights() -> dict[str, Floats]:
+    with np.load(BUNDLED_WEIGHTS) as archive:
+        return {name: archive[name].astype(np.float32) for name in archive.files}

@@ -11,7 +11,7 @@ from scipy.optimize import linear_sum_assignment
 
 from unveil.models.core.images import Images, check_images
 from unveil.models.recovery import pixelwise as alignment
-from unveil.models.recovery.tanaka import HALF, Streams
+from unveil.models.recovery.tanaka import HALF_NIBBLES, NibblePermutation
 from unveil.models.schemes.ele import EleKey
 from unveil.models.schemes.etc import BLOCK as ETC_BLOCK
 from unveil.models.schemes.etc import Etc, EtcKey, EtcSettings
@@ -20,40 +20,40 @@ from unveil.models.schemes.tanaka import nibbles
 
 K = TypeVar("K")
 
-_DIGITS = 15  # pairs whose values fit one 64-bit number
-_BLOCKS = 20_000  # of the pairs that are compared; a few hundred tell all streams apart
+_MAX_PAIRS_PER_CODE = 15  # pairs whose values fit one 64-bit number
+_MAX_BLOCKS = 20_000  # of the pairs that are compared; a few hundred tell all streams apart
 
 
 @dataclass(frozen=True)
-class Found(Generic[K]):
+class RecoveredKey(Generic[K]):
     """A key that explains every pair, and how much of it nothing else explains (fraction of pixels or streams)."""
 
     key: K
     determined: float
 
 
-class DoNotFit(ValueError):
+class InconsistentPairs(ValueError):
     """No key of this scheme explains the pairs."""
 
 
-def pixelwise(plain: Images, protected: Images, ciphertexts: Images | None = None) -> Found[PixelwiseKey]:
+def pixelwise(plain: Images, protected: Images, ciphertexts: Images | None = None) -> RecoveredKey[PixelwiseKey]:
     """The key behind pairs uint8 [N, H, W, 3]: of the 48 candidates at every pixel those that explain each pair.
 
     Where several are left (grey or saturated pixels), further `ciphertexts` under the key decide by how well each fits
     the pixels around it; without any, the first. Raises DoNotFit, and ValueError for pairs that are none.
     """
-    _check(plain, protected)
-    possible = _possible(plain, protected)
+    _check_pairs(plain, protected)
+    possible = _possible_candidates(plain, protected)
     count = possible.sum(-1)
     if not count.all():
-        raise DoNotFit(f"no pixel-wise key explains the pairs at {(count == 0).mean():.1%} of the pixels")
+        raise InconsistentPairs(f"no pixel-wise key explains the pairs at {(count == 0).mean():.1%} of the pixels")
     candidates: npt.NDArray[np.intp] = possible.argmax(-1)
     if ciphertexts is not None and len(ciphertexts) and (count > 1).any():
-        candidates = alignment.align_within(np.concatenate([protected, ciphertexts]), possible)
-    return Found(alignment.key_of(candidates), float((count == 1).mean()))
+        candidates = alignment.recover_among_candidates(np.concatenate([protected, ciphertexts]), possible)
+    return RecoveredKey(alignment.candidates_to_key(candidates), float((count == 1).mean()))
 
 
-def _possible(plain: Images, protected: Images) -> npt.NDArray[np.bool_]:
+def _possible_candidates(plain: Images, protected: Images) -> npt.NDArray[np.bool_]:
     """[H, W, 48]: whether a candidate turns every protected image into its plain one."""
     # same[h, w, c, k, s]: plain channel c is protected channel k, as it is (s = 0) or reversed.
     same = np.empty((*plain.shape[1:], 3, 2), np.bool_)
@@ -69,111 +69,115 @@ def _possible(plain: Images, protected: Images) -> npt.NDArray[np.bool_]:
     return possible
 
 
-def tanaka(plain: Images, protected: Images) -> Found[Streams]:
+def tanaka(plain: Images, protected: Images) -> RecoveredKey[NibblePermutation]:
     """The streams behind pairs uint8 [N, H, W, 3], sides multiples of 4: which plain nibble equals which protected one.
 
     Streams that are equal all over the pairs are told apart by no pair; any order of them explains the pairs.
     """
-    _check(plain, protected)
-    inputs = nibbles(plain).reshape(-1, 2 * HALF)[:_BLOCKS]
-    outputs = nibbles(protected).reshape(-1, 2 * HALF)[:_BLOCKS]
+    _check_pairs(plain, protected)
+    inputs = nibbles(plain).reshape(-1, 2 * HALF_NIBBLES)[:_MAX_BLOCKS]
+    outputs = nibbles(protected).reshape(-1, 2 * HALF_NIBBLES)[:_MAX_BLOCKS]
     _, number = np.unique(np.concatenate([outputs, inputs, 15 - inputs], axis=1).T, axis=0, return_inverse=True)
-    number = number.reshape(3, 2 * HALF)
+    number = number.reshape(3, 2 * HALF_NIBBLES)
     straight = number[0][:, None] == number[1]
     possible = straight | (number[0][:, None] == number[2])
     place = linear_sum_assignment(possible, maximize=True)[1]
-    explained = possible[np.arange(2 * HALF), place]
+    explained = possible[np.arange(2 * HALF_NIBBLES), place]
     if not explained.all():
-        raise DoNotFit(f"no key of Tanaka's scheme explains the pairs in {(~explained).sum()} of the 96 nibbles")
-    sign = np.where(straight[np.arange(2 * HALF), place], 1, -1).astype(np.int8)
-    return Found(Streams(place, sign), float((possible.sum(1) == 1).mean()))
+        raise InconsistentPairs(
+            f"no key of Tanaka's scheme explains the pairs in {(~explained).sum()} of the 96 nibbles"
+        )
+    sign = np.where(straight[np.arange(2 * HALF_NIBBLES), place], 1, -1).astype(np.int8)
+    return RecoveredKey(NibblePermutation(place, sign), float((possible.sum(1) == 1).mean()))
 
 
-def ele(plain: Images, protected: Images) -> Found[EleKey]:
+def ele(plain: Images, protected: Images) -> RecoveredKey[EleKey]:
     """ELE: blocks are matched by their nibbles as a set, then each nibble by its values over the pairs (at most 15).
 
     One pair leaves nearly every nibble open; photographs need about ten for all but their flat parts.
     """
-    _check(plain, protected)
-    inputs, outputs = nibbles(plain[:_DIGITS]), nibbles(protected[:_DIGITS])
+    _check_pairs(plain, protected)
+    inputs, outputs = nibbles(plain[:_MAX_PAIRS_PER_CODE]), nibbles(protected[:_MAX_PAIRS_PER_CODE])
     rows, columns = inputs.shape[1:3]
-    (source, canonical), (target, scrambled) = _codes(inputs), _codes(outputs)
+    (source, canonical), (target, scrambled) = _nibble_codes(inputs), _nibble_codes(outputs)
     # The same set of codes in each, so sorting pairs the nibbles.
     from_order, to_order = (np.argsort(codes, axis=1, kind="stable") for codes in (canonical, scrambled))
     before, after = np.take_along_axis(canonical, from_order, 1), np.take_along_axis(scrambled, to_order, 1)
-    blocks, alone = _match(list(map(bytes, before)), list(map(bytes, after)))
-    place = np.empty((rows * columns, 2 * HALF), np.intp)
-    flips = np.zeros((rows * columns, 2 * HALF), np.bool_)
-    spots = np.empty_like(place)
-    spots[blocks] = to_order  # by input block
-    np.put_along_axis(place, spots, from_order, axis=1)
+    blocks, is_unique = _match_labels(list(map(bytes, before)), list(map(bytes, after)))
+    place = np.empty((rows * columns, 2 * HALF_NIBBLES), np.intp)
+    flips = np.zeros((rows * columns, 2 * HALF_NIBBLES), np.bool_)
+    output_places = np.empty_like(place)
+    output_places[blocks] = to_order  # by input block
+    np.put_along_axis(place, output_places, from_order, axis=1)
     unshuffled = np.empty_like(target)
     unshuffled[blocks] = target
     moved = np.take_along_axis(source, place, 1) != unshuffled
     np.put_along_axis(flips, place, moved, axis=1)
     first, last = np.ones((len(before), 1), np.bool_), before[:, 1:] != before[:, :-1]
     clear = np.concatenate([first, last], 1) & np.concatenate([last, first], 1)
-    shape = (rows, columns, 2 * HALF)
+    shape = (rows, columns, 2 * HALF_NIBBLES)
     key = EleKey(place.astype(np.uint8).reshape(shape), flips.reshape(shape), blocks)
-    return Found(key, float((clear[blocks] & alone[:, None]).mean()))
+    return RecoveredKey(key, float((clear[blocks] & is_unique[:, None]).mean()))
 
 
-def etc(plain: Images, protected: Images) -> Found[EtcKey]:
+def etc(plain: Images, protected: Images) -> RecoveredKey[EtcKey]:
     """EtC: which of the 96 versions of which plain block each protected block is. One pair does, but for flat parts."""
-    _check(plain, protected)
+    _check_pairs(plain, protected)
     scheme = Etc(EtcSettings())
     rows, columns = plain.shape[1] // ETC_BLOCK, plain.shape[2] // ETC_BLOCK
     count = rows * columns
     versions = []
     for element in range(96):
-        turn, flip, order = element // 12, element // 6 % 2, element % 6
-        whole = np.ones((rows, columns), np.uint8)
-        key = EtcKey(turn * whole, (flip * whole).astype(np.bool_), order * whole, np.arange(count))
-        versions.append(_tiles(scheme.encrypt(plain, key)))
-    wanted = _tiles(protected)
+        rotation, flip, order = element // 12, element // 6 % 2, element % 6
+        ones = np.ones((rows, columns), np.uint8)
+        key = EtcKey(rotation * ones, (flip * ones).astype(np.bool_), order * ones, np.arange(count))
+        versions.append(_block_bytes(scheme.encrypt(plain, key)))
+    target_tiles = _block_bytes(protected)
     canonical = [min(same) for same in zip(*versions, strict=True)]
     member = {version: canonical[block] for same in versions for block, version in enumerate(same)}
-    blocks, alone = _match(canonical, [member.get(tile, tile) for tile in wanted])
+    blocks, is_unique = _match_labels(canonical, [member.get(tile, tile) for tile in target_tiles])
     elements, clear = np.zeros(count, np.uint8), np.zeros(count, np.bool_)
     for i, block in enumerate(blocks):
-        fitting = [element for element in range(96) if versions[element][block] == wanted[i]]
+        fitting = [element for element in range(96) if versions[element][block] == target_tiles[i]]
         elements[block], clear[i] = fitting[0], len(fitting) == 1
     turns, colours = np.divmod(elements.reshape(rows, columns), np.uint8(12))
     flips, orders = np.divmod(colours, np.uint8(6))
-    return Found(EtcKey(turns, flips.astype(np.bool_), orders, blocks), float((clear & alone).mean()))
+    return RecoveredKey(EtcKey(turns, flips.astype(np.bool_), orders, blocks), float((clear & is_unique).mean()))
 
 
-def _codes(values: npt.NDArray[np.uint8]) -> tuple[npt.NDArray[np.uint64], npt.NDArray[np.uint64]]:
+def _nibble_codes(values: npt.NDArray[np.uint8]) -> tuple[npt.NDArray[np.uint64], npt.NDArray[np.uint64]]:
     """Nibbles [N, rows, columns, 96] -> one number for each over the pairs, [blocks, 96]; the same or its reversal's,
     whichever is smaller.
     """
-    digits = values.reshape(len(values), -1, 2 * HALF).astype(np.uint64)
+    digits = values.reshape(len(values), -1, 2 * HALF_NIBBLES).astype(np.uint64)
     codes = np.zeros(digits.shape[1:], np.uint64)
     for digit in digits:
         codes = codes * np.uint64(16) + digit
     return codes, np.minimum(codes, np.uint64(16 ** len(values) - 1) - codes)
 
 
-def _match(inputs: list[bytes], outputs: list[bytes]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.bool_]]:
+def _match_labels(inputs: list[bytes], outputs: list[bytes]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.bool_]]:
     """For each output the input with the same label, each used once; and whether the label is its alone."""
-    waiting: dict[bytes, list[int]] = {}
+    unmatched: dict[bytes, list[int]] = {}
     for i, label in reversed(list(enumerate(inputs))):
-        waiting.setdefault(label, []).append(i)
-    alone = np.array([len(waiting.get(label, ())) == 1 for label in outputs])
-    found = [waiting[label].pop() if waiting.get(label) else -1 for label in outputs]
-    if -1 in found:
-        raise DoNotFit(f"no key of this scheme explains the pairs in {found.count(-1)} of {len(found)} blocks")
-    return np.array(found, np.int64), alone
+        unmatched.setdefault(label, []).append(i)
+    is_unique = np.array([len(unmatched.get(label, ())) == 1 for label in outputs])
+    matches = [unmatched[label].pop() if unmatched.get(label) else -1 for label in outputs]
+    if -1 in matches:
+        raise InconsistentPairs(
+            f"no key of this scheme explains the pairs in {matches.count(-1)} of {len(matches)} blocks"
+        )
+    return np.array(matches, np.int64), is_unique
 
 
-def _tiles(images: Images) -> list[bytes]:
+def _block_bytes(images: Images) -> list[bytes]:
     """What each 8x8 block shows over all images."""
     count, height, width, _ = images.shape
     split = images.reshape(count, height // ETC_BLOCK, ETC_BLOCK, width // ETC_BLOCK, ETC_BLOCK, 3)
     return [tile.tobytes() for tile in split.transpose(1, 3, 0, 2, 4, 5).reshape(-1, count * 3 * ETC_BLOCK**2)]
 
 
-def _check(plain: Images, protected: Images) -> None:
+def _check_pairs(plain: Images, protected: Images) -> None:
     check_images(plain, "plain")
     check_images(protected, "protected")
     if plain.shape != protected.shape:

@@ -37,21 +37,21 @@ Ints = npt.NDArray[np.intp]
 # on natural96 and STL-10 photographs, so 1 - 3 * BETA = 1/60.
 BETA = 0.328
 NOISE_FLOOR = 4.0  # variance of a colour difference below which no ciphertext counts as smoother
-GROW = np.outer([1, 2, 3, 2, 1], [1, 2, 3, 2, 1]).astype(np.float32)
-SWEEP = np.outer([1, 2, 1], [1, 2, 1]).astype(np.float32)
+GROW_WEIGHTS = np.outer([1, 2, 3, 2, 1], [1, 2, 3, 2, 1]).astype(np.float32)
+REFINE_WEIGHTS = np.outer([1, 2, 1], [1, 2, 1]).astype(np.float32)
 # Pairs of pixels whose correlation counts as border evidence: (rows, columns, weight). Pairs further apart cost
 # accuracy (3 ciphertexts: 0.83 of the pixels with these, 0.75 with pairs two pixels apart as well).
-PAIRS = ((0, 1, 1.0), (1, 0, 1.0), (1, 1, 0.6), (1, -1, 0.6))
-_VALUES = 2**24  # pixels times ciphertexts that are looked at; more ciphertexts are not needed
-MOST_PIXELS = 2**22  # of an image: a pixel takes up to 0.9 kB, and its time
-_BORDERS = 2**20  # whose evidence is looked at together: bounds memory
+NEIGHBOUR_PAIRS = ((0, 1, 1.0), (1, 0, 1.0), (1, 1, 0.6), (1, -1, 0.6))
+_MAX_VALUES = 2**24  # pixels times ciphertexts that are looked at; more ciphertexts are not needed
+MAX_PIXELS = 2**22  # of an image: a pixel takes up to 0.9 kB, and its time
+_BORDERS_PER_BATCH = 2**20  # whose evidence is looked at together: bounds memory
 
 # Candidate 8 * order + signs: aligned channel c is sign c times cipher channel ORDERS[order][c]; bit 2 - c of signs.
 _ORDERS = ORDERS.astype(np.intp)
 _SIGNS = np.array(list(itertools.product((1, -1), repeat=3)), np.float32)
 CANDIDATE_ORDERS = np.repeat(_ORDERS, 8, axis=0)  # [48, 3]
 CANDIDATE_SIGNS = np.tile(_SIGNS, (6, 1))  # [48, 3]
-_UPPER = ((0, 1), (0, 2), (1, 2))
+_OFF_DIAGONAL = ((0, 1), (0, 2), (1, 2))
 
 
 def _order_codes(orders: npt.NDArray[Any]) -> Ints:
@@ -66,8 +66,8 @@ def _candidate_weights() -> Floats:
     for i, (order, sign) in enumerate(zip(CANDIDATE_ORDERS, CANDIDATE_SIGNS, strict=True)):
         for a, b in itertools.product(range(3), repeat=2):
             weights[i, 3 * order[a] + b] += precision[a, b] * sign[a]
-        for a, b in _UPPER:
-            own = _UPPER.index((min(order[a], order[b]), max(order[a], order[b])))
+        for a, b in _OFF_DIAGONAL:
+            own = _OFF_DIAGONAL.index((min(order[a], order[b]), max(order[a], order[b])))
             weights[i, 9 + own] -= precision[a, b] * sign[a] * sign[b]
     return weights
 
@@ -76,17 +76,19 @@ _WEIGHTS = _candidate_weights()
 
 # Relabelling of a whole region, 12 elements: code 6 * negative + order; y'_c = +-y[ORDERS[order][c]].
 _INVERSE = _order_codes(np.argsort(_ORDERS, axis=1))
-_THEN = _order_codes(_ORDERS[np.arange(6)[:, None, None], _ORDERS[None]])  # [first, second] -> the order of both
+_ELEMENT_PRODUCT = _order_codes(
+    _ORDERS[np.arange(6)[:, None, None], _ORDERS[None]]
+)  # [first, second] -> the order of both
 _ELEMENT_SIGNS = np.repeat(np.array([1, -1], np.float32), 6)
-_FIRST = np.array([[3 * _ORDERS[e % 6][k] + j for k in range(3) for j in range(3)] for e in range(12)])
-_SECOND = np.array([[3 * k + _ORDERS[e % 6][j] for k in range(3) for j in range(3)] for e in range(12)])
+_FIRST_MOMENT_INDEX = np.array([[3 * _ORDERS[e % 6][k] + j for k in range(3) for j in range(3)] for e in range(12)])
+_SECOND_MOMENT_INDEX = np.array([[3 * k + _ORDERS[e % 6][j] for k in range(3) for j in range(3)] for e in range(12)])
 _ELEMENT_WEIGHTS = np.array(
     [[s * ((_ORDERS[o][c] == k) - BETA) for k in range(3) for c in range(3)] for s in (1, -1) for o in range(6)],
     np.float32,
 )  # [12, 9]: evidence for an element from a pair's 3x3 moments
 
 
-def align(ciphertexts: Images) -> PixelwiseKey:
+def recover_relative_key(ciphertexts: Images) -> PixelwiseKey:
     """uint8 [N, H, W, 3] under one key -> a key that is the true one up to one of 48 elements for the whole image.
 
     Every pixel is right from about 8 photographs; with fewer, regions come apart. Raises ValueError for what is not
@@ -96,61 +98,61 @@ def align(ciphertexts: Images) -> PixelwiseKey:
     if not len(ciphertexts):
         raise ValueError("ciphertexts must hold at least one image; got none")
     height, width = ciphertexts.shape[1:3]
-    if height * width > MOST_PIXELS:
+    if height * width > MAX_PIXELS:
         raise ValueError(
-            f"ciphertexts must have at most {MOST_PIXELS:,} pixels each; these are {width}x{height}: cut the same part "
+            f"ciphertexts must have at most {MAX_PIXELS:,} pixels each; these are {width}x{height}: cut the same part "
             "out of each"
         )
-    values = _centred(ciphertexts)
+    values = _center(ciphertexts)
     if height * width == 1:
-        return key_of(_fit(values, np.zeros_like(values), _own_moments(values)))
+        return candidates_to_key(_fit(values, np.zeros_like(values), _own_moments(values)))
     candidates = _grow(values)
-    candidates = _sweep(values, candidates, 3)
+    candidates = _refine(values, candidates, 3)
     for _ in range(3):
-        before = candidates
+        previous = candidates
         weighted = values * _smoothness(values, candidates)[:, :, None]
-        candidates = _relabel(candidates, _join(_undo(weighted, candidates)))
-        candidates = _sweep(weighted, candidates, 5)
-        if (candidates == before).all():  # and so it would stay
+        candidates = _relabel(candidates, _join_regions(_align_values(weighted, candidates)))
+        candidates = _refine(weighted, candidates, 5)
+        if (candidates == previous).all():  # and so it would stay
             break
-    return key_of(_compose(candidates, _ORDERS[0], _channel_signs(_undo(values, candidates))))
+    return candidates_to_key(_compose(candidates, _ORDERS[0], _channel_signs(_align_values(values, candidates))))
 
 
-def align_within(ciphertexts: Images, possible: npt.NDArray[np.bool_], most: int = 20) -> Ints:
+def recover_among_candidates(ciphertexts: Images, possible: npt.NDArray[np.bool_], max_iterations: int = 20) -> Ints:
     """Candidates [H, W] among the possible ones [H, W, 48] of each pixel that suit the pixels around best.
 
     Starts from what the ciphertexts say by themselves, with the one element for the whole image that most pixels allow.
     """
-    free = candidates_of(align(ciphertexts))
-    turned = np.stack([_compose(free, o, s) for o, s in zip(CANDIDATE_ORDERS, CANDIDATE_SIGNS, strict=True)], -1)
-    allowed = np.take_along_axis(possible, turned, -1)
+    free = key_to_candidates(recover_relative_key(ciphertexts))
+    composed = np.stack([_compose(free, o, s) for o, s in zip(CANDIDATE_ORDERS, CANDIDATE_SIGNS, strict=True)], -1)
+    allowed = np.take_along_axis(possible, composed, -1)
     best = allowed.sum((0, 1)).argmax()
-    candidates = np.where(allowed[..., best], turned[..., best], possible.argmax(-1))
-    values = _centred(ciphertexts)
-    own = _own_moments(values)
-    for _ in range(most):
-        fitted = _fit(values, _neighbours(_undo(values, candidates)), own, possible)
+    candidates = np.where(allowed[..., best], composed[..., best], possible.argmax(-1))
+    values = _center(ciphertexts)
+    own_moments = _own_moments(values)
+    for _ in range(max_iterations):
+        fitted = _fit(values, _neighbours(_align_values(values, candidates)), own_moments, possible)
         if (fitted == candidates).all():
             break
         candidates = fitted
     return candidates
 
 
-def key_of(candidates: Ints) -> PixelwiseKey:
+def candidates_to_key(candidates: Ints) -> PixelwiseKey:
     """Candidates [H, W] in 0..47 as the key that they undo."""
     return PixelwiseKey(reversed=CANDIDATE_SIGNS[candidates] < 0, orders=_INVERSE[candidates // 8].astype(np.uint8))
 
 
-def candidates_of(key: PixelwiseKey) -> Ints:
+def key_to_candidates(key: PixelwiseKey) -> Ints:
     """The inverse of `key_of`."""
     signs: Ints = (key.reversed * np.array([4, 2, 1])).sum(-1)
     return 8 * _INVERSE[key.orders] + signs
 
 
-def transform(key: PixelwiseKey, order: int, *, negative: bool = False) -> PixelwiseKey:
+def transform_key(key: PixelwiseKey, order: int, *, negative: bool = False) -> PixelwiseKey:
     """The key whose decryptions have in channel c what those of `key` have in ORDERS[order][c], negated or not."""
     sign = np.full(3, -1 if negative else 1, np.float32)
-    return key_of(_compose(candidates_of(key), _ORDERS[order], sign))
+    return candidates_to_key(_compose(key_to_candidates(key), _ORDERS[order], sign))
 
 
 def _compose(candidates: Ints, orders: Ints, signs: Floats) -> Ints:
@@ -161,27 +163,27 @@ def _compose(candidates: Ints, orders: Ints, signs: Floats) -> Ints:
     return 8 * _order_codes(order) + ((sign < 0) * np.array([4, 2, 1])).sum(-1)
 
 
-def _undo(values: Floats, candidates: Ints) -> Floats:
+def _align_values(values: Floats, candidates: Ints) -> Floats:
     """[..., 3, N] aligned by candidates [...]."""
     ordered = np.take_along_axis(values, CANDIDATE_ORDERS[candidates][..., None], -2)
     ordered *= CANDIDATE_SIGNS[candidates][..., None]
     return ordered
 
 
-def _centred(ciphertexts: Images) -> Floats:
+def _center(ciphertexts: Images) -> Floats:
     """[N, H, W, 3] -> [H, W, 3, N] about zero; no more ciphertexts than memory allows."""
-    enough = ciphertexts[: max(1, _VALUES // (ciphertexts.shape[1] * ciphertexts.shape[2]))]
-    return np.ascontiguousarray(enough.transpose(1, 2, 3, 0)).astype(np.float32) - np.float32(127.5)
+    subset = ciphertexts[: max(1, _MAX_VALUES // (ciphertexts.shape[1] * ciphertexts.shape[2]))]
+    return np.ascontiguousarray(subset.transpose(1, 2, 3, 0)).astype(np.float32) - np.float32(127.5)
 
 
 def _own_moments(values: Floats) -> Floats:
-    return np.stack([np.einsum("...n,...n->...", values[..., a, :], values[..., b, :]) for a, b in _UPPER], -1)
+    return np.stack([np.einsum("...n,...n->...", values[..., a, :], values[..., b, :]) for a, b in _OFF_DIAGONAL], -1)
 
 
-def _fit(values: Floats, reference: Floats, own: Floats, possible: npt.NDArray[np.bool_] | None = None) -> Ints:
+def _fit(values: Floats, reference: Floats, own_moments: Floats, possible: npt.NDArray[np.bool_] | None = None) -> Ints:
     """The likeliest candidate [...] for values [..., 3, N] beside aligned values of the same shape."""
     cross = values @ reference.swapaxes(-1, -2)
-    moments = np.concatenate([cross.reshape(*cross.shape[:-2], 9), own], -1)
+    moments = np.concatenate([cross.reshape(*cross.shape[:-2], 9), own_moments], -1)
     likelihood = moments @ _WEIGHTS.T
     if possible is not None:
         likelihood[~possible] = -np.inf
@@ -192,29 +194,29 @@ def _fit(values: Floats, reference: Floats, own: Floats, possible: npt.NDArray[n
 def _grow(values: Floats) -> Ints:
     """Ring after ring around the centre, every pixel fitted to the rings inside."""
     height, width = values.shape[:2]
-    radius = len(GROW) // 2
+    radius = len(GROW_WEIGHTS) // 2
     rows, columns = np.mgrid[:height, :width]
-    ring = np.maximum(abs(rows - height // 2), abs(columns - width // 2)).ravel()
-    by_ring = np.split(np.argsort(ring, kind="stable"), np.cumsum(np.bincount(ring))[:-1])
-    own = _own_moments(values)
+    ring_index = np.maximum(abs(rows - height // 2), abs(columns - width // 2)).ravel()
+    by_ring = np.split(np.argsort(ring_index, kind="stable"), np.cumsum(np.bincount(ring_index))[:-1])
+    own_moments = _own_moments(values)
     aligned = np.zeros((height + 2 * radius, width + 2 * radius, *values.shape[2:]), np.float32)
-    done = np.zeros(aligned.shape[:2], np.bool_)
+    is_aligned = np.zeros(aligned.shape[:2], np.bool_)
     candidates = np.zeros((height, width), np.intp)
     for pixels in by_ring:
         y, x = np.divmod(pixels, width)
         reference = np.zeros((len(pixels), *values.shape[2:]), np.float32)
         total = np.zeros(len(pixels), np.float32)
-        for dy, dx in np.ndindex(GROW.shape):
-            near = np.flatnonzero(done[y + dy, x + dx])
-            if len(near):
-                reference[near] += GROW[dy, dx] * aligned[y[near] + dy, x[near] + dx]
-                total[near] += GROW[dy, dx]
+        for dy, dx in np.ndindex(GROW_WEIGHTS.shape):
+            neighbours = np.flatnonzero(is_aligned[y + dy, x + dx])
+            if len(neighbours):
+                reference[neighbours] += GROW_WEIGHTS[dy, dx] * aligned[y[neighbours] + dy, x[neighbours] + dx]
+                total[neighbours] += GROW_WEIGHTS[dy, dx]
         reference /= np.maximum(total, 1)[:, None, None]  # nothing is done before the centre: it fits its own moments
-        here = values[y, x]
-        fitted = _fit(here, reference, own[y, x])
+        pixel_values = values[y, x]
+        fitted = _fit(pixel_values, reference, own_moments[y, x])
         candidates[y, x] = fitted
-        aligned[y + radius, x + radius] = _undo(here, fitted)
-        done[y + radius, x + radius] = True
+        aligned[y + radius, x + radius] = _align_values(pixel_values, fitted)
+        is_aligned[y + radius, x + radius] = True
     return candidates
 
 
@@ -230,15 +232,15 @@ def _neighbours(aligned: Floats) -> Floats:
             a = down.swapaxes(0, 1)
         return a
 
-    total = add(padded) - SWEEP[1, 1] * aligned
-    return total / np.maximum(add(inside) - SWEEP[1, 1], 1)[:, :, None, None]  # a lone pixel has no neighbour
+    total = add(padded) - REFINE_WEIGHTS[1, 1] * aligned
+    return total / np.maximum(add(inside) - REFINE_WEIGHTS[1, 1], 1)[:, :, None, None]  # a lone pixel has no neighbour
 
 
-def _sweep(values: Floats, candidates: Ints, most: int) -> Ints:
+def _refine(values: Floats, candidates: Ints, max_iterations: int) -> Ints:
     """Fit every pixel to all its neighbours, until nothing changes or `most` times."""
-    own = _own_moments(values)
-    for _ in range(most):
-        fitted = _fit(values, _neighbours(_undo(values, candidates)), own)
+    own_moments = _own_moments(values)
+    for _ in range(max_iterations):
+        fitted = _fit(values, _neighbours(_align_values(values, candidates)), own_moments)
         if (fitted == candidates).all():
             break
         candidates = fitted
@@ -253,24 +255,24 @@ def _channel_signs(aligned: Floats) -> Floats:
     """
     steps = [np.diff(aligned, axis=axis).transpose(2, 0, 1, 3).reshape(3, -1) for axis in (0, 1)]
     scaled = np.concatenate([step / np.sqrt(20 + (step**2).mean(0)) for step in steps], axis=1)
-    together = scaled @ scaled.T
+    step_products = scaled @ scaled.T
     four = _SIGNS[:4]
-    best: Floats = four[np.einsum("ea,eb,ab->e", four, four, together).argmax()]
+    best: Floats = four[np.einsum("ea,eb,ab->e", four, four, step_products).argmax()]
     return best
 
 
 def _smoothness(values: Floats, candidates: Ints) -> Floats:
     """Weight [H, W, N] of each ciphertext at each pixel: the root of its precision: pairs multiply two."""
-    aligned = _undo(values, candidates)
-    rest = aligned - _neighbours(aligned)
-    rest -= rest.mean(2, keepdims=True)
-    noise = np.einsum("hwcn,hwcn->hwn", rest, rest) / 2
+    aligned = _align_values(values, candidates)
+    residual = aligned - _neighbours(aligned)
+    residual -= residual.mean(2, keepdims=True)
+    noise = np.einsum("hwcn,hwcn->hwn", residual, residual) / 2
     for axis in (0, 1):
         noise = uniform_filter1d(noise, 5, axis=axis, mode="nearest")
     return (NOISE_FLOOR + noise) ** -0.5
 
 
-def _join(aligned: Floats) -> Ints:
+def _join_regions(aligned: Floats) -> Ints:
     """One of the 12 elements for every pixel [H, W], so that regions agree with each other."""
     height, width = aligned.shape[:2]
     first, second, moments = _pairs(aligned)
@@ -290,22 +292,22 @@ def _join(aligned: Floats) -> Ints:
         pick = by_rank[highest]
         forward = first[pick] == regions
         target = np.where(forward, second[pick], first[pick])
-        step = np.where(forward, best[pick], _inverse(best[pick]))
+        step = np.where(forward, best[pick], _invert_element(best[pick]))
         roots = (target[target] == regions) & (regions < target)
         target[roots], step[roots] = regions[roots], 0
         while True:  # follow the picks to the roots, doubling the stride
             beyond = target[target]
             if (beyond == target).all():
                 break
-            step, target = _then(step, step[target]), beyond
-        element, region = _then(element, step[region]), target[region]
+            step, target = _compose_elements(step, step[target]), beyond
+        element, region = _compose_elements(element, step[region]), target[region]
         present = np.zeros(count, np.intp)
         present[target] = 1
         number = np.cumsum(present) - 1
         region, count = number[region], int(present.sum())
         outer = target[first] != target[second]
         first, second, moments = first[outer], second[outer], moments[outer]
-        moments = _relabelled(moments, step[first], step[second])
+        moments = _relabel_moments(moments, step[first], step[second])
         first, second, moments = _merge(number[target[first]], number[target[second]], moments, count)
     return element.reshape(height, width)
 
@@ -313,8 +315,8 @@ def _join(aligned: Floats) -> Ints:
 def _best_elements(moments: Floats) -> tuple[Ints, Floats]:
     """By border [borders, 9]: which element of `first` suits `second` best, and by how much more than the next."""
     best, margin = np.empty(len(moments), np.intp), np.empty(len(moments), np.float32)
-    for start in range(0, len(moments), _BORDERS):
-        part = slice(start, start + _BORDERS)
+    for start in range(0, len(moments), _BORDERS_PER_BATCH):
+        part = slice(start, start + _BORDERS_PER_BATCH)
         evidence = moments[part] @ _ELEMENT_WEIGHTS.T
         best[part] = evidence.argmax(1)
         evidence.partition(10, axis=1)
@@ -327,7 +329,7 @@ def _pairs(aligned: Floats) -> tuple[Ints, Ints, Floats]:
     height, width = aligned.shape[:2]
     index = np.arange(height * width).reshape(height, width)
     first, second, moments = [], [], []
-    for dy, dx, weight in PAIRS:
+    for dy, dx, weight in NEIGHBOUR_PAIRS:
         if dy >= height or abs(dx) >= width:
             continue
         a = slice(0, height - dy), slice(max(0, -dx), width - max(0, dx))
@@ -351,19 +353,19 @@ def _merge(first: Ints, second: Ints, moments: Floats, count: int) -> tuple[Ints
     return key[starts] // count, key[starts] % count, np.add.reduceat(moments[order], starts, axis=0)
 
 
-def _relabelled(moments: Floats, first: Ints, second: Ints) -> Floats:
-    moments = np.take_along_axis(moments, _FIRST[first], 1)
-    moments = np.take_along_axis(moments, _SECOND[second], 1)
+def _relabel_moments(moments: Floats, first: Ints, second: Ints) -> Floats:
+    moments = np.take_along_axis(moments, _FIRST_MOMENT_INDEX[first], 1)
+    moments = np.take_along_axis(moments, _SECOND_MOMENT_INDEX[second], 1)
     return moments * (_ELEMENT_SIGNS[first] * _ELEMENT_SIGNS[second])[:, None]
 
 
-def _then(a: Ints, b: Ints) -> Ints:
+def _compose_elements(a: Ints, b: Ints) -> Ints:
     """Element a, then element b."""
-    result: Ints = _THEN[a % 6, b % 6] + 6 * ((a // 6) ^ (b // 6))
+    result: Ints = _ELEMENT_PRODUCT[a % 6, b % 6] + 6 * ((a // 6) ^ (b // 6))
     return result
 
 
-def _inverse(a: Ints) -> Ints:
+def _invert_element(a: Ints) -> Ints:
     result: Ints = _INVERSE[a % 6] + 6 * (a // 6)
     return result
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-SHIPPED = Path(__file__).parents[1] / "weights" / "public_statistics.npz"
+BUNDLED_STATISTICS = Path(__file__).parents[1] / "weights" / "public_statistics.npz"
 
 
 @dataclass(frozen=True)
@@ -27,12 +27,12 @@ class Statistics:
 
 
 @cache
-def shipped() -> Statistics:
+def load_bundled_statistics() -> Statistics:
     """The statistics that come with the product."""
-    with np.load(SHIPPED) as stored:
+    with np.load(BUNDLED_STATISTICS) as archive:
         tanaka = TanakaStatistics(
-            stored["log_distances"].astype(np.float64),
-            stored["predictors"],
-            stored["likelihoods"].astype(np.float32),
+            archive["log_distances"].astype(np.float64),
+            archive["predictors"],
+            archive["likelihoods"].astype(np.float32),
         )
     return Statistics(tanaka)

@@ -27,7 +27,7 @@ import numpy.typing as npt
 from scipy.optimize import linear_sum_assignment
 
 from unveil.models.core.images import Images, check_images
-from unveil.models.recovery.statistics import TanakaStatistics, shipped
+from unveil.models.recovery.statistics import TanakaStatistics, load_bundled_statistics
 from unveil.models.schemes.pixelwise import ORDERS
 from unveil.models.schemes.tanaka import BLOCK, TanakaKey, nibbles
 
@@ -35,48 +35,48 @@ Variant = Literal["paper", "icce2018"]
 Floats = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.intp]
 
-HALF = 48
-ROUNDS = 3  # of step 3
-STARTS = 3  # of the quadratic assignment; the first is the flat matrix and nearly always enough
-_BLOCKS = 6_000  # looked at for the lower nibbles: ten images of 96x96 tell as much as fifty
-_MOST_BLOCKS = 60_000  # looked at for the rest, to bound time and memory
-_TILE = 24  # side in blocks of the parts that images of more than _BLOCKS are looked at in
+HALF_NIBBLES = 48
+LOWER_NIBBLE_ROUNDS = 3  # of step 3
+ASSIGNMENT_STARTS = 3  # of the quadratic assignment; the first is the flat matrix and nearly always enough
+_MAX_LOWER_BLOCKS = 6_000  # looked at for the lower nibbles: ten images of 96x96 tell as much as fifty
+_MAX_BLOCKS = 60_000  # looked at for the rest, to bound time and memory
+_TILE_SIDE_BLOCKS = 24  # side in blocks of the parts that images of more than _BLOCKS are looked at in
 
 # Classes of neighbours within two pixels, by distance: the predictor treats each alike. (rows, columns).
 NEIGHBOURS: tuple[tuple[tuple[int, int], ...], ...] = tuple(
     tuple((y, x) for y in range(-2, 3) for x in range(-2, 3) if sorted((abs(y), abs(x))) == list(kind))
     for kind in ((0, 1), (1, 1), (0, 2), (1, 2), (2, 2))
 )
-CLIP = 28.0  # a neighbour further off than this says nothing about the last 16 grey levels
+NEIGHBOUR_CLIP = 28.0  # a neighbour further off than this says nothing about the last 16 grey levels
 PREDICTIONS, PREDICTION_STEP = 41, 0.4  # bins of the predicted lower nibble, -8..8 about its middle
 ACTIVITIES = np.array([3.0, 5.0, 7.0, 9.0, 12.0, 16.0])  # bins of the mean absolute neighbour difference
 
 
 @dataclass(frozen=True)
-class Streams:
+class NibblePermutation:
     """The permutation as streams: output nibble i is input nibble place[i], reversed where sign[i] is -1."""
 
     place: Ints  # [96]
     sign: npt.NDArray[np.int8]  # [96]
 
-    def key(self, variant: Variant = "paper") -> TanakaKey:
+    def to_key(self, variant: Variant = "paper") -> TanakaKey:
         """As the scheme's key. icce2018: reversed as the variant's rule has it."""
         permutation = self.place.astype(np.int64)
         if variant == "icce2018":
-            return TanakaKey(permutation, permutation > HALF)
-        flips = np.zeros(2 * HALF, np.bool_)
+            return TanakaKey(permutation, permutation > HALF_NIBBLES)
+        flips = np.zeros(2 * HALF_NIBBLES, np.bool_)
         flips[self.place] = self.sign < 0
         return TanakaKey(permutation, flips)
 
-    def transformed(self, order: int, *, negative: bool = False) -> Streams:
+    def transform(self, order: int, *, negative: bool = False) -> NibblePermutation:
         """The streams whose decryption has channel c of this one's decryption in channel place of `order`.
 
         As for pixelwise: the new image's channel c is this one's channel ORDERS[order][c], then negated or not.
         """
-        half, rest = np.divmod(self.place, HALF)
+        half, rest = np.divmod(self.place, HALF_NIBBLES)
         pixel, channel = np.divmod(rest, 3)
         moved = np.argsort(ORDERS[order])[channel]
-        return Streams(half * HALF + 3 * pixel + moved, -self.sign if negative else self.sign)
+        return NibblePermutation(half * HALF_NIBBLES + 3 * pixel + moved, -self.sign if negative else self.sign)
 
     def decrypt(self, ciphertexts: Images) -> Images:
         """What this candidate makes of ciphertexts uint8 [N, H, W, 3], sides multiples of 4."""
@@ -86,15 +86,17 @@ class Streams:
         return from_nibbles(values[..., np.argsort(self.place)])
 
 
-def streams_of(key: TanakaKey, variant: Variant = "paper") -> Streams:
+def permutation_from_key(key: TanakaKey, variant: Variant = "paper") -> NibblePermutation:
     """A key of either variant as streams."""
     flips = key.reversed[key.permutation]
     if variant == "icce2018":
         flips = flips ^ key.reversed
-    return Streams(key.permutation.astype(np.intp), np.where(flips, -1, 1).astype(np.int8))
+    return NibblePermutation(key.permutation.astype(np.intp), np.where(flips, -1, 1).astype(np.int8))
 
 
-def recover(ciphertexts: Images, seed: int = 0, statistics: TanakaStatistics | None = None) -> Streams:
+def recover_permutation(
+    ciphertexts: Images, seed: int = 0, statistics: TanakaStatistics | None = None
+) -> NibblePermutation:
     """uint8 [N, H, W, 3], sides multiples of 4, under one key -> the streams up to channel order and negative.
 
     Raises ValueError for what is not such an array, for no ciphertext at all, and for ciphertexts that do not vary.
@@ -102,48 +104,48 @@ def recover(ciphertexts: Images, seed: int = 0, statistics: TanakaStatistics | N
     check_images(ciphertexts, "ciphertexts")
     if not len(ciphertexts):
         raise ValueError("ciphertexts must hold at least one image; got none")
-    statistics = statistics or shipped().tanaka
-    values = _spread(_tiles(nibbles(ciphertexts)), _MOST_BLOCKS)
+    statistics = statistics or load_bundled_statistics().tanaka
+    values = _sample_evenly(_cut_tiles(nibbles(ciphertexts)), _MAX_BLOCKS)
     if (values == values[:1, :1, :1]).all():
         raise ValueError("ciphertexts must differ from block to block; all blocks of these are the same")
-    upper, sign = _halves(values)
+    upper, sign = _find_upper_nibbles(values)
     signed = (values[..., upper].astype(np.float32) - 7.5) * sign
-    place = _places(signed, statistics, np.random.default_rng(seed))
-    return _lower(_spread(values, _BLOCKS), upper, sign, place, statistics)
+    place = _match_places(signed, statistics, np.random.default_rng(seed))
+    return _assign_lower_nibbles(_sample_evenly(values, _MAX_LOWER_BLOCKS), upper, sign, place, statistics)
 
 
-def _tiles(values: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+def _cut_tiles(values: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
     """Nibbles [N, rows, columns, 96] of large images cut into tiles [M, <= _TILE, <= _TILE, 96], all of one size.
 
     One large image is as good as many small ones. What is left over at the right and below is not looked at.
     """
     count, rows, columns = values.shape[:3]
-    if rows * columns <= _BLOCKS:
+    if rows * columns <= _MAX_LOWER_BLOCKS:
         return values
-    high, wide = min(rows, _TILE), min(columns, _TILE)
+    high, wide = min(rows, _TILE_SIDE_BLOCKS), min(columns, _TILE_SIDE_BLOCKS)
     down, across = rows // high, columns // wide
-    whole = values[:, : down * high, : across * wide].reshape(count, down, high, across, wide, 2 * HALF)
-    return whole.swapaxes(2, 3).reshape(-1, high, wide, 2 * HALF)
+    cropped = values[:, : down * high, : across * wide].reshape(count, down, high, across, wide, 2 * HALF_NIBBLES)
+    return cropped.swapaxes(2, 3).reshape(-1, high, wide, 2 * HALF_NIBBLES)
 
 
-def _spread(values: npt.NDArray[np.uint8], blocks: int) -> npt.NDArray[np.uint8]:
+def _sample_evenly(values: npt.NDArray[np.uint8], blocks: int) -> npt.NDArray[np.uint8]:
     """Images [N, rows, columns, 96] of at most so many blocks together, but at least one, taken evenly."""
-    most = max(1, blocks // (values.shape[1] * values.shape[2]))
-    return values[np.linspace(0, len(values) - 1, min(most, len(values))).astype(int)]
+    max_images = max(1, blocks // (values.shape[1] * values.shape[2]))
+    return values[np.linspace(0, len(values) - 1, min(max_images, len(values))).astype(int)]
 
 
-def rule_evidence(streams: Streams) -> npt.NDArray[np.float64]:
+def rule_evidence(permutation: NibblePermutation) -> npt.NDArray[np.float64]:
     """icce2018: log-likelihoods [12] of the elements 6 * negative + order, from how many reversals follow its rule.
 
     The rule looks up the permutation in itself, so it holds for one order of the channels and breaks for the others:
     it settles what photographs must settle in the other variant.
     """
-    kept = np.zeros(12)
+    rule_hits = np.zeros(12)
     for element in range(12):
-        turned = streams.transformed(element % 6, negative=element >= 6)
-        expected = (turned.place > HALF) ^ (turned.place[turned.place] > HALF)
-        kept[element] = (expected == (turned.sign < 0)).sum()
-    return kept * np.log(0.9) + (2 * HALF - kept) * np.log(0.1)
+        transformed = permutation.transform(element % 6, negative=element >= 6)
+        expected = (transformed.place > HALF_NIBBLES) ^ (transformed.place[transformed.place] > HALF_NIBBLES)
+        rule_hits[element] = (expected == (transformed.sign < 0)).sum()
+    return rule_hits * np.log(0.9) + (2 * HALF_NIBBLES - rule_hits) * np.log(0.1)
 
 
 # --- 1: halves and reversals ------------------------------------------------------------------------------------------
@@ -155,23 +157,23 @@ def _correlation(values: Floats) -> npt.NDArray[np.float64]:
     return moments / np.outer(scale, scale)
 
 
-def _halves(values: npt.NDArray[np.uint8]) -> tuple[Ints, Floats]:
+def _find_upper_nibbles(values: npt.NDArray[np.uint8]) -> tuple[Ints, Floats]:
     """(which 48 streams are upper nibbles, their signs up to one for all).
 
     Three correlations together: each alone is fooled by some pictures (plain backgrounds, where lower nibbles repeat;
     channels that run against each other from object to object, though hardly ever at an edge).
     """
     # Plain backgrounds repeat a block exactly; once is enough.
-    different = np.unique(values.reshape(-1, 2 * HALF), axis=0).astype(np.float32) - 7.5
+    different = np.unique(values.reshape(-1, 2 * HALF_NIBBLES), axis=0).astype(np.float32) - 7.5
     signed = values.astype(np.float32)
     steps = np.concatenate(
-        [np.diff(signed, axis=axis).reshape(-1, 2 * HALF) for axis in (1, 2) if signed.shape[axis] > 1]
-        or [np.zeros((1, 2 * HALF), np.float32)]
+        [np.diff(signed, axis=axis).reshape(-1, 2 * HALF_NIBBLES) for axis in (1, 2) if signed.shape[axis] > 1]
+        or [np.zeros((1, 2 * HALF_NIBBLES), np.float32)]
     )
     steps /= np.sqrt(20 + (steps**2).mean(1, keepdims=True))  # no single strong edge may decide
     total = _correlation(different - different.mean(0)) + _correlation(different) + _correlation(steps)
     nearest = np.sort(abs(total), axis=0)[-12:-1].sum(0)
-    upper = np.sort(np.argsort(-nearest, kind="stable")[:HALF])
+    upper = np.sort(np.argsort(-nearest, kind="stable")[:HALF_NIBBLES])
     leading = np.linalg.eigh(total[np.ix_(upper, upper)])[1][:, -1]
     return upper, np.where(leading < 0, -1, 1).astype(np.float32)
 
@@ -185,34 +187,34 @@ def log_distances(upper: Floats) -> npt.NDArray[np.float64]:
     Directions in which there is no second block are zero: they say nothing.
     """
     weight = 1 / (1 + upper.var(-1, keepdims=True))
-    result = np.zeros((3, HALF, HALF))
+    result = np.zeros((3, HALF_NIBBLES, HALF_NIBBLES))
     everything = slice(None)
     front, back = slice(None, -1), slice(1, None)
-    for i, (here, there) in enumerate(
+    for i, (first_window, second_window) in enumerate(
         (
             ((everything,), (everything,)),
             ((everything, everything, front), (everything, everything, back)),
             ((everything, front), (everything, back)),
         )
     ):
-        a, b = upper[here].reshape(-1, HALF), upper[there].reshape(-1, HALF)
+        a, b = upper[first_window].reshape(-1, HALF_NIBBLES), upper[second_window].reshape(-1, HALF_NIBBLES)
         if not len(a):
             continue
-        w = np.sqrt(weight[here] * weight[there]).reshape(-1, 1)
+        w = np.sqrt(weight[first_window] * weight[second_window]).reshape(-1, 1)
         squares = (a * a * w).sum(0)[:, None] + (b * b * w).sum(0) - 2 * ((a * w).T @ b)
         result[i] = np.log(np.maximum(squares, 0) / w.sum() + 0.05)
     return result
 
 
-def _places(signed: Floats, statistics: TanakaStatistics, rng: np.random.Generator) -> Ints:
+def _match_places(signed: Floats, statistics: TanakaStatistics, rng: np.random.Generator) -> Ints:
     """The place 0..47 of each of the 48 upper streams, up to the order of the channels."""
     a = [m - m.mean() for m in log_distances(signed)]
     b = [m - m.mean() for m in statistics.log_distances]
-    flat = np.full((HALF, HALF), 1 / HALF)
+    flat = np.full((HALF_NIBBLES, HALF_NIBBLES), 1 / HALF_NIBBLES)
     best: tuple[float, Ints] | None = None
-    for start in range(STARTS):
+    for start in range(ASSIGNMENT_STARTS):
         first = flat if start == 0 else (flat + _doubly_stochastic(rng)) / 2
-        place = _swap(a, b, _frank_wolfe(a, b, first))
+        place = _improve_by_swaps(a, b, _frank_wolfe(a, b, first))
         merit = float(sum((m * n[np.ix_(place, place)]).sum() for m, n in zip(a, b, strict=True)))
         if best is None or merit > best[0]:
             best = merit, place
@@ -221,16 +223,16 @@ def _places(signed: Floats, statistics: TanakaStatistics, rng: np.random.Generat
 
 
 def _doubly_stochastic(rng: np.random.Generator) -> npt.NDArray[np.float64]:
-    matrix = rng.random((HALF, HALF))
+    matrix = rng.random((HALF_NIBBLES, HALF_NIBBLES))
     for _ in range(20):
         matrix /= matrix.sum(1, keepdims=True)
         matrix /= matrix.sum(0, keepdims=True)
     return matrix
 
 
-def _frank_wolfe(a: list[Any], b: list[Any], x: npt.NDArray[np.float64], most: int = 40) -> Ints:
+def _frank_wolfe(a: list[Any], b: list[Any], x: npt.NDArray[np.float64], max_iterations: int = 40) -> Ints:
     """Maximise the sum of trace(A X B' X') over doubly stochastic X (FAQ, Vogelstein et al. 2015); then round."""
-    for _ in range(most):
+    for _ in range(max_iterations):
         gradient = sum(m @ x @ n.T + m.T @ x @ n for m, n in zip(a, b, strict=True))
         rows, columns = linear_sum_assignment(gradient, maximize=True)
         direction = -x
@@ -245,11 +247,11 @@ def _frank_wolfe(a: list[Any], b: list[Any], x: npt.NDArray[np.float64], most: i
     return place
 
 
-def _swap(a: list[Any], b: list[Any], place: Ints, most: int = 100) -> Ints:
+def _improve_by_swaps(a: list[Any], b: list[Any], place: Ints, max_iterations: int = 100) -> Ints:
     """Swap two places while that helps, always the two that help most."""
     place = place.copy()
-    for _ in range(most):
-        gain = np.zeros((HALF, HALF))
+    for _ in range(max_iterations):
+        gain = np.zeros((HALF_NIBBLES, HALF_NIBBLES))
         for m, n in zip(a, b, strict=True):
             p = n[np.ix_(place, place)]
             mixed = m @ p.T + m.T @ p
@@ -269,7 +271,7 @@ def _swap(a: list[Any], b: list[Any], place: Ints, most: int = 100) -> Ints:
 # --- 3: lower nibbles -------------------------------------------------------------------------------------------------
 
 
-def features(middle: Floats, known: Floats) -> tuple[Floats, Floats]:
+def neighbour_features(middle: Floats, known: Floats) -> tuple[Floats, Floats]:
     """What the neighbourhood says about each value's lower nibble.
 
     middle: 16 * upper + 7.5, [N, H, W, 3]; known: the best estimate of the whole value, `middle` where there is none.
@@ -283,10 +285,10 @@ def features(middle: Floats, known: Floats) -> tuple[Floats, Floats]:
         same = np.zeros_like(middle)
         across = np.zeros_like(middle)
         for y, x in kind:
-            near = padded[:, 2 + y : 2 + y + height, 2 + x : 2 + x + width]
-            step = np.clip(near - middle, -CLIP, CLIP)
+            neighbour = padded[:, 2 + y : 2 + y + height, 2 + x : 2 + x + width]
+            step = np.clip(neighbour - middle, -NEIGHBOUR_CLIP, NEIGHBOUR_CLIP)
             same += step
-            across += np.clip(known - near, -CLIP, CLIP)
+            across += np.clip(known - neighbour, -NEIGHBOUR_CLIP, NEIGHBOUR_CLIP)
             if i < 2:
                 activity += abs(step)
         result[..., i] = same / len(kind)
@@ -295,7 +297,7 @@ def features(middle: Floats, known: Floats) -> tuple[Floats, Floats]:
     return result, activity / np.float32(8)
 
 
-def bins(prediction: Floats, activity: Floats) -> tuple[Ints, Ints]:
+def digitize_prediction(prediction: Floats, activity: Floats) -> tuple[Ints, Ints]:
     middle = PREDICTIONS // 2
     return (
         np.clip(np.rint(prediction / PREDICTION_STEP) + middle, 0, PREDICTIONS - 1).astype(np.intp),
@@ -303,40 +305,45 @@ def bins(prediction: Floats, activity: Floats) -> tuple[Ints, Ints]:
     )
 
 
-def _lower(
+def _assign_lower_nibbles(
     values: npt.NDArray[np.uint8], upper: Ints, sign: Floats, place: Ints, statistics: TanakaStatistics
-) -> Streams:
+) -> NibblePermutation:
     """Add the lower nibbles to known upper ones (sign and place of streams `upper`)."""
-    lower = np.setdiff1d(np.arange(2 * HALF), upper)
-    blocks = values.reshape(-1, 2 * HALF)
-    middle = np.empty((len(blocks), HALF), np.float32)
+    lower = np.setdiff1d(np.arange(2 * HALF_NIBBLES), upper)
+    blocks = values.reshape(-1, 2 * HALF_NIBBLES)
+    middle = np.empty((len(blocks), HALF_NIBBLES), np.float32)
     middle[:, place] = 16 * (7.5 + sign * (blocks[:, upper].astype(np.float32) - 7.5)) + 7.5
-    middle_image = _image(middle, values.shape)
-    seen = blocks[:, lower]
+    middle_image = _blocks_to_image(middle, values.shape)
+    lower_values = blocks[:, lower]
     # One hot over the 16 values of each stream, for a product with the likelihoods.
-    hot = (seen[:, :, None] == np.arange(16, dtype=np.uint8)).astype(np.float32)  # [blocks, 48, 16]
-    hot = np.ascontiguousarray(hot.transpose(1, 0, 2).reshape(HALF, -1))
+    hot = (lower_values[:, :, None] == np.arange(16, dtype=np.uint8)).astype(np.float32)  # [blocks, 48, 16]
+    hot = np.ascontiguousarray(hot.transpose(1, 0, 2).reshape(HALF_NIBBLES, -1))
     known = middle_image
-    spots, flips = np.arange(HALF), np.zeros(HALF, np.bool_)
-    for turn in range(ROUNDS):
-        model = min(turn, 1)  # 0: neighbours known by their upper nibbles; 1: entirely
-        found, activity = features(middle_image, known)
-        likelihood = statistics.likelihoods[model][bins(found @ statistics.predictors[model], activity)]
+    lower_places, flips = np.arange(HALF_NIBBLES), np.zeros(HALF_NIBBLES, np.bool_)
+    for round_index in range(LOWER_NIBBLE_ROUNDS):
+        model = min(round_index, 1)  # 0: neighbours known by their upper nibbles; 1: entirely
+        prediction_features, activity = neighbour_features(middle_image, known)
+        likelihood = statistics.likelihoods[model][
+            digitize_prediction(prediction_features @ statistics.predictors[model], activity)
+        ]
         table = _by_place(likelihood, values.shape)  # [48, blocks * 16]
-        straight = hot @ table.T
-        turned = hot @ table.reshape(HALF, -1, 16)[:, :, ::-1].reshape(HALF, -1).T
-        spots = linear_sum_assignment(np.maximum(straight, turned), maximize=True)[1]
-        flips = turned[np.arange(HALF), spots] > straight[np.arange(HALF), spots]
-        whole = np.empty_like(middle)
-        whole[:, spots] = np.where(flips, 15 - seen, seen)
-        known = _image(middle - 7.5 + whole, values.shape)
-    places, signs = np.empty(2 * HALF, np.intp), np.empty(2 * HALF, np.int8)
-    places[upper], signs[upper] = HALF + place, sign.astype(np.int8)
-    places[lower], signs[lower] = spots, np.where(flips, -1, 1)
-    return Streams(places, signs)
+        straight_scores = hot @ table.T
+        reversed_scores = hot @ table.reshape(HALF_NIBBLES, -1, 16)[:, :, ::-1].reshape(HALF_NIBBLES, -1).T
+        lower_places = linear_sum_assignment(np.maximum(straight_scores, reversed_scores), maximize=True)[1]
+        flips = (
+            reversed_scores[np.arange(HALF_NIBBLES), lower_places]
+            > straight_scores[np.arange(HALF_NIBBLES), lower_places]
+        )
+        lower_nibbles = np.empty_like(middle)
+        lower_nibbles[:, lower_places] = np.where(flips, 15 - lower_values, lower_values)
+        known = _blocks_to_image(middle - 7.5 + lower_nibbles, values.shape)
+    places, signs = np.empty(2 * HALF_NIBBLES, np.intp), np.empty(2 * HALF_NIBBLES, np.int8)
+    places[upper], signs[upper] = HALF_NIBBLES + place, sign.astype(np.int8)
+    places[lower], signs[lower] = lower_places, np.where(flips, -1, 1)
+    return NibblePermutation(places, signs)
 
 
-def _image(blocks: Floats, shape: tuple[int, ...]) -> Floats:
+def _blocks_to_image(blocks: Floats, shape: tuple[int, ...]) -> Floats:
     """[blocks, 48] -> [N, H, W, 3]; `shape` is that of the nibbles [N, rows, columns, 96]."""
     count, rows, columns, _ = shape
     split = blocks.reshape(count, rows, columns, BLOCK, BLOCK, 3).transpose(0, 1, 3, 2, 4, 5)
@@ -347,4 +354,4 @@ def _by_place(likelihood: Floats, shape: tuple[int, ...]) -> Floats:
     """[N, H, W, 3, 16] -> [48, blocks * 16]."""
     count, rows, columns, _ = shape
     split = likelihood.reshape(count, rows, BLOCK, columns, BLOCK, 3, 16).transpose(2, 4, 5, 0, 1, 3, 6)
-    return np.ascontiguousarray(split).reshape(HALF, -1)
+    return np.ascontiguousarray(split).reshape(HALF_NIBBLES, -1)

@@ -14,14 +14,14 @@ from unveil.models.core import keystream
 from unveil.models.core.images import Images, check_images
 
 if TYPE_CHECKING:
-    from unveil.models.core.run_context import Context
-    from unveil.models.data.datasets import Data
+    from unveil.models.core.run_context import RunContext
+    from unveil.models.data.datasets import ImageDataset
     from unveil.models.training.classifier import Classifier
 
 S = TypeVar("S")
 K = TypeVar("K")
 
-_SEED, _MATERIAL = b"s", b"m"
+_SEED_PREFIX, _EXPLICIT_PREFIX = b"s", b"m"
 
 
 class SizeMismatch(ValueError):
@@ -41,7 +41,7 @@ class PaperRow:
 
 
 @dataclasses.dataclass(frozen=True)
-class Trained:
+class TrainedKey:
     """What `Scheme.train` brings back.
 
     provenance: JSON values, for the key's record: data, images, networks that judged it, epochs, losses and accuracies
@@ -59,7 +59,7 @@ def new_secret() -> bytes:
 
 def seed_secret(seed: bytes) -> bytes:
     """The stored form of a 32-byte seed."""
-    return _SEED + seed
+    return _SEED_PREFIX + seed
 
 
 class Scheme(ABC, Generic[S, K]):
@@ -76,7 +76,9 @@ class Scheme(ABC, Generic[S, K]):
     Settings: ClassVar[type]
     trains: ClassVar[bool] = False  # the secret is trained network weights
     invertible: ClassVar[bool] = True
-    only_for: ClassVar[str | None] = None  # why its images serve one finished classifier, and no model can be trained
+    bound_to_classifier: ClassVar[str | None] = (
+        None  # why its images serve one finished classifier, and no model can be trained
+    )
     paper_name: ClassVar[str | None] = None  # its row in the paper's tables
     profiles: ClassVar[Mapping[str, Mapping[str, Any]]] = {}  # settings that a profile fills in
 
@@ -89,7 +91,7 @@ class Scheme(ABC, Generic[S, K]):
         return False
 
     @property
-    def multiple(self) -> int:
+    def size_multiple(self) -> int:
         """Image sides must be multiples of this."""
         return 1
 
@@ -115,34 +117,34 @@ class Scheme(ABC, Generic[S, K]):
         """Undo `encrypt`, bit for bit."""
 
     @abstractmethod
-    def dump(self, key: K) -> dict[str, Any]:
+    def key_to_json(self, key: K) -> dict[str, Any]:
         """The key as JSON values, the form `load` takes."""
 
     @abstractmethod
-    def load(self, material: Mapping[str, Any]) -> K:
+    def key_from_json(self, material: Mapping[str, Any]) -> K:
         """A key from explicit material. Raises unveil.models.core.settings_schema.ParameterError naming the field."""
 
     def key_size(self, key: K) -> tuple[int, int] | None:  # noqa: ARG002 - most keys fit every size
         """(height, width) of the only image size a key fits; None: every size."""
         return None
 
-    def agreement(self, key: K, true: K) -> dict[str, float]:
+    def key_agreement(self, key: K, true_key: K) -> dict[str, float]:
         """Fraction of equal entries of each part of two keys (reversal bits, positions)."""
         parts = dataclasses.fields(key)  # type: ignore[arg-type]
-        return {part.name: float(np.mean(getattr(key, part.name) == getattr(true, part.name))) for part in parts}
+        return {part.name: float(np.mean(getattr(key, part.name) == getattr(true_key, part.name))) for part in parts}
 
-    def secret_of(self, key: K) -> bytes:
+    def key_to_secret(self, key: K) -> bytes:
         """The stored form of an explicit key."""
-        return _MATERIAL + json.dumps(self.dump(key), sort_keys=True).encode()
+        return _EXPLICIT_PREFIX + json.dumps(self.key_to_json(key), sort_keys=True).encode()
 
     def key(self, secret: bytes, height: int, width: int) -> K:
         """The key of a stored secret for images of this size. Raises SizeMismatch."""
         kind, body = secret[:1], secret[1:]
-        if kind == _SEED:
+        if kind == _SEED_PREFIX:
             return self.derive(body, height, width)
-        if kind != _MATERIAL:
+        if kind != _EXPLICIT_PREFIX:
             raise ValueError("not a secret of this scheme")
-        key = self.load(json.loads(body))
+        key = self.key_from_json(json.loads(body))
         size = self.key_size(key)
         if size is not None and size != (height, width):
             raise SizeMismatch(
@@ -151,11 +153,11 @@ class Scheme(ABC, Generic[S, K]):
             )
         return key
 
-    def refuses_to_learn(self, count: int, height: int, width: int, classes: int) -> str | None:  # noqa: ARG002
+    def untrainable_reason(self, count: int, height: int, width: int, classes: int) -> str | None:  # noqa: ARG002
         """Why no key can be trained on so many images of this size and of so many classes; None when one can."""
         return None
 
-    def train(self, data: Data, context: Context) -> Trained:  # noqa: ARG002
+    def train(self, data: ImageDataset, context: RunContext) -> TrainedKey:  # noqa: ARG002
         """A new secret, learned from `data.train` (and its labels); where `trains` only. `data.test` is not looked at.
 
         Goes on from context.checkpoints. Raises AttackFailed (images or labels that do not suffice, a loss that is no
@@ -163,7 +165,7 @@ class Scheme(ABC, Generic[S, K]):
         """
         raise TypeError(f"keys of {self.name} are drawn, not trained")
 
-    def judge(self, secret: bytes, data: Data) -> Classifier:  # noqa: ARG002
+    def bundled_classifier(self, secret: bytes, data: ImageDataset) -> Classifier:  # noqa: ARG002
         """The finished classifier that images under a key serve, on the CPU; where `only_for` only.
 
         Raises AttackFailed where it knows other classes than those of `data`.
@@ -187,6 +189,6 @@ class Scheme(ABC, Generic[S, K]):
 
 def image_secret(secret: bytes, number: int) -> bytes:
     """The secret of image `number` under a scheme that draws one key an image."""
-    if secret[:1] != _SEED:
+    if secret[:1] != _SEED_PREFIX:
         raise ValueError("explicit key material serves one image; keys for many need a seed")
-    return seed_secret(keystream.child(secret[1:], f"image/{number}"))
+    return seed_secret(keystream.derive_key(secret[1:], f"image/{number}"))

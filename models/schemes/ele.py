@@ -14,7 +14,7 @@ from unveil.models.core import keystream
 from unveil.models.core.images import Images
 from unveil.models.core.settings_schema import ParameterError
 from unveil.models.schemes.base import Scheme
-from unveil.models.schemes.key_json import order, pack, size, unpack
+from unveil.models.schemes.key_json import decode_map, encode_map, parse_permutation, parse_size
 from unveil.models.schemes.tanaka import BLOCK, NIBBLES, from_nibbles, nibbles
 
 
@@ -44,7 +44,7 @@ class Ele(Scheme[EleSettings, EleKey]):
     Settings = EleSettings
 
     @property
-    def multiple(self) -> int:
+    def size_multiple(self) -> int:
         return BLOCK
 
     def key_space_bits(self, height: int, width: int) -> float:
@@ -77,21 +77,21 @@ class Ele(Scheme[EleSettings, EleKey]):
     def key_size(self, key: EleKey) -> tuple[int, int]:
         return key.permutation.shape[0] * BLOCK, key.permutation.shape[1] * BLOCK
 
-    def dump(self, key: EleKey) -> dict[str, Any]:
+    def key_to_json(self, key: EleKey) -> dict[str, Any]:
         height, width = self.key_size(key)
         return {
             "width": width,
             "height": height,
-            "permutation": pack(key.permutation),
-            "reversed": pack(key.reversed),
+            "permutation": encode_map(key.permutation),
+            "reversed": encode_map(key.reversed),
             "blocks": key.blocks.tolist(),
         }
 
-    def load(self, material: Mapping[str, Any]) -> EleKey:
-        height, width = size(material, {"permutation", "reversed", "blocks"}, BLOCK)
+    def key_from_json(self, material: Mapping[str, Any]) -> EleKey:
+        height, width = parse_size(material, {"permutation", "reversed", "blocks"}, BLOCK)
         shape = (height // BLOCK, width // BLOCK, NIBBLES)
-        permutation = unpack(material, "permutation", math.prod(shape), NIBBLES - 1).reshape(shape)
+        permutation = decode_map(material, "permutation", math.prod(shape), NIBBLES - 1).reshape(shape)
         if (np.sort(permutation, axis=2) != np.arange(NIBBLES)).any():
             raise ParameterError([("/permutation", "must hold each of 0..95 once for every block")])
-        flips = unpack(material, "reversed", math.prod(shape), 1).astype(np.bool_).reshape(shape)
-        return EleKey(permutation, flips, order(material, "blocks", shape[0] * shape[1]))
+        flips = decode_map(material, "reversed", math.prod(shape), 1).astype(np.bool_).reshape(shape)
+        return EleKey(permutation, flips, parse_permutation(material, "blocks", shape[0] * shape[1]))

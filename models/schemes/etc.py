@@ -13,7 +13,7 @@ import numpy.typing as npt
 from unveil.models.core import keystream
 from unveil.models.core.images import Images, check_images
 from unveil.models.schemes.base import Scheme
-from unveil.models.schemes.key_json import order, pack, size, unpack
+from unveil.models.schemes.key_json import decode_map, encode_map, parse_permutation, parse_size
 from unveil.models.schemes.pixelwise import INVERSE_ORDERS, ORDERS
 
 BLOCK = 8  # a JPEG block: what the scheme is made for
@@ -46,7 +46,7 @@ class Etc(Scheme[EtcSettings, EtcKey]):
     Settings = EtcSettings
 
     @property
-    def multiple(self) -> int:
+    def size_multiple(self) -> int:
         return BLOCK
 
     def key_space_bits(self, height: int, width: int) -> float:
@@ -56,47 +56,47 @@ class Etc(Scheme[EtcSettings, EtcKey]):
 
     def derive(self, seed: bytes, height: int, width: int) -> EtcKey:
         rows, columns, label = height // BLOCK, width // BLOCK, f"etc/{height}x{width}"
-        drawn = keystream.draws(seed, f"{label}/elements", 96, rows * columns).reshape(rows, columns)
-        turns, colours = np.divmod(drawn, np.uint8(12))
+        codes = keystream.uniform_integers(seed, f"{label}/elements", 96, rows * columns).reshape(rows, columns)
+        turns, colours = np.divmod(codes, np.uint8(12))
         flips, orders = np.divmod(colours, np.uint8(6))
         blocks = keystream.permutation(seed, f"{label}/blocks", rows * columns)
         return EtcKey(turns, flips.astype(np.bool_), orders, blocks)
 
     def encrypt(self, images: Images, key: EtcKey) -> Images:
-        blocks = _turn(_blocks(images), key.turns.ravel())
+        blocks = _rotate_blocks(_to_blocks(images), key.turns.ravel())
         blocks = blocks ^ (key.reversed.ravel() * np.uint8(255))[:, None, None, None]
-        blocks = _recolour(blocks, ORDERS[key.orders.ravel()])
-        return _join(blocks[:, key.blocks], images.shape)
+        blocks = _permute_channels(blocks, ORDERS[key.orders.ravel()])
+        return _from_blocks(blocks[:, key.blocks], images.shape)
 
     def decrypt(self, images: Images, key: EtcKey) -> Images:
-        blocks = _blocks(images)[:, np.argsort(key.blocks)]
-        blocks = _recolour(blocks, INVERSE_ORDERS[key.orders.ravel()])
+        blocks = _to_blocks(images)[:, np.argsort(key.blocks)]
+        blocks = _permute_channels(blocks, INVERSE_ORDERS[key.orders.ravel()])
         blocks = blocks ^ (key.reversed.ravel() * np.uint8(255))[:, None, None, None]
-        return _join(_turn(blocks, _INVERSE_TURNS[key.turns.ravel()]), images.shape)
+        return _from_blocks(_rotate_blocks(blocks, _INVERSE_TURNS[key.turns.ravel()]), images.shape)
 
     def key_size(self, key: EtcKey) -> tuple[int, int]:
         return key.turns.shape[0] * BLOCK, key.turns.shape[1] * BLOCK
 
-    def dump(self, key: EtcKey) -> dict[str, Any]:
+    def key_to_json(self, key: EtcKey) -> dict[str, Any]:
         height, width = self.key_size(key)
         return {
             "width": width,
             "height": height,
-            "turns": pack(key.turns),
-            "reversed": pack(key.reversed),
-            "orders": pack(key.orders),
+            "turns": encode_map(key.turns),
+            "reversed": encode_map(key.reversed),
+            "orders": encode_map(key.orders),
             "blocks": key.blocks.tolist(),
         }
 
-    def load(self, material: Mapping[str, Any]) -> EtcKey:
-        height, width = size(material, {"turns", "reversed", "orders", "blocks"}, BLOCK)
+    def key_from_json(self, material: Mapping[str, Any]) -> EtcKey:
+        height, width = parse_size(material, {"turns", "reversed", "orders", "blocks"}, BLOCK)
         shape = (height // BLOCK, width // BLOCK)
         count = shape[0] * shape[1]
         return EtcKey(
-            unpack(material, "turns", count, 7).reshape(shape),
-            unpack(material, "reversed", count, 1).astype(np.bool_).reshape(shape),
-            unpack(material, "orders", count, 5).reshape(shape),
-            order(material, "blocks", count),
+            decode_map(material, "turns", count, 7).reshape(shape),
+            decode_map(material, "reversed", count, 1).astype(np.bool_).reshape(shape),
+            decode_map(material, "orders", count, 5).reshape(shape),
+            parse_permutation(material, "blocks", count),
         )
 
 
@@ -104,21 +104,21 @@ class Etc(Scheme[EtcSettings, EtcKey]):
 _INVERSE_TURNS = np.array([0, 3, 2, 1, 4, 5, 6, 7], np.uint8)
 
 
-def _turn(blocks: Images, turns: npt.NDArray[np.uint8]) -> Images:
+def _rotate_blocks(blocks: Images, turns: npt.NDArray[np.uint8]) -> Images:
     """Blocks [N, B, 8, 8, 3], each mirrored left to right where its code is 4 or more, then turned."""
     out = np.empty_like(blocks)
     for code in range(8):
-        chosen = turns == code
-        mirrored = blocks[:, chosen, :, ::-1] if code >= 4 else blocks[:, chosen]
-        out[:, chosen] = np.rot90(mirrored, code % 4, axes=(2, 3))
+        mask = turns == code
+        mirrored = blocks[:, mask, :, ::-1] if code >= 4 else blocks[:, mask]
+        out[:, mask] = np.rot90(mirrored, code % 4, axes=(2, 3))
     return out
 
 
-def _recolour(blocks: Images, orders: npt.NDArray[np.int8]) -> Images:
+def _permute_channels(blocks: Images, orders: npt.NDArray[np.int8]) -> Images:
     return np.take_along_axis(blocks, orders[None, :, None, None, :].astype(np.intp), axis=4)
 
 
-def _blocks(images: Images) -> Images:
+def _to_blocks(images: Images) -> Images:
     check_images(images)
     count, height, width, _ = images.shape
     if height % BLOCK or width % BLOCK:
@@ -127,7 +127,7 @@ def _blocks(images: Images) -> Images:
     return split.transpose(0, 1, 3, 2, 4, 5).reshape(count, height // BLOCK * (width // BLOCK), BLOCK, BLOCK, 3)
 
 
-def _join(blocks: Images, shape: tuple[int, ...]) -> Images:
+def _from_blocks(blocks: Images, shape: tuple[int, ...]) -> Images:
     count, height, width, _ = shape
     split = blocks.reshape(count, height // BLOCK, width // BLOCK, BLOCK, BLOCK, 3)
     return split.transpose(0, 1, 3, 2, 4, 5).reshape(shape)

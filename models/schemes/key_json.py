@@ -13,12 +13,12 @@ import numpy.typing as npt
 from unveil.models.core.settings_schema import ParameterError
 
 
-def pack(values: npt.NDArray[Any]) -> str:
+def encode_map(values: npt.NDArray[Any]) -> str:
     """Values 0..255, one byte each, in C order."""
     return base64.b64encode(values.astype(np.uint8).tobytes()).decode()
 
 
-def unpack(material: Mapping[str, Any], name: str, count: int, highest: int) -> npt.NDArray[np.uint8]:
+def decode_map(material: Mapping[str, Any], name: str, count: int, highest: int) -> npt.NDArray[np.uint8]:
     """The `count` bytes of field `name`, each 0..highest. Raises ParameterError."""
     try:
         values = np.frombuffer(base64.b64decode(material.get(name, ""), validate=True), np.uint8)
@@ -31,9 +31,9 @@ def unpack(material: Mapping[str, Any], name: str, count: int, highest: int) -> 
     return values
 
 
-def size(material: Mapping[str, Any], others: set[str], multiple: int = 1) -> tuple[int, int]:
+def parse_size(material: Mapping[str, Any], other_fields: set[str], multiple: int = 1) -> tuple[int, int]:
     """(height, width) of the images that the maps fit; no fields but these and `others`. Raises ParameterError."""
-    errors = [(f"/{name}", "unknown field") for name in sorted(set(material) - {"width", "height"} - others)]
+    errors = [(f"/{name}", "unknown field") for name in sorted(set(material) - {"width", "height"} - other_fields)]
     sides: list[int] = []
     for name in ("height", "width"):
         side = material.get(name)
@@ -47,10 +47,10 @@ def size(material: Mapping[str, Any], others: set[str], multiple: int = 1) -> tu
     return sides[0], sides[1]
 
 
-def order(material: Mapping[str, Any], name: str, count: int) -> npt.NDArray[np.int64]:
+def parse_permutation(material: Mapping[str, Any], name: str, count: int) -> npt.NDArray[np.int64]:
     """A permutation of range(count), as a list. Raises ParameterError."""
     values = material.get(name)
-    whole = isinstance(values, list) and all(isinstance(v, int) and not isinstance(v, bool) for v in values)
-    if not whole or sorted(values or []) != list(range(count)):
+    is_integer_list = isinstance(values, list) and all(isinstance(v, int) and not isinstance(v, bool) for v in values)
+    if not is_integer_list or sorted(values or []) != list(range(count)):
         raise ParameterError([(f"/{name}", f"must hold each of 0..{count - 1} once")])
     return np.array(values, np.int64)

@@ -9,22 +9,22 @@ from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 import numpy as np
 
-from unveil.models.core.images import Images, check_images, grow, pad, quantise
+from unveil.models.core.images import Images, check_images, pad, pad_to, quantise
 from unveil.models.core.settings_schema import parse
 from unveil.models.schemes.base import Scheme
 
 if TYPE_CHECKING:
     from torch import nn
 
-    from unveil.models.core.run_context import Context
-    from unveil.models.data.datasets import Data
+    from unveil.models.core.run_context import RunContext
+    from unveil.models.data.datasets import ImageDataset
 
 S = TypeVar("S")
 
-_WEIGHTS = b"w"
-_TILE = 768  # larger images are protected in pieces of at most 768x768: about 1 GB for the paper's U-Net
-_PIXELS = 2_000_000  # at a time, on a GPU
-_TESTED = 500  # test images that a key's record is measured on
+_WEIGHTS_PREFIX = b"w"
+_TILE_SIDE = 768  # larger images are protected in pieces of at most 768x768: about 1 GB for the paper's U-Net
+_MAX_PIXELS_PER_BATCH = 2_000_000  # at a time, on a GPU
+_PROVENANCE_TEST_IMAGES = 500  # test images that a key's record is measured on
 
 
 class NetworkScheme(Scheme[S, "nn.Module"]):
@@ -32,16 +32,16 @@ class NetworkScheme(Scheme[S, "nn.Module"]):
 
     trains = True
     invertible = False
-    margin: ClassVar[int] = 0  # context of a tile in pixels, a multiple of the network's coarsest grid
-    smallest: ClassVar[int] = 1  # pixels a side that the network needs; smaller images are grown and cropped
+    tile_margin: ClassVar[int] = 0  # context of a tile in pixels, a multiple of the network's coarsest grid
+    min_side: ClassVar[int] = 1  # pixels a side that the network needs; smaller images are grown and cropped
 
     @property
-    def fold(self) -> int:
+    def unshuffle_factor(self) -> int:
         """Pixels a side that the network takes as one: tiles and their margins are so much larger."""
         return 1
 
     @abstractmethod
-    def network(self) -> nn.Module:
+    def build_network(self) -> nn.Module:
         """The network of these settings, not yet trained: float [N, 3, H, W] in -1..1 -> the same."""
 
     def key_space_bits(self, height: int, width: int) -> None:  # noqa: ARG002
@@ -57,32 +57,32 @@ class NetworkScheme(Scheme[S, "nn.Module"]):
 
         from unveil.models.core import serialization
 
-        body, words = self.opened(secret)
-        network = type(self)(parse(self.Settings, json.loads(words["settings"]))).network()
-        serialization.fill(network, body)
+        body, metadata = self.unpack_weights(secret)
+        network = type(self)(parse(self.Settings, json.loads(metadata["settings"]))).build_network()
+        serialization.load_into(network, body)
         return network.to(memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
 
-    def opened(self, secret: bytes) -> tuple[bytes, dict[str, str]]:
+    def unpack_weights(self, secret: bytes) -> tuple[bytes, dict[str, str]]:
         """The weights in a secret of this scheme, and the words beside them. Raises ValueError."""
         from unveil.models.core import serialization
 
         kind, body = secret[:1], secret[1:]
-        words = serialization.about(body) if kind == _WEIGHTS else {}
-        if words.get("scheme") != self.name:
+        metadata = serialization.read_metadata(body) if kind == _WEIGHTS_PREFIX else {}
+        if metadata.get("scheme") != self.name:
             raise ValueError(f"not a trained key of {self.name}")
-        return body, words
+        return body, metadata
 
-    def secret_of(self, key: nn.Module) -> bytes:
-        return self.sealed(key, {})
+    def key_to_secret(self, key: nn.Module) -> bytes:
+        return self.pack_weights(key, {})
 
-    def sealed(self, key: nn.Module, words: Mapping[str, str], **companions: nn.Module) -> bytes:
+    def pack_weights(self, key: nn.Module, metadata: Mapping[str, str], **extra_networks: nn.Module) -> bytes:
         """The secret, with what else belongs to it."""
         from unveil.models.core import serialization
 
-        about = {"scheme": self.name, "settings": json.dumps(vars(self.settings)), **words}
-        return _WEIGHTS + serialization.dump(key, about, **companions)
+        full_metadata = {"scheme": self.name, "settings": json.dumps(vars(self.settings)), **metadata}
+        return _WEIGHTS_PREFIX + serialization.dump(key, full_metadata, **extra_networks)
 
-    def encrypt(self, images: Images, key: nn.Module, tick: Callable[[], None] = lambda: None) -> Images:
+    def encrypt(self, images: Images, key: nn.Module, on_batch: Callable[[], None] = lambda: None) -> Images:
         """uint8 [N, H, W, 3] of any size -> the same, on the device of `key`.
 
         On a CPU every image goes through alone: what becomes of it does not depend, to the bit, on its company. tick:
@@ -91,21 +91,23 @@ class NetworkScheme(Scheme[S, "nn.Module"]):
         import torch
 
         from unveil.models.core.tiling import tiles
-        from unveil.models.training.loop import as_floats
+        from unveil.models.training.loop import to_model_input
 
         check_images(images)
         device = next(key.parameters()).device
         out = np.empty_like(images)
         height, width = images.shape[1:3]
-        for seen, kept, inner in tiles(height, width, _TILE * self.fold, self.margin * self.fold):
-            part = grow(images[:, *seen], self.smallest, self.smallest)
-            step = 1 if device.type == "cpu" else max(1, _PIXELS // (part.shape[1] * part.shape[2]))
-            for i in range(0, len(images), step):
-                tick()
+        for input_window, output_window, inner_window in tiles(
+            height, width, _TILE_SIDE * self.unshuffle_factor, self.tile_margin * self.unshuffle_factor
+        ):
+            tile = pad_to(images[:, *input_window], self.min_side, self.min_side)
+            batch_size = 1 if device.type == "cpu" else max(1, _MAX_PIXELS_PER_BATCH // (tile.shape[1] * tile.shape[2]))
+            for i in range(0, len(images), batch_size):
+                on_batch()
                 with torch.inference_mode():
-                    inputs = as_floats(torch.from_numpy(np.ascontiguousarray(part[i : i + step])).to(device))
+                    inputs = to_model_input(torch.from_numpy(np.ascontiguousarray(tile[i : i + batch_size])).to(device))
                     result = (key(inputs).float() + 1).mul(127.5).permute(0, 2, 3, 1).cpu().numpy()
-                out[i : i + step, *kept] = quantise(result)[:, *inner]
+                out[i : i + batch_size, *output_window] = quantise(result)[:, *inner_window]
         return out
 
     def protect(self, images: Images, secret: bytes, first: int = 0, device: str = "cpu") -> Images:  # noqa: ARG002
@@ -114,15 +116,19 @@ class NetworkScheme(Scheme[S, "nn.Module"]):
     def decrypt(self, images: Images, key: nn.Module) -> Images:  # noqa: ARG002
         raise ValueError(f"{self.name} cannot be undone: its network has no exact inverse")
 
-    def dump(self, key: nn.Module) -> dict[str, Any]:  # noqa: ARG002
+    def key_to_json(self, key: nn.Module) -> dict[str, Any]:  # noqa: ARG002
         raise ValueError(f"a key of {self.name} is a trained network: it has no explicit form")
 
-    def load(self, material: Mapping[str, Any]) -> nn.Module:  # noqa: ARG002
+    def key_from_json(self, material: Mapping[str, Any]) -> nn.Module:  # noqa: ARG002
         raise ValueError(f"a key of {self.name} is trained, not given")
 
 
-def record(
-    scheme: NetworkScheme[Any], secret: bytes, data: Data, context: Context, judge: nn.Module | None = None
+def build_provenance(
+    scheme: NetworkScheme[Any],
+    secret: bytes,
+    data: ImageDataset,
+    context: RunContext,
+    classifier: nn.Module | None = None,
 ) -> dict[str, Any]:
     """For a key's record: what was reached on test images, none of which decided anything, and on what machine.
 
@@ -136,14 +142,17 @@ def record(
     from unveil.models.metrics.image_metrics import ssim
     from unveil.models.training.classifier import accuracy
 
-    plain, labels = pad(data.test[:_TESTED], scheme.multiple), data.test_labels[:_TESTED]
+    plain, labels = (
+        pad(data.test[:_PROVENANCE_TEST_IMAGES], scheme.size_multiple),
+        data.test_labels[:_PROVENANCE_TEST_IMAGES],
+    )
     test: dict[str, Any] | None = None
     if len(plain):
         key = scheme.key(secret, *plain.shape[1:3]).to(context.device)
         protected = scheme.encrypt(plain, key, lambda: context.report(1.0, "protecting test images"))
         test = {"images": len(plain), "ssim": float(ssim(plain, protected).mean())}
-        if judge is not None:
-            test["accuracy_plain"] = accuracy(judge, plain, labels, context)
-            test["accuracy_protected"] = accuracy(judge, protected, labels, context)
+        if classifier is not None:
+            test["accuracy_plain"] = accuracy(classifier, plain, labels, context)
+            test["accuracy_protected"] = accuracy(classifier, protected, labels, context)
     versions = {"unveil": __version__, "torch": torch.__version__, "python": platform.python_version()}
     return {"test": test, "seed": context.seed, "device": context.device, "versions": versions}

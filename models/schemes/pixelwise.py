@@ -13,9 +13,9 @@ import numpy.typing as npt
 
 from unveil.models.core import keystream
 from unveil.models.core.images import Images, check_images
-from unveil.models.core.settings_schema import param
+from unveil.models.core.settings_schema import setting
 from unveil.models.schemes.base import PaperRow, Scheme, image_secret
-from unveil.models.schemes.key_json import pack, size, unpack
+from unveil.models.schemes.key_json import decode_map, encode_map, parse_size
 
 # Order codes 0..5: the permutations of (0, 1, 2) in lexicographic order; output channel c takes input order[c].
 ORDERS = np.array(list(itertools.permutations(range(3))), np.int8)
@@ -29,7 +29,7 @@ _PAPER = {
 
 @dataclass(frozen=True)
 class PixelwiseSettings:
-    key_mode: Literal["same", "different"] = param("same", "One map for all images of a size, or one for each image")
+    key_mode: Literal["same", "different"] = setting("same", "One map for all images of a size, or one for each image")
 
 
 @dataclass(frozen=True)
@@ -62,67 +62,67 @@ class Pixelwise(Scheme[PixelwiseSettings, PixelwiseKey]):
         return height * width * (3 + math.log2(6))
 
     def derive(self, seed: bytes, height: int, width: int) -> PixelwiseKey:
-        signs, orders = np.divmod(_draws(seed, height, width).reshape(height, width), np.uint8(6))
+        signs, orders = np.divmod(_draw_codes(seed, height, width).reshape(height, width), np.uint8(6))
         return PixelwiseKey((signs[..., None] >> np.arange(3, dtype=np.uint8) & 1).astype(np.bool_), orders)
 
     def protect(self, images: Images, secret: bytes, first: int = 0, device: str = "cpu") -> Images:
         from unveil.models.core import numba_kernels  # not with the catalog: the API needs no compiler
 
-        if not self.key_per_image or numba_kernels.apply_elements is None:
+        if not self.key_per_image or numba_kernels.apply_pixel_transforms is None:
             return super().protect(images, secret, first, device)
         check_images(images)
         count, height, width, _ = images.shape
         out = np.empty(images.shape, np.uint8)
         for i in range(count):  # without the detour over a key's two arrays
-            elements = _draws(image_secret(secret, first + i)[1:], height, width, _ELEMENTS.tobytes())
-            _apply(images[i : i + 1], elements, out[i : i + 1])
+            transforms = _draw_codes(image_secret(secret, first + i)[1:], height, width, _TRANSFORMS.tobytes())
+            _apply_compiled(images[i : i + 1], transforms, out[i : i + 1])
         return out
 
     def encrypt(self, images: Images, key: PixelwiseKey) -> Images:
-        return _transformed(images, key, inverse=False)
+        return _transform(images, key, inverse=False)
 
     def decrypt(self, images: Images, key: PixelwiseKey) -> Images:
-        return _transformed(images, key, inverse=True)
+        return _transform(images, key, inverse=True)
 
     def key_size(self, key: PixelwiseKey) -> tuple[int, int]:
         return key.orders.shape[0], key.orders.shape[1]
 
-    def dump(self, key: PixelwiseKey) -> dict[str, Any]:
+    def key_to_json(self, key: PixelwiseKey) -> dict[str, Any]:
         height, width = key.orders.shape
         return {
             "width": width,
             "height": height,
-            "reversed": pack(key.reversed),
-            "orders": pack(key.orders),
+            "reversed": encode_map(key.reversed),
+            "orders": encode_map(key.orders),
         }
 
-    def load(self, material: Mapping[str, Any]) -> PixelwiseKey:
-        height, width = size(material, {"reversed", "orders"})
-        flips = unpack(material, "reversed", height * width * 3, 1)
-        orders = unpack(material, "orders", height * width, 5)
+    def key_from_json(self, material: Mapping[str, Any]) -> PixelwiseKey:
+        height, width = parse_size(material, {"reversed", "orders"})
+        flips = decode_map(material, "reversed", height * width * 3, 1)
+        orders = decode_map(material, "orders", height * width, 5)
         return PixelwiseKey(flips.astype(np.bool_).reshape(height, width, 3), orders.reshape(height, width))
 
 
-def _draws(seed: bytes, height: int, width: int, names: bytes = bytes(range(48))) -> npt.NDArray[np.uint8]:
+def _draw_codes(seed: bytes, height: int, width: int, symbols: bytes = bytes(range(48))) -> npt.NDArray[np.uint8]:
     """One of 48 = 8 sign patterns x 6 orders for each pixel: bit c of code // 6 reverses input channel c."""
-    return keystream.draws(seed, f"pixelwise/{height}x{width}", 48, height * width, names)
+    return keystream.uniform_integers(seed, f"pixelwise/{height}x{width}", 48, height * width, symbols)
 
 
-def _codes_of(key: PixelwiseKey) -> npt.NDArray[np.uint8]:
+def _key_codes(key: PixelwiseKey) -> npt.NDArray[np.uint8]:
     red, green, blue = np.moveaxis(key.reversed.view(np.uint8), 2, 0)
     codes: npt.NDArray[np.uint8] = 6 * (red + 2 * green + 4 * blue) + key.orders
     return codes.ravel()
 
 
-def _transformed(images: Images, key: PixelwiseKey, *, inverse: bool) -> Images:
+def _transform(images: Images, key: PixelwiseKey, *, inverse: bool) -> Images:
     from unveil.models.core import numba_kernels  # not with the catalog: the API needs no compiler
 
     check_images(images)
     if images.shape[1:] != key.reversed.shape:
         raise ValueError(f"the key's map is {list(key.reversed.shape)}, the images are {list(images.shape[1:])}")
-    if numba_kernels.apply_elements is not None:
+    if numba_kernels.apply_pixel_transforms is not None:
         out = np.empty(images.shape, np.uint8)
-        _apply(images, (_INVERSE_ELEMENTS if inverse else _ELEMENTS)[_codes_of(key)], out)
+        _apply_compiled(images, (_INVERSE_TRANSFORMS if inverse else _TRANSFORMS)[_key_codes(key)], out)
         return out
     if inverse:
         return _gather(images, INVERSE_ORDERS[key.orders], key.reversed)
@@ -141,24 +141,26 @@ def _gather(images: Images, order: npt.NDArray[np.int8], flips: npt.NDArray[np.b
     return gathered.reshape(images.shape)
 
 
-def _apply(images: Images, elements: npt.NDArray[np.uint8], out: Images) -> None:
+def _apply_compiled(images: Images, transforms: npt.NDArray[np.uint8], out: Images) -> None:
     """Compiled: one map for all images, of elements as the kernel reads them."""
-    from unveil.models.core.numba_kernels import apply_elements
+    from unveil.models.core.numba_kernels import apply_pixel_transforms
 
-    shape = (len(images), len(elements), 3)
-    apply_elements(np.ascontiguousarray(images).reshape(shape), elements[None], out.reshape(shape))
+    shape = (len(images), len(transforms), 3)
+    apply_pixel_transforms(np.ascontiguousarray(images).reshape(shape), transforms[None], out.reshape(shape))
 
 
-def _element(order: npt.NDArray[np.int8], signs: int) -> int:
+def _encode_transform(order: npt.NDArray[np.int8], signs: int) -> int:
     """As `kernels.apply_elements` reads it."""
     return int((0, 1, 2)[order[0]] | (8, 0, 4)[order[1]] | signs << 4)
 
 
 # By code. The inverse has its signs where the channels come from.
-_ELEMENTS = np.array([_element(ORDERS[code % 6], code // 6) for code in range(48)], np.uint8)
-_INVERSE_ELEMENTS = np.array(
+_TRANSFORMS = np.array([_encode_transform(ORDERS[code % 6], code // 6) for code in range(48)], np.uint8)
+_INVERSE_TRANSFORMS = np.array(
     [
-        _element(INVERSE_ORDERS[code % 6], sum(1 << c for c in range(3) if code // 6 >> ORDERS[code % 6][c] & 1))
+        _encode_transform(
+            INVERSE_ORDERS[code % 6], sum(1 << c for c in range(3) if code // 6 >> ORDERS[code % 6][c] & 1)
+        )
         for code in range(48)
     ],
     np.uint8,

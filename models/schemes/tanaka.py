@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from unveil.models.core import keystream
 from unveil.models.core.images import Images, check_images
-from unveil.models.core.settings_schema import ParameterError, param
+from unveil.models.core.settings_schema import ParameterError, setting
 from unveil.models.schemes.base import PaperRow, Scheme
 
 BLOCK = 4
@@ -25,10 +25,10 @@ _PAPER = PaperRow(
 
 @dataclass(frozen=True)
 class TanakaSettings:
-    variant: Literal["paper", "icce2018"] = param(
+    variant: Literal["paper", "icce2018"] = setting(
         "paper", "paper: reversals and permutation independent [P]; icce2018: reversals follow from the permutation [C]"
     )
-    block: int = param(BLOCK, "Side of a block in pixels; the paper's 4", minimum=BLOCK, maximum=BLOCK)
+    block: int = setting(BLOCK, "Side of a block in pixels; the paper's 4", minimum=BLOCK, maximum=BLOCK)
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ class Tanaka(Scheme[TanakaSettings, TanakaKey]):
     paper_name = "Tanaka's Scheme"
 
     @property
-    def multiple(self) -> int:
+    def size_multiple(self) -> int:
         return BLOCK
 
     @property
@@ -72,8 +72,8 @@ class Tanaka(Scheme[TanakaSettings, TanakaKey]):
         return TanakaKey(permutation, keystream.bits(seed, "tanaka/reversed", NIBBLES))
 
     def encrypt(self, images: Images, key: TanakaKey) -> Images:
-        again = key.reversed if self.settings.variant == "icce2018" else None
-        return _shuffle(images, key.permutation, key.reversed, again)
+        flips_after = key.reversed if self.settings.variant == "icce2018" else None
+        return _shuffle(images, key.permutation, key.reversed, flips_after)
 
     def decrypt(self, images: Images, key: TanakaKey) -> Images:
         inverse = np.argsort(key.permutation)
@@ -81,18 +81,18 @@ class Tanaka(Scheme[TanakaSettings, TanakaKey]):
             return _shuffle(images, inverse, key.reversed, key.reversed)
         return _shuffle(images, inverse, None, key.reversed)
 
-    def dump(self, key: TanakaKey) -> dict[str, Any]:
+    def key_to_json(self, key: TanakaKey) -> dict[str, Any]:
         return {"permutation": key.permutation.tolist(), "reversed": key.reversed.astype(int).tolist()}
 
-    def load(self, material: Mapping[str, Any]) -> TanakaKey:
+    def key_from_json(self, material: Mapping[str, Any]) -> TanakaKey:
         errors = [(f"/{name}", "unknown field") for name in set(material) - {"permutation", "reversed"}]
         permutation: Any = material.get("permutation")
         flips: Any = material.get("reversed")
-        if not _whole_numbers(permutation) or sorted(permutation) != list(range(NIBBLES)):
+        if not _is_integer_list(permutation) or sorted(permutation) != list(range(NIBBLES)):
             errors.append(("/permutation", "must hold each of 0..95 once"))
         if flips is None and self.settings.variant == "icce2018" and not errors:
             flips = [int(position > NIBBLES // 2) for position in permutation]
-        if not _whole_numbers(flips) or len(flips) != NIBBLES or not set(flips) <= {0, 1}:
+        if not _is_integer_list(flips) or len(flips) != NIBBLES or not set(flips) <= {0, 1}:
             errors.append(("/reversed", "must hold 96 values, each 0 or 1"))
         if errors:
             raise ParameterError(errors)
@@ -140,11 +140,11 @@ def _shuffle(
     _check_sides(images)
     words = np.ascontiguousarray(images).reshape(*images.shape[:2], 3 * images.shape[2]).view("<u4")
     out = np.empty_like(words)
-    from_ = permutation[_SLOTS]
+    source = permutation[_SLOTS]
     numba_kernels.shuffle_nibbles(
         np.require(words, requirements="A"),
-        _WORD[from_],
-        ((_BIT[_SLOTS] - _BIT[from_]) % 32).astype(np.uint32),
+        _WORD[source],
+        ((_BIT[_SLOTS] - _BIT[source]) % 32).astype(np.uint32),
         (masks[_SLOTS].astype(np.uint32) << _BIT[_SLOTS]).sum(axis=1, dtype=np.uint32),
         out,
     )
@@ -164,5 +164,5 @@ def _check_sides(images: Images) -> None:
         raise ValueError(f"image sides must be multiples of {BLOCK}; got {width}x{height}: pad first")
 
 
-def _whole_numbers(values: Any) -> bool:
+def _is_integer_list(values: Any) -> bool:
     return isinstance(values, list) and all(isinstance(v, int) and not isinstance(v, bool) for v in values)

@@ -7,41 +7,41 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from unveil.models.core.images import pad
-from unveil.models.core.settings_schema import param
-from unveil.models.schemes.base import PaperRow, Scheme, Trained, seed_secret
-from unveil.models.schemes.network import NetworkScheme, record
+from unveil.models.core.settings_schema import setting
+from unveil.models.schemes.base import PaperRow, Scheme, TrainedKey, seed_secret
+from unveil.models.schemes.network import NetworkScheme, build_provenance
 from unveil.models.schemes.pixelwise import Pixelwise, PixelwiseSettings
 from unveil.models.schemes.tanaka import Tanaka, TanakaSettings
 
 if TYPE_CHECKING:
     from torch import nn
 
-    from unveil.models.core.run_context import Context
-    from unveil.models.data.datasets import Data
+    from unveil.models.core.run_context import RunContext
+    from unveil.models.data.datasets import ImageDataset
 
-_SMALLEST = 24  # pixels a side that the discriminator can judge
+_MIN_SIDE = 24  # pixels a side that the discriminator can judge
 
 
 @dataclass(frozen=True)
 class TnGanSettings:
     """CycleGAN's own [R]; the paper names no others."""
 
-    domain: Literal["pixelwise-different", "pixelwise-same", "tanaka"] = param(
+    domain: Literal["pixelwise-different", "pixelwise-same", "tanaka"] = setting(
         "pixelwise-different", "What protected images shall look like: these ciphertexts of other images"
     )
-    images: int | None = param(None, "Training images of both kinds; null: all", minimum=2)
-    width: int = param(64, "First width of the generators", minimum=1, maximum=256)
-    blocks: int = param(6, "Residual blocks of the generators", minimum=1, maximum=32)
-    discriminator: int = param(64, "First width of the discriminators", minimum=1, maximum=256)
-    cycle: float = param(10.0, "Weight of the way there and back", minimum=0)
-    epochs: int = param(
+    images: int | None = setting(None, "Training images of both kinds; null: all", minimum=2)
+    width: int = setting(64, "First width of the generators", minimum=1, maximum=256)
+    blocks: int = setting(6, "Residual blocks of the generators", minimum=1, maximum=32)
+    discriminator: int = setting(64, "First width of the discriminators", minimum=1, maximum=256)
+    cycle: float = setting(10.0, "Weight of the way there and back", minimum=0)
+    epochs: int = setting(
         200, "Passes over the plain images; in the second half the rate falls to 0", minimum=1, maximum=100_000
     )
-    batch: int = param(1, "Images of either kind a step", minimum=1, maximum=1024)
-    rate: float = param(2e-4, "Learning rate (Adam)", minimum=1e-6)
-    beta1: float = param(0.5, "Momentum (Adam)", minimum=0, maximum=0.999)
-    side: int | None = param(None, "Side of the squares that it is trained on; null: whole images", minimum=_SMALLEST)
-    precision: Literal["auto", "fp32", "bf16"] = param("auto", "auto: bfloat16 where the device computes in it")
+    batch: int = setting(1, "Images of either kind a step", minimum=1, maximum=1024)
+    rate: float = setting(2e-4, "Learning rate (Adam)", minimum=1e-6)
+    beta1: float = setting(0.5, "Momentum (Adam)", minimum=0, maximum=0.999)
+    side: int | None = setting(None, "Side of the squares that it is trained on; null: whole images", minimum=_MIN_SIDE)
+    precision: Literal["auto", "fp32", "bf16"] = setting("auto", "auto: bfloat16 where the device computes in it")
 
 
 class TnGan(NetworkScheme[TnGanSettings]):
@@ -56,8 +56,8 @@ class TnGan(NetworkScheme[TnGanSettings]):
     source = "Sirichotedumrong, Kiya 2020: paper section 2.3; details reconstructed after CycleGAN (Zhu et al. 2017)"
     Settings = TnGanSettings
     paper_name = "TN-GAN"
-    margin = 32  # its norms take the mean of what they see: each piece of a large image has its own
-    smallest = 16
+    tile_margin = 32  # its norms take the mean of what they see: each piece of a large image has its own
+    min_side = 16
     profiles: ClassVar = {
         "smoke": {"images": 64, "width": 4, "blocks": 1, "discriminator": 4, "epochs": 1, "batch": 8, "side": 24},
         "quick": {
@@ -72,7 +72,7 @@ class TnGan(NetworkScheme[TnGanSettings]):
     }
 
     @property
-    def multiple(self) -> int:
+    def size_multiple(self) -> int:
         return 4  # two halvings; the catalog knows it without torch
 
     @property
@@ -81,59 +81,61 @@ class TnGan(NetworkScheme[TnGanSettings]):
             {"fr": 0.1093, "itn": 0.7369, "gan": 0.0956}, {"fr": True, "itn": False, "gan": True}, cost="High"
         )
 
-    def network(self) -> nn.Module:
+    def build_network(self) -> nn.Module:
         from unveil.models.networks.resnet_generator import ResNetGenerator
 
         return ResNetGenerator(self.settings.width, self.settings.blocks)
 
-    def refuses_to_learn(self, count: int, height: int, width: int, classes: int) -> str | None:  # noqa: ARG002
+    def untrainable_reason(self, count: int, height: int, width: int, classes: int) -> str | None:  # noqa: ARG002
         if count < 2:
             return f"TN-GAN learns from at least two images, one plain and one encrypted; there are {count}"
-        if min(height, width) < _SMALLEST:
-            return f"its discriminator needs images of at least {_SMALLEST}x{_SMALLEST}; these are {width}x{height}"
+        if min(height, width) < _MIN_SIDE:
+            return f"its discriminator needs images of at least {_MIN_SIDE}x{_MIN_SIDE}; these are {width}x{height}"
         return None
 
-    def train(self, data: Data, context: Context) -> Trained:
+    def train(self, data: ImageDataset, context: RunContext) -> TrainedKey:
         import torch
 
         from unveil.models.core.errors import AttackFailed
-        from unveil.models.networks.resnet_generator import PatchGan, cyclegan_start
-        from unveil.models.training.cyclegan import Cycle
-        from unveil.models.training.loop import Plan, falling, train
+        from unveil.models.networks.resnet_generator import PatchGan, cyclegan_init
+        from unveil.models.training.cyclegan import CycleGanTask
+        from unveil.models.training.loop import TrainingConfig, linear_decay, train
 
-        s, began = self.settings, time.monotonic()
-        images = pad(data.train[: s.images], self.multiple)
-        refusal = self.refuses_to_learn(len(images), images.shape[1], images.shape[2], len(data.classes))
-        if refusal:
-            raise AttackFailed(refusal)
-        plain, others = images[0::2], images[1::2]
-        protected = self._domain().protect(others, seed_secret(context.seed.to_bytes(32, "big", signed=True)))
-        curve: dict[str, float] = {}
+        s, started_at = self.settings, time.monotonic()
+        images = pad(data.train[: s.images], self.size_multiple)
+        reason = self.untrainable_reason(len(images), images.shape[1], images.shape[2], len(data.classes))
+        if reason:
+            raise AttackFailed(reason)
+        plain, ciphertext_sources = images[0::2], images[1::2]
+        protected = self._domain_scheme().protect(
+            ciphertext_sources, seed_secret(context.seed.to_bytes(32, "big", signed=True))
+        )
+        final_metrics: dict[str, float] = {}
 
         def metric(name: str, step: int, value: float) -> None:
-            curve[name] = round(value, 4)
+            final_metrics[name] = round(value, 4)
             context.metric(name, step, value)
 
-        def make() -> Cycle:
-            return Cycle(
-                lambda: self.network().apply(cyclegan_start),
-                lambda: PatchGan(s.discriminator).apply(cyclegan_start),
+        def make_task() -> CycleGanTask:
+            return CycleGanTask(
+                lambda: self.build_network().apply(cyclegan_init),
+                lambda: PatchGan(s.discriminator).apply(cyclegan_init),
                 lambda parameters: torch.optim.Adam(parameters, s.rate, (s.beta1, 0.999), fused=True),
-                weight=s.cycle,
+                cycle_weight=s.cycle,
                 side=s.side,
-                multiple=self.multiple,
+                multiple=self.size_multiple,
             )
 
-        plan = Plan(self.name, s.epochs, s.batch, falling, repr(s), s.precision)
-        lesson, notes = train(make, [[plain], [protected]], plan, replace(context, metric=metric))
-        secret = self.secret_of(lesson.protect)
-        return Trained(secret, {
-            "data": data.name, "images": {"plain": len(plain), "encrypted": len(others)},
-            "settings": vars(s), "reached": curve, **record(self, secret, data, context),
-            "seconds": round(time.monotonic() - began, 1), "notes": [*notes, *data.notes],
+        config = TrainingConfig(self.name, s.epochs, s.batch, linear_decay, repr(s), s.precision)
+        task, notes = train(make_task, [[plain], [protected]], config, replace(context, metric=metric))
+        secret = self.key_to_secret(task.encrypt_net)
+        return TrainedKey(secret, {
+            "data": data.name, "images": {"plain": len(plain), "encrypted": len(ciphertext_sources)},
+            "settings": vars(s), "reached": final_metrics, **build_provenance(self, secret, data, context),
+            "seconds": round(time.monotonic() - started_at, 1), "notes": [*notes, *data.notes],
         })  # fmt: skip
 
-    def _domain(self) -> Scheme[Any, Any]:
+    def _domain_scheme(self) -> Scheme[Any, Any]:
         if self.settings.domain == "tanaka":
             return Tanaka(TanakaSettings())
         return Pixelwise(

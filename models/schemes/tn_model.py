@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 import numpy as np
 
 from unveil.models.core.errors import AttackFailed
-from unveil.models.core.run_context import Context
-from unveil.models.core.settings_schema import param, parse
-from unveil.models.data.datasets import Data
-from unveil.models.schemes.base import PaperRow, Trained
-from unveil.models.schemes.network import NetworkScheme, record
+from unveil.models.core.run_context import RunContext
+from unveil.models.core.settings_schema import parse, setting
+from unveil.models.data.datasets import ImageDataset
+from unveil.models.schemes.base import PaperRow, TrainedKey
+from unveil.models.schemes.network import NetworkScheme, build_provenance
 
 if TYPE_CHECKING:
     from torch import nn
@@ -27,40 +27,42 @@ _PAPER = PaperRow(
     training=False,
     cost="High",
 )
-_HELD_OUT = 10  # every tenth image is held out to choose the checkpoint [R]
-FEWEST = 20
+_VALIDATION_INTERVAL = 10  # every tenth image is held out to choose the checkpoint [R]
+MIN_TRAINING_IMAGES = 20
 
 
 @dataclass(frozen=True)
 class TnModelSettings:
     """How a key is trained. A trained key brings its own."""
 
-    images: int | None = param(None, "Training images; null: all", minimum=FEWEST)
-    width: int = param(64, "First width of the U-Net", minimum=1, maximum=256)
-    fold: int = param(
+    images: int | None = setting(None, "Training images; null: all", minimum=MIN_TRAINING_IMAGES)
+    width: int = setting(64, "First width of the U-Net", minimum=1, maximum=256)
+    fold: int = setting(
         1, "U-Net: the pixels of a square of this side become channels first, and pixels again at the end",
         minimum=1, maximum=8,
     )  # fmt: skip
-    epochs: int = param(200, "Passes over the training images", minimum=1, maximum=100_000)
-    batch: int = param(128, "Images a step", minimum=1, maximum=4096)
-    rate: float = param(0.1, "Learning rate", minimum=1e-6, maximum=100)
-    schedule: Literal["steps", "cosine"] = param("steps", "steps: a fifth of the rate after 60, 120, 160 of 200 epochs")
-    momentum: float = param(0.9, "Of the gradient descent", minimum=0, maximum=0.999)
-    weight_decay: float = param(5e-4, "Of the gradient descent", minimum=0, maximum=1)
-    padding: int = param(4, "Of the random crops, in pixels; half of the images are mirrored", minimum=0, maximum=32)
-    feature_weight: float = param(0.01, "Weight of the distance of features", minimum=0, maximum=1000)
-    feature_side: int | None = param(
+    epochs: int = setting(200, "Passes over the training images", minimum=1, maximum=100_000)
+    batch: int = setting(128, "Images a step", minimum=1, maximum=4096)
+    rate: float = setting(0.1, "Learning rate", minimum=1e-6, maximum=100)
+    schedule: Literal["steps", "cosine"] = setting(
+        "steps", "steps: a fifth of the rate after 60, 120, 160 of 200 epochs"
+    )
+    momentum: float = setting(0.9, "Of the gradient descent", minimum=0, maximum=0.999)
+    weight_decay: float = setting(5e-4, "Of the gradient descent", minimum=0, maximum=1)
+    padding: int = setting(4, "Of the random crops, in pixels; half of the images are mirrored", minimum=0, maximum=32)
+    feature_weight: float = setting(0.01, "Weight of the distance of features", minimum=0, maximum=1000)
+    feature_side: int | None = setting(
         None, "Side of the squares whose features are compared; null: whole images", minimum=16, maximum=4096
     )
-    features: Literal["auto", "vgg16", "classifier"] = param(
+    features: Literal["auto", "vgg16", "classifier"] = setting(
         "auto", "Whose features: VGG-16's trained on ImageNet; auto: the plain classifier's where those cannot be had"
     )
-    classifier: Literal["resnet20", "vgg16-bn"] = param("resnet20", "The plain classifier that must still see")
-    classifier_width: int = param(16, "First width of ResNet-20", minimum=1, maximum=256)
-    classifier_shrink: int = param(1, "Images are averaged down by this before the classifier", minimum=1, maximum=16)
-    classifier_epochs: int = param(200, "Passes over the training images", minimum=1, maximum=100_000)
-    classifier_batch: int = param(128, "Images a step", minimum=1, maximum=4096)
-    precision: Literal["auto", "fp32", "bf16"] = param("auto", "auto: bfloat16 where the device computes in it")
+    classifier: Literal["resnet20", "vgg16-bn"] = setting("resnet20", "The plain classifier that must still see")
+    classifier_width: int = setting(16, "First width of ResNet-20", minimum=1, maximum=256)
+    classifier_shrink: int = setting(1, "Images are averaged down by this before the classifier", minimum=1, maximum=16)
+    classifier_epochs: int = setting(200, "Passes over the training images", minimum=1, maximum=100_000)
+    classifier_batch: int = setting(128, "Images a step", minimum=1, maximum=4096)
+    precision: Literal["auto", "fp32", "bf16"] = setting("auto", "auto: bfloat16 where the device computes in it")
 
 
 class TnModel(NetworkScheme[TnModelSettings]):
@@ -74,12 +76,12 @@ class TnModel(NetworkScheme[TnModelSettings]):
     title = "TN-model"
     source = "paper section 2.4"
     Settings = TnModelSettings
-    only_for = (
+    bound_to_classifier = (
         "its images are made for the classifier that its key was trained with: no other model can be trained on them "
         "(paper section 2.4)"
     )
     paper_name = "TN-model"
-    margin = 128  # more than 122 pixels away nothing matters: tiles join without a seam
+    tile_margin = 128  # more than 122 pixels away nothing matters: tiles join without a seam
     profiles: ClassVar = {
         "smoke": {
             "images": 64, "width": 4, "epochs": 2, "batch": 16, "features": "classifier",
@@ -97,73 +99,86 @@ class TnModel(NetworkScheme[TnModelSettings]):
         return _PAPER
 
     @property
-    def fold(self) -> int:
+    def unshuffle_factor(self) -> int:
         return self.settings.fold
 
-    def network(self) -> nn.Module:
+    def build_network(self) -> nn.Module:
         from unveil.models.networks.unet import SigmoidUNet
 
-        return SigmoidUNet(self.settings.width, self.fold)
+        return SigmoidUNet(self.settings.width, self.unshuffle_factor)
 
-    def refuses_to_learn(self, count: int, height: int, width: int, classes: int) -> str | None:  # noqa: ARG002
-        if count < FEWEST:
-            return f"TN-model learns from at least {FEWEST} images; there are {count}"
+    def untrainable_reason(self, count: int, height: int, width: int, classes: int) -> str | None:  # noqa: ARG002
+        if count < MIN_TRAINING_IMAGES:
+            return f"TN-model learns from at least {MIN_TRAINING_IMAGES} images; there are {count}"
         if classes < 2:
             return "TN-model needs a classifier, so labels of at least two classes: upload the images in class folders"
         return None
 
-    def train(self, data: Data, context: Context) -> Trained:
+    def train(self, data: ImageDataset, context: RunContext) -> TrainedKey:
         import torch
 
         from unveil.models.training.classifier import train_classifier
-        from unveil.models.training.loop import Plan, cosine, drops, train
-        from unveil.models.training.objectives import Concealment
+        from unveil.models.training.loop import TrainingConfig, cosine, step_decay, train
+        from unveil.models.training.objectives import TransformationTask
 
-        began, s = time.monotonic(), self.settings
+        started_at, s = time.monotonic(), self.settings
         images, labels = data.train[: s.images], data.train_labels[: s.images]
-        refusal = self.refuses_to_learn(len(images), images.shape[1], images.shape[2], len(data.classes))
-        if refusal:
-            raise AttackFailed(refusal)
-        judge = train_classifier(images, labels, self.classifier(), context.part("classifier", 0, 0.4))
-        eye, whose = self._eye(judge)
-        held_out = np.arange(len(images)) % _HELD_OUT == _HELD_OUT - 1
+        reason = self.untrainable_reason(len(images), images.shape[1], images.shape[2], len(data.classes))
+        if reason:
+            raise AttackFailed(reason)
+        classifier = train_classifier(images, labels, self.classifier_settings(), context.scoped("classifier", 0, 0.4))
+        feature_extractor, feature_source = self._feature_extractor(classifier)
+        held_out = np.arange(len(images)) % _VALIDATION_INTERVAL == _VALIDATION_INTERVAL - 1
 
-        def make() -> Concealment:
-            network = self.network()
-            optimiser = torch.optim.SGD(
+        def make_task() -> TransformationTask:
+            network = self.build_network()
+            optimizer = torch.optim.SGD(
                 network.parameters(), s.rate, s.momentum, weight_decay=s.weight_decay, fused=True
             )
-            kept_back = images[held_out], labels[held_out]
-            return Concealment(network, optimiser, judge, eye, s.feature_weight, s.padding, kept_back, s.feature_side)
+            validation_set = images[held_out], labels[held_out]
+            return TransformationTask(
+                network,
+                optimizer,
+                classifier,
+                feature_extractor,
+                s.feature_weight,
+                s.padding,
+                validation_set,
+                s.feature_side,
+            )
 
-        schedule = drops(0.3, 0.6, 0.8, factor=0.2) if s.schedule == "steps" else cosine
-        plan = Plan(self.name, s.epochs, s.batch, schedule, f"{s} {whose}", s.precision)
-        lesson, notes = train(make, [[images[~held_out], labels[~held_out]]], plan, context.part("network", 0.4, 0.95))
-        network = lesson.best_network()
-        secret = self.sealed(network, {"classes": json.dumps(data.classes), "outputs": str(judge.classes)}, judge=judge)
-        return Trained(secret, {
+        lr_schedule = step_decay(0.3, 0.6, 0.8, factor=0.2) if s.schedule == "steps" else cosine
+        config = TrainingConfig(self.name, s.epochs, s.batch, lr_schedule, f"{s} {feature_source}", s.precision)
+        task, notes = train(
+            make_task, [[images[~held_out], labels[~held_out]]], config, context.scoped("network", 0.4, 0.95)
+        )
+        network = task.best_network()
+        secret = self.pack_weights(
+            network, {"classes": json.dumps(data.classes), "outputs": str(classifier.classes)}, judge=classifier
+        )
+        return TrainedKey(secret, {
             "data": data.name, "images": {"train": int((~held_out).sum()), "held_out": int(held_out.sum())},
-            "settings": vars(s), "features": whose, "best_epoch": lesson.best_epoch,
-            "reached": {"validation_loss": lesson.best_loss}, **record(self, secret, data, context, judge),
-            "seconds": round(time.monotonic() - began, 1), "notes": [*notes, *data.notes],
+            "settings": vars(s), "features": feature_source, "best_epoch": task.best_epoch,
+            "reached": {"validation_loss": task.best_loss}, **build_provenance(self, secret, data, context, classifier),
+            "seconds": round(time.monotonic() - started_at, 1), "notes": [*notes, *data.notes],
         })  # fmt: skip
 
-    def judge(self, secret: bytes, data: Data) -> Classifier:
+    def bundled_classifier(self, secret: bytes, data: ImageDataset) -> Classifier:
         from unveil.models.core import serialization
         from unveil.models.training.classifier import Classifier
 
-        body, words = self.opened(secret)
-        classes = json.loads(words["classes"])
+        body, metadata = self.unpack_weights(secret)
+        classes = json.loads(metadata["classes"])
         if classes != list(data.classes):
             raise AttackFailed(
                 f"the classifier of this key tells {', '.join(classes)} apart; {data.name} has other classes"
             )
-        settings = TnModel(parse(TnModelSettings, json.loads(words["settings"]))).classifier()
-        network = Classifier(int(words["outputs"]), settings)
-        serialization.fill(network, body, "judge")
+        settings = TnModel(parse(TnModelSettings, json.loads(metadata["settings"]))).classifier_settings()
+        network = Classifier(int(metadata["outputs"]), settings)
+        serialization.load_into(network, body, "judge")
         return network.eval()
 
-    def classifier(self) -> ClassifierSettings:
+    def classifier_settings(self) -> ClassifierSettings:
         """How the plain classifier is trained."""
         from unveil.models.training.classifier import ClassifierSettings
 
@@ -173,10 +188,10 @@ class TnModel(NetworkScheme[TnModelSettings]):
             batch=s.classifier_batch, schedule=s.schedule, padding=s.padding, precision=s.precision,
         )  # fmt: skip
 
-    def _eye(self, judge: Classifier) -> tuple[nn.Module, str]:
+    def _feature_extractor(self, classifier: Classifier) -> tuple[nn.Module, str]:
         """Whose features must differ, and a word on it for the key's record. Raises AttackFailed."""
         from unveil.models.networks.vgg_features import VggFeatures, WeightsMissing
-        from unveil.models.training.classifier import Features
+        from unveil.models.training.classifier import FeatureExtractor
 
         if self.settings.features != "classifier":
             try:
@@ -184,4 +199,6 @@ class TnModel(NetworkScheme[TnModelSettings]):
             except WeightsMissing as error:
                 if self.settings.features == "vgg16":
                     raise AttackFailed(str(error)) from error
-        return Features(judge), "first layers of the plain classifier (instead of VGG-16 trained on ImageNet)"
+        return FeatureExtractor(
+            classifier
+        ), "first layers of the plain classifier (instead of VGG-16 trained on ImageNet)"

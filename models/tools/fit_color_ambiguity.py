@@ -16,7 +16,13 @@ from typing import Any
 import numpy as np
 
 from unveil.models.core.images import Images
-from unveil.models.recovery.color_ambiguity import FEATURES, SHIPPED, Floats, histogram, variants
+from unveil.models.recovery.color_ambiguity import (
+    BUNDLED_WEIGHTS,
+    FEATURES,
+    Floats,
+    color_histogram,
+    histogram_variants,
+)
 from unveil.models.tools.fit_public_statistics import read_train
 
 HIDDEN = 64
@@ -28,7 +34,7 @@ log = logging.getLogger(__name__)
 
 
 def train(
-    images: Images, *, epochs: int = EPOCHS, seed: int = 0, tell: Callable[[int, float], Any] = lambda *_: None
+    images: Images, *, epochs: int = EPOCHS, seed: int = 0, on_epoch: Callable[[int, float], Any] = lambda *_: None
 ) -> dict[str, Floats]:
     """Each photograph uint8 [N, H, W, 3] against its eleven copies: cross-entropy over the twelve. The weights."""
     import torch
@@ -36,25 +42,25 @@ def train(
     from torch.nn import functional
 
     torch.manual_seed(seed)
-    histograms = np.stack([histogram(image) for image in images])
+    histograms = np.stack([color_histogram(image) for image in images])
     hidden, score = nn.Linear(FEATURES, HIDDEN), nn.Linear(HIDDEN, 1)
     net = nn.Sequential(nn.Dropout(0.2), hidden, nn.ReLU(), nn.Dropout(0.3), score)
     batch = min(BATCH, len(images))
-    each = len(images) // batch
-    optimiser = torch.optim.AdamW(net.parameters(), weight_decay=0.05)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, RATE, total_steps=epochs * each)
+    steps_per_epoch = len(images) // batch
+    optimizer = torch.optim.AdamW(net.parameters(), weight_decay=0.05)
+    scheduler = torch.optim.lr_scheduler.OneCycleLR(optimizer, RATE, total_steps=epochs * steps_per_epoch)
     target = torch.zeros(batch, dtype=torch.long)
     for epoch in range(epochs):
         total = 0.0
-        for chosen in torch.randperm(len(images))[: each * batch].view(each, batch).numpy():
-            scores = net(torch.from_numpy(variants(histograms[chosen])))[..., 0]
+        for indices in torch.randperm(len(images))[: steps_per_epoch * batch].view(steps_per_epoch, batch).numpy():
+            scores = net(torch.from_numpy(histogram_variants(histograms[indices])))[..., 0]
             loss = functional.cross_entropy(scores, target)
-            optimiser.zero_grad()
+            optimizer.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
-            optimiser.step()
-            schedule.step()
+            optimizer.step()
+            scheduler.step()
             total += loss.item()
-        tell(epoch, total / each)
+        on_epoch(epoch, total / steps_per_epoch)
     layers = {"hidden": hidden, "score": score}
     return {f"{name}.{k}": v.numpy() for name, layer in layers.items() for k, v in layer.state_dict().items()}
 
@@ -62,12 +68,12 @@ def train(
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=Path, required=True, help="folder with train_X.bin in STL-10's layout")
-    parser.add_argument("--out", type=Path, default=SHIPPED)
-    arguments = parser.parse_args()
+    parser.add_argument("--out", type=Path, default=BUNDLED_WEIGHTS)
+    args = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(message)s")
-    weights = train(read_train(arguments.data), tell=lambda epoch, loss: log.info("epoch %d: %.3f", epoch, loss))
+    weights = train(read_train(args.data), on_epoch=lambda epoch, loss: log.info("epoch %d: %.3f", epoch, loss))
     halved: dict[str, Any] = {name: value.astype(np.float16) for name, value in weights.items()}
-    np.savez_compressed(arguments.out, **halved)
+    np.savez_compressed(args.out, **halved)
 
 
 if __name__ == "__main__":

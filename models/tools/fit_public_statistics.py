@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from unveil.models.core.images import Images
 from unveil.models.recovery import tanaka
-from unveil.models.recovery.statistics import SHIPPED, TanakaStatistics
+from unveil.models.recovery.statistics import BUNDLED_STATISTICS, TanakaStatistics
 from unveil.models.schemes.tanaka import nibbles
 
 
@@ -27,13 +27,13 @@ def read_train(folder: Path) -> Images:
 
 def fit_tanaka(images: Images) -> TanakaStatistics:
     """From public images uint8 [N, H, W, 3], sides multiples of 4."""
-    upper = nibbles(images)[..., tanaka.HALF :].astype(np.float32) - 7.5
+    upper = nibbles(images)[..., tanaka.HALF_NIBBLES :].astype(np.float32) - 7.5
     distances = np.mean([tanaka.log_distances(u[None]) for u in upper], axis=0)
-    whole = images.astype(np.float32)
+    full_values = images.astype(np.float32)
     middle = (images >> 4).astype(np.float32) * 16 + 7.5
     target = (images & 15).astype(np.float32) - 7.5
     predictors, likelihoods = [], []
-    for known in (middle, whole):
+    for known in (middle, full_values):
         weights, table = _fit_lower(middle, known, target)
         predictors.append(weights)
         likelihoods.append(table)
@@ -46,18 +46,18 @@ def _fit_lower(
     size = 2 * len(tanaka.NEIGHBOURS)
     gram, right = np.zeros((size, size)), np.zeros(size)
     for i in range(0, len(middle), 50):
-        found, activity = tanaka.features(middle[i : i + 50], known[i : i + 50])
+        prediction_features, activity = tanaka.neighbour_features(middle[i : i + 50], known[i : i + 50])
         weight = (1 / (4 + activity.reshape(-1, 1)) ** 2).astype(np.float32)  # calm places decide
-        flat = found.reshape(-1, size)
+        flat = prediction_features.reshape(-1, size)
         gram += (flat * weight).T @ flat
         right += (flat * weight).T @ target[i : i + 50].reshape(-1)
     weights = np.linalg.solve(gram, right).astype(np.float32)
     counts = np.full((tanaka.PREDICTIONS, len(tanaka.ACTIVITIES) + 1, 16), 2.0)
     for i in range(0, len(middle), 50):
-        found, activity = tanaka.features(middle[i : i + 50], known[i : i + 50])
-        prediction, calm = tanaka.bins(found @ weights, activity)
+        prediction_features, activity = tanaka.neighbour_features(middle[i : i + 50], known[i : i + 50])
+        prediction, activity_bin = tanaka.digitize_prediction(prediction_features @ weights, activity)
         values = (target[i : i + 50] + 7.5).astype(np.intp)
-        np.add.at(counts, (prediction.ravel(), calm.ravel(), values.ravel()), 1)
+        np.add.at(counts, (prediction.ravel(), activity_bin.ravel(), values.ravel()), 1)
     # Saturated pixels (0 and 255) would teach that 0 and 15 are likely whatever the prediction: as seen from the
     # negative, both tables are the same.
     counts += counts[::-1, :, ::-1]
@@ -69,15 +69,15 @@ def _fit_lower(
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=Path, required=True, help="folder with train_X.bin in STL-10's layout")
-    parser.add_argument("--out", type=Path, default=SHIPPED)
-    arguments = parser.parse_args()
-    images = read_train(arguments.data)
-    t = fit_tanaka(images[::5])
+    parser.add_argument("--out", type=Path, default=BUNDLED_STATISTICS)
+    args = parser.parse_args()
+    images = read_train(args.data)
+    statistics = fit_tanaka(images[::5])
     np.savez_compressed(
-        arguments.out,
-        log_distances=t.log_distances.astype(np.float32),
-        predictors=t.predictors,
-        likelihoods=t.likelihoods.astype(np.float16),
+        args.out,
+        log_distances=statistics.log_distances.astype(np.float32),
+        predictors=statistics.predictors,
+        likelihoods=statistics.likelihoods.astype(np.float16),
     )
 
 

@@ -26,8 +26,8 @@ from unveil.models.core import checkpoints
 from unveil.models.metrics.ssim_loss import ssim_rgb7
 from unveil.models.networks.sign_unet import (
     SignUNet,
-    expected_image,
-    likeliest_image,
+    map_image,
+    posterior_mean_image,
     sorted_magnitudes,
 )
 from unveil.models.training.sign_network import TrainSettings, train
@@ -52,29 +52,29 @@ def evaluate(network: torch.nn.Module, photographs: Tensor, flips: bool = True) 
             logits = network(m).float().log_softmax(2)
             if flips:
                 logits = (logits + network(m.flip(3)).float().log_softmax(2).flip(4)) / 2
-        soft.append(ssim_rgb7(expected_image(logits, m).round(), batch.float()))
-        hard.append(ssim_rgb7(likeliest_image(logits, m).round(), batch.float()))
+        soft.append(ssim_rgb7(posterior_mean_image(logits, m).round(), batch.float()))
+        hard.append(ssim_rgb7(map_image(logits, m).round(), batch.float()))
     network.train()
     return {"expected": torch.cat(soft).mean().item(), "likeliest": torch.cat(hard).mean().item()}
 
 
-class PoliteThreads:
+class AdaptiveThreads:
     """All threads on an idle machine, fewer beside others: each barrier waits for a thread pushed off its core."""
 
-    def __init__(self, most: int) -> None:
-        self.most, self.wall, self.idle = most, time.monotonic(), self._idle()
-        torch.set_num_threads(most)
+    def __init__(self, max_threads: int) -> None:
+        self.max_threads, self.wall, self.idle = max_threads, time.monotonic(), self._idle_seconds()
+        torch.set_num_threads(max_threads)
 
     @staticmethod
-    def _idle() -> float:
+    def _idle_seconds() -> float:
         """Seconds of idleness and of our own work, summed over cores (Linux)."""
         fields = Path("/proc/stat").read_text().splitlines()[0].split()
         return (int(fields[4]) + int(fields[5])) / 100 + time.process_time()
 
     def adapt(self) -> None:
-        wall, idle = time.monotonic(), self._idle()
+        wall, idle = time.monotonic(), self._idle_seconds()
         free = (idle - self.idle) / (wall - self.wall)
-        torch.set_num_threads(max(1, min(self.most, round(free - 0.2))))
+        torch.set_num_threads(max(1, min(self.max_threads, round(free - 0.2))))
         self.wall, self.idle = wall, idle
 
 
@@ -108,17 +108,17 @@ def main() -> None:
     )  # fmt: skip
     photographs = load_photographs(options.photographs)
     public, held_out = photographs[: -options.validation], photographs[-options.validation :]
-    threads = PoliteThreads(options.threads)
-    began = last = time.monotonic()
-    done = 0
+    threads = AdaptiveThreads(options.threads)
+    started_at = last = time.monotonic()
+    steps_done = 0
     recent: list[tuple[float, float]] = []
 
-    def tell(_: int, nll: float, ssim: float) -> None:
+    def on_log(_: int, nll: float, ssim: float) -> None:
         recent.append((nll, ssim))
 
-    def each_step(step: int, average: SignUNet) -> None:
-        nonlocal last, done
-        done = step
+    def on_step(step: int, average: SignUNet) -> None:
+        nonlocal last, steps_done
+        steps_done = step
         if step % 8 == 0:
             threads.adapt()
         now = time.monotonic()
@@ -126,7 +126,9 @@ def main() -> None:
             nll, ssim = np.mean(recent, 0)
             recent.clear()
             scores = evaluate(average, held_out)
-            print(f"{now - began:.0f} s, step {step}: loss {nll:.4f}, SSIM {ssim:.4f}; held out {scores}", flush=True)  # noqa: T201
+            print(
+                f"{now - started_at:.0f} s, step {step}: loss {nll:.4f}, SSIM {ssim:.4f}; held out {scores}", flush=True
+            )
             last = now
 
     from unveil.models.networks.sign_unet import load_network
@@ -134,26 +136,26 @@ def main() -> None:
     network = train(
         public,
         settings,
-        start=load_network(options.start) if options.start else None,
+        initial_network=load_network(options.start) if options.start else None,
         device=options.device,
-        store=checkpoints.Folder(options.out.parent),
+        store=checkpoints.DirectoryStore(options.out.parent),
         name=f"{options.out.stem}.ckpt",
         compiled=options.compile,
-        tell=tell,
-        each_step=each_step,
+        tell=on_log,
+        on_step=on_step,
     )
     provenance = {
         "what": "SignUNet, float16",
         "photographs": f"{len(public)} of {options.photographs.name}",
         "command": "python -m unveil.models.tools.train_sign_unet " + " ".join(sys.argv[1:]),
-        "steps": str(done),
-        "epochs": f"{done * settings.batch / len(public):.1f}",
-        "seconds": f"{time.monotonic() - began:.0f}",
+        "steps": str(steps_done),
+        "epochs": f"{steps_done * settings.batch / len(public):.1f}",
+        "seconds": f"{time.monotonic() - started_at:.0f}",
         "date": datetime.now(UTC).date().isoformat(),
         "held_out": json.dumps({"images": len(held_out), "ssim_rgb7": evaluate(network, held_out)}),
     }
     save_weights(network, options.out, provenance)
-    print(json.dumps(provenance, indent=1))  # noqa: T201
+    print(json.dumps(provenance, indent=1))
 
 
 if __name__ == "__main__":

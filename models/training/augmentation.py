@@ -14,17 +14,17 @@ def flip_and_crop(images: Tensor, padding: int, generator: torch.Generator) -> T
     """
     count, height, width, channels = images.shape
     down, right = torch.randint(0, 2 * padding + 1, (2, count, 1), generator=generator)
-    mirrored = torch.rand(count, 1, 1, 1, generator=generator) < 0.5
+    mirror = torch.rand(count, 1, 1, 1, generator=generator) < 0.5
     padded = F.pad(images, (0, 0, padding, padding, padding, padding)).contiguous()
     high, wide = padded.shape[1:3]
     # Whatever is as long as a row, from each pixel on: these overlap, and what is taken is copied in whole rows.
     rows = padded.as_strided((count * high * wide - width + 1, width * channels), (channels, 1))
     first = (torch.arange(count)[:, None] * high + down + torch.arange(height)) * wide + right
     moved = rows.index_select(0, first.flatten().to(images.device)).view(images.shape)
-    return torch.where(mirrored.to(images.device), moved.flip(2), moved)
+    return torch.where(mirror.to(images.device), moved.flip(2), moved)
 
 
-def square(images: Tensor, side: int | None, multiple: int, generator: torch.Generator) -> Tensor:
+def random_square_crop(images: Tensor, side: int | None, multiple: int, generator: torch.Generator) -> Tensor:
     """The same random square of every image [N, H, W, 3], corner and side (rounded down) multiples of `multiple`.
 
     None, or a side as long as theirs: the whole images.

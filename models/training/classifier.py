@@ -21,17 +21,25 @@ from unveil.models.core import serialization
 from unveil.models.core.errors import AttackFailed
 from unveil.models.core.images import Images, check_images
 from unveil.models.core.profiles import Profile
-from unveil.models.core.run_context import Context
+from unveil.models.core.run_context import RunContext
 from unveil.models.data.datasets import Labels
 from unveil.models.networks.resnet20 import ResNet20
 from unveil.models.networks.tanaka_adaptation import Adaptation
-from unveil.models.networks.vgg16_bn import MINIMUM, Vgg16Bn
+from unveil.models.networks.vgg16_bn import MIN_SIDE, Vgg16Bn
 from unveil.models.training.augmentation import flip_and_crop
-from unveil.models.training.loop import Lesson, Plan, Precision, as_floats, cosine, drops, train
+from unveil.models.training.loop import (
+    Precision,
+    TrainingConfig,
+    TrainingTask,
+    cosine,
+    step_decay,
+    to_model_input,
+    train,
+)
 
 ClassifierName = Literal["resnet20", "vgg16-bn"]
 
-_PIXELS = 500_000  # at a time, where nothing is learned
+_MAX_PIXELS_PER_BATCH = 500_000  # at a time, where nothing is learned
 
 
 @dataclass(frozen=True)
@@ -73,7 +81,7 @@ class Classifier(nn.Module):
     def __init__(self, classes: int, settings: ClassifierSettings) -> None:
         super().__init__()
         self.classes, self.settings = classes, settings
-        self.shrink, self.by = settings.shrink, settings.by
+        self.downsample_factor, self.downsample_mode = settings.shrink, settings.by
         self.register_buffer("mean", torch.zeros(3, 1, 1))
         self.register_buffer("std", torch.ones(3, 1, 1))
         self.adaptation = Adaptation(settings.adaptation) if settings.adaptation else None
@@ -84,22 +92,26 @@ class Classifier(nn.Module):
         self.network = ResNet20(classes, settings.width, inputs) if resnet else Vgg16Bn(classes)
 
     def forward(self, images: Tensor) -> Tensor:
-        return self.network(self.prepared(F.avg_pool2d(images, self.shrink) if self.by == "mean" else images))
+        return self.network(
+            self.preprocess(F.avg_pool2d(images, self.downsample_factor) if self.downsample_mode == "mean" else images)
+        )
 
-    def prepared(self, images: Tensor) -> Tensor:
+    def preprocess(self, images: Tensor) -> Tensor:
         """What the network takes, of images averaged down already or at their full size."""
-        if self.by == "channels" and self.adaptation is None:  # the same, over 48 channels much faster than over 3
-            mean, std = (each.repeat_interleave(self.shrink**2, 0) for each in (self.mean, self.std))
-            return (self._unshuffled(images) - mean) / std
+        if (
+            self.downsample_mode == "channels" and self.adaptation is None
+        ):  # the same, over 48 channels much faster than over 3
+            mean, std = (each.repeat_interleave(self.downsample_factor**2, 0) for each in (self.mean, self.std))
+            return (self._pixel_unshuffle(images) - mean) / std
         x = (images - self.mean) / self.std
-        return x if self.adaptation is None else self._unshuffled(self.adaptation(x))
+        return x if self.adaptation is None else self._pixel_unshuffle(self.adaptation(x))
 
-    def _unshuffled(self, x: Tensor) -> Tensor:
-        height, width = (side // self.shrink * self.shrink for side in x.shape[2:])
-        return F.pixel_unshuffle(x[:, :, :height, :width], self.shrink)
+    def _pixel_unshuffle(self, x: Tensor) -> Tensor:
+        height, width = (side // self.downsample_factor * self.downsample_factor for side in x.shape[2:])
+        return F.pixel_unshuffle(x[:, :, :height, :width], self.downsample_factor)
 
 
-class Features(nn.Module):
+class FeatureExtractor(nn.Module):
     """What the first layers of a classifier see of images, at their full size."""
 
     def __init__(self, classifier: Classifier) -> None:
@@ -107,47 +119,47 @@ class Features(nn.Module):
         self.classifier = classifier
 
     def forward(self, images: Tensor) -> Tensor:
-        return self.classifier.network.features(self.classifier.prepared(images))
+        return self.classifier.network.features(self.classifier.preprocess(images))
 
 
-class Classification(Lesson):
+class ClassificationTask(TrainingTask):
     """Name the class of an image."""
 
-    def __init__(self, network: nn.Module, optimiser: torch.optim.Optimizer, padding: int | None) -> None:
+    def __init__(self, network: nn.Module, optimizer: torch.optim.Optimizer, padding: int | None) -> None:
         self.networks = nn.ModuleDict({"network": network})
-        self.optimisers = [optimiser]
+        self.optimizers = [optimizer]
         self.network, self.padding = network, padding
 
     def step(self, batch: list[Tensor], generator: torch.Generator) -> dict[str, Tensor]:
         images, labels = batch
         if self.padding is not None:
             images = flip_and_crop(images, self.padding, generator)
-        logits = self.network(as_floats(images)).float()
+        logits = self.network(to_model_input(images)).float()
         loss = F.cross_entropy(logits, labels)
-        self.optimisers[0].zero_grad(set_to_none=True)
+        self.optimizers[0].zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
-        self.optimisers[0].step()
+        self.optimizers[0].step()
         return {"loss": loss.detach(), "accuracy": (logits.argmax(1) == labels).float().mean().detach()}
 
 
-def train_classifier(images: Images, labels: Labels, settings: ClassifierSettings, context: Context) -> Classifier:
+def train_classifier(images: Images, labels: Labels, settings: ClassifierSettings, context: RunContext) -> Classifier:
     """A classifier of uint8 [N, H, W, 3] with labels from 0, on context.device, in eval mode.
 
     The same images, labels, settings and seed are trained once in an evaluation (`context.shared`). Raises
     AttackFailed (no labels, images too small, a loss that is no number) and what context.report raises.
     """
     classes = count_classes(images, labels)
-    smallest = settings.shrink * (MINIMUM if settings.network == "vgg16-bn" else 4)
+    smallest = settings.shrink * (MIN_SIDE if settings.network == "vgg16-bn" else 4)
     if min(images.shape[1:3]) < smallest:
         size = f"{images.shape[2]}x{images.shape[1]}"
         raise AttackFailed(f"the classifier needs images of at least {smallest}x{smallest}; these are {size}")
 
-    def make() -> bytes:
+    def compute() -> bytes:
         return serialization.dump(_train(images, labels, classes, settings, context))
 
     network = Classifier(classes, settings)
-    name = f"classifier/{_what_decides(images, labels, settings, context)}"
-    serialization.fill(network, context.shared(name, make))
+    name = f"classifier/{_cache_key(images, labels, settings, context)}"
+    serialization.load_into(network, context.memoize(name, compute))
     return network.to(device=context.device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
 
 
@@ -162,39 +174,41 @@ def count_classes(images: Images, labels: Labels) -> int:
 
 
 @torch.inference_mode()
-def predict(network: nn.Module, images: Images, context: Context) -> Labels:
+def predict(network: nn.Module, images: Images, context: RunContext) -> Labels:
     """The class of each image, by a network in eval mode on context.device."""
-    step = max(1, _PIXELS // (images.shape[1] * images.shape[2]))
-    found = np.zeros(len(images), np.int64)
-    for i in range(0, len(images), step):
+    batch_size = max(1, _MAX_PIXELS_PER_BATCH // (images.shape[1] * images.shape[2]))
+    predictions = np.zeros(len(images), np.int64)
+    for i in range(0, len(images), batch_size):
         context.report(1.0, f"classifying {i} of {len(images)}")
-        logits = network(as_floats(torch.from_numpy(images[i : i + step]).to(context.device)))
-        found[i : i + step] = logits.argmax(1).cpu().numpy()
-    return found
+        logits = network(to_model_input(torch.from_numpy(images[i : i + batch_size]).to(context.device)))
+        predictions[i : i + batch_size] = logits.argmax(1).cpu().numpy()
+    return predictions
 
 
-def accuracy(network: nn.Module, images: Images, labels: Labels, context: Context) -> float:
+def accuracy(network: nn.Module, images: Images, labels: Labels, context: RunContext) -> float:
     """Fraction of images whose class the network names."""
     return float((predict(network, images, context) == labels).mean())
 
 
-def _train(images: Images, labels: Labels, classes: int, settings: ClassifierSettings, context: Context) -> Classifier:
-    def make() -> Classification:
+def _train(
+    images: Images, labels: Labels, classes: int, settings: ClassifierSettings, context: RunContext
+) -> Classifier:
+    def make_task() -> ClassificationTask:
         network = Classifier(classes, settings)
         pixels = images.reshape(-1, 3)[:: max(1, images.size // 3_000_000)] / 127.5 - 1
         network.mean.copy_(torch.from_numpy(pixels.mean(0)).view(3, 1, 1))
         network.std.copy_(torch.from_numpy(pixels.std(0)).clamp(min=0.01).view(3, 1, 1))  # flat images have none
-        optimiser = torch.optim.SGD(
+        optimizer = torch.optim.SGD(
             network.parameters(), settings.rate, settings.momentum, weight_decay=settings.weight_decay, fused=True
         )
-        return Classification(network, optimiser, settings.padding)
+        return ClassificationTask(network, optimizer, settings.padding)
 
-    schedule = drops(0.3, 0.6, 0.8, factor=0.2) if settings.schedule == "steps" else cosine
-    plan = Plan("classifier", settings.epochs, settings.batch, schedule, repr(settings), settings.precision)
-    lesson, _ = train(make, [[images, labels]], plan, context)
-    return lesson.networks["network"]  # type: ignore[return-value]
+    schedule = step_decay(0.3, 0.6, 0.8, factor=0.2) if settings.schedule == "steps" else cosine
+    config = TrainingConfig("classifier", settings.epochs, settings.batch, schedule, repr(settings), settings.precision)
+    task, _ = train(make_task, [[images, labels]], config, context)
+    return task.networks["network"]  # type: ignore[return-value]
 
 
-def _what_decides(images: Images, labels: Labels, settings: ClassifierSettings, context: Context) -> str:
+def _cache_key(images: Images, labels: Labels, settings: ClassifierSettings, context: RunContext) -> str:
     arrays = [(array.shape, zlib.crc32(np.ascontiguousarray(array).data)) for array in (images, labels)]
     return hashlib.sha256(f"{settings} {arrays} {context.seed}".encode()).hexdigest()[:32]

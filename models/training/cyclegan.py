@@ -9,103 +9,112 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from unveil.models.networks.resnet_generator import parameters
-from unveil.models.training.augmentation import square
-from unveil.models.training.loop import Lesson, as_floats
+from unveil.models.networks.resnet_generator import collect_parameters
+from unveil.models.training.augmentation import random_square_crop
+from unveil.models.training.loop import TrainingTask, to_model_input
 
-HISTORY = 50  # generated images that a discriminator keeps seeing
+POOL_SIZE = 50  # generated images that a discriminator keeps seeing
 
-Optimiser = Callable[[Sequence[nn.Parameter]], torch.optim.Optimizer]
+OptimizerFactory = Callable[[Sequence[nn.Parameter]], torch.optim.Optimizer]
 
 
-class Cycle(Lesson):
+class CycleGanTask(TrainingTask):
     """Two decks, plain and protected: least squares against two discriminators, and back again to where it began."""
 
     def __init__(
         self,
         generator: Callable[[], nn.Module],
         discriminator: Callable[[], nn.Module],
-        optimiser: Optimiser,
+        optimizer: OptimizerFactory,
         *,
-        weight: float,
+        cycle_weight: float,
         side: int | None,
         multiple: int,
     ) -> None:
         """weight: of the way there and back; side: of the squares that are learned from, at multiples of `multiple`."""
-        self.protect, self.reveal = generator(), generator()
-        self.judge_protected, self.judge_plain = discriminator(), discriminator()
+        self.encrypt_net, self.decrypt_net = generator(), generator()
+        self.protected_discriminator, self.plain_discriminator = discriminator(), discriminator()
         self.networks = nn.ModuleDict(
             {
-                "protect": self.protect, "reveal": self.reveal,
-                "judge_protected": self.judge_protected, "judge_plain": self.judge_plain,
+                "protect": self.encrypt_net, "reveal": self.decrypt_net,
+                "judge_protected": self.protected_discriminator, "judge_plain": self.plain_discriminator,
             }
         )  # fmt: skip
-        self.judges = parameters(self.judge_protected, self.judge_plain)
-        self.optimisers = [optimiser(parameters(self.protect, self.reveal)), optimiser(self.judges)]
-        self.histories = [History(), History()]
-        self.weight, self.side, self.multiple = weight, side, multiple
+        self.discriminator_parameters = collect_parameters(self.protected_discriminator, self.plain_discriminator)
+        self.optimizers = [
+            optimizer(collect_parameters(self.encrypt_net, self.decrypt_net)),
+            optimizer(self.discriminator_parameters),
+        ]
+        self.image_pools = [ImagePool(), ImagePool()]
+        self.cycle_weight, self.side, self.multiple = cycle_weight, side, multiple
 
     def step(self, images: list[Tensor], generator: torch.Generator) -> dict[str, Tensor]:
-        squares = (as_floats(square(batch, self.side, self.multiple, generator)) for batch in images)
-        plain, protected = (grained(each, generator) for each in squares)
-        for_generators, for_judges = self.optimisers
+        crops = (to_model_input(random_square_crop(batch, self.side, self.multiple, generator)) for batch in images)
+        plain, protected = (dither(crop, generator) for crop in crops)
+        generator_optimizer, discriminator_optimizer = self.optimizers
 
-        for p in self.judges:
+        for p in self.discriminator_parameters:
             p.requires_grad_(False)
         # Each image is normalised alone, so what goes through the same network may go together.
-        as_protected = self.protect(plain)
-        as_plain, plain_again = self.reveal(torch.cat([protected, as_protected])).chunk(2)
-        deceived = _says(self.judge_protected(as_protected), 1.0) + _says(self.judge_plain(as_plain), 1.0)
-        cycle = F.l1_loss(plain_again, plain) + F.l1_loss(self.protect(as_plain), protected)
-        for_generators.zero_grad(set_to_none=True)
-        (deceived + self.weight * cycle).backward()  # type: ignore[no-untyped-call]
-        for_generators.step()
-        for p in self.judges:
+        fake_protected = self.encrypt_net(plain)
+        fake_plain, cycled_plain = self.decrypt_net(torch.cat([protected, fake_protected])).chunk(2)
+        generator_loss = _lsgan_to_label(self.protected_discriminator(fake_protected), 1.0) + _lsgan_to_label(
+            self.plain_discriminator(fake_plain), 1.0
+        )
+        cycle_loss = F.l1_loss(cycled_plain, plain) + F.l1_loss(self.encrypt_net(fake_plain), protected)
+        generator_optimizer.zero_grad(set_to_none=True)
+        (generator_loss + self.cycle_weight * cycle_loss).backward()  # type: ignore[no-untyped-call]
+        generator_optimizer.step()
+        for p in self.discriminator_parameters:
             p.requires_grad_(True)
 
-        old_protected = self.histories[0].exchange(as_protected.detach(), generator)
-        old_plain = self.histories[1].exchange(as_plain.detach(), generator)
-        told_apart = (
-            _tells_apart(self.judge_protected, protected, old_protected)
-            + _tells_apart(self.judge_plain, plain, old_plain)
+        pooled_protected = self.image_pools[0].query(fake_protected.detach(), generator)
+        pooled_plain = self.image_pools[1].query(fake_plain.detach(), generator)
+        discriminator_loss = (
+            _discriminator_loss(self.protected_discriminator, protected, pooled_protected)
+            + _discriminator_loss(self.plain_discriminator, plain, pooled_plain)
         ) / 2
-        for_judges.zero_grad(set_to_none=True)
-        told_apart.backward()  # type: ignore[no-untyped-call]
-        for_judges.step()
-        return {"loss": deceived.detach(), "cycle_loss": cycle.detach(), "discriminator_loss": told_apart.detach()}
+        discriminator_optimizer.zero_grad(set_to_none=True)
+        discriminator_loss.backward()  # type: ignore[no-untyped-call]
+        discriminator_optimizer.step()
+        return {
+            "loss": generator_loss.detach(),
+            "cycle_loss": cycle_loss.detach(),
+            "discriminator_loss": discriminator_loss.detach(),
+        }
 
-    def state(self) -> dict[str, Any]:
-        return {**super().state(), "histories": [history.images for history in self.histories]}
+    def state_dict(self) -> dict[str, Any]:
+        return {**super().state_dict(), "histories": [pool.images for pool in self.image_pools]}
 
-    def load(self, state: dict[str, Any]) -> None:
-        super().load(state)
-        device = next(self.protect.parameters()).device
-        for history, images in zip(self.histories, state["histories"], strict=True):
-            history.images = None if images is None else images.to(device)
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        super().load_state_dict(state_dict)
+        device = next(self.encrypt_net.parameters()).device
+        for pool, images in zip(self.image_pools, state_dict["histories"], strict=True):
+            pool.images = None if images is None else images.to(device)
 
 
-class History:
+class ImagePool:
     """The last HISTORY generated images; every second one shown is an old one, whose place the new one takes."""
 
     def __init__(self) -> None:
         self.images: Tensor | None = None
 
-    def exchange(self, images: Tensor, generator: torch.Generator) -> Tensor:
+    def query(self, images: Tensor, generator: torch.Generator) -> Tensor:
         """[N, ...] -> [N, ...] to show to the discriminator."""
-        held = images[:0] if self.images is None else self.images
-        count = min(len(images), len(held))
-        if len(held) < HISTORY:
-            self.images = torch.cat([held, images[: HISTORY - len(held)]])
+        pool = images[:0] if self.images is None else self.images
+        count = min(len(images), len(pool))
+        if len(pool) < POOL_SIZE:
+            self.images = torch.cat([pool, images[: POOL_SIZE - len(pool)]])
             return images
-        places = torch.randperm(len(held), generator=generator)[:count].to(images.device)
-        old = torch.rand(count, generator=generator).to(images.device) < 0.5
-        new, kept = images[:count], held[places]
-        mask = old.view(-1, 1, 1, 1)
-        held[places] = torch.where(mask, new, kept)
-        return torch.cat([torch.where(mask, kept, new), images[count:]])
+        positions = torch.randperm(len(pool), generator=generator)[:count].to(images.device)
+        use_pooled = torch.rand(count, generator=generator).to(images.device) < 0.5
+        new, pooled = images[:count], pool[positions]
+        mask = use_pooled.view(-1, 1, 1, 1)
+        pool[positions] = torch.where(mask, new, pooled)
+        return torch.cat([torch.where(mask, pooled, new), images[count:]])
 
 
-def grained(images: Tensor, generator: torch.Generator) -> Tensor:
+def dither(images: Tensor, generator: torch.Generator) -> Tensor:
     """float [N, 3, H, W] in -1..1 -> the same, with noise of half a level either way, which no 8-bit image would show.
 
     A flat image stays flat through all of a generator, and every instance normalisation in it then multiplies the
@@ -115,11 +124,11 @@ def grained(images: Tensor, generator: torch.Generator) -> Tensor:
     return images + noise.to(images.device) / 127.5
 
 
-def _tells_apart(judge: nn.Module, real: Tensor, made: Tensor) -> Tensor:
-    of_real, of_made = judge(torch.cat([real, made])).chunk(2)
-    return _says(of_real, 1.0) + _says(of_made, 0.0)
+def _discriminator_loss(discriminator: nn.Module, real: Tensor, fake: Tensor) -> Tensor:
+    real_scores, fake_scores = discriminator(torch.cat([real, fake])).chunk(2)
+    return _lsgan_to_label(real_scores, 1.0) + _lsgan_to_label(fake_scores, 0.0)
 
 
-def _says(scores: Tensor, label: float) -> Tensor:
+def _lsgan_to_label(scores: Tensor, label: float) -> Tensor:
     """Least squares of a map of scores with one label everywhere."""
     return F.mse_loss(scores.float(), torch.full_like(scores, label, dtype=torch.float32))

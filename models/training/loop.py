@@ -25,29 +25,31 @@ from torch import Tensor, nn
 from unveil.models.core import checkpoints
 from unveil.models.core.errors import AttackFailed, Cancelled, TrainingFailed
 from unveil.models.core.images import Images, quantise
-from unveil.models.core.run_context import Context
+from unveil.models.core.run_context import RunContext
 from unveil.models.networks.fused_norms import FusedNorms
 
-Deck = Sequence[npt.NDArray[Any]]  # images and labels [N, ...] that belong together; decks are shuffled independently
+TensorGroup = Sequence[
+    npt.NDArray[Any]
+]  # images and labels [N, ...] that belong together; decks are shuffled independently
 Schedule = Callable[[float], float]  # fraction of the training done -> factor on every learning rate
 
 Precision = Literal["auto", "fp32", "bf16"]  # auto: bfloat16 where the device computes in it
 
-SAVE_SECONDS = 60.0
-_END_SECONDS = 2.0  # what the last checkpoint may take
-_FORMAT = 4  # of checkpoints: those of another one are not taken up
-PULSE_SECONDS = 0.5  # between two looks at whether somebody cancelled
+CHECKPOINT_INTERVAL_SECONDS = 60.0
+_FINAL_CHECKPOINT_SECONDS = 2.0  # what the last checkpoint may take
+_CHECKPOINT_FORMAT = 4  # of checkpoints: those of another one are not taken up
+CANCEL_CHECK_SECONDS = 0.5  # between two looks at whether somebody cancelled
 _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4  # malloc.h
 
 
-class Lesson(ABC):
+class TrainingTask(ABC):
     """What is learned. Its weights must not exist before __init__: the loop seeds them.
 
     frozen: networks that are asked and do not learn; they stay as they come, in eval mode.
     """
 
     networks: nn.ModuleDict
-    optimisers: Sequence[torch.optim.Optimizer]
+    optimizers: Sequence[torch.optim.Optimizer]
     frozen: Sequence[nn.Module] = ()
 
     @abstractmethod
@@ -61,26 +63,26 @@ class Lesson(ABC):
         """Figures at the end of an epoch, such as a loss on images held out. What it keeps belongs into `state`."""
         return {}
 
-    def state(self) -> dict[str, Any]:
-        return {"networks": self.networks.state_dict(), "optimisers": [o.state_dict() for o in self.optimisers]}
+    def state_dict(self) -> dict[str, Any]:
+        return {"networks": self.networks.state_dict(), "optimisers": [o.state_dict() for o in self.optimizers]}
 
-    def load(self, state: dict[str, Any]) -> None:
-        self.networks.load_state_dict(state["networks"])
-        for optimiser, values in zip(self.optimisers, state["optimisers"], strict=True):
-            optimiser.load_state_dict(values)
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.networks.load_state_dict(state_dict["networks"])
+        for optimizer, values in zip(self.optimizers, state_dict["optimisers"], strict=True):
+            optimizer.load_state_dict(values)
 
 
-L = TypeVar("L", bound=Lesson)
+TaskT = TypeVar("TaskT", bound=TrainingTask)
 
 
 @dataclass(frozen=True)
-class Plan:
+class TrainingConfig:
     """How long and how fast. name: of the checkpoint; version: whatever else makes two runs different."""
 
     name: str
     epochs: int
-    batch: int
-    schedule: Schedule
+    batch_size: int
+    lr_schedule: Schedule
     version: str = ""
     precision: Precision = "auto"
 
@@ -89,95 +91,116 @@ def constant(fraction: float) -> float:  # noqa: ARG001
     return 1.0
 
 
-def drops(*at: float, factor: float = 0.1) -> Schedule:
+def step_decay(*fractions: float, factor: float = 0.1) -> Schedule:
     """Multiplied by `factor` at each of these fractions of the training."""
-    return lambda fraction: float(factor ** sum(fraction >= a for a in at))
+    return lambda fraction: float(factor ** sum(fraction >= a for a in fractions))
 
 
-def falling(fraction: float) -> float:
+def linear_decay(fraction: float) -> float:
     """Constant for half of the training, then down to 0 in a line."""
     return min(1.0, 2 * (1 - fraction))
 
 
-def cosine(fraction: float, warm: float = 0.05) -> float:
+def cosine(fraction: float, warmup: float = 0.05) -> float:
     """Up in a line, down in half a cosine."""
-    return min(1.0, (fraction + 1e-3) / warm) * (0.5 + 0.5 * math.cos(math.pi * max(0.0, fraction - warm) / (1 - warm)))
+    return min(1.0, (fraction + 1e-3) / warmup) * (
+        0.5 + 0.5 * math.cos(math.pi * max(0.0, fraction - warmup) / (1 - warmup))
+    )
 
 
-def train(make: Callable[[], L], decks: Sequence[Deck], plan: Plan, context: Context) -> tuple[L, tuple[str, ...]]:
+def train(
+    make_task: Callable[[], TaskT], tensor_groups: Sequence[TensorGroup], config: TrainingConfig, context: RunContext
+) -> tuple[TaskT, tuple[str, ...]]:
     """Make a lesson and go through it -> the lesson, learned, and notes on what was done otherwise than planned.
 
     An epoch is one pass over the first deck. Raises AttackFailed (a loss that is no number; too little memory even for
     two images a step) and whatever context.report and context.metric raise, the last checkpoint being kept.
     """
-    batch = plan.batch
+    batch_size = config.batch_size
     while True:
         try:
-            return _train(make, decks, plan, batch, context)
+            return _train(make_task, tensor_groups, config, batch_size, context)
         except RuntimeError as error:
             if not isinstance(error, torch.OutOfMemoryError) and "can't allocate memory" not in str(error):
                 raise
         # Out of the handler, whose traceback keeps the tensors alive. From the start: results must not depend on when.
-        if batch < 4:
-            raise TrainingFailed(f"too little memory on {context.device}, even for {batch} images a step")
-        batch //= 2
+        if batch_size < 4:
+            raise TrainingFailed(f"too little memory on {context.device}, even for {batch_size} images a step")
+        batch_size //= 2
 
 
 def _train(  # noqa: PLR0912, PLR0915 - to be read from top to bottom
-    make: Callable[[], L], decks: Sequence[Deck], plan: Plan, batch: int, context: Context
-) -> tuple[L, tuple[str, ...]]:
+    make_task: Callable[[], TaskT],
+    tensor_groups: Sequence[TensorGroup],
+    config: TrainingConfig,
+    batch_size: int,
+    context: RunContext,
+) -> tuple[TaskT, tuple[str, ...]]:
     device = torch.device(context.device)
-    if not all(len(deck[0]) for deck in decks):
+    if not all(len(arrays[0]) for arrays in tensor_groups):
         raise AttackFailed("there are no images to train on")
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(_seed(context.seed, 0, 0))
-        lesson = make()
+        torch.manual_seed(_derive_seed(context.seed, 0, 0))
+        task = make_task()
     if device.type == "cpu":
-        _keep_freed_memory()
-    lesson.networks.to(device=device, memory_format=torch.channels_last).train()  # type: ignore[call-overload]
-    for asked in lesson.frozen:
-        asked.to(device=device, memory_format=torch.channels_last).eval().requires_grad_(False)  # type: ignore[call-overload]
-    rates = [[group["lr"] for group in optimiser.param_groups] for optimiser in lesson.optimisers]
+        _tune_malloc()
+    task.networks.to(device=device, memory_format=torch.channels_last).train()  # type: ignore[call-overload]
+    for network in task.frozen:
+        network.to(device=device, memory_format=torch.channels_last).eval().requires_grad_(False)  # type: ignore[call-overload]
+    base_rates = [[group["lr"] for group in optimizer.param_groups] for optimizer in task.optimizers]
 
-    version = _version(plan, decks, context)
-    step, totals, told = 0, {}, list[tuple[str, int, float]]()
-    kept_as = f"{plan.name}.ckpt"
-    stored = checkpoints.load(context.checkpoints, kept_as) if context.checkpoints else None
-    if stored is not None and stored["version"] == version and stored["batch"] <= batch:
-        lesson.load(stored["lesson"])
-        batch, step, totals, told = stored["batch"], stored["step"], stored["totals"], stored["told"]
-        for point in told:  # whoever listened may have died with it
+    version = _run_version(config, tensor_groups, context)
+    step, totals, logged_metrics = 0, {}, list[tuple[str, int, float]]()
+    checkpoint_name = f"{config.name}.ckpt"
+    checkpoint = checkpoints.load(context.checkpoints, checkpoint_name) if context.checkpoints else None
+    if checkpoint is not None and checkpoint["version"] == version and checkpoint["batch"] <= batch_size:
+        task.load_state_dict(checkpoint["lesson"])
+        batch_size, step, totals, logged_metrics = (
+            checkpoint["batch"],
+            checkpoint["step"],
+            checkpoint["totals"],
+            checkpoint["told"],
+        )
+        for point in logged_metrics:  # whoever listened may have died with it
             context.metric(*point)
-    bf16 = in_bf16(plan.precision, device)
+    bf16 = uses_bf16(config.precision, device)
     notes = ("trained in bfloat16",) if bf16 else ()
-    if batch != plan.batch:
-        notes = (*notes, f"{batch} images a step instead of {plan.batch}: too little memory")
+    if batch_size != config.batch_size:
+        notes = (*notes, f"{batch_size} images a step instead of {config.batch_size}: too little memory")
 
-    data = [[torch.from_numpy(array).to(device) for array in deck] for deck in decks]
-    size = min(batch, len(data[0][0]))
-    each = len(data[0][0]) // size  # steps an epoch; what is left over comes another time, in another order
-    steps = plan.epochs * each
-    fast_norms = FusedNorms(lesson.networks) if device.type == "cpu" else nullcontext()
-    pulse = _Pulse(context, step / steps)
-    pulse.listen([lesson.networks, *lesson.frozen], device)
-    began, first, saved = time.monotonic(), step, time.monotonic()
+    data = [[torch.from_numpy(array).to(device) for array in arrays] for arrays in tensor_groups]
+    images_per_step = min(batch_size, len(data[0][0]))
+    steps_per_epoch = (
+        len(data[0][0]) // images_per_step
+    )  # steps an epoch; what is left over comes another time, in another order
+    steps = config.epochs * steps_per_epoch
+    fast_norms = FusedNorms(task.networks) if device.type == "cpu" else nullcontext()
+    progress_hook = _ProgressHook(context, step / steps)
+    progress_hook.register([task.networks, *task.frozen], device)
+    started_at, first_step, saved_at = time.monotonic(), step, time.monotonic()
     while step < steps:
-        began_step = time.monotonic()
-        epoch, within = divmod(step, each)
-        if within == 0 or step == first:
-            orders = [_order(context.seed, epoch, number, len(deck[0])).to(device) for number, deck in enumerate(data)]
+        step_started_at = time.monotonic()
+        epoch, step_in_epoch = divmod(step, steps_per_epoch)
+        if step_in_epoch == 0 or step == first_step:
+            permutations = [
+                _draw_permutation(context.seed, epoch, number, len(arrays[0])).to(device)
+                for number, arrays in enumerate(data)
+            ]
         images = []
-        for deck, order in zip(data, orders, strict=True):
-            rows = order[torch.arange(within * size, (within + 1) * size, device=device) % len(order)]
-            images += [array.index_select(0, rows) for array in deck]
-        factor = plan.schedule(step / steps)
-        for optimiser, base in zip(lesson.optimisers, rates, strict=True):
-            for group, rate in zip(optimiser.param_groups, base, strict=True):
+        for arrays, permutation in zip(data, permutations, strict=True):
+            rows = permutation[
+                torch.arange(step_in_epoch * images_per_step, (step_in_epoch + 1) * images_per_step, device=device)
+                % len(permutation)
+            ]
+            images += [array.index_select(0, rows) for array in arrays]
+        factor = config.lr_schedule(step / steps)
+        for optimizer, base in zip(task.optimizers, base_rates, strict=True):
+            for group, rate in zip(optimizer.param_groups, base, strict=True):
                 group["lr"] = rate * factor
 
         with torch.autocast(device.type, torch.bfloat16, enabled=bf16), fast_norms:
             try:
-                losses = lesson.step(images, torch.Generator().manual_seed(_seed(context.seed, 1, step)))
+                losses = task.step(images, torch.Generator().manual_seed(_derive_seed(context.seed, 1, step)))
             except ValueError as error:
                 if "more than 1 value per channel" not in str(error):
                     raise
@@ -187,76 +210,85 @@ def _train(  # noqa: PLR0912, PLR0915 - to be read from top to bottom
         step += 1
 
         now = time.monotonic()
-        last_of_epoch = step % each == 0
-        figures: dict[str, float] = {}
-        if last_of_epoch:
+        is_epoch_end = step % steps_per_epoch == 0
+        epoch_metrics: dict[str, float] = {}
+        if is_epoch_end:
             with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
-                figures = lesson.after_epoch()
-        if last_of_epoch or pulse.due():
-            if not all(math.isfinite(float(value)) for value in (*totals.values(), *figures.values())):
-                raise _diverged("a loss", epoch + 1, plan)
-            speed = (step - first) * size / (now - began)
-            pulse.fraction, pulse.phase = step / steps, _phase(epoch, plan.epochs, speed, (steps - step) * size)
-            pulse()
-        if last_of_epoch:
-            means = {name: float(total) / each for name, total in totals.items()}
-            for name, figure in {**means, **figures, "images_per_second": speed}.items():
-                told.append((name, epoch + 1, figure))
-                context.metric(*told[-1])
+                epoch_metrics = task.after_epoch()
+        if is_epoch_end or progress_hook.is_due():
+            if not all(math.isfinite(float(value)) for value in (*totals.values(), *epoch_metrics.values())):
+                raise _divergence_error("a loss", epoch + 1, config)
+            images_per_second = (step - first_step) * images_per_step / (now - started_at)
+            progress_hook.fraction, progress_hook.phase = (
+                step / steps,
+                _format_phase(epoch, config.epochs, images_per_second, (steps - step) * images_per_step),
+            )
+            progress_hook()
+        if is_epoch_end:
+            means = {name: float(total) / steps_per_epoch for name, total in totals.items()}
+            for name, metric_value in {**means, **epoch_metrics, "images_per_second": images_per_second}.items():
+                logged_metrics.append((name, epoch + 1, metric_value))
+                context.metric(*logged_metrics[-1])
             totals = {}
-        last = step == steps or now + max(2 * (now - began_step), _END_SECONDS) >= context.deadline
-        if context.checkpoints and (last or now - saved >= SAVE_SECONDS) and _sound(lesson):
+        is_last_step = (
+            step == steps or now + max(2 * (now - step_started_at), _FINAL_CHECKPOINT_SECONDS) >= context.deadline
+        )
+        if (
+            context.checkpoints
+            and (is_last_step or now - saved_at >= CHECKPOINT_INTERVAL_SECONDS)
+            and _weights_are_finite(task)
+        ):
             state = {
-                "version": version, "lesson": lesson.state(), "batch": batch,
-                "step": step, "totals": totals, "told": told,
+                "version": version, "lesson": task.state_dict(), "batch": batch_size,
+                "step": step, "totals": totals, "told": logged_metrics,
             }  # fmt: skip
-            checkpoints.save(context.checkpoints, kept_as, state)
-            saved = now
-        if last and step < steps:
+            checkpoints.save(context.checkpoints, checkpoint_name, state)
+            saved_at = now
+        if is_last_step and step < steps:
             raise Cancelled
-    pulse.leave()
-    if not _sound(lesson):
-        raise _diverged("a weight", plan.epochs, plan)
-    lesson.networks.eval()
-    return lesson, notes
+    progress_hook.remove()
+    if not _weights_are_finite(task):
+        raise _divergence_error("a weight", config.epochs, config)
+    task.networks.eval()
+    return task, notes
 
 
 @torch.inference_mode()
-def read(network: nn.Module, images: Images, context: Context, pixels: int = 500_000) -> Images:
+def reconstruct(network: nn.Module, images: Images, context: RunContext, max_pixels_per_batch: int = 500_000) -> Images:
     """What a network in eval mode makes of images: uint8 [N, H, W, 3] -> the same. pixels: at a time."""
     out = np.empty_like(images)
-    batch = max(1, pixels // (images.shape[1] * images.shape[2]))
-    for i in range(0, len(images), batch):
+    batch_size = max(1, max_pixels_per_batch // (images.shape[1] * images.shape[2]))
+    for i in range(0, len(images), batch_size):
         context.report(1.0, f"reconstructing {i} of {len(images)}")
-        inputs = as_floats(torch.from_numpy(images[i : i + batch]).to(context.device))
+        inputs = to_model_input(torch.from_numpy(images[i : i + batch_size]).to(context.device))
         levels = (network(inputs).float() + 1).mul(127.5)
         if not levels.isfinite().all():  # which would come out as black
             raise TrainingFailed("training diverged: what the network makes is not a number; lower the learning rate")
-        out[i : i + batch] = quantise(levels.permute(0, 2, 3, 1).cpu().numpy())
+        out[i : i + batch_size] = quantise(levels.permute(0, 2, 3, 1).cpu().numpy())
     return out
 
 
-def as_floats(images: Tensor) -> Tensor:
+def to_model_input(images: Tensor) -> Tensor:
     """uint8 [N, H, W, 3] -> float [N, 3, H, W] in -1..1, channels last in memory."""
     return images.permute(0, 3, 1, 2).float() / 127.5 - 1
 
 
-class _Pulse:
+class _ProgressHook:
     """Reports often enough that a cancel, which comes as an exception from there, is seen within 2 s."""
 
-    def __init__(self, context: Context, fraction: float) -> None:
-        self.context, self.last, self.hooks = context, -math.inf, []  # type: ignore[var-annotated]
+    def __init__(self, context: RunContext, fraction: float) -> None:
+        self.context, self.last_report_at, self.hooks = context, -math.inf, []  # type: ignore[var-annotated]
         self.fraction, self.phase = fraction, "training"
 
-    def due(self) -> bool:
-        return time.monotonic() - self.last >= PULSE_SECONDS
+    def is_due(self) -> bool:
+        return time.monotonic() - self.last_report_at >= CANCEL_CHECK_SECONDS
 
     def __call__(self, *_: object) -> None:
-        if self.due():
-            self.last = time.monotonic()
+        if self.is_due():
+            self.last_report_at = time.monotonic()
             self.context.report(self.fraction, self.phase)
 
-    def listen(self, networks: Sequence[nn.Module], device: torch.device) -> None:
+    def register(self, networks: Sequence[nn.Module], device: torch.device) -> None:
         """On a CPU one step of a large network takes a minute: look up at each layer, there and back."""
         if device.type != "cpu":
             return
@@ -268,18 +300,18 @@ class _Pulse:
                 if p.requires_grad
             ]
 
-    def leave(self) -> None:
+    def remove(self) -> None:
         for hook in self.hooks:
             hook.remove()
 
 
-def in_bf16(precision: Precision, device: torch.device) -> bool:
+def uses_bf16(precision: Precision, device: torch.device) -> bool:
     if precision == "auto":
         return device.type == "cuda" or (device.type == "cpu" and torch.cpu._is_avx512_bf16_supported())
     return precision == "bf16"
 
 
-def _keep_freed_memory() -> None:
+def _tune_malloc() -> None:
     """Every step frees and asks for the same hundred megabytes; new pages from the system each time cost half of it."""
     try:
         mallopt = ctypes.CDLL(None).mallopt
@@ -289,34 +321,40 @@ def _keep_freed_memory() -> None:
     mallopt(_M_TRIM_THRESHOLD, 2**31 - 1)
 
 
-def _phase(epoch: int, epochs: int, speed: float, left: int) -> str:
-    seconds = round(left / speed)
+def _format_phase(epoch: int, epochs: int, images_per_second: float, images_left: int) -> str:
+    seconds = round(images_left / images_per_second)
     eta = f"{seconds} s" if seconds < 120 else f"{seconds // 60} min"
-    return f"epoch {epoch + 1} of {epochs}, {speed:.0f} images/s, {eta} left"
+    return f"epoch {epoch + 1} of {epochs}, {images_per_second:.0f} images/s, {eta} left"
 
 
-def _seed(*numbers: int) -> int:
+def _derive_seed(*numbers: int) -> int:
     return int(np.random.SeedSequence([n % 2**64 for n in numbers]).generate_state(1, np.uint64)[0])
 
 
-def _order(seed: int, epoch: int, deck: int, count: int) -> Tensor:
+def _draw_permutation(seed: int, epoch: int, group_index: int, count: int) -> Tensor:
     """The order of a deck in one epoch: known from its number alone, so that a checkpoint needs no random state."""
-    return torch.randperm(count, generator=torch.Generator().manual_seed(_seed(seed, 2, epoch, deck)))
+    return torch.randperm(count, generator=torch.Generator().manual_seed(_derive_seed(seed, 2, epoch, group_index)))
 
 
-def _version(plan: Plan, decks: Sequence[Deck], context: Context) -> str:
+def _run_version(config: TrainingConfig, tensor_groups: Sequence[TensorGroup], context: RunContext) -> str:
     """Two runs with the same version are the same run."""
-    sums = [[f"{array.shape}{zlib.crc32(np.ascontiguousarray(array).data):08x}" for array in deck] for deck in decks]
-    return f"{_FORMAT} {plan.name} {plan.version} {plan.epochs} {plan.batch} {plan.precision} {context.seed} {sums}"
+    checksums = [
+        [f"{array.shape}{zlib.crc32(np.ascontiguousarray(array).data):08x}" for array in group]
+        for group in tensor_groups
+    ]
+    return (
+        f"{_CHECKPOINT_FORMAT} {config.name} {config.version} {config.epochs} {config.batch_size} "
+        f"{config.precision} {context.seed} {checksums}"
+    )
 
 
-def _sound(lesson: Lesson) -> bool:
+def _weights_are_finite(task: TrainingTask) -> bool:
     """Every weight and statistic is a number. A loss, which is that before the step, may be one when they are not."""
-    return all(bool(values.isfinite().all()) for values in lesson.networks.state_dict().values())
+    return all(bool(values.isfinite().all()) for values in task.networks.state_dict().values())
 
 
-def _diverged(what: str, epoch: int, plan: Plan) -> TrainingFailed:
+def _divergence_error(quantity: str, epoch: int, config: TrainingConfig) -> TrainingFailed:
     return TrainingFailed(
-        f"training diverged: {what} is not a number in epoch {epoch} of {plan.epochs}; "
+        f"training diverged: {quantity} is not a number in epoch {epoch} of {config.epochs}; "
         "lower the learning rate. The last good checkpoint was kept"
     )

@@ -16,14 +16,14 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from unveil.models.core.images import Images
-from unveil.models.core.run_context import Context
-from unveil.models.training.loop import Lesson, Plan, cosine, train
+from unveil.models.core.run_context import RunContext
+from unveil.models.training.loop import TrainingConfig, TrainingTask, cosine, train
 
 SIDE = 24
-_PLAN = Plan("negatives", epochs=6, batch=32, schedule=cosine, precision="fp32")
+_CONFIG = TrainingConfig("negatives", epochs=6, batch_size=32, lr_schedule=cosine, precision="fp32")
 
 
-class PositiveNetwork(nn.Module):
+class PolarityNetwork(nn.Module):
     """Three convolutions 3x3, halved after each; they see how high up they are. [N, 1, 24, 24] -> [N]."""
 
     def __init__(self, width: int = 16) -> None:
@@ -33,49 +33,51 @@ class PositiveNetwork(nn.Module):
             layers += [nn.Conv2d(inputs, outputs, 3, padding=1), nn.ReLU(inplace=True), nn.AvgPool2d(2)]
         self.layers = nn.Sequential(*layers, nn.Flatten(), nn.Linear(2 * width * (SIDE // 8) ** 2, 1))
 
-    def forward(self, seen: Tensor) -> Tensor:
-        height = torch.linspace(-1, 1, SIDE, device=seen.device)[:, None].expand_as(seen)
-        return self.layers(torch.cat([seen, height], 1))[:, 0]
+    def forward(self, grey_ranks: Tensor) -> Tensor:
+        height = torch.linspace(-1, 1, SIDE, device=grey_ranks.device)[:, None].expand_as(grey_ranks)
+        return self.layers(torch.cat([grey_ranks, height], 1))[:, 0]
 
 
-class Preference(Lesson):
+class PolarityTask(TrainingTask):
     """Prefer every photograph to its negative; mirrored ones too."""
 
     def __init__(self) -> None:
-        self.network = PositiveNetwork()
+        self.network = PolarityNetwork()
         self.networks = nn.ModuleDict({"network": self.network})
-        self.optimisers = [torch.optim.AdamW(self.network.parameters(), 2e-3, weight_decay=0.05)]
+        self.optimizers = [torch.optim.AdamW(self.network.parameters(), 2e-3, weight_decay=0.05)]
 
     def step(self, images: list[Tensor], generator: torch.Generator) -> dict[str, Tensor]:
-        mirrored = torch.rand(len(images[0]), 1, 1, 1, generator=generator) < 0.5
-        seen = torch.where(mirrored.to(images[0].device), images[0].flip(3), images[0])
-        loss = F.softplus(-odds(self.network, seen)).mean()
-        self.optimisers[0].zero_grad(set_to_none=True)
+        mirror = torch.rand(len(images[0]), 1, 1, 1, generator=generator) < 0.5
+        grey_ranks = torch.where(mirror.to(images[0].device), images[0].flip(3), images[0])
+        loss = F.softplus(-polarity_log_odds(self.network, grey_ranks)).mean()
+        self.optimizers[0].zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
-        self.optimisers[0].step()
+        self.optimizers[0].step()
         return {"loss": loss.detach()}
 
 
-def fit(public: Images, context: Context) -> nn.Module:
+def fit_polarity_network(public: Images, context: RunContext) -> nn.Module:
     """Learn from photographs uint8 [N, H, W, 3]; seconds."""
-    lesson, _ = train(Preference, [[ranks(public).numpy()]], _PLAN, context)
-    return lesson.network
+    task, _ = train(PolarityTask, [[rank_greys(public).numpy()]], _CONFIG, context)
+    return task.network
 
 
 @torch.inference_mode()
-def log_odds(network: nn.Module, images: Images) -> float:
+def sum_log_odds(network: nn.Module, images: Images) -> float:
     """That images uint8 [N, H, W, 3], all made alike, are pictures and not negatives: below 0 where they are."""
     device = next(network.parameters()).device
-    return math.fsum(float(odds(network, some.to(device)).sum()) for some in torch.split(ranks(images), 256))
+    return math.fsum(
+        float(polarity_log_odds(network, batch.to(device)).sum()) for batch in torch.split(rank_greys(images), 256)
+    )
 
 
-def odds(network: nn.Module, seen: Tensor) -> Tensor:
+def polarity_log_odds(network: nn.Module, grey_ranks: Tensor) -> Tensor:
     """[N, 1, 24, 24] -> the log-odds of each [N]; those of its negative are the opposite."""
-    positive, negative = network(torch.cat([seen, -seen])).chunk(2)
+    positive, negative = network(torch.cat([grey_ranks, -grey_ranks])).chunk(2)
     return positive - negative
 
 
-def ranks(images: Images) -> Tensor:
+def rank_greys(images: Images) -> Tensor:
     """uint8 [N, H, W, 3] -> float [N, 1, 24, 24] in -1..1: the share of greys below less that above, so that those
     of the negative are exactly the negative.
     """

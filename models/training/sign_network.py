@@ -17,11 +17,11 @@ from torch.nn import functional as F
 
 from unveil.models.core import checkpoints
 from unveil.models.metrics.ssim_loss import ssim_rgb7
-from unveil.models.networks.sign_unet import SignUNet, candidate_values, expected_image, sorted_magnitudes
+from unveil.models.networks.sign_unet import SignUNet, candidate_values, posterior_mean_image, sorted_magnitudes
 
-TAU = 8.0  # grey levels: a candidate this near to the truth is nearly as good as the truth
+LAPLACE_SCALE = 8.0  # grey levels: a candidate this near to the truth is nearly as good as the truth
 
-SAVE_SECONDS = 60.0
+CHECKPOINT_INTERVAL_SECONDS = 60.0
 
 
 def augment(photographs: Tensor, generator: torch.Generator) -> Tensor:
@@ -35,28 +35,29 @@ def augment(photographs: Tensor, generator: torch.Generator) -> Tensor:
     def uniform(low: float, high: float, *shape: int) -> Tensor:
         return torch.rand(n, *shape, generator=generator) * (high - low) + low
 
-    def some(probability: float) -> Tensor:
+    def bernoulli(probability: float) -> Tensor:
         return (torch.rand(n, generator=generator) < probability).float()
 
-    zoomed = some(0.5)
+    zoomed = bernoulli(0.5)
     scale = 1 - zoomed * uniform(0, 0.42)
     stretch = torch.exp(zoomed * uniform(-0.12, 0.12))
     theta = torch.zeros(n, 2, 3)
-    theta[:, 0, 0] = (scale * stretch).clamp(max=1) * (1 - 2 * some(0.5))
+    theta[:, 0, 0] = (scale * stretch).clamp(max=1) * (1 - 2 * bernoulli(0.5))
     theta[:, 1, 1] = (scale / stretch).clamp(max=1)
     theta[:, 0, 2] = uniform(-1, 1) * (1 - theta[:, 0, 0].abs())
     theta[:, 1, 2] = uniform(-1, 1) * (1 - theta[:, 1, 1])
     grid = F.affine_grid(theta, list(photographs.shape), align_corners=False)
     x = F.grid_sample(photographs.float() / 255, grid, mode="bilinear", padding_mode="reflection", align_corners=False)
-    on = some(0.4).view(n, 1, 1, 1)
+    mask = bernoulli(0.4).view(n, 1, 1, 1)
     gamma = torch.exp(
-        on * (torch.randn(n, 1, 1, 1, generator=generator) * 0.22 + torch.randn(n, 3, 1, 1, generator=generator) * 0.05)
+        mask
+        * (torch.randn(n, 1, 1, 1, generator=generator) * 0.22 + torch.randn(n, 3, 1, 1, generator=generator) * 0.05)
     )
-    gain = 1 + on * uniform(-0.2, 0.15, 1, 1, 1)
-    shift = on * uniform(-0.08, 0.08, 1, 1, 1)
+    gain = 1 + mask * uniform(-0.2, 0.15, 1, 1, 1)
+    shift = mask * uniform(-0.08, 0.08, 1, 1, 1)
     x = x.clamp(min=1e-4) ** gamma
     grey = x.mean(1, keepdim=True)
-    x = grey + (x - grey) * (1 + on * uniform(-0.5, 0.3, 1, 1, 1))
+    x = grey + (x - grey) * (1 + mask * uniform(-0.5, 0.3, 1, 1, 1))
     x = ((x - 0.5) * gain + 0.5 + shift).clamp(0, 1)
     return (x * 255).round().to(torch.uint8)
 
@@ -69,8 +70,8 @@ def losses(logits: Tensor, magnitudes: Tensor, plain: Tensor) -> tuple[Tensor, T
     """
     logits = logits.float()
     distance = (candidate_values(magnitudes).unsqueeze(1) - (plain.float() - 127.5).unsqueeze(2)).abs()
-    nll = -(logits.log_softmax(2) - distance / TAU).logsumexp(2).mean()
-    return nll, 1 - ssim_rgb7(expected_image(logits, magnitudes), plain.float()).mean()
+    nll = -(logits.log_softmax(2) - distance / LAPLACE_SCALE).logsumexp(2).mean()
+    return nll, 1 - ssim_rgb7(posterior_mean_image(logits, magnitudes), plain.float()).mean()
 
 
 @dataclass(frozen=True)
@@ -89,13 +90,13 @@ def train(
     photographs: Tensor,
     settings: TrainSettings,
     *,
-    start: SignUNet | None = None,
-    store: checkpoints.Store | None = None,
+    initial_network: SignUNet | None = None,
+    store: checkpoints.CheckpointStore | None = None,
     name: str = "sign_unet.ckpt",
     device: str = "cpu",
     compiled: bool = False,
     tell: Callable[[int, float, float], None] | None = None,
-    each_step: Callable[[int, SignUNet], None] | None = None,
+    on_step: Callable[[int, SignUNet], None] | None = None,
 ) -> SignUNet:
     """Train on uint8 [N, 3, H, W], sides multiples of 8 -> the averaged network, in eval mode.
 
@@ -103,12 +104,12 @@ def train(
     may raise to stop. Continues from the checkpoint `name` in `store`, if it is of the same photographs, settings
     (but for the limit) and start.
     """
-    version = _version(photographs, settings, start)
+    version = _run_version(photographs, settings, initial_network)
     torch.manual_seed(settings.seed)
     generator = torch.Generator().manual_seed(settings.seed)
-    network = (SignUNet() if start is None else copy.deepcopy(start)).to(device).train()
+    network = (SignUNet() if initial_network is None else copy.deepcopy(initial_network)).to(device).train()
     average = copy.deepcopy(network)
-    optimiser = torch.optim.AdamW(
+    optimizer = torch.optim.AdamW(
         [
             {"params": [p for p in network.parameters() if p.ndim > 1], "weight_decay": settings.weight_decay},
             {"params": [p for p in network.parameters() if p.ndim <= 1], "weight_decay": 0.0},
@@ -117,14 +118,14 @@ def train(
         betas=(0.9, 0.99),
         fused=True,
     )
-    step, spent = 0, 0.0
+    step, seconds_before = 0, 0.0
     state = None if store is None else checkpoints.load(store, name)
     if state is not None and state.get("version") == version:
         network.load_state_dict(state["network"])
         average.load_state_dict(state["average"])
-        optimiser.load_state_dict(state["optimiser"])
+        optimizer.load_state_dict(state["optimiser"])
         generator.set_state(state["generator"])
-        step, spent = state["step"], state["spent"]
+        step, seconds_before = state["step"], state["spent"]
     loss_of: Any = losses
     if compiled:
         from torch._inductor import config as inductor
@@ -132,12 +133,12 @@ def train(
         inductor.cpp.dynamic_threads = True  # PoliteThreads changes their number
         loss_of = torch.compile(losses)
 
-    began = time.monotonic() - spent
-    saved = time.monotonic()
-    while (progress := max(step / settings.steps, (time.monotonic() - began) / settings.limit_seconds)) < 1:
-        warm = min(1.0, (progress + 1 / settings.steps) / 0.06)
-        rate = settings.rate * warm * (0.5 + 0.5 * math.cos(math.pi * max(0.0, progress - 0.06) / 0.94)) + 1e-6
-        for group in optimiser.param_groups:
+    started_at = time.monotonic() - seconds_before
+    saved_at = time.monotonic()
+    while (progress := max(step / settings.steps, (time.monotonic() - started_at) / settings.limit_seconds)) < 1:
+        warmup = min(1.0, (progress + 1 / settings.steps) / 0.06)
+        rate = settings.rate * warmup * (0.5 + 0.5 * math.cos(math.pi * max(0.0, progress - 0.06) / 0.94)) + 1e-6
+        for group in optimizer.param_groups:
             group["lr"] = rate
 
         chosen = torch.randint(len(photographs), (settings.batch,), generator=generator)
@@ -145,39 +146,43 @@ def train(
         magnitudes = sorted_magnitudes(plain)
         with torch.autocast(torch.device(device).type, torch.bfloat16):
             logits = network(magnitudes)
-        nll, unlike = loss_of(logits, magnitudes, plain)
-        optimiser.zero_grad(set_to_none=True)
-        (nll + settings.ssim_weight * unlike).backward()
+        nll, dissimilarity = loss_of(logits, magnitudes, plain)
+        optimizer.zero_grad(set_to_none=True)
+        (nll + settings.ssim_weight * dissimilarity).backward()
         nn.utils.clip_grad_norm_(network.parameters(), 1.0)
-        optimiser.step()
+        optimizer.step()
         step += 1
-        keep = min(settings.averaging, step / (step + 10))
+        decay = min(settings.averaging, step / (step + 10))
         with torch.no_grad():
-            for mean, now in zip(average.state_dict().values(), network.state_dict().values(), strict=True):
+            for mean, current in zip(average.state_dict().values(), network.state_dict().values(), strict=True):
                 if mean.is_floating_point():
-                    mean.lerp_(now, 1 - keep)
+                    mean.lerp_(current, 1 - decay)
 
         if tell is not None and (step % 20 == 0 or step == settings.steps):
-            tell(step, nll.item(), 1 - unlike.item())
-        if each_step is not None:
-            each_step(step, average)
-        if store is not None and time.monotonic() - saved > SAVE_SECONDS:
+            tell(step, nll.item(), 1 - dissimilarity.item())
+        if on_step is not None:
+            on_step(step, average)
+        if store is not None and time.monotonic() - saved_at > CHECKPOINT_INTERVAL_SECONDS:
             state = {
                 "version": version,
                 "network": network.state_dict(),
                 "average": average.state_dict(),
-                "optimiser": optimiser.state_dict(),
+                "optimiser": optimizer.state_dict(),
                 "generator": generator.get_state(),
                 "step": step,
-                "spent": time.monotonic() - began,
+                "spent": time.monotonic() - started_at,
             }
             checkpoints.save(store, name, state)
-            saved = time.monotonic()
+            saved_at = time.monotonic()
     return average.eval()
 
 
-def _version(photographs: Tensor, settings: TrainSettings, start: SignUNet | None) -> str:
+def _run_version(photographs: Tensor, settings: TrainSettings, initial_network: SignUNet | None) -> str:
     """Two runs with the same version are the same run."""
-    begun = [] if start is None else [value.cpu().numpy() for value in start.state_dict().values()]
-    sums = [f"{zlib.crc32(np.ascontiguousarray(array).data):08x}" for array in (photographs.cpu().numpy(), *begun)]
+    initial_arrays = (
+        [] if initial_network is None else [value.cpu().numpy() for value in initial_network.state_dict().values()]
+    )
+    sums = [
+        f"{zlib.crc32(np.ascontiguousarray(array).data):08x}" for array in (photographs.cpu().numpy(), *initial_arrays)
+    ]
     return f"{replace(settings, limit_seconds=math.inf)} {list(photographs.shape)} {''.join(sums)}"

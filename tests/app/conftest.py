@@ -9,7 +9,7 @@ import httpx
 import pytest
 from celery import Celery
 
-from tests.app.service import Running, running
+from tests.app.service import RunningService, run_service
 from unveil.app.local.stack import LocalStack
 from unveil.app.settings import Settings
 from unveil.worker.runtime import Runtime, make_runtime
@@ -21,21 +21,21 @@ def anyio_backend() -> str:
 
 
 @pytest.fixture
-def tools(settings: Settings) -> Iterator[Runtime]:
+def runtime(settings: Settings) -> Iterator[Runtime]:
     """What a process works with that runs all the time."""
-    tools = make_runtime(settings, Celery("test"))
-    yield tools
-    tools.sessions.kw["bind"].dispose()
+    runtime = make_runtime(settings, Celery("test"))
+    yield runtime
+    runtime.sessions.kw["bind"].dispose()
 
 
 @pytest.fixture
-async def service(settings: Settings, anyio_backend: str) -> AsyncIterator[Running]:
-    async with running(settings) as started:
+async def service(settings: Settings, anyio_backend: str) -> AsyncIterator[RunningService]:
+    async with run_service(settings) as started:
         yield started
 
 
 @pytest.fixture
-def half_a_dataset(stack: LocalStack) -> Iterator[str]:
+def incomplete_dataset(stack: LocalStack) -> Iterator[str]:
     """A data set of the operator's that can be ordered, and lacks its test images once a worker reads it."""
     folder = stack.state / "data" / "half"
     folder.mkdir(parents=True)
@@ -45,6 +45,6 @@ def half_a_dataset(stack: LocalStack) -> Iterator[str]:
 
 
 @pytest.fixture
-async def client(service: Running) -> AsyncIterator[httpx.AsyncClient]:
-    async with service.client(await service.account()) as made:
+async def client(service: RunningService) -> AsyncIterator[httpx.AsyncClient]:
+    async with service.client(await service.create_account()) as made:
         yield made

@@ -18,8 +18,8 @@ from fastapi import FastAPI
 
 from unveil.app.accounts import service as accounts
 from unveil.app.broker import TRAIN_KEY, TRANSFORM
-from unveil.app.db.heartbeats import ATTACK, ENCRYPT
-from unveil.app.dependencies import Services
+from unveil.app.db.heartbeats import ATTACK_QUEUE, ENCRYPT_QUEUE
+from unveil.app.dependencies import AppState
 from unveil.app.main import create_app
 from unveil.app.security.principal import SCOPES
 from unveil.app.settings import Settings
@@ -32,70 +32,73 @@ class ThreadWorker:
     """Stands in for Celery's workers: a message starts the worker's function at once, in a thread of its own. Cells are
     run by the test that wants them run."""
 
-    def __init__(self, tools: Runtime) -> None:
-        self.tools = tools
+    def __init__(self, runtime: Runtime) -> None:
+        self.runtime = runtime
         self.threads: list[threading.Thread] = []
-        self._asleep = self._closed = False
-        self._taking = threading.Lock()
+        self._paused = self._is_closed = False
+        self._lock = threading.Lock()
         self._listener = threading.Thread(target=self._listen)
         self._listener.start()
 
     @property
-    def asleep(self) -> bool:
+    def paused(self) -> bool:
         """Then it leaves the messages where they are."""
-        return self._asleep
+        return self._paused
 
-    @asleep.setter
-    def asleep(self, asleep: bool) -> None:
-        with self._taking:
-            self._asleep = asleep
+    @paused.setter
+    def paused(self, paused: bool) -> None:
+        with self._lock:
+            self._paused = paused
 
     def _listen(self) -> None:
-        client = redis.Redis.from_url(self.tools.settings.redis_url)
-        while not self._closed:
+        client = redis.Redis.from_url(self.runtime.settings.redis_url)
+        while not self._is_closed:
             # some tests take Redis away
-            with suppress(redis.exceptions.ConnectionError, redis.exceptions.TimeoutError), self._taking:
-                found: Any = None if self._asleep else client.brpop([ENCRYPT, ATTACK], timeout=0.05)
-                if found is not None:
-                    message = json.loads(found[1])
-                    self._begin(message["headers"]["task"], json.loads(base64.b64decode(message["body"]))[0])
+            with suppress(redis.exceptions.ConnectionError, redis.exceptions.TimeoutError), self._lock:
+                popped: Any = None if self._paused else client.brpop([ENCRYPT_QUEUE, ATTACK_QUEUE], timeout=0.05)
+                if popped is not None:
+                    message = json.loads(popped[1])
+                    self._start(message["headers"]["task"], json.loads(base64.b64decode(message["body"]))[0])
             time.sleep(0.001)  # for who waits for the lock
         client.close()
 
-    def _begin(self, name: str, args: Sequence[Any]) -> None:
-        handle = {TRANSFORM: handlers.handle, TRAIN_KEY: key_training.handle}.get(name)
+    def _start(self, name: str, args: Sequence[Any]) -> None:
+        handle = {TRANSFORM: handlers.handle_request, TRAIN_KEY: key_training.handle}.get(name)
         if handle is None:
             return
-        thread = threading.Thread(target=handle, args=(self.tools, *args))
+        thread = threading.Thread(target=handle, args=(self.runtime, *args))
         self.threads.append(thread)
         thread.start()
 
     def wait(self) -> None:
         """Until everything sent so far is done."""
-        with redis.Redis.from_url(self.tools.settings.redis_url) as client, suppress(redis.exceptions.ConnectionError):
-            while self._waits(client):
+        with (
+            redis.Redis.from_url(self.runtime.settings.redis_url) as client,
+            suppress(redis.exceptions.ConnectionError),
+        ):
+            while self._has_messages(client):
                 time.sleep(0.01)
         for thread in self.threads:
             thread.join()
 
-    def _waits(self, client: redis.Redis) -> bool:
-        with self._taking:
-            return not self._asleep and bool(client.exists(ENCRYPT, ATTACK))
+    def _has_messages(self, client: redis.Redis) -> bool:
+        with self._lock:
+            return not self._paused and bool(client.exists(ENCRYPT_QUEUE, ATTACK_QUEUE))
 
     def close(self) -> None:
         try:
             self.wait()
         finally:
-            self._closed = True
+            self._is_closed = True
             self._listener.join()
-        engine = self.tools.sessions.kw["bind"]
+        engine = self.runtime.sessions.kw["bind"]
         engine.dispose()
 
 
 @dataclass
-class Running:
+class RunningService:
     app: FastAPI
-    services: Services
+    app_state: AppState
     worker: ThreadWorker
 
     def client(self, token: str | None = None, **headers: str) -> httpx.AsyncClient:
@@ -104,17 +107,17 @@ class Running:
         transport = httpx.ASGITransport(self.app, raise_app_exceptions=False)
         return httpx.AsyncClient(transport=transport, base_url="http://unveil.test", headers=headers, timeout=60)
 
-    async def account(self, name: str = "owner", scopes: Sequence[Any] = SCOPES) -> str:
+    async def create_account(self, name: str = "owner", scopes: Sequence[Any] = SCOPES) -> str:
         """A new account's token."""
-        async with self.services.sessions() as session:
-            made = await accounts.create(session, self.services.ring, name, scopes)
+        async with self.app_state.sessions() as session:
+            created = await accounts.create(session, self.app_state.keyring, name, scopes)
             await session.commit()
-        return made.token
+        return created.token
 
 
 @asynccontextmanager
-async def running(settings: Settings) -> AsyncIterator[Running]:
+async def run_service(settings: Settings) -> AsyncIterator[RunningService]:
     app = create_app(settings)
     async with app.router.lifespan_context(app):
         with closing(ThreadWorker(make_runtime(settings, Celery("test")))) as worker:
-            yield Running(app, app.state.services, worker)
+            yield RunningService(app, app.state.app_state, worker)

@@ -3,7 +3,7 @@ import torch
 
 from benchmarks.training.cases import cases
 from unveil.models.core.errors import Cancelled
-from unveil.models.core.run_context import Context
+from unveil.models.core.run_context import RunContext
 from unveil.models.training import loop
 
 
@@ -24,7 +24,7 @@ def test_the_peer_trains_as_many_weights_as_ours(name, make, monkeypatch):
     case = make()
     assert case.name == name
     with pytest.raises(Cancelled):
-        case.ours(Context())
+        case.ours(RunContext())
     peer = case.peer()
     theirs = (p for network in peer.networks for p in network.parameters())
     assert ours == [sum(p.numel() for p in theirs if p.requires_grad or p.dim() > 1)]

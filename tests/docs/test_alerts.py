@@ -9,10 +9,10 @@ import pytest
 import yaml
 from sqlalchemy import func
 
-from tests.app.service import running
+from tests.app.service import run_service
 from tests.factories import make_account, make_evaluation
 from unveil.app.db.job_states import Status
-from unveil.app.db.tables import Cell, Worker
+from unveil.app.db.tables import Cell, ProcessHeartbeat
 
 OPERATING = Path(__file__).parents[2] / "docs" / "operating.md"
 RULES = yaml.safe_load(re.search(r"<!-- rules -->\n```yaml\n(.*?)```", OPERATING.read_text(), re.S)[1])
@@ -20,12 +20,14 @@ RULES = yaml.safe_load(re.search(r"<!-- rules -->\n```yaml\n(.*?)```", OPERATING
 
 @pytest.mark.anyio
 async def test_every_name_and_label_of_the_alerts_is_in_the_metrics(settings, anyio_backend) -> None:
-    async with running(settings) as service, service.client(await service.account()) as client:
-        _, (id,) = make_evaluation(service.worker.tools.sessions, make_account(service.worker.tools.sessions, "other"))
+    async with run_service(settings) as service, service.client(await service.create_account()) as client:
+        _, (id,) = make_evaluation(
+            service.worker.runtime.sessions, make_account(service.worker.runtime.sessions, "other")
+        )
         gpu = {"name": "H100", "use": 0.5, "memory_used": 1, "memory": 2}
-        with service.worker.tools.sessions.begin() as session:
+        with service.worker.runtime.sessions.begin() as session:
             said = {"ring": 1, "slots": 1, "recoveries": 3, "gpus": [gpu]}
-            session.add(Worker(name="w", queue="attack", seen_at=func.clock_timestamp(), **said))
+            session.add(ProcessHeartbeat(name="w", queues="attack", seen_at=func.clock_timestamp(), **said))
             session.get_one(Cell, id).status = Status.FAILED
             session.get_one(Cell, id).error = {"code": "poison", "detail": "gone"}
         await client.get("/keys")

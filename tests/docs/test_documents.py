@@ -16,25 +16,25 @@ from tests.sample_images import pixels
 from unveil.app.local.stack import LocalStack
 
 PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").rglob("*.md"))]
-RUN = [page for page in PAGES[1:] if documents.blocks(page.read_text())]
+RUN = [page for page in PAGES[1:] if documents.runnable_blocks(page.read_text())]
 _LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
 
 
 @pytest.mark.timeout(400)
 @pytest.mark.parametrize("page", RUN, ids=lambda page: page.stem)
 def test_the_commands_of_a_page_run_one_after_the_other(page: Path, tmp_path: Path, stack: LocalStack) -> None:
-    documents.stand_in(tmp_path)
+    documents.prepare_folder(tmp_path)
     for name, seed in (("originals", 0), ("protected", 255)):  # what own-ciphertexts.md asks for; the scheme: negation
         for kind in ("cat", "dog"):
             (tmp_path / name / kind).mkdir(parents=True)
             for number in range(10):
                 image = pixels(number + (100 if kind == "dog" else 0)) ^ np.uint8(seed)
                 Image.fromarray(image).save(tmp_path / name / kind / f"{number}.png")
-    found = documents.blocks(page.read_text())
+    found = documents.runnable_blocks(page.read_text())
     said = ""
     for language in dict(found):
         text = "\n".join(text for own, text in found if own == language)
-        said += documents.run(language, text.replace("--profile quick", "--profile smoke"), tmp_path, stack)
+        said += documents.run_block(language, text.replace("--profile quick", "--profile smoke"), tmp_path, stack)
     if page.stem == "tutorial":
         before, after = (np.asarray(Image.open(tmp_path / name)) for name in ("photo.png", "plain/photo.plain.png"))
         assert np.array_equal(before, after)
@@ -62,13 +62,13 @@ def test_every_page_is_reached_from_the_index() -> None:
     assert {page for page in PAGES[2:] if page != index} <= linked
 
 
-@pytest.mark.parametrize(("path", "text"), generate.pages().items(), ids=lambda part: getattr(part, "stem", ""))
+@pytest.mark.parametrize(("path", "text"), generate.build_pages().items(), ids=lambda part: getattr(part, "stem", ""))
 def test_the_reference_is_what_the_code_makes_of_it(path: Path, text: str) -> None:
     assert path.read_text() == text, f"{path.name} is out of date: run `make docs`, and commit what changed"
 
 
 def test_no_page_of_the_reference_is_left_over() -> None:
-    assert set(generate.FOLDER.glob("*.md")) == set(generate.pages())
+    assert set(generate.FOLDER.glob("*.md")) == set(generate.build_pages())
 
 
 def _anchors(page: Path) -> set[str]:

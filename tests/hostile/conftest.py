@@ -19,10 +19,10 @@ from sqlalchemy import Engine
 from tests import servers
 from tests.app.service import ThreadWorker
 from tests.factories import ALL_SCOPES, make_account, make_token
-from unveil.app.db.tables import Worker
+from unveil.app.db.tables import ProcessHeartbeat
 from unveil.app.main import create_app
 from unveil.app.settings import Settings
-from unveil.worker.lease import until
+from unveil.worker.lease import seconds_from_now
 from unveil.worker.runtime import Runtime, make_runtime
 
 
@@ -31,17 +31,19 @@ class Target:
     app: FastAPI
     url: str
     settings: Settings
-    tools: Runtime
+    runtime: Runtime
     worker: ThreadWorker
 
     @property
     def engine(self) -> Engine:
-        bound: Engine = self.tools.sessions.kw["bind"]
+        bound: Engine = self.runtime.sessions.kw["bind"]
         return bound
 
     def account(self, name: str, scopes: list[str] = ALL_SCOPES) -> str:
         """A new account's token."""
-        return make_token(self.tools.sessions, self.tools.ring, make_account(self.tools.sessions, name), scopes)
+        return make_token(
+            self.runtime.sessions, self.runtime.keyring, make_account(self.runtime.sessions, name), scopes
+        )
 
     def client(self, token: str) -> httpx.Client:
         return httpx.Client(base_url=self.url, headers={"Authorization": f"Bearer {token}"}, timeout=60)
@@ -61,21 +63,21 @@ def target(
             blob_url=(folder / "blobs").as_uri(),
             data_dir=folder / "data",
             requests_per_second=100_000,
-            strangers_per_second=100_000,
+            anonymous_requests_per_second=100_000,
         )
         app = create_app(settings)
-        tools = make_runtime(settings, Celery("target"))
-        with tools.sessions.begin() as session:  # the worker is a thread of ours, and says nothing of itself
-            session.add(Worker(name="thread", queue="encrypt", seen_at=until(24 * 3600)))
+        runtime = make_runtime(settings, Celery("target"))
+        with runtime.sessions.begin() as session:  # the worker is a thread of ours, and says nothing of itself
+            session.add(ProcessHeartbeat(name="thread", queues="encrypt", seen_at=seconds_from_now(24 * 3600)))
         server = uvicorn.Server(uvicorn.Config(app, port=0, log_config=None, timeout_graceful_shutdown=2))
         thread = threading.Thread(target=server.run)
-        with closing(ThreadWorker(tools)) as worker:
+        with closing(ThreadWorker(runtime)) as worker:
             thread.start()
             while not server.started and thread.is_alive():
                 thread.join(0.01)
             try:
                 url = f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
-                yield Target(app, url, settings, tools, worker)
+                yield Target(app, url, settings, runtime, worker)
             finally:
                 server.should_exit = True
                 thread.join()

@@ -14,11 +14,11 @@ from starlette.routing import BaseRoute
 Ids = Mapping[str, str]  # by kind of thing: key, dataset, evaluation, cell
 
 # What each parameter of an address names. A route with one that is not here makes the walk fail: say what it is.
-_OWNED = {
+_RESOURCE_BY_PARAMETER = {
     ("keys", "id"): "key", ("datasets", "id"): "dataset", ("evaluations", "id"): "evaluation",
     ("evaluations", "evaluation_id"): "evaluation", ("evaluations", "cell_id"): "cell",
 }  # fmt: skip
-_FREE = {
+_VALUE_BY_PARAMETER = {
     ("evaluations", "format"): "json", ("evaluations", "index"): "0", ("evaluations", "picture"): "protected",
     ("schemes", "name"): "tanaka", ("attacks", "name"): "fr", ("static", "name"): "unveil.css",
     ("accounts", "account"): "owner", ("playground", "name"): "cat", ("{path:path}", "path"): "nowhere",
@@ -30,54 +30,54 @@ UNKNOWN: Ids = {kind: f"{kind}_0197f3c2a5d17a3b8c4d5e6f708192a3" for kind in ("k
 
 
 @dataclass(frozen=True)
-class Stop:
+class Endpoint:
     """One method of one address."""
 
     method: str
     path: str
 
     @property
-    def owned(self) -> bool:
-        return any((self._room, name) in _OWNED for name in self._names)
+    def is_owned(self) -> bool:
+        return any((self._collection, name) in _RESOURCE_BY_PARAMETER for name in self._parameter_names)
 
     def address(self, ids: Ids) -> str:
         return _PARAMETER.sub(lambda found: self._value(found[1], ids), self.path)
 
     @property
-    def _names(self) -> list[str]:
+    def _parameter_names(self) -> list[str]:
         return _PARAMETER.findall(self.path)
 
     @property
-    def _room(self) -> str:
+    def _collection(self) -> str:
         return self.path.removeprefix("/dashboard").split("/")[1]
 
     def _value(self, name: str, ids: Ids) -> str:
-        place = self._room, name
-        if place in _OWNED:
-            return ids[_OWNED[place]]
-        if place in _FREE:
-            return _FREE[place]
+        parameter = self._collection, name
+        if parameter in _RESOURCE_BY_PARAMETER:
+            return ids[_RESOURCE_BY_PARAMETER[parameter]]
+        if parameter in _VALUE_BY_PARAMETER:
+            return _VALUE_BY_PARAMETER[parameter]
         raise KeyError(f"{self.method} {self.path}: whose {name!r} is that? Add it to _OWNED or to _FREE")
 
 
-def stops(app: FastAPI) -> list[Stop]:
+def list_endpoints(app: FastAPI) -> list[Endpoint]:
     return [
-        Stop(method, route.path)  # type: ignore[attr-defined]
-        for route in _flat(app.routes)
+        Endpoint(method, route.path)  # type: ignore[attr-defined]
+        for route in _flatten_routes(app.routes)
         for method in sorted(route.methods - {"HEAD"})  # type: ignore[attr-defined]
     ]
 
 
-def _flat(routes: Iterable[BaseRoute]) -> Iterator[BaseRoute]:
+def _flatten_routes(routes: Iterable[BaseRoute]) -> Iterator[BaseRoute]:
     for route in routes:
         included = getattr(route, "original_router", None)
         if included is None:
             yield route
         else:
-            yield from _flat(included.routes)
+            yield from _flatten_routes(included.routes)
 
 
-def furnish(http: httpx.Client, archive: bytes) -> dict[str, str]:
+def create_resources(http: httpx.Client, archive: bytes) -> dict[str, str]:
     """Make one thing of each kind; the cells of the evaluation are not run here."""
     key = http.post("/keys", json={"scheme": "tanaka"}).raise_for_status().json()
     files = {"archive": ("a.zip", archive, "application/zip")}
@@ -92,7 +92,7 @@ def furnish(http: httpx.Client, archive: bytes) -> dict[str, str]:
     }  # fmt: skip
 
 
-def named_in_bodies(ids: Ids, picture: bytes, plain_archive: bytes) -> dict[str, dict[str, Any]]:
+def requests_with_ids_in_bodies(ids: Ids, picture: bytes, plain_archive: bytes) -> dict[str, dict[str, Any]]:
     """Requests whose bodies name things: (name: arguments of `request`)."""
     image = {"images": ("a.png", picture, "image/png")}
     audit = {"attacks": [{"name": "none"}], "profile": "smoke", "keys": 1}

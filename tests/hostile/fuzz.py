@@ -20,14 +20,14 @@ _CONFIG: dict[str, Any] = {
 
 
 @dataclass
-class Fuzzed:
+class FuzzReport:
     cases: int = 0
     operations: set[str] = field(default_factory=set)
     phases: dict[str, int] = field(default_factory=dict)  # cases by phase
     failures: dict[str, str] = field(default_factory=dict)  # one for each kind, with the request that shows it
 
 
-def fuzz(url: str, token: str, *, examples: int, seed: int, edges: bool = True, steps: int = 6) -> Fuzzed:
+def fuzz(url: str, token: str, *, examples: int, seed: int, edges: bool = True, steps: int = 6) -> FuzzReport:
     """`edges`: also every boundary of every parameter, a thousand cases whatever `examples` says."""
     config = schemathesis.Config.from_dict(
         {
@@ -39,28 +39,28 @@ def fuzz(url: str, token: str, *, examples: int, seed: int, edges: bool = True, 
         }
     )
     schema = schemathesis.openapi.from_url(f"{url}/openapi.json", config=config)
-    found = Fuzzed()
+    report = FuzzReport()
     for event in from_schema(schema).execute():
         match event:
             case events.ScenarioFinished():
-                _count(found, event)
+                _record_scenario(report, event)
             case events.NonFatalError() | events.FatalError():
-                found.failures[f"{type(event).__name__}"] = str(getattr(event, "value", event))
-    return found
+                report.failures[f"{type(event).__name__}"] = str(getattr(event, "value", event))
+    return report
 
 
-def _count(found: Fuzzed, event: events.ScenarioFinished) -> None:
+def _record_scenario(report: FuzzReport, event: events.ScenarioFinished) -> None:
     recorder = event.recorder
     sent = [id for id in recorder.cases if id in recorder.interactions]
-    found.cases += len(sent)
-    found.phases[event.phase.name.lower()] = found.phases.get(event.phase.name.lower(), 0) + len(sent)
+    report.cases += len(sent)
+    report.phases[event.phase.name.lower()] = report.phases.get(event.phase.name.lower(), 0) + len(sent)
     for id in sent:
-        found.operations.add(recorder.cases[id].value.operation.label)
+        report.operations.add(recorder.cases[id].value.operation.label)
     for id, checks in recorder.checks.items():
         for check in checks:
             if check.status is Status.FAILURE and check.failure_info is not None:
                 label = recorder.cases[id].value.operation.label
                 failure = check.failure_info.failure
-                found.failures.setdefault(
+                report.failures.setdefault(
                     f"{label}: {failure.title}", f"{failure.message}\n{check.failure_info.code_sample}"
                 )

@@ -22,7 +22,7 @@ from sqlalchemy import select, update
 
 from tests.hostile.conftest import Target
 from tests.sample_images import archive, classes, png
-from unveil.app.accounts.service import sign_in_code
+from unveil.app.accounts.service import create_sign_in_code
 from unveil.app.db.session import async_engine, async_sessions
 from unveil.app.db.tables import Base, Cell, Key
 from unveil.app.http.authentication import SESSION_COOKIE
@@ -32,10 +32,10 @@ from unveil.models.catalog import make_scheme
 from unveil.models.core import checkpoints, serialization
 from unveil.worker import cells, jobs, key_loading, key_training
 
-_LEAST = 16  # bytes that do not come twice by chance
+_MIN_SECRET_LENGTH = 16  # bytes that do not come twice by chance
 
 
-def spellings(secret: bytes) -> Iterator[bytes]:
+def encodings(secret: bytes) -> Iterator[bytes]:
     """How bytes may stand in a file: as they are, in hex, in base64 wherever they begin, as numbers in JSON."""
     yield secret
     yield secret.hex().encode()
@@ -46,12 +46,12 @@ def spellings(secret: bytes) -> Iterator[bytes]:
         yield comma.join(map(str, secret)).encode()
 
 
-def pieces(name: str, secret: bytes) -> Iterator[tuple[str, bytes]]:
+def excerpts(name: str, secret: bytes) -> Iterator[tuple[str, bytes]]:
     """Short stretches that say much: whoever keeps a part of a secret is found too."""
     for at in {0, len(secret) // 3, len(secret) // 2, max(0, len(secret) - 48)}:
         piece = secret[at : at + 48]
-        if len(set(piece)) >= _LEAST // 2 and len(piece) >= _LEAST:
-            for spelt in spellings(piece):
+        if len(set(piece)) >= _MIN_SECRET_LENGTH // 2 and len(piece) >= _MIN_SECRET_LENGTH:
+            for spelt in encodings(piece):
                 yield name, spelt
 
 
@@ -62,13 +62,13 @@ def tensors(state: Any) -> Iterator[torch.Tensor]:
         yield from tensors(inner)
 
 
-def found(places: Iterable[tuple[str, bytes]], secrets: Iterable[tuple[str, bytes]]) -> set[str]:
+def find_secrets(places: Iterable[tuple[str, bytes]], secrets: Iterable[tuple[str, bytes]]) -> set[str]:
     """Thousands of texts in a hundred megabytes: look only where three bytes begin one of them."""
     begins: dict[bytes, list[tuple[str, bytes]]] = defaultdict(list)
     wanted = np.zeros(2**24, bool)
     for name, given in secrets:
         text = given.lstrip(given[:1])  # runs of one byte are everywhere
-        if len(text) >= _LEAST:
+        if len(text) >= _MIN_SECRET_LENGTH:
             begins[text[:3]].append((name, text))
             wanted[int.from_bytes(text[:3], "little")] = True
     leaks = set()
@@ -84,12 +84,12 @@ def found(places: Iterable[tuple[str, bytes]], secrets: Iterable[tuple[str, byte
 @pytest.fixture(scope="module")
 def log() -> Iterator[io.StringIO]:
     """What this process logs, as the service writes it."""
-    told = io.StringIO()
-    handler = logging.StreamHandler(told)
+    stream = io.StringIO()
+    handler = logging.StreamHandler(stream)
     handler.setFormatter(JsonFormatter())
     handler.addFilter(lambda record: record.name != "httpx")  # that is the caller
     logging.getLogger().addHandler(handler)
-    yield told
+    yield stream
     logging.getLogger().removeHandler(handler)
 
 
@@ -103,12 +103,12 @@ def secrets(target: Target, log: io.StringIO) -> list[tuple[str, bytes]]:
         texts["token of a made account"] = http.post("/accounts", json={"name": "made", "scopes": ["read"]}).json()[
             "token"
         ]
-        texts["sign-in code"] = asyncio.run(_code(target))
+        texts["sign-in code"] = asyncio.run(make_sign_in_code(target))
         browser = httpx.Client(base_url=target.url, headers={"Origin": target.url})
         with browser:
             assert browser.get("/sign-in", params={"code": texts["sign-in code"]}).status_code == 303
             texts["session cookie"] = browser.cookies[SESSION_COOKIE]
-        _use(http)
+        use_every_feature(http)
         dataset = http.post(
             "/datasets", data={"name": "mine", "size": "24"}, files={"archive": ("a.zip", archive(classes(12)))}
         ).json()["id"]
@@ -117,24 +117,24 @@ def secrets(target: Target, log: io.StringIO) -> list[tuple[str, bytes]]:
         target.worker.wait()
         assert http.get(f"/keys/{key}").json()["status"] == "ready"
         http.post("/encrypt", data={"key_id": key}, files={"images": ("a.png", png(1))}).raise_for_status()
-        _attacks(target, http, dataset, key)
-        target.worker.asleep = True
+        run_attacks(target, http, dataset, key)
+        target.worker.paused = True
         halted = http.post("/keys", json={"scheme": "tn-gan", "params": {**params, "seed": 1}}).json()["id"]
-        networks += _half_way(target, Key, halted)
+        networks += kill_at_first_checkpoint(target, Key, halted)
         order = {
             "schemes": [{"name": "pixelwise"}], "attacks": [{"name": "itn"}], "dataset": dataset,
             "profile": "smoke", "samples": 1, "keys": 1,
         }  # fmt: skip
         cell = http.post("/evaluations", json=order).raise_for_status().json()["cells"][0]["id"]
-        networks += _half_way(target, Cell, cell)
-        target.worker.asleep = False
-    known = [(name, spelt) for name, text in texts.items() for spelt in spellings(text.encode())]
+        networks += kill_at_first_checkpoint(target, Cell, cell)
+        target.worker.paused = False
+    known = [(name, spelt) for name, text in texts.items() for spelt in encodings(text.encode())]
     for weight in networks:
-        known += pieces("a weight in training", weight)
-    return [*known, *_of_keys(target), *_of_the_ring(target)]
+        known += excerpts("a weight in training", weight)
+    return [*known, *key_secrets(target), *keyring_secrets(target)]
 
 
-def _use(http: httpx.Client) -> None:
+def use_every_feature(http: httpx.Client) -> None:
     once = {"Idempotency-Key": "at-rest"}
     for scheme in ("pixelwise", "tanaka", "ele", "etc"):
         for _ in range(2):
@@ -148,7 +148,7 @@ def _use(http: httpx.Client) -> None:
     http.post("/keys", json=given, headers={"Idempotency-Key": "given"}).raise_for_status()
 
 
-def _attacks(target: Target, http: httpx.Client, dataset: str, key: str) -> None:
+def run_attacks(target: Target, http: httpx.Client, dataset: str, key: str) -> None:
     order = {
         "schemes": [{"name": "pixelwise"}, {"name": "tanaka"}, {"name": "tn-gan", "key_id": key}],
         "attacks": [{"name": "none"}, {"name": "fr"}, {"name": "key-recovery"}, {"name": "chosen-plaintext"}],
@@ -157,14 +157,14 @@ def _attacks(target: Target, http: httpx.Client, dataset: str, key: str) -> None
     evaluation = http.post("/evaluations", json=order).raise_for_status().json()
     for cell in evaluation["cells"]:
         if cell["status"] == "queued":
-            cells.handle(target.tools, cell["id"])
+            cells.handle(target.runtime, cell["id"])
     for format in ("json", "html"):
         http.get(f"/evaluations/{evaluation['id']}/report.{format}").raise_for_status()
-    with target.tools.sessions() as session:
-        assert session.scalar(select(Cell.recovered).where(Cell.recovered.is_not(None))), "a key was recovered"
+    with target.runtime.sessions() as session:
+        assert session.scalar(select(Cell.recovered_key).where(Cell.recovered_key.is_not(None))), "a key was recovered"
 
 
-def _half_way(target: Target, table: type[Key] | type[Cell], id: str) -> list[bytes]:
+def kill_at_first_checkpoint(target: Target, table: type[Key] | type[Cell], id: str) -> list[bytes]:
     """Kill the job at its first checkpoint; the weights in that."""
 
     class Killed(BaseException):
@@ -176,17 +176,17 @@ def _half_way(target: Target, table: type[Key] | type[Cell], id: str) -> list[by
 
     claim = key_training.claim if table is Key else cells.claim
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(failpoints, "point", die)
+        patched.setattr(failpoints, "failpoint", die)
         with pytest.raises(Killed):
-            jobs.handle(target.tools, id, claim)
-    with target.tools.sessions.begin() as session:  # as the sweeper would
+            jobs.run_job(target.runtime, id, claim)
+    with target.runtime.sessions.begin() as session:  # as the sweeper would
         session.execute(update(table).where(table.id == id).values(status="queued", lease_owner=None))
-    again = claim(target.tools, id)
+    again = claim(target.runtime, id)
     assert again is not None
-    store = again.context(jobs.Reporter(again, None), 0).checkpoints
+    store = again.run_context(jobs.Reporter(again, None), 0).checkpoints
     assert store is not None
-    names = target.tools.blobs.below(again.checkpoints)
-    states = [checkpoints.load(store, name.removeprefix(f"{again.checkpoints}/")) for name in names]
+    names = target.runtime.blobs.list_recursive(again.checkpoint_folder)
+    states = [checkpoints.load(store, name.removeprefix(f"{again.checkpoint_folder}/")) for name in names]
     inside = [
         tensor.reshape(-1).view(torch.uint8).numpy().tobytes()  # NumPy knows no bfloat16
         for state in states
@@ -197,60 +197,62 @@ def _half_way(target: Target, table: type[Key] | type[Cell], id: str) -> list[by
     return inside
 
 
-def _of_keys(target: Target) -> Iterator[tuple[str, bytes]]:
+def key_secrets(target: Target) -> Iterator[tuple[str, bytes]]:
     """Secrets of all keys, as stored and as exported, and of those that an attack recovered."""
-    with target.tools.sessions() as session:
+    with target.runtime.sessions() as session:
         rows = session.scalars(select(Key).where(Key.sealed.is_not(None), Key.status == "succeeded")).all()
-        recovered = session.execute(select(Cell, Cell.recovered).where(Cell.recovered.is_not(None))).all()
+        recovered = session.execute(select(Cell, Cell.recovered_key).where(Cell.recovered_key.is_not(None))).all()
     assert len(rows) > 5
     for row in rows:
-        secret = key_loading.secret(target.tools, row)
+        secret = key_loading.decrypt_secret(target.runtime, row)
         scheme = make_scheme(row.scheme, row.params)
         if scheme.trains:
             network = scheme.key(secret, 24, 24)
-            assert serialization.about(secret[1:])
+            assert serialization.read_metadata(secret[1:])
             for tensor in network.state_dict().values():
-                yield from pieces(f"a weight of {row.scheme}", tensor.numpy().tobytes())
+                yield from excerpts(f"a weight of {row.scheme}", tensor.numpy().tobytes())
             continue
-        yield from pieces(f"a key of {row.scheme}", secret)
-        material = scheme.dump(scheme.key(secret, row.height or 24, row.width or 24))
+        yield from excerpts(f"a key of {row.scheme}", secret)
+        material = scheme.key_to_json(scheme.key(secret, row.height or 24, row.width or 24))
         for part, value in material.items():
             if isinstance(value, str):
-                yield from pieces(f"{part} of {row.scheme}", base64.b64decode(value))
+                yield from excerpts(f"{part} of {row.scheme}", base64.b64decode(value))
             elif isinstance(value, list):
-                yield from _listed(f"{part} of {row.scheme}", value)
+                yield from number_list_encodings(f"{part} of {row.scheme}", value)
     for cell, _ in recovered:
         account = session.scalar(select(Key.account_id))
-        opened = json.loads(target.tools.ring.open(cell.recovered, purpose="recovered-key", owner=account, id=cell.id))
+        opened = json.loads(
+            target.runtime.keyring.open(cell.recovered_key, purpose="recovered-key", owner=account, id=cell.id)
+        )
         for part, value in opened.items():
             if isinstance(value, list):
-                yield from _listed(f"recovered {part}", value)
+                yield from number_list_encodings(f"recovered {part}", value)
 
 
-def _listed(name: str, values: list[Any]) -> Iterator[tuple[str, bytes]]:
+def number_list_encodings(name: str, values: list[Any]) -> Iterator[tuple[str, bytes]]:
     """Of a list of numbers, as JSON has it."""
-    if len(set(map(str, values))) >= _LEAST:
+    if len(set(map(str, values))) >= _MIN_SECRET_LENGTH:
         for comma in (", ", ","):
             yield name, comma.join(map(str, values[:24])).encode()
 
 
-def _of_the_ring(target: Target) -> Iterator[tuple[str, bytes]]:
-    for name, key in (("pepper", target.tools.ring.pepper), *target.tools.ring.masters.items()):
-        yield from ((f"ring's {name}", spelt) for spelt in spellings(key))
+def keyring_secrets(target: Target) -> Iterator[tuple[str, bytes]]:
+    for name, key in (("pepper", target.runtime.keyring.pepper), *target.runtime.keyring.master_keys.items()):
+        yield from ((f"ring's {name}", spelt) for spelt in encodings(key))
 
 
-async def _code(target: Target) -> str:
+async def make_sign_in_code(target: Target) -> str:
     engine = async_engine(target.settings)
     async with async_sessions(engine)() as session:
-        from unveil.app.accounts.service import find
+        from unveil.app.accounts.service import get
 
-        account = await find(session, "at rest")
-        code = await sign_in_code(session, target.tools.ring, account.id, 5)
+        account = await get(session, "at rest")
+        code = await create_sign_in_code(session, target.runtime.keyring, account.id, 5)
     await engine.dispose()
     return code
 
 
-def places(target: Target, log: io.StringIO, servers: Path) -> Iterator[tuple[str, bytes]]:
+def stored_texts(target: Target, log: io.StringIO, servers: Path) -> Iterator[tuple[str, bytes]]:
     """All that is kept: a dump of each table, blobs, Redis, logs, and the servers' own files."""
     yield "the log", log.getvalue().encode()
     with psycopg.connect(target.settings.database_url) as connection:
@@ -270,16 +272,16 @@ def places(target: Target, log: io.StringIO, servers: Path) -> Iterator[tuple[st
 def test_the_search_finds_what_lies_open() -> None:
     secret = bytes(range(7, 55))
     for text in (secret, secret.hex().encode(), b"x" + base64.b64encode(b"y" + secret), json.dumps([*secret]).encode()):
-        assert found([("file", b"before" + text + b"after")], pieces("it", secret)) == {"it in file"}
+        assert find_secrets([("file", b"before" + text + b"after")], excerpts("it", secret)) == {"it in file"}
 
 
 def test_no_secret_lies_open_after_use_of_every_feature(
     target: Target, log: io.StringIO, secrets: list[tuple[str, bytes]], server_state: Path
 ) -> None:
-    held = dict(places(target, log, server_state))
+    held = dict(stored_texts(target, log, server_state))
     assert b"at rest" in held["table accounts"]
     assert "request_id" in held["the log"].decode()
     assert [name for name in held if name.startswith("blobs/checkpoints/")], "a network in training lies there"
     assert [name for name in held if name.startswith("blobs/keys/")], "a trained network lies there"
     assert len(secrets) > 500
-    assert found(held.items(), secrets) == set()
+    assert find_secrets(held.items(), secrets) == set()

@@ -9,10 +9,10 @@ import pytest
 
 from tests.hostile.conftest import Target
 from tests.hostile.corpus import CORPUS
-from tests.hostile.corpus.kind import Kind
+from tests.hostile.corpus.kind import HostileCase
 from tests.hostile.corpus.protected import with_key
-from tests.hostile.memory import peak, reset_peak
-from tests.hostile.tenant_fixtures import holdings
+from tests.hostile.memory import peak_bytes, reset_peak
+from tests.hostile.tenant_fixtures import count_stored
 
 MOST_BYTES = 512 * 2**20  # for service and worker together, on top of what they had
 
@@ -34,16 +34,18 @@ def test_no_two_kinds_are_the_same() -> None:
 
 
 @pytest.mark.parametrize("kind", CORPUS, ids=lambda kind: kind.name)
-def test_it_is_answered_as_defined_and_leaves_nothing(target: Target, http: httpx.Client, key_id: str, kind: Kind):
+def test_it_is_answered_as_defined_and_leaves_nothing(
+    target: Target, http: httpx.Client, key_id: str, kind: HostileCase
+):
     sent = with_key(kind.make(), key_id)
-    before, held = holdings(target.engine, target.settings), reset_peak()
+    before, held = count_stored(target.engine, target.settings), reset_peak()
     answer = http.post(kind.path, content=sent.content, headers=sent.headers)
     problem = answer.json() if kind.code else {}
     assert (answer.status_code, problem.get("code")) == (kind.status, kind.code), answer.text[:500]
     if kind.code:
         assert problem["detail"]
         assert answer.headers["Content-Type"] == "application/problem+json"
-    after = holdings(target.engine, target.settings)
+    after = count_stored(target.engine, target.settings)
     after.subtract(before)
     assert {name: count for name, count in after.items() if count} == dict(kind.makes)
-    assert peak() - held < MOST_BYTES
+    assert peak_bytes() - held < MOST_BYTES

@@ -9,7 +9,14 @@ import httpx
 import pytest
 
 from tests.hostile.conftest import Target
-from tests.hostile.cross_tenant import UNKNOWN, Ids, Stop, furnish, named_in_bodies, stops
+from tests.hostile.cross_tenant import (
+    UNKNOWN,
+    Endpoint,
+    Ids,
+    create_resources,
+    list_endpoints,
+    requests_with_ids_in_bodies,
+)
 from tests.sample_images import archive, classes, png
 from unveil.worker import cells
 
@@ -17,34 +24,34 @@ NOT_ADMIN = ["encrypt", "keys", "keys:export", "evaluate", "read"]
 
 
 @dataclass(frozen=True)
-class Cast:
+class Clients:
     owner: httpx.Client
-    stranger: httpx.Client
+    other_account: httpx.Client
     browser: httpx.Client  # the stranger, signed in on the dashboard
     ids: Ids
 
     def __iter__(self) -> Iterator[httpx.Client]:
-        return iter((self.owner, self.stranger, self.browser))
+        return iter((self.owner, self.other_account, self.browser))
 
 
 @pytest.fixture(scope="module")
-def cast(target: Target) -> Iterator[Cast]:
+def clients(target: Target) -> Iterator[Clients]:
     owner, token = target.client(target.account("owner")), target.account("stranger", NOT_ADMIN)
-    ids = furnish(owner, archive(classes(5)))
-    cells.handle(target.tools, ids["cell"])
+    ids = create_resources(owner, archive(classes(5)))
+    cells.handle(target.runtime, ids["cell"])
     browser = httpx.Client(base_url=target.url, headers={"Origin": target.url}, timeout=60)
     assert browser.post("/sign-in", data={"token": token}).status_code == 303
-    found = Cast(owner, target.client(token), browser, ids)
+    found = Clients(owner, target.client(token), browser, ids)
     yield found
     for client in found:
         client.close()
 
 
-def caller(cast: Cast, stop: Stop) -> httpx.Client:
-    return cast.browser if stop.path.startswith("/dashboard") else cast.stranger
+def client_for(clients: Clients, stop: Endpoint) -> httpx.Client:
+    return clients.browser if stop.path.startswith("/dashboard") else clients.other_account
 
 
-def told(answer: httpx.Response, ids: Ids) -> tuple[int, str]:
+def normalize_response(answer: httpx.Response, ids: Ids) -> tuple[int, str]:
     """What an answer says, with its ids made equal and without what is new in each."""
     text = answer.text
     for kind, id in ids.items():
@@ -52,62 +59,62 @@ def told(answer: httpx.Response, ids: Ids) -> tuple[int, str]:
     return answer.status_code, text.replace(answer.headers["X-Request-Id"], "")
 
 
-def test_every_address_of_another_is_as_if_it_were_not_there(target: Target, cast: Cast) -> None:
-    walked = [stop for stop in stops(target.app) if stop.owned]
+def test_every_address_of_another_is_as_if_it_were_not_there(target: Target, clients: Clients) -> None:
+    walked = [stop for stop in list_endpoints(target.app) if stop.is_owned]
     assert len(walked) >= 18
     for stop in walked:
-        http = caller(cast, stop)
-        theirs, nobodys = (http.request(stop.method, stop.address(ids)) for ids in (cast.ids, UNKNOWN))
+        http = client_for(clients, stop)
+        theirs, nobodys = (http.request(stop.method, stop.address(ids)) for ids in (clients.ids, UNKNOWN))
         assert theirs.status_code == 404, stop
-        assert told(theirs, cast.ids) == told(nobodys, UNKNOWN), stop
+        assert normalize_response(theirs, clients.ids) == normalize_response(nobodys, UNKNOWN), stop
 
 
-def test_the_walk_finds_everything_where_its_owner_goes(target: Target, cast: Cast) -> None:
+def test_the_walk_finds_everything_where_its_owner_goes(target: Target, clients: Clients) -> None:
     """Otherwise the 404s above would say nothing."""
-    for stop in stops(target.app):
-        if stop.owned and stop.method == "GET" and not stop.path.startswith("/dashboard"):
-            answer = cast.owner.get(stop.address(cast.ids), headers={"Last-Event-ID": str(2**62)})
+    for stop in list_endpoints(target.app):
+        if stop.is_owned and stop.method == "GET" and not stop.path.startswith("/dashboard"):
+            answer = clients.owner.get(stop.address(clients.ids), headers={"Last-Event-ID": str(2**62)})
             assert answer.is_success, stop
 
 
-def test_what_conditions_an_answer_tells_nothing_either(cast: Cast) -> None:
-    address = f"/evaluations/{cast.ids['evaluation']}"
-    etag = cast.owner.get(address).headers["ETag"]
-    assert cast.stranger.get(address, headers={"If-None-Match": etag}).status_code == 404
-    assert cast.stranger.get(f"{address}/events", headers={"Last-Event-ID": str(2**62)}).status_code == 404
+def test_what_conditions_an_answer_tells_nothing_either(clients: Clients) -> None:
+    address = f"/evaluations/{clients.ids['evaluation']}"
+    etag = clients.owner.get(address).headers["ETag"]
+    assert clients.other_account.get(address, headers={"If-None-Match": etag}).status_code == 404
+    assert clients.other_account.get(f"{address}/events", headers={"Last-Event-ID": str(2**62)}).status_code == 404
 
 
-def test_an_id_in_a_body_is_as_unknown_as_one_in_an_address(cast: Cast) -> None:
-    bodies = [named_in_bodies(ids, png(0), b"") for ids in (cast.ids, UNKNOWN)]
+def test_an_id_in_a_body_is_as_unknown_as_one_in_an_address(clients: Clients) -> None:
+    bodies = [requests_with_ids_in_bodies(ids, png(0), b"") for ids in (clients.ids, UNKNOWN)]
     for name in bodies[0]:
-        http = cast.browser if name == "compare" else cast.stranger
+        http = clients.browser if name == "compare" else clients.other_account
         theirs, nobodys = (http.request(**body[name]) for body in bodies)
         assert theirs.status_code in (404, 422), name
-        assert told(theirs, cast.ids) == told(nobodys, UNKNOWN), name
+        assert normalize_response(theirs, clients.ids) == normalize_response(nobodys, UNKNOWN), name
 
 
-def test_no_list_and_no_count_tells_of_another(target: Target, cast: Cast) -> None:
-    for stop in stops(target.app):
-        if stop.method != "GET" or stop.owned:
+def test_no_list_and_no_count_tells_of_another(target: Target, clients: Clients) -> None:
+    for stop in list_endpoints(target.app):
+        if stop.method != "GET" or stop.is_owned:
             continue
-        answer = caller(cast, stop).get(stop.address(cast.ids), params={"limit": 1})
+        answer = client_for(clients, stop).get(stop.address(clients.ids), params={"limit": 1})
         expected = (404,) if stop.path == "/dashboard/{path:path}" else (200, 403, 422)
         assert answer.status_code in expected, stop
-        assert not [id for id in cast.ids.values() if id in answer.text], stop
+        assert not [id for id in clients.ids.values() if id in answer.text], stop
     for path in ("/keys", "/evaluations"):
-        assert cast.stranger.get(path).json() == {"items": [], "next": None}
-    mine = {item["id"] for item in cast.stranger.get("/datasets", params={"limit": 200}).json()["items"]}
+        assert clients.other_account.get(path).json() == {"items": [], "next": None}
+    mine = {item["id"] for item in clients.other_account.get("/datasets", params={"limit": 200}).json()["items"]}
     assert not [id for id in mine if id.startswith("ds_")]
 
 
-def test_an_idempotency_key_of_another_opens_nothing(cast: Cast) -> None:
+def test_an_idempotency_key_of_another_opens_nothing(clients: Clients) -> None:
     request = {"json": {"scheme": "tanaka"}, "headers": {"Idempotency-Key": "walk"}}
-    theirs, mine = (http.post("/keys", **request) for http in (cast.owner, cast.stranger))
+    theirs, mine = (http.post("/keys", **request) for http in (clients.owner, clients.other_account))
     assert mine.status_code == 201
     assert mine.json()["id"] != theirs.json()["id"]
     assert "Idempotency-Replayed" not in mine.headers
 
 
-def test_without_the_scope_of_administrators_accounts_cannot_be_asked_about(cast: Cast) -> None:
+def test_without_the_scope_of_administrators_accounts_cannot_be_asked_about(clients: Clients) -> None:
     for name in ("owner", "nobody"):
-        assert cast.stranger.delete(f"/accounts/{name}").status_code == 403
+        assert clients.other_account.delete(f"/accounts/{name}").status_code == 403

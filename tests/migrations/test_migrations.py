@@ -13,7 +13,7 @@ from tests.factories import make_account, make_evaluation, make_token
 from tests.servers import migrate
 from unveil.app.db.migrate import alembic_config
 from unveil.app.db.tables import Base, Cell, Curve, Key, Sample, Scores
-from unveil.app.security.envelope import new_key_ring
+from unveil.app.security.envelope import new_keyring
 from unveil.app.settings import Settings
 
 
@@ -24,11 +24,11 @@ def engine(empty_database_url):
     engine.dispose()
 
 
-def filled(engine) -> str:
+def fill_every_table(engine) -> str:
     """Rows in every kind of table; the id of a cell."""
     sessions = sessionmaker(engine, expire_on_commit=False)
     account = make_account(sessions)
-    make_token(sessions, new_key_ring(), account)
+    make_token(sessions, new_keyring(), account)
     _, (cell,) = make_evaluation(sessions, account, ("fr",))
     with sessions.begin() as session:
         session.add_all(
@@ -50,7 +50,7 @@ def test_the_migrations_make_what_the_tables_say(engine, empty_database_url):
 
 def test_down_and_up_again_with_data_in_it(engine, empty_database_url, monkeypatch):
     migrate(empty_database_url)
-    cell = filled(engine)
+    cell = fill_every_table(engine)
     with Session(engine) as session:
         assert session.get_one(Cell, cell).attack["name"] == "fr"
         assert session.scalars(select(Scores.rank)).one() == [1.0, 2.0]
@@ -58,12 +58,12 @@ def test_down_and_up_again_with_data_in_it(engine, empty_database_url, monkeypat
     command.downgrade(alembic_config(), "base")
     assert set(inspect(engine).get_table_names()) <= {"alembic_version"}
     migrate(empty_database_url)
-    assert filled(engine) != cell
+    assert fill_every_table(engine) != cell
 
 
 def test_a_second_run_changes_nothing(engine, empty_database_url):
     migrate(empty_database_url)
-    cell = filled(engine)
+    cell = fill_every_table(engine)
     migrate(empty_database_url)
     with Session(engine) as session:
         assert session.get(Cell, cell) is not None

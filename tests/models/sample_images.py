@@ -13,7 +13,7 @@ def photographs(count: int, height: int = 96, width: int = 96) -> Images:
     return sample().test[:count, :height, :width].copy()
 
 
-def mosaic(height: int, width: int) -> Images:
+def make_mosaic(height: int, width: int) -> Images:
     """One large picture of the test photographs side by side: uint8 [1, height, width, 3]."""
     photos = sample().test
     across = -(-width // 96)

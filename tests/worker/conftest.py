@@ -15,21 +15,21 @@ from unveil.worker.runtime import Runtime, make_runtime
 
 
 @pytest.fixture
-def tools(settings: Settings) -> Iterator[Runtime]:
-    celery = broker.celery_app(settings)
-    tools = make_runtime(settings, celery)
-    yield tools
-    tools.sessions.kw["bind"].dispose()
+def runtime(settings: Settings) -> Iterator[Runtime]:
+    celery = broker.make_celery_app(settings)
+    runtime = make_runtime(settings, celery)
+    yield runtime
+    runtime.sessions.kw["bind"].dispose()
     celery.close()
     shutdown.requested.clear()
 
 
 @pytest.fixture
-def other(tools: Runtime) -> Runtime:
+def other_runtime(runtime: Runtime) -> Runtime:
     """Another worker on the same database."""
-    return replace(tools, owner="another/1/worker")
+    return replace(runtime, owner="another/1/worker")
 
 
 @pytest.fixture
-def account(tools: Runtime) -> str:
-    return make_account(tools.sessions)
+def account(runtime: Runtime) -> str:
+    return make_account(runtime.sessions)

@@ -15,14 +15,14 @@ def noise(height: int = 12, width: int = 10, seed: int = 0) -> np.ndarray:
     return np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
 
 
-def saved(image: Image.Image, format: str, **options: Any) -> bytes:
-    held = io.BytesIO()
-    image.save(held, format, **options)
-    return held.getvalue()
+def encode(image: Image.Image, format: str, **options: Any) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, format, **options)
+    return buffer.getvalue()
 
 
-def file_of(pixels: np.ndarray, format: str = "PNG", **options: Any) -> bytes:
-    return saved(Image.fromarray(pixels), format, **options)
+def encode_pixels(pixels: np.ndarray, format: str = "PNG", **options: Any) -> bytes:
+    return encode(Image.fromarray(pixels), format, **options)
 
 
 def png_of_16_bits(values: np.ndarray) -> bytes:
@@ -42,6 +42,6 @@ def png(width: int, height: int, depth: int, colour: int, body: bytes, *chunks: 
     )
 
 
-def animated(format: str) -> bytes:
+def encode_animation(format: str) -> bytes:
     frames = [Image.fromarray(noise(seed=seed)) for seed in range(3)]
-    return saved(frames[0], format, save_all=True, append_images=frames[1:])
+    return encode(frames[0], format, save_all=True, append_images=frames[1:])

@@ -24,130 +24,130 @@ from unveil.worker import cells, jobs, lease
 from unveil.worker.runtime import Runtime
 
 RESULT = {"verdict": "leaks", "psnr": {"mean": float("inf")}, "seconds": 0.1, "device": "cpu", "ssim": {"mean": 0.5}}
-PICTURE = np.arange(48, dtype=np.uint8).reshape(4, 4, 3)
+IMAGE = np.arange(48, dtype=np.uint8).reshape(4, 4, 3)
 
 
-def finished(**changed: object) -> CellResult:
+def make_cell_result(**overrides: object) -> CellResult:
     values: dict = {
         "result": RESULT,
-        "samples": [Triple(3, 0.5, PICTURE, PICTURE, PICTURE)],
+        "samples": [Triple(3, 0.5, IMAGE, IMAGE, IMAGE)],
         "scores": Arrays(np.arange(2), np.array([0.4, 0.6]), np.array([9.0, np.inf]), np.array([1.0, 2.0])),
         "curves": {"ssim": [[1, 0.5]]},
     }
-    return CellResult(**{**values, **changed})
+    return CellResult(**{**values, **overrides})
 
 
-def science(monkeypatch: pytest.MonkeyPatch, run) -> None:
+def replace_run_cell(monkeypatch: pytest.MonkeyPatch, run) -> None:
     """Put `run(context)` in the place of the science."""
-    monkeypatch.setattr(cells, "load_data", lambda *_: None)
-    monkeypatch.setattr(jobs, "REPORT_S", 0.0)
+    monkeypatch.setattr(cells, "load_dataset", lambda *_: None)
+    monkeypatch.setattr(jobs, "REPORT_INTERVAL_S", 0.0)
     monkeypatch.setattr(cells, "run_cell", lambda scheme, attack, data, options, context, **_: run(context))
 
 
-def cell(tools: Runtime, id: str) -> Cell:
-    with tools.sessions() as session:
+def get_cell(runtime: Runtime, id: str) -> Cell:
+    with runtime.sessions() as session:
         return session.get_one(Cell, id)
 
 
-def evaluation(tools: Runtime, id: str) -> Evaluation:
-    with tools.sessions() as session:
+def get_evaluation(runtime: Runtime, id: str) -> Evaluation:
+    with runtime.sessions() as session:
         return session.get_one(Evaluation, id)
 
 
-def events(tools: Runtime, evaluation_id: str) -> list[Event]:
-    with tools.sessions() as session:
-        chosen = select(Event).where(Event.evaluation_id == evaluation_id).order_by(Event.seq)
-        return list(session.scalars(chosen))
+def list_events(runtime: Runtime, evaluation_id: str) -> list[Event]:
+    with runtime.sessions() as session:
+        query = select(Event).where(Event.evaluation_id == evaluation_id).order_by(Event.seq)
+        return list(session.scalars(query))
 
 
-def count(tools: Runtime, table: type) -> int:
-    with tools.sessions() as session:
+def count_rows(runtime: Runtime, table: type) -> int:
+    with runtime.sessions() as session:
         return session.scalar(select(func.count()).select_from(table)) or 0
 
 
-def test_a_cell_runs_and_everything_that_came_of_it_is_stored(tools, account):
-    evaluation_id, (first, second) = make_evaluation(tools.sessions, account, ("none", "fr"))
-    cells.handle(tools, first)
-    assert evaluation(tools, evaluation_id).status == "running"
-    cells.handle(tools, second)
-    done = cell(tools, first)
+def test_a_cell_runs_and_everything_that_came_of_it_is_stored(runtime, account):
+    evaluation_id, (first, second) = make_evaluation(runtime.sessions, account, ("none", "fr"))
+    cells.handle(runtime, first)
+    assert get_evaluation(runtime, evaluation_id).status == "running"
+    cells.handle(runtime, second)
+    done = get_cell(runtime, first)
     assert (done.status, done.progress, done.error, done.lease_owner) == ("succeeded", 1.0, None, None)
     assert done.result["ssim"]["mode"] == "rgb7"
     assert done.result["versions"]["torch"]
-    with tools.sessions() as session:
+    with runtime.sessions() as session:
         scores = session.get_one(Scores, first)
         samples = session.scalars(select(Sample).where(Sample.cell_id == first)).all()
     assert len(scores.ssim) == len(scores.rank) == done.result["ssim"]["n"]
     assert len(samples) == 2
     assert all(sample.protected.startswith(b"\x89PNG") for sample in samples)
-    ended = evaluation(tools, evaluation_id)
+    ended = get_evaluation(runtime, evaluation_id)
     assert ended.status == "succeeded"
     assert ended.finished_at >= ended.started_at
-    told = events(tools, evaluation_id)
-    assert [event.seq for event in told] == list(range(1, ended.version + 1))
-    assert [event.data["status"] for event in told if event.type == "status"] == ["running", "succeeded"]
-    assert told[-1].type == "status"
+    recorded = list_events(runtime, evaluation_id)
+    assert [event.seq for event in recorded] == list(range(1, ended.event_seq + 1))
+    assert [event.data["status"] for event in recorded if event.type == "status"] == ["running", "succeeded"]
+    assert recorded[-1].type == "status"
 
 
-def test_the_same_cell_run_twice_gives_the_same_figures(tools, account):
+def test_the_same_cell_run_twice_gives_the_same_figures(runtime, account):
     results = []
     for _ in range(2):
-        _, (id,) = make_evaluation(tools.sessions, account, ("fr",))
-        cells.handle(tools, id)
-        results.append({k: v for k, v in cell(tools, id).result.items() if k != "seconds"})
+        _, (id,) = make_evaluation(runtime.sessions, account, ("fr",))
+        cells.handle(runtime, id)
+        results.append({k: v for k, v in get_cell(runtime, id).result.items() if k != "seconds"})
     assert results[0] == results[1]
 
 
-def test_a_message_that_comes_twice_changes_nothing(tools, account, monkeypatch):
-    _, (id,) = make_evaluation(tools.sessions, account)
-    science(monkeypatch, lambda context: finished())
-    cells.handle(tools, id)
-    before = cell(tools, id)
-    science(monkeypatch, lambda context: pytest.fail("it ran again"))
-    cells.handle(tools, id)
-    cells.handle(tools, "cell_" + "0" * 32)
-    assert cell(tools, id).finished_at == before.finished_at
+def test_a_message_that_comes_twice_changes_nothing(runtime, account, monkeypatch):
+    _, (id,) = make_evaluation(runtime.sessions, account)
+    replace_run_cell(monkeypatch, lambda context: make_cell_result())
+    cells.handle(runtime, id)
+    before = get_cell(runtime, id)
+    replace_run_cell(monkeypatch, lambda context: pytest.fail("it ran again"))
+    cells.handle(runtime, id)
+    cells.handle(runtime, "cell_" + "0" * 32)
+    assert get_cell(runtime, id).finished_at == before.finished_at
 
 
-def test_progress_and_metrics_become_events_and_a_curve(tools, account, monkeypatch):
-    evaluation_id, (id,) = make_evaluation(tools.sessions, account)
+def test_progress_and_metrics_become_events_and_a_curve(runtime, account, monkeypatch):
+    evaluation_id, (id,) = make_evaluation(runtime.sessions, account)
 
     def run(context):
         context.metric("loss", 1, 0.5)
         context.report(0.5, "epoch 1 of 2")
-        assert (cell(tools, id).progress, cell(tools, id).phase) == (0.5, "epoch 1 of 2")
+        assert (get_cell(runtime, id).progress, get_cell(runtime, id).phase) == (0.5, "epoch 1 of 2")
         context.metric("loss", 2, 0.25)
         context.metric("loss", 3, float("nan"))
-        return finished()
+        return make_cell_result()
 
-    science(monkeypatch, run)
-    cells.handle(tools, id)
-    told = events(tools, evaluation_id)
-    progress = next(event.data for event in told if event.type == "progress" and event.data["progress"] == 0.5)
+    replace_run_cell(monkeypatch, run)
+    cells.handle(runtime, id)
+    recorded = list_events(runtime, evaluation_id)
+    progress = next(event.data for event in recorded if event.type == "progress" and event.data["progress"] == 0.5)
     assert progress["evaluation"] == {"done": 0, "total": 1, "fraction": 0.5}
-    points = [point for event in told if event.type == "metric" for point in event.data["points"]]
+    points = [point for event in recorded if event.type == "metric" for point in event.data["points"]]
     assert points == [[1, 0.5], [2, 0.25]]
-    with tools.sessions() as session:
+    with runtime.sessions() as session:
         curves = {curve.name: curve.points for curve in session.scalars(select(Curve))}
     assert curves == {"loss": [[1, 0.5], [2, 0.25]], "ssim": [[1, 0.5]]}
-    assert cell(tools, id).result["psnr"] == {"mean": None}  # JSON has no infinity
+    assert get_cell(runtime, id).result["psnr"] == {"mean": None}  # JSON has no infinity
 
 
 @pytest.mark.parametrize(("error", "status"), [(None, "succeeded"), (AttackFailed("too few"), "failed")])
-def test_the_points_since_the_last_report_are_told_before_the_end(tools, account, monkeypatch, error, status):
-    evaluation_id, (id,) = make_evaluation(tools.sessions, account)
+def test_the_points_since_the_last_report_are_told_before_the_end(runtime, account, monkeypatch, error, status):
+    evaluation_id, (id,) = make_evaluation(runtime.sessions, account)
 
     def run(context):
         for step in (1, 2):
             context.metric("loss", step, 0.5)
         if error:
             raise error
-        return finished()
+        return make_cell_result()
 
-    science(monkeypatch, run)
-    monkeypatch.setattr(jobs, "REPORT_S", 3600.0)  # no report is due after the first
-    cells.handle(tools, id)
-    metric, cell, ended = events(tools, evaluation_id)[-3:]
+    replace_run_cell(monkeypatch, run)
+    monkeypatch.setattr(jobs, "REPORT_INTERVAL_S", 3600.0)  # no report is due after the first
+    cells.handle(runtime, id)
+    metric, cell, ended = list_events(runtime, evaluation_id)[-3:]
     assert (metric.type, metric.data) == ("metric", {"cell": id, "name": "loss", "points": [[1, 0.5], [2, 0.5]]})
     assert (cell.type, cell.data["status"]) == ("cell", status)
     assert (ended.type, ended.data["status"]) == ("status", status)
@@ -165,38 +165,38 @@ def test_the_points_since_the_last_report_are_told_before_the_end(tools, account
         (KeyError("secret detail"), "internal"),
     ],
 )
-def test_a_failing_cell_says_why_and_leaves_the_others(tools, account, monkeypatch, error, code):
-    evaluation_id, (bad, good) = make_evaluation(tools.sessions, account, ("none", "fr"))
+def test_a_failing_cell_says_why_and_leaves_the_others(runtime, account, monkeypatch, error, code):
+    evaluation_id, (bad, good) = make_evaluation(runtime.sessions, account, ("none", "fr"))
 
     def fail(context):
         raise error
 
-    science(monkeypatch, fail)
-    cells.handle(tools, bad)
-    assert cell(tools, bad).status == "failed"
-    assert cell(tools, bad).error["code"] == code
-    assert "secret detail" not in json.dumps(cell(tools, bad).error)
-    science(monkeypatch, lambda context: finished())
-    cells.handle(tools, good)
-    assert cell(tools, good).status == "succeeded"
-    assert evaluation(tools, evaluation_id).status == "failed"
+    replace_run_cell(monkeypatch, fail)
+    cells.handle(runtime, bad)
+    assert get_cell(runtime, bad).status == "failed"
+    assert get_cell(runtime, bad).error["code"] == code
+    assert "secret detail" not in json.dumps(get_cell(runtime, bad).error)
+    replace_run_cell(monkeypatch, lambda context: make_cell_result())
+    cells.handle(runtime, good)
+    assert get_cell(runtime, good).status == "succeeded"
+    assert get_evaluation(runtime, evaluation_id).status == "failed"
 
 
-def test_a_missing_data_set_fails_the_cell(tools, account):
-    _, (id,) = make_evaluation(tools.sessions, account, settings={"dataset": "ds_" + "0" * 32})
-    cells.handle(tools, id)
-    assert cell(tools, id).error["code"] == "dataset_missing"
+def test_a_missing_data_set_fails_the_cell(runtime, account):
+    _, (id,) = make_evaluation(runtime.sessions, account, settings={"dataset": "ds_" + "0" * 32})
+    cells.handle(runtime, id)
+    assert get_cell(runtime, id).error["code"] == "dataset_missing"
 
 
-def test_a_cancelled_cell_stops_at_its_next_word(tools, account, monkeypatch):
-    evaluation_id, (id, waiting) = make_evaluation(tools.sessions, account, ("none", "fr"))
+def test_a_cancelled_cell_stops_at_its_next_word(runtime, account, monkeypatch):
+    evaluation_id, (id, waiting) = make_evaluation(runtime.sessions, account, ("none", "fr"))
 
     def run(context):
-        with tools.sessions.begin() as session:
-            event_log.cancel(session, event_log.lock(session, evaluation_id))
-        assert cell(tools, waiting).status == "cancelled"
-        assert cell(tools, id).status == "cancelling"
-        assert evaluation(tools, evaluation_id).status == "cancelling"
+        with runtime.sessions.begin() as session:
+            event_log.cancel(session, event_log.lock_evaluation(session, evaluation_id))
+        assert get_cell(runtime, waiting).status == "cancelled"
+        assert get_cell(runtime, id).status == "cancelling"
+        assert get_evaluation(runtime, evaluation_id).status == "cancelling"
         for _ in range(1000):
             context.report(0.5, "")
             pause.wait(0.02)
@@ -205,145 +205,151 @@ def test_a_cancelled_cell_stops_at_its_next_word(tools, account, monkeypatch):
     import threading
 
     pause = threading.Event()
-    science(monkeypatch, run)
-    cells.handle(tools, id)
-    assert cell(tools, id).status == "cancelled"
-    assert cell(tools, id).result is None
-    assert evaluation(tools, evaluation_id).status == "cancelled"
+    replace_run_cell(monkeypatch, run)
+    cells.handle(runtime, id)
+    assert get_cell(runtime, id).status == "cancelled"
+    assert get_cell(runtime, id).result is None
+    assert get_evaluation(runtime, evaluation_id).status == "cancelled"
 
 
-def test_a_cancelled_cell_ends_at_once_though_its_work_says_nothing_for_a_while(tools, account, monkeypatch):
-    evaluation_id, (id,) = make_evaluation(tools.sessions, account)
+def test_a_cancelled_cell_ends_at_once_though_its_work_says_nothing_for_a_while(runtime, account, monkeypatch):
+    evaluation_id, (id,) = make_evaluation(runtime.sessions, account)
 
     def run(context):
-        with tools.sessions.begin() as session:
-            event_log.cancel(session, event_log.lock(session, evaluation_id))
+        with runtime.sessions.begin() as session:
+            event_log.cancel(session, event_log.lock_evaluation(session, evaluation_id))
         asked = time.monotonic()
-        while evaluation(tools, evaluation_id).status != "cancelled":
+        while get_evaluation(runtime, evaluation_id).status != "cancelled":
             assert time.monotonic() < asked + 30, "it waits for the work"
             time.sleep(0.02)
-        return finished()
+        return make_cell_result()
 
-    science(monkeypatch, run)
-    cells.handle(tools, id)
-    assert (cell(tools, id).status, cell(tools, id).result, count(tools, Sample)) == ("cancelled", None, 0)
+    replace_run_cell(monkeypatch, run)
+    cells.handle(runtime, id)
+    assert (get_cell(runtime, id).status, get_cell(runtime, id).result, count_rows(runtime, Sample)) == (
+        "cancelled",
+        None,
+        0,
+    )
 
 
-def test_what_finishes_before_it_sees_the_cancel_flag_keeps_its_result(tools, account, monkeypatch):
-    evaluation_id, (id,) = make_evaluation(tools.sessions, account)
+def test_what_finishes_before_it_sees_the_cancel_flag_keeps_its_result(runtime, account, monkeypatch):
+    evaluation_id, (id,) = make_evaluation(runtime.sessions, account)
 
     def run(context):
-        with tools.sessions.begin() as session:
-            event_log.cancel(session, event_log.lock(session, evaluation_id))
-        return finished()
+        with runtime.sessions.begin() as session:
+            event_log.cancel(session, event_log.lock_evaluation(session, evaluation_id))
+        return make_cell_result()
 
-    science(monkeypatch, run)
-    cells.handle(tools, id)
-    assert cell(tools, id).status == "succeeded"
-    assert evaluation(tools, evaluation_id).status == "succeeded"
+    replace_run_cell(monkeypatch, run)
+    cells.handle(runtime, id)
+    assert get_cell(runtime, id).status == "succeeded"
+    assert get_evaluation(runtime, evaluation_id).status == "succeeded"
 
 
-def test_a_worker_that_lost_its_lease_writes_nothing(tools, other, account, monkeypatch):
-    evaluation_id, (id,) = make_evaluation(tools.sessions, account)
+def test_a_worker_that_lost_its_lease_writes_nothing(runtime, other_runtime, account, monkeypatch):
+    evaluation_id, (id,) = make_evaluation(runtime.sessions, account)
 
     def zombie(context):
-        with tools.sessions.begin() as session:
+        with runtime.sessions.begin() as session:
             session.execute(update(Cell).values(status=Status.QUEUED, lease_owner=None))
-        science(monkeypatch, lambda context: finished(result={**RESULT, "by": "heir"}))
-        cells.handle(other, id)
-        return finished(result={**RESULT, "by": "zombie"})
+        replace_run_cell(monkeypatch, lambda context: make_cell_result(result={**RESULT, "by": "heir"}))
+        cells.handle(other_runtime, id)
+        return make_cell_result(result={**RESULT, "by": "zombie"})
 
-    science(monkeypatch, zombie)
-    cells.handle(tools, id)
-    assert cell(tools, id).result["by"] == "heir"
-    assert (count(tools, Sample), count(tools, Scores)) == (1, 1)
-    assert [event.data["status"] for event in events(tools, evaluation_id) if event.type == "status"] == [
+    replace_run_cell(monkeypatch, zombie)
+    cells.handle(runtime, id)
+    assert get_cell(runtime, id).result["by"] == "heir"
+    assert (count_rows(runtime, Sample), count_rows(runtime, Scores)) == (1, 1)
+    assert [event.data["status"] for event in list_events(runtime, evaluation_id) if event.type == "status"] == [
         "running", "succeeded",
     ]  # fmt: skip
 
 
-def test_a_result_is_stored_whole_or_not_at_all(tools, account, monkeypatch):
+def test_a_result_is_stored_whole_or_not_at_all(runtime, account, monkeypatch):
     """A crash between any two lines of the last transaction leaves the cell running, for the sweeper."""
-    _, (id,) = make_evaluation(tools.sessions, account)
-    science(monkeypatch, lambda context: finished())
-    monkeypatch.setattr(event_log, "settle", lambda session, evaluation: crash())
+    _, (id,) = make_evaluation(runtime.sessions, account)
+    replace_run_cell(monkeypatch, lambda context: make_cell_result())
+    monkeypatch.setattr(event_log, "finish_if_complete", lambda session, evaluation: crash())
 
     class Crash(BaseException):
         pass
 
     def crash():
-        if count(tools, Cell) and cell(tools, id).status == "running":
+        if count_rows(runtime, Cell) and get_cell(runtime, id).status == "running":
             raise Crash
 
     with pytest.raises(Crash):
-        cells.handle(tools, id)
-    assert cell(tools, id).status == "running"
-    assert (count(tools, Sample), count(tools, Scores), count(tools, Curve)) == (0, 0, 0)
+        cells.handle(runtime, id)
+    assert get_cell(runtime, id).status == "running"
+    assert (count_rows(runtime, Sample), count_rows(runtime, Scores), count_rows(runtime, Curve)) == (0, 0, 0)
 
 
-def test_the_named_key_is_used_and_a_destroyed_one_fails_the_cell(tools, account, monkeypatch):
+def test_the_named_key_is_used_and_a_destroyed_one_fails_the_cell(runtime, account, monkeypatch):
     key_id, secret, seen = new_id("key"), new_secret(), []
-    with tools.sessions.begin() as session:
-        sealed = tools.ring.seal(secret, purpose="key", owner=account, id=key_id)
+    with runtime.sessions.begin() as session:
+        sealed = runtime.keyring.seal(secret, purpose="key", owner=account, id=key_id)
         session.add(Key(id=key_id, account_id=account, scheme="tanaka", params={}, status="succeeded", sealed=sealed))
-    science(monkeypatch, lambda context: finished())
+    replace_run_cell(monkeypatch, lambda context: make_cell_result())
 
     def run_cell(*_, secret, **__):
         seen.append(secret)
-        return finished()
+        return make_cell_result()
 
     monkeypatch.setattr(cells, "run_cell", run_cell)
     scheme = {"name": "tanaka", "variant": "paper", "block": 4, "key_id": key_id}
     for destroyed in (False, True):
-        with tools.sessions.begin() as session:
+        with runtime.sessions.begin() as session:
             if destroyed:
                 session.get_one(Key, key_id).destroyed_at = func.now()
-        _, (id,) = make_evaluation(tools.sessions, account, scheme=scheme)
-        cells.handle(tools, id)
-        assert (cell(tools, id).status, (cell(tools, id).error or {}).get("code")) == (
+        _, (id,) = make_evaluation(runtime.sessions, account, scheme=scheme)
+        cells.handle(runtime, id)
+        assert (get_cell(runtime, id).status, (get_cell(runtime, id).error or {}).get("code")) == (
             ("failed", "key_unusable") if destroyed else ("succeeded", None)
         )
     assert seen == [secret]
 
 
-def test_a_recovered_key_is_stored_as_a_secret(tools, account, monkeypatch):
-    _, (id,) = make_evaluation(tools.sessions, account)
-    science(monkeypatch, lambda context: finished(recovered={"permutation": [1, 0]}))
-    cells.handle(tools, id)
-    sealed = cell(tools, id).recovered
+def test_a_recovered_key_is_stored_as_a_secret(runtime, account, monkeypatch):
+    _, (id,) = make_evaluation(runtime.sessions, account)
+    replace_run_cell(monkeypatch, lambda context: make_cell_result(recovered_key={"permutation": [1, 0]}))
+    cells.handle(runtime, id)
+    sealed = get_cell(runtime, id).recovered_key
     assert b"permutation" not in sealed
-    assert json.loads(tools.ring.open(sealed, purpose="recovered-key", owner=account, id=id)) == {"permutation": [1, 0]}
+    assert json.loads(runtime.keyring.open(sealed, purpose="recovered-key", owner=account, id=id)) == {
+        "permutation": [1, 0]
+    }
 
 
 def test_progress_beyond_every_earlier_attempt_clears_the_stalls_and_the_same_again_does_not(
-    tools, account, monkeypatch
+    runtime, account, monkeypatch
 ):
-    _, (id,) = make_evaluation(tools.sessions, account)
+    _, (id,) = make_evaluation(runtime.sessions, account)
     stalls = []
 
     def run(context):
         context.report(0.4, "")
-        stalls.append(cell(tools, id).stalls)
+        stalls.append(get_cell(runtime, id).attempts_without_progress)
         context.report(0.6, "")
-        stalls.append(cell(tools, id).stalls)
-        return finished()
+        stalls.append(get_cell(runtime, id).attempts_without_progress)
+        return make_cell_result()
 
-    with tools.sessions.begin() as session:
-        session.execute(update(Cell).values(stalls=3, progress=0.5))
-    science(monkeypatch, run)
-    cells.handle(tools, id)
+    with runtime.sessions.begin() as session:
+        session.execute(update(Cell).values(attempts_without_progress=3, progress=0.5))
+    replace_run_cell(monkeypatch, run)
+    cells.handle(runtime, id)
     assert stalls == [3, 0]
 
 
-def test_a_handed_back_cell_runs_again_elsewhere(tools, other, account, monkeypatch):
-    evaluation_id, (id,) = make_evaluation(tools.sessions, account)
-    order = cells.claim(tools, id)
-    jobs.hand_back(order)
-    assert cell(tools, id).status == "queued"
-    assert cell(tools, id).sent_at is not None  # rung for
-    with pytest.raises(lease.LostLease):
-        jobs.hand_back(order)
-    science(monkeypatch, lambda context: finished())
-    cells.handle(other, id)
-    assert (cell(tools, id).status, cell(tools, id).attempt) == ("succeeded", 2)
-    assert evaluation(tools, evaluation_id).status == "succeeded"
+def test_a_handed_back_cell_runs_again_elsewhere(runtime, other_runtime, account, monkeypatch):
+    evaluation_id, (id,) = make_evaluation(runtime.sessions, account)
+    order = cells.claim(runtime, id)
+    jobs.release(order)
+    assert get_cell(runtime, id).status == "queued"
+    assert get_cell(runtime, id).enqueued_at is not None  # rung for
+    with pytest.raises(lease.LeaseLost):
+        jobs.release(order)
+    replace_run_cell(monkeypatch, lambda context: make_cell_result())
+    cells.handle(other_runtime, id)
+    assert (get_cell(runtime, id).status, get_cell(runtime, id).attempt) == ("succeeded", 2)
+    assert get_evaluation(runtime, evaluation_id).status == "succeeded"

@@ -14,12 +14,12 @@ import pytest
 from PIL import Image
 
 from unveil.app.settings import Settings
-from unveil.app.storage import Blobs
+from unveil.app.storage import BlobStore
 from unveil.models.data.datasets import load_npz
 from unveil.worker import dataset_archive
 
 
-def picture(value: int, width: int = 12, height: int = 12) -> bytes:
+def make_png(value: int, width: int = 12, height: int = 12) -> bytes:
     buffer = io.BytesIO()
     Image.new("RGB", (width, height), (value, 2 * value % 256, 3 * value % 256)).save(buffer, "PNG")
     return buffer.getvalue()
@@ -29,97 +29,103 @@ def decode(name: str, data: bytes) -> np.ndarray:
     return np.asarray(Image.open(io.BytesIO(data)).convert("RGB"))
 
 
-def archive(members: Mapping[str, bytes] | list[tuple[zipfile.ZipInfo | str, bytes]]) -> bytes:
+def make_zip(members: Mapping[str, bytes] | list[tuple[zipfile.ZipInfo | str, bytes]]) -> bytes:
     buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as made:
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as zip_file:
         for name, data in members.items() if isinstance(members, Mapping) else members:
-            made.writestr(name, data)
+            zip_file.writestr(name, data)
     return buffer.getvalue()
 
 
-def classes(count: int, prefix: str = "", **size: int) -> dict[str, bytes]:
-    return {f"{prefix}{kind}/{i}.png": picture(10 * i + k, **size) for k, kind in enumerate("ab") for i in range(count)}
+def make_class_folders(count: int, prefix: str = "", **size: int) -> dict[str, bytes]:
+    return {
+        f"{prefix}{kind}/{i}.png": make_png(10 * i + k, **size) for k, kind in enumerate("ab") for i in range(count)
+    }
 
 
-class Desk:
+class ArchiveUploader:
     """Uploads archives as the service does and reads what the worker made of them."""
 
     def __init__(self, folder: Path, **limits: int) -> None:
         self.settings = Settings(blob_url=folder.as_uri(), **limits)
-        self.blobs = Blobs(self.settings)
+        self.blobs = BlobStore(self.settings)
 
-    def hand_in(self, data: bytes, originals: bytes | None = None, kind: str = "plain", size: int = 12, seed: int = 0):
+    def upload(self, data: bytes, originals: bytes | None = None, kind: str = "plain", size: int = 12, seed: int = 0):
         self.blobs.write("uploads/a.zip", data)
         head = {"op": "dataset", "archive": "uploads/a.zip", "originals": None, "blob": "datasets/a.npz"}
         if originals is not None:
             self.blobs.write("uploads/o.zip", originals)
             head["originals"] = "uploads/o.zip"
         order = {"name": "set", "kind": kind, "size": size, "seed": seed}
-        return dataset_archive.handle({**head, **order}, self.blobs, self.settings, decode)
+        return dataset_archive.build_from_upload({**head, **order}, self.blobs, self.settings, decode)
 
-    def stored(self):
+    def load_stored(self):
         return load_npz("set", self.blobs.read("datasets/a.npz"))
 
-    def refusal(self, data: bytes, **how) -> str:
-        answer = self.hand_in(data, **how)
+    def refusal_detail(self, data: bytes, **how) -> str:
+        answer = self.upload(data, **how)
         assert not self.blobs.exists("datasets/a.npz"), "a refused archive leaves nothing"
         return answer["refused"]["detail"]
 
 
 @pytest.fixture
-def desk(tmp_path: Path) -> Desk:
-    return Desk(tmp_path)
+def uploader(tmp_path: Path) -> ArchiveUploader:
+    return ArchiveUploader(tmp_path)
 
 
 @pytest.mark.parametrize("root", ["", "my set/"])
-def test_train_and_test_folders_are_kept_apart_below_any_root(desk: Desk, root: str) -> None:
-    members = classes(3, f"{root}train/") | classes(2, f"{root}test/") | {f"{root}.DS_Store": b"x"}
+def test_train_and_test_folders_are_kept_apart_below_any_root(uploader: ArchiveUploader, root: str) -> None:
+    members = (
+        make_class_folders(3, f"{root}train/") | make_class_folders(2, f"{root}test/") | {f"{root}.DS_Store": b"x"}
+    )
     members["__MACOSX/._0.png"] = b"x"
-    made = desk.hand_in(archive(members))
-    assert (made["train"], made["test"], made["classes"]) == (6, 4, ["a", "b"])
-    assert (made["width"], made["height"], made["has_originals"]) == (12, 12, False)
-    assert [set(pair) for pair in desk.stored().train_labels.reshape(3, 2).tolist()] == [{0, 1}] * 3, "taken in turn"
+    answer = uploader.upload(make_zip(members))
+    assert (answer["train"], answer["test"], answer["classes"]) == (6, 4, ["a", "b"])
+    assert (answer["width"], answer["height"], answer["has_originals"]) == (12, 12, False)
+    assert [set(pair) for pair in uploader.load_stored().train_labels.reshape(3, 2).tolist()] == [{0, 1}] * 3, (
+        "taken in turn"
+    )
 
 
 @pytest.mark.parametrize("prefix", ["", "root/", "train/"])
-def test_without_a_test_folder_a_fifth_is_drawn_by_the_seed(desk: Desk, prefix: str) -> None:
-    packed = archive(classes(10, prefix))
-    made = desk.hand_in(packed, seed=1)
-    assert (made["train"], made["test"]) == (16, 4)
-    first = desk.stored().test
-    desk.hand_in(packed, seed=1)
-    assert np.array_equal(desk.stored().test, first)
-    desk.hand_in(packed, seed=2)
-    assert not np.array_equal(desk.stored().test, first)
+def test_without_a_test_folder_a_fifth_is_drawn_by_the_seed(uploader: ArchiveUploader, prefix: str) -> None:
+    archive_bytes = make_zip(make_class_folders(10, prefix))
+    answer = uploader.upload(archive_bytes, seed=1)
+    assert (answer["train"], answer["test"]) == (16, 4)
+    first = uploader.load_stored().test
+    uploader.upload(archive_bytes, seed=1)
+    assert np.array_equal(uploader.load_stored().test, first)
+    uploader.upload(archive_bytes, seed=2)
+    assert not np.array_equal(uploader.load_stored().test, first)
 
 
-def test_images_without_class_folders_make_one_class(desk: Desk) -> None:
-    assert desk.hand_in(archive({f"{i}.png": picture(i) for i in range(5)}))["classes"] == ["unlabelled"]
+def test_images_without_class_folders_make_one_class(uploader: ArchiveUploader) -> None:
+    assert uploader.upload(make_zip({f"{i}.png": make_png(i) for i in range(5)}))["classes"] == ["unlabelled"]
 
 
-def test_plain_images_are_cropped_and_resized(desk: Desk) -> None:
-    members = {f"a/{i}.png": picture(i, width=20 + i, height=40 - i) for i in range(5)}
-    assert desk.hand_in(archive(members), size=16)["width"] == 16
+def test_plain_images_are_cropped_and_resized(uploader: ArchiveUploader) -> None:
+    members = {f"a/{i}.png": make_png(i, width=20 + i, height=40 - i) for i in range(5)}
+    assert uploader.upload(make_zip(members), size=16)["width"] == 16
 
 
-def test_protected_images_stay_with_their_originals_through_the_split(desk: Desk) -> None:
-    plain = {name: picture(i, 9, 7) for i, name in enumerate(classes(10))}
-    protected = {name: picture_of(255 - decode(name, data)) for name, data in plain.items()}
+def test_protected_images_stay_with_their_originals_through_the_split(uploader: ArchiveUploader) -> None:
+    plain = {name: make_png(i, 9, 7) for i, name in enumerate(make_class_folders(10))}
+    protected = {name: encode_pixels(255 - decode(name, data)) for name, data in plain.items()}
     as_jpg_names = {name.replace(".png", ".bmp"): data for name, data in plain.items()}
-    made = desk.hand_in(archive(protected), archive(as_jpg_names), kind="protected")
-    assert (made["width"], made["height"], made["has_originals"]) == (9, 7, True)
-    data = desk.stored()
+    answer = uploader.upload(make_zip(protected), make_zip(as_jpg_names), kind="protected")
+    assert (answer["width"], answer["height"], answer["has_originals"]) == (9, 7, True)
+    data = uploader.load_stored()
     assert np.array_equal(255 - data.train, data.train_originals)
     assert np.array_equal(255 - data.test, data.test_originals)
 
 
-def picture_of(pixels: np.ndarray) -> bytes:
+def encode_pixels(pixels: np.ndarray) -> bytes:
     buffer = io.BytesIO()
     Image.fromarray(pixels).save(buffer, "PNG")
     return buffer.getvalue()
 
 
-def member(name: str, **attributes: int) -> zipfile.ZipInfo:
+def make_zip_info(name: str, **attributes: int) -> zipfile.ZipInfo:
     info = zipfile.ZipInfo(name)
     for attribute, value in attributes.items():
         setattr(info, attribute, value)
@@ -139,32 +145,34 @@ def member(name: str, **attributes: int) -> zipfile.ZipInfo:
         ("loose.png", "class folder"),
     ],
 )
-def test_a_name_that_should_not_be_is_refused_by_name(desk: Desk, name: str, reason: str) -> None:
-    detail = desk.refusal(archive({**classes(5), name: picture(1)}))
+def test_a_name_that_should_not_be_is_refused_by_name(uploader: ArchiveUploader, name: str, reason: str) -> None:
+    detail = uploader.refusal_detail(make_zip({**make_class_folders(5), name: make_png(1)}))
     assert reason in detail
     assert repr(name) in detail
 
 
-def test_a_symbolic_link_is_refused(desk: Desk) -> None:
-    link = member("a/link.png", create_system=3, external_attr=(stat.S_IFLNK | 0o777) << 16)
-    assert "'a/link.png' is a symbolic link" in desk.refusal(archive([(link, b"/etc/passwd")]))
+def test_a_symbolic_link_is_refused(uploader: ArchiveUploader) -> None:
+    link = make_zip_info("a/link.png", create_system=3, external_attr=(stat.S_IFLNK | 0o777) << 16)
+    assert "'a/link.png' is a symbolic link" in uploader.refusal_detail(make_zip([(link, b"/etc/passwd")]))
 
 
-def test_an_encrypted_member_is_refused(desk: Desk) -> None:
-    packed = bytearray(archive(classes(5)))
-    at = packed.index(b"PK\1\2")
-    packed[at + 8] |= 1  # the flag in the directory
-    assert "is encrypted" in desk.refusal(bytes(packed))
+def test_an_encrypted_member_is_refused(uploader: ArchiveUploader) -> None:
+    archive_bytes = bytearray(make_zip(make_class_folders(5)))
+    offset = archive_bytes.index(b"PK\1\2")
+    archive_bytes[offset + 8] |= 1  # the flag in the directory
+    assert "is encrypted" in uploader.refusal_detail(bytes(archive_bytes))
 
 
-def test_a_name_given_twice_is_refused(desk: Desk) -> None:
+def test_a_name_given_twice_is_refused(uploader: ArchiveUploader) -> None:
     with pytest.warns(UserWarning, match="Duplicate name"):
-        packed = archive([("a/1.png", picture(1)), ("a/1.png", picture(2))])
-    assert "'a/1.png' is in the archive 2 times" in desk.refusal(packed)
+        archive_bytes = make_zip([("a/1.png", make_png(1)), ("a/1.png", make_png(2))])
+    assert "'a/1.png' is in the archive 2 times" in uploader.refusal_detail(archive_bytes)
 
 
-def test_an_exploding_member_is_refused_unread(desk: Desk) -> None:
-    assert "'a/bomb.png' unpacks to more than 200 times" in desk.refusal(archive({"a/bomb.png": bytes(8 * 2**20)}))
+def test_an_exploding_member_is_refused_unread(uploader: ArchiveUploader) -> None:
+    assert "'a/bomb.png' unpacks to more than 200 times" in uploader.refusal_detail(
+        make_zip({"a/bomb.png": bytes(8 * 2**20)})
+    )
 
 
 @pytest.mark.parametrize(
@@ -177,15 +185,15 @@ def test_an_exploding_member_is_refused_unread(desk: Desk) -> None:
     ],
 )
 def test_limits_hold(tmp_path: Path, limits: dict[str, int], reason: str) -> None:
-    desk = Desk(tmp_path, **limits)
-    answer = desk.hand_in(archive(classes(5)))
+    uploader = ArchiveUploader(tmp_path, **limits)
+    answer = uploader.upload(make_zip(make_class_folders(5)))
     assert answer["refused"]["code"] == "archive_too_large"
     assert reason in answer["refused"]["detail"]
 
 
-def test_a_directory_that_would_fill_the_memory_is_refused_before_it_is_read(desk: Desk) -> None:
+def test_a_directory_that_would_fill_the_memory_is_refused_before_it_is_read(uploader: ArchiveUploader) -> None:
     end = struct.pack("<IHHHHIIH", 0x06054B50, 0, 0, 65535, 65535, 0xF0000000, 0, 0)
-    assert "directory alone" in desk.refusal(b"PK\3\4" + end)
+    assert "directory alone" in uploader.refusal_detail(b"PK\3\4" + end)
 
 
 @pytest.mark.parametrize(
@@ -193,16 +201,19 @@ def test_a_directory_that_would_fill_the_memory_is_refused_before_it_is_read(des
     [
         (b"", "not a zip"),
         (b"GIF89a", "not a zip"),
-        (archive({}), "no images"),
-        (archive({".hidden": b"x", "__MACOSX/x": b"y"}), "no images"),
-        (archive(classes(2)), "files found: 4"),
-        (archive(classes(5, "test/")), "none below train/"),
-        (archive({**classes(5, "train/"), "other/1.png": picture(1)}), "'other/1.png' is neither below train/"),
-        (archive(classes(5))[:-200] + archive(classes(5))[-22:], "damaged"),
+        (make_zip({}), "no images"),
+        (make_zip({".hidden": b"x", "__MACOSX/x": b"y"}), "no images"),
+        (make_zip(make_class_folders(2)), "files found: 4"),
+        (make_zip(make_class_folders(5, "test/")), "none below train/"),
+        (
+            make_zip({**make_class_folders(5, "train/"), "other/1.png": make_png(1)}),
+            "'other/1.png' is neither below train/",
+        ),
+        (make_zip(make_class_folders(5))[:-200] + make_zip(make_class_folders(5))[-22:], "damaged"),
     ],
 )  # fmt: skip
-def test_what_is_no_data_set_is_refused(desk: Desk, data: bytes, reason: str) -> None:
-    assert reason in desk.refusal(data)
+def test_what_is_no_data_set_is_refused(uploader: ArchiveUploader, data: bytes, reason: str) -> None:
+    assert reason in uploader.refusal_detail(data)
 
 
 @pytest.mark.parametrize(
@@ -216,14 +227,16 @@ def test_what_is_no_data_set_is_refused(desk: Desk, data: bytes, reason: str) ->
         ("", "0.png", "'0.png' is not where it should be"),
     ],
 )
-def test_the_file_that_is_wrong_is_named_and_not_the_images(desk: Desk, prefix: str, stray: str, detail: str) -> None:
-    refusal = desk.refusal(archive({**classes(5, prefix), stray: picture(1)}))
+def test_the_file_that_is_wrong_is_named_and_not_the_images(
+    uploader: ArchiveUploader, prefix: str, stray: str, detail: str
+) -> None:
+    refusal = uploader.refusal_detail(make_zip({**make_class_folders(5, prefix), stray: make_png(1)}))
     assert refusal.startswith(detail)
 
 
-def test_protected_images_of_two_sizes_are_refused(desk: Desk) -> None:
-    members = {**classes(5), "b/9.png": picture(1, 13, 12)}
-    detail = desk.refusal(archive(members), kind="protected")
+def test_protected_images_of_two_sizes_are_refused(uploader: ArchiveUploader) -> None:
+    members = {**make_class_folders(5), "b/9.png": make_png(1, 13, 12)}
+    detail = uploader.refusal_detail(make_zip(members), kind="protected")
     assert "share one size" in detail
     assert "'b/9.png'" in detail
 
@@ -231,21 +244,25 @@ def test_protected_images_of_two_sizes_are_refused(desk: Desk) -> None:
 @pytest.mark.parametrize(
     ("originals", "field", "reason"),
     [
-        ({name: data for name, data in classes(5).items() if name != "a/3.png"}, "originals", "'a/3' is missing"),
-        ({**classes(5), "b/9.png": picture(1)}, "originals", "'b/9' is missing from the protected archive"),
-        (classes(5, width=13), "originals", "the originals are 13x12"),
-        ({**classes(5), "a/3.jpg": picture(1)}, "originals", "differ in their suffix"),
+        (
+            {name: data for name, data in make_class_folders(5).items() if name != "a/3.png"},
+            "originals",
+            "'a/3' is missing",
+        ),
+        ({**make_class_folders(5), "b/9.png": make_png(1)}, "originals", "'b/9' is missing from the protected archive"),
+        (make_class_folders(5, width=13), "originals", "the originals are 13x12"),
+        ({**make_class_folders(5), "a/3.jpg": make_png(1)}, "originals", "differ in their suffix"),
         ({}, "originals", "no images"),
     ],
 )
-def test_originals_must_match(desk: Desk, originals: dict[str, bytes], field: str, reason: str) -> None:
-    answer = desk.hand_in(archive(classes(5)), archive(originals), kind="protected")
+def test_originals_must_match(uploader: ArchiveUploader, originals: dict[str, bytes], field: str, reason: str) -> None:
+    answer = uploader.upload(make_zip(make_class_folders(5)), make_zip(originals), kind="protected")
     assert answer["refused"]["field"] == field
     assert reason in answer["refused"]["detail"]
 
 
-def test_a_damaged_member_is_refused(desk: Desk) -> None:
-    packed = bytearray(archive(classes(5)))
-    at = packed.index(b"PK\3\4", 50)
-    packed[at + 40 : at + 60] = bytes(20)
-    assert "damaged" in desk.refusal(bytes(packed))
+def test_a_damaged_member_is_refused(uploader: ArchiveUploader) -> None:
+    archive_bytes = bytearray(make_zip(make_class_folders(5)))
+    offset = archive_bytes.index(b"PK\3\4", 50)
+    archive_bytes[offset + 40 : offset + 60] = bytes(20)
+    assert "damaged" in uploader.refusal_detail(bytes(archive_bytes))

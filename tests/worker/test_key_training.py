@@ -9,13 +9,13 @@ import torch
 from sqlalchemy import func, select, update
 
 from tests.factories import make_evaluation, make_key_to_train
-from tests.trained import teach
+from tests.trained import register_scheme
 from unveil.app import broker
 from unveil.app.db.ids import new_id
 from unveil.app.db.job_states import Status
 from unveil.app.db.tables import Cell, Evaluation, Event, Key
 from unveil.app.jobs import event_log
-from unveil.app.ops.storage_gc import find_orphans
+from unveil.app.ops.storage_gc import find_orphaned_blobs
 from unveil.models.core import checkpoints
 from unveil.models.core.errors import AttackFailed
 from unveil.worker import cells, jobs, key_loading, key_training, sweeper
@@ -24,66 +24,66 @@ from unveil.worker.runtime import Runtime
 
 @pytest.fixture(autouse=True)
 def scheme(monkeypatch):
-    teach(monkeypatch)
-    monkeypatch.setattr(jobs, "REPORT_S", 0.0)
+    register_scheme(monkeypatch)
+    monkeypatch.setattr(jobs, "REPORT_INTERVAL_S", 0.0)
 
 
-def ordered(tools: Runtime, account: str, **changed) -> str:
-    return make_key_to_train(tools.sessions, tools.ring, account, **changed)
+def create_key(runtime: Runtime, account: str, **changed) -> str:
+    return make_key_to_train(runtime.sessions, runtime.keyring, account, **changed)
 
 
-def for_evaluation(tools: Runtime, account: str, attacks=("none", "fr")) -> tuple[str, str, list[str]]:
+def create_key_for_evaluation(runtime: Runtime, account: str, attacks=("none", "fr")) -> tuple[str, str, list[str]]:
     """A key to train, the evaluation it is for, and the cells that wait for it."""
     id = new_id("key")
     scheme = {"name": "tn-shift", "epochs": 2, "key_id": id}
-    evaluation_id, ids = make_evaluation(tools.sessions, account, attacks, scheme=scheme)
-    return ordered(tools, account, evaluation_id=evaluation_id, id=id), evaluation_id, ids
+    evaluation_id, ids = make_evaluation(runtime.sessions, account, attacks, scheme=scheme)
+    return create_key(runtime, account, evaluation_id=evaluation_id, id=id), evaluation_id, ids
 
 
-def row(tools: Runtime, table: type, id: str):
-    with tools.sessions() as session:
+def get_row(runtime: Runtime, table: type, id: str):
+    with runtime.sessions() as session:
         return session.get_one(table, id)
 
 
-def key(tools: Runtime, id: str) -> Key:
-    return row(tools, Key, id)
+def get_key(runtime: Runtime, id: str) -> Key:
+    return get_row(runtime, Key, id)
 
 
-def statuses(tools: Runtime, ids: list[str]) -> list[str]:
-    return [row(tools, Cell, id).status for id in ids]
+def cell_statuses(runtime: Runtime, ids: list[str]) -> list[str]:
+    return [get_row(runtime, Cell, id).status for id in ids]
 
 
-def fall_silent(tools: Runtime) -> None:
-    with tools.sessions.begin() as session:
+def expire_key_leases(runtime: Runtime) -> None:
+    with runtime.sessions.begin() as session:
         session.execute(
             update(Key).values(lease_until=func.clock_timestamp() - func.make_interval(0, 0, 0, 0, 0, 0, 1))
         )
 
 
-def sweep(tools: Runtime) -> None:
-    sweeper.sweep(tools.sessions, tools.celery, tools.settings)
+def run_sweep(runtime: Runtime) -> None:
+    sweeper.sweep(runtime.sessions, runtime.celery, runtime.settings)
 
 
-def orphans(tools: Runtime) -> list[str]:
-    with tools.sessions() as session:
-        return list(find_orphans(session, tools.blobs, older_than_s=-1))
+def list_orphans(runtime: Runtime) -> list[str]:
+    with runtime.sessions() as session:
+        return list(find_orphaned_blobs(session, runtime.blobs, older_than_s=-1))
 
 
-def test_a_key_is_trained_sealed_and_told_of(tools, account):
-    id = ordered(tools, account)
-    key_training.handle(tools, id)
-    done = key(tools, id)
+def test_a_key_is_trained_sealed_and_told_of(runtime, account):
+    id = create_key(runtime, account)
+    key_training.handle(runtime, id)
+    done = get_key(runtime, id)
     assert (done.status, done.progress, done.error, done.lease_owner) == ("succeeded", 1.0, None, None)
     assert done.provenance == {"data": "sample", "loss": None}  # JSON has no NaN
-    weights = key_loading.secret(tools, done)
+    weights = key_loading.decrypt_secret(runtime, done)
     assert weights[:1] == b"w"
-    assert weights not in tools.blobs.read(done.blob)
-    assert list(tools.blobs.names("checkpoints")) == orphans(tools) == []
-    key_training.handle(tools, id)  # a message that comes twice
-    assert key(tools, id).attempt == 1
+    assert weights not in runtime.blobs.read(done.weights_blob)
+    assert list(runtime.blobs.list_folder("checkpoints")) == list_orphans(runtime) == []
+    key_training.handle(runtime, id)  # a message that comes twice
+    assert get_key(runtime, id).attempt == 1
 
 
-def test_a_seed_that_nobody_named_is_drawn_lasts_and_is_told_to_nobody(tools, account, monkeypatch):
+def test_a_seed_that_nobody_named_is_drawn_lasts_and_is_told_to_nobody(runtime, account, monkeypatch):
     seeds: list[int] = []
 
     def learn(context):
@@ -91,33 +91,35 @@ def test_a_seed_that_nobody_named_is_drawn_lasts_and_is_told_to_nobody(tools, ac
         if len(seeds) == 1:
             raise ConnectionError("another worker takes it up")
 
-    teach(monkeypatch, learn)
-    first, second = ordered(tools, account, seed=None), ordered(tools, account, seed=None)
-    key_training.handle(tools, first)
-    with tools.sessions.begin() as session:  # under another master key meanwhile
-        named = {"purpose": "key", "owner": account, "id": first}
+    register_scheme(monkeypatch, learn)
+    first, second = create_key(runtime, account, seed=None), create_key(runtime, account, seed=None)
+    key_training.handle(runtime, first)
+    with runtime.sessions.begin() as session:  # under another master key meanwhile
+        envelope_context = {"purpose": "key", "owner": account, "id": first}
         session.execute(
-            update(Key).where(Key.id == first).values(sealed=tools.ring.rewrap(key(tools, first).sealed, **named))
+            update(Key)
+            .where(Key.id == first)
+            .values(sealed=runtime.keyring.rewrap(get_key(runtime, first).sealed, **envelope_context))
         )
         session.execute(update(Key).where(Key.id == first).values(status="queued", error=None, finished_at=None))
-    key_training.handle(tools, first)
-    key_training.handle(tools, second)
+    key_training.handle(runtime, first)
+    key_training.handle(runtime, second)
     assert seeds[0] == seeds[1] != seeds[2]
     assert min(seeds) > 2**32
-    done = key(tools, first)
+    done = get_key(runtime, first)
     assert done.status == "succeeded"
     assert done.provenance["seed"] is None
     assert str(seeds[0]) not in str({name: value for name, value in vars(done).items() if name != "_sa_instance_state"})
 
 
-def test_the_weights_open_for_their_own_key_only(tools, account):
-    first, second = ordered(tools, account), ordered(tools, account)
-    key_training.handle(tools, first)
-    key_training.handle(tools, second)
-    with tools.sessions.begin() as session:
-        session.execute(update(Key).where(Key.id == second).values(blob=key(tools, first).blob))
+def test_the_weights_open_for_their_own_key_only(runtime, account):
+    first, second = create_key(runtime, account), create_key(runtime, account)
+    key_training.handle(runtime, first)
+    key_training.handle(runtime, second)
+    with runtime.sessions.begin() as session:
+        session.execute(update(Key).where(Key.id == second).values(weights_blob=get_key(runtime, first).weights_blob))
     with pytest.raises(Exception, match=second):
-        key_loading.secret(tools, key(tools, second))
+        key_loading.decrypt_secret(runtime, get_key(runtime, second))
 
 
 @pytest.mark.parametrize(
@@ -128,22 +130,22 @@ def test_the_weights_open_for_their_own_key_only(tools, account):
         (KeyError("secret detail"), "internal"),
     ],
 )
-def test_a_training_that_fails_says_why_and_leaves_no_weights(tools, account, monkeypatch, error, code):
+def test_a_training_that_fails_says_why_and_leaves_no_weights(runtime, account, monkeypatch, error, code):
     def fail(context):
         raise error
 
-    teach(monkeypatch, fail)
-    id = ordered(tools, account)
-    key_training.handle(tools, id)
-    failed = key(tools, id)
-    assert (failed.status, failed.error["code"], failed.blob) == ("failed", code, None)
+    register_scheme(monkeypatch, fail)
+    id = create_key(runtime, account)
+    key_training.handle(runtime, id)
+    failed = get_key(runtime, id)
+    assert (failed.status, failed.error["code"], failed.weights_blob) == ("failed", code, None)
     assert "secret detail" not in failed.error["detail"]
-    assert list(tools.blobs.names("keys")) == []
+    assert list(runtime.blobs.list_folder("keys")) == []
 
 
-def test_a_cancelled_training_stops_at_its_next_word(tools, account, monkeypatch):
+def test_a_cancelled_training_stops_at_its_next_word(runtime, account, monkeypatch):
     def cancel(context):
-        with tools.sessions.begin() as session:
+        with runtime.sessions.begin() as session:
             session.execute(update(Key).values(status=Status.CANCELLING))
         pause = threading.Event()
         for _ in range(200):
@@ -151,128 +153,130 @@ def test_a_cancelled_training_stops_at_its_next_word(tools, account, monkeypatch
             pause.wait(0.02)
         pytest.fail("it was not stopped")
 
-    teach(monkeypatch, cancel)
-    id = ordered(tools, account)
-    key_training.handle(tools, id)
-    assert (key(tools, id).status, key(tools, id).blob) == ("cancelled", None)
-    assert list(tools.blobs.names("checkpoints")) == []
+    register_scheme(monkeypatch, cancel)
+    id = create_key(runtime, account)
+    key_training.handle(runtime, id)
+    assert (get_key(runtime, id).status, get_key(runtime, id).weights_blob) == ("cancelled", None)
+    assert list(runtime.blobs.list_folder("checkpoints")) == []
 
 
-def test_a_worker_that_lost_its_lease_changes_nothing(tools, other, account, monkeypatch):
-    id = ordered(tools, account)
+def test_a_worker_that_lost_its_lease_changes_nothing(runtime, other_runtime, account, monkeypatch):
+    id = create_key(runtime, account)
 
     def zombie(context):
-        with tools.sessions.begin() as session:
+        with runtime.sessions.begin() as session:
             session.execute(update(Key).values(status=Status.QUEUED, lease_owner=None))
-        teach(monkeypatch)
-        key_training.handle(other, id)
+        register_scheme(monkeypatch)
+        key_training.handle(other_runtime, id)
 
-    teach(monkeypatch, zombie)
-    key_training.handle(tools, id)
-    assert (key(tools, id).attempt, key(tools, id).blob) == (2, f"keys/{id}.2")
-    assert list(tools.blobs.names("keys")) == [f"keys/{id}.2"]
+    register_scheme(monkeypatch, zombie)
+    key_training.handle(runtime, id)
+    assert (get_key(runtime, id).attempt, get_key(runtime, id).weights_blob) == (2, f"keys/{id}.2")
+    assert list(runtime.blobs.list_folder("keys")) == [f"keys/{id}.2"]
 
 
-def test_a_crash_between_the_weights_and_their_row_costs_an_attempt_and_is_cleared(tools, account, monkeypatch):
+def test_a_crash_between_the_weights_and_their_row_costs_an_attempt_and_is_cleared(runtime, account, monkeypatch):
     class Crash(BaseException):
         pass
 
     def crash(*_):
         raise Crash
 
-    id = ordered(tools, account)
-    monkeypatch.setattr(jobs, "_store", crash)
+    id = create_key(runtime, account)
+    monkeypatch.setattr(jobs, "_store_outcome", crash)
     with pytest.raises(Crash):
-        key_training.handle(tools, id)
-    assert (key(tools, id).status, orphans(tools)) == ("running", [])  # of a training that goes on
+        key_training.handle(runtime, id)
+    assert (get_key(runtime, id).status, list_orphans(runtime)) == ("running", [])  # of a training that goes on
     monkeypatch.undo()
-    teach(monkeypatch)
-    fall_silent(tools)
-    sweep(tools)
-    assert (key(tools, id).status, key(tools, id).stalls) == ("queued", 1)
-    assert broker.waiting(tools.celery, broker.TRAIN_KEY) == 1
-    key_training.handle(tools, id)
-    assert key(tools, id).status == "succeeded"
-    assert orphans(tools) == [f"keys/{id}.1"]
+    register_scheme(monkeypatch)
+    expire_key_leases(runtime)
+    run_sweep(runtime)
+    assert (get_key(runtime, id).status, get_key(runtime, id).attempts_without_progress) == ("queued", 1)
+    assert broker.queue_depth(runtime.celery, broker.TRAIN_KEY) == 1
+    key_training.handle(runtime, id)
+    assert get_key(runtime, id).status == "succeeded"
+    assert list_orphans(runtime) == [f"keys/{id}.1"]
 
 
-def test_a_networks_checkpoints_are_sealed_for_its_job_alone_and_lost_with_its_end(tools, other, account, monkeypatch):
-    kept = {}
+def test_a_networks_checkpoints_are_sealed_for_its_job_alone_and_lost_with_its_end(
+    runtime, other_runtime, account, monkeypatch
+):
+    recorded = {}
 
     def look(context):
         checkpoints.save(context.checkpoints, "network.ckpt", {"weights": torch.arange(64.0)})
-        kept["sealed"] = tools.blobs.read(f"checkpoints/{id}/network.ckpt")
-        kept["attempts"] = kept.get("attempts", 0) + 1
-        if kept["attempts"] == 1:
+        recorded["sealed"] = runtime.blobs.read(f"checkpoints/{id}/network.ckpt")
+        recorded["attempts"] = recorded.get("attempts", 0) + 1
+        if recorded["attempts"] == 1:
             raise KeyboardInterrupt
 
     def goes_on(context):
-        kept["loaded"] = checkpoints.load(context.checkpoints, "network.ckpt")
+        recorded["loaded"] = checkpoints.load(context.checkpoints, "network.ckpt")
         look(context)
 
-    id, another = ordered(tools, account), ordered(tools, account)
-    teach(monkeypatch, look)
+    id, another = create_key(runtime, account), create_key(runtime, account)
+    register_scheme(monkeypatch, look)
     with pytest.raises(KeyboardInterrupt):
-        key_training.handle(tools, id)
-    assert torch.arange(64.0).numpy().tobytes()[100:140] not in kept["sealed"]
-    fall_silent(tools)
-    sweep(tools)
-    teach(monkeypatch, goes_on)
-    lock = key(tools, id).checkpoint_lock
-    key_training.handle(other, id)
-    assert torch.equal(kept["loaded"]["weights"], torch.arange(64.0))
-    assert key(tools, id).checkpoint_lock is None, "what a copy of the disk holds opens no more"
-    stranger = key_training.claim(tools, another)
-    tools.blobs.write(f"checkpoints/{another}/network.ckpt", kept["sealed"])
-    assert stranger.context(jobs.Reporter(stranger, None), 0).checkpoints.read("network.ckpt") is None
-    assert tools.ring.open(lock + kept["sealed"], purpose="checkpoints", owner=account, id=id)
+        key_training.handle(runtime, id)
+    assert torch.arange(64.0).numpy().tobytes()[100:140] not in recorded["sealed"]
+    expire_key_leases(runtime)
+    run_sweep(runtime)
+    register_scheme(monkeypatch, goes_on)
+    wrapped_key = get_key(runtime, id).checkpoint_wrapped_key
+    key_training.handle(other_runtime, id)
+    assert torch.equal(recorded["loaded"]["weights"], torch.arange(64.0))
+    assert get_key(runtime, id).checkpoint_wrapped_key is None, "what a copy of the disk holds opens no more"
+    stranger = key_training.claim(runtime, another)
+    runtime.blobs.write(f"checkpoints/{another}/network.ckpt", recorded["sealed"])
+    assert stranger.run_context(jobs.Reporter(stranger, None), 0).checkpoints.read("network.ckpt") is None
+    assert runtime.keyring.open(wrapped_key + recorded["sealed"], purpose="checkpoints", owner=account, id=id)
 
 
-def test_a_training_that_never_gets_further_is_poison(tools, account):
-    id = ordered(tools, account)
-    for _ in range(tools.settings.max_stalls):
-        key_training.claim(tools, id)
-        fall_silent(tools)
-        sweep(tools)
-    assert (key(tools, id).status, key(tools, id).error["code"]) == ("failed", "poison")
-    assert key_training.claim(tools, id) is None
-    sweep(tools)
-    assert key(tools, id).checkpoint_lock is None
+def test_a_training_that_never_gets_further_is_poison(runtime, account):
+    id = create_key(runtime, account)
+    for _ in range(runtime.settings.max_attempts_without_progress):
+        key_training.claim(runtime, id)
+        expire_key_leases(runtime)
+        run_sweep(runtime)
+    assert (get_key(runtime, id).status, get_key(runtime, id).error["code"]) == ("failed", "poison")
+    assert key_training.claim(runtime, id) is None
+    run_sweep(runtime)
+    assert get_key(runtime, id).checkpoint_wrapped_key is None
 
 
-def test_a_training_handed_back_goes_on_elsewhere(tools, other, account):
-    id = ordered(tools, account)
-    jobs.hand_back(key_training.claim(tools, id))
-    assert (key(tools, id).status, key(tools, id).stalls) == ("queued", 0)
-    assert broker.waiting(tools.celery, broker.TRAIN_KEY) == 1
-    key_training.handle(other, id)
-    assert key(tools, id).status == "succeeded"
+def test_a_training_handed_back_goes_on_elsewhere(runtime, other_runtime, account):
+    id = create_key(runtime, account)
+    jobs.release(key_training.claim(runtime, id))
+    assert (get_key(runtime, id).status, get_key(runtime, id).attempts_without_progress) == ("queued", 0)
+    assert broker.queue_depth(runtime.celery, broker.TRAIN_KEY) == 1
+    key_training.handle(other_runtime, id)
+    assert get_key(runtime, id).status == "succeeded"
 
 
-def test_the_sweeper_clears_what_crashes_left_of_ended_jobs_and_destroyed_keys(tools, account):
-    done, waiting = ordered(tools, account), ordered(tools, account)
-    key_training.handle(tools, done)
-    blob = key(tools, done).blob
+def test_the_sweeper_clears_what_crashes_left_of_ended_jobs_and_destroyed_keys(runtime, account):
+    done, waiting = create_key(runtime, account), create_key(runtime, account)
+    key_training.handle(runtime, done)
+    blob = get_key(runtime, done).weights_blob
     for id in (done, waiting):
-        tools.blobs.write(f"checkpoints/{id}/network.ckpt", b"half a training")
-    with tools.sessions.begin() as session:
+        runtime.blobs.write(f"checkpoints/{id}/network.ckpt", b"half a training")
+    with runtime.sessions.begin() as session:
         session.execute(update(Key).where(Key.id == done).values(destroyed_at=func.clock_timestamp(), sealed=None))
-    sweep(tools)
-    assert not tools.blobs.exists(blob)
-    assert key(tools, done).blob is None
-    assert list(tools.blobs.names("checkpoints")) == [f"checkpoints/{waiting}"]
+    run_sweep(runtime)
+    assert not runtime.blobs.exists(blob)
+    assert get_key(runtime, done).weights_blob is None
+    assert list(runtime.blobs.list_folder("checkpoints")) == [f"checkpoints/{waiting}"]
 
 
 # --- for an evaluation ------------------------------------------------------------------------------------------
 
 
-def test_cells_wait_for_their_key_and_share_it(tools, account, monkeypatch):
-    id, evaluation_id, ids = for_evaluation(tools, account)
-    assert cells.claim(tools, ids[0]) is None
-    sweep(tools)
-    assert broker.waiting(tools.celery, broker.RUN_CELL) == 1  # the key alone
-    key_training.handle(tools, id)
-    assert broker.waiting(tools.celery, broker.RUN_CELL) == 3
+def test_cells_wait_for_their_key_and_share_it(runtime, account, monkeypatch):
+    id, evaluation_id, ids = create_key_for_evaluation(runtime, account)
+    assert cells.claim(runtime, ids[0]) is None
+    run_sweep(runtime)
+    assert broker.queue_depth(runtime.celery, broker.RUN_CELL) == 1  # the key alone
+    key_training.handle(runtime, id)
+    assert broker.queue_depth(runtime.celery, broker.RUN_CELL) == 3
     secrets = []
 
     def run_cell(*_, secret, **__):
@@ -281,80 +285,80 @@ def test_cells_wait_for_their_key_and_share_it(tools, account, monkeypatch):
 
     monkeypatch.setattr(cells, "run_cell", run_cell)
     for cell in ids:
-        cells.handle(tools, cell)
-    assert secrets == [key_loading.secret(tools, key(tools, id))] * 2
-    with tools.sessions.begin() as session:
+        cells.handle(runtime, cell)
+    assert secrets == [key_loading.decrypt_secret(runtime, get_key(runtime, id))] * 2
+    with runtime.sessions.begin() as session:
         session.delete(session.get_one(Evaluation, evaluation_id))
-    assert (key(tools, id).status, key(tools, id).evaluation_id) == ("succeeded", None)
+    assert (get_key(runtime, id).status, get_key(runtime, id).evaluation_id) == ("succeeded", None)
 
 
-def test_when_the_key_is_there_the_cells_of_seconds_come_first(tools, account, monkeypatch):
-    id, _, ids = for_evaluation(tools, account, ("itn", "none"))
-    rung = []
-    monkeypatch.setattr(broker, "ring", lambda celery, task, *ids: rung.extend(ids))
-    key_training.handle(tools, id)
-    assert rung == [ids[1], ids[0]]
+def test_when_the_key_is_there_the_cells_of_seconds_come_first(runtime, account, monkeypatch):
+    id, _, ids = create_key_for_evaluation(runtime, account, ("itn", "none"))
+    dispatched = []
+    monkeypatch.setattr(broker, "enqueue", lambda celery, task, *ids: dispatched.extend(ids))
+    key_training.handle(runtime, id)
+    assert dispatched == [ids[1], ids[0]]
 
 
-def test_the_evaluation_tells_of_its_keys_training(tools, account):
-    id, evaluation_id, _ = for_evaluation(tools, account)
-    key_training.handle(tools, id)
-    with tools.sessions() as session:
+def test_the_evaluation_tells_of_its_keys_training(runtime, account):
+    id, evaluation_id, _ = create_key_for_evaluation(runtime, account)
+    key_training.handle(runtime, id)
+    with runtime.sessions() as session:
         evaluation = session.get_one(Evaluation, evaluation_id)
-        told = session.scalars(select(Event).where(Event.evaluation_id == evaluation_id).order_by(Event.seq)).all()
+        recorded = session.scalars(select(Event).where(Event.evaluation_id == evaluation_id).order_by(Event.seq)).all()
     assert (evaluation.status, evaluation.started_at is not None) == ("running", True)
-    progress = [event.data for event in told if event.type == "progress"]
+    progress = [event.data for event in recorded if event.type == "progress"]
     assert {event["key"] for event in progress} == {id}
     half = next(event for event in progress if event["phase"] == "epoch 1 of 2")
     assert half["evaluation"] == {"done": 0, "total": 2, "fraction": round(20 * 0.5 / (20 + 1 + 1), 4)}  # weighted
     assert progress[-1]["status"] == "succeeded"
-    metrics = [event.data for event in told if event.type == "metric"]
+    metrics = [event.data for event in recorded if event.type == "metric"]
     assert (metrics[0]["key"], metrics[0]["name"], metrics[0]["points"]) == (id, "loss", [[1, 1.0]])
 
 
-def test_a_key_that_cannot_be_trained_fails_the_cells_that_wait_for_it(tools, account, monkeypatch):
+def test_a_key_that_cannot_be_trained_fails_the_cells_that_wait_for_it(runtime, account, monkeypatch):
     def fail(context):
         raise AttackFailed("the loss is no number")
 
-    teach(monkeypatch, fail)
-    id, evaluation_id, ids = for_evaluation(tools, account)
-    key_training.handle(tools, id)
-    assert statuses(tools, ids) == ["failed", "failed"]
-    error = row(tools, Cell, ids[0]).error
+    register_scheme(monkeypatch, fail)
+    id, evaluation_id, ids = create_key_for_evaluation(runtime, account)
+    key_training.handle(runtime, id)
+    assert cell_statuses(runtime, ids) == ["failed", "failed"]
+    error = get_row(runtime, Cell, ids[0]).error
     assert error["code"] == "key_unusable"
     assert "the loss is no number" in error["detail"]
-    assert row(tools, Evaluation, evaluation_id).status == "failed"
+    assert get_row(runtime, Evaluation, evaluation_id).status == "failed"
 
 
-def test_a_key_given_up_as_poison_fails_its_cells(tools, account):
-    id, evaluation_id, ids = for_evaluation(tools, account)
-    for _ in range(tools.settings.max_stalls):
-        key_training.claim(tools, id)
-        fall_silent(tools)
-        sweep(tools)
-    assert statuses(tools, ids) == ["failed", "failed"]
-    assert row(tools, Evaluation, evaluation_id).status == "failed"
+def test_a_key_given_up_as_poison_fails_its_cells(runtime, account):
+    id, evaluation_id, ids = create_key_for_evaluation(runtime, account)
+    for _ in range(runtime.settings.max_attempts_without_progress):
+        key_training.claim(runtime, id)
+        expire_key_leases(runtime)
+        run_sweep(runtime)
+    assert cell_statuses(runtime, ids) == ["failed", "failed"]
+    assert get_row(runtime, Evaluation, evaluation_id).status == "failed"
 
 
-def cancel(tools: Runtime, evaluation_id: str) -> None:
-    with tools.sessions.begin() as session:
-        event_log.cancel(session, event_log.lock(session, evaluation_id))
+def cancel_evaluation(runtime: Runtime, evaluation_id: str) -> None:
+    with runtime.sessions.begin() as session:
+        event_log.cancel(session, event_log.lock_evaluation(session, evaluation_id))
 
 
-def test_a_cancelled_evaluation_cancels_the_key_that_is_made_for_it(tools, account):
-    id, evaluation_id, ids = for_evaluation(tools, account)
-    cancel(tools, evaluation_id)
-    assert (key(tools, id).status, statuses(tools, ids)) == ("cancelled", ["cancelled", "cancelled"])
-    assert row(tools, Evaluation, evaluation_id).status == "cancelled"
+def test_a_cancelled_evaluation_cancels_the_key_that_is_made_for_it(runtime, account):
+    id, evaluation_id, ids = create_key_for_evaluation(runtime, account)
+    cancel_evaluation(runtime, evaluation_id)
+    assert (get_key(runtime, id).status, cell_statuses(runtime, ids)) == ("cancelled", ["cancelled", "cancelled"])
+    assert get_row(runtime, Evaluation, evaluation_id).status == "cancelled"
 
 
-def test_an_evaluation_is_cancelling_until_its_training_has_stopped(tools, account):
-    id, evaluation_id, ids = for_evaluation(tools, account)
-    held = key_training.claim(tools, id)
-    cancel(tools, evaluation_id)
-    assert (key(tools, id).status, statuses(tools, ids)) == ("cancelling", ["cancelled", "cancelled"])
-    sweep(tools)
-    assert row(tools, Evaluation, evaluation_id).status == "cancelling"
-    jobs.hand_back(held)
-    assert key(tools, id).status == "cancelled"
-    assert row(tools, Evaluation, evaluation_id).status == "cancelled"
+def test_an_evaluation_is_cancelling_until_its_training_has_stopped(runtime, account):
+    id, evaluation_id, ids = create_key_for_evaluation(runtime, account)
+    claimed_job = key_training.claim(runtime, id)
+    cancel_evaluation(runtime, evaluation_id)
+    assert (get_key(runtime, id).status, cell_statuses(runtime, ids)) == ("cancelling", ["cancelled", "cancelled"])
+    run_sweep(runtime)
+    assert get_row(runtime, Evaluation, evaluation_id).status == "cancelling"
+    jobs.release(claimed_job)
+    assert get_key(runtime, id).status == "cancelled"
+    assert get_row(runtime, Evaluation, evaluation_id).status == "cancelled"

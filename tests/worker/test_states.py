@@ -5,6 +5,6 @@ from __future__ import annotations
 from tests.worker.history import run_histories
 
 
-def test_every_history_keeps_to_the_state_machine(tools, account):
+def test_every_history_keeps_to_the_state_machine(runtime, account):
     """`make chaos` has a thousand of them."""
-    assert run_histories(tools, account, count=25, acts=10) >= 25
+    assert run_histories(runtime, account, count=25, max_steps=10) >= 25

@@ -10,7 +10,7 @@ from dataclasses import replace
 import pytest
 from sqlalchemy import func, select, text, update
 
-from tests.factories import expire, make_evaluation
+from tests.factories import expire_lease, make_evaluation
 from unveil.app import broker
 from unveil.app.db.job_states import Status
 from unveil.app.db.tables import Cell, Evaluation, Event
@@ -19,213 +19,219 @@ from unveil.worker import cells, sweeper
 from unveil.worker.runtime import Runtime
 
 
-def sweep(tools: Runtime) -> None:
-    sweeper.sweep(tools.sessions, tools.celery, tools.settings)
+def run_sweep(runtime: Runtime) -> None:
+    sweeper.sweep(runtime.sessions, runtime.celery, runtime.settings)
 
 
-def cell(tools: Runtime, id: str) -> Cell:
-    with tools.sessions() as session:
+def get_cell(runtime: Runtime, id: str) -> Cell:
+    with runtime.sessions() as session:
         return session.get_one(Cell, id)
 
 
-def status(tools: Runtime, evaluation_id: str) -> str:
-    with tools.sessions() as session:
+def evaluation_status(runtime: Runtime, evaluation_id: str) -> str:
+    with runtime.sessions() as session:
         return session.get_one(Evaluation, evaluation_id).status
 
 
-def waiting(tools: Runtime) -> int:
-    return broker.waiting(tools.celery, broker.RUN_CELL)
+def count_messages(runtime: Runtime) -> int:
+    return broker.queue_depth(runtime.celery, broker.RUN_CELL)
 
 
-def test_an_id_that_was_never_sent_is_sent_once(tools, account):
-    make_evaluation(tools.sessions, account, ("none", "fr"))
-    assert waiting(tools) == 0
-    sweep(tools)
-    sweep(tools)
-    assert waiting(tools) == 2
+def test_an_id_that_was_never_sent_is_sent_once(runtime, account):
+    make_evaluation(runtime.sessions, account, ("none", "fr"))
+    assert count_messages(runtime) == 0
+    run_sweep(runtime)
+    run_sweep(runtime)
+    assert count_messages(runtime) == 2
 
 
-def test_a_lost_message_is_sent_again_after_a_while_and_a_waiting_one_is_not(tools, account):
-    make_evaluation(tools.sessions, account, ("none", "fr"))
-    sweep(tools)
-    with tools.sessions.begin() as session:
-        session.execute(update(Cell).values(sent_at=func.clock_timestamp() - func.make_interval(0, 0, 0, 0, 0, 1)))
-    sweep(tools)
-    assert waiting(tools) == 2  # both still wait there, however long
-    empty_broker(tools)
-    sweep(tools)
-    assert waiting(tools) == 2
+def test_a_lost_message_is_sent_again_after_a_while_and_a_waiting_one_is_not(runtime, account):
+    make_evaluation(runtime.sessions, account, ("none", "fr"))
+    run_sweep(runtime)
+    with runtime.sessions.begin() as session:
+        session.execute(update(Cell).values(enqueued_at=func.clock_timestamp() - func.make_interval(0, 0, 0, 0, 0, 1)))
+    run_sweep(runtime)
+    assert count_messages(runtime) == 2  # both still wait there, however long
+    empty_broker(runtime)
+    run_sweep(runtime)
+    assert count_messages(runtime) == 2
 
 
-def empty_broker(tools: Runtime) -> None:
+def empty_broker(runtime: Runtime) -> None:
     import redis
 
-    with redis.Redis.from_url(tools.settings.redis_url) as client:
+    with redis.Redis.from_url(runtime.settings.redis_url) as client:
         client.flushdb()
 
 
-def test_a_message_sent_just_now_is_given_time(tools, account):
-    make_evaluation(tools.sessions, account)
-    sweep(tools)
-    empty_broker(tools)
-    sweep(tools)
-    assert waiting(tools) == 0
+def test_a_message_sent_just_now_is_given_time(runtime, account):
+    make_evaluation(runtime.sessions, account)
+    run_sweep(runtime)
+    empty_broker(runtime)
+    run_sweep(runtime)
+    assert count_messages(runtime) == 0
 
 
-def test_a_silent_workers_cell_is_queued_again(tools, account):
-    evaluation_id, (id,) = make_evaluation(tools.sessions, account)
-    cells.claim(tools, id)
-    sweep(tools)
-    assert cell(tools, id).status == "running"  # its lease has not run out
-    expire(tools.sessions, id)
-    sweep(tools)
-    found = cell(tools, id)
-    assert (found.status, found.stalls, found.lease_owner) == ("queued", 1, None)
-    assert status(tools, evaluation_id) == "running"
-    assert waiting(tools) == 1
-    order = cells.claim(tools, id)
+def test_a_silent_workers_cell_is_queued_again(runtime, account):
+    evaluation_id, (id,) = make_evaluation(runtime.sessions, account)
+    cells.claim(runtime, id)
+    run_sweep(runtime)
+    assert get_cell(runtime, id).status == "running"  # its lease has not run out
+    expire_lease(runtime.sessions, id)
+    run_sweep(runtime)
+    cell_now = get_cell(runtime, id)
+    assert (cell_now.status, cell_now.attempts_without_progress, cell_now.lease_owner) == ("queued", 1, None)
+    assert evaluation_status(runtime, evaluation_id) == "running"
+    assert count_messages(runtime) == 1
+    order = cells.claim(runtime, id)
     assert order.lease.attempt == 2
 
 
-def test_at_the_cap_a_cell_that_never_gets_further_fails_as_poison(tools, account):
-    evaluation_id, (id,) = make_evaluation(tools.sessions, account)
-    for attempt in range(1, tools.settings.max_stalls + 1):
-        assert cells.claim(tools, id).lease.attempt == attempt
-        expire(tools.sessions, id)
-        sweep(tools)
-    found = cell(tools, id)
-    assert (found.status, found.error["code"]) == ("failed", "poison")
-    assert found.finished_at is not None
-    assert status(tools, evaluation_id) == "failed"
-    assert cells.claim(tools, id) is None
+def test_at_the_cap_a_cell_that_never_gets_further_fails_as_poison(runtime, account):
+    evaluation_id, (id,) = make_evaluation(runtime.sessions, account)
+    for attempt in range(1, runtime.settings.max_attempts_without_progress + 1):
+        assert cells.claim(runtime, id).lease.attempt == attempt
+        expire_lease(runtime.sessions, id)
+        run_sweep(runtime)
+    cell_now = get_cell(runtime, id)
+    assert (cell_now.status, cell_now.error["code"]) == ("failed", "poison")
+    assert cell_now.finished_at is not None
+    assert evaluation_status(runtime, evaluation_id) == "failed"
+    assert cells.claim(runtime, id) is None
 
 
-def test_a_cancelling_cell_whose_worker_is_gone_ends_cancelled(tools, account):
-    evaluation_id, (id,) = make_evaluation(tools.sessions, account)
-    cells.claim(tools, id)
-    with tools.sessions.begin() as session:
-        event_log.cancel(session, event_log.lock(session, evaluation_id))
-    expire(tools.sessions, id)
-    sweep(tools)
-    assert cell(tools, id).status == "cancelled"
-    assert status(tools, evaluation_id) == "cancelled"
+def test_a_cancelling_cell_whose_worker_is_gone_ends_cancelled(runtime, account):
+    evaluation_id, (id,) = make_evaluation(runtime.sessions, account)
+    cells.claim(runtime, id)
+    with runtime.sessions.begin() as session:
+        event_log.cancel(session, event_log.lock_evaluation(session, evaluation_id))
+    expire_lease(runtime.sessions, id)
+    run_sweep(runtime)
+    assert get_cell(runtime, id).status == "cancelled"
+    assert evaluation_status(runtime, evaluation_id) == "cancelled"
 
 
-def test_an_evaluation_left_open_is_ended(tools, account):
-    evaluation_id, _ = make_evaluation(tools.sessions, account)
-    with tools.sessions.begin() as session:
+def test_an_evaluation_left_open_is_ended(runtime, account):
+    evaluation_id, _ = make_evaluation(runtime.sessions, account)
+    with runtime.sessions.begin() as session:
         session.execute(update(Cell).values(status=Status.SUCCEEDED, finished_at=func.clock_timestamp()))
-    sweep(tools)
-    sweep(tools)
-    assert status(tools, evaluation_id) == "succeeded"
-    with tools.sessions() as session:
+    run_sweep(runtime)
+    run_sweep(runtime)
+    assert evaluation_status(runtime, evaluation_id) == "succeeded"
+    with runtime.sessions() as session:
         assert session.scalar(select(func.count()).select_from(Event)) == 1
 
 
-def make_untellable(tools: Runtime, id: str) -> None:
+def break_event_data(runtime: Runtime, id: str) -> None:
     """No event can be written of it."""
-    with tools.sessions.begin() as session:
+    with runtime.sessions.begin() as session:
         session.get_one(Cell, id).attack = {}
 
 
-def test_a_cell_that_cannot_be_given_up_keeps_no_other_from_it(tools, account, caplog):
-    ids = [make_evaluation(tools.sessions, account)[1][0] for _ in range(3)]
+def test_a_cell_that_cannot_be_given_up_keeps_no_other_from_it(runtime, account, caplog):
+    ids = [make_evaluation(runtime.sessions, account)[1][0] for _ in range(3)]
     for id in ids:
-        cells.claim(tools, id)
-        expire(tools.sessions, id)
-    make_untellable(tools, ids[1])
-    sweep(tools)
-    assert [cell(tools, id).status for id in ids] == ["queued", "running", "queued"]
+        cells.claim(runtime, id)
+        expire_lease(runtime.sessions, id)
+    break_event_data(runtime, ids[1])
+    run_sweep(runtime)
+    assert [get_cell(runtime, id).status for id in ids] == ["queued", "running", "queued"]
     assert f"giving up {ids[1]} failed" in caplog.text
-    assert waiting(tools) == 2
+    assert count_messages(runtime) == 2
 
 
-def test_an_evaluation_that_cannot_be_ended_keeps_no_other_open(tools, account, caplog):
-    made = [make_evaluation(tools.sessions, account) for _ in range(3)]
-    with tools.sessions.begin() as session:
+def test_an_evaluation_that_cannot_be_ended_keeps_no_other_open(runtime, account, caplog):
+    evaluations = [make_evaluation(runtime.sessions, account) for _ in range(3)]
+    with runtime.sessions.begin() as session:
         session.execute(update(Cell).values(status=Status.SUCCEEDED, finished_at=func.clock_timestamp()))
-    make_untellable(tools, made[1][1][0])
-    sweep(tools)
-    assert [status(tools, id) for id, _ in made] == ["succeeded", "queued", "succeeded"]
-    assert f"finishing {made[1][0]} failed" in caplog.text
+    break_event_data(runtime, evaluations[1][1][0])
+    run_sweep(runtime)
+    assert [evaluation_status(runtime, id) for id, _ in evaluations] == ["succeeded", "queued", "succeeded"]
+    assert f"finishing {evaluations[1][0]} failed" in caplog.text
 
 
-@pytest.mark.parametrize("broken", ["give_up_silent_workers", "finish_evaluations", "ring_again", "clear_blobs"])
-def test_a_part_of_the_sweep_that_fails_stops_no_other(tools, account, monkeypatch, caplog, broken):
+@pytest.mark.parametrize("broken", ["requeue_expired_leases", "finish_evaluations", "ring_again", "clear_blobs"])
+def test_a_part_of_the_sweep_that_fails_stops_no_other(runtime, account, monkeypatch, caplog, broken):
     def fail(*_):
         raise LookupError(broken)
 
-    _, (silent, _) = make_evaluation(tools.sessions, account, ("none", "fr"))
-    cells.claim(tools, silent)
-    expire(tools.sessions, silent)
-    ended, (id,) = make_evaluation(tools.sessions, account)
-    with tools.sessions.begin() as session:
+    _, (silent_id, _) = make_evaluation(runtime.sessions, account, ("none", "fr"))
+    cells.claim(runtime, silent_id)
+    expire_lease(runtime.sessions, silent_id)
+    ended, (id,) = make_evaluation(runtime.sessions, account)
+    with runtime.sessions.begin() as session:
         session.get_one(Cell, id).status = Status.SUCCEEDED
-    tools.blobs.write("checkpoints/cell_gone/network.ckpt", b"")
+    runtime.blobs.write("checkpoints/cell_gone/network.ckpt", b"")
     monkeypatch.setattr(sweeper, broken, fail)
-    sweep(tools)
+    run_sweep(runtime)
     done = {
-        "give_up_silent_workers": cell(tools, silent).status == "queued",
-        "finish_evaluations": status(tools, ended) == "succeeded",
-        "ring_again": waiting(tools) > 0,
-        "clear_blobs": list(tools.blobs.names("checkpoints")) == [],
+        "give_up_silent_workers": get_cell(runtime, silent_id).status == "requeue_expired_leases",
+        "finish_evaluations": evaluation_status(runtime, ended) == "succeeded",
+        "redispatch_lost_messages": count_messages(runtime) > 0,
+        "clear_blobs": list(runtime.blobs.list_folder("delete_leftover_blobs")) == [],
     }
     assert [part for part, is_done in done.items() if not is_done] == [broken]
     assert f"LookupError: {broken}" in caplog.text
 
 
-def test_what_only_another_version_knows_is_queued_again_and_rung_for(tools, account):
-    _, (id,) = make_evaluation(tools.sessions, account)
-    cells.claim(tools, id)
-    expire(tools.sessions, id)
-    with tools.sessions.begin() as session:
+def test_what_only_another_version_knows_is_queued_again_and_rung_for(runtime, account):
+    _, (id,) = make_evaluation(runtime.sessions, account)
+    cells.claim(runtime, id)
+    expire_lease(runtime.sessions, id)
+    with runtime.sessions.begin() as session:
         session.get_one(Cell, id).attack = {"name": "later"}
-    sweep(tools)
-    assert cell(tools, id).status == "queued"
-    assert waiting(tools) == 1
+    run_sweep(runtime)
+    assert get_cell(runtime, id).status == "queued"
+    assert count_messages(runtime) == 1
 
 
-def test_many_sweepers_at_once_do_each_thing_once(tools, account):
-    _, ids = make_evaluation(tools.sessions, account, ("none", "fr", "brute-force"))
+def test_many_sweepers_at_once_do_each_thing_once(runtime, account):
+    _, ids = make_evaluation(runtime.sessions, account, ("none", "fr", "brute-force"))
     for id in ids:
-        cells.claim(tools, id)
-        expire(tools.sessions, id)
+        cells.claim(runtime, id)
+        expire_lease(runtime.sessions, id)
     start = threading.Barrier(4)
 
     def run(_: int) -> None:
         start.wait()
-        sweeper.give_up_silent_workers(tools.sessions, tools.settings)
+        sweeper.requeue_expired_leases(runtime.sessions, runtime.settings)
 
     with ThreadPoolExecutor(4) as pool:
         list(pool.map(run, range(4)))
-    sweep(tools)  # what one skipped because another held it
-    assert [(cell(tools, id).status, cell(tools, id).stalls) for id in ids] == [("queued", 1)] * 3
+    run_sweep(runtime)  # what one skipped because another held it
+    assert [(get_cell(runtime, id).status, get_cell(runtime, id).attempts_without_progress) for id in ids] == [
+        ("queued", 1)
+    ] * 3
 
 
-def test_a_broker_that_is_away_stops_no_other_work(tools, account, unused_url):
-    _, (id, _) = make_evaluation(tools.sessions, account, ("none", "fr"))
-    cells.claim(tools, id)
-    expire(tools.sessions, id)
-    away = replace(tools, celery=broker.celery_app(tools.settings.model_copy(update={"redis_url": unused_url})))
-    sweep(away)
-    assert cell(tools, id).status == "queued"
-    assert cell(tools, id).sent_at is None
-    sweep(tools)
-    assert waiting(tools) == 2
+def test_a_broker_that_is_away_stops_no_other_work(runtime, account, unused_url):
+    _, (id, _) = make_evaluation(runtime.sessions, account, ("none", "fr"))
+    cells.claim(runtime, id)
+    expire_lease(runtime.sessions, id)
+    runtime_without_broker = replace(
+        runtime, celery=broker.make_celery_app(runtime.settings.model_copy(update={"redis_url": unused_url}))
+    )
+    run_sweep(runtime_without_broker)
+    assert get_cell(runtime, id).status == "queued"
+    assert get_cell(runtime, id).enqueued_at is None
+    run_sweep(runtime)
+    assert count_messages(runtime) == 2
 
 
-def test_a_broker_that_hangs_holds_up_the_sweep_for_seconds_only(tools, account):
-    _, (id, _) = make_evaluation(tools.sessions, account, ("none", "fr"))
-    with socket.create_server(("127.0.0.1", 0)) as silent:  # takes connections and says nothing
-        url = f"redis://127.0.0.1:{silent.getsockname()[1]}/0"
-        hangs = replace(tools, celery=broker.celery_app(tools.settings.model_copy(update={"redis_url": url})))
-        swept = threading.Thread(target=sweep, args=(hangs,))
+def test_a_broker_that_hangs_holds_up_the_sweep_for_seconds_only(runtime, account):
+    _, (id, _) = make_evaluation(runtime.sessions, account, ("none", "fr"))
+    with socket.create_server(("127.0.0.1", 0)) as silent_id:  # takes connections and says nothing
+        url = f"redis://127.0.0.1:{silent_id.getsockname()[1]}/0"
+        runtime_with_hanging_broker = replace(
+            runtime, celery=broker.make_celery_app(runtime.settings.model_copy(update={"redis_url": url}))
+        )
+        swept = threading.Thread(target=run_sweep, args=(runtime_with_hanging_broker,))
         swept.start()
         swept.join(60)
         assert not swept.is_alive()
-    assert cell(tools, id).sent_at is None
-    sweep(tools)
-    assert waiting(tools) == 2
+    assert get_cell(runtime, id).enqueued_at is None
+    run_sweep(runtime)
+    assert count_messages(runtime) == 2
 
 
 @pytest.fixture
@@ -235,9 +241,9 @@ def unused_url() -> str:
         return f"redis://127.0.0.1:{taken.getsockname()[1]}/0"
 
 
-def test_more_wait_than_a_statement_has_parameters(tools, account):
-    make_evaluation(tools.sessions, account)
-    with tools.sessions.begin() as session:
+def test_more_wait_than_a_statement_has_parameters(runtime, account):
+    make_evaluation(runtime.sessions, account)
+    with runtime.sessions.begin() as session:
         columns = [c.name for c in Cell.__table__.columns if c.name not in ("id", "position")]
         copied = ", ".join(columns)
         session.execute(
@@ -246,5 +252,5 @@ def test_more_wait_than_a_statement_has_parameters(tools, account):
                 f"SELECT 'cell_' || n, n, {copied} FROM cells, generate_series(1000, 66999) n"
             )
         )
-    ids = sweeper._to_ring(tools.sessions, Cell, lost=True)
+    ids = sweeper._mark_for_dispatch(runtime.sessions, Cell, messages_lost=True)
     assert len(ids) == 66_001

@@ -15,10 +15,10 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from unveil.models.core.images import Images
-from unveil.models.data.pil_conversion import rgb, transparent
+from unveil.models.data.pil_conversion import has_transparency, to_rgb
 from unveil.worker.encryption import png_integrity
 
-ORIGINAL = "unveil:original"  # the PNG text chunk that holds the size before padding, "97x101"
+ORIGINAL_SIZE_KEY = "unveil:original"  # the PNG text chunk that holds the size before padding, "97x101"
 
 # Few formats on purpose: each decoder is code that strangers may feed.
 _FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP")
@@ -29,24 +29,24 @@ _MAGIC = (
     ("GIF", re.compile(rb"GIF8[79]a")),
     ("BMP", re.compile(rb"BM")),
 )
-_DECLARED = {
+_FORMAT_BY_MEDIA_TYPE = {
     "image/png": "PNG", "image/apng": "PNG", "image/jpeg": "JPEG", "image/jpg": "JPEG", "image/pjpeg": "JPEG",
     "image/webp": "WEBP", "image/gif": "GIF", "image/bmp": "BMP", "image/x-ms-bmp": "BMP",
 }  # fmt: skip
-_UNDECLARED = ("", "application/octet-stream")
-_TURN = {
+_GENERIC_MEDIA_TYPES = ("", "application/octet-stream")
+_TRANSPOSE_BY_ORIENTATION = {
     2: Image.Transpose.FLIP_LEFT_RIGHT, 3: Image.Transpose.ROTATE_180, 4: Image.Transpose.FLIP_TOP_BOTTOM,
     5: Image.Transpose.TRANSPOSE, 6: Image.Transpose.ROTATE_270, 7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }  # fmt: skip
-_ORIENTATION = 0x0112
+_EXIF_ORIENTATION_TAG = 0x0112
 # Each scan of a JPEG is a walk over every block, and an empty one takes a dozen bytes. Progressive files have ten or
 # so, several views in one file a few times that.
-_SCAN, _MOST_SCANS = b"\xff\xda", 200
-_SIZE = re.compile(r"([1-9][0-9]{0,9})x([1-9][0-9]{0,9})")
+_JPEG_SCAN_MARKER, _MAX_JPEG_SCANS = b"\xff\xda", 200
+_SIZE_PATTERN = re.compile(r"([1-9][0-9]{0,9})x([1-9][0-9]{0,9})")
 
 
-class BadImage(ValueError):
+class ImageError(ValueError):
     """A file is refused; the text says why and what to do."""
 
     def __init__(self, code: str, detail: str) -> None:
@@ -55,13 +55,13 @@ class BadImage(ValueError):
 
 
 @dataclass(frozen=True)
-class Decoded:
+class DecodeResult:
     pixels: Images  # [H, W, 3]
     notes: list[str] = field(default_factory=list)  # what was done to get there
 
 
 @dataclass(frozen=True)
-class Opened:
+class InspectedImage:
     """An acceptable file of which nothing but the header was read. Once: its image is closed when it is decoded."""
 
     data: bytes
@@ -74,89 +74,97 @@ class Opened:
         return width * height
 
 
-def inspect(data: bytes, declared: str = "", *, max_pixels: int) -> Opened:
+def inspect(data: bytes, media_type: str = "", *, max_pixels: int) -> InspectedImage:
     """Open a file. Raises BadImage."""
-    format = _format(data, declared)
-    file = Opened(data, format, _opened(data, format))
+    format = _detect_format(data, media_type)
+    file = InspectedImage(data, format, _open_image(data, format))
     if file.pixels > max_pixels:
         width, height = file.image.size
-        raise BadImage("image_too_large", f"is {width}x{height}; at most {max_pixels} pixels are taken: scale it down")
+        raise ImageError(
+            "image_too_large", f"is {width}x{height}; at most {max_pixels} pixels are taken: scale it down"
+        )
     # MPO: a photograph that carries further views of itself, as many phones write
-    if file.image.format != "MPO" and _frames(file.image) > 1:
-        raise BadImage("animated_image", "is animated; send its frames as single images")
+    if file.image.format != "MPO" and _count_frames(file.image) > 1:
+        raise ImageError("animated_image", "is animated; send its frames as single images")
     return file
 
 
-def decode(file: Opened) -> Decoded:
+def decode(file: InspectedImage) -> DecodeResult:
     """Any acceptable file as 8-bit RGB. Raises BadImage."""
-    _check_whole(file)
+    _check_complete(file)
     with closing(file.image) as image:
         notes = ["the first of several pictures was used"] if image.format == "MPO" else []
-        orientation = _orientation(image)
+        orientation = _read_orientation(image)
         if "icc_profile" in image.info:
             notes.append("the colour profile was ignored")
         _load(image)
-        turned = image.transpose(_TURN[orientation]) if orientation in _TURN else image
-        if turned is not image:
-            turned.info = dict(image.info)
+        oriented = (
+            image.transpose(_TRANSPOSE_BY_ORIENTATION[orientation])
+            if orientation in _TRANSPOSE_BY_ORIENTATION
+            else image
+        )
+        if oriented is not image:
+            oriented.info = dict(image.info)
             notes.append("turned as its EXIF orientation says")
-        return Decoded(_rgb(turned, _is_16_bit(file.data), notes), notes)
+        return DecodeResult(_to_rgb(oriented, _is_16_bit(file.data), notes), notes)
 
 
-def decode_exact(file: Opened) -> tuple[Images, tuple[int, int] | None]:
+def decode_lossless(file: InspectedImage) -> tuple[Images, tuple[int, int] | None]:
     """A protected image, whose every bit counts: pixels [H, W, 3], and (width, height) before padding where it says so.
 
     Raises BadImage.
     """
     if file.format != "PNG":
-        raise BadImage("not_exact", f"is a {file.format}; decryption needs the PNG that encryption gave, bit for bit")
+        raise ImageError("not_exact", f"is a {file.format}; decryption needs the PNG that encryption gave, bit for bit")
     if file.data[24:26] != b"\x08\x02":
-        raise BadImage("not_exact", "is not an 8-bit RGB PNG; send the file that encryption gave, not a converted one")
-    _check_whole(file)
+        raise ImageError(
+            "not_exact", "is not an 8-bit RGB PNG; send the file that encryption gave, not a converted one"
+        )
+    _check_complete(file)
     with closing(file.image) as image:
         _load(image)
         if image.mode != "RGB" or "transparency" in image.info:
-            raise BadImage("not_exact", "has transparency; send the file that encryption gave, not a converted one")
-        text = image.info.get(ORIGINAL)
-        return np.array(image), None if text is None else _original(str(text), *image.size)
+            raise ImageError("not_exact", "has transparency; send the file that encryption gave, not a converted one")
+        text = image.info.get(ORIGINAL_SIZE_KEY)
+        return np.array(image), None if text is None else _parse_original_size(str(text), *image.size)
 
 
-def _format(data: bytes, declared: str) -> str:
+def _detect_format(data: bytes, media_type: str) -> str:
     if not data:
-        raise BadImage("broken_image", "is empty")
+        raise ImageError("broken_image", "is empty")
     format = next((name for name, magic in _MAGIC if magic.match(data)), None)
     if format is None:
-        raise BadImage("unsupported_image", "is not a PNG, JPEG, WebP, GIF or BMP image; remove it or convert it")
-    declared = declared.partition(";")[0].strip().lower()
-    if declared not in _UNDECLARED and _DECLARED.get(declared) != format:
-        raise BadImage(
-            "unsupported_image", f"is declared as {declared[:60]!r} but holds a {format}; name it as what it is"
+        raise ImageError("unsupported_image", "is not a PNG, JPEG, WebP, GIF or BMP image; remove it or convert it")
+    media_type = media_type.partition(";")[0].strip().lower()
+    if media_type not in _GENERIC_MEDIA_TYPES and _FORMAT_BY_MEDIA_TYPE.get(media_type) != format:
+        raise ImageError(
+            "unsupported_image", f"is declared as {media_type[:60]!r} but holds a {format}; name it as what it is"
         )
     return format
 
 
-def _opened(data: bytes, format: str) -> Image.Image:
+def _open_image(data: bytes, format: str) -> Image.Image:
     try:
         with warnings.catch_warnings():
             # Our own limit on pixels is checked right after; other warnings are of broken metadata nobody needs.
             warnings.simplefilter("ignore")
             return Image.open(io.BytesIO(data), formats=(format,))
     except Image.DecompressionBombError:
-        raise BadImage("image_too_large", "has far too many pixels: scale it down") from None
+        raise ImageError("image_too_large", "has far too many pixels: scale it down") from None
     except UnidentifiedImageError:
-        raise BadImage("broken_image", f"begins like a {format} but cannot be read as one; save it anew") from None
+        raise ImageError("broken_image", f"begins like a {format} but cannot be read as one; save it anew") from None
     except Exception as error:  # decoders raise anything on hostile input: struct.error, SyntaxError, MemoryError ...
-        raise _broken(error) from None
+        raise _broken_image_error(error) from None
 
 
-def _check_whole(file: Opened) -> None:
-    if file.format == "JPEG" and file.data.count(_SCAN) > _MOST_SCANS:
-        raise BadImage("broken_image", f"has more than {_MOST_SCANS} scans; save it anew")
+def _check_complete(file: InspectedImage) -> None:
+    if file.format == "JPEG" and file.data.count(_JPEG_SCAN_MARKER) > _MAX_JPEG_SCANS:
+        raise ImageError("broken_image", f"has more than {_MAX_JPEG_SCANS} scans; save it anew")
     if file.format == "PNG":
         try:
-            png_integrity.check_whole(file.data)
+            png_integrity.check_png_complete(file.data)
         except ValueError as error:
-            raise BadImage("broken_image", f"{error}; save it anew") from None
+            raise ImageError("broken_image", f"{error}; save it anew") from None
 
 
 def _load(image: Image.Image) -> None:
@@ -165,23 +173,23 @@ def _load(image: Image.Image) -> None:
             warnings.simplefilter("ignore")
             image.load()
     except Exception as error:
-        raise _broken(error) from None
+        raise _broken_image_error(error) from None
 
 
-def _broken(error: Exception) -> BadImage:
-    return BadImage("broken_image", f"cannot be decoded ({str(error)[:100] or type(error).__name__}); save it anew")
+def _broken_image_error(error: Exception) -> ImageError:
+    return ImageError("broken_image", f"cannot be decoded ({str(error)[:100] or type(error).__name__}); save it anew")
 
 
-def _frames(image: Image.Image) -> int:
+def _count_frames(image: Image.Image) -> int:
     try:
         return int(getattr(image, "n_frames", 1))
     except Exception as error:
-        raise _broken(error) from None
+        raise _broken_image_error(error) from None
 
 
-def _orientation(image: Image.Image) -> int:
+def _read_orientation(image: Image.Image) -> int:
     try:
-        return int(image.getexif().get(_ORIENTATION, 1))
+        return int(image.getexif().get(_EXIF_ORIENTATION_TAG, 1))
     except Exception:  # broken EXIF turns nothing
         return 1
 
@@ -190,21 +198,21 @@ def _is_16_bit(data: bytes) -> bool:
     return data.startswith(b"\x89PNG") and data[24] == 16
 
 
-def _rgb(image: Image.Image, is_16_bit: bool, notes: list[str]) -> Images:
+def _to_rgb(image: Image.Image, is_16_bit: bool, notes: list[str]) -> Images:
     if is_16_bit:
         notes.append("16 bits a channel were scaled to 8")
     if image.mode == "CMYK":
         notes.append("CMYK became RGB")
     elif image.mode in ("1", "L", "LA", "La") or image.mode.startswith("I"):
         notes.append("grey became RGB")
-    if transparent(image):
+    if has_transparency(image):
         notes.append("transparency was dropped onto white")
-    return rgb(image)
+    return to_rgb(image)
 
 
-def _original(text: str, width: int, height: int) -> tuple[int, int]:
-    match = _SIZE.fullmatch(text)
+def _parse_original_size(text: str, width: int, height: int) -> tuple[int, int]:
+    match = _SIZE_PATTERN.fullmatch(text)
     original = (int(match[1]), int(match[2])) if match else (0, 0)
     if not (1 <= original[0] <= width and 1 <= original[1] <= height):
-        raise BadImage("not_exact", f"says that its original size was {text[:20]!r}, which it cannot hold")
+        raise ImageError("not_exact", f"says that its original size was {text[:20]!r}, which it cannot hold")
     return original

@@ -16,108 +16,116 @@ from PIL import Image
 from unveil.models.attacks.base import Attack
 from unveil.models.core.errors import AttackFailed
 from unveil.models.core.images import Images
-from unveil.models.core.run_context import Context
+from unveil.models.core.run_context import RunContext
 from unveil.models.data import datasets
-from unveil.models.evaluation.attacker_view import allowed, lay_out
-from unveil.models.evaluation.scoring import LEAK_CONFIDENCE, identified
+from unveil.models.evaluation.attacker_view import build_attack_input, split_images
+from unveil.models.evaluation.scoring import LEAK_CONFIDENCE, identification_summary
 from unveil.models.metrics.image_metrics import SCALES, identification, ssim
 from unveil.models.schemes.base import Scheme
 
-PHOTOGRAPHS = {
+BUNDLED_PHOTOS = {
     "astronaut": "astronaut.png",
     "coffee": "coffee.png",
     "cat": "chelsea.png",
     "rocket": "rocket.jpg",
 }  # fmt: skip
-SIDE = 256  # of pictures to choose from, at most
-_SET = ("astronaut.png", "coffee.png", "chelsea.png", "motorcycle_left.png")  # four corners of each
-_TILE = 64  # side of a picture in the mosaic, at most
+MAX_PHOTO_SIDE = 256  # of pictures to choose from, at most
+_SAMPLE_FILES = ("astronaut.png", "coffee.png", "chelsea.png", "motorcycle_left.png")  # four corners of each
+_MAX_TILE_SIDE = 64  # side of a picture in the mosaic, at most
 
 
-def photograph(name: str) -> bytes:
+def bundled_photo(name: str) -> bytes:
     """One of PHOTOGRAPHS as a PNG, scaled down."""
-    image = Image.fromarray(datasets.photograph(PHOTOGRAPHS[name]))
-    image.thumbnail((SIDE, SIDE), Image.Resampling.LANCZOS)
-    return _png(image)
+    image = Image.fromarray(datasets.load_photograph(BUNDLED_PHOTOS[name]))
+    image.thumbnail((MAX_PHOTO_SIDE, MAX_PHOTO_SIDE), Image.Resampling.LANCZOS)
+    return _encode_png(image)
 
 
-def look(
-    scheme: Scheme[Any, Any], attack: Attack[Any], picture: Images, key: Any, secret: bytes | None
+def preview_attack(
+    scheme: Scheme[Any, Any], attack: Attack[Any], image: Images, key: Any, secret: bytes | None
 ) -> tuple[dict[str, Any], list[bytes]]:
     """Figures, and two PNGs: the picture [H, W, 3] as the attack sees it, and the small set.
 
     key: for the picture's size. secret: of a scheme that has a key for each image; the set's are derived from it.
     """
-    started = time.perf_counter()
-    height, width = picture.shape[:2]
-    plain = np.concatenate([picture[None], _small_set(height, width)])
+    started_at = time.perf_counter()
+    height, width = image.shape[:2]
+    plain = np.concatenate([image[None], _sample_images(height, width)])
 
-    def protect(images: Images, number: int) -> Images:
+    def protect(images: Images, first_index: int) -> Images:
         if secret is None:
             return scheme.encrypt(images, key)
-        protected = scheme.protect(images, secret, number)
-        if number == 0:
+        protected = scheme.protect(images, secret, first_index)
+        if first_index == 0:
             protected[:1] = scheme.encrypt(images[:1], key)
         return protected
 
-    lab = lay_out(attack, plain, plain[:0])
-    material = allowed(scheme, attack, lab, protect)
+    image_split = split_images(attack, plain, plain[:0])
+    attack_input = build_attack_input(scheme, attack, image_split, protect)
     try:
-        outcome = attack.run(material, Context())
-    except AttackFailed as failed:
-        return {"failed_attack": str(failed)}, []
-    seen = outcome.reconstructed
-    assert seen is not None, "only attacks that make pictures are asked for"
-    ranks = identification(plain, seen).ranks
-    picked = identified([ranks], LEAK_CONFIDENCE)
-    scores = ssim(plain, seen)
+        attack_result = attack.run(attack_input, RunContext())
+    except AttackFailed as error:
+        return {"failed_attack": str(error)}, []
+    reconstructed = attack_result.reconstructed
+    assert reconstructed is not None, "only attacks that make pictures are asked for"
+    ranks = identification(plain, reconstructed).ranks
+    identification_result = identification_summary([ranks], LEAK_CONFIDENCE)
+    scores = ssim(plain, reconstructed)
     figures = {
         "ssim": float(scores[0]),
         "set_ssim": float(scores.mean()),
-        "picked": bool(ranks[SCALES.index(picked["scale"]), 0] == 1),
-        "picked_of_set": round(picked["top1"] * len(plain)),
+        "picked": bool(ranks[SCALES.index(identification_result["scale"]), 0] == 1),
+        "picked_of_set": round(identification_result["top1"] * len(plain)),
         "set": len(plain),
-        "above_chance": picked["above_chance"],
-        "exact_key": None if outcome.key is None else min(scheme.agreement(outcome.key, key).values()) == 1.0,
-        "seconds": round(time.perf_counter() - started, 3),
+        "above_chance": identification_result["above_chance"],
+        "exact_key": None
+        if attack_result.key is None
+        else min(scheme.key_agreement(attack_result.key, key).values()) == 1.0,
+        "seconds": round(time.perf_counter() - started_at, 3),
     }
-    return figures, [_png(Image.fromarray(seen[0])), _mosaic(seen[1:])]
+    return figures, [_encode_png(Image.fromarray(reconstructed[0])), _encode_mosaic(reconstructed[1:])]
 
 
-def small_set(height: int, width: int) -> bytes:
+def sample_mosaic(height: int, width: int) -> bytes:
     """The plain set, as a mosaic."""
-    return _mosaic(_small_set(height, width))
+    return _encode_mosaic(_sample_images(height, width))
 
 
 @lru_cache(maxsize=4)
-def _small_set(height: int, width: int) -> Images:
+def _sample_images(height: int, width: int) -> Images:
     """[16, height, width, 3]: the corners of four photographs, cut to the shape and scaled."""
-    return np.stack([_fit(corner, height, width) for file in _SET for corner in _corners(datasets.photograph(file))])
+    return np.stack(
+        [
+            _crop_resize(corner, height, width)
+            for file in _SAMPLE_FILES
+            for corner in _split_corners(datasets.load_photograph(file))
+        ]
+    )
 
 
-def _corners(whole: Images) -> list[Images]:
-    rows, columns = whole.shape[0] // 2, whole.shape[1] // 2
-    return [whole[y : y + rows, x : x + columns] for y in (0, rows) for x in (0, columns)]
+def _split_corners(photo: Images) -> list[Images]:
+    rows, columns = photo.shape[0] // 2, photo.shape[1] // 2
+    return [photo[y : y + rows, x : x + columns] for y in (0, rows) for x in (0, columns)]
 
 
-def _fit(image: Images, height: int, width: int) -> Images:
+def _crop_resize(image: Images, height: int, width: int) -> Images:
     scale = min(image.shape[0] / height, image.shape[1] / width)
     rows, columns = max(1, int(height * scale)), max(1, int(width * scale))
     top, left = (image.shape[0] - rows) // 2, (image.shape[1] - columns) // 2
-    cut = Image.fromarray(image[top : top + rows, left : left + columns])
-    return np.asarray(cut.resize((width, height), Image.Resampling.LANCZOS))
+    cropped = Image.fromarray(image[top : top + rows, left : left + columns])
+    return np.asarray(cropped.resize((width, height), Image.Resampling.LANCZOS))
 
 
-def _mosaic(images: Images) -> bytes:
+def _encode_mosaic(images: Images) -> bytes:
     """Sixteen pictures as one PNG, four a row."""
     height, width = images.shape[1:3]
-    scale = min(1.0, _TILE / max(height, width))
-    small = [_fit(image, max(1, round(height * scale)), max(1, round(width * scale))) for image in images]
-    rows = [np.concatenate(small[i : i + 4], axis=1) for i in range(0, len(small), 4)]
-    return _png(Image.fromarray(np.concatenate(rows)))
+    scale = min(1.0, _MAX_TILE_SIDE / max(height, width))
+    resized = [_crop_resize(image, max(1, round(height * scale)), max(1, round(width * scale))) for image in images]
+    rows = [np.concatenate(resized[i : i + 4], axis=1) for i in range(0, len(resized), 4)]
+    return _encode_png(Image.fromarray(np.concatenate(rows)))
 
 
-def _png(image: Image.Image) -> bytes:
-    held = io.BytesIO()
-    image.save(held, "PNG", compress_level=1)
-    return held.getvalue()
+def _encode_png(image: Image.Image) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, "PNG", compress_level=1)
+    return buffer.getvalue()

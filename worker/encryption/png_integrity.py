@@ -9,50 +9,50 @@ import zlib
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
 _ADAM7 = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2))
-_STEP = 2**20
+_INFLATE_CHUNK_BYTES = 2**20
 
 
-def check_whole(data: bytes) -> None:
+def check_png_complete(data: bytes) -> None:
     """Every chunk has its right sum, and the pixel data inflate to exactly what the header promises.
 
     Raises ValueError. Uses constant memory, whatever the data would inflate to.
     """
-    header, pixels = _chunks(data)
+    header, pixels = _read_chunks(data)
     if len(header) != 13:
         raise ValueError("has no header")
     width, height, depth, colour, _, _, interlace = struct.unpack(">IIBBBBB", header)
     if colour not in _CHANNELS or interlace > 1:
         raise ValueError("has a header that makes no sense")
     bits = depth * _CHANNELS[colour]
-    passes = _passes(width, height) if interlace else [(width, height)]
-    left = sum(_size(pass_width, pass_height, bits) for pass_width, pass_height in passes)
+    pass_sizes = _pass_sizes(width, height) if interlace else [(width, height)]
+    remaining = sum(_pass_bytes(pass_width, pass_height, bits) for pass_width, pass_height in pass_sizes)
     stream = zlib.decompressobj()
     try:
-        for part in pixels:
-            pending: bytes = part
+        for chunk in pixels:
+            pending: bytes = chunk
             while pending:
-                left -= len(stream.decompress(pending, _STEP))
+                remaining -= len(stream.decompress(pending, _INFLATE_CHUNK_BYTES))
                 pending = stream.unconsumed_tail
-                if left < 0:
+                if remaining < 0:
                     raise ValueError("holds more data than its size has pixels")
-        left -= len(stream.flush())
+        remaining -= len(stream.flush())
     except zlib.error:
         raise ValueError("holds data that do not inflate") from None
-    if left or not stream.eof:
+    if remaining or not stream.eof:
         raise ValueError("holds less data than its size has pixels")
 
 
-def _chunks(data: bytes) -> tuple[bytes, list[bytes]]:
+def _read_chunks(data: bytes) -> tuple[bytes, list[bytes]]:
     """The header and the pixel data."""
-    at, header, pixels = len(SIGNATURE), b"", []
+    offset, header, pixels = len(SIGNATURE), b"", []
     while True:
-        if at + 12 > len(data):
+        if offset + 12 > len(data):
             raise ValueError("is cut off")
-        length, kind = struct.unpack_from(">I4s", data, at)
-        body = data[at + 8 : at + 8 + length]
-        if at + 12 + length > len(data):
+        length, kind = struct.unpack_from(">I4s", data, offset)
+        body = data[offset + 8 : offset + 8 + length]
+        if offset + 12 + length > len(data):
             raise ValueError("is cut off")
-        if struct.unpack_from(">I", data, at + 8 + length)[0] != zlib.crc32(body, zlib.crc32(kind)):
+        if struct.unpack_from(">I", data, offset + 8 + length)[0] != zlib.crc32(body, zlib.crc32(kind)):
             raise ValueError(f"has a damaged chunk {kind.decode('latin-1')!r}")
         if kind == b"IHDR":
             header = body
@@ -60,12 +60,12 @@ def _chunks(data: bytes) -> tuple[bytes, list[bytes]]:
             pixels.append(body)
         elif kind == b"IEND":
             return header, pixels
-        at += 12 + length
+        offset += 12 + length
 
 
-def _passes(width: int, height: int) -> list[tuple[int, int]]:
+def _pass_sizes(width: int, height: int) -> list[tuple[int, int]]:
     return [(max(0, -(-(width - x) // dx)), max(0, -(-(height - y) // dy))) for x, y, dx, dy in _ADAM7]
 
 
-def _size(width: int, height: int, bits: int) -> int:
+def _pass_bytes(width: int, height: int, bits: int) -> int:
     return height * (1 + -(-width * bits // 8)) if width and height else 0

@@ -11,9 +11,9 @@ from sqlalchemy import func, select, text, update
 from unveil.app.accounts import queries
 from unveil.app.accounts import service as accounts
 from unveil.app.db.ids import new_id
-from unveil.app.db.tables import Account, DashboardSession, Idempotency, SignInCode, Token
+from unveil.app.db.tables import Account, DashboardSession, IdempotencyRecord, SignInCode, Token
 from unveil.app.errors.problem import Conflict
-from unveil.app.http.authentication import SESSION_COOKIE, caller_of_session
+from unveil.app.http.authentication import SESSION_COOKIE, principal_from_session
 from unveil.app.security.principal import SCOPES
 
 pytestmark = pytest.mark.anyio
@@ -32,8 +32,8 @@ async def test_a_made_account_can_use_its_token(service, client):
 async def test_the_token_is_nowhere_in_the_database(service, client):
     made = await client.post("/accounts", json={"name": "team", "scopes": ["read"]}, headers={"Idempotency-Key": "a"})
     token = made.json()["token"]
-    async with service.services.sessions() as session:
-        for table in (Token, Idempotency):
+    async with service.app_state.sessions() as session:
+        for table in (Token, IdempotencyRecord):
             rows = (await session.execute(text(f"SELECT t::text FROM {table.__tablename__} t"))).scalars().all()
             assert rows
             assert not any(token in row for row in rows)
@@ -82,7 +82,7 @@ async def test_an_administrator_does_not_lock_itself_out(client):
 
 
 async def test_a_revoked_account_is_shut_out_at_once_and_revoking_again_is_harmless(service, client):
-    token = await service.account("leaver")
+    token = await service.create_account("leaver")
     async with service.client(token) as leaver:
         assert (await leaver.get("/keys")).status_code == 200
         assert (await client.delete("/accounts/leaver")).status_code == 204
@@ -115,18 +115,18 @@ async def test_every_route_is_guarded_but_those_that_need_no_caller(service):
 
 
 async def test_a_sign_in_code_works_once_and_the_session_ends_with_sign_out(service):
-    svc = service.services
-    await service.account("person")
-    async with svc.sessions() as session:
-        person = await accounts.find(session, "person")
-        code = await accounts.sign_in_code(session, svc.ring, person.id, 15)
-        cookie = await accounts.open_session(session, svc.ring, code)
+    app_state = service.app_state
+    await service.create_account("person")
+    async with app_state.sessions() as session:
+        person = await accounts.get(session, "person")
+        code = await accounts.create_sign_in_code(session, app_state.keyring, person.id, 15)
+        cookie = await accounts.open_session(session, app_state.keyring, code)
         with pytest.raises(accounts.BadSignInCode):
-            await accounts.open_session(session, svc.ring, code)
+            await accounts.open_session(session, app_state.keyring, code)
     async with service.client(Cookie=f"{SESSION_COOKIE}={cookie}") as browser:
         assert (await browser.get("/keys")).status_code == 200
-        async with svc.sessions() as session:
-            await accounts.close_session(session, svc.ring, cookie)
+        async with app_state.sessions() as session:
+            await accounts.close_session(session, app_state.keyring, cookie)
         assert (await browser.get("/keys")).status_code == 401
 
 
@@ -138,49 +138,51 @@ _SCOPE_SETS = st.frozensets(st.sampled_from(SCOPES), min_size=1)
 )
 @given(kept=st.lists(_SCOPE_SETS, max_size=2), revoked=st.lists(_SCOPE_SETS, max_size=2), later=_SCOPE_SETS)
 async def test_a_session_has_no_scope_that_a_live_token_of_its_account_lacks(service, kept, revoked, later):
-    svc, account_id = service.services, new_id("acct")
+    svc, account_id = service.app_state, new_id("acct")
     tokens = [(accounts.new_token(), scopes) for scopes in [*kept, *revoked, later]]
     *first, (last, _) = tokens
     before, after = frozenset().union(*kept, *revoked), frozenset().union(*kept)
 
     async def granted(cookie: str) -> frozenset[str]:
-        caller = await caller_of_session(svc, cookie)
+        caller = await principal_from_session(svc, cookie)
         return frozenset() if caller is None else caller.scopes
 
     async with svc.sessions() as session:
         session.add(Account(id=account_id, name=account_id))
         await session.flush()
         for token, scopes in first:
-            await queries.add_token(session, svc.ring.token_hash(token), account_id, sorted(scopes))
+            await queries.add_token(session, svc.keyring.token_hash(token), account_id, sorted(scopes))
         await session.commit()
         if not first:
             with pytest.raises(Conflict, match="no token that is not revoked"):
-                await accounts.sign_in_code(session, svc.ring, account_id, 15)
+                await accounts.create_sign_in_code(session, svc.keyring, account_id, 15)
             return
-        code = await accounts.sign_in_code(session, svc.ring, account_id, 15)
+        code = await accounts.create_sign_in_code(session, svc.keyring, account_id, 15)
         cookies = [
-            await accounts.open_session(session, svc.ring, code),
-            await accounts.open_session_of_token(session, svc.ring, account_id, SCOPES),  # as rows were written once
+            await accounts.open_session(session, svc.keyring, code),
+            await accounts.open_session_for_account(
+                session, svc.keyring, account_id, SCOPES
+            ),  # as rows were written once
         ]
         assert [await granted(cookie) for cookie in cookies] == [before, before]
 
-        hashes = [svc.ring.token_hash(token) for token, _ in first[len(kept) :]]
+        hashes = [svc.keyring.token_hash(token) for token, _ in first[len(kept) :]]
         await session.execute(update(Token).where(Token.hash.in_(hashes)).values(revoked_at=func.clock_timestamp()))
         await session.commit()
         assert [await granted(cookie) for cookie in cookies] == [after, after]
 
-        await queries.add_token(session, svc.ring.token_hash(last), account_id, sorted(later))
+        await queries.add_token(session, svc.keyring.token_hash(last), account_id, sorted(later))
         await session.commit()
         assert await granted(cookies[0]) == before & (after | later), "a session does not grow with later tokens"
         assert await granted(cookies[1]) == after | later
 
 
 async def test_a_sign_in_link_of_a_read_only_account_cannot_administer_or_export(service, client):
-    svc = service.services
-    await service.account("reader", ["read"])
+    svc = service.app_state
+    await service.create_account("reader", ["read"])
     async with svc.sessions() as session:
-        reader = await accounts.find(session, "reader")
-        code = await accounts.sign_in_code(session, svc.ring, reader.id, 15)
+        reader = await accounts.get(session, "reader")
+        code = await accounts.create_sign_in_code(session, svc.keyring, reader.id, 15)
     async with service.client(**{"Sec-Fetch-Site": "same-origin"}) as browser:
         assert (await browser.get(f"/sign-in?code={code}")).status_code == 303
         assert (await browser.get("/")).status_code == 200
@@ -190,42 +192,42 @@ async def test_a_sign_in_link_of_a_read_only_account_cannot_administer_or_export
 
 
 async def test_a_session_without_a_live_token_is_over_and_so_is_a_code(service):
-    svc = service.services
-    await service.account("person")
+    svc = service.app_state
+    await service.create_account("person")
     async with svc.sessions() as session:
-        person = await accounts.find(session, "person")
-        codes = [await accounts.sign_in_code(session, svc.ring, person.id, 15) for _ in range(2)]
-        cookie = await accounts.open_session(session, svc.ring, codes[0])
+        person = await accounts.get(session, "person")
+        codes = [await accounts.create_sign_in_code(session, svc.keyring, person.id, 15) for _ in range(2)]
+        cookie = await accounts.open_session(session, svc.keyring, codes[0])
         await session.execute(update(Token).values(revoked_at=func.clock_timestamp()))
         await session.commit()
         with pytest.raises(accounts.BadSignInCode):
-            await accounts.open_session(session, svc.ring, codes[1])
+            await accounts.open_session(session, svc.keyring, codes[1])
     async with service.client(Cookie=f"{SESSION_COOKIE}={cookie}") as browser:
         assert (await browser.get("/keys")).status_code == 401
         assert (await browser.get("/")).headers["location"] == "/sign-in?next=/"
 
 
 async def test_a_code_that_was_issued_with_every_scope_opens_no_more_than_the_tokens_have(service):
-    svc = service.services
-    await service.account("reader", ["read"])
+    svc = service.app_state
+    await service.create_account("reader", ["read"])
     async with svc.sessions() as session:
-        reader = await accounts.find(session, "reader")
-        code = await accounts.sign_in_code(session, svc.ring, reader.id, 15)
+        reader = await accounts.get(session, "reader")
+        code = await accounts.create_sign_in_code(session, svc.keyring, reader.id, 15)
         await session.execute(update(SignInCode).values(scopes=list(SCOPES)))
-        cookie = await accounts.open_session(session, svc.ring, code)
+        cookie = await accounts.open_session(session, svc.keyring, code)
         stored = (await session.scalars(select(DashboardSession))).one()
         assert stored.scopes == ["read"]
-    assert (await caller_of_session(svc, cookie)).scopes == {"read"}
+    assert (await principal_from_session(svc, cookie)).scopes == {"read"}
 
 
 async def test_an_old_sign_in_code_is_refused(service):
-    svc = service.services
-    await service.account("person")
-    async with svc.sessions() as session:
-        person = await accounts.find(session, "person")
-        code = await accounts.sign_in_code(session, svc.ring, person.id, -1)
+    app_state = service.app_state
+    await service.create_account("person")
+    async with app_state.sessions() as session:
+        person = await accounts.get(session, "person")
+        code = await accounts.create_sign_in_code(session, app_state.keyring, person.id, -1)
         with pytest.raises(accounts.BadSignInCode):
-            await accounts.open_session(session, svc.ring, code)
+            await accounts.open_session(session, app_state.keyring, code)
         assert (await session.scalars(select(DashboardSession))).all() == []
 
 
@@ -241,20 +243,20 @@ async def test_an_old_sign_in_code_is_refused(service):
     ],
 )
 async def test_another_site_cannot_change_things_with_a_browsers_cookie(service, headers, status):
-    svc = service.services
-    await service.account("person")
-    async with svc.sessions() as session:
-        person = await accounts.find(session, "person")
-        cookie = await accounts.open_session_of_token(session, svc.ring, person.id, SCOPES)
+    app_state = service.app_state
+    await service.create_account("person")
+    async with app_state.sessions() as session:
+        person = await accounts.get(session, "person")
+        cookie = await accounts.open_session_for_account(session, app_state.keyring, person.id, SCOPES)
     async with service.client(Cookie=f"{SESSION_COOKIE}={cookie}", **headers) as browser:
         assert (await browser.post("/keys", json={"scheme": "tanaka"})).status_code == status
 
 
 async def test_ensuring_the_local_account_again_changes_nothing(service):
-    svc, token = service.services, accounts.new_token()
-    async with svc.sessions() as session:
-        first = await accounts.ensure(session, svc.ring, "local", token)
+    app_state, token = service.app_state, accounts.new_token()
+    async with app_state.sessions() as session:
+        first = await accounts.get_or_create(session, app_state.keyring, "local", token)
         await accounts.revoke(session, "local")
-        assert await accounts.ensure(session, svc.ring, "local", token) == first
+        assert await accounts.get_or_create(session, app_state.keyring, "local", token) == first
     async with service.client(token) as client:
         assert (await client.get("/accounts")).status_code == 200

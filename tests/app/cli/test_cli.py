@@ -22,7 +22,7 @@ ROOT = Path(__file__).parents[3]
 
 
 @pytest.fixture
-def unveil(tmp_path: Path):
+def run_unveil(tmp_path: Path):
     def run(*words: str | Path, code: int = 0) -> subprocess.CompletedProcess[str]:
         done = subprocess.run(
             [sys.executable, "-W", "error", "-c", "from unveil.app.cli import main; main()", *map(str, words)],
@@ -35,118 +35,129 @@ def unveil(tmp_path: Path):
 
 
 @pytest.fixture
-def at(stack: LocalStack) -> tuple[str, str]:
+def state_options(stack: LocalStack) -> tuple[str, str]:
     return "--state", str(stack.state)
 
 
-def test_a_folder_of_pictures_goes_there_and_back(unveil, at, tmp_path: Path) -> None:
+def test_a_folder_of_pictures_goes_there_and_back(run_unveil, state_options, tmp_path: Path) -> None:
     for number in range(3):
         (tmp_path / f"{number}.png").write_bytes(png(number, 21, 30))
     (tmp_path / "0.bmp").write_bytes(_bmp(9))
-    done = unveil("encrypt", "0.png", "0.bmp", "1.png", "2.png", "--scheme", "pixelwise:different", "--json", *at)
+    done = run_unveil(
+        "encrypt", "0.png", "0.bmp", "1.png", "2.png", "--scheme", "pixelwise:different", "--json", *state_options
+    )
     written = json.loads(done.stdout)["images"]
     assert [entry["file"] for entry in written] == [
         "0.protected.png", "0-2.protected.png", "1.protected.png", "2.protected.png",
     ]  # fmt: skip
     assert len({entry["key_id"] for entry in written}) == 4
-    unveil("decrypt", *(entry["path"] for entry in written), "--out", "back", *at)
+    run_unveil("decrypt", *(entry["path"] for entry in written), "--out", "back", *state_options)
     assert np.array_equal(_read(tmp_path / "back" / "2.plain.png"), pixels(2, 21, 30))
     assert np.array_equal(_read(tmp_path / "back" / "0-2.plain.png"), pixels(9))
 
 
-def test_what_was_protected_before_is_never_written_over(unveil, at, tmp_path: Path) -> None:
+def test_what_was_protected_before_is_never_written_over(run_unveil, state_options, tmp_path: Path) -> None:
     (tmp_path / "sub").mkdir()
     for number, name in enumerate(("a.png", "sub/a.png")):
         (tmp_path / name).write_bytes(png(number, 21, 30))
-        unveil("encrypt", name, "--scheme", "tanaka", *at)
-    unveil("decrypt", "protected/a.protected.png", "protected/a-2.protected.png", *at)
+        run_unveil("encrypt", name, "--scheme", "tanaka", *state_options)
+    run_unveil("decrypt", "protected/a.protected.png", "protected/a-2.protected.png", *state_options)
     assert np.array_equal(_read(tmp_path / "plain" / "a.plain.png"), pixels(0, 21, 30))
     assert np.array_equal(_read(tmp_path / "plain" / "a-2.plain.png"), pixels(1, 21, 30))
 
 
-def test_a_place_that_takes_no_files_is_said_before_a_key_is_drawn(unveil, at, tmp_path: Path) -> None:
+def test_a_place_that_takes_no_files_is_said_before_a_key_is_drawn(run_unveil, state_options, tmp_path: Path) -> None:
     (tmp_path / "a.png").write_bytes(png(1))
-    before = unveil("keys", "list", "--json", *at).stdout
+    before = run_unveil("keys", "list", "--json", *state_options).stdout
     for words in (("encrypt", "a.png", "--scheme", "tanaka"), ("decrypt", "a.png", "--key", "key_" + 32 * "0")):
-        assert "--out a.png" in unveil(*words, "--out", "a.png", *at, code=2).stderr
-    assert unveil("keys", "list", "--json", *at).stdout == before
+        assert "--out a.png" in run_unveil(*words, "--out", "a.png", *state_options, code=2).stderr
+    assert run_unveil("keys", "list", "--json", *state_options).stdout == before
 
 
-def test_a_restore_that_lacks_something_leaves_nothing_in_the_way(unveil, tmp_path: Path) -> None:
+def test_a_restore_that_lacks_something_leaves_nothing_in_the_way(run_unveil, tmp_path: Path) -> None:
     (tmp_path / "some.bak").write_bytes(b"x")
     (tmp_path / "a.png").write_bytes(png(1))
-    assert "--keyring" in unveil("restore", "some.bak", "--state", "new", code=2).stderr
-    assert "no such" in unveil("restore", "none.bak", "--state", "new", "--keyring", "a.png", code=2).stderr.lower()
-    assert "no key ring" in unveil("restore", "some.bak", "--state", "new", "--keyring", "a.png", code=2).stderr
+    assert "--keyring" in run_unveil("restore", "some.bak", "--state", "new", code=2).stderr
+    assert "no such" in run_unveil("restore", "none.bak", "--state", "new", "--keyring", "a.png", code=2).stderr.lower()
+    assert "no key ring" in run_unveil("restore", "some.bak", "--state", "new", "--keyring", "a.png", code=2).stderr
     assert not (tmp_path / "new").exists()
-    unveil("keys", "new-ring", "another")
-    unveil("restore", "some.bak", "--state", "new", "--keyring", "another", code=1)
+    run_unveil("keys", "new-ring", "another")
+    run_unveil("restore", "some.bak", "--state", "new", "--keyring", "another", code=1)
     assert not (tmp_path / "new" / "secrets" / "keyring").exists(), "it may have been the wrong one"
 
 
-def test_a_key_made_before_is_used_again(unveil, at, tmp_path: Path) -> None:
+def test_a_key_made_before_is_used_again(run_unveil, state_options, tmp_path: Path) -> None:
     (tmp_path / "a.png").write_bytes(png(1))
-    first = json.loads(unveil("encrypt", "a.png", "--scheme", "tanaka", "--json", *at).stdout)["images"][0]
-    second = json.loads(unveil("encrypt", "a.png", "--key", first["key_id"], "--json", *at).stdout)["images"][0]
+    first = json.loads(run_unveil("encrypt", "a.png", "--scheme", "tanaka", "--json", *state_options).stdout)["images"][
+        0
+    ]
+    second = json.loads(run_unveil("encrypt", "a.png", "--key", first["key_id"], "--json", *state_options).stdout)[
+        "images"
+    ][0]
     assert first["key_id"] == second["key_id"]
 
 
-def test_an_evaluation_is_watched_printed_and_reported(unveil, at, tmp_path: Path) -> None:
+def test_an_evaluation_is_watched_printed_and_reported(run_unveil, state_options, tmp_path: Path) -> None:
     words = ("--schemes", "pixelwise:same,tanaka", "--attacks", "none,fr:b=1", "--profile", "smoke", "--keys", "1")
-    done = unveil("evaluate", *words, "--watch", *at)
+    done = run_unveil("evaluate", *words, "--watch", *state_options)
     assert "pixelwise:same" in done.stdout
     assert "paper" in done.stdout
     assert "4/4 cells" in done.stderr
     assert "the worst case over all attacks" in done.stdout
     assert "not robust" in done.stdout, "the paper's own verdict, beside ours"
     id = done.stderr.split()[0]
-    unveil("report", id, "-o", "out.csv", *at)
+    run_unveil("report", id, "-o", "out.csv", *state_options)
     assert (tmp_path / "out.csv").read_text().count("\n") >= 5
-    assert json.loads(unveil("report", id, "-o", "-", "--format", "json", *at).stdout)
-    assert unveil("report", id, "-o", "-", *at).stdout.startswith("<!doctype html>")
-    unveil("report", id, "-o", "out.doc", *at, code=2)
-    assert "nowhere" in unveil("report", id, "-o", "nowhere/out.html", *at, code=2).stderr
+    assert json.loads(run_unveil("report", id, "-o", "-", "--format", "json", *state_options).stdout)
+    assert run_unveil("report", id, "-o", "-", *state_options).stdout.startswith("<!doctype html>")
+    run_unveil("report", id, "-o", "out.doc", *state_options, code=2)
+    assert "nowhere" in run_unveil("report", id, "-o", "nowhere/out.html", *state_options, code=2).stderr
 
 
-def test_an_order_that_is_not_watched_prints_its_id(unveil, at) -> None:
-    done = unveil("evaluate", "--schemes", "tanaka", "--attacks", "brute-force", "--profile", "smoke", *at)
+def test_an_order_that_is_not_watched_prints_its_id(run_unveil, state_options) -> None:
+    done = run_unveil(
+        "evaluate", "--schemes", "tanaka", "--attacks", "brute-force", "--profile", "smoke", *state_options
+    )
     assert done.stdout.startswith("ev_")
 
 
-def test_datasets_are_uploaded_listed_and_deleted(unveil, at, tmp_path: Path) -> None:
+def test_datasets_are_uploaded_listed_and_deleted(run_unveil, state_options, tmp_path: Path) -> None:
     (tmp_path / "set.zip").write_bytes(archive(classes(5)))
-    id = unveil("datasets", "upload", "set.zip", "--size", "16", *at).stdout.strip()
-    assert id in [item["id"] for item in json.loads(unveil("datasets", "list", "--json", *at).stdout)]
-    assert "sample" in unveil("datasets", "list", *at).stdout
-    unveil("datasets", "delete", id, *at)
-    unveil("datasets", "delete", id, *at, code=2)
+    id = run_unveil("datasets", "upload", "set.zip", "--size", "16", *state_options).stdout.strip()
+    assert id in [item["id"] for item in json.loads(run_unveil("datasets", "list", "--json", *state_options).stdout)]
+    assert "sample" in run_unveil("datasets", "list", *state_options).stdout
+    run_unveil("datasets", "delete", id, *state_options)
+    run_unveil("datasets", "delete", id, *state_options, code=2)
 
 
-def test_an_account_is_made_used_and_revoked(unveil, at, stack: LocalStack) -> None:
-    token = unveil("accounts", "create", "reader one", "--scopes", "read", *at).stdout.strip()
+def test_an_account_is_made_used_and_revoked(run_unveil, state_options, stack: LocalStack) -> None:
+    token = run_unveil("accounts", "create", "reader one", "--scopes", "read", *state_options).stdout.strip()
     there = ("--url", stack.url, "--token", token)
-    unveil("datasets", "list", *there)
-    refused = unveil("evaluate", "--schemes", "tanaka", *there, code=2)
+    run_unveil("datasets", "list", *there)
+    refused = run_unveil("evaluate", "--schemes", "tanaka", *there, code=2)
     assert "scope evaluate" in refused.stderr
-    assert "exists already" in unveil("accounts", "create", "reader one", *at, code=1).stderr
-    assert "scopes" in unveil("accounts", "create", "reader two", "--scopes", "fly", *at, code=2).stderr
-    unveil("accounts", "revoke", "reader one", *at)
-    unveil("datasets", "list", *there, code=2)
+    assert "exists already" in run_unveil("accounts", "create", "reader one", *state_options, code=1).stderr
+    assert "scopes" in run_unveil("accounts", "create", "reader two", "--scopes", "fly", *state_options, code=2).stderr
+    run_unveil("accounts", "revoke", "reader one", *state_options)
+    run_unveil("datasets", "list", *there, code=2)
     revoked = {
-        item["name"]: item["revoked_at"] for item in json.loads(unveil("accounts", "list", "--json", *at).stdout)
+        item["name"]: item["revoked_at"]
+        for item in json.loads(run_unveil("accounts", "list", "--json", *state_options).stdout)
     }
     assert revoked["reader one"]
     assert not revoked["local"]
 
 
-def test_a_running_stack_is_written_to_a_file_and_made_anew_in_another_folder(unveil, at, stack, tmp_path) -> None:
+def test_a_running_stack_is_written_to_a_file_and_made_anew_in_another_folder(
+    run_unveil, state_options, stack, tmp_path
+) -> None:
     first, second, there = tmp_path / "first.tar", tmp_path / "second.tar", ("--state", tmp_path / "there")
-    done = unveil("backup", first, *at)
+    done = run_unveil("backup", first, *state_options)
     assert first.stat().st_mode & 0o777 == 0o600
     assert "keyring" in done.stderr, "it says that the ring is kept apart"
-    assert "stop it first" in unveil("restore", first, *at, code=1).stderr
-    unveil("restore", first, "--keyring", stack.state / "secrets" / "keyring", *there)
-    unveil("backup", second, *there)  # of a stack that does not run
+    assert "stop it first" in run_unveil("restore", first, *state_options, code=1).stderr
+    run_unveil("restore", first, "--keyring", stack.state / "secrets" / "keyring", *there)
+    run_unveil("backup", second, *there)  # of a stack that does not run
     assert _tables(first) == _tables(second)
     assert b"local" in _tables(second)["tables/accounts/000000"]
 
@@ -158,27 +169,27 @@ def _tables(file: Path) -> dict[str, bytes]:
         }
 
 
-def test_doctor_finds_a_well_stack_and_says_what_is_wrong_elsewhere(unveil, at) -> None:
-    checks = json.loads(unveil("doctor", "--json", *at).stdout)
+def test_doctor_finds_a_well_stack_and_says_what_is_wrong_elsewhere(run_unveil, state_options) -> None:
+    checks = json.loads(run_unveil("doctor", "--json", *state_options).stdout)
     assert {check["name"]: check["grade"] for check in checks}["service"] == "ok"
     assert not [check for check in checks if check["grade"] == "bad"]
-    elsewhere = unveil("doctor", code=1)
+    elsewhere = run_unveil("doctor", code=1)
     assert "not well: database, broker, workers" in elsewhere.stderr
-    assert "not well: service" in unveil("doctor", "--url", "http://127.0.0.1:9", *at, code=3).stderr
+    assert "not well: service" in run_unveil("doctor", "--url", "http://127.0.0.1:9", *state_options, code=3).stderr
 
 
-def test_retention_counts_before_it_deletes(unveil, at) -> None:
-    counted = json.loads(unveil("retention", "--older-than", "30d", "--dry-run", "--json", *at).stdout)
+def test_retention_counts_before_it_deletes(run_unveil, state_options) -> None:
+    counted = json.loads(run_unveil("retention", "--older-than", "30d", "--dry-run", "--json", *state_options).stdout)
     assert counted["dry_run"]
     assert counted["evaluations"] == 0
-    unveil("retention", "--older-than", "30d", *at)
-    assert "30d" in unveil("retention", "--older-than", "soon", *at, code=2).stderr
+    run_unveil("retention", "--older-than", "30d", *state_options)
+    assert "30d" in run_unveil("retention", "--older-than", "soon", *state_options, code=2).stderr
 
 
-def test_a_key_ring_is_made_once(unveil, tmp_path: Path) -> None:
-    unveil("keys", "new-ring", "ring")
+def test_a_key_ring_is_made_once(run_unveil, tmp_path: Path) -> None:
+    run_unveil("keys", "new-ring", "ring")
     assert (tmp_path / "ring").stat().st_mode & 0o777 == 0o600
-    assert "choose another name" in unveil("keys", "new-ring", "ring", code=2).stderr
+    assert "choose another name" in run_unveil("keys", "new-ring", "ring", code=2).stderr
 
 
 @pytest.mark.parametrize(
@@ -197,22 +208,24 @@ def test_a_key_ring_is_made_once(unveil, tmp_path: Path) -> None:
         (["worker", "--queues", "tea"], 2, "tea"),
     ],
 )
-def test_wrong_usage_exits_with_2_and_names_what_is_wrong(unveil, at, tmp_path: Path, words, code, text) -> None:
+def test_wrong_usage_exits_with_2_and_names_what_is_wrong(
+    run_unveil, state_options, tmp_path: Path, words, code, text
+) -> None:
     (tmp_path / "a.png").write_bytes(png(1))
     (tmp_path / "text.png").write_text("hello")
-    assert text in unveil(*words, *(() if words[0] == "worker" else at), code=code).stderr
+    assert text in run_unveil(*words, *(() if words[0] == "worker" else state_options), code=code).stderr
 
 
-def test_a_service_that_is_not_there_exits_with_3(unveil, tmp_path: Path) -> None:
+def test_a_service_that_is_not_there_exits_with_3(run_unveil, tmp_path: Path) -> None:
     (tmp_path / "a.png").write_bytes(png(1))
     elsewhere = ("--url", "http://127.0.0.1:9", "--token", "x")
-    said = unveil("encrypt", "a.png", "--scheme", "tanaka", *elsewhere, code=3).stderr
+    said = run_unveil("encrypt", "a.png", "--scheme", "tanaka", *elsewhere, code=3).stderr
     assert "127.0.0.1:9" in said
     assert "unveil local" in said, "what to do about it"
 
 
-def test_it_says_its_version(unveil) -> None:
-    assert unveil("--version").stdout == f"unveil {version('unveil')}\n"
+def test_it_says_its_version(run_unveil) -> None:
+    assert run_unveil("--version").stdout == f"unveil {version('unveil')}\n"
 
 
 def test_the_command_line_loads_neither_torch_nor_the_web_framework() -> None:

@@ -17,7 +17,7 @@ import typer.main
 from tests.sample_images import archive, classes, png
 from unveil.app import cli
 from unveil.app.cli import server
-from unveil.app.cli.common import out
+from unveil.app.cli.common import stdout
 from unveil.app.client import Client
 from unveil.app.local.stack import LocalStack
 
@@ -77,7 +77,7 @@ def test_a_list_of_evaluations_cuts_a_long_name_and_nothing_else(run, monkeypatc
     name = "third audit of the photographs of the archive, " + "x" * 150
     order = ("--schemes", "tanaka,pixelwise", "--attacks", "none", "--profile", "smoke", "--name", name)
     id = run("evaluate", *order).strip()
-    monkeypatch.setattr(out, "width", width)
+    monkeypatch.setattr(stdout, "width", width)
     lines = run("evaluations", "list").splitlines()
     assert max(map(len, lines)) <= width
     (line,) = (line for line in lines if id in line)
@@ -94,7 +94,7 @@ def test_lists_of_data_sets_and_keys_show_ids_and_figures_whole(run, monkeypatch
     key = run("keys", "create", "tn-gan", "--profile", "paper", "--dataset", "sample").strip()
     run("keys", "cancel", key)
     if width is not None:  # else as in a pipe
-        monkeypatch.setattr(out, "width", width)
+        monkeypatch.setattr(stdout, "width", width)
     for command, id, figures in (
         ("datasets", images, ["8", "2", "16x16", "2"]),
         ("keys", key, ["cancell(ing|ed)", "0", r"\d{4}-\d\d-\d\d"]),
@@ -132,7 +132,7 @@ def test_a_path_and_an_error_are_printed_as_they_are(run, tmp_path: Path) -> Non
     assert "pixelwise:banana: write" in run("encrypt", str(picture), "--scheme", "pixelwise:banana", code=2)
 
 
-def test_why_there_are_no_figures_stands_below_the_table_once(run, half_a_dataset: str, tmp_path: Path) -> None:
+def test_why_there_are_no_figures_stands_below_the_table_once(run, incomplete_dataset: str, tmp_path: Path) -> None:
     (tmp_path / "set.zip").write_bytes(archive(classes(5)))
     id = run("datasets", "upload", str(tmp_path / "set.zip"), "--protected").strip()
     order = ("--attacks", "none,fr,brute-force,gan,known-plaintext", "--profile", "smoke", "--watch")
@@ -142,7 +142,7 @@ def test_why_there_are_no_figures_stands_below_the_table_once(run, half_a_datase
     assert said.count("upload `originals` for a score") == 1
     assert "not scored: none, fr: no originals" in said
 
-    failing = ("--attacks", "none,fr", "--dataset", half_a_dataset, "--profile", "smoke", "--watch")
+    failing = ("--attacks", "none,fr", "--dataset", incomplete_dataset, "--profile", "smoke", "--watch")
     run("evaluate", "--schemes", "tanaka,ele", *failing, code=1)
     said = run("evaluations", "show", "latest")
     assert "failed: none, fr: half lacks test_X.bin" in said

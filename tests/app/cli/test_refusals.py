@@ -17,12 +17,14 @@ from unveil.app.client import Client, Evaluation
 from unveil.app.local.stack import LocalStack
 
 HUGE = "9" * 30
-NOWHERE = "postgresql://127.0.0.1:9/unveil"
-Refused = Callable[..., str]
+UNREACHABLE_DATABASE_URL = "postgresql://127.0.0.1:9/unveil"
+ExpectError = Callable[..., str]
 
 
 @pytest.fixture
-def refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Iterator[Refused]:
+def expect_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Iterator[ExpectError]:
     """What the command says on stderr, in a folder with a picture, an empty file and one that is no text."""
     (tmp_path / "a.png").write_bytes(png(1))
     (tmp_path / "file").touch()
@@ -75,131 +77,147 @@ def refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capt
         ("schemes --token ümlaut", "the token"),
     ],
 )
-def test_a_path_a_number_or_an_address_that_cannot_be(refused: Refused, words: str, text: str) -> None:
-    assert text in refused(*words.split(" ")).replace("\n", " ")
+def test_a_path_a_number_or_an_address_that_cannot_be(expect_error: ExpectError, words: str, text: str) -> None:
+    assert text in expect_error(*words.split(" ")).replace("\n", " ")
 
 
-def test_a_folder_whose_manifest_is_not_ours_is_said_before_a_key_is_drawn(refused: Refused, tmp_path: Path) -> None:
+def test_a_folder_whose_manifest_is_not_ours_is_said_before_a_key_is_drawn(
+    expect_error: ExpectError, tmp_path: Path
+) -> None:
     there = ("--url", "http://127.0.0.1:9", "--token", "x")
     for content in ('{"images": [1]}', '{"images": [{}]}', "{}"):
         (tmp_path / "manifest.json").write_text(content)
-        assert "not a manifest" in refused("encrypt", "a.png", "--scheme", "tanaka", "--out", ".", *there)
-        assert "not a manifest" in refused("decrypt", "a.png", *there)
+        assert "not a manifest" in expect_error("encrypt", "a.png", "--scheme", "tanaka", "--out", ".", *there)
+        assert "not a manifest" in expect_error("decrypt", "a.png", *there)
     (tmp_path / "folder" / "manifest.json").mkdir()
-    assert "Is a directory" in refused("encrypt", "a.png", "--scheme", "tanaka", "--out", "folder", *there)
+    assert "Is a directory" in expect_error("encrypt", "a.png", "--scheme", "tanaka", "--out", "folder", *there)
 
 
 @pytest.mark.parametrize("words", ["accounts list", "retention --older-than 3d", "migrate", "backup all.tar"])
-def test_a_database_that_is_away_is_said_with_what_to_do(refused: Refused, monkeypatch, words: str) -> None:
-    monkeypatch.setenv("UNVEIL_DATABASE_URL", NOWHERE)
-    said = refused(*words.split(), code=3)
+def test_a_database_that_is_away_is_said_with_what_to_do(expect_error: ExpectError, monkeypatch, words: str) -> None:
+    monkeypatch.setenv("UNVEIL_DATABASE_URL", UNREACHABLE_DATABASE_URL)
+    said = expect_error(*words.split(), code=3)
     assert "refused" in said
     assert "UNVEIL_DATABASE_URL" in said
     assert "sqlalche.me" not in said
 
 
 def test_a_rotation_without_a_database_leaves_the_ring_as_it_is(
-    refused: Refused, monkeypatch, tmp_path: Path, empty_database_url
+    expect_error: ExpectError, monkeypatch, tmp_path: Path, empty_database_url
 ) -> None:
     ring = tmp_path / "ring"
-    refused("keys", "new-ring", str(ring), code=0)
+    expect_error("keys", "new-ring", str(ring), code=0)
     before = ring.read_bytes()
     monkeypatch.setenv("UNVEIL_KEYRING_FILE", str(ring))
-    for url, code in ((NOWHERE, 3), (empty_database_url, 1)):
+    for url, code in ((UNREACHABLE_DATABASE_URL, 3), (empty_database_url, 1)):
         monkeypatch.setenv("UNVEIL_DATABASE_URL", url)
-        refused("keys", "rotate-master", code=code)
+        expect_error("keys", "rotate-master", code=code)
         assert ring.read_bytes() == before
 
 
 def test_a_database_without_our_tables_is_said_with_what_to_do(
-    refused: Refused, monkeypatch, empty_database_url
+    expect_error: ExpectError, monkeypatch, empty_database_url
 ) -> None:
     monkeypatch.setenv("UNVEIL_DATABASE_URL", empty_database_url)
     for words in ("accounts list", "retention --older-than 3d"):
-        assert "`unveil migrate`" in refused(*words.split(), code=1)
+        assert "`unveil migrate`" in expect_error(*words.split(), code=1)
 
 
 @pytest.mark.parametrize("words", ["accounts list", "retention --older-than 3d", "migrate", "serve", "worker", "local"])
-def test_a_setting_that_cannot_be_read_is_named_as_it_is_set(refused: Refused, monkeypatch, words: str) -> None:
+def test_a_setting_that_cannot_be_read_is_named_as_it_is_set(
+    expect_error: ExpectError, monkeypatch, words: str
+) -> None:
     monkeypatch.setenv("UNVEIL_SIGN_IN_MINUTES", "soon")
-    assert "UNVEIL_SIGN_IN_MINUTES: " in refused(*words.split())
+    assert "UNVEIL_SIGN_IN_MINUTES: " in expect_error(*words.split())
 
 
 @pytest.mark.parametrize("name", ["UNVEIL_DATABASE_URL", "UNVEIL_REDIS_URL"])
-def test_an_address_that_is_none_is_named(refused: Refused, monkeypatch, name: str) -> None:
+def test_an_address_that_is_none_is_named(expect_error: ExpectError, monkeypatch, name: str) -> None:
     monkeypatch.setenv(name, "nonsense")
-    assert f"{name}: " in refused("accounts", "list")
+    assert f"{name}: " in expect_error("accounts", "list")
 
 
 @pytest.mark.parametrize(("file", "text"), [("nowhere", "nowhere: No such file"), ("bytes", "bytes is no key ring")])
-def test_a_key_ring_that_cannot_be_read(refused: Refused, monkeypatch, file: str, text: str) -> None:
-    monkeypatch.setenv("UNVEIL_DATABASE_URL", NOWHERE)
+def test_a_key_ring_that_cannot_be_read(expect_error: ExpectError, monkeypatch, file: str, text: str) -> None:
+    monkeypatch.setenv("UNVEIL_DATABASE_URL", UNREACHABLE_DATABASE_URL)
     monkeypatch.setenv("UNVEIL_KEYRING_FILE", file)
     for words in (("accounts", "list"), ("keys", "rotate-master"), ("backup", "all.tar")):
-        assert text in refused(*words)
+        assert text in expect_error(*words)
 
 
-def test_a_disk_that_is_full_is_no_wrong_usage(refused: Refused, stack: LocalStack) -> None:
+def test_a_disk_that_is_full_is_no_wrong_usage(expect_error: ExpectError, stack: LocalStack) -> None:
     with Client(stack.url, stack.token) as client:
         id = client.evaluations.create(schemes=["tanaka"], attacks=["brute-force"], profile="smoke").id
     words = ("report", id, "-o", "/dev/full", "--format", "json", "--url", stack.url, "--token", stack.token)
-    assert "No space left on device" in refused(*words, code=1)
+    assert "No space left on device" in expect_error(*words, code=1)
 
 
 def test_an_age_is_days_or_hours() -> None:
-    assert admin._age("30d").days == 30
-    assert admin._age("36h").total_seconds() == 36 * 3600
+    assert admin._parse_age("30d").days == 30
+    assert admin._parse_age("36h").total_seconds() == 36 * 3600
 
 
 def test_tab_is_silent_where_the_state_folder_is_none(monkeypatch, tmp_path: Path) -> None:
     class Typed:
         params: dict[str, object] = {"state": tmp_path / "nowhere"}  # noqa: RUF012
 
-    assert completion.dataset(Typed(), "") == completion.key(Typed(), "") == completion.evaluation(Typed(), "") == []
+    assert (
+        completion.complete_dataset(Typed(), "")
+        == completion.complete_key(Typed(), "")
+        == completion.complete_evaluation(Typed(), "")
+        == []
+    )
 
 
-def test_what_no_json_can_carry_is_refused_by_name(refused: Refused, stack: LocalStack, tmp_path: Path) -> None:
+def test_what_no_json_can_carry_is_refused_by_name(
+    expect_error: ExpectError, stack: LocalStack, tmp_path: Path
+) -> None:
     at = ("--url", stack.url, "--token", stack.token)
     for value in ("NaN", "1e999"):
         order = ("evaluate", "--schemes", "tanaka", "--attacks", f"fr:b={value}", "--profile", "smoke")
-        assert "/attacks/0/b" in refused(*order, *at)
+        assert "/attacks/0/b" in expect_error(*order, *at)
     (tmp_path / "key.json").write_text('{"permutation": NaN}')
-    assert "no JSON object" in refused("keys", "create", "tanaka", "--material", "key.json", *at)
+    assert "no JSON object" in expect_error("keys", "create", "tanaka", "--material", "key.json", *at)
 
 
-def test_an_empty_name_is_not_passed_over(refused: Refused, stack: LocalStack) -> None:
+def test_an_empty_name_is_not_passed_over(expect_error: ExpectError, stack: LocalStack) -> None:
     at = ("--url", stack.url, "--token", stack.token)
     order = ("evaluate", "--schemes", "tanaka", "--attacks", "fr", "--profile", "smoke")
-    assert "/name" in refused(*order, "--name", "", *at)
-    assert "/name" in refused("datasets", "upload", "folder", "--name", "", *at)
+    assert "/name" in expect_error(*order, "--name", "", *at)
+    assert "/name" in expect_error("datasets", "upload", "folder", "--name", "", *at)
 
 
-def test_an_id_is_an_id_and_no_way_to_elsewhere(refused: Refused, stack: LocalStack) -> None:
+def test_an_id_is_an_id_and_no_way_to_elsewhere(expect_error: ExpectError, stack: LocalStack) -> None:
     at = ("--url", stack.url, "--token", stack.token)
     for id in ("..", "../schemes", "a\nb", "a?b"):
-        assert "404" in refused("keys", "show", id, *at)
-        assert "404" in refused("evaluations", "show", id, *at)
+        assert "404" in expect_error("keys", "show", id, *at)
+        assert "404" in expect_error("evaluations", "show", id, *at)
 
 
-def test_several_schemes_for_one_picture_are_refused(refused: Refused, stack: LocalStack) -> None:
+def test_several_schemes_for_one_picture_are_refused(expect_error: ExpectError, stack: LocalStack) -> None:
     at = ("--url", stack.url, "--token", stack.token)
-    assert "one scheme" in refused("encrypt", "a.png", "--scheme", "tanaka,ele", *at)
+    assert "one scheme" in expect_error("encrypt", "a.png", "--scheme", "tanaka,ele", *at)
 
 
-def test_what_was_cancelled_is_said_to_have_been(refused: Refused, stack: LocalStack) -> None:
+def test_what_was_cancelled_is_said_to_have_been(expect_error: ExpectError, stack: LocalStack) -> None:
     with Client(stack.url, stack.token) as client:
         key = client.keys.create("tn-gan", {"profile": "paper", "dataset": "sample"})
         key.cancel()
         evaluation = client.evaluations.create(schemes=["tanaka"], attacks=["itn"], profile="paper")
         evaluation.cancel()
     at = ("--url", stack.url, "--token", stack.token)
-    assert f"{key.id} was cancelled" in refused("keys", "show", key.id, "--watch", *at, code=1)
-    assert f"{evaluation.id} was cancelled" in refused("evaluations", "show", evaluation.id, "--watch", *at, code=1)
+    assert f"{key.id} was cancelled" in expect_error("keys", "show", key.id, "--watch", *at, code=1)
+    assert f"{evaluation.id} was cancelled" in expect_error(
+        "evaluations", "show", evaluation.id, "--watch", *at, code=1
+    )
 
 
 def test_an_evaluation_that_failed_at_its_utility_alone_says_so() -> None:
     job = {"scheme": {"name": "tanaka"}, "status": "failed", "error": {"code": "internal", "detail": "no memory"}}
-    assert evaluations._reasons(Evaluation({"cells": [], "utility": [job]}, None)) == "utility of tanaka: no memory"
+    assert (
+        evaluations._failure_reasons(Evaluation({"cells": [], "utility": [job]}, None))
+        == "utility of tanaka: no memory"
+    )
 
 
 def test_the_demo_says_what_is_wrong_with_what_it_is_given(tmp_path: Path, monkeypatch, capsys) -> None:
@@ -215,18 +233,18 @@ def test_the_demo_says_what_is_wrong_with_what_it_is_given(tmp_path: Path, monke
 
 
 def test_the_folder_that_one_is_in_is_sent_with_a_file_older_than_zips(
-    refused: Refused, stack: LocalStack, tmp_path: Path
+    expect_error: ExpectError, stack: LocalStack, tmp_path: Path
 ) -> None:
     os.utime(tmp_path / "a.png", (0, 0))
-    said = refused("datasets", "upload", ".", "--url", stack.url, "--token", stack.token)
+    said = expect_error("datasets", "upload", ".", "--url", stack.url, "--token", stack.token)
     assert "bad_archive" in said, "the service saw it; there are no classes in it"
 
 
-def test_an_account_that_is_not_there_is_wrong_usage(refused: Refused, stack: LocalStack, monkeypatch) -> None:
+def test_an_account_that_is_not_there_is_wrong_usage(expect_error: ExpectError, stack: LocalStack, monkeypatch) -> None:
     for name, value in stack.environment.items():
         if name.startswith("UNVEIL_"):
             monkeypatch.setenv(name, value)
     for words in (("accounts", "revoke", "nobody"), ("accounts", "sign-in", "nobody")):
-        said = refused(*words)
+        said = expect_error(*words)
         assert "'nobody'" in said
         assert "`unveil accounts list`" in said

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from unveil.app.cli import spec_parser
-from unveil.app.cli.common import Misused
+from unveil.app.cli.common import UsageError
 
 CATALOG = [
     {
@@ -30,23 +30,23 @@ CATALOG = [
     ],
 )
 def test_words_become_an_order(text: str, parsed: list) -> None:
-    assert spec_parser.parse(text, CATALOG) == parsed
+    assert spec_parser.parse_specs(text, CATALOG) == parsed
 
 
 @pytest.mark.parametrize("text", ["", " , ", "fr:1", "magic:loud"])
 def test_words_that_mean_nothing_are_refused(text: str) -> None:
-    with pytest.raises(Misused):
-        spec_parser.parse(text, CATALOG)
+    with pytest.raises(UsageError):
+        spec_parser.parse_specs(text, CATALOG)
 
 
 def test_a_value_without_an_owner_is_told_which_settings_there_are() -> None:
-    with pytest.raises(Misused, match=r"write one of pixelwise:NAME=VALUE; settings: key_mode=same\|different$"):
-        spec_parser.parse("pixelwise:diferent", CATALOG)
-    with pytest.raises(Misused, match=r"settings: images=integer\|null$"):
-        spec_parser.parse("none:few", CATALOG)
+    with pytest.raises(UsageError, match=r"write one of pixelwise:NAME=VALUE; settings: key_mode=same\|different$"):
+        spec_parser.parse_specs("pixelwise:diferent", CATALOG)
+    with pytest.raises(UsageError, match=r"settings: images=integer\|null$"):
+        spec_parser.parse_specs("none:few", CATALOG)
 
 
 def test_labels_leave_defaults_unsaid_but_for_the_papers_rows() -> None:
-    assert spec_parser.label({"name": "pixelwise", "key_mode": "same"}, CATALOG) == "pixelwise:same"
-    assert spec_parser.label({"name": "fr", "b": 0}, CATALOG) == "fr"
-    assert spec_parser.label({"name": "fr", "b": 1}, CATALOG) == "fr:b=1"
+    assert spec_parser.format_spec({"name": "pixelwise", "key_mode": "same"}, CATALOG) == "pixelwise:same"
+    assert spec_parser.format_spec({"name": "fr", "b": 0}, CATALOG) == "fr"
+    assert spec_parser.format_spec({"name": "fr", "b": 1}, CATALOG) == "fr:b=1"

@@ -133,7 +133,7 @@ def test_the_same_order_twice_is_one_evaluation(client: Client) -> None:
 
 def test_lists_come_page_by_page(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
     ids = {client.encrypt(pixels(i, 8, 8), "tanaka").key_ids[0] for i in range(3)}
-    monkeypatch.setattr("unveil.app.client.operations._PAGE", 2)
+    monkeypatch.setattr("unveil.app.client.operations._PAGE_SIZE", 2)
     listed = [key.id for key in client.keys.list()]
     assert ids <= set(listed)
     assert len(listed) == len(set(listed))

@@ -21,7 +21,7 @@ def document() -> dict:
 
 def test_every_problem_code_has_a_class_under_that_of_its_status(document) -> None:
     codes: dict[str, set[int]] = {"internal": {500}}
-    for kind in _below(Problem):
+    for kind in _all_subclasses(Problem):
         codes.setdefault(kind.code, set()).add(kind.status)
     mirrored = errors.ProblemError.by_code
     assert mirrored.keys() == codes.keys(), "app/client/errors.py has a class for each code of the service"
@@ -35,15 +35,15 @@ def test_every_problem_code_has_a_class_under_that_of_its_status(document) -> No
         ("Dataset", "DatasetOut"),
         ("Scheme", "SchemeOut"),
         ("SchemeVariant", "SchemeVariant"),
-        ("PaperNumbers", "PaperNumbers"),
+        ("PaperResults", "PaperResults"),
         ("Attack", "AttackOut"),
         ("Progress", "ProgressOut"),
         ("Verdict", "VerdictOut"),
-        ("EvaluationHead", "EvaluationHead"),
+        ("EvaluationSummary", "EvaluationSummary"),
         ("Account", "AccountOut"),
         ("AccountCreated", "AccountCreated"),
-        ("Ready", "Ready"),
-        ("Part", "Part"),
+        ("Readiness", "ReadinessOut"),
+        ("ComponentHealth", "ComponentHealth"),
     ],
 )
 def test_an_answer_has_the_fields_that_the_service_gives_it(document, name: str, schema: str) -> None:
@@ -60,7 +60,7 @@ print(service + [name for name in ("torch", "fastapi", "sqlalchemy", "unveil.mod
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
 
 
-def _below(kind: type[Problem]) -> Iterator[type[Problem]]:
+def _all_subclasses(kind: type[Problem]) -> Iterator[type[Problem]]:
     for child in kind.__subclasses__():
         yield child
-        yield from _below(child)
+        yield from _all_subclasses(child)

@@ -16,15 +16,15 @@ import httpx
 import pytest
 
 from unveil.app.client import AsyncClient, AsyncEvaluation, Client, Evaluation
-from unveil.app.client.config import Address
-from unveil.app.client.errors import Conflict, KeyDestroyed, QueueFull, ServerProblem, Unreachable, problem_of
+from unveil.app.client.config import ClientConfig
+from unveil.app.client.errors import Conflict, KeyDestroyed, QueueFull, ServerProblem, Unreachable, error_from_response
 from unveil.app.client.operations_core import Request
-from unveil.app.client.transport import AsyncWire, Wire
+from unveil.app.client.transport import AsyncTransport, SyncTransport
 
 OK: tuple[int, dict[str, str], bytes] = (200, {}, b"{}")
 
 
-class Moody(ThreadingHTTPServer):
+class ScriptedServer(ThreadingHTTPServer):
     """Answers each request with the next of `script`: (status, headers, body), or None to hang up."""
 
     daemon_threads = True
@@ -37,7 +37,7 @@ class Moody(ThreadingHTTPServer):
 
 
 class _Handler(BaseHTTPRequestHandler):
-    server: Moody
+    server: ScriptedServer
 
     def _answer(self) -> None:
         body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
@@ -61,14 +61,14 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 @pytest.fixture(autouse=True)
-def brisk(monkeypatch: pytest.MonkeyPatch) -> None:
+def short_backoff(monkeypatch: pytest.MonkeyPatch) -> None:
     """What the service asks for is waited for in full; what the client waits of its own is shortened."""
-    monkeypatch.setattr("unveil.app.client.operations_core._FIRST_PAUSE_S", 0.01)
+    monkeypatch.setattr("unveil.app.client.operations_core._FIRST_BACKOFF_S", 0.01)
 
 
 @pytest.fixture
-def moody(request: pytest.FixtureRequest) -> Iterator[Moody]:
-    server = Moody(*request.param)
+def scripted_server(request: pytest.FixtureRequest) -> Iterator[ScriptedServer]:
+    server = ScriptedServer(*request.param)
     thread = threading.Thread(target=server.serve_forever, args=(0.02,))
     thread.start()
     yield server
@@ -77,54 +77,56 @@ def moody(request: pytest.FixtureRequest) -> Iterator[Moody]:
     server.server_close()
 
 
-def ask(request: Request):
+def send_request(request: Request):
     return (yield request)
 
 
 @pytest.fixture(params=["blocking", "asyncio"])
-def send(request: pytest.FixtureRequest, moody: Moody) -> Callable[..., httpx.Response]:
+def send(request: pytest.FixtureRequest, scripted_server: ScriptedServer) -> Callable[..., httpx.Response]:
     """Send a request through one of the two wires."""
-    address = Address(f"http://127.0.0.1:{moody.server_port}", "token", timeout=5, retries=2)
+    address = ClientConfig(f"http://127.0.0.1:{scripted_server.server_port}", "token", timeout=5, retries=2)
 
     async def awaited(talk: Any) -> httpx.Response:
-        wire = AsyncWire(address)
+        wire = AsyncTransport(address)
         try:
             return await wire.run(talk)
         finally:
             await wire.close()
 
     def blocked(talk: Any) -> httpx.Response:
-        wire = Wire(address)
+        wire = SyncTransport(address)
         try:
             return wire.run(talk)
         finally:
             wire.close()
 
     def run(*words: Any, **options: Any) -> httpx.Response:
-        talk = ask(Request(*words, **options))
+        talk = send_request(Request(*words, **options))
         return asyncio.run(awaited(talk)) if request.param == "asyncio" else blocked(talk)
 
     return run
 
 
-@pytest.mark.parametrize("moody", [[None, (503, {"Retry-After": "0"}, b"proxy"), OK]], indirect=True)
-def test_a_lost_connection_and_a_503_are_tried_again_under_one_key_and_body(moody: Moody, send) -> None:
+@pytest.mark.parametrize("scripted_server", [[None, (503, {"Retry-After": "0"}, b"proxy"), OK]], indirect=True)
+def test_a_lost_connection_and_a_503_are_tried_again_under_one_key_and_body(
+    scripted_server: ScriptedServer, send
+) -> None:
     parts = [("images", ("a.png", b"pixels"))]
     assert send("POST", "/encrypt", files=lambda: parts).json() == {}
-    assert len(moody.seen) == 3
-    assert len({key for _, key, _ in moody.seen}) == 1
-    assert all(b"pixels" in body for *_, body in moody.seen)
+    assert len(scripted_server.seen) == 3
+    assert len({key for _, key, _ in scripted_server.seen}) == 1
+    assert all(b"pixels" in body for *_, body in scripted_server.seen)
 
 
-@pytest.mark.parametrize("moody", [[(429, {"Retry-After": "1"}, b"{}"), OK]], indirect=True)
-def test_retry_after_is_waited_for(moody: Moody, send) -> None:
+@pytest.mark.parametrize("scripted_server", [[(429, {"Retry-After": "1"}, b"{}"), OK]], indirect=True)
+def test_retry_after_is_waited_for(scripted_server: ScriptedServer, send) -> None:
     started = time.monotonic()
     send("GET", "/schemes")
     assert time.monotonic() - started >= 1
 
 
-@pytest.mark.parametrize("moody", [[(429, {"Retry-After": "3600"}, b'{"code":"queue_full"}')]], indirect=True)
-def test_who_is_sent_away_for_an_hour_is_told_so_at_once(moody: Moody, send) -> None:
+@pytest.mark.parametrize("scripted_server", [[(429, {"Retry-After": "3600"}, b'{"code":"queue_full"}')]], indirect=True)
+def test_who_is_sent_away_for_an_hour_is_told_so_at_once(scripted_server: ScriptedServer, send) -> None:
     with pytest.raises(QueueFull) as caught:
         send("GET", "/schemes")
     assert caught.value.retry_after_s == 3600
@@ -133,44 +135,46 @@ def test_who_is_sent_away_for_an_hour_is_told_so_at_once(moody: Moody, send) -> 
 def test_retry_after_may_be_a_date() -> None:
     later = format_datetime(datetime.now(UTC) + timedelta(seconds=90), usegmt=True)
     response = httpx.Response(503, headers={"Retry-After": later})
-    assert 80 < problem_of(response).retry_after_s < 91
+    assert 80 < error_from_response(response).retry_after_s < 91
 
 
-@pytest.mark.parametrize("moody", [[(409, {}, b'{"code":"idempotency_running"}'), OK]], indirect=True)
-def test_the_answer_of_a_request_that_still_runs_is_awaited(moody: Moody, send) -> None:
+@pytest.mark.parametrize("scripted_server", [[(409, {}, b'{"code":"idempotency_running"}'), OK]], indirect=True)
+def test_the_answer_of_a_request_that_still_runs_is_awaited(scripted_server: ScriptedServer, send) -> None:
     send("POST", "/keys", json={}, headers={"Idempotency-Key": "mine"})
-    assert [key for _, key, _ in moody.seen] == ["mine", "mine"]
+    assert [key for _, key, _ in scripted_server.seen] == ["mine", "mine"]
 
 
-@pytest.mark.parametrize("moody", [[(409, {}, b'{"code":"other","detail":"no"}')]], indirect=True)
-def test_other_conflicts_are_final(moody: Moody, send) -> None:
+@pytest.mark.parametrize("scripted_server", [[(409, {}, b'{"code":"other","detail":"no"}')]], indirect=True)
+def test_other_conflicts_are_final(scripted_server: ScriptedServer, send) -> None:
     with pytest.raises(Conflict, match="other: no"):
         send("POST", "/evaluations/ev_1/cancel")
-    assert len(moody.seen) == 1
+    assert len(scripted_server.seen) == 1
 
 
-@pytest.mark.parametrize("moody", [[(410, {}, b'{"code":"key_destroyed","detail":"gone"}')]], indirect=True)
-def test_a_problem_is_raised_as_the_class_of_its_code(moody: Moody, send) -> None:
+@pytest.mark.parametrize("scripted_server", [[(410, {}, b'{"code":"key_destroyed","detail":"gone"}')]], indirect=True)
+def test_a_problem_is_raised_as_the_class_of_its_code(scripted_server: ScriptedServer, send) -> None:
     with pytest.raises(KeyDestroyed):
         send("GET", "/keys/key_1")
 
 
-@pytest.mark.parametrize("moody", [[None, (404, {}, b"{}")]], indirect=True)
-def test_a_delete_whose_answer_was_lost_had_worked(moody: Moody, send) -> None:
+@pytest.mark.parametrize("scripted_server", [[None, (404, {}, b"{}")]], indirect=True)
+def test_a_delete_whose_answer_was_lost_had_worked(scripted_server: ScriptedServer, send) -> None:
     assert send("DELETE", "/keys/key_1").status_code == 404
 
 
-@pytest.mark.parametrize("moody", [[(502, {}, b"<html>bad gateway</html>")] * 3], indirect=True)
-def test_after_the_last_try_the_problem_is_raised_also_without_a_problem_body(moody: Moody, send) -> None:
+@pytest.mark.parametrize("scripted_server", [[(502, {}, b"<html>bad gateway</html>")] * 3], indirect=True)
+def test_after_the_last_try_the_problem_is_raised_also_without_a_problem_body(
+    scripted_server: ScriptedServer, send
+) -> None:
     with pytest.raises(ServerProblem, match="502 unknown: Bad Gateway"):
         send("GET", "/schemes")
 
 
-@pytest.mark.parametrize("moody", [[None, None, None]], indirect=True)
-def test_nobody_there_is_unreachable(moody: Moody, send) -> None:
+@pytest.mark.parametrize("scripted_server", [[None, None, None]], indirect=True)
+def test_nobody_there_is_unreachable(scripted_server: ScriptedServer, send) -> None:
     with pytest.raises(Unreachable):
         send("GET", "/schemes")
-    assert len(moody.seen) == 3
+    assert len(scripted_server.seen) == 3
 
 
 RUNNING: dict[str, Any] = {"id": "ev_1", "status": "running"}
@@ -183,23 +187,23 @@ STREAM: list[tuple[int, dict[str, str], bytes] | None] = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize("moody", [STREAM], indirect=True)
+@pytest.mark.parametrize("scripted_server", [STREAM], indirect=True)
 @pytest.mark.parametrize("how", ["blocking", "asyncio"])
-def test_a_stream_that_breaks_goes_on_where_it_was(moody: Moody, how: str) -> None:
-    url = f"http://127.0.0.1:{moody.server_port}"
+def test_a_stream_that_breaks_goes_on_where_it_was(scripted_server: ScriptedServer, how: str) -> None:
+    url = f"http://127.0.0.1:{scripted_server.server_port}"
 
     async def follow() -> list[int]:
         async with AsyncClient(url, "token") as client:
-            evaluation = AsyncEvaluation(RUNNING, client._wire)
+            evaluation = AsyncEvaluation(RUNNING, client._transport)
             return [event.id async for event in evaluation.events()]
 
     if how == "asyncio":
         ids = asyncio.run(follow())
     else:
         with Client(url, "token") as client:
-            ids = [event.id for event in Evaluation(RUNNING, client._wire).events()]
+            ids = [event.id for event in Evaluation(RUNNING, client._transport).events()]
     assert ids == [1, 2]
-    asked = [headers.get("Last-Event-ID") for headers in moody.headers]
+    asked = [headers.get("Last-Event-ID") for headers in scripted_server.headers]
     assert asked == ["0", None, "1", "1", "1", None]
 
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 from selenium.webdriver import Chrome
 
-from tests.browser import DRIVER, chromium, complaints, look
+from tests.browser import DRIVER, chromium, console_errors, emulate_device
 from tests.sample_images import archive, classes
 from unveil.app.client import Client, Evaluation
 from unveil.app.local.stack import LocalStack
@@ -24,7 +24,7 @@ def evaluation(stack: LocalStack) -> Evaluation:
 
 
 @pytest.fixture(scope="session")
-def another(stack: LocalStack, tmp_path_factory: pytest.TempPathFactory) -> Evaluation:
+def other_evaluation(stack: LocalStack, tmp_path_factory: pytest.TempPathFactory) -> Evaluation:
     """To compare it with, of an upload too; both names are one word, as long as names may be."""
     images = tmp_path_factory.mktemp("upload") / "set.zip"
     images.write_bytes(archive(classes(5)))
@@ -50,6 +50,6 @@ def browser(chrome: Chrome, stack: LocalStack) -> Iterator[Chrome]:
     chrome.get(f"{stack.url}/sign-in")
     if chrome.get_cookie("unveil_session") is None:
         chrome.get(stack.sign_in_link())
-    look(chrome)
+    emulate_device(chrome)
     yield chrome
-    assert complaints(chrome) == []
+    assert console_errors(chrome) == []

@@ -8,8 +8,8 @@ from selenium.webdriver import ActionChains, Chrome, Keys
 from selenium.webdriver.common.by import By
 from selenium.webdriver.support.ui import WebDriverWait
 
-from tests.browser import complaints, look
-from tests.pages import DOCUMENTS, PAGES, addresses, loaded, violations
+from tests.browser import console_errors, emulate_device
+from tests.pages import DOCUMENTS, PAGES, page_metrics, page_paths, violations
 from unveil.app.client import Evaluation
 from unveil.app.local.stack import LocalStack
 
@@ -19,7 +19,7 @@ LONG = {
     "report of an upload": "/evaluations/{other}/report.html",
 }
 
-_STOP = """
+_FOCUS_SCRIPT = """
 const element = document.activeElement;
 if (element === document.body) return null;
 const seen = element.closest(".drop") || element;
@@ -32,7 +32,7 @@ return {
 """
 
 # Names of lines that are wider than their own cells.
-_SPILLED = """
+_OVERFLOW_SCRIPT = """
 return [...document.querySelectorAll("tbody th")]
   .filter((name) => name.scrollWidth > name.clientWidth)
   .map((name) => name.textContent.slice(0, 200));
@@ -41,18 +41,18 @@ return [...document.querySelectorAll("tbody th")]
 
 @pytest.mark.parametrize("name", [*PAGES, *DOCUMENTS, *LONG])
 def test_a_page_is_light_fits_a_phone_and_has_nothing_that_axe_objects_to(
-    name: str, browser: Chrome, stack: LocalStack, evaluation: Evaluation, another: Evaluation
+    name: str, browser: Chrome, stack: LocalStack, evaluation: Evaluation, other_evaluation: Evaluation
 ) -> None:
-    path = addresses({**PAGES, **DOCUMENTS, **LONG}, evaluation, another)[name]
+    path = page_paths({**PAGES, **DOCUMENTS, **LONG}, evaluation, other_evaluation)[name]
     browser.get(stack.url + path)
     if name == "no such page":
-        assert all("404" in line for line in complaints(browser))
-    assert loaded(browser)["weight"] < 200
+        assert all("404" in line for line in console_errors(browser))
+    assert page_metrics(browser)["weight"] < 200
     for view in ({}, {"phone": True, "dark": True}):  # `python -m benchmarks.pages` has all four
-        look(browser, **view)
+        emulate_device(browser, **view)
         assert violations(browser) == []
     assert browser.execute_script("return document.documentElement.scrollWidth") <= 390
-    assert browser.execute_script(_SPILLED) == [], "a scheme's name over what stands beside it"
+    assert browser.execute_script(_OVERFLOW_SCRIPT) == [], "a scheme's name over what stands beside it"
 
 
 def test_the_sign_in_has_nothing_that_axe_objects_to(browser: Chrome, stack: LocalStack) -> None:
@@ -102,6 +102,6 @@ def tab_to(browser: Chrome, wanted: str, most: int = 80) -> None:
         if browser.execute_script("return document.activeElement.matches(arguments[0])", wanted):
             return
         press(browser, Keys.TAB)
-        stop = browser.execute_script(_STOP)
+        stop = browser.execute_script(_FOCUS_SCRIPT)
         assert stop is None or (stop["outlined"] and stop["inside"]), stop
     raise AssertionError(f"{most} times Tab do not lead to {wanted}")

@@ -7,13 +7,13 @@ from unveil.app.dashboard import charts
 
 def test_every_value_is_in_one_bar() -> None:
     values = [-0.02, 0.0, 0.049, 0.05, 0.5, 0.999, 1.0]
-    chart = charts.histogram(values)
+    chart = charts.build_histogram(values)
     told = [int(bar.text.split()[0]) for bar in chart.bars]
     assert sum(told) == len(values)
     assert told[-1] == 2, "1 itself belongs to the last"
-    assert f"{len(values)} images" in chart.said
+    assert f"{len(values)} images" in chart.description
     assert chart.left <= chart.mean.at <= chart.right
-    assert charts.histogram([]) is None
+    assert charts.build_histogram([]) is None
 
 
 def test_losses_share_a_chart_and_numbers_of_ciphertexts_have_one_each() -> None:
@@ -23,13 +23,13 @@ def test_losses_share_a_chart_and_numbers_of_ciphertexts_have_one_each() -> None
         "ssim_by_ciphertexts": [[1, -0.05], [2, 0.4], [4, 1.0]],
         "once": [[0, 1.0]],
     }
-    drawn = charts.curves(named)
+    drawn = charts.build_curve_charts(named)
     assert [chart.title for chart in drawn] == ["Losses", "SSIM by ciphertexts"]
     assert [line.name for line in drawn[0].lines] == ["generator_loss", "discriminator_loss"]
 
 
 def test_a_long_curve_is_thinned_to_what_can_be_seen_and_keeps_its_ends() -> None:
-    (chart,) = charts.curves({"loss": [[i, 1 / (1 + i)] for i in range(10_000)]})
+    (chart,) = charts.build_curve_charts({"loss": [[i, 1 / (1 + i)] for i in range(10_000)]})
     spots = chart.lines[0].path.split()
     assert len(spots) <= 302
     across = [float(spot.split(",")[0]) for spot in spots]

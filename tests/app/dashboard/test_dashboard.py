@@ -10,7 +10,7 @@ from uuid import uuid4
 import httpx
 import pytest
 
-from tests.pages import PAGES, addresses
+from tests.pages import PAGES, page_paths
 from unveil.app.client import Client, Evaluation
 from unveil.app.local.stack import LocalStack
 
@@ -22,7 +22,7 @@ def browser(stack: LocalStack) -> Iterator[httpx.Client]:
 
 
 @pytest.fixture
-def signed_in(browser: httpx.Client, stack: LocalStack) -> httpx.Client:
+def signed_in_browser(browser: httpx.Client, stack: LocalStack) -> httpx.Client:
     assert browser.get(stack.sign_in_link()).headers["Location"] == "/"
     return browser
 
@@ -66,9 +66,9 @@ def test_a_token_signs_in_and_a_wrong_one_does_not(browser: httpx.Client, stack:
     assert browser.get("/").status_code == 200
 
 
-def test_signing_out_ends_the_session_itself(signed_in: httpx.Client, stack: LocalStack) -> None:
-    cookies = dict(signed_in.cookies)
-    assert signed_in.post("/sign-out").status_code == 303
+def test_signing_out_ends_the_session_itself(signed_in_browser: httpx.Client, stack: LocalStack) -> None:
+    cookies = dict(signed_in_browser.cookies)
+    assert signed_in_browser.post("/sign-out").status_code == 303
     assert httpx.get(f"{stack.url}/", cookies=cookies).headers["Location"].startswith("/sign-in")
 
 
@@ -76,15 +76,17 @@ def test_signing_out_ends_the_session_itself(signed_in: httpx.Client, stack: Loc
     "path", ["/sign-in", "/sign-out", "/dashboard/evaluations/ev_1/cancel", "/dashboard/evaluations/ev_1/delete"]
 )
 @pytest.mark.parametrize("headers", [{"Origin": "http://evil.example"}, {"Sec-Fetch-Site": "cross-site"}])
-def test_another_sites_page_changes_nothing(signed_in: httpx.Client, path: str, headers: dict[str, str]) -> None:
-    assert signed_in.post(path, headers=headers, data={"token": "x"}).status_code == 403
+def test_another_sites_page_changes_nothing(
+    signed_in_browser: httpx.Client, path: str, headers: dict[str, str]
+) -> None:
+    assert signed_in_browser.post(path, headers=headers, data={"token": "x"}).status_code == 403
 
 
 def test_pages_run_no_script_but_their_own(
-    signed_in: httpx.Client, evaluation: Evaluation, another: Evaluation
+    signed_in_browser: httpx.Client, evaluation: Evaluation, other_evaluation: Evaluation
 ) -> None:
-    for name, path in addresses(PAGES, evaluation, another).items():
-        page = signed_in.get(path)
+    for name, path in page_paths(PAGES, evaluation, other_evaluation).items():
+        page = signed_in_browser.get(path)
         assert page.status_code == (404 if name == "no such page" else 200)
         policy = page.headers["Content-Security-Policy"]
         assert "default-src 'none'" in policy
@@ -94,33 +96,37 @@ def test_pages_run_no_script_but_their_own(
         )
 
 
-def test_names_are_text_and_not_markup(signed_in: httpx.Client, evaluation: Evaluation) -> None:
-    assert "&lt;b&gt;bold" in signed_in.get("/").text
-    assert "<b>bold" not in signed_in.get(f"/dashboard/evaluations/{evaluation.id}").text
+def test_names_are_text_and_not_markup(signed_in_browser: httpx.Client, evaluation: Evaluation) -> None:
+    assert "&lt;b&gt;bold" in signed_in_browser.get("/").text
+    assert "<b>bold" not in signed_in_browser.get(f"/dashboard/evaluations/{evaluation.id}").text
 
 
-def test_an_evaluation_is_shown_with_its_figures_and_pictures(signed_in: httpx.Client, evaluation: Evaluation) -> None:
-    assert f"/dashboard/evaluations/{evaluation.id}" in signed_in.get("/").text
-    page = signed_in.get(f"/dashboard/evaluations/{evaluation.id}").text
+def test_an_evaluation_is_shown_with_its_figures_and_pictures(
+    signed_in_browser: httpx.Client, evaluation: Evaluation
+) -> None:
+    assert f"/dashboard/evaluations/{evaluation.id}" in signed_in_browser.get("/").text
+    page = signed_in_browser.get(f"/dashboard/evaluations/{evaluation.id}").text
     fr = next(cell for cell in evaluation.cells if cell.attack["name"] == "fr")
     assert f"{fr.ssim:.3f}" in page
     assert "paper 0.108" in page
     broken = next(cell for cell in evaluation.cells if cell.attack["name"] == "key-recovery" and cell.samples)
     assert f'src="{broken.samples[0]["plain"]}"' in page, "all are exact: the first stands beside the verdict"
-    cell = signed_in.get(f"/dashboard/evaluations/{evaluation.id}/cells/{fr.id}").text
+    cell = signed_in_browser.get(f"/dashboard/evaluations/{evaluation.id}/cells/{fr.id}").text
     pictures = re.findall(r'src="(/evaluations/[^"]+)"', cell)
     assert len(pictures) == 9
-    assert signed_in.get(pictures[0]).headers["Content-Type"] == "image/png"
+    assert signed_in_browser.get(pictures[0]).headers["Content-Type"] == "image/png"
     assert "The attacker holds only protected images" in cell
     assert "does not apply" in page, "key-recovery knows nothing of EtC"
 
 
-def test_a_failed_evaluation_says_why_once(signed_in: httpx.Client, stack: LocalStack, half_a_dataset: str) -> None:
+def test_a_failed_evaluation_says_why_once(
+    signed_in_browser: httpx.Client, stack: LocalStack, incomplete_dataset: str
+) -> None:
     with Client(stack.url, stack.token) as client:
-        order = {"dataset": half_a_dataset, "profile": "smoke", "keys": 1, "samples": 0}
+        order = {"dataset": incomplete_dataset, "profile": "smoke", "keys": 1, "samples": 0}
         attacks = ["none", "fr", "key-recovery"]
         made = client.evaluations.create(schemes=["tanaka", "etc"], attacks=attacks, **order).wait(timeout=150)
-    page = " ".join(unescape(signed_in.get(f"/dashboard/evaluations/{made.id}").text).split())
+    page = " ".join(unescape(signed_in_browser.get(f"/dashboard/evaluations/{made.id}").text).split())
     why = "half lacks test_X.bin (STL-10's binary layout)"
     assert f"No attack, FR-Attack, Key recovery failed: {why}" in page
     assert page.count(why) == 1
@@ -128,11 +134,13 @@ def test_a_failed_evaluation_says_why_once(signed_in: httpx.Client, stack: Local
     assert f"Key recovery on EtC cannot be run: {refused}" in page
 
 
-def test_a_list_names_a_scheme_without_what_its_profile_says(signed_in: httpx.Client, stack: LocalStack) -> None:
+def test_a_list_names_a_scheme_without_what_its_profile_says(
+    signed_in_browser: httpx.Client, stack: LocalStack
+) -> None:
     with Client(stack.url, stack.token) as client:
         order = {"dataset": "sample", "profile": "smoke", "keys": 1, "samples": 0}
         made = client.evaluations.create(schemes=["tn-gan"], attacks=["none"], **order)
-        assert "TN-GAN (key …" in signed_in.get("/").text
+        assert "TN-GAN (key …" in signed_in_browser.get("/").text
         made.cancel()
 
 

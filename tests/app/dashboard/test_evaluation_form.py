@@ -15,7 +15,7 @@ from unveil.app.client import Client
 from unveil.app.local.stack import LocalStack
 
 # A person who lets a file go above the field; what the page says from then on is kept.
-_DROP = """
+_DROP_SCRIPT = """
 const [data, name] = arguments;
 const carried = new DataTransfer();
 carried.items.add(new File([Uint8Array.from(atob(data), (letter) => letter.charCodeAt(0))], name));
@@ -42,8 +42,8 @@ def test_the_form_says_what_an_order_makes_and_starts_it(stack: LocalStack, brow
     assert "does not apply: knows the structure" in preview.text
     assert "ciphertext-only" in preview.text
     assert "on one worker" in preview.text
-    WebDriverWait(browser, 10).until(lambda page: '"profile": "smoke"' in _shown(page)[0])
-    shown = _shown(browser)
+    WebDriverWait(browser, 10).until(lambda page: '"profile": "smoke"' in _read_preview(page)[0])
+    shown = _read_preview(browser)
     assert shown[0] in shown[1], "curl sends the same JSON"
     compile(shown[2], "shown", "exec")
 
@@ -97,23 +97,25 @@ def test_an_upload_is_named_and_what_it_lacks_is_called_as_on_the_form(
 
 def test_a_dropped_zip_is_sent_with_progress_and_chosen(stack: LocalStack, browser: Chrome) -> None:
     browser.get(f"{stack.url}/dashboard/evaluations/new")
-    browser.execute_script(_DROP, base64.b64encode(archive(classes(40, width=64, height=64))).decode(), "dropped.zip")
+    browser.execute_script(
+        _DROP_SCRIPT, base64.b64encode(archive(classes(40, width=64, height=64))).decode(), "dropped.zip"
+    )
     said = browser.find_element(By.ID, "uploaded")
     WebDriverWait(browser, 30).until(lambda _: "64 images to train on" in said.text)
     told = browser.execute_script("return window.told")
     assert any("sent" in words.lower() for words in told), "how much of it is there, before the answer"
     chosen = Select(browser.find_element(By.ID, "dataset")).first_selected_option
     assert chosen.text == "dropped"
-    WebDriverWait(browser, 10).until(lambda page: chosen.get_attribute("value") in _json(page))
+    WebDriverWait(browser, 10).until(lambda page: chosen.get_attribute("value") in _read_preview_json(page))
     with Client(stack.url, stack.token) as client:
         client.datasets.delete(chosen.get_attribute("value"))
 
 
-def _shown(browser: Chrome) -> list[str]:
+def _read_preview(browser: Chrome) -> list[str]:
     """The order as the page shows it: as JSON, as curl, as Python. In one step, for the preview may be replaced."""
     texts = "return [...document.querySelectorAll('#preview pre code')].map((code) => code.textContent)"
     return list(browser.execute_script(texts))
 
 
-def _json(browser: Chrome) -> str:
-    return _shown(browser)[0]
+def _read_preview_json(browser: Chrome) -> str:
+    return _read_preview(browser)[0]

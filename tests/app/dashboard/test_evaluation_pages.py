@@ -12,12 +12,12 @@ from selenium.webdriver import Chrome, Keys
 from selenium.webdriver.common.by import By
 from selenium.webdriver.support.ui import WebDriverWait
 
-from tests.app.dashboard.contrast import Line
+from tests.app.dashboard.contrast import CuttableProxy
 from unveil.app.client import Client, Evaluation
 from unveil.app.local.stack import LocalStack
 
 
-def until(browser: Chrome, seconds: float, standing: str) -> None:
+def wait_for_text(browser: Chrome, seconds: float, standing: str) -> None:
     """Until the page says so by itself; the part that says it is replaced again and again."""
     wait = WebDriverWait(browser, seconds, ignored_exceptions=[StaleElementReferenceException])
     wait.until(lambda page: standing in page.find_element(By.ID, "standing").text)
@@ -31,7 +31,7 @@ def test_a_running_evaluation_fills_in_by_itself(stack: LocalStack, browser: Chr
     browser.find_element(By.LINK_TEXT, "seen live").click()
     assert browser.current_url.endswith(evaluation.id)
     browser.execute_script("window.mark = 'never loaded again'")
-    until(browser, 60, "succeeded")
+    wait_for_text(browser, 60, "succeeded")
     assert browser.execute_script("return window.mark") == "never loaded again"
     assert len(browser.find_elements(By.CSS_SELECTOR, ".heat td strong")) == 2
     assert browser.find_elements(By.LINK_TEXT, "Report"), "the report is offered"
@@ -43,15 +43,15 @@ def test_a_lost_connection_is_told_and_taken_up_again(stack: LocalStack, browser
         order = {"dataset": "sample", "profile": "smoke", "keys": 1, "samples": 0}
         schemes = ["tanaka", "ele", "etc", {"name": "pixelwise", "key_mode": "different"}]
         evaluation = client.evaluations.create(schemes=schemes, attacks=["none", "fr"], name="cut off", **order)
-        with Line(stack.url) as line:
+        with CuttableProxy(stack.url) as line:
             browser.get(f"{line.url}/dashboard/evaluations/{evaluation.id}")
             note = browser.find_element(By.ID, "connection")
             assert not note.is_displayed()
             line.cut()
             WebDriverWait(browser, 5).until(lambda _: note.is_displayed())
             evaluation.wait(timeout=60)
-            line.mend()
-            until(browser, 20, "succeeded")
+            line.restore()
+            wait_for_text(browser, 20, "succeeded")
             WebDriverWait(browser, 5).until(lambda _: not note.is_displayed())
             events = browser.execute_script(
                 "return performance.getEntriesByType('resource').map(e => e.name).filter(n => n.includes('/events'))"
@@ -97,16 +97,16 @@ def test_losses_are_seen_to_fall_and_a_cancel_ends_it(stack: LocalStack, browser
     WebDriverWait(browser, 200).until(lambda page: page.find_elements(By.CSS_SELECTOR, "#losses svg polyline"))
     assert "epoch" in browser.find_element(By.ID, "phase").text
     browser.find_element(By.ID, "cancel").click()
-    until(browser, 30, "cancelled")
+    wait_for_text(browser, 30, "cancelled")
 
 
 def test_two_evaluations_are_compared_from_the_overview(
-    stack: LocalStack, browser: Chrome, evaluation: Evaluation, another: Evaluation
+    stack: LocalStack, browser: Chrome, evaluation: Evaluation, other_evaluation: Evaluation
 ) -> None:
     browser.get(f"{stack.url}/")
     compare = browser.find_element(By.ID, "compare-chosen")
     assert not compare.is_enabled()
-    for id in (evaluation.id, another.id):
+    for id in (evaluation.id, other_evaluation.id):
         browser.find_element(By.CSS_SELECTOR, f"input[value={id}]").click()
     compare.click()
     WebDriverWait(browser, 10).until(lambda page: page.title.startswith("Compare"))

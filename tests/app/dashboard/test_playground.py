@@ -18,12 +18,12 @@ from unveil.app.local.stack import LocalStack
 
 
 @pytest.fixture
-def calls(stack: LocalStack) -> Iterator[httpx.Client]:
+def api_client(stack: LocalStack) -> Iterator[httpx.Client]:
     with httpx.Client(base_url=stack.url, headers={"Authorization": f"Bearer {stack.token}"}, timeout=60) as made:
         yield made
 
 
-def drawn(width: int = 64, height: int = 48) -> bytes:
+def make_png(width: int = 64, height: int = 48) -> bytes:
     """A picture with edges and colours."""
     rows, columns = np.mgrid[:height, :width]
     pixels = np.stack([rows * 4 % 256, columns * 3 % 256, (rows + columns) % 200], -1).astype(np.uint8)
@@ -35,7 +35,7 @@ def drawn(width: int = 64, height: int = 48) -> bytes:
 def test_a_picture_appears_under_every_scheme_and_attacks_bring_it_back(
     browser: Chrome, stack: LocalStack, tmp_path: Path
 ) -> None:
-    (tmp_path / "mine.png").write_bytes(drawn(320, 240))
+    (tmp_path / "mine.png").write_bytes(make_png(320, 240))
     browser.get(f"{stack.url}/dashboard/playground")
     browser.find_element(By.ID, "file").send_keys(str(tmp_path / "mine.png"))
     said = browser.find_element(By.ID, "said")
@@ -69,18 +69,18 @@ def test_what_is_no_picture_is_told(browser: Chrome, stack: LocalStack, tmp_path
     WebDriverWait(browser, 5).until(lambda _: "not a picture" in said.text)
 
 
-def key_of(calls: httpx.Client, scheme: str, **params: str) -> str:
-    key: str = calls.post("/keys", json={"scheme": scheme, "params": params}).json()["id"]
+def create_key(api_client: httpx.Client, scheme: str, **params: str) -> str:
+    key: str = api_client.post("/keys", json={"scheme": scheme, "params": params}).json()["id"]
     return key
 
 
-def look(calls: httpx.Client, key: str, attack: str, picture: bytes) -> httpx.Response:
+def preview_attack(api_client: httpx.Client, key: str, attack: str, picture: bytes) -> httpx.Response:
     files = {"images": ("mine.png", picture, "image/png")}
-    return calls.post("/dashboard/playground/look", files=files, data={"key_id": key, "attack": attack})
+    return api_client.post("/dashboard/playground/look", files=files, data={"key_id": key, "attack": attack})
 
 
-def test_a_look_answers_with_figures_and_two_pictures(calls: httpx.Client) -> None:
-    seen = look(calls, key_of(calls, "pixelwise"), "fr", drawn()).json()
+def test_a_look_answers_with_figures_and_two_pictures(api_client: httpx.Client) -> None:
+    seen = preview_attack(api_client, create_key(api_client, "pixelwise"), "fr", make_png()).json()
     assert 0 < seen["ssim"] < 1
     assert seen["set"] == 17
     assert len(seen["pictures"]) == 2
@@ -97,27 +97,27 @@ def test_a_look_answers_with_figures_and_two_pictures(calls: httpx.Client) -> No
     ],
 )
 def test_what_cannot_be_looked_at_is_refused(
-    calls: httpx.Client, scheme: str, attack: str, size: tuple[int, int], pointer: str
+    api_client: httpx.Client, scheme: str, attack: str, size: tuple[int, int], pointer: str
 ) -> None:
-    answer = look(calls, key_of(calls, scheme), attack, drawn(*size))
+    answer = preview_attack(api_client, create_key(api_client, scheme), attack, make_png(*size))
     assert answer.status_code == 422
     assert answer.json()["errors"][0]["pointer"] == pointer
 
 
-def test_a_file_that_is_no_png_is_refused_before_a_worker_sees_it(calls: httpx.Client) -> None:
-    answer = look(calls, key_of(calls, "pixelwise"), "fr", b"\x89PNG\r\n\x1a\nnothing")
+def test_a_file_that_is_no_png_is_refused_before_a_worker_sees_it(api_client: httpx.Client) -> None:
+    answer = preview_attack(api_client, create_key(api_client, "pixelwise"), "fr", b"\x89PNG\r\n\x1a\nnothing")
     assert answer.status_code == 422
 
 
-def test_anothers_key_is_not_there(calls: httpx.Client) -> None:
-    answer = look(calls, "key_" + 32 * "0", "fr", drawn())
+def test_anothers_key_is_not_there(api_client: httpx.Client) -> None:
+    answer = preview_attack(api_client, "key_" + 32 * "0", "fr", make_png())
     assert (answer.status_code, answer.json()["code"]) == (404, "unknown_key")
 
 
-def test_pictures_of_the_page_are_served_to_who_may_encrypt(calls: httpx.Client, stack: LocalStack) -> None:
+def test_pictures_of_the_page_are_served_to_who_may_encrypt(api_client: httpx.Client, stack: LocalStack) -> None:
     for path in ("photographs/cat.png", "set.png?width=64&height=48"):
-        answer = calls.get(f"/dashboard/playground/{path}")
+        answer = api_client.get(f"/dashboard/playground/{path}")
         assert answer.headers["Content-Type"] == "image/png"
         assert httpx.get(f"{stack.url}/dashboard/playground/{path}").status_code == 401
-    assert calls.get("/dashboard/playground/photographs/dog.png").status_code == 404
-    assert calls.get("/dashboard/playground/set.png?width=6400&height=48").status_code == 422
+    assert api_client.get("/dashboard/playground/photographs/dog.png").status_code == 404
+    assert api_client.get("/dashboard/playground/set.png?width=6400&height=48").status_code == 422

@@ -18,11 +18,11 @@ import pytest
 from jinja2 import meta, nodes
 from sqlalchemy import select
 
-from tests.app.service import Running, running
+from tests.app.service import RunningService, run_service
 from tests.factories import SMOKE
 from unveil.app.dashboard import rendering as page
 from unveil.app.db.ids import new_id
-from unveil.app.db.job_states import ENDED, Status
+from unveil.app.db.job_states import TERMINAL, Status
 from unveil.app.db.tables import Account, Cell, Curve, Dataset, Evaluation, Event, Key, Sample, Scores
 from unveil.app.http.authentication import SESSION_COOKIE
 from unveil.app.report import formats
@@ -104,10 +104,10 @@ def templates(monkeypatch: pytest.MonkeyPatch) -> Templates:
     strict.globals["m"] = strict.get_template("macros.html").module
     monkeypatch.setattr(page._templates, "env", strict)
     of_report = {
-        name: made.strict(formats._template(name).environment).get_template(name)
+        name: made.strict(formats._load_template(name).environment).get_template(name)
         for name in ("report.html.j2", "report.md.j2")
     }
-    monkeypatch.setattr(formats, "_template", of_report.__getitem__)
+    monkeypatch.setattr(formats, "_load_template", of_report.__getitem__)
     return made
 
 
@@ -171,7 +171,7 @@ def _job(status: Status, result: dict[str, Any] | None) -> dict[str, Any]:
     """The columns of a job in this state."""
     begun = status not in (Status.QUEUED, Status.NOT_APPLICABLE)
     values: dict[str, Any] = {"status": status, "attempt": int(begun), "started_at": NOW if begun else None}
-    if status in ENDED:
+    if status in TERMINAL:
         values["finished_at"] = NOW + timedelta(minutes=2)
     if status in (Status.RUNNING, Status.CANCELLING):
         values |= {"progress": 0.4, "phase": "epoch 2 of 5"}
@@ -193,10 +193,10 @@ class Rows:
         id = new_id("key")
         trains = catalog.schemes()[scheme].trains
         job = {name: value for name, value in _job(status, None).items() if name != "result"}
-        params = catalog.settings_of(catalog.make_scheme(scheme, {}, "smoke"))
+        params = catalog.flatten_settings(catalog.make_scheme(scheme, {}, "smoke"))
         del params["name"]
         training = {"profile": "smoke", "dataset": "sample", "seed": 0} if trains else None
-        provenance = {"seed": 0, "losses": {"a": 1}, "device": "cpu"} if trains and status in ENDED else None
+        provenance = {"seed": 0, "losses": {"a": 1}, "device": "cpu"} if trains and status in TERMINAL else None
         row = {"params": params, "sealed": b"x", "training": training, "provenance": provenance}
         self.rows.append(
             Key(id=id, account_id=self.account_id, scheme=scheme, evaluation_id=evaluation, **job, **{**row, **more})
@@ -207,10 +207,20 @@ class Rows:
         id, names = new_id("ds"), [f"class {number}" for number in range(classes)]
         self.rows.append(
             Dataset(
-                id=id, account_id=self.account_id, name=f"my {kind} images", kind=kind, train=8, test=4, width=96,
-                height=96, classes=names, has_originals=has_originals, blob=f"datasets/{id}.npz", bytes=3 * 2**20,
+                id=id,
+                account_id=self.account_id,
+                name=f"my {kind} images",
+                kind=kind,
+                train_count=8,
+                test_count=4,
+                width=96,
+                height=96,
+                classes=names,
+                has_originals=has_originals,
+                blob=f"datasets/{id}.npz",
+                pixel_bytes=3 * 2**20,
             )
-        )  # fmt: skip
+        )
         return id
 
     def evaluation(
@@ -224,7 +234,7 @@ class Rows:
         several: bool = False,
     ) -> str:
         id = new_id("ev")
-        ended = state in ENDED
+        ended = state in TERMINAL
         settings: dict[str, Any] = {
             **SMOKE,
             "name": name,
@@ -234,26 +244,26 @@ class Rows:
             "test_images": 16,
         }
         row = Evaluation(
-            id=id, account_id=self.account_id, name=name, settings=settings, version=0,
+            id=id, account_id=self.account_id, name=name, settings=settings, event_seq=0,
             status=Status.SUCCEEDED if state is Status.NOT_APPLICABLE else state,
             started_at=None if state is Status.QUEUED else NOW, finished_at=NOW + timedelta(hours=1) if ended else None,
         )  # fmt: skip
         self.rows.append(row)
         schemes: list[dict[str, Any]] = [
-            catalog.settings_of(catalog.make_scheme(name, {}, "smoke")) for name in ("tanaka", "pixelwise", "etc")
+            catalog.flatten_settings(catalog.make_scheme(name, {}, "smoke")) for name in ("tanaka", "pixelwise", "etc")
         ]
         if several:
             schemes += [{**schemes[0], "key_id": self.key("tanaka")} for _ in range(2)]
         if trained:
             for scheme in ("tn-model", "tn-gan"):
                 key = self.key(scheme, JOBS[state][0] if state is not Status.NOT_APPLICABLE else Status.SUCCEEDED, id)
-                schemes.append({**catalog.settings_of(catalog.make_scheme(scheme, {}, "smoke")), "key_id": key})
+                schemes.append({**catalog.flatten_settings(catalog.make_scheme(scheme, {}, "smoke")), "key_id": key})
         if external:
             upload = self.dataset("protected", has_originals=utility)
             schemes.append({"name": catalog.EXTERNAL, "dataset": upload, "dataset_name": "my protected images"})
             settings["dataset"] = settings["dataset"] if several else None
         known = [each for each in RESULTS if each != LATER_VERSION]
-        attacks = [catalog.settings_of(catalog.make_attack(each, {}, "smoke")) for each in known]
+        attacks = [catalog.flatten_settings(catalog.make_attack(each, {}, "smoke")) for each in known]
         attacks.append({"name": LATER_VERSION, "setting": [1, 2]})
         settings |= {"schemes": schemes, "attacks": attacks}
         self._jobs(row, state, schemes, attacks, utility=utility)
@@ -287,7 +297,7 @@ class Rows:
                         attack={"name": catalog.UTILITY}, threat_model="ciphertext-only", **job,
                     )
                 )  # fmt: skip
-        evaluation.version = next(seqs)
+        evaluation.event_seq = next(seqs)
         self.cells[evaluation.id], self.utility[evaluation.id] = ids, of_utility
 
     def _cell(
@@ -335,18 +345,18 @@ class Rows:
 
 
 @pytest.fixture
-async def service(settings: Settings, anyio_backend: str) -> AsyncIterator[Running]:
-    async with running(settings.model_copy(update={"requests_per_second": 10_000.0})) as started:
+async def service(settings: Settings, anyio_backend: str) -> AsyncIterator[RunningService]:
+    async with run_service(settings.model_copy(update={"requests_per_second": 10_000.0})) as started:
         yield started
 
 
-async def _rows_of(service: Running) -> Rows:
-    async with service.services.sessions() as session:
+async def _rows_of(service: RunningService) -> Rows:
+    async with service.app_state.sessions() as session:
         return Rows((await session.scalars(select(Account.id).where(Account.name == "owner"))).one())
 
 
-async def _add(service: Running, rows: Rows) -> None:
-    async with service.services.sessions() as session:
+async def _add(service: RunningService, rows: Rows) -> None:
+    async with service.app_state.sessions() as session:
         for row in rows.rows:  # in this order: no relations say which need which
             session.add(row)
             await session.flush()
@@ -355,9 +365,9 @@ async def _add(service: Running, rows: Rows) -> None:
 
 @pytest.mark.parametrize("state", [EMPTY, *JOBS])
 async def test_every_template_renders_in_every_state_with_every_option(
-    service: Running, templates: Templates, state: Status | str
+    service: RunningService, templates: Templates, state: Status | str
 ) -> None:
-    token = await service.account()
+    token = await service.create_account()
     rows = await _rows_of(service)
     if isinstance(state, Status):
         for status in (*JOBS[Status.RUNNING], Status.CANCELLING, Status.CANCELLED):
@@ -409,7 +419,7 @@ async def test_every_template_renders_in_every_state_with_every_option(
                 await get(f"/dashboard/compare?ids={','.join(others)}")
 
     assert templates.missing == set(), "names that a template uses and its context lacks"
-    known = {path.name for path in (page.HERE / "templates").iterdir()} | {"report.html.j2", "report.md.j2"}
+    known = {path.name for path in (page.DASHBOARD_DIR / "templates").iterdir()} | {"report.html.j2", "report.md.j2"}
     of_evaluations = {"evaluation.html", "cell.html", "utility.html", "compare.html", "report.html.j2", "report.md.j2"}
     assert templates.rendered == (known - of_evaluations if state == EMPTY else known)
 

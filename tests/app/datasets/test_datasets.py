@@ -21,7 +21,7 @@ def http(stack: LocalStack) -> Iterator[httpx.Client]:
 
 
 @pytest.fixture
-def stranger(http: httpx.Client) -> str:
+def other_token(http: httpx.Client) -> str:
     """The token of another account."""
     order = {"name": f"stranger {uuid4().hex}", "scopes": ["read", "evaluate"]}
     return http.post("/accounts", json=order).json()["token"]
@@ -36,7 +36,7 @@ def upload(http: httpx.Client, members: dict[str, bytes] | bytes, key: str | Non
     return http.post("/datasets", data={"name": "mine", **fields}, files=files, headers=headers)
 
 
-def stored(stack: LocalStack) -> set[str]:
+def list_stored_blobs(stack: LocalStack) -> set[str]:
     blobs = stack.state / "blobs"
     return {str(path.relative_to(blobs)) for folder in ("uploads", "datasets") for path in (blobs / folder).glob("*")}
 
@@ -59,7 +59,9 @@ def test_a_folder_of_the_operator_appears_by_its_name(stack: LocalStack, http: h
     assert (found["train"], found["test"], found["classes"]) == (8, 2, ["a", "b"])
 
 
-def test_an_upload_is_unpacked_and_belongs_to_its_account(http: httpx.Client, stack: LocalStack, stranger: str) -> None:
+def test_an_upload_is_unpacked_and_belongs_to_its_account(
+    http: httpx.Client, stack: LocalStack, other_token: str
+) -> None:
     answer = upload(http, {**classes(4, "train/"), **classes(2, "test/")}, size="16")
     assert answer.status_code == 201, answer.text
     made = answer.json()
@@ -69,13 +71,13 @@ def test_an_upload_is_unpacked_and_belongs_to_its_account(http: httpx.Client, st
     address = answer.headers["Location"]
     assert http.get(address).json() == made
     assert made in http.get("/datasets").json()["items"]
-    other = {"Authorization": f"Bearer {stranger}"}
+    other = {"Authorization": f"Bearer {other_token}"}
     assert http.get(address, headers=other).status_code == 404
     assert http.delete(address, headers=other).status_code == 404
-    assert f"datasets/{made['id']}.npz" in stored(stack)
+    assert f"datasets/{made['id']}.npz" in list_stored_blobs(stack)
     assert http.delete(address).status_code == 204
     assert http.get(address).status_code == 404
-    assert not any(made["id"] in name for name in stored(stack))
+    assert not any(made["id"] in name for name in list_stored_blobs(stack))
 
 
 def test_protected_images_with_their_originals(http: httpx.Client) -> None:
@@ -103,12 +105,12 @@ def test_protected_images_with_their_originals(http: httpx.Client) -> None:
 def test_what_is_refused_names_its_field_and_leaves_nothing(
     http: httpx.Client, stack: LocalStack, members, fields, status: int, code: str, pointer: str
 ) -> None:
-    before = stored(stack)
+    before = list_stored_blobs(stack)
     answer = upload(http, members, **fields)
     problem = answer.json()
     assert (answer.status_code, problem["code"]) == (status, code), problem
     assert pointer in [error["pointer"] for error in problem["errors"]]
-    assert stored(stack) == before
+    assert list_stored_blobs(stack) == before
 
 
 def test_an_upload_without_an_archive_names_it(http: httpx.Client) -> None:
@@ -137,7 +139,7 @@ def test_a_repeated_upload_makes_one_dataset(http: httpx.Client, stack: LocalSta
     assert first.json() == second.json()
     assert second.headers["Idempotency-Replayed"] == "true"
     assert upload(http, classes(6), key="upload-1").json()["code"] == "idempotency_mismatch"
-    assert sum(first.json()["id"] in name for name in stored(stack)) == 1
+    assert sum(first.json()["id"] in name for name in list_stored_blobs(stack)) == 1
 
 
 def test_built_in_sets_cannot_be_deleted(http: httpx.Client) -> None:

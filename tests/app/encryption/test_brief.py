@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from unveil.app.encryption.service import Plan, _brief
+from unveil.app.encryption.service import TransformPlan, _is_short
 from unveil.models.core.images import to_png
 
 
@@ -32,4 +32,4 @@ SMALL, FLAT = to_png(np.zeros((96, 96, 3), np.uint8)), to_png(np.zeros((1024, 10
     ],
 )
 def test_brief_is_what_has_few_pixels_and_no_network(scheme: str, images: list[bytes], brief: bool) -> None:
-    assert _brief(Plan("encrypt", scheme, {}, [], False, []), images) is brief
+    assert _is_short(TransformPlan("encrypt", scheme, {}, [], False, []), images) is brief

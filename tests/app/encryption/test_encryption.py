@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 from sqlalchemy import func, select, text
 
-from tests.worker.sample_images import animated, file_of, noise, png
+from tests.worker.sample_images import encode_animation, encode_pixels, noise, png
 from unveil.app import broker as queue
 from unveil.app.db.tables import Key
 from unveil.models.core.images import to_png
@@ -52,7 +52,7 @@ async def decrypt(client, entries, **data):
 
 
 async def keys(service):
-    async with service.services.sessions() as session:
+    async with service.app_state.sessions() as session:
         return await session.scalar(select(func.count()).select_from(Key))
 
 
@@ -190,17 +190,17 @@ async def test_twenty_at_once_with_one_idempotency_key_draw_one_key(service, cli
 
 async def test_after_a_worker_that_never_answered_a_repeat_goes_through_under_the_same_ids(service, client):
     request = {"files": images(an_image()), "data": {"scheme": "tanaka"}, "headers": {"Idempotency-Key": "u"}}
-    service.worker.asleep = True
+    service.worker.paused = True
     object.__setattr__(
-        service.services, "settings", service.services.settings.model_copy(update={"encrypt_budget_s": 0.2})
+        service.app_state, "settings", service.app_state.settings.model_copy(update={"encrypt_budget_s": 0.2})
     )
     answer = await client.post("/encrypt", **request)
     problem(answer, 503, "no_worker")
     assert answer.headers["retry-after"] == "5"
-    assert await service.services.redis.keys("unveil:request:*") == []
-    service.worker.asleep = False
+    assert await service.app_state.redis.keys("unveil:request:*") == []
+    service.worker.paused = False
     object.__setattr__(
-        service.services, "settings", service.services.settings.model_copy(update={"encrypt_budget_s": 30})
+        service.app_state, "settings", service.app_state.settings.model_copy(update={"encrypt_budget_s": 30})
     )
     assert (await client.post("/encrypt", **request)).status_code == 200
     assert await keys(service) == 1
@@ -211,23 +211,23 @@ async def test_plain_images_and_secrets_are_nowhere_in_clear(service, client, mo
 
     def spy(broker, parcels, id):
         seen.append(broker.get(queue.request_key(id)))
-        return queue.take_request(broker, parcels, id)
+        return queue.pop_request(broker, parcels, id)
 
-    monkeypatch.setattr(handlers, "take_request", spy)
+    monkeypatch.setattr(handlers, "pop_request", spy)
     plain = an_image(height=40, width=40)
     (entry,) = (await encrypt(client, images(plain))).json()["images"]
     assert len(seen) == 1
     assert plain[1][100:140] not in seen[0]
-    async with service.services.sessions() as session:
+    async with service.app_state.sessions() as session:
         sealed = await session.scalar(select(Key.sealed).where(Key.id == entry["key_id"]))
         owner = await session.scalar(select(Key.account_id))
         row = await session.scalar(text("SELECT k::text FROM keys k"))
-    secret = service.services.ring.open(sealed, purpose="key", owner=owner, id=entry["key_id"])
+    secret = service.app_state.keyring.open(sealed, purpose="key", owner=owner, id=entry["key_id"])
     assert secret[1:].hex() not in row
 
 
 async def test_notes_say_what_was_done_to_an_image(client):
-    grey = file_of(noise()[..., 0])
+    grey = encode_pixels(noise()[..., 0])
     (entry,) = (await encrypt(client, images(("g.png", grey, "image/png")))).json()["images"]
     assert entry["notes"] == ["grey became RGB"]
 
@@ -239,7 +239,7 @@ BAD_FILES = [
     (("a.png", b"hello", "image/png"), 415, "unsupported_image"),
     (("a.png", to_png(noise())[:100], "image/png"), 422, "broken_image"),
     (("a.jpg", to_png(noise()), "image/jpeg"), 415, "unsupported_image"),
-    (("a.gif", animated("GIF"), "image/gif"), 422, "animated_image"),
+    (("a.gif", encode_animation("GIF"), "image/gif"), 422, "animated_image"),
     (("a.png", png(60_000, 60_000, 8, 2, b""), "image/png"), 413, "image_too_large"),
 ]
 
@@ -311,8 +311,8 @@ async def test_all_images_together_have_a_limit_of_pixels(client):
 async def test_a_lossy_or_converted_ciphertext_is_refused_with_the_reason(client):
     (entry,) = (await encrypt(client, images(an_image(height=16, width=16)))).json()["images"]
     for name, data, type in (
-        ("e.jpg", file_of(pixels(entry), "JPEG"), "image/jpeg"),
-        ("e.png", file_of(np.dstack([pixels(entry), np.full((16, 16), 255, np.uint8)])), "image/png"),
+        ("e.jpg", encode_pixels(pixels(entry), "JPEG"), "image/jpeg"),
+        ("e.png", encode_pixels(np.dstack([pixels(entry), np.full((16, 16), 255, np.uint8)])), "image/png"),
     ):
         answer = await client.post("/decrypt", files=images((name, data, type)), data={"key_id": entry["key_id"]})
         assert name in problem(answer, 422, "not_exact")["detail"]
@@ -359,7 +359,7 @@ async def test_the_key_of_one_image_does_not_serve_two(client):
 
 async def test_a_foreign_an_unknown_and_a_destroyed_key(service, client):
     (entry,) = (await encrypt(client, images(an_image()))).json()["images"]
-    async with service.client(await service.account("stranger")) as stranger:
+    async with service.client(await service.create_account("stranger")) as stranger:
         problem(await decrypt(stranger, [entry]), 404, "unknown_key")
         problem(await encrypt(stranger, images(an_image()), None, key_id=entry["key_id"]), 404, "unknown_key")
     problem(await decrypt(client, [{**entry, "key_id": "key_nope"}]), 404, "unknown_key")

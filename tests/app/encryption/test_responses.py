@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from unveil.app.encryption.responses import NotAcceptable, wanted
+from unveil.app.encryption.responses import NotAcceptable, negotiate_media_type
 
 
 @pytest.mark.parametrize(
@@ -29,6 +29,6 @@ def test_the_best_form_that_is_accepted_and_can_hold_the_images(accept: str, one
     for images, form in ((1, one), (2, two)):
         if form is None:
             with pytest.raises(NotAcceptable):
-                wanted(accept, images)
+                negotiate_media_type(accept, images)
         else:
-            assert wanted(accept, images).endswith(f"/{form}"), f"{accept} for {images}"
+            assert negotiate_media_type(accept, images).endswith(f"/{form}"), f"{accept} for {images}"

@@ -13,7 +13,7 @@ import uvicorn
 from fastapi import FastAPI
 
 from tests.factories import ALL_SCOPES, make_account, make_token
-from unveil.app.broker import celery_app
+from unveil.app.broker import make_celery_app
 from unveil.app.main import create_app
 from unveil.app.settings import Settings
 from unveil.worker import cells
@@ -28,27 +28,27 @@ ORDER: dict[str, Any] = {
 
 
 @pytest.fixture
-def tools(settings: Settings) -> Iterator[Runtime]:
-    celery = celery_app(settings)
-    tools = make_runtime(settings, celery)
-    yield tools
-    tools.sessions.kw["bind"].dispose()
+def runtime(settings: Settings) -> Iterator[Runtime]:
+    celery = make_celery_app(settings)
+    runtime = make_runtime(settings, celery)
+    yield runtime
+    runtime.sessions.kw["bind"].dispose()
     celery.close()
 
 
 @dataclass
-class Served:
+class LiveService:
     app: FastAPI
     url: str
     clients: list[httpx.Client] = field(default_factory=list)
 
-    def change(self, **services: Any) -> None:
+    def replace_services(self, **replacements: Any) -> None:
         """Put others in the place of what the service uses."""
-        self.app.state.services = replace(self.app.state.services, **services)
+        self.app.state.app_state = replace(self.app.state.app_state, **replacements)
 
 
 @pytest.fixture
-def service(settings: Settings) -> Iterator[Served]:
+def service(settings: Settings) -> Iterator[LiveService]:
     app = create_app(settings)
     server = uvicorn.Server(uvicorn.Config(app, port=0, log_config=None, timeout_graceful_shutdown=2))
     thread = threading.Thread(target=server.run)
@@ -56,7 +56,7 @@ def service(settings: Settings) -> Iterator[Served]:
     while not server.started and thread.is_alive():
         thread.join(0.01)
     port = server.servers[0].sockets[0].getsockname()[1]
-    served = Served(app, f"http://127.0.0.1:{port}")
+    served = LiveService(app, f"http://127.0.0.1:{port}")
     yield served
     for client in served.clients:
         client.close()
@@ -65,11 +65,11 @@ def service(settings: Settings) -> Iterator[Served]:
 
 
 @pytest.fixture
-def sign_in(service: Served, tools: Runtime) -> Callable[..., httpx.Client]:
+def sign_in(service: LiveService, runtime: Runtime) -> Callable[..., httpx.Client]:
     """A client of a fresh account."""
 
     def make(name: str, scopes: list[str] = ALL_SCOPES) -> httpx.Client:
-        token = make_token(tools.sessions, tools.ring, make_account(tools.sessions, name), scopes)
+        token = make_token(runtime.sessions, runtime.keyring, make_account(runtime.sessions, name), scopes)
         client = httpx.Client(base_url=service.url, headers={"Authorization": f"Bearer {token}"}, timeout=30)
         service.clients.append(client)
         return client
@@ -83,18 +83,18 @@ def client(sign_in: Callable[..., httpx.Client]) -> httpx.Client:
 
 
 @pytest.fixture
-def work(tools: Runtime) -> Callable[[dict[str, Any]], None]:
+def run_cells(runtime: Runtime) -> Callable[[dict[str, Any]], None]:
     """Run every cell of an evaluation, as workers would."""
 
     def run(evaluation: dict[str, Any]) -> None:
         for cell in evaluation["cells"]:
-            cells.handle(tools, cell["id"])
+            cells.handle(runtime, cell["id"])
 
     return run
 
 
-def order(client: httpx.Client, **changed: Any) -> dict[str, Any]:
-    answer = client.post("/evaluations", json={**ORDER, **changed})
+def create_evaluation(client: httpx.Client, **overrides: Any) -> dict[str, Any]:
+    answer = client.post("/evaluations", json={**ORDER, **overrides})
     assert answer.status_code == 202, answer.text
     body: dict[str, Any] = answer.json()
     return body

@@ -6,14 +6,14 @@ import pytest
 import redis.asyncio
 from sqlalchemy import func, select, update
 
-from tests.app.evaluations.conftest import ORDER, order
+from tests.app.evaluations.conftest import ORDER, create_evaluation
 from unveil.app.db.ids import new_id
 from unveil.app.db.tables import Cell, Evaluation, Key
 from unveil.models.catalog import new_secret
 
 
-def refused(client, **changed):
-    answer = client.post("/evaluations", json={**ORDER, **changed})
+def expect_rejection(client, **overrides):
+    answer = client.post("/evaluations", json={**ORDER, **overrides})
     assert answer.headers["content-type"].startswith("application/problem+json")
     body = answer.json()
     return answer.status_code, body["code"], {error["pointer"]: error["detail"] for error in body["errors"]}
@@ -58,21 +58,21 @@ def test_a_setting_that_is_unknown_is_answered_with_all_that_a_scheme_takes(clie
     }.items()
 
 
-def test_the_cells_ids_are_sent_to_the_workers(client, tools):
+def test_the_cells_ids_are_sent_to_the_workers(client, runtime):
     from unveil.app import broker
 
-    body = order(client)
-    assert broker.waiting(tools.celery, broker.RUN_CELL) == len(body["cells"])
+    body = create_evaluation(client)
+    assert broker.queue_depth(runtime.celery, broker.RUN_CELL) == len(body["cells"])
 
 
 def test_cells_of_seconds_are_not_behind_those_that_train(client, monkeypatch):
     rung: list[str] = []
 
-    async def ring(svc, task, *ids):
+    async def ring(app_state, task, *ids):
         rung.extend(ids)
 
-    monkeypatch.setattr("unveil.app.evaluations.service.ring", ring)
-    body = order(client, attacks=[{"name": "itn"}, {"name": "none"}])
+    monkeypatch.setattr("unveil.app.evaluations.service.dispatch", ring)
+    body = create_evaluation(client, attacks=[{"name": "itn"}, {"name": "none"}])
     attacks = {cell["id"]: (cell["scheme"]["name"], cell["attack"]["name"]) for cell in body["cells"]}
     assert [attacks[id] for id in rung] == [
         ("pixelwise", "none"), ("tanaka", "none"), ("pixelwise", "itn"), ("tanaka", "itn")
@@ -80,7 +80,7 @@ def test_cells_of_seconds_are_not_behind_those_that_train(client, monkeypatch):
 
 
 def test_no_attack_is_always_scored_and_says_when_it_was_added(client):
-    body = order(client, attacks=[{"name": "fr"}])
+    body = create_evaluation(client, attacks=[{"name": "fr"}])
     assert body["settings"]["attacks"] == [
         {"name": "fr", "L": 8, "b": 0, "nibblewise": False},
         {"name": "none", "added": True},
@@ -118,7 +118,7 @@ def test_no_attack_is_always_scored_and_says_when_it_was_added(client):
     ],
 )
 def test_what_cannot_be_used_is_named(client, changed, pointers):
-    status, code, errors = refused(client, **changed)
+    status, code, errors = expect_rejection(client, **changed)
     assert (status, code) == (422, "invalid_request")
     assert list(errors) == pointers
 
@@ -126,12 +126,12 @@ def test_what_cannot_be_used_is_named(client, changed, pointers):
 @pytest.mark.parametrize("name", ["nowhere", "ds_" + "0" * 32, "ds_\u00e9"])
 @pytest.mark.parametrize("field", ["dataset", "public_dataset"])
 def test_an_unknown_data_set_is_named(client, name, field):
-    status, code, errors = refused(client, **{field: name})
+    status, code, errors = expect_rejection(client, **{field: name})
     assert (status, code, list(errors)) == (422, "unknown_dataset", [f"/{field}"])
 
 
 def test_public_images_must_have_the_size_of_the_attacked_ones(client):
-    status, _, errors = refused(client, public_dataset="cifar10")
+    status, _, errors = expect_rejection(client, public_dataset="cifar10")
     assert status == 422
     assert "32x32" in errors["/public_dataset"]
 
@@ -140,55 +140,55 @@ def test_a_pair_that_cannot_be_run_is_a_cell_with_a_reason(client, monkeypatch):
     from unveil.models.attacks.fr import FeatureReconstruction
 
     monkeypatch.setattr(
-        FeatureReconstruction, "refuses", lambda self, scheme: "no" if scheme.name == "tanaka" else None
+        FeatureReconstruction, "not_applicable_reason", lambda self, scheme: "no" if scheme.name == "tanaka" else None
     )
-    body = order(client)
+    body = create_evaluation(client)
     (cell,) = [c for c in body["cells"] if c["status"] == "not_applicable"]
     assert (cell["scheme"]["name"], cell["attack"]["name"], cell["reason"]) == ("tanaka", "fr", "no")
     assert cell["error"] is None
     assert body["progress"]["done"] == 1
-    status, code, errors = refused(client, schemes=[{"name": "tanaka"}], attacks=[{"name": "fr"}])
+    status, code, errors = expect_rejection(client, schemes=[{"name": "tanaka"}], attacks=[{"name": "fr"}])
     assert (status, code, list(errors)) == (422, "no_pair_applies", ["/attacks"])
 
 
 # --- keys -------------------------------------------------------------------------------------------------------
 
 
-def store_key(tools, account_id, **changed):
+def store_key(runtime, account_id, **changed):
     id = new_id("key")
-    with tools.sessions.begin() as session:
-        sealed = tools.ring.seal(new_secret(), purpose="key", owner=account_id, id=id)
+    with runtime.sessions.begin() as session:
+        sealed = runtime.keyring.seal(new_secret(), purpose="key", owner=account_id, id=id)
         values = {"scheme": "tanaka", "params": {"variant": "icce2018", "block": 4}, "status": "succeeded"}
         session.add(Key(id=id, account_id=account_id, sealed=sealed, **{**values, **changed}))
     return id
 
 
 @pytest.fixture
-def account_id(client, tools):
-    body = order(client)
-    with tools.sessions() as session:
+def account_id(client, runtime):
+    body = create_evaluation(client)
+    with runtime.sessions() as session:
         return session.get_one(Evaluation, body["id"]).account_id
 
 
-def test_a_keys_own_settings_are_used(client, tools, account_id):
-    key_id = store_key(tools, account_id)
-    body = order(client, schemes=[{"name": "tanaka", "key_id": key_id}])
+def test_a_keys_own_settings_are_used(client, runtime, account_id):
+    key_id = store_key(runtime, account_id)
+    body = create_evaluation(client, schemes=[{"name": "tanaka", "key_id": key_id}])
     assert body["cells"][0]["scheme"] == {"name": "tanaka", "variant": "icce2018", "block": 4, "key_id": key_id}
-    status, _, errors = refused(client, schemes=[{"name": "tanaka", "variant": "paper", "key_id": key_id}])
+    status, _, errors = expect_rejection(client, schemes=[{"name": "tanaka", "variant": "paper", "key_id": key_id}])
     assert (status, list(errors)) == (422, ["/schemes/0/variant"])
-    status, _, errors = refused(client, schemes=[{"name": "pixelwise", "key_id": key_id}])
+    status, _, errors = expect_rejection(client, schemes=[{"name": "pixelwise", "key_id": key_id}])
     assert (status, list(errors)) == (422, ["/schemes/0/key_id"])
 
 
-def test_a_foreign_a_destroyed_and_a_key_of_another_size_are_refused(client, sign_in, tools, account_id):
-    entry = {"name": "tanaka", "key_id": store_key(tools, account_id)}
-    assert refused(sign_in("stranger"), schemes=[entry])[:2] == (422, "unknown_key")
-    assert refused(client, schemes=[{"name": "tanaka", "key_id": "key_\u0000"}])[:2] == (422, "unknown_key")
-    with tools.sessions.begin() as session:
+def test_a_foreign_a_destroyed_and_a_key_of_another_size_are_refused(client, sign_in, runtime, account_id):
+    entry = {"name": "tanaka", "key_id": store_key(runtime, account_id)}
+    assert expect_rejection(sign_in("stranger"), schemes=[entry])[:2] == (422, "unknown_key")
+    assert expect_rejection(client, schemes=[{"name": "tanaka", "key_id": "key_\u0000"}])[:2] == (422, "unknown_key")
+    with runtime.sessions.begin() as session:
         session.execute(update(Key).values(destroyed_at=func.clock_timestamp(), sealed=None))
-    assert refused(client, schemes=[entry])[:2] == (410, "key_destroyed")
-    explicit = store_key(tools, account_id, scheme="pixelwise", params={"key_mode": "same"}, width=32, height=16)
-    status, _, errors = refused(client, schemes=[{"name": "pixelwise", "key_id": explicit}])
+    assert expect_rejection(client, schemes=[entry])[:2] == (410, "key_destroyed")
+    explicit = store_key(runtime, account_id, scheme="pixelwise", params={"key_mode": "same"}, width=32, height=16)
+    status, _, errors = expect_rejection(client, schemes=[{"name": "pixelwise", "key_id": explicit}])
     assert status == 422
     assert "32x16" in errors["/schemes/0/key_id"]
 
@@ -197,17 +197,17 @@ def test_a_foreign_a_destroyed_and_a_key_of_another_size_are_refused(client, sig
 
 
 def test_an_account_may_not_fill_the_queue(client, settings, service, sign_in):
-    service.change(settings=settings.model_copy(update={"max_queued_cells": 8}))
-    order(client)
+    service.replace_services(settings=settings.model_copy(update={"max_queued_cells": 8}))
+    create_evaluation(client)
     answer = client.post("/evaluations", json=ORDER)
     assert (answer.status_code, answer.json()["code"]) == (429, "queue_full")
     assert int(answer.headers["Retry-After"]) > 0
-    order(sign_in("another"))
+    create_evaluation(sign_in("another"))
     many = [{"name": "fr", "L": bits} for bits in range(1, 9)]
     assert client.post("/evaluations", json={**ORDER, "attacks": many}).status_code == 422
 
 
-def test_the_same_idempotency_key_makes_one_evaluation(client, tools):
+def test_the_same_idempotency_key_makes_one_evaluation(client, runtime):
     headers = {"Idempotency-Key": "order-17"}
     first = client.post("/evaluations", json=ORDER, headers=headers)
     again = client.post("/evaluations", json=ORDER, headers=headers)
@@ -216,14 +216,14 @@ def test_the_same_idempotency_key_makes_one_evaluation(client, tools):
     assert again.headers["Location"] == first.headers["Location"]
     other = client.post("/evaluations", json={**ORDER, "seed": 1}, headers=headers)
     assert (other.status_code, other.json()["code"]) == (422, "idempotency_mismatch")
-    with tools.sessions() as session:
+    with runtime.sessions() as session:
         assert session.scalar(select(func.count()).select_from(Evaluation)) == 1
         assert session.scalar(select(func.count()).select_from(Cell)) == 6
 
 
 def test_without_a_broker_an_order_is_accepted_and_waits_for_the_sweeper(client, service):
-    service.change(redis=redis.asyncio.Redis.from_url("redis://127.0.0.1:9/0"))
-    body = order(client)
+    service.replace_services(redis=redis.asyncio.Redis.from_url("redis://127.0.0.1:9/0"))
+    body = create_evaluation(client)
     assert client.get(body["links"]["self"]).json()["status"] == "queued"
 
 

@@ -5,19 +5,19 @@ from __future__ import annotations
 import pytest
 from sqlalchemy import select
 
-from tests.app.evaluations.conftest import order
+from tests.app.evaluations.conftest import create_evaluation
 from unveil.app.db.ids import new_id
 from unveil.app.db.tables import Account, Dataset
 from unveil.models import catalog
-from unveil.models.data.datasets import Data, sample, save_npz
+from unveil.models.data.datasets import ImageDataset, sample, save_npz
 from unveil.models.schemes.base import seed_secret
 
 
-def uploaded(tools, *, originals: bool, kind: str = "protected") -> str:
+def store_upload(runtime, *, originals: bool, kind: str = "protected") -> str:
     """The row and blob that an upload leaves behind."""
-    plain, id = sample().first(12, 16), new_id("ds")
+    plain, id = sample().take(12, 16), new_id("ds")
     scheme, secret = catalog.make_scheme("pixelwise", {}), seed_secret(bytes(32))
-    data = Data(
+    data = ImageDataset(
         id,
         scheme.protect(plain.train, secret, 16),
         plain.train_labels,
@@ -28,22 +28,22 @@ def uploaded(tools, *, originals: bool, kind: str = "protected") -> str:
         plain.test if originals else None,
     )
     raw = save_npz(data)
-    tools.blobs.write(f"datasets/{id}.npz", raw)
-    with tools.sessions.begin() as session:
+    runtime.blobs.write(f"datasets/{id}.npz", raw)
+    with runtime.sessions.begin() as session:
         owner = session.scalars(select(Account.id)).one()
         session.add(
             Dataset(
-                id=id, account_id=owner, name="mine", kind=kind, train=12, test=16, width=96, height=96,
-                classes=list(plain.classes), has_originals=originals, blob=f"datasets/{id}.npz", bytes=len(raw),
+                id=id, account_id=owner, name="mine", kind=kind, train_count=12, test_count=16, width=96, height=96,
+                classes=list(plain.classes), has_originals=originals, blob=f"datasets/{id}.npz", pixel_bytes=len(raw),
             )
         )  # fmt: skip
     return id
 
 
-def test_ciphertexts_with_originals_are_scored_and_need_no_other_data_set(client, tools, work):
-    id = uploaded(tools, originals=True)
-    body = order(client, schemes=[{"name": "external", "dataset": id}], dataset=None)
-    work(body)
+def test_ciphertexts_with_originals_are_scored_and_need_no_other_data_set(client, runtime, run_cells):
+    id = store_upload(runtime, originals=True)
+    body = create_evaluation(client, schemes=[{"name": "external", "dataset": id}], dataset=None)
+    run_cells(body)
     done = client.get(f"/evaluations/{body['id']}").json()
     cells = {cell["attack"]["name"]: cell for cell in done["cells"]}
     assert done["status"] == "succeeded"
@@ -56,9 +56,11 @@ def test_ciphertexts_with_originals_are_scored_and_need_no_other_data_set(client
         assert client.get(f"/evaluations/{body['id']}/report.{format}").status_code == 200
 
 
-def test_without_originals_there_are_samples_and_a_word_on_what_to_upload(client, tools, work):
-    body = order(client, schemes=[{"name": "external", "dataset": uploaded(tools, originals=False)}], dataset=None)
-    work(body)
+def test_without_originals_there_are_samples_and_a_word_on_what_to_upload(client, runtime, run_cells):
+    body = create_evaluation(
+        client, schemes=[{"name": "external", "dataset": store_upload(runtime, originals=False)}], dataset=None
+    )
+    run_cells(body)
     done = client.get(f"/evaluations/{body['id']}").json()
     fr = done["cells"][1]
     assert fr["status"] == "succeeded"
@@ -72,15 +74,15 @@ def test_without_originals_there_are_samples_and_a_word_on_what_to_upload(client
         assert client.get(f"/evaluations/{body['id']}/report.{format}").status_code == 200
 
 
-def test_an_upload_is_called_by_its_name_also_when_it_is_gone(client, tools, work):
-    id = uploaded(tools, originals=True)
+def test_an_upload_is_called_by_its_name_also_when_it_is_gone(client, runtime, run_cells):
+    id = store_upload(runtime, originals=True)
     entry = {"name": "external", "dataset": id}
-    body = order(client, schemes=[entry], dataset=None)
+    body = create_evaluation(client, schemes=[entry], dataset=None)
     assert body["cells"][0]["scheme"] == {**entry, "dataset_name": "mine"}
     again = client.post("/evaluations", json=body["settings"])
     assert again.json()["settings"] == body["settings"]
     client.post(again.json()["links"]["cancel"])
-    work(body)
+    run_cells(body)
     assert client.delete(f"/datasets/{id}").status_code == 204
     for format in ("html", "csv", "md"):
         assert f"(mine, {id})" in client.get(f"/evaluations/{body['id']}/report.{format}").text
@@ -88,15 +90,15 @@ def test_an_upload_is_called_by_its_name_also_when_it_is_gone(client, tools, wor
     assert f"--schemes external:dataset={id} " in command, "a name is nothing to order by"
 
 
-def test_so_is_an_upload_of_plain_images(client, tools, work):
-    mine, public = (uploaded(tools, originals=False, kind="plain") for _ in range(2))
-    body = order(client, schemes=[{"name": "tanaka"}], dataset=mine, public_dataset=public)
+def test_so_is_an_upload_of_plain_images(client, runtime, run_cells):
+    mine, public = (store_upload(runtime, originals=False, kind="plain") for _ in range(2))
+    body = create_evaluation(client, schemes=[{"name": "tanaka"}], dataset=mine, public_dataset=public)
     told = body["settings"]
     assert (told["dataset"], told["dataset_name"], told["public_dataset_name"]) == (mine, "mine", "mine")
     again = client.post("/evaluations", json=told)
     assert again.json()["settings"] == told
     client.post(again.json()["links"]["cancel"])
-    work(body)
+    run_cells(body)
     assert client.delete(f"/datasets/{mine}").status_code == 204
     here = f"/evaluations/{body['id']}"
     for page in (f"{here}/report.html", f"{here}/report.md", f"/dashboard{here}"):
@@ -105,9 +107,9 @@ def test_so_is_an_upload_of_plain_images(client, tools, work):
     assert f"--dataset {mine} --public-dataset {public} " in command
 
 
-def test_it_stands_beside_known_schemes_in_one_evaluation(client, tools):
-    id = uploaded(tools, originals=True)
-    body = order(client, schemes=[{"name": "external", "dataset": id}, {"name": "tanaka"}])
+def test_it_stands_beside_known_schemes_in_one_evaluation(client, runtime):
+    id = store_upload(runtime, originals=True)
+    body = create_evaluation(client, schemes=[{"name": "external", "dataset": id}, {"name": "tanaka"}])
     assert [cell["scheme"]["name"] for cell in body["cells"]] == ["external"] * 3 + ["tanaka"] * 3
 
 
@@ -124,8 +126,8 @@ def test_it_stands_beside_known_schemes_in_one_evaluation(client, tools):
         ({"name": "tanaka"}, None, "/dataset"),
     ],
 )
-def test_what_cannot_be_ordered_is_named(client, tools, entry, dataset, pointer):
-    ids = {"MINE": uploaded(tools, originals=True), "PLAIN": uploaded(tools, originals=False, kind="plain")}
+def test_what_cannot_be_ordered_is_named(client, runtime, entry, dataset, pointer):
+    ids = {"MINE": store_upload(runtime, originals=True), "PLAIN": store_upload(runtime, originals=False, kind="plain")}
     entry = {name: ids.get(value, value) for name, value in entry.items()}
     wanted = {"schemes": [entry], "attacks": [{"name": "fr"}], "dataset": dataset, "profile": "smoke"}
     answer = client.post("/evaluations", json=wanted)

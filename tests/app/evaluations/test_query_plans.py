@@ -7,7 +7,7 @@ import psycopg
 import pytest
 
 from benchmarks import rows
-from tests.app.evaluations.conftest import Served
+from tests.app.evaluations.conftest import LiveService
 from unveil.app.settings import Settings
 
 ROWS, IMAGES = 5_000, 8_000
@@ -15,10 +15,10 @@ LAST, CELL = rows.evaluation_id(ROWS), rows.cell_id(ROWS)
 
 
 @pytest.fixture
-def full(settings: Settings, client: httpx.Client) -> None:
+def full_database(settings: Settings, client: httpx.Client) -> None:
     with psycopg.connect(settings.database_url) as database:
         ((account,),) = database.execute("SELECT id FROM accounts").fetchall()
-    rows.fill(settings.database_url, account, ROWS, IMAGES)
+    rows.insert_evaluations(settings.database_url, account, ROWS, IMAGES)
 
 
 ADDRESSES = (
@@ -36,18 +36,22 @@ ADDRESSES = (
 )
 
 
-def test_no_big_table_is_read_from_end_to_end(service: Served, settings: Settings, client: httpx.Client, full: None):
+def test_no_big_table_is_read_from_end_to_end(
+    service: LiveService, settings: Settings, client: httpx.Client, full_database: None
+):
     for address in ADDRESSES:
-        with rows.listening(service.app.state.services.engine.sync_engine) as heard:
+        with rows.record_statements(service.app.state.app_state.engine.sync_engine) as heard:
             answer = client.get(address)
         assert answer.status_code == 200, (address, answer.text)
-        assert (address, rows.whole_reads(settings.database_url, heard)) == (address, [])
+        assert (address, rows.find_sequential_scans(settings.database_url, heard)) == (address, [])
         assert len(heard) > 1, address  # who calls, and what was asked for
-    (unindexed,) = rows.whole_reads(settings.database_url, [("SELECT id FROM evaluations WHERE name = 'x'", {})])
+    (unindexed,) = rows.find_sequential_scans(
+        settings.database_url, [("SELECT id FROM evaluations WHERE name = 'x'", {})]
+    )
     assert unindexed.startswith("evaluations:"), "what has no index is noticed"
 
 
-def test_pages_and_scores_are_whole_in_a_full_database(client: httpx.Client, full: None):
+def test_pages_and_scores_are_whole_in_a_full_database(client: httpx.Client, full_database: None):
     first = client.get("/evaluations", params={"limit": 200}).json()
     second = client.get("/evaluations", params={"limit": 200, "cursor": first["next"]}).json()
     names = [item["name"] for page in (first, second) for item in page["items"]]

@@ -13,9 +13,9 @@ import httpx
 import pytest
 from sqlalchemy import delete, event, func, update
 
-from tests.app.evaluations.conftest import order
+from tests.app.evaluations.conftest import create_evaluation
 from unveil.app.db.tables import Account, Cell, DashboardSession, Token
-from unveil.app.evaluations.sse import Streams
+from unveil.app.evaluations.sse import StreamLimiter
 
 SMALL = {"schemes": [{"name": "tanaka"}], "attacks": [{"name": "none"}, {"name": "brute-force"}], "keys": 1}
 
@@ -39,9 +39,9 @@ def read_events(client, url, last=None):
 
 
 @contextmanager
-def said_to_the_database(service):
+def recorded_statements(service):
     """The statements of what is done meanwhile."""
-    engine, said = service.app.state.services.engine.sync_engine, []
+    engine, said = service.app.state.app_state.engine.sync_engine, []
 
     def listen(connection, cursor, statement, *_):
         said.append(statement)
@@ -53,12 +53,12 @@ def said_to_the_database(service):
         event.remove(engine, "before_cursor_execute", listen)
 
 
-def test_an_evaluation_is_followed_to_its_end_and_read(client, work):
-    body = order(client)
+def test_an_evaluation_is_followed_to_its_end_and_read(client, run_cells):
+    body = create_evaluation(client)
     read = []
     reader = threading.Thread(target=lambda: read.extend(read_events(client, body["links"]["events"])))
     reader.start()
-    work(body)
+    run_cells(body)
     reader.join()
     done = client.get(body["links"]["self"]).json()
     assert done["status"] == "succeeded"
@@ -96,13 +96,13 @@ def test_an_evaluation_is_followed_to_its_end_and_read(client, work):
     assert client.get(fr["links"]["curve"]).json() == {}
 
 
-def test_an_unchanged_evaluation_is_not_sent_again(client, tools, work):
-    body = order(client, **SMALL)
+def test_an_unchanged_evaluation_is_not_sent_again(client, runtime, run_cells):
+    body = create_evaluation(client, **SMALL)
     first = client.get(body["links"]["self"])
     same = client.get(body["links"]["self"], headers={"If-None-Match": first.headers["ETag"]})
     assert (same.status_code, same.content) == (304, b"")
     assert same.headers["ETag"] == first.headers["ETag"]
-    work(body)
+    run_cells(body)
     changed = client.get(body["links"]["self"], headers={"If-None-Match": first.headers["ETag"]})
     assert changed.status_code == 200
     assert "Retry-After" in first.headers
@@ -110,7 +110,7 @@ def test_an_unchanged_evaluation_is_not_sent_again(client, tools, work):
 
 
 def test_evaluations_are_listed_newest_first_in_pages(client):
-    ids = [order(client, **SMALL)["id"] for _ in range(3)]
+    ids = [create_evaluation(client, **SMALL)["id"] for _ in range(3)]
     first = client.get("/evaluations", params={"limit": 2}).json()
     rest = client.get("/evaluations", params={"limit": 2, "cursor": first["next"]}).json()
     assert [item["id"] for item in first["items"] + rest["items"]] == ids[::-1]
@@ -118,11 +118,11 @@ def test_evaluations_are_listed_newest_first_in_pages(client):
     assert "cells" not in first["items"][0]
 
 
-def test_a_page_is_read_a_few_evaluations_at_a_time(service, client, work):
+def test_a_page_is_read_a_few_evaluations_at_a_time(service, client, run_cells):
     """No cell of a page is held together with all others: an evaluation may have a thousand."""
-    bodies = [order(client, **SMALL) for _ in range(9)]
-    work(bodies[4])
-    with said_to_the_database(service) as said:
+    bodies = [create_evaluation(client, **SMALL) for _ in range(9)]
+    run_cells(bodies[4])
+    with recorded_statements(service) as said:
         heads = client.get("/evaluations").json()["items"]
     assert len([statement for statement in said if "FROM cells" in statement]) == 3
     wanted = [client.get(body["links"]["self"]).json() for body in reversed(bodies)]
@@ -132,21 +132,21 @@ def test_a_page_is_read_a_few_evaluations_at_a_time(service, client, work):
     assert heads[4]["verdicts"][0]["verdict"] != "inconclusive"
 
 
-def test_cancelling_twice_is_fine(client, tools, work):
-    body = order(client, **SMALL)
+def test_cancelling_twice_is_fine(client, runtime, run_cells):
+    body = create_evaluation(client, **SMALL)
     cancel = body["links"]["cancel"]
     answer = client.post(cancel)
     assert (answer.status_code, answer.json()["status"]) == (202, "cancelled")
     assert {cell["status"] for cell in answer.json()["cells"]} == {"cancelled"}
     again = client.post(cancel)
     assert (again.status_code, again.json(), again.headers["Location"]) == (202, answer.json(), body["links"]["self"])
-    work(body)  # the messages still come
+    run_cells(body)  # the messages still come
     assert client.get(body["links"]["self"]).json()["status"] == "cancelled"
 
 
-def test_what_was_cancelled_is_not_counted_as_done(client, work):
-    body = order(client)
-    work({"cells": body["cells"][:2]})
+def test_what_was_cancelled_is_not_counted_as_done(client, run_cells):
+    body = create_evaluation(client)
+    run_cells({"cells": body["cells"][:2]})
     ended = client.post(body["links"]["cancel"]).json()
     assert ended["status"] == "cancelled"
     told = {"done": 2, "total": 6, "fraction": 0.3333}
@@ -154,27 +154,27 @@ def test_what_was_cancelled_is_not_counted_as_done(client, work):
     assert read_events(client, body["links"]["events"])[-1][1:] == ("status", {"status": "cancelled", **told})
 
 
-def test_an_evaluation_that_has_succeeded_cannot_be_cancelled(client, tools, work):
-    body = order(client, **SMALL)
-    work(body)
+def test_an_evaluation_that_has_succeeded_cannot_be_cancelled(client, runtime, run_cells):
+    body = create_evaluation(client, **SMALL)
+    run_cells(body)
     assert client.get(body["links"]["self"]).json()["status"] == "succeeded"
     answer = client.post(body["links"]["cancel"])
     assert (answer.status_code, answer.json()["code"]) == (409, "evaluation_ended")
 
 
-def test_a_running_evaluation_is_asked_to_stop_and_asked_again(client, tools):
+def test_a_running_evaluation_is_asked_to_stop_and_asked_again(client, runtime):
     from unveil.worker import cells, jobs
 
-    body = order(client, **SMALL)
-    held = cells.claim(tools, body["cells"][0]["id"])
-    with tools.sessions.begin() as session:
+    body = create_evaluation(client, **SMALL)
+    held = cells.claim(runtime, body["cells"][0]["id"])
+    with runtime.sessions.begin() as session:
         session.execute(update(Cell).where(Cell.id == held.lease.id).values(phase="epoch 3 of 40, 12 min left"))
     assert client.get(body["links"]["self"]).json()["cells"][0]["phase"] == "epoch 3 of 40, 12 min left"
     for _ in range(2):
         answer = client.post(body["links"]["cancel"])
         assert (answer.status_code, answer.json()["status"]) == (202, "cancelling")
     assert client.delete(body["links"]["self"]).json()["code"] == "evaluation_running"
-    jobs.hand_back(held)
+    jobs.release(held)
     ended = client.get(body["links"]["self"]).json()
     assert (ended["status"], ended["cells"][0]["phase"]) == ("cancelled", None)
     read = read_events(client, body["links"]["events"])
@@ -183,23 +183,23 @@ def test_a_running_evaluation_is_asked_to_stop_and_asked_again(client, tools):
     ]  # fmt: skip
 
 
-def test_an_ended_evaluation_is_deleted_with_all_that_hangs_on_it(client, tools, work):
+def test_an_ended_evaluation_is_deleted_with_all_that_hangs_on_it(client, runtime, run_cells):
     from sqlalchemy import func, select
 
     from unveil.app.db.tables import Base
 
-    body = order(client, **SMALL)
-    work(body)
+    body = create_evaluation(client, **SMALL)
+    run_cells(body)
     assert client.delete(body["links"]["self"]).status_code == 204
     assert client.get(body["links"]["self"]).status_code == 404
-    with tools.sessions() as session:
+    with runtime.sessions() as session:
         for name in ("cells", "samples", "scores", "curves", "events"):
             assert session.scalar(select(func.count()).select_from(Base.metadata.tables[name])) == 0
 
 
-def test_what_belongs_to_another_account_is_not_there(client, sign_in, work):
-    body = order(client, **SMALL)
-    work(body)
+def test_what_belongs_to_another_account_is_not_there(client, sign_in, run_cells):
+    body = create_evaluation(client, **SMALL)
+    run_cells(body)
     body = client.get(body["links"]["self"]).json()
     here, cell = body["links"]["self"], body["cells"][0]
     stranger = sign_in("stranger")
@@ -214,7 +214,7 @@ def test_what_belongs_to_another_account_is_not_there(client, sign_in, work):
     assert stranger.post(f"{here}/cancel").status_code == 404
     assert stranger.delete(here).status_code == 404
     assert stranger.get("/evaluations").json()["items"] == []
-    own = order(stranger, **SMALL)["id"]
+    own = create_evaluation(stranger, **SMALL)["id"]
     assert stranger.get(f"/evaluations/{own}/cells/{cell['id']}/curve").status_code == 404
 
 
@@ -228,8 +228,8 @@ def test_an_unknown_id_is_not_found_on_every_route(client, id):
     assert client.delete(here).status_code == 404
 
 
-def test_odd_requests_have_their_answers(client, work):
-    body = order(client, **SMALL)
+def test_odd_requests_have_their_answers(client, run_cells):
+    body = create_evaluation(client, **SMALL)
     here, cell = body["links"]["self"], body["cells"][0]["id"]
     assert client.get(f"{here}/report.exe").status_code in (404, 422)
     assert client.get(f"{here}/events", headers={"Last-Event-ID": "-1"}).status_code == 422
@@ -239,8 +239,8 @@ def test_odd_requests_have_their_answers(client, work):
 
 
 def test_an_account_holds_so_many_streams_and_gets_them_back(service, client):
-    service.app.state.streams = Streams(1)
-    events = order(client)["links"]["events"]
+    service.app.state.streams = StreamLimiter(1)
+    events = create_evaluation(client)["links"]["events"]
     with client.stream("GET", events) as first:
         lines = first.iter_lines()  # a dropped iterator would close the stream
         next(lines)
@@ -257,7 +257,7 @@ def test_an_account_holds_so_many_streams_and_gets_them_back(service, client):
 
 
 def test_head_of_a_stream_that_goes_on_is_answered_at_once(client):
-    address = f"/evaluations/{order(client)['id']}/events"
+    address = f"/evaluations/{create_evaluation(client)['id']}/events"
     for _ in range(40):  # more than may be open at once
         answer = client.head(address, timeout=5)
         assert (answer.status_code, answer.content) == (200, b"")
@@ -265,8 +265,8 @@ def test_head_of_a_stream_that_goes_on_is_answered_at_once(client):
 
 
 def test_a_list_reads_no_recovered_key_of_a_cell(service, client):
-    order(client)
-    with said_to_the_database(service) as said:
+    create_evaluation(client)
+    with recorded_statements(service) as said:
         assert client.get("/evaluations").json()["items"]
     assert any("FROM cells" in statement for statement in said)
     assert not any("cells.recovered" in statement or "cells.checkpoint_lock" in statement for statement in said)
@@ -282,25 +282,25 @@ def test_a_list_reads_no_recovered_key_of_a_cell(service, client):
     ],
     ids=["account", "token", "scope", "own"],
 )
-def test_a_stream_ends_with_the_rights_of_its_reader(client, tools, end):
-    body = order(client)
+def test_a_stream_ends_with_the_rights_of_its_reader(client, runtime, end):
+    body = create_evaluation(client)
     token = client.headers["Authorization"].removeprefix("Bearer ")
     with httpx.Client(base_url=client.base_url, headers={"Origin": str(client.base_url)}) as browser:
         assert browser.post("/sign-in", data={"token": token}).status_code == 303
-        _ends(browser, body["links"]["events"], lambda: _execute(tools, end))
+        assert_stream_ends(browser, body["links"]["events"], lambda: _execute(runtime, end))
 
 
-def test_a_stream_ends_with_its_token(client, tools):
+def test_a_stream_ends_with_its_token(client, runtime):
     gone = update(Token).values(revoked_at=func.clock_timestamp())
-    _ends(client, order(client)["links"]["events"], lambda: _execute(tools, gone))
+    assert_stream_ends(client, create_evaluation(client)["links"]["events"], lambda: _execute(runtime, gone))
 
 
-def _execute(tools, statement):
-    with tools.sessions.begin() as session:
+def _execute(runtime, statement):
+    with runtime.sessions.begin() as session:
         session.execute(statement)
 
 
-def _ends(reader, events, end):
+def assert_stream_ends(reader, events, end):
     with reader.stream("GET", events) as answer:
         lines = answer.iter_lines()
         assert next(lines).startswith("retry")

@@ -10,11 +10,11 @@ from dataclasses import replace
 import pytest
 from sqlalchemy import select
 
-from tests.app.evaluations.conftest import order
-from tests.models.training.test_classifier import tilted
+from tests.app.evaluations.conftest import create_evaluation
+from tests.models.training.test_classifier import make_stripes
 from unveil.app.db.ids import new_id
 from unveil.app.db.tables import Account, Dataset
-from unveil.models.data.datasets import Data, save_npz
+from unveil.models.data.datasets import ImageDataset, save_npz
 
 ORDER = {
     "schemes": [{"name": "tanaka"}, {"name": "pixelwise"}], "attacks": [{"name": "chosen-plaintext"}],
@@ -22,34 +22,44 @@ ORDER = {
 }  # fmt: skip
 
 
-def uploaded(
-    tools, kind: str = "plain", *, classes: tuple[str, ...] = ("lying", "standing"), originals=False, count=32
+def store_upload(
+    runtime, kind: str = "plain", *, classes: tuple[str, ...] = ("lying", "standing"), originals=False, count=32
 ) -> str:
     """The row and blob that an upload of stripes leaves behind."""
     id = new_id("ds")
-    data = Data(id, *tilted(count, side=32), *tilted(16, seed=1, side=32), classes=classes)
+    data = ImageDataset(id, *make_stripes(count, side=32), *make_stripes(16, seed=1, side=32), classes=classes)
     if originals:
         data = replace(data, train_originals=255 - data.train, test_originals=255 - data.test)
     raw = save_npz(data)
-    tools.blobs.write(f"datasets/{id}.npz", raw)
-    with tools.sessions.begin() as session:
+    runtime.blobs.write(f"datasets/{id}.npz", raw)
+    with runtime.sessions.begin() as session:
         owner = session.scalars(select(Account.id)).one()
         session.add(
             Dataset(
-                id=id, account_id=owner, name="stripes", kind=kind, train=count, test=16, width=32, height=32,
-                classes=list(classes), has_originals=originals, blob=f"datasets/{id}.npz", bytes=len(raw),
+                id=id,
+                account_id=owner,
+                name="stripes",
+                kind=kind,
+                train_count=count,
+                test_count=16,
+                width=32,
+                height=32,
+                classes=list(classes),
+                has_originals=originals,
+                blob=f"datasets/{id}.npz",
+                pixel_bytes=len(raw),
             )
-        )  # fmt: skip
+        )
     return id
 
 
-def test_utility_is_measured_beside_the_cells_and_fills_the_tables(client, tools, work):
-    body = order(client, **{**ORDER, "dataset": uploaded(tools)})
+def test_utility_is_measured_beside_the_cells_and_fills_the_tables(client, runtime, run_cells):
+    body = create_evaluation(client, **{**ORDER, "dataset": store_upload(runtime)})
     assert [job["scheme"]["name"] for job in body["utility"]] == ["tanaka", "pixelwise"]
     assert {cell["attack"]["name"] for cell in body["cells"]} == {"chosen-plaintext", "none"}
     assert body["progress"]["total"] == 6
     assert "not measured" in client.get(body["links"]["report"]).text
-    work({"cells": body["cells"] + body["utility"]})
+    run_cells({"cells": body["cells"] + body["utility"]})
     done = client.get(body["links"]["self"]).json()
     assert done["status"] == "succeeded"
     for job in done["utility"]:
@@ -80,15 +90,15 @@ def test_utility_is_measured_beside_the_cells_and_fills_the_tables(client, tools
     assert float(lines[0]["plain"]) == done["utility"][0]["result"]["plain"]["top1"]
 
 
-def test_a_cancelled_evaluation_has_no_utility_but_a_report(client, tools):
-    body = order(client, **{**ORDER, "dataset": uploaded(tools)})
+def test_a_cancelled_evaluation_has_no_utility_but_a_report(client, runtime):
+    body = create_evaluation(client, **{**ORDER, "dataset": store_upload(runtime)})
     cancelled = client.post(body["links"]["cancel"]).json()
     assert {job["status"] for job in cancelled["utility"]} == {"cancelled"}
     assert "cancelled" in client.get(body["links"]["report"]).text
 
 
-def test_images_without_classes_are_refused_and_named(client, tools):
-    id = uploaded(tools, classes=("all",))
+def test_images_without_classes_are_refused_and_named(client, runtime):
+    id = store_upload(runtime, classes=("all",))
     answer = client.post("/evaluations", json={**ORDER, "name": "x", "profile": "smoke", "dataset": id})
     assert answer.status_code == 422
     assert [error["pointer"] for error in answer.json()["errors"]] == ["/dataset"]
@@ -99,8 +109,10 @@ def test_images_without_classes_are_refused_and_named(client, tools):
     ("classes", "count", "said"),
     [(("all",), 32, "labels of at least two classes"), (("lying", "standing"), 10, "at least 20 images; there are 10")],
 )
-def test_a_key_that_cannot_be_trained_on_the_images_is_refused_when_it_is_ordered(client, tools, classes, count, said):
-    id = uploaded(tools, classes=classes, count=count)
+def test_a_key_that_cannot_be_trained_on_the_images_is_refused_when_it_is_ordered(
+    client, runtime, classes, count, said
+):
+    id = store_upload(runtime, classes=classes, count=count)
     evaluation = {"name": "x", "schemes": [{"name": "tn-model"}], "attacks": [{"name": "fr"}], "dataset": id}
     key = {"scheme": "tn-model", "params": {"profile": "smoke", "dataset": id}}
     for path, body, pointer in (("/evaluations", evaluation, "/dataset"), ("/keys", key, "/params/dataset")):
@@ -111,16 +123,16 @@ def test_a_key_that_cannot_be_trained_on_the_images_is_refused_when_it_is_ordere
 
 
 @pytest.mark.parametrize("originals", [True, False])
-def test_uploaded_ciphertexts_are_measured_where_their_originals_are_known(client, tools, work, originals):
-    id = uploaded(tools, "protected", originals=originals)
+def test_uploaded_ciphertexts_are_measured_where_their_originals_are_known(client, runtime, run_cells, originals):
+    id = store_upload(runtime, "protected", originals=originals)
     external = [{"name": "external", "dataset": id}]
-    body = order(client, **{**ORDER, "schemes": external, "attacks": [{"name": "fr"}], "dataset": None})
+    body = create_evaluation(client, **{**ORDER, "schemes": external, "attacks": [{"name": "fr"}], "dataset": None})
     (job,) = body["utility"]
     if not originals:
         assert job["status"] == "not_applicable"
         assert "originals" in job["reason"]
         return
-    work({"cells": body["cells"] + body["utility"]})
+    run_cells({"cells": body["cells"] + body["utility"]})
     done = client.get(body["links"]["self"]).json()
     assert done["utility"][0]["result"]["cost"]["level"] is None
     assert done["cells"][0]["result"]["recogniser"]

@@ -10,11 +10,11 @@ pytestmark = pytest.mark.anyio
 
 
 async def test_a_preview_of_a_sign_in_link_does_not_use_it_up(service):
-    svc = service.services
-    await service.account("person")
-    async with svc.sessions() as session:
-        person = await accounts.find(session, "person")
-        code = await accounts.sign_in_code(session, svc.ring, person.id, 15)
+    app_state = service.app_state
+    await service.create_account("person")
+    async with app_state.sessions() as session:
+        person = await accounts.get(session, "person")
+        code = await accounts.create_sign_in_code(session, app_state.keyring, person.id, 15)
     async with service.client() as browser:
         looked = await browser.head(f"/sign-in?code={code}")
         assert looked.status_code == 405

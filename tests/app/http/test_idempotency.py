@@ -7,8 +7,8 @@ import asyncio
 import pytest
 from sqlalchemy import func, select, update
 
-from tests.app.service import running
-from unveil.app.db.tables import Evaluation, Idempotency, Key
+from tests.app.service import run_service
+from unveil.app.db.tables import Evaluation, IdempotencyRecord, Key
 from unveil.app.http import idempotency
 from unveil.app.keys import service as keys
 
@@ -20,7 +20,7 @@ KEYED = {"Idempotency-Key": "order-1"}
 
 
 async def count(service, what=Key):
-    async with service.services.sessions() as session:
+    async with service.app_state.sessions() as session:
         return await session.scalar(select(func.count()).select_from(what))
 
 
@@ -44,12 +44,12 @@ async def test_without_the_header_each_request_makes_its_own(service, client):
     await client.post("/keys", json=ORDER)
     await client.post("/keys", json=ORDER)
     assert await count(service) == 2
-    assert await count(service, Idempotency) == 0
+    assert await count(service, IdempotencyRecord) == 0
 
 
 async def test_the_keys_of_two_accounts_are_apart(service, client):
     first = await client.post("/keys", json=ORDER, headers=KEYED)
-    async with service.client(await service.account("another")) as other:
+    async with service.client(await service.create_account("another")) as other:
         second = await other.post("/keys", json=ORDER, headers=KEYED)
     assert second.status_code == 201
     assert second.json()["id"] != first.json()["id"]
@@ -71,7 +71,7 @@ async def test_a_refused_request_is_forgotten_and_may_be_mended(service, client)
 
 async def test_a_crash_before_the_answer_leads_to_the_same_key(service, client):
     first = await client.post("/keys", json=ORDER, headers=KEYED)
-    await as_if_crashed(service, locked=False)
+    await simulate_crash(service, locked=False)
     again = await client.post("/keys", json=ORDER, headers=KEYED)
     assert again.status_code == 201
     assert again.json()["id"] == first.json()["id"]
@@ -80,15 +80,15 @@ async def test_a_crash_before_the_answer_leads_to_the_same_key(service, client):
 
 async def test_while_the_first_may_still_run_a_repeat_waits(service, client):
     await client.post("/keys", json=ORDER, headers=KEYED)
-    await as_if_crashed(service, locked=True)
+    await simulate_crash(service, locked=True)
     answer = await client.post("/keys", json=ORDER, headers=KEYED)
     assert (answer.status_code, answer.json()["code"]) == (409, "idempotency_running")
     assert answer.headers["retry-after"] == "1"
 
 
 async def test_work_that_takes_longer_than_the_lock_keeps_it(service, client, monkeypatch):
-    monkeypatch.setattr(idempotency, "_LOCK_S", 0.6)
-    monkeypatch.setattr(idempotency, "_RENEW_S", 0.1)
+    monkeypatch.setattr(idempotency, "_LOCK_TTL_S", 0.6)
+    monkeypatch.setattr(idempotency, "_LOCK_RENEW_INTERVAL_S", 0.1)
     at_work, may_end, create = asyncio.Event(), asyncio.Event(), keys.create
 
     async def slowly(*given):
@@ -108,9 +108,9 @@ async def test_work_that_takes_longer_than_the_lock_keeps_it(service, client, mo
 
 async def test_after_a_day_the_key_is_new_again(service, client):
     first = await client.post("/keys", json=ORDER, headers=KEYED)
-    async with service.services.sessions() as session, session.begin():
+    async with service.app_state.sessions() as session, session.begin():
         await session.execute(
-            update(Idempotency).values(created_at=func.clock_timestamp() - func.make_interval(0, 0, 0, 2))
+            update(IdempotencyRecord).values(created_at=func.clock_timestamp() - func.make_interval(0, 0, 0, 2))
         )
     second = await client.post("/keys", json={"scheme": "pixelwise"}, headers=KEYED)
     assert second.status_code == 201
@@ -124,17 +124,19 @@ async def test_a_key_that_is_no_key(client, key):
     assert answer.json()["errors"][0]["pointer"] == "/header/Idempotency-Key"
 
 
-async def as_if_crashed(service, *, locked):
+async def simulate_crash(service, *, locked):
     """The row as a process leaves it that dies between its work and its answer."""
     until = func.clock_timestamp() + func.make_interval(0, 0, 0, 0, 0, 0, 60 if locked else -1)
-    async with service.services.sessions() as session, session.begin():
-        await session.execute(update(Idempotency).values(status=None, body=None, headers=None, locked_until=until))
+    async with service.app_state.sessions() as session, session.begin():
+        await session.execute(
+            update(IdempotencyRecord).values(status=None, body=None, headers=None, locked_until=until)
+        )
 
 
 async def test_many_refusals_at_once_hold_nobody_up(settings):
     """More than there are connections: each of them holds the account's lock, and needs another to forget its key."""
-    async with running(settings.model_copy(update={"max_queued_cells": 1})) as service:
-        async with service.client(await service.account()) as client, asyncio.timeout(20):
+    async with run_service(settings.model_copy(update={"max_queued_cells": 1})) as service:
+        async with service.client(await service.create_account()) as client, asyncio.timeout(20):
             assert (await client.post("/evaluations", json=EVALUATION)).status_code == 202
             orders = [
                 client.post("/evaluations", json=EVALUATION, headers={"Idempotency-Key": f"order-{i}"})
@@ -142,16 +144,16 @@ async def test_many_refusals_at_once_hold_nobody_up(settings):
             ]
             answers = await asyncio.gather(*orders)
         assert {(answer.status_code, answer.json()["code"]) for answer in answers} == {(429, "queue_full")}
-        assert await count(service, Idempotency) == 0
+        assert await count(service, IdempotencyRecord) == 0
 
 
 async def test_a_repeat_beside_a_first_that_was_taken_for_dead_is_told_to_wait(service, client):
     assert (await client.post("/evaluations", json=EVALUATION, headers=KEYED)).status_code == 202
     async with (
-        service.services.sessions() as session
+        service.app_state.sessions() as session
     ):  # as if the first had written its evaluation, and not yet its answer
         past = func.clock_timestamp() - func.make_interval(0, 0, 0, 0, 1)
-        await session.execute(update(Idempotency).values(status=None, body=None, locked_until=past))
+        await session.execute(update(IdempotencyRecord).values(status=None, body=None, locked_until=past))
         await session.commit()
     answer = await client.post("/evaluations", json=EVALUATION, headers=KEYED)
     assert (answer.status_code, answer.json()["code"]) == (409, "idempotency_running")

@@ -7,18 +7,18 @@ import json
 
 import pytest
 
-from tests.app.service import running
+from tests.app.service import run_service
 from unveil.app.http import limits
 from unveil.app.settings import Settings
 
 pytestmark = pytest.mark.anyio
 
 LIMIT = 1000
-OURS = {"Origin": "http://unveil.test"}
+SAME_ORIGIN = {"Origin": "http://unveil.test"}
 
 
 @pytest.fixture
-def small(settings: Settings) -> Settings:
+def small_limits(settings: Settings) -> Settings:
     return settings.model_copy(update={"max_body_bytes": LIMIT, "requests_per_second": 0.05})
 
 
@@ -32,8 +32,8 @@ def chunks(total):
 
 @pytest.mark.parametrize("path", ["/keys", "/encrypt", "/accounts", "/nothing"])
 @pytest.mark.parametrize("type", ["application/json", "multipart/form-data; boundary=x"])
-async def test_a_long_body_is_refused_with_and_without_its_length(small, path, type):
-    async with running(small) as service, service.client(await service.account()) as client:
+async def test_a_long_body_is_refused_with_and_without_its_length(small_limits, path, type):
+    async with run_service(small_limits) as service, service.client(await service.create_account()) as client:
         declared = await client.post(path, content=b"a" * (LIMIT + 1), headers={"Content-Type": type})
         assert declared.status_code == 413
         streamed = await client.post(path, content=chunks(LIMIT + 1000), headers={"Content-Type": type})
@@ -42,16 +42,16 @@ async def test_a_long_body_is_refused_with_and_without_its_length(small, path, t
         assert streamed.status_code in expected
 
 
-async def test_a_streamed_json_body_over_the_limit_is_a_413(small):
-    async with running(small) as service, service.client(await service.account()) as client:
+async def test_a_streamed_json_body_over_the_limit_is_a_413(small_limits):
+    async with run_service(small_limits) as service, service.client(await service.create_account()) as client:
         answer = await client.post("/keys", content=chunks(2000), headers={"Content-Type": "application/json"})
         assert answer.status_code == 413
         assert str(LIMIT) in answer.json()["detail"]
 
 
-async def test_an_account_over_its_rate_gets_429_and_another_does_not(small):
-    async with running(small) as service:
-        first, second = await service.account("first"), await service.account("second")
+async def test_an_account_over_its_rate_gets_429_and_another_does_not(small_limits):
+    async with run_service(small_limits) as service:
+        first, second = await service.create_account("first"), await service.create_account("second")
         async with service.client(first) as client:
             assert (await client.get("/keys")).status_code == 200
             refused = await client.get("/keys")
@@ -63,12 +63,15 @@ async def test_an_account_over_its_rate_gets_429_and_another_does_not(small):
 
 async def test_an_address_without_a_token_is_limited_and_a_caller_from_there_is_not(settings):
     few = settings.model_copy(update={"strangers_per_second": 0.05})
-    async with running(few) as service, service.client() as stranger, service.client("wrong") as guesser:
+    async with run_service(few) as service, service.client() as stranger, service.client("wrong") as guesser:
         assert (await stranger.get("/keys")).status_code == 401
-        for refused in (await guesser.get("/keys"), await guesser.post("/sign-in", data={"token": "x"}, headers=OURS)):
+        for refused in (
+            await guesser.get("/keys"),
+            await guesser.post("/sign-in", data={"token": "x"}, headers=SAME_ORIGIN),
+        ):
             assert refused.status_code == 429
             assert int(refused.headers["retry-after"]) >= 1
-        async with service.client(await service.account()) as client:
+        async with service.client(await service.create_account()) as client:
             assert (await client.get("/keys")).status_code == 200
 
 
@@ -78,7 +81,7 @@ async def test_nothing_is_read_of_a_body_before_its_caller_is_known(service, pat
     async def body():
         yield pytest.fail("was read")
 
-    lacking = await service.account("lacking", ["read"])
+    lacking = await service.create_account("lacking", ["read"])
     for token, status in ((None, 401), ("wrong", 401), (lacking, 403)):
         async with service.client(token) as client:
             answer = await client.post(path, content=body(), headers={"Content-Type": type})
@@ -93,7 +96,7 @@ async def test_json_of_very_many_values_is_not_parsed(client, monkeypatch):
 
 
 async def test_a_body_that_trickles_is_given_up(service, client, monkeypatch):
-    monkeypatch.setattr(limits, "_PATIENCE_S", 0.2)
+    monkeypatch.setattr(limits, "_BODY_TIMEOUT_S", 0.2)
 
     async def drip():
         for _ in range(50):
@@ -106,6 +109,6 @@ async def test_a_body_that_trickles_is_given_up(service, client, monkeypatch):
 
 
 async def test_what_anybody_may_send_is_small(service):
-    async with service.client(**OURS) as anyone:
+    async with service.client(**SAME_ORIGIN) as anyone:
         answer = await anyone.post("/sign-in", data={"token": "x" * 5000})
     assert answer.status_code == 413

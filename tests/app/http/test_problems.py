@@ -10,7 +10,7 @@ import signal
 import pytest
 from sqlalchemy.exc import OperationalError
 
-from tests.app.service import running
+from tests.app.service import run_service
 from unveil.app.local.servers import Redis
 from unveil.app.main import create_app
 from unveil.app.observability.logging import JsonFormatter
@@ -43,7 +43,7 @@ async def test_a_method_that_the_address_does_not_take_lists_those_it_does(clien
 @pytest.mark.parametrize("media", ["application/json", "multipart/form-data; boundary=b"])
 @pytest.mark.parametrize("path", ["/keys", "/encrypt", "/datasets"])
 async def test_a_caller_who_hangs_up_is_no_mistake_of_ours(service, path, media):
-    token = await service.account()
+    token = await service.create_account()
     headers = {"authorization": f"Bearer {token}", "content-type": media, "content-length": "1000"}
     scope = {
         "type": "http", "http_version": "1.1", "method": "POST", "path": path, "raw_path": path.encode(),
@@ -219,7 +219,7 @@ async def test_a_sane_request_id_is_kept_and_another_replaced(client):
 
 async def test_a_database_that_is_away_is_a_503_and_readiness_names_it(settings: Settings):
     away = settings.model_copy(update={"database_url": "postgresql://unveil@127.0.0.1:9/unveil"})
-    async with running(away) as service, service.client("any") as client:
+    async with run_service(away) as service, service.client("any") as client:
         answer = await client.get("/keys")
         is_problem(answer, 503, "unavailable")
         assert answer.headers["retry-after"] == "5"
@@ -240,7 +240,7 @@ async def test_a_database_that_is_away_is_a_503_and_readiness_names_it(settings:
 
 async def test_a_broker_that_is_away_is_a_503_where_it_is_needed_only(settings: Settings):
     away = settings.model_copy(update={"redis_url": "redis://127.0.0.1:9/0"})
-    async with running(away) as service, service.client(await service.account()) as client:
+    async with run_service(away) as service, service.client(await service.create_account()) as client:
         assert (await client.get("/keys")).status_code == 200
         answer = await client.post(
             "/encrypt", files={"images": ("a.png", b"x", "image/png")}, data={"scheme": "tanaka"}
@@ -254,8 +254,8 @@ async def test_a_broker_that_hangs_holds_up_no_order(settings: Settings, tmp_pat
     order = {"schemes": [{"name": "tanaka"}], "attacks": [{"name": "none"}], "dataset": "sample", "profile": "smoke"}
     with Redis(tmp_path) as server:
         hanging = settings.model_copy(update={"redis_url": server.url})
-        async with running(hanging) as service, service.client(await service.account()) as client:
-            service.services.redis.connection_pool.connection_kwargs["socket_timeout"] = 0.5  # instead of seconds
+        async with run_service(hanging) as service, service.client(await service.create_account()) as client:
+            service.app_state.redis.connection_pool.connection_kwargs["socket_timeout"] = 0.5  # instead of seconds
             server.child.popen.send_signal(signal.SIGSTOP)
             try:
                 async with asyncio.timeout(20):
@@ -266,7 +266,7 @@ async def test_a_broker_that_hangs_holds_up_no_order(settings: Settings, tmp_pat
 
 
 async def test_a_database_error_says_nothing_of_its_values(service):
-    async with service.services.sessions() as session:
+    async with service.app_state.sessions() as session:
         from sqlalchemy import text
 
         with pytest.raises(Exception, match="hidden") as failure:

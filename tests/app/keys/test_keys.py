@@ -30,14 +30,14 @@ def problem(answer, status, code):
     return answer.json()
 
 
-async def made(client, **order):
+async def create_key(client, **order):
     answer = await client.post("/keys", json={"scheme": "tanaka", **order})
     assert answer.status_code == 201, answer.text
     return answer.json()
 
 
 async def test_given_material_is_kept_and_exported_as_it_was_given(client):
-    key = await made(client, material=TANAKA)
+    key = await create_key(client, material=TANAKA)
     assert key["status"] == "ready"
     assert key["uses"] == 0
     assert key["key_space_bits"] == pytest.approx(594.277, abs=1e-3)
@@ -48,14 +48,14 @@ async def test_given_material_is_kept_and_exported_as_it_was_given(client):
 
 
 async def test_a_drawn_key_exports_as_material_that_makes_the_same_key(client):
-    key = await made(client)
+    key = await create_key(client)
     material = (await client.get(f"/keys/{key['id']}/material")).json()["material"]
-    copy = await made(client, material=material)
+    copy = await create_key(client, material=material)
     assert (await client.get(f"/keys/{copy['id']}/material")).json()["material"] == material
 
 
 async def test_a_pixelwise_map_has_its_own_size_and_key_space(client):
-    key = await made(client, scheme="pixelwise", material=a_map())
+    key = await create_key(client, scheme="pixelwise", material=a_map())
     assert (key["width"], key["height"]) == (4, 3)
     assert key["key_space_bits"] == pytest.approx(12 * 5.58496, abs=1e-3)
     assert key["effective_bits"] == pytest.approx(key["key_space_bits"])
@@ -63,7 +63,7 @@ async def test_a_pixelwise_map_has_its_own_size_and_key_space(client):
 
 
 async def test_the_key_space_is_for_96x96_unless_another_size_is_asked_for(client):
-    key = await made(client, scheme="pixelwise")
+    key = await create_key(client, scheme="pixelwise")
     assert key["key_space_bits"] == pytest.approx(51471, abs=1)
     asked = (await client.get(f"/keys/{key['id']}?width=10&height=10")).json()
     assert asked["key_space_bits"] == pytest.approx(558.5, abs=0.1)
@@ -99,38 +99,38 @@ async def test_a_bad_order_names_its_field_and_stores_nothing(client, order, poi
 
 
 async def test_no_answer_but_the_export_holds_the_secret(service, client):
-    key = await made(client, material=TANAKA)
+    key = await create_key(client, material=TANAKA)
     for path in ("/keys", f"/keys/{key['id']}"):
         text = (await client.get(path)).text
         assert "permutation" not in text
         assert "sealed" not in text
-    async with service.services.sessions() as session:
+    async with service.app_state.sessions() as session:
         sealed = await session.scalar(select(Key.sealed))
     assert b"permutation" not in sealed
 
 
 async def test_the_export_needs_its_own_scope(service, client):
-    token = await service.account("keeper", ["keys"])
+    token = await service.create_account("keeper", ["keys"])
     async with service.client(token) as keeper:
         key = (await keeper.post("/keys", json={"scheme": "tanaka"})).json()
         problem(await keeper.get(f"/keys/{key['id']}/material"), 403, "forbidden")
 
 
 async def test_a_destroyed_key_is_410_on_every_route_and_its_secret_is_gone(service, client):
-    key = await made(client)
+    key = await create_key(client)
     assert (await client.delete(f"/keys/{key['id']}")).status_code == 204
     for method, path in (("GET", ""), ("GET", "/material"), ("DELETE", ""), ("POST", "/cancel")):
         problem(await client.request(method, f"/keys/{key['id']}{path}"), 410, "key_destroyed")
     assert (await client.get("/keys")).json()["items"] == []
-    async with service.services.sessions() as session:
+    async with service.app_state.sessions() as session:
         row = (await session.scalars(select(Key))).one()
     assert row.sealed is None
     assert row.destroyed_at is not None
 
 
 async def test_what_belongs_to_another_account_is_404_on_every_route_and_method(service, client):
-    key = await made(client)
-    async with service.client(await service.account("stranger")) as stranger:
+    key = await create_key(client)
+    async with service.client(await service.create_account("stranger")) as stranger:
         for method, path in (("GET", ""), ("GET", "/material"), ("DELETE", ""), ("POST", "/cancel")):
             problem(await stranger.request(method, f"/keys/{key['id']}{path}"), 404, "unknown_key")
         assert (await stranger.get("/keys")).json()["items"] == []
@@ -142,8 +142,8 @@ async def test_what_belongs_to_another_account_is_404_on_every_route_and_method(
     [(Status.QUEUED, "training", "cancelled"), (Status.RUNNING, "training", "cancelling")],
 )
 async def test_a_key_in_training_can_be_cancelled_and_not_used_or_destroyed(service, client, status, shown, after):
-    key = await made(client)
-    async with service.services.sessions() as session, session.begin():
+    key = await create_key(client)
+    async with service.app_state.sessions() as session, session.begin():
         await session.execute(update(Key).values(status=status, progress=0.25))
     now = (await client.get(f"/keys/{key['id']}")).json()
     assert (now["status"], now["progress"]) == (shown, 0.25)
@@ -154,15 +154,15 @@ async def test_a_key_in_training_can_be_cancelled_and_not_used_or_destroyed(serv
 
 
 async def test_there_is_nothing_to_cancel_about_a_ready_key(client):
-    key = await made(client)
+    key = await create_key(client)
     problem(await client.post(f"/keys/{key['id']}/cancel"), 409, "not_training")
 
 
 async def test_a_key_of_a_scheme_that_only_another_version_knows_is_shown_and_destroyed_but_not_exported(
     service, client
 ):
-    key = await made(client)
-    async with service.services.sessions() as session, session.begin():
+    key = await create_key(client)
+    async with service.app_state.sessions() as session, session.begin():
         await session.execute(update(Key).values(scheme="later-scheme"))
     shown = (await client.get(f"/keys/{key['id']}")).json()
     assert (shown["scheme"], shown["key_space_bits"]) == ("later-scheme", None)

@@ -8,7 +8,7 @@ import base64
 import pytest
 from sqlalchemy import select, update
 
-from tests.trained import NAME, teach
+from tests.trained import NAME, register_scheme
 from tests.worker.sample_images import noise
 from unveil.app.db.job_states import Status
 from unveil.app.db.tables import Key
@@ -18,12 +18,12 @@ from unveil.worker import key_loading
 pytestmark = pytest.mark.anyio
 
 PARAMS = {"profile": "smoke", "dataset": "sample"}
-PICTURE = [("images", ("a.png", to_png(noise(8, 8)), "image/png"))]
+IMAGE_FILES = [("images", ("a.png", to_png(noise(8, 8)), "image/png"))]
 
 
 @pytest.fixture(autouse=True)
 def scheme(monkeypatch):
-    teach(monkeypatch)
+    register_scheme(monkeypatch)
 
 
 def problem(answer, status, code):
@@ -32,30 +32,30 @@ def problem(answer, status, code):
     return answer.json()
 
 
-async def ordered(client, **params):
+async def order_key(client, **params):
     answer = await client.post("/keys", json={"scheme": NAME, "params": {**PARAMS, **params}})
     assert answer.status_code == 202, answer.text
     return answer.json()
 
 
-async def ready(service, client, **params):
-    key = await ordered(client, **params)
+async def train_key(service, client, **params):
+    key = await order_key(client, **params)
     await asyncio.to_thread(service.worker.wait)
     return (await client.get(key["links"]["self"])).json()
 
 
 async def encrypt(client, key_id):
-    return await client.post("/encrypt", files=PICTURE, data={"key_id": key_id})
+    return await client.post("/encrypt", files=IMAGE_FILES, data={"key_id": key_id})
 
 
 async def test_an_order_without_a_seed_names_none(service, client):
-    service.worker.asleep = True
+    service.worker.paused = True
     order = (await client.post("/keys", json={"scheme": NAME, "params": PARAMS})).json()
     assert order["training"]["seed"] is None
 
 
 async def test_a_key_is_ordered_trained_used_and_destroyed(service, client):
-    service.worker.asleep = True
+    service.worker.paused = True
     answer = await client.post("/keys", json={"scheme": NAME, "params": {**PARAMS, "seed": 3}})
     assert answer.status_code == 202
     order = answer.json()
@@ -67,7 +67,7 @@ async def test_a_key_is_ordered_trained_used_and_destroyed(service, client):
     told = problem(await encrypt(client, order["id"]), 409, "key_not_ready")
     assert told["detail"] == f"{order['id']} is training; wait until it is ready"
 
-    service.worker.asleep = False
+    service.worker.paused = False
     await asyncio.to_thread(service.worker.wait)
     answer = await client.get(f"/keys/{order['id']}")
     key = answer.json()
@@ -81,37 +81,37 @@ async def test_a_key_is_ordered_trained_used_and_destroyed(service, client):
     assert answer.status_code == 200, answer.text
     entry = answer.json()["images"][0]
     assert entry["key_id"] == key["id"]
-    assert base64.b64decode(entry["data"]) != PICTURE[0][1][1]
+    assert base64.b64decode(entry["data"]) != IMAGE_FILES[0][1][1]
     assert (await client.get(f"/keys/{key['id']}")).json()["uses"] == 1
-    again = await client.post("/decrypt", files=PICTURE, data={"key_id": key["id"]})
+    again = await client.post("/decrypt", files=IMAGE_FILES, data={"key_id": key["id"]})
     assert NAME in problem(again, 422, "not_invertible")["detail"]
     problem(await client.get(f"/keys/{key['id']}/material"), 409, "not_exportable")
 
     assert (await client.delete(f"/keys/{key['id']}")).status_code == 204
     problem(await encrypt(client, key["id"]), 410, "key_destroyed")
-    assert list(service.services.blobs.names("keys")) == []
-    async with service.services.sessions() as session:
+    assert list(service.app_state.blobs.list_folder("keys")) == []
+    async with service.app_state.sessions() as session:
         row = (await session.scalars(select(Key))).one()
-    assert (row.sealed, row.blob) == (None, None)
+    assert (row.sealed, row.weights_blob) == (None, None)
 
 
 async def test_weights_are_read_once_and_stop_working_when_their_key_is_destroyed(service, client, monkeypatch):
-    key = await ready(service, client)
+    key = await train_key(service, client)
     assert (await encrypt(client, key["id"])).status_code == 200
-    monkeypatch.setattr(key_loading, "secret", lambda *_: pytest.fail("they were read again"))
+    monkeypatch.setattr(key_loading, "decrypt_secret", lambda *_: pytest.fail("they were read again"))
     assert (await encrypt(client, key["id"])).status_code == 200
     assert (await client.delete(f"/keys/{key['id']}")).status_code == 204
     problem(await encrypt(client, key["id"]), 410, "key_destroyed")
 
 
 async def test_weights_that_go_while_a_request_waits_are_a_destroyed_key(service, client):
-    key = await ready(service, client)
-    service.services.blobs.delete_folder("keys")
+    key = await train_key(service, client)
+    service.app_state.blobs.delete_folder("keys")
     problem(await encrypt(client, key["id"]), 410, "key_destroyed")
 
 
 async def test_without_a_key_the_caller_is_told_how_to_get_one(client):
-    answer = await client.post("/encrypt", files=PICTURE, data={"scheme": NAME})
+    answer = await client.post("/encrypt", files=IMAGE_FILES, data={"scheme": NAME})
     assert "POST /keys" in problem(answer, 422, "key_needed")["detail"]
 
 
@@ -138,8 +138,8 @@ async def test_a_bad_order_names_its_field_and_stores_nothing(client, order, cod
 
 
 async def test_another_accounts_upload_is_no_data_set_and_its_key_is_no_key(service, client):
-    key = await ready(service, client)
-    async with service.client(await service.account("stranger")) as stranger:
+    key = await train_key(service, client)
+    async with service.client(await service.create_account("stranger")) as stranger:
         problem(await encrypt(stranger, key["id"]), 404, "unknown_key")
         problem(await stranger.post(f"/keys/{key['id']}/cancel"), 404, "unknown_key")
         order = {"name": "x", "schemes": [{"name": NAME, "key_id": key["id"]}], "attacks": [{"name": "none"}]}
@@ -159,24 +159,24 @@ async def test_the_same_idempotency_key_trains_one_key(service, client):
 async def test_trainings_count_against_the_limit_of_waiting_work(service, client, settings):
     from dataclasses import replace
 
-    service.worker.asleep = True
+    service.worker.paused = True
     limited = settings.model_copy(update={"max_queued_cells": 1})
-    service.app.state.services = replace(service.app.state.services, settings=limited)
-    await ordered(client)
+    service.app.state.app_state = replace(service.app.state.app_state, settings=limited)
+    await order_key(client)
     answer = await client.post("/keys", json={"scheme": NAME, "params": PARAMS})
     problem(answer, 429, "queue_full")
     assert int(answer.headers["Retry-After"]) > 0
 
 
 async def test_a_waiting_training_is_cancelled_at_once_and_its_message_does_nothing(service, client):
-    service.worker.asleep = True
-    key = await ordered(client)
+    service.worker.paused = True
+    key = await order_key(client)
     problem(await client.delete(f"/keys/{key['id']}"), 409, "key_busy")
     answer = await client.post(key["links"]["cancel"])
     assert (answer.status_code, answer.json()["status"]) == (202, "cancelled")
     again = await client.post(key["links"]["cancel"])
     assert (again.status_code, again.json()) == (202, answer.json())
-    service.worker.asleep = False
+    service.worker.paused = False
     await asyncio.to_thread(service.worker.wait)
     assert (await client.get(f"/keys/{key['id']}")).json()["status"] == "cancelled"
     told = problem(await encrypt(client, key["id"]), 409, "key_not_ready")
@@ -188,9 +188,9 @@ async def test_a_waiting_training_is_cancelled_at_once_and_its_message_does_noth
 
 
 async def test_a_running_training_is_asked_to_stop_and_may_be_asked_again(service, client):
-    service.worker.asleep = True
-    key = await ordered(client)
-    async with service.services.sessions() as session, session.begin():
+    service.worker.paused = True
+    key = await order_key(client)
+    async with service.app_state.sessions() as session, session.begin():
         await session.execute(update(Key).values(status=Status.RUNNING))
     for _ in range(2):
         answer = await client.post(key["links"]["cancel"])
@@ -198,16 +198,16 @@ async def test_a_running_training_is_asked_to_stop_and_may_be_asked_again(servic
 
 
 async def test_a_key_that_is_not_trained_any_more_is_in_no_phase(service, client):
-    service.worker.asleep = True
-    key = await ordered(client)
+    service.worker.paused = True
+    key = await order_key(client)
     for status, phase in ((Status.RUNNING, "epoch 14 of 500"), (Status.CANCELLED, None), (Status.FAILED, None)):
-        async with service.services.sessions() as session, session.begin():
+        async with service.app_state.sessions() as session, session.begin():
             await session.execute(update(Key).values(status=status, phase="epoch 14 of 500"))
         assert (await client.get(f"/keys/{key['id']}")).json()["phase"] == phase
 
 
 async def test_an_evaluation_without_a_key_trains_one_for_its_cells(service, client):
-    service.worker.asleep = True
+    service.worker.paused = True
     order = {"schemes": [{"name": NAME, "epochs": 4}], "attacks": [{"name": "none"}, {"name": "fr"}]}
     settings = {"dataset": "sample", "profile": "smoke", "seed": 5, "samples": 1, "keys": 1}
     answer = await client.post("/evaluations", json={**order, **settings})
@@ -220,7 +220,7 @@ async def test_an_evaluation_without_a_key_trains_one_for_its_cells(service, cli
     assert body["settings"]["schemes"] == [{"name": NAME, "epochs": 4, "key_id": key["id"]}]
     assert (await client.get(f"/keys/{key['id']}")).json()["status"] == "training"
 
-    async with service.services.sessions() as session, session.begin():
+    async with service.app_state.sessions() as session, session.begin():
         running = {"status": Status.RUNNING, "progress": 0.75, "phase": "epoch 3 of 4"}
         await session.execute(update(Key).values(**running))
     progress = (await client.get(body["links"]["self"])).json()["progress"]
@@ -231,7 +231,7 @@ async def test_an_evaluation_without_a_key_trains_one_for_its_cells(service, cli
 
 
 async def test_cancelling_a_key_that_an_evaluation_waits_for_fails_its_cells(service, client):
-    service.worker.asleep = True
+    service.worker.paused = True
     order = {"schemes": [{"name": NAME}, {"name": "tanaka"}], "attacks": [{"name": "none"}], "dataset": "sample"}
     body = (await client.post("/evaluations", json={**order, "profile": "smoke"})).json()
     await client.post(body["keys"][0]["links"]["cancel"])

@@ -16,8 +16,8 @@ import pytest
 import redis
 
 from unveil.app.local import servers
-from unveil.app.local.servers import Postgres, Redis, Unavailable
-from unveil.app.local.supervisor import end_orphan, spawn
+from unveil.app.local.servers import Postgres, Redis, ServerUnavailable
+from unveil.app.local.supervisor import kill_orphan, spawn
 
 # A parent that starts both servers, says so, and waits to be killed.
 _PARENT = """
@@ -40,7 +40,7 @@ def start_parent(state: Path, *prefix: str) -> tuple[subprocess.Popen[str], list
     return parent, [int(word) for word in line.split()]
 
 
-def end(parent: subprocess.Popen[str], number: signal.Signals) -> None:
+def signal_and_wait(parent: subprocess.Popen[str], number: signal.Signals) -> None:
     parent.send_signal(number)
     parent.wait()
     assert parent.stdout is not None
@@ -54,14 +54,14 @@ def is_running(pid: int) -> bool:
         return False
 
 
-def until_gone(pids: list[int]) -> None:
+def wait_until_gone(pids: list[int]) -> None:
     deadline = time.monotonic() + 20
     while any(map(is_running, pids)):
         assert time.monotonic() < deadline, "a server outlived its parent"
         time.sleep(0.05)
 
 
-def mode(path: Path) -> int:
+def file_mode(path: Path) -> int:
     return stat.S_IMODE(path.stat().st_mode)
 
 
@@ -116,10 +116,16 @@ def test_secrets_are_for_the_owner_alone_and_no_parent_folder_is_opened(tmp_path
     home.mkdir(mode=0o700)
     state = home / "state"
     with Postgres(state, durable=False), Redis(state, durable=False):
-        assert mode(home) == mode(state) == mode(state / "secrets") == mode(state / "postgres") == 0o700
+        assert (
+            file_mode(home)
+            == file_mode(state)
+            == file_mode(state / "secrets")
+            == file_mode(state / "postgres")
+            == 0o700
+        )
         passwords = list((state / "secrets").glob("*-password"))
         assert {path.name for path in passwords} == {"postgres-password", "unveil-password", "redis-password"}
-        assert {mode(path) for path in passwords} == {0o600}
+        assert {file_mode(path) for path in passwords} == {0o600}
         everything = " ".join(str(process.cmdline()) for process in psutil.process_iter() if is_running(process.pid))
         for password in passwords:
             assert password.read_text().strip() not in everything
@@ -127,8 +133,8 @@ def test_secrets_are_for_the_owner_alone_and_no_parent_folder_is_opened(tmp_path
 
 def test_servers_end_with_a_killed_parent_and_start_again(tmp_path: Path) -> None:
     parent, pids = start_parent(tmp_path)
-    end(parent, signal.SIGKILL)
-    until_gone(pids)
+    signal_and_wait(parent, signal.SIGKILL)
+    wait_until_gone(pids)
     with Postgres(tmp_path) as postgres, Redis(tmp_path):
         psycopg.connect(postgres.url).close()
 
@@ -141,7 +147,7 @@ def test_what_was_committed_survives_the_kill_of_every_process(tmp_path: Path) -
         connection.execute("CREATE TABLE kept AS SELECT 7 AS seven")
     for pid in [parent.pid, *pids]:
         os.kill(pid, signal.SIGKILL)
-    end(parent, signal.SIGKILL)
+    signal_and_wait(parent, signal.SIGKILL)
     with Postgres(tmp_path) as postgres, psycopg.connect(postgres.url) as connection:
         assert connection.execute("SELECT seven FROM kept").fetchone() == (7,)
 
@@ -157,7 +163,7 @@ def test_a_start_ends_the_server_that_an_earlier_one_left_running(tmp_path: Path
 def test_a_stale_lock_whose_number_a_stranger_bears_does_not_stop_the_start(tmp_path: Path) -> None:
     with Postgres(tmp_path, durable=False):
         lock = (tmp_path / "postgres" / "postmaster.pid").read_text().splitlines()
-    stranger = spawn("stranger", ["sleep", "60"], run=tmp_path, log=tmp_path / "log")
+    stranger = spawn("stranger", ["sleep", "60"], run_dir=tmp_path, log_path=tmp_path / "log")
     stale = [str(stranger.popen.pid), *lock[1:]]
     (tmp_path / "postgres" / "postmaster.pid").write_text("\n".join(stale) + "\n")
     with Postgres(tmp_path, durable=False) as server:
@@ -185,25 +191,25 @@ def test_the_servers_run_for_an_ordinary_user_too(tmp_path: Path) -> None:
     ]  # fmt: skip
     parent, pids = start_parent(state, *nobody)
     assert {psutil.Process(pid).uids().real for pid in pids} == {65534}
-    end(parent, signal.SIGKILL)
-    until_gone(pids)
+    signal_and_wait(parent, signal.SIGKILL)
+    wait_until_gone(pids)
 
 
 def test_without_the_wheels_the_message_says_what_to_do(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(servers, "_package", lambda name: None)
+    monkeypatch.setattr(servers, "_package_dir", lambda name: None)
     monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(Unavailable, match="UNVEIL_DATABASE_URL"):
+    with pytest.raises(ServerUnavailable, match="UNVEIL_DATABASE_URL"):
         Postgres(tmp_path).start()
-    with pytest.raises(Unavailable, match=r"apt-get install redis-server.*UNVEIL_REDIS_URL"):
+    with pytest.raises(ServerUnavailable, match=r"apt-get install redis-server.*UNVEIL_REDIS_URL"):
         Redis(tmp_path).start()
 
 
 def test_a_stranger_with_the_number_of_a_dead_child_is_let_be(tmp_path: Path) -> None:
-    stranger = spawn("stranger", ["sleep", "60"], run=tmp_path, log=tmp_path / "log")
+    stranger = spawn("stranger", ["sleep", "60"], run_dir=tmp_path, log_path=tmp_path / "log")
     pid, born, number = stranger.pid_file.read_text().split()
     stale = tmp_path / "stale.pid"
     stale.write_text(f"{pid} {float(born) - 1000} {number}\n")
-    end_orphan(stale)
+    kill_orphan(stale)
     assert stranger.running
     assert not stale.exists()
     stranger.stop()

@@ -18,7 +18,7 @@ import httpx
 import psutil
 import pytest
 
-from unveil.app.local.stack import Busy, LocalStack
+from unveil.app.local.stack import AlreadyRunning, LocalStack
 
 UNVEIL = Path(sys.executable).with_name("unveil")
 pytestmark = pytest.mark.xdist_group("stack")  # with the others that run everything: two such on two cores are slow
@@ -43,12 +43,12 @@ class Command:
 
     def kill(self, name: str) -> int:
         """Its number until then. Nobody is killed by the number 0, which stands for all of us."""
-        until(lambda: self.pid(name) != 0, f"{name} does not run")
+        wait_until(lambda: self.pid(name) != 0, f"{name} does not run")
         before = self.pid(name)
         psutil.Process(before).kill()
         return before
 
-    def family(self) -> list[psutil.Process]:
+    def descendants(self) -> list[psutil.Process]:
         return psutil.Process(self.process.pid).children(recursive=True)
 
     def stop(self, number: signal.Signals) -> int:
@@ -80,7 +80,7 @@ def local(state: Path) -> Iterator[Command]:
 
 
 @contextmanager
-def stranger_instead_of(command: Command, name: str) -> Iterator[int]:
+def port_taken_by_other_process(command: Command, name: str) -> Iterator[int]:
     """A server is killed and its port taken, before it can be started again; yields when that was done."""
     port = int((command.state / "secrets" / f"{name}-port").read_text())
     with socket.socket() as stranger:
@@ -88,17 +88,17 @@ def stranger_instead_of(command: Command, name: str) -> Iterator[int]:
         command.process.send_signal(signal.SIGSTOP)  # else it may be the first to take the port
         try:
             before = command.kill(name)
-            until(lambda: bound(stranger, port), "the port did not become free")
+            wait_until(lambda: try_bind(stranger, port), "the port did not become free")
             stranger.listen()
         finally:
             command.process.send_signal(signal.SIGCONT)
-        until(lambda: command.pid(name) not in (0, before), f"{name} was not started again")
+        wait_until(lambda: command.pid(name) not in (0, before), f"{name} was not started again")
         yield port
 
 
-def bound(taker: socket.socket, port: int) -> bool:
+def try_bind(sock: socket.socket, port: int) -> bool:
     with suppress(OSError):
-        taker.bind(("127.0.0.1", port))
+        sock.bind(("127.0.0.1", port))
         return True
     return False
 
@@ -107,17 +107,17 @@ def free_port(state: Path) -> int:
     return LocalStack(state, 0).port
 
 
-def until(condition: Callable[[], bool], what: str, patience_s: float = 60) -> None:
-    deadline = time.monotonic() + patience_s
+def wait_until(condition: Callable[[], bool], description: str, timeout_s: float = 60) -> None:
+    deadline = time.monotonic() + timeout_s
     while not condition():
-        assert time.monotonic() < deadline, what
+        assert time.monotonic() < deadline, description
         time.sleep(0.1)
 
 
-def left(processes: list[psutil.Process]) -> list[str]:
+def describe_running(processes: list[psutil.Process]) -> list[str]:
     """Those that still run: what they do, with the stack in the kernel where it may be read."""
 
-    def words(process: psutil.Process) -> str:
+    def describe_process(process: psutil.Process) -> str:
         try:
             if not process.is_running() or process.status() == psutil.STATUS_ZOMBIE:
                 return ""
@@ -126,7 +126,7 @@ def left(processes: list[psutil.Process]) -> list[str]:
         except (psutil.NoSuchProcess, OSError):
             return ""
 
-    return [each for each in map(words, processes) if each]
+    return [each for each in map(describe_process, processes) if each]
 
 
 @pytest.fixture
@@ -142,27 +142,27 @@ def test_it_starts_heals_and_stops_in_order(state: Path) -> None:
         assert len((state / "token").read_text().splitlines()) == 1
         assert stat.S_IMODE((state / "secrets").stat().st_mode) == 0o700
 
-        with pytest.raises(Busy, match="another `unveil local`"), LocalStack(state, 0):
+        with pytest.raises(AlreadyRunning, match="another `unveil local`"), LocalStack(state, 0):
             pass
         other = state.with_name("other")
-        with pytest.raises(Busy, match="--port"), LocalStack(other, int(command.url.split(":")[2])):
+        with pytest.raises(AlreadyRunning, match="--port"), LocalStack(other, int(command.url.split(":")[2])):
             pass
         assert not other.exists(), "a start on a port that is taken makes nothing"
 
         for name in ("worker-attack", "api", "redis", "postgres"):
             before = command.kill(name)
-            until(lambda name=name, old=before: command.pid(name) not in (0, old), f"{name} was not started again")
-        until(lambda: command_is_ready(command), "the service did not recover")
+            wait_until(lambda name=name, old=before: command.pid(name) not in (0, old), f"{name} was not started again")
+        wait_until(lambda: command_is_ready(command), "the service did not recover")
 
-        with stranger_instead_of(command, "redis") as port:
+        with port_taken_by_other_process(command, "redis") as port:
             told = state / "secrets" / "environment"
-            until(lambda: f":{port}/" not in told.read_text(), "it keeps telling others the port of a stranger")
+            wait_until(lambda: f":{port}/" not in told.read_text(), "it keeps telling others the port of a stranger")
             assert "UNVEIL_REDIS_URL" in told.read_text()
-            until(lambda: command_is_ready(command), "the service did not follow its server to another port")
+            wait_until(lambda: command_is_ready(command), "the service did not follow its server to another port")
 
-        family = command.family()
+        family = command.descendants()
         assert command.stop(signal.SIGTERM) == 0
-        assert left(family) == []
+        assert describe_running(family) == []
         assert not list((state / "run").glob("*.pid"))
 
 
@@ -194,15 +194,15 @@ def test_it_resumes_with_the_same_token_also_after_everything_was_killed_at_once
     with local(state) as command:
         token = (state / "token").read_text()
         assert command.get("/accounts").status_code == 200
-        for process in [psutil.Process(command.process.pid), *command.family()]:
+        for process in [psutil.Process(command.process.pid), *command.descendants()]:
             process.kill()
         command.process.wait(10)
     with local(state) as command:
         assert (state / "token").read_text() == token
         assert command.get("/accounts").status_code == 200
-        family = command.family()
+        family = command.descendants()
         command.stop(signal.SIGKILL)
         deadline = time.monotonic() + 60
-        while (living := left(family)) and time.monotonic() < deadline:
+        while (living := describe_running(family)) and time.monotonic() < deadline:
             time.sleep(0.1)
         assert living == []

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from tests.app.service import running
+from tests.app.service import run_service
 from unveil.app.ops import gc_tuning
 from unveil.app.settings import Settings
 
@@ -19,7 +19,7 @@ def state() -> tuple[int, int, float]:
 @pytest.mark.anyio
 async def test_while_the_service_runs_collections_are_rare_and_leave_out_what_was_loaded(settings: Settings) -> None:
     before = state()
-    async with running(settings):
+    async with run_service(settings):
         threshold, frozen, switch_s = state()
         assert threshold > before[0]
         assert frozen > 10_000
@@ -29,6 +29,6 @@ async def test_while_the_service_runs_collections_are_rare_and_leave_out_what_wa
 
 def test_a_fault_leaves_python_as_it_was() -> None:
     before = state()
-    with pytest.raises(RuntimeError), gc_tuning.set_up():
+    with pytest.raises(RuntimeError), gc_tuning.tuned_gc():
         raise RuntimeError
     assert state() == before

@@ -5,19 +5,19 @@ from __future__ import annotations
 import pytest
 from sqlalchemy import func, text
 
-from unveil.app.db.tables import Worker
+from unveil.app.db.tables import ProcessHeartbeat
 
 pytestmark = pytest.mark.anyio
 
 
-async def seen(service, seconds_ago):
-    async with service.services.sessions() as session, session.begin():
+async def add_heartbeat(service, seconds_ago):
+    async with service.app_state.sessions() as session, session.begin():
         at = func.clock_timestamp() - func.make_interval(0, 0, 0, 0, 0, 0, seconds_ago)
-        session.add(Worker(name="w1", queue="encrypt", seen_at=at))
+        session.add(ProcessHeartbeat(name="w1", queues="encrypt", seen_at=at))
 
 
 async def test_ready_with_a_live_worker(service):
-    await seen(service, 5)
+    await add_heartbeat(service, 5)
     async with service.client() as anyone:
         answer = await anyone.get("/health/ready")
     assert answer.status_code == 200, answer.text
@@ -26,7 +26,7 @@ async def test_ready_with_a_live_worker(service):
 
 
 async def test_not_ready_when_the_last_worker_was_seen_too_long_ago(service):
-    await seen(service, 40)
+    await add_heartbeat(service, 40)
     async with service.client() as anyone:
         answer = await anyone.get("/health/ready")
     assert answer.status_code == 503
@@ -35,8 +35,8 @@ async def test_not_ready_when_the_last_worker_was_seen_too_long_ago(service):
 
 
 async def test_not_ready_before_the_migrations_are_at_head(service):
-    await seen(service, 5)
-    async with service.services.sessions() as session, session.begin():
+    await add_heartbeat(service, 5)
+    async with service.app_state.sessions() as session, session.begin():
         await session.execute(text("UPDATE alembic_version SET version_num = '0000'"))
     async with service.client() as anyone:
         answer = await anyone.get("/health/ready")
@@ -45,7 +45,7 @@ async def test_not_ready_before_the_migrations_are_at_head(service):
 
 
 async def test_metrics_count_requests_by_route_and_know_the_workers(service, client):
-    await seen(service, 5)
+    await add_heartbeat(service, 5)
     await client.get("/keys/key_1")
     await client.get("/keys/key_2")
     text = (await client.get("/metrics")).text

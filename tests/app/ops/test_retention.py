@@ -11,9 +11,9 @@ from sqlalchemy import func, select, update
 from tests.factories import make_account, make_evaluation
 from unveil.app.db.ids import new_id
 from unveil.app.db.job_states import Status
-from unveil.app.db.tables import Base, Cell, DashboardSession, Evaluation, Idempotency, Key, SignInCode
-from unveil.app.ops.retention import expire
-from unveil.app.ops.storage_gc import find_orphans
+from unveil.app.db.tables import Base, Cell, DashboardSession, Evaluation, IdempotencyRecord, Key, SignInCode
+from unveil.app.ops.retention import delete_expired
+from unveil.app.ops.storage_gc import find_orphaned_blobs
 from unveil.worker.runtime import Runtime
 
 LONG_AGO = "ds_00000000000070008000000000000000"  # an id tells its time: 1970
@@ -24,11 +24,11 @@ def days(number: float):
     return func.make_interval(0, 0, 0, 0, int(24 * number))
 
 
-def fill(tools: Runtime) -> None:
+def add_old_and_new_rows(runtime: Runtime) -> None:
     """Of each kind one that is old and one that is not; and what never goes."""
-    account = make_account(tools.sessions)
-    old, young, running = (make_evaluation(tools.sessions, account)[0] for _ in range(3))
-    with tools.sessions.begin() as session:
+    account = make_account(runtime.sessions)
+    old, young, running = (make_evaluation(runtime.sessions, account)[0] for _ in range(3))
+    with runtime.sessions.begin() as session:
         for id, age in ((old, 31), (young, 29)):
             evaluation = session.get_one(Evaluation, id)
             evaluation.status, evaluation.finished_at = Status.SUCCEEDED, NOW - days(age)
@@ -41,57 +41,59 @@ def fill(tools: Runtime) -> None:
             session.add(DashboardSession(**spent))
             locked = ends - days(2)
             session.add(
-                Idempotency(account_id=account, key=str(number), fingerprint=b"f", reserved={}, locked_until=locked)
+                IdempotencyRecord(
+                    account_id=account, key=str(number), fingerprint=b"f", reserved_ids={}, locked_until=locked
+                )
             )
-    tools.blobs.write(f"uploads/{LONG_AGO}", b"left by a crash")
-    tools.blobs.write(f"uploads/{new_id('ds')}", b"on its way in")
+    runtime.blobs.write(f"uploads/{LONG_AGO}", b"left by a crash")
+    runtime.blobs.write(f"uploads/{new_id('ds')}", b"on its way in")
 
 
-def counts(tools: Runtime) -> dict[str, int]:
-    with tools.sessions() as session:
+def counts(runtime: Runtime) -> dict[str, int]:
+    with runtime.sessions() as session:
         tables = {t.name: session.scalar(select(func.count()).select_from(t)) or 0 for t in Base.metadata.sorted_tables}
-    return {**tables, "uploads": len(tools.blobs.names("uploads"))}
+    return {**tables, "uploads": len(runtime.blobs.list_folder("uploads"))}
 
 
-GONE = {
+EXPECTED_COUNTS = {
     "evaluations": 1, "sign-in codes": 1, "dashboard sessions": 1, "remembered answers": 1, "orphaned blobs": 1
 }  # fmt: skip
 
 
-def told(tools: Runtime, **how: bool) -> dict[str, int]:
-    with tools.sessions() as session:
-        return expire(session, tools.settings, timedelta(days=30), **how)
+def delete_expired_rows(runtime: Runtime, **how: bool) -> dict[str, int]:
+    with runtime.sessions() as session:
+        return delete_expired(session, runtime.settings, timedelta(days=30), **how)
 
 
-def test_a_dry_run_says_what_would_go_and_changes_nothing(tools: Runtime) -> None:
-    fill(tools)
-    before = counts(tools)
-    assert told(tools, dry_run=True) == GONE
-    assert counts(tools) == before
+def test_a_dry_run_says_what_would_go_and_changes_nothing(runtime: Runtime) -> None:
+    add_old_and_new_rows(runtime)
+    before = counts(runtime)
+    assert delete_expired_rows(runtime, dry_run=True) == EXPECTED_COUNTS
+    assert counts(runtime) == before
 
 
-def test_what_is_old_goes_and_a_second_run_finds_nothing(tools: Runtime) -> None:
-    fill(tools)
-    before = counts(tools)
-    assert told(tools) == GONE
-    after = counts(tools)
+def test_what_is_old_goes_and_a_second_run_finds_nothing(runtime: Runtime) -> None:
+    add_old_and_new_rows(runtime)
+    before = counts(runtime)
+    assert delete_expired_rows(runtime) == EXPECTED_COUNTS
+    after = counts(runtime)
     fewer = {name: before[name] - after[name] for name in before if before[name] != after[name]}
     assert fewer == {
         "evaluations": 1, "cells": 1, "sign_in_codes": 1, "dashboard_sessions": 1, "idempotency": 1, "uploads": 1
     }  # fmt: skip
-    with tools.sessions() as session:
+    with runtime.sessions() as session:
         assert session.scalar(select(func.count()).select_from(Cell)) == 2
-    assert not any(told(tools).values())
+    assert not any(delete_expired_rows(runtime).values())
 
 
-def test_what_may_still_be_repeated_stays(tools: Runtime) -> None:
-    tools = replace(tools, settings=tools.settings.model_copy(update={"idempotency_hours": 72}))
+def test_what_may_still_be_repeated_stays(runtime: Runtime) -> None:
+    runtime = replace(runtime, settings=runtime.settings.model_copy(update={"idempotency_hours": 72}))
     made = uuid7(datetime.now(UTC) - timedelta(hours=80))
-    tools.blobs.write(f"uploads/ds_{made}", b"a repeat, on its way in")
-    with tools.sessions.begin() as session:
-        remembered = {"account_id": make_account(tools.sessions), "key": "a", "fingerprint": b"f", "reserved": {}}
-        session.add(Idempotency(**remembered, locked_until=NOW - days(2.5)))
-    gone = told(tools)
+    runtime.blobs.write(f"uploads/ds_{made}", b"a repeat, on its way in")
+    with runtime.sessions.begin() as session:
+        remembered = {"account_id": make_account(runtime.sessions), "key": "a", "fingerprint": b"f", "reserved": {}}
+        session.add(IdempotencyRecord(**remembered, locked_until=NOW - days(2.5)))
+    gone = delete_expired_rows(runtime)
     assert (gone["remembered answers"], gone["orphaned blobs"]) == (0, 0)
 
 
@@ -100,22 +102,24 @@ def uuid7(at: datetime) -> str:
     return f"{int(at.timestamp() * 1000):012x}" + "70008000000000000000"
 
 
-def test_weights_whose_training_ends_meanwhile_are_no_orphans(tools: Runtime, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_weights_whose_training_ends_meanwhile_are_no_orphans(
+    runtime: Runtime, monkeypatch: pytest.MonkeyPatch
+) -> None:
     id, blob = f"key_{LONG_AGO.removeprefix('ds_')}", f"keys/key_{LONG_AGO.removeprefix('ds_')}.1"
-    key = {"account_id": make_account(tools.sessions), "scheme": "tn-gan", "params": {}, "status": Status.RUNNING}
-    with tools.sessions.begin() as session:
+    key = {"account_id": make_account(runtime.sessions), "scheme": "tn-gan", "params": {}, "status": Status.RUNNING}
+    with runtime.sessions.begin() as session:
         session.add(Key(id=id, **key))
-    tools.blobs.write(blob, b"weights")
+    runtime.blobs.write(blob, b"weights")
     looked = []
 
     def end(*_: object) -> None:
         """After the first look at the keys."""
         looked.append(True)
         if len(looked) == 1:
-            with tools.sessions.begin() as session:
-                session.execute(update(Key).values(status=Status.SUCCEEDED, blob=blob))
+            with runtime.sessions.begin() as session:
+                session.execute(update(Key).values(status=Status.SUCCEEDED, weights_blob=blob))
 
-    with tools.sessions() as session:
+    with runtime.sessions() as session:
         real = session.scalars
 
         def scalars(statement, *rest):
@@ -125,5 +129,5 @@ def test_weights_whose_training_ends_meanwhile_are_no_orphans(tools: Runtime, mo
             return found
 
         monkeypatch.setattr(session, "scalars", scalars)
-        assert list(find_orphans(session, tools.blobs, 0)) == []
+        assert list(find_orphaned_blobs(session, runtime.blobs, 0)) == []
     assert looked

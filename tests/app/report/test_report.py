@@ -17,7 +17,7 @@ import httpx
 import pytest
 from sqlalchemy import event, text
 
-from tests.app.evaluations.conftest import order
+from tests.app.evaluations.conftest import create_evaluation
 from unveil.app.evaluations import queries
 from unveil.app.jobs import event_log
 from unveil.app.report import charts, image_grids
@@ -26,12 +26,12 @@ SMALL = {"schemes": [{"name": "tanaka"}], "attacks": [{"name": "none"}, {"name":
 
 
 @pytest.fixture
-def fetch(client, work):
+def fetch(client, run_cells):
     """Order, run, and read the report in a format."""
 
     def run(format: str, **changed):
-        body = order(client, **changed)
-        work(body)
+        body = create_evaluation(client, **changed)
+        run_cells(body)
         answer = client.get(f"{body['links']['self']}/report.{format}")
         assert answer.status_code == 200
         return answer
@@ -39,9 +39,9 @@ def fetch(client, work):
     return run
 
 
-def test_the_page_is_self_contained_and_says_what_was_found(client, work):
-    body = order(client, name="audit <b>1</b> | x")
-    work(body)
+def test_the_page_is_self_contained_and_says_what_was_found(client, run_cells):
+    body = create_evaluation(client, name="audit <b>1</b> | x")
+    run_cells(body)
     base = body["links"]["self"] + "/report"
     page = client.get(f"{base}.html")
     assert page.headers["content-type"] == "text/html; charset=utf-8"
@@ -98,9 +98,9 @@ def test_the_tables_have_the_papers_rows_in_its_order_and_then_ours(fetch):
     assert round(second["tanaka"]["key_space_bits"], 3) == 594.277
 
 
-def test_one_image_is_seen_under_every_scheme_and_attack(client, work, fetch):
-    body = order(client, samples=4)
-    work(body)
+def test_one_image_is_seen_under_every_scheme_and_attack(client, run_cells, fetch):
+    body = create_evaluation(client, samples=4)
+    run_cells(body)
     cells = client.get(body["links"]["self"]).json()["cells"]
     kept = [{sample["index"] for sample in cell["samples"]} for cell in cells if cell["samples"]]
     assert 0 in set.intersection(*kept), "the first image is among the samples of every cell"
@@ -112,19 +112,19 @@ def test_one_image_is_seen_under_every_scheme_and_attack(client, work, fetch):
     assert "Fig. 9" in figure
 
 
-def test_a_page_with_many_pictures_keeps_its_size(client, work, monkeypatch):
-    body = order(client, samples=8)
-    work(body)
+def test_a_page_with_many_pictures_keeps_its_size(client, run_cells, monkeypatch):
+    body = create_evaluation(client, samples=8)
+    run_cells(body)
     whole = client.get(body["links"]["report"])
-    monkeypatch.setattr(image_grids, "PICTURE_BYTES", 900_000)
+    monkeypatch.setattr(image_grids, "MAX_IMAGE_BYTES", 900_000)
     small = client.get(body["links"]["report"])
     assert len(small.content) < 1_100_000 < len(whole.content)
     assert "32 stored triples" in small.text
 
 
-def test_the_report_comes_in_every_format(client, work):
-    body = order(client, name="audit | x")
-    work(body)
+def test_the_report_comes_in_every_format(client, run_cells):
+    body = create_evaluation(client, name="audit | x")
+    run_cells(body)
     base = body["links"]["self"] + "/report"
     lines = list(csv.DictReader(io.StringIO(client.get(f"{base}.csv").text)))
     assert [(line["scheme"], line["attack"]) for line in lines][:2] == [
@@ -145,22 +145,22 @@ def test_the_report_comes_in_every_format(client, work):
     assert table[0]["fr paper"] == "0.4646"
 
 
-def test_a_report_of_an_unfinished_evaluation_says_so(client, tools):
-    body = order(client, **SMALL)
+def test_a_report_of_an_unfinished_evaluation_says_so(client, runtime):
+    body = create_evaluation(client, **SMALL)
     page = client.get(body["links"]["report"]).text
     assert "not final" in page
     assert "No conclusion: its attacks are still running" in page
     for format in ("json", "csv", "md", "zip"):
         assert client.get(f"{body['links']['self']}/report.{format}").status_code == 200
-    with tools.sessions.begin() as session:
-        event_log.cancel(session, event_log.lock(session, body["id"]))
+    with runtime.sessions.begin() as session:
+        event_log.cancel(session, event_log.lock_evaluation(session, body["id"]))
     assert "cancelled" in client.get(body["links"]["report"]).text
 
 
 @pytest.mark.parametrize("value", [0.5, -3.0, 0.0, 1e-9])
 @pytest.mark.parametrize("rounding", [0.0, 2**-53])
 def test_a_constant_curve_lies_in_the_middle_of_its_chart_and_not_on_the_axis(value, rounding):
-    flat = charts.chart("loss", "epoch", "loss", {"loss": [[1, value], [2, value * (1 + rounding)], [3, value]]})
+    flat = charts.build_chart("loss", "epoch", "loss", {"loss": [[1, value], [2, value * (1 + rounding)], [3, value]]})
     heights = {y for _, y in flat.lines[0].dots}
     assert heights == {(flat.top + flat.bottom) / 2}
     assert any(float(tick.text) == value for tick in flat.y_ticks)
@@ -170,16 +170,16 @@ def test_a_constant_curve_lies_in_the_middle_of_its_chart_and_not_on_the_axis(va
     "points", [[], [[1, 0.5]], [[1, None], [2, 0.5]], [[2, 0.1], [2, 0.2]]], ids=["none", "one", "gap", "one x"]
 )
 def test_what_makes_no_curve_makes_no_chart(points):
-    assert charts.chart("loss", "epoch", "loss", {"loss": points}) is None
+    assert charts.build_chart("loss", "epoch", "loss", {"loss": points}) is None
 
 
 def test_epochs_are_counted_in_whole_numbers():
-    plot = charts.chart("loss", "epoch", "loss", {"loss": [[1, 0.5], [2, 0.4]]})
+    plot = charts.build_chart("loss", "epoch", "loss", {"loss": [[1, 0.5], [2, 0.4]]})
     assert [tick.text for tick in plot.x_ticks] == ["1", "2"]
 
 
 def test_a_chart_has_round_ticks_inside_its_frame():
-    plot = charts.chart("t", "ciphertexts", "SSIM", {"a": [[1, -0.2], [64, 1.0]]}, log=True, between=(-0.2, 1.0))
+    plot = charts.build_chart("t", "ciphertexts", "SSIM", {"a": [[1, -0.2], [64, 1.0]]}, log=True, y_range=(-0.2, 1.0))
     assert [tick.text for tick in plot.x_ticks] == ["1", "2", "4", "8", "16", "32", "64"]
     assert [tick.text for tick in plot.y_ticks] == ["0", "0.5", "1"] or len(plot.y_ticks) >= 3
     assert all(plot.left <= tick.at <= plot.right for tick in plot.x_ticks)
@@ -187,11 +187,11 @@ def test_a_chart_has_round_ticks_inside_its_frame():
     assert plot.lines[0].dots == [(plot.left, plot.bottom), (plot.right, plot.top)]
 
 
-def test_a_page_reads_the_pictures_that_it_shows_and_no_others(service, client, tools, work):
-    body = order(client, schemes=[{"name": "tanaka"}], attacks=[{"name": "none"}], samples=8)
-    work(body)
+def test_a_page_reads_the_pictures_that_it_shows_and_no_others(service, client, runtime, run_cells):
+    body = create_evaluation(client, schemes=[{"name": "tanaka"}], attacks=[{"name": "none"}], samples=8)
+    run_cells(body)
     (cell,) = [cell["id"] for cell in body["cells"] if cell["attack"]["name"] == "none"]
-    with tools.sessions.begin() as session:
+    with runtime.sessions.begin() as session:
         session.execute(
             text(
                 "INSERT INTO samples (cell_id, index, ssim, plain, protected, reconstructed) "
@@ -200,7 +200,7 @@ def test_a_page_reads_the_pictures_that_it_shows_and_no_others(service, client, 
             ),
             {"cell": cell},
         )
-    engine, read = service.app.state.services.engine.sync_engine, []
+    engine, read = service.app.state.app_state.engine.sync_engine, []
 
     def listen(connection, cursor, statement, *_):
         if "samples.reconstructed" in statement and "octet_length" not in statement:
@@ -216,11 +216,11 @@ def test_a_page_reads_the_pictures_that_it_shows_and_no_others(service, client, 
     assert 0 < sum(read) < 20
 
 
-def test_a_zip_holds_a_few_pictures_in_memory(client, tools, work, monkeypatch, tmp_path):
-    monkeypatch.setattr(image_grids, "PICTURE_BYTES", 300_000)
-    body = order(client)
-    work(body)
-    with tools.sessions.begin() as session:
+def test_a_zip_holds_a_few_pictures_in_memory(client, runtime, run_cells, monkeypatch, tmp_path):
+    monkeypatch.setattr(image_grids, "MAX_IMAGE_BYTES", 300_000)
+    body = create_evaluation(client)
+    run_cells(body)
+    with runtime.sessions.begin() as session:
         stored = text(
             "INSERT INTO samples (cell_id, index, ssim, protected, reconstructed) "
             "SELECT cell_id, 1000 + n, ssim, :large, :large FROM samples, generate_series(1, 40) n WHERE index = 0"
@@ -242,16 +242,16 @@ def test_a_zip_holds_a_few_pictures_in_memory(client, tools, work, monkeypatch, 
     assert peak < 20_000_000
 
 
-def test_a_report_of_what_is_deleted_meanwhile_is_none(client, work, monkeypatch):
-    body = order(client, **SMALL)
-    work(body)
-    real, looks = queries.pictures, []
+def test_a_report_of_what_is_deleted_meanwhile_is_none(client, run_cells, monkeypatch):
+    body = create_evaluation(client, **SMALL)
+    run_cells(body)
+    real, looks = queries.list_sample_images, []
 
     async def gone_after(session, ids):
         looks.append(ids)
         return await real(session, ids) if len(looks) <= kept else []
 
-    monkeypatch.setattr(queries, "pictures", gone_after)
+    monkeypatch.setattr(queries, "list_sample_images", gone_after)
     kept = 0
     for format in ("html", "zip"):
         answer = client.get(f"/evaluations/{body['id']}/report.{format}")

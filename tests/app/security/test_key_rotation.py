@@ -9,13 +9,13 @@ import pytest
 from sqlalchemy import LargeBinary, delete, func, select, update
 
 from tests.factories import make_account, make_evaluation
-from unveil.app.db.heartbeats import arrival
+from unveil.app.db.heartbeats import upsert_heartbeat
 from unveil.app.db.ids import new_id
 from unveil.app.db.job_states import Status
-from unveil.app.db.tables import Base, Cell, Idempotency, Key, Shared, Worker
+from unveil.app.db.tables import Base, Cell, EvaluationArtifact, IdempotencyRecord, Key, ProcessHeartbeat
 from unveil.app.security import key_rotation
-from unveil.app.security.envelope import KeyRing, Unreadable, load_key_ring, new_key_ring, parse_key_ring
-from unveil.app.security.key_rotation import PLACES, Unfinished, rotate
+from unveil.app.security.envelope import DecryptionError, Keyring, load_keyring, new_keyring, parse_keyring
+from unveil.app.security.key_rotation import ENCRYPTED_COLUMNS, RotationIncomplete, rotate
 from unveil.app.settings import Settings
 from unveil.worker.runtime import Runtime
 
@@ -28,7 +28,7 @@ NOT_SEALED = {
 @pytest.fixture
 def settings(settings: Settings, tmp_path: Path) -> Settings:
     file = tmp_path / "ring"
-    file.write_text(new_key_ring().dump())
+    file.write_text(new_keyring().dumps())
     return settings.model_copy(update={"keyring_file": file})
 
 
@@ -39,46 +39,48 @@ def file(settings: Settings) -> Path:
 
 
 @pytest.fixture
-def account(tools: Runtime) -> str:
-    return make_account(tools.sessions)
+def account(runtime: Runtime) -> str:
+    return make_account(runtime.sessions)
 
 
-def fill(tools: Runtime, account: str, ring: KeyRing, number: int = 0) -> None:
+def add_encrypted_rows(runtime: Runtime, account: str, keyring: Keyring, number: int = 0) -> None:
     """One sealed value of each kind."""
-    evaluation, (cell,) = make_evaluation(tools.sessions, account)
+    evaluation, (cell,) = make_evaluation(runtime.sessions, account)
     key, once = new_id("key"), f"once-{number}"
 
     def seal(purpose: str, id: str) -> bytes:
-        return ring.seal(f"{purpose} {id}".encode(), purpose=purpose, owner=account, id=id)
+        return keyring.seal(f"{purpose} {id}".encode(), purpose=purpose, owner=account, id=id)
 
-    with tools.sessions.begin() as session:
+    with runtime.sessions.begin() as session:
         sealed = seal("key", key)
         session.add(
             Key(
                 id=key, account_id=account, scheme="tanaka", params={}, sealed=sealed, status=Status.SUCCEEDED,
-                checkpoint_lock=seal("checkpoints", key),
+                checkpoint_wrapped_key=seal("checkpoints", key),
             )
         )  # fmt: skip
-        session.get_one(Cell, cell).recovered = seal("recovered-key", cell)
-        session.get_one(Cell, cell).checkpoint_lock = seal("checkpoints", cell)
+        session.get_one(Cell, cell).recovered_key = seal("recovered-key", cell)
+        session.get_one(Cell, cell).checkpoint_wrapped_key = seal("checkpoints", cell)
         shared = seal("shared", f"{evaluation}/controls")
-        session.add(Shared(evaluation_id=evaluation, name="controls", holder=cell, attempt=1, sealed=shared))
+        session.add(
+            EvaluationArtifact(evaluation_id=evaluation, name="controls", owner_job_id=cell, attempt=1, sealed=shared)
+        )
         body = {"sealed": base64.b64encode(seal("idempotency", once)).decode()}
         session.add(
-            Idempotency(
-                account_id=account, key=once, fingerprint=b"f", reserved={}, status=201, body=body,
+            IdempotencyRecord(
+                account_id=account, key=once, fingerprint=b"f", reserved_ids={}, status=201, body=body,
                 locked_until=func.clock_timestamp(),
             )
         )  # fmt: skip
 
 
-def opened(tools: Runtime, ring: KeyRing) -> list[str]:
+def read_encrypted_values(runtime: Runtime, keyring: Keyring) -> list[str]:
     """Every sealed value, read with `ring`. Raises Unreadable."""
     found = []
-    with tools.sessions() as session:
-        for place in PLACES:
+    with runtime.sessions() as session:
+        for place in ENCRYPTED_COLUMNS:
             for *_, sealed, owner, id in session.execute(place.rows()):
-                plain = ring.open(sealed, purpose=place.purpose, owner=owner, id=id)
+                plain = keyring.open(sealed, purpose=place.purpose, owner=owner, id=id)
                 assert plain == f"{place.purpose} {id}".encode()
                 found.append(place.purpose)
     return found
@@ -91,29 +93,35 @@ def test_every_column_of_bytes_is_rotated_or_known_to_hold_no_secret() -> None:
         for column in table.columns
         if isinstance(column.type, LargeBinary)
     }
-    rotated = {f"{place.table.__tablename__}.{name}" for place in PLACES for name in place.written(b"")}
+    rotated = {f"{place.table.__tablename__}.{name}" for place in ENCRYPTED_COLUMNS for name in place.to_values(b"")}
     assert columns - NOT_SEALED == rotated - {"idempotency.body"}
 
 
-def test_all_that_is_sealed_comes_under_the_new_master_and_the_old_one_goes(tools, account, file) -> None:
-    old = load_key_ring(tools.settings)
+def test_all_that_is_sealed_comes_under_the_new_master_and_the_old_one_goes(runtime, account, file) -> None:
+    old = load_keyring(runtime.settings)
     for number in range(3):
-        fill(tools, account, old, number)
-    assert rotate(tools.sessions, file, lambda _: None) == 3 * len(PLACES)
-    new = parse_key_ring(file.read_text())
-    assert set(new.masters) == {2}
+        add_encrypted_rows(runtime, account, old, number)
+    assert rotate(runtime.sessions, file, lambda _: None) == 3 * len(ENCRYPTED_COLUMNS)
+    new = parse_keyring(file.read_text())
+    assert set(new.master_keys) == {2}
     assert new.pepper == old.pepper, "tokens stay valid"
     assert file.stat().st_mode & 0o777 == 0o600
-    assert sorted(set(opened(tools, new))) == ["checkpoints", "idempotency", "key", "recovered-key", "shared"]
-    with pytest.raises(Unreadable):
-        opened(tools, KeyRing(new.pepper, {1: old.masters[1]}))
-    assert tools.ring.current == 2, "a process that ran all the time has read it again"
-    assert len(opened(tools, tools.ring)) == 3 * len(PLACES)
+    assert sorted(set(read_encrypted_values(runtime, new))) == [
+        "checkpoints",
+        "idempotency",
+        "key",
+        "recovered-key",
+        "shared",
+    ]
+    with pytest.raises(DecryptionError):
+        read_encrypted_values(runtime, Keyring(new.pepper, {1: old.master_keys[1]}))
+    assert runtime.keyring.primary_version == 2, "a process that ran all the time has read it again"
+    assert len(read_encrypted_values(runtime, runtime.keyring)) == 3 * len(ENCRYPTED_COLUMNS)
 
 
 @pytest.mark.parametrize("where", ["_wait_for_processes", "_rewrap_all", "_drop", "write_ring"])
-def test_a_run_that_was_killed_is_gone_on_with(tools, account, file, monkeypatch, where) -> None:
-    fill(tools, account, tools.ring)
+def test_a_run_that_was_killed_is_gone_on_with(runtime, account, file, monkeypatch, where) -> None:
+    add_encrypted_rows(runtime, account, runtime.keyring)
 
     class Killed(BaseException):
         pass
@@ -122,7 +130,7 @@ def test_a_run_that_was_killed_is_gone_on_with(tools, account, file, monkeypatch
         raise Killed
 
     calls = {"write_ring": 1}  # its first call begins the rotation, its second ends it
-    real = key_rotation.write_ring
+    real = key_rotation.write_keyring_file
 
     def die_at_the_end(*given):
         calls["write_ring"] -= 1
@@ -131,23 +139,23 @@ def test_a_run_that_was_killed_is_gone_on_with(tools, account, file, monkeypatch
     with monkeypatch.context() as patched:
         patched.setattr(key_rotation, where, die_at_the_end if where == "write_ring" else die)
         with pytest.raises(Killed):
-            rotate(tools.sessions, file, lambda _: None)
-    between = parse_key_ring(file.read_text())
-    assert set(between.masters) == {1, 2}
-    assert len(opened(tools, between)) == len(PLACES)
-    fill(tools, account, tools.ring, 1)  # the service goes on
-    rotate(tools.sessions, file, lambda _: None)
-    after = parse_key_ring(file.read_text())
-    assert after.masters == {2: between.masters[2]}, "the same new master, not a third"
-    assert len(opened(tools, after)) == 2 * len(PLACES)
+            rotate(runtime.sessions, file, lambda _: None)
+    between = parse_keyring(file.read_text())
+    assert set(between.master_keys) == {1, 2}
+    assert len(read_encrypted_values(runtime, between)) == len(ENCRYPTED_COLUMNS)
+    add_encrypted_rows(runtime, account, runtime.keyring, 1)  # the service goes on
+    rotate(runtime.sessions, file, lambda _: None)
+    after = parse_keyring(file.read_text())
+    assert after.master_keys == {2: between.master_keys[2]}, "the same new master, not a third"
+    assert len(read_encrypted_values(runtime, after)) == 2 * len(ENCRYPTED_COLUMNS)
 
 
-def test_a_batch_that_was_killed_in_the_middle_is_gone_on_with(tools, account, file, monkeypatch) -> None:
+def test_a_batch_that_was_killed_in_the_middle_is_gone_on_with(runtime, account, file, monkeypatch) -> None:
     for number in range(5):
-        fill(tools, account, tools.ring, number)
-    monkeypatch.setattr(key_rotation, "_BATCH", 2)
+        add_encrypted_rows(runtime, account, runtime.keyring, number)
+    monkeypatch.setattr(key_rotation, "_BATCH_SIZE", 2)
     calls = []
-    real = KeyRing.rewrap
+    real = Keyring.rewrap
 
     def once(*given, **named):
         calls.append(given)
@@ -156,87 +164,87 @@ def test_a_batch_that_was_killed_in_the_middle_is_gone_on_with(tools, account, f
         return real(*given, **named)
 
     with monkeypatch.context() as patched:
-        patched.setattr(KeyRing, "rewrap", once)
+        patched.setattr(Keyring, "rewrap", once)
         with pytest.raises(KeyboardInterrupt):
-            rotate(tools.sessions, file, lambda _: None)
-    assert rotate(tools.sessions, file, lambda _: None) == 5 * len(PLACES) - 2, "the first batch was done"
-    assert len(opened(tools, parse_key_ring(file.read_text()))) == 5 * len(PLACES)
+            rotate(runtime.sessions, file, lambda _: None)
+    assert rotate(runtime.sessions, file, lambda _: None) == 5 * len(ENCRYPTED_COLUMNS) - 2, "the first batch was done"
+    assert len(read_encrypted_values(runtime, parse_keyring(file.read_text()))) == 5 * len(ENCRYPTED_COLUMNS)
 
 
-def test_nothing_is_dropped_while_a_process_reads_another_copy_of_the_ring(tools, account, file, tmp_path) -> None:
-    fill(tools, account, tools.ring)
+def test_nothing_is_dropped_while_a_process_reads_another_copy_of_the_ring(runtime, account, file, tmp_path) -> None:
+    add_encrypted_rows(runtime, account, runtime.keyring)
     copy = tmp_path / "copy"
     copy.write_text(file.read_text())
-    stale = load_key_ring(tools.settings.model_copy(update={"keyring_file": copy}))
-    with tools.sessions.begin() as session:
-        session.execute(arrival("api@elsewhere/1", "api", stale.current))
-    with pytest.raises(Unfinished, match="api@elsewhere/1 still seal under an older"):
-        rotate(tools.sessions, file, lambda _: None, patience_s=0.3)
-    fill(tools, account, stale, 1)
+    stale = load_keyring(runtime.settings.model_copy(update={"keyring_file": copy}))
+    with runtime.sessions.begin() as session:
+        session.execute(upsert_heartbeat("api@elsewhere/1", "api", stale.primary_version))
+    with pytest.raises(RotationIncomplete, match="api@elsewhere/1 still seal under an older"):
+        rotate(runtime.sessions, file, lambda _: None, timeout_s=0.3)
+    add_encrypted_rows(runtime, account, stale, 1)
     copy.write_text(file.read_text())
-    with tools.sessions.begin() as session:
-        session.execute(arrival("api@elsewhere/1", "api", stale.current))
-    assert rotate(tools.sessions, file, lambda _: None) == 2 * len(PLACES)
-    assert len(opened(tools, parse_key_ring(file.read_text()))) == 2 * len(PLACES)
+    with runtime.sessions.begin() as session:
+        session.execute(upsert_heartbeat("api@elsewhere/1", "api", stale.primary_version))
+    assert rotate(runtime.sessions, file, lambda _: None) == 2 * len(ENCRYPTED_COLUMNS)
+    assert len(read_encrypted_values(runtime, parse_keyring(file.read_text()))) == 2 * len(ENCRYPTED_COLUMNS)
 
 
-def test_one_who_went_silent_long_ago_is_not_waited_for(tools, account, file) -> None:
-    with tools.sessions.begin() as session:
-        session.execute(arrival("gone", "encrypt", tools.ring.current))
+def test_one_who_went_silent_long_ago_is_not_waited_for(runtime, account, file) -> None:
+    with runtime.sessions.begin() as session:
+        session.execute(upsert_heartbeat("gone", "encrypt", runtime.keyring.primary_version))
         past = func.clock_timestamp() - func.make_interval(0, 0, 0, 0, 1)
-        session.execute(update(Worker).values(seen_at=past))
-    rotate(tools.sessions, file, lambda _: None, patience_s=0.3)
+        session.execute(update(ProcessHeartbeat).values(seen_at=past))
+    rotate(runtime.sessions, file, lambda _: None, timeout_s=0.3)
 
 
-def test_a_row_moved_to_another_account_stops_the_rotation_with_its_name(tools, account, file) -> None:
-    fill(tools, account, tools.ring)
-    other = make_account(tools.sessions, "other")
-    with tools.sessions.begin() as session:
+def test_a_row_moved_to_another_account_stops_the_rotation_with_its_name(runtime, account, file) -> None:
+    add_encrypted_rows(runtime, account, runtime.keyring)
+    other = make_account(runtime.sessions, "other")
+    with runtime.sessions.begin() as session:
         id = session.scalar(update(Key).values(account_id=other).returning(Key.id))
-    with pytest.raises(Unfinished, match=f"keys {id}"):
-        rotate(tools.sessions, file, lambda _: None)
-    assert set(parse_key_ring(file.read_text()).masters) == {1, 2}
-    with tools.sessions.begin() as session:
+    with pytest.raises(RotationIncomplete, match=f"keys {id}"):
+        rotate(runtime.sessions, file, lambda _: None)
+    assert set(parse_keyring(file.read_text()).master_keys) == {1, 2}
+    with runtime.sessions.begin() as session:
         session.execute(delete(Key))
-    rotate(tools.sessions, file, lambda _: None)
-    assert set(parse_key_ring(file.read_text()).masters) == {2}
+    rotate(runtime.sessions, file, lambda _: None)
+    assert set(parse_keyring(file.read_text()).master_keys) == {2}
 
 
-def test_what_is_written_meanwhile_under_the_old_master_is_noticed(tools, account, file, monkeypatch) -> None:
-    old = KeyRing(tools.ring.pepper, dict(tools.ring.masters))
+def test_what_is_written_meanwhile_under_the_old_master_is_noticed(runtime, account, file, monkeypatch) -> None:
+    old = Keyring(runtime.keyring.pepper, dict(runtime.keyring.master_keys))
     real = key_rotation._rewrap_all
 
     def and_then_one_more(*given):
         done = real(*given)
-        fill(tools, account, old)
+        add_encrypted_rows(runtime, account, old)
         return done
 
     with monkeypatch.context() as patched:
         patched.setattr(key_rotation, "_rewrap_all", and_then_one_more)
-        with pytest.raises(Unfinished, match="just now"):
-            rotate(tools.sessions, file, lambda _: None)
-    rotate(tools.sessions, file, lambda _: None)
-    assert len(opened(tools, parse_key_ring(file.read_text()))) == len(PLACES)
+        with pytest.raises(RotationIncomplete, match="just now"):
+            rotate(runtime.sessions, file, lambda _: None)
+    rotate(runtime.sessions, file, lambda _: None)
+    assert len(read_encrypted_values(runtime, parse_keyring(file.read_text()))) == len(ENCRYPTED_COLUMNS)
 
 
-def test_a_lock_in_the_row_is_rewrapped_without_its_weights(tools, account, file) -> None:
+def test_a_lock_in_the_row_is_rewrapped_without_its_weights(runtime, account, file) -> None:
     named = {"purpose": "key", "owner": account, "id": "key_1"}
-    lock = tools.ring.new_lock(**named)
-    body = tools.ring.seal_under(lock, b"weights", **named)
-    with tools.sessions.begin() as session:
+    lock = runtime.keyring.new_wrapped_key(**named)
+    body = runtime.keyring.encrypt_with_data_key(lock, b"weights", **named)
+    with runtime.sessions.begin() as session:
         row = {"scheme": "tn-model", "params": {}, "sealed": lock, "blob": "keys/key_1.1", "status": Status.SUCCEEDED}
         session.add(Key(id="key_1", account_id=account, **row))
-    rotate(tools.sessions, file, lambda _: None)
-    with tools.sessions() as session:
+    rotate(runtime.sessions, file, lambda _: None)
+    with runtime.sessions() as session:
         lock = session.scalar(select(Key.sealed))
-    assert parse_key_ring(file.read_text()).open(lock + body, **named) == b"weights"
+    assert parse_keyring(file.read_text()).open(lock + body, **named) == b"weights"
 
 
-def test_two_rotations_at_once_are_one(tools: Runtime, account: str, file: Path) -> None:
-    fill(tools, account, parse_key_ring(file.read_text()))
+def test_two_rotations_at_once_are_one(runtime: Runtime, account: str, file: Path) -> None:
+    add_encrypted_rows(runtime, account, parse_keyring(file.read_text()))
     before = file.read_text()
-    with key_rotation.alone(file), pytest.raises(Unfinished, match="another command"):
-        rotate(tools.sessions, file, print)
+    with key_rotation.exclusive_rotation(file), pytest.raises(RotationIncomplete, match="another command"):
+        rotate(runtime.sessions, file, print)
     assert file.read_text() == before
-    rotate(tools.sessions, file, print)
-    assert parse_key_ring(file.read_text()).current == 2
+    rotate(runtime.sessions, file, print)
+    assert parse_keyring(file.read_text()).primary_version == 2

@@ -3,6 +3,6 @@
 from __future__ import annotations
 
 from tests.hostile.corpus import archives, forms, images, keys, protected
-from tests.hostile.corpus.kind import Kind
+from tests.hostile.corpus.kind import HostileCase
 
-CORPUS: list[Kind] = [*images.KINDS, *protected.KINDS, *forms.KINDS, *archives.KINDS, *keys.KINDS]
+CORPUS: list[HostileCase] = [*images.KINDS, *protected.KINDS, *forms.KINDS, *archives.KINDS, *keys.KINDS]

@@ -9,7 +9,7 @@ BOUNDARY = b"corpus-boundary"
 
 
 @dataclass(frozen=True)
-class Sent:
+class RequestBody:
     """A request's body and headers; parts sent one by one go without a Content-Length."""
 
     content: bytes | Iterable[bytes]
@@ -17,14 +17,14 @@ class Sent:
 
 
 @dataclass(frozen=True)
-class Kind:
+class HostileCase:
     """`code` is that of the problem, or None where it is taken; `makes` is what then is stored."""
 
     name: str
     path: str
     status: int
     code: str | None
-    make: Callable[[], Sent]
+    make: Callable[[], RequestBody]
     makes: Mapping[str, int] = field(default_factory=dict)
 
 
@@ -44,18 +44,18 @@ def image(data: bytes, filename: str = "a.png", type: str = "image/png") -> byte
     return part("images", data, filename, type)
 
 
-def form(*parts: bytes) -> Sent:
+def form(*parts: bytes) -> RequestBody:
     body = b"".join(parts) + b"--" + BOUNDARY + b"--\r\n"
-    return Sent(body, {"Content-Type": f"multipart/form-data; boundary={BOUNDARY.decode()}"})
+    return RequestBody(body, {"Content-Type": f"multipart/form-data; boundary={BOUNDARY.decode()}"})
 
 
-def json_body(text: bytes | str) -> Sent:
-    return Sent(text.encode() if isinstance(text, str) else text, {"Content-Type": "application/json"})
+def json_body(text: bytes | str) -> RequestBody:
+    return RequestBody(text.encode() if isinstance(text, str) else text, {"Content-Type": "application/json"})
 
 
-def without_length(sent: Sent, step: int = 2**16) -> Sent:
+def without_length(sent: RequestBody, step: int = 2**16) -> RequestBody:
     assert isinstance(sent.content, bytes)
-    return Sent(_Pieces(sent.content, step), sent.headers)
+    return RequestBody(_Pieces(sent.content, step), sent.headers)
 
 
 @dataclass(frozen=True)

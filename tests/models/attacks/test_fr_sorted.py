@@ -1,41 +1,41 @@
 import numpy as np
 
-from unveil.models.attacks.base import Material
+from unveil.models.attacks.base import AttackInput
 from unveil.models.attacks.fr import feature_reconstruction
 from unveil.models.attacks.fr_sorted import FrSorted, FrSortedSettings
 from unveil.models.catalog import make_attack, make_scheme, new_secret
-from unveil.models.core.run_context import Context
+from unveil.models.core.run_context import RunContext
 from unveil.models.data.datasets import sample
 from unveil.models.metrics.image_metrics import ssim
 
 
-def _seen(protected, settings=None):
+def _reconstruct(protected, settings=None):
     attack = FrSorted(settings or FrSortedSettings())
-    return attack.run(Material(None, protected, protected[:0]), Context()).reconstructed
+    return attack.run(AttackInput(None, protected, protected[:0]), RunContext()).reconstructed
 
 
 def test_sorting_the_channels_undoes_the_key_altogether():
     plain = sample().test[:4, :32, :32]
     scheme = make_scheme("pixelwise", {"key_mode": "different"})
-    seen = [_seen(scheme.protect(plain, new_secret())) for _ in range(2)]
-    np.testing.assert_array_equal(seen[0], seen[1])
-    np.testing.assert_array_equal(seen[0], _seen(plain))
+    reconstructed = [_reconstruct(scheme.protect(plain, new_secret())) for _ in range(2)]
+    np.testing.assert_array_equal(reconstructed[0], reconstructed[1])
+    np.testing.assert_array_equal(reconstructed[0], _reconstruct(plain))
 
 
 def test_sorted_channels_show_more_than_fr_alone():
     plain = sample().test[:24]
     protected = make_scheme("pixelwise", {"key_mode": "different"}).protect(plain, new_secret())
     alone = ssim(plain, feature_reconstruction(protected)).mean()
-    assert ssim(plain, _seen(protected)).mean() > alone + 0.05
+    assert ssim(plain, _reconstruct(protected)).mean() > alone + 0.05
 
 
 def test_the_leading_bit_chooses_between_dark_and_bright():
     pixels = np.array([[[[10, 200, 130]]]], np.uint8)
-    assert _seen(pixels).ravel().tolist() == [125, 55, 10]
-    assert _seen(pixels, FrSortedSettings(b=1)).ravel().tolist() == [245, 200, 130]
+    assert _reconstruct(pixels).ravel().tolist() == [125, 55, 10]
+    assert _reconstruct(pixels, FrSortedSettings(b=1)).ravel().tolist() == [245, 200, 130]
 
 
 def test_schemes_that_do_not_shuffle_colours_within_a_pixel_are_refused():
     attack = make_attack("fr-sorted", {})
-    assert attack.refuses(make_scheme("pixelwise", {})) is None
-    assert "colour shuffle" in attack.refuses(make_scheme("tanaka", {}))
+    assert attack.not_applicable_reason(make_scheme("pixelwise", {})) is None
+    assert "colour shuffle" in attack.not_applicable_reason(make_scheme("tanaka", {}))

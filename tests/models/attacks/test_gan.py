@@ -5,19 +5,19 @@ import pytest
 import torch
 from torch import nn
 
-from unveil.models.attacks.base import Material
-from unveil.models.attacks.gan import dcgan_start, generator_of, sign_judge
+from unveil.models.attacks.base import AttackInput
+from unveil.models.attacks.gan import dcgan_init, generator_for, polarity_scorer
 from unveil.models.catalog import make_attack, make_scheme
 from unveil.models.core.errors import AttackFailed
-from unveil.models.core.run_context import Context
+from unveil.models.core.run_context import RunContext
 from unveil.models.data.datasets import sample
 from unveil.models.networks.block_network import BlockNetwork
 from unveil.models.networks.locally_connected import PixelwiseGenerator
 from unveil.models.networks.patch_discriminator import PatchDiscriminator
 from unveil.models.networks.unet import UNetGenerator
 from unveil.models.training import polarity
-from unveil.models.training.loop import Plan, constant, train
-from unveil.models.training.objectives import Adversarial
+from unveil.models.training.loop import TrainingConfig, constant, train
+from unveil.models.training.objectives import GanTask
 
 
 @pytest.mark.parametrize(
@@ -26,98 +26,98 @@ from unveil.models.training.objectives import Adversarial
 )
 def test_each_scheme_gets_the_papers_generator(scheme, network):
     images = np.zeros((1, 16, 16, 3), np.uint8)
-    material = Material(make_scheme(scheme, {}) if scheme else None, images, images)
-    assert isinstance(generator_of(material, make_attack("gan", {}, "smoke").settings)(), network)
+    attack_input = AttackInput(make_scheme(scheme, {}) if scheme else None, images, images)
+    assert isinstance(generator_for(attack_input, make_attack("gan", {}, "smoke").settings)(), network)
 
 
 def test_the_papers_settings_are_the_defaults(monkeypatch):
-    plans = []
+    configs = []
 
-    def no_training(make, decks, plan, context):
-        plans.append((plan, make()))
+    def no_training(make, tensor_groups, config, context):
+        configs.append((config, make()))
         raise AttackFailed
 
     monkeypatch.setattr("unveil.models.training.loop.train", no_training)
     images = sample().train[:2]
-    material = Material(make_scheme("tanaka", {}), images, images, public=images)
+    attack_input = AttackInput(make_scheme("tanaka", {}), images, images, public=images)
     with pytest.raises(AttackFailed):
-        make_attack("gan", {}).run(material, Context())
-    ((plan, lesson),) = plans
-    groups = [optimiser.param_groups[0] for optimiser in lesson.optimisers]
-    assert lesson.discriminator.layers[-1].kernel_size == 3
-    assert lesson.judge is None
-    assert (plan.epochs, plan.batch) == (100, 64)
+        make_attack("gan", {}).run(attack_input, RunContext())
+    ((config, task),) = configs
+    groups = [optimizer.param_groups[0] for optimizer in task.optimizers]
+    assert task.discriminator.layers[-1].kernel_size == 3
+    assert task.polarity_score is None
+    assert (config.epochs, config.batch_size) == (100, 64)
     assert [(g["lr"], g["betas"]) for g in groups] == [(2e-4, (0.5, 0.999))] * 2
 
 
 def test_weights_begin_as_the_authors_did():
     torch.manual_seed(0)
-    discriminator = PatchDiscriminator().apply(dcgan_start)
+    discriminator = PatchDiscriminator().apply(dcgan_init)
     for weight in (discriminator.layers[0].weight, discriminator.layers[2].parametrizations.weight.original):
         assert weight.std().item() == pytest.approx(0.02, rel=0.05)
-    block = BlockNetwork().apply(dcgan_start)
+    block = BlockNetwork().apply(dcgan_init)
     assert block.body[0].weight.std().item() == pytest.approx(0.02, rel=0.05)
     assert block.body[1].weight.mean().item() == pytest.approx(1, abs=0.02)
 
 
 def test_without_a_pair_it_brings_out_what_was_in_the_picture():
     """In a few seconds contours, in which colours is open."""
-    public, own = sample().train[0:200:2, :48, :48], sample().train[1:200:2, :48, :48]
+    public, owner_images = sample().train[0:200:2, :48, :48], sample().train[1:200:2, :48, :48]
     test = sample().test[:8, :48, :48]
-    told: dict[str, list[float]] = {}
-    material = Material(make_scheme("tanaka", {}), 255 - test, 255 - own, public=public)
-    outcome = make_attack("gan", {"epochs": 15, "batch": 16, "rate": 2e-3, "discriminator": 16}).run(
-        material, Context(metric=lambda name, step, value: told.setdefault(name, []).append(value))
+    metrics: dict[str, list[float]] = {}
+    attack_input = AttackInput(make_scheme("tanaka", {}), 255 - test, 255 - owner_images, public=public)
+    attack_result = make_attack("gan", {"epochs": 15, "batch": 16, "rate": 2e-3, "discriminator": 16}).run(
+        attack_input, RunContext(metric=lambda name, step, value: metrics.setdefault(name, []).append(value))
     )
-    assert np.isfinite(told["loss"] + told["discriminator_loss"]).all()
-    assert len(told["loss"]) == 15
-    assert outcome.reconstructed.std() > 20
-    assert abs(np.corrcoef(test.ravel(), outcome.reconstructed.ravel())[0, 1]) > 0.3
-    assert outcome.numbers == {"ciphertexts": 100, "public_images": 100}
+    assert np.isfinite(metrics["loss"] + metrics["discriminator_loss"]).all()
+    assert len(metrics["loss"]) == 15
+    assert attack_result.reconstructed.std() > 20
+    assert abs(np.corrcoef(test.ravel(), attack_result.reconstructed.ravel())[0, 1]) > 0.3
+    assert attack_result.metrics == {"ciphertexts": 100, "public_images": 100}
 
 
 @pytest.mark.parametrize("missing", ["observed", "public"])
 def test_without_ciphertexts_or_public_images_it_says_what_is_missing(missing):
     images = np.zeros((2, 16, 16, 3), np.uint8)
-    given = {"observed": images, "public": images, missing: images[:0]}
+    attack_images = {"observed": images, "public": images, missing: images[:0]}
     with pytest.raises(AttackFailed, match="one of the two is missing"):
-        make_attack("gan", {}).run(Material(make_scheme("tanaka", {}), images, **given), Context())
+        make_attack("gan", {}).run(AttackInput(make_scheme("tanaka", {}), images, **attack_images), RunContext())
 
 
 def test_images_too_small_for_the_discriminator_are_a_clear_failure():
     images = np.zeros((2, 12, 12, 3), np.uint8)
     with pytest.raises(AttackFailed, match="at least 16x16"):
-        make_attack("gan", {}).run(Material(make_scheme("tanaka", {}), images, images, images), Context())
+        make_attack("gan", {}).run(AttackInput(make_scheme("tanaka", {}), images, images, images), RunContext())
 
 
-def _adversarial(generator, rate=1e-3, **settings):
+def _gan_task(generator, rate=1e-3, **settings):
     def adam(network):
         return torch.optim.Adam(network.parameters(), rate if network is generator else 1e-3)
 
-    return Adversarial(generator, PatchDiscriminator(4).apply(dcgan_start), adam, **settings)
+    return GanTask(generator, PatchDiscriminator(4).apply(dcgan_init), adam, **settings)
 
 
-@pytest.mark.parametrize("make", [PixelwiseGenerator, lambda: BlockNetwork(squash=True), lambda: UNetGenerator(4)])
+@pytest.mark.parametrize("make", [PixelwiseGenerator, lambda: BlockNetwork(output_tanh=True), lambda: UNetGenerator(4)])
 def test_a_turned_generator_makes_exactly_the_negative_and_goes_on_from_there(make):
     torch.manual_seed(0)
-    generator = make().apply(dcgan_start)
-    lesson = _adversarial(generator)
+    generator = make().apply(dcgan_init)
+    task = _gan_task(generator)
     images = torch.from_numpy(sample().train[:4, :16, :16])
     for _ in range(3):
-        lesson.step([images, images], torch.Generator())
+        task.step([images, images], torch.Generator())
 
-    def made():
+    def generate():
         with torch.no_grad():
             return generator.eval()(images.permute(0, 3, 1, 2) / 255.0)
 
     def momentum():
-        (group,) = lesson.optimisers[0].param_groups
-        return [lesson.optimisers[0].state[weight]["exp_avg"].clone() for weight in group["params"]]
+        (group,) = task.optimizers[0].param_groups
+        return [task.optimizers[0].state[weight]["exp_avg"].clone() for weight in group["params"]]
 
-    before, before_momentum = made(), momentum()
-    lesson.turn()
+    before, before_momentum = generate(), momentum()
+    task.flip_output_sign()
     assert before.std() > 0
-    assert torch.equal(made(), -before)
+    assert torch.equal(generate(), -before)
     *others, weight, bias = [(now, then) for now, then in zip(momentum(), before_momentum, strict=True)]
     assert all(torch.equal(now, -then) for now, then in (weight, bias))
     assert all(torch.equal(now, then) for now, then in others)
@@ -126,16 +126,19 @@ def test_a_turned_generator_makes_exactly_the_negative_and_goes_on_from_there(ma
 @pytest.mark.parametrize("sign", [1, -1])
 def test_a_generator_that_makes_negatives_is_turned_once_and_one_that_makes_pictures_never(sign):
     """Of photographs that the judge has not seen, in a wrong tone curve."""
-    public, own = sample().train[0::2], sample().train[1::2]
-    curved = ((own / 255.0) ** 2 * 255).astype(np.uint8)
-    judge = sign_judge(Material(None, curved[:1], curved, public=public), Context())
+    public, owner_images = sample().train[0::2], sample().train[1::2]
+    curved = ((owner_images / 255.0) ** 2 * 255).astype(np.uint8)
+    polarity_score = polarity_scorer(AttackInput(None, curved[:1], curved, public=public), RunContext())
     generator = nn.Conv2d(3, 3, 1, bias=False)
     generator.weight.data = sign * torch.eye(3)[:, :, None, None]
-    plan = Plan("turned", 2, 64, constant)
-    lesson, _ = train(
-        lambda: _adversarial(generator, 0.0, side=32, looks={1, 2}, judge=judge), [[own], [public]], plan, Context()
+    config = TrainingConfig("turned", 2, 64, constant)
+    task, _ = train(
+        lambda: _gan_task(generator, 0.0, side=32, sign_check_epochs={1, 2}, judge=polarity_score),
+        [[owner_images], [public]],
+        config,
+        RunContext(),
     )
-    first, second = lesson.log_odds.values()
+    first, second = task.log_odds.values()
     assert first * sign > 5
     assert second == pytest.approx(abs(first), rel=1e-3)
     assert generator.weight[0, 0].item() == 1
@@ -144,18 +147,18 @@ def test_a_generator_that_makes_negatives_is_turned_once_and_one_that_makes_pict
 def test_ranks_of_the_negative_are_the_negative_of_the_ranks():
     images = np.concatenate([sample().test[:20], np.zeros((1, 96, 96, 3), np.uint8)])
     images[0] = images[0] // 64 * 64  # many alike
-    assert torch.equal(polarity.ranks(255 - images), -polarity.ranks(images))
-    assert polarity.ranks(images)[1:20].amax() > 0.99
-    assert not polarity.ranks(images)[20].any()
-    assert polarity.ranks(images[:, :17, :50]).shape == (21, 1, 24, 24)
+    assert torch.equal(polarity.rank_greys(255 - images), -polarity.rank_greys(images))
+    assert polarity.rank_greys(images)[1:20].amax() > 0.99
+    assert not polarity.rank_greys(images)[20].any()
+    assert polarity.rank_greys(images[:, :17, :50]).shape == (21, 1, 24, 24)
 
 
 def test_the_outcome_tells_what_the_judge_said():
     images = sample().train[:64]
-    material = Material(make_scheme("tanaka", {}), 255 - images[:2], 255 - images, public=images[::2])
+    attack_input = AttackInput(make_scheme("tanaka", {}), 255 - images[:2], 255 - images, public=images[::2])
     settings = {"epochs": 4, "looks": 2, "side": 16, "precision": "fp32"}  # bfloat16 is told, too, where it is
-    outcome = make_attack("gan", settings, "smoke").run(material, Context())
-    (note,) = outcome.notes
+    attack_result = make_attack("gan", settings, "smoke").run(attack_input, RunContext())
+    (note,) = attack_result.notes
     assert re.fullmatch(
         r"log-odds of pictures against negatives: [+-]\d+ after epoch 2, [+-]\d+ after epoch 4; turned: \d", note
     )

@@ -2,16 +2,16 @@ import numpy as np
 import pytest
 import torch
 
-from unveil.models.attacks.base import Material, Pairs
-from unveil.models.attacks.itn_strong import distance, strong_inverse_of
+from unveil.models.attacks.base import AttackInput, Pairs
+from unveil.models.attacks.itn_strong import distance, strong_inverse_network
 from unveil.models.catalog import make_attack, make_scheme
 from unveil.models.core.errors import AttackFailed
-from unveil.models.core.run_context import Context
+from unveil.models.core.run_context import RunContext
 from unveil.models.data.datasets import sample
 from unveil.models.metrics.image_metrics import ssim
 from unveil.models.networks.residual_unet import NibbleLinear, PixelLinear, ResidualUNet
 from unveil.models.schemes.base import seed_secret
-from unveil.models.training.loop import as_floats
+from unveil.models.training.loop import to_model_input
 
 SECRET = seed_secret(bytes(32))
 
@@ -20,9 +20,9 @@ def _tiles():
     return np.concatenate([sample().train[:200, y : y + 32, x : x + 32] for y in (0, 48) for x in (0, 48)])
 
 
-def _material(scheme, train, test):
+def _attack_input(scheme, train, test):
     pairs = Pairs(train, scheme.protect(train, SECRET, len(test)))
-    return Material(scheme, scheme.protect(test, SECRET, 0), train[:0], pairs=pairs)
+    return AttackInput(scheme, scheme.protect(test, SECRET, 0), train[:0], pairs=pairs)
 
 
 @pytest.mark.parametrize(
@@ -37,8 +37,8 @@ def _material(scheme, train, test):
 )
 def test_what_is_known_of_the_scheme_chooses_the_network(scheme, params, network, linear):
     images = np.zeros((1, 16, 16, 3), np.uint8)
-    material = Material(make_scheme(scheme, params) if scheme else None, images, images)
-    make, is_linear = strong_inverse_of(material, make_attack("itn-strong", {}, "smoke").settings)
+    attack_input = AttackInput(make_scheme(scheme, params) if scheme else None, images, images)
+    make, is_linear = strong_inverse_network(attack_input, make_attack("itn-strong", {}, "smoke").settings)
     assert isinstance(make(), network)
     assert is_linear is linear
 
@@ -56,20 +56,20 @@ def test_the_linear_map_of_nibbles_can_be_tanakas_exact_inverse():
         for value in range(48):
             for nibble, worth in ((value, 1), (48 + value, 16)):
                 network.linear.weight[value, source[nibble]] = sign[nibble] * worth * 7.5 / 127.5
-    seen = network(as_floats(torch.from_numpy(scheme.encrypt(plain, key))))
-    torch.testing.assert_close(seen, as_floats(torch.from_numpy(plain)), rtol=0, atol=1e-5)
+    reconstructed = network(to_model_input(torch.from_numpy(scheme.encrypt(plain, key))))
+    torch.testing.assert_close(reconstructed, to_model_input(torch.from_numpy(plain)), rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize("scheme", ["tanaka", "pixelwise"])
 def test_it_sees_more_than_the_papers_network_from_the_same_images(scheme):
     scheme, test = make_scheme(scheme, {}), sample().test[:8, 32:64, 32:64]
-    material = _material(scheme, _tiles(), test)
+    attack_input = _attack_input(scheme, _tiles(), test)
 
-    def seen(attack):
-        outcome = make_attack(attack, {"epochs": 6}, "quick").run(material, Context())
-        return ssim(test, outcome.reconstructed).mean()
+    def reconstruction_ssim(attack):
+        attack_result = make_attack(attack, {"epochs": 6}, "quick").run(attack_input, RunContext())
+        return ssim(test, attack_result.reconstructed).mean()
 
-    assert seen("itn-strong") > max(0.8, seen("itn"))
+    assert reconstruction_ssim("itn-strong") > max(0.8, reconstruction_ssim("itn"))
 
 
 @pytest.mark.parametrize("size", [(1, 1), (33, 50), (48, 96)])
@@ -84,6 +84,8 @@ def test_the_distance_is_nothing_between_equal_images():
 
 
 def test_images_too_small_for_ssim_are_a_clear_failure():
-    material = _material(make_scheme("tanaka", {}), np.zeros((2, 4, 4, 3), np.uint8), np.zeros((1, 4, 4, 3), np.uint8))
+    attack_input = _attack_input(
+        make_scheme("tanaka", {}), np.zeros((2, 4, 4, 3), np.uint8), np.zeros((1, 4, 4, 3), np.uint8)
+    )
     with pytest.raises(AttackFailed, match="7x7"):
-        make_attack("itn-strong", {}).run(material, Context())
+        make_attack("itn-strong", {}).run(attack_input, RunContext())

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 
 from tests.models.sample_images import photographs
-from unveil.models.attacks.base import Material, Pairs
+from unveil.models.attacks.base import AttackInput, Pairs
 from unveil.models.catalog import attacks, make_attack, make_scheme
 from unveil.models.core.errors import AttackFailed
-from unveil.models.core.run_context import Context
+from unveil.models.core.run_context import RunContext
 from unveil.models.schemes.base import seed_secret
 
 SECRET = seed_secret(bytes([5] * 32))
@@ -18,10 +18,10 @@ SCHEMES = {
 }
 
 
-def material(scheme, seen: int, to_read: int = 4, **more) -> tuple[Material, np.ndarray]:
-    images = photographs(seen + to_read)
+def make_attack_input(scheme, observed_count: int, to_read: int = 4, **extra) -> tuple[AttackInput, np.ndarray]:
+    images = photographs(observed_count + to_read)
     protected = scheme.protect(images, SECRET)
-    return Material(scheme, targets=protected[:to_read], observed=protected[to_read:], **more), images
+    return AttackInput(scheme, targets=protected[:to_read], observed=protected[to_read:], **extra), images
 
 
 @pytest.fixture(params=SCHEMES)
@@ -31,55 +31,57 @@ def scheme(request):
 
 
 def is_exact(scheme, key):
-    return min(scheme.agreement(key, scheme.key(SECRET, 96, 96)).values()) == 1
+    return min(scheme.key_agreement(key, scheme.key(SECRET, 96, 96)).values()) == 1
 
 
 def test_sixteen_ciphertexts_break_a_key_with_a_curve_to_show_for_it(scheme):
-    given, images = material(scheme, 16, to_read=45)
-    outcome = make_attack("key-recovery", {"ciphertexts": 16}).run(given, Context())
-    assert (outcome.reconstructed == images[:45]).all()
-    assert is_exact(scheme, outcome.key)
-    assert [x for _, x, _ in outcome.sweep] == [1, 2, 4, 8, 16]
-    assert (outcome.sweep[-1][2] == outcome.reconstructed[:32]).all(), "the curve ends where the attack does"
-    assert (outcome.numbers["ciphertexts"], outcome.numbers["ciphertexts_for_colours"]) == (16, 61)
-    assert any("on 61 of the images to read" in note for note in outcome.notes)
-    assert outcome.numbers["colour_probability"] > 0.9
+    attack_input, images = make_attack_input(scheme, 16, to_read=45)
+    attack_result = make_attack("key-recovery", {"ciphertexts": 16}).run(attack_input, RunContext())
+    assert (attack_result.reconstructed == images[:45]).all()
+    assert is_exact(scheme, attack_result.key)
+    assert [x for _, x, _ in attack_result.ablation] == [1, 2, 4, 8, 16]
+    assert (attack_result.ablation[-1][2] == attack_result.reconstructed[:32]).all(), (
+        "the curve ends where the attack does"
+    )
+    assert (attack_result.metrics["ciphertexts"], attack_result.metrics["ciphertexts_for_colours"]) == (16, 61)
+    assert any("on 61 of the images to read" in note for note in attack_result.notes)
+    assert attack_result.metrics["colour_probability"] > 0.9
 
 
 def test_the_targets_themselves_count_among_the_ciphertexts(scheme):
-    given, _ = material(scheme, 2)
-    outcome = make_attack("key-recovery", {"ciphertexts": 64, "curve": False}).run(given, Context())
-    assert outcome.numbers["ciphertexts"] == 6
-    assert not outcome.sweep
+    attack_input, _ = make_attack_input(scheme, 2)
+    attack_result = make_attack("key-recovery", {"ciphertexts": 64, "curve": False}).run(attack_input, RunContext())
+    assert attack_result.metrics["ciphertexts"] == 6
+    assert not attack_result.ablation
 
 
 def test_pairs_break_a_key(scheme):
     images = photographs(8)
     protected = scheme.protect(images, SECRET)
-    given = Material(scheme, protected[:4], protected[4:], pairs=Pairs(images[4:], protected[4:]))
-    outcome = make_attack("known-plaintext", {}).run(given, Context())
-    assert (outcome.reconstructed == images[:4]).all(-1).mean() > 0.999
-    assert outcome.numbers["pairs"] == 4
-    assert 1 <= outcome.numbers["pairs_needed"] <= 4
-    assert [x for _, x, _ in outcome.sweep] == [1, 2, 3, 4]
+    attack_input = AttackInput(scheme, protected[:4], protected[4:], pairs=Pairs(images[4:], protected[4:]))
+    attack_result = make_attack("known-plaintext", {}).run(attack_input, RunContext())
+    assert (attack_result.reconstructed == images[:4]).all(-1).mean() > 0.999
+    assert attack_result.metrics["pairs"] == 4
+    assert 1 <= attack_result.metrics["pairs_needed"] <= 4
+    assert [x for _, x, _ in attack_result.ablation] == [1, 2, 3, 4]
 
 
 def test_an_oracle_breaks_a_key_in_one_image(scheme):
-    given, images = material(scheme, 0, oracle=lambda asked: scheme.protect(asked, SECRET))
-    outcome = make_attack("chosen-plaintext", {}).run(given, Context())
-    assert (outcome.reconstructed == images[:4]).all()
-    assert is_exact(scheme, outcome.key)
-    assert outcome.numbers["queries"] == 1
+    attack_input, images = make_attack_input(scheme, 0, oracle=lambda asked: scheme.protect(asked, SECRET))
+    attack_result = make_attack("chosen-plaintext", {}).run(attack_input, RunContext())
+    assert (attack_result.reconstructed == images[:4]).all()
+    assert is_exact(scheme, attack_result.key)
+    assert attack_result.metrics["queries"] == 1
 
 
 @pytest.mark.parametrize("name", ["ele", "etc"])
 def test_an_oracle_breaks_block_shuffles_in_five_images(name):
     shuffled = make_scheme(name, {})
-    given, images = material(shuffled, 0, oracle=lambda asked: shuffled.protect(asked, SECRET))
-    outcome = make_attack("chosen-plaintext", {}).run(given, Context())
-    assert (outcome.reconstructed == images[:4]).all()
-    assert outcome.numbers["queries"] == 5
-    assert is_exact(shuffled, outcome.key)
+    attack_input, images = make_attack_input(shuffled, 0, oracle=lambda asked: shuffled.protect(asked, SECRET))
+    attack_result = make_attack("chosen-plaintext", {}).run(attack_input, RunContext())
+    assert (attack_result.reconstructed == images[:4]).all()
+    assert attack_result.metrics["queries"] == 5
+    assert is_exact(shuffled, attack_result.key)
 
 
 @pytest.mark.parametrize(("name", "pairs"), [("ele", 15), ("etc", 2)])
@@ -87,21 +89,23 @@ def test_pairs_break_block_shuffles(name, pairs):
     shuffled = make_scheme(name, {})
     images = photographs(4 + pairs)
     protected = shuffled.protect(images, SECRET)
-    given = Material(shuffled, protected[:4], protected[4:], pairs=Pairs(images[4:], protected[4:]))
-    outcome = make_attack("known-plaintext", {"pairs": pairs}).run(given, Context())
-    assert (outcome.reconstructed == images[:4]).all(-1).mean() > 0.98
-    assert min(shuffled.agreement(outcome.key, shuffled.key(SECRET, 96, 96)).values()) > 0.95
+    attack_input = AttackInput(shuffled, protected[:4], protected[4:], pairs=Pairs(images[4:], protected[4:]))
+    attack_result = make_attack("known-plaintext", {"pairs": pairs}).run(attack_input, RunContext())
+    assert (attack_result.reconstructed == images[:4]).all(-1).mean() > 0.98
+    assert min(shuffled.key_agreement(attack_result.key, shuffled.key(SECRET, 96, 96)).values()) > 0.95
 
 
 @pytest.mark.parametrize("attack", ["key-recovery", "known-plaintext", "chosen-plaintext"])
 def test_a_key_for_each_image_is_refused_with_the_reason(attack):
-    assert "key of its own" in make_attack(attack, {}).refuses(make_scheme("pixelwise", {"key_mode": "different"}))
+    assert "key of its own" in make_attack(attack, {}).not_applicable_reason(
+        make_scheme("pixelwise", {"key_mode": "different"})
+    )
 
 
 def test_noise_is_no_plaintext_and_no_oracle(scheme):
     rng = np.random.default_rng(0)
     noise = rng.integers(0, 256, (6, 16, 16, 3), np.uint8)
-    blind = Material(
+    blind = AttackInput(
         scheme,
         noise,
         noise,
@@ -110,16 +114,16 @@ def test_noise_is_no_plaintext_and_no_oracle(scheme):
     )
     for name in ("known-plaintext", "chosen-plaintext"):
         with pytest.raises(AttackFailed):
-            make_attack(name, {}).run(blind, Context())
-    assert make_attack("key-recovery", {}).run(blind, Context()).reconstructed.shape == noise.shape
+            make_attack(name, {}).run(blind, RunContext())
+    assert make_attack("key-recovery", {}).run(blind, RunContext()).reconstructed.shape == noise.shape
 
 
 def test_missing_material_is_named():
-    empty = Material(make_scheme("tanaka", {}), photographs(1), photographs(0))
+    empty = AttackInput(make_scheme("tanaka", {}), photographs(1), photographs(0))
     with pytest.raises(AttackFailed, match="pair"):
-        make_attack("known-plaintext", {}).run(empty, Context())
+        make_attack("known-plaintext", {}).run(empty, RunContext())
     with pytest.raises(AttackFailed, match="oracle"):
-        make_attack("chosen-plaintext", {}).run(empty, Context())
-    unknown = Material(None, photographs(1), photographs(0))
+        make_attack("chosen-plaintext", {}).run(empty, RunContext())
+    unknown = AttackInput(None, photographs(1), photographs(0))
     with pytest.raises(AttackFailed, match="pixel-wise encryption or of Tanaka"):
-        attacks()["key-recovery"](attacks()["key-recovery"].Settings()).run(unknown, Context())
+        attacks()["key-recovery"](attacks()["key-recovery"].Settings()).run(unknown, RunContext())

@@ -6,12 +6,12 @@ from safetensors import safe_open
 from skimage import data
 from skimage.transform import resize
 
-from unveil.models.attacks.base import Material
-from unveil.models.attacks.simulated_pairs import read
+from unveil.models.attacks.base import AttackInput
+from unveil.models.attacks.simulated_pairs import reconstruct
 from unveil.models.catalog import make_attack, make_scheme, new_secret
-from unveil.models.core.checkpoints import Folder
+from unveil.models.core.checkpoints import DirectoryStore
 from unveil.models.core.errors import AttackFailed
-from unveil.models.core.run_context import Context
+from unveil.models.core.run_context import RunContext
 from unveil.models.data.datasets import sample
 from unveil.models.metrics.image_metrics import ssim
 from unveil.models.networks.sign_unet import SHIPPED_WEIGHTS, SignUNet, load_network
@@ -45,39 +45,41 @@ def test_the_shipped_weights_read_whole_photographs_as_well_as_when_they_were_ma
     # Pinned, not compared with fr-sorted: these four happen to suit that one (docs/results/different-keys.md).
     plain = _whole_photographs()
     protected = _protected(plain)
-    outcome = make_attack("simulated-pairs", {}).run(Material(DIFFERENT, protected, protected[:0]), Context())
-    seen = ssim(plain, outcome.reconstructed).mean()
-    untrained = ssim(plain, read(SignUNet().eval(), protected)).mean()
-    assert seen == pytest.approx(0.457, abs=0.02)
-    assert seen > untrained + 0.1
+    attack_result = make_attack("simulated-pairs", {}).run(
+        AttackInput(DIFFERENT, protected, protected[:0]), RunContext()
+    )
+    reconstructed = ssim(plain, attack_result.reconstructed).mean()
+    untrained = ssim(plain, reconstruct(SignUNet().eval(), protected)).mean()
+    assert reconstructed == pytest.approx(0.457, abs=0.02)
+    assert reconstructed > untrained + 0.1
 
 
 def test_the_reading_does_not_depend_on_the_key(network):
     plain = sample().test[:2]
-    np.testing.assert_array_equal(read(network, _protected(plain)), read(network, _protected(plain)))
+    np.testing.assert_array_equal(reconstruct(network, _protected(plain)), reconstruct(network, _protected(plain)))
 
 
 def test_every_value_read_as_likeliest_is_one_that_the_ciphertext_allows(network):
     protected = _protected(sample().test[:2])
-    seen = read(network, protected, readout="likeliest")
+    reconstructed = reconstruct(network, protected, readout="likeliest")
     allowed = np.concatenate([protected, 255 - protected], axis=3)
-    assert (seen[..., :, None] == allowed[..., None, :]).any(axis=-1).all()
+    assert (reconstructed[..., :, None] == allowed[..., None, :]).any(axis=-1).all()
 
 
 def test_pure_noise_shows_nothing(network):
     plain = sample().test[:40]
     noise = np.random.default_rng(0).integers(0, 256, plain.shape, np.uint8)
-    assert ssim(plain, read(network, noise)).mean() < 0.15
+    assert ssim(plain, reconstruct(network, noise)).mean() < 0.15
 
 
 @pytest.mark.parametrize("size", [(1, 1), (7, 30), (33, 50), (96, 96)])
 def test_any_size_comes_back_as_it_was(network, size):
     images = np.random.default_rng(0).integers(0, 256, (2, *size, 3), np.uint8)
-    assert read(network, images).shape == images.shape
+    assert reconstruct(network, images).shape == images.shape
 
 
 def test_an_empty_set_stays_empty(network):
-    assert read(network, np.zeros((0, 16, 16, 3), np.uint8)).shape == (0, 16, 16, 3)
+    assert reconstruct(network, np.zeros((0, 16, 16, 3), np.uint8)).shape == (0, 16, 16, 3)
 
 
 def test_tiles_cover_a_large_image_once_and_with_context(monkeypatch):
@@ -89,9 +91,9 @@ def test_tiles_cover_a_large_image_once_and_with_context(monkeypatch):
         seen_sizes.append(images.shape[1:3])
         return images
 
-    monkeypatch.setattr(simulated_pairs, "_read_tile", echo)
+    monkeypatch.setattr(simulated_pairs, "_reconstruct_tile", echo)
     images = np.random.default_rng(0).integers(0, 256, (1, 700, 1100, 3), np.uint8)
-    np.testing.assert_array_equal(read(None, images), images)
+    np.testing.assert_array_equal(reconstruct(None, images), images)
     assert len(seen_sizes) > 1
     assert max(map(max, seen_sizes)) <= 512
 
@@ -108,21 +110,23 @@ def test_it_trains_on_the_auditors_own_images(tmp_path):
     public = sample().train[:8]
     protected = _protected(sample().test[:2])
     attack = make_attack("simulated-pairs", {"weights": "tune", "epochs": 2, "batch": 4})
-    told = []
-    context = Context(checkpoints=Folder(tmp_path), report=lambda fraction, phase: told.append(fraction))
-    seen = attack.run(Material(DIFFERENT, protected, protected[:0], public=public), context).reconstructed
-    assert seen.shape == protected.shape
-    assert told[-1] == 1.0
+    fractions = []
+    context = RunContext(
+        checkpoints=DirectoryStore(tmp_path), report=lambda fraction, phase: fractions.append(fraction)
+    )
+    reconstructed = attack.run(AttackInput(DIFFERENT, protected, protected[:0], public=public), context).reconstructed
+    assert reconstructed.shape == protected.shape
+    assert fractions[-1] == 1.0
 
 
 def test_training_without_public_images_says_what_is_missing():
     protected = _protected(sample().test[:1])
     attack = make_attack("simulated-pairs", {"weights": "train"})
     with pytest.raises(AttackFailed, match="public images"):
-        attack.run(Material(DIFFERENT, protected, protected[:0]), Context())
+        attack.run(AttackInput(DIFFERENT, protected, protected[:0]), RunContext())
 
 
 def test_schemes_that_move_magnitudes_are_refused():
     attack = make_attack("simulated-pairs", {})
-    assert attack.refuses(DIFFERENT) is None
-    assert "magnitudes" in attack.refuses(make_scheme("tanaka", {}))
+    assert attack.not_applicable_reason(DIFFERENT) is None
+    assert "magnitudes" in attack.not_applicable_reason(make_scheme("tanaka", {}))

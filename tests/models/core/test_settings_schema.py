@@ -3,17 +3,17 @@ from typing import Literal
 
 import pytest
 
-from unveil.models.core.settings_schema import ParameterError, json_schema, param, parse
+from unveil.models.core.settings_schema import ParameterError, json_schema, parse, setting
 
 
 @dataclass(frozen=True)
 class Example:
-    epochs: int = param(20, "Passes over the data", minimum=1, maximum=300)
-    rate: float = param(0.1, "Learning rate", minimum=0.0)
-    mode: Literal["a", "b"] = param("a", "Which")
-    flag: bool = param(False, "Whether")
-    limit: int | None = param(None, "At most")
-    block: int = param(4, "Side", minimum=4, maximum=4)
+    epochs: int = setting(20, "Passes over the data", minimum=1, maximum=300)
+    rate: float = setting(0.1, "Learning rate", minimum=0.0)
+    mode: Literal["a", "b"] = setting("a", "Which")
+    flag: bool = setting(False, "Whether")
+    limit: int | None = setting(None, "At most")
+    block: int = setting(4, "Side", minimum=4, maximum=4)
 
 
 def test_what_is_left_out_keeps_its_default():

@@ -8,7 +8,7 @@ from unveil.models.data.datasets import DatasetMissing
 
 def test_the_sample_has_photographs_to_test_and_none_of_them_to_train():
     data = datasets.sample()
-    info = datasets.builtin()[0]
+    info = datasets.list_datasets()[0]
     assert data.train.shape == (info.train, 96, 96, 3)
     assert data.test.shape == (info.test, 96, 96, 3)
     assert not set(data.test_labels) & set(data.train_labels)
@@ -33,8 +33,8 @@ def test_a_folder_in_stl10s_layout_is_found_and_read(tmp_path):
         part.transpose(0, 3, 2, 1).tofile(folder / f"{split}_X.bin")
         np.arange(1, len(part) + 1, dtype=np.uint8).tofile(folder / f"{split}_y.bin")
     (folder / "class_names.txt").write_text("a\nb\nc\n")
-    assert [d.name for d in datasets.builtin(tmp_path)] == ["sample", "stl10", "cifar10", "photos"]
-    assert (datasets.builtin(tmp_path)[-1].train, datasets.builtin(tmp_path)[-1].test) == (3, 1)
+    assert [d.name for d in datasets.list_datasets(tmp_path)] == ["sample", "stl10", "cifar10", "photos"]
+    assert (datasets.list_datasets(tmp_path)[-1].train, datasets.list_datasets(tmp_path)[-1].test) == (3, 1)
     data = datasets.load("photos", tmp_path)
     assert (data.train == images[:3]).all()
     assert data.train_labels.tolist() == [0, 1, 2]
@@ -52,14 +52,14 @@ def test_class_folders_are_cropped_resized_and_mixed(tmp_path):
     assert data.train.shape == (6, 96, 96, 3)
     assert [set(pair) for pair in data.train_labels.reshape(3, 2).tolist()] == [{0, 1}] * 3  # any prefix is balanced
     assert all((image == (10, 240)[label]).all() for image, label in zip(data.train, data.train_labels, strict=True))
-    assert (datasets.builtin(tmp_path)[-1].train, datasets.builtin(tmp_path)[-1].test) == (6, 2)
+    assert (datasets.list_datasets(tmp_path)[-1].train, datasets.list_datasets(tmp_path)[-1].test) == (6, 2)
 
 
 @pytest.mark.parametrize(("classes", "part"), [(2, 2), (4, 2), (5, 10), (10, 10), (10, 2)])
 def test_neither_halves_nor_tenths_of_a_set_lack_a_class(classes, part):
     """Held out or owned by another: every so many images, by their number."""
     labels = np.repeat(np.arange(classes), 100)
-    taken = labels[datasets.in_turn(labels.tolist())]
+    taken = labels[datasets.interleave_classes(labels.tolist())]
     assert all(set(turn) == set(range(classes)) for turn in taken.reshape(100, classes).tolist())
     for first in range(part):
         assert set(taken[first::part].tolist()) == set(range(classes))
@@ -97,9 +97,9 @@ def test_a_glance_at_a_set_is_its_first_test_images(tmp_path):
         for part in (split, tmp_path / "split" / "train" / "things"):
             Image.fromarray(image).save(part / f"{i}.png")
     for name in ("sample", "binary", "split"):
-        assert (datasets.glance(name, tmp_path, 4) == stored[:4]).all()
+        assert (datasets.preview(name, tmp_path, 4) == stored[:4]).all()
     with pytest.raises(DatasetMissing):
-        datasets.glance("elsewhere", tmp_path, 4)
+        datasets.preview("elsewhere", tmp_path, 4)
 
 
 def test_folders_without_a_split_are_cut_80_20(tmp_path):
@@ -134,7 +134,7 @@ def test_an_unknown_name_lists_what_there_is(tmp_path):
 
 
 def test_a_set_comes_back_from_its_blob():
-    data = datasets.sample().first(5, 3)
+    data = datasets.sample().take(5, 3)
     again = datasets.load_npz("copy", datasets.save_npz(data))
     assert (again.train == data.train).all()
     assert (again.test_labels == data.test_labels).all()

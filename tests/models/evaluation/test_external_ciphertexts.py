@@ -4,18 +4,18 @@ import pytest
 
 from unveil.models import catalog
 from unveil.models.core.errors import AttackFailed
-from unveil.models.core.run_context import Context
+from unveil.models.core.run_context import RunContext
 from unveil.models.data.datasets import sample
-from unveil.models.evaluation.cell import Options
-from unveil.models.evaluation.external_ciphertexts import guess_schemes, run_external
+from unveil.models.evaluation.cell import ScoringOptions
+from unveil.models.evaluation.external_ciphertexts import candidate_schemes, run_external
 from unveil.models.schemes.base import seed_secret
 
-OPTIONS = Options(profile="smoke", samples=4)
+OPTIONS = ScoringOptions(profile="smoke", samples=4)
 
 
 def upload(originals=True, height=96, width=96, name="pixelwise"):
     """Ciphertexts of a scheme that is not named, as an auditor uploads them."""
-    data = sample().first(24, 20)
+    data = sample().take(24, 20)
     train, test = data.train[:, :height, :width], data.test[:, :height, :width]
     scheme, secret = catalog.make_scheme(name, {}), seed_secret(bytes(32))
     return replace(
@@ -32,31 +32,31 @@ def attack(name):
 
 
 def test_with_originals_an_attack_is_scored_and_controlled():
-    done = run_external(attack("fr"), upload(), OPTIONS, Context())
-    assert done.result["ssim"]["mean"] > 0.1
-    assert done.result["ssim"]["n"] == 20
-    assert done.result["controls"] == {"positive": "passed", "negative": "passed"}
-    assert done.samples[0].plain is not None
+    result_cell = run_external(attack("fr"), upload(), OPTIONS, RunContext())
+    assert result_cell.result["ssim"]["mean"] > 0.1
+    assert result_cell.result["ssim"]["n"] == 20
+    assert result_cell.result["controls"] == {"positive": "passed", "negative": "passed"}
+    assert result_cell.samples[0].plain is not None
 
 
 def test_without_originals_there_are_samples_and_a_word_on_what_to_upload():
-    done = run_external(attack("fr"), upload(originals=False), OPTIONS, Context())
-    assert done.result["ssim"] is None
-    assert done.result["verdict"] == "inconclusive"
-    assert any("upload `originals`" in note for note in done.result["notes"])
-    assert len(done.samples) == 4
-    assert all(s.plain is None for s in done.samples)
+    result_cell = run_external(attack("fr"), upload(originals=False), OPTIONS, RunContext())
+    assert result_cell.result["ssim"] is None
+    assert result_cell.result["verdict"] == "inconclusive"
+    assert any("upload `originals`" in note for note in result_cell.result["notes"])
+    assert len(result_cell.samples) == 4
+    assert all(s.plain is None for s in result_cell.samples)
 
 
 def test_what_the_material_does_not_allow_says_what_to_upload():
-    refuses = catalog.external_refusal
-    assert "unknown scheme" in refuses(attack("brute-force"), originals=True, public=True)
+    external_reason = catalog.external_not_applicable_reason
+    assert "unknown scheme" in external_reason(attack("brute-force"), originals=True, public=True)
     with pytest.raises(AttackFailed, match="unknown scheme"):
-        run_external(attack("brute-force"), upload(), OPTIONS, Context())
+        run_external(attack("brute-force"), upload(), OPTIONS, RunContext())
 
 
 def test_an_attack_for_every_scheme_needs_no_guess_and_one_for_some_tries_each():
-    assert guess_schemes(attack("fr"), 96, 96) == [("", None)]
+    assert candidate_schemes(attack("fr"), 96, 96) == [("", None)]
     for name in catalog.attacks():
-        guesses = guess_schemes(attack(name), 95, 95)
-        assert all(scheme is None or scheme.multiple == 1 for _, scheme in guesses)
+        guesses = candidate_schemes(attack(name), 95, 95)
+        assert all(scheme is None or scheme.size_multiple == 1 for _, scheme in guesses)

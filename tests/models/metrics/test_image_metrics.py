@@ -55,7 +55,7 @@ def test_the_compiled_ssim_is_the_plain_one(monkeypatch):
 def test_ssim_in_chunks_is_ssim_of_the_whole(monkeypatch):
     monkeypatch.setattr(numba_kernels, "ssim7", None)
     whole = image_metrics.ssim(PLAIN, OTHER)
-    monkeypatch.setattr(image_metrics, "_CHUNK_VALUES", 96 * 96 * 3 * 2)
+    monkeypatch.setattr(image_metrics, "_MAX_VALUES_PER_CHUNK", 96 * 96 * 3 * 2)
     assert (image_metrics.ssim(PLAIN, OTHER) == whole).all()
 
 
@@ -102,7 +102,7 @@ def test_copies_of_an_original_tie_wherever_they_stand(monkeypatch):
     whole = image_metrics.identification(plain, seen).ranks
     assert (whole[:, :10] == whole[:, 20:]).all()
     assert whole[:, :10].min() == 2  # a copy counts against the attacker
-    monkeypatch.setattr(image_metrics, "_SIMILARITIES", 7 * 30)
+    monkeypatch.setattr(image_metrics, "_MAX_SIMILARITIES_PER_BATCH", 7 * 30)
     assert (image_metrics.identification(plain, seen).ranks == whole).all()
 
 
@@ -110,9 +110,9 @@ def test_copies_of_an_original_tie_wherever_they_stand(monkeypatch):
 def test_compiled_profiles_are_those_of_numpy(size, monkeypatch):
     images = np.ascontiguousarray(photographs(40)[:, : size[0], : size[1]])
     images[7] = 201, 7, 55  # flat
-    compiled = image_metrics._profiles(images)
-    monkeypatch.setattr(numba_kernels, "profiles", None)
-    for ours, plain in zip(compiled, image_metrics._profiles(images), strict=True):
+    compiled = image_metrics._identification_vectors(images)
+    monkeypatch.setattr(numba_kernels, "identification_vectors", None)
+    for ours, plain in zip(compiled, image_metrics._identification_vectors(images), strict=True):
         assert ours == pytest.approx(plain, abs=1e-6)
         assert not ours[7].any()
         assert np.linalg.norm(np.delete(ours, 7, axis=0), axis=1) == pytest.approx(1)
@@ -120,7 +120,7 @@ def test_compiled_profiles_are_those_of_numpy(size, monkeypatch):
 
 def test_profiles_are_of_grey_images_averaged_down():
     images = photographs(3)
-    for scale, ours in zip(image_metrics.SCALES, image_metrics._profiles(images), strict=True):
+    for scale, ours in zip(image_metrics.SCALES, image_metrics._identification_vectors(images), strict=True):
         grey = downscale_local_mean(rgb2gray(images), (1, scale, scale)).reshape(3, -1)
         flat = grey - grey.mean(axis=1, keepdims=True)
         assert ours == pytest.approx(flat / np.linalg.norm(flat, axis=1, keepdims=True), abs=1e-6)
@@ -129,7 +129,7 @@ def test_profiles_are_of_grey_images_averaged_down():
 def test_an_interval_of_many_images_needs_little_memory_and_is_the_same(monkeypatch):
     values = np.random.default_rng(6).random(300)
     whole = image_metrics.summary(values)
-    monkeypatch.setattr(image_metrics, "_DRAWS", 7 * 300)
+    monkeypatch.setattr(image_metrics, "_MAX_DRAWS_PER_BATCH", 7 * 300)
     assert image_metrics.summary(values) == whole
 
 

@@ -2,12 +2,12 @@ import pytest
 import torch
 from torch import nn
 
-from unveil.models.networks.bn_folding import folded
+from unveil.models.networks.bn_folding import fold_batch_norm
 from unveil.models.networks.resnet20 import ResNet20
 from unveil.models.networks.vgg16_bn import Vgg16Bn
 
 
-def _learned(network):
+def _with_random_statistics(network):
     """With statistics as of a training, and weights of its normalisations that change something."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
@@ -22,18 +22,18 @@ def _learned(network):
 
 @pytest.mark.parametrize("make", [lambda: ResNet20(10, 4), lambda: Vgg16Bn(10)], ids=["resnet20", "vgg16-bn"])
 def test_a_folded_network_says_the_same_without_normalisations(make):
-    network, images = _learned(make()), torch.rand(2, 3, 32, 32) * 2 - 1
-    quick = folded(network)
-    assert not any(isinstance(module, nn.BatchNorm2d) for module in quick.modules())
+    network, images = _with_random_statistics(make()), torch.rand(2, 3, 32, 32) * 2 - 1
+    folded_network = fold_batch_norm(network)
+    assert not any(isinstance(module, nn.BatchNorm2d) for module in folded_network.modules())
     with torch.inference_mode():
-        assert torch.allclose(quick(images), network(images), rtol=1e-4, atol=1e-5)
-        assert torch.allclose(quick.features(images), network.features(images), rtol=1e-4, atol=1e-5)
+        assert torch.allclose(folded_network(images), network(images), rtol=1e-4, atol=1e-5)
+        assert torch.allclose(folded_network.features(images), network.features(images), rtol=1e-4, atol=1e-5)
 
 
 def test_the_network_itself_stays_as_it_is_and_what_two_share_stays_shared():
-    network = _learned(ResNet20(10, 4))
+    network = _with_random_statistics(ResNet20(10, 4))
     before = {name: value.clone() for name, value in network.state_dict().items()}
-    one, other = folded(nn.ModuleList([network, nn.Sequential(network.stem)]))
+    one, other = fold_batch_norm(nn.ModuleList([network, nn.Sequential(network.stem)]))
     assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
     assert other[0] is one.stem
     assert isinstance(network.stem[1], nn.BatchNorm2d)

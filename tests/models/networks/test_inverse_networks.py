@@ -10,7 +10,7 @@ from torch.nn import functional as F
 from unveil.models.data.datasets import sample
 from unveil.models.networks.block_network import BlockNetwork, from_blocks, to_blocks
 from unveil.models.networks.locally_connected import LocallyConnected, PixelwiseGenerator, PixelwiseInverse
-from unveil.models.networks.patch_discriminator import MINIMUM, PatchDiscriminator
+from unveil.models.networks.patch_discriminator import MIN_SIDE, PatchDiscriminator
 from unveil.models.networks.residual_unet import NibbleLinear, PixelLinear, ResidualUNet
 from unveil.models.networks.unet import SigmoidUNet, UNet, UNetGenerator
 
@@ -28,7 +28,7 @@ def test_blocks_and_back():
 
 
 def test_the_block_network_is_the_papers_convolutions():
-    ours = BlockNetwork(squash=True).train()
+    ours = BlockNetwork(output_tanh=True).train()
     convolutions = nn.Sequential(
         nn.Conv2d(3, 48, 4, 4, bias=False), nn.BatchNorm2d(48), nn.ReLU(),
         nn.Conv2d(48, 48, 1, bias=False), nn.BatchNorm2d(48), nn.ReLU(),
@@ -49,7 +49,7 @@ def test_the_block_network_is_the_papers_convolutions():
 
 @pytest.mark.parametrize(
     "make",
-    [partial(BlockNetwork, squash=True), partial(PixelwiseGenerator, 8), partial(UNetGenerator, 8)],
+    [partial(BlockNetwork, output_tanh=True), partial(PixelwiseGenerator, 8), partial(UNetGenerator, 8)],
     ids=["blocks", "pixels", "unet"],
 )
 @pytest.mark.parametrize("sign", [1, -1])
@@ -59,7 +59,7 @@ def test_the_linear_start_undoes_a_change_of_contrast_and_tint_but_not_of_sign(m
     protected = sign * torch.tensor([0.3, 0.5, 0.2])[:, None, None] * plain
     torch.manual_seed(0)
     network = make()
-    network.start_linear(protected[::2], plain[1::2])
+    network.init_linear(protected[::2], plain[1::2])
     with torch.no_grad():
         made = network(protected)
     assert torch.corrcoef(torch.stack([made.ravel(), sign * plain.ravel()]))[0, 1] > 0.95
@@ -71,7 +71,7 @@ def test_the_linear_start_undoes_a_change_of_contrast_and_tint_but_not_of_sign(m
 def test_narrow_generators_and_flat_images_have_a_linear_start_too(make, flat):
     plain = torch.from_numpy(sample().train[:8, :16, :16]).permute(0, 3, 1, 2) / 127.5 - 1
     network = make()
-    network.start_linear(torch.ones_like(plain) if flat else -plain, plain)
+    network.init_linear(torch.ones_like(plain) if flat else -plain, plain)
     with torch.no_grad():
         assert network(plain).isfinite().all()
 
@@ -107,7 +107,7 @@ def test_the_unet_takes_any_size(size, fold):
 
 def test_the_generators_answer_in_the_range_of_images():
     images = torch.randn(2, 3, 8, 8) * 50
-    for network in (PixelwiseGenerator(), BlockNetwork(squash=True)):
+    for network in (PixelwiseGenerator(), BlockNetwork(output_tanh=True)):
         assert network(images).shape == images.shape
         assert network(images).abs().max() <= 1
 
@@ -115,9 +115,9 @@ def test_the_generators_answer_in_the_range_of_images():
 def test_the_discriminator_gives_a_map_and_takes_images_down_to_its_minimum():
     discriminator = PatchDiscriminator()
     assert discriminator(torch.rand(2, 3, 96, 96)).shape == (2, 1, 7, 7)
-    assert discriminator(torch.rand(2, 3, MINIMUM, MINIMUM)).shape == (2, 1, 1, 1)
+    assert discriminator(torch.rand(2, 3, MIN_SIDE, MIN_SIDE)).shape == (2, 1, 1, 1)
     with pytest.raises(RuntimeError):
-        discriminator(torch.rand(2, 3, MINIMUM - 1, MINIMUM - 1))
+        discriminator(torch.rand(2, 3, MIN_SIDE - 1, MIN_SIDE - 1))
 
 
 # Mean squared error after 12 steps of plain gradient descent on one fixed batch. A change of a network that moves one
@@ -141,12 +141,12 @@ def test_golden_losses(make, rate, golden):
         torch.manual_seed(0)
         network = make()
         plain = torch.rand(8, 3, 16, 16) * 2 - 1
-    optimiser = torch.optim.SGD(network.parameters(), rate, 0.9)
+    optimizer = torch.optim.SGD(network.parameters(), rate, 0.9)
     for _ in range(12):
         loss = F.mse_loss(network(-plain), plain)
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         loss.backward()
-        optimiser.step()
+        optimizer.step()
     assert loss.item() == pytest.approx(golden, rel=0.02)
 
 
@@ -156,10 +156,10 @@ def test_golden_loss_of_the_discriminator():
         torch.manual_seed(0)
         network = PatchDiscriminator(8)
         bright = torch.rand(8, 3, 16, 16)
-    optimiser = torch.optim.SGD(network.parameters(), 0.01, 0.9)
+    optimizer = torch.optim.SGD(network.parameters(), 0.01, 0.9)
     for _ in range(12):
         loss = F.softplus(-network(bright)).mean() + F.softplus(network(-bright)).mean()
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         loss.backward()
-        optimiser.step()
+        optimizer.step()
     assert loss.item() == pytest.approx(0.31143, rel=0.02)

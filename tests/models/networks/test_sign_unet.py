@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from unveil.models.catalog import make_scheme, new_secret
-from unveil.models.core.checkpoints import Folder
+from unveil.models.core.checkpoints import DirectoryStore
 from unveil.models.data.datasets import sample
 from unveil.models.networks import sign_unet
 from unveil.models.tools.train_sign_unet import evaluate
@@ -26,8 +26,8 @@ def test_certain_and_right_logits_give_the_plain_image_back_and_no_loss():
     magnitudes = sign_unet.sorted_magnitudes(plain)
     right = sign_unet.candidate_values(magnitudes).unsqueeze(1) == (plain.float() - 127.5).unsqueeze(2)
     logits = right.float() * 100
-    assert torch.equal(sign_unet.likeliest_image(logits, magnitudes).round(), plain.float())
-    assert torch.equal(sign_unet.expected_image(logits, magnitudes).round(), plain.float())
+    assert torch.equal(sign_unet.map_image(logits, magnitudes).round(), plain.float())
+    assert torch.equal(sign_unet.posterior_mean_image(logits, magnitudes).round(), plain.float())
     nll, unlike = losses(logits, magnitudes, plain)
     assert nll.item() < 1e-4
     assert unlike.item() < 1e-4
@@ -45,9 +45,9 @@ def test_augmentation_makes_new_photographs_and_never_the_negative():
 
 def test_a_few_steps_of_training_lower_the_loss():
     photographs = _tensor(sample().train[:8, :48, :48])
-    told = []
-    train(photographs, TrainSettings(steps=40, batch=8), tell=lambda step, nll, ssim: told.append(nll))
-    assert told[-1] < 1.28  # untrained: 1.3
+    losses_reported = []
+    train(photographs, TrainSettings(steps=40, batch=8), tell=lambda step, nll, ssim: losses_reported.append(nll))
+    assert losses_reported[-1] < 1.28  # untrained: 1.3
 
 
 def test_an_interrupted_training_continues_to_the_same_weights(tmp_path, monkeypatch):
@@ -55,15 +55,15 @@ def test_an_interrupted_training_continues_to_the_same_weights(tmp_path, monkeyp
     settings = TrainSettings(steps=6, batch=4)
     straight = train(photographs, settings)
 
-    monkeypatch.setattr("unveil.models.training.sign_network.SAVE_SECONDS", 0)
-    store = Folder(tmp_path)
+    monkeypatch.setattr("unveil.models.training.sign_network.CHECKPOINT_INTERVAL_SECONDS", 0)
+    store = DirectoryStore(tmp_path)
 
     def stop(step, _average):
         if step == 4:  # the checkpoint on disk is of step 3
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        train(photographs, settings, store=store, each_step=stop)
+        train(photographs, settings, store=store, on_step=stop)
     resumed = train(photographs, settings, store=store)
     for name, value in straight.state_dict().items():
         assert torch.equal(resumed.state_dict()[name], value), name

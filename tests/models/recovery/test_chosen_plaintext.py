@@ -6,8 +6,8 @@ import pytest
 from tests.models.sample_images import photographs
 from unveil.models.catalog import make_scheme
 from unveil.models.recovery import chosen_plaintext
-from unveil.models.recovery.known_plaintext import DoNotFit
-from unveil.models.recovery.tanaka import streams_of
+from unveil.models.recovery.known_plaintext import InconsistentPairs
+from unveil.models.recovery.tanaka import permutation_from_key
 from unveil.models.schemes.base import seed_secret
 from unveil.models.schemes.ele import Ele, EleSettings
 from unveil.models.schemes.etc import Etc, EtcSettings
@@ -21,10 +21,10 @@ SECRET = seed_secret(bytes(32))
 def test_one_image_gives_the_pixelwise_key(height, width):
     scheme = Pixelwise(PixelwiseSettings())
     key = scheme.key(SECRET, height, width)
-    found = chosen_plaintext.pixelwise(lambda images: scheme.encrypt(images, key), height, width)
-    assert found.queries == 1
-    assert (found.key.reversed == key.reversed).all()
-    assert (found.key.orders == key.orders).all()
+    recovered = chosen_plaintext.pixelwise(lambda images: scheme.encrypt(images, key), height, width)
+    assert recovered.queries == 1
+    assert (recovered.key.reversed == key.reversed).all()
+    assert (recovered.key.orders == key.orders).all()
 
 
 @pytest.mark.parametrize("variant", ["paper", "icce2018"])
@@ -32,10 +32,10 @@ def test_one_image_gives_the_pixelwise_key(height, width):
 def test_three_blocks_give_tanakas_key(variant, height, width, queries):
     scheme = Tanaka(TanakaSettings(variant=variant))
     key = scheme.key(SECRET, height, width)
-    found = chosen_plaintext.tanaka(lambda images: scheme.encrypt(images, key), height, width)
-    assert found.queries == queries
-    assert (found.key.place == streams_of(key, variant).place).all()
-    assert (found.key.sign == streams_of(key, variant).sign).all()
+    recovered = chosen_plaintext.tanaka(lambda images: scheme.encrypt(images, key), height, width)
+    assert recovered.queries == queries
+    assert (recovered.key.place == permutation_from_key(key, variant).place).all()
+    assert (recovered.key.sign == permutation_from_key(key, variant).sign).all()
 
 
 @pytest.mark.parametrize(
@@ -43,26 +43,26 @@ def test_three_blocks_give_tanakas_key(variant, height, width, queries):
 )
 def test_five_images_undo_any_scheme_that_moves_nibbles(scheme):
     images = photographs(3, 32, 48)
-    found = chosen_plaintext.nibble_map(lambda asked: scheme.protect(asked, SECRET), 32, 48)
-    assert found.queries <= 5
-    assert (found.key.decrypt(scheme.protect(images, SECRET)) == images).all()
+    recovered = chosen_plaintext.nibble_map(lambda asked: scheme.protect(asked, SECRET), 32, 48)
+    assert recovered.queries <= 5
+    assert (recovered.key.decrypt(scheme.protect(images, SECRET)) == images).all()
 
 
 @pytest.mark.parametrize("name", ["ele", "etc"])
 def test_the_same_images_give_the_keys_of_block_shuffles(name):
     scheme = make_scheme(name, {})
-    found = getattr(chosen_plaintext, name)(lambda asked: scheme.protect(asked, SECRET), 32, 48)
-    assert min(scheme.agreement(found.key, scheme.key(SECRET, 32, 48)).values()) == 1
+    recovered = getattr(chosen_plaintext, name)(lambda asked: scheme.protect(asked, SECRET), 32, 48)
+    assert min(scheme.key_agreement(recovered.key, scheme.key(SECRET, 32, 48)).values()) == 1
 
 
 @pytest.mark.parametrize("recover", [chosen_plaintext.pixelwise, chosen_plaintext.tanaka, chosen_plaintext.nibble_map])
 @pytest.mark.parametrize("oracle", [lambda images: images // 2, lambda images: images[:, :-1]], ids=["lossy", "crops"])
 def test_an_oracle_of_something_else_is_refused(recover, oracle):
-    with pytest.raises(DoNotFit, match="the oracle"):
+    with pytest.raises(InconsistentPairs, match="the oracle"):
         recover(oracle, 8, 8)
 
 
 def test_noise_is_refused():
     rng = np.random.default_rng(0)
-    with pytest.raises(DoNotFit):
+    with pytest.raises(InconsistentPairs):
         chosen_plaintext.nibble_map(lambda images: rng.integers(0, 256, images.shape, np.uint8), 8, 8)

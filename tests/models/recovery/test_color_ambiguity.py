@@ -9,7 +9,7 @@ from unveil.models.recovery import color_ambiguity
 from unveil.models.schemes.pixelwise import ORDERS
 
 
-def turned(images, element):
+def transform_images(images, element):
     """Images of which `element` makes the natural ones."""
     undone = images ^ np.uint8(255 * (element >= 6))
     return np.ascontiguousarray(undone[..., np.argsort(ORDERS[element % 6])])
@@ -17,15 +17,15 @@ def turned(images, element):
 
 def test_variants_of_a_histogram_are_histograms_of_the_variants():
     image = photographs(1, 40, 50)[0]
-    variants = color_ambiguity.variants(color_ambiguity.histogram(image)[None])[0]
+    variants = color_ambiguity.histogram_variants(color_ambiguity.color_histogram(image)[None])[0]
     for element in range(12):
         copy = image[..., ORDERS[element % 6]] ^ np.uint8(255 * (element >= 6))
-        assert np.allclose(color_ambiguity.histogram(copy).ravel(), variants[element], atol=1e-6)
+        assert np.allclose(color_ambiguity.color_histogram(copy).ravel(), variants[element], atol=1e-6)
 
 
 @pytest.mark.parametrize("element", range(12))
 def test_photographs_are_turned_back(element):
-    choice = color_ambiguity.choose(turned(sample().test, element))
+    choice = color_ambiguity.choose_color_transform(transform_images(sample().test, element))
     assert choice.element == element
     assert (choice.order, choice.negative) == (element % 6, element >= 6)
     assert 0.9 < choice.probability <= 1
@@ -36,21 +36,21 @@ def test_one_photograph_is_mostly_right_and_never_called_certain():
     odds = color_ambiguity.log_probabilities(images)
     assert np.allclose(np.exp(odds).sum(1), 1)
     assert (odds.argmax(1) == 0).mean() > 0.4  # close-ups of three orange things; 0.79 on common photographs
-    assert color_ambiguity.choose(images[:1]).probability < 0.999
+    assert color_ambiguity.choose_color_transform(images[:1]).probability < 0.999
 
 
 def test_evidence_from_elsewhere_counts():
     evidence = np.zeros(12)
     evidence[8] = 1000.0
-    assert color_ambiguity.choose(photographs(4), evidence).element == 8
+    assert color_ambiguity.choose_color_transform(photographs(4), evidence).element == 8
 
 
 @pytest.mark.parametrize(("height", "width"), [(1, 1), (2, 300), (500, 400)])
 def test_any_size_is_taken(height, width):
     images = np.random.default_rng(0).integers(0, 256, (2, height, width, 3), np.uint8)
-    assert 0 <= color_ambiguity.choose(images).element < 12
+    assert 0 <= color_ambiguity.choose_color_transform(images).element < 12
 
 
 def test_no_image_is_refused():
     with pytest.raises(ValueError, match="at least one"):
-        color_ambiguity.choose(np.zeros((0, 8, 8, 3), np.uint8))
+        color_ambiguity.choose_color_transform(np.zeros((0, 8, 8, 3), np.uint8))

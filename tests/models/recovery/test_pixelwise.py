@@ -5,7 +5,7 @@ import tracemalloc
 import numpy as np
 import pytest
 
-from tests.models.sample_images import mosaic, photographs
+from tests.models.sample_images import make_mosaic, photographs
 from unveil.models.recovery import pixelwise
 from unveil.models.schemes.base import seed_secret
 from unveil.models.schemes.pixelwise import ORDERS, Pixelwise, PixelwiseKey, PixelwiseSettings
@@ -13,15 +13,15 @@ from unveil.models.schemes.pixelwise import ORDERS, Pixelwise, PixelwiseKey, Pix
 SCHEME = Pixelwise(PixelwiseSettings())
 
 
-def key(height: int, width: int, seed: int = 0) -> PixelwiseKey:
+def make_key(height: int, width: int, seed: int = 0) -> PixelwiseKey:
     return SCHEME.key(seed_secret(bytes([seed] * 32)), height, width)
 
 
-def aligned(found: PixelwiseKey, true: PixelwiseKey) -> float:
+def aligned_share(recovered: PixelwiseKey, true: PixelwiseKey) -> float:
     """Share of pixels that are right, up to one of the 12 elements for the whole image."""
-    target = pixelwise.candidates_of(found)
+    target = pixelwise.key_to_candidates(recovered)
     return max(
-        float((pixelwise.candidates_of(pixelwise.transform(true, order, negative=negative)) == target).mean())
+        float((pixelwise.key_to_candidates(pixelwise.transform_key(true, order, negative=negative)) == target).mean())
         for order in range(6)
         for negative in (False, True)
     )
@@ -29,25 +29,25 @@ def aligned(found: PixelwiseKey, true: PixelwiseKey) -> float:
 
 @pytest.mark.parametrize(("height", "width"), [(96, 96), (96, 40), (33, 70)])
 def test_sixteen_ciphertexts_give_every_pixel(height, width):
-    true = key(height, width)
-    found = pixelwise.align(SCHEME.encrypt(photographs(16, height, width), true))
-    assert aligned(found, true) == 1.0
+    true = make_key(height, width)
+    recovered = pixelwise.recover_relative_key(SCHEME.encrypt(photographs(16, height, width), true))
+    assert aligned_share(recovered, true) == 1.0
 
 
 def test_fewer_ciphertexts_give_most_pixels_and_one_gives_smooth_regions():
-    true = key(96, 96)
+    true = make_key(96, 96)
     protected = SCHEME.encrypt(photographs(5), true)
-    assert aligned(pixelwise.align(protected), true) > 0.8
-    one = SCHEME.decrypt(protected[:1], pixelwise.align(protected[:1])).astype(float)
+    assert aligned_share(pixelwise.recover_relative_key(protected), true) > 0.8
+    one = SCHEME.decrypt(protected[:1], pixelwise.recover_relative_key(protected[:1])).astype(float)
     rough, before = (np.abs(np.diff(images, axis=2)).mean() for images in (one, protected[:1].astype(float)))
     assert rough < before / 2
 
 
 def test_a_pixel_takes_no_more_memory_than_is_said():
-    large = mosaic(400, 500)
-    protected = SCHEME.encrypt(large, key(400, 500))
+    large = make_mosaic(400, 500)
+    protected = SCHEME.encrypt(large, make_key(400, 500))
     tracemalloc.start()
-    pixelwise.align(protected)
+    pixelwise.recover_relative_key(protected)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 900 * 400 * 500
@@ -55,20 +55,20 @@ def test_a_pixel_takes_no_more_memory_than_is_said():
 
 def test_images_too_large_for_the_memory_are_refused():
     with pytest.raises(ValueError, match="at most 4,194,304 pixels each; these are 2049x2048"):
-        pixelwise.align(np.zeros((1, 2048, 2049, 3), np.uint8))
+        pixelwise.recover_relative_key(np.zeros((1, 2048, 2049, 3), np.uint8))
 
 
 def test_an_element_changes_the_decryptions_as_it_says():
-    true, images = key(12, 20), photographs(2, 12, 20)
+    true, images = make_key(12, 20), photographs(2, 12, 20)
     protected = SCHEME.encrypt(images, true)
     for order in range(6):
-        turned = SCHEME.decrypt(protected, pixelwise.transform(true, order, negative=True))
-        assert (turned == 255 - images[..., ORDERS[order]]).all()
+        transformed = SCHEME.decrypt(protected, pixelwise.transform_key(true, order, negative=True))
+        assert (transformed == 255 - images[..., ORDERS[order]]).all()
 
 
 def test_candidates_and_keys_say_the_same():
-    true = key(30, 20)
-    again = pixelwise.key_of(pixelwise.candidates_of(true))
+    true = make_key(30, 20)
+    again = pixelwise.candidates_to_key(pixelwise.key_to_candidates(true))
     assert (again.reversed == true.reversed).all()
     assert (again.orders == true.orders).all()
 
@@ -76,8 +76,8 @@ def test_candidates_and_keys_say_the_same():
 @pytest.mark.parametrize("tone", [0, 127, 255])
 @pytest.mark.parametrize(("height", "width"), [(1, 1), (1, 9), (7, 1), (8, 8)])
 def test_constant_and_tiny_images_are_no_crash(tone, height, width):
-    found = pixelwise.align(np.full((2, height, width, 3), tone, np.uint8))
-    assert found.orders.shape == (height, width)
+    recovered = pixelwise.recover_relative_key(np.full((2, height, width, 3), tone, np.uint8))
+    assert recovered.orders.shape == (height, width)
 
 
 @pytest.mark.parametrize(
@@ -87,4 +87,4 @@ def test_constant_and_tiny_images_are_no_crash(tone, height, width):
 )
 def test_what_is_no_set_of_ciphertexts_is_refused(ciphertexts):
     with pytest.raises(ValueError, match="ciphertexts must"):
-        pixelwise.align(ciphertexts)
+        pixelwise.recover_relative_key(ciphertexts)

@@ -5,7 +5,7 @@ import tracemalloc
 import numpy as np
 import pytest
 
-from tests.models.sample_images import mosaic, photographs
+from tests.models.sample_images import make_mosaic, photographs
 from unveil.models.recovery import tanaka
 from unveil.models.schemes.base import seed_secret
 from unveil.models.schemes.pixelwise import ORDERS
@@ -27,23 +27,23 @@ def elements():
 @pytest.mark.parametrize(("count", "height", "width"), [(5, 96, 96), (12, 64, 96), (12, 96, 48)])
 def test_a_few_ciphertexts_give_the_key_up_to_colours(variant, count, height, width):
     scheme, key = scheme_and_key(variant, count)
-    found = tanaka.recover(scheme.encrypt(photographs(count, height, width), key))
-    true = tanaka.streams_of(key, variant)
-    turned = [found.transformed(order, negative=negative) for order, negative in elements()]
-    assert any((s.place == true.place).all() and (s.sign == true.sign).all() for s in turned)
+    recovered = tanaka.recover_permutation(scheme.encrypt(photographs(count, height, width), key))
+    true = tanaka.permutation_from_key(key, variant)
+    transformed = [recovered.transform(order, negative=negative) for order, negative in elements()]
+    assert any((s.place == true.place).all() and (s.sign == true.sign).all() for s in transformed)
 
 
 def test_one_large_ciphertext_gives_the_key_in_little_memory():
     scheme, key = scheme_and_key("paper", 1)
-    large = mosaic(1600, 2002 // 4 * 4)
+    large = make_mosaic(1600, 2002 // 4 * 4)
     protected = scheme.encrypt(large, key)
     tracemalloc.start()
-    found = tanaka.recover(protected)
+    recovered = tanaka.recover_permutation(protected)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
-    true = tanaka.streams_of(key)
-    turned = [found.transformed(order, negative=negative) for order, negative in elements()]
-    assert any((s.place == true.place).all() and (s.sign == true.sign).all() for s in turned)
+    true = tanaka.permutation_from_key(key)
+    transformed = [recovered.transform(order, negative=negative) for order, negative in elements()]
+    assert any((s.place == true.place).all() and (s.sign == true.sign).all() for s in transformed)
     assert peak < 50 * large.size
 
 
@@ -52,19 +52,19 @@ def test_streams_decrypt_as_their_key_does(variant):
     scheme, key = scheme_and_key(variant)
     images = photographs(2, 16, 24)
     protected = scheme.encrypt(images, key)
-    streams = tanaka.streams_of(key, variant)
+    streams = tanaka.permutation_from_key(key, variant)
     assert (streams.decrypt(protected) == images).all()
-    again = streams.key(variant)
+    again = streams.to_key(variant)
     assert (again.permutation == key.permutation).all()
     assert (again.reversed == key.reversed).all()
     for order, negative in elements():
         expected = images[..., ORDERS[order]] ^ np.uint8(255 * negative)
-        assert (streams.transformed(order, negative=negative).decrypt(protected) == expected).all()
+        assert (streams.transform(order, negative=negative).decrypt(protected) == expected).all()
 
 
 def test_the_rule_of_icce2018_knows_colours_and_negative():
     _, key = scheme_and_key("icce2018", 7)
-    evidence = tanaka.rule_evidence(tanaka.streams_of(key, "icce2018"))
+    evidence = tanaka.rule_evidence(tanaka.permutation_from_key(key, "icce2018"))
     assert evidence.argmax() == 0
     assert evidence[0] - np.sort(evidence)[-2] > 10
 
@@ -72,7 +72,7 @@ def test_the_rule_of_icce2018_knows_colours_and_negative():
 @pytest.mark.parametrize("ciphertexts", [np.full((3, 8, 8, 3), 9, np.uint8), np.zeros((1, 4, 4, 3), np.uint8)])
 def test_ciphertexts_that_do_not_vary_are_refused(ciphertexts):
     with pytest.raises(ValueError, match="differ from block to block"):
-        tanaka.recover(ciphertexts)
+        tanaka.recover_permutation(ciphertexts)
 
 
 @pytest.mark.parametrize(
@@ -85,10 +85,10 @@ def test_ciphertexts_that_do_not_vary_are_refused(ciphertexts):
 )
 def test_what_is_no_set_of_ciphertexts_is_refused(ciphertexts, message):
     with pytest.raises(ValueError, match=message):
-        tanaka.recover(ciphertexts)
+        tanaka.recover_permutation(ciphertexts)
 
 
 @pytest.mark.parametrize(("count", "height", "width"), [(2, 4, 4), (1, 4, 8), (1, 8, 4)])
 def test_hardly_any_blocks_are_no_crash(count, height, width):
     noise = np.random.default_rng(0).integers(0, 256, (count, height, width, 3), np.uint8)
-    assert sorted(tanaka.recover(noise).place) == list(range(96))
+    assert sorted(tanaka.recover_permutation(noise).place) == list(range(96))

@@ -10,10 +10,10 @@ import torch
 
 from tests.models.sample_images import photographs
 from unveil.models import catalog
-from unveil.models.core.checkpoints import Folder
+from unveil.models.core.checkpoints import DirectoryStore
 from unveil.models.core.errors import AttackFailed, Cancelled
 from unveil.models.core.images import pad
-from unveil.models.core.run_context import Context
+from unveil.models.core.run_context import RunContext
 from unveil.models.data.datasets import sample
 from unveil.models.schemes import network
 from unveil.models.schemes.base import new_secret
@@ -21,7 +21,7 @@ from unveil.models.schemes.tn_model import TnModel
 from unveil.models.training import loop
 
 NAMES = [name for name, cls in catalog.schemes().items() if cls.trains]
-DATA = sample().first(60, 6)
+DATA = sample().take(60, 6)
 FP32 = {"precision": "fp32"}
 DIVERGES = {
     "tn-model": {"rate": 100.0, "weight_decay": 1.0, "epochs": 10},
@@ -34,8 +34,8 @@ def test_trained_schemes_are_found():
 
 
 @cache
-def trained(name):
-    return catalog.make_scheme(name, FP32, "smoke").train(DATA, Context(seed=1))
+def train_key(name):
+    return catalog.make_scheme(name, FP32, "smoke").train(DATA, RunContext(seed=1))
 
 
 @pytest.fixture(params=NAMES)
@@ -49,21 +49,21 @@ def scheme(name):
 
 
 def test_a_key_says_how_it_came_about(name):
-    told = json.loads(json.dumps(trained(name).provenance))
-    assert told["data"] == "sample"
-    assert sum(told["images"].values()) == 60
-    assert told["settings"]["epochs"] == catalog.schemes()[name].profiles["smoke"]["epochs"]
-    assert all(np.isfinite(value) for value in told["reached"].values())
-    assert told["test"]["images"] == 6
-    assert told["versions"]["torch"] == torch.__version__
-    assert trained(name).secret.hex() not in json.dumps(told)
+    provenance = json.loads(json.dumps(train_key(name).provenance))
+    assert provenance["data"] == "sample"
+    assert sum(provenance["images"].values()) == 60
+    assert provenance["settings"]["epochs"] == catalog.schemes()[name].profiles["smoke"]["epochs"]
+    assert all(np.isfinite(value) for value in provenance["reached"].values())
+    assert provenance["test"]["images"] == 6
+    assert provenance["versions"]["torch"] == torch.__version__
+    assert train_key(name).secret.hex() not in json.dumps(provenance)
 
 
 @pytest.mark.parametrize("size", [(96, 96), (33, 50), (1, 1), (200, 7)])
 def test_it_protects_images_of_any_size(name, scheme, size):
-    plain = pad(np.random.default_rng(0).integers(0, 256, (2, *size, 3), np.uint8), scheme.multiple)
+    plain = pad(np.random.default_rng(0).integers(0, 256, (2, *size, 3), np.uint8), scheme.size_multiple)
     before = plain.copy()
-    protected = scheme.protect(plain, trained(name).secret)
+    protected = scheme.protect(plain, train_key(name).secret)
     assert protected.shape == plain.shape
     assert protected.dtype == np.uint8
     assert (plain == before).all()
@@ -71,7 +71,7 @@ def test_it_protects_images_of_any_size(name, scheme, size):
 
 
 def test_an_image_is_protected_the_same_alone_and_in_company(name, scheme):
-    plain, secret = photographs(6, 48, 48), trained(name).secret
+    plain, secret = photographs(6, 48, 48), train_key(name).secret
     together = scheme.protect(plain, secret)
     for i in range(6):
         assert (scheme.protect(plain[i : i + 1], secret, first=i) == together[i : i + 1]).all()
@@ -79,33 +79,33 @@ def test_an_image_is_protected_the_same_alone_and_in_company(name, scheme):
 
 def test_large_images_go_through_in_pieces(name, scheme, monkeypatch):
     """A smaller tile stands for a larger image."""
-    plain, key = photographs(1), trained(name).secret
-    monkeypatch.setattr(network, "_TILE", 2 * scheme.margin + 32)
-    seen = []
+    plain, key = photographs(1), train_key(name).secret
+    monkeypatch.setattr(network, "_TILE_SIDE", 2 * scheme.tile_margin + 32)
+    tile_sizes = []
 
     def watch(module, inputs):
-        seen.append(tuple(inputs[0].shape[2:]))
+        tile_sizes.append(tuple(inputs[0].shape[2:]))
 
     wide = np.concatenate([plain] * 4, 2)
-    opened = scheme.key(key, *wide.shape[1:3])
-    opened.register_forward_pre_hook(watch)
-    assert scheme.encrypt(wide, opened).shape == wide.shape
-    assert len(seen) > 1
-    assert max(map(max, seen)) <= 2 * scheme.margin + 32
+    network_of_key = scheme.key(key, *wide.shape[1:3])
+    network_of_key.register_forward_pre_hook(watch)
+    assert scheme.encrypt(wide, network_of_key).shape == wide.shape
+    assert len(tile_sizes) > 1
+    assert max(map(max, tile_sizes)) <= 2 * scheme.tile_margin + 32
 
 
 def test_the_key_brings_its_own_settings(name):
     """Weights of another width than the scheme's that opens them."""
-    plain, secret = photographs(1), trained(name).secret
+    plain, secret = photographs(1), train_key(name).secret
     smoke, paper = (catalog.make_scheme(name, {}, profile) for profile in ("smoke", "paper"))
     assert (smoke.protect(plain, secret) == paper.protect(plain, secret)).all()
 
 
 def test_what_is_no_trained_key_is_refused(name, scheme):
-    for wrong in (new_secret(), b"w" + b"\0" * 40, trained(name).secret[:-9], b"w", b""):
+    for wrong in (new_secret(), b"w" + b"\0" * 40, train_key(name).secret[:-9], b"w", b""):
         with pytest.raises(ValueError):
             scheme.key(wrong, 96, 96)
-    other = trained(name).secret.replace(name.encode(), b"x" * len(name))
+    other = train_key(name).secret.replace(name.encode(), b"x" * len(name))
     with pytest.raises(ValueError, match="not a trained key"):
         scheme.key(other, 96, 96)
 
@@ -114,100 +114,100 @@ def test_it_has_no_inverse_no_explicit_form_and_no_count_of_keys(scheme):
     assert scheme.key_space_bits(96, 96) is None
     assert catalog.effective_bits(scheme, 96, 96) is None
     assert not scheme.invertible
-    assert catalog.make_attack("brute-force", {}).refuses(scheme)
+    assert catalog.make_attack("brute-force", {}).not_applicable_reason(scheme)
 
 
-class Stop:
+class CancelAfter:
     """Cancels at the n-th report."""
 
     def __init__(self, at):
-        self.left = at
+        self.reports_left = at
 
     def __call__(self, *_):
-        self.left -= 1
-        if self.left < 0:
+        self.reports_left -= 1
+        if self.reports_left < 0:
             raise Cancelled
 
 
 @pytest.mark.parametrize("at", [3, 12, 40])
 def test_a_training_stopped_anywhere_and_started_again_gives_the_same_key(name, at, tmp_path, monkeypatch):
-    monkeypatch.setattr(loop, "SAVE_SECONDS", 0)
-    monkeypatch.setattr(loop, "PULSE_SECONDS", 0)
+    monkeypatch.setattr(loop, "CHECKPOINT_INTERVAL_SECONDS", 0)
+    monkeypatch.setattr(loop, "CANCEL_CHECK_SECONDS", 0)
     scheme = catalog.make_scheme(name, FP32, "smoke")
     with pytest.raises(Cancelled):
-        scheme.train(DATA, Context(seed=1, checkpoints=Folder(tmp_path), report=Stop(at)))
-    assert scheme.train(DATA, Context(seed=1, checkpoints=Folder(tmp_path))).secret == trained(name).secret
+        scheme.train(DATA, RunContext(seed=1, checkpoints=DirectoryStore(tmp_path), report=CancelAfter(at)))
+    assert scheme.train(DATA, RunContext(seed=1, checkpoints=DirectoryStore(tmp_path))).secret == train_key(name).secret
 
 
 def test_another_seed_gives_another_key(name):
     scheme = catalog.make_scheme(name, FP32, "smoke")
-    assert scheme.train(DATA, Context(seed=2)).secret != trained(name).secret
+    assert scheme.train(DATA, RunContext(seed=2)).secret != train_key(name).secret
 
 
 def test_progress_rises_to_one(name, scheme):
-    told = []
-    scheme.train(DATA, Context(report=lambda fraction, phase: told.append(fraction)))
-    assert told == sorted(told)
-    assert 0 <= told[0] <= told[-1] <= 1
-    assert told[-1] > 0.9
+    fractions = []
+    scheme.train(DATA, RunContext(report=lambda fraction, phase: fractions.append(fraction)))
+    assert fractions == sorted(fractions)
+    assert 0 <= fractions[0] <= fractions[-1] <= 1
+    assert fractions[-1] > 0.9
 
 
 def test_too_few_images_are_a_clear_failure(scheme):
     with pytest.raises(AttackFailed, match="at least"):
-        scheme.train(DATA.first(1, 2), Context())
+        scheme.train(DATA.take(1, 2), RunContext())
 
 
 def test_images_too_small_are_a_clear_failure(scheme):
     with pytest.raises(AttackFailed, match="images of at least"):
-        scheme.train(replace(DATA, train=DATA.train[:, :12, :12]), Context())
+        scheme.train(replace(DATA, train=DATA.train[:, :12, :12]), RunContext())
 
 
 def test_a_loss_that_is_no_number_is_a_clear_failure(name):
     scheme = catalog.make_scheme(name, {**FP32, **DIVERGES[name]}, "smoke")
     with pytest.raises(AttackFailed, match="not a number"):
-        scheme.train(DATA, Context())
+        scheme.train(DATA, RunContext())
 
 
 def test_tn_model_needs_labels():
     with pytest.raises(AttackFailed, match="labels of at least two classes"):
         catalog.make_scheme("tn-model", {}, "smoke").train(
-            replace(DATA, train_labels=np.zeros_like(DATA.train_labels)), Context()
+            replace(DATA, train_labels=np.zeros_like(DATA.train_labels)), RunContext()
         )
 
 
 @pytest.mark.parametrize("fold", [1, 3])
 def test_tiles_of_a_tn_model_key_join_without_a_seam(fold, monkeypatch):
     scheme = TnModel(catalog.make_scheme("tn-model", {"fold": fold}, "smoke").settings)
-    secret = trained("tn-model").secret
+    secret = train_key("tn-model").secret
     if fold > 1:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
-            secret = scheme.secret_of(scheme.network())
+            secret = scheme.key_to_secret(scheme.build_network())
     plain = np.random.default_rng(0).integers(0, 256, (1, 300 * fold, 440 * fold, 3), np.uint8)
     whole = scheme.protect(plain, secret)
-    monkeypatch.setattr(network, "_TILE", 2 * scheme.margin + 96)
+    monkeypatch.setattr(network, "_TILE_SIDE", 2 * scheme.tile_margin + 96)
     in_pieces = scheme.protect(plain, secret)
     assert np.abs(whole.astype(int) - in_pieces).max() <= 1  # the last bit of a sum may round another way
     assert (whole != in_pieces).mean() < 1e-3
 
 
 def test_the_papers_settings_of_tn_model(monkeypatch):
-    plans = []
+    configs = []
 
-    def no_training(make, decks, plan, context):
-        lesson = make()
-        group = lesson.optimisers[0].param_groups[0]
-        rates = [round(plan.schedule(epoch / 200), 9) for epoch in (0, 59, 60, 119, 120, 159, 160, 199)]
-        plans.append((plan.epochs, plan.batch, group["lr"], group["momentum"], group["weight_decay"], rates))
-        if plan.name == "tn-model":
-            assert sum(p.numel() for p in lesson.network.parameters()) == 34_527_171
-            assert lesson.weight == 0.01
+    def no_training(make, tensor_groups, config, context):
+        task = make()
+        group = task.optimizers[0].param_groups[0]
+        rates = [round(config.lr_schedule(epoch / 200), 9) for epoch in (0, 59, 60, 119, 120, 159, 160, 199)]
+        configs.append((config.epochs, config.batch_size, group["lr"], group["momentum"], group["weight_decay"], rates))
+        if config.name == "tn-model":
+            assert sum(p.numel() for p in task.network.parameters()) == 34_527_171
+            assert task.feature_weight == 0.01
             raise AttackFailed("enough")
-        return lesson, ()
+        return task, ()
 
     monkeypatch.setattr("unveil.models.training.loop.train", no_training)
     monkeypatch.setattr("unveil.models.training.classifier.train", no_training)
     with pytest.raises(AttackFailed, match="enough"):
-        catalog.make_scheme("tn-model", {"features": "classifier"}, "paper").train(DATA, Context())
+        catalog.make_scheme("tn-model", {"features": "classifier"}, "paper").train(DATA, RunContext())
     steps = [1, 1, 0.2, 0.2, 0.04, 0.04, 0.008, 0.008]
-    assert plans == [(200, 128, 0.1, 0.9, 5e-4, steps)] * 2
+    assert configs == [(200, 128, 0.1, 0.9, 5e-4, steps)] * 2

@@ -39,7 +39,7 @@ def test_the_map_of_a_size_is_derived_from_key_and_size():
 
 
 def test_an_explicit_map_fits_one_size_only():
-    explicit = SCHEME.secret_of(SCHEME.key(seed_secret(bytes(32)), 8, 16))
+    explicit = SCHEME.key_to_secret(SCHEME.key(seed_secret(bytes(32)), 8, 16))
     assert SCHEME.protect(photographs(1, 8, 16), explicit).shape == (1, 8, 16, 3)
     with pytest.raises(SizeMismatch, match="16x8"):
         SCHEME.protect(photographs(1, 16, 8), explicit)
@@ -49,7 +49,7 @@ def test_the_compiled_path_under_one_key_is_the_plain_one(monkeypatch):
     plain, key = photographs(3, 9, 14)[:, ::-1], SCHEME.key(seed_secret(bytes(32)), 9, 14)
     compiled = SCHEME.encrypt(plain, key)
     assert (SCHEME.decrypt(compiled, key) == plain).all()
-    monkeypatch.setattr(numba_kernels, "apply_elements", None)
+    monkeypatch.setattr(numba_kernels, "apply_pixel_transforms", None)
     assert (SCHEME.encrypt(plain, key) == compiled).all()
     assert (SCHEME.decrypt(compiled, key) == plain).all()
 
@@ -68,5 +68,5 @@ def test_the_compiled_path_for_a_key_an_image_is_the_plain_one(monkeypatch):
     scheme, secret = Pixelwise(PixelwiseSettings(key_mode="different")), seed_secret(bytes(range(32)))
     plain = photographs(3, 9, 14)[:, ::-1]
     compiled = scheme.protect(plain, secret, first=4)
-    monkeypatch.setattr(numba_kernels, "apply_elements", None)
+    monkeypatch.setattr(numba_kernels, "apply_pixel_transforms", None)
     assert (scheme.protect(plain, secret, first=4) == compiled).all()

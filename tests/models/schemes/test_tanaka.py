@@ -62,7 +62,7 @@ def test_nibbles_come_back():
 
 def test_icce2018_material_needs_the_permutation_alone():
     key = ICCE.key(SECRET, 8, 8)
-    assert (ICCE.load({"permutation": key.permutation.tolist()}).reversed == key.reversed).all()
+    assert (ICCE.key_from_json({"permutation": key.permutation.tolist()}).reversed == key.reversed).all()
 
 
 def test_a_side_that_is_no_multiple_of_four_is_refused():

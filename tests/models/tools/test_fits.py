@@ -5,31 +5,33 @@ import numpy as np
 from tests.models.sample_images import photographs
 from unveil.models.data.datasets import sample
 from unveil.models.recovery import color_ambiguity
-from unveil.models.recovery.statistics import SHIPPED, shipped
-from unveil.models.recovery.tanaka import recover, streams_of
+from unveil.models.recovery.statistics import BUNDLED_STATISTICS, load_bundled_statistics
+from unveil.models.recovery.tanaka import permutation_from_key, recover_permutation
 from unveil.models.schemes.base import seed_secret
 from unveil.models.schemes.tanaka import Tanaka, TanakaSettings
 from unveil.models.tools import fit_color_ambiguity, fit_public_statistics
 
 
 def test_shipped_statistics_are_small():
-    assert SHIPPED.stat().st_size + color_ambiguity.SHIPPED.stat().st_size < 1_000_000
+    assert BUNDLED_STATISTICS.stat().st_size + color_ambiguity.BUNDLED_WEIGHTS.stat().st_size < 1_000_000
 
 
 def test_statistics_of_other_photographs_serve_as_well():
     own = fit_public_statistics.fit_tanaka(sample().train[:100])
-    assert own.log_distances.shape == shipped().tanaka.log_distances.shape
-    assert own.likelihoods.shape == shipped().tanaka.likelihoods.shape
+    assert own.log_distances.shape == load_bundled_statistics().tanaka.log_distances.shape
+    assert own.likelihoods.shape == load_bundled_statistics().tanaka.likelihoods.shape
     scheme = Tanaka(TanakaSettings())
     key = scheme.key(seed_secret(bytes(32)), 96, 96)
-    found = recover(scheme.encrypt(photographs(8), key), statistics=own)
-    true = streams_of(key)
-    assert (found.place // 3 == true.place // 3).mean() > 0.95  # the pixel of every nibble
+    recovered = recover_permutation(scheme.encrypt(photographs(8), key), statistics=own)
+    true = permutation_from_key(key)
+    assert (recovered.place // 3 == true.place // 3).mean() > 0.95  # the pixel of every nibble
 
 
 def test_the_naturalness_network_learns():
     losses = []
-    weights = fit_color_ambiguity.train(sample().train[:120], epochs=3, tell=lambda epoch, loss: losses.append(loss))
+    weights = fit_color_ambiguity.train(
+        sample().train[:120], epochs=3, on_epoch=lambda epoch, loss: losses.append(loss)
+    )
     assert losses[-1] < losses[0]
     assert weights["hidden.weight"].shape == (fit_color_ambiguity.HIDDEN, color_ambiguity.FEATURES)
     assert all(np.isfinite(w).all() for w in weights.values())

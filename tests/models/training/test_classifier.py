@@ -6,13 +6,13 @@ import torch
 from torch import nn
 
 from unveil.models.core.errors import AttackFailed, Cancelled
-from unveil.models.core.run_context import Context
+from unveil.models.core.run_context import RunContext
 from unveil.models.networks.resnet20 import ResNet20
 from unveil.models.networks.vgg16_bn import Vgg16Bn
 from unveil.models.training.augmentation import flip_and_crop
 from unveil.models.training.classifier import (
     CLASSIFIERS,
-    Classification,
+    ClassificationTask,
     Classifier,
     accuracy,
     predict,
@@ -22,7 +22,7 @@ from unveil.models.training.classifier import (
 SETTINGS = replace(CLASSIFIERS["smoke"], epochs=6, precision="fp32")
 
 
-def tilted(count, seed=0, side=24):
+def make_stripes(count, seed=0, side=24):
     """Images and labels: stripes lie (0) or stand (1), of any phase and colour."""
     rng = np.random.default_rng(seed)
     labels = np.arange(count) % 2
@@ -31,13 +31,13 @@ def tilted(count, seed=0, side=24):
     return image.astype(np.uint8), labels
 
 
-def count(network):
+def count_parameters(network):
     return sum(p.numel() for p in network.parameters())
 
 
 def test_the_networks_have_their_published_number_of_weights():
-    assert count(ResNet20(10)) == 269_722
-    assert count(Vgg16Bn(10)) == 14_728_266
+    assert count_parameters(ResNet20(10)) == 269_722
+    assert count_parameters(Vgg16Bn(10)) == 14_728_266
 
 
 def test_a_shortcut_takes_every_second_pixel_and_adds_channels_of_zeros():
@@ -49,54 +49,54 @@ def test_a_shortcut_takes_every_second_pixel_and_adds_channels_of_zeros():
 
 
 def test_it_learns_to_tell_classes_apart_and_names_those_of_new_images():
-    told = []
-    context = Context(metric=lambda *m: told.append(m))
-    images, labels = tilted(200)
+    metrics = []
+    context = RunContext(metric=lambda *m: metrics.append(m))
+    images, labels = make_stripes(200)
     network = train_classifier(images, labels, SETTINGS, context)
-    images, labels = tilted(40, seed=1)
-    assert accuracy(network, images, labels, Context()) == 1
-    assert (predict(network, images, Context()) == labels).all()
-    assert {name for name, *_ in told} == {"loss", "accuracy", "images_per_second"}
+    images, labels = make_stripes(40, seed=1)
+    assert accuracy(network, images, labels, RunContext()) == 1
+    assert (predict(network, images, RunContext()) == labels).all()
+    assert {name for name, *_ in metrics} == {"loss", "accuracy", "images_per_second"}
 
 
 def test_cells_of_an_evaluation_train_it_once():
-    made: dict[str, bytes] = {}
+    computed: dict[str, bytes] = {}
 
     def once(name, make):
-        if name not in made:
-            made[name] = make()
-        return made[name]
+        if name not in computed:
+            computed[name] = make()
+        return computed[name]
 
     def refuse(*_):
         raise Cancelled
 
-    images, labels = tilted(32)
-    first = train_classifier(images, labels, CLASSIFIERS["smoke"], Context(shared=once))
-    again = train_classifier(images, labels, CLASSIFIERS["smoke"], Context(shared=once, report=refuse))
+    images, labels = make_stripes(32)
+    first = train_classifier(images, labels, CLASSIFIERS["smoke"], RunContext(memoize=once))
+    again = train_classifier(images, labels, CLASSIFIERS["smoke"], RunContext(memoize=once, report=refuse))
     assert all(torch.equal(a, b) for a, b in zip(first.parameters(), again.parameters(), strict=True))
     for rows, names in ((images[:30], labels[:30]), (images, 1 - labels)):
         with pytest.raises(Cancelled):
-            train_classifier(rows, names, CLASSIFIERS["smoke"], Context(shared=once, report=refuse))
-    assert [name.split("/")[0] for name in made] == ["classifier"]
+            train_classifier(rows, names, CLASSIFIERS["smoke"], RunContext(memoize=once, report=refuse))
+    assert [name.split("/")[0] for name in computed] == ["classifier"]
 
 
 @pytest.mark.parametrize("labels", [np.zeros(8, np.int64), np.arange(8) - 1, np.arange(7)])
 def test_missing_labels_are_a_clear_failure(labels):
     with pytest.raises(AttackFailed, match="labels of at least two classes"):
-        train_classifier(tilted(8)[0], labels, SETTINGS, Context())
+        train_classifier(make_stripes(8)[0], labels, SETTINGS, RunContext())
 
 
 def test_images_too_small_for_the_network_are_a_clear_failure():
-    images, labels = tilted(8)
+    images, labels = make_stripes(8)
     with pytest.raises(AttackFailed, match="at least 32x32; these are 24x24"):
-        train_classifier(images, labels, replace(SETTINGS, network="vgg16-bn", shrink=1), Context())
+        train_classifier(images, labels, replace(SETTINGS, network="vgg16-bn", shrink=1), RunContext())
 
 
 def test_crops_move_images_into_black_and_mirror_every_second_one():
     images = np.random.default_rng(0).integers(1, 256, (64, 9, 7, 3), np.uint8)
     moved = flip_and_crop(torch.from_numpy(images), 2, torch.Generator().manual_seed(0)).numpy()
     padded = np.pad(images, ((0, 0), (2, 2), (2, 2), (0, 0)))
-    seen = set()
+    offsets_seen = set()
     for image, source in zip(moved, padded, strict=True):
         found = [
             (down, right, flip)
@@ -106,9 +106,9 @@ def test_crops_move_images_into_black_and_mirror_every_second_one():
             if (image == source[down : down + 9, right : right + 7][:, :: -1 if flip else 1]).all()
         ]
         assert len(found) == 1
-        seen.add(found[0])
-    assert {down for down, *_ in seen} == {right for _, right, _ in seen} == set(range(5))
-    assert len({flip for *_, flip in seen}) == 2
+        offsets_seen.add(found[0])
+    assert {down for down, *_ in offsets_seen} == {right for _, right, _ in offsets_seen} == set(range(5))
+    assert len({flip for *_, flip in offsets_seen}) == 2
 
 
 # Cross-entropy after 3 steps on one fixed batch; see networks/test_inverse_networks.py.
@@ -121,11 +121,11 @@ GOLDEN = {
 
 @pytest.mark.parametrize(("settings", "golden"), GOLDEN.values(), ids=GOLDEN.keys())
 def test_golden_losses(settings, golden):
-    images, labels = (torch.from_numpy(array) for array in tilted(4, side=32))
+    images, labels = (torch.from_numpy(array) for array in make_stripes(4, side=32))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        made = Classifier(2, replace(SETTINGS, width=8, **{"shrink": 1, **settings}))
-    lesson = Classification(made, torch.optim.SGD(made.parameters(), 0.01, 0.9), padding=2)
+        network = Classifier(2, replace(SETTINGS, width=8, **{"shrink": 1, **settings}))
+    task = ClassificationTask(network, torch.optim.SGD(network.parameters(), 0.01, 0.9), padding=2)
     for step in range(3):
-        losses = lesson.step([images, labels], torch.Generator().manual_seed(step))
+        losses = task.step([images, labels], torch.Generator().manual_seed(step))
     assert losses["loss"].item() == pytest.approx(golden, rel=0.02)

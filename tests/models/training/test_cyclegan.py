@@ -4,30 +4,30 @@ import pytest
 import torch
 
 from tests.models.sample_images import photographs
-from unveil.models.core.run_context import Context
-from unveil.models.networks.resnet_generator import PatchGan, ResNetGenerator, cyclegan_start
-from unveil.models.training.cyclegan import HISTORY, Cycle, History
-from unveil.models.training.loop import Plan, constant, train
+from unveil.models.core.run_context import RunContext
+from unveil.models.networks.resnet_generator import PatchGan, ResNetGenerator, cyclegan_init
+from unveil.models.training.cyclegan import POOL_SIZE, CycleGanTask, ImagePool
+from unveil.models.training.loop import TrainingConfig, constant, train
 
 
-def lesson(width=4, blocks=1):
-    return Cycle(
-        lambda: ResNetGenerator(width, blocks).apply(cyclegan_start),
-        lambda: PatchGan(4).apply(cyclegan_start),
+def make_task(width=4, blocks=1):
+    return CycleGanTask(
+        lambda: ResNetGenerator(width, blocks).apply(cyclegan_init),
+        lambda: PatchGan(4).apply(cyclegan_init),
         partial(torch.optim.Adam, lr=2e-4, betas=(0.5, 0.999)),
-        weight=10.0,
+        cycle_weight=10.0,
         side=24,
         multiple=4,
     )
 
 
 def test_the_networks_have_the_published_shapes():
-    generator, judge = ResNetGenerator().eval(), PatchGan().eval()
+    generator, discriminator = ResNetGenerator().eval(), PatchGan().eval()
     assert sum(p.numel() for p in generator.parameters()) == 7_833_987  # 7,837,699 less the biases that norms undo
-    assert sum(p.numel() for p in judge.parameters()) == 2_763_841
+    assert sum(p.numel() for p in discriminator.parameters()) == 2_763_841
     with torch.inference_mode():
         assert generator(torch.zeros(1, 3, 32, 44)).shape == (1, 3, 32, 44)
-        assert judge(torch.zeros(1, 3, 96, 96)).shape == (1, 1, 10, 10)
+        assert discriminator(torch.zeros(1, 3, 96, 96)).shape == (1, 1, 10, 10)
 
 
 def test_one_score_of_the_judge_sees_seventy_pixels():
@@ -41,9 +41,9 @@ def test_one_score_of_the_judge_sees_seventy_pixels():
 def test_golden_losses():
     """At the paper's rate, at which rounding in another order, as on another CPU, stays below the fifth digit."""
     curve: dict[str, list[float]] = {}
-    plan = Plan("cycle", 2, 4, constant, precision="fp32")
-    context = Context(seed=1, metric=lambda name, step, value: curve.setdefault(name, []).append(value))
-    train(lesson, [[photographs(12, 32, 32)], [255 - photographs(12, 32, 32)]], plan, context)
+    config = TrainingConfig("cycle", 2, 4, constant, precision="fp32")
+    context = RunContext(seed=1, metric=lambda name, step, value: curve.setdefault(name, []).append(value))
+    train(make_task, [[photographs(12, 32, 32)], [255 - photographs(12, 32, 32)]], config, context)
     assert curve["loss"] == pytest.approx(GOLDEN["loss"], rel=1e-4)
     assert curve["cycle_loss"] == pytest.approx(GOLDEN["cycle_loss"], rel=1e-4)
     assert curve["discriminator_loss"] == pytest.approx(GOLDEN["discriminator_loss"], rel=1e-4)
@@ -51,7 +51,7 @@ def test_golden_losses():
 
 def test_flat_squares_leave_the_networks_numbers():
     torch.manual_seed(0)
-    learning, white = lesson(16, 3), torch.full((4, 32, 32, 3), 255, dtype=torch.uint8)
+    learning, white = make_task(16, 3), torch.full((4, 32, 32, 3), 255, dtype=torch.uint8)
     others = torch.from_numpy(photographs(4, 32, 32))
     for step in range(3):
         learning.step([white, others if step else white], torch.Generator().manual_seed(step))
@@ -62,15 +62,15 @@ GOLDEN = {"loss": [1.89657, 1.40756], "cycle_loss": [0.84089, 0.8324], "discrimi
 
 
 def test_the_history_shows_old_images_half_of_the_time_and_never_forgets_more_than_it_learns():
-    history, generator = History(), torch.Generator().manual_seed(0)
-    shown, fresh = 0, 0
+    pool, generator = ImagePool(), torch.Generator().manual_seed(0)
+    shown_count, fresh = 0, 0
     for start in range(0, 400, 8):
         new = torch.arange(start, start + 8.0).view(-1, 1, 1, 1)
-        out = history.exchange(new, generator)
+        out = pool.query(new, generator)
         assert out.shape == new.shape
-        assert len(history.images) == min(start + 8, HISTORY)
-        assert len(history.images.unique()) == len(history.images)
-        if start >= HISTORY:
-            shown += 8
+        assert len(pool.images) == min(start + 8, POOL_SIZE)
+        assert len(pool.images.unique()) == len(pool.images)
+        if start >= POOL_SIZE:
+            shown_count += 8
             fresh += int((out == new).sum())
-    assert 0.4 < fresh / shown < 0.6
+    assert 0.4 < fresh / shown_count < 0.6

@@ -10,18 +10,18 @@ from torch import nn
 from torch.nn import functional as F
 
 from unveil.models.core import checkpoints
-from unveil.models.core.checkpoints import Folder
+from unveil.models.core.checkpoints import DirectoryStore
 from unveil.models.core.errors import AttackFailed, Cancelled
-from unveil.models.core.run_context import Context
+from unveil.models.core.run_context import RunContext
 from unveil.models.networks.block_network import BlockNetwork
 from unveil.models.networks.patch_discriminator import PatchDiscriminator
 from unveil.models.networks.unet import UNet
 from unveil.models.training import loop
-from unveil.models.training.augmentation import square
-from unveil.models.training.loop import Plan, constant, cosine, drops, read, train
-from unveil.models.training.objectives import Adversarial, Concealment, Regression
+from unveil.models.training.augmentation import random_square_crop
+from unveil.models.training.loop import TrainingConfig, constant, cosine, reconstruct, step_decay, train
+from unveil.models.training.objectives import GanTask, RegressionTask, TransformationTask
 
-PLAN = Plan("test", epochs=3, batch=4, schedule=drops(0.5), precision="fp32")
+CONFIG = TrainingConfig("test", epochs=3, batch_size=4, lr_schedule=step_decay(0.5), precision="fp32")
 
 
 def _images(count=18, seed=0):
@@ -29,66 +29,70 @@ def _images(count=18, seed=0):
 
 
 def _regression(rate=0.1, network=BlockNetwork):
-    made = network()
-    return Regression(made, torch.optim.SGD(made.parameters(), rate, 0.9), F.mse_loss)
+    network_made = network()
+    return RegressionTask(network_made, torch.optim.SGD(network_made.parameters(), rate, 0.9), F.mse_loss)
 
 
-def _squares():
-    made = BlockNetwork()
-    return Regression(made, torch.optim.SGD(made.parameters(), 0.1, 0.9), F.mse_loss, side=8)
+def _crop_regression():
+    network = BlockNetwork()
+    return RegressionTask(network, torch.optim.SGD(network.parameters(), 0.1, 0.9), F.mse_loss, side=8)
 
 
-def _adversarial(**settings):
-    networks = BlockNetwork(squash=True), PatchDiscriminator(8)
-    return Adversarial(*networks, lambda n: torch.optim.Adam(n.parameters(), 1e-3, fused=True), **settings)
+def _gan(**settings):
+    networks = BlockNetwork(output_tanh=True), PatchDiscriminator(8)
+    return GanTask(*networks, lambda n: torch.optim.Adam(n.parameters(), 1e-3, fused=True), **settings)
 
 
-def _turned():
-    return _adversarial(looks={1, 2}, judge=lambda _: -1.0)
+def _flipped_gan():
+    return _gan(sign_check_epochs={1, 2}, judge=lambda _: -1.0)
 
 
-def _concealment():
-    judge, eye = nn.Sequential(nn.Flatten(), nn.Linear(768, 3)), nn.Conv2d(3, 4, 3)
-    for number, judging in enumerate((judge, eye)):
+def _transformation():
+    classifier, feature_extractor = nn.Sequential(nn.Flatten(), nn.Linear(768, 3)), nn.Conv2d(3, 4, 3)
+    for number, module in enumerate((classifier, feature_extractor)):
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(number)
-            for parameter in judging.parameters():
+            for parameter in module.parameters():
                 nn.init.normal_(parameter, std=0.1)
-    network = BlockNetwork(squash=True)
+    network = BlockNetwork(output_tanh=True)
     held_out = _images(7, 3), np.arange(7) % 3
-    return Concealment(network, torch.optim.SGD(network.parameters(), 0.3, 0.9), judge, eye, 0.1, 2, held_out)
+    return TransformationTask(
+        network, torch.optim.SGD(network.parameters(), 0.3, 0.9), classifier, feature_extractor, 0.1, 2, held_out
+    )
 
 
-LESSONS = {
+TASKS = {
     "regression": (_regression, [[255 - _images(), _images()]]),
-    "regression of squares": (_squares, [[255 - _images(), _images()]]),
-    "adversarial": (_adversarial, [[_images(18, 1)], [_images(11, 2)]]),
-    "adversarial, turned twice": (_turned, [[_images(18, 1)], [_images(11, 2)]]),
-    "concealment": (_concealment, [[_images(18, 1), np.arange(18) % 3]]),
+    "regression of squares": (_crop_regression, [[255 - _images(), _images()]]),
+    "adversarial": (_gan, [[_images(18, 1)], [_images(11, 2)]]),
+    "adversarial, turned twice": (_flipped_gan, [[_images(18, 1)], [_images(11, 2)]]),
+    "concealment": (_transformation, [[_images(18, 1), np.arange(18) % 3]]),
 }
 
 
-def _weights(lesson):
-    return {name: value.clone() for name, value in lesson.networks.state_dict().items()}
+def _weights(task):
+    return {name: value.clone() for name, value in task.networks.state_dict().items()}
 
 
 def _same(a, b):
     return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
 
 
-@pytest.mark.parametrize(("make", "decks"), LESSONS.values(), ids=LESSONS.keys())
+@pytest.mark.parametrize(("make", "tensor_groups"), TASKS.values(), ids=TASKS.keys())
 @pytest.mark.parametrize("stop", [1, 5, 8, 11])
-def test_a_run_stopped_at_any_step_and_started_again_ends_at_the_same_weights(make, decks, stop, tmp_path, monkeypatch):
-    def drawing():
+def test_a_run_stopped_at_any_step_and_started_again_ends_at_the_same_weights(
+    make, tensor_groups, stop, tmp_path, monkeypatch
+):
+    def make_curve_recorder():
         """A process of its own: what another one drew has gone with it."""
         curve: list[tuple[str, int, float]] = []
         return curve, lambda *point: curve.append(point) if point[0] != "images_per_second" else None
 
-    curve, metric = drawing()
-    straight, _ = train(make, decks, PLAN, Context(seed=7, metric=metric))
+    curve, metric = make_curve_recorder()
+    straight, _ = train(make, tensor_groups, CONFIG, RunContext(seed=7, metric=metric))
 
-    monkeypatch.setattr(loop, "SAVE_SECONDS", 0)
-    monkeypatch.setattr(loop, "PULSE_SECONDS", 0)
+    monkeypatch.setattr(loop, "CHECKPOINT_INTERVAL_SECONDS", 0)
+    monkeypatch.setattr(loop, "CANCEL_CHECK_SECONDS", 0)
     done: list[bool] = []
 
     class Stopped(type(straight)):
@@ -99,99 +103,101 @@ def test_a_run_stopped_at_any_step_and_started_again_ends_at_the_same_weights(ma
             return super().step(images, generator)
 
     def make_stopped():
-        lesson = make()
-        lesson.__class__ = Stopped
-        return lesson
+        task = make()
+        task.__class__ = Stopped
+        return task
 
     with pytest.raises(Cancelled):
-        train(make_stopped, decks, PLAN, Context(seed=7, checkpoints=Folder(tmp_path)))
-    assert checkpoints.load(Folder(tmp_path), "test.ckpt")["step"] == stop
-    told: list[float] = []
+        train(make_stopped, tensor_groups, CONFIG, RunContext(seed=7, checkpoints=DirectoryStore(tmp_path)))
+    assert checkpoints.load(DirectoryStore(tmp_path), "test.ckpt")["step"] == stop
+    reports: list[float] = []
     for _ in range(2):  # again from the checkpoint of the end: killed before anybody had its outcome
-        resumed_curve, metric = drawing()
-        hear = {"metric": metric, "report": lambda fraction, _: told.append(fraction)}
-        resumed, _ = train(make, decks, PLAN, Context(seed=7, checkpoints=Folder(tmp_path), **hear))
+        resumed_curve, metric = make_curve_recorder()
+        callbacks = {"metric": metric, "report": lambda fraction, _: reports.append(fraction)}
+        resumed, _ = train(
+            make, tensor_groups, CONFIG, RunContext(seed=7, checkpoints=DirectoryStore(tmp_path), **callbacks)
+        )
         assert _same(_weights(straight), _weights(resumed))
         assert resumed_curve == curve
-    assert min(told) == stop / (PLAN.epochs * (len(decks[0][0]) // PLAN.batch))
+    assert min(reports) == stop / (CONFIG.epochs * (len(tensor_groups[0][0]) // CONFIG.batch_size))
 
 
 def test_a_run_out_of_time_keeps_every_step(tmp_path):
-    make, decks = LESSONS["adversarial"]
-    straight, _ = train(make, decks, PLAN, Context(seed=7))
+    make, tensor_groups = TASKS["adversarial"]
+    straight, _ = train(make, tensor_groups, CONFIG, RunContext(seed=7))
     slices, resumed = 0, None
     while resumed is None:
-        context = Context(seed=7, checkpoints=Folder(tmp_path), deadline=time.monotonic())
+        context = RunContext(seed=7, checkpoints=DirectoryStore(tmp_path), deadline=time.monotonic())
         slices += 1
         with suppress(Cancelled):
-            resumed, _ = train(make, decks, PLAN, context)
+            resumed, _ = train(make, tensor_groups, CONFIG, context)
     assert slices == 3 * (18 // 4)
     assert _same(_weights(straight), _weights(resumed))
 
 
 def test_the_weights_of_the_epoch_with_the_lowest_loss_on_held_out_images_are_kept(tmp_path):
     """A rate that climbs until the last epochs do harm."""
-    make, decks = LESSONS["concealment"]
-    plan = Plan("test", 6, 4, lambda fraction: 1 if fraction < 0.5 else 30, precision="fp32")
+    make, tensor_groups = TASKS["concealment"]
+    config = TrainingConfig("test", 6, 4, lambda fraction: 1 if fraction < 0.5 else 30, precision="fp32")
     losses = []
 
     def metric(name, step, value):
         if name == "validation_loss":
             losses.append(value)
 
-    context = Context(checkpoints=Folder(tmp_path), metric=metric)
-    lesson, _ = train(make, decks, plan, context)
+    context = RunContext(checkpoints=DirectoryStore(tmp_path), metric=metric)
+    task, _ = train(make, tensor_groups, config, context)
     best = int(np.argmin(losses))
     assert len(losses) == 6
     assert best < 5
-    assert (lesson.best_epoch, lesson.best_loss) == (best + 1, losses[best])
-    lesson.best_network()
-    assert lesson.after_epoch()["validation_loss"] == losses[best]
-    again, _ = train(make, decks, plan, context)
-    assert _same(dict(again.best_network().state_dict()), dict(lesson.network.state_dict()))
+    assert (task.best_epoch, task.best_loss) == (best + 1, losses[best])
+    task.best_network()
+    assert task.after_epoch()["validation_loss"] == losses[best]
+    again, _ = train(make, tensor_groups, config, context)
+    assert _same(dict(again.best_network().state_dict()), dict(task.network.state_dict()))
 
 
 def test_squares_of_a_pair_show_the_same_place():
     network, sizes = nn.Conv2d(3, 3, 1), set()
 
-    def loss(seen, plain):
-        assert torch.allclose(seen, network(-plain), atol=1e-6)
-        sizes.add(seen.shape[2:])
-        return F.mse_loss(seen, plain)
+    def loss(output, plain):
+        assert torch.allclose(output, network(-plain), atol=1e-6)
+        sizes.add(output.shape[2:])
+        return F.mse_loss(output, plain)
 
-    lesson = Regression(network, torch.optim.SGD(network.parameters(), 0.1), loss, side=6)
+    task = RegressionTask(network, torch.optim.SGD(network.parameters(), 0.1), loss, side=6)
     for seed in range(5):
-        lesson.step(
-            [torch.from_numpy(255 - _images()), torch.from_numpy(_images())], torch.Generator().manual_seed(seed)
-        )
+        task.step([torch.from_numpy(255 - _images()), torch.from_numpy(_images())], torch.Generator().manual_seed(seed))
     assert sizes == {(6, 6)}
 
 
 def test_a_square_keeps_to_whole_blocks():
     images = torch.arange(2 * 40 * 44 * 3).view(2, 40, 44, 3)
     for side, expected in ((30, 28), (2, 4), (64, 40)):
-        taken = square(images, side, 4, torch.Generator().manual_seed(side))
-        assert taken.shape[1:3] == (expected, min(44, side // 4 * 4 or 4))
-        assert taken[0, 0, 0, 0] // 3 % 44 % 4 == taken[0, 0, 0, 0] // (3 * 44) % 4 == 0, "the corner too"
+        cropped = random_square_crop(images, side, 4, torch.Generator().manual_seed(side))
+        assert cropped.shape[1:3] == (expected, min(44, side // 4 * 4 or 4))
+        assert cropped[0, 0, 0, 0] // 3 % 44 % 4 == cropped[0, 0, 0, 0] // (3 * 44) % 4 == 0, "the corner too"
 
 
 def test_squares_of_what_the_eye_compares_show_the_same_place():
     network, sizes = nn.Conv2d(3, 3, 1), set()
     network.weight.data, network.bias.data = torch.eye(3).view(3, 3, 1, 1), torch.zeros(3)
 
-    class Eye(nn.Module):
+    class RecordingExtractor(nn.Module):
         def forward(self, images):
             sizes.add(images.shape[2:])
             return images
 
-    judge = nn.Sequential(nn.Flatten(), nn.Linear(768, 3))
+    classifier = nn.Sequential(nn.Flatten(), nn.Linear(768, 3))
     still = torch.optim.SGD(network.parameters(), 0.0)
-    lesson = Concealment(network, still, judge, Eye(), 1.0, 2, (_images(), np.arange(18) % 3), side=6)
+    task = TransformationTask(
+        network, still, classifier, RecordingExtractor(), 1.0, 2, (_images(), np.arange(18) % 3), side=6
+    )
     for seed in range(5):
         batch = [torch.from_numpy(_images()), torch.arange(18) % 3]
-        assert lesson.step(batch, torch.Generator().manual_seed(seed))["distance"] < 1e-10
+        assert task.step(batch, torch.Generator().manual_seed(seed))["distance"] < 1e-10
     assert sizes == {(6, 6)}
-    lesson.after_epoch()
+    task.after_epoch()
     assert sizes == {(6, 6), (16, 16)}  # images held out are looked at whole
 
 
@@ -206,77 +212,85 @@ GOLDEN = {
 
 def test_golden_losses_of_concealment():
     curve: dict[str, list[float]] = {}
-    context = Context(metric=lambda name, step, value: curve.setdefault(name, []).append(value))
-    train(*LESSONS["concealment"], PLAN, context)
+    context = RunContext(metric=lambda name, step, value: curve.setdefault(name, []).append(value))
+    train(*TASKS["concealment"], CONFIG, context)
     assert {name: curve[name] for name in GOLDEN} == {
         name: pytest.approx(values, rel=2e-3) for name, values in GOLDEN.items()
     }
 
 
 def test_a_judge_learns_nothing():
-    make, decks = LESSONS["concealment"]
-    before = [value.clone() for judge in make().frozen for value in judge.state_dict().values()]
-    lesson, _ = train(make, decks, PLAN, Context())
-    after = [value for judge in lesson.frozen for value in judge.state_dict().values()]
+    make, tensor_groups = TASKS["concealment"]
+    before = [value.clone() for network in make().frozen for value in network.state_dict().values()]
+    task, _ = train(make, tensor_groups, CONFIG, RunContext())
+    after = [value for network in task.frozen for value in network.state_dict().values()]
     assert all(torch.equal(a, b) for a, b in zip(before, after, strict=True))
-    assert not any(judge.training for judge in lesson.frozen)
+    assert not any(judge.training for judge in task.frozen)
 
 
 def test_a_finished_run_is_not_trained_again(tmp_path):
-    make, decks = LESSONS["regression"]
-    first, _ = train(make, decks, PLAN, Context(checkpoints=Folder(tmp_path)))
-    told = []
+    make, tensor_groups = TASKS["regression"]
+    first, _ = train(make, tensor_groups, CONFIG, RunContext(checkpoints=DirectoryStore(tmp_path)))
+    reports = []
     again, _ = train(
-        make, decks, PLAN, Context(checkpoints=Folder(tmp_path), report=lambda *progress: told.append(progress))
+        make,
+        tensor_groups,
+        CONFIG,
+        RunContext(checkpoints=DirectoryStore(tmp_path), report=lambda *progress: reports.append(progress)),
     )
     assert _same(_weights(first), _weights(again))
-    assert not told
+    assert not reports
 
 
-OTHERS = {
-    "seed": (LESSONS["regression"][1], PLAN, 1),
-    "images": ([[_images(18, 5), _images()]], PLAN, 0),
-    "plan": (LESSONS["regression"][1], replace(PLAN, epochs=2), 0),
+OTHER_RUNS = {
+    "seed": (TASKS["regression"][1], CONFIG, 1),
+    "images": ([[_images(18, 5), _images()]], CONFIG, 0),
+    "plan": (TASKS["regression"][1], replace(CONFIG, epochs=2), 0),
 }
 
 
-@pytest.mark.parametrize(("decks", "plan", "seed"), OTHERS.values(), ids=OTHERS.keys())
-def test_a_checkpoint_of_another_run_is_not_taken_up(decks, plan, seed, tmp_path):
-    train(*LESSONS["regression"], PLAN, Context(checkpoints=Folder(tmp_path)))
-    fresh, _ = train(_regression, decks, plan, Context(seed=seed))
-    beside, _ = train(_regression, decks, plan, Context(seed=seed, checkpoints=Folder(tmp_path)))
+@pytest.mark.parametrize(("tensor_groups", "config", "seed"), OTHER_RUNS.values(), ids=OTHER_RUNS.keys())
+def test_a_checkpoint_of_another_run_is_not_taken_up(tensor_groups, config, seed, tmp_path):
+    train(*TASKS["regression"], CONFIG, RunContext(checkpoints=DirectoryStore(tmp_path)))
+    fresh, _ = train(_regression, tensor_groups, config, RunContext(seed=seed))
+    beside, _ = train(_regression, tensor_groups, config, RunContext(seed=seed, checkpoints=DirectoryStore(tmp_path)))
     assert _same(_weights(fresh), _weights(beside))
 
 
 def test_a_damaged_checkpoint_means_starting_over(tmp_path):
-    make, decks = LESSONS["regression"]
-    straight, _ = train(make, decks, PLAN, Context(checkpoints=Folder(tmp_path)))
+    make, tensor_groups = TASKS["regression"]
+    straight, _ = train(make, tensor_groups, CONFIG, RunContext(checkpoints=DirectoryStore(tmp_path)))
     file = tmp_path / "test.ckpt"
-    whole = file.read_bytes()
-    for damaged in (b"", whole[:1000], whole[:-1], *(_flipped(whole, at) for at in range(0, len(whole), 97))):
+    contents = file.read_bytes()
+    for damaged in (
+        b"",
+        contents[:1000],
+        contents[:-1],
+        *(_flip_byte(contents, at) for at in range(0, len(contents), 97)),
+    ):
         file.write_bytes(damaged)
-        assert checkpoints.load(Folder(tmp_path), "test.ckpt") is None
-    again, _ = train(make, decks, PLAN, Context(checkpoints=Folder(tmp_path)))
+        assert checkpoints.load(DirectoryStore(tmp_path), "test.ckpt") is None
+    again, _ = train(make, tensor_groups, CONFIG, RunContext(checkpoints=DirectoryStore(tmp_path)))
     assert _same(_weights(straight), _weights(again))
 
 
-def _flipped(whole: bytes, at: int) -> bytes:
-    return whole[:at] + bytes([whole[at] ^ 1]) + whole[at + 1 :]
+def _flip_byte(contents: bytes, at: int) -> bytes:
+    return contents[:at] + bytes([contents[at] ^ 1]) + contents[at + 1 :]
 
 
 def test_training_leaves_the_callers_random_numbers_alone():
-    make, decks = LESSONS["regression"]
+    make, tensor_groups = TASKS["regression"]
     torch.manual_seed(5)
     expected = torch.rand(3)
     torch.manual_seed(5)
-    train(make, decks, PLAN, Context())
+    train(make, tensor_groups, CONFIG, RunContext())
     assert torch.equal(torch.rand(3), expected)
 
 
 def test_losses_that_are_no_number_stop_the_run_and_keep_the_last_good_checkpoint(tmp_path, monkeypatch):
-    monkeypatch.setattr(loop, "SAVE_SECONDS", 0)
+    monkeypatch.setattr(loop, "CHECKPOINT_INTERVAL_SECONDS", 0)
 
-    class Poisoned(Regression):
+    class Poisoned(RegressionTask):
         steps = 0
 
         def step(self, images, generator):
@@ -288,46 +302,48 @@ def test_losses_that_are_no_number_stop_the_run_and_keep_the_last_good_checkpoin
             return losses
 
     def make():
-        lesson = _regression()
-        lesson.__class__ = Poisoned
-        return lesson
+        task = _regression()
+        task.__class__ = Poisoned
+        return task
 
     with pytest.raises(AttackFailed, match="not a number in epoch 2 of 3"):
-        train(make, LESSONS["regression"][1], PLAN, Context(checkpoints=Folder(tmp_path)))
-    kept = checkpoints.load(Folder(tmp_path), "test.ckpt")
-    assert kept["step"] == 5
-    assert all(value.isfinite().all() for value in kept["lesson"]["networks"].values())
+        train(make, TASKS["regression"][1], CONFIG, RunContext(checkpoints=DirectoryStore(tmp_path)))
+    checkpoint = checkpoints.load(DirectoryStore(tmp_path), "test.ckpt")
+    assert checkpoint["step"] == 5
+    assert all(value.isfinite().all() for value in checkpoint["lesson"]["networks"].values())
 
 
 def test_a_learning_rate_out_of_reason_says_so():
     with pytest.raises(AttackFailed, match="lower the learning rate"):
-        train(lambda: _regression(1e9), LESSONS["regression"][1], PLAN, Context())
+        train(lambda: _regression(1e9), TASKS["regression"][1], CONFIG, RunContext())
 
 
 def test_a_run_that_diverges_in_its_last_step_is_no_success(tmp_path):
-    steps = replace(PLAN, epochs=1, batch=len(LESSONS["regression"][1][0][0]))  # one: its loss is that of the start
+    steps = replace(
+        CONFIG, epochs=1, batch_size=len(TASKS["regression"][1][0][0])
+    )  # one: its loss is that of the start
 
     def steep():
-        lesson = _regression(1e30)
-        lesson.loss = lambda made, plain: 1e30 * F.mse_loss(made, plain)
-        return lesson
+        task = _regression(1e30)
+        task.loss = lambda made, plain: 1e30 * F.mse_loss(made, plain)
+        return task
 
     with pytest.raises(AttackFailed, match="a weight is not a number in epoch 1 of 1"):
-        train(steep, LESSONS["regression"][1], steps, Context(checkpoints=Folder(tmp_path)))
+        train(steep, TASKS["regression"][1], steps, RunContext(checkpoints=DirectoryStore(tmp_path)))
     assert not list(tmp_path.iterdir())
 
 
 def test_one_small_image_at_a_time_is_refused_in_words():
     def make():
         network = nn.Sequential(nn.Conv2d(3, 3, 8), nn.BatchNorm2d(3), nn.ConvTranspose2d(3, 3, 8))
-        return Regression(network, torch.optim.SGD(network.parameters(), 0.1), F.mse_loss)
+        return RegressionTask(network, torch.optim.SGD(network.parameters(), 0.1), F.mse_loss)
 
     pair = np.zeros((2, 8, 8, 3), np.uint8)
     with pytest.raises(AttackFailed, match="raise `batch`"):
-        train(make, [[pair, pair]], replace(PLAN, batch=1), Context())
+        train(make, [[pair, pair]], replace(CONFIG, batch_size=1), RunContext())
 
 
-class Hungry(Regression):
+class MemoryHungryTask(RegressionTask):
     """Has memory for `limit` images a step."""
 
     limit = 1
@@ -340,46 +356,48 @@ class Hungry(Regression):
 
 @pytest.mark.parametrize("limit", [2, 5])
 def test_too_little_memory_halves_the_batch_and_says_so(limit, tmp_path, monkeypatch):
-    monkeypatch.setattr(Hungry, "limit", limit)
+    monkeypatch.setattr(MemoryHungryTask, "limit", limit)
 
     def make():
-        lesson = _regression()
-        lesson.__class__ = Hungry
-        return lesson
+        task = _regression()
+        task.__class__ = MemoryHungryTask
+        return task
 
-    decks = LESSONS["regression"][1]
-    plan = Plan("test", 2, 8, constant, precision="fp32")
-    lesson, notes = train(make, decks, plan, Context(checkpoints=Folder(tmp_path)))
+    tensor_groups = TASKS["regression"][1]
+    config = TrainingConfig("test", 2, 8, constant, precision="fp32")
+    task, notes = train(make, tensor_groups, config, RunContext(checkpoints=DirectoryStore(tmp_path)))
     fitting = 2 if limit == 2 else 4
     assert notes == (f"{fitting} images a step instead of 8: too little memory",)
-    planned, _ = train(_regression, decks, Plan("test", 2, fitting, constant, precision="fp32"), Context())
-    assert _same(_weights(lesson), _weights(planned))
-    _, notes_again = train(make, decks, plan, Context(checkpoints=Folder(tmp_path)))
+    planned, _ = train(
+        _regression, tensor_groups, TrainingConfig("test", 2, fitting, constant, precision="fp32"), RunContext()
+    )
+    assert _same(_weights(task), _weights(planned))
+    _, notes_again = train(make, tensor_groups, config, RunContext(checkpoints=DirectoryStore(tmp_path)))
     assert notes_again == notes
 
 
 def test_too_little_memory_for_anything_is_a_clear_failure():
     def make():
-        lesson = _regression()
-        lesson.__class__ = Hungry
-        return lesson
+        task = _regression()
+        task.__class__ = MemoryHungryTask
+        return task
 
     with pytest.raises(AttackFailed, match="too little memory on cpu"):
-        train(make, LESSONS["regression"][1], PLAN, Context())
+        train(make, TASKS["regression"][1], CONFIG, RunContext())
 
 
 def test_other_errors_are_not_taken_for_too_little_memory():
-    class Wrong(Regression):
+    class Wrong(RegressionTask):
         def step(self, images, generator):
             raise RuntimeError("shapes do not match")
 
     def make():
-        lesson = _regression()
-        lesson.__class__ = Wrong
-        return lesson
+        task = _regression()
+        task.__class__ = Wrong
+        return task
 
     with pytest.raises(RuntimeError, match="shapes"):
-        train(make, LESSONS["regression"][1], PLAN, Context())
+        train(make, TASKS["regression"][1], CONFIG, RunContext())
 
 
 def test_a_cancel_is_seen_in_the_middle_of_a_long_step():
@@ -392,19 +410,19 @@ def test_a_cancel_is_seen_in_the_middle_of_a_long_step():
         if len(reports) == 3:
             raise Cancelled
 
-    plan = Plan("test", 1, 8, constant, precision="fp32")
-    began = time.monotonic()
+    config = TrainingConfig("test", 1, 8, constant, precision="fp32")
+    started_at = time.monotonic()
     with pytest.raises(Cancelled):
-        train(lambda: _regression(network=UNet), [[images, images]], plan, Context(report=report))
-    assert time.monotonic() - began < 20
+        train(lambda: _regression(network=UNet), [[images, images]], config, RunContext(report=report))
+    assert time.monotonic() - started_at < 20
     assert len(reports) == 3
 
 
 def test_every_epoch_tells_its_loss_speed_and_time_left(monkeypatch):
-    monkeypatch.setattr(loop, "PULSE_SECONDS", 0)
+    monkeypatch.setattr(loop, "CANCEL_CHECK_SECONDS", 0)
     metrics, phases = [], []
-    context = Context(report=lambda f, phase: phases.append((f, phase)), metric=lambda *m: metrics.append(m))
-    train(*LESSONS["adversarial"], PLAN, context)
+    context = RunContext(report=lambda f, phase: phases.append((f, phase)), metric=lambda *m: metrics.append(m))
+    train(*TASKS["adversarial"], CONFIG, context)
     for name in ("loss", "discriminator_loss", "images_per_second"):
         assert [step for found, step, _ in metrics if found == name] == [1, 2, 3]
     fractions = [f for f, _ in phases]
@@ -416,32 +434,32 @@ def test_every_epoch_tells_its_loss_speed_and_time_left(monkeypatch):
 
 def test_no_images_is_a_clear_failure():
     with pytest.raises(AttackFailed, match="no images"):
-        train(_regression, [[_images(0), _images(0)]], PLAN, Context())
+        train(_regression, [[_images(0), _images(0)]], CONFIG, RunContext())
 
 
 def test_all_images_of_all_decks_come_once_an_epoch_in_a_new_order():
-    seen = []
+    batches_seen = []
 
-    class Watching(Regression):
+    class Watching(RegressionTask):
         def step(self, images, generator):
-            seen.append([image[:, 0, 0, 0].tolist() for image in images])
+            batches_seen.append([image[:, 0, 0, 0].tolist() for image in images])
             return super().step(images, generator)
 
     def make():
-        lesson = _regression()
-        lesson.__class__ = Watching
-        return lesson
+        task = _regression()
+        task.__class__ = Watching
+        return task
 
     numbered = np.zeros((8, 16, 16, 3), np.uint8) + np.arange(8, dtype=np.uint8)[:, None, None, None]
-    train(make, [[numbered, numbered]], Plan("test", 2, 4, constant, precision="fp32"), Context())
-    epochs = [seen[0][0] + seen[1][0], seen[2][0] + seen[3][0]]
+    train(make, [[numbered, numbered]], TrainingConfig("test", 2, 4, constant, precision="fp32"), RunContext())
+    epochs = [batches_seen[0][0] + batches_seen[1][0], batches_seen[2][0] + batches_seen[3][0]]
     assert [sorted(epoch) for epoch in epochs] == [list(range(8))] * 2
     assert epochs[0] != epochs[1]
-    assert all(protected == plain for protected, plain in seen)
+    assert all(protected == plain for protected, plain in batches_seen)
 
 
 def test_schedules():
-    steps = drops(150 / 300, 225 / 300)
+    steps = step_decay(150 / 300, 225 / 300)
     assert [round(steps(e / 300), 9) for e in (0, 149, 150, 224, 225, 299)] == [1, 1, 0.1, 0.1, 0.01, 0.01]
     assert cosine(0.05) == pytest.approx(1)
     assert cosine(1.0) == pytest.approx(0, abs=1e-9)
@@ -450,19 +468,19 @@ def test_schedules():
 
 def test_read_gives_8_bit_images_of_the_same_shape():
     images = _images(5)
-    assert (read(nn.Identity().eval(), images, Context(), pixels=500) == images).all()
-    assert read(nn.Identity(), images[:0], Context()).shape == (0, 16, 16, 3)
+    assert (reconstruct(nn.Identity().eval(), images, RunContext(), max_pixels_per_batch=500) == images).all()
+    assert reconstruct(nn.Identity(), images[:0], RunContext()).shape == (0, 16, 16, 3)
 
 
 def test_answers_that_are_no_numbers_are_no_pictures():
     network = nn.Conv2d(3, 3, 1)
     nn.init.constant_(network.weight, 1e38)
     with pytest.raises(AttackFailed, match="lower the learning rate"):
-        read(network, _images(3), Context())
+        reconstruct(network, _images(3), RunContext())
 
 
 def test_a_checkpoint_is_never_half_written(tmp_path, monkeypatch):
-    folder = Folder(tmp_path / "deep")
+    folder = DirectoryStore(tmp_path / "deep")
     checkpoints.save(folder, "a.ckpt", {"step": 1})
 
     def crash(*_):

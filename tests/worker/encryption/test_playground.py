@@ -15,47 +15,47 @@ from unveil.models.schemes.base import seed_secret
 from unveil.worker.encryption import playground
 
 
-def picture(name: str = "cat") -> Images:
-    with Image.open(io.BytesIO(playground.photograph(name))) as image:
+def load_photo(name: str = "cat") -> Images:
+    with Image.open(io.BytesIO(playground.bundled_photo(name))) as image:
         image.thumbnail((128, 128))
         return np.asarray(image.convert("RGB"))
 
 
-def look(scheme: str, attack: str, **params: Any) -> tuple[dict[str, Any], Images]:
-    made = make_scheme(scheme, params)
+def run_preview(scheme: str, attack: str, **params: Any) -> tuple[dict[str, Any], Images]:
+    scheme_made = make_scheme(scheme, params)
     # One key: among seventeen, a ciphertext is taken for its own picture by chance now and then.
-    mine, secret = pad(picture()[None], made.multiple)[0], seed_secret(bytes(range(32)))
-    key = made.key(secret, *mine.shape[:2])
+    photo, secret = pad(load_photo()[None], scheme_made.size_multiple)[0], seed_secret(bytes(range(32)))
+    key = scheme_made.key(secret, *photo.shape[:2])
     settings = {"curve": False} if attack == "key-recovery" else {}
-    figures, pngs = playground.look(
-        made, make_attack(attack, settings), mine, key, secret if made.key_per_image else None
+    figures, pngs = playground.preview_attack(
+        scheme_made, make_attack(attack, settings), photo, key, secret if scheme_made.key_per_image else None
     )
     assert len(pngs) == 2
-    with Image.open(io.BytesIO(pngs[0])) as seen:
-        return figures, np.asarray(seen)
+    with Image.open(io.BytesIO(pngs[0])) as reconstructed:
+        return figures, np.asarray(reconstructed)
 
 
 def test_unattacked_it_is_the_ciphertext_that_encryption_gave() -> None:
-    made, secret = make_scheme("pixelwise", {"key_mode": "different"}), new_secret()
-    mine = picture()
-    key = made.key(secret, *mine.shape[:2])
-    _, (seen, _) = playground.look(made, make_attack("none", {}), mine, key, secret)
-    with Image.open(io.BytesIO(seen)) as image:
-        assert np.array_equal(np.asarray(image), made.encrypt(mine[None], key)[0])
+    scheme_made, secret = make_scheme("pixelwise", {"key_mode": "different"}), new_secret()
+    photo = load_photo()
+    key = scheme_made.key(secret, *photo.shape[:2])
+    _, (reconstructed, _) = playground.preview_attack(scheme_made, make_attack("none", {}), photo, key, secret)
+    with Image.open(io.BytesIO(reconstructed)) as image:
+        assert np.array_equal(np.asarray(image), scheme_made.encrypt(photo[None], key)[0])
 
 
 @pytest.mark.parametrize("scheme", ["pixelwise", "tanaka"])
 def test_key_recovery_brings_back_the_picture_and_the_key(scheme: str) -> None:
-    figures, seen = look(scheme, "key-recovery")
+    figures, reconstructed = run_preview(scheme, "key-recovery")
     assert figures["exact_key"]
     assert figures["ssim"] == 1.0
     assert figures["picked_of_set"] == figures["set"] == 17
-    assert np.array_equal(seen, pad(picture()[None], make_scheme(scheme, {}).multiple)[0])
+    assert np.array_equal(reconstructed, pad(load_photo()[None], make_scheme(scheme, {}).size_multiple)[0])
 
 
 def test_a_key_for_each_image_leaves_what_fr_sees() -> None:
-    none, _ = look("pixelwise", "none", key_mode="different")
-    fr, _ = look("pixelwise", "fr", key_mode="different")
+    none, _ = run_preview("pixelwise", "none", key_mode="different")
+    fr, _ = run_preview("pixelwise", "fr", key_mode="different")
     assert not none["above_chance"]
     assert fr["above_chance"]
     assert none["ssim"] < 0.1 < fr["ssim"]
@@ -63,8 +63,8 @@ def test_a_key_for_each_image_leaves_what_fr_sees() -> None:
 
 
 def test_every_photograph_is_small_and_the_set_has_the_pictures_shape() -> None:
-    for name in playground.PHOTOGRAPHS:
-        with Image.open(io.BytesIO(playground.photograph(name))) as image:
-            assert max(image.size) == playground.SIDE
-    with Image.open(io.BytesIO(playground.small_set(100, 200))) as mosaic:
+    for name in playground.BUNDLED_PHOTOS:
+        with Image.open(io.BytesIO(playground.bundled_photo(name))) as image:
+            assert max(image.size) == playground.MAX_PHOTO_SIDE
+    with Image.open(io.BytesIO(playground.sample_mosaic(100, 200))) as mosaic:
         assert mosaic.size == (4 * 64, 4 * 32)
