@@ -136,7 +136,7 @@ def _outcome_values(job: CellJob, result: CellResult) -> dict[str, Any]:
         encrypted_key = job.runtime.keyring.seal(
             key_json, purpose="recovered-key", owner=job.account_id, id=job.lease.id
         )
-    return {"result": {**to_json_safe(result.result), "versions": package_versions()}, "recovered": encrypted_key}
+    return {"result": {**to_json_safe(result.result), "versions": package_versions()}, "recovered_key": encrypted_key}
 
 
 def _result_rows(cell_id: str, result: CellResult, metrics: dict[str, list[list[float]]]) -> list[Any]:

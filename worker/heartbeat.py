@@ -24,8 +24,8 @@ class HeartbeatThread(PeriodicThread):
 
     def tick(self) -> None:
         stats = {
-            "slots": self._concurrency,
-            "recoveries": counts.lease_recoveries.total(),
+            "concurrency": self._concurrency,
+            "lease_recoveries": counts.lease_recoveries.total(),
             "gpus": gpus.query_gpus() if ATTACK_QUEUE in self._queues else None,
         }
         with self._engine.begin() as connection:

@@ -57,7 +57,7 @@ class KeyTrainingJob(ClaimedJob):
         )
         failpoints.failpoint("weights-before-row")
         return JobOutcome(
-            {"blob": blob, "provenance": to_json_safe({**trained_key.provenance, **provenance_overrides})}
+            {"weights_blob": blob, "provenance": to_json_safe({**trained_key.provenance, **provenance_overrides})}
         )
 
     def publish_status(self, session: Session, evaluation: Evaluation) -> None:

@@ -122,7 +122,7 @@ def end(session: Session, lease: Lease, status: Status, **values: Any) -> None:
         lease.fence() & lease.table.status.in_(allowed_predecessors(status)),
         {
             "status": status, "lease_owner": None, "lease_until": None, "finished_at": func.clock_timestamp(),
-            "checkpoint_lock": None, **values,
+            "checkpoint_wrapped_key": None, **values,
         },
     )  # fmt: skip
 
@@ -132,7 +132,7 @@ def release(session: Session, lease: Lease) -> None:
     if read_status(session, lease, for_update=True) == Status.CANCELLING:
         end(session, lease, Status.CANCELLED)
         return
-    values = {"status": Status.QUEUED, "lease_owner": None, "lease_until": None, "sent_at": None}
+    values = {"status": Status.QUEUED, "lease_owner": None, "lease_until": None, "enqueued_at": None}
     _update_fenced(session, lease, lease.fence() & (lease.table.status == Status.RUNNING), values)
 
 

@@ -48,13 +48,13 @@ def compute_once(job: ClaimedJob, reporter: Reporter, name: str, compute: Callab
 
 def _claim_artifact(session: Session, job: ClaimedJob, name: str) -> bool:
     """Whether it is ours to make: nobody's yet, or of one who makes it no more."""
-    owner = {"holder": job.lease.id, "attempt": job.lease.attempt}
+    owner = {"owner_job_id": job.lease.id, "attempt": job.lease.attempt}
     claimed_name = session.scalar(
         insert(EvaluationArtifact)
         .values(evaluation_id=job.evaluation_id, name=name, **owner)
         .on_conflict_do_update(
             index_elements=["evaluation_id", "name"],
-            set_=owner,
+            set_={getattr(EvaluationArtifact, attribute): value for attribute, value in owner.items()},
             where=EvaluationArtifact.sealed.is_(None) & or_(and_(*_owned_by(job)), ~_owner_is_running()),
         )
         .returning(EvaluationArtifact.name)

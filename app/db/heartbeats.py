@@ -18,9 +18,12 @@ HEARTBEAT_TTL_S = 30.0  # who has said nothing for longer is taken for dead
 
 def upsert_heartbeat(name: str, queue: str, master_key_version: int, **columns: Any) -> Insert:
     """`told`: further columns, such as slots."""
-    values = {"queue": queue, "ring": master_key_version, "seen_at": func.clock_timestamp(), **columns}
+    values = {"queues": queue, "master_key_version": master_key_version, "seen_at": func.clock_timestamp(), **columns}
+    by_column = {getattr(ProcessHeartbeat, attribute): value for attribute, value in values.items()}
     return (
-        insert(ProcessHeartbeat).values(name=name, **values).on_conflict_do_update(index_elements=["name"], set_=values)
+        insert(ProcessHeartbeat)
+        .values(name=name, **values)
+        .on_conflict_do_update(index_elements=["name"], set_=by_column)
     )
 
 

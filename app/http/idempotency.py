@@ -138,7 +138,7 @@ class IdempotentRequest:
         assert self.principal is not None
         fingerprint = await _compute_fingerprint(self.request)
         lock_deadline = func.clock_timestamp() + timedelta(seconds=_LOCK_TTL_S)
-        claim_values = {"fingerprint": fingerprint, "reserved": ids, "locked_until": lock_deadline}
+        claim_values = {"fingerprint": fingerprint, "reserved_ids": ids, "locked_until": lock_deadline}
         async with self.app_state.sessions() as session, session.begin():
             inserted = await session.scalar(
                 insert(IdempotencyRecord)

@@ -181,11 +181,11 @@ async def enqueue_training(
         "account_id": principal.account_id,
         "scheme": scheme.name,
         "params": vars(scheme.settings),
-        "training": vars(training),
+        "training_request": vars(training),
         "sealed": app_state.keyring.new_wrapped_key(purpose="key", owner=principal.account_id, id=id),
         "evaluation_id": evaluation_id,
         "status": Status.QUEUED,
-        "sent_at": func.clock_timestamp(),  # right after the commit; should that fail, the sweeper finds it
+        "enqueued_at": func.clock_timestamp(),  # right after the commit; should that fail, the sweeper finds it
     }
     return await queries.insert_if_absent(session, values)
 

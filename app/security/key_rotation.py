@@ -73,7 +73,7 @@ ENCRYPTED_COLUMNS = (
             "checkpoints",
             owner.expression,
             table.id.expression,
-            lambda v: {"checkpoint_lock": v},
+            lambda v: {"checkpoint_wrapped_key": v},
             join,
         )
         for table, owner, join in ((Key, Key.account_id, None), (Cell, Evaluation.account_id, Evaluation))
@@ -84,7 +84,7 @@ ENCRYPTED_COLUMNS = (
         "recovered-key",
         Evaluation.account_id.expression,
         Cell.id.expression,
-        lambda v: {"recovered": v},
+        lambda v: {"recovered_key": v},
         Evaluation,
     ),
     EncryptedColumn(

@@ -91,7 +91,7 @@ def test_what_may_still_be_repeated_stays(runtime: Runtime) -> None:
     made = uuid7(datetime.now(UTC) - timedelta(hours=80))
     runtime.blobs.write(f"uploads/ds_{made}", b"a repeat, on its way in")
     with runtime.sessions.begin() as session:
-        remembered = {"account_id": make_account(runtime.sessions), "key": "a", "fingerprint": b"f", "reserved": {}}
+        remembered = {"account_id": make_account(runtime.sessions), "key": "a", "fingerprint": b"f", "reserved_ids": {}}
         session.add(IdempotencyRecord(**remembered, locked_until=NOW - days(2.5)))
     gone = delete_expired_rows(runtime)
     assert (gone["remembered answers"], gone["orphaned blobs"]) == (0, 0)

@@ -232,7 +232,7 @@ def test_a_lock_in_the_row_is_rewrapped_without_its_weights(runtime, account, fi
     lock = runtime.keyring.new_wrapped_key(**named)
     body = runtime.keyring.encrypt_with_data_key(lock, b"weights", **named)
     with runtime.sessions.begin() as session:
-        row = {"scheme": "tn-model", "params": {}, "sealed": lock, "blob": "keys/key_1.1", "status": Status.SUCCEEDED}
+        row = {"scheme": "tn-model", "params": {}, "sealed": lock, "weights_blob": "keys/key_1.1", "status": Status.SUCCEEDED}
         session.add(Key(id="key_1", account_id=account, **row))
     rotate(runtime.sessions, file, lambda _: None)
     with runtime.sessions() as session:
