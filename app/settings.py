@@ -1,20 +1,52 @@
-"""Every setting of service and workers, from the environment (UNVEIL_*). Documented in docs/reference/settings.md."""
+"""Settings of API, workers and commands, from environment variables UNVEIL_*: see docs/reference/settings.md."""
 
 from __future__ import annotations
 
+import logging
+import os
+from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
-from pydantic import Field, SecretStr
+from pydantic import AliasChoices, AliasGenerator, Field, SecretStr, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+log = logging.getLogger(__name__)
+
+# Names of version 0.1, which are read until 0.3.
+OLD_NAMES = {
+    "anonymous_requests_per_second": "strangers_per_second",
+    "encrypt_timeout_s": "encrypt_budget_s",
+    "unpack_timeout_s": "unpack_budget_s",
+    "lease_ttl_s": "lease_s",
+    "heartbeat_interval_s": "heartbeat_s",
+    "sweep_interval_s": "sweep_s",
+    "max_attempts_without_progress": "max_stalls",
+    "max_active_jobs": "max_queued_cells",
+    "max_event_streams": "max_streams",
+    "sign_in_code_ttl_minutes": "sign_in_minutes",
+    "idempotency_ttl_hours": "idempotency_hours",
+}
+
+
+def variable_name(name: str) -> str:
+    """The environment variable of a setting."""
+    return f"UNVEIL_{name.upper()}"
+
+
+def _variables(name: str) -> AliasChoices:
+    """The first one that is set counts."""
+    return AliasChoices(*map(variable_name, filter(None, (name, OLD_NAMES.get(name)))))
 
 
 class Settings(BaseSettings):
-    model_config = SettingsConfigDict(env_prefix="UNVEIL_", frozen=True)
+    model_config = SettingsConfigDict(
+        alias_generator=AliasGenerator(validation_alias=_variables), populate_by_name=True, frozen=True
+    )
 
     environment: Literal["development", "production"] = Field(
-        "development", description="production refuses to start with the development key ring"
+        "development", description="production refuses to start with the development keyring"
     )
     database_url: str = Field(
         "postgresql://localhost/unveil", pattern="^postgres(ql)?://", description="PostgreSQL address (libpq form)"
@@ -22,47 +54,65 @@ class Settings(BaseSettings):
     redis_url: str = Field(
         "redis://localhost:6379/0",
         pattern="^(rediss?|unix)://",
-        description="Redis address: Celery's broker and encryption work",
+        description="Redis address: Celery's broker, and encryption requests",
     )
-    keyring_file: Path | None = Field(None, description="File of master keys and token pepper; see app/core/crypto.py")
-    data_dir: Path | None = Field(None, description="Folder of data sets an operator allows; also stl10 and cifar10")
-    blob_url: str = Field("file://.unveil/blobs", description="Where archives, weights and checkpoints go (fsspec URL)")
-    device: str = Field("auto", description="Device of attack workers: auto, cpu, cuda, cuda:0 ...")
+    keyring_file: Path | None = Field(None, description="File of the master keys and the token pepper")
+    data_dir: Path | None = Field(None, description="Folder of datasets on this machine, with stl10 and cifar10")
+    blob_url: str = Field("file://.unveil/blobs", description="Store of archives, weights and checkpoints (fsspec URL)")
+    device: str = Field("auto", description="Device of attack workers: auto, cpu, cuda, cuda:0, ...")
 
-    max_files: int = Field(64, description="Images a request")
-    max_body_bytes: int = Field(32 * 2**20, description="Bytes a request body")
-    max_pixels: int = Field(16_000_000, description="Pixels an image")
-    max_request_pixels: int = Field(32_000_000, description="Pixels of all images of a request together")
-    max_upload_bytes: int = Field(512 * 2**20, description="Bytes of an uploaded dataset archive")
+    max_files: int = Field(64, description="Images in a request")
+    max_body_bytes: int = Field(32 * 2**20, description="Bytes in a request body")
+    max_pixels: int = Field(16_000_000, description="Pixels in an image")
+    max_request_pixels: int = Field(32_000_000, description="Pixels in all images of a request together")
+    max_upload_bytes: int = Field(512 * 2**20, description="Bytes in an uploaded dataset archive")
     max_unpacked_bytes: int = Field(4 * 2**30, description="Bytes an uploaded archive may unpack to")
     max_archive_members: int = Field(100_000, description="Files in an uploaded archive")
-    max_dataset_bytes: int = Field(512 * 2**20, description="Bytes of pixels in an uploaded dataset, originals too")
-    max_archive_ratio: int = Field(200, description="Unpacked bytes for each packed byte of an archive's member")
-    max_active_jobs: int = Field(500, description="Cells and trainings an account may have queued or running at once")
-    max_event_streams: int = Field(
-        32, description="Event streams an account may hold open on one process of the service"
+    max_dataset_bytes: int = Field(
+        512 * 2**20, description="Bytes of pixels in an uploaded dataset, with its originals"
     )
-    metrics_token: SecretStr | None = Field(None, description="Token that GET /metrics asks for; without it, nobody's")
-    requests_per_second: float = Field(50.0, gt=0, description="Requests a second an account may make")
+    max_archive_ratio: int = Field(200, description="Highest compression ratio of a file in an archive")
+    max_active_jobs: int = Field(
+        500, description="Cells and key trainings of an account that may be queued or running at once"
+    )
+    max_event_streams: int = Field(32, description="Open event streams of an account on one API process")
+    metrics_token: SecretStr | None = Field(None, description="Bearer token that GET /metrics requires; if unset, none")
+    requests_per_second: float = Field(50.0, gt=0, description="Requests a second of an account")
     anonymous_requests_per_second: float = Field(
-        20.0, gt=0, description="Requests a second without a valid token that an address may make"
+        20.0, gt=0, description="Requests a second of an IP address without a valid token"
     )
 
     encrypt_timeout_s: float = Field(30.0, description="How long a request waits for an encryption worker")
-    unpack_timeout_s: float = Field(300.0, description="How long an upload waits until a worker has unpacked it")
-    lease_ttl_s: float = Field(60.0, description="How long a claimed job stays with a silent worker")
-    heartbeat_interval_s: float = Field(10.0, description="How often a worker renews its lease")
-    sweep_interval_s: float = Field(15.0, description="How often the sweeper looks for lost jobs")
+    unpack_timeout_s: float = Field(300.0, description="How long an upload waits for a worker to unpack it")
+    lease_ttl_s: float = Field(60.0, description="How long a worker keeps a job without renewing its lease")
+    heartbeat_interval_s: float = Field(
+        10.0, description="How often a worker renews its leases, and every process writes its heartbeat"
+    )
+    sweep_interval_s: float = Field(15.0, description="How often the sweeper requeues jobs whose lease has expired")
     max_attempts_without_progress: int = Field(
         5, description="Attempts without progress after which a job fails as poison"
     )
-    idempotency_ttl_hours: int = Field(24, description="How long an Idempotency-Key is remembered")
-    sign_in_code_ttl_minutes: int = Field(15, description="How long a one-use sign-in code lives")
+    idempotency_ttl_hours: int = Field(24, description="How long the response of an Idempotency-Key is kept")
+    sign_in_code_ttl_minutes: int = Field(15, description="How long a one-use sign-in code is valid")
 
     @property
     def sqlalchemy_url(self) -> str:
-        """The database address with the psycopg 3 driver named; sync and async engines both take it."""
+        """The database address for SQLAlchemy, sync and async, with the driver psycopg 3."""
         return "postgresql+psycopg://" + self.database_url.split("://", 1)[1]
+
+    @model_validator(mode="before")
+    @classmethod
+    def _warn_about_old_names(cls, values: Mapping[str, Any]) -> Mapping[str, Any]:
+        given = {name.upper() for name in (*os.environ, *values)}
+        for name, old_name in OLD_NAMES.items():
+            if variable_name(old_name) in given:
+                _warn_once(variable_name(old_name), variable_name(name))
+        return values
+
+
+@cache
+def _warn_once(old_variable: str, new_variable: str) -> None:
+    log.warning("%s is now called %s; the old name is read until version 0.3", old_variable, new_variable)
 
 
 @cache

@@ -50,7 +50,7 @@ _ROWS = (  # table, columns, what is in them for number i
     ("curves", "cell_id, name, points", f"'cell_' || {_ID}, 'loss', '[[0, 1], [1, 0.5]]'"),
     (
         "keys",
-        "id, account_id, scheme, params, sealed, status, progress",
+        "id, account_id, scheme, params, encrypted_secret, status, progress",
         f"'key_' || {_ID}, %(account)s, 'tanaka', %(params)s, 'sealed', 'succeeded', 1",
     ),
 )

@@ -16,7 +16,7 @@ from unveil.app.client.errors import ProblemError
 from unveil.app.client.operations import Collection
 from unveil.app.errors.problem import Problem
 from unveil.app.main import create_app
-from unveil.app.settings import Settings
+from unveil.app.settings import Settings, variable_name
 from unveil.models import catalog
 
 FOLDER = Path(__file__).parent / "reference"
@@ -182,7 +182,7 @@ def _settings() -> Iterator[str]:
         "Service and workers read them from the environment. [Operating](../operating.md) says which matter first.",
     )
     rows = [
-        (f"`UNVEIL_{name.upper()}`", f"`{_format_default(field.default)}`", field.description or "")
+        (f"`{variable_name(name)}`", f"`{_format_default(field.default)}`", field.description or "")
         for name, field in Settings.model_fields.items()
     ]
     yield from _table(("variable", "default", "meaning"), rows)

@@ -73,7 +73,9 @@ def _run_playground(chrome: Chrome, address: str) -> None:
     chrome.find_element(By.CSS_SELECTOR, "[data-photograph=cat]").click()
     status_element = chrome.find_element(By.ID, "said")
     WebDriverWait(chrome, 1800).until(lambda _: "are done" in status_element.text)
-    assert not chrome.find_elements(By.XPATH, "//button[text()='Try again']"), "a busy machine: UNVEIL_ENCRYPT_BUDGET_S"
+    assert not chrome.find_elements(By.XPATH, "//button[text()='Try again']"), (
+        "a busy machine: UNVEIL_ENCRYPT_TIMEOUT_S"
+    )
 
 
 def _take_screenshot(chrome: Chrome, name: str, first: str, last: str) -> None:

@@ -101,7 +101,7 @@ def make_key_to_train(
                 account_id=account_id,
                 scheme=scheme.name if scheme else "tn-shift",
                 params=vars(scheme.settings) if scheme else {"epochs": 2},
-                sealed=keyring.new_wrapped_key(purpose="key", owner=account_id, id=id),
+                wrapped_key=keyring.new_wrapped_key(purpose="key", owner=account_id, id=id),
                 training_request={"profile": "smoke", "dataset": "sample", "seed": seed},
                 evaluation_id=evaluation_id,
                 status=Status.QUEUED,

@@ -83,13 +83,13 @@ def build_from_upload(
     raw = save_npz(data)
     blobs.write(metadata["blob"], raw)
     return {
-        "train": len(data.train),
-        "test": len(data.test),
+        "train_count": len(data.train),
+        "test_count": len(data.test),
         "width": data.train.shape[2],
         "height": data.train.shape[1],
         "classes": list(data.classes),
         "has_originals": data.train_originals is not None,
-        "bytes": len(raw),
+        "pixel_bytes": len(raw),
     }
 
 

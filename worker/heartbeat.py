@@ -1,4 +1,4 @@
-"""Heartbeat of a worker's main process into the table `workers`, which health checks read."""
+"""Heartbeat of a worker's main process into the table `process_heartbeats`, which health checks read."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class HeartbeatThread(PeriodicThread):
         }
         with self._engine.begin() as connection:
             connection.execute(
-                upsert_heartbeat(self._process_name, ",".join(self._queues), self._keyring.primary_version, **stats)
+                upsert_heartbeat(self._process_name, self._queues, self._keyring.primary_version, **stats)
             )
 
     def stop(self) -> None:

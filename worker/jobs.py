@@ -50,7 +50,7 @@ log = logging.getLogger(__name__)
 TASK_BY_TABLE: Mapping[JobTable, str] = {Key: broker.TRAIN_KEY, Cell: broker.RUN_CELL}
 
 REPORT_INTERVAL_S = 1.0  # at most one progress event in this time
-_MIN_PROGRESS = 0.01  # so much further than any attempt before is progress, and clears the count of stalls
+_MIN_PROGRESS = 0.01  # so much further than any attempt before is progress, and resets attempts_without_progress
 
 
 class JobFailed(Exception):
@@ -348,7 +348,7 @@ class Reporter:
             "phase": self._phase,
         }
         if self._fraction >= job.best_progress + _MIN_PROGRESS:
-            values["stalls"] = 0
+            values["attempts_without_progress"] = 0
         job.write(lambda session: lease.write(session, job.lease, **values), self._publish_progress)
         failpoints.failpoint("progress-written")
         self._pending_points = {}

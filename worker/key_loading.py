@@ -15,9 +15,13 @@ _network_cache: OrderedDict[str, Any] = OrderedDict()  # of this process, by the
 
 def decrypt_secret(runtime: Runtime, key: Key) -> bytes:
     """Raises Unreadable, FileNotFoundError (weights that were destroyed meanwhile)."""
-    assert key.sealed is not None, "its row said that it is ready"
-    ciphertext = key.sealed if key.weights_blob is None else key.sealed + runtime.blobs.read(key.weights_blob)
-    return runtime.keyring.open(ciphertext, purpose="key", owner=key.account_id, id=key.id)
+    if key.weights_blob is None:
+        envelope = key.encrypted_secret
+    else:
+        assert key.wrapped_key is not None, "only the destruction of a key deletes it"
+        envelope = key.wrapped_key + runtime.blobs.read(key.weights_blob)
+    assert envelope is not None, "only the destruction of a key deletes it"
+    return runtime.keyring.open(envelope, purpose="key", owner=key.account_id, id=key.id)
 
 
 def load_key(runtime: Runtime, scheme: Scheme[Any, Any], key: Key, height: int, width: int) -> Any:

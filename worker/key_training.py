@@ -95,7 +95,7 @@ def claim(runtime: Runtime, id: str) -> KeyTrainingJob | None:
             event_log.on_key_status_changed(session, evaluation, id)
         key = session.get_one(Key, id)
         assert key.training_request is not None, "only a key that is trained is ever queued"
-        assert key.sealed is not None, "its lock"
+        assert key.wrapped_key is not None, "every key to be trained has one"
         return KeyTrainingJob(
             runtime,
             claimed_lease,
@@ -106,5 +106,5 @@ def claim(runtime: Runtime, id: str) -> KeyTrainingJob | None:
             scheme=key.scheme,
             params=key.params,
             training_request=key.training_request,
-            weights_wrapped_key=key.sealed,
+            weights_wrapped_key=key.wrapped_key,
         )

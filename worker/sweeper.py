@@ -113,12 +113,12 @@ def _requeue_expired_in_table(sessions: sessionmaker[Session], settings: Setting
         failpoints.failpoint("given-up-before-ring")
 
 
-def _requeue_or_end(job: Cell | Key, max_stalls: int) -> None:
+def _requeue_or_end(job: Cell | Key, max_attempts: int) -> None:
     job.lease_owner = job.lease_until = None
     job.attempts_without_progress += 1
     if job.status == Status.CANCELLING:
         job.status, job.finished_at = Status.CANCELLED, func.clock_timestamp()
-    elif job.attempts_without_progress >= max_stalls:
+    elif job.attempts_without_progress >= max_attempts:
         job.status, job.finished_at = Status.FAILED, func.clock_timestamp()
         job.error = {
             "code": "poison",

@@ -90,7 +90,7 @@ def read_settings() -> Settings:
     try:
         return Settings()
     except ValidationError as error:
-        wrong = [f"UNVEIL_{'_'.join(map(str, item['loc'])).upper()}: {item['msg']}" for item in error.errors()]
+        wrong = [f"{'.'.join(map(str, item['loc']))}: {item['msg']}" for item in error.errors()]
         raise UsageError("; ".join(wrong)) from None
 
 

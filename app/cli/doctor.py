@@ -140,7 +140,7 @@ def _data(settings: Settings) -> Check:
 
 def _workers(settings: Settings) -> Check:
     with session_scope(settings) as session:
-        served_queues = {queue for row in session.scalars(select_live_processes()) for queue in row.queues.split(",")}
+        served_queues = {queue for row in session.scalars(select_live_processes()) for queue in row.queues}
     missing = {
         ENCRYPT_QUEUE: "requests to encrypt wait in vain: unveil worker --queues encrypt,ops",
         OPS_QUEUE: "nobody finds what lost workers left: unveil worker --queues ops",

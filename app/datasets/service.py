@@ -216,7 +216,7 @@ async def _unpack_in_worker(app_state: AppState, metadata: dict[str, Any]) -> di
         raise problem(rejection["detail"], [(f"/{rejection['field']}", rejection["detail"])])
     if "storage" in reply.metadata:
         raise STORAGE_ERROR_BY_CODE[reply.metadata["storage"]]
-    if "train" not in reply.metadata:
+    if "train_count" not in reply.metadata:
         raise Problem("the worker failed on this archive; its log says why")
     return reply.metadata
 

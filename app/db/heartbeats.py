@@ -11,19 +11,21 @@ from unveil.app.db.tables import ProcessHeartbeat
 
 ENCRYPT_QUEUE, ATTACK_QUEUE = "encrypt", "attack"
 OPS_QUEUE = "ops"  # carries no messages: its workers run the sweeper
-API_QUEUE = "api"  # what the service's processes write for a queue
+API_QUEUE = "api"  # in the heartbeats of API processes, in place of a queue
 
-HEARTBEAT_TTL_S = 30.0  # who has said nothing for longer is taken for dead
+HEARTBEAT_TTL_S = 30.0  # a process without a heartbeat for longer counts as dead
 
 
-def upsert_heartbeat(name: str, queue: str, master_key_version: int, **columns: Any) -> Insert:
-    """`told`: further columns, such as slots."""
-    values = {"queues": queue, "master_key_version": master_key_version, "seen_at": func.clock_timestamp(), **columns}
-    by_column = {getattr(ProcessHeartbeat, attribute): value for attribute, value in values.items()}
+def upsert_heartbeat(name: str, queues: list[str], master_key_version: int, **columns: Any) -> Insert:
+    """`columns`: further columns, such as concurrency."""
+    values = {
+        "queues": queues,
+        "master_key_version": master_key_version,
+        "seen_at": func.clock_timestamp(),
+        **columns,
+    }
     return (
-        insert(ProcessHeartbeat)
-        .values(name=name, **values)
-        .on_conflict_do_update(index_elements=["name"], set_=by_column)
+        insert(ProcessHeartbeat).values(name=name, **values).on_conflict_do_update(index_elements=["name"], set_=values)
     )
 
 

@@ -1,4 +1,4 @@
-"""Every table. Rows are the truth of all work; a message to a worker is only a doorbell."""
+"""Every table. PostgreSQL is the source of truth: losing a message in Redis delays a job, but never loses it."""
 
 from __future__ import annotations
 
@@ -58,22 +58,19 @@ class TimestampMixin:
 
 
 class JobMixin:
-    """What the job protocol needs of a row: see app/core/states.py and worker/lease.py."""
+    """Columns of the job protocol: see app/db/job_states.py and worker/lease.py."""
 
     status: Mapped[str] = mapped_column(String(16))
     progress: Mapped[float] = mapped_column(server_default=text("0"))  # 0..1
     phase: Mapped[str] = mapped_column(server_default="")
     error: Mapped[dict[str, Any] | None]  # {"code", "detail"}
-    attempt: Mapped[int] = mapped_column(server_default=text("0"))  # the fence: rises with each claim
-    attempts_without_progress: Mapped[int] = mapped_column(
-        "stalls", server_default=text("0")
-    )  # claims since the last progress
+    attempt: Mapped[int] = mapped_column(server_default=text("0"))  # fencing token: each claim increments it
+    attempts_without_progress: Mapped[int] = mapped_column(server_default=text("0"))
     lease_owner: Mapped[str | None]
-    lease_until: Mapped[datetime | None]  # on the database's clock
-    enqueued_at: Mapped[datetime | None] = mapped_column("sent_at")  # when its id last went to the broker
-    checkpoint_wrapped_key: Mapped[bytes | None] = mapped_column(
-        "checkpoint_lock"
-    )  # opens its checkpoints; gone with its end, and they with it
+    lease_until: Mapped[datetime | None]  # by the database's clock
+    enqueued_at: Mapped[datetime | None]  # when a message for this job was last sent to the broker
+    # Wraps the data key of the job's checkpoints. Set to NULL when the job ends: what is left of them is unreadable.
+    checkpoint_wrapped_key: Mapped[bytes | None]
     started_at: Mapped[datetime | None]
     finished_at: Mapped[datetime | None]
 
@@ -84,9 +81,7 @@ class Account(TimestampMixin, Base):
     id: Mapped[str] = mapped_column(primary_key=True)
     name: Mapped[str] = mapped_column(unique=True)
     revoked_at: Mapped[datetime | None]
-    last_job_started_at: Mapped[datetime | None] = mapped_column(
-        "served_at"
-    )  # when one of its jobs was last begun: worker/turns.py
+    last_job_started_at: Mapped[datetime | None]  # for fair-share scheduling: worker/scheduler.py
 
 
 class Token(TimestampMixin, Base):
@@ -122,10 +117,10 @@ class DashboardSession(TimestampMixin, Base):
 
 
 class Key(JobMixin, TimestampMixin, Base):
-    """A protection key. `sealed` holds the secret in its envelope; a destroyed key keeps its row without it. Of a
-    trained key it is the lock of the envelope alone, there from the order on; the body is a blob.
+    """A protection key. A drawn or explicit key has an `encrypted_secret`. A trained key has a `wrapped_key` from its
+    request on, and its weights in a blob encrypted under that data key. A destroyed key keeps its row without either.
 
-    A drawn or given key is born `succeeded`; a trained one follows the job states. Callers see `ready` for
+    A drawn or explicit key is inserted as `succeeded`; a trained one follows the job states. The API shows `ready` for
     succeeded, `training` while active, and `destroyed` once destroyed_at is set.
     """
 
@@ -134,27 +129,24 @@ class Key(JobMixin, TimestampMixin, Base):
         CheckConstraint(f"status IN ({_STATUSES})", name="status"),
         Index("ix_keys_account_id_id", "account_id", "id"),
         Index("ix_keys_active", "status", "lease_until", postgresql_where=text(f"status IN ({_ACTIVE_STATUSES})")),
-        Index("ix_keys_checkpoints", "id", postgresql_where=text("checkpoint_lock IS NOT NULL")),
-        Index("ix_keys_trained", "account_id", "scheme", "id", postgresql_where=text("training IS NOT NULL")),
-        Index("ix_keys_leftover", "id", postgresql_where=text("destroyed_at IS NOT NULL AND blob IS NOT NULL")),
+        Index("ix_keys_checkpoints", "id", postgresql_where=text("checkpoint_wrapped_key IS NOT NULL")),
+        Index("ix_keys_trained", "account_id", "scheme", "id", postgresql_where=text("training_request IS NOT NULL")),
+        Index("ix_keys_leftover", "id", postgresql_where=text("destroyed_at IS NOT NULL AND weights_blob IS NOT NULL")),
     )
 
     id: Mapped[str] = mapped_column(primary_key=True)
     account_id: Mapped[str] = mapped_column(ForeignKey("accounts.id", ondelete="CASCADE"))
     scheme: Mapped[str]
     params: Mapped[dict[str, Any]]
-    sealed: Mapped[bytes | None]
-    weights_blob: Mapped[str | None] = mapped_column(
-        "blob"
-    )  # the sealed weights of a trained key; named until they are deleted
-    width: Mapped[int | None]  # of the only size an explicit map fits
+    encrypted_secret: Mapped[bytes | None]  # envelope with purpose "key"
+    wrapped_key: Mapped[bytes | None]  # the envelope's wrapped data key alone; its body is the blob
+    weights_blob: Mapped[str | None]  # of a destroyed key: until the blob is deleted
+    width: Mapped[int | None]  # explicit maps fit images of this size only
     height: Mapped[int | None]
     uses: Mapped[int] = mapped_column(BigInteger, server_default=text("0"))
     provenance: Mapped[dict[str, Any] | None]
-    training_request: Mapped[dict[str, Any] | None] = mapped_column(
-        "training"
-    )  # the order of a trained key: dataset, profile, seed
-    # Made for this evaluation, whose cells wait for it; the key outlives it.
+    training_request: Mapped[dict[str, Any] | None]  # dataset, profile, seed
+    # The evaluation that trains this key for its cells; the key outlives it.
     evaluation_id: Mapped[str | None] = mapped_column(ForeignKey("evaluations.id", ondelete="SET NULL"), index=True)
     destroyed_at: Mapped[datetime | None]
 
@@ -169,14 +161,14 @@ class Dataset(TimestampMixin, Base):
     account_id: Mapped[str] = mapped_column(ForeignKey("accounts.id", ondelete="CASCADE"))
     name: Mapped[str]
     kind: Mapped[str] = mapped_column(String(16))  # plain, protected
-    train_count: Mapped[int] = mapped_column("train")
-    test_count: Mapped[int] = mapped_column("test")
+    train_count: Mapped[int]
+    test_count: Mapped[int]
     width: Mapped[int]
     height: Mapped[int]
     classes: Mapped[list[str]]
     has_originals: Mapped[bool] = mapped_column(server_default=text("false"))
     blob: Mapped[str]  # npz of train, train_labels, test, test_labels and, with originals, their plain images
-    pixel_bytes: Mapped[int] = mapped_column("bytes", BigInteger)
+    pixel_bytes: Mapped[int] = mapped_column(BigInteger)
 
 
 class Evaluation(TimestampMixin, Base):
@@ -194,8 +186,9 @@ class Evaluation(TimestampMixin, Base):
     settings: Mapped[dict[str, Any]]  # every resolved setting
     started_at: Mapped[datetime | None]
     finished_at: Mapped[datetime | None]
-    # Counts events. Every change of the evaluation or of a cell writes an event and so raises it: ETag and SSE ids.
-    event_seq: Mapped[int] = mapped_column("version", BigInteger, server_default=text("0"))
+    # Sequence number of the last event. Every change of the evaluation or of a cell appends an event, so the number
+    # also serves as ETag.
+    event_seq: Mapped[int] = mapped_column(BigInteger, server_default=text("0"))
 
 
 class Cell(JobMixin, Base):
@@ -206,19 +199,17 @@ class Cell(JobMixin, Base):
         UniqueConstraint("evaluation_id", "position"),
         CheckConstraint(f"status IN ({_STATUSES})", name="status"),
         Index("ix_cells_active", "status", "lease_until", postgresql_where=text(f"status IN ({_ACTIVE_STATUSES})")),
-        Index("ix_cells_checkpoints", "id", postgresql_where=text("checkpoint_lock IS NOT NULL")),
+        Index("ix_cells_checkpoints", "id", postgresql_where=text("checkpoint_wrapped_key IS NOT NULL")),
     )
 
     id: Mapped[str] = mapped_column(primary_key=True)
     evaluation_id: Mapped[str] = mapped_column(ForeignKey("evaluations.id", ondelete="CASCADE"))
     position: Mapped[int]
-    scheme: Mapped[dict[str, Any]]  # {"name", settings..., maybe "key_id", or "dataset" and its name}, resolved
-    attack: Mapped[dict[str, Any]]  # {"name", settings...}, resolved
+    scheme: Mapped[dict[str, Any]]  # {"name", resolved settings..., maybe "key_id", or "dataset" and its name}
+    attack: Mapped[dict[str, Any]]  # {"name", resolved settings...}
     threat_model: Mapped[str]
     result: Mapped[dict[str, Any] | None]
-    recovered_key: Mapped[bytes | None] = mapped_column(
-        "recovered"
-    )  # a recovered key in its envelope (purpose "recovered-key", id = cell id)
+    recovered_key: Mapped[bytes | None]  # envelope with purpose "recovered-key", id = cell id
 
 
 class Sample(Base):
@@ -229,7 +220,7 @@ class Sample(Base):
     cell_id: Mapped[str] = mapped_column(ForeignKey("cells.id", ondelete="CASCADE"), primary_key=True)
     index: Mapped[int] = mapped_column(primary_key=True)
     ssim: Mapped[float | None]
-    plain: Mapped[bytes | None]  # absent where an auditor gave no originals
+    plain: Mapped[bytes | None]  # NULL where a protected dataset was uploaded without originals
     protected: Mapped[bytes]
     reconstructed: Mapped[bytes]
 
@@ -257,7 +248,7 @@ class Curve(Base):
 
 
 class Event(TimestampMixin, Base):
-    """What happened to an evaluation, in commit order: `seq` is the evaluation's version at the time."""
+    """An event of an evaluation. `seq` counts in commit order: it is the evaluation's `event_seq` of that commit."""
 
     __tablename__ = "events"
 
@@ -268,28 +259,26 @@ class Event(TimestampMixin, Base):
 
 
 class EvaluationArtifact(TimestampMixin, Base):
-    """What one job of an evaluation computes for all of them: controls, a classifier. See worker/shared.py."""
+    """A result that the jobs of an evaluation share, such as controls or a classifier: see worker/single_flight.py."""
 
-    __tablename__ = "shared"
+    __tablename__ = "evaluation_artifacts"
 
     evaluation_id: Mapped[str] = mapped_column(ForeignKey("evaluations.id", ondelete="CASCADE"), primary_key=True)
     name: Mapped[str] = mapped_column(primary_key=True)
-    owner_job_id: Mapped[str] = mapped_column("holder")  # the cell or key that computes it, in this attempt
-    attempt: Mapped[int]
-    sealed: Mapped[bytes | None]  # in its envelope (purpose "shared", id = evaluation id/name); None: not yet there
+    owner_job_id: Mapped[str]  # the cell or key that computes it
+    attempt: Mapped[int]  # the owner's attempt
+    sealed: Mapped[bytes | None]  # envelope with purpose "shared", id = evaluation id/name; NULL until it is computed
 
 
 class IdempotencyRecord(TimestampMixin, Base):
-    """An Idempotency-Key an account has used: the answer it got, or none yet while the request runs."""
+    """An Idempotency-Key that an account has used, with the stored response; without one while the request runs."""
 
     __tablename__ = "idempotency"
 
     account_id: Mapped[str] = mapped_column(ForeignKey("accounts.id", ondelete="CASCADE"), primary_key=True)
     key: Mapped[str] = mapped_column(primary_key=True)
     fingerprint: Mapped[bytes]  # SHA-256 of method, route and body
-    reserved_ids: Mapped[dict[str, Any]] = mapped_column(
-        "reserved"
-    )  # ids fixed before the work, so that a repeat makes the same things
+    reserved_ids: Mapped[dict[str, Any]]  # fixed before the work, so that a retry creates the same rows
     status: Mapped[int | None] = mapped_column(Integer)
     body: Mapped[dict[str, Any] | None]
     headers: Mapped[dict[str, Any] | None]
@@ -297,16 +286,14 @@ class IdempotencyRecord(TimestampMixin, Base):
 
 
 class ProcessHeartbeat(Base):
-    """Processes that are alive, by their own word (heartbeat on the database's clock): workers, and the service."""
+    """The last heartbeat of a worker or an API process, by the database's clock."""
 
-    __tablename__ = "workers"
+    __tablename__ = "process_heartbeats"
 
     name: Mapped[str] = mapped_column(primary_key=True)
-    queues: Mapped[str] = mapped_column("queue")  # those it takes from, with commas; `api` for the service
+    queues: Mapped[list[str]]  # ["api"] for an API process
     seen_at: Mapped[datetime]
-    master_key_version: Mapped[int | None] = mapped_column("ring")  # number of the master key it seals with
-    concurrency: Mapped[int | None] = mapped_column("slots")  # jobs it does at once
-    lease_recoveries: Mapped[int | None] = mapped_column(
-        "recoveries"
-    )  # jobs it took from workers that were gone, since it began
+    master_key_version: Mapped[int | None]  # of the master key that the process encrypts with
+    concurrency: Mapped[int | None]
+    lease_recoveries: Mapped[int | None]  # jobs taken over from lost workers since the process started
     gpus: Mapped[list[Any] | None]  # [{"name", "use", "memory_used", "memory"}], use 0..1, memory in bytes

@@ -32,7 +32,11 @@ async def list_page(session: AsyncSession, owner: str, paging: PageRequest) -> S
 
 async def destroy(session: AsyncSession, id: str) -> None:
     """The secret is gone with the commit; the row stays to say so, and to name the blob that is still to be deleted."""
-    await session.execute(update(Key).where(Key.id == id).values(sealed=None, destroyed_at=func.clock_timestamp()))
+    await session.execute(
+        update(Key)
+        .where(Key.id == id)
+        .values(encrypted_secret=None, wrapped_key=None, destroyed_at=func.clock_timestamp())
+    )
 
 
 async def clear_blob(session: AsyncSession, id: str) -> None:

@@ -116,7 +116,7 @@ async def create(session: AsyncSession, app_state: AppState, principal: Principa
             "account_id": principal.account_id,
             "scheme": scheme.name,
             "params": vars(scheme.settings),
-            "sealed": app_state.keyring.seal(secret, purpose="key", owner=principal.account_id, id=id),
+            "encrypted_secret": app_state.keyring.seal(secret, purpose="key", owner=principal.account_id, id=id),
             "height": size[0] if size else None,
             "width": size[1] if size else None,
             "status": Status.SUCCEEDED,
@@ -182,7 +182,7 @@ async def enqueue_training(
         "scheme": scheme.name,
         "params": vars(scheme.settings),
         "training_request": vars(training),
-        "sealed": app_state.keyring.new_wrapped_key(purpose="key", owner=principal.account_id, id=id),
+        "wrapped_key": app_state.keyring.new_wrapped_key(purpose="key", owner=principal.account_id, id=id),
         "evaluation_id": evaluation_id,
         "status": Status.QUEUED,
         "enqueued_at": func.clock_timestamp(),  # right after the commit; should that fail, the sweeper finds it
@@ -256,7 +256,7 @@ async def export_material(
     (key,) = await get_many(session, principal, [id])
     require_ready(key)
     scheme = make_scheme_or_422(key.scheme, key.params)
-    if scheme.trains or key.sealed is None:
+    if scheme.trains or key.encrypted_secret is None:
         raise NotExportable(f"the key is a trained network; {key.scheme} has no explicit form")
     sides = catalog.padded_size(
         height or key.height or _DEFAULT_SIDE, width or key.width or _DEFAULT_SIDE, scheme.size_multiple
@@ -266,7 +266,7 @@ async def export_material(
             f"{sides[1]}x{sides[0]} has more than the {app_state.settings.max_pixels} pixels that an image may have"
         )
         raise Invalid(message, [("/query/width", message)])
-    secret = app_state.keyring.open(key.sealed, purpose="key", owner=key.account_id, id=key.id)
+    secret = app_state.keyring.open(key.encrypted_secret, purpose="key", owner=key.account_id, id=key.id)
     try:
         exported = await asyncio.to_thread(lambda: scheme.key_to_json(scheme.key(secret, *sides)))
     except catalog.SizeMismatch as error:

@@ -34,7 +34,7 @@ from unveil.app.db.session import async_engine, async_sessions
 from unveil.app.local.servers import Postgres, Redis, restrict_permissions, write_secret
 from unveil.app.local.supervisor import ChildProcess, spawn, wait_until
 from unveil.app.security.envelope import Keyring, load_keyring, new_keyring
-from unveil.app.settings import Settings
+from unveil.app.settings import OLD_NAMES, Settings, variable_name
 
 _OWNER_NAME = "local"
 _STOP_TIMEOUT_S = 20.0
@@ -86,8 +86,8 @@ class LocalStack:
     @property
     def settings(self) -> Settings:
         """The settings that the processes of this stack run with."""
-        fields = {f"UNVEIL_{name.upper()}": name for name in Settings.model_fields}
-        values = {fields[name]: value for name, value in self.environment.items() if name in fields}
+        variables = {variable_name(name) for name in (*Settings.model_fields, *OLD_NAMES.values())}
+        values = {name: value for name, value in self.environment.items() if name in variables}
         return Settings.model_validate(values)
 
     # --- start and stop ---

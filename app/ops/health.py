@@ -138,11 +138,11 @@ async def _check_blobs(app_state: AppState) -> ComponentHealth:
 
 async def _check_workers(app_state: AppState) -> ComponentHealth:
     async with app_state.sessions() as session:
-        workers = (await session.scalars(select_live_processes().where(ProcessHeartbeat.queues != API_QUEUE))).all()
+        workers = (await session.scalars(select_live_processes().where(ProcessHeartbeat.queues != [API_QUEUE]))).all()
     if not workers:
         return ComponentHealth(ok=False, detail=f"none seen in {HEARTBEAT_TTL_S:.0f} s; start one with `unveil worker`")
-    by_queue = Counter(worker.queues for worker in workers)
+    by_queue = Counter(",".join(worker.queues) for worker in workers)
     details = [f"{count} on {queue}" for queue, count in sorted(by_queue.items())]
-    served_queues = {queue for worker in workers for queue in worker.queues.split(",")}
+    served_queues = {queue for worker in workers for queue in worker.queues}
     details += [f"none on {queue}" for queue in QUEUES if queue not in served_queues]
     return ComponentHealth(ok=ENCRYPT_QUEUE in served_queues, detail=", ".join(details))

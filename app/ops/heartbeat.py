@@ -39,7 +39,7 @@ async def send_heartbeats(app_state: AppState) -> AsyncIterator[None]:
 
 async def _heartbeat_loop(app_state: AppState, name: str) -> None:
     while True:
-        await _execute(app_state, upsert_heartbeat(name, API_QUEUE, app_state.keyring.primary_version))
+        await _execute(app_state, upsert_heartbeat(name, [API_QUEUE], app_state.keyring.primary_version))
         await asyncio.sleep(app_state.settings.heartbeat_interval_s)
 
 

@@ -140,7 +140,7 @@ async def _collect_processes(app_state: AppState, registry: CollectorRegistry) -
     gpu_memory_used = gauge("gpu_memory_used_bytes", "Memory of a GPU that is in use", "worker", "gpu", "name")
     gpu_memory = gauge("gpu_memory_bytes", "Memory of a GPU", "worker", "gpu", "name")
     for worker, seconds in workers:
-        worker_labels = worker.name, worker.queues
+        worker_labels = worker.name, ",".join(worker.queues)
         heartbeat_age.labels(*worker_labels).set(seconds)
         for metric, value in (
             (concurrency, worker.concurrency),

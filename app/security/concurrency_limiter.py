@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
-from sqlalchemy import or_
+from sqlalchemy import any_, literal, or_
 
 from unveil.app.db.heartbeats import API_QUEUE, ENCRYPT_QUEUE, select_live_processes
 from unveil.app.db.tables import ProcessHeartbeat
@@ -94,14 +94,14 @@ class AccountConcurrencyLimiter:
             return
         self._refreshed_at = time.monotonic()  # one looks, the others go by what was found last
         query = select_live_processes().where(
-            or_(ProcessHeartbeat.queues == API_QUEUE, ProcessHeartbeat.queues.contains(ENCRYPT_QUEUE))
+            or_(ProcessHeartbeat.queues == [API_QUEUE], literal(ENCRYPT_QUEUE) == any_(ProcessHeartbeat.queues))
         )
         async with engine.connect() as database:
             rows = (
                 await database.execute(query.with_only_columns(ProcessHeartbeat.queues, ProcessHeartbeat.concurrency))
             ).all()
-        total_slots = sum(slots or 1 for queue, slots in rows if queue != API_QUEUE)
-        api_processes = max(1, sum(queue == API_QUEUE for queue, _ in rows))
+        total_slots = sum(slots or 1 for queues, slots in rows if queues != [API_QUEUE])
+        api_processes = max(1, sum(queues == [API_QUEUE] for queues, _ in rows))
         self._account_limit = max(1, (total_slots - max(1, total_slots // 4)) // api_processes)
         # Who asks the other processes of the service, this one cannot know: then nothing is lent.
         self._total_slots = max(1, total_slots) if api_processes == 1 else self._account_limit

@@ -1,9 +1,11 @@
-"""A new master key for all that is sealed, while the service runs.
+"""Rotates the master key while the service runs.
 
-The key ring gets a new master, which seals from then on: every process reads the file again when it changes, and says
-in the table `workers` with which master it seals. Then each sealed value is rewrapped by compare and set, over and
-over until none is left. Only then, with writers held off for a moment, do the older masters leave the ring. Killed at
-any point, the next run goes on where this one was; nothing is unreadable in between.
+1. Add a new master key to the keyring file. Every process reloads the file when it changes, encrypts under the new
+   master key from then on, and reports its version in `process_heartbeats`.
+2. Once all processes use it, rewrap every data key by compare-and-set until no envelope is under an older master key.
+3. Block writers for a moment, check again, and remove the older master keys from the file.
+
+A rotation may be killed at any point: the next run continues it, and every envelope decrypts in between.
 """
 
 from __future__ import annotations
@@ -16,118 +18,108 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from sqlalchemy import ColumnElement, Select, func, inspect, literal, select, text, tuple_, update
 from sqlalchemy.exc import OperationalError
-from sqlalchemy.orm import Session, sessionmaker
+from sqlalchemy.orm import InstrumentedAttribute, Session, sessionmaker
 
 from unveil.app.db.tables import Base, Cell, Evaluation, EvaluationArtifact, IdempotencyRecord, Key, ProcessHeartbeat
 from unveil.app.security.envelope import DecryptionError, Keyring, parse_keyring
 
 _BATCH_SIZE = 200
-# A process that lost the database goes on for ten minutes with what it has sealed: worker/jobs.py.
+# A worker that lost the database keeps a finished result for ten minutes before it gives up: worker/jobs.py.
 _PROCESS_GONE_AFTER_S = 15 * 60.0
 _LOCK_TIMEOUT_S = 5
 
 
 class RotationIncomplete(Exception):
-    """The older masters must stay; the message says why. Everything else is done, and another run goes on."""
+    """The older master keys must stay, for the reason in the message. Another run continues the rotation."""
 
 
 @dataclass(frozen=True)
 class EncryptedColumn:
-    """Where sealed values lie, and what their envelopes are bound to."""
+    """A column of envelopes, or of their wrapped data keys, and what its associated data is made of."""
 
-    table: type[Base]
-    column: ColumnElement[Any]
+    column: InstrumentedAttribute[Any]
     purpose: str
-    owner: ColumnElement[Any]
-    id: ColumnElement[Any]
-    to_values: Callable[[bytes], dict[str, Any]]  # the columns that hold a value
-    join: type[Base] | None = None
+    owner: InstrumentedAttribute[str]
+    id: ColumnElement[str] | InstrumentedAttribute[str]
+
+    @property
+    def table(self) -> type[Base]:
+        return cast("type[Base]", self.column.class_)
+
+    @property
+    def envelope(self) -> ColumnElement[Any]:
+        return self.column.expression
 
     @property
     def primary_key(self) -> tuple[Any, ...]:
         return tuple(getattr(self.table, column.name) for column in inspect(self.table).primary_key)
 
+    def to_value(self, envelope: bytes) -> Any:
+        return envelope
+
     def rows(self) -> Select[Any]:
         query = (
-            select(*self.primary_key, self.column, self.owner, self.id)
-            .where(self.column.is_not(None))
+            select(*self.primary_key, self.envelope, self.owner, self.id)
+            .where(self.envelope.is_not(None))
             .order_by(*self.primary_key)
         )
-        if self.join is not None:
-            query = query.select_from(self.table).join(self.join)
+        if self.owner.class_ is not self.table:
+            query = query.select_from(self.table).join(self.owner.class_)
         return query
 
 
+class EncryptedBody(EncryptedColumn):
+    """A JSON column of the form {"sealed": envelope in base64}."""
+
+    @property
+    def envelope(self) -> ColumnElement[Any]:
+        return func.decode(self.column["sealed"].astext, "base64")
+
+    def to_value(self, envelope: bytes) -> Any:
+        return {"sealed": base64.b64encode(envelope).decode()}
+
+
 ENCRYPTED_COLUMNS = (
+    EncryptedColumn(Key.encrypted_secret, "key", Key.account_id, Key.id),
+    EncryptedColumn(Key.wrapped_key, "key", Key.account_id, Key.id),
+    EncryptedColumn(Key.checkpoint_wrapped_key, "checkpoints", Key.account_id, Key.id),
+    EncryptedColumn(Cell.checkpoint_wrapped_key, "checkpoints", Evaluation.account_id, Cell.id),
+    EncryptedColumn(Cell.recovered_key, "recovered-key", Evaluation.account_id, Cell.id),
     EncryptedColumn(
-        Key, Key.sealed.expression, "key", Key.account_id.expression, Key.id.expression, lambda v: {"sealed": v}
-    ),
-    *(
-        EncryptedColumn(
-            table,
-            table.checkpoint_wrapped_key.expression,
-            "checkpoints",
-            owner.expression,
-            table.id.expression,
-            lambda v: {"checkpoint_wrapped_key": v},
-            join,
-        )
-        for table, owner, join in ((Key, Key.account_id, None), (Cell, Evaluation.account_id, Evaluation))
-    ),
-    EncryptedColumn(
-        Cell,
-        Cell.recovered_key.expression,
-        "recovered-key",
-        Evaluation.account_id.expression,
-        Cell.id.expression,
-        lambda v: {"recovered_key": v},
-        Evaluation,
-    ),
-    EncryptedColumn(
-        EvaluationArtifact,
-        EvaluationArtifact.sealed.expression,
+        EvaluationArtifact.sealed,
         "shared",
-        Evaluation.account_id.expression,
+        Evaluation.account_id,
         EvaluationArtifact.evaluation_id + literal("/") + EvaluationArtifact.name,
-        lambda v: {"sealed": v},
-        Evaluation,
     ),
-    EncryptedColumn(
-        IdempotencyRecord,
-        func.decode(IdempotencyRecord.body["sealed"].astext, "base64"),
-        "idempotency",
-        IdempotencyRecord.account_id.expression,
-        IdempotencyRecord.key.expression,
-        lambda v: {"body": {"sealed": base64.b64encode(v).decode()}},
-    ),
+    EncryptedBody(IdempotencyRecord.body, "idempotency", IdempotencyRecord.account_id, IdempotencyRecord.key),
 )
 
 
 def master_versions_in_use(session: Session) -> list[int]:
-    """The numbers of the master keys that something is sealed under."""
+    """The versions of the master keys that at least one envelope is under."""
     versions: set[bytes] = set()
     for encrypted in ENCRYPTED_COLUMNS:
-        number = func.substring(encrypted.column, 1, 2)
-        versions |= set(session.scalars(select(number).where(encrypted.column.is_not(None)).distinct()))
+        number = func.substring(encrypted.envelope, 1, 2)
+        versions |= set(session.scalars(select(number).where(encrypted.envelope.is_not(None)).distinct()))
     return sorted(int.from_bytes(number, "big") for number in versions)
 
 
 @contextmanager
 def exclusive_rotation(file: Path) -> Iterator[None]:
-    """Nobody else changes the ring meanwhile: two at once would make two master keys of one number, and one of them
-    would be lost with all that is sealed under it. Raises Unfinished, OSError.
+    """Lock the keyring against other commands: two at once would create two master keys of one version, lose one of
+    them, and with it everything encrypted under it. Raises RotationIncomplete, OSError.
     """
-    folder = os.open(file.parent, os.O_RDONLY)  # the file itself is replaced
+    folder = os.open(file.parent, os.O_RDONLY)  # locks the folder, because the file is replaced
     try:
         try:
             fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise RotationIncomplete(
-                f"another command changes {file} just now; run this again when it is through"
+                f"another command is changing {file}; run this again when it has finished"
             ) from None
         yield
     finally:
@@ -137,45 +129,46 @@ def exclusive_rotation(file: Path) -> Iterator[None]:
 def rotate(
     sessions: sessionmaker[Session], file: Path, on_progress: Callable[[str], None], *, timeout_s: float = 60.0
 ) -> int:
-    """Begin, or go on with, a rotation; the number of values rewrapped. Raises Unfinished, OSError, ValueError."""
+    """Start or continue a rotation; return the number of rewrapped values.
+
+    Raises RotationIncomplete, OSError, ValueError.
+    """
     with exclusive_rotation(file):
         return _rotate(sessions, file, on_progress, timeout_s)
 
 
 def _rotate(sessions: sessionmaker[Session], file: Path, on_progress: Callable[[str], None], timeout_s: float) -> int:
     keyring = parse_keyring(file.read_text())
-    _list_stale_processes(
-        sessions, keyring.primary_version
-    )  # raises, where there is no database, before the ring is touched
+    # Without a database this raises before the keyring is changed.
+    _list_stale_processes(sessions, keyring.primary_version)
     if len(keyring.master_keys) == 1:
         keyring = keyring.with_new_master_key()
         write_keyring_file(file, keyring)
-        on_progress(f"master key {keyring.primary_version} seals from now on")
+        on_progress(f"added master key {keyring.primary_version}, which encrypts from now on")
     else:
-        on_progress(f"going on: master key {keyring.primary_version} seals")
+        on_progress(f"continuing: master key {keyring.primary_version} encrypts")
     _wait_for_processes(sessions, keyring.primary_version, on_progress, timeout_s)
     count, unreadable = _rewrap_all(sessions, keyring)
-    on_progress(f"{count} values came under master key {keyring.primary_version}")
+    on_progress(f"rewrapped {count} values under master key {keyring.primary_version}")
     if unreadable:
         raise RotationIncomplete(
-            f"{len(unreadable)} values do not open: {', '.join(unreadable[:5])}; restore or delete them, and run again"
+            f"{len(unreadable)} values do not decrypt: {', '.join(unreadable[:5])}; restore or delete them, "
+            "then run this again"
         )
     _drop_old_master_keys(sessions, file, keyring)
-    on_progress(
-        f"the older master keys have left {file}; keep a copy of the old ring as long as you keep back-ups under it"
-    )
+    on_progress(f"removed the older master keys from {file}; keep a copy of the old keyring as long as its backups")
     return count
 
 
 def write_keyring_file(file: Path, keyring: Keyring) -> None:
-    """Whole or not at all, and never readable by others."""
+    """Replace the file atomically; its content is never readable by other users."""
     partial = file.with_name(f"{file.name}.part")
     with os.fdopen(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as out:
         out.write(keyring.dumps())
         out.flush()
         os.fsync(out.fileno())
     owner = file.stat()
-    os.chown(partial, owner.st_uid, owner.st_gid)  # the service may run as another user than the operator
+    os.chown(partial, owner.st_uid, owner.st_gid)  # the service may run as a different user than this command
     partial.replace(file)
     folder = os.open(file.parent, os.O_RDONLY)
     try:
@@ -187,18 +180,18 @@ def write_keyring_file(file: Path, keyring: Keyring) -> None:
 def _wait_for_processes(
     sessions: sessionmaker[Session], primary_version: int, on_progress: Callable[[str], None], timeout_s: float
 ) -> None:
-    """Until every process seals with the new master: what one still seals under the old must not lose it."""
+    """Wait until every process encrypts under the new master key: the old one must stay as long as one uses it."""
     deadline, announced = time.monotonic() + timeout_s, False
     while stale := _list_stale_processes(sessions, primary_version):
         names = ", ".join(stale)
         if time.monotonic() > deadline:
             raise RotationIncomplete(
-                f"{names} still seal under an older master key: they read another copy of the ring (give it to them "
-                f"and restart them), or died less than {_PROCESS_GONE_AFTER_S / 60:.0f} minutes ago; "
-                "then run this again"
+                f"{names} still encrypt under an older master key: either they read another copy of the keyring "
+                "(replace it and restart them), or they died less than "
+                f"{_PROCESS_GONE_AFTER_S / 60:.0f} minutes ago (wait); then run this again"
             )
         if not announced:
-            on_progress(f"waiting until {names} have read the ring again")
+            on_progress(f"waiting for {names} to reload the keyring")
             announced = True
         time.sleep(0.2)
 
@@ -214,13 +207,13 @@ def _list_stale_processes(sessions: sessionmaker[Session], primary_version: int)
 
 
 def _rewrap_all(sessions: sessionmaker[Session], keyring: Keyring) -> tuple[int, list[str]]:
-    """How many were rewrapped, and the names of those that do not open."""
+    """The number of rewrapped values, and the names of those that do not decrypt."""
     total = 0
     while True:
-        results = [_rewrap(sessions, place, keyring) for place in ENCRYPTED_COLUMNS]
+        results = [_rewrap(sessions, column, keyring) for column in ENCRYPTED_COLUMNS]
         count = sum(done for done, _ in results)
         total += count
-        if count == 0:  # a whole look found nothing to do, and what is written meanwhile is under the new master
+        if count == 0:  # a full pass found nothing, and every process writes under the new master key
             return total, [name for _, unreadable in results for name in unreadable]
 
 
@@ -231,18 +224,18 @@ def _rewrap(sessions: sessionmaker[Session], encrypted: EncryptedColumn, keyring
     while True:
         with sessions.begin() as session:
             rows = session.execute(batch).all()
-            for *key, sealed, owner, id in rows:
+            for *key, envelope, owner, id in rows:
                 try:
-                    value = keyring.rewrap(sealed, purpose=encrypted.purpose, owner=owner, id=id)
+                    rewrapped = keyring.rewrap(envelope, purpose=encrypted.purpose, owner=owner, id=id)
                 except DecryptionError:
                     unreadable.append(f"{encrypted.table.__tablename__} {'/'.join(key)}")
                     continue
                 matches_row = [column == part for column, part in zip(encrypted.primary_key, key, strict=True)]
-                # one that was changed meanwhile is found by the next look
+                # The next pass finds a value that has changed since it was read.
                 session.execute(
                     update(encrypted.table)
-                    .where(*matches_row, encrypted.column == sealed)
-                    .values(encrypted.to_values(value))
+                    .where(*matches_row, encrypted.envelope == envelope)
+                    .values({encrypted.column.key: encrypted.to_value(rewrapped)})
                 )
                 count += 1
         if not rows:
@@ -252,26 +245,26 @@ def _rewrap(sessions: sessionmaker[Session], encrypted: EncryptedColumn, keyring
 
 
 def _is_under_old_key(encrypted: EncryptedColumn, keyring: Keyring) -> ColumnElement[bool]:
-    return func.substring(encrypted.column, 1, 2) != keyring.primary_version.to_bytes(2, "big")
+    return func.substring(encrypted.envelope, 1, 2) != keyring.primary_version.to_bytes(2, "big")
 
 
 def _drop_old_master_keys(sessions: sessionmaker[Session], file: Path, keyring: Keyring) -> None:
-    """Let the older masters go, unless somebody has just written under one. Raises Unfinished."""
-    tables = ", ".join(place.table.__tablename__ for place in ENCRYPTED_COLUMNS)
+    """Remove the older master keys, unless a process has just written under one. Raises RotationIncomplete."""
+    tables = ", ".join(encrypted.table.__tablename__ for encrypted in ENCRYPTED_COLUMNS)
     try:
         with sessions.begin() as session:
             session.execute(text(f"SET LOCAL lock_timeout = '{_LOCK_TIMEOUT_S}s'"))
             session.execute(text(f"LOCK TABLE {tables} IN SHARE MODE"))
             if any(
-                session.execute(place.rows().where(_is_under_old_key(place, keyring)).limit(1)).all()
-                for place in ENCRYPTED_COLUMNS
+                session.execute(encrypted.rows().where(_is_under_old_key(encrypted, keyring)).limit(1)).all()
+                for encrypted in ENCRYPTED_COLUMNS
             ):
-                raise RotationIncomplete("something was sealed under an older master key just now; run this again")
+                raise RotationIncomplete("a process has just written under an older master key; run this again")
             write_keyring_file(file, keyring.with_primary_master_key_only())
     except OSError as error:
         raise RotationIncomplete(
-            f"nothing is left under the older master keys, but {file} cannot be written here ({error.strerror}): "
-            f"remove the lines of all but {keyring.primary_version} from the ring yourself"
+            f"no value is under an older master key, but {file} cannot be written here ({error.strerror}): "
+            f"remove all master keys but {keyring.primary_version} from it by hand"
         ) from None
     except OperationalError:
-        raise RotationIncomplete("the tables were busy all the time; run this again") from None
+        raise RotationIncomplete(f"the tables stayed locked for {_LOCK_TIMEOUT_S} s; run this again") from None

@@ -22,7 +22,7 @@ from unveil.app.storage import BlobStore
 _ATTACK_WORKER, _ENCRYPT_WORKER, _API = "worker-attack", "worker-encrypt", "api"
 _TRAINING_ATTACK = [{"name": "itn"}]
 _TIMEOUT_S = 180.0
-_SHORT_TIMEOUTS = {"UNVEIL_UNPACK_BUDGET_S": "15", "UNVEIL_ENCRYPT_BUDGET_S": "15"}
+_SHORT_TIMEOUTS = {"UNVEIL_UNPACK_TIMEOUT_S": "15", "UNVEIL_ENCRYPT_TIMEOUT_S": "15"}
 
 Trial = Callable[[ChaosEnvironment, str], tuple[bool, float]]  # whether it ended as without, and the seconds to there
 
@@ -181,7 +181,7 @@ def _crash_in_destroy_key(
         _wait_for_death(sweeper)
     seconds += environment.wait_until(lambda: _get_key(environment, id).weights_blob is None, "the sweep", _TIMEOUT_S)
     gone = not BlobStore(environment.stack.settings).exists(str(blob))
-    return answer.status_code == 410 and _get_key(environment, id).sealed is None and gone, seconds
+    return answer.status_code == 410 and _get_key(environment, id).wrapped_key is None and gone, seconds
 
 
 def _crash_in_sweep_of_weights(environment: ChaosEnvironment, point: str) -> tuple[bool, float]:  # noqa: ARG001 - the sweeper's, of what this left

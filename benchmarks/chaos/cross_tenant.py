@@ -23,7 +23,7 @@ _MAX_RANK_SCORE = 4.5  # standard deviations of the rank sum: of twenty addresse
 def run(log_progress: ProgressCallback, *, tries: int = 400) -> list[FaultResult]:
     owned_stops = [stop for stop in list_endpoints(create_app(Settings())) if stop.is_owned]
     distinguishable, leaks, worst = 0, 0, 0.0
-    with chaos_environment(UNVEIL_STRANGERS_PER_SECOND="100000") as environment:
+    with chaos_environment(UNVEIL_ANONYMOUS_REQUESTS_PER_SECOND="100000") as environment:
         ids = create_resources(environment.http, archive(classes(5)))
         environment.wait_until(lambda: environment.have_ended([ids["evaluation"]]), "the owner's evaluation")
         scopes = [scope for scope in SCOPES if scope != "admin"]

@@ -28,8 +28,10 @@ from unveil.app.local.stack import LocalStack
 LEASE_S, HEARTBEAT_S, SWEEP_S = 6.0, 1.0, 2.0
 _START_TIMEOUT_S = 600.0  # a loaded machine takes its time to start a stack; what is measured begins afterwards
 _FAST_SETTINGS = {  # lost work is to be found again within seconds, and a storm must not look like poison
-    "UNVEIL_LEASE_S": str(LEASE_S), "UNVEIL_HEARTBEAT_S": str(HEARTBEAT_S), "UNVEIL_SWEEP_S": str(SWEEP_S),
-    "UNVEIL_MAX_STALLS": "1000", "UNVEIL_MAX_QUEUED_CELLS": "100000", "UNVEIL_REQUESTS_PER_SECOND": "100000",
+    "UNVEIL_LEASE_TTL_S": str(LEASE_S), "UNVEIL_HEARTBEAT_INTERVAL_S": str(HEARTBEAT_S),
+    "UNVEIL_SWEEP_INTERVAL_S": str(SWEEP_S),
+    "UNVEIL_MAX_ATTEMPTS_WITHOUT_PROGRESS": "1000", "UNVEIL_MAX_ACTIVE_JOBS": "100000",
+    "UNVEIL_REQUESTS_PER_SECOND": "100000",
 }  # fmt: skip
 
 SCHEMES: list[dict[str, Any]] = [

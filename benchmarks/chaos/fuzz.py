@@ -10,7 +10,9 @@ MIN_CASES = 5000
 
 
 def run(log_progress: ProgressCallback, *, examples: int = 200, seed: int = 0) -> list[FaultResult]:
-    with chaos_environment(UNVEIL_STRANGERS_PER_SECOND="100000", UNVEIL_ENCRYPT_BUDGET_S="120") as environment:
+    with chaos_environment(
+        UNVEIL_ANONYMOUS_REQUESTS_PER_SECOND="100000", UNVEIL_ENCRYPT_TIMEOUT_S="120"
+    ) as environment:
         result = fuzz(environment.stack.url, environment.stack.token, examples=examples, seed=seed)
     for kind, table in result.failures.items():
         log_progress(f"{kind}\n{table}")

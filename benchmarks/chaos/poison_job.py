@@ -25,7 +25,7 @@ _TIMEOUT_S = 240.0
 
 def run(log_progress: ProgressCallback, *, times: int = 3, neighbours: int = 20) -> list[FaultResult]:
     survived, lost, seconds = 0, 0, []
-    with chaos_environment(attack_workers=2, UNVEIL_MAX_STALLS=str(_MAX_STALLS)) as environment:
+    with chaos_environment(attack_workers=2, UNVEIL_MAX_ATTEMPTS_WITHOUT_PROGRESS=str(_MAX_STALLS)) as environment:
         for number in range(times):
             # One of two cells of its evaluation is poison; the evaluations around it are ordered before and after.
             ids = [environment.create_evaluation(seed=number) for _ in range(neighbours // 4)]

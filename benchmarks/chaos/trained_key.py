@@ -29,7 +29,7 @@ _TIMEOUT_S = 300.0
 def run(log_progress: ProgressCallback, *, times: int = 4, seed: int = 0) -> list[FaultResult]:
     rng, first_answers = random.Random(seed), Counter[int]()
     training_trials, protect_trials = list[tuple[bool, float]](), list[tuple[bool, float]]()
-    with chaos_environment(UNVEIL_ENCRYPT_BUDGET_S="15") as environment:
+    with chaos_environment(UNVEIL_ENCRYPT_TIMEOUT_S="15") as environment:
         for number in range(times):
             whole_worker = number % 2 == 0
             baseline_key = _create_key(environment, number)

@@ -73,7 +73,7 @@ def run(log_progress: ProgressCallback) -> list[FaultResult]:
 
 
 def _try_uploads() -> Iterator[UploadAttempt]:
-    with chaos_environment(UNVEIL_LEASE_S="60", UNVEIL_HEARTBEAT_S="10") as environment:
+    with chaos_environment(UNVEIL_LEASE_TTL_S="60", UNVEIL_HEARTBEAT_INTERVAL_S="10") as environment:
         engine = environment.sessions.kw["bind"]
         key_id = environment.http.post("/keys", json={"scheme": "tanaka"}).raise_for_status().json()["id"]
         environment.http.post(

@@ -16,7 +16,7 @@ from benchmarks.chaos.outcome import FaultResult, ProgressCallback
 from unveil.app.db.tables import Base, Cell
 
 _WAKE_WAIT_S = 4.0  # a watch looks each second: by then the zombie has tried to write, and was told
-_IGNORED_TABLES = {"workers", "idempotency"}  # heartbeats of processes; what requests leave
+_IGNORED_TABLES = {"process_heartbeats", "idempotency"}  # heartbeats of processes; what requests leave
 
 
 def run(log_progress: ProgressCallback, *, rounds: int = 3, seed: int = 0) -> list[FaultResult]:

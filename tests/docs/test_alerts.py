@@ -27,7 +27,7 @@ async def test_every_name_and_label_of_the_alerts_is_in_the_metrics(settings, an
         gpu = {"name": "H100", "use": 0.5, "memory_used": 1, "memory": 2}
         with service.worker.runtime.sessions.begin() as session:
             said = {"master_key_version": 1, "concurrency": 1, "lease_recoveries": 3, "gpus": [gpu]}
-            session.add(ProcessHeartbeat(name="w", queues="attack", seen_at=func.clock_timestamp(), **said))
+            session.add(ProcessHeartbeat(name="w", queues=["attack"], seen_at=func.clock_timestamp(), **said))
             session.get_one(Cell, id).status = Status.FAILED
             session.get_one(Cell, id).error = {"code": "poison", "detail": "gone"}
         await client.get("/keys")

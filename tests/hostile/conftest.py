@@ -68,7 +68,7 @@ def target(
         app = create_app(settings)
         runtime = make_runtime(settings, Celery("target"))
         with runtime.sessions.begin() as session:  # the worker is a thread of ours, and says nothing of itself
-            session.add(ProcessHeartbeat(name="thread", queues="encrypt", seen_at=seconds_from_now(24 * 3600)))
+            session.add(ProcessHeartbeat(name="thread", queues=["encrypt"], seen_at=seconds_from_now(24 * 3600)))
         server = uvicorn.Server(uvicorn.Config(app, port=0, log_config=None, timeout_graceful_shutdown=2))
         thread = threading.Thread(target=server.run)
         with closing(ThreadWorker(runtime)) as worker:

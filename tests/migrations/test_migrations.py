@@ -1,4 +1,4 @@
-"""The database up and down again, with data in it, on a real PostgreSQL."""
+"""All migrations, upgrade and downgrade with rows in the tables, on a real PostgreSQL."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def engine(empty_database_url):
 
 
 def fill_every_table(engine) -> str:
-    """Rows in every kind of table; the id of a cell."""
+    """Insert rows; return the id of a cell."""
     sessions = sessionmaker(engine, expire_on_commit=False)
     account = make_account(sessions)
     make_token(sessions, new_keyring(), account)
@@ -33,7 +33,14 @@ def fill_every_table(engine) -> str:
     with sessions.begin() as session:
         session.add_all(
             [
-                Key(id="key_1", account_id=account, scheme="tanaka", params={}, sealed=b"sealed", status="succeeded"),
+                Key(
+                    id="key_1",
+                    account_id=account,
+                    scheme="tanaka",
+                    params={},
+                    encrypted_secret=b"s",
+                    status="succeeded",
+                ),
                 Sample(cell_id=cell, index=3, ssim=0.5, plain=b"a", protected=b"b", reconstructed=b"c"),
                 Scores(cell_id=cell, index=[0, 1], ssim=[0.1, 0.2], psnr=[9.0, 9.5], rank=[1.0, 2.0]),
                 Curve(cell_id=cell, name="loss", points=[[1, 0.5]]),

@@ -289,7 +289,9 @@ def test_the_named_key_is_used_and_a_destroyed_one_fails_the_cell(runtime, accou
     key_id, secret, seen = new_id("key"), new_secret(), []
     with runtime.sessions.begin() as session:
         sealed = runtime.keyring.seal(secret, purpose="key", owner=account, id=key_id)
-        session.add(Key(id=key_id, account_id=account, scheme="tanaka", params={}, status="succeeded", sealed=sealed))
+        session.add(
+            Key(id=key_id, account_id=account, scheme="tanaka", params={}, status="succeeded", encrypted_secret=sealed)
+        )
     replace_run_cell(monkeypatch, lambda context: make_cell_result())
 
     def run_cell(*_, secret, **__):

@@ -190,9 +190,9 @@ def test_an_order(runtime, settings, point):
 def test_the_weights_of_a_destroyed_key(runtime, account, settings):
     id = make_key_to_train(runtime.sessions, runtime.keyring, account)
     runtime.blobs.write("keys/a.1", b"sealed")
-    destroyed = {"status": "succeeded", "sealed": None, "weights_blob": "keys/a.1", "destroyed_at": func.clock_timestamp()}
+    destroyed = {"wrapped_key": None, "weights_blob": "keys/a.1", "destroyed_at": func.clock_timestamp()}
     with runtime.sessions.begin() as session:
-        session.execute(update(Key).where(Key.id == id).values(**destroyed))
+        session.execute(update(Key).where(Key.id == id).values(status="succeeded", **destroyed))
     assert_killed_at("weights-gone-before-row", sweep, settings)
     assert not runtime.blobs.exists("keys/a.1")
     finish_all(runtime)

@@ -99,7 +99,7 @@ def test_a_seed_that_nobody_named_is_drawn_lasts_and_is_told_to_nobody(runtime, 
         session.execute(
             update(Key)
             .where(Key.id == first)
-            .values(sealed=runtime.keyring.rewrap(get_key(runtime, first).sealed, **envelope_context))
+            .values(wrapped_key=runtime.keyring.rewrap(get_key(runtime, first).wrapped_key, **envelope_context))
         )
         session.execute(update(Key).where(Key.id == first).values(status="queued", error=None, finished_at=None))
     key_training.handle(runtime, first)
@@ -260,7 +260,7 @@ def test_the_sweeper_clears_what_crashes_left_of_ended_jobs_and_destroyed_keys(r
     for id in (done, waiting):
         runtime.blobs.write(f"checkpoints/{id}/network.ckpt", b"half a training")
     with runtime.sessions.begin() as session:
-        session.execute(update(Key).where(Key.id == done).values(destroyed_at=func.clock_timestamp(), sealed=None))
+        session.execute(update(Key).where(Key.id == done).values(destroyed_at=func.clock_timestamp(), wrapped_key=None))
     run_sweep(runtime)
     assert not runtime.blobs.exists(blob)
     assert get_key(runtime, done).weights_blob is None

@@ -37,7 +37,7 @@ SLOW_SETTINGS = {"dataset": images.SMALL_DATASET, "keys": 1000}  # some seconds,
 @pytest.fixture
 def settings(settings: Settings) -> Settings:
     images.write_dataset(settings.data_dir)
-    return settings.model_copy(update={"lease_s": 600.0, "heartbeat_s": 0.5, "sweep_s": 1.0})
+    return settings.model_copy(update={"lease_ttl_s": 600.0, "heartbeat_interval_s": 0.5, "sweep_interval_s": 1.0})
 
 
 @contextmanager
@@ -150,7 +150,7 @@ def test_a_running_cell_is_cancelled_within_two_seconds_and_its_message_is_not_r
     with run_worker(settings, tmp_path) as running:
         wait_until(lambda: is_running(runtime, id), "the middle", running)
         with runtime.sessions() as session:
-            assert session.scalars(select(ProcessHeartbeat)).one().queues == "attack,ops"
+            assert session.scalars(select(ProcessHeartbeat)).one().queues == ["attack", "ops"]
         # A pool process lets go first who answers, and with a job who encrypts, too.
         assert get_pool_process(runtime, id).nice() == psutil.Process(running.popen.pid).nice() + 10
         asked_at = time.monotonic()

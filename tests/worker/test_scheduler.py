@@ -113,7 +113,7 @@ def test_a_job_that_cannot_be_claimed_keeps_no_other_waiting(runtime, account, q
     key = make_key_to_train(runtime.sessions, runtime.keyring, account)
     _, (one,) = make_evaluation(runtime.sessions, quiet_account)
     with runtime.sessions.begin() as session:
-        session.get_one(Key, key).sealed = None
+        session.get_one(Key, key).wrapped_key = None
     assert next_id(runtime) == key
     scheduler.run_next_job(runtime)
     assert started_cells(runtime) == [one]

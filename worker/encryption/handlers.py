@@ -291,17 +291,17 @@ _KEYS_TABLE = Base.metadata.tables[Key.__tablename__]
 _NEW_KEYS = (
     func.unnest(
         bindparam("ids", type_=ARRAY(Text)),
-        bindparam("sealed", type_=ARRAY(LargeBinary)),
+        bindparam("encrypted_secret", type_=ARRAY(LargeBinary)),
         bindparam("uses", type_=ARRAY(Integer)),
     )
-    .table_valued("id", "sealed", "uses")
+    .table_valued("id", "encrypted_secret", "uses")
     .render_derived()
 )
 # One statement, whatever the number of keys; made once, for making it costs more than running it.
 _INSERT_KEYS = (
     insert(_KEYS_TABLE)
     .from_select(
-        ["id", "sealed", "uses", "account_id", "scheme", "params", "status", "progress", "finished_at"],
+        ["id", "encrypted_secret", "uses", "account_id", "scheme", "params", "status", "progress", "finished_at"],
         select(
             *_NEW_KEYS.c, bindparam("owner"), bindparam("scheme"), bindparam("params", type_=JSONB),
             literal(Status.SUCCEEDED.value), literal(1.0), func.clock_timestamp(),
@@ -355,14 +355,14 @@ def _use_existing(runtime: Runtime, metadata: dict[str, Any], uses: Mapping[str,
 def _insert_new(runtime: Runtime, metadata: dict[str, Any], uses: Mapping[str, int]) -> dict[str, Key]:
     """A row for each id that has none yet -> those rows, as far as encryption needs them. Committed."""
     owner = metadata["account"]
-    sealeds = {id: runtime.keyring.seal(new_secret(), purpose="key", owner=owner, id=id) for id in uses}
-    values_per_key = {"ids": list(uses), "sealed": list(sealeds.values()), "uses": list(uses.values())}
+    secrets = {id: runtime.keyring.seal(new_secret(), purpose="key", owner=owner, id=id) for id in uses}
+    values_per_key = {"ids": list(uses), "encrypted_secret": list(secrets.values()), "uses": list(uses.values())}
     shared_values = {"owner": owner, "scheme": metadata["scheme"], "params": metadata["params"]}
     with runtime.sessions() as session:
         # One statement is one transaction: one wait for the database, not three.
         session.connection(execution_options={"isolation_level": "AUTOCOMMIT"})
         inserted_ids = session.scalars(_INSERT_KEYS, {**values_per_key, **shared_values}).all()
-    return {id: Key(id=id, account_id=owner, sealed=sealeds[id]) for id in inserted_ids}
+    return {id: Key(id=id, account_id=owner, encrypted_secret=secrets[id]) for id in inserted_ids}
 
 
 def _check_key_sizes(keys: Sequence[Key], images: Sequence[Images], files: Sequence[dict[str, Any]]) -> None:

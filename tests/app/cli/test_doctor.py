@@ -43,7 +43,7 @@ def set_setting(settings: Settings, monkeypatch: pytest.MonkeyPatch, tmp_path: P
 def live_workers(runtime: Runtime) -> None:
     with runtime.sessions.begin() as session:
         for queue in ("encrypt,ops", "attack"):
-            session.add(ProcessHeartbeat(name=queue, queues=queue, seen_at=func.clock_timestamp()))
+            session.add(ProcessHeartbeat(name=queue, queues=queue.split(","), seen_at=func.clock_timestamp()))
 
 
 def run_doctor(url: str | None = None) -> dict[str, Check]:
@@ -136,7 +136,9 @@ def test_a_key_ring_that_lacks_a_master_key_in_use(
     account, id = make_account(runtime.sessions), new_id("key")
     with runtime.sessions.begin() as session:
         sealed = lost.seal(b"s", purpose="key", owner=account, id=id)
-        session.add(Key(id=id, account_id=account, scheme="tanaka", params={}, sealed=sealed, status="succeeded"))
+        session.add(
+            Key(id=id, account_id=account, scheme="tanaka", params={}, encrypted_secret=sealed, status="succeeded")
+        )
     assert "sealed under master key 7, which it lacks" in failed_checks()["key ring"]
 
 
@@ -165,17 +167,17 @@ def test_a_queue_without_a_worker(
 ) -> None:
     with runtime.sessions.begin() as session:
         for queue in queues:
-            session.add(ProcessHeartbeat(name=queue, queues=queue, seen_at=func.clock_timestamp()))
+            session.add(ProcessHeartbeat(name=queue, queues=queue.split(","), seen_at=func.clock_timestamp()))
         gone = func.clock_timestamp() - func.make_interval(0, 0, 0, 0, 0, 5)
-        session.add(ProcessHeartbeat(name="gone", queues="encrypt,ops", seen_at=gone))
+        session.add(ProcessHeartbeat(name="gone", queues=["encrypt", "ops"], seen_at=gone))
     check = run_doctor()["workers"]
     assert check.grade == grade
     assert said in check.detail
 
 
 def test_a_setting_that_makes_no_sense(set_setting: SetSetting) -> None:
-    set_setting("lease_s", "soon")
-    assert "lease_s" in failed_checks()["settings"]
+    set_setting("lease_ttl_s", "soon")
+    assert "UNVEIL_LEASE_TTL_S" in failed_checks()["settings"]
 
 
 def test_production_without_a_key_ring(

@@ -127,8 +127,8 @@ def test_a_database_without_our_tables_is_said_with_what_to_do(
 def test_a_setting_that_cannot_be_read_is_named_as_it_is_set(
     expect_error: ExpectError, monkeypatch, words: str
 ) -> None:
-    monkeypatch.setenv("UNVEIL_SIGN_IN_MINUTES", "soon")
-    assert "UNVEIL_SIGN_IN_MINUTES: " in expect_error(*words.split())
+    monkeypatch.setenv("UNVEIL_SIGN_IN_CODE_TTL_MINUTES", "soon")
+    assert "UNVEIL_SIGN_IN_CODE_TTL_MINUTES: " in expect_error(*words.split())
 
 
 @pytest.mark.parametrize("name", ["UNVEIL_DATABASE_URL", "UNVEIL_REDIS_URL"])

@@ -197,7 +197,8 @@ class Rows:
         del params["name"]
         training = {"profile": "smoke", "dataset": "sample", "seed": 0} if trains else None
         provenance = {"seed": 0, "losses": {"a": 1}, "device": "cpu"} if trains and status in TERMINAL else None
-        row = {"params": params, "sealed": b"x", "training_request": training, "provenance": provenance}
+        secret = "wrapped_key" if trains else "encrypted_secret"
+        row = {"params": params, secret: b"x", "training_request": training, "provenance": provenance}
         self.rows.append(
             Key(id=id, account_id=self.account_id, scheme=scheme, evaluation_id=evaluation, **job, **{**row, **more})
         )

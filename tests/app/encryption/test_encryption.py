@@ -192,7 +192,7 @@ async def test_after_a_worker_that_never_answered_a_repeat_goes_through_under_th
     request = {"files": images(an_image()), "data": {"scheme": "tanaka"}, "headers": {"Idempotency-Key": "u"}}
     service.worker.paused = True
     object.__setattr__(
-        service.app_state, "settings", service.app_state.settings.model_copy(update={"encrypt_budget_s": 0.2})
+        service.app_state, "settings", service.app_state.settings.model_copy(update={"encrypt_timeout_s": 0.2})
     )
     answer = await client.post("/encrypt", **request)
     problem(answer, 503, "no_worker")
@@ -200,7 +200,7 @@ async def test_after_a_worker_that_never_answered_a_repeat_goes_through_under_th
     assert await service.app_state.redis.keys("unveil:request:*") == []
     service.worker.paused = False
     object.__setattr__(
-        service.app_state, "settings", service.app_state.settings.model_copy(update={"encrypt_budget_s": 30})
+        service.app_state, "settings", service.app_state.settings.model_copy(update={"encrypt_timeout_s": 30})
     )
     assert (await client.post("/encrypt", **request)).status_code == 200
     assert await keys(service) == 1
@@ -219,7 +219,7 @@ async def test_plain_images_and_secrets_are_nowhere_in_clear(service, client, mo
     assert len(seen) == 1
     assert plain[1][100:140] not in seen[0]
     async with service.app_state.sessions() as session:
-        sealed = await session.scalar(select(Key.sealed).where(Key.id == entry["key_id"]))
+        sealed = await session.scalar(select(Key.encrypted_secret).where(Key.id == entry["key_id"]))
         owner = await session.scalar(select(Key.account_id))
         row = await session.scalar(text("SELECT k::text FROM keys k"))
     secret = service.app_state.keyring.open(sealed, purpose="key", owner=owner, id=entry["key_id"])

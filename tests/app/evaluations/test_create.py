@@ -159,7 +159,7 @@ def store_key(runtime, account_id, **changed):
     with runtime.sessions.begin() as session:
         sealed = runtime.keyring.seal(new_secret(), purpose="key", owner=account_id, id=id)
         values = {"scheme": "tanaka", "params": {"variant": "icce2018", "block": 4}, "status": "succeeded"}
-        session.add(Key(id=id, account_id=account_id, sealed=sealed, **{**values, **changed}))
+        session.add(Key(id=id, account_id=account_id, encrypted_secret=sealed, **{**values, **changed}))
     return id
 
 
@@ -185,7 +185,7 @@ def test_a_foreign_a_destroyed_and_a_key_of_another_size_are_refused(client, sig
     assert expect_rejection(sign_in("stranger"), schemes=[entry])[:2] == (422, "unknown_key")
     assert expect_rejection(client, schemes=[{"name": "tanaka", "key_id": "key_\u0000"}])[:2] == (422, "unknown_key")
     with runtime.sessions.begin() as session:
-        session.execute(update(Key).values(destroyed_at=func.clock_timestamp(), sealed=None))
+        session.execute(update(Key).values(destroyed_at=func.clock_timestamp(), encrypted_secret=None))
     assert expect_rejection(client, schemes=[entry])[:2] == (410, "key_destroyed")
     explicit = store_key(runtime, account_id, scheme="pixelwise", params={"key_mode": "same"}, width=32, height=16)
     status, _, errors = expect_rejection(client, schemes=[{"name": "pixelwise", "key_id": explicit}])
@@ -197,7 +197,7 @@ def test_a_foreign_a_destroyed_and_a_key_of_another_size_are_refused(client, sig
 
 
 def test_an_account_may_not_fill_the_queue(client, settings, service, sign_in):
-    service.replace_services(settings=settings.model_copy(update={"max_queued_cells": 8}))
+    service.replace_services(settings=settings.model_copy(update={"max_active_jobs": 8}))
     create_evaluation(client)
     answer = client.post("/evaluations", json=ORDER)
     assert (answer.status_code, answer.json()["code"]) == (429, "queue_full")

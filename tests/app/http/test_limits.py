@@ -62,7 +62,7 @@ async def test_an_account_over_its_rate_gets_429_and_another_does_not(small_limi
 
 
 async def test_an_address_without_a_token_is_limited_and_a_caller_from_there_is_not(settings):
-    few = settings.model_copy(update={"strangers_per_second": 0.05})
+    few = settings.model_copy(update={"anonymous_requests_per_second": 0.05})
     async with run_service(few) as service, service.client() as stranger, service.client("wrong") as guesser:
         assert (await stranger.get("/keys")).status_code == 401
         for refused in (

@@ -103,9 +103,9 @@ async def test_no_answer_but_the_export_holds_the_secret(service, client):
     for path in ("/keys", f"/keys/{key['id']}"):
         text = (await client.get(path)).text
         assert "permutation" not in text
-        assert "sealed" not in text
+        assert "encrypted_secret" not in text
     async with service.app_state.sessions() as session:
-        sealed = await session.scalar(select(Key.sealed))
+        sealed = await session.scalar(select(Key.encrypted_secret))
     assert b"permutation" not in sealed
 
 
@@ -124,7 +124,7 @@ async def test_a_destroyed_key_is_410_on_every_route_and_its_secret_is_gone(serv
     assert (await client.get("/keys")).json()["items"] == []
     async with service.app_state.sessions() as session:
         row = (await session.scalars(select(Key))).one()
-    assert row.sealed is None
+    assert row.encrypted_secret is None
     assert row.destroyed_at is not None
 
 

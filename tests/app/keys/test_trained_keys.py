@@ -92,7 +92,7 @@ async def test_a_key_is_ordered_trained_used_and_destroyed(service, client):
     assert list(service.app_state.blobs.list_folder("keys")) == []
     async with service.app_state.sessions() as session:
         row = (await session.scalars(select(Key))).one()
-    assert (row.sealed, row.weights_blob) == (None, None)
+    assert (row.wrapped_key, row.weights_blob) == (None, None)
 
 
 async def test_weights_are_read_once_and_stop_working_when_their_key_is_destroyed(service, client, monkeypatch):
@@ -160,7 +160,7 @@ async def test_trainings_count_against_the_limit_of_waiting_work(service, client
     from dataclasses import replace
 
     service.worker.paused = True
-    limited = settings.model_copy(update={"max_queued_cells": 1})
+    limited = settings.model_copy(update={"max_active_jobs": 1})
     service.app.state.app_state = replace(service.app.state.app_state, settings=limited)
     await order_key(client)
     answer = await client.post("/keys", json={"scheme": NAME, "params": PARAMS})

@@ -75,7 +75,7 @@ def restore_backup(runtime: Runtime, file: io.BytesIO) -> None:
 
 
 def rows(runtime: Runtime) -> dict[str, list[tuple[object, ...]]]:
-    left_out = {"workers", "sign_in_codes", "dashboard_sessions"}
+    left_out = {"process_heartbeats", "sign_in_codes", "dashboard_sessions"}
     with runtime.sessions() as session:
         return {
             table.name: sorted((tuple(map(repr, row)) for row in session.execute(select(table))), key=str)
@@ -97,7 +97,9 @@ def used_service(runtime: Runtime, monkeypatch: pytest.MonkeyPatch) -> dict[str,
     runtime.blobs.write(f"checkpoints/{running}/part/network.ckpt", b"half-way")
     runtime.blobs.write("datasets/ds_1.npz", b"images")
     with runtime.sessions.begin() as session:
-        session.execute(update(Key).where(Key.id == destroyed).values(sealed=None, destroyed_at=func.clock_timestamp()))
+        session.execute(
+            update(Key).where(Key.id == destroyed).values(wrapped_key=None, destroyed_at=func.clock_timestamp())
+        )
         session.add(
             Dataset(
                 id="ds_1",
@@ -114,7 +116,7 @@ def used_service(runtime: Runtime, monkeypatch: pytest.MonkeyPatch) -> dict[str,
             )
         )
         session.add(SignInCode(hash=b"h", account_id=account, scopes=[], expires_at=func.clock_timestamp()))
-        session.add(ProcessHeartbeat(name="here", queues="attack", seen_at=func.clock_timestamp()))
+        session.add(ProcessHeartbeat(name="here", queues=["attack"], seen_at=func.clock_timestamp()))
     token = make_token(runtime.sessions, runtime.keyring, account)
     return {"ready": ready, "destroyed": destroyed, "done": done, "running": running, "token": token}
 
@@ -150,7 +152,7 @@ def test_a_destroyed_key_stays_destroyed(runtime, target_settings, monkeypatch) 
     restore_backup(target_settings, file)
     with target_settings.sessions() as session:
         key = session.get_one(Key, id)
-    assert (key.sealed, key.destroyed_at is not None) == (None, True)
+    assert (key.wrapped_key, key.destroyed_at is not None) == (None, True)
 
 
 def test_after_a_new_master_key_an_older_backup_opens_with_a_copy_of_the_old_ring_only(

@@ -13,7 +13,7 @@ pytestmark = pytest.mark.anyio
 async def add_heartbeat(service, seconds_ago):
     async with service.app_state.sessions() as session, session.begin():
         at = func.clock_timestamp() - func.make_interval(0, 0, 0, 0, 0, 0, seconds_ago)
-        session.add(ProcessHeartbeat(name="w1", queues="encrypt", seen_at=at))
+        session.add(ProcessHeartbeat(name="w1", queues=["encrypt"], seen_at=at))
 
 
 async def test_ready_with_a_live_worker(service):

@@ -33,7 +33,13 @@ def add_old_and_new_rows(runtime: Runtime) -> None:
             evaluation = session.get_one(Evaluation, id)
             evaluation.status, evaluation.finished_at = Status.SUCCEEDED, NOW - days(age)
         session.get_one(Evaluation, running).created_at = NOW - days(400)
-        key = {"account_id": account, "scheme": "tanaka", "params": {}, "sealed": b"s", "status": Status.SUCCEEDED}
+        key = {
+            "account_id": account,
+            "scheme": "tanaka",
+            "params": {},
+            "encrypted_secret": b"s",
+            "status": Status.SUCCEEDED,
+        }
         session.add(Key(id=new_id("key"), created_at=NOW - days(400), **key))
         for number, ends in enumerate((NOW - days(1), NOW + days(1))):
             spent = {"hash": bytes([number]), "account_id": account, "scopes": [], "expires_at": ends}
@@ -87,7 +93,7 @@ def test_what_is_old_goes_and_a_second_run_finds_nothing(runtime: Runtime) -> No
 
 
 def test_what_may_still_be_repeated_stays(runtime: Runtime) -> None:
-    runtime = replace(runtime, settings=runtime.settings.model_copy(update={"idempotency_hours": 72}))
+    runtime = replace(runtime, settings=runtime.settings.model_copy(update={"idempotency_ttl_hours": 72}))
     made = uuid7(datetime.now(UTC) - timedelta(hours=80))
     runtime.blobs.write(f"uploads/ds_{made}", b"a repeat, on its way in")
     with runtime.sessions.begin() as session:

@@ -19,10 +19,10 @@ async def limiter(service) -> AccountConcurrencyLimiter:
     async with service.app_state.autocommit_engine.connect() as database:
         for name in ("one", "two"):
             await database.execute(
-                upsert_heartbeat(name, "encrypt,ops", service.app_state.keyring.primary_version, concurrency=2)
+                upsert_heartbeat(name, ["encrypt", "ops"], service.app_state.keyring.primary_version, concurrency=2)
             )
         await database.execute(
-            upsert_heartbeat("attack", "attack", service.app_state.keyring.primary_version, concurrency=8)
+            upsert_heartbeat("attack", ["attack"], service.app_state.keyring.primary_version, concurrency=8)
         )
     return AccountConcurrencyLimiter()
 

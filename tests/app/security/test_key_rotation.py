@@ -1,4 +1,4 @@
-"""A new master key with data in place: everything opens before, between and after, wherever a run was killed."""
+"""Rotation of the master key: every envelope decrypts before, during and after it, also after a run was killed."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from unveil.app.security.key_rotation import ENCRYPTED_COLUMNS, RotationIncomple
 from unveil.app.settings import Settings
 from unveil.worker.runtime import Runtime
 
-NOT_SEALED = {
+NOT_ENCRYPTED = {
     "tokens.hash", "sign_in_codes.hash", "dashboard_sessions.hash", "idempotency.fingerprint",
     "samples.plain", "samples.protected", "samples.reconstructed",
 }  # fmt: skip
@@ -44,21 +44,19 @@ def account(runtime: Runtime) -> str:
 
 
 def add_encrypted_rows(runtime: Runtime, account: str, keyring: Keyring, number: int = 0) -> None:
-    """One sealed value of each kind."""
+    """One envelope in every encrypted column."""
     evaluation, (cell,) = make_evaluation(runtime.sessions, account)
-    key, once = new_id("key"), f"once-{number}"
+    key, trained_key, once = new_id("key"), new_id("key"), f"once-{number}"
 
     def seal(purpose: str, id: str) -> bytes:
         return keyring.seal(f"{purpose} {id}".encode(), purpose=purpose, owner=account, id=id)
 
     with runtime.sessions.begin() as session:
-        sealed = seal("key", key)
-        session.add(
-            Key(
-                id=key, account_id=account, scheme="tanaka", params={}, sealed=sealed, status=Status.SUCCEEDED,
-                checkpoint_wrapped_key=seal("checkpoints", key),
-            )
-        )  # fmt: skip
+        for id, column in ((key, "encrypted_secret"), (trained_key, "wrapped_key")):
+            row = {column: seal("key", id), "status": Status.SUCCEEDED}
+            session.add(Key(id=id, account_id=account, scheme="tanaka", params={}, **row))
+        session.flush()
+        session.get_one(Key, trained_key).checkpoint_wrapped_key = seal("checkpoints", trained_key)
         session.get_one(Cell, cell).recovered_key = seal("recovered-key", cell)
         session.get_one(Cell, cell).checkpoint_wrapped_key = seal("checkpoints", cell)
         shared = seal("shared", f"{evaluation}/controls")
@@ -75,14 +73,14 @@ def add_encrypted_rows(runtime: Runtime, account: str, keyring: Keyring, number:
 
 
 def read_encrypted_values(runtime: Runtime, keyring: Keyring) -> list[str]:
-    """Every sealed value, read with `ring`. Raises Unreadable."""
+    """The purpose of every envelope, each decrypted with `keyring`. Raises DecryptionError."""
     found = []
     with runtime.sessions() as session:
-        for place in ENCRYPTED_COLUMNS:
-            for *_, sealed, owner, id in session.execute(place.rows()):
-                plain = keyring.open(sealed, purpose=place.purpose, owner=owner, id=id)
-                assert plain == f"{place.purpose} {id}".encode()
-                found.append(place.purpose)
+        for encrypted in ENCRYPTED_COLUMNS:
+            for *_, envelope, owner, id in session.execute(encrypted.rows()):
+                plain = keyring.open(envelope, purpose=encrypted.purpose, owner=owner, id=id)
+                assert plain == f"{encrypted.purpose} {id}".encode()
+                found.append(encrypted.purpose)
     return found
 
 
@@ -93,8 +91,8 @@ def test_every_column_of_bytes_is_rotated_or_known_to_hold_no_secret() -> None:
         for column in table.columns
         if isinstance(column.type, LargeBinary)
     }
-    rotated = {f"{place.table.__tablename__}.{name}" for place in ENCRYPTED_COLUMNS for name in place.to_values(b"")}
-    assert columns - NOT_SEALED == rotated - {"idempotency.body"}
+    rotated = {str(encrypted.column.expression) for encrypted in ENCRYPTED_COLUMNS}
+    assert columns - NOT_ENCRYPTED == rotated - {"idempotency.body"}
 
 
 def test_all_that_is_sealed_comes_under_the_new_master_and_the_old_one_goes(runtime, account, file) -> None:
@@ -119,7 +117,7 @@ def test_all_that_is_sealed_comes_under_the_new_master_and_the_old_one_goes(runt
     assert len(read_encrypted_values(runtime, runtime.keyring)) == 3 * len(ENCRYPTED_COLUMNS)
 
 
-@pytest.mark.parametrize("where", ["_wait_for_processes", "_rewrap_all", "_drop", "write_ring"])
+@pytest.mark.parametrize("where", ["_wait_for_processes", "_rewrap_all", "_drop_old_master_keys", "write_keyring_file"])
 def test_a_run_that_was_killed_is_gone_on_with(runtime, account, file, monkeypatch, where) -> None:
     add_encrypted_rows(runtime, account, runtime.keyring)
 
@@ -129,15 +127,15 @@ def test_a_run_that_was_killed_is_gone_on_with(runtime, account, file, monkeypat
     def die(*_):
         raise Killed
 
-    calls = {"write_ring": 1}  # its first call begins the rotation, its second ends it
+    calls = []
     real = key_rotation.write_keyring_file
 
     def die_at_the_end(*given):
-        calls["write_ring"] -= 1
-        return real(*given) if calls["write_ring"] >= 0 else die()
+        calls.append(given)  # the first call starts the rotation, the second ends it
+        return real(*given) if len(calls) == 1 else die()
 
     with monkeypatch.context() as patched:
-        patched.setattr(key_rotation, where, die_at_the_end if where == "write_ring" else die)
+        patched.setattr(key_rotation, where, die_at_the_end if where == "write_keyring_file" else die)
         with pytest.raises(Killed):
             rotate(runtime.sessions, file, lambda _: None)
     between = parse_keyring(file.read_text())
@@ -177,20 +175,20 @@ def test_nothing_is_dropped_while_a_process_reads_another_copy_of_the_ring(runti
     copy.write_text(file.read_text())
     stale = load_keyring(runtime.settings.model_copy(update={"keyring_file": copy}))
     with runtime.sessions.begin() as session:
-        session.execute(upsert_heartbeat("api@elsewhere/1", "api", stale.primary_version))
-    with pytest.raises(RotationIncomplete, match="api@elsewhere/1 still seal under an older"):
+        session.execute(upsert_heartbeat("api@elsewhere/1", ["api"], stale.primary_version))
+    with pytest.raises(RotationIncomplete, match="api@elsewhere/1 still encrypt under an older"):
         rotate(runtime.sessions, file, lambda _: None, timeout_s=0.3)
     add_encrypted_rows(runtime, account, stale, 1)
     copy.write_text(file.read_text())
     with runtime.sessions.begin() as session:
-        session.execute(upsert_heartbeat("api@elsewhere/1", "api", stale.primary_version))
+        session.execute(upsert_heartbeat("api@elsewhere/1", ["api"], stale.primary_version))
     assert rotate(runtime.sessions, file, lambda _: None) == 2 * len(ENCRYPTED_COLUMNS)
     assert len(read_encrypted_values(runtime, parse_keyring(file.read_text()))) == 2 * len(ENCRYPTED_COLUMNS)
 
 
 def test_one_who_went_silent_long_ago_is_not_waited_for(runtime, account, file) -> None:
     with runtime.sessions.begin() as session:
-        session.execute(upsert_heartbeat("gone", "encrypt", runtime.keyring.primary_version))
+        session.execute(upsert_heartbeat("gone", ["encrypt"], runtime.keyring.primary_version))
         past = func.clock_timestamp() - func.make_interval(0, 0, 0, 0, 1)
         session.execute(update(ProcessHeartbeat).values(seen_at=past))
     rotate(runtime.sessions, file, lambda _: None, timeout_s=0.3)
@@ -221,7 +219,7 @@ def test_what_is_written_meanwhile_under_the_old_master_is_noticed(runtime, acco
 
     with monkeypatch.context() as patched:
         patched.setattr(key_rotation, "_rewrap_all", and_then_one_more)
-        with pytest.raises(RotationIncomplete, match="just now"):
+        with pytest.raises(RotationIncomplete, match="has just written under an older"):
             rotate(runtime.sessions, file, lambda _: None)
     rotate(runtime.sessions, file, lambda _: None)
     assert len(read_encrypted_values(runtime, parse_keyring(file.read_text()))) == len(ENCRYPTED_COLUMNS)
@@ -232,11 +230,11 @@ def test_a_lock_in_the_row_is_rewrapped_without_its_weights(runtime, account, fi
     lock = runtime.keyring.new_wrapped_key(**named)
     body = runtime.keyring.encrypt_with_data_key(lock, b"weights", **named)
     with runtime.sessions.begin() as session:
-        row = {"scheme": "tn-model", "params": {}, "sealed": lock, "weights_blob": "keys/key_1.1", "status": Status.SUCCEEDED}
-        session.add(Key(id="key_1", account_id=account, **row))
+        row = {"scheme": "tn-model", "params": {}, "weights_blob": "keys/key_1.1", "status": Status.SUCCEEDED}
+        session.add(Key(id="key_1", account_id=account, wrapped_key=lock, **row))
     rotate(runtime.sessions, file, lambda _: None)
     with runtime.sessions() as session:
-        lock = session.scalar(select(Key.sealed))
+        lock = session.scalar(select(Key.wrapped_key))
     assert parse_keyring(file.read_text()).open(lock + body, **named) == b"weights"
 
 

@@ -64,7 +64,7 @@ def test_where_one_key_is_refused_no_use_is_counted(runtime, account):
     handlers.process_request(runtime, make_request(account, [good, destroyed]))
     with runtime.sessions.begin() as session:
         row = session.get_one(Key, destroyed)
-        row.sealed, row.destroyed_at = None, func.clock_timestamp()
+        row.encrypted_secret, row.destroyed_at = None, func.clock_timestamp()
     answer = handlers.process_request(runtime, make_request(account, [good, destroyed], draw=False))
     assert answer.metadata["refused"][0][0] == "key_destroyed"
     with runtime.sessions() as session:
@@ -86,7 +86,7 @@ def test_a_secret_moved_to_another_row_does_not_open(runtime, account):
     one, two = new_id("key"), new_id("key")
     handlers.process_request(runtime, make_request(account, [one, two]))
     with runtime.sessions.begin() as session:
-        session.get_one(Key, one).sealed = session.get_one(Key, two).sealed
+        session.get_one(Key, one).encrypted_secret = session.get_one(Key, two).encrypted_secret
     answer = handlers.process_request(runtime, make_request(account, [one], draw=False))
     assert answer.metadata == {"failed": True}
 
