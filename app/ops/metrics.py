@@ -1,4 +1,4 @@
-"""GET /metrics: what this process counted of its requests, and what database and broker say of the work."""
+"""GET /metrics: HTTP requests of this process, and the state of jobs, processes, broker and blob store."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Metrics:
             "unveil_http_requests", "Requests answered", (*labels, "status"), registry=self.registry
         )
         self._request_duration = Histogram(
-            "unveil_http_request_seconds",
+            "unveil_http_request_duration_seconds",
             "Time to the end of the answer",
             labels,
             registry=self.registry,
@@ -58,7 +58,7 @@ async def get_metrics(request: Request, app_state: AppStateDep) -> Response:
     await _require_metrics_token(request, app_state)
     http_metrics: Metrics = request.app.state.metrics
     registry = CollectorRegistry()
-    component_up = Gauge("unveil_up", "Whether a part could be asked", ("part",), registry=registry)
+    component_up = Gauge("unveil_component_up", "1 if the component responded", ("component",), registry=registry)
     collectors = {
         "database": _collect_jobs,
         "processes": _collect_processes,
@@ -93,9 +93,9 @@ async def _collect_jobs(app_state: AppState, registry: CollectorRegistry) -> Non
     }  # fmt: skip
     jobs = Gauge("unveil_jobs", "Jobs by kind and status", ("kind", "status"), registry=registry)
     oldest_queued = Gauge(
-        "unveil_oldest_queued_seconds", "Age of the oldest job that waits", ("kind",), registry=registry
+        "unveil_oldest_queued_job_age_seconds", "Age of the oldest queued job", ("kind",), registry=registry
     )
-    retries = Gauge("unveil_job_reclaims", "Claims of jobs after their first", ("kind",), registry=registry)
+    retries = Gauge("unveil_job_retries", "Attempts of jobs after their first", ("kind",), registry=registry)
     failures = Gauge("unveil_job_failures", "Failed jobs by code", ("kind", "code"), registry=registry)
     async with app_state.sessions() as session:
         for kind, (table, created_column) in kinds.items():
@@ -130,14 +130,16 @@ async def _collect_processes(app_state: AppState, registry: CollectorRegistry) -
     def gauge(name: str, documentation: str, *labels: str) -> Gauge:
         return Gauge(f"unveil_{name}", documentation, labels, registry=registry)
 
-    heartbeat_age = gauge("worker_seen_seconds", "Since a process's last heartbeat", *names)
-    concurrency = gauge("worker_slots", "Jobs that a worker does at once", *names)
+    heartbeat_age = gauge("worker_heartbeat_age_seconds", "Time since the last heartbeat of a process", *names)
+    concurrency = gauge("worker_concurrency", "Jobs that a worker runs at once", *names)
     lease_recoveries = gauge(
-        "worker_lease_recoveries", "Jobs that it took from workers that were gone, since it began", *names
+        "lease_recoveries", "Jobs that a worker took over from lost workers since it started", *names
     )
-    master_key_version = gauge("worker_master_key", "Number of the master key that a process seals with", *names)
-    gpu_utilization = gauge("gpu_use_ratio", "How busy a GPU is", "worker", "gpu", "name")
-    gpu_memory_used = gauge("gpu_memory_used_bytes", "Memory of a GPU that is in use", "worker", "gpu", "name")
+    master_key_version = gauge(
+        "worker_master_key_version", "Version of the master key that a process encrypts with", *names
+    )
+    gpu_utilization = gauge("gpu_utilization_ratio", "Utilization of a GPU, 0 to 1", "worker", "gpu", "name")
+    gpu_memory_used = gauge("gpu_memory_used_bytes", "Used memory of a GPU", "worker", "gpu", "name")
     gpu_memory = gauge("gpu_memory_bytes", "Memory of a GPU", "worker", "gpu", "name")
     for worker, seconds in workers:
         worker_labels = worker.name, ",".join(worker.queues)
@@ -157,7 +159,7 @@ async def _collect_processes(app_state: AppState, registry: CollectorRegistry) -
 
 
 async def _collect_broker(app_state: AppState, registry: CollectorRegistry) -> None:
-    depth = Gauge("unveil_queue_messages", "Messages that wait in a queue", ("queue",), registry=registry)
+    depth = Gauge("unveil_queue_messages", "Messages in a queue", ("queue",), registry=registry)
     started = time.perf_counter()
     async with app_state.redis.pipeline(transaction=False) as pipe:
         for queue in QUEUES:
@@ -165,7 +167,7 @@ async def _collect_broker(app_state: AppState, registry: CollectorRegistry) -> N
         lengths = await pipe.execute()
     for queue, length in zip(QUEUES, lengths, strict=True):
         depth.labels(queue).set(length)
-    Gauge("unveil_broker_seconds", "Time the broker took to answer", registry=registry).set(
+    Gauge("unveil_broker_ping_seconds", "Response time of the broker", registry=registry).set(
         time.perf_counter() - started
     )
 
@@ -173,4 +175,4 @@ async def _collect_broker(app_state: AppState, registry: CollectorRegistry) -> N
 async def _collect_blobs(app_state: AppState, registry: CollectorRegistry) -> None:
     free = await asyncio.to_thread(app_state.blobs.free_bytes)
     if free is not None:
-        Gauge("unveil_blob_free_bytes", "What can still be written to the blob store", registry=registry).set(free)
+        Gauge("unveil_blob_free_bytes", "Free space of the blob store", registry=registry).set(free)

@@ -1,4 +1,4 @@
-"""The example alerts ask for what the service tells: a name that is not in /metrics would never ring."""
+"""Every metric and label in the example alerts exists in /metrics; an alert on another name would never fire."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ async def test_every_name_and_label_of_the_alerts_is_in_the_metrics(settings, an
         await client.get("/keys")
         told = (await client.get("/metrics")).text
     assert 'unveil_job_failures{code="poison",kind="cell"} 1.0' in told
-    assert 'unveil_worker_lease_recoveries{queue="attack",worker="w"} 3.0' in told
-    assert 'unveil_gpu_use_ratio{gpu="0",name="H100",worker="w"} 0.5' in told
+    assert 'unveil_lease_recoveries{queue="attack",worker="w"} 3.0' in told
+    assert 'unveil_gpu_utilization_ratio{gpu="0",name="H100",worker="w"} 0.5' in told
     rules = RULES["groups"][0]["rules"]
     assert len(rules) >= 8
     for rule in rules:

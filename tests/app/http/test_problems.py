@@ -235,7 +235,7 @@ async def test_a_database_that_is_away_is_a_503_and_readiness_names_it(settings:
         }
         assert "127.0.0.1" not in ready.text
         assert (await client.get("/health/live")).status_code == 200
-        assert 'unveil_up{part="database"} 0.0' in (await client.get("/metrics")).text
+        assert 'unveil_component_up{component="database"} 0.0' in (await client.get("/metrics")).text
 
 
 async def test_a_broker_that_is_away_is_a_503_where_it_is_needed_only(settings: Settings):
