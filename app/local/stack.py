@@ -1,11 +1,11 @@
-"""`unveil local`: the whole service on one machine, from one folder, with one command.
+"""`unveil local`: the whole service on one machine, with its state in one folder.
 
-    DIR/postgres  DIR/redis  DIR/blobs  DIR/data    the state
-    DIR/secrets/                                    passwords, key ring; `environment` for other commands (mode 0700)
-    DIR/token  DIR/address                          the bearer token (0600), and where the service listens
+    DIR/postgres  DIR/redis  DIR/blobs  DIR/data    the data
+    DIR/secrets/                                    passwords, keyring; `environment` for other commands (mode 0700)
+    DIR/token  DIR/address                          the bearer token (0600), and the address of the service
     DIR/logs/  DIR/run/                             one log and one pid file for each process
 
-UNVEIL_DATABASE_URL and UNVEIL_REDIS_URL replace either server. The demo and the tests use LocalStack directly.
+UNVEIL_DATABASE_URL and UNVEIL_REDIS_URL replace the local servers. The demo and the tests use LocalStack directly.
 """
 
 from __future__ import annotations
@@ -42,12 +42,12 @@ _MAX_RESTART_DELAY_S = 30.0
 
 
 class AlreadyRunning(RuntimeError):
-    """Another stack uses the folder or the port."""
+    """The folder is in use by another stack, or the port by another process."""
 
 
 @dataclass
 class _Service:
-    """A process of ours that is started again when it dies, at the earliest `pause` seconds after its last start."""
+    """A process that is restarted when it exits, at the earliest `restart_delay` seconds after its last start."""
 
     child: ChildProcess
     started: float
@@ -65,9 +65,9 @@ class LocalStack:
         environment: Mapping[str, str] | None = None,
         start_timeout_s: float = 150.0,
     ) -> None:
-        """`port` 0 takes any free one; `durable=False` is for tests; `environment` goes over this process's own.
+        """`port`: 0 picks a free one. `durable=False` is for tests. `environment` overrides variables of this process.
 
-        `patience_s`: how long until it answers, on a busy machine with cold disks; usually it takes 10.
+        `start_timeout_s` allows for a busy machine with cold disks; a start usually takes 10 s.
         """
         self.state = state.absolute()
         self.port = port or _pick_free_port()
@@ -76,7 +76,7 @@ class LocalStack:
         self._durable, self._attack_workers, self._start_timeout_s = durable, attack_workers, start_timeout_s
         self._extra_environment = environment or {}
         self._lock_file: IO[str] | None = None
-        self._servers: dict[str, Postgres | Redis] = {}  # by the setting that says where
+        self._servers: dict[str, Postgres | Redis] = {}  # by the variable of their address
         self._services: dict[str, _Service] = {}
 
     @property
@@ -85,7 +85,7 @@ class LocalStack:
 
     @property
     def settings(self) -> Settings:
-        """The settings that the processes of this stack run with."""
+        """The settings of the processes of this stack."""
         variables = {variable_name(name) for name in (*Settings.model_fields, *OLD_NAMES.values())}
         values = {name: value for name, value in self.environment.items() if name in variables}
         return Settings.model_validate(values)
@@ -94,9 +94,9 @@ class LocalStack:
 
     @contextmanager
     def servers(self) -> Iterator[Mapping[str, str]]:
-        """PostgreSQL and Redis alone, and the settings for them: for a command on a stack that does not run.
+        """Start only PostgreSQL and Redis, for a command on a stopped stack; yields the environment of the command.
 
-        Raises Busy.
+        Raises AlreadyRunning.
         """
         restrict_permissions(self.state)
         self._lock_file = _acquire_lock(self.state / "secrets" / "lock")
@@ -114,7 +114,7 @@ class LocalStack:
         return self
 
     def stop(self) -> None:
-        """Service, then workers, then servers; what does not stop in time is killed, and resumes at the next start."""
+        """Stop API and workers, then the servers. Kill what does not stop in time; its jobs resume later."""
         for service in self._services.values():
             service.child.terminate()
         for service in self._services.values():
@@ -134,7 +134,7 @@ class LocalStack:
 
     def _start(self) -> None:
         if not (self.state / "secrets").exists():
-            _require_free_port(self.port)  # before anything is made
+            _require_free_port(self.port)  # before the folder is created
         restrict_permissions(self.state)
         self._lock_file = _acquire_lock(self.state / "secrets" / "lock")
         _require_free_port(self.port)
@@ -145,7 +145,7 @@ class LocalStack:
         for name in self._commands():
             self._services[name] = _Service(self._spawn(name), time.monotonic())
         wait_until(
-            self.is_ready, "the service", self._start_timeout_s, *(part.child for part in self._services.values())
+            self.is_ready, "the service", self._start_timeout_s, *(service.child for service in self._services.values())
         )
 
     def _environment(self) -> dict[str, str]:
@@ -165,7 +165,7 @@ class LocalStack:
         return environment
 
     def _write_environment_file(self, environment: Mapping[str, str]) -> None:
-        """To commands of others on this stack."""
+        """Write the settings for `--state` of other commands."""
         own_settings = {name: value for name, value in environment.items() if name.startswith("UNVEIL_")}
         lines = [f"{name}={shlex.quote(value)}" for name, value in sorted(own_settings.items())]
         write_secret(self.state / "secrets" / "environment", "\n".join(lines))
@@ -176,10 +176,10 @@ class LocalStack:
             env=self.environment, capture_output=True, text=True, check=False,
         )  # fmt: skip
         if migration.returncode != 0:
-            raise RuntimeError(f"the migrations failed:\n{migration.stderr[-2000:]}")
+            raise RuntimeError(f"the migration failed:\n{migration.stderr[-2000:]}")
 
     async def _ensure_owner(self) -> None:
-        """The account behind DIR/token. The file is written first: a token without an account mends itself here."""
+        """Create the account of DIR/token. The file comes first, so that a start after a kill creates the account."""
         token = self.state / "token"
         if not token.exists():
             write_secret(token, accounts.new_token())
@@ -201,7 +201,7 @@ class LocalStack:
         await engine.dispose()
 
     def sign_in_link(self) -> str:
-        """A fresh link that opens the dashboard, once."""
+        """A link that opens the dashboard once."""
         return f"{self.url}/sign-in?code={asyncio.run(self._sign_in_code())}"
 
     # --- processes ---
@@ -213,7 +213,7 @@ class LocalStack:
         return {
             "api": [*python, "uvicorn", "--factory", "unveil.app.main:create_app", "--host", "127.0.0.1",
                     "--port", str(self.port), "--timeout-graceful-shutdown", "5"],
-            # The sweeper runs beside encryption: behind a training of hours it would come too late.
+            # The sweeper shares this worker, because in an attack worker it would wait for trainings of hours.
             "worker-encrypt": [*worker, "--queues", "encrypt,ops", "--hostname", "encrypt@%h",
                                "--concurrency", str(max(2, min(4, os.cpu_count() or 2)))],
             **{
@@ -223,11 +223,11 @@ class LocalStack:
         }  # fmt: skip
 
     def stop_service(self, name: str) -> None:
-        """Stop a process of ours, which then stays away until it is started."""
+        """Stop a process until `start_service`."""
         self._services.pop(name).child.stop()
 
     def start_service(self, name: str, **environment: str) -> ChildProcess:
-        """Start one that was stopped; `environment` is for this life of it alone."""
+        """Start a stopped process; a restart forgets `environment`."""
         self._services[name] = _Service(self._spawn(name, environment), time.monotonic())
         return self._services[name].child
 
@@ -241,9 +241,7 @@ class LocalStack:
 
     def _spawn(self, name: str, environment: Mapping[str, str] | None = None) -> ChildProcess:
         thread_limits = {}
-        if name.startswith(
-            "worker-attack"
-        ):  # together they use each core once: more threads would only push others off
+        if name.startswith("worker-attack"):  # all attack workers together use each core once
             thread_limits["OMP_NUM_THREADS"] = str(max(1, len(os.sched_getaffinity(0)) // self._attack_workers))
         return spawn(
             name,
@@ -254,7 +252,7 @@ class LocalStack:
         )
 
     def is_ready(self) -> bool:
-        """Everything is well, and there is a worker for every kind of work."""
+        """Whether the service is ready and every queue has a worker."""
         try:
             response = httpx.get(f"{self.url}/health/ready", timeout=5)
         except httpx.HTTPError:
@@ -262,11 +260,11 @@ class LocalStack:
         return response.is_success and "none on" not in response.json()["parts"]["workers"]["detail"]
 
     def restart_exited(self) -> list[str]:
-        """Start again what has died; names of what was started. One that keeps dying is tried ever more rarely."""
+        """Restart exited processes, and return their names. The delay doubles for a process that keeps exiting."""
         for variable, server in self._servers.items():
             if server.child is not None and not server.child.running:
-                server.start()  # on the same port, so that the others find it again
-                if server.url != self.environment[variable]:  # a stranger has that port meanwhile
+                server.start()  # usually on the same port, where the other processes find it
+                if server.url != self.environment[variable]:  # another process has taken the port
                     self.environment[variable] = server.url
                     self._write_environment_file(self.environment)
                     return [server.name, *self._restart_services()]
@@ -282,7 +280,7 @@ class LocalStack:
 
 
 def run_until_signal(state: Path, port: int, attack_workers: int) -> int:
-    """The command: start, report, keep alive until a signal, stop. Returns the exit code."""
+    """Run the command `unveil local`; return its exit code."""
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, _handle_first_signal)
     stack = LocalStack(state, port, attack_workers=attack_workers)
@@ -293,7 +291,7 @@ def run_until_signal(state: Path, port: int, attack_workers: int) -> int:
             while True:
                 time.sleep(0.5)
                 for name in stack.restart_exited():
-                    print(f"{name} was started again; see {stack.state}/logs/{name}.log", file=sys.stderr)
+                    print(f"restarted {name}; see {stack.state}/logs/{name}.log", file=sys.stderr)
     except KeyboardInterrupt:
         print("stopped")
     except RuntimeError as error:
@@ -303,20 +301,20 @@ def run_until_signal(state: Path, port: int, attack_workers: int) -> int:
 
 
 def _handle_first_signal(_number: int, _frame: FrameType | None) -> None:
-    """The first signal begins the orderly stop, which is bounded; a second must not cut it short."""
+    """Stop at the first signal and ignore further ones: the stop has a time limit of its own."""
     for each in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(each, signal.SIG_IGN)
     raise KeyboardInterrupt
 
 
 def _acquire_lock(path: Path) -> IO[str]:
-    """One stack a folder: the kernel gives the lock back when its holder dies, however it dies."""
+    """Lock the folder for this stack. The kernel releases the lock when the process ends in any way."""
     file = path.open("w")
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         file.close()
-        raise AlreadyRunning(f"another `unveil local` runs on {path.parent.parent}: stop it first") from None
+        raise AlreadyRunning(f"another `unveil local` is running on {path.parent.parent}: stop it first") from None
     return file
 
 
@@ -326,7 +324,9 @@ def _require_free_port(port: int) -> None:
         try:
             probe.bind(("127.0.0.1", port))
         except OSError as error:
-            raise AlreadyRunning(f"port {port} cannot be had ({error.strerror}); choose another with --port") from None
+            raise AlreadyRunning(
+                f"cannot listen on port {port} ({error.strerror}); choose another with --port"
+            ) from None
 
 
 def _pick_free_port() -> int:

@@ -1,7 +1,7 @@
-"""Child processes that are always found again: stopped in order, ended with their parent, or ended at the next start.
+"""Child processes that never outlive their parent unnoticed.
 
-Each child leads its own process group and leaves a file RUN/NAME.pid. A parent that is killed takes its children along
-where the kernel offers that (Linux); what is left nevertheless, the next start ends by that file.
+Each child leads its own process group and has a pid file RUN/NAME.pid. On Linux the kernel ends the children when the
+parent is killed. The next start ends every child that is left, by its pid file.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from pathlib import Path
 
 import psutil
 
-# 1 is PR_SET_PDEATHSIG. The parent may have died before we asked.
+# 1 is PR_SET_PDEATHSIG. The parent may have died before the call.
 _PARENT_DEATH_PROGRAM = """
 import ctypes, os, sys
 ctypes.CDLL(None).prctl(1, int(sys.argv[1]))
@@ -26,7 +26,7 @@ if os.getppid() != int(sys.argv[2]):
     sys.exit("parent is gone")
 os.execvp(sys.argv[3], sys.argv[3:])
 """
-_START_TIME_TOLERANCE_S = 2.0  # psutil derives a process's birth from the boot time, which moves when the clock is set
+_START_TIME_TOLERANCE_S = 2.0  # psutil derives start times from the boot time, which moves when the clock is set
 
 
 @dataclass
@@ -46,7 +46,7 @@ class ChildProcess:
             self.popen.send_signal(self.stop_signal)
 
     def wait(self, timeout_s: float) -> None:
-        """Wait for the end; past the patience, and for what is left of its group, kill."""
+        """Wait for the exit. Kill it after the timeout, and always what is left of its process group."""
         with contextlib.suppress(subprocess.TimeoutExpired):
             self.popen.wait(timeout_s)
         _kill_group(self.popen.pid)
@@ -58,7 +58,7 @@ class ChildProcess:
         self.wait(timeout_s)
 
     def log_tail(self, lines: int = 15) -> str:
-        """The end of its log, for an error message."""
+        """The last lines of its log, for an error message."""
         text = self.log_path.read_text(errors="replace") if self.log_path.exists() else ""
         return "\n".join(text.splitlines()[-lines:])
 
@@ -73,9 +73,9 @@ def spawn(
     stdin: str | None = None,
     stop_signal: signal.Signals = signal.SIGTERM,
 ) -> ChildProcess:
-    """Start `command`, after ending what an earlier parent may have left of it.
+    """Start `command`, after ending a child of the same name that an earlier parent left behind.
 
-    Call it from a thread that lives as long as the child shall: the kernel counts that thread as the parent.
+    Call it from a thread that lives as long as the child should: the kernel treats that thread as the parent.
     """
     run_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
     log_path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -88,7 +88,7 @@ def spawn(
             stdout=out,
             stderr=subprocess.STDOUT,
             env=None if env is None else dict(env),
-            start_new_session=True,  # Ctrl-C reaches the parent alone, which then stops its children in order
+            start_new_session=True,  # Ctrl-C reaches the parent only, which then stops its children in order
         )
     start_time = psutil.Process(popen.pid).create_time()
     pid_file.write_text(f"{popen.pid} {start_time} {int(stop_signal)}\n")
@@ -99,10 +99,10 @@ def spawn(
 
 
 def kill_orphan(pid_file: Path, timeout_s: float = 20.0) -> None:
-    """End the process, and its group, that a killed parent left behind; a stranger who bears its number is let be."""
+    """End the process, and its group, that a killed parent left behind, but not another process with the same pid."""
     try:
         pid_text, start_time, number = pid_file.read_text().split()
-    except (FileNotFoundError, ValueError):  # ValueError: the parent was killed while it wrote
+    except (FileNotFoundError, ValueError):  # ValueError: the parent was killed while writing
         return
     pid = int(pid_text)
     with contextlib.suppress(psutil.NoSuchProcess):
@@ -117,7 +117,7 @@ def kill_orphan(pid_file: Path, timeout_s: float = 20.0) -> None:
 
 
 def _kill_group(pgid: int) -> None:
-    """Kill what is left of a group whose leader was asked to stop, and wait until it is gone."""
+    """Kill the remaining processes of a group whose leader was asked to stop, and wait for their exit."""
     members = [process for process in psutil.process_iter() if _process_group(process.pid) == pgid]
     for process in members:
         with contextlib.suppress(psutil.NoSuchProcess):
@@ -126,7 +126,7 @@ def _kill_group(pgid: int) -> None:
 
 
 def _wait_until_gone(processes: Sequence[psutil.Process], timeout_s: float) -> None:
-    """Until all are gone. The dead whom nobody collects (in a container without an init) count as gone."""
+    """Wait until all have exited. Zombies, which stay in a container without an init, count as exited."""
     deadline = time.monotonic() + timeout_s
     while any(map(_is_alive, processes)) and time.monotonic() < deadline:
         time.sleep(0.02)
@@ -147,9 +147,9 @@ def _process_group(pid: int) -> int | None:
 
 
 def _parent_death_prefix(stop_signal: signal.Signals) -> list[str]:
-    """The prefix that asks the kernel for `stop_signal` at our death, and then becomes the command.
+    """The command that asks the kernel for `stop_signal` at the parent's death, then executes the child's command.
 
-    A program of its own and not a preexec_fn, which is unsafe once there are threads.
+    It is a program, because a preexec_fn is unsafe once there are threads.
     """
     if sys.platform != "linux":
         return []
@@ -157,13 +157,13 @@ def _parent_death_prefix(stop_signal: signal.Signals) -> list[str]:
 
 
 def wait_until(condition: Callable[[], bool], description: str, timeout_s: float, *children: ChildProcess) -> None:
-    """Call `ready` until it returns true. Raises RuntimeError past the patience or when one of `children` ended."""
+    """Wait until `condition` is true. Raises RuntimeError after the timeout, or when one of `children` exits."""
     deadline = time.monotonic() + timeout_s
     while not condition():
         for child in children:
             if not child.running:
-                raise RuntimeError(f"{child.name} ended while {description} was awaited:\n{child.log_tail()}")
+                raise RuntimeError(f"{child.name} exited before {description} was ready:\n{child.log_tail()}")
         if time.monotonic() > deadline:
             log_tails = "\n".join(child.log_tail() for child in children)
-            raise RuntimeError(f"{description} was not there after {timeout_s:.0f} s\n{log_tails}")
+            raise RuntimeError(f"{description} was not ready after {timeout_s:.0f} s\n{log_tails}")
         time.sleep(0.05)

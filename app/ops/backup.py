@@ -1,13 +1,14 @@
-"""One file with all that the service keeps: the rows of one moment, and the blobs that they name. Never the key ring.
+"""Backup of all rows of one moment and the blobs that they name, in one file, without the keyring.
 
-A tar of `manifest.json`, the tables (PostgreSQL's binary COPY, in pieces), the blobs, and `end.json`, which says how
-much there must be: a file that was cut off or damaged is not restored.
+The file is a tar of `manifest.json`, the tables (PostgreSQL's binary COPY in chunks), the blobs, and `end.json` with
+counts and a digest, by which `restore` rejects a truncated or damaged file.
 
-The service may run meanwhile. Rows come from one snapshot; a blob never changes under its name, but for checkpoints,
-which are replaced whole. A blob that is gone when its turn comes was deleted, with its row, after that moment.
+The service may run during a backup: rows come from one snapshot, and a blob never changes under its name, except for
+checkpoints, which are replaced whole. A blob that is missing was deleted, with its row, after the snapshot.
 
-A restore goes into an empty database. Rows come first, in a transaction that ends after the last blob: killed at any
-point it leaves blobs that no row names, and is run again.
+A restore needs an empty database. It migrates to the schema of the backup, writes rows in a transaction that commits
+after the last blob, and migrates to the newest schema. A killed restore leaves at most blobs that no row names, and can
+be repeated.
 """
 
 from __future__ import annotations
@@ -42,30 +43,30 @@ from unveil.app.storage import BlobStore
 from unveil.models.core.version import __version__
 
 _FORMAT_VERSION = 1
-_TRUNCATED_MESSAGE = "the file was cut off, its end is missing: take another copy or backup"
+_TRUNCATED_MESSAGE = "the file is truncated: use another copy or backup"
 _COPY_CHUNK_BYTES = 32 * 2**20
-_READ_ATTEMPTS = 3  # to read a checkpoint, which is replaced once a minute
-# What is true of running processes, and what lets somebody in for a short while: nobody is to come in twice.
+_READ_ATTEMPTS = 3  # of a checkpoint, which is replaced once a minute
+# Heartbeats are true of running processes only. A restored sign-in code or session could be used a second time.
 _EXCLUDED_TABLES = (ProcessHeartbeat, SignInCode, DashboardSession)
 _TABLES = {
     table.name: [column.name for column in table.columns]
-    for table in Base.metadata.sorted_tables  # what others refer to comes first
-    if table not in [left.__table__ for left in _EXCLUDED_TABLES]
+    for table in Base.metadata.sorted_tables  # in the order of foreign keys
+    if table not in [excluded.__table__ for excluded in _EXCLUDED_TABLES]
 }
 ProgressCallback = Callable[[str], None]
 
 
 class BackupError(Exception):
-    """Nothing was changed; the message says why."""
+    """The backup or restore was not started, or changed no row; the message says why."""
 
 
 def backup(settings: Settings, keyring: Keyring, out: BinaryIO, on_progress: ProgressCallback) -> None:
-    """Write it all to `out`. Raises Refused, psycopg.Error, OSError."""
+    """Write a backup to `out`. Raises BackupError, psycopg.Error, OSError."""
     blobs, archive = BlobStore(settings), _ArchiveWriter(out)
     with session_scope(settings, isolation_level="REPEATABLE READ") as session:
         schema = _read_revision(session.connection().connection.driver_connection)
         if schema != _newest_revision():
-            raise BackupError(f"the schema is {schema} and not {_newest_revision()}: unveil migrate")
+            raise BackupError(f"the schema is {schema} instead of {_newest_revision()}: run `unveil migrate`")
         manifest = {
             "format": _FORMAT_VERSION,
             "unveil": __version__,
@@ -93,31 +94,31 @@ def backup(settings: Settings, keyring: Keyring, out: BinaryIO, on_progress: Pro
                 continue
             archive.copy(f"blobs/{name}", buffer)
     archive.close()
-    deleted = f"; {deleted_count} blobs were deleted meanwhile" if deleted_count else ""
+    deleted = f"; {deleted_count} blobs were deleted during the backup" if deleted_count else ""
     on_progress(f"wrote {len(_TABLES)} tables and {archive.member_counts['blobs']} blobs{deleted}")
 
 
 def restore(settings: Settings, keyring: Keyring, source: BinaryIO, on_progress: ProgressCallback) -> None:
-    """Fill an empty database, and the blob store, from what `backup` wrote. Raises Refused, psycopg.Error, OSError."""
+    """Restore a backup into an empty database and the blob store. Raises BackupError, psycopg.Error, OSError."""
     archive, blobs = _ArchiveReader(source), BlobStore(settings)
     manifest = archive.manifest()
     if manifest["schema"] not in {revision.revision for revision in _script_directory().walk_revisions()}:
-        raise BackupError(f"Unveil {manifest['unveil']} made this file, which is newer: install that version")
+        raise BackupError(f"a newer version, Unveil {manifest['unveil']}, made this file: install that version")
     missing = [name for name, check_value in manifest["ring"].items() if keyring.key_check_value(name) != check_value]
     if missing:
         raise BackupError(
-            f"the key ring is not the one that this was sealed under ({', '.join(missing)} differ or are missing): "
-            "give the copy of it that was kept with this backup"
+            f"the backup was encrypted under another keyring ({', '.join(missing)} differ or are missing): "
+            "use the copy of the keyring that was kept with this backup"
         )
     with psycopg.connect(settings.database_url) as connection:
         if _read_revision(connection) not in (None, manifest["schema"]):
-            raise BackupError("the database is of another version; give one without any tables")
+            raise BackupError("the database has another schema; use one without tables")
     command.upgrade(alembic_config(), manifest["schema"])
     with psycopg.connect(settings.database_url) as connection:
-        # nobody else writes, nor another restore, until this has ended
+        # Keeps every other writer, and a second restore, out until the commit.
         connection.execute("LOCK TABLE accounts IN EXCLUSIVE MODE")
         if connection.execute("SELECT 1 FROM accounts LIMIT 1").fetchone():
-            raise BackupError("the database is in use: it holds accounts. Restore into an empty one")
+            raise BackupError("the database is in use: it holds accounts; restore into an empty one")
         with ExitStack() as copies:
             current_table, copy = "", None
             for name, file in archive:
@@ -140,7 +141,7 @@ def restore(settings: Settings, keyring: Keyring, source: BinaryIO, on_progress:
 
 
 def _list_referenced_blobs(session: Session, blobs: BlobStore) -> Iterator[str]:
-    """The blobs that rows name, and the checkpoints of jobs that are not over."""
+    """The blobs that rows name, and the checkpoints of active jobs."""
     yield from session.scalars(select(Dataset.blob))
     yield from filter(None, session.scalars(select(Key.weights_blob).where(Key.destroyed_at.is_(None))))
     for table in (Cell, Key):
@@ -151,10 +152,10 @@ def _list_referenced_blobs(session: Session, blobs: BlobStore) -> Iterator[str]:
 
 
 def _read_blob(blobs: BlobStore, name: str, buffer: BinaryIO) -> None:
-    """A blob, whole before anything of it is written. Raises FileNotFoundError, OSError.
+    """Read a whole blob into `buffer`, before any of it is written to the archive. Raises FileNotFoundError, OSError.
 
-    An object store looks for an object when a piece of it is asked for: a delete comes in between, and a checkpoint
-    that is replaced, which is an error there.
+    An object store serves a large object in several requests: between two of them the blob may be deleted, or replaced,
+    which fails the read.
     """
     for attempts_left in reversed(range(_READ_ATTEMPTS)):
         buffer.seek(0)
@@ -186,7 +187,7 @@ def _split_chunks(copy: Any) -> Iterator[bytes]:
 
 
 def _read_revision(connection: Any) -> str | None:
-    """The revision of a database; None where it has no tables."""
+    """The schema revision of a database; None without tables."""
     if connection.execute("SELECT to_regclass('alembic_version')").fetchone()[0] is None:
         return None
     row = connection.execute("SELECT version_num FROM alembic_version").fetchone()
@@ -205,10 +206,10 @@ def _newest_revision() -> str | None:
 
 
 class _ArchiveWriter:
-    """A tar that says at its end what it held."""
+    """A tar whose last member has the counts and the digest of all others."""
 
     def __init__(self, out: BinaryIO) -> None:
-        self._tar = tarfile.open(fileobj=out, mode="w|")  # noqa: SIM115 - `close` does
+        self._tar = tarfile.open(fileobj=out, mode="w|")  # noqa: SIM115 - `close` closes it
         self._digest = hashlib.sha256()
         self.member_counts: Counter[str] = Counter()
 
@@ -219,7 +220,7 @@ class _ArchiveWriter:
         member = tarfile.TarInfo(name)
         member.size = file.seek(0, io.SEEK_END)
         file.seek(0)
-        self._tar.addfile(member, cast(BinaryIO, _HashingReader(file, self._digest)))  # it asks for `read` alone
+        self._tar.addfile(member, cast(BinaryIO, _HashingReader(file, self._digest)))  # tarfile only calls `read`
         self.member_counts[name.partition("/")[0]] += 1
 
     def close(self) -> None:
@@ -233,30 +234,28 @@ class _ArchiveReader:
         self._digest = hashlib.sha256()
         self.member_counts: Counter[str] = Counter()
         try:
-            self._tar = tarfile.open(fileobj=source, mode="r|")  # noqa: SIM115 - it holds nothing
+            self._tar = tarfile.open(fileobj=source, mode="r|")  # noqa: SIM115 - the caller closes `source`
         except tarfile.TarError:
-            raise BackupError("this is no backup of Unveil: give a file that `unveil backup` wrote") from None
+            raise BackupError("this file is not a backup of Unveil: use a file that `unveil backup` wrote") from None
 
     def manifest(self) -> dict[str, Any]:
-        """To be read first. Raises Refused."""
+        """Read the first member. Raises BackupError."""
         name, file = self._next_member()
         manifest = json.load(file) if name == "manifest.json" else {}
         if manifest.get("format") != _FORMAT_VERSION:
             raise BackupError(
-                "this is no backup of Unveil, or one of another version: give a file that `unveil backup` wrote"
+                "this file is not a backup of Unveil, or has an unknown format: use a file that `unveil backup` wrote"
             )
         return dict(manifest)
 
     def __iter__(self) -> Iterator[tuple[str, BinaryIO]]:
-        """What it holds, each to be read whole before the next. Raises Refused where some of it is missing."""
+        """Name and content of the members; read each whole before the next. Raises BackupError for a damaged file."""
         while True:
             counts_before_end, digest_before_end = dict(self.member_counts), self._digest.hexdigest()
             name, file = self._next_member()
             if name == "end.json":
                 if json.load(file) != {"count": counts_before_end, "sha256": digest_before_end}:
-                    raise BackupError(
-                        "the file is damaged, what it holds is not what was written: take another copy or backup"
-                    )
+                    raise BackupError("the file is damaged: use another copy or backup")
                 return
             yield name, file
 
@@ -269,11 +268,11 @@ class _ArchiveReader:
         if member is None or file is None:
             raise BackupError(_TRUNCATED_MESSAGE)
         self.member_counts[member.name.partition("/")[0]] += 1
-        return member.name, cast(BinaryIO, _HashingReader(file, self._digest))  # its readers ask for `read` alone
+        return member.name, cast(BinaryIO, _HashingReader(file, self._digest))  # only `read` is called
 
 
 class _HashingReader:
-    """A file whose bytes are counted into a sum as they are read."""
+    """A file that updates a digest with the bytes read from it."""
 
     def __init__(self, file: Any, digest: Any) -> None:
         self._file, self._digest = file, digest

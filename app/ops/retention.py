@@ -1,4 +1,4 @@
-"""What does not live for ever: evaluations past an age, spent sign-ins, remembered answers, blobs without a row."""
+"""Retention: deletes old evaluations, expired sign-in codes, sessions and idempotency records, and orphaned blobs."""
 
 from __future__ import annotations
 
@@ -13,26 +13,26 @@ from unveil.app.ops.storage_gc import find_orphaned_blobs
 from unveil.app.settings import Settings
 from unveil.app.storage import BlobStore
 
-_MAX_UPLOAD_DURATION = timedelta(days=1)  # far above any upload's own time
+_MAX_UPLOAD_DURATION = timedelta(days=1)  # far above the duration of any upload
 
 
 def delete_expired(session: Session, settings: Settings, age: timedelta, *, dry_run: bool = False) -> dict[str, int]:
-    """Delete it (or only count it). Rows first, then blobs: repeated after a crash it ends with the same."""
+    """Delete, or with `dry_run` only count. Rows go before blobs, so that a run after a crash deletes the rest."""
     now, blobs = func.clock_timestamp(), BlobStore(settings)
-    # a request may be repeated so long, and then works under the id that it got at first
+    # A retry within this time creates its rows and blobs under the ids that the first try reserved.
     retry_window = timedelta(hours=settings.idempotency_ttl_hours) + _MAX_UPLOAD_DURATION
     rules: dict[str, tuple[type[Base], ColumnElement[bool]]] = {
         "evaluations": (Evaluation, Evaluation.finished_at < now - age),
         "sign-in codes": (SignInCode, SignInCode.expires_at < now),
         "dashboard sessions": (DashboardSession, DashboardSession.expires_at < now),
-        "remembered answers": (IdempotencyRecord, IdempotencyRecord.locked_until < now - retry_window),
+        "idempotency records": (IdempotencyRecord, IdempotencyRecord.locked_until < now - retry_window),
     }
     counts: dict[str, int] = {}
-    for what, (table, expired) in rules.items():
-        counts[what] = session.scalar(select(func.count()).select_from(table).where(expired)) or 0
+    for name, (table, expired) in rules.items():
+        counts[name] = session.scalar(select(func.count()).select_from(table).where(expired)) or 0
         if not dry_run:
             result: Any = session.execute(delete(table).where(expired))
-            counts[what] = result.rowcount
+            counts[name] = result.rowcount
     session.commit()
     orphans = list(find_orphaned_blobs(session, blobs, retry_window.total_seconds()))
     counts["orphaned blobs"] = len(orphans)

@@ -1,4 +1,4 @@
-"""Blobs that a crash or a lost worker left without a row: uploads on their way in, data sets, weights."""
+"""Finds blobs without a row, which a crash left behind: uploads in progress, datasets, weights of trained keys."""
 
 from __future__ import annotations
 
@@ -13,12 +13,13 @@ from unveil.app.db.job_states import ACTIVE
 from unveil.app.db.tables import Dataset, Key
 from unveil.app.storage import BlobStore
 
-_ID_PREFIX_BY_FOLDER = {"uploads": "ds_", "datasets": "ds_", "keys": "key_"}  # and what the ids there begin with
+_ID_PREFIX_BY_FOLDER = {"uploads": "ds_", "datasets": "ds_", "keys": "key_"}  # the prefix of the ids in each folder
 
 
 def find_orphaned_blobs(session: Session, blobs: BlobStore, older_than_s: float) -> Iterator[str]:
-    """Names of blobs that no row refers to. An id tells the time it was made, so no clock of a disk is asked."""
-    # In this order: what comes to be known meanwhile was on the disk before, and in training before it was known.
+    """Names of blobs that no row names. Their age comes from the time in their id, not from the file system."""
+    # The order of the three queries matters: a blob is written before its row names it, and its key is in training
+    # until then. A blob that a row starts to name between two queries is therefore found by the last one.
     candidates = [
         (name, prefix) for folder, prefix in _ID_PREFIX_BY_FOLDER.items() for name in blobs.list_folder(folder)
     ]

@@ -1,4 +1,4 @@
-"""The embedded servers keep their data through kills, keep to themselves, and run for root and for anybody else."""
+"""The local servers keep their data when killed, accept only local clients with a password, and run for any user."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from unveil.app.local import servers
 from unveil.app.local.servers import Postgres, Redis, ServerUnavailable
 from unveil.app.local.supervisor import kill_orphan, spawn
 
-# A parent that starts both servers, says so, and waits to be killed.
+# A parent that starts both servers, prints their pids, and waits to be killed.
 _PARENT = """
 import sys, time
 from pathlib import Path
-from app.embedded import Postgres, Redis
+from unveil.app.local.servers import Postgres, Redis
 with Postgres(Path(sys.argv[1])) as postgres, Redis(Path(sys.argv[1])) as redis:
     print(postgres.child.popen.pid, redis.child.popen.pid, flush=True)
     time.sleep(600)

@@ -1,4 +1,4 @@
-"""`unveil local`: one command, one folder, and after anything that dies or is killed the service is there again."""
+"""`unveil local` starts from one folder, and recovers when any of its processes is killed."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Command:
         return httpx.get(self.url + path, headers={"Authorization": f"Bearer {token}"}, timeout=10)
 
     def pid(self, name: str) -> int:
-        """0 while it is being started again."""
+        """0 while it is being restarted."""
         try:
             return int((self.state / "run" / f"{name}.pid").read_text().split()[0])
         except (FileNotFoundError, IndexError):  # IndexError: it is being written
@@ -92,7 +92,7 @@ def port_taken_by_other_process(command: Command, name: str) -> Iterator[int]:
             stranger.listen()
         finally:
             command.process.send_signal(signal.SIGCONT)
-        wait_until(lambda: command.pid(name) not in (0, before), f"{name} was not started again")
+        wait_until(lambda: command.pid(name) not in (0, before), f"{name} was not restarted")
         yield port
 
 
@@ -151,7 +151,7 @@ def test_it_starts_heals_and_stops_in_order(state: Path) -> None:
 
         for name in ("worker-attack", "api", "redis", "postgres"):
             before = command.kill(name)
-            wait_until(lambda name=name, old=before: command.pid(name) not in (0, old), f"{name} was not started again")
+            wait_until(lambda name=name, old=before: command.pid(name) not in (0, old), f"{name} was not restarted")
         wait_until(lambda: command_is_ready(command), "the service did not recover")
 
         with port_taken_by_other_process(command, "redis") as port:

@@ -1,4 +1,4 @@
-"""All that the service keeps, in one file and back: on real PostgreSQL, into an empty database and another folder."""
+"""Backup and restore on a real PostgreSQL, into an empty database and another blob store."""
 
 from __future__ import annotations
 
@@ -49,13 +49,13 @@ def folder_url(tmp_path: Path) -> str:
 
 
 @pytest.fixture
-def target_settings(
+def target(
     request: pytest.FixtureRequest,
     settings: Settings,
     empty_database_url: str,
     monkeypatch: pytest.MonkeyPatch,
 ) -> Iterator[Runtime]:
-    """Another machine: an empty database and no blobs; param: the fixture that names where they go."""
+    """Another machine: an empty database and an empty blob store; param: the fixture of its URL."""
     monkeypatch.setenv("UNVEIL_DATABASE_URL", empty_database_url)
     blob_url = request.getfixturevalue(getattr(request, "param", "folder_url"))
     there = {"database_url": empty_database_url, "blob_url": blob_url}
@@ -121,56 +121,56 @@ def used_service(runtime: Runtime, monkeypatch: pytest.MonkeyPatch) -> dict[str,
     return {"ready": ready, "destroyed": destroyed, "done": done, "running": running, "token": token}
 
 
-@pytest.mark.parametrize("target_settings", ["folder_url", "bucket_url"], indirect=True)
-def test_everything_comes_back_and_goes_on_elsewhere(runtime, target_settings, monkeypatch) -> None:
+@pytest.mark.parametrize("target", ["folder_url", "bucket_url"], indirect=True)
+def test_everything_comes_back_and_goes_on_elsewhere(runtime, target, monkeypatch) -> None:
     made = used_service(runtime, monkeypatch)
-    restore_backup(target_settings, make_backup(runtime))
-    assert rows(target_settings) == rows(runtime)
-    with target_settings.sessions() as session:
-        assert key_loading.decrypt_secret(target_settings, session.get_one(Key, made["ready"]))[:1] == b"w"
-        assert session.scalar(select(Token.hash)) == target_settings.keyring.token_hash(made["token"])
+    restore_backup(target, make_backup(runtime))
+    assert rows(target) == rows(runtime)
+    with target.sessions() as session:
+        assert key_loading.decrypt_secret(target, session.get_one(Key, made["ready"]))[:1] == b"w"
+        assert session.scalar(select(Token.hash)) == target.keyring.token_hash(made["token"])
         assert session.scalars(select(SignInCode)).all() == session.scalars(select(ProcessHeartbeat)).all() == []
         assert session.scalar(select(Sample.protected).where(Sample.cell_id == made["done"]))
-    assert target_settings.blobs.read("datasets/ds_1.npz") == b"images"
-    assert target_settings.blobs.read(f"checkpoints/{made['running']}/part/network.ckpt") == b"half-way"
-    with target_settings.sessions.begin() as session:
+    assert target.blobs.read("datasets/ds_1.npz") == b"images"
+    assert target.blobs.read(f"checkpoints/{made['running']}/part/network.ckpt") == b"half-way"
+    with target.sessions.begin() as session:
         past = func.clock_timestamp() - func.make_interval(0, 0, 0, 0, 1)
         session.execute(update(Cell).where(Cell.id == made["running"]).values(lease_until=past))
-    sweeper.requeue_expired_leases(target_settings.sessions, target_settings.settings)
-    cells.handle(target_settings, made["running"])
-    with target_settings.sessions() as session:
+    sweeper.requeue_expired_leases(target.sessions, target.settings)
+    cells.handle(target, made["running"])
+    with target.sessions() as session:
         assert session.get_one(Cell, made["running"]).status == Status.SUCCEEDED
 
 
-def test_a_destroyed_key_stays_destroyed(runtime, target_settings, monkeypatch) -> None:
+def test_a_destroyed_key_stays_destroyed(runtime, target, monkeypatch) -> None:
     id = used_service(runtime, monkeypatch)["destroyed"]
     assert runtime.blobs.list_folder("keys"), "its weights are still there: the sweeper has not come yet"
     file = make_backup(runtime)
     with tarfile.open(fileobj=file) as archive:
         assert not [name for name in archive.getnames() if name.startswith(f"blobs/keys/{id}")]
     file.seek(0)
-    restore_backup(target_settings, file)
-    with target_settings.sessions() as session:
+    restore_backup(target, file)
+    with target.sessions() as session:
         key = session.get_one(Key, id)
     assert (key.wrapped_key, key.destroyed_at is not None) == (None, True)
 
 
 def test_after_a_new_master_key_an_older_backup_opens_with_a_copy_of_the_old_ring_only(
-    runtime, target_settings, monkeypatch, keyring
+    runtime, target, monkeypatch, keyring
 ) -> None:
     used_service(runtime, monkeypatch)
     file = make_backup(runtime)
     new = keyring.with_new_master_key().with_primary_master_key_only()
-    with pytest.raises(BackupError, match=r"key ring .* \(1 differ or are missing\)"):
-        restore(target_settings.settings, new, file, ignore_progress)
+    with pytest.raises(BackupError, match=r"another keyring \(1 differ or are missing\)"):
+        restore(target.settings, new, file, ignore_progress)
     file.seek(0)
     with pytest.raises(BackupError, match="pepper, 1"):
-        restore(target_settings.settings, new_keyring(), file, ignore_progress)
+        restore(target.settings, new_keyring(), file, ignore_progress)
     file.seek(0)
-    restore(target_settings.settings, keyring, file, ignore_progress)
+    restore(target.settings, keyring, file, ignore_progress)
 
 
-def test_a_restore_that_was_killed_is_run_again(runtime, target_settings, monkeypatch) -> None:
+def test_a_restore_that_was_killed_is_run_again(runtime, target, monkeypatch) -> None:
     used_service(runtime, monkeypatch)
     file = make_backup(runtime)
 
@@ -183,22 +183,22 @@ def test_a_restore_that_was_killed_is_run_again(runtime, target_settings, monkey
     with monkeypatch.context() as patched:
         patched.setattr(BlobStore, "write_file", die)
         with pytest.raises(Killed):
-            restore_backup(target_settings, file)
-    assert not any(rows(target_settings).values()), "no row without its blob"
+            restore_backup(target, file)
+    assert not any(rows(target).values()), "no row without its blob"
     file.seek(0)
-    restore_backup(target_settings, file)
-    assert rows(target_settings) == rows(runtime)
+    restore_backup(target, file)
+    assert rows(target) == rows(runtime)
 
 
-def test_a_file_that_was_cut_off_or_damaged_restores_nothing(runtime, target_settings, monkeypatch) -> None:
+def test_a_file_that_was_cut_off_or_damaged_restores_nothing(runtime, target, monkeypatch) -> None:
     used_service(runtime, monkeypatch)
     whole = make_backup(runtime).getvalue()
     at = whole.index(b"half-way")
     damaged = whole[:at] + b"HALF" + whole[at + 4 :]
     for broken in (whole[: len(whole) // 2], whole[: whole.index(b"end.json")], damaged, b"", b"no backup" * 100):
         with pytest.raises(BackupError):
-            restore_backup(target_settings, io.BytesIO(broken))
-        with psycopg.connect(target_settings.settings.database_url) as connection:
+            restore_backup(target, io.BytesIO(broken))
+        with psycopg.connect(target.settings.database_url) as connection:
             exists = connection.execute("SELECT to_regclass('accounts')").fetchone()[0]
             assert exists is None or not connection.execute("SELECT 1 FROM accounts").fetchone()
 
@@ -212,9 +212,7 @@ def test_a_database_in_use_is_not_written_over(runtime, monkeypatch) -> None:
     assert rows(runtime) == before
 
 
-def test_what_is_written_or_deleted_meanwhile_is_not_in_it_and_does_no_harm(
-    runtime, target_settings, monkeypatch
-) -> None:
+def test_what_is_written_or_deleted_meanwhile_is_not_in_it_and_does_no_harm(runtime, target, monkeypatch) -> None:
     made = used_service(runtime, monkeypatch)
     before = rows(runtime)
     real = backups._list_referenced_blobs
@@ -227,16 +225,16 @@ def test_what_is_written_or_deleted_meanwhile_is_not_in_it_and_does_no_harm(
         runtime.blobs.delete("datasets/ds_1.npz")
 
     monkeypatch.setattr(backups, "_list_referenced_blobs", and_meanwhile)
-    restore_backup(target_settings, make_backup(runtime))
-    assert rows(target_settings) == before
-    assert not target_settings.blobs.exists("datasets/ds_1.npz")
-    with target_settings.sessions() as session:
-        assert key_loading.decrypt_secret(target_settings, session.get_one(Key, made["ready"]))
+    restore_backup(target, make_backup(runtime))
+    assert rows(target) == before
+    assert not target.blobs.exists("datasets/ds_1.npz")
+    with target.sessions() as session:
+        assert key_loading.decrypt_secret(target, session.get_one(Key, made["ready"]))
 
 
 @pytest.mark.parametrize("what", ["deleted", "replaced"])
 def test_a_checkpoint_that_goes_while_an_object_store_is_read_spoils_no_backup(
-    what, runtime, bucket_url, target_settings, monkeypatch
+    what, runtime, bucket_url, target, monkeypatch
 ) -> None:
     settings = runtime.settings.model_copy(update={"blob_url": bucket_url})
     remote = replace(runtime, settings=settings, blobs=BlobStore(settings))
@@ -263,9 +261,9 @@ def test_a_checkpoint_that_goes_while_an_object_store_is_read_spoils_no_backup(
     monkeypatch.setattr(BlobStore, "open", and_meanwhile)
     file = make_backup(remote)
     monkeypatch.undo()
-    monkeypatch.setenv("UNVEIL_DATABASE_URL", target_settings.settings.database_url)
-    restore_backup(target_settings, file)
+    monkeypatch.setenv("UNVEIL_DATABASE_URL", target.settings.database_url)
+    restore_backup(target, file)
     if what == "deleted":
-        assert not target_settings.blobs.exists(name)
+        assert not target.blobs.exists(name)
     else:
-        assert target_settings.blobs.read(name) == b"b" * 12_000_000
+        assert target.blobs.read(name) == b"b" * 12_000_000

@@ -1,4 +1,4 @@
-"""What does not live for ever goes at its age, and nothing else; a dry run says the same and leaves it."""
+"""Retention deletes what is older than its age and nothing else; a dry run reports the same and deletes nothing."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def counts(runtime: Runtime) -> dict[str, int]:
 
 
 EXPECTED_COUNTS = {
-    "evaluations": 1, "sign-in codes": 1, "dashboard sessions": 1, "remembered answers": 1, "orphaned blobs": 1
+    "evaluations": 1, "sign-in codes": 1, "dashboard sessions": 1, "idempotency records": 1, "orphaned blobs": 1
 }  # fmt: skip
 
 
@@ -100,7 +100,7 @@ def test_what_may_still_be_repeated_stays(runtime: Runtime) -> None:
         remembered = {"account_id": make_account(runtime.sessions), "key": "a", "fingerprint": b"f", "reserved_ids": {}}
         session.add(IdempotencyRecord(**remembered, locked_until=NOW - days(2.5)))
     gone = delete_expired_rows(runtime)
-    assert (gone["remembered answers"], gone["orphaned blobs"]) == (0, 0)
+    assert (gone["idempotency records"], gone["orphaned blobs"]) == (0, 0)
 
 
 def uuid7(at: datetime) -> str:
