@@ -117,6 +117,12 @@ def settings(database_url: str, redis_url: str, tmp_path: Path) -> Settings:
 
 @pytest.fixture(scope="session")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalStack]:
-    """The whole service: uvicorn, workers, servers, as real processes. `stack.url`, `stack.token`, `stack.client()`."""
-    with LocalStack(tmp_path_factory.mktemp("stack"), port=0, durable=False) as local_stack:
+    """The whole service: uvicorn, workers and servers as real processes. `stack.url`, `stack.token`.
+
+    Its processes log their imports for tests/test_layout.py.
+    """
+    state = tmp_path_factory.mktemp("stack")
+    paths = [str(Path(__file__).parent / "import_log"), *filter(None, [os.environ.get("PYTHONPATH")])]
+    environment = {"PYTHONPATH": os.pathsep.join(paths), "IMPORT_LOG": str(state.parent / f"{state.name}-imports.log")}
+    with LocalStack(state, port=0, durable=False, environment=environment) as local_stack:
         yield local_stack
