@@ -79,8 +79,8 @@ def main() -> None:
         if extra is None:
             raise
         reason = f"this command needs {error.name}, which is not installed: pip install 'unveil[{extra}]'"
-        errors.print(Text.assemble(("error:", "bold red"), " ", reason), soft_wrap=True)
-        sys.exit(FAILED)
+        stderr.print(Text.assemble(("error:", "bold red"), " ", reason), soft_wrap=True)
+        sys.exit(EXIT_FAILED)
 
 
 # The extra that brings a module which the base install lacks.

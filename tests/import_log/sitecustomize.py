@@ -24,4 +24,4 @@ def _write(event: str) -> None:
 
 
 _write("start")
-sys.meta_path.insert(0, _Logger)  # type: ignore[arg-type]
+sys.meta_path.insert(0, _Logger)

@@ -12,12 +12,12 @@ from tests.app.service import run_service
 from unveil.app.ops import gc_tuning
 from unveil.app.settings import Settings
 
-SET_UP = gc_tuning.set_up  # tests/conftest.py replaces it once the tests run
+TUNED_GC = gc_tuning.tuned_gc  # tests/conftest.py replaces it once the tests run
 
 
 @pytest.fixture(autouse=True)
 def as_in_the_service(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setattr(gc_tuning, "set_up", SET_UP)
+    monkeypatch.setattr(gc_tuning, "tuned_gc", TUNED_GC)
     gc.unfreeze()
     yield
     gc.freeze()
