@@ -114,7 +114,7 @@ def test_the_api_image_has_no_torch_and_the_worker_image_has_it(dockerfile: str)
 
 
 SERVER_PACKAGES = {
-    "alembic", "celery", "cryptography", "fastapi", "fsspec", "prometheus-client", "psutil", "psycopg", "pydantic",
+    "alembic", "celery", "cryptography", "fastapi", "fsspec", "prometheus-client", "psutil", "psycopg",
     "pydantic-settings", "python-multipart", "redis", "sqlalchemy", "starlette", "uvicorn",
 }  # fmt: skip
 TORCH_PACKAGES = {"safetensors", "torch", "torchvision"}

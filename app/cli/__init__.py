@@ -88,7 +88,7 @@ EXTRAS = {
     **dict.fromkeys(
         (
             "alembic", "billiard", "celery", "cryptography", "fastapi", "fsspec", "kombu", "prometheus_client",
-            "psutil", "psycopg", "pydantic", "pydantic_settings", "python_multipart", "redis", "sqlalchemy",
+            "psutil", "psycopg", "pydantic_settings", "python_multipart", "redis", "sqlalchemy",
             "starlette", "uvicorn",
         ),
         "server",
