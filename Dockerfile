@@ -11,7 +11,7 @@ COPY pyproject.toml requirements.lock ./
 # Packages before code, so that a change of the code does not install torch again.
 FROM build AS build-api
 RUN uv pip install --python /opt/unveil/bin/python --constraint requirements.lock \
-        --requirements pyproject.toml --extra s3
+        --requirements pyproject.toml --extra server --extra s3
 COPY . .
 RUN uv pip install --python /opt/unveil/bin/python --no-deps .
 
@@ -19,7 +19,7 @@ FROM build AS build-worker
 # For example --build-arg TORCH_BACKEND=cpu: 4 GB less, no GPU.
 ARG TORCH_BACKEND=
 RUN uv pip install --python /opt/unveil/bin/python --constraint requirements.lock \
-        ${TORCH_BACKEND:+--torch-backend $TORCH_BACKEND} --requirements pyproject.toml --extra s3 --extra worker
+        ${TORCH_BACKEND:+--torch-backend $TORCH_BACKEND} --requirements pyproject.toml --extra server --extra s3 --extra torch
 COPY . .
 RUN uv pip install --python /opt/unveil/bin/python --no-deps .
 

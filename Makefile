@@ -14,10 +14,10 @@ ARGS ?=
 
 READY := $(VENV)/.ready
 
-.PHONY: help setup demo up test check bench chaos docs lock clean
+.PHONY: help setup demo up test test-slow check bench chaos docs lock clean
 
 help:  ## this list
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | expand -t 10
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | expand -t 10
 
 setup: $(READY)  ## make .venv with the pinned packages
 
@@ -26,7 +26,7 @@ $(READY): requirements.lock pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check 'uv>=0.8'
 	$(BIN)/uv pip install --python $(BIN)/python $(if $(TORCH_BACKEND),--torch-backend $(TORCH_BACKEND)) \
-		--constraint requirements.lock --editable '.[worker,local,s3,dev]'
+		--constraint requirements.lock --editable '.[server,torch,local,s3,notebook,dev]'
 	touch $@
 
 demo: $(READY)  ## start everything, encrypt, attack, print the table beside the paper's, stop
@@ -38,9 +38,14 @@ up: $(READY)  ## start everything and keep it running (STATE=DIR PORT=N)
 test: $(READY)  ## run the tests (ARGS='-k name' for some)
 	$(BIN)/python -m pytest $(ARGS)
 
-check: $(READY)  ## ruff and mypy
+test-slow: $(READY)  ## run the slow tests: fresh installs, clients, notebooks, upgrades, long trainings, kill sweeps
+	$(BIN)/python -m pytest -m slow $(ARGS)
+
+check: $(READY)  ## ruff, mypy and the layers of the imports
 	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports
 
 bench: $(READY)  ## benchmarks: ratios against named peers
 	$(BIN)/python -m benchmarks $(ARGS)

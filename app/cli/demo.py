@@ -134,7 +134,7 @@ def _sample_photos() -> list[Path]:
     """scikit-image's, read as files: this process needs no scikit-image."""
     spec = importlib.util.find_spec("skimage")
     if spec is None or spec.origin is None:
-        raise SystemExit("the demo takes its photographs from scikit-image: pip install 'unveil[worker]'")
+        raise SystemExit("the demo takes its photographs from scikit-image, which is not installed")
     return [Path(spec.origin).parent / "data" / name for name in _PHOTO_FILES]
 
 

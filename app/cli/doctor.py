@@ -11,25 +11,15 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
-
-import psycopg
-import redis
-from alembic.script import ScriptDirectory
-from pydantic import ValidationError
-from sqlalchemy.exc import SQLAlchemyError
+from typing import TYPE_CHECKING, Literal
 
 from unveil.app.cli.common import connect
 from unveil.app.client.errors import ProblemError, Unreachable
-from unveil.app.db.heartbeats import ATTACK_QUEUE, ENCRYPT_QUEUE, OPS_QUEUE, select_live_processes
-from unveil.app.db.migrate import alembic_config
-from unveil.app.db.session import session_scope
-from unveil.app.ops.health import MIN_FREE_BYTES
-from unveil.app.security.envelope import load_keyring
-from unveil.app.security.key_rotation import master_versions_in_use
-from unveil.app.settings import Settings
-from unveil.app.storage import BlobStore
 from unveil.models.catalog import builtin_datasets
+
+# Imported where used: the base install has no server package, and `unveil doctor` still checks the rest.
+if TYPE_CHECKING:
+    from unveil.app.settings import Settings
 
 Grade = Literal["ok", "note", "bad", "away"]  # away: a service that was named, and does not answer
 
@@ -43,6 +33,13 @@ class Check:
 
 def run_checks(url: str | None, token: str | None, state: Path | None) -> list[Check]:
     checks = list(_check_installation())
+    if importlib.util.find_spec("sqlalchemy") is None:
+        return [*checks, _check_service(url, token, state)]
+
+    from pydantic import ValidationError
+
+    from unveil.app.settings import Settings
+
     try:
         settings = Settings()
     except ValidationError as error:
@@ -54,17 +51,23 @@ def run_checks(url: str | None, token: str | None, state: Path | None) -> list[C
 
 def _check_installation() -> Iterator[Check]:
     yield Check("python", "ok", f"{platform.python_version()} on {platform.machine()}")
-    for package, why in (("torch", "only workers need it"), ("skimage", "only workers need it")):
+    for package, extra, user in (
+        ("torch", "torch", "workers and attacks that train networks need it"),
+        ("sqlalchemy", "server", "the service and its workers need it"),
+    ):
         if importlib.util.find_spec(package) is None:
-            yield Check(package, "note", f"not installed; {why}: pip install 'unveil[worker]'")
+            yield Check(package, "note", f"not installed; {user}: pip install 'unveil[{extra}]'")
         else:
-            name = "scikit-image" if package == "skimage" else package
-            yield Check(package, "ok", importlib.metadata.version(name))
+            yield Check(package, "ok", importlib.metadata.version(package))
     free = shutil.disk_usage(Path.cwd()).free
     yield Check("disk", "ok" if free > 2**30 else "note", f"{free / 2**30:.1f} GiB free here")
 
 
 def _run_check(check: Callable[[Settings], Check], settings: Settings) -> Check:
+    import psycopg
+    import redis
+    from sqlalchemy.exc import SQLAlchemyError
+
     name = check.__name__.strip("_").replace("_", " ")
     try:
         return check(settings)
@@ -84,6 +87,11 @@ _HINT_BY_CHECK = {
 
 
 def _database(settings: Settings) -> Check:
+    import psycopg
+    from alembic.script import ScriptDirectory
+
+    from unveil.app.db.migrate import alembic_config
+
     newest = ScriptDirectory.from_config(alembic_config()).get_current_head()
     with psycopg.connect(settings.database_url, connect_timeout=3) as connection:
         try:
@@ -96,6 +104,8 @@ def _database(settings: Settings) -> Check:
 
 
 def _broker(settings: Settings) -> Check:
+    import redis
+
     with redis.Redis.from_url(settings.redis_url, socket_timeout=3, socket_connect_timeout=3) as client:
         info: dict[str, str] = client.info()
         durable = client.config_get("appendonly").get("appendonly") == "yes"
@@ -106,6 +116,12 @@ def _broker(settings: Settings) -> Check:
 
 
 def _key_ring(settings: Settings) -> Check:
+    from sqlalchemy.exc import SQLAlchemyError
+
+    from unveil.app.db.session import session_scope
+    from unveil.app.security.envelope import load_keyring
+    from unveil.app.security.key_rotation import master_versions_in_use
+
     keyring = load_keyring(settings)
     if settings.keyring_file is None:
         return Check("key ring", "note", "the development key; for real use: unveil keys new-ring FILE")
@@ -120,6 +136,9 @@ def _key_ring(settings: Settings) -> Check:
 
 
 def _blobs(settings: Settings) -> Check:
+    from unveil.app.ops.health import MIN_FREE_BYTES
+    from unveil.app.storage import BlobStore
+
     blobs, name = BlobStore(settings), f"doctor/{uuid.uuid4().hex}"
     blobs.write(name, b"x")
     blobs.delete(name)
@@ -139,6 +158,9 @@ def _data(settings: Settings) -> Check:
 
 
 def _workers(settings: Settings) -> Check:
+    from unveil.app.db.heartbeats import ATTACK_QUEUE, ENCRYPT_QUEUE, OPS_QUEUE, select_live_processes
+    from unveil.app.db.session import session_scope
+
     with session_scope(settings) as session:
         served_queues = {queue for row in session.scalars(select_live_processes()) for queue in row.queues}
     missing = {

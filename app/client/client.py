@@ -53,7 +53,7 @@ class Client(BoundClient):
 
     @property
     def url(self) -> str:
-        return str(self._transport.address.url)
+        return str(self._transport.config.url)
 
     def close(self) -> None:
         self._transport.close()
@@ -128,7 +128,7 @@ class AsyncClient(BoundClient):
 
     @property
     def url(self) -> str:
-        return str(self._transport.address.url)
+        return str(self._transport.config.url)
 
     async def close(self) -> None:
         await self._transport.close()

@@ -34,7 +34,9 @@ from unveil.models.evaluation.scoring import CellResult, ScoringOptions
 
 
 def _build_parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m models.evaluation", description="Run one cell, no service needed.")
+    parser = argparse.ArgumentParser(
+        prog="python -m unveil.models.evaluation", description="Run one cell, no service needed."
+    )
     parser.add_argument("--scheme", required=True, help="such as tanaka, tanaka:icce2018, pixelwise:different")
     parser.add_argument("--attack", required=True, help="such as none, fr, fr:L=4,nibblewise=true; or utility")
     parser.add_argument("--data", required=True, help="a folder (STL-10's layout or class folders), or `sample`")
@@ -104,8 +106,10 @@ def main(arguments: list[str] | None = None) -> int:
     except Cancelled:
         print(f"\nstopped at {given.limit_seconds:.0f} s; run again with --resume", file=sys.stderr)
         return 1
-    except (AttackFailed, ValueError) as error:
-        print(f"\nfailed: {error}", file=sys.stderr)
+    except (AttackFailed, ValueError, ModuleNotFoundError) as error:
+        missing = error.name if isinstance(error, ModuleNotFoundError) else None  # all but torch's are dependencies
+        reason = f"{missing} is not installed: pip install 'unveil[torch]'" if missing else error
+        print(f"\nfailed: {reason}", file=sys.stderr)
         return 1
     print(file=sys.stderr)
     attack_settings = flatten_settings(attack) if attack else {"name": UTILITY}

@@ -20,6 +20,7 @@ RUN = [page for page in PAGES[1:] if documents.runnable_blocks(page.read_text())
 _LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(400)
 @pytest.mark.parametrize("page", RUN, ids=lambda page: page.stem)
 def test_the_commands_of_a_page_run_one_after_the_other(page: Path, tmp_path: Path, stack: LocalStack) -> None:

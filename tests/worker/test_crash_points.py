@@ -142,6 +142,7 @@ JOB = [
 ]  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("point", "action"),
     [

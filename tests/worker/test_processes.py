@@ -97,6 +97,7 @@ def get_pool_process(runtime: Runtime, id: str) -> psutil.Process:
     return psutil.Process(int(get_cell(runtime, id).lease_owner.split("/")[1]))
 
 
+@pytest.mark.slow
 def test_a_killed_worker_a_killed_child_and_an_orderly_stop_all_end_in_the_same_figures(
     runtime, account, settings, tmp_path
 ):
@@ -165,6 +166,7 @@ def test_a_running_cell_is_cancelled_within_two_seconds_and_its_message_is_not_r
     ]
 
 
+@pytest.mark.slow
 def test_a_training_killed_in_the_middle_ends_in_the_same_weights_and_another_is_cancelled_in_time(
     runtime, account, settings, tmp_path
 ):

@@ -12,6 +12,7 @@ import psutil
 import pytest
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(500)
 def test_the_demo_shows_everything_and_stops_cleanly(tmp_path: Path) -> None:
     state = tmp_path / "demo"

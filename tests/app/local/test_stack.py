@@ -190,6 +190,7 @@ def command_is_ready(command: Command) -> bool:
         return False
 
 
+@pytest.mark.slow
 def test_it_resumes_with_the_same_token_also_after_everything_was_killed_at_once(state: Path) -> None:
     with local(state) as command:
         token = (state / "token").read_text()

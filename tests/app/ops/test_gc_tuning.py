@@ -4,12 +4,23 @@ from __future__ import annotations
 
 import gc
 import sys
+from collections.abc import Iterator
 
 import pytest
 
 from tests.app.service import run_service
 from unveil.app.ops import gc_tuning
 from unveil.app.settings import Settings
+
+TUNED_GC = gc_tuning.tuned_gc  # tests/conftest.py replaces it once the tests run
+
+
+@pytest.fixture(autouse=True)
+def as_in_the_service(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setattr(gc_tuning, "tuned_gc", TUNED_GC)
+    gc.unfreeze()
+    yield
+    gc.freeze()
 
 
 def state() -> tuple[int, int, float]:

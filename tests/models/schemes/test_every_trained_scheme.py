@@ -129,7 +129,7 @@ class CancelAfter:
             raise Cancelled
 
 
-@pytest.mark.parametrize("at", [3, 12, 40])
+@pytest.mark.parametrize("at", [3, pytest.param(12, marks=pytest.mark.slow), pytest.param(40, marks=pytest.mark.slow)])
 def test_a_training_stopped_anywhere_and_started_again_gives_the_same_key(name, at, tmp_path, monkeypatch):
     monkeypatch.setattr(loop, "CHECKPOINT_INTERVAL_SECONDS", 0)
     monkeypatch.setattr(loop, "CANCEL_CHECK_SECONDS", 0)
