@@ -77,6 +77,14 @@ class Settings(BaseSettings):
     )
     max_event_streams: int = Field(32, description="Open event streams of an account on one API process")
     metrics_token: SecretStr | None = Field(None, description="Bearer token that GET /metrics requires; if unset, none")
+    secure_cookies: bool = Field(
+        False, description="Set where a proxy ends TLS: session cookies become `__Host-` cookies and Secure"
+    )
+    forwarded_allow_ips: str = Field(
+        "",
+        description="Proxies whose X-Forwarded-For is trusted, separated by commas; empty: none, and callers behind "
+        "one proxy share its rate limit",
+    )
     requests_per_second: float = Field(50.0, gt=0, description="Requests a second of an account")
     anonymous_requests_per_second: float = Field(
         20.0, gt=0, description="Requests a second of an IP address without a valid token"

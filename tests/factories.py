@@ -32,7 +32,7 @@ def make_token(
 ) -> str:
     token = new_id("token")
     with sessions.begin() as session:
-        session.add(Token(hash=keyring.token_hash(token), account_id=account_id, scopes=scopes))
+        session.add(Token(id=new_id("tok"), hash=keyring.token_hash(token), account_id=account_id, scopes=scopes))
     return token
 
 

@@ -9,6 +9,7 @@ from sqlalchemy import delete, func, or_, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from unveil.app.db.ids import new_id
 from unveil.app.db.tables import Account, DashboardSession, SignInCode, Token
 from unveil.app.http.pagination import PageRequest, apply_cursor
 
@@ -19,12 +20,37 @@ async def add_account(session: AsyncSession, id: str, name: str) -> Account | No
     return (await session.execute(statement)).scalar_one_or_none()
 
 
-async def add_token(session: AsyncSession, digest: bytes, account_id: str, scopes: Sequence[str]) -> None:
-    """A token that is there already keeps its hash and gets these scopes."""
-    statement = insert(Token).values(hash=digest, account_id=account_id, scopes=list(scopes))
-    await session.execute(
-        statement.on_conflict_do_update(index_elements=[Token.hash], set_={"scopes": list(scopes), "revoked_at": None})
-    )
+async def add_token(
+    session: AsyncSession, digest: bytes, account_id: str, scopes: Sequence[str], *, label: str = ""
+) -> Token:
+    token = Token(id=new_id("tok"), hash=digest, account_id=account_id, scopes=list(scopes), label=label)
+    session.add(token)
+    await session.flush()
+    return token
+
+
+async def get_token(session: AsyncSession, digest: bytes) -> Token | None:
+    return await session.get(Token, digest)
+
+
+async def list_tokens(session: AsyncSession, account_id: str | None) -> Sequence[tuple[Token, str]]:
+    """Tokens with the names of their accounts; of every account where `account_id` is None."""
+    statement = select(Token, Account.name).join(Account, Account.id == Token.account_id).order_by(Token.created_at)
+    if account_id is not None:
+        statement = statement.where(Token.account_id == account_id)
+    return [(token, name) for token, name in await session.execute(statement)]
+
+
+async def revoke_token(session: AsyncSession, id: str) -> bool:
+    """False where there is no such token."""
+    first = func.coalesce(Token.revoked_at, func.clock_timestamp())
+    statement = update(Token).where(Token.id == id).values(revoked_at=first).returning(Token.id)
+    return await session.scalar(statement) is not None
+
+
+async def revoke_tokens(session: AsyncSession, account_id: str, *, label: str) -> None:
+    live = Token.account_id == account_id, Token.label == label, Token.revoked_at.is_(None)
+    await session.execute(update(Token).where(*live).values(revoked_at=func.clock_timestamp()))
 
 
 async def get_account(session: AsyncSession, id_or_name: str) -> Account | None:
@@ -41,9 +67,12 @@ async def list_accounts(session: AsyncSession, paging: PageRequest) -> Sequence[
 
 
 async def get_scopes(session: AsyncSession, account_ids: Sequence[str]) -> dict[str, set[str]]:
-    """By account what its tokens may do; of a revoked account, what they could."""
+    """By account the scopes of its live tokens; of a revoked account, the scopes that its tokens had."""
     scopes_by_account: dict[str, set[str]] = {id: set() for id in account_ids}
-    statement = select(Token.account_id, Token.scopes).where(Token.account_id.in_(account_ids))
+    statement = select(Token.account_id, Token.scopes).join(Account, Account.id == Token.account_id)
+    statement = statement.where(
+        Token.account_id.in_(account_ids), Token.revoked_at.is_(None) | Account.revoked_at.is_not(None)
+    )
     for account_id, scopes in await session.execute(statement):
         scopes_by_account[account_id].update(scopes)
     return scopes_by_account
@@ -71,6 +100,13 @@ async def add_sign_in_code(
     expires = func.clock_timestamp() + timedelta(minutes=minutes)
     session.add(SignInCode(hash=digest, account_id=account_id, scopes=list(scopes), expires_at=expires))
     await session.flush()
+
+
+async def get_account_of_code(session: AsyncSession, digest: bytes) -> Account | None:
+    """None when the code is unknown, used or expired, or the account is revoked."""
+    statement = select(Account).join(SignInCode, SignInCode.account_id == Account.id)
+    live = SignInCode.hash == digest, SignInCode.used_at.is_(None), SignInCode.expires_at > func.clock_timestamp()
+    return (await session.execute(statement.where(*live, Account.revoked_at.is_(None)))).scalar_one_or_none()
 
 
 async def consume_sign_in_code(session: AsyncSession, digest: bytes) -> SignInCode | None:

@@ -47,3 +47,18 @@ class AccountCreated(AccountOut):
         description="The bearer token. Shown this once; only a keyed hash is kept",
         examples=["unveil_Jc1x9mVtB0n5cR2oQm7uJx4qkS6yW8eZ3hA1dF5gL0M"],
     )
+
+
+class TokenOut(BaseModel):
+    """A bearer token, without its secret."""
+
+    id: str = Field(examples=["tok_0197f3c2a5d17a3b8c4d5e6f708192a3"])
+    account: str = Field(description="Name of the account")
+    label: str
+    scopes: list[Scope]
+    created_at: datetime
+    revoked_at: datetime | None = None
+
+
+class TokenCreated(TokenOut):
+    token: str = Field(description="The bearer token. Shown this once; only a keyed hash is stored")

@@ -11,15 +11,16 @@ from collections.abc import Iterable, Sequence
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from unveil.app.accounts import queries
-from unveil.app.accounts.schemas import AccountCreated, AccountOut
+from unveil.app.accounts.schemas import AccountCreated, AccountOut, TokenCreated, TokenOut
 from unveil.app.db.ids import new_id
-from unveil.app.db.tables import Account
+from unveil.app.db.tables import Account, Token
 from unveil.app.errors.problem import Conflict, NotFound, Unauthenticated
 from unveil.app.http.pagination import Page, PageRequest, build_page
 from unveil.app.security.envelope import Keyring
 from unveil.app.security.principal import SCOPES, Scope
 
 SESSION_HOURS = 12
+LOCAL_TOKEN_LABEL = "unveil local"  # of the token in the state folder of `unveil local`
 
 
 class AccountExists(Conflict):
@@ -32,6 +33,10 @@ class UnknownAccount(NotFound):
 
 class CannotRevokeOwnAccount(Conflict):
     code, title = "own_account", "An administrator does not revoke itself"
+
+
+class UnknownToken(NotFound):
+    code, title = "unknown_token", "There is no such token"
 
 
 class BadSignInCode(Unauthenticated):
@@ -54,15 +59,51 @@ async def create(
     return AccountCreated(**_to_account_out(account, unique).model_dump(), token=token)
 
 
-async def get_or_create(session: AsyncSession, keyring: Keyring, name: str, token: str) -> str:
-    """The account of this name with this token and every scope, made or mended; its id. Commits."""
-    await queries.add_account(session, new_id("acct"), name)
-    account = await queries.get_account(session, name)
+async def ensure_local_token(session: AsyncSession, keyring: Keyring, name: str, token: str) -> bool:
+    """Whether `token` authenticates the account of this name; creates the account, or the token, if it is unknown.
+
+    A token that replaces the one of an earlier start revokes that one. Nothing that was revoked is revived. Commits.
+    """
+    account = await queries.add_account(session, new_id("acct"), name) or await queries.get_account(session, name)
     assert account is not None
-    account.revoked_at = None
-    await queries.add_token(session, keyring.token_hash(token), account.id, SCOPES)
+    digest = keyring.token_hash(token)
+    known = await queries.get_token(session, digest)
+    if account.revoked_at is None and known is None:
+        await queries.revoke_tokens(session, account.id, label=LOCAL_TOKEN_LABEL)
+        await queries.add_token(session, digest, account.id, SCOPES, label=LOCAL_TOKEN_LABEL)
     await session.commit()
-    return account.id
+    return account.revoked_at is None and (known is None or known.revoked_at is None)
+
+
+async def create_token(
+    session: AsyncSession, keyring: Keyring, id_or_name: str, scopes: Sequence[Scope], label: str = ""
+) -> TokenCreated:
+    """A further token of an account. Commits. Raises UnknownAccount, Conflict where the account is revoked."""
+    account = await get(session, id_or_name)
+    if account.revoked_at is not None:
+        raise Conflict(f"account {account.name!r} is revoked; create another account")
+    token = new_token()
+    row = await queries.add_token(
+        session, keyring.token_hash(token), account.id, sorted(set(scopes), key=SCOPES.index), label=label
+    )
+    await session.commit()
+    return TokenCreated(**_to_token_out(row, account.name).model_dump(), token=token)
+
+
+async def list_tokens(session: AsyncSession, id_or_name: str | None = None) -> list[TokenOut]:
+    """The tokens of one account, or of all, oldest first, revoked ones too. Raises UnknownAccount."""
+    account = None if id_or_name is None else await get(session, id_or_name)
+    return [_to_token_out(row, name) for row, name in await queries.list_tokens(session, account.id if account else None)]
+
+
+async def revoke_token(session: AsyncSession, id: str) -> None:
+    """The token ends at once; sessions lose the scopes that no other token has. Repeating it is harmless. Commits.
+
+    Raises UnknownToken.
+    """
+    if not await queries.revoke_token(session, id):
+        raise UnknownToken(f"there is no token {id}; list them with `unveil tokens list`")
+    await session.commit()
 
 
 async def get(session: AsyncSession, id_or_name: str) -> Account:
@@ -105,6 +146,14 @@ async def create_sign_in_code(session: AsyncSession, keyring: Keyring, account_i
     await queries.add_sign_in_code(session, keyring.token_hash(code), account_id, scopes, minutes)
     await session.commit()
     return code
+
+
+async def account_of_code(session: AsyncSession, keyring: Keyring, code: str) -> Account:
+    """The account that a sign-in code opens a session for; the code stays unused. Raises BadSignInCode."""
+    account = await queries.get_account_of_code(session, keyring.token_hash(code))
+    if account is None:
+        raise BadSignInCode("ask for a new link with `unveil accounts sign-in NAME`")
+    return account
 
 
 async def open_session(session: AsyncSession, keyring: Keyring, code: str) -> str:
@@ -153,5 +202,18 @@ def _to_account_out(account: Account, scopes: Iterable[str]) -> AccountOut:
             "scopes": sorted(scopes, key=list(SCOPES).index),
             "created_at": account.created_at,
             "revoked_at": account.revoked_at,
+        }
+    )
+
+
+def _to_token_out(token: Token, account: str) -> TokenOut:
+    return TokenOut.model_validate(
+        {
+            "id": token.id,
+            "account": account,
+            "label": token.label,
+            "scopes": sorted(token.scopes, key=list(SCOPES).index),
+            "created_at": token.created_at,
+            "revoked_at": token.revoked_at,
         }
     )

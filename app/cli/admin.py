@@ -33,8 +33,9 @@ from unveil.app.cli.keys import keys
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncSession
 
-    from unveil.app.accounts.schemas import AccountOut
+    from unveil.app.accounts.schemas import AccountCreate, AccountOut
     from unveil.app.security.envelope import Keyring
+    from unveil.app.security.principal import Scope
     from unveil.app.settings import Settings
 
 accounts = typer.Typer(help="Who may use the service.", no_args_is_help=True)
@@ -59,26 +60,36 @@ def create_account(
     as_json: Json = False,
 ) -> None:
     """Make an account and print its bearer token, this once."""
-    from pydantic import ValidationError
-
     from unveil.app.accounts import service
-    from unveil.app.accounts.schemas import AccountCreate
 
-    try:
-        body = AccountCreate.model_validate({"name": name, "scopes": [scope.strip() for scope in scopes.split(",")]})
-    except ValidationError as error:
-        raise UsageError("; ".join(f"{problem['loc'][0]}: {problem['msg']}" for problem in error.errors())) from None
+    body = _parse_account(name, scopes)
 
     async def create(session: AsyncSession, keyring: Keyring, _: Settings) -> Any:
         made = await service.create(session, keyring, body.name, body.scopes)
         await session.commit()
         return made
 
-    created = _run_with_session(state, create)
+    created = run_with_session(state, create)
     if as_json:
         print_json(created.model_dump(mode="json"))
     else:
         print(created.token)
+
+
+def parse_scopes(scopes: str) -> list[Scope]:
+    """Raises UsageError naming the scope that does not exist."""
+    return _parse_account("any", scopes).scopes
+
+
+def _parse_account(name: str, scopes: str) -> AccountCreate:
+    from pydantic import ValidationError
+
+    from unveil.app.accounts.schemas import AccountCreate
+
+    try:
+        return AccountCreate.model_validate({"name": name, "scopes": [scope.strip() for scope in scopes.split(",")]})
+    except ValidationError as error:
+        raise UsageError("; ".join(f"{problem['loc'][0]}: {problem['msg']}" for problem in error.errors())) from None
 
 
 @accounts.command("list")
@@ -97,7 +108,7 @@ def list_accounts(state: State = None, as_json: Json = False) -> None:
                 return rows
             after = rows[-1].id
 
-    rows = _run_with_session(state, read)
+    rows = run_with_session(state, read)
     if as_json:
         print_json([account.model_dump(mode="json") for account in rows])
         return
@@ -116,7 +127,7 @@ def revoke_account(name: Annotated[str, typer.Argument(help="Name or id")], stat
     async def revoke(session: AsyncSession, _: Keyring, __: Settings) -> None:
         await service.revoke(session, name)
 
-    _run_with_session(state, revoke)
+    run_with_session(state, revoke)
 
 
 @accounts.command("sign-in")
@@ -128,12 +139,12 @@ def sign_in(name: Annotated[str, typer.Argument(help="Name or id")], url: Url = 
         account = await service.get(session, name)
         return await service.create_sign_in_code(session, keyring, account.id, settings.sign_in_code_ttl_minutes)
 
-    code_value = _run_with_session(state, code)
+    code_value = run_with_session(state, code)
     with connect(url, None, state) as client:
         print(f"{client.url}/sign-in?code={code_value}")
 
 
-def _run_with_session(state: Path | None, operation: Callable[[AsyncSession, Keyring, Settings], Awaitable[T]]) -> T:
+def run_with_session(state: Path | None, operation: Callable[[AsyncSession, Keyring, Settings], Awaitable[T]]) -> T:
     """Run a service function as the service would. Raises Failed and Misused with what it would have answered."""
     from unveil.app.accounts.service import UnknownAccount
     from unveil.app.db.session import async_engine, async_sessions

@@ -85,11 +85,13 @@ class Account(TimestampMixin, Base):
 
 
 class Token(TimestampMixin, Base):
-    """A bearer token, stored as a keyed hash."""
+    """A bearer token, stored as a keyed hash. The id names it in lists and commands and is no secret."""
 
     __tablename__ = "tokens"
 
     hash: Mapped[bytes] = mapped_column(primary_key=True)
+    id: Mapped[str] = mapped_column(unique=True)
+    label: Mapped[str] = mapped_column(server_default=text("''"))  # what it is for, in its owner's words
     account_id: Mapped[str] = mapped_column(ForeignKey("accounts.id", ondelete="CASCADE"), index=True)
     scopes: Mapped[list[str]]
     revoked_at: Mapped[datetime | None]

@@ -23,6 +23,7 @@ from unveil.app.http.limits import reject_oversized_json, require_json_content_t
 from unveil.app.http.strict_request import StrictRequest
 from unveil.app.observability.logging import account_id
 from unveil.app.security.principal import Principal, Scope
+from unveil.app.settings import Settings
 
 SESSION_COOKIE = "unveil_session"
 _SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
@@ -61,6 +62,11 @@ _SELECT_PRINCIPAL_BY_SESSION = (
 )
 
 
+def session_cookie_name(settings: Settings) -> str:
+    """The browser accepts a `__Host-` cookie only with Secure, for this host alone and for every path."""
+    return f"__Host-{SESSION_COOKIE}" if settings.secure_cookies else SESSION_COOKIE
+
+
 async def principal_from_token(app_state: AppState, token: str) -> Principal | None:
     """The account that a bearer token speaks for; None when it is unknown or revoked."""
     return await _load_principal(app_state, _SELECT_PRINCIPAL_BY_TOKEN, token)
@@ -93,7 +99,7 @@ def reject_cross_site(request: Request) -> None:
 async def resolve_principal(request: Request) -> Principal | None:
     """Whose token or session the request bears, as of now: a stream asks again and again."""
     app_state = get_app_state(request)
-    cookie = request.cookies.get(SESSION_COOKIE)
+    cookie = request.cookies.get(session_cookie_name(app_state.settings))
     if _authorization_scheme(request) == "bearer":
         return await principal_from_token(app_state, request.headers["authorization"].partition(" ")[2].strip())
     if cookie and not _authorization_scheme(request):

@@ -75,6 +75,7 @@ class LocalStack:
         self.environment: dict[str, str] = {}
         self._durable, self._attack_workers, self._start_timeout_s = durable, attack_workers, start_timeout_s
         self._extra_environment = environment or {}
+        self.has_token = True  # False: the account or the token of DIR/token is revoked
         self._lock_file: IO[str] | None = None
         self._servers: dict[str, Postgres | Redis] = {}  # by the variable of their address
         self._services: dict[str, _Service] = {}
@@ -184,7 +185,7 @@ class LocalStack:
         if not token.exists():
             write_secret(token, accounts.new_token())
         async with self._session() as (session, keyring):
-            await accounts.get_or_create(session, keyring, _OWNER_NAME, self.token)
+            self.has_token = await accounts.ensure_local_token(session, keyring, _OWNER_NAME, self.token)
 
     async def _sign_in_code(self) -> str:
         async with self._session() as (session, keyring):
@@ -212,7 +213,7 @@ class LocalStack:
                   "--without-mingle"]  # fmt: skip
         return {
             "api": [*python, "uvicorn", "--factory", "unveil.app.main:create_app", "--host", "127.0.0.1",
-                    "--port", str(self.port), "--timeout-graceful-shutdown", "5"],
+                    "--port", str(self.port), "--timeout-graceful-shutdown", "5", "--no-proxy-headers"],
             # The sweeper shares this worker, because in an attack worker it would wait for trainings of hours.
             "worker-encrypt": [*worker, "--queues", "encrypt,ops", "--hostname", "encrypt@%h",
                                "--concurrency", str(max(2, min(4, os.cpu_count() or 2)))],
@@ -286,8 +287,16 @@ def run_until_signal(state: Path, port: int, attack_workers: int) -> int:
     stack = LocalStack(state, port, attack_workers=attack_workers)
     try:
         with stack:
-            print(f"Unveil is ready at {stack.url}/  (API token: {stack.state}/token)")
-            print(f"Dashboard, for one sign-in: {stack.sign_in_link()}", flush=True)
+            if stack.has_token:
+                print(f"Unveil is ready at {stack.url}/  (API token: {stack.state}/token)")
+                print(f"Dashboard, for one sign-in: {stack.sign_in_link()}", flush=True)
+            else:
+                print(f"Unveil is ready at {stack.url}/")
+                print(
+                    f"The account or the token of {stack.state}/token is revoked and stays so. For another account: "
+                    f"unveil accounts create NAME --state {stack.state}",
+                    flush=True,
+                )
             while True:
                 time.sleep(0.5)
                 for name in stack.restart_exited():

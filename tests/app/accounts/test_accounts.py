@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from dataclasses import replace
+
 import pytest
 from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
@@ -184,7 +187,9 @@ async def test_a_sign_in_link_of_a_read_only_account_cannot_administer_or_export
         reader = await accounts.get(session, "reader")
         code = await accounts.create_sign_in_code(session, svc.keyring, reader.id, 15)
     async with service.client(**{"Sec-Fetch-Site": "same-origin"}) as browser:
-        assert (await browser.get(f"/sign-in?code={code}")).status_code == 303
+        page = await browser.get(f"/sign-in?code={code}")
+        form = {"code": code, "csrf_token": _csrf_token(page.text)}
+        assert (await browser.post("/sign-in", data=form)).status_code == 303
         assert (await browser.get("/")).status_code == 200
         assert (await browser.get("/accounts")).status_code == 403
         assert (await browser.post("/keys", json={"scheme": "tanaka"})).status_code == 403
@@ -252,11 +257,116 @@ async def test_another_site_cannot_change_things_with_a_browsers_cookie(service,
         assert (await browser.post("/keys", json={"scheme": "tanaka"})).status_code == status
 
 
-async def test_ensuring_the_local_account_again_changes_nothing(service):
+async def test_a_new_start_keeps_the_local_token_and_revives_nothing(service):
     app_state, token = service.app_state, accounts.new_token()
     async with app_state.sessions() as session:
-        first = await accounts.get_or_create(session, app_state.keyring, "local", token)
+        assert await accounts.ensure_local_token(session, app_state.keyring, "local", token)
+        assert await accounts.ensure_local_token(session, app_state.keyring, "local", token)
+        async with service.client(token) as client:
+            assert (await client.get("/accounts")).status_code == 200
         await accounts.revoke(session, "local")
-        assert await accounts.get_or_create(session, app_state.keyring, "local", token) == first
+        assert not await accounts.ensure_local_token(session, app_state.keyring, "local", token)
+        assert not await accounts.ensure_local_token(session, app_state.keyring, "local", accounts.new_token())
     async with service.client(token) as client:
-        assert (await client.get("/accounts")).status_code == 200
+        assert (await client.get("/accounts")).status_code == 401
+
+
+async def test_a_new_local_token_revokes_the_one_before_and_no_other(service):
+    app_state, old, new = service.app_state, accounts.new_token(), accounts.new_token()
+    async with app_state.sessions() as session:
+        await accounts.ensure_local_token(session, app_state.keyring, "local", old)
+        ci = await accounts.create_token(session, app_state.keyring, "local", ["read"], "ci")
+        assert await accounts.ensure_local_token(session, app_state.keyring, "local", new)
+    for token, status in ((old, 401), (new, 200), (ci.token, 200)):
+        async with service.client(token) as client:
+            assert (await client.get("/keys")).status_code == status
+
+
+async def test_single_tokens_are_listed_and_revoked_and_sessions_lose_their_scopes(service):
+    app_state = service.app_state
+    await service.create_account("person", ["read"])
+    async with app_state.sessions() as session:
+        extra = await accounts.create_token(session, app_state.keyring, "person", ["encrypt", "read"], "laptop")
+        person = await accounts.get(session, "person")
+        cookie = await accounts.open_session_for_account(session, app_state.keyring, person.id, ["encrypt", "read"])
+        assert [(t.label, t.scopes) for t in await accounts.list_tokens(session, "person")] == [
+            ("", ["read"]), ("laptop", ["encrypt", "read"]),
+        ]  # fmt: skip
+        await accounts.revoke_token(session, extra.id)
+        await accounts.revoke_token(session, extra.id)
+        assert [t.revoked_at is None for t in await accounts.list_tokens(session, "person")] == [True, False]
+        with pytest.raises(accounts.UnknownToken):
+            await accounts.revoke_token(session, "tok_unknown")
+    principal = await principal_from_session(app_state, cookie)
+    assert principal is not None
+    assert principal.scopes == {"read"}
+    async with service.client(extra.token) as client:
+        assert (await client.get("/keys")).status_code == 401
+
+
+def _csrf_token(page: str) -> str:
+    found = re.search(r'name="csrf_token" value="([^"]+)"', page)
+    assert found is not None
+    return found[1]
+
+
+async def _make_code(service, name):
+    app_state = service.app_state
+    async with app_state.sessions() as session:
+        account = await accounts.get(session, name)
+        return await accounts.create_sign_in_code(session, app_state.keyring, account.id, 15)
+
+
+async def test_opening_a_link_signs_nobody_in_until_its_page_is_confirmed(service):
+    await service.create_account("person")
+    code = await _make_code(service, "person")
+    async with service.client() as scanner:
+        for _ in range(2):
+            page = await scanner.get(f"/sign-in?code={code}")
+            assert page.status_code == 200
+            assert "Sign in as person" in page.text
+    async with service.client(**{"Sec-Fetch-Site": "same-origin"}) as browser:
+        form = {"code": code, "csrf_token": _csrf_token((await browser.get(f"/sign-in?code={code}")).text)}
+        assert (await browser.get("/")).headers["location"].startswith("/sign-in")
+        assert (await browser.post("/sign-in", data=form)).status_code == 303
+        assert (await browser.get("/")).status_code == 200
+    async with service.client(**{"Sec-Fetch-Site": "same-origin"}) as late:
+        assert (await late.get(f"/sign-in?code={code}")).status_code == 401, "the code is used"
+
+
+@pytest.mark.parametrize(
+    ("headers", "with_token", "status"),
+    [
+        ({"Sec-Fetch-Site": "cross-site"}, True, 403),
+        ({"Sec-Fetch-Site": "same-origin"}, False, 403),
+        ({"Sec-Fetch-Site": "same-origin"}, True, 303),
+    ],
+)
+async def test_another_site_cannot_sign_a_visitor_in(service, headers, with_token, status):
+    await service.create_account("attacker")
+    code = await _make_code(service, "attacker")
+    async with service.client(**headers) as browser:
+        csrf_token = _csrf_token((await browser.get(f"/sign-in?code={code}")).text)
+        form = {"code": code, "csrf_token": csrf_token if with_token else "guessed"}
+        assert (await browser.post("/sign-in", data=form)).status_code == status
+
+
+async def test_the_page_says_when_it_would_end_the_session_of_another_account(service):
+    await service.create_account("mine")
+    await service.create_account("theirs")
+    async with service.client(**{"Sec-Fetch-Site": "same-origin"}) as browser:
+        code = await _make_code(service, "mine")
+        form = {"code": code, "csrf_token": _csrf_token((await browser.get(f"/sign-in?code={code}")).text)}
+        await browser.post("/sign-in", data=form)
+        page = await browser.get(f"/sign-in?code={await _make_code(service, 'theirs')}")
+        assert "You are signed in as <strong>mine</strong>" in page.text
+
+
+async def test_behind_a_tls_proxy_cookies_are_host_cookies(service):
+    settings = service.app_state.settings.model_copy(update={"secure_cookies": True})
+    service.app.state.app_state = replace(service.app.state.app_state, settings=settings)
+    token = await service.create_account("person")
+    async with service.client(**{"Sec-Fetch-Site": "same-origin"}) as browser:
+        answer = await browser.post("/sign-in", data={"token": token})
+        assert answer.headers["set-cookie"].startswith("__Host-unveil_session=")
+        assert "; Secure" in answer.headers["set-cookie"]
