@@ -93,7 +93,9 @@ async def create_token(
 async def list_tokens(session: AsyncSession, id_or_name: str | None = None) -> list[TokenOut]:
     """The tokens of one account, or of all, oldest first, revoked ones too. Raises UnknownAccount."""
     account = None if id_or_name is None else await get(session, id_or_name)
-    return [_to_token_out(row, name) for row, name in await queries.list_tokens(session, account.id if account else None)]
+    return [
+        _to_token_out(row, name) for row, name in await queries.list_tokens(session, account.id if account else None)
+    ]
 
 
 async def revoke_token(session: AsyncSession, id: str) -> None:

@@ -279,7 +279,7 @@ async def test_a_new_local_token_revokes_the_one_before_and_no_other(service):
         assert await accounts.ensure_local_token(session, app_state.keyring, "local", new)
     for token, status in ((old, 401), (new, 200), (ci.token, 200)):
         async with service.client(token) as client:
-            assert (await client.get("/keys")).status_code == status
+            assert (await client.get("/schemes")).status_code == status
 
 
 async def test_single_tokens_are_listed_and_revoked_and_sessions_lose_their_scopes(service):
