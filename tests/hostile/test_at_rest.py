@@ -200,7 +200,8 @@ def kill_at_first_checkpoint(target: Target, table: type[Key] | type[Cell], id: 
 def key_secrets(target: Target) -> Iterator[tuple[str, bytes]]:
     """Secrets of all keys, as stored and as exported, and of those that an attack recovered."""
     with target.runtime.sessions() as session:
-        rows = session.scalars(select(Key).where(Key.sealed.is_not(None), Key.status == "succeeded")).all()
+        has_secret = Key.encrypted_secret.is_not(None) | Key.wrapped_key.is_not(None)
+        rows = session.scalars(select(Key).where(has_secret, Key.status == "succeeded")).all()
         recovered = session.execute(select(Cell, Cell.recovered_key).where(Cell.recovered_key.is_not(None))).all()
     assert len(rows) > 5
     for row in rows:
