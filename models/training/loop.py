@@ -13,7 +13,6 @@ import time
 import zlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any, Literal, TypeVar
 
@@ -26,7 +25,6 @@ from unveil.models.core import checkpoints
 from unveil.models.core.errors import AttackFailed, Cancelled, TrainingFailed
 from unveil.models.core.images import Images, quantise
 from unveil.models.core.run_context import RunContext
-from unveil.models.networks.fused_norms import FusedNorms
 
 TensorGroup = Sequence[
     npt.NDArray[Any]
@@ -174,7 +172,6 @@ def _train(  # noqa: PLR0912, PLR0915 - to be read from top to bottom
         len(data[0][0]) // images_per_step
     )  # steps an epoch; what is left over comes another time, in another order
     steps = config.epochs * steps_per_epoch
-    fast_norms = FusedNorms(task.networks) if device.type == "cpu" else nullcontext()
     progress_hook = _ProgressHook(context, step / steps)
     progress_hook.register([task.networks, *task.frozen], device)
     started_at, first_step, saved_at = time.monotonic(), step, time.monotonic()
@@ -198,7 +195,7 @@ def _train(  # noqa: PLR0912, PLR0915 - to be read from top to bottom
             for group, rate in zip(optimizer.param_groups, base, strict=True):
                 group["lr"] = rate * factor
 
-        with torch.autocast(device.type, torch.bfloat16, enabled=bf16), fast_norms:
+        with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
             try:
                 losses = task.step(images, torch.Generator().manual_seed(_derive_seed(context.seed, 1, step)))
             except ValueError as error:
