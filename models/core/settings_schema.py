@@ -20,7 +20,7 @@ class ParameterError(ValueError):
     """Bad settings. `errors` holds (pointer, detail) pairs, each pointer relative to the settings ("/epochs")."""
 
     def __init__(self, errors: list[tuple[str, str]]) -> None:
-        super().__init__("; ".join(f"{pointer}: {detail}" for pointer, detail in errors))
+        super().__init__("; ".join(f"{pointer}: {detail}" if pointer else detail for pointer, detail in errors))
         self.errors = errors
 
 
