@@ -23,9 +23,10 @@ from unveil.models.core import keystream
 from unveil.models.core.images import Images, to_png
 from unveil.models.core.run_context import RunContext
 from unveil.models.core.threat_models import ThreatModel
-from unveil.models.data.datasets import sample
+from unveil.models.data.sample import sample
 from unveil.models.evaluation.cell import ScoringOptions, run_cell
-from unveil.models.metrics.image_metrics import identification, ssim
+from unveil.models.metrics.identification import identification
+from unveil.models.metrics.ssim import ssim
 from unveil.models.schemes.base import Scheme, new_secret
 
 OUT = Path("audited")

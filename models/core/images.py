@@ -11,11 +11,22 @@ import numpy.typing as npt
 
 Images = npt.NDArray[np.uint8]
 
+# Of scikit-image's rgb2gray, in ten-thousandths: with integers a flat image stays exactly flat.
+GREY_WEIGHTS_10000 = np.array([2125, 7154, 721], np.int32)
+
 
 def check_images(images: Images, name: str = "images") -> None:
     """Raise ValueError unless `images` is uint8 [N, H, W, 3] with at least one pixel an image."""
     if images.dtype != np.uint8 or images.ndim != 4 or images.shape[3] != 3 or 0 in images.shape[1:]:
         raise ValueError(f"{name} must be uint8 [N, H, W, 3]; got {images.dtype} {list(images.shape)}")
+
+
+def check_pair(plain: Images, other: Images) -> None:
+    """Raise ValueError unless both are uint8 [N, H, W, 3] of one shape."""
+    check_images(plain, "plain")
+    check_images(other, "other")
+    if plain.shape != other.shape:
+        raise ValueError(f"images must have one shape; got {list(plain.shape)} and {list(other.shape)}")
 
 
 def padded_size(height: int, width: int, multiple: int) -> tuple[int, int]:

@@ -28,7 +28,9 @@ from unveil.models.core.errors import AttackFailed, Cancelled
 from unveil.models.core.images import to_png
 from unveil.models.core.profiles import PROFILES, profile_image_counts
 from unveil.models.core.run_context import RunContext
-from unveil.models.data.datasets import DatasetMissing, load_folder, sample
+from unveil.models.data.datasets import load_folder
+from unveil.models.data.image_dataset import DatasetMissing
+from unveil.models.data.sample import sample
 from unveil.models.evaluation.cell import measure_utility, run_cell
 from unveil.models.evaluation.scoring import CellResult, ScoringOptions
 

@@ -15,7 +15,7 @@ from unveil.models.core.images import Images, check_images
 
 if TYPE_CHECKING:
     from unveil.models.core.run_context import RunContext
-    from unveil.models.data.datasets import ImageDataset
+    from unveil.models.data.image_dataset import ImageDataset
     from unveil.models.training.classifier import Classifier
 
 S = TypeVar("S")

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from unveil.models.core.run_context import RunContext
-    from unveil.models.data.datasets import ImageDataset
+    from unveil.models.data.image_dataset import ImageDataset
 
 S = TypeVar("S")
 
@@ -139,7 +139,7 @@ def build_provenance(
     import torch
 
     from unveil.models.core.version import __version__
-    from unveil.models.metrics.image_metrics import ssim
+    from unveil.models.metrics.ssim import ssim
     from unveil.models.training.classifier import accuracy
 
     plain, labels = (

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from unveil.models.core.run_context import RunContext
-    from unveil.models.data.datasets import ImageDataset
+    from unveil.models.data.image_dataset import ImageDataset
 
 _MIN_SIDE = 24  # pixels a side that the discriminator can judge
 

@@ -12,7 +12,7 @@ import numpy as np
 from unveil.models.core.errors import AttackFailed
 from unveil.models.core.run_context import RunContext
 from unveil.models.core.settings_schema import parse, setting
-from unveil.models.data.datasets import ImageDataset
+from unveil.models.data.image_dataset import ImageDataset
 from unveil.models.schemes.base import PaperRow, TrainedKey
 from unveil.models.schemes.network import NetworkScheme, build_provenance
 

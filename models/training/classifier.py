@@ -22,7 +22,7 @@ from unveil.models.core.errors import AttackFailed
 from unveil.models.core.images import Images, check_images
 from unveil.models.core.profiles import Profile
 from unveil.models.core.run_context import RunContext
-from unveil.models.data.datasets import Labels
+from unveil.models.data.image_dataset import Labels
 from unveil.models.networks.resnet20 import ResNet20
 from unveil.models.networks.tanaka_adaptation import Adaptation
 from unveil.models.networks.vgg16_bn import MIN_SIDE, Vgg16Bn

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from unveil.models.core.images import Images
-from unveil.models.data.datasets import sample
+from unveil.models.data.sample import sample
 
 
 def photographs(count: int, height: int = 96, width: int = 96) -> Images:

@@ -9,7 +9,8 @@ from unveil.models import catalog
 from unveil.models.core.errors import AttackFailed, Cancelled
 from unveil.models.core.images import pad
 from unveil.models.core.run_context import RunContext
-from unveil.models.data.datasets import ImageDataset, sample
+from unveil.models.data.image_dataset import ImageDataset
+from unveil.models.data.sample import sample
 from unveil.models.evaluation.attacker_view import build_attack_input, split_images
 from unveil.models.schemes.base import seed_secret
 

@@ -5,7 +5,7 @@ from tests.models.sample_images import photographs
 from unveil.models import catalog
 from unveil.models.attacks.fr import feature_reconstruction
 from unveil.models.catalog import ParameterError, make_attack
-from unveil.models.metrics.image_metrics import ssim
+from unveil.models.metrics.ssim import ssim
 from unveil.models.schemes.base import seed_secret
 
 VALUES = np.arange(256, dtype=np.uint8)

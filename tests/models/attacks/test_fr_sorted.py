@@ -5,8 +5,8 @@ from unveil.models.attacks.fr import feature_reconstruction
 from unveil.models.attacks.fr_sorted import FrSorted, FrSortedSettings
 from unveil.models.catalog import make_attack, make_scheme, new_secret
 from unveil.models.core.run_context import RunContext
-from unveil.models.data.datasets import sample
-from unveil.models.metrics.image_metrics import ssim
+from unveil.models.data.sample import sample
+from unveil.models.metrics.ssim import ssim
 
 
 def _reconstruct(protected, settings=None):

@@ -10,7 +10,7 @@ from unveil.models.attacks.gan import dcgan_init, generator_for, polarity_scorer
 from unveil.models.catalog import make_attack, make_scheme
 from unveil.models.core.errors import AttackFailed
 from unveil.models.core.run_context import RunContext
-from unveil.models.data.datasets import sample
+from unveil.models.data.sample import sample
 from unveil.models.networks.block_network import BlockNetwork
 from unveil.models.networks.locally_connected import PixelwiseGenerator
 from unveil.models.networks.patch_discriminator import PatchDiscriminator

@@ -7,8 +7,8 @@ from unveil.models.attacks.itn_strong import distance, strong_inverse_network
 from unveil.models.catalog import make_attack, make_scheme
 from unveil.models.core.errors import AttackFailed
 from unveil.models.core.run_context import RunContext
-from unveil.models.data.datasets import sample
-from unveil.models.metrics.image_metrics import ssim
+from unveil.models.data.sample import sample
+from unveil.models.metrics.ssim import ssim
 from unveil.models.networks.residual_unet import NibbleLinear, PixelLinear, ResidualUNet
 from unveil.models.schemes.base import seed_secret
 from unveil.models.training.loop import to_model_input

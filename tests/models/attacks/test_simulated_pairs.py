@@ -12,8 +12,8 @@ from unveil.models.catalog import make_attack, make_scheme, new_secret
 from unveil.models.core.checkpoints import DirectoryStore
 from unveil.models.core.errors import AttackFailed
 from unveil.models.core.run_context import RunContext
-from unveil.models.data.datasets import sample
-from unveil.models.metrics.image_metrics import ssim
+from unveil.models.data.sample import sample
+from unveil.models.metrics.ssim import ssim
 from unveil.models.networks.sign_unet import SHIPPED_WEIGHTS, SignUNet, load_network
 
 DIFFERENT = make_scheme("pixelwise", {"key_mode": "different"})

@@ -3,11 +3,14 @@ import pytest
 from PIL import Image
 
 from unveil.models.data import datasets
-from unveil.models.data.datasets import DatasetMissing
+from unveil.models.data.dead_leaves import dead_leaves
+from unveil.models.data.image_dataset import DatasetMissing, interleave_classes
+from unveil.models.data.npz import load_npz, save_npz
+from unveil.models.data.sample import sample
 
 
 def test_the_sample_has_photographs_to_test_and_none_of_them_to_train():
-    data = datasets.sample()
+    data = sample()
     info = datasets.list_datasets()[0]
     assert data.train.shape == (info.train, 96, 96, 3)
     assert data.test.shape == (info.test, 96, 96, 3)
@@ -16,9 +19,9 @@ def test_the_sample_has_photographs_to_test_and_none_of_them_to_train():
 
 
 def test_dead_leaves_are_reproducible_and_correlate_like_photographs():
-    leaves = datasets.dead_leaves(20, seed=3)
-    assert (leaves == datasets.dead_leaves(20, seed=3)).all()
-    assert (leaves != datasets.dead_leaves(20, seed=4)).any()
+    leaves = dead_leaves(20, seed=3)
+    assert (leaves == dead_leaves(20, seed=3)).all()
+    assert (leaves != dead_leaves(20, seed=4)).any()
     neighbours = np.corrcoef(leaves[:, :, :-1].ravel(), leaves[:, :, 1:].ravel())[0, 1]
     channels = np.corrcoef(leaves[..., 0].ravel(), leaves[..., 2].ravel())[0, 1]
     assert neighbours > 0.8
@@ -28,7 +31,7 @@ def test_dead_leaves_are_reproducible_and_correlate_like_photographs():
 def test_a_folder_in_stl10s_layout_is_found_and_read(tmp_path):
     folder = tmp_path / "photos"
     folder.mkdir()
-    images = datasets.sample().test[:4]
+    images = sample().test[:4]
     for split, part in (("train", images[:3]), ("test", images[3:])):
         part.transpose(0, 3, 2, 1).tofile(folder / f"{split}_X.bin")
         np.arange(1, len(part) + 1, dtype=np.uint8).tofile(folder / f"{split}_y.bin")
@@ -59,7 +62,7 @@ def test_class_folders_are_cropped_resized_and_mixed(tmp_path):
 def test_neither_halves_nor_tenths_of_a_set_lack_a_class(classes, part):
     """Held out or owned by another: every so many images, by their number."""
     labels = np.repeat(np.arange(classes), 100)
-    taken = labels[datasets.interleave_classes(labels.tolist())]
+    taken = labels[interleave_classes(labels.tolist())]
     assert all(set(turn) == set(range(classes)) for turn in taken.reshape(100, classes).tolist())
     for first in range(part):
         assert set(taken[first::part].tolist()) == set(range(classes))
@@ -87,7 +90,7 @@ def test_pictures_in_folders_are_read_as_uploads_are(tmp_path):
 
 
 def test_a_glance_at_a_set_is_its_first_test_images(tmp_path):
-    stored = datasets.sample().test[:6]
+    stored = sample().test[:6]
     binary, split = tmp_path / "binary", tmp_path / "split" / "test" / "things"
     for folder in (binary, split, tmp_path / "split" / "train" / "things"):
         folder.mkdir(parents=True)
@@ -134,8 +137,8 @@ def test_an_unknown_name_lists_what_there_is(tmp_path):
 
 
 def test_a_set_comes_back_from_its_blob():
-    data = datasets.sample().take(5, 3)
-    again = datasets.load_npz("copy", datasets.save_npz(data))
+    data = sample().take(5, 3)
+    again = load_npz("copy", save_npz(data))
     assert (again.train == data.train).all()
     assert (again.test_labels == data.test_labels).all()
     assert again.classes == data.classes

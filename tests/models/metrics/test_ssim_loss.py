@@ -4,7 +4,7 @@ import torch
 from skimage.metrics import structural_similarity
 from torch.nn import functional as F
 
-from unveil.models.data.datasets import sample
+from unveil.models.data.sample import sample
 from unveil.models.metrics.ssim_loss import _Sum7, ssim_rgb7
 
 

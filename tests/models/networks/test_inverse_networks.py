@@ -7,7 +7,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from unveil.models.data.datasets import sample
+from unveil.models.data.sample import sample
 from unveil.models.networks.block_network import BlockNetwork, from_blocks, to_blocks
 from unveil.models.networks.locally_connected import LocallyConnected, PixelwiseGenerator, PixelwiseInverse
 from unveil.models.networks.patch_discriminator import MIN_SIDE, PatchDiscriminator

@@ -3,7 +3,7 @@ import torch
 
 from unveil.models.catalog import make_scheme, new_secret
 from unveil.models.core.checkpoints import DirectoryStore
-from unveil.models.data.datasets import sample
+from unveil.models.data.sample import sample
 from unveil.models.networks import sign_unet
 from unveil.models.tools.train_sign_unet import evaluate
 from unveil.models.training.sign_network import TrainSettings, augment, losses, train

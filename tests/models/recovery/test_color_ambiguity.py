@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from tests.models.sample_images import photographs
-from unveil.models.data.datasets import sample
+from unveil.models.data.sample import sample
 from unveil.models.recovery import color_ambiguity
 from unveil.models.schemes.pixelwise import ORDERS
 

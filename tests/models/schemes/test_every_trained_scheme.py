@@ -14,7 +14,7 @@ from unveil.models.core.checkpoints import DirectoryStore
 from unveil.models.core.errors import AttackFailed, Cancelled
 from unveil.models.core.images import pad
 from unveil.models.core.run_context import RunContext
-from unveil.models.data.datasets import sample
+from unveil.models.data.sample import sample
 from unveil.models.schemes import network
 from unveil.models.schemes.base import new_secret
 from unveil.models.schemes.tn_model import TnModel

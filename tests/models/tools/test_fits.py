@@ -3,7 +3,7 @@
 import numpy as np
 
 from tests.models.sample_images import photographs
-from unveil.models.data.datasets import sample
+from unveil.models.data.sample import sample
 from unveil.models.recovery import color_ambiguity
 from unveil.models.recovery.statistics import BUNDLED_STATISTICS, load_bundled_statistics
 from unveil.models.recovery.tanaka import permutation_from_key, recover_permutation
