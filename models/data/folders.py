@@ -111,12 +111,17 @@ def read_folder(name: str, folder: Path) -> ImageDataset:
     return split_80_20(name, images, labels, classes, seed=0)
 
 
+def read_stl10_images(path: Path, count: int | None = None) -> Images:
+    """The first `count` images of a file in STL-10's layout: uint8 [N, 3, 96, 96], column-major -> [N, 96, 96, 3]."""
+    return np.ascontiguousarray(_open_memmap(path, path.stat().st_mtime)[:count].transpose(0, 3, 2, 1))
+
+
 def _read_binary(folder: Path, split: Split, count: int | None = None) -> tuple[Images, Labels]:
     """The first `count` images of a split in STL-10's layout: uint8 [N, 3, 96, 96], column-major; labels from 1."""
     path = folder / f"{split}_X.bin"
     if not path.is_file():
         raise DatasetMissing(f"{folder.name} lacks {split}_X.bin (STL-10's binary layout)")
-    images = np.ascontiguousarray(_open_memmap(path, path.stat().st_mtime)[:count].transpose(0, 3, 2, 1))
+    images = read_stl10_images(path, count)
     labels = folder / f"{split}_y.bin"
     if not labels.is_file():
         return images, np.zeros(len(images), np.int64)

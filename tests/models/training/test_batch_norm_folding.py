@@ -2,9 +2,9 @@ import pytest
 import torch
 from torch import nn
 
-from unveil.models.networks.bn_folding import fold_batch_norm
 from unveil.models.networks.resnet20 import ResNet20
 from unveil.models.networks.vgg16_bn import Vgg16Bn
+from unveil.models.training.objectives import fold_batch_norm
 
 
 def _with_random_statistics(network):
