@@ -160,5 +160,5 @@ def test_the_outcome_tells_what_the_judge_said():
     attack_result = make_attack("gan", settings, "smoke").run(attack_input, RunContext())
     (note,) = attack_result.notes
     assert re.fullmatch(
-        r"log-odds of pictures against negatives: [+-]\d+ after epoch 2, [+-]\d+ after epoch 4; turned: \d", note
+        r"log-odds against an inverted output: [+-]\d+ after epoch 2, [+-]\d+ after epoch 4; sign flips: \d", note
     )

@@ -44,7 +44,7 @@ def test_sixteen_ciphertexts_break_a_key_with_a_curve_to_show_for_it(scheme):
         "the curve ends where the attack does"
     )
     assert (attack_result.metrics["ciphertexts"], attack_result.metrics["ciphertexts_for_colours"]) == (16, 61)
-    assert any("on 61 of the images to read" in note for note in attack_result.notes)
+    assert any("on 61 of the ciphertexts" in note for note in attack_result.notes)
     assert attack_result.metrics["colour_probability"] > 0.9
 
 

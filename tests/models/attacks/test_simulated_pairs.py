@@ -42,7 +42,7 @@ def _whole_photographs():
 
 
 def test_the_shipped_weights_read_whole_photographs_as_well_as_when_they_were_made():
-    # Pinned, not compared with fr-sorted: these four happen to suit that one (docs/results/different-keys.md).
+    # Pinned, not compared with fr-sorted: these four happen to suit that one (docs/results.md#different-keys).
     plain = _whole_photographs()
     protected = _protected(plain)
     attack_result = make_attack("simulated-pairs", {}).run(
