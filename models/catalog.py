@@ -99,7 +99,8 @@ def register(kind: Kind, cls: type[Any]) -> None:
 @cache
 def _register_built_ins() -> None:
     """Register every concrete class of the modules of `unveil.models.schemes` and `unveil.models.attacks`."""
-    for kind, package, base in (("scheme", scheme_modules, Scheme), ("attack", attack_modules, Attack)):
+    kinds: list[tuple[Kind, Any, type[Any]]] = [("scheme", scheme_modules, Scheme), ("attack", attack_modules, Attack)]
+    for kind, package, base in kinds:
         for module in pkgutil.iter_modules(package.__path__):
             for cls in vars(importlib.import_module(f"{package.__name__}.{module.name}")).values():
                 if inspect.isclass(cls) and issubclass(cls, base) and not inspect.isabstract(cls):

@@ -66,14 +66,12 @@ class KnownPlaintext(Attack[KnownPlaintextSettings]):
             key=key,
             metrics={"pairs": float(pair_count), "pairs_needed": float(pairs_needed), "determined": determined},
             ablation=ablation[::-1],
-            notes=(
-                f"{determined:.2%} of the key follows from {pair_count} pairs; {pairs_needed} suffice for all of them",
-            ),
+            notes=(f"{determined:.2%} of the key follows from {pair_count} pairs; {pairs_needed} suffice for all",),
         )
 
 
 def solve_key(scheme: Scheme[Any, Any] | None, pairs: Pairs, count: int, targets: Images) -> tuple[Decrypt, Any, float]:
-    """A decryption function, the key in the form of the scheme, and its share that the first `count` pairs determine."""
+    """A decryption function, the key in the form of the scheme, and the share that `count` pairs determine."""
     from unveil.models.recovery import known_plaintext
 
     plain, protected = pairs.plain[:count], pairs.protected[:count]

@@ -38,7 +38,7 @@ from unveil.models.evaluation.scoring import CellResult, ScoringOptions
 def _build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m models.evaluation", description="Run one cell, no service needed.")
     parser.add_argument("--scheme", required=True, help="such as tanaka, tanaka:icce2018, pixelwise:different")
-    parser.add_argument("--attack", required=True, help="such as none, fr, fr:L=4,nibblewise=true; or utility")
+    parser.add_argument("--attack", required=True, help="such as none, fr, fr:L=4:nibblewise=true; or utility")
     parser.add_argument("--data", required=True, help="a folder (STL-10's layout or class folders), or `sample`")
     parser.add_argument("--profile", choices=PROFILES, default="paper")
     parser.add_argument("--out", type=Path, required=True, help="folder for result.json, scores.csv, samples/, curves")

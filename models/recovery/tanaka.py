@@ -162,7 +162,7 @@ def _find_upper_nibbles(values: npt.NDArray[np.uint8]) -> tuple[Ints, Floats]:
     """The indices of the 48 upper nibbles and their signs, up to one sign for all.
 
     The sum of three correlations: each alone fails on some images (plain backgrounds, where lower nibbles repeat;
-    channels that run against each other from object to object, though hardly ever at an edge).
+    channels that are negatively correlated between objects, though hardly ever at an edge).
     """
     # Plain backgrounds repeat a block exactly; count each block once.
     different = np.unique(values.reshape(-1, 2 * HALF_NIBBLES), axis=0).astype(np.float32) - 7.5
