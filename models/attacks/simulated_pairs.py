@@ -48,7 +48,10 @@ class SimulatedPairsSettings:
 
 
 def reconstruct(network: SignUNet, images: Images, *, readout: str = "expected", mirrored: bool = True) -> Images:
-    """Ciphertexts under any keys, uint8 [N, H, W, 3] of any size -> reconstructions of the same shape."""
+    """Reconstruct ciphertexts under any keys: uint8 [N, H, W, 3] of any size -> the same shape.
+
+    readout, mirrored: as in the settings.
+    """
     check_images(images)
     count, height, width, _ = images.shape
     out = np.empty_like(images)

@@ -10,7 +10,7 @@ SIZE_MULTIPLE = 16  # four halvings; other sizes are padded by edge replication 
 
 
 class _DoubleConv(nn.Sequential):
-    """Twice: convolution 3x3, BN, ReLU."""
+    """Two times: 3x3 convolution, BN, ReLU."""
 
     def __init__(self, inputs: int, outputs: int) -> None:
         super().__init__(*_conv(inputs, outputs), *_conv(outputs, outputs))

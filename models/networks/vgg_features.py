@@ -25,7 +25,7 @@ class VggFeatures(nn.Module):
         self.register_buffer("std", torch.tensor([0.229, 0.224, 0.225]).view(3, 1, 1) * 2)
         try:
             self.layers = vgg16(weights=VGG16_Weights.IMAGENET1K_V1, progress=False).features[:_LAYERS]
-        except OSError as error:  # no network, or a server that refuses
+        except OSError as error:  # no network connection, or the server refuses
             raise WeightsMissing(
                 f"the download of torchvision's VGG-16 weights failed ({type(error).__name__}: {error}); put "
                 f"{VGG16_Weights.IMAGENET1K_V1.url.rpartition('/')[2]} into {torch.hub.get_dir()}/checkpoints"

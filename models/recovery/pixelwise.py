@@ -74,7 +74,7 @@ def _candidate_weights() -> Floats:
 
 _WEIGHTS = _candidate_weights()
 
-# Relabelling of a whole region, 12 elements: code 6 * negative + order; y'_c = +-y[ORDERS[order][c]].
+# The 12 elements that relabel a whole region: code 6 * negative + order; y'_c = +-y[ORDERS[order][c]].
 _INVERSE = _order_codes(np.argsort(_ORDERS, axis=1))
 _ELEMENT_PRODUCT = _order_codes(_ORDERS[np.arange(6)[:, None, None], _ORDERS[None]])  # [first, second] -> composed
 _ELEMENT_SIGNS = np.repeat(np.array([1, -1], np.float32), 6)
@@ -231,7 +231,7 @@ def _neighbours(aligned: Floats) -> Floats:
         return a
 
     total = add(padded) - REFINE_WEIGHTS[1, 1] * aligned
-    return total / np.maximum(add(inside) - REFINE_WEIGHTS[1, 1], 1)[:, :, None, None]  # a lone pixel has no neighbour
+    return total / np.maximum(add(inside) - REFINE_WEIGHTS[1, 1], 1)[:, :, None, None]  # a 1x1 image has none
 
 
 def _refine(values: Floats, candidates: Ints, max_iterations: int) -> Ints:

@@ -185,7 +185,7 @@ def _find_upper_nibbles(values: npt.NDArray[np.uint8]) -> tuple[Ints, Floats]:
 def log_distances(upper: Floats) -> npt.NDArray[np.float64]:
     """Upper nibbles [N, rows, columns, 48] -> log distances [3, 48, 48]: within a block, to the right, below.
 
-    Directions in which there is no second block are zero: they say nothing.
+    The matrix of a direction without a second block is zero.
     """
     weight = 1 / (1 + upper.var(-1, keepdims=True))
     result = np.zeros((3, HALF_NIBBLES, HALF_NIBBLES))

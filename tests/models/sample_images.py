@@ -1,4 +1,4 @@
-"""Small plain images for tests of the science: cut from the bundled sample."""
+"""Small plain images for tests, cut from the bundled sample."""
 
 from __future__ import annotations
 

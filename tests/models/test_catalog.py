@@ -27,7 +27,7 @@ def test_key_spaces_are_the_papers():
     assert catalog.effective_bits(pixelwise, 1, 1) == pytest.approx(5.58496, abs=1e-5)
 
 
-def test_unknown_names_and_parameters_say_what_is_known():
+def test_errors_for_unknown_names_and_parameters_list_the_known_ones():
     with pytest.raises(catalog.UnknownName, match="pixelwise, tanaka"):
         catalog.make_scheme("rot13", {})
     with pytest.raises(catalog.ParameterError, match="variant"):
@@ -49,7 +49,7 @@ def test_a_class_is_registered_once_and_only_as_what_it_is():
     assert catalog.schemes()["tanaka"] is Tanaka
 
 
-def test_every_attack_says_its_threat_model_and_what_it_applies_to():
+def test_every_attack_has_a_threat_model_and_applicable_schemes():
     for name in catalog.attacks():
         described = catalog.describe_attack(name)
         assert described["threat_model"] in set(catalog.ThreatModel)

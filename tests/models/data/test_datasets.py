@@ -60,7 +60,7 @@ def test_class_folders_are_cropped_resized_and_mixed(tmp_path):
 
 @pytest.mark.parametrize(("classes", "part"), [(2, 2), (4, 2), (5, 10), (10, 10), (10, 2)])
 def test_neither_halves_nor_tenths_of_a_set_lack_a_class(classes, part):
-    """Held out or owned by another: every so many images, by their number."""
+    """Validation sets and public images are every n-th image."""
     labels = np.repeat(np.arange(classes), 100)
     taken = labels[interleave_classes(labels.tolist())]
     assert all(set(turn) == set(range(classes)) for turn in taken.reshape(100, classes).tolist())
@@ -68,8 +68,8 @@ def test_neither_halves_nor_tenths_of_a_set_lack_a_class(classes, part):
         assert set(taken[first::part].tolist()) == set(range(classes))
 
 
-def test_pictures_in_folders_are_read_as_uploads_are(tmp_path):
-    """16-bit grey is scaled, not clipped; what is transparent is white; a photograph stands as its camera was held."""
+def test_image_files_in_folders_are_read_as_uploads_are(tmp_path):
+    """16-bit grey is scaled, transparency becomes white, and EXIF orientation is applied."""
     folder = tmp_path / "mixed" / "things"
     folder.mkdir(parents=True)
     Image.fromarray(np.tile(np.arange(96, dtype=np.uint16) * 600, (96, 1))).save(folder / "0.png")
@@ -84,12 +84,12 @@ def test_pictures_in_folders_are_read_as_uploads_are(tmp_path):
     images = np.concatenate([data.train, data.test])
     grey = np.tile((np.arange(96) * 600 >> 8).astype(np.uint8)[None, :, None], (96, 1, 3))
     assert sum((image == grey).all() for image in images) == 1
-    upright = np.asarray(turned).transpose(1, 0, 2)[:, ::-1]  # a quarter to the right
+    upright = np.asarray(turned).transpose(1, 0, 2)[:, ::-1]  # a quarter turn clockwise
     assert sum(np.abs(image.astype(int) - upright).max() <= 3 for image in images) == 1
     assert sum((image == 255).all() for image in images) == 1
 
 
-def test_a_glance_at_a_set_is_its_first_test_images(tmp_path):
+def test_a_preview_holds_the_first_test_images(tmp_path):
     stored = sample().test[:6]
     binary, split = tmp_path / "binary", tmp_path / "split" / "test" / "things"
     for folder in (binary, split, tmp_path / "split" / "train" / "things"):
@@ -116,8 +116,8 @@ def test_folders_without_a_split_are_cut_80_20(tmp_path):
 
 
 @pytest.mark.parametrize(("name", "folder"), [("stl10", "stl10_binary"), ("cifar10", "cifar-10-batches-py")])
-def test_a_missing_download_says_where_the_files_go(name, folder, tmp_path, monkeypatch):
-    """The real torchvision loader, cut off from the network."""
+def test_a_failed_download_names_the_folder_for_the_files(name, folder, tmp_path, monkeypatch):
+    """With the torchvision loader and no network."""
     import urllib.error
     import urllib.request
 
@@ -131,12 +131,12 @@ def test_a_missing_download_says_where_the_files_go(name, folder, tmp_path, monk
     assert str(tmp_path) in str(caught.value)
 
 
-def test_an_unknown_name_lists_what_there_is(tmp_path):
+def test_an_unknown_name_lists_the_known_datasets(tmp_path):
     with pytest.raises(DatasetMissing, match="sample, stl10, cifar10"):
         datasets.load("imagenet", tmp_path)
 
 
-def test_a_set_comes_back_from_its_blob():
+def test_a_dataset_survives_its_blob():
     data = sample().take(5, 3)
     again = load_npz("copy", save_npz(data))
     assert (again.train == data.train).all()

@@ -9,7 +9,7 @@ from unveil.models.metrics import identification as identification_module
 from unveil.models.metrics.identification import SCALES, identification
 
 
-def test_an_original_is_identified_in_its_negative_and_not_in_noise():
+def test_an_original_is_identified_from_its_inversion_and_not_from_noise():
     plain = photographs(40)
     assert identification(plain, 255 - plain).top1 == pytest.approx(1.0)
     noise = np.random.default_rng(3).integers(0, 256, plain.shape, np.uint8)

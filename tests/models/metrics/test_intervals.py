@@ -18,7 +18,7 @@ def test_binomial_intervals_are_clopper_pearsons():
     assert binomial_interval(10, 10, 0.95) == pytest.approx((0.6915, 1), abs=1e-4)
 
 
-def test_the_bootstrap_interval_covers_as_it_says():
+def test_the_bootstrap_interval_has_its_nominal_coverage():
     draws = np.random.default_rng(5).normal(0.3, 0.2, (200, 60))
     covered = sum(s["ci_low"] <= 0.3 <= s["ci_high"] for s in map(summary, draws))
     assert 176 <= covered <= 200

@@ -38,7 +38,7 @@ def test_ssim_of_extreme_images_is_exact_too():
     assert ssim(plain, other) == pytest.approx(expected, abs=1e-6)
 
 
-def test_the_compiled_ssim_is_the_plain_one(monkeypatch):
+def test_the_compiled_ssim_equals_that_of_numpy(monkeypatch):
     rng = np.random.default_rng(4)
     levels = rng.integers(0, 256, (40, 1, 1, 3), np.uint8)  # flat images: every window is rounded alike
     cases = [
@@ -60,7 +60,7 @@ def test_ssim_in_chunks_is_ssim_of_the_whole(monkeypatch):
 
 
 @pytest.mark.parametrize("bad", [PLAIN[:3], PLAIN.astype(float), PLAIN[:, :8]])
-def test_images_that_do_not_match_are_refused(bad):
+def test_images_of_other_shapes_or_types_are_refused(bad):
     with pytest.raises(ValueError, match="must"):
         ssim(PLAIN, bad)
 

@@ -1,4 +1,4 @@
-"""Keys out of pairs."""
+"""Key recovery from pairs."""
 
 import numpy as np
 import pytest
