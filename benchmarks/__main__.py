@@ -1,13 +1,13 @@
-"""`python -m benchmarks [NAME ...]`: tables of ratios; names choose benchmarks.
+"""`python -m benchmarks [NAME ...]`: run all benchmarks or the named ones and print a table of ratios to peers.
 
---out FILE.json and --markdown FILE.md write down what was found, and on which machine.
+`--out FILE.json` writes the figures and the machine. docs/results.md explains every row.
 """
 
 from __future__ import annotations
 
 import os
 
-os.environ.setdefault("OMP_NUM_THREADS", "1")  # before NumPy: one core each, as the workers have it
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # before NumPy is imported: one thread, as in a worker
 
 import argparse
 import json
@@ -28,19 +28,13 @@ from unveil.app.local.stack import LocalStack
 Results = Iterator[Row | Curve]
 
 
-def _norms() -> Results:
-    from benchmarks.norms import norms  # torch
-
-    return map(measure, norms())
-
-
 def _training() -> Results:
-    """Each network's own rows; `python -m benchmarks.training` tells more of them."""
+    """One row for each network; `python -m benchmarks.training` prints the details."""
     import torch
 
     from benchmarks.training.table import compare_all
 
-    torch.set_num_threads(len(os.sched_getaffinity(0)))  # a training has the machine to itself
+    torch.set_num_threads(len(os.sched_getaffinity(0)))  # one training uses all cores
     for comparison in compare_all(()):
         peer = ("eager loop, DataLoader", comparison.peer)
         goal = Goal("at least", 3 if torch.cuda.is_available() else 1.3, of="ratio")
@@ -58,10 +52,9 @@ OFFLINE: dict[str, Callable[[], Results]] = {
     "kernels": lambda: map(measure, science.kernels()),
     "png": lambda: iter([science.size_of_png()]),
     "recovery": lambda: map(measure, science.recovery()),
-    "norms": _norms,
     "training": _training,
 }
-# On one stack, in this order: memory last, since the others warm it up.
+# All on one stack, in this order: memory comes last because the others warm the processes up.
 NEEDS_STACK: dict[str, Callable[[LocalStack], Results]] = {
     "latency": encryption.latency,
     "rate": encryption.rate,
@@ -72,15 +65,16 @@ NEEDS_STACK: dict[str, Callable[[LocalStack], Results]] = {
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks", description="Speed beside named peers and limits.")
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description="Speed against named peers and limits.")
     parser.add_argument(
         "names", nargs="*", metavar="NAME", help=f"of: {', '.join([*OFFLINE, *NEEDS_STACK])}; all by default"
     )
     parser.add_argument("--out", type=Path, help="write JSON")
-    parser.add_argument("--markdown", type=Path, help="write the tables")
     args = parser.parse_args()
     if unknown := set(args.names) - {*OFFLINE, *NEEDS_STACK}:
-        parser.error(f"no benchmark is called {', '.join(sorted(unknown))}")
+        parser.error(
+            f"unknown benchmark {', '.join(sorted(unknown))}; choose from {', '.join([*OFFLINE, *NEEDS_STACK])}"
+        )
     started_at, load = time.strftime("%Y-%m-%d %H:%M"), os.getloadavg()[0]
     results = list(_run(args.names or [*OFFLINE, *NEEDS_STACK]))
     rows = [row for row in results if isinstance(row, Row)]
@@ -94,8 +88,6 @@ def main() -> None:
     if args.out:
         record = {"machine": machine, "rows": [row.as_json() for row in rows], "curves": [c.as_json() for c in curves]}
         args.out.write_text(json.dumps(record, indent=1) + "\n")
-    if args.markdown:
-        args.markdown.write_text(_markdown(machine, rows, curves))
 
 
 def _run(names: list[str]) -> Results:
@@ -113,16 +105,6 @@ def _processor() -> str:
     lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
     names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
     return names[0] if names else platform.machine()
-
-
-def _markdown(machine: str, rows: list[Row], curves: list[Curve]) -> str:
-    table = [TABLE_HEADER, ["---"] * len(TABLE_HEADER), *(row.format_cells() for row in rows)]
-    lines = [
-        "# Speed: the tables", "", "Written by `make bench`; what they mean is in [speed.md](speed.md).", "",
-        f"{machine}.", "", *(f"| {' | '.join(cells)} |" for cells in table), "",
-        *(f"- {curve.sentence()}" for curve in curves),
-    ]  # fmt: skip
-    return "\n".join(lines) + "\n"
 
 
 if __name__ == "__main__":

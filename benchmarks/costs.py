@@ -23,7 +23,9 @@ from unveil.models.core import serialization
 from unveil.models.core.errors import Cancelled
 from unveil.models.core.profiles import PROFILE_IMAGE_COUNTS, PROFILES, Profile
 from unveil.models.core.run_context import RunContext
-from unveil.models.data.datasets import ImageDataset, load_folder, sample
+from unveil.models.data.datasets import load_folder
+from unveil.models.data.image_dataset import ImageDataset
+from unveil.models.data.sample import sample
 from unveil.models.evaluation import classification_utility
 from unveil.models.evaluation.attacker_view import build_attack_input, split_images
 from unveil.models.schemes.tn_gan import TnGan

@@ -13,7 +13,7 @@ import psutil
 from PIL import Image
 
 from unveil.app.local.stack import LocalStack
-from unveil.models.data.datasets import dead_leaves
+from unveil.models.data.dead_leaves import dead_leaves
 
 _NO_RATE_LIMIT = {"UNVEIL_REQUESTS_PER_SECOND": "1000000"}
 

@@ -24,9 +24,10 @@ from unveil.models.core.checkpoints import DirectoryStore
 from unveil.models.core.images import Images
 from unveil.models.core.profiles import PROFILES
 from unveil.models.core.run_context import RunContext
-from unveil.models.data.datasets import load_folder, sample
+from unveil.models.data.datasets import load_folder
+from unveil.models.data.sample import sample
 from unveil.models.evaluation.attacker_view import build_attack_input, split_images
-from unveil.models.metrics.image_metrics import ssim
+from unveil.models.metrics.ssim import ssim
 from unveil.models.schemes.base import Scheme, seed_secret
 
 _TRIAL_SECONDS = 5.0  # to learn what a pair costs

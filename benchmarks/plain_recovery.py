@@ -1,4 +1,4 @@
-"""Key recovery written down as SCIENCE section 4 says it, with NumPy and no regard to time: the peer of ours."""
+"""Key recovery in plain NumPy without optimisation, the peer of the product's key recovery."""
 
 from __future__ import annotations
 

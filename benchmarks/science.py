@@ -14,8 +14,9 @@ from benchmarks import plain_recovery
 from benchmarks.results import Goal, Row
 from benchmarks.timing import Job
 from unveil.models.core.images import Images, to_png
-from unveil.models.data.datasets import dead_leaves
-from unveil.models.metrics import image_metrics
+from unveil.models.data.dead_leaves import dead_leaves
+from unveil.models.metrics.identification import SCALES, identification
+from unveil.models.metrics.ssim import ssim
 from unveil.models.recovery import pixelwise as pixelwise_recovery
 from unveil.models.recovery import tanaka as tanaka_recovery
 from unveil.models.schemes.base import seed_secret
@@ -64,7 +65,7 @@ def kernels() -> Iterator[Job]:
     yield Job(
         "SSIM rgb7",
         "scikit-image, one call an image",
-        (lambda: image_metrics.ssim(few_images, noisy), len(few_images)),
+        (lambda: ssim(few_images, noisy), len(few_images)),
         (
             lambda: [
                 structural_similarity(a, b, channel_axis=2, data_range=255)
@@ -91,12 +92,9 @@ def kernels() -> Iterator[Job]:
     yield Job(
         "identification, 500 x 500, four scales",
         "its matrix products alone",
-        (lambda: image_metrics.identification(gallery, reconstructed), 500),
+        (lambda: identification(gallery, reconstructed), 500),
         (
-            lambda: [
-                gallery_vectors[:, : 9216 // s**2] @ reconstructed_vectors[:, : 9216 // s**2].T
-                for s in image_metrics.SCALES
-            ],
+            lambda: [gallery_vectors[:, : 9216 // s**2] @ reconstructed_vectors[:, : 9216 // s**2].T for s in SCALES],
             500,
         ),
         goal=Goal("at least", 0.5, of="ratio"),

@@ -18,7 +18,7 @@ import httpx
 from rich.console import Console
 
 from unveil.models.core.images import to_png
-from unveil.models.data.datasets import load_photograph
+from unveil.models.data.sample import load_photograph
 
 REPOSITORY_ROOT = Path(__file__).parent.parent
 _TIMEOUT_S = 1800.0

@@ -1,9 +1,8 @@
 # %% [markdown]
 # # Auditing an image scheme without the service
 #
-# A notebook in cells (`# %%`): open it in an editor that knows them, or run it whole with
-# `python examples/audit_a_scheme.py`. It needs `models/` alone: no service, no database, no network. Pictures go to
-# the folder `audited/`.
+# A notebook of `# %%` cells: open it in an editor that supports them, or run `python examples/audit_a_scheme.py`. It
+# uses `unveil.models` alone: no service, no database, no network. Images are written to the folder `audited/`.
 
 # %%
 from __future__ import annotations
@@ -23,9 +22,10 @@ from unveil.models.core import keystream
 from unveil.models.core.images import Images, to_png
 from unveil.models.core.run_context import RunContext
 from unveil.models.core.threat_models import ThreatModel
-from unveil.models.data.datasets import sample
+from unveil.models.data.sample import sample
 from unveil.models.evaluation.cell import ScoringOptions, run_cell
-from unveil.models.metrics.image_metrics import identification, ssim
+from unveil.models.metrics.identification import identification
+from unveil.models.metrics.ssim import ssim
 from unveil.models.schemes.base import Scheme, new_secret
 
 OUT = Path("audited")
@@ -33,7 +33,7 @@ OUT.mkdir(exist_ok=True)
 
 
 def save_images(name: str, *rows: Images) -> None:
-    """A row of pictures for each batch, as one PNG."""
+    """Write one PNG with a row of images for each batch."""
     sheet = np.concatenate([np.concatenate(list(row[:8]), axis=1) for row in rows])
     (OUT / f"{name}.png").write_bytes(to_png(sheet))
 
@@ -41,22 +41,23 @@ def save_images(name: str, *rows: Images) -> None:
 # %% [markdown]
 # ## Photographs and their ciphertexts
 #
-# Images are uint8 arrays `[N, H, W, 3]` everywhere. `sample` comes with the package: tiles of a few photographs, enough
-# to look at, too few for figures to quote.
+# Images are uint8 arrays `[N, H, W, 3]` everywhere. The dataset `sample` is bundled: tiles of a few photographs, enough
+# for a demonstration and too few for quotable figures.
 
 # %%
 data = sample()
 plain, other_images = data.test, data.train
 tanaka = make_scheme("tanaka", {})
-secret = new_secret()  # 256 bits of the operating system; the key of an image size is expanded from it
+secret = new_secret()  # 256 random bits, which expand to the key of an image size
 protected = tanaka.protect(plain, secret)
 assert np.array_equal(tanaka.decrypt(protected, tanaka.key(secret, *plain.shape[1:3])), plain)
 print(f"{len(plain)} photographs; key space 2^{tanaka.key_space_bits(96, 96):.1f}")
 
 # %% [markdown]
-# ## What is seen without any attack
+# ## Scores without an attack
 #
-# SSIM says: nothing. Identification asks which of all photographs is most like a ciphertext, and says otherwise.
+# The SSIM of the ciphertexts is near 0. Identification, which searches the gallery for the photograph most similar to a
+# ciphertext, nevertheless finds leaks.
 
 
 # %%
@@ -68,28 +69,28 @@ def report_similarity(name: str, reconstructed: Images) -> None:
     )
 
 
-report_similarity("ciphertexts as they are", protected)
+report_similarity("unattacked ciphertexts", protected)
 report_similarity("feature reconstruction", feature_reconstruction(protected))
 
 # %% [markdown]
-# ## The key out of ciphertexts
+# ## Key recovery
 #
-# The attacker sees ciphertexts of other photographs under the same key, and knows how photographs look.
+# The attacker holds ciphertexts of other photographs under the same key, and public statistics of natural images.
 
 # %%
 for count in (1, 2, 5, 16):
     observed = tanaka.protect(other_images[:count], secret)
     decrypt, key, _ = recover_key(tanaka, observed, np.concatenate([protected, observed]), seed=0)
-    report_similarity(f"key out of {count} ciphertexts", decrypt(protected))
+    report_similarity(f"key from {count} ciphertexts", decrypt(protected))
 agreement = tanaka.key_agreement(key, tanaka.key(secret, 96, 96))
 print("agreement with the true key:", agreement)
 save_images("tanaka", plain, protected, feature_reconstruction(protected), decrypt(protected))
 
 # %% [markdown]
-# ## A cell as the service runs it
+# ## A complete cell
 #
-# `run_cell` draws keys, hands the attack only what its threat model allows, runs it on two controls as well (it must
-# see through the negative of an image, and nothing in noise), and judges.
+# `run_cell` draws keys, gives the attack only the input that its threat model allows, runs two controls (the attack
+# must reconstruct inverted images and must recover nothing from noise) and returns a verdict, as in the service.
 
 # %%
 options = ScoringOptions(seed=0, keys=2, samples=4, profile="smoke")
@@ -106,10 +107,10 @@ audit(tanaka, make_attack("fr", {}))
 audit(tanaka, make_attack("key-recovery", {"ciphertexts": 5, "curve": False}))
 
 # %% [markdown]
-# ## A scheme of your own
+# ## A new scheme
 #
-# Each byte is added to a secret one, the same for all images. That is a one-time pad used many times, with a key space
-# of 2^221184. A file like this in `models/schemes/` would make it known to the API, the command line and the dashboard.
+# The scheme adds a secret byte to each byte, the same for all images: a one-time pad used many times, with a key space
+# of 2^221184. The same class in a file of `models/schemes/` appears in the API, the command line and the dashboard.
 
 
 # %%
@@ -120,7 +121,7 @@ class NoSettings:
 
 @dataclass(frozen=True)
 class Pad:
-    """noise: uint8 [H, W, 3], what is added."""
+    """noise: uint8 [H, W, 3], added to every image."""
 
     noise: Images
 
@@ -153,18 +154,18 @@ audit(pad, make_attack("none", {}))
 audit(pad, make_attack("fr", {}))
 
 # %% [markdown]
-# Nothing leaks, say attacks that were made for something else. One made for this scheme needs a single pair.
+# Attacks on other schemes find no leak. An attack on this scheme needs a single pair.
 
 
 # %%
 class OnePair(Attack[NoSettings]):
-    name, title, source, Settings = "one-pair", "The pad out of one pair", "this notebook", NoSettings
+    name, title, source, Settings = "one-pair", "The pad from one pair", "this notebook", NoSettings
     threat_model = ThreatModel.KNOWN_PLAINTEXT
 
     def required_ciphertexts(self) -> int:
         return 1
 
-    def run(self, attack_input: AttackInput, context: RunContext) -> AttackResult:  # noqa: ARG002 - quicker than any progress
+    def run(self, attack_input: AttackInput, context: RunContext) -> AttackResult:  # noqa: ARG002 - too fast for progress
         assert attack_input.pairs is not None
         noise = attack_input.pairs.protected[0] - attack_input.pairs.plain[0]
         return AttackResult(attack_input.targets - noise, key=Pad(noise), metrics={"pairs": 1.0})
@@ -176,4 +177,4 @@ noise = pad.protect(other_images[:1], secret)[0] - other_images[0]
 save_images("reused-pad", plain, ciphertexts, ciphertexts - noise)
 
 # %% [markdown]
-# A key space says how long a search takes, not how long an attacker needs.
+# A large key space bounds exhaustive search only. Other attacks need far less.

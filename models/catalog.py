@@ -1,13 +1,12 @@
-"""Every scheme and attack by name, found by looking into `models.schemes` and `models.attacks`.
+"""The catalog: a registry of all schemes and attacks, their settings, and the schemes to which each attack applies.
 
-Imports no torch: the API validates orders with it.
+Imports no torch, because the API validates requests with it.
 """
 
 from __future__ import annotations
 
 import importlib
 import inspect
-import json
 import pkgutil
 from collections.abc import Collection, Mapping
 from functools import cache
@@ -16,14 +15,15 @@ from typing import Any, Literal
 from unveil.models import attacks as attack_modules
 from unveil.models import schemes as scheme_modules
 from unveil.models.attacks.base import Attack
+from unveil.models.core import spec
 from unveil.models.core.images import padded_size
 from unveil.models.core.profiles import PROFILES, Profile
 from unveil.models.core.settings_schema import ParameterError, json_schema, parse, setting
 from unveil.models.core.threat_models import ThreatModel
 from unveil.models.core.verdicts import WORST_FIRST, scheme_verdict
-from unveil.models.data.datasets import DatasetInfo
 from unveil.models.data.datasets import list_datasets as builtin_datasets
-from unveil.models.metrics.image_metrics import SSIM_MODES, SsimMode
+from unveil.models.data.image_dataset import DatasetInfo
+from unveil.models.metrics.ssim import SSIM_MODES, SsimMode
 from unveil.models.schemes.base import PaperRow, Scheme, SizeMismatch, new_secret
 
 __all__ = [
@@ -63,79 +63,108 @@ __all__ = [
 ]  # fmt: skip
 
 
-# Stands in the place of an attack where a scheme's utility is measured.
+# The name in place of an attack in a job that measures the utility of a scheme.
 UTILITY = "utility"
 
-# The scheme of images that an auditor has protected already, which need not be a known one.
+# The scheme name of uploaded ciphertexts, which an unknown scheme may have produced.
 EXTERNAL = "external"
 
-# A stored secret is a 256-bit seed, or explicit material under a 256-bit envelope: no attack on it costs more.
+# A stored secret is a 256-bit seed or is encrypted under a 256-bit key, so no exhaustive search costs more.
 STORED_SECRET_BITS = 256
 
 
+Kind = Literal["scheme", "attack"]
+
+
 class UnknownName(LookupError):
-    """No scheme or attack has this name."""
+    """No registered scheme or attack has this name."""
 
 
-def _discover(package: Any, base: Any) -> dict[str, Any]:
-    classes: dict[str, Any] = {}
-    for module in pkgutil.iter_modules(package.__path__):
-        namespace = vars(importlib.import_module(f"{package.__name__}.{module.name}"))
-        for value in namespace.values():
-            if inspect.isclass(value) and issubclass(value, base) and not inspect.isabstract(value):
-                classes[value.name] = value  # type: ignore[attr-defined]
-    return dict(sorted(classes.items()))
+_registry: dict[Kind, dict[str, Any]] = {"scheme": {}, "attack": {}}
+
+
+def register(kind: Kind, cls: type[Any]) -> None:
+    """Add a scheme or attack class to the catalog under its `name`.
+
+    Raises TypeError for a class of another kind or with abstract methods, ValueError for a name that another class
+    has.
+    """
+    base = Scheme if kind == "scheme" else Attack
+    if not issubclass(cls, base) or inspect.isabstract(cls):
+        raise TypeError(f"{cls.__qualname__} must be a concrete subclass of {base.__name__}")
+    if _registry[kind].setdefault(cls.name, cls) is not cls:
+        raise ValueError(f"{kind} {cls.name!r} is already registered by {_registry[kind][cls.name].__module__}")
 
 
 @cache
+def _register_built_ins() -> None:
+    """Register every concrete class of the modules of `unveil.models.schemes` and `unveil.models.attacks`."""
+    kinds: list[tuple[Kind, Any, type[Any]]] = [("scheme", scheme_modules, Scheme), ("attack", attack_modules, Attack)]
+    for kind, package, base in kinds:
+        for module in pkgutil.iter_modules(package.__path__):
+            for cls in vars(importlib.import_module(f"{package.__name__}.{module.name}")).values():
+                if inspect.isclass(cls) and issubclass(cls, base) and not inspect.isabstract(cls):
+                    register(kind, cls)
+
+
+def _registered(kind: Kind) -> Mapping[str, Any]:
+    _register_built_ins()
+    return dict(sorted(_registry[kind].items()))
+
+
 def schemes() -> Mapping[str, type[Scheme[Any, Any]]]:
-    return _discover(scheme_modules, Scheme)
+    """Every registered scheme class by name, in alphabetical order."""
+    return _registered("scheme")
 
 
-@cache
 def attacks() -> Mapping[str, type[Attack[Any]]]:
-    return _discover(attack_modules, Attack)
+    """Every registered attack class by name, in alphabetical order."""
+    return _registered("attack")
 
 
 def make_scheme(
     name: str, settings: Mapping[str, Any], profile: Profile = "paper", *, extra_names: Collection[str] = ()
 ) -> Scheme[Any, Any]:
-    """The named scheme; the profile fills in what `settings` leaves out; `beside`: see `parse`.
+    """Create the named scheme; the profile fills in the settings that `settings` leaves out.
 
-    Raises UnknownName, ParameterError.
+    extra_names: see `parse`. Raises UnknownName, ParameterError.
     """
-    return _make(schemes(), "scheme", name, settings, profile, extra_names)
+    return _make("scheme", name, settings, profile, extra_names)
 
 
 def make_attack(name: str, settings: Mapping[str, Any], profile: Profile = "paper") -> Attack[Any]:
-    """The named attack; the profile fills in what `settings` leaves out. Raises UnknownName, ParameterError."""
-    return _make(attacks(), "attack", name, settings, profile)
+    """Create the named attack; the profile fills in the settings that `settings` leaves out.
+
+    Raises UnknownName, ParameterError.
+    """
+    return _make("attack", name, settings, profile)
 
 
 def _make(
-    known: Mapping[str, Any],
-    kind: str,
-    name: str,
-    settings: Mapping[str, Any],
-    profile: Profile,
-    extra_names: Collection[str] = (),
+    kind: Kind, name: str, settings: Mapping[str, Any], profile: Profile, extra_names: Collection[str] = ()
 ) -> Any:
-    if name not in known:
-        raise UnknownName(f"unknown {kind} {name!r}; known: {', '.join(known)}")
-    cls = known[name]
+    cls = _lookup(kind, name)
     return cls(parse(cls.Settings, {**cls.profiles.get(profile, {}), **settings}, extra_names))
 
 
+def _lookup(kind: Kind, name: str) -> Any:
+    known = _registered(kind)
+    if name not in known:
+        raise UnknownName(f"unknown {kind} {name!r}; choose from {', '.join(known)}")
+    return known[name]
+
+
 def is_training_attack(attack: str) -> bool:
-    """Whether a cell trains networks, as utility does: minutes to days, where others take seconds. What only another
-    version knows may.
+    """Whether a cell of this attack trains networks and takes minutes to days instead of seconds.
+
+    True for an unknown name: utility trains networks, and so may an attack of another version.
     """
     known = attacks().get(attack)
     return known is None or known.learning_based
 
 
 def external_not_applicable_reason(attack: Attack[Any], *, originals: bool, public: bool) -> str | None:
-    """Why an attack cannot be run on uploaded ciphertexts of an unknown scheme, and what to upload for it."""
+    """Why an attack cannot run on uploaded ciphertexts of an unknown scheme, and what to upload; None if it can."""
     if attack.name == "brute-force":
         return "the key space of an unknown scheme cannot be counted"
     if attack.threat_model is ThreatModel.CHOSEN_PLAINTEXT:
@@ -147,50 +176,36 @@ def external_not_applicable_reason(attack: Attack[Any], *, originals: bool, publ
     return None
 
 
-def parse_spec(kind: Literal["scheme", "attack"], text: str) -> tuple[str, dict[str, Any]]:
-    """A scheme or attack as commands write it: `fr`, `fr:L=4,nibblewise=true`, `pixelwise:different`.
+def parse_spec(kind: Kind, text: str) -> tuple[str, dict[str, Any]]:
+    """Parse a spec such as `fr`, `fr:L=4:nibblewise=true` or `pixelwise:different` and validate its settings.
 
-    A bare value stands for the setting that has it among its choices. Raises UnknownName, ParameterError.
+    Raises UnknownName, ParameterError.
     """
-    name, _, settings_text = text.partition(":")
-    known: Mapping[str, Any] = schemes() if kind == "scheme" else attacks()
-    if name not in known:
-        raise UnknownName(f"unknown {kind} {name!r}; known: {', '.join(known)}")
-    properties = json_schema(known[name].Settings)["properties"]
-    settings: dict[str, Any] = {}
-    for part in filter(None, settings_text.split(",")):
-        setting, equals, value = part.partition("=")
-        if equals:
-            try:
-                settings[setting] = json.loads(value)
-            except ValueError:
-                settings[setting] = value
-            continue
-        choice = [key for key, schema in properties.items() if part in schema.get("enum", ())]
-        if not choice:
-            raise ParameterError([("", f"{text!r}: {part!r} is neither setting=value nor a choice of {name}")])
-        settings[choice[0]] = part
-    parse(known[name].Settings, settings)
+    known = _registered(kind)
+    name, settings = spec.parse_spec(
+        text, {name: json_schema(cls.Settings)["properties"] for name, cls in known.items()}
+    )
+    parse(_lookup(kind, name).Settings, settings)
     return name, settings
 
 
 def flatten_settings(component: Scheme[Any, Any] | Attack[Any]) -> dict[str, Any]:
-    """Name and every resolved setting, flat, as an evaluation stores them."""
+    """The name and all resolved settings in one flat dict, the form that an evaluation stores."""
     return {"name": component.name, **vars(component.settings)}
 
 
 def effective_bits(scheme: Scheme[Any, Any], height: int, width: int) -> float | None:
-    """What an exhaustive search really costs: the smaller of key space and stored secret, in bits."""
+    """The cost of an exhaustive search in bits: the smaller of key space and stored secret. None if not countable."""
     bits = scheme.key_space_bits(height, width)
     return None if bits is None else min(bits, STORED_SECRET_BITS)
 
 
 def describe_scheme(name: str, height: int = 96, width: int = 96) -> dict[str, Any]:
-    """What GET /schemes says of one: parameters, key space for a size, the paper's numbers, attacks that apply."""
+    """A scheme as in GET /schemes: parameters, key space for images of the given size, paper results, attacks."""
     cls = schemes()[name]
     schema = json_schema(cls.Settings)
     variants = []
-    for settings in [{}] if cls.trains else _variants(schema):  # how a network is trained makes no other scheme of it
+    for settings in [{}] if cls.trains else _variants(schema):  # training settings do not change the scheme
         scheme = make_scheme(name, settings)
         padded = padded_size(height, width, scheme.size_multiple)
         paper = scheme.paper
@@ -208,7 +223,8 @@ def describe_scheme(name: str, height: int = 96, width: int = 96) -> dict[str, A
         "name": name,
         "title": cls.title,
         "source": cls.source,
-        "summary": inspect.cleandoc(cls.__doc__ or cls.title),  # not getdoc: it would inherit the base class's
+        # inspect.getdoc would inherit the base class's docstring.
+        "summary": inspect.cleandoc(cls.__doc__ or cls.title),
         "trains": cls.trains,
         "size_multiple": default.size_multiple,
         "parameters": schema,
@@ -219,7 +235,7 @@ def describe_scheme(name: str, height: int = 96, width: int = 96) -> dict[str, A
 
 
 def describe_attack(name: str) -> dict[str, Any]:
-    """What GET /attacks says of one: parameters, threat model, profiles, the schemes it applies to."""
+    """An attack as in GET /attacks: parameters, threat model, profiles, the schemes to which it applies."""
     cls = attacks()[name]
     attack = make_attack(name, {})
     reasons = {scheme: attack.not_applicable_reason(make_scheme(scheme, {})) for scheme in schemes()}
@@ -227,7 +243,8 @@ def describe_attack(name: str) -> dict[str, Any]:
         "name": name,
         "title": cls.title,
         "source": cls.source,
-        "summary": inspect.cleandoc(cls.__doc__ or cls.title),  # not getdoc: it would inherit the base class's
+        # inspect.getdoc would inherit the base class's docstring.
+        "summary": inspect.cleandoc(cls.__doc__ or cls.title),
         "threat_model": cls.threat_model.value,
         "learned": cls.learning_based,
         "parameters": json_schema(cls.Settings),
@@ -238,7 +255,7 @@ def describe_attack(name: str) -> dict[str, Any]:
 
 
 def _variants(schema: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """One settings object for each choice of a scheme's enumerated parameters."""
+    """The settings of every combination of choices of a scheme's enumerated parameters."""
     choices = [(name, prop["enum"]) for name, prop in schema["properties"].items() if "enum" in prop]
     variants: list[dict[str, Any]] = [{}]
     for name, values in choices:

@@ -13,7 +13,7 @@ from unveil.models import catalog
 from unveil.models.core.images import Images
 from unveil.models.core.run_context import RunContext
 from unveil.models.core.settings_schema import setting
-from unveil.models.data.datasets import ImageDataset
+from unveil.models.data.image_dataset import ImageDataset
 from unveil.models.schemes.base import Scheme, TrainedKey
 
 NAME = "tn-shift"

@@ -21,7 +21,9 @@ import numpy.typing as npt
 from unveil.app.settings import Settings
 from unveil.app.storage import BlobStore
 from unveil.models.core.images import Images
-from unveil.models.data.datasets import ImageDataset, center_crop_resize, interleave_classes, save_npz
+from unveil.models.data.image_dataset import ImageDataset, interleave_classes
+from unveil.models.data.image_files import center_crop_resize
+from unveil.models.data.npz import save_npz
 
 SPLITS = ("train", "test")
 _IGNORED_NAMES = frozenset({"__MACOSX", "Thumbs.db", "desktop.ini"})

@@ -11,7 +11,10 @@ from sqlalchemy import select
 from unveil.app.db.tables import Dataset
 from unveil.models.core.images import to_png
 from unveil.models.data import datasets
-from unveil.models.data.datasets import DatasetMissing, ImageDataset, load, load_npz
+from unveil.models.data.datasets import load
+from unveil.models.data.image_dataset import DatasetMissing, ImageDataset
+from unveil.models.data.image_files import center_crop_resize
+from unveil.models.data.npz import load_npz
 from unveil.worker.runtime import Runtime
 
 # The cells of an evaluation share their images and mostly run one after another in a process.
@@ -41,6 +44,4 @@ def thumbnail_strip(runtime: Runtime, account_id: str, name: str) -> bytes:
         images = datasets.preview(
             name, runtime.settings.data_dir and Path(runtime.settings.data_dir), _STRIP_IMAGE_COUNT
         )
-    return to_png(
-        np.concatenate([datasets.center_crop_resize(image, _THUMBNAIL_SIDE_PIXELS) for image in images], axis=1)
-    )
+    return to_png(np.concatenate([center_crop_resize(image, _THUMBNAIL_SIDE_PIXELS) for image in images], axis=1))

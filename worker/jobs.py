@@ -31,7 +31,7 @@ from unveil.app.observability.logging import bind_log_context
 from unveil.models.catalog import ParameterError
 from unveil.models.core.errors import AttackFailed, Cancelled
 from unveil.models.core.run_context import RunContext
-from unveil.models.data.datasets import DatasetMissing
+from unveil.models.data.image_dataset import DatasetMissing
 from unveil.worker import lease, shutdown, single_flight
 from unveil.worker.checkpoints import EncryptedCheckpointStore, checkpoint_envelope_context
 from unveil.worker.lease import (

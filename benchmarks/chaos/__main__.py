@@ -87,7 +87,7 @@ def main() -> int:
 
 
 def table(rows: list[FaultResult]) -> Table:
-    # Markdown: the lines can be taken over into docs/results/under-fire.md as they stand.
+    # Markdown, ready to paste into docs/results.md#fault-injection.
     table = Table("fault", "tries", "survived", "lost", "seconds to recover", "load", "", box=box.MARKDOWN)
     for row in rows:
         load = "" if row.load is None else str(row.load)

@@ -20,7 +20,7 @@ from unveil.models.catalog import make_attack, make_scheme
 from unveil.models.core.images import Images
 from unveil.models.core.profiles import Profile
 from unveil.models.core.run_context import RunContext
-from unveil.models.data.datasets import ImageDataset
+from unveil.models.data.image_dataset import ImageDataset
 from unveil.models.evaluation import classification_utility
 from unveil.models.networks.unet import UNet
 from unveil.models.schemes.base import Scheme

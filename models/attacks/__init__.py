@@ -1,1 +1,1 @@
-"""Attacks, one file each. `unveil.models.catalog` finds them here."""
+"""Attacks, one file each; `unveil.models.catalog` registers all of them."""

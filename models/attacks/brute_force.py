@@ -1,4 +1,4 @@
-"""Brute-force attack: how many keys there are to try (paper section 3.1, equations 1 and 3)."""
+"""Brute-force attack: the number of keys to try (paper section 3.1, equations 1 and 3) [P]."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class BruteForceSettings:
 
 
 class BruteForce(Attack[BruteForceSettings]):
-    """Counts the keys that there are to try; nothing is tried."""
+    """Computes the cost of trying every key; tries none."""
 
     name = "brute-force"
     title = "Brute force"
@@ -27,7 +27,7 @@ class BruteForce(Attack[BruteForceSettings]):
 
     def not_applicable_reason(self, scheme: Scheme[Any, Any]) -> str | None:
         if scheme.trains:
-            return "the secret is a network's weights, not a key that can be counted (paper section 3.1)"
+            return "the secret is the weights of a network, which are not countable (paper section 3.1)"
         return None
 
     def run(self, attack_input: AttackInput, context: RunContext) -> AttackResult:  # noqa: ARG002

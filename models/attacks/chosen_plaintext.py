@@ -1,7 +1,7 @@
-"""Chosen plaintext: the exact key from images made for it, sent through the encryption itself (SCIENCE section 4) [M].
+"""Chosen plaintext: the exact key from the ciphertexts of a few chosen images [M].
 
-Any scheme that only moves and reverses nibbles gives itself away in five images of 96x96, whatever its key: ELE and EtC
-as well. Pixel-wise encryption needs one image, Tanaka's scheme three blocks.
+Five images of 96x96 determine the key of any scheme that only moves and inverts nibbles, ELE and EtC included.
+Pixel-wise encryption needs one image, Tanaka's scheme three blocks.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class ChosenPlaintextSettings:
 
 
 class ChosenPlaintext(Attack[ChosenPlaintextSettings]):
-    """Encrypts a few images whose ciphertexts spell out the key."""
+    """Encrypts a few chosen images whose ciphertexts reveal the key."""
 
     name = "chosen-plaintext"
     title = "Chosen plaintext"
@@ -37,9 +37,9 @@ class ChosenPlaintext(Attack[ChosenPlaintextSettings]):
 
     def not_applicable_reason(self, scheme: Scheme[Any, Any]) -> str | None:
         if scheme.trains:
-            return "a network does more than to move and to reverse values; see `itn` and `itn-strong`"
+            return "a network does more than move and invert values; see `itn` and `itn-strong`"
         if scheme.key_per_image:
-            return "every image has a key of its own: what the oracle answers says nothing about the key of the next"
+            return "every image has a key of its own: the oracle reveals nothing about the key of another image"
         return None
 
     def run(self, attack_input: AttackInput, context: RunContext) -> AttackResult:
@@ -47,9 +47,9 @@ class ChosenPlaintext(Attack[ChosenPlaintextSettings]):
 
         oracle, scheme = attack_input.oracle, attack_input.scheme
         if oracle is None:
-            raise AttackFailed("needs the encryption as an oracle; none was given")
+            raise AttackFailed("an encryption oracle is needed; none was given")
         height, width = attack_input.targets.shape[1:3]
-        context.report(0.0, "asking the oracle")
+        context.report(0.0, "querying the oracle")
         try:
             if isinstance(scheme, Pixelwise):
                 pixels = chosen_plaintext.pixelwise(oracle, height, width)

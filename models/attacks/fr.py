@@ -1,7 +1,7 @@
 """Feature reconstruction attack (Chang and Case 2020; paper section 3.2, algorithm 1).
 
-The paper prints "2L-1" where 2^(L-1) and 2^L - 1 are meant: with L = 8 the leading bit of every channel is forced
-to b by the negative-positive transformation, which leaves the edges.
+The paper prints "2L-1" for both 2^(L-1) and 2^L - 1. With L = 8 the attack forces the leading bit of every channel
+value to b by the negative-positive transformation, which preserves edges [P].
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ from unveil.models.core.threat_models import ThreatModel
 @dataclass(frozen=True)
 class FrSettings:
     L: int = setting(8, "Number of bits of a value", minimum=1, maximum=8)
-    b: int = setting(0, "Leading bit to force", minimum=0, maximum=1)
-    nibblewise: bool = setting(False, "Treat the two 4-bit halves of a value apart (L = 4 on each)")
+    b: int = setting(0, "Value of the leading bit", minimum=0, maximum=1)
+    nibblewise: bool = setting(False, "Apply L = 4 to each of the two 4-bit halves of a value")
 
 
 def feature_reconstruction(images: Images, bits: int = 8, leading: int = 0, *, nibblewise: bool = False) -> Images:
-    """Where floor(p / 2^(L-1)) != b, p XOR (2^L - 1). uint8 of any shape; the same shape comes back."""
+    """p XOR (2^L - 1) where floor(p / 2^(L-1)) != b, else p; uint8 of any shape -> the same shape."""
     if nibblewise:
         upper, lower = images >> np.uint8(4), images & np.uint8(15)
         return feature_reconstruction(upper, 4, leading) << np.uint8(4) | feature_reconstruction(lower, 4, leading)
@@ -33,7 +33,7 @@ def feature_reconstruction(images: Images, bits: int = 8, leading: int = 0, *, n
 
 
 class FeatureReconstruction(Attack[FrSettings]):
-    """Makes a value and its negative the same by forcing the leading bit of both; edges come back."""
+    """Maps a value and its inversion to the same value by fixing the leading bit, which makes edges visible."""
 
     name = "fr"
     title = "Feature reconstruction"

@@ -1,6 +1,6 @@
-"""FR, then the channels of every pixel in the order red, green, blue: mean chroma for free (SCIENCE section 4) [M].
+"""FR with sorted channels: red takes the largest value of each pixel, which restores the mean chroma [M].
 
-Against pixelwise encryption with a key per image it needs no training and is the yardstick for `simulated-pairs`.
+Against pixel-wise encryption with a key for each image it needs no training and is the baseline of `simulated-pairs`.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from unveil.models.schemes.base import Scheme
 
 @dataclass(frozen=True)
 class FrSortedSettings:
-    b: int = setting(0, "Leading bit to force: 0 makes every value dark, 1 bright", minimum=0, maximum=1)
+    b: int = setting(0, "Value of the leading bit: 0 makes all values dark, 1 bright", minimum=0, maximum=1)
 
 
 def sorted_reconstruction(images: Images, leading: int = 0) -> Images:
-    """FR with L = 8, then each pixel's largest value to red and its smallest to blue: natural images are reddish.
+    """FR with L = 8, then the largest value of each pixel as red and the smallest as blue: natural images are reddish.
 
     uint8 [N, H, W, 3] -> the same shape, in 0..127 (leading 0) or 128..255 (leading 1).
     """
@@ -33,7 +33,7 @@ def sorted_reconstruction(images: Images, leading: int = 0) -> Images:
 
 
 class FrSorted(Attack[FrSortedSettings]):
-    """Feature reconstruction with the channels of every pixel put in descending order."""
+    """Feature reconstruction with the channels of every pixel in descending order."""
 
     name = "fr-sorted"
     title = "Feature reconstruction, channels sorted"

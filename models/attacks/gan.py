@@ -1,4 +1,4 @@
-"""GAN attack (paper section 3.4): learn what plain images look like, without a single pair."""
+"""GAN attack (paper section 3.4): learn the distribution of plain images from unpaired images [P]."""
 
 from __future__ import annotations
 
@@ -22,48 +22,44 @@ if TYPE_CHECKING:
     from unveil.models.training.objectives import GanTask
 
 
-_POLARITY_SAMPLE_SIZE = 256  # ciphertexts at each look: as many log-odds add up
+_POLARITY_SAMPLE_SIZE = 256  # ciphertexts at each polarity check, whose log-odds add up
 
 
 @dataclass(frozen=True)
 class GanSettings:
-    """The paper's and its authors' program's [P][C]; pool to looks are there for `quick` [M]."""
+    """The defaults are those of the paper and its authors' program [P][C]; `pool` to `looks` serve `quick` [M]."""
 
     epochs: int = setting(100, "Passes over the ciphertexts", minimum=1)
-    batch: int = setting(64, "Ciphertexts, and public images, a step", minimum=1, maximum=4096)
+    batch: int = setting(64, "Ciphertexts and public images a step", minimum=1, maximum=4096)
     rate: float = setting(2e-4, "Learning rate of the generator (Adam)", minimum=1e-6)
-    unet_rate: float | None = setting(None, "Of a U-Net that generates; null: as of other generators", minimum=1e-7)
-    discriminator_rate: float | None = setting(None, "Of the discriminator; null: the generator's", minimum=1e-6)
-    beta1: float = setting(0.5, "Momentum of both networks (Adam)", minimum=0, maximum=0.999)
+    unet_rate: float | None = setting(None, "Learning rate of a U-Net generator; null: `rate`", minimum=1e-7)
+    discriminator_rate: float | None = setting(None, "Learning rate of the discriminator; null: `rate`", minimum=1e-6)
+    beta1: float = setting(0.5, "beta1 of Adam for both networks", minimum=0, maximum=0.999)
     width: int = setting(64, "First width of the U-Net, or of the pixelwise generator", minimum=1, maximum=256)
     discriminator: int = setting(64, "First width of the discriminator", minimum=1, maximum=512)
-    pool: int = setting(
-        3, "Scores the discriminator's last max-pool takes the highest of, a side; 1: no pool", minimum=1, maximum=3
-    )
+    pool: int = setting(3, "Side of the discriminator's last max-pool; 1: no pool", minimum=1, maximum=3)
     side: int | None = setting(
-        None, "Side of the squares it is trained on; null: whole images", minimum=16, maximum=4096
+        None, "Side of the random square crops in training; null: whole images", minimum=16, maximum=4096
     )
-    linear: bool = setting(
-        False, "Begin as the linear map to the covariance of public images' blocks or colours; false: at random"
-    )
-    falling: bool = setting(False, "In the second half the rates fall to 0; false: they stay")
+    linear: bool = setting(False, "Initialise as the linear map to the covariance of public images; false: at random")
+    falling: bool = setting(False, "Decay the rates to 0 in the second half; false: constant rates")
     looks: int = setting(
         0,
-        "How often, evenly over the training, it is judged from public images whether what comes out are negatives; "
-        "then the generator is turned",
+        "Number of polarity checks, spread evenly over the training: if a classifier of public images finds the output "
+        "inverted, the generator's sign is flipped",
         minimum=0,
         maximum=100,
     )
-    precision: Literal["auto", "fp32", "bf16"] = setting("auto", "auto: bfloat16 where the device computes in it")
+    precision: Literal["auto", "fp32", "bf16"] = setting("auto", "auto: bfloat16 if the device supports it natively")
 
 
 class Gan(Attack[GanSettings]):
-    """A generator against a discriminator, from ciphertexts and unpaired public images of the same kind.
+    """Trains a generator against a discriminator, on ciphertexts and unpaired public images of the same kind.
 
-    Nothing but the look of images tells a picture from its negative, and a generator may settle on either; `looks` asks
-    a judge that has learned the difference from the public images. A generator that is as fast as its discriminator
-    wanders through tone curves; at a fiftieth of its rate it hardly does, a U-Net, whose many layers move together, at
-    a three-hundredth [M]. Figures: docs/results/gan.md.
+    A generator trained without pairs can converge to the inverted image; the checks in `looks` let a polarity
+    classifier, trained on the public images, decide the sign. A generator with the learning rate of its discriminator
+    drifts through tone curves; with a fiftieth of that rate it hardly does, and a U-Net needs a three-hundredth [M].
+    Figures: docs/results.md#gan-attack.
     """
 
     name = "gan"
@@ -114,7 +110,7 @@ class Gan(Attack[GanSettings]):
 
         s = self.settings
         if not len(attack_input.observed) or attack_input.public is None or not len(attack_input.public):
-            raise AttackFailed("a GAN learns from ciphertexts and unpaired public images; one of the two is missing")
+            raise AttackFailed("a GAN needs ciphertexts and unpaired public images; one of the two is missing")
         if min(*attack_input.observed.shape[1:3], *attack_input.public.shape[1:3]) < MIN_SIDE:
             raise AttackFailed(f"the discriminator needs images of at least {MIN_SIDE}x{MIN_SIDE}")
         make_generator = generator_for(attack_input, s)
@@ -122,7 +118,7 @@ class Gan(Attack[GanSettings]):
         def adam(network: nn.Module) -> torch.optim.Optimizer:
             rates = {PatchDiscriminator: s.discriminator_rate, UNetGenerator: s.unet_rate}
             rate = rates.get(type(network))
-            # The fused loop sees each weight once; the result is the same.
+            # The fused implementation gives the same result faster.
             return torch.optim.Adam(network.parameters(), rate or s.rate, (s.beta1, 0.999), fused=True)
 
         inputs = (attack_input.observed, attack_input.public)
@@ -150,14 +146,14 @@ class Gan(Attack[GanSettings]):
 
 
 def polarity_scorer(attack_input: AttackInput, context: RunContext) -> Callable[[nn.Module], float]:
-    """The log-odds that what a generator makes of the ciphertexts are pictures and not negatives."""
+    """A function of a generator: the log-odds that its outputs for the ciphertexts are not inverted."""
     from unveil.models.training import polarity
     from unveil.models.training.loop import reconstruct
 
     assert attack_input.public is not None
     network = polarity.fit_polarity_network(attack_input.public, context.scoped("negatives", 0.0, 0.0))
     sample = attack_input.observed[:_POLARITY_SAMPLE_SIZE]
-    silent_context = RunContext(device=context.device)  # of the training the loop tells
+    silent_context = RunContext(device=context.device)  # the training loop reports progress
     return lambda generator: polarity.sum_log_odds(network, reconstruct(generator, sample, silent_context))
 
 
@@ -166,11 +162,11 @@ def _polarity_note(log_odds: Mapping[int, float]) -> tuple[str, ...]:
         return ()
     history = ", ".join(f"{odds:+.0f} after epoch {epoch}" for epoch, odds in log_odds.items())
     flips = sum(odds < 0 for odds in log_odds.values())
-    return (f"log-odds of pictures against negatives: {history}; turned: {flips}",)
+    return (f"log-odds against an inverted output: {history}; sign flips: {flips}",)
 
 
 def generator_for(attack_input: AttackInput, s: GanSettings) -> Callable[[], Any]:
-    """The paper's generator for the attacked scheme."""
+    """A factory of the paper's generator for the attacked scheme."""
     from unveil.models.networks.block_network import BlockNetwork
     from unveil.models.networks.locally_connected import PixelwiseGenerator
     from unveil.models.networks.unet import UNetGenerator
@@ -184,11 +180,11 @@ def generator_for(attack_input: AttackInput, s: GanSettings) -> Callable[[], Any
 
 
 def dcgan_init(module: nn.Module) -> None:
-    """Convolutions N(0, 0.02), batch normalisation N(1, 0.02) [C]."""
+    """Draw weights of convolutions and linear layers from N(0, 0.02), of batch normalisations from N(1, 0.02) [C]."""
     from torch import nn
 
     if isinstance(module, nn.Conv2d | nn.Linear):
-        # Of a spectrally normalised layer the scale does not matter, and its weight is no parameter.
+        # Spectral normalisation stores the weight as `original`, whose scale does not matter.
         weight = getattr(module, "parametrizations", {"weight": module})["weight"]
         nn.init.normal_(getattr(weight, "original", module.weight), 0, 0.02)
         if module.bias is not None:

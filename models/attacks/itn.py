@@ -1,4 +1,4 @@
-"""Inverse transformation network attack (paper section 3.3): learn the way back from exact pairs."""
+"""Inverse transformation network attack (paper section 3.3): learn the inverse of a scheme from pairs [P]."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class ItnSettings:
-    """The paper's, as far as it states them [P]; each_pixel is ours [M]."""
+    """The defaults are the paper's as far as it states them [P]; `each_pixel` is an addition [M]."""
 
     epochs: int | None = setting(
         None, "Passes over the pairs; null: 70 for pixelwise, 300 for others", minimum=1, maximum=100_000
@@ -29,22 +29,22 @@ class ItnSettings:
         0.1, "Learning rate, divided by 10 after 4/7 and 6/7 (pixelwise), or 1/2 and 3/4", minimum=1e-6
     )
     each_pixel: bool = setting(
-        False, "Pixelwise: a loss for each pixel's own weights, not the mean over all pixels, which hardly moves them"
+        False, "Pixelwise: scale the loss by the number of pixels; the mean hardly changes the weights of one pixel"
     )
-    momentum: float = setting(0.9, "Of the gradient descent", minimum=0, maximum=0.999)
-    weight_decay: float = setting(5e-4, "Of the gradient descent", minimum=0, maximum=1)
+    momentum: float = setting(0.9, "Momentum of SGD", minimum=0, maximum=0.999)
+    weight_decay: float = setting(5e-4, "Weight decay of SGD", minimum=0, maximum=1)
     channels: int = setting(
-        16, "Channels of the locally connected layers; the paper's could not be read", minimum=1, maximum=1024
+        16, "Channels of the locally connected layers; illegible in the paper", minimum=1, maximum=1024
     )
     width: int = setting(64, "First width of the U-Net", minimum=1, maximum=256)
     side: int | None = setting(
-        None, "U-Net: side of the squares it is trained on; null: whole images", minimum=16, maximum=4096
+        None, "U-Net: side of the random square crops in training; null: whole images", minimum=16, maximum=4096
     )
-    precision: Literal["auto", "fp32", "bf16"] = setting("auto", "auto: bfloat16 where the device computes in it")
+    precision: Literal["auto", "fp32", "bf16"] = setting("auto", "auto: bfloat16 if the device supports it natively")
 
 
 class Itn(Attack[ItnSettings]):
-    """A network trained on pairs of plain and protected images, one for each kind of scheme."""
+    """Trains a network on pairs of plain and protected images, with an architecture for each kind of scheme."""
 
     name = "itn"
     title = "Inverse transformation network"
@@ -79,7 +79,7 @@ class Itn(Attack[ItnSettings]):
 
         def make_task() -> RegressionTask:
             network = make_network()
-            # Gradients of a sum over the pixels are those of the mean, times their number.
+            # The gradient of a sum over pixels is that of the mean times the number of pixels.
             scale = attack_input.targets[0].size // 3 if pixelwise and s.each_pixel else 1
             optimizer = torch.optim.SGD(
                 network.parameters(), s.rate * scale, s.momentum, weight_decay=s.weight_decay / scale, fused=True
@@ -98,13 +98,14 @@ class Itn(Attack[ItnSettings]):
 
 
 def require_pairs(attack_input: AttackInput) -> Pairs:
+    """The pairs of the input. Raises AttackFailed without pairs."""
     if attack_input.pairs is None or not len(attack_input.pairs.plain):
-        raise AttackFailed("a network learns from pairs of plain and protected images; none were given")
+        raise AttackFailed("pairs of plain and protected images are needed; none were given")
     return attack_input.pairs
 
 
 def inverse_network(attack_input: AttackInput, s: ItnSettings) -> Callable[[], nn.Module]:
-    """The paper's network for the attacked scheme."""
+    """A factory of the paper's network for the attacked scheme."""
     from unveil.models.networks.block_network import BlockNetwork
     from unveil.models.networks.locally_connected import PixelwiseInverse
     from unveil.models.networks.unet import UNet
@@ -119,7 +120,7 @@ def inverse_network(attack_input: AttackInput, s: ItnSettings) -> Callable[[], n
 
 
 def architecture_for(scheme: Scheme[Any, Any] | None) -> Literal["pixelwise", "tanaka", "unet"]:
-    """Which of the paper's networks meets a scheme: the U-Net where it names none, or the scheme is unknown."""
+    """The paper's architecture against a scheme: the U-Net if it names none or the scheme is unknown."""
     if scheme is None or scheme.name not in ("pixelwise", "tanaka"):
         return "unet"
     return scheme.name  # type: ignore[return-value]

@@ -1,4 +1,4 @@
-"""A stronger inverse than the paper's: what is known of the algorithm is built in, the loss is what is scored [M]."""
+"""A stronger inverse network than the paper's: it uses the structure of the scheme and trains on SSIM [M]."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from unveil.models.schemes.base import Scheme
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-_SSIM_WINDOW = 7  # of SSIM
+_SSIM_WINDOW = 7  # pixels a side
 
 
 @dataclass(frozen=True)
@@ -26,17 +26,17 @@ class ItnStrongSettings:
     batch: int = setting(64, "Pairs a step", minimum=1, maximum=4096)
     rate: float = setting(2e-3, "Highest learning rate of the U-Net (AdamW, cosine)", minimum=1e-6)
     linear_rate: float = setting(
-        5e-2, "The same where the inverse is linear: Tanaka, and pixelwise with one key", minimum=1e-6
+        5e-2, "Highest learning rate of a linear inverse: Tanaka, and pixelwise with one key", minimum=1e-6
     )
-    weight_decay: float = setting(1e-3, "Of AdamW", minimum=0, maximum=1)
-    ssim_weight: float = setting(0.5, "Weight of 1 - SSIM beside the mean absolute error", minimum=0, maximum=100)
+    weight_decay: float = setting(1e-3, "Weight decay of AdamW", minimum=0, maximum=1)
+    ssim_weight: float = setting(0.5, "Weight of 1 - SSIM relative to the mean absolute error", minimum=0, maximum=100)
     width: int = setting(64, "First width of the U-Net", minimum=1, maximum=256)
     blocks: int = setting(2, "Residual blocks at each level of the U-Net", minimum=1, maximum=8)
-    precision: Literal["auto", "fp32", "bf16"] = setting("auto", "auto: bfloat16 where the device computes in it")
+    precision: Literal["auto", "fp32", "bf16"] = setting("auto", "auto: bfloat16 if the device supports it natively")
 
 
 class ItnStrong(Attack[ItnStrongSettings]):
-    """Linear in nibbles for Tanaka, linear in each pixel for pixelwise under one key, else a residual U-Net."""
+    """Trains an inverse that is linear in nibbles (Tanaka) or pixels (pixelwise, one key), else a residual U-Net."""
 
     name = "itn-strong"
     title = "Stronger inverse network"
@@ -85,7 +85,7 @@ class ItnStrong(Attack[ItnStrongSettings]):
 
 
 def strong_inverse_network(attack_input: AttackInput, s: ItnStrongSettings) -> tuple[Callable[[], nn.Module], bool]:
-    """The network for the attacked scheme, and whether it is a linear map."""
+    """A factory of the network for the attacked scheme, and whether it is linear."""
     from unveil.models.networks.residual_unet import NibbleLinear, PixelLinear, ResidualUNet
 
     height, width = attack_input.targets.shape[1:3]
@@ -106,7 +106,7 @@ def _inverse_structure(scheme: Scheme[Any, Any] | None) -> Literal["nibbles", "p
 
 
 def distance(reconstructed: Tensor, plain: Tensor, ssim_weight: float) -> Any:
-    """Mean absolute error and 1 - SSIM (rgb7), of images in -1..1."""
+    """The mean absolute error plus ssim_weight * (1 - SSIM), for float [N, 3, H, W] in -1..1."""
     from unveil.models.metrics.ssim_loss import ssim_rgb7
 
     dissimilarity = 1 - ssim_rgb7((reconstructed + 1) * 127.5, (plain + 1) * 127.5).mean()

@@ -1,8 +1,8 @@
-"""Key recovery: the key of a whole data set falls out of a handful of its ciphertexts (SCIENCE section 4) [M].
+"""Key recovery: the key of a dataset from a few of its ciphertexts [M].
 
-Ciphertexts only, no training: photographs are smooth, and one key serves them all. What photographs look like comes
-with the product as small public statistics, never from the images that are scored. The algorithms are in
-`models.recovery`; what they reach is in docs/results/key-recovery.md.
+The attack needs ciphertexts only and no training: natural images are smooth, and one key serves all of them. The
+bundled public statistics describe natural images; they contain nothing of the scored images. The algorithms are in
+`unveil.models.recovery`, figures in docs/results.md#key-recovery-by-number-of-ciphertexts.
 """
 
 from __future__ import annotations
@@ -27,21 +27,19 @@ if TYPE_CHECKING:
     from unveil.models.recovery.color_ambiguity import ColorTransform
 
 CURVE = "ssim_by_ciphertexts"
-CURVE_TARGETS = 32  # images that a point of the curve is the mean of
+CURVE_TARGETS = 32  # images averaged for a point of the curve
 
 Decrypt = Callable[[Images], Images]
 
 
 @dataclass(frozen=True)
 class KeyRecoverySettings:
-    ciphertexts: int = setting(64, "Ciphertexts under the key that it is computed from", minimum=1, maximum=4096)
-    curve: bool = setting(
-        True, "Also try 1, 2, 4, ... ciphertexts and report the SSIM of each; colours from the images to read"
-    )
+    ciphertexts: int = setting(64, "Ciphertexts from which the key is computed", minimum=1, maximum=4096)
+    curve: bool = setting(True, "Also recover from 1, 2, 4, ... ciphertexts and report the SSIM of each")
 
 
 class KeyRecovery(Attack[KeyRecoverySettings]):
-    """Finds the key from ciphertexts alone; what they leave open, public statistics of photographs decide."""
+    """Computes the key from ciphertexts alone; public image statistics resolve the remaining ambiguity."""
 
     name = "key-recovery"
     title = "Key recovery"
@@ -56,7 +54,7 @@ class KeyRecovery(Attack[KeyRecoverySettings]):
         if not isinstance(scheme, Pixelwise | Tanaka):
             return "knows the structure of pixel-wise encryption and of Tanaka's scheme only"
         if scheme.key_per_image:
-            return "every image has a key of its own: one ciphertext says nothing about the key of the next"
+            return "every image has a key of its own: a ciphertext reveals nothing about the key of another image"
         return None
 
     def run(self, attack_input: AttackInput, context: RunContext) -> AttackResult:
@@ -69,7 +67,7 @@ class KeyRecovery(Attack[KeyRecoverySettings]):
         ablation = []
         for i, count in enumerate([*fewer, len(ciphertexts)]):
             context.report(i / (len(fewer) + 1), f"{count} ciphertexts")
-            # The targets are ciphertexts too, and it is their colours that matter.
+            # The targets are ciphertexts as well, and their colours count.
             to_read = np.concatenate([attack_input.targets, attack_input.observed[:count]])
             decrypt, key, color_transform = recover_key(attack_input.scheme, ciphertexts[:count], to_read, context.seed)
             reconstructed = decrypt(
@@ -77,7 +75,7 @@ class KeyRecovery(Attack[KeyRecoverySettings]):
             )
             if self.settings.curve:
                 ablation.append((CURVE, float(count), reconstructed[:CURVE_TARGETS]))
-        note = f"negative or not and order of the channels chosen with probability {color_transform.probability:.3f}"
+        note = f"inversion and channel order chosen with probability {color_transform.probability:.3f}"
         return AttackResult(
             reconstructed=reconstructed,
             key=key,
@@ -87,16 +85,16 @@ class KeyRecovery(Attack[KeyRecoverySettings]):
                 "colour_probability": color_transform.probability,
             },
             ablation=ablation,
-            notes=(f"{note}, on {color_transform.image_count} of the images to read",),
+            notes=(f"{note} on {color_transform.image_count} of the ciphertexts",),
         )
 
 
 def recover_key(
     scheme: Scheme[Any, Any] | None, ciphertexts: Images, to_read: Images, seed: int
 ) -> tuple[Decrypt, PixelwiseKey | TanakaKey, ColorTransform]:
-    """How to decrypt, the key in the scheme's form, and how sure the colours are, which the first of `to_read` settle.
+    """A decryption function, the key in the form of the scheme, and the chosen colour transform.
 
-    Raises AttackFailed.
+    The first images of `to_read` determine the colour transform. Raises AttackFailed.
     """
     try:
         if isinstance(scheme, Pixelwise):
@@ -105,7 +103,7 @@ def recover_key(
             return _recover_tanaka(scheme, ciphertexts, to_read, seed)
     except ValueError as error:
         raise AttackFailed(str(error)) from error
-    raise AttackFailed("key recovery takes ciphertexts of pixel-wise encryption or of Tanaka's scheme")
+    raise AttackFailed("key recovery needs ciphertexts of pixel-wise encryption or of Tanaka's scheme")
 
 
 def _recover_pixelwise(

@@ -1,4 +1,4 @@
-"""Known plaintext: the exact key from one to four pairs of plain and protected images (SCIENCE section 4) [M]."""
+"""Known plaintext: the exact key from one to four pairs of plain and protected images [M]."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ CURVE_TARGETS = 32
 
 @dataclass(frozen=True)
 class KnownPlaintextSettings:
-    pairs: int = setting(4, "Pairs of plain and protected images that the attacker has", minimum=1, maximum=64)
+    pairs: int = setting(4, "Number of pairs of plain and protected images", minimum=1, maximum=64)
 
 
 class KnownPlaintext(Attack[KnownPlaintextSettings]):
-    """Eliminates every key that does not explain the pairs; for pixels where several are left, the smoothest."""
+    """Eliminates every key that is inconsistent with the pairs; among several for a pixel, takes the smoothest."""
 
     name = "known-plaintext"
     title = "Known plaintext"
@@ -41,15 +41,15 @@ class KnownPlaintext(Attack[KnownPlaintextSettings]):
 
     def not_applicable_reason(self, scheme: Scheme[Any, Any]) -> str | None:
         if not isinstance(scheme, Pixelwise | Tanaka | Ele | Etc):
-            return "eliminates keys of pixel-wise encryption, Tanaka's scheme, ELE and EtC; no key explains a network"
+            return "solves keys of pixel-wise encryption, Tanaka's scheme, ELE and EtC; a network has no such key"
         if scheme.key_per_image:
-            return "every image has a key of its own: a pair says nothing about the key of the next"
+            return "every image has a key of its own: a pair reveals nothing about the key of another image"
         return None
 
     def run(self, attack_input: AttackInput, context: RunContext) -> AttackResult:
         pairs = attack_input.pairs
         if pairs is None or not len(pairs.plain):
-            raise AttackFailed("needs at least one pair of a plain image and its ciphertext; none was given")
+            raise AttackFailed("at least one pair of a plain image and its ciphertext is needed; none was given")
         pair_count = min(self.settings.pairs, len(pairs.plain))
         ablation, pairs_needed, full_solution = [], pair_count, None
         for count in range(pair_count, 0, -1):
@@ -66,17 +66,12 @@ class KnownPlaintext(Attack[KnownPlaintextSettings]):
             key=key,
             metrics={"pairs": float(pair_count), "pairs_needed": float(pairs_needed), "determined": determined},
             ablation=ablation[::-1],
-            notes=(
-                (
-                    f"{determined:.2%} of the key follows from {pair_count} pairs alone; "
-                    f"{pairs_needed} explain all of them"
-                ),
-            ),
+            notes=(f"{determined:.2%} of the key follows from {pair_count} pairs; {pairs_needed} suffice for all",),
         )
 
 
 def solve_key(scheme: Scheme[Any, Any] | None, pairs: Pairs, count: int, targets: Images) -> tuple[Decrypt, Any, float]:
-    """How to decrypt, the key in the scheme's form, and the fraction of it that the first pairs alone determine."""
+    """A decryption function, the key in the form of the scheme, and the share that `count` pairs determine."""
     from unveil.models.recovery import known_plaintext
 
     plain, protected = pairs.plain[:count], pairs.protected[:count]
@@ -95,4 +90,4 @@ def solve_key(scheme: Scheme[Any, Any] | None, pairs: Pairs, count: int, targets
             return lambda images: scheme.decrypt(images, blocks.key), blocks.key, blocks.determined
     except ValueError as error:
         raise AttackFailed(str(error)) from error
-    raise AttackFailed("known plaintext takes pixel-wise encryption, Tanaka's scheme, ELE or EtC")
+    raise AttackFailed("known plaintext needs pixel-wise encryption, Tanaka's scheme, ELE or EtC")

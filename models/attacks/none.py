@@ -1,4 +1,4 @@
-"""No attack: the ciphertext itself, as every observer sees it. Always scored."""
+"""No attack: the ciphertext itself, scored as a reconstruction."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ class NoneSettings:
 
 
 class NoAttack(Attack[NoneSettings]):
-    """The protected image as it is: what everybody sees who gets hold of it."""
+    """Returns the protected image unchanged; its scores are the baseline of all attacks."""
 
     name = "none"
     title = "No attack"

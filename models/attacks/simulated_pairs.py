@@ -1,9 +1,9 @@
-"""Simulated pairs: the attacker draws keys of his own, encrypts public photographs and learns to read what survives.
+"""Simulated pairs: the attacker encrypts public images under random keys and learns to reconstruct their ciphertexts.
 
-A new key for every image does not help pixelwise encryption: whatever the key, each pixel keeps its three magnitudes
-|p - 127.5| (SCIENCE section 4, "Different keys") [M]. A network trained once on public photographs gives each channel's
-sign and order back; its weights come with the product (`models/weights/sign_unet.safetensors`, made by
-`models.networks.train_sign_unet`), so an audit needs no training. Numbers: docs/results/different-keys.md.
+A new key for every image does not protect pixel-wise encryption: under any key, each pixel keeps its three magnitudes
+|p - 127.5| [M]. A network trained once on public images predicts the sign and the order of the channels. Its weights
+are bundled (`models/weights/sign_unet.safetensors`, trained by `unveil.models.tools.train_sign_unet`), so an audit
+needs no training. Figures: docs/results.md#different-keys.
 """
 
 from __future__ import annotations
@@ -17,11 +17,10 @@ import numpy as np
 
 from unveil.models.attacks.base import Attack, AttackInput, AttackResult
 from unveil.models.core.errors import AttackFailed
-from unveil.models.core.images import Images, check_images, quantise
+from unveil.models.core.images import Images, check_images, quantise, tiles
 from unveil.models.core.run_context import RunContext
 from unveil.models.core.settings_schema import setting
 from unveil.models.core.threat_models import ThreatModel
-from unveil.models.core.tiling import tiles
 from unveil.models.schemes.base import Scheme
 
 if TYPE_CHECKING:
@@ -30,26 +29,29 @@ if TYPE_CHECKING:
     from unveil.models.networks.sign_unet import SignUNet
 
 
-_TILE_SIDE, _TILE_MARGIN = 512, 64  # larger images are read in tiles, each with this much context on every side
-_MAX_PIXELS_PER_BATCH = 400_000  # at a time: about 1 kB each
+_TILE_SIDE, _TILE_MARGIN = 512, 64  # pixels; larger images are cut into tiles with context
+_MAX_PIXELS_PER_BATCH = 400_000  # a pixel needs about 1 kB
 
 
 @dataclass(frozen=True)
 class SimulatedPairsSettings:
     weights: Literal["shipped", "tune", "train"] = setting(
-        "shipped", "The weights of the product; the same, tuned on the public images; or trained on those alone"
+        "shipped", "shipped: bundled weights; tune: these, trained further on public images; train: from random weights"
     )
     readout: Literal["expected", "likeliest"] = setting(
-        "expected", "A channel's mean over its six possible values, or the most probable of them"
+        "expected", "expected: the posterior mean of a channel; likeliest: its most probable value"
     )
-    mirrored: bool = setting(True, "Average with the reading of the mirrored image")
-    epochs: int = setting(30, "Passes over the public images, where it trains", minimum=1, maximum=1000)
+    mirrored: bool = setting(True, "Average the predictions for the image and its mirror image")
+    epochs: int = setting(30, "Passes over the public images (tune, train)", minimum=1, maximum=1000)
     batch: int = setting(32, "Images a step", minimum=1, maximum=1024)
-    rate: float = setting(1.5e-3, "Highest learning rate (a third of it when tuning)", minimum=1e-6, maximum=0.1)
+    rate: float = setting(1.5e-3, "Highest learning rate; tune takes a third of it", minimum=1e-6, maximum=0.1)
 
 
 def reconstruct(network: SignUNet, images: Images, *, readout: str = "expected", mirrored: bool = True) -> Images:
-    """Ciphertexts under any keys, uint8 [N, H, W, 3] of any size -> reconstructions of the same shape."""
+    """Reconstruct ciphertexts under any keys: uint8 [N, H, W, 3] of any size -> the same shape.
+
+    readout, mirrored: as in the settings.
+    """
     check_images(images)
     count, height, width, _ = images.shape
     out = np.empty_like(images)
@@ -84,7 +86,7 @@ def _reconstruct_tile(network: SignUNet, images: Images, readout: str, mirrored:
 
 
 class SimulatedPairs(Attack[SimulatedPairsSettings]):
-    """A network trained on public photographs under keys of the attacker's own reads ciphertexts under any key."""
+    """Reconstructs ciphertexts under any key with a network trained on public images under random keys."""
 
     name = "simulated-pairs"
     title = "Simulated pairs"
@@ -97,11 +99,11 @@ class SimulatedPairs(Attack[SimulatedPairsSettings]):
         return self.settings.weights != "shipped"
 
     def needs_public_images(self) -> bool:
-        return self.trains_network()  # the product's weights were trained on public photographs before
+        return self.trains_network()  # the bundled weights are already trained
 
     def not_applicable_reason(self, scheme: Scheme[Any, Any]) -> str | None:
         if scheme.name != "pixelwise":
-            return "reads the magnitudes that pixel-wise encryption leaves in place; other schemes move or mix them"
+            return "needs the magnitudes of each pixel, which only pixel-wise encryption leaves in place"
         return None
 
     def run(self, attack_input: AttackInput, context: RunContext) -> AttackResult:
@@ -115,47 +117,25 @@ class SimulatedPairs(Attack[SimulatedPairsSettings]):
         return AttackResult(reconstructed=images)
 
     def _train_once(self, attack_input: AttackInput, context: RunContext) -> SignUNet:
-        """What it learns, no key or ciphertext changes: once for the targets, their controls and further cells."""
+        """Train once for targets, controls and further cells: the training depends on no key and no ciphertext."""
         from unveil.models.core import serialization
-        from unveil.models.networks.sign_unet import SignUNet
+        from unveil.models.networks.sign_unet import SignUNet, load_network
+        from unveil.models.training.sign_unet import train_sign_unet
 
         if attack_input.public is None or not len(attack_input.public):
             raise AttackFailed("training needs public images; none were given")
         public = np.ascontiguousarray(attack_input.public)
         s = self.settings
+        tuning = s.weights == "tune"
         description = (
             f"{s.weights} {s.epochs} {s.batch} {s.rate} {public.shape} {zlib.crc32(public.data)} {context.seed}"
         )
         name = f"sign-unet/{hashlib.sha256(description.encode()).hexdigest()[:32]}"
+
+        def train() -> bytes:
+            rate, initial_network = (s.rate / 3, load_network()) if tuning else (s.rate, None)
+            return serialization.dump(train_sign_unet(public, s.epochs, s.batch, rate, context, initial_network))
+
         network = SignUNet()
-        serialization.load_into(
-            network, context.memoize(name, lambda: serialization.dump(self._train(public, context)))
-        )
+        serialization.load_into(network, context.memoize(name, train))
         return network.to(context.device).eval()
-
-    def _train(self, public: Images, context: RunContext) -> SignUNet:
-        import torch
-
-        from unveil.models.core.images import pad
-        from unveil.models.networks.sign_unet import SIZE_MULTIPLE, load_network
-        from unveil.models.training.sign_network import TrainSettings, train
-
-        s = self.settings
-        photographs = torch.from_numpy(pad(public, SIZE_MULTIPLE)).permute(0, 3, 1, 2).contiguous()
-        steps = max(1, s.epochs * len(photographs) // s.batch)
-        tuning = s.weights == "tune"
-
-        def on_log(step: int, nll: float, ssim: float) -> None:
-            context.report(step / steps, "training")
-            context.metric("nll", step, nll)
-            context.metric("ssim", step, ssim)
-
-        return train(
-            photographs,
-            TrainSettings(steps=steps, batch=s.batch, rate=s.rate / 3 if tuning else s.rate, seed=context.seed),
-            initial_network=load_network() if tuning else None,
-            store=context.checkpoints,
-            name=f"sign_unet-{context.seed}.ckpt",
-            device=context.device,
-            tell=on_log,
-        )

@@ -1,6 +1,6 @@
-"""Checkpoints: the state of a training, kept where a crash of the process does not reach.
+"""Checkpoints of a training: where they are stored, and how a state becomes bytes.
 
-What is stored is the state after its SHA-256.
+The stored bytes are the SHA-256 of the serialized state, then the state.
 """
 
 from __future__ import annotations
@@ -14,21 +14,21 @@ from typing import Any, Protocol
 
 
 class CheckpointStore(Protocol):
-    """Where checkpoints lie. A reader finds the whole of the last one written, or of the one before, never a part."""
+    """A place for checkpoints. Writes are atomic: a reader finds a whole checkpoint, the last or the one before."""
 
     def read(self, name: str) -> bytes | None:
-        """None where there is none, or what cannot be opened."""
+        """The bytes stored under `name`; None if there are none or they cannot be decrypted."""
 
     def write(self, name: str, data: bytes) -> None:
-        """Raises OSError, and keeps the one before, where there is no room."""
+        """Store `data` under `name`. Raises OSError, for example on a full disk, and keeps the checkpoint before."""
 
     def child(self, name: str) -> CheckpointStore:
-        """For a part of the work: names of its own."""
+        """A store with a separate namespace for one part of the work."""
 
 
 @dataclass(frozen=True)
 class DirectoryStore:
-    """A store on this disk, as it is: for who runs `models` alone."""
+    """A store of unencrypted files in one folder, for use without the service."""
 
     path: Path
 
@@ -56,17 +56,17 @@ class DirectoryStore:
 
 
 def save(store: CheckpointStore, name: str, state: dict[str, Any]) -> None:
-    """Write `state`: tensors and plain values. Raises OSError."""
-    import torch  # not before: `Context` knows of stores, and most attacks need no torch
+    """Write `state`, a dict of tensors and plain values. Raises OSError."""
+    import torch  # imported late: run contexts import this module, and most attacks need no torch
 
     buffer = io.BytesIO()
-    torch.save(state, buffer)  # in memory, for torch makes a nameless error of a full disk
+    torch.save(state, buffer)  # in memory: writing to a full disk, torch raises no OSError
     payload = buffer.getbuffer()
     store.write(name, b"".join((hashlib.sha256(payload).digest(), payload)))
 
 
 def load(store: CheckpointStore, name: str) -> dict[str, Any] | None:
-    """The state under `name`, on the CPU. None where there is none, or only what a damaged disk left of one."""
+    """The state under `name`, on the CPU; None if there is none or its checksum is wrong."""
     import torch
 
     raw = store.read(name)

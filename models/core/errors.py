@@ -4,12 +4,12 @@ from __future__ import annotations
 
 
 class AttackFailed(Exception):
-    """The material does not suffice, or does not fit the scheme; the message says what is missing."""
+    """The attack input is insufficient or does not fit the scheme; the message names what is missing."""
 
 
 class TrainingFailed(AttackFailed):
-    """It is not known what a network would have learned: it diverged, or the device had too little memory."""
+    """A training ended without a usable network: it diverged, or the device had too little memory."""
 
 
 class Cancelled(Exception):
-    """Raised out of a progress callback: stop now, keep the last checkpoint."""
+    """Raised by a progress callback to stop the work; the last checkpoint is kept."""

@@ -1,10 +1,10 @@
-"""Key stream, version 1: how a 32-byte secret becomes the maps of a scheme.
+"""Key stream, version 1: the expansion of a 32-byte secret to the maps of a scheme.
 
     stream(secret, label) = SHAKE256("unveil/keystream/1" || 0x00 || size || label || secret)
 
-size being that of the label in bytes (2 bytes, big endian),
-read from its first byte. Labels separate the uses of one secret. Draws are unbiased: bytes out of range are
-rejected, permutations come from sorting distinct 64-bit words. Test vectors: tests/models/test_keystream.py.
+where size is the length of the label in bytes (2 bytes, big endian). Labels separate the uses of one secret. Draws are
+unbiased: bytes out of range are rejected, and permutations come from sorting distinct 64-bit words. Test vectors:
+tests/models/core/test_keystream.py.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _REJECTED = 255
 
 
 def new_secret() -> bytes:
-    """32 bytes from the operating system."""
+    """32 random bytes from the operating system."""
     return os.urandom(SECRET_BYTES)
 
 
@@ -41,14 +41,15 @@ def derive_key(secret: bytes, label: str) -> bytes:
 def uniform_integers(
     secret: bytes, label: str, below: int, count: int, symbols: bytes = bytes(range(256))
 ) -> npt.NDArray[np.uint8]:
-    """`count` independent uniform integers in [0, below), below <= 256, one accepted byte each.
+    """`count` independent uniform integers in [0, below), below <= 256, from one accepted byte each.
 
-    names: what stands for each integer in the result; with fewer than 256 integers, none may be 255.
+    symbols: replaces integer i of the result by symbols[i]; with below < 256 no symbol may be 255. Raises ValueError
+    for another `below`.
     """
     if not 1 <= below <= 256:
         raise ValueError(f"below must lie in 1..256; got {below}")
     limit = 256 - 256 % below
-    # 6 standard deviations more than the mean number of bytes: a second, longer read is almost never needed.
+    # Mean plus six standard deviations of the number of bytes: a second, longer read is almost never needed.
     size = int(count * 256 / limit + 6 * (count * (256 - limit) / limit + 1) ** 0.5) + 1
     while True:
         raw = np.frombuffer(keystream_bytes(secret, label, size), np.uint8)
@@ -59,8 +60,8 @@ def uniform_integers(
 
 
 def _rejection_sample(raw: npt.NDArray[np.uint8], symbols: bytes, count: int) -> npt.NDArray[np.uint8]:
-    """What stands for each byte that has a name, at most so many."""
-    from unveil.models.core import numba_kernels  # not with the catalog: the API needs no compiler
+    """The symbols of the first `count` bytes that have one."""
+    from unveil.models.core import numba_kernels  # imported late: the API imports this module and needs no compiler
 
     table = np.frombuffer(symbols.ljust(256, bytes([_REJECTED])), np.uint8)
     if numba_kernels.rejection_sample is None or len(symbols) == 256:
@@ -89,7 +90,7 @@ def permutations(secret: bytes, label: str, size: int, count: int) -> npt.NDArra
         has_tie = (ordered[:, 1:] == ordered[:, :-1]).any(axis=1)
         if not has_tie.any():
             return np.argsort(words, axis=1, kind="stable")
-        # a tie (probability below 2^-50 for 96 words): those rows are drawn again from the words that follow
+        # A tie (probability below 2^-50 for 96 words): draw the rows with ties again from the words that follow.
         longer = np.frombuffer(keystream_bytes(secret, label, 8 * total * (extra + 1)), ">u8")[total * extra :]
         words = np.where(has_tie[:, None], longer.reshape(count, size), words)
     raise AssertionError("four ties in a row: the stream is broken")

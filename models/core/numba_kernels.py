@@ -1,7 +1,7 @@
-"""Compiled inner loops (numba), each equal to a plain NumPy path beside its caller; None where numba is missing.
+"""Inner loops compiled by numba, each equal to the NumPy path beside its caller; None if numba is not installed.
 
-Single-threaded on purpose: workers are processes, one a core, and threads do not survive a fork. The compiler widens
-sums and shifts of small integers to 64 bits; where a loop is to run on many values at once, each step names its type.
+All kernels are single-threaded: one worker process runs on each core, and threads do not survive a fork. numba widens
+sums and shifts of small integers to 64 bits, which prevents vectorisation, so vectorised loops cast every step.
 """
 
 from __future__ import annotations
@@ -20,27 +20,27 @@ def _compile(function: Callable[..., Any]) -> Any:
     options: dict[str, Any] = {"nogil": True, "error_model": "numpy", "fastmath": {"reassoc", "contract"}}
     try:
         return njit(cache=True, **options)(function)
-    except RuntimeError:  # nowhere to keep the compiled code, as in a read-only container
+    except RuntimeError:  # no writable cache folder, as in a read-only container
         return njit(**options)(function)
 
 
 @_compile
 def _rotate_left(word: Any, bits: Any) -> Any:
-    """A uint32 turned left by 0 to 31 bits."""
+    """Rotate a uint32 left by 0 to 31 bits."""
     left, right = bits & np.uint32(31), (np.uint32(32) - bits) & np.uint32(31)
     return np.uint32(np.uint32(word << left) | np.uint32(word >> right))
 
 
 def _shuffle_nibbles(words: Any, sources: Any, rotations: Any, flips: Any, out: Any) -> None:
-    """Tanaka's block cipher. words, out: uint32 [N, H, 3 * W / 4], the bytes of the images four by four.
+    """Tanaka's block cipher. words, out: uint32 [N, H, 3 * W / 4], four bytes of the images in each word.
 
-    A block is 12 words, a word 8 nibbles; nibble k of output word m is one of input word sources[m, k], which turned
-    left by turns[m, k] bits brings it to its place; then the word is XORed with flips[m]. The loop over blocks is
-    the inner one, with one row of `given` and `made` for each of the 12 words: so a processor takes 16 blocks at once.
+    A block is 12 words of 8 nibbles. Nibble k of output word m comes from input word sources[m, k], rotated left by
+    rotations[m, k] bits to its place; the word is then XORed with flips[m]. The inner loop runs over blocks, with the
+    12 words in separate rows, so that the compiler vectorises it over 16 blocks.
     """
     count, height, pitch = words.shape
     across = pitch // 3
-    down = max(1, 96 // across)  # rows of blocks at a time: long enough to pay, and still in the first-level cache
+    down = max(1, 96 // across)  # rows of blocks at a time: amortises the loop and stays in the L1 cache
     source_rows, result_rows = np.empty((12, down * across), np.uint32), np.empty((12, down * across), np.uint32)
     for n in range(count):
         for top in range(0, height, 4 * down):
@@ -87,22 +87,22 @@ def _shuffle_nibbles(words: Any, sources: Any, rotations: Any, flips: Any, out: 
 
 @_compile
 def _bit_mask(transform: Any, bit: int) -> Any:
-    """255 where that bit of the element is set, else 0."""
+    """255 if the bit of the element is set, else 0."""
     return np.uint8(np.uint8(0) - np.uint8(np.uint8(transform >> np.uint8(bit)) & np.uint8(1)))
 
 
 @_compile
 def _select(a: Any, b: Any, mask: Any) -> Any:
-    """b where the mask is 255, a where it is 0."""
+    """b if the mask is 255, a if it is 0."""
     return np.uint8(a ^ np.uint8(np.uint8(a ^ b) & mask))
 
 
 def _apply_pixel_transforms(images: Any, transforms: Any, out: Any) -> None:
-    """Pixel-wise encryption. images, out: uint8 [N, P, 3]; elements: uint8 [N, P], or [1, P] for all images.
+    """Pixel-wise encryption. images, out: uint8 [N, P, 3]; transforms: uint8 [N, P], or [1, P] for all images.
 
-    Bits of an element: 0, 1: the first output channel is green, is blue (else red); 2, 3: the second is blue, is red
-    (else green); 4, 5, 6: red, green, blue are reversed before. No table and no branch, and every value said to be
-    uint8: so a processor takes 64 pixels at once.
+    Bits of a transform: 0 and 1 select green or blue as the first output channel (else red); 2 and 3 select blue or red
+    as the second (else green); 4, 5 and 6 invert red, green and blue beforehand. Without tables and branches, and with
+    every value cast to uint8, the compiler vectorises the loop over 64 pixels.
     """
     for n in range(images.shape[0]):
         pixels, result = images[n].reshape(-1), out[n].reshape(-1)
@@ -116,12 +116,12 @@ def _apply_pixel_transforms(images: Any, transforms: Any, out: Any) -> None:
             second = _select(_select(green, blue, _bit_mask(e, 2)), red, _bit_mask(e, 3))
             result[3 * p] = first
             result[3 * p + 1] = second
-            third = np.uint8(np.uint8(red ^ green) ^ np.uint8(first ^ second))  # the one that is left, XOR blue
+            third = np.uint8(np.uint8(red ^ green) ^ np.uint8(first ^ second))  # the remaining channel, XOR blue
             result[3 * p + 2] = np.uint8(blue ^ third)
 
 
 def _rejection_sample(raw: Any, values: Any, rejected: int, out: Any) -> int:
-    """The values of bytes `raw`, but for those that are `refused`, into `out`; how many there are. All are uint8."""
+    """Write values[raw[i]] to `out` until it is full, skipping `rejected` -> the number written. Arrays: uint8."""
     accepted = 0
     for i in range(len(raw)):
         if accepted == len(out):
@@ -140,13 +140,13 @@ def _sum_seven(sums: Any, j: int) -> Any:
 def _ssim7(x: Any, y: Any, out: Any) -> None:
     """Mean SSIM of each image, uniform 7x7, sample covariance. x, y: uint8 [N, H, W, 3]; out: float64 [N].
 
-    Sums down the columns slide from row to row; sums along a row are seven of them, a pixel (3 values) apart. All sums
-    and their products are exact in int32; only the quotient is in float32, where each of its four factors is rounded
-    twice: the error stays below 1e-6, and is about 1e-8 on photographs.
+    Column sums slide from row to row; a window sum adds seven column sums, one pixel (3 values) apart. All sums and
+    their products are exact in int32. Only the quotient is float32, each of its four factors rounded twice: the error
+    stays below 1e-6 and is about 1e-8 on photographs.
     """
     count, height, width, _ = x.shape
     pitch, inner = 3 * width, 3 * (width - 6)
-    # Factors are scaled by 49 * 49 and by 49 * 48, which cancel.
+    # The factors are scaled by 49 * 49 and by 49 * 48, which cancel in the quotient.
     c1, c2 = np.float32(49 * 49 * (0.01 * 255) ** 2), np.float32(49 * 48 * (0.03 * 255) ** 2)
     sx, sy = np.empty(pitch, np.int32), np.empty(pitch, np.int32)
     sq, sxy = np.empty(pitch, np.int32), np.empty(pitch, np.int32)
@@ -170,7 +170,7 @@ def _ssim7(x: Any, y: Any, out: Any) -> None:
                 numerator = (np.float32(cross) + c1) * (np.float32(np.int32(98 * bxy - cross)) + c2)
                 denominator = (np.float32(both) + c1) * (np.float32(np.int32(49 * bq - both)) + c2)
                 line[j] = numerator / denominator
-            for j in range(inner):  # apart from the loop above, which would be in float64 altogether
+            for j in range(inner):  # in a loop of its own: a float64 sum would turn the loop above into float64
                 total += np.float64(line[j])
             first = row - 6
             for j in range(pitch):
@@ -184,7 +184,7 @@ def _ssim7(x: Any, y: Any, out: Any) -> None:
 
 @_compile
 def _normalize(values: Any, out: Any) -> None:
-    """int32 [P] -> float32 [P] of mean 0 and norm 1; 0 where all are equal, which integers tell."""
+    """int32 [P] -> float32 [P] of mean 0 and norm 1, or all 0 if the values are equal, which is exact for integers."""
     total = np.int64(0)
     for j in range(len(values)):
         total += np.int64(values[j])
@@ -197,7 +197,7 @@ def _normalize(values: Any, out: Any) -> None:
 
 
 def _identification_vectors(images: Any, weights: Any, out: Any) -> None:
-    """Grey images as unit vectors, each averaged down by two from the one before, while there are two rows and columns.
+    """Grey images as unit vectors at several scales, each averaged down by two while two rows and columns remain.
 
     images: uint8 [N, H, W, 3]; weights of the channels: int32 [3], of sum 10,000; out: a tuple of float32 [N, P].
     """
@@ -217,7 +217,7 @@ def _identification_vectors(images: Any, weights: Any, out: Any) -> None:
             half = columns // 2
             for i in range(rows // 2):
                 above, below = grey[2 * i * columns :], grey[(2 * i + 1) * columns :]
-                pooled = grey[i * half : (i + 1) * half]  # sums: what is normalised needs no division
+                pooled = grey[i * half : (i + 1) * half]  # sums instead of means: the vectors are normalised anyway
                 for j in range(half):
                     pooled[j] = np.int32(
                         np.int32(above[2 * j] + above[2 * j + 1]) + np.int32(below[2 * j] + below[2 * j + 1])
@@ -225,128 +225,8 @@ def _identification_vectors(images: Any, weights: Any, out: Any) -> None:
             rows, columns = rows // 2, half
 
 
-@_compile
-def _value(bits: Any, shift: Any) -> Any:
-    """The float32 of which `bits` are the upper 16 (shift 16: a bfloat16) or all (shift 0)."""
-    return np.uint32(np.uint32(bits) << shift).view(np.float32)
-
-
-@_compile
-def _bits(value: Any, shift: Any) -> Any:
-    """Back again: the bits of the nearest, of two the even one."""
-    bits = np.float32(value).view(np.uint32)
-    odd = np.uint32(np.uint32(bits >> np.uint32(16)) & np.uint32(1))
-    up = np.uint32(np.uint32(0x7FFF) + odd) if shift else np.uint32(0)
-    return np.uint32(np.uint32(bits + up) >> shift)
-
-
-@_compile
-def _row(channels: int) -> int:
-    """How many values are taken together: whole pixels, and enough for a processor's widest registers."""
-    return channels * max(1, 64 // channels)
-
-
-def _normalise(x: Any, weight: Any, bias: Any, eps: float, slope: float, out: Any, mean: Any, var: Any) -> None:
-    """Each channel of each group to mean 0 and variance 1, times weight, plus bias; where negative, times slope.
-
-    x, out: bits, channels last, of bfloat16 (uint16 [G, M * C]) or of float32 (uint32); weight, bias: float32 [C];
-    mean, var: float32 [G, C], written. Sums are of differences from a group's first pixel, so that no variance drowns
-    in its mean; they are in float32 over at most 128 rows, and in float64 beyond.
-    """
-    groups, count = x.shape
-    shift = np.uint32(32 - 8 * x.itemsize)
-    channels = len(weight)
-    pixels, row = count // channels, _row(channels)
-    first, scale, offset = np.empty(row, np.float32), np.empty(row, np.float32), np.empty(row, np.float32)
-    sums, squares = np.empty(row, np.float32), np.empty(row, np.float32)
-    sum_, square = np.empty(channels), np.empty(channels)
-    for g in range(groups):
-        for j in range(row):
-            first[j] = _value(x[g, j % channels], shift)
-        sum_[:], square[:] = 0, 0
-        for top in range(0, count, 128 * row):
-            sums[:], squares[:] = 0, 0
-            for begin in range(top, min(count, top + 128 * row), row):
-                values = x[g, begin : begin + row]
-                for j in range(len(values)):
-                    difference = np.float32(_value(values[j], shift) - first[j])
-                    sums[j] += difference
-                    squares[j] += np.float32(difference * difference)
-            for j in range(row):
-                sum_[j % channels] += sums[j]
-                square[j % channels] += squares[j]
-        for c in range(channels):
-            difference = sum_[c] / pixels
-            mean[g, c] = first[c] + difference
-            var[g, c] = max(square[c] / pixels - difference * difference, 0.0)
-        for j in range(row):
-            c = j % channels
-            scale[j] = weight[c] / np.sqrt(var[g, c] + eps)
-            offset[j] = bias[c] - mean[g, c] * scale[j]
-        for begin in range(0, count, row):
-            values, made = x[g, begin : begin + row], out[g, begin : begin + row]
-            for j in range(len(values)):
-                value = np.float32(np.float32(_value(values[j], shift) * scale[j]) + offset[j])
-                made[j] = _bits(max(value, np.float32(value * np.float32(slope))), shift)
-
-
-def _normalise_back(
-    x: Any, weight: Any, bias: Any, eps: float, slope: float, mean: Any, var: Any, gradient: Any, of_x: Any,
-    of_weight: Any, of_bias: Any,
-) -> None:  # fmt: skip
-    """The gradients of `normalise`. gradient: of its output, bits as x; of_x: the same; of_weight, of_bias: [C]."""
-    groups, count = x.shape
-    shift = np.uint32(32 - 8 * x.itemsize)
-    channels = len(weight)
-    pixels, row = count // channels, _row(channels)
-    centre, scale, offset = np.empty(row, np.float32), np.empty(row, np.float32), np.empty(row, np.float32)
-    from_x, constant = np.empty(row, np.float32), np.empty(row, np.float32)
-    sums, products = np.empty(row, np.float32), np.empty(row, np.float32)
-    sum_, product = np.empty(channels), np.empty(channels)
-    of_weight[:], of_bias[:] = 0, 0
-    for g in range(groups):
-        for j in range(row):
-            c = j % channels
-            centre[j] = mean[g, c]
-            scale[j] = weight[c] / np.sqrt(var[g, c] + eps)
-            offset[j] = bias[c] - mean[g, c] * scale[j]
-        sum_[:], product[:] = 0, 0
-        for top in range(0, count, 128 * row):
-            sums[:], products[:] = 0, 0
-            for begin in range(top, min(count, top + 128 * row), row):
-                values, gradients = x[g, begin : begin + row], gradient[g, begin : begin + row]
-                for j in range(len(values)):
-                    value, slant = _value(values[j], shift), _value(gradients[j], shift)
-                    above = np.float32(np.float32(value * scale[j]) + offset[j]) > np.float32(0)
-                    slant = slant if above else np.float32(slant * np.float32(slope))
-                    sums[j] += slant
-                    products[j] += np.float32(slant * np.float32(value - centre[j]))
-            for j in range(row):
-                sum_[j % channels] += sums[j]
-                product[j % channels] += products[j]
-        for c in range(channels):
-            of_bias[c] += sum_[c]
-            of_weight[c] += product[c] / np.sqrt(var[g, c] + eps)
-        # scale * (slant - mean of slant - normalised x * mean of slant times normalised x)
-        for j in range(row):
-            c = j % channels
-            from_x[j] = -scale[j] * product[c] / (var[g, c] + eps) / pixels
-            constant[j] = -scale[j] * sum_[c] / pixels - from_x[j] * centre[j]
-        for begin in range(0, count, row):
-            values, gradients = x[g, begin : begin + row], gradient[g, begin : begin + row]
-            made = of_x[g, begin : begin + row]
-            for j in range(len(values)):
-                value, slant = _value(values[j], shift), _value(gradients[j], shift)
-                above = np.float32(np.float32(value * scale[j]) + offset[j]) > np.float32(0)
-                slant = slant if above else np.float32(slant * np.float32(slope))
-                of_value = np.float32(np.float32(value * from_x[j]) + constant[j])
-                made[j] = _bits(np.float32(np.float32(slant * scale[j]) + of_value), shift)
-
-
 rejection_sample = _compile(_rejection_sample)
 apply_pixel_transforms = _compile(_apply_pixel_transforms)
-normalise = _compile(_normalise)
-normalise_back = _compile(_normalise_back)
 identification_vectors = _compile(_identification_vectors)
 shuffle_nibbles = _compile(_shuffle_nibbles)
 ssim7 = _compile(_ssim7)

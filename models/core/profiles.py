@@ -9,7 +9,7 @@ Profile = Literal["smoke", "quick", "paper"]
 
 PROFILES: tuple[Profile, ...] = get_args(Profile)
 
-# Images of the training and the test split that a profile takes; None: all.
+# The number of training and test images that a profile takes; None: all.
 PROFILE_IMAGE_COUNTS: Mapping[Profile, tuple[int | None, int | None]] = {
     "smoke": (64, 32),
     "quick": (2000, 500),
@@ -18,6 +18,6 @@ PROFILE_IMAGE_COUNTS: Mapping[Profile, tuple[int | None, int | None]] = {
 
 
 def profile_image_counts(profile: Profile) -> dict[str, int | None]:
-    """LIMITS by name, as settings tell them: they decide what is learned from, n, the gallery and chance."""
+    """The image counts of a profile by name, as results record them: they set n, the gallery and chance."""
     training, test = PROFILE_IMAGE_COUNTS[profile]
     return {"training_images": training, "test_images": test}

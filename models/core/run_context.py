@@ -1,4 +1,4 @@
-"""How an attack or a key training runs: seed, device, progress, checkpoints, deadline."""
+"""The run context of an attack or a key training: seed, device, progress, checkpoints, memoization, deadline."""
 
 from __future__ import annotations
 
@@ -20,23 +20,24 @@ def _compute(name: str, compute: Callable[[], bytes]) -> bytes:  # noqa: ARG001
 
 @dataclasses.dataclass(frozen=True)
 class RunContext:
-    """How an attack runs, or a key is trained: seed, device, and where it tells how far it has come.
+    """How an attack or a key training runs, independent of its settings.
 
-    report(fraction, phase) and metric(name, step, value) may raise Cancelled. shared(name, make) answers what `make`
-    made, now or earlier in the same evaluation: the name holds all that it depends on. deadline: on time.monotonic's
-    clock; a training keeps a checkpoint and stops before it.
+    report(fraction, phase) receives progress in 0..1, metric(name, step, value) the points of a curve; both may raise
+    Cancelled. memoize(name, compute) returns the result of `compute`, computed now or earlier in the same evaluation;
+    the name must contain everything on which the result depends. deadline: on the clock of time.monotonic; a training
+    writes a checkpoint and stops before it.
     """
 
     seed: int = 0
     device: str = "cpu"
-    checkpoints: CheckpointStore | None = None  # None: keep none
+    checkpoints: CheckpointStore | None = None  # None: no checkpoints
     report: Callable[[float, str], None] = _noop
     metric: Callable[[str, int, float], None] = _noop
     memoize: Callable[[str, Callable[[], bytes]], bytes] = _compute
     deadline: float = math.inf
 
     def scoped(self, name: str, start: float, end: float) -> RunContext:
-        """For a part of the work: checkpoints and metrics of its own, progress from `begin` to `end`."""
+        """A context for one part of the work: separate checkpoints and metrics, progress from `start` to `end`."""
         return dataclasses.replace(
             self,
             checkpoints=self.checkpoints and self.checkpoints.child(name),

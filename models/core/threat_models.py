@@ -1,4 +1,4 @@
-"""Threat models: what the attacker holds."""
+"""Threat models: the data that an attacker holds."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from enum import StrEnum
 
 
 class ThreatModel(StrEnum):
-    """What an attacker holds besides the algorithm, which is public (Kerckhoffs)."""
+    """The data that an attacker holds. The algorithm and its settings are always public (Kerckhoffs)."""
 
     CIPHERTEXT_ONLY = "ciphertext-only"
     PUBLIC_IMAGES = "+public images"  # ciphertexts and unpaired plain images of the same kind

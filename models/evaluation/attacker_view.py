@@ -1,4 +1,4 @@
-"""The images of one cell, and what of them an attacker gets to see under each threat model."""
+"""The attacker view: the images of one cell and the part of them that each threat model allows."""
 
 from __future__ import annotations
 
@@ -9,29 +9,30 @@ from typing import Any
 from unveil.models.attacks.base import Attack, AttackInput, Pairs
 from unveil.models.core.images import Images
 from unveil.models.core.threat_models import ThreatModel
-from unveil.models.evaluation.oracle import Oracle
 from unveil.models.schemes.base import Scheme
 
-ProtectImages = Callable[[Images, int], Images]  # images, number of the first one -> their ciphertexts
+ProtectImages = Callable[[Images, int], Images]  # images, number of the first image -> their ciphertexts
 
 
 @dataclass(frozen=True)
 class ImageSplit:
-    """All plain, uint8 [N, H, W, 3]."""
+    """The plain images of a cell by owner, each uint8 [N, H, W, 3]."""
 
-    targets: Images  # behind the ciphertexts that are attacked
-    owner_images: Images  # of the same owner: observed ciphertexts and pairs come from it
-    public: Images  # the attacker's own
+    targets: Images  # the originals of the attacked ciphertexts
+    owner_images: Images  # the same owner's other images, the source of observed ciphertexts and pairs
+    public: Images  # the attacker's own images
 
 
 def split_images(attack: Attack[Any], targets: Images, train: Images, public: Images | None = None) -> ImageSplit:
-    """Who owns what. Without `public` images, an attacker who needs some owns every second training image."""
+    """Divide the images between owner and attacker.
+
+    An attack that needs public images gets `public`, or every second training image if `public` is None.
+    """
     if public is not None:
         return ImageSplit(targets, train, public)
     if attack.threat_model is ThreatModel.PUBLIC_IMAGES:
-        return ImageSplit(
-            targets, train[0::2], train[1::2]
-        )  # the paper's T1 and T2: equal halves without a common image
+        # The paper's T1 and T2: equal halves without a common image.
+        return ImageSplit(targets, train[0::2], train[1::2])
     return ImageSplit(targets, train, train[:0])
 
 
@@ -42,10 +43,13 @@ def build_attack_input(
     protect: ProtectImages,
     key_index: int = 0,
 ) -> AttackInput:
-    """Only what the attack's threat model allows: no key, and no plain image behind the targets.
+    """Build the input that the attack's threat model allows: never the key, never the originals of the targets.
 
-    number: of the key among several. Each is watched on other images, as far as they go: several keys on the same
-    pictures would be one trial of an attack that lives by its pictures.
+    The oracle is a closure over `protect` and therefore over the key. It hides the key by convention: code that
+    inspects the closure can read it.
+
+    key_index: the number of the attacked key. Each key is observed on other images as far as these suffice, so that
+    several keys are several independent trials also of an attack whose success depends on the observed images.
     """
     plain = _select_observed(image_split.owner_images, attack.required_ciphertexts(), key_index)
     protected = protect(image_split.targets, 0)
@@ -57,7 +61,7 @@ def build_attack_input(
         observed=observed,
         public=image_split.public if threat_model is ThreatModel.PUBLIC_IMAGES else None,
         pairs=Pairs(plain, observed) if threat_model is ThreatModel.KNOWN_PLAINTEXT else None,
-        oracle=Oracle(lambda images: protect(images, 0)) if threat_model is ThreatModel.CHOSEN_PLAINTEXT else None,
+        oracle=(lambda images: protect(images, 0)) if threat_model is ThreatModel.CHOSEN_PLAINTEXT else None,
     )
 
 

@@ -21,7 +21,7 @@ from unveil.models.core.images import Images, pad
 from unveil.models.core.profiles import PROFILE_IMAGE_COUNTS
 from unveil.models.core.run_context import RunContext
 from unveil.models.core.verdicts import cell_verdict
-from unveil.models.data.datasets import ImageDataset
+from unveil.models.data.image_dataset import ImageDataset
 from unveil.models.evaluation.attacker_view import ImageSplit, ProtectImages, build_attack_input, split_images
 from unveil.models.evaluation.controls import controls_context, controls_start_fraction, run_controls
 from unveil.models.evaluation.scoring import CellResult, Sample, Scores, ScoringOptions, build_cell_result, score

@@ -20,10 +20,10 @@ from unveil.models.core.errors import AttackFailed
 from unveil.models.core.images import Images, pad
 from unveil.models.core.profiles import PROFILE_IMAGE_COUNTS, Profile
 from unveil.models.core.run_context import RunContext
-from unveil.models.data.datasets import ImageDataset
+from unveil.models.data.image_dataset import ImageDataset
 from unveil.models.evaluation.attacker_view import ProtectImages
 from unveil.models.evaluation.scoring import LEAK_CONFIDENCE, CellResult, KeyTrial, ScoringOptions
-from unveil.models.metrics.image_metrics import binomial_interval
+from unveil.models.metrics.intervals import binomial_interval
 from unveil.models.schemes.base import Scheme
 from unveil.models.training.classifier import ClassifierSettings, count_classes, predict, train_classifier
 

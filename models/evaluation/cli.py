@@ -28,7 +28,9 @@ from unveil.models.core.errors import AttackFailed, Cancelled
 from unveil.models.core.images import to_png
 from unveil.models.core.profiles import PROFILES, profile_image_counts
 from unveil.models.core.run_context import RunContext
-from unveil.models.data.datasets import DatasetMissing, load_folder, sample
+from unveil.models.data.datasets import load_folder
+from unveil.models.data.image_dataset import DatasetMissing
+from unveil.models.data.sample import sample
 from unveil.models.evaluation.cell import measure_utility, run_cell
 from unveil.models.evaluation.scoring import CellResult, ScoringOptions
 
@@ -38,7 +40,7 @@ def _build_parser() -> argparse.ArgumentParser:
         prog="python -m unveil.models.evaluation", description="Run one cell, no service needed."
     )
     parser.add_argument("--scheme", required=True, help="such as tanaka, tanaka:icce2018, pixelwise:different")
-    parser.add_argument("--attack", required=True, help="such as none, fr, fr:L=4,nibblewise=true; or utility")
+    parser.add_argument("--attack", required=True, help="such as none, fr, fr:L=4:nibblewise=true; or utility")
     parser.add_argument("--data", required=True, help="a folder (STL-10's layout or class folders), or `sample`")
     parser.add_argument("--profile", choices=PROFILES, default="paper")
     parser.add_argument("--out", type=Path, required=True, help="folder for result.json, scores.csv, samples/, curves")

@@ -16,7 +16,8 @@ from unveil.models.core.images import Images
 from unveil.models.core.run_context import RunContext
 from unveil.models.evaluation.attacker_view import ImageSplit, ProtectImages, build_attack_input
 from unveil.models.evaluation.scoring import identification_summary
-from unveil.models.metrics.image_metrics import SCALES, identification, ssim
+from unveil.models.metrics.identification import SCALES, identification
+from unveil.models.metrics.ssim import ssim
 from unveil.models.schemes.base import Scheme
 
 POSITIVE_SSIM = 0.8  # what a learned attack must reach on the negative of the image

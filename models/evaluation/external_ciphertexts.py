@@ -15,11 +15,11 @@ from unveil.models.core.images import Images
 from unveil.models.core.profiles import PROFILE_IMAGE_COUNTS
 from unveil.models.core.run_context import RunContext
 from unveil.models.core.threat_models import ThreatModel
-from unveil.models.data.datasets import ImageDataset
+from unveil.models.data.image_dataset import ImageDataset
 from unveil.models.evaluation.attacker_view import ImageSplit, build_attack_input, split_images
 from unveil.models.evaluation.controls import controls_context, controls_start_fraction, run_controls
 from unveil.models.evaluation.scoring import CellResult, Sample, ScoringOptions, build_cell_result, score
-from unveil.models.metrics.image_metrics import ssim
+from unveil.models.metrics.ssim import ssim
 from unveil.models.schemes.base import Scheme
 
 

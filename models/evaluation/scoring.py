@@ -15,7 +15,10 @@ from unveil.models.core.images import Images
 from unveil.models.core.profiles import Profile
 from unveil.models.core.run_context import RunContext
 from unveil.models.core.verdicts import cell_verdict
-from unveil.models.metrics.image_metrics import SCALES, SsimMode, binomial_interval, identification, psnr, ssim, summary
+from unveil.models.metrics.identification import SCALES, identification
+from unveil.models.metrics.intervals import binomial_interval, summary
+from unveil.models.metrics.psnr import psnr
+from unveil.models.metrics.ssim import SsimMode, ssim
 
 LEAK_CONFIDENCE = 0.99  # above chance means surely so
 _MAX_COMMON_SAMPLES = 2  # at most

@@ -1,4 +1,4 @@
-"""SSIM that a network can learn from: as the metric's rgb7 (SCIENCE section 5), with a gradient."""
+"""SSIM with a gradient, as a training loss; equal to mode rgb7 of `unveil.models.metrics.ssim`."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from torch import Tensor
 from torch.nn import functional as F
 
 _C1, _C2 = (0.01 * 255) ** 2, (0.03 * 255) ** 2
-_SAMPLE_COVARIANCE_FACTOR = 49 / 48  # sample covariance
+_SAMPLE_COVARIANCE_FACTOR = 49 / 48
 
 
 def ssim_rgb7(x: Tensor, y: Tensor) -> Tensor:
-    """As scikit-image's: float [N, 3, H, W] in 0..255 -> [N]."""
-    x, y = (images.contiguous() - 127.5 for images in (x, y))  # float32 keeps variances only near zero mean
+    """SSIM of float [N, 3, H, W] in 0..255 -> [N], equal to scikit-image's within 1e-4; H and W at least 7."""
+    x, y = (images.contiguous() - 127.5 for images in (x, y))  # centred: float32 loses small variances of large values
     mx, xx, xy = torch.split(_mean7(torch.cat([x, x * x, x * y])), len(x))
-    my, yy = torch.split(_mean7(torch.cat([y, y * y])), len(y))  # apart: the plain images need no gradient
+    my, yy = torch.split(_mean7(torch.cat([y, y * y])), len(y))  # separate: plain images need no gradient
     vx, vy, vxy = (
         (xx - mx * mx) * _SAMPLE_COVARIANCE_FACTOR,
         (yy - my * my) * _SAMPLE_COVARIANCE_FACTOR,
@@ -28,13 +28,13 @@ def ssim_rgb7(x: Tensor, y: Tensor) -> Tensor:
 
 
 def _mean7(x: Tensor) -> Tensor:
-    """The mean over each full 7x7 window."""
+    """The mean of each full 7x7 window."""
     mean: Tensor = _Sum7.apply(x)  # type: ignore[no-untyped-call]
     return mean / 49
 
 
 class _Sum7(torch.autograd.Function):
-    """Shifted sums of whole images: a CPU's average pooling goes from window to window, many times slower."""
+    """Sums of 7x7 windows by shifted additions, many times faster on a CPU than average pooling."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor) -> Tensor:  # noqa: ARG004
@@ -42,7 +42,7 @@ class _Sum7(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> Tensor:  # noqa: ARG004
-        return _sum7(F.pad(gradient, (6, 6, 6, 6)))  # a window is its own mirror image
+        return _sum7(F.pad(gradient, (6, 6, 6, 6)))  # the window is symmetric
 
 
 def _sum7(x: Tensor) -> Tensor:

@@ -1,7 +1,8 @@
-"""The block network: one small network for every 4x4 block (paper section 5.1; SCIENCE section 3) [P][C].
+"""The block network: one small network applied to every 4x4 block (paper section 5.1) [P][C].
 
-Convolutions with kernel and stride 4, and 1x1 after them, see one block at a time: rows of a matrix. So they are linear
-layers here, with batch normalisation over all blocks, which is the same network and several times faster on a CPU.
+Convolutions with kernel and stride 4, followed by 1x1 convolutions, see one block at a time. They are implemented as
+linear layers over a matrix of blocks, with batch normalisation over all blocks: the same function, and several times
+faster on a CPU.
 """
 
 import torch
@@ -21,7 +22,7 @@ def to_blocks(images: Tensor) -> Tensor:
 
 
 def from_blocks(blocks: Tensor, shape: torch.Size) -> Tensor:
-    """The inverse of `to_blocks`; shape: of the images."""
+    """The inverse of `to_blocks`; shape: that of the images, [N, 3, H, W]."""
     n, c, height, width = shape
     blocks = blocks.reshape(n, height // BLOCK, width // BLOCK, BLOCK, BLOCK, c)
     return blocks.transpose(2, 3).reshape(n, height, width, c).permute(0, 3, 1, 2)
@@ -30,7 +31,8 @@ def from_blocks(blocks: Tensor, shape: torch.Size) -> Tensor:
 class BlockNetwork(nn.Module):
     """4x4/4 to 48, BN, ReLU; 1x1 to 48, BN, ReLU; 1x1 to 512, BN, ReLU; pixel shuffle by 4 to 32; 1x1 to 3.
 
-    float [N, 3, H, W] in -1..1, sides multiples of 4 -> the same, by tanh where `squash` (the GAN's generator).
+    float [N, 3, H, W] in -1..1, sides multiples of 4 -> the same shape, unbounded, or in -1..1 by a tanh if `squash`
+    (the generator of the GAN attack).
     """
 
     def __init__(self, *, output_tanh: bool = False, hidden: int = 48, wide: int = 512) -> None:
@@ -45,18 +47,18 @@ class BlockNetwork(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         features = self.body(to_blocks(images))
-        # The pixel shuffle: a block's features are dealt out to its 16 pixels.
+        # The pixel shuffle: each of the 16 pixels of a block takes its share of the features.
         pixels = self.head(features.view(len(features) * BLOCK * BLOCK, -1))
         out = from_blocks(pixels, images.shape)
         return out.tanh() if self.output_tanh else out
 
     @torch.no_grad()
     def init_linear(self, protected: Tensor, plain: Tensor) -> None:
-        """Random weights become the linear map of blocks like those of `protected` to the covariance of `plain`'s.
+        """Initialise as the linear map from blocks of `protected` to the block covariance of `plain` [M].
 
-        float [N, 3, H, W] both; none knows which protected block belongs to which plain one. Hidden units are the
-        blocks' principal components, so that after batch normalisation details are as large as the mean. Of the
-        features of each pixel the first three are its colour; the others, which the head does not see yet, stay random.
+        protected, plain: float [N, 3, H, W], unpaired. The hidden units are the principal components of the blocks, so
+        that batch normalisation makes details as large as the mean. The first three features of each pixel carry its
+        colour; the head ignores the other features at first, and these stay random.
         """
         layers = [layer for layer in self.body if isinstance(layer, nn.Linear)]
         norms = [norm for norm in self.body if isinstance(norm, nn.BatchNorm1d)]
@@ -66,7 +68,7 @@ class BlockNetwork(nn.Module):
         third = layers[2].weight.view(BLOCK * BLOCK, -1, hidden).clone()  # pixel, feature, component
         third[:, :channels] = decoder.view(BLOCK * BLOCK, channels, hidden)
         for layer, start in zip(layers, (components, torch.eye(hidden), third.flatten(0, 1)), strict=True):
-            # as long as it was: the learning rate is large or small beside it
+            # keep the norm, to which the learning rate is relative
             layer.weight.copy_(F.normalize(start) * layer.weight.norm(dim=1, keepdim=True))
         colours = norms[2].bias.view(BLOCK * BLOCK, -1)[:, :channels]
         for bias in (norms[0].bias, norms[1].bias, colours):

@@ -1,7 +1,7 @@
-"""Generators that begin as a linear map: what they make has the covariance of public images from the first step on.
+"""Initialisation of a generator as a linear map: its first outputs have the covariance of public images [M].
 
-Of all such maps the one that moves values least (optimal transport between Gaussians). Convolutions with batch
-normalisation and ReLU between them are linear where the normalised values are lifted above zero.
+Among all such maps it takes the one that moves values least (optimal transport between Gaussians). Convolutions with
+batch normalisation and ReLU between them are linear as long as the normalised values stay positive.
 """
 
 from collections.abc import Iterable
@@ -11,21 +11,21 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-RELU_OFFSET = 3.0  # deviations: of values spread like a Gaussian, ReLU then cuts off one in a thousand
+RELU_OFFSET = 3.0  # standard deviations: of Gaussian values, ReLU then clips one in a thousand
 
 
 class OptimalTransportMap(NamedTuple):
-    """The map, by way of the principal components of what it is for: outcome = decoder @ (components @ x), centred."""
+    """A linear map through principal components: y = decoder @ (components @ x) for centred x."""
 
-    components: Tensor  # [K, C], of length 1, the strongest first
-    decoder: Tensor  # [C, K], for components of deviation 1, as batch normalisation makes them
+    components: Tensor  # [K, C], unit vectors, largest variance first
+    decoder: Tensor  # [C, K], for components of unit variance, as after batch normalisation
 
 
 def fit_optimal_transport(protected: Tensor, plain: Tensor) -> OptimalTransportMap:
-    """From rows [N, C] like `protected` to such as have the covariance of `plain`."""
+    """Fit the map from rows [N, C] with the covariance of `protected` to rows with the covariance of `plain`."""
     covariance, target_covariance = (
         torch.cov(rows.T).double() for rows in (protected, plain)
-    )  # variances a million times apart
+    )  # float64: variances differ by a factor of a million
     variances, vectors = torch.linalg.eigh(covariance)
     root, inverse = _power(covariance, 0.5), _power(covariance, -0.5)
     symmetric = inverse @ _power(root @ target_covariance @ root, 0.5) @ inverse
@@ -40,11 +40,11 @@ def _power(matrix: Tensor, exponent: float) -> Tensor:
 
 @torch.no_grad()
 def init_linear_colors(modules: Iterable[nn.Module], protected: Tensor, plain: Tensor) -> None:
-    """Convolutions from colours to colours, batch normalisation and ReLU between, become the map of each colour.
+    """Initialise a path of convolutions, batch normalisations and ReLU as the linear map of colours.
 
-    modules: of the way, in order, others among them. float [N, 3, H, W] both; none knows which protected image belongs
-    to which plain one. The first three channels of each layer, or all where it has fewer, carry the colour and see
-    nothing else; the last layer sees nothing else. The other channels begin at random.
+    modules: the modules of the path in order; other kinds are ignored. protected, plain: float [N, 3, H, W], unpaired.
+    The first three channels of each layer (or all, if it has fewer) carry the colour and depend on nothing else, and
+    the last layer reads only these. The other channels keep their random weights.
     """
     layers = list(modules)
     *hidden, head = (module for module in layers if isinstance(module, nn.Conv2d))
@@ -55,7 +55,7 @@ def init_linear_colors(modules: Iterable[nn.Module], protected: Tensor, plain: T
     starts = [components[:carried_channels], *[torch.eye(carried_channels)] * (len(hidden) - 1)]
     for layer, norm, start in zip(hidden, norms, starts, strict=True):
         rows = layer.weight[:carried_channels]
-        length = rows.flatten(1).norm(dim=1).mean()  # as long as it was: the learning rate is large or small beside it
+        length = rows.flatten(1).norm(dim=1).mean()  # keep the norm, to which the learning rate is relative
         rows.zero_()
         rows[:, : start.shape[1], rows.shape[2] // 2, rows.shape[3] // 2] = F.normalize(start) * length
         norm.weight[:carried_channels], norm.bias[:carried_channels] = 1, RELU_OFFSET

@@ -1,7 +1,7 @@
-"""Networks that see one pixel at a time: with weights of each pixel's own (ITN), or shared (GAN) [P].
+"""Networks that see one pixel at a time, with separate weights for each pixel (ITN) or shared weights (GAN) [P].
 
-Three 1x1 locally connected layers are the paper's answer to a key that differs from pixel to pixel; what normalises
-between them is ours [R]. A layer is one batched matrix product over all pixels.
+The paper uses three 1x1 locally connected layers because the key differs from pixel to pixel; the normalisation between
+them is reconstructed [R]. A layer is one batched matrix product over all pixels.
 """
 
 import math
@@ -13,7 +13,7 @@ from unveil.models.networks.linear_init import init_linear_colors
 
 
 class LocallyConnected(nn.Module):
-    """1x1 locally connected: [P, N, inputs] -> [P, N, outputs], each of the P pixels with weights of its own."""
+    """1x1 locally connected layer: [P, N, inputs] -> [P, N, outputs], separate weights for each of the P pixels."""
 
     def __init__(self, pixels: int, inputs: int, outputs: int) -> None:
         super().__init__()
@@ -26,7 +26,7 @@ class LocallyConnected(nn.Module):
 
 
 class _PixelNorm(nn.BatchNorm1d):
-    """Batch normalisation of [P, N, C] over pixels and images; scale and shift are in the unshared layer after it."""
+    """Batch normalisation of [P, N, C] over pixels and images; the layer after it provides scale and shift."""
 
     def __init__(self, channels: int) -> None:
         super().__init__(channels, affine=False)
@@ -36,9 +36,10 @@ class _PixelNorm(nn.BatchNorm1d):
 
 
 class PixelwiseInverse(nn.Module):
-    """Locally connected 3 - channels - channels - 3, BN and ReLU between; one image size.
+    """Locally connected layers 3 - channels - channels - 3 with BN and ReLU between them, for one image size.
 
-    float [N, 3, height, width] in -1..1 -> the same. How many channels the paper used could not be read: a parameter.
+    float [N, 3, height, width] in -1..1 -> the same shape, unbounded. The paper's number of channels is illegible, so
+    it is a parameter [R].
     """
 
     def __init__(self, height: int, width: int, channels: int) -> None:
@@ -57,9 +58,9 @@ class PixelwiseInverse(nn.Module):
 
 
 class PixelwiseGenerator(nn.Module):
-    """1x1 convolutions 3 - 64 - 128 - 256 - 3, BN and ReLU between, tanh: the paper's GAN on pixelwise encryption.
+    """1x1 convolutions 3 - 64 - 128 - 256 - 3 with BN and ReLU between them, tanh: the paper's GAN generator [P].
 
-    Other widths keep the ratio.
+    float [N, 3, H, W] in -1..1 -> the same. Other widths keep the ratio.
     """
 
     def __init__(self, width: int = 64) -> None:
@@ -73,5 +74,5 @@ class PixelwiseGenerator(nn.Module):
         return self.layers(images)
 
     def init_linear(self, protected: Tensor, plain: Tensor) -> None:
-        """Begin as `linear_start.start_colours` says."""
+        """Initialise by `init_linear_colors`; protected, plain: float [N, 3, H, W] in -1..1, unpaired."""
         init_linear_colors(self.layers, protected, plain)

@@ -1,7 +1,7 @@
-"""Stronger inverses than the paper's: what the scheme undoes exactly goes into the first layer, the rest into a U-Net.
+"""The networks of `itn-strong`: linear inverses for schemes of known structure, a residual U-Net for others [M].
 
-An attacker knows the algorithm, only not the key [M]. Tanaka moves and reverses nibbles: seen as nibbles, a block's
-inverse is linear. Pixel-wise encryption reverses and swaps channels: each pixel's inverse is linear.
+The attacker knows the algorithm and not the key. Tanaka's scheme moves and inverts nibbles, so the inverse of a block
+is linear in its nibbles. Pixel-wise encryption inverts and swaps channels, so the inverse of a pixel is linear.
 """
 
 import torch
@@ -11,13 +11,13 @@ from torch.nn import functional as F
 from unveil.models.networks.block_network import BLOCK, from_blocks, to_blocks
 from unveil.models.networks.locally_connected import LocallyConnected
 
-SIZE_MULTIPLE = 8  # pixel-unshuffle by 2, then two more halvings
+SIZE_MULTIPLE = 8  # a pixel unshuffle by 2 and two further halvings
 
 
 class NibbleLinear(nn.Module):
     """One linear map from the 96 nibbles of a block to its 48 values, shared by all blocks.
 
-    float [N, 3, H, W] in -1..1, sides multiples of 4 -> the same, unbounded.
+    float [N, 3, H, W] in -1..1, sides multiples of 4 -> the same shape, unbounded.
     """
 
     def __init__(self) -> None:
@@ -29,12 +29,12 @@ class NibbleLinear(nn.Module):
         values = (to_blocks(images).float() + 1) * 127.5
         upper = ((values + 0.5) / 16).floor()
         nibbles = torch.cat([values - 16 * upper, upper], 1) / 7.5 - 1
-        with torch.autocast(images.device.type, enabled=False):  # a nibble decides over 16 grey levels, or over one
+        with torch.autocast(images.device.type, enabled=False):  # bfloat16 cannot resolve lower nibbles
             return from_blocks(self.linear(nibbles), images.shape)
 
 
 class PixelLinear(nn.Module):
-    """A linear map of the three channels for every pixel: float [N, 3, height, width] -> the same."""
+    """A separate linear map of the three channels of every pixel: float [N, 3, height, width] -> the same shape."""
 
     def __init__(self, height: int, width: int) -> None:
         super().__init__()
@@ -48,7 +48,7 @@ class PixelLinear(nn.Module):
 
 
 class _Block(nn.Module):
-    """Residual: two 3x3 convolutions, normalised before each."""
+    """Pre-activation residual block of two 3x3 convolutions."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -62,9 +62,9 @@ class _Block(nn.Module):
 
 
 class ResidualUNet(nn.Module):
-    """Residual U-Net at 1/2, 1/4 and 1/8 of the size.
+    """Residual U-Net at 1/2, 1/4 and 1/8 of the image size, because full resolution costs a CPU too much.
 
-    Half the size is where a CPU's time is well spent. float [N, 3, H, W] of any size -> the same, unbounded.
+    float [N, 3, H, W] of any size -> the same shape, unbounded.
     """
 
     def __init__(self, width: int = 64, blocks: int = 2) -> None:

@@ -1,4 +1,4 @@
-"""ResNet-20 for small images (He et al. 2016, section 4.2): the plain classifier behind TN-model and utility [C]."""
+"""ResNet-20 for small images (He et al. 2016, section 4.2): the classifier of TN-model and of utility [C]."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ BLOCKS_PER_STAGE = 3  # in each of the three stages: 6n + 2 = 20 layers
 
 
 class _Block(nn.Module):
-    """Two 3x3 convolutions and a shortcut without weights: every second pixel, new channels zero."""
+    """Two 3x3 convolutions; where the size halves, the shortcut subsamples and pads with zero channels."""
 
     def __init__(self, inputs: int, outputs: int) -> None:
         super().__init__()
@@ -27,7 +27,7 @@ class _Block(nn.Module):
 
 
 class ResNet20(nn.Module):
-    """Widths width x (1, 2, 4), three blocks each, mean over the image, one linear layer.
+    """Three stages of three blocks with widths width x (1, 2, 4), global average, one linear layer.
 
     float [N, inputs, H, W] of any size -> logits [N, classes]. With width 16 and 10 classes: 269,722 weights.
     """

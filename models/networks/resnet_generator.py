@@ -1,4 +1,4 @@
-"""CycleGAN's generator (Zhu et al. 2017; SCIENCE section 2, TN-GAN) [R]."""
+"""The networks of CycleGAN (Zhu et al. 2017), as TN-GAN uses them [R]."""
 
 import torch
 from torch import Tensor, nn
@@ -33,7 +33,7 @@ class _Up(nn.Sequential):
 class ResNetGenerator(nn.Module):
     """7x7 to width; two halvings; residual blocks; two doublings; 7x7 to 3, tanh.
 
-    float [N, 3, H, W] in -1..1, sides multiples of 4 -> the same. width 64, 6 blocks: 7,833,987 weights.
+    float [N, 3, H, W] in -1..1, sides multiples of 4 -> the same. Width 64 and 6 blocks: 7,833,987 weights.
     """
 
     def __init__(self, width: int = 64, blocks: int = 6) -> None:
@@ -55,9 +55,9 @@ class ResNetGenerator(nn.Module):
 
 
 class PatchGan(nn.Module):
-    """The 70x70 discriminator: 4x4 convolutions 64-128-256-512-1, the first three halving; LeakyReLU 0.2.
+    """The 70x70 PatchGAN discriminator: 4x4 convolutions 64-128-256-512-1, the first three of stride 2; LeakyReLU 0.2.
 
-    float [N, 3, H, W] -> a map of scores, one for each patch of 70x70.
+    float [N, 3, H, W] in -1..1 -> a map of scores, one for each 70x70 patch.
     """
 
     def __init__(self, width: int = 64) -> None:
@@ -77,7 +77,7 @@ class PatchGan(nn.Module):
 
 
 def cyclegan_init(module: nn.Module) -> None:
-    """Convolutions N(0, 0.02)."""
+    """Draw the weights of a convolution from N(0, 0.02); for `nn.Module.apply`."""
     if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
         nn.init.normal_(module.weight, 0, 0.02)
         if module.bias is not None:

@@ -1,11 +1,11 @@
-"""The sign network: which of its six possible values does each colour channel of a different-key ciphertext have?
+"""The sign U-Net: a probability for each of the six possible values of every channel of a different-key ciphertext.
 
-Pixelwise encryption with a new key per image leaves one invariant per pixel: the three magnitudes |p - 127.5|,
-without their order or signs (SCIENCE section 4, "Different keys"). So a channel of the plain image is one of +-m1,
-+-m2, +-m3 away from mid-grey, and reading the image is a segmentation: the network gives each channel a probability
-for each of the six. It never invents values, which is why it does not blur as a network that predicts RGB does [M].
+Pixel-wise encryption with a new key for each image leaves one invariant of a pixel: the three magnitudes |p - 127.5|
+without their order and signs. A channel of the plain image is therefore one of +-m1, +-m2, +-m3 away from mid-grey,
+and reconstruction is a segmentation into six classes. The network cannot produce other values, so it does not blur as a
+network that regresses RGB does [M].
 
-Used by `models.attacks.simulated_pairs`; trained by `models.tools.train_sign_unet`.
+Used by `unveil.models.attacks.simulated_pairs`; trained by `unveil.models.training.sign_unet`.
 """
 
 from pathlib import Path
@@ -15,20 +15,20 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 SHIPPED_WEIGHTS = Path(__file__).parents[1] / "weights" / "sign_unet.safetensors"
-SIZE_MULTIPLE = 8  # three halvings: pixel-unshuffle by 2, then two strided convolutions
+SIZE_MULTIPLE = 8  # three halvings by pixel unshuffles
 CANDIDATE_COUNT = 6
-# Probabilities are raised to this power before their mean is read: SSIM rewards contrast, and the plain posterior mean
-# is too grey. 2 to 5 do equally well; 1 is 0.03 worse, infinity (the likeliest candidate) 0.015 [M].
+# The exponent of the probabilities before the posterior mean: SSIM rewards contrast, which the plain mean lacks. 2 to 5
+# perform equally; 1 loses 0.03 of SSIM, infinity (the most probable candidate) 0.015 [M].
 SHARPNESS = 2.5
 
 
 def sorted_magnitudes(images: Tensor) -> Tensor:
-    """|p - 127.5| of each pixel, largest channel first: what the encryption cannot hide.
+    """|p - 127.5| of each pixel, largest channel first: the values that pixel-wise encryption leaves unchanged.
 
     images: uint8 or float [N, 3, H, W] in 0..255 -> float32 of the same shape, in 0.5..127.5.
     """
     magnitudes = (images.float() - 127.5).abs()
-    # A three-element sorting network: torch.sort over a dimension of 3 is twenty times slower.
+    # A sorting network of three elements: torch.sort over a dimension of 3 is twenty times slower.
     a, b, c = magnitudes.unbind(1)
     a, b = torch.maximum(a, b), torch.minimum(a, b)
     b, c = torch.maximum(b, c), torch.minimum(b, c)
@@ -37,12 +37,12 @@ def sorted_magnitudes(images: Tensor) -> Tensor:
 
 
 def candidate_values(magnitudes: Tensor) -> Tensor:
-    """Sorted magnitudes [N, 3, H, W] -> six possible p - 127.5 [N, 6, H, W]: +m1 +m2 +m3 -m1 -m2 -m3."""
+    """Sorted magnitudes [N, 3, H, W] -> the six candidates of p - 127.5, [N, 6, H, W]: +m1 +m2 +m3 -m1 -m2 -m3."""
     return torch.cat([magnitudes, -magnitudes], 1)
 
 
 class ConvBlock(nn.Module):
-    """Residual: two 3x3 convolutions with one batch normalisation between them."""
+    """Pre-activation residual block of two 3x3 convolutions."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -56,12 +56,13 @@ class ConvBlock(nn.Module):
 
 
 class AttentionBlock(nn.Module):
-    """Pre-norm transformer block over all coarse cells: a bright sky says what is dark far away from it."""
+    """Pre-norm transformer block over all coarse positions: a bright sky tells how dark a distant region is."""
 
     def __init__(self, channels: int, heads: int) -> None:
         super().__init__()
         self.heads = heads
-        self.position = nn.Conv2d(channels, channels, 3, padding=1, groups=channels)  # any image size, so no table
+        # A convolution, because a learned table of positions would fit one image size.
+        self.position = nn.Conv2d(channels, channels, 3, padding=1, groups=channels)
         self.norm1 = nn.LayerNorm(channels)
         self.qkv = nn.Linear(channels, 3 * channels)
         self.out = nn.Linear(channels, channels)
@@ -73,11 +74,9 @@ class AttentionBlock(nn.Module):
         x = x + self.position(x)
         tokens = x.flatten(2).transpose(1, 2)
         qkv = self.qkv(self.norm1(tokens)).view(n, h * w, 3, self.heads, c // self.heads).permute(2, 0, 3, 1, 4)
-        if (
-            self.training
-        ):  # few tokens: plain products train three times faster on a CPU than the fused kernel's backward
+        if self.training:  # few tokens: plain products are three times faster on a CPU than the fused backward pass
             attended = (qkv[0] @ qkv[1].transpose(2, 3) * (c // self.heads) ** -0.5).softmax(3).to(qkv.dtype) @ qkv[2]
-        else:  # any image size: memory must not grow with the square of the area
+        else:  # large images: memory must not grow with the square of the area
             attended = F.scaled_dot_product_attention(qkv[0], qkv[1], qkv[2])
         tokens = tokens + self.out(attended.transpose(1, 2).reshape(n, h * w, c))
         tokens = tokens + self.mlp(self.norm2(tokens))
@@ -100,10 +99,10 @@ class SignUNet(nn.Module):
     ) -> None:
         super().__init__()
         fine, middle, coarse = widths
-        # 12 unshuffled magnitudes, their extremes, and where in the picture we are: skies are above.
+        # 12 unshuffled magnitudes, their extremes and the position, because skies are at the top.
         self.stem = nn.Conv2d(16, fine, 3, padding=1)
         self.fine_in = nn.Sequential(*[ConvBlock(fine) for _ in range(blocks[0])])
-        # Unshuffle and 1x1 instead of a strided 2x2: the same function, and much faster backwards on a CPU.
+        # Unshuffle and 1x1 instead of a strided 2x2: the same function with a much faster backward pass on a CPU.
         self.down1 = nn.Conv2d(4 * fine, middle, 1)
         self.middle_in = nn.Sequential(*[ConvBlock(middle) for _ in range(blocks[1])])
         self.down2 = nn.Conv2d(4 * middle, coarse, 1)
@@ -134,19 +133,19 @@ class SignUNet(nn.Module):
 
 
 def posterior_mean_image(logits: Tensor, magnitudes: Tensor) -> Tensor:
-    """Mean over sharpened probabilities: logits [N, 3, 6, H, W], magnitudes [N, 3, H, W] -> [N, 3, H, W] in 0..255."""
+    """Posterior mean, sharpened: logits [N, 3, 6, H, W], magnitudes [N, 3, H, W] -> [N, 3, H, W] in 0..255."""
     values = candidate_values(magnitudes).unsqueeze(1)
     return 127.5 + ((logits.float() * SHARPNESS).softmax(2) * values).sum(2)
 
 
 def map_image(logits: Tensor, magnitudes: Tensor) -> Tensor:
-    """Each channel's most probable candidate; shapes as in `expected_image`."""
+    """The most probable candidate of each channel (MAP); shapes as in `posterior_mean_image`."""
     values = candidate_values(magnitudes).unsqueeze(1).expand(-1, 3, -1, -1, -1)
     return 127.5 + values.gather(2, logits.argmax(2, keepdim=True)).squeeze(2)
 
 
 def load_network(path: Path = SHIPPED_WEIGHTS, device: str = "cpu") -> SignUNet:
-    """The sign network with stored weights, ready to read."""
+    """The sign U-Net with stored weights, in eval mode."""
     from safetensors.torch import load_file
 
     network = SignUNet()

@@ -1,6 +1,6 @@
-"""The adaptation network: what stands before a classifier of Tanaka's images (Tanaka 2018; SCIENCE section 6).
+"""The adaptation network in front of a classifier of Tanaka's protected images (Tanaka 2018).
 
-Like the block network, its convolutions see one block at a time, and are linear layers here.
+Its convolutions see one block at a time and are linear layers here, as in the block network.
 """
 
 import torch
@@ -12,7 +12,7 @@ from unveil.models.networks.block_network import BLOCK, from_blocks, to_blocks
 class Adaptation(nn.Module):
     """4x4/4 to 48, ReLU, BN; 1x1 to 48, ReLU, BN; 1x1 to `wide`; pixel shuffle by 4 to wide / 16 channels.
 
-    float [N, 3, H, W], sides multiples of 4 -> [N, wide / 16, H, W].
+    float [N, 3, H, W] in -1..1, sides multiples of 4 -> [N, wide / 16, H, W].
     """
 
     def __init__(self, wide: int = 512, hidden: int = 48) -> None:

@@ -1,4 +1,4 @@
-"""U-Net 3 to 3 (SCIENCE section 2, TN-model) [C]: that transformation network, and the inverse of any other scheme."""
+"""U-Net from 3 to 3 channels: TN-model's transformation network, and the inverse for schemes without their own [C]."""
 
 import torch
 from torch import Tensor, nn
@@ -6,11 +6,11 @@ from torch.nn import functional as F
 
 from unveil.models.networks.linear_init import init_linear_colors
 
-SIZE_MULTIPLE = 16  # four halvings; other sizes are padded by edge replication and cropped
+SIZE_MULTIPLE = 16  # four halvings; other sizes are padded by edge replication and cropped afterwards
 
 
 class _DoubleConv(nn.Sequential):
-    """Twice: convolution 3x3, BN, ReLU."""
+    """Two times: 3x3 convolution, BN, ReLU."""
 
     def __init__(self, inputs: int, outputs: int) -> None:
         super().__init__(*_conv(inputs, outputs), *_conv(outputs, outputs))
@@ -21,10 +21,10 @@ def _conv(inputs: int, outputs: int) -> list[nn.Module]:
 
 
 class UNet(nn.Module):
-    """Encoder width x (1, 2, 4, 8, 16), max-pools between; decoder: nearest x2, convolution, concatenation.
+    """Encoder of widths width x (1, 2, 4, 8, 16) with max-pools; decoder of nearest x2, convolution, concatenation.
 
-    float [N, 3, H, W] of any size -> the same, unbounded. With width 64, the paper's: 34,527,171 weights.
-    fold: the pixels of a square of this side become channels first, and pixels again at the end; 1: the paper's.
+    float [N, 3, H, W] in -1..1 of any size -> the same shape, unbounded. The paper's width 64 has 34,527,171 weights.
+    unshuffle_factor: a pixel unshuffle before the network and a pixel shuffle after it; the paper's is 1.
     """
 
     def __init__(self, width: int = 64, fold: int = 1) -> None:
@@ -52,18 +52,18 @@ class UNet(nn.Module):
 
 
 class SigmoidUNet(UNet):
-    """TN-model's: a sigmoid at its end, 0..1 as 8-bit images are, here on the scale -1..1."""
+    """TN-model's network: a sigmoid at the end, rescaled to -1..1."""
 
     def forward(self, images: Tensor) -> Tensor:
         return super().forward(images).float().sigmoid() * 2 - 1
 
 
 class UNetGenerator(UNet):
-    """The GAN's: a tanh at its end."""
+    """The generator of the GAN attack: a tanh at the end."""
 
     def forward(self, images: Tensor) -> Tensor:
         return super().forward(images).tanh()
 
     def init_linear(self, protected: Tensor, plain: Tensor) -> None:
-        """Begin as `linear_start.start_colours` says, by way of the first level's skip connection."""
+        """Initialise the path through the first skip connection by `init_linear_colors`."""
         init_linear_colors([*self.down[0].modules(), *self.join[-1].modules(), self.head], protected, plain)

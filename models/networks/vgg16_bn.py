@@ -1,4 +1,4 @@
-"""VGG-16 with batch normalisation and a small head: the other plain classifier of TN-model's authors [C]."""
+"""VGG-16 with batch normalisation and a small head: the second classifier of TN-model's authors [C]."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ from torch import Tensor, nn
 from torchvision.models.vgg import cfgs, make_layers
 
 MIN_SIDE = 32  # pixels a side: five halvings
-_EARLY_LAYERS = 13  # to the end of the second pair of convolutions, as features[:9] of VGG-16 without normalisation
+_EARLY_LAYERS = 13  # up to the second pair of convolutions, as features[:9] of VGG-16 without normalisation
 
 
 class Vgg16Bn(nn.Module):
-    """torchvision's 13 convolutions, mean over the image, one linear layer.
+    """torchvision's 13 convolutions, global average, one linear layer.
 
     float [N, 3, H, W] of at least 32x32 -> logits [N, classes]. With 10 classes: 14,728,266 weights.
     """

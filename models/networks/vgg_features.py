@@ -1,4 +1,4 @@
-"""The eye that TN-model hides images from: early features of VGG-16, trained on ImageNet (SCIENCE section 2) [C]."""
+"""The visual features that TN-model changes: early layers of VGG-16, trained on ImageNet [C]."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ _LAYERS = 9  # two pairs of convolutions with ReLU, a max-pool between
 
 
 class WeightsMissing(LookupError):
-    """torchvision's weights are not on this machine and cannot be downloaded; the message says where they go."""
+    """torchvision's weights are missing and the download failed; the message names the folder for them."""
 
 
 class VggFeatures(nn.Module):
@@ -25,9 +25,9 @@ class VggFeatures(nn.Module):
         self.register_buffer("std", torch.tensor([0.229, 0.224, 0.225]).view(3, 1, 1) * 2)
         try:
             self.layers = vgg16(weights=VGG16_Weights.IMAGENET1K_V1, progress=False).features[:_LAYERS]
-        except OSError as error:  # no network, or a server that refuses
+        except OSError as error:  # no network connection, or the server refuses
             raise WeightsMissing(
-                f"torchvision's VGG-16 weights could not be had ({type(error).__name__}: {error}); put "
+                f"the download of torchvision's VGG-16 weights failed ({type(error).__name__}: {error}); put "
                 f"{VGG16_Weights.IMAGENET1K_V1.url.rpartition('/')[2]} into {torch.hub.get_dir()}/checkpoints"
             ) from error
 

@@ -1,1 +1,1 @@
-"""Exact attacks on keyed schemes: arrays in, keys out. NumPy and SciPy; no torch, no registry, no plain image."""
+"""Key recovery algorithms: ciphertexts, pairs or an oracle in, keys out. NumPy and SciPy only."""

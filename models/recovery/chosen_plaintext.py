@@ -1,6 +1,6 @@
-"""Exact keys from ciphertexts of images that the attacker chose (SCIENCE section 4) [M].
+"""Exact keys from the ciphertexts of chosen images [M].
 
-An oracle takes uint8 [N, H, W, 3] and answers their ciphertexts under the attacked key.
+An oracle maps uint8 [N, H, W, 3] to the ciphertexts under the attacked key.
 """
 
 from __future__ import annotations
@@ -29,20 +29,22 @@ K = TypeVar("K")
 @dataclass(frozen=True)
 class QueryResult(Generic[K]):
     key: K
-    queries: int  # images the oracle encrypted
+    queries: int  # the number of images that the oracle encrypted
 
 
 @dataclass(frozen=True)
 class NibbleMap:
-    """Where every nibble of an image went: output nibble i (flat, channels last, upper then lower) is input
-    nibble source[i], reversed where flipped[i]. Any scheme that moves and reverses nibbles is one of these.
+    """A permutation with inversions of all nibbles of an image.
+
+    Output nibble i (flat, channels last, upper then lower) is input nibble source[i], inverted if flipped[i]. Every
+    scheme that only moves and inverts nibbles has this form.
     """
 
     source: npt.NDArray[np.intp]
     flipped: npt.NDArray[np.bool_]
 
     def decrypt(self, ciphertexts: Images) -> Images:
-        """uint8 [N, H, W, 3] of the size that was asked -> plain images."""
+        """Ciphertexts uint8 [N, H, W, 3] of the queried size -> plain images."""
         values = _to_nibbles(ciphertexts) ^ self.flipped * np.uint8(15)
         plain = np.empty_like(values)
         plain[:, self.source] = values
@@ -50,13 +52,13 @@ class NibbleMap:
 
 
 def pixelwise(oracle: Oracle, height: int, width: int) -> QueryResult[PixelwiseKey]:
-    """One image that is (1, 2, 3) everywhere. Raises DoNotFit where the answer is of another scheme."""
+    """Query one image with every pixel (1, 2, 3). Raises InconsistentPairs if the oracle encrypts otherwise."""
     query_image = np.broadcast_to(np.array([1, 2, 3], np.uint8), (1, height, width, 3)).copy()
     answer = _query_oracle(oracle, query_image)[0]
     flipped = answer > 127
     source = np.where(flipped, 255 - answer, answer).astype(np.intp) - 1
     if not (np.sort(source, axis=2) == np.arange(3)).all():
-        raise InconsistentPairs("the oracle does not answer as pixel-wise encryption would")
+        raise InconsistentPairs("the answer of the oracle is not pixel-wise encryption")
     reversals = np.zeros((height, width, 3), np.bool_)
     np.put_along_axis(reversals, source, flipped, axis=2)
     orders = (source[:, :, None] == ORDERS).all(-1).argmax(-1).astype(np.uint8)
@@ -64,8 +66,9 @@ def pixelwise(oracle: Oracle, height: int, width: int) -> QueryResult[PixelwiseK
 
 
 def tanaka(oracle: Oracle, height: int, width: int) -> QueryResult[NibblePermutation]:
-    """Three chosen blocks, in one image where it has three: all zero, which shows the reversals; then the number of
-    each nibble in base 16. Sides multiples of 4.
+    """Query three blocks: zeros, which show the inversions, then the number of each nibble in base 16.
+
+    One image if it has three blocks; sides multiples of 4. Raises InconsistentPairs if the oracle encrypts otherwise.
     """
     rows, columns = height // BLOCK, width // BLOCK
     index = np.arange(2 * HALF_NIBBLES)
@@ -77,15 +80,15 @@ def tanaka(oracle: Oracle, height: int, width: int) -> QueryResult[NibblePermuta
     zero, low, high = answer.reshape(-1, 2 * HALF_NIBBLES)[: len(query_blocks)]
     place = ((high ^ zero).astype(np.intp) << 4) + (low ^ zero)
     if not np.isin(zero, (0, 15)).all() or not (np.sort(place) == index).all():
-        raise InconsistentPairs("the oracle does not answer as Tanaka's scheme would")
+        raise InconsistentPairs("the answer of the oracle is not Tanaka's scheme")
     return QueryResult(NibblePermutation(place, np.where(zero == 15, -1, 1).astype(np.int8)), images)
 
 
 def nibble_map(oracle: Oracle, height: int, width: int) -> QueryResult[NibbleMap]:
-    """Any scheme that moves and reverses nibbles within an image, block shuffles included, for images of one size.
+    """The map of any scheme that moves and inverts nibbles within an image, block permutations included.
 
-    One image of zeros shows what is reversed; each further one a digit of every nibble's number in base 16: five
-    images up to 65,536 nibbles (96x96 has 55,296). Raises DoNotFit for schemes that do more.
+    One image of zeros shows the inversions; each further image shows one base-16 digit of every nibble's number: five
+    images up to 65,536 nibbles (96x96 has 55,296). Raises InconsistentPairs for other schemes.
     """
     query_images = _make_numbering_images(height, width)
     zero, *digits = _to_nibbles(_query_oracle(oracle, query_images))
@@ -93,24 +96,24 @@ def nibble_map(oracle: Oracle, height: int, width: int) -> QueryResult[NibbleMap
     for d, digit in enumerate(digits):
         source += (digit ^ zero).astype(np.intp) << 4 * d
     if not np.isin(zero, (0, 15)).all() or not (np.sort(source) == np.arange(len(zero))).all():
-        raise InconsistentPairs("the oracle does more than to move and to reverse nibbles")
+        raise InconsistentPairs("the oracle does more than move and invert nibbles")
     return QueryResult(NibbleMap(source, zero == 15), len(query_images))
 
 
 def ele(oracle: Oracle, height: int, width: int) -> QueryResult[EleKey]:
-    """The images of `nibble_map`, read as pairs: no two nibbles are the same in them. Sides multiples of 4."""
+    """Solve the queries of `nibble_map` as pairs, in which no two nibbles are equal. Sides multiples of 4."""
     query_images = _make_numbering_images(height, width)
     return QueryResult(known_plaintext.ele(query_images, _query_oracle(oracle, query_images)).key, len(query_images))
 
 
 def etc(oracle: Oracle, height: int, width: int) -> QueryResult[EtcKey]:
-    """The images of `nibble_map`, read as pairs: no two blocks are the same in them. Sides multiples of 8."""
+    """Solve the queries of `nibble_map` as pairs, in which no two blocks are equal. Sides multiples of 8."""
     query_images = _make_numbering_images(height, width)
     return QueryResult(known_plaintext.etc(query_images, _query_oracle(oracle, query_images)).key, len(query_images))
 
 
 def _make_numbering_images(height: int, width: int) -> Images:
-    """All zero; then the number of each nibble in base 16, the lowest digit first: [1 + digits, H, W, 3]."""
+    """Zeros, then the number of each nibble in base 16, lowest digit first: uint8 [1 + digits, H, W, 3]."""
     index = np.arange(height * width * 6)
     digits = max(1, math.ceil(math.log2(len(index)) / 4))
     values = np.stack([np.zeros_like(index), *(index >> 4 * d & 15 for d in range(digits))]).astype(np.uint8)
@@ -120,7 +123,7 @@ def _make_numbering_images(height: int, width: int) -> Images:
 def _query_oracle(oracle: Oracle, images: Images) -> Images:
     answer = oracle(images)
     if answer.shape != images.shape:
-        raise InconsistentPairs(f"the oracle answers {list(answer.shape)} where {list(images.shape)} was asked")
+        raise InconsistentPairs(f"the oracle returned images of shape {list(answer.shape)} for {list(images.shape)}")
     return answer
 
 

@@ -1,10 +1,11 @@
-"""The last choice that key recovery leaves: the order of the channels and whether all is negative, 12 in all.
+"""The colour ambiguity that key recovery leaves: the order of the channels and the inversion, 12 transforms in all.
 
-Colours tell, and where in the picture they are: skies are above, whites saturate more often than blacks, blue is rarely
-dark. A picture becomes a histogram of its colours by zone and roughness; a small network, trained on public photographs
-to prefer each to its eleven transformed copies (`models.recovery.fit_symmetry`), says how natural it is. Log-odds of
-several ciphertexts add up. It never sees what is scored, and runs on NumPy alone. On unseen photographs it is right in
-78 % of cases from one picture, 94 % from two, 99.7 % from five; on STL-10 71 %, 87 % and 98.8 % [M].
+Colours and their positions resolve it: the sky is above, whites saturate more often than blacks, blue is rarely dark.
+An image becomes a histogram of colours by zone and roughness. A small network, trained on public photographs to prefer
+each to its eleven transformed copies (`unveil.models.tools.fit_color_ambiguity`), scores how natural the image is, and
+the log-odds of several ciphertexts add up. The network runs on NumPy alone and was not trained on scored images. On
+unseen photographs it is right in 78 % of cases from one image, 94 % from two and 99.7 % from five; on STL-10 in 71 %,
+87 % and 98.8 % [M].
 """
 
 from __future__ import annotations
@@ -22,21 +23,23 @@ from unveil.models.schemes.pixelwise import ORDERS
 Floats = npt.NDArray[np.float32]
 
 BUNDLED_WEIGHTS = Path(__file__).parents[1] / "weights" / "symmetry.npz"
-EDGES = np.array([7.5, 39.5, 79.5, 127.5, 175.5, 215.5, 247.5])  # of a channel: the negative's are the same
+EDGES = np.array([7.5, 39.5, 79.5, 127.5, 175.5, 215.5, 247.5])  # of a channel; symmetric under inversion
 LEVELS = len(EDGES) + 1
 _LEVEL_OF = np.digitize(np.arange(256), EDGES)
-ZONES = 3  # of the height
-GRADIENT_THRESHOLD = 4.1  # sum of the grey steps to the pixels left and above (thirds of a level): smooth or not
+ZONES = 3  # of the image height
+GRADIENT_THRESHOLD = 4.1  # grey levels, summed over the steps to the left and upper pixel: above it a pixel is rough
 FEATURES = ZONES * 2 * LEVELS**3
-OUTLIER_PROBABILITY = 0.02  # no single picture may rule a choice out: some are odd
-MAX_IMAGES = 64  # pictures looked at
-_REFERENCE_SIDE = 96  # larger pictures are averaged down to about this, the size of the photographs it learned from
+OUTLIER_PROBABILITY = 0.02  # the probability of an unusual image, so that no single image rules a transform out
+MAX_IMAGES = 64  # images used
+_REFERENCE_SIDE = 96  # pixels; larger images are averaged down to the size of the training images
 
 
 @dataclass(frozen=True)
 class ColorTransform:
-    """element: 6 * negative + order. The picture's channel c is channel ORDERS[order][c] of the one shown, then
-    negated or not. probability: of this choice among the twelve; pictures: how many were looked at.
+    """One of the 12 colour transforms, its posterior probability and the number of images that decided.
+
+    element = 6 * negative + order: channel c of the result is channel ORDERS[order][c] of the image, inverted if
+    `negative`.
     """
 
     element: int
@@ -53,13 +56,13 @@ class ColorTransform:
 
 
 def choose_color_transform(images: Images, evidence: npt.NDArray[np.float64] | None = None) -> ColorTransform:
-    """Which of the 12 turns images [N, H, W, 3], all transformed alike, into natural ones.
+    """The most probable transform that makes images uint8 [N, H, W, 3], all transformed alike, natural.
 
-    evidence: log-likelihoods [12] from elsewhere, added to what the pictures say.
+    evidence: further log-likelihoods [12], added to those of the images. Raises ValueError without images.
     """
     check_images(images)
     if not len(images):
-        raise ValueError("at least one image is needed to settle colours; got none")
+        raise ValueError("at least one image is needed to choose the colour transform; got none")
     sampled = images[np.linspace(0, len(images) - 1, min(MAX_IMAGES, len(images))).astype(int)]
     image_log_probabilities = log_probabilities(sampled)
     total = np.logaddexp(
@@ -74,7 +77,7 @@ def choose_color_transform(images: Images, evidence: npt.NDArray[np.float64] | N
 
 
 def log_probabilities(images: Images) -> npt.NDArray[np.float64]:
-    """[N, H, W, 3] -> [N, 12]: of each element, that it makes the picture natural."""
+    """Images [N, H, W, 3] -> log-probabilities [N, 12] that each transform makes the image natural."""
     weights = _load_bundled_weights()
     result = np.empty((len(images), 12))
     for i, image in enumerate(images):
@@ -86,7 +89,7 @@ def log_probabilities(images: Images) -> npt.NDArray[np.float64]:
 
 
 def color_histogram(image: Images) -> Floats:
-    """[H, W, 3] of any size -> [ZONES * 2, LEVELS, LEVELS, LEVELS]: roots of shares, times ten."""
+    """An image [H, W, 3] -> [ZONES * 2, LEVELS, LEVELS, LEVELS]: ten times the square roots of the shares."""
     values = _average_down(image.astype(np.float32))
     height, width = values.shape[:2]
     grey = values.mean(-1)
@@ -101,7 +104,7 @@ def color_histogram(image: Images) -> Floats:
 
 
 def histogram_variants(histograms: Floats) -> Floats:
-    """[N, ZONES * 2, L, L, L] -> [N, 12, FEATURES]: as if each element were applied to the picture."""
+    """[N, ZONES * 2, L, L, L] -> [N, 12, FEATURES]: the histograms of the image under each transform."""
     transformed = [
         view.transpose(0, 1, *(2 + channel for channel in order)).reshape(len(view), -1)
         for view in (histograms, histograms[:, :, ::-1, ::-1, ::-1])

@@ -1,4 +1,4 @@
-"""Exact keys from pairs of plain and protected images (SCIENCE section 4) [M]."""
+"""Exact keys from pairs of plain and protected images [M]."""
 
 from __future__ import annotations
 
@@ -20,33 +20,35 @@ from unveil.models.schemes.tanaka import nibbles
 
 K = TypeVar("K")
 
-_MAX_PAIRS_PER_CODE = 15  # pairs whose values fit one 64-bit number
-_MAX_BLOCKS = 20_000  # of the pairs that are compared; a few hundred tell all streams apart
+_MAX_PAIRS_PER_CODE = 15  # pairs whose nibbles fit into a 64-bit code
+_MAX_BLOCKS = 20_000  # blocks compared; a few hundred distinguish all nibbles
 
 
 @dataclass(frozen=True)
 class RecoveredKey(Generic[K]):
-    """A key that explains every pair, and how much of it nothing else explains (fraction of pixels or streams)."""
+    """A key consistent with every pair, and the share of its pixels, nibbles or blocks that the pairs determine."""
 
     key: K
     determined: float
 
 
 class InconsistentPairs(ValueError):
-    """No key of this scheme explains the pairs."""
+    """No key of this scheme is consistent with the pairs."""
 
 
 def pixelwise(plain: Images, protected: Images, ciphertexts: Images | None = None) -> RecoveredKey[PixelwiseKey]:
-    """The key behind pairs uint8 [N, H, W, 3]: of the 48 candidates at every pixel those that explain each pair.
+    """The key of pairs uint8 [N, H, W, 3]: the candidate of the 48 at each pixel that is consistent with all pairs.
 
-    Where several are left (grey or saturated pixels), further `ciphertexts` under the key decide by how well each fits
-    the pixels around it; without any, the first. Raises DoNotFit, and ValueError for pairs that are none.
+    If several are consistent (grey or saturated pixels), further `ciphertexts` under the key choose the candidate that
+    fits the surrounding pixels best; without ciphertexts the first one is taken. Raises InconsistentPairs, and
+    ValueError for arrays that are not pairs.
     """
     _check_pairs(plain, protected)
     possible = _possible_candidates(plain, protected)
     count = possible.sum(-1)
     if not count.all():
-        raise InconsistentPairs(f"no pixel-wise key explains the pairs at {(count == 0).mean():.1%} of the pixels")
+        share = (count == 0).mean()
+        raise InconsistentPairs(f"no pixel-wise key is consistent with the pairs at {share:.1%} of the pixels")
     candidates: npt.NDArray[np.intp] = possible.argmax(-1)
     if ciphertexts is not None and len(ciphertexts) and (count > 1).any():
         candidates = alignment.recover_among_candidates(np.concatenate([protected, ciphertexts]), possible)
@@ -54,8 +56,8 @@ def pixelwise(plain: Images, protected: Images, ciphertexts: Images | None = Non
 
 
 def _possible_candidates(plain: Images, protected: Images) -> npt.NDArray[np.bool_]:
-    """[H, W, 48]: whether a candidate turns every protected image into its plain one."""
-    # same[h, w, c, k, s]: plain channel c is protected channel k, as it is (s = 0) or reversed.
+    """bool [H, W, 48]: whether the candidate decrypts this pixel of every pair."""
+    # same[h, w, c, k, s]: plain channel c equals protected channel k, unchanged (s = 0) or inverted (s = 1).
     same = np.empty((*plain.shape[1:], 3, 2), np.bool_)
     for c in range(3):
         for k in range(3):
@@ -70,9 +72,10 @@ def _possible_candidates(plain: Images, protected: Images) -> npt.NDArray[np.boo
 
 
 def tanaka(plain: Images, protected: Images) -> RecoveredKey[NibblePermutation]:
-    """The streams behind pairs uint8 [N, H, W, 3], sides multiples of 4: which plain nibble equals which protected one.
+    """The permutation of pairs uint8 [N, H, W, 3], sides multiples of 4, by matching plain and protected nibbles.
 
-    Streams that are equal all over the pairs are told apart by no pair; any order of them explains the pairs.
+    Nibbles that are equal in all blocks are interchangeable: any order of them is consistent with the pairs. Raises
+    InconsistentPairs.
     """
     _check_pairs(plain, protected)
     inputs = nibbles(plain).reshape(-1, 2 * HALF_NIBBLES)[:_MAX_BLOCKS]
@@ -85,22 +88,23 @@ def tanaka(plain: Images, protected: Images) -> RecoveredKey[NibblePermutation]:
     explained = possible[np.arange(2 * HALF_NIBBLES), place]
     if not explained.all():
         raise InconsistentPairs(
-            f"no key of Tanaka's scheme explains the pairs in {(~explained).sum()} of the 96 nibbles"
+            f"no key of Tanaka's scheme is consistent with the pairs in {(~explained).sum()} of the 96 nibbles"
         )
     sign = np.where(straight[np.arange(2 * HALF_NIBBLES), place], 1, -1).astype(np.int8)
     return RecoveredKey(NibblePermutation(place, sign), float((possible.sum(1) == 1).mean()))
 
 
 def ele(plain: Images, protected: Images) -> RecoveredKey[EleKey]:
-    """ELE: blocks are matched by their nibbles as a set, then each nibble by its values over the pairs (at most 15).
+    """ELE: match blocks by their sets of nibble codes, then each nibble by its code over at most 15 pairs.
 
-    One pair leaves nearly every nibble open; photographs need about ten for all but their flat parts.
+    One pair determines hardly any nibble; photographs need about ten pairs for all but their flat regions. Raises
+    InconsistentPairs.
     """
     _check_pairs(plain, protected)
     inputs, outputs = nibbles(plain[:_MAX_PAIRS_PER_CODE]), nibbles(protected[:_MAX_PAIRS_PER_CODE])
     rows, columns = inputs.shape[1:3]
     (source, canonical), (target, scrambled) = _nibble_codes(inputs), _nibble_codes(outputs)
-    # The same set of codes in each, so sorting pairs the nibbles.
+    # Matching blocks have the same set of codes, so sorting the codes matches the nibbles.
     from_order, to_order = (np.argsort(codes, axis=1, kind="stable") for codes in (canonical, scrambled))
     before, after = np.take_along_axis(canonical, from_order, 1), np.take_along_axis(scrambled, to_order, 1)
     blocks, is_unique = _match_labels(list(map(bytes, before)), list(map(bytes, after)))
@@ -121,7 +125,7 @@ def ele(plain: Images, protected: Images) -> RecoveredKey[EleKey]:
 
 
 def etc(plain: Images, protected: Images) -> RecoveredKey[EtcKey]:
-    """EtC: which of the 96 versions of which plain block each protected block is. One pair does, but for flat parts."""
+    """EtC: find each protected block among the 96 versions of all plain blocks. Flat blocks remain ambiguous."""
     _check_pairs(plain, protected)
     scheme = Etc(EtcSettings())
     rows, columns = plain.shape[1] // ETC_BLOCK, plain.shape[2] // ETC_BLOCK
@@ -146,8 +150,9 @@ def etc(plain: Images, protected: Images) -> RecoveredKey[EtcKey]:
 
 
 def _nibble_codes(values: npt.NDArray[np.uint8]) -> tuple[npt.NDArray[np.uint64], npt.NDArray[np.uint64]]:
-    """Nibbles [N, rows, columns, 96] -> one number for each over the pairs, [blocks, 96]; the same or its reversal's,
-    whichever is smaller.
+    """Nibbles [N, rows, columns, 96] -> codes uint64 [blocks, 96] over the pairs, and their canonical form.
+
+    The canonical code is the smaller of the code and the code of the inverted nibble.
     """
     digits = values.reshape(len(values), -1, 2 * HALF_NIBBLES).astype(np.uint64)
     codes = np.zeros(digits.shape[1:], np.uint64)
@@ -157,7 +162,7 @@ def _nibble_codes(values: npt.NDArray[np.uint8]) -> tuple[npt.NDArray[np.uint64]
 
 
 def _match_labels(inputs: list[bytes], outputs: list[bytes]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.bool_]]:
-    """For each output the input with the same label, each used once; and whether the label is its alone."""
+    """Match each output to an unused input with its label -> input indices, and whether the label is unique."""
     unmatched: dict[bytes, list[int]] = {}
     for i, label in reversed(list(enumerate(inputs))):
         unmatched.setdefault(label, []).append(i)
@@ -165,13 +170,13 @@ def _match_labels(inputs: list[bytes], outputs: list[bytes]) -> tuple[npt.NDArra
     matches = [unmatched[label].pop() if unmatched.get(label) else -1 for label in outputs]
     if -1 in matches:
         raise InconsistentPairs(
-            f"no key of this scheme explains the pairs in {matches.count(-1)} of {len(matches)} blocks"
+            f"no key of this scheme is consistent with the pairs in {matches.count(-1)} of {len(matches)} blocks"
         )
     return np.array(matches, np.int64), is_unique
 
 
 def _block_bytes(images: Images) -> list[bytes]:
-    """What each 8x8 block shows over all images."""
+    """The bytes of each 8x8 block over all images."""
     count, height, width, _ = images.shape
     split = images.reshape(count, height // ETC_BLOCK, ETC_BLOCK, width // ETC_BLOCK, ETC_BLOCK, 3)
     return [tile.tobytes() for tile in split.transpose(1, 3, 0, 2, 4, 5).reshape(-1, count * 3 * ETC_BLOCK**2)]

@@ -1,21 +1,21 @@
-"""Key recovery for pixelwise encryption under one key, from ciphertexts alone (SCIENCE section 4) [M].
+"""Key recovery for pixel-wise encryption under one key, from ciphertexts alone [M].
 
-At every pixel the key is one of 48 elements: a channel order and three signs. Neighbouring pixels of photographs are
-alike, and far more so in colour differences than in brightness; so neighbours are aligned by the likelihood
+At every pixel the key is one of 48 elements: a channel order and three signs. Neighbouring pixels of natural images are
+similar, and much more so in colour differences than in brightness. Neighbours are therefore aligned by the likelihood
 
     -(y_p - y_q)' P (y_p - y_q) / 2  summed over ciphertexts,  P = 1 - BETA * ones,
 
-y = cipher - 127.5 after undoing a candidate. Expanded, it needs only 3x3 correlation matrices of pixel pairs, which
-tell all 48 candidates at once. Three steps, each vectorised over the image:
+where y = cipher - 127.5 after a candidate is undone. Expanded, it needs only 3x3 correlation matrices of pixel pairs,
+which score all 48 candidates at once. Three steps, each vectorised over the image:
 
-1. grow: rings around the centre, each pixel fitted to its aligned neighbours within two pixels;
-2. join: growing leaves regions that agree inside but not with each other. Regions join along the border whose summed
-   evidence is clearest, all at once (Boruvka's rounds), on the 3x3 matrices alone;
-3. sweep: every pixel is fitted again to all its neighbours.
+1. grow: in rings around the centre, fit each pixel to its aligned neighbours within two pixels;
+2. join: growing leaves regions that are consistent inside and not with each other. Join regions along the border with
+   the largest evidence margin, all at once (Boruvka's algorithm), on the 3x3 matrices alone;
+3. refine: fit every pixel again to all its neighbours.
 
-Steps 2 and 3 run up to three times, with each ciphertext weighted by how smooth it is there. What remains is one
-element for the whole image, in practice one of 12 (channels of photographs go together, so their signs agree);
-`models.recovery.symmetry` settles it.
+Steps 2 and 3 run up to three times, with each ciphertext weighted by its local smoothness. One element for the whole
+image remains undetermined, in practice one of 12 (the channels of natural images are correlated, so their signs agree);
+`unveil.models.recovery.color_ambiguity` determines it.
 """
 
 from __future__ import annotations
@@ -33,18 +33,18 @@ from unveil.models.schemes.pixelwise import ORDERS, PixelwiseKey
 Floats = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.intp]
 
-# Residual against the mean of the neighbours: variance of the brightness 50 to 75 times that of a colour difference
-# on natural96 and STL-10 photographs, so 1 - 3 * BETA = 1/60.
+# Of the residual against the mean of the neighbours, brightness has 50 to 75 times the variance of a colour difference
+# on natural96 and STL-10, so 1 - 3 * BETA = 1/60.
 BETA = 0.328
-NOISE_FLOOR = 4.0  # variance of a colour difference below which no ciphertext counts as smoother
+NOISE_FLOOR = 4.0  # variance of a colour difference below which all ciphertexts weigh the same
 GROW_WEIGHTS = np.outer([1, 2, 3, 2, 1], [1, 2, 3, 2, 1]).astype(np.float32)
 REFINE_WEIGHTS = np.outer([1, 2, 1], [1, 2, 1]).astype(np.float32)
-# Pairs of pixels whose correlation counts as border evidence: (rows, columns, weight). Pairs further apart cost
-# accuracy (3 ciphertexts: 0.83 of the pixels with these, 0.75 with pairs two pixels apart as well).
+# Pairs of pixels whose correlation is border evidence: (rows, columns, weight). Pairs further apart reduce accuracy
+# (3 ciphertexts: 0.83 of the pixels with these, 0.75 with pairs two pixels apart as well).
 NEIGHBOUR_PAIRS = ((0, 1, 1.0), (1, 0, 1.0), (1, 1, 0.6), (1, -1, 0.6))
-_MAX_VALUES = 2**24  # pixels times ciphertexts that are looked at; more ciphertexts are not needed
-MAX_PIXELS = 2**22  # of an image: a pixel takes up to 0.9 kB, and its time
-_BORDERS_PER_BATCH = 2**20  # whose evidence is looked at together: bounds memory
+_MAX_VALUES = 2**24  # pixels times ciphertexts that are used; more ciphertexts do not help
+MAX_PIXELS = 2**22  # of an image: a pixel takes up to 0.9 kB of memory
+_BORDERS_PER_BATCH = 2**20  # bounds memory
 
 # Candidate 8 * order + signs: aligned channel c is sign c times cipher channel ORDERS[order][c]; bit 2 - c of signs.
 _ORDERS = ORDERS.astype(np.intp)
@@ -60,7 +60,7 @@ def _order_codes(orders: npt.NDArray[Any]) -> Ints:
 
 
 def _candidate_weights() -> Floats:
-    """[48, 12]: the likelihood of each candidate from cross moments (9) and the pixel's own off-diagonal ones (3)."""
+    """[48, 12]: weights of the cross moments (9) and the pixel's own off-diagonal moments (3) in the likelihoods."""
     precision = np.eye(3) - BETA
     weights = np.zeros((48, 12), np.float32)
     for i, (order, sign) in enumerate(zip(CANDIDATE_ORDERS, CANDIDATE_SIGNS, strict=True)):
@@ -74,34 +74,32 @@ def _candidate_weights() -> Floats:
 
 _WEIGHTS = _candidate_weights()
 
-# Relabelling of a whole region, 12 elements: code 6 * negative + order; y'_c = +-y[ORDERS[order][c]].
+# The 12 elements that relabel a whole region: code 6 * negative + order; y'_c = +-y[ORDERS[order][c]].
 _INVERSE = _order_codes(np.argsort(_ORDERS, axis=1))
-_ELEMENT_PRODUCT = _order_codes(
-    _ORDERS[np.arange(6)[:, None, None], _ORDERS[None]]
-)  # [first, second] -> the order of both
+_ELEMENT_PRODUCT = _order_codes(_ORDERS[np.arange(6)[:, None, None], _ORDERS[None]])  # [first, second] -> composed
 _ELEMENT_SIGNS = np.repeat(np.array([1, -1], np.float32), 6)
 _FIRST_MOMENT_INDEX = np.array([[3 * _ORDERS[e % 6][k] + j for k in range(3) for j in range(3)] for e in range(12)])
 _SECOND_MOMENT_INDEX = np.array([[3 * k + _ORDERS[e % 6][j] for k in range(3) for j in range(3)] for e in range(12)])
 _ELEMENT_WEIGHTS = np.array(
     [[s * ((_ORDERS[o][c] == k) - BETA) for k in range(3) for c in range(3)] for s in (1, -1) for o in range(6)],
     np.float32,
-)  # [12, 9]: evidence for an element from a pair's 3x3 moments
+)  # [12, 9]: evidence for each element from the 3x3 moments of a pair
 
 
 def recover_relative_key(ciphertexts: Images) -> PixelwiseKey:
-    """uint8 [N, H, W, 3] under one key -> a key that is the true one up to one of 48 elements for the whole image.
+    """Ciphertexts uint8 [N, H, W, 3] under one key -> the key up to one of 48 elements for the whole image.
 
-    Every pixel is right from about 8 photographs; with fewer, regions come apart. Raises ValueError for what is not
-    such an array, for no ciphertext at all, and for images of more than MOST_PIXELS.
+    About 8 photographs determine every pixel; with fewer, regions are inconsistent with each other. Raises ValueError
+    for another array, for no ciphertexts, and for images of more than MAX_PIXELS.
     """
     check_images(ciphertexts, "ciphertexts")
     if not len(ciphertexts):
-        raise ValueError("ciphertexts must hold at least one image; got none")
+        raise ValueError("at least one ciphertext is needed; got none")
     height, width = ciphertexts.shape[1:3]
     if height * width > MAX_PIXELS:
         raise ValueError(
-            f"ciphertexts must have at most {MAX_PIXELS:,} pixels each; these are {width}x{height}: cut the same part "
-            "out of each"
+            f"ciphertexts must have at most {MAX_PIXELS:,} pixels each; these are {width}x{height}: crop all to "
+            "the same part"
         )
     values = _center(ciphertexts)
     if height * width == 1:
@@ -113,15 +111,15 @@ def recover_relative_key(ciphertexts: Images) -> PixelwiseKey:
         weighted = values * _smoothness(values, candidates)[:, :, None]
         candidates = _relabel(candidates, _join_regions(_align_values(weighted, candidates)))
         candidates = _refine(weighted, candidates, 5)
-        if (candidates == previous).all():  # and so it would stay
+        if (candidates == previous).all():  # a fixed point
             break
     return candidates_to_key(_compose(candidates, _ORDERS[0], _channel_signs(_align_values(values, candidates))))
 
 
 def recover_among_candidates(ciphertexts: Images, possible: npt.NDArray[np.bool_], max_iterations: int = 20) -> Ints:
-    """Candidates [H, W] among the possible ones [H, W, 48] of each pixel that suit the pixels around best.
+    """The candidates [H, W] that fit the surrounding pixels best among the possible ones, bool [H, W, 48].
 
-    Starts from what the ciphertexts say by themselves, with the one element for the whole image that most pixels allow.
+    Starts from the key of the ciphertexts alone, composed with the element that most pixels allow.
     """
     free = key_to_candidates(recover_relative_key(ciphertexts))
     composed = np.stack([_compose(free, o, s) for o, s in zip(CANDIDATE_ORDERS, CANDIDATE_SIGNS, strict=True)], -1)
@@ -139,24 +137,24 @@ def recover_among_candidates(ciphertexts: Images, possible: npt.NDArray[np.bool_
 
 
 def candidates_to_key(candidates: Ints) -> PixelwiseKey:
-    """Candidates [H, W] in 0..47 as the key that they undo."""
+    """The key that candidates [H, W] in 0..47 undo."""
     return PixelwiseKey(reversed=CANDIDATE_SIGNS[candidates] < 0, orders=_INVERSE[candidates // 8].astype(np.uint8))
 
 
 def key_to_candidates(key: PixelwiseKey) -> Ints:
-    """The inverse of `key_of`."""
+    """The inverse of `candidates_to_key`."""
     signs: Ints = (key.reversed * np.array([4, 2, 1])).sum(-1)
     return 8 * _INVERSE[key.orders] + signs
 
 
 def transform_key(key: PixelwiseKey, order: int, *, negative: bool = False) -> PixelwiseKey:
-    """The key whose decryptions have in channel c what those of `key` have in ORDERS[order][c], negated or not."""
+    """The key that decrypts to the images of `key` with channel c from ORDERS[order][c], inverted if `negative`."""
     sign = np.full(3, -1 if negative else 1, np.float32)
     return candidates_to_key(_compose(key_to_candidates(key), _ORDERS[order], sign))
 
 
 def _compose(candidates: Ints, orders: Ints, signs: Floats) -> Ints:
-    """First `candidates`, then channel c = signs[c] times channel orders[c]; broadcasts over pixels."""
+    """Compose `candidates` with channel c = signs[c] times channel orders[c]; broadcasts over pixels."""
     orders = np.broadcast_to(orders, (*candidates.shape, 3))
     order = np.take_along_axis(CANDIDATE_ORDERS[candidates], orders, -1)
     sign = np.take_along_axis(CANDIDATE_SIGNS[candidates], orders, -1) * signs
@@ -164,14 +162,14 @@ def _compose(candidates: Ints, orders: Ints, signs: Floats) -> Ints:
 
 
 def _align_values(values: Floats, candidates: Ints) -> Floats:
-    """[..., 3, N] aligned by candidates [...]."""
+    """Undo candidates [...] on values [..., 3, N]."""
     ordered = np.take_along_axis(values, CANDIDATE_ORDERS[candidates][..., None], -2)
     ordered *= CANDIDATE_SIGNS[candidates][..., None]
     return ordered
 
 
 def _center(ciphertexts: Images) -> Floats:
-    """[N, H, W, 3] -> [H, W, 3, N] about zero; no more ciphertexts than memory allows."""
+    """[N, H, W, 3] -> float32 [H, W, 3, N] centred on zero, of at most _MAX_VALUES."""
     subset = ciphertexts[: max(1, _MAX_VALUES // (ciphertexts.shape[1] * ciphertexts.shape[2]))]
     return np.ascontiguousarray(subset.transpose(1, 2, 3, 0)).astype(np.float32) - np.float32(127.5)
 
@@ -181,7 +179,7 @@ def _own_moments(values: Floats) -> Floats:
 
 
 def _fit(values: Floats, reference: Floats, own_moments: Floats, possible: npt.NDArray[np.bool_] | None = None) -> Ints:
-    """The likeliest candidate [...] for values [..., 3, N] beside aligned values of the same shape."""
+    """The most likely candidate [...] for values [..., 3, N] next to aligned values of the same shape."""
     cross = values @ reference.swapaxes(-1, -2)
     moments = np.concatenate([cross.reshape(*cross.shape[:-2], 9), own_moments], -1)
     likelihood = moments @ _WEIGHTS.T
@@ -192,7 +190,7 @@ def _fit(values: Floats, reference: Floats, own_moments: Floats, possible: npt.N
 
 
 def _grow(values: Floats) -> Ints:
-    """Ring after ring around the centre, every pixel fitted to the rings inside."""
+    """Fit every pixel to the rings inside its own, ring by ring around the centre -> candidates [H, W]."""
     height, width = values.shape[:2]
     radius = len(GROW_WEIGHTS) // 2
     rows, columns = np.mgrid[:height, :width]
@@ -211,7 +209,7 @@ def _grow(values: Floats) -> Ints:
             if len(neighbours):
                 reference[neighbours] += GROW_WEIGHTS[dy, dx] * aligned[y[neighbours] + dy, x[neighbours] + dx]
                 total[neighbours] += GROW_WEIGHTS[dy, dx]
-        reference /= np.maximum(total, 1)[:, None, None]  # nothing is done before the centre: it fits its own moments
+        reference /= np.maximum(total, 1)[:, None, None]  # the centre has none and fits its own moments
         pixel_values = values[y, x]
         fitted = _fit(pixel_values, reference, own_moments[y, x])
         candidates[y, x] = fitted
@@ -221,23 +219,23 @@ def _grow(values: Floats) -> Ints:
 
 
 def _neighbours(aligned: Floats) -> Floats:
-    """Weighted mean of the eight neighbours, [H, W, 3, N]."""
+    """The weighted mean of the eight neighbours, [H, W, 3, N]."""
     padded = np.pad(aligned, ((1, 1), (1, 1), (0, 0), (0, 0)))
     inside = np.pad(np.ones(aligned.shape[:2], np.float32), 1)
 
     def add(a: Floats) -> Floats:
-        for _ in range(2):  # separable: 1 2 1 down, then across
+        for _ in range(2):  # separable kernel 1 2 1: down, then across
             down = a[:-2] + a[2:]
             down += 2 * a[1:-1]
             a = down.swapaxes(0, 1)
         return a
 
     total = add(padded) - REFINE_WEIGHTS[1, 1] * aligned
-    return total / np.maximum(add(inside) - REFINE_WEIGHTS[1, 1], 1)[:, :, None, None]  # a lone pixel has no neighbour
+    return total / np.maximum(add(inside) - REFINE_WEIGHTS[1, 1], 1)[:, :, None, None]  # a 1x1 image has none
 
 
 def _refine(values: Floats, candidates: Ints, max_iterations: int) -> Ints:
-    """Fit every pixel to all its neighbours, until nothing changes or `most` times."""
+    """Fit every pixel to all its neighbours until nothing changes or `max_iterations` are done."""
     own_moments = _own_moments(values)
     for _ in range(max_iterations):
         fitted = _fit(values, _neighbours(_align_values(values, candidates)), own_moments)
@@ -248,10 +246,10 @@ def _refine(values: Floats, candidates: Ints, max_iterations: int) -> Ints:
 
 
 def _channel_signs(aligned: Floats) -> Floats:
-    """[3]: one sign for each channel of the whole image, so that channels step together at edges.
+    """One sign for each channel of the whole image, float [3], that makes the channels correlate at edges.
 
-    Where everything is orange, red and blue lie on different sides of the middle, and a pixel alone looks more natural
-    with one of them reversed; at edges they still go the same way.
+    In a region of one colour such as orange, red and blue lie on different sides of mid-grey, and a pixel alone looks
+    more natural with one of them inverted; at edges all channels still change in the same direction.
     """
     steps = [np.diff(aligned, axis=axis).transpose(2, 0, 1, 3).reshape(3, -1) for axis in (0, 1)]
     scaled = np.concatenate([step / np.sqrt(20 + (step**2).mean(0)) for step in steps], axis=1)
@@ -262,7 +260,7 @@ def _channel_signs(aligned: Floats) -> Floats:
 
 
 def _smoothness(values: Floats, candidates: Ints) -> Floats:
-    """Weight [H, W, N] of each ciphertext at each pixel: the root of its precision: pairs multiply two."""
+    """The weight [H, W, N] of each ciphertext at each pixel: the root of its precision, since pairs multiply two."""
     aligned = _align_values(values, candidates)
     residual = aligned - _neighbours(aligned)
     residual -= residual.mean(2, keepdims=True)
@@ -273,7 +271,7 @@ def _smoothness(values: Floats, candidates: Ints) -> Floats:
 
 
 def _join_regions(aligned: Floats) -> Ints:
-    """One of the 12 elements for every pixel [H, W], so that regions agree with each other."""
+    """One of the 12 elements for every pixel, [H, W], that makes the regions consistent with each other."""
     height, width = aligned.shape[:2]
     first, second, moments = _pairs(aligned)
     element = np.zeros(height * width, np.intp)  # of every pixel
@@ -281,7 +279,7 @@ def _join_regions(aligned: Floats) -> Ints:
     count = height * width
     while len(first):
         best, margin = _best_elements(moments)
-        # Every region picks its clearest border. Ranks, not margins: ties would close circles of more than two.
+        # Every region picks its border of the largest margin, by rank: ties of margins could form longer cycles.
         by_rank = np.argsort(margin, kind="stable")
         rank = np.empty(len(best), np.intp)
         rank[by_rank] = np.arange(len(best))
@@ -295,7 +293,7 @@ def _join_regions(aligned: Floats) -> Ints:
         step = np.where(forward, best[pick], _invert_element(best[pick]))
         roots = (target[target] == regions) & (regions < target)
         target[roots], step[roots] = regions[roots], 0
-        while True:  # follow the picks to the roots, doubling the stride
+        while True:  # pointer doubling: follow the picks to the roots
             beyond = target[target]
             if (beyond == target).all():
                 break
@@ -313,7 +311,7 @@ def _join_regions(aligned: Floats) -> Ints:
 
 
 def _best_elements(moments: Floats) -> tuple[Ints, Floats]:
-    """By border [borders, 9]: which element of `first` suits `second` best, and by how much more than the next."""
+    """For borders [borders, 9]: the element with the most evidence, and its margin over the second."""
     best, margin = np.empty(len(moments), np.intp), np.empty(len(moments), np.float32)
     for start in range(0, len(moments), _BORDERS_PER_BATCH):
         part = slice(start, start + _BORDERS_PER_BATCH)
@@ -341,7 +339,7 @@ def _pairs(aligned: Floats) -> tuple[Ints, Ints, Floats]:
 
 
 def _merge(first: Ints, second: Ints, moments: Floats, count: int) -> tuple[Ints, Ints, Floats]:
-    """Borders between the same two regions summed into one."""
+    """Sum the moments of all borders between the same two regions."""
     if not len(first):
         return first, second, moments
     swap = first > second
@@ -360,7 +358,7 @@ def _relabel_moments(moments: Floats, first: Ints, second: Ints) -> Floats:
 
 
 def _compose_elements(a: Ints, b: Ints) -> Ints:
-    """Element a, then element b."""
+    """The composition of element a, then element b."""
     result: Ints = _ELEMENT_PRODUCT[a % 6, b % 6] + 6 * ((a // 6) ^ (b // 6))
     return result
 

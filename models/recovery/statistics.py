@@ -1,4 +1,4 @@
-"""Public statistics of photographs used by key recovery; `unveil.models.tools.fit_public_statistics` writes them."""
+"""Public image statistics for key recovery, written by `unveil.models.tools.fit_public_statistics`."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ BUNDLED_STATISTICS = Path(__file__).parents[1] / "weights" / "public_statistics.
 
 @dataclass(frozen=True)
 class TanakaStatistics:
-    """For `unveil.models.recovery.tanaka`: lower nibbles given upper nibbles, and lower nibbles given whole values."""
+    """Statistics for `unveil.models.recovery.tanaka`; [0]: neighbours known by upper nibbles, [1]: by whole values."""
 
     log_distances: npt.NDArray[np.float64]  # [3, 48, 48]
     predictors: npt.NDArray[np.float32]  # [2, 10]
-    likelihoods: npt.NDArray[np.float32]  # [2, prediction bins, activity bins, 16], logarithms
+    likelihoods: npt.NDArray[np.float32]  # log-likelihoods [2, prediction bins, activity bins, 16]
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class Statistics:
 
 @cache
 def load_bundled_statistics() -> Statistics:
-    """The statistics that come with the product."""
+    """The bundled statistics."""
     with np.load(BUNDLED_STATISTICS) as archive:
         tanaka = TanakaStatistics(
             archive["log_distances"].astype(np.float64),

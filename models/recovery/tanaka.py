@@ -1,20 +1,20 @@
-"""Key recovery for Tanaka's scheme, both variants, from ciphertexts and public statistics (SCIENCE section 4) [M].
+"""Key recovery for both variants of Tanaka's scheme, from ciphertexts and public image statistics [M].
 
-A ciphertext is 96 streams of nibbles, one value a block each. The key says which stream is which nibble of a block and
-which streams are reversed; blocks stay where they are.
+A ciphertext consists of 96 nibble sequences with one value in each block. The key assigns each sequence to a nibble of
+the block and inverts some sequences; blocks do not move.
 
-1. halves: upper nibbles correlate with each other, lower ones hardly; the leading eigenvector of the correlations among
-   the upper ones holds their reversals, up to one sign for all.
-2. places: how far two streams are apart (log of the mean squared difference, each block weighted by its smoothness),
-   within a block, against the block to the right and against the one below, as three 48x48 matrices; they are matched
-   to the same three of public photographs by quadratic assignment (Frank-Wolfe with Hungarian steps, then swaps of
-   two). Logarithms make the shape of the matrices independent of how rough the pictures are.
-3. lower nibbles: the neighbourhood of a pixel predicts its lower nibble. Every stream is held against the prediction
-   for every place, as a likelihood, and the best assignment is taken. Lower nibbles found so make the next prediction
-   sharper: three rounds.
+1. Upper nibbles: they correlate with each other, lower nibbles hardly. The leading eigenvector of the correlations
+   among the upper nibbles gives their inversions, up to one sign for all.
+2. Places: the distances of two sequences (log of the mean squared difference, each block weighted by its smoothness)
+   within a block, to the block on the right and to the block below form three 48x48 matrices. Quadratic assignment
+   (Frank-Wolfe with Hungarian steps, then pairwise swaps) matches them to the matrices of public photographs.
+   Logarithms make the shape of the matrices independent of the roughness of the images.
+3. Lower nibbles: the neighbourhood of a pixel predicts its lower nibble. The likelihoods of all sequences at all places
+   give the best assignment. Known lower nibbles sharpen the next prediction; three rounds.
 
-What remains is the order of the channels and whether all is negative; `models.recovery.symmetry` settles it. In the
-variant icce2018 the reversals follow from the permutation by a rule, which settles both.
+The order of the channels and the inversion of the whole image remain undetermined;
+`unveil.models.recovery.color_ambiguity` determines them. In the variant icce2018 the rule that derives inversions from
+the permutation determines both.
 """
 
 from __future__ import annotations
@@ -36,31 +36,31 @@ Floats = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.intp]
 
 HALF_NIBBLES = 48
-LOWER_NIBBLE_ROUNDS = 3  # of step 3
-ASSIGNMENT_STARTS = 3  # of the quadratic assignment; the first is the flat matrix and nearly always enough
-_MAX_LOWER_BLOCKS = 6_000  # looked at for the lower nibbles: ten images of 96x96 tell as much as fifty
-_MAX_BLOCKS = 60_000  # looked at for the rest, to bound time and memory
-_TILE_SIDE_BLOCKS = 24  # side in blocks of the parts that images of more than _BLOCKS are looked at in
+LOWER_NIBBLE_ROUNDS = 3  # iterations of step 3
+ASSIGNMENT_STARTS = 3  # starting points of the quadratic assignment; the first, the flat matrix, nearly always suffices
+_MAX_LOWER_BLOCKS = 6_000  # blocks used for lower nibbles: ten 96x96 images suffice
+_MAX_BLOCKS = 60_000  # blocks used for the other steps; bounds time and memory
+_TILE_SIDE_BLOCKS = 24  # blocks a side of the tiles into which images of more than _MAX_LOWER_BLOCKS are cut
 
-# Classes of neighbours within two pixels, by distance: the predictor treats each alike. (rows, columns).
+# Neighbours within two pixels as (rows, columns), grouped by distance; the predictor has one weight for each group.
 NEIGHBOURS: tuple[tuple[tuple[int, int], ...], ...] = tuple(
     tuple((y, x) for y in range(-2, 3) for x in range(-2, 3) if sorted((abs(y), abs(x))) == list(kind))
     for kind in ((0, 1), (1, 1), (0, 2), (1, 2), (2, 2))
 )
-NEIGHBOUR_CLIP = 28.0  # a neighbour further off than this says nothing about the last 16 grey levels
-PREDICTIONS, PREDICTION_STEP = 41, 0.4  # bins of the predicted lower nibble, -8..8 about its middle
+NEIGHBOUR_CLIP = 28.0  # grey levels: a larger difference is no evidence about the lower nibble
+PREDICTIONS, PREDICTION_STEP = 41, 0.4  # bins of the predicted lower nibble, -8..8 around its middle
 ACTIVITIES = np.array([3.0, 5.0, 7.0, 9.0, 12.0, 16.0])  # bins of the mean absolute neighbour difference
 
 
 @dataclass(frozen=True)
 class NibblePermutation:
-    """The permutation as streams: output nibble i is input nibble place[i], reversed where sign[i] is -1."""
+    """A nibble permutation: output nibble i is input nibble place[i], inverted if sign[i] is -1."""
 
     place: Ints  # [96]
     sign: npt.NDArray[np.int8]  # [96]
 
     def to_key(self, variant: Variant = "paper") -> TanakaKey:
-        """As the scheme's key. icce2018: reversed as the variant's rule has it."""
+        """The key in the form of the scheme; in icce2018 the inversions follow from the permutation."""
         permutation = self.place.astype(np.int64)
         if variant == "icce2018":
             return TanakaKey(permutation, permutation > HALF_NIBBLES)
@@ -69,9 +69,9 @@ class NibblePermutation:
         return TanakaKey(permutation, flips)
 
     def transform(self, order: int, *, negative: bool = False) -> NibblePermutation:
-        """The streams whose decryption has channel c of this one's decryption in channel place of `order`.
+        """The permutation whose decryption has as channel c channel ORDERS[order][c] of this one's decryption.
 
-        As for pixelwise: the new image's channel c is this one's channel ORDERS[order][c], then negated or not.
+        All values are inverted if `negative`; the same convention as `pixelwise.transform_key`.
         """
         half, rest = np.divmod(self.place, HALF_NIBBLES)
         pixel, channel = np.divmod(rest, 3)
@@ -79,7 +79,7 @@ class NibblePermutation:
         return NibblePermutation(half * HALF_NIBBLES + 3 * pixel + moved, -self.sign if negative else self.sign)
 
     def decrypt(self, ciphertexts: Images) -> Images:
-        """What this candidate makes of ciphertexts uint8 [N, H, W, 3], sides multiples of 4."""
+        """Decrypt ciphertexts uint8 [N, H, W, 3], sides multiples of 4."""
         from unveil.models.schemes.tanaka import from_nibbles
 
         values = nibbles(ciphertexts) ^ np.where(self.sign < 0, 15, 0).astype(np.uint8)
@@ -87,7 +87,7 @@ class NibblePermutation:
 
 
 def permutation_from_key(key: TanakaKey, variant: Variant = "paper") -> NibblePermutation:
-    """A key of either variant as streams."""
+    """The nibble permutation of a key of either variant."""
     flips = key.reversed[key.permutation]
     if variant == "icce2018":
         flips = flips ^ key.reversed
@@ -97,17 +97,18 @@ def permutation_from_key(key: TanakaKey, variant: Variant = "paper") -> NibblePe
 def recover_permutation(
     ciphertexts: Images, seed: int = 0, statistics: TanakaStatistics | None = None
 ) -> NibblePermutation:
-    """uint8 [N, H, W, 3], sides multiples of 4, under one key -> the streams up to channel order and negative.
+    """Ciphertexts uint8 [N, H, W, 3], sides multiples of 4, under one key -> the permutation up to 12 transforms.
 
-    Raises ValueError for what is not such an array, for no ciphertext at all, and for ciphertexts that do not vary.
+    The 12 transforms are the orders of the channels and the inversion. Raises ValueError for another array, for no
+    ciphertexts, and for ciphertexts whose blocks are all equal.
     """
     check_images(ciphertexts, "ciphertexts")
     if not len(ciphertexts):
-        raise ValueError("ciphertexts must hold at least one image; got none")
+        raise ValueError("at least one ciphertext is needed; got none")
     statistics = statistics or load_bundled_statistics().tanaka
     values = _sample_evenly(_cut_tiles(nibbles(ciphertexts)), _MAX_BLOCKS)
     if (values == values[:1, :1, :1]).all():
-        raise ValueError("ciphertexts must differ from block to block; all blocks of these are the same")
+        raise ValueError("all blocks of the ciphertexts are equal; ciphertexts of varying images are needed")
     upper, sign = _find_upper_nibbles(values)
     signed = (values[..., upper].astype(np.float32) - 7.5) * sign
     place = _match_places(signed, statistics, np.random.default_rng(seed))
@@ -115,9 +116,9 @@ def recover_permutation(
 
 
 def _cut_tiles(values: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
-    """Nibbles [N, rows, columns, 96] of large images cut into tiles [M, <= _TILE, <= _TILE, 96], all of one size.
+    """Cut the nibbles of large images, [N, rows, columns, 96], into tiles [M, <= 24, <= 24, 96] of one size.
 
-    One large image is as good as many small ones. What is left over at the right and below is not looked at.
+    One large image is as informative as many small ones. The rest at the right and the bottom is dropped.
     """
     count, rows, columns = values.shape[:3]
     if rows * columns <= _MAX_LOWER_BLOCKS:
@@ -129,16 +130,16 @@ def _cut_tiles(values: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
 
 
 def _sample_evenly(values: npt.NDArray[np.uint8], blocks: int) -> npt.NDArray[np.uint8]:
-    """Images [N, rows, columns, 96] of at most so many blocks together, but at least one, taken evenly."""
+    """Evenly sampled images [N, rows, columns, 96] of at most `blocks` blocks in total, but at least one image."""
     max_images = max(1, blocks // (values.shape[1] * values.shape[2]))
     return values[np.linspace(0, len(values) - 1, min(max_images, len(values))).astype(int)]
 
 
 def rule_evidence(permutation: NibblePermutation) -> npt.NDArray[np.float64]:
-    """icce2018: log-likelihoods [12] of the elements 6 * negative + order, from how many reversals follow its rule.
+    """Log-likelihoods [12] of the transforms 6 * negative + order in icce2018, from the inversions that fit its rule.
 
-    The rule looks up the permutation in itself, so it holds for one order of the channels and breaks for the others:
-    it settles what photographs must settle in the other variant.
+    The rule applies the permutation to itself, so it holds for one order of the channels only. It determines what the
+    colours of photographs determine in the other variant.
     """
     rule_hits = np.zeros(12)
     for element in range(12):
@@ -148,7 +149,7 @@ def rule_evidence(permutation: NibblePermutation) -> npt.NDArray[np.float64]:
     return rule_hits * np.log(0.9) + (2 * HALF_NIBBLES - rule_hits) * np.log(0.1)
 
 
-# --- 1: halves and reversals ------------------------------------------------------------------------------------------
+# --- 1: upper nibbles and inversions --------------------------------------------------------------------------------
 
 
 def _correlation(values: Floats) -> npt.NDArray[np.float64]:
@@ -158,19 +159,19 @@ def _correlation(values: Floats) -> npt.NDArray[np.float64]:
 
 
 def _find_upper_nibbles(values: npt.NDArray[np.uint8]) -> tuple[Ints, Floats]:
-    """(which 48 streams are upper nibbles, their signs up to one for all).
+    """The indices of the 48 upper nibbles and their signs, up to one sign for all.
 
-    Three correlations together: each alone is fooled by some pictures (plain backgrounds, where lower nibbles repeat;
-    channels that run against each other from object to object, though hardly ever at an edge).
+    The sum of three correlations: each alone fails on some images (plain backgrounds, where lower nibbles repeat;
+    channels that are negatively correlated between objects, though hardly ever at an edge).
     """
-    # Plain backgrounds repeat a block exactly; once is enough.
+    # Plain backgrounds repeat a block exactly; count each block once.
     different = np.unique(values.reshape(-1, 2 * HALF_NIBBLES), axis=0).astype(np.float32) - 7.5
     signed = values.astype(np.float32)
     steps = np.concatenate(
         [np.diff(signed, axis=axis).reshape(-1, 2 * HALF_NIBBLES) for axis in (1, 2) if signed.shape[axis] > 1]
         or [np.zeros((1, 2 * HALF_NIBBLES), np.float32)]
     )
-    steps /= np.sqrt(20 + (steps**2).mean(1, keepdims=True))  # no single strong edge may decide
+    steps /= np.sqrt(20 + (steps**2).mean(1, keepdims=True))  # limits the weight of a single strong edge
     total = _correlation(different - different.mean(0)) + _correlation(different) + _correlation(steps)
     nearest = np.sort(abs(total), axis=0)[-12:-1].sum(0)
     upper = np.sort(np.argsort(-nearest, kind="stable")[:HALF_NIBBLES])
@@ -182,9 +183,9 @@ def _find_upper_nibbles(values: npt.NDArray[np.uint8]) -> tuple[Ints, Floats]:
 
 
 def log_distances(upper: Floats) -> npt.NDArray[np.float64]:
-    """[N, rows, columns, 48] upper nibbles -> [3, 48, 48]: within a block, to its right, below.
+    """Upper nibbles [N, rows, columns, 48] -> log distances [3, 48, 48]: within a block, to the right, below.
 
-    Directions in which there is no second block are zero: they say nothing.
+    The matrix of a direction without a second block is zero.
     """
     weight = 1 / (1 + upper.var(-1, keepdims=True))
     result = np.zeros((3, HALF_NIBBLES, HALF_NIBBLES))
@@ -207,7 +208,7 @@ def log_distances(upper: Floats) -> npt.NDArray[np.float64]:
 
 
 def _match_places(signed: Floats, statistics: TanakaStatistics, rng: np.random.Generator) -> Ints:
-    """The place 0..47 of each of the 48 upper streams, up to the order of the channels."""
+    """The place 0..47 of each of the 48 upper nibbles, up to the order of the channels."""
     a = [m - m.mean() for m in log_distances(signed)]
     b = [m - m.mean() for m in statistics.log_distances]
     flat = np.full((HALF_NIBBLES, HALF_NIBBLES), 1 / HALF_NIBBLES)
@@ -231,7 +232,7 @@ def _doubly_stochastic(rng: np.random.Generator) -> npt.NDArray[np.float64]:
 
 
 def _frank_wolfe(a: list[Any], b: list[Any], x: npt.NDArray[np.float64], max_iterations: int = 40) -> Ints:
-    """Maximise the sum of trace(A X B' X') over doubly stochastic X (FAQ, Vogelstein et al. 2015); then round."""
+    """Maximise the sum of trace(A X B' X') over doubly stochastic X (FAQ, Vogelstein et al. 2015), then round."""
     for _ in range(max_iterations):
         gradient = sum(m @ x @ n.T + m.T @ x @ n for m, n in zip(a, b, strict=True))
         rows, columns = linear_sum_assignment(gradient, maximize=True)
@@ -248,7 +249,7 @@ def _frank_wolfe(a: list[Any], b: list[Any], x: npt.NDArray[np.float64], max_ite
 
 
 def _improve_by_swaps(a: list[Any], b: list[Any], place: Ints, max_iterations: int = 100) -> Ints:
-    """Swap two places while that helps, always the two that help most."""
+    """Swap the two places with the largest gain until no swap gains."""
     place = place.copy()
     for _ in range(max_iterations):
         gain = np.zeros((HALF_NIBBLES, HALF_NIBBLES))
@@ -257,7 +258,7 @@ def _improve_by_swaps(a: list[Any], b: list[Any], place: Ints, max_iterations: i
             mixed = m @ p.T + m.T @ p
             own = np.diag(mixed)
             gain += mixed + mixed.T - own[:, None] - own
-            # What the sums above count wrongly where a row or column index is itself one of the two.
+            # Corrects the entries in which a row or column index is itself one of the two places.
             m0, m1, p0, p1 = np.diag(m)[:, None], np.diag(m), np.diag(p)[:, None], np.diag(p)
             gain += (m0 + m1 - m - m.T) * (p0 + p1 - p - p.T)
         np.fill_diagonal(gain, 0)
@@ -272,10 +273,10 @@ def _improve_by_swaps(a: list[Any], b: list[Any], place: Ints, max_iterations: i
 
 
 def neighbour_features(middle: Floats, known: Floats) -> tuple[Floats, Floats]:
-    """What the neighbourhood says about each value's lower nibble.
+    """Features of the neighbourhood that predict the lower nibble of each value.
 
-    middle: 16 * upper + 7.5, [N, H, W, 3]; known: the best estimate of the whole value, `middle` where there is none.
-    Returns ten features [N, H, W, 3, 10], all negated where the image is, and the activity [N, H, W, 3].
+    middle: 16 * upper + 7.5, [N, H, W, 3]; known: the best estimate of the whole value, or `middle`.
+    Returns ten features [N, H, W, 3, 10], which change sign when the image is inverted, and the activity [N, H, W, 3].
     """
     height, width = middle.shape[1:3]
     padded = np.pad(known, ((0, 0), (2, 2), (2, 2), (0, 0)), mode="edge")
@@ -292,7 +293,7 @@ def neighbour_features(middle: Floats, known: Floats) -> tuple[Floats, Floats]:
             if i < 2:
                 activity += abs(step)
         result[..., i] = same / len(kind)
-        # A channel steps as the other two do.
+        # A channel changes from pixel to pixel as the other two channels do.
         result[..., len(NEIGHBOURS) + i] = (across.sum(-1, keepdims=True) - across) / len(kind)
     return result, activity / np.float32(8)
 
@@ -308,20 +309,20 @@ def digitize_prediction(prediction: Floats, activity: Floats) -> tuple[Ints, Int
 def _assign_lower_nibbles(
     values: npt.NDArray[np.uint8], upper: Ints, sign: Floats, place: Ints, statistics: TanakaStatistics
 ) -> NibblePermutation:
-    """Add the lower nibbles to known upper ones (sign and place of streams `upper`)."""
+    """Assign the lower nibbles, given sign and place of the upper nibbles."""
     lower = np.setdiff1d(np.arange(2 * HALF_NIBBLES), upper)
     blocks = values.reshape(-1, 2 * HALF_NIBBLES)
     middle = np.empty((len(blocks), HALF_NIBBLES), np.float32)
     middle[:, place] = 16 * (7.5 + sign * (blocks[:, upper].astype(np.float32) - 7.5)) + 7.5
     middle_image = _blocks_to_image(middle, values.shape)
     lower_values = blocks[:, lower]
-    # One hot over the 16 values of each stream, for a product with the likelihoods.
+    # One-hot over the 16 values of each nibble, for a matrix product with the likelihoods.
     hot = (lower_values[:, :, None] == np.arange(16, dtype=np.uint8)).astype(np.float32)  # [blocks, 48, 16]
     hot = np.ascontiguousarray(hot.transpose(1, 0, 2).reshape(HALF_NIBBLES, -1))
     known = middle_image
     lower_places, flips = np.arange(HALF_NIBBLES), np.zeros(HALF_NIBBLES, np.bool_)
     for round_index in range(LOWER_NIBBLE_ROUNDS):
-        model = min(round_index, 1)  # 0: neighbours known by their upper nibbles; 1: entirely
+        model = min(round_index, 1)  # 0: neighbours known by upper nibbles, 1: by whole values
         prediction_features, activity = neighbour_features(middle_image, known)
         likelihood = statistics.likelihoods[model][
             digitize_prediction(prediction_features @ statistics.predictors[model], activity)
@@ -344,7 +345,7 @@ def _assign_lower_nibbles(
 
 
 def _blocks_to_image(blocks: Floats, shape: tuple[int, ...]) -> Floats:
-    """[blocks, 48] -> [N, H, W, 3]; `shape` is that of the nibbles [N, rows, columns, 96]."""
+    """[blocks, 48] -> [N, H, W, 3]; shape: that of the nibbles, [N, rows, columns, 96]."""
     count, rows, columns, _ = shape
     split = blocks.reshape(count, rows, columns, BLOCK, BLOCK, 3).transpose(0, 1, 3, 2, 4, 5)
     return np.ascontiguousarray(split).reshape(count, rows * BLOCK, columns * BLOCK, 3)

@@ -1,1 +1,1 @@
-"""Protection schemes, one file each. `unveil.models.catalog` finds them here."""
+"""Learnable-encryption schemes, one file each; `unveil.models.catalog` registers all of them."""

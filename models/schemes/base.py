@@ -1,4 +1,4 @@
-"""What a protection scheme is. A new scheme is one file beside this one; it imports torch inside functions only."""
+"""The base class of schemes. A new scheme is one file beside this one that imports torch inside functions only."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from unveil.models.core.images import Images, check_images
 
 if TYPE_CHECKING:
     from unveil.models.core.run_context import RunContext
-    from unveil.models.data.datasets import ImageDataset
+    from unveil.models.data.image_dataset import ImageDataset
     from unveil.models.training.classifier import Classifier
 
 S = TypeVar("S")
@@ -25,12 +25,12 @@ _SEED_PREFIX, _EXPLICIT_PREFIX = b"s", b"m"
 
 
 class SizeMismatch(ValueError):
-    """An explicit key was made for images of another size."""
+    """An explicit key fits images of another size."""
 
 
 @dataclasses.dataclass(frozen=True)
 class PaperRow:
-    """What the paper reports of a scheme: mean SSIM (Table 1) and robustness (Table 2) by attack name."""
+    """The paper's results for a scheme: mean SSIM (Table 1) and robustness (Table 2) by attack name [P]."""
 
     ssim: Mapping[str, float]
     robust: Mapping[str, bool]
@@ -42,10 +42,10 @@ class PaperRow:
 
 @dataclasses.dataclass(frozen=True)
 class TrainedKey:
-    """What `Scheme.train` brings back.
+    """The result of `Scheme.train`.
 
-    provenance: JSON values, for the key's record: data, images, networks that judged it, epochs, losses and accuracies
-    reached, seconds, device, versions, notes.
+    provenance: the record of the training as JSON values: data, images, networks, epochs, losses, accuracies, seconds,
+    device, versions and notes.
     """
 
     secret: bytes
@@ -53,7 +53,7 @@ class TrainedKey:
 
 
 def new_secret() -> bytes:
-    """A fresh stored secret: 256 bits from the operating system, expanded by `unveil.models.core.keystream`."""
+    """A new secret: 256 random bits of the operating system, expanded by `unveil.models.core.keystream`."""
     return seed_secret(keystream.new_secret())
 
 
@@ -63,10 +63,10 @@ def seed_secret(seed: bytes) -> bytes:
 
 
 class Scheme(ABC, Generic[S, K]):
-    """A way to protect images.
+    """A learnable-encryption scheme with its settings.
 
-    A *secret* is what the key holder stores (bytes: a 32-byte seed, explicit key material, or the weights of a
-    trained network). A *key* is what the cipher uses: the arrays that a secret expands to for one image size, or the
+    A *secret* is the stored form: bytes that hold a 32-byte seed, explicit key material or the weights of a trained
+    network. A *key* is the form that the cipher uses: the arrays to which a secret expands for one image size, or the
     network.
     """
 
@@ -74,62 +74,61 @@ class Scheme(ABC, Generic[S, K]):
     title: ClassVar[str]
     source: ClassVar[str]
     Settings: ClassVar[type]
-    trains: ClassVar[bool] = False  # the secret is trained network weights
+    trains: ClassVar[bool] = False  # whether the secret is the weights of a trained network
     invertible: ClassVar[bool] = True
-    bound_to_classifier: ClassVar[str | None] = (
-        None  # why its images serve one finished classifier, and no model can be trained
-    )
-    paper_name: ClassVar[str | None] = None  # its row in the paper's tables
-    profiles: ClassVar[Mapping[str, Mapping[str, Any]]] = {}  # settings that a profile fills in
+    # Why protected images serve only the classifier of the key, so that no other model can be trained on them.
+    bound_to_classifier: ClassVar[str | None] = None
+    paper_name: ClassVar[str | None] = None  # the row in the paper's tables
+    profiles: ClassVar[Mapping[str, Mapping[str, Any]]] = {}  # default settings of each profile
 
     def __init__(self, settings: S) -> None:
         self.settings = settings
 
     @property
     def key_per_image(self) -> bool:
-        """Whether every image has a key of its own."""
+        """Whether every image has a separate key."""
         return False
 
     @property
     def size_multiple(self) -> int:
-        """Image sides must be multiples of this."""
+        """Image sides must be multiples of this number of pixels."""
         return 1
 
     @property
     def paper(self) -> PaperRow | None:
-        """The paper's results for these settings, where it has them."""
+        """The paper's results for these settings; None if it has none."""
         return None
 
     @abstractmethod
     def key_space_bits(self, height: int, width: int) -> float | None:
-        """log2 of the number of keys for one image of this size; None where keys are not counted (networks)."""
+        """log2 of the number of keys for one image of this size; None if keys are not countable (networks)."""
 
     @abstractmethod
     def derive(self, seed: bytes, height: int, width: int) -> K:
-        """The key that a 32-byte seed expands to for images of this size."""
+        """Expand a 32-byte seed to the key for images of this size."""
 
     @abstractmethod
     def encrypt(self, images: Images, key: K) -> Images:
-        """Protect uint8 [N, H, W, 3] (sides multiples of `multiple`) under one key."""
+        """Protect uint8 [N, H, W, 3], sides multiples of `size_multiple`, under one key -> the same shape."""
 
     @abstractmethod
     def decrypt(self, images: Images, key: K) -> Images:
-        """Undo `encrypt`, bit for bit."""
+        """The exact inverse of `encrypt`. Raises ValueError if the scheme has none."""
 
     @abstractmethod
     def key_to_json(self, key: K) -> dict[str, Any]:
-        """The key as JSON values, the form `load` takes."""
+        """The key as JSON values, in the form that `key_from_json` reads."""
 
     @abstractmethod
     def key_from_json(self, material: Mapping[str, Any]) -> K:
-        """A key from explicit material. Raises unveil.models.core.settings_schema.ParameterError naming the field."""
+        """A key from explicit key material. Raises ParameterError with a pointer to the field."""
 
     def key_size(self, key: K) -> tuple[int, int] | None:  # noqa: ARG002 - most keys fit every size
-        """(height, width) of the only image size a key fits; None: every size."""
+        """(height, width) of the only image size that the key fits; None: every size."""
         return None
 
     def key_agreement(self, key: K, true_key: K) -> dict[str, float]:
-        """Fraction of equal entries of each part of two keys (reversal bits, positions)."""
+        """The share of equal entries in 0..1 for each part of two keys, such as inversion bits and positions."""
         parts = dataclasses.fields(key)  # type: ignore[arg-type]
         return {part.name: float(np.mean(getattr(key, part.name) == getattr(true_key, part.name))) for part in parts}
 
@@ -138,7 +137,7 @@ class Scheme(ABC, Generic[S, K]):
         return _EXPLICIT_PREFIX + json.dumps(self.key_to_json(key), sort_keys=True).encode()
 
     def key(self, secret: bytes, height: int, width: int) -> K:
-        """The key of a stored secret for images of this size. Raises SizeMismatch."""
+        """The key of a secret for images of this size. Raises SizeMismatch; ValueError for another scheme's secret."""
         kind, body = secret[:1], secret[1:]
         if kind == _SEED_PREFIX:
             return self.derive(body, height, width)
@@ -148,34 +147,35 @@ class Scheme(ABC, Generic[S, K]):
         size = self.key_size(key)
         if size is not None and size != (height, width):
             raise SizeMismatch(
-                f"this key was given as explicit maps for images of {size[1]}x{size[0]} (width x height) and cannot "
-                f"serve {width}x{height}; resize the image or use a key without explicit maps"
+                f"this key consists of explicit maps for images of {size[1]}x{size[0]} (width x height) and does not "
+                f"fit {width}x{height}; resize the image or use a key without explicit maps"
             )
         return key
 
     def untrainable_reason(self, count: int, height: int, width: int, classes: int) -> str | None:  # noqa: ARG002
-        """Why no key can be trained on so many images of this size and of so many classes; None when one can."""
+        """Why no key can be trained on `count` images of this size and number of classes; None if one can."""
         return None
 
     def train(self, data: ImageDataset, context: RunContext) -> TrainedKey:  # noqa: ARG002
-        """A new secret, learned from `data.train` (and its labels); where `trains` only. `data.test` is not looked at.
+        """Train a new secret on `data.train` and its labels, for schemes with `trains`; `data.test` only measures it.
 
-        Goes on from context.checkpoints. Raises AttackFailed (images or labels that do not suffice, a loss that is no
-        number) and what context.report raises.
+        Resumes from `context.checkpoints`. Raises AttackFailed (insufficient images or labels, a diverging loss) and
+        what `context.report` raises.
         """
-        raise TypeError(f"keys of {self.name} are drawn, not trained")
+        raise TypeError(f"keys of {self.name} are drawn at random, not trained")
 
     def bundled_classifier(self, secret: bytes, data: ImageDataset) -> Classifier:  # noqa: ARG002
-        """The finished classifier that images under a key serve, on the CPU; where `only_for` only.
+        """The classifier of a key, on the CPU, for schemes with `bound_to_classifier`.
 
-        Raises AttackFailed where it knows other classes than those of `data`.
+        Raises AttackFailed if its classes differ from those of `data`.
         """
-        raise TypeError(f"images of {self.name} serve every model")
+        raise TypeError(f"{self.name} is not bound to a classifier")
 
     def protect(self, images: Images, secret: bytes, first: int = 0, device: str = "cpu") -> Images:  # noqa: ARG002
-        """Protect a data set, image i of it being number first + i: one key for all, or one derived for each.
+        """Protect images uint8 [N, H, W, 3] under one key, or under one derived key for each image.
 
-        device: where a network runs; ciphers run on the CPU.
+        first: the number of the first image, from which its key is derived. device: of a network; ciphers run on the
+        CPU. Raises SizeMismatch, and ValueError for images that the scheme cannot take.
         """
         check_images(images)
         height, width = images.shape[1:3]
@@ -188,7 +188,7 @@ class Scheme(ABC, Generic[S, K]):
 
 
 def image_secret(secret: bytes, number: int) -> bytes:
-    """The secret of image `number` under a scheme that draws one key an image."""
+    """The secret of image `number` under a scheme with `key_per_image`. Raises ValueError for explicit material."""
     if secret[:1] != _SEED_PREFIX:
-        raise ValueError("explicit key material serves one image; keys for many need a seed")
+        raise ValueError("explicit key material fits one image; keys for several images need a seed")
     return seed_secret(keystream.derive_key(secret[1:], f"image/{number}"))

@@ -1,4 +1,4 @@
-"""Extended learnable encryption, ELE (Madono et al. 2020) [R]: Tanaka with a key for each block, blocks shuffled."""
+"""Extended learnable encryption, ELE (Madono et al. 2020) [R]: Tanaka's scheme with block keys and moved blocks."""
 
 from __future__ import annotations
 
@@ -25,9 +25,10 @@ class EleSettings:
 
 @dataclass(frozen=True)
 class EleKey:
-    """permutation: uint8 [R, C, 96]; reversed: bool [R, C, 96], by input nibble; blocks: int64 [R * C].
+    """The key for R x C blocks of 4x4 pixels.
 
-    R x C blocks of 4x4 pixels. Output block i is input block blocks[i].
+    permutation: uint8 [R, C, 96], for each block as in Tanaka's scheme; reversed: bool [R, C, 96], whether an input
+    nibble is inverted; blocks: int64 [R * C], output block i is input block blocks[i].
     """
 
     permutation: npt.NDArray[np.uint8]
@@ -36,7 +37,7 @@ class EleKey:
 
 
 class Ele(Scheme[EleSettings, EleKey]):
-    """4x4 blocks; the 96 nibbles of each reversed or not and shuffled under a key of its own; then blocks shuffled."""
+    """Nibbles of each 4x4 block are inverted or not and permuted, each block under its own key; blocks are permuted."""
 
     name = "ele"
     title = "ELE"
@@ -92,6 +93,6 @@ class Ele(Scheme[EleSettings, EleKey]):
         shape = (height // BLOCK, width // BLOCK, NIBBLES)
         permutation = decode_map(material, "permutation", math.prod(shape), NIBBLES - 1).reshape(shape)
         if (np.sort(permutation, axis=2) != np.arange(NIBBLES)).any():
-            raise ParameterError([("/permutation", "must hold each of 0..95 once for every block")])
+            raise ParameterError([("/permutation", "must contain each of 0..95 once for every block")])
         flips = decode_map(material, "reversed", math.prod(shape), 1).astype(np.bool_).reshape(shape)
         return EleKey(permutation, flips, parse_permutation(material, "blocks", shape[0] * shape[1]))

@@ -1,4 +1,4 @@
-"""Encryption-then-compression, EtC (Kurihara et al. 2015; paper reference 7) [R]: whole 8x8 blocks are scrambled."""
+"""Encryption-then-compression, EtC (Kurihara et al. 2015; paper reference 7) [R]: scrambling of 8x8 blocks."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from unveil.models.schemes.base import Scheme
 from unveil.models.schemes.key_json import decode_map, encode_map, parse_permutation, parse_size
 from unveil.models.schemes.pixelwise import INVERSE_ORDERS, ORDERS
 
-BLOCK = 8  # a JPEG block: what the scheme is made for
+BLOCK = 8  # pixels a side: a JPEG block, which keeps protected images compressible
 
 
 @dataclass(frozen=True)
@@ -26,9 +26,11 @@ class EtcSettings:
 
 @dataclass(frozen=True)
 class EtcKey:
-    """turns: uint8 [R, C], 0..7: quarter turns + 4 if mirrored first; reversed: bool [R, C]; orders: uint8 [R, C],
-    0..5 as in pixel-wise encryption; blocks: int64 [R * C]. Output block i is input block blocks[i]; the other maps
-    go by input block.
+    """The key for R x C blocks of 8x8 pixels; maps are indexed by input block.
+
+    turns: uint8 [R, C] in 0..7, quarter turns, plus 4 if the block is mirrored before; reversed: bool [R, C], whether
+    the block is inverted; orders: uint8 [R, C] in 0..5, channel orders as in pixel-wise encryption; blocks: int64
+    [R * C], output block i is input block blocks[i].
     """
 
     turns: npt.NDArray[np.uint8]
@@ -38,7 +40,7 @@ class EtcKey:
 
 
 class Etc(Scheme[EtcSettings, EtcKey]):
-    """8x8 blocks; each turned or mirrored, negated or not, its colours permuted; then all blocks shuffled."""
+    """Each 8x8 block is rotated, mirrored and inverted or not, and its channels permuted; then blocks are permuted."""
 
     name = "etc"
     title = "EtC"
@@ -100,12 +102,12 @@ class Etc(Scheme[EtcSettings, EtcKey]):
         )
 
 
-# A mirrored element is its own inverse; a quarter turn's inverse is three.
+# A mirrored rotation is its own inverse; one quarter turn is undone by three.
 _INVERSE_TURNS = np.array([0, 3, 2, 1, 4, 5, 6, 7], np.uint8)
 
 
 def _rotate_blocks(blocks: Images, turns: npt.NDArray[np.uint8]) -> Images:
-    """Blocks [N, B, 8, 8, 3], each mirrored left to right where its code is 4 or more, then turned."""
+    """Mirror blocks [N, B, 8, 8, 3] left to right if their code is 4 or more, then rotate them by quarter turns."""
     out = np.empty_like(blocks)
     for code in range(8):
         mask = turns == code

@@ -1,4 +1,4 @@
-"""Maps in explicit key material: bytes in base64, checked on the way in."""
+"""Explicit key material as JSON: maps as base64 bytes, sizes and permutations, validated on input."""
 
 from __future__ import annotations
 
@@ -14,32 +14,32 @@ from unveil.models.core.settings_schema import ParameterError
 
 
 def encode_map(values: npt.NDArray[Any]) -> str:
-    """Values 0..255, one byte each, in C order."""
+    """Encode values in 0..255 as base64, one byte each, in C order."""
     return base64.b64encode(values.astype(np.uint8).tobytes()).decode()
 
 
 def decode_map(material: Mapping[str, Any], name: str, count: int, highest: int) -> npt.NDArray[np.uint8]:
-    """The `count` bytes of field `name`, each 0..highest. Raises ParameterError."""
+    """Decode the `count` bytes of field `name`, each in 0..highest -> uint8 [count]. Raises ParameterError."""
     try:
         values = np.frombuffer(base64.b64decode(material.get(name, ""), validate=True), np.uint8)
     except (binascii.Error, TypeError, ValueError):
         raise ParameterError([(f"/{name}", "must be base64")]) from None
     if len(values) != count:
-        raise ParameterError([(f"/{name}", f"must hold {count} bytes for this width and height; got {len(values)}")])
+        raise ParameterError([(f"/{name}", f"must contain {count} bytes for this width and height; got {len(values)}")])
     if values.max() > highest:
         raise ParameterError([(f"/{name}", f"every byte must lie in 0..{highest}; got {values.max()}")])
     return values
 
 
 def parse_size(material: Mapping[str, Any], other_fields: set[str], multiple: int = 1) -> tuple[int, int]:
-    """(height, width) of the images that the maps fit; no fields but these and `others`. Raises ParameterError."""
+    """(height, width) of the images that the maps fit. Raises ParameterError, also for fields beyond `other_fields`."""
     errors = [(f"/{name}", "unknown field") for name in sorted(set(material) - {"width", "height"} - other_fields)]
     sides: list[int] = []
     for name in ("height", "width"):
         side = material.get(name)
         if isinstance(side, bool) or not isinstance(side, int) or not 1 <= side <= 65536 or side % multiple:
             unit = f", a multiple of {multiple}" if multiple > 1 else ""
-            errors.append((f"/{name}", f"must be a whole number of pixels, 1 to 65536{unit}"))
+            errors.append((f"/{name}", f"must be an integer number of pixels in 1..65536{unit}"))
         else:
             sides.append(side)
     if errors:
@@ -48,9 +48,9 @@ def parse_size(material: Mapping[str, Any], other_fields: set[str], multiple: in
 
 
 def parse_permutation(material: Mapping[str, Any], name: str, count: int) -> npt.NDArray[np.int64]:
-    """A permutation of range(count), as a list. Raises ParameterError."""
+    """A permutation of range(count) from a JSON list -> int64 [count]. Raises ParameterError."""
     values = material.get(name)
     is_integer_list = isinstance(values, list) and all(isinstance(v, int) and not isinstance(v, bool) for v in values)
     if not is_integer_list or sorted(values or []) != list(range(count)):
-        raise ParameterError([(f"/{name}", f"must hold each of 0..{count - 1} once")])
+        raise ParameterError([(f"/{name}", f"must contain each of 0..{count - 1} once")])
     return np.array(values, np.int64)

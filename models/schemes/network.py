@@ -1,4 +1,4 @@
-"""What TN-model and TN-GAN share: the key is a trained network, and protection is one pass through it."""
+"""The base class of TN-model and TN-GAN: the key is a trained network, and protection is one forward pass."""
 
 from __future__ import annotations
 
@@ -17,42 +17,42 @@ if TYPE_CHECKING:
     from torch import nn
 
     from unveil.models.core.run_context import RunContext
-    from unveil.models.data.datasets import ImageDataset
+    from unveil.models.data.image_dataset import ImageDataset
 
 S = TypeVar("S")
 
 _WEIGHTS_PREFIX = b"w"
-_TILE_SIDE = 768  # larger images are protected in pieces of at most 768x768: about 1 GB for the paper's U-Net
-_MAX_PIXELS_PER_BATCH = 2_000_000  # at a time, on a GPU
-_PROVENANCE_TEST_IMAGES = 500  # test images that a key's record is measured on
+_TILE_SIDE = 768  # pixels: larger images are cut into tiles; the paper's U-Net needs about 1 GB for one
+_MAX_PIXELS_PER_BATCH = 2_000_000  # on a GPU
+_PROVENANCE_TEST_IMAGES = 500  # test images for the provenance of a key
 
 
 class NetworkScheme(Scheme[S, "nn.Module"]):
-    """The secret is b"w" and the weights (safetensors, with the settings that say which network they fill)."""
+    """The secret is b"w" and the weights in safetensors format, whose metadata holds the settings of the network."""
 
     trains = True
     invertible = False
-    tile_margin: ClassVar[int] = 0  # context of a tile in pixels, a multiple of the network's coarsest grid
-    min_side: ClassVar[int] = 1  # pixels a side that the network needs; smaller images are grown and cropped
+    tile_margin: ClassVar[int] = 0  # pixels of context around a tile, a multiple of the network's coarsest grid
+    min_side: ClassVar[int] = 1  # pixels; smaller images are padded and the result is cropped
 
     @property
     def unshuffle_factor(self) -> int:
-        """Pixels a side that the network takes as one: tiles and their margins are so much larger."""
+        """The factor of the pixel unshuffle before the network, by which tiles and their margins grow."""
         return 1
 
     @abstractmethod
     def build_network(self) -> nn.Module:
-        """The network of these settings, not yet trained: float [N, 3, H, W] in -1..1 -> the same."""
+        """An untrained network of these settings: float [N, 3, H, W] in -1..1 -> the same."""
 
     def key_space_bits(self, height: int, width: int) -> None:  # noqa: ARG002
-        """Weights are not drawn from a set that could be counted."""
+        """None: weights are not drawn from a countable set."""
         return
 
     def derive(self, seed: bytes, height: int, width: int) -> nn.Module:  # noqa: ARG002
-        raise ValueError(f"a key of {self.name} is a trained network; no seed stands for one")
+        raise ValueError(f"a key of {self.name} is a trained network and has no seed")
 
     def key(self, secret: bytes, height: int, width: int) -> nn.Module:  # noqa: ARG002 - serves every size
-        """The trained network, in eval mode, on the CPU. Its own settings count, not those of this scheme."""
+        """The trained network in eval mode on the CPU, built from the settings stored in the secret."""
         import torch
 
         from unveil.models.core import serialization
@@ -63,7 +63,7 @@ class NetworkScheme(Scheme[S, "nn.Module"]):
         return network.to(memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
 
     def unpack_weights(self, secret: bytes) -> tuple[bytes, dict[str, str]]:
-        """The weights in a secret of this scheme, and the words beside them. Raises ValueError."""
+        """The weights and the metadata of a secret of this scheme. Raises ValueError."""
         from unveil.models.core import serialization
 
         kind, body = secret[:1], secret[1:]
@@ -76,21 +76,21 @@ class NetworkScheme(Scheme[S, "nn.Module"]):
         return self.pack_weights(key, {})
 
     def pack_weights(self, key: nn.Module, metadata: Mapping[str, str], **extra_networks: nn.Module) -> bytes:
-        """The secret, with what else belongs to it."""
+        """The secret of a network with further metadata and extra networks."""
         from unveil.models.core import serialization
 
         full_metadata = {"scheme": self.name, "settings": json.dumps(vars(self.settings)), **metadata}
         return _WEIGHTS_PREFIX + serialization.dump(key, full_metadata, **extra_networks)
 
     def encrypt(self, images: Images, key: nn.Module, on_batch: Callable[[], None] = lambda: None) -> Images:
-        """uint8 [N, H, W, 3] of any size -> the same, on the device of `key`.
+        """Protect uint8 [N, H, W, 3] of any size -> the same shape, on the device of `key`.
 
-        On a CPU every image goes through alone: what becomes of it does not depend, to the bit, on its company. tick:
-        called before each pass, where a cancel may come from.
+        On a CPU every image is a batch of its own, so that its result does not depend on the other images, bit for bit.
+        on_batch: called before each batch; may raise Cancelled.
         """
         import torch
 
-        from unveil.models.core.tiling import tiles
+        from unveil.models.core.images import tiles
         from unveil.models.training.loop import to_model_input
 
         check_images(images)
@@ -114,13 +114,13 @@ class NetworkScheme(Scheme[S, "nn.Module"]):
         return self.encrypt(images, self.key(secret, *images.shape[1:3]).to(device))
 
     def decrypt(self, images: Images, key: nn.Module) -> Images:  # noqa: ARG002
-        raise ValueError(f"{self.name} cannot be undone: its network has no exact inverse")
+        raise ValueError(f"{self.name} cannot decrypt: its network has no exact inverse")
 
     def key_to_json(self, key: nn.Module) -> dict[str, Any]:  # noqa: ARG002
-        raise ValueError(f"a key of {self.name} is a trained network: it has no explicit form")
+        raise ValueError(f"a key of {self.name} is a trained network and has no JSON form")
 
     def key_from_json(self, material: Mapping[str, Any]) -> nn.Module:  # noqa: ARG002
-        raise ValueError(f"a key of {self.name} is trained, not given")
+        raise ValueError(f"a key of {self.name} must be trained and cannot be given as JSON")
 
 
 def build_provenance(
@@ -130,16 +130,16 @@ def build_provenance(
     context: RunContext,
     classifier: nn.Module | None = None,
 ) -> dict[str, Any]:
-    """For a key's record: what was reached on test images, none of which decided anything, and on what machine.
+    """The part of the provenance that all trained keys share: results on test images, seed, device, versions.
 
-    judge: a classifier of plain images, on context.device.
+    classifier: of plain images, on `context.device`; None leaves the accuracies out.
     """
     import platform
 
     import torch
 
     from unveil.models.core.version import __version__
-    from unveil.models.metrics.image_metrics import ssim
+    from unveil.models.metrics.ssim import ssim
     from unveil.models.training.classifier import accuracy
 
     plain, labels = (

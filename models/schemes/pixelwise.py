@@ -17,7 +17,7 @@ from unveil.models.core.settings_schema import setting
 from unveil.models.schemes.base import PaperRow, Scheme, image_secret
 from unveil.models.schemes.key_json import decode_map, encode_map, parse_size
 
-# Order codes 0..5: the permutations of (0, 1, 2) in lexicographic order; output channel c takes input order[c].
+# Order codes 0..5: the permutations of (0, 1, 2) in lexicographic order; output channel c is input channel order[c].
 ORDERS = np.array(list(itertools.permutations(range(3))), np.int8)
 INVERSE_ORDERS = np.argsort(ORDERS, axis=1).astype(np.int8)
 
@@ -29,19 +29,21 @@ _PAPER = {
 
 @dataclass(frozen=True)
 class PixelwiseSettings:
-    key_mode: Literal["same", "different"] = setting("same", "One map for all images of a size, or one for each image")
+    key_mode: Literal["same", "different"] = setting(
+        "same", "same: one key for all images of a size; different: a separate key for each image"
+    )
 
 
 @dataclass(frozen=True)
 class PixelwiseKey:
-    """reversed: bool [H, W, 3], by input channel; orders: uint8 [H, W], codes 0..5."""
+    """reversed: bool [H, W, 3], whether an input channel is inverted; orders: uint8 [H, W], order codes in 0..5."""
 
     reversed: npt.NDArray[np.bool_]
     orders: npt.NDArray[np.uint8]
 
 
 class Pixelwise(Scheme[PixelwiseSettings, PixelwiseKey]):
-    """Per pixel and channel p -> 255 - p with probability 1/2, then one of the six channel orders per pixel."""
+    """Each channel value p is inverted to 255 - p with probability 1/2; the channels of each pixel are permuted."""
 
     name = "pixelwise"
     title = "Pixel-wise encryption"
@@ -66,14 +68,14 @@ class Pixelwise(Scheme[PixelwiseSettings, PixelwiseKey]):
         return PixelwiseKey((signs[..., None] >> np.arange(3, dtype=np.uint8) & 1).astype(np.bool_), orders)
 
     def protect(self, images: Images, secret: bytes, first: int = 0, device: str = "cpu") -> Images:
-        from unveil.models.core import numba_kernels  # not with the catalog: the API needs no compiler
+        from unveil.models.core import numba_kernels  # imported late: the API imports this module and needs no compiler
 
         if not self.key_per_image or numba_kernels.apply_pixel_transforms is None:
             return super().protect(images, secret, first, device)
         check_images(images)
         count, height, width, _ = images.shape
         out = np.empty(images.shape, np.uint8)
-        for i in range(count):  # without the detour over a key's two arrays
+        for i in range(count):  # straight to the kernel, without the two arrays of a key
             transforms = _draw_codes(image_secret(secret, first + i)[1:], height, width, _TRANSFORMS.tobytes())
             _apply_compiled(images[i : i + 1], transforms, out[i : i + 1])
         return out
@@ -104,7 +106,7 @@ class Pixelwise(Scheme[PixelwiseSettings, PixelwiseKey]):
 
 
 def _draw_codes(seed: bytes, height: int, width: int, symbols: bytes = bytes(range(48))) -> npt.NDArray[np.uint8]:
-    """One of 48 = 8 sign patterns x 6 orders for each pixel: bit c of code // 6 reverses input channel c."""
+    """One of 48 = 8 x 6 codes for each pixel: bit c of code // 6 inverts input channel c, code % 6 is the order."""
     return keystream.uniform_integers(seed, f"pixelwise/{height}x{width}", 48, height * width, symbols)
 
 
@@ -115,11 +117,11 @@ def _key_codes(key: PixelwiseKey) -> npt.NDArray[np.uint8]:
 
 
 def _transform(images: Images, key: PixelwiseKey, *, inverse: bool) -> Images:
-    from unveil.models.core import numba_kernels  # not with the catalog: the API needs no compiler
+    from unveil.models.core import numba_kernels  # imported late: the API imports this module and needs no compiler
 
     check_images(images)
     if images.shape[1:] != key.reversed.shape:
-        raise ValueError(f"the key's map is {list(key.reversed.shape)}, the images are {list(images.shape[1:])}")
+        raise ValueError(f"the key fits images of {list(key.reversed.shape)}; got {list(images.shape[1:])}")
     if numba_kernels.apply_pixel_transforms is not None:
         out = np.empty(images.shape, np.uint8)
         _apply_compiled(images, (_INVERSE_TRANSFORMS if inverse else _TRANSFORMS)[_key_codes(key)], out)
@@ -131,9 +133,9 @@ def _transform(images: Images, key: PixelwiseKey, *, inverse: bool) -> Images:
 
 
 def _gather(images: Images, order: npt.NDArray[np.int8], flips: npt.NDArray[np.bool_]) -> Images:
-    """Channel c of every output pixel is channel order[..., c] of the same pixel, reversed where flips[..., c].
+    """Output channel c is channel order[..., c] of the same pixel, inverted if flips[..., c].
 
-    One flat gather: several times faster than take_along_axis with its 64-bit index for every value.
+    One flat gather is several times faster than take_along_axis with a 64-bit index for every value.
     """
     source = np.arange(order.size, dtype=np.intp) // 3 * 3 + order.ravel()
     gathered = images.reshape(len(images), order.size).take(source, axis=1)
@@ -142,7 +144,7 @@ def _gather(images: Images, order: npt.NDArray[np.int8], flips: npt.NDArray[np.b
 
 
 def _apply_compiled(images: Images, transforms: npt.NDArray[np.uint8], out: Images) -> None:
-    """Compiled: one map for all images, of elements as the kernel reads them."""
+    """Apply one map of encoded transforms to all images with the compiled kernel."""
     from unveil.models.core.numba_kernels import apply_pixel_transforms
 
     shape = (len(images), len(transforms), 3)
@@ -150,11 +152,11 @@ def _apply_compiled(images: Images, transforms: npt.NDArray[np.uint8], out: Imag
 
 
 def _encode_transform(order: npt.NDArray[np.int8], signs: int) -> int:
-    """As `kernels.apply_elements` reads it."""
+    """The encoding that `numba_kernels.apply_pixel_transforms` reads."""
     return int((0, 1, 2)[order[0]] | (8, 0, 4)[order[1]] | signs << 4)
 
 
-# By code. The inverse has its signs where the channels come from.
+# Indexed by code. The inverse transform inverts the channels after they have moved back.
 _TRANSFORMS = np.array([_encode_transform(ORDERS[code % 6], code // 6) for code in range(48)], np.uint8)
 _INVERSE_TRANSFORMS = np.array(
     [

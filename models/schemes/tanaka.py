@@ -26,24 +26,24 @@ _PAPER = PaperRow(
 @dataclass(frozen=True)
 class TanakaSettings:
     variant: Literal["paper", "icce2018"] = setting(
-        "paper", "paper: reversals and permutation independent [P]; icce2018: reversals follow from the permutation [C]"
+        "paper", "paper: inversions independent of the permutation [P]; icce2018: derived from it [C]"
     )
-    block: int = setting(BLOCK, "Side of a block in pixels; the paper's 4", minimum=BLOCK, maximum=BLOCK)
+    block: int = setting(BLOCK, "Side of a block in pixels; the paper uses 4", minimum=BLOCK, maximum=BLOCK)
 
 
 @dataclass(frozen=True)
 class TanakaKey:
-    """permutation: int64 [96], output nibble i comes from nibble permutation[i]; reversed: bool [96], by input."""
+    """permutation: int64 [96], output nibble i is input nibble permutation[i]; reversed: bool [96], by input nibble."""
 
     permutation: npt.NDArray[np.int64]
     reversed: npt.NDArray[np.bool_]
 
 
 class Tanaka(Scheme[TanakaSettings, TanakaKey]):
-    """4x4 blocks; 96 nibbles a block; each reversed (15 - v) or not, all shuffled; one key for all blocks and images.
+    """The 96 nibbles of each 4x4 block are inverted (15 - v) or not and permuted; one key serves all blocks and images.
 
-    variant "paper": out = shuffle(reverse(in)). variant "icce2018": reverse, shuffle, reverse again, reversed where
-    permutation > 48, as in the author's released program.
+    The variant `paper` inverts before the permutation. The variant `icce2018`, the author's released program, inverts
+    before and after it, where permutation > 48.
     """
 
     name = "tanaka"
@@ -89,18 +89,18 @@ class Tanaka(Scheme[TanakaSettings, TanakaKey]):
         permutation: Any = material.get("permutation")
         flips: Any = material.get("reversed")
         if not _is_integer_list(permutation) or sorted(permutation) != list(range(NIBBLES)):
-            errors.append(("/permutation", "must hold each of 0..95 once"))
+            errors.append(("/permutation", "must contain each of 0..95 once"))
         if flips is None and self.settings.variant == "icce2018" and not errors:
             flips = [int(position > NIBBLES // 2) for position in permutation]
         if not _is_integer_list(flips) or len(flips) != NIBBLES or not set(flips) <= {0, 1}:
-            errors.append(("/reversed", "must hold 96 values, each 0 or 1"))
+            errors.append(("/reversed", "must contain 96 values, each 0 or 1"))
         if errors:
             raise ParameterError(errors)
         return TanakaKey(np.array(permutation, np.int64), np.array(flips, np.bool_))
 
 
 def nibbles(images: Images) -> npt.NDArray[np.uint8]:
-    """Images [N, H, W, 3], sides multiples of 4, as nibbles [N, H/4, W/4, 96] in the order of NIBBLES."""
+    """Images uint8 [N, H, W, 3], sides multiples of 4 -> nibbles [N, H/4, W/4, 96] in the order of NIBBLES."""
     blocks = _blocks(images)
     return np.concatenate([blocks & 15, blocks >> 4], axis=3)
 
@@ -125,8 +125,8 @@ def _shuffle(
     before: npt.NDArray[np.bool_] | None,
     after: npt.NDArray[np.bool_] | None,
 ) -> Images:
-    """Nibble i of the output is nibble permutation[i] of the input, reversed if before[permutation[i]] ^ after[i]."""
-    from unveil.models.core import numba_kernels  # not with the catalog: the API needs no compiler
+    """Output nibble i is input nibble permutation[i], inverted if before[permutation[i]] ^ after[i]."""
+    from unveil.models.core import numba_kernels  # imported late: the API imports this module and needs no compiler
 
     flips = np.zeros(NIBBLES, np.bool_)
     if before is not None:
@@ -151,7 +151,7 @@ def _shuffle(
     return out.view(np.uint8).reshape(images.shape)
 
 
-# A block as twelve 32-bit words: the word and the first bit of each nibble, and the eight nibbles of each word.
+# A block is twelve 32-bit words. The word and the first bit of each nibble, and the eight nibbles of each word:
 _WORD = np.arange(NIBBLES) % 48 // 4
 _BIT = (np.arange(NIBBLES) % 4 * 8 + np.arange(NIBBLES) // 48 * 4).astype(np.uint32)
 _SLOTS = np.argsort(8 * _WORD + _BIT // 4).reshape(12, 8)

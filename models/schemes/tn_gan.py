@@ -1,4 +1,4 @@
-"""TN-GAN (paper section 2.3): a CycleGAN that turns plain images into what looks like ciphertexts [P][R]."""
+"""TN-GAN (paper section 2.3): a CycleGAN generator from plain images to a protected domain [P][R]."""
 
 from __future__ import annotations
 
@@ -17,38 +17,38 @@ if TYPE_CHECKING:
     from torch import nn
 
     from unveil.models.core.run_context import RunContext
-    from unveil.models.data.datasets import ImageDataset
+    from unveil.models.data.image_dataset import ImageDataset
 
-_MIN_SIDE = 24  # pixels a side that the discriminator can judge
+_MIN_SIDE = 24  # pixels a side: the smallest input of the discriminator
 
 
 @dataclass(frozen=True)
 class TnGanSettings:
-    """CycleGAN's own [R]; the paper names no others."""
+    """The defaults are CycleGAN's [R]; the paper states none."""
 
     domain: Literal["pixelwise-different", "pixelwise-same", "tanaka"] = setting(
-        "pixelwise-different", "What protected images shall look like: these ciphertexts of other images"
+        "pixelwise-different", "The protected domain: ciphertexts of other images under this scheme"
     )
-    images: int | None = setting(None, "Training images of both kinds; null: all", minimum=2)
+    images: int | None = setting(None, "Training images, of which half are encrypted; null: all", minimum=2)
     width: int = setting(64, "First width of the generators", minimum=1, maximum=256)
     blocks: int = setting(6, "Residual blocks of the generators", minimum=1, maximum=32)
     discriminator: int = setting(64, "First width of the discriminators", minimum=1, maximum=256)
-    cycle: float = setting(10.0, "Weight of the way there and back", minimum=0)
+    cycle: float = setting(10.0, "Weight of the cycle-consistency loss", minimum=0)
     epochs: int = setting(
-        200, "Passes over the plain images; in the second half the rate falls to 0", minimum=1, maximum=100_000
+        200, "Passes over the plain images; the rate decays to 0 in the second half", minimum=1, maximum=100_000
     )
-    batch: int = setting(1, "Images of either kind a step", minimum=1, maximum=1024)
+    batch: int = setting(1, "Images of each domain a step", minimum=1, maximum=1024)
     rate: float = setting(2e-4, "Learning rate (Adam)", minimum=1e-6)
-    beta1: float = setting(0.5, "Momentum (Adam)", minimum=0, maximum=0.999)
-    side: int | None = setting(None, "Side of the squares that it is trained on; null: whole images", minimum=_MIN_SIDE)
-    precision: Literal["auto", "fp32", "bf16"] = setting("auto", "auto: bfloat16 where the device computes in it")
+    beta1: float = setting(0.5, "beta1 of Adam", minimum=0, maximum=0.999)
+    side: int | None = setting(None, "Side of the random training crops; null: whole images", minimum=_MIN_SIDE)
+    precision: Literal["auto", "fp32", "bf16"] = setting("auto", "auto: bfloat16 if the device supports it natively")
 
 
 class TnGan(NetworkScheme[TnGanSettings]):
-    """A generator trained, without pairs, to make of plain images what looks like ciphertexts of other images.
+    """A generator, trained without pairs, transforms plain images so that they look like ciphertexts of other images.
 
-    A second generator finds the way back, so the protected image keeps what it needs for that. Half of the training
-    images are the plain ones, the other half are encrypted: no image is seen on both sides.
+    A second generator learns the inverse, so protected images keep the information for it. Half of the training images
+    are plain, the other half encrypted: no image occurs in both domains.
     """
 
     name = "tn-gan"
@@ -56,7 +56,7 @@ class TnGan(NetworkScheme[TnGanSettings]):
     source = "Sirichotedumrong, Kiya 2020: paper section 2.3; details reconstructed after CycleGAN (Zhu et al. 2017)"
     Settings = TnGanSettings
     paper_name = "TN-GAN"
-    tile_margin = 32  # its norms take the mean of what they see: each piece of a large image has its own
+    tile_margin = 32  # its instance normalisation makes the tiles of a large image independent
     min_side = 16
     profiles: ClassVar = {
         "smoke": {"images": 64, "width": 4, "blocks": 1, "discriminator": 4, "epochs": 1, "batch": 8, "side": 24},
@@ -73,7 +73,7 @@ class TnGan(NetworkScheme[TnGanSettings]):
 
     @property
     def size_multiple(self) -> int:
-        return 4  # two halvings; the catalog knows it without torch
+        return 4  # two halvings; a constant, because the catalog imports no torch
 
     @property
     def paper(self) -> PaperRow:
@@ -88,7 +88,7 @@ class TnGan(NetworkScheme[TnGanSettings]):
 
     def untrainable_reason(self, count: int, height: int, width: int, classes: int) -> str | None:  # noqa: ARG002
         if count < 2:
-            return f"TN-GAN learns from at least two images, one plain and one encrypted; there are {count}"
+            return f"TN-GAN needs at least two training images, one plain and one encrypted; there are {count}"
         if min(height, width) < _MIN_SIDE:
             return f"its discriminator needs images of at least {_MIN_SIDE}x{_MIN_SIDE}; these are {width}x{height}"
         return None

@@ -1,4 +1,4 @@
-"""TN-model: a transformation network trained with a model (paper section 2.4; settings of its authors' program [C])."""
+"""TN-model: a transformation network trained with a classifier (paper section 2.4; settings of the authors [C])."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import numpy as np
 from unveil.models.core.errors import AttackFailed
 from unveil.models.core.run_context import RunContext
 from unveil.models.core.settings_schema import parse, setting
-from unveil.models.data.datasets import ImageDataset
+from unveil.models.data.image_dataset import ImageDataset
 from unveil.models.schemes.base import PaperRow, TrainedKey
 from unveil.models.schemes.network import NetworkScheme, build_provenance
 
@@ -33,43 +33,41 @@ MIN_TRAINING_IMAGES = 20
 
 @dataclass(frozen=True)
 class TnModelSettings:
-    """How a key is trained. A trained key brings its own."""
+    """The training of a key; a trained key stores the settings of its training."""
 
     images: int | None = setting(None, "Training images; null: all", minimum=MIN_TRAINING_IMAGES)
     width: int = setting(64, "First width of the U-Net", minimum=1, maximum=256)
     fold: int = setting(
-        1, "U-Net: the pixels of a square of this side become channels first, and pixels again at the end",
+        1, "Factor of the pixel unshuffle before the U-Net and the pixel shuffle after it",
         minimum=1, maximum=8,
     )  # fmt: skip
     epochs: int = setting(200, "Passes over the training images", minimum=1, maximum=100_000)
     batch: int = setting(128, "Images a step", minimum=1, maximum=4096)
     rate: float = setting(0.1, "Learning rate", minimum=1e-6, maximum=100)
-    schedule: Literal["steps", "cosine"] = setting(
-        "steps", "steps: a fifth of the rate after 60, 120, 160 of 200 epochs"
-    )
-    momentum: float = setting(0.9, "Of the gradient descent", minimum=0, maximum=0.999)
-    weight_decay: float = setting(5e-4, "Of the gradient descent", minimum=0, maximum=1)
-    padding: int = setting(4, "Of the random crops, in pixels; half of the images are mirrored", minimum=0, maximum=32)
-    feature_weight: float = setting(0.01, "Weight of the distance of features", minimum=0, maximum=1000)
+    schedule: Literal["steps", "cosine"] = setting("steps", "steps: rate times 0.2 after 60, 120 and 160 of 200 epochs")
+    momentum: float = setting(0.9, "Momentum of SGD", minimum=0, maximum=0.999)
+    weight_decay: float = setting(5e-4, "Weight decay of SGD", minimum=0, maximum=1)
+    padding: int = setting(4, "Padding of random crops in pixels; half the images are mirrored", minimum=0, maximum=32)
+    feature_weight: float = setting(0.01, "Weight of the feature distance", minimum=0, maximum=1000)
     feature_side: int | None = setting(
-        None, "Side of the squares whose features are compared; null: whole images", minimum=16, maximum=4096
+        None, "Side of the square crops whose features are compared; null: whole images", minimum=16, maximum=4096
     )
     features: Literal["auto", "vgg16", "classifier"] = setting(
-        "auto", "Whose features: VGG-16's trained on ImageNet; auto: the plain classifier's where those cannot be had"
+        "auto", "Feature extractor: VGG-16 of ImageNet, or the classifier; auto: VGG-16 if its weights are available"
     )
-    classifier: Literal["resnet20", "vgg16-bn"] = setting("resnet20", "The plain classifier that must still see")
+    classifier: Literal["resnet20", "vgg16-bn"] = setting("resnet20", "The frozen classifier of plain images")
     classifier_width: int = setting(16, "First width of ResNet-20", minimum=1, maximum=256)
-    classifier_shrink: int = setting(1, "Images are averaged down by this before the classifier", minimum=1, maximum=16)
-    classifier_epochs: int = setting(200, "Passes over the training images", minimum=1, maximum=100_000)
-    classifier_batch: int = setting(128, "Images a step", minimum=1, maximum=4096)
-    precision: Literal["auto", "fp32", "bf16"] = setting("auto", "auto: bfloat16 where the device computes in it")
+    classifier_shrink: int = setting(1, "Averaging factor before the classifier", minimum=1, maximum=16)
+    classifier_epochs: int = setting(200, "Passes in the training of the classifier", minimum=1, maximum=100_000)
+    classifier_batch: int = setting(128, "Images a step of the classifier", minimum=1, maximum=4096)
+    precision: Literal["auto", "fp32", "bf16"] = setting("auto", "auto: bfloat16 if the device supports it natively")
 
 
 class TnModel(NetworkScheme[TnModelSettings]):
-    """A U-Net h trained so that a plain classifier, frozen, still names the class of h(x), far from x in features.
+    """A U-Net h, trained so that a frozen classifier of plain images still classifies h(x), whose features move from x.
 
-    Loss: cross-entropy of the classifier - 0.01 * squared distance of early VGG-16 features. It protects what that
-    classifier is to see: other models cannot be trained on its images.
+    The loss is the classifier's cross-entropy minus 0.01 times the squared distance of early VGG-16 features. The
+    protected images serve this classifier only: other models cannot be trained on them.
     """
 
     name = "tn-model"
@@ -77,11 +75,11 @@ class TnModel(NetworkScheme[TnModelSettings]):
     source = "paper section 2.4"
     Settings = TnModelSettings
     bound_to_classifier = (
-        "its images are made for the classifier that its key was trained with: no other model can be trained on them "
+        "its images serve only the classifier with which the key was trained: no other model can be trained on them "
         "(paper section 2.4)"
     )
     paper_name = "TN-model"
-    tile_margin = 128  # more than 122 pixels away nothing matters: tiles join without a seam
+    tile_margin = 128  # the receptive field reaches 122 pixels, so tiles join without a seam
     profiles: ClassVar = {
         "smoke": {
             "images": 64, "width": 4, "epochs": 2, "batch": 16, "features": "classifier",
@@ -109,9 +107,9 @@ class TnModel(NetworkScheme[TnModelSettings]):
 
     def untrainable_reason(self, count: int, height: int, width: int, classes: int) -> str | None:  # noqa: ARG002
         if count < MIN_TRAINING_IMAGES:
-            return f"TN-model learns from at least {MIN_TRAINING_IMAGES} images; there are {count}"
+            return f"TN-model needs at least {MIN_TRAINING_IMAGES} images; there are {count}"
         if classes < 2:
-            return "TN-model needs a classifier, so labels of at least two classes: upload the images in class folders"
+            return "TN-model needs a classifier and labels of at least two classes: upload the images in class folders"
         return None
 
     def train(self, data: ImageDataset, context: RunContext) -> TrainedKey:
@@ -171,7 +169,7 @@ class TnModel(NetworkScheme[TnModelSettings]):
         classes = json.loads(metadata["classes"])
         if classes != list(data.classes):
             raise AttackFailed(
-                f"the classifier of this key tells {', '.join(classes)} apart; {data.name} has other classes"
+                f"the classifier of this key has the classes {', '.join(classes)}; {data.name} has others"
             )
         settings = TnModel(parse(TnModelSettings, json.loads(metadata["settings"]))).classifier_settings()
         network = Classifier(int(metadata["outputs"]), settings)
@@ -179,7 +177,7 @@ class TnModel(NetworkScheme[TnModelSettings]):
         return network.eval()
 
     def classifier_settings(self) -> ClassifierSettings:
-        """How the plain classifier is trained."""
+        """The settings of the classifier that is trained with the key."""
         from unveil.models.training.classifier import ClassifierSettings
 
         s = self.settings
@@ -189,7 +187,7 @@ class TnModel(NetworkScheme[TnModelSettings]):
         )  # fmt: skip
 
     def _feature_extractor(self, classifier: Classifier) -> tuple[nn.Module, str]:
-        """Whose features must differ, and a word on it for the key's record. Raises AttackFailed."""
+        """The feature extractor and its description for the provenance. Raises AttackFailed."""
         from unveil.models.networks.vgg_features import VggFeatures, WeightsMissing
         from unveil.models.training.classifier import FeatureExtractor
 
@@ -199,6 +197,5 @@ class TnModel(NetworkScheme[TnModelSettings]):
             except WeightsMissing as error:
                 if self.settings.features == "vgg16":
                     raise AttackFailed(str(error)) from error
-        return FeatureExtractor(
-            classifier
-        ), "first layers of the plain classifier (instead of VGG-16 trained on ImageNet)"
+        description = "first layers of the plain classifier (instead of VGG-16 trained on ImageNet)"
+        return FeatureExtractor(classifier), description

@@ -1,8 +1,10 @@
-"""Train the network of `models.recovery.symmetry` on photographs in STL-10's layout, once:
+"""Train the naturalness network of `unveil.models.recovery.color_ambiguity` on photographs in STL-10's layout:
 
-    python -m models.recovery.fit_symmetry --data DIR
+    python -m unveil.models.tools.fit_color_ambiguity --data DIR
 
-DIR holds train_X.bin. Writes models/weights/symmetry.npz (197 k weights, half precision); half a minute of one core.
+DIR contains train_X.bin. Writes models/weights/symmetry.npz (197 k weights, half precision) in half a minute on one
+core. The bundled weights depend on the dropout and the one-cycle schedule of this short loop, so it stays apart from
+`unveil.models.training.loop`.
 """
 
 from __future__ import annotations
@@ -16,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from unveil.models.core.images import Images
+from unveil.models.data.folders import read_stl10_images
 from unveil.models.recovery.color_ambiguity import (
     BUNDLED_WEIGHTS,
     FEATURES,
@@ -23,7 +26,6 @@ from unveil.models.recovery.color_ambiguity import (
     color_histogram,
     histogram_variants,
 )
-from unveil.models.tools.fit_public_statistics import read_train
 
 HIDDEN = 64
 EPOCHS = 8
@@ -36,7 +38,7 @@ log = logging.getLogger(__name__)
 def train(
     images: Images, *, epochs: int = EPOCHS, seed: int = 0, on_epoch: Callable[[int, float], Any] = lambda *_: None
 ) -> dict[str, Floats]:
-    """Each photograph uint8 [N, H, W, 3] against its eleven copies: cross-entropy over the twelve. The weights."""
+    """Train by cross-entropy of each photograph [N, H, W, 3] against its eleven transformed copies -> the weights."""
     import torch
     from torch import nn
     from torch.nn import functional
@@ -71,7 +73,8 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=BUNDLED_WEIGHTS)
     args = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(message)s")
-    weights = train(read_train(args.data), on_epoch=lambda epoch, loss: log.info("epoch %d: %.3f", epoch, loss))
+    photographs = read_stl10_images(args.data / "train_X.bin")
+    weights = train(photographs, on_epoch=lambda epoch, loss: log.info("epoch %d: %.3f", epoch, loss))
     halved: dict[str, Any] = {name: value.astype(np.float16) for name, value in weights.items()}
     np.savez_compressed(args.out, **halved)
 

@@ -1,8 +1,8 @@
-"""Compute the public statistics from photographs in STL-10's layout, once:
+"""Compute the public image statistics of key recovery from photographs in STL-10's layout:
 
-    python -m models.recovery.fit_statistics --data DIR
+    python -m unveil.models.tools.fit_public_statistics --data DIR
 
-DIR holds train_X.bin. Writes models/weights/public_statistics.npz: small matrices, no picture.
+DIR contains train_X.bin. Writes models/weights/public_statistics.npz, which holds small matrices and no image.
 """
 
 from __future__ import annotations
@@ -14,19 +14,14 @@ import numpy as np
 import numpy.typing as npt
 
 from unveil.models.core.images import Images
+from unveil.models.data.folders import read_stl10_images
 from unveil.models.recovery import tanaka
 from unveil.models.recovery.statistics import BUNDLED_STATISTICS, TanakaStatistics
 from unveil.models.schemes.tanaka import nibbles
 
 
-def read_train(folder: Path) -> Images:
-    """uint8 [N, 96, 96, 3] from STL-10's column-major binary."""
-    flat = np.fromfile(folder / "train_X.bin", np.uint8).reshape(-1, 3, 96, 96)
-    return np.ascontiguousarray(flat.transpose(0, 3, 2, 1))
-
-
 def fit_tanaka(images: Images) -> TanakaStatistics:
-    """From public images uint8 [N, H, W, 3], sides multiples of 4."""
+    """Fit to public images uint8 [N, H, W, 3], sides multiples of 4."""
     upper = nibbles(images)[..., tanaka.HALF_NIBBLES :].astype(np.float32) - 7.5
     distances = np.mean([tanaka.log_distances(u[None]) for u in upper], axis=0)
     full_values = images.astype(np.float32)
@@ -47,7 +42,7 @@ def _fit_lower(
     gram, right = np.zeros((size, size)), np.zeros(size)
     for i in range(0, len(middle), 50):
         prediction_features, activity = tanaka.neighbour_features(middle[i : i + 50], known[i : i + 50])
-        weight = (1 / (4 + activity.reshape(-1, 1)) ** 2).astype(np.float32)  # calm places decide
+        weight = (1 / (4 + activity.reshape(-1, 1)) ** 2).astype(np.float32)  # smooth regions weigh more
         flat = prediction_features.reshape(-1, size)
         gram += (flat * weight).T @ flat
         right += (flat * weight).T @ target[i : i + 50].reshape(-1)
@@ -58,8 +53,8 @@ def _fit_lower(
         prediction, activity_bin = tanaka.digitize_prediction(prediction_features @ weights, activity)
         values = (target[i : i + 50] + 7.5).astype(np.intp)
         np.add.at(counts, (prediction.ravel(), activity_bin.ravel(), values.ravel()), 1)
-    # Saturated pixels (0 and 255) would teach that 0 and 15 are likely whatever the prediction: as seen from the
-    # negative, both tables are the same.
+    # Saturated pixels (0 and 255) make 0 and 15 likely whatever the prediction. The table is symmetric under inversion,
+    # so the counts of the inverted images are added.
     counts += counts[::-1, :, ::-1]
     table = np.log(counts / counts.sum(-1, keepdims=True))
     table -= table.mean(-1, keepdims=True)
@@ -71,7 +66,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True, help="folder with train_X.bin in STL-10's layout")
     parser.add_argument("--out", type=Path, default=BUNDLED_STATISTICS)
     args = parser.parse_args()
-    images = read_train(args.data)
+    images = read_stl10_images(args.data / "train_X.bin")
     statistics = fit_tanaka(images[::5])
     np.savez_compressed(
         args.out,

@@ -1,4 +1,4 @@
-"""The plain classifier: what judges protected images in TN-model's training, and utility and recognition after it.
+"""The classifier: frozen in TN-model's training, and the measure of utility and recognition.
 
 network = train_classifier(images, labels, CLASSIFIERS["quick"], context)
 accuracy(network, test_images, test_labels, context)  # 0.47
@@ -22,7 +22,7 @@ from unveil.models.core.errors import AttackFailed
 from unveil.models.core.images import Images, check_images
 from unveil.models.core.profiles import Profile
 from unveil.models.core.run_context import RunContext
-from unveil.models.data.datasets import Labels
+from unveil.models.data.image_dataset import Labels
 from unveil.models.networks.resnet20 import ResNet20
 from unveil.models.networks.tanaka_adaptation import Adaptation
 from unveil.models.networks.vgg16_bn import MIN_SIDE, Vgg16Bn
@@ -39,40 +39,40 @@ from unveil.models.training.loop import (
 
 ClassifierName = Literal["resnet20", "vgg16-bn"]
 
-_MAX_PIXELS_PER_BATCH = 500_000  # at a time, where nothing is learned
+_MAX_PIXELS_PER_BATCH = 500_000  # in inference
 
 
 @dataclass(frozen=True)
 class ClassifierSettings:
-    """The paper's: TN-model's authors' [C]."""
+    """Architecture and training of a classifier; the defaults are those of TN-model's authors [C]."""
 
     network: ClassifierName = "resnet20"
-    width: int = 16  # of ResNet-20's first stage
-    shrink: int = 1  # images are made smaller by this factor before the network
-    by: Literal["mean", "channels"] = "mean"  # channels: the pixels of a square become channels, so nothing is lost
-    adaptation: int = 0  # width of Tanaka's adaptation network before it; 0: none
+    width: int = 16  # of the first stage of ResNet-20
+    shrink: int = 1  # factor by which images are reduced before the network
+    by: Literal["mean", "channels"] = "mean"  # how: average, or pixel unshuffle, which loses nothing
+    adaptation: int = 0  # width of Tanaka's adaptation network in front; 0: none
     epochs: int = 200
     batch: int = 128
     rate: float = 0.1
     momentum: float = 0.9
     weight_decay: float = 5e-4
-    schedule: Literal["steps", "cosine"] = "steps"  # steps: a fifth after 60, 120 and 160 of 200 epochs
-    padding: int | None = 4  # of the random crops, in pixels; half of the images are mirrored; None: as they are
+    schedule: Literal["steps", "cosine"] = "steps"  # steps: times 0.2 after 60, 120 and 160 of 200 epochs
+    padding: int | None = 4  # of the random crops, in pixels; half of the images are mirrored; None: no augmentation
     precision: Precision = "auto"
 
 
 CLASSIFIERS: Mapping[Profile, ClassifierSettings] = {
     "smoke": ClassifierSettings(width=4, shrink=4, epochs=1, batch=16),
-    # 5,000 photographs of natural96: 0.64 right after 10 epochs (width 12, 6 epochs: 0.53; 2,000 images: 0.34)
+    # On 5,000 images of natural96: accuracy 0.64 after 10 epochs (width 12, 6 epochs: 0.53; 2,000 images: 0.34) [M].
     "quick": ClassifierSettings(width=8, shrink=3, epochs=8, batch=32, schedule="cosine"),
     "paper": ClassifierSettings(),
 }
 
 
 class Classifier(nn.Module):
-    """float [N, 3, H, W] in -1..1 -> logits [N, classes]: normalised and made smaller, then a network.
+    """Normalisation, reduction and a network: float [N, 3, H, W] in -1..1 -> logits [N, classes].
 
-    mean, std: of the training images, per channel.
+    The buffers mean and std, [3, 1, 1], hold the statistics of the training images.
     """
 
     mean: Tensor
@@ -97,10 +97,9 @@ class Classifier(nn.Module):
         )
 
     def preprocess(self, images: Tensor) -> Tensor:
-        """What the network takes, of images averaged down already or at their full size."""
-        if (
-            self.downsample_mode == "channels" and self.adaptation is None
-        ):  # the same, over 48 channels much faster than over 3
+        """The input of the network, from images already averaged down or at full size."""
+        if self.downsample_mode == "channels" and self.adaptation is None:
+            # Normalising after the unshuffle is equivalent and much faster over 48 channels than over 3.
             mean, std = (each.repeat_interleave(self.downsample_factor**2, 0) for each in (self.mean, self.std))
             return (self._pixel_unshuffle(images) - mean) / std
         x = (images - self.mean) / self.std
@@ -112,7 +111,7 @@ class Classifier(nn.Module):
 
 
 class FeatureExtractor(nn.Module):
-    """What the first layers of a classifier see of images, at their full size."""
+    """The first layers of a classifier, applied to images at full size."""
 
     def __init__(self, classifier: Classifier) -> None:
         super().__init__()
@@ -123,7 +122,7 @@ class FeatureExtractor(nn.Module):
 
 
 class ClassificationTask(TrainingTask):
-    """Name the class of an image."""
+    """Training task: predict the class of an image."""
 
     def __init__(self, network: nn.Module, optimizer: torch.optim.Optimizer, padding: int | None) -> None:
         self.networks = nn.ModuleDict({"network": network})
@@ -143,10 +142,10 @@ class ClassificationTask(TrainingTask):
 
 
 def train_classifier(images: Images, labels: Labels, settings: ClassifierSettings, context: RunContext) -> Classifier:
-    """A classifier of uint8 [N, H, W, 3] with labels from 0, on context.device, in eval mode.
+    """Train a classifier of images uint8 [N, H, W, 3] with labels from 0 -> in eval mode, on context.device.
 
-    The same images, labels, settings and seed are trained once in an evaluation (`context.shared`). Raises
-    AttackFailed (no labels, images too small, a loss that is no number) and what context.report raises.
+    `context.memoize` trains once in an evaluation for equal images, labels, settings and seed. Raises AttackFailed
+    (no labels, images too small, a diverging loss) and what `context.report` raises.
     """
     classes = count_classes(images, labels)
     smallest = settings.shrink * (MIN_SIDE if settings.network == "vgg16-bn" else 4)
@@ -164,7 +163,7 @@ def train_classifier(images: Images, labels: Labels, settings: ClassifierSetting
 
 
 def count_classes(images: Images, labels: Labels) -> int:
-    """How many classes there are to tell apart. Raises AttackFailed where labels are missing or not from 0."""
+    """The number of classes. Raises AttackFailed if labels are missing, negative or of fewer than two classes."""
     check_images(images)
     if len(labels) != len(images) or len(np.unique(labels)) < 2 or labels.min() < 0:
         raise AttackFailed(
@@ -175,7 +174,7 @@ def count_classes(images: Images, labels: Labels) -> int:
 
 @torch.inference_mode()
 def predict(network: nn.Module, images: Images, context: RunContext) -> Labels:
-    """The class of each image, by a network in eval mode on context.device."""
+    """The predicted class of each image, int64 [N]; network: in eval mode, on context.device."""
     batch_size = max(1, _MAX_PIXELS_PER_BATCH // (images.shape[1] * images.shape[2]))
     predictions = np.zeros(len(images), np.int64)
     for i in range(0, len(images), batch_size):
@@ -186,7 +185,7 @@ def predict(network: nn.Module, images: Images, context: RunContext) -> Labels:
 
 
 def accuracy(network: nn.Module, images: Images, labels: Labels, context: RunContext) -> float:
-    """Fraction of images whose class the network names."""
+    """The share of images whose class the network predicts correctly, in 0..1."""
     return float((predict(network, images, context) == labels).mean())
 
 
@@ -197,7 +196,7 @@ def _train(
         network = Classifier(classes, settings)
         pixels = images.reshape(-1, 3)[:: max(1, images.size // 3_000_000)] / 127.5 - 1
         network.mean.copy_(torch.from_numpy(pixels.mean(0)).view(3, 1, 1))
-        network.std.copy_(torch.from_numpy(pixels.std(0)).clamp(min=0.01).view(3, 1, 1))  # flat images have none
+        network.std.copy_(torch.from_numpy(pixels.std(0)).clamp(min=0.01).view(3, 1, 1))  # flat images
         optimizer = torch.optim.SGD(
             network.parameters(), settings.rate, settings.momentum, weight_decay=settings.weight_decay, fused=True
         )

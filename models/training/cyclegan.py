@@ -1,4 +1,4 @@
-"""What CycleGAN learns (Zhu et al. 2017): two ways between two kinds of images, of which no two belong together."""
+"""CycleGAN training task for unpaired plain and protected images (Zhu et al. 2017)."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from unveil.models.networks.resnet_generator import collect_parameters
 from unveil.models.training.augmentation import random_square_crop
 from unveil.models.training.loop import TrainingTask, to_model_input
 
-POOL_SIZE = 50  # generated images that a discriminator keeps seeing
+POOL_SIZE = 50  # generated images kept for the discriminator [R]
 
 OptimizerFactory = Callable[[Sequence[nn.Parameter]], torch.optim.Optimizer]
 
 
 class CycleGanTask(TrainingTask):
-    """Two decks, plain and protected: least squares against two discriminators, and back again to where it began."""
+    """Two tensor groups, plain and protected: least-squares adversarial losses plus a cycle-consistency loss."""
 
     def __init__(
         self,
@@ -31,7 +31,7 @@ class CycleGanTask(TrainingTask):
         side: int | None,
         multiple: int,
     ) -> None:
-        """weight: of the way there and back; side: of the squares that are learned from, at multiples of `multiple`."""
+        """cycle_weight: of the cycle-consistency loss; side: of the random square crops, at multiples of `multiple`."""
         self.encrypt_net, self.decrypt_net = generator(), generator()
         self.protected_discriminator, self.plain_discriminator = discriminator(), discriminator()
         self.networks = nn.ModuleDict(
@@ -55,7 +55,7 @@ class CycleGanTask(TrainingTask):
 
         for p in self.discriminator_parameters:
             p.requires_grad_(False)
-        # Each image is normalised alone, so what goes through the same network may go together.
+        # Instance normalisation treats each image alone, so one pass may hold both batches.
         fake_protected = self.encrypt_net(plain)
         fake_plain, cycled_plain = self.decrypt_net(torch.cat([protected, fake_protected])).chunk(2)
         generator_loss = _lsgan_to_label(self.protected_discriminator(fake_protected), 1.0) + _lsgan_to_label(
@@ -94,13 +94,13 @@ class CycleGanTask(TrainingTask):
 
 
 class ImagePool:
-    """The last HISTORY generated images; every second one shown is an old one, whose place the new one takes."""
+    """The image pool: a generated image is swapped for an older one of the pool with probability 1/2."""
 
     def __init__(self) -> None:
         self.images: Tensor | None = None
 
     def query(self, images: Tensor, generator: torch.Generator) -> Tensor:
-        """[N, ...] -> [N, ...] to show to the discriminator."""
+        """New generated images [N, ...] -> the images [N, ...] for the discriminator."""
         pool = images[:0] if self.images is None else self.images
         count = min(len(images), len(pool))
         if len(pool) < POOL_SIZE:
@@ -115,10 +115,10 @@ class ImagePool:
 
 
 def dither(images: Tensor, generator: torch.Generator) -> Tensor:
-    """float [N, 3, H, W] in -1..1 -> the same, with noise of half a level either way, which no 8-bit image would show.
+    """Add uniform noise of half a grey level, which 8 bits cannot represent: float [N, 3, H, W] in -1..1 -> the same.
 
-    A flat image stays flat through all of a generator, and every instance normalisation in it then multiplies the
-    gradient by 300: a white square of 32x32 made it infinite.
+    A flat image stays flat through the whole generator, and every instance normalisation then multiplies the gradient
+    by 300: without noise, a white 32x32 square gave infinite gradients [M].
     """
     noise = torch.rand(images.shape, generator=generator) - 0.5
     return images + noise.to(images.device) / 127.5
@@ -130,5 +130,5 @@ def _discriminator_loss(discriminator: nn.Module, real: Tensor, fake: Tensor) ->
 
 
 def _lsgan_to_label(scores: Tensor, label: float) -> Tensor:
-    """Least squares of a map of scores with one label everywhere."""
+    """The least-squares loss of a map of scores against one label."""
     return F.mse_loss(scores.float(), torch.full_like(scores, label, dtype=torch.float32))

@@ -1,8 +1,8 @@
-"""The one training loop: every network of the product is trained by `train`.
+"""The training loop of every network in the product.
 
-A `Lesson` says what is learned (networks, optimisers, one step); the loop does the rest: order of the images, learning
-rates, precision, progress, cancelling, checkpoints. A run is a function of its lesson, its images and its plan: stopped
-anywhere and started again, it ends at the same weights, on a CPU to the bit.
+A `TrainingTask` defines the networks, the optimizers and one step. The loop adds the order of the images, learning
+rates, precision, progress, cancellation and checkpoints. A run is a function of its task, images, configuration and
+seed: a run that is interrupted anywhere and resumed ends at the same weights, bit for bit on a CPU.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ import time
 import zlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any, Literal, TypeVar
 
@@ -26,26 +25,23 @@ from unveil.models.core import checkpoints
 from unveil.models.core.errors import AttackFailed, Cancelled, TrainingFailed
 from unveil.models.core.images import Images, quantise
 from unveil.models.core.run_context import RunContext
-from unveil.models.networks.fused_norms import FusedNorms
 
-TensorGroup = Sequence[
-    npt.NDArray[Any]
-]  # images and labels [N, ...] that belong together; decks are shuffled independently
-Schedule = Callable[[float], float]  # fraction of the training done -> factor on every learning rate
+TensorGroup = Sequence[npt.NDArray[Any]]  # arrays [N, ...] shuffled together; groups are shuffled independently
+Schedule = Callable[[float], float]  # completed fraction of the training -> factor on every learning rate
 
-Precision = Literal["auto", "fp32", "bf16"]  # auto: bfloat16 where the device computes in it
+Precision = Literal["auto", "fp32", "bf16"]  # auto: bfloat16 if the device supports it natively
 
 CHECKPOINT_INTERVAL_SECONDS = 60.0
-_FINAL_CHECKPOINT_SECONDS = 2.0  # what the last checkpoint may take
-_CHECKPOINT_FORMAT = 4  # of checkpoints: those of another one are not taken up
-CANCEL_CHECK_SECONDS = 0.5  # between two looks at whether somebody cancelled
+_FINAL_CHECKPOINT_SECONDS = 2.0  # reserved before the deadline for the last checkpoint
+_CHECKPOINT_FORMAT = 4  # checkpoints of another format are ignored
+CANCEL_CHECK_SECONDS = 0.5  # interval between progress reports, which is where a cancellation arrives
 _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4  # malloc.h
 
 
 class TrainingTask(ABC):
-    """What is learned. Its weights must not exist before __init__: the loop seeds them.
+    """The networks, optimizers and step of one training. __init__ creates all weights, because the loop seeds it.
 
-    frozen: networks that are asked and do not learn; they stay as they come, in eval mode.
+    frozen: further networks that the step evaluates; the loop keeps them in eval mode without gradients.
     """
 
     networks: nn.ModuleDict
@@ -54,13 +50,14 @@ class TrainingTask(ABC):
 
     @abstractmethod
     def step(self, images: list[Tensor], generator: torch.Generator) -> dict[str, Tensor]:
-        """Learn from one batch, uint8 [N, H, W, 3] or labels [N] for each array of each deck -> losses, no gradients.
+        """Train on one batch -> the losses, detached.
 
-        Every random number comes from `generator` (on the CPU), or a resumed run would go astray.
+        images: one tensor for each array of each tensor group, such as uint8 [N, H, W, 3] or labels [N]. Every random
+        number must come from `generator` (on the CPU); otherwise a resumed run diverges from an uninterrupted one.
         """
 
     def after_epoch(self) -> dict[str, float]:
-        """Figures at the end of an epoch, such as a loss on images held out. What it keeps belongs into `state`."""
+        """Metrics at the end of an epoch, such as a validation loss. State that it keeps belongs in `state_dict`."""
         return {}
 
     def state_dict(self) -> dict[str, Any]:
@@ -77,7 +74,7 @@ TaskT = TypeVar("TaskT", bound=TrainingTask)
 
 @dataclass(frozen=True)
 class TrainingConfig:
-    """How long and how fast. name: of the checkpoint; version: whatever else makes two runs different."""
+    """Length and speed of a training. name: of the checkpoint; version: whatever else distinguishes two runs."""
 
     name: str
     epochs: int
@@ -88,21 +85,22 @@ class TrainingConfig:
 
 
 def constant(fraction: float) -> float:  # noqa: ARG001
+    """No change of the learning rates."""
     return 1.0
 
 
 def step_decay(*fractions: float, factor: float = 0.1) -> Schedule:
-    """Multiplied by `factor` at each of these fractions of the training."""
+    """Multiply by `factor` at each of the given fractions of the training."""
     return lambda fraction: float(factor ** sum(fraction >= a for a in fractions))
 
 
 def linear_decay(fraction: float) -> float:
-    """Constant for half of the training, then down to 0 in a line."""
+    """Constant for half of the training, then linear to 0."""
     return min(1.0, 2 * (1 - fraction))
 
 
 def cosine(fraction: float, warmup: float = 0.05) -> float:
-    """Up in a line, down in half a cosine."""
+    """Linear warm-up, then half a cosine to 0."""
     return min(1.0, (fraction + 1e-3) / warmup) * (
         0.5 + 0.5 * math.cos(math.pi * max(0.0, fraction - warmup) / (1 - warmup))
     )
@@ -111,10 +109,11 @@ def cosine(fraction: float, warmup: float = 0.05) -> float:
 def train(
     make_task: Callable[[], TaskT], tensor_groups: Sequence[TensorGroup], config: TrainingConfig, context: RunContext
 ) -> tuple[TaskT, tuple[str, ...]]:
-    """Make a lesson and go through it -> the lesson, learned, and notes on what was done otherwise than planned.
+    """Create a task and train it -> the task, and notes on deviations from the configuration.
 
-    An epoch is one pass over the first deck. Raises AttackFailed (a loss that is no number; too little memory even for
-    two images a step) and whatever context.report and context.metric raise, the last checkpoint being kept.
+    An epoch is one pass over the first tensor group. Raises AttackFailed (no images; a loss or weight that is not
+    finite; too little memory even for two images a step) and what `context.report` and `context.metric` raise; the last
+    checkpoint is kept.
     """
     batch_size = config.batch_size
     while True:
@@ -123,13 +122,14 @@ def train(
         except RuntimeError as error:
             if not isinstance(error, torch.OutOfMemoryError) and "can't allocate memory" not in str(error):
                 raise
-        # Out of the handler, whose traceback keeps the tensors alive. From the start: results must not depend on when.
+        # Outside the handler, whose traceback keeps the tensors alive. The next try starts from the first step, because
+        # results must not depend on when memory ran out.
         if batch_size < 4:
-            raise TrainingFailed(f"too little memory on {context.device}, even for {batch_size} images a step")
+            raise TrainingFailed(f"too little memory on {context.device} even for {batch_size} images a step")
         batch_size //= 2
 
 
-def _train(  # noqa: PLR0912, PLR0915 - to be read from top to bottom
+def _train(  # noqa: PLR0912, PLR0915 - one function that reads from top to bottom
     make_task: Callable[[], TaskT],
     tensor_groups: Sequence[TensorGroup],
     config: TrainingConfig,
@@ -161,7 +161,7 @@ def _train(  # noqa: PLR0912, PLR0915 - to be read from top to bottom
             checkpoint["totals"],
             checkpoint["told"],
         )
-        for point in logged_metrics:  # whoever listened may have died with it
+        for point in logged_metrics:  # the process that recorded them may have crashed before storing them
             context.metric(*point)
     bf16 = uses_bf16(config.precision, device)
     notes = ("trained in bfloat16",) if bf16 else ()
@@ -170,11 +170,8 @@ def _train(  # noqa: PLR0912, PLR0915 - to be read from top to bottom
 
     data = [[torch.from_numpy(array).to(device) for array in arrays] for arrays in tensor_groups]
     images_per_step = min(batch_size, len(data[0][0]))
-    steps_per_epoch = (
-        len(data[0][0]) // images_per_step
-    )  # steps an epoch; what is left over comes another time, in another order
+    steps_per_epoch = len(data[0][0]) // images_per_step  # the remainder is dropped, other images in each epoch
     steps = config.epochs * steps_per_epoch
-    fast_norms = FusedNorms(task.networks) if device.type == "cpu" else nullcontext()
     progress_hook = _ProgressHook(context, step / steps)
     progress_hook.register([task.networks, *task.frozen], device)
     started_at, first_step, saved_at = time.monotonic(), step, time.monotonic()
@@ -198,13 +195,13 @@ def _train(  # noqa: PLR0912, PLR0915 - to be read from top to bottom
             for group, rate in zip(optimizer.param_groups, base, strict=True):
                 group["lr"] = rate * factor
 
-        with torch.autocast(device.type, torch.bfloat16, enabled=bf16), fast_norms:
+        with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
             try:
                 losses = task.step(images, torch.Generator().manual_seed(_derive_seed(context.seed, 1, step)))
             except ValueError as error:
                 if "more than 1 value per channel" not in str(error):
                     raise
-                detail = "images as small as these cannot be learned from one at a time: raise `batch` or add images"
+                detail = "batch normalisation needs more than one such small image a step: raise `batch` or add images"
                 raise AttackFailed(detail) from None
         totals = {name: totals.get(name, 0) + value for name, value in losses.items()}
         step += 1
@@ -255,15 +252,15 @@ def _train(  # noqa: PLR0912, PLR0915 - to be read from top to bottom
 
 @torch.inference_mode()
 def reconstruct(network: nn.Module, images: Images, context: RunContext, max_pixels_per_batch: int = 500_000) -> Images:
-    """What a network in eval mode makes of images: uint8 [N, H, W, 3] -> the same. pixels: at a time."""
+    """The output images of a network in eval mode: uint8 [N, H, W, 3] -> the same. Raises TrainingFailed for NaN."""
     out = np.empty_like(images)
     batch_size = max(1, max_pixels_per_batch // (images.shape[1] * images.shape[2]))
     for i in range(0, len(images), batch_size):
         context.report(1.0, f"reconstructing {i} of {len(images)}")
         inputs = to_model_input(torch.from_numpy(images[i : i + batch_size]).to(context.device))
         levels = (network(inputs).float() + 1).mul(127.5)
-        if not levels.isfinite().all():  # which would come out as black
-            raise TrainingFailed("training diverged: what the network makes is not a number; lower the learning rate")
+        if not levels.isfinite().all():  # would become black images
+            raise TrainingFailed("training diverged: the output of the network is not finite; lower the learning rate")
         out[i : i + batch_size] = quantise(levels.permute(0, 2, 3, 1).cpu().numpy())
     return out
 
@@ -274,7 +271,7 @@ def to_model_input(images: Tensor) -> Tensor:
 
 
 class _ProgressHook:
-    """Reports often enough that a cancel, which comes as an exception from there, is seen within 2 s."""
+    """Reports progress often enough that a cancellation, which the report raises, takes effect within 2 s."""
 
     def __init__(self, context: RunContext, fraction: float) -> None:
         self.context, self.last_report_at, self.hooks = context, -math.inf, []  # type: ignore[var-annotated]
@@ -289,7 +286,7 @@ class _ProgressHook:
             self.context.report(self.fraction, self.phase)
 
     def register(self, networks: Sequence[nn.Module], device: torch.device) -> None:
-        """On a CPU one step of a large network takes a minute: look up at each layer, there and back."""
+        """Report in every forward and backward layer: on a CPU one step of a large network takes a minute."""
         if device.type != "cpu":
             return
         for network in networks:
@@ -312,7 +309,7 @@ def uses_bf16(precision: Precision, device: torch.device) -> bool:
 
 
 def _tune_malloc() -> None:
-    """Every step frees and asks for the same hundred megabytes; new pages from the system each time cost half of it."""
+    """Keep freed memory in the process: every step reuses the same 100 MB, and new pages cost half of the time."""
     try:
         mallopt = ctypes.CDLL(None).mallopt
     except (OSError, AttributeError):  # not glibc
@@ -332,12 +329,12 @@ def _derive_seed(*numbers: int) -> int:
 
 
 def _draw_permutation(seed: int, epoch: int, group_index: int, count: int) -> Tensor:
-    """The order of a deck in one epoch: known from its number alone, so that a checkpoint needs no random state."""
+    """The order of a tensor group in one epoch, a function of numbers, so that a checkpoint needs no random state."""
     return torch.randperm(count, generator=torch.Generator().manual_seed(_derive_seed(seed, 2, epoch, group_index)))
 
 
 def _run_version(config: TrainingConfig, tensor_groups: Sequence[TensorGroup], context: RunContext) -> str:
-    """Two runs with the same version are the same run."""
+    """The identity of a run: a checkpoint is resumed only by a run with the same version."""
     checksums = [
         [f"{array.shape}{zlib.crc32(np.ascontiguousarray(array).data):08x}" for array in group]
         for group in tensor_groups
@@ -349,7 +346,7 @@ def _run_version(config: TrainingConfig, tensor_groups: Sequence[TensorGroup], c
 
 
 def _weights_are_finite(task: TrainingTask) -> bool:
-    """Every weight and statistic is a number. A loss, which is that before the step, may be one when they are not."""
+    """Whether all weights and statistics are finite; the loss, computed before the step, can be finite regardless."""
     return all(bool(values.isfinite().all()) for values in task.networks.state_dict().values())
 
 

@@ -1,33 +1,36 @@
-"""What networks learn from images: an inverse from pairs, a generator against a discriminator, to conceal."""
+"""Training tasks: an inverse from pairs, a GAN without pairs, and TN-model's transformation."""
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Callable, Collection
-from typing import Any
+from itertools import pairwise
+from typing import Any, TypeVar
 
 import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.nn.utils import fuse_conv_bn_eval
 
 from unveil.models.networks.block_network import BLOCK
-from unveil.models.networks.bn_folding import fold_batch_norm
 from unveil.models.training.augmentation import flip_and_crop, random_square_crop
 from unveil.models.training.loop import TrainingTask, to_model_input
 
 _VALIDATION_BATCH_SIZE = 32
 
+N = TypeVar("N", bound=nn.Module)
 Loss = Callable[[Tensor, Tensor], Tensor]  # network output, plain images, both float [N, 3, H, W] in -1..1
 
 
 class RegressionTask(TrainingTask):
-    """From protected images to plain ones, given as pairs."""
+    """Training task: map protected images to plain images, from pairs."""
 
     def __init__(
         self, network: nn.Module, optimizer: torch.optim.Optimizer, loss: Loss, side: int | None = None
     ) -> None:
-        """side: of the squares that are learned from, the same of both; None: whole images."""
+        """side: of the random square crops, the same for both images of a pair; None: whole images."""
         self.networks = nn.ModuleDict({"network": network})
         self.optimizers = [optimizer]
         self.network, self.loss, self.side = network, loss, side
@@ -44,11 +47,11 @@ class RegressionTask(TrainingTask):
 
 
 class GanTask(TrainingTask):
-    """Make of protected images what a discriminator cannot tell from plain ones, without pairs (Goodfellow 2014).
+    """Training task: a generator from protected to plain images against a discriminator, without pairs [P].
 
-    A picture and its negative have nearly all in common, and a generator that has settled on either hardly turns round.
-    So after each epoch in `looks` a judge is asked for the log-odds that pictures are made and not negatives; where it
-    thinks not, the generator is turned.
+    A GAN trained without pairs can converge to the inverted image and rarely leaves it again. After the epochs in
+    `sign_check_epochs`, `polarity_score` returns the log-odds that the outputs are not inverted; if they are below 0,
+    the sign of the last layer is flipped [M].
     """
 
     def __init__(
@@ -60,13 +63,13 @@ class GanTask(TrainingTask):
         sign_check_epochs: Collection[int] = (),
         polarity_score: Callable[[nn.Module], float] | None = None,
     ) -> None:
-        """side: of the squares that are learned from; None: whole images."""
+        """side: of the random square crops; None: whole images."""
         self.generator, self.discriminator, self.side = generator, discriminator, side
         self.sign_check_epochs, self.polarity_score = sign_check_epochs, polarity_score
         self.networks = nn.ModuleDict({"generator": generator, "discriminator": discriminator})
         self.optimizers = [optimizer(generator), optimizer(discriminator)]
         self.epochs_done = 0
-        self.log_odds: dict[int, float] = {}  # at each look
+        self.log_odds: dict[int, float] = {}  # by epoch
 
     def step(self, images: list[Tensor], generator: torch.Generator) -> dict[str, Tensor]:
         protected, plain = (to_model_input(random_square_crop(batch, self.side, BLOCK, generator)) for batch in images)
@@ -79,7 +82,7 @@ class GanTask(TrainingTask):
         discriminator_loss.backward()  # type: ignore[no-untyped-call]
         discriminator_optimizer.step()
 
-        self.discriminator.requires_grad_(False)  # saves the gradient that nobody uses
+        self.discriminator.requires_grad_(False)  # saves an unused gradient
         generator_loss = _bce_to_label(self.discriminator(fake), 1.0)
         self.discriminator.requires_grad_(True)
         generator_optimizer.zero_grad(set_to_none=True)
@@ -100,7 +103,7 @@ class GanTask(TrainingTask):
 
     @torch.no_grad()
     def flip_output_sign(self) -> None:
-        """From now on the negative is made of what was made: all that follows the last layer is odd (tanh)."""
+        """Invert all outputs by flipping the sign of the last layer; the tanh after it is odd."""
         last_layer = [module for module in self.generator.modules() if isinstance(module, nn.Conv2d | nn.Linear)][-1]
         for parameter in last_layer.parameters():
             parameter.neg_()
@@ -117,10 +120,10 @@ class GanTask(TrainingTask):
 
 
 class TransformationTask(TrainingTask):
-    """Change images so that a judge still names their class and an eye sees something else (TN-model) [C].
+    """Training task: keep the prediction of a classifier and move visual features away from the image (TN-model) [C].
 
-    judge: float [N, 3, H, W] in -1..1 -> logits; eye: the same -> features. The weights of the epoch with the lowest
-    loss on images held out, uint8 [N, H, W, 3] and labels [N], are kept.
+    classifier: float [N, 3, H, W] in -1..1 -> logits; feature_extractor: the same -> features; both stay frozen. The
+    task keeps the weights of the epoch with the lowest loss on `held_out`, images uint8 [N, H, W, 3] and labels [N].
     """
 
     def __init__(
@@ -134,12 +137,11 @@ class TransformationTask(TrainingTask):
         held_out: tuple[npt.NDArray[Any], npt.NDArray[Any]],
         side: int | None = None,
     ) -> None:
-        """side: of the squares whose features are compared while it learns; None: whole images."""
+        """side: of the square crops whose features are compared in training; None: whole images."""
         self.networks = nn.ModuleDict({"network": network})
         self.optimizers = [optimizer]
-        classifier, feature_extractor = fold_batch_norm(
-            nn.ModuleList([classifier, feature_extractor])
-        )  # at once: what they share stays shared
+        # In one call, so that layers that both networks share stay shared.
+        classifier, feature_extractor = fold_batch_norm(nn.ModuleList([classifier, feature_extractor]))
         self.frozen = [classifier, feature_extractor]
         self.network, self.classifier, self.feature_extractor, self.feature_weight = (
             network,
@@ -163,7 +165,7 @@ class TransformationTask(TrainingTask):
     def _losses(
         self, plain: Tensor, labels: Tensor, crop: Callable[[Tensor], Tensor] = lambda images: images
     ) -> dict[str, Tensor]:
-        """part: of images [N, H, W, 3], where the eye looks."""
+        """crop: selects the part of images [N, H, W, 3] whose features are compared."""
         output = self.network(plain)
         cross_entropy = F.cross_entropy(self.classifier(output).float(), labels)
         pair = crop(torch.cat([plain, output]).permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
@@ -210,11 +212,21 @@ class TransformationTask(TrainingTask):
         self.best_weights = best["weights"]
 
     def best_network(self) -> nn.Module:
-        """The network with the weights that were kept."""
+        """The network with the weights of the best epoch."""
         self.network.load_state_dict(self.best_weights)
         return self.network
 
 
+def fold_batch_norm(network: N) -> N:
+    """A copy in eval mode with batch normalisations merged into the convolutions before them; equal up to rounding."""
+    network = copy.deepcopy(network).eval()
+    for chain in [module for module in network.modules() if isinstance(module, nn.Sequential)]:
+        for i, (layer, next_layer) in enumerate(pairwise(chain)):
+            if isinstance(layer, nn.Conv2d) and isinstance(next_layer, nn.BatchNorm2d):
+                chain[i], chain[i + 1] = fuse_conv_bn_eval(layer, next_layer), nn.Identity()
+    return network
+
+
 def _bce_to_label(scores: Tensor, label: float) -> Tensor:
-    """Binary cross-entropy of a map of logits with one label everywhere."""
+    """The binary cross-entropy of a map of logits against one label."""
     return F.binary_cross_entropy_with_logits(scores.float(), torch.full_like(scores, label, dtype=torch.float32))

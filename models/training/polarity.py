@@ -1,9 +1,9 @@
-"""Pictures or their negatives? A small network says so that has seen public photographs alone.
+"""The polarity classifier: a small network, trained on public images, that tells images from their inversions.
 
-A generator without pairs may settle on the negative of what it should make; skies are above and bright, grounds are
-below and dark. A picture is looked at as 24x24 ranks of its greys, so that a wrong tone curve does not matter, and the
-network learns to prefer each photograph to its negative. From one picture it is right little more often than not;
-log-odds of many pictures that were all made alike add up.
+A GAN trained without pairs can converge to the inverted image. In most images the sky is bright and above, the ground
+dark and below. The network reads 24x24 ranks of grey values, which do not depend on the tone curve, and learns to
+prefer each image to its inversion. On one image it is barely better than chance; the log-odds of many outputs of one
+generator add up.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _CONFIG = TrainingConfig("negatives", epochs=6, batch_size=32, lr_schedule=cosin
 
 
 class PolarityNetwork(nn.Module):
-    """Three convolutions 3x3, halved after each; they see how high up they are. [N, 1, 24, 24] -> [N]."""
+    """Three 3x3 convolutions, each followed by a halving, with height as a second channel: [N, 1, 24, 24] -> [N]."""
 
     def __init__(self, width: int = 16) -> None:
         super().__init__()
@@ -39,7 +39,7 @@ class PolarityNetwork(nn.Module):
 
 
 class PolarityTask(TrainingTask):
-    """Prefer every photograph to its negative; mirrored ones too."""
+    """Training task: prefer every image, mirrored or not, to its inversion."""
 
     def __init__(self) -> None:
         self.network = PolarityNetwork()
@@ -57,14 +57,14 @@ class PolarityTask(TrainingTask):
 
 
 def fit_polarity_network(public: Images, context: RunContext) -> nn.Module:
-    """Learn from photographs uint8 [N, H, W, 3]; seconds."""
+    """Train on public images uint8 [N, H, W, 3]; takes seconds."""
     task, _ = train(PolarityTask, [[rank_greys(public).numpy()]], _CONFIG, context)
     return task.network
 
 
 @torch.inference_mode()
 def sum_log_odds(network: nn.Module, images: Images) -> float:
-    """That images uint8 [N, H, W, 3], all made alike, are pictures and not negatives: below 0 where they are."""
+    """The summed log-odds that images uint8 [N, H, W, 3] of one generator are not inverted; below 0 if they are."""
     device = next(network.parameters()).device
     return math.fsum(
         float(polarity_log_odds(network, batch.to(device)).sum()) for batch in torch.split(rank_greys(images), 256)
@@ -72,14 +72,15 @@ def sum_log_odds(network: nn.Module, images: Images) -> float:
 
 
 def polarity_log_odds(network: nn.Module, grey_ranks: Tensor) -> Tensor:
-    """[N, 1, 24, 24] -> the log-odds of each [N]; those of its negative are the opposite."""
+    """Ranks [N, 1, 24, 24] -> log-odds [N], antisymmetric under inversion."""
     positive, negative = network(torch.cat([grey_ranks, -grey_ranks])).chunk(2)
     return positive - negative
 
 
 def rank_greys(images: Images) -> Tensor:
-    """uint8 [N, H, W, 3] -> float [N, 1, 24, 24] in -1..1: the share of greys below less that above, so that those
-    of the negative are exactly the negative.
+    """uint8 [N, H, W, 3] -> float [N, 1, 24, 24] in -1..1: the share of lower greys minus that of higher greys.
+
+    The ranks of an inverted image are exactly the negated ranks.
     """
     small = F.adaptive_avg_pool2d(torch.from_numpy(images.sum(-1, dtype=np.float32))[:, None], SIDE)
     values = small.flatten(1)

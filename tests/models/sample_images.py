@@ -1,11 +1,13 @@
-"""Small plain images for tests of the science: cut from the bundled sample."""
+"""Small plain images for tests, cut from the bundled sample."""
 
 from __future__ import annotations
 
 import numpy as np
+import torch
+from torch import Tensor
 
 from unveil.models.core.images import Images
-from unveil.models.data.datasets import sample
+from unveil.models.data.sample import sample
 
 
 def photographs(count: int, height: int = 96, width: int = 96) -> Images:
@@ -13,8 +15,13 @@ def photographs(count: int, height: int = 96, width: int = 96) -> Images:
     return sample().test[:count, :height, :width].copy()
 
 
+def as_tensor(images: Images) -> Tensor:
+    """uint8 [N, H, W, 3] -> uint8 [N, 3, H, W]."""
+    return torch.from_numpy(images).permute(0, 3, 1, 2).contiguous()
+
+
 def make_mosaic(height: int, width: int) -> Images:
-    """One large picture of the test photographs side by side: uint8 [1, height, width, 3]."""
+    """One large image of test photographs side by side: uint8 [1, height, width, 3]."""
     photos = sample().test
     across = -(-width // 96)
     rows = [

@@ -8,7 +8,7 @@ from unveil.models import catalog
 
 def test_the_catalog_is_torch_free():
     code = (
-        "import sys; from models import catalog; [catalog.describe_scheme(s) for s in catalog.schemes()];"
+        "import sys; from unveil.models import catalog; [catalog.describe_scheme(s) for s in catalog.schemes()];"
         "[catalog.describe_attack(a) for a in catalog.attacks()]; catalog.builtin_datasets();"
         "sys.exit(any(m in sys.modules for m in ('torch', 'torchvision', 'skimage', 'numba', 'celery', 'sqlalchemy')))"
     )
@@ -27,14 +27,29 @@ def test_key_spaces_are_the_papers():
     assert catalog.effective_bits(pixelwise, 1, 1) == pytest.approx(5.58496, abs=1e-5)
 
 
-def test_unknown_names_and_parameters_say_what_is_known():
+def test_errors_for_unknown_names_and_parameters_list_the_known_ones():
     with pytest.raises(catalog.UnknownName, match="pixelwise, tanaka"):
         catalog.make_scheme("rot13", {})
     with pytest.raises(catalog.ParameterError, match="variant"):
         catalog.make_scheme("tanaka", {"variant": "2019"})
 
 
-def test_every_attack_says_its_threat_model_and_what_it_applies_to():
+def test_a_class_is_registered_once_and_only_as_what_it_is():
+    from unveil.models.schemes.base import Scheme
+    from unveil.models.schemes.network import NetworkScheme
+    from unveil.models.schemes.tanaka import Tanaka
+
+    catalog.register("scheme", Tanaka)  # the same class again is no conflict
+    impostor = type("Impostor", (Tanaka,), {})
+    with pytest.raises(ValueError, match="'tanaka' is already registered by"):
+        catalog.register("scheme", impostor)
+    for kind, cls in (("attack", Tanaka), ("scheme", NetworkScheme), ("scheme", Scheme)):
+        with pytest.raises(TypeError, match="must be a concrete subclass"):
+            catalog.register(kind, cls)
+    assert catalog.schemes()["tanaka"] is Tanaka
+
+
+def test_every_attack_has_a_threat_model_and_applicable_schemes():
     for name in catalog.attacks():
         described = catalog.describe_attack(name)
         assert described["threat_model"] in set(catalog.ThreatModel)

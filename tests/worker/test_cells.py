@@ -15,7 +15,7 @@ from unveil.app.db.job_states import Status
 from unveil.app.db.tables import Cell, Curve, Evaluation, Event, Key, Sample, Scores
 from unveil.app.jobs import event_log
 from unveil.models.core.errors import AttackFailed
-from unveil.models.data.datasets import DatasetMissing
+from unveil.models.data.image_dataset import DatasetMissing
 from unveil.models.evaluation.cell import CellResult
 from unveil.models.evaluation.cell import Sample as Triple
 from unveil.models.evaluation.cell import Scores as Arrays

@@ -15,7 +15,7 @@ from PIL import Image
 
 from unveil.app.settings import Settings
 from unveil.app.storage import BlobStore
-from unveil.models.data.datasets import load_npz
+from unveil.models.data.npz import load_npz
 from unveil.worker import dataset_archive
 
 

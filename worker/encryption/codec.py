@@ -15,7 +15,7 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from unveil.models.core.images import Images
-from unveil.models.data.pil_conversion import has_transparency, to_rgb
+from unveil.models.data.image_files import has_transparency, to_rgb
 from unveil.worker.encryption import png_integrity
 
 ORIGINAL_SIZE_KEY = "unveil:original"  # the PNG text chunk that holds the size before padding, "97x101"

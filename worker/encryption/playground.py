@@ -17,10 +17,11 @@ from unveil.models.attacks.base import Attack
 from unveil.models.core.errors import AttackFailed
 from unveil.models.core.images import Images
 from unveil.models.core.run_context import RunContext
-from unveil.models.data import datasets
+from unveil.models.data.sample import load_photograph
 from unveil.models.evaluation.attacker_view import build_attack_input, split_images
 from unveil.models.evaluation.scoring import LEAK_CONFIDENCE, identification_summary
-from unveil.models.metrics.image_metrics import SCALES, identification, ssim
+from unveil.models.metrics.identification import SCALES, identification
+from unveil.models.metrics.ssim import ssim
 from unveil.models.schemes.base import Scheme
 
 BUNDLED_PHOTOS = {
@@ -36,7 +37,7 @@ _MAX_TILE_SIDE = 64  # side of a picture in the mosaic, at most
 
 def bundled_photo(name: str) -> bytes:
     """One of PHOTOGRAPHS as a PNG, scaled down."""
-    image = Image.fromarray(datasets.load_photograph(BUNDLED_PHOTOS[name]))
+    image = Image.fromarray(load_photograph(BUNDLED_PHOTOS[name]))
     image.thumbnail((MAX_PHOTO_SIDE, MAX_PHOTO_SIDE), Image.Resampling.LANCZOS)
     return _encode_png(image)
 
@@ -98,7 +99,7 @@ def _sample_images(height: int, width: int) -> Images:
         [
             _crop_resize(corner, height, width)
             for file in _SAMPLE_FILES
-            for corner in _split_corners(datasets.load_photograph(file))
+            for corner in _split_corners(load_photograph(file))
         ]
     )
 

@@ -9,7 +9,9 @@ from tests.app.evaluations.conftest import create_evaluation
 from unveil.app.db.ids import new_id
 from unveil.app.db.tables import Account, Dataset
 from unveil.models import catalog
-from unveil.models.data.datasets import ImageDataset, sample, save_npz
+from unveil.models.data.image_dataset import ImageDataset
+from unveil.models.data.npz import save_npz
+from unveil.models.data.sample import sample
 from unveil.models.schemes.base import seed_secret
 
 

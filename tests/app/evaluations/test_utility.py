@@ -14,7 +14,8 @@ from tests.app.evaluations.conftest import create_evaluation
 from tests.models.training.test_classifier import make_stripes
 from unveil.app.db.ids import new_id
 from unveil.app.db.tables import Account, Dataset
-from unveil.models.data.datasets import ImageDataset, save_npz
+from unveil.models.data.image_dataset import ImageDataset
+from unveil.models.data.npz import save_npz
 
 ORDER = {
     "schemes": [{"name": "tanaka"}, {"name": "pixelwise"}], "attacks": [{"name": "chosen-plaintext"}],

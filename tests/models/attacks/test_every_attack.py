@@ -1,4 +1,4 @@
-"""What holds for every attack in the catalog: a new file is tested here without writing more."""
+"""Contract tests of every attack in the catalog; a new attack is tested here without further code."""
 
 from dataclasses import replace
 
@@ -9,7 +9,8 @@ from unveil.models import catalog
 from unveil.models.core.errors import AttackFailed, Cancelled
 from unveil.models.core.images import pad
 from unveil.models.core.run_context import RunContext
-from unveil.models.data.datasets import ImageDataset, sample
+from unveil.models.data.image_dataset import ImageDataset
+from unveil.models.data.sample import sample
 from unveil.models.evaluation.attacker_view import build_attack_input, split_images
 from unveil.models.schemes.base import seed_secret
 
@@ -35,7 +36,7 @@ def crop(data: ImageDataset, height: int, width: int) -> ImageDataset:
 
 
 def run_attack(attack, scheme, data, context=None):
-    """As an evaluation runs it, without scores and controls."""
+    """Run an attack as an evaluation does, without scores and controls."""
     image_split = split_images(attack, pad(data.test, scheme.size_multiple), pad(data.train, scheme.size_multiple))
     secret = seed_secret(bytes(32))
     attack_input = build_attack_input(
@@ -49,7 +50,7 @@ def run_attack(attack, scheme, data, context=None):
 
 
 @pytest.mark.parametrize("size", IMAGES.values(), ids=IMAGES.keys())
-def test_it_brings_back_an_image_for_each_target_of_any_size(pair, size):
+def test_it_returns_an_image_for_each_target_of_any_size(pair, size):
     attack, scheme = pair
     attack_input, attack_result = run_attack(attack, scheme, crop(sample().take(24, 4), *size))
     if attack.name == "brute-force":
@@ -61,7 +62,7 @@ def test_it_brings_back_an_image_for_each_target_of_any_size(pair, size):
 
 
 @pytest.mark.parametrize("tone", [0, 128])
-def test_constant_images_and_very_few_of_them_are_no_crash(pair, tone):
+def test_constant_images_and_very_few_of_them_do_not_crash_it(pair, tone):
     attack, scheme = pair
     data = sample().take(2, 1)
     flat = replace(data, train=np.full_like(data.train, tone), test=np.full_like(data.test, tone))
@@ -83,7 +84,7 @@ def test_it_is_repeatable_and_reports_fractions(pair):
     assert all(0 <= fraction <= 1 for fraction in fractions)
 
 
-def test_cancel_is_not_swallowed(pair):
+def test_it_lets_a_cancellation_through(pair):
     attack, scheme = pair
     was_called = []
 

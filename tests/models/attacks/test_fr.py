@@ -5,7 +5,7 @@ from tests.models.sample_images import photographs
 from unveil.models import catalog
 from unveil.models.attacks.fr import feature_reconstruction
 from unveil.models.catalog import ParameterError, make_attack
-from unveil.models.metrics.image_metrics import ssim
+from unveil.models.metrics.ssim import ssim
 from unveil.models.schemes.base import seed_secret
 
 VALUES = np.arange(256, dtype=np.uint8)
@@ -18,13 +18,13 @@ def test_it_is_algorithm_1(bits, leading):
     assert feature_reconstruction(VALUES, bits, leading).tolist() == expected
 
 
-def test_nibblewise_treats_the_halves_apart():
+def test_nibblewise_treats_the_halves_separately():
     fold = [n ^ 15 if n // 8 != 0 else n for n in range(16)]
     expected = [fold[p // 16] * 16 + fold[p % 16] for p in range(256)]
     assert feature_reconstruction(VALUES, nibblewise=True).tolist() == expected
 
 
-def test_it_undoes_the_reversals_of_pixelwise_encryption_whatever_the_key():
+def test_it_undoes_the_inversions_of_pixelwise_encryption_under_any_key():
     plain = photographs(8)
     folded = {}
     for key_mode in ("same", "different"):

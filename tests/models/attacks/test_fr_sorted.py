@@ -5,8 +5,8 @@ from unveil.models.attacks.fr import feature_reconstruction
 from unveil.models.attacks.fr_sorted import FrSorted, FrSortedSettings
 from unveil.models.catalog import make_attack, make_scheme, new_secret
 from unveil.models.core.run_context import RunContext
-from unveil.models.data.datasets import sample
-from unveil.models.metrics.image_metrics import ssim
+from unveil.models.data.sample import sample
+from unveil.models.metrics.ssim import ssim
 
 
 def _reconstruct(protected, settings=None):
@@ -14,7 +14,7 @@ def _reconstruct(protected, settings=None):
     return attack.run(AttackInput(None, protected, protected[:0]), RunContext()).reconstructed
 
 
-def test_sorting_the_channels_undoes_the_key_altogether():
+def test_sorting_the_channels_makes_the_result_independent_of_the_key():
     plain = sample().test[:4, :32, :32]
     scheme = make_scheme("pixelwise", {"key_mode": "different"})
     reconstructed = [_reconstruct(scheme.protect(plain, new_secret())) for _ in range(2)]
@@ -22,7 +22,7 @@ def test_sorting_the_channels_undoes_the_key_altogether():
     np.testing.assert_array_equal(reconstructed[0], _reconstruct(plain))
 
 
-def test_sorted_channels_show_more_than_fr_alone():
+def test_sorted_channels_have_a_higher_ssim_than_fr_alone():
     plain = sample().test[:24]
     protected = make_scheme("pixelwise", {"key_mode": "different"}).protect(plain, new_secret())
     alone = ssim(plain, feature_reconstruction(protected)).mean()

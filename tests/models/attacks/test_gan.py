@@ -10,7 +10,7 @@ from unveil.models.attacks.gan import dcgan_init, generator_for, polarity_scorer
 from unveil.models.catalog import make_attack, make_scheme
 from unveil.models.core.errors import AttackFailed
 from unveil.models.core.run_context import RunContext
-from unveil.models.data.datasets import sample
+from unveil.models.data.sample import sample
 from unveil.models.networks.block_network import BlockNetwork
 from unveil.models.networks.locally_connected import PixelwiseGenerator
 from unveil.models.networks.patch_discriminator import PatchDiscriminator
@@ -50,7 +50,7 @@ def test_the_papers_settings_are_the_defaults(monkeypatch):
     assert [(g["lr"], g["betas"]) for g in groups] == [(2e-4, (0.5, 0.999))] * 2
 
 
-def test_weights_begin_as_the_authors_did():
+def test_weights_are_initialised_as_by_the_authors():
     torch.manual_seed(0)
     discriminator = PatchDiscriminator().apply(dcgan_init)
     for weight in (discriminator.layers[0].weight, discriminator.layers[2].parametrizations.weight.original):
@@ -60,8 +60,8 @@ def test_weights_begin_as_the_authors_did():
     assert block.body[1].weight.mean().item() == pytest.approx(1, abs=0.02)
 
 
-def test_without_a_pair_it_brings_out_what_was_in_the_picture():
-    """In a few seconds contours, in which colours is open."""
+def test_it_reconstructs_contours_without_pairs():
+    """A few seconds of training give contours; the colours remain undetermined."""
     public, owner_images = sample().train[0:200:2, :48, :48], sample().train[1:200:2, :48, :48]
     test = sample().test[:8, :48, :48]
     metrics: dict[str, list[float]] = {}
@@ -77,14 +77,14 @@ def test_without_a_pair_it_brings_out_what_was_in_the_picture():
 
 
 @pytest.mark.parametrize("missing", ["observed", "public"])
-def test_without_ciphertexts_or_public_images_it_says_what_is_missing(missing):
+def test_missing_ciphertexts_or_public_images_are_named(missing):
     images = np.zeros((2, 16, 16, 3), np.uint8)
     attack_images = {"observed": images, "public": images, missing: images[:0]}
     with pytest.raises(AttackFailed, match="one of the two is missing"):
         make_attack("gan", {}).run(AttackInput(make_scheme("tanaka", {}), images, **attack_images), RunContext())
 
 
-def test_images_too_small_for_the_discriminator_are_a_clear_failure():
+def test_images_too_small_for_the_discriminator_are_refused():
     images = np.zeros((2, 12, 12, 3), np.uint8)
     with pytest.raises(AttackFailed, match="at least 16x16"):
         make_attack("gan", {}).run(AttackInput(make_scheme("tanaka", {}), images, images, images), RunContext())
@@ -98,7 +98,7 @@ def _gan_task(generator, rate=1e-3, **settings):
 
 
 @pytest.mark.parametrize("make", [PixelwiseGenerator, lambda: BlockNetwork(output_tanh=True), lambda: UNetGenerator(4)])
-def test_a_turned_generator_makes_exactly_the_negative_and_goes_on_from_there(make):
+def test_flipping_the_output_sign_inverts_outputs_and_momentum_exactly(make):
     torch.manual_seed(0)
     generator = make().apply(dcgan_init)
     task = _gan_task(generator)
@@ -124,8 +124,8 @@ def test_a_turned_generator_makes_exactly_the_negative_and_goes_on_from_there(ma
 
 
 @pytest.mark.parametrize("sign", [1, -1])
-def test_a_generator_that_makes_negatives_is_turned_once_and_one_that_makes_pictures_never(sign):
-    """Of photographs that the judge has not seen, in a wrong tone curve."""
+def test_an_inverting_generator_is_flipped_once_and_a_correct_one_never(sign):
+    """On photographs outside the training set of the classifier, with a changed tone curve."""
     public, owner_images = sample().train[0::2], sample().train[1::2]
     curved = ((owner_images / 255.0) ** 2 * 255).astype(np.uint8)
     polarity_score = polarity_scorer(AttackInput(None, curved[:1], curved, public=public), RunContext())
@@ -144,21 +144,21 @@ def test_a_generator_that_makes_negatives_is_turned_once_and_one_that_makes_pict
     assert generator.weight[0, 0].item() == 1
 
 
-def test_ranks_of_the_negative_are_the_negative_of_the_ranks():
+def test_ranks_of_an_inverted_image_are_the_negated_ranks():
     images = np.concatenate([sample().test[:20], np.zeros((1, 96, 96, 3), np.uint8)])
-    images[0] = images[0] // 64 * 64  # many alike
+    images[0] = images[0] // 64 * 64  # many ties
     assert torch.equal(polarity.rank_greys(255 - images), -polarity.rank_greys(images))
     assert polarity.rank_greys(images)[1:20].amax() > 0.99
     assert not polarity.rank_greys(images)[20].any()
     assert polarity.rank_greys(images[:, :17, :50]).shape == (21, 1, 24, 24)
 
 
-def test_the_outcome_tells_what_the_judge_said():
+def test_the_result_notes_the_log_odds_and_the_sign_flips():
     images = sample().train[:64]
     attack_input = AttackInput(make_scheme("tanaka", {}), 255 - images[:2], 255 - images, public=images[::2])
-    settings = {"epochs": 4, "looks": 2, "side": 16, "precision": "fp32"}  # bfloat16 is told, too, where it is
+    settings = {"epochs": 4, "looks": 2, "side": 16, "precision": "fp32"}  # bfloat16 would add a note
     attack_result = make_attack("gan", settings, "smoke").run(attack_input, RunContext())
     (note,) = attack_result.notes
     assert re.fullmatch(
-        r"log-odds of pictures against negatives: [+-]\d+ after epoch 2, [+-]\d+ after epoch 4; turned: \d", note
+        r"log-odds against an inverted output: [+-]\d+ after epoch 2, [+-]\d+ after epoch 4; sign flips: \d", note
     )

@@ -6,8 +6,8 @@ from unveil.models.attacks.itn import inverse_network
 from unveil.models.catalog import attacks, make_attack, make_scheme
 from unveil.models.core.errors import AttackFailed
 from unveil.models.core.run_context import RunContext
-from unveil.models.data.datasets import sample
-from unveil.models.metrics.image_metrics import ssim
+from unveil.models.data.sample import sample
+from unveil.models.metrics.ssim import ssim
 from unveil.models.networks.block_network import BlockNetwork
 from unveil.models.networks.locally_connected import PixelwiseInverse
 from unveil.models.networks.unet import UNet
@@ -58,7 +58,7 @@ def test_the_papers_settings_are_the_defaults(monkeypatch):
 
 
 @pytest.mark.parametrize(("scheme", "settings"), [("tanaka", {"epochs": 12}), ("pixelwise", {"epochs": 12})])
-def test_a_short_training_sees_through_the_scheme(scheme, settings):
+def test_a_short_training_inverts_the_scheme(scheme, settings):
     scheme = make_scheme(scheme, {})
     train = np.concatenate([sample().train[:200, y : y + 32, x : x + 32] for y in (0, 48) for x in (0, 48)])
     test = sample().test[:8, 32:64, 32:64]
@@ -72,11 +72,11 @@ def test_a_short_training_sees_through_the_scheme(scheme, settings):
     assert attack_result.metrics == {"pairs": 800}
 
 
-def test_without_pairs_it_says_what_is_missing():
+def test_missing_pairs_are_named():
     images = np.zeros((1, 16, 16, 3), np.uint8)
     with pytest.raises(AttackFailed, match="pairs"):
         make_attack("itn", {}).run(AttackInput(make_scheme("tanaka", {}), images, images), RunContext())
 
 
-def test_it_declares_that_it_is_trained():
+def test_it_declares_that_it_trains_a_network():
     assert attacks()["itn"].learning_based

@@ -7,8 +7,8 @@ from unveil.models.attacks.itn_strong import distance, strong_inverse_network
 from unveil.models.catalog import make_attack, make_scheme
 from unveil.models.core.errors import AttackFailed
 from unveil.models.core.run_context import RunContext
-from unveil.models.data.datasets import sample
-from unveil.models.metrics.image_metrics import ssim
+from unveil.models.data.sample import sample
+from unveil.models.metrics.ssim import ssim
 from unveil.models.networks.residual_unet import NibbleLinear, PixelLinear, ResidualUNet
 from unveil.models.schemes.base import seed_secret
 from unveil.models.training.loop import to_model_input
@@ -35,7 +35,7 @@ def _attack_input(scheme, train, test):
         (None, {}, ResidualUNet, False),
     ],
 )
-def test_what_is_known_of_the_scheme_chooses_the_network(scheme, params, network, linear):
+def test_the_structure_of_the_scheme_selects_the_network(scheme, params, network, linear):
     images = np.zeros((1, 16, 16, 3), np.uint8)
     attack_input = AttackInput(make_scheme(scheme, params) if scheme else None, images, images)
     make, is_linear = strong_inverse_network(attack_input, make_attack("itn-strong", {}, "smoke").settings)
@@ -61,7 +61,7 @@ def test_the_linear_map_of_nibbles_can_be_tanakas_exact_inverse():
 
 
 @pytest.mark.parametrize("scheme", ["tanaka", "pixelwise"])
-def test_it_sees_more_than_the_papers_network_from_the_same_images(scheme):
+def test_it_reaches_a_higher_ssim_than_the_papers_network_on_the_same_images(scheme):
     scheme, test = make_scheme(scheme, {}), sample().test[:8, 32:64, 32:64]
     attack_input = _attack_input(scheme, _tiles(), test)
 
@@ -77,13 +77,13 @@ def test_the_residual_unet_takes_any_size(size):
     assert ResidualUNet(4, 1).eval()(torch.rand(1, 3, *size)).shape == (1, 3, *size)
 
 
-def test_the_distance_is_nothing_between_equal_images():
+def test_the_distance_of_equal_images_is_zero():
     images = torch.rand(2, 3, 16, 16) * 2 - 1
     assert distance(images, images, 0.5).item() == pytest.approx(0, abs=1e-5)
     assert distance(-images, images, 0.5) > distance(images * 0.9, images, 0.5)
 
 
-def test_images_too_small_for_ssim_are_a_clear_failure():
+def test_images_too_small_for_ssim_are_refused():
     attack_input = _attack_input(
         make_scheme("tanaka", {}), np.zeros((2, 4, 4, 3), np.uint8), np.zeros((1, 4, 4, 3), np.uint8)
     )

@@ -34,7 +34,7 @@ def is_exact(scheme, key):
     return min(scheme.key_agreement(key, scheme.key(SECRET, 96, 96)).values()) == 1
 
 
-def test_sixteen_ciphertexts_break_a_key_with_a_curve_to_show_for_it(scheme):
+def test_sixteen_ciphertexts_give_the_exact_key_and_a_curve(scheme):
     attack_input, images = make_attack_input(scheme, 16, to_read=45)
     attack_result = make_attack("key-recovery", {"ciphertexts": 16}).run(attack_input, RunContext())
     assert (attack_result.reconstructed == images[:45]).all()
@@ -44,7 +44,7 @@ def test_sixteen_ciphertexts_break_a_key_with_a_curve_to_show_for_it(scheme):
         "the curve ends where the attack does"
     )
     assert (attack_result.metrics["ciphertexts"], attack_result.metrics["ciphertexts_for_colours"]) == (16, 61)
-    assert any("on 61 of the images to read" in note for note in attack_result.notes)
+    assert any("on 61 of the ciphertexts" in note for note in attack_result.notes)
     assert attack_result.metrics["colour_probability"] > 0.9
 
 

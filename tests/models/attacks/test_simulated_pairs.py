@@ -12,8 +12,8 @@ from unveil.models.catalog import make_attack, make_scheme, new_secret
 from unveil.models.core.checkpoints import DirectoryStore
 from unveil.models.core.errors import AttackFailed
 from unveil.models.core.run_context import RunContext
-from unveil.models.data.datasets import sample
-from unveil.models.metrics.image_metrics import ssim
+from unveil.models.data.sample import sample
+from unveil.models.metrics.ssim import ssim
 from unveil.models.networks.sign_unet import SHIPPED_WEIGHTS, SignUNet, load_network
 
 DIFFERENT = make_scheme("pixelwise", {"key_mode": "different"})
@@ -29,7 +29,7 @@ def _protected(plain):
 
 
 def _whole_photographs():
-    """What the network was trained for: whole photographs shrunk to 96x96, three views of each."""
+    """The domain of the network: whole photographs reduced to 96x96, three views of each."""
     views = []
     for photograph in (data.astronaut(), data.chelsea(), data.coffee(), data.rocket()):
         height, width, _ = photograph.shape
@@ -41,8 +41,8 @@ def _whole_photographs():
     return np.stack(views)
 
 
-def test_the_shipped_weights_read_whole_photographs_as_well_as_when_they_were_made():
-    # Pinned, not compared with fr-sorted: these four happen to suit that one (docs/results/different-keys.md).
+def test_the_bundled_weights_keep_their_ssim_on_whole_photographs():
+    # Pinned instead of compared with fr-sorted, which is better on these four (docs/results.md#different-keys).
     plain = _whole_photographs()
     protected = _protected(plain)
     attack_result = make_attack("simulated-pairs", {}).run(
@@ -54,26 +54,26 @@ def test_the_shipped_weights_read_whole_photographs_as_well_as_when_they_were_ma
     assert reconstructed > untrained + 0.1
 
 
-def test_the_reading_does_not_depend_on_the_key(network):
+def test_the_reconstruction_does_not_depend_on_the_key(network):
     plain = sample().test[:2]
     np.testing.assert_array_equal(reconstruct(network, _protected(plain)), reconstruct(network, _protected(plain)))
 
 
-def test_every_value_read_as_likeliest_is_one_that_the_ciphertext_allows(network):
+def test_the_map_image_holds_only_values_that_the_ciphertext_allows(network):
     protected = _protected(sample().test[:2])
     reconstructed = reconstruct(network, protected, readout="likeliest")
     allowed = np.concatenate([protected, 255 - protected], axis=3)
     assert (reconstructed[..., :, None] == allowed[..., None, :]).any(axis=-1).all()
 
 
-def test_pure_noise_shows_nothing(network):
+def test_pure_noise_gives_no_reconstruction(network):
     plain = sample().test[:40]
     noise = np.random.default_rng(0).integers(0, 256, plain.shape, np.uint8)
     assert ssim(plain, reconstruct(network, noise)).mean() < 0.15
 
 
 @pytest.mark.parametrize("size", [(1, 1), (7, 30), (33, 50), (96, 96)])
-def test_any_size_comes_back_as_it_was(network, size):
+def test_images_of_any_size_keep_their_size(network, size):
     images = np.random.default_rng(0).integers(0, 256, (2, *size, 3), np.uint8)
     assert reconstruct(network, images).shape == images.shape
 
@@ -98,7 +98,7 @@ def test_tiles_cover_a_large_image_once_and_with_context(monkeypatch):
     assert max(map(max, seen_sizes)) <= 512
 
 
-def test_the_weights_are_small_and_say_where_they_come_from():
+def test_the_weights_are_small_and_record_their_provenance():
     assert SHIPPED_WEIGHTS.stat().st_size <= 5_000_000
     with safe_open(SHIPPED_WEIGHTS, "np") as file:
         provenance = file.metadata()
@@ -119,7 +119,7 @@ def test_it_trains_on_the_auditors_own_images(tmp_path):
     assert fractions[-1] == 1.0
 
 
-def test_training_without_public_images_says_what_is_missing():
+def test_training_without_public_images_is_refused():
     protected = _protected(sample().test[:1])
     attack = make_attack("simulated-pairs", {"weights": "train"})
     with pytest.raises(AttackFailed, match="public images"):

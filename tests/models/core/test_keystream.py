@@ -37,14 +37,14 @@ def test_draws_are_uniform_and_a_longer_draw_begins_with_the_shorter():
 
 
 @pytest.mark.parametrize("below", [1, 2, 48, 129, 255, 256])
-def test_compiled_draws_are_the_plain_ones(below, monkeypatch):
+def test_compiled_draws_equal_those_of_numpy(below, monkeypatch):
     compiled = [keystream.uniform_integers(SECRET, "uniform", below, count) for count in (0, 1, 1000)]
     monkeypatch.setattr(numba_kernels, "rejection_sample", None)
     for drawn in compiled:
         assert (keystream.uniform_integers(SECRET, "uniform", below, len(drawn)) == drawn).all()
 
 
-def test_draws_may_stand_for_other_values():
+def test_draws_can_be_mapped_to_symbols():
     drawn = keystream.uniform_integers(SECRET, "uniform", 48, 100)
     assert (keystream.uniform_integers(SECRET, "uniform", 48, 100, bytes(range(100, 148))) == drawn + 100).all()
 

@@ -16,7 +16,7 @@ class Example:
     block: int = setting(4, "Side", minimum=4, maximum=4)
 
 
-def test_what_is_left_out_keeps_its_default():
+def test_missing_settings_take_their_defaults():
     assert parse(Example, {"epochs": 5, "rate": 1}) == Example(epochs=5, rate=1.0)
     assert parse(Example, {"limit": None}).limit is None
 
@@ -40,7 +40,7 @@ def test_what_is_left_out_keeps_its_default():
         ({"epoch": 1}, "/epoch", "unknown parameter"),
     ],
 )
-def test_a_bad_value_is_named(values, pointer, detail):
+def test_an_invalid_value_is_named_by_its_pointer(values, pointer, detail):
     with pytest.raises(ParameterError) as caught:
         parse(Example, values)
     ((at, what),) = caught.value.errors
@@ -48,7 +48,7 @@ def test_a_bad_value_is_named(values, pointer, detail):
     assert detail in what
 
 
-def test_the_schema_says_types_limits_and_defaults():
+def test_the_schema_holds_types_limits_and_defaults():
     schema = json_schema(Example)
     assert schema["properties"]["epochs"] == {
         "type": "integer", "description": "Passes over the data", "minimum": 1, "maximum": 300, "default": 20,

@@ -3,11 +3,14 @@ import pytest
 from PIL import Image
 
 from unveil.models.data import datasets
-from unveil.models.data.datasets import DatasetMissing
+from unveil.models.data.dead_leaves import dead_leaves
+from unveil.models.data.image_dataset import DatasetMissing, interleave_classes
+from unveil.models.data.npz import load_npz, save_npz
+from unveil.models.data.sample import sample
 
 
 def test_the_sample_has_photographs_to_test_and_none_of_them_to_train():
-    data = datasets.sample()
+    data = sample()
     info = datasets.list_datasets()[0]
     assert data.train.shape == (info.train, 96, 96, 3)
     assert data.test.shape == (info.test, 96, 96, 3)
@@ -16,9 +19,9 @@ def test_the_sample_has_photographs_to_test_and_none_of_them_to_train():
 
 
 def test_dead_leaves_are_reproducible_and_correlate_like_photographs():
-    leaves = datasets.dead_leaves(20, seed=3)
-    assert (leaves == datasets.dead_leaves(20, seed=3)).all()
-    assert (leaves != datasets.dead_leaves(20, seed=4)).any()
+    leaves = dead_leaves(20, seed=3)
+    assert (leaves == dead_leaves(20, seed=3)).all()
+    assert (leaves != dead_leaves(20, seed=4)).any()
     neighbours = np.corrcoef(leaves[:, :, :-1].ravel(), leaves[:, :, 1:].ravel())[0, 1]
     channels = np.corrcoef(leaves[..., 0].ravel(), leaves[..., 2].ravel())[0, 1]
     assert neighbours > 0.8
@@ -28,7 +31,7 @@ def test_dead_leaves_are_reproducible_and_correlate_like_photographs():
 def test_a_folder_in_stl10s_layout_is_found_and_read(tmp_path):
     folder = tmp_path / "photos"
     folder.mkdir()
-    images = datasets.sample().test[:4]
+    images = sample().test[:4]
     for split, part in (("train", images[:3]), ("test", images[3:])):
         part.transpose(0, 3, 2, 1).tofile(folder / f"{split}_X.bin")
         np.arange(1, len(part) + 1, dtype=np.uint8).tofile(folder / f"{split}_y.bin")
@@ -57,16 +60,16 @@ def test_class_folders_are_cropped_resized_and_mixed(tmp_path):
 
 @pytest.mark.parametrize(("classes", "part"), [(2, 2), (4, 2), (5, 10), (10, 10), (10, 2)])
 def test_neither_halves_nor_tenths_of_a_set_lack_a_class(classes, part):
-    """Held out or owned by another: every so many images, by their number."""
+    """Validation sets and public images are every n-th image."""
     labels = np.repeat(np.arange(classes), 100)
-    taken = labels[datasets.interleave_classes(labels.tolist())]
+    taken = labels[interleave_classes(labels.tolist())]
     assert all(set(turn) == set(range(classes)) for turn in taken.reshape(100, classes).tolist())
     for first in range(part):
         assert set(taken[first::part].tolist()) == set(range(classes))
 
 
-def test_pictures_in_folders_are_read_as_uploads_are(tmp_path):
-    """16-bit grey is scaled, not clipped; what is transparent is white; a photograph stands as its camera was held."""
+def test_image_files_in_folders_are_read_as_uploads_are(tmp_path):
+    """16-bit grey is scaled, transparency becomes white, and EXIF orientation is applied."""
     folder = tmp_path / "mixed" / "things"
     folder.mkdir(parents=True)
     Image.fromarray(np.tile(np.arange(96, dtype=np.uint16) * 600, (96, 1))).save(folder / "0.png")
@@ -81,13 +84,13 @@ def test_pictures_in_folders_are_read_as_uploads_are(tmp_path):
     images = np.concatenate([data.train, data.test])
     grey = np.tile((np.arange(96) * 600 >> 8).astype(np.uint8)[None, :, None], (96, 1, 3))
     assert sum((image == grey).all() for image in images) == 1
-    upright = np.asarray(turned).transpose(1, 0, 2)[:, ::-1]  # a quarter to the right
+    upright = np.asarray(turned).transpose(1, 0, 2)[:, ::-1]  # a quarter turn clockwise
     assert sum(np.abs(image.astype(int) - upright).max() <= 3 for image in images) == 1
     assert sum((image == 255).all() for image in images) == 1
 
 
-def test_a_glance_at_a_set_is_its_first_test_images(tmp_path):
-    stored = datasets.sample().test[:6]
+def test_a_preview_holds_the_first_test_images(tmp_path):
+    stored = sample().test[:6]
     binary, split = tmp_path / "binary", tmp_path / "split" / "test" / "things"
     for folder in (binary, split, tmp_path / "split" / "train" / "things"):
         folder.mkdir(parents=True)
@@ -113,8 +116,8 @@ def test_folders_without_a_split_are_cut_80_20(tmp_path):
 
 
 @pytest.mark.parametrize(("name", "folder"), [("stl10", "stl10_binary"), ("cifar10", "cifar-10-batches-py")])
-def test_a_missing_download_says_where_the_files_go(name, folder, tmp_path, monkeypatch):
-    """The real torchvision loader, cut off from the network."""
+def test_a_failed_download_names_the_folder_for_the_files(name, folder, tmp_path, monkeypatch):
+    """With the torchvision loader and no network."""
     import urllib.error
     import urllib.request
 
@@ -128,14 +131,14 @@ def test_a_missing_download_says_where_the_files_go(name, folder, tmp_path, monk
     assert str(tmp_path) in str(caught.value)
 
 
-def test_an_unknown_name_lists_what_there_is(tmp_path):
+def test_an_unknown_name_lists_the_known_datasets(tmp_path):
     with pytest.raises(DatasetMissing, match="sample, stl10, cifar10"):
         datasets.load("imagenet", tmp_path)
 
 
-def test_a_set_comes_back_from_its_blob():
-    data = datasets.sample().take(5, 3)
-    again = datasets.load_npz("copy", datasets.save_npz(data))
+def test_a_dataset_survives_its_blob():
+    data = sample().take(5, 3)
+    again = load_npz("copy", save_npz(data))
     assert (again.train == data.train).all()
     assert (again.test_labels == data.test_labels).all()
     assert again.classes == data.classes

@@ -13,7 +13,7 @@ from unveil.models.core.checkpoints import DirectoryStore
 from unveil.models.core.errors import AttackFailed, Cancelled, TrainingFailed
 from unveil.models.core.run_context import RunContext
 from unveil.models.core.threat_models import ThreatModel
-from unveil.models.data.datasets import sample
+from unveil.models.data.sample import sample
 from unveil.models.evaluation import cli
 from unveil.models.evaluation.cell import ScoringOptions, _derive_secret, run_cell
 from unveil.models.schemes.base import TrainedKey

@@ -13,7 +13,7 @@ from unveil.models.core.errors import AttackFailed, Cancelled
 from unveil.models.core.images import Images
 from unveil.models.core.profiles import PROFILE_IMAGE_COUNTS
 from unveil.models.core.run_context import RunContext
-from unveil.models.data.datasets import ImageDataset
+from unveil.models.data.image_dataset import ImageDataset
 from unveil.models.evaluation import classification_utility, cli
 from unveil.models.evaluation.cell import measure_utility, run_cell
 from unveil.models.evaluation.scoring import ScoringOptions
@@ -153,7 +153,7 @@ def test_tn_model_serves_the_classifier_of_its_key_and_no_training(full_profile)
     assert not result["training"]["available"]
     assert "classifier that its key was trained with" in result["training"]["reason"]
     assert result["classifier"]["width"] == scheme.settings.classifier_width
-    with pytest.raises(AttackFailed, match="tells lying, standing apart; stripes has other classes"):
+    with pytest.raises(AttackFailed, match="has the classes lying, standing; stripes has others"):
         measure_utility(scheme, replace(data, classes=("cats", "dogs")), SMOKE, RunContext(), secret=trained.secret)
 
 

@@ -5,7 +5,7 @@ import pytest
 from unveil.models import catalog
 from unveil.models.core.errors import AttackFailed
 from unveil.models.core.run_context import RunContext
-from unveil.models.data.datasets import sample
+from unveil.models.data.sample import sample
 from unveil.models.evaluation.cell import ScoringOptions
 from unveil.models.evaluation.external_ciphertexts import candidate_schemes, run_external
 from unveil.models.schemes.base import seed_secret

@@ -4,7 +4,7 @@ import torch
 from skimage.metrics import structural_similarity
 from torch.nn import functional as F
 
-from unveil.models.data.datasets import sample
+from unveil.models.data.sample import sample
 from unveil.models.metrics.ssim_loss import _Sum7, ssim_rgb7
 
 
@@ -33,7 +33,7 @@ def test_sums_and_their_gradient_are_those_of_average_pooling():
     assert torch.allclose(*gradients)
 
 
-def test_a_step_along_the_gradient_brings_an_image_nearer():
+def test_a_step_along_the_gradient_raises_the_ssim():
     plain, other = map(_floats, _pair())
     other.requires_grad_(True)
     before = ssim_rgb7(other, plain).mean()

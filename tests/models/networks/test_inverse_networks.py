@@ -1,4 +1,4 @@
-"""The paper's networks against plain PyTorch spellings of them, and what each of them can learn."""
+"""The paper's networks against plain PyTorch implementations, and golden losses of each."""
 
 from functools import partial
 
@@ -7,7 +7,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from unveil.models.data.datasets import sample
+from unveil.models.data.sample import sample
 from unveil.models.networks.block_network import BlockNetwork, from_blocks, to_blocks
 from unveil.models.networks.locally_connected import LocallyConnected, PixelwiseGenerator, PixelwiseInverse
 from unveil.models.networks.patch_discriminator import MIN_SIDE, PatchDiscriminator
@@ -35,7 +35,7 @@ def test_the_block_network_is_the_papers_convolutions():
         nn.Conv2d(48, 512, 1, bias=False), nn.BatchNorm2d(512), nn.ReLU(),
         nn.PixelShuffle(4), nn.Conv2d(32, 3, 1), nn.Tanh(),
     )  # fmt: skip
-    # nn.PixelShuffle deals channel 16 * c + pixel out, ours 32 * pixel + c: another order of the hidden channels.
+    # nn.PixelShuffle reads channel 16 * c + pixel, the block network 32 * pixel + c: another order of hidden channels.
     shuffled = torch.arange(512).view(16, 32).t().reshape(-1)
     with torch.no_grad():
         convolutions[0].weight.copy_(ours.body[0].weight.view(48, 4, 4, 3).permute(0, 3, 1, 2))
@@ -53,8 +53,8 @@ def test_the_block_network_is_the_papers_convolutions():
     ids=["blocks", "pixels", "unet"],
 )
 @pytest.mark.parametrize("sign", [1, -1])
-def test_the_linear_start_undoes_a_change_of_contrast_and_tint_but_not_of_sign(make, sign):
-    """As far as components of other photographs tell; covariances cannot tell x from -x."""
+def test_the_linear_initialisation_undoes_contrast_and_tint_but_not_the_sign(make, sign):
+    """Up to the difference between two sets of photographs; covariances do not determine the sign."""
     plain = torch.from_numpy(sample().train[:64, :48, :48]).permute(0, 3, 1, 2) / 127.5 - 1
     protected = sign * torch.tensor([0.3, 0.5, 0.2])[:, None, None] * plain
     torch.manual_seed(0)
@@ -68,7 +68,7 @@ def test_the_linear_start_undoes_a_change_of_contrast_and_tint_but_not_of_sign(m
 
 @pytest.mark.parametrize("make", [partial(PixelwiseGenerator, 1), partial(UNetGenerator, 2)], ids=["pixels", "unet"])
 @pytest.mark.parametrize("flat", [False, True])
-def test_narrow_generators_and_flat_images_have_a_linear_start_too(make, flat):
+def test_the_linear_initialisation_handles_narrow_generators_and_flat_images(make, flat):
     plain = torch.from_numpy(sample().train[:8, :16, :16]).permute(0, 3, 1, 2) / 127.5 - 1
     network = make()
     network.init_linear(torch.ones_like(plain) if flat else -plain, plain)
@@ -105,7 +105,7 @@ def test_the_unet_takes_any_size(size, fold):
     assert UNet(4, fold).eval()(torch.rand(1, 3, *size)).shape == (1, 3, *size)
 
 
-def test_the_generators_answer_in_the_range_of_images():
+def test_generator_outputs_lie_in_the_range_of_images():
     images = torch.randn(2, 3, 8, 8) * 50
     for network in (PixelwiseGenerator(), BlockNetwork(output_tanh=True)):
         assert network(images).shape == images.shape
@@ -120,8 +120,8 @@ def test_the_discriminator_gives_a_map_and_takes_images_down_to_its_minimum():
         discriminator(torch.rand(2, 3, MIN_SIDE - 1, MIN_SIDE - 1))
 
 
-# Mean squared error after 12 steps of plain gradient descent on one fixed batch. A change of a network that moves one
-# of these has changed what is learned: show that it still converges, then write the new number here.
+# Mean squared error after 12 steps of plain gradient descent on one fixed batch. A change that moves one of these
+# values has changed the training: show that it still converges, then update the value.
 GOLDEN = {
     "block": (BlockNetwork, 0.1, 0.30310),
     "pixelwise": (lambda: PixelwiseInverse(16, 16, 8), 0.1, 0.44971),
@@ -130,7 +130,7 @@ GOLDEN = {
     "tn-model's": (lambda: SigmoidUNet(8), 0.1, 0.25526),
     "tn-model's, folded": (lambda: SigmoidUNet(8, 2), 0.1, 0.32639),
     "nibbles": (NibbleLinear, 0.1, 0.35456),
-    "pixels": (lambda: PixelLinear(16, 16), 10.0, 0.12646),  # the mean over pixels hardly moves a single one's weights
+    "pixels": (lambda: PixelLinear(16, 16), 10.0, 0.12646),  # the mean over pixels hardly changes one pixel
     "residual unet": (lambda: ResidualUNet(4, 1), 0.1, 0.31464),
 }
 
@@ -151,7 +151,7 @@ def test_golden_losses(make, rate, golden):
 
 
 def test_golden_loss_of_the_discriminator():
-    """Cross-entropy of telling bright images from dark ones, 2 ln 2 at the start."""
+    """The cross-entropy of classifying bright and dark images, 2 ln 2 at the start."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         network = PatchDiscriminator(8)

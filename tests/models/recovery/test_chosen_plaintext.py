@@ -1,4 +1,4 @@
-"""Keys out of an oracle."""
+"""Key recovery with an encryption oracle."""
 
 import numpy as np
 import pytest

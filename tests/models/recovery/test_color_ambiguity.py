@@ -1,16 +1,16 @@
-"""The choice of colours: natural, or one of eleven copies."""
+"""The choice among the 12 colour transforms."""
 
 import numpy as np
 import pytest
 
 from tests.models.sample_images import photographs
-from unveil.models.data.datasets import sample
+from unveil.models.data.sample import sample
 from unveil.models.recovery import color_ambiguity
 from unveil.models.schemes.pixelwise import ORDERS
 
 
 def transform_images(images, element):
-    """Images of which `element` makes the natural ones."""
+    """Images that `element` transforms to natural ones."""
     undone = images ^ np.uint8(255 * (element >= 6))
     return np.ascontiguousarray(undone[..., np.argsort(ORDERS[element % 6])])
 
@@ -24,7 +24,7 @@ def test_variants_of_a_histogram_are_histograms_of_the_variants():
 
 
 @pytest.mark.parametrize("element", range(12))
-def test_photographs_are_turned_back(element):
+def test_the_transform_of_photographs_is_undone(element):
     choice = color_ambiguity.choose_color_transform(transform_images(sample().test, element))
     assert choice.element == element
     assert (choice.order, choice.negative) == (element % 6, element >= 6)
@@ -35,11 +35,11 @@ def test_one_photograph_is_mostly_right_and_never_called_certain():
     images = sample().test[:60]
     odds = color_ambiguity.log_probabilities(images)
     assert np.allclose(np.exp(odds).sum(1), 1)
-    assert (odds.argmax(1) == 0).mean() > 0.4  # close-ups of three orange things; 0.79 on common photographs
+    assert (odds.argmax(1) == 0).mean() > 0.4  # close-ups of three orange objects; 0.79 on typical photographs
     assert color_ambiguity.choose_color_transform(images[:1]).probability < 0.999
 
 
-def test_evidence_from_elsewhere_counts():
+def test_further_evidence_is_added():
     evidence = np.zeros(12)
     evidence[8] = 1000.0
     assert color_ambiguity.choose_color_transform(photographs(4), evidence).element == 8

@@ -1,4 +1,4 @@
-"""Pixelwise keys out of ciphertexts alone."""
+"""Key recovery for pixel-wise encryption from ciphertexts alone."""
 
 import tracemalloc
 
@@ -18,7 +18,7 @@ def make_key(height: int, width: int, seed: int = 0) -> PixelwiseKey:
 
 
 def aligned_share(recovered: PixelwiseKey, true: PixelwiseKey) -> float:
-    """Share of pixels that are right, up to one of the 12 elements for the whole image."""
+    """The share of correct pixels, up to one of the 12 elements for the whole image."""
     target = pixelwise.key_to_candidates(recovered)
     return max(
         float((pixelwise.key_to_candidates(pixelwise.transform_key(true, order, negative=negative)) == target).mean())
@@ -43,7 +43,7 @@ def test_fewer_ciphertexts_give_most_pixels_and_one_gives_smooth_regions():
     assert rough < before / 2
 
 
-def test_a_pixel_takes_no_more_memory_than_is_said():
+def test_a_pixel_needs_no_more_memory_than_documented():
     large = make_mosaic(400, 500)
     protected = SCHEME.encrypt(large, make_key(400, 500))
     tracemalloc.start()
@@ -58,7 +58,7 @@ def test_images_too_large_for_the_memory_are_refused():
         pixelwise.recover_relative_key(np.zeros((1, 2048, 2049, 3), np.uint8))
 
 
-def test_an_element_changes_the_decryptions_as_it_says():
+def test_transform_key_changes_decryptions_as_documented():
     true, images = make_key(12, 20), photographs(2, 12, 20)
     protected = SCHEME.encrypt(images, true)
     for order in range(6):
@@ -66,7 +66,7 @@ def test_an_element_changes_the_decryptions_as_it_says():
         assert (transformed == 255 - images[..., ORDERS[order]]).all()
 
 
-def test_candidates_and_keys_say_the_same():
+def test_candidates_and_keys_convert_into_each_other():
     true = make_key(30, 20)
     again = pixelwise.candidates_to_key(pixelwise.key_to_candidates(true))
     assert (again.reversed == true.reversed).all()
@@ -75,7 +75,7 @@ def test_candidates_and_keys_say_the_same():
 
 @pytest.mark.parametrize("tone", [0, 127, 255])
 @pytest.mark.parametrize(("height", "width"), [(1, 1), (1, 9), (7, 1), (8, 8)])
-def test_constant_and_tiny_images_are_no_crash(tone, height, width):
+def test_constant_and_tiny_images_do_not_crash_it(tone, height, width):
     recovered = pixelwise.recover_relative_key(np.full((2, height, width, 3), tone, np.uint8))
     assert recovered.orders.shape == (height, width)
 
@@ -85,6 +85,6 @@ def test_constant_and_tiny_images_are_no_crash(tone, height, width):
     [np.zeros((0, 8, 8, 3), np.uint8), np.zeros((2, 8, 8, 3)), np.zeros((8, 8, 3), np.uint8)],
     ids=["none", "floats", "one without a list"],
 )
-def test_what_is_no_set_of_ciphertexts_is_refused(ciphertexts):
+def test_arrays_that_are_no_ciphertexts_are_refused(ciphertexts):
     with pytest.raises(ValueError, match="ciphertexts must"):
         pixelwise.recover_relative_key(ciphertexts)

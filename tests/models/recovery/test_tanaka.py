@@ -1,4 +1,4 @@
-"""Keys of Tanaka's scheme out of ciphertexts and public statistics."""
+"""Key recovery for Tanaka's scheme from ciphertexts and public statistics."""
 
 import tracemalloc
 
@@ -48,7 +48,7 @@ def test_one_large_ciphertext_gives_the_key_in_little_memory():
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
-def test_streams_decrypt_as_their_key_does(variant):
+def test_a_permutation_decrypts_as_its_key_does(variant):
     scheme, key = scheme_and_key(variant)
     images = photographs(2, 16, 24)
     protected = scheme.encrypt(images, key)
@@ -62,7 +62,7 @@ def test_streams_decrypt_as_their_key_does(variant):
         assert (streams.transform(order, negative=negative).decrypt(protected) == expected).all()
 
 
-def test_the_rule_of_icce2018_knows_colours_and_negative():
+def test_the_rule_of_icce2018_determines_channel_order_and_inversion():
     _, key = scheme_and_key("icce2018", 7)
     evidence = tanaka.rule_evidence(tanaka.permutation_from_key(key, "icce2018"))
     assert evidence.argmax() == 0
@@ -83,12 +83,12 @@ def test_ciphertexts_that_do_not_vary_are_refused(ciphertexts):
         (np.zeros((2, 6, 8, 3), np.uint8), "multiples of 4"),
     ],
 )
-def test_what_is_no_set_of_ciphertexts_is_refused(ciphertexts, message):
+def test_arrays_that_are_no_ciphertexts_are_refused(ciphertexts, message):
     with pytest.raises(ValueError, match=message):
         tanaka.recover_permutation(ciphertexts)
 
 
 @pytest.mark.parametrize(("count", "height", "width"), [(2, 4, 4), (1, 4, 8), (1, 8, 4)])
-def test_hardly_any_blocks_are_no_crash(count, height, width):
+def test_very_few_blocks_do_not_crash_it(count, height, width):
     noise = np.random.default_rng(0).integers(0, 256, (count, height, width, 3), np.uint8)
     assert sorted(tanaka.recover_permutation(noise).place) == list(range(96))

@@ -1,4 +1,4 @@
-"""What holds for every scheme in the catalog: a new file is tested here without writing more."""
+"""Contract tests of every scheme in the catalog; a new scheme is tested here without further code."""
 
 import numpy as np
 import pytest
@@ -37,7 +37,7 @@ def test_decryption_is_bit_exact(scheme, height, width):
 
 
 @pytest.mark.parametrize("compiled", [True, False])
-def test_no_images_are_no_images_still(scheme, compiled, monkeypatch):
+def test_an_empty_array_stays_empty(scheme, compiled, monkeypatch):
     if not compiled:
         for kernel in ("apply_pixel_transforms", "shuffle_nibbles"):
             monkeypatch.setattr(numba_kernels, kernel, None)
@@ -58,14 +58,14 @@ def test_one_key_for_all_images_or_one_for_each(scheme):
     plain = np.repeat(photographs(1), 3, axis=0)
     protected = scheme.protect(plain, SEED, first=5)
     assert (protected[0] == protected[1]).all() == (not scheme.key_per_image)
-    # image number i has the same key however the set is cut
+    # image i has the same key in every slice of the dataset
     assert (scheme.protect(plain[1:], SEED, first=6) == protected[1:]).all()
     if scheme.key_per_image:
         key = scheme.key(image_secret(SEED, 7), *plain.shape[1:3])
         assert (scheme.decrypt(protected[2:], key) == plain[2:]).all()
 
 
-def test_a_key_goes_out_as_material_and_comes_back(scheme):
+def test_a_key_survives_its_json_form(scheme):
     plain = photographs(1)
     key = scheme.key(SEED, 96, 96)
     explicit = scheme.key_to_secret(scheme.load(scheme.dump(key)))
@@ -74,7 +74,7 @@ def test_a_key_goes_out_as_material_and_comes_back(scheme):
     assert set(scheme.key_agreement(again, key).values()) == {1.0}
 
 
-def test_bad_material_names_its_field(scheme):
+def test_invalid_key_material_is_named_by_its_field(scheme):
     material = scheme.key_to_json(scheme.key(SEED, 8, 8))
     for name in material:
         with pytest.raises(ParameterError) as caught:
@@ -84,7 +84,7 @@ def test_bad_material_names_its_field(scheme):
         scheme.key_from_json({**material, "extra": 1})
 
 
-def test_what_is_not_an_image_array_is_refused(scheme):
+def test_arrays_that_are_no_images_are_refused(scheme):
     key = scheme.key(SEED, 96, 96)
     for bad in (photographs(1)[0], photographs(1).astype(np.float32), photographs(1)[..., :2]):
         with pytest.raises(ValueError, match="uint8"):

@@ -1,4 +1,4 @@
-"""What holds for every scheme whose key is a trained network; a new one in the catalog is tested here."""
+"""Contract tests of every scheme whose key is a trained network."""
 
 import json
 from dataclasses import replace
@@ -14,7 +14,7 @@ from unveil.models.core.checkpoints import DirectoryStore
 from unveil.models.core.errors import AttackFailed, Cancelled
 from unveil.models.core.images import pad
 from unveil.models.core.run_context import RunContext
-from unveil.models.data.datasets import sample
+from unveil.models.data.sample import sample
 from unveil.models.schemes import network
 from unveil.models.schemes.base import new_secret
 from unveil.models.schemes.tn_model import TnModel
@@ -48,7 +48,7 @@ def scheme(name):
     return catalog.make_scheme(name, {}, "smoke")
 
 
-def test_a_key_says_how_it_came_about(name):
+def test_a_key_records_its_provenance(name):
     provenance = json.loads(json.dumps(train_key(name).provenance))
     assert provenance["data"] == "sample"
     assert sum(provenance["images"].values()) == 60
@@ -70,15 +70,15 @@ def test_it_protects_images_of_any_size(name, scheme, size):
     assert (protected != plain).any()
 
 
-def test_an_image_is_protected_the_same_alone_and_in_company(name, scheme):
+def test_a_protected_image_does_not_depend_on_its_batch(name, scheme):
     plain, secret = photographs(6, 48, 48), train_key(name).secret
     together = scheme.protect(plain, secret)
     for i in range(6):
         assert (scheme.protect(plain[i : i + 1], secret, first=i) == together[i : i + 1]).all()
 
 
-def test_large_images_go_through_in_pieces(name, scheme, monkeypatch):
-    """A smaller tile stands for a larger image."""
+def test_large_images_are_protected_in_tiles(name, scheme, monkeypatch):
+    """Reduces the tile side instead of enlarging the image."""
     plain, key = photographs(1), train_key(name).secret
     monkeypatch.setattr(network, "_TILE_SIDE", 2 * scheme.tile_margin + 32)
     tile_sizes = []
@@ -95,13 +95,13 @@ def test_large_images_go_through_in_pieces(name, scheme, monkeypatch):
 
 
 def test_the_key_brings_its_own_settings(name):
-    """Weights of another width than the scheme's that opens them."""
+    """The weights have another width than the scheme that loads them."""
     plain, secret = photographs(1), train_key(name).secret
     smoke, paper = (catalog.make_scheme(name, {}, profile) for profile in ("smoke", "paper"))
     assert (smoke.protect(plain, secret) == paper.protect(plain, secret)).all()
 
 
-def test_what_is_no_trained_key_is_refused(name, scheme):
+def test_bytes_that_are_no_trained_key_are_refused(name, scheme):
     for wrong in (new_secret(), b"w" + b"\0" * 40, train_key(name).secret[:-9], b"w", b""):
         with pytest.raises(ValueError):
             scheme.key(wrong, 96, 96)
@@ -130,7 +130,7 @@ class CancelAfter:
 
 
 @pytest.mark.parametrize("at", [3, pytest.param(12, marks=pytest.mark.slow), pytest.param(40, marks=pytest.mark.slow)])
-def test_a_training_stopped_anywhere_and_started_again_gives_the_same_key(name, at, tmp_path, monkeypatch):
+def test_an_interrupted_and_resumed_training_gives_the_same_key(name, at, tmp_path, monkeypatch):
     monkeypatch.setattr(loop, "CHECKPOINT_INTERVAL_SECONDS", 0)
     monkeypatch.setattr(loop, "CANCEL_CHECK_SECONDS", 0)
     scheme = catalog.make_scheme(name, FP32, "smoke")
@@ -152,17 +152,17 @@ def test_progress_rises_to_one(name, scheme):
     assert fractions[-1] > 0.9
 
 
-def test_too_few_images_are_a_clear_failure(scheme):
+def test_too_few_images_are_refused(scheme):
     with pytest.raises(AttackFailed, match="at least"):
         scheme.train(DATA.take(1, 2), RunContext())
 
 
-def test_images_too_small_are_a_clear_failure(scheme):
+def test_images_that_are_too_small_are_refused(scheme):
     with pytest.raises(AttackFailed, match="images of at least"):
         scheme.train(replace(DATA, train=DATA.train[:, :12, :12]), RunContext())
 
 
-def test_a_loss_that_is_no_number_is_a_clear_failure(name):
+def test_a_diverging_loss_fails_the_training(name):
     scheme = catalog.make_scheme(name, {**FP32, **DIVERGES[name]}, "smoke")
     with pytest.raises(AttackFailed, match="not a number"):
         scheme.train(DATA, RunContext())
@@ -187,7 +187,7 @@ def test_tiles_of_a_tn_model_key_join_without_a_seam(fold, monkeypatch):
     whole = scheme.protect(plain, secret)
     monkeypatch.setattr(network, "_TILE_SIDE", 2 * scheme.tile_margin + 96)
     in_pieces = scheme.protect(plain, secret)
-    assert np.abs(whole.astype(int) - in_pieces).max() <= 1  # the last bit of a sum may round another way
+    assert np.abs(whole.astype(int) - in_pieces).max() <= 1  # sums may round differently in the last bit
     assert (whole != in_pieces).mean() < 1e-3
 
 

@@ -12,8 +12,8 @@ from unveil.models.schemes.pixelwise import Pixelwise, PixelwiseKey, PixelwiseSe
 SCHEME = Pixelwise(PixelwiseSettings())
 
 
-def test_reversal_comes_first_then_the_channel_order():
-    """Pixel by pixel, as paper section 2.3 tells it."""
+def test_inversion_precedes_the_channel_order():
+    """Pixel by pixel, as in paper section 2.3."""
     rng = np.random.default_rng(1)
     plain = rng.integers(0, 256, (2, 5, 7, 3), np.uint8)
     key = PixelwiseKey(rng.random((5, 7, 3)) < 0.5, rng.integers(0, 6, (5, 7), np.uint8))
@@ -26,7 +26,7 @@ def test_reversal_comes_first_then_the_channel_order():
     assert (SCHEME.encrypt(plain, key) == expected).all()
 
 
-def test_every_element_of_the_group_is_drawn_alike():
+def test_all_elements_of_the_group_are_equally_likely():
     key = SCHEME.key(seed_secret(bytes(32)), 300, 300)
     assert key.reversed.mean(axis=(0, 1)) == pytest.approx(0.5, abs=0.01)
     assert np.bincount(key.orders.ravel(), minlength=6) / 90_000 == pytest.approx(1 / 6, abs=0.006)
@@ -45,7 +45,7 @@ def test_an_explicit_map_fits_one_size_only():
         SCHEME.protect(photographs(1, 16, 8), explicit)
 
 
-def test_the_compiled_path_under_one_key_is_the_plain_one(monkeypatch):
+def test_the_compiled_path_under_one_key_equals_the_numpy_path(monkeypatch):
     plain, key = photographs(3, 9, 14)[:, ::-1], SCHEME.key(seed_secret(bytes(32)), 9, 14)
     compiled = SCHEME.encrypt(plain, key)
     assert (SCHEME.decrypt(compiled, key) == plain).all()
@@ -55,7 +55,7 @@ def test_the_compiled_path_under_one_key_is_the_plain_one(monkeypatch):
 
 
 def test_every_element_is_undone_by_its_inverse(monkeypatch):
-    """All 48, compiled: a pixel of each."""
+    """With one pixel for each of the 48 elements, compiled and in NumPy."""
     signs, orders = np.divmod(np.arange(48), 6)
     key = PixelwiseKey((signs[None, :, None] >> np.arange(3) & 1).astype(bool), orders[None].astype(np.uint8))
     plain = np.tile(np.array([1, 20, 130], np.uint8), (1, 1, 48, 1))
@@ -64,7 +64,7 @@ def test_every_element_is_undone_by_its_inverse(monkeypatch):
     assert (SCHEME.decrypt(protected, key) == plain).all()
 
 
-def test_the_compiled_path_for_a_key_an_image_is_the_plain_one(monkeypatch):
+def test_the_compiled_path_with_a_key_for_each_image_equals_the_numpy_path(monkeypatch):
     scheme, secret = Pixelwise(PixelwiseSettings(key_mode="different")), seed_secret(bytes(range(32)))
     plain = photographs(3, 9, 14)[:, ::-1]
     compiled = scheme.protect(plain, secret, first=4)

@@ -27,7 +27,7 @@ def _block_by_block(plain, permutation, flips, variant):
 
 
 @pytest.mark.parametrize("scheme", [PAPER, ICCE], ids=["paper", "icce2018"])
-def test_it_is_the_scheme_told_in_plain_python(scheme):
+def test_it_equals_the_scheme_in_plain_python(scheme):
     plain = photographs(1, 12, 20)
     key = scheme.key(SECRET, 12, 20)
     expected = _block_by_block(plain[0], key.permutation, key.reversed, scheme.settings.variant)
@@ -44,7 +44,7 @@ def test_icce2018_decrypts_by_the_same_routine_with_the_inverse_permutation():
 
 @pytest.mark.parametrize(("height", "width"), [(20, 36), (4, 4), (8, 400), (100, 96)])
 @pytest.mark.parametrize("scheme", [PAPER, ICCE], ids=["paper", "icce2018"])
-def test_the_compiled_path_is_the_plain_one(scheme, height, width, monkeypatch):
+def test_the_compiled_path_equals_the_numpy_path(scheme, height, width, monkeypatch):
     plain = photographs(3, height, width)[:, :, ::-1]
     key = scheme.key(SECRET, height, width)
     compiled = scheme.encrypt(plain, key)
@@ -53,7 +53,7 @@ def test_the_compiled_path_is_the_plain_one(scheme, height, width, monkeypatch):
     assert (scheme.decrypt(compiled, key) == plain).all()
 
 
-def test_nibbles_come_back():
+def test_nibbles_are_invertible():
     plain = photographs(2, 8, 12)
     assert nibbles(plain).shape == (2, 2, 3, 96)
     assert nibbles(plain).max() <= 15

@@ -1,9 +1,9 @@
-"""The scripts behind the shipped statistics."""
+"""The scripts that fit the bundled statistics."""
 
 import numpy as np
 
 from tests.models.sample_images import photographs
-from unveil.models.data.datasets import sample
+from unveil.models.data.sample import sample
 from unveil.models.recovery import color_ambiguity
 from unveil.models.recovery.statistics import BUNDLED_STATISTICS, load_bundled_statistics
 from unveil.models.recovery.tanaka import permutation_from_key, recover_permutation
@@ -16,7 +16,7 @@ def test_shipped_statistics_are_small():
     assert BUNDLED_STATISTICS.stat().st_size + color_ambiguity.BUNDLED_WEIGHTS.stat().st_size < 1_000_000
 
 
-def test_statistics_of_other_photographs_serve_as_well():
+def test_statistics_of_other_photographs_work_as_well():
     own = fit_public_statistics.fit_tanaka(sample().train[:100])
     assert own.log_distances.shape == load_bundled_statistics().tanaka.log_distances.shape
     assert own.likelihoods.shape == load_bundled_statistics().tanaka.likelihoods.shape

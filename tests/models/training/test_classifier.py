@@ -23,7 +23,7 @@ SETTINGS = replace(CLASSIFIERS["smoke"], epochs=6, precision="fp32")
 
 
 def make_stripes(count, seed=0, side=24):
-    """Images and labels: stripes lie (0) or stand (1), of any phase and colour."""
+    """Images and labels: horizontal (0) or vertical (1) stripes of random phase and colour."""
     rng = np.random.default_rng(seed)
     labels = np.arange(count) % 2
     wave = 127.5 + 100 * np.sin(np.arange(side) * 0.5 + rng.random((count, 1)) * 7)
@@ -48,7 +48,7 @@ def test_a_shortcut_takes_every_second_pixel_and_adds_channels_of_zeros():
     assert torch.equal(block(x), expected)
 
 
-def test_it_learns_to_tell_classes_apart_and_names_those_of_new_images():
+def test_it_learns_to_classify_new_images():
     metrics = []
     context = RunContext(metric=lambda *m: metrics.append(m))
     images, labels = make_stripes(200)
@@ -81,12 +81,12 @@ def test_cells_of_an_evaluation_train_it_once():
 
 
 @pytest.mark.parametrize("labels", [np.zeros(8, np.int64), np.arange(8) - 1, np.arange(7)])
-def test_missing_labels_are_a_clear_failure(labels):
+def test_missing_labels_are_refused(labels):
     with pytest.raises(AttackFailed, match="labels of at least two classes"):
         train_classifier(make_stripes(8)[0], labels, SETTINGS, RunContext())
 
 
-def test_images_too_small_for_the_network_are_a_clear_failure():
+def test_images_too_small_for_the_network_are_refused():
     images, labels = make_stripes(8)
     with pytest.raises(AttackFailed, match="at least 32x32; these are 24x24"):
         train_classifier(images, labels, replace(SETTINGS, network="vgg16-bn", shrink=1), RunContext())

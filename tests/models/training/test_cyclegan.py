@@ -23,14 +23,14 @@ def make_task(width=4, blocks=1):
 
 def test_the_networks_have_the_published_shapes():
     generator, discriminator = ResNetGenerator().eval(), PatchGan().eval()
-    assert sum(p.numel() for p in generator.parameters()) == 7_833_987  # 7,837,699 less the biases that norms undo
+    assert sum(p.numel() for p in generator.parameters()) == 7_833_987  # without biases that norms cancel
     assert sum(p.numel() for p in discriminator.parameters()) == 2_763_841
     with torch.inference_mode():
         assert generator(torch.zeros(1, 3, 32, 44)).shape == (1, 3, 32, 44)
         assert discriminator(torch.zeros(1, 3, 96, 96)).shape == (1, 1, 10, 10)
 
 
-def test_one_score_of_the_judge_sees_seventy_pixels():
+def test_the_receptive_field_of_a_discriminator_score_is_70_pixels():
     image = torch.rand(1, 3, 128, 128, requires_grad=True)
     layers = [layer for layer in PatchGan(4).layers if not isinstance(layer, torch.nn.InstanceNorm2d)]
     torch.nn.Sequential(*layers)(image)[0, 0, 7, 7].backward()
@@ -39,7 +39,7 @@ def test_one_score_of_the_judge_sees_seventy_pixels():
 
 
 def test_golden_losses():
-    """At the paper's rate, at which rounding in another order, as on another CPU, stays below the fifth digit."""
+    """At the paper's learning rate, at which rounding on another CPU changes less than the fifth digit."""
     curve: dict[str, list[float]] = {}
     config = TrainingConfig("cycle", 2, 4, constant, precision="fp32")
     context = RunContext(seed=1, metric=lambda name, step, value: curve.setdefault(name, []).append(value))
@@ -49,7 +49,7 @@ def test_golden_losses():
     assert curve["discriminator_loss"] == pytest.approx(GOLDEN["discriminator_loss"], rel=1e-4)
 
 
-def test_flat_squares_leave_the_networks_numbers():
+def test_flat_images_keep_the_weights_finite():
     torch.manual_seed(0)
     learning, white = make_task(16, 3), torch.full((4, 32, 32, 3), 255, dtype=torch.uint8)
     others = torch.from_numpy(photographs(4, 32, 32))
@@ -61,7 +61,7 @@ def test_flat_squares_leave_the_networks_numbers():
 GOLDEN = {"loss": [1.89657, 1.40756], "cycle_loss": [0.84089, 0.8324], "discriminator_loss": [0.86526, 0.69182]}
 
 
-def test_the_history_shows_old_images_half_of_the_time_and_never_forgets_more_than_it_learns():
+def test_the_image_pool_returns_old_images_half_of_the_time_and_keeps_its_size():
     pool, generator = ImagePool(), torch.Generator().manual_seed(0)
     shown_count, fresh = 0, 0
     for start in range(0, 400, 8):

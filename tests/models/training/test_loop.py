@@ -80,11 +80,11 @@ def _same(a, b):
 
 @pytest.mark.parametrize(("make", "tensor_groups"), TASKS.values(), ids=TASKS.keys())
 @pytest.mark.parametrize("stop", [1, 5, 8, 11])
-def test_a_run_stopped_at_any_step_and_started_again_ends_at_the_same_weights(
+def test_a_run_interrupted_at_any_step_and_resumed_ends_at_the_same_weights(
     make, tensor_groups, stop, tmp_path, monkeypatch
 ):
     def make_curve_recorder():
-        """A process of its own: what another one drew has gone with it."""
+        """A fresh curve, as in a new process."""
         curve: list[tuple[str, int, float]] = []
         return curve, lambda *point: curve.append(point) if point[0] != "images_per_second" else None
 
@@ -111,7 +111,7 @@ def test_a_run_stopped_at_any_step_and_started_again_ends_at_the_same_weights(
         train(make_stopped, tensor_groups, CONFIG, RunContext(seed=7, checkpoints=DirectoryStore(tmp_path)))
     assert checkpoints.load(DirectoryStore(tmp_path), "test.ckpt")["step"] == stop
     reports: list[float] = []
-    for _ in range(2):  # again from the checkpoint of the end: killed before anybody had its outcome
+    for _ in range(2):  # the second time from the final checkpoint
         resumed_curve, metric = make_curve_recorder()
         callbacks = {"metric": metric, "report": lambda fraction, _: reports.append(fraction)}
         resumed, _ = train(
@@ -136,7 +136,7 @@ def test_a_run_out_of_time_keeps_every_step(tmp_path):
 
 
 def test_the_weights_of_the_epoch_with_the_lowest_loss_on_held_out_images_are_kept(tmp_path):
-    """A rate that climbs until the last epochs do harm."""
+    """The learning rate rises until the last epochs increase the loss."""
     make, tensor_groups = TASKS["concealment"]
     config = TrainingConfig("test", 6, 4, lambda fraction: 1 if fraction < 0.5 else 30, precision="fp32")
     losses = []
@@ -157,7 +157,7 @@ def test_the_weights_of_the_epoch_with_the_lowest_loss_on_held_out_images_are_ke
     assert _same(dict(again.best_network().state_dict()), dict(task.network.state_dict()))
 
 
-def test_squares_of_a_pair_show_the_same_place():
+def test_crops_of_a_pair_show_the_same_place():
     network, sizes = nn.Conv2d(3, 3, 1), set()
 
     def loss(output, plain):
@@ -171,7 +171,7 @@ def test_squares_of_a_pair_show_the_same_place():
     assert sizes == {(6, 6)}
 
 
-def test_a_square_keeps_to_whole_blocks():
+def test_a_crop_is_aligned_to_blocks():
     images = torch.arange(2 * 40 * 44 * 3).view(2, 40, 44, 3)
     for side, expected in ((30, 28), (2, 4), (64, 40)):
         cropped = random_square_crop(images, side, 4, torch.Generator().manual_seed(side))
@@ -179,7 +179,7 @@ def test_a_square_keeps_to_whole_blocks():
         assert cropped[0, 0, 0, 0] // 3 % 44 % 4 == cropped[0, 0, 0, 0] // (3 * 44) % 4 == 0, "the corner too"
 
 
-def test_squares_of_what_the_eye_compares_show_the_same_place():
+def test_crops_whose_features_are_compared_show_the_same_place():
     network, sizes = nn.Conv2d(3, 3, 1), set()
     network.weight.data, network.bias.data = torch.eye(3).view(3, 3, 1, 1), torch.zeros(3)
 
@@ -198,7 +198,7 @@ def test_squares_of_what_the_eye_compares_show_the_same_place():
         assert task.step(batch, torch.Generator().manual_seed(seed))["distance"] < 1e-10
     assert sizes == {(6, 6)}
     task.after_epoch()
-    assert sizes == {(6, 6), (16, 16)}  # images held out are looked at whole
+    assert sizes == {(6, 6), (16, 16)}  # the validation loss uses whole images
 
 
 # After each of three epochs; see networks/test_inverse_networks.py.
@@ -210,7 +210,7 @@ GOLDEN = {
 }
 
 
-def test_golden_losses_of_concealment():
+def test_golden_losses_of_the_transformation_task():
     curve: dict[str, list[float]] = {}
     context = RunContext(metric=lambda name, step, value: curve.setdefault(name, []).append(value))
     train(*TASKS["concealment"], CONFIG, context)
@@ -219,7 +219,7 @@ def test_golden_losses_of_concealment():
     }
 
 
-def test_a_judge_learns_nothing():
+def test_frozen_networks_do_not_change():
     make, tensor_groups = TASKS["concealment"]
     before = [value.clone() for network in make().frozen for value in network.state_dict().values()]
     task, _ = train(make, tensor_groups, CONFIG, RunContext())
@@ -250,14 +250,14 @@ OTHER_RUNS = {
 
 
 @pytest.mark.parametrize(("tensor_groups", "config", "seed"), OTHER_RUNS.values(), ids=OTHER_RUNS.keys())
-def test_a_checkpoint_of_another_run_is_not_taken_up(tensor_groups, config, seed, tmp_path):
+def test_a_checkpoint_of_another_run_is_ignored(tensor_groups, config, seed, tmp_path):
     train(*TASKS["regression"], CONFIG, RunContext(checkpoints=DirectoryStore(tmp_path)))
     fresh, _ = train(_regression, tensor_groups, config, RunContext(seed=seed))
     beside, _ = train(_regression, tensor_groups, config, RunContext(seed=seed, checkpoints=DirectoryStore(tmp_path)))
     assert _same(_weights(fresh), _weights(beside))
 
 
-def test_a_damaged_checkpoint_means_starting_over(tmp_path):
+def test_a_damaged_checkpoint_restarts_the_run(tmp_path):
     make, tensor_groups = TASKS["regression"]
     straight, _ = train(make, tensor_groups, CONFIG, RunContext(checkpoints=DirectoryStore(tmp_path)))
     file = tmp_path / "test.ckpt"
@@ -287,7 +287,7 @@ def test_training_leaves_the_callers_random_numbers_alone():
     assert torch.equal(torch.rand(3), expected)
 
 
-def test_losses_that_are_no_number_stop_the_run_and_keep_the_last_good_checkpoint(tmp_path, monkeypatch):
+def test_a_diverging_loss_stops_the_run_and_keeps_the_last_good_checkpoint(tmp_path, monkeypatch):
     monkeypatch.setattr(loop, "CHECKPOINT_INTERVAL_SECONDS", 0)
 
     class Poisoned(RegressionTask):
@@ -313,15 +313,14 @@ def test_losses_that_are_no_number_stop_the_run_and_keep_the_last_good_checkpoin
     assert all(value.isfinite().all() for value in checkpoint["lesson"]["networks"].values())
 
 
-def test_a_learning_rate_out_of_reason_says_so():
+def test_an_excessive_learning_rate_is_named():
     with pytest.raises(AttackFailed, match="lower the learning rate"):
         train(lambda: _regression(1e9), TASKS["regression"][1], CONFIG, RunContext())
 
 
-def test_a_run_that_diverges_in_its_last_step_is_no_success(tmp_path):
-    steps = replace(
-        CONFIG, epochs=1, batch_size=len(TASKS["regression"][1][0][0])
-    )  # one: its loss is that of the start
+def test_a_run_that_diverges_in_its_last_step_fails(tmp_path):
+    # One step, whose loss is still finite.
+    steps = replace(CONFIG, epochs=1, batch_size=len(TASKS["regression"][1][0][0]))
 
     def steep():
         task = _regression(1e30)
@@ -333,7 +332,7 @@ def test_a_run_that_diverges_in_its_last_step_is_no_success(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-def test_one_small_image_at_a_time_is_refused_in_words():
+def test_one_small_image_a_step_is_refused_with_a_hint():
     def make():
         network = nn.Sequential(nn.Conv2d(3, 3, 8), nn.BatchNorm2d(3), nn.ConvTranspose2d(3, 3, 8))
         return RegressionTask(network, torch.optim.SGD(network.parameters(), 0.1), F.mse_loss)
@@ -344,7 +343,7 @@ def test_one_small_image_at_a_time_is_refused_in_words():
 
 
 class MemoryHungryTask(RegressionTask):
-    """Has memory for `limit` images a step."""
+    """Runs out of memory above `limit` images a step."""
 
     limit = 1
 
@@ -355,7 +354,7 @@ class MemoryHungryTask(RegressionTask):
 
 
 @pytest.mark.parametrize("limit", [2, 5])
-def test_too_little_memory_halves_the_batch_and_says_so(limit, tmp_path, monkeypatch):
+def test_too_little_memory_halves_the_batch_and_adds_a_note(limit, tmp_path, monkeypatch):
     monkeypatch.setattr(MemoryHungryTask, "limit", limit)
 
     def make():
@@ -376,7 +375,7 @@ def test_too_little_memory_halves_the_batch_and_says_so(limit, tmp_path, monkeyp
     assert notes_again == notes
 
 
-def test_too_little_memory_for_anything_is_a_clear_failure():
+def test_too_little_memory_for_two_images_fails_the_run():
     def make():
         task = _regression()
         task.__class__ = MemoryHungryTask
@@ -386,7 +385,7 @@ def test_too_little_memory_for_anything_is_a_clear_failure():
         train(make, TASKS["regression"][1], CONFIG, RunContext())
 
 
-def test_other_errors_are_not_taken_for_too_little_memory():
+def test_other_errors_are_raised_unchanged():
     class Wrong(RegressionTask):
         def step(self, images, generator):
             raise RuntimeError("shapes do not match")
@@ -400,8 +399,8 @@ def test_other_errors_are_not_taken_for_too_little_memory():
         train(make, TASKS["regression"][1], CONFIG, RunContext())
 
 
-def test_a_cancel_is_seen_in_the_middle_of_a_long_step():
-    """One step of this takes many seconds: a report must come from between its layers, there and back."""
+def test_a_cancellation_takes_effect_within_a_long_step():
+    """One step takes many seconds, so that reports must come from between the layers of both passes."""
     images = np.random.default_rng(0).integers(0, 256, (8, 64, 64, 3), np.uint8)
     reports = []
 
@@ -418,7 +417,7 @@ def test_a_cancel_is_seen_in_the_middle_of_a_long_step():
     assert len(reports) == 3
 
 
-def test_every_epoch_tells_its_loss_speed_and_time_left(monkeypatch):
+def test_every_epoch_reports_loss_speed_and_time_left(monkeypatch):
     monkeypatch.setattr(loop, "CANCEL_CHECK_SECONDS", 0)
     metrics, phases = [], []
     context = RunContext(report=lambda f, phase: phases.append((f, phase)), metric=lambda *m: metrics.append(m))
@@ -432,12 +431,12 @@ def test_every_epoch_tells_its_loss_speed_and_time_left(monkeypatch):
     assert phases[-1][1].endswith(" images/s, 0 s left")
 
 
-def test_no_images_is_a_clear_failure():
+def test_a_run_without_images_is_refused():
     with pytest.raises(AttackFailed, match="no images"):
         train(_regression, [[_images(0), _images(0)]], CONFIG, RunContext())
 
 
-def test_all_images_of_all_decks_come_once_an_epoch_in_a_new_order():
+def test_every_image_of_every_group_is_used_once_an_epoch_in_a_new_order():
     batches_seen = []
 
     class Watching(RegressionTask):
@@ -466,13 +465,13 @@ def test_schedules():
     assert constant(0.7) == 1
 
 
-def test_read_gives_8_bit_images_of_the_same_shape():
+def test_reconstruct_gives_8_bit_images_of_the_same_shape():
     images = _images(5)
     assert (reconstruct(nn.Identity().eval(), images, RunContext(), max_pixels_per_batch=500) == images).all()
     assert reconstruct(nn.Identity(), images[:0], RunContext()).shape == (0, 16, 16, 3)
 
 
-def test_answers_that_are_no_numbers_are_no_pictures():
+def test_outputs_that_are_not_finite_are_refused():
     network = nn.Conv2d(3, 3, 1)
     nn.init.constant_(network.weight, 1e38)
     with pytest.raises(AttackFailed, match="lower the learning rate"):

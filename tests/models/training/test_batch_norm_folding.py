@@ -2,13 +2,13 @@ import pytest
 import torch
 from torch import nn
 
-from unveil.models.networks.bn_folding import fold_batch_norm
 from unveil.models.networks.resnet20 import ResNet20
 from unveil.models.networks.vgg16_bn import Vgg16Bn
+from unveil.models.training.objectives import fold_batch_norm
 
 
 def _with_random_statistics(network):
-    """With statistics as of a training, and weights of its normalisations that change something."""
+    """A network whose batch normalisations have non-trivial statistics and weights."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         for module in network.modules():
@@ -21,7 +21,7 @@ def _with_random_statistics(network):
 
 
 @pytest.mark.parametrize("make", [lambda: ResNet20(10, 4), lambda: Vgg16Bn(10)], ids=["resnet20", "vgg16-bn"])
-def test_a_folded_network_says_the_same_without_normalisations(make):
+def test_a_folded_network_gives_the_same_output_without_normalisations(make):
     network, images = _with_random_statistics(make()), torch.rand(2, 3, 32, 32) * 2 - 1
     folded_network = fold_batch_norm(network)
     assert not any(isinstance(module, nn.BatchNorm2d) for module in folded_network.modules())
