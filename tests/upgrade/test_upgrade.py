@@ -97,7 +97,11 @@ def check_keys(old: OldState, runtime: Runtime, session: Session) -> None:
 @pytest.mark.timeout(1800)
 def test_the_service_continues_on_an_old_state_folder(tmp_path: Path) -> None:
     old = unpack(tmp_path)
-    environment = {"UNVEIL_IDEMPOTENCY_HOURS": "1000000", "UNVEIL_DEVICE": "cpu"}
+    environment = {
+        "UNVEIL_IDEMPOTENCY_TTL_HOURS": "1000000",  # the recorded requests are older than a day
+        "UNVEIL_ENCRYPT_TIMEOUT_S": "300",
+        "UNVEIL_DEVICE": "cpu",
+    }
     with LocalStack(
         old.state, port=0, durable=False, attack_workers=2, environment=environment, start_timeout_s=300
     ) as stack:
