@@ -24,7 +24,7 @@ from unveil.models.catalog import make_scheme
 from unveil.worker import key_loading
 from unveil.worker.runtime import Runtime, make_runtime
 
-pytestmark = pytest.mark.xdist_group("stack")
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("stack")]
 RENAMED_TABLES = {"shared": "evaluation_artifacts"}
 NOT_IN_BACKUPS = {"alembic_version", "dashboard_sessions", "sign_in_codes", "workers"}
 
