@@ -107,12 +107,12 @@ def test_without_a_test_folder_a_fifth_is_drawn_by_the_seed(uploader: ArchiveUpl
 
 
 def test_images_without_class_folders_make_one_class(uploader: ArchiveUploader) -> None:
-    assert uploader.upload(make_zip({f"{i}.png": make_png(i) for i in range(5)}))["classes"] == ["unlabelled"]
+    assert uploader.upload(make_zip({f"{i}.png": make_png(i) for i in range(5)})).classes == ["unlabelled"]
 
 
 def test_plain_images_are_cropped_and_resized(uploader: ArchiveUploader) -> None:
     members = {f"a/{i}.png": make_png(i, width=20 + i, height=40 - i) for i in range(5)}
-    assert uploader.upload(make_zip(members), size=16)["width"] == 16
+    assert uploader.upload(make_zip(members), size=16).width == 16
 
 
 def test_protected_images_stay_with_their_originals_through_the_split(uploader: ArchiveUploader) -> None:
@@ -185,7 +185,7 @@ def test_an_exploding_member_is_refused_unread(uploader: ArchiveUploader) -> Non
 @pytest.mark.parametrize(
     ("limits", "reason"),
     [
-        ({"max_archive_members": 5}, "10 files; at most 5"),
+        ({"max_archive_members": 5}, "10 files; the limit is 5"),
         ({"max_unpacked_bytes": 100}, "the limit is 100"),
         ({"max_dataset_bytes": 4000}, "bytes of pixels"),
         ({"max_archive_members": 1}, "directory alone"),
