@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Annotated
 
 import redis.asyncio
+from celery import Celery
 from fastapi import Depends
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
@@ -14,8 +15,10 @@ from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker
 from starlette.requests import HTTPConnection
 
 from unveil.app.batching import RowLoader
-from unveil.app.broker import CeleryMessageEncoder, EncryptedMessageCodec, make_celery_app
+from unveil.app.broker import make_celery_app
 from unveil.app.db.session import async_engine, async_sessions
+from unveil.app.rpc.client import WorkerClient
+from unveil.app.rpc.codec import EncryptedMessageCodec
 from unveil.app.security.concurrency_limiter import AccountConcurrencyLimiter
 from unveil.app.security.envelope import Keyring, load_keyring
 from unveil.app.security.rate_limiter import RateLimiter
@@ -36,9 +39,9 @@ class AppState:
     )
     loader: RowLoader
     sessions: async_sessionmaker[AsyncSession]
-    celery: CeleryMessageEncoder
+    celery: Celery
     redis: redis.asyncio.Redis
-    message_codec: EncryptedMessageCodec
+    worker: WorkerClient
     rate_limiter: RateLimiter
     concurrency_limiter: AccountConcurrencyLimiter
     blobs: BlobStore
@@ -46,6 +49,7 @@ class AppState:
     async def close(self) -> None:
         await self.engine.dispose()
         await self.redis.aclose()
+        self.celery.close()
 
 
 def make_app_state(settings: Settings) -> AppState:
@@ -56,6 +60,7 @@ def make_app_state(settings: Settings) -> AppState:
     client = redis.asyncio.Redis.from_url(
         settings.redis_url, socket_connect_timeout=_REDIS_CONNECT_TIMEOUT_S, retry=Retry(NoBackoff(), 1)
     )
+    celery, limiter = make_celery_app(settings), AccountConcurrencyLimiter()
     return AppState(
         settings=settings,
         keyring=keyring,
@@ -63,11 +68,11 @@ def make_app_state(settings: Settings) -> AppState:
         autocommit_engine=autocommit_engine,
         loader=RowLoader(autocommit_engine),
         sessions=async_sessions(engine),
-        celery=CeleryMessageEncoder(make_celery_app(settings)),
+        celery=celery,
         redis=client,
-        message_codec=EncryptedMessageCodec(keyring),
+        worker=WorkerClient(celery, client, EncryptedMessageCodec(keyring), limiter, autocommit_engine),
         rate_limiter=RateLimiter(client),
-        concurrency_limiter=AccountConcurrencyLimiter(),
+        concurrency_limiter=limiter,
         blobs=BlobStore(settings),
     )
 

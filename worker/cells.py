@@ -1,4 +1,4 @@
-"""One cell of an evaluation: claim its row, run the science, gather what is to be written."""
+"""One cell of an evaluation: claim its row, run the attack, build the rows of its result."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from unveil.worker.runtime import Runtime
 
 
 class KeyUnusable(JobFailed):
-    """The key that an entry names is destroyed, not ready, or cannot be opened."""
+    """The key of the cell is destroyed, not ready, or cannot be decrypted."""
 
     code = "key_unusable"
 
@@ -49,11 +49,6 @@ class CellJob(ClaimedJob):
 
     def publish_status(self, session: Session, evaluation: Evaluation) -> None:
         event_log.on_cell_status_changed(session, evaluation, self.lease.id)
-
-
-def handle(runtime: Runtime, id: str) -> None:
-    """Run cell `id` if it waits to be run."""
-    jobs.run_job(runtime, id, claim)
 
 
 def claim(runtime: Runtime, id: str) -> CellJob | None:
@@ -108,25 +103,25 @@ def _evaluate(job: CellJob, reporter: Reporter) -> CellResult:
 
 
 def _name_and_settings(entry: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
-    """Name and settings of a scheme or an attack, without what says where its key or images come from."""
+    """Name and settings of a scheme or an attack, without the fields that name its key or dataset."""
     return entry["name"], {k: v for k, v in entry.items() if k not in ("name", "key_id", "dataset", "added")}
 
 
 def _load_secret(job: CellJob) -> bytes | None:
-    """The secret of the key that the entry names; None: keys are drawn from the seed. Raises KeyUnusable."""
+    """The secret of the key of the cell; None if keys are drawn from the seed. Raises KeyUnusable."""
     key_id = job.scheme.get("key_id")
     if key_id is None:
         return None
     with job.runtime.sessions() as session:
         key = session.scalar(select(Key).where(Key.id == key_id, Key.account_id == job.account_id))
     if key is None or key.destroyed_at is not None or key.status != Status.SUCCEEDED:
-        raise KeyUnusable(f"key {key_id} was destroyed, or is not ready")
+        raise KeyUnusable(f"key {key_id} was destroyed or is not ready")
     try:
         return key_loading.decrypt_secret(job.runtime, key)
     except FileNotFoundError:
-        raise KeyUnusable(f"the weights of key {key_id} are gone") from None
+        raise KeyUnusable(f"the weights of key {key_id} are missing") from None
     except DecryptionError:
-        raise KeyUnusable(f"key {key_id} cannot be opened with this service's master keys") from None
+        raise KeyUnusable(f"key {key_id} cannot be decrypted with the master keys of this service") from None
 
 
 def _outcome_values(job: CellJob, result: CellResult) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""A job's checkpoints among the blobs, so that any worker goes on from them; sealed, for they are secrets half made."""
+"""Checkpoints of a job in the blob store, where any worker finds them. Encrypted, because they contain key material."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from unveil.app.storage import BlobStore
 
 @dataclass(frozen=True)
 class EncryptedCheckpointStore:
-    """Checkpoints encrypted under the data key that `lock`, in the row of the job, wraps."""
+    """Encrypts with the data key whose wrapped form is in the row of the job."""
 
     blobs: BlobStore
     keyring: Keyring
@@ -41,5 +41,5 @@ class EncryptedCheckpointStore:
 
 
 def checkpoint_envelope_context(account_id: str, job_id: str) -> dict[str, str]:
-    """What their seals are bound to."""
+    """Associated data of the envelope."""
     return {"purpose": "checkpoints", "owner": account_id, "id": job_id}

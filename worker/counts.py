@@ -1,7 +1,7 @@
-"""What this process has counted since it began; a worker's heartbeat tells it, for the metrics."""
+"""Counters of this process since its start; the heartbeat publishes them for the metrics."""
 
 from __future__ import annotations
 
 from collections import Counter
 
-lease_recoveries: Counter[str] = Counter()  # jobs taken from workers that were gone, by table
+lease_recoveries: Counter[str] = Counter()  # jobs requeued or ended after their lease expired, by table

@@ -1,4 +1,4 @@
-"""An uploaded archive becomes a data set: hostile zips refused by member name, images decoded under limits.
+"""Build a dataset from an untrusted zip: check every member of the directory, then decode images under limits.
 
 Nothing is ever unpacked to disk: members are read one at a time into one array, and their names are only compared.
 """
@@ -13,11 +13,12 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
-from typing import Any, BinaryIO
+from typing import BinaryIO, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
+from unveil.app.rpc.messages import ArchiveReply, ArchiveRequest, Rejection, RequestRejected
 from unveil.app.settings import Settings
 from unveil.app.storage import BlobStore
 from unveil.models.core.images import Images
@@ -25,19 +26,21 @@ from unveil.models.data.image_dataset import ImageDataset, interleave_classes
 from unveil.models.data.image_files import center_crop_resize
 from unveil.models.data.npz import save_npz
 
+T = TypeVar("T")
+
 SPLITS = ("train", "test")
 _IGNORED_NAMES = frozenset({"__MACOSX", "Thumbs.db", "desktop.ini"})
 _SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".gif", ".bmp"})
-_INLINE_BELOW_BYTES = 2**20  # a member below this may shrink by any ratio: it cannot harm
-_MAX_END_RECORD_BYTES = 22 + 65535 + 20  # the end record with the longest comment, and the zip64 locator before it
-_MAX_ENTRY_BYTES = 300  # generous for one entry of the directory
-_MAX_NAME_LENGTH = 200  # letters of a folder's or a file's name
+_INLINE_BELOW_BYTES = 2**20  # the limit on the compression ratio does not apply to smaller members
+_MAX_END_RECORD_BYTES = 22 + 65535 + 20  # end record with the longest comment, and a zip64 locator
+_MAX_ENTRY_BYTES = 300  # of one entry of the directory
+_MAX_NAME_LENGTH = 200  # of a folder or a file
 
 ImageDecoder = Callable[[str, bytes], Images]  # (name, bytes) -> uint8 [H, W, 3]; raises BadArchive
 
 
 class BadArchive(ValueError):
-    """The archive is refused; the message names the member and says what to do."""
+    """The archive is rejected; the message names the member and says what to do."""
 
     code = "bad_archive"
 
@@ -47,16 +50,8 @@ class ArchiveTooLarge(BadArchive):
 
 
 @dataclass(frozen=True)
-class ArchiveRequest:
-    name: str
-    kind: str  # plain, protected
-    size: int
-    seed: int
-
-
-@dataclass(frozen=True)
 class ArchiveMember:
-    """One image of the archive. `split` is None where the archive does not say."""
+    """One image of the archive. `split` is None if the archive has no train/ and test/ folders."""
 
     info: zipfile.ZipInfo
     split: str | None
@@ -65,63 +60,55 @@ class ArchiveMember:
 
 
 def build_from_upload(
-    metadata: dict[str, Any], blobs: BlobStore, settings: Settings, decode: ImageDecoder
-) -> dict[str, Any]:
-    """Unpack the blobs that `head` names into the blob `head["blob"]`; what the service then stores in a row.
-
-    A refusal is an answer too: {"refused": {"code", "detail", "field"}}.
-    """
-    request = ArchiveRequest(name=metadata["name"], kind=metadata["kind"], size=metadata["size"], seed=metadata["seed"])
-    try:
-        with blobs.open(metadata["archive"]) as archive:
-            entries = _run_for_field("archive", lambda: read_directory(archive, settings))
-            if metadata["originals"] is None:
-                data = _run_for_field("archive", lambda: build_dataset(request, archive, entries, settings, decode))
-            else:
-                with blobs.open(metadata["originals"]) as originals:
-                    data = _build_with_originals(request, archive, entries, originals, settings, decode)
-    except _UploadRejected as error:
-        return {"refused": {"code": error.reason.code, "detail": str(error.reason), "field": error.field}}
-    raw = save_npz(data)
-    blobs.write(metadata["blob"], raw)
-    return {
-        "train_count": len(data.train),
-        "test_count": len(data.test),
-        "width": data.train.shape[2],
-        "height": data.train.shape[1],
-        "classes": list(data.classes),
-        "has_originals": data.train_originals is not None,
-        "pixel_bytes": len(raw),
-    }
+    request: ArchiveRequest, blobs: BlobStore, settings: Settings, decode: ImageDecoder
+) -> ArchiveReply:
+    """Unpack the uploaded blobs into the dataset's blob. Raises RequestRejected, naming the form field."""
+    with blobs.open(request.archive_blob) as archive:
+        entries = _run_for_field("archive", lambda: read_directory(archive, settings))
+        if request.originals_blob is None:
+            data = _run_for_field("archive", lambda: build_dataset(request, archive, entries, settings, decode))
+        else:
+            with blobs.open(request.originals_blob) as originals:
+                data = _build_with_originals(request, archive, entries, originals, settings, decode)
+    npz = save_npz(data)
+    blobs.write(request.dataset_blob, npz)
+    return ArchiveReply(
+        train_count=len(data.train),
+        test_count=len(data.test),
+        width=data.train.shape[2],
+        height=data.train.shape[1],
+        classes=list(data.classes),
+        has_originals=data.train_originals is not None,
+        pixel_bytes=len(npz),
+    )
 
 
-class _UploadRejected(Exception):
-    def __init__(self, field: str, reason: BadArchive) -> None:
-        self.field, self.reason = field, reason
-
-
-def _run_for_field(field: str, step: Callable[[], Any]) -> Any:
-    """Run a step on the upload of one form field; refusals say which."""
+def _run_for_field(field: str, step: Callable[[], T]) -> T:
+    """Run a step on the upload of one form field, which the rejection names."""
     try:
         return step()
     except BadArchive as error:
-        raise _UploadRejected(field, error) from None
+        raise _rejected(field, error) from None
     except (zipfile.BadZipFile, zlib.error, EOFError, struct.error, UnicodeError) as error:
-        raise _UploadRejected(field, BadArchive(f"the zip is damaged ({error}); make it again and upload it")) from None
-    except (NotImplementedError, RuntimeError) as error:  # what zipfile raises on features it lacks
-        raise _UploadRejected(field, BadArchive(f"this zip cannot be read: {error}")) from None
+        raise _rejected(field, BadArchive(f"the zip is damaged ({error}); create and upload it again")) from None
+    except (NotImplementedError, RuntimeError) as error:  # zipfile raises these for features it lacks
+        raise _rejected(field, BadArchive(f"this zip cannot be read: {error}")) from None
+
+
+def _rejected(field: str, error: BadArchive) -> RequestRejected:
+    return RequestRejected([Rejection(error.code, f"/{field}", str(error))])
 
 
 # --- the directory ----------------------------------------------------------------------------------------------
 
 
 def read_directory(archive: BinaryIO, settings: Settings) -> list[ArchiveMember]:
-    """The images in the archive's directory, in name order, none of them read yet. Raises BadArchive, BadZipFile."""
+    """The images of the archive in name order, from its directory alone. Raises BadArchive, BadZipFile."""
     _check_directory_size(archive, settings.max_archive_members)
     with zipfile.ZipFile(archive) as zip_file:
         members = zip_file.infolist()
     if len(members) > settings.max_archive_members:
-        raise ArchiveTooLarge(f"{len(members)} files; at most {settings.max_archive_members} are taken")
+        raise ArchiveTooLarge(f"{len(members)} files; the limit is {settings.max_archive_members}")
     for name, count in Counter(member.filename for member in members).items():
         if count > 1:
             raise BadArchive(f"{name!r} is in the archive {count} times")
@@ -130,14 +117,14 @@ def read_directory(archive: BinaryIO, settings: Settings) -> list[ArchiveMember]
         _check_member(member, settings)
     total = sum(member.file_size for member in files)
     if total > settings.max_unpacked_bytes:
-        raise ArchiveTooLarge(f"unpacks to {total} bytes; at most {settings.max_unpacked_bytes} are taken")
+        raise ArchiveTooLarge(f"unpacks to {total} bytes; the limit is {settings.max_unpacked_bytes}")
     if not files:
         raise BadArchive("the archive holds no images; put them into class folders, below train/ and test/ if you like")
     return _assign_splits(sorted(files, key=lambda member: member.filename))
 
 
 def _check_directory_size(archive: BinaryIO, max_members: int) -> None:
-    """Before zipfile reads the whole directory into memory: refuse one that is far too large for `most` members."""
+    """Reject a directory that is too large for `max_members`, before zipfile reads it into memory."""
     end = archive.seek(0, 2)
     archive.seek(max(0, end - _MAX_END_RECORD_BYTES))
     tail = archive.read()
@@ -147,7 +134,7 @@ def _check_directory_size(archive: BinaryIO, max_members: int) -> None:
         raise BadArchive("this is not a zip file")
     size = struct.unpack_from("<I", tail, offset + 12)[0]
     if size == 0xFFFFFFFF or tail[max(0, offset - 20) :].startswith(b"PK\6\7"):
-        # zip64: the true size stands in a record that the locator points to
+        # zip64: the locator points to a record that contains the size
         locator = tail[offset - 20 : offset]
         if len(locator) != 20 or not locator.startswith(b"PK\6\7"):
             raise BadArchive("the zip is damaged (its zip64 locator is missing)")
@@ -158,11 +145,11 @@ def _check_directory_size(archive: BinaryIO, max_members: int) -> None:
             raise BadArchive("the zip is damaged (its zip64 record is missing)")
         size = struct.unpack_from("<Q", record, 40)[0]
     if size > max_members * _MAX_ENTRY_BYTES:
-        raise ArchiveTooLarge(f"its directory alone takes {size} bytes; at most {max_members} files are taken")
+        raise ArchiveTooLarge(f"its directory alone takes {size} bytes; the limit is {max_members} files")
 
 
 def _is_ignored(name: str) -> bool:
-    """What file managers put into archives unasked."""
+    """Files that file managers add."""
     return any(part in _IGNORED_NAMES or (part.startswith(".") and part != "..") for part in PurePosixPath(name).parts)
 
 
@@ -182,7 +169,7 @@ def _check_member(member: zipfile.ZipInfo, settings: Settings) -> None:
     if member.flag_bits & 1:
         raise BadArchive(f"{name!r} is encrypted; upload a zip without a password")
     if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-        raise BadArchive(f"{name!r} is packed by method {member.compress_type}; only stored and deflated are taken")
+        raise BadArchive(f"{name!r} uses compression method {member.compress_type}; use deflate or none")
     if member.file_size > _INLINE_BELOW_BYTES + 4 * settings.max_pixels:  # uncompressed, with alpha
         raise ArchiveTooLarge(f"{name!r} unpacks to {member.file_size} bytes, more than any image that is taken")
     ratio = settings.max_archive_ratio
@@ -192,7 +179,7 @@ def _check_member(member: zipfile.ZipInfo, settings: Settings) -> None:
 
 def _assign_splits(files: Sequence[zipfile.ZipInfo]) -> list[ArchiveMember]:
     """Split and class of every file from its folders: [root/] [train|test/] [class/] name."""
-    # Where images belong is read off the images alone: a README.txt among them is the one that is wrong.
+    # Derive the layout from the images alone, so that an error names a README.txt among them.
     images = [member for member in files if _is_named_as_image(member)] or files
     root = _common_root([PurePosixPath(member.filename).parts for member in images])
 
@@ -216,7 +203,7 @@ def _assign_splits(files: Sequence[zipfile.ZipInfo]) -> list[ArchiveMember]:
 
 
 def _common_root(paths: Sequence[tuple[str, ...]]) -> str | None:
-    """The folder that stands above split or class folders, common to all: `zip -r set.zip set`."""
+    """A single folder above the split or class folders, as `zip -r set.zip set` creates it."""
     if len({parts[0] for parts in paths}) > 1 or paths[0][0] in SPLITS:
         return None
     deep = all(len(parts) > 2 for parts in paths) or any(len(parts) > 1 and parts[1] in SPLITS for parts in paths)
@@ -229,7 +216,7 @@ def _is_named_as_image(member: zipfile.ZipInfo) -> bool:
 
 def _misplaced_error(member: zipfile.ZipInfo, outside_splits: bool) -> BadArchive:
     if not _is_named_as_image(member):
-        return BadArchive(f"{member.filename!r} is no image: remove it")
+        return BadArchive(f"{member.filename!r} is not an image: remove it")
     if outside_splits:
         return BadArchive(f"{member.filename!r} is neither below train/ nor below test/, as other files are")
     return BadArchive(
@@ -249,7 +236,7 @@ def build_dataset(
     decode: ImageDecoder,
     array_count: int = 1,
 ) -> ImageDataset:
-    """Decode every image into its split. `share`: how many such arrays the limit of pixels must hold."""
+    """Decode every image into its split. `share`: number of such arrays that share the limit of bytes."""
     train, test = _split_train_test(entries, request.seed)
     classes = tuple(sorted({entry.label for entry in entries}))
     with zipfile.ZipFile(archive) as zip_file:
@@ -292,7 +279,7 @@ def _label_indices(entries: Sequence[ArchiveMember], classes: tuple[str, ...]) -
 
 
 def _split_train_test(entries: Sequence[ArchiveMember], seed: int) -> tuple[list[ArchiveMember], list[ArchiveMember]]:
-    """Train and test as the archive says, classes taken in turn; else shuffled by `seed`, the last fifth for test."""
+    """The splits of the archive with classes interleaved, else 80/20 after a shuffle with `seed`."""
     if any(entry.split == "test" for entry in entries):
         train, test = ([entry for entry in entries if entry.split == split] for split in SPLITS)
         if not train:
@@ -322,7 +309,7 @@ def _build_with_originals(
     plain_by_key = _run_for_field("originals", lambda: _index_by_key(read_directory(originals, settings)))
 
     def pair_originals() -> list[ArchiveMember]:
-        """The originals in the order of the protected images, so that both fall into the same split."""
+        """The originals in the order of the protected images, so that both get the same split."""
         for key in sorted(protected_by_key.keys() ^ plain_by_key.keys()):
             missing_from = "the originals" if key in protected_by_key else "the protected archive"
             raise BadArchive(f"{key!r} is missing from {missing_from}: both need the same names")
@@ -338,7 +325,7 @@ def _build_with_originals(
     if plain.train.shape != data.train.shape:
         (height, width), (own_height, own_width) = plain.train.shape[1:3], data.train.shape[1:3]
         reason = BadArchive(f"the originals are {width}x{height} but the protected images {own_width}x{own_height}")
-        raise _UploadRejected("originals", reason)
+        raise _rejected("originals", reason)
     return ImageDataset(
         request.name, data.train, data.train_labels, data.test, data.test_labels, data.classes,
         train_originals=plain.train, test_originals=plain.test,

@@ -1,4 +1,4 @@
-"""The images of a data set: built-in sets and operator folders by name, uploads by their row and blob."""
+"""Datasets by name: built-in ones, folders of the operator, and uploads (a row and a blob)."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from unveil.models.data.image_files import center_crop_resize
 from unveil.models.data.npz import load_npz
 from unveil.worker.runtime import Runtime
 
-# The cells of an evaluation share their images and mostly run one after another in a process.
+# The cells of an evaluation share a dataset, and a process mostly runs them one after another.
 _load_builtin = lru_cache(maxsize=2)(load)
 _STRIP_IMAGE_COUNT, _THUMBNAIL_SIDE_PIXELS = 8, 96
 
@@ -37,7 +37,7 @@ def load_dataset(runtime: Runtime, account_id: str, name: str) -> ImageDataset:
 
 
 def thumbnail_strip(runtime: Runtime, account_id: str, name: str) -> bytes:
-    """A PNG of the first images, side by side: squares of 96 pixels. Raises DatasetMissing."""
+    """A PNG of the first images side by side, each cropped to a square. Raises DatasetMissing."""
     if name.startswith("ds_"):
         images = load_dataset(runtime, account_id, name).test[:_STRIP_IMAGE_COUNT]
     else:

@@ -1,4 +1,4 @@
-"""How busy this machine's GPUs are, as the driver's own program tells it; torch is not loaded for that."""
+"""Utilization of this machine's GPUs, from nvidia-smi: no need to import torch."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _QUERY_TIMEOUT_S = 5.0
 
 
 def query_gpus() -> list[dict[str, Any]] | None:
-    """[{"name", "use", "memory_used", "memory"}]; None where there is no driver or it does not answer."""
+    """[{"name", "use", "memory_used", "memory"}]; None without a driver or its reply."""
     program = shutil.which("nvidia-smi")
     if program is None:
         return None
@@ -29,7 +29,7 @@ def parse_gpu_table(table: str) -> list[dict[str, Any]]:
     gpus = []
     for line in table.strip().splitlines():
         name, use, used, total = (cell.strip() for cell in line.rsplit(",", 3))
-        if not (used.isdigit() and total.isdigit()):  # a driver that cannot tell writes [N/A]
+        if not (used.isdigit() and total.isdigit()):  # [N/A] if the driver does not know
             continue
         share = int(use) / 100 if use.isdigit() else None
         gpus.append({"name": name, "use": share, "memory_used": int(used) * 2**20, "memory": int(total) * 2**20})

@@ -1,4 +1,4 @@
-"""Heartbeat of a worker's main process into the table `process_heartbeats`, which health checks read."""
+"""Heartbeat of a worker's main process, which health checks and metrics read."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ log = logging.getLogger(__name__)
 
 class HeartbeatThread(PeriodicThread):
     def __init__(self, settings: Settings, name: str, queues: list[str], concurrency: int = 1) -> None:
-        super().__init__("presence", settings.heartbeat_interval_s)
+        super().__init__("heartbeat", settings.heartbeat_interval_s)
         self._engine, self._keyring = sync_engine(settings), load_keyring(settings)
         self._process_name, self._queues, self._concurrency = name, queues, concurrency
 
@@ -34,11 +34,11 @@ class HeartbeatThread(PeriodicThread):
             )
 
     def stop(self) -> None:
-        """Leave the list at once, rather than by silence."""
+        """Delete the row at once instead of letting it expire."""
         super().stop()
         try:
             with self._engine.begin() as connection:
                 connection.execute(delete_heartbeat(self._process_name))
         except DBAPIError as error:
-            log.warning("cannot say that this worker leaves: %s", error.orig)
+            log.warning("cannot delete the heartbeat of this worker: %s", error.orig)
         self._engine.dispose()

@@ -1,7 +1,7 @@
-"""One job from its claim to its end: what cells and keys in training have in common.
+"""Run one job, a cell or the training of a key, from its claim to its end.
 
-A `Job` says what its work is and what came of it. The rest is here: the lease is kept, progress is written behind the
-fence, and the end in one transaction with all that came of it.
+A `ClaimedJob` computes the outcome. This module keeps the lease, writes progress behind the fence, and writes the final
+status and the outcome in one transaction.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from functools import cache, partial
 from typing import Any, ClassVar
 
 from kombu.exceptions import OperationalError as BrokerUnavailable
-from sqlalchemy import func, update
+from sqlalchemy import func
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 
@@ -36,7 +36,6 @@ from unveil.worker import lease, shutdown, single_flight
 from unveil.worker.checkpoints import EncryptedCheckpointStore, checkpoint_envelope_context
 from unveil.worker.lease import (
     CancelRequested,
-    JobTable,
     Lease,
     LeaseKeeper,
     LeaseLost,
@@ -47,21 +46,19 @@ from unveil.worker.runtime import Runtime
 
 log = logging.getLogger(__name__)
 
-TASK_BY_TABLE: Mapping[JobTable, str] = {Key: broker.TRAIN_KEY, Cell: broker.RUN_CELL}
-
-REPORT_INTERVAL_S = 1.0  # at most one progress event in this time
-_MIN_PROGRESS = 0.01  # so much further than any attempt before is progress, and resets attempts_without_progress
+REPORT_INTERVAL_S = 1.0  # minimum time between two progress events
+_MIN_PROGRESS = 0.01  # beyond the best earlier attempt; resets attempts_without_progress
 
 
 class JobFailed(Exception):
-    """The job cannot be done as ordered; the message is for its owner."""
+    """The job cannot run as requested; the message is shown to its owner."""
 
     code: ClassVar[str]
 
 
 @dataclass(frozen=True)
 class JobOutcome:
-    """What came of a job: columns of its row and further rows, written together with its end."""
+    """Columns of the job's row and further rows, written in the transaction that ends the job."""
 
     values: dict[str, Any]
     rows: Sequence[Any] = ()
@@ -69,37 +66,36 @@ class JobOutcome:
 
 @dataclass(frozen=True)
 class ClaimedJob(ABC):
-    """A claimed row, and all that its work needs of it."""
+    """A claimed row with the data that its run needs."""
 
-    attack_failed: ClassVar[str]  # the code of a failure that the science itself explains
+    attack_failed: ClassVar[str]  # error code of AttackFailed
 
     runtime: Runtime
     lease: Lease
     account_id: str
     evaluation_id: str | None
-    best_progress: float  # progress of the attempts before
+    best_progress: float  # of earlier attempts
     checkpoint_wrapped_key: bytes
 
     @abstractmethod
     def run(self, reporter: Reporter) -> JobOutcome:
-        """The science."""
+        """Compute the outcome."""
 
     @abstractmethod
     def publish_status(self, session: Session, evaluation: Evaluation) -> None:
-        """Tell the evaluation of the row's new status."""
+        """Append an event with the new status to the evaluation."""
 
     def cleanup(self) -> None:
-        """After the end is committed. A worker killed before leaves a folder, never a job without its checkpoints."""
-        with suppress(storage.StorageError):  # the sweeper will
+        """Call after the end is committed: a crash in between leaves a folder, not a job without checkpoints."""
+        with suppress(storage.StorageError):  # the sweeper deletes it later
             self.runtime.blobs.delete_folder(self.checkpoint_folder)
 
     @property
     def checkpoint_folder(self) -> str:
-        """Where its training goes on after a crash: kept until the job has ended."""
+        """Training resumes from here after a crash; deleted when the job ends."""
         return f"checkpoints/{self.lease.id}"
 
     def run_context(self, reporter: Reporter, seed: int) -> RunContext:
-        """How models are run on its behalf."""
         return RunContext(
             seed=seed,
             device=resolve_device(self.runtime.settings.device),
@@ -118,12 +114,11 @@ class ClaimedJob(ABC):
 
     @property
     def log_fields(self) -> dict[str, str | None]:
-        """What the log says of it."""
         kind = self.lease.table.__tablename__.removesuffix("s")
         return {"account_id": self.account_id, "evaluation_id": self.evaluation_id, f"{kind}_id": self.lease.id}
 
     def write(self, update_row: Callable[[Session], None], publish: Callable[[Session, Evaluation], None]) -> None:
-        """Change the row and tell its evaluation, in one transaction under the evaluation's lock. Raises LostLease."""
+        """Update the row and publish it, in one transaction under the lock of the evaluation. Raises LeaseLost."""
         with self.runtime.sessions.begin() as session:
             evaluation = None
             if self.evaluation_id is not None:
@@ -137,7 +132,7 @@ class ClaimedJob(ABC):
 
 
 def get_or_create_checkpoint_key(runtime: Runtime, job: Cell | Key, account_id: str) -> bytes:
-    """The lock of a job's checkpoints, made by its first attempt and written with its claim."""
+    """The wrapped data key of the checkpoints, created by the first attempt and stored with its claim."""
     if job.checkpoint_wrapped_key is None:
         job.checkpoint_wrapped_key = runtime.keyring.new_wrapped_key(**checkpoint_envelope_context(account_id, job.id))
     return job.checkpoint_wrapped_key
@@ -149,16 +144,16 @@ def run_job(
     claim: Callable[[Runtime, str], ClaimedJob | None],
     on_claimed: Callable[[], None] = lambda: None,
 ) -> bool:
-    """Do job `id` if it waits to be done; whether that, or our shutdown, leaves no more to do for this message.
+    """Claim and run job `id`. False if it cannot be claimed and the caller may try another; True at a shutdown.
 
-    claimed: called before the work begins.
+    on_claimed: called before the job runs.
     """
     if shutdown.requested.is_set():
         return True
     with shutdown.in_flight():
         job = claim(runtime, id)
         if job is None:
-            log.info("%s is not to be taken", id)
+            log.info("%s cannot be claimed", id)
             return False
         failpoints.failpoint("job-claimed")
         on_claimed()
@@ -170,7 +165,7 @@ def run_job(
 
 def _run_attempt(job: ClaimedJob) -> None:
     settings = job.runtime.settings
-    log.info("attempt %d begins", job.lease.attempt)
+    log.info("attempt %d starts", job.lease.attempt)
     try:
         with LeaseKeeper(
             job.runtime.sessions,
@@ -184,42 +179,41 @@ def _run_attempt(job: ClaimedJob) -> None:
         ) as lease_keeper:
             _run_to_end(job, lease_keeper)
     except LeaseLost:
-        log.warning("no longer ours; attempt %d stops", job.lease.attempt)
+        log.warning("lease lost; attempt %d stops", job.lease.attempt)
     except LeaseReleased:
-        log.info("handed back: this worker shuts down")
+        log.info("released: this worker shuts down")
     except CancelRequested:
         log.info("cancelled")
         job.cleanup()
 
 
 def release(job: ClaimedJob) -> None:
-    """Queue it for another worker. Raises LostLease."""
+    """Requeue the job for another worker. Raises LeaseLost."""
     job.write(lambda session: lease.release(session, job.lease), job.publish_status)
-    failpoints.failpoint("handed-back-before-ring")
-    with suppress(BrokerUnavailable):  # the sweeper will ring
-        dispatch(job.runtime, job.lease.table, [job.lease.id])
+    failpoints.failpoint("released-before-dispatch")
+    dispatch(job.runtime, 1)
 
 
-def dispatch(runtime: Runtime, table: JobTable, ids: Sequence[str]) -> None:
-    """Raises BrokerUnavailable."""
-    with runtime.sessions.begin() as session:
-        session.execute(update(table).where(table.id.in_(ids)).values(enqueued_at=func.clock_timestamp()))
-    failpoints.failpoint("marked-sent-before-ring")
-    broker.enqueue(runtime.celery, TASK_BY_TABLE[table], *ids)
+def dispatch(runtime: Runtime, jobs: int) -> None:
+    """Wake workers for queued jobs. If the broker is unavailable, the sweeper does it."""
+    try:
+        broker.enqueue_jobs(runtime.celery, jobs)
+    except BrokerUnavailable as error:
+        log.warning("%d jobs wait for the sweeper: %s", jobs, error)
 
 
-# --- the work ---------------------------------------------------------------------------------------------------
+# --- the run ---------------------------------------------------------------------------------------------------
 
 
 def _run_to_end(job: ClaimedJob, lease_keeper: LeaseKeeper) -> None:
-    """Raises LostLease, HandedBack, CancelRequested; everything else ends the job."""
+    """Raises LeaseLost, LeaseReleased, CancelRequested, DBAPIError; any other exception fails the job."""
     reporter = Reporter(job, lease_keeper)
     try:
         outcome = job.run(reporter)
     except Cancelled:
         raise
     except DBAPIError:
-        raise  # not the job's fault: its lease runs out and it is tried again
+        raise  # the lease expires and another attempt follows
     except Exception as error:
         failure = describe_failure(error, job.attack_failed)
         if failure["code"] in ("internal", *storage.STORAGE_ERROR_BY_CODE):
@@ -232,7 +226,7 @@ def _run_to_end(job: ClaimedJob, lease_keeper: LeaseKeeper) -> None:
 
 
 def _store_outcome(reporter: Reporter, status: Status, outcome: JobOutcome) -> None:
-    """End it, in one transaction with all that came of it; hours of work outlast a restart of the database."""
+    """End the job and write its outcome in one transaction, with retries so that it survives a database restart."""
     job = reporter.job
 
     def write_outcome(session: Session) -> None:
@@ -242,22 +236,22 @@ def _store_outcome(reporter: Reporter, status: Status, outcome: JobOutcome) -> N
         failpoints.failpoint("result-before-commit")
 
     def publish(session: Session, evaluation: Evaluation) -> None:
-        reporter.flush_metrics(session, evaluation)  # those of its last second; nobody follows an ended evaluation
+        reporter.flush_metrics(session, evaluation)  # event streams end with the evaluation
         job.publish_status(session, evaluation)
 
-    # If a commit went through unheard, the next try finds the row ended: LostLease, and nothing twice.
+    # If a commit succeeded but its acknowledgement was lost, the retry fails the fence (LeaseLost) and writes nothing.
     retry_while_db_down(job.lease.id, lambda: job.write(write_outcome, publish))
     failpoints.failpoint("result-before-checkpoints-go")
 
 
 @cache
 def resolve_device(requested: str) -> str:
-    """`auto` is the GPU where there is one."""
+    """`auto` means the GPU if there is one."""
     if requested != "auto":
         return requested
     try:
         ctypes.CDLL("libcuda.so.1")
-    except OSError:  # no driver: spares jobs that need no torch its import of seconds
+    except OSError:  # no driver; importing torch would cost jobs without it seconds
         return "cpu"
     import torch
 
@@ -265,7 +259,7 @@ def resolve_device(requested: str) -> str:
 
 
 def describe_failure(error: Exception, attack_failed: str) -> dict[str, str]:
-    """What a caller reads of a failed job: a code to act on, and a sentence."""
+    """The `error` of a failed job: {"code", "detail"}."""
     code = "internal"
     if isinstance(error, JobFailed):
         code = error.code
@@ -280,20 +274,20 @@ def describe_failure(error: Exception, attack_failed: str) -> dict[str, str]:
     elif (storage_failure := storage.classify_error(error)) is not None:
         return {"code": storage_failure.code, "detail": str(storage_failure)}
     if code == "internal":
-        # its text was not written for callers, and may hold what they must not see
+        # the text of an unexpected exception may contain secrets
         return {"code": code, "detail": f"{type(error).__name__}; the worker's log has the details"}
     return {"code": code, "detail": str(error) or type(error).__name__}
 
 
 def _is_torch_out_of_memory(error: Exception) -> bool:
-    """By name and text: most jobs need no torch. On a CPU it raises a plain RuntimeError."""
+    """Compares names, because most jobs do not import torch. On a CPU torch raises a plain RuntimeError."""
     return type(error).__name__ == "OutOfMemoryError" or (
         isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
     )
 
 
 def to_json_safe(value: Any) -> Any:
-    """`value` with numbers that JSON lacks (infinite PSNR of an exact copy) as null."""
+    """Replaces numbers that JSON lacks by null, such as the infinite PSNR of an exact copy."""
     if isinstance(value, Mapping):
         return {key: to_json_safe(inner) for key, inner in value.items()}
     if isinstance(value, (list, tuple)):
@@ -301,12 +295,12 @@ def to_json_safe(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-# --- what is told -----------------------------------------------------------------------------------------------
+# --- progress -----------------------------------------------------------------------------------------------
 
 
 @dataclass
 class Reporter:
-    """Progress and metrics of a running job, at most one write a second, each behind the fence."""
+    """Writes progress and metrics of a running job, at most once per second, behind the fence."""
 
     job: ClaimedJob
     lease_keeper: LeaseKeeper
@@ -321,7 +315,7 @@ class Reporter:
         self._flush()
 
     def heartbeat(self, phase: str) -> None:
-        """Still there, no further."""
+        """Report a phase without progress."""
         self.report(self._fraction, phase)
 
     def metric(self, name: str, step: int, value: float) -> None:
@@ -336,14 +330,14 @@ class Reporter:
             return
         try:
             self._write()
-        except DBAPIError as error:  # the lease decides how long we go on without a database
-            log.warning("progress of %s is not written: %s", self.job.lease.id, error.orig)
+        except DBAPIError as error:  # the lease limits how long a job runs without the database
+            log.warning("cannot write the progress of %s: %s", self.job.lease.id, error.orig)
         self._next_write_at = time.monotonic() + REPORT_INTERVAL_S
 
     def _write(self) -> None:
         job, table = self.job, self.job.lease.table
         values: dict[str, Any] = {
-            # an attempt that starts over does not move the bar back
+            # an attempt that starts over does not decrease the progress
             "progress": func.greatest(table.progress, self._fraction),
             "phase": self._phase,
         }
@@ -359,7 +353,7 @@ class Reporter:
         self.flush_metrics(session, evaluation)
 
     def flush_metrics(self, session: Session, evaluation: Evaluation) -> None:
-        """All that no commit has told yet."""
+        """Append the metrics that no committed event contains."""
         row: Any = session.get_one(self.job.lease.table, self.job.lease.id)
         for name, points in self._pending_points.items():
             event_log.append_events(

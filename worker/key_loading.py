@@ -1,4 +1,4 @@
-"""What a key protects with, out of its envelope: all of it in the row, or of a trained network the body in a blob."""
+"""Decryption of protection keys: the secret is in the row, or for a trained network in a blob."""
 
 from __future__ import annotations
 
@@ -10,24 +10,24 @@ from unveil.models.catalog import Scheme
 from unveil.worker.runtime import Runtime
 
 _MAX_CACHED_NETWORKS = 4
-_network_cache: OrderedDict[str, Any] = OrderedDict()  # of this process, by their blobs, the one used last at the end
+_network_cache: OrderedDict[str, Any] = OrderedDict()  # by blob name, least recently used first
 
 
 def decrypt_secret(runtime: Runtime, key: Key) -> bytes:
-    """Raises Unreadable, FileNotFoundError (weights that were destroyed meanwhile)."""
+    """Raises DecryptionError, and FileNotFoundError if the weights were destroyed meanwhile."""
     if key.weights_blob is None:
         envelope = key.encrypted_secret
     else:
-        assert key.wrapped_key is not None, "only the destruction of a key deletes it"
+        assert key.wrapped_key is not None, "deleted only with the key"
         envelope = key.wrapped_key + runtime.blobs.read(key.weights_blob)
-    assert envelope is not None, "only the destruction of a key deletes it"
+    assert envelope is not None, "deleted only with the key"
     return runtime.keyring.open(envelope, purpose="key", owner=key.account_id, id=key.id)
 
 
 def load_key(runtime: Runtime, scheme: Scheme[Any, Any], key: Key, height: int, width: int) -> Any:
-    """The key for images of one size. A network is kept for the next request: look at its row first.
+    """The key for images of one size. Caches networks, so check the key's row first: it may be destroyed.
 
-    Raises Unreadable, FileNotFoundError, SizeMismatch.
+    Raises DecryptionError, FileNotFoundError, SizeMismatch.
     """
     if key.weights_blob is None:
         return scheme.key(decrypt_secret(runtime, key), height, width)

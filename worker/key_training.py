@@ -1,25 +1,22 @@
-"""A key that is trained: claim its row, train the network, seal its weights.
+"""Training of a key: claim its row, train the network, encrypt its weights.
 
-The weights are a blob of this attempt's own before the row says that the key is ready: a worker that was given up for
-dead overwrites nothing, and what a crash leaves is a blob that no row names, for the retention to remove. Their lock is
-in the row from the beginning (app/core/crypto.py); where the order names no seed, it follows from the lock, the same in
-every attempt.
+Each attempt writes the weights to a blob of its own before the row becomes ready. So a worker whose lease expired
+overwrites nothing, and a crash leaves a blob that no row names, which retention deletes. The wrapped data key of the
+weights is in the row from the start (app/security/envelope.py). If the request names no seed, the seed is derived from
+the data key, the same in every attempt.
 """
 
 from __future__ import annotations
 
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from kombu.exceptions import OperationalError as BrokerUnavailable
-from sqlalchemy import select
+from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from unveil.app.db.tables import Cell, Evaluation, Key
 from unveil.app.jobs import event_log
 from unveil.app.observability import failpoints
-from unveil.models import catalog
 from unveil.models.catalog import make_scheme
 from unveil.worker import jobs, lease
 from unveil.worker.dataset_loading import load_dataset
@@ -34,7 +31,7 @@ class KeyTrainingJob(ClaimedJob):
     scheme: str
     params: dict[str, Any]
     training_request: dict[str, Any]  # profile, dataset, seed or None
-    weights_wrapped_key: bytes  # of the weights
+    weights_wrapped_key: bytes
 
     def run(self, reporter: Reporter) -> JobOutcome:
         runtime, request = self.runtime, self.training_request
@@ -43,7 +40,8 @@ class KeyTrainingJob(ClaimedJob):
         data = load_dataset(runtime, self.account_id, request["dataset"])
         envelope_context = {"purpose": "key", "owner": self.account_id, "id": self.lease.id}
         seed, provenance_overrides = request["seed"], {}
-        if seed is None:  # nobody's: as good as the key to whoever has the data set
+        # Never return a derived seed: with the dataset it reproduces the key.
+        if seed is None:
             seed = int.from_bytes(
                 runtime.keyring.derive(self.weights_wrapped_key, "training seed", **envelope_context)[:8], "big"
             )
@@ -64,24 +62,17 @@ class KeyTrainingJob(ClaimedJob):
         event_log.on_key_status_changed(session, evaluation, self.lease.id)
 
     def cleanup(self) -> None:
-        """Also ring for the cells that may be run now."""
+        """Also wake workers for the cells that waited for the key."""
         super().cleanup()
-        failpoints.failpoint("key-ready-before-ring")
+        failpoints.failpoint("key-ready-before-dispatch")
         with self.runtime.sessions() as session:
-            query = select(Cell).where(
+            query = select(func.count()).where(
                 Cell.evaluation_id == self.evaluation_id,
                 event_log.cells_using_key(self.lease.id),
                 lease.claimable(Cell),
             )
-            cells = session.scalars(query.order_by(Cell.position)).all()
-            ids = [cell.id for cell in sorted(cells, key=lambda cell: catalog.is_training_attack(cell.attack["name"]))]
-        with suppress(BrokerUnavailable):  # the sweeper will ring
-            jobs.dispatch(self.runtime, Cell, ids)
-
-
-def handle(runtime: Runtime, id: str) -> None:
-    """Train key `id` if it waits to be trained."""
-    jobs.run_job(runtime, id, claim)
+            waiting = session.scalar(query) or 0
+        jobs.dispatch(self.runtime, waiting)
 
 
 def claim(runtime: Runtime, id: str) -> KeyTrainingJob | None:
@@ -94,8 +85,8 @@ def claim(runtime: Runtime, id: str) -> KeyTrainingJob | None:
         if evaluation is not None:
             event_log.on_key_status_changed(session, evaluation, id)
         key = session.get_one(Key, id)
-        assert key.training_request is not None, "only a key that is trained is ever queued"
-        assert key.wrapped_key is not None, "every key to be trained has one"
+        assert key.training_request is not None, "only trained keys are queued"
+        assert key.wrapped_key is not None, "a queued key has a wrapped data key"
         return KeyTrainingJob(
             runtime,
             claimed_lease,

@@ -1,12 +1,12 @@
-"""Who may work on a row: claim, heartbeat, fence, hand back. For every table with the Job columns.
+"""Leases on job rows: claim, heartbeat, fence, release. For every table with the columns of JobMixin.
 
-    lease = claim(session, Cell, id, owner, seconds)       # compare-and-set; None: nobody's to take
-    with Watch(sessions, lease, ...) as watch:             # renews the lease in a thread
-        ... watch.check() ...                              # raises what should stop the work
-    end(session, lease, Status.SUCCEEDED, result=...)      # raises LostLease when the row is no longer ours
+    lease = claim(session, Cell, id, owner, seconds)       # compare-and-set; None if the row is not claimable
+    with LeaseKeeper(sessions, lease, ...) as keeper:      # renews the lease in a thread
+        ... keeper.raise_if_stopped() ...                  # raises the reason to stop the job
+    end(session, lease, Status.SUCCEEDED, result=...)      # raises LeaseLost if another worker holds the row
 
-The fence is (id, attempt, lease_owner): every write carries it, so a worker that was given up for dead writes
-nothing. All times are on the database's clock.
+The fence is (id, attempt, lease_owner). Every write checks it, so a worker whose lease expired writes nothing. All
+times are on the database's clock.
 """
 
 from __future__ import annotations
@@ -34,25 +34,24 @@ from unveil.worker import shutdown
 log = logging.getLogger(__name__)
 
 JobTable = type[Cell] | type[Key]
+JOB_TABLES: tuple[JobTable, ...] = (Key, Cell)
 
 LEASED = (Status.RUNNING, Status.CANCELLING)
-_CHECK_INTERVAL_S = 1.0  # how often a watch looks for the cancel flag
-_SHUTDOWN_GRACE_S = 5.0  # at a shutdown, how long the work may take to stop by itself
+_CHECK_INTERVAL_S = 1.0  # between two reads of the cancel flag
+_SHUTDOWN_GRACE_S = 5.0  # for a job to stop by itself at a shutdown
+_STORE_RETRY_TIMEOUT_S = 600.0  # how long a finished outcome waits for an unavailable database
 
 
 class LeaseLost(Cancelled):
-    """The row is somebody else's, or ended: stop and write nothing."""
-
-
-_STORE_RETRY_TIMEOUT_S = 600.0  # how long a finished result waits for a database that is down
+    """Another worker holds the row, or it has ended: stop and write nothing."""
 
 
 class CancelRequested(Cancelled):
-    """Its owner cancelled the job; the row has ended so."""
+    """The owner cancelled the job, and its row is cancelled."""
 
 
 class LeaseReleased(Cancelled):
-    """The worker shuts down; the row is queued again for another one."""
+    """The worker shuts down and has queued the row for another one."""
 
 
 @dataclass(frozen=True)
@@ -63,7 +62,7 @@ class Lease:
     attempt: int
 
     def fence(self) -> ColumnElement[bool]:
-        """The fence, as a WHERE."""
+        """The WHERE clause of every write."""
         row = self.table
         return and_(
             row.id == self.id,
@@ -74,12 +73,12 @@ class Lease:
 
 
 def seconds_from_now(seconds: float) -> ColumnElement[Any]:
-    """So many seconds from now, on the database's clock."""
+    """On the database's clock."""
     return func.clock_timestamp() + timedelta(seconds=seconds)
 
 
 def claimable(table: JobTable) -> ColumnElement[bool]:
-    """Queued, and may be taken: a cell waits until the key that is trained for it is there."""
+    """Queued, and for a cell: its key is not being trained."""
     queued = table.status == Status.QUEUED
     if table is not Cell:
         return queued
@@ -87,7 +86,7 @@ def claimable(table: JobTable) -> ColumnElement[bool]:
 
 
 def claim(session: Session, table: JobTable, id: str, owner: str, seconds: float) -> Lease | None:
-    """Take a waiting row; None when it is taken, ended or gone."""
+    """Take a claimable row; None if another worker was faster, or it ended or was deleted."""
     attempt = session.scalar(
         update(table)
         .where(table.id == id, claimable(table))
@@ -105,17 +104,17 @@ def claim(session: Session, table: JobTable, id: str, owner: str, seconds: float
 
 
 def write(session: Session, lease: Lease, **values: Any) -> None:
-    """Change columns of a row that is ours. Raises LostLease."""
+    """Update columns behind the fence. Raises LeaseLost."""
     _update_fenced(session, lease, lease.fence(), values)
 
 
 def renew(session: Session, lease: Lease, seconds: float) -> None:
-    """Raises LostLease."""
+    """Raises LeaseLost."""
     write(session, lease, lease_until=seconds_from_now(seconds))
 
 
 def end(session: Session, lease: Lease, status: Status, **values: Any) -> None:
-    """Finish. Raises LostLease."""
+    """Set the final status. Raises LeaseLost."""
     _update_fenced(
         session,
         lease,
@@ -128,16 +127,16 @@ def end(session: Session, lease: Lease, status: Status, **values: Any) -> None:
 
 
 def release(session: Session, lease: Lease) -> None:
-    """Put the row back for another worker; a cancelled one ends instead. Counts no stall. Raises LostLease."""
+    """Requeue the row, or end it if it is being cancelled. Leaves attempts_without_progress. Raises LeaseLost."""
     if read_status(session, lease, for_update=True) == Status.CANCELLING:
         end(session, lease, Status.CANCELLED)
         return
-    values = {"status": Status.QUEUED, "lease_owner": None, "lease_until": None, "enqueued_at": None}
+    values = {"status": Status.QUEUED, "lease_owner": None, "lease_until": None}
     _update_fenced(session, lease, lease.fence() & (lease.table.status == Status.RUNNING), values)
 
 
 def read_status(session: Session, lease: Lease, *, for_update: bool = False) -> Status:
-    """Running or cancelling. Raises LostLease."""
+    """Running or cancelling. Raises LeaseLost."""
     query = select(lease.table.status).where(lease.fence())
     status = session.scalar(query.with_for_update() if for_update else query)
     if status is None:
@@ -154,11 +153,10 @@ def _update_fenced(session: Session, lease: Lease, fence: ColumnElement[bool], v
 
 
 class LeaseKeeper:
-    """Keeps a lease alive in a thread, and looks for reasons to stop: cancelled, lost, or the worker's own shutdown.
+    """Renews a lease in a thread and detects reasons to stop: a cancel request, a lost lease, or a shutdown.
 
-    `hand_back` puts the row back and `cancel` ends it (they know what else hangs on it). The thread calls them at once,
-    without waiting for the work, which may be silent for minutes; at a shutdown it ends the process when the work does
-    not stop by itself.
+    The thread calls `release` (requeue the row) or `cancel` (end it) at once, because a job may compute for minutes
+    between two progress callbacks. At a shutdown it ends the process if the job does not stop within a grace period.
     """
 
     def __init__(
@@ -176,8 +174,8 @@ class LeaseKeeper:
         self._release, self._cancel = release, cancel
         self._stop_reason: Cancelled | None = None
         self._stop_event = threading.Event()
-        run = contextvars.copy_context().run  # its lines in the log are about the same job
-        self._thread = threading.Thread(target=run, args=(self._run,), name=f"watch-{lease.id}", daemon=True)
+        run = contextvars.copy_context().run  # keeps the log context of the job
+        self._thread = threading.Thread(target=run, args=(self._run,), name=f"lease-{lease.id}", daemon=True)
 
     def __enter__(self) -> LeaseKeeper:
         self._thread.start()
@@ -186,29 +184,27 @@ class LeaseKeeper:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Raises CancelRequested or HandedBack in the place of LostLease, where the row was lost to that."""
+        """Replaces LeaseLost by CancelRequested or LeaseReleased, if this thread ended the lease."""
         self._stop_event.set()
         self._thread.join()
         if kind is LeaseLost:
             self.raise_if_stopped()
 
     def raise_if_stopped(self) -> None:
-        """Raises LostLease, CancelRequested or HandedBack when the work should stop."""
+        """Raises LeaseLost, CancelRequested or LeaseReleased if the job should stop."""
         if self._stop_reason is not None:
             raise self._stop_reason
 
     def _run(self) -> None:
         self._renew_until_stopped()
-        while (
-            not self._stop_event.is_set()
-        ):  # the work has not come to its next word yet; a shutdown does not wait for that
+        # The job has not reached its next progress callback; a shutdown waits for the grace period only.
+        while not self._stop_event.is_set():
             if shutdown.requested.is_set() and not self._stop_event.wait(_SHUTDOWN_GRACE_S):
-                log.warning("job %s did not stop in %.0f s; leaving it", self._lease.id, _SHUTDOWN_GRACE_S)
+                log.warning("job %s did not stop within %.0f s; ending the process", self._lease.id, _SHUTDOWN_GRACE_S)
                 os._exit(0)
             self._stop_event.wait(_CHECK_INTERVAL_S)
 
     def _renew_until_stopped(self) -> None:
-        """Until there is a reason to stop."""
         renewed_at = time.monotonic()
         while not self._stop_event.wait(min(_CHECK_INTERVAL_S, self._heartbeat_s)):
             if shutdown.requested.is_set():
@@ -224,8 +220,8 @@ class LeaseKeeper:
                 self._stop_reason = lease_lost
                 return
             except DBAPIError as error:
-                # Our lease ends on a clock that we cannot ask: past it, somebody else may have the row.
-                log.warning("cannot reach the database from job %s: %s", self._lease.id, error.orig)
+                # The database cannot confirm the lease: once its duration has passed, another worker may hold the row.
+                log.warning("job %s cannot reach the database: %s", self._lease.id, error.orig)
                 if time.monotonic() - renewed_at > self._lease_s:
                     self._stop_reason = LeaseLost(self._lease.id)
                     return
@@ -244,14 +240,14 @@ class LeaseKeeper:
         except LeaseLost as lease_lost:
             self._stop_reason = lease_lost
         except DBAPIError as error:
-            log.warning("job %s is not handed back, its lease must run out: %s", self._lease.id, error.orig)
+            log.warning("job %s cannot be released and waits until its lease expires: %s", self._lease.id, error.orig)
             self._stop_reason = LeaseLost(self._lease.id)
         else:
             self._stop_reason = LeaseReleased(self._lease.id)
 
 
 def retry_while_db_down(id: str, write: Callable[[], None]) -> None:
-    """Write what must not be lost; wait for a database that is away. Raises OperationalError when it stays away."""
+    """Retry a write while the database is unavailable. Raises OperationalError after ten minutes."""
     deadline = time.monotonic() + _STORE_RETRY_TIMEOUT_S
     pause = 0.5
     while True:

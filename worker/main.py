@@ -1,7 +1,7 @@
-"""The Celery application of the workers. Imports no torch: only a pool process does, when a job needs it.
+"""The Celery application of the workers. Imports no torch: a pool process does, when a job needs it.
 
-celery --app worker.celery_app worker --queues attack --concurrency 1
-celery --app worker.celery_app worker --queues encrypt,ops
+celery --app unveil.worker.main worker --queues attack --concurrency 1
+celery --app unveil.worker.main worker --queues encrypt,ops
 """
 
 from __future__ import annotations
@@ -22,32 +22,32 @@ from unveil.worker.periodic import PeriodicThread
 celery = broker.make_celery_app(get_settings())
 celery.conf.update(
     imports=["unveil.worker.tasks"],
-    worker_pool_start_method="spawn",  # CUDA does not survive a fork; and no connection is inherited
-    # A fresh interpreter takes its time on a busy machine: after Celery's 4 s it would be killed, and the next one too.
+    worker_pool_start_method="spawn",  # CUDA does not survive a fork, and connections must not be inherited
+    # On a busy machine a new interpreter takes longer than Celery's 4 s, and Celery would kill every one it starts.
     worker_proc_alive_timeout=120.0,
-    worker_cancel_long_running_tasks_on_connection_loss=False,  # the row's lease rules, not the broker's connection
+    worker_cancel_long_running_tasks_on_connection_loss=False,  # the lease decides, not the connection to the broker
 )
 
-_NICE_INCREMENT = 5  # who computes lets those go first that answer: service, database, broker
+_NICE_INCREMENT = 5  # workers yield the CPU to API, PostgreSQL and Redis on a shared host
 
 _periodic_threads: list[PeriodicThread] = []
 
 
 @signals.setup_logging.connect
 def _configure_logging(**_: Any) -> None:
-    """In every process of the worker, in the place of Celery's own lines."""
+    """Replaces Celery's logging in every process of the worker."""
     configure_logging()
 
 
 @signals.worker_init.connect
 def _on_worker_init(**_: Any) -> None:
-    """In the main process, before there is a pool."""
+    """In the main process, before it starts the pool."""
     shutdown.block_shutdown_signal()
 
 
 @signals.worker_ready.connect
 def _on_worker_ready(sender: Any, **_: Any) -> None:
-    """In the main process: say that we are there; whoever serves `ops` sweeps."""
+    """In the main process: start the heartbeat and, for the queue `ops`, the sweeper."""
     settings, queues = get_settings(), sorted(celery.amqp.queues.consume_from)
     _periodic_threads.append(HeartbeatThread(settings, str(sender.hostname), queues, sender.controller.concurrency))
     if OPS_QUEUE in queues:
@@ -60,7 +60,7 @@ def _on_worker_ready(sender: Any, **_: Any) -> None:
 
 @signals.worker_shutting_down.connect
 def _on_worker_shutting_down(**_: Any) -> None:
-    """In the main process: the pool hands its jobs back now, instead of working through them."""
+    """In the main process: pool processes release their jobs instead of finishing them."""
     shutdown.signal_pool()
 
 

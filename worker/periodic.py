@@ -1,4 +1,4 @@
-"""Something that a worker's main process does every so often, in a thread: on no wall clock, and without the broker."""
+"""Periodic threads of a worker's main process. They use a monotonic clock and no broker."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class PeriodicThread(threading.Thread, ABC):
 
     @abstractmethod
     def tick(self) -> None:
-        """What fails now is done again the next time."""
+        """An exception is logged; the next tick follows after the interval."""
 
     def run(self) -> None:
         while not self._stop_event.is_set():

@@ -1,4 +1,4 @@
-"""What a worker process works with, made once in each process (a connection must not be shared over a fork)."""
+"""Settings, connections and key ring of a worker process: one each, because a fork must not share connections."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Runtime:
     celery: Celery
     keyring: Keyring
     blobs: BlobStore
-    owner: str  # names this process in leases
+    owner: str  # lease_owner of this process
 
 
 def make_runtime(settings: Settings, celery: Celery) -> Runtime:
@@ -40,16 +40,16 @@ def make_runtime(settings: Settings, celery: Celery) -> Runtime:
 
 
 def lease_owner_prefix(pid: int) -> str:
-    """How the owner begins that a process of this machine is in leases."""
+    """Prefix of `lease_owner` for a process of this machine."""
     return f"{socket.gethostname()}/{pid}/"
 
 
 def get_runtime() -> Runtime:
-    """This process's own."""
+    """The runtime of this process."""
     return _runtime_of_process(os.getpid())
 
 
 @cache
-def _runtime_of_process(pid: int) -> Runtime:  # noqa: ARG001 - the cache key: a forked child makes its own
+def _runtime_of_process(pid: int) -> Runtime:  # noqa: ARG001 - part of the cache key: a forked child needs its own
     settings = get_settings()
     return make_runtime(settings, make_celery_app(settings))

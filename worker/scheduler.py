@@ -1,7 +1,7 @@
-"""Whose job comes next. A message rings for one row, and what is done is the job of the account whose turn it is.
+"""Fair scheduling: a message asks for the next job, and the scheduler chooses it.
 
-Messages wait in the order of their sending: an account with a hundred cells would keep another's only one waiting for
-them all. Each message stands for one job that waits, so whichever is taken, there is one left for every other.
+Running jobs in the order of their messages would make an account with one cell wait for another's hundred. Each message
+stands for one queued job, so a message remains for every job whichever order the scheduler chooses.
 """
 
 from __future__ import annotations
@@ -31,24 +31,24 @@ _CLAIM_BY_TABLE: Mapping[JobTable, Callable[[Runtime, str], ClaimedJob | None]] 
 
 
 def run_next_job(runtime: Runtime) -> None:
-    """Do one job, if any waits."""
-    skipped: list[str] = []  # taken by others while we looked, or not to be claimed
+    """Run one job, if one is claimable."""
+    skipped: list[str] = []  # claimed by another worker meanwhile, or not claimable
     while True:
         with runtime.sessions() as session:
             next_row = next_job(session, skipped)
         if next_row is None:
             return
         table, id, account_id = next_row
-        if jobs.run_job(runtime, id, partial(_claim, table), lambda: _mark_served(runtime, account_id)):  # noqa: B023 - called at once
+        if jobs.run_job(runtime, id, partial(_claim, table), lambda: _mark_served(runtime, account_id)):  # noqa: B023 - called within the iteration
             return
         skipped.append(id)
 
 
 def _claim(table: JobTable, runtime: Runtime, id: str) -> ClaimedJob | None:
-    """None also where something is wrong with it: every worker would come back to it, and do no other."""
+    """Returns None for a corrupt row too, so that it does not starve the queue."""
     try:
         return _CLAIM_BY_TABLE[table](runtime, id)
-    except OperationalError:  # the database's trouble, not the row's
+    except OperationalError:  # a problem of the database, not of the row
         raise
     except Exception:
         log.exception("%s cannot be claimed", id)
@@ -56,10 +56,10 @@ def _claim(table: JobTable, runtime: Runtime, id: str) -> ClaimedJob | None:
 
 
 def next_job(session: Session, skipped: list[str]) -> tuple[JobTable, str, str] | None:
-    """Table, id and account of the job whose turn it is: of the account with the fewest at work, of those the one that
-    was served longest ago; its oldest order first, in it the keys, for which cells wait, and last what takes long.
+    """Table, id and account of the next job.
 
-    What only another version knows is left to a worker that has it.
+    Order: the account with the fewest running jobs, then the one served least recently; within it the oldest request,
+    its keys first because cells wait for them, its training attacks last. Skips schemes and attacks of other versions.
     """
     schemes, attacks = list(catalog.schemes()), [*catalog.attacks(), catalog.UTILITY]
     scheme, attack = Cell.scheme["name"].astext, Cell.attack["name"].astext
@@ -112,7 +112,7 @@ def _select_cells(cost_rank: ColumnElement[int], condition: ColumnElement[bool])
 
 
 def _mark_served(runtime: Runtime, account_id: str) -> None:
-    """A turn that is forgotten is taken twice; the job that has been claimed matters more."""
+    """An error only affects fairness, so it does not fail the claimed job."""
     with suppress(DBAPIError), runtime.sessions.begin() as session:
         session.execute(
             update(Account).where(Account.id == account_id).values(last_job_started_at=func.clock_timestamp())

@@ -1,7 +1,7 @@
-"""An orderly shutdown, inside a pool process: finish nothing long, hand the job back.
+"""Orderly shutdown of a pool process: release the job instead of finishing it.
 
-The main process sends SIGUSR2 to its pool when it is asked to stop. A service manager may also send SIGTERM to every
-process of the group: a pool process that works takes it the same way, an idle one ends as it always did.
+The main process sends SIGUSR2 to its pool when it stops. A service manager may also send SIGTERM to every process of
+the group: a busy pool process treats it like SIGUSR2, an idle one exits.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _in_flight_event = threading.Event()
 
 @contextmanager
 def in_flight() -> Iterator[None]:
-    """Marks the time in which there is something to hand back, or somebody waits for the answer."""
+    """While a job runs, or a caller waits for a reply."""
     _in_flight_event.set()
     try:
         yield
@@ -30,24 +30,24 @@ def in_flight() -> Iterator[None]:
 
 
 def block_shutdown_signal() -> None:
-    """In the main process, before it has a pool: a pool process starts with the signal held back, for it would die of
-    one that comes before its handler is there."""
+    """Call in the main process before it starts the pool. A pool process inherits the blocked signal, which would kill
+    it before it has a handler."""
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGUSR2})
 
 
 def install_shutdown_handler() -> None:
-    """In a pool process, at its start."""
+    """Call when a pool process starts."""
     signal.signal(signal.SIGUSR2, _on_shutdown_signal)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGUSR2})
 
 
 def install_sigterm_handler() -> None:
-    """In a pool process, before each task: at its start billiard takes SIGTERM for itself, and exits of it."""
+    """Call before each task: billiard installs a handler of its own, which exits, after the process has started."""
     signal.signal(signal.SIGTERM, _on_sigterm)
 
 
 def signal_pool() -> None:
-    """In the main process, when it is asked to stop."""
+    """Call in the main process when it stops."""
     for child in active_children():
         if child.pid is not None:
             os.kill(child.pid, signal.SIGUSR2)

@@ -1,7 +1,7 @@
-"""What one job of an evaluation computes for all of them, such as the controls of an attack.
+"""Artifacts that one job of an evaluation computes for all its jobs, such as the controls of an attack.
 
-Exactly one works on it while the others wait. It is theirs only as long as their own row's lease holds: a job that
-died, failed or was cancelled frees it without a word.
+One job computes an artifact while the others wait. Its claim is valid as long as the lease of its own row, so a job
+that crashed, failed or was cancelled frees the artifact.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from unveil.worker.lease import LEASED, retry_while_db_down
 if TYPE_CHECKING:
     from unveil.worker.jobs import ClaimedJob, Reporter
 
-_POLL_INTERVAL_S = 1.0  # how often one who waits looks again
+_POLL_INTERVAL_S = 1.0  # of a job that waits for another
 
 
 def compute_once(job: ClaimedJob, reporter: Reporter, name: str, compute: Callable[[], bytes]) -> bytes:
-    """What `make` makes, or has made for another job of the evaluation. Waits meanwhile; raises as a report does."""
+    """The value of `compute`, run by this job or another one of the evaluation. Raises as Reporter.report does."""
     if job.evaluation_id is None:
         return compute()
     while True:
@@ -37,17 +37,17 @@ def compute_once(job: ClaimedJob, reporter: Reporter, name: str, compute: Callab
         if is_owner:
             break
         kind, _, _ = name.partition("/")
-        reporter.heartbeat(f"waiting for the {kind} that another cell makes")
+        reporter.heartbeat(f"waiting for the {kind} that another cell computes")
         time.sleep(_POLL_INTERVAL_S)
     value = compute()
-    failpoints.failpoint("shared-made-before-kept")
+    failpoints.failpoint("artifact-computed-before-stored")
     ciphertext = job.runtime.keyring.seal(value, **_envelope_context(job, name))
     retry_while_db_down(job.lease.id, lambda: _store_artifact(job, name, ciphertext))
     return value
 
 
 def _claim_artifact(session: Session, job: ClaimedJob, name: str) -> bool:
-    """Whether it is ours to make: nobody's yet, or of one who makes it no more."""
+    """True if this job computes the artifact: it is new, or the job that claimed it no longer runs."""
     owner = {"owner_job_id": job.lease.id, "attempt": job.lease.attempt}
     claimed_name = session.scalar(
         insert(EvaluationArtifact)
@@ -63,7 +63,7 @@ def _claim_artifact(session: Session, job: ClaimedJob, name: str) -> bool:
 
 
 def _owner_is_running() -> ColumnElement[bool]:
-    """Its holder is at work, in the attempt that took it."""
+    """The owner holds its lease, in the attempt that claimed the artifact."""
     return or_(
         *(
             exists().where(
@@ -78,7 +78,7 @@ def _owner_is_running() -> ColumnElement[bool]:
 
 
 def _store_artifact(job: ClaimedJob, name: str, ciphertext: bytes) -> None:
-    """If another took it over meanwhile, ours is dropped: what two make is the same."""
+    """Writes nothing if another job has taken over the artifact: both compute the same value."""
     with job.runtime.sessions.begin() as session:
         session.execute(
             update(EvaluationArtifact).where(*_artifact_filter(job, name), *_owned_by(job)).values(sealed=ciphertext)

@@ -1,8 +1,8 @@
-"""Finds what was lost: rows whose worker fell silent, ids that no message carries any more, evaluations left open,
-and what ended jobs and destroyed keys left in the blob store.
+"""The sweeper repairs what crashes leave: expired leases, jobs without a message, evaluations that nobody finished, and
+blobs of ended jobs and destroyed keys.
 
-May run at any time, any number of times, in any number of processes at once. What cannot be done for one row keeps
-nothing else from being done.
+It may run at any time, any number of times, and in several processes at once. An error on one row does not affect the
+others.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any
 
 from celery import Celery
 from kombu.exceptions import OperationalError as BrokerUnavailable
-from sqlalchemy import ARRAY, ColumnElement, Text, any_, delete, exists, func, literal, or_, select, update
+from sqlalchemy import ARRAY, ColumnElement, Text, any_, delete, exists, func, literal, select, update
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import Session, sessionmaker
 
@@ -26,21 +26,18 @@ from unveil.app.observability import failpoints
 from unveil.app.settings import Settings
 from unveil.app.storage import BlobStore, StorageError
 from unveil.worker import counts
-from unveil.worker.jobs import TASK_BY_TABLE
-from unveil.worker.lease import LEASED, JobTable, claimable, seconds_from_now
+from unveil.worker.lease import JOB_TABLES, LEASED, JobTable, claimable, seconds_from_now
 from unveil.worker.periodic import PeriodicThread
 from unveil.worker.runtime import get_runtime
 
 log = logging.getLogger(__name__)
 
-_REDISPATCH_AFTER_S = 10.0  # a message that was sent longer ago may be lost
 _HEARTBEAT_RETENTION_S = 24 * 3600.0
-# Whose turn comes first when many are rung for: without its key a cell cannot be run.
-_DISPATCH_ORDER = {Key: (Key.id,), Cell: (Cell.evaluation_id, Cell.position)}
+_REDISPATCH_LOCK = 0x756E7665  # any number that no other advisory lock of the database uses
 
 
 class Sweeper(PeriodicThread):
-    """In the main process of a worker that serves `ops`: there it needs no broker, and waits for no other work."""
+    """Runs in the main process of a worker for the queue `ops`, so it depends on neither the broker nor the pool."""
 
     def __init__(self, settings: Settings) -> None:
         super().__init__("sweeper", settings.sweep_interval_s)
@@ -51,28 +48,26 @@ class Sweeper(PeriodicThread):
 
 
 def sweep(sessions: sessionmaker[Session], celery: Celery, settings: Settings) -> None:
-    with _log_and_continue("giving up silent workers"):
+    with _log_and_continue("requeueing expired leases"):
         requeue_expired_leases(sessions, settings)
     with _log_and_continue("finishing evaluations"):
         finish_evaluations(sessions)
-    with _log_and_continue("ringing again"):
+    with _log_and_continue("redispatching lost messages"):
         redispatch_lost_messages(sessions, celery)
-    with _log_and_continue("forgetting workers"), sessions.begin() as session:
+    with _log_and_continue("deleting old heartbeats"), sessions.begin() as session:
         session.execute(
             delete(ProcessHeartbeat).where(ProcessHeartbeat.seen_at < seconds_from_now(-_HEARTBEAT_RETENTION_S))
         )
-    with _log_and_continue("clearing blobs"):
+    with _log_and_continue("deleting leftover blobs"):
         try:
             delete_leftover_blobs(sessions, BlobStore(settings))
         except StorageError as error:
-            log.warning("blobs of the past stay for now: %s", error)
+            log.warning("leftover blobs are not deleted yet: %s", error)
 
 
 @contextmanager
 def _log_and_continue(task: str) -> Iterator[None]:
-    """What fails within is logged, and done again by the next sweep. Raises OperationalError: without a database
-    nothing can be done.
-    """
+    """Logs an exception; the next sweep tries again. Raises OperationalError, since every task needs the database."""
     try:
         yield
     except OperationalError:
@@ -82,8 +77,8 @@ def _log_and_continue(task: str) -> Iterator[None]:
 
 
 def requeue_expired_leases(sessions: sessionmaker[Session], settings: Settings) -> None:
-    """Queue jobs whose lease ran out once more; fail those that never got further, cancel those that were to be."""
-    for table in TASK_BY_TABLE:
+    """Requeue jobs whose lease expired. Fail those without progress, end those that were being cancelled."""
+    for table in JOB_TABLES:
         _requeue_expired_in_table(sessions, settings, table)
 
 
@@ -93,8 +88,8 @@ def _requeue_expired_in_table(sessions: sessionmaker[Session], settings: Setting
         suspects = session.execute(select(table.id, table.evaluation_id).where(expired)).all()
     publish = event_log.on_cell_status_changed if table is Cell else event_log.on_key_status_changed
     for id, evaluation_id in suspects:
-        with _log_and_continue(f"giving up {id}"), sessions.begin() as session:
-            # Skip what somebody holds: a worker that lives, or another sweeper. The next sweep comes soon.
+        with _log_and_continue(f"requeueing {id}"), sessions.begin() as session:
+            # Skip rows that a live worker or another sweeper has locked; the next sweep sees them.
             evaluation = None
             if evaluation_id is not None:
                 evaluation = event_log.lock_evaluation(session, evaluation_id, skip_locked=True)
@@ -106,11 +101,11 @@ def _requeue_expired_in_table(sessions: sessionmaker[Session], settings: Setting
                 continue
             _requeue_or_end(job, settings.max_attempts_without_progress)
             counts.lease_recoveries[table.__tablename__] += 1
-            log.warning("%s: the worker of attempt %d is gone; now %s", job.id, job.attempt, job.status)
+            log.warning("%s: the lease of attempt %d expired; now %s", job.id, job.attempt, job.status)
             session.flush()
             if evaluation is not None:
                 publish(session, evaluation, job.id)
-        failpoints.failpoint("given-up-before-ring")
+        failpoints.failpoint("lease-expired-before-dispatch")
 
 
 def _requeue_or_end(job: Cell | Key, max_attempts: int) -> None:
@@ -122,15 +117,15 @@ def _requeue_or_end(job: Cell | Key, max_attempts: int) -> None:
         job.status, job.finished_at = Status.FAILED, func.clock_timestamp()
         job.error = {
             "code": "poison",
-            "detail": f"{job.attempts_without_progress} attempts in a row ended without a word and without progress; "
-            "the worker was killed, or ran out of memory",
+            "detail": f"{job.attempts_without_progress} attempts in a row ended without progress: the worker was "
+            "killed or ran out of memory",
         }
     else:
-        job.status, job.enqueued_at = Status.QUEUED, None
+        job.status = Status.QUEUED
 
 
 def finish_evaluations(sessions: sessionmaker[Session]) -> None:
-    """End evaluations whose cells all have."""
+    """Finish evaluations whose cells have all ended."""
     open_cell = exists().where(Cell.evaluation_id == Evaluation.id, Cell.status.in_(ACTIVE))
     with sessions() as session:
         ids = session.scalars(select(Evaluation.id).where(Evaluation.finished_at.is_(None), ~open_cell)).all()
@@ -142,56 +137,43 @@ def finish_evaluations(sessions: sessionmaker[Session]) -> None:
 
 
 def redispatch_lost_messages(sessions: sessionmaker[Session], celery: Celery) -> None:
-    """Send queued ids that were never sent; and, when fewer messages wait than ids, those sent a while ago."""
-    with sessions() as session:
-        queued_counts = {
-            table: session.scalar(select(func.count()).where(claimable(table))) or 0 for table in TASK_BY_TABLE
-        }
-    if not any(queued_counts.values()):
-        return
-    try:
-        messages_lost = broker.queue_depth(celery, broker.RUN_CELL) < sum(
-            queued_counts.values()
-        )  # one queue for all of them
-        for table, task in TASK_BY_TABLE.items():
-            ids = _mark_for_dispatch(sessions, table, messages_lost)
-            failpoints.failpoint("sweep-before-ring")
-            if ids:
-                log.info("ringing again for %d of %s", len(ids), table.__tablename__)
-                broker.enqueue(celery, task, *ids)
-    except BrokerUnavailable as error:
-        log.warning("the broker is away: %s", error)
+    """Send as many messages as there are fewer messages than claimable jobs.
 
-
-def _mark_for_dispatch(sessions: sessionmaker[Session], table: JobTable, messages_lost: bool) -> list[str]:
-    """The ids to send, marked as sent now."""
-    never_sent = table.enqueued_at.is_(None)
-    stale: ColumnElement[bool] = (
-        or_(never_sent, table.enqueued_at < seconds_from_now(-_REDISPATCH_AFTER_S)) if messages_lost else never_sent
-    )
+    A worker may have received a message and not claimed its job yet. Then one message is superfluous, and the worker
+    that receives it finds no job.
+    """
     with sessions.begin() as session:
-        query = select(table.id).where(claimable(table), stale).order_by(*_DISPATCH_ORDER[table])
-        ids = list(session.scalars(query.with_for_update(skip_locked=True, of=table)))
-        session.execute(update(table).where(_id_is_one_of(table, ids)).values(enqueued_at=func.clock_timestamp()))
-    return ids
+        # One sweeper at a time, so that several of them do not each send the missing messages.
+        if not session.scalar(select(func.pg_try_advisory_xact_lock(_REDISPATCH_LOCK))):
+            return
+        claimable_jobs = sum(session.scalar(select(func.count()).where(claimable(table))) or 0 for table in JOB_TABLES)
+        if claimable_jobs == 0:
+            return
+        try:
+            missing = claimable_jobs - broker.count_job_messages(celery)
+            failpoints.failpoint("sweep-before-dispatch")
+            if missing > 0:
+                log.info("dispatching %d jobs again", missing)
+                broker.enqueue_jobs(celery, missing)
+        except BrokerUnavailable as error:
+            log.warning("the broker is unavailable: %s", error)
 
 
 def _id_is_one_of(table: JobTable, ids: Collection[str]) -> ColumnElement[bool]:
-    """As one array: a statement takes 65,535 parameters."""
+    """As one array, because a statement has at most 65,535 parameters."""
     return table.id == any_(literal(list(ids), ARRAY(Text)))
 
 
 def delete_leftover_blobs(sessions: sessionmaker[Session], blobs: BlobStore) -> None:
-    """Checkpoints of jobs that are over, their locks first, and weights of destroyed keys: what a crash left behind."""
+    """Checkpoints of ended jobs, after their wrapped data keys, and weights of destroyed keys."""
     with sessions.begin() as session:
-        for table in TASK_BY_TABLE:
+        for table in JOB_TABLES:
             ended_with_key = table.checkpoint_wrapped_key.is_not(None) & table.status.not_in(ACTIVE)
             session.execute(update(table).where(ended_with_key).values(checkpoint_wrapped_key=None))
-    folders = {
-        name.rsplit("/", 1)[-1]: name for name in blobs.list_folder("checkpoints")
-    }  # first: a job may begin meanwhile
+    # List the folders before the active jobs: a job that starts in between must keep its folder.
+    folders = {name.rsplit("/", 1)[-1]: name for name in blobs.list_folder("checkpoints")}
     with sessions() as session:
-        for table in TASK_BY_TABLE:
+        for table in JOB_TABLES:
             for id in session.scalars(select(table.id).where(_id_is_one_of(table, folders), table.status.in_(ACTIVE))):
                 del folders[id]
         destroyed = session.execute(

@@ -1,4 +1,4 @@
-"""What a message can ask for. A message holds an id and nothing else; everything is in the row."""
+"""Celery tasks. Messages hold no data: jobs are rows, and encryption requests wait encrypted in Redis."""
 
 from __future__ import annotations
 
@@ -8,26 +8,16 @@ from functools import cache
 from unveil.app import broker
 from unveil.worker.main import celery
 
-_JOB_REQUEST_CLASS = "unveil.worker.worker_lost:JobRequest"
+_JOB_NICE_INCREMENT = 5  # on top of worker.main's: nobody waits for a job as a caller waits for /encrypt
 
 
 @cache
 def _lower_priority() -> None:
-    """Nobody waits for a job as one does for images: this process lets encryption go first, from now on."""
-    os.nice(5)
+    os.nice(_JOB_NICE_INCREMENT)
 
 
-@celery.task(name=broker.RUN_CELL, Request=_JOB_REQUEST_CLASS)
-def run_cell(id: str) -> None:  # noqa: ARG001 - whose turn it is, the rows tell
-    _run_next_job()
-
-
-@celery.task(name=broker.TRAIN_KEY, Request=_JOB_REQUEST_CLASS)
-def train_key(id: str) -> None:  # noqa: ARG001
-    _run_next_job()
-
-
-def _run_next_job() -> None:
+@celery.task(name=broker.RUN_NEXT_JOB, Request="unveil.worker.worker_lost:JobRequest")
+def run_next_job() -> None:
     _lower_priority()
     from unveil.worker import scheduler
     from unveil.worker.runtime import get_runtime
@@ -35,11 +25,11 @@ def _run_next_job() -> None:
     scheduler.run_next_job(get_runtime())
 
 
-@celery.task(name=broker.TRANSFORM)
-def transform_images(id: str) -> None:
+@celery.task(name=broker.HANDLE_REQUEST)
+def handle_request(message_id: str) -> None:
     from unveil.worker import shutdown
     from unveil.worker.encryption import handlers
     from unveil.worker.runtime import get_runtime
 
     with shutdown.in_flight():
-        handlers.handle_request(get_runtime(), id)
+        handlers.handle_request(get_runtime(), message_id)

@@ -1,4 +1,4 @@
-"""What the first request would else wait seconds for: imports, and compiled kernels from their cache."""
+"""Warm-up of a pool process: imports and compiled kernels, which would delay its first request by seconds."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ log = logging.getLogger(__name__)
 
 
 def start_warmup() -> None:
-    """In a pool process, at its start; in the background, for a process that starts late is taken for a dead one."""
-    threading.Thread(target=_warm_up, name="warm", daemon=True).start()
+    """Call when a pool process starts. Uses a thread, because Celery kills a process that starts slowly."""
+    threading.Thread(target=_warm_up, name="warmup", daemon=True).start()
 
 
 def _warm_up() -> None:
@@ -19,7 +19,7 @@ def _warm_up() -> None:
 
         from unveil.models.catalog import make_scheme, new_secret, schemes
         from unveil.models.core.images import to_png
-        from unveil.worker.encryption import codec, handlers  # noqa: F401 - transform: the import is what counts
+        from unveil.worker.encryption import codec, handlers  # noqa: F401 - imported for its side effect
 
         image = codec.decode(codec.inspect(to_png(np.zeros((16, 16, 3), np.uint8)), max_pixels=256)).pixels
         for name, kind in schemes().items():
@@ -27,4 +27,4 @@ def _warm_up() -> None:
                 scheme = make_scheme(name, {})
                 scheme.encrypt(image[None], scheme.key(new_secret(), 16, 16))
     except Exception:
-        log.exception("could not warm up; the first request will be slow, and tell why")
+        log.exception("warm-up failed; the first request will be slow")

@@ -7,19 +7,19 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Form, Request
 from starlette.responses import Response
 
-from unveil.app.broker import TRAIN_KEY, RpcMessage
 from unveil.app.dashboard import queries
 from unveil.app.dashboard.rendering import PageRoute, redirect, render_page
 from unveil.app.datasets import service as datasets
 from unveil.app.db.ids import new_id
 from unveil.app.dependencies import AppStateDep, Session
-from unveil.app.encryption.service import call_encryption_worker
+from unveil.app.encryption.service import call_worker
 from unveil.app.errors.problem import Invalid, NotFound
 from unveil.app.http.authentication import AuthenticatedRoute, EvaluatePrincipal, KeysPrincipal, ReadPrincipal
 from unveil.app.http.pagination import DatasetPaging, KeyPaging, PageRequest
 from unveil.app.jobs.dispatch import dispatch
 from unveil.app.keys import service as keys
 from unveil.app.keys.schemas import KeyCreate
+from unveil.app.rpc.messages import PngReply, ThumbnailsRequest
 from unveil.models import catalog
 
 page_router = APIRouter(route_class=PageRoute)
@@ -88,7 +88,7 @@ async def train_key(
     body = KeyCreate(scheme=scheme, params={"dataset": dataset, "profile": profile, "seed": seed})
     key = await keys.create(session, app_state, principal, body, new_id("key"))
     await session.commit()
-    await dispatch(app_state, TRAIN_KEY, key.id)
+    await dispatch(app_state, 1)
     return redirect(f"/dashboard/keys#{key.id}")
 
 
@@ -124,10 +124,8 @@ async def show_thumbnails(id: str, principal: ReadPrincipal, app_state: AppState
     if not dataset.available:
         raise NotFound(f"the images of {id} have not been downloaded yet")
     await session.rollback()  # the worker's answer is waited for without a database connection
-    reply = await call_encryption_worker(
-        app_state, principal, RpcMessage({"op": "strip", "account": principal.account_id, "dataset": id})
-    )
-    return Response(reply.attachments[0], media_type="image/png", headers=_CACHE_ONE_HOUR)
+    reply = await call_worker(app_state, ThumbnailsRequest(account_id=principal.account_id, dataset=id), PngReply)
+    return Response(reply.png, media_type="image/png", headers=_CACHE_ONE_HOUR)
 
 
 @page_router.post("/dashboard/datasets/{id}/delete")

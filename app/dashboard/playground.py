@@ -17,19 +17,27 @@ from fastapi import APIRouter, Query, Request
 from PIL import Image
 from starlette.responses import JSONResponse, Response
 
-from unveil.app.broker import RpcMessage
 from unveil.app.dashboard import queries
 from unveil.app.dashboard.rendering import PageRoute, render_page
 from unveil.app.db.ids import new_id
 from unveil.app.db.tables import Key
 from unveil.app.dependencies import AppState, AppStateDep, Session
-from unveil.app.encryption.service import call_encryption_worker
+from unveil.app.encryption.service import call_worker
 from unveil.app.errors.problem import Invalid, NotFound, TooMany
 from unveil.app.evaluations import serializers
 from unveil.app.http.authentication import AuthenticatedRoute, EncryptPrincipal
 from unveil.app.http.uploads import read_form
 from unveil.app.keys.service import get_many, make_scheme_or_422, require_ready
+from unveil.app.observability.logging import request_id
 from unveil.app.report.labels import title
+from unveil.app.rpc.messages import (
+    BundledPhotoRequest,
+    ImageFile,
+    PngReply,
+    PreviewReply,
+    PreviewRequest,
+    SampleMosaicRequest,
+)
 from unveil.app.security.principal import Principal
 from unveil.models import catalog
 
@@ -132,22 +140,22 @@ async def preview_attack(
             raise Invalid(f"{name} cannot be run on {key.scheme}: {reason}", [("/attack", reason)])
         (image,) = form.files
         _require_preview_size(image.data)
-        metadata = {
-            "op": "look",
-            "account": principal.account_id,
-            "scheme": key.scheme,
-            "params": key.params,
-            "keys": [key.id],
-            "draw": False,
-            "attack": name,
-            "settings": _ATTACK_SETTINGS.get(name, {}),
-            "files": [{"name": image.name, "type": image.type}],
-        }
-        await session.rollback()  # the worker's answer is waited for without a database connection
+        preview_request = PreviewRequest(
+            account_id=principal.account_id,
+            request_id=request_id.get(),
+            scheme=key.scheme,
+            settings=key.params,
+            key_id=key.id,
+            attack=name,
+            attack_settings=_ATTACK_SETTINGS.get(name, {}),
+            image=ImageFile(image.name, image.type, image.data),
+        )
+        await session.rollback()  # waiting for the worker holds no database connection
         async with _one_preview_per_account(app_state, principal):
-            reply = await call_encryption_worker(app_state, principal, RpcMessage(metadata, [image.data]))
-    images = [base64.b64encode(part).decode() for part in reply.attachments]
-    return JSONResponse({**reply.metadata, "pictures": images}, headers={"Cache-Control": "no-store"})
+            reply = await call_worker(app_state, preview_request, PreviewReply)
+    scores = {"failed_attack": reply.failure} if reply.scores is None else vars(reply.scores)
+    images = [base64.b64encode(png).decode() for png in reply.images]
+    return JSONResponse({**scores, "pictures": images}, headers={"Cache-Control": "no-store"})
 
 
 @api_router.get("/dashboard/playground/photographs/{name}.png")
@@ -155,8 +163,8 @@ async def show_sample_photo(name: str, principal: EncryptPrincipal, app_state: A
     """A photograph to try: it comes with scikit-image, which only workers need to have."""
     if name not in SAMPLE_PHOTOS:
         raise NotFound(f"there is no photograph {name!r}")
-    reply = await call_encryption_worker(app_state, principal, RpcMessage({"op": "photograph", "name": name}))
-    return Response(reply.attachments[0], media_type="image/png", headers=_CACHE_ONE_DAY)
+    reply = await call_worker(app_state, BundledPhotoRequest(account_id=principal.account_id, name=name), PngReply)
+    return Response(reply.png, media_type="image/png", headers=_CACHE_ONE_DAY)
 
 
 @api_router.get("/dashboard/playground/set.png")
@@ -167,10 +175,9 @@ async def show_sample_ciphertexts(
     height: Annotated[int, Query(ge=MIN_SIDE, le=MAX_SIDE)],
 ) -> Response:
     """The small set that is protected with a picture of this size."""
-    reply = await call_encryption_worker(
-        app_state, principal, RpcMessage({"op": "small set", "width": width, "height": height})
-    )
-    return Response(reply.attachments[0], media_type="image/png", headers=_CACHE_ONE_DAY)
+    request = SampleMosaicRequest(account_id=principal.account_id, width=width, height=height)
+    reply = await call_worker(app_state, request, PngReply)
+    return Response(reply.png, media_type="image/png", headers=_CACHE_ONE_DAY)
 
 
 def _require_preview_size(data: bytes) -> None:

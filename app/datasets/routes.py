@@ -17,6 +17,7 @@ from unveil.app.http.like import Like
 from unveil.app.http.pagination import DatasetPaging, Page
 from unveil.app.http.problems import problems
 from unveil.app.http.uploads import reject_unknown_fields
+from unveil.app.rpc.client import NoWorkerReplied
 
 router = APIRouter(prefix="/datasets", tags=["datasets"], route_class=AuthenticatedRoute)
 
@@ -48,7 +49,7 @@ async def get_dataset(id: str, principal: ReadPrincipal, app_state: AppStateDep,
         service.BadArchive,
         service.ArchiveTooLarge,
         service.OriginalsNotTaken,
-        service.UnpackTimeout,
+        NoWorkerReplied,
         IdempotencyMismatch,
         RequestInProgress,
     ),

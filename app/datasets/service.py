@@ -4,24 +4,23 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import suppress
-from dataclasses import dataclass
-from typing import Any, BinaryIO
+from dataclasses import asdict, dataclass
+from typing import BinaryIO
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from unveil.app.broker import RpcMessage, WorkerTimeout, call_worker
 from unveil.app.datasets import queries
 from unveil.app.datasets.schemas import DatasetOut, DatasetUpload
-from unveil.app.db.ids import new_id
 from unveil.app.db.tables import Dataset
 from unveil.app.dependencies import AppState
-from unveil.app.errors.problem import Conflict, Invalid, NotFound, Problem, TooLarge, Unavailable
+from unveil.app.errors.problem import Conflict, Invalid, NotFound, TooLarge
 from unveil.app.http.pagination import Page, PageRequest, build_page
 from unveil.app.observability import failpoints
 from unveil.app.observability.logging import request_id
+from unveil.app.rpc.messages import ArchiveReply, ArchiveRequest
 from unveil.app.security.principal import Principal
 from unveil.app.settings import Settings
-from unveil.app.storage import STORAGE_ERROR_BY_CODE, StorageError
+from unveil.app.storage import StorageError
 from unveil.models import catalog
 
 # Cursors are ids; a built-in set has none, so its place in the list stands in for one.
@@ -56,13 +55,6 @@ class BadArchive(Invalid):
 
 class ArchiveTooLarge(TooLarge):
     code, title = "archive_too_large", "The archive is above a limit"
-
-
-class UnpackTimeout(Unavailable):
-    code, title = "no_worker", "No worker has unpacked the archive in time"
-
-
-_PROBLEM_BY_CODE = {problem.code: problem for problem in (BadArchive, ArchiveTooLarge)}
 
 
 async def list_page(
@@ -137,43 +129,45 @@ async def upload(
     archive: BinaryIO,
     originals: BinaryIO | None,
 ) -> DatasetOut:
-    """Have a worker unpack the archives, and add the row, which the caller commits.
+    """Have a worker unpack the archives, and add the row; the caller commits.
 
-    The stored blob comes first, under a name that follows from the id; until the row exists nothing refers to it, and
-    what a crash leaves behind `app.orphans` removes.
+    The worker writes the blob before the row exists, under a name that follows from the id. If the API crashes in
+    between, no row names the blob and retention deletes it.
     """
     if originals is not None and body.kind == "plain":
-        raise OriginalsNotTaken(
-            "leave `originals` out, or say kind=protected", [("/originals", "only taken with kind protected")]
-        )
-    staged_blobs = {"archive": f"uploads/{id}.zip"}
-    if originals is not None:
-        staged_blobs["originals"] = f"uploads/{id}.originals.zip"
-    blob = f"datasets/{id}.npz"
-    request_ids = {"account": principal.account_id, "request": request_id.get()}
-    metadata = {
-        "op": "dataset",
-        **request_ids,
-        "archive": None,
-        "originals": None,
-        **staged_blobs,
-        "blob": blob,
+        message = "only a protected dataset takes originals; omit them, or send kind=protected"
+        raise OriginalsNotTaken(message, [("/originals", message)])
+    request = ArchiveRequest(
+        account_id=principal.account_id,
+        request_id=request_id.get(),
+        archive_blob=f"uploads/{id}.zip",
+        originals_blob=None if originals is None else f"uploads/{id}.originals.zip",
+        dataset_blob=f"datasets/{id}.npz",
         **body.model_dump(),
-    }
+    )
     try:
-        await asyncio.to_thread(app_state.blobs.write_file, staged_blobs["archive"], archive)
-        if originals is not None:
-            await asyncio.to_thread(app_state.blobs.write_file, staged_blobs["originals"], originals)
+        await asyncio.to_thread(app_state.blobs.write_file, request.archive_blob, archive)
+        if originals is not None and request.originals_blob is not None:
+            await asyncio.to_thread(app_state.blobs.write_file, request.originals_blob, originals)
         failpoints.failpoint("upload-before-unpacking")
-        async with app_state.concurrency_limiter.slot(
-            app_state.autocommit_engine, principal.account_id, app_state.settings.unpack_timeout_s
-        ):
-            columns = await _unpack_in_worker(app_state, metadata)
+        reply = await app_state.worker.call(
+            request,
+            ArchiveReply,
+            timeout_s=app_state.settings.unpack_timeout_s,
+            problems=(BadArchive, ArchiveTooLarge),
+        )
         failpoints.failpoint("unpacked-before-row")
     finally:
-        for name in staged_blobs.values():
+        for name in filter(None, (request.archive_blob, request.originals_blob)):
             await asyncio.to_thread(app_state.blobs.delete, name)
-    row = Dataset(id=id, account_id=principal.account_id, name=body.name, kind=body.kind, blob=blob, **columns)
+    row = Dataset(
+        id=id,
+        account_id=principal.account_id,
+        name=body.name,
+        kind=body.kind,
+        blob=request.dataset_blob,
+        **asdict(reply),
+    )
     session.add(row)
     await session.flush()
     await session.refresh(row)
@@ -181,7 +175,7 @@ async def upload(
 
 
 async def delete(app_state: AppState, session: AsyncSession, principal: Principal, id: str) -> None:
-    """The row first: a blob without a row is garbage, a row without a blob a lie. Raises UnknownDataset, InUse."""
+    """Delete the row before the blob, so that no row names a missing blob. Raises UnknownDataset, DatasetInUse."""
     if any(dataset.id == id for dataset in await _list_builtin(app_state.settings)):
         raise DatasetBuiltIn(f"{id!r} comes with the service or its data folder")
     dataset_row = await queries.get_for_update(session, principal.account_id, id)
@@ -192,37 +186,12 @@ async def delete(app_state: AppState, session: AsyncSession, principal: Principa
     await queries.delete_dataset(session, principal.account_id, id)
     await session.commit()
     failpoints.failpoint("dataset-deleted-before-blob")
-    with suppress(StorageError):  # it is deleted; what is left of it goes with the retention
+    with suppress(StorageError):  # retention deletes the blob later
         await asyncio.to_thread(app_state.blobs.delete, dataset_row.blob)
 
 
-async def _unpack_in_worker(app_state: AppState, metadata: dict[str, Any]) -> dict[str, Any]:
-    try:
-        reply = await call_worker(
-            app_state.celery,
-            app_state.redis,
-            app_state.message_codec,
-            new_id("work"),
-            RpcMessage(metadata),
-            app_state.settings.unpack_timeout_s,
-        )
-    except WorkerTimeout:
-        raise UnpackTimeout(
-            "upload it again in a while; nothing of it was stored", headers={"Retry-After": "30"}
-        ) from None
-    rejection = reply.metadata.get("refused")
-    if rejection is not None:
-        problem = _PROBLEM_BY_CODE[rejection["code"]]
-        raise problem(rejection["detail"], [(f"/{rejection['field']}", rejection["detail"])])
-    if "storage" in reply.metadata:
-        raise STORAGE_ERROR_BY_CODE[reply.metadata["storage"]]
-    if "train_count" not in reply.metadata:
-        raise Problem("the worker failed on this archive; its log says why")
-    return reply.metadata
-
-
 async def _list_builtin(settings: Settings) -> list[DatasetOut]:
-    """Looks into the data folder, so in a thread."""
+    """Reads the data folder, so it runs in a thread."""
     datasets = await asyncio.to_thread(catalog.builtin_datasets, settings.data_dir)
     return [
         DatasetOut(

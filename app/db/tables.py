@@ -68,7 +68,6 @@ class JobMixin:
     attempts_without_progress: Mapped[int] = mapped_column(server_default=text("0"))
     lease_owner: Mapped[str | None]
     lease_until: Mapped[datetime | None]  # by the database's clock
-    enqueued_at: Mapped[datetime | None]  # when a message for this job was last sent to the broker
     # Wraps the data key of the job's checkpoints. Set to NULL when the job ends: what is left of them is unreadable.
     checkpoint_wrapped_key: Mapped[bytes | None]
     started_at: Mapped[datetime | None]

@@ -1,4 +1,4 @@
-"""One result in the form a caller asks for: JSON with base64, a zip with a manifest, or one bare PNG."""
+"""Media types of a result: JSON with base64, a zip with a manifest, or one PNG."""
 
 from __future__ import annotations
 
@@ -19,9 +19,8 @@ MediaType = Literal["application/json", "application/zip", "image/png"]
 _JSON: MediaType = "application/json"
 _ZIP: MediaType = "application/zip"
 _PNG: MediaType = "image/png"
-_MEDIA_TYPES_BY_RANGE: dict[
-    str, tuple[MediaType, ...]
-] = {  # what each entry of an Accept header takes, the first rather than the others
+# What each media range of an Accept header matches, in order of preference.
+_MEDIA_TYPES_BY_RANGE: dict[str, tuple[MediaType, ...]] = {
     _JSON: (_JSON,),
     _ZIP: (_ZIP,),
     _PNG: (_PNG,),
@@ -30,15 +29,15 @@ _MEDIA_TYPES_BY_RANGE: dict[
     "*/*": (_JSON, _ZIP, _PNG),
 }
 _UNSAFE_FILENAME_CHARACTERS = re.compile(r"[^A-Za-z0-9._-]+")
-_ZIP_TIMESTAMP = (1980, 1, 1, 0, 0, 0)  # the same request gives the same zip
+_ZIP_TIMESTAMP = (1980, 1, 1, 0, 0, 0)  # fixed, so that the same request yields the same zip
 
 
 class NotAcceptable(Problem):
-    status, code, title = 406, "not_acceptable", "The answer cannot take that form"
+    status, code, title = 406, "not_acceptable", "No acceptable media type"
 
 
 def negotiate_media_type(accept: str, images: int) -> MediaType:
-    """The form that an Accept header prefers of those that can hold so many images; JSON where it names none of ours.
+    """The preferred media type of an Accept header that can hold `images` images; JSON if it names no supported one.
 
     Raises NotAcceptable.
     """
@@ -70,23 +69,37 @@ def _parse_quality(parameters: list[str]) -> float:
 
 
 def render(result: TransformResult, media_type: MediaType) -> Response:
-    """Copies every byte: for large results in a thread."""
+    """Copies every byte: run large results in a thread."""
+    first = result.images[0]
     if media_type == _PNG:
-        return Response(result.pngs[0], media_type=media_type, headers={"Key-Id": result.images[0]["key_id"]})
-    metadata: dict[str, Any] = {"scheme": result.scheme, "params": result.params}
+        return Response(first.png, media_type=media_type, headers={"Key-Id": first.key_id})
+    metadata: dict[str, Any] = {"scheme": result.scheme.name, "params": vars(result.scheme.settings)}
     if media_type == _ZIP:
         return _encode_zip(result, metadata)
     return Response(_encode_json(result, metadata), media_type=media_type)
 
 
-def _encode_json(result: TransformResult, metadata: dict[str, Any]) -> bytes:
-    """`head` with the images; base64 goes in as it is, for JSON's encoder would look at every letter of it.
+def _describe_images(result: TransformResult) -> list[dict[str, Any]]:
+    """The fields of ImageOut except `data`."""
+    return [
+        {
+            "index": index,
+            "filename": filename,
+            **{name: value for name, value in vars(image).items() if name != "png"},
+            "media_type": "image/png",
+        }
+        for index, (filename, image) in enumerate(zip(result.filenames, result.images, strict=True))
+    ]
 
-    By pybase64: the standard one lets no other thread run for milliseconds, so that every request waits."""
+
+def _encode_json(result: TransformResult, metadata: dict[str, Any]) -> bytes:
+    """Joins the base64 by hand: json.dumps would scan every character of it.
+
+    pybase64, because the standard library's encoder holds the GIL for milliseconds.
+    """
     parts = [_compact_json(metadata)[:-1], b',"images":[']
-    for image, png in zip(result.images, result.pngs, strict=True):
-        image_json = _compact_json({**image, "media_type": "image/png"})[:-1]
-        parts += [image_json, b',"data":"', pybase64.b64encode(png), b'"},']
+    for description, image in zip(_describe_images(result), result.images, strict=True):
+        parts += [_compact_json(description)[:-1], b',"data":"', pybase64.b64encode(image.png), b'"},']
     parts[-1] = b'"}]}'
     return b"".join(parts)
 
@@ -96,14 +109,12 @@ def _compact_json(value: dict[str, Any]) -> bytes:
 
 
 def _encode_zip(result: TransformResult, metadata: dict[str, Any]) -> Response:
-    names = [f"{image['index']:03d}-{_safe_stem(image['filename'])}.png" for image in result.images]
-    entries = [
-        {**image, "media_type": "image/png", "file": name} for image, name in zip(result.images, names, strict=True)
-    ]
+    entries = _describe_images(result)
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as archive:
-        for name, png in zip(names, result.pngs, strict=True):
-            archive.writestr(zipfile.ZipInfo(name, _ZIP_TIMESTAMP), png)
+        for entry, image in zip(entries, result.images, strict=True):
+            entry["file"] = f"{entry['index']:03d}-{_safe_stem(entry['filename'])}.png"
+            archive.writestr(zipfile.ZipInfo(entry["file"], _ZIP_TIMESTAMP), image.png)
         manifest = json.dumps({**metadata, "images": entries}, indent=1)
         archive.writestr(zipfile.ZipInfo("manifest.json", _ZIP_TIMESTAMP), manifest)
     disposition = {"Content-Disposition": 'attachment; filename="images.zip"'}

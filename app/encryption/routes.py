@@ -18,25 +18,31 @@ from unveil.app.http.idempotency import IdempotencyDep, IdempotencyMismatch, Ide
 from unveil.app.http.problems import problems
 from unveil.app.http.uploads import TooManyFiles, form_schema, read_form
 from unveil.app.keys.service import KeyDestroyed, KeyNotReady, SizeMismatch, UnknownKey, UnknownScheme
+from unveil.app.rpc.client import NoWorkerReplied
+from unveil.app.rpc.messages import Operation
 from unveil.app.security.principal import Principal
 
 router = APIRouter(tags=["encryption"], route_class=AuthenticatedRoute)
 
-_KEY_ID_SCHEMA = {"type": "array", "items": {"type": "string"}, "description": "One, or one for each image"}
+_KEY_ID_SCHEMA = {"type": "array", "items": {"type": "string"}, "description": "One, or one per image"}
 _FORM_FIELDS: dict[str, dict[str, Any]] = {
-    "scheme": {"type": "string", "description": "See GET /schemes; with a key_id it may be left out"},
-    "params": {"type": "string", "contentMediaType": "application/json", "description": "Settings of the scheme"},
+    "scheme": {"type": "string", "description": "See GET /schemes; optional with a key_id"},
+    "params": {
+        "type": "string",
+        "contentMediaType": "application/json",
+        "description": "Settings of the scheme",
+    },
     "key_id": _KEY_ID_SCHEMA,
 }
 _SIDE_SCHEMA = {
     "type": "array",
     "items": {"type": "integer", "minimum": 1},
-    "description": "One, or one for each image",
+    "description": "One, or one per image",
 }
 _RESPONSES: dict[int | str, dict[str, Any]] = {
     200: {
         "model": TransformOut,
-        "description": "As `Accept` says: JSON, a zip with manifest.json, or for one image the PNG",
+        "description": "Depends on `Accept`: JSON, a zip with manifest.json, or for one image the PNG",
         "content": {
             "application/zip": {"schema": {"type": "string", "format": "binary"}},
             "image/png": {"schema": {"type": "string", "format": "binary"}},
@@ -61,7 +67,7 @@ _RESPONSES: dict[int | str, dict[str, Any]] = {
         service.NotExact,
         service.NotInvertible,
         IdempotencyMismatch,
-        service.NoWorkerFree,
+        NoWorkerReplied,
     ),
 }
 
@@ -77,8 +83,8 @@ _RESPONSES: dict[int | str, dict[str, Any]] = {
 async def encrypt(
     request: Request, principal: EncryptPrincipal, app_state: AppStateDep, idempotency: IdempotencyDep
 ) -> Response:
-    """Protect images. Without `key_id` a key is drawn and stored; its id is in the answer."""
-    return await _handle_transform("encrypt", request, principal, app_state, idempotency)
+    """Encrypt images. Without `key_id` the service draws and stores a key; the response names its id."""
+    return await _handle_transform(Operation.ENCRYPT, request, principal, app_state, idempotency)
 
 
 @router.post(
@@ -94,12 +100,12 @@ async def encrypt(
 async def decrypt(
     request: Request, principal: EncryptPrincipal, app_state: AppStateDep, idempotency: IdempotencyDep
 ) -> Response:
-    """Restore protected images, bit for bit, cropped to their original size."""
-    return await _handle_transform("decrypt", request, principal, app_state, idempotency)
+    """Decrypt images bit for bit, cropped to their original size."""
+    return await _handle_transform(Operation.DECRYPT, request, principal, app_state, idempotency)
 
 
 async def _handle_transform(
-    operation: service.Operation,
+    operation: Operation,
     request: Request,
     principal: Principal,
     app_state: AppState,
@@ -107,11 +113,10 @@ async def _handle_transform(
 ) -> Response:
     async with read_form(request, "images", service.FORM_FIELDS, app_state.settings.max_files) as form:
         media_type = negotiate_media_type(request.headers.get("accept", ""), len(form.files))
-        async with app_state.sessions(
-            bind=app_state.autocommit_engine
-        ) as session:  # over before the worker's answer is waited for
+        # Closed before the wait for the worker, which must hold no database connection.
+        async with app_state.sessions(bind=app_state.autocommit_engine) as session:
             plan = await service.plan_transform(session, principal, operation, form, app_state.settings.max_pixels)
-        # Only the ids of the keys are kept: the same keys make the same bytes again.
+        # The idempotency record keeps the key ids only: the same keys produce the same bytes.
         async with idempotency.begin(keys=plan.new_key_ids(len(form.files))) as ids:
             result = await service.execute(app_state, principal, plan, form, ids["keys"])
     return await asyncio.to_thread(render, result, media_type)

@@ -89,7 +89,7 @@ async def create_evaluation(
         await idempotency.store_response(session, evaluation, status=202, headers=headers)
         failpoints.failpoint("order-before-commit")
         await session.commit()
-    failpoints.failpoint("order-before-ring")
+    failpoints.failpoint("order-before-dispatch")
     await service.dispatch_jobs(app_state, evaluation)
     failpoints.failpoint("order-before-answer")
     response.headers.update(headers)

@@ -10,7 +10,6 @@ from typing import Any, TypeVar
 from sqlalchemy import Row, func
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from unveil.app import broker
 from unveil.app.datasets import queries as datasets
 from unveil.app.datasets.service import resolve_plain_dataset
 from unveil.app.db.ids import new_id
@@ -139,7 +138,6 @@ async def create(
 def _make_cell(evaluation_id: str, position: int, planned: EvaluationPlan) -> Cell:
     cell = planned.cells[position]
     is_not_applicable = cell.not_applicable_reason is not None
-    waits_for_training = cell.scheme.get("key_id") in [key.id for key in planned.keys]
     return Cell(
         id=new_id("cell"),
         evaluation_id=evaluation_id,
@@ -150,20 +148,15 @@ def _make_cell(evaluation_id: str, position: int, planned: EvaluationPlan) -> Ce
         status=Status.NOT_APPLICABLE if is_not_applicable else Status.QUEUED,
         error={"code": "not_applicable", "detail": cell.not_applicable_reason} if is_not_applicable else None,
         finished_at=func.clock_timestamp() if is_not_applicable else None,
-        # Sent right after the commit; should that fail, the sweeper finds too few messages for the rows. One whose key
-        # is trained first is sent when that is there.
-        enqueued_at=None if is_not_applicable or waits_for_training else func.clock_timestamp(),
     )
 
 
 async def dispatch_jobs(app_state: AppState, evaluation: EvaluationOut) -> None:
-    """After the commit: of the keys first, and of the cells that wait for none, quick ones before any that train."""
-    key_ids = [key.id for key in evaluation.keys]
-    cells = sorted(evaluation.cells, key=lambda cell: catalog.is_training_attack(cell.attack["name"]))
-    jobs: list[CellOut | UtilityOut] = [*cells, *evaluation.utility]
-    ids = [job.id for job in jobs if job.status == Status.QUEUED and job.scheme.get("key_id") not in key_ids]
-    await dispatch(app_state, broker.TRAIN_KEY, *key_ids)
-    await dispatch(app_state, broker.RUN_CELL, *ids)
+    """Call after the commit. Cells that wait for a key are dispatched when its training ends."""
+    key_ids = {key.id for key in evaluation.keys}
+    jobs: list[CellOut | UtilityOut] = [*evaluation.cells, *evaluation.utility]
+    ready = sum(job.status == Status.QUEUED and job.scheme.get("key_id") not in key_ids for job in jobs)
+    await dispatch(app_state, len(key_ids) + ready)
 
 
 def _to_external_dataset(row: Dataset) -> ExternalDataset:

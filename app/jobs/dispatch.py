@@ -1,13 +1,15 @@
-"""What every order of work shares: how much of it an account may have waiting, and the doorbell."""
+"""Queue quota of an account, and the message that wakes a worker."""
 
 from __future__ import annotations
 
+import asyncio
 import logging
 
-import redis.exceptions
+from kombu.exceptions import OperationalError
 from sqlalchemy import func, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from unveil.app import broker
 from unveil.app.db.job_states import ACTIVE
 from unveil.app.db.tables import Account, Cell, Evaluation, Key
 from unveil.app.dependencies import AppState
@@ -18,24 +20,23 @@ log = logging.getLogger(__name__)
 
 
 class QueueFull(TooMany):
-    code, title = "queue_full", "The account has too much work waiting"
+    code, title = "queue_full", "The account has too many active jobs"
 
 
 async def enforce_queue_quota(
     session: AsyncSession, app_state: AppState, principal: Principal, new_jobs: int, pointer: str
 ) -> None:
-    """Whether so many cells and trainings more may be ordered; orders of one account count one after another.
+    """Raise QueueFull or Invalid if the account may not queue `new_jobs` more cells and trainings.
 
-    Raises QueueFull, Invalid.
+    Locks the account's row, so that concurrent requests of one account count each other's jobs.
     """
     limit = app_state.settings.max_active_jobs
     if new_jobs > limit:
-        message = f"the order makes {new_jobs} cells and trainings; an account may have {limit} waiting"
-        raise Invalid(message, [(pointer, "order fewer at once")])
+        message = f"the request creates {new_jobs} cells and trainings; an account may have {limit} active"
+        raise Invalid(message, [(pointer, "request fewer at once")])
     select_account = select(Account.id).where(Account.id == principal.account_id)
-    await session.execute(
-        select_account.with_for_update(key_share=True)
-    )  # keeps no row that names the account from being written
+    # key_share: does not block inserts of rows that reference the account.
+    await session.execute(select_account.with_for_update(key_share=True))
     cells = select(func.count()).select_from(Cell).join(Evaluation, Evaluation.id == Cell.evaluation_id)
     cells = cells.where(
         Evaluation.account_id == principal.account_id, Evaluation.finished_at.is_(None), Cell.status.in_(ACTIVE)
@@ -44,18 +45,15 @@ async def enforce_queue_quota(
     active_jobs = (await session.scalar(cells) or 0) + (await session.scalar(keys) or 0)
     if active_jobs + new_jobs > limit:
         raise QueueFull(
-            f"{active_jobs} cells and trainings wait or run, {new_jobs} more would pass the limit of {limit}; "
-            "wait or cancel some",
+            f"{active_jobs} cells and trainings are active and {new_jobs} more exceed the limit of {limit}; wait for "
+            "some or cancel them",
             headers={"Retry-After": "30"},
         )
 
 
-async def dispatch(app_state: AppState, task: str, *ids: str) -> None:
-    """Tell the workers, after the commit. A broker that is away loses nothing: the sweeper rings again."""
+async def dispatch(app_state: AppState, jobs: int) -> None:
+    """Wake workers for newly queued jobs; call after the commit. If the broker is unavailable, the sweeper does it."""
     try:
-        async with app_state.redis.pipeline() as pipe:
-            for id in ids:
-                pipe.lpush(*app_state.celery.encode(task, id))
-            await pipe.execute()
-    except (redis.exceptions.RedisError, OSError) as error:
-        log.warning("%s wait for the sweeper: %s", ", ".join(ids), error)
+        await asyncio.to_thread(broker.enqueue_jobs, app_state.celery, jobs)
+    except OperationalError as error:
+        log.warning("%d jobs wait for the sweeper: %s", jobs, error)

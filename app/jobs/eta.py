@@ -1,4 +1,4 @@
-"""How far an evaluation has come, and how long it still takes: pure functions of its cells and the keys it trains."""
+"""Progress and remaining time of an evaluation: pure functions of its cells and trained keys."""
 
 from __future__ import annotations
 
@@ -10,18 +10,16 @@ from statistics import fmean
 
 from unveil.app.db.job_states import COMPLETED, TERMINAL, Status
 
-_TRAINING_WEIGHT = (
-    20.0  # what a job that trains weighs in the whole beside one that does not: roughly, from seconds to minutes
-)
-_MIN_PROGRESS_FOR_ESTIMATE = 0.01  # of a job's progress: below, its end is a guess from next to nothing
+_TRAINING_WEIGHT = 20.0  # weight of a training job relative to another one in overall progress (minutes and seconds)
+_MIN_PROGRESS_FOR_ESTIMATE = 0.01  # below this progress an estimate of the duration is meaningless
 
 
 @dataclass(frozen=True)
 class JobProgress:
-    """A cell, or a key in training, as far as its time is concerned."""
+    """A cell, or a key in training."""
 
-    kind: str  # what takes about as long: the attack of a cell
-    trains: bool  # trains networks
+    kind: str  # jobs of one kind take about as long: the attack of a cell
+    trains: bool
     status: Status
     progress: float
     started_at: datetime | None
@@ -29,7 +27,7 @@ class JobProgress:
 
 
 def weighted_progress(jobs: Sequence[JobProgress]) -> float:
-    """0..1, never falling: the mean progress, in which what trains weighs more."""
+    """Mean progress, 0 to 1, in which training jobs weigh more. It never decreases."""
     weights = [(_TRAINING_WEIGHT if job.trains else 1.0) * (job.status != Status.NOT_APPLICABLE) for job in jobs]
     job_progress = [1.0 if job.status in COMPLETED else job.progress for job in jobs]
     total_weight = sum(weights)
@@ -41,8 +39,8 @@ def weighted_progress(jobs: Sequence[JobProgress]) -> float:
 
 
 def estimate_remaining_seconds(jobs: Sequence[JobProgress], now: datetime) -> float | None:
-    """As many jobs at once as run now; None as long as nothing tells how long one of them takes."""
-    durations: dict[str | bool, list[float]] = defaultdict(list)  # of a kind, and of all that are long or not
+    """Assumes the current number of running jobs. None if no job of a kind has a known duration."""
+    durations: dict[str | bool, list[float]] = defaultdict(list)  # by kind, and by whether the job trains
     for job in jobs:
         duration = _estimate_duration(job, now)
         if duration is not None:
@@ -65,7 +63,7 @@ def estimate_remaining_seconds(jobs: Sequence[JobProgress], now: datetime) -> fl
 
 
 def _estimate_duration(job: JobProgress, now: datetime) -> float | None:
-    """How long it took, or will have taken by its own account."""
+    """The duration of an ended job, extrapolated from its progress for a running one."""
     if job.status == Status.SUCCEEDED:
         return _elapsed_seconds(job, job.finished_at or now)
     if job.status == Status.RUNNING and job.progress >= _MIN_PROGRESS_FOR_ESTIMATE:

@@ -1,8 +1,7 @@
-"""The one way an evaluation changes: under its row lock, with an event for everything that happened.
+"""Event log of an evaluation: every change happens under the lock of its row and appends an event.
 
-The lock comes before any lock on a cell, or on a key that is trained for the evaluation, so writers never wait for each
-other in a circle; and versions and event ids rise in the order of the commits, so a reader who has seen number n has
-seen all before it.
+Writers lock the evaluation before its cells and keys, so they cannot deadlock. Event ids increase in the order of the
+commits, so a reader who has seen event n has seen all earlier ones.
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ _Job = TypeVar("_Job", Cell, Key)
 
 
 def lock_evaluation(session: Session, evaluation_id: str, *, skip_locked: bool = False) -> Evaluation | None:
-    """The evaluation, ours until the end of the transaction; None when it is gone (or, skipping, somebody else's)."""
+    """Lock the evaluation until the transaction ends. None if it was deleted, or with skip_locked is locked already."""
     return session.scalar(
         select(Evaluation)
         .where(Evaluation.id == evaluation_id)
@@ -33,7 +32,7 @@ def lock_evaluation(session: Session, evaluation_id: str, *, skip_locked: bool =
 
 
 def append_events(session: Session, evaluation: Evaluation, type: EventType, *payloads: dict[str, Any]) -> None:
-    """Write events of a locked evaluation."""
+    """For a locked evaluation."""
     for data in payloads:
         evaluation.event_seq += 1
         session.add(Event(evaluation_id=evaluation.id, seq=evaluation.event_seq, type=type, data=data))
@@ -41,7 +40,7 @@ def append_events(session: Session, evaluation: Evaluation, type: EventType, *pa
 
 
 def on_cell_status_changed(session: Session, evaluation: Evaluation, cell_id: str) -> None:
-    """Tell of a cell's new status, start or end the evaluation accordingly: call it in the changing transaction."""
+    """Append an event and start or finish the evaluation; call in the transaction that changes the cell."""
     cell = session.get_one(Cell, cell_id, populate_existing=True)
     _append_cell_events(session, evaluation, [cell])
     _start_if_running(session, evaluation, cell)
@@ -49,7 +48,7 @@ def on_cell_status_changed(session: Session, evaluation: Evaluation, cell_id: st
 
 
 def _append_cell_events(session: Session, evaluation: Evaluation, cells: Iterable[Cell]) -> None:
-    """Of the new statuses of cells; all at once, since each event says how far the whole is."""
+    """For all changed cells at once, because each event contains the progress of the evaluation."""
     summary = progress_summary(session, evaluation.id)
     events = [
         {
@@ -69,7 +68,7 @@ def _append_cell_events(session: Session, evaluation: Evaluation, cells: Iterabl
 
 
 def on_key_status_changed(session: Session, evaluation: Evaluation, key_id: str) -> None:
-    """Tell of the new status of a key that is trained for the evaluation; what waits for one in vain, fails."""
+    """The same for a key that is trained for the evaluation. Fails the cells that wait for a key that failed."""
     key = session.get_one(Key, key_id, populate_existing=True)
     append_progress(session, evaluation, key)
     _start_if_running(session, evaluation, key)
@@ -86,7 +85,7 @@ def on_key_status_changed(session: Session, evaluation: Evaluation, key_id: str)
 
 
 def append_progress(session: Session, evaluation: Evaluation, *jobs: Cell | Key) -> None:
-    """Tell how far cells, or keys that are trained for the evaluation, have come."""
+    """Append the progress of cells, or of keys that are trained for the evaluation."""
     summary = progress_summary(session, evaluation.id)
     events = []
     for job in jobs:
@@ -98,18 +97,18 @@ def append_progress(session: Session, evaluation: Evaluation, *jobs: Cell | Key)
 
 
 def event_subject(job: Cell | Key) -> dict[str, Any]:
-    """How an event names what it is about."""
+    """The fields that name the job of an event."""
     return {"cell": job.id} if isinstance(job, Cell) else {"cell": None, "key": job.id}
 
 
 def cells_using_key(key_id: str) -> ColumnElement[bool]:
-    """The cells that are run with a key, as a WHERE."""
+    """WHERE clause."""
     key_id_of_cell: ColumnElement[str] = Cell.scheme["key_id"].astext
     return key_id_of_cell == key_id
 
 
 def finish_if_complete(session: Session, evaluation: Evaluation) -> None:
-    """End a locked evaluation whose cells all have, and which trains no key any more."""
+    """Finish a locked evaluation whose cells and trained keys have all ended."""
     if evaluation.status in TERMINAL:
         return
     training = select(Key.id).where(Key.evaluation_id == evaluation.id, Key.status.in_(ACTIVE))
@@ -123,7 +122,7 @@ def finish_if_complete(session: Session, evaluation: Evaluation) -> None:
 
 
 def cancel(session: Session, evaluation: Evaluation) -> None:
-    """Cancel a locked evaluation: what waits ends now, what runs is asked to."""
+    """Cancel a locked evaluation: queued jobs end now, running ones are asked to stop."""
     if evaluation.status == Status.RUNNING:
         _set_status(session, evaluation, Status.CANCELLING)
     _append_cell_events(session, evaluation, _execute_returning(session, evaluation, Cell, _cancel_statement(Cell)))
@@ -147,13 +146,13 @@ def _cancel_statement(table: type[_Job]) -> Update:
 def _execute_returning(
     session: Session, evaluation: Evaluation, table: type[_Job], statement: Update
 ) -> Sequence[_Job]:
-    """The evaluation's rows that are changed, as they are then."""
+    """Update rows of the evaluation and return them."""
     rows = statement.where(table.evaluation_id == evaluation.id).returning(table)
     return session.scalars(rows, execution_options={"populate_existing": True, "synchronize_session": False}).all()
 
 
 def progress_summary(session: Session, evaluation_id: str) -> dict[str, Any]:
-    """How far the whole evaluation is: cells done, cells, and how far they and keys in training have come."""
+    """Completed cells, all cells, and the progress of the evaluation with its trained keys."""
     cells = session.execute(_select_progress(Cell, Cell.attack).where(Cell.evaluation_id == evaluation_id)).all()
     keys = session.execute(_select_progress(Key, Key.scheme).where(Key.evaluation_id == evaluation_id)).all()
     done = sum(cell.status in COMPLETED for cell in cells)
@@ -165,7 +164,7 @@ def _select_progress(table: type[Cell] | type[Key], kind: Any) -> Select[Any]:
 
 
 def job_progress(cells: Sequence[Any], keys: Sequence[Any]) -> list[eta.JobProgress]:
-    """Cells, and the keys trained for them, as far as their time is concerned."""
+    """The columns that progress and ETA need."""
     kinds = [(cell.attack["name"], catalog.is_training_attack(cell.attack["name"]), cell) for cell in cells]
     kinds += [(f"key of {key.scheme}", True, key) for key in keys]
     return [
@@ -186,5 +185,5 @@ def _set_status(session: Session, evaluation: Evaluation, status: Status) -> Non
 
 
 def _result_summary(result: dict[str, Any] | None) -> dict[str, Any] | None:
-    """What a heat table shows of a finished cell."""
+    """The part of a result that the table of an evaluation shows."""
     return None if result is None else {name: result.get(name) for name in ("ssim", "identification", "verdict")}

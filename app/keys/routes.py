@@ -6,7 +6,6 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query, Response
 
-from unveil.app.broker import TRAIN_KEY
 from unveil.app.datasets.service import UnknownPlainDataset
 from unveil.app.db.ids import new_id
 from unveil.app.dependencies import AppStateDep, Session
@@ -51,7 +50,7 @@ async def create_key(
         await idempotency.store_response(session, key, status=status, headers=headers)
         await session.commit()
     if key.status == "training":
-        await dispatch(app_state, TRAIN_KEY, key.id)
+        await dispatch(app_state, 1)
     response.status_code = status
     response.headers.update(headers)
     return key

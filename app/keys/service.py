@@ -185,7 +185,6 @@ async def enqueue_training(
         "wrapped_key": app_state.keyring.new_wrapped_key(purpose="key", owner=principal.account_id, id=id),
         "evaluation_id": evaluation_id,
         "status": Status.QUEUED,
-        "enqueued_at": func.clock_timestamp(),  # right after the commit; should that fail, the sweeper finds it
     }
     return await queries.insert_if_absent(session, values)
 

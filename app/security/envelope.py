@@ -1,15 +1,15 @@
 """Secrets at rest: an AES-256-GCM envelope under rotatable master keys, and keyed hashes of tokens.
 
-A sealed value is
+An encrypted value is
 
     version (2, big endian) || nonce (12) || data key under a master key (32 + 16) || nonce (12) || body || tag (16)
 
-with associated data "purpose/owner/id", so a row moved to another owner or id does not open. Everything up to the
-second nonce is the lock, the rest the body. Rotation rewraps locks only; what is too large for a row keeps its lock
-there and its body in a blob, so that a blob, or a copy of it, says nothing once the row is gone.
+with associated data "purpose/owner/id", so a row moved to another owner or id cannot be decrypted. The part up to the
+second nonce is the wrapped key, the rest the body. Rotation rewraps the wrapped keys only. A value that is too large
+for a row keeps its wrapped key there and its body in a blob, so that no copy of the blob is readable without the row.
 
 The key ring is a file of lines `pepper:BASE64` (keys the token hashes) and `VERSION:BASE64` (master keys, 32 bytes
-each; the highest version seals).
+each; the highest version encrypts).
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _DEVELOPMENT_KEY = hashlib.sha256(b"unveil development key, never for production
 
 
 class DecryptionError(Exception):
-    """A sealed value that no key of the ring opens: tampered with, moved, or sealed under a lost master key."""
+    """No key of the ring decrypts the value: it was altered or moved, or its master key is missing."""
 
 
 class Keyring:
@@ -53,7 +53,7 @@ class Keyring:
 
     @property
     def primary_version(self) -> int:
-        """The master key that seals."""
+        """Version of the master key that encrypts."""
         return max(self.master_keys)
 
     def seal(self, plain: bytes, *, purpose: str, owner: str, id: str) -> bytes:
@@ -61,16 +61,16 @@ class Keyring:
         return wrapped_key + self.encrypt_with_data_key(wrapped_key, plain, purpose=purpose, owner=owner, id=id)
 
     def new_wrapped_key(self, *, purpose: str, owner: str, id: str) -> bytes:
-        """A lock without a body yet."""
+        """A new data key, wrapped by the primary master key."""
         return self._wrap(os.urandom(_KEY_BYTES), _associated_data(purpose, owner, id))
 
     def encrypt_with_data_key(self, wrapped_key: bytes, plain: bytes, *, purpose: str, owner: str, id: str) -> bytes:
-        """A body that `open(lock + body)` opens. Raises Unreadable."""
+        """A body that `open(wrapped_key + body)` decrypts. Raises DecryptionError."""
         context, nonce = _associated_data(purpose, owner, id), os.urandom(_NONCE_BYTES)
         return nonce + AESGCM(self._unwrap(wrapped_key, context)).encrypt(nonce, plain, context)
 
     def open(self, sealed: bytes, *, purpose: str, owner: str, id: str) -> bytes:
-        """Raises Unreadable."""
+        """Raises DecryptionError."""
         context = _associated_data(purpose, owner, id)
         data_key, body = self._unwrap(sealed, context), sealed[_VERSION_BYTES + _WRAPPED_KEY_BYTES :]
         try:
@@ -79,14 +79,14 @@ class Keyring:
             raise DecryptionError(f"{purpose} {id}") from None
 
     def derive(self, wrapped_key: bytes, info: str, *, purpose: str, owner: str, id: str) -> bytes:
-        """32 bytes of their own for each use that follow from a lock, whatever master key it is under.
+        """32 bytes for each `info`, derived from the data key, so that a rotation does not change them.
 
-        Raises Unreadable.
+        Raises DecryptionError.
         """
         return hmac.digest(self._unwrap(wrapped_key, _associated_data(purpose, owner, id)), info.encode(), "sha256")
 
     def rewrap(self, sealed: bytes, *, purpose: str, owner: str, id: str) -> bytes:
-        """The same secret, or the same lock alone, under the current master key. Raises Unreadable."""
+        """The same value, or a wrapped key alone, under the primary master key. Raises DecryptionError."""
         context = _associated_data(purpose, owner, id)
         return self._wrap(self._unwrap(sealed, context), context) + sealed[_VERSION_BYTES + _WRAPPED_KEY_BYTES :]
 
@@ -97,7 +97,7 @@ class Keyring:
         return hmac.digest(self.pepper, token.encode(), "sha256")
 
     def key_check_value(self, name: str) -> str:
-        """Tells by which `pepper`, or master key of a number, something was sealed, and nothing about it."""
+        """Identifies the `pepper` or the master key of a version without revealing it."""
         key = self.pepper if name == "pepper" else self.master_keys.get(int(name), b"")
         return hmac.digest(key, b"unveil key ring", "sha256").hex()
 
@@ -122,7 +122,7 @@ class Keyring:
         master_key = self.master_keys.get(int.from_bytes(sealed[:_VERSION_BYTES], "big"))
         wrapped = sealed[_VERSION_BYTES : _VERSION_BYTES + _WRAPPED_KEY_BYTES]
         if master_key is None or len(wrapped) != _WRAPPED_KEY_BYTES:
-            raise DecryptionError("sealed under a master key that is not in the key ring")
+            raise DecryptionError("the master key of this value is not in the key ring")
         try:
             return AESGCM(master_key).decrypt(wrapped[:_NONCE_BYTES], wrapped[_NONCE_BYTES:], context)
         except InvalidTag:
@@ -130,9 +130,9 @@ class Keyring:
 
 
 class ReloadingKeyring(Keyring):
-    """The operator's file, read again when it changes: a rotation reaches the processes that run.
+    """Reloads the operator's file when it changes, so that a rotation reaches running processes.
 
-    What the file held before goes on opening: a parcel on its way, or a lock that a job has read, outlive a rotation.
+    Keeps earlier master keys, which messages in Redis and wrapped keys in memory may still need.
     """
 
     def __init__(self, path: Path) -> None:
@@ -159,11 +159,11 @@ class ReloadingKeyring(Keyring):
                 return
             parsed = parse_keyring(self._path.read_text())
         except (OSError, ValueError) as error:
-            log.error("the key ring cannot be read again, the one in memory goes on: %s", error)
+            log.error("cannot reload the key ring, keeping the one in memory: %s", error)
             return
         self._master_keys = {**self._master_keys, **parsed.master_keys}
         self._primary_version, self._loaded_stamp = parsed.primary_version, stamp
-        log.info("read the key ring again: master key %d seals", parsed.primary_version)
+        log.info("reloaded the key ring: master key %d encrypts", parsed.primary_version)
 
 
 def _file_stamp(path: Path) -> tuple[int, int, int]:
@@ -199,9 +199,9 @@ def parse_keyring(text: str) -> Keyring:
 
 
 def load_keyring(settings: Settings) -> Keyring:
-    """The operator's key ring; outside production, without one, a fixed key. Raises RuntimeError, ValueError."""
+    """The operator's key ring, or a fixed key outside production. Raises RuntimeError, ValueError."""
     if settings.keyring_file is not None:
         return ReloadingKeyring(Path(settings.keyring_file))
     if settings.environment == "production":
-        raise RuntimeError("production needs UNVEIL_KEYRING_FILE; make one with `unveil keys new-ring FILE`")
+        raise RuntimeError("production needs UNVEIL_KEYRING_FILE; create one with `unveil keys new-ring FILE`")
     return Keyring(_DEVELOPMENT_KEY, {1: _DEVELOPMENT_KEY})

@@ -15,15 +15,17 @@ import httpx
 import redis
 from celery import Celery
 from fastapi import FastAPI
+from sqlalchemy import select
 
+from unveil.app import broker
 from unveil.app.accounts import service as accounts
-from unveil.app.broker import TRAIN_KEY, TRANSFORM
 from unveil.app.db.heartbeats import ATTACK_QUEUE, ENCRYPT_QUEUE
+from unveil.app.db.tables import Key
 from unveil.app.dependencies import AppState
 from unveil.app.main import create_app
 from unveil.app.security.principal import SCOPES
 from unveil.app.settings import Settings
-from unveil.worker import key_training
+from unveil.worker import jobs, key_training, lease
 from unveil.worker.encryption import handlers
 from unveil.worker.runtime import Runtime, make_runtime
 
@@ -63,9 +65,7 @@ class ThreadWorker:
         client.close()
 
     def _start(self, name: str, args: Sequence[Any]) -> None:
-        handle = {TRANSFORM: handlers.handle_request, TRAIN_KEY: key_training.handle}.get(name)
-        if handle is None:
-            return
+        handle = {broker.HANDLE_REQUEST: handlers.handle_request, broker.RUN_NEXT_JOB: train_next_key}[name]
         thread = threading.Thread(target=handle, args=(self.runtime, *args))
         self.threads.append(thread)
         thread.start()
@@ -93,6 +93,14 @@ class ThreadWorker:
             self._listener.join()
         engine = self.runtime.sessions.kw["bind"]
         engine.dispose()
+
+
+def train_next_key(runtime: Runtime) -> None:
+    """Run the next job if it trains a key; cells are run by the test that wants them run."""
+    with runtime.sessions() as session:
+        key_id = session.scalar(select(Key.id).where(lease.claimable(Key)).order_by(Key.id).limit(1))
+    if key_id is not None:
+        jobs.run_job(runtime, key_id, key_training.claim)
 
 
 @dataclass

@@ -21,6 +21,7 @@ import torch
 from sqlalchemy import select, update
 
 from tests.hostile.conftest import Target
+from tests.jobs import run_cell
 from tests.sample_images import archive, classes, png
 from unveil.app.accounts.service import create_sign_in_code
 from unveil.app.db.session import async_engine, async_sessions
@@ -157,7 +158,7 @@ def run_attacks(target: Target, http: httpx.Client, dataset: str, key: str) -> N
     evaluation = http.post("/evaluations", json=order).raise_for_status().json()
     for cell in evaluation["cells"]:
         if cell["status"] == "queued":
-            cells.handle(target.runtime, cell["id"])
+            run_cell(target.runtime, cell["id"])
     for format in ("json", "html"):
         http.get(f"/evaluations/{evaluation['id']}/report.{format}").raise_for_status()
     with target.runtime.sessions() as session:

@@ -17,8 +17,8 @@ from tests.hostile.cross_tenant import (
     list_endpoints,
     requests_with_ids_in_bodies,
 )
+from tests.jobs import run_cell
 from tests.sample_images import archive, classes, png
-from unveil.worker import cells
 
 NOT_ADMIN = ["encrypt", "keys", "keys:export", "evaluate", "read"]
 
@@ -38,7 +38,7 @@ class Clients:
 def clients(target: Target) -> Iterator[Clients]:
     owner, token = target.client(target.account("owner")), target.account("stranger", NOT_ADMIN)
     ids = create_resources(owner, archive(classes(5)))
-    cells.handle(target.runtime, ids["cell"])
+    run_cell(target.runtime, ids["cell"])
     browser = httpx.Client(base_url=target.url, headers={"Origin": target.url}, timeout=60)
     assert browser.post("/sign-in", data={"token": token}).status_code == 303
     found = Clients(owner, target.client(token), browser, ids)

@@ -228,7 +228,7 @@ def test_the_new_version_reads_what_the_old_one_wrote(engine: Engine, empty_data
         assert session.get_one(Key, "key_trained_gone").weights_blob == "keys/key_trained_gone.1"
         for id in ("cell_running", "cell_cancelling"):
             cell = session.get_one(Cell, id)
-            assert (cell.attempts_without_progress, cell.enqueued_at, cell.lease_owner) == (2, THEN, "host/7/ab")
+            assert (cell.attempts_without_progress, cell.lease_owner) == (2, "host/7/ab")
             assert cell.checkpoint_wrapped_key == b"wrapped for %s" % cell.status.encode()
         assert session.get_one(Cell, "cell_succeeded").recovered_key == b"envelope 3"
         assert session.get_one(Account, "acct_1").last_job_started_at == THEN

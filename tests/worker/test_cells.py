@@ -10,6 +10,8 @@ import pytest
 from sqlalchemy import func, select, update
 
 from tests.factories import make_evaluation
+from tests.jobs import run_cell
+from unveil.app import broker
 from unveil.app.db.ids import new_id
 from unveil.app.db.job_states import Status
 from unveil.app.db.tables import Cell, Curve, Evaluation, Event, Key, Sample, Scores
@@ -67,9 +69,9 @@ def count_rows(runtime: Runtime, table: type) -> int:
 
 def test_a_cell_runs_and_everything_that_came_of_it_is_stored(runtime, account):
     evaluation_id, (first, second) = make_evaluation(runtime.sessions, account, ("none", "fr"))
-    cells.handle(runtime, first)
+    run_cell(runtime, first)
     assert get_evaluation(runtime, evaluation_id).status == "running"
-    cells.handle(runtime, second)
+    run_cell(runtime, second)
     done = get_cell(runtime, first)
     assert (done.status, done.progress, done.error, done.lease_owner) == ("succeeded", 1.0, None, None)
     assert done.result["ssim"]["mode"] == "rgb7"
@@ -93,7 +95,7 @@ def test_the_same_cell_run_twice_gives_the_same_figures(runtime, account):
     results = []
     for _ in range(2):
         _, (id,) = make_evaluation(runtime.sessions, account, ("fr",))
-        cells.handle(runtime, id)
+        run_cell(runtime, id)
         results.append({k: v for k, v in get_cell(runtime, id).result.items() if k != "seconds"})
     assert results[0] == results[1]
 
@@ -101,11 +103,11 @@ def test_the_same_cell_run_twice_gives_the_same_figures(runtime, account):
 def test_a_message_that_comes_twice_changes_nothing(runtime, account, monkeypatch):
     _, (id,) = make_evaluation(runtime.sessions, account)
     replace_run_cell(monkeypatch, lambda context: make_cell_result())
-    cells.handle(runtime, id)
+    run_cell(runtime, id)
     before = get_cell(runtime, id)
     replace_run_cell(monkeypatch, lambda context: pytest.fail("it ran again"))
-    cells.handle(runtime, id)
-    cells.handle(runtime, "cell_" + "0" * 32)
+    run_cell(runtime, id)
+    run_cell(runtime, "cell_" + "0" * 32)
     assert get_cell(runtime, id).finished_at == before.finished_at
 
 
@@ -121,7 +123,7 @@ def test_progress_and_metrics_become_events_and_a_curve(runtime, account, monkey
         return make_cell_result()
 
     replace_run_cell(monkeypatch, run)
-    cells.handle(runtime, id)
+    run_cell(runtime, id)
     recorded = list_events(runtime, evaluation_id)
     progress = next(event.data for event in recorded if event.type == "progress" and event.data["progress"] == 0.5)
     assert progress["evaluation"] == {"done": 0, "total": 1, "fraction": 0.5}
@@ -146,7 +148,7 @@ def test_the_points_since_the_last_report_are_told_before_the_end(runtime, accou
 
     replace_run_cell(monkeypatch, run)
     monkeypatch.setattr(jobs, "REPORT_INTERVAL_S", 3600.0)  # no report is due after the first
-    cells.handle(runtime, id)
+    run_cell(runtime, id)
     metric, cell, ended = list_events(runtime, evaluation_id)[-3:]
     assert (metric.type, metric.data) == ("metric", {"cell": id, "name": "loss", "points": [[1, 0.5], [2, 0.5]]})
     assert (cell.type, cell.data["status"]) == ("cell", status)
@@ -172,19 +174,19 @@ def test_a_failing_cell_says_why_and_leaves_the_others(runtime, account, monkeyp
         raise error
 
     replace_run_cell(monkeypatch, fail)
-    cells.handle(runtime, bad)
+    run_cell(runtime, bad)
     assert get_cell(runtime, bad).status == "failed"
     assert get_cell(runtime, bad).error["code"] == code
     assert "secret detail" not in json.dumps(get_cell(runtime, bad).error)
     replace_run_cell(monkeypatch, lambda context: make_cell_result())
-    cells.handle(runtime, good)
+    run_cell(runtime, good)
     assert get_cell(runtime, good).status == "succeeded"
     assert get_evaluation(runtime, evaluation_id).status == "failed"
 
 
 def test_a_missing_data_set_fails_the_cell(runtime, account):
     _, (id,) = make_evaluation(runtime.sessions, account, settings={"dataset": "ds_" + "0" * 32})
-    cells.handle(runtime, id)
+    run_cell(runtime, id)
     assert get_cell(runtime, id).error["code"] == "dataset_missing"
 
 
@@ -206,7 +208,7 @@ def test_a_cancelled_cell_stops_at_its_next_word(runtime, account, monkeypatch):
 
     pause = threading.Event()
     replace_run_cell(monkeypatch, run)
-    cells.handle(runtime, id)
+    run_cell(runtime, id)
     assert get_cell(runtime, id).status == "cancelled"
     assert get_cell(runtime, id).result is None
     assert get_evaluation(runtime, evaluation_id).status == "cancelled"
@@ -225,7 +227,7 @@ def test_a_cancelled_cell_ends_at_once_though_its_work_says_nothing_for_a_while(
         return make_cell_result()
 
     replace_run_cell(monkeypatch, run)
-    cells.handle(runtime, id)
+    run_cell(runtime, id)
     assert (get_cell(runtime, id).status, get_cell(runtime, id).result, count_rows(runtime, Sample)) == (
         "cancelled",
         None,
@@ -242,7 +244,7 @@ def test_what_finishes_before_it_sees_the_cancel_flag_keeps_its_result(runtime, 
         return make_cell_result()
 
     replace_run_cell(monkeypatch, run)
-    cells.handle(runtime, id)
+    run_cell(runtime, id)
     assert get_cell(runtime, id).status == "succeeded"
     assert get_evaluation(runtime, evaluation_id).status == "succeeded"
 
@@ -254,11 +256,11 @@ def test_a_worker_that_lost_its_lease_writes_nothing(runtime, other_runtime, acc
         with runtime.sessions.begin() as session:
             session.execute(update(Cell).values(status=Status.QUEUED, lease_owner=None))
         replace_run_cell(monkeypatch, lambda context: make_cell_result(result={**RESULT, "by": "heir"}))
-        cells.handle(other_runtime, id)
+        run_cell(other_runtime, id)
         return make_cell_result(result={**RESULT, "by": "zombie"})
 
     replace_run_cell(monkeypatch, zombie)
-    cells.handle(runtime, id)
+    run_cell(runtime, id)
     assert get_cell(runtime, id).result["by"] == "heir"
     assert (count_rows(runtime, Sample), count_rows(runtime, Scores)) == (1, 1)
     assert [event.data["status"] for event in list_events(runtime, evaluation_id) if event.type == "status"] == [
@@ -280,7 +282,7 @@ def test_a_result_is_stored_whole_or_not_at_all(runtime, account, monkeypatch):
             raise Crash
 
     with pytest.raises(Crash):
-        cells.handle(runtime, id)
+        run_cell(runtime, id)
     assert get_cell(runtime, id).status == "running"
     assert (count_rows(runtime, Sample), count_rows(runtime, Scores), count_rows(runtime, Curve)) == (0, 0, 0)
 
@@ -294,18 +296,18 @@ def test_the_named_key_is_used_and_a_destroyed_one_fails_the_cell(runtime, accou
         )
     replace_run_cell(monkeypatch, lambda context: make_cell_result())
 
-    def run_cell(*_, secret, **__):
+    def record_secret(*_, secret, **__):
         seen.append(secret)
         return make_cell_result()
 
-    monkeypatch.setattr(cells, "run_cell", run_cell)
+    monkeypatch.setattr(cells, "run_cell", record_secret)
     scheme = {"name": "tanaka", "variant": "paper", "block": 4, "key_id": key_id}
     for destroyed in (False, True):
         with runtime.sessions.begin() as session:
             if destroyed:
                 session.get_one(Key, key_id).destroyed_at = func.now()
         _, (id,) = make_evaluation(runtime.sessions, account, scheme=scheme)
-        cells.handle(runtime, id)
+        run_cell(runtime, id)
         assert (get_cell(runtime, id).status, (get_cell(runtime, id).error or {}).get("code")) == (
             ("failed", "key_unusable") if destroyed else ("succeeded", None)
         )
@@ -315,7 +317,7 @@ def test_the_named_key_is_used_and_a_destroyed_one_fails_the_cell(runtime, accou
 def test_a_recovered_key_is_stored_as_a_secret(runtime, account, monkeypatch):
     _, (id,) = make_evaluation(runtime.sessions, account)
     replace_run_cell(monkeypatch, lambda context: make_cell_result(recovered_key={"permutation": [1, 0]}))
-    cells.handle(runtime, id)
+    run_cell(runtime, id)
     sealed = get_cell(runtime, id).recovered_key
     assert b"permutation" not in sealed
     assert json.loads(runtime.keyring.open(sealed, purpose="recovered-key", owner=account, id=id)) == {
@@ -339,7 +341,7 @@ def test_progress_beyond_every_earlier_attempt_clears_the_stalls_and_the_same_ag
     with runtime.sessions.begin() as session:
         session.execute(update(Cell).values(attempts_without_progress=3, progress=0.5))
     replace_run_cell(monkeypatch, run)
-    cells.handle(runtime, id)
+    run_cell(runtime, id)
     assert stalls == [3, 0]
 
 
@@ -348,10 +350,10 @@ def test_a_handed_back_cell_runs_again_elsewhere(runtime, other_runtime, account
     order = cells.claim(runtime, id)
     jobs.release(order)
     assert get_cell(runtime, id).status == "queued"
-    assert get_cell(runtime, id).enqueued_at is not None  # rung for
+    assert broker.count_job_messages(runtime.celery) == 1
     with pytest.raises(lease.LeaseLost):
         jobs.release(order)
     replace_run_cell(monkeypatch, lambda context: make_cell_result())
-    cells.handle(other_runtime, id)
+    run_cell(other_runtime, id)
     assert (get_cell(runtime, id).status, get_cell(runtime, id).attempt) == ("succeeded", 2)
     assert get_evaluation(runtime, evaluation_id).status == "succeeded"

@@ -18,6 +18,7 @@ from sqlalchemy import func, select, update
 from benchmarks.chaos import crash_points, images
 from benchmarks.chaos.fixtures import evaluation_body
 from tests.factories import expire_lease, make_account, make_evaluation, make_key_to_train, make_token
+from tests.jobs import run_cell
 from unveil.app.db.tables import Cell, Evaluation, Event, IdempotencyRecord, Key, Sample, Scores
 from unveil.app.main import create_app
 from unveil.app.settings import Settings
@@ -65,8 +66,8 @@ def make_test_runtime(settings: Settings) -> Runtime:
 # --- what dies ---
 
 
-def run_cell(settings: Settings, id: str) -> None:
-    cells.handle(make_test_runtime(settings), id)
+def run_in_process(settings: Settings, id: str) -> None:
+    run_cell(make_test_runtime(settings), id)
 
 
 def release_cell(settings: Settings, id: str) -> None:
@@ -117,7 +118,7 @@ def finish_all(runtime: Runtime) -> None:
         expire_lease(runtime.sessions, id)
     sweeper.sweep(runtime.sessions, runtime.celery, runtime.settings)
     for id in ids:
-        cells.handle(runtime, id)
+        run_cell(runtime, id)
     sweeper.sweep(runtime.sessions, runtime.celery, runtime.settings)
 
 
@@ -146,15 +147,14 @@ JOB = [
 @pytest.mark.parametrize(
     ("point", "action"),
     [
-        *((point, run_cell) for point in JOB),
-        ("handed-back-before-ring", release_cell),
-        ("marked-sent-before-ring", release_cell),
-        ("shared-made-before-kept", compute_shared),
+        *((point, run_in_process) for point in JOB),
+        ("released-before-dispatch", release_cell),
+        ("artifact-computed-before-stored", compute_shared),
     ],
 )
 def test_a_worker(runtime, account, settings, point, action):
     _, (baseline,) = make_evaluation(runtime.sessions, account, settings={"dataset": images.SMALL_DATASET})
-    cells.handle(runtime, baseline)
+    run_cell(runtime, baseline)
     _, (id,) = make_evaluation(runtime.sessions, account, settings={"dataset": images.SMALL_DATASET})
     assert_killed_at(point, action, settings, id)
     finish_all(runtime)
@@ -162,7 +162,7 @@ def test_a_worker(runtime, account, settings, point, action):
     assert list(runtime.blobs.list_folder("checkpoints")) == []
 
 
-@pytest.mark.parametrize("point", ["given-up-before-ring", "sweep-before-ring"])
+@pytest.mark.parametrize("point", ["lease-expired-before-dispatch", "sweep-before-dispatch"])
 def test_the_sweeper(runtime, account, settings, point):
     _, ids = make_evaluation(runtime.sessions, account, ("none", "fr"), settings={"dataset": images.SMALL_DATASET})
     cells.claim(runtime, ids[0])
@@ -173,7 +173,9 @@ def test_the_sweeper(runtime, account, settings, point):
         results_of(runtime, id)
 
 
-@pytest.mark.parametrize("point", ["key-reserved", "order-before-commit", "order-before-ring", "order-before-answer"])
+@pytest.mark.parametrize(
+    "point", ["key-reserved", "order-before-commit", "order-before-dispatch", "order-before-answer"]
+)
 def test_an_order(runtime, settings, point):
     token = make_token(runtime.sessions, runtime.keyring, make_account(runtime.sessions))
     assert_killed_at(point, create_evaluation, settings, token)
@@ -204,7 +206,7 @@ def test_the_weights_of_a_destroyed_key(runtime, account, settings):
 def test_make_chaos_tries_every_point_that_the_code_names():
     root = Path(__file__).parents[2]
     files = [file for room in ("app", "worker", "models") for file in (root / room).rglob("*.py")]
-    named = {name for file in files for name in re.findall(r'crash\.point\("([^"]+)"\)', file.read_text())}
+    named = {name for file in files for name in re.findall(r'failpoints\.failpoint\("([^"]+)"\)', file.read_text())}
     assert named == set(crash_points.TRIAL_BY_POINT)
     assert len(named) >= 12
 

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from unveil.app.rpc.messages import ArchiveRequest, Rejection, RequestRejected
 from unveil.app.settings import Settings
 from unveil.app.storage import BlobStore
 from unveil.models.data.npz import load_npz
@@ -52,20 +53,26 @@ class ArchiveUploader:
 
     def upload(self, data: bytes, originals: bytes | None = None, kind: str = "plain", size: int = 12, seed: int = 0):
         self.blobs.write("uploads/a.zip", data)
-        head = {"op": "dataset", "archive": "uploads/a.zip", "originals": None, "blob": "datasets/a.npz"}
         if originals is not None:
             self.blobs.write("uploads/o.zip", originals)
-            head["originals"] = "uploads/o.zip"
-        order = {"name": "set", "kind": kind, "size": size, "seed": seed}
-        return dataset_archive.build_from_upload({**head, **order}, self.blobs, self.settings, decode)
+        request = ArchiveRequest(
+            account_id="acct_1", name="set", kind=kind, size=size, seed=seed, archive_blob="uploads/a.zip",
+            originals_blob=None if originals is None else "uploads/o.zip", dataset_blob="datasets/a.npz",
+        )  # fmt: skip
+        return dataset_archive.build_from_upload(request, self.blobs, self.settings, decode)
 
     def load_stored(self):
         return load_npz("set", self.blobs.read("datasets/a.npz"))
 
+    def rejection(self, data: bytes, **how) -> Rejection:
+        with pytest.raises(RequestRejected) as rejected:
+            self.upload(data, **how)
+        assert not self.blobs.exists("datasets/a.npz"), "a rejected archive leaves nothing"
+        (rejection,) = rejected.value.rejections
+        return rejection
+
     def refusal_detail(self, data: bytes, **how) -> str:
-        answer = self.upload(data, **how)
-        assert not self.blobs.exists("datasets/a.npz"), "a refused archive leaves nothing"
-        return answer["refused"]["detail"]
+        return self.rejection(data, **how).detail
 
 
 @pytest.fixture
@@ -79,9 +86,9 @@ def test_train_and_test_folders_are_kept_apart_below_any_root(uploader: ArchiveU
         make_class_folders(3, f"{root}train/") | make_class_folders(2, f"{root}test/") | {f"{root}.DS_Store": b"x"}
     )
     members["__MACOSX/._0.png"] = b"x"
-    answer = uploader.upload(make_zip(members))
-    assert (answer["train"], answer["test"], answer["classes"]) == (6, 4, ["a", "b"])
-    assert (answer["width"], answer["height"], answer["has_originals"]) == (12, 12, False)
+    reply = uploader.upload(make_zip(members))
+    assert (reply.train_count, reply.test_count, reply.classes) == (6, 4, ["a", "b"])
+    assert (reply.width, reply.height, reply.has_originals) == (12, 12, False)
     assert [set(pair) for pair in uploader.load_stored().train_labels.reshape(3, 2).tolist()] == [{0, 1}] * 3, (
         "taken in turn"
     )
@@ -90,8 +97,8 @@ def test_train_and_test_folders_are_kept_apart_below_any_root(uploader: ArchiveU
 @pytest.mark.parametrize("prefix", ["", "root/", "train/"])
 def test_without_a_test_folder_a_fifth_is_drawn_by_the_seed(uploader: ArchiveUploader, prefix: str) -> None:
     archive_bytes = make_zip(make_class_folders(10, prefix))
-    answer = uploader.upload(archive_bytes, seed=1)
-    assert (answer["train"], answer["test"]) == (16, 4)
+    reply = uploader.upload(archive_bytes, seed=1)
+    assert (reply.train_count, reply.test_count) == (16, 4)
     first = uploader.load_stored().test
     uploader.upload(archive_bytes, seed=1)
     assert np.array_equal(uploader.load_stored().test, first)
@@ -100,20 +107,20 @@ def test_without_a_test_folder_a_fifth_is_drawn_by_the_seed(uploader: ArchiveUpl
 
 
 def test_images_without_class_folders_make_one_class(uploader: ArchiveUploader) -> None:
-    assert uploader.upload(make_zip({f"{i}.png": make_png(i) for i in range(5)}))["classes"] == ["unlabelled"]
+    assert uploader.upload(make_zip({f"{i}.png": make_png(i) for i in range(5)})).classes == ["unlabelled"]
 
 
 def test_plain_images_are_cropped_and_resized(uploader: ArchiveUploader) -> None:
     members = {f"a/{i}.png": make_png(i, width=20 + i, height=40 - i) for i in range(5)}
-    assert uploader.upload(make_zip(members), size=16)["width"] == 16
+    assert uploader.upload(make_zip(members), size=16).width == 16
 
 
 def test_protected_images_stay_with_their_originals_through_the_split(uploader: ArchiveUploader) -> None:
     plain = {name: make_png(i, 9, 7) for i, name in enumerate(make_class_folders(10))}
     protected = {name: encode_pixels(255 - decode(name, data)) for name, data in plain.items()}
     as_jpg_names = {name.replace(".png", ".bmp"): data for name, data in plain.items()}
-    answer = uploader.upload(make_zip(protected), make_zip(as_jpg_names), kind="protected")
-    assert (answer["width"], answer["height"], answer["has_originals"]) == (9, 7, True)
+    reply = uploader.upload(make_zip(protected), make_zip(as_jpg_names), kind="protected")
+    assert (reply.width, reply.height, reply.has_originals) == (9, 7, True)
     data = uploader.load_stored()
     assert np.array_equal(255 - data.train, data.train_originals)
     assert np.array_equal(255 - data.test, data.test_originals)
@@ -178,17 +185,17 @@ def test_an_exploding_member_is_refused_unread(uploader: ArchiveUploader) -> Non
 @pytest.mark.parametrize(
     ("limits", "reason"),
     [
-        ({"max_archive_members": 5}, "10 files; at most 5"),
-        ({"max_unpacked_bytes": 100}, "at most 100 are taken"),
+        ({"max_archive_members": 5}, "10 files; the limit is 5"),
+        ({"max_unpacked_bytes": 100}, "the limit is 100"),
         ({"max_dataset_bytes": 4000}, "bytes of pixels"),
         ({"max_archive_members": 1}, "directory alone"),
     ],
 )
 def test_limits_hold(tmp_path: Path, limits: dict[str, int], reason: str) -> None:
     uploader = ArchiveUploader(tmp_path, **limits)
-    answer = uploader.upload(make_zip(make_class_folders(5)))
-    assert answer["refused"]["code"] == "archive_too_large"
-    assert reason in answer["refused"]["detail"]
+    rejection = uploader.rejection(make_zip(make_class_folders(5)))
+    assert rejection.code == "archive_too_large"
+    assert reason in rejection.detail
 
 
 def test_a_directory_that_would_fill_the_memory_is_refused_before_it_is_read(uploader: ArchiveUploader) -> None:
@@ -219,11 +226,11 @@ def test_what_is_no_data_set_is_refused(uploader: ArchiveUploader, data: bytes, 
 @pytest.mark.parametrize(
     ("prefix", "stray", "detail"),
     [
-        ("", "README.txt", "'README.txt' is no image: remove it"),
-        ("train/", "README.txt", "'README.txt' is no image: remove it"),
-        ("set/", "README.txt", "'README.txt' is no image: remove it"),
-        ("set/", "set/a/more/notes", "'set/a/more/notes' is no image: remove it"),
-        ("set/", "set", "'set' is no image: remove it"),
+        ("", "README.txt", "'README.txt' is not an image: remove it"),
+        ("train/", "README.txt", "'README.txt' is not an image: remove it"),
+        ("set/", "README.txt", "'README.txt' is not an image: remove it"),
+        ("set/", "set/a/more/notes", "'set/a/more/notes' is not an image: remove it"),
+        ("set/", "set", "'set' is not an image: remove it"),
         ("", "0.png", "'0.png' is not where it should be"),
     ],
 )
@@ -256,9 +263,9 @@ def test_protected_images_of_two_sizes_are_refused(uploader: ArchiveUploader) ->
     ],
 )
 def test_originals_must_match(uploader: ArchiveUploader, originals: dict[str, bytes], field: str, reason: str) -> None:
-    answer = uploader.upload(make_zip(make_class_folders(5)), make_zip(originals), kind="protected")
-    assert answer["refused"]["field"] == field
-    assert reason in answer["refused"]["detail"]
+    rejection = uploader.rejection(make_zip(make_class_folders(5)), originals=make_zip(originals), kind="protected")
+    assert rejection.pointer == f"/{field}"
+    assert reason in rejection.detail
 
 
 def test_a_damaged_member_is_refused(uploader: ArchiveUploader) -> None:

@@ -9,6 +9,7 @@ import torch
 from sqlalchemy import func, select, update
 
 from tests.factories import make_evaluation, make_key_to_train
+from tests.jobs import run_cell, train_key
 from tests.trained import register_scheme
 from unveil.app import broker
 from unveil.app.db.ids import new_id
@@ -71,7 +72,7 @@ def list_orphans(runtime: Runtime) -> list[str]:
 
 def test_a_key_is_trained_sealed_and_told_of(runtime, account):
     id = create_key(runtime, account)
-    key_training.handle(runtime, id)
+    train_key(runtime, id)
     done = get_key(runtime, id)
     assert (done.status, done.progress, done.error, done.lease_owner) == ("succeeded", 1.0, None, None)
     assert done.provenance == {"data": "sample", "loss": None}  # JSON has no NaN
@@ -79,7 +80,7 @@ def test_a_key_is_trained_sealed_and_told_of(runtime, account):
     assert weights[:1] == b"w"
     assert weights not in runtime.blobs.read(done.weights_blob)
     assert list(runtime.blobs.list_folder("checkpoints")) == list_orphans(runtime) == []
-    key_training.handle(runtime, id)  # a message that comes twice
+    train_key(runtime, id)  # a message that comes twice
     assert get_key(runtime, id).attempt == 1
 
 
@@ -93,7 +94,7 @@ def test_a_seed_that_nobody_named_is_drawn_lasts_and_is_told_to_nobody(runtime, 
 
     register_scheme(monkeypatch, learn)
     first, second = create_key(runtime, account, seed=None), create_key(runtime, account, seed=None)
-    key_training.handle(runtime, first)
+    train_key(runtime, first)
     with runtime.sessions.begin() as session:  # under another master key meanwhile
         envelope_context = {"purpose": "key", "owner": account, "id": first}
         session.execute(
@@ -102,8 +103,8 @@ def test_a_seed_that_nobody_named_is_drawn_lasts_and_is_told_to_nobody(runtime, 
             .values(wrapped_key=runtime.keyring.rewrap(get_key(runtime, first).wrapped_key, **envelope_context))
         )
         session.execute(update(Key).where(Key.id == first).values(status="queued", error=None, finished_at=None))
-    key_training.handle(runtime, first)
-    key_training.handle(runtime, second)
+    train_key(runtime, first)
+    train_key(runtime, second)
     assert seeds[0] == seeds[1] != seeds[2]
     assert min(seeds) > 2**32
     done = get_key(runtime, first)
@@ -114,8 +115,8 @@ def test_a_seed_that_nobody_named_is_drawn_lasts_and_is_told_to_nobody(runtime, 
 
 def test_the_weights_open_for_their_own_key_only(runtime, account):
     first, second = create_key(runtime, account), create_key(runtime, account)
-    key_training.handle(runtime, first)
-    key_training.handle(runtime, second)
+    train_key(runtime, first)
+    train_key(runtime, second)
     with runtime.sessions.begin() as session:
         session.execute(update(Key).where(Key.id == second).values(weights_blob=get_key(runtime, first).weights_blob))
     with pytest.raises(Exception, match=second):
@@ -136,7 +137,7 @@ def test_a_training_that_fails_says_why_and_leaves_no_weights(runtime, account, 
 
     register_scheme(monkeypatch, fail)
     id = create_key(runtime, account)
-    key_training.handle(runtime, id)
+    train_key(runtime, id)
     failed = get_key(runtime, id)
     assert (failed.status, failed.error["code"], failed.weights_blob) == ("failed", code, None)
     assert "secret detail" not in failed.error["detail"]
@@ -155,7 +156,7 @@ def test_a_cancelled_training_stops_at_its_next_word(runtime, account, monkeypat
 
     register_scheme(monkeypatch, cancel)
     id = create_key(runtime, account)
-    key_training.handle(runtime, id)
+    train_key(runtime, id)
     assert (get_key(runtime, id).status, get_key(runtime, id).weights_blob) == ("cancelled", None)
     assert list(runtime.blobs.list_folder("checkpoints")) == []
 
@@ -167,10 +168,10 @@ def test_a_worker_that_lost_its_lease_changes_nothing(runtime, other_runtime, ac
         with runtime.sessions.begin() as session:
             session.execute(update(Key).values(status=Status.QUEUED, lease_owner=None))
         register_scheme(monkeypatch)
-        key_training.handle(other_runtime, id)
+        train_key(other_runtime, id)
 
     register_scheme(monkeypatch, zombie)
-    key_training.handle(runtime, id)
+    train_key(runtime, id)
     assert (get_key(runtime, id).attempt, get_key(runtime, id).weights_blob) == (2, f"keys/{id}.2")
     assert list(runtime.blobs.list_folder("keys")) == [f"keys/{id}.2"]
 
@@ -185,15 +186,15 @@ def test_a_crash_between_the_weights_and_their_row_costs_an_attempt_and_is_clear
     id = create_key(runtime, account)
     monkeypatch.setattr(jobs, "_store_outcome", crash)
     with pytest.raises(Crash):
-        key_training.handle(runtime, id)
+        train_key(runtime, id)
     assert (get_key(runtime, id).status, list_orphans(runtime)) == ("running", [])  # of a training that goes on
     monkeypatch.undo()
     register_scheme(monkeypatch)
     expire_key_leases(runtime)
     run_sweep(runtime)
     assert (get_key(runtime, id).status, get_key(runtime, id).attempts_without_progress) == ("queued", 1)
-    assert broker.queue_depth(runtime.celery, broker.TRAIN_KEY) == 1
-    key_training.handle(runtime, id)
+    assert broker.count_job_messages(runtime.celery) == 1
+    train_key(runtime, id)
     assert get_key(runtime, id).status == "succeeded"
     assert list_orphans(runtime) == [f"keys/{id}.1"]
 
@@ -217,13 +218,13 @@ def test_a_networks_checkpoints_are_sealed_for_its_job_alone_and_lost_with_its_e
     id, another = create_key(runtime, account), create_key(runtime, account)
     register_scheme(monkeypatch, look)
     with pytest.raises(KeyboardInterrupt):
-        key_training.handle(runtime, id)
+        train_key(runtime, id)
     assert torch.arange(64.0).numpy().tobytes()[100:140] not in recorded["sealed"]
     expire_key_leases(runtime)
     run_sweep(runtime)
     register_scheme(monkeypatch, goes_on)
     wrapped_key = get_key(runtime, id).checkpoint_wrapped_key
-    key_training.handle(other_runtime, id)
+    train_key(other_runtime, id)
     assert torch.equal(recorded["loaded"]["weights"], torch.arange(64.0))
     assert get_key(runtime, id).checkpoint_wrapped_key is None, "what a copy of the disk holds opens no more"
     stranger = key_training.claim(runtime, another)
@@ -248,14 +249,14 @@ def test_a_training_handed_back_goes_on_elsewhere(runtime, other_runtime, accoun
     id = create_key(runtime, account)
     jobs.release(key_training.claim(runtime, id))
     assert (get_key(runtime, id).status, get_key(runtime, id).attempts_without_progress) == ("queued", 0)
-    assert broker.queue_depth(runtime.celery, broker.TRAIN_KEY) == 1
-    key_training.handle(other_runtime, id)
+    assert broker.count_job_messages(runtime.celery) == 1
+    train_key(other_runtime, id)
     assert get_key(runtime, id).status == "succeeded"
 
 
 def test_the_sweeper_clears_what_crashes_left_of_ended_jobs_and_destroyed_keys(runtime, account):
     done, waiting = create_key(runtime, account), create_key(runtime, account)
-    key_training.handle(runtime, done)
+    train_key(runtime, done)
     blob = get_key(runtime, done).weights_blob
     for id in (done, waiting):
         runtime.blobs.write(f"checkpoints/{id}/network.ckpt", b"half a training")
@@ -274,35 +275,27 @@ def test_cells_wait_for_their_key_and_share_it(runtime, account, monkeypatch):
     id, evaluation_id, ids = create_key_for_evaluation(runtime, account)
     assert cells.claim(runtime, ids[0]) is None
     run_sweep(runtime)
-    assert broker.queue_depth(runtime.celery, broker.RUN_CELL) == 1  # the key alone
-    key_training.handle(runtime, id)
-    assert broker.queue_depth(runtime.celery, broker.RUN_CELL) == 3
+    assert broker.count_job_messages(runtime.celery) == 1  # the key alone
+    train_key(runtime, id)
+    assert broker.count_job_messages(runtime.celery) == 3
     secrets = []
 
-    def run_cell(*_, secret, **__):
+    def record_secret(*_, secret, **__):
         secrets.append(secret)
         raise AttackFailed("enough")
 
-    monkeypatch.setattr(cells, "run_cell", run_cell)
+    monkeypatch.setattr(cells, "run_cell", record_secret)
     for cell in ids:
-        cells.handle(runtime, cell)
+        run_cell(runtime, cell)
     assert secrets == [key_loading.decrypt_secret(runtime, get_key(runtime, id))] * 2
     with runtime.sessions.begin() as session:
         session.delete(session.get_one(Evaluation, evaluation_id))
     assert (get_key(runtime, id).status, get_key(runtime, id).evaluation_id) == ("succeeded", None)
 
 
-def test_when_the_key_is_there_the_cells_of_seconds_come_first(runtime, account, monkeypatch):
-    id, _, ids = create_key_for_evaluation(runtime, account, ("itn", "none"))
-    dispatched = []
-    monkeypatch.setattr(broker, "enqueue", lambda celery, task, *ids: dispatched.extend(ids))
-    key_training.handle(runtime, id)
-    assert dispatched == [ids[1], ids[0]]
-
-
 def test_the_evaluation_tells_of_its_keys_training(runtime, account):
     id, evaluation_id, _ = create_key_for_evaluation(runtime, account)
-    key_training.handle(runtime, id)
+    train_key(runtime, id)
     with runtime.sessions() as session:
         evaluation = session.get_one(Evaluation, evaluation_id)
         recorded = session.scalars(select(Event).where(Event.evaluation_id == evaluation_id).order_by(Event.seq)).all()
@@ -322,7 +315,7 @@ def test_a_key_that_cannot_be_trained_fails_the_cells_that_wait_for_it(runtime, 
 
     register_scheme(monkeypatch, fail)
     id, evaluation_id, ids = create_key_for_evaluation(runtime, account)
-    key_training.handle(runtime, id)
+    train_key(runtime, id)
     assert cell_statuses(runtime, ids) == ["failed", "failed"]
     error = get_row(runtime, Cell, ids[0]).error
     assert error["code"] == "key_unusable"

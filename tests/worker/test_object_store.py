@@ -13,6 +13,7 @@ from sqlalchemy import update
 from benchmarks.chaos import images
 from tests.app.service import run_service
 from tests.factories import make_evaluation
+from tests.jobs import run_cell
 from tests.sample_images import archive, classes
 from unveil.app.db.tables import Cell
 from unveil.app.observability import failpoints
@@ -20,7 +21,7 @@ from unveil.app.settings import Settings
 from unveil.app.storage import BlobStore, StorageUnavailableError
 from unveil.models.training import loop
 from unveil.models.training.objectives import RegressionTask
-from unveil.worker import cells, sweeper
+from unveil.worker import sweeper
 from unveil.worker.runtime import Runtime
 
 ITN = {"dataset": images.SMALL_DATASET, "profile": "smoke"}
@@ -95,7 +96,7 @@ def test_a_cell_killed_in_training_goes_on_elsewhere_from_its_checkpoint(bucket_
     _, (baseline, id) = make_evaluation(bucket_runtime.sessions, account, ("itn", "itn"), settings=ITN)
     with bucket_runtime.sessions.begin() as session:
         session.execute(update(Cell).values(attack={"name": "itn", "epochs": 6}))
-    cells.handle(bucket_runtime, baseline)
+    run_cell(bucket_runtime, baseline)
 
     monkeypatch.setattr(loop, "CHECKPOINT_INTERVAL_SECONDS", 0)
     saved_checkpoints = []
@@ -109,7 +110,7 @@ def test_a_cell_killed_in_training_goes_on_elsewhere_from_its_checkpoint(bucket_
     with monkeypatch.context() as patched:
         patched.setattr(failpoints, "failpoint", die)
         with pytest.raises(Killed):
-            cells.handle(bucket_runtime, id)
+            run_cell(bucket_runtime, id)
     assert len(saved_checkpoints[-1]) > 0
     with bucket_runtime.sessions.begin() as session:  # as the sweeper would
         session.execute(update(Cell).where(Cell.id == id).values(status="queued", lease_owner=None))
@@ -117,7 +118,7 @@ def test_a_cell_killed_in_training_goes_on_elsewhere_from_its_checkpoint(bucket_
     assert bucket_runtime.blobs.list_recursive(f"checkpoints/{id}") == saved_checkpoints[-1], "of a job that goes on"
 
     steps.clear()
-    cells.handle(replace(bucket_runtime, owner="another/1/worker", blobs=BlobStore(bucket_runtime.settings)), id)
+    run_cell(replace(bucket_runtime, owner="another/1/worker", blobs=BlobStore(bucket_runtime.settings)), id)
     with bucket_runtime.sessions() as session:
         first, second = session.get_one(Cell, baseline), session.get_one(Cell, id)
     assert second.status == first.status == "succeeded"

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import base64
+import json
 import os
 import signal
 import sys
@@ -10,25 +12,29 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from uuid import uuid4
 
 import numpy as np
 import psutil
 import pytest
+import redis
 import redis.asyncio
 from sqlalchemy import select, update
 
 from benchmarks.chaos import images
 from tests.factories import expire_lease, make_evaluation, make_key_to_train
-from unveil.app import broker
+from tests.jobs import run_cell, train_key
 from unveil.app.db.ids import new_id
 from unveil.app.db.job_states import Status
 from unveil.app.db.tables import Cell, Evaluation, Key, ProcessHeartbeat
+from unveil.app.dependencies import make_app_state
 from unveil.app.jobs import event_log
 from unveil.app.local.supervisor import ChildProcess, spawn
+from unveil.app.rpc.messages import ImageFile, Operation, TransformReply, TransformRequest
 from unveil.app.settings import Settings
 from unveil.models.catalog import make_scheme
 from unveil.models.core.images import to_png
-from unveil.worker import cells, key_loading, key_training, sweeper
+from unveil.worker import key_loading, sweeper
 from unveil.worker.runtime import Runtime
 
 SLOW_SETTINGS = {"dataset": images.SMALL_DATASET, "keys": 1000}  # some seconds, with progress after each key
@@ -102,7 +108,7 @@ def test_a_killed_worker_a_killed_child_and_an_orderly_stop_all_end_in_the_same_
     runtime, account, settings, tmp_path
 ):
     _, (baseline,) = make_evaluation(runtime.sessions, account, ("none",), settings=SLOW_SETTINGS)
-    cells.handle(runtime, baseline)
+    run_cell(runtime, baseline)
     evaluation_id, (id,) = make_evaluation(runtime.sessions, account, ("none",), settings=SLOW_SETTINGS)
     run_sweep(runtime)
     with run_worker(settings, tmp_path) as first:
@@ -179,7 +185,7 @@ def test_a_training_killed_in_the_middle_ends_in_the_same_weights_and_another_is
             return session.get_one(Key, id)
 
     baseline, killed, endless = ordered(epochs=120), ordered(epochs=120), ordered(epochs=100_000)
-    key_training.handle(runtime, baseline)
+    train_key(runtime, baseline)
     run_sweep(runtime)
     with run_worker(settings, tmp_path) as running:
         wait_until(lambda: key(killed).progress > 0.05, "the middle of the training", running)
@@ -207,32 +213,77 @@ def test_the_main_process_of_a_worker_imports_no_torch():
 
 
 def test_an_encryption_is_answered_though_its_whole_worker_is_asked_to_stop(runtime, account, settings, tmp_path):
-    def make_message(count: int, side: int) -> broker.RpcMessage:
-        image = to_png(np.random.default_rng(0).integers(0, 256, (side, side, 3), np.uint8))
-        head = {
-            "op": "encrypt", "account": account, "request": "req_1", "scheme": "pixelwise",
-            "params": {"key_mode": "same"}, "draw": True, "keys": [new_id("key")] * count,
-            "files": [{"name": "a.png", "type": "image/png"}] * count,
-        }  # fmt: skip
-        return broker.RpcMessage(head, [image] * count)
+    def make_request(count: int, side: int) -> TransformRequest:
+        png = to_png(np.random.default_rng(0).integers(0, 256, (side, side, 3), np.uint8))
+        return TransformRequest(
+            account_id=account, operation=Operation.ENCRYPT, scheme="pixelwise", settings={"key_mode": "same"},
+            key_ids=[new_id("key")] * count, draw_keys=True, images=[ImageFile("a.png", "image/png", png)] * count,
+        )  # fmt: skip
 
     async def count_getdel_calls(client: redis.asyncio.Redis) -> int:
         return (await client.info("commandstats"))["cmdstat_getdel"]["calls"]
 
-    async def send_requests(child: ChildProcess) -> list[broker.RpcMessage]:
-        messages, parcels = broker.CeleryMessageEncoder(runtime.celery), broker.EncryptedMessageCodec(runtime.keyring)
+    async def send_requests(child: ChildProcess) -> list[TransformReply]:
+        app_state = make_app_state(settings)
         async with redis.asyncio.Redis.from_url(settings.redis_url) as client:
-            small = await broker.call_worker(messages, client, parcels, new_id("work"), make_message(1, 64), 120)
+            small = await app_state.worker.call(make_request(1, 64), TransformReply, timeout_s=120)
             calls_before = await count_getdel_calls(client)
-            large = asyncio.create_task(
-                broker.call_worker(messages, client, parcels, new_id("work"), make_message(6, 2000), 60)
-            )
+            large = asyncio.create_task(app_state.worker.call(make_request(6, 2000), TransformReply, timeout_s=60))
             while await count_getdel_calls(client) == calls_before:  # noqa: ASYNC110 - Redis tells nobody
                 await asyncio.sleep(0.01)
             os.killpg(child.popen.pid, signal.SIGTERM)  # as a service manager does
-            return [small, await large]
+            replies = [small, await large]
+            await app_state.close()
+            return replies
 
     with run_worker(settings, tmp_path, "encrypt", "encrypt") as child:
         answers = asyncio.run(send_requests(child))
         child.popen.wait(30)
-    assert [len(answer.attachments) for answer in answers] == [1, 6]
+    assert [len(answer.images) for answer in answers] == [1, 6]
+
+
+_OLD_MESSAGES = {  # of version 0.1: its queue, its tasks and an id
+    "attack": ("worker.tasks.run_cell", "worker.tasks.train_key"), "encrypt": ("worker.tasks.transform",),
+}  # fmt: skip
+
+
+def make_old_message(queue: str, task: str) -> str:
+    """As version 0.1 pushed it to Redis."""
+    id = str(uuid4())
+    return json.dumps(
+        {
+            "body": base64.b64encode(b'[["cell_0197f3c2a5d17a3b8c4d5e6f708192a3"], {}, {"callbacks": null}]').decode(),
+            "content-encoding": "utf-8",
+            "content-type": "application/json",
+            "headers": {
+                "lang": "py", "task": task, "id": id, "root_id": id, "parent_id": None, "group": None, "retries": 0,
+                "timelimit": [None, None], "argsrepr": "('cell_',)", "kwargsrepr": "{}", "ignore_result": True,
+            },
+            "properties": {
+                "correlation_id": id, "reply_to": str(uuid4()), "delivery_mode": 2, "priority": 0,
+                "delivery_info": {"exchange": "", "routing_key": queue}, "body_encoding": "base64",
+                "delivery_tag": str(uuid4()),
+            },
+        }
+    )  # fmt: skip
+
+
+def test_messages_of_the_version_before_are_dropped_and_their_jobs_dispatched_again(
+    runtime, account, settings, tmp_path
+):
+    evaluation_id, ids = make_evaluation(
+        runtime.sessions, account, ("none", "fr"), settings={"dataset": images.SMALL_DATASET}
+    )
+    with redis.Redis.from_url(settings.redis_url) as client:
+        for queue, tasks in _OLD_MESSAGES.items():
+            client.lpush(queue, *(make_old_message(queue, task) for task in tasks))
+        with run_worker(settings, tmp_path, "both", "attack,encrypt,ops") as child:
+            wait_until(lambda: has_ended(runtime, evaluation_id), "the end", child)
+            assert [get_cell(runtime, id).status for id in ids] == ["succeeded"] * 2
+            assert client.exists("attack", "encrypt") == 0
+            assert client.hlen("unacked") == 0, "a dropped message is acknowledged, so nothing delivers it again"
+            assert child.running
+            log = child.log_tail(1000)
+        for tasks in _OLD_MESSAGES.values():
+            for task in tasks:
+                assert f"unregistered task of type '{task}'" in log

@@ -65,7 +65,7 @@ def test_one_makes_it_while_the_other_waits(two_jobs):
     with two_jobs[0].runtime.sessions() as session:
         cell = session.get_one(Cell, two_jobs[1].lease.id)
         sealed = session.scalar(select(EvaluationArtifact.sealed))
-    assert cell.phase == "waiting for the controls that another cell makes"
+    assert cell.phase == "waiting for the controls that another cell computes"
     assert b"passed" not in sealed
 
 

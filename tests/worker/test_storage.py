@@ -15,11 +15,12 @@ from PIL import Image
 from benchmarks.chaos import images
 from tests.app.service import run_service
 from tests.factories import make_evaluation
+from tests.jobs import run_cell
 from tests.sample_images import archive, classes
 from unveil.app.db.tables import Cell
 from unveil.app.settings import Settings
 from unveil.app.storage import BlobStore, StorageFullError, StorageUnavailableError
-from unveil.worker import cells, sweeper
+from unveil.worker import sweeper
 
 ITN = {"dataset": images.SMALL_DATASET, "profile": "smoke"}
 
@@ -81,7 +82,7 @@ def test_a_training_whose_checkpoints_find_no_room_fails_and_says_so(runtime, ac
     images.write_dataset(runtime.settings.data_dir)
     _, (id,) = make_evaluation(runtime.sessions, account, ("itn",), settings=ITN)
     with limit_file_size(50_000):
-        cells.handle(runtime, id)
+        run_cell(runtime, id)
     with runtime.sessions() as session:
         cell = session.get_one(Cell, id)
     assert (cell.status, cell.error["code"]) == ("failed", "storage_full")
@@ -92,7 +93,7 @@ def test_a_store_that_is_away_fails_the_cell_and_not_the_sweeper(runtime, accoun
     images.write_dataset(runtime.settings.data_dir)
     _, (id,) = make_evaluation(runtime.sessions, account, ("itn",), settings=ITN)
     with block_blob_store(runtime.settings.blob_url):
-        cells.handle(runtime, id)
+        run_cell(runtime, id)
         sweeper.sweep(runtime.sessions, runtime.celery, runtime.settings)
     with runtime.sessions() as session:
         cell = session.get_one(Cell, id)

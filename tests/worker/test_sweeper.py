@@ -34,10 +34,10 @@ def evaluation_status(runtime: Runtime, evaluation_id: str) -> str:
 
 
 def count_messages(runtime: Runtime) -> int:
-    return broker.queue_depth(runtime.celery, broker.RUN_CELL)
+    return broker.count_job_messages(runtime.celery)
 
 
-def test_an_id_that_was_never_sent_is_sent_once(runtime, account):
+def test_queued_jobs_without_a_message_get_one_each(runtime, account):
     make_evaluation(runtime.sessions, account, ("none", "fr"))
     assert count_messages(runtime) == 0
     run_sweep(runtime)
@@ -45,15 +45,26 @@ def test_an_id_that_was_never_sent_is_sent_once(runtime, account):
     assert count_messages(runtime) == 2
 
 
-def test_a_lost_message_is_sent_again_after_a_while_and_a_waiting_one_is_not(runtime, account):
-    make_evaluation(runtime.sessions, account, ("none", "fr"))
+def test_lost_messages_are_sent_again_and_waiting_ones_are_not(runtime, account):
+    make_evaluation(runtime.sessions, account, ("none", "fr", "brute-force"))
+    broker.enqueue_jobs(runtime.celery, 1)
     run_sweep(runtime)
-    with runtime.sessions.begin() as session:
-        session.execute(update(Cell).values(enqueued_at=func.clock_timestamp() - func.make_interval(0, 0, 0, 0, 0, 1)))
-    run_sweep(runtime)
-    assert count_messages(runtime) == 2  # both still wait there, however long
+    assert count_messages(runtime) == 3
     empty_broker(runtime)
     run_sweep(runtime)
+    assert count_messages(runtime) == 3
+
+
+def test_sweepers_at_once_send_each_message_once(runtime, account):
+    make_evaluation(runtime.sessions, account, ("none", "fr"))
+    start = threading.Barrier(4)
+
+    def redispatch(_: int) -> None:
+        start.wait()
+        sweeper.redispatch_lost_messages(runtime.sessions, runtime.celery)
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(redispatch, range(4)))
     assert count_messages(runtime) == 2
 
 
@@ -62,14 +73,6 @@ def empty_broker(runtime: Runtime) -> None:
 
     with redis.Redis.from_url(runtime.settings.redis_url) as client:
         client.flushdb()
-
-
-def test_a_message_sent_just_now_is_given_time(runtime, account):
-    make_evaluation(runtime.sessions, account)
-    run_sweep(runtime)
-    empty_broker(runtime)
-    run_sweep(runtime)
-    assert count_messages(runtime) == 0
 
 
 def test_a_silent_workers_cell_is_queued_again(runtime, account):
@@ -136,7 +139,7 @@ def test_a_cell_that_cannot_be_given_up_keeps_no_other_from_it(runtime, account,
     break_event_data(runtime, ids[1])
     run_sweep(runtime)
     assert [get_cell(runtime, id).status for id in ids] == ["queued", "running", "queued"]
-    assert f"giving up {ids[1]} failed" in caplog.text
+    assert f"requeueing {ids[1]} failed" in caplog.text
     assert count_messages(runtime) == 2
 
 
@@ -150,7 +153,9 @@ def test_an_evaluation_that_cannot_be_ended_keeps_no_other_open(runtime, account
     assert f"finishing {evaluations[1][0]} failed" in caplog.text
 
 
-@pytest.mark.parametrize("broken", ["requeue_expired_leases", "finish_evaluations", "ring_again", "clear_blobs"])
+@pytest.mark.parametrize(
+    "broken", ["requeue_expired_leases", "finish_evaluations", "redispatch_lost_messages", "delete_leftover_blobs"]
+)
 def test_a_part_of_the_sweep_that_fails_stops_no_other(runtime, account, monkeypatch, caplog, broken):
     def fail(*_):
         raise LookupError(broken)
@@ -165,10 +170,10 @@ def test_a_part_of_the_sweep_that_fails_stops_no_other(runtime, account, monkeyp
     monkeypatch.setattr(sweeper, broken, fail)
     run_sweep(runtime)
     done = {
-        "give_up_silent_workers": get_cell(runtime, silent_id).status == "requeue_expired_leases",
+        "requeue_expired_leases": get_cell(runtime, silent_id).status == "queued",
         "finish_evaluations": evaluation_status(runtime, ended) == "succeeded",
         "redispatch_lost_messages": count_messages(runtime) > 0,
-        "clear_blobs": list(runtime.blobs.list_folder("delete_leftover_blobs")) == [],
+        "delete_leftover_blobs": list(runtime.blobs.list_folder("checkpoints")) == [],
     }
     assert [part for part, is_done in done.items() if not is_done] == [broken]
     assert f"LookupError: {broken}" in caplog.text
@@ -213,13 +218,12 @@ def test_a_broker_that_is_away_stops_no_other_work(runtime, account, unused_url)
     )
     run_sweep(runtime_without_broker)
     assert get_cell(runtime, id).status == "queued"
-    assert get_cell(runtime, id).enqueued_at is None
     run_sweep(runtime)
     assert count_messages(runtime) == 2
 
 
 def test_a_broker_that_hangs_holds_up_the_sweep_for_seconds_only(runtime, account):
-    _, (id, _) = make_evaluation(runtime.sessions, account, ("none", "fr"))
+    make_evaluation(runtime.sessions, account, ("none", "fr"))
     with socket.create_server(("127.0.0.1", 0)) as silent_id:  # takes connections and says nothing
         url = f"redis://127.0.0.1:{silent_id.getsockname()[1]}/0"
         runtime_with_hanging_broker = replace(
@@ -229,7 +233,6 @@ def test_a_broker_that_hangs_holds_up_the_sweep_for_seconds_only(runtime, accoun
         swept.start()
         swept.join(60)
         assert not swept.is_alive()
-    assert get_cell(runtime, id).enqueued_at is None
     run_sweep(runtime)
     assert count_messages(runtime) == 2
 
@@ -252,5 +255,6 @@ def test_more_wait_than_a_statement_has_parameters(runtime, account):
                 f"SELECT 'cell_' || n, n, {copied} FROM cells, generate_series(1000, 66999) n"
             )
         )
-    ids = sweeper._mark_for_dispatch(runtime.sessions, Cell, messages_lost=True)
-    assert len(ids) == 66_001
+    with runtime.sessions() as session:
+        ids = session.scalars(select(Cell.id)).all()
+        assert len(session.scalars(select(Cell.id).where(sweeper._id_is_one_of(Cell, ids))).all()) == 66_001

@@ -1,6 +1,6 @@
-"""Image files from strangers: checked by their headers before they are decoded, then made plain 8-bit RGB.
+"""Decoding of untrusted image files: check the header, then decode to 8-bit RGB.
 
-A refusal names its reason by the code of a problem (app/encryption/service.py); whoever reads several files says which.
+An ImageError has the code of a problem of the API (app/encryption/service.py); the caller adds the name of the file.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from unveil.worker.encryption import png_integrity
 
 ORIGINAL_SIZE_KEY = "unveil:original"  # the PNG text chunk that holds the size before padding, "97x101"
 
-# Few formats on purpose: each decoder is code that strangers may feed.
+# Few formats on purpose: each decoder processes untrusted input.
 _FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP")
 _MAGIC = (
     ("PNG", re.compile(rb"\x89PNG\r\n\x1a\n")),
@@ -40,14 +40,14 @@ _TRANSPOSE_BY_ORIENTATION = {
     8: Image.Transpose.ROTATE_90,
 }  # fmt: skip
 _EXIF_ORIENTATION_TAG = 0x0112
-# Each scan of a JPEG is a walk over every block, and an empty one takes a dozen bytes. Progressive files have ten or
-# so, several views in one file a few times that.
+# The decoder visits every block once per scan, and an empty scan takes a dozen bytes. Progressive files have about ten
+# scans, files with several views a multiple of that.
 _JPEG_SCAN_MARKER, _MAX_JPEG_SCANS = b"\xff\xda", 200
 _SIZE_PATTERN = re.compile(r"([1-9][0-9]{0,9})x([1-9][0-9]{0,9})")
 
 
 class ImageError(ValueError):
-    """A file is refused; the text says why and what to do."""
+    """The file is rejected; the message says why and what to do."""
 
     def __init__(self, code: str, detail: str) -> None:
         super().__init__(detail)
@@ -57,12 +57,12 @@ class ImageError(ValueError):
 @dataclass(frozen=True)
 class DecodeResult:
     pixels: Images  # [H, W, 3]
-    notes: list[str] = field(default_factory=list)  # what was done to get there
+    notes: list[str] = field(default_factory=list)  # conversions
 
 
 @dataclass(frozen=True)
 class InspectedImage:
-    """An acceptable file of which nothing but the header was read. Once: its image is closed when it is decoded."""
+    """An acceptable file whose header was read. Decode it once: decoding closes the image."""
 
     data: bytes
     format: str
@@ -75,7 +75,7 @@ class InspectedImage:
 
 
 def inspect(data: bytes, media_type: str = "", *, max_pixels: int) -> InspectedImage:
-    """Open a file. Raises BadImage."""
+    """Read the header. Raises ImageError."""
     format = _detect_format(data, media_type)
     file = InspectedImage(data, format, _open_image(data, format))
     if file.pixels > max_pixels:
@@ -83,14 +83,14 @@ def inspect(data: bytes, media_type: str = "", *, max_pixels: int) -> InspectedI
         raise ImageError(
             "image_too_large", f"is {width}x{height}; at most {max_pixels} pixels are taken: scale it down"
         )
-    # MPO: a photograph that carries further views of itself, as many phones write
+    # MPO: a JPEG with several views, as many phones write
     if file.image.format != "MPO" and _count_frames(file.image) > 1:
         raise ImageError("animated_image", "is animated; send its frames as single images")
     return file
 
 
 def decode(file: InspectedImage) -> DecodeResult:
-    """Any acceptable file as 8-bit RGB. Raises BadImage."""
+    """Convert any supported file to 8-bit RGB. Raises ImageError."""
     _check_complete(file)
     with closing(file.image) as image:
         notes = ["the first of several pictures was used"] if image.format == "MPO" else []
@@ -98,21 +98,18 @@ def decode(file: InspectedImage) -> DecodeResult:
         if "icc_profile" in image.info:
             notes.append("the colour profile was ignored")
         _load(image)
-        oriented = (
-            image.transpose(_TRANSPOSE_BY_ORIENTATION[orientation])
-            if orientation in _TRANSPOSE_BY_ORIENTATION
-            else image
-        )
-        if oriented is not image:
+        oriented = image
+        if orientation in _TRANSPOSE_BY_ORIENTATION:
+            oriented = image.transpose(_TRANSPOSE_BY_ORIENTATION[orientation])
             oriented.info = dict(image.info)
             notes.append("turned as its EXIF orientation says")
         return DecodeResult(_to_rgb(oriented, _is_16_bit(file.data), notes), notes)
 
 
 def decode_lossless(file: InspectedImage) -> tuple[Images, tuple[int, int] | None]:
-    """A protected image, whose every bit counts: pixels [H, W, 3], and (width, height) before padding where it says so.
+    """Decode an encrypted image without conversion: pixels [H, W, 3], and (width, height) before padding if stored.
 
-    Raises BadImage.
+    Raises ImageError.
     """
     if file.format != "PNG":
         raise ImageError("not_exact", f"is a {file.format}; decryption needs the PNG that encryption gave, bit for bit")
@@ -146,14 +143,14 @@ def _detect_format(data: bytes, media_type: str) -> str:
 def _open_image(data: bytes, format: str) -> Image.Image:
     try:
         with warnings.catch_warnings():
-            # Our own limit on pixels is checked right after; other warnings are of broken metadata nobody needs.
+            # The limit on pixels is checked right after; other warnings concern metadata that is not used.
             warnings.simplefilter("ignore")
             return Image.open(io.BytesIO(data), formats=(format,))
     except Image.DecompressionBombError:
         raise ImageError("image_too_large", "has far too many pixels: scale it down") from None
     except UnidentifiedImageError:
         raise ImageError("broken_image", f"begins like a {format} but cannot be read as one; save it anew") from None
-    except Exception as error:  # decoders raise anything on hostile input: struct.error, SyntaxError, MemoryError ...
+    except Exception as error:  # decoders raise struct.error, SyntaxError, MemoryError and others
         raise _broken_image_error(error) from None
 
 
@@ -190,7 +187,7 @@ def _count_frames(image: Image.Image) -> int:
 def _read_orientation(image: Image.Image) -> int:
     try:
         return int(image.getexif().get(_EXIF_ORIENTATION_TAG, 1))
-    except Exception:  # broken EXIF turns nothing
+    except Exception:  # broken EXIF data is ignored
         return 1
 
 

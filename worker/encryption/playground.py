@@ -1,6 +1,7 @@
-"""What one attack sees of one picture, and of a small set of photographs under the same key: for the playground.
+"""Attack previews for the playground: one attack on one image, and on a sample set under the same key.
 
-The set is cut from scikit-image's photographs in the picture's own size, for a map of a size fits that size only.
+The sample set is cropped from scikit-image's photographs to the size of the image, because the maps of a key fit one
+size only.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from unveil.app.rpc.messages import PreviewReply, PreviewScores
 from unveil.models.attacks.base import Attack
 from unveil.models.core.errors import AttackFailed
 from unveil.models.core.images import Images
@@ -30,13 +32,13 @@ BUNDLED_PHOTOS = {
     "cat": "chelsea.png",
     "rocket": "rocket.jpg",
 }  # fmt: skip
-MAX_PHOTO_SIDE = 256  # of pictures to choose from, at most
-_SAMPLE_FILES = ("astronaut.png", "coffee.png", "chelsea.png", "motorcycle_left.png")  # four corners of each
-_MAX_TILE_SIDE = 64  # side of a picture in the mosaic, at most
+MAX_PHOTO_SIDE = 256
+_SAMPLE_FILES = ("astronaut.png", "coffee.png", "chelsea.png", "motorcycle_left.png")
+_MAX_TILE_SIDE = 64  # of an image in the mosaic
 
 
 def bundled_photo(name: str) -> bytes:
-    """One of PHOTOGRAPHS as a PNG, scaled down."""
+    """One of BUNDLED_PHOTOS as a PNG, scaled down."""
     image = Image.fromarray(load_photograph(BUNDLED_PHOTOS[name]))
     image.thumbnail((MAX_PHOTO_SIDE, MAX_PHOTO_SIDE), Image.Resampling.LANCZOS)
     return _encode_png(image)
@@ -44,10 +46,10 @@ def bundled_photo(name: str) -> bytes:
 
 def preview_attack(
     scheme: Scheme[Any, Any], attack: Attack[Any], image: Images, key: Any, secret: bytes | None
-) -> tuple[dict[str, Any], list[bytes]]:
-    """Figures, and two PNGs: the picture [H, W, 3] as the attack sees it, and the small set.
+) -> PreviewReply:
+    """Run `attack` on the encrypted image [H, W, 3] and the encrypted sample set.
 
-    key: for the picture's size. secret: of a scheme that has a key for each image; the set's are derived from it.
+    key: for the size of the image. secret: given if the scheme has a key per image; the keys of the set derive from it.
     """
     started_at = time.perf_counter()
     height, width = image.shape[:2]
@@ -66,35 +68,35 @@ def preview_attack(
     try:
         attack_result = attack.run(attack_input, RunContext())
     except AttackFailed as error:
-        return {"failed_attack": str(error)}, []
+        return PreviewReply(None, str(error), [])
     reconstructed = attack_result.reconstructed
-    assert reconstructed is not None, "only attacks that make pictures are asked for"
+    assert reconstructed is not None, "the dashboard offers attacks that reconstruct images"
     ranks = identification(plain, reconstructed).ranks
     identification_result = identification_summary([ranks], LEAK_CONFIDENCE)
     scores = ssim(plain, reconstructed)
-    figures = {
-        "ssim": float(scores[0]),
-        "set_ssim": float(scores.mean()),
-        "picked": bool(ranks[SCALES.index(identification_result["scale"]), 0] == 1),
-        "picked_of_set": round(identification_result["top1"] * len(plain)),
-        "set": len(plain),
-        "above_chance": identification_result["above_chance"],
-        "exact_key": None
-        if attack_result.key is None
-        else min(scheme.key_agreement(attack_result.key, key).values()) == 1.0,
-        "seconds": round(time.perf_counter() - started_at, 3),
-    }
-    return figures, [_encode_png(Image.fromarray(reconstructed[0])), _encode_mosaic(reconstructed[1:])]
+    recovered_key = attack_result.key
+    preview_scores = PreviewScores(
+        ssim=float(scores[0]),
+        set_ssim=float(scores.mean()),
+        picked=bool(ranks[SCALES.index(identification_result["scale"]), 0] == 1),
+        picked_of_set=round(identification_result["top1"] * len(plain)),
+        set=len(plain),
+        above_chance=identification_result["above_chance"],
+        exact_key=None if recovered_key is None else min(scheme.key_agreement(recovered_key, key).values()) == 1.0,
+        seconds=round(time.perf_counter() - started_at, 3),
+    )
+    images = [_encode_png(Image.fromarray(reconstructed[0])), _encode_mosaic(reconstructed[1:])]
+    return PreviewReply(preview_scores, None, images)
 
 
 def sample_mosaic(height: int, width: int) -> bytes:
-    """The plain set, as a mosaic."""
+    """The plain sample set."""
     return _encode_mosaic(_sample_images(height, width))
 
 
 @lru_cache(maxsize=4)
 def _sample_images(height: int, width: int) -> Images:
-    """[16, height, width, 3]: the corners of four photographs, cut to the shape and scaled."""
+    """[16, height, width, 3]: the four corners of four photographs, cropped and resized."""
     return np.stack(
         [
             _crop_resize(corner, height, width)
@@ -118,7 +120,7 @@ def _crop_resize(image: Images, height: int, width: int) -> Images:
 
 
 def _encode_mosaic(images: Images) -> bytes:
-    """Sixteen pictures as one PNG, four a row."""
+    """Sixteen images as one PNG, four per row."""
     height, width = images.shape[1:3]
     scale = min(1.0, _MAX_TILE_SIDE / max(height, width))
     resized = [_crop_resize(image, max(1, round(height * scale)), max(1, round(width * scale))) for image in images]

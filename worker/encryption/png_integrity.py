@@ -1,5 +1,5 @@
-"""Whether a PNG is whole. The decoder checks neither the sums of the pixel data nor that all of it is there, and would
-fill the rest with black: harmless on a screen, fatal where every bit of a ciphertext counts."""
+"""Integrity check of PNG files. Pillow checks neither the checksums of the pixel data nor its length, and fills missing
+rows with black, which would corrupt a ciphertext silently."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _INFLATE_CHUNK_BYTES = 2**20
 
 
 def check_png_complete(data: bytes) -> None:
-    """Every chunk has its right sum, and the pixel data inflate to exactly what the header promises.
+    """Check the CRC of every chunk, and that the pixel data inflate to exactly the size in the header.
 
     Raises ValueError. Uses constant memory, whatever the data would inflate to.
     """

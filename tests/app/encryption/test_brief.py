@@ -1,4 +1,4 @@
-"""Which requests may have the process that is kept for others: those that cannot keep it long."""
+"""Which requests may use the slots that are reserved for other accounts: short ones."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from unveil.app.encryption.service import TransformPlan, _is_short
+from unveil.app.encryption.service import _are_small_pngs
+from unveil.app.rpc.messages import ImageFile
 from unveil.models.core.images import to_png
 
 
@@ -22,14 +23,13 @@ SMALL, FLAT = to_png(np.zeros((96, 96, 3), np.uint8)), to_png(np.zeros((1024, 10
 
 
 @pytest.mark.parametrize(
-    ("scheme", "images", "brief"),
+    ("images", "small"),
     [
-        ("tanaka", [SMALL] * 64, True),
-        ("tanaka", [SMALL, FLAT], False),  # few bytes, many pixels
-        ("tanaka", [SMALL, _jpeg()], False),  # says its size somewhere else
-        ("tanaka", [SMALL, b""], False),
-        ("tn-gan", [SMALL], False),  # a network takes its time
+        ([SMALL] * 64, True),
+        ([SMALL, FLAT], False),  # few bytes, many pixels
+        ([SMALL, _jpeg()], False),  # its size is at another position
+        ([SMALL, b""], False),
     ],
 )
-def test_brief_is_what_has_few_pixels_and_no_network(scheme: str, images: list[bytes], brief: bool) -> None:
-    assert _is_short(TransformPlan("encrypt", scheme, {}, [], False, []), images) is brief
+def test_a_request_is_short_if_its_pngs_have_few_pixels(images: list[bytes], small: bool) -> None:
+    assert _are_small_pngs([ImageFile("a", "", data) for data in images]) is small

@@ -14,10 +14,9 @@ from PIL import Image
 from sqlalchemy import func, select, text
 
 from tests.worker.sample_images import encode_animation, encode_pixels, noise, png
-from unveil.app import broker as queue
+from unveil.app import broker
 from unveil.app.db.tables import Key
 from unveil.models.core.images import to_png
-from unveil.worker.encryption import handlers
 
 pytestmark = pytest.mark.anyio
 
@@ -209,11 +208,13 @@ async def test_after_a_worker_that_never_answered_a_repeat_goes_through_under_th
 async def test_plain_images_and_secrets_are_nowhere_in_clear(service, client, monkeypatch):
     seen = []
 
-    def spy(broker, parcels, id):
-        seen.append(broker.get(queue.request_key(id)))
-        return queue.pop_request(broker, parcels, id)
+    pop_request = broker.pop_request
 
-    monkeypatch.setattr(handlers, "pop_request", spy)
+    def spy(client, message_id):
+        seen.append(pop_request(client, message_id))
+        return seen[-1]
+
+    monkeypatch.setattr(broker, "pop_request", spy)
     plain = an_image(height=40, width=40)
     (entry,) = (await encrypt(client, images(plain))).json()["images"]
     assert len(seen) == 1

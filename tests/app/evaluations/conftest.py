@@ -13,10 +13,10 @@ import uvicorn
 from fastapi import FastAPI
 
 from tests.factories import ALL_SCOPES, make_account, make_token
+from tests.jobs import run_cell
 from unveil.app.broker import make_celery_app
 from unveil.app.main import create_app
 from unveil.app.settings import Settings
-from unveil.worker import cells
 from unveil.worker.runtime import Runtime, make_runtime
 
 ORDER: dict[str, Any] = {
@@ -88,7 +88,7 @@ def run_cells(runtime: Runtime) -> Callable[[dict[str, Any]], None]:
 
     def run(evaluation: dict[str, Any]) -> None:
         for cell in evaluation["cells"]:
-            cells.handle(runtime, cell["id"])
+            run_cell(runtime, cell["id"])
 
     return run
 

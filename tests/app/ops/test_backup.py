@@ -15,6 +15,7 @@ from s3fs import S3FileSystem
 from sqlalchemy import func, select, update
 
 from tests.factories import make_account, make_evaluation, make_key_to_train, make_token
+from tests.jobs import run_cell, train_key
 from tests.trained import register_scheme
 from unveil.app.db.job_states import Status
 from unveil.app.db.tables import Base, Cell, Dataset, Key, ProcessHeartbeat, Sample, SignInCode, Token
@@ -23,7 +24,7 @@ from unveil.app.ops.backup import BackupError, backup, restore
 from unveil.app.security.envelope import Keyring, new_keyring
 from unveil.app.settings import Settings
 from unveil.app.storage import BlobStore
-from unveil.worker import cells, key_loading, key_training, sweeper
+from unveil.worker import cells, key_loading, sweeper
 from unveil.worker.runtime import Runtime, make_runtime
 
 
@@ -90,9 +91,9 @@ def used_service(runtime: Runtime, monkeypatch: pytest.MonkeyPatch) -> dict[str,
     account = make_account(runtime.sessions)
     ready, destroyed = (make_key_to_train(runtime.sessions, runtime.keyring, account) for _ in range(2))
     for id in (ready, destroyed):
-        key_training.handle(runtime, id)
+        train_key(runtime, id)
     _, (done, running) = make_evaluation(runtime.sessions, account, ("none", "fr"))
-    cells.handle(runtime, done)
+    run_cell(runtime, done)
     assert cells.claim(runtime, running)
     runtime.blobs.write(f"checkpoints/{running}/part/network.ckpt", b"half-way")
     runtime.blobs.write("datasets/ds_1.npz", b"images")
@@ -137,7 +138,7 @@ def test_everything_comes_back_and_goes_on_elsewhere(runtime, target, monkeypatc
         past = func.clock_timestamp() - func.make_interval(0, 0, 0, 0, 1)
         session.execute(update(Cell).where(Cell.id == made["running"]).values(lease_until=past))
     sweeper.requeue_expired_leases(target.sessions, target.settings)
-    cells.handle(target, made["running"])
+    run_cell(target, made["running"])
     with target.sessions() as session:
         assert session.get_one(Cell, made["running"]).status == Status.SUCCEEDED
 

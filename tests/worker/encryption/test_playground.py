@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from unveil.app.rpc.messages import PreviewScores
 from unveil.models.catalog import make_attack, make_scheme, new_secret
 from unveil.models.core.images import Images, pad
 from unveil.models.schemes.base import seed_secret
@@ -21,45 +22,46 @@ def load_photo(name: str = "cat") -> Images:
         return np.asarray(image.convert("RGB"))
 
 
-def run_preview(scheme: str, attack: str, **params: Any) -> tuple[dict[str, Any], Images]:
+def run_preview(scheme: str, attack: str, **params: Any) -> tuple[PreviewScores, Images]:
     scheme_made = make_scheme(scheme, params)
     # One key: among seventeen, a ciphertext is taken for its own picture by chance now and then.
     photo, secret = pad(load_photo()[None], scheme_made.size_multiple)[0], seed_secret(bytes(range(32)))
     key = scheme_made.key(secret, *photo.shape[:2])
     settings = {"curve": False} if attack == "key-recovery" else {}
-    figures, pngs = playground.preview_attack(
+    reply = playground.preview_attack(
         scheme_made, make_attack(attack, settings), photo, key, secret if scheme_made.key_per_image else None
     )
-    assert len(pngs) == 2
-    with Image.open(io.BytesIO(pngs[0])) as reconstructed:
-        return figures, np.asarray(reconstructed)
+    assert reply.scores is not None
+    assert len(reply.images) == 2
+    with Image.open(io.BytesIO(reply.images[0])) as reconstructed:
+        return reply.scores, np.asarray(reconstructed)
 
 
 def test_unattacked_it_is_the_ciphertext_that_encryption_gave() -> None:
     scheme_made, secret = make_scheme("pixelwise", {"key_mode": "different"}), new_secret()
     photo = load_photo()
     key = scheme_made.key(secret, *photo.shape[:2])
-    _, (reconstructed, _) = playground.preview_attack(scheme_made, make_attack("none", {}), photo, key, secret)
-    with Image.open(io.BytesIO(reconstructed)) as image:
+    reply = playground.preview_attack(scheme_made, make_attack("none", {}), photo, key, secret)
+    with Image.open(io.BytesIO(reply.images[0])) as image:
         assert np.array_equal(np.asarray(image), scheme_made.encrypt(photo[None], key)[0])
 
 
 @pytest.mark.parametrize("scheme", ["pixelwise", "tanaka"])
 def test_key_recovery_brings_back_the_picture_and_the_key(scheme: str) -> None:
     figures, reconstructed = run_preview(scheme, "key-recovery")
-    assert figures["exact_key"]
-    assert figures["ssim"] == 1.0
-    assert figures["picked_of_set"] == figures["set"] == 17
+    assert figures.exact_key
+    assert figures.ssim == 1.0
+    assert figures.picked_of_set == figures.set == 17
     assert np.array_equal(reconstructed, pad(load_photo()[None], make_scheme(scheme, {}).size_multiple)[0])
 
 
 def test_a_key_for_each_image_leaves_what_fr_sees() -> None:
     none, _ = run_preview("pixelwise", "none", key_mode="different")
     fr, _ = run_preview("pixelwise", "fr", key_mode="different")
-    assert not none["above_chance"]
-    assert fr["above_chance"]
-    assert none["ssim"] < 0.1 < fr["ssim"]
-    assert fr["exact_key"] is None
+    assert not none.above_chance
+    assert fr.above_chance
+    assert none.ssim < 0.1 < fr.ssim
+    assert fr.exact_key is None
 
 
 def test_every_photograph_is_small_and_the_set_has_the_pictures_shape() -> None:
