@@ -1,4 +1,4 @@
-"""What a request may use of the world outside: made once in `unveil.app.main`, handed to routes as dependencies."""
+"""The state of the application (connections, keys, limiters), created by `unveil.app.main`, and its dependencies."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from unveil.app.security.rate_limiter import RateLimiter
 from unveil.app.settings import Settings
 from unveil.app.storage import BlobStore
 
-# A Redis that does not answer must not hold a request for the operating system's minutes.
+# The operating system would wait for minutes.
 _REDIS_CONNECT_TIMEOUT_S = 3.0
 
 
@@ -34,9 +34,7 @@ class AppState:
     settings: Settings
     keyring: Keyring
     engine: AsyncEngine
-    autocommit_engine: (
-        AsyncEngine  # the same connections; each statement its own transaction: one round trip, not three
-    )
+    autocommit_engine: AsyncEngine  # the same connection pool; one round trip for each statement instead of three
     loader: RowLoader
     sessions: async_sessionmaker[AsyncSession]
     celery: Celery
@@ -53,10 +51,10 @@ class AppState:
 
 
 def make_app_state(settings: Settings) -> AppState:
-    """Connects to nothing yet: a service whose database is away starts, and says so when asked."""
+    """Opens no connection, so that the service starts without its database and reports that as not ready."""
     keyring, engine = load_keyring(settings), async_engine(settings)
     autocommit_engine = engine.execution_options(isolation_level="AUTOCOMMIT")
-    # One more try covers a connection that went stale; a broker that is away is told of at once.
+    # One retry replaces a stale pooled connection; an unavailable Redis is still reported at once.
     client = redis.asyncio.Redis.from_url(
         settings.redis_url, socket_connect_timeout=_REDIS_CONNECT_TIMEOUT_S, retry=Retry(NoBackoff(), 1)
     )
@@ -82,7 +80,7 @@ def get_app_state(connection: HTTPConnection) -> AppState:
     return app_state
 
 
-# Dependencies are coroutines throughout: FastAPI sends a plain function to a thread and back.
+# Dependencies are coroutines, because FastAPI runs plain functions in a thread.
 async def _get_app_state(connection: HTTPConnection) -> AppState:
     return get_app_state(connection)
 
@@ -91,10 +89,10 @@ AppStateDep = Annotated[AppState, Depends(_get_app_state)]
 
 
 async def get_session(connection: HTTPConnection) -> AsyncIterator[AsyncSession]:
-    """One database session a request. Services commit; what they leave uncommitted is rolled back."""
+    """The session of a request. Services commit; uncommitted changes are rolled back."""
     async with get_app_state(connection).sessions() as db_session:
         yield db_session
 
 
-# "function": closed before the answer goes out, so a slow reader holds no database connection.
+# scope="function" closes the session before the response is sent, so that a slow client holds no connection.
 Session = Annotated[AsyncSession, Depends(get_session, scope="function")]

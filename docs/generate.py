@@ -40,8 +40,8 @@ def _api() -> Iterator[str]:
     schemas = document["components"]["schemas"]
     yield from _page_header(
         "HTTP API",
-        "Send `Authorization: Bearer TOKEN`. Every 4xx and 5xx answer is a [problem document](errors.md). The service "
-        "tells the same at `/docs` and, for tools, at `/openapi.json`.",
+        "Send `Authorization: Bearer TOKEN`. Every 4xx and 5xx response is a [problem document](errors.md). `/docs` is "
+        "the interactive version of this page; `/openapi.json` is the OpenAPI document.",
     )
     lines_by_tag: dict[str, list[str]] = {}
     for path, operations in document["paths"].items():

@@ -13,9 +13,7 @@ for _name in [name for name in os.environ if name.startswith("UNVEIL_")]:
         del os.environ[_name]
 
 from collections.abc import Iterator
-from contextlib import nullcontext
 from pathlib import Path
-from unittest import mock
 
 import boto3
 import pytest
@@ -24,7 +22,6 @@ from s3fs import S3FileSystem
 
 from tests import servers
 from unveil.app.local.stack import LocalStack
-from unveil.app.ops import gc_tuning
 from unveil.app.settings import Settings
 
 
@@ -40,13 +37,6 @@ def pytest_collection_finish() -> None:
     """Leave the half million objects of the imported modules out of every later garbage collection."""
     gc.collect()
     gc.freeze()
-
-
-@pytest.fixture(scope="session", autouse=True)
-def _services_collect_no_garbage_at_start() -> Iterator[None]:
-    """A service in a test process would walk through the modules of all tests: 0.4 s of CPU time for each test."""
-    with mock.patch.object(gc_tuning, "tuned_gc", nullcontext):
-        yield
 
 
 @pytest.fixture(scope="session")

@@ -5,24 +5,27 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
-from unveil.app.http.like import Like
 from unveil.app.security.principal import Scope
+
+
+def _reject_id_prefix(name: str) -> str:
+    if name.startswith("acct_"):
+        raise ValueError("must not begin with acct_, the prefix of account ids")
+    return name
+
 
 Name = Annotated[
     str,
     Field(
         min_length=1,
         max_length=100,
+        pattern=r"^\w([\w.@ -]*\w)?$",
         description="Letters, digits, underscores, and between them . @ - and spaces",
         examples=["imaging-team"],
     ),
-    Like(
-        r"^(?!acct_)\w([\w.@ -]*\w)?$",
-        "begin and end with a letter, digit or underscore, hold nothing but these, . @ - and spaces, "
-        "and not begin with acct_, as ids do",
-    ),
+    AfterValidator(_reject_id_prefix),
 ]
 Scopes = Annotated[list[Scope], Field(min_length=1, max_length=6, examples=[["encrypt", "keys", "evaluate", "read"]])]
 

@@ -80,7 +80,7 @@ class TooLarge(ProblemError, code="too_large"):
 
 
 class Invalid(ProblemError, code="invalid_request"):
-    """400, 405, 406, 408, 415 or 422: the request is at fault; `errors` says where."""
+    """400, 405, 406, 415 or 422: the request is at fault; `errors` says where."""
 
 
 class TooMany(ProblemError, code="too_many_requests"):
@@ -98,7 +98,6 @@ _BY_STATUS: dict[int, type[ProblemError]] = {
     404: NotFound,
     405: Invalid,
     406: Invalid,
-    408: Invalid,
     409: Conflict,
     410: Gone,
     413: TooLarge,
@@ -248,10 +247,6 @@ class NotInvertible(Invalid, code="not_invertible"):
 
 class OriginalsNotTaken(Invalid, code="originals_not_taken"):
     """Only a protected dataset has originals."""
-
-
-class SlowBody(Invalid, code="slow_body"):
-    """The request's body came too slowly."""
 
 
 class SizeMismatch(Invalid, code="size_mismatch"):

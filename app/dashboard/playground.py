@@ -28,7 +28,7 @@ from unveil.app.evaluations import serializers
 from unveil.app.http.authentication import AuthenticatedRoute, EncryptPrincipal
 from unveil.app.http.uploads import read_form
 from unveil.app.keys.service import get_many, make_scheme_or_422, require_ready
-from unveil.app.observability.logging import request_id
+from unveil.app.observability.logging import current_request_id
 from unveil.app.report.labels import title
 from unveil.app.rpc.messages import (
     BundledPhotoRequest,
@@ -142,7 +142,7 @@ async def preview_attack(
         _require_preview_size(image.data)
         preview_request = PreviewRequest(
             account_id=principal.account_id,
-            request_id=request_id.get(),
+            request_id=current_request_id(),
             scheme=key.scheme,
             settings=key.params,
             key_id=key.id,

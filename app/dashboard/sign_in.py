@@ -27,6 +27,7 @@ from unveil.app.settings import Settings
 
 _CSRF_COOKIE = "unveil_sign_in"
 _CSRF_MINUTES = 15
+_MAX_BODY_BYTES = 4096  # anonymous clients may send this much
 
 router = APIRouter(route_class=PageRoute)
 
@@ -57,7 +58,7 @@ async def show_sign_in(
     return response
 
 
-@router.post("/sign-in")
+@router.post("/sign-in", max_body_size=_MAX_BODY_BYTES)
 async def sign_in(
     request: Request,
     app_state: AppStateDep,
@@ -81,7 +82,7 @@ async def sign_in(
     return _start_session(request, app_state.settings, cookie, next)
 
 
-@router.post("/sign-out")
+@router.post("/sign-out", max_body_size=_MAX_BODY_BYTES)
 async def sign_out(request: Request, app_state: AppStateDep, session: Session) -> Response:
     reject_cross_site(request)
     name = session_cookie_name(app_state.settings)

@@ -13,7 +13,6 @@ from unveil.app.dependencies import AppStateDep, Session
 from unveil.app.errors.problem import Invalid
 from unveil.app.http.authentication import AuthenticatedRoute, EvaluatePrincipal, ReadPrincipal
 from unveil.app.http.idempotency import IdempotencyDep, IdempotencyMismatch, RequestInProgress
-from unveil.app.http.like import Like
 from unveil.app.http.pagination import DatasetPaging, Page
 from unveil.app.http.problems import problems
 from unveil.app.http.uploads import reject_unknown_fields
@@ -22,9 +21,7 @@ from unveil.app.rpc.client import NoWorkerReplied
 router = APIRouter(prefix="/datasets", tags=["datasets"], route_class=AuthenticatedRoute)
 
 _FIELDS = frozenset({"name", "archive", "kind", "originals", "size", "seed"})
-_PRINTABLE = Like(
-    r"^[^\x00-\x1f\x7f]*[^\x00-\x20\x7f][^\x00-\x1f\x7f]*$", "hold something to see and no control characters"
-)
+_PRINTABLE = r"^[^\x00-\x1f\x7f]*[^\x00-\x20\x7f][^\x00-\x1f\x7f]*$"  # no control characters, and not only spaces
 
 
 @router.get("", responses=problems(Invalid))
@@ -61,7 +58,7 @@ async def upload_dataset(
     session: Session,
     idempotency: IdempotencyDep,
     response: Response,
-    name: Annotated[str, Form(min_length=1, max_length=200, examples=["holiday photographs"]), _PRINTABLE],
+    name: Annotated[str, Form(min_length=1, max_length=200, pattern=_PRINTABLE, examples=["holiday photographs"])],
     archive: Annotated[
         UploadFile, File(description="zip: train/ and, if there is one, test/, with class folders below")
     ],

@@ -16,7 +16,7 @@ from unveil.app.dependencies import AppState
 from unveil.app.errors.problem import Conflict, Invalid, NotFound, TooLarge
 from unveil.app.http.pagination import Page, PageRequest, build_page
 from unveil.app.observability import failpoints
-from unveil.app.observability.logging import request_id
+from unveil.app.observability.logging import current_request_id
 from unveil.app.rpc.messages import ArchiveReply, ArchiveRequest
 from unveil.app.security.principal import Principal
 from unveil.app.settings import Settings
@@ -139,7 +139,7 @@ async def upload(
         raise OriginalsNotTaken(message, [("/originals", message)])
     request = ArchiveRequest(
         account_id=principal.account_id,
-        request_id=request_id.get(),
+        request_id=current_request_id(),
         archive_blob=f"uploads/{id}.zip",
         originals_blob=None if originals is None else f"uploads/{id}.originals.zip",
         dataset_blob=f"datasets/{id}.npz",

@@ -12,7 +12,6 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from unveil.app.db.ids import new_id
 from unveil.app.dependencies import AppState
 from unveil.app.errors.problem import Invalid, TooLarge, UnsupportedMedia
-from unveil.app.http.strict_request import DuplicateKeyError, loads_unique
 from unveil.app.http.uploads import MultipartForm
 from unveil.app.keys.service import (
     KeyDestroyed,
@@ -23,7 +22,7 @@ from unveil.app.keys.service import (
     make_scheme_or_422,
     require_ready,
 )
-from unveil.app.observability.logging import request_id
+from unveil.app.observability.logging import current_request_id
 from unveil.app.rpc.messages import ImageFile, Operation, Request, TransformedImage, TransformReply, TransformRequest
 from unveil.app.security.principal import Principal
 from unveil.models.catalog import Scheme
@@ -148,7 +147,7 @@ async def execute(
     sizes: Sequence[tuple[int, int] | None] = plan.original_sizes or [None] * len(form.files)
     request = TransformRequest(
         account_id=principal.account_id,
-        request_id=request_id.get(),
+        request_id=current_request_id(),
         operation=plan.operation,
         scheme=plan.scheme.name,
         settings=vars(plan.scheme.settings),
@@ -177,9 +176,7 @@ def _are_small_pngs(images: Sequence[ImageFile]) -> bool:
 
 def _parse_params(text: str | None) -> dict[str, Any]:
     try:
-        params = loads_unique(text) if text else {}
-    except DuplicateKeyError as error:
-        raise Invalid("params is not valid JSON", [("/params", str(error))]) from None
+        params = json.loads(text) if text else {}
     except (ValueError, RecursionError):
         params = None
     if not isinstance(params, dict):

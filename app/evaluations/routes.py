@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
 from enum import StrEnum
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Header, Path, Query, Request, Response
+from fastapi import APIRouter, Depends, Header, HTTPException, Path, Query, Request, Response
+from fastapi.sse import EventSourceResponse, ServerSentEvent
 from sqlalchemy import Row
 from starlette.responses import StreamingResponse
 
@@ -156,44 +157,51 @@ async def delete_evaluation(evaluation_id: EvaluationId, principal: EvaluatePrin
     await service.delete(session, principal, evaluation_id)
 
 
+async def _open_stream(
+    request: Request,
+    evaluation_id: EvaluationId,
+    principal: ReadPrincipal,
+    app_state: AppStateDep,
+    last_event_id: Annotated[int, Header(ge=0, lt=2**63, description="Continue after this event")] = 0,
+    after: Annotated[
+        int, Query(ge=0, lt=2**63, description="Like Last-Event-ID, for clients that cannot set headers")
+    ] = 0,
+) -> AsyncIterator[int]:
+    """Yields the id of the last event that the client has seen; counts as an open stream until the response ends."""
+    last_seen = max(last_event_id, after)
+    async with app_state.sessions() as session:
+        evaluation = await service.get(session, principal, evaluation_id)
+    if sse.is_finished(evaluation, last_seen):
+        raise HTTPException(204)  # tells an EventSource not to reconnect
+    streams: sse.StreamLimiter = request.app.state.streams
+    with streams.open(principal.account_id):
+        yield last_seen
+
+
 @router.get(
     "/{evaluation_id}/events",
-    response_class=StreamingResponse,
+    response_class=EventSourceResponse,
     responses=_response(200, "Events of type progress, cell, metric and status; ids rise", "text/event-stream")
-    | _response(204, "Ended, and Last-Event-ID has seen the last event: do not reconnect")
+    | _response(204, "The evaluation has ended and Last-Event-ID is its last event: do not reconnect")
     | problems(service.UnknownEvaluation, sse.TooManyStreams),
 )
 async def stream_events(
     request: Request,
     evaluation_id: EvaluationId,
-    principal: ReadPrincipal,
     app_state: AppStateDep,
-    session: Session,
-    last_event_id: Annotated[int, Header(ge=0, lt=2**63, description="Go on after this event")] = 0,
-    after: Annotated[int, Query(ge=0, lt=2**63, description="The same, for who cannot set the header")] = 0,
-) -> Response:
-    """Everything that happens to an evaluation, from its beginning or after `Last-Event-ID`."""
-    evaluation = await service.get(session, principal, evaluation_id)
-    last_seen = max(last_event_id, after)
-    if sse.is_finished(evaluation, last_seen):
-        return Response(status_code=204)
-    streams: sse.StreamLimiter = request.app.state.streams
-    streams.check(principal.account_id)
+    last_seen: Annotated[int, Depends(_open_stream)],
+) -> AsyncIterator[ServerSentEvent]:
+    """All events of an evaluation, from its beginning or after `Last-Event-ID`."""
 
     async def read_version_and_status() -> Row[Any] | None:
-        """None once the evaluation is deleted or the caller may no longer read it."""
-        current = await resolve_principal(request)
-        if current is None or "read" not in current.scopes:
+        """None once the evaluation is deleted or the client has lost the right to read it."""
+        principal = await resolve_principal(request)
+        if principal is None or "read" not in principal.scopes:
             return None
-        return await queries.get_version_and_status(app_state.loader, current.account_id, evaluation_id)
+        return await queries.get_version_and_status(app_state.loader, principal.account_id, evaluation_id)
 
-    return StreamingResponse(
-        streams.tracked(
-            principal.account_id, sse.iter_events(app_state.sessions, evaluation_id, read_version_and_status, last_seen)
-        ),
-        media_type="text/event-stream",
-        headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"},
-    )
+    async for event in sse.iter_events(app_state.sessions, evaluation_id, read_version_and_status, last_seen):
+        yield event
 
 
 @router.get(

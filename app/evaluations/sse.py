@@ -1,61 +1,58 @@
-"""The events of an evaluation as server-sent events.
+"""Server-sent events of an evaluation: the rows of its event log in commit order.
 
-Rows of the table `events`, in commit order; a reader that reconnects with `Last-Event-ID` misses none and gets none
-twice. The stream ends after the last status.
+A client that reconnects with `Last-Event-ID` misses no event and gets no event twice. The stream ends after the last
+status.
 """
 
 from __future__ import annotations
 
 import asyncio
-import json
-import time
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
+from fastapi.sse import ServerSentEvent
 from sqlalchemy import Row
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
 
 from unveil.app.db.job_states import TERMINAL
-from unveil.app.db.tables import Evaluation, Event
+from unveil.app.db.tables import Evaluation
 from unveil.app.errors.problem import TooMany
 from unveil.app.evaluations import queries
 
 POLL_INTERVAL_S = 0.5
-_HEARTBEAT_INTERVAL_S = 15.0  # below what proxies take for silence
 _BATCH_SIZE = 500
 _RETRY_MS = 2000
 
 
 class TooManyStreams(TooMany):
-    code, title = "too_many_streams", "The account follows too many evaluations at once"
+    code, title = "too_many_streams", "The account has too many open event streams"
 
 
 class StreamLimiter:
-    """How many streams each account holds open on this process: each looks into the database twice a second."""
+    """Limits the open streams of each account on this process; each stream queries the database twice a second."""
 
     def __init__(self, max_open: int) -> None:
         self._max_open = max_open
         self._open_count: Counter[str] = Counter()
 
-    def check(self, account_id: str) -> None:
+    @contextmanager
+    def open(self, account_id: str) -> Iterator[None]:
         """Raises TooManyStreams."""
         if self._open_count[account_id] >= self._max_open:
-            message = f"{self._max_open} streams are open; close one, or poll the evaluation"
+            message = f"the account has {self._max_open} open streams; close one, or poll the evaluation"
             raise TooManyStreams(message, headers={"Retry-After": "5"})
-
-    async def tracked(self, account_id: str, events: AsyncIterator[str]) -> AsyncIterator[str]:
         self._open_count[account_id] += 1
         try:
-            async for event in events:
-                yield event
+            yield
         finally:
             self._open_count[account_id] -= 1
-            self._open_count += Counter()  # forgets who has none
+            self._open_count += Counter()  # drops accounts without a stream
 
 
 def is_finished(version_and_status: Evaluation | Row[Any], last_seen: int) -> bool:
-    """Whether a reader who has seen event `seen` has nothing more to wait for."""
+    """Whether no event will follow the event `last_seen`."""
     return version_and_status.status in TERMINAL and version_and_status.event_seq <= last_seen
 
 
@@ -64,30 +61,21 @@ async def iter_events(
     evaluation_id: str,
     read_version_and_status: Callable[[], Awaitable[Row[Any] | None]],
     last_seen: int,
-) -> AsyncIterator[str]:
-    """Everything after event `seen`, as it happens. Holds a database connection only while it looks.
+) -> AsyncIterator[ServerSentEvent]:
+    """Yields the events after `last_seen` as they happen; holds a database connection only during a query.
 
-    look: answers the evaluation's version and status; None where there is nothing more to read for this reader.
+    `read_version_and_status` returns None to end the stream.
     """
-    yield f"retry: {_RETRY_MS}\n\n"
-    last_sent_at = time.monotonic()
+    yield ServerSentEvent(retry=_RETRY_MS)
     while True:
-        version_and_status = (
-            await read_version_and_status()
-        )  # before the events: what was committed by then is among them, or seen
+        # Read before the events: every event up to this version is then visible to the query below.
+        version_and_status = await read_version_and_status()
         if version_and_status is None or is_finished(version_and_status, last_seen):
             return
         async with sessions() as session:
             events = await queries.list_events_after(session, evaluation_id, last_seen, _BATCH_SIZE)
         for event in events:
-            yield format_event(event)
-            last_seen, last_sent_at = event.seq, time.monotonic()
+            yield ServerSentEvent(id=str(event.seq), event=event.type, data=event.data)
+            last_seen = event.seq
         if not events:
-            if time.monotonic() - last_sent_at > _HEARTBEAT_INTERVAL_S:
-                yield ": still here\n\n"
-                last_sent_at = time.monotonic()
             await asyncio.sleep(POLL_INTERVAL_S)
-
-
-def format_event(event: Event) -> str:
-    return f"id: {event.seq}\nevent: {event.type}\ndata: {json.dumps(event.data, separators=(',', ':'))}\n\n"

@@ -1,4 +1,4 @@
-"""Who calls, and what they may do: bearer tokens for programs, a session cookie for the dashboard. Default deny."""
+"""Authentication and scopes: bearer tokens for programs, a session cookie for the dashboard. Default deny."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from fastapi.security import HTTPBearer
 from fastapi.security.http import HTTPAuthorizationCredentials
 from sqlalchemy import ARRAY, Executable, LargeBinary, any_, bindparam, exists, func, select
 from starlette.responses import Response
+from structlog.contextvars import bind_contextvars
 
 from unveil.app.db.tables import Account, DashboardSession, Token
 from unveil.app.dependencies import AppState, get_app_state
 from unveil.app.errors.problem import Forbidden, Unauthenticated
 from unveil.app.http.limits import reject_oversized_json, require_json_content_type, require_multipart_content_type
 from unveil.app.http.strict_request import StrictRequest
-from unveil.app.observability.logging import account_id
 from unveil.app.security.principal import Principal, Scope
 from unveil.app.settings import Settings
 
@@ -33,10 +33,9 @@ class CrossSite(Forbidden):
     code, title = "cross_site", "The request comes from another site"
 
 
-_bearer = HTTPBearer(auto_error=False, description="An API token, as `unveil accounts create` prints it once.")
+_bearer = HTTPBearer(auto_error=False, description="The API token that `unveil accounts create` printed.")
 
-
-# Looked up by hashes that are keyed: a caller cannot steer them, so the index tells nothing by its time.
+# The hashes are keyed, so a client cannot choose them, and the lookup leaks nothing useful through its duration.
 _HASHES = any_(bindparam("keys", type_=ARRAY(LargeBinary)))
 _SELECT_PRINCIPAL_BY_TOKEN = (
     select(Token.hash, Token.scopes, Account.id, Account.name)
@@ -49,7 +48,7 @@ _live_token = (
     .where(Token.account_id == DashboardSession.account_id, Token.revoked_at.is_(None), _scope == any_(Token.scopes))
     .correlate_except(Token)
 )
-# A session's scopes at this moment: those it was opened with that a live token of its account still has.
+# The current scopes of a session: those it was opened with that a live token of its account still has.
 _session_scopes = func.array(select(_scope).where(_live_token).correlate(DashboardSession).scalar_subquery())
 _SELECT_PRINCIPAL_BY_SESSION = (
     select(DashboardSession.hash, _session_scopes.label("scopes"), Account.id, Account.name)
@@ -68,14 +67,14 @@ def session_cookie_name(settings: Settings) -> str:
 
 
 async def principal_from_token(app_state: AppState, token: str) -> Principal | None:
-    """The account that a bearer token speaks for; None when it is unknown or revoked."""
+    """None if the token is unknown or revoked."""
     return await _load_principal(app_state, _SELECT_PRINCIPAL_BY_TOKEN, token)
 
 
 async def principal_from_session(app_state: AppState, cookie: str) -> Principal | None:
-    """The account signed in on a dashboard; None when the session is unknown or over, or no live token backs it."""
-    caller = await _load_principal(app_state, _SELECT_PRINCIPAL_BY_SESSION, cookie)
-    return caller if caller and caller.scopes else None
+    """None if the session is unknown or expired, or no live token of its account has one of its scopes."""
+    principal = await _load_principal(app_state, _SELECT_PRINCIPAL_BY_SESSION, cookie)
+    return principal if principal and principal.scopes else None
 
 
 async def _load_principal(app_state: AppState, statement: Executable, secret: str) -> Principal | None:
@@ -84,7 +83,7 @@ async def _load_principal(app_state: AppState, statement: Executable, secret: st
 
 
 def reject_cross_site(request: Request) -> None:
-    """A browser sends cookies by itself, so a change asked for with one must come from our own pages."""
+    """CSRF protection: a browser attaches the cookie to requests of any site. Raises CrossSite."""
     if request.method in _SAFE_METHODS:
         return
     site, origin = request.headers.get("sec-fetch-site"), request.headers.get("origin")
@@ -93,11 +92,13 @@ def reject_cross_site(request: Request) -> None:
     else:
         is_same_site = origin is not None and urlsplit(origin).netloc == request.headers.get("host")
     if not is_same_site:
-        raise CrossSite("a dashboard session changes things only from the dashboard's own pages")
+        raise CrossSite(
+            "with a dashboard session, only the dashboard's own pages may change anything; send a token instead"
+        )
 
 
 async def resolve_principal(request: Request) -> Principal | None:
-    """Whose token or session the request bears, as of now: a stream asks again and again."""
+    """The current owner of the token or the session of this request; event streams check it repeatedly."""
     app_state = get_app_state(request)
     cookie = request.cookies.get(session_cookie_name(app_state.settings))
     if _authorization_scheme(request) == "bearer":
@@ -112,9 +113,9 @@ def _authorization_scheme(request: Request) -> str:
 
 
 async def authenticate(request: Request) -> Principal | None:
-    """The caller, or None where nobody is signed in. Counts the request. Raises TooMany, CrossSite.
+    """The principal, or None for an anonymous request. Counts the request. Raises TooMany, CrossSite.
 
-    Looks once a request, and holds no database connection for it: it may wait for a worker next.
+    Runs once for each request, and keeps no database connection while the request waits for a worker.
     """
     if hasattr(request.state, "principal"):
         cached: Principal | None = request.state.principal
@@ -124,8 +125,7 @@ async def authenticate(request: Request) -> Principal | None:
     if principal is None:
         await rate_limit_anonymous(request)
     else:
-        account_id.set(principal.account_id)
-        request.state.account_id = principal.account_id
+        bind_contextvars(account_id=principal.account_id)
         await app_state.rate_limiter.hit(principal.account_id, app_state.settings.requests_per_second, "an account")
         app_state.concurrency_limiter.record_activity(principal.account_id)
         if not _authorization_scheme(request):
@@ -135,7 +135,7 @@ async def authenticate(request: Request) -> Principal | None:
 
 
 async def rate_limit_anonymous(request: Request) -> None:
-    """Count a request that shows no valid token, by its address. Raises TooMany."""
+    """Counts a request without a valid token against its address. Raises TooMany."""
     app_state = get_app_state(request)
     address = request.client.host if request.client else "unknown"
     await app_state.rate_limiter.hit(
@@ -147,7 +147,7 @@ async def optional_principal(
     request: Request,
     _: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)],  # for the OpenAPI document
 ) -> Principal | None:
-    """For pages that show a sign-in form where nobody is signed in."""
+    """For routes that anonymous clients may use too."""
     return await authenticate(request)
 
 
@@ -156,7 +156,7 @@ OptionalPrincipal = Annotated[Principal | None, Depends(optional_principal)]
 
 @dataclass(frozen=True)
 class RequireScopes:
-    """A dependency: the caller, who has every one of these scopes."""
+    """A dependency: the principal, which must have all of these scopes."""
 
     scopes: tuple[Scope, ...]
 
@@ -167,17 +167,17 @@ class RequireScopes:
         """Raises Unauthenticated, Forbidden."""
         if principal is None:
             raise Unauthenticated(
-                "send `Authorization: Bearer TOKEN` with a token that is not revoked",
+                "send `Authorization: Bearer TOKEN` with a valid token",
                 headers={"WWW-Authenticate": 'Bearer realm="unveil"'},
             )
         missing = [scope for scope in self.scopes if scope not in principal.scopes]
         if missing:
-            raise Forbidden(f"this needs the scope {', '.join(missing)}, which the token of {principal.name} lacks")
+            raise Forbidden(f"the token of {principal.name} lacks the scope {', '.join(missing)}")
         return principal
 
 
 class AuthenticatedRoute(APIRoute):
-    """A route that knows who calls before it reads a byte of the body, and takes no exploding JSON and no torn form."""
+    """Authenticates before it reads the body; rejects truncated forms and JSON with too many values."""
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         handle, requirements = super().get_route_handler(), list(_iter_requirements(self.dependant))
@@ -207,7 +207,6 @@ def _iter_requirements(dependant: Dependant) -> Iterator[RequireScopes]:
 
 
 def required_scopes(dependant: Dependant) -> list[Scope]:
-    """What a route asks of its caller's token."""
     return [scope for requirement in _iter_requirements(dependant) for scope in requirement.scopes]
 
 

@@ -1,4 +1,4 @@
-"""Entity tags: a caller that polls is told in a few bytes that nothing has changed."""
+"""Entity tags: a client that polls gets 304 without a body while nothing has changed."""
 
 from __future__ import annotations
 
@@ -8,11 +8,13 @@ from typing import Annotated
 from fastapi import Header
 from pydantic import BaseModel
 
-IfNoneMatch = Annotated[str | None, Header(description="The ETag of an earlier answer: 304 while it is still true")]
+IfNoneMatch = Annotated[
+    str | None, Header(description="ETag of an earlier response; answered with 304 while it is current")
+]
 
 
 def etag_for(body: BaseModel) -> str:
-    """Of what has no version of its own."""
+    """A hash of the body, for resources without a version number."""
     return f'W/"{hashlib.sha256(body.model_dump_json().encode()).hexdigest()[:32]}"'
 
 

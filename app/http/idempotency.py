@@ -1,12 +1,12 @@
-"""`Idempotency-Key`: a request that creates may be repeated, by a careful client or a nervous one, and makes one thing.
+"""`Idempotency-Key`: a retried POST returns the first response and creates nothing twice.
 
-    async with once.reserve(key_id=new_id("key")) as ids:      # may answer from memory instead
-        key = await service.create(session, caller, order, ids["key_id"])
-        await once.keep(session, key, status=201)              # in the transaction of the work
+    async with idempotency.begin(key_id=new_id("key")) as ids:        # raises StoredResponse for a retry
+        key = await service.create(session, principal, body, ids["key_id"])
+        await idempotency.store_response(session, key, status=201)    # in the transaction of the work
         await session.commit()
 
-The ids are stored before the work. A crash, a lost answer or a 503 leaves the row without an answer, and a repeat does
-the work again under the same ids: work on an id that exists must be harmless. A refusal (4xx) forgets the key.
+The ids are stored before the work begins. A crash, a lost response or a 503 leaves the record without a response, and a
+retry repeats the work with the same ids, so creating an id that exists must be harmless. A 4xx deletes the record.
 Without the header nothing is stored.
 """
 
@@ -36,17 +36,16 @@ from unveil.app.db.tables import IdempotencyRecord
 from unveil.app.dependencies import AppState, AppStateDep, Session
 from unveil.app.errors.problem import Conflict, Invalid, Problem
 from unveil.app.http.authentication import OptionalPrincipal
-from unveil.app.http.like import Like
 from unveil.app.observability import failpoints
 from unveil.app.security.principal import Principal
 
-_LOCK_TTL_S = 10.0  # how long a repeat waits at most for a request that died with its process
+_LOCK_TTL_S = 10.0  # after a process dies, a retry gets 409 for so long
 _LOCK_RENEW_INTERVAL_S = 3.0
 _CHUNK_BYTES = 2**20
 
 
 class RequestInProgress(Conflict):
-    code, title = "idempotency_running", "The first request with this Idempotency-Key still runs"
+    code, title = "idempotency_running", "The first request with this Idempotency-Key is still running"
 
 
 class IdempotencyMismatch(Invalid):
@@ -55,7 +54,7 @@ class IdempotencyMismatch(Invalid):
 
 @dataclass
 class StoredResponse(Exception):
-    """The answer that the first request got; the handler in unveil.app.main sends it."""
+    """The response of the first request; its exception handler sends it again."""
 
     response: Response
 
@@ -63,14 +62,17 @@ class StoredResponse(Exception):
 @dataclass(frozen=True)
 class IdempotentRequest:
     app_state: AppState
-    session: AsyncSession  # the request's own: a refused one lets go of it before its key is forgotten
+    session: AsyncSession  # of the request; rolled back before the record is changed in another session
     principal: Principal | None
     request: Request
     key: str | None
 
     @asynccontextmanager
     async def begin(self, **ids: Any) -> AsyncIterator[dict[str, Any]]:
-        """The ids to work with: these, or those of an earlier try. Raises Replay, Running, Mismatch."""
+        """Yields these ids, or those of an earlier attempt.
+
+        Raises StoredResponse, RequestInProgress, IdempotencyMismatch.
+        """
         if self.key is None or self.principal is None:
             yield ids
             return
@@ -86,7 +88,7 @@ class IdempotentRequest:
         except BaseException as error:
             await self.session.rollback()
             if isinstance(error, IntegrityError) and isinstance(error.orig, UniqueViolation):
-                raise self._in_progress_error() from error  # the first was taken for dead, and is about to answer
+                raise self._in_progress_error() from error  # the first request outlived its lock and won
             await self._release_lock()
             raise
         else:
@@ -101,7 +103,7 @@ class IdempotentRequest:
         headers: Mapping[str, str] | None = None,
         secret: bool = False,
     ) -> None:
-        """Remember the answer, in the caller's transaction. `secret`: the body is stored in an envelope."""
+        """Stores the response in the transaction of `session`; encrypted if `secret`."""
         if self.key is None or self.principal is None:
             return
         body_json = body.model_dump(mode="json", by_alias=True) if isinstance(body, BaseModel) else body
@@ -116,7 +118,7 @@ class IdempotentRequest:
 
     @asynccontextmanager
     async def _hold_lock(self) -> AsyncIterator[None]:
-        """Renews the lock, as long as this process lives and the work takes."""
+        """Renews the lock in the background until the work ends."""
         stop = asyncio.Event()
 
         async def renew() -> None:
@@ -124,7 +126,7 @@ class IdempotentRequest:
                 with suppress(TimeoutError):
                     await asyncio.wait_for(stop.wait(), _LOCK_RENEW_INTERVAL_S)
                     return
-                with suppress(SQLAlchemyError):  # its end needs the database too, and says so
+                with suppress(SQLAlchemyError):  # storing the response reports a lost database
                     await self._set_lock(_LOCK_TTL_S)
 
         renewal_task = asyncio.create_task(renew())
@@ -158,7 +160,7 @@ class IdempotentRequest:
                     .with_for_update()
                 )
             ).one_or_none()
-            if existing is None:  # forgotten between the two statements
+            if existing is None:  # deleted between the two statements
                 raise self._in_progress_error()
             row, is_locked, is_expired = existing
             if is_expired and not is_locked:
@@ -169,7 +171,7 @@ class IdempotentRequest:
                 return ids
             if row.fingerprint != fingerprint:
                 raise IdempotencyMismatch(
-                    "this key came with another method, path or body before; use a new key for a new request",
+                    "this key belongs to a request with another method, path or body; use a new key for a new request",
                     [("/header/Idempotency-Key", "used before for another request")],
                 )
             if row.status is not None:
@@ -180,7 +182,7 @@ class IdempotentRequest:
             return dict(row.reserved_ids)
 
     def _in_progress_error(self) -> RequestInProgress:
-        return RequestInProgress("ask again in a moment with the same key and body", headers={"Retry-After": "1"})
+        return RequestInProgress("retry in a moment with the same key and body", headers={"Retry-After": "1"})
 
     def _to_response(self, row: IdempotencyRecord) -> Response:
         assert row.status is not None
@@ -224,12 +226,12 @@ async def _get_idempotent_request(
         str | None,
         Header(
             alias="Idempotency-Key",
-            description="Yours, without spaces; a repeat with the same key and body gets the same answer for a day",
+            description="Chosen by the client; for a day, a retry with the same key and body gets the first response",
             min_length=1,
             max_length=200,
+            pattern=r"^[\x21-\x7e]+$",
             examples=["3f6f2f0e-order-17"],
         ),
-        Like(r"^[\x21-\x7e]+$", "hold printable ASCII without spaces"),
     ] = None,
 ) -> IdempotentRequest:
     return IdempotentRequest(app_state, session, principal, request, key)
@@ -239,7 +241,7 @@ IdempotencyDep = Annotated[IdempotentRequest, Depends(_get_idempotent_request)]
 
 
 async def _compute_fingerprint(request: Request) -> bytes:
-    """SHA-256 of method, path, query and body; of a form its parts, since its boundary differs in each try."""
+    """SHA-256 of method, path, query and body. Of a form it covers the parts, as each attempt has another boundary."""
     digest = hashlib.sha256(f"{request.method} {request.url.path}?{request.url.query}\n".encode())
     if not request.headers.get("content-type", "").lower().startswith("multipart/form-data"):
         body = await request.body()

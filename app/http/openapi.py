@@ -1,5 +1,5 @@
-"""The OpenAPI document: FastAPI's own, with problems under their true media type, the scopes that a route asks for, and
-links from what was made to what can be done with it."""
+"""Completes FastAPI's OpenAPI document: the media type of problems, the scopes of each operation, and links between
+operations."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ _PROBLEM_SCHEMA_REF = {"$ref": "#/components/schemas/ProblemOut"}
 
 
 def build_openapi(app: FastAPI) -> dict[str, Any]:
-    """Made once, on first use."""
+    """Builds the document on the first call."""
     if app.openapi_schema is None:
         document = get_openapi(title=app.title, version=app.version, summary=app.summary, routes=app.routes)
         scopes = _scopes_by_operation(app)
@@ -52,7 +52,7 @@ def build_openapi(app: FastAPI) -> dict[str, Any]:
                 if operation["operationId"] in scopes:
                     operation["security"] = [{"HTTPBearer": scopes[operation["operationId"]]}]
                 for status, response in operation.get("responses", {}).items():
-                    _set_problem_media_type(status, response)
+                    _set_problem_media_type(response)
                     links = _LINKS.get((operation["operationId"], status), {})
                     for target, parameters in links.items():
                         response.setdefault("links", {})[target] = {"operationId": target, "parameters": parameters}
@@ -64,20 +64,19 @@ def build_openapi(app: FastAPI) -> dict[str, Any]:
 
 
 def _scopes_by_operation(app: FastAPI) -> dict[str, list[Scope]]:
-    """By operation id, which here is the name of the route."""
+    """The operation id is the name of the route."""
     routes = [context for context in iter_route_contexts(app.routes) if hasattr(context, "dependant")]
     return {str(route.name): scopes for route in routes if (scopes := required_scopes(route.dependant))}
 
 
-def _set_problem_media_type(status: str, response: dict[str, Any]) -> None:
-    content = response.get("content", {})
-    if not status.isdigit() or content.get("application/json", {}).get("schema") != _PROBLEM_SCHEMA_REF:
-        return
-    response["content"] = {MEDIA_TYPE: {"schema": _PROBLEM_SCHEMA_REF}}
+def _set_problem_media_type(response: dict[str, Any]) -> None:
+    """FastAPI documents problems under the media type of the route's successful response."""
+    if any(content.get("schema") == _PROBLEM_SCHEMA_REF for content in response.get("content", {}).values()):
+        response["content"] = {MEDIA_TYPE: {"schema": _PROBLEM_SCHEMA_REF}}
 
 
 def _drop_null_variants(form: dict[str, Any]) -> None:
-    """A field of a form may be left out; null is nothing that it can hold."""
+    """An optional form field may be left out, but a form cannot send null."""
     for name, field in form["properties"].items():
         variants = [kind for kind in field.get("anyOf", []) if kind != {"type": "null"}]
         if len(variants) == 1:

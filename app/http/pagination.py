@@ -1,4 +1,4 @@
-"""Cursor pages over ids, newest first: stable while rows come and go."""
+"""Keyset pagination over ids, newest first; stable while rows are added and deleted."""
 
 from __future__ import annotations
 
@@ -22,25 +22,25 @@ S = TypeVar("S", bound=Select[Any])
 
 class Page(BaseModel, Generic[T]):
     items: list[T]
-    next: str | None = Field(None, description="Send it as `cursor` for the following page; null on the last")
+    next: str | None = Field(None, description="`cursor` of the next page; null on the last page")
 
 
 @dataclass(frozen=True)
 class PageRequest:
     limit: int
-    after: str | None  # the last id of the page before
+    after: str | None  # the last id of the previous page
 
 
 class CursorParams:
-    """A dependency: the page that is asked for of a list whose ids begin with one of these."""
+    """A dependency that parses the page requested from a list whose ids have one of these prefixes."""
 
     def __init__(self, *prefixes: str) -> None:
         self._id_pattern = re.compile(rf"({'|'.join(prefixes)})_[0-9a-f]{{32}}")
 
     async def __call__(
         self,
-        limit: Annotated[int, Query(ge=1, le=200, description="Items a page")] = 50,
-        cursor: Annotated[str | None, Query(description="`next` of the page before", max_length=200)] = None,
+        limit: Annotated[int, Query(ge=1, le=200, description="Items on a page")] = 50,
+        cursor: Annotated[str | None, Query(description="`next` of the previous page", max_length=200)] = None,
     ) -> PageRequest:
         return PageRequest(limit, None if cursor is None else self._decode(cursor))
 
@@ -50,8 +50,8 @@ class CursorParams:
         except ValueError:
             id = ""
         if not self._id_pattern.fullmatch(id):
-            message = "not a cursor of this list; send `next` of the page before, unchanged"
-            raise Invalid("the cursor cannot be read", [("/query/cursor", message)])
+            message = "not a cursor of this list; send `next` of the previous page unchanged"
+            raise Invalid("invalid cursor", [("/query/cursor", message)])
         return id
 
 
@@ -62,7 +62,7 @@ EvaluationPaging = Annotated[PageRequest, Depends(CursorParams("ev"))]
 
 
 def apply_cursor(statement: S, id: InstrumentedAttribute[str], paging: PageRequest) -> S:
-    """The rows of one page, and one more that tells whether another follows."""
+    """Selects the rows of a page, and one more if another page follows."""
     if paging.after is not None:
         statement = statement.where(id < paging.after)
     return statement.order_by(id.desc()).limit(paging.limit + 1)
@@ -71,7 +71,7 @@ def apply_cursor(statement: S, id: InstrumentedAttribute[str], paging: PageReque
 def build_page(
     rows: Sequence[Row], paging: PageRequest, serialize: Callable[[Row], T], id_of: Callable[[Row], str]
 ) -> Page[T]:
-    """The page of `rows` as `keyset` selected them."""
+    """`rows` come from a statement of `apply_cursor`."""
     page_rows = rows[: paging.limit]
     has_more = len(rows) > paging.limit
     return Page(items=[serialize(row) for row in page_rows], next=_encode(id_of(page_rows[-1])) if has_more else None)

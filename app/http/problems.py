@@ -1,4 +1,4 @@
-"""Problems (RFC 9457): every 4xx and 5xx answer of the service has this shape and media type."""
+"""Problem documents (RFC 9457): the body of every 4xx and 5xx response."""
 
 from __future__ import annotations
 
@@ -7,10 +7,9 @@ from typing import Any
 
 from pydantic import BaseModel, Field
 from starlette.responses import Response
-from starlette.types import Receive, Scope, Send
 
 from unveil.app.errors.problem import Problem
-from unveil.app.observability.logging import request_id
+from unveil.app.observability.logging import current_request_id
 
 MEDIA_TYPE = "application/problem+json"
 
@@ -31,20 +30,14 @@ class ProblemOut(BaseModel):
 
 
 def to_response(problem: Problem) -> Response:
-    """The answer that tells of a problem."""
     headers = {"Cache-Control": "no-store", **problem.headers}
-    # A caller's own words come back in it, and JSON may carry half characters that UTF-8 has no bytes for.
-    body = json.dumps(problem.to_dict(request_id.get()), ensure_ascii=False, separators=(",", ":"))
+    # Details may quote the request, and JSON strings may hold lone surrogates, which UTF-8 cannot encode.
+    body = json.dumps(problem.to_dict(current_request_id()), ensure_ascii=False, separators=(",", ":"))
     return Response(body.encode(errors="replace"), problem.status, headers, media_type=MEDIA_TYPE)
 
 
-async def send_problem(problem: Problem, scope: Scope, receive: Receive, send: Send) -> None:
-    """For middleware, which runs outside the handlers."""
-    await to_response(problem)(scope, receive, send)
-
-
 def problems(*kinds: type[Problem]) -> dict[int | str, dict[str, Any]]:
-    """The `responses=` of a route, from the problems it raises."""
+    """The `responses=` of a route that raises these problems."""
     by_status: dict[int | str, dict[str, Any]] = {}
     for kind in kinds:
         entry = by_status.setdefault(kind.status, {"model": ProblemOut, "description": kind.title})

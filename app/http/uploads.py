@@ -1,7 +1,7 @@
-"""Multipart forms with images: read after the caller is known, within the limits, each fault with its own problem.
+"""Multipart forms with images, read within limits; every fault has a problem that names the field.
 
-A route that uses this declares no form parameters (FastAPI would read the body before it asks who calls) and describes
-its body with `form_schema`.
+A route that uses this module declares no form parameters, because several values of a field and several faults of a
+form need their own messages. It describes its body with `form_schema`.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ from unveil.app.errors.problem import BadRequest, Invalid, TooLarge, Unsupported
 
 _CONTROL_CHARACTERS = re.compile(r"[\x00-\x1f\x7f]")
 _MAX_FIELD_BYTES = 64 * 1024
-# A file is read whole in any case. By way of the disk (else from 1 MiB on) each 64 kB of it would wake a thread, and an
-# image would lie there in clear.
+# Uploads are read into memory anyway. Above this size (1 MiB by default) they pass through an unencrypted temporary
+# file, with a thread switch for every 64 kB.
 MultiPartParser.spool_max_size = 64 * 2**20
 
 
@@ -33,7 +33,7 @@ class TooManyFiles(TooLarge):
 
 @dataclass(frozen=True)
 class UploadedFile:
-    name: str  # as the caller says, made fit to be shown
+    name: str  # from the client, shortened and without control characters
     type: str
     data: bytes
 
@@ -44,10 +44,10 @@ class MultipartForm:
     fields: dict[str, list[str]]
 
     def single(self, name: str) -> str | None:
-        """The only value of a field. Raises Invalid."""
+        """The value of a field that may appear once. Raises Invalid."""
         values = self.fields.get(name, [])
         if len(values) > 1:
-            raise Invalid(f"send {name} once", [(f"/{name}", f"must be sent once; got {len(values)} values")])
+            raise Invalid(f"{name} must be sent once", [(f"/{name}", f"must be sent once; got {len(values)} values")])
         return values[0] if values else None
 
 
@@ -55,7 +55,7 @@ class MultipartForm:
 async def read_form(
     request: Request, file_field: str, fields: frozenset[str], max_files: int
 ) -> AsyncIterator[MultipartForm]:
-    """Closes its temporary files at the end. Raises UnsupportedMedia, BadRequest, TooManyParts, Invalid."""
+    """Closes the uploaded files at the end. Raises UnsupportedMedia, BadRequest, TooLarge, Invalid."""
     try:
         yield await _parse_form(request, file_field, fields, max_files)
     finally:
@@ -64,31 +64,33 @@ async def read_form(
 
 async def _parse_form(request: Request, file_field: str, fields: frozenset[str], max_files: int) -> MultipartForm:
     if not request.headers.get("content-type", "").lower().startswith("multipart/form-data"):
-        raise UnsupportedMedia(f"send multipart/form-data with files in the field {file_field!r}")
+        raise UnsupportedMedia(f"the body must be multipart/form-data with files in the field {file_field!r}")
     limits = {"max_files": max_files, "max_fields": 4 * max_files, "max_part_size": _MAX_FIELD_BYTES}
     try:
         form = await request.form(**limits)
     except HTTPException as error:
+        if error.status_code == 413:  # raised by the body limit
+            raise
         text = str(error.detail)
         if text.startswith("Too many"):
             raise TooManyFiles(
-                f"at most {max_files} files are taken in a request; send the rest in another",
+                f"a request may have at most {max_files} files; send the rest in another one",
                 [(f"/{file_field}", text)],
             ) from None
-        raise BadRequest(f"the form cannot be read: {text}") from None
+        raise BadRequest(f"the form cannot be parsed: {text}") from None
     uploads: list[UploadedFile] = []
     values_by_field: dict[str, list[str]] = {}
     for name, value in form.multi_items():
         if isinstance(value, UploadFile):
             if name != file_field:
-                raise _field_error(name, f"a file is not taken here; files go into {file_field!r}")
+                raise _field_error(name, f"must not be a file; send files in the field {file_field!r}")
             uploads.append(
                 UploadedFile(_safe_filename(value.filename, len(uploads)), value.content_type or "", await value.read())
             )
             await value.seek(0)
         elif name not in fields:
-            hint = "send it as a file, with a filename" if name == file_field else f"known: {', '.join(sorted(fields))}"
-            raise _field_error(name, f"not a field of this form; {hint}")
+            hint = "send a file, with a filename" if name == file_field else f"known: {', '.join(sorted(fields))}"
+            raise _field_error(name, f"is not a field of this form; {hint}")
         else:
             values_by_field.setdefault(name, []).append(value)
     if not uploads:
@@ -97,17 +99,17 @@ async def _parse_form(request: Request, file_field: str, fields: frozenset[str],
 
 
 def reject_unknown_fields(form: FormData, known_fields: Iterable[str]) -> None:
-    """That a form which FastAPI has read has known fields alone, each once. Raises Invalid."""
+    """Checks a form that FastAPI has parsed: no unknown field, and no field twice. Raises Invalid."""
     counts = Counter(name for name, _ in form.multi_items())
     for name, count in counts.items():
         if name not in known_fields:
-            raise _field_error(name, f"not a field of this form; known: {', '.join(sorted(known_fields))}")
+            raise _field_error(name, f"is not a field of this form; known: {', '.join(sorted(known_fields))}")
         if count > 1:
             raise _field_error(name, f"must be sent once; got {count} values")
 
 
 def form_schema(file_field: str, fields: Mapping[str, dict[str, Any]], example: dict[str, Any]) -> dict[str, Any]:
-    """The OpenAPI request body of a route that reads its form here."""
+    """The OpenAPI request body of a route that calls `read_form`."""
     files = {"type": "array", "items": {"type": "string", "format": "binary"}, "minItems": 1}
     schema = {
         "type": "object",

@@ -1,7 +1,7 @@
-"""Named places between two writes where a process can be made to die, so that tests can show that nothing is lost.
+"""Fault injection: with UNVEIL_CRASH_POINT=NAME, the process that reaches `failpoint(NAME)` kills its process group.
 
-UNVEIL_CRASH_POINT=NAME kills the process group that comes to the place, as a power cut would; without it nothing
-happens. The whole group, or a worker would start its pool process again, to die at the same place.
+Tests use it to show that no crash between two writes loses anything. The whole group is killed, because a Celery worker
+would otherwise replace its pool process, which would die at the same failpoint.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""GET /health/live and /health/ready: whether this process runs, and whether the whole service can do its work."""
+"""GET /health/live and /health/ready: whether this process runs, and whether the whole service is ready."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class LivenessOut(BaseModel):
 
 class ComponentHealth(BaseModel):
     ok: bool
-    detail: str = Field(examples=["1 worker of the queue encrypt, 1 of attack"])
+    detail: str = Field(examples=["1 on attack, 1 on encrypt, none on ops"])
 
 
 class ReadinessOut(BaseModel):
@@ -46,12 +46,12 @@ class ReadinessOut(BaseModel):
 
 @router.get("/live")
 async def get_liveness() -> LivenessOut:
-    """This process answers."""
+    """The process is running."""
     return LivenessOut()
 
 
 class Readiness:
-    """However many ask, the parts are asked once a second."""
+    """Caches the result for a second, however many clients ask."""
 
     def __init__(self) -> None:
         self._cached: ReadinessOut | None = None
@@ -66,12 +66,12 @@ class Readiness:
             return self._cached
 
 
-@router.get("/ready", responses={503: {"model": ReadinessOut, "description": "A part is away"}})
+@router.get("/ready", responses={503: {"model": ReadinessOut, "description": "A component is not ready"}})
 async def get_readiness(request: Request, app_state: AppStateDep, response: Response) -> ReadinessOut:
-    """Database, migrations, broker, blob store and workers, each by name; 503 when one of them is not well.
+    """Checks database, migrations, broker, blob store and workers; 503 if one of them is not ready.
 
-    It is not ready without a worker that encrypts, for whom requests wait. Without one for attacks jobs wait, and the
-    workers' detail says so.
+    The service needs a worker of the queue encrypt, because requests wait for it. Without a worker of the queue attack
+    jobs stay queued; the detail of `workers` reports that.
     """
     readiness: Readiness = request.app.state.readiness
     report = await readiness.check(app_state)
@@ -100,7 +100,7 @@ async def _check_with_timeout(check: Awaitable[ComponentHealth]) -> ComponentHea
         async with asyncio.timeout(_CHECK_TIMEOUT_S):
             return await check
     except (SQLAlchemyError, redis.exceptions.RedisError, OSError) as error:
-        return ComponentHealth(ok=False, detail=f"cannot be asked ({type(error).__name__})")
+        return ComponentHealth(ok=False, detail=f"does not answer ({type(error).__name__})")
 
 
 async def _check_database(app_state: AppState) -> ComponentHealth:
@@ -113,8 +113,8 @@ async def _check_migrations(app_state: AppState) -> ComponentHealth:
     async with app_state.sessions() as session:
         current = await session.scalar(text("SELECT version_num FROM alembic_version"))
     newest = _newest_revision()
-    hint = "up to date" if current == newest else f"run `python -m unveil.app.db.migrate`: newest is {newest}"
-    return ComponentHealth(ok=current == newest, detail=f"at {current}, {hint}")
+    hint = "up to date" if current == newest else f"run `python -m unveil.app.db.migrate` to get to {newest}"
+    return ComponentHealth(ok=current == newest, detail=f"at revision {current}, {hint}")
 
 
 @cache
@@ -130,7 +130,7 @@ async def _check_broker(app_state: AppState) -> ComponentHealth:
 async def _check_blobs(app_state: AppState) -> ComponentHealth:
     free = await asyncio.to_thread(app_state.blobs.free_bytes)
     if free is None:
-        return ComponentHealth(ok=True, detail="not on this machine's disks")
+        return ComponentHealth(ok=True, detail="not on a local disk")
     if free < MIN_FREE_BYTES:
         return ComponentHealth(ok=False, detail=f"only {free / 2**20:.0f} MiB are free")
     return ComponentHealth(ok=True, detail=f"{free / 2**30:.1f} GiB free")
@@ -140,7 +140,9 @@ async def _check_workers(app_state: AppState) -> ComponentHealth:
     async with app_state.sessions() as session:
         workers = (await session.scalars(select_live_processes().where(ProcessHeartbeat.queues != [API_QUEUE]))).all()
     if not workers:
-        return ComponentHealth(ok=False, detail=f"none seen in {HEARTBEAT_TTL_S:.0f} s; start one with `unveil worker`")
+        return ComponentHealth(
+            ok=False, detail=f"no heartbeat for {HEARTBEAT_TTL_S:.0f} s; start a worker with `unveil worker`"
+        )
     by_queue = Counter(",".join(worker.queues) for worker in workers)
     details = [f"{count} on {queue}" for queue, count in sorted(by_queue.items())]
     served_queues = {queue for worker in workers for queue in worker.queues}

@@ -1,4 +1,4 @@
-"""Which processes are alive: each says so every few seconds in the table `workers`, and takes its leave at its end."""
+"""Heartbeats of this API process into the table of process heartbeats, which health checks and limiters read."""
 
 from __future__ import annotations
 
@@ -6,46 +6,44 @@ import asyncio
 import logging
 import os
 import socket
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
-from typing import TYPE_CHECKING
 
 from sqlalchemy import Delete
 from sqlalchemy.dialects.postgresql import Insert
 from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.ext.asyncio import AsyncEngine
 
 from unveil.app.db.heartbeats import API_QUEUE, delete_heartbeat, upsert_heartbeat
-
-if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
-
-    from unveil.app.dependencies import AppState
 
 log = logging.getLogger(__name__)
 
 
 @asynccontextmanager
-async def send_heartbeats(app_state: AppState) -> AsyncIterator[None]:
-    """While it lasts, this process of the service says that it is there."""
+async def send_heartbeats(
+    autocommit_engine: AsyncEngine, master_key_version: int, interval_s: float
+) -> AsyncIterator[None]:
+    """Sends heartbeats in the background; deletes the row of this process at the end."""
     name = f"{API_QUEUE}@{socket.gethostname()}/{os.getpid()}"
-    task = asyncio.create_task(_heartbeat_loop(app_state, name))
+
+    async def heartbeat_loop() -> None:
+        while True:
+            await _execute(autocommit_engine, upsert_heartbeat(name, [API_QUEUE], master_key_version))
+            await asyncio.sleep(interval_s)
+
+    task = asyncio.create_task(heartbeat_loop())
     try:
         yield
     finally:
         task.cancel()
         with suppress(asyncio.CancelledError):
             await task
-        await _execute(app_state, delete_heartbeat(name))
+        await _execute(autocommit_engine, delete_heartbeat(name))
 
 
-async def _heartbeat_loop(app_state: AppState, name: str) -> None:
-    while True:
-        await _execute(app_state, upsert_heartbeat(name, [API_QUEUE], app_state.keyring.primary_version))
-        await asyncio.sleep(app_state.settings.heartbeat_interval_s)
-
-
-async def _execute(app_state: AppState, statement: Insert | Delete) -> None:
+async def _execute(autocommit_engine: AsyncEngine, statement: Insert | Delete) -> None:
     try:
-        async with app_state.autocommit_engine.connect() as database:
-            await database.execute(statement)
-    except (SQLAlchemyError, OSError) as error:  # the next one may reach it
-        log.warning("cannot say whether this process is alive: %s", type(error).__name__)
+        async with autocommit_engine.connect() as connection:
+            await connection.execute(statement)
+    except (SQLAlchemyError, OSError) as error:
+        log.warning("heartbeat not stored: %s; the next one is a new attempt", type(error).__name__)

@@ -1,4 +1,4 @@
-"""GET /metrics: HTTP requests of this process, and the state of jobs, processes, broker and blob store."""
+"""GET /metrics: the HTTP requests of this process, and the state of jobs, processes, broker and storage."""
 
 from __future__ import annotations
 
@@ -8,8 +8,10 @@ import time
 from typing import Any
 
 import redis.exceptions
-from fastapi import APIRouter, Request
-from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from fastapi import APIRouter, FastAPI, Request
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Gauge, generate_latest
+from prometheus_fastapi_instrumentator import Instrumentator
+from prometheus_fastapi_instrumentator import metrics as http_metrics
 from sqlalchemy import func, select
 from sqlalchemy.exc import SQLAlchemyError
 from starlette.responses import Response
@@ -25,26 +27,13 @@ from unveil.app.http.problems import problems
 router = APIRouter(tags=["operation"])
 
 
-class Metrics:
-    """One registry an application, so that several may live in one process."""
-
-    def __init__(self) -> None:
-        self.registry = CollectorRegistry()
-        labels = ("method", "route")
-        self._request_count = Counter(
-            "unveil_http_requests", "Requests answered", (*labels, "status"), registry=self.registry
-        )
-        self._request_duration = Histogram(
-            "unveil_http_request_duration_seconds",
-            "Time to the end of the answer",
-            labels,
-            registry=self.registry,
-            buckets=(0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30),
-        )
-
-    def record_request(self, method: str, route: str, status: int, seconds: float) -> None:
-        self._request_count.labels(method, route, str(status)).inc()
-        self._request_duration.labels(method, route).observe(seconds)
+def instrument(app: FastAPI) -> None:
+    """Counts and times the requests of `app`, in a registry of its own, so that one process may hold several apps."""
+    registry = app.state.http_metrics = CollectorRegistry()
+    instrumentator = Instrumentator(should_group_status_codes=False, registry=registry)
+    instrumentator.add(http_metrics.requests("unveil_http_requests", registry=registry))
+    instrumentator.add(http_metrics.latency("unveil_http_request_duration_seconds", registry=registry))
+    instrumentator.instrument(app)
 
 
 @router.get(
@@ -53,12 +42,13 @@ class Metrics:
     responses={200: {"content": {"text/plain": {}}}, **problems(Unauthenticated, TooMany)},
 )
 async def get_metrics(request: Request, app_state: AppStateDep) -> Response:
-    """Prometheus text: figures of the service as a whole. With UNVEIL_METRICS_TOKEN set it asks for that token; without
-    it, keep this address inside your network."""
+    """Metrics in the Prometheus text format.
+
+    With UNVEIL_METRICS_TOKEN set, the request needs that token. Without it, keep this path inside your network.
+    """
     await _require_metrics_token(request, app_state)
-    http_metrics: Metrics = request.app.state.metrics
     registry = CollectorRegistry()
-    component_up = Gauge("unveil_component_up", "1 if the component responded", ("component",), registry=registry)
+    component_up = Gauge("unveil_component_up", "Whether a component answered", ("component",), registry=registry)
     collectors = {
         "database": _collect_jobs,
         "processes": _collect_processes,
@@ -71,7 +61,8 @@ async def get_metrics(request: Request, app_state: AppStateDep) -> Response:
             component_up.labels(component).set(1)
         except (SQLAlchemyError, redis.exceptions.RedisError, OSError):
             component_up.labels(component).set(0)
-    return Response(generate_latest(http_metrics.registry) + generate_latest(registry), media_type=CONTENT_TYPE_LATEST)
+    text = generate_latest(request.app.state.http_metrics) + generate_latest(registry)
+    return Response(text, media_type=CONTENT_TYPE_LATEST)
 
 
 async def _require_metrics_token(request: Request, app_state: AppState) -> None:
@@ -84,7 +75,7 @@ async def _require_metrics_token(request: Request, app_state: AppState) -> None:
     await rate_limit_anonymous(request)
     if expected_token is not None:
         headers = {"WWW-Authenticate": 'Bearer realm="metrics"'}
-        raise Unauthenticated("send the token that the operator gave to the metrics", headers=headers)
+        raise Unauthenticated("send the value of UNVEIL_METRICS_TOKEN as a bearer token", headers=headers)
 
 
 async def _collect_jobs(app_state: AppState, registry: CollectorRegistry) -> None:
@@ -132,15 +123,13 @@ async def _collect_processes(app_state: AppState, registry: CollectorRegistry) -
 
     heartbeat_age = gauge("worker_heartbeat_age_seconds", "Time since the last heartbeat of a process", *names)
     concurrency = gauge("worker_concurrency", "Jobs that a worker runs at once", *names)
-    lease_recoveries = gauge(
-        "lease_recoveries", "Jobs that a worker took over from lost workers since it started", *names
-    )
+    lease_recoveries = gauge("lease_recoveries", "Expired leases that a worker has requeued since it started", *names)
     master_key_version = gauge(
         "worker_master_key_version", "Version of the master key that a process encrypts with", *names
     )
-    gpu_utilization = gauge("gpu_utilization_ratio", "Utilization of a GPU, 0 to 1", "worker", "gpu", "name")
+    gpu_utilization = gauge("gpu_utilization_ratio", "Utilization of a GPU", "worker", "gpu", "name")
     gpu_memory_used = gauge("gpu_memory_used_bytes", "Used memory of a GPU", "worker", "gpu", "name")
-    gpu_memory = gauge("gpu_memory_bytes", "Memory of a GPU", "worker", "gpu", "name")
+    gpu_memory = gauge("gpu_memory_bytes", "Total memory of a GPU", "worker", "gpu", "name")
     for worker, seconds in workers:
         worker_labels = worker.name, ",".join(worker.queues)
         heartbeat_age.labels(*worker_labels).set(seconds)
@@ -159,7 +148,7 @@ async def _collect_processes(app_state: AppState, registry: CollectorRegistry) -
 
 
 async def _collect_broker(app_state: AppState, registry: CollectorRegistry) -> None:
-    depth = Gauge("unveil_queue_messages", "Messages in a queue", ("queue",), registry=registry)
+    depth = Gauge("unveil_queue_messages", "Messages waiting in a queue", ("queue",), registry=registry)
     started = time.perf_counter()
     async with app_state.redis.pipeline(transaction=False) as pipe:
         for queue in QUEUES:
@@ -175,4 +164,4 @@ async def _collect_broker(app_state: AppState, registry: CollectorRegistry) -> N
 async def _collect_blobs(app_state: AppState, registry: CollectorRegistry) -> None:
     free = await asyncio.to_thread(app_state.blobs.free_bytes)
     if free is not None:
-        Gauge("unveil_blob_free_bytes", "Free space of the blob store", registry=registry).set(free)
+        Gauge("unveil_blob_free_bytes", "Free bytes of the blob store", registry=registry).set(free)

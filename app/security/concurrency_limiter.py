@@ -1,107 +1,89 @@
-"""Whose images are at the workers: an account has a share of their processes, so that another finds one free."""
+"""Limits how many encryption slots one account occupies, so that another account always finds a free one."""
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections import Counter, defaultdict, deque
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING
+from weakref import WeakValueDictionary
 
 from sqlalchemy import any_, literal, or_
+from sqlalchemy.ext.asyncio import AsyncEngine
 
 from unveil.app.db.heartbeats import API_QUEUE, ENCRYPT_QUEUE, select_live_processes
 from unveil.app.db.tables import ProcessHeartbeat
 from unveil.app.errors.problem import TooMany
 
-if TYPE_CHECKING:
-    from sqlalchemy.ext.asyncio import AsyncEngine
-
 _CAPACITY_REFRESH_INTERVAL_S = 5.0
-_ACTIVITY_WINDOW_S = 10.0  # so long after another account's last request, whatever it was for, the reserve is lent
+_ACTIVITY_WINDOW_S = 10.0  # an account counts as active for so long after a request of any kind
 
 
 class ConcurrencyLimitExceeded(TooMany):
-    code, title = "too_many_at_once", "Other requests of this account are still at work"
+    code, title = "too_many_at_once", "The account has too many concurrent requests"
 
 
 class AccountConcurrencyLimiter:
-    """Of one process of the service. Requests of an account beyond its share wait for those before them.
+    """Allows each account three quarters of the encryption slots; the rest, at least one slot, is the reserve.
 
-    What is kept free for others is lent while there are none, to requests that are over before one could mind.
+    Short requests may use the reserve while no other account is active. With several API processes each process hands
+    out an equal part of the slots and never lends the reserve, because it does not see the accounts of the others.
     """
 
     def __init__(self) -> None:
-        self._in_flight: Counter[str] = Counter()
-        self._waiters: defaultdict[str, deque[asyncio.Future[None]]] = defaultdict(deque)
-        self._last_activity: dict[str, float] = {}  # when each account last asked for anything
-        self._account_limit, self._total_slots, self._refreshed_at = 1, 1, float("-inf")
+        self._last_activity: dict[str, float] = {}
+        self._refreshed_at = float("-inf")
+        self._set_capacity(1, 0)
+
+    def _set_capacity(self, account_limit: int, reserve: int) -> None:
+        self._capacity = account_limit, reserve
+        # A semaphore lives as long as a request holds it or waits for it.
+        self._slots_by_account: WeakValueDictionary[str, asyncio.Semaphore] = WeakValueDictionary()
+        self._reserve = asyncio.Semaphore(reserve)
 
     @asynccontextmanager
     async def slot(
         self, engine: AsyncEngine, account_id: str, timeout_s: float, *, short: bool = False
     ) -> AsyncIterator[None]:
-        """brief: it will be over in about a second. Raises TooManyAtOnce."""
+        """Holds a slot; `short` promises to hold it for about a second. Raises ConcurrencyLimitExceeded."""
         await self._refresh_capacity(engine)
+        limit, _ = self._capacity
+        slots = self._slots_by_account.setdefault(account_id, asyncio.Semaphore(limit))
+        if short and slots.locked() and not self._reserve.locked() and self._is_only_active_account(account_id):
+            slots = self._reserve
         try:
             async with asyncio.timeout(timeout_s):
-                while self._in_flight[account_id] >= self._limit_for(account_id, short):
-                    await self._wait_for_slot(account_id)
+                await slots.acquire()
         except TimeoutError:
-            limit = self._limit_for(account_id, short)
-            message = f"an account has {limit} requests at the workers at once; wait for the others, then send it again"
+            message = f"all {limit} encryption slots of the account stayed in use for {timeout_s:g} s; try again"
             raise ConcurrencyLimitExceeded(message, headers={"Retry-After": "5"}) from None
-        self._in_flight[account_id] += 1
         try:
             yield
         finally:
-            self._in_flight[account_id] -= 1
-            self._in_flight += Counter()  # forgets who has none
-            self._wake_next_waiter(account_id)
+            slots.release()
 
     def record_activity(self, account_id: str) -> None:
-        """It has asked for something, so whoever else is at work is not alone."""
         self._last_activity[account_id] = time.monotonic()
 
-    async def _wait_for_slot(self, account_id: str) -> None:
-        future = asyncio.get_running_loop().create_future()
-        self._waiters[account_id].append(future)
-        try:
-            await future
-        except asyncio.CancelledError:
-            if future.done() and not future.cancelled():  # it was our turn just then: the next one's now
-                self._wake_next_waiter(account_id)
-            raise
-
-    def _wake_next_waiter(self, account_id: str) -> None:
-        waiters = self._waiters[account_id]
-        while waiters:
-            waiter = waiters.popleft()
-            if not waiter.done():
-                waiter.set_result(None)
-                return
-        del self._waiters[account_id]
-
-    def _limit_for(self, account_id: str, short: bool) -> int:
+    def _is_only_active_account(self, account_id: str) -> bool:
         active_since = time.monotonic() - _ACTIVITY_WINDOW_S
-        self._last_activity = {other: seen for other, seen in self._last_activity.items() if seen > active_since}
-        return self._total_slots if short and self._last_activity.keys() <= {account_id} else self._account_limit
+        self._last_activity = {id: at for id, at in self._last_activity.items() if at > active_since}
+        return self._last_activity.keys() <= {account_id}
 
     async def _refresh_capacity(self, engine: AsyncEngine) -> None:
-        """Three quarters of what the encryption workers do at once, for each process of the service its part."""
         if time.monotonic() - self._refreshed_at <= _CAPACITY_REFRESH_INTERVAL_S:
             return
-        self._refreshed_at = time.monotonic()  # one looks, the others go by what was found last
-        query = select_live_processes().where(
-            or_(ProcessHeartbeat.queues == [API_QUEUE], literal(ENCRYPT_QUEUE) == any_(ProcessHeartbeat.queues))
+        self._refreshed_at = time.monotonic()  # before the query: concurrent requests use the old capacity meanwhile
+        query = (
+            select_live_processes()
+            .where(or_(ProcessHeartbeat.queues == [API_QUEUE], literal(ENCRYPT_QUEUE) == any_(ProcessHeartbeat.queues)))
+            .with_only_columns(ProcessHeartbeat.queues, ProcessHeartbeat.concurrency)
         )
-        async with engine.connect() as database:
-            rows = (
-                await database.execute(query.with_only_columns(ProcessHeartbeat.queues, ProcessHeartbeat.concurrency))
-            ).all()
-        total_slots = sum(slots or 1 for queues, slots in rows if queues != [API_QUEUE])
-        api_processes = max(1, sum(queues == [API_QUEUE] for queues, _ in rows))
-        self._account_limit = max(1, (total_slots - max(1, total_slots // 4)) // api_processes)
-        # Who asks the other processes of the service, this one cannot know: then nothing is lent.
-        self._total_slots = max(1, total_slots) if api_processes == 1 else self._account_limit
+        async with engine.connect() as connection:
+            processes = (await connection.execute(query)).all()
+        total_slots = sum(concurrency or 1 for queues, concurrency in processes if queues != [API_QUEUE])
+        api_processes = max(1, sum(queues == [API_QUEUE] for queues, _ in processes))
+        account_limit = max(1, (total_slots - max(1, total_slots // 4)) // api_processes)
+        reserve = max(0, total_slots - account_limit) if api_processes == 1 else 0
+        if (account_limit, reserve) != self._capacity:
+            self._set_capacity(account_limit, reserve)

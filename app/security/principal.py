@@ -1,4 +1,4 @@
-"""Who makes a request, and the scopes that a token can carry."""
+"""The authenticated caller of a request, and the scopes of tokens."""
 
 from __future__ import annotations
 

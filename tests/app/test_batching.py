@@ -1,4 +1,4 @@
-"""Questions asked as one, in this process and through a real database that hangs."""
+"""Concurrent lookups share a query; one that hangs delays nobody else, in this process and with a real database."""
 
 from __future__ import annotations
 
@@ -15,96 +15,119 @@ from unveil.app.batching import BatchLoader
 pytestmark = pytest.mark.anyio
 
 
-class BlockingLoader:
-    """Answers with the hour at which it was asked, once it is let."""
+class BlockingSource:
+    """Returns each key with the version at the start of the call, once `released` is set."""
 
     def __init__(self) -> None:
         self.calls: list[list[int]] = []
-        self.hour = 0
-        self.open = asyncio.Event()
+        self.version = 0
+        self.released = asyncio.Event()
 
-    async def load(self, questions):
-        self.calls.append([*questions])
-        hour = self.hour
-        await self.open.wait()
-        return [(question, hour) for question in questions]
+    async def load_many(self, keys):
+        self.calls.append([*keys])
+        version = self.version
+        await self.released.wait()
+        return [(key, version) for key in keys]
 
 
-async def start_loads(ask, *questions):
-    tasks = [asyncio.create_task(ask(question)) for question in questions]
+async def start_loads(loader, *keys):
+    tasks = [asyncio.create_task(loader.load(key)) for key in keys]
     await asyncio.sleep(0.01)
     return tasks
 
 
-async def test_what_is_asked_meanwhile_goes_together_and_is_answered_as_of_then():
-    oracle = BlockingLoader()
-    ask = BatchLoader(oracle.load)
-    first = await start_loads(ask, 0)
-    oracle.hour = 1
-    others = await start_loads(ask, *range(1, 50))
-    oracle.open.set()
-    assert await asyncio.gather(*first, *others) == [(0, 0), *((number, 1) for number in range(1, 50))]
-    assert oracle.calls == [[0], [*range(1, 50)]]
+async def test_keys_that_arrive_during_a_call_share_the_next_call_and_get_fresh_values():
+    source = BlockingSource()
+    loader = BatchLoader(source.load_many)
+    first = await start_loads(loader, 0)
+    source.version = 1
+    others = await start_loads(loader, *range(1, 50))
+    source.released.set()
+    assert await asyncio.gather(*first, *others) == [(0, 0), *((key, 1) for key in range(1, 50))]
+    assert source.calls == [[0], [*range(1, 50)]]
 
 
-async def test_an_error_is_for_those_who_asked_together_and_the_next_is_served():
-    async def invert(questions):
-        return [1 / question for question in questions]
+async def test_an_error_fails_its_batch_and_not_the_next_one():
+    async def invert(keys):
+        return [1 / key for key in keys]
 
-    ask = BatchLoader(invert)
-    first, *others = await start_loads(ask, 4, 2, 0)
+    loader = BatchLoader(invert)
+    first, *others = await start_loads(loader, 4, 2, 0)
     assert await first == 0.25
     for other in others:
         with pytest.raises(ZeroDivisionError):
             await other
-    assert await ask(1) == 1.0
+    assert await loader.load(1) == 1.0
 
 
-async def test_who_goes_away_disturbs_nobody():
-    oracle = BlockingLoader()
-    ask = BatchLoader(oracle.load)
-    gone, first = (await start_loads(ask, 0))[0], await start_loads(ask, 1, 2)
-    gone.cancel()
-    first[0].cancel()
-    oracle.open.set()
-    assert await first[1] == (2, 0)
+async def test_a_cancelled_load_disturbs_no_other():
+    source = BlockingSource()
+    loader = BatchLoader(source.load_many)
+    (first,), others = await start_loads(loader, 0), await start_loads(loader, 1, 2)
+    first.cancel()
+    others[0].cancel()
+    source.released.set()
+    assert await others[1] == (2, 0)
 
 
-async def test_a_call_that_hangs_is_given_up(monkeypatch):
+async def test_a_call_that_hangs_times_out(monkeypatch):
     monkeypatch.setattr(batching, "_LOAD_TIMEOUT_S", 0.1)
-    oracle = BlockingLoader()
-    ask = BatchLoader(oracle.load)
-    tasks = await start_loads(ask, 0, 1)
-    for task in tasks:
+    source = BlockingSource()
+    loader = BatchLoader(source.load_many)
+    for task in await start_loads(loader, 0, 1):
         with pytest.raises(TimeoutError):
             await task
-    oracle.open.set()
-    assert await ask(2) == (2, 0)
+    source.released.set()
+    assert await loader.load(2) == (2, 0)
 
 
-async def test_a_call_that_hangs_holds_up_no_other(monkeypatch):
+async def test_a_call_that_ignores_its_cancellation_times_out_too(monkeypatch):
+    """A database driver that is cancelled waits for its server."""
+    monkeypatch.setattr(batching, "_LOAD_TIMEOUT_S", 0.1)
+    released = asyncio.Event()
+
+    async def load_many(keys):
+        try:
+            await released.wait()
+        except asyncio.CancelledError:
+            await released.wait()
+            raise
+        return keys
+
+    loader = BatchLoader(load_many)
+    async with asyncio.timeout(2):
+        with pytest.raises(TimeoutError):
+            await loader.load(0)
+    released.set()
+    assert await loader.load(1) == 1
+
+
+async def test_a_call_that_hangs_does_not_delay_the_next_one(monkeypatch):
     monkeypatch.setattr(batching, "_NEXT_BATCH_AFTER_S", 0.05)
-    hangs = asyncio.Event()
+    released = asyncio.Event()
 
-    async def answer(questions):
-        if 0 in questions:
-            await hangs.wait()
-        return [-question for question in questions]
+    async def negate(keys):
+        if 0 in keys:
+            await released.wait()
+        return [-key for key in keys]
 
-    ask = BatchLoader(answer)
-    first, *others = await start_loads(ask, 0, 1, 2)
+    loader = BatchLoader(negate)
+    first, *others = await start_loads(loader, 0, 1, 2)
     async with asyncio.timeout(1):
-        assert await asyncio.gather(*others, ask(3)) == [-1, -2, -3]
+        assert await asyncio.gather(*others, loader.load(3)) == [-1, -2, -3]
     assert not first.done()
-    hangs.set()
+    released.set()
     assert await first == 0
 
 
-async def test_a_database_that_hangs_is_told_of_and_a_new_connection_serves_the_next(service, client, monkeypatch):
+async def test_a_database_that_hangs_is_a_503_and_a_new_connection_serves_the_next_request(
+    service, client, monkeypatch
+):
     monkeypatch.setattr(batching, "_LOAD_TIMEOUT_S", 0.5)
-    own = text("SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()")
+    monkeypatch.setattr(batching, "_NEXT_BATCH_AFTER_S", 0.1)
+    others = text("SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()")
     with service.worker.runtime.sessions() as session:
-        processes = session.scalars(own).all()
+        processes = session.scalars(others).all()
     for process in processes:
         os.kill(process, signal.SIGSTOP)
     try:
@@ -112,7 +135,7 @@ async def test_a_database_that_hangs_is_told_of_and_a_new_connection_serves_the_
         assert refused.status_code == 503
         assert "database" in refused.json()["detail"]
         assert refused.headers["Retry-After"]
-        for _ in processes:  # each connection of the pool is found out once
+        for _ in processes:  # each pooled connection times out once
             if (await client.get("/keys")).status_code == 200:
                 break
         assert (await client.get("/keys")).status_code == 200

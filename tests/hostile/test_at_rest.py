@@ -28,7 +28,7 @@ from unveil.app.db.session import async_engine, async_sessions
 from unveil.app.db.tables import Base, Cell, Key
 from unveil.app.http.authentication import SESSION_COOKIE
 from unveil.app.observability import failpoints
-from unveil.app.observability.logging import JsonFormatter
+from unveil.app.observability.logging import json_formatter
 from unveil.models.catalog import make_scheme
 from unveil.models.core import checkpoints, serialization
 from unveil.worker import cells, jobs, key_loading, key_training
@@ -87,7 +87,7 @@ def log() -> Iterator[io.StringIO]:
     """What this process logs, as the service writes it."""
     stream = io.StringIO()
     handler = logging.StreamHandler(stream)
-    handler.setFormatter(JsonFormatter())
+    handler.setFormatter(json_formatter())
     handler.addFilter(lambda record: record.name != "httpx")  # that is the caller
     logging.getLogger().addHandler(handler)
     yield stream

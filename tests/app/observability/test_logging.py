@@ -12,14 +12,14 @@ from typing import Any
 import pytest
 
 from tests.sample_images import png
-from unveil.app.observability.logging import JsonFormatter, bind_log_context
+from unveil.app.observability.logging import bind_log_context, json_formatter
 
 
 @pytest.fixture
 def log() -> Iterator[io.StringIO]:
     stream = io.StringIO()
     handler = logging.StreamHandler(stream)
-    handler.setFormatter(JsonFormatter())
+    handler.setFormatter(json_formatter())
     handler.addFilter(lambda record: record.name != "httpx")  # that is the caller
     root = logging.getLogger()
     level = root.level

@@ -49,7 +49,7 @@ async def test_metrics_count_requests_by_route_and_know_the_workers(service, cli
     await client.get("/keys/key_1")
     await client.get("/keys/key_2")
     text = (await client.get("/metrics")).text
-    assert 'unveil_http_requests_total{method="GET",route="/keys/{id}",status="404"} 2.0' in text
+    assert 'unveil_http_requests_total{handler="/keys/{id}",method="GET",status="404"} 2.0' in text
     assert 'unveil_worker_heartbeat_age_seconds{queue="encrypt",worker="w1"}' in text
     assert 'unveil_queue_messages{queue="encrypt"} 0.0' in text
     assert 'unveil_jobs{kind="cell",status="queued"} 0.0' in text

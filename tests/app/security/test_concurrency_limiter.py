@@ -1,9 +1,11 @@
-"""An account's requests take turns at the workers; another's find a free one."""
+"""An account occupies at most its part of the encryption slots, so that another account finds a free one."""
 
 from __future__ import annotations
 
 import asyncio
-from contextlib import AsyncExitStack
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
+from functools import partial
 
 import pytest
 
@@ -12,67 +14,88 @@ from unveil.app.security.concurrency_limiter import AccountConcurrencyLimiter, C
 
 pytestmark = pytest.mark.anyio
 
+Slot = Callable[..., AbstractAsyncContextManager[None]]
+
 
 @pytest.fixture
 async def limiter(service) -> AccountConcurrencyLimiter:
-    """Two workers of two processes each: an account's share is three."""
-    async with service.app_state.autocommit_engine.connect() as database:
+    """Two workers with two slots each: an account may use three of the four."""
+    version = service.app_state.keyring.primary_version
+    async with service.app_state.autocommit_engine.connect() as connection:
         for name in ("one", "two"):
-            await database.execute(
-                upsert_heartbeat(name, ["encrypt", "ops"], service.app_state.keyring.primary_version, concurrency=2)
-            )
-        await database.execute(
-            upsert_heartbeat("attack", ["attack"], service.app_state.keyring.primary_version, concurrency=8)
-        )
+            await connection.execute(upsert_heartbeat(name, ["encrypt", "ops"], version, concurrency=2))
+        await connection.execute(upsert_heartbeat("attack", ["attack"], version, concurrency=8))
     return AccountConcurrencyLimiter()
 
 
-async def test_an_account_has_three_quarters_and_another_still_gets_in(service, limiter):
+@pytest.fixture
+def slot(service, limiter) -> Slot:
+    return partial(limiter.slot, service.app_state.autocommit_engine)
+
+
+async def test_an_account_gets_three_quarters_and_another_account_gets_the_rest(slot):
     async with AsyncExitStack() as held:
         for _ in range(3):
-            await held.enter_async_context(limiter.slot(service.app_state.autocommit_engine, "greedy", 5))
+            await held.enter_async_context(slot("busy", 5))
         with pytest.raises(ConcurrencyLimitExceeded) as refused:
-            await held.enter_async_context(limiter.slot(service.app_state.autocommit_engine, "greedy", 0.1))
+            await held.enter_async_context(slot("busy", 0.1))
         assert refused.value.headers["Retry-After"]
-        async with limiter.slot(service.app_state.autocommit_engine, "quiet", 0.1):
+        async with slot("quiet", 0.1):
             pass
 
 
-async def test_what_is_soon_over_takes_every_process_while_no_other_asks_for_anything(service, limiter):
+async def test_short_requests_use_every_slot_while_no_other_account_is_active(slot, limiter):
+    limiter.record_activity("alone")
+    for _ in range(2):  # the reserve comes back
+        async with AsyncExitStack() as held:
+            for _ in range(4):
+                await held.enter_async_context(slot("alone", 0.1, short=True))
+            with pytest.raises(ConcurrencyLimitExceeded):
+                await held.enter_async_context(slot("alone", 0.1, short=True))
+
+
+async def test_long_requests_never_use_the_reserve(slot, limiter):
+    limiter.record_activity("alone")
     async with AsyncExitStack() as held:
-        limiter.record_activity("alone")
-        for _ in range(4):
-            await held.enter_async_context(limiter.slot(service.app_state.autocommit_engine, "alone", 0.1, short=True))
+        for _ in range(3):
+            await held.enter_async_context(slot("alone", 0.1))
+        with pytest.raises(ConcurrencyLimitExceeded):
+            await held.enter_async_context(slot("alone", 0.1))
+
+
+async def test_the_reserve_is_not_lent_while_another_account_is_active(slot, limiter):
+    limiter.record_activity("busy")
     limiter.record_activity("another")
     async with AsyncExitStack() as held:
         for _ in range(3):
-            await held.enter_async_context(limiter.slot(service.app_state.autocommit_engine, "alone", 0.1, short=True))
+            await held.enter_async_context(slot("busy", 0.1, short=True))
         with pytest.raises(ConcurrencyLimitExceeded):
-            await held.enter_async_context(limiter.slot(service.app_state.autocommit_engine, "alone", 0.1, short=True))
+            await held.enter_async_context(slot("busy", 0.1, short=True))
+        async with slot("another", 0.1, short=True):
+            pass
 
 
-async def test_who_waits_goes_in_order_and_none_is_forgotten(service, limiter):
+async def test_waiting_requests_run_in_order_and_a_cancelled_one_loses_no_slot(slot, limiter):
     done = []
 
     async def work(number):
-        async with limiter.slot(service.app_state.autocommit_engine, "busy", 10):
+        async with slot("busy", 10):
             await asyncio.sleep(0.01)
             done.append(number)
 
     await work(-1)
+    assert not limiter._slots_by_account, "an idle account takes no memory"
     tasks = [asyncio.create_task(work(number)) for number in range(20)]
     await asyncio.sleep(0.015)
-    for gone in tasks[5:8]:
-        gone.cancel()
+    for task in tasks[5:8]:
+        task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)
     assert len(done) >= 17
     assert done == sorted(done)
-    assert not limiter._in_flight
-    assert not limiter._waiters
 
 
-async def test_a_request_that_fails_gives_its_turn_back(service, limiter):
+async def test_a_request_that_fails_releases_its_slot(slot):
     for _ in range(5):
-        with pytest.raises(ValueError, match="torn"):
-            async with limiter.slot(service.app_state.autocommit_engine, "clumsy", 0.5):
-                raise ValueError("torn")
+        with pytest.raises(ValueError, match="failed"):
+            async with slot("busy", 0.5):
+                raise ValueError("failed")
