@@ -113,6 +113,7 @@ class SimulatedPairs(Attack[SimulatedPairsSettings]):
         network = (
             self._train_once(attack_input, context) if self.trains_network() else load_network(device=context.device)
         )
+        context.report(1.0, "reconstructing")
         images = reconstruct(network, attack_input.targets, readout=s.readout, mirrored=s.mirrored)
         return AttackResult(reconstructed=images)
 

@@ -94,7 +94,7 @@ def recover_relative_key(ciphertexts: Images) -> PixelwiseKey:
     """
     check_images(ciphertexts, "ciphertexts")
     if not len(ciphertexts):
-        raise ValueError("at least one ciphertext is needed; got none")
+        raise ValueError("ciphertexts must contain at least one image; got none")
     height, width = ciphertexts.shape[1:3]
     if height * width > MAX_PIXELS:
         raise ValueError(

@@ -104,11 +104,11 @@ def recover_permutation(
     """
     check_images(ciphertexts, "ciphertexts")
     if not len(ciphertexts):
-        raise ValueError("at least one ciphertext is needed; got none")
+        raise ValueError("ciphertexts must contain at least one image; got none")
     statistics = statistics or load_bundled_statistics().tanaka
     values = _sample_evenly(_cut_tiles(nibbles(ciphertexts)), _MAX_BLOCKS)
     if (values == values[:1, :1, :1]).all():
-        raise ValueError("all blocks of the ciphertexts are equal; ciphertexts of varying images are needed")
+        raise ValueError("ciphertexts must differ from block to block; all of their blocks are equal")
     upper, sign = _find_upper_nibbles(values)
     signed = (values[..., upper].astype(np.float32) - 7.5) * sign
     place = _match_places(signed, statistics, np.random.default_rng(seed))

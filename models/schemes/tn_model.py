@@ -75,7 +75,7 @@ class TnModel(NetworkScheme[TnModelSettings]):
     source = "paper section 2.4"
     Settings = TnModelSettings
     bound_to_classifier = (
-        "its images serve only the classifier with which the key was trained: no other model can be trained on them "
+        "its images serve only the classifier that its key was trained with: no other model can be trained on them "
         "(paper section 2.4)"
     )
     paper_name = "TN-model"

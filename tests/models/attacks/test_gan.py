@@ -133,7 +133,7 @@ def test_an_inverting_generator_is_flipped_once_and_a_correct_one_never(sign):
     generator.weight.data = sign * torch.eye(3)[:, :, None, None]
     config = TrainingConfig("turned", 2, 64, constant)
     task, _ = train(
-        lambda: _gan_task(generator, 0.0, side=32, sign_check_epochs={1, 2}, judge=polarity_score),
+        lambda: _gan_task(generator, 0.0, side=32, sign_check_epochs={1, 2}, polarity_score=polarity_score),
         [[owner_images], [public]],
         config,
         RunContext(),

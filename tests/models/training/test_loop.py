@@ -44,7 +44,7 @@ def _gan(**settings):
 
 
 def _flipped_gan():
-    return _gan(sign_check_epochs={1, 2}, judge=lambda _: -1.0)
+    return _gan(sign_check_epochs={1, 2}, polarity_score=lambda _: -1.0)
 
 
 def _transformation():
