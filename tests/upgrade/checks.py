@@ -1,7 +1,7 @@
 """Checks, over HTTP alone, that a service started on the old state folder lost nothing and goes on with its jobs.
 
-The service must run with UNVEIL_IDEMPOTENCY_TTL_HOURS far above the age of the archive; otherwise it forgets the
-recorded requests.
+The service must run with UNVEIL_IDEMPOTENCY_TTL_HOURS far above the age of the archive, so that it keeps the recorded
+requests.
 """
 
 from __future__ import annotations
