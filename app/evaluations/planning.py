@@ -235,7 +235,7 @@ def _size_errors(pointer: str, scheme: Any, key: KeyRef, size: tuple[int, int]) 
         return []
     if scheme.key_per_image:
         return [(f"{pointer}/key_id", f"{key.id} holds an explicit map for one image; an evaluation protects many")]
-    padded = catalog.padded_size(*size, scheme.multiple)
+    padded = catalog.padded_size(*size, scheme.size_multiple)
     if key.size == padded:
         return []
     key_size, image_size = (f"{width}x{height}" for height, width in (key.size, padded))

@@ -75,10 +75,10 @@ def preview_attack(
     figures = {
         "ssim": float(scores[0]),
         "set_ssim": float(scores.mean()),
-        "picked": bool(ranks[SCALES.index(identification_result["scale"]), 0] == 1),
-        "picked_of_set": round(identification_result["top1"] * len(plain)),
+        "picked": bool(ranks[SCALES.index(identification_result.scale), 0] == 1),
+        "picked_of_set": round(identification_result.top1 * len(plain)),
         "set": len(plain),
-        "above_chance": identification_result["above_chance"],
+        "above_chance": identification_result.above_chance,
         "exact_key": None
         if attack_result.key is None
         else min(scheme.key_agreement(attack_result.key, key).values()) == 1.0,

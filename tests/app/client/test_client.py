@@ -104,7 +104,7 @@ def test_an_evaluation_is_ordered_followed_and_reported(client: Client) -> None:
     cell = next(cell for cell in evaluation.cells if cell.attack["name"] == "fr" and cell.scheme["name"] == "tanaka")
     assert cell.ssim is not None
     assert cell.ssim < 0.3
-    assert evaluation.pixels(cell.samples[0]["plain"]).shape == (96, 96, 3)
+    assert evaluation.pixels(cell.samples[0].plain).shape == (96, 96, 3)
     assert evaluation.fetch(cell.links["scores"]).startswith(b"index,ssim")
     assert b"<html" in evaluation.report("html")[:200].lower()
     events = list(evaluation.events())
