@@ -24,9 +24,8 @@ from unveil.app.client.operations_core import (
 )
 from unveil.app.client.progress import ProgressSnapshot
 from unveil.app.client.transport import async_iterator_method, async_method, sync_iterator_method, sync_method
-from unveil.app.client.types import Progress, Verdict
 from unveil.app.report import evaluation as view
-from unveil.app.report.evaluation import Cell, UtilityJob
+from unveil.app.report.evaluation import Cell, EvaluationVerdict, Progress, UtilityJob
 
 if TYPE_CHECKING:
     from unveil.app.report.table import EvaluationTable
@@ -55,13 +54,12 @@ class EvaluationState(RemoteJob):
     @property
     def progress(self) -> Progress:
         """done, total, fraction, eta_s, phase."""
-        progress: Progress = self.raw["progress"]
-        return progress
+        return Progress.from_json(self.raw["progress"])
 
     @property
-    def verdicts(self) -> list[Verdict]:
+    def verdicts(self) -> list[EvaluationVerdict]:
         """One for each scheme: the worst case over its attacks."""
-        return list(self.raw["verdicts"])
+        return [EvaluationVerdict.from_json(verdict) for verdict in self.raw["verdicts"]]
 
     @property
     def view(self) -> view.Evaluation:
@@ -71,12 +69,12 @@ class EvaluationState(RemoteJob):
     @property
     def utility(self) -> list[UtilityJob]:
         """What protection costs a classifier: one job a scheme, if it was requested."""
-        return self.view.utility
+        return [UtilityJob.from_json(job) for job in self.raw.get("utility", [])]
 
     @property
     def cells(self) -> list[Cell]:
         """Scheme by scheme, attack by attack."""
-        return self.view.cells
+        return [Cell.from_json(cell) for cell in self.raw["cells"]]
 
     def table(self) -> EvaluationTable:
         """Schemes as rows, attacks as columns, with labels, figures and the reasons for empty cells."""
@@ -86,10 +84,8 @@ class EvaluationState(RemoteJob):
 
     def snapshot(self) -> ProgressSnapshot:
         now = self.progress
-        eta = None if self.ended else now["eta_s"]
-        return ProgressSnapshot(
-            now["fraction"], now["phase"] or self.status, f"{now['done']}/{now['total']} cells", eta
-        )
+        eta = None if self.ended else now.eta_s
+        return ProgressSnapshot(now.fraction, now.phase or self.status, f"{now.done}/{now.total} cells", eta)
 
 
 def _events(evaluation: EvaluationState, /, after: int = 0) -> StreamOperation[Event]:

@@ -1,7 +1,7 @@
 """The events of an evaluation as server-sent events.
 
-Rows of the table `events`, in commit order; a reader that reconnects with `Last-Event-ID` misses none and gets none
-twice. The stream ends after the last status.
+Streams the rows of the table `events` in commit order. A reader that reconnects with `Last-Event-ID` gets each event
+exactly once. The stream ends after the last status.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from unveil.app.errors.problem import TooMany
 from unveil.app.evaluations import queries
 
 POLL_INTERVAL_S = 0.5
-_HEARTBEAT_INTERVAL_S = 15.0  # below what proxies take for silence
+_HEARTBEAT_INTERVAL_S = 15.0  # below the idle timeouts of proxies
 _BATCH_SIZE = 500
 _RETRY_MS = 2000
 
@@ -32,7 +32,7 @@ class TooManyStreams(TooMany):
 
 
 class StreamLimiter:
-    """How many streams each account holds open on this process: each looks into the database twice a second."""
+    """Limits the open streams of each account on this process: each queries the database twice a second."""
 
     def __init__(self, max_open: int) -> None:
         self._max_open = max_open
@@ -51,11 +51,11 @@ class StreamLimiter:
                 yield event
         finally:
             self._open_count[account_id] -= 1
-            self._open_count += Counter()  # forgets who has none
+            self._open_count += Counter()  # drops accounts without streams
 
 
 def is_finished(version_and_status: Evaluation | Row[Any], last_seen: int) -> bool:
-    """Whether a reader who has seen event `seen` has nothing more to wait for."""
+    """Whether no event follows `last_seen`."""
     return version_and_status.status in TERMINAL and version_and_status.event_seq <= last_seen
 
 
@@ -65,16 +65,15 @@ async def iter_events(
     read_version_and_status: Callable[[], Awaitable[Row[Any] | None]],
     last_seen: int,
 ) -> AsyncIterator[str]:
-    """Everything after event `seen`, as it happens. Holds a database connection only while it looks.
+    """The events after `last_seen` as they are committed. Holds a database connection only during queries.
 
-    look: answers the evaluation's version and status; None where there is nothing more to read for this reader.
+    read_version_and_status: None ends the stream.
     """
     yield f"retry: {_RETRY_MS}\n\n"
     last_sent_at = time.monotonic()
     while True:
-        version_and_status = (
-            await read_version_and_status()
-        )  # before the events: what was committed by then is among them, or seen
+        # Read the status before the events, so that no committed event is missed.
+        version_and_status = await read_version_and_status()
         if version_and_status is None or is_finished(version_and_status, last_seen):
             return
         async with sessions() as session:
@@ -84,7 +83,7 @@ async def iter_events(
             last_seen, last_sent_at = event.seq, time.monotonic()
         if not events:
             if time.monotonic() - last_sent_at > _HEARTBEAT_INTERVAL_S:
-                yield ": still here\n\n"
+                yield ": heartbeat\n\n"
                 last_sent_at = time.monotonic()
             await asyncio.sleep(POLL_INTERVAL_S)
 
