@@ -48,7 +48,7 @@ class MinimumScore:
 def minimum_scores(evaluation: Evaluation) -> Iterator[MinimumScore]:
     """Of natural96, unseen photographs, SSIM rgb7."""
     cells = {(_scheme_label(cell.scheme), cell.attack["name"]): cell for cell in evaluation.cells}
-    utility = {_scheme_label(job["scheme"]): job["result"] for job in evaluation.raw["utility"]}
+    utility = {_scheme_label(job.scheme): job.result for job in evaluation.utility}
 
     def ssim(scheme: str, attack: str) -> float | None:
         cell = cells.get((scheme, attack))
@@ -63,17 +63,14 @@ def minimum_scores(evaluation: Evaluation) -> Iterator[MinimumScore]:
     yield MinimumScore("ITN on TN-GAN, above its ciphertexts", 0.15, gain("tn-gan"))
     yield MinimumScore("ITN on TN-model, above its ciphertexts", 0.15, gain("tn-model"))
     tn_model_utility = utility.get("tn-model")
-    yield MinimumScore("plain classifier", 0.45, tn_model_utility and tn_model_utility["plain"]["top1"])
-    yield MinimumScore(
-        "TN-model: points within 10 of it", -10, tn_model_utility and -tn_model_utility["drop"]["points"]
-    )
+    yield MinimumScore("plain classifier", 0.45, tn_model_utility and tn_model_utility.plain.top1)
+    yield MinimumScore("TN-model: points within 10 of it", -10, tn_model_utility and -tn_model_utility.drop.points)
     unattacked = ssim("tn-model", "none")
     yield MinimumScore("TN-model: 0.3 less the SSIM of its images", 0, None if unattacked is None else 0.3 - unattacked)
     for (scheme, attack), cell in cells.items():
-        controls = (cell.result or {}).get("controls")
+        controls = cell.result.controls if cell.result else None
         if controls:
-            passed = all(state == "passed" for state in controls.values())
-            yield MinimumScore(f"controls of {attack} on {scheme}: {controls}", 1, float(passed))
+            yield MinimumScore(f"controls of {attack} on {scheme}: {controls.to_json()}", 1, float(not controls.failed))
         elif cell.status != "not_applicable" and attack != "brute-force":
             yield MinimumScore(f"{attack} on {scheme}: {cell.status}", 1, None)
 
@@ -124,10 +121,16 @@ def main() -> int:
 
 def _seconds_table(evaluation: Evaluation) -> Table:
     table = Table("job", "seconds")
-    jobs = [(f"{cell.attack['name']} on {_scheme_label(cell.scheme)}", cell.result) for cell in evaluation.cells]
-    jobs += [(f"utility of {_scheme_label(job['scheme'])}", job["result"]) for job in evaluation.raw["utility"]]
-    jobs += [(f"key of {key['scheme']}", key["provenance"]) for key in evaluation.raw["keys"]]
-    timed = [(name, result["seconds"]) for name, result in jobs if result]
+    timed = [
+        (f"{cell.attack['name']} on {_scheme_label(cell.scheme)}", cell.result.seconds)
+        for cell in evaluation.cells
+        if cell.result
+    ]
+    timed += [
+        (f"utility of {_scheme_label(job.scheme)}", job.result.seconds) for job in evaluation.utility if job.result
+    ]
+    provenances = [(key["scheme"], key["provenance"]) for key in evaluation.raw["keys"]]
+    timed += [(f"key of {scheme}", provenance["seconds"]) for scheme, provenance in provenances if provenance]
     for name, seconds in sorted(timed, key=lambda job: -job[1]):
         table.add_row(name, f"{seconds:.0f}")
     return table

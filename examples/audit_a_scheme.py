@@ -98,9 +98,10 @@ options = ScoringOptions(seed=0, keys=2, samples=4, profile="smoke")
 
 def audit(scheme: Scheme[Any, Any], attack: Attack[Any]) -> str:
     result = run_cell(scheme, attack, data, options, RunContext()).result
-    figures = "" if result["ssim"] is None else f"SSIM {result['ssim']['mean']:.3f}, controls {result['controls']}, "
-    print(f"{scheme.name} under {attack.name} ({attack.threat_model.value}): {figures}{result['verdict']}")
-    return str(result["verdict"])
+    failed = ", ".join(result.failed_controls) or "none"
+    figures = f"SSIM {result.ssim.mean:.3f}, failed controls: {failed}, " if result.ssim else ""
+    print(f"{scheme.name} under {attack.name} ({attack.threat_model.value}): {figures}{result.verdict}")
+    return result.verdict
 
 
 audit(tanaka, make_attack("fr", {}))

@@ -20,7 +20,6 @@ from unveil.models.core.images import padded_size
 from unveil.models.core.profiles import PROFILES, Profile
 from unveil.models.core.settings_schema import ParameterError, json_schema, parse, setting
 from unveil.models.core.threat_models import ThreatModel
-from unveil.models.core.verdicts import WORST_FIRST, scheme_verdict
 from unveil.models.data.datasets import list_datasets as builtin_datasets
 from unveil.models.data.image_dataset import DatasetInfo
 from unveil.models.metrics.ssim import SSIM_MODES, SsimMode
@@ -31,7 +30,6 @@ __all__ = [
     "PROFILES",
     "SSIM_MODES",
     "UTILITY",
-    "WORST_FIRST",
     "Attack",
     "DatasetInfo",
     "PaperRow",
@@ -57,7 +55,6 @@ __all__ = [
     "padded_size",
     "parse",
     "parse_spec",
-    "scheme_verdict",
     "schemes",
     "setting",
 ]  # fmt: skip

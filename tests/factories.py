@@ -12,6 +12,7 @@ from unveil.app.db.job_states import Status
 from unveil.app.db.tables import Account, Cell, Evaluation, Key, Token
 from unveil.app.security.envelope import Keyring
 from unveil.models.catalog import Scheme
+from unveil.models.core.cell_result import CellResult, IdentificationSummary, SsimSummary
 
 SMOKE = {
     "dataset": "sample", "public_dataset": None, "profile": "smoke", "seed": 0, "samples": 2, "keys": 1,
@@ -108,3 +109,18 @@ def make_key_to_train(
             )
         )
     return id
+
+
+def identification_summary(top1: float, *, above_chance: bool = True) -> IdentificationSummary:
+    return IdentificationSummary(
+        top1=top1, chance=0.002, ci_low=top1 / 2, ci_high=min(1.0, top1 * 2), gallery=500, scale=1,
+        above_chance=above_chance,
+    )  # fmt: skip
+
+
+def make_result(ssim: float | None = None, **fields: Any) -> CellResult:
+    """The result of a finished cell. ssim: the mean."""
+    summary = None
+    if ssim is not None:
+        summary = SsimSummary(mode="rgb7", mean=ssim, std=0.1, ci_low=ssim - 0.1, ci_high=ssim + 0.1, n=16)
+    return CellResult(**{"verdict": "inconclusive", "seconds": 0.1, "device": "cpu", **fields, "ssim": summary})

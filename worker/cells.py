@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import platform
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from importlib.metadata import version
 from typing import Any, ClassVar
@@ -21,8 +21,9 @@ from unveil.models import catalog
 from unveil.models.catalog import make_attack, make_scheme
 from unveil.models.core.images import to_png
 from unveil.models.core.version import __version__
-from unveil.models.evaluation.cell import CellResult, ScoringOptions, measure_utility, run_cell
+from unveil.models.evaluation.cell import ScoringOptions, measure_utility, run_cell
 from unveil.models.evaluation.external_ciphertexts import run_external
+from unveil.models.evaluation.scoring import AnyOutcome
 from unveil.worker import jobs, key_loading, lease
 from unveil.worker.dataset_loading import load_dataset
 from unveil.worker.jobs import ClaimedJob, JobFailed, JobOutcome, Reporter, to_json_safe
@@ -44,8 +45,8 @@ class CellJob(ClaimedJob):
     attack: dict[str, Any]
 
     def run(self, reporter: Reporter) -> JobOutcome:
-        result = _evaluate(self, reporter)
-        return JobOutcome(_outcome_values(self, result), _result_rows(self.lease.id, result, reporter.curves))
+        outcome = _evaluate(self, reporter)
+        return JobOutcome(_outcome_values(self, outcome), _result_rows(self.lease.id, outcome, reporter.curves))
 
     def publish_status(self, session: Session, evaluation: Evaluation) -> None:
         event_log.on_cell_status_changed(session, evaluation, self.lease.id)
@@ -75,7 +76,7 @@ def claim(runtime: Runtime, id: str) -> CellJob | None:
         )
 
 
-def _evaluate(job: CellJob, reporter: Reporter) -> CellResult:
+def _evaluate(job: CellJob, reporter: Reporter) -> AnyOutcome:
     runtime, settings = job.runtime, job.settings
     profile = settings["profile"]
     reporter.report(0.0, "loading images")
@@ -124,17 +125,18 @@ def _load_secret(job: CellJob) -> bytes | None:
         raise KeyUnusable(f"key {key_id} cannot be decrypted with the master keys of this service") from None
 
 
-def _outcome_values(job: CellJob, result: CellResult) -> dict[str, Any]:
+def _outcome_values(job: CellJob, outcome: AnyOutcome) -> dict[str, Any]:
     encrypted_key = None
-    if result.recovered_key is not None:
-        key_json = json.dumps(result.recovered_key, sort_keys=True).encode()
+    if outcome.recovered_key is not None:
+        key_json = json.dumps(outcome.recovered_key, sort_keys=True).encode()
         encrypted_key = job.runtime.keyring.seal(
             key_json, purpose="recovered-key", owner=job.account_id, id=job.lease.id
         )
-    return {"result": {**to_json_safe(result.result), "versions": package_versions()}, "recovered_key": encrypted_key}
+    result = replace(outcome.result, versions=package_versions())
+    return {"result": result.to_json(), "recovered_key": encrypted_key}
 
 
-def _result_rows(cell_id: str, result: CellResult, metrics: dict[str, list[list[float]]]) -> list[Any]:
+def _result_rows(cell_id: str, outcome: AnyOutcome, metrics: dict[str, list[list[float]]]) -> list[Any]:
     rows: list[Any] = [
         Sample(
             cell_id=cell_id,
@@ -144,12 +146,12 @@ def _result_rows(cell_id: str, result: CellResult, metrics: dict[str, list[list[
             protected=to_png(sample.protected),
             reconstructed=to_png(sample.reconstructed),
         )
-        for sample in result.samples
+        for sample in outcome.samples
     ]
-    if result.scores is not None:
-        scores = {name: getattr(result.scores, name).tolist() for name in ("index", "ssim", "psnr", "rank")}
+    if outcome.scores is not None:
+        scores = {name: getattr(outcome.scores, name).tolist() for name in ("index", "ssim", "psnr", "rank")}
         rows.append(Scores(cell_id=cell_id, **scores))
-    for name, points in {**metrics, **result.curves}.items():
+    for name, points in {**metrics, **outcome.curves}.items():
         rows.append(Curve(cell_id=cell_id, name=name, points=to_json_safe(points)))
     return rows
 

@@ -107,7 +107,7 @@ def _evaluate(client: Client, profile: str) -> Evaluation:
     console.print(f"{evaluation.id}: {len(evaluation.cells)} cells on the dataset sample (a demonstration)")
     with progress_bar(console) as update_bar:
         evaluation.wait(progress=update_bar)
-    console.print(render(evaluation, [*schemes, *attacks]))
+    console.print(render(evaluation.table()))
     if learning:
         console.print(f"Attacks that train a network take longer and were left out: {', '.join(learning)}.")
     return evaluation

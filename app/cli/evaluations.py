@@ -25,11 +25,11 @@ from unveil.app.cli.common import (
     stderr,
     stdout,
 )
-from unveil.app.cli.evaluation_table import VERDICT_STYLES, render
 from unveil.app.client import Client, Evaluation
 from unveil.app.client.evaluation import Format
 from unveil.app.client.operations import Profile
 from unveil.app.client.progress import progress_bar
+from unveil.app.report.evaluation import Cell, Job
 
 evaluations = typer.Typer(help="List, follow, cancel and delete evaluations.", no_args_is_help=True)
 
@@ -62,22 +62,24 @@ def evaluate(
         ),
     ] = "sample",
     profile: Annotated[Profile, typer.Option(help="smoke: seconds, quick: minutes, paper: its settings")] = "quick",
-    name: Annotated[str | None, typer.Option(help="A name of yours")] = None,
+    name: Annotated[str | None, typer.Option(help="Name of the evaluation")] = None,
     seed: int = 0,
     keys: Annotated[int | None, typer.Option(help="Independent keys for each keyed scheme")] = None,
-    samples: Annotated[int | None, typer.Option(help="Stored pictures a cell")] = None,
-    utility: Annotated[bool, typer.Option("--utility", help="Also measure what a classifier loses")] = False,
+    samples: Annotated[int | None, typer.Option(help="Image triples to store for each cell")] = None,
+    utility: Annotated[
+        bool, typer.Option("--utility", help="Also measure how much accuracy a classifier loses")
+    ] = False,
     public_dataset: Annotated[
         str | None, typer.Option(help="The attacker's own images", autocompletion=completion.complete_dataset)
     ] = None,
     ssim_mode: Annotated[str | None, typer.Option(help="rgb7, gray7, rgb-gauss11 or gray-gauss11")] = None,
-    watch: Annotated[bool, typer.Option("--watch", help="Follow it to its end and print the tables")] = False,
+    watch: Annotated[bool, typer.Option("--watch", help="Wait until it ends and print the tables")] = False,
     url: Url = None,
     token: Token = None,
     state: State = None,
     as_json: Json = False,
 ) -> None:
-    """Order an evaluation: every scheme under every attack on a dataset."""
+    """Evaluate every scheme under every attack on a dataset."""
     options: dict[str, Any] = {"seed": seed, "keys": keys, "samples": samples, "utility": utility or None}
     options |= {"name": name, "public_dataset": public_dataset, "ssim_mode": ssim_mode}
     with connect(url, token, state) as client:
@@ -90,7 +92,7 @@ def evaluate(
         )
         if watch:
             stderr.print(f"{evaluation.id} (Ctrl-C leaves it running)")
-            _wait_and_print(client, evaluation, as_json)
+            _wait_and_print(evaluation, as_json)
         elif as_json:
             print_json(evaluation.raw)
         else:
@@ -99,16 +101,16 @@ def evaluate(
 
 def report(
     id: EvaluationId,
-    output: Annotated[Path, typer.Option("-o", "--output", help="File to write; - is stdout")] = Path("report.html"),
-    format: Annotated[Format | None, typer.Option(help="Else by the file's suffix; html on stdout")] = None,
+    output: Annotated[Path, typer.Option("-o", "--output", help="File to write; - for stdout")] = Path("report.html"),
+    format: Annotated[Format | None, typer.Option(help="Default: the file's suffix, html on stdout")] = None,
     url: Url = None,
     token: Token = None,
     state: State = None,
 ) -> None:
-    """Fetch the report of an evaluation, as far as it has come."""
+    """Write the report of an evaluation as far as it has come."""
     chosen_format: Any = format or ("html" if str(output) == "-" else output.suffix.removeprefix("."))
     if chosen_format not in get_args(Format):
-        raise UsageError(f"{output}: its suffix names no format; give --format, one of {', '.join(get_args(Format))}")
+        raise UsageError(f"{output}: unknown format; give --format, one of {', '.join(get_args(Format))}")
     with connect(url, token, state) as client:
         content = _get_evaluation(client, id).report(chosen_format)
     if str(output) == "-":
@@ -120,20 +122,20 @@ def report(
 
 @evaluations.command("list")
 def list_evaluations(url: Url = None, token: Token = None, state: State = None, as_json: Json = False) -> None:
-    """Yours, newest first."""
+    """List the evaluations of the account, newest first."""
     with connect(url, token, state) as client:
-        items, schemes = list(client.evaluations.list()), client.schemes()
+        items = list(client.evaluations.list())
     if as_json:
         print_json(items)
         return
+    from unveil.app.cli.evaluation_table import verdict_text  # brings the catalog, which other commands do not need
+    from unveil.app.report.labels import label
+
     table = make_table("id", "status", "cells", "created", wraps=["id"])
     for item in items:
         lines = [Text(item["name"], style="bold")]
         lines += [
-            Text.assemble(
-                f"{spec_parser.format_spec(verdict['scheme'], schemes)}: ",
-                (verdict["verdict"], VERDICT_STYLES[verdict["verdict"]]),
-            )
+            Text.assemble(f"{label(verdict['scheme'])}: ", verdict_text(verdict["verdict"]))
             for verdict in item["verdicts"]
         ]
         cells = f"{item['progress']['done']}/{item['progress']['total']}"
@@ -144,24 +146,24 @@ def list_evaluations(url: Url = None, token: Token = None, state: State = None, 
 @evaluations.command()
 def show(
     id: EvaluationId,
-    watch: Annotated[bool, typer.Option("--watch", help="Follow it to its end first")] = False,
+    watch: Annotated[bool, typer.Option("--watch", help="Wait until it ends first")] = False,
     url: Url = None,
     token: Token = None,
     state: State = None,
     as_json: Json = False,
 ) -> None:
-    """The tables of one, as far as it has come."""
+    """Print the tables of an evaluation as far as it has come."""
     with connect(url, token, state) as client:
         evaluation = _get_evaluation(client, id)
         if watch:
-            _wait_and_print(client, evaluation, as_json)
+            _wait_and_print(evaluation, as_json)
         else:
-            _print_evaluation(client, evaluation, as_json)
+            _print_evaluation(evaluation, as_json)
 
 
 @evaluations.command()
 def cancel(id: EvaluationId, url: Url = None, token: Token = None, state: State = None, as_json: Json = False) -> None:
-    """Stop one; what has finished is kept."""
+    """Stop an evaluation; finished cells are kept."""
     with connect(url, token, state) as client:
         evaluation = _get_evaluation(client, id).cancel()
     if as_json:
@@ -172,7 +174,7 @@ def cancel(id: EvaluationId, url: Url = None, token: Token = None, state: State 
 
 @evaluations.command()
 def delete(id: EvaluationId, url: Url = None, token: Token = None, state: State = None) -> None:
-    """Delete an ended one with all its pictures and figures."""
+    """Delete an ended evaluation with all its images and figures."""
     with connect(url, token, state) as client:
         _get_evaluation(client, id).delete()
 
@@ -181,38 +183,36 @@ def _get_evaluation(client: Client, id: str) -> Evaluation:
     if id == "latest":
         newest = next(client.evaluations.list(), None)
         if newest is None:
-            raise UsageError("there is no evaluation yet; `unveil evaluate` orders one")
+            raise UsageError("there is no evaluation yet; `unveil evaluate` starts one")
         id = newest["id"]
     return client.evaluations.get(id)
 
 
-def _wait_and_print(client: Client, evaluation: Evaluation, as_json: bool) -> None:
-    """Raises Failed where it does not succeed, after showing what there is."""
+def _wait_and_print(evaluation: Evaluation, as_json: bool) -> None:
+    """Prints the tables. Raises CommandFailed if the evaluation did not succeed."""
     with progress_bar(stderr) as update_bar:
         evaluation.wait(progress=update_bar)
-    _print_evaluation(client, evaluation, as_json)
+    _print_evaluation(evaluation, as_json)
     if evaluation.status == "cancelled":
-        raise CommandFailed(
-            f"{evaluation.id} was cancelled; what had finished is kept, `unveil evaluate` orders another"
-        )
+        raise CommandFailed(f"{evaluation.id} was cancelled; finished cells are kept, `unveil evaluate` starts another")
     if evaluation.status != "succeeded":
         raise CommandFailed(f"{evaluation.id} {evaluation.status}: {_failure_reasons(evaluation)}")
 
 
-def _print_evaluation(client: Client, evaluation: Evaluation, as_json: bool) -> None:
+def _print_evaluation(evaluation: Evaluation, as_json: bool) -> None:
     if as_json:
         print_json(evaluation.raw)
     else:
-        stdout.print(render(evaluation, [*client.schemes(), *client.attacks()]))
+        from unveil.app.cli.evaluation_table import render  # brings the catalog, which other commands do not need
+
+        stdout.print(render(evaluation.table()))
 
 
 def _failure_reasons(evaluation: Evaluation) -> str:
-    failed = [
-        (f"{cell.attack['name']} on {cell.scheme['name']}", cell.error)
-        for cell in evaluation.cells
-        if cell.status == "failed"
-    ]
-    failed += [
-        (f"utility of {job['scheme']['name']}", job["error"]) for job in evaluation.utility if job["status"] == "failed"
-    ]
-    return "; ".join(f"{what}: {(error or {}).get('detail', 'no reason was given')}" for what, error in failed)
+    view = evaluation.view
+    failed = [job for job in (*view.cells, *view.utility) if job.status == "failed"]
+    return "; ".join(f"{_job_name(job)}: {job.error.detail if job.error else 'no reason was given'}" for job in failed)
+
+
+def _job_name(job: Job) -> str:
+    return f"{job.attack['name'] if isinstance(job, Cell) else 'utility'} on {job.scheme['name']}"

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -34,19 +33,3 @@ def parse_spec(text: str, catalog: Sequence[Mapping[str, Any]]) -> tuple[str, di
     if len(specs) != 1:
         raise UsageError(f"{text!r} names {len(specs)} schemes; a key belongs to exactly one")
     return specs[0].pop("name"), specs[0]
-
-
-def format_spec(entry: Mapping[str, Any], catalog: Sequence[Mapping[str, Any]] = ()) -> str:
-    """The shortest spec of a scheme or an attack: settings at their defaults are left out."""
-    defaults = {
-        name: schema.get("default")
-        for item in catalog
-        if item["name"] == entry["name"]
-        for name, schema in item["parameters"].get("properties", {}).items()
-    }
-    settings = [
-        str(value) if isinstance(value, str) else f"{name}={json.dumps(value)}"
-        for name, value in entry.items()
-        if name not in ("name", "key_id") and (name == "key_mode" or name not in defaults or defaults[name] != value)
-    ]
-    return ":".join([str(entry["name"]), *settings])

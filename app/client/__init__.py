@@ -35,9 +35,10 @@ from unveil.app.client.errors import (
     Unreachable,
     UnveilError,
 )
-from unveil.app.client.evaluation import AsyncEvaluation, Cell, Evaluation, Event
+from unveil.app.client.evaluation import AsyncEvaluation, Evaluation, Event
 from unveil.app.client.images import Image, Images
 from unveil.app.client.key import AsyncKey, Key
+from unveil.app.report.evaluation import Cell
 
 __all__ = [
     "AsyncClient",

@@ -1,10 +1,10 @@
-"""An evaluation as a client sees it: a snapshot that can be refreshed, waited for and reported."""
+"""An evaluation in the client: a snapshot that can be refreshed, waited for and reported."""
 
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, fields
-from typing import Any, ClassVar, Literal
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import httpx
 
@@ -24,7 +24,11 @@ from unveil.app.client.operations_core import (
 )
 from unveil.app.client.progress import ProgressSnapshot
 from unveil.app.client.transport import async_iterator_method, async_method, sync_iterator_method, sync_method
-from unveil.app.client.types import Progress, Verdict
+from unveil.app.report import evaluation as view
+from unveil.app.report.evaluation import Cell, EvaluationVerdict, Progress, UtilityJob
+
+if TYPE_CHECKING:
+    from unveil.app.report.table import EvaluationTable
 
 Format = Literal["html", "json", "csv", "md", "zip"]
 _MAX_RECONNECTS = 10
@@ -39,34 +43,6 @@ class Event:
     data: dict[str, Any]
 
 
-@dataclass(frozen=True)
-class Cell:
-    """One scheme under one attack. `result` is None until it has succeeded."""
-
-    id: str
-    scheme: dict[str, Any]
-    attack: dict[str, Any]
-    threat_model: str
-    status: str
-    progress: float
-    error: dict[str, Any] | None
-    reason: str | None  # why the pair cannot be run, where it is not_applicable
-    result: dict[str, Any] | None
-    samples: list[dict[str, Any]]
-    links: dict[str, str]
-
-    @property
-    def ssim(self) -> float | None:
-        """Mean SSIM between the plain images and what the attack made of the protected ones."""
-        ssim = (self.result or {}).get("ssim")
-        return None if ssim is None else float(ssim["mean"])
-
-    @property
-    def verdict(self) -> str | None:
-        """broken, leaks, no leak found or inconclusive."""
-        return (self.result or {}).get("verdict")
-
-
 class EvaluationState(RemoteJob):
     active_statuses: ClassVar = frozenset({"queued", "running", "cancelling"})
     _collection: ClassVar = "evaluations"
@@ -78,30 +54,38 @@ class EvaluationState(RemoteJob):
     @property
     def progress(self) -> Progress:
         """done, total, fraction, eta_s, phase."""
-        progress: Progress = self.raw["progress"]
-        return progress
+        return Progress.from_json(self.raw["progress"])
 
     @property
-    def verdicts(self) -> list[Verdict]:
-        """One a scheme: the worst case over its attacks."""
-        return list(self.raw["verdicts"])
+    def verdicts(self) -> list[EvaluationVerdict]:
+        """One for each scheme: the worst case over its attacks."""
+        return [EvaluationVerdict.from_json(verdict) for verdict in self.raw["verdicts"]]
 
     @property
-    def utility(self) -> list[dict[str, Any]]:
-        """What protection costs a classifier, one a scheme, where it was ordered."""
-        return list(self.raw.get("utility", []))
+    def view(self) -> view.Evaluation:
+        """The whole answer, typed."""
+        return view.Evaluation.from_json(self.raw)
+
+    @property
+    def utility(self) -> list[UtilityJob]:
+        """What protection costs a classifier: one job a scheme, if it was requested."""
+        return [UtilityJob.from_json(job) for job in self.raw.get("utility", [])]
 
     @property
     def cells(self) -> list[Cell]:
         """Scheme by scheme, attack by attack."""
-        return [Cell(**{field.name: cell.get(field.name) for field in fields(Cell)}) for cell in self.raw["cells"]]
+        return [Cell.from_json(cell) for cell in self.raw["cells"]]
+
+    def table(self) -> EvaluationTable:
+        """Schemes as rows, attacks as columns, with labels, figures and the reasons for empty cells."""
+        from unveil.app.report.table import EvaluationTable  # brings the catalog
+
+        return EvaluationTable(self.view)
 
     def snapshot(self) -> ProgressSnapshot:
         now = self.progress
-        eta = None if self.ended else now["eta_s"]
-        return ProgressSnapshot(
-            now["fraction"], now["phase"] or self.status, f"{now['done']}/{now['total']} cells", eta
-        )
+        eta = None if self.ended else now.eta_s
+        return ProgressSnapshot(now.fraction, now.phase or self.status, f"{now.done}/{now.total} cells", eta)
 
 
 def _events(evaluation: EvaluationState, /, after: int = 0) -> StreamOperation[Event]:

@@ -1,4 +1,4 @@
-"""Answers that are plain JSON, as types. Their fields are the service's; it may add more."""
+"""Answers that stay plain JSON, as types. The service may add fields."""
 
 from __future__ import annotations
 
@@ -60,22 +60,6 @@ class Attack(TypedDict):
     not_applicable: dict[str, str]
 
 
-class Progress(TypedDict):
-    done: int
-    total: int
-    fraction: float
-    eta_s: float | None
-    phase: str | None
-
-
-class Verdict(TypedDict):
-    scheme: dict[str, Any]
-    verdict: Literal["broken", "leaks", "no leak found", "inconclusive"]
-    because: str
-    worst_attack: str | None
-    paper: dict[str, str] | None
-
-
 class EvaluationSummary(TypedDict):
     """An evaluation in a list; `evaluations.get(id)` has its cells, too."""
 
@@ -85,8 +69,8 @@ class EvaluationSummary(TypedDict):
     created_at: str
     started_at: str | None
     finished_at: str | None
-    progress: Progress
-    verdicts: list[Verdict]
+    progress: dict[str, Any]
+    verdicts: list[dict[str, Any]]
     links: dict[str, str]
 
 

@@ -1,4 +1,4 @@
-"""Evaluations side by side: the settings in which they differ, and each pair of scheme and attack in all of them."""
+"""Evaluations side by side: the settings that differ, and each pair of scheme and attack in all of them."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from unveil.app.evaluations.schemas import CellOut, EvaluationOut
+from unveil.app.report.evaluation import Evaluation
 from unveil.app.report.labels import title
-from unveil.models import catalog
+from unveil.app.report.table import EvaluationTable, TableCell
 
 MAX_EVALUATIONS = 4
 _NOT_SETTINGS = frozenset({"name", "schemes", "attacks"})
@@ -24,16 +24,16 @@ class SettingDiff:
 
 @dataclass(frozen=True)
 class CellPair:
-    """One line of the table: a cell for each evaluation that has it."""
+    """One row of the comparison: a cell for each evaluation that includes the pair."""
 
     scheme: str
     attack: str
-    cells: list[CellOut | None]
+    cells: list[TableCell | None]
 
     @property
     def differs(self) -> bool:
-        """Whether the verdicts do."""
-        return len({cell.result.verdict for cell in self.cells if cell and cell.result}) > 1
+        """Whether the verdicts differ."""
+        return len({cell.verdict for cell in self.cells if cell and cell.verdict}) > 1
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class Comparison:
     pairs: list[CellPair]
 
 
-def compare(evaluations: Sequence[EvaluationOut]) -> Comparison:
+def compare(evaluations: Sequence[Evaluation]) -> Comparison:
     repeated_attacks = _find_repeated_attacks(evaluations)
     settings_by_evaluation = [_flatten_settings(evaluation, repeated_attacks) for evaluation in evaluations]
     names = list(dict.fromkeys(name for each in settings_by_evaluation for name in each))
@@ -55,12 +55,12 @@ def compare(evaluations: Sequence[EvaluationOut]) -> Comparison:
 
 
 def _values_differ(name: str, settings_by_evaluation: Sequence[Mapping[str, Any]]) -> bool:
-    """Among those that have the setting: who has not ordered the attack has none of it."""
+    """Among the evaluations that have the setting: one without the attack has none of its settings."""
     return len({_format_value(each[name]) for each in settings_by_evaluation if name in each}) > 1
 
 
-def _find_repeated_attacks(evaluations: Sequence[EvaluationOut]) -> set[str]:
-    """Attacks that an evaluation has twice, with other settings: a name does not tell them apart."""
+def _find_repeated_attacks(evaluations: Sequence[Evaluation]) -> set[str]:
+    """Attacks that an evaluation includes twice with different settings."""
     return {
         name
         for evaluation in evaluations
@@ -69,7 +69,7 @@ def _find_repeated_attacks(evaluations: Sequence[EvaluationOut]) -> set[str]:
     }
 
 
-def _flatten_settings(evaluation: EvaluationOut, repeated_attacks: set[str]) -> dict[str, Any]:
+def _flatten_settings(evaluation: Evaluation, repeated_attacks: set[str]) -> dict[str, Any]:
     own = {name: value for name, value in evaluation.settings.items() if name not in _NOT_SETTINGS}
     attacks = {
         f"{attack['name']}: {name}": value
@@ -85,18 +85,16 @@ def _format_value(value: Any) -> str:
     return "–" if value is None else value if isinstance(value, str) else json.dumps(value)
 
 
-def _pair_cells(evaluations: Sequence[EvaluationOut], repeated_attacks: set[str]) -> list[CellPair]:
-    """Attacks meet by name, for a profile changes their settings; those of `repeated` by their settings too."""
-    by_pair: list[dict[tuple[str, str], CellOut]] = []
+def _pair_cells(evaluations: Sequence[Evaluation], repeated_attacks: set[str]) -> list[CellPair]:
+    """Pairs attacks by name, since profiles change their settings; repeated ones by name and settings."""
+    by_pair: list[dict[tuple[str, str], TableCell]] = []
     for evaluation in evaluations:
-        profile = evaluation.settings["profile"]
-        by_pair.append(
-            {(title(c.scheme, profile), _attack_title(c, profile, repeated_attacks)): c for c in evaluation.cells}
-        )
+        cells = [(row.title, cell) for row in EvaluationTable(evaluation).rows for cell in row.cells]
+        by_pair.append({(scheme, _attack_title(cell, repeated_attacks)): cell for scheme, cell in cells})
     keys = list(dict.fromkeys(key for each in by_pair for key in each))
     return [CellPair(*key, [each.get(key) for each in by_pair]) for key in keys]
 
 
-def _attack_title(cell: CellOut, profile: catalog.Profile, repeated_attacks: set[str]) -> str:
-    entry = cell.attack if cell.attack["name"] in repeated_attacks else {"name": cell.attack["name"]}
-    return title(entry, profile)
+def _attack_title(cell: TableCell, repeated_attacks: set[str]) -> str:
+    column = cell.column
+    return column.title if column.name in repeated_attacks else title({"name": column.name})

@@ -16,12 +16,12 @@ from unveil.app.dashboard.rendering import PageRoute, render_page
 from unveil.app.datasets import service as datasets
 from unveil.app.dependencies import AppStateDep, Session
 from unveil.app.errors.problem import Problem
-from unveil.app.evaluations import serializers, service
+from unveil.app.evaluations import service
 from unveil.app.evaluations.planning import PlannedCell
 from unveil.app.evaluations.schemas import EvaluationCreate
 from unveil.app.http.authentication import AuthenticatedRoute, EvaluatePrincipal
 from unveil.app.http.pagination import PageRequest
-from unveil.app.report.labels import title
+from unveil.app.report.labels import paper_row, title
 from unveil.models import catalog
 
 page_router = APIRouter(route_class=PageRoute)
@@ -64,7 +64,7 @@ async def show_form(
             schemes.append(
                 {"entry": entry, "title": title(entry), "trains": description["trains"], "key": keys.get(name)}
             )
-    schemes.sort(key=lambda scheme: serializers.get_paper_row(scheme["entry"]) is None)
+    schemes.sort(key=lambda scheme: paper_row(scheme["entry"]) is None)
     return render_page(
         request,
         "new.html",

@@ -1,4 +1,4 @@
-"""Pages of evaluations: the list, one that fills in as it runs, one of its cells, several side by side."""
+"""Pages of evaluations: the list, one evaluation, one of its cells, several side by side."""
 
 from __future__ import annotations
 
@@ -9,16 +9,18 @@ from typing import Annotated
 from fastapi import APIRouter, Query, Request
 from starlette.responses import Response
 
-from unveil.app.dashboard import charts, compare, heatmap, queries
+from unveil.app.dashboard import compare, heatmap, queries
 from unveil.app.dashboard.rendering import PageRoute, redirect, render_page
 from unveil.app.db.job_states import ACTIVE
 from unveil.app.dependencies import Session
 from unveil.app.evaluations import queries as rows
 from unveil.app.evaluations import service
-from unveil.app.evaluations.schemas import SampleOut
 from unveil.app.http.authentication import EvaluatePrincipal, ReadPrincipal
 from unveil.app.http.pagination import EvaluationPaging
 from unveil.app.http.pagination import build_page as listing
+from unveil.app.report import charts
+from unveil.app.report.evaluation import Sample
+from unveil.app.report.table import EvaluationTable
 from unveil.models import catalog
 
 router = APIRouter(route_class=PageRoute)
@@ -53,16 +55,17 @@ async def show_evaluations(
 
 @router.get("/dashboard/evaluations/{id}")
 async def show_evaluation(request: Request, id: str, principal: ReadPrincipal, session: Session) -> Response:
-    """One evaluation; a page that is open takes its parts from a fresh one."""
+    """One evaluation. An open page replaces its parts with those of a fresh copy."""
     row = await service.get(session, principal, id)
     version = row.event_seq
-    evaluation = await service.get_detail(session, row)
-    running = {cell.id: cell for cell in evaluation.cells if cell.status in ACTIVE}
-    metrics = await queries.get_running_curves(session, evaluation.id, list(running))
+    evaluation = await service.get_view(session, row)
+    table = EvaluationTable(evaluation)
+    running = [cell.id for cell in evaluation.cells if cell.status in ACTIVE]
+    curves_by_cell = await queries.get_running_curves(session, evaluation.id, running)
     loss_charts = [
-        (heatmap.cell_title(running[id], evaluation.settings["profile"]), chart)
-        for id, named in metrics.items()
-        for chart in charts.build_curve_charts({name: points for name, points in named.items() if "loss" in name})
+        (table.cell_titles[id], chart)
+        for id, curves in curves_by_cell.items()
+        for chart in charts.build_curve_charts(charts.loss_curves(curves))
     ]
     return render_page(
         request,
@@ -70,7 +73,7 @@ async def show_evaluation(request: Request, id: str, principal: ReadPrincipal, s
         principal,
         evaluation=evaluation,
         version=version,
-        table=heatmap.build_heatmap(evaluation),
+        table=table,
         losses=loss_charts,
     )
 
@@ -79,7 +82,7 @@ async def show_evaluation(request: Request, id: str, principal: ReadPrincipal, s
 async def cancel_evaluation(id: str, principal: EvaluatePrincipal, session: Session) -> Response:
     try:
         await service.cancel(session, principal, id)
-    except service.EvaluationEnded:  # the page that follows shows how
+    except service.EvaluationEnded:  # the next page shows the status
         await session.rollback()
     return redirect(f"/dashboard/evaluations/{id}")
 
@@ -99,9 +102,10 @@ async def show_cell(
     session: Session,
     order: SampleOrder = SampleOrder.BEST,
 ) -> Response:
-    """One scheme under one attack: pictures, figures, curves, settings."""
-    evaluation = await service.get_detail(session, await service.get(session, principal, id))
+    """One scheme under one attack: images, figures, curves, settings."""
+    evaluation = await service.get_view(session, await service.get(session, principal, id))
     await service.get_cell(session, principal, id, cell_id)
+    titles = EvaluationTable(evaluation).cell_titles
     ids = [cell.id for cell in evaluation.cells]
     if cell_id not in ids:
         raise service.UnknownPart(f"{cell_id} measures utility; see the page of evaluation {id}")
@@ -118,8 +122,9 @@ async def show_cell(
         principal,
         evaluation=evaluation,
         cell=cell,
-        before=evaluation.cells[position - 1] if position else None,
-        after=evaluation.cells[position + 1] if position + 1 < len(ids) else None,
+        titles=titles,
+        before=ids[position - 1] if position else None,
+        after=ids[position + 1] if position + 1 < len(ids) else None,
         attack=catalog.describe_attack(cell.attack["name"]) if cell.attack["name"] in catalog.attacks() else None,
         profile=evaluation.settings["profile"],
         samples=_sort_samples(cell.samples, order),
@@ -129,8 +134,8 @@ async def show_cell(
     )
 
 
-def _sort_samples(samples: list[SampleOut], order: SampleOrder) -> list[SampleOut]:
-    """`samples` come with the worst reconstruction first."""
+def _sort_samples(samples: list[Sample], order: SampleOrder) -> list[Sample]:
+    """samples: the worst reconstruction first."""
     if order is SampleOrder.RANDOM:
         return random.sample(samples, len(samples))
     return samples if order is SampleOrder.WORST else heatmap.sort_by_strength(samples)
@@ -144,7 +149,7 @@ async def compare_evaluations(
     paging: EvaluationPaging,
     ids: Annotated[list[str] | None, Query()] = None,
 ) -> Response:
-    """Two to four evaluations side by side; without them, the choice."""
+    """Two to four evaluations side by side; without ids, the page to choose them."""
     chosen = [id for part in ids or [] for id in part.split(",") if id]
     if not 2 <= len(set(chosen)) <= compare.MAX_EVALUATIONS:
         evaluation_rows = await rows.list_evaluations(session, principal.account_id, paging)
@@ -157,7 +162,8 @@ async def compare_evaluations(
             chosen=chosen,
             most=compare.MAX_EVALUATIONS,
         )
-    details = [
-        await service.get_detail(session, await service.get(session, principal, id)) for id in dict.fromkeys(chosen)
+    evaluations = [
+        await service.get_view(session, await service.get(session, principal, id)) for id in dict.fromkeys(chosen)
     ]
-    return render_page(request, "compare.html", principal, comparison=compare.compare(details), evaluations=details)
+    comparison = compare.compare(evaluations)
+    return render_page(request, "compare.html", principal, comparison=comparison, evaluations=evaluations)

@@ -24,12 +24,11 @@ from unveil.app.db.tables import Key
 from unveil.app.dependencies import AppState, AppStateDep, Session
 from unveil.app.encryption.service import call_worker
 from unveil.app.errors.problem import Invalid, NotFound, TooMany
-from unveil.app.evaluations import serializers
 from unveil.app.http.authentication import AuthenticatedRoute, EncryptPrincipal
 from unveil.app.http.uploads import read_form
 from unveil.app.keys.service import get_many, make_scheme_or_422, require_ready
 from unveil.app.observability.logging import current_request_id
-from unveil.app.report.labels import title
+from unveil.app.report.labels import paper_row, title
 from unveil.app.rpc.messages import (
     BundledPhotoRequest,
     ImageFile,
@@ -105,7 +104,7 @@ def _usable_variants(keys: Mapping[str, Key]) -> list[dict[str, Any]]:
             entries.append({"name": name, **keys[name].params})
         elif not scheme.trains:
             entries += [{"name": name, **variant["params"]} for variant in catalog.describe_scheme(name)["variants"]]
-    return sorted(entries, key=lambda entry: serializers.get_paper_row(entry) is None)  # the paper's own first
+    return sorted(entries, key=lambda entry: paper_row(entry) is None)  # the paper's own first
 
 
 def _to_playground_scheme(entry: dict[str, Any], key: Key | None) -> PlaygroundScheme:

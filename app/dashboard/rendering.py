@@ -1,4 +1,4 @@
-"""What all pages share: who may see them, the frame around them, their headers, and problems told as pages."""
+"""What all pages share: sign-in, headers, templates and their filters, and problems as pages."""
 
 from __future__ import annotations
 
@@ -14,16 +14,17 @@ from fastapi.templating import Jinja2Templates
 from markupsafe import Markup
 from starlette.responses import RedirectResponse, Response
 
-from unveil.app.dashboard import heatmap, labels
+from unveil.app.dashboard import heatmap
 from unveil.app.errors.problem import NotFound, Problem, Unauthenticated
 from unveil.app.http.authentication import AuthenticatedRoute
 from unveil.app.report import narrative
-from unveil.app.report.labels import dataset_label, title
+from unveil.app.report.formats import TEMPLATE_DIR
+from unveil.app.report.labels import NO_VALUE, dataset_label, format_number, format_percent, title
 from unveil.app.security.principal import Principal
 
 DASHBOARD_DIR = Path(__file__).parent
 _PAGE_HEADERS = {
-    # blob: pictures that a page itself has made of what the API answered
+    # blob: images that a page makes from answers of the API
     "Content-Security-Policy": "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self' blob:; "
     "connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'",
     "Referrer-Policy": "same-origin",
@@ -33,7 +34,7 @@ _PAGE_HEADERS = {
 
 
 class PageRoute(AuthenticatedRoute):
-    """A page for people: a stranger is sent to the sign-in, and a problem is a page too."""
+    """A page for people: redirects to the sign-in without a session, and shows problems as pages."""
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         handler = super().get_route_handler()
@@ -82,27 +83,19 @@ def safe_redirect_path(address: str) -> str:
     return address if is_own_path else "/"
 
 
-# --- how values are written -------------------------------------------------------------------------------------
-
-
-def _format_number(value: float | None, digits: int = 3) -> str:
-    return "–" if value is None else f"{value:.{digits}f}"
-
-
-def _format_percent(value: float | None, digits: int = 0) -> str:
-    return "–" if value is None else f"{100 * value:.{digits}f} %"
+# --- values in templates ----------------------------------------------------------------------------------------
 
 
 def _format_time(moment: datetime | None) -> Markup | str:
     if moment is None:
-        return "–"
+        return NO_VALUE
     return Markup('<time datetime="{}">{}</time>').format(moment.isoformat(), moment.strftime("%Y-%m-%d %H:%M UTC"))
 
 
 def format_duration(seconds: float | None) -> str:
-    """As a person says it: two figures are enough."""
+    """With two significant figures."""
     if seconds is None:
-        return "–"
+        return NO_VALUE
     if seconds < 10:
         return f"{seconds:.1f} s"
     if seconds < 100:
@@ -114,27 +107,28 @@ def format_duration(seconds: float | None) -> str:
 
 def _format_bytes(count: int | None) -> str:
     if count is None:
-        return "–"
+        return NO_VALUE
     return f"{count / 2**20:.1f} MB" if count >= 2**20 else f"{count / 2**10:.0f} kB"
 
 
-_templates = Jinja2Templates(DASHBOARD_DIR / "templates")
+# The charts are the report's.
+_templates = Jinja2Templates([DASHBOARD_DIR / "templates", TEMPLATE_DIR])
 _NAVIGATION = (
     ("/", "Evaluations"),
     ("/dashboard/playground", "Playground"),
     ("/dashboard/evaluations/new", "New evaluation"),
     ("/dashboard/compare", "Compare"),
     ("/dashboard/keys", "Keys"),
-    ("/dashboard/datasets", "Data sets"),
+    ("/dashboard/datasets", "Datasets"),
     ("/docs", "API"),
 )
 _templates.env.globals.update(
-    heat=heatmap, words=labels, sentences=narrative, title_of=title, data_set_of=dataset_label, pages=_NAVIGATION
+    heat=heatmap, sentences=narrative, title_of=title, data_set_of=dataset_label, pages=_NAVIGATION
 )
 _templates.env.filters.update(
     combined=lambda one, other: {**one, **other},
-    figure=_format_number,
-    percent=_format_percent,
+    figure=format_number,
+    percent=format_percent,
     when=_format_time,
     duration=format_duration,
     size=_format_bytes,

@@ -1,6 +1,6 @@
-"""From an order to cells: names and settings checked against the catalog, profiles filled in, pairs formed.
+"""From a request to cells: checks names and settings against the catalog, fills in profiles, forms the pairs.
 
-Knows no HTTP and no tables; the service brings the keys and data sets that an order names.
+No HTTP and no SQL here; the service loads the keys and datasets that a request names.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ class NoPairApplies(Invalid):
 
 @dataclass(frozen=True)
 class KeyRef:
-    """What an order needs to know of a key it names."""
+    """A key that a request names."""
 
     id: str
     scheme: str
@@ -36,7 +36,7 @@ class KeyRef:
 
 @dataclass(frozen=True)
 class ExternalDataset:
-    """What an order needs to know of an upload of protected images that it names."""
+    """An upload of protected images that a request names."""
 
     id: str
     name: str
@@ -49,12 +49,12 @@ class PlannedCell:
     scheme: dict[str, Any]
     attack: dict[str, Any]
     threat_model: str
-    not_applicable_reason: str | None  # why the pair cannot be run
+    not_applicable_reason: str | None  # why the pair cannot run
 
 
 @dataclass(frozen=True)
 class PlannedKey:
-    """A key to train for the evaluation: its cells under this entry share it."""
+    """A key to train for the evaluation; the cells of its scheme share it."""
 
     id: str
     scheme: catalog.Scheme[Any, Any]
@@ -66,7 +66,7 @@ class EvaluationPlan:
     attacks: list[dict[str, Any]]
     cells: list[PlannedCell]
     keys: list[PlannedKey]
-    # of its data sets, which are told when an upload is gone, too
+    # of the datasets: shown even after an upload is deleted
     dataset_names: Mapping[str, str | None] = field(default_factory=dict)
 
 
@@ -76,21 +76,21 @@ def plan_evaluation(
     size: tuple[int, int] | None,
     uploads: Mapping[str, ExternalDataset] | None = None,
 ) -> EvaluationPlan:
-    """Every pair of the order, resolved. `size`: (height, width) of the images. Raises Invalid, NoPairApplies."""
+    """Every pair of the request, resolved. size: (height, width) of the images. Raises Invalid, NoPairApplies."""
     errors = _image_errors(body)
     schemes, applicability_checks, scheme_entries = _resolve_schemes(body, keys, size, uploads or {}, errors)
     attacks, attack_entries = _resolve_attacks(body, errors)
     errors += _duplicates("/schemes", scheme_entries) + _duplicates("/attacks", attack_entries)
     if errors:
-        raise Invalid("the order has names or settings that cannot be used; see errors", errors)
+        raise Invalid("the request has unknown names or invalid settings; see errors", errors)
 
     reasons = [check(attack) for check in applicability_checks for attack in attacks]
     if all(reasons):
         raise NoPairApplies(
-            "nothing would be run: " + "; ".join(dict.fromkeys(filter(None, reasons))) + ". Order another attack",
-            [("/attacks", "none of these applies to the schemes ordered")],
+            "nothing would run: " + "; ".join(dict.fromkeys(filter(None, reasons))) + ". Request another attack",
+            [("/attacks", "none of these applies to the requested schemes")],
         )
-    if all(attack.name != "none" for attack in attacks):  # always scored: what the ciphertext itself shows
+    if all(attack.name != "none" for attack in attacks):  # the ciphertexts themselves are always scored
         attacks.append(catalog.make_attack("none", {}, body.profile))
         attack_entries.append({"name": "none", "added": True})
     keys_to_train = []
@@ -118,7 +118,7 @@ def _resolve_schemes(
     uploads: Mapping[str, ExternalDataset],
     errors: Errors,
 ) -> tuple[list[catalog.Scheme[Any, Any] | None], list[ApplicabilityCheck], list[dict[str, Any]]]:
-    """Of each entry: the scheme (None: external), what refuses an attack on it, and the entry resolved."""
+    """For each entry: the scheme (None: external), the check whether an attack applies, and the resolved entry."""
     schemes: list[catalog.Scheme[Any, Any] | None] = []
     applicability_checks: list[ApplicabilityCheck] = []
     scheme_entries: list[dict[str, Any]] = []
@@ -132,12 +132,12 @@ def _resolve_schemes(
                 applicability_checks.append(
                     partial(_external_not_applicable_reason, upload=upload, public=body.public_dataset is not None)
                 )
-                # with its name, which is told when the upload is gone, too
+                # with the name: shown even after the upload is deleted
                 scheme_entries.append({"name": catalog.EXTERNAL, "dataset": upload.id, "dataset_name": upload.name})
             continue
         for field_name in ("dataset", "dataset_name"):
             if getattr(entry, field_name) is not None:
-                errors.append((f"{pointer}/{field_name}", f"only {catalog.EXTERNAL} takes a data set of its own"))
+                errors.append((f"{pointer}/{field_name}", f"only {catalog.EXTERNAL} takes a dataset of its own"))
         key = keys.get(entry.key_id) if entry.key_id else None
         settings = entry.settings
         if key is not None:
@@ -161,7 +161,7 @@ def _resolve_schemes(
 
 
 def _image_errors(body: EvaluationCreate) -> Errors:
-    """Settings of another profile, or of a version in which this one took other images, give no such result again."""
+    """Posted settings of another profile, or of a version whose profile used other images, cannot be repeated."""
     return [
         (f"/{name}", f"profile {body.profile} takes {profile_count or 'all'}; leave it out or give the same")
         for name, profile_count in profile_image_counts(body.profile).items()
@@ -195,16 +195,16 @@ def _external_not_applicable_reason(
 def _utility_not_applicable_reason(entry: Mapping[str, Any], uploads: Mapping[str, ExternalDataset]) -> str | None:
     upload = uploads.get(entry.get("dataset", ""))
     if upload is not None and not (upload.labelled and upload.has_originals):
-        return "upload the images in class folders, and their `originals`: a classifier is trained on both"
+        return "upload the images in class folders, and their `originals`: utility trains a classifier on both"
     return None
 
 
 def _external_errors(pointer: str, entry: SchemeEntry, upload: ExternalDataset | None) -> Errors:
     errors = [(f"{pointer}/{name}", "unknown parameter; known: dataset") for name in entry.settings]
     if entry.key_id is not None:
-        errors.append((f"{pointer}/key_id", f"{catalog.EXTERNAL} takes no key: its images are protected already"))
+        errors.append((f"{pointer}/key_id", f"{catalog.EXTERNAL} takes no key: its images are already protected"))
     if upload is None:
-        errors.append((f"{pointer}/dataset", "name an upload of yours with kind protected; see POST /datasets"))
+        errors.append((f"{pointer}/dataset", "name an upload with kind protected; see POST /datasets"))
     return errors
 
 
@@ -230,21 +230,17 @@ def _key_errors(pointer: str, scheme: str, settings: Mapping[str, Any], key: Key
     ]
 
 
-def _size_errors(pointer: str, scheme: Any, key: KeyRef, size: tuple[int, int]) -> Errors:
+def _size_errors(pointer: str, scheme: catalog.Scheme[Any, Any], key: KeyRef, size: tuple[int, int]) -> Errors:
     if key.size is None:
         return []
     if scheme.key_per_image:
         return [(f"{pointer}/key_id", f"{key.id} holds an explicit map for one image; an evaluation protects many")]
-    padded = catalog.padded_size(*size, scheme.multiple)
+    padded = catalog.padded_size(*size, scheme.size_multiple)
     if key.size == padded:
         return []
     key_size, image_size = (f"{width}x{height}" for height, width in (key.size, padded))
-    return [
-        (
-            f"{pointer}/key_id",
-            f"{key.id} is an explicit map for {key_size} (width x height); the images have {image_size}",
-        )
-    ]
+    detail = f"{key.id} is an explicit map for {key_size} (width x height); the images have {image_size}"
+    return [(f"{pointer}/key_id", detail)]
 
 
 def _duplicates(pointer: str, entries: Sequence[dict[str, Any]]) -> Errors:

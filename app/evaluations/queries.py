@@ -1,4 +1,4 @@
-"""All SQL of evaluations; always by owner, so what belongs to another account is not there."""
+"""All SQL of evaluations, always by owner: rows of another account are never found."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _SELECT_VERSION_AND_STATUS = select(
 
 
 async def get_version_and_status(loader: RowLoader, account_id: str, id: str) -> Row[Any] | None:
-    """(id, account_id, version, status): all that a poll looks at."""
+    """(id, account_id, event_seq, status), the columns that polling needs."""
     row = await loader.load(_SELECT_VERSION_AND_STATUS, id) if is_id(id) else None
     return row if row is not None and row.account_id == account_id else None
 
@@ -55,7 +55,7 @@ async def list_cells(session: AsyncSession, evaluation_ids: Sequence[str]) -> Se
 
 
 async def list_cell_summaries(session: AsyncSession, evaluation_ids: Sequence[str]) -> Sequence[Row[Any]]:
-    """What progress and verdicts are made of, as plain rows: a page of evaluations has thousands of cells."""
+    """The columns that progress and verdicts need, as plain rows: a page of evaluations has thousands of cells."""
     return (
         await session.execute(
             select(
@@ -79,7 +79,7 @@ async def get_cell(session: AsyncSession, account_id: str, evaluation_id: str, c
 
 
 async def list_sample_summaries(session: AsyncSession, evaluation_id: str) -> Sequence[Any]:
-    """(cell_id, index, ssim, has_plain) of every stored triple, worst first, without the images."""
+    """(cell_id, index, ssim, has_plain) of every stored triple, lowest SSIM first."""
     return (
         await session.execute(
             select(Sample.cell_id, Sample.index, Sample.ssim, Sample.plain.is_not(None).label("has_plain"))
@@ -91,7 +91,7 @@ async def list_sample_summaries(session: AsyncSession, evaluation_id: str) -> Se
 
 
 async def list_sample_triples(session: AsyncSession, cell_ids: Sequence[str]) -> Sequence[Any]:
-    """(cell_id, index, ssim, sum of the plain picture, bytes of all three) of every stored triple, worst first."""
+    """(cell_id, index, ssim, MD5 of the plain image, sizes of all three) of every stored triple, lowest SSIM first."""
     image_columns = (Sample.plain, Sample.protected, Sample.reconstructed)
     sizes = [func.coalesce(func.octet_length(column), 0) for column in image_columns]
     return (
@@ -104,7 +104,7 @@ async def list_sample_triples(session: AsyncSession, cell_ids: Sequence[str]) ->
 
 
 async def list_sample_images(session: AsyncSession, ids: Sequence[tuple[str, int]]) -> Sequence[Any]:
-    """(cell_id, index, plain, protected, reconstructed) of these."""
+    """(cell_id, index, plain, protected, reconstructed) of the samples with these (cell_id, index)."""
     cells, indices = [cell for cell, _ in ids], [index for _, index in ids]
     requested = (
         func.unnest(literal(cells, ARRAY(String)), literal(indices, ARRAY(Integer)))
@@ -141,7 +141,7 @@ async def list_events_after(session: AsyncSession, evaluation_id: str, seq: int,
 
 
 async def list_trained_keys(session: AsyncSession, evaluation_ids: Sequence[str]) -> Sequence[Key]:
-    """The keys that were made for these evaluations, in the order of their making."""
+    """The keys that were trained for these evaluations, oldest first."""
     return (
         await session.scalars(
             select(Key)

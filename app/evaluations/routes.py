@@ -1,7 +1,8 @@
-"""Order evaluations, follow them, read what came out."""
+"""Routes that create, follow, read, cancel and delete evaluations."""
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Mapping
 from enum import StrEnum
 from typing import Annotated, Any
@@ -11,14 +12,13 @@ from fastapi.sse import EventSourceResponse, ServerSentEvent
 from sqlalchemy import Row
 from starlette.responses import StreamingResponse
 
-from unveil.app import report
 from unveil.app.datasets.service import UnknownPlainDataset
 from unveil.app.db.ids import new_id
 from unveil.app.db.job_states import TERMINAL
 from unveil.app.db.tables import Evaluation
 from unveil.app.dependencies import AppStateDep, Session
 from unveil.app.errors.problem import Invalid, Unavailable
-from unveil.app.evaluations import queries, serializers, service, sse
+from unveil.app.evaluations import queries, report_data, serializers, service, sse
 from unveil.app.evaluations.planning import NoPairApplies
 from unveil.app.evaluations.schemas import EvaluationCreate, EvaluationOut, EvaluationSummary
 from unveil.app.http.authentication import AuthenticatedRoute, EvaluatePrincipal, ReadPrincipal, resolve_principal
@@ -28,6 +28,8 @@ from unveil.app.http.pagination import EvaluationPaging, Page, build_page
 from unveil.app.http.problems import problems
 from unveil.app.jobs.dispatch import QueueFull
 from unveil.app.observability import failpoints
+from unveil.app.report import formats
+from unveil.app.report.formats import Format
 
 router = APIRouter(prefix="/evaluations", tags=["evaluations"], route_class=AuthenticatedRoute)
 
@@ -36,11 +38,11 @@ CellId = Annotated[str, Path(examples=["cell_0197f3c2a5d17a3b8c4d5e6f708192a3"])
 SampleIndex = Annotated[int, Path(ge=0, lt=2**31)]
 
 _POLL_INTERVAL_S = "2"
-_IMMUTABLE_CACHE = {"Cache-Control": "private, max-age=86400, immutable"}  # a stored sample never changes
+_IMMUTABLE_CACHE = {"Cache-Control": "private, max-age=86400, immutable"}  # stored samples never change
 
 
 def _response(status: int, description: str, *media_types: str) -> dict[int | str, dict[str, Any]]:
-    """An answer that is not JSON, for the `responses=` of a route."""
+    """A response that is not JSON, for `responses=` of a route."""
     response: dict[str, Any] = {"description": description}
     if media_types:
         response["content"] = {media_type: {} for media_type in media_types}
@@ -83,7 +85,7 @@ async def create_evaluation(
     idempotency: IdempotencyDep,
     response: Response,
 ) -> EvaluationOut:
-    """Order an evaluation: every scheme under every attack. Poll `Location`, or follow `/events`."""
+    """Create an evaluation: every scheme under every attack. Poll `Location`, or follow `/events`."""
     async with idempotency.begin(evaluation=new_id("ev")) as ids:
         evaluation = await service.create(session, app_state, principal, body, ids["evaluation"])
         headers = {"Location": evaluation.links["self"], "Retry-After": _POLL_INTERVAL_S}
@@ -101,7 +103,7 @@ async def create_evaluation(
 async def list_evaluations(
     principal: ReadPrincipal, session: Session, paging: EvaluationPaging
 ) -> Page[EvaluationSummary]:
-    """Your evaluations, newest first, without their cells."""
+    """The evaluations of the account, newest first, without their cells."""
     rows = await queries.list_evaluations(session, principal.account_id, paging)
     summaries = await service.list_summaries(session, rows[: paging.limit])
     return build_page(rows, paging, lambda row: summaries[row.id], lambda row: row.id)
@@ -138,9 +140,9 @@ async def get_evaluation(
 async def cancel_evaluation(
     evaluation_id: EvaluationId, principal: EvaluatePrincipal, session: Session, response: Response
 ) -> EvaluationOut:
-    """Stop it: cells that wait end now, those that run within seconds. What has finished is kept.
+    """Stop an evaluation: queued cells end now, running cells within seconds. Finished cells are kept.
 
-    Asked again it answers the same, also once it is `cancelled`; 409 where it has succeeded or failed.
+    Repeating the request gives the same answer; 409 if the evaluation has succeeded or failed.
     """
     evaluation = await service.cancel(session, principal, evaluation_id)
     response.headers.update({"Location": serializers.evaluation_url(evaluation_id), "Retry-After": _POLL_INTERVAL_S})
@@ -207,33 +209,32 @@ async def stream_events(
 @router.get(
     "/{evaluation_id}/report.{format}",
     response_class=Response,
-    responses=_response(200, "The report", *report.MEDIA_TYPES.values()) | problems(service.UnknownEvaluation),
+    responses=_response(200, "The report", *formats.MEDIA_TYPES.values()) | problems(service.UnknownEvaluation),
 )
 async def get_report(
     evaluation_id: EvaluationId,
-    format: report.Format,
+    format: Format,
     principal: ReadPrincipal,
     app_state: AppStateDep,
     session: Session,
 ) -> Response:
-    """The report, as far as the evaluation has come: one self-contained HTML page, or JSON, CSV, Markdown, a zip."""
+    """The report so far: one self-contained HTML page, or JSON, CSV, Markdown, a zip."""
     evaluation = await service.get(session, principal, evaluation_id)
-    report_model = await report.load_report(session, evaluation, format)
-    disposition = "inline" if format is report.Format.HTML else "attachment"
-    disposition_headers = {"Content-Disposition": f'{disposition}; filename="{evaluation.id}.{format.value}"'}
-    media_type, headers = report.MEDIA_TYPES[format], {**disposition_headers, **report.HEADERS.get(format, {})}
-    if format is report.Format.ZIP:
-        return StreamingResponse(
-            report.stream_zip(app_state.sessions, report_model), media_type=media_type, headers=headers
-        )
-    return Response(await report.render(report_model, format), media_type=media_type, headers=headers)
+    report = await report_data.load_report(session, evaluation, format)
+    disposition = "inline" if format is Format.HTML else "attachment"
+    headers = {"Content-Disposition": f'{disposition}; filename="{evaluation.id}.{format.value}"'}
+    media_type, headers = formats.MEDIA_TYPES[format], headers | formats.HEADERS.get(format, {})
+    if format is Format.ZIP:
+        zip_stream = report_data.stream_zip(app_state.sessions, report)
+        return StreamingResponse(zip_stream, media_type=media_type, headers=headers)
+    return Response(await asyncio.to_thread(formats.render, report, format), media_type=media_type, headers=headers)
 
 
 @router.get("/{evaluation_id}/cells/{cell_id}/curve", responses=problems(service.UnknownPart))
 async def get_curves(
     evaluation_id: EvaluationId, cell_id: CellId, principal: ReadPrincipal, session: Session
 ) -> Mapping[str, list[list[float | None]]]:
-    """Named curves of a cell: losses, SSIM by number of ciphertexts; `{"name": [[step, value], ...]}`."""
+    """Named curves of a cell: losses, SSIM by number of ciphertexts. `{"name": [[step, value], ...]}`."""
     cell = await service.get_cell(session, principal, evaluation_id, cell_id)
     return {curve.name: curve.points for curve in await queries.list_curves(session, [cell.id])}
 
@@ -246,9 +247,9 @@ async def get_curves(
 async def get_scores(
     evaluation_id: EvaluationId, cell_id: CellId, principal: ReadPrincipal, session: Session
 ) -> Response:
-    """Per image: index, ssim, psnr, rank in the identification gallery. Only the header before the cell is done."""
+    """Of each image: index, ssim, psnr, rank in the identification gallery. Only the header until the cell is done."""
     cell = await service.get_cell(session, principal, evaluation_id, cell_id)
-    return Response(await report.scores_csv(session, cell.id), media_type="text/csv")
+    return Response(await report_data.scores_csv(session, cell.id), media_type="text/csv")
 
 
 @router.get(
@@ -268,5 +269,5 @@ async def get_sample(
     sample = await service.get_sample(session, principal, evaluation_id, cell_id, index)
     image: bytes | None = getattr(sample, picture.value)
     if image is None:
-        raise service.UnknownPart(f"the plain image of sample {index} was never given")
+        raise service.UnknownPart(f"sample {index} has no plain image: no originals were uploaded")
     return Response(image, media_type="image/png", headers=_IMMUTABLE_CACHE)

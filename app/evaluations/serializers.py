@@ -1,9 +1,10 @@
-"""Rows as a caller sees them: progress, verdicts, links. Pure functions of rows; the report builds on them too."""
+"""Turns rows into answers: progress, verdicts, links. Pure functions of rows."""
 
 from __future__ import annotations
 
+import dataclasses
 import platform
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
@@ -13,29 +14,24 @@ from sqlalchemy import Row
 
 from unveil.app.db.job_states import ACTIVE, COMPLETED, Status
 from unveil.app.db.tables import Cell, Evaluation, Key
-from unveil.app.evaluations.schemas import (
-    CellOut,
-    ErrorOut,
-    EvaluationOut,
-    EvaluationSummary,
-    ProgressOut,
-    ResultOut,
-    SampleOut,
-    UtilityOut,
-    UtilityResultOut,
-    VerdictOut,
-)
+from unveil.app.evaluations.schemas import EvaluationOut, EvaluationSummary
 from unveil.app.jobs import eta, event_log
 from unveil.app.keys import service as keys_service
+from unveil.app.report import evaluation as view
+from unveil.app.report.evaluation import EvaluationVerdict, JobError, Progress, Sample, UtilityJob
+from unveil.app.report.labels import paper_row
 from unveil.models import catalog
+from unveil.models.core.cell_result import CellResult, UtilityResult
+from unveil.models.core.verdicts import AttackOutcome, scheme_verdict
 from unveil.models.core.version import __version__
 
-_Cell = Cell | Row[Any]  # of `queries.cells` or of `queries.cell_heads`
+_Cell = Cell | Row[Any]  # of `queries.list_cells` or of `queries.list_cell_summaries`
 
 
 def to_summary(evaluation: Evaluation, cells: Sequence[Row[Any]], keys: Sequence[Key]) -> EvaluationSummary:
-    """`cells` in their order; `keys`: those trained for it."""
-    return EvaluationSummary(**_summary_fields(evaluation, cells, keys))
+    """cells: in their order. keys: those that are trained for the evaluation."""
+    outcomes = [(cell.scheme, _outcome(cell)) for cell in cells if not is_utility(cell)]
+    return EvaluationSummary(**_summary_fields(evaluation, cells, keys, outcomes))
 
 
 def to_detail(
@@ -44,17 +40,31 @@ def to_detail(
     by_cell: dict[str, list[Row[Any]]] = {}
     for sample in samples:
         by_cell.setdefault(sample.cell_id, []).append(sample)
+    typed_cells = [to_cell(cell, by_cell.get(cell.id, [])) for cell in cells if not is_utility(cell)]
+    utility = [to_utility_job(cell) for cell in cells if is_utility(cell)]
+    outcomes = [(cell.scheme, AttackOutcome(cell.attack["name"], cell.status, cell.result)) for cell in typed_cells]
     return EvaluationOut(
-        **_summary_fields(evaluation, cells, keys),
+        **_summary_fields(evaluation, cells, keys, outcomes),
         keys=[keys_service.to_key_out(key) for key in keys],
-        cells=[to_cell_out(cell, by_cell.get(cell.id, [])) for cell in cells if not is_utility(cell)],
-        utility=[to_utility_out(cell) for cell in cells if is_utility(cell)],
+        cells=typed_cells,
+        utility=utility,
         settings=evaluation.settings,
-        versions=_worker_versions(cells),
+        versions=_worker_versions([*typed_cells, *utility]),
     )
 
 
-def _summary_fields(evaluation: Evaluation, cells: Sequence[_Cell], keys: Sequence[Key]) -> dict[str, Any]:
+def to_view(detail: EvaluationOut) -> view.Evaluation:
+    """The evaluation for report and dashboard."""
+    known = {field.name: getattr(detail, field.name) for field in dataclasses.fields(view.Evaluation)}
+    return view.Evaluation(**{**known, "keys": [key.model_dump(mode="json") for key in detail.keys]})
+
+
+_Outcomes = Sequence[tuple[Mapping[str, Any], AttackOutcome]]  # with the scheme
+
+
+def _summary_fields(
+    evaluation: Evaluation, cells: Sequence[_Cell], keys: Sequence[Key], outcomes: _Outcomes
+) -> dict[str, Any]:
     base = evaluation_url(evaluation.id)
     return {
         "id": evaluation.id,
@@ -64,7 +74,7 @@ def _summary_fields(evaluation: Evaluation, cells: Sequence[_Cell], keys: Sequen
         "started_at": evaluation.started_at,
         "finished_at": evaluation.finished_at,
         "progress": build_progress(evaluation, cells, keys, datetime.now(UTC)),
-        "verdicts": build_verdicts(cells),
+        "verdicts": build_verdicts(outcomes),
         "links": {
             "self": base,
             "cancel": f"{base}/cancel",
@@ -78,11 +88,11 @@ def evaluation_url(evaluation_id: str, cell_id: str | None = None) -> str:
     return f"/evaluations/{evaluation_id}" + (f"/cells/{cell_id}" if cell_id else "")
 
 
-def build_progress(evaluation: Evaluation, cells: Sequence[_Cell], keys: Sequence[Key], now: datetime) -> ProgressOut:
-    """Done and total count cells; the fraction and the time left count the training of keys too."""
+def build_progress(evaluation: Evaluation, cells: Sequence[_Cell], keys: Sequence[Key], now: datetime) -> Progress:
+    """`done` and `total` count cells; `fraction` and `eta_s` include the training of keys."""
     jobs = event_log.job_progress(cells, keys)
     remaining_s = eta.estimate_remaining_seconds(jobs, now) if evaluation.status == Status.RUNNING else None
-    return ProgressOut(
+    return Progress(
         done=sum(cell.status in COMPLETED for cell in cells),
         total=len(cells),
         fraction=round(eta.weighted_progress(jobs), 4),
@@ -104,87 +114,75 @@ def _current_phase(jobs: Sequence[_Cell | Key]) -> str | None:
     return description + (f", {first.phase}" if first.phase else "") + more
 
 
-def build_verdicts(cells: Sequence[_Cell]) -> list[VerdictOut]:
-    """One a scheme entry, in the order of the evaluation: the worst case over its attacks."""
-    by_scheme: dict[str, list[_Cell]] = {}
-    for cell in cells:
-        if not is_utility(cell):
-            by_scheme.setdefault(repr(sorted(cell.scheme.items())), []).append(cell)
+def build_verdicts(outcomes: _Outcomes) -> list[EvaluationVerdict]:
+    """One for each scheme, in the order of the evaluation: the worst case over the attacks on it."""
+    by_scheme: dict[str, tuple[Mapping[str, Any], list[AttackOutcome]]] = {}
+    for scheme, outcome in outcomes:
+        by_scheme.setdefault(repr(sorted(scheme.items())), (scheme, []))[1].append(outcome)
     return [
-        VerdictOut(
-            scheme=own[0].scheme,
-            paper=paper_verdicts(own[0].scheme),
-            **catalog.scheme_verdict(
-                [{"attack": cell.attack, "status": cell.status, "result": cell.result} for cell in own]
-            ),
-        )
-        for own in by_scheme.values()
+        EvaluationVerdict(scheme=scheme, paper=_paper_verdicts(scheme), **vars(scheme_verdict(own)))
+        for scheme, own in by_scheme.values()
     ]
 
 
-def paper_verdicts(entry: Mapping[str, Any]) -> dict[str, str] | None:
-    """The paper's own words on a scheme, by attack."""
-    paper = get_paper_row(entry)
-    return (
-        None
-        if paper is None
-        else {attack: "robust" if robust else "not robust" for attack, robust in paper.robust.items()}
-    )
+def _outcome(cell: _Cell) -> AttackOutcome:
+    result = None if cell.result is None else CellResult.from_json(cell.result)
+    return AttackOutcome(cell.attack["name"], cell.status, result)
 
 
-def get_paper_row(entry: Mapping[str, Any]) -> catalog.PaperRow | None:
-    """None also of uploads, and of what only another version knows."""
-    try:
-        return catalog.make_scheme(entry["name"], {k: v for k, v in entry.items() if k not in ("name", "key_id")}).paper
-    except (catalog.UnknownName, catalog.ParameterError):
+def _paper_verdicts(entry: Mapping[str, Any]) -> dict[str, str] | None:
+    """The paper's own verdicts on a scheme, by attack."""
+    paper = paper_row(entry)
+    if paper is None:
         return None
+    return {attack: "robust" if robust else "not robust" for attack, robust in paper.robust.items()}
 
 
-def to_cell_out(cell: Cell, samples: Sequence[Row[Any]]) -> CellOut:
+def to_cell(cell: Cell, samples: Sequence[Any]) -> view.Cell:
     base = evaluation_url(cell.evaluation_id, cell.id)
-    applies = cell.status != Status.NOT_APPLICABLE
-    return CellOut(
-        id=cell.id,
-        scheme=cell.scheme,
+    return view.Cell(
+        **_job_fields(cell),
         attack=cell.attack,
         threat_model=cell.threat_model,
-        status=Status(cell.status),
-        progress=round(cell.progress, 4),
-        phase=(cell.phase or None) if cell.status in ACTIVE else None,
         attempt=cell.attempt,
         started_at=cell.started_at,
         finished_at=cell.finished_at,
-        error=ErrorOut(**cell.error) if cell.error and applies else None,
-        reason=None if applies or not cell.error else cell.error["detail"],
-        result=None if cell.result is None else ResultOut(**cell.result),
-        samples=[_to_sample_out(base, sample) for sample in samples],
+        result=None if cell.result is None else CellResult.from_json(cell.result),
+        samples=[_to_sample(base, sample) for sample in samples],
         links={"curve": f"{base}/curve", "scores": f"{base}/scores.csv"},
     )
 
 
-def is_utility(cell: _Cell) -> bool:
-    """Whether the job of a row is no attack, but the measurement of a scheme's utility."""
-    return bool(cell.attack["name"] == catalog.UTILITY)
-
-
-def to_utility_out(cell: Cell) -> UtilityOut:
-    applies = cell.status != Status.NOT_APPLICABLE
-    return UtilityOut(
-        id=cell.id,
-        scheme=cell.scheme,
-        status=Status(cell.status),
-        progress=round(cell.progress, 4),
-        phase=(cell.phase or None) if cell.status in ACTIVE else None,
-        error=ErrorOut(**cell.error) if cell.error and applies else None,
-        reason=None if applies or not cell.error else cell.error["detail"],
-        result=None if cell.result is None else UtilityResultOut(**cell.result),
+def to_utility_job(cell: Cell) -> UtilityJob:
+    return UtilityJob(
+        **_job_fields(cell),
+        result=None if cell.result is None else UtilityResult.from_json(cell.result),
         links={"curve": f"{evaluation_url(cell.evaluation_id, cell.id)}/curve"},
     )
 
 
-def _to_sample_out(base: str, sample: Row[Any]) -> SampleOut:
+def _job_fields(cell: Cell) -> dict[str, Any]:
+    applies = cell.status != Status.NOT_APPLICABLE
+    error = None if cell.error is None else JobError.from_json(cell.error)
+    return {
+        "id": cell.id,
+        "scheme": cell.scheme,
+        "status": Status(cell.status),
+        "progress": round(cell.progress, 4),
+        "phase": (cell.phase or None) if cell.status in ACTIVE else None,
+        "error": error if applies else None,
+        "reason": None if applies or error is None else error.detail,
+    }
+
+
+def is_utility(cell: _Cell) -> bool:
+    """Whether the job measures the utility of a scheme instead of running an attack."""
+    return bool(cell.attack["name"] == catalog.UTILITY)
+
+
+def _to_sample(base: str, sample: Any) -> Sample:
     sample_url = f"{base}/samples/{sample.index}"
-    return SampleOut(
+    return Sample(
         index=sample.index,
         ssim=sample.ssim,
         plain=f"{sample_url}/plain.png" if sample.has_plain else None,
@@ -193,11 +191,11 @@ def _to_sample_out(base: str, sample: Row[Any]) -> SampleOut:
     )
 
 
-def _worker_versions(cells: Sequence[Cell]) -> dict[str, str | None]:
-    """Of the worker that computed the first finished cell; before, of this installation."""
-    for cell in cells:
-        if cell.result and cell.result.get("versions"):
-            return dict(cell.result["versions"])
+def _worker_versions(jobs: Iterable[view.Cell | UtilityJob]) -> dict[str, str | None]:
+    """Of the worker that computed the first finished job; before that, of this installation."""
+    for job in jobs:
+        if job.result is not None and job.result.versions:
+            return dict(job.result.versions)
     return dict(_installed_versions())
 
 

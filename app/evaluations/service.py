@@ -1,4 +1,4 @@
-"""The rules of evaluations: what may be ordered, cancelled, deleted."""
+"""The rules of evaluations: which may be created, cancelled, deleted."""
 
 from __future__ import annotations
 
@@ -19,17 +19,18 @@ from unveil.app.dependencies import AppState
 from unveil.app.errors.problem import Conflict, Gone, Invalid, NotFound
 from unveil.app.evaluations import queries, serializers
 from unveil.app.evaluations.planning import EvaluationPlan, ExternalDataset, KeyRef, plan_evaluation
-from unveil.app.evaluations.schemas import CellOut, EvaluationCreate, EvaluationOut, EvaluationSummary, UtilityOut
+from unveil.app.evaluations.schemas import EvaluationCreate, EvaluationOut, EvaluationSummary
 from unveil.app.jobs import event_log
 from unveil.app.jobs.dispatch import dispatch, enforce_queue_quota
 from unveil.app.keys import service as keys_service
 from unveil.app.keys.service import TrainingRequest
+from unveil.app.report import evaluation as view
 from unveil.app.security.principal import Principal
 from unveil.models import catalog
 from unveil.models.core.profiles import profile_image_counts
 
 _Found = TypeVar("_Found")
-_EVALUATIONS_PER_READ = 4  # evaluations read at once, of up to a thousand cells each; between, others get their turn
+_EVALUATIONS_PER_READ = 4  # each has up to a thousand cells; other requests run between the reads
 
 
 class UnknownEvaluation(NotFound):
@@ -154,7 +155,7 @@ def _make_cell(evaluation_id: str, position: int, planned: EvaluationPlan) -> Ce
 async def dispatch_jobs(app_state: AppState, evaluation: EvaluationOut) -> None:
     """Call after the commit. Cells that wait for a key are dispatched when its training ends."""
     key_ids = {key.id for key in evaluation.keys}
-    jobs: list[CellOut | UtilityOut] = [*evaluation.cells, *evaluation.utility]
+    jobs: list[view.Job] = [*evaluation.cells, *evaluation.utility]
     ready = sum(job.status == Status.QUEUED and job.scheme.get("key_id") not in key_ids for job in jobs)
     await dispatch(app_state, len(key_ids) + ready)
 
@@ -166,7 +167,7 @@ def _to_external_dataset(row: Dataset) -> ExternalDataset:
 async def _load_external_datasets(
     session: AsyncSession, principal: Principal, body: EvaluationCreate
 ) -> dict[str, Dataset]:
-    """The caller's uploads of protected images that the order names; one it cannot name is left out."""
+    """The account's uploads of protected images that the request names, by id; unknown ones are left out."""
     ids = {entry.dataset for entry in body.schemes if entry.name == catalog.EXTERNAL and entry.dataset}
     rows = [await datasets.get_for_share(session, principal.account_id, id) for id in sorted(ids)]
     return {row.id: row for row in rows if row is not None and row.kind == "protected"}
@@ -196,7 +197,7 @@ async def get(session: AsyncSession, principal: Principal, id: str) -> Evaluatio
 
 
 async def get_version_and_status(app_state: AppState, principal: Principal, id: str) -> Row[Any]:
-    """Its version and status. Raises UnknownEvaluation."""
+    """(id, account_id, version, status). Raises UnknownEvaluation."""
     return _require_found(id, await queries.get_version_and_status(app_state.loader, principal.account_id, id))
 
 
@@ -207,33 +208,38 @@ def _require_found(id: str, value: _Found | None) -> _Found:
 
 
 async def get_detail(session: AsyncSession, evaluation: Evaluation) -> EvaluationOut:
-    """Everything but images and curves."""
+    """Everything except images and curves."""
     ids = [evaluation.id]
     cells, keys = await queries.list_cells(session, ids), await queries.list_trained_keys(session, ids)
     return serializers.to_detail(evaluation, cells, keys, await queries.list_sample_summaries(session, evaluation.id))
 
 
+async def get_view(session: AsyncSession, evaluation: Evaluation) -> view.Evaluation:
+    """The same for report and dashboard."""
+    return serializers.to_view(await get_detail(session, evaluation))
+
+
 async def cancel(session: AsyncSession, principal: Principal, id: str) -> Evaluation:
-    """Ask for the end; asking again is fine. Raises UnknownEvaluation, Ended."""
+    """Request cancellation; repeating the request is fine. Raises UnknownEvaluation, EvaluationEnded."""
     await get(session, principal, id)
     locked = await session.run_sync(event_log.lock_evaluation, id)
     if locked is None:
         raise UnknownEvaluation(f"there is no evaluation {id!r}; see GET /evaluations")
-    if locked.status in TERMINAL - {Status.CANCELLED}:  # who lost the first answer asks a cancelled one again
-        raise EvaluationEnded(f"it {locked.status} already; there is nothing to cancel")
+    if locked.status in TERMINAL - {Status.CANCELLED}:  # a client retries after losing the first answer
+        raise EvaluationEnded(f"evaluation {id} has already {locked.status}; there is nothing to cancel")
     await session.run_sync(event_log.cancel, locked)
     await session.commit()
     return await get(session, principal, id)
 
 
 async def delete(session: AsyncSession, principal: Principal, id: str) -> None:
-    """Raises UnknownEvaluation, StillRunning."""
+    """Raises UnknownEvaluation, EvaluationRunning."""
     await get(session, principal, id)
     locked = await session.run_sync(event_log.lock_evaluation, id)
     if locked is None:
         raise UnknownEvaluation(f"there is no evaluation {id!r}; see GET /evaluations")
     if locked.status not in TERMINAL:
-        raise EvaluationRunning(f"it is {locked.status}; cancel it first, or wait")
+        raise EvaluationRunning(f"evaluation {id} is {locked.status}; cancel it first, or wait")
     await session.delete(locked)
     await session.commit()
 
@@ -256,7 +262,7 @@ async def get_sample(session: AsyncSession, principal: Principal, id: str, cell_
 
 
 async def list_summaries(session: AsyncSession, evaluations: Sequence[Evaluation]) -> dict[str, EvaluationSummary]:
-    """Several evaluations as a list shows them, by id."""
+    """Summaries of several evaluations, by id."""
     keys = defaultdict[str | None, list[Key]](list)
     for key in await queries.list_trained_keys(session, [evaluation.id for evaluation in evaluations]):
         keys[key.evaluation_id].append(key)

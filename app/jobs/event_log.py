@@ -16,6 +16,7 @@ from unveil.app.db.job_states import ACTIVE, COMPLETED, TERMINAL, Status, aggreg
 from unveil.app.db.tables import Cell, Evaluation, Event, Key
 from unveil.app.jobs import eta
 from unveil.models import catalog
+from unveil.models.core.cell_result import stored_headline
 
 EventType = Literal["progress", "cell", "metric", "status"]
 _Job = TypeVar("_Job", Cell, Key)
@@ -59,7 +60,7 @@ def _append_cell_events(session: Session, evaluation: Evaluation, cells: Iterabl
             "status": cell.status,
             "attempt": cell.attempt,
             "error": cell.error,
-            "result": _result_summary(cell.result),
+            "result": stored_headline(cell.result),
             **summary,
         }
         for cell in sorted(cells, key=lambda cell: cell.position)
@@ -182,8 +183,3 @@ def _start_if_running(session: Session, evaluation: Evaluation, job: Cell | Key)
 def _set_status(session: Session, evaluation: Evaluation, status: Status) -> None:
     evaluation.status = status
     append_events(session, evaluation, "status", {"status": status.value, **progress_summary(session, evaluation.id)})
-
-
-def _result_summary(result: dict[str, Any] | None) -> dict[str, Any] | None:
-    """The part of a result that the table of an evaluation shows."""
-    return None if result is None else {name: result.get(name) for name in ("ssim", "identification", "verdict")}

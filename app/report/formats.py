@@ -1,36 +1,31 @@
-"""The report in every format: html, json, csv, md, zip."""
+"""The report in every format: html, json, csv, md, and the parts of a zip."""
 
 from __future__ import annotations
 
-import asyncio
 import base64
 import csv
 import hashlib
 import io
 import json
-import math
 import zipfile
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from enum import StrEnum
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import jinja2
-from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
 
-from unveil.app.db.tables import Evaluation
-from unveil.app.evaluations import queries, service
 from unveil.app.report import charts, narrative
 from unveil.app.report.image_grids import PAPER_FIGURES, ImageGrid, build_image_grids, build_strips, data_uri
-from unveil.app.report.labels import label, title
+from unveil.app.report.labels import NO_VALUE, format_number, format_percent
 from unveil.app.report.model import Report, SampleTriple
+from unveil.app.report.table import TableCell
 from unveil.app.report.tables import table_1, table_2, utility_table
 
-_TEMPLATE_DIR = Path(__file__).parent
-_TRIPLES_PER_READ = 8  # of a zip, read together
-_CSS = (_TEMPLATE_DIR / "report.css").read_text()
-# The page holds no script and loads nothing; its one style sheet is named by its hash.
+TEMPLATE_DIR = Path(__file__).parent
+_CSS = (TEMPLATE_DIR / "report.css").read_text()
+# The page has no script and loads nothing. The policy names its one style sheet by its hash.
 _CONTENT_SECURITY_POLICY = (
     "default-src 'none'; img-src data:; style-src "
     f"'sha256-{base64.b64encode(hashlib.sha256(_CSS.encode()).digest()).decode()}'; base-uri 'none'; form-action 'none'"
@@ -55,157 +50,96 @@ MEDIA_TYPES = {
 HEADERS = {Format.HTML: {"Content-Security-Policy": f"{_CONTENT_SECURITY_POLICY}; frame-ancestors 'none'"}}
 
 
-async def load_report(session: AsyncSession, evaluation: Evaluation, format: Format) -> Report:
-    """What the report is made of: of the pictures, those on its page. Lets the connection go."""
-    evaluation_out = await service.get_detail(session, evaluation)
-    curves: dict[str, dict[str, Any]] = {}
-    samples: dict[str, list[SampleTriple]] = {}
-    ids = [*(cell.id for cell in evaluation_out.cells), *(job.id for job in evaluation_out.utility)]
-    for curve in await queries.list_curves(session, ids):
-        curves.setdefault(curve.cell_id, {})[curve.name] = curve.points
-    report = Report(evaluation_out, curves, samples)
-    if format in (Format.HTML, Format.ZIP):
-        for row in await queries.list_sample_triples(session, ids):
-            samples.setdefault(row.cell_id, []).append(SampleTriple(*row))
-        displayed = {(triple.cell_id, triple.index): triple for triple in _displayed_triples(report)}
-        for row in await _load_sample_images(session, list(displayed)):
-            triple = displayed[row.cell_id, row.index]
-            triple.plain, triple.protected, triple.reconstructed = row.plain, row.protected, row.reconstructed
-    session.expunge_all()  # what was read stays readable
-    await session.rollback()
-    return report
+def render(report: Report, format: Format) -> bytes:
+    """Every format except zip."""
+    return _RENDERERS[format](report)
 
 
-async def render(report: Report, format: Format) -> bytes:
-    """Any format but the zip."""
-    return await asyncio.to_thread(_RENDERERS[format], report)
-
-
-async def stream_zip(sessions: async_sessionmaker[AsyncSession], report: Report) -> AsyncIterator[bytes]:
-    """The zip while it is written, for it may be gigabytes: a few triples are in memory at a time.
-
-    Raises UnknownEvaluation where the evaluation is deleted meanwhile: half a zip must not look like a whole one.
-    """
-    buffer = _ZipBuffer()
-    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
-        await asyncio.to_thread(_write_reports, archive, report)
-        yield buffer.drain()
-        for position, cell in enumerate(report.evaluation.cells):
-            if cell.result is None:
-                continue
-            folder = f"cells/{position:03d}-{cell.scheme['name']}-{cell.attack['name']}"
-            async with sessions() as session:
-                scores = await scores_csv(session, cell.id)
-            await asyncio.to_thread(_write_scores_and_curves, archive, folder, scores, report.curves.get(cell.id, {}))
-            ids = [(triple.cell_id, triple.index) for triple in report.samples.get(cell.id, ())]
-            for offset in range(0, len(ids), _TRIPLES_PER_READ):
-                async with sessions() as session:
-                    rows = await _load_sample_images(session, ids[offset : offset + _TRIPLES_PER_READ])
-                await asyncio.to_thread(_write_sample_images, archive, folder, rows)
-                yield buffer.drain()
-    yield buffer.drain()
-
-
-class _ZipBuffer(io.RawIOBase):
-    """What a zip is written to: bytes that wait to be sent."""
-
-    def __init__(self) -> None:
-        self._buffer = bytearray()
-
-    def write(self, part: Any) -> int:
-        self._buffer += part
-        return len(part)
-
-    def drain(self) -> bytes:
-        part, self._buffer = bytes(self._buffer), bytearray()
-        return part
-
-
-async def _load_sample_images(session: AsyncSession, ids: Sequence[tuple[str, int]]) -> Sequence[Any]:
-    """Raises UnknownEvaluation where one is missing: they go with their evaluation only."""
-    rows = await queries.list_sample_images(session, ids) if ids else []
-    if len(rows) < len(set(ids)):
-        raise service.UnknownEvaluation("the evaluation was deleted while its report was written")
-    return rows
-
-
-def _displayed_triples(report: Report) -> list[SampleTriple]:
-    """The triples whose pictures are on the page: a few of thousands that may be stored."""
+def displayed_triples(report: Report) -> list[SampleTriple]:
+    """The triples whose images are on the page: a few of possibly thousands."""
     grids = build_image_grids(report)
-    grid_triples = [
-        each for figure in grids for line in figure.rows for each in (line.sample, *line.triple_by_column.values())
-    ]
-    example_triples = [each for each in _example_triples(report, grids).values() if each is not None]
-    return [
-        *grid_triples,
-        *example_triples,
-        *(each for strip in build_strips(report, grids).values() for each in strip),
-    ]
+    in_grids = [each for grid in grids for row in grid.rows for each in (row.sample, *row.triple_by_column.values())]
+    examples = [each for each in _example_triples(report, grids).values() if each is not None]
+    return [*in_grids, *examples, *(each for strip in build_strips(report, grids).values() for each in strip)]
 
 
-async def scores_csv(session: AsyncSession, cell_id: str) -> str:
-    """One line an image; the header alone where a cell has no scores (yet)."""
-    scores = await queries.get_scores(session, cell_id)
-    lines: Iterable[Sequence[Any]] = ()
-    if scores is not None:
-        lines = zip(scores.index, scores.ssim, scores.psnr, scores.rank, strict=True)
-    return _to_csv([("index", "ssim", "psnr", "rank"), *lines])
+def scores_csv(scores: Iterable[Sequence[Any]]) -> str:
+    """One line an image. scores: (index, ssim, psnr, rank) of each."""
+    return _to_csv([("index", "ssim", "psnr", "rank"), *scores])
+
+
+def write_reports(archive: zipfile.ZipFile, report: Report) -> None:
+    """The report in all other formats, and its tables as CSV."""
+    for format, renderer in _RENDERERS.items():
+        archive.writestr(f"report.{format.value}", renderer(report))
+    tables = {"table-1": table_1, "table-2": table_2, "utility": utility_table}
+    for name, build in tables.items():
+        lines = build(report.table)
+        if lines:
+            archive.writestr(f"{name}.csv", _to_csv([list(lines[0]), *(list(line.values()) for line in lines)]))
+
+
+def write_scores_and_curves(archive: zipfile.ZipFile, folder: str, scores: str, curves: Mapping[str, Any]) -> None:
+    archive.writestr(f"{folder}/scores.csv", scores)
+    archive.writestr(f"{folder}/curves.json", json.dumps(curves))
+
+
+def write_sample_images(archive: zipfile.ZipFile, folder: str, triples: Sequence[Any]) -> None:
+    for triple in triples:
+        for name in ("plain", "protected", "reconstructed"):
+            image = getattr(triple, name)
+            if image is not None:
+                archive.writestr(f"{folder}/samples/{triple.index}-{name}.png", image)
 
 
 # --- one renderer a format --------------------------------------------------------------------------------------
 
 
 def _render_json(report: Report) -> bytes:
-    body = report.evaluation.model_dump(mode="json")
+    body = report.evaluation.to_json()
     for job in (*body["cells"], *body["utility"]):
         job["curves"] = report.curves.get(job["id"], {})
-    tables = {"table_1": table_1(report), "table_2": table_2(report)}
+    tables = {"table_1": table_1(report.table), "table_2": table_2(report.table)}
     return json.dumps({**body, **tables, "order": report.request_body, "command": report.command}, indent=2).encode()
 
 
-_CSV_COLUMNS = ("scheme", "attack", "threat_model", "status", "verdict", "ssim_mode", "ssim", "ssim_ci_low",
-            "ssim_ci_high", "paper_ssim", "paper_robust", "psnr", "identification", "chance", "recognised",
-            "key_space_bits", "effective_bits", "positive_control", "negative_control", "images", "seconds",
-            "device", "note")  # fmt: skip
-
-
 def _render_csv(report: Report) -> bytes:
-    """One line a cell; the zip has the tables as the paper has them."""
-    lines: list[Sequence[Any]] = [_CSV_COLUMNS]
-    for row in report.requested_rows:
-        for cell in row.cells:
-            figures = cell.result.model_dump() if cell.result else {}
-            ssim, psnr = figures.get("ssim") or {}, figures.get("psnr") or {}
-            identification, controls = figures.get("identification") or {}, figures.get("controls") or {}
-            note = cell.reason or (cell.error and f"{cell.error.code}: {cell.error.detail}") or ""
-            lines.append(
-                (
-                    row.label,
-                    label(cell.attack, report.profile),
-                    cell.threat_model,
-                    cell.status.value,
-                    figures.get("verdict"),
-                    ssim.get("mode"),
-                    ssim.get("mean"),
-                    ssim.get("ci_low"),
-                    ssim.get("ci_high"),
-                    figures.get("paper_ssim"),
-                    row.paper.robust.get(cell.attack["name"]) if row.paper else None,
-                    psnr.get("mean"),
-                    identification.get("top1"),
-                    identification.get("chance"),
-                    (figures.get("recogniser") or {}).get("top1"),
-                    figures.get("key_space_bits"),
-                    figures.get("effective_bits"),
-                    controls.get("positive"),
-                    controls.get("negative"),
-                    ssim.get("n"),
-                    figures.get("seconds"),
-                    figures.get("device"),
-                    note,
-                )
-            )
-    return _to_csv(lines).encode()
+    """One line a cell; the zip also has the tables in the paper's layout."""
+    lines = [_csv_line(row.label, cell) for row in report.table.rows for cell in row.cells]
+    return _to_csv([list(lines[0]), *(list(line.values()) for line in lines)]).encode()
+
+
+def _csv_line(scheme: str, cell: TableCell) -> dict[str, Any]:
+    job, result = cell.cell, cell.result
+    assert job is not None
+    ssim, identification = (result.ssim, result.identification) if result else (None, None)
+    controls = result.controls if result else None
+    note = job.reason or (f"{job.error.code}: {job.error.detail}" if job.error else "")
+    return {
+        "scheme": scheme,
+        "attack": cell.column.label,
+        "threat_model": cell.column.threat_model,
+        "status": job.status,
+        "verdict": cell.verdict,
+        "ssim_mode": ssim.mode if ssim else None,
+        "ssim": ssim.mean if ssim else None,
+        "ssim_ci_low": ssim.ci_low if ssim else None,
+        "ssim_ci_high": ssim.ci_high if ssim else None,
+        "paper_ssim": result.paper_ssim if result else None,
+        "paper_robust": cell.paper_robust,
+        "psnr": result.psnr.mean if result and result.psnr else None,
+        "identification": identification.top1 if identification else None,
+        "chance": identification.chance if identification else None,
+        "recognised": result.recogniser.top1 if result and result.recogniser else None,
+        "key_space_bits": result.key_space_bits if result else None,
+        "effective_bits": result.effective_bits if result else None,
+        "positive_control": controls.positive if controls else None,
+        "negative_control": controls.negative if controls else None,
+        "images": ssim.n if ssim else None,
+        "seconds": result.seconds if result else None,
+        "device": result.device if result else None,
+        "note": note,
+    }
 
 
 def _render_markdown(report: Report) -> bytes:
@@ -215,50 +149,28 @@ def _render_markdown(report: Report) -> bytes:
 def _render_html(report: Report) -> bytes:
     grids = build_image_grids(report)
     strips_by_cell = build_strips(report, grids)
-    names = {
+    context = {
         **_template_context(report),
         "css": _CSS,
         "policy": _CONTENT_SECURITY_POLICY,
-        "figures": grids,
+        "grids": grids,
         "paper_figures": PAPER_FIGURES,
         "strips": strips_by_cell,
         "shown_triples": sum(map(len, strips_by_cell.values())),
         "stored_triples": sum(map(len, report.samples.values())),
         "examples": _example_triples(report, grids),
         "uri": data_uri,
-        "space": charts.build_key_space_chart(
+        "key_space": charts.build_key_space_chart(
             [
                 (row.title, cell.result.key_space_bits)
-                for row in report.requested_rows
+                for row in report.table.rows
                 if (cell := row.key_space) and cell.result and cell.result.key_space_bits
             ]
         ),
-        "by_count": _ssim_by_count_charts(report),
-        "training": _loss_charts(report),
+        "ssim_charts": _ssim_charts(report),
+        "loss_charts": _loss_charts(report),
     }
-    return _load_template("report.html.j2").render(names).encode()
-
-
-def _write_reports(archive: zipfile.ZipFile, report: Report) -> None:
-    for format, rendered in _RENDERERS.items():
-        archive.writestr(f"report.{format.value}", rendered(report))
-    tables = {"table-1": table_1(report), "table-2": table_2(report), "utility": utility_table(report)}
-    for name, table in tables.items():
-        if table:
-            archive.writestr(f"{name}.csv", _to_csv([list(table[0]), *(list(line.values()) for line in table)]))
-
-
-def _write_scores_and_curves(archive: zipfile.ZipFile, folder: str, scores: str, curves: Mapping[str, Any]) -> None:
-    archive.writestr(f"{folder}/scores.csv", scores)
-    archive.writestr(f"{folder}/curves.json", json.dumps(curves))
-
-
-def _write_sample_images(archive: zipfile.ZipFile, folder: str, rows: Sequence[Any]) -> None:
-    for row in rows:
-        for image_name in ("plain", "protected", "reconstructed"):
-            image = getattr(row, image_name)
-            if image is not None:
-                archive.writestr(f"{folder}/samples/{row.index}-{image_name}.png", image)
+    return _load_template("report.html.j2").render(context).encode()
 
 
 _RENDERERS = {
@@ -279,93 +191,76 @@ def _to_csv(lines: Iterable[Sequence[Any]]) -> str:
 
 
 def _example_triples(report: Report, grids: Sequence[ImageGrid]) -> dict[str, SampleTriple | None]:
-    """One triple beside each verdict: of the worst cell, of the first image that the figures show."""
-    displayed_indices = {figure.sample.index for figure in grids[:1]}
+    """One triple beside each verdict: from the cell of the verdict, of the image that the first grid shows."""
+    in_first_grid = {grid.sample.index for grid in grids[:1]}
     examples: dict[str, SampleTriple | None] = {}
-    for row in report.requested_rows:
-        cell = row.verdict_cell or next((cell for cell in row.cells if report.samples.get(cell.id)), None)
-        candidates = [sample for sample in report.samples.get(cell.id, ()) if sample.plain_md5] if cell else []
-        examples[row.label] = next(
-            (sample for sample in candidates if sample.index in displayed_indices), next(iter(candidates), None)
-        )
+    for row in report.table.rows:
+        cell = row.verdict_cell or next((cell for cell in row.cells if report.samples_of(cell)), None)
+        candidates = [triple for triple in report.samples_of(cell) if triple.plain_md5]
+        shown = next((triple for triple in candidates if triple.index in in_first_grid), None)
+        examples[row.label] = shown or next(iter(candidates), None)
     return examples
 
 
-def _ssim_by_count_charts(report: Report) -> list[charts.Chart]:
-    """SSIM against the number of ciphertexts or pairs: one chart for each, schemes and attacks together."""
-    curves: dict[str, dict[str, Any]] = {}
-    for row in report.requested_rows:
-        for cell in row.cells:
-            for name, points in report.curves.get(cell.id, {}).items():
-                if name.startswith("ssim_by_"):
-                    unit = name.removeprefix("ssim_by_")
-                    curves.setdefault(unit, {})[f"{title(cell.attack, row.profile)} on {row.title}"] = points
-    plots = [
-        charts.build_chart(f"SSIM by {unit}", unit, "SSIM", own, log=True, y_range=(_min_y(own), 1.0), size=(440, 260))
-        for unit, own in curves.items()
-    ]
+def _ssim_charts(report: Report) -> list[charts.Chart]:
+    """SSIM against the number of ciphertexts or pairs: a chart for each unit, schemes and attacks together."""
+    by_unit: dict[str, dict[str, charts.Points]] = {}
+    for name, curves in _curves_by_cell(report):
+        for unit, points in charts.ssim_curves(curves).items():
+            by_unit.setdefault(unit, {})[name] = points
+    plots = [charts.build_ssim_chart(unit, curves, size=(440, 260)) for unit, curves in by_unit.items()]
     return [plot for plot in plots if plot is not None]
-
-
-def _min_y(curves: Mapping[str, Any]) -> float:
-    """0, or below it where an attack took the negative for the image."""
-    values = [float(y) for points in curves.values() for _, y in points if y is not None]
-    return math.floor(10 * min([0.0, *values])) / 10
 
 
 def _loss_charts(report: Report) -> list[charts.Chart]:
     """Losses by epoch, a chart for each network."""
-    plots = []
-    for row in report.requested_rows:
-        for cell in row.cells:
-            losses = {name: points for name, points in report.curves.get(cell.id, {}).items() if "loss" in name}
-            plots.append(
-                charts.build_chart(f"{title(cell.attack, row.profile)} on {row.title}", "epoch", "loss", losses)
-            )
+    plots = [
+        charts.build_chart(name, "epoch", "loss", charts.loss_curves(curves))
+        for name, curves in _curves_by_cell(report)
+    ]
     return [plot for plot in plots if plot is not None]
+
+
+def _curves_by_cell(report: Report) -> list[tuple[str, Mapping[str, charts.Points]]]:
+    return [(title, report.curves[id]) for id, title in report.table.cell_titles.items() if id in report.curves]
 
 
 # --- templates --------------------------------------------------------------------------------------------------
 
 
 def _template_context(report: Report) -> dict[str, Any]:
-    evaluation = report.evaluation
-    results = [cell.result for cell in evaluation.cells if cell.result]
+    results = [cell.result for cell in report.evaluation.cells if cell.result]
     return {
         "report": report,
-        "evaluation": evaluation,
-        "settings": evaluation.settings,
+        "table": report.table,
+        "evaluation": report.evaluation,
+        "settings": report.evaluation.settings,
         "sentences": narrative,
-        "percent": narrative.format_percent,
-        "title": title,
+        "percent": format_percent,
+        "no_value": NO_VALUE,
         "order_json": json.dumps(report.request_body, indent=2),
         "command": report.command,
-        "images": max((result.ssim["n"] for result in results if result.ssim), default=0),
+        "images": max((result.ssim.n for result in results if result.ssim), default=0),
         "common_notes": _common_notes([result.notes for result in results if result.ssim]),
         "recognised": any(result.recogniser for result in results),
     }
 
 
 def _common_notes(notes: Sequence[Sequence[str]]) -> list[str]:
-    """What stands in every list of several."""
-    return [note for note in notes[0] if all(note in other_notes for other_notes in notes)] if len(notes) > 1 else []
+    """The notes that all of several results have."""
+    return [note for note in notes[0] if all(note in others for others in notes)] if len(notes) > 1 else []
 
 
 @cache
 def _load_template(name: str) -> jinja2.Template:
     environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(_TEMPLATE_DIR),
+        loader=jinja2.FileSystemLoader(TEMPLATE_DIR),
         autoescape=name.endswith(".html.j2"),
         trim_blocks=True,
         lstrip_blocks=True,
         undefined=jinja2.StrictUndefined,
     )
-    environment.filters["figure"] = _format_number
-    environment.filters["line"] = lambda text: " ".join(
-        str(text).replace("|", "\\|").split()
-    )  # a Markdown table's cell
+    environment.filters["figure"] = format_number
+    environment.filters["in_row"] = lambda column, row: row.cell_for(column)
+    environment.filters["line"] = lambda text: " ".join(str(text).replace("|", "\\|").split())  # for a Markdown table
     return environment.get_template(name)
-
-
-def _format_number(value: float | None, digits: int = 3) -> str:
-    return "–" if value is None else f"{value:.{digits}f}"

@@ -1,6 +1,6 @@
-"""The pictures on the page: one image under every scheme and attack, and the extremes of each cell.
+"""Images on the page: grids of one image under every scheme and attack, and strips of each cell's range.
 
-Samples are lossless, so they are large: the page takes as many as keep it below a size, evenly; the zip has them all.
+Lossless samples are large, so the page holds only as many as fit MAX_IMAGE_BYTES. The zip has them all.
 """
 
 from __future__ import annotations
@@ -9,17 +9,18 @@ import base64
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from unveil.app.report.model import AttackColumn, Report, SampleTriple, SchemeRow
+from unveil.app.report.model import Report, SampleTriple
+from unveil.app.report.table import AttackColumn, SchemeRow
 
 MAX_IMAGE_BYTES = 6_000_000  # of base64 on one page
-_MAX_TRIPLES_PER_CELL = 3  # triples a cell: one row of the page
-_MAX_GRIDS_PER_SCHEME = 2  # a scheme
+_MAX_TRIPLES_PER_CELL = 3  # one row of the page
+_MAX_GRIDS_PER_SCHEME = 2
 PAPER_FIGURES: Mapping[str, str] = {"fr": "Fig. 9", "gan": "Fig. 10", "itn": "Fig. 11"}
 
 
 @dataclass(frozen=True)
 class GridRow:
-    """A scheme's line of a figure. seen: by the column's label."""
+    """A scheme in a grid. triple_by_column: by the column's label."""
 
     row: SchemeRow
     sample: SampleTriple
@@ -38,11 +39,11 @@ class ImageGrid:
 def build_image_grids(report: Report) -> list[ImageGrid]:
     """Like the paper's figures 1, 9, 10 and 11, in one grid for each image that all cells of a scheme stored."""
     by_image: dict[tuple[int, str], list[GridRow]] = {}
-    for row in report.rows:
+    for row in report.table.rows_with_paper:
         samples_by_column = [
-            (column, {sample.index: sample for sample in report.samples.get(cell.id, ()) if sample.plain_md5})
-            for column in report.columns
-            if (cell := row.cell_for(column)) is not None and report.samples.get(cell.id)
+            (column, {sample.index: sample for sample in samples if sample.plain_md5})
+            for column in report.table.image_columns
+            if (samples := report.samples_of(row.cell_for(column)))
         ]
         for index in sorted(
             set.intersection(*(set(samples) for _, samples in samples_by_column)) if samples_by_column else ()
@@ -60,14 +61,14 @@ def build_image_grids(report: Report) -> list[ImageGrid]:
     for _, lines in sorted(by_image.items(), key=lambda item: (-len(item[1]), item[0][0])):
         if all(sum(line.row in [own.row for own in f.rows] for f in grids) >= _MAX_GRIDS_PER_SCHEME for line in lines):
             continue
-        columns = [c for c in report.columns if any(c.label in line.triple_by_column for line in lines)]
+        columns = [c for c in report.table.image_columns if any(c.label in line.triple_by_column for line in lines)]
         columns.sort(key=lambda column: column_order.get(column.name, len(column_order)))
         grids.append(ImageGrid(lines[0].sample, columns, lines))
     return grids
 
 
 def build_strips(report: Report, grids: Sequence[ImageGrid]) -> dict[str, Sequence[SampleTriple]]:
-    """Triples by cell, lowest SSIM first, worst and best included: as many each as the page can hold."""
+    """Triples by cell, lowest SSIM first, with the lowest and the highest: as many as the page can hold."""
     remaining_bytes = MAX_IMAGE_BYTES - sum(
         figure.sample.plain_size + sum(map(_row_base64_size, figure.rows)) for figure in grids
     )
@@ -83,7 +84,7 @@ def data_uri(image: bytes) -> str:
 
 
 def _pick_evenly(samples: Sequence[SampleTriple], count: int) -> Sequence[SampleTriple]:
-    """`count` of them, evenly through their order, with both ends; of one, the middle."""
+    """`count` of them, evenly spaced and with both ends; the middle if it is one."""
     if len(samples) <= count:
         return samples
     if count == 1:
@@ -96,8 +97,5 @@ def _base64_size(sample: SampleTriple) -> int:
 
 
 def _row_base64_size(row: GridRow) -> int:
-    return (
-        (row.sample.protected_size + sum(sample.reconstructed_size for sample in row.triple_by_column.values()))
-        * 4
-        // 3
-    )
+    reconstructed_size = sum(sample.reconstructed_size for sample in row.triple_by_column.values())
+    return (row.sample.protected_size + reconstructed_size) * 4 // 3

@@ -1,4 +1,4 @@
-"""What schemes and attacks are called: `label` in files, `title` in front of people."""
+"""Names of schemes, attacks and datasets: `label` in files and on the terminal, `title` on pages. Formats numbers."""
 
 from __future__ import annotations
 
@@ -9,40 +9,60 @@ from typing import Any
 from unveil.models import catalog
 
 _KEY_MODES = {"same": "same key", "different": "different keys"}
+NO_VALUE = "–"
 NOT_SETTINGS = ("name", "added", "key_id", "dataset", "dataset_name")
 
 
 def label(entry: Mapping[str, Any], profile: catalog.Profile = "paper") -> str:
-    """A scheme or attack with the settings that differ from the profile's: `tanaka (icce2018)`."""
+    """The name of a scheme or attack with the settings that differ from the profile's: `tanaka (icce2018)`."""
     return _append_details(entry["name"], _setting_details(entry, profile))
 
 
 def title(entry: Mapping[str, Any], profile: catalog.Profile = "paper") -> str:
-    """The same for people, under the paper's name where it has one: `Tanaka's scheme (icce2018)`."""
+    """The same with the paper's name, or else the title: `Tanaka's scheme (icce2018)`."""
     name = entry["name"]
     if name in catalog.schemes():
         display_name = catalog.schemes()[name].title
     elif name in catalog.attacks():
         display_name = catalog.attacks()[name].paper_name or catalog.attacks()[name].title
     else:
-        display_name = "Uploaded images" if name == catalog.EXTERNAL else name
+        display_name = {catalog.EXTERNAL: "Uploaded images", catalog.UTILITY: "Utility"}.get(name, name)
     return _append_details(display_name, _setting_details(entry, profile))
 
 
 def dataset_label(settings: Mapping[str, Any]) -> str:
-    """What an evaluation protects, by name; an upload with its id."""
+    """The name of the dataset that an evaluation protects; of an upload with its id."""
     id = settings["dataset"]
     if id is None:
         return "uploaded ciphertexts"
-    name = settings.get("dataset_name") or id  # names were not told at first
+    name = settings.get("dataset_name") or id  # evaluations of older versions have no dataset_name
     return id if name == id else f"{name} ({id})"
 
 
 def default_settings(name: str, profile: catalog.Profile = "paper") -> dict[str, Any]:
-    """The settings a scheme or attack has in a profile; none of uploads, nor of what only another version knows."""
+    """The settings of a scheme or attack in a profile; none for uploads and for names of other versions."""
     if name in catalog.schemes():
         return catalog.flatten_settings(catalog.make_scheme(name, {}, profile))
     return catalog.flatten_settings(catalog.make_attack(name, {}, profile)) if name in catalog.attacks() else {}
+
+
+def paper_row(entry: Mapping[str, Any]) -> catalog.PaperRow | None:
+    """The paper's results on a scheme with these settings; None for uploads and for names of other versions."""
+    try:
+        return catalog.make_scheme(entry["name"], {k: v for k, v in entry.items() if k not in ("name", "key_id")}).paper
+    except (catalog.UnknownName, catalog.ParameterError):
+        return None
+
+
+def format_number(value: float | None, digits: int = 3) -> str:
+    return NO_VALUE if value is None else f"{value:.{digits}f}"
+
+
+def format_percent(share: float | None, digits: int | None = None) -> str:
+    """0.002 -> 0.2 %; 0.44 -> 44 %."""
+    if share is None:
+        return NO_VALUE
+    return f"{100 * share:.{(1 if 0 < share < 0.1 else 0) if digits is None else digits}f} %"
 
 
 def _append_details(name: str, details: list[str]) -> str:

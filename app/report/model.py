@@ -1,4 +1,4 @@
-"""What a report says, whatever its format: rows and columns of the paper's tables, settings, how to repeat it."""
+"""A report, whatever its format: the tables, the stored samples, the settings, and how to repeat the evaluation."""
 
 from __future__ import annotations
 
@@ -10,83 +10,22 @@ from functools import cached_property
 from typing import Any
 
 from unveil.app.db.job_states import TERMINAL
-from unveil.app.evaluations import serializers
-from unveil.app.evaluations.schemas import CellOut, EvaluationOut, UtilityOut
-from unveil.app.report.labels import NOT_SETTINGS, dataset_label, default_settings, label, title
+from unveil.app.report.charts import Points
+from unveil.app.report.evaluation import Evaluation
+from unveil.app.report.labels import NOT_SETTINGS, dataset_label, default_settings, title
+from unveil.app.report.table import EvaluationTable, TableCell
 from unveil.models import catalog
 from unveil.models.core.profiles import PROFILE_IMAGE_COUNTS
-
-Points = Sequence[Sequence[float | None]]
-
-# Rows and columns of the paper's tables, in its order.
-PAPER_ROWS: tuple[Mapping[str, Any], ...] = (
-    {"name": "pixelwise", "key_mode": "same"},
-    {"name": "pixelwise", "key_mode": "different"},
-    {"name": "tanaka"},
-    {"name": "tn-model"},
-    {"name": "tn-gan"},
-)
-PAPER_COLUMNS = ("fr", "itn", "gan")
-KEY_SPACE_ATTACK = "brute-force"
-
-
-@dataclass(frozen=True)
-class AttackColumn:
-    """An attack, as a column."""
-
-    name: str
-    label: str
-    title: str
-    threat_model: str
-
-
-@dataclass(frozen=True)
-class SchemeRow:
-    """A scheme, as a line. Without `verdict` it was not ordered, and only the paper's values stand there."""
-
-    label: str
-    title: str
-    paper: catalog.PaperRow | None
-    profile: catalog.Profile
-    cells: Sequence[CellOut] = ()
-    verdict: Mapping[str, Any] | None = None
-    utility: UtilityOut | None = None
-
-    def cell_for(self, column: AttackColumn) -> CellOut | None:
-        return next((cell for cell in self.cells if label(cell.attack, self.profile) == column.label), None)
-
-    def paper_ssim(self, column: AttackColumn) -> float | None:
-        return self.paper.ssim.get(column.name) if self.paper else None
-
-    def paper_robust(self, column: AttackColumn) -> bool | None:
-        return self.paper.robust.get(column.name) if self.paper else None
-
-    def worst_cell(self, columns: Sequence[AttackColumn]) -> CellOut | None:
-        """The cell that shows the most, of the finished ones among these."""
-        cells = [cell for column in columns if (cell := self.cell_for(column)) is not None and cell.result is not None]
-        return max(cells, key=_severity, default=None)
-
-    @property
-    def key_space(self) -> CellOut | None:
-        return next((cell for cell in self.cells if cell.attack["name"] == KEY_SPACE_ATTACK), None)
-
-    @property
-    def verdict_cell(self) -> CellOut | None:
-        """The cell that the verdict rests on."""
-        if self.verdict is None or self.verdict["worst_attack"] is None:
-            return None
-        name = self.verdict["worst_attack"]
-        return max((c for c in self.cells if c.result and c.attack["name"] == name), key=_severity, default=None)
 
 
 @dataclass
 class SampleTriple:
-    """A stored triple: what its pictures measure; and they themselves, once they were asked for."""
+    """A stored triple: its sizes, and the images once they are loaded."""
 
     cell_id: str
     index: int
     ssim: float | None
-    plain_md5: str | None  # tells plain images apart; None where there is none
+    plain_md5: str | None  # tells plain images apart; None without a plain image
     plain_size: int
     protected_size: int
     reconstructed_size: int
@@ -97,14 +36,17 @@ class SampleTriple:
 
 @dataclass(frozen=True)
 class Report:
-    evaluation: EvaluationOut
+    evaluation: Evaluation
     curves: Mapping[str, Mapping[str, Points]]  # by cell id
     samples: Mapping[str, Sequence[SampleTriple]]
 
+    @cached_property
+    def table(self) -> EvaluationTable:
+        return EvaluationTable(self.evaluation)
+
     @property
     def profile(self) -> catalog.Profile:
-        profile: catalog.Profile = self.evaluation.settings["profile"]
-        return profile
+        return self.table.profile
 
     @property
     def dataset_label(self) -> str:
@@ -114,76 +56,16 @@ class Report:
     def is_finished(self) -> bool:
         return self.evaluation.status in TERMINAL
 
-    @cached_property
-    def rows(self) -> list[SchemeRow]:
-        """The paper's five in its order, ordered or not, then all others."""
-        requested = self.requested_rows
-        paper = [catalog.make_scheme(*_split_name(entry)) for entry in PAPER_ROWS if entry["name"] in catalog.schemes()]
-        rows: list[SchemeRow] = []
-        for scheme in paper:
-            matching_rows = [row for row in requested if row.paper is not None and row.paper == scheme.paper]
-            entry = catalog.flatten_settings(scheme)
-            rows += matching_rows or [SchemeRow(label(entry), title(entry), scheme.paper, self.profile)]
-        return rows + [row for row in requested if row not in rows]
-
-    @cached_property
-    def requested_rows(self) -> list[SchemeRow]:
-        """The schemes of the order, in its order."""
-        cells: dict[str, list[CellOut]] = {}
-        for cell in self.evaluation.cells:
-            cells.setdefault(_entry_key(cell.scheme), []).append(cell)
-        verdicts = {_entry_key(verdict.scheme): verdict.model_dump() for verdict in self.evaluation.verdicts}
-        utility = {_entry_key(job.scheme): job for job in self.evaluation.utility}
-        return [
-            SchemeRow(
-                label(own[0].scheme, self.profile),
-                title(own[0].scheme, self.profile),
-                serializers.get_paper_row(own[0].scheme),
-                self.profile,
-                own,
-                verdicts[key],
-                utility.get(key),
-            )
-            for key, own in cells.items()
-        ]
-
-    @cached_property
-    def columns(self) -> list[AttackColumn]:
-        """The attacks that make images, in the order of the evaluation."""
-        column_by_label = {
-            label(cell.attack, self.profile): AttackColumn(
-                cell.attack["name"],
-                label(cell.attack, self.profile),
-                title(cell.attack, self.profile),
-                cell.threat_model,
-            )
-            for cell in self.evaluation.cells
-            if cell.attack["name"] != KEY_SPACE_ATTACK
-        }
-        return list(column_by_label.values())
-
-    @property
-    def paper_columns(self) -> list[AttackColumn]:
-        """The paper's three, ordered or not."""
-        columns = []
-        for name in PAPER_COLUMNS:
-            attack = catalog.make_attack(name, {})
-            placeholder = AttackColumn(name, name, title({"name": name}), attack.threat_model.value)
-            columns += [column for column in self.columns if column.name == name] or [placeholder]
-        return columns
-
-    @property
-    def further_columns(self) -> list[AttackColumn]:
-        return [column for column in self.columns if column.name not in PAPER_COLUMNS]
+    def samples_of(self, cell: TableCell | None) -> Sequence[SampleTriple]:
+        return () if cell is None or cell.cell is None else self.samples.get(cell.cell.id, ())
 
     def attacks_by_threat_model(self, model: str) -> list[str]:
         """Titles of the attacks of a threat model."""
-        cells = (cell for cell in self.evaluation.cells if cell.threat_model == model)
-        return list(dict.fromkeys(title(cell.attack, self.profile) for cell in cells))
+        return [column.title for column in self.table.columns if column.threat_model == model]
 
     @property
     def scaled_down_settings(self) -> list[str]:
-        """What the profile takes less of than the paper."""
+        """How the profile falls short of the paper: fewer images, less training."""
         limits = PROFILE_IMAGE_COUNTS[self.profile]
         descriptions = (
             [f"at most {limits[0]:,} training and {limits[1]:,} test images"] if limits[0] and limits[1] else []
@@ -197,12 +79,12 @@ class Report:
 
     @property
     def reimplementation_notes(self) -> list[str]:
-        """What could not be read in any publication or program, and was rebuilt."""
+        """The parts that were reconstructed, since no publication or program specifies them."""
         notes = []
         entries = (*self.evaluation.settings["schemes"], *self.evaluation.settings["attacks"])
         for name in dict.fromkeys(entry["name"] for entry in entries):
             cls = catalog.schemes().get(name) or catalog.attacks().get(name)
-            if cls is None:  # uploads, and what only another version knows
+            if cls is None:  # an upload, or the name of another version
                 continue
             if "[R]" in cls.source:
                 notes.append(
@@ -219,14 +101,14 @@ class Report:
 
     @property
     def request_body(self) -> dict[str, Any]:
-        """What to POST to get the same evaluation again."""
+        """The body of a POST that creates the same evaluation again."""
         settings = dict(self.evaluation.settings)
         settings["attacks"] = [{k: v for k, v in a.items() if k != "added"} for a in settings["attacks"]]
         return settings
 
     @property
     def command(self) -> str:
-        """The same as a command."""
+        """The command that creates the same evaluation again."""
         settings = self.request_body
         words = ["unveil", "evaluate"]
         for option in ("schemes", "attacks"):
@@ -237,25 +119,10 @@ class Report:
         return shlex.join([*words, *(["--utility"] if settings["utility"] else [])])
 
 
-def _severity(cell: CellOut) -> tuple[int, float]:
-    """How bad a finished cell is: by its verdict, then by what can be seen."""
-    assert cell.result is not None
-    visibility = (cell.result.ssim or {}).get("mean", 0.0) + (cell.result.identification or {}).get("top1", 0.0)
-    return -catalog.WORST_FIRST.index(cell.result.verdict), visibility
-
-
 def _format_spec(entry: Mapping[str, Any], profile: catalog.Profile) -> str:
-    """A scheme or attack as the command line takes it; what the profile fills in goes without saying."""
+    """A scheme or attack as the command line takes it, without the settings that the profile fills in."""
     defaults = default_settings(entry["name"], profile)
     differing = {k: v for k, v in entry.items() if k not in ("name", "dataset_name") and v != defaults.get(k)}
     return ":".join(
         [entry["name"], *(f"{k}={v if isinstance(v, str) else json.dumps(v)}" for k, v in differing.items())]
     )
-
-
-def _entry_key(entry: Mapping[str, Any]) -> str:
-    return json.dumps(entry, sort_keys=True)
-
-
-def _split_name(entry: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
-    return entry["name"], {k: v for k, v in entry.items() if k != "name"}

@@ -1,126 +1,107 @@
-"""Tables 1 and 2 as flat lines, for files; the HTML page lays out the same rows itself."""
+"""Tables 1 and 2 as flat rows, for JSON and CSV files."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from unveil.app.db.job_states import Status
-from unveil.app.evaluations.schemas import AvailabilityOut
-from unveil.app.report.model import AttackColumn, Report, SchemeRow
+from unveil.app.report.table import EvaluationTable, SchemeRow, TableCell
+from unveil.models.core.cell_result import AccuracyRate, Availability
 
 TableRow = dict[str, Any]
 
 VERDICT_MARKS = {"broken": "x", "leaks": "x", "no leak found": "o", "inconclusive": "?"}  # the paper's signs
 _NOT_MEASURED, _UNDECIDED = "not measured", "?"
-_RATE_FIELDS = {"": "top1", " ci_low": "ci_low", " ci_high": "ci_high"}
+_USES = ("training", "testing", "classification", "cost")
 
 
-def table_1(report: Report) -> list[TableRow]:
+def table_1(table: EvaluationTable) -> list[TableRow]:
     """Mean SSIM by scheme and attack: ours, its 95 % interval, the paper's."""
-    columns = [*report.paper_columns, *report.further_columns]
-    return [
-        {"scheme": row.label, "ssim_mode": report.evaluation.settings["ssim_mode"]}
-        | {name: value for column in columns for name, value in _ssim_columns(row, column).items()}
-        for row in report.rows
-    ]
-
-
-def table_2(report: Report) -> list[TableRow]:
-    """Robustness and availability (o, x, or ? where inconclusive), classification and cost: ours and the paper's."""
+    ssim_mode = table.evaluation.settings["ssim_mode"]
     lines = []
-    for row in report.rows:
-        line: TableRow = {"scheme": row.label}
-        for column in report.paper_columns:
-            cell = row.cell_for(column)
-            line[column.label] = (
-                VERDICT_MARKS[cell.result.verdict] if cell and cell.result else _missing_score_text(row, column)
-            )
-            line[f"{column.label} paper"] = _robustness_mark(row.paper_robust(column))
-        worst_other = row.worst_cell(report.further_columns)
-        line["worst other"] = VERDICT_MARKS[worst_other.result.verdict] if worst_other and worst_other.result else None
-        line["worst other attack"] = worst_other.attack["name"] if worst_other else None
-        line["verdict"] = row.verdict["verdict"] if row.verdict else None
-        keys = row.key_space.result if row.key_space else None
-        line["key_space_bits"] = keys.key_space_bits if keys else None
-        utility_result = row.utility.result if row.utility else None
-        own_values = (
-            (
-                *map(_availability_mark, (utility_result.training, utility_result.testing)),
-                utility_result.classification or _UNDECIDED,
-                utility_result.cost.level,
-            )
-            if utility_result
-            else (_NOT_MEASURED if row.verdict else None,) * 4
-        )
-        paper = row.paper
-        paper_values = (
-            (_robustness_mark(paper.training), _robustness_mark(paper.testing), paper.classification, paper.cost)
-            if paper
-            else (None,) * 4
-        )
-        for name, own, paper_value in zip(
-            ("training", "testing", "classification", "cost"), own_values, paper_values, strict=True
-        ):
-            line |= {name: own, f"{name} paper": paper_value}
+    for row in table.rows_with_paper:
+        line: TableRow = {"scheme": row.label, "ssim_mode": ssim_mode}
+        for column in (*table.paper_columns, *table.further_columns):
+            cell, name = row.cell_for(column), column.label
+            ssim = cell.result.ssim if cell.result else None
+            line[name] = ssim.mean if ssim else _missing_text(cell)
+            line[f"{name} ci_low"], line[f"{name} ci_high"] = (ssim.ci_low, ssim.ci_high) if ssim else (None, None)
+            line[f"{name} paper"] = cell.paper_ssim
         lines.append(line)
     return lines
 
 
-def utility_table(report: Report) -> list[TableRow]:
-    """Accuracies and costs; the schemes whose utility was measured."""
+def table_2(table: EvaluationTable) -> list[TableRow]:
+    """Robustness and availability (o, x, or ? if inconclusive), classification and cost: ours and the paper's."""
     lines = []
-    for row in report.requested_rows:
-        utility_result = row.utility.result if row.utility else None
-        if utility_result is not None:
-            rates = {"plain": utility_result.plain, "protected": utility_result.protected}
-            figures = {
-                f"{name}{end}": getattr(rate, field)
-                for name, rate in rates.items()
-                for end, field in _RATE_FIELDS.items()
-            }
+    for row in table.rows_with_paper:
+        line: TableRow = {"scheme": row.label}
+        for column in table.paper_columns:
+            cell = row.cell_for(column)
+            line[column.label] = VERDICT_MARKS[cell.verdict] if cell.verdict else _missing_text(cell)
+            line[f"{column.label} paper"] = _mark(cell.paper_robust)
+        worst = row.worst_cell(table.further_columns)
+        line["worst other"] = VERDICT_MARKS[worst.verdict] if worst and worst.verdict else None
+        line["worst other attack"] = worst.column.name if worst else None
+        line["verdict"] = row.verdict.verdict if row.verdict else None
+        keys = row.key_space.result if row.key_space else None
+        line["key_space_bits"] = keys.key_space_bits if keys else None
+        for name, own, paper in zip(_USES, _measured_uses(row), _paper_uses(row), strict=True):
+            line |= {name: own, f"{name} paper": paper}
+        lines.append(line)
+    return lines
+
+
+def utility_table(table: EvaluationTable) -> list[TableRow]:
+    """Accuracies and costs of the schemes whose utility was measured."""
+    lines = []
+    for row in table.rows:
+        result = row.utility.result if row.utility else None
+        if result is not None:
             lines.append(
-                {"scheme": row.label, **figures}
-                | {
-                    "drop": utility_result.drop.points,
-                    "drop ci_low": utility_result.drop.ci_low,
-                    "drop ci_high": utility_result.drop.ci_high,
-                }
-                | {
-                    "classification": utility_result.classification or _UNDECIDED,
-                    "training": _availability_mark(utility_result.training),
-                }
-                | {"testing": _availability_mark(utility_result.testing), "cost": utility_result.cost.level}
-                | {
-                    "images_per_second": utility_result.cost.images_per_second,
-                    "parameters": utility_result.cost.parameters,
+                {
+                    "scheme": row.label,
+                    **_rate_fields("plain", result.plain),
+                    **_rate_fields("protected", result.protected),
+                    "drop": result.drop.points,
+                    "drop ci_low": result.drop.ci_low,
+                    "drop ci_high": result.drop.ci_high,
+                    "classification": result.classification or _UNDECIDED,
+                    "training": _availability_mark(result.training),
+                    "testing": _availability_mark(result.testing),
+                    "cost": result.cost.level,
+                    "images_per_second": result.cost.images_per_second,
+                    "parameters": result.cost.parameters,
                 }
             )
     return lines
 
 
-def _ssim_columns(row: SchemeRow, column: AttackColumn) -> TableRow:
-    cell = row.cell_for(column)
-    ssim = (cell.result.ssim if cell and cell.result else None) or {}
-    name = column.label
-    return {
-        name: ssim.get("mean", _missing_score_text(row, column)),
-        f"{name} ci_low": ssim.get("ci_low"),
-        f"{name} ci_high": ssim.get("ci_high"),
-        f"{name} paper": row.paper_ssim(column),
-    }
+def _measured_uses(row: SchemeRow) -> tuple[str | None, ...]:
+    result = row.utility.result if row.utility else None
+    if result is None:
+        return (_NOT_MEASURED if row.verdict else None,) * len(_USES)
+    availability = _availability_mark(result.training), _availability_mark(result.testing)
+    return (*availability, result.classification or _UNDECIDED, result.cost.level)
 
 
-def _missing_score_text(row: SchemeRow, column: AttackColumn) -> str | None:
-    """What stands where there is no figure: N/A, the status, or nothing where it was not ordered."""
-    cell = row.cell_for(column)
-    if cell is None:
-        return None
-    return "N/A" if cell.status is Status.NOT_APPLICABLE else cell.status.value
+def _paper_uses(row: SchemeRow) -> tuple[str | None, ...]:
+    if row.paper is None:
+        return (None,) * len(_USES)
+    return _mark(row.paper.training), _mark(row.paper.testing), row.paper.classification, row.paper.cost
 
 
-def _availability_mark(availability: AvailabilityOut) -> str:
-    return _robustness_mark(availability.available) or _UNDECIDED
+def _rate_fields(name: str, rate: AccuracyRate) -> TableRow:
+    return {name: rate.top1, f"{name} ci_low": rate.ci_low, f"{name} ci_high": rate.ci_high}
 
 
-def _robustness_mark(is_robust: bool | None) -> str | None:
-    return None if is_robust is None else "o" if is_robust else "x"
+def _missing_text(cell: TableCell) -> str | None:
+    """N/A, or the status; None if the evaluation does not include the pair."""
+    return None if cell.cell is None else cell.cell.status if cell.result else cell.empty_text
+
+
+def _availability_mark(availability: Availability) -> str:
+    return _mark(availability.available) or _UNDECIDED
+
+
+def _mark(good: bool | None) -> str | None:
+    return None if good is None else "o" if good else "x"

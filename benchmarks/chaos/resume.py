@@ -125,7 +125,7 @@ def _read_outputs(out: Path) -> dict[str, Any]:
     files = [*out.glob("samples/*.png"), out / "scores.csv", out / "curves.json"]
     result = json.loads((out / "result.json").read_text())
     del result["result"]["seconds"]
-    key = result["result"].get("trained_key", {"reached": {}})
+    key = result["result"]["trained_key"] or {"reached": {}}
     key.pop("seconds", None)
     key["reached"].pop("images_per_second", None)
     return {"result": result, **{file.name: file.read_bytes() for file in files}}

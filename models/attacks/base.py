@@ -60,6 +60,7 @@ class Attack(ABC, Generic[S]):
     Settings: ClassVar[type]
     learning_based: ClassVar[bool] = False  # trains a network with any settings; must reconstruct the positive control
     paper_name: ClassVar[str | None] = None  # the column in the paper's tables
+    paper_position: ClassVar[int] = 0  # among the columns of the paper's tables
     profiles: ClassVar[Mapping[str, Mapping[str, Any]]] = {}  # default settings of each profile
 
     def __init__(self, settings: S) -> None:

@@ -41,6 +41,7 @@ class FeatureReconstruction(Attack[FrSettings]):
     threat_model = ThreatModel.CIPHERTEXT_ONLY
     Settings = FrSettings
     paper_name = "FR-Attack"
+    paper_position = 1
 
     def run(self, attack_input: AttackInput, context: RunContext) -> AttackResult:  # noqa: ARG002
         s = self.settings

@@ -69,6 +69,7 @@ class Gan(Attack[GanSettings]):
     Settings = GanSettings
     learning_based = True
     paper_name = "GAN-Attack"
+    paper_position = 3
     profiles: ClassVar = {
         "smoke": {"epochs": 1, "batch": 8, "width": 4, "discriminator": 8},
         "quick": {

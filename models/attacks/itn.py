@@ -53,6 +53,7 @@ class Itn(Attack[ItnSettings]):
     Settings = ItnSettings
     learning_based = True
     paper_name = "ITN-Attack"
+    paper_position = 2
     profiles: ClassVar = {
         "smoke": {"epochs": 1, "batch": 16, "channels": 4, "width": 4},
         "quick": {"epochs": 10, "batch": 32, "each_pixel": True, "channels": 8, "width": 8, "side": 32},

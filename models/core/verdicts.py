@@ -1,85 +1,105 @@
-"""From figures to verdicts: of one cell, and of a scheme over all attacks that apply (SCIENCE section 5)."""
+"""From scores to verdicts: on one cell, and on a scheme over all attacks that apply (SCIENCE section 5)."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
-Verdict = Literal["broken", "leaks", "no leak found", "inconclusive"]
+from unveil.models.core.cell_result import CellResult, Verdict
+from unveil.models.core.json_record import JsonRecord
 
 BROKEN_SSIM = 0.9
-SEARCHABLE_BITS = 80  # below this an exhaustive search is no longer out of reach
+SEARCHABLE_BITS = 80  # an exhaustive search of fewer bits is within reach
 WORST_FIRST: tuple[Verdict, ...] = ("broken", "leaks", "inconclusive", "no leak found")
 
+_MATERIAL = {"ciphertexts": "ciphertext", "pairs": "pair", "queries": "query"}
 
-def cell_verdict(result: Mapping[str, Any]) -> Verdict:
-    """The verdict on a finished cell's result, in the shape that `unveil.models.evaluation.cell` writes."""
-    bits = result.get("effective_bits")
-    if bits is not None:
-        return "broken" if bits < SEARCHABLE_BITS else "no leak found"
-    ssim, identification = result.get("ssim"), result.get("identification")
-    if (result.get("key_agreement") or {}).get("exact") or (ssim is not None and ssim["mean"] >= BROKEN_SSIM):
+
+@dataclass(frozen=True)
+class AttackOutcome:
+    """How one attack on a scheme ended, or how far it has come. status: of its job."""
+
+    attack: str
+    status: str
+    result: CellResult | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class SchemeVerdict(JsonRecord):
+    """The worst case over the attacks on a scheme."""
+
+    verdict: Verdict
+    because: str
+    worst_attack: str | None = None
+
+
+def with_verdict(result: CellResult) -> CellResult:
+    """The result with the verdict that follows from its scores."""
+    return replace(result, verdict=cell_verdict(result))
+
+
+def cell_verdict(result: CellResult) -> Verdict:
+    """The verdict on the scores of a finished cell."""
+    if result.effective_bits is not None:
+        return "broken" if result.effective_bits < SEARCHABLE_BITS else "no leak found"
+    if result.found_exact_key or (result.ssim is not None and result.ssim.mean >= BROKEN_SSIM):
         return "broken"
-    if "failed" in (result.get("controls") or {}).values():
+    if result.failed_controls or result.identification is None:
         return "inconclusive"
-    if identification is None:
-        return "inconclusive"
-    return "leaks" if identification["above_chance"] else "no leak found"
+    return "leaks" if result.identification.above_chance else "no leak found"
 
 
-def scheme_verdict(cells: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """The worst case over one scheme's cells: {"verdict", "because", "worst_attack"}.
-
-    Each cell needs "attack" ({"name", ...}), "status" and "result". What failed or was cancelled proves nothing.
-    """
-    finished = [cell for cell in cells if cell["status"] == "succeeded" and cell["result"]]
-    missing = [cell["attack"]["name"] for cell in cells if cell["status"] in ("failed", "cancelled")]
-    pending = any(cell["status"] in ("queued", "running", "cancelling") for cell in cells)
+def scheme_verdict(outcomes: Sequence[AttackOutcome]) -> SchemeVerdict:
+    """The worst case over one scheme's cells. An attack that failed or was cancelled proves nothing."""
+    finished = [(each.attack, each.result) for each in outcomes if each.status == "succeeded" and each.result]
+    missing = [each.attack for each in outcomes if each.status in ("failed", "cancelled")]
+    pending = any(each.status in ("queued", "running", "cancelling") for each in outcomes)
     if not finished:
         because = "its attacks are still running" if pending else "no attack on it finished"
-        return {"verdict": "inconclusive", "because": because, "worst_attack": None}
-    worst = min(finished, key=_severity)
-    verdict: Verdict = worst["result"]["verdict"]
-    if verdict == "no leak found" and (missing or pending):
+        return SchemeVerdict(verdict="inconclusive", because=because)
+    attack, result = min(finished, key=lambda each: severity_rank(each[1]))
+    if result.verdict == "no leak found" and (missing or pending):
         because = "attacks are still running" if pending else f"{', '.join(missing)} did not finish"
-        return {"verdict": "inconclusive", "because": because, "worst_attack": None}
-    return {"verdict": verdict, "because": _explain_verdict(worst), "worst_attack": worst["attack"]["name"]}
+        return SchemeVerdict(verdict="inconclusive", because=because)
+    return SchemeVerdict(verdict=result.verdict, because=_explain_verdict(attack, result), worst_attack=attack)
 
 
-def _severity(cell: Mapping[str, Any]) -> tuple[int, int, float]:
-    result = cell["result"]
-    exact = (result.get("key_agreement") or {}).get("exact", False)
-    visibility = (result.get("ssim") or {}).get("mean", -1.0) + (result.get("identification") or {}).get("top1", 0.0)
-    return WORST_FIRST.index(result["verdict"]), 0 if exact else 1, -visibility
+def severity_rank(result: CellResult) -> tuple[int, bool, float]:
+    """Sorts results, the worst for the scheme first."""
+    return WORST_FIRST.index(result.verdict), not result.found_exact_key, -result.leakage
 
 
-def _explain_verdict(cell: Mapping[str, Any]) -> str:
-    name, result = cell["attack"]["name"], cell["result"]
-    verdict = result["verdict"]
-    ssim, identification = result.get("ssim"), result.get("identification")
-    subject = "the unattacked ciphertexts" if name == "none" else name
-    if verdict == "broken" and result.get("effective_bits") is not None:
-        return f"only 2^{result['effective_bits']:.0f} keys: an exhaustive search succeeds"
-    if verdict == "broken" and (result.get("key_agreement") or {}).get("exact"):
-        return f"{name} found the exact key{_describe_material_used(result)}"
-    if verdict == "broken":
-        return f"{subject} {'show' if name == 'none' else 'shows'} the images at SSIM {ssim['mean']:.2f}"
-    if verdict == "leaks":
+def _explain_verdict(attack: str, result: CellResult) -> str:
+    subject, s = ("the unattacked ciphertexts", "") if attack == "none" else (attack, "s")
+    identified = result.identification
+    if result.verdict == "broken":
+        return _explain_break(attack, f"{subject} show{s}", result)
+    if result.verdict == "leaks" and identified is not None:
+        share, chance = f"{identified.top1:.0%} of images", f"(chance {identified.chance:.1%})"
+        return f"{subject} let{s} {share} be picked out of {identified.gallery} {chance}"
+    if result.verdict == "inconclusive":
+        failed = result.failed_controls
+        plural = "s" if len(failed) > 1 else ""
         return (
-            f"{subject} {'let' if name == 'none' else 'lets'} {identification['top1']:.0%} of images be picked out "
-            f"of {identification['gallery']} (chance {identification['chance']:.1%})"
+            f"the {' and '.join(failed)} control{plural} of {attack} failed"
+            if failed
+            else f"{subject} could not be scored"
         )
-    if verdict == "inconclusive":
-        failed = [control for control, state in (result.get("controls") or {}).items() if state == "failed"]
-        return f"the {' and '.join(failed)} control of {name} failed" if failed else f"{subject} could not be scored"
-    return "no attack that applies brought out more than chance"
+    return "no attack that applies found more than chance"
 
 
-def _describe_material_used(result: Mapping[str, Any]) -> str:
-    for unit in ("ciphertexts", "pairs", "queries"):
-        numbers = result.get("numbers") or {}
-        count, colours = numbers.get(unit), numbers.get(f"{unit}_for_colours", 0)
+def _explain_break(attack: str, subject_shows: str, result: CellResult) -> str:
+    if result.effective_bits is not None:
+        return f"only 2^{result.effective_bits:.0f} keys: an exhaustive search succeeds"
+    if result.found_exact_key:
+        return f"{attack} found the exact key{_describe_material_used(result)}"
+    return subject_shows + " the images" + ("" if result.ssim is None else f" at SSIM {result.ssim.mean:.2f}")
+
+
+def _describe_material_used(result: CellResult) -> str:
+    for units, unit in _MATERIAL.items():
+        count, for_colours = result.numbers.get(units), result.numbers.get(f"{units}_for_colours", 0)
         if count is not None:
-            text = f" from {count:.0f} {unit if count != 1 else unit[:-1] if unit != 'queries' else 'query'}"
-            return text + (f", its colours from {colours:.0f}" if colours > count else "")
+            used = f" from {count:.0f} {unit if count == 1 else units}"
+            return used + (f", its colours from {for_colours:.0f}" if for_colours > count else "")
     return ""

@@ -1,8 +1,8 @@
-"""One cell of an evaluation: a scheme under an attack on a data set, scored, with its controls.
+"""One cell of an evaluation: a scheme under an attack on a dataset, scored, with its controls.
 
     python -m models.evaluation --scheme tanaka --attack fr --data DIR --profile paper --out DIR
 
-runs one cell with no service around it.
+runs one cell without the service.
 """
 
 from __future__ import annotations
@@ -17,21 +17,22 @@ import numpy as np
 from unveil.models.attacks.base import Attack, AttackInput, AttackResult
 from unveil.models.catalog import effective_bits
 from unveil.models.core import keystream
+from unveil.models.core.cell_result import CellResult, UtilityResult
 from unveil.models.core.images import Images, pad
 from unveil.models.core.profiles import PROFILE_IMAGE_COUNTS
 from unveil.models.core.run_context import RunContext
-from unveil.models.core.verdicts import cell_verdict
+from unveil.models.core.verdicts import with_verdict
 from unveil.models.data.image_dataset import ImageDataset
 from unveil.models.evaluation.attacker_view import ImageSplit, ProtectImages, build_attack_input, split_images
 from unveil.models.evaluation.controls import controls_context, controls_start_fraction, run_controls
-from unveil.models.evaluation.scoring import CellResult, Sample, Scores, ScoringOptions, build_cell_result, score
+from unveil.models.evaluation.scoring import CellOutcome, Sample, Scores, ScoringOptions, build_outcome, score
 from unveil.models.schemes.base import Scheme, seed_secret
 from unveil.models.schemes.network import NetworkScheme
 
-__all__ = ["CellResult", "Sample", "Scores", "ScoringOptions", "measure_utility", "run_cell"]
+__all__ = ["CellOutcome", "Sample", "Scores", "ScoringOptions", "measure_utility", "run_cell"]
 
 _SHARED_IMAGES_NOTE = "the public images are the training images: half of these are the attacker's, half the owner's"
-_KEY_TRAINING_FRACTION = 0.5  # of the progress bar, where a key is trained first
+_KEY_TRAINING_FRACTION = 0.5  # of the progress bar, if a key is trained first
 
 
 def run_cell(
@@ -43,17 +44,17 @@ def run_cell(
     *,
     secret: bytes | None = None,
     public: Images | None = None,
-) -> CellResult:
-    """Protect, attack, score, control. `secret`: use this key; else keys are derived from the seed, or one is trained.
+) -> CellOutcome[CellResult]:
+    """Protect, attack, score and run the controls.
 
-    public: the attacker's images; without them, or where they are the training split itself, half of that is his and
-    the other half is the owner's.
+    secret: of the key to use; else keys are derived from the seed, or one is trained. public: the attacker's images;
+    without them, or if they are the training split itself, the attacker and the owner get half of that split each.
     Raises AttackFailed, Cancelled, ValueError (images that the scheme or the metric cannot take).
     """
     started_at = time.monotonic()
     full_data, data = data, data.take(*PROFILE_IMAGE_COUNTS[options.profile])
     if len(data.test) == 0:
-        raise ValueError(f"data set {data.name} has no test images to attack")
+        raise ValueError(f"dataset {data.name} has no test images to attack")
     if public is not None and np.array_equal(public, full_data.train):
         public, data = None, replace(data, notes=(*data.notes, _SHARED_IMAGES_NOTE))
     public = None if public is None else pad(public, scheme.size_multiple)
@@ -77,7 +78,7 @@ def run_cell(
     trials = []
     for index, key_secret in enumerate(secrets):
         report = _trial_report(context.report, index, len(secrets), controls_start)
-        report(0.0, "protecting")  # also where a job is cancelled whose attack never reports
+        report(0.0, "protecting")  # lets a cancel in before an attack that never reports
         attack_input = build_attack_input(
             scheme, attack, image_split, _make_protect(scheme, key_secret, replace(context, report=report)), index
         )
@@ -98,17 +99,13 @@ def run_cell(
     recovered_key = None if recovered is None else scheme.key_to_json(recovered)
     notes = [*_collect_notes(scheme, attack, data, options, secret), *control_notes, *recogniser_notes]
     paper_ssim = scheme.paper.ssim.get(attack.name) if scheme.paper else None
-    cell_result = build_cell_result(
-        data.test, trials, options, context, controls, notes, paper_ssim, started_at, recovered_key
-    )
-    extra_fields = {"trained_key": provenance, "recogniser": recogniser}
-    return replace(
-        cell_result, result={**cell_result.result, **{name: value for name, value in extra_fields.items() if value}}
-    )
+    outcome = build_outcome(data.test, trials, options, context, controls, notes, started_at)
+    result = replace(outcome.result, paper_ssim=paper_ssim, trained_key=provenance, recogniser=recogniser)
+    return replace(outcome, result=result, recovered_key=recovered_key)
 
 
 def _derive_secret(seed: int, index: int) -> bytes:
-    """Key `number` of an evaluation: drawn from its seed, so that the evaluation can be repeated."""
+    """Key `index` of an evaluation, derived from its seed so that the evaluation can be repeated."""
     root = seed.to_bytes(32, "big", signed=True)
     return seed_secret(keystream.derive_key(root, f"evaluation/key/{index}"))
 
@@ -120,10 +117,10 @@ def measure_utility(
     context: RunContext,
     *,
     secret: bytes | None = None,
-) -> CellResult:
-    """What protection costs a classifier (models/utility.py), under the key that `run_cell` takes first.
+) -> CellOutcome[UtilityResult]:
+    """What protection costs a classifier, under the first key of `run_cell`. scheme: None for uploaded ciphertexts.
 
-    Without a scheme: of uploaded ciphertexts. Raises AttackFailed, Cancelled, ValueError.
+    Raises AttackFailed, Cancelled, ValueError.
     """
     from unveil.models.evaluation.classification_utility import run_external_utility, run_utility
 
@@ -141,7 +138,7 @@ def _make_protect(scheme: Scheme[Any, Any], secret: bytes, context: RunContext) 
 
     def protect(images: Images, first: int) -> Images:  # noqa: ARG001 - one key for all
         key = scheme.key(secret, *images.shape[1:3]).to(context.device)
-        return scheme.encrypt(images, key, lambda: context.report(0.0, "protecting"))  # minutes: let a cancel in
+        return scheme.encrypt(images, key, lambda: context.report(0.0, "protecting"))  # takes minutes: lets a cancel in
 
     return protect
 
@@ -165,38 +162,31 @@ def _collect_notes(
 ) -> list[str]:
     notes = [*data.notes]
     if options.keys > 1 and scheme.trains:
-        notes.append("a key is a trained network: one, no further keys were drawn")
+        notes.append("the key is a trained network: no further keys were drawn")
     elif options.keys > 1 and secret:
-        notes.append("the given key only: no further keys were drawn")
+        notes.append("only the given key was used: no further keys were drawn")
     elif options.keys > 1 and attack.trains_network():
-        notes.append("an attack that trains a network is made on the first key only")
+        notes.append("an attack that trains a network runs on the first key only")
     if data.test.shape[1] % scheme.size_multiple or data.test.shape[2] % scheme.size_multiple:
         padded = f"images were padded to multiples of {scheme.size_multiple} by edge replication"
-        notes.append(f"{padded}; what that added is not scored")
+        notes.append(f"{padded}; the padding is not scored")
     return notes
 
 
 def _count_key_space(
     scheme: Scheme[Any, Any], attack: Attack[Any], image_split: ImageSplit, context: RunContext, started_at: float
-) -> CellResult:
+) -> CellOutcome[CellResult]:
     height, width = image_split.targets.shape[1:3]
     attack_result = attack.run(AttackInput(scheme, image_split.targets[:0], image_split.targets[:0]), context)
-    result: dict[str, Any] = {
-        "ssim": None,
-        "psnr": None,
-        "identification": None,
-        "key_agreement": None,
-        "key_space_bits": attack_result.metrics["key_space_bits"],
-        "effective_bits": effective_bits(scheme, height, width),
-        "paper_ssim": None,
-        "controls": None,
-        "device": context.device,
-        "notes": [f"for one image of {width}x{height}", *attack_result.notes],
-        "numbers": {},
-    }
-    result["verdict"] = cell_verdict(result)
-    result["seconds"] = round(time.monotonic() - started_at, 3)
-    return CellResult(result)
+    result = CellResult(
+        key_space_bits=attack_result.metrics["key_space_bits"],
+        effective_bits=effective_bits(scheme, height, width),
+        verdict="inconclusive",
+        seconds=round(time.monotonic() - started_at, 3),
+        device=context.device,
+        notes=[f"for one image of {width}x{height}", *attack_result.notes],
+    )
+    return CellOutcome(with_verdict(result))
 
 
 def _report_from(report: Callable[[float, str], None], start: float) -> Callable[[float, str], None]:

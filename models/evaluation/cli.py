@@ -32,43 +32,43 @@ from unveil.models.data.datasets import load_folder
 from unveil.models.data.image_dataset import DatasetMissing
 from unveil.models.data.sample import sample
 from unveil.models.evaluation.cell import measure_utility, run_cell
-from unveil.models.evaluation.scoring import CellResult, ScoringOptions
+from unveil.models.evaluation.scoring import AnyOutcome, ScoringOptions
 
 
 def _build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="python -m unveil.models.evaluation", description="Run one cell, no service needed."
+        prog="python -m unveil.models.evaluation", description="Run one cell, without the service."
     )
     parser.add_argument("--scheme", required=True, help="such as tanaka, tanaka:icce2018, pixelwise:different")
     parser.add_argument("--attack", required=True, help="such as none, fr, fr:L=4:nibblewise=true; or utility")
     parser.add_argument("--data", required=True, help="a folder (STL-10's layout or class folders), or `sample`")
     parser.add_argument("--profile", choices=PROFILES, default="paper")
     parser.add_argument("--out", type=Path, required=True, help="folder for result.json, scores.csv, samples/, curves")
-    parser.add_argument("--resume", action="store_true", help="go on from the checkpoints in --out")
+    parser.add_argument("--resume", action="store_true", help="resume from the checkpoints in --out")
     parser.add_argument(
         "--limit-seconds",
         type=float,
         default=math.inf,
-        help="stop after this long; what a training has learned by then is kept",
+        help="stop after this long; checkpoints are kept",
     )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--keys", type=int, default=3)
     parser.add_argument("--samples", type=int, default=8)
     parser.add_argument("--ssim-mode", choices=SSIM_MODES, default="rgb7")
     parser.add_argument("--device", default="cpu")
-    parser.add_argument("--utility", action="store_true", help="classify the reconstructions, too")
+    parser.add_argument("--utility", action="store_true", help="also classify the reconstructions")
     return parser
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run one cell and write it to a folder. 0: done; 1: failed, or stopped at the limit (go on with --resume)."""
+    """Run one cell and write it to a folder. Exit status 1: failed, or stopped at the limit (resume with --resume)."""
     parser = _build_parser()
     given = parser.parse_args(arguments)
     options = ScoringOptions(given.seed, given.keys, given.samples, given.ssim_mode, given.profile, given.utility)
     try:
         name, settings = parse_spec("scheme", given.scheme)
         scheme = make_scheme(name, settings, options.profile)
-        attack = None  # none: utility
+        attack = None  # None measures utility
         if given.attack != UTILITY:
             name, settings = parse_spec("attack", given.attack)
             attack = make_attack(name, settings, options.profile)
@@ -79,7 +79,7 @@ def main(arguments: list[str] | None = None) -> int:
     except (UnknownName, ParameterError, DatasetMissing) as error:
         parser.error(str(error))
 
-    if not given.limit_seconds >= 0:  # nor is nan
+    if not given.limit_seconds >= 0:  # refuses nan too
         parser.error("--limit-seconds: must be at least 0")
     checkpoints = given.out / "checkpoints"
     try:
@@ -87,7 +87,7 @@ def main(arguments: list[str] | None = None) -> int:
     except OSError as error:
         parser.error(f"--out {given.out}: {error.strerror}")
     if not given.resume:
-        for old in checkpoints.rglob("*.ckpt*"):  # and nothing else that may lie there
+        for old in checkpoints.rglob("*.ckpt*"):  # leaves other files alone
             old.unlink()
     deadline = time.monotonic() + given.limit_seconds
 
@@ -100,7 +100,7 @@ def main(arguments: list[str] | None = None) -> int:
         seed=given.seed, device=given.device, checkpoints=DirectoryStore(checkpoints), report=report, deadline=deadline
     )
     try:
-        done = (
+        outcome: AnyOutcome = (
             run_cell(scheme, attack, data, options, context)
             if attack
             else measure_utility(scheme, data, options, context)
@@ -127,23 +127,22 @@ def main(arguments: list[str] | None = None) -> int:
         **vars(options),
         **images,
     }
-    write_cell(done, settings, given.out)
-    print(json.dumps({**settings, "result": done.result}, indent=2))
+    print(write_cell(outcome, settings, given.out))
     return 0
 
 
-def write_cell(cell_result: CellResult, settings: Mapping[str, Any], out: Path) -> None:
-    """result.json, curves.json, scores.csv and samples/ of a finished cell."""
-    (out / "result.json").write_text(json.dumps({**settings, "result": cell_result.result}, indent=2) + "\n")
-    (out / "curves.json").write_text(json.dumps(cell_result.curves) + "\n")
-    if cell_result.scores is not None:
-        columns = np.column_stack(
-            [cell_result.scores.index, cell_result.scores.ssim, cell_result.scores.psnr, cell_result.scores.rank]
-        )
+def write_cell(outcome: AnyOutcome, settings: Mapping[str, Any], out: Path) -> str:
+    """Writes result.json, curves.json, scores.csv and samples/ of a finished cell. Returns the text of result.json."""
+    text = json.dumps({**settings, "result": outcome.result.to_json()}, indent=2)
+    (out / "result.json").write_text(text + "\n")
+    (out / "curves.json").write_text(json.dumps(outcome.curves) + "\n")
+    if outcome.scores is not None:
+        columns = np.column_stack([outcome.scores.index, outcome.scores.ssim, outcome.scores.psnr, outcome.scores.rank])
         np.savetxt(out / "scores.csv", columns, "%d,%.6f,%.4f,%.2f", header="index,ssim,psnr,rank", comments="")
     (out / "samples").mkdir(exist_ok=True)
-    for stored in cell_result.samples:
+    for stored in outcome.samples:
         for kind in ("plain", "protected", "reconstructed"):
             image = getattr(stored, kind)
             if image is not None:
                 (out / "samples" / f"{stored.index}-{kind}.png").write_bytes(to_png(image))
+    return text

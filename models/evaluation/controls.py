@@ -1,4 +1,4 @@
-"""Whether the instrument works: an attack must see through the negative of the image, and see nothing in noise."""
+"""Controls: an attack must reconstruct the inverted image, and find nothing in random noise."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from unveil.models.attacks.base import Attack
+from unveil.models.core.cell_result import Controls
 from unveil.models.core.errors import AttackFailed, TrainingFailed
 from unveil.models.core.images import Images
 from unveil.models.core.run_context import RunContext
@@ -20,43 +21,37 @@ from unveil.models.metrics.identification import SCALES, identification
 from unveil.models.metrics.ssim import ssim
 from unveil.models.schemes.base import Scheme
 
-POSITIVE_SSIM = 0.8  # what a learned attack must reach on the negative of the image
-_CONTROL_CONFIDENCE = 0.999  # a control must not raise a false alarm once in a hundred cells
-
-
-ControlResults = dict[str, str]  # {"positive": "passed" | "failed", "negative": ...}
+POSITIVE_SSIM = 0.8  # that a learned attack must reach on the inverted image
+_CONTROL_CONFIDENCE = 0.999  # so that fewer than one cell in a hundred has a false alarm
 
 
 def run_controls(
     scheme: Scheme[Any, Any] | None, attack: Attack[Any], image_split: ImageSplit, context: RunContext
-) -> tuple[ControlResults, list[str]]:
-    """Controls of an attack with these settings (SCIENCE section 5), and a note where another cell had made them.
+) -> tuple[Controls, list[str]]:
+    """Controls of an attack with these settings (SCIENCE section 5), and notes on them.
 
-    Positive: a learned attack must reach POSITIVE_SSIM, any other must identify above chance. Negative: on pure noise
-    the attack must stay at chance, or find that there is nothing to be found. Training them takes longer than the
-    attack: a learned attack makes them once for all cells of an evaluation that would train the same.
+    Positive: a learned attack must reach POSITIVE_SSIM, any other must identify originals above chance. Negative: on
+    random noise the attack must stay at chance, or fail. Training both controls takes longer than the attack, so the
+    cells of an evaluation share those that train the same network on the same images.
     """
     if not attack.trains_network():
         return _run_both(scheme, attack, image_split, context), _too_few_images_note(len(image_split.targets))
-    computed: list[ControlResults] = []
+    computed: list[Controls] = []
 
     def compute() -> bytes:
         computed.append(_run_both(scheme, attack, image_split, context))
-        return json.dumps(computed[0]).encode()
+        return json.dumps(computed[0].to_json()).encode()
 
-    results: ControlResults = json.loads(
-        context.memoize(f"controls/{_control_cache_key(scheme, attack, image_split, context)}", compute)
-    )
-    return results, [] if computed else ["controls: those of another cell with the same settings, network and images"]
+    cache_key = f"controls/{_control_cache_key(scheme, attack, image_split, context)}"
+    controls = Controls.from_json(json.loads(context.memoize(cache_key, compute)))
+    return controls, [] if computed else ["controls: those of another cell with the same settings, network and images"]
 
 
 def _too_few_images_note(images: int) -> list[str]:
-    """A note where not even a hit for every image would be above chance: then no positive control can pass."""
-    hits = np.ones((len(SCALES), images), np.int64)
-    can_pass = identification_summary([hits], _CONTROL_CONFIDENCE)["above_chance"]
-    return (
-        [] if can_pass else [f"{images} test images are too few for a control to tell: nothing is certain from so few"]
-    )
+    """A note if no positive control can pass, because identifying every image would not be above chance."""
+    all_identified = np.ones((len(SCALES), images), np.int64)
+    can_pass = identification_summary([all_identified], _CONTROL_CONFIDENCE).above_chance
+    return [] if can_pass else [f"{images} test images are too few for the controls: none of them can pass"]
 
 
 def _control_cache_key(
@@ -72,50 +67,50 @@ def _control_cache_key(
 
 def _run_both(
     scheme: Scheme[Any, Any] | None, attack: Attack[Any], image_split: ImageSplit, context: RunContext
-) -> ControlResults:
+) -> Controls:
     rng = np.random.default_rng(context.seed)
 
-    def negative(images: Images, first: int) -> Images:  # noqa: ARG001
+    def invert(images: Images, first: int) -> Images:  # noqa: ARG001
         return 255 - images
 
     def noise(images: Images, first: int) -> Images:  # noqa: ARG001
-        # A bytearray, for torch warns of arrays that cannot be written to.
+        # A bytearray: torch warns about read-only arrays.
         return np.frombuffer(bytearray(rng.bytes(images.size)), np.uint8).reshape(images.shape)
 
     context.report(0.0, "positive control")
     try:
-        sees_negative_image = _reconstructs(
+        reconstructs_inverted = _reconstructs(
             scheme,
             attack,
             image_split,
             _half_context(context, "control-positive", 0),
-            negative,
+            invert,
             learning_based=attack.learning_based,
         )
     except AttackFailed:
-        sees_negative_image = False
+        reconstructs_inverted = False
     context.report(0.5, "negative control")
     try:
-        sees_in_noise = _reconstructs(
+        reconstructs_noise = _reconstructs(
             scheme, attack, image_split, _half_context(context, "control-negative", 1), noise, learning_based=False
         )
-    except TrainingFailed:  # what it would have seen is not known
-        sees_in_noise = True
-    except AttackFailed:  # there is nothing to be found
-        sees_in_noise = False
-    return {
-        "positive": "passed" if sees_negative_image else "failed",
-        "negative": "failed" if sees_in_noise else "passed",
-    }
+    except TrainingFailed:  # what the attack would have found is unknown
+        reconstructs_noise = True
+    except AttackFailed:
+        reconstructs_noise = False
+    return Controls(
+        positive="passed" if reconstructs_inverted else "failed",
+        negative="failed" if reconstructs_noise else "passed",
+    )
 
 
 def controls_start_fraction(attack: Attack[Any], runs: int) -> float:
-    """Where on the progress bar they begin after so many runs of the attack; they train a learned one twice more."""
+    """Where on the progress bar the controls start after `runs` of the attack. They train a learned attack twice."""
     return runs / (runs + (2 if attack.learning_based else 1))
 
 
 def controls_context(context: RunContext, start: float) -> RunContext:
-    """The rest of the progress bar, from `begin` on. Controls show no curves of their own."""
+    """Reports to the progress bar from `start` on, and records no curves."""
     return replace(
         context,
         report=lambda fraction, _: context.report(start + (1 - start) * fraction, "controls"),
@@ -124,7 +119,7 @@ def controls_context(context: RunContext, start: float) -> RunContext:
 
 
 def _half_context(context: RunContext, name: str, index: int) -> RunContext:
-    """Of the controls. Checkpoints of one must not be taken for those of the attack."""
+    """For one of the two controls. A folder of its own keeps its checkpoints apart from those of the attack."""
     return replace(
         context,
         checkpoints=context.checkpoints and context.checkpoints.child(name),
@@ -141,14 +136,11 @@ def _reconstructs(
     *,
     learning_based: bool,
 ) -> bool:
-    """Whether the attack brings out an image from behind `protect`. Raises AttackFailed."""
+    """Whether the attack reconstructs images that `protect` has protected. Raises AttackFailed."""
     reconstructed = attack.run(build_attack_input(scheme, attack, image_split, protect), context).reconstructed
     if reconstructed is None:
         return False
     if learning_based:
         return bool(ssim(image_split.targets, reconstructed).mean() >= POSITIVE_SSIM)
-    return bool(
-        identification_summary([identification(image_split.targets, reconstructed).ranks], _CONTROL_CONFIDENCE)[
-            "above_chance"
-        ]
-    )
+    ranks = identification(image_split.targets, reconstructed).ranks
+    return identification_summary([ranks], _CONTROL_CONFIDENCE).above_chance

@@ -1,4 +1,4 @@
-"""An auditor's own ciphertexts, of a scheme we may not know: every attack that the uploaded material allows."""
+"""Uploaded ciphertexts, possibly of an unknown scheme, under every attack that the uploaded material allows."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import numpy as np
 
 from unveil.models.attacks.base import Attack, AttackResult
 from unveil.models.catalog import describe_scheme, external_not_applicable_reason, make_scheme, schemes
+from unveil.models.core.cell_result import CellResult
 from unveil.models.core.errors import AttackFailed
 from unveil.models.core.images import Images
 from unveil.models.core.profiles import PROFILE_IMAGE_COUNTS
@@ -18,7 +19,7 @@ from unveil.models.core.threat_models import ThreatModel
 from unveil.models.data.image_dataset import ImageDataset
 from unveil.models.evaluation.attacker_view import ImageSplit, build_attack_input, split_images
 from unveil.models.evaluation.controls import controls_context, controls_start_fraction, run_controls
-from unveil.models.evaluation.scoring import CellResult, Sample, ScoringOptions, build_cell_result, score
+from unveil.models.evaluation.scoring import CellOutcome, Sample, ScoringOptions, build_outcome, score
 from unveil.models.metrics.ssim import ssim
 from unveil.models.schemes.base import Scheme
 
@@ -30,11 +31,11 @@ def run_external(
     context: RunContext,
     *,
     public: Images | None = None,
-) -> CellResult:
-    """Attack the ciphertexts `data.test`; scored where `data.test_originals` are known.
+) -> CellOutcome[CellResult]:
+    """Attack the ciphertexts `data.test`, and score against `data.test_originals` if there are any.
 
-    An attack made for certain schemes is tried as if the ciphertexts were of each of them, and the best attempt
-    counts. Raises AttackFailed, Cancelled.
+    An attack on particular schemes is tried for each of these, and the best attempt counts.
+    Raises AttackFailed, Cancelled.
     """
     started_at = time.monotonic()
     full_data, data = data, data.take(*PROFILE_IMAGE_COUNTS[options.profile])
@@ -83,12 +84,12 @@ def run_external(
         )
         notes += recogniser_notes
     notes += control_notes
-    cell_result = build_cell_result(data.test_originals, trials, options, context, controls, notes, None, started_at)
-    return replace(cell_result, result={**cell_result.result, "recogniser": recogniser}) if recogniser else cell_result
+    outcome = build_outcome(data.test_originals, trials, options, context, controls, notes, started_at)
+    return replace(outcome, result=replace(outcome.result, recogniser=recogniser))
 
 
 def candidate_schemes(attack: Attack[Any], height: int, width: int) -> list[tuple[str, Scheme[Any, Any] | None]]:
-    """What an attack may take the ciphertexts for: nothing in particular, or each known scheme it was made for."""
+    """The schemes to assume: none if the attack applies to every scheme, else each known scheme it applies to."""
     known = [
         make_scheme(name, variant["params"])
         for name in schemes()
@@ -105,7 +106,7 @@ def candidate_schemes(attack: Attack[Any], height: int, width: int) -> list[tupl
 
 
 def _split_upload(attack: Attack[Any], data: ImageDataset, public: Images | None) -> ImageSplit:
-    """Images stand for the places in the upload where `_given` finds their ciphertexts."""
+    """`_uploaded_ciphertexts` maps each of these images to its ciphertext by position in the upload."""
     targets = data.test if data.test_originals is None else data.test_originals
     train = data.train if data.train_originals is None else data.train_originals
     if attack.threat_model is not ThreatModel.PUBLIC_IMAGES:
@@ -114,7 +115,7 @@ def _split_upload(attack: Attack[Any], data: ImageDataset, public: Images | None
 
 
 def _uploaded_ciphertexts(data: ImageDataset) -> Any:
-    """The ciphertexts as they were uploaded: targets first, then the others."""
+    """Returns the uploaded ciphertexts: of the targets first, then of the training images."""
 
     def protect(images: Images, first: int) -> Images:
         return data.test if first == 0 else data.train[: len(images)]
@@ -123,7 +124,7 @@ def _uploaded_ciphertexts(data: ImageDataset) -> Any:
 
 
 def _score_attempt(images: Images, originals: Images | None, options: ScoringOptions) -> float:
-    """How good an attempt is: SSIM where originals are known, else how smooth: photographs are, noise is not."""
+    """SSIM to the originals, or else smoothness, which tells photographs from noise."""
     if originals is not None:
         return float(ssim(originals, images, options.ssim_mode).mean())
     values = images.astype(np.float32)
@@ -138,29 +139,22 @@ def _unscored_result(
     context: RunContext,
     notes: list[str],
     started_at: float,
-) -> CellResult:
+) -> CellOutcome[CellResult]:
     reconstructed = attack_result.reconstructed
     assert reconstructed is not None
     indices = np.unique(np.linspace(0, len(protected) - 1, min(options.samples, len(protected))).round().astype(int))
-    result: dict[str, Any] = {
-        "ssim": None,
-        "psnr": None,
-        "identification": None,
-        "key_agreement": None,
-        "key_space_bits": None,
-        "paper_ssim": None,
-        "controls": None,
-        "numbers": dict(attack_result.metrics),
-        "device": context.device,
-        "notes": [
+    result = CellResult(
+        numbers=dict(attack_result.metrics),
+        verdict="inconclusive",
+        seconds=round(time.monotonic() - started_at, 3),
+        device=context.device,
+        notes=[
             *notes,
             *attack_result.notes,
-            "no originals were uploaded: nothing can be scored, look at the samples; upload `originals` for a score",
+            "no originals were uploaded: nothing can be scored; look at the samples, or upload `originals` for a score",
         ],
-        "verdict": "inconclusive",
-        "seconds": round(time.monotonic() - started_at, 3),
-    }
-    return CellResult(result, samples=[Sample(int(i), None, None, protected[i], reconstructed[i]) for i in indices])
+    )
+    return CellOutcome(result, samples=[Sample(int(i), None, None, protected[i], reconstructed[i]) for i in indices])
 
 
 def _attempt_report(context: RunContext, index: int, count: int, controls_start: float, label: str) -> Any:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
 
@@ -19,7 +21,7 @@ def binomial_interval(hits: float, trials: int, confidence: float) -> tuple[floa
     return low, high
 
 
-def summary(values: npt.NDArray[np.float64], seed: int = 0) -> dict[str, float | int]:
+def summary(values: npt.NDArray[np.float64], seed: int = 0) -> dict[str, Any]:
     """Mean, standard deviation and the 95 % bootstrap interval of the mean of float64 [N], one value for each image."""
     count, rng = len(values), np.random.default_rng(seed)
     step = max(1, _MAX_DRAWS_PER_BATCH // count)

@@ -50,6 +50,7 @@ class Pixelwise(Scheme[PixelwiseSettings, PixelwiseKey]):
     source = "Sirichotedumrong, Maekawa, Kinoshita, Kiya 2019; paper section 2.3"
     Settings = PixelwiseSettings
     paper_name = "Pixel-wise"
+    paper_position = 1
 
     @property
     def key_per_image(self) -> bool:

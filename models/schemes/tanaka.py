@@ -51,6 +51,7 @@ class Tanaka(Scheme[TanakaSettings, TanakaKey]):
     source = "Tanaka 2018; paper section 2.2"
     Settings = TanakaSettings
     paper_name = "Tanaka's Scheme"
+    paper_position = 2
 
     @property
     def size_multiple(self) -> int:

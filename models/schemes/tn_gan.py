@@ -56,6 +56,7 @@ class TnGan(NetworkScheme[TnGanSettings]):
     source = "Sirichotedumrong, Kiya 2020: paper section 2.3; details reconstructed after CycleGAN (Zhu et al. 2017)"
     Settings = TnGanSettings
     paper_name = "TN-GAN"
+    paper_position = 4
     tile_margin = 32  # its instance normalisation makes the tiles of a large image independent
     min_side = 16
     profiles: ClassVar = {

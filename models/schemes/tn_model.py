@@ -79,6 +79,7 @@ class TnModel(NetworkScheme[TnModelSettings]):
         "(paper section 2.4)"
     )
     paper_name = "TN-model"
+    paper_position = 3
     tile_margin = 128  # the receptive field reaches 122 pixels, so tiles join without a seam
     profiles: ClassVar = {
         "smoke": {

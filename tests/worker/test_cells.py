@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from sqlalchemy import func, select, update
 
-from tests.factories import make_evaluation
+from tests.factories import make_evaluation, make_result
 from tests.jobs import run_cell
 from unveil.app import broker
 from unveil.app.db.ids import new_id
@@ -18,25 +18,25 @@ from unveil.app.db.tables import Cell, Curve, Evaluation, Event, Key, Sample, Sc
 from unveil.app.jobs import event_log
 from unveil.models.core.errors import AttackFailed
 from unveil.models.data.image_dataset import DatasetMissing
-from unveil.models.evaluation.cell import CellResult
+from unveil.models.evaluation.cell import CellOutcome
 from unveil.models.evaluation.cell import Sample as Triple
 from unveil.models.evaluation.cell import Scores as Arrays
 from unveil.models.schemes.base import new_secret
 from unveil.worker import cells, jobs, lease
 from unveil.worker.runtime import Runtime
 
-RESULT = {"verdict": "leaks", "psnr": {"mean": float("inf")}, "seconds": 0.1, "device": "cpu", "ssim": {"mean": 0.5}}
+RESULT = make_result(verdict="leaks", ssim=0.5, numbers={"loss": float("inf")})
 IMAGE = np.arange(48, dtype=np.uint8).reshape(4, 4, 3)
 
 
-def make_cell_result(**overrides: object) -> CellResult:
+def make_outcome(**overrides: object) -> CellOutcome:
     values: dict = {
         "result": RESULT,
         "samples": [Triple(3, 0.5, IMAGE, IMAGE, IMAGE)],
         "scores": Arrays(np.arange(2), np.array([0.4, 0.6]), np.array([9.0, np.inf]), np.array([1.0, 2.0])),
         "curves": {"ssim": [[1, 0.5]]},
     }
-    return CellResult(**{**values, **overrides})
+    return CellOutcome(**{**values, **overrides})
 
 
 def replace_run_cell(monkeypatch: pytest.MonkeyPatch, run) -> None:
@@ -102,7 +102,7 @@ def test_the_same_cell_run_twice_gives_the_same_figures(runtime, account):
 
 def test_a_message_that_comes_twice_changes_nothing(runtime, account, monkeypatch):
     _, (id,) = make_evaluation(runtime.sessions, account)
-    replace_run_cell(monkeypatch, lambda context: make_cell_result())
+    replace_run_cell(monkeypatch, lambda context: make_outcome())
     run_cell(runtime, id)
     before = get_cell(runtime, id)
     replace_run_cell(monkeypatch, lambda context: pytest.fail("it ran again"))
@@ -120,7 +120,7 @@ def test_progress_and_metrics_become_events_and_a_curve(runtime, account, monkey
         assert (get_cell(runtime, id).progress, get_cell(runtime, id).phase) == (0.5, "epoch 1 of 2")
         context.metric("loss", 2, 0.25)
         context.metric("loss", 3, float("nan"))
-        return make_cell_result()
+        return make_outcome()
 
     replace_run_cell(monkeypatch, run)
     run_cell(runtime, id)
@@ -132,7 +132,7 @@ def test_progress_and_metrics_become_events_and_a_curve(runtime, account, monkey
     with runtime.sessions() as session:
         curves = {curve.name: curve.points for curve in session.scalars(select(Curve))}
     assert curves == {"loss": [[1, 0.5], [2, 0.25]], "ssim": [[1, 0.5]]}
-    assert get_cell(runtime, id).result["psnr"] == {"mean": None}  # JSON has no infinity
+    assert get_cell(runtime, id).result["numbers"] == {"loss": None}  # JSON has no infinity
 
 
 @pytest.mark.parametrize(("error", "status"), [(None, "succeeded"), (AttackFailed("too few"), "failed")])
@@ -144,7 +144,7 @@ def test_the_points_since_the_last_report_are_told_before_the_end(runtime, accou
             context.metric("loss", step, 0.5)
         if error:
             raise error
-        return make_cell_result()
+        return make_outcome()
 
     replace_run_cell(monkeypatch, run)
     monkeypatch.setattr(jobs, "REPORT_INTERVAL_S", 3600.0)  # no report is due after the first
@@ -178,7 +178,7 @@ def test_a_failing_cell_says_why_and_leaves_the_others(runtime, account, monkeyp
     assert get_cell(runtime, bad).status == "failed"
     assert get_cell(runtime, bad).error["code"] == code
     assert "secret detail" not in json.dumps(get_cell(runtime, bad).error)
-    replace_run_cell(monkeypatch, lambda context: make_cell_result())
+    replace_run_cell(monkeypatch, lambda context: make_outcome())
     run_cell(runtime, good)
     assert get_cell(runtime, good).status == "succeeded"
     assert get_evaluation(runtime, evaluation_id).status == "failed"
@@ -224,7 +224,7 @@ def test_a_cancelled_cell_ends_at_once_though_its_work_says_nothing_for_a_while(
         while get_evaluation(runtime, evaluation_id).status != "cancelled":
             assert time.monotonic() < asked + 30, "it waits for the work"
             time.sleep(0.02)
-        return make_cell_result()
+        return make_outcome()
 
     replace_run_cell(monkeypatch, run)
     run_cell(runtime, id)
@@ -241,7 +241,7 @@ def test_what_finishes_before_it_sees_the_cancel_flag_keeps_its_result(runtime, 
     def run(context):
         with runtime.sessions.begin() as session:
             event_log.cancel(session, event_log.lock_evaluation(session, evaluation_id))
-        return make_cell_result()
+        return make_outcome()
 
     replace_run_cell(monkeypatch, run)
     run_cell(runtime, id)
@@ -255,13 +255,13 @@ def test_a_worker_that_lost_its_lease_writes_nothing(runtime, other_runtime, acc
     def zombie(context):
         with runtime.sessions.begin() as session:
             session.execute(update(Cell).values(status=Status.QUEUED, lease_owner=None))
-        replace_run_cell(monkeypatch, lambda context: make_cell_result(result={**RESULT, "by": "heir"}))
+        replace_run_cell(monkeypatch, lambda context: make_outcome(result=replace(RESULT, device="heir")))
         run_cell(other_runtime, id)
-        return make_cell_result(result={**RESULT, "by": "zombie"})
+        return make_outcome(result=replace(RESULT, device="zombie"))
 
     replace_run_cell(monkeypatch, zombie)
     run_cell(runtime, id)
-    assert get_cell(runtime, id).result["by"] == "heir"
+    assert get_cell(runtime, id).result["device"] == "heir"
     assert (count_rows(runtime, Sample), count_rows(runtime, Scores)) == (1, 1)
     assert [event.data["status"] for event in list_events(runtime, evaluation_id) if event.type == "status"] == [
         "running", "succeeded",
@@ -271,7 +271,7 @@ def test_a_worker_that_lost_its_lease_writes_nothing(runtime, other_runtime, acc
 def test_a_result_is_stored_whole_or_not_at_all(runtime, account, monkeypatch):
     """A crash between any two lines of the last transaction leaves the cell running, for the sweeper."""
     _, (id,) = make_evaluation(runtime.sessions, account)
-    replace_run_cell(monkeypatch, lambda context: make_cell_result())
+    replace_run_cell(monkeypatch, lambda context: make_outcome())
     monkeypatch.setattr(event_log, "finish_if_complete", lambda session, evaluation: crash())
 
     class Crash(BaseException):
@@ -294,11 +294,11 @@ def test_the_named_key_is_used_and_a_destroyed_one_fails_the_cell(runtime, accou
         session.add(
             Key(id=key_id, account_id=account, scheme="tanaka", params={}, status="succeeded", encrypted_secret=sealed)
         )
-    replace_run_cell(monkeypatch, lambda context: make_cell_result())
+    replace_run_cell(monkeypatch, lambda context: make_outcome())
 
     def record_secret(*_, secret, **__):
         seen.append(secret)
-        return make_cell_result()
+        return make_outcome()
 
     monkeypatch.setattr(cells, "run_cell", record_secret)
     scheme = {"name": "tanaka", "variant": "paper", "block": 4, "key_id": key_id}
@@ -316,7 +316,7 @@ def test_the_named_key_is_used_and_a_destroyed_one_fails_the_cell(runtime, accou
 
 def test_a_recovered_key_is_stored_as_a_secret(runtime, account, monkeypatch):
     _, (id,) = make_evaluation(runtime.sessions, account)
-    replace_run_cell(monkeypatch, lambda context: make_cell_result(recovered_key={"permutation": [1, 0]}))
+    replace_run_cell(monkeypatch, lambda context: make_outcome(recovered_key={"permutation": [1, 0]}))
     run_cell(runtime, id)
     sealed = get_cell(runtime, id).recovered_key
     assert b"permutation" not in sealed
@@ -336,7 +336,7 @@ def test_progress_beyond_every_earlier_attempt_clears_the_stalls_and_the_same_ag
         stalls.append(get_cell(runtime, id).attempts_without_progress)
         context.report(0.6, "")
         stalls.append(get_cell(runtime, id).attempts_without_progress)
-        return make_cell_result()
+        return make_outcome()
 
     with runtime.sessions.begin() as session:
         session.execute(update(Cell).values(attempts_without_progress=3, progress=0.5))
@@ -353,7 +353,7 @@ def test_a_handed_back_cell_runs_again_elsewhere(runtime, other_runtime, account
     assert broker.count_job_messages(runtime.celery) == 1
     with pytest.raises(lease.LeaseLost):
         jobs.release(order)
-    replace_run_cell(monkeypatch, lambda context: make_cell_result())
+    replace_run_cell(monkeypatch, lambda context: make_outcome())
     run_cell(other_runtime, id)
     assert (get_cell(runtime, id).status, get_cell(runtime, id).attempt) == ("succeeded", 2)
     assert get_evaluation(runtime, evaluation_id).status == "succeeded"

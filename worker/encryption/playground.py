@@ -78,10 +78,10 @@ def preview_attack(
     preview_scores = PreviewScores(
         ssim=float(scores[0]),
         set_ssim=float(scores.mean()),
-        picked=bool(ranks[SCALES.index(identification_result["scale"]), 0] == 1),
-        picked_of_set=round(identification_result["top1"] * len(plain)),
+        picked=bool(ranks[SCALES.index(identification_result.scale), 0] == 1),
+        picked_of_set=round(identification_result.top1 * len(plain)),
         set=len(plain),
-        above_chance=identification_result["above_chance"],
+        above_chance=identification_result.above_chance,
         exact_key=None if recovered_key is None else min(scheme.key_agreement(recovered_key, key).values()) == 1.0,
         seconds=round(time.perf_counter() - started_at, 3),
     )

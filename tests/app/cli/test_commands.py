@@ -137,8 +137,8 @@ def test_why_there_are_no_figures_stands_below_the_table_once(run, incomplete_da
     id = run("datasets", "upload", str(tmp_path / "set.zip"), "--protected").strip()
     order = ("--attacks", "none,fr,brute-force,gan,known-plaintext", "--profile", "smoke", "--watch")
     said = run("evaluate", "--schemes", f"external:dataset={id}", *order)
-    assert "n/a: brute-force: " in said
-    assert "n/a: gan: unpaired plain images are needed: name them in `public_dataset`" in said
+    assert "N/A: brute-force: " in said
+    assert "N/A: gan: unpaired plain images are needed: name them in `public_dataset`" in said
     assert said.count("upload `originals` for a score") == 1
     assert "not scored: none, fr: no originals" in said
 

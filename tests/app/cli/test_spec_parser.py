@@ -44,9 +44,3 @@ def test_a_value_without_an_owner_is_told_which_settings_there_are() -> None:
         spec_parser.parse_specs("pixelwise:diferent", CATALOG)
     with pytest.raises(UsageError, match=r"settings: images=integer\|null$"):
         spec_parser.parse_specs("none:few", CATALOG)
-
-
-def test_labels_leave_defaults_unsaid_but_for_the_papers_rows() -> None:
-    assert spec_parser.format_spec({"name": "pixelwise", "key_mode": "same"}, CATALOG) == "pixelwise:same"
-    assert spec_parser.format_spec({"name": "fr", "b": 0}, CATALOG) == "fr"
-    assert spec_parser.format_spec({"name": "fr", "b": 1}, CATALOG) == "fr:b=1"

@@ -53,7 +53,7 @@ async def test_an_evaluation_is_ordered_followed_and_reported(stack: LocalStack,
         assert looks[-1] == evaluation.status == "succeeded"
         assert events[-1].data["status"] == "succeeded"
         assert b"<html" in (await evaluation.report())[:200].lower()
-        assert (await evaluation.pixels(evaluation.cells[0].samples[0]["plain"])).shape == (96, 96, 3)
+        assert (await evaluation.pixels(evaluation.cells[0].samples[0].plain)).shape == (96, 96, 3)
         assert evaluation.id in [item["id"] async for item in client.evaluations.list()]
         await asyncio.gather(evaluation.delete(), client.datasets.delete(made["id"]))
 

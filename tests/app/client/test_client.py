@@ -98,13 +98,13 @@ def test_an_evaluation_is_ordered_followed_and_reported(client: Client) -> None:
     evaluation = client.evaluations.create(
         schemes=["tanaka", {"name": "pixelwise", "key_mode": "same"}], attacks=["none", "fr"], name="by client", **SMALL
     )
-    evaluation.wait(progress=lambda now: looks.append(now.progress["fraction"]), timeout=150)
+    evaluation.wait(progress=lambda now: looks.append(now.progress.fraction), timeout=150)
     assert evaluation.status == "succeeded"
     assert looks == sorted(looks)
     cell = next(cell for cell in evaluation.cells if cell.attack["name"] == "fr" and cell.scheme["name"] == "tanaka")
     assert cell.ssim is not None
     assert cell.ssim < 0.3
-    assert evaluation.pixels(cell.samples[0]["plain"]).shape == (96, 96, 3)
+    assert evaluation.pixels(cell.samples[0].plain).shape == (96, 96, 3)
     assert evaluation.fetch(cell.links["scores"]).startswith(b"index,ssim")
     assert b"<html" in evaluation.report("html")[:200].lower()
     events = list(evaluation.events())

@@ -420,8 +420,9 @@ async def test_every_template_renders_in_every_state_with_every_option(
                 await get(f"/dashboard/compare?ids={','.join(others)}")
 
     assert templates.missing == set(), "names that a template uses and its context lacks"
-    known = {path.name for path in (page.DASHBOARD_DIR / "templates").iterdir()} | {"report.html.j2", "report.md.j2"}
-    of_evaluations = {"evaluation.html", "cell.html", "utility.html", "compare.html", "report.html.j2", "report.md.j2"}
+    reports = {"report.html.j2", "report.md.j2"}
+    known = {path.name for path in (page.DASHBOARD_DIR / "templates").iterdir()} | {*reports, "charts.html.j2"}
+    of_evaluations = {"evaluation.html", "cell.html", "utility.html", "compare.html", "charts.html.j2", *reports}
     assert templates.rendered == (known - of_evaluations if state == EMPTY else known)
 
 

@@ -161,7 +161,7 @@ def test_a_report_of_an_unfinished_evaluation_says_so(client, runtime):
 @pytest.mark.parametrize("rounding", [0.0, 2**-53])
 def test_a_constant_curve_lies_in_the_middle_of_its_chart_and_not_on_the_axis(value, rounding):
     flat = charts.build_chart("loss", "epoch", "loss", {"loss": [[1, value], [2, value * (1 + rounding)], [3, value]]})
-    heights = {y for _, y in flat.lines[0].dots}
+    heights = {y for _, y in flat.series[0].dots}
     assert heights == {(flat.top + flat.bottom) / 2}
     assert any(float(tick.text) == value for tick in flat.y_ticks)
 
@@ -184,7 +184,7 @@ def test_a_chart_has_round_ticks_inside_its_frame():
     assert [tick.text for tick in plot.y_ticks] == ["0", "0.5", "1"] or len(plot.y_ticks) >= 3
     assert all(plot.left <= tick.at <= plot.right for tick in plot.x_ticks)
     assert all(plot.top <= tick.at <= plot.bottom for tick in plot.y_ticks)
-    assert plot.lines[0].dots == [(plot.left, plot.bottom), (plot.right, plot.top)]
+    assert plot.series[0].dots == [(plot.left, plot.bottom), (plot.right, plot.top)]
 
 
 def test_a_page_reads_the_pictures_that_it_shows_and_no_others(service, client, runtime, run_cells):

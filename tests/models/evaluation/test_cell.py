@@ -9,6 +9,7 @@ import pytest
 from unveil.models import catalog
 from unveil.models.attacks.base import Attack, AttackInput, AttackResult
 from unveil.models.attacks.none import NoneSettings
+from unveil.models.core.cell_result import Controls
 from unveil.models.core.checkpoints import DirectoryStore
 from unveil.models.core.errors import AttackFailed, Cancelled, TrainingFailed
 from unveil.models.core.run_context import RunContext
@@ -32,17 +33,13 @@ def make_attack(name, **settings):
 
 def test_a_cell_has_figures_samples_and_scores_that_agree():
     result_cell = run_test_cell(("pixelwise", {}), make_attack("fr"))
-    assert result_cell.result["ssim"]["n"] == 24
-    assert result_cell.result["ssim"]["mean"] == pytest.approx(result_cell.scores.ssim.mean())
-    assert result_cell.result["ssim"]["mean"] == pytest.approx(np.mean(result_cell.result["ssim"]["per_key"]))
-    assert (
-        result_cell.result["ssim"]["ci_low"]
-        <= result_cell.result["ssim"]["mean"]
-        <= result_cell.result["ssim"]["ci_high"]
-    )
-    assert result_cell.result["paper_ssim"] == 0.4646
-    assert result_cell.result["identification"]["chance"] == pytest.approx(1 / 24)
-    assert result_cell.result["controls"] == {"positive": "passed", "negative": "passed"}
+    assert result_cell.result.ssim.n == 24
+    assert result_cell.result.ssim.mean == pytest.approx(result_cell.scores.ssim.mean())
+    assert result_cell.result.ssim.mean == pytest.approx(np.mean(result_cell.result.ssim.per_key))
+    assert result_cell.result.ssim.ci_low <= result_cell.result.ssim.mean <= result_cell.result.ssim.ci_high
+    assert result_cell.result.paper_ssim == 0.4646
+    assert result_cell.result.identification.chance == pytest.approx(1 / 24)
+    assert result_cell.result.controls == Controls(positive="passed", negative="passed")
     assert len(result_cell.samples) == 5
     for s in result_cell.samples:
         assert (s.plain == DATA.test[s.index]).all()
@@ -58,15 +55,15 @@ def test_the_same_seed_gives_the_same_cell_and_another_seed_other_keys():
 
 def test_a_given_key_is_the_only_one():
     result_cell = run_test_cell(("tanaka", {}), make_attack("none"), secret=catalog.new_secret())
-    assert "per_key" not in result_cell.result["ssim"]
-    assert any("given key" in note for note in result_cell.result["notes"])
+    assert result_cell.result.ssim.per_key is None
+    assert any("given key" in note for note in result_cell.result.notes)
 
 
 def test_brute_force_counts_keys_and_shows_no_images():
     result_cell = run_test_cell(("pixelwise", {}), make_attack("brute-force"))
-    assert result_cell.result["key_space_bits"] == pytest.approx(51471.01, abs=0.01)
-    assert result_cell.result["effective_bits"] == 256
-    assert result_cell.result["ssim"] is None
+    assert result_cell.result.key_space_bits == pytest.approx(51471.01, abs=0.01)
+    assert result_cell.result.effective_bits == 256
+    assert result_cell.result.ssim is None
     assert not result_cell.samples
 
 
@@ -78,7 +75,7 @@ def test_sizes_a_scheme_cannot_take_are_padded_and_noted():
     first = result_cell.samples[0]
     assert first.protected.shape == (92, 96, 3)
     assert first.plain.shape == first.reconstructed.shape == (90, 95, 3)
-    assert any("padded" in note for note in result_cell.result["notes"])
+    assert any("padded" in note for note in result_cell.result.notes)
 
 
 def test_what_padding_added_is_not_scored(monkeypatch):
@@ -93,9 +90,9 @@ def test_what_padding_added_is_not_scored(monkeypatch):
 
     monkeypatch.setattr(type(attack), "run", lambda _, attack_input, context: run(attack_input, context))
     result_cell = run_cell(catalog.make_scheme("ele", {}), attack, data, SMOKE, RunContext())
-    assert result_cell.result["ssim"]["mean"] == 1
+    assert result_cell.result.ssim.mean == 1
     assert result_cell.scores.psnr.min() > 99
-    assert result_cell.result["identification"]["top1"] == 1
+    assert result_cell.result.identification.top1 == 1
 
 
 def test_public_images_that_are_the_training_images_are_shared_out():
@@ -103,7 +100,7 @@ def test_public_images_that_are_the_training_images_are_shared_out():
     spy.threat_model = ThreatModel.PUBLIC_IMAGES
     result_cell = run_cell(catalog.make_scheme("tanaka", {}), spy, DATA, SMOKE, RunContext(), public=DATA.train)
     assert len(spy.inputs[0].public) == len(DATA.train) // 2
-    assert any("half the owner's" in note for note in result_cell.result["notes"])
+    assert any("half the owner's" in note for note in result_cell.result.notes)
 
 
 def test_public_images_of_a_size_that_the_scheme_cannot_take_are_padded_too():
@@ -111,7 +108,7 @@ def test_public_images_of_a_size_that_the_scheme_cannot_take_are_padded_too():
     data = type(data)(**{**vars(data), "test": data.test[:, :34, :34], "train": data.train[:, :34, :34]})
     attack = catalog.make_attack("gan", {"epochs": 1}, "smoke")
     result_cell = run_cell(catalog.make_scheme("tanaka", {}), attack, data, SMOKE, RunContext(), public=data.train[::2])
-    assert result_cell.result["ssim"]["n"] == 8
+    assert result_cell.result.ssim.n == 8
 
 
 class RecordingAttack(Attack[NoneSettings]):
@@ -219,13 +216,13 @@ def test_a_cell_of_a_trained_scheme_trains_its_key_first_on_all_the_training_ima
     )
     scheme, data = TrainedPixelwise(catalog.make_scheme("pixelwise", {}).settings), sample().take(80, 24)
     result_cell = run_cell(scheme, make_attack("none"), data, SMOKE, context)
-    assert result_cell.result["trained_key"] == {"images": 80}
+    assert result_cell.result.trained_key == {"images": 80}
     assert reports[0] == (0.25, "key: learning")
     assert [fraction for fraction, _ in reports] == sorted(fraction for fraction, _ in reports)
     assert drawn == ["key_loss"]
     assert (tmp_path / "key" / "weights.ckpt").exists()
     cell_with_key = run_cell(scheme, make_attack("none"), data, SMOKE, RunContext(), secret=catalog.new_secret())
-    assert "trained_key" not in cell_with_key.result
+    assert cell_with_key.result.trained_key is None
 
 
 class LearningAttack(RecordingAttack):
@@ -253,9 +250,9 @@ def test_cells_with_the_same_settings_network_and_images_share_their_controls():
     assert itn.control_cache_key(catalog.make_scheme("ele", {})) == itn.control_cache_key(None) == "unet"
     first, second = run(LearningAttack()), run(LearningAttack())
     assert (first[0], second[0]) == (3, 1)
-    assert first[1]["controls"] == second[1]["controls"]
-    assert any("another cell" in note for note in second[1]["notes"])
-    assert not any("another cell" in note for note in first[1]["notes"])
+    assert first[1].controls == second[1].controls
+    assert any("another cell" in note for note in second[1].notes)
+    assert not any("another cell" in note for note in first[1].notes)
     assert all(name.startswith("controls/") for name in computed)
     others = [
         run(LearningAttack(), "tanaka"),
@@ -284,15 +281,15 @@ def test_too_few_images_for_a_control_are_named(images, enough):
     result_cell = run_cell(
         catalog.make_scheme("tanaka", {}), make_attack("none"), sample().take(8, images), SMOKE, RunContext()
     )
-    assert (result_cell.result["controls"]["positive"] == "passed") is enough
-    assert any("too few" in note for note in result_cell.result["notes"]) is not enough
+    assert (result_cell.result.controls.positive == "passed") is enough
+    assert any("too few" in note for note in result_cell.result.notes) is not enough
 
 
 def test_a_failed_control_makes_the_verdict_inconclusive():
     blind, leaky = run_test_cell(("tanaka", {}), ConstantAttack()), run_test_cell(("tanaka", {}), CheatingAttack())
-    assert blind.result["controls"]["positive"] == "failed"
-    assert blind.result["verdict"] == "inconclusive"
-    assert leaky.result["controls"]["negative"] == "failed"
+    assert blind.result.controls.positive == "failed"
+    assert blind.result.verdict == "inconclusive"
+    assert leaky.result.controls.negative == "failed"
 
 
 @pytest.mark.parametrize(
@@ -307,7 +304,7 @@ def test_noise_in_which_there_is_nothing_passes_and_a_training_that_broke_off_do
                 raise failure
             return AttackResult(reconstructed=255 - attack_input.targets)
 
-    assert run_test_cell(("tanaka", {}), Broken()).result["controls"] == {"positive": "passed", "negative": expected}
+    assert run_test_cell(("tanaka", {}), Broken()).result.controls == Controls(positive="passed", negative=expected)
 
 
 def test_an_attack_that_trains_by_its_settings_does_so_once_on_one_key():
@@ -317,10 +314,10 @@ def test_an_attack_that_trains_by_its_settings_does_so_once_on_one_key():
     scheme = catalog.make_scheme("pixelwise", {"key_mode": "different"})
     result_cell = run_cell(scheme, attack, DATA.take(8, 8), replace(SMOKE, keys=3), context)
     assert sorted(name.partition("/")[0] for name in computed) == ["controls", "sign-unet"]
-    assert "per_key" not in result_cell.result["ssim"]
-    assert any("first key only" in note for note in result_cell.result["notes"])
+    assert result_cell.result.ssim.per_key is None
+    assert any("first key only" in note for note in result_cell.result.notes)
     shipped = run_cell(scheme, make_attack("simulated-pairs"), DATA.take(8, 8), replace(SMOKE, keys=3), context)
-    assert len(shipped.result["ssim"]["per_key"]) == 3
+    assert len(shipped.result.ssim.per_key) == 3
 
 
 def test_an_attack_that_brings_back_no_image_fails_with_a_reason():
@@ -328,7 +325,7 @@ def test_an_attack_that_brings_back_no_image_fails_with_a_reason():
         def run(self, attack_input, context):
             return AttackResult()
 
-    with pytest.raises(AttackFailed, match="no image"):
+    with pytest.raises(AttackFailed, match="did not return one image"):
         run_test_cell(("tanaka", {}), Empty())
 
 

@@ -9,6 +9,7 @@ import torch
 
 from tests.models.training.test_classifier import make_stripes
 from unveil.models.catalog import make_attack, make_scheme
+from unveil.models.core.cell_result import ProtectionCost
 from unveil.models.core.errors import AttackFailed, Cancelled
 from unveil.models.core.images import Images
 from unveil.models.core.profiles import PROFILE_IMAGE_COUNTS
@@ -49,17 +50,17 @@ def measure(scheme, data=None, **settings):
 
 def test_a_classifier_learns_from_tanakas_images_through_the_adaptation_network(longer_training, full_profile):
     result = measure("tanaka")
-    assert result["plain"]["top1"] > 0.9
-    assert result["plain"]["ci_low"] < result["plain"]["top1"] <= result["plain"]["ci_high"]
-    assert result["protected"]["top1"] > 0.8
-    assert result["drop"]["points"] == pytest.approx(100 * (result["plain"]["top1"] - result["protected"]["top1"]))
-    assert result["drop"]["ci_low"] <= result["drop"]["points"] <= result["drop"]["ci_high"]
-    assert result["training"]["available"]
-    assert result["testing"]["available"]
-    assert result["cost"]["level"] == "Low"
-    assert result["cost"]["parameters"] is None
-    assert result["cost"]["images_per_second"] > 10
-    assert any("adaptation network" in note for note in result["notes"])
+    assert result.plain.top1 > 0.9
+    assert result.plain.ci_low < result.plain.top1 <= result.plain.ci_high
+    assert result.protected.top1 > 0.8
+    assert result.drop.points == pytest.approx(100 * (result.plain.top1 - result.protected.top1))
+    assert result.drop.ci_low <= result.drop.points <= result.drop.ci_high
+    assert result.training.available
+    assert result.testing.available
+    assert result.cost.level == "Low"
+    assert result.cost.parameters is None
+    assert result.cost.images_per_second > 10
+    assert any("adaptation network" in note for note in result.notes)
 
 
 def test_noise_teaches_nothing_and_is_called_low(longer_training, full_profile, monkeypatch):
@@ -67,21 +68,21 @@ def test_noise_teaches_nothing_and_is_called_low(longer_training, full_profile, 
     scheme = make_scheme("pixelwise", {})
     monkeypatch.setattr(scheme, "protect", lambda images, *_: rng.integers(0, 256, images.shape, np.uint8))
     result = measure_utility(scheme, make_stripe_dataset(), SMOKE, RunContext()).result
-    assert result["plain"]["top1"] > 0.9
-    assert result["classification"] == "Low"
-    assert not result["training"]["available"]
-    assert not result["testing"]["available"]
-    assert "chance 50.0%" in result["training"]["reason"]
+    assert result.plain.top1 > 0.9
+    assert result.classification == "Low"
+    assert not result.training.available
+    assert not result.testing.available
+    assert "chance 50.0%" in result.training.reason
 
 
 def test_a_classifier_that_sees_nothing_of_plain_images_decides_nothing(full_profile):
     data = make_stripe_dataset()
     result = measure("tanaka", replace(data, test_labels=np.random.default_rng(0).permutation(data.test_labels)))
-    assert result["classification"] is None
-    assert result["training"]["available"] is None
-    assert result["testing"]["available"] is None
-    assert "no more than chance" in result["training"]["reason"]
-    assert any("cannot be told" in note for note in result["notes"])
+    assert result.classification is None
+    assert result.training.available is None
+    assert result.testing.available is None
+    assert "no better than chance" in result.training.reason
+    assert any("cost of protection is unknown" in note for note in result.notes)
 
 
 def test_the_plain_classifier_is_trained_once_for_all_schemes_and_cells(longer_training, full_profile):
@@ -98,10 +99,10 @@ def test_the_plain_classifier_is_trained_once_for_all_schemes_and_cells(longer_t
     assert len(computed) == 3, "one of plain images, one each of protected ones"
     result_cell = run_cell(make_scheme("tanaka", {}), make_attack("none", {}), make_stripe_dataset(), SMOKE, context)
     assert len(computed) == 3, "the recogniser is the plain classifier"
-    seen = result_cell.result["recogniser"]
-    assert seen["plain"] > 0.9
-    assert seen["top1"] == seen["protected"], "nothing was reconstructed"
-    assert seen["chance"] == 0.5
+    seen = result_cell.result.recogniser
+    assert seen.plain > 0.9
+    assert seen.top1 == seen.protected, "nothing was reconstructed"
+    assert seen.chance == 0.5
 
 
 def test_a_recogniser_knows_what_a_broken_scheme_shows(longer_training, full_profile):
@@ -112,8 +113,8 @@ def test_a_recogniser_knows_what_a_broken_scheme_shows(longer_training, full_pro
         SMOKE,
         RunContext(),
     )
-    assert result_cell.result["recogniser"]["top1"] == result_cell.result["recogniser"]["plain"] > 0.9
-    assert result_cell.result["recogniser"]["protected"] < 0.8
+    assert result_cell.result.recogniser.top1 == result_cell.result.recogniser.plain > 0.9
+    assert result_cell.result.recogniser.protected < 0.8
     without = run_cell(
         make_scheme("pixelwise", {}),
         make_attack("none", {}),
@@ -121,7 +122,7 @@ def test_a_recogniser_knows_what_a_broken_scheme_shows(longer_training, full_pro
         replace(SMOKE, utility=False),
         RunContext(),
     )
-    assert "recogniser" not in without.result
+    assert without.result.recogniser is None
 
 
 def test_uploaded_ciphertexts_are_measured_against_their_originals(longer_training, full_profile):
@@ -130,8 +131,8 @@ def test_uploaded_ciphertexts_are_measured_against_their_originals(longer_traini
         plain, train=255 - plain.train, test=255 - plain.test, train_originals=plain.train, test_originals=plain.test
     )
     result = measure_utility(None, negative, SMOKE, RunContext()).result
-    assert result["classification"] == "High"
-    assert result["cost"] == {"level": None, "images_per_second": None, "parameters": None}
+    assert result.classification == "High"
+    assert result.cost == ProtectionCost(level=None, images_per_second=None, parameters=None)
     with pytest.raises(AttackFailed, match="originals"):
         measure_utility(None, plain, SMOKE, RunContext())
 
@@ -140,19 +141,19 @@ def test_a_trained_scheme_costs_the_weights_of_its_network(full_profile):
     result = measure_utility(
         make_scheme("tn-gan", {}, "smoke"), make_stripe_dataset(24, 24), SMOKE, RunContext()
     ).result
-    assert result["cost"]["level"] == "High"
-    assert result["cost"]["parameters"] > 1000
+    assert result.cost.level == "High"
+    assert result.cost.parameters > 1000
 
 
 def test_tn_model_serves_the_classifier_of_its_key_and_no_training(full_profile):
     scheme, data = make_scheme("tn-model", {"precision": "fp32"}, "smoke"), make_stripe_dataset(40, 20)
     trained = scheme.train(data, RunContext())
     result = measure_utility(scheme, data, SMOKE, RunContext(), secret=trained.secret).result
-    assert result["plain"]["top1"] == trained.provenance["test"]["accuracy_plain"]
-    assert result["protected"]["top1"] == trained.provenance["test"]["accuracy_protected"]
-    assert not result["training"]["available"]
-    assert "classifier that its key was trained with" in result["training"]["reason"]
-    assert result["classifier"]["width"] == scheme.settings.classifier_width
+    assert result.plain.top1 == trained.provenance["test"]["accuracy_plain"]
+    assert result.protected.top1 == trained.provenance["test"]["accuracy_protected"]
+    assert not result.training.available
+    assert "classifier that its key was trained with" in result.training.reason
+    assert result.classifier["width"] == scheme.settings.classifier_width
     with pytest.raises(AttackFailed, match="has the classes lying, standing; stripes has others"):
         measure_utility(scheme, replace(data, classes=("cats", "dogs")), SMOKE, RunContext(), secret=trained.secret)
 
@@ -176,8 +177,8 @@ def test_data_that_cannot_tell_is_a_clear_failure_of_utility_and_a_note_in_a_cel
         measure("tanaka", data)
     if len(data.test):
         result_cell = run_cell(make_scheme("tanaka", {}), make_attack("none", {}), data, SMOKE, RunContext())
-        assert "recogniser" not in result_cell.result
-        assert any(expected in note for note in result_cell.result["notes"])
+        assert result_cell.result.recogniser is None
+        assert any(expected in note for note in result_cell.result.notes)
 
 
 def test_it_can_be_cancelled():
@@ -224,9 +225,9 @@ def test_a_drop_is_counted_on_the_same_images(lost, won, points):
     before[:lost] = True
     after[lost : lost + won] = True
     drop = classification_utility._accuracy_drop(before, after)
-    assert drop["points"] == pytest.approx(points)
-    assert -100 <= drop["ci_low"] <= drop["ci_high"] <= 100
-    assert drop["ci_low"] - 1 <= points <= drop["ci_high"] + 1
+    assert drop.points == pytest.approx(points)
+    assert -100 <= drop.ci_low <= drop.ci_high <= 100
+    assert drop.ci_low - 1 <= points <= drop.ci_high + 1
 
 
 def test_a_drops_interval_covers_the_truth_as_often_as_it_says():
@@ -235,7 +236,7 @@ def test_a_drops_interval_covers_the_truth_as_often_as_it_says():
     for _ in range(400):
         u = rng.random(200)
         drop = classification_utility._accuracy_drop(u < 0.5, (u < 0.45) | (u > 0.97))  # 5 points lost, 3 won
-        covered += drop["ci_low"] <= 2.0 <= drop["ci_high"]
+        covered += drop.ci_low <= 2.0 <= drop.ci_high
     assert covered / 400 > 0.92
 
 

@@ -3,6 +3,7 @@ from dataclasses import replace
 import pytest
 
 from unveil.models import catalog
+from unveil.models.core.cell_result import Controls
 from unveil.models.core.errors import AttackFailed
 from unveil.models.core.run_context import RunContext
 from unveil.models.data.sample import sample
@@ -33,17 +34,17 @@ def attack(name):
 
 def test_with_originals_an_attack_is_scored_and_controlled():
     result_cell = run_external(attack("fr"), upload(), OPTIONS, RunContext())
-    assert result_cell.result["ssim"]["mean"] > 0.1
-    assert result_cell.result["ssim"]["n"] == 20
-    assert result_cell.result["controls"] == {"positive": "passed", "negative": "passed"}
+    assert result_cell.result.ssim.mean > 0.1
+    assert result_cell.result.ssim.n == 20
+    assert result_cell.result.controls == Controls(positive="passed", negative="passed")
     assert result_cell.samples[0].plain is not None
 
 
 def test_without_originals_there_are_samples_and_a_word_on_what_to_upload():
     result_cell = run_external(attack("fr"), upload(originals=False), OPTIONS, RunContext())
-    assert result_cell.result["ssim"] is None
-    assert result_cell.result["verdict"] == "inconclusive"
-    assert any("upload `originals`" in note for note in result_cell.result["notes"])
+    assert result_cell.result.ssim is None
+    assert result_cell.result.verdict == "inconclusive"
+    assert any("upload `originals`" in note for note in result_cell.result.notes)
     assert len(result_cell.samples) == 4
     assert all(s.plain is None for s in result_cell.samples)
 

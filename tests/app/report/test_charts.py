@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from unveil.app.dashboard import charts
+from unveil.app.report import charts
 
 
 def test_every_value_is_in_one_bar() -> None:
@@ -25,12 +25,12 @@ def test_losses_share_a_chart_and_numbers_of_ciphertexts_have_one_each() -> None
     }
     drawn = charts.build_curve_charts(named)
     assert [chart.title for chart in drawn] == ["Losses", "SSIM by ciphertexts"]
-    assert [line.name for line in drawn[0].lines] == ["generator_loss", "discriminator_loss"]
+    assert [line.name for line in drawn[0].series] == ["generator_loss", "discriminator_loss"]
 
 
 def test_a_long_curve_is_thinned_to_what_can_be_seen_and_keeps_its_ends() -> None:
     (chart,) = charts.build_curve_charts({"loss": [[i, 1 / (1 + i)] for i in range(10_000)]})
-    spots = chart.lines[0].path.split()
+    spots = chart.series[0].path.split()
     assert len(spots) <= 302
     across = [float(spot.split(",")[0]) for spot in spots]
     assert (across[0], across[-1]) == (chart.left, chart.right)

@@ -1,0 +1,114 @@
+"""An evaluation as callers see it. The API answers with these types; client, dashboard and report read them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from unveil.app.db.job_states import Status
+from unveil.models.core.cell_result import CellResult, UtilityResult, Verdict
+from unveil.models.core.json_record import JsonRecord
+from unveil.models.core.verdicts import SchemeVerdict
+
+Entry = Mapping[str, Any]  # a scheme or an attack: its name, and its settings flat beside it
+
+
+@dataclass(frozen=True, kw_only=True)
+class JobError(JsonRecord):
+    code: str
+    detail: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Progress(JsonRecord):
+    done: int
+    """Cells that succeeded, failed or do not apply; not those that were cancelled"""
+    total: int
+    fraction: float
+    """0 to 1, never falls; cells that train networks weigh more"""
+    eta_s: float | None
+    """Null while the time left cannot be estimated"""
+    phase: str | None
+    """Such as `itn on tanaka, epoch 4 of 20`"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sample(JsonRecord):
+    """A stored triple of images, as paths."""
+
+    index: int
+    ssim: float | None
+    plain: str | None
+    protected: str
+    reconstructed: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job(JsonRecord):
+    id: str
+    scheme: Entry
+    status: Status
+    progress: float
+    phase: str | None = None
+    error: JobError | None = None
+    reason: str | None = None
+    """Why the job cannot run (status not_applicable)"""
+    links: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cell(Job):
+    """One scheme under one attack. `result` is null until the cell has succeeded."""
+
+    attack: Entry
+    threat_model: str
+    attempt: int = 0
+    """How many workers have claimed the cell so far"""
+    started_at: datetime | None = None
+    finished_at: datetime | None = None
+    result: CellResult | None = None
+    samples: list[Sample] = field(default_factory=list)
+
+    @property
+    def ssim(self) -> float | None:
+        """Mean SSIM between the plain images and the reconstructions."""
+        return None if self.result is None or self.result.ssim is None else self.result.ssim.mean
+
+    @property
+    def verdict(self) -> Verdict | None:
+        return None if self.result is None else self.result.verdict
+
+
+@dataclass(frozen=True, kw_only=True)
+class UtilityJob(Job):
+    """The utility of one scheme, measured beside the cells."""
+
+    result: UtilityResult | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluationVerdict(SchemeVerdict):
+    """The verdict on one scheme, beside the paper's own by attack."""
+
+    scheme: Entry
+    paper: Mapping[str, str] | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evaluation(JsonRecord):
+    id: str
+    name: str
+    status: Status
+    created_at: datetime
+    started_at: datetime | None
+    finished_at: datetime | None
+    progress: Progress
+    verdicts: list[EvaluationVerdict]
+    cells: list[Cell]
+    utility: list[UtilityJob] = field(default_factory=list)
+    keys: list[Mapping[str, Any]] = field(default_factory=list)
+    settings: Mapping[str, Any]
+    versions: Mapping[str, str | None] = field(default_factory=dict)
+    links: Mapping[str, str] = field(default_factory=dict)

@@ -1,0 +1,193 @@
+"""Results of cells: one typed schema for evaluation code, database, API, reports, command line and client.
+
+Stored and sent as JSON under the same field names. Fields of other versions survive reading and writing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from unveil.models.core.json_record import JsonRecord
+
+Verdict = Literal["broken", "leaks", "no leak found", "inconclusive"]
+ControlOutcome = Literal["passed", "failed"]
+Level = Literal["High", "Low"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScoreSummary(JsonRecord):
+    """A score over the test images: mean, standard deviation, 95 % bootstrap interval of the mean."""
+
+    mean: float
+    std: float
+    ci_low: float
+    ci_high: float
+    n: int
+    per_key: list[float] | None = None
+    """The mean under each key, where several were drawn"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SsimSummary(ScoreSummary):
+    """Structural similarity between originals and reconstructions; 1 is the original itself."""
+
+    mode: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class IdentificationSummary(JsonRecord):
+    """How often the true original is the image of the gallery most similar to the reconstruction."""
+
+    top1: float
+    chance: float
+    ci_low: float
+    ci_high: float
+    gallery: int
+    scale: int
+    """Factor by which images are averaged down for the comparison; the best of four"""
+    above_chance: bool
+    """At 99 % confidence, corrected for the four scales"""
+    per_key: list[float] | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Controls(JsonRecord):
+    """The attack on an inverted image, which it must reconstruct, and on noise, where it must find nothing."""
+
+    positive: ControlOutcome
+    negative: ControlOutcome
+
+    @property
+    def failed(self) -> list[str]:
+        """The names of the controls that failed."""
+        return [name for name, outcome in vars(self).items() if outcome == "failed"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class RecognitionRate(JsonRecord):
+    """How often a classifier of plain images names the class of an image."""
+
+    top1: float
+    """Of the reconstructions"""
+    protected: float
+    plain: float
+    chance: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class CellResult(JsonRecord):
+    """What an attack on a scheme achieved."""
+
+    ssim: SsimSummary | None = None
+    psnr: ScoreSummary | None = None
+    """In dB, at most 100"""
+    identification: IdentificationSummary | None = None
+    key_agreement: Mapping[str, float | bool] | None = None
+    """Share of equal entries of each part of the key, and `exact`: whether the attack found the key itself"""
+    key_space_bits: float | None = None
+    """log2 of the number of keys (brute-force)"""
+    effective_bits: float | None = None
+    """log2 of the cost of an exhaustive search, at most the bits of a stored secret (brute-force)"""
+    paper_ssim: float | None = None
+    controls: Controls | None = None
+    recogniser: RecognitionRate | None = None
+    """With `utility`: how often a classifier of plain images names the class of the reconstruction"""
+    numbers: Mapping[str, float] = field(default_factory=dict)
+    """What the attack used and counted: `ciphertexts`, `pairs`, `queries` and others"""
+    trained_key: Mapping[str, Any] | None = None
+    """Provenance of the key that was trained for the cell"""
+    verdict: Verdict
+    seconds: float
+    device: str
+    notes: list[str] = field(default_factory=list)
+    versions: Mapping[str, str] | None = None
+    """Of the worker that computed the result"""
+
+    @property
+    def is_scored(self) -> bool:
+        """Whether there is a figure: an SSIM, or the size of a key space."""
+        return self.ssim is not None or self.key_space_bits is not None
+
+    @property
+    def found_exact_key(self) -> bool:
+        return bool((self.key_agreement or {}).get("exact"))
+
+    @property
+    def key_shares(self) -> dict[str, float]:
+        """Share of equal entries by part of the key."""
+        return {part: share for part, share in (self.key_agreement or {}).items() if part != "exact"}
+
+    @property
+    def failed_controls(self) -> list[str]:
+        return [] if self.controls is None else self.controls.failed
+
+    @property
+    def leakage(self) -> float:
+        """Mean SSIM plus identification rate: orders results of the same verdict by how much they show."""
+        ssim = -1.0 if self.ssim is None else self.ssim.mean
+        return ssim + (0.0 if self.identification is None else self.identification.top1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class AccuracyRate(JsonRecord):
+    """A share of the test images, with its 95 % interval."""
+
+    top1: float
+    ci_low: float
+    ci_high: float
+    n: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class AccuracyDrop(JsonRecord):
+    """Points of accuracy lost on the same test images, with the 95 % interval."""
+
+    points: float
+    ci_low: float
+    ci_high: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Availability(JsonRecord):
+    """Whether a classifier can be trained or tested on protected images."""
+
+    available: bool | None
+    """null: undecided, as where the classifier does no better than chance on plain images either"""
+    reason: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProtectionCost(JsonRecord):
+    level: Level | None
+    """High: a network protects the images; Low: a key and arithmetic"""
+    images_per_second: float | None
+    parameters: int | None
+    """Weights of the network that protects"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class UtilityResult(JsonRecord):
+    """What protection costs a classifier in accuracy, and what protecting costs in time."""
+
+    plain: AccuracyRate
+    protected: AccuracyRate
+    drop: AccuracyDrop
+    chance: float
+    classification: Level | None
+    """High: a drop of at most 3 points; null: undecided, where the plain classifier does no better than chance"""
+    training: Availability
+    testing: Availability
+    cost: ProtectionCost
+    classifier: Mapping[str, Any] = field(default_factory=dict)
+    """Settings of the classifier"""
+    seconds: float
+    device: str
+    notes: list[str] = field(default_factory=list)
+    versions: Mapping[str, str] | None = None
+
+
+def stored_headline(stored: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    """The fields of a stored result that events carry."""
+    return None if stored is None else {name: stored.get(name) for name in ("ssim", "identification", "verdict")}
