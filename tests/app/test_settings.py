@@ -33,7 +33,12 @@ def test_an_old_name_is_read_with_a_warning_that_names_the_new_one(
 def test_a_new_name_is_read_without_a_warning(
     name: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    texts = {"environment": "production", "database_url": "postgresql://a/b", "redis_url": "redis://a"}
+    texts = {
+        "environment": "production",
+        "database_url": "postgresql://a/b",
+        "redis_url": "redis://a",
+        "secure_cookies": "1",
+    }
     monkeypatch.setenv(f"UNVEIL_{name.upper()}", texts.get(name, "9"))
     assert getattr(Settings(), name) != Settings.model_fields[name].default
     assert caplog.records == []
