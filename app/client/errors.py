@@ -121,6 +121,10 @@ class UnknownAccount(NotFound, code="unknown_account"):
     """No account has this name or id."""
 
 
+class UnknownToken(NotFound, code="unknown_token"):
+    """No bearer token has this id."""
+
+
 class UnknownAttack(NotFound, code="unknown_attack"):
     """No attack has this name."""
 
