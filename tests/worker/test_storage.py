@@ -64,7 +64,7 @@ def test_a_full_disk_keeps_the_old_blob_and_no_part_of_the_new(settings: Setting
     [
         lambda blobs: blobs.read("a/b"),
         lambda blobs: blobs.write("a/b", b"x"),
-        lambda blobs: blobs.names("a"),
+        lambda blobs: blobs.list_folder("a"),
         lambda blobs: blobs.delete("a/b"),
     ],
 )
