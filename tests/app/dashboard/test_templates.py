@@ -20,6 +20,7 @@ from sqlalchemy import select
 
 from tests.app.service import RunningService, run_service
 from tests.factories import SMOKE
+from unveil.app.accounts import service as accounts
 from unveil.app.dashboard import rendering as page
 from unveil.app.db.ids import new_id
 from unveil.app.db.job_states import TERMINAL, Status
@@ -393,6 +394,10 @@ async def test_every_template_renders_in_every_state_with_every_option(
 
         await get("/sign-in")
         await get("/sign-in?code=wrong", 401)
+        state = service.app_state
+        async with state.sessions() as session:
+            code = await accounts.create_sign_in_code(session, state.keyring, rows.account_id, minutes=15)
+        await get(f"/sign-in?code={code}")
         assert (await browser.post("/sign-in", data={"token": "wrong"})).status_code == 401
         assert (await browser.post("/sign-in", data={"token": token})).status_code == 303
         assert SESSION_COOKIE in browser.cookies
