@@ -394,9 +394,9 @@ async def test_every_template_renders_in_every_state_with_every_option(
 
         await get("/sign-in")
         await get("/sign-in?code=wrong", 401)
-        state = service.app_state
-        async with state.sessions() as session:
-            code = await accounts.create_sign_in_code(session, state.keyring, rows.account_id, minutes=15)
+        app_state = service.app_state
+        async with app_state.sessions() as session:
+            code = await accounts.create_sign_in_code(session, app_state.keyring, rows.account_id, minutes=15)
         await get(f"/sign-in?code={code}")
         assert (await browser.post("/sign-in", data={"token": "wrong"})).status_code == 401
         assert (await browser.post("/sign-in", data={"token": token})).status_code == 303
