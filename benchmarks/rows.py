@@ -32,7 +32,7 @@ _ID = "lpad(to_hex(i), 32, '0')"
 _ROWS = (  # table, columns, what is in them for number i
     (
         "evaluations",
-        "id, account_id, name, status, settings, version, started_at, finished_at",
+        "id, account_id, name, status, settings, event_seq, started_at, finished_at",
         f"'ev_' || {_ID}, %(account)s, 'audit ' || i, 'succeeded', %(settings)s, 1, now(), now()",
     ),
     (
