@@ -213,11 +213,14 @@ def test_what_was_cancelled_is_said_to_have_been(expect_error: ExpectError, stac
 
 
 def test_an_evaluation_that_failed_at_its_utility_alone_says_so() -> None:
-    job = {"scheme": {"name": "tanaka"}, "status": "failed", "error": {"code": "internal", "detail": "no memory"}}
-    assert (
-        evaluations._failure_reasons(Evaluation({"cells": [], "utility": [job]}, None))
-        == "utility of tanaka: no memory"
-    )
+    error = {"code": "internal", "detail": "no memory"}
+    job = {"id": "cell_1", "scheme": {"name": "tanaka"}, "status": "failed", "progress": 1.0, "error": error}
+    raw = {
+        "id": "ev_1", "name": "audit", "status": "failed", "created_at": "2026-11-30T12:00:00Z", "started_at": None,
+        "finished_at": None, "verdicts": [], "cells": [], "utility": [job], "settings": {},
+        "progress": {"done": 0, "total": 0, "fraction": 1.0, "eta_s": None, "phase": None},
+    }  # fmt: skip
+    assert evaluations._failure_reasons(Evaluation(raw, None)) == "utility on tanaka: no memory"
 
 
 def test_the_demo_says_what_is_wrong_with_what_it_is_given(tmp_path: Path, monkeypatch, capsys) -> None:
