@@ -21,7 +21,7 @@ PAGES = {
     "data sets": "/dashboard/datasets",
     "no such page": "/dashboard/nowhere",
 }
-DOCUMENTS = {"report": "/evaluations/{evaluation}/report.html", "API": "/docs"}
+DOCUMENTS = {"report": "/evaluations/{evaluation}/report.html"}  # /docs is Swagger UI: tests/app/http/test_docs.py
 
 _PAGE_METRICS_SCRIPT = """
 const [page] = performance.getEntriesByType("navigation");

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import datetime
 from typing import Annotated
 
@@ -9,8 +10,15 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from unveil.app.security.principal import Scope
 
+_NAME_PATTERN = r"^\w([\w.@ -]*\w)?$"
 
-def _reject_id_prefix(name: str) -> str:
+
+def _check_name(name: str) -> str:
+    """A sentence says more than the pattern does."""
+    if not re.fullmatch(_NAME_PATTERN.removesuffix("$"), name):
+        raise ValueError(
+            "must begin and end with a letter, digit or underscore, and hold only these, . @ - and spaces between them"
+        )
     if name.startswith("acct_"):
         raise ValueError("must not begin with acct_, the prefix of account ids")
     return name
@@ -21,11 +29,11 @@ Name = Annotated[
     Field(
         min_length=1,
         max_length=100,
-        pattern=r"^\w([\w.@ -]*\w)?$",
+        json_schema_extra={"pattern": _NAME_PATTERN},
         description="Letters, digits, underscores, and between them . @ - and spaces",
         examples=["imaging-team"],
     ),
-    AfterValidator(_reject_id_prefix),
+    AfterValidator(_check_name),
 ]
 Scopes = Annotated[list[Scope], Field(min_length=1, max_length=6, examples=[["encrypt", "keys", "evaluate", "read"]])]
 

@@ -56,7 +56,7 @@ def test_a_key_is_made_shown_exported_and_destroyed(run, tmp_path: Path) -> None
     run("keys", "destroy", id, "--yes")
     assert "destroyed" in run("keys", "show", id, code=1)
     assert "not_training" in run("keys", "cancel", again["id"], code=1)
-    assert "one scheme" in run("keys", "create", "tanaka,ele", code=2)
+    assert "exactly one" in run("keys", "create", "tanaka,ele", code=2)
 
 
 def test_evaluations_are_listed_followed_cancelled_and_deleted(run) -> None:

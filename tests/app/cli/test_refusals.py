@@ -196,7 +196,7 @@ def test_an_id_is_an_id_and_no_way_to_elsewhere(expect_error: ExpectError, stack
 
 def test_several_schemes_for_one_picture_are_refused(expect_error: ExpectError, stack: LocalStack) -> None:
     at = ("--url", stack.url, "--token", stack.token)
-    assert "one scheme" in expect_error("encrypt", "a.png", "--scheme", "tanaka,ele", *at)
+    assert "exactly one" in expect_error("encrypt", "a.png", "--scheme", "tanaka,ele", *at)
 
 
 def test_what_was_cancelled_is_said_to_have_been(expect_error: ExpectError, stack: LocalStack) -> None:

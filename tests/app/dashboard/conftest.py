@@ -7,6 +7,8 @@ from collections.abc import Iterator
 
 import pytest
 from selenium.webdriver import Chrome
+from selenium.webdriver.common.by import By
+from selenium.webdriver.support.ui import WebDriverWait
 
 from tests.browser import DRIVER, chromium, console_errors, emulate_device
 from tests.sample_images import archive, classes
@@ -50,6 +52,8 @@ def browser(chrome: Chrome, stack: LocalStack) -> Iterator[Chrome]:
     chrome.get(f"{stack.url}/sign-in")
     if chrome.get_cookie("unveil_session") is None:
         chrome.get(stack.sign_in_link())
+        chrome.find_element(By.CSS_SELECTOR, "button.primary").click()
+        WebDriverWait(chrome, 30).until(lambda page: "/sign-in" not in page.current_url)
     emulate_device(chrome)
     yield chrome
     assert console_errors(chrome) == []
