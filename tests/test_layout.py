@@ -189,7 +189,8 @@ def test_the_application_factory_is_where_the_server_looks_for_it() -> None:
     assert callable(main.create_app)
     compose = yaml.safe_load((ROOT / "docker-compose.yml").read_text())["services"]
     assert compose["migrate"]["command"] == "python -m unveil.app.db.migrate"
-    assert '"unveil.app.main:create_app"' in (ROOT / "Dockerfile").read_text()
+    assert 'CMD ["unveil", "serve"' in (ROOT / "Dockerfile").read_text()
+    assert '"unveil.app.main:create_app"' in (ROOT / "app" / "cli" / "server.py").read_text()
 
 
 def test_alembic_finds_the_migrations_from_any_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

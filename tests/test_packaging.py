@@ -114,8 +114,9 @@ def test_the_api_image_has_no_torch_and_the_worker_image_has_it(dockerfile: str)
 
 
 SERVER_PACKAGES = {
-    "alembic", "celery", "cryptography", "fastapi", "fsspec", "prometheus-client", "psutil", "psycopg",
-    "pydantic-settings", "python-multipart", "redis", "sqlalchemy", "starlette", "uvicorn",
+    "alembic", "celery", "cryptography", "fastapi", "fastapi-offline", "fsspec", "prometheus-client",
+    "prometheus-fastapi-instrumentator", "psutil", "psycopg", "pydantic-settings", "python-multipart", "redis",
+    "sqlalchemy", "starlette", "structlog", "uvicorn",
 }  # fmt: skip
 TORCH_PACKAGES = {"safetensors", "torch", "torchvision"}
 

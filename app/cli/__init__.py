@@ -87,9 +87,9 @@ def main() -> None:
 EXTRAS = {
     **dict.fromkeys(
         (
-            "alembic", "billiard", "celery", "cryptography", "fastapi", "fsspec", "kombu", "prometheus_client",
-            "psutil", "psycopg", "pydantic_settings", "python_multipart", "redis", "sqlalchemy",
-            "starlette", "uvicorn",
+            "alembic", "billiard", "celery", "cryptography", "fastapi", "fastapi_offline", "fsspec", "kombu",
+            "prometheus_client", "prometheus_fastapi_instrumentator", "psutil", "psycopg", "pydantic_settings",
+            "python_multipart", "redis", "sqlalchemy", "starlette", "structlog", "uvicorn",
         ),
         "server",
     ),
