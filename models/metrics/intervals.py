@@ -7,18 +7,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from unveil.models.core.statistics import binomial_interval
+
+__all__ = ["binomial_interval", "summary"]
+
 _RESAMPLES = 2000
 _MAX_DRAWS_PER_BATCH = 2**22  # bounds memory
-
-
-def binomial_interval(hits: float, trials: int, confidence: float) -> tuple[float, float]:
-    """Clopper-Pearson interval of a rate in 0..1; `hits` may be fractional, as a mean over keys is."""
-    from scipy.special import betaincinv
-
-    tail = (1 - confidence) / 2
-    low = 0.0 if hits <= 0 else float(betaincinv(hits, trials - hits + 1, tail))
-    high = 1.0 if hits >= trials else float(betaincinv(hits + 1, trials - hits, 1 - tail))
-    return low, high
 
 
 def summary(values: npt.NDArray[np.float64], seed: int = 0) -> dict[str, Any]:

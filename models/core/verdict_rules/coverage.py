@@ -1,0 +1,113 @@
+"""Coverage: the attacks that a profile requires, and those that did not run or ran with weaker settings."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from unveil.models.core.verdict_rules.evidence import CellEvidence
+
+# Which way a setting makes an attack stronger; a tuple lists values from weakest to strongest. None: not declared.
+Strength = Literal["higher", "lower", "neutral"] | tuple[Any, ...] | None
+
+_PENDING = ("queued", "running", "cancelling")
+
+
+@dataclass(frozen=True)
+class RequiredAttack:
+    """An attack of the profile that applies to the scheme and has the material it needs. settings: the profile's."""
+
+    name: str
+    threat_model: str
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    strength: Mapping[str, Strength] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class AttackNote:
+    attack: str
+    threat_model: str
+    reason: str
+
+    def to_json(self) -> dict[str, str]:
+        return {"attack": self.attack, "threat_model": self.threat_model, "reason": self.reason}
+
+
+@dataclass(frozen=True)
+class Coverage:
+    """tried: run at the profile's strength or more. not_tried, weakened: why they do not count."""
+
+    tried: tuple[AttackNote, ...]
+    not_tried: tuple[AttackNote, ...]
+    weakened: tuple[AttackNote, ...]
+    pending: bool  # some of the attacks not tried are still to run
+
+    @property
+    def complete(self) -> bool:
+        return bool(self.tried) and not self.not_tried and not self.weakened
+
+
+def coverage(required: Sequence[RequiredAttack], cells: Sequence[CellEvidence]) -> Coverage:
+    """Compare the cells of one scheme with the attacks that its profile requires."""
+    tried, not_tried, weakened, pending = [], [], [], False
+    for attack in required:
+        own = [cell for cell in cells if cell.attack == attack.name]
+        finished = [cell for cell in own if cell.status == "succeeded"]
+        weaknesses = [weaker_settings(attack, cell.settings) for cell in finished]
+        if any(not weakness for weakness in weaknesses):
+            tried.append(AttackNote(attack.name, attack.threat_model, "at the profile's strength"))
+        elif weaknesses:
+            fewest: list[str] = min(weaknesses, key=len)
+            weakened.append(AttackNote(attack.name, attack.threat_model, "; ".join(fewest)))
+        else:
+            pending |= any(cell.status in _PENDING for cell in own)
+            not_tried.append(AttackNote(attack.name, attack.threat_model, _reason_not_tried(own)))
+    names = {attack.name for attack in required}
+    for cell in cells:
+        if cell.status == "succeeded" and cell.attack not in names:
+            tried.append(AttackNote(cell.attack, cell.threat_model, "beyond the profile"))
+            names.add(cell.attack)
+    return Coverage(tuple(tried), tuple(not_tried), tuple(weakened), pending)
+
+
+def weaker_settings(attack: RequiredAttack, settings: Mapping[str, Any]) -> list[str]:
+    """Settings that make the attack weaker than the profile's, such as "L=1, the profile has 8"."""
+    found = []
+    for name, wanted in attack.settings.items():
+        given = settings.get(name)
+        if _is_as_strong(given, wanted, attack.strength.get(name)):
+            continue
+        undeclared = attack.strength.get(name) is None
+        found.append(
+            f"{name}={_format_value(given)}, the profile has {_format_value(wanted)}"
+            + (" (which is stronger is not declared)" if undeclared else "")
+        )
+    return found
+
+
+def _is_as_strong(given: Any, wanted: Any, strength: Strength) -> bool:
+    if given == wanted or strength == "neutral":
+        return True
+    if strength is None:
+        return False
+    if isinstance(strength, tuple):
+        return given in strength and wanted in strength and strength.index(given) >= strength.index(wanted)
+    if given is None or wanted is None:  # such as a number of epochs that depends on the scheme
+        return False
+    return bool(given > wanted) if strength == "higher" else bool(given < wanted)
+
+
+def _format_value(value: Any) -> str:
+    return json.dumps(value) if value is None or isinstance(value, bool | int | float) else str(value)
+
+
+def _reason_not_tried(cells: Sequence[CellEvidence]) -> str:
+    if not cells:
+        return "not requested"
+    status = cells[0].status
+    if status in _PENDING:
+        return "still running" if status != "queued" else "queued"
+    words = {"failed": "failed", "cancelled": "cancelled", "not_applicable": "could not be run"}
+    return words[status] + (f": {cells[0].reason}" if cells[0].reason else "")
