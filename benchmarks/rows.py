@@ -19,7 +19,9 @@ _SETTINGS = {
     "utility": False, "ssim_mode": "rgb7", "schemes": [_SCHEME], "attacks": [{"name": "fr"}],
 }  # fmt: skip
 _SSIM = {"mode": "rgb7", "mean": 0.06, "std": 0.03, "ci_low": 0.057, "ci_high": 0.063, "n": 500}
-_IDENTIFICATION = {"top1": 0.44, "chance": 0.002, "ci_low": 0.39, "ci_high": 0.48, "gallery": 500}
+_IDENTIFICATION = {
+    "top1": 0.44, "chance": 0.002, "ci_low": 0.39, "ci_high": 0.48, "gallery": 500, "scale": 4, "above_chance": True,
+}  # fmt: skip
 _RESULT = {
     "ssim": _SSIM, "identification": _IDENTIFICATION, "controls": {"positive": "passed", "negative": "passed"},
     "verdict": "leaks", "seconds": 1.9, "device": "cpu", "notes": [],

@@ -9,7 +9,7 @@ from typing import Any
 
 import httpx
 from fastapi import FastAPI
-from starlette.routing import BaseRoute
+from starlette.routing import BaseRoute, Mount
 
 Ids = Mapping[str, str]  # by kind of thing: key, dataset, evaluation, cell
 
@@ -64,6 +64,7 @@ def list_endpoints(app: FastAPI) -> list[Endpoint]:
     return [
         Endpoint(method, route.path)  # type: ignore[attr-defined]
         for route in _flatten_routes(app.routes)
+        if not isinstance(route, Mount)  # static files, the same for everybody
         for method in sorted(route.methods - {"HEAD"})  # type: ignore[attr-defined]
     ]
 

@@ -7,6 +7,7 @@ import base64
 import io
 import json
 import logging
+import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -107,7 +108,9 @@ def secrets(target: Target, log: io.StringIO) -> list[tuple[str, bytes]]:
         texts["sign-in code"] = asyncio.run(make_sign_in_code(target))
         browser = httpx.Client(base_url=target.url, headers={"Origin": target.url})
         with browser:
-            assert browser.get("/sign-in", params={"code": texts["sign-in code"]}).status_code == 303
+            page = browser.get("/sign-in", params={"code": texts["sign-in code"]}).text
+            form = dict(re.findall(r'<input type="hidden" name="([^"]+)" value="([^"]*)">', page))
+            assert browser.post("/sign-in", data=form).status_code == 303
             texts["session cookie"] = browser.cookies[SESSION_COOKIE]
         use_every_feature(http)
         dataset = http.post(

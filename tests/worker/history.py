@@ -48,7 +48,7 @@ class EvaluationStateMachine(RuleBasedStateMachine):
         self.evaluation_id, self.cell_ids = make_evaluation(self.runtime.sessions, self.account, ("none", "fr"))
         self.previous_statuses = dict.fromkeys(self.cell_ids, Status.QUEUED)
 
-    @rule(which=CELL)
+    @rule(cell_index=CELL)
     def claim(self, cell_index: int) -> None:
         job = cells.claim(self.runtime, self.cell_ids[cell_index])
         if job is not None:
@@ -62,7 +62,7 @@ class EvaluationStateMachine(RuleBasedStateMachine):
                 event_log.cancel(session, evaluation)
 
     @precondition(lambda self: self.claims)
-    @rule(whose=CLAIM, how=st.sampled_from(FINAL_STATUSES))
+    @rule(claim_index=CLAIM, how=st.sampled_from(FINAL_STATUSES))
     def finish(self, claim_index: int, status: Status) -> None:
         claimed_lease = self.claims[claim_index % len(self.claims)]
         with suppress(LeaseLost), self.runtime.sessions.begin() as session:
@@ -72,18 +72,18 @@ class EvaluationStateMachine(RuleBasedStateMachine):
                 event_log.on_cell_status_changed(session, evaluation, claimed_lease.id)
 
     @precondition(lambda self: self.claims)
-    @rule(whose=CLAIM, how=st.sampled_from(FINAL_STATUSES))
+    @rule(claim_index=CLAIM, how=st.sampled_from(FINAL_STATUSES))
     def finish_while_cancelled(self, claim_index: int, status: Status) -> None:
         self.run_concurrently(self.cancel, lambda: self.finish(claim_index, status))
 
     @precondition(lambda self: self.claims)
-    @rule(whose=CLAIM, which=CELL)
+    @rule(claim_index=CLAIM, cell_index=CELL)
     def finish_while_requeued(self, claim_index: int, cell_index: int) -> None:
         expire_lease(self.runtime.sessions, self.cell_ids[cell_index])
         self.run_concurrently(self.sweep, lambda: self.finish(claim_index, Status.SUCCEEDED))
 
     @precondition(lambda self: self.claims)
-    @rule(whose=CLAIM)
+    @rule(claim_index=CLAIM)
     def progress(self, claim_index: int) -> None:
         claimed_lease = self.claims[claim_index % len(self.claims)]
         with suppress(LeaseLost), self.runtime.sessions.begin() as session:
@@ -92,7 +92,7 @@ class EvaluationStateMachine(RuleBasedStateMachine):
             event_log.append_events(session, evaluation, "progress", {})
 
     @precondition(lambda self: self.claims)
-    @rule(whose=CLAIM)
+    @rule(claim_index=CLAIM)
     def release(self, claim_index: int) -> None:
         claimed_lease = self.claims[claim_index % len(self.claims)]
         with suppress(LeaseLost), self.runtime.sessions.begin() as session:
@@ -100,7 +100,7 @@ class EvaluationStateMachine(RuleBasedStateMachine):
             lease.release(session, claimed_lease)
             event_log.on_cell_status_changed(session, evaluation, claimed_lease.id)
 
-    @rule(which=CELL)
+    @rule(cell_index=CELL)
     def expire_lease(self, cell_index: int) -> None:
         expire_lease(self.runtime.sessions, self.cell_ids[cell_index])
         self.sweep()

@@ -100,7 +100,7 @@ def test_a_key_made_before_is_used_again(run_unveil, state_options, tmp_path: Pa
 def test_an_evaluation_is_watched_printed_and_reported(run_unveil, state_options, tmp_path: Path) -> None:
     words = ("--schemes", "pixelwise:same,tanaka", "--attacks", "none,fr:b=1", "--profile", "smoke", "--keys", "1")
     done = run_unveil("evaluate", *words, "--watch", *state_options)
-    assert "pixelwise:same" in done.stdout
+    assert "pixelwise (same key)" in done.stdout
     assert "paper" in done.stdout
     assert "4/4 cells" in done.stderr
     assert "the worst case over all attacks" in done.stdout

@@ -114,7 +114,7 @@ def test_two_evaluations_are_compared_from_the_overview(
     assert "seed" in differing
     assert "dataset" not in differing
     assert "key-recovery:" not in differing, "of an attack that only one has, nothing differs"
-    assert "not ordered" in browser.find_element(By.ID, "main").text, "key-recovery was ordered once"
+    assert "not requested" in browser.find_element(By.ID, "main").text, "key-recovery was ordered once"
 
 
 def test_a_report_is_one_file_that_asks_for_nothing_and_prints(

@@ -60,7 +60,7 @@ def test_the_file_form_comes_back(keyring):
     keyring = keyring.with_new_master_key()
     read = parse_keyring(keyring.dumps())
     assert (read.pepper, read.master_keys) == (keyring.pepper, keyring.master_keys)
-    assert repr(keyring) == "KeyRing()"
+    assert repr(keyring) == "Keyring()"
 
 
 @pytest.mark.parametrize("text", ["", "pepper:x", "1:AAAA", "pepper:{k}", "1:{k}", "pepper:{k}\n0:{k}", "a:{k}\n1:{k}"])
