@@ -62,7 +62,7 @@ class EvaluationStateMachine(RuleBasedStateMachine):
                 event_log.cancel(session, evaluation)
 
     @precondition(lambda self: self.claims)
-    @rule(claim_index=CLAIM, how=st.sampled_from(FINAL_STATUSES))
+    @rule(claim_index=CLAIM, status=st.sampled_from(FINAL_STATUSES))
     def finish(self, claim_index: int, status: Status) -> None:
         claimed_lease = self.claims[claim_index % len(self.claims)]
         with suppress(LeaseLost), self.runtime.sessions.begin() as session:
@@ -72,7 +72,7 @@ class EvaluationStateMachine(RuleBasedStateMachine):
                 event_log.on_cell_status_changed(session, evaluation, claimed_lease.id)
 
     @precondition(lambda self: self.claims)
-    @rule(claim_index=CLAIM, how=st.sampled_from(FINAL_STATUSES))
+    @rule(claim_index=CLAIM, status=st.sampled_from(FINAL_STATUSES))
     def finish_while_cancelled(self, claim_index: int, status: Status) -> None:
         self.run_concurrently(self.cancel, lambda: self.finish(claim_index, status))
 
