@@ -38,6 +38,8 @@ def check_upgrade(url: str, old: OldState, *, record: bool = False) -> dict[str,
     check_continued(apis, old, ended)
     if not record:
         check_ends(ended, old.expected["after"])
+    for api in apis.values():
+        api.client.close()
     return ended
 
 

@@ -18,13 +18,13 @@ def test_the_demo_shows_everything_and_stops_cleanly(tmp_path: Path) -> None:
     state = tmp_path / "demo"
     done = subprocess.run(
         [sys.executable, "-W", "error", "-m", "unveil.app.cli.demo", "--state", state, "--profile", "smoke"],
-        cwd=Path(__file__).parent.parent, env={**os.environ, "COLUMNS": "110"},
+        cwd=Path(__file__).parents[3], env={**os.environ, "COLUMNS": "110"},
         capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stdout.count("exact") >= 4, "every scheme's round trip"
     assert "paper" in done.stdout
-    assert "pixelwise:different" in done.stdout
+    assert "pixelwise (different keys)" in done.stdout
     assert "<html" in (state / "report.html").read_text()[:300]
     assert json.loads((state / "report.json").read_text())
     assert list((state / "pictures").glob("astronaut.*.png"))
