@@ -122,7 +122,7 @@ def test_an_evaluation_is_shown_with_its_figures_and_pictures(
     pictures = re.findall(r'src="(/evaluations/[^"]+)"', cell)
     assert len(pictures) == 9
     assert signed_in_browser.get(pictures[0]).headers["Content-Type"] == "image/png"
-    assert "The attacker holds only protected images" in cell
+    assert "The attacker has only protected images" in cell
     assert "N/A: Key recovery on EtC: " in " ".join(unescape(page).split())
 
 
