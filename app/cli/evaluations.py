@@ -107,7 +107,7 @@ def report(
     token: Token = None,
     state: State = None,
 ) -> None:
-    """Write the report of an evaluation as far as it has come."""
+    """Write the report of an evaluation with the cells that have ended."""
     chosen_format: Any = format or ("html" if str(output) == "-" else output.suffix.removeprefix("."))
     if chosen_format not in get_args(Format):
         raise UsageError(f"{output}: unknown format; give --format, one of {', '.join(get_args(Format))}")
@@ -152,7 +152,7 @@ def show(
     state: State = None,
     as_json: Json = False,
 ) -> None:
-    """Print the tables of an evaluation as far as it has come."""
+    """Print the tables of an evaluation with the cells that have ended."""
     with connect(url, token, state) as client:
         evaluation = _get_evaluation(client, id)
         if watch:

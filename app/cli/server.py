@@ -25,7 +25,7 @@ from unveil.app.cli.common import (
     stdout,
 )
 
-_SHUTDOWN_TIMEOUT_S = 10  # for requests at work; streams of events would go on for ever
+_SHUTDOWN_TIMEOUT_S = 10  # bounds running requests; event streams do not end by themselves
 _QUEUES = ("encrypt", "attack", "ops")
 _MAX_PROCESSES = 1024  # processes: each is started at once, and a slip of the hand would take the machine down
 

@@ -21,7 +21,7 @@ T = TypeVar("T")
 
 _RETRIED_STATUSES = frozenset({429, 502, 503, 504})
 _FIRST_BACKOFF_S, _MAX_BACKOFF_S = 0.25, 30.0
-_MAX_RETRY_AFTER_S = 120.0  # who is asked to come back later than this is told so, and decides
+_MAX_RETRY_AFTER_S = 120.0  # a longer Retry-After is raised to the caller, who decides
 
 
 @dataclass(frozen=True)

@@ -35,7 +35,7 @@ TRANSITIONS: dict[Status, frozenset[Status]] = {
 
 TERMINAL = frozenset(status for status, following in TRANSITIONS.items() if not following)
 ACTIVE = frozenset(TRANSITIONS) - TERMINAL
-COMPLETED = TERMINAL - {Status.CANCELLED}  # as far as it was to come
+COMPLETED = TERMINAL - {Status.CANCELLED}  # counts as 100 % progress
 
 
 def allowed_predecessors(target: Status) -> frozenset[Status]:
