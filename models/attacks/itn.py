@@ -26,7 +26,7 @@ class ItnSettings:
     )
     batch: int = setting(128, "Pairs a step", minimum=1, maximum=4096)
     rate: float = setting(
-        0.1, "Learning rate, divided by 10 after 4/7 and 6/7 (pixelwise), or 1/2 and 3/4", minimum=1e-6
+        0.1, "Learning rate, divided by 10 after 4/7 and 6/7 (pixelwise), or 1/2 and 3/4", minimum=1e-6, maximum=100
     )
     each_pixel: bool = setting(
         False, "Pixelwise: scale the loss by the number of pixels; the mean hardly changes the weights of one pixel"

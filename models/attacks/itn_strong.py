@@ -24,9 +24,9 @@ _SSIM_WINDOW = 7  # pixels a side
 class ItnStrongSettings:
     epochs: int = setting(100, "Passes over the pairs", minimum=1, maximum=100_000)
     batch: int = setting(64, "Pairs a step", minimum=1, maximum=4096)
-    rate: float = setting(2e-3, "Highest learning rate of the U-Net (AdamW, cosine)", minimum=1e-6)
+    rate: float = setting(2e-3, "Highest learning rate of the U-Net (AdamW, cosine)", minimum=1e-6, maximum=1)
     linear_rate: float = setting(
-        5e-2, "Highest learning rate of a linear inverse: Tanaka, and pixelwise with one key", minimum=1e-6
+        5e-2, "Highest learning rate of a linear inverse: Tanaka, and pixelwise with one key", minimum=1e-6, maximum=1
     )
     weight_decay: float = setting(1e-3, "Weight decay of AdamW", minimum=0, maximum=1)
     ssim_weight: float = setting(0.5, "Weight of 1 - SSIM relative to the mean absolute error", minimum=0, maximum=100)

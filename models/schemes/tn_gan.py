@@ -29,18 +29,22 @@ class TnGanSettings:
     domain: Literal["pixelwise-different", "pixelwise-same", "tanaka"] = setting(
         "pixelwise-different", "The protected domain: ciphertexts of other images under this scheme"
     )
-    images: int | None = setting(None, "Training images, of which half are encrypted; null: all", minimum=2)
+    images: int | None = setting(
+        None, "Training images, of which half are encrypted; null: all", minimum=2, maximum=1_000_000
+    )
     width: int = setting(64, "First width of the generators", minimum=1, maximum=256)
     blocks: int = setting(6, "Residual blocks of the generators", minimum=1, maximum=32)
     discriminator: int = setting(64, "First width of the discriminators", minimum=1, maximum=256)
-    cycle: float = setting(10.0, "Weight of the cycle-consistency loss", minimum=0)
+    cycle: float = setting(10.0, "Weight of the cycle-consistency loss", minimum=0, maximum=1000)
     epochs: int = setting(
         200, "Passes over the plain images; the rate decays to 0 in the second half", minimum=1, maximum=100_000
     )
     batch: int = setting(1, "Images of each domain a step", minimum=1, maximum=1024)
-    rate: float = setting(2e-4, "Learning rate (Adam)", minimum=1e-6)
+    rate: float = setting(2e-4, "Learning rate (Adam)", minimum=1e-6, maximum=1)
     beta1: float = setting(0.5, "beta1 of Adam", minimum=0, maximum=0.999)
-    side: int | None = setting(None, "Side of the random training crops; null: whole images", minimum=_MIN_SIDE)
+    side: int | None = setting(
+        None, "Side of the random training crops; null: whole images", minimum=_MIN_SIDE, maximum=4096
+    )
     precision: Literal["auto", "fp32", "bf16"] = setting("auto", "auto: bfloat16 if the device supports it natively")
 
 

@@ -35,7 +35,7 @@ MIN_TRAINING_IMAGES = 20
 class TnModelSettings:
     """The training of a key; a trained key stores the settings of its training."""
 
-    images: int | None = setting(None, "Training images; null: all", minimum=MIN_TRAINING_IMAGES)
+    images: int | None = setting(None, "Training images; null: all", minimum=MIN_TRAINING_IMAGES, maximum=1_000_000)
     width: int = setting(64, "First width of the U-Net", minimum=1, maximum=256)
     fold: int = setting(
         1, "Factor of the pixel unshuffle before the U-Net and the pixel shuffle after it",

@@ -64,3 +64,19 @@ def test_a_scheme_is_described_by_variant():
         "different": True,
     }
     assert described["variants"][0]["paper"]["ssim"]["fr"] == 0.4646
+
+
+@pytest.mark.parametrize("described", [*catalog.schemes().values(), *catalog.attacks().values()], ids=lambda c: c.name)
+def test_every_numeric_setting_has_a_maximum(described):
+    properties = catalog.json_schema(described.Settings)["properties"]
+    numeric = [name for name, schema in properties.items() if {"integer", "number"} & {*as_list(schema["type"])}]
+    assert [name for name in numeric if "maximum" not in properties[name]] == []
+
+
+def as_list(types: str | list[str]) -> list[str]:
+    return [types] if isinstance(types, str) else types
+
+
+def test_an_order_of_ten_to_the_400_epochs_is_refused_with_the_limit():
+    with pytest.raises(catalog.ParameterError, match="at most 100000"):
+        catalog.make_attack("gan", {"epochs": 10**400})
