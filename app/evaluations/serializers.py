@@ -147,7 +147,7 @@ def to_cell(cell: Cell, samples: Sequence[Any]) -> view.Cell:
         attempt=cell.attempt,
         started_at=cell.started_at,
         finished_at=cell.finished_at,
-        result=None if cell.result is None else CellResult.from_json(cell.result),
+        result=None if cell.result is None else CellResult.from_json({**cell.result, "evidence": None}),
         samples=[_to_sample(base, sample) for sample in samples],
         links={"curve": f"{base}/curve", "scores": f"{base}/scores.csv"},
     )

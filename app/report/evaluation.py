@@ -8,8 +8,9 @@ from datetime import datetime
 from typing import Any
 
 from unveil.app.db.job_states import Status
-from unveil.models.core.cell_result import CellResult, UtilityResult, Verdict
+from unveil.models.core.cell_result import CellResult, UtilityResult
 from unveil.models.core.json_record import JsonRecord
+from unveil.models.core.verdict_rules.types import Verdict
 from unveil.models.core.verdicts import SchemeVerdict
 
 Entry = Mapping[str, Any]  # a scheme or an attack: its name, and its settings flat beside it

@@ -15,7 +15,8 @@ from unveil.app.db.job_states import ACTIVE, Status
 from unveil.app.report.evaluation import Cell, Entry, Evaluation, EvaluationVerdict, UtilityJob
 from unveil.app.report.labels import label, paper_row, title
 from unveil.models import catalog
-from unveil.models.core.cell_result import CellResult, Verdict
+from unveil.models.core.cell_result import CellResult
+from unveil.models.core.verdict_rules.types import Verdict
 from unveil.models.core.verdicts import severity_rank
 
 KEY_SPACE_ATTACK = "brute-force"

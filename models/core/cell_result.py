@@ -10,9 +10,10 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from unveil.models.core.json_record import JsonRecord
+from unveil.models.core.verdict_rules.evidence import Ambiguity, CellEvidence, ControlOutcome
+from unveil.models.core.verdict_rules.types import Verdict
 
-Verdict = Literal["broken", "leaks", "no leak found", "inconclusive"]
-ControlOutcome = Literal["passed", "failed"]
+Capability = Literal["ciphertexts", "public", "pairs", "oracle"]
 Level = Literal["High", "Low"]
 
 
@@ -38,17 +39,24 @@ class SsimSummary(ScoreSummary):
 
 @dataclass(frozen=True, kw_only=True)
 class IdentificationSummary(JsonRecord):
-    """How often the true original is the image of the gallery most similar to the reconstruction."""
+    """How often the true original is the image of the gallery most similar to the reconstruction.
+
+    By the best of all comparisons; near-duplicates of the original count as the original.
+    """
 
     top1: float
     chance: float
     ci_low: float
     ci_high: float
     gallery: int
-    scale: int
-    """Factor by which images are averaged down for the comparison; the best of four"""
+    effective_gallery: float | None = None
+    """Number of distinct images in the gallery: near-duplicates count once"""
+    comparison: str | None = None
+    """The comparison with the highest rate, such as `correlation-4` or `dihedral-24`"""
+    scale: int | None = None
+    """Factor by which a `correlation` comparison averages images down; null for other comparisons"""
     above_chance: bool
-    """At 99 % confidence, corrected for the four scales"""
+    """Whether the rate, or a single image, is above chance: see the error rate of the verdict rules"""
     per_key: list[float] | None = None
 
 
@@ -99,6 +107,20 @@ class CellResult(JsonRecord):
     trained_key: Mapping[str, Any] | None = None
     """Provenance of the key that was trained for the cell"""
     verdict: Verdict
+    leaking_images: list[int] = field(default_factory=list)
+    """Indices of images that are recognizable above chance, the most certain first"""
+    comparison: str | None = None
+    """The comparison with the highest identification rate"""
+    ambiguity: Ambiguity | None = None
+    """What the attack leaves open: scores are of the best `mirror` or `rotation` (mirrors included)"""
+    capabilities: list[Capability] = field(default_factory=list)
+    """What the attacker was given"""
+    dataset_sha256: str | None = None
+    """SHA-256 of the attacked images: plain images of a dataset, or uploaded ciphertexts"""
+    originals_sha256: str | None = None
+    """SHA-256 of the uploaded originals of uploaded ciphertexts"""
+    evidence: CellEvidence | None = None
+    """What the verdict rules read. Stored, and left out of answers"""
     seconds: float
     device: str
     notes: list[str] = field(default_factory=list)

@@ -64,13 +64,12 @@ def _decoder(hint: Any) -> _Decoder | None:
         return hint.from_json
     if hint is datetime:
         return datetime.fromisoformat
-    arguments = get_args(hint)
-    inner = next(filter(None, map(_decoder, arguments)), None)
+    origin, inner = get_origin(hint), next(filter(None, map(_decoder, get_args(hint))), None)
     if inner is None:
-        return None
-    if get_origin(hint) is list:
-        return lambda items: [inner(item) for item in items]
-    if get_origin(hint) is Mapping:
+        return tuple if origin is tuple else None
+    if origin in (list, tuple):
+        return lambda items: origin(inner(item) for item in items)
+    if origin(hint) is Mapping:
         return lambda items: {name: inner(item) for name, item in items.items()}
     return inner  # optional
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from unveil.models.core.cell_result import CellResult, Verdict
+from unveil.models.core.cell_result import CellResult
 from unveil.models.core.json_record import JsonRecord
+from unveil.models.core.verdict_rules.types import Verdict
 
 BROKEN_SSIM = 0.9
 SEARCHABLE_BITS = 80  # an exhaustive search of fewer bits is within reach

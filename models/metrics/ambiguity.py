@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 
 from unveil.models.core.images import Images
-
-Ambiguity = Literal["mirror", "rotation"]
+from unveil.models.core.verdict_rules.evidence import Ambiguity
 
 # a quarter-turn count, and whether the image is mirrored left to right first
 Orientation = tuple[int, bool]

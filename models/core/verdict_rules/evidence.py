@@ -1,27 +1,28 @@
 """Evidence of a cell: the numbers from which the rules compute verdicts.
 
-The dataclasses are stored with a result (`to_json`, `from_json`), so that a verdict can be recomputed under later
-rules. `models.evaluation.key_evidence` computes them from similarities.
+A result stores its evidence, so that a verdict can be recomputed under later rules.
+`models.evaluation.key_evidence` computes it from similarities.
 """
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from unveil.models.core.cell_result import ControlOutcome
+from unveil.models.core.json_record import JsonRecord
 from unveil.models.core.statistics import hits_p_values
 
 EVIDENCE_VERSION = 1
 REPORTED_P = 1e-2  # larger p-values of single images are not kept: no rule rejects at them
 
+Ambiguity = Literal["mirror", "rotation"]  # what an attack leaves open; `rotation` includes mirrors
+ControlOutcome = Literal["passed", "failed"]
 CellStatus = Literal["queued", "running", "cancelling", "succeeded", "failed", "cancelled", "not_applicable"]
 
 
 @dataclass(frozen=True)
-class Rate:
+class Rate(JsonRecord):
     """Hits of one comparison: originals ranked first for their reconstruction."""
 
     comparison: str
@@ -39,7 +40,7 @@ class Rate:
 
 
 @dataclass(frozen=True)
-class ImageFinding:
+class ImageFinding(JsonRecord):
     """A single image whose reconstruction resembles its original. p_value: corrected for the comparisons."""
 
     index: int
@@ -48,7 +49,7 @@ class ImageFinding:
 
 
 @dataclass(frozen=True)
-class Misplaced:
+class Misplaced(JsonRecord):
     """A reconstruction that shows another original than its own. p_value: corrected for images and comparisons."""
 
     index: int
@@ -58,7 +59,7 @@ class Misplaced:
 
 
 @dataclass(frozen=True)
-class KeyEvidence:
+class KeyEvidence(JsonRecord):
     """One key, or one seed of a random attack.
 
     rates: identification by comparison. findings: the single images with the smallest p-values, ascending, of
@@ -79,7 +80,7 @@ class KeyEvidence:
 
 
 @dataclass(frozen=True)
-class Effort:
+class Effort(JsonRecord):
     """The material and time that an attack used, None where it does not report them."""
 
     ciphertexts: int | None = None
@@ -89,7 +90,7 @@ class Effort:
 
 
 @dataclass(frozen=True)
-class CellEvidence:
+class CellEvidence(JsonRecord):
     """One cell. settings: every resolved setting of the attack.
 
     natural_looking: indices of ciphertexts with the statistics of natural images; matched_public: those of them that
@@ -102,36 +103,17 @@ class CellEvidence:
     status: CellStatus
     reason: str = ""  # why it failed or does not apply
     keys: tuple[KeyEvidence, ...] = ()
-    controls: Mapping[str, ControlOutcome] = dataclasses.field(default_factory=dict)
+    controls: Mapping[str, ControlOutcome] = field(default_factory=dict)
     gallery: int = 0
     effective_gallery: float = 0.0
     effective_bits: float | None = None
     natural_looking: tuple[int, ...] = ()
     matched_public: tuple[int, ...] = ()
-    ambiguity: str | None = None
+    ambiguity: Ambiguity | None = None
     effort: Effort = Effort()
+    version: int = EVIDENCE_VERSION
 
-    def to_json(self) -> dict[str, Any]:
-        return {"version": EVIDENCE_VERSION, **dataclasses.asdict(self)}
-
-
-def from_json(stored: Mapping[str, Any]) -> CellEvidence | None:
-    """Evidence as `to_json` wrote it; None for a version that these rules do not know."""
-    values = dict(stored)
-    if values.pop("version", None) != EVIDENCE_VERSION:
-        return None
-    values["keys"] = tuple(_key_from_json(key) for key in values["keys"])
-    values["effort"] = Effort(**values["effort"])
-    for name in ("natural_looking", "matched_public"):
-        values[name] = tuple(values[name])
-    return CellEvidence(**values)
-
-
-def _key_from_json(stored: Mapping[str, Any]) -> KeyEvidence:
-    values = dict(stored)
-    values["rates"] = tuple(Rate(**rate) for rate in values["rates"])
-    values["linkage"] = values["linkage"] and Rate(**values["linkage"])
-    values["findings"] = tuple(ImageFinding(**finding) for finding in values["findings"])
-    values["misplaced"] = tuple(Misplaced(**found) for found in values["misplaced"])
-    values["ssim_interval"] = values["ssim_interval"] and tuple(values["ssim_interval"])
-    return KeyEvidence(**values)
+    @property
+    def is_current(self) -> bool:
+        """Whether these rules can read it."""
+        return self.version == EVIDENCE_VERSION

@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from unveil.models.core.cell_result import Verdict
 from unveil.models.core.verdict_rules.coverage import AttackNote, Coverage, RequiredAttack
 from unveil.models.core.verdict_rules.evidence import CellEvidence
 
+Verdict = Literal["broken", "leaks", "no leak found", "inconclusive"]
 SeverityKind = Literal["key", "ssim", "linkage", "identification"]
 
 RULES_VERSION = 2  # 1: the rules before evidence was stored

@@ -8,6 +8,7 @@ from typing import Any
 from tests.factories import make_result
 from unveil.models.core.cell_result import CellResult, Controls, UtilityResult
 from unveil.models.core.json_record import JsonRecord
+from unveil.models.core.verdict_rules.evidence import CellEvidence, ImageFinding, KeyEvidence, Rate
 
 # As the version before stored it: absent fields are left out.
 STORED: dict[str, Any] = {
@@ -47,6 +48,14 @@ def test_a_stored_result_is_read_as_typed_values_and_written_back_unchanged():
     utility = UtilityResult.from_json(UTILITY)
     assert (utility.cost.level, utility.training.available) == ("Low", True)
     assert utility.to_json() == {**UTILITY, "versions": None}
+
+
+def test_evidence_is_read_back_as_typed_values():
+    found = KeyEvidence((Rate("dihedral-24", 3, 60, 1 / 60),), 60, (ImageFinding(7, 1e-9, "shift-24"),), ssim=0.1)
+    evidence = CellEvidence("fr", "ciphertext-only", {"L": 8}, "succeeded", keys=(found,), natural_looking=(1, 2))
+    result = make_result(evidence=evidence)
+    assert CellResult.from_json(json.loads(json.dumps(result.to_json()))) == result
+    assert CellResult.from_json(STORED).evidence is None
 
 
 def test_fields_of_a_later_version_are_kept_at_every_level():

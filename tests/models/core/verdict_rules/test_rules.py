@@ -4,7 +4,6 @@ from dataclasses import replace
 import pytest
 
 from tests.models.evaluation.verdict_cases import cell, rates, verdict
-from unveil.models.core.verdict_rules import evidence
 from unveil.models.core.verdict_rules.coverage import RequiredAttack
 from unveil.models.core.verdict_rules.evidence import CellEvidence, Effort, ImageFinding, KeyEvidence, Misplaced, Rate
 from unveil.models.core.verdict_rules.rules import above_chance, cell_verdict
@@ -227,10 +226,11 @@ def test_a_stored_verdict_is_recomputed_from_stored_evidence():
         cell("itn", key(linkage=Rate("linkage", 3, 500, 0.002), ssim_interval=(0.1, 0.2)), effort=Effort(pairs=4)),
     )
     stored = json.loads(json.dumps([c.to_json() for c in cells]))
-    restored = tuple(evidence.from_json(one) for one in stored)
+    restored = tuple(CellEvidence.from_json(one) for one in stored)
     assert restored == cells
     assert verdict(*restored).to_json() == verdict(*cells).to_json()
-    assert evidence.from_json({"version": 0}) is None
+    assert all(one.is_current for one in restored)
+    assert not CellEvidence.from_json(stored[0] | {"version": 0}).is_current
 
 
 def test_order_of_cells_does_not_matter():
