@@ -61,27 +61,31 @@ def test_weights_are_initialised_as_by_the_authors():
 
 
 def test_it_reconstructs_contours_without_pairs():
-    """A few seconds of training give contours; the colours remain undetermined.
+    """A few seconds of training give the contours of each image; the sign of its greys remains undetermined.
 
-    Fifteen epochs do not always converge (correlations of four seeds on one machine: .06, .54, .16, .48), so one of
-    four seeds must.
+    Ten seeds gave correlations of .40 to .72 with the original, .14 to .21 with another image; an untrained generator
+    gives .02.
     """
-    assert any(_correlation_with_the_original(seed) > 0.3 for seed in range(1, 5))
-
-
-def _correlation_with_the_original(seed: int) -> float:
     public, owner_images = sample().train[0:200:2, :48, :48], sample().train[1:200:2, :48, :48]
-    test = sample().test[:8, :48, :48]
+    test = sample().test[:16, :48, :48]
     metrics: dict[str, list[float]] = {}
-    attack_input = AttackInput(make_scheme("tanaka", {}), 255 - test, 255 - owner_images, public=public)
-    attack_result = make_attack("gan", {"epochs": 15, "batch": 16, "rate": 2e-3, "discriminator": 16}).run(
-        attack_input, RunContext(seed, metric=lambda name, step, value: metrics.setdefault(name, []).append(value))
+    settings = {"epochs": 30, "batch": 16, "rate": 1e-3, "discriminator_rate": 5e-3, "discriminator": 16}
+    attack_result = make_attack("gan", settings).run(
+        AttackInput(make_scheme("tanaka", {}), 255 - test, 255 - owner_images, public=public),
+        RunContext(metric=lambda name, step, value: metrics.setdefault(name, []).append(value)),
     )
     assert np.isfinite(metrics["loss"] + metrics["discriminator_loss"]).all()
-    assert len(metrics["loss"]) == 15
-    assert attack_result.reconstructed.std() > 20
+    assert len(metrics["loss"]) == 30
     assert attack_result.metrics == {"ciphertexts": 100, "public_images": 100}
-    return abs(float(np.corrcoef(test.ravel(), attack_result.reconstructed.ravel())[0, 1]))
+    own = _mean_grey_correlation(test, attack_result.reconstructed)
+    others = _mean_grey_correlation(np.roll(test, 1, axis=0), attack_result.reconstructed)
+    assert own > 0.3
+    assert own > 2 * others
+
+
+def _mean_grey_correlation(images: np.ndarray, others: np.ndarray) -> float:
+    pairs = zip(images.mean(-1), others.mean(-1), strict=True)
+    return float(np.mean([abs(np.corrcoef(a.ravel(), b.ravel())[0, 1]) for a, b in pairs]))
 
 
 @pytest.mark.parametrize("missing", ["observed", "public"])
