@@ -69,7 +69,7 @@ def _decoder(hint: Any) -> _Decoder | None:
         return tuple if origin is tuple else None
     if origin in (list, tuple):
         return lambda items: origin(inner(item) for item in items)
-    if origin(hint) is Mapping:
+    if origin is Mapping:
         return lambda items: {name: inner(item) for name, item in items.items()}
     return inner  # optional
 
