@@ -7,6 +7,7 @@ import csv
 import hashlib
 import io
 import json
+import re
 import zipfile
 from collections.abc import Iterable, Mapping, Sequence
 from enum import StrEnum
@@ -182,9 +183,25 @@ _RENDERERS = {
 
 
 def _to_csv(lines: Iterable[Sequence[Any]]) -> str:
-    text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows(lines)
+    text = io.StringIO(newline="")
+    csv.writer(text, lineterminator="\n").writerows(map(escape_csv, line) for line in lines)
     return text.getvalue()
+
+
+def escape_csv(cell: object) -> object:
+    """Put an apostrophe before text that a spreadsheet would compute as a formula; numbers stay as they are."""
+    if isinstance(cell, str) and cell.startswith(("=", "+", "-", "@", "\t", "\r", "\n")) and not _is_number(cell):
+        return f"'{cell}"
+    return cell
+
+
+def _is_number(text: str) -> bool:
+    return re.fullmatch(r"[+-]?\d+(\.\d+)?(e[+-]?\d+)?", text, re.ASCII) is not None
+
+
+def escape_markdown(text: object) -> str:
+    """One line that Markdown renders as this text: no markup, no HTML, no link."""
+    return re.sub(r"[\\`*_~\[\]<>|&#!@]|:(?=//)|(?<=www)\.", r"\\\g<0>", " ".join(str(text).split()))
 
 
 # --- what the pages show ----------------------------------------------------------------------------------------
@@ -262,5 +279,5 @@ def _load_template(name: str) -> jinja2.Template:
     )
     environment.filters["figure"] = format_number
     environment.filters["in_row"] = lambda column, row: row.cell_for(column)
-    environment.filters["line"] = lambda text: " ".join(str(text).replace("|", "\\|").split())  # for a Markdown table
+    environment.filters["line"] = escape_markdown
     return environment.get_template(name)
