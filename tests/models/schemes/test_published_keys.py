@@ -58,7 +58,7 @@ def test_etc_equals_it_under_the_keys_of_a_seed(seed):
     oracle = EtC(seed, block_size=8, channel_mode="permutation")
     turns = [_turn_code(r, f) for r, f in zip(oracle.rotate, oracle.reverse, strict=True)]
     tables = ETC_CHANNEL_TABLES["permutation"][oracle.channel]
-    orders = [int((ORDERS == table).all(axis=1).argmax()) for table in tables]
+    orders = [int((table == ORDERS).all(axis=1).argmax()) for table in tables]
     key = EtcKey(
         np.array(turns, np.uint8).reshape(4, 4),
         (oracle.negaposi == 0).reshape(4, 4),
