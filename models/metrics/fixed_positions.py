@@ -19,8 +19,8 @@ def fixed_positions(plain: Images, protected: Images, block: int = DEFAULT_BLOCK
     check_pair(plain, protected)
     if not len(plain):
         raise ValueError("at least one image is needed; got none")
-    values = np.mean([_agreement(a, b) for a, b in zip(plain, protected, strict=True)])
-    return float(np.clip(max(values, _blocks_in_place(plain, protected, block)), 0, 1))
+    values = sum(_agreement(a, b) for a, b in zip(plain, protected, strict=True)) / len(plain)
+    return max(0.0, values, _blocks_in_place(plain, protected, block))
 
 
 def _agreement(plain: Images, protected: Images) -> float:
