@@ -17,7 +17,7 @@ from unveil.app.errors.problem import (
     BadRequest,
     Forbidden,
     Invalid,
-    Problem,
+    ServerProblem,
     TooLarge,
     TooMany,
     Unauthenticated,
@@ -40,7 +40,7 @@ from unveil.app.settings import Settings, get_settings
 from unveil.models.core.version import __version__
 
 _COMMON_PROBLEMS = problems(
-    BadRequest, Unauthenticated, Forbidden, TooLarge, UnsupportedMedia, Invalid, TooMany, Problem, Unavailable
+    BadRequest, Unauthenticated, Forbidden, TooLarge, UnsupportedMedia, Invalid, TooMany, ServerProblem, Unavailable
 )
 
 

@@ -12,7 +12,6 @@ from typing import Any
 import typer.main
 
 from unveil.app import cli, client
-from unveil.app.client.errors import ProblemError
 from unveil.app.client.operations import Collection
 from unveil.app.errors.problem import Problem
 from unveil.app.main import create_app
@@ -149,28 +148,19 @@ def _errors() -> Iterator[str]:
         "Every 4xx and 5xx answer is `application/problem+json` (RFC 9457): `type`, `title`, `status`, `detail`, "
         "`code`, `errors` (a JSON pointer and a sentence for each field or file at fault) and `request_id`, which the "
         "service's log has, too. The last column is the exception of the [Python client](python-client.md) in "
-        "`unveil.app.client.errors`; each is under the class of its status.",
+        "`unveil.app.client.errors`, with its base class. A code whose status is 404 comes with 422 if the request "
+        "names the object in its body.",
     )
-    codes: dict[str, set[tuple[int, str]]] = {}
-    for kind in _iter_problem_classes(Problem):
-        codes.setdefault(kind.code, set()).add((kind.status, kind.title))
     rows = [
-        (f"`{code}`", _joined(status for status, _ in kinds), _joined(title for _, title in kinds), _exception(code))
-        for code, kinds in sorted(codes.items())
+        (f"`{code}`", kind.status, kind.title, _one_line(kind.__doc__ or ""), _exception(kind))
+        for code, kind in sorted(Problem.by_code.items())
     ]
-    yield from _table(("code", "status", "title", "exception"), rows)
+    yield from _table(("code", "status", "title", "what to do", "exception"), rows)
 
 
-def _exception(code: str) -> str:
-    kind = ProblemError.by_code[code]
-    above = next(base for base in kind.__mro__[1:])
-    return f"`{kind.__name__}`" + ("" if above is ProblemError else f" (`{above.__name__}`)")
-
-
-def _iter_problem_classes(kind: type[Problem]) -> Iterator[type[Problem]]:
-    for child in kind.__subclasses__():
-        yield child
-        yield from _iter_problem_classes(child)
+def _exception(kind: type[Problem]) -> str:
+    base = kind.__mro__[1]
+    return f"`{kind.__name__}`" + ("" if base is Problem else f" (`{base.__name__}`)")
 
 
 # --- settings ---------------------------------------------------------------------------------------------------

@@ -8,17 +8,16 @@ from unveil.app.accounts import service
 from unveil.app.accounts.schemas import AccountCreate, AccountCreated, AccountOut
 from unveil.app.db.ids import new_id
 from unveil.app.dependencies import AppStateDep, Session
+from unveil.app.errors.problem import AccountExists, IdempotencyMismatch, IdempotencyRunning, OwnAccount, UnknownAccount
 from unveil.app.http.authentication import AdminPrincipal, AuthenticatedRoute
-from unveil.app.http.idempotency import IdempotencyDep, IdempotencyMismatch, RequestInProgress
+from unveil.app.http.idempotency import IdempotencyDep
 from unveil.app.http.pagination import AccountPaging, Page
 from unveil.app.http.problems import problems
 
 router = APIRouter(tags=["accounts"], route_class=AuthenticatedRoute)
 
 
-@router.post(
-    "/accounts", status_code=201, responses=problems(service.AccountExists, RequestInProgress, IdempotencyMismatch)
-)
+@router.post("/accounts", status_code=201, responses=problems(AccountExists, IdempotencyRunning, IdempotencyMismatch))
 async def create_account(
     body: AccountCreate, _: AdminPrincipal, app_state: AppStateDep, session: Session, idempotency: IdempotencyDep
 ) -> AccountCreated:
@@ -36,9 +35,7 @@ async def list_accounts(_: AdminPrincipal, session: Session, paging: AccountPagi
     return await service.list_accounts(session, paging)
 
 
-@router.delete(
-    "/accounts/{account}", status_code=204, responses=problems(service.UnknownAccount, service.CannotRevokeOwnAccount)
-)
+@router.delete("/accounts/{account}", status_code=204, responses=problems(UnknownAccount, OwnAccount))
 async def revoke_account(account: str, principal: AdminPrincipal, session: Session) -> None:
     """Revoke an account by id or name: its tokens and dashboard sessions end at once. What it owns stays."""
     await service.revoke(session, account, by=principal.account_id)

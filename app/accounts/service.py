@@ -14,33 +14,13 @@ from unveil.app.accounts import queries
 from unveil.app.accounts.schemas import AccountCreated, AccountOut, TokenCreated, TokenOut
 from unveil.app.db.ids import new_id
 from unveil.app.db.tables import Account, Token
-from unveil.app.errors.problem import Conflict, NotFound, Unauthenticated
+from unveil.app.errors.problem import AccountExists, BadSignInCode, Conflict, OwnAccount, UnknownAccount, UnknownToken
 from unveil.app.http.pagination import Page, PageRequest, build_page
 from unveil.app.security.envelope import Keyring
 from unveil.app.security.principal import SCOPES, Scope
 
 SESSION_HOURS = 12
 LOCAL_TOKEN_LABEL = "unveil local"  # of the token in the state folder of `unveil local`
-
-
-class AccountExists(Conflict):
-    code, title = "account_exists", "An account of this name exists"
-
-
-class UnknownAccount(NotFound):
-    code, title = "unknown_account", "There is no such account"
-
-
-class CannotRevokeOwnAccount(Conflict):
-    code, title = "own_account", "An administrator does not revoke itself"
-
-
-class UnknownToken(NotFound):
-    code, title = "unknown_token", "There is no such token"
-
-
-class BadSignInCode(Unauthenticated):
-    code, title = "bad_sign_in_code", "The sign-in code is unknown, used or too old"
 
 
 def new_token() -> str:
@@ -129,9 +109,7 @@ async def revoke(session: AsyncSession, id_or_name: str, by: str | None = None) 
     """
     account = await get(session, id_or_name)
     if account.id == by:
-        raise CannotRevokeOwnAccount(
-            "you would lock yourself out; another administrator can do it, or `unveil accounts revoke`"
-        )
+        raise OwnAccount("you would lock yourself out; another administrator can do it, or `unveil accounts revoke`")
     await queries.revoke(session, account.id)
     await session.commit()
 

@@ -8,6 +8,7 @@ from fastapi import APIRouter, Query
 
 from unveil.app.catalog import service
 from unveil.app.catalog.schemas import AttackList, AttackOut, SchemeList, SchemeOut
+from unveil.app.errors.problem import UnknownAttack, UnknownScheme
 from unveil.app.http.authentication import AuthenticatedRoute, ReadPrincipal
 from unveil.app.http.problems import problems
 
@@ -22,7 +23,7 @@ async def list_schemes(principal: ReadPrincipal, width: Side = 96, height: Side 
     return SchemeList(items=service.list_schemes(width, height))
 
 
-@router.get("/schemes/{name}", responses=problems(service.UnknownScheme))
+@router.get("/schemes/{name}", responses=problems(UnknownScheme))
 async def get_scheme(principal: ReadPrincipal, name: str, width: Side = 96, height: Side = 96) -> SchemeOut:  # noqa: ARG001
     """One protection scheme."""
     return service.get_scheme(name, width, height)
@@ -34,7 +35,7 @@ async def list_attacks(principal: ReadPrincipal) -> AttackList:  # noqa: ARG001
     return AttackList(items=service.list_attacks())
 
 
-@router.get("/attacks/{name}", responses=problems(service.UnknownAttack))
+@router.get("/attacks/{name}", responses=problems(UnknownAttack))
 async def get_attack(principal: ReadPrincipal, name: str) -> AttackOut:  # noqa: ARG001
     """One attack."""
     return service.get_attack(name)

@@ -3,16 +3,8 @@
 from __future__ import annotations
 
 from unveil.app.catalog.schemas import AttackOut, SchemeOut
-from unveil.app.errors.problem import NotFound
+from unveil.app.errors.problem import UnknownAttack, UnknownScheme
 from unveil.models import catalog
-
-
-class UnknownScheme(NotFound):
-    code, title = "unknown_scheme", "No scheme has this name"
-
-
-class UnknownAttack(NotFound):
-    code, title = "unknown_attack", "No attack has this name"
 
 
 def list_schemes(width: int, height: int) -> list[SchemeOut]:

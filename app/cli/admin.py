@@ -145,10 +145,9 @@ def sign_in(name: Annotated[str, typer.Argument(help="Name or id")], url: Url = 
 
 
 def run_with_session(state: Path | None, operation: Callable[[AsyncSession, Keyring, Settings], Awaitable[T]]) -> T:
-    """Run a service function as the service would. Raises Failed and Misused with what it would have answered."""
-    from unveil.app.accounts.service import UnknownAccount
+    """Run a service function as the service would. Raises CommandFailed and UsageError with its answer."""
     from unveil.app.db.session import async_engine, async_sessions
-    from unveil.app.errors.problem import Problem
+    from unveil.app.errors.problem import Problem, UnknownAccount
 
     load_state_dir(state)
     settings = read_settings()

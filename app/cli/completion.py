@@ -7,7 +7,8 @@ from collections.abc import Callable, Iterable
 import typer
 from rich.markup import escape
 
-from unveil.app.client import Client, UnveilError
+from unveil.app.client import Client
+from unveil.app.errors.problem import UnveilError
 
 
 def complete_schemes(incomplete: str) -> list[str]:

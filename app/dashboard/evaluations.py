@@ -13,6 +13,7 @@ from unveil.app.dashboard import compare, heatmap, queries
 from unveil.app.dashboard.rendering import PageRoute, redirect, render_page
 from unveil.app.db.job_states import ACTIVE
 from unveil.app.dependencies import Session
+from unveil.app.errors.problem import EvaluationEnded, NotFound
 from unveil.app.evaluations import queries as rows
 from unveil.app.evaluations import service
 from unveil.app.http.authentication import EvaluatePrincipal, ReadPrincipal
@@ -82,7 +83,7 @@ async def show_evaluation(request: Request, id: str, principal: ReadPrincipal, s
 async def cancel_evaluation(id: str, principal: EvaluatePrincipal, session: Session) -> Response:
     try:
         await service.cancel(session, principal, id)
-    except service.EvaluationEnded:  # the next page shows the status
+    except EvaluationEnded:  # the next page shows the status
         await session.rollback()
     return redirect(f"/dashboard/evaluations/{id}")
 
@@ -108,7 +109,7 @@ async def show_cell(
     titles = EvaluationTable(evaluation).cell_titles
     ids = [cell.id for cell in evaluation.cells]
     if cell_id not in ids:
-        raise service.UnknownPart(f"{cell_id} measures utility; see the page of evaluation {id}")
+        raise NotFound(f"{cell_id} measures utility; see the page of evaluation {id}")
     position = ids.index(cell_id)
     cell = evaluation.cells[position]
     scores = await rows.get_scores(session, cell_id)

@@ -23,7 +23,7 @@ from unveil.app.db.ids import new_id
 from unveil.app.db.tables import Key
 from unveil.app.dependencies import AppState, AppStateDep, Session
 from unveil.app.encryption.service import call_worker
-from unveil.app.errors.problem import Invalid, NotFound, TooMany
+from unveil.app.errors.problem import Invalid, NotFound, PlaygroundBusy
 from unveil.app.http.authentication import AuthenticatedRoute, EncryptPrincipal
 from unveil.app.http.uploads import read_form
 from unveil.app.keys.service import get_many, make_scheme_or_422, require_ready
@@ -51,10 +51,6 @@ _ATTACK_SETTINGS: dict[str, dict[str, Any]] = {
     "key-recovery": {"curve": False}
 }  # one number of ciphertexts is enough here
 _CACHE_ONE_DAY = {"Cache-Control": "private, max-age=86400"}
-
-
-class PlaygroundBusy(TooMany):
-    code, title = "playground_busy", "Another look of this account is being worked out"
 
 
 @dataclass(frozen=True)

@@ -13,9 +13,9 @@ from fastapi import APIRouter, Form, Query, Request
 from starlette.responses import Response
 
 from unveil.app.accounts import service as accounts
-from unveil.app.accounts.service import BadSignInCode
 from unveil.app.dashboard.rendering import PageRoute, redirect, render_page, safe_redirect_path
 from unveil.app.dependencies import AppStateDep, Session
+from unveil.app.errors.problem import BadSignInCode
 from unveil.app.http.authentication import (
     OptionalPrincipal,
     principal_from_token,

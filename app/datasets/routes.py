@@ -10,13 +10,23 @@ from unveil.app.datasets import service
 from unveil.app.datasets.schemas import DatasetKind, DatasetOut, DatasetUpload
 from unveil.app.db.ids import new_id
 from unveil.app.dependencies import AppStateDep, Session
-from unveil.app.errors.problem import Invalid
+from unveil.app.errors.problem import (
+    ArchiveTooLarge,
+    BadArchive,
+    DatasetBuiltIn,
+    DatasetInUse,
+    IdempotencyMismatch,
+    IdempotencyRunning,
+    Invalid,
+    NoWorker,
+    OriginalsNotTaken,
+    UnknownDataset,
+)
 from unveil.app.http.authentication import AuthenticatedRoute, EvaluatePrincipal, ReadPrincipal
-from unveil.app.http.idempotency import IdempotencyDep, IdempotencyMismatch, RequestInProgress
+from unveil.app.http.idempotency import IdempotencyDep
 from unveil.app.http.pagination import DatasetPaging, Page
 from unveil.app.http.problems import problems
 from unveil.app.http.uploads import reject_unknown_fields
-from unveil.app.rpc.client import NoWorkerReplied
 
 router = APIRouter(prefix="/datasets", tags=["datasets"], route_class=AuthenticatedRoute)
 
@@ -32,7 +42,7 @@ async def list_datasets(
     return await service.list_page(session, principal, app_state.settings, paging)
 
 
-@router.get("/{id}", responses=problems(service.UnknownDataset))
+@router.get("/{id}", responses=problems(UnknownDataset))
 async def get_dataset(id: str, principal: ReadPrincipal, app_state: AppStateDep, session: Session) -> DatasetOut:
     """One dataset, by the name of a built-in one or the id of an upload."""
     return await service.get(session, principal, app_state.settings, id)
@@ -43,12 +53,12 @@ async def get_dataset(id: str, principal: ReadPrincipal, app_state: AppStateDep,
     status_code=201,
     form_limits={"max_files": 2, "max_fields": 8},
     responses=problems(
-        service.BadArchive,
-        service.ArchiveTooLarge,
-        service.OriginalsNotTaken,
-        NoWorkerReplied,
+        BadArchive,
+        ArchiveTooLarge,
+        OriginalsNotTaken,
+        NoWorker,
         IdempotencyMismatch,
-        RequestInProgress,
+        IdempotencyRunning,
     ),
 )
 async def upload_dataset(
@@ -84,9 +94,7 @@ async def upload_dataset(
     return dataset
 
 
-@router.delete(
-    "/{id}", status_code=204, responses=problems(service.UnknownDataset, service.DatasetBuiltIn, service.DatasetInUse)
-)
+@router.delete("/{id}", status_code=204, responses=problems(UnknownDataset, DatasetBuiltIn, DatasetInUse))
 async def delete_dataset(id: str, principal: EvaluatePrincipal, app_state: AppStateDep, session: Session) -> None:
     """Delete an upload. Evaluations that used it keep their results."""
     await service.delete(app_state, session, principal, id)

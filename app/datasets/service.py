@@ -13,7 +13,13 @@ from unveil.app.datasets import queries
 from unveil.app.datasets.schemas import DatasetOut, DatasetUpload
 from unveil.app.db.tables import Dataset
 from unveil.app.dependencies import AppState
-from unveil.app.errors.problem import Conflict, Invalid, NotFound, TooLarge
+from unveil.app.errors.problem import (
+    DatasetBuiltIn,
+    DatasetInUse,
+    Invalid,
+    OriginalsNotTaken,
+    UnknownDataset,
+)
 from unveil.app.http.pagination import Page, PageRequest, build_page
 from unveil.app.observability import failpoints
 from unveil.app.observability.logging import current_request_id
@@ -25,36 +31,6 @@ from unveil.models import catalog
 
 # Cursors are ids; a built-in set has none, so its place in the list stands in for one.
 _BUILTIN_CURSOR = "builtin_{:032x}"
-
-
-class UnknownDataset(NotFound):
-    code, title = "unknown_dataset", "No dataset has this id"
-
-
-class UnknownPlainDataset(Invalid):
-    """As the field of an order that names a dataset."""
-
-    code, title = "unknown_dataset", "There is no such data set"
-
-
-class DatasetBuiltIn(Conflict):
-    code, title = "dataset_built_in", "A built-in dataset cannot be deleted"
-
-
-class DatasetInUse(Conflict):
-    code, title = "dataset_in_use", "An unfinished evaluation or training needs this dataset"
-
-
-class OriginalsNotTaken(Invalid):
-    code, title = "originals_not_taken", "Only a protected dataset has originals"
-
-
-class BadArchive(Invalid):
-    code, title = "bad_archive", "The archive cannot be used"
-
-
-class ArchiveTooLarge(TooLarge):
-    code, title = "archive_too_large", "The archive is above a limit"
 
 
 async def list_page(
@@ -106,9 +82,8 @@ async def resolve_plain_dataset(
     if name.startswith("ds_"):
         row = await queries.get_for_share(session, principal.account_id, name)
         if row is None:
-            raise UnknownPlainDataset(
-                f"there is no data set {name!r}", [(pointer, "no such upload; see GET /datasets")]
-            )
+            errors = [(pointer, "no such upload; see GET /datasets")]
+            raise UnknownDataset(f"there is no dataset {name!r}", errors, status=422)
         if row.kind != "plain":
             raise Invalid(f"{name} holds protected images", [(pointer, "name a data set of plain images")])
         return DatasetRef(row.name, row.train_count, row.height, row.width, len(row.classes), len(row.classes) > 1)
@@ -117,7 +92,8 @@ async def resolve_plain_dataset(
         if info.name == name:
             return DatasetRef(info.name, info.train, info.height, info.width, len(info.classes), info.labelled)
     names = ", ".join(info.name for info in datasets)
-    raise UnknownPlainDataset(f"there is no data set {name!r}", [(pointer, f"known: {names}, and ids of your uploads")])
+    errors = [(pointer, f"known: {names}, and ids of your uploads")]
+    raise UnknownDataset(f"there is no dataset {name!r}", errors, status=422)
 
 
 async def upload(
@@ -154,7 +130,6 @@ async def upload(
             request,
             ArchiveReply,
             timeout_s=app_state.settings.unpack_timeout_s,
-            problems=(BadArchive, ArchiveTooLarge),
         )
         failpoints.failpoint("unpacked-before-row")
     finally:

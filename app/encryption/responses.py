@@ -12,7 +12,7 @@ import pybase64
 from starlette.responses import Response
 
 from unveil.app.encryption.service import TransformResult
-from unveil.app.errors.problem import Problem
+from unveil.app.errors.problem import NotAcceptable
 
 MediaType = Literal["application/json", "application/zip", "image/png"]
 
@@ -30,10 +30,6 @@ _MEDIA_TYPES_BY_RANGE: dict[str, tuple[MediaType, ...]] = {
 }
 _UNSAFE_FILENAME_CHARACTERS = re.compile(r"[^A-Za-z0-9._-]+")
 _ZIP_TIMESTAMP = (1980, 1, 1, 0, 0, 0)  # fixed, so that the same request yields the same zip
-
-
-class NotAcceptable(Problem):
-    status, code, title = 406, "not_acceptable", "No acceptable media type"
 
 
 def negotiate_media_type(accept: str, images: int) -> MediaType:

@@ -10,15 +10,32 @@ from starlette.responses import Response
 
 from unveil.app.dependencies import AppState, AppStateDep
 from unveil.app.encryption import service
-from unveil.app.encryption.responses import NotAcceptable, negotiate_media_type, render
+from unveil.app.encryption.responses import negotiate_media_type, render
 from unveil.app.encryption.schemas import TransformOut
-from unveil.app.errors.problem import BadRequest
+from unveil.app.errors.problem import (
+    AnimatedImage,
+    BadRequest,
+    BrokenImage,
+    IdempotencyMismatch,
+    IdempotencyRunning,
+    ImageTooLarge,
+    KeyDestroyed,
+    KeyNeeded,
+    KeyNotReady,
+    NotAcceptable,
+    NotExact,
+    NotInvertible,
+    NoWorker,
+    SizeMismatch,
+    TooManyFiles,
+    UnknownKey,
+    UnsupportedImage,
+    WrongKey,
+)
 from unveil.app.http.authentication import AuthenticatedRoute, EncryptPrincipal
-from unveil.app.http.idempotency import IdempotencyDep, IdempotencyMismatch, IdempotentRequest, RequestInProgress
+from unveil.app.http.idempotency import IdempotencyDep, IdempotentRequest
 from unveil.app.http.problems import problems
-from unveil.app.http.uploads import TooManyFiles, form_schema, read_form
-from unveil.app.keys.service import KeyDestroyed, KeyNotReady, SizeMismatch, UnknownKey, UnknownScheme
-from unveil.app.rpc.client import NoWorkerReplied
+from unveil.app.http.uploads import form_schema, read_form
 from unveil.app.rpc.messages import Operation
 from unveil.app.security.principal import Principal
 
@@ -53,21 +70,20 @@ _RESPONSES: dict[int | str, dict[str, Any]] = {
         UnknownKey,
         NotAcceptable,
         KeyNotReady,
-        RequestInProgress,
+        IdempotencyRunning,
         KeyDestroyed,
         TooManyFiles,
-        service.ImageTooLarge,
-        service.UnsupportedImage,
-        UnknownScheme,
+        ImageTooLarge,
+        UnsupportedImage,
         SizeMismatch,
-        service.KeyNeeded,
-        service.WrongKey,
-        service.BrokenImage,
-        service.AnimatedImage,
-        service.NotExact,
-        service.NotInvertible,
+        KeyNeeded,
+        WrongKey,
+        BrokenImage,
+        AnimatedImage,
+        NotExact,
+        NotInvertible,
         IdempotencyMismatch,
-        NoWorkerReplied,
+        NoWorker,
     ),
 }
 

@@ -11,17 +11,14 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from unveil.app.db.ids import new_id
 from unveil.app.dependencies import AppState
-from unveil.app.errors.problem import Invalid, TooLarge, UnsupportedMedia
-from unveil.app.http.uploads import MultipartForm
-from unveil.app.keys.service import (
-    KeyDestroyed,
-    KeyNotReady,
-    SizeMismatch,
-    UnknownKey,
-    get_many,
-    make_scheme_or_422,
-    require_ready,
+from unveil.app.errors.problem import (
+    Invalid,
+    KeyNeeded,
+    NotInvertible,
+    WrongKey,
 )
+from unveil.app.http.uploads import MultipartForm
+from unveil.app.keys.service import get_many, make_scheme_or_422, require_ready
 from unveil.app.observability.logging import current_request_id
 from unveil.app.rpc.messages import ImageFile, Operation, Request, TransformedImage, TransformReply, TransformRequest
 from unveil.app.security.principal import Principal
@@ -32,45 +29,6 @@ Reply = TypeVar("Reply")
 FORM_FIELDS = frozenset({"scheme", "params", "key_id", "original_width", "original_height"})
 _SHORT_REQUEST_PIXELS = 2**20  # decoded, encrypted and encoded again in about a second
 _PNG_HEADER = b"\x89PNG\r\n\x1a\n\x00\x00\x00\x0dIHDR"  # followed by the width and the height
-
-
-class KeyNeeded(Invalid):
-    code, title = "key_needed", "A key is required"
-
-
-class WrongKey(Invalid):
-    code, title = "wrong_key", "The key does not match the request"
-
-
-class NotInvertible(Invalid):
-    code, title = "not_invertible", "The scheme is not invertible"
-
-
-class BrokenImage(Invalid):
-    code, title = "broken_image", "An image cannot be decoded"
-
-
-class AnimatedImage(Invalid):
-    code, title = "animated_image", "Animated images are not accepted"
-
-
-class NotExact(Invalid):
-    code, title = "not_exact", "The image is not an unmodified output of encryption"
-
-
-class ImageTooLarge(TooLarge):
-    code, title = "image_too_large", "An image has too many pixels"
-
-
-class UnsupportedImage(UnsupportedMedia):
-    code, title = "unsupported_image", "A file is not an image of a supported format"
-
-
-# What a worker may reject a request with.
-_WORKER_PROBLEMS = (
-    BrokenImage, AnimatedImage, NotExact, ImageTooLarge, UnsupportedImage, SizeMismatch, UnknownKey, KeyDestroyed,
-    KeyNotReady,
-)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -143,7 +101,7 @@ async def plan_transform(
 async def execute(
     app_state: AppState, principal: Principal, plan: TransformPlan, form: MultipartForm, new_key_ids: list[str]
 ) -> TransformResult:
-    """Raises the problems of the worker, NoWorkerReplied, and broker errors."""
+    """Raises the problems of the worker, NoWorker, and broker errors."""
     sizes: Sequence[tuple[int, int] | None] = plan.original_sizes or [None] * len(form.files)
     request = TransformRequest(
         account_id=principal.account_id,
@@ -161,9 +119,9 @@ async def execute(
 
 
 async def call_worker(app_state: AppState, request: Request, reply_type: type[Reply], *, short: bool = False) -> Reply:
-    """For requests about images. Raises _WORKER_PROBLEMS, and what WorkerClient.call raises."""
+    """For requests about images. Raises what WorkerClient.call raises."""
     timeout_s = app_state.settings.encrypt_timeout_s
-    return await app_state.worker.call(request, reply_type, timeout_s=timeout_s, problems=_WORKER_PROBLEMS, short=short)
+    return await app_state.worker.call(request, reply_type, timeout_s=timeout_s, short=short)
 
 
 def _are_small_pngs(images: Sequence[ImageFile]) -> bool:

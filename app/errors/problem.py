@@ -1,22 +1,54 @@
-"""Problems (RFC 9457): base classes of every error that a caller sees. Imports no web framework."""
+"""The registry of problem codes (RFC 9457): one class a code, shared by the service and the Python client.
+
+A class names its code, its title and, unless its base has the same, its HTTP status; its docstring says what the caller
+can do. docs/reference/errors.md is generated from here. Imports no web framework: the base install has this module.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 
-@dataclass
-class Problem(Exception):
-    """Raise one of the subclasses; the handler in unveil.app.main renders it."""
+class UnveilError(Exception):
+    """Base class of the errors that the service answers and the client raises."""
 
-    status: ClassVar[int] = 500
-    code: ClassVar[str] = "internal"
-    title: ClassVar[str] = "The service made a mistake"
 
-    detail: str
-    errors: list[tuple[str, str]] = field(default_factory=list)
-    headers: dict[str, str] = field(default_factory=dict)
+class Problem(UnveilError):
+    """The service rejects a request.
+
+    `errors` holds (pointer, detail) pairs that name the fields or files at fault. `headers` are those of the response
+    that the service sends. In the client, `retry_after_s` is set if the response has the header Retry-After.
+    """
+
+    by_code: ClassVar[dict[str, type[Problem]]] = {}
+    by_status: ClassVar[dict[int, type[Problem]]] = {}  # the first class with the status
+    status, code, title = 500, "unknown", ""
+    request_id = ""
+    retry_after_s: float | None = None
+
+    def __init_subclass__(cls, code: str, title: str, status: int | None = None) -> None:
+        cls.code, cls.title, cls.status = code, title, status or cls.status
+        Problem.by_code[code] = cls
+        Problem.by_status.setdefault(cls.status, cls)
+
+    def __init__(
+        self,
+        detail: str,
+        errors: Sequence[tuple[str, str]] = (),
+        headers: Mapping[str, str] | None = None,
+        *,
+        status: int | None = None,
+    ) -> None:
+        super().__init__(detail)
+        self.detail, self.errors, self.headers = detail, list(errors), dict(headers or {})
+        self.status = status or self.status
+
+    def __str__(self) -> str:
+        lines = [f"{self.status} {self.code}: {self.detail or self.title}"]
+        return "\n".join(
+            lines + [f"  {pointer}: {detail}" if pointer else f"  {detail}" for pointer, detail in self.errors]
+        )
 
     def to_dict(self, request_id: str) -> dict[str, Any]:
         return {
@@ -30,57 +62,241 @@ class Problem(Exception):
         }
 
 
-class BadRequest(Problem):
-    status, code, title = 400, "bad_request", "The request cannot be read"
+# --- one class a status -----------------------------------------------------------------------------------------
 
 
-class Unauthenticated(Problem):
-    status, code, title = 401, "unauthenticated", "A valid bearer token is needed"
+class Invalid(Problem, code="invalid_request", title="The request is not valid", status=422):
+    """Correct the fields that `errors` names."""
 
 
-class Forbidden(Problem):
-    status, code, title = 403, "forbidden", "The token lacks a scope"
+class Unauthenticated(Problem, code="unauthenticated", title="A valid bearer token is needed", status=401):
+    """Send `Authorization: Bearer TOKEN` with a token that is not revoked."""
 
 
-class NotFound(Problem):
-    status, code, title = 404, "not_found", "There is nothing here"
+class Forbidden(Problem, code="forbidden", title="The token lacks a scope", status=403):
+    """Use a token that has the scope."""
 
 
-class MethodNotAllowed(Problem):
-    status, code, title = 405, "method_not_allowed", "This address does not take that method"
+class NotFound(Problem, code="not_found", title="There is nothing here", status=404):
+    """Check the path and the id; objects of other accounts answer 404, too."""
 
 
-class Conflict(Problem):
-    status, code, title = 409, "conflict", "The state does not allow this"
+class Conflict(Problem, code="conflict", title="The state does not allow this", status=409):
+    """Read the current state first."""
 
 
-class Gone(Problem):
-    status, code, title = 410, "gone", "It was destroyed"
+class Gone(Problem, code="gone", title="It was destroyed", status=410):
+    """Use another object."""
 
 
-class TooLarge(Problem):
-    status, code, title = 413, "too_large", "The request is too large"
+class TooLarge(Problem, code="too_large", title="The request is too large", status=413):
+    """Send less in one request."""
 
 
-class UnsupportedMedia(Problem):
-    status, code, title = 415, "unsupported_media", "This kind of content is not taken"
+class TooMany(Problem, code="too_many_requests", title="Too many requests", status=429):
+    """Wait for as long as `Retry-After` says."""
 
 
-class Invalid(Problem):
-    status, code, title = 422, "invalid_request", "The request is not valid"
+class ServerProblem(Problem, code="internal", title="Internal server error", status=500):
+    """Report it with the `request_id`, which the service's log has, too."""
 
 
-class TooMany(Problem):
-    status, code, title = 429, "too_many_requests", "Slow down"
+# --- one class a code -------------------------------------------------------------------------------------------
 
 
-class Unavailable(Problem):
-    status, code, title = 503, "unavailable", "A part of the service is away"
+class BadRequest(Invalid, code="bad_request", title="The request cannot be read", status=400):
+    """Correct the form of the request: its JSON, its multipart body or its query."""
 
 
-class StorageFull(Unavailable):
-    code, title = "storage_full", "The service's storage is full"
+class MethodNotAllowed(Invalid, code="method_not_allowed", title="This path does not take that method", status=405):
+    """Use one of the methods in the header `Allow`."""
 
 
-class StorageUnavailable(Unavailable):
-    code, title = "storage_away", "The service's storage cannot be reached"
+class NotAcceptable(Invalid, code="not_acceptable", title="No acceptable media type", status=406):
+    """Ask for one of the media types that `detail` lists."""
+
+
+class UnsupportedMedia(Invalid, code="unsupported_media", title="This content type is not accepted", status=415):
+    """Send one of the content types that `detail` lists."""
+
+
+class UnsupportedImage(
+    UnsupportedMedia, code="unsupported_image", title="A file is not an image of a supported format"
+):
+    """Convert the file to PNG, JPEG or another supported format."""
+
+
+class Unavailable(ServerProblem, code="unavailable", title="A component of the service does not answer", status=503):
+    """Send the request again; nothing was lost."""
+
+
+class NoWorker(Unavailable, code="no_worker", title="No encryption worker replied in time"):
+    """Send the request again; `unveil doctor` shows whether workers run."""
+
+
+class StorageFull(Unavailable, code="storage_full", title="The service's storage is full"):
+    """The operator must free space."""
+
+
+class StorageAway(Unavailable, code="storage_away", title="The service's storage cannot be reached"):
+    """Send the request again later."""
+
+
+class BadSignInCode(Unauthenticated, code="bad_sign_in_code", title="The sign-in code is unknown, used or too old"):
+    """Create a new link with `unveil accounts sign-in`."""
+
+
+class CrossSite(Forbidden, code="cross_site", title="The request comes from another site"):
+    """Open the dashboard directly and send the form from there."""
+
+
+class UnknownAccount(NotFound, code="unknown_account", title="There is no such account"):
+    """`GET /accounts` lists all accounts."""
+
+
+class UnknownToken(NotFound, code="unknown_token", title="There is no such token"):
+    """`unveil tokens list` lists all tokens."""
+
+
+class UnknownAttack(NotFound, code="unknown_attack", title="No attack has this name"):
+    """`GET /attacks` lists all attacks."""
+
+
+class UnknownDataset(NotFound, code="unknown_dataset", title="There is no such dataset"):
+    """`GET /datasets` lists built-in datasets and your uploads."""
+
+
+class UnknownEvaluation(NotFound, code="unknown_evaluation", title="There is no such evaluation"):
+    """`GET /evaluations` lists yours."""
+
+
+class UnknownKey(NotFound, code="unknown_key", title="There is no such key"):
+    """`GET /keys` lists yours."""
+
+
+class UnknownScheme(NotFound, code="unknown_scheme", title="No scheme has this name"):
+    """`GET /schemes` lists all schemes."""
+
+
+class AccountExists(Conflict, code="account_exists", title="An account of this name exists"):
+    """Choose another name."""
+
+
+class OwnAccount(Conflict, code="own_account", title="An administrator cannot revoke their own account"):
+    """Use the account of another administrator."""
+
+
+class DatasetBuiltIn(Conflict, code="dataset_built_in", title="A built-in dataset cannot be deleted"):
+    """Only uploads can be deleted."""
+
+
+class DatasetInUse(Conflict, code="dataset_in_use", title="An unfinished evaluation or training needs this dataset"):
+    """Wait until it ends, or cancel it."""
+
+
+class EvaluationEnded(Conflict, code="evaluation_ended", title="The evaluation has ended"):
+    """There is nothing left to cancel."""
+
+
+class EvaluationRunning(Conflict, code="evaluation_running", title="The evaluation is still running"):
+    """Cancel it first, or wait until it ends."""
+
+
+class IdempotencyRunning(
+    Conflict, code="idempotency_running", title="The first request with this Idempotency-Key is still running"
+):
+    """Send the same request again in a moment."""
+
+
+class KeyBusy(Conflict, code="key_busy", title="The key is still in training"):
+    """Cancel the training first, or wait until it ends."""
+
+
+class KeyNotReady(Conflict, code="key_not_ready", title="The key is not ready"):
+    """Wait until its training ends; if it failed, create another key."""
+
+
+class NotExportable(Conflict, code="not_exportable", title="The key has no explicit form"):
+    """Keep the key in the service."""
+
+
+class NotTraining(Conflict, code="not_training", title="There is no training to cancel"):
+    """The key is ready, or its training has ended."""
+
+
+class KeyDestroyed(Gone, code="key_destroyed", title="The key was destroyed"):
+    """Use another key; images under this one cannot be restored."""
+
+
+class ArchiveTooLarge(TooLarge, code="archive_too_large", title="The archive is above a limit"):
+    """Upload a smaller archive."""
+
+
+class ImageTooLarge(TooLarge, code="image_too_large", title="An image has too many pixels"):
+    """Scale the image down."""
+
+
+class TooManyFiles(TooLarge, code="too_many_files", title="The request has too many files or fields"):
+    """Split it into several requests."""
+
+
+class AnimatedImage(Invalid, code="animated_image", title="Animated images are not accepted"):
+    """Send a single frame."""
+
+
+class BadArchive(Invalid, code="bad_archive", title="The archive cannot be used"):
+    """Correct the file that `detail` names and create the zip again."""
+
+
+class BrokenImage(Invalid, code="broken_image", title="An image cannot be decoded"):
+    """Save the image again, or leave it out."""
+
+
+class IdempotencyMismatch(
+    Invalid, code="idempotency_mismatch", title="This Idempotency-Key was used for another request"
+):
+    """Use a new Idempotency-Key for each different request."""
+
+
+class KeyNeeded(Invalid, code="key_needed", title="A key is required"):
+    """Give `key_id`."""
+
+
+class NoPairApplies(Invalid, code="no_pair_applies", title="No attack of the order applies to any of its schemes"):
+    """`GET /attacks` says which schemes an attack applies to."""
+
+
+class NotExact(Invalid, code="not_exact", title="The image is not an unmodified output of encryption"):
+    """Send the encrypted image as it was: not compressed, scaled or cropped."""
+
+
+class NotInvertible(Invalid, code="not_invertible", title="The scheme is not invertible"):
+    """Keep the plain images: this scheme cannot decrypt."""
+
+
+class OriginalsNotTaken(Invalid, code="originals_not_taken", title="Only a protected dataset has originals"):
+    """Leave `originals` out, or upload with `kind=protected`."""
+
+
+class SizeMismatch(Invalid, code="size_mismatch", title="The key does not fit images of this size"):
+    """Use images of the key's size, or another key."""
+
+
+class WrongKey(Invalid, code="wrong_key", title="The key does not match the request"):
+    """Name the scheme and the parameters of the key, or another key."""
+
+
+class TooManyAtOnce(TooMany, code="too_many_at_once", title="The account has too many concurrent requests"):
+    """Send fewer requests at once."""
+
+
+class TooManyStreams(TooMany, code="too_many_streams", title="The account has too many open event streams"):
+    """Close other streams."""
+
+
+class PlaygroundBusy(TooMany, code="playground_busy", title="Another playground request of the account is running"):
+    """Wait until it ends."""
+
+
+class QueueFull(TooMany, code="queue_full", title="The account has too many active jobs"):
+    """Wait until jobs end, or cancel some."""

@@ -11,17 +11,13 @@ from functools import partial
 from typing import Any
 
 from unveil.app.db.ids import new_id
-from unveil.app.errors.problem import Invalid
+from unveil.app.errors.problem import Invalid, NoPairApplies
 from unveil.app.evaluations.schemas import Entry, EvaluationCreate, SchemeEntry
 from unveil.models import catalog
 from unveil.models.core.profiles import profile_image_counts
 
 Errors = list[tuple[str, str]]
 ApplicabilityCheck = Callable[[catalog.Attack[Any]], str | None]
-
-
-class NoPairApplies(Invalid):
-    code, title = "no_pair_applies", "No attack of the order applies to any of its schemes"
 
 
 @dataclass(frozen=True)

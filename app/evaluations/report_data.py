@@ -11,6 +11,7 @@ from typing import Any
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
 
 from unveil.app.db.tables import Evaluation
+from unveil.app.errors.problem import UnknownEvaluation
 from unveil.app.evaluations import queries, service
 from unveil.app.report import formats
 from unveil.app.report.formats import Format
@@ -93,5 +94,5 @@ async def _load_sample_images(session: AsyncSession, ids: Sequence[tuple[str, in
     """Raises UnknownEvaluation if a sample is missing: samples are deleted with their evaluation only."""
     rows = await queries.list_sample_images(session, ids) if ids else []
     if len(rows) < len(set(ids)):
-        raise service.UnknownEvaluation("the evaluation was deleted while its report was written")
+        raise UnknownEvaluation("the evaluation was deleted while its report was written")
     return rows

@@ -12,21 +12,32 @@ from fastapi.sse import EventSourceResponse, ServerSentEvent
 from sqlalchemy import Row
 from starlette.responses import StreamingResponse
 
-from unveil.app.datasets.service import UnknownPlainDataset
 from unveil.app.db.ids import new_id
 from unveil.app.db.job_states import TERMINAL
 from unveil.app.db.tables import Evaluation
 from unveil.app.dependencies import AppStateDep, Session
-from unveil.app.errors.problem import Invalid, Unavailable
+from unveil.app.errors.problem import (
+    EvaluationEnded,
+    EvaluationRunning,
+    IdempotencyMismatch,
+    IdempotencyRunning,
+    Invalid,
+    KeyDestroyed,
+    KeyNotReady,
+    NoPairApplies,
+    NotFound,
+    QueueFull,
+    TooManyStreams,
+    Unavailable,
+    UnknownEvaluation,
+)
 from unveil.app.evaluations import queries, report_data, serializers, service, sse
-from unveil.app.evaluations.planning import NoPairApplies
 from unveil.app.evaluations.schemas import EvaluationCreate, EvaluationOut, EvaluationSummary
 from unveil.app.http.authentication import AuthenticatedRoute, EvaluatePrincipal, ReadPrincipal, resolve_principal
 from unveil.app.http.etag import IfNoneMatch, matches
-from unveil.app.http.idempotency import IdempotencyDep, IdempotencyMismatch, RequestInProgress
+from unveil.app.http.idempotency import IdempotencyDep
 from unveil.app.http.pagination import EvaluationPaging, Page, build_page
 from unveil.app.http.problems import problems
-from unveil.app.jobs.dispatch import QueueFull
 from unveil.app.observability import failpoints
 from unveil.app.report import formats
 from unveil.app.report.formats import Format
@@ -67,13 +78,11 @@ class SampleImage(StrEnum):
     responses=problems(
         Invalid,
         NoPairApplies,
-        UnknownPlainDataset,
-        service.UnknownKey,
-        service.KeyDestroyed,
-        service.KeyNotReady,
+        KeyDestroyed,
+        KeyNotReady,
         QueueFull,
         IdempotencyMismatch,
-        RequestInProgress,
+        IdempotencyRunning,
         Unavailable,
     ),
 )
@@ -112,7 +121,7 @@ async def list_evaluations(
 @router.get(
     "/{evaluation_id}",
     response_model=EvaluationOut,
-    responses=_response(304, "Unchanged since the ETag in If-None-Match") | problems(service.UnknownEvaluation),
+    responses=_response(304, "Unchanged since the ETag in If-None-Match") | problems(UnknownEvaluation),
 )
 async def get_evaluation(
     evaluation_id: EvaluationId,
@@ -135,7 +144,7 @@ async def get_evaluation(
 @router.post(
     "/{evaluation_id}/cancel",
     status_code=202,
-    responses=problems(service.UnknownEvaluation, service.EvaluationEnded),
+    responses=problems(UnknownEvaluation, EvaluationEnded),
 )
 async def cancel_evaluation(
     evaluation_id: EvaluationId, principal: EvaluatePrincipal, session: Session, response: Response
@@ -152,7 +161,7 @@ async def cancel_evaluation(
 @router.delete(
     "/{evaluation_id}",
     status_code=204,
-    responses=problems(service.UnknownEvaluation, service.EvaluationRunning),
+    responses=problems(UnknownEvaluation, EvaluationRunning),
 )
 async def delete_evaluation(evaluation_id: EvaluationId, principal: EvaluatePrincipal, session: Session) -> None:
     """Delete an ended evaluation with all its images and figures."""
@@ -185,7 +194,7 @@ async def _open_stream(
     response_class=EventSourceResponse,
     responses=_response(200, "Events of type progress, cell, metric and status; ids rise", "text/event-stream")
     | _response(204, "The evaluation has ended and Last-Event-ID is its last event: do not reconnect")
-    | problems(service.UnknownEvaluation, sse.TooManyStreams),
+    | problems(UnknownEvaluation, TooManyStreams),
 )
 async def stream_events(
     request: Request,
@@ -209,7 +218,7 @@ async def stream_events(
 @router.get(
     "/{evaluation_id}/report.{format}",
     response_class=Response,
-    responses=_response(200, "The report", *formats.MEDIA_TYPES.values()) | problems(service.UnknownEvaluation),
+    responses=_response(200, "The report", *formats.MEDIA_TYPES.values()) | problems(UnknownEvaluation),
 )
 async def get_report(
     evaluation_id: EvaluationId,
@@ -230,7 +239,7 @@ async def get_report(
     return Response(await asyncio.to_thread(formats.render, report, format), media_type=media_type, headers=headers)
 
 
-@router.get("/{evaluation_id}/cells/{cell_id}/curve", responses=problems(service.UnknownPart))
+@router.get("/{evaluation_id}/cells/{cell_id}/curve", responses=problems(NotFound))
 async def get_curves(
     evaluation_id: EvaluationId, cell_id: CellId, principal: ReadPrincipal, session: Session
 ) -> Mapping[str, list[list[float | None]]]:
@@ -242,7 +251,7 @@ async def get_curves(
 @router.get(
     "/{evaluation_id}/cells/{cell_id}/scores.csv",
     response_class=Response,
-    responses=_response(200, "One line an image", "text/csv") | problems(service.UnknownPart),
+    responses=_response(200, "One line an image", "text/csv") | problems(NotFound),
 )
 async def get_scores(
     evaluation_id: EvaluationId, cell_id: CellId, principal: ReadPrincipal, session: Session
@@ -255,7 +264,7 @@ async def get_scores(
 @router.get(
     "/{evaluation_id}/cells/{cell_id}/samples/{index}/{picture}.png",
     response_class=Response,
-    responses=_response(200, "The image", "image/png") | problems(service.UnknownPart),
+    responses=_response(200, "The image", "image/png") | problems(NotFound),
 )
 async def get_sample(
     evaluation_id: EvaluationId,
@@ -269,5 +278,5 @@ async def get_sample(
     sample = await service.get_sample(session, principal, evaluation_id, cell_id, index)
     image: bytes | None = getattr(sample, picture.value)
     if image is None:
-        raise service.UnknownPart(f"sample {index} has no plain image: no originals were uploaded")
+        raise NotFound(f"sample {index} has no plain image: no originals were uploaded")
     return Response(image, media_type="image/png", headers=_IMMUTABLE_CACHE)

@@ -16,7 +16,16 @@ from unveil.app.db.ids import new_id
 from unveil.app.db.job_states import TERMINAL, Status
 from unveil.app.db.tables import Cell, Dataset, Evaluation, Key, Sample
 from unveil.app.dependencies import AppState
-from unveil.app.errors.problem import Conflict, Gone, Invalid, NotFound
+from unveil.app.errors.problem import (
+    EvaluationEnded,
+    EvaluationRunning,
+    Invalid,
+    KeyDestroyed,
+    KeyNotReady,
+    NotFound,
+    UnknownEvaluation,
+    UnknownKey,
+)
 from unveil.app.evaluations import queries, serializers
 from unveil.app.evaluations.planning import EvaluationPlan, ExternalDataset, KeyRef, plan_evaluation
 from unveil.app.evaluations.schemas import EvaluationCreate, EvaluationOut, EvaluationSummary
@@ -31,34 +40,6 @@ from unveil.models.core.profiles import profile_image_counts
 
 _Found = TypeVar("_Found")
 _EVALUATIONS_PER_READ = 4  # each has up to a thousand cells; other requests run between the reads
-
-
-class UnknownEvaluation(NotFound):
-    code, title = "unknown_evaluation", "There is no such evaluation"
-
-
-class UnknownPart(NotFound):
-    code, title = "not_found", "The evaluation has no such part"
-
-
-class UnknownKey(Invalid):
-    code, title = "unknown_key", "There is no such key"
-
-
-class KeyDestroyed(Gone):
-    code, title = "key_destroyed", "The key was destroyed"
-
-
-class KeyNotReady(Conflict):
-    code, title = "key_not_ready", "The key is not ready"
-
-
-class EvaluationEnded(Conflict):
-    code, title = "evaluation_ended", "The evaluation has ended"
-
-
-class EvaluationRunning(Conflict):
-    code, title = "evaluation_running", "The evaluation still runs"
 
 
 async def plan(
@@ -181,7 +162,8 @@ async def _load_key_refs(session: AsyncSession, principal: Principal, body: Eval
         pointer = f"/schemes/{i}/key_id"
         key = await queries.get_key(session, principal.account_id, entry.key_id)
         if key is None:
-            raise UnknownKey(f"there is no key {entry.key_id!r}", [(pointer, "no such key; see GET /keys")])
+            errors = [(pointer, "no such key; see GET /keys")]
+            raise UnknownKey(f"there is no key {entry.key_id!r}", errors, status=422)
         if key.destroyed_at is not None:
             raise KeyDestroyed(f"{key.id} was destroyed", [(pointer, "destroyed; use another key")])
         if key.status != Status.SUCCEEDED:
@@ -245,19 +227,19 @@ async def delete(session: AsyncSession, principal: Principal, id: str) -> None:
 
 
 async def get_cell(session: AsyncSession, principal: Principal, id: str, cell_id: str) -> Cell:
-    """Raises UnknownPart."""
+    """Raises NotFound."""
     cell = await queries.get_cell(session, principal.account_id, id, cell_id)
     if cell is None:
-        raise UnknownPart(f"there is no cell {cell_id!r} of evaluation {id!r}")
+        raise NotFound(f"there is no cell {cell_id!r} of evaluation {id!r}")
     return cell
 
 
 async def get_sample(session: AsyncSession, principal: Principal, id: str, cell_id: str, index: int) -> Sample:
-    """Raises UnknownPart."""
+    """Raises NotFound."""
     cell = await get_cell(session, principal, id, cell_id)
     sample = await queries.get_sample(session, cell.id, index)
     if sample is None:
-        raise UnknownPart(f"cell {cell_id} stored no sample {index}")
+        raise NotFound(f"cell {cell_id} stored no sample {index}")
     return sample
 
 

@@ -18,16 +18,12 @@ from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
 
 from unveil.app.db.job_states import TERMINAL
 from unveil.app.db.tables import Evaluation
-from unveil.app.errors.problem import TooMany
+from unveil.app.errors.problem import TooManyStreams
 from unveil.app.evaluations import queries
 
 POLL_INTERVAL_S = 0.5
 _BATCH_SIZE = 500
 _RETRY_MS = 2000
-
-
-class TooManyStreams(TooMany):
-    code, title = "too_many_streams", "The account has too many open event streams"
 
 
 class StreamLimiter:

@@ -19,7 +19,7 @@ from structlog.contextvars import bind_contextvars
 
 from unveil.app.db.tables import Account, DashboardSession, Token
 from unveil.app.dependencies import AppState, get_app_state
-from unveil.app.errors.problem import Forbidden, Unauthenticated
+from unveil.app.errors.problem import CrossSite, Forbidden, Unauthenticated
 from unveil.app.http.limits import reject_oversized_json, require_json_content_type, require_multipart_content_type
 from unveil.app.http.strict_request import StrictRequest
 from unveil.app.security.principal import Principal, Scope
@@ -27,10 +27,6 @@ from unveil.app.settings import Settings
 
 SESSION_COOKIE = "unveil_session"
 _SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
-
-
-class CrossSite(Forbidden):
-    code, title = "cross_site", "The request comes from another site"
 
 
 _bearer = HTTPBearer(auto_error=False, description="The API token that `unveil accounts create` printed.")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine
 from typing import Any
 
 import kombu.exceptions
@@ -19,16 +19,14 @@ from starlette.routing import Match
 
 from unveil.app.errors.problem import (
     BadRequest,
-    Forbidden,
     Invalid,
     MethodNotAllowed,
     NotFound,
     Problem,
+    ServerProblem,
+    StorageAway,
     StorageFull,
-    StorageUnavailable,
-    Unauthenticated,
     Unavailable,
-    UnsupportedMedia,
 )
 from unveil.app.http import validation
 from unveil.app.http.idempotency import StoredResponse
@@ -41,9 +39,6 @@ logger = logging.getLogger(__name__)
 
 _METHODS = ("GET", "OPTIONS", "POST", "PUT", "PATCH", "DELETE")
 _RETRY_HEADERS = {"Retry-After": "5"}
-_PROBLEM_BY_STATUS: Mapping[int, type[Problem]] = {
-    kind.status: kind for kind in (BadRequest, Unauthenticated, Forbidden, UnsupportedMedia, Invalid)
-}
 
 
 async def _on_problem(_: Request, problem: Problem) -> Response:
@@ -68,7 +63,7 @@ async def _on_http_exception(request: Request, error: HTTPException) -> Response
         case 413:
             problem = body_too_large(request.scope)
         case status:
-            kind = _PROBLEM_BY_STATUS.get(status, BadRequest if status < 500 else Problem)
+            kind = Problem.by_status.get(status, BadRequest if status < 500 else ServerProblem)
             problem = kind(str(error.detail), headers=dict(error.headers or {}))
     return to_response(problem)
 
@@ -113,7 +108,7 @@ async def _on_os_error(_: Request, error: OSError) -> Response:
     if not isinstance(storage_error, StorageFullError) and not isinstance(error, StorageError):
         raise error
     logger.warning("storage: %s", error.__cause__ or error)
-    kind = StorageFull if isinstance(storage_error, StorageFullError) else StorageUnavailable
+    kind = StorageFull if isinstance(storage_error, StorageFullError) else StorageAway
     return to_response(kind(str(storage_error), headers=_RETRY_HEADERS))
 
 

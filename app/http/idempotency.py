@@ -34,7 +34,7 @@ from starlette.responses import JSONResponse, Response
 
 from unveil.app.db.tables import IdempotencyRecord
 from unveil.app.dependencies import AppState, AppStateDep, Session
-from unveil.app.errors.problem import Conflict, Invalid, Problem
+from unveil.app.errors.problem import IdempotencyMismatch, IdempotencyRunning, Problem
 from unveil.app.http.authentication import OptionalPrincipal
 from unveil.app.observability import failpoints
 from unveil.app.security.principal import Principal
@@ -42,14 +42,6 @@ from unveil.app.security.principal import Principal
 _LOCK_TTL_S = 10.0  # after a process dies, a retry gets 409 for so long
 _LOCK_RENEW_INTERVAL_S = 3.0
 _CHUNK_BYTES = 2**20
-
-
-class RequestInProgress(Conflict):
-    code, title = "idempotency_running", "The first request with this Idempotency-Key is still running"
-
-
-class IdempotencyMismatch(Invalid):
-    code, title = "idempotency_mismatch", "This Idempotency-Key was used for another request"
 
 
 @dataclass
@@ -71,7 +63,7 @@ class IdempotentRequest:
     async def begin(self, **ids: Any) -> AsyncIterator[dict[str, Any]]:
         """Yields these ids, or those of an earlier attempt.
 
-        Raises StoredResponse, RequestInProgress, IdempotencyMismatch.
+        Raises StoredResponse, IdempotencyRunning, IdempotencyMismatch.
         """
         if self.key is None or self.principal is None:
             yield ids
@@ -181,8 +173,8 @@ class IdempotentRequest:
             row.locked_until = lock_deadline
             return dict(row.reserved_ids)
 
-    def _in_progress_error(self) -> RequestInProgress:
-        return RequestInProgress("retry in a moment with the same key and body", headers={"Retry-After": "1"})
+    def _in_progress_error(self) -> IdempotencyRunning:
+        return IdempotencyRunning("retry in a moment with the same key and body", headers={"Retry-After": "1"})
 
     def _to_response(self, row: IdempotencyRecord) -> Response:
         assert row.status is not None

@@ -10,7 +10,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from structlog.contextvars import bind_contextvars, clear_contextvars
 
 from unveil.app.db.ids import new_id
-from unveil.app.errors.problem import Problem
+from unveil.app.errors.problem import ServerProblem
 from unveil.app.http.problems import to_response
 
 logger = logging.getLogger(__name__)
@@ -61,7 +61,7 @@ class RequestContextMiddleware:
             logger.exception("unhandled error")
             if status:  # part of the response is sent, so only a closed connection can signal the failure
                 raise
-            problem = Problem(f"the service failed; its log has the details under the request id {id}")
+            problem = ServerProblem(f"the service failed; its log has the details under the request id {id}")
             await to_response(problem)(inner_scope, receive, send_with_headers)
         finally:
             fields = {

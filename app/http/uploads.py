@@ -18,17 +18,13 @@ from starlette.datastructures import FormData, UploadFile
 from starlette.exceptions import HTTPException
 from starlette.formparsers import MultiPartParser
 
-from unveil.app.errors.problem import BadRequest, Invalid, TooLarge, UnsupportedMedia
+from unveil.app.errors.problem import BadRequest, Invalid, TooManyFiles, UnsupportedMedia
 
 _CONTROL_CHARACTERS = re.compile(r"[\x00-\x1f\x7f]")
 _MAX_FIELD_BYTES = 64 * 1024
 # Uploads are read into memory anyway. Above this size (1 MiB by default) they pass through an unencrypted temporary
 # file, with a thread switch for every 64 kB.
 MultiPartParser.spool_max_size = 64 * 2**20
-
-
-class TooManyFiles(TooLarge):
-    code, title = "too_many_files", "The request has too many files or fields"
 
 
 @dataclass(frozen=True)

@@ -13,14 +13,10 @@ from unveil.app import broker
 from unveil.app.db.job_states import ACTIVE
 from unveil.app.db.tables import Account, Cell, Evaluation, Key
 from unveil.app.dependencies import AppState
-from unveil.app.errors.problem import Invalid, TooMany
+from unveil.app.errors.problem import Invalid, QueueFull
 from unveil.app.security.principal import Principal
 
 log = logging.getLogger(__name__)
-
-
-class QueueFull(TooMany):
-    code, title = "queue_full", "The account has too many active jobs"
 
 
 async def enforce_queue_quota(

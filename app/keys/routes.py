@@ -6,15 +6,27 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query, Response
 
-from unveil.app.datasets.service import UnknownPlainDataset
 from unveil.app.db.ids import new_id
 from unveil.app.dependencies import AppStateDep, Session
+from unveil.app.errors.problem import (
+    IdempotencyMismatch,
+    IdempotencyRunning,
+    Invalid,
+    KeyBusy,
+    KeyDestroyed,
+    KeyNotReady,
+    NotExportable,
+    NotTraining,
+    QueueFull,
+    SizeMismatch,
+    UnknownKey,
+)
 from unveil.app.http.authentication import AuthenticatedRoute, KeyExportPrincipal, KeysPrincipal
 from unveil.app.http.etag import IfNoneMatch, etag_for, matches
-from unveil.app.http.idempotency import IdempotencyDep, IdempotencyMismatch, RequestInProgress
+from unveil.app.http.idempotency import IdempotencyDep
 from unveil.app.http.pagination import KeyPaging, Page
 from unveil.app.http.problems import problems
-from unveil.app.jobs.dispatch import QueueFull, dispatch
+from unveil.app.jobs.dispatch import dispatch
 from unveil.app.keys import service
 from unveil.app.keys.schemas import KeyCreate, KeyOut, MaterialOut
 
@@ -22,7 +34,7 @@ router = APIRouter(prefix="/keys", tags=["keys"], route_class=AuthenticatedRoute
 
 Side = Annotated[int | None, Query(ge=1, le=65536, description="Of an image; by default the key's own, else 96")]
 _POLL_INTERVAL_S = "2"
-_NOT_FOUND_PROBLEMS = (service.UnknownKey, service.KeyDestroyed)
+_NOT_FOUND_PROBLEMS = (UnknownKey, KeyDestroyed)
 
 
 @router.post(
@@ -31,7 +43,7 @@ _NOT_FOUND_PROBLEMS = (service.UnknownKey, service.KeyDestroyed)
     response_model=KeyOut,
     responses={
         202: {"model": KeyOut, "description": "It will be trained: poll `Location` until it is ready"},
-        **problems(service.UnknownScheme, UnknownPlainDataset, QueueFull, IdempotencyMismatch, RequestInProgress),
+        **problems(Invalid, QueueFull, IdempotencyMismatch, IdempotencyRunning),
     },
 )
 async def create_key(
@@ -87,9 +99,7 @@ async def get_key(
 
 @router.get(
     "/{id}/material",
-    responses=problems(
-        *_NOT_FOUND_PROBLEMS, service.KeyNotReady, service.NotExportable, service.UnknownScheme, service.SizeMismatch
-    ),
+    responses=problems(*_NOT_FOUND_PROBLEMS, KeyNotReady, NotExportable, SizeMismatch),
 )
 async def export_key(
     id: str,
@@ -105,7 +115,7 @@ async def export_key(
     return await service.export_material(session, app_state, principal, id, width, height)
 
 
-@router.post("/{id}/cancel", status_code=202, responses=problems(*_NOT_FOUND_PROBLEMS, service.NotTraining))
+@router.post("/{id}/cancel", status_code=202, responses=problems(*_NOT_FOUND_PROBLEMS, NotTraining))
 async def cancel_training(id: str, principal: KeysPrincipal, session: Session, response: Response) -> KeyOut:
     """Stop the training of a key: at once where it waits, within seconds where it runs.
 
@@ -116,7 +126,7 @@ async def cancel_training(id: str, principal: KeysPrincipal, session: Session, r
     return key
 
 
-@router.delete("/{id}", status_code=204, responses=problems(*_NOT_FOUND_PROBLEMS, service.KeyBusy))
+@router.delete("/{id}", status_code=204, responses=problems(*_NOT_FOUND_PROBLEMS, KeyBusy))
 async def destroy_key(id: str, principal: KeysPrincipal, app_state: AppStateDep, session: Session) -> None:
     """Destroy the secret for good. Afterwards every route answers 410 for this key."""
     await service.destroy(session, app_state, principal, id)

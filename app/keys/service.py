@@ -15,7 +15,17 @@ from unveil.app.datasets.service import DatasetRef, resolve_plain_dataset
 from unveil.app.db.job_states import ACTIVE, Status
 from unveil.app.db.tables import Key
 from unveil.app.dependencies import AppState
-from unveil.app.errors.problem import Conflict, Gone, Invalid, NotFound
+from unveil.app.errors.problem import (
+    Invalid,
+    KeyBusy,
+    KeyDestroyed,
+    KeyNotReady,
+    NotExportable,
+    NotTraining,
+    SizeMismatch,
+    UnknownKey,
+    UnknownScheme,
+)
 from unveil.app.http.pagination import Page, PageRequest, build_page
 from unveil.app.jobs import event_log
 from unveil.app.jobs.dispatch import enforce_queue_quota
@@ -28,38 +38,6 @@ from unveil.models import catalog
 from unveil.models.catalog import ParameterError, Scheme, UnknownName, setting
 
 _DEFAULT_SIDE = 96  # the paper's image size: what key spaces are given for unless asked otherwise
-
-
-class UnknownKey(NotFound):
-    code, title = "unknown_key", "There is no such key"
-
-
-class KeyDestroyed(Gone):
-    code, title = "key_destroyed", "The key was destroyed"
-
-
-class KeyNotReady(Conflict):
-    code, title = "key_not_ready", "The key cannot be used yet"
-
-
-class KeyBusy(Conflict):
-    code, title = "key_busy", "The key is still in training"
-
-
-class NotTraining(Conflict):
-    code, title = "not_training", "There is no training to cancel"
-
-
-class UnknownScheme(Invalid):
-    code, title = "unknown_scheme", "There is no such scheme"
-
-
-class SizeMismatch(Invalid):
-    code, title = "size_mismatch", "The key does not fit images of this size"
-
-
-class NotExportable(Conflict):
-    code, title = "not_exportable", "The key has no explicit form"
 
 
 @dataclass(frozen=True)
@@ -81,7 +59,7 @@ def make_scheme_or_422(name: str, params: Mapping[str, Any], profile: catalog.Pr
     try:
         return catalog.make_scheme(name, params, profile)
     except UnknownName as error:
-        raise UnknownScheme(str(error), [("/scheme", str(error))]) from None
+        raise UnknownScheme(str(error), [("/scheme", str(error))], status=422) from None
     except ParameterError as error:
         raise Invalid(str(error), [(f"/params{pointer}", detail) for pointer, detail in error.errors]) from None
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -14,7 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from unveil.app import broker
 from unveil.app.db.heartbeats import ENCRYPT_QUEUE
 from unveil.app.db.ids import new_id
-from unveil.app.errors.problem import Problem, StorageFull, StorageUnavailable, Unavailable
+from unveil.app.errors.problem import NoWorker, Problem, Unavailable
 from unveil.app.rpc.codec import EncryptedMessageCodec
 from unveil.app.rpc.messages import Request, RequestRejected
 from unveil.app.security.concurrency_limiter import AccountConcurrencyLimiter
@@ -22,10 +21,6 @@ from unveil.app.security.concurrency_limiter import AccountConcurrencyLimiter
 Reply = TypeVar("Reply")
 
 _RETRY_AFTER = {"Retry-After": "5"}
-
-
-class NoWorkerReplied(Unavailable):
-    code, title = "no_worker", "No encryption worker replied in time"
 
 
 @dataclass(frozen=True)
@@ -42,14 +37,12 @@ class WorkerClient:
         reply_type: type[Reply],
         *,
         timeout_s: float,
-        problems: Iterable[type[Problem]] = (),
         short: bool = False,
     ) -> Reply:
         """The worker's reply, once the account has a free slot.
 
-        problems: what the worker may reject the request with, beside a storage or an internal error.
         short: the request takes about a second at most.
-        Raises those problems, NoWorkerReplied, ConcurrencyLimitExceeded, and errors of the broker.
+        Raises the problem of the worker's rejection, NoWorker, TooManyAtOnce, and errors of the broker.
         """
         message_id = new_id("msg")
         async with self.limiter.slot(self.engine, request.account_id, timeout_s, short=short):
@@ -57,22 +50,21 @@ class WorkerClient:
             try:
                 raw = await broker.send_request(self.celery, self.redis, message_id, payload, timeout_s)
             except broker.ReplyTimeout:
-                raise NoWorkerReplied(
+                raise NoWorker(
                     f"no worker of the queue {ENCRYPT_QUEUE} replied within {timeout_s:g} s; nothing was "
                     "stored, try again",
                     headers=_RETRY_AFTER,
                 ) from None
         reply = await asyncio.to_thread(self.codec.decode, raw, message_id, "reply", (reply_type, RequestRejected))
         if isinstance(reply, RequestRejected):
-            raise _to_problem(reply, problems)
+            raise _to_problem(reply)
         assert isinstance(reply, reply_type)
         return reply
 
 
-def _to_problem(rejected: RequestRejected, problems: Iterable[type[Problem]]) -> Problem:
-    kinds: list[type[Problem]] = [*problems, StorageFull, StorageUnavailable, Problem]
+def _to_problem(rejected: RequestRejected) -> Problem:
     first, *others = rejected.rejections
-    kind = next(kind for kind in kinds if kind.code == first.code)
+    kind = Problem.by_code[first.code]
     detail = first.detail + (f" (and {len(others)} more)" if others else "")
     errors = [(rejection.pointer, rejection.detail) for rejection in rejected.rejections if rejection.pointer]
     return kind(detail, errors, _RETRY_AFTER if issubclass(kind, Unavailable) else {})

@@ -13,14 +13,10 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from unveil.app.db.heartbeats import API_QUEUE, ENCRYPT_QUEUE, select_live_processes
 from unveil.app.db.tables import ProcessHeartbeat
-from unveil.app.errors.problem import TooMany
+from unveil.app.errors.problem import TooManyAtOnce
 
 _CAPACITY_REFRESH_INTERVAL_S = 5.0
 _ACTIVITY_WINDOW_S = 10.0  # an account counts as active for so long after a request of any kind
-
-
-class ConcurrencyLimitExceeded(TooMany):
-    code, title = "too_many_at_once", "The account has too many concurrent requests"
 
 
 class AccountConcurrencyLimiter:
@@ -45,7 +41,7 @@ class AccountConcurrencyLimiter:
     async def slot(
         self, engine: AsyncEngine, account_id: str, timeout_s: float, *, short: bool = False
     ) -> AsyncIterator[None]:
-        """Holds a slot; `short` promises to hold it for about a second. Raises ConcurrencyLimitExceeded."""
+        """Holds a slot; `short` promises to hold it for about a second. Raises TooManyAtOnce."""
         await self._refresh_capacity(engine)
         limit, _ = self._capacity
         slots = self._slots_by_account.setdefault(account_id, asyncio.Semaphore(limit))
@@ -56,7 +52,7 @@ class AccountConcurrencyLimiter:
                 await slots.acquire()
         except TimeoutError:
             message = f"all {limit} encryption slots of the account stayed in use for {timeout_s:g} s; try again"
-            raise ConcurrencyLimitExceeded(message, headers={"Retry-After": "5"}) from None
+            raise TooManyAtOnce(message, headers={"Retry-After": "5"}) from None
         try:
             yield
         finally:

@@ -15,7 +15,7 @@ from unveil.app.accounts import queries
 from unveil.app.accounts import service as accounts
 from unveil.app.db.ids import new_id
 from unveil.app.db.tables import Account, DashboardSession, IdempotencyRecord, SignInCode, Token
-from unveil.app.errors.problem import Conflict
+from unveil.app.errors.problem import BadSignInCode, Conflict, UnknownToken
 from unveil.app.http.authentication import SESSION_COOKIE, principal_from_session
 from unveil.app.security.principal import SCOPES
 
@@ -124,7 +124,7 @@ async def test_a_sign_in_code_works_once_and_the_session_ends_with_sign_out(serv
         person = await accounts.get(session, "person")
         code = await accounts.create_sign_in_code(session, app_state.keyring, person.id, 15)
         cookie = await accounts.open_session(session, app_state.keyring, code)
-        with pytest.raises(accounts.BadSignInCode):
+        with pytest.raises(BadSignInCode):
             await accounts.open_session(session, app_state.keyring, code)
     async with service.client(Cookie=f"{SESSION_COOKIE}={cookie}") as browser:
         assert (await browser.get("/keys")).status_code == 200
@@ -205,7 +205,7 @@ async def test_a_session_without_a_live_token_is_over_and_so_is_a_code(service):
         cookie = await accounts.open_session(session, svc.keyring, codes[0])
         await session.execute(update(Token).values(revoked_at=func.clock_timestamp()))
         await session.commit()
-        with pytest.raises(accounts.BadSignInCode):
+        with pytest.raises(BadSignInCode):
             await accounts.open_session(session, svc.keyring, codes[1])
     async with service.client(Cookie=f"{SESSION_COOKIE}={cookie}") as browser:
         assert (await browser.get("/keys")).status_code == 401
@@ -231,7 +231,7 @@ async def test_an_old_sign_in_code_is_refused(service):
     async with app_state.sessions() as session:
         person = await accounts.get(session, "person")
         code = await accounts.create_sign_in_code(session, app_state.keyring, person.id, -1)
-        with pytest.raises(accounts.BadSignInCode):
+        with pytest.raises(BadSignInCode):
             await accounts.open_session(session, app_state.keyring, code)
         assert (await session.scalars(select(DashboardSession))).all() == []
 
@@ -295,7 +295,7 @@ async def test_single_tokens_are_listed_and_revoked_and_sessions_lose_their_scop
         await accounts.revoke_token(session, extra.id)
         await accounts.revoke_token(session, extra.id)
         assert [t.revoked_at is None for t in await accounts.list_tokens(session, "person")] == [True, False]
-        with pytest.raises(accounts.UnknownToken):
+        with pytest.raises(UnknownToken):
             await accounts.revoke_token(session, "tok_unknown")
     principal = await principal_from_session(app_state, cookie)
     assert principal is not None

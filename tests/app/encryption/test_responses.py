@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from unveil.app.encryption.responses import NotAcceptable, negotiate_media_type
+from unveil.app.encryption.responses import negotiate_media_type
+from unveil.app.errors.problem import NotAcceptable
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,8 @@ from functools import partial
 import pytest
 
 from unveil.app.db.heartbeats import upsert_heartbeat
-from unveil.app.security.concurrency_limiter import AccountConcurrencyLimiter, ConcurrencyLimitExceeded
+from unveil.app.errors.problem import TooManyAtOnce
+from unveil.app.security.concurrency_limiter import AccountConcurrencyLimiter
 
 pytestmark = pytest.mark.anyio
 
@@ -37,7 +38,7 @@ async def test_an_account_gets_three_quarters_and_another_account_gets_the_rest(
     async with AsyncExitStack() as held:
         for _ in range(3):
             await held.enter_async_context(slot("busy", 5))
-        with pytest.raises(ConcurrencyLimitExceeded) as refused:
+        with pytest.raises(TooManyAtOnce) as refused:
             await held.enter_async_context(slot("busy", 0.1))
         assert refused.value.headers["Retry-After"]
         async with slot("quiet", 0.1):
@@ -50,7 +51,7 @@ async def test_short_requests_use_every_slot_while_no_other_account_is_active(sl
         async with AsyncExitStack() as held:
             for _ in range(4):
                 await held.enter_async_context(slot("alone", 0.1, short=True))
-            with pytest.raises(ConcurrencyLimitExceeded):
+            with pytest.raises(TooManyAtOnce):
                 await held.enter_async_context(slot("alone", 0.1, short=True))
 
 
@@ -59,7 +60,7 @@ async def test_long_requests_never_use_the_reserve(slot, limiter):
     async with AsyncExitStack() as held:
         for _ in range(3):
             await held.enter_async_context(slot("alone", 0.1))
-        with pytest.raises(ConcurrencyLimitExceeded):
+        with pytest.raises(TooManyAtOnce):
             await held.enter_async_context(slot("alone", 0.1))
 
 
@@ -69,7 +70,7 @@ async def test_the_reserve_is_not_lent_while_another_account_is_active(slot, lim
     async with AsyncExitStack() as held:
         for _ in range(3):
             await held.enter_async_context(slot("busy", 0.1, short=True))
-        with pytest.raises(ConcurrencyLimitExceeded):
+        with pytest.raises(TooManyAtOnce):
             await held.enter_async_context(slot("busy", 0.1, short=True))
         async with slot("another", 0.1, short=True):
             pass
