@@ -18,7 +18,7 @@ from benchmarks.results import Curve, Goal, Row
 from unveil.app.local.stack import LocalStack
 from unveil.models.catalog import make_scheme, new_secret
 from unveil.models.core.images import to_png
-from unveil.worker.encryption import codec
+from unveil.models.data.decoding import decode, inspect
 
 SCHEME = "tanaka"
 IMAGES, CLIENTS = 64, 4
@@ -110,7 +110,7 @@ def _init_pool_process(pngs: Sequence[bytes]) -> None:
 
 
 def _transform_once() -> None:
-    images = [codec.decode(codec.inspect(data, "image/png", max_pixels=16_000_000)).pixels for data in _pool_pngs]
+    images = [decode(inspect(data)).pixels for data in _pool_pngs]
     scheme = make_scheme(SCHEME, {})
     for image in scheme.encrypt(np.stack(images), scheme.key(new_secret(), *images[0].shape[:2])):
         to_png(image)

@@ -11,32 +11,26 @@ import zipfile
 import zlib
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
 from typing import BinaryIO, TypeVar
-
-import numpy as np
-import numpy.typing as npt
 
 from unveil.app.rpc.messages import ArchiveReply, ArchiveRequest, Rejection, RequestRejected
 from unveil.app.settings import Settings
 from unveil.app.storage import BlobStore
-from unveil.models.core.images import Images
-from unveil.models.data.image_dataset import ImageDataset, interleave_classes
-from unveil.models.data.image_files import center_crop_resize
+from unveil.models.data.decoding import ImageError
+from unveil.models.data.image_dataset import ImageDataset
+from unveil.models.data.layout import LayoutError, Member, is_labelled, is_litter, place_members
 from unveil.models.data.npz import save_npz
+from unveil.models.data.reader import DatasetReader, DatasetTooLarge
+from unveil.worker.archive_names import member_names
 
 T = TypeVar("T")
 
-SPLITS = ("train", "test")
-_IGNORED_NAMES = frozenset({"__MACOSX", "Thumbs.db", "desktop.ini"})
-_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".gif", ".bmp"})
 _INLINE_BELOW_BYTES = 2**20  # the limit on the compression ratio does not apply to smaller members
 _MAX_END_RECORD_BYTES = 22 + 65535 + 20  # end record with the longest comment, and a zip64 locator
 _MAX_ENTRY_BYTES = 300  # of one entry of the directory
 _MAX_NAME_LENGTH = 200  # of a folder or a file
-
-ImageDecoder = Callable[[str, bytes], Images]  # (name, bytes) -> uint8 [H, W, 3]; raises BadArchive
 
 
 class BadArchive(ValueError):
@@ -50,26 +44,24 @@ class ArchiveTooLarge(BadArchive):
 
 
 @dataclass(frozen=True)
-class ArchiveMember:
-    """One image of the archive. `split` is None if the archive has no train/ and test/ folders."""
+class Archive:
+    """The images of a zip whose directory was checked."""
 
-    info: zipfile.ZipInfo
-    split: str | None
-    label: str
-    key: str  # its path without the suffix: pairs an image with its original
+    file: BinaryIO
+    infos: dict[str, zipfile.ZipInfo]  # by the path of the member
+    members: list[Member]
+    skipped: list[str]
 
 
-def build_from_upload(
-    request: ArchiveRequest, blobs: BlobStore, settings: Settings, decode: ImageDecoder
-) -> ArchiveReply:
+def build_from_upload(request: ArchiveRequest, blobs: BlobStore, settings: Settings) -> ArchiveReply:
     """Unpack the uploaded blobs into the dataset's blob. Raises RequestRejected, naming the form field."""
-    with blobs.open(request.archive_blob) as archive:
-        entries = _run_for_field("archive", lambda: read_directory(archive, settings))
+    with blobs.open(request.archive_blob) as file:
+        archive = _run_for_field("archive", lambda: read_directory(file, settings))
         if request.originals_blob is None:
-            data = _run_for_field("archive", lambda: build_dataset(request, archive, entries, settings, decode))
+            data = _run_for_field("archive", lambda: _read(request, archive, settings))
         else:
             with blobs.open(request.originals_blob) as originals:
-                data = _build_with_originals(request, archive, entries, originals, settings, decode)
+                data = _read_with_originals(request, archive, originals, settings)
     npz = save_npz(data)
     blobs.write(request.dataset_blob, npz)
     return ArchiveReply(
@@ -80,6 +72,8 @@ def build_from_upload(
         classes=list(data.classes),
         has_originals=data.train_originals is not None,
         pixel_bytes=len(npz),
+        note="; ".join(data.notes),
+        labelled=is_labelled(archive.members),
     )
 
 
@@ -88,39 +82,48 @@ def _run_for_field(field: str, step: Callable[[], T]) -> T:
     try:
         return step()
     except BadArchive as error:
-        raise _rejected(field, error) from None
+        raise _rejected(field, error.code, str(error)) from None
+    except LayoutError as error:
+        raise _rejected(field, BadArchive.code, str(error)) from None
+    except DatasetTooLarge as error:
+        raise _rejected(field, ArchiveTooLarge.code, str(error)) from None
+    except ImageError as error:
+        code = error.code if error.code == "not_exact" else BadArchive.code
+        raise _rejected(field, code, error.detail) from None
     except (zipfile.BadZipFile, zlib.error, EOFError, struct.error, UnicodeError) as error:
-        raise _rejected(field, BadArchive(f"the zip is damaged ({error}); create and upload it again")) from None
+        reason = f"the zip is damaged ({error}); create and upload it again"
+        raise _rejected(field, BadArchive.code, reason) from None
     except (NotImplementedError, RuntimeError) as error:  # zipfile raises these for features it lacks
-        raise _rejected(field, BadArchive(f"this zip cannot be read: {error}")) from None
+        raise _rejected(field, BadArchive.code, f"this zip cannot be read: {error}") from None
 
 
-def _rejected(field: str, error: BadArchive) -> RequestRejected:
-    return RequestRejected([Rejection(error.code, f"/{field}", str(error))])
+def _rejected(field: str, code: str, detail: str) -> RequestRejected:
+    return RequestRejected([Rejection(code, f"/{field}", detail)])
 
 
 # --- the directory ----------------------------------------------------------------------------------------------
 
 
-def read_directory(archive: BinaryIO, settings: Settings) -> list[ArchiveMember]:
-    """The images of the archive in name order, from its directory alone. Raises BadArchive, BadZipFile."""
-    _check_directory_size(archive, settings.max_archive_members)
-    with zipfile.ZipFile(archive) as zip_file:
-        members = zip_file.infolist()
-    if len(members) > settings.max_archive_members:
-        raise ArchiveTooLarge(f"{len(members)} files; the limit is {settings.max_archive_members}")
-    for name, count in Counter(member.filename for member in members).items():
+def read_directory(file: BinaryIO, settings: Settings) -> Archive:
+    """The images of the archive in name order, from its directory alone. Raises BadArchive, BadZipFile, LayoutError."""
+    _check_directory_size(file, settings.max_archive_members)
+    with zipfile.ZipFile(file) as zip_file:
+        infos = zip_file.infolist()
+    if len(infos) > settings.max_archive_members:
+        raise ArchiveTooLarge(f"{len(infos)} files; the limit is {settings.max_archive_members}")
+    names = member_names(infos)
+    for name, count in Counter(names).items():
         if count > 1:
             raise BadArchive(f"{name!r} is in the archive {count} times")
-    files = [member for member in members if not member.is_dir() and not _is_ignored(member.filename)]
-    for member in members:
-        _check_member(member, settings)
-    total = sum(member.file_size for member in files)
+    for name, info in zip(names, infos, strict=True):
+        _check_member(name, info, settings)
+    files = {name: info for name, info in sorted(zip(names, infos, strict=True)) if not name.endswith("/")}
+    skipped = [name for name in files if is_litter(name)]
+    images = {name: info for name, info in files.items() if not is_litter(name)}
+    total = sum(info.file_size for info in images.values())
     if total > settings.max_unpacked_bytes:
         raise ArchiveTooLarge(f"unpacks to {total} bytes; the limit is {settings.max_unpacked_bytes}")
-    if not files:
-        raise BadArchive("the archive holds no images; put them into class folders, below train/ and test/ if you like")
-    return _assign_splits(sorted(files, key=lambda member: member.filename))
+    return Archive(file, images, place_members(list(images)), skipped)
 
 
 def _check_directory_size(archive: BinaryIO, max_members: int) -> None:
@@ -148,17 +151,11 @@ def _check_directory_size(archive: BinaryIO, max_members: int) -> None:
         raise ArchiveTooLarge(f"its directory alone takes {size} bytes; the limit is {max_members} files")
 
 
-def _is_ignored(name: str) -> bool:
-    """Files that file managers add."""
-    return any(part in _IGNORED_NAMES or (part.startswith(".") and part != "..") for part in PurePosixPath(name).parts)
-
-
-def _check_member(member: zipfile.ZipInfo, settings: Settings) -> None:
-    name = member.filename
+def _check_member(name: str, member: zipfile.ZipInfo, settings: Settings) -> None:
     path = PurePosixPath(name)
     if path.is_absolute() or ".." in path.parts or "\\" in name or name[1:2] == ":":
         raise BadArchive(f"{name!r} points outside of the archive; use plain relative names")
-    if member.orig_filename != name or any(ord(letter) < 32 for letter in name):
+    if any(ord(letter) < 32 for letter in member.orig_filename):
         raise BadArchive(f"{name!r} has control characters in its name")
     if any(len(part) > _MAX_NAME_LENGTH for part in path.parts):
         raise BadArchive(
@@ -177,166 +174,68 @@ def _check_member(member: zipfile.ZipInfo, settings: Settings) -> None:
         raise ArchiveTooLarge(f"{name!r} unpacks to more than {ratio} times its packed size")
 
 
-def _assign_splits(files: Sequence[zipfile.ZipInfo]) -> list[ArchiveMember]:
-    """Split and class of every file from its folders: [root/] [train|test/] [class/] name."""
-    # Derive the layout from the images alone, so that an error names a README.txt among them.
-    images = [member for member in files if _is_named_as_image(member)] or files
-    root = _common_root([PurePosixPath(member.filename).parts for member in images])
-
-    def strip_root(member: zipfile.ZipInfo) -> tuple[str, ...]:
-        first, *rest = parts = PurePosixPath(member.filename).parts
-        return tuple(rest) if first == root and rest else parts
-
-    paths = [strip_root(member) for member in images]
-    split = any(parts[0] in SPLITS for parts in paths if len(parts) > 1)
-    ((depth, _),) = Counter(map(len, paths)).most_common(1)
-    entries = []
-    for member in files:
-        parts = strip_root(member)
-        outside_splits = split and parts[0] not in SPLITS
-        if outside_splits or len(parts) != depth or depth > 2 + split:
-            raise _misplaced_error(member, outside_splits)
-        label = parts[-2] if depth == 2 + split else "unlabelled"
-        key = PurePosixPath(*parts).with_suffix("").as_posix()
-        entries.append(ArchiveMember(member, parts[0] if split else None, label, key))
-    return entries
-
-
-def _common_root(paths: Sequence[tuple[str, ...]]) -> str | None:
-    """A single folder above the split or class folders, as `zip -r set.zip set` creates it."""
-    if len({parts[0] for parts in paths}) > 1 or paths[0][0] in SPLITS:
-        return None
-    deep = all(len(parts) > 2 for parts in paths) or any(len(parts) > 1 and parts[1] in SPLITS for parts in paths)
-    return paths[0][0] if deep else None
-
-
-def _is_named_as_image(member: zipfile.ZipInfo) -> bool:
-    return PurePosixPath(member.filename).suffix.lower() in _SUFFIXES
-
-
-def _misplaced_error(member: zipfile.ZipInfo, outside_splits: bool) -> BadArchive:
-    if not _is_named_as_image(member):
-        return BadArchive(f"{member.filename!r} is not an image: remove it")
-    if outside_splits:
-        return BadArchive(f"{member.filename!r} is neither below train/ nor below test/, as other files are")
-    return BadArchive(
-        f"{member.filename!r} is not where it should be: every image belongs into a class folder, "
-        "CLASS/NAME or train/CLASS/NAME and test/CLASS/NAME"
-    )
-
-
 # --- the images -------------------------------------------------------------------------------------------------
 
 
-def build_dataset(
-    request: ArchiveRequest,
-    archive: BinaryIO,
-    entries: Sequence[ArchiveMember],
-    settings: Settings,
-    decode: ImageDecoder,
-    array_count: int = 1,
+def _read(
+    request: ArchiveRequest, archive: Archive, settings: Settings, members: Sequence[Member] | None = None
 ) -> ImageDataset:
-    """Decode every image into its split. `share`: number of such arrays that share the limit of bytes."""
-    train, test = _split_train_test(entries, request.seed)
-    classes = tuple(sorted({entry.label for entry in entries}))
-    with zipfile.ZipFile(archive) as zip_file:
-
-        def decode_member(entry: ArchiveMember) -> Images:
-            image = decode(entry.info.filename, zip_file.read(entry.info))
-            return center_crop_resize(image, request.size) if request.kind == "plain" else image
-
-        first_image = decode_member(train[0])
-        if len(entries) * first_image.nbytes * array_count > settings.max_dataset_bytes:
-            raise ArchiveTooLarge(
-                f"{len(entries)} images of {first_image.shape[1]}x{first_image.shape[0]} are more than "
-                f"{settings.max_dataset_bytes} bytes of pixels; upload fewer or smaller ones"
-            )
-        arrays = [_decode_all(part, first_image.shape, train[0], decode_member) for part in (train, test)]
-    labels = [_label_indices(part, classes) for part in (train, test)]
-    return ImageDataset(request.name, arrays[0], labels[0], arrays[1], labels[1], classes)
+    """Decode every image into its split. members: in place of the archive's, to give originals the same order."""
+    size = request.size if request.kind == "plain" else None
+    share = 1 if request.originals_blob is None else 2
+    with zipfile.ZipFile(archive.file) as zip_file:
+        reader = DatasetReader(
+            lambda member: zip_file.read(archive.infos[member.path]), size, settings.max_pixels,
+            settings.max_dataset_bytes // share,
+        )  # fmt: skip
+        return reader.read_splits(request.name, members or archive.members, request.seed, archive.skipped)
 
 
-def _decode_all(
-    entries: Sequence[ArchiveMember],
-    shape: tuple[int, ...],
-    first: ArchiveMember,
-    decode_member: Callable[[ArchiveMember], Images],
-) -> Images:
-    images = np.empty((len(entries), *shape), np.uint8)
-    for i, entry in enumerate(entries):
-        image = decode_member(entry)
-        if image.shape != shape:
+def _read_with_originals(
+    request: ArchiveRequest, archive: Archive, originals_file: BinaryIO, settings: Settings
+) -> ImageDataset:
+    protected_by_key = _run_for_field("archive", lambda: _index_by_key(archive.members))
+    originals = _run_for_field("originals", lambda: read_directory(originals_file, settings))
+
+    def pair_originals() -> list[Member]:
+        """The originals in the order and with the places of the protected images, so that both get the same split."""
+        plain_by_key = _index_by_key(originals.members)
+        protected = protected_by_key
+        if protected.keys() != plain_by_key.keys():
+            protected, plain_by_key = _without_single_folder(protected), _without_single_folder(plain_by_key)
+        for key in sorted(protected.keys() ^ plain_by_key.keys()):
+            present, other = ("archive", "originals") if key in protected else ("originals", "archive")
+            folders = sorted({member.label for member in (originals if other == "originals" else archive).members})
             raise BadArchive(
-                f"{entry.info.filename!r} is {image.shape[1]}x{image.shape[0]} but {first.info.filename!r} is "
-                f"{shape[1]}x{shape[0]}: protected images must share one size"
+                f"{key!r} is in the {present} and missing from the {other}, whose folders are "
+                f"{', '.join(folders[:5])}: both need the same names"
             )
-        images[i] = image
-    return images
+        paths = {protected[key].path: plain_by_key[key].path for key in protected}
+        return [replace(member, path=paths[member.path]) for member in archive.members]
 
-
-def _label_indices(entries: Sequence[ArchiveMember], classes: tuple[str, ...]) -> npt.NDArray[np.int64]:
-    return np.array([classes.index(entry.label) for entry in entries], np.int64)
-
-
-def _split_train_test(entries: Sequence[ArchiveMember], seed: int) -> tuple[list[ArchiveMember], list[ArchiveMember]]:
-    """The splits of the archive with classes interleaved, else 80/20 after a shuffle with `seed`."""
-    if any(entry.split == "test" for entry in entries):
-        train, test = ([entry for entry in entries if entry.split == split] for split in SPLITS)
-        if not train:
-            raise BadArchive("there are images below test/ but none below train/")
-        return _interleave_classes(train), _interleave_classes(test)
-    if len(entries) < 5:
-        raise BadArchive(f"an 80/20 split needs at least 5 images, or give a test/ folder; files found: {len(entries)}")
-    order = np.random.default_rng(seed).permutation(len(entries))
-    cut = len(entries) - len(entries) // 5
-    return [entries[i] for i in order[:cut]], [entries[i] for i in order[cut:]]
-
-
-def _interleave_classes(entries: Sequence[ArchiveMember]) -> list[ArchiveMember]:
-    classes = sorted({entry.label for entry in entries})
-    return [entries[i] for i in interleave_classes([classes.index(entry.label) for entry in entries])]
-
-
-def _build_with_originals(
-    request: ArchiveRequest,
-    archive: BinaryIO,
-    entries: Sequence[ArchiveMember],
-    originals: BinaryIO,
-    settings: Settings,
-    decode: ImageDecoder,
-) -> ImageDataset:
-    protected_by_key = _run_for_field("archive", lambda: _index_by_key(entries))
-    plain_by_key = _run_for_field("originals", lambda: _index_by_key(read_directory(originals, settings)))
-
-    def pair_originals() -> list[ArchiveMember]:
-        """The originals in the order of the protected images, so that both get the same split."""
-        for key in sorted(protected_by_key.keys() ^ plain_by_key.keys()):
-            missing_from = "the originals" if key in protected_by_key else "the protected archive"
-            raise BadArchive(f"{key!r} is missing from {missing_from}: both need the same names")
-        return [plain_by_key[entry.key] for entry in entries]
-
-    plain_entries = _run_for_field("originals", pair_originals)
-    data: ImageDataset = _run_for_field(
-        "archive", lambda: build_dataset(request, archive, entries, settings, decode, array_count=2)
-    )
-    plain: ImageDataset = _run_for_field(
-        "originals", lambda: build_dataset(request, originals, plain_entries, settings, decode, array_count=2)
-    )
+    members = _run_for_field("originals", pair_originals)
+    data: ImageDataset = _run_for_field("archive", lambda: _read(request, archive, settings))
+    plain: ImageDataset = _run_for_field("originals", lambda: _read(request, originals, settings, members))
     if plain.train.shape != data.train.shape:
         (height, width), (own_height, own_width) = plain.train.shape[1:3], data.train.shape[1:3]
-        reason = BadArchive(f"the originals are {width}x{height} but the protected images {own_width}x{own_height}")
-        raise _rejected("originals", reason)
-    return ImageDataset(
-        request.name, data.train, data.train_labels, data.test, data.test_labels, data.classes,
-        train_originals=plain.train, test_originals=plain.test,
-    )  # fmt: skip
+        reason = f"the originals are {width}x{height} but the protected images {own_width}x{own_height}"
+        raise _rejected("originals", BadArchive.code, reason)
+    notes = [*data.notes, *(f"originals: {note}" for note in plain.notes)]
+    return replace(data, train_originals=plain.train, test_originals=plain.test, notes=tuple(notes))
 
 
-def _index_by_key(entries: Sequence[ArchiveMember]) -> dict[str, ArchiveMember]:
-    members: dict[str, ArchiveMember] = {}
-    for entry in entries:
-        if entry.key in members:
-            other = members[entry.key].info.filename
-            raise BadArchive(f"{entry.info.filename!r} and {other!r} differ in their suffix only: which is the pair?")
-        members[entry.key] = entry
-    return members
+def _index_by_key(members: Sequence[Member]) -> dict[str, Member]:
+    by_key: dict[str, Member] = {}
+    for member in members:
+        if member.key in by_key:
+            other = by_key[member.key].path
+            raise BadArchive(f"{member.path!r} and {other!r} differ in their suffix only: which is the pair?")
+        by_key[member.key] = member
+    return by_key
+
+
+def _without_single_folder(by_key: dict[str, Member]) -> dict[str, Member]:
+    """By names alone where one folder holds them all: `zip -r p.zip protected` and `zip -r o.zip originals` are pairs."""
+    if len({PurePosixPath(key).parent for key in by_key}) > 1:
+        return by_key
+    return {PurePosixPath(key).name: member for key, member in by_key.items()}

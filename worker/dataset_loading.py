@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -11,21 +10,18 @@ from sqlalchemy import select
 from unveil.app.db.tables import Dataset
 from unveil.models.core.images import to_png
 from unveil.models.data import datasets
-from unveil.models.data.datasets import load
 from unveil.models.data.image_dataset import DatasetMissing, ImageDataset
-from unveil.models.data.image_files import center_crop_resize
 from unveil.models.data.npz import load_npz
+from unveil.models.data.reader import center_crop_resize
 from unveil.worker.runtime import Runtime
 
-# The cells of an evaluation share a dataset, and a process mostly runs them one after another.
-_load_builtin = lru_cache(maxsize=2)(load)
 _STRIP_IMAGE_COUNT, _THUMBNAIL_SIDE_PIXELS = 8, 96
 
 
 def load_dataset(runtime: Runtime, account_id: str, name: str) -> ImageDataset:
-    """Raises DatasetMissing."""
+    """Raises DatasetMissing, DatasetUnreadable."""
     if not name.startswith("ds_"):
-        return _load_builtin(name, runtime.settings.data_dir and Path(runtime.settings.data_dir))
+        return datasets.load(name, runtime.settings.data_dir and Path(runtime.settings.data_dir))
     with runtime.sessions() as session:
         row = session.scalar(select(Dataset).where(Dataset.id == name, Dataset.account_id == account_id))
     if row is None:

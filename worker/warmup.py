@@ -19,9 +19,10 @@ def _warm_up() -> None:
 
         from unveil.models.catalog import make_scheme, new_secret, schemes
         from unveil.models.core.images import to_png
-        from unveil.worker.encryption import codec, handlers  # noqa: F401 - imported for its side effect
+        from unveil.models.data.decoding import decode, inspect
+        from unveil.worker.encryption import handlers  # noqa: F401 - imported for its side effect
 
-        image = codec.decode(codec.inspect(to_png(np.zeros((16, 16, 3), np.uint8)), max_pixels=256)).pixels
+        image = decode(inspect(to_png(np.zeros((16, 16, 3), np.uint8)))).pixels
         for name, kind in schemes().items():
             if not kind.trains:
                 scheme = make_scheme(name, {})

@@ -143,7 +143,7 @@ async def preview_attack(
             key_id=key.id,
             attack=name,
             attack_settings=_ATTACK_SETTINGS.get(name, {}),
-            image=ImageFile(image.name, image.type, image.data),
+            image=ImageFile(image.name, image.data),
         )
         await session.rollback()  # waiting for the worker holds no database connection
         async with _one_preview_per_account(app_state, principal):

@@ -33,7 +33,7 @@ class DatasetOut(BaseModel):
     height: int = Field(examples=[96])
     classes: list[str] = Field(examples=[["cat", "dog"]])
     available: bool = Field(True, description="False: its files are not here yet; `note` says where they go")
-    note: str = ""
+    note: str = Field("", description="Conversions of its images and skipped files, each counted")
     has_originals: bool = Field(False, description="A protected set whose plain images are known")
     bytes: int | None = Field(
         None, validation_alias=AliasChoices("bytes", "pixel_bytes"), description="Stored size; null for built-in sets"

@@ -86,7 +86,7 @@ async def resolve_plain_dataset(
             raise UnknownDataset(f"there is no dataset {name!r}", errors, status=422)
         if row.kind != "plain":
             raise Invalid(f"{name} holds protected images", [(pointer, "name a data set of plain images")])
-        return DatasetRef(row.name, row.train_count, row.height, row.width, len(row.classes), len(row.classes) > 1)
+        return DatasetRef(row.name, row.train_count, row.height, row.width, len(row.classes), row.labelled)
     datasets = await asyncio.to_thread(catalog.builtin_datasets, app_state.settings.data_dir)
     for info in datasets:
         if info.name == name:

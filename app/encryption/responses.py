@@ -68,7 +68,8 @@ def render(result: TransformResult, media_type: MediaType) -> Response:
     """Copies every byte: run large results in a thread."""
     first = result.images[0]
     if media_type == _PNG:
-        return Response(first.png, media_type=media_type, headers={"Key-Id": first.key_id})
+        notes = "; ".join(first.notes).encode("ascii", "backslashreplace").decode()
+        return Response(first.png, media_type=media_type, headers={"Key-Id": first.key_id, "Unveil-Notes": notes})
     metadata: dict[str, Any] = {"scheme": result.scheme.name, "params": vars(result.scheme.settings)}
     if media_type == _ZIP:
         return _encode_zip(result, metadata)

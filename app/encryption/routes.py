@@ -16,6 +16,7 @@ from unveil.app.errors.problem import (
     AnimatedImage,
     BadRequest,
     BrokenImage,
+    CiphertextChanged,
     IdempotencyMismatch,
     IdempotencyRunning,
     ImageTooLarge,
@@ -81,6 +82,7 @@ _RESPONSES: dict[int | str, dict[str, Any]] = {
         BrokenImage,
         AnimatedImage,
         NotExact,
+        CiphertextChanged,
         NotInvertible,
         IdempotencyMismatch,
         NoWorker,
@@ -109,14 +111,27 @@ async def encrypt(
     response_class=Response,
     openapi_extra=form_schema(
         "images",
-        {**_FORM_FIELDS, "original_width": _SIDE_SCHEMA, "original_height": _SIDE_SCHEMA},
+        {
+            **_FORM_FIELDS,
+            "original_width": _SIDE_SCHEMA,
+            "original_height": _SIDE_SCHEMA,
+            "allow_changed": {
+                "type": "boolean",
+                "default": False,
+                "description": "Decrypt although the ciphertext was changed or the key is not its own; `notes` say so",
+            },
+        },
         {"images": ["enc.png"], "key_id": ["key_0197f3c2a5d17a3b8c4d5e6f708192a3"]},
     ),
 )
 async def decrypt(
     request: Request, principal: EncryptPrincipal, app_state: AppStateDep, idempotency: IdempotencyDep
 ) -> Response:
-    """Decrypt images bit for bit, cropped to their original size."""
+    """Decrypt images, cropped to their original size.
+
+    The tag in the PNG that encryption gave shows whether the ciphertext and the key are the same: then the image
+    comes back bit for bit. A mismatch is `ciphertext_changed`; without a tag, `notes` say that nothing was checked.
+    """
     return await _handle_transform(Operation.DECRYPT, request, principal, app_state, idempotency)
 
 

@@ -26,7 +26,8 @@ from unveil.models.catalog import Scheme
 
 Reply = TypeVar("Reply")
 
-FORM_FIELDS = frozenset({"scheme", "params", "key_id", "original_width", "original_height"})
+FORM_FIELDS = frozenset({"scheme", "params", "key_id", "original_width", "original_height", "allow_changed"})
+_DECRYPTION_FIELDS = ("original_width", "original_height", "allow_changed")
 _SHORT_REQUEST_PIXELS = 2**20  # decoded, encrypted and encoded again in about a second
 _PNG_HEADER = b"\x89PNG\r\n\x1a\n\x00\x00\x00\x0dIHDR"  # followed by the width and the height
 
@@ -39,6 +40,7 @@ class TransformPlan:
     scheme: Scheme[Any, Any]
     key_ids: list[str]  # one per image; empty if the worker draws new keys
     original_sizes: list[tuple[int, int]]  # (width, height), one per image, or empty
+    allow_changed: bool = False
 
     def new_key_ids(self, images: int) -> list[str]:
         """New ids, one per image: all the same unless the scheme has a key per image."""
@@ -64,7 +66,10 @@ async def plan_transform(
     name, params, count = form.single("scheme"), _parse_params(form.single("params")), len(form.files)
     ids = form.fields.get("key_id", [])
     is_decrypt = operation is Operation.DECRYPT
-    original_sizes = _parse_original_sizes(form, count, max_pixels) if is_decrypt else _reject_original_sizes(form)
+    if not is_decrypt:
+        _reject_decryption_fields(form)
+    original_sizes = _parse_original_sizes(form, count, max_pixels)
+    allow_changed = _parse_flag(form, "allow_changed")
     if not ids:
         if is_decrypt:
             raise KeyNeeded("name the key that the images were encrypted with", [("/key_id", "is missing")])
@@ -95,7 +100,7 @@ async def plan_transform(
     if is_decrypt and not scheme.invertible:
         raise NotInvertible(f"what {first.scheme} protected cannot be restored exactly")
     key_ids = ids if len(ids) == count else ids * count
-    return TransformPlan(operation, scheme, key_ids, original_sizes)
+    return TransformPlan(operation, scheme, key_ids, original_sizes, allow_changed)
 
 
 async def execute(
@@ -111,7 +116,8 @@ async def execute(
         settings=vars(plan.scheme.settings),
         key_ids=plan.key_ids or new_key_ids,
         draw_keys=not plan.key_ids,
-        images=[ImageFile(file.name, file.type, file.data, size) for file, size in zip(form.files, sizes, strict=True)],
+        allow_changed=plan.allow_changed,
+        images=[ImageFile(file.name, file.data, size) for file, size in zip(form.files, sizes, strict=True)],
     )
     short = not plan.scheme.trains and _are_small_pngs(request.images)
     reply = await call_worker(app_state, request, TransformReply, short=short)
@@ -169,8 +175,14 @@ def _wrong_count_detail(images: int, received: int) -> str:
     return f"send {expected}; got {received}"
 
 
-def _reject_original_sizes(form: MultipartForm) -> list[tuple[int, int]]:
-    for name in ("original_width", "original_height"):
+def _reject_decryption_fields(form: MultipartForm) -> None:
+    for name in _DECRYPTION_FIELDS:
         if name in form.fields:
             raise Invalid(f"{name} applies to decryption only", [(f"/{name}", "must be left out")])
-    return []
+
+
+def _parse_flag(form: MultipartForm, name: str) -> bool:
+    text = (form.single(name) or "false").strip().lower()
+    if text not in ("true", "false"):
+        raise Invalid(f"{name} is not a truth value", [(f"/{name}", f"must be true or false; got {text[:20]!r}")])
+    return text == "true"

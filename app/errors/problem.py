@@ -266,8 +266,14 @@ class NoPairApplies(Invalid, code="no_pair_applies", title="No attack of the ord
     """`GET /attacks` says which schemes an attack applies to."""
 
 
-class NotExact(Invalid, code="not_exact", title="The image is not an unmodified output of encryption"):
-    """Send the encrypted image as it was: not compressed, scaled or cropped."""
+class CiphertextChanged(
+    Invalid, code="ciphertext_changed", title="The ciphertext was changed, or the key is not its own"
+):
+    """Send the PNG that encryption gave and its key, or `allow_changed=true` to decrypt nevertheless."""
+
+
+class NotExact(Invalid, code="not_exact", title="The image cannot be taken exactly as it is"):
+    """Send a protected image as its scheme made it: 8-bit grey or RGB, without loss, alpha or rotation."""
 
 
 class NotInvertible(Invalid, code="not_invertible", title="The scheme is not invertible"):

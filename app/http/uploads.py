@@ -30,7 +30,6 @@ MultiPartParser.spool_max_size = 64 * 2**20
 @dataclass(frozen=True)
 class UploadedFile:
     name: str  # from the client, shortened and without control characters
-    type: str
     data: bytes
 
 
@@ -81,13 +80,13 @@ async def _parse_form(request: Request, file_field: str, fields: frozenset[str],
             if name != file_field:
                 raise _field_error(name, f"must not be a file; send files in the field {file_field!r}")
             uploads.append(
-                UploadedFile(_safe_filename(value.filename, len(uploads)), value.content_type or "", await value.read())
+                UploadedFile(_safe_filename(value.filename, len(uploads)), await value.read())
             )
             await value.seek(0)
         elif name not in fields:
             hint = "send a file, with a filename" if name == file_field else f"known: {', '.join(sorted(fields))}"
             raise _field_error(name, f"is not a field of this form; {hint}")
-        else:
+        elif value.strip():  # browsers and generated clients send blank fields for absent ones
             values_by_field.setdefault(name, []).append(value)
     if not uploads:
         raise Invalid(f"send at least one file in the field {file_field!r}", [(f"/{file_field}", "is missing")])

@@ -58,7 +58,6 @@ class Operation(StrEnum):
 @dataclass(frozen=True)
 class ImageFile:
     filename: str
-    media_type: str
     data: Attachment
     original_size: tuple[int, int] | None = None  # (width, height) before padding, where the caller names it
 
@@ -71,6 +70,7 @@ class TransformRequest(Request):
     key_ids: list[str]  # one per image
     draw_keys: bool  # the worker draws keys under these ids; else they exist
     images: list[ImageFile]
+    allow_changed: bool = False  # decrypt a ciphertext whose tag does not match
 
 
 @dataclass(frozen=True)
@@ -171,3 +171,5 @@ class ArchiveReply:
     classes: list[str]
     has_originals: bool
     pixel_bytes: int
+    note: str
+    labelled: bool

@@ -1,34 +1,39 @@
-"""Datasets in folders: STL-10's binary layout, or one folder of image files for each class."""
+"""Datasets in folders of an operator: image files in any layout of `layout`, or STL-10's binary files."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from functools import cache
+import os
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
-import numpy as np
-import numpy.typing as npt
+from PIL import Image
 
 from unveil.models.core.images import Images
-from unveil.models.data.image_dataset import (
-    IMAGE_SIDE,
-    DatasetInfo,
-    DatasetMissing,
-    ImageDataset,
-    Labels,
-    Split,
-    interleave_classes,
-    split_80_20,
+from unveil.models.data import stl10_binary
+from unveil.models.data.decoding import ImageError, is_readable
+from unveil.models.data.image_dataset import IMAGE_SIDE, DatasetInfo, DatasetUnreadable, ImageDataset
+from unveil.models.data.layout import (
+    LayoutError,
+    Member,
+    is_labelled,
+    is_litter,
+    is_named_as_image,
+    layout_notes,
+    place_members,
 )
-from unveil.models.data.image_files import center_crop_resize, open_image
+from unveil.models.data.reader import DatasetReader, split_members
 from unveil.models.data.torchvision_datasets import FOLDERS
 
-_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".webp"})
+_MIN_KEPT_SIDE, _MAX_KEPT_SIDE = 8, 512
+_MAGIC_BYTES = 64
 
-
-@cache
-def _open_memmap(path: Path, mtime: float) -> npt.NDArray[np.uint8]:  # noqa: ARG001 - a changed file misses the cache
-    return np.memmap(path, np.uint8, "r").reshape(-1, 3, IMAGE_SIDE, IMAGE_SIDE)
+# Of one file: path below the folder, size, times and inode. The change time moves with every write, whatever a copying
+# program does to the modification time.
+FileState = tuple[str, int, int, int, int]
+Fingerprint = tuple[FileState, ...]
 
 
 def find_dataset_folders(data_dir: Path | None) -> dict[str, Path]:
@@ -36,108 +41,144 @@ def find_dataset_folders(data_dir: Path | None) -> dict[str, Path]:
     if data_dir is None or not data_dir.is_dir():
         return {}
     reserved = {"sample", *FOLDERS, *FOLDERS.values()}
-    folders = {}
-    for folder in sorted(data_dir.iterdir()):
-        if not folder.is_dir() or folder.name in reserved or folder.name.startswith("."):
-            continue
-        if (folder / "train_X.bin").is_file() or _class_folders(folder / "train") or _class_folders(folder):
-            folders[folder.name] = folder
-    return folders
+    return {
+        folder.name: folder
+        for folder in sorted(data_dir.iterdir())
+        if folder.is_dir()
+        and folder.name not in reserved
+        and not folder.name.startswith(".")
+        and _holds_dataset(folder)
+    }
 
 
-def _class_folders(folder: Path) -> list[Path]:
-    if not folder.is_dir():
-        return []
-    return [child for child in sorted(folder.iterdir()) if child.is_dir() and any(_image_files(child))]
+def _holds_dataset(folder: Path) -> bool:
+    try:
+        return any(path == "train_X.bin" or _is_image_file(folder, path) for path in _walk(folder))
+    except DatasetUnreadable:
+        return True  # reading it says why
 
 
-def _image_files(folder: Path) -> Iterator[Path]:
-    return (path for path in sorted(folder.iterdir()) if path.suffix.lower() in _SUFFIXES and path.is_file())
+def fingerprint(folder: Path) -> Fingerprint:
+    """The state of every file below the folder: it changes when a file does."""
+    states: list[FileState] = []
+    with suppress(DatasetUnreadable):  # reading it says why
+        for path in _walk(folder):
+            try:
+                stat = (folder / path).stat()
+            except OSError:  # gone, or a link to nothing: reading it names it
+                states.append((path, -1, 0, 0, 0))
+            else:
+                states.append((path, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino))
+    return tuple(states)
 
 
-def folder_info(name: str, folder: Path) -> DatasetInfo:
-    """The facts about the dataset in `folder`, from file names and sizes."""
-    if (folder / "train_X.bin").is_file():
-        train, test = (_binary_count(folder / f"{split}_X.bin") for split in ("train", "test"))
-        classes = _class_names(folder)
-        return DatasetInfo(name, train, test, IMAGE_SIDE, IMAGE_SIDE, classes, labelled=len(classes) > 1)
-    split = (folder / "train").is_dir()
-    children = _class_folders(folder / "train" if split else folder)
-    total = sum(len(list(_image_files(child))) for child in children)
-    names = tuple(child.name for child in children)
-    if split:
-        test = sum(len(list(_image_files(child))) for child in _class_folders(folder / "test"))
-        return DatasetInfo(name, total, test, IMAGE_SIDE, IMAGE_SIDE, names, labelled=len(names) > 1)
-    test = total // 5
-    return DatasetInfo(name, total - test, test, IMAGE_SIDE, IMAGE_SIDE, names, labelled=len(names) > 1)
+@lru_cache(maxsize=256)
+def folder_info(name: str, folder: Path, state: Fingerprint) -> DatasetInfo:  # noqa: ARG001 - a changed folder misses the cache
+    """The facts about the dataset in `folder`, from file names, headers and sizes.
 
-
-def preview_folder(folder: Path, count: int) -> Images:
-    """The first `count` test images of the dataset in `folder`; reads no further image."""
-    if (folder / "test_X.bin").is_file():
-        return _read_binary(folder, "test", count)[0]
-    split = folder / "test" if (folder / "test").is_dir() else folder
-    return _read_classes(split, tuple(child.name for child in _class_folders(split)), count)[0]
-
-
-def _binary_count(path: Path) -> int:
-    return path.stat().st_size // (3 * IMAGE_SIDE * IMAGE_SIDE) if path.is_file() else 0
-
-
-def _class_names(folder: Path) -> tuple[str, ...]:
-    """The words of class_names.txt; without that file the numbers of the labels; without labels nothing."""
-    names, labels = folder / "class_names.txt", folder / "train_y.bin"
-    if names.is_file() or not labels.is_file():
-        return tuple(names.read_text().split()) if names.is_file() else ()
-    return tuple(str(label) for label in range(1, int(np.fromfile(labels, np.uint8).max(initial=0)) + 1))
+    A folder that is no dataset is not available, and its note says why.
+    """
+    try:
+        if stl10_binary.is_binary_folder(folder):
+            return stl10_binary.binary_info(name, folder)
+        listing = _list_members(folder)
+        train, test = split_members(listing.members, seed=0)
+    except (LayoutError, DatasetUnreadable) as error:
+        return DatasetInfo(name, 0, 0, 0, 0, available=False, note=str(error), labelled=False)
+    side = _common_side(folder, listing.members)
+    classes = tuple(sorted({member.label for member in listing.members}))
+    return DatasetInfo(
+        name, len(train), len(test), side, side, classes,
+        note="; ".join(layout_notes(listing.members, listing.skipped)), labelled=is_labelled(listing.members),
+    )  # fmt: skip
 
 
 def read_folder(name: str, folder: Path) -> ImageDataset:
-    """The dataset in `folder`. Raises DatasetMissing.
-
-    The folder holds STL-10's binary files, class folders below `train` and `test`, or class folders that are split
-    80:20.
-    """
-    if (folder / "train_X.bin").is_file():
-        return ImageDataset(
-            name, *_read_binary(folder, "train"), *_read_binary(folder, "test"), classes=_class_names(folder)
-        )
-    if (folder / "train").is_dir():
-        classes = tuple(child.name for child in _class_folders(folder / "train"))
-        splits = [_read_classes(folder / split, classes) for split in ("train", "test")]
-        return ImageDataset(name, *splits[0], *splits[1], classes=classes)
-    classes = tuple(child.name for child in _class_folders(folder))
-    images, labels = _read_classes(folder, classes)
-    return split_80_20(name, images, labels, classes, seed=0)
+    """The dataset in `folder`. Raises DatasetUnreadable."""
+    if stl10_binary.is_binary_folder(folder):
+        return stl10_binary.read_binary(name, folder)
+    try:
+        listing = _list_members(folder)
+        reader = DatasetReader(_read_from(folder), _common_side(folder, listing.members))
+        return reader.read_splits(name, listing.members, 0, listing.skipped)
+    except (LayoutError, ImageError, OSError) as error:
+        raise DatasetUnreadable(f"dataset {name}: {_reason(error)}") from None
 
 
-def read_stl10_images(path: Path, count: int | None = None) -> Images:
-    """The first `count` images of a file in STL-10's layout: uint8 [N, 3, 96, 96], column-major -> [N, 96, 96, 3]."""
-    return np.ascontiguousarray(_open_memmap(path, path.stat().st_mtime)[:count].transpose(0, 3, 2, 1))
+def preview_folder(name: str, folder: Path, count: int) -> Images:
+    """The first `count` test images of the dataset in `folder`; reads no further image. Raises DatasetUnreadable."""
+    if stl10_binary.is_binary_folder(folder):
+        return stl10_binary.read_binary_images(folder, "test", count)
+    try:
+        listing = _list_members(folder)
+        _, test = split_members(listing.members, seed=0)
+        return DatasetReader(_read_from(folder), _common_side(folder, listing.members)).read_images(test[:count])
+    except (LayoutError, ImageError, OSError) as error:
+        raise DatasetUnreadable(f"dataset {name}: {_reason(error)}") from None
 
 
-def _read_binary(folder: Path, split: Split, count: int | None = None) -> tuple[Images, Labels]:
-    """The first `count` images of a split in STL-10's layout: uint8 [N, 3, 96, 96], column-major; labels from 1."""
-    path = folder / f"{split}_X.bin"
-    if not path.is_file():
-        raise DatasetMissing(f"{folder.name} lacks {split}_X.bin (STL-10's binary layout)")
-    images = read_stl10_images(path, count)
-    labels = folder / f"{split}_y.bin"
-    if not labels.is_file():
-        return images, np.zeros(len(images), np.int64)
-    return images, np.fromfile(labels, np.uint8)[:count].astype(np.int64) - 1
+def _reason(error: Exception) -> str:
+    if isinstance(error, OSError):
+        return f"{error.filename} cannot be read ({error.strerror})"
+    return error.detail if isinstance(error, ImageError) else str(error)
 
 
-def _read_classes(folder: Path, classes: tuple[str, ...], count: int | None = None) -> tuple[Images, Labels]:
-    """The first `count` images of class folders, interleaved by class, cropped and resized to 96x96."""
-    files = [
-        (label, path)
-        for label, name in enumerate(classes)
-        if (folder / name).is_dir()
-        for path in _image_files(folder / name)
-    ]
-    if not files:
-        raise DatasetMissing(f"{folder} contains no class folders with images")
-    files = [files[i] for i in interleave_classes([label for label, _ in files])][:count]
-    images = np.stack([center_crop_resize(open_image(path), IMAGE_SIDE) for _, path in files])
-    return images, np.array([label for label, _ in files], np.int64)
+@dataclass(frozen=True)
+class _Listing:
+    members: list[Member]
+    skipped: list[str]
+
+
+def _list_members(folder: Path) -> _Listing:
+    """Raises LayoutError."""
+    paths, skipped = [], []
+    for path in sorted(_walk(folder)):
+        (paths if _is_image_file(folder, path) else skipped).append(path)
+    return _Listing(place_members(paths), skipped)
+
+
+def _walk(folder: Path, below: str = "", seen: tuple[str, ...] = ()) -> Iterator[str]:
+    """The files below the folder, relative to it. Follows links, but not in circles."""
+    real = os.path.realpath(folder / below)
+    if real in seen:
+        return
+    try:
+        entries = sorted(os.scandir(folder / below), key=lambda entry: entry.name)
+    except OSError as error:
+        raise DatasetUnreadable(f"{error.filename} cannot be read ({error.strerror})") from None
+    for entry in entries:
+        path = f"{below}/{entry.name}" if below else entry.name
+        if entry.is_dir():
+            yield from _walk(folder, path, (*seen, real))
+        else:
+            yield path
+
+
+def _is_image_file(folder: Path, path: str) -> bool:
+    """Named as an image, or an image under another name."""
+    if is_litter(path) or is_named_as_image(path):
+        return not is_litter(path)
+    try:
+        with (folder / path).open("rb") as file:
+            return is_readable(file.read(_MAGIC_BYTES))
+    except OSError:
+        return False
+
+
+def _read_from(folder: Path) -> Callable[[Member], bytes]:
+    return lambda member: (folder / member.path).read_bytes()
+
+
+def _common_side(folder: Path, members: list[Member]) -> int:
+    """The side of images that are all squares of one size; else images are cropped and resized to 96 pixels."""
+    sizes = set()
+    for member in members:
+        try:
+            with Image.open(folder / member.path) as image:
+                sizes.add(image.size)
+        except Exception:  # reading it will name it
+            continue
+        if len(sizes) > 1:
+            return IMAGE_SIDE
+    ((width, height),) = sizes or {(0, 0)}
+    return width if width == height and _MIN_KEPT_SIDE <= width <= _MAX_KEPT_SIDE else IMAGE_SIDE

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import Literal
+from functools import cached_property
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -20,6 +22,10 @@ IMAGE_SIDE = 96  # pixels a side of the images of every dataset but CIFAR-10
 
 class DatasetMissing(LookupError):
     """The dataset is not on this machine; the message names the folder in which its files belong."""
+
+
+class DatasetUnreadable(ValueError):
+    """The dataset is there and cannot be read; the message names the file and says what to do."""
 
 
 @dataclass(frozen=True)
@@ -39,6 +45,17 @@ class ImageDataset:
     train_originals: Images | None = None
     test_originals: Images | None = None
     notes: tuple[str, ...] = ()
+
+    @cached_property
+    def sha256(self) -> str:
+        """The hash of its images and labels, by which two datasets are the same or not."""
+        return _hash_arrays(self.train, self.train_labels, self.test, self.test_labels)
+
+    @cached_property
+    def originals_sha256(self) -> str | None:
+        if self.train_originals is None or self.test_originals is None:
+            return None
+        return _hash_arrays(self.train_originals, self.test_originals)
 
     def take(self, train: int | None, test: int | None) -> ImageDataset:
         """The first `train` and `test` images of the splits; None takes all.
@@ -86,9 +103,9 @@ def interleave_classes(labels: Sequence[int]) -> list[int]:
     return sorted(range(len(labels)), key=lambda i: (places[i][0], draws[places[i]]))
 
 
-def split_80_20(name: str, images: Images, labels: Labels, classes: tuple[str, ...], seed: int) -> ImageDataset:
-    """Shuffle the images by `seed` and take the last fifth as test images."""
-    order = np.random.default_rng(seed).permutation(len(images))
-    cut = len(images) - len(images) // 5
-    train, test = order[:cut], order[cut:]
-    return ImageDataset(name, images[train], labels[train], images[test], labels[test], classes)
+def _hash_arrays(*arrays: npt.NDArray[Any]) -> str:
+    digest = hashlib.sha256()
+    for array in arrays:
+        digest.update(f"{array.dtype.str} {array.shape}\n".encode())
+        digest.update(np.ascontiguousarray(array).data)
+    return digest.hexdigest()

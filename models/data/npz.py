@@ -11,13 +11,14 @@ from unveil.models.data.image_dataset import ImageDataset
 
 
 def save_npz(data: ImageDataset) -> bytes:
-    """Serialize a dataset without its name and notes; `load_npz` is the inverse."""
+    """Serialize a dataset without its name; `load_npz` is the inverse."""
     arrays: dict[str, Any] = {
         "train": data.train,
         "train_labels": data.train_labels,
         "test": data.test,
         "test_labels": data.test_labels,
         "classes": np.array(data.classes, dtype=np.str_),
+        "notes": np.array(data.notes, dtype=np.str_),
     }
     if data.train_originals is not None and data.test_originals is not None:
         arrays |= {"train_originals": data.train_originals, "test_originals": data.test_originals}
@@ -31,4 +32,5 @@ def load_npz(name: str, raw: bytes) -> ImageDataset:
     with np.load(io.BytesIO(raw), allow_pickle=False) as stored:
         arrays = {key: stored[key] for key in stored.files}
     classes = tuple(str(c) for c in arrays.pop("classes"))
-    return ImageDataset(name=name, classes=classes, **arrays)
+    notes = tuple(str(note) for note in arrays.pop("notes", ()))  # absent in uploads of version 0.1
+    return ImageDataset(name=name, classes=classes, notes=notes, **arrays)

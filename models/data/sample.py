@@ -11,7 +11,7 @@ import numpy as np
 from unveil.models.core.images import Images
 from unveil.models.data.dead_leaves import dead_leaves
 from unveil.models.data.image_dataset import IMAGE_SIDE, DatasetMissing, ImageDataset, Labels
-from unveil.models.data.image_files import open_image
+from unveil.models.data.decoding import decode, inspect
 
 # Photographs of scikit-image. Test and training tiles come from different photographs.
 _TEST_PHOTOS = ("astronaut.png", "coffee.png", "chelsea.png")
@@ -48,7 +48,7 @@ def load_photograph(file: str) -> Images:
     spec = importlib.util.find_spec("skimage")
     if spec is None or spec.origin is None:
         raise DatasetMissing("the dataset sample consists of photographs of scikit-image: install scikit-image")
-    return open_image(Path(spec.origin).parent / "data" / file)
+    return decode(inspect((Path(spec.origin).parent / "data" / file).read_bytes())).pixels
 
 
 def _cut_photo_tiles(photos: tuple[str, ...]) -> tuple[Images, Labels]:

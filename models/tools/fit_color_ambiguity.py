@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from unveil.models.core.images import Images
-from unveil.models.data.folders import read_stl10_images
+from unveil.models.data.stl10_binary import read_stl10_images
 from unveil.models.recovery.color_ambiguity import (
     BUNDLED_WEIGHTS,
     FEATURES,

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from unveil.models.core.images import Images
-from unveil.models.data.folders import read_stl10_images
+from unveil.models.data.stl10_binary import read_stl10_images
 from unveil.models.recovery import tanaka
 from unveil.models.recovery.statistics import BUNDLED_STATISTICS, TanakaStatistics
 from unveil.models.schemes.tanaka import nibbles

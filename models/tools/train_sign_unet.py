@@ -26,7 +26,7 @@ from safetensors.torch import save_file
 from unveil.models.core.checkpoints import DirectoryStore
 from unveil.models.core.images import Images
 from unveil.models.core.run_context import RunContext
-from unveil.models.data.folders import read_stl10_images
+from unveil.models.data.stl10_binary import read_stl10_images
 from unveil.models.metrics.ssim_loss import ssim_rgb7
 from unveil.models.networks.sign_unet import (
     SignUNet,

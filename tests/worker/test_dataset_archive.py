@@ -59,7 +59,7 @@ class ArchiveUploader:
             account_id="acct_1", name="set", kind=kind, size=size, seed=seed, archive_blob="uploads/a.zip",
             originals_blob=None if originals is None else "uploads/o.zip", dataset_blob="datasets/a.npz",
         )  # fmt: skip
-        return dataset_archive.build_from_upload(request, self.blobs, self.settings, decode)
+        return dataset_archive.build_from_upload(request, self.blobs, self.settings)
 
     def load_stored(self):
         return load_npz("set", self.blobs.read("datasets/a.npz"))

@@ -217,7 +217,7 @@ def test_an_encryption_is_answered_though_its_whole_worker_is_asked_to_stop(runt
         png = to_png(np.random.default_rng(0).integers(0, 256, (side, side, 3), np.uint8))
         return TransformRequest(
             account_id=account, operation=Operation.ENCRYPT, scheme="pixelwise", settings={"key_mode": "same"},
-            key_ids=[new_id("key")] * count, draw_keys=True, images=[ImageFile("a.png", "image/png", png)] * count,
+            key_ids=[new_id("key")] * count, draw_keys=True, images=[ImageFile("a.png", png)] * count,
         )  # fmt: skip
 
     async def count_getdel_calls(client: redis.asyncio.Redis) -> int:

@@ -44,10 +44,11 @@ from unveil.app.rpc.messages import (
     TransformRequest,
 )
 from unveil.app.storage import StorageError
-from unveil.models.catalog import Scheme, make_attack, make_scheme, new_secret, padded_size
+from unveil.models.catalog import Scheme, effective_bits, make_attack, make_scheme, new_secret, padded_size
 from unveil.models.core.images import Images, pad, to_png
+from unveil.models.data import decoding
 from unveil.worker import dataset_archive, dataset_loading, key_loading
-from unveil.worker.encryption import codec, playground
+from unveil.worker.encryption import ciphertext, playground
 from unveil.worker.runtime import Runtime
 
 log = logging.getLogger(__name__)
@@ -116,15 +117,20 @@ def _transform(runtime: Runtime, request: TransformRequest) -> TransformReply:
 def _encrypt(runtime: Runtime, request: TransformRequest, scheme: Scheme[Any, Any]) -> TransformReply:
     decoded = _decode_all(runtime, request.images, _decode_lossy)
     padded = [pad(image.pixels[None], scheme.size_multiple)[0] for image in decoded]
-    encrypted = _apply_keys(runtime, request, scheme, padded, scheme.encrypt)
+    rows = _use_keys(runtime, request, request.key_ids, request.images, padded)
+    encrypted = _apply_keys(runtime, scheme, rows, request.key_ids, padded, scheme.encrypt)
     images = []
     for source, image, key_id in zip(decoded, encrypted, request.key_ids, strict=True):
         width, height = source.original_size
-        is_padded = (height, width) != image.shape[:2]
+        original, tag = f"{width}x{height}", None
         notes = [*source.notes]
-        if is_padded:
+        if (height, width) != image.shape[:2]:
             notes.append(f"padded to {image.shape[1]}x{image.shape[0]} by edge replication")
-        png = to_png(image, {codec.ORIGINAL_SIZE_KEY: f"{width}x{height}"} if is_padded else None)
+        bits = effective_bits(scheme, *image.shape[:2]) if scheme.invertible else None
+        if bits is not None and bits >= ciphertext.MIN_TAGGED_KEY_BITS:
+            secret = key_loading.decrypt_secret(runtime, rows[key_id])
+            tag = ciphertext.compute_tag(secret, scheme.name, image, original, source.layers)
+        png = to_png(image, ciphertext.to_text([ciphertext.Layer(original, key_id, tag), *source.layers]))
         images.append(TransformedImage(png, key_id, image.shape[1], image.shape[0], width, height, notes))
     return TransformReply(images)
 
@@ -132,14 +138,50 @@ def _encrypt(runtime: Runtime, request: TransformRequest, scheme: Scheme[Any, An
 def _decrypt(runtime: Runtime, request: TransformRequest, scheme: Scheme[Any, Any]) -> TransformReply:
     decoded = _decode_all(runtime, request.images, _decode_lossless)
     _check_size_multiples(decoded, scheme, request.images)
-    decrypted = _apply_keys(runtime, request, scheme, [image.pixels for image in decoded], scheme.decrypt)
+    pixels, notes = [image.pixels for image in decoded], list[list[str]]()
+
+    def check(rows: Mapping[str, Key]) -> None:
+        notes.extend(_check_tags(runtime, request, scheme, decoded, rows))
+
+    rows = _use_keys(runtime, request, request.key_ids, request.images, pixels, check)
+    decrypted = _apply_keys(runtime, scheme, rows, request.key_ids, pixels, scheme.decrypt)
     images = []
-    for source, padded, key_id in zip(decoded, decrypted, request.key_ids, strict=True):
+    for source, padded, key_id, note in zip(decoded, decrypted, request.key_ids, notes, strict=True):
         width, height = source.original_size
         image = np.ascontiguousarray(padded[:height, :width])
-        notes = [f"cropped to {width}x{height}"] if image.shape != padded.shape else []
-        images.append(TransformedImage(to_png(image), key_id, width, height, width, height, notes))
+        cropped = [f"cropped to {width}x{height}"] if image.shape != padded.shape else []
+        png = to_png(image, ciphertext.to_text(source.layers[1:]))
+        images.append(TransformedImage(png, key_id, width, height, width, height, [*cropped, *note]))
     return TransformReply(images)
+
+
+def _check_tags(
+    runtime: Runtime,
+    request: TransformRequest,
+    scheme: Scheme[Any, Any],
+    images: Sequence[DecodedImage],
+    rows: Mapping[str, Key],
+) -> list[list[str]]:
+    """Notes for each image on what its tag says. Raises RequestRejected for a changed ciphertext or a wrong key."""
+    notes: list[list[str]] = []
+    rejections = []
+    for index, (image, key_id, file) in enumerate(zip(images, request.key_ids, request.images, strict=True)):
+        secret = key_loading.decrypt_secret(runtime, rows[key_id])
+        unchanged = ciphertext.is_unchanged(secret, scheme.name, image.pixels, image.layers)
+        if unchanged is None:
+            notes.append(["without a tag: changes of the ciphertext and a wrong key would go unnoticed"])
+        elif unchanged:
+            notes.append([])
+        elif request.allow_changed:
+            notes.append(["the ciphertext was changed, or the key is not its own: the image is not the original"])
+        else:
+            made_with = image.layers[0].key
+            reason = f"was encrypted with {made_with}, not with {key_id}" if made_with != key_id else "was changed"
+            detail = f"{file.filename} {reason}; send the file that encryption gave and its key, or allow_changed=true"
+            rejections.append(Rejection("ciphertext_changed", f"/images/{index}", detail))
+    if rejections:
+        raise RequestRejected(rejections)
+    return notes
 
 
 def _preview_attack(runtime: Runtime, request: PreviewRequest) -> PreviewReply:
@@ -165,13 +207,7 @@ def _thumbnails(runtime: Runtime, request: ThumbnailsRequest) -> PngReply:
 
 
 def _build_dataset(runtime: Runtime, request: ArchiveRequest) -> ArchiveReply:
-    def decode(name: str, data: bytes) -> Images:
-        try:
-            return codec.decode(codec.inspect(data, max_pixels=runtime.settings.max_pixels)).pixels
-        except codec.ImageError as error:
-            raise dataset_archive.BadArchive(f"{name} {error.detail}") from None
-
-    return dataset_archive.build_from_upload(request, runtime.blobs, runtime.settings, decode)
+    return dataset_archive.build_from_upload(request, runtime.blobs, runtime.settings)
 
 
 _HANDLERS: Mapping[type, Callable[[Runtime, Any], Any]] = {
@@ -192,17 +228,18 @@ class DecodedImage:
     pixels: Images
     notes: list[str]
     original_size: tuple[int, int]  # (width, height)
+    layers: list[ciphertext.Layer]  # encryptions of the service that the file names
 
 
 def _decode_all(
     runtime: Runtime,
     files: Sequence[ImageFile],
-    decode: Callable[[ImageFile, codec.InspectedImage], DecodedImage],
+    decode: Callable[[ImageFile, decoding.InspectedImage], DecodedImage],
 ) -> list[DecodedImage]:
     """Every image, or every rejection at once. Checks all headers first, so that a too large request is not decoded."""
     settings = runtime.settings
     inspected = _run_each(
-        files, (partial(codec.inspect, file.data, file.media_type, max_pixels=settings.max_pixels) for file in files)
+        files, (partial(decoding.inspect, file.data, max_pixels=settings.max_pixels) for file in files)
     )
     total = sum(image.pixels for image in inspected)
     if total > settings.max_request_pixels:
@@ -218,28 +255,31 @@ def _run_each(files: Sequence[ImageFile], steps: Iterable[Callable[[], T]]) -> l
     for index, (file, step) in enumerate(zip(files, steps, strict=True)):
         try:
             results.append(step())
-        except codec.ImageError as error:
+        except decoding.ImageError as error:
             rejections.append(Rejection(error.code, f"/images/{index}", f"{file.filename} {error.detail}"))
     if rejections:
         raise RequestRejected(rejections)
     return results
 
 
-def _decode_lossy(_: ImageFile, inspected: codec.InspectedImage) -> DecodedImage:
-    decoded = codec.decode(inspected)
+def _decode_lossy(_: ImageFile, inspected: decoding.InspectedImage) -> DecodedImage:
+    decoded = decoding.decode(inspected)
     height, width = decoded.pixels.shape[:2]
-    return DecodedImage(decoded.pixels, decoded.notes, (width, height))
+    layers = ciphertext.read_layers(decoded.text)
+    kept = not decoded.notes and ciphertext.are_ours(layers)  # a converted ciphertext is none
+    return DecodedImage(decoded.pixels, decoded.notes, (width, height), layers if kept else [])
 
 
-def _decode_lossless(file: ImageFile, inspected: codec.InspectedImage) -> DecodedImage:
+def _decode_lossless(file: ImageFile, inspected: decoding.InspectedImage) -> DecodedImage:
     """The original size comes from the request, else from the PNG's text chunk, else it is the size of the image."""
-    pixels, embedded_size = codec.decode_lossless(inspected)
+    pixels, layers = ciphertext.decode_ciphertext(inspected)
     height, width = pixels.shape[:2]
+    embedded_size = layers[0].original_size if layers else None
     original_size = file.original_size or embedded_size or (width, height)
     if original_size[0] > width or original_size[1] > height:
         detail = f"is {width}x{height} and cannot contain an original of {original_size[0]}x{original_size[1]}"
-        raise codec.ImageError("size_mismatch", detail)
-    return DecodedImage(pixels, [], original_size)
+        raise decoding.ImageError("size_mismatch", detail)
+    return DecodedImage(pixels, [], original_size, layers)
 
 
 def _check_size_multiples(images: Sequence[DecodedImage], scheme: Scheme[Any, Any], files: Sequence[ImageFile]) -> None:
@@ -261,15 +301,15 @@ def _check_size_multiples(images: Sequence[DecodedImage], scheme: Scheme[Any, An
 
 def _apply_keys(
     runtime: Runtime,
-    request: TransformRequest,
     scheme: Scheme[Any, Any],
+    rows: Mapping[str, Key],
+    key_ids: Sequence[str],
     images: Sequence[Images],
     apply: Callable[[Images, Any], Images],
 ) -> list[Images]:
     """Encrypt or decrypt each image with its key. Images with one key and size share a batch and the derived key."""
-    rows = _use_keys(runtime, request, request.key_ids, request.images, images)
     batches: dict[tuple[str, int, int], list[int]] = {}
-    for index, (image, key_id) in enumerate(zip(images, request.key_ids, strict=True)):
+    for index, (image, key_id) in enumerate(zip(images, key_ids, strict=True)):
         batches.setdefault((key_id, *image.shape[:2]), []).append(index)
     results: dict[int, Images] = {}
     for (key_id, height, width), members in batches.items():
@@ -288,8 +328,12 @@ def _use_keys(
     key_ids: Sequence[str],
     files: Sequence[ImageFile],
     images: Sequence[Images],
+    check: Callable[[Mapping[str, Key]], None] = lambda _: None,
 ) -> dict[str, Key]:
-    """The rows of the keys by id, new ones inserted, uses counted and committed. Raises RequestRejected."""
+    """The rows of the keys by id, new ones inserted, uses counted and committed.
+
+    check: rejects keys that do not belong to the images, before their use is committed. Raises RequestRejected.
+    """
     owner, new_secrets = request.account_id, {}
     if isinstance(request, TransformRequest) and request.draw_keys:
         new_secrets = {id: runtime.keyring.seal(new_secret(), purpose="key", owner=owner, id=id) for id in set(key_ids)}
@@ -299,6 +343,7 @@ def _use_keys(
     with runtime.sessions.begin() as session:
         rows = keys.use_keys(session, owner, key_ids, new_secrets, new_values)
         _check_key_sizes([rows[id] for id in key_ids], images, files)
+        check(rows)
     return rows
 
 

@@ -32,4 +32,4 @@ SMALL, FLAT = to_png(np.zeros((96, 96, 3), np.uint8)), to_png(np.zeros((1024, 10
     ],
 )
 def test_a_request_is_short_if_its_pngs_have_few_pixels(images: list[bytes], small: bool) -> None:
-    assert _are_small_pngs([ImageFile("a", "", data) for data in images]) is small
+    assert _are_small_pngs([ImageFile("a", data) for data in images]) is small

@@ -39,7 +39,7 @@ def make_request(account, keys, draw=True, pngs=None, **changes):
         settings={"variant": "paper", "block": 4},
         key_ids=keys,
         draw_keys=draw,
-        images=[ImageFile(f"{i}.png", "image/png", png) for i, png in enumerate(pngs)],
+        images=[ImageFile(f"{i}.png", png) for i, png in enumerate(pngs)],
     )
     return replace(request, **changes)
 
