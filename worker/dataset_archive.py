@@ -204,11 +204,10 @@ def _read_with_originals(
         if protected.keys() != plain_by_key.keys():
             protected, plain_by_key = _without_single_folder(protected), _without_single_folder(plain_by_key)
         for key in sorted(protected.keys() ^ plain_by_key.keys()):
-            present, other = ("archive", "originals") if key in protected else ("originals", "archive")
-            folders = sorted({member.label for member in (originals if other == "originals" else archive).members})
+            missing_from = "the originals" if key in protected else "the protected archive"
             raise BadArchive(
-                f"{key!r} is in the {present} and missing from the {other}, whose folders are "
-                f"{', '.join(folders[:5])}: both need the same names"
+                f"{key!r} is missing from {missing_from}: both need the same names; "
+                f"the protected archive has {_name_folders(archive)}, the originals have {_name_folders(originals)}"
             )
         paths = {protected[key].path: plain_by_key[key].path for key in protected}
         return [replace(member, path=paths[member.path]) for member in archive.members]
@@ -235,7 +234,13 @@ def _index_by_key(members: Sequence[Member]) -> dict[str, Member]:
 
 
 def _without_single_folder(by_key: dict[str, Member]) -> dict[str, Member]:
-    """By names alone where one folder holds them all: `zip -r p.zip protected` and `zip -r o.zip originals` are pairs."""
+    """By names alone where one folder holds them all, such as protected/ here and originals/ there."""
     if len({PurePosixPath(key).parent for key in by_key}) > 1:
         return by_key
     return {PurePosixPath(key).name: member for key, member in by_key.items()}
+
+
+def _name_folders(archive: Archive) -> str:
+    folders = sorted({str(PurePosixPath(member.path).parent) for member in archive.members} - {"."})
+    named = ", ".join(f"{folder}/" for folder in folders[:3])
+    return "no folders" if not folders else f"the folders {named}" if len(folders) <= 3 else f"{len(folders)} folders"

@@ -79,9 +79,7 @@ async def _parse_form(request: Request, file_field: str, fields: frozenset[str],
         if isinstance(value, UploadFile):
             if name != file_field:
                 raise _field_error(name, f"must not be a file; send files in the field {file_field!r}")
-            uploads.append(
-                UploadedFile(_safe_filename(value.filename, len(uploads)), await value.read())
-            )
+            uploads.append(UploadedFile(_safe_filename(value.filename, len(uploads)), await value.read()))
             await value.seek(0)
         elif name not in fields:
             hint = "send a file, with a filename" if name == file_field else f"known: {', '.join(sorted(fields))}"

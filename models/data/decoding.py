@@ -273,7 +273,9 @@ def _read_pnm(file: InspectedImage) -> _Raster:
         if top == 2**16 - 1:
             return _Raster(values)
         scaled = (values.astype(np.uint32) * 255 + top // 2) // top
-        return _Raster(np.minimum(scaled, 255).astype(np.uint8), conversions=[f"values of 0 to {top} were scaled to 8 bits"])
+        return _Raster(
+            np.minimum(scaled, 255).astype(np.uint8), conversions=[f"values of 0 to {top} were scaled to 8 bits"]
+        )
     raster = _read_pillow(file.image)
     header = binary or _PNM_ASCII_HEADER.match(file.data)
     top = 1 if header is None else int(header[header.re.groups])

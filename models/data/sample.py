@@ -10,8 +10,8 @@ import numpy as np
 
 from unveil.models.core.images import Images
 from unveil.models.data.dead_leaves import dead_leaves
-from unveil.models.data.image_dataset import IMAGE_SIDE, DatasetMissing, ImageDataset, Labels
 from unveil.models.data.decoding import decode, inspect
+from unveil.models.data.image_dataset import IMAGE_SIDE, DatasetMissing, ImageDataset, Labels
 
 # Photographs of scikit-image. Test and training tiles come from different photographs.
 _TEST_PHOTOS = ("astronaut.png", "coffee.png", "chelsea.png")

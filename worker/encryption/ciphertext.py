@@ -74,7 +74,9 @@ def read_layers(text: Mapping[str, str]) -> list[Layer]:
     try:
         inner = [Layer(**fields) for fields in json.loads(text.get(INNER_KEY, "[]"))]
     except (ValueError, TypeError, RecursionError):
-        inner = []
+        return [outer]
+    if not all(isinstance(value, str | None) for layer in inner for value in vars(layer).values()):
+        return [outer]
     return [outer, *inner]
 
 

@@ -235,7 +235,15 @@ async def test_notes_say_what_was_done_to_an_image(client):
 
 @pytest.mark.parametrize(
     "declared",
-    ["image/*", "binary/octet-stream", "image/x-png", "application/x-www-form-urlencoded", "image/jpeg", "", "text/html"],
+    [
+        "image/*",
+        "binary/octet-stream",
+        "image/x-png",
+        "application/x-www-form-urlencoded",
+        "image/jpeg",
+        "",
+        "text/html",
+    ],
 )
 async def test_the_content_of_a_file_decides_and_not_its_declared_type(client, declared):
     answer = await encrypt(client, images(("a.jpg", to_png(noise()), declared)))
