@@ -48,7 +48,7 @@ def _guess_encoding(names: Sequence[bytes]) -> str:
 
 
 def _is_plausible(name: str, east_asian: bool) -> bool:
-    for before, letter, after in zip(" " + name, name, name[1:] + " ", strict=True):
+    for before, letter, after in zip(" " + name[:-1], name, name[1:] + " ", strict=True):
         if letter.isascii():
             continue
         if not letter.isalnum() or ord(letter) in _HALFWIDTH_KATAKANA:

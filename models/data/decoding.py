@@ -72,7 +72,7 @@ class ImageError(ValueError):
 class DecodeResult:
     pixels: Images  # [H, W, 3]
     notes: list[str] = field(default_factory=list)  # conversions, and what was ignored
-    bits: int = 8  # of the values of the file, before they were scaled
+    bits: int | None = None  # that the values of a 16-bit file need; they were scaled from it
     text: dict[str, str] = field(default_factory=dict)  # the text chunks of a PNG
 
 
@@ -341,7 +341,7 @@ def _read_orientation(image: Image.Image) -> int:
 
 
 def _to_result(raster: _Raster, min_bits: int) -> DecodeResult:
-    bits = 8
+    bits = None
     if raster.values.dtype == np.uint16:
         bits = max(min_bits, _needed_bits(int(raster.values.max(initial=0))))
         raster.values = (raster.values >> (bits - 8)).astype(np.uint8)

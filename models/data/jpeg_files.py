@@ -106,14 +106,12 @@ def _walk_scan(data: bytes, position: int, header: bytes, scans: _Scans) -> int:
     first, last, low_bits = (spectrum[0], spectrum[1], spectrum[2] & 15) if scans.progressive else (0, 63, 0)
     for component in components:
         scans.missing_bits |= {(component, k): low_bits for k in range(first, min(last, 63) + 1)}
-    restarts = 0
-    for marker in _MARKER.finditer(data, position):
+    for restarts, marker in enumerate(_MARKER.finditer(data, position)):
         scans.segments.append((position, marker.start()))
         code, position = data[marker.end() - 1], marker.end()
         if code not in _RESTARTS:
             return marker.start()
         if code != _RESTARTS[restarts % 8]:
             raise ValueError("cannot be decoded whole: pixel data are lost between restart markers")
-        restarts += 1
     scans.segments.append((position, len(data)))
     return len(data)

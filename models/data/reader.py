@@ -55,10 +55,10 @@ class DatasetReader:
                 "pixels; upload fewer or smaller ones"
             )
         images = np.empty((len(members), *first.shape), np.uint8)
-        bits = np.full(len(members), 8)
+        bits = np.zeros(len(members), np.int64)
         for i, member in enumerate(members):
             decoded = self._decode(member)
-            image, bits[i] = self._fit(decoded), decoded.bits
+            image, bits[i] = self._fit(decoded), decoded.bits or 0
             if image.shape != first.shape:
                 raise LayoutError(
                     f"{member.path!r} is {image.shape[1]}x{image.shape[0]} but {members[0].path!r} is "
@@ -72,7 +72,7 @@ class DatasetReader:
     def _scale_alike(self, members: Sequence[Member], images: Images, bits: npt.NDArray[np.int64]) -> None:
         """16-bit files of one dataset are scaled by the most bits that one of them needs."""
         most = int(bits.max())
-        for i in np.flatnonzero((bits < most) & (bits > 8)):
+        for i in np.flatnonzero((bits < most) & (bits > 0)):
             before, decoded = self._decode(members[i]), self._decode(members[i], most)
             self.conversions.subtract(before.notes)
             self.conversions.update(decoded.notes)
@@ -117,7 +117,8 @@ def split_members(members: Sequence[Member], seed: int) -> tuple[list[Member], l
         return _interleave(train), _interleave(test)
     if len(members) < _MIN_SPLIT_COUNT:
         raise LayoutError(
-            f"an 80/20 split needs at least {_MIN_SPLIT_COUNT} images, or give a test/ folder; files found: {len(members)}"
+            f"an 80/20 split needs at least {_MIN_SPLIT_COUNT} images, or give a test/ folder; "
+            f"files found: {len(members)}"
         )
     order = np.random.default_rng(seed).permutation(len(members))
     cut = len(members) - len(members) // 5

@@ -5,14 +5,17 @@ from __future__ import annotations
 import io
 import stat
 import struct
+import unicodedata
 import zipfile
-from collections.abc import Mapping
+import zlib
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from tests.worker.sample_images import encode_pixels, noise, png_of_16_bits
 from unveil.app.rpc.messages import ArchiveRequest, Rejection, RequestRejected
 from unveil.app.settings import Settings
 from unveil.app.storage import BlobStore
@@ -126,12 +129,6 @@ def test_protected_images_stay_with_their_originals_through_the_split(uploader: 
     assert np.array_equal(255 - data.test, data.test_originals)
 
 
-def encode_pixels(pixels: np.ndarray) -> bytes:
-    buffer = io.BytesIO()
-    Image.fromarray(pixels).save(buffer, "PNG")
-    return buffer.getvalue()
-
-
 def make_zip_info(name: str, **attributes: int) -> zipfile.ZipInfo:
     info = zipfile.ZipInfo(name)
     for attribute, value in attributes.items():
@@ -156,6 +153,120 @@ def test_a_name_that_should_not_be_is_refused_by_name(uploader: ArchiveUploader,
     detail = uploader.refusal_detail(make_zip({**make_class_folders(5), name: make_png(1)}))
     assert reason in detail
     assert repr(name) in detail
+
+
+def zip_of_bytes(names: list[bytes], extra: Callable[[bytes], bytes] = lambda name: b"") -> bytes:
+    """A zip by hand, whose names are the bytes given, without the UTF-8 flag."""
+    body = directory = b""
+    for i, name in enumerate(names):
+        data, more = make_png(i), extra(name)
+        head = struct.pack(
+            "<HHHHHIIIHH", 20, 0, 0, 0, 33, zlib.crc32(data), len(data), len(data), len(name), len(more)
+        )  # fmt: skip
+        directory += (
+            b"PK\1\2" + struct.pack("<H", 20) + head + struct.pack("<HHHII", 0, 0, 0, 0, len(body)) + name + more
+        )
+        body += b"PK\3\4" + head + name + more + data
+    end = struct.pack("<HHHHIIH", 0, 0, len(names), len(names), len(directory), len(body), 0)
+    return body + directory + b"PK\5\6" + end
+
+
+def unicode_path(name: bytes) -> bytes:
+    """Info-ZIP's extra field 0x7075."""
+    body = struct.pack("<BI", 1, zlib.crc32(name)) + name.decode("cp932").encode()
+    return struct.pack("<HH", 0x7075, len(body)) + body
+
+
+@pytest.mark.parametrize(
+    ("encoding", "classes"),
+    [
+        ("utf-8", ["犬", "猫"]),
+        ("cp932", ["犬", "猫"]),
+        ("gbk", ["狗", "猫"]),
+        ("cp949", ["강아지", "고양이"]),
+        ("cp932", ["ソファ", "表"]),  # their second byte is a backslash
+        ("cp437", ["Zürich", "éclair"]),
+        ("utf-8", ["e\u0301"]),
+    ],
+)
+def test_names_of_every_country_are_read(uploader: ArchiveUploader, encoding: str, classes: list[str]) -> None:
+    names = [f"{name}/{i}.png".encode(encoding) for name in classes for i in range(6)]
+    assert uploader.upload(zip_of_bytes(names)).classes == [unicodedata.normalize("NFC", name) for name in classes]
+
+
+def test_info_zips_unicode_path_has_the_last_word(uploader: ArchiveUploader) -> None:
+    names = [f"ネコ/{i}.png".encode("cp932") for i in range(6)]
+    assert uploader.upload(zip_of_bytes(names, unicode_path)).classes == ["ネコ"]
+
+
+def test_backslashes_between_folders_are_read_where_the_program_writes_nothing_else(uploader: ArchiveUploader) -> None:
+    names = [f"{split}\\{name}\\{i}.png".encode() for split in ("train", "test") for name in "ab" for i in range(3)]
+    reply = uploader.upload(zip_of_bytes(names))
+    assert (reply.train_count, reply.test_count, reply.classes) == (6, 6, ["a", "b"])
+
+
+def test_one_letter_in_two_forms_is_one_letter(uploader: ArchiveUploader) -> None:
+    composed, decomposed = (
+        {unicodedata.normalize(form, f"é/{form}{i}.png"): make_png(i) for i in range(6)} for form in ("NFC", "NFD")
+    )
+    assert uploader.upload(make_zip(composed | decomposed)).classes == ["é"]
+    pairs = [{unicodedata.normalize(form, f"é/ö{i}.png"): make_png(i) for i in range(6)} for form in ("NFC", "NFD")]
+    assert uploader.upload(make_zip(pairs[0]), make_zip(pairs[1]), kind="protected").has_originals
+
+
+def test_litter_is_skipped_and_named_and_a_dotted_class_stays(uploader: ArchiveUploader) -> None:
+    members = {f"{name}/{i}.png": make_png(i) for name in (".net", "java") for i in range(5)}
+    reply = uploader.upload(make_zip({**members, "__MACOSX/java/._1.png": b"x", "java/Thumbs.db": b"x"}))
+    assert reply.classes == [".net", "java"]
+    assert "2 files skipped as no images: '__MACOSX/java/._1.png', 'java/Thumbs.db'" in reply.note
+
+
+def test_pairs_below_folders_of_their_own_are_pairs(uploader: ArchiveUploader) -> None:
+    protected, originals = ({f"{name}/{i}.png": make_png(i) for i in range(6)} for name in ("protected", "originals"))
+    assert uploader.upload(make_zip(protected), make_zip(originals), kind="protected").has_originals
+
+
+def smooth_with_alpha(i: int) -> bytes:
+    return encode_pixels(np.dstack([np.full((12, 12, 3), i, np.uint8), np.zeros((12, 12), np.uint8)]))
+
+
+@pytest.mark.parametrize(
+    ("data", "reason"),
+    [
+        (smooth_with_alpha(1), "transparency was dropped onto white"),
+        (png_of_16_bits(np.arange(432, dtype=np.uint16).reshape(12, 12, 3) * 99), "16 bits a channel"),
+        (encode_pixels(noise(12, 12), "JPEG"), "a JPEG loses detail"),
+        (encode_pixels(noise(12, 12), "GIF"), "a palette became RGB"),
+    ],
+)
+@pytest.mark.parametrize("field", ["archive", "originals"])
+def test_protected_images_and_their_originals_are_taken_exactly_or_refused(
+    uploader: ArchiveUploader, data: bytes, reason: str, field: str
+) -> None:
+    good = make_class_folders(5)
+    archives = {"archive": good, "originals": good, field: {**good, "b/3.png": data}}
+    rejection = uploader.rejection(
+        make_zip(archives["archive"]), originals=make_zip(archives["originals"]), kind="protected"
+    )
+    assert (rejection.code, rejection.pointer) == ("not_exact", f"/{field}")
+    assert "'b/3.png'" in rejection.detail
+    assert reason in rejection.detail
+
+
+def test_conversions_of_plain_images_are_counted(uploader: ArchiveUploader) -> None:
+    members = {**make_class_folders(5), "a/7.png": smooth_with_alpha(1), "a/8.png": smooth_with_alpha(2)}
+    assert uploader.upload(make_zip(members)).note == "transparency was dropped onto white (2 of 12 images)"
+    assert uploader.load_stored().notes == ("transparency was dropped onto white (2 of 12 images)",)
+
+
+def test_16_bit_images_of_one_dataset_are_scaled_alike(uploader: ArchiveUploader) -> None:
+    """By the most bits that one of them needs: 12 bits in a 16-bit file stay as bright as they were."""
+    values = [np.full((12, 12), top, np.uint16) for top in (4095, 1000, 100, 4000, 2048)]
+    reply = uploader.upload(make_zip({f"a/{i}.png": png_of_16_bits(part) for i, part in enumerate(values)}))
+    data = uploader.load_stored()
+    pixels = np.concatenate([data.train, data.test])[:, 0, 0, 0]
+    assert sorted(pixels.tolist()) == sorted(int(part[0, 0]) >> 4 for part in values)
+    assert "12 bits a channel were scaled to 8 (5 of 5 images)" in reply.note
 
 
 def test_a_symbolic_link_is_refused(uploader: ArchiveUploader) -> None:

@@ -1,10 +1,14 @@
+import os
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from PIL import Image
 
+from tests.worker.sample_images import encode_pixels, noise
 from unveil.models.data import datasets
 from unveil.models.data.dead_leaves import dead_leaves
-from unveil.models.data.image_dataset import DatasetMissing, interleave_classes
+from unveil.models.data.image_dataset import DatasetMissing, DatasetUnreadable, interleave_classes
 from unveil.models.data.npz import load_npz, save_npz
 from unveil.models.data.sample import sample
 
@@ -103,6 +107,159 @@ def test_a_preview_holds_the_first_test_images(tmp_path):
         assert (datasets.preview(name, tmp_path, 4) == stored[:4]).all()
     with pytest.raises(DatasetMissing):
         datasets.preview("elsewhere", tmp_path, 4)
+
+
+def write(folder, files):
+    for name, data in files.items():
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(data)
+
+
+def pngs(names, side=32, first=0):
+    return {
+        name: encode_pixels(np.random.default_rng(first + i).integers(0, 256, (side, side, 3), dtype=np.uint8))
+        for i, name in enumerate(names)
+    }
+
+
+def info(data_dir, name):
+    return next(found for found in datasets.list_datasets(data_dir) if found.name == name)
+
+
+def check_listing(data_dir, name):
+    """What the listing says is what is read."""
+    listed, data = info(data_dir, name), datasets.load(name, data_dir)
+    assert (listed.train, listed.test) == (len(data.train), len(data.test))
+    assert (listed.height, listed.width) == data.test.shape[1:3]
+    assert listed.classes == data.classes
+    return data
+
+
+def test_a_changed_folder_is_read_anew(tmp_path):
+    """Also where names, sizes and modification times stay as they were."""
+    folder = tmp_path / "swap"
+    write(folder, {f"cat/{i}.bmp": encode_pixels(np.full((32, 32, 3), i, np.uint8), "BMP") for i in range(10)})
+    before = datasets.load("swap", tmp_path)
+    assert datasets.load("swap", tmp_path) is before, "read once while nothing changes"
+    file = folder / "cat/3.bmp"
+    times = file.stat()
+    file.write_bytes(encode_pixels(np.full((32, 32, 3), 200, np.uint8), "BMP"))
+    os.utime(file, ns=(times.st_atime_ns, times.st_mtime_ns))
+    after = datasets.load("swap", tmp_path)
+    assert 200 in np.concatenate([after.train, after.test])
+    assert after.sha256 != before.sha256
+    write(folder, pngs([f"dog/{i}.png" for i in range(10)]))
+    assert check_listing(tmp_path, "swap").classes == ("cat", "dog")
+
+
+def test_the_hash_of_a_dataset_is_that_of_its_content(tmp_path):
+    for name in ("one", "two"):
+        write(tmp_path / name, pngs([f"a/{i}.png" for i in range(5)]))
+    one, two = (datasets.load(name, tmp_path) for name in ("one", "two"))
+    assert one.sha256 == two.sha256
+    assert replace(one, train_labels=one.train_labels + 1).sha256 != one.sha256
+    assert one.originals_sha256 is None
+    protected = replace(one, train_originals=one.train, test_originals=one.test)
+    assert protected.originals_sha256 is not None
+    assert one.take(0, 0).sha256 != one.sha256
+
+
+def test_class_names_are_lines_and_may_hold_blanks(tmp_path):
+    parts = {
+        f"{split}_{kind}.bin": data
+        for split in ("train", "test")
+        for kind, data in (("X", bytes(4 * 3 * 96 * 96)), ("y", bytes([1, 2, 1, 2])))
+    }
+    write(tmp_path / "words", {**parts, "class_names.txt": b"sea lion\r\npolar bear\n\n"})
+    assert check_listing(tmp_path, "words").classes == ("sea lion", "polar bear")
+
+
+def test_binary_files_of_another_size_are_read_by_their_labels_or_refused(tmp_path):
+    images = np.random.default_rng(0).integers(0, 256, (900, 3, 32, 32), dtype=np.uint8)
+    files = {"class_names.txt": b"cat\ndog\n"}
+    for split in ("train", "test"):
+        files |= {f"{split}_X.bin": images.tobytes(), f"{split}_y.bin": bytes([1, 2] * 450)}
+    write(tmp_path / "small", files)
+    data = check_listing(tmp_path, "small")
+    assert np.array_equal(data.train, images.transpose(0, 3, 2, 1))
+    (tmp_path / "small/train_y.bin").write_bytes(bytes([1, 2] * 400))
+    assert "800 square images" in info(tmp_path, "small").note
+    with pytest.raises(DatasetUnreadable, match="800 square images"):
+        datasets.load("small", tmp_path)
+    for split in ("train", "test"):
+        (tmp_path / f"small/{split}_y.bin").write_bytes(bytes([0, 3] * 450))
+    with pytest.raises(DatasetUnreadable, match="labels from 0 to 3; there are 2 classes"):
+        datasets.load("small", tmp_path)
+
+
+def test_every_image_is_read_whatever_its_suffix_and_the_rest_is_named(tmp_path):
+    image = noise(32, 32)
+    write(tmp_path / "suffixes", {
+        **{f"cat/{i}.png": encode_pixels(noise(32, 32, seed=i)) for i in range(4)},
+        **{f"dog/{i}.gif": encode_pixels(image, "GIF") for i in range(4)},
+        **{f"eel/{i}.jfif": encode_pixels(image, "JPEG") for i in range(4)},
+        **{f"fox/{i}": encode_pixels(image) for i in range(4)},
+        "cat/README.txt": b"about", "cat/._1.png": b"\0\5\x16\7", ".DS_Store": b"x",
+    })  # fmt: skip
+    data = check_listing(tmp_path, "suffixes")
+    assert data.classes == ("cat", "dog", "eel", "fox")
+    assert data.test.shape[1:3] == (32, 32), "images that are all squares of one size stay as they are"
+    assert "3 files skipped as no images: '.DS_Store', 'cat/._1.png', 'cat/README.txt'" in data.notes
+    assert "a palette became RGB (4 of 16 images)" in data.notes
+
+
+def test_one_unreadable_file_is_named(tmp_path):
+    write(tmp_path / "broken", {**pngs([f"cat/{i}.png" for i in range(6)]), "cat/9.png": b""})
+    with pytest.raises(DatasetUnreadable, match=r"dataset broken: 'cat/9\.png' is empty"):
+        datasets.load("broken", tmp_path)
+    (tmp_path / "broken/cat/9.png").unlink()
+    (tmp_path / "broken/cat/9.png").symlink_to("nowhere.png")
+    with pytest.raises(DatasetUnreadable, match=r"9\.png cannot be read"):
+        datasets.load("broken", tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("train", "test"), [("Train", "Test"), ("training", "testing"), ("train", "val"), ("TRAIN", "TEST")]
+)
+def test_splits_are_known_by_every_usual_name(tmp_path, train, test):
+    write(
+        tmp_path / "set",
+        pngs([f"{train}/{i}.png" for i in range(8)]) | pngs([f"{test}/{i}.png" for i in range(4)], first=9),
+    )
+    data = check_listing(tmp_path, "set")
+    assert (len(data.train), len(data.test), data.classes) == (8, 4, ("unlabelled",))
+
+
+def test_classes_of_one_split_are_kept_and_said(tmp_path):
+    folders = ("train/a", "train/b", "test/a", "test/c")
+    write(tmp_path / "unlike", pngs([f"{folder}/{i}.png" for folder in folders for i in range(3)]))
+    data = check_listing(tmp_path, "unlike")
+    assert data.classes == ("a", "b", "c")
+    assert data.notes[:2] == ("no test images of the classes b", "no train images of the classes c")
+    assert not info(tmp_path, "unlike").labelled
+
+
+def test_linked_folders_and_flat_folders_are_read_but_no_circles(tmp_path):
+    write(tmp_path / "elsewhere", pngs([f"dog/{i}.png" for i in range(6)]))
+    write(tmp_path / "data/set", pngs([f"cat/{i}.png" for i in range(6)]))
+    (tmp_path / "data/set/dog").symlink_to(tmp_path / "elsewhere/dog")
+    write(tmp_path / "data/flat", pngs([f"{i:05}.png" for i in range(6)]))
+    (tmp_path / "data/flat/self").symlink_to(tmp_path / "data/flat")
+    assert check_listing(tmp_path / "data", "set").classes == ("cat", "dog")
+    assert check_listing(tmp_path / "data", "flat").classes == ("unlabelled",)
+
+
+def test_file_names_need_not_be_utf_8(tmp_path):
+    write(tmp_path / "set", pngs([os.fsdecode(b"caf\xe9/%d.png" % i) for i in range(6)]))
+    assert check_listing(tmp_path, "set").classes == ("caf\ufffd",)
+
+
+def test_a_folder_that_is_no_dataset_says_why(tmp_path):
+    write(tmp_path / "few", pngs(["a/1.png"]))
+    listed = info(tmp_path, "few")
+    assert not listed.available
+    assert "at least 5 images" in listed.note
 
 
 def test_folders_without_a_split_are_cut_80_20(tmp_path):
