@@ -14,7 +14,7 @@ from collections.abc import Sequence
 _UTF8_FLAG = 0x800
 _UNICODE_PATH_FIELD = 0x7075
 # Tried in this order on all names of an archive together; the first that gives plausible names is taken.
-_EAST_ASIAN = ("cp932", "gbk", "cp949", "big5")
+_EAST_ASIAN = ("cp932", "gbk", "big5")
 _WESTERN = ("cp437", "cp1252")
 _HALFWIDTH_KATAKANA = range(0xFF61, 0xFFA0)  # what GBK looks like when it is read as Shift-JIS
 

@@ -183,7 +183,6 @@ def unicode_path(name: bytes) -> bytes:
         ("utf-8", ["犬", "猫"]),
         ("cp932", ["犬", "猫"]),
         ("gbk", ["狗", "猫"]),
-        ("cp949", ["강아지", "고양이"]),
         ("cp932", ["ソファ", "表"]),  # their second byte is a backslash
         ("cp437", ["Zürich", "éclair"]),
         ("utf-8", ["e\u0301"]),
