@@ -99,8 +99,11 @@ def _evaluate(job: CellJob, reporter: Reporter) -> AnyOutcome:
         return measure_utility(scheme, data, options, context, secret=secret)
     attack = make_attack(*_name_and_settings(job.attack), profile)
     if scheme is None:
-        return run_external(attack, data, options, context, public=public)
-    return run_cell(scheme, attack, data, options, context, secret=secret, public=public)
+        outcome = run_external(attack, data, options, context, public=public)
+    else:
+        outcome = run_cell(scheme, attack, data, options, context, secret=secret, public=public)
+    hashes = {"dataset_sha256": data.sha256, "originals_sha256": data.originals_sha256}
+    return replace(outcome, result=replace(outcome.result, **hashes))
 
 
 def _name_and_settings(entry: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:

@@ -31,7 +31,7 @@ from unveil.app.observability.logging import bind_log_context
 from unveil.models.catalog import ParameterError
 from unveil.models.core.errors import AttackFailed, Cancelled
 from unveil.models.core.run_context import RunContext
-from unveil.models.data.image_dataset import DatasetMissing
+from unveil.models.data.image_dataset import DatasetMissing, DatasetUnreadable
 from unveil.worker import lease, shutdown, single_flight
 from unveil.worker.checkpoints import EncryptedCheckpointStore, checkpoint_envelope_context
 from unveil.worker.lease import (
@@ -265,14 +265,16 @@ def describe_failure(error: Exception, attack_failed: str) -> dict[str, str]:
         code = error.code
     elif isinstance(error, DatasetMissing):
         code = "dataset_missing"
+    elif isinstance(error, DatasetUnreadable):
+        code = "dataset_unreadable"
     elif isinstance(error, AttackFailed):
         code = attack_failed
     elif isinstance(error, MemoryError) or _is_torch_out_of_memory(error):
         code = "out_of_memory"
     elif isinstance(error, (ParameterError, ValueError)):
         code = "invalid_material"
-    elif (storage_failure := storage.classify_error(error)) is not None:
-        return {"code": storage_failure.code, "detail": str(storage_failure)}
+    elif isinstance(error, storage.StorageError):  # of the blob store alone
+        code = error.code
     if code == "internal":
         # the text of an unexpected exception may contain secrets
         return {"code": code, "detail": f"{type(error).__name__}; the worker's log has the details"}

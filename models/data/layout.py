@@ -1,6 +1,7 @@
 """Where the images of a dataset lie: split and class of every file, from its path alone.
 
-The layouts are [root/] [train|test/] [class/] name; docs/datasets.md describes them. Folders and archives share them.
+The layouts are [root/] [train|test/] [class/] name; docs/how-to/datasets.md describes them. Folders and archives share
+them.
 """
 
 from __future__ import annotations

@@ -29,7 +29,7 @@ from unveil.models.core.images import to_png
 from unveil.models.core.profiles import PROFILES, profile_image_counts
 from unveil.models.core.run_context import RunContext
 from unveil.models.data.datasets import load_folder
-from unveil.models.data.image_dataset import DatasetMissing
+from unveil.models.data.image_dataset import DatasetMissing, DatasetUnreadable
 from unveil.models.data.sample import sample
 from unveil.models.evaluation.cell import measure_utility, run_cell
 from unveil.models.evaluation.scoring import AnyOutcome, ScoringOptions
@@ -76,7 +76,7 @@ def main(arguments: list[str] | None = None) -> int:
             if refusal:
                 parser.error(f"{attack.name} on {scheme.name}: {refusal}")
         data = sample() if given.data == "sample" else load_folder(Path(given.data))
-    except (UnknownName, ParameterError, DatasetMissing) as error:
+    except (UnknownName, ParameterError, DatasetMissing, DatasetUnreadable) as error:
         parser.error(str(error))
 
     if not given.limit_seconds >= 0:  # refuses nan too

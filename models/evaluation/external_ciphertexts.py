@@ -66,7 +66,9 @@ def run_external(
     if not attempts:
         raise AttackFailed("; ".join(failures) or "no known scheme takes images of this size")
     _, label, best = max(attempts, key=lambda attempt: attempt[0])
-    notes = [f"best as if the scheme were {label}, of {len(candidates)} tried"] if label else []
+    notes = [*data.notes]
+    if label:
+        notes.append(f"best as if the scheme were {label}, of {len(candidates)} tried")
     if data.test_originals is None:
         return _unscored_result(data.test, best, options, context, notes, started_at)
     controls, control_notes = run_controls(
