@@ -94,7 +94,7 @@ def layout_notes(members: Sequence[Member], skipped: Sequence[str]) -> list[str]
     by_split = {split: {member.label for member in members if member.split == split} for split in ("train", "test")}
     if by_split["train"] and by_split["test"]:
         for one, other in (("train", "test"), ("test", "train")):
-            missing = sorted(by_split[one] - by_split[other])  # type: ignore[index]
+            missing = sorted(by_split[one] - by_split[other])
             if missing:
                 notes.append(f"no {other} images of the classes {', '.join(missing)}")
     return notes
@@ -121,7 +121,7 @@ def _split_names(paths: Sequence[tuple[str, ...]]) -> dict[str, Split]:
     has_train = any(_SPLIT_BY_NAME.get(folder) == "train" for folder in folders)
     if has_test or not has_train:
         return _SPLIT_BY_NAME
-    return {**_SPLIT_BY_NAME, **dict.fromkeys(_VALIDATION_NAMES, "test")}  # type: ignore[dict-item]
+    return {**_SPLIT_BY_NAME, **dict.fromkeys(_VALIDATION_NAMES, "test")}
 
 
 def _common_root(paths: Sequence[tuple[str, ...]], splits: dict[str, Split]) -> tuple[str, ...]:

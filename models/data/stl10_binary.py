@@ -35,12 +35,14 @@ def binary_info(name: str, folder: Path) -> DatasetInfo:
 def read_binary(name: str, folder: Path) -> ImageDataset:
     """Raises DatasetUnreadable."""
     classes = _class_names(folder)
-    parts = [
-        part
-        for split in ("train", "test")
-        for part in (read_binary_images(folder, split), _read_labels(folder, split, len(classes)))
-    ]
-    return ImageDataset(name, *parts, classes=classes)
+    return ImageDataset(
+        name,
+        read_binary_images(folder, "train"),
+        _read_labels(folder, "train", len(classes)),
+        read_binary_images(folder, "test"),
+        _read_labels(folder, "test", len(classes)),
+        classes,
+    )
 
 
 def read_binary_images(folder: Path, split: Split, count: int | None = None) -> Images:
