@@ -102,8 +102,8 @@ def _evaluate(job: CellJob, reporter: Reporter) -> AnyOutcome:
         outcome = run_external(attack, data, options, context, public=public)
     else:
         outcome = run_cell(scheme, attack, data, options, context, secret=secret, public=public)
-    hashes = {"dataset_sha256": data.sha256, "originals_sha256": data.originals_sha256}
-    return replace(outcome, result=replace(outcome.result, **hashes))
+    result = replace(outcome.result, dataset_sha256=data.sha256, originals_sha256=data.originals_sha256)
+    return replace(outcome, result=result)
 
 
 def _name_and_settings(entry: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:

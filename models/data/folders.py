@@ -131,7 +131,7 @@ class _Listing:
 
 def _list_members(folder: Path) -> _Listing:
     """Raises LayoutError."""
-    paths, skipped = [], []
+    paths, skipped = list[str](), list[str]()
     for path in sorted(_walk(folder)):
         (paths if _is_image_file(folder, path) else skipped).append(path)
     return _Listing(place_members(paths), skipped)

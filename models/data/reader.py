@@ -72,7 +72,7 @@ class DatasetReader:
     def _scale_alike(self, members: Sequence[Member], images: Images, bits: npt.NDArray[np.int64]) -> None:
         """16-bit files of one dataset are scaled by the most bits that one of them needs."""
         most = int(bits.max())
-        for i in np.flatnonzero((bits < most) & (bits > 0)):
+        for i in np.flatnonzero((bits < most) & (bits > 0)).tolist():
             before, decoded = self._decode(members[i]), self._decode(members[i], most)
             self.conversions.subtract(before.notes)
             self.conversions.update(decoded.notes)

@@ -272,7 +272,7 @@ async def test_a_changed_ciphertext_is_told_from_its_own(client):
     (entry,) = (await encrypt(client, images(an_image(height=16, width=16)), "tanaka")).json()["images"]
     assert (await decrypt(client, [entry])).json()["images"][0]["notes"] == []
     with Image.open(io.BytesIO(base64.b64decode(entry["data"]))) as stored:
-        text = dict(stored.text)
+        text = {name: value for name, value in stored.info.items() if name.startswith("unveil:")}
     image = pixels(entry).copy()
     image[5, 5, 1] ^= 1
     changed = {**entry, "data": base64.b64encode(to_png(image, text)).decode()}
