@@ -16,7 +16,7 @@ import numpy as np
 
 from unveil.models.attacks.base import Attack, AttackInput, AttackResult
 from unveil.models.attacks.fr import feature_reconstruction
-from unveil.models.attacks.key_recovery import recover_key
+from unveil.models.attacks.key_recovery import recover_map
 from unveil.models.catalog import make_attack, make_scheme
 from unveil.models.core import keystream
 from unveil.models.core.images import Images, to_png
@@ -80,11 +80,11 @@ report_similarity("feature reconstruction", feature_reconstruction(protected))
 # %%
 for count in (1, 2, 5, 16):
     observed = tanaka.protect(other_images[:count], secret)
-    decrypt, key, _ = recover_key(tanaka, observed, np.concatenate([protected, observed]), seed=0)
-    report_similarity(f"key from {count} ciphertexts", decrypt(protected))
-agreement = tanaka.key_agreement(key, tanaka.key(secret, 96, 96))
+    found, _ = recover_map(tanaka.structure, observed, np.concatenate([protected, observed]), seed=0)
+    report_similarity(f"key from {count} ciphertexts", found.decrypt(protected))
+agreement = tanaka.key_agreement(tanaka.key_from_map(found), tanaka.key(secret, 96, 96))
 print("agreement with the true key:", agreement)
-save_images("tanaka", plain, protected, feature_reconstruction(protected), decrypt(protected))
+save_images("tanaka", plain, protected, feature_reconstruction(protected), found.decrypt(protected))
 
 # %% [markdown]
 # ## A complete cell
@@ -100,7 +100,7 @@ def audit(scheme: Scheme[Any, Any], attack: Attack[Any]) -> str:
     result = run_cell(scheme, attack, data, options, RunContext()).result
     failed = ", ".join(result.failed_controls) or "none"
     figures = f"SSIM {result.ssim.mean:.3f}, failed controls: {failed}, " if result.ssim else ""
-    print(f"{scheme.name} under {attack.name} ({attack.threat_model.value}): {figures}{result.verdict}")
+    print(f"{scheme.name} under {attack.name} ({attack.threat_model.name}): {figures}{result.verdict}")
     return result.verdict
 
 

@@ -19,7 +19,7 @@ from unveil.models.core import spec
 from unveil.models.core.images import padded_size
 from unveil.models.core.profiles import PROFILES, Profile
 from unveil.models.core.settings_schema import ParameterError, json_schema, parse, setting
-from unveil.models.core.threat_models import ThreatModel
+from unveil.models.core.threat_models import NAMED_THREAT_MODELS, Capability, ThreatModel
 from unveil.models.data.datasets import list_datasets as builtin_datasets
 from unveil.models.data.image_dataset import DatasetInfo
 from unveil.models.metrics.ssim import SSIM_MODES, SsimMode
@@ -27,6 +27,7 @@ from unveil.models.schemes.base import PaperRow, Scheme, SizeMismatch, new_secre
 
 __all__ = [
     "EXTERNAL",
+    "NAMED_THREAT_MODELS",
     "PROFILES",
     "SSIM_MODES",
     "UTILITY",
@@ -164,9 +165,9 @@ def external_not_applicable_reason(attack: Attack[Any], *, originals: bool, publ
     """Why an attack cannot run on uploaded ciphertexts of an unknown scheme, and what to upload; None if it can."""
     if attack.name == "brute-force":
         return "the key space of an unknown scheme cannot be counted"
-    if attack.threat_model is ThreatModel.CHOSEN_PLAINTEXT:
+    if Capability.ORACLE in attack.threat_model:
         return "uploaded ciphertexts come without an encryption oracle"
-    if attack.threat_model is ThreatModel.KNOWN_PLAINTEXT and not originals:
+    if Capability.PAIRS in attack.threat_model and not originals:
         return "pairs are needed: upload the `originals` of the ciphertexts"
     if attack.needs_public_images() and not public:
         return "unpaired plain images are needed: name them in `public_dataset`"
@@ -242,7 +243,7 @@ def describe_attack(name: str) -> dict[str, Any]:
         "source": cls.source,
         # inspect.getdoc would inherit the base class's docstring.
         "summary": inspect.cleandoc(cls.__doc__ or cls.title),
-        "threat_model": cls.threat_model.value,
+        "threat_model": cls.threat_model.name,
         "learned": cls.learning_based,
         "parameters": json_schema(cls.Settings),
         "profiles": {profile: dict(cls.profiles.get(profile, {})) for profile in PROFILES},

@@ -71,7 +71,7 @@ async def show_form(
         principal,
         schemes=schemes,
         protected=[dataset for dataset in all_datasets if dataset.kind == "protected"],
-        attacks={model.value: _describe_attacks(model) for model in catalog.ThreatModel},
+        attacks=_attacks_by_threat_model(),
         plain=[dataset for dataset in all_datasets if dataset.kind == "plain"],
         public=_PUBLIC_DATASET_LABEL,
         profiles=_PROFILE_DESCRIPTIONS,
@@ -79,10 +79,12 @@ async def show_form(
     )
 
 
-def _describe_attacks(model: catalog.ThreatModel) -> list[dict[str, Any]]:
-    """Those of a threat model; the paper's own first."""
-    matching = [attack for attack in catalog.attacks().values() if attack.threat_model is model]
-    return [catalog.describe_attack(a.name) for a in sorted(matching, key=lambda attack: attack.paper_name is None)]
+def _attacks_by_threat_model() -> dict[str, list[dict[str, Any]]]:
+    """By the name of their threat model, the named ones first; in each, the paper's own attacks first."""
+    groups: dict[str, list[dict[str, Any]]] = {model.name: [] for model in catalog.NAMED_THREAT_MODELS}
+    for attack in sorted(catalog.attacks().values(), key=lambda attack: attack.paper_name is None):
+        groups.setdefault(attack.threat_model.name, []).append(catalog.describe_attack(attack.name))
+    return groups
 
 
 @api_router.post("/dashboard/evaluations/preview")

@@ -71,7 +71,7 @@ def preview_attack_names() -> list[str]:
     non_learning = [
         name
         for name, attack in catalog.attacks().items()
-        if attack.threat_model is catalog.ThreatModel.CIPHERTEXT_ONLY and not attack.learning_based
+        if attack.threat_model == catalog.ThreatModel.CIPHERTEXT_ONLY and not attack.learning_based
     ]
     return ["none", *(name for name in non_learning if name not in ("none", "brute-force"))]
 

@@ -95,7 +95,7 @@ def plan_evaluation(
             keys_to_train.append(PlannedKey(new_id("key"), scheme))
             entry["key_id"] = keys_to_train[-1].id
     cells = [
-        PlannedCell(scheme_entry, catalog.flatten_settings(attack), attack.threat_model.value, check(attack))
+        PlannedCell(scheme_entry, catalog.flatten_settings(attack), attack.threat_model.name, check(attack))
         for check, scheme_entry in zip(applicability_checks, scheme_entries, strict=True)
         for attack in attacks
     ]

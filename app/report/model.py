@@ -59,9 +59,13 @@ class Report:
     def samples_of(self, cell: TableCell | None) -> Sequence[SampleTriple]:
         return () if cell is None or cell.cell is None else self.samples.get(cell.cell.id, ())
 
-    def attacks_by_threat_model(self, model: str) -> list[str]:
-        """Titles of the attacks of a threat model."""
-        return [column.title for column in self.table.columns if column.threat_model == model]
+    @property
+    def attacks_by_threat_model(self) -> dict[str, list[str]]:
+        """Titles of the attacks by the name of their threat model, the named ones first."""
+        groups: dict[str, list[str]] = {model.name: [] for model in catalog.NAMED_THREAT_MODELS}
+        for column in self.table.columns:
+            groups.setdefault(column.threat_model, []).append(column.title)
+        return {model: titles for model, titles in groups.items() if titles}
 
     @property
     def scaled_down_settings(self) -> list[str]:

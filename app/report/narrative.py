@@ -50,7 +50,12 @@ def describe_paper_verdicts(verdicts: Mapping[str, str]) -> str:
 
 def requirements(cell: Cell) -> str:
     """What the attacker of a cell has."""
-    return THREAT_MODEL_DESCRIPTIONS.get(cell.threat_model, cell.threat_model)
+    return describe_threat_model(cell.threat_model)
+
+
+def describe_threat_model(name: str) -> str:
+    """What an attacker of a threat model has; a model without a description is described by its name."""
+    return THREAT_MODEL_DESCRIPTIONS.get(name, f"the material of the threat model {name}")
 
 
 def _describe_break(attack_title: str, attack: str, result: CellResult) -> str:

@@ -149,7 +149,7 @@ class EvaluationTable:
         """The attacks of the paper's tables, requested or not."""
         columns: list[AttackColumn] = []
         for name in paper_attacks():
-            missing = AttackColumn(name, name, title({"name": name}), catalog.attacks()[name].threat_model.value)
+            missing = AttackColumn(name, name, title({"name": name}), catalog.attacks()[name].threat_model.name)
             columns += [column for column in self.columns if column.name == name] or [missing]
         return columns
 

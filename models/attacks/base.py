@@ -5,12 +5,15 @@ from __future__ import annotations
 import dataclasses
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, ClassVar, Generic, TypeVar
+from typing import Any, ClassVar, Generic, Protocol, TypeVar
+
+import numpy as np
+import numpy.typing as npt
 
 from unveil.models.core.images import Images
 from unveil.models.core.run_context import RunContext
-from unveil.models.core.threat_models import ThreatModel
-from unveil.models.schemes.base import Scheme
+from unveil.models.core.threat_models import Capability, ThreatModel
+from unveil.models.schemes.base import NoSettings, Scheme
 
 S = TypeVar("S")
 
@@ -33,18 +36,28 @@ class AttackInput:
     public: Images | None = None
     pairs: Pairs | None = None
     oracle: Callable[[Images], Images] | None = None
+    labels: npt.NDArray[np.int64] | None = None  # the class of each observed ciphertext
+
+
+class Inverse(Protocol):
+    """A recovered map, without reference to the key format of any scheme."""
+
+    def decrypt(self, images: Images) -> Images:
+        """Ciphertexts under the attacked key, uint8 [N, H, W, 3] -> plain images."""
 
 
 @dataclasses.dataclass(frozen=True)
 class AttackResult:
     """The result of an attack.
 
+    inverse, key: what the attack recovered, as a map and in the form of the scheme; the key only if the scheme has it.
     ablation: reconstructions from less input as (curve name, x, images of the first targets); each is scored as a point
     of the curve. metrics: figures of the attack, such as the number of ciphertexts or pairs it used.
     """
 
     reconstructed: Images | None = None  # of the shape of `targets`
-    key: Any | None = None  # the recovered key in the form of the scheme
+    inverse: Inverse | None = None
+    key: Any | None = None
     metrics: Mapping[str, float] = dataclasses.field(default_factory=dict)
     ablation: Sequence[tuple[str, float, Images]] = ()
     notes: tuple[str, ...] = ()
@@ -54,14 +67,20 @@ class Attack(ABC, Generic[S]):
     """A method to recover plain images or the key from protected images."""
 
     name: ClassVar[str]
-    title: ClassVar[str]
-    source: ClassVar[str]
+    title: ClassVar[str]  # the name if a class has none
+    source: ClassVar[str] = ""
     threat_model: ClassVar[ThreatModel]
-    Settings: ClassVar[type]
+    Settings: ClassVar[type] = NoSettings
+    api_version: ClassVar[int] = 1
     learning_based: ClassVar[bool] = False  # trains a network with any settings; must reconstruct the positive control
     paper_name: ClassVar[str | None] = None  # the column in the paper's tables
     paper_position: ClassVar[int] = 0  # among the columns of the paper's tables
     profiles: ClassVar[Mapping[str, Mapping[str, Any]]] = {}  # default settings of each profile
+
+    def __init_subclass__(cls, **arguments: Any) -> None:
+        super().__init_subclass__(**arguments)
+        if "name" in vars(cls) and "title" not in vars(cls):
+            cls.title = cls.name
 
     def __init__(self, settings: S) -> None:
         self.settings = settings
@@ -76,7 +95,7 @@ class Attack(ABC, Generic[S]):
 
     def needs_public_images(self) -> bool:
         """Whether it needs unpaired plain images of the attacker."""
-        return self.threat_model is ThreatModel.PUBLIC_IMAGES
+        return Capability.PUBLIC_IMAGES in self.threat_model
 
     def not_applicable_reason(self, scheme: Scheme[Any, Any]) -> str | None:  # noqa: ARG002 - most attacks take every scheme
         """Why this attack does not apply to `scheme`; None if it does."""

@@ -7,6 +7,7 @@ from typing import Any
 
 from unveil.models.attacks.base import Attack, AttackInput, AttackResult
 from unveil.models.core.run_context import RunContext
+from unveil.models.core.structure import NetworkMap
 from unveil.models.core.threat_models import ThreatModel
 from unveil.models.schemes.base import Scheme
 
@@ -26,8 +27,10 @@ class BruteForce(Attack[BruteForceSettings]):
     Settings = BruteForceSettings
 
     def not_applicable_reason(self, scheme: Scheme[Any, Any]) -> str | None:
-        if scheme.trains:
+        if isinstance(scheme.structure, NetworkMap):
             return "the secret is the weights of a network, which are not countable (paper section 3.1)"
+        if scheme.key_space_bits(scheme.size_multiple, scheme.size_multiple) is None:
+            return "the scheme does not state the number of its keys"
         return None
 
     def run(self, attack_input: AttackInput, context: RunContext) -> AttackResult:  # noqa: ARG002

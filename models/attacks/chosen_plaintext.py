@@ -6,19 +6,20 @@ Pixel-wise encryption needs one image, Tanaka's scheme three blocks.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from unveil.models.attacks.base import Attack, AttackInput, AttackResult
+from unveil.models.attacks.base import Attack, AttackInput, AttackResult, Inverse
 from unveil.models.core.errors import AttackFailed
 from unveil.models.core.images import Images
 from unveil.models.core.run_context import RunContext
+from unveil.models.core.structure import PixelMap, is_fixed_block_map, moves_nibbles
 from unveil.models.core.threat_models import ThreatModel
 from unveil.models.schemes.base import Scheme
-from unveil.models.schemes.ele import Ele
-from unveil.models.schemes.etc import Etc
-from unveil.models.schemes.pixelwise import Pixelwise
-from unveil.models.schemes.tanaka import Tanaka
+from unveil.models.schemes.tanaka import BLOCK
+
+Solve = Callable[[Callable[[Images], Images], int, int], Any]
 
 
 @dataclass(frozen=True)
@@ -36,8 +37,8 @@ class ChosenPlaintext(Attack[ChosenPlaintextSettings]):
     Settings = ChosenPlaintextSettings
 
     def not_applicable_reason(self, scheme: Scheme[Any, Any]) -> str | None:
-        if scheme.trains:
-            return "a network does more than move and invert values; see `itn` and `itn-strong`"
+        if not moves_nibbles(scheme.structure) and not scheme.brings_pair_solver:
+            return "the scheme does more than move and invert nibbles; see `itn` and `itn-strong`"
         if scheme.key_per_image:
             return "every image has a key of its own: the oracle reveals nothing about the key of another image"
         return None
@@ -51,30 +52,28 @@ class ChosenPlaintext(Attack[ChosenPlaintextSettings]):
         height, width = attack_input.targets.shape[1:3]
         context.report(0.0, "querying the oracle")
         try:
-            if isinstance(scheme, Pixelwise):
-                pixels = chosen_plaintext.pixelwise(oracle, height, width)
-                return _attack_result(scheme.decrypt(attack_input.targets, pixels.key), pixels.key, pixels.queries)
-            if isinstance(scheme, Tanaka):
-                permutation = chosen_plaintext.tanaka(oracle, height, width)
-                key = permutation.key.to_key(scheme.settings.variant)
-                return _attack_result(permutation.key.decrypt(attack_input.targets), key, permutation.queries)
-            if isinstance(scheme, Ele):
-                shuffled = chosen_plaintext.ele(oracle, height, width)
-                return _attack_result(
-                    scheme.decrypt(attack_input.targets, shuffled.key), shuffled.key, shuffled.queries
-                )
-            if isinstance(scheme, Etc):
-                blocks = chosen_plaintext.etc(oracle, height, width)
-                return _attack_result(scheme.decrypt(attack_input.targets, blocks.key), blocks.key, blocks.queries)
-            nibbles = chosen_plaintext.nibble_map(oracle, height, width)
-            return _attack_result(nibbles.key.decrypt(attack_input.targets), None, nibbles.queries)
+            if scheme is not None and scheme.brings_pair_solver:
+                chosen = chosen_plaintext.make_numbering_images(height, width)
+                key = scheme.solve_pairs(chosen, chosen_plaintext.query_oracle(oracle, chosen)).key
+                return _attack_result(scheme.decrypt(attack_input.targets, key), None, key, len(chosen))
+            structure = None if scheme is None else scheme.structure
+            if isinstance(structure, PixelMap):
+                solve: Solve = chosen_plaintext.pixelwise
+            elif is_fixed_block_map(structure, BLOCK):
+                solve = chosen_plaintext.nibble_permutation
+            else:
+                solve = chosen_plaintext.nibble_map
+            found = solve(oracle, height, width)
         except ValueError as error:
             raise AttackFailed(str(error)) from error
+        own_key = None if scheme is None else scheme.key_from_map(found.key)
+        return _attack_result(found.key.decrypt(attack_input.targets), found.key, own_key, found.queries)
 
 
-def _attack_result(reconstructed: Images, key: Any, queries: int) -> AttackResult:
+def _attack_result(reconstructed: Images, inverse: Inverse | None, key: Any, queries: int) -> AttackResult:
     return AttackResult(
         reconstructed=reconstructed,
+        inverse=inverse,
         key=key,
         metrics={"queries": float(queries)},
         notes=(f"{queries} chosen image{'s' if queries > 1 else ''} encrypted by the oracle",),

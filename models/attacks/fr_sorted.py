@@ -15,6 +15,7 @@ from unveil.models.attacks.fr import feature_reconstruction
 from unveil.models.core.images import Images
 from unveil.models.core.run_context import RunContext
 from unveil.models.core.settings_schema import setting
+from unveil.models.core.structure import PixelMap
 from unveil.models.core.threat_models import ThreatModel
 from unveil.models.schemes.base import Scheme
 
@@ -42,7 +43,7 @@ class FrSorted(Attack[FrSortedSettings]):
     Settings = FrSortedSettings
 
     def not_applicable_reason(self, scheme: Scheme[Any, Any]) -> str | None:
-        if scheme.name != "pixelwise":
+        if not isinstance(scheme.structure, PixelMap):
             return "undoes a colour shuffle within each pixel, which only pixel-wise encryption has"
         return None
 

@@ -175,8 +175,8 @@ def generator_for(attack_input: AttackInput, s: GanSettings) -> Callable[[], Any
     from unveil.models.networks.unet import UNetGenerator
 
     generators: dict[str, Callable[[], Any]] = {
-        "pixelwise": partial(PixelwiseGenerator, s.width),
-        "tanaka": partial(BlockNetwork, output_tanh=True),
+        "pixels": partial(PixelwiseGenerator, s.width),
+        "blocks": partial(BlockNetwork, output_tanh=True),
         "unet": partial(UNetGenerator, s.width),
     }
     return generators[architecture_for(attack_input.scheme)]

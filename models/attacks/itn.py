@@ -10,8 +10,10 @@ from unveil.models.attacks.base import Attack, AttackInput, AttackResult, Pairs
 from unveil.models.core.errors import AttackFailed
 from unveil.models.core.run_context import RunContext
 from unveil.models.core.settings_schema import setting
+from unveil.models.core.structure import LinearMap, PixelMap, is_fixed_block_map
 from unveil.models.core.threat_models import ThreatModel
 from unveil.models.schemes.base import Scheme
+from unveil.models.schemes.tanaka import BLOCK
 
 if TYPE_CHECKING:
     from torch import nn
@@ -75,7 +77,7 @@ class Itn(Attack[ItnSettings]):
         s = self.settings
         pairs = require_pairs(attack_input)
         architecture = architecture_for(attack_input.scheme)
-        pixelwise = architecture == "pixelwise"
+        pixelwise = architecture == "pixels"
         make_network = inverse_network(attack_input, s)
 
         def make_task() -> RegressionTask:
@@ -113,15 +115,16 @@ def inverse_network(attack_input: AttackInput, s: ItnSettings) -> Callable[[], n
 
     height, width = attack_input.targets.shape[1:3]
     networks: dict[str, Callable[[], Any]] = {
-        "pixelwise": lambda: PixelwiseInverse(height, width, s.channels),
-        "tanaka": BlockNetwork,
+        "pixels": lambda: PixelwiseInverse(height, width, s.channels),
+        "blocks": BlockNetwork,
         "unet": lambda: UNet(s.width),
     }
     return networks[architecture_for(attack_input.scheme)]
 
 
-def architecture_for(scheme: Scheme[Any, Any] | None) -> Literal["pixelwise", "tanaka", "unet"]:
-    """The paper's architecture against a scheme: the U-Net if it names none or the scheme is unknown."""
-    if scheme is None or scheme.name not in ("pixelwise", "tanaka"):
-        return "unet"
-    return scheme.name  # type: ignore[return-value]
+def architecture_for(scheme: Scheme[Any, Any] | None) -> Literal["pixels", "blocks", "unet"]:
+    """The paper's architecture against the structure of a scheme: the U-Net if it has none or the scheme is unknown."""
+    structure = None if scheme is None else scheme.structure
+    if isinstance(structure, PixelMap):
+        return "pixels"
+    return "blocks" if is_fixed_block_map(structure, BLOCK) or structure == LinearMap(BLOCK) else "unet"

@@ -11,8 +11,10 @@ from unveil.models.attacks.itn import require_pairs
 from unveil.models.core.errors import AttackFailed
 from unveil.models.core.run_context import RunContext
 from unveil.models.core.settings_schema import setting
+from unveil.models.core.structure import LinearMap, PixelMap, is_fixed_block_map
 from unveil.models.core.threat_models import ThreatModel
 from unveil.models.schemes.base import Scheme
+from unveil.models.schemes.tanaka import BLOCK
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -98,11 +100,12 @@ def strong_inverse_network(attack_input: AttackInput, s: ItnStrongSettings) -> t
 
 
 def _inverse_structure(scheme: Scheme[Any, Any] | None) -> Literal["nibbles", "pixels", "images"]:
-    if scheme is not None and scheme.name == "tanaka":
-        return "nibbles"
-    if scheme is not None and scheme.name == "pixelwise" and not scheme.key_per_image:
+    if scheme is None or scheme.key_per_image:
+        return "images"
+    if isinstance(scheme.structure, PixelMap):
         return "pixels"
-    return "images"
+    linear = is_fixed_block_map(scheme.structure, BLOCK) or scheme.structure == LinearMap(BLOCK)
+    return "nibbles" if linear else "images"
 
 
 def distance(reconstructed: Tensor, plain: Tensor, ssim_weight: float) -> Any:

@@ -18,10 +18,11 @@ from unveil.models.core.errors import AttackFailed
 from unveil.models.core.images import Images
 from unveil.models.core.run_context import RunContext
 from unveil.models.core.settings_schema import setting
+from unveil.models.core.structure import PixelMap, Structure, is_fixed_block_map
 from unveil.models.core.threat_models import ThreatModel
 from unveil.models.schemes.base import Scheme
-from unveil.models.schemes.pixelwise import Pixelwise, PixelwiseKey
-from unveil.models.schemes.tanaka import Tanaka, TanakaKey
+from unveil.models.schemes.pixelwise import PixelwiseKey
+from unveil.models.schemes.tanaka import BLOCK, NibblePermutation
 
 if TYPE_CHECKING:
     from unveil.models.recovery.color_ambiguity import ColorTransform
@@ -29,7 +30,12 @@ if TYPE_CHECKING:
 CURVE = "ssim_by_ciphertexts"
 CURVE_TARGETS = 32  # images averaged for a point of the curve
 
-Decrypt = Callable[[Images], Images]
+UNKNOWN_STRUCTURE = (
+    "needs a scheme that inverts and permutes the channels of each pixel, or the nibbles of each 4x4 block by one map"
+)
+
+RecoveredMap = PixelwiseKey | NibblePermutation
+Violations = Callable[[RecoveredMap], int]
 
 
 @dataclass(frozen=True)
@@ -51,13 +57,16 @@ class KeyRecovery(Attack[KeyRecoverySettings]):
         return self.settings.ciphertexts
 
     def not_applicable_reason(self, scheme: Scheme[Any, Any]) -> str | None:
-        if not isinstance(scheme, Pixelwise | Tanaka):
-            return "knows the structure of pixel-wise encryption and of Tanaka's scheme only"
+        if not isinstance(scheme.structure, PixelMap) and not is_fixed_block_map(scheme.structure, BLOCK):
+            return UNKNOWN_STRUCTURE
         if scheme.key_per_image:
             return "every image has a key of its own: a ciphertext reveals nothing about the key of another image"
         return None
 
     def run(self, attack_input: AttackInput, context: RunContext) -> AttackResult:
+        scheme = attack_input.scheme
+        if scheme is None:
+            raise AttackFailed(UNKNOWN_STRUCTURE)
         ciphertexts = np.concatenate([attack_input.observed, attack_input.targets])[: self.settings.ciphertexts]
         fewer = (
             [2**i for i in range(len(ciphertexts).bit_length()) if 2**i < len(ciphertexts)]
@@ -69,8 +78,10 @@ class KeyRecovery(Attack[KeyRecoverySettings]):
             context.report(i / (len(fewer) + 1), f"{count} ciphertexts")
             # The targets are ciphertexts as well, and their colours count.
             to_read = np.concatenate([attack_input.targets, attack_input.observed[:count]])
-            decrypt, key, color_transform = recover_key(attack_input.scheme, ciphertexts[:count], to_read, context.seed)
-            reconstructed = decrypt(
+            inverse, color_transform = recover_map(
+                scheme.structure, ciphertexts[:count], to_read, context.seed, scheme.rule_violations
+            )
+            reconstructed = inverse.decrypt(
                 attack_input.targets if count == len(ciphertexts) else attack_input.targets[:CURVE_TARGETS]
             )
             if self.settings.curve:
@@ -78,7 +89,8 @@ class KeyRecovery(Attack[KeyRecoverySettings]):
         note = f"inversion and channel order chosen with probability {color_transform.probability:.3f}"
         return AttackResult(
             reconstructed=reconstructed,
-            key=key,
+            inverse=inverse,
+            key=scheme.key_from_map(inverse),
             metrics={
                 "ciphertexts": float(len(ciphertexts)),
                 "ciphertexts_for_colours": float(color_transform.image_count),
@@ -89,44 +101,26 @@ class KeyRecovery(Attack[KeyRecoverySettings]):
         )
 
 
-def recover_key(
-    scheme: Scheme[Any, Any] | None, ciphertexts: Images, to_read: Images, seed: int
-) -> tuple[Decrypt, PixelwiseKey | TanakaKey, ColorTransform]:
-    """A decryption function, the key in the form of the scheme, and the chosen colour transform.
+def recover_map(
+    structure: Structure | None, ciphertexts: Images, to_read: Images, seed: int, violations: Violations = lambda _: 0
+) -> tuple[RecoveredMap, ColorTransform]:
+    """The map of all ciphertexts, and the colour transform that `to_read` determines, its first images at most.
 
-    The first images of `to_read` determine the colour transform. Raises AttackFailed.
+    violations: see `Scheme.rule_violations`. Raises AttackFailed.
     """
+    from unveil.models.recovery import color_ambiguity, pixelwise, tanaka
+
+    sample = to_read[: color_ambiguity.MAX_IMAGES]
     try:
-        if isinstance(scheme, Pixelwise):
-            return _recover_pixelwise(scheme, ciphertexts, to_read)
-        if isinstance(scheme, Tanaka):
-            return _recover_tanaka(scheme, ciphertexts, to_read, seed)
+        if isinstance(structure, PixelMap):
+            key = pixelwise.recover_relative_key(ciphertexts)
+            color = color_ambiguity.choose_color_transform(key.decrypt(sample))
+            return pixelwise.transform_key(key, color.order, negative=color.negative), color
+        if is_fixed_block_map(structure, BLOCK):
+            permutation = tanaka.recover_permutation(ciphertexts, seed)
+            evidence = tanaka.rule_evidence(violations, permutation)
+            color = color_ambiguity.choose_color_transform(permutation.decrypt(sample), evidence)
+            return permutation.transform(color.order, negative=color.negative), color
     except ValueError as error:
         raise AttackFailed(str(error)) from error
-    raise AttackFailed("key recovery needs ciphertexts of pixel-wise encryption or of Tanaka's scheme")
-
-
-def _recover_pixelwise(
-    scheme: Pixelwise, ciphertexts: Images, to_read: Images
-) -> tuple[Decrypt, PixelwiseKey, ColorTransform]:
-    from unveil.models.recovery import color_ambiguity, pixelwise
-
-    key = pixelwise.recover_relative_key(ciphertexts)
-    color_transform = color_ambiguity.choose_color_transform(scheme.decrypt(to_read[: color_ambiguity.MAX_IMAGES], key))
-    key = pixelwise.transform_key(key, color_transform.order, negative=color_transform.negative)
-    return lambda images: scheme.decrypt(images, key), key, color_transform
-
-
-def _recover_tanaka(
-    scheme: Tanaka, ciphertexts: Images, to_read: Images, seed: int
-) -> tuple[Decrypt, TanakaKey, ColorTransform]:
-    from unveil.models.recovery import color_ambiguity, tanaka
-
-    variant = scheme.settings.variant
-    permutation = tanaka.recover_permutation(ciphertexts, seed)
-    evidence = tanaka.rule_evidence(permutation) if variant == "icce2018" else None
-    color_transform = color_ambiguity.choose_color_transform(
-        permutation.decrypt(to_read[: color_ambiguity.MAX_IMAGES]), evidence
-    )
-    permutation = permutation.transform(color_transform.order, negative=color_transform.negative)
-    return permutation.decrypt, permutation.to_key(variant), color_transform
+    raise AttackFailed(UNKNOWN_STRUCTURE)

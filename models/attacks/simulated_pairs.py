@@ -20,6 +20,7 @@ from unveil.models.core.errors import AttackFailed
 from unveil.models.core.images import Images, check_images, quantise, tiles
 from unveil.models.core.run_context import RunContext
 from unveil.models.core.settings_schema import setting
+from unveil.models.core.structure import PixelMap
 from unveil.models.core.threat_models import ThreatModel
 from unveil.models.schemes.base import Scheme
 
@@ -102,7 +103,7 @@ class SimulatedPairs(Attack[SimulatedPairsSettings]):
         return self.trains_network()  # the bundled weights are already trained
 
     def not_applicable_reason(self, scheme: Scheme[Any, Any]) -> str | None:
-        if scheme.name != "pixelwise":
+        if not isinstance(scheme.structure, PixelMap):
             return "needs the magnitudes of each pixel, which only pixel-wise encryption leaves in place"
         return None
 

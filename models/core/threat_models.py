@@ -1,14 +1,65 @@
-"""Threat models: the data that an attacker holds."""
+"""Threat models: the set of capabilities that an attack assumes of the attacker."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from enum import StrEnum
+from typing import ClassVar
 
 
-class ThreatModel(StrEnum):
-    """The data that an attacker holds. The algorithm and its settings are always public (Kerckhoffs)."""
+class Capability(StrEnum):
+    """One kind of material that an attacker may hold."""
 
-    CIPHERTEXT_ONLY = "ciphertext-only"
-    PUBLIC_IMAGES = "+public images"  # ciphertexts and unpaired plain images of the same kind
-    KNOWN_PLAINTEXT = "known-plaintext"  # pairs of plain and protected images
-    CHOSEN_PLAINTEXT = "chosen-plaintext"  # an encryption oracle
+    CIPHERTEXTS = "ciphertexts"
+    PUBLIC_IMAGES = "public images"  # unpaired plain images of the same kind
+    PAIRS = "pairs"  # plain images with their ciphertexts under the attacked key
+    ORACLE = "oracle"  # encrypts chosen images under the attacked key
+    MODEL = "model"  # a classifier of protected images
+    LABELS = "labels"  # the classes of the observed ciphertexts
+
+
+@dataclass(frozen=True)
+class ThreatModel:
+    """What an attacker holds beside the algorithm and its settings, which are always public (Kerckhoffs).
+
+    Every attacker holds ciphertexts. Four sets have a name of their own; the name of any other set lists the rest,
+    such as `known-plaintext +labels`.
+    """
+
+    capabilities: frozenset[Capability]
+
+    CIPHERTEXT_ONLY: ClassVar[ThreatModel]
+    PUBLIC_IMAGES: ClassVar[ThreatModel]
+    KNOWN_PLAINTEXT: ClassVar[ThreatModel]
+    CHOSEN_PLAINTEXT: ClassVar[ThreatModel]
+
+    @classmethod
+    def of(cls, *capabilities: Capability) -> ThreatModel:
+        """The threat model of an attacker with ciphertexts and these capabilities."""
+        return cls(frozenset({Capability.CIPHERTEXTS, *capabilities}))
+
+    def __contains__(self, capability: Capability) -> bool:
+        return capability in self.capabilities
+
+    @property
+    def name(self) -> str:
+        """The name in the API: a shorthand, then `+` and each further capability."""
+        extra = [f"+{c}" for c in Capability if c in self and c not in _IMPLIED_BY_A_SHORTHAND]
+        base = [name for capability, name in _SHORTHANDS.items() if capability in self][:1]
+        return " ".join(base + extra) or "ciphertext-only"
+
+
+_SHORTHANDS = {Capability.ORACLE: "chosen-plaintext", Capability.PAIRS: "known-plaintext"}
+_IMPLIED_BY_A_SHORTHAND = {Capability.CIPHERTEXTS, *_SHORTHANDS}
+
+ThreatModel.CIPHERTEXT_ONLY = ThreatModel.of()
+ThreatModel.PUBLIC_IMAGES = ThreatModel.of(Capability.PUBLIC_IMAGES)
+ThreatModel.KNOWN_PLAINTEXT = ThreatModel.of(Capability.PAIRS)
+ThreatModel.CHOSEN_PLAINTEXT = ThreatModel.of(Capability.ORACLE)
+
+NAMED_THREAT_MODELS = (
+    ThreatModel.CIPHERTEXT_ONLY,
+    ThreatModel.PUBLIC_IMAGES,
+    ThreatModel.KNOWN_PLAINTEXT,
+    ThreatModel.CHOSEN_PLAINTEXT,
+)

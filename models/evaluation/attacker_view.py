@@ -8,7 +8,7 @@ from typing import Any
 
 from unveil.models.attacks.base import Attack, AttackInput, Pairs
 from unveil.models.core.images import Images
-from unveil.models.core.threat_models import ThreatModel
+from unveil.models.core.threat_models import Capability
 from unveil.models.schemes.base import Scheme
 
 ProtectImages = Callable[[Images, int], Images]  # images, number of the first image -> their ciphertexts
@@ -30,7 +30,7 @@ def split_images(attack: Attack[Any], targets: Images, train: Images, public: Im
     """
     if public is not None:
         return ImageSplit(targets, train, public)
-    if attack.threat_model is ThreatModel.PUBLIC_IMAGES:
+    if Capability.PUBLIC_IMAGES in attack.threat_model:
         # The paper's T1 and T2: equal halves without a common image.
         return ImageSplit(targets, train[0::2], train[1::2])
     return ImageSplit(targets, train, train[:0])
@@ -59,9 +59,9 @@ def build_attack_input(
         scheme=scheme,
         targets=protected,
         observed=observed,
-        public=image_split.public if threat_model is ThreatModel.PUBLIC_IMAGES else None,
-        pairs=Pairs(plain, observed) if threat_model is ThreatModel.KNOWN_PLAINTEXT else None,
-        oracle=(lambda images: protect(images, 0)) if threat_model is ThreatModel.CHOSEN_PLAINTEXT else None,
+        public=image_split.public if Capability.PUBLIC_IMAGES in threat_model else None,
+        pairs=Pairs(plain, observed) if Capability.PAIRS in threat_model else None,
+        oracle=(lambda images: protect(images, 0)) if Capability.ORACLE in threat_model else None,
     )
 
 

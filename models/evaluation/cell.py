@@ -27,11 +27,11 @@ from unveil.models.evaluation.attacker_view import ImageSplit, ProtectImages, bu
 from unveil.models.evaluation.controls import controls_context, controls_start_fraction, run_controls
 from unveil.models.evaluation.scoring import CellOutcome, Sample, Scores, ScoringOptions, build_outcome, score
 from unveil.models.schemes.base import Scheme, seed_secret
-from unveil.models.schemes.network import NetworkScheme
 
 __all__ = ["CellOutcome", "Sample", "Scores", "ScoringOptions", "measure_utility", "run_cell"]
 
 _SHARED_IMAGES_NOTE = "the public images are the training images: half of these are the attacker's, half the owner's"
+_NOISE_IMAGES = 4  # that show whether a recovered map decrypts every value of an image
 _KEY_TRAINING_FRACTION = 0.5  # of the progress bar, if a key is trained first
 
 
@@ -133,23 +133,23 @@ def measure_utility(
 
 
 def _make_protect(scheme: Scheme[Any, Any], secret: bytes, context: RunContext) -> ProtectImages:
-    if not isinstance(scheme, NetworkScheme):
-        return lambda images, first: scheme.protect(images, secret, first)
-
-    def protect(images: Images, first: int) -> Images:  # noqa: ARG001 - one key for all
-        key = scheme.key(secret, *images.shape[1:3]).to(context.device)
-        return scheme.encrypt(images, key, lambda: context.report(0.0, "protecting"))  # takes minutes: lets a cancel in
-
-    return protect
+    return lambda images, first: scheme.protect(
+        images, secret, first, context.device, lambda: context.report(0.0, "protecting")
+    )
 
 
 def _key_agreement(
     scheme: Scheme[Any, Any], secret: bytes, attack_result: AttackResult, targets: Images
 ) -> dict[str, Any] | None:
-    if attack_result.key is None:
+    """How much of the true key an attack found: by its parts, or else by the values that its map decrypts."""
+    if attack_result.key is not None:
+        true_key = scheme.key(secret, *targets.shape[1:3])
+        shares = scheme.key_agreement(attack_result.key, true_key)
+    elif attack_result.inverse is not None:
+        noise = np.random.default_rng(0).integers(0, 256, (_NOISE_IMAGES, *targets.shape[1:]), np.uint8)
+        shares = {"values": float((attack_result.inverse.decrypt(scheme.protect(noise, secret)) == noise).mean())}
+    else:
         return None
-    true_key = scheme.key(secret, *targets.shape[1:3])
-    shares = scheme.key_agreement(attack_result.key, true_key)
     return {**shares, "exact": bool(min(shares.values()) == 1.0)}
 
 

@@ -29,11 +29,13 @@ from unveil.models.core.errors import AttackFailed
 from unveil.models.core.images import Images, pad
 from unveil.models.core.profiles import PROFILE_IMAGE_COUNTS, Profile
 from unveil.models.core.run_context import RunContext
+from unveil.models.core.structure import is_fixed_block_map
 from unveil.models.data.image_dataset import ImageDataset
 from unveil.models.evaluation.attacker_view import ProtectImages
 from unveil.models.evaluation.scoring import LEAK_CONFIDENCE, CellOutcome, KeyTrial, ScoringOptions
 from unveil.models.metrics.intervals import binomial_interval
 from unveil.models.schemes.base import Scheme
+from unveil.models.schemes.tanaka import BLOCK
 from unveil.models.training.classifier import ClassifierSettings, count_classes, predict, train_classifier
 
 MAX_HIGH_DROP_POINTS = 3.0  # that a classifier may lose for its classification to count as High
@@ -125,9 +127,9 @@ def limit_to_profile(data: ImageDataset, profile: Profile) -> ImageDataset:
 
 
 def classifier_for(scheme: Scheme[Any, Any] | None, profile: Profile) -> ClassifierSettings:
-    """The classifier for a scheme's images: Tanaka's pass through his adaptation network first."""
-    tanaka = scheme is not None and scheme.name == "tanaka"
-    return replace(CLASSIFIERS[profile], adaptation=_ADAPTATION_WIDTH[profile] if tanaka else 0)
+    """The classifier for a scheme's images: Tanaka's adaptation network comes first where one map serves all blocks."""
+    adapted = scheme is not None and is_fixed_block_map(scheme.structure, BLOCK)
+    return replace(CLASSIFIERS[profile], adaptation=_ADAPTATION_WIDTH[profile] if adapted else 0)
 
 
 def check_labels(data: ImageDataset) -> None:

@@ -15,7 +15,7 @@ from unveil.models.core.errors import AttackFailed
 from unveil.models.core.images import Images
 from unveil.models.core.profiles import PROFILE_IMAGE_COUNTS
 from unveil.models.core.run_context import RunContext
-from unveil.models.core.threat_models import ThreatModel
+from unveil.models.core.threat_models import Capability
 from unveil.models.data.image_dataset import ImageDataset
 from unveil.models.evaluation.attacker_view import ImageSplit, build_attack_input, split_images
 from unveil.models.evaluation.controls import controls_context, controls_start_fraction, run_controls
@@ -111,7 +111,7 @@ def _split_upload(attack: Attack[Any], data: ImageDataset, public: Images | None
     """`_uploaded_ciphertexts` maps each of these images to its ciphertext by position in the upload."""
     targets = data.test if data.test_originals is None else data.test_originals
     train = data.train if data.train_originals is None else data.train_originals
-    if attack.threat_model is not ThreatModel.PUBLIC_IMAGES:
+    if Capability.PUBLIC_IMAGES not in attack.threat_model:
         public = None
     return split_images(attack, targets, train, public)
 

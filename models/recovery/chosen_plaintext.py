@@ -14,13 +14,10 @@ import numpy as np
 import numpy.typing as npt
 
 from unveil.models.core.images import Images
-from unveil.models.recovery import known_plaintext
-from unveil.models.recovery.known_plaintext import InconsistentPairs
-from unveil.models.recovery.tanaka import HALF_NIBBLES, NibblePermutation
-from unveil.models.schemes.ele import EleKey
-from unveil.models.schemes.etc import EtcKey
+from unveil.models.recovery.tanaka import HALF_NIBBLES
+from unveil.models.schemes.pair_solving import InconsistentPairs
 from unveil.models.schemes.pixelwise import ORDERS, PixelwiseKey
-from unveil.models.schemes.tanaka import BLOCK, from_nibbles, nibbles
+from unveil.models.schemes.tanaka import BLOCK, NibblePermutation, from_nibbles, nibbles
 
 Oracle = Callable[[Images], Images]
 K = TypeVar("K")
@@ -54,7 +51,7 @@ class NibbleMap:
 def pixelwise(oracle: Oracle, height: int, width: int) -> QueryResult[PixelwiseKey]:
     """Query one image with every pixel (1, 2, 3). Raises InconsistentPairs if the oracle encrypts otherwise."""
     query_image = np.broadcast_to(np.array([1, 2, 3], np.uint8), (1, height, width, 3)).copy()
-    answer = _query_oracle(oracle, query_image)[0]
+    answer = query_oracle(oracle, query_image)[0]
     flipped = answer > 127
     source = np.where(flipped, 255 - answer, answer).astype(np.intp) - 1
     if not (np.sort(source, axis=2) == np.arange(3)).all():
@@ -65,7 +62,7 @@ def pixelwise(oracle: Oracle, height: int, width: int) -> QueryResult[PixelwiseK
     return QueryResult(PixelwiseKey(reversals, orders), 1)
 
 
-def tanaka(oracle: Oracle, height: int, width: int) -> QueryResult[NibblePermutation]:
+def nibble_permutation(oracle: Oracle, height: int, width: int) -> QueryResult[NibblePermutation]:
     """Query three blocks: zeros, which show the inversions, then the number of each nibble in base 16.
 
     One image if it has three blocks; sides multiples of 4. Raises InconsistentPairs if the oracle encrypts otherwise.
@@ -76,11 +73,11 @@ def tanaka(oracle: Oracle, height: int, width: int) -> QueryResult[NibblePermuta
     images = math.ceil(len(query_blocks) / (rows * columns))
     values = np.zeros((images * rows * columns, 2 * HALF_NIBBLES), np.uint8)
     values[: len(query_blocks)] = query_blocks
-    answer = nibbles(_query_oracle(oracle, from_nibbles(values.reshape(images, rows, columns, 2 * HALF_NIBBLES))))
+    answer = nibbles(query_oracle(oracle, from_nibbles(values.reshape(images, rows, columns, 2 * HALF_NIBBLES))))
     zero, low, high = answer.reshape(-1, 2 * HALF_NIBBLES)[: len(query_blocks)]
     place = ((high ^ zero).astype(np.intp) << 4) + (low ^ zero)
     if not np.isin(zero, (0, 15)).all() or not (np.sort(place) == index).all():
-        raise InconsistentPairs("the answer of the oracle is not Tanaka's scheme")
+        raise InconsistentPairs("the answer of the oracle does not move and invert the nibbles of each 4x4 block")
     return QueryResult(NibblePermutation(place, np.where(zero == 15, -1, 1).astype(np.int8)), images)
 
 
@@ -90,8 +87,8 @@ def nibble_map(oracle: Oracle, height: int, width: int) -> QueryResult[NibbleMap
     One image of zeros shows the inversions; each further image shows one base-16 digit of every nibble's number: five
     images up to 65,536 nibbles (96x96 has 55,296). Raises InconsistentPairs for other schemes.
     """
-    query_images = _make_numbering_images(height, width)
-    zero, *digits = _to_nibbles(_query_oracle(oracle, query_images))
+    query_images = make_numbering_images(height, width)
+    zero, *digits = _to_nibbles(query_oracle(oracle, query_images))
     source = np.zeros(len(zero), np.intp)
     for d, digit in enumerate(digits):
         source += (digit ^ zero).astype(np.intp) << 4 * d
@@ -100,27 +97,19 @@ def nibble_map(oracle: Oracle, height: int, width: int) -> QueryResult[NibbleMap
     return QueryResult(NibbleMap(source, zero == 15), len(query_images))
 
 
-def ele(oracle: Oracle, height: int, width: int) -> QueryResult[EleKey]:
-    """Solve the queries of `nibble_map` as pairs, in which no two nibbles are equal. Sides multiples of 4."""
-    query_images = _make_numbering_images(height, width)
-    return QueryResult(known_plaintext.ele(query_images, _query_oracle(oracle, query_images)).key, len(query_images))
+def make_numbering_images(height: int, width: int) -> Images:
+    """Zeros, then the number of each nibble in base 16, lowest digit first: uint8 [1 + digits, H, W, 3].
 
-
-def etc(oracle: Oracle, height: int, width: int) -> QueryResult[EtcKey]:
-    """Solve the queries of `nibble_map` as pairs, in which no two blocks are equal. Sides multiples of 8."""
-    query_images = _make_numbering_images(height, width)
-    return QueryResult(known_plaintext.etc(query_images, _query_oracle(oracle, query_images)).key, len(query_images))
-
-
-def _make_numbering_images(height: int, width: int) -> Images:
-    """Zeros, then the number of each nibble in base 16, lowest digit first: uint8 [1 + digits, H, W, 3]."""
+    No two nibbles are equal in all of them, nor are two blocks, so that they determine any key as pairs.
+    """
     index = np.arange(height * width * 6)
     digits = max(1, math.ceil(math.log2(len(index)) / 4))
     values = np.stack([np.zeros_like(index), *(index >> 4 * d & 15 for d in range(digits))]).astype(np.uint8)
     return _from_nibbles(values, (len(values), height, width, 3))
 
 
-def _query_oracle(oracle: Oracle, images: Images) -> Images:
+def query_oracle(oracle: Oracle, images: Images) -> Images:
+    """The ciphertexts of chosen images. Raises InconsistentPairs if they have another shape."""
     answer = oracle(images)
     if answer.shape != images.shape:
         raise InconsistentPairs(f"the oracle returned images of shape {list(answer.shape)} for {list(images.shape)}")

@@ -19,7 +19,7 @@ the permutation determines both.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
 from typing import Any, Literal
 
 import numpy as np
@@ -28,8 +28,7 @@ from scipy.optimize import linear_sum_assignment
 
 from unveil.models.core.images import Images, check_images
 from unveil.models.recovery.statistics import TanakaStatistics, load_bundled_statistics
-from unveil.models.schemes.pixelwise import ORDERS
-from unveil.models.schemes.tanaka import BLOCK, TanakaKey, nibbles
+from unveil.models.schemes.tanaka import BLOCK, NibblePermutation, TanakaKey, nibbles
 
 Variant = Literal["paper", "icce2018"]
 Floats = npt.NDArray[np.float32]
@@ -50,40 +49,6 @@ NEIGHBOURS: tuple[tuple[tuple[int, int], ...], ...] = tuple(
 NEIGHBOUR_CLIP = 28.0  # grey levels: a larger difference is no evidence about the lower nibble
 PREDICTIONS, PREDICTION_STEP = 41, 0.4  # bins of the predicted lower nibble, -8..8 around its middle
 ACTIVITIES = np.array([3.0, 5.0, 7.0, 9.0, 12.0, 16.0])  # bins of the mean absolute neighbour difference
-
-
-@dataclass(frozen=True)
-class NibblePermutation:
-    """A nibble permutation: output nibble i is input nibble place[i], inverted if sign[i] is -1."""
-
-    place: Ints  # [96]
-    sign: npt.NDArray[np.int8]  # [96]
-
-    def to_key(self, variant: Variant = "paper") -> TanakaKey:
-        """The key in the form of the scheme; in icce2018 the inversions follow from the permutation."""
-        permutation = self.place.astype(np.int64)
-        if variant == "icce2018":
-            return TanakaKey(permutation, permutation > HALF_NIBBLES)
-        flips = np.zeros(2 * HALF_NIBBLES, np.bool_)
-        flips[self.place] = self.sign < 0
-        return TanakaKey(permutation, flips)
-
-    def transform(self, order: int, *, negative: bool = False) -> NibblePermutation:
-        """The permutation whose decryption has as channel c channel ORDERS[order][c] of this one's decryption.
-
-        All values are inverted if `negative`; the same convention as `pixelwise.transform_key`.
-        """
-        half, rest = np.divmod(self.place, HALF_NIBBLES)
-        pixel, channel = np.divmod(rest, 3)
-        moved = np.argsort(ORDERS[order])[channel]
-        return NibblePermutation(half * HALF_NIBBLES + 3 * pixel + moved, -self.sign if negative else self.sign)
-
-    def decrypt(self, ciphertexts: Images) -> Images:
-        """Decrypt ciphertexts uint8 [N, H, W, 3], sides multiples of 4."""
-        from unveil.models.schemes.tanaka import from_nibbles
-
-        values = nibbles(ciphertexts) ^ np.where(self.sign < 0, 15, 0).astype(np.uint8)
-        return from_nibbles(values[..., np.argsort(self.place)])
 
 
 def permutation_from_key(key: TanakaKey, variant: Variant = "paper") -> NibblePermutation:
@@ -135,18 +100,18 @@ def _sample_evenly(values: npt.NDArray[np.uint8], blocks: int) -> npt.NDArray[np
     return values[np.linspace(0, len(values) - 1, min(max_images, len(values))).astype(int)]
 
 
-def rule_evidence(permutation: NibblePermutation) -> npt.NDArray[np.float64]:
-    """Log-likelihoods [12] of the transforms 6 * negative + order in icce2018, from the inversions that fit its rule.
+def rule_evidence(
+    violations: Callable[[NibblePermutation], int], permutation: NibblePermutation
+) -> npt.NDArray[np.float64] | None:
+    """Log-likelihoods [12] of the transforms 6 * negative + order, if the keys of a scheme obey a rule.
 
-    The rule applies the permutation to itself, so it holds for one order of the channels only. It determines what the
-    colours of photographs determine in the other variant.
+    violations: counts the entries that break the rule. It determines what the colours of photographs determine in a
+    scheme without such a rule; None if there is none.
     """
-    rule_hits = np.zeros(12)
-    for element in range(12):
-        transformed = permutation.transform(element % 6, negative=element >= 6)
-        expected = (transformed.place > HALF_NIBBLES) ^ (transformed.place[transformed.place] > HALF_NIBBLES)
-        rule_hits[element] = (expected == (transformed.sign < 0)).sum()
-    return rule_hits * np.log(0.9) + (2 * HALF_NIBBLES - rule_hits) * np.log(0.1)
+    broken = np.array([violations(permutation.transform(e % 6, negative=e >= 6)) for e in range(12)])
+    if not broken.any():
+        return None
+    return (2 * HALF_NIBBLES - broken) * np.log(0.9) + broken * np.log(0.1)
 
 
 # --- 1: upper nibbles and inversions --------------------------------------------------------------------------------

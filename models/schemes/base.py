@@ -5,17 +5,20 @@ from __future__ import annotations
 import dataclasses
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, TypeVar
 
 import numpy as np
 
 from unveil.models.core import keystream
 from unveil.models.core.images import Images, check_images
+from unveil.models.core.settings_schema import ParameterError
+from unveil.models.core.structure import Structure
 
 if TYPE_CHECKING:
     from unveil.models.core.run_context import RunContext
     from unveil.models.data.image_dataset import ImageDataset
+    from unveil.models.schemes.pair_solving import SolvedKey
     from unveil.models.training.classifier import Classifier
 
 S = TypeVar("S")
@@ -62,6 +65,11 @@ def seed_secret(seed: bytes) -> bytes:
     return _SEED_PREFIX + seed
 
 
+@dataclasses.dataclass(frozen=True)
+class NoSettings:
+    """Of a scheme or an attack without settings."""
+
+
 class Scheme(ABC, Generic[S, K]):
     """A learnable-encryption scheme with its settings.
 
@@ -71,16 +79,24 @@ class Scheme(ABC, Generic[S, K]):
     """
 
     name: ClassVar[str]
-    title: ClassVar[str]
-    source: ClassVar[str]
-    Settings: ClassVar[type]
+    title: ClassVar[str]  # the name if a class has none
+    source: ClassVar[str] = ""
+    Settings: ClassVar[type] = NoSettings
+    api_version: ClassVar[int] = 1
     trains: ClassVar[bool] = False  # whether the secret is the weights of a trained network
-    invertible: ClassVar[bool] = True
+    invertible: ClassVar[bool] = False  # true of every class that defines `decrypt`
     # Why protected images serve only the classifier of the key, so that no other model can be trained on them.
     bound_to_classifier: ClassVar[str | None] = None
     paper_name: ClassVar[str | None] = None  # the row in the paper's tables
     paper_position: ClassVar[int] = 0  # among the rows of the paper's tables
     profiles: ClassVar[Mapping[str, Mapping[str, Any]]] = {}  # default settings of each profile
+
+    def __init_subclass__(cls, **arguments: Any) -> None:
+        super().__init_subclass__(**arguments)
+        if "name" in vars(cls) and "title" not in vars(cls):
+            cls.title = cls.name
+        if "decrypt" in vars(cls) and "invertible" not in vars(cls):
+            cls.invertible = True
 
     def __init__(self, settings: S) -> None:
         self.settings = settings
@@ -96,13 +112,18 @@ class Scheme(ABC, Generic[S, K]):
         return 1
 
     @property
+    def structure(self) -> Structure | None:
+        """What the scheme does to an image, for attacks that exploit it; None: nothing that has a name."""
+        return None
+
+    @property
     def paper(self) -> PaperRow | None:
         """The paper's results for these settings; None if it has none."""
         return None
 
-    @abstractmethod
-    def key_space_bits(self, height: int, width: int) -> float | None:
-        """log2 of the number of keys for one image of this size; None if keys are not countable (networks)."""
+    def key_space_bits(self, height: int, width: int) -> float | None:  # noqa: ARG002
+        """log2 of the number of keys for one image of this size; None if it is unknown or not countable (networks)."""
+        return None
 
     @abstractmethod
     def derive(self, seed: bytes, height: int, width: int) -> K:
@@ -112,17 +133,22 @@ class Scheme(ABC, Generic[S, K]):
     def encrypt(self, images: Images, key: K) -> Images:
         """Protect uint8 [N, H, W, 3], sides multiples of `size_multiple`, under one key -> the same shape."""
 
-    @abstractmethod
-    def decrypt(self, images: Images, key: K) -> Images:
+    def decrypt(self, images: Images, key: K) -> Images:  # noqa: ARG002
         """The exact inverse of `encrypt`. Raises ValueError if the scheme has none."""
+        raise ValueError(f"{self.name} cannot decrypt: it has no exact inverse")
 
-    @abstractmethod
-    def key_to_json(self, key: K) -> dict[str, Any]:
+    @property
+    def has_explicit_keys(self) -> bool:
+        """Whether keys can be given and exported as JSON."""
+        return type(self).key_to_json is not Scheme.key_to_json
+
+    def key_to_json(self, key: K) -> dict[str, Any]:  # noqa: ARG002
         """The key as JSON values, in the form that `key_from_json` reads."""
+        raise ValueError(f"keys of {self.name} have no JSON form")
 
-    @abstractmethod
-    def key_from_json(self, material: Mapping[str, Any]) -> K:
+    def key_from_json(self, material: Mapping[str, Any]) -> K:  # noqa: ARG002
         """A key from explicit key material. Raises ParameterError with a pointer to the field."""
+        raise ParameterError([("", f"keys of {self.name} cannot be given as key material; leave it out to draw a key")])
 
     def key_size(self, key: K) -> tuple[int, int] | None:  # noqa: ARG002 - most keys fit every size
         """(height, width) of the only image size that the key fits; None: every size."""
@@ -132,6 +158,26 @@ class Scheme(ABC, Generic[S, K]):
         """The share of equal entries in 0..1 for each part of two keys, such as inversion bits and positions."""
         parts = dataclasses.fields(key)  # type: ignore[arg-type]
         return {part.name: float(np.mean(getattr(key, part.name) == getattr(true_key, part.name))) for part in parts}
+
+    def key_from_map(self, found: Any) -> K | None:  # noqa: ARG002
+        """The key in the form of the scheme from the map that an attack recovered; None: the map alone is compared.
+
+        found: a PixelwiseKey for the structure PixelMap, a NibblePermutation for a BlockMap.
+        """
+        return None
+
+    def rule_violations(self, found: Any) -> int:  # noqa: ARG002
+        """In how many entries a recovered map breaks a rule that all keys of the scheme obey, if there is one."""
+        return 0
+
+    @property
+    def brings_pair_solver(self) -> bool:
+        """Whether the scheme solves its own keys from pairs."""
+        return type(self).solve_pairs is not Scheme.solve_pairs
+
+    def solve_pairs(self, plain: Images, protected: Images) -> SolvedKey[K]:  # noqa: ARG002
+        """A key that is consistent with all pairs, for a structure that no attack solves. Raises ValueError."""
+        raise TypeError(f"{self.name} brings no solver")
 
     def key_to_secret(self, key: K) -> bytes:
         """The stored form of an explicit key."""
@@ -172,18 +218,28 @@ class Scheme(ABC, Generic[S, K]):
         """
         raise TypeError(f"{self.name} is not bound to a classifier")
 
-    def protect(self, images: Images, secret: bytes, first: int = 0, device: str = "cpu") -> Images:  # noqa: ARG002
+    def protect(
+        self,
+        images: Images,
+        secret: bytes,
+        first: int = 0,
+        device: str = "cpu",  # noqa: ARG002
+        on_batch: Callable[[], None] = lambda: None,
+    ) -> Images:
         """Protect images uint8 [N, H, W, 3] under one key, or under one derived key for each image.
 
         first: the number of the first image, from which its key is derived. device: of a network; ciphers run on the
-        CPU. Raises SizeMismatch, and ValueError for images that the scheme cannot take.
+        CPU. on_batch: called before each part of the work; may raise Cancelled. Raises SizeMismatch, and ValueError for
+        images that the scheme cannot take.
         """
         check_images(images)
+        on_batch()
         height, width = images.shape[1:3]
         if not self.key_per_image:
             return self.encrypt(images, self.key(secret, height, width))
         out = np.empty_like(images)
         for i in range(len(images)):
+            on_batch()
             out[i] = self.encrypt(images[i : i + 1], self.key(image_secret(secret, first + i), height, width))[0]
         return out
 

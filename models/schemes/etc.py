@@ -12,8 +12,10 @@ import numpy.typing as npt
 
 from unveil.models.core import keystream
 from unveil.models.core.images import Images, check_images
+from unveil.models.core.structure import BlockMap
 from unveil.models.schemes.base import Scheme
 from unveil.models.schemes.key_json import decode_map, encode_map, parse_permutation, parse_size
+from unveil.models.schemes.pair_solving import SolvedKey, check_pairs, match_labels
 from unveil.models.schemes.pixelwise import INVERSE_ORDERS, ORDERS
 
 BLOCK = 8  # pixels a side: a JPEG block, which keeps protected images compressible
@@ -50,6 +52,10 @@ class Etc(Scheme[EtcSettings, EtcKey]):
     @property
     def size_multiple(self) -> int:
         return BLOCK
+
+    @property
+    def structure(self) -> BlockMap:
+        return BlockMap(BLOCK, "value", shared=False, blocks_move=True)
 
     def key_space_bits(self, height: int, width: int) -> float:
         """log2((8 * 2 * 6)^B * B!) for B blocks."""
@@ -101,6 +107,29 @@ class Etc(Scheme[EtcSettings, EtcKey]):
             parse_permutation(material, "blocks", count),
         )
 
+    def solve_pairs(self, plain: Images, protected: Images) -> SolvedKey[EtcKey]:
+        """Find each protected block among the 96 versions of all plain blocks. Flat blocks remain ambiguous."""
+        check_pairs(plain, protected)
+        rows, columns = plain.shape[1] // BLOCK, plain.shape[2] // BLOCK
+        count = rows * columns
+        versions = []
+        for element in range(96):
+            rotation, flip, order = element // 12, element // 6 % 2, element % 6
+            ones = np.ones((rows, columns), np.uint8)
+            key = EtcKey(rotation * ones, (flip * ones).astype(np.bool_), order * ones, np.arange(count))
+            versions.append(_block_bytes(self.encrypt(plain, key)))
+        target_tiles = _block_bytes(protected)
+        canonical = [min(same) for same in zip(*versions, strict=True)]
+        member = {version: canonical[block] for same in versions for block, version in enumerate(same)}
+        blocks, is_unique = match_labels(canonical, [member.get(tile, tile) for tile in target_tiles])
+        elements, clear = np.zeros(count, np.uint8), np.zeros(count, np.bool_)
+        for i, block in enumerate(blocks):
+            fitting = [element for element in range(96) if versions[element][block] == target_tiles[i]]
+            elements[block], clear[i] = fitting[0], len(fitting) == 1
+        turns, colours = np.divmod(elements.reshape(rows, columns), np.uint8(12))
+        flips, orders = np.divmod(colours, np.uint8(6))
+        return SolvedKey(EtcKey(turns, flips.astype(np.bool_), orders, blocks), float((clear & is_unique).mean()))
+
 
 # A mirrored rotation is its own inverse; one quarter turn is undone by three.
 _INVERSE_TURNS = np.array([0, 3, 2, 1, 4, 5, 6, 7], np.uint8)
@@ -133,3 +162,10 @@ def _from_blocks(blocks: Images, shape: tuple[int, ...]) -> Images:
     count, height, width, _ = shape
     split = blocks.reshape(count, height // BLOCK, width // BLOCK, BLOCK, BLOCK, 3)
     return split.transpose(0, 1, 3, 2, 4, 5).reshape(shape)
+
+
+def _block_bytes(images: Images) -> list[bytes]:
+    """The bytes of each 8x8 block over all images."""
+    count, height, width, _ = images.shape
+    split = images.reshape(count, height // BLOCK, BLOCK, width // BLOCK, BLOCK, 3)
+    return [tile.tobytes() for tile in split.transpose(1, 3, 0, 2, 4, 5).reshape(-1, count * 3 * BLOCK**2)]

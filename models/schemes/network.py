@@ -11,6 +11,7 @@ import numpy as np
 
 from unveil.models.core.images import Images, check_images, pad, pad_to, quantise
 from unveil.models.core.settings_schema import parse
+from unveil.models.core.structure import NetworkMap
 from unveil.models.schemes.base import Scheme
 
 if TYPE_CHECKING:
@@ -44,9 +45,9 @@ class NetworkScheme(Scheme[S, "nn.Module"]):
     def build_network(self) -> nn.Module:
         """An untrained network of these settings: float [N, 3, H, W] in -1..1 -> the same."""
 
-    def key_space_bits(self, height: int, width: int) -> None:  # noqa: ARG002
-        """None: weights are not drawn from a countable set."""
-        return
+    @property
+    def structure(self) -> NetworkMap:
+        return NetworkMap()
 
     def derive(self, seed: bytes, height: int, width: int) -> nn.Module:  # noqa: ARG002
         raise ValueError(f"a key of {self.name} is a trained network and has no seed")
@@ -110,17 +111,15 @@ class NetworkScheme(Scheme[S, "nn.Module"]):
                 out[i : i + batch_size, *output_window] = quantise(result)[:, *inner_window]
         return out
 
-    def protect(self, images: Images, secret: bytes, first: int = 0, device: str = "cpu") -> Images:  # noqa: ARG002
-        return self.encrypt(images, self.key(secret, *images.shape[1:3]).to(device))
-
-    def decrypt(self, images: Images, key: nn.Module) -> Images:  # noqa: ARG002
-        raise ValueError(f"{self.name} cannot decrypt: its network has no exact inverse")
-
-    def key_to_json(self, key: nn.Module) -> dict[str, Any]:  # noqa: ARG002
-        raise ValueError(f"a key of {self.name} is a trained network and has no JSON form")
-
-    def key_from_json(self, material: Mapping[str, Any]) -> nn.Module:  # noqa: ARG002
-        raise ValueError(f"a key of {self.name} must be trained and cannot be given as JSON")
+    def protect(
+        self,
+        images: Images,
+        secret: bytes,
+        first: int = 0,  # noqa: ARG002 - one key for all images
+        device: str = "cpu",
+        on_batch: Callable[[], None] = lambda: None,
+    ) -> Images:
+        return self.encrypt(images, self.key(secret, *images.shape[1:3]).to(device), on_batch)
 
 
 def build_provenance(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -14,6 +14,7 @@ import numpy.typing as npt
 from unveil.models.core import keystream
 from unveil.models.core.images import Images, check_images
 from unveil.models.core.settings_schema import setting
+from unveil.models.core.structure import PixelMap
 from unveil.models.schemes.base import PaperRow, Scheme, image_secret
 from unveil.models.schemes.key_json import decode_map, encode_map, parse_size
 
@@ -41,6 +42,10 @@ class PixelwiseKey:
     reversed: npt.NDArray[np.bool_]
     orders: npt.NDArray[np.uint8]
 
+    def decrypt(self, images: Images) -> Images:
+        """Undo this map on uint8 [N, H, W, 3]."""
+        return _transform(images, self, inverse=True)
+
 
 class Pixelwise(Scheme[PixelwiseSettings, PixelwiseKey]):
     """Each channel value p is inverted to 255 - p with probability 1/2; the channels of each pixel are permuted."""
@@ -57,6 +62,10 @@ class Pixelwise(Scheme[PixelwiseSettings, PixelwiseKey]):
         return self.settings.key_mode == "different"
 
     @property
+    def structure(self) -> PixelMap:
+        return PixelMap()
+
+    @property
     def paper(self) -> PaperRow:
         return _PAPER[self.settings.key_mode]
 
@@ -68,11 +77,18 @@ class Pixelwise(Scheme[PixelwiseSettings, PixelwiseKey]):
         signs, orders = np.divmod(_draw_codes(seed, height, width).reshape(height, width), np.uint8(6))
         return PixelwiseKey((signs[..., None] >> np.arange(3, dtype=np.uint8) & 1).astype(np.bool_), orders)
 
-    def protect(self, images: Images, secret: bytes, first: int = 0, device: str = "cpu") -> Images:
+    def protect(
+        self,
+        images: Images,
+        secret: bytes,
+        first: int = 0,
+        device: str = "cpu",
+        on_batch: Callable[[], None] = lambda: None,
+    ) -> Images:
         from unveil.models.core import numba_kernels  # imported late: the API imports this module and needs no compiler
 
         if not self.key_per_image or numba_kernels.apply_pixel_transforms is None:
-            return super().protect(images, secret, first, device)
+            return super().protect(images, secret, first, device, on_batch)
         check_images(images)
         count, height, width, _ = images.shape
         out = np.empty(images.shape, np.uint8)
@@ -85,7 +101,10 @@ class Pixelwise(Scheme[PixelwiseSettings, PixelwiseKey]):
         return _transform(images, key, inverse=False)
 
     def decrypt(self, images: Images, key: PixelwiseKey) -> Images:
-        return _transform(images, key, inverse=True)
+        return key.decrypt(images)
+
+    def key_from_map(self, found: PixelwiseKey) -> PixelwiseKey:
+        return found
 
     def key_size(self, key: PixelwiseKey) -> tuple[int, int]:
         return key.orders.shape[0], key.orders.shape[1]

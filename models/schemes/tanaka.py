@@ -13,7 +13,9 @@ import numpy.typing as npt
 from unveil.models.core import keystream
 from unveil.models.core.images import Images, check_images
 from unveil.models.core.settings_schema import ParameterError, setting
+from unveil.models.core.structure import BlockMap
 from unveil.models.schemes.base import PaperRow, Scheme
+from unveil.models.schemes.pixelwise import ORDERS
 
 BLOCK = 4
 NIBBLES = 6 * BLOCK * BLOCK  # 96: index = 48 * upper + 12 * row + 3 * column + channel, lower nibbles first
@@ -39,6 +41,29 @@ class TanakaKey:
     reversed: npt.NDArray[np.bool_]
 
 
+@dataclass(frozen=True)
+class NibblePermutation:
+    """One map of the 96 nibbles of every block: output nibble i is input nibble place[i], inverted if sign[i] is -1."""
+
+    place: npt.NDArray[np.intp]  # [96]
+    sign: npt.NDArray[np.int8]  # [96]
+
+    def transform(self, order: int, *, negative: bool = False) -> NibblePermutation:
+        """The permutation whose decryption has as channel c channel ORDERS[order][c] of this one's decryption.
+
+        All values are inverted if `negative`.
+        """
+        half, rest = np.divmod(self.place, NIBBLES // 2)
+        pixel, channel = np.divmod(rest, 3)
+        moved = np.argsort(ORDERS[order])[channel]
+        return NibblePermutation(half * (NIBBLES // 2) + 3 * pixel + moved, -self.sign if negative else self.sign)
+
+    def decrypt(self, images: Images) -> Images:
+        """Undo this map on uint8 [N, H, W, 3], sides multiples of 4."""
+        values = nibbles(images) ^ np.where(self.sign < 0, 15, 0).astype(np.uint8)
+        return from_nibbles(values[..., np.argsort(self.place)])
+
+
 class Tanaka(Scheme[TanakaSettings, TanakaKey]):
     """The 96 nibbles of each 4x4 block are inverted (15 - v) or not and permuted; one key serves all blocks and images.
 
@@ -56,6 +81,10 @@ class Tanaka(Scheme[TanakaSettings, TanakaKey]):
     @property
     def size_multiple(self) -> int:
         return BLOCK
+
+    @property
+    def structure(self) -> BlockMap:
+        return BlockMap(BLOCK, "nibble")
 
     @property
     def paper(self) -> PaperRow:
@@ -81,6 +110,23 @@ class Tanaka(Scheme[TanakaSettings, TanakaKey]):
         if self.settings.variant == "icce2018":
             return _shuffle(images, inverse, key.reversed, key.reversed)
         return _shuffle(images, inverse, None, key.reversed)
+
+    def key_from_map(self, found: NibblePermutation) -> TanakaKey:
+        """In icce2018 the inversions follow from the permutation."""
+        permutation = found.place.astype(np.int64)
+        if self.settings.variant == "icce2018":
+            return TanakaKey(permutation, permutation > NIBBLES // 2)
+        flips = np.zeros(NIBBLES, np.bool_)
+        flips[found.place] = found.sign < 0
+        return TanakaKey(permutation, flips)
+
+    def rule_violations(self, found: NibblePermutation) -> int:
+        """Inversions that icce2018 derives otherwise. Its rule applies the permutation to itself."""
+        if self.settings.variant == "paper":
+            return 0
+        place = found.place
+        expected = (place > NIBBLES // 2) ^ (place[place] > NIBBLES // 2)
+        return int((expected != (found.sign < 0)).sum())
 
     def key_to_json(self, key: TanakaKey) -> dict[str, Any]:
         return {"permutation": key.permutation.tolist(), "reversed": key.reversed.astype(int).tolist()}

@@ -314,7 +314,7 @@ class Rows:
     ) -> None:
         known = catalog.attacks().get(attack["name"])
         job = _job(status, RESULTS[attack["name"]])
-        threat = known.threat_model.value if known else "threat model of a later version"
+        threat = known.threat_model.name if known else "threat model of a later version"
         self.rows.append(
             Cell(
                 id=id, evaluation_id=evaluation.id, position=position, scheme=scheme, attack=attack,

@@ -149,7 +149,7 @@ def reachable(root):
 
 
 @pytest.mark.parametrize("scheme", [("pixelwise", {}), ("pixelwise", {"key_mode": "different"}), ("tanaka", {})])
-@pytest.mark.parametrize("model", list(ThreatModel))
+@pytest.mark.parametrize("model", catalog.NAMED_THREAT_MODELS, ids=lambda model: model.name)
 def test_an_attack_reaches_neither_keys_nor_the_plain_images_it_is_scored_on(scheme, model):
     spy = RecordingAttack(model, ciphertext_count=6)
     secret = catalog.new_secret()
@@ -166,14 +166,14 @@ def test_an_attack_reaches_neither_keys_nor_the_plain_images_it_is_scored_on(sch
 
 
 def test_each_threat_model_gets_its_material_and_no_more():
-    for model in ThreatModel:
+    for model in catalog.NAMED_THREAT_MODELS:
         spy = RecordingAttack(model, ciphertext_count=4)
         run_test_cell(("pixelwise", {}), spy)
         attack_input = spy.inputs[0]
         assert len(attack_input.observed) == 4
-        assert (attack_input.public is not None) == (model is ThreatModel.PUBLIC_IMAGES)
-        assert (attack_input.pairs is not None) == (model is ThreatModel.KNOWN_PLAINTEXT)
-        assert (attack_input.oracle is not None) == (model is ThreatModel.CHOSEN_PLAINTEXT)
+        assert (attack_input.public is not None) == (model == ThreatModel.PUBLIC_IMAGES)
+        assert (attack_input.pairs is not None) == (model == ThreatModel.KNOWN_PLAINTEXT)
+        assert (attack_input.oracle is not None) == (model == ThreatModel.CHOSEN_PLAINTEXT)
 
 
 def test_each_key_is_watched_on_images_of_its_own_as_far_as_they_go():

@@ -1,0 +1,61 @@
+"""The structure of a scheme: what it does to an image under any key, as attacks need to know it.
+
+A scheme declares one of these, or none. Attacks ask for the structure and never for the class or name of a scheme.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+Unit = Literal["nibble", "value", "pixel"]  # half a byte; one channel of a pixel; the channels of a pixel together
+
+
+@dataclass(frozen=True)
+class PixelMap:
+    """Pixels stay in place. The channels of each are inverted (255 - p) or not and permuted, by a map of its own."""
+
+
+@dataclass(frozen=True)
+class BlockMap:
+    """In every block of `side` x `side` pixels, units move to other places of the block and are inverted or not.
+
+    shared: one map serves all blocks. blocks_move: the blocks of an image are permuted as well.
+    """
+
+    side: int
+    unit: Unit
+    shared: bool = True
+    blocks_move: bool = False
+
+
+@dataclass(frozen=True)
+class PositionPermutation:
+    """Units move to any other place of the image and are inverted or not."""
+
+    unit: Unit
+
+
+@dataclass(frozen=True)
+class LinearMap:
+    """A fixed linear map, rounded, of every block of `side` x `side` pixels; of the whole image if `side` is None."""
+
+    side: int | None = None
+
+
+@dataclass(frozen=True)
+class NetworkMap:
+    """A trained network: one forward pass protects an image."""
+
+
+Structure = PixelMap | BlockMap | PositionPermutation | LinearMap | NetworkMap
+
+
+def moves_nibbles(structure: Structure | None) -> bool:
+    """Whether every nibble of a ciphertext is one nibble of the plain image, inverted or not."""
+    return isinstance(structure, PixelMap | BlockMap | PositionPermutation)
+
+
+def is_fixed_block_map(structure: Structure | None, side: int) -> bool:
+    """Whether one map of `side` x `side` pixels moves the units of all blocks, and blocks stay in place."""
+    return isinstance(structure, BlockMap) and structure.side == side and structure.shared and not structure.blocks_move
