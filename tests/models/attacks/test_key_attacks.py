@@ -125,5 +125,5 @@ def test_missing_material_is_named():
     with pytest.raises(AttackFailed, match="oracle"):
         make_attack("chosen-plaintext", {}).run(empty, RunContext())
     unknown = AttackInput(None, photographs(1), photographs(0))
-    with pytest.raises(AttackFailed, match="pixel-wise encryption or of Tanaka"):
+    with pytest.raises(AttackFailed, match="needs a scheme that inverts and permutes"):
         attacks()["key-recovery"](attacks()["key-recovery"].Settings()).run(unknown, RunContext())
