@@ -5,15 +5,11 @@ Imports no torch, because the API validates requests with it.
 
 from __future__ import annotations
 
-import importlib
 import inspect
-import pkgutil
 from collections.abc import Collection, Mapping
-from functools import cache
-from typing import Any, Literal
+from typing import Any
 
-from unveil.models import attacks as attack_modules
-from unveil.models import schemes as scheme_modules
+from unveil.models import registry
 from unveil.models.attacks.base import Attack
 from unveil.models.core import spec
 from unveil.models.core.images import padded_size
@@ -23,6 +19,7 @@ from unveil.models.core.threat_models import NAMED_THREAT_MODELS, Capability, Th
 from unveil.models.data.datasets import list_datasets as builtin_datasets
 from unveil.models.data.image_dataset import DatasetInfo
 from unveil.models.metrics.ssim import SSIM_MODES, SsimMode
+from unveil.models.registry import Kind, Origin, Plugin, origin_of, plugins
 from unveil.models.schemes.base import PaperRow, Scheme, SizeMismatch, new_secret
 
 __all__ = [
@@ -33,8 +30,10 @@ __all__ = [
     "UTILITY",
     "Attack",
     "DatasetInfo",
+    "Origin",
     "PaperRow",
     "ParameterError",
+    "Plugin",
     "Profile",
     "Scheme",
     "SizeMismatch",
@@ -50,16 +49,21 @@ __all__ = [
     "flatten_settings",
     "is_training_attack",
     "json_schema",
+    "load_plugins",
     "make_attack",
     "make_scheme",
     "new_secret",
+    "origin_of",
     "padded_size",
     "parse",
     "parse_spec",
+    "plugins",
     "schemes",
     "setting",
 ]  # fmt: skip
 
+
+load_plugins = registry.load
 
 # The name in place of an attack in a job that measures the utility of a scheme.
 UTILITY = "utility"
@@ -71,53 +75,18 @@ EXTERNAL = "external"
 STORED_SECRET_BITS = 256
 
 
-Kind = Literal["scheme", "attack"]
-
-
 class UnknownName(LookupError):
     """No registered scheme or attack has this name."""
 
 
-_registry: dict[Kind, dict[str, Any]] = {"scheme": {}, "attack": {}}
-
-
-def register(kind: Kind, cls: type[Any]) -> None:
-    """Add a scheme or attack class to the catalog under its `name`.
-
-    Raises TypeError for a class of another kind or with abstract methods, ValueError for a name that another class
-    has.
-    """
-    base = Scheme if kind == "scheme" else Attack
-    if not issubclass(cls, base) or inspect.isabstract(cls):
-        raise TypeError(f"{cls.__qualname__} must be a concrete subclass of {base.__name__}")
-    if _registry[kind].setdefault(cls.name, cls) is not cls:
-        raise ValueError(f"{kind} {cls.name!r} is already registered by {_registry[kind][cls.name].__module__}")
-
-
-@cache
-def _register_built_ins() -> None:
-    """Register every concrete class of the modules of `unveil.models.schemes` and `unveil.models.attacks`."""
-    kinds: list[tuple[Kind, Any, type[Any]]] = [("scheme", scheme_modules, Scheme), ("attack", attack_modules, Attack)]
-    for kind, package, base in kinds:
-        for module in pkgutil.iter_modules(package.__path__):
-            for cls in vars(importlib.import_module(f"{package.__name__}.{module.name}")).values():
-                if inspect.isclass(cls) and issubclass(cls, base) and not inspect.isabstract(cls):
-                    register(kind, cls)
-
-
-def _registered(kind: Kind) -> Mapping[str, Any]:
-    _register_built_ins()
-    return dict(sorted(_registry[kind].items()))
-
-
 def schemes() -> Mapping[str, type[Scheme[Any, Any]]]:
     """Every registered scheme class by name, in alphabetical order."""
-    return _registered("scheme")
+    return registry.registered("scheme")
 
 
 def attacks() -> Mapping[str, type[Attack[Any]]]:
     """Every registered attack class by name, in alphabetical order."""
-    return _registered("attack")
+    return registry.registered("attack")
 
 
 def make_scheme(
@@ -146,7 +115,7 @@ def _make(
 
 
 def _lookup(kind: Kind, name: str) -> Any:
-    known = _registered(kind)
+    known = registry.registered(kind)
     if name not in known:
         raise UnknownName(f"unknown {kind} {name!r}; choose from {', '.join(known)}")
     return known[name]
@@ -179,7 +148,7 @@ def parse_spec(kind: Kind, text: str) -> tuple[str, dict[str, Any]]:
 
     Raises UnknownName, ParameterError.
     """
-    known = _registered(kind)
+    known = registry.registered(kind)
     name, settings = spec.parse_spec(
         text, {name: json_schema(cls.Settings)["properties"] for name, cls in known.items()}
     )
@@ -224,6 +193,8 @@ def describe_scheme(name: str, height: int = 96, width: int = 96) -> dict[str, A
         # inspect.getdoc would inherit the base class's docstring.
         "summary": inspect.cleandoc(cls.__doc__ or cls.title),
         "trains": cls.trains,
+        "invertible": cls.invertible,
+        "origin": _describe_origin("scheme", name),
         "size_multiple": default.size_multiple,
         "parameters": schema,
         "profiles": {profile: dict(cls.profiles.get(profile, {})) for profile in PROFILES},
@@ -245,11 +216,18 @@ def describe_attack(name: str) -> dict[str, Any]:
         "summary": inspect.cleandoc(cls.__doc__ or cls.title),
         "threat_model": cls.threat_model.name,
         "learned": cls.learning_based,
+        "origin": _describe_origin("attack", name),
         "parameters": json_schema(cls.Settings),
         "profiles": {profile: dict(cls.profiles.get(profile, {})) for profile in PROFILES},
         "applies_to": [scheme for scheme, reason in reasons.items() if reason is None],
         "not_applicable": {scheme: reason for scheme, reason in reasons.items() if reason is not None},
     }
+
+
+def _describe_origin(kind: Kind, name: str) -> dict[str, Any]:
+    origin = origin_of(kind, name)
+    assert origin is not None
+    return vars(origin)
 
 
 def _variants(schema: Mapping[str, Any]) -> list[dict[str, Any]]:

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 import numpy as np
 import pytest
 
-from unveil.models import catalog
+from unveil.models import catalog, registry
 from unveil.models.core.images import Images
 from unveil.models.core.run_context import RunContext
 from unveil.models.core.settings_schema import setting
@@ -72,4 +72,5 @@ def register_scheme(
     """Put the scheme into the catalog; `lesson(context)` is called at the end of its training."""
     catalog.schemes()  # registers the built-in schemes
     monkeypatch.setattr(Shift, "on_trained", staticmethod(on_trained), raising=False)
-    monkeypatch.setitem(catalog._registry["scheme"], NAME, Shift)
+    registration = registry._Registration(Shift, registry.Origin("tests", None, "0" * 64))
+    monkeypatch.setitem(registry._registry["scheme"], NAME, registration)

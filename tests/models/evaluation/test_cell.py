@@ -246,7 +246,7 @@ def test_cells_with_the_same_settings_network_and_images_share_their_controls():
         return len(attack.inputs), result_cell.result
 
     itn = make_attack("itn")
-    assert itn.control_cache_key(catalog.make_scheme("pixelwise", {"key_mode": "different"})) == "pixelwise"
+    assert itn.control_cache_key(catalog.make_scheme("pixelwise", {"key_mode": "different"})) == "pixels"
     assert itn.control_cache_key(catalog.make_scheme("ele", {})) == itn.control_cache_key(None) == "unet"
     first, second = run(LearningAttack()), run(LearningAttack())
     assert (first[0], second[0]) == (3, 1)
