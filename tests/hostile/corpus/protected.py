@@ -8,7 +8,7 @@ from PIL import Image
 from tests.hostile.corpus.kind import HostileCase, RequestBody, form, image, part
 from tests.worker.sample_images import encode, encode_pixels, noise
 from unveil.models.core.images import to_png
-from unveil.worker.encryption.codec import ORIGINAL_SIZE_KEY
+from unveil.worker.encryption.ciphertext import ORIGINAL_SIZE_KEY
 
 KEY = "key_00000000000070008000000000000000"  # as long as the real one, which takes its place
 
