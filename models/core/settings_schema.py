@@ -13,6 +13,10 @@ from functools import cache
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 S = TypeVar("S")
+
+# Which way a setting makes an attack stronger; a tuple lists values from weakest to strongest. None: not declared.
+Strength = Literal["higher", "lower", "neutral"] | tuple[Any, ...] | None
+
 _JSON_NAMES: dict[type, str] = {bool: "boolean", int: "integer", float: "number", str: "string"}
 
 
@@ -24,9 +28,20 @@ class ParameterError(ValueError):
         self.errors = errors
 
 
-def setting(default: Any, doc: str, *, minimum: float | None = None, maximum: float | None = None) -> Any:
-    """A field of a settings dataclass with its default, its description and its inclusive limits."""
-    return dataclasses.field(default=default, metadata={"doc": doc, "minimum": minimum, "maximum": maximum})
+def setting(
+    default: Any, doc: str, *, minimum: float | None = None, maximum: float | None = None, stronger: Strength = None
+) -> Any:
+    """A field of a settings dataclass with its default, its description and its inclusive limits.
+
+    stronger: of an attack's setting; without it, any value other than the profile's counts as weaker.
+    """
+    metadata = {"doc": doc, "minimum": minimum, "maximum": maximum, "stronger": stronger}
+    return dataclasses.field(default=default, metadata=metadata)
+
+
+def strengths(settings: type) -> dict[str, Strength]:
+    """The declared direction of each setting."""
+    return {field.name: field.metadata.get("stronger") for field in dataclasses.fields(settings)}
 
 
 def parse(settings: type[S], values: Mapping[str, Any], extra_names: Collection[str] = ()) -> S:
@@ -66,6 +81,8 @@ def json_schema(settings: type) -> dict[str, Any]:
         if "doc" in field.metadata:
             schema["description"] = field.metadata["doc"]
         schema |= {k: field.metadata[k] for k in ("minimum", "maximum") if field.metadata.get(k) is not None}
+        if stronger := field.metadata.get("stronger"):
+            schema["x-stronger"] = list(stronger) if isinstance(stronger, tuple) else stronger
         schema["default"] = field.default
         properties[field.name] = schema
     return {"type": "object", "properties": properties, "additionalProperties": False}

@@ -5,12 +5,10 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any
 
+from unveil.models.core.settings_schema import Strength
 from unveil.models.core.verdict_rules.evidence import CellEvidence
-
-# Which way a setting makes an attack stronger; a tuple lists values from weakest to strongest. None: not declared.
-Strength = Literal["higher", "lower", "neutral"] | tuple[Any, ...] | None
 
 _PENDING = ("queued", "running", "cancelling")
 
