@@ -251,10 +251,18 @@ def _summary(described: Mapping[str, Any]) -> list[str]:
 
 def _parameters(schema: Mapping[str, Any]) -> Iterator[str]:
     rows = [
-        (f"`{name}`", _type(setting), _default(setting), setting.get("description", ""))
+        (f"`{name}`", _type(setting), _default(setting), setting.get("description", "") + _stronger(setting))
         for name, setting in schema["properties"].items()
     ]
     yield from _table(("setting", "type", "default", "meaning"), rows) if rows else ("No settings.", "")
+
+
+def _stronger(setting: Mapping[str, Any]) -> str:
+    """Which value of an attack's setting is stronger, as far as it is declared."""
+    strength = setting.get("x-stronger")
+    if strength in (None, "neutral"):
+        return ""
+    return f" (stronger: {strength})" if isinstance(strength, str) else f" (from weakest: {', '.join(strength)})"
 
 
 def _paper(paper: Mapping[str, Any] | None) -> tuple[str, str]:

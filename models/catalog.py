@@ -13,9 +13,10 @@ from unveil.models import registry
 from unveil.models.attacks.base import Attack
 from unveil.models.core import spec
 from unveil.models.core.images import padded_size
-from unveil.models.core.profiles import PROFILES, Profile
-from unveil.models.core.settings_schema import ParameterError, json_schema, parse, setting
+from unveil.models.core.profiles import PROFILE_KEYS, PROFILES, Profile
+from unveil.models.core.settings_schema import ParameterError, json_schema, parse, setting, strengths
 from unveil.models.core.threat_models import NAMED_THREAT_MODELS, Capability, ThreatModel
+from unveil.models.core.verdict_rules.coverage import RequiredAttack
 from unveil.models.data.datasets import list_datasets as builtin_datasets
 from unveil.models.data.image_dataset import DatasetInfo
 from unveil.models.metrics.ssim import SSIM_MODES, SsimMode
@@ -58,6 +59,8 @@ __all__ = [
     "parse",
     "parse_spec",
     "plugins",
+    "profile_attacks",
+    "required_attacks",
     "schemes",
     "setting",
 ]  # fmt: skip
@@ -73,6 +76,10 @@ EXTERNAL = "external"
 
 # A stored secret is a 256-bit seed or is encrypted under a 256-bit key, so no exhaustive search costs more.
 STORED_SECRET_BITS = 256
+
+
+# Attacks that train networks and that a profile requires nevertheless; `paper` requires all.
+_REQUIRED_TRAINING: Mapping[Profile, Collection[str]] = {"smoke": (), "quick": ("itn",)}
 
 
 class UnknownName(LookupError):
@@ -128,6 +135,38 @@ def is_training_attack(attack: str) -> bool:
     """
     known = attacks().get(attack)
     return known is None or known.learning_based
+
+
+def profile_attacks(profile: Profile) -> dict[str, Attack[Any]]:
+    """The attacks that a verdict requires, by name, with the settings of the profile."""
+    made = {name: make_attack(name, {}, profile) for name in attacks()}
+    return {
+        name: attack
+        for name, attack in made.items()
+        if not attack.trains_network() or name in _REQUIRED_TRAINING.get(profile, made)
+    }
+
+
+def required_attacks(
+    scheme: Scheme[Any, Any] | None, profile: Profile, *, originals: bool, public: bool, draws_keys: bool
+) -> tuple[RequiredAttack, ...]:
+    """The attacks of the profile that apply to the scheme and have the material that they need.
+
+    scheme: None for uploaded ciphertexts, with or without their originals and public images. draws_keys: whether
+    attacks that train nothing run on several keys; `keys` then counts as a setting.
+    """
+    required = []
+    for attack in profile_attacks(profile).values():
+        if scheme is None:
+            reason = external_not_applicable_reason(attack, originals=originals, public=public)
+        else:
+            reason = attack.not_applicable_reason(scheme)
+        if reason is None:
+            settings, strength = dict(vars(attack.settings)), strengths(attack.Settings)
+            if draws_keys and not attack.trains_network() and attack.name != "brute-force":
+                settings["keys"], strength["keys"] = PROFILE_KEYS, "higher"
+            required.append(RequiredAttack(attack.name, attack.threat_model.name, settings, strength))
+    return tuple(required)
 
 
 def external_not_applicable_reason(attack: Attack[Any], *, originals: bool, public: bool) -> str | None:

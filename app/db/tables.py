@@ -21,6 +21,7 @@ from sqlalchemy import (
     UniqueConstraint,
     func,
     text,
+    true,
 )
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
@@ -211,6 +212,7 @@ class Cell(JobMixin, Base):
     scheme: Mapped[dict[str, Any]]  # {"name", resolved settings..., maybe "key_id", or "dataset" and its name}
     attack: Mapped[dict[str, Any]]  # {"name", resolved settings...}
     threat_model: Mapped[str]
+    requested: Mapped[bool] = mapped_column(server_default=true())  # False: added because the profile requires it
     result: Mapped[dict[str, Any] | None]
     recovered_key: Mapped[bytes | None]  # envelope with purpose "recovered-key", id = cell id
 

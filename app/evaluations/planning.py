@@ -46,6 +46,7 @@ class PlannedCell:
     attack: dict[str, Any]
     threat_model: str
     not_applicable_reason: str | None  # why the pair cannot run
+    requested: bool = True  # False: added because the profile requires the attack
 
 
 @dataclass(frozen=True)
@@ -72,7 +73,10 @@ def plan_evaluation(
     size: tuple[int, int] | None,
     uploads: Mapping[str, ExternalDataset] | None = None,
 ) -> EvaluationPlan:
-    """Every pair of the request, resolved. size: (height, width) of the images. Raises Invalid, NoPairApplies."""
+    """Every pair of the request, resolved, and the attacks of the profile that train nothing and apply.
+
+    size: (height, width) of the images. Raises Invalid, NoPairApplies.
+    """
     errors = _image_errors(body)
     schemes, applicability_checks, scheme_entries = _resolve_schemes(body, keys, size, uploads or {}, errors)
     attacks, attack_entries = _resolve_attacks(body, errors)
@@ -86,18 +90,22 @@ def plan_evaluation(
             "nothing would run: " + "; ".join(dict.fromkeys(filter(None, reasons))) + ". Request another attack",
             [("/attacks", "none of these applies to the requested schemes")],
         )
-    if all(attack.name != "none" for attack in attacks):  # the ciphertexts themselves are always scored
-        attacks.append(catalog.make_attack("none", {}, body.profile))
-        attack_entries.append({"name": "none", "added": True})
     keys_to_train = []
     for entry, scheme in zip(scheme_entries, schemes, strict=True):
         if scheme is not None and scheme.trains and "key_id" not in entry:
             keys_to_train.append(PlannedKey(new_id("key"), scheme))
             entry["key_id"] = keys_to_train[-1].id
+    requested = {attack.name for attack in attacks}
+    added = [
+        attack
+        for name, attack in catalog.profile_attacks(body.profile).items()
+        if name not in requested and not attack.trains_network()
+    ]
     cells = [
-        PlannedCell(scheme_entry, catalog.flatten_settings(attack), attack.threat_model.name, check(attack))
-        for check, scheme_entry in zip(applicability_checks, scheme_entries, strict=True)
-        for attack in attacks
+        PlannedCell(entry, catalog.flatten_settings(attack), attack.threat_model.name, reason, attack in attacks)
+        for check, entry in zip(applicability_checks, scheme_entries, strict=True)
+        for attack in (*attacks, *added)
+        if (reason := check(attack)) is None or attack in attacks
     ]
     if body.utility:
         cells += [

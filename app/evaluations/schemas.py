@@ -12,7 +12,7 @@ from unveil.app.db.job_states import Status
 from unveil.app.keys.schemas import KeyOut
 from unveil.app.report.evaluation import Cell, EvaluationVerdict, Progress, UtilityJob
 from unveil.models.catalog import SsimMode
-from unveil.models.core.profiles import Profile
+from unveil.models.core.profiles import PROFILE_KEYS, Profile
 
 _CONTROL_CHARACTERS = re.compile(r"[\x00-\x1f\x7f]")
 
@@ -68,7 +68,9 @@ class EvaluationCreate(BaseModel):
 
     name: SingleLineText = "evaluation"
     schemes: list[SchemeEntry] = Field(min_length=1, max_length=32)
-    attacks: list[Entry] = Field(min_length=1, max_length=32, description="`none` is added if it is missing")
+    attacks: list[Entry] = Field(
+        min_length=1, max_length=32, description="Attacks of the profile that train nothing are added"
+    )
     dataset: SingleLineText | None = Field(
         None, description="A name or an id from GET /datasets; not needed if every scheme is `external`"
     )
@@ -80,7 +82,7 @@ class EvaluationCreate(BaseModel):
     seed: int = Field(0, strict=True, ge=0, lt=2**31)
     samples: int = Field(8, strict=True, ge=0, le=64, description="Image triples to store for each cell")
     keys: int = Field(
-        3, strict=True, ge=1, le=64, description="Independent keys a scheme, for attacks that need no training"
+        PROFILE_KEYS, strict=True, ge=1, le=64, description="Independent keys a scheme, for attacks that need no training"
     )
     utility: bool = Field(False, strict=True, description="Also measure how much accuracy a classifier loses")
     ssim_mode: SsimMode = "rgb7"

@@ -127,6 +127,7 @@ def _make_cell(evaluation_id: str, position: int, planned: EvaluationPlan) -> Ce
         scheme=cell.scheme,
         attack=cell.attack,
         threat_model=cell.threat_model,
+        requested=cell.requested,
         status=Status.NOT_APPLICABLE if is_not_applicable else Status.QUEUED,
         error={"code": "not_applicable", "detail": cell.not_applicable_reason} if is_not_applicable else None,
         finished_at=func.clock_timestamp() if is_not_applicable else None,

@@ -19,9 +19,9 @@ from unveil.models.core.threat_models import ThreatModel
 
 @dataclass(frozen=True)
 class FrSettings:
-    L: int = setting(8, "Number of bits of a value", minimum=1, maximum=8)
-    b: int = setting(0, "Value of the leading bit", minimum=0, maximum=1)
-    nibblewise: bool = setting(False, "Apply L = 4 to each of the two 4-bit halves of a value")
+    L: int = setting(8, "Number of bits of a value", minimum=1, maximum=8, stronger="higher")
+    b: int = setting(0, "Value of the leading bit", minimum=0, maximum=1, stronger="neutral")
+    nibblewise: bool = setting(False, "Apply L = 4 to each of the two 4-bit halves of a value", stronger="neutral")
 
 
 def feature_reconstruction(images: Images, bits: int = 8, leading: int = 0, *, nibblewise: bool = False) -> Images:

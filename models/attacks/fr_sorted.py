@@ -22,7 +22,9 @@ from unveil.models.schemes.base import Scheme
 
 @dataclass(frozen=True)
 class FrSortedSettings:
-    b: int = setting(0, "Value of the leading bit: 0 makes all values dark, 1 bright", minimum=0, maximum=1)
+    b: int = setting(
+        0, "Value of the leading bit: 0 makes all values dark, 1 bright", minimum=0, maximum=1, stronger="neutral"
+    )
 
 
 def sorted_reconstruction(images: Images, leading: int = 0) -> Images:

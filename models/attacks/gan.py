@@ -29,7 +29,7 @@ _POLARITY_SAMPLE_SIZE = 256  # ciphertexts at each polarity check, whose log-odd
 class GanSettings:
     """The defaults are those of the paper and its authors' program [P][C]; `pool` to `looks` serve `quick` [M]."""
 
-    epochs: int = setting(100, "Passes over the ciphertexts", minimum=1, maximum=100_000)
+    epochs: int = setting(100, "Passes over the ciphertexts", minimum=1, maximum=100_000, stronger="higher")
     batch: int = setting(64, "Ciphertexts and public images a step", minimum=1, maximum=4096)
     rate: float = setting(2e-4, "Learning rate of the generator (Adam)", minimum=1e-6, maximum=1)
     unet_rate: float | None = setting(None, "Learning rate of a U-Net generator; null: `rate`", minimum=1e-7, maximum=1)
@@ -37,7 +37,9 @@ class GanSettings:
         None, "Learning rate of the discriminator; null: `rate`", minimum=1e-6, maximum=1
     )
     beta1: float = setting(0.5, "beta1 of Adam for both networks", minimum=0, maximum=0.999)
-    width: int = setting(64, "First width of the U-Net, or of the pixelwise generator", minimum=1, maximum=256)
+    width: int = setting(
+        64, "First width of the U-Net, or of the pixelwise generator", minimum=1, maximum=256, stronger="higher"
+    )
     discriminator: int = setting(64, "First width of the discriminator", minimum=1, maximum=512)
     pool: int = setting(3, "Side of the discriminator's last max-pool; 1: no pool", minimum=1, maximum=3)
     side: int | None = setting(
@@ -51,8 +53,11 @@ class GanSettings:
         "inverted, the generator's sign is flipped",
         minimum=0,
         maximum=100,
+        stronger="higher",
     )
-    precision: Literal["auto", "fp32", "bf16"] = setting("auto", "auto: bfloat16 if the device supports it natively")
+    precision: Literal["auto", "fp32", "bf16"] = setting(
+        "auto", "auto: bfloat16 if the device supports it natively", stronger="neutral"
+    )
 
 
 class Gan(Attack[GanSettings]):

@@ -24,7 +24,11 @@ class ItnSettings:
     """The defaults are the paper's as far as it states them [P]; `each_pixel` is an addition [M]."""
 
     epochs: int | None = setting(
-        None, "Passes over the pairs; null: 70 for pixelwise, 300 for others", minimum=1, maximum=100_000
+        None,
+        "Passes over the pairs; null: 70 for pixelwise, 300 for others",
+        minimum=1,
+        maximum=100_000,
+        stronger="higher",
     )
     batch: int = setting(128, "Pairs a step", minimum=1, maximum=4096)
     rate: float = setting(
@@ -36,13 +40,19 @@ class ItnSettings:
     momentum: float = setting(0.9, "Momentum of SGD", minimum=0, maximum=0.999)
     weight_decay: float = setting(5e-4, "Weight decay of SGD", minimum=0, maximum=1)
     channels: int = setting(
-        16, "Channels of the locally connected layers; illegible in the paper", minimum=1, maximum=1024
+        16,
+        "Channels of the locally connected layers; illegible in the paper",
+        minimum=1,
+        maximum=1024,
+        stronger="higher",
     )
-    width: int = setting(64, "First width of the U-Net", minimum=1, maximum=256)
+    width: int = setting(64, "First width of the U-Net", minimum=1, maximum=256, stronger="higher")
     side: int | None = setting(
         None, "U-Net: side of the random square crops in training; null: whole images", minimum=16, maximum=4096
     )
-    precision: Literal["auto", "fp32", "bf16"] = setting("auto", "auto: bfloat16 if the device supports it natively")
+    precision: Literal["auto", "fp32", "bf16"] = setting(
+        "auto", "auto: bfloat16 if the device supports it natively", stronger="neutral"
+    )
 
 
 class Itn(Attack[ItnSettings]):

@@ -24,7 +24,7 @@ _SSIM_WINDOW = 7  # pixels a side
 
 @dataclass(frozen=True)
 class ItnStrongSettings:
-    epochs: int = setting(100, "Passes over the pairs", minimum=1, maximum=100_000)
+    epochs: int = setting(100, "Passes over the pairs", minimum=1, maximum=100_000, stronger="higher")
     batch: int = setting(64, "Pairs a step", minimum=1, maximum=4096)
     rate: float = setting(2e-3, "Highest learning rate of the U-Net (AdamW, cosine)", minimum=1e-6, maximum=1)
     linear_rate: float = setting(
@@ -32,9 +32,11 @@ class ItnStrongSettings:
     )
     weight_decay: float = setting(1e-3, "Weight decay of AdamW", minimum=0, maximum=1)
     ssim_weight: float = setting(0.5, "Weight of 1 - SSIM relative to the mean absolute error", minimum=0, maximum=100)
-    width: int = setting(64, "First width of the U-Net", minimum=1, maximum=256)
-    blocks: int = setting(2, "Residual blocks at each level of the U-Net", minimum=1, maximum=8)
-    precision: Literal["auto", "fp32", "bf16"] = setting("auto", "auto: bfloat16 if the device supports it natively")
+    width: int = setting(64, "First width of the U-Net", minimum=1, maximum=256, stronger="higher")
+    blocks: int = setting(2, "Residual blocks at each level of the U-Net", minimum=1, maximum=8, stronger="higher")
+    precision: Literal["auto", "fp32", "bf16"] = setting(
+        "auto", "auto: bfloat16 if the device supports it natively", stronger="neutral"
+    )
 
 
 class ItnStrong(Attack[ItnStrongSettings]):

@@ -40,8 +40,12 @@ Violations = Callable[[RecoveredMap], int]
 
 @dataclass(frozen=True)
 class KeyRecoverySettings:
-    ciphertexts: int = setting(64, "Ciphertexts from which the key is computed", minimum=1, maximum=4096)
-    curve: bool = setting(True, "Also recover from 1, 2, 4, ... ciphertexts and report the SSIM of each")
+    ciphertexts: int = setting(
+        64, "Ciphertexts from which the key is computed", minimum=1, maximum=4096, stronger="higher"
+    )
+    curve: bool = setting(
+        True, "Also recover from 1, 2, 4, ... ciphertexts and report the SSIM of each", stronger="neutral"
+    )
 
 
 class KeyRecovery(Attack[KeyRecoverySettings]):

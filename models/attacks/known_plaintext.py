@@ -24,7 +24,7 @@ CURVE_TARGETS = 32
 
 @dataclass(frozen=True)
 class KnownPlaintextSettings:
-    pairs: int = setting(4, "Number of pairs of plain and protected images", minimum=1, maximum=64)
+    pairs: int = setting(4, "Number of pairs of plain and protected images", minimum=1, maximum=64, stronger="higher")
 
 
 @dataclass(frozen=True)

@@ -37,13 +37,17 @@ _MAX_PIXELS_PER_BATCH = 400_000  # a pixel needs about 1 kB
 @dataclass(frozen=True)
 class SimulatedPairsSettings:
     weights: Literal["shipped", "tune", "train"] = setting(
-        "shipped", "shipped: bundled weights; tune: these, trained further on public images; train: from random weights"
+        "shipped",
+        "shipped: bundled weights; tune: these, trained further on public images; train: from random weights",
+        stronger=("train", "tune", "shipped"),
     )
     readout: Literal["expected", "likeliest"] = setting(
-        "expected", "expected: the posterior mean of a channel; likeliest: its most probable value"
+        "expected",
+        "expected: the posterior mean of a channel; likeliest: its most probable value",
+        stronger=("likeliest", "expected"),
     )
-    mirrored: bool = setting(True, "Average the predictions for the image and its mirror image")
-    epochs: int = setting(30, "Passes over the public images (tune, train)", minimum=1, maximum=1000)
+    mirrored: bool = setting(True, "Average the predictions for the image and its mirror image", stronger="higher")
+    epochs: int = setting(30, "Passes over the public images (tune, train)", minimum=1, maximum=1000, stronger="higher")
     batch: int = setting(32, "Images a step", minimum=1, maximum=1024)
     rate: float = setting(1.5e-3, "Highest learning rate; tune takes a third of it", minimum=1e-6, maximum=0.1)
 

@@ -16,6 +16,8 @@ PROFILE_IMAGE_COUNTS: Mapping[Profile, tuple[int | None, int | None]] = {
     "paper": (None, None),
 }
 
+PROFILE_KEYS = 3  # independent keys that every profile draws for a keyed scheme
+
 
 def profile_image_counts(profile: Profile) -> dict[str, int | None]:
     """The image counts of a profile by name, as results record them: they set n, the gallery and chance."""

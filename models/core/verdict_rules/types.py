@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from unveil.models.core.threat_models import NAMED_THREAT_MODELS, Capability, ThreatModel
 from unveil.models.core.verdict_rules.coverage import AttackNote, Coverage, RequiredAttack
 from unveil.models.core.verdict_rules.evidence import CellEvidence
 
@@ -13,7 +14,8 @@ SeverityKind = Literal["key", "ssim", "linkage", "identification"]
 
 RULES_VERSION = 2  # 1: the rules before evidence was stored
 WORST_FIRST: tuple[Verdict, ...] = ("broken", "leaks", "inconclusive", "no leak found")
-THREAT_MODELS = ("ciphertext-only", "+public images", "known-plaintext", "chosen-plaintext", "+model")  # weakest first
+# The weakest attacker first.
+THREAT_MODELS = tuple(model.name for model in (*NAMED_THREAT_MODELS, ThreatModel.of(Capability.MODEL)))
 
 BROKEN_SSIM = 0.9
 SEARCHABLE_BITS = 80
