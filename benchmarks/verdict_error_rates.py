@@ -161,7 +161,7 @@ def simulate(pool: Pool, scenario: Scenario, options: argparse.Namespace, seed: 
                     controls={"positive": "passed", "negative": "passed"}, gallery=gallery, effective_gallery=gallery,
                 )
             )  # fmt: skip
-        found = scheme_verdict(EvaluatedScheme(tuple(cells), required))
+        found, _ = scheme_verdict(EvaluatedScheme(tuple(cells), required))
         verdicts[found.verdict] += 1
         detail[found.because.split(":")[0][:40]] += 1
         if found.power:

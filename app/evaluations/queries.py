@@ -59,8 +59,8 @@ async def list_cell_summaries(session: AsyncSession, evaluation_ids: Sequence[st
     return (
         await session.execute(
             select(
-                Cell.evaluation_id, Cell.scheme, Cell.attack, Cell.status, Cell.progress, Cell.phase,
-                Cell.started_at, Cell.finished_at, Cell.result,
+                Cell.id, Cell.evaluation_id, Cell.scheme, Cell.attack, Cell.threat_model, Cell.status, Cell.progress,
+                Cell.phase, Cell.attempt, Cell.error, Cell.started_at, Cell.finished_at, Cell.result,
             )
             .where(Cell.evaluation_id.in_(evaluation_ids))
             .order_by(Cell.evaluation_id, Cell.position)

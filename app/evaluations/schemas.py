@@ -82,7 +82,11 @@ class EvaluationCreate(BaseModel):
     seed: int = Field(0, strict=True, ge=0, lt=2**31)
     samples: int = Field(8, strict=True, ge=0, le=64, description="Image triples to store for each cell")
     keys: int = Field(
-        PROFILE_KEYS, strict=True, ge=1, le=64, description="Independent keys a scheme, for attacks that need no training"
+        PROFILE_KEYS,
+        strict=True,
+        ge=1,
+        le=64,
+        description="Independent keys a scheme, for attacks that need no training",
     )
     utility: bool = Field(False, strict=True, description="Also measure how much accuracy a classifier loses")
     ssim_mode: SsimMode = "rgb7"

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import platform
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
@@ -15,23 +16,22 @@ from sqlalchemy import Row
 from unveil.app.db.job_states import ACTIVE, COMPLETED, Status
 from unveil.app.db.tables import Cell, Evaluation, Key
 from unveil.app.evaluations.schemas import EvaluationOut, EvaluationSummary
+from unveil.app.evaluations.verdicts import CellRow, judge
 from unveil.app.jobs import eta, event_log
 from unveil.app.keys import service as keys_service
 from unveil.app.report import evaluation as view
 from unveil.app.report.evaluation import EvaluationVerdict, JobError, Progress, Sample, UtilityJob
-from unveil.app.report.labels import paper_row
 from unveil.models import catalog
 from unveil.models.core.cell_result import CellResult, UtilityResult
-from unveil.models.core.verdicts import AttackOutcome, scheme_verdict
 from unveil.models.core.version import __version__
 
-_Cell = Cell | Row[Any]  # of `queries.list_cells` or of `queries.list_cell_summaries`
+_FIELDS_OF_RESULT = ("capabilities", "leaking_images", "ambiguity", "comparison")  # that cells have, too
 
 
 def to_summary(evaluation: Evaluation, cells: Sequence[Row[Any]], keys: Sequence[Key]) -> EvaluationSummary:
     """cells: in their order. keys: those that are trained for the evaluation."""
-    outcomes = [(cell.scheme, _outcome(cell)) for cell in cells if not is_utility(cell)]
-    return EvaluationSummary(**_summary_fields(evaluation, cells, keys, outcomes))
+    verdicts, _ = judge(evaluation.settings, [cell for cell in cells if not is_utility(cell)])
+    return EvaluationSummary(**_summary_fields(evaluation, cells, keys, verdicts))
 
 
 def to_detail(
@@ -40,11 +40,12 @@ def to_detail(
     by_cell: dict[str, list[Row[Any]]] = {}
     for sample in samples:
         by_cell.setdefault(sample.cell_id, []).append(sample)
-    typed_cells = [to_cell(cell, by_cell.get(cell.id, [])) for cell in cells if not is_utility(cell)]
+    attacked = [cell for cell in cells if not is_utility(cell)]
+    verdicts, results = judge(evaluation.settings, attacked)
+    typed_cells = [to_cell(cell, results.get(cell.id), by_cell.get(cell.id, [])) for cell in attacked]
     utility = [to_utility_job(cell) for cell in cells if is_utility(cell)]
-    outcomes = [(cell.scheme, AttackOutcome(cell.attack["name"], cell.status, cell.result)) for cell in typed_cells]
     return EvaluationOut(
-        **_summary_fields(evaluation, cells, keys, outcomes),
+        **_summary_fields(evaluation, cells, keys, verdicts),
         keys=[keys_service.to_key_out(key) for key in keys],
         cells=typed_cells,
         utility=utility,
@@ -59,11 +60,8 @@ def to_view(detail: EvaluationOut) -> view.Evaluation:
     return view.Evaluation(**{**known, "keys": [key.model_dump(mode="json") for key in detail.keys]})
 
 
-_Outcomes = Sequence[tuple[Mapping[str, Any], AttackOutcome]]  # with the scheme
-
-
 def _summary_fields(
-    evaluation: Evaluation, cells: Sequence[_Cell], keys: Sequence[Key], outcomes: _Outcomes
+    evaluation: Evaluation, cells: Sequence[CellRow], keys: Sequence[Key], verdicts: list[EvaluationVerdict]
 ) -> dict[str, Any]:
     base = evaluation_url(evaluation.id)
     return {
@@ -74,7 +72,7 @@ def _summary_fields(
         "started_at": evaluation.started_at,
         "finished_at": evaluation.finished_at,
         "progress": build_progress(evaluation, cells, keys, datetime.now(UTC)),
-        "verdicts": build_verdicts(outcomes),
+        "verdicts": verdicts,
         "links": {
             "self": base,
             "cancel": f"{base}/cancel",
@@ -88,7 +86,7 @@ def evaluation_url(evaluation_id: str, cell_id: str | None = None) -> str:
     return f"/evaluations/{evaluation_id}" + (f"/cells/{cell_id}" if cell_id else "")
 
 
-def build_progress(evaluation: Evaluation, cells: Sequence[_Cell], keys: Sequence[Key], now: datetime) -> Progress:
+def build_progress(evaluation: Evaluation, cells: Sequence[CellRow], keys: Sequence[Key], now: datetime) -> Progress:
     """`done` and `total` count cells; `fraction` and `eta_s` include the training of keys."""
     jobs = event_log.job_progress(cells, keys)
     remaining_s = eta.estimate_remaining_seconds(jobs, now) if evaluation.status == Status.RUNNING else None
@@ -101,7 +99,7 @@ def build_progress(evaluation: Evaluation, cells: Sequence[_Cell], keys: Sequenc
     )
 
 
-def _current_phase(jobs: Sequence[_Cell | Key]) -> str | None:
+def _current_phase(jobs: Sequence[CellRow | Key]) -> str | None:
     running = [job for job in jobs if job.status == Status.RUNNING]
     if not running:
         return None
@@ -114,31 +112,7 @@ def _current_phase(jobs: Sequence[_Cell | Key]) -> str | None:
     return description + (f", {first.phase}" if first.phase else "") + more
 
 
-def build_verdicts(outcomes: _Outcomes) -> list[EvaluationVerdict]:
-    """One for each scheme, in the order of the evaluation: the worst case over the attacks on it."""
-    by_scheme: dict[str, tuple[Mapping[str, Any], list[AttackOutcome]]] = {}
-    for scheme, outcome in outcomes:
-        by_scheme.setdefault(repr(sorted(scheme.items())), (scheme, []))[1].append(outcome)
-    return [
-        EvaluationVerdict(scheme=scheme, paper=_paper_verdicts(scheme), **vars(scheme_verdict(own)))
-        for scheme, own in by_scheme.values()
-    ]
-
-
-def _outcome(cell: _Cell) -> AttackOutcome:
-    result = None if cell.result is None else CellResult.from_json(cell.result)
-    return AttackOutcome(cell.attack["name"], cell.status, result)
-
-
-def _paper_verdicts(entry: Mapping[str, Any]) -> dict[str, str] | None:
-    """The paper's own verdicts on a scheme, by attack."""
-    paper = paper_row(entry)
-    if paper is None:
-        return None
-    return {attack: "robust" if robust else "not robust" for attack, robust in paper.robust.items()}
-
-
-def to_cell(cell: Cell, samples: Sequence[Any]) -> view.Cell:
+def to_cell(cell: Cell, result: CellResult | None, samples: Sequence[Any]) -> view.Cell:
     base = evaluation_url(cell.evaluation_id, cell.id)
     return view.Cell(
         **_job_fields(cell),
@@ -147,7 +121,9 @@ def to_cell(cell: Cell, samples: Sequence[Any]) -> view.Cell:
         attempt=cell.attempt,
         started_at=cell.started_at,
         finished_at=cell.finished_at,
-        result=None if cell.result is None else CellResult.from_json({**cell.result, "evidence": None}),
+        requested=cell.requested,
+        **({} if result is None else {name: getattr(result, name) for name in _FIELDS_OF_RESULT}),
+        result=None if result is None else replace(result, evidence=None),
         samples=[_to_sample(base, sample) for sample in samples],
         links={"curve": f"{base}/curve", "scores": f"{base}/scores.csv"},
     )
@@ -175,7 +151,7 @@ def _job_fields(cell: Cell) -> dict[str, Any]:
     }
 
 
-def is_utility(cell: _Cell) -> bool:
+def is_utility(cell: CellRow) -> bool:
     """Whether the job measures the utility of a scheme instead of running an attack."""
     return bool(cell.attack["name"] == catalog.UTILITY)
 

@@ -8,10 +8,10 @@ from datetime import datetime
 from typing import Any
 
 from unveil.app.db.job_states import Status
-from unveil.models.core.cell_result import CellResult, UtilityResult
+from unveil.models.core.cell_result import Capability, CellResult, UtilityResult
 from unveil.models.core.json_record import JsonRecord
-from unveil.models.core.verdict_rules.types import Verdict
-from unveil.models.core.verdicts import SchemeVerdict
+from unveil.models.core.verdict_rules.evidence import Ambiguity
+from unveil.models.core.verdict_rules.types import SchemeVerdict, Verdict
 
 Entry = Mapping[str, Any]  # a scheme or an attack: its name, and its settings flat beside it
 
@@ -65,6 +65,16 @@ class Cell(Job):
 
     attack: Entry
     threat_model: str
+    requested: bool = True
+    """False: added because the profile requires the attack"""
+    capabilities: list[Capability] = field(default_factory=list)
+    """What the attacker was given"""
+    leaking_images: list[int] = field(default_factory=list)
+    """Indices of images that are recognizable above chance, the most certain first"""
+    ambiguity: Ambiguity | None = None
+    """What the attack leaves open: scores are of the best `mirror` or `rotation`"""
+    comparison: str | None = None
+    """The comparison with the highest identification rate"""
     attempt: int = 0
     """How many workers have claimed the cell so far"""
     started_at: datetime | None = None

@@ -17,7 +17,6 @@ from unveil.app.report.labels import label, paper_row, title
 from unveil.models import catalog
 from unveil.models.core.cell_result import CellResult
 from unveil.models.core.verdict_rules.types import Verdict
-from unveil.models.core.verdicts import severity_rank
 
 KEY_SPACE_ATTACK = "brute-force"
 NOT_APPLICABLE, NOT_SCORED, NOT_REQUESTED = "N/A", "not scored", "–"
@@ -95,7 +94,7 @@ class SchemeRow:
 
     def worst_cell(self, columns: Sequence[AttackColumn]) -> TableCell | None:
         """The finished cell that shows the most."""
-        finished = [(severity_rank(each.result), each) for each in self.cells if each.column in columns and each.result]
+        finished = [(each.result.severity_rank, each) for each in self.cells if each.column in columns and each.result]
         return min(finished, key=lambda ranked: ranked[0])[1] if finished else None
 
     @property

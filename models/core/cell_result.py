@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from unveil.models.core.json_record import JsonRecord
 from unveil.models.core.verdict_rules.evidence import Ambiguity, CellEvidence, ControlOutcome
-from unveil.models.core.verdict_rules.types import Verdict
+from unveil.models.core.verdict_rules.types import WORST_FIRST, Verdict
 
 Capability = Literal["ciphertexts", "public", "pairs", "oracle"]
 Level = Literal["High", "Low"]
@@ -146,10 +146,11 @@ class CellResult(JsonRecord):
         return [] if self.controls is None else self.controls.failed
 
     @property
-    def leakage(self) -> float:
-        """Mean SSIM plus identification rate: orders results of the same verdict by how much they show."""
+    def severity_rank(self) -> tuple[int, bool, float]:
+        """Sorts results, the worst for the scheme first."""
         ssim = -1.0 if self.ssim is None else self.ssim.mean
-        return ssim + (0.0 if self.identification is None else self.identification.top1)
+        leakage = ssim + (0.0 if self.identification is None else self.identification.top1)
+        return WORST_FIRST.index(self.verdict), not self.found_exact_key, -leakage
 
 
 @dataclass(frozen=True, kw_only=True)

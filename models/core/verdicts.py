@@ -58,16 +58,11 @@ def scheme_verdict(outcomes: Sequence[AttackOutcome]) -> SchemeVerdict:
     if not finished:
         because = "its attacks are still running" if pending else "no attack on it finished"
         return SchemeVerdict(verdict="inconclusive", because=because)
-    attack, result = min(finished, key=lambda each: severity_rank(each[1]))
+    attack, result = min(finished, key=lambda each: each[1].severity_rank)
     if result.verdict == "no leak found" and (missing or pending):
         because = "attacks are still running" if pending else f"{', '.join(missing)} did not finish"
         return SchemeVerdict(verdict="inconclusive", because=because)
     return SchemeVerdict(verdict=result.verdict, because=_explain_verdict(attack, result), worst_attack=attack)
-
-
-def severity_rank(result: CellResult) -> tuple[int, bool, float]:
-    """Sorts results, the worst for the scheme first."""
-    return WORST_FIRST.index(result.verdict), not result.found_exact_key, -result.leakage
 
 
 def _explain_verdict(attack: str, result: CellResult) -> str:

@@ -87,6 +87,7 @@ class Scheme(ABC, Generic[S, K]):
     invertible: ClassVar[bool] = False  # true of every class that defines `decrypt`
     # Why protected images serve only the classifier of the key, so that no other model can be trained on them.
     bound_to_classifier: ClassVar[str | None] = None
+    natural_output: ClassVar[bool] = False  # whether protected images are meant to look like natural images
     paper_name: ClassVar[str | None] = None  # the row in the paper's tables
     paper_position: ClassVar[int] = 0  # among the rows of the paper's tables
     profiles: ClassVar[Mapping[str, Mapping[str, Any]]] = {}  # default settings of each profile

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from unveil.models.core.json_record import JsonRecord
 from unveil.models.core.settings_schema import Strength
 from unveil.models.core.verdict_rules.evidence import CellEvidence
 
@@ -24,13 +25,12 @@ class RequiredAttack:
 
 
 @dataclass(frozen=True)
-class AttackNote:
+class AttackNote(JsonRecord):
+    """An attack of a scheme's verdict, and why it stands in its list. attack: empty for a whole threat model."""
+
     attack: str
     threat_model: str
     reason: str
-
-    def to_json(self) -> dict[str, str]:
-        return {"attack": self.attack, "threat_model": self.threat_model, "reason": self.reason}
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class Coverage:
     tried: tuple[AttackNote, ...]
     not_tried: tuple[AttackNote, ...]
     weakened: tuple[AttackNote, ...]
-    pending: bool  # some of the attacks not tried are still to run
+    pending: bool  # some attack has not ended, whether the profile requires it or not
 
     @property
     def complete(self) -> bool:
@@ -49,7 +49,7 @@ class Coverage:
 
 def coverage(required: Sequence[RequiredAttack], cells: Sequence[CellEvidence]) -> Coverage:
     """Compare the cells of one scheme with the attacks that its profile requires."""
-    tried, not_tried, weakened, pending = [], [], [], False
+    tried, not_tried, weakened = [], [], []
     for attack in required:
         own = [cell for cell in cells if cell.attack == attack.name]
         finished = [cell for cell in own if cell.status == "succeeded"]
@@ -60,13 +60,13 @@ def coverage(required: Sequence[RequiredAttack], cells: Sequence[CellEvidence]) 
             fewest: list[str] = min(weaknesses, key=len)
             weakened.append(AttackNote(attack.name, attack.threat_model, "; ".join(fewest)))
         else:
-            pending |= any(cell.status in _PENDING for cell in own)
             not_tried.append(AttackNote(attack.name, attack.threat_model, _reason_not_tried(own)))
     names = {attack.name for attack in required}
     for cell in cells:
         if cell.status == "succeeded" and cell.attack not in names:
             tried.append(AttackNote(cell.attack, cell.threat_model, "beyond the profile"))
             names.add(cell.attack)
+    pending = any(cell.status in _PENDING for cell in cells)
     return Coverage(tuple(tried), tuple(not_tried), tuple(weakened), pending)
 
 

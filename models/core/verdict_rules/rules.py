@@ -8,7 +8,6 @@ rule. docs/decisions/0011-verdict-rules-2.md states the rules, their error rates
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 from unveil.models.core.statistics import binomial_interval, hits_p_values, holm, upper_bounds
 from unveil.models.core.verdict_rules.coverage import AttackNote, Coverage, coverage
@@ -19,10 +18,12 @@ from unveil.models.core.verdict_rules.types import (
     GROUND_TRUTH_ERROR,
     MIN_EFFECTIVE_GALLERY,
     POWER_ERROR,
+    RULES_VERSION,
     SEARCHABLE_BITS,
     THREAT_MODELS,
     WORST_FIRST,
     CellVerdict,
+    CheapestBreak,
     EvaluatedScheme,
     Finding,
     Power,
@@ -40,8 +41,11 @@ from unveil.models.core.verdict_rules.wording import (
 )
 
 
-def scheme_verdict(evaluated: EvaluatedScheme) -> SchemeVerdict:
-    """The worst case over all cells, keys and images of one scheme. Without a finding: `no leak found`, or why not."""
+def scheme_verdict(evaluated: EvaluatedScheme) -> tuple[SchemeVerdict, tuple[CellVerdict | None, ...]]:
+    """The worst case over all cells, keys and images of one scheme. Without a finding: `no leak found`, or why not.
+
+    Also the verdict of each cell, in their order; None for cells that did not finish.
+    """
     cells = evaluated.cells
     tests = _Tests([cell for cell in cells if _passed_controls(cell)], FAMILY_ERROR)
     findings = [finding for cell in cells if cell.status == "succeeded" for finding in _findings(cell, tests)]
@@ -60,19 +64,22 @@ def scheme_verdict(evaluated: EvaluatedScheme) -> SchemeVerdict:
         overall = ThreatModelVerdict(worst.verdict, because, worst.cell.attack)
     else:
         overall = _without_finding(evaluated, _causes(evaluated, list(cells), whole, tests, power), power)
-    return SchemeVerdict(
+    verdict = SchemeVerdict(
         verdict=overall.verdict,
         because=overall.because,
         worst_attack=overall.worst_attack,
-        coverage=whole,
+        tried=whole.tried,
+        not_tried=whole.not_tried,
+        weakened=whole.weakened,
         covers=covers,
         not_claimed=_not_claimed(evaluated, covers),
         by_threat_model=rows,
+        rules_version=RULES_VERSION,
         severity=findings[0].severity if findings else _highest_rate(cells),
         cheapest_break=_cheapest(broken),
         power=power,
-        cells=tuple(_cell_verdict(cell, findings, tests, whole, power) for cell in cells),
     )
+    return verdict, tuple(_cell_verdict(cell, findings, tests, whole, power) for cell in cells)
 
 
 def cell_verdict(cell: CellEvidence, planned_cells: int) -> CellVerdict:
@@ -309,10 +316,8 @@ def _ground_truth(cells: Sequence[CellEvidence]) -> list[str]:
     error = GROUND_TRUTH_ERROR / (2 * max(1, len(keys)))
     wrong = {m.index: m.shows for _, key in keys for m in key.misplaced if m.p_value <= error}
     if wrong:
-        first = min(wrong)
-        return [
-            f"originals do not match: {len(wrong)} images show another original (image {first} shows {wrong[first]})"
-        ]
+        first, count = min(wrong), "1 image shows" if len(wrong) == 1 else f"{len(wrong)} images show"
+        return [f"originals do not match: {count} another original (image {first} shows {wrong[first]})"]
     if any(key.order_p_value <= error for _, key in keys):
         return ["originals do not match: images resemble originals at a constant offset or in reverse order"]
     return []
@@ -328,7 +333,7 @@ def _not_claimed(evaluated: EvaluatedScheme, covers: Sequence[str]) -> tuple[Att
     )
 
 
-def _cheapest(broken: Sequence[Finding]) -> dict[str, Any] | None:
+def _cheapest(broken: Sequence[Finding]) -> CheapestBreak | None:
     def cost(finding: Finding) -> tuple[int, int, float]:
         effort, model = finding.cell.effort, finding.cell.threat_model
         counts = (effort.ciphertexts, effort.pairs, effort.queries)
@@ -340,10 +345,7 @@ def _cheapest(broken: Sequence[Finding]) -> dict[str, Any] | None:
         return None
     cell = min(broken, key=cost).cell
     effort = cell.effort
-    return {
-        "attack": cell.attack, "ciphertexts": effort.ciphertexts, "pairs": effort.pairs,
-        "queries": effort.queries, "seconds": effort.seconds,
-    }  # fmt: skip
+    return CheapestBreak(cell.attack, effort.ciphertexts, effort.pairs, effort.queries, effort.seconds)
 
 
 def _cell_verdict(

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any, Literal
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
 
+from unveil.models.core.json_record import JsonRecord
 from unveil.models.core.threat_models import NAMED_THREAT_MODELS, Capability, ThreatModel
-from unveil.models.core.verdict_rules.coverage import AttackNote, Coverage, RequiredAttack
+from unveil.models.core.verdict_rules.coverage import AttackNote, RequiredAttack
 from unveil.models.core.verdict_rules.evidence import CellEvidence
 
 Verdict = Literal["broken", "leaks", "no leak found", "inconclusive"]
 SeverityKind = Literal["key", "ssim", "linkage", "identification"]
 
-RULES_VERSION = 2  # 1: the rules before evidence was stored
+RULES_VERSION = 2
+EARLIER_RULES = 1  # before evidence was stored
 WORST_FIRST: tuple[Verdict, ...] = ("broken", "leaks", "inconclusive", "no leak found")
 # The weakest attacker first.
 THREAT_MODELS = tuple(model.name for model in (*NAMED_THREAT_MODELS, ThreatModel.of(Capability.MODEL)))
@@ -42,40 +45,43 @@ class EvaluatedScheme:
 
 
 @dataclass(frozen=True)
-class Severity:
-    """images: how many the value was measured on; for a key, how many keys."""
+class Severity(JsonRecord):
+    """How much the worst attack brought out, with its 95 % interval."""
 
     kind: SeverityKind
     value: float
-    low: float
-    high: float
+    ci_low: float
+    ci_high: float
     images: int
-
-    def to_json(self) -> dict[str, Any]:
-        return {
-            "kind": self.kind, "value": self.value, "ci_low": self.low, "ci_high": self.high, "images": self.images,
-        }  # fmt: skip
+    """How many images the value was measured on; for a key, how many keys"""
 
 
 @dataclass(frozen=True)
-class Power:
-    """upper_bound: of the identification or linkage rate, over all attacks and comparisons together."""
+class Power(JsonRecord):
+    """The smallest leak that could have been seen."""
 
     upper_bound: float
+    """Of the identification or linkage rate, at 95 % confidence over all attacks and comparisons together"""
     chance: float
     gallery: int
     effective_gallery: float
+    """Number of distinct images in the gallery: near-duplicates count once"""
     images: int
 
     @property
     def enough(self) -> bool:
         return self.upper_bound < self.chance + DETECTABLE_SHARE and self.effective_gallery >= MIN_EFFECTIVE_GALLERY
 
-    def to_json(self) -> dict[str, Any]:
-        return {
-            "upper_bound": self.upper_bound, "gallery": self.gallery,
-            "effective_gallery": round(self.effective_gallery, 2), "images": self.images,
-        }  # fmt: skip
+
+@dataclass(frozen=True)
+class CheapestBreak(JsonRecord):
+    """The break that needs the weakest attacker and the least material. null: the attack does not report it."""
+
+    attack: str
+    ciphertexts: int | None
+    pairs: int | None
+    queries: int | None
+    seconds: float | None
 
 
 @dataclass(frozen=True)
@@ -96,44 +102,32 @@ class CellVerdict:
 
 
 @dataclass(frozen=True)
-class ThreatModelVerdict:
+class ThreatModelVerdict(JsonRecord):
     verdict: Verdict
     because: str
     worst_attack: str | None
 
 
-@dataclass(frozen=True)
-class SchemeVerdict:
-    """cells: verdicts in the order of the evaluated cells; None for cells that did not finish."""
+@dataclass(frozen=True, kw_only=True)
+class SchemeVerdict(JsonRecord):
+    """The worst case over the attacks on a scheme."""
 
     verdict: Verdict
     because: str
-    worst_attack: str | None
-    coverage: Coverage
-    covers: tuple[str, ...]
-    not_claimed: tuple[AttackNote, ...]
-    by_threat_model: dict[str, ThreatModelVerdict]
-    severity: Severity | None
-    cheapest_break: dict[str, Any] | None
-    power: Power | None
-    cells: tuple[CellVerdict | None, ...]
-
-    def to_json(self) -> dict[str, Any]:
-        """The fields of `verdicts[]` beside `scheme` and `paper`."""
-        return {
-            "verdict": self.verdict,
-            "because": self.because,
-            "worst_attack": self.worst_attack,
-            "tried": [note.to_json() for note in self.coverage.tried],
-            "not_tried": [note.to_json() for note in self.coverage.not_tried],
-            "weakened": [note.to_json() for note in self.coverage.weakened],
-            "covers": list(self.covers),
-            "by_threat_model": {
-                name: {"verdict": row.verdict, "because": row.because, "worst_attack": row.worst_attack}
-                for name, row in self.by_threat_model.items()
-            },
-            "rules_version": RULES_VERSION,
-            "severity": self.severity and self.severity.to_json(),
-            "cheapest_break": self.cheapest_break,
-            "power": self.power and self.power.to_json(),
-        }
+    worst_attack: str | None = None
+    tried: tuple[AttackNote, ...] = ()
+    """Attacks that ran at the profile's strength or more, or that the profile does not require"""
+    not_tried: tuple[AttackNote, ...] = ()
+    """Attacks of the profile that did not run to their end"""
+    weakened: tuple[AttackNote, ...] = ()
+    """Attacks of the profile that ran with weaker settings than the profile's"""
+    covers: tuple[str, ...] = ()
+    """Threat models that the verdict makes a statement about"""
+    not_claimed: tuple[AttackNote, ...] = ()
+    """Threat models that the verdict makes no statement about"""
+    by_threat_model: Mapping[str, ThreatModelVerdict] = field(default_factory=dict)
+    rules_version: int = EARLIER_RULES
+    """1: the result was stored before evidence was, and the verdict cannot be recomputed"""
+    severity: Severity | None = None
+    cheapest_break: CheapestBreak | None = None
+    power: Power | None = None

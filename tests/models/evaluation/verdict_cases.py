@@ -79,7 +79,12 @@ def match_many(images, originals, gallery):
 
 
 def verdict(*cells, required=(NONE,), **more):
-    return scheme_verdict(EvaluatedScheme(tuple(cells), tuple(required), **more))
+    return scheme_verdict(EvaluatedScheme(tuple(cells), tuple(required), **more))[0]
+
+
+def cell_verdict_in_scheme(cell):
+    """The verdict of the only cell of a scheme."""
+    return scheme_verdict(EvaluatedScheme((cell,), (NONE,)))[1][0]
 
 
 def rates(hits, trials=500, comparison="dihedral-24"):

@@ -3,11 +3,11 @@ from dataclasses import replace
 
 import pytest
 
-from tests.models.evaluation.verdict_cases import cell, rates, verdict
+from tests.models.evaluation.verdict_cases import cell, cell_verdict_in_scheme, rates, verdict
 from unveil.models.core.verdict_rules.coverage import RequiredAttack
 from unveil.models.core.verdict_rules.evidence import CellEvidence, Effort, ImageFinding, KeyEvidence, Misplaced, Rate
 from unveil.models.core.verdict_rules.rules import above_chance, cell_verdict
-from unveil.models.core.verdict_rules.types import RULES_VERSION
+from unveil.models.core.verdict_rules.types import RULES_VERSION, CheapestBreak
 
 NONE = RequiredAttack("none", "ciphertext-only")
 FR = RequiredAttack(
@@ -67,9 +67,9 @@ def test_brute_force_and_a_weak_fr_are_no_evidence():
     weak = cell("fr", settings=FR_SETTINGS | {"L": 1})
     found = verdict(bits, weak, required=(NONE, FR, RequiredAttack("brute-force", "ciphertext-only")))
     assert found.verdict == "inconclusive"
-    assert [note.attack for note in found.coverage.not_tried] == ["none"]
-    assert [note.attack for note in found.coverage.weakened] == ["fr"]
-    assert [note.attack for note in found.coverage.tried] == ["brute-force"]
+    assert [note.attack for note in found.not_tried] == ["none"]
+    assert [note.attack for note in found.weakened] == ["fr"]
+    assert [note.attack for note in found.tried] == ["brute-force"]
 
 
 def test_nothing_run_at_all_is_inconclusive():
@@ -84,9 +84,7 @@ def test_five_of_six_keys_found_is_broken_with_the_share():
     assert found.because == "key-recovery found the exact key from 64 ciphertexts for 5 of 6 keys"
     assert found.severity.kind == "key"
     assert found.severity.value == pytest.approx(5 / 6)
-    assert found.cheapest_break == {
-        "attack": "key-recovery", "ciphertexts": 64, "pairs": None, "queries": None, "seconds": 2.0,
-    }  # fmt: skip
+    assert found.cheapest_break == CheapestBreak("key-recovery", 64, None, None, 2.0)
 
 
 def test_one_of_three_keys_that_shows_the_images_is_broken():
@@ -116,7 +114,7 @@ def test_the_same_effect_has_the_same_severity_whatever_the_number_of_images():
     assert few.severity.kind == many.severity.kind == "identification"
     assert few.severity.value == pytest.approx(0.05, abs=0.001)
     assert many.severity.value == pytest.approx(0.05, abs=0.001)
-    assert few.severity.low < many.severity.low < many.severity.high < few.severity.high
+    assert few.severity.ci_low < many.severity.ci_low < many.severity.ci_high < few.severity.ci_high
     assert "61 images cannot exclude that 12% can be identified" in few.because
     assert "5.0% of images be identified among 500 (chance 0.2%), by dihedral-24" in many.because
 
@@ -138,28 +136,27 @@ def test_the_error_is_shared_by_all_attacks_comparisons_keys_and_images():
 
 
 def test_a_leaking_image_is_shown_first():
-    found = verdict(
-        cell("none", key(12, findings=(ImageFinding(23, 1e-12, "shift-24"), ImageFinding(4, 1e-9, "shift-24"))))
-    )
+    leaking = cell("none", key(12, findings=(ImageFinding(23, 1e-12, "shift-24"), ImageFinding(4, 1e-9, "shift-24"))))
+    found = verdict(leaking)
     assert found.because.startswith("the unattacked ciphertexts show 2 of 500 images recognizably: 23, 4; ")
-    assert found.cells[0].leaking_images == (23, 4)
+    assert cell_verdict_in_scheme(leaking).leaking_images == (23, 4)
 
 
 @pytest.mark.parametrize(("p_value", "leaking"), [(1.2516e-5, (0, 1)), (1.2532e-5, (0,))])
 def test_holm_rejects_what_bonferroni_would_not(p_value, leaking):
     assert p_value > 0.005 / 400  # half of 1 %, 400 images
     findings = (ImageFinding(0, 1e-9, "shift-24"), ImageFinding(1, p_value, "shift-24"))
-    found = verdict(cell("none", key(images=400, findings=findings), images=400))
-    assert found.cells[0].leaking_images == leaking
+    found = cell_verdict_in_scheme(cell("none", key(images=400, findings=findings), images=400))
+    assert found.leaking_images == leaking
 
 
 def test_originals_that_do_not_match_are_inconclusive_and_beside_a_leak_a_warning():
     wrong = (Misplaced(3, 4, 1e-9, "dihedral-24"),)
     found = verdict(cell("none", key(misplaced=wrong)))
-    assert found.because.startswith("originals do not match: 1 images show another original (image 3 shows 4)")
+    assert found.because.startswith("originals do not match: 1 image shows another original (image 3 shows 4)")
     both = verdict(cell("none", key(50, misplaced=wrong)))
     assert both.verdict == "leaks"
-    assert both.because.endswith("originals do not match: 1 images show another original (image 3 shows 4)")
+    assert both.because.endswith("originals do not match: 1 image shows another original (image 3 shows 4)")
     assert "constant offset" in verdict(cell("none", key(order_p_value=1e-9))).because
 
 
@@ -182,7 +179,7 @@ def test_the_weakest_threat_model_names_the_break():
     ]
     found = verdict(*cells, required=())
     assert found.worst_attack == "key-recovery"
-    assert found.cheapest_break["attack"] == "key-recovery"
+    assert found.cheapest_break.attack == "key-recovery"
 
 
 def test_linkage_counts_like_identification():
@@ -208,10 +205,10 @@ def test_the_answer_has_the_fields_of_the_contract():
     answer = verdict(cell("none"), cell("fr", settings=FR_SETTINGS | {"L": 4}), required=(NONE, FR)).to_json()
     assert set(answer) == {
         "verdict", "because", "worst_attack", "tried", "not_tried", "weakened", "covers", "by_threat_model",
-        "rules_version", "severity", "cheapest_break", "power",
+        "rules_version", "severity", "cheapest_break", "power", "not_claimed",
     }  # fmt: skip
     assert answer["rules_version"] == RULES_VERSION
-    assert set(answer["power"]) == {"upper_bound", "gallery", "effective_gallery", "images"}
+    assert set(answer["power"]) == {"upper_bound", "chance", "gallery", "effective_gallery", "images"}
     assert set(answer["severity"]) == {"kind", "value", "ci_low", "ci_high", "images"}
     assert answer["weakened"] == [
         {"attack": "fr", "threat_model": "ciphertext-only", "reason": "L=4, the profile has 8"}
@@ -239,7 +236,7 @@ def test_order_of_cells_does_not_matter():
         cell("fr", key(30), settings=FR_SETTINGS),
         cell("itn", key(3), model="known-plaintext"),
     ]
-    answers = [replace(verdict(*order), cells=()) for order in itertools.permutations(cells)]
+    answers = [verdict(*order) for order in itertools.permutations(cells)]
     assert all(answer.because == answers[0].because for answer in answers)
 
 
