@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import json
-import platform
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from functools import cache
-from importlib.metadata import version
 from typing import Any, ClassVar
 
 from sqlalchemy import select
@@ -20,7 +17,7 @@ from unveil.app.security.envelope import DecryptionError
 from unveil.models import catalog
 from unveil.models.catalog import make_attack, make_scheme
 from unveil.models.core.images import to_png
-from unveil.models.core.version import __version__
+from unveil.models.core.version import package_versions
 from unveil.models.evaluation.cell import ScoringOptions, measure_utility, run_cell
 from unveil.models.evaluation.external_ciphertexts import run_external
 from unveil.models.evaluation.scoring import AnyOutcome
@@ -157,8 +154,3 @@ def _result_rows(cell_id: str, outcome: AnyOutcome, metrics: dict[str, list[list
     for name, points in {**metrics, **outcome.curves}.items():
         rows.append(Curve(cell_id=cell_id, name=name, points=to_json_safe(points)))
     return rows
-
-
-@cache
-def package_versions() -> dict[str, str]:
-    return {"unveil": __version__, "torch": version("torch"), "python": platform.python_version()}

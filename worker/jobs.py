@@ -29,7 +29,7 @@ from unveil.app.jobs import event_log
 from unveil.app.observability import failpoints
 from unveil.app.observability.logging import bind_log_context
 from unveil.models.catalog import ParameterError
-from unveil.models.core.errors import AttackFailed, Cancelled
+from unveil.models.core.errors import AttackFailed, Cancelled, DoesNotApply
 from unveil.models.core.run_context import RunContext
 from unveil.models.data.image_dataset import DatasetMissing, DatasetUnreadable
 from unveil.worker import lease, shutdown, single_flight
@@ -48,6 +48,9 @@ log = logging.getLogger(__name__)
 
 REPORT_INTERVAL_S = 1.0  # minimum time between two progress events
 _MIN_PROGRESS = 0.01  # beyond the best earlier attempt; resets attempts_without_progress
+
+_NOT_APPLICABLE_CODES = ("not_applicable", "missing_dependency")  # the attack has neither succeeded nor failed
+_TORCH_PACKAGES = ("torch", "torchvision", "safetensors")
 
 
 class JobFailed(Exception):
@@ -218,7 +221,9 @@ def _run_to_end(job: ClaimedJob, lease_keeper: LeaseKeeper) -> None:
         failure = describe_failure(error, job.attack_failed)
         if failure["code"] in ("internal", *storage.STORAGE_ERROR_BY_CODE):
             log.exception("%s failed", job.lease.id)
-        _store_outcome(reporter, Status.FAILED, JobOutcome({"error": failure}))
+        is_not_applicable = failure["code"] in _NOT_APPLICABLE_CODES and job.lease.table is Cell
+        status = Status.NOT_APPLICABLE if is_not_applicable else Status.FAILED
+        _store_outcome(reporter, status, JobOutcome({"error": failure}))
     else:
         outcome = JobOutcome({"progress": 1.0, "phase": "", "error": None, **outcome.values}, outcome.rows)
         _store_outcome(reporter, Status.SUCCEEDED, outcome)
@@ -253,8 +258,10 @@ def resolve_device(requested: str) -> str:
         ctypes.CDLL("libcuda.so.1")
     except OSError:  # no driver; importing torch would cost jobs without it seconds
         return "cpu"
-    import torch
-
+    try:
+        import torch
+    except ModuleNotFoundError:
+        return "cpu"
     return "cuda" if torch.cuda.is_available() else "cpu"
 
 
@@ -267,6 +274,10 @@ def describe_failure(error: Exception, attack_failed: str) -> dict[str, str]:
         code = "dataset_missing"
     elif isinstance(error, DatasetUnreadable):
         code = "dataset_unreadable"
+    elif isinstance(error, DoesNotApply):
+        code = "not_applicable"
+    elif isinstance(error, ModuleNotFoundError) and error.name in _TORCH_PACKAGES:
+        return {"code": "missing_dependency", "detail": "install unveil[torch]"}
     elif isinstance(error, AttackFailed):
         code = attack_failed
     elif isinstance(error, MemoryError) or _is_torch_out_of_memory(error):

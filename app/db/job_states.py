@@ -1,10 +1,10 @@
 """The one state machine of jobs: evaluations, their cells and trained keys.
 
-queued -> running -> succeeded | failed
+queued -> running -> succeeded | failed | not_applicable
   |         |  \\-> queued                (lease lost, or an orderly shutdown: handed back)
-  |         \\-> cancelling -> cancelled | succeeded | failed
+  |         \\-> cancelling -> cancelled | succeeded | failed | not_applicable
   \\-> cancelled                          (never claimed)
-not_applicable: born ended, cells only
+not_applicable: cells only; the plan or the attack itself found that it cannot run
 """
 
 from __future__ import annotations
@@ -24,9 +24,18 @@ class Status(StrEnum):
 
 TRANSITIONS: dict[Status, frozenset[Status]] = {
     Status.QUEUED: frozenset({Status.RUNNING, Status.CANCELLED, Status.FAILED}),
-    Status.RUNNING: frozenset({Status.SUCCEEDED, Status.FAILED, Status.QUEUED, Status.CANCELLING, Status.CANCELLED}),
+    Status.RUNNING: frozenset(
+        {
+            Status.SUCCEEDED,
+            Status.FAILED,
+            Status.NOT_APPLICABLE,
+            Status.QUEUED,
+            Status.CANCELLING,
+            Status.CANCELLED,
+        }
+    ),
     # what finished before it saw the flag keeps its result
-    Status.CANCELLING: frozenset({Status.CANCELLED, Status.SUCCEEDED, Status.FAILED}),
+    Status.CANCELLING: frozenset({Status.CANCELLED, Status.SUCCEEDED, Status.FAILED, Status.NOT_APPLICABLE}),
     Status.SUCCEEDED: frozenset(),
     Status.FAILED: frozenset(),
     Status.CANCELLED: frozenset(),

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-import platform
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
-from functools import cache
-from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from sqlalchemy import Row
@@ -23,7 +20,7 @@ from unveil.app.report import evaluation as view
 from unveil.app.report.evaluation import EvaluationVerdict, JobError, Progress, Sample, UtilityJob
 from unveil.models import catalog
 from unveil.models.core.cell_result import CellResult, UtilityResult
-from unveil.models.core.version import __version__
+from unveil.models.core.version import package_versions
 
 _FIELDS_OF_RESULT = ("capabilities", "leaking_images", "ambiguity", "comparison")  # that cells have, too
 
@@ -172,13 +169,4 @@ def _worker_versions(jobs: Iterable[view.Cell | UtilityJob]) -> dict[str, str | 
     for job in jobs:
         if job.result is not None and job.result.versions:
             return dict(job.result.versions)
-    return dict(_installed_versions())
-
-
-@cache
-def _installed_versions() -> dict[str, str | None]:
-    try:
-        torch = version("torch")
-    except PackageNotFoundError:  # the service runs without it
-        torch = None
-    return {"unveil": __version__, "torch": torch, "python": platform.python_version()}
+    return dict(package_versions())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, cast
 
 from sqlalchemy import Row
 
@@ -14,7 +14,7 @@ from unveil.app.report.evaluation import Entry, EvaluationVerdict
 from unveil.app.report.labels import NOT_SETTINGS, paper_row
 from unveil.models import catalog
 from unveil.models.core.cell_result import CellResult
-from unveil.models.core.verdict_rules.evidence import CellEvidence
+from unveil.models.core.verdict_rules.evidence import CellEvidence, CellStatus
 from unveil.models.core.verdict_rules.rules import scheme_verdict
 from unveil.models.core.verdict_rules.types import EvaluatedScheme, SchemeVerdict
 
@@ -82,7 +82,7 @@ def _cell_evidence(cell: CellRow, result: CellResult | None) -> CellEvidence | N
         return result.evidence
     settings = {name: value for name, value in cell.attack.items() if name != "name"}
     reason = "" if cell.error is None else cell.error["detail"]
-    return CellEvidence(cell.attack["name"], cell.threat_model, settings, cell.status, reason)
+    return CellEvidence(cell.attack["name"], cell.threat_model, settings, cast("CellStatus", cell.status), reason)
 
 
 def _material(
@@ -106,8 +106,8 @@ def _was_planned_to_run(cell: CellRow) -> bool:
 
 def _turned_out_not_to_apply(cell: CellRow) -> bool:
     """Whether the attack ran and found that it does not fit, such as a key that no pair is consistent with."""
-    is_not_applicable = cell.status == Status.NOT_APPLICABLE and cell.attempt > 0
-    return is_not_applicable and cell.error["code"] == "not_applicable"
+    code = None if cell.error is None else cell.error["code"]
+    return cell.status == Status.NOT_APPLICABLE and cell.attempt > 0 and code == "not_applicable"
 
 
 def _earlier_verdict(cells: Sequence[CellRow], results: Results) -> SchemeVerdict:

@@ -8,7 +8,7 @@ from typing import Any
 
 from unveil.models.attacks.base import Attack, AttackInput, AttackResult, Inverse, Pairs
 from unveil.models.attacks.key_recovery import UNKNOWN_STRUCTURE
-from unveil.models.core.errors import AttackFailed
+from unveil.models.core.errors import AttackFailed, DoesNotApply
 from unveil.models.core.images import Images
 from unveil.models.core.run_context import RunContext
 from unveil.models.core.settings_schema import setting
@@ -92,6 +92,7 @@ class KnownPlaintext(Attack[KnownPlaintextSettings]):
 def solve_pairs(scheme: Scheme[Any, Any], pairs: Pairs, count: int, targets: Images) -> tuple[Decrypt, Solution]:
     """A decryption function, and what `count` pairs determine. Raises AttackFailed."""
     from unveil.models.recovery import known_plaintext
+    from unveil.models.recovery.known_plaintext import InconsistentPairs
 
     plain, protected = pairs.plain[:count], pairs.protected[:count]
     try:
@@ -103,6 +104,8 @@ def solve_pairs(scheme: Scheme[Any, Any], pairs: Pairs, count: int, targets: Ima
             if isinstance(scheme.structure, PixelMap)
             else known_plaintext.nibble_permutation(plain, protected)
         )
+    except InconsistentPairs as error:
+        raise DoesNotApply(str(error)) from error
     except ValueError as error:
         raise AttackFailed(str(error)) from error
     return solved.key.decrypt, Solution(solved.key, scheme.key_from_map(solved.key), solved.determined)

@@ -124,7 +124,7 @@ class CellResult(JsonRecord):
     seconds: float
     device: str
     notes: list[str] = field(default_factory=list)
-    versions: Mapping[str, str] | None = None
+    versions: Mapping[str, str | None] | None = None
     """Of the worker that computed the result"""
 
     @property
@@ -208,7 +208,7 @@ class UtilityResult(JsonRecord):
     seconds: float
     device: str
     notes: list[str] = field(default_factory=list)
-    versions: Mapping[str, str] | None = None
+    versions: Mapping[str, str | None] | None = None
 
 
 def stored_headline(stored: Mapping[str, Any] | None) -> dict[str, Any] | None:

@@ -7,6 +7,10 @@ class AttackFailed(Exception):
     """The attack input is insufficient or does not fit the scheme; the message names what is missing."""
 
 
+class DoesNotApply(AttackFailed):
+    """The attack ran and found that it does not fit, such as pairs that no key of the scheme is consistent with."""
+
+
 class TrainingFailed(AttackFailed):
     """A training ended without a usable network: it diverged, or the device had too little memory."""
 

@@ -11,7 +11,7 @@ import numpy as np
 from unveil.models.attacks.base import Attack, AttackResult
 from unveil.models.catalog import describe_scheme, external_not_applicable_reason, make_scheme, schemes
 from unveil.models.core.cell_result import CellResult
-from unveil.models.core.errors import AttackFailed
+from unveil.models.core.errors import AttackFailed, DoesNotApply
 from unveil.models.core.images import Images
 from unveil.models.core.profiles import PROFILE_IMAGE_COUNTS
 from unveil.models.core.run_context import RunContext
@@ -48,7 +48,7 @@ def run_external(
     candidates = candidate_schemes(attack, *data.test.shape[1:3])
     controls_start = 1.0 if data.test_originals is None else controls_start_fraction(attack, len(candidates))
     attempts: list[tuple[float, str, AttackResult]] = []
-    failures: list[str] = []
+    failures: list[AttackFailed] = []
     for index, (label, scheme) in enumerate(candidates):
         attack_input = build_attack_input(scheme, attack, image_split, _uploaded_ciphertexts(data))
         try:
@@ -57,14 +57,15 @@ def run_external(
                 replace(context, report=_attempt_report(context, index, len(candidates), controls_start, label)),
             )
         except AttackFailed as reason:
-            failures.append(f"as {label}: {reason}" if label else str(reason))
+            failures.append(type(reason)(f"as {label}: {reason}") if label else reason)
             continue
         if attack_result.reconstructed is not None:
             attempts.append(
                 (_score_attempt(attack_result.reconstructed, data.test_originals, options), label, attack_result)
             )
     if not attempts:
-        raise AttackFailed("; ".join(failures) or "no known scheme takes images of this size")
+        error = DoesNotApply if all(isinstance(each, DoesNotApply) for each in failures) else AttackFailed
+        raise error("; ".join(map(str, failures)) or "no known scheme takes images of this size")
     _, label, best = max(attempts, key=lambda attempt: attempt[0])
     notes = [*data.notes]
     if label:
