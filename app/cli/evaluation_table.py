@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from rich.box import SIMPLE_HEAD
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
 from unveil.app.report.labels import format_percent
-from unveil.app.report.narrative import describe_paper_verdicts
+from unveil.app.report.narrative import badge, describe_paper_verdicts, summarize
 from unveil.app.report.table import EmptyReason, EvaluationTable, TableCell, status_text
 
-VERDICT_STYLES = {"broken": "bold red", "leaks": "yellow", "no leak found": "green", "inconclusive": "magenta"}
+VERDICT_STYLES = {"broken": "bold red", "leaks": "yellow", "no leak found": "green", "inconclusive": "bright_black"}
 _AVAILABILITY = {True: "yes", False: "no", None: "?"}
 
 
@@ -19,11 +21,14 @@ def render(table: EvaluationTable) -> RenderableType:
     legend = Text(_format_legend(table), style="dim")
     utility = [_utility_table(table)] if table.evaluation.utility else []
     reasons = [_reason_line(reason) for reason in table.empty_reasons]
-    return Group(_cells_table(table), legend, *reasons, "", *utility, _verdicts_table(table))
+    summary = [Text(summarize(table.evaluation.verdicts), style="bold")] if table.is_finished else []
+    return Group(
+        _cells_table(table), legend, *reasons, "", *utility, _verdicts_table(table), *_coverage(table), *summary
+    )
 
 
-def verdict_text(verdict: str) -> Text:
-    return Text(verdict, style=VERDICT_STYLES.get(verdict, ""))
+def verdict_text(verdict: str, text: str = "") -> Text:
+    return Text(text or verdict, style=VERDICT_STYLES.get(verdict, ""))
 
 
 def _cells_table(table: EvaluationTable) -> Table:
@@ -36,7 +41,8 @@ def _cells_table(table: EvaluationTable) -> Table:
     cells.add_column("verdict", no_wrap=True)
     for row in table.rows:
         for number, cell in enumerate(row.cells):
-            cells.add_row("" if number else row.label, cell.column.label, *_score_columns(cell))
+            attack = cell.column.label + ("" if cell.column.requested else " *")
+            cells.add_row("" if number else row.label, attack, *_score_columns(cell))
         cells.add_section()
     return cells
 
@@ -54,7 +60,8 @@ def _format_legend(table: EvaluationTable) -> str:
     results = [cell.result for cell in table.evaluation.cells if cell.result is not None]
     sizes = sorted({result.identification.gallery for result in results if result.identification is not None})
     among = f" among {', '.join(map(str, sizes))}" if sizes else ""
-    return f"SSIM: 1 is the plain image; 2^n is the number of keys. ident.: images identified{among}."
+    added = " *: not requested, the profile requires it." if any(not c.requested for c in table.columns) else ""
+    return f"SSIM: 1 is the plain image; 2^n is the number of keys. ident.: images identified{among}.{added}"
 
 
 def _reason_line(reason: EmptyReason) -> Text:
@@ -101,8 +108,20 @@ def _verdicts_table(table: EvaluationTable) -> Table:
     for row in table.rows:
         if row.verdict is not None:
             paper = describe_paper_verdicts(row.verdict.paper or {})
-            verdicts.add_row(row.label, verdict_text(row.verdict.verdict), row.verdict.because, paper)
+            word = verdict_text(row.verdict.verdict, badge(row.verdict))
+            verdicts.add_row(row.label, word, row.verdict.because, paper)
     return verdicts
+
+
+def _coverage(table: EvaluationTable) -> Iterator[Text]:
+    """What keeps a verdict from `no leak found`: attacks that did not run, or ran with weaker settings."""
+    for row in table.rows:
+        if row.verdict is None:
+            continue
+        for term, notes in (("not tried", row.verdict.not_tried), ("weakened", row.verdict.weakened)):
+            if notes:
+                attacks = ", ".join(f"{note.attack} ({note.reason})" for note in notes)
+                yield Text.assemble((f"{term}: ", "bold"), f"{attacks} on {row.label}")
 
 
 def _make_table(title: str) -> Table:

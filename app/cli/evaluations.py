@@ -29,7 +29,7 @@ from unveil.app.client import Client, Evaluation
 from unveil.app.client.evaluation import Format
 from unveil.app.client.operations import Profile
 from unveil.app.client.progress import progress_bar
-from unveil.app.report.evaluation import Cell, Job
+from unveil.app.report.evaluation import Cell, EvaluationVerdict, Job
 
 evaluations = typer.Typer(help="List, follow, cancel and delete evaluations.", no_args_is_help=True)
 
@@ -130,13 +130,14 @@ def list_evaluations(url: Url = None, token: Token = None, state: State = None, 
         return
     from unveil.app.cli.evaluation_table import verdict_text  # brings the catalog, which other commands do not need
     from unveil.app.report.labels import label
+    from unveil.app.report.narrative import badge
 
     table = make_table("id", "status", "cells", "created", wraps=["id"])
     for item in items:
         lines = [Text(item["name"], style="bold")]
         lines += [
-            Text.assemble(f"{label(verdict['scheme'])}: ", verdict_text(verdict["verdict"]))
-            for verdict in item["verdicts"]
+            Text.assemble(f"{label(verdict.scheme)}: ", verdict_text(verdict.verdict, badge(verdict)))
+            for verdict in map(EvaluationVerdict.from_json, item["verdicts"])
         ]
         cells = f"{item['progress']['done']}/{item['progress']['total']}"
         table.add_row(stacked(item["id"], *lines), item["status"], cells, format_date(item["created_at"]))

@@ -6,9 +6,10 @@ import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
-from unveil.app.report.evaluation import Evaluation
+from unveil.app.report.evaluation import Evaluation, EvaluationVerdict
 from unveil.app.report.labels import title
 from unveil.app.report.table import EvaluationTable, TableCell
 
@@ -20,6 +21,14 @@ _NOT_SETTINGS = frozenset({"name", "schemes", "attacks"})
 class SettingDiff:
     name: str
     values: list[str]
+
+
+@dataclass(frozen=True)
+class SchemeVerdicts:
+    """The verdict on a scheme in each evaluation that includes it."""
+
+    scheme: str
+    verdicts: list[EvaluationVerdict | None]
 
 
 @dataclass(frozen=True)
@@ -39,6 +48,7 @@ class CellPair:
 @dataclass(frozen=True)
 class Comparison:
     settings: list[SettingDiff]
+    schemes: list[SchemeVerdicts]
     pairs: list[CellPair]
 
 
@@ -51,7 +61,9 @@ def compare(evaluations: Sequence[Evaluation]) -> Comparison:
         for name in names
         if _values_differ(name, settings_by_evaluation)
     ]
-    return Comparison(differing, _pair_cells(evaluations, repeated_attacks))
+    by_scheme = [{row.title: row.verdict for row in EvaluationTable(evaluation).rows} for evaluation in evaluations]
+    schemes = [SchemeVerdicts(name, [own.get(name) for own in by_scheme]) for name in dict.fromkeys(chain(*by_scheme))]
+    return Comparison(differing, schemes, _pair_cells(evaluations, repeated_attacks))
 
 
 def _values_differ(name: str, settings_by_evaluation: Sequence[Mapping[str, Any]]) -> bool:

@@ -20,7 +20,7 @@ from unveil.app.http.authentication import EvaluatePrincipal, ReadPrincipal
 from unveil.app.http.pagination import EvaluationPaging
 from unveil.app.http.pagination import build_page as listing
 from unveil.app.report import charts
-from unveil.app.report.evaluation import Sample
+from unveil.app.report.evaluation import Cell, Sample
 from unveil.app.report.table import EvaluationTable
 from unveil.models import catalog
 
@@ -128,18 +128,18 @@ async def show_cell(
         after=ids[position + 1] if position + 1 < len(ids) else None,
         attack=catalog.describe_attack(cell.attack["name"]) if cell.attack["name"] in catalog.attacks() else None,
         profile=evaluation.settings["profile"],
-        samples=_sort_samples(cell.samples, order),
+        samples=_sort_samples(cell, order),
         order=order.value,
         histogram=charts.build_histogram(scores.ssim) if scores else None,
         curves=charts.build_curve_charts(points_by_curve),
     )
 
 
-def _sort_samples(samples: list[Sample], order: SampleOrder) -> list[Sample]:
-    """samples: the worst reconstruction first."""
+def _sort_samples(cell: Cell, order: SampleOrder) -> list[Sample]:
+    """The samples of a cell, which holds the worst reconstruction first."""
     if order is SampleOrder.RANDOM:
-        return random.sample(samples, len(samples))
-    return samples if order is SampleOrder.WORST else heatmap.sort_by_strength(samples)
+        return random.sample(cell.samples, len(cell.samples))
+    return cell.samples if order is SampleOrder.WORST else heatmap.sort_by_strength(cell)
 
 
 @router.get("/dashboard/compare")

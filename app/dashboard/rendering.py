@@ -19,7 +19,14 @@ from unveil.app.errors.problem import NotFound, Problem, Unauthenticated
 from unveil.app.http.authentication import AuthenticatedRoute
 from unveil.app.report import narrative
 from unveil.app.report.formats import TEMPLATE_DIR
-from unveil.app.report.labels import NO_VALUE, dataset_label, format_number, format_percent, title
+from unveil.app.report.labels import (
+    NO_VALUE,
+    dataset_label,
+    format_duration,
+    format_number,
+    format_percent,
+    title,
+)
 from unveil.app.security.principal import Principal
 
 DASHBOARD_DIR = Path(__file__).parent
@@ -90,19 +97,6 @@ def _format_time(moment: datetime | None) -> Markup | str:
     if moment is None:
         return NO_VALUE
     return Markup('<time datetime="{}">{}</time>').format(moment.isoformat(), moment.strftime("%Y-%m-%d %H:%M UTC"))
-
-
-def format_duration(seconds: float | None) -> str:
-    """With two significant figures."""
-    if seconds is None:
-        return NO_VALUE
-    if seconds < 10:
-        return f"{seconds:.1f} s"
-    if seconds < 100:
-        return f"{seconds:.0f} s"
-    if seconds < 100 * 60:
-        return f"{seconds / 60:.0f} min"
-    return f"{seconds / 3600:.1f} h"
 
 
 def _format_bytes(count: int | None) -> str:

@@ -32,6 +32,9 @@ async def load_report(session: AsyncSession, evaluation: Evaluation, format: For
     if format in (Format.HTML, Format.ZIP):
         for row in await queries.list_sample_triples(session, ids):
             samples.setdefault(row.cell_id, []).append(SampleTriple(*row))
+        for cell in view.cells:
+            ranks = {index: rank for rank, index in enumerate(cell.leaking_images)}
+            samples.get(cell.id, []).sort(key=lambda triple: ranks.get(triple.index, len(ranks)))
         displayed = {(triple.cell_id, triple.index): triple for triple in formats.displayed_triples(report)}
         for row in await _load_sample_images(session, list(displayed)):
             triple = displayed[row.cell_id, row.index]

@@ -120,6 +120,7 @@ def _csv_line(scheme: str, cell: TableCell) -> dict[str, Any]:
         "scheme": scheme,
         "attack": cell.column.label,
         "threat_model": cell.column.threat_model,
+        "requested": cell.column.requested,
         "status": job.status,
         "verdict": cell.verdict,
         "ssim_mode": ssim.mode if ssim else None,
@@ -131,6 +132,8 @@ def _csv_line(scheme: str, cell: TableCell) -> dict[str, Any]:
         "psnr": result.psnr.mean if result and result.psnr else None,
         "identification": identification.top1 if identification else None,
         "chance": identification.chance if identification else None,
+        "comparison": job.comparison,
+        "leaking_images": " ".join(map(str, job.leaking_images)),
         "recognised": result.recogniser.top1 if result and result.recogniser else None,
         "key_space_bits": result.key_space_bits if result else None,
         "effective_bits": result.effective_bits if result else None,
@@ -208,13 +211,14 @@ def escape_markdown(text: object) -> str:
 
 
 def _example_triples(report: Report, grids: Sequence[ImageGrid]) -> dict[str, SampleTriple | None]:
-    """One triple beside each verdict: from the cell of the verdict, of the image that the first grid shows."""
+    """One triple beside each verdict, from its cell: a leaking image, else the image that the first grid shows."""
     in_first_grid = {grid.sample.index for grid in grids[:1]}
     examples: dict[str, SampleTriple | None] = {}
     for row in report.table.rows:
         cell = row.verdict_cell or next((cell for cell in row.cells if report.samples_of(cell)), None)
         candidates = [triple for triple in report.samples_of(cell) if triple.plain_md5]
-        shown = next((triple for triple in candidates if triple.index in in_first_grid), None)
+        wanted = (cell.cell.leaking_images if cell and cell.cell else None) or in_first_grid
+        shown = next((triple for triple in candidates if triple.index in wanted), None)
         examples[row.label] = shown or next(iter(candidates), None)
     return examples
 

@@ -68,7 +68,7 @@ def build_image_grids(report: Report) -> list[ImageGrid]:
 
 
 def build_strips(report: Report, grids: Sequence[ImageGrid]) -> dict[str, Sequence[SampleTriple]]:
-    """Triples by cell, lowest SSIM first, with the lowest and the highest: as many as the page can hold."""
+    """Triples by cell, in their order and with the first and the last: as many as the page can hold."""
     remaining_bytes = MAX_IMAGE_BYTES - sum(
         figure.sample.plain_size + sum(map(_row_base64_size, figure.rows)) for figure in grids
     )

@@ -65,6 +65,19 @@ def format_percent(share: float | None, digits: int | None = None) -> str:
     return f"{100 * share:.{(1 if 0 < share < 0.1 else 0) if digits is None else digits}f} %"
 
 
+def format_duration(seconds: float | None) -> str:
+    """With two significant figures."""
+    if seconds is None:
+        return NO_VALUE
+    if seconds < 10:
+        return f"{seconds:.1f} s"
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    if seconds < 100 * 60:
+        return f"{seconds / 60:.0f} min"
+    return f"{seconds / 3600:.1f} h"
+
+
 def _append_details(name: str, details: list[str]) -> str:
     return f"{name} ({', '.join(details)})" if details else name
 

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from unveil.app.db.job_states import TERMINAL
 from unveil.app.report.charts import Points
 from unveil.app.report.evaluation import Evaluation
 from unveil.app.report.labels import NOT_SETTINGS, dataset_label, default_settings, title
@@ -51,10 +50,6 @@ class Report:
     @property
     def dataset_label(self) -> str:
         return dataset_label(self.evaluation.settings)
-
-    @property
-    def is_finished(self) -> bool:
-        return self.evaluation.status in TERMINAL
 
     def samples_of(self, cell: TableCell | None) -> Sequence[SampleTriple]:
         return () if cell is None or cell.cell is None else self.samples.get(cell.cell.id, ())

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 
-from unveil.app.report.evaluation import Cell
-from unveil.app.report.labels import format_percent, title
-from unveil.app.report.table import KEY_SPACE_ATTACK, SchemeRow
-from unveil.models.core.cell_result import CellResult
+from unveil.app.report.evaluation import Cell, EvaluationVerdict
+from unveil.app.report.labels import format_duration, format_percent, title
+from unveil.models.core.verdict_rules.types import EARLIER_RULES, WORST_FIRST, CheapestBreak
 
 # What an attacker has, besides the algorithm.
 THREAT_MODEL_DESCRIPTIONS: Mapping[str, str] = {
@@ -15,8 +15,15 @@ THREAT_MODEL_DESCRIPTIONS: Mapping[str, str] = {
     "+public images": "protected images, and unrelated images of the same kind from elsewhere",
     "known-plaintext": "some originals together with their protected images, for instance because a few were published",
     "chosen-plaintext": "the protected versions of images of their own choice, as any client of the service can get",
+    "+model": "protected images, and a classifier that was trained on protected images",
 }
 
+_OPENINGS = {
+    "broken": "Do not rely on it: ",
+    "leaks": "It does not hide the images: ",
+    "inconclusive": "No conclusion: ",
+    "no leak found": "",
+}
 _MATERIAL_UNITS = {
     "ciphertexts": ("protected image", "protected images"),
     "pairs": ("pair of original and protected image", "pairs of original and protected images"),
@@ -24,18 +31,64 @@ _MATERIAL_UNITS = {
 }
 
 
-def describe_verdict(row: SchemeRow) -> str:
+def summarize(verdicts: Sequence[EvaluationVerdict]) -> str:
+    """One line on an evaluation: `4 schemes: 3 broken, 1 leaks. Cheapest break: 2 protected images, 4 s.`"""
+    counts = Counter(verdict.verdict for verdict in verdicts)
+    words = ", ".join(f"{counts[word]} {word}" for word in WORST_FIRST if counts[word])
+    schemes = f"{len(verdicts)} scheme{'' if len(verdicts) == 1 else 's'}: {words}."
+    breaks = [verdict.cheapest_break for verdict in verdicts if verdict.cheapest_break]
+    if not breaks:
+        return schemes
+    return f"{schemes} Cheapest break: {_describe_break(min(breaks, key=_cost))}."
+
+
+def badge(verdict: EvaluationVerdict) -> str:
+    """The verdict with its severity: `leaks, 77 %`, `broken, 83 % of keys`."""
+    severity = verdict.severity
+    if severity is None or verdict.verdict not in ("broken", "leaks"):
+        return verdict.verdict
+    if severity.kind == "ssim":
+        return f"{verdict.verdict}, SSIM {severity.value:.2f}"
+    if severity.kind == "key":
+        return (
+            verdict.verdict if severity.value == 1 else f"{verdict.verdict}, {format_percent(severity.value)} of keys"
+        )
+    return f"{verdict.verdict}, {format_percent(severity.value)}"
+
+
+def describe_verdict(verdict: EvaluationVerdict) -> str:
     """What the attacks mean for those who rely on the scheme."""
-    assert row.verdict is not None
-    word, cell = row.verdict.verdict, row.verdict_cell
-    if word == "no leak found":
-        tried = sum(each.result is not None and each.column.name != KEY_SPACE_ATTACK for each in row.cells)
-        return f"None of the {tried} attacks tried found more than chance. A better attack may still exist."
-    if word == "inconclusive" or cell is None or cell.result is None:
-        return f"No conclusion: {row.verdict.because}."
-    if word == "broken":
-        return f"Do not rely on it: {_describe_break(cell.column.title, cell.column.name, cell.result)}"
-    return f"It does not hide which image is which. {_describe_leak(cell.column.title, cell.column.name, cell.result)}"
+    because, attack = verdict.because, verdict.worst_attack
+    if attack is not None and because.startswith(f"{attack} "):
+        because = title({"name": attack}) + because.removeprefix(attack)
+    opening = _OPENINGS[verdict.verdict]
+    sentence = f"{opening}{because}." if opening else f"{because[:1].upper()}{because[1:]}."
+    return sentence + (" A better attack may still exist." if verdict.verdict == "no leak found" else "")
+
+
+def describe_evidence(verdict: EvaluationVerdict) -> Iterator[tuple[str, str]]:
+    """Severity, power and coverage of a verdict, as pairs of a term and its text."""
+    if verdict.rules_version == EARLIER_RULES:
+        return
+    severity, power = verdict.severity, verdict.power
+    if severity is not None and verdict.verdict in ("broken", "leaks"):
+        as_text = format_percent if severity.kind != "ssim" else "{:.2f}".format
+        what = {"key": "of keys found", "ssim": "mean SSIM"}.get(severity.kind, "of images identified")
+        interval = f"95 % interval {as_text(severity.ci_low)} to {as_text(severity.ci_high)}"
+        measured_on = f", {severity.images} {'keys' if severity.kind == 'key' else 'images'}" if severity.images else ""
+        yield "Severity", f"{as_text(severity.value)} {what} ({interval}{measured_on})"
+    if power is not None:
+        yield (
+            "Power",
+            f"a leak above {format_percent(power.upper_bound)} of images would have been seen (chance "
+            f"{format_percent(power.chance)}, {power.images} images, {power.effective_gallery:.0f} distinct)",
+        )
+    yield "Covers", ", ".join(verdict.covers) or "no threat model"
+    if verdict.tried:
+        yield "Tried", ", ".join(title({"name": note.attack}) for note in verdict.tried)
+    for term, notes in (("Not tried", verdict.not_tried), ("Weakened", verdict.weakened)):
+        if notes:
+            yield term, "; ".join(f"{title({'name': note.attack})}: {note.reason}" for note in notes)
 
 
 def describe_paper_verdicts(verdicts: Mapping[str, str]) -> str:
@@ -58,34 +111,12 @@ def describe_threat_model(name: str) -> str:
     return THREAT_MODEL_DESCRIPTIONS.get(name, f"the material of the threat model {name}")
 
 
-def _describe_break(attack_title: str, attack: str, result: CellResult) -> str:
-    if attack == KEY_SPACE_ATTACK:
-        return "it has so few keys that an attacker can try them all."
-    if result.found_exact_key:
-        return (
-            f"{attack_title} found the key itself{_describe_material(result)}. "
-            "It restores every image under that key exactly."
-        )
-    ssim = "" if result.ssim is None else f", SSIM {result.ssim.mean:.2f} where 1 is the original"
-    return f"{attack_title} restores the images almost as they were{ssim}."
+def _cost(cheapest: CheapestBreak) -> tuple[int, float]:
+    return sum(getattr(cheapest, unit) or 0 for unit in _MATERIAL_UNITS), cheapest.seconds or 0.0
 
 
-def _describe_leak(attack_title: str, attack: str, result: CellResult) -> str:
-    subject = "The protected images alone" if attack == "none" else f"The reconstructions of {attack_title}"
-    identified = result.identification
-    if identified is None:
-        return f"{subject} show more than chance."
-    return (
-        f"{subject} are enough to pick the right original out of {identified.gallery} "
-        f"in {format_percent(identified.top1)} of cases; guessing is right in {format_percent(identified.chance)}."
-    )
-
-
-def _describe_material(result: CellResult) -> str:
-    """What the attack used: ` from 64 protected images`."""
-    for unit, (one, many) in _MATERIAL_UNITS.items():
-        if unit in result.numbers:
-            count, for_colours = result.numbers[unit], result.numbers.get(f"{unit}_for_colours", 0)
-            description = f" from {count:.0f} {one if count == 1 else many}"
-            return description + (f", its colours from {for_colours:.0f}" if for_colours > count else "")
-    return ""
+def _describe_break(cheapest: CheapestBreak) -> str:
+    """`2 protected images, 4 s`; without material, the attack itself."""
+    counts = [(getattr(cheapest, unit), words) for unit, words in _MATERIAL_UNITS.items()]
+    parts = [f"{count} {words[count != 1]}" for count, words in counts if count] or [title({"name": cheapest.attack})]
+    return ", ".join([*parts, *([format_duration(cheapest.seconds)] if cheapest.seconds is not None else [])])

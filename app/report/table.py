@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import cache, cached_property
 from typing import Any
 
-from unveil.app.db.job_states import ACTIVE, Status
+from unveil.app.db.job_states import ACTIVE, TERMINAL, Status
 from unveil.app.report.evaluation import Cell, Entry, Evaluation, EvaluationVerdict, UtilityJob
 from unveil.app.report.labels import label, paper_row, title
 from unveil.models import catalog
@@ -24,12 +24,16 @@ NOT_APPLICABLE, NOT_SCORED, NOT_REQUESTED = "N/A", "not scored", "–"
 
 @dataclass(frozen=True)
 class AttackColumn:
-    """label: the name with the settings that differ from the profile's, for files. title: the same for people."""
+    """label: the name with the settings that differ from the profile's, for files. title: the same for people.
+
+    requested: False if the profile added the attack.
+    """
 
     name: str
     label: str
     title: str
     threat_model: str
+    requested: bool = True
 
 
 @dataclass(frozen=True)
@@ -57,6 +61,18 @@ class TableCell:
         if self.result.ssim is not None:
             return f"{self.result.ssim.mean:.3f}"
         return None if self.result.key_space_bits is None else f"2^{self.result.key_space_bits:.0f}"
+
+    @property
+    def leak(self) -> float | None:
+        """How much is visible, 0 to 1: the worse of SSIM and of identification above chance; 1 for an exact key."""
+        result = self.result
+        if result is None or result.ssim is None:
+            return None
+        identified = result.identification
+        above_chance = 0.0
+        if identified is not None and identified.chance < 1:
+            above_chance = (identified.top1 - identified.chance) / (1 - identified.chance)
+        return min(1.0, max(0.0, result.ssim.mean, above_chance, float(result.found_exact_key)))
 
     @property
     def empty_text(self) -> str:
@@ -133,10 +149,15 @@ class EvaluationTable:
         profile: catalog.Profile = self.evaluation.settings["profile"]
         return profile
 
+    @property
+    def is_finished(self) -> bool:
+        return self.evaluation.status in TERMINAL
+
     @cached_property
     def columns(self) -> list[AttackColumn]:
-        """The attacks, in the order of the evaluation."""
-        return list(dict.fromkeys(cell.column for row in self.rows for cell in row.cells))
+        """The attacks, in the order of the evaluation, but the unattacked ciphertexts first."""
+        columns = dict.fromkeys(cell.column for row in self.rows for cell in row.cells)
+        return sorted(columns, key=lambda column: column.name != "none")
 
     @property
     def image_columns(self) -> list[AttackColumn]:
@@ -207,7 +228,8 @@ class EvaluationTable:
 
     def _column(self, cell: Cell) -> AttackColumn:
         attack = cell.attack
-        return AttackColumn(attack["name"], label(attack, self.profile), title(attack, self.profile), cell.threat_model)
+        names = label(attack, self.profile), title(attack, self.profile)
+        return AttackColumn(attack["name"], *names, cell.threat_model, cell.requested)
 
 
 def status_text(job: Cell | UtilityJob) -> str:

@@ -92,7 +92,6 @@ class KnownPlaintext(Attack[KnownPlaintextSettings]):
 def solve_pairs(scheme: Scheme[Any, Any], pairs: Pairs, count: int, targets: Images) -> tuple[Decrypt, Solution]:
     """A decryption function, and what `count` pairs determine. Raises AttackFailed."""
     from unveil.models.recovery import known_plaintext
-    from unveil.models.recovery.known_plaintext import InconsistentPairs
 
     plain, protected = pairs.plain[:count], pairs.protected[:count]
     try:
