@@ -78,11 +78,9 @@ def describe_evidence(verdict: EvaluationVerdict) -> Iterator[tuple[str, str]]:
         measured_on = f", {severity.images} {'keys' if severity.kind == 'key' else 'images'}" if severity.images else ""
         yield "Severity", f"{as_text(severity.value)} {what} ({interval}{measured_on})"
     if power is not None:
-        yield (
-            "Power",
-            f"a leak above {format_percent(power.upper_bound)} of images would have been seen (chance "
-            f"{format_percent(power.chance)}, {power.images} images, {power.effective_gallery:.0f} distinct)",
-        )
+        bound, chance = format_percent(power.upper_bound), format_percent(power.chance)
+        sizes = f"{power.images} images, {power.effective_gallery:.0f} distinct"
+        yield "Power", f"a leak above {bound} of images would have been seen (chance {chance}, {sizes})"
     yield "Covers", ", ".join(verdict.covers) or "no threat model"
     if verdict.tried:
         yield "Tried", ", ".join(title({"name": note.attack}) for note in verdict.tried)
