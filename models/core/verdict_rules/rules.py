@@ -2,7 +2,7 @@
 
 Pure functions of stored evidence (`models.core.verdict_rules.evidence`) and of the attacks that the profile asks for
 (`models.core.verdict_rules.coverage`). The rules are versioned: change RULES_VERSION with any change of a constant or a
-rule. docs/decisions/0011-verdict-rules-2.md states the rules, their error rates and their limits.
+rule. docs/explanation/verdicts.md states the rules and their limits.
 """
 
 from __future__ import annotations

@@ -17,6 +17,7 @@ from tests.jobs import run_cell
 from unveil.app.broker import make_celery_app
 from unveil.app.main import create_app
 from unveil.app.settings import Settings
+from unveil.models import catalog
 from unveil.worker.runtime import Runtime, make_runtime
 
 ORDER: dict[str, Any] = {
@@ -34,6 +35,18 @@ def runtime(settings: Settings) -> Iterator[Runtime]:
     yield runtime
     runtime.sessions.kw["bind"].dispose()
     celery.close()
+
+
+@pytest.fixture
+def full_profile() -> None:
+    """Evaluations get every attack that their profile requires."""
+
+
+@pytest.fixture(autouse=True)
+def small_profile(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Profiles require the unattacked ciphertexts only, so that an evaluation has few cells."""
+    if "full_profile" not in request.fixturenames:
+        monkeypatch.setattr(catalog, "profile_attacks", lambda profile: {"none": catalog.make_attack("none", {})})
 
 
 @dataclass

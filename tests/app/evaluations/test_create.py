@@ -65,13 +65,18 @@ def test_one_message_per_cell_is_sent_to_the_workers(client, runtime):
     assert broker.count_job_messages(runtime.celery) == len(body["cells"])
 
 
-def test_no_attack_is_always_scored_and_says_when_it_was_added(client):
-    body = create_evaluation(client, attacks=[{"name": "fr"}])
-    assert body["settings"]["attacks"] == [
-        {"name": "fr", "L": 8, "b": 0, "nibblewise": False},
-        {"name": "none", "added": True},
+def test_attacks_that_the_profile_requires_and_that_train_nothing_are_added_where_they_apply(client, full_profile):
+    different, same = {"name": "pixelwise", "key_mode": "different"}, {"name": "tanaka"}
+    body = create_evaluation(client, schemes=[different, same], attacks=[{"name": "fr", "L": 4}], profile="quick")
+    assert body["settings"]["attacks"] == [{"name": "fr", "L": 4, "b": 0, "nibblewise": False}]
+    cells = [(cell["scheme"]["name"], cell["attack"]["name"]) for cell in body["cells"] if not cell["requested"]]
+    assert cells == [
+        *(("pixelwise", name) for name in ("brute-force", "fr-sorted", "none", "simulated-pairs")),
+        *(("tanaka", n) for n in ("brute-force", "chosen-plaintext", "key-recovery", "known-plaintext", "none")),
     ]
-    assert [cell["attack"]["name"] for cell in body["cells"]] == ["fr", "none"] * 2
+    assert [cell["attack"]["name"] for cell in body["cells"] if cell["requested"]] == ["fr", "fr"]
+    again = client.post("/evaluations", json=body["settings"]).json()
+    assert [cell["attack"] for cell in again["cells"]] == [cell["attack"] for cell in body["cells"]]
 
 
 @pytest.mark.parametrize(
