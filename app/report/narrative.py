@@ -61,7 +61,7 @@ def describe_verdict(verdict: EvaluationVerdict) -> str:
     because, attack = verdict.because, verdict.worst_attack
     if attack is not None and because.startswith(f"{attack} "):
         because = title({"name": attack}) + because.removeprefix(attack)
-    opening = _OPENINGS[verdict.verdict]
+    opening = "" if verdict.rules_version == EARLIER_RULES else _OPENINGS[verdict.verdict]
     sentence = f"{opening}{because}." if opening else f"{because[:1].upper()}{because[1:]}."
     return sentence + (" A better attack may still exist." if verdict.verdict == "no leak found" else "")
 

@@ -17,7 +17,7 @@ from unveil.app.db.ids import new_id
 from unveil.app.db.job_states import Status
 from unveil.app.db.tables import Cell, Curve, Evaluation, Event, Key, Sample, Scores
 from unveil.app.jobs import event_log
-from unveil.models.core.errors import AttackFailed
+from unveil.models.core.errors import AttackFailed, DoesNotApply
 from unveil.models.data.image_dataset import DatasetMissing
 from unveil.models.evaluation.cell import CellOutcome
 from unveil.models.evaluation.cell import Sample as Triple
@@ -183,6 +183,28 @@ def test_a_failing_cell_says_why_and_leaves_the_others(runtime, account, monkeyp
     run_cell(runtime, good)
     assert get_cell(runtime, good).status == "succeeded"
     assert get_evaluation(runtime, evaluation_id).status == "failed"
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "detail"),
+    [
+        (DoesNotApply("no key is consistent with the pairs"), "not_applicable", "no key is consistent with the pairs"),
+        (ModuleNotFoundError("No module named 'torch'", name="torch"), "missing_dependency", "install unveil[torch]"),
+    ],
+)
+def test_an_attack_that_does_not_fit_or_lacks_its_library_does_not_fail_the_evaluation(
+    runtime, account, monkeypatch, error, code, detail
+):
+    evaluation_id, (id,) = make_evaluation(runtime.sessions, account)
+
+    def refuse(context):
+        raise error
+
+    replace_run_cell(monkeypatch, refuse)
+    run_cell(runtime, id)
+    cell = get_cell(runtime, id)
+    assert (cell.status, cell.error) == ("not_applicable", {"code": code, "detail": detail})
+    assert get_evaluation(runtime, evaluation_id).status == "succeeded"
 
 
 def test_a_missing_data_set_fails_the_cell(runtime, account):

@@ -29,6 +29,7 @@ from unveil.app.http.authentication import SESSION_COOKIE
 from unveil.app.report import formats
 from unveil.app.settings import Settings
 from unveil.models import catalog
+from unveil.models.core.verdict_rules.evidence import CellEvidence, Effort, ImageFinding, KeyEvidence, Rate
 
 pytestmark = pytest.mark.anyio
 
@@ -149,6 +150,20 @@ RESULTS: dict[str, dict[str, Any]] = {
     "brute-force": _result("no leak found", key_space_bits=594.3, effective_bits=256),
     LATER_VERSION: _result("inconclusive"),
 }
+
+
+def _evidence(attack: str, threat_model: str) -> CellEvidence:
+    if attack == "brute-force":
+        return CellEvidence(attack, threat_model, {}, "succeeded", effective_bits=256.0)
+    rate, finding = Rate("dihedral-24", 12, 16, 1 / 16), ImageFinding(0, 1e-9, "shift-24")
+    ssim = RESULTS[attack]["ssim"]
+    key = KeyEvidence(rates=(rate,), images_tested=16, findings=(finding,), ssim=ssim and ssim["mean"])
+    return CellEvidence(
+        attack, threat_model, {}, "succeeded", keys=(key,), controls=RESULTS[attack]["controls"] or {}, gallery=16,
+        effective_gallery=16.0, effort=Effort(ciphertexts=64, seconds=4.0),
+    )  # fmt: skip
+
+
 _RATE = {"top1": 0.8, "ci_low": 0.7, "ci_high": 0.9, "n": 16}
 _UTILITY: dict[str, Any] = {
     "plain": _RATE, "protected": _RATE, "drop": {"points": 1.0, "ci_low": 0.5, "ci_high": 1.5}, "chance": 0.1,
@@ -315,10 +330,13 @@ class Rows:
         known = catalog.attacks().get(attack["name"])
         job = _job(status, RESULTS[attack["name"]])
         threat = known.threat_model.name if known else "threat model of a later version"
+        if job["result"] and scheme["name"] != "tanaka":  # Tanaka's results are those of a version without evidence
+            job["result"] = {**job["result"], "evidence": _evidence(attack["name"], threat).to_json()}
         self.rows.append(
             Cell(
                 id=id, evaluation_id=evaluation.id, position=position, scheme=scheme, attack=attack,
-                threat_model=threat if attack["name"] != LATER_VERSION else "ciphertext-only", **job,
+                threat_model=threat if attack["name"] != LATER_VERSION else "ciphertext-only",
+                requested=attack["name"] != "none", **job,
             )
         )  # fmt: skip
         losses: dict[str, list[list[float]]] = {
