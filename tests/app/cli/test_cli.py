@@ -102,7 +102,7 @@ def test_an_evaluation_is_watched_printed_and_reported(run_unveil, state_options
     done = run_unveil("evaluate", *words, "--watch", *state_options)
     assert "pixelwise (same key)" in done.stdout
     assert "paper" in done.stdout
-    assert "4/4 cells" in done.stderr
+    assert "14/14 cells" in done.stderr
     assert "the worst case over all attacks" in done.stdout
     assert "not robust" in done.stdout, "the paper's own verdict, beside ours"
     id = done.stderr.split()[0]

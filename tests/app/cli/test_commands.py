@@ -140,12 +140,12 @@ def test_why_there_are_no_figures_stands_below_the_table_once(run, incomplete_da
     assert "N/A: brute-force: " in said
     assert "N/A: gan: unpaired plain images are needed: name them in `public_dataset`" in said
     assert said.count("upload `originals` for a score") == 1
-    assert "not scored: none, fr: no originals" in said
+    assert re.search(r"not scored: none, fr, [^:]*: no originals", said)
 
     failing = ("--attacks", "none,fr", "--dataset", incomplete_dataset, "--profile", "smoke", "--watch")
     run("evaluate", "--schemes", "tanaka,ele", *failing, code=1)
     said = run("evaluations", "show", "latest")
-    assert "failed: none, fr: half lacks test_X.bin" in said
+    assert re.search(r"failed: none, fr, [^:]*: half lacks test_X.bin", " ".join(said.split()))
     assert said.count("lacks test_X.bin") == 1
 
 
