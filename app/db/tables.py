@@ -193,6 +193,8 @@ class Evaluation(TimestampMixin, Base):
     # Sequence number of the last event. Every change of the evaluation or of a cell appends an event, so the number
     # also serves as ETag.
     event_seq: Mapped[int] = mapped_column(BigInteger, server_default=text("0"))
+    # of an ended evaluation, for lists: the evidence of its cells has megabytes
+    verdicts: Mapped[dict[str, Any] | None]
 
 
 class Cell(JobMixin, Base):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import ARRAY, Integer, Row, String, any_, bindparam, func, literal, select
+from sqlalchemy import ARRAY, Integer, Row, String, any_, bindparam, case, func, literal, select
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import defer
 
@@ -54,13 +54,19 @@ async def list_cells(session: AsyncSession, evaluation_ids: Sequence[str]) -> Se
     ).all()
 
 
-async def list_cell_summaries(session: AsyncSession, evaluation_ids: Sequence[str]) -> Sequence[Row[Any]]:
-    """The columns that progress and verdicts need, as plain rows: a page of evaluations has thousands of cells."""
+async def list_cell_summaries(
+    session: AsyncSession, evaluation_ids: Sequence[str], *, with_results: Sequence[str]
+) -> Sequence[Row[Any]]:
+    """The columns that progress and verdicts need, as plain rows: a page of evaluations has thousands of cells.
+
+    with_results: evaluations whose cells come with their results; the result is None for all others.
+    """
+    result = case((Cell.evaluation_id.in_(with_results), Cell.result)).label("result")
     return (
         await session.execute(
             select(
                 Cell.id, Cell.evaluation_id, Cell.scheme, Cell.attack, Cell.threat_model, Cell.status, Cell.progress,
-                Cell.phase, Cell.attempt, Cell.error, Cell.started_at, Cell.finished_at, Cell.result,
+                Cell.phase, Cell.attempt, Cell.error, Cell.started_at, Cell.finished_at, result,
             )
             .where(Cell.evaluation_id.in_(evaluation_ids))
             .order_by(Cell.evaluation_id, Cell.position)

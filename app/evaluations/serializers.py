@@ -10,10 +10,10 @@ from typing import Any
 
 from sqlalchemy import Row
 
-from unveil.app.db.job_states import ACTIVE, COMPLETED, Status
+from unveil.app.db.job_states import ACTIVE, COMPLETED, TERMINAL, Status
 from unveil.app.db.tables import Cell, Evaluation, Key
 from unveil.app.evaluations.schemas import EvaluationOut, EvaluationSummary
-from unveil.app.evaluations.verdicts import CellRow, judge
+from unveil.app.evaluations.verdicts import CellRow, judge, load_verdicts, store_verdicts
 from unveil.app.jobs import eta, event_log
 from unveil.app.keys import service as keys_service
 from unveil.app.report import evaluation as view
@@ -26,8 +26,12 @@ _FIELDS_OF_RESULT = ("capabilities", "leaking_images", "ambiguity", "comparison"
 
 
 def to_summary(evaluation: Evaluation, cells: Sequence[Row[Any]], keys: Sequence[Key]) -> EvaluationSummary:
-    """cells: in their order. keys: those that are trained for the evaluation."""
-    verdicts, _ = judge(evaluation.settings, [cell for cell in cells if not is_utility(cell)])
+    """cells: in their order. keys: those that are trained for the evaluation. Stores the verdicts at the first call."""
+    verdicts = load_verdicts(evaluation)
+    if verdicts is None:
+        verdicts, _ = judge(evaluation.settings, [cell for cell in cells if not is_utility(cell)])
+        if evaluation.status in TERMINAL:
+            store_verdicts(evaluation, verdicts)
     return EvaluationSummary(**_summary_fields(evaluation, cells, keys, verdicts))
 
 

@@ -29,6 +29,7 @@ from unveil.app.errors.problem import (
 from unveil.app.evaluations import queries, serializers
 from unveil.app.evaluations.planning import EvaluationPlan, ExternalDataset, KeyRef, plan_evaluation
 from unveil.app.evaluations.schemas import EvaluationCreate, EvaluationOut, EvaluationSummary
+from unveil.app.evaluations.verdicts import load_verdicts
 from unveil.app.jobs import event_log
 from unveil.app.jobs.dispatch import dispatch, enforce_queue_quota
 from unveil.app.keys import service as keys_service
@@ -253,7 +254,9 @@ async def list_summaries(session: AsyncSession, evaluations: Sequence[Evaluation
     for first in range(0, len(evaluations), _EVALUATIONS_PER_READ):
         batch = evaluations[first : first + _EVALUATIONS_PER_READ]
         cells = defaultdict[str, list[Row[Any]]](list)
-        for cell in await queries.list_cell_summaries(session, [evaluation.id for evaluation in batch]):
+        unjudged = [evaluation.id for evaluation in batch if load_verdicts(evaluation) is None]
+        for cell in await queries.list_cell_summaries(session, [each.id for each in batch], with_results=unjudged):
             cells[cell.evaluation_id].append(cell)
         summaries |= {each.id: serializers.to_summary(each, cells[each.id], keys[each.id]) for each in batch}
+    await session.commit()  # verdicts that were computed for the first time
     return summaries

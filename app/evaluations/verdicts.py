@@ -9,17 +9,32 @@ from typing import Any, cast
 from sqlalchemy import Row
 
 from unveil.app.db.job_states import ACTIVE, Status
-from unveil.app.db.tables import Cell
+from unveil.app.db.tables import Cell, Evaluation
 from unveil.app.report.evaluation import Entry, EvaluationVerdict
 from unveil.app.report.labels import NOT_SETTINGS, paper_row
 from unveil.models import catalog
 from unveil.models.core.cell_result import CellResult
 from unveil.models.core.verdict_rules.evidence import CellEvidence, CellStatus
 from unveil.models.core.verdict_rules.rules import scheme_verdict
-from unveil.models.core.verdict_rules.types import EvaluatedScheme, SchemeVerdict
+from unveil.models.core.verdict_rules.types import RULES_VERSION, EvaluatedScheme, SchemeVerdict
+from unveil.models.core.version import __version__
 
 CellRow = Cell | Row[Any]  # of `queries.list_cells` or of `queries.list_cell_summaries`
+_COMPUTED_BY = f"rules {RULES_VERSION}, unveil {__version__}"
 Results = Mapping[str, CellResult]  # by cell id
+
+
+def load_verdicts(evaluation: Evaluation) -> list[EvaluationVerdict] | None:
+    """The verdicts that `store_verdicts` kept; None if there are none, or of other rules or another catalog."""
+    stored = evaluation.verdicts
+    if stored is None or stored["computed_by"] != _COMPUTED_BY:
+        return None
+    return [EvaluationVerdict.from_json(verdict) for verdict in stored["items"]]
+
+
+def store_verdicts(evaluation: Evaluation, verdicts: Sequence[EvaluationVerdict]) -> None:
+    """Keep the verdicts of an ended evaluation: computing them reads the evidence of all cells."""
+    evaluation.verdicts = {"computed_by": _COMPUTED_BY, "items": [verdict.to_json() for verdict in verdicts]}
 
 
 def judge(settings: Mapping[str, Any], cells: Sequence[CellRow]) -> tuple[list[EvaluationVerdict], Results]:

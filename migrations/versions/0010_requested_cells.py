@@ -1,4 +1,4 @@
-"""Cells record whether their attack was requested, or added because the profile requires it.
+"""Cells record whether their attack was requested; ended evaluations keep their verdicts for lists.
 
 Revision ID: 0010
 Revises: 0009
@@ -6,6 +6,7 @@ Revises: 0009
 
 import sqlalchemy as sa
 from alembic import op
+from sqlalchemy.dialects.postgresql import JSONB
 
 revision = "0010"
 down_revision = "0009"
@@ -13,7 +14,9 @@ down_revision = "0009"
 
 def upgrade() -> None:
     op.add_column("cells", sa.Column("requested", sa.Boolean(), server_default=sa.true(), nullable=False))
+    op.add_column("evaluations", sa.Column("verdicts", JSONB(), nullable=True))
 
 
 def downgrade() -> None:
+    op.drop_column("evaluations", "verdicts")
     op.drop_column("cells", "requested")

@@ -33,7 +33,9 @@ def test_a_running_evaluation_fills_in_by_itself(stack: LocalStack, browser: Chr
     browser.execute_script("window.mark = 'never loaded again'")
     wait_for_text(browser, 60, "succeeded")
     assert browser.execute_script("return window.mark") == "never loaded again"
-    assert len(browser.find_elements(By.CSS_SELECTOR, ".heat td strong")) == 5, "also of the attacks that the profile requires"
+    assert len(browser.find_elements(By.CSS_SELECTOR, ".heat td strong")) == 5, (
+        "also of the attacks that the profile requires"
+    )
     assert browser.find_elements(By.LINK_TEXT, "Report"), "the report is offered"
     assert not browser.find_elements(By.ID, "cancel"), "there is nothing left to cancel"
 

@@ -132,6 +132,14 @@ def test_a_page_is_read_a_few_evaluations_at_a_time(service, client, run_cells):
     assert heads[4]["verdicts"][0]["verdict"] != "inconclusive"
 
 
+def test_a_list_reads_the_results_of_an_ended_evaluation_once(client, runtime, run_cells):
+    run_cells(create_evaluation(client, **SMALL))
+    verdicts = client.get("/evaluations").json()["items"][0]["verdicts"]
+    with runtime.sessions.begin() as session:
+        session.execute(update(Cell).values(result=None))
+    assert client.get("/evaluations").json()["items"][0]["verdicts"] == verdicts
+
+
 def test_cancelling_twice_is_fine(client, runtime, run_cells):
     body = create_evaluation(client, **SMALL)
     cancel = body["links"]["cancel"]
