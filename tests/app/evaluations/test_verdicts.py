@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from tests.app.evaluations.conftest import create_evaluation
 from tests.factories import SMOKE, make_result
 from tests.models.evaluation.verdict_cases import cell as evidence_of
 from unveil.app.evaluations.verdicts import judge
@@ -115,28 +112,3 @@ def test_a_result_stored_without_evidence_keeps_the_verdict_of_earlier_rules():
     assert verdict.because.startswith("earlier rules")
     assert verdict.covers == ()
     assert results["none"].verdict == "broken"
-
-
-def test_an_evaluation_of_weak_attacks_ends_inconclusive_and_names_what_is_missing(client, run_cells):
-    body = create_evaluation(
-        client, schemes=[DIFFERENT], attacks=[{"name": "fr", "L": 1}, {"name": "brute-force"}], keys=3
-    )
-    ran = ("fr", "brute-force", "none")
-    assert {cell["attack"]["name"]: cell["requested"] for cell in body["cells"]} == {
-        "fr": True, "brute-force": True, "none": False, "fr-sorted": False, "simulated-pairs": False,
-    }  # fmt: skip
-    run_cells({"cells": [cell for cell in body["cells"] if cell["attack"]["name"] in ran]})
-    here = body["links"]["self"]
-    (verdict,) = client.get(here).json()["verdicts"]
-    assert "attacks are still running" in verdict["because"]
-    (verdict,) = client.post(f"{here}/cancel").json()["verdicts"]
-    assert verdict["verdict"] == "inconclusive"
-    assert [(note["attack"], note["reason"]) for note in verdict["weakened"]] == [("fr", "L=1, the profile has 8")]
-    assert {note["attack"] for note in verdict["not_tried"]} == {"fr-sorted", "simulated-pairs"}
-    assert verdict["covers"] == ["ciphertext-only", "+public images"]
-    for page in (f"{here}/report.html", f"{here}/report.md", f"/dashboard{here}"):
-        text = client.get(page).text
-        assert "FR-Attack: L=1, the profile has 8" in text, page
-        assert "1 scheme: 1 inconclusive." in text, page
-    line = next(csv.DictReader(io.StringIO(client.get(f"{here}/report.csv").text)))
-    assert (line["attack"], line["requested"], line["verdict"]) == ("fr (L=1)", "True", "inconclusive")
