@@ -138,8 +138,8 @@ def is_training_attack(attack: str) -> bool:
 
 
 def profile_attacks(profile: Profile) -> dict[str, Attack[Any]]:
-    """The attacks that a verdict requires, by name, with the settings of the profile."""
-    made = {name: make_attack(name, {}, profile) for name in attacks()}
+    """The built-in attacks that a verdict requires, by name, with the settings of the profile."""
+    made = {name: make_attack(name, {}, profile) for name in attacks() if "/" not in name}  # a plug-in's has a slash
     return {
         name: attack
         for name, attack in made.items()

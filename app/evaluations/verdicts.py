@@ -80,13 +80,19 @@ def _evaluated_scheme(
         if own is None or not own.is_current:
             return None
         evidence.append(replace(own, settings={**own.settings, "keys": settings["keys"]}) if draws_keys else own)
-    material = _material(settings, scheme, cells)
-    required = catalog.required_attacks(scheme, settings["profile"], material, draws_keys=draws_keys)
+    public = settings["public_dataset"] is not None
+    # With originals, known plaintext is always planned.
+    originals = any(
+        cell.threat_model == catalog.ThreatModel.KNOWN_PLAINTEXT.name and _was_planned_to_run(cell) for cell in cells
+    )
+    required = catalog.required_attacks(
+        scheme, settings["profile"], originals=originals, public=public, draws_keys=draws_keys
+    )
     unfit = {cell.attack["name"] for cell in cells if _turned_out_not_to_apply(cell)}
     return EvaluatedScheme(
         cells=tuple(evidence),
         required=tuple(attack for attack in required if attack.name not in unfit),
-        material=material,
+        material=_material(originals, public) if scheme is None else tuple(m.name for m in catalog.NAMED_THREAT_MODELS),
         profile=settings["profile"],
         natural_output=scheme is not None and scheme.natural_output,
     )
@@ -100,19 +106,11 @@ def _cell_evidence(cell: CellRow, result: CellResult | None) -> CellEvidence | N
     return CellEvidence(cell.attack["name"], cell.threat_model, settings, cast("CellStatus", cell.status), reason)
 
 
-def _material(
-    settings: Mapping[str, Any], scheme: catalog.Scheme[Any, Any] | None, cells: Sequence[CellRow]
-) -> tuple[str, ...]:
-    """The threat models whose material the attacker was given."""
+def _material(originals: bool, public: bool) -> tuple[str, ...]:
+    """The threat models whose material comes with uploaded ciphertexts."""
     models = catalog.ThreatModel
-    if scheme is not None:
-        return tuple(model.value for model in models if model is not models.MODEL)
-    material = [models.CIPHERTEXT_ONLY.value]
-    if settings["public_dataset"] is not None:
-        material.append(models.PUBLIC_IMAGES.value)
-    if any(cell.threat_model == models.KNOWN_PLAINTEXT and _was_planned_to_run(cell) for cell in cells):
-        material.append(models.KNOWN_PLAINTEXT.value)  # with originals, known plaintext is always planned
-    return tuple(material)
+    given = {models.CIPHERTEXT_ONLY: True, models.PUBLIC_IMAGES: public, models.KNOWN_PLAINTEXT: originals}
+    return tuple(model.name for model, is_given in given.items() if is_given)
 
 
 def _was_planned_to_run(cell: CellRow) -> bool:

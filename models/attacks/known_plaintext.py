@@ -15,6 +15,7 @@ from unveil.models.core.settings_schema import setting
 from unveil.models.core.structure import PixelMap, is_fixed_block_map
 from unveil.models.core.threat_models import ThreatModel
 from unveil.models.schemes.base import Scheme
+from unveil.models.schemes.pair_solving import InconsistentPairs
 from unveil.models.schemes.tanaka import BLOCK
 
 Decrypt = Callable[[Images], Images]
@@ -90,7 +91,7 @@ class KnownPlaintext(Attack[KnownPlaintextSettings]):
 
 
 def solve_pairs(scheme: Scheme[Any, Any], pairs: Pairs, count: int, targets: Images) -> tuple[Decrypt, Solution]:
-    """A decryption function, and what `count` pairs determine. Raises AttackFailed."""
+    """A decryption function, and what `count` pairs determine. Raises AttackFailed, DoesNotApply."""
     from unveil.models.recovery import known_plaintext
 
     plain, protected = pairs.plain[:count], pairs.protected[:count]

@@ -22,13 +22,13 @@ pytestmark = pytest.mark.usefixtures("full_profile")
 def row(attack: str, *keys: KeyEvidence, scheme: dict[str, Any] = DIFFERENT, **columns: Any) -> SimpleNamespace:
     """A finished cell whose attack found nothing in 500 images, or what `keys` say."""
     made = catalog.make_attack(attack, columns.pop("settings", {}), "quick")
-    evidence = evidence_of(attack, *keys, settings=vars(made.settings), model=made.threat_model.value)
+    evidence = evidence_of(attack, *keys, settings=vars(made.settings), model=made.threat_model.name)
     if attack == "brute-force":
         evidence = CellEvidence(attack, "ciphertext-only", {}, "succeeded", effective_bits=256.0)
     result = make_result(0.02, evidence=evidence, verdict="inconclusive").to_json()
     values = {"status": "succeeded", "error": None, "attempt": 1, "result": result, **columns}
     entry = catalog.flatten_settings(made)
-    return SimpleNamespace(id=attack, scheme=scheme, attack=entry, threat_model=made.threat_model.value, **values)
+    return SimpleNamespace(id=attack, scheme=scheme, attack=entry, threat_model=made.threat_model.name, **values)
 
 
 def verdict_of(*cells: SimpleNamespace, keys: int = PROFILE_KEYS, **settings: Any):
