@@ -71,17 +71,20 @@ def describe_evidence(verdict: EvaluationVerdict) -> Iterator[tuple[str, str]]:
     if verdict.rules_version == EARLIER_RULES:
         return
     severity, power = verdict.severity, verdict.power
-    if severity is not None and verdict.verdict in ("broken", "leaks"):
+    is_finding = verdict.verdict in ("broken", "leaks")
+    if severity is not None and is_finding:
         as_text = format_percent if severity.kind != "ssim" else "{:.2f}".format
         what = {"key": "of keys found", "ssim": "mean SSIM"}.get(severity.kind, "of images identified")
         interval = f"95 % interval {as_text(severity.ci_low)} to {as_text(severity.ci_high)}"
         measured_on = f", {severity.images} {'keys' if severity.kind == 'key' else 'images'}" if severity.images else ""
         yield "Severity", f"{as_text(severity.value)} {what} ({interval}{measured_on})"
-    if power is not None:
+    if power is not None and not is_finding:
         bound, chance = format_percent(power.upper_bound), format_percent(power.chance)
         sizes = f"{power.images} images, {power.effective_gallery:.0f} distinct"
         yield "Power", f"a leak above {bound} of images would have been seen (chance {chance}, {sizes})"
     yield "Covers", ", ".join(verdict.covers) or "no threat model"
+    if verdict.not_claimed:
+        yield "No claim", "; ".join(f"{note.threat_model}: {note.reason}" for note in verdict.not_claimed)
     if verdict.tried:
         yield "Tried", ", ".join(title({"name": note.attack}) for note in verdict.tried)
     for term, notes in (("Not tried", verdict.not_tried), ("Weakened", verdict.weakened)):

@@ -1,0 +1,62 @@
+"""Verdicts in words."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from unveil.app.report.evaluation import EvaluationVerdict
+from unveil.app.report.narrative import badge, describe_evidence, describe_verdict, summarize
+from unveil.models.core.verdict_rules.coverage import AttackNote
+from unveil.models.core.verdict_rules.types import RULES_VERSION, CheapestBreak, Power, Severity
+
+
+def verdict(word: Any, because: str = "", **fields: Any) -> EvaluationVerdict:
+    values = {"rules_version": RULES_VERSION, "covers": ("ciphertext-only",), **fields}
+    return EvaluationVerdict(scheme={"name": "tanaka"}, verdict=word, because=because, **values)
+
+
+def test_one_line_counts_the_verdicts_and_names_the_cheapest_break():
+    by_pairs = CheapestBreak("known-plaintext", None, 3, None, 0.2)
+    by_ciphertexts = CheapestBreak("key-recovery", 2, None, None, 4.0)
+    broken = [verdict("broken", cheapest_break=each) for each in (by_pairs, by_ciphertexts, by_pairs)]
+    expected = "4 schemes: 3 broken, 1 leaks. Cheapest break: 2 protected images, 4.0 s."
+    assert summarize([*broken, verdict("leaks")]) == expected
+    assert summarize([verdict("no leak found")]) == "1 scheme: 1 no leak found."
+    in_the_clear = verdict("broken", cheapest_break=CheapestBreak("none", None, None, None, 1.0))
+    assert summarize([in_the_clear]) == "1 scheme: 1 broken. Cheapest break: No attack, 1.0 s."
+
+
+@pytest.mark.parametrize(
+    ("word", "severity", "expected"),
+    [
+        ("leaks", Severity("identification", 0.77, 0.73, 0.81, 500), "leaks, 77 %"),
+        ("broken", Severity("key", 5 / 6, 0.4, 0.99, 6), "broken, 83 % of keys"),
+        ("broken", Severity("key", 1.0, 0.5, 1.0, 6), "broken"),
+        ("broken", Severity("ssim", 0.95, 0.94, 0.96, 500), "broken, SSIM 0.95"),
+        ("inconclusive", Severity("identification", 0.01, 0.0, 0.02, 500), "inconclusive"),
+        ("no leak found", None, "no leak found"),
+    ],
+)
+def test_a_badge_carries_the_severity_of_a_finding(word, severity, expected):
+    assert badge(verdict(word, severity=severity)) == expected
+
+
+def test_a_sentence_calls_the_attack_by_its_title():
+    found = verdict("leaks", "fr lets 44% of images be identified among 500", worst_attack="fr")
+    assert describe_verdict(found).startswith("It does not hide the images: FR-Attack lets 44%")
+    earlier = verdict("broken", "earlier rules, by fr", worst_attack="fr", rules_version=1)
+    assert describe_verdict(earlier) == "Earlier rules, by fr."
+
+
+def test_coverage_and_power_are_named_and_power_only_without_a_finding():
+    note = AttackNote("itn", "known-plaintext", "not requested")
+    power = Power(0.016, 0.002, 500, 497.4, 500)
+    open_verdict = dict(describe_evidence(verdict("inconclusive", not_tried=(note,), power=power)))
+    assert open_verdict["Not tried"] == "ITN-Attack: not requested"
+    assert "a leak above 1.6 % of images would have been seen" in open_verdict["Power"]
+    leak = dict(describe_evidence(verdict("leaks", power=power, severity=Severity("linkage", 0.1, 0.05, 0.2, 500))))
+    assert leak["Severity"] == "10 % of images identified (95 % interval 5.0 % to 20 %, 500 images)"
+    assert "Power" not in leak
+    assert list(describe_evidence(verdict("leaks", rules_version=1))) == []
