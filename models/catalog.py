@@ -19,7 +19,7 @@ from unveil.models.core.threat_models import NAMED_THREAT_MODELS, Capability, Th
 from unveil.models.core.verdict_rules.coverage import RequiredAttack
 from unveil.models.data.datasets import list_datasets as builtin_datasets
 from unveil.models.data.image_dataset import DatasetInfo
-from unveil.models.metrics.ssim import SSIM_MODES, SsimMode
+from unveil.models.metrics.ssim import SSIM_MODES, SsimMode, ssim_window
 from unveil.models.registry import Kind, Origin, Plugin, origin_of, plugins
 from unveil.models.schemes.base import PaperRow, Scheme, SizeMismatch, new_secret
 
@@ -63,6 +63,7 @@ __all__ = [
     "required_attacks",
     "schemes",
     "setting",
+    "ssim_window",
 ]  # fmt: skip
 
 

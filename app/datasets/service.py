@@ -90,6 +90,8 @@ async def resolve_plain_dataset(
     datasets = await asyncio.to_thread(catalog.builtin_datasets, app_state.settings.data_dir)
     for info in datasets:
         if info.name == name:
+            if not info.available and info.train == 0:  # a folder that cannot be read, not one to be downloaded
+                raise Invalid(f"the data set {name} cannot be read", [(pointer, info.note)])
             return DatasetRef(info.name, info.train, info.height, info.width, len(info.classes), info.labelled)
     names = ", ".join(info.name for info in datasets)
     errors = [(pointer, f"known: {names}, and ids of your uploads")]

@@ -37,6 +37,7 @@ class ExternalDataset:
     id: str
     name: str
     has_originals: bool
+    size: tuple[int, int]  # (height, width)
     labelled: bool = False
 
 
@@ -77,7 +78,7 @@ def plan_evaluation(
 
     size: (height, width) of the images. Raises Invalid, NoPairApplies.
     """
-    errors = _image_errors(body)
+    errors = _image_errors(body) + _too_small_errors(body, size, uploads or {})
     schemes, applicability_checks, scheme_entries = _resolve_schemes(body, keys, size, uploads or {}, errors)
     attacks, attack_entries = _resolve_attacks(body, errors)
     errors += _duplicates("/schemes", scheme_entries) + _duplicates("/attacks", attack_entries)
@@ -159,7 +160,7 @@ def _resolve_schemes(
         elif key is not None:
             errors += _size_errors(pointer, scheme, key, size)
         schemes.append(scheme)
-        applicability_checks.append(partial(_scheme_not_applicable_reason, scheme=scheme))
+        applicability_checks.append(partial(_scheme_not_applicable_reason, scheme=scheme, size=size))
         scheme_entries.append({**catalog.flatten_settings(scheme), **({"key_id": key.id} if key else {})})
     return schemes, applicability_checks, scheme_entries
 
@@ -186,14 +187,41 @@ def _resolve_attacks(body: EvaluationCreate, errors: Errors) -> tuple[list[catal
     return attacks, attack_entries
 
 
-def _scheme_not_applicable_reason(attack: catalog.Attack[Any], *, scheme: catalog.Scheme[Any, Any]) -> str | None:
-    return attack.not_applicable_reason(scheme)
+def _too_small_errors(
+    body: EvaluationCreate, size: tuple[int, int] | None, uploads: Mapping[str, ExternalDataset]
+) -> Errors:
+    """Images smaller than the window of the SSIM could be attacked but not scored."""
+    window = catalog.ssim_window(body.ssim_mode)
+    sizes = {"/dataset": size} if size else {}
+    for i, entry in enumerate(body.schemes):
+        upload = uploads.get(entry.dataset or "")
+        if upload is not None and upload.has_originals:
+            sizes[f"/schemes/{i}/dataset"] = upload.size
+    return [
+        (pointer, f"{body.ssim_mode} needs images of at least {window}x{window}; these have {width}x{height}")
+        for pointer, (height, width) in sizes.items()
+        if min(height, width) < window
+    ]
+
+
+def _too_small_reason(attack: catalog.Attack[Any], size: tuple[int, int]) -> str | None:
+    if min(size) >= attack.min_side:
+        return None
+    return f"needs images of at least {attack.min_side}x{attack.min_side}; these have {size[1]}x{size[0]}"
+
+
+def _scheme_not_applicable_reason(
+    attack: catalog.Attack[Any], *, scheme: catalog.Scheme[Any, Any], size: tuple[int, int] | None
+) -> str | None:
+    padded = catalog.padded_size(*size, scheme.size_multiple) if size else None
+    return attack.not_applicable_reason(scheme) or (_too_small_reason(attack, padded) if padded else None)
 
 
 def _external_not_applicable_reason(
     attack: catalog.Attack[Any], *, upload: ExternalDataset, public: bool
 ) -> str | None:
-    return catalog.external_not_applicable_reason(attack, originals=upload.has_originals, public=public)
+    reason = catalog.external_not_applicable_reason(attack, originals=upload.has_originals, public=public)
+    return reason or _too_small_reason(attack, upload.size)
 
 
 def _utility_not_applicable_reason(entry: Mapping[str, Any], uploads: Mapping[str, ExternalDataset]) -> str | None:

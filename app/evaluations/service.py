@@ -144,7 +144,7 @@ async def dispatch_jobs(app_state: AppState, evaluation: EvaluationOut) -> None:
 
 
 def _to_external_dataset(row: Dataset) -> ExternalDataset:
-    return ExternalDataset(row.id, row.name, row.has_originals, labelled=row.labelled)
+    return ExternalDataset(row.id, row.name, row.has_originals, (row.height, row.width), row.labelled)
 
 
 async def _load_external_datasets(

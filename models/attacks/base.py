@@ -73,6 +73,7 @@ class Attack(ABC, Generic[S]):
     Settings: ClassVar[type] = NoSettings
     api_version: ClassVar[int] = 1
     learning_based: ClassVar[bool] = False  # trains a network with any settings; must reconstruct the positive control
+    min_side: ClassVar[int] = 1  # images with a shorter side, in pixels, cannot be attacked
     paper_name: ClassVar[str | None] = None  # the column in the paper's tables
     paper_position: ClassVar[int] = 0  # among the columns of the paper's tables
     profiles: ClassVar[Mapping[str, Mapping[str, Any]]] = {}  # default settings of each profile

@@ -75,6 +75,7 @@ class Gan(Attack[GanSettings]):
     threat_model = ThreatModel.PUBLIC_IMAGES
     Settings = GanSettings
     learning_based = True
+    min_side = 16  # of the discriminator
     paper_name = "GAN-Attack"
     paper_position = 3
     profiles: ClassVar = {

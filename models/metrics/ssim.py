@@ -20,6 +20,11 @@ _C1, _C2 = (0.01 * 255) ** 2, (0.03 * 255) ** 2
 _MAX_VALUES_PER_CHUNK = 4_000_000  # bounds memory at about 200 MB
 
 
+def ssim_window(mode: SsimMode) -> int:
+    """The side of the window in pixels; smaller images have no SSIM."""
+    return 7 if mode.endswith("7") else 11
+
+
 def ssim(plain: Images, other: Images, mode: SsimMode = "rgb7") -> Floats:
     """Mean structural similarity of each image, float64 [N] in -1..1; equal to scikit-image's within 1e-6.
 
@@ -30,7 +35,7 @@ def ssim(plain: Images, other: Images, mode: SsimMode = "rgb7") -> Floats:
     check_pair(plain, other)
     if mode not in SSIM_MODES:
         raise ValueError(f"mode must be one of {', '.join(SSIM_MODES)}; got {mode!r}")
-    window = 7 if mode.endswith("7") else 11
+    window = ssim_window(mode)
     if min(plain.shape[1:3]) < window:
         raise ValueError(f"{mode} needs images of at least {window}x{window}; got {plain.shape[2]}x{plain.shape[1]}")
     if mode == "rgb7":
