@@ -17,6 +17,7 @@ from unveil.app.cli import completion
 from unveil.app.cli.common import Json, State, Token, Url, UsageError, connect, print_json, stderr, stdout
 from unveil.app.cli.spec_parser import parse_spec
 from unveil.app.client import Image
+from unveil.app.client.images import read_key_id
 
 _MANIFEST = "manifest.json"
 _BATCH_SIZE = 16  # small enough that progress is seen, large enough to be quick
@@ -71,7 +72,13 @@ def encrypt(
 
 def decrypt(
     files: Files,
-    key: Annotated[str | None, typer.Option(help="The key (key_...); else manifest.json beside the image says")] = None,
+    key: Annotated[
+        str | None,
+        typer.Option(help="The key (key_...); else manifest.json beside the image or the PNG itself names it"),
+    ] = None,
+    allow_changed: Annotated[
+        bool, typer.Option("--allow-changed", help="Decrypt although an image was changed or the key is not its own")
+    ] = False,
     folder: Folder = Path("plain"),
     url: Url = None,
     token: Token = None,
@@ -80,11 +87,11 @@ def decrypt(
 ) -> None:
     """Undo `encrypt`; writes NAME.plain.png, or NAME-2 and so on where that exists."""
     _check_paths(files, folder)
-    keys = [key or _read_key_id(file) for file in files]
+    images = [_read_protected(file, key) for file in files]
     with connect(url, token, state) as client:
         results: list[Image] = []
         for start in track(range(0, len(files), _BATCH_SIZE), "decrypting", console=stderr, transient=True):
-            results += client.decrypt(files[start : start + _BATCH_SIZE], keys[start : start + _BATCH_SIZE])
+            results += client.decrypt(images[start : start + _BATCH_SIZE], key, allow_changed=allow_changed)
     _print_written(_write_images(results, files, folder, "plain"), as_json)
 
 
@@ -133,11 +140,15 @@ def _update_manifest(folder: Path, written: list[dict[str, Any]]) -> None:
     partial.replace(folder / _MANIFEST)
 
 
-def _read_key_id(file: Path) -> str:
+def _read_protected(file: Path, key: str | None) -> Image | Path:
+    """The image with what the manifest beside it knows: its key, and its size before padding."""
     for entry in _read_manifest(file.parent):
-        if entry["file"] == file.name:
-            return str(entry["key_id"])
-    raise UsageError(f"{file}: no {_MANIFEST} beside it knows its key; give --key")
+        sizes = [entry.get(name) for name in ("width", "height", "original_width", "original_height")]
+        if entry["file"] == file.name and all(isinstance(size, int) for size in sizes):
+            return Image(file.name, str(entry["key_id"]), *sizes, data=file.read_bytes())
+    if key is None and read_key_id(file) is None:
+        raise UsageError(f"{file}: neither a {_MANIFEST} beside it nor the file itself names its key; give --key")
+    return file
 
 
 def _read_manifest(folder: Path) -> list[dict[str, Any]]:

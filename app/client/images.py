@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, overload
+from typing import Any, BinaryIO, overload
 
 import numpy as np
 import numpy.typing as npt
@@ -77,18 +77,38 @@ class Images(Sequence[Image]):
         return np.stack([image.pixels for image in self.images])
 
 
-# One image for `encrypt` and `decrypt`, and what they take: one, several, or an array of several.
-ImageSource = str | Path | bytes | Pixels | Image
-ImageSources = ImageSource | Sequence[ImageSource]
+# One image for `encrypt` and `decrypt`, and what they take: one, several, or an array or a tensor of several.
+ImageSource = str | Path | bytes | bytearray | memoryview | BinaryIO | Pixels | PIL.Image.Image | Image
+ImageSources = ImageSource | Iterable[ImageSource]
+_SINGLE_KINDS = (str, Path, bytes, bytearray, memoryview, Image, PIL.Image.Image)
 
 
 def as_list(sources: ImageSources) -> list[ImageSource]:
     """The images one by one. An array is one image ([H, W] or [H, W, 3]) or many ([N, H, W, 3])."""
+    if hasattr(sources, "cpu"):  # a tensor of PyTorch, which the client does not import
+        sources = _tensor_to_array(sources)
     if isinstance(sources, np.ndarray):
         return list(sources) if sources.ndim == 4 else [sources]
-    if isinstance(sources, (str, Path, bytes, Image)):
-        return [sources]
+    if isinstance(sources, _SINGLE_KINDS) or hasattr(sources, "read"):
+        return [sources]  # type: ignore[list-item]
+    if not isinstance(sources, Iterable):
+        raise _unknown_source_error(sources)
     return list(sources)
+
+
+def _tensor_to_array(tensor: Any) -> Pixels:
+    """uint8 [N, 3, H, W] or [3, H, W], as torchvision has images, becomes channels-last."""
+    array: Pixels = tensor.detach().cpu().numpy()
+    if array.ndim >= 3 and array.shape[-3] in (1, 3, 4) and array.shape[-1] not in (3, 4):
+        array = np.moveaxis(array, -3, -1)
+    return array[..., 0] if array.ndim == 3 and array.shape[-1] == 1 else array
+
+
+def _unknown_source_error(source: Any) -> TypeError:
+    return TypeError(
+        "an image is a path, the bytes or an open file of an image, a PIL image, or a uint8 array or tensor; "
+        f"got {type(source).__name__}"
+    )
 
 
 MultipartFile = tuple[str, bytes] | tuple[str, bytes, str]
@@ -98,12 +118,52 @@ def to_multipart(source: ImageSource, index: int) -> MultipartFile:
     """File name and bytes of one image to send; its type where the name may be that of a file it was made from."""
     if isinstance(source, Image):
         return source.filename, source.data, source.media_type
-    if isinstance(source, bytes):
-        return f"image-{index}", source
+    if isinstance(source, (bytes, bytearray, memoryview)):
+        return f"image-{index}", bytes(source)
+    if hasattr(source, "cpu"):
+        source = _tensor_to_array(source)
     if isinstance(source, np.ndarray):
         return f"image-{index}.png", encode_png(source)
-    path = Path(source)
-    return path.name, path.read_bytes()
+    if isinstance(source, PIL.Image.Image):
+        return f"image-{index}.png", _save_png(source)
+    if isinstance(source, (str, Path)):
+        return to_utf8_name(Path(source).name), Path(source).read_bytes()
+    if hasattr(source, "read"):
+        data = source.read()
+        if not isinstance(data, bytes):
+            raise TypeError("open the image file in binary mode: open(path, 'rb')")
+        return to_utf8_name(Path(str(getattr(source, "name", f"image-{index}"))).name), data
+    raise _unknown_source_error(source)
+
+
+def to_utf8_name(name: str) -> str:
+    """The name of a file whose bytes need not be UTF-8, each other byte as %E9."""
+    return "".join(f"%{ord(letter) - 0xDC00:02X}" if 0xDC80 <= ord(letter) <= 0xDCFF else letter for letter in name)
+
+
+def read_key_id(source: ImageSource) -> str | None:
+    """The key that a protected PNG names; None without one."""
+    if isinstance(source, Image):
+        return source.key_id
+    if isinstance(source, (bytes, bytearray, memoryview)):
+        source = io.BytesIO(source)  # type: ignore[assignment]
+    elif not isinstance(source, (str, Path)):
+        return None
+    try:
+        with PIL.Image.open(source) as image:
+            image.load()  # text may stand after the pixels
+            return image.info.get("unveil:key")
+    except (OSError, ValueError, SyntaxError):  # the service says what is wrong with it
+        return None
+
+
+def _save_png(image: PIL.Image.Image) -> bytes:
+    buffer = io.BytesIO()
+    try:
+        image.save(buffer, "PNG", compress_level=1)
+    except OSError:
+        raise ValueError(f"a PIL image of mode {image.mode} has no PNG form; convert it to RGB") from None
+    return buffer.getvalue()
 
 
 def encode_png(pixels: Pixels) -> bytes:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 import tempfile
 import zipfile
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
+from itertools import groupby
 from pathlib import Path
 from typing import IO, Any, Generic, Literal, TypeVar
 from urllib.parse import quote
@@ -21,7 +23,9 @@ from unveil.app.client.images import (
     MultipartFile,
     as_list,
     parse_images,
+    read_key_id,
     to_multipart,
+    to_utf8_name,
 )
 from unveil.app.client.operations_core import BoundClient, Operation, Request, StreamOperation, Yield
 from unveil.app.client.types import Account, AccountCreated, Attack, Dataset, EvaluationSummary, Readiness, Scheme
@@ -55,7 +59,10 @@ def encrypt(
     *,
     key_id: str | None = None,
 ) -> Operation[Images]:
-    """Protect images under a fresh key, or under the one given. Paths, bytes and uint8 arrays are taken."""
+    """Protect images under a fresh key, or under the one given.
+
+    Images are paths, bytes, open files, PIL images, and uint8 arrays or tensors.
+    """
     results: list[Images] = []
     for parts in _split_batches(as_list(images)):
         form: dict[str, Any] = {"params": json.dumps(dict(params or {}))}
@@ -69,14 +76,35 @@ def encrypt(
     return _join_images(results)
 
 
-def decrypt(_: BoundClient, /, images: ImageSources, key_id: str | Sequence[str] | None = None) -> Operation[Images]:
-    """Undo `encrypt`. Images that `encrypt` answered know their keys; others need one `key_id` or one each."""
+def decrypt(
+    _: BoundClient,
+    /,
+    images: ImageSources,
+    key_id: str | Sequence[str] | None = None,
+    *,
+    allow_changed: bool = False,
+) -> Operation[Images]:
+    """Undo `encrypt`. Protected PNGs and the answers of `encrypt` name their keys; others need a `key_id`, or one each.
+
+    allow_changed: decrypt although an image was changed or the key is not its own.
+    """
     sources = as_list(images)
     keys = _resolve_key_ids(sources, key_id)
     results: list[Images] = []
-    for parts in _split_batches(sources):
-        offset = sum(map(len, results))
-        results.append((yield from _transform("/decrypt", {"key_id": keys[offset : offset + len(parts)]}, parts)))
+    for knows_size, group in groupby(sources, lambda source: isinstance(source, Image)):
+        members = list(group)
+        for parts in _split_batches(members, first=sum(map(len, results))):
+            offset = sum(map(len, results))
+            form: dict[str, Any] = {"key_id": keys[offset : offset + len(parts)]}
+            if knows_size:  # survives programs that drop the text of a PNG
+                batch = [source for source in sources[offset : offset + len(parts)] if isinstance(source, Image)]
+                form |= {
+                    "original_width": [str(image.original_width) for image in batch],
+                    "original_height": [str(image.original_height) for image in batch],
+                }
+            if allow_changed:
+                form["allow_changed"] = "true"
+            results.append((yield from _transform("/decrypt", form, parts)))
     return _join_images(results)
 
 
@@ -88,10 +116,10 @@ def _transform(path: str, form: dict[str, Any], parts: list[MultipartFile]) -> O
     return replace(result, images=images)
 
 
-def _split_batches(sources: list[ImageSource]) -> Iterator[list[MultipartFile]]:
+def _split_batches(sources: list[ImageSource], first: int = 0) -> Iterator[list[MultipartFile]]:
     batch: list[MultipartFile] = []
     size = 0
-    for index, source in enumerate(sources):
+    for index, source in enumerate(sources, first):
         multipart_file = to_multipart(source, index)
         if batch and (len(batch) == _MAX_FILES_PER_REQUEST or size + len(multipart_file[1]) > _MAX_BYTES_PER_REQUEST):
             yield batch
@@ -104,7 +132,7 @@ def _split_batches(sources: list[ImageSource]) -> Iterator[list[MultipartFile]]:
 
 def _resolve_key_ids(images: list[ImageSource], key_id: str | Sequence[str] | None) -> list[str]:
     if key_id is None:
-        keys = [image.key_id for image in images if isinstance(image, Image)]
+        keys = [id for id in map(read_key_id, images) if id is not None]
     elif isinstance(key_id, str):
         keys = [key_id] * len(images)
     else:
@@ -243,11 +271,21 @@ def _open_as_zip(path: Path) -> Iterator[IO[bytes]]:
     with tempfile.TemporaryFile() as buffer:
         # stored as they are: images are compressed already; and a file may be older than a zip can say
         with zipfile.ZipFile(buffer, "w", strict_timestamps=False) as archive:
-            for member in sorted(path.rglob("*")):
-                if member.is_file():
-                    archive.write(member, member.relative_to(path))
+            for member in _walk_files(path):
+                archive.write(member, to_utf8_name(str(member.relative_to(path))))
         buffer.seek(0)
         yield buffer
+
+
+def _walk_files(folder: Path, parents: tuple[str, ...] = ()) -> Iterator[Path]:
+    """The files below a folder. Follows links, but not in circles."""
+    real = os.path.realpath(folder)
+    if real not in parents:
+        for entry in sorted(folder.iterdir()):
+            if entry.is_dir():
+                yield from _walk_files(entry, (*parents, real))
+            elif entry.is_file():
+                yield entry
 
 
 # --- evaluations ------------------------------------------------------------------------------------------------
@@ -257,8 +295,8 @@ def create_evaluation(
     evaluations: Collection[T],
     /,
     *,
-    schemes: Sequence[SpecLike],
-    attacks: Sequence[SpecLike],
+    schemes: SpecLike | Sequence[SpecLike],
+    attacks: SpecLike | Sequence[SpecLike],
     dataset: str | None = "sample",
     name: str | None = None,
     profile: Profile = "quick",
@@ -271,8 +309,8 @@ def create_evaluation(
     order answers the first evaluation.
     """
     body = {
-        "schemes": [_to_entry(scheme) for scheme in schemes],
-        "attacks": [_to_entry(attack) for attack in attacks],
+        "schemes": _to_entries(schemes),
+        "attacks": _to_entries(attacks),
         "dataset": dataset,
         "profile": profile,
         **settings,
@@ -294,8 +332,10 @@ def list_evaluations(_: BoundClient, /) -> StreamOperation[EvaluationSummary]:
     return _iterate_pages("/evaluations", _identity)
 
 
-def _to_entry(spec: SpecLike) -> dict[str, Any]:
-    return {"name": spec} if isinstance(spec, str) else dict(spec)
+def _to_entries(specs: SpecLike | Sequence[SpecLike]) -> list[dict[str, Any]]:
+    if isinstance(specs, (str, Mapping)):
+        specs = [specs]
+    return [{"name": spec} if isinstance(spec, str) else dict(spec) for spec in specs]
 
 
 # --- accounts, for administrators -------------------------------------------------------------------------------

@@ -68,7 +68,7 @@ async def plan(
     for key in planned.keys:
         assert images, "the plan has no key to train without a data set"
         keys_service.require_trainable(key.scheme, images, "/dataset")
-    datasets_by_field = {"dataset_name": images, "public_dataset_name": public}
+    datasets_by_field = {"dataset_name": None if _is_external_only(body) else images, "public_dataset_name": public}
     return replace(
         planned,
         dataset_names={
@@ -92,6 +92,7 @@ async def create(
         status=Status.QUEUED,
         settings={
             **body.model_dump(mode="json"),
+            "dataset": None if _is_external_only(body) else body.dataset,
             **profile_image_counts(body.profile),
             **planned.dataset_names,
             "schemes": planned.schemes,
@@ -116,6 +117,11 @@ async def create(
     )
     await session.refresh(evaluation)
     return await get_detail(session, evaluation)
+
+
+def _is_external_only(body: EvaluationCreate) -> bool:
+    """Uploads bring their own images, so an evaluation of nothing else uses no dataset."""
+    return all(entry.name == catalog.EXTERNAL for entry in body.schemes)
 
 
 def _make_cell(evaluation_id: str, position: int, planned: EvaluationPlan) -> Cell:
