@@ -45,7 +45,10 @@ def test_an_image_may_come_in_many_forms(source) -> None:
     (one,) = as_list(source)
     _, data, *_ = to_multipart(one, 0)
     assert np.array_equal(decode_rgb(data), IMAGE)
-    _, second = as_list([source, source] if not isinstance(source, torch.Tensor) else torch.stack([source] * 2))
+    several = torch.stack([source] * 2) if isinstance(source, torch.Tensor) else [IMAGE, source]
+    if hasattr(source, "seek"):
+        source.seek(0)
+    _, second = as_list(several)
     assert np.array_equal(decode_rgb(to_multipart(second, 1)[1]), IMAGE)
 
 
