@@ -146,7 +146,7 @@ def read_key_id(source: ImageSource) -> str | None:
     if isinstance(source, Image):
         return source.key_id
     if isinstance(source, (bytes, bytearray, memoryview)):
-        source = io.BytesIO(source)  # type: ignore[assignment]
+        source = io.BytesIO(source)
     elif not isinstance(source, (str, Path)):
         return None
     try:
