@@ -143,7 +143,9 @@ def _update_manifest(folder: Path, written: list[dict[str, Any]]) -> None:
 def _read_protected(file: Path, key: str | None) -> Image | Path:
     """The image with what the manifest beside it knows: its key, and its size before padding."""
     for entry in _read_manifest(file.parent):
-        sizes = {name: entry.get(name) for name in ("width", "height", "original_width", "original_height")}
+        sizes: dict[str, Any] = {
+            name: entry.get(name) for name in ("width", "height", "original_width", "original_height")
+        }
         if entry["file"] == file.name and all(isinstance(size, int) for size in sizes.values()):
             return Image(filename=file.name, key_id=str(entry["key_id"]), data=file.read_bytes(), **sizes)
     if key is None and read_key_id(file) is None:

@@ -72,7 +72,11 @@ async def upload_dataset(
     response: Response,
     name: Annotated[str, Form(min_length=1, max_length=200, pattern=_PRINTABLE, examples=["holiday photographs"])],
     archive: Annotated[
-        UploadFile, File(description="zip: train/ and, if there is one, test/, with class folders below")
+        UploadFile,
+        File(
+            description="zip: train/ and, if there is one, test/, with class folders below",
+            examples=["photographs.zip"],
+        ),
     ],
     kind: Annotated[
         DatasetKind, Form(description="plain: cropped to a square and resized; protected: taken as they are, one size")

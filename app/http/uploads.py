@@ -110,7 +110,7 @@ def form_schema(file_field: str, fields: Mapping[str, dict[str, Any]], example: 
         "required": [file_field],
         "additionalProperties": False,
     }
-    content = {"schema": schema, "example": example, "encoding": {file_field: {"contentType": "image/*"}}}
+    content = {"schema": schema, "example": example}
     return {"requestBody": {"required": True, "content": {"multipart/form-data": content}}}
 
 
