@@ -72,11 +72,8 @@ class KeyRecovery(Attack[KeyRecoverySettings]):
         if scheme is None:
             raise AttackFailed(UNKNOWN_STRUCTURE)
         ciphertexts = np.concatenate([attack_input.observed, attack_input.targets])[: self.settings.ciphertexts]
-        fewer = (
-            [2**i for i in range(len(ciphertexts).bit_length()) if 2**i < len(ciphertexts)]
-            if self.settings.curve
-            else []
-        )
+        curve = self.settings.curve and context.ablation
+        fewer = [2**i for i in range(len(ciphertexts).bit_length()) if 2**i < len(ciphertexts)] if curve else []
         ablation = []
         for i, count in enumerate([*fewer, len(ciphertexts)]):
             context.report(i / (len(fewer) + 1), f"{count} ciphertexts")
@@ -88,7 +85,7 @@ class KeyRecovery(Attack[KeyRecoverySettings]):
             reconstructed = inverse.decrypt(
                 attack_input.targets if count == len(ciphertexts) else attack_input.targets[:CURVE_TARGETS]
             )
-            if self.settings.curve:
+            if curve:
                 ablation.append((CURVE, float(count), reconstructed[:CURVE_TARGETS]))
         note = f"inversion and channel order chosen with probability {color_transform.probability:.3f}"
         return AttackResult(

@@ -65,7 +65,7 @@ class KnownPlaintext(Attack[KnownPlaintextSettings]):
             raise AttackFailed("at least one pair of a plain image and its ciphertext is needed; none was given")
         pair_count = min(self.settings.pairs, len(pairs.plain))
         ablation, pairs_needed, full_solution = [], pair_count, None
-        for count in range(pair_count, 0, -1):
+        for count in range(pair_count, 0, -1) if context.ablation else [pair_count]:
             context.report((pair_count - count) / pair_count, f"{count} pairs")
             decrypt, solution = solve_pairs(scheme, pairs, count, attack_input.targets)
             full_solution = full_solution or (decrypt, solution)

@@ -25,7 +25,8 @@ class RunContext:
     report(fraction, phase) receives progress in 0..1, metric(name, step, value) the points of a curve; both may raise
     Cancelled. memoize(name, compute) returns the result of `compute`, computed now or earlier in the same evaluation;
     the name must contain everything on which the result depends. deadline: on the clock of time.monotonic; a training
-    writes a checkpoint and stops before it.
+    writes a checkpoint and stops before it. ablation: whether the attack also reconstructs from less input
+    (`AttackResult.ablation`); controls do not need it.
     """
 
     seed: int = 0
@@ -35,6 +36,7 @@ class RunContext:
     metric: Callable[[str, int, float], None] = _noop
     memoize: Callable[[str, Callable[[], bytes]], bytes] = _compute
     deadline: float = math.inf
+    ablation: bool = True
 
     def scoped(self, name: str, start: float, end: float) -> RunContext:
         """A context for one part of the work: separate checkpoints and metrics, progress from `start` to `end`."""
