@@ -9,7 +9,7 @@ import numpy as np
 from unveil.models.core.images import Images
 from unveil.models.core.statistics import hits_p_values
 from unveil.models.core.verdict_rules.evidence import Misplaced
-from unveil.models.metrics.gallery import Gallery, build_gallery
+from unveil.models.metrics.gallery import build_gallery
 from unveil.models.metrics.matching import Matches, match
 
 _REPORTED_P = 1e-2
@@ -56,6 +56,6 @@ def find_shown_images(images: Images, public: Images) -> tuple[Misplaced, ...]:
     count = len(images)
     fresh = int(found.clusters.max()) + 1 + np.arange(count)
     # no image has an original in this gallery
-    gallery = Gallery(found.images, np.full(count, -1, np.int64), found.clusters, fresh, found.available)
+    gallery = replace(found, columns=np.full(count, -1, np.int64), own_clusters=fresh)
     matches = match(images, np.zeros_like(images), gallery)
     return misplaced_images(replace(matches, positions=found.positions))

@@ -17,6 +17,7 @@ Normalization = Literal["correlation", "standardized", "gallery-standardized"]
 
 SCALES = (1, 2, 4, 8)
 SHIFT = "shift-24"  # the alignment by FFT (`models.metrics.alignment`)
+CHUNK = 64  # images a step: bounds memory
 FLAT_NORM = 1e-3  # features shorter than this are those of a flat image
 _FULL_SIDE = 96  # larger images are averaged down before they are compared at their places
 _CONSTANT = 1e-4
@@ -109,6 +110,13 @@ class Targets:
             centered = (feature - moments[0]) / moments[1]
         norm = np.sqrt(np.einsum("nvd,nvd->nv", centered, centered))[..., None]
         return centered / np.where(norm > FLAT_NORM, norm, np.inf)
+
+
+def build_targets(images: Images) -> dict[str, Targets]:
+    """The gallery side of every comparison, by name."""
+    parts = [extract(images[i : i + CHUNK]) for i in range(0, len(images), CHUNK)]
+    whole = {name: np.concatenate([part.pop(name) for part in parts]) for name in list(parts[0])}
+    return {comparison.name: Targets(comparison, whole[comparison.feature]) for comparison in COMPARISONS}
 
 
 def _moments(feature: Features) -> tuple[Floats, Floats]:

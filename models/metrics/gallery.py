@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
 
 from unveil.models.core.images import Images, check_images
+from unveil.models.metrics.alignment import Spectra, grid_spectra
+from unveil.models.metrics.comparisons import Targets, build_targets
 from unveil.models.metrics.match_features import FINE_GRID, dihedral_features, luma, square_grid
 
 GALLERY_LIMIT = 1000  # images
@@ -29,6 +32,8 @@ class Gallery:
     clusters: npt.NDArray[np.int64]
     own_clusters: npt.NDArray[np.int64]
     available: int  # originals and distractors, before the gallery was subsampled
+    targets: Mapping[str, Targets]  # by comparison
+    spectra: Spectra  # [G, 8, S, S // 2 + 1], for alignment
 
     @property
     def size(self) -> int:
@@ -91,7 +96,8 @@ def build_gallery(
             images = np.concatenate([originals, distractors[: limit - count]])
     clusters = near_duplicate_clusters(images)
     own = _clusters_of(originals, images, clusters, columns)
-    return Gallery(images, columns, clusters, own, available)
+    spectra = grid_spectra(images, variants=True)
+    return Gallery(images, columns, clusters, own, available, build_targets(images), spectra)
 
 
 def near_duplicate_clusters(images: Images) -> npt.NDArray[np.int64]:

@@ -18,7 +18,7 @@ import numpy.typing as npt
 
 from unveil.models.core.images import Images, check_images
 from unveil.models.metrics.alignment import best_alignment, grid_spectra
-from unveil.models.metrics.comparisons import COMPARISONS, SHIFT, Comparison, Floats, Targets, extract
+from unveil.models.metrics.comparisons import CHUNK, COMPARISONS, SHIFT, Comparison, Floats, extract
 from unveil.models.metrics.gallery import Gallery
 from unveil.models.metrics.match_features import Features
 from unveil.models.metrics.significance import fisher_z
@@ -27,7 +27,6 @@ Integers = npt.NDArray[np.int64]
 
 NULL_PAIRS = 250_000  # similarities with unrelated originals that are kept, a comparison
 MIN_NULL_PAIRS = 10_000
-_CHUNK = 64  # images a step: bounds memory
 _CANDIDATES = 4  # that each nominating comparison chooses for alignment
 _TIE = np.float32(1e-5)  # matrix products round two copies of an image differently, by less than this
 _SPACINGS = 20  # highest similarities of a row that say how far its maximum may stand out
@@ -99,7 +98,7 @@ def match(reconstructed: Images, originals: Images, gallery: Gallery, seed: int 
             f"{list(originals.shape)} with a gallery of {len(gallery.columns)} originals"
         )
     rng = np.random.default_rng(seed)
-    targets = {c.name: Targets(c, feature) for c, feature in _gallery_features(gallery.images)}
+    targets = gallery.targets
     collectors = {c.name: _Collector(c.name, gallery, rng) for c in COMPARISONS}
 
     def compare(comparison: Comparison, rows: slice, query: Features, own: Features | None) -> None:
@@ -144,14 +143,14 @@ def similarities(reconstructed: Images, gallery: Gallery) -> dict[str, Floats]:
     """
     query = [extract(reconstructed[rows]) for rows in _chunks(len(reconstructed))]
     found = {}
-    for comparison, feature in _gallery_features(gallery.images):
-        target = Targets(comparison, feature)
+    for comparison in COMPARISONS:
+        target = gallery.targets[comparison.name]
         values = np.concatenate([part[comparison.feature][:, :1] for part in query])
         if comparison.normalization == "standardized":
             target.standardize_queries(values)
         found[comparison.name] = target.similarities(target.query_units(values))
-    targets, queries = grid_spectra(gallery.images, variants=True), grid_spectra(reconstructed, variants=False)[:, 0]
-    found[SHIFT] = np.stack([best_alignment(targets, query) for query in queries])
+    queries = grid_spectra(reconstructed, variants=False)[:, 0]
+    found[SHIFT] = np.stack([best_alignment(gallery.spectra, query) for query in queries])
     return found
 
 
@@ -160,13 +159,7 @@ def _position_free(found: Mapping[str, Features]) -> dict[str, Features]:
 
 
 def _chunks(count: int) -> Iterator[slice]:
-    return (slice(start, min(start + _CHUNK, count)) for start in range(0, count, _CHUNK))
-
-
-def _gallery_features(images: Images) -> Iterator[tuple[Comparison, Features]]:
-    parts = [extract(images[rows]) for rows in _chunks(len(images))]
-    whole = {name: np.concatenate([part.pop(name) for part in parts]) for name in list(parts[0])}
-    return ((comparison, whole[comparison.feature]) for comparison in COMPARISONS)
+    return (slice(start, min(start + CHUNK, count)) for start in range(0, count, CHUNK))
 
 
 class _Collector:
@@ -270,7 +263,6 @@ def _align(
     distribution. A hit needs the own original among the nominees, by the same rule as every other image.
     """
     collector = _Collector(SHIFT, gallery, rng)
-    targets = grid_spectra(gallery.images, variants=True)  # [G, 8, S, S // 2 + 1]
     size, count = gallery.size, len(originals)
     random = min(size, max(20, -(-MIN_NULL_PAIRS // count)))
     for rows in _chunks(count):
@@ -281,7 +273,9 @@ def _align(
             candidates = np.unique(nominees[i])
             drawn = np.arange(size) if random == size else rng.choice(size, random, replace=False)
             drawn = drawn[gallery.clusters[drawn] != own_cluster]
-            compared = targets[np.concatenate([candidates, drawn, [column] if column >= 0 else []]).astype(np.intp)]
+            compared = gallery.spectra[
+                np.concatenate([candidates, drawn, [column] if column >= 0 else []]).astype(np.intp)
+            ]
             if column < 0:
                 assert own_spectra is not None
                 compared = np.concatenate([compared, own_spectra[i - rows.start, None]])
