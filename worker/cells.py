@@ -18,9 +18,10 @@ from unveil.models import catalog
 from unveil.models.catalog import make_attack, make_scheme
 from unveil.models.core.images import to_png
 from unveil.models.core.version import package_versions
-from unveil.models.evaluation.cell import ScoringOptions, measure_utility, run_cell
+from unveil.models.evaluation.cell import measure_utility, run_cell
 from unveil.models.evaluation.external_ciphertexts import run_external
-from unveil.models.evaluation.scoring import AnyOutcome
+from unveil.models.evaluation.outcome import AnyOutcome
+from unveil.models.evaluation.scoring import ScoringOptions
 from unveil.worker import jobs, key_loading, lease
 from unveil.worker.dataset_loading import load_dataset
 from unveil.worker.jobs import ClaimedJob, JobFailed, JobOutcome, Reporter, to_json_safe
@@ -38,6 +39,7 @@ class CellJob(ClaimedJob):
     attack_failed: ClassVar[str] = "attack_failed"
 
     settings: dict[str, Any]  # of the evaluation
+    planned_cells: int  # on the same scheme
     scheme: dict[str, Any]
     attack: dict[str, Any]
 
@@ -68,9 +70,15 @@ def claim(runtime: Runtime, id: str) -> CellJob | None:
             best_progress=cell.progress,
             checkpoint_wrapped_key=jobs.get_or_create_checkpoint_key(runtime, cell, evaluation.account_id),
             settings=evaluation.settings,
+            planned_cells=_count_cells_of_scheme(session, cell),
             scheme=cell.scheme,
             attack=cell.attack,
         )
+
+
+def _count_cells_of_scheme(session: Session, cell: Cell) -> int:
+    schemes = session.scalars(select(Cell.scheme).where(Cell.evaluation_id == cell.evaluation_id))
+    return sum(scheme == cell.scheme for scheme in schemes)
 
 
 def _evaluate(job: CellJob, reporter: Reporter) -> AnyOutcome:
@@ -87,6 +95,7 @@ def _evaluate(job: CellJob, reporter: Reporter) -> AnyOutcome:
         ssim_mode=settings["ssim_mode"],
         profile=profile,
         utility=settings["utility"],
+        planned_cells=job.planned_cells,
     )
     context = job.run_context(reporter, settings["seed"])
     reporter.report(0.0, "running")

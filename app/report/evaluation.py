@@ -8,8 +8,9 @@ from datetime import datetime
 from typing import Any
 
 from unveil.app.db.job_states import Status
-from unveil.models.core.cell_result import Capability, CellResult, UtilityResult
+from unveil.models.core.cell_result import CellResult, UtilityResult
 from unveil.models.core.json_record import JsonRecord
+from unveil.models.core.threat_models import Capability
 from unveil.models.core.verdict_rules.evidence import Ambiguity
 from unveil.models.core.verdict_rules.types import SchemeVerdict, Verdict
 

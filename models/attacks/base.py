@@ -10,9 +10,11 @@ from typing import Any, ClassVar, Generic, Protocol, TypeVar
 import numpy as np
 import numpy.typing as npt
 
+from unveil.models.core.errors import AttackFailed
 from unveil.models.core.images import Images
 from unveil.models.core.run_context import RunContext
 from unveil.models.core.threat_models import Capability, ThreatModel
+from unveil.models.core.verdict_rules.evidence import Ambiguity
 from unveil.models.schemes.base import NoSettings, Scheme
 
 S = TypeVar("S")
@@ -62,6 +64,13 @@ class AttackResult:
     ablation: Sequence[tuple[str, float, Images]] = ()
     notes: tuple[str, ...] = ()
 
+    def reconstruct_each(self, targets: Images) -> Images:
+        """The reconstructions. Raises AttackFailed unless there is one image for each target."""
+        images = self.reconstructed
+        if images is None or images.shape != targets.shape or images.dtype != np.uint8:
+            raise AttackFailed("the attack did not return one image for each protected image")
+        return images
+
 
 class Attack(ABC, Generic[S]):
     """A method to recover plain images or the key from protected images."""
@@ -74,6 +83,7 @@ class Attack(ABC, Generic[S]):
     api_version: ClassVar[int] = 1
     learning_based: ClassVar[bool] = False  # trains a network with any settings; must reconstruct the positive control
     min_side: ClassVar[int] = 1  # images with a shorter side, in pixels, cannot be attacked
+    ambiguity: ClassVar[Ambiguity | None] = None  # what it leaves open for all images of a key; scored in the best case
     paper_name: ClassVar[str | None] = None  # the column in the paper's tables
     paper_position: ClassVar[int] = 0  # among the columns of the paper's tables
     profiles: ClassVar[Mapping[str, Mapping[str, Any]]] = {}  # default settings of each profile

@@ -10,10 +10,10 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from unveil.models.core.json_record import JsonRecord
+from unveil.models.core.threat_models import Capability
 from unveil.models.core.verdict_rules.evidence import Ambiguity, CellEvidence, ControlOutcome
 from unveil.models.core.verdict_rules.types import WORST_FIRST, Verdict
 
-Capability = Literal["ciphertexts", "public", "pairs", "oracle"]
 Level = Literal["High", "Low"]
 
 
@@ -116,7 +116,7 @@ class CellResult(JsonRecord):
     capabilities: list[Capability] = field(default_factory=list)
     """What the attacker was given"""
     dataset_sha256: str | None = None
-    """SHA-256 of the attacked images: plain images of a dataset, or uploaded ciphertexts"""
+    """SHA-256 of the images and labels of the dataset, or of the uploaded ciphertexts"""
     originals_sha256: str | None = None
     """SHA-256 of the uploaded originals of uploaded ciphertexts"""
     evidence: CellEvidence | None = None

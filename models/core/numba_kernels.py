@@ -182,51 +182,7 @@ def _ssim7(x: Any, y: Any, out: Any) -> None:
         out[n] = total / ((height - 6) * inner)
 
 
-@_compile
-def _normalize(values: Any, out: Any) -> None:
-    """int32 [P] -> float32 [P] of mean 0 and norm 1, or all 0 if the values are equal, which is exact for integers."""
-    total = np.int64(0)
-    for j in range(len(values)):
-        total += np.int64(values[j])
-    mean, square = total / len(values), 0.0
-    for j in range(len(values)):
-        square += (values[j] - mean) ** 2
-    inverse = 1 / np.sqrt(square) if square > 0 else 0.0
-    for j in range(len(values)):
-        out[j] = np.float32((values[j] - mean) * inverse)
-
-
-def _identification_vectors(images: Any, weights: Any, out: Any) -> None:
-    """Grey images as unit vectors at several scales, each averaged down by two while two rows and columns remain.
-
-    images: uint8 [N, H, W, 3]; weights of the channels: int32 [3], of sum 10,000; out: a tuple of float32 [N, P].
-    """
-    count, height, width, _ = images.shape
-    red, green, blue = weights
-    grey = np.empty(height * width, np.int32)
-    for n in range(count):
-        source = images[n].reshape(-1)
-        for j in range(len(grey)):
-            r, g, b = np.int32(source[3 * j]), np.int32(source[3 * j + 1]), np.int32(source[3 * j + 2])
-            grey[j] = np.int32(np.int32(red * r) + np.int32(np.int32(green * g) + np.int32(blue * b)))
-        rows, columns = height, width
-        for level in range(len(out)):
-            _normalize(grey[: rows * columns], out[level][n])
-            if min(rows, columns) < 2:
-                continue
-            half = columns // 2
-            for i in range(rows // 2):
-                above, below = grey[2 * i * columns :], grey[(2 * i + 1) * columns :]
-                pooled = grey[i * half : (i + 1) * half]  # sums instead of means: the vectors are normalised anyway
-                for j in range(half):
-                    pooled[j] = np.int32(
-                        np.int32(above[2 * j] + above[2 * j + 1]) + np.int32(below[2 * j] + below[2 * j + 1])
-                    )
-            rows, columns = rows // 2, half
-
-
 rejection_sample = _compile(_rejection_sample)
 apply_pixel_transforms = _compile(_apply_pixel_transforms)
-identification_vectors = _compile(_identification_vectors)
 shuffle_nibbles = _compile(_shuffle_nibbles)
 ssim7 = _compile(_ssim7)

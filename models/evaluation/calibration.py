@@ -41,16 +41,28 @@ class Recognition:
     def recognized(self) -> bool:
         return self.share >= RECOGNIZED_SHARE
 
-    @property
-    def note(self) -> str | None:
-        return None if self.recognized else f"{self.metric} does not recognize images that are {self.distortion}"
+
+def calibrate(
+    originals: Images, gallery: Gallery, distorted: Mapping[str, Images], metrics: Mapping[str, PairMetric]
+) -> list[str]:
+    """A note on each distortion that some comparison or metric does not recognize."""
+    found = calibrate_matching(originals, gallery, distorted)
+    for name, metric in metrics.items():
+        found += calibrate_metric(name, metric, originals, distorted)
+    notes = []
+    for distortion in distorted:
+        own = [each for each in found if each.distortion == distortion]
+        blind = [each.metric for each in own if not each.recognized]
+        if blind:
+            by = "any metric" if len(blind) == len(own) else ", ".join(blind)
+            notes.append(f"calibration: images that are {distortion} are not recognized by {by}")
+    return notes
 
 
-def calibration_images(originals: Images, mean_squared_error: float | None = None, seed: int = 0) -> dict[str, Images]:
+def calibration_images(originals: Images, seed: int = 0) -> dict[str, Images]:
     """Distorted copies of uint8 [N, H, W, 3] by name, all of the same shape.
 
-    A quarter turn needs square images; others are turned upside down instead. mean_squared_error: of an attack, for the
-    images `degraded to the attack's error`.
+    A quarter turn needs square images; others are turned upside down instead.
     """
     from scipy.ndimage import gaussian_filter
 
@@ -67,8 +79,6 @@ def calibration_images(originals: Images, mean_squared_error: float | None = Non
         "posterized": originals // levels * (255 // (_LEVELS - 1)),
         "reduced to 10 % contrast": np.rint(127.5 + _CONTRAST * (originals.astype(np.float32) - 127.5)),
     }
-    if mean_squared_error is not None:
-        found["degraded to the attack's error"] = degrade(originals, mean_squared_error, rng)
     return {name: np.ascontiguousarray(images).astype(np.uint8) for name, images in found.items()}
 
 

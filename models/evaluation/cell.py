@@ -21,14 +21,15 @@ from unveil.models.core.cell_result import CellResult, UtilityResult
 from unveil.models.core.images import Images, pad
 from unveil.models.core.profiles import PROFILE_IMAGE_COUNTS
 from unveil.models.core.run_context import RunContext
-from unveil.models.core.verdicts import with_verdict
+from unveil.models.core.verdict_rules.evidence import CellEvidence
+from unveil.models.core.verdict_rules.rules import cell_verdict
 from unveil.models.data.image_dataset import ImageDataset
 from unveil.models.evaluation.attacker_view import ImageSplit, ProtectImages, build_attack_input, split_images
 from unveil.models.evaluation.controls import controls_context, controls_start_fraction, run_controls
-from unveil.models.evaluation.scoring import CellOutcome, Sample, Scores, ScoringOptions, build_outcome, score
+from unveil.models.evaluation.originals import Originals
+from unveil.models.evaluation.outcome import CellOutcome, build_outcome
+from unveil.models.evaluation.scoring import ScoringOptions, score
 from unveil.models.schemes.base import Scheme, seed_secret
-
-__all__ = ["CellOutcome", "Sample", "Scores", "ScoringOptions", "measure_utility", "run_cell"]
 
 _SHARED_IMAGES_NOTE = "the public images are the training images: half of these are the attacker's, half the owner's"
 _NOISE_IMAGES = 4  # that show whether a recovered map decrypts every value of an image
@@ -63,6 +64,8 @@ def run_cell(
     )
     if attack.name == "brute-force":
         return _count_key_space(scheme, attack, image_split, context, started_at)
+    unused = full_data.test[len(data.test) :]
+    originals = Originals.build(data.test, unused, image_split.public, seed=options.seed)
 
     provenance = None
     if scheme.trains and secret is None:
@@ -82,11 +85,13 @@ def run_cell(
         attack_input = build_attack_input(
             scheme, attack, image_split, _make_protect(scheme, key_secret, replace(context, report=report)), index
         )
+        attack_started_at = time.monotonic()
         attack_result = attack.run(attack_input, replace(context, report=report, seed=options.seed + index))
+        seconds = time.monotonic() - attack_started_at
         key_agreement = _key_agreement(scheme, key_secret, attack_result, image_split.targets)
-        trials.append(score(data.test, attack_input.targets, attack_result, options, key_agreement))
+        trials.append(score(originals, attack_input.targets, attack, attack_result, options, seconds, key_agreement))
 
-    controls, control_notes = run_controls(scheme, attack, image_split, controls_context(context, controls_start))
+    control_run = run_controls(scheme, attack, image_split, originals, controls_context(context, controls_start))
     recogniser, recogniser_notes = None, list[str]()
     if options.utility:
         from unveil.models.evaluation.classification_utility import limit_to_profile, recognition_rate
@@ -97,10 +102,17 @@ def run_cell(
         )
     recovered = trials[0].attack_result.key
     recovered_key = None if recovered is None else scheme.key_to_json(recovered)
-    notes = [*_collect_notes(scheme, attack, data, options, secret), *control_notes, *recogniser_notes]
-    paper_ssim = scheme.paper.ssim.get(attack.name) if scheme.paper else None
-    outcome = build_outcome(data.test, trials, options, context, controls, notes, started_at)
-    result = replace(outcome.result, paper_ssim=paper_ssim, trained_key=provenance, recogniser=recogniser)
+    notes = [*_collect_notes(scheme, attack, data, options, secret), *recogniser_notes]
+    outcome = build_outcome(
+        attack, originals, trials, options, context, control_run, notes, started_at, public=image_split.public
+    )
+    result = replace(
+        outcome.result,
+        paper_ssim=scheme.paper.ssim.get(attack.name) if scheme.paper else None,
+        trained_key=provenance,
+        recogniser=recogniser,
+        dataset_sha256=full_data.sha256,
+    )
     return replace(outcome, result=result, recovered_key=recovered_key)
 
 
@@ -178,15 +190,18 @@ def _count_key_space(
 ) -> CellOutcome[CellResult]:
     height, width = image_split.targets.shape[1:3]
     attack_result = attack.run(AttackInput(scheme, image_split.targets[:0], image_split.targets[:0]), context)
+    bits = effective_bits(scheme, height, width)
+    evidence = CellEvidence(attack.name, attack.threat_model.name, {}, "succeeded", effective_bits=bits)
     result = CellResult(
         key_space_bits=attack_result.metrics["key_space_bits"],
-        effective_bits=effective_bits(scheme, height, width),
-        verdict="inconclusive",
+        effective_bits=bits,
+        verdict=cell_verdict(evidence, 1).verdict,
+        evidence=evidence,
         seconds=round(time.monotonic() - started_at, 3),
         device=context.device,
         notes=[f"for one image of {width}x{height}", *attack_result.notes],
     )
-    return CellOutcome(with_verdict(result))
+    return CellOutcome(result)
 
 
 def _report_from(report: Callable[[float, str], None], start: float) -> Callable[[float, str], None]:

@@ -32,7 +32,8 @@ from unveil.models.core.run_context import RunContext
 from unveil.models.core.structure import is_fixed_block_map
 from unveil.models.data.image_dataset import ImageDataset
 from unveil.models.evaluation.attacker_view import ProtectImages
-from unveil.models.evaluation.scoring import LEAK_CONFIDENCE, CellOutcome, KeyTrial, ScoringOptions
+from unveil.models.evaluation.outcome import CellOutcome
+from unveil.models.evaluation.scoring import KeyTrial, ScoringOptions
 from unveil.models.metrics.intervals import binomial_interval
 from unveil.models.schemes.base import Scheme
 from unveil.models.schemes.tanaka import BLOCK
@@ -213,8 +214,8 @@ def _availability(
 
 
 def _is_above_chance(correct: CorrectMask, data: ImageDataset) -> bool:
-    """Above the share of the most frequent class, at LEAK_CONFIDENCE."""
-    lower_bound, _ = binomial_interval(int(correct.sum()), len(correct), 2 * LEAK_CONFIDENCE - 1)
+    """Above the share of the most frequent class, at 99 % confidence."""
+    lower_bound, _ = binomial_interval(int(correct.sum()), len(correct), 0.98)
     return lower_bound > _chance(data)
 
 

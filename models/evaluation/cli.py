@@ -32,7 +32,8 @@ from unveil.models.data.datasets import load_folder
 from unveil.models.data.image_dataset import DatasetMissing, DatasetUnreadable
 from unveil.models.data.sample import sample
 from unveil.models.evaluation.cell import measure_utility, run_cell
-from unveil.models.evaluation.scoring import AnyOutcome, ScoringOptions
+from unveil.models.evaluation.outcome import AnyOutcome
+from unveil.models.evaluation.scoring import ScoringOptions
 
 
 def _build_parser() -> argparse.ArgumentParser:
@@ -43,7 +44,9 @@ def _build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--attack", required=True, help="such as none, fr, fr:L=4:nibblewise=true; or utility")
     parser.add_argument("--data", required=True, help="a folder (STL-10's layout or class folders), or `sample`")
     parser.add_argument("--profile", choices=PROFILES, default="paper")
-    parser.add_argument("--out", type=Path, required=True, help="folder for result.json, scores.csv, samples/, curves")
+    parser.add_argument(
+        "--out", type=Path, required=True, help="folder for result.json, evidence.json, scores.csv, samples/, curves"
+    )
     parser.add_argument("--resume", action="store_true", help="resume from the checkpoints in --out")
     parser.add_argument(
         "--limit-seconds",
@@ -132,9 +135,16 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def write_cell(outcome: AnyOutcome, settings: Mapping[str, Any], out: Path) -> str:
-    """Writes result.json, curves.json, scores.csv and samples/ of a finished cell. Returns the text of result.json."""
-    text = json.dumps({**settings, "result": outcome.result.to_json()}, indent=2)
+    """Writes the files of a finished cell. Returns the text of result.json.
+
+    evidence.json holds what the verdict was computed from.
+    """
+    result = outcome.result.to_json()
+    evidence = result.pop("evidence", None)
+    text = json.dumps({**settings, "result": result}, indent=2)
     (out / "result.json").write_text(text + "\n")
+    if evidence is not None:
+        (out / "evidence.json").write_text(json.dumps(evidence) + "\n")
     (out / "curves.json").write_text(json.dumps(outcome.curves) + "\n")
     if outcome.scores is not None:
         columns = np.column_stack([outcome.scores.index, outcome.scores.ssim, outcome.scores.psnr, outcome.scores.rank])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import zlib
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -15,93 +15,169 @@ from unveil.models.core.cell_result import Controls
 from unveil.models.core.errors import AttackFailed, TrainingFailed
 from unveil.models.core.images import Images
 from unveil.models.core.run_context import RunContext
-from unveil.models.evaluation.attacker_view import ImageSplit, ProtectImages, build_attack_input
-from unveil.models.evaluation.scoring import identification_summary
-from unveil.models.metrics.identification import SCALES, identification
+from unveil.models.core.verdict_rules.rules import above_chance
+from unveil.models.evaluation.attacker_view import ImageSplit, build_attack_input
+from unveil.models.evaluation.key_evidence import Nulls, collect_evidence, null_distributions
+from unveil.models.evaluation.originals import Originals
+from unveil.models.metrics.ambiguity import best_orientation
+from unveil.models.metrics.matching import MIN_NULL_PAIRS
+from unveil.models.metrics.significance import NullDistribution
 from unveil.models.metrics.ssim import ssim
 from unveil.models.schemes.base import Scheme
 
 POSITIVE_SSIM = 0.8  # that a learned attack must reach on the inverted image
-_CONTROL_CONFIDENCE = 0.999  # so that fewer than one cell in a hundred has a false alarm
+NEGATIVE_SSIM = 0.5  # that no attack may reach on noise: it would print images that it knows
+CONTROL_IMAGES = 500  # that a control attacks at most
+_MAX_NOISE_FOR_SMALL_GALLERIES = 200  # images
+_CONTROL_ERROR = 0.001  # so that fewer than one cell in a hundred has a false alarm
+
+
+@dataclass(frozen=True)
+class ControlRun:
+    """nulls: by comparison, the similarities of what the attack makes of noise with originals."""
+
+    controls: Controls
+    nulls: Nulls
+    notes: list[str]
 
 
 def run_controls(
-    scheme: Scheme[Any, Any] | None, attack: Attack[Any], image_split: ImageSplit, context: RunContext
-) -> tuple[Controls, list[str]]:
-    """Controls of an attack with these settings (SCIENCE section 5), and notes on them.
+    scheme: Scheme[Any, Any] | None,
+    attack: Attack[Any],
+    image_split: ImageSplit,
+    originals: Originals,
+    context: RunContext,
+) -> ControlRun:
+    """Controls of an attack with these settings (SCIENCE section 5). originals: those of the targets, unpadded.
 
-    Positive: a learned attack must reach POSITIVE_SSIM, any other must identify originals above chance. Negative: on
-    random noise the attack must stay at chance, or fail. Training both controls takes longer than the attack, so the
-    cells of an evaluation share those that train the same network on the same images.
+    Positive: a learned attack must reach POSITIVE_SSIM on held-out images of the owner, any other must identify
+    originals above chance. Negative: on random noise the attack must stay at chance and below NEGATIVE_SSIM, or fail.
+    Training both controls takes longer than the attack, so the cells of an evaluation share those that train the same
+    network on the same images.
     """
     if not attack.trains_network():
-        return _run_both(scheme, attack, image_split, context), _too_few_images_note(len(image_split.targets))
-    computed: list[Controls] = []
+        return _run_both(scheme, attack, image_split, originals, context)
+    computed: list[ControlRun] = []
 
     def compute() -> bytes:
-        computed.append(_run_both(scheme, attack, image_split, context))
-        return json.dumps(computed[0].to_json()).encode()
+        computed.append(_run_both(scheme, attack, image_split, originals, context))
+        nulls = {name: vars(null) for name, null in computed[0].nulls.items()}
+        return json.dumps({"controls": vars(computed[0].controls), "nulls": nulls}).encode()
 
-    cache_key = f"controls/{_control_cache_key(scheme, attack, image_split, context)}"
-    controls = Controls.from_json(json.loads(context.memoize(cache_key, compute)))
-    return controls, [] if computed else ["controls: those of another cell with the same settings, network and images"]
-
-
-def _too_few_images_note(images: int) -> list[str]:
-    """A note if no positive control can pass, because identifying every image would not be above chance."""
-    all_identified = np.ones((len(SCALES), images), np.int64)
-    can_pass = identification_summary([all_identified], _CONTROL_CONFIDENCE).above_chance
-    return [] if can_pass else [f"{images} test images are too few for the controls: none of them can pass"]
+    cache_key = f"controls/{_control_cache_key(scheme, attack, image_split, originals, context)}"
+    stored = json.loads(context.memoize(cache_key, compute))
+    nulls = {name: NullDistribution(**null) for name, null in stored["nulls"].items()}
+    notes = [] if computed else ["controls: those of another cell with the same settings, network and images"]
+    return ControlRun(Controls(**stored["controls"]), nulls, notes)
 
 
 def _control_cache_key(
-    scheme: Scheme[Any, Any] | None, attack: Attack[Any], image_split: ImageSplit, context: RunContext
+    scheme: Scheme[Any, Any] | None,
+    attack: Attack[Any],
+    image_split: ImageSplit,
+    originals: Originals,
+    context: RunContext,
 ) -> str:
     images = [
         (array.shape, zlib.crc32(np.ascontiguousarray(array).data))
-        for array in (image_split.targets, image_split.owner_images, image_split.public)
+        for array in (image_split.targets, image_split.owner_images, image_split.public, originals.gallery.images)
     ]
     description = f"{attack.name} {attack.settings} {attack.control_cache_key(scheme)} {images} {context.seed}"
     return hashlib.sha256(description.encode()).hexdigest()[:32]
 
 
 def _run_both(
-    scheme: Scheme[Any, Any] | None, attack: Attack[Any], image_split: ImageSplit, context: RunContext
-) -> Controls:
-    rng = np.random.default_rng(context.seed)
-
-    def invert(images: Images, first: int) -> Images:  # noqa: ARG001
-        return 255 - images
-
-    def noise(images: Images, first: int) -> Images:  # noqa: ARG001
-        # A bytearray: torch warns about read-only arrays.
-        return np.frombuffer(bytearray(rng.bytes(images.size)), np.uint8).reshape(images.shape)
-
+    scheme: Scheme[Any, Any] | None,
+    attack: Attack[Any],
+    image_split: ImageSplit,
+    originals: Originals,
+    context: RunContext,
+) -> ControlRun:
     context.report(0.0, "positive control")
     try:
-        reconstructs_inverted = _reconstructs(
-            scheme,
-            attack,
-            image_split,
-            _half_context(context, "control-positive", 0),
-            invert,
-            learning_based=attack.learning_based,
+        reconstructs_inverted = _reconstructs_inverted(
+            scheme, attack, image_split, originals, _half_context(context, "control-positive", 0)
         )
     except AttackFailed:
         reconstructs_inverted = False
     context.report(0.5, "negative control")
-    try:
-        reconstructs_noise = _reconstructs(
-            scheme, attack, image_split, _half_context(context, "control-negative", 1), noise, learning_based=False
-        )
-    except TrainingFailed:  # what the attack would have found is unknown
-        reconstructs_noise = True
-    except AttackFailed:
-        reconstructs_noise = False
-    return Controls(
+    reconstructs_noise, nulls = _attack_noise(
+        scheme, attack, image_split, originals, _half_context(context, "control-negative", 1)
+    )
+    controls = Controls(
         positive="passed" if reconstructs_inverted else "failed",
         negative="failed" if reconstructs_noise else "passed",
     )
+    return ControlRun(controls, nulls, [])
+
+
+def _reconstructs_inverted(
+    scheme: Scheme[Any, Any] | None,
+    attack: Attack[Any],
+    image_split: ImageSplit,
+    originals: Originals,
+    context: RunContext,
+) -> bool:
+    """Raises AttackFailed."""
+    if attack.learning_based:
+        image_split = _hold_out(image_split)
+    else:
+        image_split = replace(image_split, targets=image_split.targets[:CONTROL_IMAGES])
+    attack_input = build_attack_input(scheme, attack, image_split, lambda images, _: 255 - images)
+    reconstructed = attack.run(attack_input, context).reconstruct_each(image_split.targets)
+    if attack.learning_based:
+        images = best_orientation(reconstructed, image_split.targets, attack.ambiguity, ssim).images
+        return bool(ssim(image_split.targets, images).mean() >= POSITIVE_SSIM)
+    tested = originals.repeated(len(reconstructed))
+    matches = tested.match(tested.orient(reconstructed, attack.ambiguity).images)
+    return above_chance(collect_evidence(matches), _CONTROL_ERROR)
+
+
+def _hold_out(image_split: ImageSplit) -> ImageSplit:
+    """The last fifth of the owner's images as targets: the network of the attack trains on the others."""
+    count = min(CONTROL_IMAGES, len(image_split.owner_images) // 5)
+    if count == 0:
+        return replace(image_split, targets=image_split.targets[:CONTROL_IMAGES])
+    owner_images, targets = np.split(image_split.owner_images, [len(image_split.owner_images) - count])
+    return replace(image_split, owner_images=owner_images, targets=targets)
+
+
+def _attack_noise(
+    scheme: Scheme[Any, Any] | None,
+    attack: Attack[Any],
+    image_split: ImageSplit,
+    originals: Originals,
+    context: RunContext,
+) -> tuple[bool, Nulls]:
+    """Whether the attack finds originals in noise, and the similarities of what it makes of noise with originals.
+
+    A small gallery needs more noise images than there are targets, so that there are MIN_NULL_PAIRS similarities.
+    """
+    rng = np.random.default_rng(context.seed)
+    for_nulls = min(_MAX_NOISE_FOR_SMALL_GALLERIES, -(-MIN_NULL_PAIRS // originals.gallery.size))
+    count = min(CONTROL_IMAGES, max(len(image_split.targets), for_nulls))
+    tested = originals.repeated(count)
+    noise = _noise(rng, (count, *image_split.targets.shape[1:]))
+    image_split = replace(image_split, targets=noise)
+
+    def protect(images: Images, first: int) -> Images:  # noqa: ARG001
+        return noise if images is noise else _noise(rng, images.shape)
+
+    try:
+        attack_input = build_attack_input(scheme, attack, image_split, protect)
+        reconstructed = attack.run(attack_input, context).reconstruct_each(noise)
+    except AttackFailed as failure:
+        # What a training that broke off would have found is unknown.
+        return isinstance(failure, TrainingFailed), null_distributions(tested.match(tested.orient(noise, None).images))
+    images = tested.orient(reconstructed, attack.ambiguity).images
+    matches = tested.match(images)
+    identified = above_chance(collect_evidence(matches), _CONTROL_ERROR)
+    return identified or bool(ssim(tested.images, images).mean() >= NEGATIVE_SSIM), null_distributions(matches)
+
+
+def _noise(rng: np.random.Generator, shape: tuple[int, ...]) -> Images:
+    # A bytearray: torch warns about read-only arrays.
+    return np.frombuffer(bytearray(rng.bytes(int(np.prod(shape)))), np.uint8).reshape(shape)
 
 
 def controls_start_fraction(attack: Attack[Any], runs: int) -> float:
@@ -115,6 +191,7 @@ def controls_context(context: RunContext, start: float) -> RunContext:
         context,
         report=lambda fraction, _: context.report(start + (1 - start) * fraction, "controls"),
         metric=lambda *_: None,
+        ablation=False,
     )
 
 
@@ -125,22 +202,3 @@ def _half_context(context: RunContext, name: str, index: int) -> RunContext:
         checkpoints=context.checkpoints and context.checkpoints.child(name),
         report=lambda fraction, phase: context.report((index + fraction) / 2, phase),
     )
-
-
-def _reconstructs(
-    scheme: Scheme[Any, Any] | None,
-    attack: Attack[Any],
-    image_split: ImageSplit,
-    context: RunContext,
-    protect: ProtectImages,
-    *,
-    learning_based: bool,
-) -> bool:
-    """Whether the attack reconstructs images that `protect` has protected. Raises AttackFailed."""
-    reconstructed = attack.run(build_attack_input(scheme, attack, image_split, protect), context).reconstructed
-    if reconstructed is None:
-        return False
-    if learning_based:
-        return bool(ssim(image_split.targets, reconstructed).mean() >= POSITIVE_SSIM)
-    ranks = identification(image_split.targets, reconstructed).ranks
-    return identification_summary([ranks], _CONTROL_CONFIDENCE).above_chance

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -16,10 +16,15 @@ from unveil.models.core.images import Images
 from unveil.models.core.profiles import PROFILE_IMAGE_COUNTS
 from unveil.models.core.run_context import RunContext
 from unveil.models.core.threat_models import Capability
+from unveil.models.core.verdict_rules.evidence import CellEvidence
+from unveil.models.core.verdict_rules.rules import cell_verdict
 from unveil.models.data.image_dataset import ImageDataset
 from unveil.models.evaluation.attacker_view import ImageSplit, build_attack_input, split_images
+from unveil.models.evaluation.cell_evidence import effort, natural_and_shown
 from unveil.models.evaluation.controls import controls_context, controls_start_fraction, run_controls
-from unveil.models.evaluation.scoring import CellOutcome, Sample, ScoringOptions, build_outcome, score
+from unveil.models.evaluation.originals import Originals
+from unveil.models.evaluation.outcome import CellOutcome, Sample, build_outcome
+from unveil.models.evaluation.scoring import ScoringOptions, score
 from unveil.models.metrics.ssim import ssim
 from unveil.models.schemes.base import Scheme
 
@@ -34,7 +39,8 @@ def run_external(
 ) -> CellOutcome[CellResult]:
     """Attack the ciphertexts `data.test`, and score against `data.test_originals` if there are any.
 
-    An attack on particular schemes is tried for each of these, and the best attempt counts.
+    An attack on particular schemes is tried for each of these. The best attempt counts; with originals, the tests of
+    all attempts count, because the originals choose the best.
     Raises AttackFailed, Cancelled.
     """
     started_at = time.monotonic()
@@ -47,35 +53,42 @@ def run_external(
     image_split = _split_upload(attack, data, public)
     candidates = candidate_schemes(attack, *data.test.shape[1:3])
     controls_start = 1.0 if data.test_originals is None else controls_start_fraction(attack, len(candidates))
-    attempts: list[tuple[float, str, AttackResult]] = []
+    attempts: list[_Attempt] = []
     failures: list[AttackFailed] = []
     for index, (label, scheme) in enumerate(candidates):
         attack_input = build_attack_input(scheme, attack, image_split, _uploaded_ciphertexts(data))
+        attempt_started_at = time.monotonic()
         try:
             attack_result = attack.run(
                 attack_input,
                 replace(context, report=_attempt_report(context, index, len(candidates), controls_start, label)),
             )
+            reconstructed = attack_result.reconstruct_each(data.test)
         except AttackFailed as reason:
             failures.append(type(reason)(f"as {label}: {reason}") if label else reason)
             continue
-        if attack_result.reconstructed is not None:
-            attempts.append(
-                (_score_attempt(attack_result.reconstructed, data.test_originals, options), label, attack_result)
-            )
+        seconds = time.monotonic() - attempt_started_at
+        quality = _score_attempt(reconstructed, data.test_originals, options)
+        attempts.append(_Attempt(quality, label, attack_result, seconds))
     if not attempts:
         error = DoesNotApply if all(isinstance(each, DoesNotApply) for each in failures) else AttackFailed
         raise error("; ".join(map(str, failures)) or "no known scheme takes images of this size")
-    _, label, best = max(attempts, key=lambda attempt: attempt[0])
+    attempts.sort(key=lambda attempt: attempt.quality, reverse=True)
+    best = attempts[0]
     notes = [*data.notes]
-    if label:
-        notes.append(f"best as if the scheme were {label}, of {len(candidates)} tried")
+    if best.label:
+        notes.append(f"best as if the scheme were {best.label}, of {len(candidates)} tried")
     if data.test_originals is None:
-        return _unscored_result(data.test, best, options, context, notes, started_at)
-    controls, control_notes = run_controls(
-        dict(candidates)[label], attack, image_split, controls_context(context, controls_start)
+        outcome = _unscored_result(attack, data.test, best, image_split.public, options, context, notes, started_at)
+        return replace(outcome, result=replace(outcome.result, dataset_sha256=full_data.sha256))
+    unused = full_data.test_originals[len(data.test) :] if full_data.test_originals is not None else None
+    originals = Originals.build(data.test_originals, unused, public, seed=options.seed)
+    trials = [
+        score(originals, data.test, attack, attempt.attack_result, options, attempt.seconds) for attempt in attempts
+    ]
+    control_run = run_controls(
+        dict(candidates)[best.label], attack, image_split, originals, controls_context(context, controls_start)
     )
-    trials = [score(data.test_originals, data.test, best, options)]
     recogniser = None
     if options.utility and data.train_originals is not None:
         from unveil.models.evaluation.classification_utility import limit_to_profile, recognition_rate
@@ -83,12 +96,30 @@ def run_external(
         utility_data = limit_to_profile(full_data, options.profile)
         assert utility_data.train_originals is not None
         recogniser, recogniser_notes = recognition_rate(
-            utility_data.train_originals, utility_data, data.test_originals, trials, options, context
+            utility_data.train_originals, utility_data, data.test_originals, trials[:1], options, context
         )
         notes += recogniser_notes
-    notes += control_notes
-    outcome = build_outcome(data.test_originals, trials, options, context, controls, notes, started_at)
-    return replace(outcome, result=replace(outcome.result, recogniser=recogniser))
+    outcome = build_outcome(
+        attack, originals, trials[:1], options, context, control_run, notes, started_at,
+        public=data.test[:0] if public is None else public, rejected=trials[1:],
+    )  # fmt: skip
+    result = replace(
+        outcome.result,
+        recogniser=recogniser,
+        dataset_sha256=full_data.sha256,
+        originals_sha256=full_data.originals_sha256,
+    )
+    return replace(outcome, result=result)
+
+
+@dataclass(frozen=True)
+class _Attempt:
+    """The attack under the assumption of one scheme. quality: higher is better."""
+
+    quality: float
+    label: str
+    attack_result: AttackResult
+    seconds: float
 
 
 def candidate_schemes(attack: Attack[Any], height: int, width: int) -> list[tuple[str, Scheme[Any, Any] | None]]:
@@ -136,24 +167,33 @@ def _score_attempt(images: Images, originals: Images | None, options: ScoringOpt
 
 
 def _unscored_result(
+    attack: Attack[Any],
     protected: Images,
-    attack_result: AttackResult,
+    attempt: _Attempt,
+    public: Images,
     options: ScoringOptions,
     context: RunContext,
     notes: list[str],
     started_at: float,
 ) -> CellOutcome[CellResult]:
-    reconstructed = attack_result.reconstructed
-    assert reconstructed is not None
+    reconstructed = attempt.attack_result.reconstruct_each(protected)
+    natural, shown = natural_and_shown([protected], public)
+    evidence = CellEvidence(
+        attack.name, attack.threat_model.name, dict(vars(attack.settings)), "succeeded",
+        natural_looking=natural, matched_public=shown, effort=effort([attempt.attack_result], [attempt.seconds]),
+    )  # fmt: skip
+    found = cell_verdict(evidence, options.planned_cells)
     indices = np.unique(np.linspace(0, len(protected) - 1, min(options.samples, len(protected))).round().astype(int))
     result = CellResult(
-        numbers=dict(attack_result.metrics),
-        verdict="inconclusive",
+        numbers=dict(attempt.attack_result.metrics),
+        verdict=found.verdict,
+        capabilities=[c for c in Capability if c in attack.threat_model],
+        evidence=evidence,
         seconds=round(time.monotonic() - started_at, 3),
         device=context.device,
         notes=[
             *notes,
-            *attack_result.notes,
+            *attempt.attack_result.notes,
             "no originals were uploaded: nothing can be scored; look at the samples, or upload `originals` for a score",
         ],
     )

@@ -19,9 +19,9 @@ from unveil.app.db.tables import Cell, Curve, Evaluation, Event, Key, Sample, Sc
 from unveil.app.jobs import event_log
 from unveil.models.core.errors import AttackFailed, DoesNotApply
 from unveil.models.data.image_dataset import DatasetMissing
-from unveil.models.evaluation.cell import CellOutcome
-from unveil.models.evaluation.cell import Sample as Triple
-from unveil.models.evaluation.cell import Scores as Arrays
+from unveil.models.evaluation.outcome import CellOutcome
+from unveil.models.evaluation.outcome import Sample as Triple
+from unveil.models.evaluation.outcome import Scores as Arrays
 from unveil.models.schemes.base import new_secret
 from unveil.worker import cells, jobs, lease
 from unveil.worker.runtime import Runtime

@@ -19,10 +19,13 @@ from unveil.models.attacks.base import Attack
 from unveil.models.core.errors import AttackFailed
 from unveil.models.core.images import Images
 from unveil.models.core.run_context import RunContext
+from unveil.models.core.verdict_rules.rules import above_chance
+from unveil.models.core.verdict_rules.types import FAMILY_ERROR
 from unveil.models.data.sample import load_photograph
 from unveil.models.evaluation.attacker_view import build_attack_input, split_images
-from unveil.models.evaluation.scoring import LEAK_CONFIDENCE, identification_summary
-from unveil.models.metrics.identification import SCALES, identification
+from unveil.models.evaluation.key_evidence import collect_evidence
+from unveil.models.metrics.gallery import build_gallery
+from unveil.models.metrics.matching import match
 from unveil.models.metrics.ssim import ssim
 from unveil.models.schemes.base import Scheme
 
@@ -71,17 +74,17 @@ def preview_attack(
         return PreviewReply(None, str(error), [])
     reconstructed = attack_result.reconstructed
     assert reconstructed is not None, "the dashboard offers attacks that reconstruct images"
-    ranks = identification(plain, reconstructed).ranks
-    identification_result = identification_summary([ranks], LEAK_CONFIDENCE)
+    matches = match(reconstructed, plain, build_gallery(plain))
+    best = max(matches.scores, key=lambda scores: scores.hits / len(plain) - scores.chance)
     scores = ssim(plain, reconstructed)
     recovered_key = attack_result.key
     preview_scores = PreviewScores(
         ssim=float(scores[0]),
         set_ssim=float(scores.mean()),
-        picked=bool(ranks[SCALES.index(identification_result.scale), 0] == 1),
-        picked_of_set=round(identification_result.top1 * len(plain)),
+        picked=bool(best.rank[0] == 1),
+        picked_of_set=best.hits,
         set=len(plain),
-        above_chance=identification_result.above_chance,
+        above_chance=above_chance(collect_evidence(matches), FAMILY_ERROR),
         exact_key=None if recovered_key is None else min(scheme.key_agreement(recovered_key, key).values()) == 1.0,
         seconds=round(time.perf_counter() - started_at, 3),
     )

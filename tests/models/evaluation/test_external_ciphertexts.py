@@ -7,8 +7,8 @@ from unveil.models.core.cell_result import Controls
 from unveil.models.core.errors import AttackFailed
 from unveil.models.core.run_context import RunContext
 from unveil.models.data.sample import sample
-from unveil.models.evaluation.cell import ScoringOptions
 from unveil.models.evaluation.external_ciphertexts import candidate_schemes, run_external
+from unveil.models.evaluation.scoring import ScoringOptions
 from unveil.models.schemes.base import seed_secret
 
 OPTIONS = ScoringOptions(profile="smoke", samples=4)

@@ -12,7 +12,8 @@ from unveil.models import catalog
 from unveil.models.core.run_context import RunContext
 from unveil.models.core.threat_models import Capability, ThreatModel
 from unveil.models.data.sample import sample
-from unveil.models.evaluation.cell import ScoringOptions, run_cell
+from unveil.models.evaluation.cell import run_cell
+from unveil.models.evaluation.scoring import ScoringOptions
 from unveil.models.evaluation.classification_utility import classifier_for
 from unveil.models.schemes.base import NoSettings
 from unveil.models.schemes.pixelwise import ORDERS, Pixelwise, PixelwiseSettings

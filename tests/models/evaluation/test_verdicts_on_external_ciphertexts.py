@@ -5,6 +5,7 @@ import pytest
 
 from tests.models.evaluation.verdict_cases import (
     cell_verdict_in_scheme,
+    external_result,
     leaves,
     noise,
     noise_with_clear_images,
@@ -111,8 +112,10 @@ def test_ciphertexts_that_show_images_of_a_public_set_are_found():
     shown = find_shown_images(protected, public)
     assert [(m.index, m.shows) for m in shown] == [(5, 40)]
     assert shown[0].p_value < 1e-6
-    found = verdict(none_cell(originals, protected, matched_public=(5,)))
-    assert found.verdict == "leaks"
+    result = external_result(originals, protected, public=public)
+    assert result.evidence.matched_public == (5,)
+    found = verdict(result.evidence)
+    assert (result.verdict, found.verdict) == ("leaks", "leaks")
     assert "public" in found.because
 
 

@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 import functools
-import zlib
+from dataclasses import replace
 
 import numpy as np
 
+from unveil.models.catalog import make_attack
+from unveil.models.core.run_context import RunContext
 from unveil.models.core.verdict_rules.coverage import RequiredAttack
 from unveil.models.core.verdict_rules.evidence import CellEvidence, KeyEvidence, Rate
 from unveil.models.core.verdict_rules.rules import scheme_verdict
 from unveil.models.core.verdict_rules.types import EvaluatedScheme
 from unveil.models.data.dead_leaves import dead_leaves
+from unveil.models.data.image_dataset import ImageDataset
 from unveil.models.data.sample import sample_test
-from unveil.models.evaluation.key_evidence import collect_evidence, null_distributions
-from unveil.models.metrics.gallery import Gallery, build_gallery
-from unveil.models.metrics.matching import MIN_NULL_PAIRS, match
-from unveil.models.metrics.naturalness import naturalness
-from unveil.models.metrics.significance import NullDistribution
-from unveil.models.metrics.ssim import ssim
+from unveil.models.evaluation.external_ciphertexts import run_external
+from unveil.models.evaluation.scoring import ScoringOptions
 
 PASSED = {"positive": "passed", "negative": "passed"}
 NONE = RequiredAttack("none", "ciphertext-only")
@@ -46,36 +45,32 @@ def noise_with_clear_images(originals, indices, seed=0):
     return protected
 
 
-_gallery_and_nulls_by_originals: dict[tuple[tuple[int, ...], int], tuple[Gallery, dict[str, NullDistribution]]] = {}
+_memoized: dict[str, bytes] = {}  # several tests calibrate the same images
 
 
-def gallery_and_nulls(originals):
-    """The gallery and the null distributions of the negative control; kept, for several tests take the same images."""
-    key = originals.shape, zlib.crc32(np.ascontiguousarray(originals).data)
-    if key not in _gallery_and_nulls_by_originals:
-        gallery = build_gallery(originals)
-        repeats = -(-MIN_NULL_PAIRS // gallery.size**2)
-        control = noise(np.repeat(originals, repeats, axis=0), seed=99)
-        _gallery_and_nulls_by_originals[key] = gallery, null_distributions(match_many(control, originals, gallery))
-    return _gallery_and_nulls_by_originals[key]
+def memoize(name, compute):
+    if name not in _memoized:
+        _memoized[name] = compute()
+    return _memoized[name]
+
+
+def upload(originals, protected):
+    """A dataset of uploaded ciphertexts with their originals, without training images."""
+    labels = np.zeros(len(protected), np.int64)
+    empty = protected[:0]
+    return ImageDataset("upload", empty, labels[:0], protected, labels, ("all",), empty, originals)
+
+
+def external_result(originals, protected, attack="none", public=None, **settings):
+    """The result of a cell on uploaded ciphertexts, through the evaluation itself."""
+    context, options = RunContext(memoize=memoize), ScoringOptions(samples=1)
+    made = make_attack(attack, settings)
+    return run_external(made, upload(originals, protected), options, context, public=public).result
 
 
 def none_cell(originals, protected, **more):
-    """The cell of attack `none`, as `models.evaluation.scoring` builds it."""
-    gallery, nulls = gallery_and_nulls(originals)
-    key = collect_evidence(match(protected, originals, gallery), nulls, ssim=float(ssim(originals, protected).mean()))
-    natural = np.flatnonzero(naturalness(protected).looks_natural)
-    values = {
-        "keys": (key,), "controls": PASSED, "gallery": gallery.size, "effective_gallery": gallery.effective_size,
-        "natural_looking": tuple(natural.tolist()),
-    }  # fmt: skip
-    return CellEvidence("none", "ciphertext-only", {}, "succeeded", **(values | more))
-
-
-def match_many(images, originals, gallery):
-    """More noise images than originals, as small sets need for enough pairs."""
-    many = np.resize(np.arange(len(originals)), len(images))
-    return match(images, originals[many], gallery.repeated(many))
+    """The evidence of attack `none` on uploaded ciphertexts."""
+    return replace(external_result(originals, protected).evidence, **more)
 
 
 def verdict(*cells, required=(NONE,), **more):

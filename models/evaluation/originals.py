@@ -1,0 +1,44 @@
+"""The originals of a cell and the gallery in which they are identified."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+
+from unveil.models.core.images import Images
+from unveil.models.core.verdict_rules.evidence import Ambiguity
+from unveil.models.metrics.ambiguity import Oriented, best_orientation
+from unveil.models.metrics.gallery import Gallery, build_gallery
+from unveil.models.metrics.matching import Matches, match
+from unveil.models.metrics.ssim import SsimMode, ssim
+
+
+@dataclass(frozen=True)
+class Originals:
+    """images: uint8 [N, H, W, 3]. gallery: these and distractors."""
+
+    images: Images
+    gallery: Gallery
+
+    @classmethod
+    def build(cls, images: Images, *distractors: Images | None, seed: int = 0) -> Originals:
+        """distractors: sets of further images; the first that has images of the same size is taken."""
+        fitting = (
+            each for each in distractors if each is not None and len(each) and each.shape[1:] == images.shape[1:]
+        )
+        return cls(images, build_gallery(images, next(fitting, None), seed=seed))
+
+    def repeated(self, count: int) -> Originals:
+        """The first `count` originals, from the start again where there are fewer, in the same gallery."""
+        rows = np.resize(np.arange(len(self.images)), count)
+        return Originals(self.images[rows], self.gallery.repeated(rows))
+
+    def orient(self, reconstructed: Images, ambiguity: Ambiguity | None, mode: SsimMode = "rgb7") -> Oriented:
+        """Cut padding off, and turn the reconstructions to the best orientation that the attack leaves open."""
+        height, width = self.images.shape[1:3]
+        return best_orientation(reconstructed[:, :height, :width], self.images, ambiguity, partial(ssim, mode=mode))
+
+    def match(self, reconstructed: Images) -> Matches:
+        return match(reconstructed, self.images, self.gallery)

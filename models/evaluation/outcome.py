@@ -1,0 +1,187 @@
+"""The outcome of a cell: its result, and the samples, scores and curves that are stored beside it."""
+
+from __future__ import annotations
+
+import json
+import time
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any, Generic, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+from unveil.models.attacks.base import Attack
+from unveil.models.core.cell_result import CellResult, ScoreSummary, SsimSummary, UtilityResult
+from unveil.models.core.images import Images
+from unveil.models.core.run_context import RunContext
+from unveil.models.core.threat_models import Capability
+from unveil.models.core.verdict_rules.rules import cell_verdict
+from unveil.models.evaluation import calibration
+from unveil.models.evaluation.cell_evidence import build_evidence, summarize_identification
+from unveil.models.evaluation.controls import ControlRun
+from unveil.models.evaluation.originals import Originals
+from unveil.models.evaluation.scoring import KeyTrial, ScoringOptions
+from unveil.models.metrics.intervals import summary
+from unveil.models.metrics.psnr import mse, psnr
+from unveil.models.metrics.ssim import ssim
+
+_CALIBRATION_IMAGES, _MIN_CALIBRATION_IMAGES = 50, 10
+_MAX_COMMON_SAMPLES = 2
+_MAX_LEAKING_SAMPLES = 4
+
+R = TypeVar("R", CellResult, UtilityResult)
+
+
+@dataclass(frozen=True)
+class Sample:
+    """A stored triple: uint8 [H, W, 3] each; ssim is None without an original."""
+
+    index: int
+    ssim: float | None
+    plain: Images | None
+    protected: Images
+    reconstructed: Images
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Per image, pooled over keys: mean SSIM, mean PSNR in dB, mean rank in the gallery by the best comparison."""
+
+    index: npt.NDArray[np.int64]
+    ssim: npt.NDArray[np.float64]
+    psnr: npt.NDArray[np.float64]
+    rank: npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class CellOutcome(Generic[R]):
+    """What a worker stores of a finished cell: its result, and what is stored beside it."""
+
+    result: R
+    samples: list[Sample] = field(default_factory=list)
+    scores: Scores | None = None
+    curves: dict[str, list[list[float]]] = field(default_factory=dict)
+    recovered_key: dict[str, Any] | None = None  # explicit key material that an attack found: a secret
+
+
+AnyOutcome = CellOutcome[CellResult] | CellOutcome[UtilityResult]
+
+
+def build_outcome(
+    attack: Attack[Any],
+    originals: Originals,
+    trials: Sequence[KeyTrial],
+    options: ScoringOptions,
+    context: RunContext,
+    control_run: ControlRun,
+    notes: Sequence[str],
+    started_at: float,
+    *,
+    public: Images,
+    rejected: Sequence[KeyTrial] = (),
+) -> CellOutcome[CellResult]:
+    """The outcome of a scored cell. Each image's mean over the keys is one observation.
+
+    started_at: on time.monotonic's clock. public: the attacker's images, maybe none. rejected: as in `build_evidence`.
+    """
+    first_trial = trials[0]
+    ssims, psnrs = (np.mean([getattr(trial, name) for trial in trials], axis=0) for name in ("ssim", "psnr"))
+    evidence = build_evidence(attack, trials, control_run, public, rejected=rejected, seed=options.seed)
+    identification = summarize_identification(trials, evidence.keys)
+    found = cell_verdict(evidence, options.planned_cells)
+    result = CellResult(
+        ssim=SsimSummary(
+            mode=options.ssim_mode,
+            per_key=[float(trial.ssim.mean()) for trial in trials] if len(trials) > 1 else None,
+            **summary(ssims, options.seed),
+        ),
+        psnr=ScoreSummary(**summary(psnrs, options.seed)),
+        identification=identification,
+        key_agreement=_worst_key_agreement(trials),
+        controls=control_run.controls,
+        numbers=dict(first_trial.attack_result.metrics),
+        verdict=found.verdict,
+        leaking_images=list(found.leaking_images),
+        comparison=found.comparison,
+        ambiguity=attack.ambiguity,
+        capabilities=[c for c in Capability if c in attack.threat_model],
+        evidence=evidence,
+        seconds=round(time.monotonic() - started_at, 3),
+        device=context.device,
+        notes=[
+            *notes,
+            *control_run.notes,
+            *_calibration_notes(attack, originals, trials, options, context),
+            *_orientation_notes(trials),
+            *first_trial.matches.notes,
+            *first_trial.attack_result.notes,
+        ],
+    )
+    assert identification.comparison is not None
+    ranks = [trial.matches[identification.comparison].rank for trial in trials]
+    return CellOutcome(
+        result,
+        samples=choose_samples(originals.images, first_trial, options.samples, result.leaking_images),
+        scores=Scores(index=np.arange(len(originals.images)), ssim=ssims, psnr=psnrs, rank=np.mean(ranks, axis=0)),
+        curves=first_trial.curves,
+    )
+
+
+def _worst_key_agreement(trials: Sequence[KeyTrial]) -> dict[str, Any] | None:
+    """By part, the least over the keys: exact means that the attack found each of them."""
+    first = trials[0].key_agreement
+    found = [trial.key_agreement for trial in trials if trial.key_agreement]
+    return first and {part: min(agreement[part] for agreement in found) for part in first}
+
+
+def _calibration_notes(
+    attack: Attack[Any], originals: Originals, trials: Sequence[KeyTrial], options: ScoringOptions, context: RunContext
+) -> list[str]:
+    """Which metrics do not recognize which distortions: with attack `none`, and images as wrong as the attack's."""
+    count = min(len(originals.images), _CALIBRATION_IMAGES)
+    if count < _MIN_CALIBRATION_IMAGES:
+        return []
+    tested = originals.repeated(count)
+    plain, gallery = tested.images, tested.gallery
+    metrics: dict[str, calibration.PairMetric] = {"ssim": partial(ssim, mode=options.ssim_mode), "psnr": psnr}
+    if attack.name == "none":
+        digests = "-".join(str(zlib.crc32(np.ascontiguousarray(images).data)) for images in (plain, gallery.images))
+        name = f"calibration/{options.ssim_mode}/{'x'.join(map(str, plain.shape))}/{digests}"
+
+        def compute() -> bytes:
+            images = calibration.calibration_images(plain)
+            return json.dumps(calibration.calibrate(plain, gallery, images, metrics)).encode()
+
+        return list(json.loads(context.memoize(name, compute)))
+    error = float(np.mean([mse(plain, trial.reconstructed[:count]).mean() for trial in trials]))
+    degraded = calibration.degrade(plain, error, np.random.default_rng(options.seed))
+    return calibration.calibrate(plain, gallery, {"degraded to the attack's error": degraded}, metrics)
+
+
+def _orientation_notes(trials: Sequence[KeyTrial]) -> list[str]:
+    found = dict.fromkeys(trial.orientation for trial in trials if trial.orientation != (0, False))
+    return [
+        "scored after the reconstructions were "
+        + " and ".join([*(["mirrored"] if mirrored else []), *([f"turned by {90 * turns} degrees"] if turns else [])])
+        for turns, mirrored in found
+    ]
+
+
+def choose_samples(plain: Images, trial: KeyTrial, count: int, leaking: Sequence[int] = ()) -> list[Sample]:
+    """Leaking images first, then a spread over the SSIM order, lowest first, with the first images of the dataset.
+
+    Every cell stores the first images, so that one image can be compared under all schemes and attacks.
+    """
+    order = np.argsort(trial.ssim)
+    first = list(leaking[: min(_MAX_LEAKING_SAMPLES, count // 2)])
+    common = [i for i in range(min(-(-count // 4), _MAX_COMMON_SAMPLES, len(order))) if i not in first]
+    others = order[~np.isin(order, common + first)]
+    spread = np.linspace(0, len(others) - 1, min(count - len(common) - len(first), len(others))).round().astype(int)
+    rest = order[np.isin(order, [*common, *others[np.unique(spread)]])]
+    return [
+        Sample(int(i), float(trial.ssim[i]), plain[i], trial.protected[i], trial.reconstructed[i])
+        for i in [*first, *rest]
+    ]
