@@ -90,7 +90,7 @@ def test_variants_of_one_photograph_are_a_gallery_of_one():
     originals = variants(100)
     found = verdict(none_cell(originals, noise(originals)))
     assert found.verdict == "inconclusive"
-    assert found.because == "effective gallery of 1: the 100 gallery images are near-duplicates of each other"
+    assert found.because.startswith("effective gallery of 1: the 100 gallery images are near-duplicates of each other")
     assert found.power.effective_gallery == 1
     assert found.severity is None
 
