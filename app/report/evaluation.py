@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
+from typing import Any, ClassVar
 
 from unveil.app.db.job_states import Status
 from unveil.models.core.cell_result import CellResult, UtilityResult
@@ -103,6 +103,63 @@ class UtilityJob(Job):
 @dataclass(frozen=True, kw_only=True)
 class EvaluationVerdict(SchemeVerdict):
     """The verdict on one scheme, beside the paper's own by attack."""
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = {
+        **JsonRecord.__pydantic_config__,
+        "json_schema_extra": {
+            "examples": [
+                {
+                    "verdict": "broken",
+                    "because": "key-recovery found the exact key from 64 ciphertexts",
+                    "worst_attack": "key-recovery",
+                    "tried": [
+                        {"attack": "none", "threat_model": "ciphertext-only", "reason": "at the profile's strength"},
+                        {
+                            "attack": "key-recovery",
+                            "threat_model": "ciphertext-only",
+                            "reason": "at the profile's strength",
+                        },
+                    ],
+                    "not_tried": [{"attack": "itn", "threat_model": "known-plaintext", "reason": "not requested"}],
+                    "weakened": [
+                        {"attack": "fr", "threat_model": "ciphertext-only", "reason": "L=1, the profile has 8"}
+                    ],
+                    "covers": ["ciphertext-only", "known-plaintext"],
+                    "not_claimed": [{"attack": "", "threat_model": "+model", "reason": "no material given"}],
+                    "by_threat_model": {
+                        "ciphertext-only": {
+                            "verdict": "broken",
+                            "because": "key-recovery found the exact key from 64 ciphertexts",
+                            "worst_attack": "key-recovery",
+                        },
+                        "known-plaintext": {
+                            "verdict": "inconclusive",
+                            "because": "not run: itn (not requested)",
+                            "worst_attack": None,
+                        },
+                    },
+                    "rules_version": 2,
+                    "severity": {"kind": "key", "value": 1.0, "ci_low": 0.29, "ci_high": 1.0, "images": 3},
+                    "cheapest_break": {
+                        "attack": "key-recovery",
+                        "ciphertexts": 64,
+                        "pairs": None,
+                        "queries": None,
+                        "seconds": 4.1,
+                    },
+                    "power": {
+                        "upper_bound": 1.0,
+                        "chance": 0.002,
+                        "gallery": 500,
+                        "effective_gallery": 497.4,
+                        "images": 500,
+                    },
+                    "scheme": {"name": "tanaka", "variant": "paper", "block": 4},
+                    "paper": {"fr": "robust", "itn": "not robust", "gan": "not robust"},
+                }
+            ]
+        },
+    }
 
     scheme: Entry
     paper: Mapping[str, str] | None = None

@@ -60,3 +60,9 @@ def test_coverage_and_power_are_named_and_power_only_without_a_finding():
     assert leak["Severity"] == "10 % of images identified (95 % interval 5.0 % to 20 %, 500 images)"
     assert "Power" not in leak
     assert list(describe_evidence(verdict("leaks", rules_version=1))) == []
+
+
+def test_the_example_of_the_api_is_a_verdict():
+    (example,) = EvaluationVerdict.__pydantic_config__["json_schema_extra"]["examples"]
+    assert EvaluationVerdict.from_json(example).to_json() == example
+    assert EvaluationVerdict.from_json(example).unknown_fields == {}
