@@ -79,7 +79,7 @@ def evaluate(
     state: State = None,
     as_json: Json = False,
 ) -> None:
-    """Evaluate every scheme under every attack on a dataset."""
+    """Evaluate every scheme under every attack on a dataset, and under attacks that the profile requires."""
     options: dict[str, Any] = {"seed": seed, "keys": keys, "samples": samples, "utility": utility or None}
     options |= {"name": name, "public_dataset": public_dataset, "ssim_mode": ssim_mode}
     with connect(url, token, state) as client:

@@ -64,6 +64,8 @@ def _decoder(hint: Any) -> _Decoder | None:
         return hint.from_json
     if hint is datetime:
         return datetime.fromisoformat
+    if hasattr(hint, "_make"):  # a NamedTuple: without names, for long lists
+        return hint._make
     origin, inner = get_origin(hint), next(filter(None, map(_decoder, get_args(hint))), None)
     if inner is None:
         return tuple if origin is tuple else None

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from unveil.models.core.json_record import JsonRecord
 from unveil.models.core.statistics import hits_p_values
@@ -39,8 +39,7 @@ class Rate(JsonRecord):
         return float(hits_p_values(self.hits, self.trials, self.chance))
 
 
-@dataclass(frozen=True)
-class ImageFinding(JsonRecord):
+class ImageFinding(NamedTuple):
     """A single image whose reconstruction resembles its original. p_value: corrected for the comparisons."""
 
     index: int

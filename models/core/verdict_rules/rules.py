@@ -57,7 +57,7 @@ def scheme_verdict(evaluated: EvaluatedScheme) -> tuple[SchemeVerdict, tuple[Cel
     rows = {model: _row(evaluated, model, findings, tests) for model in covers}
     whole = coverage(evaluated.required, cells)
     broken = [finding for finding in findings if finding.verdict == "broken"]
-    power = _power(tests, [cell for cell in cells if cell.keys and cell.status == "succeeded"])
+    power = _power(cells)
     if findings:
         worst = findings[0]
         because = "; ".join([worst.because, *_ground_truth(tests.cells)])
@@ -86,7 +86,7 @@ def cell_verdict(cell: CellEvidence, planned_cells: int) -> CellVerdict:
     """A verdict on one cell before the others have finished. planned_cells: of the scheme; they share the error."""
     tests = _Tests([cell] if _passed_controls(cell) else [], FAMILY_ERROR / max(1, planned_cells))
     findings = _findings(cell, tests) if cell.status == "succeeded" else []
-    found = _cell_verdict(cell, findings, tests, None, _power(tests, [cell]))
+    found = _cell_verdict(cell, findings, tests, None, _power([cell]))
     return found or CellVerdict("inconclusive", (), None)
 
 
@@ -102,9 +102,8 @@ class _Tests:
 
     def __init__(self, cells: Sequence[CellEvidence], error: float) -> None:
         self.cells = list(cells)
-        self.rates = [rate for cell in cells for key in cell.keys for rate in _rates(key)]
         tests = [(cell, key, rate) for cell in cells for key in cell.keys for rate in _rates(key)]
-        p_values = _p_values(self.rates)
+        p_values = _p_values([rate for *_, rate in tests])
         order = sorted(range(len(tests)), key=p_values.__getitem__)
         rejected = holm([p_values[i] for i in order], len(tests), error / 2)
         self.significant_rates = [tests[i] for i in order[:rejected]]
@@ -114,11 +113,13 @@ class _Tests:
         )
         family = sum(key.images_tested for cell in cells for key in cell.keys)
         rejected = holm([p for p, *_ in images], family, error / 2)
-        self.significant_images = [(cell, found) for _, cell, found in images[:rejected]]
+        self._leaking: dict[int, dict[int, None]] = {}  # by id of the cell, the most certain first
+        for _, cell, found in images[:rejected]:
+            self._leaking.setdefault(id(cell), {})[found.index] = None
 
     def leaking_images(self, cell: CellEvidence) -> list[int]:
         """Indices, the most certain first."""
-        return list(dict.fromkeys(found.index for of, found in self.significant_images if of is cell))
+        return list(self._leaking.get(id(cell), ()))
 
 
 def _p_values(rates: Sequence[Rate]) -> list[float]:
@@ -226,11 +227,12 @@ def _severity_rank(finding: Finding) -> tuple[int, int, int, float]:
     )
 
 
-def _power(tests: _Tests, cells: Sequence[CellEvidence]) -> Power | None:
+def _power(cells: Sequence[CellEvidence]) -> Power | None:
     """From the cells whose controls passed; without any, from all that were scored."""
-    rates = tests.rates or [rate for cell in cells for key in cell.keys for rate in _rates(key)]
-    scored = [cell for cell in (tests.cells or cells) if cell.gallery]
-    if not rates or not scored:
+    scored = [cell for cell in cells if cell.status == "succeeded" and cell.keys and cell.gallery]
+    scored = [cell for cell in scored if _passed_controls(cell)] or scored
+    rates = [rate for cell in scored for key in cell.keys for rate in _rates(key)]
+    if not rates:
         return None
     bounds = upper_bounds([r.hits for r in rates], [r.trials for r in rates], POWER_ERROR / len(rates))
     bound, rate = max(zip(map(float, bounds), rates, strict=True), key=lambda found: found[0] - found[1].chance)
@@ -245,14 +247,9 @@ def _row(evaluated: EvaluatedScheme, model: str, findings: Sequence[Finding], te
         return ThreatModelVerdict(own[0].verdict, own[0].because, own[0].cell.attack)
     cells = [cell for cell in evaluated.cells if cell.threat_model == model]
     required = [attack for attack in evaluated.required if attack.threat_model == model]
-    power = _power_of_row(tests, cells)
+    power = _power(cells)
     causes = _causes(evaluated, cells, coverage(required, cells), tests, power)
     return _without_finding(evaluated, causes, power)
-
-
-def _power_of_row(tests: _Tests, cells: Sequence[CellEvidence]) -> Power | None:
-    row = _Tests([cell for cell in tests.cells if cell in cells], FAMILY_ERROR)
-    return _power(row, cells)
 
 
 def _causes(
