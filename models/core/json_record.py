@@ -69,11 +69,9 @@ def _decoder(hint: Any) -> _Decoder | None:
     origin, inner = get_origin(hint), next(filter(None, map(_decoder, get_args(hint))), None)
     if inner is None:
         return tuple if origin is tuple else None
-    if origin in (list, tuple):
-        return lambda items: origin(inner(item) for item in items)
     if origin is Mapping:
         return lambda items: {name: inner(item) for name, item in items.items()}
-    return inner  # optional
+    return (lambda items: origin(map(inner, items))) if origin in (list, tuple) else inner  # optional
 
 
 def _encode(value: Any) -> Any:
