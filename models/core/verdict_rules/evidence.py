@@ -42,7 +42,7 @@ class Rate(JsonRecord):
 class ImageFinding(NamedTuple):
     """A single image whose reconstruction resembles its original. p_value: corrected for the comparisons."""
 
-    index: int
+    index: int  # type: ignore[assignment]  # hides tuple.index
     p_value: float
     comparison: str
 
