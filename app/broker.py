@@ -34,7 +34,7 @@ class ReplyTimeout(Exception):
 
 def make_celery_app(settings: Settings) -> Celery:
     """The Celery application of the API, which only sends, and of the workers."""
-    app = Celery("unveil", broker=settings.redis_url)
+    app = Celery("unveil", broker=settings.celery_broker_url)
     app.conf.update(
         task_acks_late=True,
         task_reject_on_worker_lost=True,

@@ -54,7 +54,7 @@ class Settings(BaseSettings):
     redis_url: str = Field(
         "redis://localhost:6379/0",
         pattern="^(rediss?|unix)://",
-        description="Redis address: Celery's broker, and encryption requests",
+        description="Redis address: Celery's broker, and encryption requests (`unix://` for a socket)",
     )
     keyring_file: Path | None = Field(None, description="File of the master keys and the token pepper")
     data_dir: Path | None = Field(None, description="Folder of datasets on this machine, with stl10 and cifar10")
@@ -107,6 +107,13 @@ class Settings(BaseSettings):
     def sqlalchemy_url(self) -> str:
         """The database address for SQLAlchemy, sync and async, with the driver psycopg 3."""
         return "postgresql+psycopg://" + self.database_url.split("://", 1)[1]
+
+    @property
+    def celery_broker_url(self) -> str:
+        """The Redis address for Celery, which has other words for a Unix socket and its database number."""
+        if not self.redis_url.startswith("unix://"):
+            return self.redis_url
+        return self.redis_url.replace("unix://", "redis+socket://", 1).replace("?db=", "?virtual_host=", 1)
 
     @model_validator(mode="before")
     @classmethod

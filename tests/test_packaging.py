@@ -88,9 +88,10 @@ def test_our_containers_have_a_read_only_root_and_no_capabilities(compose: dict[
         assert "user" not in service, "the image sets the user"
 
 
-def test_redis_is_durable(compose: dict[str, Any]) -> None:
-    assert "appendonly yes" in compose["services"]["redis"]["command"]
-    assert compose["services"]["redis"]["volumes"] == ["redis:/data"]
+def test_redis_keeps_nothing_on_disk(compose: dict[str, Any]) -> None:
+    assert 'appendonly no\\nsave \\"\\"' in compose["services"]["redis"]["command"]
+    assert "volumes" not in compose["services"]["redis"]
+    assert compose["services"]["redis"]["tmpfs"] == ["/data"]
 
 
 def test_the_images_have_the_targets_that_compose_builds_and_do_not_run_as_root(

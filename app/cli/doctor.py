@@ -108,10 +108,11 @@ def _broker(settings: Settings) -> Check:
 
     with redis.Redis.from_url(settings.redis_url, socket_timeout=3, socket_connect_timeout=3) as client:
         info: dict[str, str] = client.info()
-        durable = client.config_get("appendonly").get("appendonly") == "yes"
+        on_disk = client.config_get("appendonly").get("appendonly") == "yes" or client.config_get("save").get("save")
     version = f"Redis {info['redis_version']}"
-    if not durable:
-        return Check("broker", "note", f"{version} without appendonly: after a crash, jobs wait for the sweeper")
+    if on_disk:
+        advice = 'needs no persistence, and keeps encrypted requests on disk: set `appendonly no` and `save ""`'
+        return Check("broker", "note", f"{version} {advice}")
     return Check("broker", "ok", version)
 
 

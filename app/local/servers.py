@@ -1,28 +1,32 @@
 """PostgreSQL and Redis from Python wheels, for `unveil local` and for the tests.
 
-Both listen on loopback only and require a password. All their files are in one folder: postgres/, redis/, logs/, run/
-(pid files) and secrets/ (mode 0700). The next start finds the data again, also after everything was killed.
+Both listen on a Unix socket in their own folder (mode 0700), on no port, and require a password. All files are in one
+folder: postgres/, redis/, logs/, run/ (pid files) and secrets/ (mode 0700). The next start finds PostgreSQL's data
+again, also after everything was killed. Redis starts empty: PostgreSQL can rebuild every message.
 
-PostgreSQL refuses to run as root. When root starts it, it runs as the owner of its data (`nobody` at first), with the
-one capability that lets it enter folders closed to other users, so that no folder is opened and no user is created.
+PostgreSQL refuses to run as root. When root starts it, it runs under a uid of its own without capabilities, so that its
+superuser reads no other file. It finds its data through /proc/self/cwd, because parent folders may be closed to it.
 """
 
 from __future__ import annotations
 
 import contextlib
 import importlib.util
+import logging
 import os
 import pwd
+import random
 import secrets
 import shutil
 import signal
-import socket
 import subprocess
+import tempfile
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Self
+from urllib.parse import quote
 
 import psutil
 import psycopg
@@ -32,8 +36,11 @@ from psycopg import sql
 from unveil.app.local.supervisor import ChildProcess, kill_orphan, spawn, wait_until
 
 _START_TIMEOUT_S = 60.0
-_START_ATTEMPTS = 3  # another process may take the port between the check and the start
 _USER = _DATABASE = "unveil"
+_PG_SOCKET_NAME, _REDIS_SOCKET_NAME = ".s.PGSQL.5432", "redis.sock"
+_MAX_SOCKET_PATH_BYTES = 103  # of macOS; Linux allows 107
+_UNASSIGNED_UIDS = range(61184, 65520)  # systemd keeps them for services that have no account
+log = logging.getLogger(__name__)
 
 
 class ServerUnavailable(RuntimeError):
@@ -45,6 +52,7 @@ class _Server(ABC):
 
     name: str
     title: str
+    socket_name: str
 
     def __init__(self, state: Path, *, durable: bool = True) -> None:
         """`durable=False` does not sync to disk: for tests, which may lose their data in a power failure."""
@@ -52,7 +60,9 @@ class _Server(ABC):
         self.run_dir, self.log_path = self.state / "run", self.state / "logs" / f"{self.name}.log"
         self.child: ChildProcess | None = None
         self._durable = durable
-        self._port = 0
+        self._data = self.state / self.name
+        self._socket_dir = self._data  # or a link to it, if its own path is too long for the address of a socket
+        self._link_dir: tempfile.TemporaryDirectory[str] | None = None
 
     @property
     @abstractmethod
@@ -62,28 +72,33 @@ class _Server(ABC):
     def start(self) -> Self: ...
 
     @abstractmethod
-    def _spawn(self) -> ChildProcess:
-        """Start the server on `_port`."""
+    def _spawn(self) -> ChildProcess: ...
 
     @abstractmethod
     def _accepts_connections(self) -> bool: ...
 
-    def _start_on_free_port(self) -> None:
-        for attempts_left in reversed(range(_START_ATTEMPTS)):
-            self._port = _free_port(self.state / "secrets" / f"{self.name}-port")
-            self.child = self._spawn()
-            try:
-                wait_until(self._accepts_connections, self.title, _START_TIMEOUT_S, self.child)
-                return
-            except RuntimeError:
-                self.stop()
-                if not attempts_left:
-                    raise
+    def _start(self) -> None:
+        if self._link_dir is None and len(os.fsencode(self._data / self.socket_name)) > _MAX_SOCKET_PATH_BYTES:
+            runtime_dir = os.environ.get("XDG_RUNTIME_DIR", "")
+            self._link_dir = tempfile.TemporaryDirectory(
+                prefix="unveil-", dir=runtime_dir if os.access(runtime_dir, os.W_OK) else None
+            )
+            self._socket_dir = Path(self._link_dir.name) / self.name
+            self._socket_dir.symlink_to(self._data)
+        self.child = self._spawn()
+        try:
+            wait_until(self._accepts_connections, self.title, _START_TIMEOUT_S, self.child)
+        except RuntimeError:
+            self.stop()
+            raise
 
     def stop(self) -> None:
         if self.child is not None:
             self.child.stop()
             self.child = None
+        if self._link_dir is not None:
+            self._link_dir.cleanup()
+            self._link_dir = None
 
     def __enter__(self) -> Self:
         return self.start()
@@ -95,19 +110,19 @@ class _Server(ABC):
 class Postgres(_Server):
     """PostgreSQL with one database, owned by a role without superuser rights."""
 
-    name, title = "postgres", "PostgreSQL"
-
-    def __init__(self, state: Path, *, durable: bool = True) -> None:
-        super().__init__(state, durable=durable)
-        self._data = self.state / "postgres"
+    name, title, socket_name = "postgres", "PostgreSQL", _PG_SOCKET_NAME
 
     @property
     def url(self) -> str:
-        return f"postgresql://{_USER}:{self._password(_USER)}@127.0.0.1:{self._port}/{_DATABASE}"
+        return self._url(_USER, _DATABASE)
 
     @property
     def admin_url(self) -> str:
-        return f"postgresql://postgres:{self._password('postgres')}@127.0.0.1:{self._port}/postgres"
+        return self._url("postgres", "postgres")
+
+    def _url(self, role: str, database: str) -> str:
+        host = quote(str(self._socket_dir), safe="/")
+        return f"postgresql://{role}:{self._password(role)}@/{database}?host={host}&port=5432"
 
     def start(self) -> Self:
         programs = _postgres_programs()
@@ -115,24 +130,27 @@ class Postgres(_Server):
         kill_orphan(self.run_dir / f"{self.name}.pid")
         self._init_data_dir(programs)
         self._check_version(programs)
-        self._start_on_free_port()
+        self._start()
         self._ensure_database()
         return self
 
     def _spawn(self) -> ChildProcess:
         self._rewrite_stale_lock()
+        programs, is_root = _postgres_programs(), os.geteuid() == 0
+        data_dir = "/proc/self/cwd" if is_root else self._data
+        options = [] if self._durable else ["-F", "-c", "full_page_writes=off"]
         return spawn(
             self.name,
-            [*_setpriv_prefix(self._data), _postgres_programs() / "postgres", "-D", self._data, *self._options()],
+            [
+                *(_setpriv(_own_uid(self._data), _needed_capabilities(programs)) if is_root else []),
+                programs / "postgres", "-D", data_dir, "-h", "", "-k", ".", "-p", "5432", *options,
+            ],
+            cwd=self._data,
             run_dir=self.run_dir,
             log_path=self.log_path,
             env=_clean_environment(),
             stop_signal=signal.SIGINT,  # fast shutdown: ends sessions and writes a checkpoint
-        )
-
-    def _options(self) -> list[str]:
-        options = ["-p", str(self._port), "-h", "127.0.0.1", "-k", ""]
-        return options if self._durable else [*options, "-F", "-c", "full_page_writes=off"]
+        )  # fmt: skip
 
     def _init_data_dir(self, programs: Path) -> None:
         """Create the data in another folder, then rename it: a start that was killed leaves no incomplete data."""
@@ -141,12 +159,14 @@ class Postgres(_Server):
         partial = self._data.with_name("postgres.new")
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir(mode=0o700)
-        if os.geteuid() == 0:
+        setpriv = []
+        if os.geteuid() == 0:  # initdb needs a user with a name, and the way to `partial` and the password
             nobody = pwd.getpwnam("nobody")
             os.chown(partial, nobody.pw_uid, nobody.pw_gid)
+            setpriv = _setpriv(nobody.pw_uid, "-all,+dac_read_search")
         self._password("postgres")
         command = [
-            *_setpriv_prefix(partial), programs / "initdb", "-D", partial, "-U", "postgres", "--auth=scram-sha-256",
+            *setpriv, programs / "initdb", "-D", partial, "-U", "postgres", "--auth=scram-sha-256",
             f"--pwfile={self.state / 'secrets' / 'postgres-password'}", "--encoding=UTF8",
             "--locale-provider=builtin", "--locale=C.UTF-8", *([] if self._durable else ["--no-sync"]),
         ]  # fmt: skip
@@ -176,6 +196,7 @@ class Postgres(_Server):
         PostgreSQL ignores the pid of its own parent in the lock file, so this writes our pid. The other lines stay: by
         them PostgreSQL finds out whether sessions of the old server still use its shared memory.
         """
+        (self._data / f"{_PG_SOCKET_NAME}.lock").unlink(missing_ok=True)  # `lock_path` guards the socket as well
         lock_path = self._data / "postmaster.pid"
         try:
             pid_text, rest = lock_path.read_text().split("\n", 1)
@@ -211,38 +232,40 @@ class Postgres(_Server):
 
 
 class Redis(_Server):
-    """Redis with an append-only file."""
+    """Redis in memory: PostgreSQL can rebuild every message, so none has to reach the disk."""
 
-    name, title = "redis", "Redis"
+    name, title, socket_name = "redis", "Redis", _REDIS_SOCKET_NAME
 
     @property
     def url(self) -> str:
-        return f"redis://:{self._password}@127.0.0.1:{self._port}/0"
+        return f"unix://:{self._password}@{quote(str(self._socket_dir / _REDIS_SOCKET_NAME))}?db=0"
 
     def start(self) -> Self:
         restrict_permissions(self.state)
-        (self.state / "redis").mkdir(mode=0o700, exist_ok=True)
         kill_orphan(self.run_dir / f"{self.name}.pid")
-        self._start_on_free_port()
+        shutil.rmtree(self._data, ignore_errors=True)  # older versions kept messages there
+        self._data.mkdir(mode=0o700)
+        self._start()
         return self
 
     def _spawn(self) -> ChildProcess:
         return spawn(
             self.name,
             [_redis_program(), "-"],
+            cwd=self._data,
             run_dir=self.run_dir,
             log_path=self.log_path,
             env=_clean_environment(),
-            stdin=self._configuration(self.state / "redis"),  # the password must not appear in the process list
+            stdin=self._configuration(),  # the password must not appear in the process list
         )
 
-    def _configuration(self, folder: Path) -> str:
+    def _configuration(self) -> str:
         return "\n".join([
-            "bind 127.0.0.1",
-            f"port {self._port}",
+            "port 0",
+            f"unixsocket {_REDIS_SOCKET_NAME}",
+            "unixsocketperm 700",
             f"requirepass {self._password}",
-            f'dir "{folder}"',
-            f"appendonly {'yes' if self._durable else 'no'}",
+            "appendonly no",
             'save ""',
             "maxmemory-policy noeviction",
         ])  # fmt: skip
@@ -251,7 +274,7 @@ class Redis(_Server):
         try:
             with redis.Redis.from_url(self.url, socket_timeout=2) as client:
                 return bool(client.ping())
-        except redis.RedisError:  # refused, or still loading the append-only file
+        except redis.RedisError:
             return False
 
     @property
@@ -286,37 +309,42 @@ def write_secret(path: Path, text: str) -> str:
     return text
 
 
-def _free_port(port_file: Path) -> int:
-    """The port of the last start if it is still free, so that addresses stay valid, else any free one."""
-    last_port = port_file.read_text() if port_file.exists() else ""  # a power failure may leave an empty file
-    for candidate in (int(last_port) if last_port.isdecimal() else 0, 0):
-        with socket.socket() as probe, contextlib.suppress(OSError, OverflowError):
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # ignores connections in TIME_WAIT
-            probe.bind(("127.0.0.1", candidate))
-            port = int(probe.getsockname()[1])
-            port_file.write_text(str(port))
-            return port
-    raise ServerUnavailable("no free port on 127.0.0.1")
+def _own_uid(data: Path) -> int:
+    """The owner of the data: at first `nobody`, then a uid that no account has."""
+    uid = data.stat().st_uid
+    if uid not in _UNASSIGNED_UIDS:
+        assigned = {entry.pw_uid for entry in pwd.getpwall()}
+        uid = random.choice([each for each in _UNASSIGNED_UIDS if each not in assigned])
+        for path in (*data.rglob("*"), data):  # the folder last, so that a start that was killed is repeated
+            os.chown(path, uid, uid, follow_symlinks=False)
+    return uid
 
 
-def _setpriv_prefix(data: Path) -> list[str]:
-    """The command that makes PostgreSQL run as the owner of its data; empty unless this process runs as root.
-
-    dac_override lets that user enter a 0700 home, as root can; no_setuid_fixup makes access(2) honour it.
-    """
-    if os.geteuid() != 0:
-        return []
+def _setpriv(uid: int, capabilities: str) -> list[str]:
+    """The command that starts a program under another uid; no_setuid_fixup makes access(2) honour capabilities."""
     if shutil.which("setpriv") is None:
         raise ServerUnavailable(
             "PostgreSQL does not run as root, and `setpriv` (util-linux) is missing: "
             "start as an ordinary user, or set UNVEIL_DATABASE_URL to your own server"
         )
-    owner = data.stat()
     return [
-        "setpriv", f"--reuid={owner.st_uid}", f"--regid={owner.st_gid}", "--clear-groups",
-        "--securebits=+no_setuid_fixup", "--inh-caps=-all,+dac_override", "--ambient-caps=-all,+dac_override",
-        "--bounding-set=-all,+dac_override", "--no-new-privs", "--pdeathsig=INT",
+        "setpriv", f"--reuid={uid}", f"--regid={uid}", "--clear-groups", "--securebits=+no_setuid_fixup",
+        f"--inh-caps={capabilities}", f"--ambient-caps={capabilities}", f"--bounding-set={capabilities}",
+        "--no-new-privs", "--pdeathsig=INT",
     ]  # fmt: skip
+
+
+def _needed_capabilities(programs: Path) -> str:
+    closed = [folder for folder in (programs, *programs.parents) if not folder.stat().st_mode & 0o001]
+    if not closed:
+        return "-all"
+    log.warning(
+        "%s is closed to other users, so PostgreSQL keeps the capability dac_read_search to find its programs there, "
+        "and its superuser can read every file: install Unveil in a folder that others can enter, or start it as an "
+        "ordinary user",
+        closed[-1],
+    )
+    return "-all,+dac_read_search"
 
 
 def _clean_environment() -> Mapping[str, str]:

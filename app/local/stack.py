@@ -1,6 +1,6 @@
 """`unveil local`: the whole service on one machine, with its state in one folder.
 
-    DIR/postgres  DIR/redis  DIR/blobs  DIR/data    the data
+    DIR/postgres  DIR/redis  DIR/blobs  DIR/data    the data, and the sockets of both servers
     DIR/secrets/                                    passwords, keyring; `environment` for other commands (mode 0700)
     DIR/token  DIR/address                          the bearer token (0600), and the address of the service
     DIR/logs/  DIR/run/                             one log and one pid file for each process
@@ -232,14 +232,6 @@ class LocalStack:
         self._services[name] = _Service(self._spawn(name, environment), time.monotonic())
         return self._services[name].child
 
-    def _restart_services(self) -> list[str]:
-        for service in self._services.values():
-            service.child.terminate()
-        for name, service in self._services.items():
-            service.child.wait(_STOP_TIMEOUT_S)
-            self._services[name] = _Service(self._spawn(name), time.monotonic())
-        return list(self._services)
-
     def _spawn(self, name: str, environment: Mapping[str, str] | None = None) -> ChildProcess:
         thread_limits = {}
         if name.startswith("worker-attack"):  # all attack workers together use each core once
@@ -262,13 +254,9 @@ class LocalStack:
 
     def restart_exited(self) -> list[str]:
         """Restart exited processes, and return their names. The delay doubles for a process that keeps exiting."""
-        for variable, server in self._servers.items():
+        for server in self._servers.values():
             if server.child is not None and not server.child.running:
-                server.start()  # usually on the same port, where the other processes find it
-                if server.url != self.environment[variable]:  # another process has taken the port
-                    self.environment[variable] = server.url
-                    self._write_environment_file(self.environment)
-                    return [server.name, *self._restart_services()]
+                server.start()
                 return [server.name]
         restarted = []
         for name, service in self._services.items():

@@ -67,6 +67,7 @@ def spawn(
     name: str,
     command: Sequence[str | Path],
     *,
+    cwd: Path | None = None,
     run_dir: Path,
     log_path: Path,
     env: Mapping[str, str] | None = None,
@@ -88,6 +89,7 @@ def spawn(
             stdout=out,
             stderr=subprocess.STDOUT,
             env=None if env is None else dict(env),
+            cwd=cwd,
             start_new_session=True,  # Ctrl-C reaches the parent only, which then stops its children in order
         )
     start_time = psutil.Process(popen.pid).create_time()

@@ -268,6 +268,20 @@ def make_old_message(queue: str, task: str) -> str:
     )  # fmt: skip
 
 
+def test_redis_wiped_under_queued_and_running_work_loses_none(runtime, account, settings, tmp_path):
+    evaluation_id, ids = make_evaluation(
+        runtime.sessions, account, ("none", "fr", "brute-force"), settings={**SLOW_SETTINGS, "keys": 100}
+    )
+    with (
+        redis.Redis.from_url(settings.redis_url) as client,
+        run_worker(settings, tmp_path, "both", "attack,ops") as child,
+    ):
+        wait_until(lambda: "running" in {get_cell(runtime, id).status for id in ids}, "a running cell", child)
+        client.flushall()
+        wait_until(lambda: has_ended(runtime, evaluation_id), "the end", child)
+        assert [get_cell(runtime, id).status for id in ids] == ["succeeded"] * 3
+
+
 def test_messages_of_the_version_before_are_dropped_and_their_jobs_dispatched_again(
     runtime, account, settings, tmp_path
 ):

@@ -92,12 +92,12 @@ def test_a_schema_that_is_not_the_newest(
     assert "unveil migrate" in found["database"]
 
 
-@pytest.mark.parametrize("url", ["redis://127.0.0.1:9/0", "redis://:wrong@{place}/0"])
+@pytest.mark.parametrize("url", ["redis://127.0.0.1:9/0", "unix:///nowhere/redis.sock", "{wrong_password}"])
 def test_a_broker_that_is_away_or_does_not_let_us_in(
     set_setting: SetSetting, settings: Settings, live_workers: None, url: str
 ) -> None:
-    place = urlsplit(settings.redis_url)
-    set_setting("redis_url", url.format(place=f"{place.hostname}:{place.port}"))
+    wrong_password = settings.redis_url.replace(f":{urlsplit(settings.redis_url).password}@", ":wrong@")
+    set_setting("redis_url", url.format(wrong_password=wrong_password))
     found = failed_checks()
     assert set(found) == {"broker"}
     assert "UNVEIL_REDIS_URL" in found["broker"]

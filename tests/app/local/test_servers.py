@@ -1,8 +1,9 @@
-"""The local servers keep their data when killed, accept only local clients with a password, and run for any user."""
+"""The local servers keep their data when killed, listen on private sockets with a password, and run for any user."""
 
 from __future__ import annotations
 
 import os
+import pwd
 import signal
 import stat
 import subprocess
@@ -65,7 +66,7 @@ def file_mode(path: Path) -> int:
     return stat.S_IMODE(path.stat().st_mode)
 
 
-def test_a_second_start_finds_data_address_and_password_again(tmp_path: Path) -> None:
+def test_a_second_start_finds_data_address_and_password_again_and_redis_empty(tmp_path: Path) -> None:
     addresses = []
     for start in range(2):
         with Postgres(tmp_path) as postgres, Redis(tmp_path) as queue:
@@ -73,19 +74,23 @@ def test_a_second_start_finds_data_address_and_password_again(tmp_path: Path) ->
             with psycopg.connect(postgres.url) as connection, redis.Redis.from_url(queue.url) as client:
                 if start == 0:
                     connection.execute("CREATE TABLE kept AS SELECT 7 AS seven")
-                    client.set("kept", "7")
                 else:
                     assert connection.execute("SELECT seven FROM kept").fetchone() == (7,)
-                    assert client.get("kept") == b"7"
+                assert client.dbsize() == 0
+                client.set("message", "7")
     assert addresses[0] == addresses[1]
 
 
-@pytest.mark.parametrize("kept", ["", "seventy", "99999", "-1"])
-def test_a_damaged_note_of_the_last_port_is_in_nobodys_way(tmp_path: Path, kept: str) -> None:
-    (tmp_path / "secrets").mkdir(mode=0o700)
-    (tmp_path / "secrets" / "redis-port").write_text(kept)
+def test_redis_writes_no_message_to_disk_and_deletes_those_of_older_versions(tmp_path: Path) -> None:
+    (tmp_path / "redis").mkdir()
+    (tmp_path / "redis" / "appendonly.aof").write_bytes(b"message of an older version")
     with Redis(tmp_path) as server:
-        assert redis.Redis.from_url(server.url).ping()
+        with redis.Redis.from_url(server.url) as client:
+            client.set("message", "not on disk")
+            client.shutdown()
+        assert server.child is not None
+        server.child.popen.wait(10)
+        assert [path for path in (tmp_path / "redis").iterdir() if path.is_file()] == []
 
 
 def test_the_service_is_no_superuser_of_its_database(tmp_path: Path) -> None:
@@ -97,18 +102,64 @@ def test_the_service_is_no_superuser_of_its_database(tmp_path: Path) -> None:
         connection.execute("SELECT pg_read_file('/etc/hostname')")
 
 
-def test_both_servers_ask_for_a_password_and_listen_on_loopback_only(tmp_path: Path) -> None:
+@pytest.mark.skipif(os.geteuid() != 0, reason="an ordinary user's PostgreSQL reads what that user may read")
+def test_the_superuser_of_a_server_that_root_started_reads_no_other_file(tmp_path: Path) -> None:
+    (tmp_path / "private").write_text("of root")
+    (tmp_path / "private").chmod(0o600)
+    with Postgres(tmp_path / "state", durable=False) as server:
+        assert server.child is not None
+        status = Path(f"/proc/{server.child.popen.pid}/status").read_text()
+        for path in (tmp_path / "private", tmp_path / "state" / "secrets" / "redis-password", Path("/etc/shadow")):
+            with (
+                psycopg.connect(server.admin_url) as connection,
+                pytest.raises(psycopg.errors.InsufficientPrivilege, match="Permission denied"),
+            ):
+                connection.execute("SELECT pg_read_file(%s)", [str(path)])
+    assert {int(line.split()[1], 16) for line in status.splitlines() if line.startswith("Cap")} == {0}
+    uid = (tmp_path / "state" / "postgres").stat().st_uid
+    with pytest.raises(KeyError):
+        pwd.getpwuid(uid)
+
+
+def test_a_closed_folder_of_programs_costs_a_capability_and_a_warning(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert servers._needed_capabilities(Path("/usr/bin")) == "-all"
+    assert not caplog.records
+    (tmp_path / "home").mkdir(mode=0o700)
+    (tmp_path / "home" / "bin").mkdir()
+    assert servers._needed_capabilities(tmp_path / "home" / "bin") == "-all,+dac_read_search"
+    assert "its superuser can read every file" in caplog.text
+
+
+def test_both_servers_ask_for_a_password_and_listen_on_private_sockets_only(tmp_path: Path) -> None:
     with Postgres(tmp_path, durable=False) as postgres, Redis(tmp_path, durable=False) as queue:
-        port = psycopg.conninfo.conninfo_to_dict(postgres.url)["port"]
+        host = psycopg.conninfo.conninfo_to_dict(postgres.url)["host"]
         with pytest.raises(psycopg.OperationalError, match="password"):
-            psycopg.connect(f"postgresql://unveil@127.0.0.1:{port}/unveil")
-        without_password = "redis://" + queue.url.partition("@")[2]
+            psycopg.connect(host=host, port=5432, user="unveil", dbname="unveil")
+        without_password = "unix://" + queue.url.partition("@")[2]
         with redis.Redis.from_url(without_password) as client, pytest.raises(redis.AuthenticationError):
             client.ping()
         for server in (postgres, queue):
             assert server.child is not None
-            sockets = psutil.Process(server.child.popen.pid).net_connections()
-            assert {s.laddr[0] for s in sockets if s.status == psutil.CONN_LISTEN} == {"127.0.0.1"}
+            assert psutil.Process(server.child.popen.pid).net_connections("inet") == []
+            assert file_mode(tmp_path / server.name) == 0o700
+
+
+def test_a_state_folder_with_a_long_path_has_a_short_private_way_to_its_sockets(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
+    state = tmp_path / ("long" * 25)
+    with Postgres(state, durable=False) as postgres, Redis(state, durable=False) as queue:
+        psycopg.connect(postgres.url).close()
+        with redis.Redis.from_url(queue.url) as client:
+            assert client.ping()
+        ways = list(tmp_path.glob("unveil-*"))
+        assert len(ways) == 2
+        assert {file_mode(way) for way in ways} == {0o700}
+        assert all(str(way) in postgres.url + queue.url for way in ways)
+    assert list(tmp_path.glob("unveil-*")) == []
 
 
 def test_secrets_are_for_the_owner_alone_and_no_parent_folder_is_opened(tmp_path: Path) -> None:
@@ -141,9 +192,7 @@ def test_servers_end_with_a_killed_parent_and_start_again(tmp_path: Path) -> Non
 
 def test_what_was_committed_survives_the_kill_of_every_process(tmp_path: Path) -> None:
     parent, pids = start_parent(tmp_path)
-    password = (tmp_path / "secrets" / "unveil-password").read_text().strip()
-    port = (tmp_path / "secrets" / "postgres-port").read_text()
-    with psycopg.connect(f"postgresql://unveil:{password}@127.0.0.1:{port}/unveil") as connection:
+    with psycopg.connect(Postgres(tmp_path).url) as connection:
         connection.execute("CREATE TABLE kept AS SELECT 7 AS seven")
     for pid in [parent.pid, *pids]:
         os.kill(pid, signal.SIGKILL)
@@ -162,10 +211,13 @@ def test_a_start_ends_the_server_that_an_earlier_one_left_running(tmp_path: Path
 
 def test_a_stale_lock_whose_number_a_stranger_bears_does_not_stop_the_start(tmp_path: Path) -> None:
     with Postgres(tmp_path, durable=False):
-        lock = (tmp_path / "postgres" / "postmaster.pid").read_text().splitlines()
+        locks = {
+            path: path.read_text().splitlines()
+            for path in (tmp_path / "postgres" / name for name in ("postmaster.pid", ".s.PGSQL.5432.lock"))
+        }
     stranger = spawn("stranger", ["sleep", "60"], run_dir=tmp_path, log_path=tmp_path / "log")
-    stale = [str(stranger.popen.pid), *lock[1:]]
-    (tmp_path / "postgres" / "postmaster.pid").write_text("\n".join(stale) + "\n")
+    for path, lines in locks.items():
+        path.write_text("\n".join([str(stranger.popen.pid), *lines[1:]]) + "\n")
     with Postgres(tmp_path, durable=False) as server:
         psycopg.connect(server.url).close()
     assert stranger.running
