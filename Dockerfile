@@ -1,27 +1,30 @@
 # Two images of one code: `api` (no torch, small) and `worker` (torch; CUDA comes with its wheels).
 #   docker build --target api -t unveil:api .        docker build --target worker -t unveil:worker .
 # Both run as uid 10001 and write to /var/lib/unveil and /tmp only, so the root file system may be read-only.
+# The base is named by tag, not by digest, so that every build takes Debian's security fixes.
 
 FROM python:3.11-slim-bookworm AS build
-RUN pip install --no-cache-dir 'uv>=0.8' && python -m venv --without-pip /opt/unveil
 ENV UV_LINK_MODE=copy UV_NO_CACHE=1 UV_COMPILE_BYTECODE=1
 WORKDIR /src
-COPY pyproject.toml requirements.lock ./
+COPY pyproject.toml requirements*.lock ./
+RUN sed -n '/^uv==/,/[^\\]$/p' requirements.lock | pip install --no-cache-dir --require-hashes --requirement /dev/stdin \
+    && python -m venv --without-pip /opt/unveil
 
 # Packages before code, so that a change of the code does not install torch again.
 FROM build AS build-api
-RUN uv pip install --python /opt/unveil/bin/python --constraint requirements.lock \
+RUN uv pip install --python /opt/unveil/bin/python --require-hashes --constraint requirements.lock \
         --requirements pyproject.toml --extra server --extra s3
 COPY . .
-RUN uv pip install --python /opt/unveil/bin/python --no-deps .
+RUN uv pip install --python /opt/unveil/bin/python --no-deps --build-constraints requirements.lock .
 
 FROM build AS build-worker
-# For example --build-arg TORCH_BACKEND=cpu: 4 GB less, no GPU.
+# For example --build-arg TORCH_BACKEND=cpu: 4 GB less, no GPU. First `make TORCH_BACKEND=cpu lock`: other hashes.
 ARG TORCH_BACKEND=
-RUN uv pip install --python /opt/unveil/bin/python --constraint requirements.lock \
+RUN uv pip install --python /opt/unveil/bin/python --require-hashes \
+        --constraint requirements${TORCH_BACKEND:+-$TORCH_BACKEND}.lock \
         ${TORCH_BACKEND:+--torch-backend $TORCH_BACKEND} --requirements pyproject.toml --extra server --extra s3 --extra torch
 COPY . .
-RUN uv pip install --python /opt/unveil/bin/python --no-deps .
+RUN uv pip install --python /opt/unveil/bin/python --no-deps --build-constraints requirements.lock .
 
 FROM python:3.11-slim-bookworm AS base
 RUN useradd --uid 10001 --no-create-home --home-dir /tmp --shell /usr/sbin/nologin unveil \

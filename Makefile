@@ -6,8 +6,11 @@ SHELL := bash
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-# `make TORCH_BACKEND=cpu setup` takes torch's CPU build, where its index can be reached: 3 GB less.
+# `make TORCH_BACKEND=cpu setup` takes torch's CPU build, where its index can be reached: 3 GB less. Its files have other
+# hashes, so it has a lock of its own, which the first set-up writes.
 TORCH_BACKEND ?=
+LOCK := requirements$(if $(TORCH_BACKEND),-$(TORCH_BACKEND)).lock
+BACKEND_OPTION := $(if $(TORCH_BACKEND),--torch-backend $(TORCH_BACKEND))
 STATE ?= .state/up
 PORT ?= 8000
 ARGS ?=
@@ -21,13 +24,24 @@ help:  ## this list
 
 setup: $(READY)  ## make .venv with the pinned packages
 
-# Written last, so that an interrupted set-up starts again; a second `make` finds it and goes straight on.
-$(READY): requirements.lock pyproject.toml
-	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check 'uv>=0.8'
-	$(BIN)/uv pip install --python $(BIN)/python $(if $(TORCH_BACKEND),--torch-backend $(TORCH_BACKEND)) \
-		--constraint requirements.lock --editable '.[server,torch,local,s3,notebook,dev]'
+# Packages first, each by the hashes of the lock; then the project, which has none.
+# $(READY) is written last, so that an interrupted set-up starts again; a second `make` finds it and goes straight on.
+$(READY): $(LOCK) pyproject.toml | $(BIN)/uv
+	$(BIN)/uv pip install --python $(BIN)/python $(BACKEND_OPTION) --require-hashes --constraint $(LOCK) \
+		--requirements pyproject.toml --all-extras
+	$(BIN)/uv pip install --python $(BIN)/python --no-deps --build-constraints $(LOCK) --editable .
 	touch $@
+
+$(BIN)/uv:
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	sed -n '/^uv==/,/[^\]$$/p' requirements.lock | $(BIN)/python -m pip install --quiet --disable-pip-version-check \
+		--require-hashes --requirement /dev/stdin
+
+COMPILE = $(BIN)/uv pip compile pyproject.toml --quiet --all-extras --universal --python-version 3.11 --generate-hashes \
+	--no-emit-index-url --no-annotate --no-header $(BACKEND_OPTION) --output-file $(LOCK)
+
+requirements-%.lock: | $(BIN)/uv
+	$(COMPILE)
 
 demo: $(READY)  ## start everything, encrypt, attack, print the table beside the paper's, stop
 	$(BIN)/python -m unveil.app.cli.demo $(ARGS)
@@ -56,9 +70,8 @@ chaos: $(READY)  ## kill workers and servers at random under load and check that
 docs: $(READY)  ## write docs/reference from the code
 	$(BIN)/python -m docs.generate
 
-lock: $(READY)  ## pin the newest versions that pyproject.toml allows
-	$(BIN)/uv pip compile pyproject.toml --all-extras --universal --python-version 3.11 --upgrade \
-		--no-emit-index-url --no-annotate --no-header --output-file requirements.lock
+lock: | $(BIN)/uv  ## pin the newest versions that pyproject.toml allows, by hash
+	$(COMPILE) --upgrade
 
 clean:  ## remove the environment, caches and local state
 	rm -rf $(VENV) .state .mypy_cache .ruff_cache .pytest_cache .hypothesis .schemathesis

@@ -218,7 +218,16 @@ def test_the_container_build_gets_the_packages_and_the_links() -> None:
     first, *rules = [line for line in (ROOT / ".dockerignore").read_text().splitlines() if line[:1] not in ("", "#")]
     assert first == "*"
     assert {rule for rule in rules if rule.startswith("!")} == {
-        f"!{name}" for name in (*PACKAGES, "unveil", "pyproject.toml", "requirements.lock", "README.md", "LICENSE")
+        f"!{name}"
+        for name in (
+            *PACKAGES,
+            "unveil",
+            "pyproject.toml",
+            "requirements.lock",
+            "requirements-*.lock",
+            "README.md",
+            "LICENSE",
+        )
     }
     assert (ROOT / "Dockerfile").read_text().count("COPY . .") == 2
 

@@ -146,10 +146,23 @@ def _name(requirement: str) -> str:
     return Requirement(requirement).name
 
 
-def test_the_lock_pins_everything_and_names_no_index() -> None:
-    lines = (ROOT / "requirements.lock").read_text().splitlines()
-    assert all(re.fullmatch(r"[a-z0-9._-]+==[^ ]+( ; .+)?", line) for line in lines)
-    assert {"torch==2.13.0", "torchvision==0.28.0"} <= set(lines), "a matched pair"
+def test_the_lock_pins_everything_by_hash_and_names_no_index() -> None:
+    entries = re.split(r"\n(?=\S)", (ROOT / "requirements.lock").read_text().strip())
+    entry_form = re.compile(r"([a-z0-9._-]+==[^ ]+)( ; [^\\\n]+)?( \\\n    --hash=sha256:[0-9a-f]{64})+")
+    matches = [entry_form.fullmatch(entry) for entry in entries]
+    assert all(matches)
+    assert {"torch==2.13.0", "torchvision==0.28.0"} <= {match[1] for match in matches}, "a matched pair"
+
+
+def test_packages_are_installed_by_hash_and_the_project_without_dependencies(dockerfile: str) -> None:
+    recipe = subprocess.run(
+        ["make", "--dry-run", "--always-make", "setup"], cwd=ROOT, check=True, capture_output=True, text=True
+    ).stdout
+    for text in (recipe, dockerfile):
+        commands = re.findall(r"(?:uv pip|python -m pip|\| pip) install (?:.*\\\n)*.*", text)
+        assert len(commands) in (3, 5)
+        for command in commands:
+            assert ("--require-hashes" in command) != ("--no-deps --build-constraints" in command), command
 
 
 # Packages that parse untrusted input, and the first version without their published vulnerabilities.
