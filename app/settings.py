@@ -76,6 +76,11 @@ class Settings(BaseSettings):
         500, description="Cells and key trainings of an account that may be queued or running at once"
     )
     max_event_streams: int = Field(32, description="Open event streams of an account on one API process")
+    max_connections: int = Field(
+        2048, gt=0, description="Open connections of one API process; beyond them requests get 503"
+    )
+    request_head_timeout_s: float = Field(10.0, gt=0, description="How long a request's head may take to arrive")
+    request_body_timeout_s: float = Field(300.0, gt=0, description="How long a request's body may take to arrive")
     metrics_token: SecretStr | None = Field(None, description="Bearer token that GET /metrics requires; if unset, none")
     secure_cookies: bool = Field(
         False, description="Set where a proxy ends TLS: session cookies become `__Host-` cookies and Secure"

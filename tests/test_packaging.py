@@ -62,7 +62,21 @@ def test_secrets_have_no_default_and_are_in_no_file(compose: dict[str, Any]) -> 
     for name in OWN_SERVICES:
         environment = compose["services"][name]["environment"]
         assert environment["UNVEIL_ENVIRONMENT"] == "production"
-        assert environment["UNVEIL_KEYRING_FILE"] == "/run/secrets/keyring"
+
+
+def test_only_containers_that_decrypt_have_the_key_ring(compose: dict[str, Any]) -> None:
+    for name, service in compose["services"].items():
+        needs_keyring = name in OWN_SERVICES - {"migrate"}
+        assert ("keyring" in service.get("secrets", [])) == needs_keyring, name
+        assert ("UNVEIL_KEYRING_FILE" in service["environment"]) == needs_keyring, name
+
+
+def test_only_the_api_is_on_a_network_with_a_way_out(compose: dict[str, Any]) -> None:
+    networks = {name: service["networks"] for name, service in compose["services"].items()}
+    assert networks.pop("api") == ["front", "back"]
+    assert set(map(tuple, networks.values())) == {("back",)}
+    assert compose["networks"]["back"] == {"internal": True}
+    assert [name for name, service in compose["services"].items() if "ports" in service] == ["api"]
 
 
 def test_every_long_lived_service_has_a_health_check(compose: dict[str, Any]) -> None:

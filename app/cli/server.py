@@ -57,11 +57,15 @@ def serve(
     """Run the HTTP service; database, broker and the rest come from UNVEIL_* in the environment."""
     import uvicorn
 
-    trusted_proxies = read_settings().forwarded_allow_ips
+    from unveil.app.http.connections import DeadlineProtocol
+
+    settings = read_settings()
+    trusted_proxies = settings.forwarded_allow_ips
     uvicorn.run(
         "unveil.app.main:create_app", factory=True, host=host, port=port, workers=processes,
         proxy_headers=bool(trusted_proxies), forwarded_allow_ips=trusted_proxies or None,
         timeout_graceful_shutdown=_SHUTDOWN_TIMEOUT_S,
+        http=DeadlineProtocol, limit_concurrency=settings.max_connections,
     )  # fmt: skip
 
 

@@ -212,8 +212,7 @@ class LocalStack:
         worker = [*python, "celery", "--app", "unveil.worker.main", "worker", "--loglevel", "INFO", "--without-gossip",
                   "--without-mingle"]  # fmt: skip
         return {
-            "api": [*python, "uvicorn", "--factory", "unveil.app.main:create_app", "--host", "127.0.0.1",
-                    "--port", str(self.port), "--timeout-graceful-shutdown", "5", "--no-proxy-headers"],
+            "api": [sys.executable, "-c", "from unveil.app.cli import main; main()", "serve", "--port", str(self.port)],
             # The sweeper shares this worker, because in an attack worker it would wait for trainings of hours.
             "worker-encrypt": [*worker, "--queues", "encrypt,ops", "--hostname", "encrypt@%h",
                                "--concurrency", str(max(2, min(4, os.cpu_count() or 2)))],

@@ -1,0 +1,102 @@
+"""Connections: a head or body that arrives too slowly, and too many connections at once."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import pytest
+import uvicorn
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse
+from starlette.types import Receive, Scope, Send
+
+from unveil.app.http import connections
+from unveil.app.settings import Settings
+
+pytestmark = pytest.mark.anyio
+HEAD = b"POST / HTTP/1.1\r\nHost: test\r\nContent-Length: 4\r\n\r\n"
+
+
+async def slow_app(scope: Scope, receive: Receive, send: Send) -> None:
+    """Reads the body, then takes longer than any time-out of the test."""
+    body = await Request(scope, receive).body()
+    await asyncio.sleep(0.6)
+    await PlainTextResponse(body)(scope, receive, send)
+
+
+@asynccontextmanager
+async def serve(limit_concurrency: int | None = None) -> AsyncIterator[int]:
+    config = uvicorn.Config(
+        slow_app,
+        http=connections.DeadlineProtocol,
+        lifespan="off",
+        log_level="error",
+        limit_concurrency=limit_concurrency,
+    )
+    server = uvicorn.Server(config)
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        task = asyncio.create_task(server.serve([listener]))
+        try:
+            yield listener.getsockname()[1]
+        finally:
+            server.should_exit = True
+            await task
+
+
+@pytest.fixture(autouse=True)
+def short_timeouts(monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = Settings(request_head_timeout_s=0.3, request_body_timeout_s=0.4)
+    monkeypatch.setattr(connections, "get_settings", lambda: settings)
+
+
+async def seconds_until_closed(port: int, *parts: bytes, pause_s: float = 0.0) -> tuple[bytes, float]:
+    """What the server responds to these parts before it closes the connection, and when it does."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    started = time.monotonic()
+    for part in parts:
+        writer.write(part)
+        await asyncio.sleep(pause_s)
+    response = await asyncio.wait_for(reader.read(), 5)
+    writer.close()
+    return response, time.monotonic() - started
+
+
+@pytest.mark.parametrize("parts", [(), (b"GET / HTTP/1.1\r\nHost: te",), (HEAD,), (HEAD, b"ab")])
+async def test_a_half_sent_request_loses_its_connection(parts: tuple[bytes, ...]) -> None:
+    async with serve() as port:
+        outcomes = await asyncio.gather(*(seconds_until_closed(port, *parts) for _ in range(80)))
+    assert {response for response, _ in outcomes} == {b""}
+    assert max(seconds for _, seconds in outcomes) < 1.5
+
+
+async def test_bytes_that_keep_trickling_do_not_extend_the_time() -> None:
+    async with serve() as port:
+        with pytest.raises(ConnectionError):
+            await seconds_until_closed(port, *(bytes([byte]) for byte in HEAD + b"abc"), pause_s=0.05)
+
+
+async def test_a_slow_response_and_a_second_request_are_no_fault_of_the_caller() -> None:
+    async with serve() as port:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        for _ in range(2):
+            writer.write(HEAD + b"abcd")
+            assert (await asyncio.wait_for(reader.readuntil(b"abcd"), 5)).startswith(b"HTTP/1.1 200 OK")
+        writer.write(b"GET / HTT")
+        assert await asyncio.wait_for(reader.read(), 1.5) == b""
+        writer.close()
+
+
+async def test_beyond_the_limit_of_connections_requests_are_refused() -> None:
+    async with serve(limit_concurrency=3) as port:
+        idle = [await asyncio.open_connection("127.0.0.1", port) for _ in range(3)]
+        response, _ = await seconds_until_closed(port, b"GET / HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n")
+        assert response.startswith(b"HTTP/1.1 503")
+        await asyncio.gather(*(reader.read() for reader, _ in idle))  # closed by their time-out
+        response, _ = await seconds_until_closed(port, b"GET / HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n")
+        assert response.startswith(b"HTTP/1.1 200")
+        for _, writer in idle:
+            writer.close()
