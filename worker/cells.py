@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
@@ -134,15 +133,8 @@ def _load_secret(job: CellJob) -> bytes | None:
         raise KeyUnusable(f"key {key_id} cannot be decrypted with the master keys of this service") from None
 
 
-def _outcome_values(job: CellJob, outcome: AnyOutcome) -> dict[str, Any]:
-    encrypted_key = None
-    if outcome.recovered_key is not None:
-        key_json = json.dumps(outcome.recovered_key, sort_keys=True).encode()
-        encrypted_key = job.runtime.keyring.seal(
-            key_json, purpose="recovered-key", owner=job.account_id, id=job.lease.id
-        )
-    result = replace(outcome.result, versions=package_versions())
-    return {"result": result.to_json(), "recovered_key": encrypted_key}
+def _outcome_values(outcome: AnyOutcome) -> dict[str, Any]:
+    return {"result": replace(outcome.result, versions=package_versions()).to_json()}
 
 
 def _result_rows(cell_id: str, outcome: AnyOutcome, metrics: dict[str, list[list[float]]]) -> list[Any]:

@@ -120,16 +120,30 @@ def cancel(id: KeyId, url: Url = None, token: Token = None, state: State = None,
 def destroy(
     id: KeyId,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask")] = False,
+    thorough: Annotated[
+        bool,
+        typer.Option(
+            "--thorough",
+            help="For operators: then rotate the master key and vacuum, so that no copy in the database's files or in "
+            "backups decrypts under the new keyring",
+        ),
+    ] = False,
     url: Url = None,
     token: Token = None,
     state: State = None,
 ) -> None:
     """Destroy a key for good: what it protects is lost."""
+    from unveil.app.cli.admin import require_keyring_file, rotate_master_key  # it adds its commands to `keys`
+
+    if thorough:
+        require_keyring_file(state)  # before the key is destroyed
     with connect(url, token, state) as client:
         key = client.keys.get(id)
         if not yes:
             typer.confirm(f"Destroy {id} ({key.scheme}, used for {key.uses} images)?", abort=True, err=True)
         key.delete()
+    if thorough:
+        rotate_master_key(state, vacuum=True)
 
 
 def _wait_for_training(key: Key) -> None:

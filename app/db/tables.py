@@ -216,7 +216,6 @@ class Cell(JobMixin, Base):
     threat_model: Mapped[str]
     requested: Mapped[bool] = mapped_column(server_default=true())  # False: added because the profile requires it
     result: Mapped[dict[str, Any] | None]
-    recovered_key: Mapped[bytes | None]  # envelope with purpose "recovered-key", id = cell id
 
 
 class Sample(Base):

@@ -46,9 +46,7 @@ async def list_cells(session: AsyncSession, evaluation_ids: Sequence[str]) -> Se
             select(Cell)
             .where(Cell.evaluation_id.in_(evaluation_ids))
             .order_by(Cell.evaluation_id, Cell.position)
-            .options(
-                defer(Cell.recovered_key, raiseload=True), defer(Cell.checkpoint_wrapped_key, raiseload=True)
-            )  # for workers
+            .options(defer(Cell.checkpoint_wrapped_key, raiseload=True))  # for workers
             .execution_options(populate_existing=True)
         )
     ).all()

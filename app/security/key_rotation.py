@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
-from sqlalchemy import ColumnElement, Select, func, inspect, literal, select, text, tuple_, update
+from sqlalchemy import ColumnElement, Engine, Select, func, inspect, literal, select, text, tuple_, update
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import InstrumentedAttribute, Session, sessionmaker
 
@@ -88,7 +88,6 @@ ENCRYPTED_COLUMNS = (
     EncryptedColumn(Key.wrapped_key, "key", Key.account_id, Key.id),
     EncryptedColumn(Key.checkpoint_wrapped_key, "checkpoints", Key.account_id, Key.id),
     EncryptedColumn(Cell.checkpoint_wrapped_key, "checkpoints", Evaluation.account_id, Cell.id),
-    EncryptedColumn(Cell.recovered_key, "recovered-key", Evaluation.account_id, Cell.id),
     EncryptedColumn(
         EvaluationArtifact.sealed,
         "shared",
@@ -158,6 +157,21 @@ def _rotate(sessions: sessionmaker[Session], file: Path, on_progress: Callable[[
     _drop_old_master_keys(sessions, file, keyring)
     on_progress(f"removed the older master keys from {file}; keep a copy of the old keyring as long as its backups")
     return count
+
+
+def vacuum_keys(engine: Engine, on_progress: Callable[[str], None]) -> None:
+    """Write the table of keys anew, without the rows that updates left behind. Raises RotationIncomplete."""
+    try:
+        with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+            connection.execute(text(f"SET lock_timeout = '{_LOCK_TIMEOUT_S}s'"))
+            connection.execute(text(f"VACUUM (FULL) {Key.__tablename__}"))
+            connection.execute(text("RESET lock_timeout"))
+    except OperationalError:
+        raise RotationIncomplete(
+            f"the master key is rotated, but the table of keys stayed locked for {_LOCK_TIMEOUT_S} s: "
+            "run `VACUUM (FULL) keys` in the database"
+        ) from None
+    on_progress("vacuumed the table of keys")
 
 
 def write_keyring_file(file: Path, keyring: Keyring) -> None:

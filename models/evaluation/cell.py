@@ -100,8 +100,6 @@ def run_cell(
         recogniser, recogniser_notes = recognition_rate(
             utility_data.train, utility_data, data.test, trials, options, context
         )
-    recovered = trials[0].attack_result.key
-    recovered_key = None if recovered is None else scheme.key_to_json(recovered)
     notes = [*_collect_notes(scheme, attack, data, options, secret), *recogniser_notes]
     outcome = build_outcome(
         attack, originals, trials, options, context, control_run, notes, started_at, public=image_split.public
@@ -113,7 +111,7 @@ def run_cell(
         recogniser=recogniser,
         dataset_sha256=full_data.sha256,
     )
-    return replace(outcome, result=result, recovered_key=recovered_key)
+    return replace(outcome, result=result)
 
 
 def _derive_secret(seed: int, index: int) -> bytes:

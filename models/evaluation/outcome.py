@@ -64,7 +64,6 @@ class CellOutcome(Generic[R]):
     samples: list[Sample] = field(default_factory=list)
     scores: Scores | None = None
     curves: dict[str, list[list[float]]] = field(default_factory=dict)
-    recovered_key: dict[str, Any] | None = None  # explicit key material that an attack found: a secret
 
 
 AnyOutcome = CellOutcome[CellResult] | CellOutcome[UtilityResult]

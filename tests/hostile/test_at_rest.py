@@ -32,6 +32,7 @@ from unveil.app.observability import failpoints
 from unveil.app.observability.logging import json_formatter
 from unveil.models.catalog import make_scheme
 from unveil.models.core import checkpoints, serialization
+from unveil.models.evaluation import cell as evaluation_cell
 from unveil.worker import cells, jobs, key_loading, key_training
 
 _MIN_SECRET_LENGTH = 16  # bytes that do not come twice by chance
@@ -121,7 +122,7 @@ def secrets(target: Target, log: io.StringIO) -> list[tuple[str, bytes]]:
         target.worker.wait()
         assert http.get(f"/keys/{key}").json()["status"] == "ready"
         http.post("/encrypt", data={"key_id": key}, files={"images": ("a.png", png(1))}).raise_for_status()
-        run_attacks(target, http, dataset, key)
+        recovered_keys = run_attacks(target, http, dataset, key)
         target.worker.paused = True
         halted = http.post("/keys", json={"scheme": "tn-gan", "params": {**params, "seed": 1}}).json()["id"]
         networks += kill_at_first_checkpoint(target, Key, halted)
@@ -135,7 +136,8 @@ def secrets(target: Target, log: io.StringIO) -> list[tuple[str, bytes]]:
     known = [(name, spelt) for name, text in texts.items() for spelt in encodings(text.encode())]
     for weight in networks:
         known += excerpts("a weight in training", weight)
-    return [*known, *key_secrets(target), *keyring_secrets(target)]
+    recovered = [each for key_json in recovered_keys for each in material_encodings("a recovered key", key_json)]
+    return [*known, *recovered, *key_secrets(target), *keyring_secrets(target)]
 
 
 def use_every_feature(http: httpx.Client) -> None:
@@ -152,20 +154,31 @@ def use_every_feature(http: httpx.Client) -> None:
     http.post("/keys", json=given, headers={"Idempotency-Key": "given"}).raise_for_status()
 
 
-def run_attacks(target: Target, http: httpx.Client, dataset: str, key: str) -> None:
+def run_attacks(target: Target, http: httpx.Client, dataset: str, key: str) -> list[dict[str, Any]]:
+    """The keys that the attacks recovered."""
     order = {
         "schemes": [{"name": "pixelwise"}, {"name": "tanaka"}, {"name": "tn-gan", "key_id": key}],
         "attacks": [{"name": "none"}, {"name": "fr"}, {"name": "key-recovery"}, {"name": "chosen-plaintext"}],
         "dataset": dataset, "profile": "smoke", "samples": 1, "keys": 1,
     }  # fmt: skip
     evaluation = http.post("/evaluations", json=order).raise_for_status().json()
-    for cell in evaluation["cells"]:
-        if cell["status"] == "queued":
-            run_cell(target.runtime, cell["id"])
+    recovered_keys = []
+    compare = evaluation_cell._key_agreement
+
+    def record(scheme: Any, secret: Any, attack_result: Any, *rest: Any) -> Any:
+        if attack_result.key is not None:
+            recovered_keys.append(scheme.key_to_json(attack_result.key))
+        return compare(scheme, secret, attack_result, *rest)
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(evaluation_cell, "_key_agreement", record)
+        for cell in evaluation["cells"]:
+            if cell["status"] == "queued":
+                run_cell(target.runtime, cell["id"])
     for format in ("json", "html"):
         http.get(f"/evaluations/{evaluation['id']}/report.{format}").raise_for_status()
-    with target.runtime.sessions() as session:
-        assert session.scalar(select(Cell.recovered_key).where(Cell.recovered_key.is_not(None))), "a key was recovered"
+    assert recovered_keys
+    return recovered_keys
 
 
 def kill_at_first_checkpoint(target: Target, table: type[Key] | type[Cell], id: str) -> list[bytes]:
@@ -202,11 +215,10 @@ def kill_at_first_checkpoint(target: Target, table: type[Key] | type[Cell], id: 
 
 
 def key_secrets(target: Target) -> Iterator[tuple[str, bytes]]:
-    """Secrets of all keys, as stored and as exported, and of those that an attack recovered."""
+    """Secrets of all keys, as stored and as exported."""
     with target.runtime.sessions() as session:
         has_secret = Key.encrypted_secret.is_not(None) | Key.wrapped_key.is_not(None)
         rows = session.scalars(select(Key).where(has_secret, Key.status == "succeeded")).all()
-        recovered = session.execute(select(Cell, Cell.recovered_key).where(Cell.recovered_key.is_not(None))).all()
     assert len(rows) > 5
     for row in rows:
         secret = key_loading.decrypt_secret(target.runtime, row)
@@ -219,19 +231,15 @@ def key_secrets(target: Target) -> Iterator[tuple[str, bytes]]:
             continue
         yield from excerpts(f"a key of {row.scheme}", secret)
         material = scheme.key_to_json(scheme.key(secret, row.height or 24, row.width or 24))
-        for part, value in material.items():
-            if isinstance(value, str):
-                yield from excerpts(f"{part} of {row.scheme}", base64.b64decode(value))
-            elif isinstance(value, list):
-                yield from number_list_encodings(f"{part} of {row.scheme}", value)
-    for cell, _ in recovered:
-        account = session.scalar(select(Key.account_id))
-        opened = json.loads(
-            target.runtime.keyring.open(cell.recovered_key, purpose="recovered-key", owner=account, id=cell.id)
-        )
-        for part, value in opened.items():
-            if isinstance(value, list):
-                yield from number_list_encodings(f"recovered {part}", value)
+        yield from material_encodings(row.scheme, material)
+
+
+def material_encodings(name: str, material: Mapping[str, Any]) -> Iterator[tuple[str, bytes]]:
+    for part, value in material.items():
+        if isinstance(value, str):
+            yield from excerpts(f"{part} of {name}", base64.b64decode(value))
+        elif isinstance(value, list):
+            yield from number_list_encodings(f"{part} of {name}", value)
 
 
 def number_list_encodings(name: str, values: list[Any]) -> Iterator[tuple[str, bytes]]:

@@ -15,7 +15,7 @@ from tests.upgrade.checks import check_upgrade
 from tests.upgrade.old_state import OldState, pixels_of, unpack
 from unveil.app.cli.common import load_state_dir, read_settings
 from unveil.app.db.migrate import alembic_config
-from unveil.app.db.tables import Base, Cell, Evaluation, Key
+from unveil.app.db.tables import Base, Key
 from unveil.app.local.stack import LocalStack
 from unveil.app.ops.backup import restore
 from unveil.app.security.envelope import load_keyring
@@ -68,10 +68,6 @@ def test_an_old_backup_is_restored_and_migrated(
         kept = expected_rows.keys() - NOT_IN_BACKUPS
         assert {name: rows[name] for name in kept} == {name: expected_rows[name] for name in kept}
         check_keys(old, runtime, session)
-        for cell, account_id in session.execute(
-            select(Cell, Evaluation.account_id).join(Evaluation).where(Cell.recovered_key.is_not(None))
-        ):
-            runtime.keyring.open(cell.recovered_key, purpose="recovered-key", owner=account_id, id=cell.id)
     for job in old.expected["interrupted"].values():
         assert list(runtime.blobs.list_recursive(f"checkpoints/{job['id']}"))
     runtime.sessions.kw["bind"].dispose()

@@ -337,17 +337,6 @@ def test_the_named_key_is_used_and_a_destroyed_one_fails_the_cell(runtime, accou
     assert seen == [secret]
 
 
-def test_a_recovered_key_is_stored_as_a_secret(runtime, account, monkeypatch):
-    _, (id,) = make_evaluation(runtime.sessions, account)
-    replace_run_cell(monkeypatch, lambda context: make_outcome(recovered_key={"permutation": [1, 0]}))
-    run_cell(runtime, id)
-    sealed = get_cell(runtime, id).recovered_key
-    assert b"permutation" not in sealed
-    assert json.loads(runtime.keyring.open(sealed, purpose="recovered-key", owner=account, id=id)) == {
-        "permutation": [1, 0]
-    }
-
-
 def test_progress_beyond_every_earlier_attempt_clears_the_stalls_and_the_same_again_does_not(
     runtime, account, monkeypatch
 ):

@@ -45,7 +45,7 @@ def run(stack: LocalStack, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Captu
     return run
 
 
-def test_a_key_is_made_shown_exported_and_destroyed(run, tmp_path: Path) -> None:
+def test_a_key_is_made_shown_exported_and_destroyed(run, stack: LocalStack, tmp_path: Path) -> None:
     id = run("keys", "create", "tanaka:icce2018").strip()
     assert id in run("keys", "list")
     assert "icce2018" in run("keys", "show", id)
@@ -56,6 +56,10 @@ def test_a_key_is_made_shown_exported_and_destroyed(run, tmp_path: Path) -> None
     run("keys", "destroy", id, "--yes")
     assert "destroyed" in run("keys", "show", id, code=1)
     assert "not_training" in run("keys", "cancel", again["id"], code=1)
+    ring = stack.settings.keyring_file.read_text()
+    run("keys", "destroy", again["id"], "--yes", "--thorough")
+    assert "destroyed" in run("keys", "show", again["id"], code=1)
+    assert stack.settings.keyring_file.read_text() != ring
     assert "exactly one" in run("keys", "create", "tanaka,ele", code=2)
 
 

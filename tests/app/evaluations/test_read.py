@@ -272,12 +272,12 @@ def test_head_of_a_stream_that_goes_on_is_answered_at_once(client):
         assert answer.headers["content-type"].startswith("text/event-stream")
 
 
-def test_a_list_reads_no_recovered_key_of_a_cell(service, client):
+def test_a_list_reads_no_wrapped_key_of_a_cell(service, client):
     create_evaluation(client)
     with recorded_statements(service) as said:
         assert client.get("/evaluations").json()["items"]
     assert any("FROM cells" in statement for statement in said)
-    assert not any("cells.recovered" in statement or "cells.checkpoint_lock" in statement for statement in said)
+    assert not any("cells.checkpoint_wrapped_key" in statement for statement in said)
 
 
 @pytest.mark.parametrize(

@@ -22,7 +22,7 @@ def test_what_is_sealed_opens_and_shows_nothing(keyring):
     assert keyring.seal(b"secret", **MINE) != sealed
 
 
-@pytest.mark.parametrize("other", [{"owner": "acct_b"}, {"id": "key_2"}, {"purpose": "recovered-key"}])
+@pytest.mark.parametrize("other", [{"owner": "acct_b"}, {"id": "key_2"}, {"purpose": "checkpoints"}])
 def test_what_was_moved_to_another_row_does_not_open(keyring, other):
     with pytest.raises(DecryptionError):
         keyring.open(keyring.seal(b"secret", **MINE), **(MINE | other))

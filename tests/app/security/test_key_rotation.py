@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import base64
+import os
 from pathlib import Path
 
+import psycopg
 import pytest
-from sqlalchemy import LargeBinary, delete, func, select, update
+from sqlalchemy import LargeBinary, delete, func, select, text, update
 
 from tests.factories import make_account, make_evaluation
 from unveil.app.db.heartbeats import upsert_heartbeat
 from unveil.app.db.ids import new_id
 from unveil.app.db.job_states import Status
 from unveil.app.db.tables import Base, Cell, EvaluationArtifact, IdempotencyRecord, Key, ProcessHeartbeat
+from unveil.app.local.servers import Postgres
 from unveil.app.security import key_rotation
 from unveil.app.security.envelope import DecryptionError, Keyring, load_keyring, new_keyring, parse_keyring
-from unveil.app.security.key_rotation import ENCRYPTED_COLUMNS, RotationIncomplete, rotate
+from unveil.app.security.key_rotation import ENCRYPTED_COLUMNS, RotationIncomplete, rotate, vacuum_keys
 from unveil.app.settings import Settings
 from unveil.worker.runtime import Runtime
 
@@ -57,7 +60,6 @@ def add_encrypted_rows(runtime: Runtime, account: str, keyring: Keyring, number:
             session.add(Key(id=id, account_id=account, scheme="tanaka", params={}, **row))
         session.flush()
         session.get_one(Key, trained_key).checkpoint_wrapped_key = seal("checkpoints", trained_key)
-        session.get_one(Cell, cell).recovered_key = seal("recovered-key", cell)
         session.get_one(Cell, cell).checkpoint_wrapped_key = seal("checkpoints", cell)
         shared = seal("shared", f"{evaluation}/controls")
         session.add(
@@ -84,6 +86,38 @@ def read_encrypted_values(runtime: Runtime, keyring: Keyring) -> list[str]:
     return found
 
 
+@pytest.mark.skipif("UNVEIL_TEST_DATABASE_URL" in os.environ, reason="reads the files of a server of its own")
+def test_a_destroyed_key_stays_in_the_files_of_the_table_until_they_are_vacuumed(
+    runtime: Runtime, account: str, server_state: Path
+) -> None:
+    envelope = load_keyring(runtime.settings).seal(b"secret", purpose="key", owner=account, id="key_1")
+    server, engine = Postgres(server_state), runtime.sessions.kw["bind"]
+
+    def is_in_files() -> bool:
+        with psycopg.connect(server.admin_url, autocommit=True) as admin:
+            admin.execute("CHECKPOINT")
+        with runtime.sessions() as session:
+            path = session.scalar(text("SELECT pg_relation_filepath('keys')"))
+        return envelope in (server_state / "postgres" / path).read_bytes()
+
+    with runtime.sessions.begin() as session:
+        row = {"encrypted_secret": envelope, "status": Status.SUCCEEDED}
+        session.add(Key(id="key_1", account_id=account, scheme="tanaka", params={}, **row))
+    with runtime.sessions.begin() as session:
+        session.get_one(Key, "key_1").encrypted_secret = None
+    assert is_in_files()
+    vacuum_keys(engine, lambda _: None)
+    assert not is_in_files()
+
+
+def test_a_table_of_keys_that_stays_locked_is_reported(runtime: Runtime, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(key_rotation, "_LOCK_TIMEOUT_S", 1)
+    with runtime.sessions.begin() as session:
+        session.execute(text("LOCK TABLE keys IN ACCESS SHARE MODE"))
+        with pytest.raises(RotationIncomplete, match="VACUUM"):
+            vacuum_keys(runtime.sessions.kw["bind"], lambda _: None)
+
+
 def test_every_column_of_bytes_is_rotated_or_known_to_hold_no_secret() -> None:
     columns = {
         f"{table.name}.{column.name}"
@@ -108,7 +142,6 @@ def test_all_that_is_sealed_comes_under_the_new_master_and_the_old_one_goes(runt
         "checkpoints",
         "idempotency",
         "key",
-        "recovered-key",
         "shared",
     ]
     with pytest.raises(DecryptionError):

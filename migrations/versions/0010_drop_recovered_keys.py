@@ -1,0 +1,21 @@
+"""Keys that an attack recovered are no longer stored: nothing read them, and they outlived the destroyed key.
+
+Revision ID: 0010
+Revises: 0009
+"""
+
+import sqlalchemy as sa
+from alembic import op
+
+revision = "0010"
+down_revision = "0009"
+
+
+def upgrade() -> None:
+    # A dropped column keeps its bytes in every row that is not written again.
+    op.execute("UPDATE cells SET recovered_key = NULL WHERE recovered_key IS NOT NULL")
+    op.drop_column("cells", "recovered_key")
+
+
+def downgrade() -> None:
+    op.add_column("cells", sa.Column("recovered_key", sa.LargeBinary(), nullable=True))
