@@ -28,6 +28,7 @@ from unveil.app.cli.common import (
     stdout,
 )
 from unveil.app.cli.keys import keys
+from unveil.app.cli.master_key import rotate_master_key
 
 # The service's modules are imported by the commands that need them: `unveil --help` must not wait for a web framework.
 if TYPE_CHECKING:
@@ -198,34 +199,6 @@ def rotate_master(
 ) -> None:
     """Put all that is sealed under a new master key, while the service runs. An interrupted run is gone on with."""
     rotate_master_key(state, timeout_s=patience)
-
-
-def require_keyring_file(state: Path | None) -> tuple[Settings, Path]:
-    """Raises UsageError without a key ring."""
-    load_state_dir(state)
-    settings = read_settings()
-    if settings.keyring_file is None:
-        raise UsageError("there is no key ring to rotate: give --state DIR, or name its file in UNVEIL_KEYRING_FILE")
-    read_keyring(settings)
-    return settings, settings.keyring_file
-
-
-def rotate_master_key(state: Path | None, *, timeout_s: float = 60.0, vacuum: bool = False) -> None:
-    """Raises UsageError and CommandFailed."""
-    from unveil.app.db.session import sync_engine, sync_sessions
-    from unveil.app.security.key_rotation import RotationIncomplete, rotate, vacuum_keys
-
-    settings, keyring_file = require_keyring_file(state)
-    engine = sync_engine(settings)
-    try:
-        with database_errors_to_exit_code():
-            rotate(sync_sessions(engine), keyring_file, stderr.print, timeout_s=timeout_s)
-            if vacuum:
-                vacuum_keys(engine, stderr.print)
-    except RotationIncomplete as error:
-        raise CommandFailed(str(error)) from None
-    finally:
-        engine.dispose()
 
 
 @keys.command("add-master")

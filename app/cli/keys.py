@@ -27,6 +27,7 @@ from unveil.app.cli.common import (
     stderr,
     stdout,
 )
+from unveil.app.cli.master_key import require_keyring_file, rotate_master_key
 from unveil.app.client import Key
 from unveil.app.client.progress import progress_bar
 
@@ -133,8 +134,6 @@ def destroy(
     state: State = None,
 ) -> None:
     """Destroy a key for good: what it protects is lost."""
-    from unveil.app.cli.admin import require_keyring_file, rotate_master_key  # it adds its commands to `keys`
-
     if thorough:
         require_keyring_file(state)  # before the key is destroyed
     with connect(url, token, state) as client:
