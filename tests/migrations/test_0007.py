@@ -260,7 +260,7 @@ def test_a_downgrade_gives_version_0_1_its_rows_and_its_schema_back(engine: Engi
     for row in (*rows["keys"], *rows["cells"]):
         row["sent_at"] = None  # dropped by 0009; version 0.1 then sends every queued job again
     for row in rows["cells"]:
-        row["recovered"] = None  # dropped by 0011
+        row["recovered"] = None  # dropped by 0012
     migrate(empty_database_url)
     command.downgrade(alembic_config(), "0006")
     assert read_schema(engine) == schema
