@@ -44,7 +44,7 @@ class CellJob(ClaimedJob):
 
     def run(self, reporter: Reporter) -> JobOutcome:
         outcome = _evaluate(self, reporter)
-        return JobOutcome(_outcome_values(self, outcome), _result_rows(self.lease.id, outcome, reporter.curves))
+        return JobOutcome(_outcome_values(outcome), _result_rows(self.lease.id, outcome, reporter.curves))
 
     def publish_status(self, session: Session, evaluation: Evaluation) -> None:
         event_log.on_cell_status_changed(session, evaluation, self.lease.id)
