@@ -37,6 +37,7 @@ from unveil.app.observability.logging import configure_logging
 from unveil.app.ops import health, metrics
 from unveil.app.ops.heartbeat import send_heartbeats
 from unveil.app.settings import Settings, get_settings
+from unveil.models.catalog import load_plugins
 from unveil.models.core.version import __version__
 
 _COMMON_PROBLEMS = problems(
@@ -46,6 +47,7 @@ _COMMON_PROBLEMS = problems(
 
 def create_app(settings: Settings | None = None) -> FastAPI:
     settings = settings or get_settings()
+    load_plugins(torch_free=True)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:

@@ -59,6 +59,9 @@ class Settings(BaseSettings):
     keyring_file: Path | None = Field(None, description="File of the master keys and the token pepper")
     data_dir: Path | None = Field(None, description="Folder of datasets on this machine, with stl10 and cifar10")
     blob_url: str = Field("file://.unveil/blobs", description="Store of archives, weights and checkpoints (fsspec URL)")
+    plugins: str = Field(
+        "", description="Plug-ins of the service and its workers: files and module names, separated by commas"
+    )
     device: str = Field("auto", description="Device of attack workers: auto, cpu, cuda, cuda:0, ...")
 
     max_files: int = Field(64, description="Images in a request")

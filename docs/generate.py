@@ -11,6 +11,7 @@ from typing import Any
 
 import typer.main
 
+from docs import capabilities
 from unveil.app import cli, client
 from unveil.app.client.operations import Collection
 from unveil.app.errors.problem import Problem
@@ -25,7 +26,7 @@ def build_pages() -> dict[Path, str]:
     """Every page of the reference and where it belongs."""
     page_builders: dict[str, Callable[[], Iterator[str]]] = {
         "api": _api, "settings": _settings, "errors": _errors, "schemes": _schemes, "attacks": _attacks,
-        "command-line": _command_line, "python-client": _python_client,
+        "capabilities": _capabilities, "command-line": _command_line, "python-client": _python_client,
     }  # fmt: skip
     note = "<!-- Made from the code by `make docs`; what is edited here is lost. -->"
     return {FOLDER / f"{name}.md": "\n".join([note, "", *page()]) + "\n" for name, page in page_builders.items()}
@@ -243,6 +244,16 @@ def _attacks() -> Iterator[str]:
         )
         yield ""
         yield from _parameters(attack["parameters"])
+
+
+def _capabilities() -> Iterator[str]:
+    yield from _page_header(
+        "Capabilities",
+        "What the classes of a [plug-in](../how-to/write-a-plugin.md) declare. All names are in `unveil.plugins`.",
+    )
+    for table in capabilities.tables():
+        yield from (f"## {table.heading}", "", table.text, "")
+        yield from _table(table.columns, table.rows)
 
 
 def _summary(described: Mapping[str, Any]) -> list[str]:

@@ -20,7 +20,7 @@ from unveil.models.core.verdict_rules.coverage import RequiredAttack
 from unveil.models.data.datasets import list_datasets as builtin_datasets
 from unveil.models.data.image_dataset import DatasetInfo
 from unveil.models.metrics.ssim import SSIM_MODES, SsimMode, ssim_window
-from unveil.models.registry import Kind, Origin, Plugin, origin_of, plugins
+from unveil.models.registry import Kind, Origin, Plugin, add_plugins, check_plugin_name, origin_of, plugins
 from unveil.models.schemes.base import PaperRow, Scheme, SizeMismatch, new_secret
 
 __all__ = [
@@ -41,8 +41,10 @@ __all__ = [
     "SsimMode",
     "ThreatModel",
     "UnknownName",
+    "add_plugins",
     "attacks",
     "builtin_datasets",
+    "check_plugin_name",
     "describe_attack",
     "describe_scheme",
     "effective_bits",
@@ -55,6 +57,7 @@ __all__ = [
     "make_scheme",
     "new_secret",
     "origin_of",
+    "origins",
     "padded_size",
     "parse",
     "parse_spec",
@@ -262,6 +265,12 @@ def describe_attack(name: str) -> dict[str, Any]:
         "applies_to": [scheme for scheme, reason in reasons.items() if reason is None],
         "not_applicable": {scheme: reason for scheme, reason in reasons.items() if reason is not None},
     }
+
+
+def origins(scheme: str, attack: str) -> dict[str, dict[str, Any] | None]:
+    """Where the code of a cell comes from; None for uploads, for `utility` and for names of other versions."""
+    found = {"scheme": origin_of("scheme", scheme), "attack": origin_of("attack", attack)}
+    return {kind: None if origin is None else vars(origin) for kind, origin in found.items()}
 
 
 def _describe_origin(kind: Kind, name: str) -> dict[str, Any]:

@@ -16,7 +16,7 @@ import pkgutil
 import re
 import sys
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from importlib.metadata import EntryPoint, entry_points, packages_distributions, version
@@ -100,6 +100,13 @@ def plugins() -> list[Plugin]:
     """Every plug-in found, loaded or failed."""
     load()
     return list(_plugins)
+
+
+def add_plugins(sources: Sequence[str]) -> None:
+    """Add files and modules to UNVEIL_PLUGINS, for this process and those that it starts, before anything is loaded."""
+    known = [source for source in os.environ.get(PLUGINS_VARIABLE, "").split(",") if source]
+    given = [str(Path(source).absolute()) if Path(source).is_file() else source for source in sources]
+    os.environ[PLUGINS_VARIABLE] = ",".join(dict.fromkeys(known + given))
 
 
 def load(*, torch_free: bool = False) -> None:

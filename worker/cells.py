@@ -44,7 +44,7 @@ class CellJob(ClaimedJob):
 
     def run(self, reporter: Reporter) -> JobOutcome:
         outcome = _evaluate(self, reporter)
-        return JobOutcome(_outcome_values(outcome), _result_rows(self.lease.id, outcome, reporter.curves))
+        return JobOutcome(_outcome_values(self, outcome), _result_rows(self.lease.id, outcome, reporter.curves))
 
     def publish_status(self, session: Session, evaluation: Evaluation) -> None:
         event_log.on_cell_status_changed(session, evaluation, self.lease.id)
@@ -133,8 +133,9 @@ def _load_secret(job: CellJob) -> bytes | None:
         raise KeyUnusable(f"key {key_id} cannot be decrypted with the master keys of this service") from None
 
 
-def _outcome_values(outcome: AnyOutcome) -> dict[str, Any]:
-    return {"result": replace(outcome.result, versions=package_versions()).to_json()}
+def _outcome_values(job: CellJob, outcome: AnyOutcome) -> dict[str, Any]:
+    origin = catalog.origins(job.scheme["name"], job.attack["name"])
+    return {"result": replace(outcome.result, versions=package_versions(), origin=origin).to_json()}
 
 
 def _result_rows(cell_id: str, outcome: AnyOutcome, metrics: dict[str, list[list[float]]]) -> list[Any]:

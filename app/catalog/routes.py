@@ -7,7 +7,7 @@ from typing import Annotated
 from fastapi import APIRouter, Query
 
 from unveil.app.catalog import service
-from unveil.app.catalog.schemas import AttackList, AttackOut, SchemeList, SchemeOut
+from unveil.app.catalog.schemas import AttackList, AttackOut, PluginList, SchemeList, SchemeOut
 from unveil.app.errors.problem import UnknownAttack, UnknownScheme
 from unveil.app.http.authentication import AuthenticatedRoute, ReadPrincipal
 from unveil.app.http.problems import problems
@@ -23,7 +23,7 @@ async def list_schemes(principal: ReadPrincipal, width: Side = 96, height: Side 
     return SchemeList(items=service.list_schemes(width, height))
 
 
-@router.get("/schemes/{name}", responses=problems(UnknownScheme))
+@router.get("/schemes/{name:path}", responses=problems(UnknownScheme))
 async def get_scheme(principal: ReadPrincipal, name: str, width: Side = 96, height: Side = 96) -> SchemeOut:  # noqa: ARG001
     """One protection scheme."""
     return service.get_scheme(name, width, height)
@@ -35,7 +35,13 @@ async def list_attacks(principal: ReadPrincipal) -> AttackList:  # noqa: ARG001
     return AttackList(items=service.list_attacks())
 
 
-@router.get("/attacks/{name}", responses=problems(UnknownAttack))
+@router.get("/attacks/{name:path}", responses=problems(UnknownAttack))
 async def get_attack(principal: ReadPrincipal, name: str) -> AttackOut:  # noqa: ARG001
     """One attack."""
     return service.get_attack(name)
+
+
+@router.get("/plugins")
+async def list_plugins(principal: ReadPrincipal) -> PluginList:  # noqa: ARG001
+    """Every plug-in that the service found, loaded or failed."""
+    return PluginList(plugins=service.list_plugins())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel, Field
 
@@ -26,12 +26,22 @@ class SchemeVariant(BaseModel):
     paper: PaperResults | None
 
 
+class OriginOut(BaseModel):
+    """Where the code comes from."""
+
+    distribution: str = Field(description="The installed distribution, or the file of a plug-in", examples=["unveil"])
+    version: str | None
+    source_sha256: str = Field(description="Of the file, or of all Python files of a plug-in's package")
+
+
 class SchemeOut(BaseModel):
     name: str = Field(examples=["pixelwise"])
     title: str
     source: str = Field(description="Where the scheme was published")
     summary: str
     trains: bool = Field(description="Whether its key is trained network weights")
+    invertible: bool = Field(description="Whether it decrypts exactly")
+    origin: OriginOut
     size_multiple: int = Field(description="Image sides are padded to multiples of this")
     parameters: dict[str, Any] = Field(description="JSON Schema of its settings")
     profiles: dict[str, dict[str, Any]] = Field(description="Settings that a profile fills in")
@@ -46,6 +56,7 @@ class AttackOut(BaseModel):
     summary: str
     threat_model: str = Field(description="What the attacker holds", examples=["ciphertext-only"])
     learned: bool = Field(description="Whether it trains a network")
+    origin: OriginOut
     parameters: dict[str, Any] = Field(description="JSON Schema of its settings")
     profiles: dict[str, dict[str, Any]] = Field(description="Settings that a profile fills in")
     applies_to: list[str]
@@ -58,3 +69,17 @@ class SchemeList(BaseModel):
 
 class AttackList(BaseModel):
     items: list[AttackOut]
+
+
+class PluginOut(BaseModel):
+    name: str = Field(description="`vendor/name`; of a failed import, the file, module or entry point")
+    kind: Literal["scheme", "attack", "metric"] | None
+    distribution: str | None
+    version: str | None
+    source_sha256: str | None
+    status: Literal["loaded", "failed"]
+    error: str | None = Field(description="Why it failed")
+
+
+class PluginList(BaseModel):
+    plugins: list[PluginOut]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from unveil.app.catalog.schemas import AttackOut, SchemeOut
+from unveil.app.catalog.schemas import AttackOut, PluginOut, SchemeOut
 from unveil.app.errors.problem import UnknownAttack, UnknownScheme
 from unveil.models import catalog
 
@@ -27,3 +27,7 @@ def get_attack(name: str) -> AttackOut:
     if name not in catalog.attacks():
         raise UnknownAttack(f"there is no attack {name!r}; known: {', '.join(catalog.attacks())}")
     return AttackOut.model_validate(catalog.describe_attack(name))
+
+
+def list_plugins() -> list[PluginOut]:
+    return [PluginOut.model_validate(vars(plugin)) for plugin in catalog.plugins()]

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Literal
 
 from unveil.app.cli.common import connect
 from unveil.app.client.errors import ProblemError, Unreachable
-from unveil.models.catalog import builtin_datasets
+from unveil.models.catalog import builtin_datasets, plugins
 
 # Imported where used: the base install has no server package, and `unveil doctor` still checks the rest.
 if TYPE_CHECKING:
@@ -59,6 +59,9 @@ def _check_installation() -> Iterator[Check]:
             yield Check(package, "note", f"not installed; {user}: pip install 'unveil[{extra}]'")
         else:
             yield Check(package, "ok", importlib.metadata.version(package))
+    for plugin in plugins():
+        detail = f"{plugin.kind} of {plugin.distribution}" if plugin.error is None else f"not loaded: {plugin.error}"
+        yield Check(f"plug-in {plugin.name}", "ok" if plugin.error is None else "bad", detail)
     free = shutil.disk_usage(Path.cwd()).free
     yield Check("disk", "ok" if free > 2**30 else "note", f"{free / 2**30:.1f} GiB free here")
 

@@ -25,6 +25,11 @@ from unveil.app.cli.common import (
     stdout,
 )
 
+PluginSources = Annotated[
+    list[str] | None,
+    typer.Option("--plugin", metavar="FILE|MODULE", help="Load a plug-in, as UNVEIL_PLUGINS does; may be repeated"),
+]
+
 _SHUTDOWN_TIMEOUT_S = 10  # bounds running requests; event streams do not end by themselves
 _QUEUES = ("encrypt", "attack", "ops")
 _MAX_PROCESSES = 1024  # processes: each is started at once, and a slip of the hand would take the machine down
@@ -35,16 +40,25 @@ def register(app: typer.Typer) -> None:
         app.command()(command)
 
 
+def _add_plugins(sources: list[str] | None) -> None:
+    if sources:
+        from unveil.models.catalog import add_plugins  # imported late: it loads NumPy
+
+        add_plugins(sources)
+
+
 def local(
     state: Annotated[Path, typer.Option(help="Folder that keeps everything")] = Path(".state/up"),
     port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes any free one")] = 8000,
     attack_workers: Annotated[
         int, typer.Option(min=1, max=_MAX_PROCESSES, help="Attacks at once; they share the cores")
     ] = 1,
+    plugin: PluginSources = None,
 ) -> None:
     """Run everything on this machine: PostgreSQL, Redis, the service and its workers. Ctrl-C stops it."""
     from unveil.app.local.stack import run_until_signal
 
+    _add_plugins(plugin)
     read_settings()  # what cannot be read is said before anything is made
     raise typer.Exit(run_until_signal(state, port, attack_workers))
 
@@ -53,12 +67,14 @@ def serve(
     host: Annotated[str, typer.Option(help="Address to listen on")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=1, max=65535)] = 8000,
     processes: Annotated[int, typer.Option(min=1, max=_MAX_PROCESSES, help="Server processes")] = 1,
+    plugin: PluginSources = None,
 ) -> None:
     """Run the HTTP service; database, broker and the rest come from UNVEIL_* in the environment."""
     import uvicorn
 
     from unveil.app.http.connections import DeadlineProtocol
 
+    _add_plugins(plugin)
     settings = read_settings()
     trusted_proxies = settings.forwarded_allow_ips
     uvicorn.run(
@@ -74,12 +90,14 @@ def worker(
     concurrency: Annotated[
         int, typer.Option(min=1, max=_MAX_PROCESSES, help="Jobs at once; for attack: one for each device")
     ] = 1,
+    plugin: PluginSources = None,
 ) -> None:
     """Run a Celery worker. One of all workers must serve `ops`: it finds again what others lost."""
     requested = queues.split(",")
     unknown = [queue for queue in requested if queue not in _QUEUES]
     if unknown:
         raise UsageError(f"{unknown[0]!r} is no queue; take some of {','.join(_QUEUES)}")
+    _add_plugins(plugin)
     read_settings()
     command = [
         sys.executable, "-m", "celery", "--app", "unveil.worker.main", "worker", "--loglevel", "INFO",

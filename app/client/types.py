@@ -40,6 +40,8 @@ class Scheme(TypedDict):
     source: str
     summary: str
     trains: bool
+    invertible: bool
+    origin: dict[str, Any]
     size_multiple: int
     parameters: dict[str, Any]
     profiles: dict[str, dict[str, Any]]
@@ -54,6 +56,7 @@ class Attack(TypedDict):
     summary: str
     threat_model: str
     learned: bool
+    origin: dict[str, Any]
     parameters: dict[str, Any]
     profiles: dict[str, dict[str, Any]]
     applies_to: list[str]

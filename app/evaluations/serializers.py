@@ -120,6 +120,7 @@ def to_cell(cell: Cell, result: CellResult | None, samples: Sequence[Any]) -> vi
         attack=cell.attack,
         threat_model=cell.threat_model,
         attempt=cell.attempt,
+        origin=(cell.result or {}).get("origin") or catalog.origins(cell.scheme["name"], cell.attack["name"]),
         started_at=cell.started_at,
         finished_at=cell.finished_at,
         requested=cell.requested,

@@ -235,6 +235,8 @@ async def export_material(
     scheme = make_scheme_or_422(key.scheme, key.params)
     if scheme.trains or key.encrypted_secret is None:
         raise NotExportable(f"the key is a trained network; {key.scheme} has no explicit form")
+    if not scheme.has_explicit_keys:
+        raise NotExportable(f"keys of {key.scheme} have no explicit form")
     sides = catalog.padded_size(
         height or key.height or _DEFAULT_SIDE, width or key.width or _DEFAULT_SIDE, scheme.size_multiple
     )

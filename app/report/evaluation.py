@@ -80,6 +80,8 @@ class Cell(Job):
     """How many workers have claimed the cell so far"""
     started_at: datetime | None = None
     finished_at: datetime | None = None
+    origin: Mapping[str, Mapping[str, Any] | None] | None = None
+    """Distribution, version and source_sha256 of `scheme` and `attack`: of the result, or as installed now"""
     result: CellResult | None = None
     samples: list[Sample] = field(default_factory=list)
 

@@ -99,6 +99,18 @@ class Report:
         return notes
 
     @property
+    def plugin_origins(self) -> list[str]:
+        """The exact code of every plug-in scheme and attack, without which nobody can repeat the figures."""
+        lines: dict[str, None] = {}
+        for cell in self.evaluation.cells:
+            for kind, entry in (("scheme", cell.scheme), ("attack", cell.attack)):
+                origin = (cell.origin or {}).get(kind)
+                if origin is not None and "/" in entry["name"]:
+                    code = " ".join(filter(None, (origin["distribution"], origin["version"])))
+                    lines[f"Plug-in {entry['name']}: {code}, SHA-256 of its source {origin['source_sha256']}"] = None
+        return list(lines)
+
+    @property
     def request_body(self) -> dict[str, Any]:
         """The body of a POST that creates the same evaluation again."""
         settings = dict(self.evaluation.settings)

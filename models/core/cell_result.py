@@ -102,6 +102,8 @@ class CellResult(JsonRecord):
     controls: Controls | None = None
     recogniser: RecognitionRate | None = None
     """With `utility`: how often a classifier of plain images names the class of the reconstruction"""
+    metrics: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    """By the metrics of plug-ins: mean, standard deviation, 95 % bootstrap interval of the mean"""
     numbers: Mapping[str, float] = field(default_factory=dict)
     """What the attack used and counted: `ciphertexts`, `pairs`, `queries` and others"""
     trained_key: Mapping[str, Any] | None = None
@@ -126,6 +128,8 @@ class CellResult(JsonRecord):
     notes: list[str] = field(default_factory=list)
     versions: Mapping[str, str | None] | None = None
     """Of the worker that computed the result"""
+    origin: Mapping[str, Mapping[str, Any] | None] | None = None
+    """Distribution, version and source_sha256 of `scheme` and `attack`"""
 
     @property
     def is_scored(self) -> bool:
@@ -209,6 +213,8 @@ class UtilityResult(JsonRecord):
     device: str
     notes: list[str] = field(default_factory=list)
     versions: Mapping[str, str | None] | None = None
+    origin: Mapping[str, Mapping[str, Any] | None] | None = None
+    """Distribution, version and source_sha256 of `scheme`"""
 
 
 def stored_headline(stored: Mapping[str, Any] | None) -> dict[str, Any] | None:

@@ -11,7 +11,7 @@ class Capability(StrEnum):
     """One kind of material that an attacker may hold."""
 
     CIPHERTEXTS = "ciphertexts"
-    PUBLIC_IMAGES = "public images"  # unpaired plain images of the same kind
+    PUBLIC_IMAGES = "public"  # unpaired plain images of the same kind
     PAIRS = "pairs"  # plain images with their ciphertexts under the attacked key
     ORACLE = "oracle"  # encrypts chosen images under the attacked key
     MODEL = "model"  # a classifier of protected images
@@ -44,12 +44,13 @@ class ThreatModel:
     @property
     def name(self) -> str:
         """The name in the API: a shorthand, then `+` and each further capability."""
-        extra = [f"+{c}" for c in Capability if c in self and c not in _IMPLIED_BY_A_SHORTHAND]
+        extra = [f"+{_WORDS.get(c, c)}" for c in Capability if c in self and c not in _IMPLIED_BY_A_SHORTHAND]
         base = [name for capability, name in _SHORTHANDS.items() if capability in self][:1]
         return " ".join(base + extra) or "ciphertext-only"
 
 
 _SHORTHANDS = {Capability.ORACLE: "chosen-plaintext", Capability.PAIRS: "known-plaintext"}
+_WORDS = {Capability.PUBLIC_IMAGES: "public images"}
 _IMPLIED_BY_A_SHORTHAND = {Capability.CIPHERTEXTS, *_SHORTHANDS}
 
 ThreatModel.CIPHERTEXT_ONLY = ThreatModel.of()

@@ -26,6 +26,7 @@ from unveil.models.core.verdict_rules.rules import cell_verdict
 from unveil.models.data.image_dataset import ImageDataset
 from unveil.models.evaluation.attacker_view import ImageSplit, ProtectImages, build_attack_input, split_images
 from unveil.models.evaluation.controls import controls_context, controls_start_fraction, run_controls
+from unveil.models.evaluation.isolation import run_attack
 from unveil.models.evaluation.originals import Originals
 from unveil.models.evaluation.outcome import CellOutcome, build_outcome
 from unveil.models.evaluation.scoring import ScoringOptions, score
@@ -86,7 +87,7 @@ def run_cell(
             scheme, attack, image_split, _make_protect(scheme, key_secret, replace(context, report=report)), index
         )
         attack_started_at = time.monotonic()
-        attack_result = attack.run(attack_input, replace(context, report=report, seed=options.seed + index))
+        attack_result = run_attack(attack, attack_input, replace(context, report=report, seed=options.seed + index))
         seconds = time.monotonic() - attack_started_at
         key_agreement = _key_agreement(scheme, key_secret, attack_result, image_split.targets)
         trials.append(score(originals, attack_input.targets, attack, attack_result, options, seconds, key_agreement))

@@ -18,9 +18,11 @@ from unveil.models.catalog import (
     UTILITY,
     ParameterError,
     UnknownName,
+    add_plugins,
     flatten_settings,
     make_attack,
     make_scheme,
+    origins,
     parse_spec,
 )
 from unveil.models.core.checkpoints import DirectoryStore
@@ -59,6 +61,9 @@ def _build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--samples", type=int, default=8)
     parser.add_argument("--ssim-mode", choices=SSIM_MODES, default="rgb7")
     parser.add_argument("--device", default="cpu")
+    parser.add_argument(
+        "--plugin", action="append", default=[], metavar="FILE|MODULE", help="load a plug-in; may be repeated"
+    )
     parser.add_argument("--utility", action="store_true", help="also classify the reconstructions")
     return parser
 
@@ -67,6 +72,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Run one cell and write it to a folder. Exit status 1: failed, or stopped at the limit (resume with --resume)."""
     parser = _build_parser()
     given = parser.parse_args(arguments)
+    add_plugins(given.plugin)
     options = ScoringOptions(given.seed, given.keys, given.samples, given.ssim_mode, given.profile, given.utility)
     try:
         name, settings = parse_spec("scheme", given.scheme)
@@ -141,7 +147,8 @@ def write_cell(outcome: AnyOutcome, settings: Mapping[str, Any], out: Path) -> s
     """
     result = outcome.result.to_json()
     evidence = result.pop("evidence", None)
-    text = json.dumps({**settings, "result": result}, indent=2)
+    origin = origins(settings["scheme"]["name"], settings["attack"]["name"])
+    text = json.dumps({**settings, "origin": origin, "result": result}, indent=2)
     (out / "result.json").write_text(text + "\n")
     if evidence is not None:
         (out / "evidence.json").write_text(json.dumps(evidence) + "\n")

@@ -17,6 +17,7 @@ from unveil.models.core.images import Images
 from unveil.models.core.run_context import RunContext
 from unveil.models.core.verdict_rules.rules import above_chance
 from unveil.models.evaluation.attacker_view import ImageSplit, build_attack_input
+from unveil.models.evaluation.isolation import run_attack
 from unveil.models.evaluation.key_evidence import Nulls, collect_evidence, null_distributions
 from unveil.models.evaluation.originals import Originals
 from unveil.models.metrics.ambiguity import best_orientation
@@ -124,7 +125,7 @@ def _reconstructs_inverted(
     else:
         image_split = replace(image_split, targets=image_split.targets[:CONTROL_IMAGES])
     attack_input = build_attack_input(scheme, attack, image_split, lambda images, _: 255 - images)
-    reconstructed = attack.run(attack_input, context).reconstruct_each(image_split.targets)
+    reconstructed = run_attack(attack, attack_input, context).reconstruct_each(image_split.targets)
     if attack.learning_based:
         images = best_orientation(reconstructed, image_split.targets, attack.ambiguity, ssim).images
         return bool(ssim(image_split.targets, images).mean() >= POSITIVE_SSIM)
@@ -165,7 +166,7 @@ def _attack_noise(
 
     try:
         attack_input = build_attack_input(scheme, attack, image_split, protect)
-        reconstructed = attack.run(attack_input, context).reconstruct_each(noise)
+        reconstructed = run_attack(attack, attack_input, context).reconstruct_each(noise)
     except AttackFailed as failure:
         # What a training that broke off would have found is unknown.
         return isinstance(failure, TrainingFailed), null_distributions(tested.match(tested.orient(noise, None).images))

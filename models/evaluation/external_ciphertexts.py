@@ -22,6 +22,7 @@ from unveil.models.data.image_dataset import ImageDataset
 from unveil.models.evaluation.attacker_view import ImageSplit, build_attack_input, split_images
 from unveil.models.evaluation.cell_evidence import effort, natural_and_shown
 from unveil.models.evaluation.controls import controls_context, controls_start_fraction, run_controls
+from unveil.models.evaluation.isolation import run_attack
 from unveil.models.evaluation.originals import Originals
 from unveil.models.evaluation.outcome import CellOutcome, Sample, build_outcome
 from unveil.models.evaluation.scoring import ScoringOptions, score
@@ -59,7 +60,8 @@ def run_external(
         attack_input = build_attack_input(scheme, attack, image_split, _uploaded_ciphertexts(data))
         attempt_started_at = time.monotonic()
         try:
-            attack_result = attack.run(
+            attack_result = run_attack(
+                attack,
                 attack_input,
                 replace(context, report=_attempt_report(context, index, len(candidates), controls_start, label)),
             )

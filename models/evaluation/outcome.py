@@ -23,6 +23,7 @@ from unveil.models.evaluation import calibration
 from unveil.models.evaluation.cell_evidence import build_evidence, summarize_identification
 from unveil.models.evaluation.controls import ControlRun
 from unveil.models.evaluation.originals import Originals
+from unveil.models.evaluation.plugin_metrics import score_plugin_metrics
 from unveil.models.evaluation.scoring import KeyTrial, ScoringOptions
 from unveil.models.metrics.intervals import summary
 from unveil.models.metrics.psnr import mse, psnr
@@ -91,6 +92,8 @@ def build_outcome(
     evidence = build_evidence(attack, trials, control_run, public, rejected=rejected, seed=options.seed)
     identification = summarize_identification(trials, evidence.keys)
     found = cell_verdict(evidence, options.planned_cells)
+    reconstructions = [trial.reconstructed for trial in trials]
+    metrics, metric_notes = score_plugin_metrics(originals.images, reconstructions, options.seed)
     result = CellResult(
         ssim=SsimSummary(
             mode=options.ssim_mode,
@@ -101,6 +104,7 @@ def build_outcome(
         identification=identification,
         key_agreement=_worst_key_agreement(trials),
         controls=control_run.controls,
+        metrics=metrics,
         numbers=dict(first_trial.attack_result.metrics),
         verdict=found.verdict,
         leaking_images=list(found.leaking_images),
@@ -116,6 +120,7 @@ def build_outcome(
             *_calibration_notes(attack, originals, trials, options, context),
             *_orientation_notes(trials),
             *first_trial.matches.notes,
+            *metric_notes,
             *first_trial.attack_result.notes,
         ],
     )

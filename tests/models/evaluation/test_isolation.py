@@ -1,0 +1,141 @@
+"""A plug-in attack runs in a process that holds neither the key nor the originals."""
+
+import time
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from unveil.models import catalog, registry
+from unveil.models.core.checkpoints import DirectoryStore
+from unveil.models.core.errors import AttackFailed, Cancelled
+from unveil.models.core.run_context import RunContext
+from unveil.models.data.sample import sample
+from unveil.models.evaluation.attacker_view import build_attack_input, split_images
+from unveil.models.evaluation.isolation import run_attack
+from unveil.models.schemes.base import seed_secret
+
+PLUGIN = '''
+import gc, os, time
+import numpy as np
+from unveil.plugins import *
+
+class Settings:
+    pass
+
+class Search(Attack):
+    """Looks for the secret bytes and for a row of an original in everything it can reach."""
+
+    name = "acme/search"
+    threat_model = ThreatModel.of(Capability.ORACLE, Capability.PAIRS)
+
+    def run(self, attack_input, context):
+        print("what an attack prints goes to the log")
+        oracle = attack_input.oracle(attack_input.targets[:2])
+        needles = [bytes((37 * i + 11) % 256 for i in range(32)), bytes.fromhex("ROW"[::-1])]
+        found = 0
+        reachable = gc.get_objects() + [c.cell_contents for c in attack_input.oracle.__closure__ or ()]
+        holders = {id(o): o for o in gc.get_referents(*reachable) if type(o) in (bytes, bytearray, np.ndarray)}
+        for item in holders.values():
+            data = item.tobytes() if type(item) is np.ndarray else item
+            if not any(data is needle for needle in needles):
+                found += any(needle in data for needle in needles)
+        context.report(0.5, "searched")
+        context.metric("found", 1, found)
+        secrets = [name for name in os.environ if name.startswith("UNVEIL_") and name != "UNVEIL_PLUGINS"]
+        store = context.checkpoints.child("deep")
+        store.write("state", b"saved")
+        return AttackResult(
+            reconstructed=attack_input.targets,
+            metrics={"found": found, "variables": len(secrets), "oracle": float(oracle.mean()),
+                     "pairs": len(attack_input.pairs.plain)},
+            notes=(store.read("state").decode(), str(store.read("none"))),
+            ablation=[("curve", 1.0, attack_input.targets[:1])],
+        )
+
+class Faulty(Attack):
+    name = "acme/faulty"
+    threat_model = ThreatModel.CIPHERTEXT_ONLY
+
+    def run(self, attack_input, context):
+        if len(attack_input.targets) == 1:
+            time.sleep(60)
+        if len(attack_input.targets) == 2:
+            os._exit(3)
+        if len(attack_input.targets) == 3:
+            return AttackResult(reconstructed=attack_input.targets.astype(float))
+        raise KeyError("nothing")
+'''
+SECRET = seed_secret(bytes((37 * i + 11) % 256 for i in range(32)))
+DATA = sample().take(8, 4)
+
+
+@pytest.fixture
+def attacks(tmp_path, monkeypatch):
+    catalog.schemes()
+    monkeypatch.setitem(registry._registry, "attack", dict(registry._registry["attack"]))
+    path = tmp_path / "search.py"
+    path.write_text(PLUGIN.replace("ROW", DATA.test[0, 40].tobytes().hex()[::-1]))
+    monkeypatch.setenv("UNVEIL_PLUGINS", str(path))
+    monkeypatch.setenv("UNVEIL_KEYRING_FILE", "/secret/place")
+    for cls, origin in registry.load_source(str(path)):
+        registry.register("attack", cls, origin)
+    return registry.registered("attack")
+
+
+def make_input(attack, count=4):
+    scheme = catalog.make_scheme("pixelwise", {})
+    split = split_images(attack, DATA.test[:count], DATA.train)
+    return build_attack_input(scheme, attack, split, lambda images, first: scheme.protect(images, SECRET, first))
+
+
+def test_keys_and_variables_of_the_service_are_out_of_reach_and_the_oracle_answers(attacks, tmp_path):
+    attack = catalog.make_attack("acme/search", {})
+    attack_input, curve, phases = make_input(attack), [], []
+    context = RunContext(
+        checkpoints=DirectoryStore(tmp_path / "checkpoints"),
+        report=lambda fraction, phase: phases.append(phase),
+        metric=lambda *point: curve.append(point),
+    )
+    result = run_attack(attack, attack_input, context)
+    assert result.metrics["found"] == result.metrics["variables"] == 0
+    assert result.metrics["oracle"] == pytest.approx(attack_input.oracle(attack_input.targets[:2]).mean())
+    assert result.metrics["pairs"] == len(attack_input.pairs.plain)
+    assert (result.reconstructed == attack_input.targets).all()
+    assert (result.ablation[0][2] == attack_input.targets[:1]).all()
+    assert result.notes == ("saved", "None")
+    assert curve == [("found", 1, 0.0)]
+    assert "searched" in phases
+    assert (tmp_path / "checkpoints" / "deep" / "state").read_bytes() == b"saved"
+
+
+@pytest.mark.parametrize(
+    ("count", "message"),
+    [
+        (2, "ended without a result, exit code 3"),
+        (3, r"returned float64 \[3, 96, 96, 3\] as `reconstructed`; expected uint8"),
+        (4, r"acme/faulty raised KeyError in search.py line \d+: 'nothing'"),
+    ],
+)
+def test_a_fault_of_the_attack_ends_its_cell_with_the_reason(attacks, count, message):
+    attack = catalog.make_attack("acme/faulty", {})
+    with pytest.raises(AttackFailed, match=message):
+        run_attack(attack, make_input(attack, count), RunContext())
+
+
+def test_a_silent_attack_is_cancelled(attacks):
+    attack, started_at = catalog.make_attack("acme/faulty", {}), time.monotonic()
+
+    def cancel(*_):
+        raise Cancelled
+
+    with pytest.raises(Cancelled):
+        run_attack(attack, make_input(attack, 1), RunContext(report=cancel))
+    assert time.monotonic() - started_at < 20
+
+
+def test_a_built_in_runs_here(monkeypatch):
+    attack = catalog.make_attack("none", {})
+    monkeypatch.setattr("subprocess.Popen", None)
+    attack_input = replace(make_input(attack), oracle=None)
+    assert np.array_equal(run_attack(attack, attack_input, RunContext()).reconstructed, attack_input.targets)
