@@ -172,7 +172,8 @@ class Dataset(TimestampMixin, Base):
     blob: Mapped[str]  # npz of train, train_labels, test, test_labels and, with originals, their plain images
     pixel_bytes: Mapped[int] = mapped_column(BigInteger)
     note: Mapped[str] = mapped_column(server_default=text("''"))  # conversions and skipped files, counted
-    labelled: Mapped[bool]  # a classifier can learn from the training images and be tested on the test images
+    # Whether a classifier can learn from the training images and be tested on the test images.
+    labelled: Mapped[bool] = mapped_column(server_default=text("false"))
 
 
 class Evaluation(TimestampMixin, Base):

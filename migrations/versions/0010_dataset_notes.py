@@ -17,9 +17,8 @@ depends_on = None
 
 def upgrade() -> None:
     op.add_column("datasets", sa.Column("note", sa.Text, nullable=False, server_default=""))
-    op.add_column("datasets", sa.Column("labelled", sa.Boolean, nullable=True))
+    op.add_column("datasets", sa.Column("labelled", sa.Boolean, nullable=False, server_default=sa.false()))
     op.execute("UPDATE datasets SET labelled = cardinality(classes) > 1")
-    op.alter_column("datasets", "labelled", nullable=False)
 
 
 def downgrade() -> None:

@@ -36,7 +36,8 @@ def store_upload(runtime, *, originals: bool, kind: str = "protected") -> str:
         session.add(
             Dataset(
                 id=id, account_id=owner, name="mine", kind=kind, train_count=12, test_count=16, width=96, height=96,
-                classes=list(plain.classes), has_originals=originals, blob=f"datasets/{id}.npz", pixel_bytes=len(raw),
+                labelled=True, classes=list(plain.classes), has_originals=originals, blob=f"datasets/{id}.npz",
+                pixel_bytes=len(raw),
             )
         )  # fmt: skip
     return id

@@ -45,6 +45,7 @@ def store_upload(
                 test_count=16,
                 width=32,
                 height=32,
+                labelled=len(classes) > 1,
                 classes=list(classes),
                 has_originals=originals,
                 blob=f"datasets/{id}.npz",
