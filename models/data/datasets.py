@@ -10,6 +10,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from unveil.models.core.images import Images
+from unveil.models.data.arrays import SUFFIXES
 from unveil.models.data.folders import find_dataset_folders, fingerprint, folder_info, preview_folder, read_folder
 from unveil.models.data.image_dataset import IMAGE_SIDE, DatasetInfo, DatasetMissing, ImageDataset
 from unveil.models.data.sample import SAMPLE_CLASSES, SAMPLE_TEST_COUNT, SAMPLE_TRAIN_COUNT, sample, sample_test
@@ -34,7 +35,7 @@ def load(name: str, data_dir: Path | None = None) -> ImageDataset:
     Raises DatasetMissing, DatasetUnreadable.
     """
     folder = _folder_of(name, data_dir)
-    return _load_state(name, data_dir, fingerprint(folder) if folder is not None and folder.is_dir() else None)
+    return _load_state(name, data_dir, fingerprint(folder) if folder is not None and folder.exists() else None)
 
 
 def _folder_of(name: str, data_dir: Path | None) -> Path | None:
@@ -57,10 +58,10 @@ def _load(name: str, data_dir: Path | None) -> ImageDataset:
 
 
 def load_folder(folder: Path) -> ImageDataset:
-    """Read the dataset in `folder`. Raises DatasetMissing, DatasetUnreadable."""
-    if not folder.is_dir():
-        raise DatasetMissing(f"there is no folder {folder}")
-    return read_folder(folder.name, folder)
+    """Read the dataset in `folder`, or in a NumPy file. Raises DatasetMissing, DatasetUnreadable."""
+    if not folder.is_dir() and not (folder.is_file() and folder.suffix in SUFFIXES):
+        raise DatasetMissing(f"there is no folder and no .npy or .npz file {folder}")
+    return read_folder(folder.stem if folder.is_file() else folder.name, folder)
 
 
 def preview(name: str, data_dir: Path | None, count: int) -> Images:

@@ -1,4 +1,4 @@
-"""Datasets in folders of an operator: image files in any layout of `layout`, or STL-10's binary files."""
+"""Datasets of an operator: folders of image files or of STL-10's binary files, and NumPy files."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pathlib import Path
 from PIL import Image
 
 from unveil.models.core.images import Images
-from unveil.models.data import stl10_binary
+from unveil.models.data import arrays, stl10_binary
 from unveil.models.data.decoding import ImageError, is_readable
 from unveil.models.data.image_dataset import IMAGE_SIDE, DatasetInfo, DatasetUnreadable, ImageDataset
 from unveil.models.data.layout import (
@@ -37,21 +37,21 @@ Fingerprint = tuple[FileState, ...]
 
 
 def find_dataset_folders(data_dir: Path | None) -> dict[str, Path]:
-    """The dataset folders below `data_dir` by name; folders of built-in datasets and hidden folders are skipped."""
+    """The datasets below `data_dir` by name; folders of built-in datasets and hidden ones are skipped."""
     if data_dir is None or not data_dir.is_dir():
         return {}
     reserved = {"sample", *FOLDERS, *FOLDERS.values()}
-    return {
-        folder.name: folder
-        for folder in sorted(data_dir.iterdir())
-        if folder.is_dir()
-        and folder.name not in reserved
-        and not folder.name.startswith(".")
-        and _holds_dataset(folder)
-    }
+    found: dict[str, Path] = {}
+    for path in sorted(data_dir.iterdir()):
+        name = path.stem if path.suffix in arrays.SUFFIXES else path.name
+        if name not in reserved and not name.startswith(".") and _holds_dataset(path):
+            found.setdefault(name, path)
+    return found
 
 
 def _holds_dataset(folder: Path) -> bool:
+    if not folder.is_dir():
+        return folder.suffix in arrays.SUFFIXES and folder.is_file()
     try:
         return any(path == "train_X.bin" or _is_image_file(folder, path) for path in _walk(folder))
     except DatasetUnreadable:
@@ -61,15 +61,19 @@ def _holds_dataset(folder: Path) -> bool:
 def fingerprint(folder: Path) -> Fingerprint:
     """The state of every file below the folder: it changes when a file does."""
     states: list[FileState] = []
+    if folder.is_file():
+        return (_file_state(folder, folder.name),)
     with suppress(DatasetUnreadable):  # reading it says why
-        for path in _walk(folder):
-            try:
-                stat = (folder / path).stat()
-            except OSError:  # gone, or a link to nothing: reading it names it
-                states.append((path, -1, 0, 0, 0))
-            else:
-                states.append((path, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino))
+        states.extend(_file_state(folder / path, path) for path in _walk(folder))
     return tuple(states)
+
+
+def _file_state(file: Path, path: str) -> FileState:
+    try:
+        stat = file.stat()
+    except OSError:  # gone, or a link to nothing: reading it names it
+        return path, -1, 0, 0, 0
+    return path, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino
 
 
 @lru_cache(maxsize=256)
@@ -79,6 +83,8 @@ def folder_info(name: str, folder: Path, state: Fingerprint) -> DatasetInfo:  # 
     A folder that is no dataset is not available, and its note says why.
     """
     try:
+        if folder.is_file():
+            return arrays.array_info(name, folder)
         if stl10_binary.is_binary_folder(folder):
             return stl10_binary.binary_info(name, folder)
         listing = _list_members(folder)
@@ -94,7 +100,9 @@ def folder_info(name: str, folder: Path, state: Fingerprint) -> DatasetInfo:  # 
 
 
 def read_folder(name: str, folder: Path) -> ImageDataset:
-    """The dataset in `folder`. Raises DatasetUnreadable."""
+    """The dataset in `folder`, or in a NumPy file. Raises DatasetUnreadable."""
+    if folder.is_file():
+        return arrays.read_arrays(name, folder)
     if stl10_binary.is_binary_folder(folder):
         return stl10_binary.read_binary(name, folder)
     try:
@@ -107,6 +115,8 @@ def read_folder(name: str, folder: Path) -> ImageDataset:
 
 def preview_folder(name: str, folder: Path, count: int) -> Images:
     """The first `count` test images of the dataset in `folder`; reads no further image. Raises DatasetUnreadable."""
+    if folder.is_file():
+        return arrays.read_arrays(name, folder).test[:count]
     if stl10_binary.is_binary_folder(folder):
         return stl10_binary.read_binary_images(folder, "test", count)
     try:

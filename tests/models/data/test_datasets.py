@@ -255,6 +255,54 @@ def test_file_names_need_not_be_utf_8(tmp_path):
     assert check_listing(tmp_path, "set").classes == ("caf\ufffd",)
 
 
+@pytest.mark.parametrize(
+    ("arrays", "counts", "classes"),
+    [
+        ({"images": (10, 9, 8, 3)}, (8, 2), ("unlabelled",)),
+        ({"images": (10, 3, 9, 8), "labels": (10,)}, (8, 2), ("0", "1")),
+        ({"x_train": (4, 9, 8), "y_train": (4, 1), "x_test": (2, 9, 8), "y_test": (2, 1)}, (4, 2), ("0", "1")),
+        ({"train": (4, 9, 8, 3), "test": (2, 9, 8, 3)}, (4, 2), ("unlabelled",)),
+        ({"x_train": (10, 9, 8), "y_train": (10,)}, (8, 2), ("0", "1")),
+        ({"train_images": (4, 9, 8, 1), "train_labels": (4,), "val_images": (3, 9, 8, 1), "test_images": (2, 9, 8, 1),
+          "test_labels": (2,)}, (4, 2), ("0", "1")),
+        ((10, 9, 8, 3), (8, 2), ("unlabelled",)),
+    ],
+    ids=str,
+)  # fmt: skip
+def test_numpy_files_are_datasets(tmp_path, arrays, counts, classes):
+    def draw(name, shape):
+        if len(shape) < 3:
+            return np.arange(shape[0]).reshape(shape) % 2
+        return np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
+
+    if isinstance(arrays, tuple):
+        np.save(tmp_path / "set.npy", draw("images", arrays))
+    else:
+        np.savez(tmp_path / "set.npz", **{name: draw(name, shape) for name, shape in arrays.items()})
+    data = check_listing(tmp_path, "set")
+    assert (len(data.train), len(data.test), data.classes) == (*counts, classes)
+    assert data.train.shape[1:] == (9, 8, 3)
+    assert datasets.load_folder(next(tmp_path.iterdir())).sha256 == data.sha256
+
+
+@pytest.mark.parametrize(
+    ("arrays", "reason"),
+    [
+        ({"images": np.zeros((10, 9, 8, 3))}, "holds float64; store images as uint8"),
+        ({"images": np.zeros((10, 9), np.uint8)}, "has the shape"),
+        ({"images": np.zeros((10, 9, 8, 2), np.uint8)}, "has the shape"),
+        ({"images": np.zeros((10, 9, 8), np.uint8), "labels": np.zeros(9)}, "9 labels for 10 images"),
+        ({"a": np.zeros(1), "b": np.zeros(1)}, "has the arrays a, b"),
+        ({"images": np.array([{}])}, "cannot be read"),
+    ],
+)
+def test_a_numpy_file_that_is_no_dataset_says_why(tmp_path, arrays, reason):
+    np.savez(tmp_path / "set.npz", **arrays)
+    assert reason in info(tmp_path, "set").note
+    with pytest.raises(DatasetUnreadable, match=reason):
+        datasets.load("set", tmp_path)
+
+
 def test_a_folder_that_is_no_dataset_says_why(tmp_path):
     write(tmp_path / "few", pngs(["a/1.png"]))
     listed = info(tmp_path, "few")

@@ -1,0 +1,112 @@
+"""Datasets in NumPy files: one .npy of images, or an .npz of images and labels.
+
+Arrays are uint8 [N, H, W], [N, H, W, 3] or [N, 3, H, W]. Names that are read: `images`, `data`, `x` or the only array,
+with `labels` or `y`; or the same for each split, such as `train`, `train_images`, `x_train`, `test_labels`, `y_test`.
+"""
+
+from __future__ import annotations
+
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from unveil.models.core.images import Images
+from unveil.models.data.image_dataset import DatasetInfo, DatasetUnreadable, ImageDataset
+from unveil.models.data.layout import UNLABELLED
+
+SUFFIXES = (".npy", ".npz")
+_SPLITS = ("train", "test")
+_IMAGE_NAMES = ("{split}", "{split}_images", "{split}_x", "x_{split}", "{split}_data")
+_LABEL_NAMES = ("{split}_labels", "{split}_y", "y_{split}")
+
+
+def array_info(name: str, path: Path) -> DatasetInfo:
+    """The facts about the dataset in a file. Raises DatasetUnreadable."""
+    data = read_arrays(name, path)
+    height, width = data.test.shape[1:3]
+    same_classes = set(data.train_labels.tolist()) == set(data.test_labels.tolist())
+    return DatasetInfo(
+        name, len(data.train), len(data.test), width, height, data.classes,
+        note="; ".join(data.notes), labelled=same_classes and len(data.classes) > 1,
+    )  # fmt: skip
+
+
+def read_arrays(name: str, path: Path) -> ImageDataset:
+    """The dataset in a file, split 80/20 where it has no test images. Raises DatasetUnreadable."""
+    try:
+        loaded = np.load(path, allow_pickle=False)
+        arrays = dict(loaded) if isinstance(loaded, np.lib.npyio.NpzFile) else {"images": loaded}
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+        raise DatasetUnreadable(f"{path.name} cannot be read ({error})") from None
+    arrays = {key.lower(): array for key, array in arrays.items()}
+    names, notes = list(arrays), list[str]()
+    images = [_find(arrays, [form.format(split=split) for form in _IMAGE_NAMES]) for split in _SPLITS]
+    labels = [_find(arrays, [form.format(split=split) for form in _LABEL_NAMES]) for split in _SPLITS]
+    if images[0] is None or images[1] is None:
+        whole, whole_labels = images[0], labels[0]
+        if whole is None:
+            whole = _find(arrays, ["images", "data", "x", *(arrays if len(arrays) == 1 else [])])
+            whole_labels = _find(arrays, ["labels", "y"])
+        if whole is None:
+            raise DatasetUnreadable(
+                f"{path.name} has the arrays {', '.join(names)}; name them images and labels, or train and test"
+            )
+        images, labels = _split(path, whole, whole_labels)
+    if arrays:
+        notes.append(f"arrays not read: {', '.join(sorted(arrays))}")
+    train, test = (_to_rgb(path, part, notes) for part in images if part is not None)
+    if train.shape[1:] != test.shape[1:]:
+        raise DatasetUnreadable(f"{path.name}: training and test images have different sizes")
+    indices, classes = _to_classes(path, labels, (len(train), len(test)))
+    return ImageDataset(name, train, indices[0], test, indices[1], classes, notes=tuple(dict.fromkeys(notes)))
+
+
+def _find(arrays: dict[str, npt.NDArray[Any]], names: list[str]) -> npt.NDArray[Any] | None:
+    """The first of these arrays, taken out of the others."""
+    return next((arrays.pop(name) for name in names if name in arrays), None)
+
+
+def _split(
+    path: Path, images: npt.NDArray[Any], labels: npt.NDArray[Any] | None
+) -> tuple[list[npt.NDArray[Any] | None], list[npt.NDArray[Any] | None]]:
+    if images.ndim < 3 or len(images) < 5:
+        raise DatasetUnreadable(
+            f"{path.name} has the shape {list(images.shape)}; at least 5 images [N, H, W, 3] are needed"
+        )
+    if labels is not None and len(labels) != len(images):
+        raise DatasetUnreadable(f"{path.name} has {len(labels)} labels for {len(images)} images")
+    order = np.random.default_rng(0).permutation(len(images))
+    cut = len(images) - len(images) // 5
+    parts = order[:cut], order[cut:]
+    return [images[part] for part in parts], [None if labels is None else labels[part] for part in parts]
+
+
+def _to_rgb(path: Path, images: npt.NDArray[Any], notes: list[str]) -> Images:
+    if images.dtype != np.uint8:
+        raise DatasetUnreadable(f"{path.name} holds {images.dtype}; store images as uint8, 0 to 255")
+    if images.ndim == 4 and images.shape[1] in (1, 3) and images.shape[3] not in (1, 3):
+        images = np.moveaxis(images, 1, 3)
+    if images.ndim == 3:
+        images = images[..., None]
+    if images.ndim != 4 or images.shape[3] not in (1, 3) or 0 in images.shape:
+        raise DatasetUnreadable(f"{path.name} has the shape {list(images.shape)}; images are [N, H, W], [N, H, W, 3]")
+    if images.shape[3] == 1:
+        notes.append("grey became RGB")
+        images = np.repeat(images, 3, axis=3)
+    return np.ascontiguousarray(images)
+
+
+def _to_classes(
+    path: Path, labels: list[npt.NDArray[Any] | None], counts: tuple[int, int]
+) -> tuple[list[npt.NDArray[np.int64]], tuple[str, ...]]:
+    if labels[0] is None or labels[1] is None:
+        return [np.zeros(count, np.int64) for count in counts], (UNLABELLED,)
+    flat = [part.reshape(len(part), -1) if len(part) else part.reshape(0, 1) for part in labels if part is not None]
+    if [part.shape for part in flat] != [(count, 1) for count in counts]:
+        raise DatasetUnreadable(f"{path.name}: give one label for each image")
+    values, inverse = np.unique(np.concatenate(flat)[:, 0], return_inverse=True)
+    indices = inverse.reshape(-1).astype(np.int64)
+    return [indices[: counts[0]], indices[counts[0] :]], tuple(str(value) for value in values.tolist())
