@@ -42,8 +42,8 @@ def test_different_keys_leak_to_a_weak_attack_and_the_verdict_names_the_attacks_
     counted = run("brute-force", key_mode="different").result
     found = verdict(weak.evidence, counted.evidence, required=(NONE, FR))
     assert found.verdict == "leaks"  # the magnitudes of each pixel stay in place, which histograms show
-    assert [note.attack for note in found.coverage.not_tried] == ["none"]
-    assert [note.attack for note in found.coverage.weakened] == ["fr"]
+    assert [note.attack for note in found.not_tried] == ["none"]
+    assert [note.attack for note in found.weakened] == ["fr"]
 
 
 class MostKeys(catalog.attacks()["known-plaintext"]):
