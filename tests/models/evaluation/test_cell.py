@@ -6,6 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from tests.models.evaluation.verdict_cases import memoize
 from unveil.models import catalog
 from unveil.models.attacks.base import Attack, AttackInput, AttackResult
 from unveil.models.attacks.none import NoneSettings
@@ -22,10 +23,11 @@ from unveil.models.schemes.base import TrainedKey
 
 DATA = sample().take(40, 24)
 SMOKE = ScoringOptions(profile="smoke", keys=2, samples=5)
+MEMOIZING = RunContext(memoize=memoize)  # calibrations take longer than most attacks
 
 
 def run_test_cell(scheme, attack, options=SMOKE, data=DATA, **kwargs):
-    return run_cell(catalog.make_scheme(*scheme), attack, data, options, RunContext(), **kwargs)
+    return run_cell(catalog.make_scheme(*scheme), attack, data, options, MEMOIZING, **kwargs)
 
 
 def make_attack(name, **settings):
@@ -74,7 +76,7 @@ def test_sizes_a_scheme_cannot_take_are_padded_and_noted():
     odd = catalog.make_scheme("tanaka", {})
     data = sample().take(8, 24)
     data = type(data)(**{**vars(data), "test": data.test[:, :90, :95], "train": data.train[:, :90, :95]})
-    result_cell = run_cell(odd, make_attack("none"), data, SMOKE, RunContext())
+    result_cell = run_cell(odd, make_attack("none"), data, SMOKE, MEMOIZING)
     first = result_cell.samples[0]
     assert first.protected.shape == (92, 96, 3)
     assert first.plain.shape == first.reconstructed.shape == (90, 95, 3)
@@ -92,7 +94,7 @@ def test_what_padding_added_is_not_scored(monkeypatch):
         return AttackResult(reconstructed=reconstructed)
 
     monkeypatch.setattr(type(attack), "run", lambda _, attack_input, context: run(attack_input, context))
-    result_cell = run_cell(catalog.make_scheme("ele", {}), attack, data, SMOKE, RunContext())
+    result_cell = run_cell(catalog.make_scheme("ele", {}), attack, data, SMOKE, MEMOIZING)
     assert result_cell.result.ssim.mean == 1
     assert result_cell.scores.psnr.min() > 99
     assert result_cell.result.identification.top1 == 1
@@ -101,7 +103,7 @@ def test_what_padding_added_is_not_scored(monkeypatch):
 def test_public_images_that_are_the_training_images_are_shared_out():
     spy = RecordingAttack()
     spy.threat_model = ThreatModel.PUBLIC_IMAGES
-    result_cell = run_cell(catalog.make_scheme("tanaka", {}), spy, DATA, SMOKE, RunContext(), public=DATA.train)
+    result_cell = run_cell(catalog.make_scheme("tanaka", {}), spy, DATA, SMOKE, MEMOIZING, public=DATA.train)
     assert len(spy.inputs[0].public) == len(DATA.train) // 2
     assert any("half the owner's" in note for note in result_cell.result.notes)
 
@@ -110,7 +112,7 @@ def test_public_images_of_a_size_that_the_scheme_cannot_take_are_padded_too():
     data = sample().take(16, 8)
     data = type(data)(**{**vars(data), "test": data.test[:, :34, :34], "train": data.train[:, :34, :34]})
     attack = catalog.make_attack("gan", {"epochs": 1}, "smoke")
-    result_cell = run_cell(catalog.make_scheme("tanaka", {}), attack, data, SMOKE, RunContext(), public=data.train[::2])
+    result_cell = run_cell(catalog.make_scheme("tanaka", {}), attack, data, SMOKE, MEMOIZING, public=data.train[::2])
     assert result_cell.result.ssim.n == 8
 
 
@@ -156,7 +158,7 @@ def reachable(root):
 def test_an_attack_reaches_neither_keys_nor_the_plain_images_it_is_scored_on(scheme, model):
     spy = RecordingAttack(model, ciphertext_count=6)
     secret = catalog.new_secret()
-    run_cell(catalog.make_scheme(*scheme), spy, DATA, SMOKE, RunContext(), secret=secret)
+    run_cell(catalog.make_scheme(*scheme), spy, DATA, SMOKE, MEMOIZING, secret=secret)
     scheme_object = catalog.make_scheme(*scheme)
     key = scheme_object.key(secret, 96, 96)
     # The oracle is a closure that hides the key by convention only.
@@ -190,7 +192,7 @@ def test_each_key_is_watched_on_images_of_its_own_as_far_as_they_go():
 
 def test_the_attackers_public_images_are_not_the_observed_ones():
     spy = RecordingAttack(ThreatModel.PUBLIC_IMAGES, ciphertext_count=None)
-    run_cell(catalog.make_scheme("pixelwise", {}), spy, DATA, SMOKE, RunContext())
+    run_cell(catalog.make_scheme("pixelwise", {}), spy, DATA, SMOKE, MEMOIZING)
     public, observed = spy.inputs[0].public, spy.inputs[0].observed
     assert len(public) == len(observed) == 20
     scheme = catalog.make_scheme("pixelwise", {})
@@ -224,7 +226,7 @@ def test_a_cell_of_a_trained_scheme_trains_its_key_first_on_all_the_training_ima
     assert [fraction for fraction, _ in reports] == sorted(fraction for fraction, _ in reports)
     assert drawn == ["key_loss"]
     assert (tmp_path / "key" / "weights.ckpt").exists()
-    cell_with_key = run_cell(scheme, make_attack("none"), data, SMOKE, RunContext(), secret=catalog.new_secret())
+    cell_with_key = run_cell(scheme, make_attack("none"), data, SMOKE, MEMOIZING, secret=catalog.new_secret())
     assert cell_with_key.result.trained_key is None
 
 
@@ -282,7 +284,7 @@ class CheatingAttack(RecordingAttack):
 @pytest.mark.parametrize(("images", "positive"), [(1, "failed"), (5, "passed")])
 def test_a_single_image_without_distractors_cannot_be_identified(images, positive):
     result_cell = run_cell(
-        catalog.make_scheme("pixelwise", {}), make_attack("none"), sample().take(8, images), SMOKE, RunContext()
+        catalog.make_scheme("pixelwise", {}), make_attack("none"), sample().take(8, images), SMOKE, MEMOIZING
     )
     assert result_cell.result.controls.positive == positive
     assert result_cell.result.verdict == "inconclusive"
