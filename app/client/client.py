@@ -11,18 +11,29 @@ from unveil.app.client.config import resolve_config
 from unveil.app.client.evaluation import AsyncEvaluation, Evaluation
 from unveil.app.client.key import AsyncKey, Key
 from unveil.app.client.operations import Collection
-from unveil.app.client.operations_core import BoundClient
 from unveil.app.client.transport import (
     AsyncTransport,
+    BoundClient,
     SyncTransport,
-    async_iterator_method,
-    async_method,
-    sync_iterator_method,
-    sync_method,
+    Transport,
+    blocking,
+    blocking_iterator,
+    run_blocking,
 )
 
 
-class Client(BoundClient):
+class _ClientBase(BoundClient):
+    @property
+    def url(self) -> str:
+        return self._transport.config.url
+
+
+class _CollectionBase(BoundClient):
+    def __init__(self, transport: Transport) -> None:
+        self._transport = transport
+
+
+class Client(_ClientBase):
     """A connection to an Unveil service, blocking.
 
     url and token fall back on those of `local`, the state folder of an `unveil local`, then on UNVEIL_URL and
@@ -45,18 +56,14 @@ class Client(BoundClient):
         self.evaluations = Evaluations(self._transport)
         self.accounts = Accounts(self._transport)
 
-    encrypt = sync_method(operations.encrypt)
-    decrypt = sync_method(operations.decrypt)
-    schemes = sync_method(operations.schemes)
-    attacks = sync_method(operations.attacks)
-    ready = sync_method(operations.ready)
-
-    @property
-    def url(self) -> str:
-        return str(self._transport.config.url)
+    encrypt = blocking(operations.encrypt)
+    decrypt = blocking(operations.decrypt)
+    schemes = blocking(operations.schemes)
+    attacks = blocking(operations.attacks)
+    ready = blocking(operations.ready)
 
     def close(self) -> None:
-        self._transport.close()
+        run_blocking(self._transport.close())
 
     def __enter__(self) -> Self:
         return self
@@ -65,44 +72,39 @@ class Client(BoundClient):
         self.close()
 
 
-class _CollectionBase(BoundClient):
-    def __init__(self, transport: SyncTransport | AsyncTransport) -> None:
-        self._transport = transport
-
-
 class Keys(_CollectionBase, Collection[Key]):
-    create = sync_method(operations.create_key)
-    get = sync_method(operations.get_key)
-    list = sync_iterator_method(operations.list_keys)
-    delete = sync_method(operations.delete_key)
+    create = blocking(operations.create_key)
+    get = blocking(operations.get_key)
+    list = blocking_iterator(operations.list_keys)
+    delete = blocking(operations.delete_key)
 
     def _parse(self, raw: dict[str, Any]) -> Key:
         return Key(raw, self._transport)
 
 
 class Datasets(_CollectionBase):
-    upload = sync_method(operations.upload_dataset)
-    get = sync_method(operations.get_dataset)
-    list = sync_iterator_method(operations.list_datasets)
-    delete = sync_method(operations.delete_dataset)
+    upload = blocking(operations.upload_dataset)
+    get = blocking(operations.get_dataset)
+    list = blocking_iterator(operations.list_datasets)
+    delete = blocking(operations.delete_dataset)
 
 
 class Evaluations(_CollectionBase, Collection[Evaluation]):
-    create = sync_method(operations.create_evaluation)
-    get = sync_method(operations.get_evaluation)
-    list = sync_iterator_method(operations.list_evaluations)
+    create = blocking(operations.create_evaluation)
+    get = blocking(operations.get_evaluation)
+    list = blocking_iterator(operations.list_evaluations)
 
     def _parse(self, raw: dict[str, Any]) -> Evaluation:
         return Evaluation(raw, self._transport)
 
 
 class Accounts(_CollectionBase):
-    create = sync_method(operations.create_account)
-    list = sync_iterator_method(operations.list_accounts)
-    revoke = sync_method(operations.revoke_account)
+    create = blocking(operations.create_account)
+    list = blocking_iterator(operations.list_accounts)
+    revoke = blocking(operations.revoke_account)
 
 
-class AsyncClient(BoundClient):
+class AsyncClient(_ClientBase):
     """The same, awaiting: `async with AsyncClient() as unveil: await unveil.encrypt(...)`."""
 
     def __init__(
@@ -120,15 +122,11 @@ class AsyncClient(BoundClient):
         self.evaluations = AsyncEvaluations(self._transport)
         self.accounts = AsyncAccounts(self._transport)
 
-    encrypt = async_method(operations.encrypt)
-    decrypt = async_method(operations.decrypt)
-    schemes = async_method(operations.schemes)
-    attacks = async_method(operations.attacks)
-    ready = async_method(operations.ready)
-
-    @property
-    def url(self) -> str:
-        return str(self._transport.config.url)
+    encrypt = operations.encrypt
+    decrypt = operations.decrypt
+    schemes = operations.schemes
+    attacks = operations.attacks
+    ready = operations.ready
 
     async def close(self) -> None:
         await self._transport.close()
@@ -143,32 +141,32 @@ class AsyncClient(BoundClient):
 
 
 class AsyncKeys(_CollectionBase, Collection[AsyncKey]):
-    create = async_method(operations.create_key)
-    get = async_method(operations.get_key)
-    list = async_iterator_method(operations.list_keys)
-    delete = async_method(operations.delete_key)
+    create = operations.create_key
+    get = operations.get_key
+    list = operations.list_keys
+    delete = operations.delete_key
 
     def _parse(self, raw: dict[str, Any]) -> AsyncKey:
         return AsyncKey(raw, self._transport)
 
 
 class AsyncDatasets(_CollectionBase):
-    upload = async_method(operations.upload_dataset)
-    get = async_method(operations.get_dataset)
-    list = async_iterator_method(operations.list_datasets)
-    delete = async_method(operations.delete_dataset)
+    upload = operations.upload_dataset
+    get = operations.get_dataset
+    list = operations.list_datasets
+    delete = operations.delete_dataset
 
 
 class AsyncEvaluations(_CollectionBase, Collection[AsyncEvaluation]):
-    create = async_method(operations.create_evaluation)
-    get = async_method(operations.get_evaluation)
-    list = async_iterator_method(operations.list_evaluations)
+    create = operations.create_evaluation
+    get = operations.get_evaluation
+    list = operations.list_evaluations
 
     def _parse(self, raw: dict[str, Any]) -> AsyncEvaluation:
         return AsyncEvaluation(raw, self._transport)
 
 
 class AsyncAccounts(_CollectionBase):
-    create = async_method(operations.create_account)
-    list = async_iterator_method(operations.list_accounts)
-    revoke = async_method(operations.revoke_account)
+    create = operations.create_account
+    list = operations.list_accounts
+    revoke = operations.revoke_account

@@ -3,27 +3,17 @@
 from __future__ import annotations
 
 import json
+from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import httpx
 
-from unveil.app.client import job
 from unveil.app.client.errors import ServerProblem, Unreachable
 from unveil.app.client.images import Pixels, decode_rgb
-from unveil.app.client.job import RemoteJob
-from unveil.app.client.operations_core import (
-    OpenStream,
-    Operation,
-    ReadLine,
-    Request,
-    Sleep,
-    StreamOperation,
-    Yield,
-    backoff_seconds,
-)
+from unveil.app.client.job import AsyncJob, BlockingJob, RemoteJob, refresh
 from unveil.app.client.progress import ProgressSnapshot
-from unveil.app.client.transport import async_iterator_method, async_method, sync_iterator_method, sync_method
+from unveil.app.client.transport import backoff_seconds, blocking, blocking_iterator
 from unveil.app.report import evaluation as view
 from unveil.app.report.evaluation import Cell, EvaluationVerdict, Progress, UtilityJob
 
@@ -88,29 +78,30 @@ class EvaluationState(RemoteJob):
         return ProgressSnapshot(now.fraction, now.phase or self.status, f"{now.done}/{now.total} cells", eta)
 
 
-def _events(evaluation: EvaluationState, /, after: int = 0) -> StreamOperation[Event]:
-    """Its events as they happen, from the one after `after`, until it has ended; reconnects by itself."""
+async def _events(evaluation: EvaluationState, /, after: int = 0) -> AsyncGenerator[Event]:
+    """Its events as they happen, from the one after `after`, until it has ended. Reconnects by itself."""
     failures = 0
     while True:
         try:
-            lines = yield OpenStream(Request("GET", f"{evaluation.path}/events", headers={"Last-Event-ID": str(after)}))
-            fields: list[str] = []
-            while (line := (yield ReadLine(lines))) is not None:
-                if line:
-                    fields.append(line)
-                    continue
-                event, fields = _parse_event(fields), []
-                if event is not None:
-                    after, failures = event.id, 0
-                    yield Yield(event)
-            yield from job.refresh(evaluation)
+            headers = {"Last-Event-ID": str(after)}
+            async with evaluation._transport.stream_lines(f"{evaluation.path}/events", headers) as lines:
+                fields: list[str] = []
+                async for line in lines:
+                    if line:
+                        fields.append(line)
+                        continue
+                    event, fields = _parse_event(fields), []
+                    if event is not None:
+                        after, failures = event.id, 0
+                        yield event
+            await refresh(evaluation)
             if evaluation.ended:
                 return
         except (httpx.TransportError, ServerProblem) as error:
             failures += 1
             if failures > _MAX_RECONNECTS:
                 raise Unreachable(f"lost the events of {evaluation.id}: {error}") from error
-        yield Sleep(backoff_seconds(failures))
+        await evaluation._transport.sleep(backoff_seconds(failures))
 
 
 def _parse_event(lines: list[str]) -> Event | None:
@@ -125,43 +116,27 @@ def _parse_event(lines: list[str]) -> Event | None:
     return Event(int(fields["id"]), fields.get("event", "message"), json.loads(fields["data"]))
 
 
-def _report(evaluation: EvaluationState, /, format: Format = "html") -> Operation[bytes]:
+async def _report(evaluation: EvaluationState, /, format: Format = "html") -> bytes:
     """The report as a file's bytes."""
-    return (yield from _get_bytes(f"{evaluation.path}/report.{format}"))
+    return await _fetch(evaluation, f"{evaluation.path}/report.{format}")
 
 
-def _fetch(_: EvaluationState, /, link: str) -> Operation[bytes]:
-    """What a link of this evaluation holds: a sample's PNG, scores.csv, a curve."""
-    return (yield from _get_bytes(link))
+async def _fetch(evaluation: EvaluationState, /, link: str) -> bytes:
+    """The bytes behind a link of this evaluation: a sample's PNG, scores.csv, a curve."""
+    return (await evaluation._transport.request("GET", link)).content
 
 
-def _pixels(_: EvaluationState, /, link: str) -> Operation[Pixels]:
-    """A sample's picture: uint8 [height, width, 3]."""
-    return decode_rgb((yield from _get_bytes(link)))
+async def _pixels(evaluation: EvaluationState, /, link: str) -> Pixels:
+    """The image behind a link of a sample: uint8 [height, width, 3]."""
+    return decode_rgb(await _fetch(evaluation, link))
 
 
-def _get_bytes(path: str) -> Operation[bytes]:
-    response: httpx.Response = yield Request("GET", path)
-    return response.content
+class Evaluation(BlockingJob, EvaluationState):
+    events = blocking_iterator(_events)
+    report = blocking(_report)
+    fetch = blocking(_fetch)
+    pixels = blocking(_pixels)
 
 
-class Evaluation(EvaluationState):
-    refresh = sync_method(job.refresh)
-    wait = sync_method(job.wait)
-    cancel = sync_method(job.cancel)
-    delete = sync_method(job.delete)
-    events = sync_iterator_method(_events)
-    report = sync_method(_report)
-    fetch = sync_method(_fetch)
-    pixels = sync_method(_pixels)
-
-
-class AsyncEvaluation(EvaluationState):
-    refresh = async_method(job.refresh)
-    wait = async_method(job.wait)
-    cancel = async_method(job.cancel)
-    delete = async_method(job.delete)
-    events = async_iterator_method(_events)
-    report = async_method(_report)
-    fetch = async_method(_fetch)
-    pixels = async_method(_pixels)
+class AsyncEvaluation(AsyncJob, EvaluationState):
+    events, report, fetch, pixels = _events, _report, _fetch, _pixels

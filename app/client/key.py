@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
-from unveil.app.client import job
-from unveil.app.client.job import RemoteJob
-from unveil.app.client.operations_core import Operation, Request
+from unveil.app.client.job import AsyncJob, BlockingJob, RemoteJob
 from unveil.app.client.progress import ProgressSnapshot
-from unveil.app.client.transport import async_method, sync_method
+from unveil.app.client.transport import blocking
 
 
 class KeyState(RemoteJob):
@@ -53,23 +51,14 @@ class KeyState(RemoteJob):
         return ProgressSnapshot(fraction, self.raw.get("phase") or self.status, self.scheme)
 
 
-def _material(key: KeyState, /) -> Operation[dict[str, Any]]:
+async def _material(key: KeyState, /) -> dict[str, Any]:
     """The secret itself; the token needs the scope keys:export."""
-    response = yield Request("GET", f"{key.path}/material")
-    return dict(response.json()["material"])
+    return dict((await key._transport.request("GET", f"{key.path}/material")).json()["material"])
 
 
-class Key(KeyState):
-    refresh = sync_method(job.refresh)
-    wait = sync_method(job.wait)
-    cancel = sync_method(job.cancel)
-    delete = sync_method(job.delete)
-    material = sync_method(_material)
+class Key(BlockingJob, KeyState):
+    material = blocking(_material)
 
 
-class AsyncKey(KeyState):
-    refresh = async_method(job.refresh)
-    wait = async_method(job.wait)
-    cancel = async_method(job.cancel)
-    delete = async_method(job.delete)
-    material = async_method(_material)
+class AsyncKey(AsyncJob, KeyState):
+    material = _material

@@ -1,4 +1,4 @@
-"""Every call of the service, once: what `Client` sends blocking and `AsyncClient` awaiting."""
+"""The operations of the service, once: `AsyncClient` has them as methods, `Client` through `transport.blocking`."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ import os
 import tempfile
 import zipfile
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from itertools import groupby
 from pathlib import Path
-from typing import IO, Any, Generic, Literal, TypeVar
+from typing import IO, Any, Generic, Literal, TypeVar, cast
 from urllib.parse import quote
 
 from unveil.app.client.images import (
@@ -27,7 +27,7 @@ from unveil.app.client.images import (
     to_multipart,
     to_utf8_name,
 )
-from unveil.app.client.operations_core import BoundClient, Operation, Request, StreamOperation, Yield
+from unveil.app.client.transport import BoundClient
 from unveil.app.client.types import Account, AccountCreated, Attack, Dataset, EvaluationSummary, Readiness, Scheme
 
 T = TypeVar("T")
@@ -50,15 +50,15 @@ class Collection(BoundClient, ABC, Generic[T]):
 # --- images -----------------------------------------------------------------------------------------------------
 
 
-def encrypt(
-    _: BoundClient,
+async def encrypt(
+    client: BoundClient,
     /,
     images: ImageSources,
     scheme: str | None = None,
     params: Mapping[str, Any] | None = None,
     *,
     key_id: str | None = None,
-) -> Operation[Images]:
+) -> Images:
     """Protect images under a fresh key, or under the one given.
 
     Images are paths, bytes, open files, PIL images, and uint8 arrays or tensors.
@@ -72,18 +72,18 @@ def encrypt(
             key_id = results[0].key_ids[0]  # one key for all: the later requests go on with it
         if key_id is not None:
             form["key_id"] = key_id
-        results.append((yield from _transform("/encrypt", form, parts)))
+        results.append(await _transform(client, "/encrypt", form, parts))
     return _join_images(results)
 
 
-def decrypt(
-    _: BoundClient,
+async def decrypt(
+    client: BoundClient,
     /,
     images: ImageSources,
     key_id: str | Sequence[str] | None = None,
     *,
     allow_changed: bool = False,
-) -> Operation[Images]:
+) -> Images:
     """Undo `encrypt`. Protected PNGs and the answers of `encrypt` name their keys; others need a `key_id`, or one each.
 
     allow_changed: decrypt although an image was changed or the key is not its own.
@@ -104,12 +104,14 @@ def decrypt(
                 }
             if allow_changed:
                 form["allow_changed"] = "true"
-            results.append((yield from _transform("/decrypt", form, parts)))
+            results.append(await _transform(client, "/decrypt", form, parts))
     return _join_images(results)
 
 
-def _transform(path: str, form: dict[str, Any], parts: list[MultipartFile]) -> Operation[Images]:
-    response = yield Request("POST", path, data=form, files=lambda: [("images", part) for part in parts])
+async def _transform(client: BoundClient, path: str, form: dict[str, Any], parts: list[MultipartFile]) -> Images:
+    response = await client._transport.request(
+        "POST", path, data=form, files=lambda: [("images", part) for part in parts]
+    )
     result = parse_images(response.json())
     # by the names that were given: a form cannot carry each letter, and the service cuts long ones
     images = tuple(replace(image, filename=name) for image, (name, *_) in zip(result, parts, strict=True))
@@ -151,29 +153,27 @@ def _join_images(results: list[Images]) -> Images:
 # --- what there is ----------------------------------------------------------------------------------------------
 
 
-def schemes(_: BoundClient, /, width: int = 96, height: int = 96) -> Operation[list[Scheme]]:
+async def schemes(client: BoundClient, /, width: int = 96, height: int = 96) -> list[Scheme]:
     """Every scheme: parameters, key space for this image size, the paper's numbers."""
-    response = yield Request("GET", "/schemes", params={"width": width, "height": height})
+    response = await client._transport.request("GET", "/schemes", params={"width": width, "height": height})
     return list(response.json()["items"])
 
 
-def attacks(_: BoundClient, /) -> Operation[list[Attack]]:
+async def attacks(client: BoundClient, /) -> list[Attack]:
     """Every attack: parameters, threat model, the schemes it applies to."""
-    response = yield Request("GET", "/attacks")
+    response = await client._transport.request("GET", "/attacks")
     return list(response.json()["items"])
 
 
-def ready(_: BoundClient, /) -> Operation[Readiness]:
+async def ready(client: BoundClient, /) -> Readiness:
     """What the service says of its parts. Raises ServerProblem when one is away."""
-    response = yield Request("GET", "/health/ready")
-    readiness: Readiness = response.json()
-    return readiness
+    return cast(Readiness, (await client._transport.request("GET", "/health/ready")).json())
 
 
 # --- keys -------------------------------------------------------------------------------------------------------
 
 
-def create_key(
+async def create_key(
     keys: Collection[T],
     /,
     scheme: str,
@@ -181,48 +181,47 @@ def create_key(
     material: Mapping[str, Any] | None = None,
     *,
     idempotency_key: str | None = None,
-) -> Operation[T]:
+) -> T:
     """Draw a key, or keep the one that `material` spells out. That of a network is trained: `wait` for it."""
     body: dict[str, Any] = {"scheme": scheme, "params": dict(params or {})}
     if material is not None:
         body["material"] = dict(material)
-    response = yield Request("POST", "/keys", json=body, headers=_idempotency_headers(idempotency_key))
+    headers = _idempotency_headers(idempotency_key)
+    response = await keys._transport.request("POST", "/keys", json=body, headers=headers)
     return keys._parse(response.json())
 
 
-def get_key(keys: Collection[T], /, id: str) -> Operation[T]:
+async def get_key(keys: Collection[T], /, id: str) -> T:
     """One key, never its secret."""
-    response = yield Request("GET", _resource_path("keys", id))
+    response = await keys._transport.request("GET", _resource_path("keys", id))
     return keys._parse(response.json())
 
 
-def list_keys(keys: Collection[T], /) -> StreamOperation[T]:
+def list_keys(keys: Collection[T], /) -> AsyncGenerator[T]:
     """Your keys, newest first."""
-    return _iterate_pages("/keys", keys._parse)
+    return _iterate_pages(keys, "/keys", keys._parse)
 
 
-def delete_key(_: BoundClient, /, id: str) -> Operation[None]:
+async def delete_key(client: BoundClient, /, id: str) -> None:
     """Destroy the key: what it protects is lost."""
-    yield Request("DELETE", _resource_path("keys", id))
+    await client._transport.request("DELETE", _resource_path("keys", id))
 
 
 # --- datasets ---------------------------------------------------------------------------------------------------
 
 
-def get_dataset(_: BoundClient, /, id: str) -> Operation[Dataset]:
+async def get_dataset(client: BoundClient, /, id: str) -> Dataset:
     """One dataset, by the name of a built-in one or the id of an upload."""
-    response = yield Request("GET", _resource_path("datasets", id))
-    dataset: Dataset = response.json()
-    return dataset
+    return cast(Dataset, (await client._transport.request("GET", _resource_path("datasets", id))).json())
 
 
-def list_datasets(_: BoundClient, /) -> StreamOperation[Dataset]:
+def list_datasets(client: BoundClient, /) -> AsyncGenerator[Dataset]:
     """Built-in sets, the operator's folders, then uploads."""
-    return _iterate_pages("/datasets", _identity)
+    return _iterate_pages(client, "/datasets", _identity)
 
 
-def upload_dataset(
-    _: BoundClient,
+async def upload_dataset(
+    client: BoundClient,
     /,
     archive: str | Path,
     name: str | None = None,
@@ -232,15 +231,10 @@ def upload_dataset(
     size: int = 96,
     seed: int = 0,
     idempotency_key: str | None = None,
-) -> Operation[Dataset]:
+) -> Dataset:
     """Upload a zip, or a folder, of class folders (below train/ and test/, if you have them)."""
-    paths = {"archive": Path(archive)} | ({} if originals is None else {"originals": Path(originals)})
-    form = {
-        "name": Path(archive).absolute().stem if name is None else name,
-        "kind": kind,
-        "size": str(size),
-        "seed": str(seed),
-    }
+    paths = _archive_paths(archive, originals)
+    form = {"name": paths["archive"].stem if name is None else name, "kind": kind, "size": str(size), "seed": str(seed)}
     with ExitStack() as stack:
 
         def files() -> dict[str, Any]:
@@ -249,16 +243,21 @@ def upload_dataset(
                 field: (f"{path.stem}.zip", stack.enter_context(_open_as_zip(path))) for field, path in paths.items()
             }
 
-        response = yield Request(
-            "POST", "/datasets", data=form, files=files, headers=_idempotency_headers(idempotency_key)
+        headers = _idempotency_headers(idempotency_key)
+        return cast(
+            Dataset,
+            (await client._transport.request("POST", "/datasets", data=form, files=files, headers=headers)).json(),
         )
-    dataset: Dataset = response.json()
-    return dataset
 
 
-def delete_dataset(_: BoundClient, /, id: str) -> Operation[None]:
+async def delete_dataset(client: BoundClient, /, id: str) -> None:
     """Delete an upload. Evaluations that used it keep their results."""
-    yield Request("DELETE", _resource_path("datasets", id))
+    await client._transport.request("DELETE", _resource_path("datasets", id))
+
+
+def _archive_paths(archive: str | Path, originals: str | Path | None) -> dict[str, Path]:
+    paths = {"archive": archive} if originals is None else {"archive": archive, "originals": originals}
+    return {field: Path(path).absolute() for field, path in paths.items()}
 
 
 @contextmanager
@@ -291,7 +290,7 @@ def _walk_files(folder: Path, parents: tuple[str, ...] = ()) -> Iterator[Path]:
 # --- evaluations ------------------------------------------------------------------------------------------------
 
 
-def create_evaluation(
+async def create_evaluation(
     evaluations: Collection[T],
     /,
     *,
@@ -302,7 +301,7 @@ def create_evaluation(
     profile: Profile = "quick",
     idempotency_key: str | None = None,
     **settings: Any,
-) -> Operation[T]:
+) -> T:
     """Order schemes x attacks on a dataset. A scheme or an attack is a name or a mapping with its settings.
 
     settings: seed, keys, samples, public_dataset, utility, ssim_mode. With `idempotency_key` a second call of the same
@@ -317,19 +316,20 @@ def create_evaluation(
     }
     if name is not None:
         body["name"] = name
-    response = yield Request("POST", "/evaluations", json=body, headers=_idempotency_headers(idempotency_key))
+    headers = _idempotency_headers(idempotency_key)
+    response = await evaluations._transport.request("POST", "/evaluations", json=body, headers=headers)
     return evaluations._parse(response.json())
 
 
-def get_evaluation(evaluations: Collection[T], /, id: str) -> Operation[T]:
+async def get_evaluation(evaluations: Collection[T], /, id: str) -> T:
     """One evaluation with its cells."""
-    response = yield Request("GET", _resource_path("evaluations", id))
+    response = await evaluations._transport.request("GET", _resource_path("evaluations", id))
     return evaluations._parse(response.json())
 
 
-def list_evaluations(_: BoundClient, /) -> StreamOperation[EvaluationSummary]:
+def list_evaluations(client: BoundClient, /) -> AsyncGenerator[EvaluationSummary]:
     """Newest first, without their cells."""
-    return _iterate_pages("/evaluations", _identity)
+    return _iterate_pages(client, "/evaluations", _identity)
 
 
 def _to_entries(specs: SpecLike | Sequence[SpecLike]) -> list[dict[str, Any]]:
@@ -341,34 +341,32 @@ def _to_entries(specs: SpecLike | Sequence[SpecLike]) -> list[dict[str, Any]]:
 # --- accounts, for administrators -------------------------------------------------------------------------------
 
 
-def create_account(_: BoundClient, /, name: str, scopes: Sequence[str]) -> Operation[AccountCreated]:
+async def create_account(client: BoundClient, /, name: str, scopes: Sequence[str]) -> AccountCreated:
     """Make an account. Its token is in this answer and nowhere else."""
-    response = yield Request("POST", "/accounts", json={"name": name, "scopes": list(scopes)})
-    account: AccountCreated = response.json()
-    return account
+    body = {"name": name, "scopes": list(scopes)}
+    return cast(AccountCreated, (await client._transport.request("POST", "/accounts", json=body)).json())
 
 
-def list_accounts(_: BoundClient, /) -> StreamOperation[Account]:
+def list_accounts(client: BoundClient, /) -> AsyncGenerator[Account]:
     """Newest first, revoked ones too."""
-    return _iterate_pages("/accounts", _identity)
+    return _iterate_pages(client, "/accounts", _identity)
 
 
-def revoke_account(_: BoundClient, /, account: str) -> Operation[None]:
+async def revoke_account(client: BoundClient, /, account: str) -> None:
     """End an account's tokens and sessions, by its name or id; what it owns stays."""
-    yield Request("DELETE", _resource_path("accounts", account))
+    await client._transport.request("DELETE", _resource_path("accounts", account))
 
 
 # --- what they share --------------------------------------------------------------------------------------------
 
 
-def _iterate_pages(path: str, parse: Callable[[dict[str, Any]], T]) -> StreamOperation[T]:
+async def _iterate_pages(client: BoundClient, path: str, parse: Callable[[dict[str, Any]], T]) -> AsyncGenerator[T]:
     """Every item of a list, page by page as they are needed."""
     params: dict[str, Any] = {"limit": _PAGE_SIZE}
     while True:
-        response = yield Request("GET", path, params=params)
-        page = response.json()
+        page = (await client._transport.request("GET", path, params=params)).json()
         for item in page["items"]:
-            yield Yield(parse(item))
+            yield parse(item)
         if page.get("next") is None:
             return
         params = {**params, "cursor": page["next"]}

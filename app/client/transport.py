@@ -1,191 +1,183 @@
-"""The two ways to carry out a talk, blocking and awaiting, and the methods that they make of one."""
+"""How requests are sent, and sent again: one coroutine for both clients, over httpx's blocking or its asyncio client.
+
+Every operation is an `async def` over a `Transport`. `SyncTransport` blocks inside its coroutines and never suspends,
+so `blocking` can run an operation to its end without an event loop.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import functools
+import random
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Generator, Iterator
-from contextlib import AsyncExitStack, ExitStack, aclosing, closing
+import uuid
+from abc import ABC, abstractmethod
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Iterable, Iterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import httpx
 
 from unveil.app.client.config import ClientConfig
-from unveil.app.client.errors import error_from_response
-from unveil.app.client.operations_core import (
-    BoundClient,
-    Effect,
-    OpenStream,
-    Operation,
-    ReadLine,
-    Request,
-    Send,
-    Sleep,
-    StreamOperation,
-    Yield,
-    with_retries,
-)
+from unveil.app.client.errors import Unreachable, error_from_response
 
-S = TypeVar("S", bound=BoundClient)
-P = ParamSpec("P")
-T = TypeVar("T")
-
+_RETRIED_STATUSES = frozenset({429, 502, 503, 504})
+_FIRST_BACKOFF_S, _MAX_BACKOFF_S = 0.25, 30.0
+_MAX_RETRY_AFTER_S = 120.0  # a longer Retry-After is raised to the caller, who decides
 _STREAM_TIMEOUT = httpx.Timeout(10, read=60)  # the service never leaves an open stream silent for so long
 
 
-class SyncTransport:
-    """Blocking."""
-
+class Transport(ABC):
     def __init__(self, config: ClientConfig) -> None:
         self.config = config
-        self._http = httpx.Client(**config.httpx_options)
 
-    def close(self) -> None:
-        self._http.close()
+    @abstractmethod
+    async def close(self) -> None: ...
 
-    def run(self, operation: Operation[T]) -> T:
-        with closing(self.iterate(_as_stream(operation))) as results:
-            return next(results)
+    @abstractmethod
+    async def sleep(self, seconds: float) -> None: ...
 
-    def iterate(self, stream: StreamOperation[T]) -> Generator[T]:
-        outcome: Any = None
-        with closing(stream), ExitStack() as stack:
-            while (effect := _next_effect(stream, outcome)) is not None:
-                if isinstance(effect, Yield):
-                    yield effect.value
-                    outcome = None
-                    continue
-                try:
-                    outcome = self._perform(effect, stack)
-                except Exception as error:
-                    outcome = error
+    @abstractmethod
+    async def _send(self, method: str, path: str, **options: Any) -> httpx.Response:
+        """Send a request once."""
 
-    def _perform(self, effect: Effect, stack: ExitStack) -> Any:
-        match effect:
-            case Request():
-                return self.run(with_retries(effect, self.config))
-            case Send(request):
-                return self._http.request(**_httpx_arguments(request))
-            case OpenStream(request):
-                stack.close()
-                response = stack.enter_context(self._http.stream(**_httpx_arguments(request), timeout=_STREAM_TIMEOUT))
-                if not response.is_success:
-                    response.read()
-                    raise error_from_response(response)
-                return response.iter_lines()
-            case ReadLine(lines):
-                return next(lines, None)
-            case Sleep(seconds):
-                return time.sleep(seconds)
+    @abstractmethod
+    def stream_lines(self, path: str, headers: dict[str, str]) -> AbstractAsyncContextManager[AsyncIterator[str]]:
+        """Read a response line by line."""
+
+    async def request(
+        self, method: str, path: str, *, files: Callable[[], Any] | None = None, **options: Any
+    ) -> httpx.Response:
+        """The 2xx or 304 response, after retries where those are safe. Raises ProblemError, Unreachable.
+
+        A POST has an Idempotency-Key that stays the same over its attempts, so that it creates nothing twice. `files`
+        is called for each attempt: a file that one attempt has read cannot serve the next.
+        """
+        if method == "POST":
+            options["headers"] = {"Idempotency-Key": uuid.uuid4().hex, **options.get("headers", {})}
+        for attempt in range(self.config.retries + 1):
+            is_last_attempt = attempt == self.config.retries
+            try:
+                response = await self._send(method, path, files=files and files(), **options)
+            except httpx.TransportError as error:
+                if is_last_attempt:
+                    raise Unreachable(f"no answer from {self.config.url}: {error or type(error).__name__}") from error
+                await self.sleep(backoff_seconds(attempt))
+                continue
+            if response.is_success or response.status_code == 304:
+                return response
+            if method == "DELETE" and attempt and response.status_code in (404, 410):
+                return response  # the attempt whose answer was lost had worked
+            problem = error_from_response(response)
+            is_retryable = response.status_code in _RETRIED_STATUSES or problem.code == "idempotency_running"
+            retry_after_s = problem.retry_after_s or 0.0
+            if is_last_attempt or not is_retryable or retry_after_s > _MAX_RETRY_AFTER_S:
+                raise problem
+            await self.sleep(retry_after_s + backoff_seconds(attempt))
+        raise AssertionError("the last attempt returns or raises")
 
 
-class AsyncTransport:
-    """Awaiting, on asyncio."""
+def backoff_seconds(attempt: int) -> float:
+    """Doubling, with jitter so that many clients do not come back together."""
+    return float(min(_MAX_BACKOFF_S, _FIRST_BACKOFF_S * 2**attempt) * random.uniform(0.5, 1.0))
 
+
+class AsyncTransport(Transport):
     def __init__(self, config: ClientConfig) -> None:
-        self.config = config
+        super().__init__(config)
         self._http = httpx.AsyncClient(**config.httpx_options)
 
     async def close(self) -> None:
         await self._http.aclose()
 
-    async def run(self, operation: Operation[T]) -> T:
-        async with aclosing(self.iterate(_as_stream(operation))) as results:
-            return await anext(results)
+    async def sleep(self, seconds: float) -> None:
+        await asyncio.sleep(seconds)
 
-    async def iterate(self, stream: StreamOperation[T]) -> AsyncGenerator[T]:
-        outcome: Any = None
-        with closing(stream):
-            async with AsyncExitStack() as stack:
-                while (effect := _next_effect(stream, outcome)) is not None:
-                    if isinstance(effect, Yield):
-                        yield effect.value
-                        outcome = None
-                        continue
-                    try:
-                        outcome = await self._perform(effect, stack)
-                    except Exception as error:
-                        outcome = error
+    async def _send(self, method: str, path: str, **options: Any) -> httpx.Response:
+        return await self._http.request(method, path, **options)
 
-    async def _perform(self, effect: Effect, stack: AsyncExitStack) -> Any:
-        match effect:
-            case Request():
-                return await self.run(with_retries(effect, self.config))
-            case Send(request):
-                return await self._http.request(**_httpx_arguments(request))
-            case OpenStream(request):
-                await stack.aclose()
-                stream = self._http.stream(**_httpx_arguments(request), timeout=_STREAM_TIMEOUT)
-                response = await stack.enter_async_context(stream)
-                if not response.is_success:
-                    await response.aread()
-                    raise error_from_response(response)
-                return response.aiter_lines()
-            case ReadLine(lines):
-                return await anext(lines, None)
-            case Sleep(seconds):
-                return await asyncio.sleep(seconds)
+    @asynccontextmanager
+    async def stream_lines(self, path: str, headers: dict[str, str]) -> AsyncGenerator[AsyncIterator[str]]:
+        async with self._http.stream("GET", path, headers=headers, timeout=_STREAM_TIMEOUT) as response:
+            if not response.is_success:
+                await response.aread()
+                raise error_from_response(response)
+            yield response.aiter_lines()
 
 
-def _as_stream(operation: Operation[T]) -> StreamOperation[T]:
-    yield Yield((yield from operation))
+class SyncTransport(Transport):
+    def __init__(self, config: ClientConfig) -> None:
+        super().__init__(config)
+        self._http = httpx.Client(**config.httpx_options)
+
+    async def close(self) -> None:
+        self._http.close()
+
+    async def sleep(self, seconds: float) -> None:
+        time.sleep(seconds)  # noqa: ASYNC251 - no event loop runs this
+
+    async def _send(self, method: str, path: str, **options: Any) -> httpx.Response:
+        return self._http.request(method, path, **options)
+
+    @asynccontextmanager
+    async def stream_lines(self, path: str, headers: dict[str, str]) -> AsyncGenerator[AsyncIterator[str]]:
+        with self._http.stream("GET", path, headers=headers, timeout=_STREAM_TIMEOUT) as response:
+            if not response.is_success:
+                response.read()
+                raise error_from_response(response)
+            yield _iterate(response.iter_lines())
 
 
-def _next_effect(stream: StreamOperation[T], outcome: Any) -> Effect | Yield[T] | None:
-    """Tell a stream what came of its last step; what it wants next, None at its end."""
+async def _iterate(lines: Iterable[str]) -> AsyncIterator[str]:
+    for line in lines:
+        yield line
+
+
+class BoundClient:
+    """An object with operations as methods."""
+
+    _transport: Transport
+
+
+S = TypeVar("S", bound=BoundClient)
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+def run_blocking(operation: Coroutine[Any, Any, T]) -> T:
+    """Run an operation over a `SyncTransport`."""
     try:
-        return stream.throw(outcome) if isinstance(outcome, Exception) else stream.send(outcome)
-    except StopIteration:
-        return None
+        operation.send(None)
+    except StopIteration as end:
+        result: T = end.value
+        return result
+    raise AssertionError("an operation over SyncTransport never suspends")
 
 
-def _httpx_arguments(request: Request) -> dict[str, Any]:
-    """For httpx."""
-    arguments = {**vars(request), "files": None if request.files is None else request.files()}
-    return {"url": arguments.pop("path"), **arguments}
+def blocking(operation: Callable[Concatenate[S, P], Coroutine[Any, Any, T]]) -> Callable[Concatenate[S, P], T]:
+    """The operation as a method of the blocking client."""
 
-
-# Methods out of talks. A talk's first argument is the object that the method belongs to.
-
-
-def sync_method(operation: Callable[Concatenate[S, P], Operation[T]]) -> Callable[Concatenate[S, P], T]:
     @functools.wraps(operation)
     def method(self: S, /, *args: P.args, **kwargs: P.kwargs) -> T:
-        result: T = self._transport.run(operation(self, *args, **kwargs))
-        return result
+        return run_blocking(operation(self, *args, **kwargs))
 
     return method
 
 
-def sync_iterator_method(
-    stream: Callable[Concatenate[S, P], StreamOperation[T]],
+def blocking_iterator(
+    operation: Callable[Concatenate[S, P], AsyncGenerator[T]],
 ) -> Callable[Concatenate[S, P], Iterator[T]]:
-    @functools.wraps(stream)
-    def method(self: S, /, *args: P.args, **kwargs: P.kwargs) -> Iterator[T]:
-        items: Iterator[T] = self._transport.iterate(stream(self, *args, **kwargs))
-        return items
+    """The iterating operation as a method of the blocking client."""
 
-    return method
-
-
-def async_method(
-    operation: Callable[Concatenate[S, P], Operation[T]],
-) -> Callable[Concatenate[S, P], Coroutine[Any, Any, T]]:
     @functools.wraps(operation)
-    def method(self: S, /, *args: P.args, **kwargs: P.kwargs) -> Coroutine[Any, Any, T]:
-        result: Coroutine[Any, Any, T] = self._transport.run(operation(self, *args, **kwargs))
-        return result
-
-    return method
-
-
-def async_iterator_method(
-    stream: Callable[Concatenate[S, P], StreamOperation[T]],
-) -> Callable[Concatenate[S, P], AsyncIterator[T]]:
-    @functools.wraps(stream)
-    def method(self: S, /, *args: P.args, **kwargs: P.kwargs) -> AsyncIterator[T]:
-        items: AsyncIterator[T] = self._transport.iterate(stream(self, *args, **kwargs))
-        return items
+    def method(self: S, /, *args: P.args, **kwargs: P.kwargs) -> Iterator[T]:
+        items = operation(self, *args, **kwargs)
+        try:
+            while True:
+                yield run_blocking(anext(items))
+        except StopAsyncIteration:
+            return
+        finally:
+            run_blocking(items.aclose())
 
     return method

@@ -18,8 +18,7 @@ import pytest
 from unveil.app.client import AsyncClient, AsyncEvaluation, Client, Evaluation
 from unveil.app.client.config import ClientConfig
 from unveil.app.client.errors import Conflict, KeyDestroyed, QueueFull, ServerProblem, Unreachable, error_from_response
-from unveil.app.client.operations_core import Request
-from unveil.app.client.transport import AsyncTransport, SyncTransport
+from unveil.app.client.transport import AsyncTransport, SyncTransport, run_blocking
 
 OK: tuple[int, dict[str, str], bytes] = (200, {}, b"{}")
 
@@ -63,7 +62,7 @@ class _Handler(BaseHTTPRequestHandler):
 @pytest.fixture(autouse=True)
 def short_backoff(monkeypatch: pytest.MonkeyPatch) -> None:
     """What the service asks for is waited for in full; what the client waits of its own is shortened."""
-    monkeypatch.setattr("unveil.app.client.operations_core._FIRST_BACKOFF_S", 0.01)
+    monkeypatch.setattr("unveil.app.client.transport._FIRST_BACKOFF_S", 0.01)
 
 
 @pytest.fixture
@@ -77,34 +76,20 @@ def scripted_server(request: pytest.FixtureRequest) -> Iterator[ScriptedServer]:
     server.server_close()
 
 
-def send_request(request: Request):
-    return (yield request)
-
-
 @pytest.fixture(params=["blocking", "asyncio"])
 def send(request: pytest.FixtureRequest, scripted_server: ScriptedServer) -> Callable[..., httpx.Response]:
-    """Send a request through one of the two wires."""
-    address = ClientConfig(f"http://127.0.0.1:{scripted_server.server_port}", "token", timeout=5, retries=2)
+    """Send a request through one of the two transports."""
+    config = ClientConfig(f"http://127.0.0.1:{scripted_server.server_port}", "token", timeout=5, retries=2)
+    run = asyncio.run if request.param == "asyncio" else run_blocking
 
-    async def awaited(talk: Any) -> httpx.Response:
-        wire = AsyncTransport(address)
+    async def send_and_close(*arguments: Any, **options: Any) -> httpx.Response:
+        transport = AsyncTransport(config) if request.param == "asyncio" else SyncTransport(config)
         try:
-            return await wire.run(talk)
+            return await transport.request(*arguments, **options)
         finally:
-            await wire.close()
+            await transport.close()
 
-    def blocked(talk: Any) -> httpx.Response:
-        wire = SyncTransport(address)
-        try:
-            return wire.run(talk)
-        finally:
-            wire.close()
-
-    def run(*words: Any, **options: Any) -> httpx.Response:
-        talk = send_request(Request(*words, **options))
-        return asyncio.run(awaited(talk)) if request.param == "asyncio" else blocked(talk)
-
-    return run
+    return lambda *arguments, **options: run(send_and_close(*arguments, **options))
 
 
 @pytest.mark.parametrize("scripted_server", [[None, (503, {"Retry-After": "0"}, b"proxy"), OK]], indirect=True)
