@@ -1,4 +1,4 @@
-"""Writes docs/reference from the code: `make docs`, or `python -m docs.generate`. A test holds it to the code."""
+"""Writes docs/reference and the types of the client from the code: `python -m docs.generate`. A test compares them."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import dataclasses
 import inspect
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from unveil.app.settings import Settings, variable_name
 from unveil.models import catalog
 
 FOLDER = Path(__file__).parent / "reference"
+CLIENT_TYPES = Path(client.__file__).with_name("types.py")
 
 
 def build_pages() -> dict[Path, str]:
@@ -29,14 +31,20 @@ def build_pages() -> dict[Path, str]:
         "capabilities": _capabilities, "command-line": _command_line, "python-client": _python_client,
     }  # fmt: skip
     note = "<!-- Made from the code by `make docs`; what is edited here is lost. -->"
-    return {FOLDER / f"{name}.md": "\n".join([note, "", *page()]) + "\n" for name, page in page_builders.items()}
+    pages = {FOLDER / f"{name}.md": "\n".join([note, "", *page()]) + "\n" for name, page in page_builders.items()}
+    return {**pages, CLIENT_TYPES: "\n".join(_client_types()) + "\n"}
 
 
 # --- HTTP -------------------------------------------------------------------------------------------------------
 
 
+@cache
+def _openapi() -> dict[str, Any]:
+    return create_app(Settings.model_construct()).openapi()
+
+
 def _api() -> Iterator[str]:
-    document = create_app(Settings.model_construct()).openapi()
+    document = _openapi()
     schemas = document["components"]["schemas"]
     yield from _page_header(
         "HTTP API",
@@ -141,6 +149,42 @@ def _scalar(schema: Mapping[str, Any]) -> str:
 
 def _default(schema: Mapping[str, Any]) -> str:
     return f"`{json.dumps(schema['default'])}`" if "default" in schema else "none"
+
+
+# --- the client's types of JSON answers -------------------------------------------------------------------------
+
+_CLIENT_TYPE_BY_SCHEMA = {
+    "DatasetOut": "Dataset", "PaperResults": "PaperResults", "SchemeVariant": "SchemeVariant", "SchemeOut": "Scheme",
+    "AttackOut": "Attack", "EvaluationSummary": "EvaluationSummary", "AccountOut": "Account",
+    "AccountCreated": "AccountCreated", "ComponentHealth": "ComponentHealth", "ReadinessOut": "Readiness",
+}  # fmt: skip
+_PYTHON_TYPES = {"string": "str", "integer": "int", "number": "float", "boolean": "bool", "null": "None"}
+
+
+def _client_types() -> Iterator[str]:
+    schemas = _openapi()["components"]["schemas"]
+    yield '"""The JSON answers that the client returns as they are. Made by `make docs`; edits here are lost."""'
+    yield from ("", "from __future__ import annotations", "", "from typing import Any, Literal, TypedDict")
+    for schema, name in _CLIENT_TYPE_BY_SCHEMA.items():
+        yield from ("", "", f"class {name}(TypedDict):")
+        yield from (f"    {field}: {_python_type(kind)}" for field, kind in schemas[schema]["properties"].items())
+
+
+def _python_type(schema: Mapping[str, Any]) -> str:
+    if "$ref" in schema:
+        name = schema["$ref"].rpartition("/")[2]
+        other = "str" if "enum" in _openapi()["components"]["schemas"][name] else "dict[str, Any]"
+        return _CLIENT_TYPE_BY_SCHEMA.get(name, other)
+    if "anyOf" in schema:
+        return " | ".join(_python_type(kind) for kind in schema["anyOf"])
+    if choices := schema.get("enum", [schema[key] for key in ("const",) if key in schema]):
+        return f"Literal[{', '.join(json.dumps(choice) for choice in choices)}]"
+    if schema.get("type") == "array":
+        return f"list[{_python_type(schema['items'])}]"
+    if schema.get("type") == "object":
+        values = schema.get("additionalProperties")
+        return f"dict[str, {_python_type(values) if isinstance(values, dict) and values else 'Any'}]"
+    return _PYTHON_TYPES.get(schema.get("type", ""), "Any")
 
 
 def _errors() -> Iterator[str]:

@@ -7,7 +7,7 @@ import os
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 
@@ -19,13 +19,14 @@ from unveil.app.cli.common import (
     UsageError,
     connect,
     database_errors_to_exit_code,
+    format_date,
     load_state_dir,
-    make_table,
+    print_items,
     print_json,
+    print_result,
     read_keyring,
     read_settings,
     stderr,
-    stdout,
 )
 from unveil.app.cli.keys import keys
 from unveil.app.cli.master_key import rotate_master_key
@@ -34,7 +35,7 @@ from unveil.app.cli.master_key import rotate_master_key
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncSession
 
-    from unveil.app.accounts.schemas import AccountCreate, AccountOut
+    from unveil.app.accounts.schemas import AccountCreate, AccountCreated, AccountOut
     from unveil.app.security.envelope import Keyring
     from unveil.app.security.principal import Scope
     from unveil.app.settings import Settings
@@ -60,21 +61,18 @@ def create_account(
     state: State = None,
     as_json: Json = False,
 ) -> None:
-    """Make an account and print its bearer token, this once."""
+    """Create an account and print its bearer token, which is shown only once."""
     from unveil.app.accounts import service
 
     body = _parse_account(name, scopes)
 
-    async def create(session: AsyncSession, keyring: Keyring, _: Settings) -> Any:
-        made = await service.create(session, keyring, body.name, body.scopes)
+    async def create(session: AsyncSession, keyring: Keyring, _: Settings) -> AccountCreated:
+        created = await service.create(session, keyring, body.name, body.scopes)
         await session.commit()
-        return made
+        return created
 
-    created = run_with_session(state, create)
-    if as_json:
-        print_json(created.model_dump(mode="json"))
-    else:
-        print(created.token)
+    account = run_with_session(state, create)
+    print_result(as_json, account.model_dump(mode="json"), account.token)
 
 
 def parse_scopes(scopes: str) -> list[Scope]:
@@ -109,15 +107,9 @@ def list_accounts(state: State = None, as_json: Json = False) -> None:
                 return rows
             after = rows[-1].id
 
-    rows = run_with_session(state, read)
-    if as_json:
-        print_json([account.model_dump(mode="json") for account in rows])
-        return
-    table = make_table("id", "name", "scopes", "revoked", wraps=["name", "scopes"])
-    for account in rows:
-        revoked = "" if account.revoked_at is None else f"{account.revoked_at:%Y-%m-%d}"
-        table.add_row(account.id, account.name, " ".join(account.scopes), revoked)
-    stdout.print(table)
+    items = [account.model_dump(mode="json") for account in run_with_session(state, read)]
+    rows = [(item["id"], item["name"], " ".join(item["scopes"]), format_date(item["revoked_at"])) for item in items]
+    print_items(as_json, items, ("id", "name", "scopes", "revoked"), rows, ["name", "scopes"])
 
 
 @accounts.command("revoke")
@@ -125,10 +117,7 @@ def revoke_account(name: Annotated[str, typer.Argument(help="Name or id")], stat
     """End its tokens and dashboard sessions at once; what it owns stays."""
     from unveil.app.accounts import service
 
-    async def revoke(session: AsyncSession, _: Keyring, __: Settings) -> None:
-        await service.revoke(session, name)
-
-    run_with_session(state, revoke)
+    run_with_session(state, lambda session, *_: service.revoke(session, name))
 
 
 @accounts.command("sign-in")
@@ -225,12 +214,12 @@ def add_master(file: Annotated[Path, typer.Argument(help="The key ring's file")]
 
 
 def retention(
-    older_than: Annotated[str, typer.Option(help="Age since they ended: 30d, 12h")],
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would go, and leave it")] = False,
+    older_than: Annotated[str, typer.Option(help="Time since their end: 30d, 12h")],
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print what would be deleted, and delete nothing")] = False,
     state: State = None,
     as_json: Json = False,
 ) -> None:
-    """Delete ended evaluations of that age, and what crashes left behind."""
+    """Delete evaluations that ended so long ago, and files that crashes left behind."""
     from unveil.app.db.session import session_scope
     from unveil.app.ops.retention import delete_expired
 
@@ -253,4 +242,4 @@ def _parse_age(text: str) -> timedelta:
             return int(number) * unit
     except (OverflowError, ValueError):  # longer than a timedelta, more digits than int() reads
         pass
-    raise UsageError(f"{text[:20]!r} is no age; write 30d or 12h")
+    raise UsageError(f"{text[:20]!r} is not an age; write 30d or 12h")

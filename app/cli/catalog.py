@@ -1,4 +1,4 @@
-"""`unveil schemes` and `unveil attacks`: what can be ordered, and the settings of one."""
+"""`unveil schemes` and `unveil attacks`: the catalog, and the settings of one entry."""
 
 from __future__ import annotations
 
@@ -11,7 +11,18 @@ from rich.console import Group, RenderableType
 from rich.text import Text
 
 from unveil.app.cli import completion
-from unveil.app.cli.common import Json, State, Token, Url, UsageError, connect, make_table, print_json, stdout
+from unveil.app.cli.common import (
+    Json,
+    State,
+    Token,
+    Url,
+    UsageError,
+    connect,
+    make_table,
+    print_items,
+    print_json,
+    stdout,
+)
 from unveil.app.client.types import Attack, Scheme
 
 T = TypeVar("T", Scheme, Attack)
@@ -24,9 +35,9 @@ def register(app: typer.Typer) -> None:
 
 def schemes(
     name: Annotated[
-        str | None, typer.Argument(help="Tell everything of this one", autocompletion=completion.complete_schemes)
+        str | None, typer.Argument(help="Show the settings of one scheme", autocompletion=completion.complete_schemes)
     ] = None,
-    width: Annotated[int, typer.Option(min=1, help="Of the images, for the key space")] = 96,
+    width: Annotated[int, typer.Option(min=1, help="Width of the images, for the key space")] = 96,
     height: Annotated[int, typer.Option(min=1)] = 96,
     url: Url = None,
     token: Token = None,
@@ -45,18 +56,14 @@ def schemes(
             f"attacks: {', '.join(scheme['attacks'])}",
         )
         return
-    if as_json:
-        print_json(items)
-        return
-    table = make_table("scheme", "what it is", f"keys for {width}x{height}", "trained", wraps=["what it is"])
-    for scheme in items:
-        table.add_row(scheme["name"], scheme["title"], _format_key_count(scheme), "yes" if scheme["trains"] else "")
-    stdout.print(table)
+    headings = ("scheme", "what it is", f"keys for {width}x{height}", "trained")
+    rows = [(s["name"], s["title"], _format_key_count(s), "yes" if s["trains"] else "") for s in items]
+    print_items(as_json, items, headings, rows, ["what it is"])
 
 
 def attacks(
     name: Annotated[
-        str | None, typer.Argument(help="Tell everything of this one", autocompletion=completion.complete_attacks)
+        str | None, typer.Argument(help="Show the settings of one attack", autocompletion=completion.complete_attacks)
     ] = None,
     url: Url = None,
     token: Token = None,
@@ -76,13 +83,9 @@ def attacks(
         not_applicable = [f"not on {scheme}: {reason}" for scheme, reason in attack["not_applicable"].items()]
         _print_item(attack, as_json, f"the attacker holds: {attack['threat_model']}", *profiles, *not_applicable)
         return
-    if as_json:
-        print_json(items)
-        return
-    table = make_table("attack", "what it is", "the attacker holds", "applies to", wraps=["what it is", "applies to"])
-    for attack in items:
-        table.add_row(attack["name"], attack["title"], attack["threat_model"], ", ".join(attack["applies_to"]))
-    stdout.print(table)
+    headings = ("attack", "what it is", "the attacker holds", "applies to")
+    rows = [(a["name"], a["title"], a["threat_model"], ", ".join(a["applies_to"])) for a in items]
+    print_items(as_json, items, headings, rows, ["what it is", "applies to"])
 
 
 def _find_by_name(name: str, items: Sequence[T]) -> T:
@@ -104,11 +107,11 @@ def _settings_table(schema: Mapping[str, Any]) -> list[RenderableType]:
     properties: Mapping[str, Mapping[str, Any]] = schema.get("properties", {})
     if not properties:
         return ["no settings"]
-    table = make_table("setting", "default", "meaning", wraps=["meaning"])
+    rows = []
     for name, setting in properties.items():
         choices = f" ({' or '.join(map(str, setting['enum']))})" if "enum" in setting else ""
-        table.add_row(name, json.dumps(setting.get("default")), setting.get("description", "") + choices)
-    return [table]
+        rows.append((name, json.dumps(setting.get("default")), setting.get("description", "") + choices))
+    return [make_table(("setting", "default", "meaning"), rows, ["meaning"])]
 
 
 def _format_key_count(scheme: Scheme) -> str:

@@ -1,4 +1,4 @@
-"""What every command shares: how it finds the service, and how it speaks."""
+"""What all commands share: options, the connection to the service, error classes and output."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import json
 import os
 import shlex
 import sys
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from unveil.app.security.envelope import Keyring
     from unveil.app.settings import Settings
 
-# No markup and no emoji: names, paths and messages are printed as they are, whatever brackets and colons they hold.
-# What goes into a pipe or a file is cut nowhere: it has no width.
+# No markup and no emoji: names, paths and messages are printed as they are, with their brackets and colons.
+# Output into a pipe or a file is never cut to the width of a terminal.
 stdout = Console(markup=False, emoji=False, width=None if sys.stdout.isatty() else 10_000)
 stderr = Console(stderr=True, markup=False, emoji=False)  # progress and errors: stdout is for results
 
@@ -40,10 +40,7 @@ State = Annotated[
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON")]
 
-_UNREACHABLE_SQLSTATES = (
-    "08",
-    "57P",
-)  # SQLSTATEs of a connection that is refused or lost, and of a server that starts or stops
+_UNREACHABLE_SQLSTATES = ("08", "57P")  # a connection refused or lost; a server that starts or stops
 
 
 class CommandFailed(Exception):
@@ -55,11 +52,11 @@ class ServiceUnreachable(CommandFailed):
 
 
 class UsageError(Exception):
-    """The command was given something that makes no sense: exit code 2."""
+    """The command was called with invalid arguments: exit code 2."""
 
 
 def connect(url: str | None, token: str | None, state: Path | None, retries: int = 5) -> Client:
-    """Raises Misused where address or folder are none."""
+    """Raises UsageError if the address or the folder cannot be used."""
     try:
         return Client(url, token, local=state, retries=retries)
     except ValueError as error:
@@ -69,7 +66,7 @@ def connect(url: str | None, token: str | None, state: Path | None, retries: int
 
 
 def load_state_dir(state: Path | None) -> None:
-    """Take the settings of an `unveil local`, for a command that works on its database and files directly."""
+    """Read the settings of an `unveil local`, for a command that works on its database and files directly."""
     if state is None:
         return
     try:
@@ -82,7 +79,7 @@ def load_state_dir(state: Path | None) -> None:
 
 
 def read_settings() -> Settings:
-    """Those of the environment. Raises Misused."""
+    """The settings in the environment. Raises UsageError."""
     from pydantic import ValidationError
 
     from unveil.app.settings import Settings
@@ -95,20 +92,20 @@ def read_settings() -> Settings:
 
 
 def read_keyring(settings: Settings) -> Keyring:
-    """Raises Misused, OSError."""
+    """Raises UsageError, OSError."""
     from unveil.app.security.envelope import load_keyring
 
     try:
         return load_keyring(settings)
     except ValueError as error:
         raise UsageError(f"{settings.keyring_file} is no key ring: {error}") from None
-    except RuntimeError as error:  # none is set where there must be one
+    except RuntimeError as error:  # no key ring is set where one is required
         raise UsageError(str(error)) from None
 
 
 @contextmanager
 def database_errors_to_exit_code() -> Iterator[None]:
-    """For what works on the database directly. Raises Failed, Away with what is wrong there, and what to do."""
+    """For commands that work on the database directly. Raises CommandFailed, ServiceUnreachable: cause and remedy."""
     import psycopg
     from sqlalchemy.exc import SQLAlchemyError
 
@@ -129,7 +126,7 @@ def database_errors_to_exit_code() -> Iterator[None]:
 
 
 def describe_os_error(error: OSError) -> str:
-    """What the system says of a path, without the number it has for it."""
+    """The system's message about a path, without its error number."""
     if isinstance(error, FileExistsError):  # where a folder was to be made
         return f"{error.filename}: there is a file of that name already"
     reason = error.strerror or str(error)
@@ -143,23 +140,42 @@ def parse_json(text: str) -> Any:
     return value
 
 
-def make_table(*headings: str, wraps: Collection[str] = ()) -> Table:
-    """A table in which only the columns of `wraps` give way to a narrow terminal; another that must, ends in `…`."""
+def print_items(
+    as_json: bool, items: Any, headings: Sequence[str], rows: Iterable[Sequence[RenderableType]], wraps: Collection[str]
+) -> None:
+    """Print the items as JSON, or their rows as a table."""
+    if as_json:
+        print_json(items)
+    else:
+        stdout.print(make_table(headings, rows, wraps))
+
+
+def print_result(as_json: bool, value: Any, text: str) -> None:
+    if as_json:
+        print_json(value)
+    else:
+        print(text)
+
+
+def make_table(headings: Sequence[str], rows: Iterable[Sequence[RenderableType]], wraps: Collection[str] = ()) -> Table:
+    """On a narrow terminal the columns of `wraps` wrap, and all others are cut off with `…`."""
     table = Table(box=SIMPLE_HEAD, pad_edge=False)
     for heading in headings:
         wraps_column = heading in wraps
         table.add_column(heading, overflow="fold" if wraps_column else "ellipsis", no_wrap=not wraps_column)
+    for row in rows:
+        table.add_row(*row)
     return table
 
 
 def stacked(id: str, *lines: str | Text) -> RenderableType:
-    """An id, and what is told of it in lines below: beside it there would be room for one of them in 80 columns."""
+    """An id with its description in lines below it: 80 columns have no room for both side by side."""
     return Group(id, Padding(Group(*lines), (0, 0, 0, 2)))
 
 
-def format_date(moment: str) -> str:
-    """Of a time as the service writes it."""
-    return moment[:10]
+def format_date(moment: str | None) -> str:
+    """The date of a time as the service writes it; empty for none."""
+    return "" if moment is None else moment[:10]
 
 
 def print_json(value: Any) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.styled import Styled
 
 from unveil.app.cli import completion
 from unveil.app.cli.common import (
@@ -15,8 +16,8 @@ from unveil.app.cli.common import (
     Url,
     UsageError,
     connect,
-    make_table,
-    print_json,
+    print_items,
+    print_result,
     stacked,
     stderr,
     stdout,
@@ -36,20 +37,16 @@ def list_datasets(url: Url = None, token: Token = None, state: State = None, as_
     """Built-in datasets, the operator's folders and your uploads."""
     with connect(url, token, state) as client:
         items = list(client.datasets.list())
-    if as_json:
-        print_json(items)
-        return
-    table = make_table("id", "train", "test", "size", "classes", wraps=["id"])
+    rows = []
     for item in items:
-        description = stacked(
-            item["id"], item["kind"] if item["name"] == item["id"] else f"{item['name']}, {item['kind']}"
-        )
+        kind = item["kind"] if item["name"] == item["id"] else f"{item['name']}, {item['kind']}"
         counts = str(item["train"]), str(item["test"]), f"{item['width']}x{item['height']}", str(len(item["classes"]))
-        table.add_row(description, *counts, style="" if item["available"] else "dim")
-    stdout.print(table)
+        style = "" if item["available"] else "dim"
+        rows.append([Styled(cell, style) for cell in (stacked(item["id"], kind), *counts)])
+    print_items(as_json, items, ("id", "train", "test", "size", "classes"), rows, ["id"])
     for item in items:
-        if not item["available"]:
-            stdout.print(f"{item['id']} is not here: {item['note']}", style="dim", highlight=False, soft_wrap=True)
+        if not item["available"] and not as_json:
+            stdout.print(f"{item['id']} is not available: {item['note']}", style="dim", highlight=False, soft_wrap=True)
 
 
 @datasets.command()
@@ -57,15 +54,13 @@ def upload(
     archive: Annotated[
         Path, typer.Argument(help="zip or folder: train/ and, if there is one, test/, with class folders below")
     ],
-    name: Annotated[str | None, typer.Option(help="Else the file's name")] = None,
-    protected: Annotated[
-        bool, typer.Option("--protected", help="The images are encrypted by a scheme of yours")
-    ] = False,
+    name: Annotated[str | None, typer.Option(help="Default: the name of the file")] = None,
+    protected: Annotated[bool, typer.Option("--protected", help="The images are encrypted by your own scheme")] = False,
     originals: Annotated[
         Path | None, typer.Option(help="zip or folder with the plain images under the same names")
     ] = None,
     size: Annotated[int, typer.Option(help="Side of plain images in pixels")] = 96,
-    seed: Annotated[int, typer.Option(help="Of the 80/20 split of an archive without test/")] = 0,
+    seed: Annotated[int, typer.Option(help="Seed of the 80/20 split of an archive without test/")] = 0,
     url: Url = None,
     token: Token = None,
     state: State = None,
@@ -74,15 +69,12 @@ def upload(
     """Upload a zip or a folder of images; prints the dataset's id."""
     for path in (archive, originals):
         if path is not None and not path.exists():
-            raise UsageError(f"{path}: there is no such file or folder")
+            raise UsageError(f"{path}: no such file or folder")
     with connect(url, token, state) as client, stderr.status("uploading and unpacking"):
         dataset = client.datasets.upload(
             archive, name, kind="protected" if protected else "plain", originals=originals, size=size, seed=seed
         )
-    if as_json:
-        print_json(dataset)
-    else:
-        print(dataset["id"])
+    print_result(as_json, dataset, dataset["id"])
 
 
 @datasets.command()

@@ -19,8 +19,9 @@ from unveil.app.cli.common import (
     UsageError,
     connect,
     format_date,
-    make_table,
+    print_items,
     print_json,
+    print_result,
     stacked,
     stderr,
     stdout,
@@ -93,10 +94,8 @@ def evaluate(
         if watch:
             stderr.print(f"{evaluation.id} (Ctrl-C leaves it running)")
             _wait_and_print(evaluation, as_json)
-        elif as_json:
-            print_json(evaluation.raw)
         else:
-            print(evaluation.id)
+            print_result(as_json, evaluation.raw, evaluation.id)
 
 
 def report(
@@ -125,14 +124,11 @@ def list_evaluations(url: Url = None, token: Token = None, state: State = None, 
     """List the evaluations of the account, newest first."""
     with connect(url, token, state) as client:
         items = list(client.evaluations.list())
-    if as_json:
-        print_json(items)
-        return
     from unveil.app.cli.evaluation_table import verdict_text  # brings the catalog, which other commands do not need
     from unveil.app.report.labels import label
     from unveil.app.report.narrative import badge
 
-    table = make_table("id", "status", "cells", "created", wraps=["id"])
+    rows = []
     for item in items:
         lines = [Text(item["name"], style="bold")]
         lines += [
@@ -140,8 +136,8 @@ def list_evaluations(url: Url = None, token: Token = None, state: State = None, 
             for verdict in map(EvaluationVerdict.from_json, item["verdicts"])
         ]
         cells = f"{item['progress']['done']}/{item['progress']['total']}"
-        table.add_row(stacked(item["id"], *lines), item["status"], cells, format_date(item["created_at"]))
-    stdout.print(table)
+        rows.append((stacked(item["id"], *lines), item["status"], cells, format_date(item["created_at"])))
+    print_items(as_json, items, ("id", "status", "cells", "created"), rows, ["id"])
 
 
 @evaluations.command()
@@ -167,10 +163,7 @@ def cancel(id: EvaluationId, url: Url = None, token: Token = None, state: State 
     """Stop an evaluation; finished cells are kept."""
     with connect(url, token, state) as client:
         evaluation = _get_evaluation(client, id).cancel()
-    if as_json:
-        print_json(evaluation.raw)
-    else:
-        print(evaluation.status)
+    print_result(as_json, evaluation.raw, evaluation.status)
 
 
 @evaluations.command()

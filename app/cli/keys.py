@@ -20,8 +20,8 @@ from unveil.app.cli.common import (
     UsageError,
     connect,
     format_date,
-    make_table,
     parse_json,
+    print_items,
     print_json,
     stacked,
     stderr,
@@ -34,7 +34,7 @@ from unveil.app.client.progress import progress_bar
 keys = typer.Typer(help="Protection keys, and the key ring that seals them.", no_args_is_help=True)
 
 KeyId = Annotated[str, typer.Argument(help="key_...", metavar="KEY", autocompletion=completion.complete_key)]
-Watch = Annotated[bool, typer.Option("--watch", help="Follow its training to the end")]
+Watch = Annotated[bool, typer.Option("--watch", help="Wait until its training ends")]
 
 
 def register(app: typer.Typer) -> None:
@@ -46,16 +46,13 @@ def list_keys(url: Url = None, token: Token = None, state: State = None, as_json
     """Your keys, never their secrets."""
     with connect(url, token, state) as client:
         items = list(client.keys.list())
-    if as_json:
-        print_json([key.raw for key in items])
-        return
-    table = make_table("id", "status", "uses", "created", wraps=["id"])
+    rows = []
     for key in items:
         params = (Text(f"{name}={value}", style="dim") for name, value in key.params.items())
-        table.add_row(
-            stacked(key.id, key.scheme, *params), key.status, str(key.uses), format_date(key.raw["created_at"])
+        rows.append(
+            (stacked(key.id, key.scheme, *params), key.status, str(key.uses), format_date(key.raw["created_at"]))
         )
-    stdout.print(table)
+    print_items(as_json, [key.raw for key in items], ("id", "status", "uses", "created"), rows, ["id"])
 
 
 @keys.command()
@@ -66,20 +63,22 @@ def create(
             help="NAME[:SETTING]..., for example tanaka or tn-gan:epochs=10", autocompletion=completion.complete_schemes
         ),
     ],
-    profile: Annotated[str | None, typer.Option(help="To be trained: smoke, quick or paper")] = None,
-    dataset: Annotated[str | None, typer.Option(help="To be trained on; `unveil datasets list` shows them")] = None,
+    profile: Annotated[str | None, typer.Option(help="Profile of the training: smoke, quick or paper")] = None,
+    dataset: Annotated[
+        str | None, typer.Option(help="Dataset of the training; `unveil datasets list` shows them")
+    ] = None,
     seed: Annotated[
         int | None,
-        typer.Option(help="To be trained: the same seed makes the same key, for whoever knows it; else it is drawn"),
+        typer.Option(help="Seed of the training: whoever knows it can train the same key; default: random"),
     ] = None,
-    material: Annotated[Path | None, typer.Option(help="JSON file with a key of your own")] = None,
+    material: Annotated[Path | None, typer.Option(help="JSON file with your own key")] = None,
     watch: Watch = False,
     url: Url = None,
     token: Token = None,
     state: State = None,
     as_json: Json = False,
 ) -> None:
-    """Draw a key, keep your own, or train that of a network; prints its id."""
+    """Draw a key, store your own, or train one; prints its id."""
     material_json = None if material is None else _read_json_object(material)
     with connect(url, token, state) as client:
         name, params = spec_parser.parse_spec(scheme, client.schemes())
@@ -171,4 +170,4 @@ def _read_json_object(path: Path) -> dict[str, Any]:
     try:
         return dict(parse_json(path.read_text()))
     except (ValueError, TypeError):
-        raise UsageError(f"{path} holds no JSON object; `unveil keys export` prints such as it takes") from None
+        raise UsageError(f"{path} is not a JSON object in the form that `unveil keys export` prints") from None

@@ -2,19 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from unveil.app.cli.admin import parse_scopes, run_with_session
-from unveil.app.cli.common import Json, State, make_table, print_json, stdout
-
-if TYPE_CHECKING:
-    from sqlalchemy.ext.asyncio import AsyncSession
-
-    from unveil.app.accounts.schemas import TokenCreated, TokenOut
-    from unveil.app.security.envelope import Keyring
-    from unveil.app.settings import Settings
+from unveil.app.cli.common import Json, State, format_date, print_items, print_result
 
 tokens = typer.Typer(help="Bearer tokens of accounts.", no_args_is_help=True)
 AccountArgument = Annotated[str, typer.Argument(help="Name or id of the account")]
@@ -33,18 +26,14 @@ def list_tokens(
     """List tokens by id. The tokens themselves are stored as hashes only."""
     from unveil.app.accounts import service
 
-    async def read(session: AsyncSession, _: Keyring, __: Settings) -> list[TokenOut]:
-        return await service.list_tokens(session, account)
-
-    rows = run_with_session(state, read)
-    if as_json:
-        print_json([token.model_dump(mode="json") for token in rows])
-        return
-    table = make_table("id", "account", "label", "scopes", "revoked", wraps=["account", "label", "scopes"])
-    for token in rows:
-        revoked = "" if token.revoked_at is None else f"{token.revoked_at:%Y-%m-%d}"
-        table.add_row(token.id, token.account, token.label, " ".join(token.scopes), revoked)
-    stdout.print(table)
+    found = run_with_session(state, lambda session, *_: service.list_tokens(session, account))
+    items = [token.model_dump(mode="json") for token in found]
+    rows = [
+        (item["id"], item["account"], item["label"], " ".join(item["scopes"]), format_date(item["revoked_at"]))
+        for item in items
+    ]
+    headings = ("id", "account", "label", "scopes", "revoked")
+    print_items(as_json, items, headings, rows, ["account", "label", "scopes"])
 
 
 @tokens.command("create")
@@ -55,19 +44,15 @@ def create_token(
     state: State = None,
     as_json: Json = False,
 ) -> None:
-    """Create a further token of an account and print it, this once."""
+    """Create another token of an account and print it, which is shown only once."""
     from unveil.app.accounts import service
 
     wanted = parse_scopes(scopes)
 
-    async def create(session: AsyncSession, keyring: Keyring, _: Settings) -> TokenCreated:
-        return await service.create_token(session, keyring, account, wanted, label)
-
-    created = run_with_session(state, create)
-    if as_json:
-        print_json(created.model_dump(mode="json"))
-    else:
-        print(created.token)
+    token = run_with_session(
+        state, lambda session, keyring, _: service.create_token(session, keyring, account, wanted, label)
+    )
+    print_result(as_json, token.model_dump(mode="json"), token.token)
 
 
 @tokens.command("revoke")
@@ -77,7 +62,4 @@ def revoke_token(
     """End one token at once; sessions lose the scopes that no other token of the account has."""
     from unveil.app.accounts import service
 
-    async def revoke(session: AsyncSession, _: Keyring, __: Settings) -> None:
-        await service.revoke_token(session, id)
-
-    run_with_session(state, revoke)
+    run_with_session(state, lambda session, *_: service.revoke_token(session, id))

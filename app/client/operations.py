@@ -233,7 +233,8 @@ async def upload_dataset(
     idempotency_key: str | None = None,
 ) -> Dataset:
     """Upload a zip, or a folder, of class folders (below train/ and test/, if you have them)."""
-    paths = _archive_paths(archive, originals)
+    sources = {"archive": archive} if originals is None else {"archive": archive, "originals": originals}
+    paths = {field: Path(source).absolute() for field, source in sources.items()}  # noqa: ASYNC240
     form = {"name": paths["archive"].stem if name is None else name, "kind": kind, "size": str(size), "seed": str(seed)}
     with ExitStack() as stack:
 
@@ -244,20 +245,13 @@ async def upload_dataset(
             }
 
         headers = _idempotency_headers(idempotency_key)
-        return cast(
-            Dataset,
-            (await client._transport.request("POST", "/datasets", data=form, files=files, headers=headers)).json(),
-        )
+        response = await client._transport.request("POST", "/datasets", data=form, files=files, headers=headers)
+    return cast(Dataset, response.json())
 
 
 async def delete_dataset(client: BoundClient, /, id: str) -> None:
     """Delete an upload. Evaluations that used it keep their results."""
     await client._transport.request("DELETE", _resource_path("datasets", id))
-
-
-def _archive_paths(archive: str | Path, originals: str | Path | None) -> dict[str, Path]:
-    paths = {"archive": archive} if originals is None else {"archive": archive, "originals": originals}
-    return {field: Path(path).absolute() for field, path in paths.items()}
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""Answers that stay plain JSON, as types. The service may add fields."""
+"""The JSON answers that the client returns as they are. Made by `make docs`; edits here are lost."""
 
 from __future__ import annotations
 
@@ -64,8 +64,6 @@ class Attack(TypedDict):
 
 
 class EvaluationSummary(TypedDict):
-    """An evaluation in a list; `evaluations.get(id)` has its cells, too."""
-
     id: str
     name: str
     status: str
@@ -80,12 +78,17 @@ class EvaluationSummary(TypedDict):
 class Account(TypedDict):
     id: str
     name: str
-    scopes: list[str]
+    scopes: list[Literal["encrypt", "keys", "keys:export", "evaluate", "read", "admin"]]
     created_at: str
     revoked_at: str | None
 
 
-class AccountCreated(Account):
+class AccountCreated(TypedDict):
+    id: str
+    name: str
+    scopes: list[Literal["encrypt", "keys", "keys:export", "evaluate", "read", "admin"]]
+    created_at: str
+    revoked_at: str | None
     token: str
 
 
@@ -95,5 +98,5 @@ class ComponentHealth(TypedDict):
 
 
 class Readiness(TypedDict):
-    status: str
+    status: Literal["ok", "not ready"]
     parts: dict[str, ComponentHealth]
