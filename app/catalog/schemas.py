@@ -1,4 +1,4 @@
-"""What is told of schemes and attacks."""
+"""Response bodies of `/schemes` and `/attacks`."""
 
 from __future__ import annotations
 

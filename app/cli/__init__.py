@@ -27,7 +27,7 @@ from unveil.app.client.errors import (
 )
 
 EXIT_OK, EXIT_FAILED, EXIT_USAGE, EXIT_UNREACHABLE = 0, 1, 2, 3
-# The disk's fault; any other path that cannot be used is the fault of whoever gave it.
+# Faults of the disk. Any other path that cannot be used is a wrong argument.
 _DISK_ERRNOS = (errno.ENOSPC, errno.EDQUOT, errno.EIO)
 
 app = typer.Typer(
@@ -55,16 +55,16 @@ def root_options(
         bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version")
     ] = False,
 ) -> None:
-    """What may stand before any command."""
+    """Options before the command."""
 
 
 def main() -> None:
     try:
-        app(prog_name="unveil")  # whatever it was started by: shell completion goes by the name
+        app(prog_name="unveil")  # independent of the executable's name, because shell completion uses it
     except KeyboardInterrupt:
         stderr.print("interrupted")
         sys.exit(130)
-    except BrokenPipeError:  # the reader has seen enough
+    except BrokenPipeError:  # the reader, such as `head`, has closed the pipe
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(EXIT_FAILED)
     except (ProblemError, Unreachable, CommandFailed, UsageError, OSError) as error:
@@ -98,14 +98,14 @@ EXTRAS = {
     "s3fs": "s3",
 }  # fmt: skip
 
-# What to do next, where there is one likely thing.
+# The likely next step after an error.
 _HINTS: dict[type[Exception], str] = {
-    Unreachable: "start one with `unveil local`, or say where it is: --state DIR, --url or UNVEIL_URL",
+    Unreachable: "start one with `unveil local`, or give its address: --state DIR, --url or UNVEIL_URL",
     Unauthenticated: "--state DIR takes the token of an `unveil local`; else --token or UNVEIL_TOKEN",
-    UnknownDataset: "`unveil datasets list` shows what there is",
-    UnknownScheme: "`unveil schemes` shows what there is",
-    NoWorker: "`unveil doctor` says which part is away",
-    Unavailable: "`unveil doctor` says which part is away",
+    UnknownDataset: "`unveil datasets list` lists all datasets",
+    UnknownScheme: "`unveil schemes` lists all schemes",
+    NoWorker: "`unveil doctor` shows which component does not answer",
+    Unavailable: "`unveil doctor` shows which component does not answer",
 }
 
 

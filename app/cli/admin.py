@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from unveil.app.security.principal import Scope
     from unveil.app.settings import Settings
 
-accounts = typer.Typer(help="Who may use the service.", no_args_is_help=True)
+accounts = typer.Typer(help="Create, list and revoke accounts.", no_args_is_help=True)
 T = TypeVar("T")
 
 
@@ -164,10 +164,10 @@ def run_with_session(state: Path | None, operation: Callable[[AsyncSession, Keyr
 
 
 @keys.command("new-ring")
-def create_keyring(file: Annotated[Path, typer.Argument(help="File to make, for UNVEIL_KEYRING_FILE")]) -> None:
-    """Make a key ring: the master key that seals all secrets, and the pepper of the token hashes.
+def create_keyring(file: Annotated[Path, typer.Argument(help="File to create, for UNVEIL_KEYRING_FILE")]) -> None:
+    """Create a key ring: the master key that encrypts all secrets, and the pepper of the token hashes.
 
-    Keep a copy of it apart from the database: whoever lacks it cannot open a single key.
+    Keep a copy of it apart from the database: without it no key can be decrypted.
     """
     from unveil.app.security.envelope import new_keyring
 
@@ -175,7 +175,7 @@ def create_keyring(file: Annotated[Path, typer.Argument(help="File to make, for 
         with os.fdopen(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file_object:
             file_object.write(new_keyring().dumps())
     except FileExistsError:
-        raise UsageError(f"{file} exists, and what is sealed under it would be lost; choose another name") from None
+        raise UsageError(f"{file} exists, and secrets encrypted under it would be lost; choose another name") from None
     stderr.print(f"wrote {file}")
 
 
@@ -186,13 +186,13 @@ def rotate_master(
         float, typer.Option(min=0, max=86_400, help="Seconds to wait until every process has read the new ring")
     ] = 60.0,
 ) -> None:
-    """Put all that is sealed under a new master key, while the service runs. An interrupted run is gone on with."""
+    """Re-encrypt all secrets under a new master key while the service runs. A second call resumes after an abort."""
     rotate_master_key(state, timeout_s=patience)
 
 
 @keys.command("add-master")
 def add_master(file: Annotated[Path, typer.Argument(help="The key ring's file")]) -> None:
-    """Add a master key to a ring, where processes get copies of it: hand them out, then `unveil keys rotate-master`."""
+    """Add a master key to a ring whose copies you distribute: distribute it, then run `unveil keys rotate-master`."""
     from unveil.app.security.envelope import parse_keyring
     from unveil.app.security.key_rotation import RotationIncomplete, exclusive_rotation, write_keyring_file
 
@@ -204,7 +204,7 @@ def add_master(file: Annotated[Path, typer.Argument(help="The key ring's file")]
                 raise UsageError(f"{problem}: finish that with `unveil keys rotate-master`")
             write_keyring_file(file, keyring.with_new_master_key())
     except ValueError as error:
-        raise UsageError(f"{file} is no key ring: {error}") from None
+        raise UsageError(f"{file} is not a key ring: {error}") from None
     except RotationIncomplete as error:
         raise CommandFailed(str(error)) from None
     stderr.print(f"master key {keyring.primary_version + 1} was added to {file}")

@@ -76,7 +76,7 @@ def restore(
 
 @contextmanager
 def _service_settings(state: Path | None, *, new: bool = False) -> Iterator[Settings]:
-    """The settings; servers of a local stack that does not run are started for the time. Raises Failed, Misused."""
+    """The settings; starts the servers of a stopped local stack meanwhile. Raises CommandFailed, UsageError."""
     from unveil.app.local.stack import AlreadyRunning, LocalStack
     from unveil.app.ops.backup import BackupError
 
@@ -120,7 +120,7 @@ def _open_new_file(file: Path) -> Iterator[BinaryIO]:
 def _install_keyring(state: Path | None, keyring: Path | None) -> Iterator[None]:
     """A state folder has this key ring from now on, unless the restore fails: it may be the wrong one.
 
-    Raises Misused where the folder has another, or none and none is given.
+    Raises UsageError if the folder has another key ring, or none and none is given.
     """
     from unveil.app.local.servers import restrict_permissions, write_secret
 
@@ -141,7 +141,7 @@ def _install_keyring(state: Path | None, keyring: Path | None) -> Iterator[None]
         restrict_permissions(state)
         write_secret(keyring_path, keyring_text)
     except UnicodeDecodeError:
-        raise UsageError(f"{keyring} is no key ring; that of a local stack is DIR/secrets/keyring") from None
+        raise UsageError(f"{keyring} is not a key ring; that of a local stack is DIR/secrets/keyring") from None
     try:
         yield
     except Exception:

@@ -98,7 +98,7 @@ def read_keyring(settings: Settings) -> Keyring:
     try:
         return load_keyring(settings)
     except ValueError as error:
-        raise UsageError(f"{settings.keyring_file} is no key ring: {error}") from None
+        raise UsageError(f"{settings.keyring_file} is not a key ring: {error}") from None
     except RuntimeError as error:  # no key ring is set where one is required
         raise UsageError(str(error)) from None
 

@@ -1,4 +1,4 @@
-"""What the shell is offered when Tab is pressed: names of the catalog, ids of a service that answers at once."""
+"""Shell completion: names of the catalog, and ids from the service if it answers within a second."""
 
 from __future__ import annotations
 
@@ -51,13 +51,13 @@ def _complete_last_item(names: Iterable[str], incomplete: str) -> list[str]:
 def _complete_from_service(
     ctx: typer.Context, incomplete: str, items: Callable[[Client], Iterable[tuple[str, str]]]
 ) -> list[tuple[str, str]]:
-    """Of the service that is typed so far, escaped for typer, which takes what it shows beside an id for markup.
+    """Ids of the service that the options name, with descriptions escaped, because typer renders them as markup.
 
-    No patience: nobody waits for a Tab.
+    It does not retry: a user does not wait for completion.
     """
     options = {name: ctx.params.get(name) for name in ("url", "token")}
     try:
         with Client(**options, local=ctx.params.get("state"), timeout=1, retries=0) as client:
             return [(id, escape(description)) for id, description in items(client) if id.startswith(incomplete)]
-    except (UnveilError, OSError, ValueError):  # nobody answers; no such folder; no address
+    except (UnveilError, OSError, ValueError):  # the service does not answer; no such folder; invalid address
         return []

@@ -1,4 +1,4 @@
-"""What `unveil doctor` looks at. Each check says what to do where something is amiss."""
+"""The checks of `unveil doctor`. Each failed check says what to do."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from unveil.models.catalog import builtin_datasets, plugins
 if TYPE_CHECKING:
     from unveil.app.settings import Settings
 
-Grade = Literal["ok", "note", "bad", "away"]  # away: a service that was named, and does not answer
+Grade = Literal["ok", "note", "bad", "away"]  # away: the service at --url does not answer
 
 
 @dataclass(frozen=True)
@@ -168,8 +168,8 @@ def _workers(settings: Settings) -> Check:
     with session_scope(settings) as session:
         served_queues = {queue for row in session.scalars(select_live_processes()) for queue in row.queues}
     missing = {
-        ENCRYPT_QUEUE: "requests to encrypt wait in vain: unveil worker --queues encrypt,ops",
-        OPS_QUEUE: "nobody finds what lost workers left: unveil worker --queues ops",
+        ENCRYPT_QUEUE: "encryption requests time out: unveil worker --queues encrypt,ops",
+        OPS_QUEUE: "lost jobs are not requeued: unveil worker --queues ops",
         ATTACK_QUEUE: "evaluations and trainings wait: unveil worker --queues attack",
     }
     for queue, advice in missing.items():

@@ -12,9 +12,9 @@
 It imports neither torch nor the service. Errors, all of them in `unveil.app.client.errors`:
 
     UnveilError
-      Unreachable            nobody answers at the address
-      TimedOut               `wait(timeout=...)` ran out; what was waited for goes on
-      ProblemError           the service said no: status, code, detail, errors; by status
+      Unreachable            the service does not answer at the address
+      TimedOut               `wait(timeout=...)` ran out; the job itself goes on
+      ProblemError           the service rejected the request: status, code, detail, errors; by status
         Unauthenticated  Forbidden  NotFound  Conflict  Gone  TooLarge  Invalid  TooMany  ServerProblem
                              and below these one class for each problem code: UnknownKey, KeyDestroyed, QueueFull ...
 """

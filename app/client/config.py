@@ -1,4 +1,4 @@
-"""Where the service is, who asks, and how patiently."""
+"""The address of the service, the token, the timeout and the retries of a client."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ class ClientConfig:
         try:
             url = httpx.URL(self.url)
         except httpx.InvalidURL as error:
-            raise ValueError(f"{self.url!r} is no address of a service: {error}") from None
+            raise ValueError(f"{self.url!r} is not the address of a service: {error}") from None
         if url.scheme not in ("http", "https") or not url.host:
-            raise ValueError(f"{self.url!r} is no address of a service: it must begin with http:// or https://")
+            raise ValueError(f"{self.url!r} is not the address of a service: it must begin with http:// or https://")
         if self.token is not None and not (self.token.isascii() and self.token.isprintable()):
-            raise ValueError("the token holds characters that none has; give the one line that was printed for it")
+            raise ValueError("the token holds characters that no token has; give the one line that `unveil` printed")
 
     @property
     def httpx_options(self) -> dict[str, Any]:
@@ -38,9 +38,9 @@ class ClientConfig:
 def resolve_config(
     url: str | None, token: str | None, *, local: str | Path | None, timeout: float, retries: int
 ) -> ClientConfig:
-    """What is given, else what an `unveil local` keeps in its folder, else UNVEIL_URL and UNVEIL_TOKEN.
+    """The arguments, else the address and token in the folder of an `unveil local`, else UNVEIL_URL and UNVEIL_TOKEN.
 
-    Raises OSError where the folder is none.
+    Raises OSError if the folder cannot be read.
     """
     if local is not None:
         url, token = url or _read_line(Path(local, "address")), token or _read_line(Path(local, "token"))

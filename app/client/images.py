@@ -1,4 +1,4 @@
-"""Images on their way in (paths, bytes, arrays) and out (bytes with what the service says of them)."""
+"""Images as arguments (paths, bytes, arrays) and as results (PNG bytes with their metadata)."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Pixels = npt.NDArray[np.uint8]
 
 @dataclass(frozen=True)
 class Image:
-    """An image as the service answers it: lossless PNG bytes and the key that made or undid it."""
+    """An image in a response: lossless PNG bytes and the key that encrypted or decrypted it."""
 
     filename: str
     key_id: str
@@ -73,7 +73,7 @@ class Images(Sequence[Image]):
         """uint8 [images, height, width, 3]. Raises ValueError where sizes differ."""
         sizes = {(image.width, image.height) for image in self.images}
         if len(sizes) > 1:
-            raise ValueError(f"images of {len(sizes)} sizes make no one array; take the pixels of each")
+            raise ValueError(f"images of {len(sizes)} sizes cannot form one array; use the pixels of each image")
         return np.stack([image.pixels for image in self.images])
 
 
@@ -167,7 +167,7 @@ def _save_png(image: PIL.Image.Image) -> bytes:
 
 
 def encode_png(pixels: Pixels) -> bytes:
-    """The array as a PNG. Raises ValueError for what is no 8-bit picture."""
+    """The array as a PNG. Raises ValueError if it is not an 8-bit image."""
     if pixels.dtype != np.uint8 or not (pixels.ndim == 2 or (pixels.ndim == 3 and pixels.shape[2] in (3, 4))):
         raise ValueError(
             f"an image is uint8 [height, width], [height, width, 3] or [height, width, 4]; "

@@ -34,17 +34,17 @@ T = TypeVar("T")
 SpecLike = str | Mapping[str, Any]
 Profile = Literal["smoke", "quick", "paper"]
 
-# More than the service takes in a request, by its defaults, are sent as several requests.
+# The service's default limits of one request; more images are sent in several requests.
 _MAX_FILES_PER_REQUEST, _MAX_BYTES_PER_REQUEST = 64, 24 * 2**20
 _PAGE_SIZE = 200
 
 
 class Collection(BoundClient, ABC, Generic[T]):
-    """A part of the client whose answers are objects with calls of their own."""
+    """A part of the client that returns objects with operations of their own."""
 
     @abstractmethod
     def _parse(self, raw: dict[str, Any]) -> T:
-        """The object of an answer."""
+        """The object of a JSON answer."""
 
 
 # --- images -----------------------------------------------------------------------------------------------------
@@ -113,7 +113,7 @@ async def _transform(client: BoundClient, path: str, form: dict[str, Any], parts
         "POST", path, data=form, files=lambda: [("images", part) for part in parts]
     )
     result = parse_images(response.json())
-    # by the names that were given: a form cannot carry each letter, and the service cuts long ones
+    # under the original names: a form cannot hold every character, and the service shortens long names
     images = tuple(replace(image, filename=name) for image, (name, *_) in zip(result, parts, strict=True))
     return replace(result, images=images)
 
@@ -150,7 +150,7 @@ def _join_images(results: list[Images]) -> Images:
     return Images(results[0].scheme, results[0].params, tuple(image for result in results for image in result))
 
 
-# --- what there is ----------------------------------------------------------------------------------------------
+# --- the catalog -------------------------------------------------------------------------------------------------
 
 
 async def schemes(client: BoundClient, /, width: int = 96, height: int = 96) -> list[Scheme]:
@@ -166,7 +166,7 @@ async def attacks(client: BoundClient, /) -> list[Attack]:
 
 
 async def ready(client: BoundClient, /) -> Readiness:
-    """What the service says of its parts. Raises ServerProblem when one is away."""
+    """The state of the service's components. Raises ServerProblem if one does not answer."""
     return cast(Readiness, (await client._transport.request("GET", "/health/ready")).json())
 
 
@@ -182,7 +182,7 @@ async def create_key(
     *,
     idempotency_key: str | None = None,
 ) -> T:
-    """Draw a key, or keep the one that `material` spells out. That of a network is trained: `wait` for it."""
+    """Draw a key, or store the one in `material`. The key of a network is trained: `wait` for it."""
     body: dict[str, Any] = {"scheme": scheme, "params": dict(params or {})}
     if material is not None:
         body["material"] = dict(material)
@@ -262,7 +262,7 @@ def _open_as_zip(path: Path) -> Iterator[IO[bytes]]:
             yield file
         return
     with tempfile.TemporaryFile() as buffer:
-        # stored as they are: images are compressed already; and a file may be older than a zip can say
+        # stored uncompressed, because images are compressed; a file may be older than the zip format can express
         with zipfile.ZipFile(buffer, "w", strict_timestamps=False) as archive:
             for member in _walk_files(path):
                 archive.write(member, to_utf8_name(str(member.relative_to(path))))
@@ -336,7 +336,7 @@ def _to_entries(specs: SpecLike | Sequence[SpecLike]) -> list[dict[str, Any]]:
 
 
 async def create_account(client: BoundClient, /, name: str, scopes: Sequence[str]) -> AccountCreated:
-    """Make an account. Its token is in this answer and nowhere else."""
+    """Create an account. Its token is in this answer only."""
     body = {"name": name, "scopes": list(scopes)}
     return cast(AccountCreated, (await client._transport.request("POST", "/accounts", json=body)).json())
 
@@ -351,11 +351,11 @@ async def revoke_account(client: BoundClient, /, account: str) -> None:
     await client._transport.request("DELETE", _resource_path("accounts", account))
 
 
-# --- what they share --------------------------------------------------------------------------------------------
+# --- shared helpers ---------------------------------------------------------------------------------------------
 
 
 async def _iterate_pages(client: BoundClient, path: str, parse: Callable[[dict[str, Any]], T]) -> AsyncGenerator[T]:
-    """Every item of a list, page by page as they are needed."""
+    """Every item of a list; pages are requested as they are needed."""
     params: dict[str, Any] = {"limit": _PAGE_SIZE}
     while True:
         page = (await client._transport.request("GET", path, params=params)).json()
@@ -367,7 +367,7 @@ async def _iterate_pages(client: BoundClient, path: str, parse: Callable[[dict[s
 
 
 def _resource_path(collection: str, id: str) -> str:
-    """The address of a thing. What is no id must not lead to another address: dots count in a path."""
+    """The path of a resource. Dots are escaped, so that an invalid id cannot lead to another path."""
     return f"/{collection}/{quote(id, safe='').replace('.', '%2E')}"
 
 

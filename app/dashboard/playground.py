@@ -1,7 +1,7 @@
-"""The playground: a picture under every scheme by the API's own routes, and what attacks that train nothing see of it.
+"""The playground: an image under every scheme by the API's own routes, and previews of attacks that train nothing.
 
-A look is worked out by an encryption worker, as encryption itself: pictures are small and an account has one look at
-a time, so that it holds one worker for seconds at most.
+An encryption worker computes a preview. Images are small and an account has one preview at a time, so it occupies one
+worker for seconds at most.
 """
 
 from __future__ import annotations
@@ -44,12 +44,12 @@ router = APIRouter()
 page_router = APIRouter(route_class=PageRoute)
 api_router = APIRouter(route_class=AuthenticatedRoute)
 
-MIN_SIDE, MAX_SIDE = 16, 256  # of a picture, in pixels: what attacks read in seconds
+MIN_SIDE, MAX_SIDE = 16, 256  # of an image, in pixels: small enough for attacks that take seconds
 SAMPLE_PHOTOS = {"astronaut": "Astronaut", "coffee": "Coffee", "cat": "Cat", "rocket": "Rocket"}
 _FIELDS = frozenset({"key_id", "attack"})
 _ATTACK_SETTINGS: dict[str, dict[str, Any]] = {
     "key-recovery": {"curve": False}
-}  # one number of ciphertexts is enough here
+}  # a single number of ciphertexts is enough here
 _CACHE_ONE_DAY = {"Cache-Control": "private, max-age=86400"}
 
 
@@ -60,7 +60,7 @@ class PlaygroundScheme:
     title: str
     name: str
     params: dict[str, Any]
-    key_id: str | None  # of a trained scheme; the others draw one with the first picture
+    key_id: str | None  # of a trained scheme; the others draw one with the first image
     per_image: bool
     invertible: bool
     previews: list[tuple[str, str | None]]  # attack, and why it cannot be run
@@ -123,11 +123,13 @@ def _to_playground_scheme(entry: dict[str, Any], key: Key | None) -> PlaygroundS
 async def preview_attack(
     request: Request, principal: EncryptPrincipal, app_state: AppStateDep, session: Session
 ) -> Response:
-    """What one attack sees of a picture protected with a key, and of the small set under the same key."""
+    """Run one attack on an image protected with a key, and on the sample set under the same key."""
     async with read_form(request, "images", _FIELDS, 1) as form:
         name = form.single("attack")
         if name not in preview_attack_names():
-            raise Invalid("there is no such look", [("/attack", f"must be one of {', '.join(preview_attack_names())}")])
+            raise Invalid(
+                f"unknown attack {name!r}", [("/attack", f"must be one of {', '.join(preview_attack_names())}")]
+            )
         (key,) = await get_many(session, principal, [form.single("key_id") or ""])
         require_ready(key)
         reason = catalog.make_attack(name, {}).not_applicable_reason(make_scheme_or_422(key.scheme, key.params))
@@ -155,7 +157,7 @@ async def preview_attack(
 
 @api_router.get("/dashboard/playground/photographs/{name}.png")
 async def show_sample_photo(name: str, principal: EncryptPrincipal, app_state: AppStateDep) -> Response:
-    """A photograph to try: it comes with scikit-image, which only workers need to have."""
+    """A sample photograph. It comes from scikit-image, which only workers need."""
     if name not in SAMPLE_PHOTOS:
         raise NotFound(f"there is no photograph {name!r}")
     reply = await call_worker(app_state, BundledPhotoRequest(account_id=principal.account_id, name=name), PngReply)
@@ -169,34 +171,34 @@ async def show_sample_ciphertexts(
     width: Annotated[int, Query(ge=MIN_SIDE, le=MAX_SIDE)],
     height: Annotated[int, Query(ge=MIN_SIDE, le=MAX_SIDE)],
 ) -> Response:
-    """The small set that is protected with a picture of this size."""
+    """The sample set that is protected with an image of this size."""
     request = SampleMosaicRequest(account_id=principal.account_id, width=width, height=height)
     reply = await call_worker(app_state, request, PngReply)
     return Response(reply.png, media_type="image/png", headers=_CACHE_ONE_DAY)
 
 
 def _require_preview_size(data: bytes) -> None:
-    """Raises Invalid for what a browser would have scaled down. Only the header is read."""
+    """Raises Invalid for an image that the page would have scaled down. Reads the header only."""
     try:
         with Image.open(io.BytesIO(data), formats=("PNG",)) as image:
             width, height = image.size
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
-        raise Invalid("the picture cannot be read", [("/images/0", "must be a PNG")]) from None
+        raise Invalid("the image cannot be read", [("/images/0", "must be a PNG")]) from None
     if not all(MIN_SIDE <= side <= MAX_SIDE for side in (width, height)):
-        message = f"is {width}x{height}; the sides of a picture to look at are {MIN_SIDE} to {MAX_SIDE} pixels"
-        raise Invalid(f"the picture {message}", [("/images/0", message)])
+        message = f"is {width}x{height}; sides must have {MIN_SIDE} to {MAX_SIDE} pixels"
+        raise Invalid(f"the image {message}", [("/images/0", message)])
 
 
 @asynccontextmanager
 async def _one_preview_per_account(app_state: AppState, principal: Principal) -> AsyncIterator[None]:
-    """Raises OneAtATime while another look of the account is under way."""
+    """Raises PlaygroundBusy while another preview of the account is running."""
     lock_key, lock_token = f"unveil:look:{principal.account_id}", new_id("look")
-    # It outlives no request: a service that dies here leaves the account waiting for a moment only.
+    # The lock expires with the request's timeout, so a crash of the service blocks the account only briefly.
     acquired = await app_state.redis.set(
         lock_key, lock_token, nx=True, ex=int(app_state.settings.encrypt_timeout_s) + 1
     )
     if not acquired:
-        raise PlaygroundBusy("wait until it is there, then ask again", headers={"Retry-After": "1"})
+        raise PlaygroundBusy("wait until it has ended, then try again", headers={"Retry-After": "1"})
     try:
         yield
     finally:

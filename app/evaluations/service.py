@@ -46,7 +46,7 @@ _EVALUATIONS_PER_READ = 4  # each has up to a thousand cells; other requests run
 async def plan(
     session: AsyncSession, app_state: AppState, principal: Principal, body: EvaluationCreate
 ) -> EvaluationPlan:
-    """What an order would make; nothing is written. Raises whatever is wrong with it."""
+    """The cells that a request would create; writes nothing. Raises the problem of an invalid request."""
     images = public = None
     if body.dataset is not None:
         images = await resolve_plain_dataset(session, app_state, principal, body.dataset, "/dataset")
@@ -80,7 +80,7 @@ async def plan(
 async def create(
     session: AsyncSession, app_state: AppState, principal: Principal, body: EvaluationCreate, evaluation_id: str
 ) -> EvaluationOut:
-    """Write the evaluation and its cells; the caller of this commits, then calls `tell_workers`."""
+    """Write the evaluation and its cells; the caller commits, then calls `dispatch_jobs`."""
     planned = await plan(session, app_state, principal, body)
     new_jobs = sum(cell.not_applicable_reason is None for cell in planned.cells) + len(planned.keys)
     await enforce_queue_quota(session, app_state, principal, new_jobs, "/schemes")

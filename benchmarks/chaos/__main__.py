@@ -68,18 +68,18 @@ def main() -> int:
     )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the rows there too")
     args = parser.parse_args()
-    told = Console(stderr=True)
+    console = Console(stderr=True)
     rows: list[FaultResult] = []
     for name in args.only:
         started_at = time.monotonic()
-        told.print(f"{name} (load {os.getloadavg()[0]:.1f})")
+        console.print(f"{name} (load {os.getloadavg()[0]:.1f})")
         try:
-            found = FAULTS[name](lambda line: told.print(f"  {line}", highlight=False))
+            found = FAULTS[name](lambda line: console.print(f"  {line}", highlight=False))
             rows += [replace(row, load=round(os.getloadavg()[0], 1)) for row in found]
         except Exception as error:  # the others are still worth knowing
-            told.print_exception()
+            console.print_exception()
             rows.append(FaultResult(name, 0, 0, 1, note=f"{type(error).__name__}: {error}".splitlines()[0]))
-        told.print(f"  {time.monotonic() - started_at:.0f} s, load {os.getloadavg()[0]:.1f}")
+        console.print(f"  {time.monotonic() - started_at:.0f} s, load {os.getloadavg()[0]:.1f}")
     Console(width=None if sys.stdout.isatty() else 1000).print(table(rows))
     if args.json:
         args.json.write_text(json.dumps([asdict(row) for row in rows], indent=2) + "\n")

@@ -15,7 +15,7 @@ from benchmarks.chaos.fixtures import LEASE_S, LONG_ORDERS, ChaosEnvironment, ch
 from benchmarks.chaos.outcome import FaultResult, ProgressCallback
 from unveil.app.db.tables import Base, Cell
 
-_WAKE_WAIT_S = 4.0  # a watch looks each second: by then the zombie has tried to write, and was told
+_RESUME_WAIT_S = 4.0  # the lease watch checks each second, so the resumed worker has tried to write by then
 _IGNORED_TABLES = {"process_heartbeats", "idempotency"}  # heartbeats of processes; what requests leave
 
 
@@ -32,7 +32,7 @@ def run(log_progress: ProgressCallback, *, rounds: int = 3, seed: int = 0) -> li
                 with _suspended_worker(environment, id):
                     seconds.append(environment.wait_until_ended(id))
                     rows_before = _read_all_rows(environment)
-                time.sleep(_WAKE_WAIT_S)
+                time.sleep(_RESUME_WAIT_S)
                 changed_rows = _read_all_rows(environment) ^ rows_before
                 changed += len(changed_rows)
                 is_unchanged = (

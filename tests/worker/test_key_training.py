@@ -204,7 +204,7 @@ def test_a_networks_checkpoints_are_sealed_for_its_job_alone_and_lost_with_its_e
 ):
     recorded = {}
 
-    def look(context):
+    def record(context):
         checkpoints.save(context.checkpoints, "network.ckpt", {"weights": torch.arange(64.0)})
         recorded["sealed"] = runtime.blobs.read(f"checkpoints/{id}/network.ckpt")
         recorded["attempts"] = recorded.get("attempts", 0) + 1
@@ -213,10 +213,10 @@ def test_a_networks_checkpoints_are_sealed_for_its_job_alone_and_lost_with_its_e
 
     def goes_on(context):
         recorded["loaded"] = checkpoints.load(context.checkpoints, "network.ckpt")
-        look(context)
+        record(context)
 
     id, another = create_key(runtime, account), create_key(runtime, account)
-    register_scheme(monkeypatch, look)
+    register_scheme(monkeypatch, record)
     with pytest.raises(KeyboardInterrupt):
         train_key(runtime, id)
     assert torch.arange(64.0).numpy().tobytes()[100:140] not in recorded["sealed"]

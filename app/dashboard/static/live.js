@@ -1,5 +1,5 @@
-// The page of a running evaluation. Progress moves bars in place; for all else the server renders the page anew and the
-// parts that changed are swapped in: at most once a second, not while the page is hidden, and only after an event.
+// The page of a running evaluation. Progress events move the bars in place. For other events the server
+// renders the page again and the changed parts are replaced: at most once a second, and only while the page is visible.
 import { refresh } from "./parts.js";
 
 const { evaluation, version } = document.getElementById("live").dataset;
@@ -11,36 +11,36 @@ let last = 0;
 let due = Infinity;
 let timer;
 
-/** Look at the page again within `ms`, a burst of wishes being one look. */
-function look(ms) {
+/** Refresh the page within `ms`; a burst of calls leads to one refresh. */
+function scheduleRefresh(ms) {
   const at = Math.max(performance.now() + ms, last + LEAST_MS);
   if (at >= due) return;
   due = at;
   clearTimeout(timer);
-  timer = setTimeout(now, at - performance.now());
+  timer = setTimeout(refreshPage, at - performance.now());
 }
 
-async function now() {
-  if (document.hidden) return; // `due` stays: the look is owed
+async function refreshPage() {
+  if (document.hidden) return; // `due` stays set, so the page is refreshed when it becomes visible
   due = Infinity;
   last = performance.now();
   const answered = await refresh(location.href);
   note.hidden ||= answered;
-  if (!answered) look(3000);
+  if (!answered) scheduleRefresh(3000);
 }
 
 document.addEventListener("visibilitychange", () => {
-  if (!document.hidden && due <= performance.now()) now();
+  if (!document.hidden && due <= performance.now()) refreshPage();
 });
 
 function progress({ cell, progress, phase, evaluation }) {
   const bar = document.getElementById(`bar-${cell}`);
-  if (!bar) return look(0);
+  if (!bar) return scheduleRefresh(0);
   bar.value = progress;
   document.getElementById(`phase-${cell}`).textContent = phase;
   const overall = document.getElementById("overall");
   if (overall) overall.value = evaluation.fraction;
-  look(5000); // for the time that is left
+  scheduleRefresh(5000); // updates the estimated time left
 }
 
 let seen = version;
@@ -54,20 +54,20 @@ function follow() {
       act(JSON.parse(event.data));
     });
   on("progress", progress);
-  on("metric", () => look(2000));
-  on("cell", () => look(0));
-  on("status", () => look(0));
+  on("metric", () => scheduleRefresh(2000));
+  on("cell", () => scheduleRefresh(0));
+  on("status", () => scheduleRefresh(0));
   source.onopen = () => {
     note.hidden = true;
     pause = 1000;
   };
   source.onerror = async () => {
     if (source.readyState !== EventSource.CLOSED) {
-      note.hidden = false; // the browser connects again by itself, and says which event it has seen
+      note.hidden = false; // the browser reconnects by itself with Last-Event-ID
       return;
     }
-    await now();
-    if (ended()) return; // 204: there is nothing more to come
+    await refreshPage();
+    if (ended()) return; // 204: no further events
     note.hidden = false;
     setTimeout(follow, pause);
     pause = Math.min(2 * pause, 30000);

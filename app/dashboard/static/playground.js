@@ -1,4 +1,4 @@
-// The playground: one picture under every scheme by POST /encrypt, back by POST /decrypt, then what attacks see of it.
+// The playground: one image under every scheme by POST /encrypt, back by POST /decrypt, then the previews of attacks.
 
 const cards = [...document.querySelectorAll(".shot[data-scheme]")];
 const looks = [...document.querySelectorAll("[data-look]")];
@@ -173,7 +173,7 @@ async function choose(file) {
   try {
     picture = await fit(file);
   } catch {
-    said.textContent = "This file is not a picture that the browser can read.";
+    said.textContent = "The browser cannot read this file as an image.";
     return;
   }
   for (const image of document.querySelectorAll("#plain img, #plain-row .mine")) put(image, picture.blob);
@@ -192,7 +192,7 @@ async function choose(file) {
   if (mine !== turn) return;
   const seconds = ((performance.now() - started) / 1000).toFixed(2);
   const told = `Protected under ${done.filter(Boolean).length} of ${cards.length} schemes in ${seconds} s.`;
-  said.textContent = `${told} The attacks are at work.`;
+  said.textContent = `${told} The attacks are running.`;
   // A column after the other: what takes a moment first.
   for (const attack of new Set(looks.map((cell) => cell.dataset.look))) {
     for (const cell of looks.filter((each) => each.dataset.look === attack)) {
@@ -200,7 +200,7 @@ async function choose(file) {
       await look(cell, picture, mine);
     }
   }
-  if (mine === turn) said.textContent = `${told} The attacks are done.`;
+  if (mine === turn) said.textContent = `${told} The attacks have finished.`;
 }
 
 const pressed = (button) => {

@@ -79,7 +79,7 @@ def test_a_restore_that_lacks_something_leaves_nothing_in_the_way(run_unveil, tm
     (tmp_path / "a.png").write_bytes(png(1))
     assert "--keyring" in run_unveil("restore", "some.bak", "--state", "new", code=2).stderr
     assert "no such" in run_unveil("restore", "none.bak", "--state", "new", "--keyring", "a.png", code=2).stderr.lower()
-    assert "no key ring" in run_unveil("restore", "some.bak", "--state", "new", "--keyring", "a.png", code=2).stderr
+    assert "not a key ring" in run_unveil("restore", "some.bak", "--state", "new", "--keyring", "a.png", code=2).stderr
     assert not (tmp_path / "new").exists()
     run_unveil("keys", "new-ring", "another")
     run_unveil("restore", "some.bak", "--state", "new", "--keyring", "another", code=1)

@@ -156,7 +156,7 @@ def test_a_blob_store_that_cannot_be_written_or_is_nearly_full(
 @pytest.mark.parametrize(
     ("queues", "grade", "said"),
     [
-        ([], "bad", "none on encrypt; requests to encrypt wait in vain: unveil worker"),
+        ([], "bad", "none on encrypt; encryption requests time out: unveil worker"),
         (["attack"], "bad", "none on encrypt"),
         (["encrypt", "attack"], "bad", "none on ops"),
         (["encrypt,ops"], "note", "none on attack; evaluations"),

@@ -53,7 +53,7 @@ def expect_error(
         ("keys new-ring nowhere/ring", "nowhere/ring: No such file or directory"),
         ("keys new-ring file/ring", "file/ring: Not a directory"),
         ("keys add-master folder", "folder: Is a directory"),
-        ("keys add-master bytes", "bytes is no key ring"),
+        ("keys add-master bytes", "bytes is not a key ring"),
         ("keys create tanaka --material bytes", "bytes holds no JSON object"),
         ("encrypt . --scheme tanaka", ".: is a folder; give the image files in it"),
         ("encrypt " + "x" * 300 + " --scheme tanaka", "File name too long"),
@@ -66,14 +66,14 @@ def expect_error(
         (f"serve --processes {HUGE}", "--processes"),
         (f"worker --concurrency {HUGE}", "--concurrency"),
         ("worker --queues ,", "'' is no queue"),
-        (f"retention --older-than {HUGE}d", "is no age"),
-        (f"retention --older-than {'9' * 5000}h", "is no age"),
-        ("retention --older-than ²d", "is no age"),
-        ("retention --older-than -3d", "is no age"),
+        (f"retention --older-than {HUGE}d", "is not an age"),
+        (f"retention --older-than {'9' * 5000}h", "is not an age"),
+        ("retention --older-than ²d", "is not an age"),
+        ("retention --older-than -3d", "is not an age"),
         ("keys rotate-master --patience -1", "--patience"),
-        ("schemes --url http://127.0.0.1:port", "is no address of a service"),
-        ("schemes --url http://[::1", "is no address of a service"),
-        ("schemes --url http://", "is no address of a service"),
+        ("schemes --url http://127.0.0.1:port", "is not the address of a service"),
+        ("schemes --url http://[::1", "is not the address of a service"),
+        ("schemes --url http://", "is not the address of a service"),
         ("schemes --token ümlaut", "the token"),
     ],
 )
@@ -137,7 +137,7 @@ def test_an_address_that_is_none_is_named(expect_error: ExpectError, monkeypatch
     assert f"{name}: " in expect_error("accounts", "list")
 
 
-@pytest.mark.parametrize(("file", "text"), [("nowhere", "nowhere: No such file"), ("bytes", "bytes is no key ring")])
+@pytest.mark.parametrize(("file", "text"), [("nowhere", "nowhere: No such file"), ("bytes", "bytes is not a key ring")])
 def test_a_key_ring_that_cannot_be_read(expect_error: ExpectError, monkeypatch, file: str, text: str) -> None:
     monkeypatch.setenv("UNVEIL_DATABASE_URL", UNREACHABLE_DATABASE_URL)
     monkeypatch.setenv("UNVEIL_KEYRING_FILE", file)

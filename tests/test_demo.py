@@ -17,8 +17,8 @@ import pytest
 def test_the_demo_shows_everything_and_stops_cleanly(tmp_path: Path) -> None:
     state = tmp_path / "demo"
     done = subprocess.run(
-        [sys.executable, "-W", "error", "-m", "unveil.app.cli.demo", "--state", state, "--profile", "smoke"],
-        cwd=Path(__file__).parents[3], env={**os.environ, "COLUMNS": "110"},
+        [sys.executable, "-W", "error", "examples/demo.py", "--state", state, "--profile", "smoke"],
+        cwd=Path(__file__).parents[1], env={**os.environ, "COLUMNS": "110"},
         capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
