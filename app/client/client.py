@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
 
 from unveil.app.client import operations
 from unveil.app.client.config import resolve_config
@@ -77,9 +77,7 @@ class Keys(_CollectionBase, Collection[Key]):
     get = blocking(operations.get_key)
     list = blocking_iterator(operations.list_keys)
     delete = blocking(operations.delete_key)
-
-    def _parse(self, raw: dict[str, Any]) -> Key:
-        return Key(raw, self._transport)
+    _item = Key
 
 
 class Datasets(_CollectionBase):
@@ -93,9 +91,7 @@ class Evaluations(_CollectionBase, Collection[Evaluation]):
     create = blocking(operations.create_evaluation)
     get = blocking(operations.get_evaluation)
     list = blocking_iterator(operations.list_evaluations)
-
-    def _parse(self, raw: dict[str, Any]) -> Evaluation:
-        return Evaluation(raw, self._transport)
+    _item = Evaluation
 
 
 class Accounts(_CollectionBase):
@@ -145,9 +141,7 @@ class AsyncKeys(_CollectionBase, Collection[AsyncKey]):
     get = operations.get_key
     list = operations.list_keys
     delete = operations.delete_key
-
-    def _parse(self, raw: dict[str, Any]) -> AsyncKey:
-        return AsyncKey(raw, self._transport)
+    _item = AsyncKey
 
 
 class AsyncDatasets(_CollectionBase):
@@ -161,9 +155,7 @@ class AsyncEvaluations(_CollectionBase, Collection[AsyncEvaluation]):
     create = operations.create_evaluation
     get = operations.get_evaluation
     list = operations.list_evaluations
-
-    def _parse(self, raw: dict[str, Any]) -> AsyncEvaluation:
-        return AsyncEvaluation(raw, self._transport)
+    _item = AsyncEvaluation
 
 
 class AsyncAccounts(_CollectionBase):

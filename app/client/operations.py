@@ -6,7 +6,6 @@ import json
 import os
 import tempfile
 import zipfile
-from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
@@ -27,7 +26,7 @@ from unveil.app.client.images import (
     to_multipart,
     to_utf8_name,
 )
-from unveil.app.client.transport import BoundClient
+from unveil.app.client.transport import BoundClient, Transport
 from unveil.app.client.types import Account, AccountCreated, Attack, Dataset, EvaluationSummary, Readiness, Scheme
 
 T = TypeVar("T")
@@ -39,12 +38,13 @@ _MAX_FILES_PER_REQUEST, _MAX_BYTES_PER_REQUEST = 64, 24 * 2**20
 _PAGE_SIZE = 200
 
 
-class Collection(BoundClient, ABC, Generic[T]):
+class Collection(BoundClient, Generic[T]):
     """A part of the client that returns objects with operations of their own."""
 
-    @abstractmethod
+    _item: Callable[[dict[str, Any], Transport], T]
+
     def _parse(self, raw: dict[str, Any]) -> T:
-        """The object of a JSON answer."""
+        return self._item(raw, self._transport)
 
 
 # --- images -----------------------------------------------------------------------------------------------------

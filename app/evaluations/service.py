@@ -212,9 +212,7 @@ async def get_view(session: AsyncSession, evaluation: Evaluation) -> view.Evalua
 async def cancel(session: AsyncSession, principal: Principal, id: str) -> Evaluation:
     """Request cancellation; repeating the request is fine. Raises UnknownEvaluation, EvaluationEnded."""
     await get(session, principal, id)
-    locked = await session.run_sync(event_log.lock_evaluation, id)
-    if locked is None:
-        raise UnknownEvaluation(f"there is no evaluation {id!r}; see GET /evaluations")
+    locked = _require_found(id, await session.run_sync(event_log.lock_evaluation, id))
     if locked.status in TERMINAL - {Status.CANCELLED}:  # a client retries after losing the first answer
         raise EvaluationEnded(f"evaluation {id} has already {locked.status}; there is nothing to cancel")
     await session.run_sync(event_log.cancel, locked)
@@ -225,9 +223,7 @@ async def cancel(session: AsyncSession, principal: Principal, id: str) -> Evalua
 async def delete(session: AsyncSession, principal: Principal, id: str) -> None:
     """Raises UnknownEvaluation, EvaluationRunning."""
     await get(session, principal, id)
-    locked = await session.run_sync(event_log.lock_evaluation, id)
-    if locked is None:
-        raise UnknownEvaluation(f"there is no evaluation {id!r}; see GET /evaluations")
+    locked = _require_found(id, await session.run_sync(event_log.lock_evaluation, id))
     if locked.status not in TERMINAL:
         raise EvaluationRunning(f"evaluation {id} is {locked.status}; cancel it first, or wait")
     await session.delete(locked)

@@ -194,14 +194,6 @@ def _preview_attack(runtime: Runtime, request: PreviewRequest) -> PreviewReply:
     return playground.preview_attack(scheme, make_attack(request.attack, request.attack_settings), image, key, secret)
 
 
-def _bundled_photo(_: Runtime, request: BundledPhotoRequest) -> PngReply:
-    return PngReply(playground.bundled_photo(request.name))
-
-
-def _sample_mosaic(_: Runtime, request: SampleMosaicRequest) -> PngReply:
-    return PngReply(playground.sample_mosaic(request.height, request.width))
-
-
 def _thumbnails(runtime: Runtime, request: ThumbnailsRequest) -> PngReply:
     return PngReply(dataset_loading.thumbnail_strip(runtime, request.account_id, request.dataset))
 
@@ -213,8 +205,8 @@ def _build_dataset(runtime: Runtime, request: ArchiveRequest) -> ArchiveReply:
 _HANDLERS: Mapping[type, Callable[[Runtime, Any], Any]] = {
     TransformRequest: _transform,
     PreviewRequest: _preview_attack,
-    BundledPhotoRequest: _bundled_photo,
-    SampleMosaicRequest: _sample_mosaic,
+    BundledPhotoRequest: lambda _, request: PngReply(playground.bundled_photo(request.name)),
+    SampleMosaicRequest: lambda _, request: PngReply(playground.sample_mosaic(request.height, request.width)),
     ThumbnailsRequest: _thumbnails,
     ArchiveRequest: _build_dataset,
 }
