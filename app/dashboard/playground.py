@@ -119,7 +119,7 @@ def _to_playground_scheme(entry: dict[str, Any], key: Key | None) -> PlaygroundS
     )
 
 
-@api_router.post("/dashboard/playground/look")
+@api_router.post("/dashboard/playground/preview")
 async def preview_attack(
     request: Request, principal: EncryptPrincipal, app_state: AppStateDep, session: Session
 ) -> Response:
@@ -152,7 +152,7 @@ async def preview_attack(
             reply = await call_worker(app_state, preview_request, PreviewReply)
     scores = {"failed_attack": reply.failure} if reply.scores is None else vars(reply.scores)
     images = [base64.b64encode(png).decode() for png in reply.images]
-    return JSONResponse({**scores, "pictures": images}, headers={"Cache-Control": "no-store"})
+    return JSONResponse({**scores, "images": images}, headers={"Cache-Control": "no-store"})
 
 
 @api_router.get("/dashboard/playground/photographs/{name}.png")
@@ -192,7 +192,7 @@ def _require_preview_size(data: bytes) -> None:
 @asynccontextmanager
 async def _one_preview_per_account(app_state: AppState, principal: Principal) -> AsyncIterator[None]:
     """Raises PlaygroundBusy while another preview of the account is running."""
-    lock_key, lock_token = f"unveil:look:{principal.account_id}", new_id("look")
+    lock_key, lock_token = f"unveil:preview:{principal.account_id}", new_id("preview")
     # The lock expires with the request's timeout, so a crash of the service blocks the account only briefly.
     acquired = await app_state.redis.set(
         lock_key, lock_token, nx=True, ex=int(app_state.settings.encrypt_timeout_s) + 1

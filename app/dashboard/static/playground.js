@@ -1,15 +1,15 @@
 // The playground: one image under every scheme by POST /encrypt, back by POST /decrypt, then the previews of attacks.
 
 const cards = [...document.querySelectorAll(".shot[data-scheme]")];
-const looks = [...document.querySelectorAll("[data-look]")];
-const said = document.getElementById("said");
+const previewCells = [...document.querySelectorAll("[data-preview]")];
+const statusLine = document.getElementById("said");
 const side = 256;
 const smallest = 16;
-let turn = 0; // counts pictures: what belongs to an earlier one is dropped
+let turn = 0; // counts chosen images: results for an earlier one are dropped
 
 const part = (element, name) => element.querySelector(`[data-is=${name}]`);
 
-/** A picture file as a PNG of at most `side` pixels, cut to twice as long as wide where it is longer. */
+/** An image file as a PNG of at most `side` pixels, cut to twice as long as wide where it is longer. */
 async function fit(file) {
   const whole = await createImageBitmap(file);
   const [wide, high] = [Math.min(whole.width, 2 * whole.height), Math.min(whole.height, 2 * whole.width)];
@@ -29,12 +29,12 @@ async function fit(file) {
 
 function form(blob, fields) {
   const made = new FormData();
-  made.append("images", blob, "picture.png");
+  made.append("images", blob, "image.png");
   for (const [name, value] of Object.entries(fields)) made.append(name, value);
   return made;
 }
 
-/** POST a form. Throws what the service says of a failure. */
+/** POST a form. Throws the problem's detail. */
 async function post(path, body, accept) {
   const answer = await fetch(path, { method: "POST", body, headers: { Accept: accept } });
   if (answer.ok) return answer;
@@ -47,21 +47,21 @@ function put(image, blob) {
   image.src = URL.createObjectURL(blob);
 }
 
-// --- protect, and back ---
+// --- encrypt and decrypt ---
 
-async function protect(card, picture, mine) {
+async function protect(card, input, mine) {
   const error = part(card, "error");
   error.hidden = true;
   card.classList.add("waits");
-  // One key for all pictures, unless the scheme has a key for each.
+  // One key for all images, unless the scheme has a key for each.
   const known = card.dataset.key && !("perImage" in card.dataset);
   const fields = known ? { key_id: card.dataset.key } : { scheme: card.dataset.scheme, params: card.dataset.params };
   try {
-    const answer = await post("/encrypt", form(picture.blob, fields), "image/png");
+    const answer = await post("/encrypt", form(input.blob, fields), "image/png");
     const blob = await answer.blob();
     if (mine !== turn) return false;
     card.dataset.key = answer.headers.get("Key-Id");
-    show(card, blob, picture);
+    show(card, blob, input);
     return true;
   } catch (failure) {
     error.textContent = failure.message;
@@ -72,7 +72,7 @@ async function protect(card, picture, mine) {
   }
 }
 
-function show(card, blob, picture) {
+function show(card, blob, input) {
   const image = card.querySelector("img");
   put(image, blob);
   const key = part(card, "key");
@@ -90,7 +90,7 @@ function show(card, blob, picture) {
   let plain = null;
   decrypt.onclick = async () => {
     if (plain) {
-      // the second press shows the protected picture again
+      // the second click shows the protected image again
       plain = null;
       decrypt.textContent = "Decrypt";
       part(card, "undone").textContent = "";
@@ -101,56 +101,56 @@ function show(card, blob, picture) {
       plain = await answer.blob();
       put(image, plain);
       decrypt.textContent = "Show protected";
-      part(card, "undone").textContent = (await same(plain, picture)) ? "Decrypted: equal to yours in every pixel." : "Decrypted: differs from yours.";
+      part(card, "undone").textContent = (await same(plain, input)) ? "Decrypted: equal to yours in every pixel." : "Decrypted: differs from yours.";
     } catch (failure) {
       part(card, "undone").textContent = failure.message;
     }
   };
 }
 
-async function same(blob, picture) {
+async function same(blob, input) {
   const { width, height, pixels } = await fit(blob);
-  return width === picture.width && height === picture.height && pixels.every((value, i) => value === picture.pixels[i]);
+  return width === input.width && height === input.height && pixels.every((value, i) => value === input.pixels[i]);
 }
 
-// --- what attacks see ---
+// --- previews of attacks ---
 
-async function look(cell, picture, mine) {
+async function preview(cell, input, mine) {
   const card = cards[cell.dataset.card];
   const figures = part(cell, "figures");
   if (!card.dataset.key) return figures.replaceChildren("not protected");
-  figures.replaceChildren("works …");
-  const body = () => form(picture.blob, { key_id: card.dataset.key, attack: cell.dataset.look });
-  let seen;
-  while (!seen) {
+  figures.replaceChildren("running …");
+  const body = () => form(input.blob, { key_id: card.dataset.key, attack: cell.dataset.preview });
+  let result;
+  while (!result) {
     try {
-      seen = await (await post("/dashboard/playground/look", body(), "application/json")).json();
+      result = await (await post("/dashboard/playground/preview", body(), "application/json")).json();
     } catch (failure) {
       if (mine !== turn) return;
-      if (failure.code !== "playground_busy") return figures.replaceChildren(line(failure.message), again(cell, picture, mine));
-      await new Promise((done) => setTimeout(done, 300)); // another page of this account is at it
+      if (failure.code !== "playground_busy") return figures.replaceChildren(line(failure.message), again(cell, input, mine));
+      await new Promise((done) => setTimeout(done, 300)); // another page of this account has a preview running
     }
   }
   if (mine !== turn) return;
-  if (seen.failed_attack) return figures.replaceChildren(`It found nothing: ${seen.failed_attack}.`);
-  const pictures = part(cell, "pictures");
-  [...pictures.children].forEach((image, i) => put(image, png(seen.pictures[i])));
-  pictures.hidden = false;
+  if (result.failed_attack) return figures.replaceChildren(`It found nothing: ${result.failed_attack}.`);
+  const images = part(cell, "images");
+  [...images.children].forEach((image, i) => put(image, png(result.images[i])));
+  images.hidden = false;
   const strong = document.createElement("strong");
-  strong.textContent = `SSIM ${seen.ssim.toFixed(3)}`;
-  const picked = `${seen.picked ? "picked out" : "not picked out"}; ${seen.picked_of_set} of all ${seen.set} are`;
-  const key = seen.exact_key === null ? [] : [line(seen.exact_key ? "the exact key was found" : "the key was found in part")];
-  figures.replaceChildren(strong, line(picked), ...key, line(`${seen.seconds.toFixed(2)} s`, "dim"));
-  cell.classList.toggle("seen", seen.ssim >= 0.9);
+  strong.textContent = `SSIM ${result.ssim.toFixed(3)}`;
+  const picked = `${result.picked ? "picked out" : "not picked out"}; ${result.picked_of_set} of all ${result.set} are`;
+  const key = result.exact_key === null ? [] : [line(result.exact_key ? "the exact key was found" : "the key was found in part")];
+  figures.replaceChildren(strong, line(picked), ...key, line(`${result.seconds.toFixed(2)} s`, "dim"));
+  cell.classList.toggle("seen", result.ssim >= 0.9);
 }
 
-/** A button that has the attack tried once more. */
-function again(cell, picture, mine) {
+/** A button that runs the preview again. */
+function again(cell, input, mine) {
   const button = document.createElement("button");
   button.type = "button";
   button.className = "small";
   button.textContent = "Try again";
-  button.onclick = () => look(cell, picture, mine);
+  button.onclick = () => preview(cell, input, mine);
   return button;
 }
 
@@ -165,42 +165,42 @@ function png(text) {
   return new Blob([Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0))], { type: "image/png" });
 }
 
-// --- a picture is chosen ---
+// --- an image is chosen ---
 
 async function choose(file) {
   const mine = ++turn;
-  let picture;
+  let input;
   try {
-    picture = await fit(file);
+    input = await fit(file);
   } catch {
-    said.textContent = "The browser cannot read this file as an image.";
+    statusLine.textContent = "The browser cannot read this file as an image.";
     return;
   }
-  for (const image of document.querySelectorAll("#plain img, #plain-row .mine")) put(image, picture.blob);
-  document.querySelector("#plain-row img:not(.mine)").src = `/dashboard/playground/set.png?width=${picture.width}&height=${picture.height}`;
-  document.getElementById("main").style.setProperty("--shape", `${picture.width} / ${picture.height}`);
-  document.getElementById("plain-size").textContent = `${picture.width} × ${picture.height} pixels`;
-  for (const cell of looks) {
-    part(cell, "pictures").hidden = true;
-    part(cell, "figures").replaceChildren(line("waits", "dim"));
+  for (const image of document.querySelectorAll("#plain img, #plain-row .mine")) put(image, input.blob);
+  document.querySelector("#plain-row img:not(.mine)").src = `/dashboard/playground/set.png?width=${input.width}&height=${input.height}`;
+  document.getElementById("main").style.setProperty("--shape", `${input.width} / ${input.height}`);
+  document.getElementById("plain-size").textContent = `${input.width} × ${input.height} pixels`;
+  for (const cell of previewCells) {
+    part(cell, "images").hidden = true;
+    part(cell, "figures").replaceChildren(line("queued", "dim"));
     cell.classList.remove("seen");
   }
-  document.getElementById("protected").hidden = document.getElementById("looks").hidden = false;
-  said.textContent = "Protecting …";
+  document.getElementById("protected").hidden = document.getElementById("previews").hidden = false;
+  statusLine.textContent = "Protecting …";
   const started = performance.now();
-  const done = await Promise.all(cards.map((card) => protect(card, picture, mine)));
+  const done = await Promise.all(cards.map((card) => protect(card, input, mine)));
   if (mine !== turn) return;
   const seconds = ((performance.now() - started) / 1000).toFixed(2);
-  const told = `Protected under ${done.filter(Boolean).length} of ${cards.length} schemes in ${seconds} s.`;
-  said.textContent = `${told} The attacks are running.`;
-  // A column after the other: what takes a moment first.
-  for (const attack of new Set(looks.map((cell) => cell.dataset.look))) {
-    for (const cell of looks.filter((each) => each.dataset.look === attack)) {
+  const summary = `Protected under ${done.filter(Boolean).length} of ${cards.length} schemes in ${seconds} s.`;
+  statusLine.textContent = `${summary} The attacks are running.`;
+  // Attack by attack, the fastest first.
+  for (const attack of new Set(previewCells.map((cell) => cell.dataset.preview))) {
+    for (const cell of previewCells.filter((each) => each.dataset.preview === attack)) {
       if (mine !== turn) return;
-      await look(cell, picture, mine);
+      await preview(cell, input, mine);
     }
   }
-  if (mine === turn) said.textContent = `${told} The attacks have finished.`;
+  if (mine === turn) statusLine.textContent = `${summary} The attacks have finished.`;
 }
 
 const pressed = (button) => {
@@ -212,7 +212,7 @@ for (const button of document.querySelectorAll("[data-photograph]")) {
     pressed(button);
     const answer = await fetch(button.querySelector("img").src);
     if (answer.ok) choose(await answer.blob());
-    else said.textContent = "This photograph cannot be had now; drop one of yours.";
+    else statusLine.textContent = "This photograph is not available now; choose an image of yours.";
   });
 }
 
@@ -223,7 +223,7 @@ document.getElementById("file").addEventListener("change", (event) => {
 });
 for (const type of ["dragenter", "dragover", "dragleave", "drop"]) {
   document.addEventListener(type, (event) => {
-    event.preventDefault(); // a picture dropped beside the field must not replace the page
+    event.preventDefault(); // an image dropped beside the field must not replace the page
     drop.classList.toggle("over", type === "dragenter" || type === "dragover");
   });
 }

@@ -24,7 +24,7 @@ def api_client(stack: LocalStack) -> Iterator[httpx.Client]:
 
 
 def make_png(width: int = 64, height: int = 48) -> bytes:
-    """A picture with edges and colours."""
+    """An image with edges and colours."""
     rows, columns = np.mgrid[:height, :width]
     pixels = np.stack([rows * 4 % 256, columns * 3 % 256, (rows + columns) % 200], -1).astype(np.uint8)
     held = io.BytesIO()
@@ -32,7 +32,7 @@ def make_png(width: int = 64, height: int = 48) -> bytes:
     return held.getvalue()
 
 
-def test_a_picture_appears_under_every_scheme_and_attacks_bring_it_back(
+def test_an_image_is_shown_under_every_scheme_and_attacks_reconstruct_it(
     browser: Chrome, stack: LocalStack, tmp_path: Path
 ) -> None:
     (tmp_path / "mine.png").write_bytes(make_png(320, 240))
@@ -53,20 +53,20 @@ def test_a_picture_appears_under_every_scheme_and_attacks_bring_it_back(
     WebDriverWait(browser, 20).until(lambda _: undone.text)
     assert undone.text == "Decrypted: equal to yours in every pixel."
 
-    WebDriverWait(browser, 90).until(lambda _: "are done" in said.text)
-    looks = browser.find_elements(By.CSS_SELECTOR, "[data-look]")
-    assert all("SSIM" in look.text for look in looks)
-    same_key = browser.find_element(By.CSS_SELECTOR, "[data-look=key-recovery]")
+    WebDriverWait(browser, 90).until(lambda _: "have finished" in said.text)
+    previews = browser.find_elements(By.CSS_SELECTOR, "[data-preview]")
+    assert all("SSIM" in preview.text for preview in previews)
+    same_key = browser.find_element(By.CSS_SELECTOR, "[data-preview=key-recovery]")
     assert "SSIM 1.000" in same_key.text
     assert "the exact key was found" in same_key.text
 
 
-def test_what_is_no_picture_is_told(browser: Chrome, stack: LocalStack, tmp_path: Path) -> None:
-    (tmp_path / "text.png").write_text("no picture")
+def test_a_file_that_is_not_an_image_is_reported(browser: Chrome, stack: LocalStack, tmp_path: Path) -> None:
+    (tmp_path / "text.png").write_text("no image")
     browser.get(f"{stack.url}/dashboard/playground")
     browser.find_element(By.ID, "file").send_keys(str(tmp_path / "text.png"))
     said = browser.find_element(By.ID, "said")
-    WebDriverWait(browser, 5).until(lambda _: "not a picture" in said.text)
+    WebDriverWait(browser, 5).until(lambda _: "cannot read this file" in said.text)
 
 
 def create_key(api_client: httpx.Client, scheme: str, **params: str) -> str:
@@ -74,16 +74,16 @@ def create_key(api_client: httpx.Client, scheme: str, **params: str) -> str:
     return key
 
 
-def preview_attack(api_client: httpx.Client, key: str, attack: str, picture: bytes) -> httpx.Response:
-    files = {"images": ("mine.png", picture, "image/png")}
-    return api_client.post("/dashboard/playground/look", files=files, data={"key_id": key, "attack": attack})
+def preview_attack(api_client: httpx.Client, key: str, attack: str, image: bytes) -> httpx.Response:
+    files = {"images": ("mine.png", image, "image/png")}
+    return api_client.post("/dashboard/playground/preview", files=files, data={"key_id": key, "attack": attack})
 
 
-def test_a_look_answers_with_figures_and_two_pictures(api_client: httpx.Client) -> None:
+def test_a_preview_returns_scores_and_two_images(api_client: httpx.Client) -> None:
     seen = preview_attack(api_client, create_key(api_client, "pixelwise"), "fr", make_png()).json()
     assert 0 < seen["ssim"] < 1
     assert seen["set"] == 17
-    assert len(seen["pictures"]) == 2
+    assert len(seen["images"]) == 2
 
 
 @pytest.mark.parametrize(
@@ -96,7 +96,7 @@ def test_a_look_answers_with_figures_and_two_pictures(api_client: httpx.Client) 
         ("pixelwise", "fr", (64, 8), "/images/0"),
     ],
 )
-def test_what_cannot_be_looked_at_is_refused(
+def test_an_image_or_attack_without_a_preview_is_refused(
     api_client: httpx.Client, scheme: str, attack: str, size: tuple[int, int], pointer: str
 ) -> None:
     answer = preview_attack(api_client, create_key(api_client, scheme), attack, make_png(*size))
@@ -114,7 +114,7 @@ def test_anothers_key_is_not_there(api_client: httpx.Client) -> None:
     assert (answer.status_code, answer.json()["code"]) == (404, "unknown_key")
 
 
-def test_pictures_of_the_page_are_served_to_who_may_encrypt(api_client: httpx.Client, stack: LocalStack) -> None:
+def test_sample_images_are_served_to_accounts_that_may_encrypt(api_client: httpx.Client, stack: LocalStack) -> None:
     for path in ("photographs/cat.png", "set.png?width=64&height=48"):
         answer = api_client.get(f"/dashboard/playground/{path}")
         assert answer.headers["Content-Type"] == "image/png"
