@@ -59,7 +59,7 @@ async def encrypt(
     *,
     key_id: str | None = None,
 ) -> Images:
-    """Protect images under a fresh key, or under the one given.
+    """Encrypt images under a new key, or under the one given.
 
     Images are paths, bytes, open files, PIL images, and uint8 arrays or tensors.
     """
@@ -84,7 +84,7 @@ async def decrypt(
     *,
     allow_changed: bool = False,
 ) -> Images:
-    """Undo `encrypt`. Protected PNGs and the answers of `encrypt` name their keys; others need a `key_id`, or one each.
+    """Decrypt images. Encrypted PNGs and results of `encrypt` name their keys; others need one `key_id` or one each.
 
     allow_changed: decrypt although an image was changed or the key is not its own.
     """
