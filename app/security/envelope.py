@@ -90,9 +90,6 @@ class Keyring:
         context = _associated_data(purpose, owner, id)
         return self._wrap(self._unwrap(sealed, context), context) + sealed[_VERSION_BYTES + _WRAPPED_KEY_BYTES :]
 
-    def uses_primary_key(self, sealed: bytes) -> bool:
-        return int.from_bytes(sealed[:_VERSION_BYTES], "big") == self.primary_version
-
     def token_hash(self, token: str) -> bytes:
         return hmac.digest(self.pepper, token.encode(), "sha256")
 
