@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from unveil.app.cli.common import Json, UsageError, make_table, print_json, stdout
+from unveil.app.cli.common import Json, UsageError, print_items, stdout
 
 plugins = typer.Typer(help="Schemes, attacks and metrics of others", no_args_is_help=True)
 
@@ -81,14 +81,12 @@ def list_plugins(as_json: Json = False) -> None:
     from unveil.models import catalog  # imported late: it loads NumPy
 
     found = catalog.plugins()
-    if as_json:
-        print_json([vars(plugin) for plugin in found])
-        return
-    table = make_table("plug-in", "kind", "distribution", "version", "status", wraps=["status"])
+    rows = []
     for plugin in found:
         status = plugin.status if plugin.error is None else f"{plugin.status}: {plugin.error}"
-        table.add_row(plugin.name, plugin.kind or "", plugin.distribution or "", plugin.version or "", status)
-    stdout.print(table)
+        rows.append((plugin.name, plugin.kind or "", plugin.distribution or "", plugin.version or "", status))
+    headings = ("plug-in", "kind", "distribution", "version", "status")
+    print_items(as_json, [vars(plugin) for plugin in found], headings, rows, ["status"])
 
 
 @plugins.command()
