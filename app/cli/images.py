@@ -17,7 +17,7 @@ from unveil.app.cli import completion
 from unveil.app.cli.common import Json, State, Token, Url, UsageError, connect, print_json, stderr, stdout
 from unveil.app.cli.spec_parser import parse_spec
 from unveil.app.client import Image
-from unveil.app.client.images import read_key_id
+from unveil.app.client.images import read_key_id, to_utf8_name
 
 _MANIFEST = "manifest.json"
 _BATCH_SIZE = 16  # small enough that progress is seen, large enough to be quick
@@ -113,7 +113,7 @@ def _write_images(images: list[Image], files: list[Path], folder: Path, suffix: 
     """Each image as STEM.WORD.png, with a number where that is taken: what lies there may be all that is left of it."""
     written = []
     for image, file in zip(images, files, strict=True):
-        stem = file.stem.removesuffix(".protected")
+        stem = to_utf8_name(file.stem).removesuffix(".protected")
         name, number = f"{stem}.{suffix}.png", 1
         while True:
             try:
@@ -124,7 +124,7 @@ def _write_images(images: list[Image], files: list[Path], folder: Path, suffix: 
                 number += 1
                 name = f"{stem}-{number}.{suffix}.png"
         written.append({
-            "path": str(folder / name), "file": name, "source": file.name, "key_id": image.key_id,
+            "path": str(folder / name), "file": name, "source": to_utf8_name(file.name), "key_id": image.key_id,
             "width": image.width, "height": image.height, "original_width": image.original_width,
             "original_height": image.original_height, "notes": list(image.notes),
         })  # fmt: skip

@@ -110,7 +110,9 @@ def form_schema(file_field: str, fields: Mapping[str, dict[str, Any]], example: 
         "required": [file_field],
         "additionalProperties": False,
     }
-    content = {"schema": schema, "example": example}
+    # Several types, and none of them binding: the content of a file decides.
+    encoding = {file_field: {"contentType": "image/png, image/jpeg, application/octet-stream"}}
+    content = {"schema": schema, "example": example, "encoding": encoding}
     return {"requestBody": {"required": True, "content": {"multipart/form-data": content}}}
 
 
