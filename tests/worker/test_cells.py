@@ -17,8 +17,9 @@ from unveil.app.db.ids import new_id
 from unveil.app.db.job_states import Status
 from unveil.app.db.tables import Cell, Curve, Evaluation, Event, Key, Sample, Scores
 from unveil.app.jobs import event_log
+from unveil.app.storage import StorageUnavailableError
 from unveil.models.core.errors import AttackFailed, DoesNotApply
-from unveil.models.data.image_dataset import DatasetMissing
+from unveil.models.data.image_dataset import DatasetMissing, DatasetUnreadable
 from unveil.models.evaluation.outcome import CellOutcome
 from unveil.models.evaluation.outcome import Sample as Triple
 from unveil.models.evaluation.outcome import Scores as Arrays
@@ -162,6 +163,9 @@ def test_the_points_since_the_last_report_are_told_before_the_end(runtime, accou
     ("error", "code"),
     [
         (DatasetMissing("put the files there"), "dataset_missing"),
+        (DatasetUnreadable("'cat/9.png' is empty"), "dataset_unreadable"),
+        (StorageUnavailableError(), "storage_away"),
+        (PermissionError(13, "no entry", "/data/secret"), "internal"),  # not of the blob store
         (AttackFailed("too few"), "attack_failed"),
         (ValueError("too small"), "invalid_material"),
         (MemoryError(), "out_of_memory"),

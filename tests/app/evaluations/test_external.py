@@ -94,6 +94,14 @@ def test_an_upload_is_called_by_its_name_also_when_it_is_gone(client, runtime, r
     assert f"--schemes external:dataset={id} " in command, "a name is nothing to order by"
 
 
+def test_an_evaluation_of_uploads_alone_names_no_data_set(client, runtime):
+    entry = {"name": "external", "dataset": store_upload(runtime, originals=True)}
+    settings = create_evaluation(client, schemes=[entry], dataset="sample")["settings"]
+    assert (settings["dataset"], settings["dataset_name"]) == (None, None)
+    both = create_evaluation(client, schemes=[entry, {"name": "tanaka"}], dataset="sample")["settings"]
+    assert both["dataset"] == "sample"
+
+
 def test_so_is_an_upload_of_plain_images(client, runtime, run_cells):
     mine, public = (store_upload(runtime, originals=False, kind="plain") for _ in range(2))
     body = create_evaluation(client, schemes=[{"name": "tanaka"}], dataset=mine, public_dataset=public)
