@@ -214,12 +214,17 @@ KINDS = [
     _rejected("text called an image", 415, "unsupported_image", lambda: b"hello"),
     _rejected("an SVG that reads files", 415, "unsupported_image", _svg, "image/svg+xml"),
     _rejected("PostScript", 415, "unsupported_image", lambda: b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 1 1\n"),
-    _rejected("a TIFF", 415, "unsupported_image", lambda: encode(Image.new("RGB", (4, 4)), "TIFF"), "image/tiff"),
+    _rejected(
+        "a TIFF of floats", 415, "unsupported_image", lambda: encode(Image.new("F", (4, 4)), "TIFF"), "image/tiff"
+    ),
+    _rejected("a TIFF of many pages", 422, "animated_image", lambda: encode_animation("TIFF"), "image/tiff"),
+    _rejected("a JPEG that lost its end", 422, "broken_image", lambda: _jpeg()[:-200] + b"\xff\xd9", "image/jpeg"),
     _rejected("an icon file", 415, "unsupported_image", lambda: encode(Image.new("RGB", (16, 16)), "ICO")),
     _rejected("a PNG in gzip", 415, "unsupported_image", lambda: b"\x1f\x8b\x08" + encode_pixels(noise())),
-    _rejected("a PNG declared as JPEG", 415, "unsupported_image", lambda: encode_pixels(noise()), "image/jpeg"),
-    _rejected("a PNG declared as a page", 415, "unsupported_image", lambda: encode_pixels(noise()), "text/html"),
     # odd, and made plain
+    _accepted("a PNG declared as JPEG", lambda: encode_pixels(noise()), "image/jpeg"),
+    _accepted("a PNG declared as a page", lambda: encode_pixels(noise()), "text/html"),
+    _accepted("a JPEG without end marker", lambda: _jpeg()[:-2], "image/jpeg"),
     _accepted("a PNG that is a zip too", _polyglot_with_zip),
     _accepted("a JPEG with a page behind it", lambda: _jpeg() + b"<script>alert(1)</script>", "image/jpeg"),
     _accepted("a PNG of fifty thousand comments", _many_chunks),

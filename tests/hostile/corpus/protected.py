@@ -35,7 +35,7 @@ def _size_chunk(size: str) -> bytes:
 KINDS = [
     _kind("a ciphertext with alpha", 422, "not_exact", encode_pixels(_WITH_ALPHA)),
     _kind("a ciphertext in a palette", 422, "not_exact", encode(Image.fromarray(_CIPHER).quantize(16), "PNG")),
-    _kind("a ciphertext in WebP", 415, "unsupported_image", encode_pixels(_CIPHER, "WEBP", lossless=True)),
+    _kind("a ciphertext in WebP", 422, "not_exact", encode_pixels(_CIPHER, "WEBP", lossless=True)),
     _kind("an original larger than its file", 422, "not_exact", _size_chunk("17x1")),
     _kind("an original of no size", 422, "not_exact", _size_chunk("0x0")),
     _kind("an original of 20 digits", 422, "not_exact", _size_chunk("99999999999999999999x1")),
