@@ -10,9 +10,10 @@ from pathlib import Path
 
 import pytest
 
+from examples import demo
 from tests.sample_images import png
 from unveil.app import cli
-from unveil.app.cli import admin, completion, demo, evaluations
+from unveil.app.cli import admin, completion, evaluations
 from unveil.app.client import Client, Evaluation
 from unveil.app.local.stack import LocalStack
 
