@@ -32,6 +32,7 @@ from unveil.app.http.limits import BodyLimitMiddleware
 from unveil.app.http.openapi import build_openapi
 from unveil.app.http.problems import problems
 from unveil.app.http.request_context import RequestContextMiddleware
+from unveil.app.jobs.routes import router as jobs
 from unveil.app.keys.routes import router as keys
 from unveil.app.observability.logging import configure_logging
 from unveil.app.ops import health, metrics
@@ -74,7 +75,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     )
     app.state.readiness = health.Readiness()
     app.state.streams = StreamLimiter(settings.max_event_streams)
-    for router in (encryption, keys, accounts, catalog, datasets, evaluations):
+    for router in (encryption, keys, accounts, catalog, datasets, evaluations, jobs):
         max_body_size = settings.max_upload_bytes if router is datasets else None
         app.include_router(router, responses=_COMMON_PROBLEMS, max_body_size=max_body_size)
     for router in (health.router, metrics.router, docs.router, dashboard):

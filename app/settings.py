@@ -78,6 +78,9 @@ class Settings(BaseSettings):
     max_active_jobs: int = Field(
         500, description="Cells and key trainings of an account that may be queued or running at once"
     )
+    max_cost_core_hours: float = Field(
+        1000.0, ge=0, description="Core hours that an account without a quota of its own may use in 30 days"
+    )
     max_event_streams: int = Field(32, description="Open event streams of an account on one API process")
     max_connections: int = Field(
         2048, gt=0, description="Open connections of one API process; beyond them requests get 503"
@@ -108,8 +111,28 @@ class Settings(BaseSettings):
     max_attempts_without_progress: int = Field(
         5, description="Attempts without progress after which a job fails as poison"
     )
+    job_memory_bytes: int | None = Field(
+        None,
+        ge=2**28,
+        description="Memory that a process of a worker may use; unset: its share of what is free when the worker "
+        "starts, and no limit with a GPU",
+    )
+    time_slice_s: float = Field(
+        900.0,
+        gt=0,
+        description="How long a training runs until it writes a checkpoint and goes to the back of the queue",
+    )
+    budget_smoke_s: float = Field(
+        3600.0, gt=0, description="Time that a job of the profile smoke may use in all; then it fails as over_budget"
+    )
+    budget_quick_s: float = Field(24 * 3600.0, gt=0, description="The same for the profile quick")
+    budget_paper_s: float = Field(30 * 24 * 3600.0, gt=0, description="The same for the profile paper")
     idempotency_ttl_hours: int = Field(24, description="How long the response of an Idempotency-Key is kept")
     sign_in_code_ttl_minutes: int = Field(15, description="How long a one-use sign-in code is valid")
+
+    def job_budget_s(self, profile: str) -> float:
+        """The time that a job of the profile may use in all its attempts."""
+        return float(getattr(self, f"budget_{profile}_s"))
 
     @property
     def sqlalchemy_url(self) -> str:

@@ -28,6 +28,7 @@ __all__ = [
     "NAMED_THREAT_MODELS",
     "PROFILES",
     "SSIM_MODES",
+    "STORED_SECRET_BITS",
     "UTILITY",
     "Attack",
     "DatasetInfo",

@@ -205,3 +205,10 @@ def test_the_lock_pins_no_version_with_a_known_vulnerability_in_parsing(name: st
 )
 def test_make_knows(target: str) -> None:
     subprocess.run(["make", "--dry-run", target], cwd=ROOT, check=True, capture_output=True)
+
+
+def test_every_container_has_a_limit_of_memory_and_of_processes(compose: dict[str, Any]) -> None:
+    limits = {
+        name: (service.get("mem_limit"), service.get("pids_limit")) for name, service in compose["services"].items()
+    }
+    assert all(memory and pids for memory, pids in limits.values()), limits

@@ -66,6 +66,7 @@ def claim(runtime: Runtime, id: str) -> CellJob | None:
             claimed_lease,
             account_id=evaluation.account_id,
             evaluation_id=evaluation.id,
+            profile=evaluation.settings["profile"],
             best_progress=cell.progress,
             checkpoint_wrapped_key=jobs.get_or_create_checkpoint_key(runtime, cell, evaluation.account_id),
             settings=evaluation.settings,
@@ -81,8 +82,7 @@ def _count_cells_of_scheme(session: Session, cell: Cell) -> int:
 
 
 def _evaluate(job: CellJob, reporter: Reporter) -> AnyOutcome:
-    runtime, settings = job.runtime, job.settings
-    profile = settings["profile"]
+    runtime, settings, profile = job.runtime, job.settings, job.profile
     reporter.report(0.0, "loading images")
     external = job.scheme["name"] == catalog.EXTERNAL
     data = load_dataset(runtime, job.account_id, job.scheme["dataset"] if external else settings["dataset"])

@@ -29,7 +29,8 @@ from unveil.app.jobs import event_log
 from unveil.app.observability import failpoints
 from unveil.app.observability.logging import bind_log_context
 from unveil.models.catalog import ParameterError
-from unveil.models.core.errors import AttackFailed, Cancelled, DoesNotApply
+from unveil.models.core.errors import AttackFailed, Cancelled, DeadlineReached, DoesNotApply
+from unveil.models.core.profiles import Profile
 from unveil.models.core.run_context import RunContext
 from unveil.models.data.image_dataset import DatasetMissing, DatasetUnreadable
 from unveil.worker import lease, shutdown, single_flight
@@ -40,9 +41,11 @@ from unveil.worker.lease import (
     LeaseKeeper,
     LeaseLost,
     LeaseReleased,
+    OverBudget,
     retry_while_db_down,
 )
 from unveil.worker.runtime import Runtime
+from unveil.worker.usage import UsageMeter
 
 log = logging.getLogger(__name__)
 
@@ -77,6 +80,7 @@ class ClaimedJob(ABC):
     lease: Lease
     account_id: str
     evaluation_id: str | None
+    profile: Profile
     best_progress: float  # of earlier attempts
     checkpoint_wrapped_key: bytes
 
@@ -113,6 +117,7 @@ class ClaimedJob(ABC):
             report=reporter.report,
             metric=reporter.metric,
             memoize=partial(single_flight.compute_once, self, reporter),
+            deadline=self.lease.claimed_at + self.runtime.settings.time_slice_s,
         )
 
     @property
@@ -176,23 +181,37 @@ def _run_attempt(job: ClaimedJob) -> None:
             lease_s=settings.lease_ttl_s,
             heartbeat_s=settings.heartbeat_interval_s,
             release=lambda: release(job),
-            cancel=lambda: job.write(
-                lambda session: lease.end(session, job.lease, Status.CANCELLED), job.publish_status
-            ),
+            end=lambda reason: _end_early(job, reason),
+            budget_s=settings.job_budget_s(job.profile),
+            charge=UsageMeter(job.account_id).charge,
         ) as lease_keeper:
             _run_to_end(job, lease_keeper)
     except LeaseLost:
         log.warning("lease lost; attempt %d stops", job.lease.attempt)
     except LeaseReleased:
         log.info("released: this worker shuts down")
-    except CancelRequested:
-        log.info("cancelled")
+    except (CancelRequested, OverBudget) as reason:
+        log.info("%s ended early: %s", job.lease.id, type(reason).__name__)
         job.cleanup()
 
 
-def release(job: ClaimedJob) -> None:
+def _end_early(job: ClaimedJob, reason: Cancelled) -> None:
+    """End the row of a cancelled job, or of one over its budget. Raises LeaseLost."""
+    status, values = Status.CANCELLED, dict[str, Any]()
+    if isinstance(reason, OverBudget):
+        budget_s = job.runtime.settings.job_budget_s(job.profile)
+        detail = (
+            f"the job used {job.lease.seconds_used:.0f} s; a job of profile {job.profile} may use {budget_s:.0f} s. "
+            "Request less work, such as fewer epochs, or have an administrator raise "
+            f"UNVEIL_BUDGET_{job.profile.upper()}_S"
+        )
+        status, values = Status.FAILED, {"error": {"code": "over_budget", "detail": detail}}
+    job.write(lambda session: lease.end(session, job.lease, status, **values), job.publish_status)
+
+
+def release(job: ClaimedJob, **values: Any) -> None:
     """Requeue the job for another worker. Raises LeaseLost."""
-    job.write(lambda session: lease.release(session, job.lease), job.publish_status)
+    job.write(lambda session: lease.release(session, job.lease, **values), job.publish_status)
     failpoints.failpoint("released-before-dispatch")
     dispatch(job.runtime, 1)
 
@@ -213,6 +232,10 @@ def _run_to_end(job: ClaimedJob, lease_keeper: LeaseKeeper) -> None:
     reporter = Reporter(job, lease_keeper)
     try:
         outcome = job.run(reporter)
+    except DeadlineReached:
+        log.info("the time slice of %s ended; it goes to the back of the queue", job.lease.id)
+        release(job, requeued_at=func.clock_timestamp())
+        return
     except Cancelled:
         raise
     except DBAPIError:

@@ -42,9 +42,8 @@ class KeyTrainingJob(ClaimedJob):
         seed, provenance_overrides = request["seed"], {}
         # Never return a derived seed: with the dataset it reproduces the key.
         if seed is None:
-            seed = int.from_bytes(
-                runtime.keyring.derive(self.weights_wrapped_key, "training seed", **envelope_context)[:8], "big"
-            )
+            drawn = runtime.keyring.derive(self.weights_wrapped_key, "training seed", **envelope_context)
+            seed = int.from_bytes(drawn, "big", signed=True)  # schemes expand it as 32 signed bytes
             provenance_overrides = {"seed": None}
         trained_key = scheme.train(data, self.run_context(reporter, seed))
         reporter.report(1.0, "storing the weights")
@@ -92,6 +91,7 @@ def claim(runtime: Runtime, id: str) -> KeyTrainingJob | None:
             claimed_lease,
             account_id=key.account_id,
             evaluation_id=key.evaluation_id,
+            profile=key.training_request["profile"],
             best_progress=key.progress,
             checkpoint_wrapped_key=jobs.get_or_create_checkpoint_key(runtime, key, key.account_id),
             scheme=key.scheme,

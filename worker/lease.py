@@ -13,11 +13,12 @@ from __future__ import annotations
 
 import contextvars
 import logging
+import math
 import os
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from types import TracebackType
 from typing import Any
@@ -38,7 +39,7 @@ JOB_TABLES: tuple[JobTable, ...] = (Key, Cell)
 
 LEASED = (Status.RUNNING, Status.CANCELLING)
 _CHECK_INTERVAL_S = 1.0  # between two reads of the cancel flag
-_SHUTDOWN_GRACE_S = 5.0  # for a job to stop by itself at a shutdown
+_STOP_GRACE_S = 5.0  # for a job to stop by itself at a shutdown, when it is cancelled or over its budget
 _STORE_RETRY_TIMEOUT_S = 600.0  # how long a finished outcome waits for an unavailable database
 
 
@@ -54,12 +55,23 @@ class LeaseReleased(Cancelled):
     """The worker shuts down and has queued the row for another one."""
 
 
+class OverBudget(Cancelled):
+    """The job has used the time of its profile, and its row has failed."""
+
+
 @dataclass(frozen=True)
 class Lease:
     table: JobTable
     id: str
     owner: str
     attempt: int
+    earlier_seconds: float = 0.0  # used by earlier attempts
+    claimed_at: float = field(default_factory=time.monotonic)
+
+    @property
+    def seconds_used(self) -> float:
+        """By all attempts, this one included."""
+        return self.earlier_seconds + time.monotonic() - self.claimed_at
 
     def fence(self) -> ColumnElement[bool]:
         """The WHERE clause of every write."""
@@ -87,7 +99,7 @@ def claimable(table: JobTable) -> ColumnElement[bool]:
 
 def claim(session: Session, table: JobTable, id: str, owner: str, seconds: float) -> Lease | None:
     """Take a claimable row; None if another worker was faster, or it ended or was deleted."""
-    attempt = session.scalar(
+    row = session.execute(
         update(table)
         .where(table.id == id, claimable(table))
         .values(
@@ -97,10 +109,10 @@ def claim(session: Session, table: JobTable, id: str, owner: str, seconds: float
             lease_until=seconds_from_now(seconds),
             started_at=func.coalesce(table.started_at, func.clock_timestamp()),
         )
-        .returning(table.attempt)
+        .returning(table.attempt, table.seconds_used)
         .execution_options(synchronize_session=False)
-    )
-    return None if attempt is None else Lease(table, id, owner, attempt)
+    ).first()
+    return None if row is None else Lease(table, id, owner, row.attempt, row.seconds_used)
 
 
 def write(session: Session, lease: Lease, **values: Any) -> None:
@@ -126,12 +138,12 @@ def end(session: Session, lease: Lease, status: Status, **values: Any) -> None:
     )  # fmt: skip
 
 
-def release(session: Session, lease: Lease) -> None:
+def release(session: Session, lease: Lease, **values: Any) -> None:
     """Requeue the row, or end it if it is being cancelled. Leaves attempts_without_progress. Raises LeaseLost."""
     if read_status(session, lease, for_update=True) == Status.CANCELLING:
         end(session, lease, Status.CANCELLED)
         return
-    values = {"status": Status.QUEUED, "lease_owner": None, "lease_until": None}
+    values = {"status": Status.QUEUED, "lease_owner": None, "lease_until": None, **values}
     _update_fenced(session, lease, lease.fence() & (lease.table.status == Status.RUNNING), values)
 
 
@@ -146,17 +158,23 @@ def read_status(session: Session, lease: Lease, *, for_update: bool = False) -> 
 
 def _update_fenced(session: Session, lease: Lease, fence: ColumnElement[bool], values: dict[str, Any]) -> None:
     result: Any = session.execute(
-        update(lease.table).where(fence).values(**values).execution_options(synchronize_session=False)
+        update(lease.table)
+        .where(fence)
+        .values(seconds_used=lease.seconds_used, **values)
+        .execution_options(synchronize_session=False)
     )
     if result.rowcount == 0:
         raise LeaseLost(lease.id)
 
 
 class LeaseKeeper:
-    """Renews a lease in a thread and detects reasons to stop: a cancel request, a lost lease, or a shutdown.
+    """Renews a lease in a thread and detects reasons to stop: a cancel request, the budget, a lost lease, a shutdown.
 
-    The thread calls `release` (requeue the row) or `cancel` (end it) at once, because a job may compute for minutes
-    between two progress callbacks. At a shutdown it ends the process if the job does not stop within a grace period.
+    The thread ends or requeues the row at once, because a job may compute for minutes between two progress callbacks.
+    If such a job does not stop within a grace period, the thread ends the process, and the pool starts another.
+
+    end: ends the row, called with CancelRequested or OverBudget. release: requeues it. charge: receives the session of
+    a renewal, to charge the account for the time since the last one.
     """
 
     def __init__(
@@ -167,11 +185,13 @@ class LeaseKeeper:
         lease_s: float,
         heartbeat_s: float,
         release: Callable[[], None],
-        cancel: Callable[[], None],
+        end: Callable[[Cancelled], None],
+        budget_s: float = math.inf,
+        charge: Callable[[Session], None] = lambda _: None,
     ) -> None:
         self._sessions, self._lease = sessions, lease
-        self._lease_s, self._heartbeat_s = lease_s, heartbeat_s
-        self._release, self._cancel = release, cancel
+        self._lease_s, self._heartbeat_s, self._budget_s = lease_s, heartbeat_s, budget_s
+        self._release, self._end, self._charge = release, end, charge
         self._stop_reason: Cancelled | None = None
         self._stop_event = threading.Event()
         run = contextvars.copy_context().run  # keeps the log context of the job
@@ -184,25 +204,35 @@ class LeaseKeeper:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Replaces LeaseLost by CancelRequested or LeaseReleased, if this thread ended the lease."""
+        """Replaces LeaseLost by the reason for which this thread ended the lease."""
         self._stop_event.set()
         self._thread.join()
+        self._charge_rest()
         if kind is LeaseLost:
             self.raise_if_stopped()
 
     def raise_if_stopped(self) -> None:
-        """Raises LeaseLost, CancelRequested or LeaseReleased if the job should stop."""
+        """Raises LeaseLost, CancelRequested, OverBudget or LeaseReleased if the job should stop."""
         if self._stop_reason is not None:
             raise self._stop_reason
 
     def _run(self) -> None:
         self._renew_until_stopped()
-        # The job has not reached its next progress callback; a shutdown waits for the grace period only.
+        # The job has not reached its next progress callback. After a lost lease it may be about to store its outcome.
         while not self._stop_event.is_set():
-            if shutdown.requested.is_set() and not self._stop_event.wait(_SHUTDOWN_GRACE_S):
-                log.warning("job %s did not stop within %.0f s; ending the process", self._lease.id, _SHUTDOWN_GRACE_S)
+            must_stop = shutdown.requested.is_set() or isinstance(self._stop_reason, CancelRequested | OverBudget)
+            if must_stop and not self._stop_event.wait(_STOP_GRACE_S):
+                log.warning("job %s did not stop within %.0f s; ending the process", self._lease.id, _STOP_GRACE_S)
+                self._charge_rest()
                 os._exit(0)
             self._stop_event.wait(_CHECK_INTERVAL_S)
+
+    def _charge_rest(self) -> None:
+        try:
+            with self._sessions.begin() as session:
+                self._charge(session)
+        except DBAPIError as error:
+            log.warning("the last seconds of job %s are not charged: %s", self._lease.id, error)
 
     def _renew_until_stopped(self) -> None:
         renewed_at = time.monotonic()
@@ -213,8 +243,10 @@ class LeaseKeeper:
             due = time.monotonic() - renewed_at >= self._heartbeat_s
             try:
                 if self._renew_and_read_status(also_renew=due) == Status.CANCELLING:
-                    self._cancel()
-                    self._stop_reason = CancelRequested(self._lease.id)
+                    self._end_row(CancelRequested(self._lease.id))
+                    return
+                if self._lease.seconds_used > self._budget_s:
+                    self._end_row(OverBudget(self._lease.id))
                     return
             except LeaseLost as lease_lost:
                 self._stop_reason = lease_lost
@@ -232,7 +264,12 @@ class LeaseKeeper:
         with self._sessions.begin() as session:
             if also_renew:
                 renew(session, self._lease, self._lease_s)
+                self._charge(session)
             return read_status(session, self._lease)
+
+    def _end_row(self, reason: Cancelled) -> None:
+        self._end(reason)
+        self._stop_reason = reason
 
     def _release_on_shutdown(self) -> None:
         try:

@@ -17,6 +17,7 @@ from unveil.app.observability.logging import configure_logging
 from unveil.app.settings import get_settings
 from unveil.worker import shutdown, warmup
 from unveil.worker.heartbeat import HeartbeatThread
+from unveil.worker.memory import limit_memory
 from unveil.worker.periodic import PeriodicThread
 
 celery = broker.make_celery_app(get_settings())
@@ -40,9 +41,13 @@ def _configure_logging(**_: Any) -> None:
 
 
 @signals.worker_init.connect
-def _on_worker_init(**_: Any) -> None:
+def _on_worker_init(sender: Any, **_: Any) -> None:
     """In the main process, before it starts the pool."""
     shutdown.block_shutdown_signal()
+    limit = limit_memory(get_settings(), sender.concurrency or os.cpu_count() or 1)
+    if limit is not None:
+        # The heap of a process that came near its limit is in pieces: the pool replaces the process after such a job.
+        sender.max_memory_per_child = limit // 2 // 1024  # in KiB, resident
 
 
 @signals.worker_ready.connect

@@ -59,7 +59,8 @@ def next_job(session: Session, skipped: list[str]) -> tuple[JobTable, str, str] 
     """Table, id and account of the next job.
 
     Order: the account with the fewest running jobs, then the one served least recently; within it the oldest request,
-    its keys first because cells wait for them, its training attacks last. Skips schemes and attacks of other versions.
+    its keys first because cells wait for them, its training attacks last. A job whose time slice ended counts as
+    requested at that time. Skips schemes and attacks of other versions.
     """
     schemes, attacks = list(catalog.schemes()), [*catalog.attacks(), catalog.UTILITY]
     scheme, attack = Cell.scheme["name"].astext, Cell.attack["name"].astext
@@ -93,7 +94,7 @@ def next_job(session: Session, skipped: list[str]) -> tuple[JobTable, str, str] 
 
 
 def _select_keys(cost_rank: ColumnElement[int], condition: ColumnElement[bool]) -> Select[*tuple[object, ...]]:
-    ordered_at = func.coalesce(Evaluation.created_at, Key.created_at).label("ordered_at")
+    ordered_at = func.coalesce(Key.requeued_at, Evaluation.created_at, Key.created_at).label("ordered_at")
     columns = (
         literal(True).label("is_key"),
         Key.id,
@@ -106,7 +107,7 @@ def _select_keys(cost_rank: ColumnElement[int], condition: ColumnElement[bool]) 
 
 
 def _select_cells(cost_rank: ColumnElement[int], condition: ColumnElement[bool]) -> Select[*tuple[object, ...]]:
-    ordered_at = Evaluation.created_at.label("ordered_at")
+    ordered_at = func.coalesce(Cell.requeued_at, Evaluation.created_at).label("ordered_at")
     columns = (literal(False).label("is_key"), Cell.id, Evaluation.account_id, ordered_at, cost_rank, Cell.position)
     return select(*columns).join(Evaluation, Evaluation.id == Cell.evaluation_id).where(condition)
 

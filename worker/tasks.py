@@ -7,6 +7,7 @@ from functools import cache
 
 from unveil.app import broker
 from unveil.worker.main import celery
+from unveil.worker.memory import prefer_as_oom_victim
 
 _JOB_NICE_INCREMENT = 5  # on top of worker.main's: nobody waits for a job as a caller waits for /encrypt
 
@@ -14,6 +15,7 @@ _JOB_NICE_INCREMENT = 5  # on top of worker.main's: nobody waits for a job as a 
 @cache
 def _lower_priority() -> None:
     os.nice(_JOB_NICE_INCREMENT)
+    prefer_as_oom_victim()
 
 
 @celery.task(name=broker.RUN_NEXT_JOB, Request="unveil.worker.worker_lost:JobRequest")

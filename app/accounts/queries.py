@@ -14,9 +14,12 @@ from unveil.app.db.tables import Account, DashboardSession, SignInCode, Token
 from unveil.app.http.pagination import PageRequest, apply_cursor
 
 
-async def add_account(session: AsyncSession, id: str, name: str) -> Account | None:
+async def add_account(
+    session: AsyncSession, id: str, name: str, max_cost_core_hours: float | None = None
+) -> Account | None:
     """None when the name is taken."""
-    statement = insert(Account).values(id=id, name=name).on_conflict_do_nothing().returning(Account)
+    values = {"id": id, "name": name, "max_cost_core_hours": max_cost_core_hours}
+    statement = insert(Account).values(values).on_conflict_do_nothing().returning(Account)
     return (await session.execute(statement)).scalar_one_or_none()
 
 

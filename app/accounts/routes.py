@@ -1,11 +1,11 @@
-"""POST, GET, DELETE /accounts: who may use the service. For administrators; `unveil accounts` does the same."""
+"""POST, GET, PATCH, DELETE /accounts: who may use the service. For administrators; `unveil accounts` does the same."""
 
 from __future__ import annotations
 
 from fastapi import APIRouter
 
 from unveil.app.accounts import service
-from unveil.app.accounts.schemas import AccountCreate, AccountCreated, AccountOut
+from unveil.app.accounts.schemas import AccountCreate, AccountCreated, AccountOut, AccountUpdate
 from unveil.app.db.ids import new_id
 from unveil.app.dependencies import AppStateDep, Session
 from unveil.app.errors.problem import AccountExists, IdempotencyMismatch, IdempotencyRunning, OwnAccount, UnknownAccount
@@ -23,7 +23,14 @@ async def create_account(
 ) -> AccountCreated:
     """Make an account. Its bearer token is in this answer and nowhere else."""
     async with idempotency.begin(id=new_id("acct")) as ids:
-        account = await service.create(session, app_state.keyring, body.name, body.scopes, id=ids["id"])
+        account = await service.create(
+            session,
+            app_state.keyring,
+            body.name,
+            body.scopes,
+            id=ids["id"],
+            max_cost_core_hours=body.max_cost_core_hours,
+        )
         await idempotency.store_response(session, account, status=201, secret=True)
         await session.commit()
         return account
@@ -35,7 +42,13 @@ async def list_accounts(_: AdminPrincipal, session: Session, paging: AccountPagi
     return await service.list_accounts(session, paging)
 
 
+@router.patch("/accounts/{account}", responses=problems(UnknownAccount))
+async def update_account(account: str, body: AccountUpdate, _: AdminPrincipal, session: Session) -> AccountOut:
+    """Set the quota of an account, by id or name. Jobs that are queued or running stay."""
+    return await service.set_quota(session, account, body.max_cost_core_hours)
+
+
 @router.delete("/accounts/{account}", status_code=204, responses=problems(UnknownAccount, OwnAccount))
 async def revoke_account(account: str, principal: AdminPrincipal, session: Session) -> None:
-    """Revoke an account by id or name: its tokens and dashboard sessions end at once. What it owns stays."""
+    """Revoke an account by id or name: its tokens, dashboard sessions and jobs end at once. What it owns stays."""
     await service.revoke(session, account, by=principal.account_id)

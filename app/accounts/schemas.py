@@ -38,11 +38,29 @@ Name = Annotated[
 Scopes = Annotated[list[Scope], Field(min_length=1, max_length=6, examples=[["encrypt", "keys", "evaluate", "read"]])]
 
 
+Quota = Annotated[
+    float | None,
+    Field(
+        ge=0,
+        allow_inf_nan=False,
+        description="Core hours that its jobs may use in 30 days; null: the default of the service",
+        examples=[100],
+    ),
+]
+
+
 class AccountCreate(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     name: Name
     scopes: Scopes
+    max_cost_core_hours: Quota = None
+
+
+class AccountUpdate(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    max_cost_core_hours: Quota
 
 
 class AccountOut(BaseModel):
@@ -51,6 +69,7 @@ class AccountOut(BaseModel):
     scopes: list[Scope]
     created_at: datetime
     revoked_at: datetime | None = None
+    max_cost_core_hours: Quota = None
 
 
 class AccountCreated(AccountOut):

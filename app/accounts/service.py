@@ -16,6 +16,7 @@ from unveil.app.db.ids import new_id
 from unveil.app.db.tables import Account, Token
 from unveil.app.errors.problem import AccountExists, BadSignInCode, Conflict, OwnAccount, UnknownAccount, UnknownToken
 from unveil.app.http.pagination import Page, PageRequest, build_page
+from unveil.app.jobs import event_log
 from unveil.app.security.envelope import Keyring
 from unveil.app.security.principal import SCOPES, Scope
 
@@ -28,10 +29,16 @@ def new_token() -> str:
 
 
 async def create(
-    session: AsyncSession, keyring: Keyring, name: str, scopes: Sequence[Scope], *, id: str | None = None
+    session: AsyncSession,
+    keyring: Keyring,
+    name: str,
+    scopes: Sequence[Scope],
+    *,
+    id: str | None = None,
+    max_cost_core_hours: float | None = None,
 ) -> AccountCreated:
     """A new account and its token, not yet committed. Raises AccountExists."""
-    account = await queries.add_account(session, id or new_id("acct"), name)
+    account = await queries.add_account(session, id or new_id("acct"), name, max_cost_core_hours)
     if account is None:
         raise AccountExists(f"an account named {name!r} exists already; choose another name", [("/name", "is taken")])
     token, unique = new_token(), sorted(set(scopes), key=SCOPES.index)
@@ -102,8 +109,17 @@ async def list_accounts(session: AsyncSession, paging: PageRequest) -> Page[Acco
     return build_page(rows, paging, lambda row: _to_account_out(row, scopes[row.id]), lambda row: row.id)
 
 
+async def set_quota(session: AsyncSession, id_or_name: str, max_cost_core_hours: float | None) -> AccountOut:
+    """Core hours that the account may use in 30 days; None: the service's default. Commits. Raises UnknownAccount."""
+    account = await get(session, id_or_name)
+    account.max_cost_core_hours = max_cost_core_hours
+    await session.commit()
+    scopes = await queries.get_scopes(session, [account.id])
+    return _to_account_out(account, scopes[account.id])
+
+
 async def revoke(session: AsyncSession, id_or_name: str, by: str | None = None) -> None:
-    """Its tokens and dashboard sessions end at once; what it owns stays. Repeating it is harmless. Commits.
+    """Its tokens, dashboard sessions and jobs end at once; what it owns stays. Repeating it is harmless. Commits.
 
     Raises UnknownAccount, OwnAccount.
     """
@@ -111,6 +127,7 @@ async def revoke(session: AsyncSession, id_or_name: str, by: str | None = None) 
     if account.id == by:
         raise OwnAccount("you would lock yourself out; another administrator can do it, or `unveil accounts revoke`")
     await queries.revoke(session, account.id)
+    await session.run_sync(event_log.cancel_jobs_of_account, account.id)
     await session.commit()
 
 
@@ -182,6 +199,7 @@ def _to_account_out(account: Account, scopes: Iterable[str]) -> AccountOut:
             "scopes": sorted(scopes, key=list(SCOPES).index),
             "created_at": account.created_at,
             "revoked_at": account.revoked_at,
+            "max_cost_core_hours": account.max_cost_core_hours,
         }
     )
 

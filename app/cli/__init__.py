@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 from rich.text import Text
 
-from unveil.app.cli import admin, backups, catalog, datasets, evaluations, images, keys, plugins, server, tokens
+from unveil.app.cli import admin, backups, catalog, datasets, evaluations, images, jobs, keys, plugins, server, tokens
 from unveil.app.cli.common import CommandFailed, ServiceUnreachable, UsageError, describe_os_error, stderr
 from unveil.app.client.errors import (
     Forbidden,
@@ -37,7 +37,7 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
-for module in (server, images, evaluations, catalog, datasets, keys, plugins, admin, tokens, backups):
+for module in (server, images, evaluations, catalog, datasets, keys, plugins, admin, tokens, jobs, backups):
     module.register(app)
 
 

@@ -58,6 +58,10 @@ def create_account(
     scopes: Annotated[
         str, typer.Option(help="Comma-separated: encrypt, keys, keys:export, evaluate, read, admin")
     ] = "encrypt,keys,evaluate,read",
+    max_cost_core_hours: Annotated[
+        float | None,
+        typer.Option(min=0, help="Core hours for its jobs in 30 days; else UNVEIL_MAX_COST_CORE_HOURS"),
+    ] = None,
     state: State = None,
     as_json: Json = False,
 ) -> None:
@@ -67,7 +71,9 @@ def create_account(
     body = _parse_account(name, scopes)
 
     async def create(session: AsyncSession, keyring: Keyring, _: Settings) -> AccountCreated:
-        created = await service.create(session, keyring, body.name, body.scopes)
+        created = await service.create(
+            session, keyring, body.name, body.scopes, max_cost_core_hours=max_cost_core_hours
+        )
         await session.commit()
         return created
 
@@ -112,9 +118,26 @@ def list_accounts(state: State = None, as_json: Json = False) -> None:
     print_items(as_json, items, ("id", "name", "scopes", "revoked"), rows, ["name", "scopes"])
 
 
+@accounts.command("quota")
+def set_quota(
+    name: Annotated[str, typer.Argument(help="Name or id")],
+    core_hours: Annotated[
+        float | None, typer.Argument(min=0, help="Core hours in 30 days; without it: UNVEIL_MAX_COST_CORE_HOURS")
+    ] = None,
+    state: State = None,
+) -> None:
+    """Set how many core hours the jobs of an account may use."""
+    from unveil.app.accounts import service
+
+    async def update(session: AsyncSession, _: Keyring, __: Settings) -> None:
+        await service.set_quota(session, name, core_hours)
+
+    run_with_session(state, update)
+
+
 @accounts.command("revoke")
 def revoke_account(name: Annotated[str, typer.Argument(help="Name or id")], state: State = None) -> None:
-    """End its tokens and dashboard sessions at once; what it owns stays."""
+    """End its tokens, dashboard sessions and jobs at once; what it owns stays."""
     from unveil.app.accounts import service
 
     run_with_session(state, lambda session, *_: service.revoke(session, name))

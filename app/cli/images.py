@@ -43,6 +43,9 @@ def encrypt(
         str | None,
         typer.Option(help="Use this key (key_...) and not a fresh one", autocompletion=completion.complete_key),
     ] = None,
+    allow_audit_key: Annotated[
+        bool, typer.Option(help="Use a key that was trained for an evaluation, although its seed is known")
+    ] = False,
     folder: Folder = Path("protected"),
     url: Url = None,
     token: Token = None,
@@ -61,7 +64,8 @@ def encrypt(
             name, params = parse_spec(scheme, client.schemes())
         results: list[Image] = []
         for start in track(range(0, len(files), _BATCH_SIZE), "encrypting", console=stderr, transient=True):
-            batch = client.encrypt(files[start : start + _BATCH_SIZE], name, params, key_id=key)
+            part = files[start : start + _BATCH_SIZE]
+            batch = client.encrypt(part, name, params, key_id=key, allow_audit_key=allow_audit_key)
             results += batch
             if len(batch) > 1 and len(set(batch.key_ids)) == 1:
                 key = batch.key_ids[0]  # one key for all: the rest of the files too

@@ -58,10 +58,12 @@ async def encrypt(
     params: Mapping[str, Any] | None = None,
     *,
     key_id: str | None = None,
+    allow_audit_key: bool = False,
 ) -> Images:
     """Encrypt images under a new key, or under the one given.
 
-    Images are paths, bytes, open files, PIL images, and uint8 arrays or tensors.
+    Images are paths, bytes, open files, PIL images, and uint8 arrays or tensors. allow_audit_key: use a key with
+    `audit_only`, although its seed is known.
     """
     results: list[Images] = []
     for parts in _split_batches(as_list(images)):
@@ -72,6 +74,8 @@ async def encrypt(
             key_id = results[0].key_ids[0]  # one key for all: the later requests go on with it
         if key_id is not None:
             form["key_id"] = key_id
+        if allow_audit_key:
+            form["allow_audit_key"] = "true"
         results.append(await _transform(client, "/encrypt", form, parts))
     return _join_images(results)
 

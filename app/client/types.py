@@ -81,6 +81,7 @@ class Account(TypedDict):
     scopes: list[Literal["encrypt", "keys", "keys:export", "evaluate", "read", "admin"]]
     created_at: str
     revoked_at: str | None
+    max_cost_core_hours: float | None
 
 
 class AccountCreated(TypedDict):
@@ -89,6 +90,7 @@ class AccountCreated(TypedDict):
     scopes: list[Literal["encrypt", "keys", "keys:export", "evaluate", "read", "admin"]]
     created_at: str
     revoked_at: str | None
+    max_cost_core_hours: float | None
     token: str
 
 

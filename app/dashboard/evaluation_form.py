@@ -127,7 +127,13 @@ async def preview(
         evaluation_create.profile,
         await queries.recent_cell_durations(session, principal.account_id, evaluation_create.profile),
     )
-    found = {"lines": cells_by_scheme, "count": len(runnable), "estimate": estimate, "keys": planned.keys}
+    found = {
+        "lines": cells_by_scheme,
+        "count": len(runnable),
+        "estimate": estimate,
+        "core_hours": planned.cost.core_seconds / 3600,
+        "keys": planned.keys,
+    }
     return render_page(request, "preview.html", principal, **{**context, **found})
 
 

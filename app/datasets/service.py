@@ -73,6 +73,7 @@ class DatasetRef:
     width: int
     classes: int
     labelled: bool  # a classifier can be trained and tested on them
+    test: int
 
 
 async def resolve_plain_dataset(
@@ -86,13 +87,17 @@ async def resolve_plain_dataset(
             raise UnknownDataset(f"there is no dataset {name!r}", errors, status=422)
         if row.kind != "plain":
             raise Invalid(f"{name} holds protected images", [(pointer, "name a data set of plain images")])
-        return DatasetRef(row.name, row.train_count, row.height, row.width, len(row.classes), row.labelled)
+        return DatasetRef(
+            row.name, row.train_count, row.height, row.width, len(row.classes), row.labelled, row.test_count
+        )
     datasets = await asyncio.to_thread(catalog.builtin_datasets, app_state.settings.data_dir)
     for info in datasets:
         if info.name == name:
             if not info.available and info.train == 0:  # a folder that cannot be read, not one to be downloaded
                 raise Invalid(f"the data set {name} cannot be read", [(pointer, info.note)])
-            return DatasetRef(info.name, info.train, info.height, info.width, len(info.classes), info.labelled)
+            return DatasetRef(
+                info.name, info.train, info.height, info.width, len(info.classes), info.labelled, info.test
+            )
     names = ", ".join(info.name for info in datasets)
     errors = [(pointer, f"known: {names}, and ids of your uploads")]
     raise UnknownDataset(f"there is no dataset {name!r}", errors, status=422)

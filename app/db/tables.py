@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import date, datetime
 from typing import Any
 
 from sqlalchemy import (
@@ -71,6 +71,9 @@ class JobMixin:
     lease_until: Mapped[datetime | None]  # by the database's clock
     # Wraps the data key of the job's checkpoints. Set to NULL when the job ends: what is left of them is unreadable.
     checkpoint_wrapped_key: Mapped[bytes | None]
+    seconds_used: Mapped[float] = mapped_column(server_default=text("0"))  # under a lease, in all attempts
+    requeued_at: Mapped[datetime | None]  # when its last time slice ended: the job goes to the back of the queue
+    estimated_core_seconds: Mapped[float] = mapped_column(server_default=text("0"))  # when it was ordered
     started_at: Mapped[datetime | None]
     finished_at: Mapped[datetime | None]
 
@@ -82,6 +85,17 @@ class Account(TimestampMixin, Base):
     name: Mapped[str] = mapped_column(unique=True)
     revoked_at: Mapped[datetime | None]
     last_job_started_at: Mapped[datetime | None]  # for fair-share scheduling: worker/scheduler.py
+    max_cost_core_hours: Mapped[float | None]  # NULL: the setting of this name
+
+
+class AccountUsage(Base):
+    """Core seconds that an account's jobs used on one day (UTC), cancelled and failed jobs included."""
+
+    __tablename__ = "account_usage"
+
+    account_id: Mapped[str] = mapped_column(ForeignKey("accounts.id", ondelete="CASCADE"), primary_key=True)
+    day: Mapped[date] = mapped_column(primary_key=True)
+    core_seconds: Mapped[float]
 
 
 class Token(TimestampMixin, Base):

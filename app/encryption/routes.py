@@ -20,6 +20,7 @@ from unveil.app.errors.problem import (
     IdempotencyMismatch,
     IdempotencyRunning,
     ImageTooLarge,
+    KeyAuditOnly,
     KeyDestroyed,
     KeyNeeded,
     KeyNotReady,
@@ -52,6 +53,7 @@ _FORM_FIELDS: dict[str, dict[str, Any]] = {
     },
     "key_id": _KEY_ID_SCHEMA,
 }
+_ALLOW_AUDIT_KEY_SCHEMA = {"type": "boolean", "description": "Use a key with `audit_only`, although its seed is known"}
 _SIDE_SCHEMA = {
     "type": "array",
     "items": {"type": "integer", "minimum": 1},
@@ -71,6 +73,7 @@ _RESPONSES: dict[int | str, dict[str, Any]] = {
         UnknownKey,
         NotAcceptable,
         KeyNotReady,
+        KeyAuditOnly,
         IdempotencyRunning,
         KeyDestroyed,
         TooManyFiles,
@@ -95,7 +98,9 @@ _RESPONSES: dict[int | str, dict[str, Any]] = {
     responses=_RESPONSES,
     response_class=Response,
     openapi_extra=form_schema(
-        "images", _FORM_FIELDS, {"images": ["a.png"], "scheme": "pixelwise", "params": '{"key_mode":"same"}'}
+        "images",
+        {**_FORM_FIELDS, "allow_audit_key": _ALLOW_AUDIT_KEY_SCHEMA},
+        {"images": ["a.png"], "scheme": "pixelwise", "params": '{"key_mode":"same"}'},
     ),
 )
 async def encrypt(

@@ -10,15 +10,17 @@ from typing import Any, TypeVar
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from unveil.app.db.ids import new_id
+from unveil.app.db.tables import Key
 from unveil.app.dependencies import AppState
 from unveil.app.errors.problem import (
     Invalid,
+    KeyAuditOnly,
     KeyNeeded,
     NotInvertible,
     WrongKey,
 )
 from unveil.app.http.uploads import MultipartForm
-from unveil.app.keys.service import get_many, make_scheme_or_422, require_ready
+from unveil.app.keys.service import get_many, is_audit_only, make_scheme_or_422, require_ready
 from unveil.app.observability.logging import current_request_id
 from unveil.app.rpc.messages import ImageFile, Operation, Request, TransformedImage, TransformReply, TransformRequest
 from unveil.app.security.principal import Principal
@@ -26,7 +28,9 @@ from unveil.models.catalog import Scheme
 
 Reply = TypeVar("Reply")
 
-FORM_FIELDS = frozenset({"scheme", "params", "key_id", "original_width", "original_height", "allow_changed"})
+FORM_FIELDS = frozenset(
+    {"scheme", "params", "key_id", "allow_audit_key", "original_width", "original_height", "allow_changed"}
+)
 _DECRYPTION_FIELDS = ("original_width", "original_height", "allow_changed")
 _SHORT_REQUEST_PIXELS = 2**20  # decoded, encrypted and encoded again in about a second
 _PNG_HEADER = b"\x89PNG\r\n\x1a\n\x00\x00\x00\x0dIHDR"  # followed by the width and the height
@@ -61,7 +65,7 @@ async def plan_transform(
 ) -> TransformPlan:
     """Choose scheme and keys. max_pixels: limit of one image.
 
-    Raises Invalid and its subclasses, UnknownKey, KeyDestroyed, KeyNotReady.
+    Raises Invalid and its subclasses, UnknownKey, KeyDestroyed, KeyNotReady, KeyAuditOnly.
     """
     name, params, count = form.single("scheme"), _parse_params(form.single("params")), len(form.files)
     ids = form.fields.get("key_id", [])
@@ -69,7 +73,7 @@ async def plan_transform(
     if not is_decrypt:
         _reject_decryption_fields(form)
     original_sizes = _parse_original_sizes(form, count, max_pixels)
-    allow_changed = _parse_flag(form, "allow_changed")
+    allow_changed, allow_audit_key = _parse_flag(form, "allow_changed"), _parse_flag(form, "allow_audit_key")
     if not ids:
         if is_decrypt:
             raise KeyNeeded("name the key that the images were encrypted with", [("/key_id", "is missing")])
@@ -89,6 +93,7 @@ async def plan_transform(
         require_ready(key)
         if (key.scheme, key.params) != (first.scheme, first.params):
             raise WrongKey("all keys of a request must share scheme and params", [("/key_id", f"{key.id} differs")])
+    _check_audit_only(keys, allowed=is_decrypt or allow_audit_key)
     if name is not None and name != first.scheme:
         raise WrongKey(f"{first.id} is a key of {first.scheme}", [("/scheme", f"must be {first.scheme} or left out")])
     scheme = make_scheme_or_422(first.scheme, {**first.params, **params})
@@ -101,6 +106,17 @@ async def plan_transform(
         raise NotInvertible(f"what {first.scheme} protected cannot be restored exactly")
     key_ids = ids if len(ids) == count else ids * count
     return TransformPlan(operation, scheme, key_ids, original_sizes, allow_changed)
+
+
+def _check_audit_only(keys: Sequence[Key], *, allowed: bool) -> None:
+    """Raises KeyAuditOnly."""
+    audit_key = next(filter(is_audit_only, keys), None)
+    if audit_key is not None and not allowed:
+        raise KeyAuditOnly(
+            f"{audit_key.id} was trained for an evaluation, whose settings name its seed: whoever reads them can train "
+            "the same key. Train a key with POST /keys and no seed, or send allow_audit_key=true",
+            [("/key_id", "is for audits only")],
+        )
 
 
 async def execute(

@@ -170,6 +170,10 @@ class UnknownEvaluation(NotFound, code="unknown_evaluation", title="There is no 
     """`GET /evaluations` lists yours."""
 
 
+class UnknownJob(NotFound, code="unknown_job", title="There is no such job"):
+    """`GET /jobs` lists active jobs."""
+
+
 class UnknownKey(NotFound, code="unknown_key", title="There is no such key"):
     """`GET /keys` lists yours."""
 
@@ -208,12 +212,20 @@ class IdempotencyRunning(
     """Send the same request again in a moment."""
 
 
-class KeyBusy(Conflict, code="key_busy", title="The key is still in training"):
-    """Cancel the training first, or wait until it ends."""
+class JobEnded(Conflict, code="job_ended", title="The job has ended"):
+    """There is nothing left to cancel."""
+
+
+class KeyBusy(Conflict, code="key_busy", title="The key is in training, or an unfinished evaluation needs it"):
+    """Wait until the training or the evaluation ends, or cancel it."""
 
 
 class KeyNotReady(Conflict, code="key_not_ready", title="The key is not ready"):
     """Wait until its training ends; if it failed, create another key."""
+
+
+class KeyAuditOnly(Conflict, code="key_audit_only", title="The seed of the key is known: it is for audits only"):
+    """Train a key with `POST /keys` and no seed, or send `allow_audit_key=true`."""
 
 
 class NotExportable(Conflict, code="not_exportable", title="The key has no explicit form"):
@@ -260,6 +272,12 @@ class IdempotencyMismatch(
 
 class KeyNeeded(Invalid, code="key_needed", title="A key is required"):
     """Give `key_id`."""
+
+
+class CostQuotaExceeded(
+    Invalid, code="cost_quota_exceeded", title="The request is estimated to cost more than the account may use"
+):
+    """Request less, or ask an administrator for a higher quota."""
 
 
 class NoPairApplies(Invalid, code="no_pair_applies", title="No attack of the order applies to any of its schemes"):

@@ -12,6 +12,7 @@ from typing import Any
 
 from unveil.app.db.ids import new_id
 from unveil.app.errors.problem import Invalid, NoPairApplies
+from unveil.app.evaluations.cost import CostEstimate
 from unveil.app.evaluations.schemas import Entry, EvaluationCreate, SchemeEntry
 from unveil.models import catalog
 from unveil.models.core.profiles import profile_image_counts
@@ -66,6 +67,7 @@ class EvaluationPlan:
     keys: list[PlannedKey]
     # of the datasets: shown even after an upload is deleted
     dataset_names: Mapping[str, str | None] = field(default_factory=dict)
+    cost: CostEstimate = field(default_factory=CostEstimate)
 
 
 def plan_evaluation(

@@ -154,9 +154,3 @@ async def list_trained_keys(session: AsyncSession, evaluation_ids: Sequence[str]
             .execution_options(populate_existing=True)
         )
     ).all()
-
-
-async def get_key(session: AsyncSession, account_id: str, id: str) -> Key | None:
-    if not is_id(id):
-        return None
-    return await session.scalar(select(Key).where(Key.id == id, Key.account_id == account_id))

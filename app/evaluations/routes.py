@@ -17,6 +17,7 @@ from unveil.app.db.job_states import TERMINAL
 from unveil.app.db.tables import Evaluation
 from unveil.app.dependencies import AppStateDep, Session
 from unveil.app.errors.problem import (
+    CostQuotaExceeded,
     EvaluationEnded,
     EvaluationRunning,
     IdempotencyMismatch,
@@ -80,6 +81,7 @@ class SampleImage(StrEnum):
         NoPairApplies,
         KeyDestroyed,
         KeyNotReady,
+        CostQuotaExceeded,
         QueueFull,
         IdempotencyMismatch,
         IdempotencyRunning,

@@ -123,3 +123,6 @@ class EvaluationOut(EvaluationSummary):
         "`training_images`, `test_images`: how many of each split are used, from its beginning; null: all"
     )
     versions: dict[str, str | None]
+    estimated_core_hours: float = Field(
+        description="Estimated when it was ordered, on a CPU, good to a factor of three", examples=[0.05]
+    )

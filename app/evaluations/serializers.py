@@ -52,6 +52,7 @@ def to_detail(
         utility=utility,
         settings=evaluation.settings,
         versions=_worker_versions([*typed_cells, *utility]),
+        estimated_core_hours=round(sum(row.estimated_core_seconds for rows in (cells, keys) for row in rows) / 3600, 6),
     )
 
 

@@ -27,11 +27,13 @@ from unveil.app.errors.problem import (
     UnknownKey,
 )
 from unveil.app.evaluations import queries, serializers
+from unveil.app.evaluations.cost import ImageCounts, estimate_cost
 from unveil.app.evaluations.planning import EvaluationPlan, ExternalDataset, KeyRef, plan_evaluation
 from unveil.app.evaluations.schemas import EvaluationCreate, EvaluationOut, EvaluationSummary
 from unveil.app.evaluations.verdicts import load_verdicts
 from unveil.app.jobs import event_log
-from unveil.app.jobs.dispatch import dispatch, enforce_queue_quota
+from unveil.app.jobs.dispatch import dispatch, enforce_quotas
+from unveil.app.keys import queries as keys_queries
 from unveil.app.keys import service as keys_service
 from unveil.app.keys.service import TrainingRequest
 from unveil.app.report import evaluation as view
@@ -69,11 +71,19 @@ async def plan(
         assert images, "the plan has no key to train without a data set"
         keys_service.require_trainable(key.scheme, images, "/dataset")
     datasets_by_field = {"dataset_name": None if _is_external_only(body) else images, "public_dataset_name": public}
+    images_of: dict[str | None, ImageCounts] = {
+        id: ImageCounts(row.train_count, row.test_count, row.height, row.width) for id, row in uploads.items()
+    }
+    if images:
+        images_of[None] = ImageCounts(images.train, images.test, images.height, images.width)
     return replace(
         planned,
         dataset_names={
             field: None if dataset is None else dataset.name for field, dataset in datasets_by_field.items()
         },
+        cost=estimate_cost(
+            planned.cells, planned.keys, images_of, body.profile, body.keys, public.train if public else None
+        ),
     )
 
 
@@ -83,7 +93,7 @@ async def create(
     """Write the evaluation and its cells; the caller commits, then calls `dispatch_jobs`."""
     planned = await plan(session, app_state, principal, body)
     new_jobs = sum(cell.not_applicable_reason is None for cell in planned.cells) + len(planned.keys)
-    await enforce_queue_quota(session, app_state, principal, new_jobs, "/schemes")
+    await enforce_quotas(session, app_state, principal, new_jobs, planned.cost.core_seconds, "/schemes")
 
     evaluation = Evaluation(
         id=evaluation_id,
@@ -104,7 +114,16 @@ async def create(
     await session.flush()
     for key in planned.keys:
         training = TrainingRequest(body.profile, str(body.dataset), body.seed)
-        await keys_service.enqueue_training(session, app_state, principal, key.scheme, training, key.id, evaluation_id)
+        await keys_service.enqueue_training(
+            session,
+            app_state,
+            principal,
+            key.scheme,
+            training,
+            key.id,
+            planned.cost.keys[key.id],
+            evaluation_id,
+        )
     session.add_all(_make_cell(evaluation_id, position, planned) for position in range(len(planned.cells)))
     await session.flush()
     await session.run_sync(
@@ -136,6 +155,7 @@ def _make_cell(evaluation_id: str, position: int, planned: EvaluationPlan) -> Ce
         threat_model=cell.threat_model,
         requested=cell.requested,
         status=Status.NOT_APPLICABLE if is_not_applicable else Status.QUEUED,
+        estimated_core_seconds=planned.cost.cells[position],
         error={"code": "not_applicable", "detail": cell.not_applicable_reason} if is_not_applicable else None,
         finished_at=func.clock_timestamp() if is_not_applicable else None,
     )
@@ -168,7 +188,7 @@ async def _load_key_refs(session: AsyncSession, principal: Principal, body: Eval
         if entry.key_id is None:
             continue
         pointer = f"/schemes/{i}/key_id"
-        key = await queries.get_key(session, principal.account_id, entry.key_id)
+        key = await keys_queries.get_for_share(session, principal.account_id, entry.key_id)
         if key is None:
             errors = [(pointer, "no such key; see GET /keys")]
             raise UnknownKey(f"there is no key {entry.key_id!r}", errors, status=422)

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Generic, TypeVar
 
 from fastapi import Depends, Query
 from pydantic import BaseModel, Field
-from sqlalchemy import Select
+from sqlalchemy import ColumnElement, Select
 from sqlalchemy.orm import InstrumentedAttribute
 
 from unveil.app.errors.problem import Invalid
@@ -58,10 +58,11 @@ class CursorParams:
 AccountPaging = Annotated[PageRequest, Depends(CursorParams("acct"))]
 KeyPaging = Annotated[PageRequest, Depends(CursorParams("key"))]
 DatasetPaging = Annotated[PageRequest, Depends(CursorParams("builtin", "ds"))]
+JobPaging = Annotated[PageRequest, Depends(CursorParams("cell", "key"))]
 EvaluationPaging = Annotated[PageRequest, Depends(CursorParams("ev"))]
 
 
-def apply_cursor(statement: S, id: InstrumentedAttribute[str], paging: PageRequest) -> S:
+def apply_cursor(statement: S, id: InstrumentedAttribute[str] | ColumnElement[str], paging: PageRequest) -> S:
     """Selects the rows of a page, and one more if another page follows."""
     if paging.after is not None:
         statement = statement.where(id < paging.after)

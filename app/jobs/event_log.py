@@ -132,6 +132,25 @@ def cancel(session: Session, evaluation: Evaluation) -> None:
     finish_if_complete(session, evaluation)
 
 
+def cancel_job(session: Session, id: str, evaluation_id: str | None) -> None:
+    """Cancel one active cell or training: a queued one ends now, a running one is asked to stop."""
+    evaluation = None if evaluation_id is None else lock_evaluation(session, evaluation_id)
+    if session.scalar(_cancel_statement(Cell).where(Cell.id == id).returning(Cell.id)) and evaluation is not None:
+        on_cell_status_changed(session, evaluation, id)
+    if session.scalar(_cancel_statement(Key).where(Key.id == id).returning(Key.id)) and evaluation is not None:
+        on_key_status_changed(session, evaluation, id)
+
+
+def cancel_jobs_of_account(session: Session, account_id: str) -> None:
+    """Cancel everything that is active. The caller has locked the account, so that it can order nothing more."""
+    unfinished = select(Evaluation.id).where(Evaluation.account_id == account_id, Evaluation.finished_at.is_(None))
+    for evaluation_id in session.scalars(unfinished.order_by(Evaluation.id)).all():
+        evaluation = lock_evaluation(session, evaluation_id)
+        if evaluation is not None:
+            cancel(session, evaluation)
+    session.execute(_cancel_statement(Key).where(Key.account_id == account_id, Key.evaluation_id.is_(None)))
+
+
 def _cancel_statement(table: type[_Job]) -> Update:
     is_queued = table.status == Status.QUEUED
     return (

@@ -12,8 +12,8 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import Session
 
 from unveil.app.db.ids import is_id
-from unveil.app.db.job_states import Status
-from unveil.app.db.tables import Key
+from unveil.app.db.job_states import ACTIVE, Status
+from unveil.app.db.tables import Cell, Key
 from unveil.app.rpc.messages import Rejection, RequestRejected
 
 if TYPE_CHECKING:
@@ -36,6 +36,23 @@ async def list_page(session: AsyncSession, owner: str, paging: PageRequest) -> S
 
     statement = select(Key).where(Key.account_id == owner, Key.destroyed_at.is_(None))
     return (await session.scalars(apply_cursor(statement, Key.id, paging))).all()
+
+
+async def get_for_share(session: AsyncSession, owner: str, id: str) -> Key | None:
+    """For an order that names it: it is not destroyed before the order is committed."""
+    query = select(Key).where(Key.account_id == owner, Key.id == id).with_for_update(read=True, key_share=True)
+    return await session.scalar(query) if is_id(id) else None
+
+
+async def lock_for_destruction(session: AsyncSession, id: str) -> None:
+    """Waits until every order that names the key is committed; no other order can name it before the commit."""
+    await session.execute(select(Key.id).where(Key.id == id).with_for_update())
+
+
+async def evaluation_using(session: AsyncSession, id: str) -> str | None:
+    """The id of an evaluation with an active cell under the key."""
+    uses = select(Cell.evaluation_id).where(Cell.scheme["key_id"].astext == id, Cell.status.in_(ACTIVE))
+    return await session.scalar(uses.limit(1))
 
 
 async def destroy(session: AsyncSession, id: str) -> None:

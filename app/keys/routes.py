@@ -9,6 +9,7 @@ from fastapi import APIRouter, Query, Response
 from unveil.app.db.ids import new_id
 from unveil.app.dependencies import AppStateDep, Session
 from unveil.app.errors.problem import (
+    CostQuotaExceeded,
     IdempotencyMismatch,
     IdempotencyRunning,
     Invalid,
@@ -43,7 +44,7 @@ _NOT_FOUND_PROBLEMS = (UnknownKey, KeyDestroyed)
     response_model=KeyOut,
     responses={
         202: {"model": KeyOut, "description": "It will be trained: poll `Location` until it is ready"},
-        **problems(Invalid, QueueFull, IdempotencyMismatch, IdempotencyRunning),
+        **problems(Invalid, CostQuotaExceeded, QueueFull, IdempotencyMismatch, IdempotencyRunning),
     },
 )
 async def create_key(

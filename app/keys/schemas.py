@@ -57,7 +57,12 @@ class KeyOut(BaseModel):
         examples=[594.277],
     )
     effective_bits: float | None = Field(
-        description="What a search really costs: never more than the 256 bits of a stored secret", examples=[256]
+        description="What a search really costs: never more than the 256 bits of a stored secret; of a trained key "
+        "what its seed is worth: 256 bits if drawn, at most 53 if given, 0 with `audit_only`",
+        examples=[256],
+    )
+    audit_only: bool = Field(
+        False, description="Trained for an evaluation, whose settings name the seed: `/encrypt` refuses the key"
     )
     training: dict[str, Any] | None = Field(
         None,

@@ -28,7 +28,7 @@ from unveil.app.errors.problem import (
 )
 from unveil.app.http.pagination import Page, PageRequest, build_page
 from unveil.app.jobs import event_log
-from unveil.app.jobs.dispatch import enforce_queue_quota
+from unveil.app.jobs.dispatch import enforce_quotas
 from unveil.app.keys import queries
 from unveil.app.keys.schemas import JobError, KeyCreate, KeyOut, MaterialOut
 from unveil.app.observability import failpoints
@@ -37,6 +37,7 @@ from unveil.app.storage import StorageError
 from unveil.models import catalog
 from unveil.models.catalog import ParameterError, Scheme, UnknownName, setting
 
+_GIVEN_SEED_BITS = 53  # what JSON keeps exactly everywhere
 _DEFAULT_SIDE = 96  # the paper's image size: what key spaces are given for unless asked otherwise
 
 
@@ -50,7 +51,7 @@ class TrainingRequest:
         None,
         "null: drawn and told to nobody; whoever knows it, the data set and the settings can train the same key",
         minimum=0,
-        maximum=2**53 - 1,  # what JSON keeps exactly everywhere
+        maximum=2**_GIVEN_SEED_BITS - 1,
     )
 
 
@@ -133,8 +134,9 @@ async def _create_trained_key(
         raise Invalid(message, [("/params/dataset", message)])
     images = await resolve_plain_dataset(session, app_state, principal, training.dataset, "/params/dataset")
     require_trainable(scheme, images, "/params/dataset")
-    await enforce_queue_quota(session, app_state, principal, 1, "/scheme")
-    return await enqueue_training(session, app_state, principal, scheme, training, id)
+    core_seconds = scheme.training_core_seconds(images.train, images.height, images.width)
+    await enforce_quotas(session, app_state, principal, 1, core_seconds, "/scheme")
+    return await enqueue_training(session, app_state, principal, scheme, training, id, core_seconds)
 
 
 def require_trainable(scheme: Scheme[Any, Any], images: DatasetRef, pointer: str) -> None:
@@ -151,17 +153,22 @@ async def enqueue_training(
     scheme: Scheme[Any, Any],
     training: TrainingRequest,
     id: str,
+    core_seconds: float,
     evaluation_id: str | None = None,
 ) -> Key:
-    """A key that waits to be trained, for an evaluation perhaps; the caller of this commits, then rings."""
+    """A key that waits to be trained. The caller commits, then dispatches.
+
+    A key for an evaluation is for audits only: the settings of the evaluation name its seed.
+    """
     values = {
         "id": id,
         "account_id": principal.account_id,
         "scheme": scheme.name,
         "params": vars(scheme.settings),
-        "training_request": vars(training),
+        "training_request": {**vars(training), **({"audit_only": True} if evaluation_id else {})},
         "wrapped_key": app_state.keyring.new_wrapped_key(purpose="key", owner=principal.account_id, id=id),
         "evaluation_id": evaluation_id,
+        "estimated_core_seconds": core_seconds,
         "status": Status.QUEUED,
     }
     return await queries.insert_if_absent(session, values)
@@ -189,6 +196,8 @@ def to_key_out(key: Key, width: int | None = None, height: int | None = None) ->
             height or key.height or _DEFAULT_SIDE, width or key.width or _DEFAULT_SIDE, scheme.size_multiple
         )
         bits, effective_bits = scheme.key_space_bits(*sides), catalog.effective_bits(scheme, *sides)
+    if key.training_request is not None:
+        effective_bits = _seed_bits(key)
     active = key.status in ACTIVE
     links = {"self": f"/keys/{key.id}"}
     if active:
@@ -204,13 +213,32 @@ def to_key_out(key: Key, width: int | None = None, height: int | None = None) ->
         height=key.height,
         key_space_bits=bits,
         effective_bits=effective_bits,
-        training=key.training_request,
+        audit_only=is_audit_only(key),
+        training=_public_request(key),
         provenance=key.provenance,
         progress=key.progress if active else None,
         phase=(key.phase or None) if active else None,
         error=JobError(**key.error) if key.error else None,
         links=links,
     )
+
+
+def _public_request(key: Key) -> dict[str, Any] | None:
+    request = key.training_request
+    return request and {name: value for name, value in request.items() if name != "audit_only"}
+
+
+def is_audit_only(key: Key) -> bool:
+    """Whether the settings of an evaluation name the seed of the key, so that others can train it again."""
+    return bool(key.training_request and key.training_request.get("audit_only"))
+
+
+def _seed_bits(key: Key) -> float:
+    """What the seed of a trained key is worth to a search."""
+    if is_audit_only(key):
+        return 0.0
+    assert key.training_request is not None
+    return catalog.STORED_SECRET_BITS if key.training_request["seed"] is None else _GIVEN_SEED_BITS
 
 
 _PUBLIC_STATUS: dict[Status, Any] = {
@@ -268,8 +296,13 @@ def retry_hint(key: Key) -> str:
 async def destroy(session: AsyncSession, app_state: AppState, principal: Principal, id: str) -> None:
     """Commits. Raises UnknownKey, KeyDestroyed, KeyBusy."""
     (key,) = await get_many(session, principal, [id])
+    await queries.lock_for_destruction(session, id)
+    await session.refresh(key)
     if key.status in ACTIVE:
         raise KeyBusy(f"cancel its training first: POST /keys/{id}/cancel")
+    evaluation_id = await queries.evaluation_using(session, id)
+    if evaluation_id is not None:
+        raise KeyBusy(f"evaluation {evaluation_id} uses {id}; cancel it or wait until it has ended, and delete again")
     blob = key.weights_blob
     await queries.destroy(session, id)
     await session.commit()

@@ -116,6 +116,10 @@ class Attack(ABC, Generic[S]):
         """A key for the controls of a learned attack: schemes with the same key share them."""
         return "unknown" if scheme is None else f"{scheme.name} {scheme.settings}"
 
+    def training_core_seconds(self, scheme: Scheme[Any, Any] | None, images: int, height: int, width: int) -> float:  # noqa: ARG002
+        """Estimated core seconds of one training on this number of images of this size; 0 if it trains no network."""
+        return 0.0
+
     @abstractmethod
     def run(self, attack_input: AttackInput, context: RunContext) -> AttackResult:
         """Reconstruct `attack_input.targets`. Raises AttackFailed, Cancelled."""

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from unveil.models.attacks.base import Attack, AttackInput, AttackResult
 from unveil.models.attacks.itn import architecture_for
+from unveil.models.core.cost import training_core_seconds
 from unveil.models.core.errors import AttackFailed
 from unveil.models.core.run_context import RunContext
 from unveil.models.core.settings_schema import setting
@@ -101,6 +102,13 @@ class Gan(Attack[GanSettings]):
 
     def control_cache_key(self, scheme: Scheme[Any, Any] | None) -> str:
         return architecture_for(scheme)
+
+    def training_core_seconds(self, scheme: Scheme[Any, Any] | None, images: int, height: int, width: int) -> float:
+        s, architecture = self.settings, architecture_for(scheme)
+        seconds = {"pixels": 1 / 60, "blocks": 1 / 179, "unet": 1 / 5.9}[architecture]
+        relative_width = s.discriminator / 64 if architecture == "blocks" else max(s.width, s.discriminator / 4) / 64
+        pixels = s.side**2 if s.side else height * width
+        return training_core_seconds(images, s.epochs, pixels, seconds, relative_width)
 
     def run(self, attack_input: AttackInput, context: RunContext) -> AttackResult:
         import torch

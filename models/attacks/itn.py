@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from unveil.models.attacks.base import Attack, AttackInput, AttackResult, Pairs
+from unveil.models.core.cost import training_core_seconds
 from unveil.models.core.errors import AttackFailed
 from unveil.models.core.run_context import RunContext
 from unveil.models.core.settings_schema import setting
@@ -77,6 +78,17 @@ class Itn(Attack[ItnSettings]):
     def control_cache_key(self, scheme: Scheme[Any, Any] | None) -> str:
         return architecture_for(scheme)
 
+    def training_core_seconds(self, scheme: Scheme[Any, Any] | None, images: int, height: int, width: int) -> float:
+        s, architecture = self.settings, architecture_for(scheme)
+        seconds, relative_width = {
+            "pixels": (1 / 685, s.channels / 16), "blocks": (1 / 852, 1.0), "unet": (1 / 6.1, s.width / 64)
+        }[architecture]  # fmt: skip
+        pixels = s.side**2 if s.side and architecture == "unet" else height * width
+        return training_core_seconds(images, self._epochs(architecture), pixels, seconds, relative_width)
+
+    def _epochs(self, architecture: str) -> int:
+        return self.settings.epochs or (70 if architecture == "pixels" else 300)
+
     def run(self, attack_input: AttackInput, context: RunContext) -> AttackResult:
         import torch
         from torch.nn import functional as F
@@ -99,9 +111,8 @@ class Itn(Attack[ItnSettings]):
             )
             return RegressionTask(network, optimizer, F.mse_loss, s.side if architecture == "unet" else None)
 
-        epochs = s.epochs or (70 if pixelwise else 300)
         schedule = step_decay(40 / 70, 60 / 70) if pixelwise else step_decay(150 / 300, 225 / 300)
-        config = TrainingConfig(self.name, epochs, s.batch, schedule, repr(s), s.precision)
+        config = TrainingConfig(self.name, self._epochs(architecture), s.batch, schedule, repr(s), s.precision)
         task, notes = train(make_task, [[pairs.protected, pairs.plain]], config, context)
         return AttackResult(
             reconstructed=reconstruct(task.network, attack_input.targets, context),

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from unveil.models.attacks.base import Attack, AttackInput, AttackResult
 from unveil.models.attacks.itn import require_pairs
+from unveil.models.core.cost import training_core_seconds
 from unveil.models.core.errors import AttackFailed
 from unveil.models.core.run_context import RunContext
 from unveil.models.core.settings_schema import setting
@@ -58,6 +59,11 @@ class ItnStrong(Attack[ItnStrongSettings]):
 
     def control_cache_key(self, scheme: Scheme[Any, Any] | None) -> str:
         return _inverse_structure(scheme)
+
+    def training_core_seconds(self, scheme: Scheme[Any, Any] | None, images: int, height: int, width: int) -> float:
+        s, linear = self.settings, _inverse_structure(scheme) != "images"
+        seconds, relative_width = (1 / 735, 1.0) if linear else (s.blocks / 2 / 30, s.width / 64)
+        return training_core_seconds(images, s.epochs, height * width, seconds, relative_width)
 
     def run(self, attack_input: AttackInput, context: RunContext) -> AttackResult:
         import torch

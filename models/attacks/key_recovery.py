@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,7 +17,7 @@ import numpy as np
 from unveil.models.attacks.base import Attack, AttackInput, AttackResult
 from unveil.models.core.errors import AttackFailed
 from unveil.models.core.images import Images
-from unveil.models.core.run_context import RunContext
+from unveil.models.core.run_context import OnStep, RunContext
 from unveil.models.core.settings_schema import setting
 from unveil.models.core.structure import PixelMap, Structure, is_fixed_block_map
 from unveil.models.core.threat_models import ThreatModel
@@ -76,11 +77,12 @@ class KeyRecovery(Attack[KeyRecoverySettings]):
         fewer = [2**i for i in range(len(ciphertexts).bit_length()) if 2**i < len(ciphertexts)] if curve else []
         ablation = []
         for i, count in enumerate([*fewer, len(ciphertexts)]):
-            context.report(i / (len(fewer) + 1), f"{count} ciphertexts")
+            report = partial(context.report, i / (len(fewer) + 1), f"{count} ciphertexts")
+            report()
             # The targets are ciphertexts as well, and their colours count.
             to_read = np.concatenate([attack_input.targets, attack_input.observed[:count]])
             inverse, color_transform = recover_map(
-                scheme.structure, ciphertexts[:count], to_read, context.seed, scheme.rule_violations
+                scheme.structure, ciphertexts[:count], to_read, context.seed, scheme.rule_violations, report
             )
             reconstructed = inverse.decrypt(
                 attack_input.targets if count == len(ciphertexts) else attack_input.targets[:CURVE_TARGETS]
@@ -103,22 +105,27 @@ class KeyRecovery(Attack[KeyRecoverySettings]):
 
 
 def recover_map(
-    structure: Structure | None, ciphertexts: Images, to_read: Images, seed: int, violations: Violations = lambda _: 0
+    structure: Structure | None,
+    ciphertexts: Images,
+    to_read: Images,
+    seed: int,
+    violations: Violations = lambda _: 0,
+    on_step: OnStep = lambda: None,
 ) -> tuple[RecoveredMap, ColorTransform]:
     """The map of all ciphertexts, and the colour transform that `to_read` determines, its first images at most.
 
-    violations: see `Scheme.rule_violations`. Raises AttackFailed.
+    violations: see `Scheme.rule_violations`. on_step is called every few seconds at most. Raises AttackFailed.
     """
     from unveil.models.recovery import color_ambiguity, pixelwise, tanaka
 
     sample = to_read[: color_ambiguity.MAX_IMAGES]
     try:
         if isinstance(structure, PixelMap):
-            key = pixelwise.recover_relative_key(ciphertexts)
+            key = pixelwise.recover_relative_key(ciphertexts, on_step)
             color = color_ambiguity.choose_color_transform(key.decrypt(sample))
             return pixelwise.transform_key(key, color.order, negative=color.negative), color
         if is_fixed_block_map(structure, BLOCK):
-            permutation = tanaka.recover_permutation(ciphertexts, seed)
+            permutation = tanaka.recover_permutation(ciphertexts, seed, on_step=on_step)
             evidence = tanaka.rule_evidence(violations, permutation)
             color = color_ambiguity.choose_color_transform(permutation.decrypt(sample), evidence)
             return permutation.transform(color.order, negative=color.negative), color

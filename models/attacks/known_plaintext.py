@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from unveil.models.attacks.base import Attack, AttackInput, AttackResult, Inverse, Pairs
 from unveil.models.attacks.key_recovery import UNKNOWN_STRUCTURE
 from unveil.models.core.errors import AttackFailed, DoesNotApply
 from unveil.models.core.images import Images
-from unveil.models.core.run_context import RunContext
+from unveil.models.core.run_context import OnStep, RunContext
 from unveil.models.core.settings_schema import setting
 from unveil.models.core.structure import PixelMap, is_fixed_block_map
 from unveil.models.core.threat_models import ThreatModel
@@ -66,8 +67,9 @@ class KnownPlaintext(Attack[KnownPlaintextSettings]):
         pair_count = min(self.settings.pairs, len(pairs.plain))
         ablation, pairs_needed, full_solution = [], pair_count, None
         for count in range(pair_count, 0, -1) if context.ablation else [pair_count]:
-            context.report((pair_count - count) / pair_count, f"{count} pairs")
-            decrypt, solution = solve_pairs(scheme, pairs, count, attack_input.targets)
+            report = partial(context.report, (pair_count - count) / pair_count, f"{count} pairs")
+            report()
+            decrypt, solution = solve_pairs(scheme, pairs, count, attack_input.targets, report)
             full_solution = full_solution or (decrypt, solution)
             ablation.append((CURVE, float(count), decrypt(attack_input.targets[:CURVE_TARGETS])))
             if (decrypt(pairs.protected[:pair_count]) == pairs.plain[:pair_count]).all():
@@ -90,8 +92,13 @@ class KnownPlaintext(Attack[KnownPlaintextSettings]):
         )
 
 
-def solve_pairs(scheme: Scheme[Any, Any], pairs: Pairs, count: int, targets: Images) -> tuple[Decrypt, Solution]:
-    """A decryption function, and what `count` pairs determine. Raises AttackFailed, DoesNotApply."""
+def solve_pairs(
+    scheme: Scheme[Any, Any], pairs: Pairs, count: int, targets: Images, on_step: OnStep = lambda: None
+) -> tuple[Decrypt, Solution]:
+    """A decryption function, and what `count` pairs determine. on_step is called every few seconds at most.
+
+    Raises AttackFailed, DoesNotApply.
+    """
     from unveil.models.recovery import known_plaintext
 
     plain, protected = pairs.plain[:count], pairs.protected[:count]
@@ -100,7 +107,7 @@ def solve_pairs(scheme: Scheme[Any, Any], pairs: Pairs, count: int, targets: Ima
             own = scheme.solve_pairs(plain, protected)
             return lambda images: scheme.decrypt(images, own.key), Solution(None, own.key, own.determined)
         solved = (
-            known_plaintext.pixelwise(plain, protected, targets)
+            known_plaintext.pixelwise(plain, protected, targets, on_step)
             if isinstance(scheme.structure, PixelMap)
             else known_plaintext.nibble_permutation(plain, protected)
         )

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 import numpy as np
 
 from unveil.models.attacks.base import Attack, AttackInput, AttackResult
+from unveil.models.core.cost import training_core_seconds
 from unveil.models.core.errors import AttackFailed
 from unveil.models.core.images import Images, check_images, quantise, tiles
 from unveil.models.core.run_context import RunContext
@@ -110,6 +111,13 @@ class SimulatedPairs(Attack[SimulatedPairsSettings]):
         if not isinstance(scheme.structure, PixelMap):
             return "needs the magnitudes of each pixel, which only pixel-wise encryption leaves in place"
         return None
+
+    def training_core_seconds(self, scheme: Scheme[Any, Any] | None, images: int, height: int, width: int) -> float:  # noqa: ARG002
+        return (
+            training_core_seconds(images, self.settings.epochs, height * width, 1 / 20)
+            if self.trains_network()
+            else 0.0
+        )
 
     def run(self, attack_input: AttackInput, context: RunContext) -> AttackResult:
         from unveil.models.networks.sign_unet import load_network

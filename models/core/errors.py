@@ -17,3 +17,7 @@ class TrainingFailed(AttackFailed):
 
 class Cancelled(Exception):
     """Raised by a progress callback to stop the work; the last checkpoint is kept."""
+
+
+class DeadlineReached(Cancelled):
+    """A training wrote a checkpoint and stopped before the deadline of its run context."""

@@ -9,6 +9,8 @@ from typing import Any
 
 from unveil.models.core.checkpoints import CheckpointStore
 
+OnStep = Callable[[], None]  # called between the steps of a long computation; may raise Cancelled
+
 
 def _noop(*_: Any) -> None:
     pass

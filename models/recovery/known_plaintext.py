@@ -7,6 +7,7 @@ import numpy.typing as npt
 from scipy.optimize import linear_sum_assignment
 
 from unveil.models.core.images import Images
+from unveil.models.core.run_context import OnStep
 from unveil.models.recovery import pixelwise as alignment
 from unveil.models.recovery.tanaka import HALF_NIBBLES
 from unveil.models.schemes.pair_solving import InconsistentPairs, SolvedKey, check_pairs
@@ -16,7 +17,9 @@ from unveil.models.schemes.tanaka import NibblePermutation, nibbles
 _MAX_BLOCKS = 20_000  # blocks compared; a few hundred distinguish all nibbles
 
 
-def pixelwise(plain: Images, protected: Images, ciphertexts: Images | None = None) -> SolvedKey[PixelwiseKey]:
+def pixelwise(
+    plain: Images, protected: Images, ciphertexts: Images | None = None, on_step: OnStep = lambda: None
+) -> SolvedKey[PixelwiseKey]:
     """The key of pairs uint8 [N, H, W, 3]: the candidate of the 48 at each pixel that is consistent with all pairs.
 
     If several are consistent (grey or saturated pixels), further `ciphertexts` under the key choose the candidate that
@@ -31,7 +34,8 @@ def pixelwise(plain: Images, protected: Images, ciphertexts: Images | None = Non
         raise InconsistentPairs(f"no pixel-wise key is consistent with the pairs at {share:.1%} of the pixels")
     candidates: npt.NDArray[np.intp] = possible.argmax(-1)
     if ciphertexts is not None and len(ciphertexts) and (count > 1).any():
-        candidates = alignment.recover_among_candidates(np.concatenate([protected, ciphertexts]), possible)
+        observed = np.concatenate([protected, ciphertexts])
+        candidates = alignment.recover_among_candidates(observed, possible, on_step=on_step)
     return SolvedKey(alignment.candidates_to_key(candidates), float((count == 1).mean()))
 
 

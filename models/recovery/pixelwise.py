@@ -28,6 +28,7 @@ import numpy.typing as npt
 from scipy.ndimage import uniform_filter1d
 
 from unveil.models.core.images import Images, check_images
+from unveil.models.core.run_context import OnStep
 from unveil.models.schemes.pixelwise import ORDERS, PixelwiseKey
 
 Floats = npt.NDArray[np.float32]
@@ -86,11 +87,12 @@ _ELEMENT_WEIGHTS = np.array(
 )  # [12, 9]: evidence for each element from the 3x3 moments of a pair
 
 
-def recover_relative_key(ciphertexts: Images) -> PixelwiseKey:
+def recover_relative_key(ciphertexts: Images, on_step: OnStep = lambda: None) -> PixelwiseKey:
     """Ciphertexts uint8 [N, H, W, 3] under one key -> the key up to one of 48 elements for the whole image.
 
-    About 8 photographs determine every pixel; with fewer, regions are inconsistent with each other. Raises ValueError
-    for another array, for no ciphertexts, and for images of more than MAX_PIXELS.
+    About 8 photographs determine every pixel; with fewer, regions are inconsistent with each other. on_step is called
+    every few seconds at most. Raises ValueError for another array, for no ciphertexts, and for images of more than
+    MAX_PIXELS.
     """
     check_images(ciphertexts, "ciphertexts")
     if not len(ciphertexts):
@@ -104,24 +106,27 @@ def recover_relative_key(ciphertexts: Images) -> PixelwiseKey:
     values = _center(ciphertexts)
     if height * width == 1:
         return candidates_to_key(_fit(values, np.zeros_like(values), _own_moments(values)))
-    candidates = _grow(values)
-    candidates = _refine(values, candidates, 3)
+    candidates = _grow(values, on_step)
+    candidates = _refine(values, candidates, 3, on_step)
     for _ in range(3):
         previous = candidates
         weighted = values * _smoothness(values, candidates)[:, :, None]
-        candidates = _relabel(candidates, _join_regions(_align_values(weighted, candidates)))
-        candidates = _refine(weighted, candidates, 5)
+        on_step()
+        candidates = _relabel(candidates, _join_regions(_align_values(weighted, candidates), on_step))
+        candidates = _refine(weighted, candidates, 5, on_step)
         if (candidates == previous).all():  # a fixed point
             break
     return candidates_to_key(_compose(candidates, _ORDERS[0], _channel_signs(_align_values(values, candidates))))
 
 
-def recover_among_candidates(ciphertexts: Images, possible: npt.NDArray[np.bool_], max_iterations: int = 20) -> Ints:
+def recover_among_candidates(
+    ciphertexts: Images, possible: npt.NDArray[np.bool_], max_iterations: int = 20, on_step: OnStep = lambda: None
+) -> Ints:
     """The candidates [H, W] that fit the surrounding pixels best among the possible ones, bool [H, W, 48].
 
     Starts from the key of the ciphertexts alone, composed with the element that most pixels allow.
     """
-    free = key_to_candidates(recover_relative_key(ciphertexts))
+    free = key_to_candidates(recover_relative_key(ciphertexts, on_step))
     composed = np.stack([_compose(free, o, s) for o, s in zip(CANDIDATE_ORDERS, CANDIDATE_SIGNS, strict=True)], -1)
     allowed = np.take_along_axis(possible, composed, -1)
     best = allowed.sum((0, 1)).argmax()
@@ -129,6 +134,7 @@ def recover_among_candidates(ciphertexts: Images, possible: npt.NDArray[np.bool_
     values = _center(ciphertexts)
     own_moments = _own_moments(values)
     for _ in range(max_iterations):
+        on_step()
         fitted = _fit(values, _neighbours(_align_values(values, candidates)), own_moments, possible)
         if (fitted == candidates).all():
             break
@@ -189,7 +195,7 @@ def _fit(values: Floats, reference: Floats, own_moments: Floats, possible: npt.N
     return best
 
 
-def _grow(values: Floats) -> Ints:
+def _grow(values: Floats, on_step: OnStep) -> Ints:
     """Fit every pixel to the rings inside its own, ring by ring around the centre -> candidates [H, W]."""
     height, width = values.shape[:2]
     radius = len(GROW_WEIGHTS) // 2
@@ -201,6 +207,7 @@ def _grow(values: Floats) -> Ints:
     is_aligned = np.zeros(aligned.shape[:2], np.bool_)
     candidates = np.zeros((height, width), np.intp)
     for pixels in by_ring:
+        on_step()
         y, x = np.divmod(pixels, width)
         reference = np.zeros((len(pixels), *values.shape[2:]), np.float32)
         total = np.zeros(len(pixels), np.float32)
@@ -234,10 +241,11 @@ def _neighbours(aligned: Floats) -> Floats:
     return total / np.maximum(add(inside) - REFINE_WEIGHTS[1, 1], 1)[:, :, None, None]  # a 1x1 image has none
 
 
-def _refine(values: Floats, candidates: Ints, max_iterations: int) -> Ints:
+def _refine(values: Floats, candidates: Ints, max_iterations: int, on_step: OnStep) -> Ints:
     """Fit every pixel to all its neighbours until nothing changes or `max_iterations` are done."""
     own_moments = _own_moments(values)
     for _ in range(max_iterations):
+        on_step()
         fitted = _fit(values, _neighbours(_align_values(values, candidates)), own_moments)
         if (fitted == candidates).all():
             break
@@ -270,7 +278,7 @@ def _smoothness(values: Floats, candidates: Ints) -> Floats:
     return (NOISE_FLOOR + noise) ** -0.5
 
 
-def _join_regions(aligned: Floats) -> Ints:
+def _join_regions(aligned: Floats, on_step: OnStep) -> Ints:
     """One of the 12 elements for every pixel, [H, W], that makes the regions consistent with each other."""
     height, width = aligned.shape[:2]
     first, second, moments = _pairs(aligned)
@@ -278,6 +286,7 @@ def _join_regions(aligned: Floats) -> Ints:
     region = np.arange(height * width)  # of every pixel
     count = height * width
     while len(first):
+        on_step()
         best, margin = _best_elements(moments)
         # Every region picks its border of the largest margin, by rank: ties of margins could form longer cycles.
         by_rank = np.argsort(margin, kind="stable")

@@ -27,6 +27,7 @@ import numpy.typing as npt
 from scipy.optimize import linear_sum_assignment
 
 from unveil.models.core.images import Images, check_images
+from unveil.models.core.run_context import OnStep
 from unveil.models.recovery.statistics import TanakaStatistics, load_bundled_statistics
 from unveil.models.schemes.tanaka import BLOCK, NibblePermutation, TanakaKey, nibbles
 
@@ -60,12 +61,12 @@ def permutation_from_key(key: TanakaKey, variant: Variant = "paper") -> NibblePe
 
 
 def recover_permutation(
-    ciphertexts: Images, seed: int = 0, statistics: TanakaStatistics | None = None
+    ciphertexts: Images, seed: int = 0, statistics: TanakaStatistics | None = None, on_step: OnStep = lambda: None
 ) -> NibblePermutation:
     """Ciphertexts uint8 [N, H, W, 3], sides multiples of 4, under one key -> the permutation up to 12 transforms.
 
-    The 12 transforms are the orders of the channels and the inversion. Raises ValueError for another array, for no
-    ciphertexts, and for ciphertexts whose blocks are all equal.
+    The 12 transforms are the orders of the channels and the inversion. on_step is called every few seconds at most.
+    Raises ValueError for another array, for no ciphertexts, and for ciphertexts whose blocks are all equal.
     """
     check_images(ciphertexts, "ciphertexts")
     if not len(ciphertexts):
@@ -74,10 +75,12 @@ def recover_permutation(
     values = _sample_evenly(_cut_tiles(nibbles(ciphertexts)), _MAX_BLOCKS)
     if (values == values[:1, :1, :1]).all():
         raise ValueError("ciphertexts must differ from block to block; all of their blocks are equal")
+    on_step()
     upper, sign = _find_upper_nibbles(values)
+    on_step()
     signed = (values[..., upper].astype(np.float32) - 7.5) * sign
-    place = _match_places(signed, statistics, np.random.default_rng(seed))
-    return _assign_lower_nibbles(_sample_evenly(values, _MAX_LOWER_BLOCKS), upper, sign, place, statistics)
+    place = _match_places(signed, statistics, np.random.default_rng(seed), on_step)
+    return _assign_lower_nibbles(_sample_evenly(values, _MAX_LOWER_BLOCKS), upper, sign, place, statistics, on_step)
 
 
 def _cut_tiles(values: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
@@ -172,13 +175,14 @@ def log_distances(upper: Floats) -> npt.NDArray[np.float64]:
     return result
 
 
-def _match_places(signed: Floats, statistics: TanakaStatistics, rng: np.random.Generator) -> Ints:
+def _match_places(signed: Floats, statistics: TanakaStatistics, rng: np.random.Generator, on_step: OnStep) -> Ints:
     """The place 0..47 of each of the 48 upper nibbles, up to the order of the channels."""
     a = [m - m.mean() for m in log_distances(signed)]
     b = [m - m.mean() for m in statistics.log_distances]
     flat = np.full((HALF_NIBBLES, HALF_NIBBLES), 1 / HALF_NIBBLES)
     best: tuple[float, Ints] | None = None
     for start in range(ASSIGNMENT_STARTS):
+        on_step()
         first = flat if start == 0 else (flat + _doubly_stochastic(rng)) / 2
         place = _improve_by_swaps(a, b, _frank_wolfe(a, b, first))
         merit = float(sum((m * n[np.ix_(place, place)]).sum() for m, n in zip(a, b, strict=True)))
@@ -272,7 +276,12 @@ def digitize_prediction(prediction: Floats, activity: Floats) -> tuple[Ints, Int
 
 
 def _assign_lower_nibbles(
-    values: npt.NDArray[np.uint8], upper: Ints, sign: Floats, place: Ints, statistics: TanakaStatistics
+    values: npt.NDArray[np.uint8],
+    upper: Ints,
+    sign: Floats,
+    place: Ints,
+    statistics: TanakaStatistics,
+    on_step: OnStep,
 ) -> NibblePermutation:
     """Assign the lower nibbles, given sign and place of the upper nibbles."""
     lower = np.setdiff1d(np.arange(2 * HALF_NIBBLES), upper)
@@ -287,6 +296,7 @@ def _assign_lower_nibbles(
     known = middle_image
     lower_places, flips = np.arange(HALF_NIBBLES), np.zeros(HALF_NIBBLES, np.bool_)
     for round_index in range(LOWER_NIBBLE_ROUNDS):
+        on_step()
         model = min(round_index, 1)  # 0: neighbours known by upper nibbles, 1: by whole values
         prediction_features, activity = neighbour_features(middle_image, known)
         likelihood = statistics.likelihoods[model][

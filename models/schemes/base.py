@@ -204,6 +204,10 @@ class Scheme(ABC, Generic[S, K]):
         """Why no key can be trained on `count` images of this size and number of classes; None if one can."""
         return None
 
+    def training_core_seconds(self, images: int, height: int, width: int) -> float:  # noqa: ARG002
+        """Estimated core seconds to train a key on this number of images of this size; 0 if keys are drawn."""
+        return 0.0
+
     def train(self, data: ImageDataset, context: RunContext) -> TrainedKey:  # noqa: ARG002
         """Train a new secret on `data.train` and its labels, for schemes with `trains`; `data.test` only measures it.
 

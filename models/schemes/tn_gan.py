@@ -6,6 +6,7 @@ import time
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
+from unveil.models.core.cost import training_core_seconds
 from unveil.models.core.images import pad
 from unveil.models.core.settings_schema import setting
 from unveil.models.schemes.base import PaperRow, Scheme, TrainedKey, seed_secret
@@ -97,6 +98,12 @@ class TnGan(NetworkScheme[TnGanSettings]):
         if min(height, width) < _MIN_SIDE:
             return f"its discriminator needs images of at least {_MIN_SIDE}x{_MIN_SIDE}; these are {width}x{height}"
         return None
+
+    def training_core_seconds(self, images: int, height: int, width: int) -> float:
+        s = self.settings
+        plain_images = min(images, s.images or images) // 2
+        pixels = s.side**2 if s.side else height * width
+        return training_core_seconds(plain_images, s.epochs, pixels, s.blocks / 6 / 1.5, s.width / 64)
 
     def train(self, data: ImageDataset, context: RunContext) -> TrainedKey:
         import torch

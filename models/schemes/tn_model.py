@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 import numpy as np
 
+from unveil.models.core.cost import training_core_seconds
 from unveil.models.core.errors import AttackFailed
 from unveil.models.core.run_context import RunContext
 from unveil.models.core.settings_schema import parse, setting
@@ -112,6 +113,14 @@ class TnModel(NetworkScheme[TnModelSettings]):
         if classes < 2:
             return "TN-model needs a classifier and labels of at least two classes: upload the images in class folders"
         return None
+
+    def training_core_seconds(self, images: int, height: int, width: int) -> float:
+        s, images, pixels = self.settings, min(images, self.settings.images or images), height * width
+        classifier_pixels = pixels // s.classifier_shrink**2
+        classifier = training_core_seconds(
+            images, s.classifier_epochs, classifier_pixels, 1 / 106, s.classifier_width / 16
+        )
+        return classifier + training_core_seconds(images, s.epochs, pixels // s.fold**2, 1 / 5.8, s.width / 64)
 
     def train(self, data: ImageDataset, context: RunContext) -> TrainedKey:
         import torch

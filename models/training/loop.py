@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ctypes
 import math
+import resource
 import time
 import zlib
 from abc import ABC, abstractmethod
@@ -22,7 +23,7 @@ import torch
 from torch import Tensor, nn
 
 from unveil.models.core import checkpoints
-from unveil.models.core.errors import AttackFailed, Cancelled, TrainingFailed
+from unveil.models.core.errors import AttackFailed, DeadlineReached, TrainingFailed
 from unveil.models.core.images import Images, quantise
 from unveil.models.core.run_context import RunContext
 
@@ -119,11 +120,15 @@ def train(
     while True:
         try:
             return _train(make_task, tensor_groups, config, batch_size, context)
-        except RuntimeError as error:
-            if not isinstance(error, torch.OutOfMemoryError) and "can't allocate memory" not in str(error):
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
                 raise
         # Outside the handler, whose traceback keeps the tensors alive. The next try starts from the first step, because
-        # results must not depend on when memory ran out.
+        # results must not depend on when memory ran out. A process at its limit cannot try again: its heap is split.
+        limit, _ = resource.getrlimit(resource.RLIMIT_DATA)
+        if limit != resource.RLIM_INFINITY:
+            detail = f"{batch_size} images a step need more than the {limit / 1e9:.2f} GB that this process may use"
+            raise TrainingFailed(f"{detail}; lower `batch` or the widths, or raise UNVEIL_JOB_MEMORY_BYTES")
         if batch_size < 4:
             raise TrainingFailed(f"too little memory on {context.device} even for {batch_size} images a step")
         batch_size //= 2
@@ -242,7 +247,7 @@ def _train(  # noqa: PLR0912, PLR0915 - one function that reads from top to bott
             checkpoints.save(context.checkpoints, checkpoint_name, state)
             saved_at = now
         if is_last_step and step < steps:
-            raise Cancelled
+            raise DeadlineReached
     progress_hook.remove()
     if not _weights_are_finite(task):
         raise _divergence_error("a weight", config.epochs, config)
@@ -308,6 +313,16 @@ def uses_bf16(precision: Precision, device: torch.device) -> bool:
     return precision == "bf16"
 
 
+_OUT_OF_MEMORY_TEXTS = ("can't allocate memory", "bad_alloc", "could not create a ")  # the last one is oneDNN's
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """On a CPU torch raises a plain RuntimeError."""
+    return isinstance(error, MemoryError | torch.OutOfMemoryError) or (
+        isinstance(error, RuntimeError) and any(text in str(error) for text in _OUT_OF_MEMORY_TEXTS)
+    )
+
+
 def _tune_malloc() -> None:
     """Keep freed memory in the process: every step reuses the same 100 MB, and new pages cost half of the time."""
     try:
@@ -325,7 +340,10 @@ def _format_phase(epoch: int, epochs: int, images_per_second: float, images_left
 
 
 def _derive_seed(*numbers: int) -> int:
-    return int(np.random.SeedSequence([n % 2**64 for n in numbers]).generate_state(1, np.uint64)[0])
+    """A seed for one purpose. torch uses 32 bits of it; those of weights, epochs and steps together keep 256 bits."""
+    pool_size = 8 if max(map(abs, numbers)) >= 2**64 else 4  # 32-bit words that the sequence mixes the numbers into
+    sequence = np.random.SeedSequence([n % 2**256 for n in numbers], pool_size=pool_size)
+    return int(sequence.generate_state(1, np.uint64)[0])
 
 
 def _draw_permutation(seed: int, epoch: int, group_index: int, count: int) -> Tensor:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import pytest
 from sqlalchemy import update
@@ -12,8 +14,9 @@ from sqlalchemy import update
 from tests.factories import expire_lease, make_evaluation
 from unveil.app.db.job_states import Status
 from unveil.app.db.tables import Cell
+from unveil.models.core.errors import Cancelled
 from unveil.worker import lease, shutdown
-from unveil.worker.lease import CancelRequested, Lease, LeaseKeeper, LeaseLost, LeaseReleased
+from unveil.worker.lease import CancelRequested, Lease, LeaseKeeper, LeaseLost, LeaseReleased, OverBudget
 from unveil.worker.runtime import Runtime
 
 
@@ -109,11 +112,12 @@ def make_lease_keeper(runtime: Runtime, claimed_lease: Lease, **overrides: objec
         with runtime.sessions.begin() as session:
             lease.release(session, claimed_lease)
 
-    def cancel() -> None:
+    def end(reason: Cancelled) -> None:
+        status = Status.CANCELLED if isinstance(reason, CancelRequested) else Status.FAILED
         with runtime.sessions.begin() as session:
-            lease.end(session, claimed_lease, Status.CANCELLED)
+            lease.end(session, claimed_lease, status)
 
-    settings: dict = {"lease_s": 60, "heartbeat_s": 0.05, "release": release, "cancel": cancel, **overrides}
+    settings: dict = {"lease_s": 60, "heartbeat_s": 0.05, "release": release, "end": end, **overrides}
     return LeaseKeeper(runtime.sessions, claimed_lease, **settings)
 
 
@@ -171,7 +175,7 @@ def test_at_a_shutdown_the_row_is_queued_again_at_once_and_counts_no_stall(runti
 
 def test_a_shutdown_does_not_wait_for_work_that_is_no_longer_ours_and_says_nothing(runtime, cell_id, monkeypatch):
     left = threading.Event()
-    monkeypatch.setattr(lease, "_SHUTDOWN_GRACE_S", 0.1)
+    monkeypatch.setattr(lease, "_STOP_GRACE_S", 0.1)
     monkeypatch.setattr(os, "_exit", lambda code: left.set())
     claimed_lease = claim_or_fail(runtime, cell_id)
     with make_lease_keeper(runtime, claimed_lease) as lease_keeper:
@@ -192,7 +196,33 @@ def test_without_a_database_the_watch_gives_up_when_the_lease_must_have_ended(ru
             raise OperationalError("", {}, Exception("away"))
 
     lease_keeper = LeaseKeeper(
-        Away(), claimed_lease, lease_s=0.2, heartbeat_s=0.05, release=lambda: None, cancel=lambda: None
+        Away(), claimed_lease, lease_s=0.2, heartbeat_s=0.05, release=lambda: None, end=lambda _: None
     )
     with lease_keeper:
         wait_for_reason(lease_keeper, LeaseLost)
+
+
+@pytest.mark.parametrize(("status", "budget_s"), [("cancelled", 60.0), ("failed", 0.1)])
+def test_work_that_stays_silent_after_its_end_costs_its_process_after_the_grace(
+    runtime, cell_id, monkeypatch, status, budget_s
+):
+    left, charges = threading.Event(), list[object]()
+    monkeypatch.setattr(lease, "_STOP_GRACE_S", 0.1)
+    monkeypatch.setattr(os, "_exit", lambda code: left.set())
+    claimed_lease = claim_or_fail(runtime, cell_id)
+    with make_lease_keeper(runtime, claimed_lease, budget_s=budget_s, charge=charges.append) as lease_keeper:
+        if status == "cancelled":
+            with runtime.sessions.begin() as session:
+                session.execute(update(Cell).values(status=Status.CANCELLING))
+        wait_for_reason(lease_keeper, CancelRequested if status == "cancelled" else OverBudget)
+        assert get_row(runtime, cell_id).status == status
+        assert left.wait(30), "the process stays until the work says something"
+        assert charges, "the account pays for work that goes on after its end"
+
+
+def test_the_seconds_of_all_attempts_are_added_up(runtime, cell_id):
+    for attempt in range(2):
+        claimed_lease = replace(claim_or_fail(runtime, cell_id), claimed_at=time.monotonic() - 100)
+        with runtime.sessions.begin() as session:
+            lease.release(session, claimed_lease)
+        assert get_row(runtime, cell_id).seconds_used == pytest.approx(100 * (attempt + 1), abs=5)

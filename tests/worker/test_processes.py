@@ -6,6 +6,7 @@ import asyncio
 import base64
 import json
 import os
+import resource
 import signal
 import sys
 import time
@@ -48,13 +49,13 @@ def settings(settings: Settings) -> Settings:
 
 @contextmanager
 def run_worker(
-    settings: Settings, tmp_path: Path, name: str = "attack", queues: str = "attack,ops"
+    settings: Settings, tmp_path: Path, name: str = "attack", queues: str = "attack,ops", processes: int = 2
 ) -> Iterator[ChildProcess]:
     values = {f"UNVEIL_{field.upper()}": str(value) for field, value in settings if value is not None}
     child = spawn(
         name,
         [sys.executable, "-m", "celery", "--app", "unveil.worker.main", "worker", "--queues", queues,
-         "--concurrency", "2", "--hostname", f"{name}@%h", "--loglevel", "INFO"],
+         "--concurrency", str(processes), "--hostname", f"{name}@%h", "--loglevel", "INFO"],
         run_dir=tmp_path / "run", log_path=tmp_path / f"{name}.log", env={**os.environ, **values},
     )  # fmt: skip
     try:
@@ -160,6 +161,9 @@ def test_a_running_cell_is_cancelled_within_two_seconds_and_its_message_is_not_r
             assert session.scalars(select(ProcessHeartbeat)).one().queues == ["attack", "ops"]
         # A pool process lets go first who answers, and with a job who encrypts, too.
         assert get_pool_process(runtime, id).nice() == psutil.Process(running.popen.pid).nice() + 10
+        busy = get_pool_process(runtime, id).pid
+        assert Path(f"/proc/{busy}/oom_score_adj").read_text() == "800\n"
+        assert resource.prlimit(busy, resource.RLIMIT_DATA)[0] != resource.RLIM_INFINITY
         asked_at = time.monotonic()
         with runtime.sessions.begin() as session:
             event_log.cancel(session, event_log.lock_evaluation(session, evaluation_id))
@@ -203,6 +207,34 @@ def test_a_training_killed_in_the_middle_ends_in_the_same_weights_and_another_is
     assert key(killed).attempt == 2
     assert key_loading.decrypt_secret(runtime, key(killed)) == key_loading.decrypt_secret(runtime, key(baseline))
     assert list(runtime.blobs.list_folder("checkpoints")) == []
+
+
+@pytest.mark.slow
+def test_a_training_in_time_slices_lets_a_later_cell_run_first_and_ends_in_the_same_weights(
+    runtime, account, settings, tmp_path
+):
+    def order_training() -> str:
+        scheme = make_scheme("tn-gan", {"precision": "fp32", "images": 16, "epochs": 240}, "smoke")
+        return make_key_to_train(runtime.sessions, runtime.keyring, account, scheme=scheme)
+
+    def get_key(id: str) -> Key:
+        with runtime.sessions() as session:
+            return session.get_one(Key, id)
+
+    baseline, sliced = order_training(), order_training()
+    train_key(runtime, baseline)
+    slice_s = get_key(baseline).seconds_used / 3
+    run_sweep(runtime)
+    with run_worker(settings.model_copy(update={"time_slice_s": slice_s}), tmp_path, processes=1) as running:
+        wait_until(lambda: get_key(sliced).progress > 0, "the training", running)
+        _, (cell,) = make_evaluation(runtime.sessions, account, ("fr",), settings={"dataset": images.SMALL_DATASET})
+        wait_until(lambda: get_cell(runtime, cell).status == "succeeded", "the cell behind it", running)
+        assert get_key(sliced).finished_at is None
+        wait_until(lambda: get_key(sliced).status == "succeeded", "the end", running)
+    assert get_key(sliced).attempt > 1
+    assert key_loading.decrypt_secret(runtime, get_key(sliced)) == key_loading.decrypt_secret(
+        runtime, get_key(baseline)
+    )
 
 
 def test_the_main_process_of_a_worker_imports_no_torch():

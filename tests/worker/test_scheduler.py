@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from sqlalchemy import select
+from sqlalchemy import func, select
 
 from tests.factories import make_account, make_evaluation, make_key_to_train
 from tests.trained import register_scheme
@@ -118,3 +118,12 @@ def test_a_job_that_cannot_be_claimed_keeps_no_other_waiting(runtime, account, q
     scheduler.run_next_job(runtime)
     assert started_cells(runtime) == [one]
     assert f"{key} cannot be claimed" in caplog.text
+
+
+def test_a_job_whose_time_slice_ended_waits_behind_what_was_ordered_meanwhile(runtime, account):
+    _, (long,) = make_evaluation(runtime.sessions, account, ("itn",))
+    _, (short,) = make_evaluation(runtime.sessions, account)
+    with runtime.sessions.begin() as session:
+        session.get_one(Cell, long).requeued_at = func.clock_timestamp()
+    assert next_id(runtime) == short
+    assert next_id(runtime, (short,)) == long

@@ -39,7 +39,7 @@ def two_jobs(runtime: Runtime, other_runtime: Runtime, account: str) -> tuple[Ce
 def compute_shared(job: CellJob, compute, name: str = NAME) -> bytes:
     """As the science asks for it."""
     with LeaseKeeper(
-        job.runtime.sessions, job.lease, lease_s=30, heartbeat_s=10, release=lambda: None, cancel=lambda: None
+        job.runtime.sessions, job.lease, lease_s=30, heartbeat_s=10, release=lambda: None, end=lambda _: None
     ) as lease_keeper:
         return job.run_context(jobs.Reporter(job, lease_keeper), 0).memoize(name, compute)
 

@@ -72,6 +72,18 @@ async def test_a_bad_name_is_told_the_rule_in_words(client):
     assert said["detail"].endswith('; got "acct_1\\n"')
 
 
+async def test_an_account_has_a_quota_of_core_hours_that_administrators_change(service, client):
+    body = {"name": "team", "scopes": ["read"], "max_cost_core_hours": 12.5}
+    assert (await client.post("/accounts", json=body)).json()["max_cost_core_hours"] == 12.5
+    changed = await client.patch("/accounts/team", json={"max_cost_core_hours": 0})
+    assert (changed.status_code, changed.json()["max_cost_core_hours"]) == (200, 0)
+    listed = {item["name"]: item["max_cost_core_hours"] for item in (await client.get("/accounts")).json()["items"]}
+    assert listed == {"team": 0, "owner": None}
+    for wrong in ({"max_cost_core_hours": -1}, {}, {"max_cost_core_hours": 1, "name": "other"}):
+        assert (await client.patch("/accounts/team", json=wrong)).status_code == 422, wrong
+    assert (await client.patch("/accounts/nobody", json={"max_cost_core_hours": 1})).status_code == 404
+
+
 async def test_a_taken_name_is_a_conflict(client):
     answer = await client.post("/accounts", json={"name": "owner", "scopes": ["read"]})
     assert (answer.status_code, answer.json()["code"]) == (409, "account_exists")

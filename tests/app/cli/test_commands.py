@@ -26,7 +26,7 @@ ROOT = Path(__file__).parents[3]
 NO_JSON = {
     "local", "serve", "worker", "migrate", "backup", "restore", "report", "accounts revoke", "accounts sign-in",
     "datasets delete", "evaluations delete", "keys destroy", "keys export", "keys new-ring", "keys add-master",
-    "keys rotate-master", "tokens revoke",
+    "keys rotate-master", "tokens revoke", "accounts quota", "jobs cancel",
 }  # fmt: skip
 
 
@@ -61,6 +61,22 @@ def test_a_key_is_made_shown_exported_and_destroyed(run, stack: LocalStack, tmp_
     assert "destroyed" in run("keys", "show", again["id"], code=1)
     assert stack.settings.keyring_file.read_text() != ring
     assert "exactly one" in run("keys", "create", "tanaka,ele", code=2)
+
+
+def test_an_operator_lists_and_cancels_jobs_and_sets_quotas(run) -> None:
+    order = ("--schemes", "tanaka", "--attacks", "itn:epochs=100000", "--profile", "smoke")
+    evaluation_id = run("evaluate", *order).strip()
+    jobs = json.loads(run("jobs", "list", "--json"))
+    (job,) = (job for job in jobs if (job["evaluation_id"], job["attack"]) == (evaluation_id, "itn"))
+    assert job["estimated_core_hours"] > 1
+    assert job["id"] in run("jobs", "list")
+    assert run("jobs", "cancel", job["id"]).strip() in ("cancelled", "cancelling")
+    assert "there is no job 'nothing'" in run("jobs", "cancel", "nothing", code=1)
+    run("evaluations", "cancel", evaluation_id)
+    run("accounts", "quota", "local", "1")
+    assert "cost_quota_exceeded" in run("evaluate", *order, code=2)
+    run("accounts", "quota", "local")
+    assert json.loads(run("accounts", "list", "--json"))[0]["max_cost_core_hours"] is None
 
 
 def test_evaluations_are_listed_followed_cancelled_and_deleted(run) -> None:

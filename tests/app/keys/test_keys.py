@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 
 import pytest
 from sqlalchemy import select, update
 
 from unveil.app.db.job_states import Status
-from unveil.app.db.tables import Key
+from unveil.app.db.tables import Cell, Key
+from unveil.app.keys import queries
 
 pytestmark = pytest.mark.anyio
 
@@ -151,6 +153,36 @@ async def test_a_key_in_training_can_be_cancelled_and_not_used_or_destroyed(serv
     problem(await client.delete(f"/keys/{key['id']}"), 409, "key_busy")
     cancelled = await client.post(now["links"]["cancel"])
     assert (cancelled.status_code, cancelled.json()["status"]) == (202, after)
+
+
+async def test_a_key_that_an_unfinished_evaluation_uses_is_not_destroyed(service, client):
+    service.worker.paused = True
+    key = await create_key(client)
+    body = {
+        "schemes": [{"name": "tanaka", "key_id": key["id"]}], "attacks": [{"name": "none"}],
+        "dataset": "sample", "profile": "smoke",
+    }  # fmt: skip
+    evaluation = (await client.post("/evaluations", json=body)).json()
+    for status in (Status.RUNNING, Status.QUEUED):
+        async with service.app_state.sessions() as session, session.begin():
+            await session.execute(update(Cell).values(status=status))
+        busy = problem(await client.delete(f"/keys/{key['id']}"), 409, "key_busy")
+        assert f"evaluation {evaluation['id']} uses" in busy["detail"]
+        assert (await client.get(f"/keys/{key['id']}/material")).status_code == 200
+    assert (await client.post(f"/evaluations/{evaluation['id']}/cancel")).status_code == 202
+    assert (await client.delete(f"/keys/{key['id']}")).status_code == 204
+
+
+async def test_the_destruction_of_a_key_waits_for_an_order_that_names_it(service, client):
+    key = await create_key(client)
+    account = (await client.get("/accounts")).json()["items"][0]["id"]
+    async with service.app_state.sessions() as ordering:
+        assert await queries.get_for_share(ordering, account, key["id"]) is not None
+        destruction = asyncio.create_task(client.delete(f"/keys/{key['id']}"))
+        await asyncio.sleep(0.5)
+        assert not destruction.done()
+        await ordering.rollback()
+    assert (await destruction).status_code == 204
 
 
 async def test_there_is_nothing_to_cancel_about_a_ready_key(client):

@@ -238,3 +238,24 @@ async def test_cancelling_a_key_that_an_evaluation_waits_for_fails_its_cells(ser
     body = (await client.get(body["links"]["self"])).json()
     assert [cell["status"] for cell in body["cells"]] == ["failed", "queued"]
     assert body["cells"][0]["error"]["code"] == "key_unusable"
+
+
+async def test_a_key_trained_for_an_evaluation_is_for_audits_only(service, client):
+    body = {
+        "schemes": [{"name": NAME}], "attacks": [{"name": "none"}], "dataset": "sample", "profile": "smoke", "seed": 7,
+    }  # fmt: skip
+    (trained,) = (await client.post("/evaluations", json=body)).json()["keys"]
+    await asyncio.to_thread(service.worker.wait)
+    key = (await client.get(f"/keys/{trained['id']}")).json()
+    assert (key["status"], key["audit_only"], key["effective_bits"]) == ("ready", True, 0)
+    refusal = problem(await encrypt(client, key["id"]), 409, "key_audit_only")
+    assert "Train a key with POST /keys and no seed, or send allow_audit_key=true" in refusal["detail"]
+    form = {"key_id": key["id"], "allow_audit_key": "true"}
+    assert (await client.post("/encrypt", files=IMAGE_FILES, data=form)).status_code == 200
+
+
+@pytest.mark.parametrize(("seed", "bits"), [({}, 256), ({"seed": 3}, 53)])
+async def test_effective_bits_say_what_the_seed_of_a_trained_key_is_worth(service, client, seed, bits):
+    key = await train_key(service, client, **seed)
+    assert (key["audit_only"], key["effective_bits"]) == (False, bits)
+    assert (await encrypt(client, key["id"])).status_code == 200

@@ -1,12 +1,14 @@
 """key-recovery, known-plaintext and chosen-plaintext as an evaluation runs them."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from tests.models.sample_images import photographs
 from unveil.models.attacks.base import AttackInput, Pairs
 from unveil.models.catalog import attacks, make_attack, make_scheme
-from unveil.models.core.errors import AttackFailed
+from unveil.models.core.errors import AttackFailed, Cancelled
 from unveil.models.core.run_context import RunContext
 from unveil.models.schemes.base import seed_secret
 
@@ -53,6 +55,28 @@ def test_the_targets_themselves_count_among_the_ciphertexts(scheme):
     attack_result = make_attack("key-recovery", {"ciphertexts": 64, "curve": False}).run(attack_input, RunContext())
     assert attack_result.metrics["ciphertexts"] == 6
     assert not attack_result.ablation
+
+
+@pytest.mark.parametrize("attack", ["key-recovery", "known-plaintext"])
+def test_a_cancellation_arrives_inside_the_recovery(scheme, attack):
+    images = photographs(6)
+    grey = np.repeat(images[..., :1], 3, axis=-1)  # several keys fit the pairs: the pixels around choose
+    protected = scheme.protect(grey, SECRET)
+    attack_input = AttackInput(scheme, protected[:4], protected[4:], pairs=Pairs(grey[:2], protected[:2]))
+    context, phases, settings = RunContext(), [], {"ciphertexts": 4} if attack == "key-recovery" else {}
+    make_attack(attack, settings).run(attack_input, replace(context, report=lambda _, phase: phases.append(phase)))
+    if attack == "known-plaintext" and scheme.name == "tanaka":
+        return  # a linear assignment of 96 nibbles takes milliseconds
+    assert len(phases) > 3 * len(set(phases)), "the steps of a recovery report"
+
+    def cancel(_: float, __: str) -> None:
+        phases.append("")
+        if len(phases) > 3:
+            raise Cancelled
+
+    phases.clear()
+    with pytest.raises(Cancelled):
+        make_attack(attack, settings).run(attack_input, replace(context, report=cancel))
 
 
 def test_pairs_break_a_key(scheme):

@@ -491,3 +491,9 @@ def test_a_checkpoint_is_never_half_written(tmp_path, monkeypatch):
     assert checkpoints.load(folder, "a.ckpt") == {"step": 1}
     assert [file.name for file in folder.path.iterdir()] == ["a.ckpt"]
     assert checkpoints.load(folder, "none.ckpt") is None
+
+
+def test_every_bit_of_a_seed_counts():
+    seeds = [0, 1, 2**63, 2**64, 2**128, 2**255 - 1, -(2**255)]
+    assert len({loop._derive_seed(seed, 0, 0) for seed in seeds}) == len(seeds)
+    assert loop._derive_seed(5, 1, 2) == int(np.random.SeedSequence([5, 1, 2]).generate_state(1, np.uint64)[0])

@@ -1,0 +1,67 @@
+"""`unveil jobs`: the active jobs of all accounts, on the service's database."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from unveil.app.cli.admin import run_with_session
+from unveil.app.cli.common import Json, State, print_items
+
+if TYPE_CHECKING:
+    from sqlalchemy.ext.asyncio import AsyncSession
+
+    from unveil.app.jobs.schemas import JobOut
+    from unveil.app.security.envelope import Keyring
+    from unveil.app.settings import Settings
+
+jobs = typer.Typer(help="Queued and running jobs of all accounts.", no_args_is_help=True)
+
+
+def register(app: typer.Typer) -> None:
+    app.add_typer(jobs, name="jobs")
+
+
+@jobs.command("list")
+def list_jobs(state: State = None, as_json: Json = False) -> None:
+    """List queued and running cells and trainings of keys."""
+    from unveil.app.http.pagination import PageRequest
+    from unveil.app.jobs import service
+
+    async def read(session: AsyncSession, _: Keyring, __: Settings) -> list[JobOut]:
+        rows: list[JobOut] = []
+        after = None
+        while True:
+            page = await service.list_active(session, PageRequest(200, after))
+            rows += page.items
+            if page.next is None:
+                return rows
+            after = rows[-1].id
+
+    rows = run_with_session(state, read)
+    print_items(
+        as_json,
+        [job.model_dump(mode="json") for job in rows],
+        ("id", "account", "job", "status", "progress", "seconds", "worker"),
+        [_to_row(job) for job in rows],
+        wraps=("account", "job"),
+    )
+
+
+def _to_row(job: JobOut) -> tuple[str, ...]:
+    work = f"{job.attack} on {job.scheme}" if job.attack else f"training of a {job.scheme} key"
+    return job.id, job.account, work, job.status, f"{job.progress:.0%}", f"{job.seconds_used:.0f}", job.worker or ""
+
+
+@jobs.command("cancel")
+def cancel_job(
+    id: Annotated[str, typer.Argument(help="Id of the job, see `unveil jobs list`")], state: State = None
+) -> None:
+    """Cancel a job: a queued one ends now, a running one within seconds."""
+    from unveil.app.jobs import service
+
+    async def cancel(session: AsyncSession, _: Keyring, __: Settings) -> JobOut:
+        return await service.cancel(session, id)
+
+    print(run_with_session(state, cancel).status)
