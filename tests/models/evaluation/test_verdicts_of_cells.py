@@ -1,6 +1,9 @@
 """Cells of `run_cell` and their evidence: what they contain, and the verdicts that follow."""
 
+import itertools
+import json
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 
@@ -11,6 +14,7 @@ from unveil.models.attacks.base import AttackResult
 from unveil.models.core.run_context import RunContext
 from unveil.models.core.threat_models import ThreatModel
 from unveil.models.core.verdict_rules.coverage import RequiredAttack
+from unveil.models.core.verdict_rules.evidence import CellEvidence
 from unveil.models.data.sample import sample
 from unveil.models.evaluation.cell import run_cell
 from unveil.models.evaluation.external_ciphertexts import candidate_schemes
@@ -167,3 +171,16 @@ def test_every_scheme_that_uploaded_ciphertexts_are_attacked_as_counts_as_a_test
     assert [key.ssim is None for key in result.evidence.keys] == [False] + [True] * (len(result.evidence.keys) - 1)
     assert result.identification.per_key is None
     assert result.verdict == "broken"
+
+
+STORED = Path(__file__).parent / "aes_ctr_500.json"  # evidence of `none` and `fr` on 500 images under AES-CTR
+
+
+def test_only_the_full_set_of_stored_results_on_a_sound_cipher_shows_no_leak():
+    cells = [CellEvidence.from_json(stored) for stored in json.loads(STORED.read_text())]
+    required = [RequiredAttack(cell.attack, cell.threat_model, cell.settings) for cell in cells]
+    material = {cell.threat_model for cell in cells}
+    for count in range(len(cells) + 1):
+        for chosen in itertools.combinations(cells, count):
+            found = verdict(*chosen, required=required, material=tuple(material))
+            assert (found.verdict == "no leak found") == (len(chosen) == len(cells)), found.because
