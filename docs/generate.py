@@ -340,8 +340,9 @@ def _bits(bits: float | None) -> str:
 def _command_line() -> Iterator[str]:
     yield from _page_header(
         "Command line",
-        "Exit codes: 0 done, 1 the work failed, 2 wrong usage, 3 the service cannot be reached. Results go to stdout, "
-        "progress and errors to stderr. `unveil --install-completion` sets up completion in your shell, "
+        "Exit codes: 0 done, 1 the work failed, 2 wrong usage, 3 the service cannot be reached, 4 a `--fail-on` "
+        "condition was met. Results go to stdout, progress and errors to stderr. `unveil --install-completion` sets up "
+        "completion in your shell, "
         "`unveil --version` says which one it is.",
     )
     for name, command in _commands(typer.main.get_command(cli.app)):

@@ -53,6 +53,7 @@ __all__ = [
     "flatten_settings",
     "is_training_attack",
     "json_schema",
+    "known_ciphers",
     "load_plugins",
     "make_attack",
     "make_scheme",
@@ -153,17 +154,26 @@ def profile_attacks(profile: Profile) -> dict[str, Attack[Any]]:
 
 
 def required_attacks(
-    scheme: Scheme[Any, Any] | None, profile: Profile, *, originals: bool, public: bool, draws_keys: bool
+    scheme: Scheme[Any, Any] | None,
+    profile: Profile,
+    *,
+    originals: bool,
+    public: bool,
+    draws_keys: bool,
+    oracle: bool = False,
+    key_per_image: bool = False,
 ) -> tuple[RequiredAttack, ...]:
     """The attacks of the profile that apply to the scheme and have the material that they need.
 
-    scheme: None for uploaded ciphertexts, with or without their originals and public images. draws_keys: whether
-    attacks that train nothing run on several keys; `keys` then counts as a setting.
+    scheme: None for ciphertexts of an unknown scheme, with or without their originals, public images and an oracle.
+    draws_keys: whether attacks that train nothing run on several keys; `keys` then counts as a setting.
     """
     required = []
     for attack in profile_attacks(profile).values():
         if scheme is None:
-            reason = external_not_applicable_reason(attack, originals=originals, public=public)
+            reason = external_not_applicable_reason(
+                attack, originals=originals, public=public, oracle=oracle, key_per_image=key_per_image
+            )
         else:
             reason = attack.not_applicable_reason(scheme)
         if reason is None:
@@ -174,11 +184,25 @@ def required_attacks(
     return tuple(required)
 
 
-def external_not_applicable_reason(attack: Attack[Any], *, originals: bool, public: bool) -> str | None:
-    """Why an attack cannot run on uploaded ciphertexts of an unknown scheme, and what to upload; None if it can."""
+def known_ciphers() -> list[Scheme[Any, Any]]:
+    """Every variant of every scheme whose keys are drawn: what ciphertexts of an unknown scheme may come from."""
+    return [
+        make_scheme(name, variant)
+        for name, cls in schemes().items()
+        if not cls.trains
+        for variant in _variants(json_schema(cls.Settings))
+    ]
+
+
+def external_not_applicable_reason(
+    attack: Attack[Any], *, originals: bool, public: bool, oracle: bool = False, key_per_image: bool = False
+) -> str | None:
+    """Why an attack cannot run on ciphertexts of an unknown scheme, and what to give; None if it can."""
     if attack.name == "brute-force":
         return "the key space of an unknown scheme cannot be counted"
-    if Capability.ORACLE in attack.threat_model:
+    if key_per_image and all(attack.not_applicable_reason(s) for s in known_ciphers() if s.key_per_image):
+        return "needs one map for all images: here every image has a key of its own"
+    if Capability.ORACLE in attack.threat_model and not oracle:
         return "uploaded ciphertexts come without an encryption oracle"
     if Capability.PAIRS in attack.threat_model and not originals:
         return "pairs are needed: upload the `originals` of the ciphertexts"

@@ -1,10 +1,13 @@
-"""The example in cells runs whole, with nothing but `models/`, and says what it claims."""
+"""The examples run whole and say what they claim."""
 
 from __future__ import annotations
 
+import json
+import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import PIL.Image
 import pytest
@@ -30,3 +33,42 @@ def test_the_example_audits_schemes_without_the_service(tmp_path: Path) -> None:
     for name in ("tanaka", "reused-pad"):
         with PIL.Image.open(tmp_path / "audited" / f"{name}.png") as sheet:
             assert sheet.width == 8 * 96
+
+
+@pytest.mark.slow
+def test_the_notebook_audits_a_scheme_in_ten_lines(tmp_path: Path) -> None:
+    notebook = json.loads((ROOT / "examples" / "audit_in_ten_lines.ipynb").read_text())
+    cells = ["".join(cell["source"]) for cell in notebook["cells"] if cell["cell_type"] == "code"]
+    assert sum(bool(line.strip()) for line in cells[0].splitlines()) <= 10
+    shown = _run_cells(cells, tmp_path)
+    assert "broken" in shown[0]["text/html"]
+    assert "data:image/png;base64," in shown[0]["text/html"]
+    assert shown[1]["text/plain"].startswith("('broken'")
+    assert "chosen-plaintext" in shown[2]["text/html"]
+    assert shown[3]["text/plain"].startswith("((32, 96, 96, 3)")
+    assert "<html" in (tmp_path / "report.html").read_text()
+    assert "inconclusive" in shown[5]["text/plain"]
+
+
+def _run_cells(cells: list[str], folder: Path) -> list[dict[str, str]]:
+    """Run the cells in a Jupyter kernel -> what each shows last, by media type."""
+    from jupyter_client.manager import start_new_kernel
+
+    manager, client = start_new_kernel(cwd=str(folder), env=os.environ | {"PYTHONPATH": str(ROOT)})
+    try:
+        return [_run_cell(client, cell) for cell in cells]
+    finally:
+        client.stop_channels()
+        manager.shutdown_kernel(now=True)
+
+
+def _run_cell(client: Any, cell: str) -> dict[str, str]:
+    shown: dict[str, str] = {}
+
+    def keep(message: dict[str, Any]) -> None:
+        if message["msg_type"] == "execute_result":
+            shown.update(message["content"]["data"])
+
+    reply = client.execute_interactive(cell, output_hook=keep, timeout=240)
+    assert reply["content"]["status"] == "ok", "\n".join(reply["content"]["traceback"])
+    return shown

@@ -2,6 +2,9 @@
 
     import unveil
 
+    report = unveil.audit(protect, images)  # a function, in this process: no service needed
+    report.verdict, report.because
+
     with unveil.Client("http://127.0.0.1:8000", token) as client:
         protected = client.encrypt(["photo.png"], "tanaka")
 
@@ -11,13 +14,18 @@ The names in `__all__` are imported on first use: `import unveil` is fast and lo
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from unveil._audit import AuditReport, Ciphertexts, InvalidScheme, audit
     from unveil.app.client import AsyncClient, Client
     from unveil.models.core.version import __version__
 
-__all__ = ["AsyncClient", "Client", "__version__"]
+__all__ = ["AsyncClient", "AuditReport", "Ciphertexts", "Client", "InvalidScheme", "__version__", "audit"]
 
 _MODULES = {
     "AsyncClient": "unveil.app.client",
+    "AuditReport": "unveil._audit",
+    "Ciphertexts": "unveil._audit",
+    "InvalidScheme": "unveil._audit",
+    "audit": "unveil._audit",
     "Client": "unveil.app.client",
     "__version__": "unveil.models.core.version",
 }

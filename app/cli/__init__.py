@@ -1,4 +1,7 @@
-"""`unveil`: the command line. Exit codes: 0 done, 1 the work failed, 2 wrong usage, 3 the service cannot be reached."""
+"""`unveil`: the command line.
+
+Exit codes: 0 done, 1 the work failed, 2 wrong usage, 3 the service cannot be reached, 4 a --fail-on condition was met.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,20 @@ from typing import Annotated
 import typer
 from rich.text import Text
 
-from unveil.app.cli import admin, backups, catalog, datasets, evaluations, images, jobs, keys, plugins, server, tokens
+from unveil.app.cli import (
+    admin,
+    audit,
+    backups,
+    catalog,
+    datasets,
+    evaluations,
+    images,
+    jobs,
+    keys,
+    plugins,
+    server,
+    tokens,
+)
 from unveil.app.cli.common import CommandFailed, ServiceUnreachable, UsageError, describe_os_error, stderr
 from unveil.app.client.errors import (
     Forbidden,
@@ -33,11 +49,12 @@ _DISK_ERRNOS = (errno.ENOSPC, errno.EDQUOT, errno.EIO)
 app = typer.Typer(
     name="unveil",
     help="Protect images with learnable encryption and measure what an attacker can still see.",
-    epilog="Exit codes: 0 done, 1 the work failed, 2 wrong usage, 3 the service cannot be reached.",
+    epilog="Exit codes: 0 done, 1 the work failed, 2 wrong usage, 3 the service cannot be reached, 4 a --fail-on "
+    "condition was met.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
-for module in (server, images, evaluations, catalog, datasets, keys, plugins, admin, tokens, jobs, backups):
+for module in (server, images, audit, evaluations, catalog, datasets, keys, plugins, admin, tokens, jobs, backups):
     module.register(app)
 
 

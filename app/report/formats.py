@@ -147,7 +147,7 @@ def _csv_line(scheme: str, cell: TableCell) -> dict[str, Any]:
 
 
 def _render_markdown(report: Report) -> bytes:
-    return _load_template("report.md.j2").render(_template_context(report)).encode()
+    return load_template("report.md.j2").render(_template_context(report)).encode()
 
 
 def _render_html(report: Report) -> bytes:
@@ -174,7 +174,7 @@ def _render_html(report: Report) -> bytes:
         "ssim_charts": _ssim_charts(report),
         "loss_charts": _loss_charts(report),
     }
-    return _load_template("report.html.j2").render(context).encode()
+    return load_template("report.html.j2").render(context).encode()
 
 
 _RENDERERS = {
@@ -273,7 +273,8 @@ def _common_notes(notes: Sequence[Sequence[str]]) -> list[str]:
 
 
 @cache
-def _load_template(name: str) -> jinja2.Template:
+def load_template(name: str) -> jinja2.Template:
+    """A template of this package; HTML is escaped."""
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(TEMPLATE_DIR),
         autoescape=name.endswith(".html.j2"),

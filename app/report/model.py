@@ -38,6 +38,7 @@ class Report:
     evaluation: Evaluation
     curves: Mapping[str, Mapping[str, Points]]  # by cell id
     samples: Mapping[str, Sequence[SampleTriple]]
+    call: str | None = None  # that repeats an audit in a process of its own; None: an evaluation of the service
 
     @cached_property
     def table(self) -> EvaluationTable:
@@ -119,7 +120,9 @@ class Report:
 
     @property
     def command(self) -> str:
-        """The command that creates the same evaluation again."""
+        """The command that creates the same evaluation again, or the call that repeats the audit."""
+        if self.call is not None:
+            return self.call
         settings = self.request_body
         words = ["unveil", "evaluate"]
         for option in ("schemes", "attacks"):

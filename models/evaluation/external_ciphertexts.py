@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from unveil.models.attacks.base import Attack, AttackResult
-from unveil.models.catalog import describe_scheme, external_not_applicable_reason, make_scheme, schemes
+from unveil.models.catalog import external_not_applicable_reason, known_ciphers
 from unveil.models.core.cell_result import CellResult
 from unveil.models.core.errors import AttackFailed, DoesNotApply
 from unveil.models.core.images import Images
@@ -37,27 +38,36 @@ def run_external(
     context: RunContext,
     *,
     public: Images | None = None,
+    oracle: Callable[[Images], Images] | None = None,
+    key_per_image: bool = False,
 ) -> CellOutcome[CellResult]:
     """Attack the ciphertexts `data.test`, and score against `data.test_originals` if there are any.
 
     An attack on particular schemes is tried for each of these. The best attempt counts; with originals, the tests of
-    all attempts count, because the originals choose the best.
+    all attempts count, because the originals choose the best. oracle: encrypts chosen images under the key of the
+    ciphertexts. key_per_image: no two images share a key.
     Raises AttackFailed, Cancelled.
     """
     started_at = time.monotonic()
     full_data, data = data, data.take(*PROFILE_IMAGE_COUNTS[options.profile])
     refusal = external_not_applicable_reason(
-        attack, originals=data.test_originals is not None, public=public is not None
+        attack,
+        originals=data.test_originals is not None,
+        public=public is not None,
+        oracle=oracle is not None,
+        key_per_image=key_per_image,
     )
     if refusal:
         raise AttackFailed(refusal)
     image_split = _split_upload(attack, data, public)
-    candidates = candidate_schemes(attack, *data.test.shape[1:3])
+    candidates = candidate_schemes(attack, *data.test.shape[1:3], key_per_image=key_per_image)
     controls_start = 1.0 if data.test_originals is None else controls_start_fraction(attack, len(candidates))
     attempts: list[_Attempt] = []
     failures: list[AttackFailed] = []
     for index, (label, scheme) in enumerate(candidates):
         attack_input = build_attack_input(scheme, attack, image_split, _uploaded_ciphertexts(data))
+        if attack_input.oracle is not None:
+            attack_input = replace(attack_input, oracle=oracle)
         attempt_started_at = time.monotonic()
         try:
             attack_result = run_attack(
@@ -124,14 +134,11 @@ class _Attempt:
     seconds: float
 
 
-def candidate_schemes(attack: Attack[Any], height: int, width: int) -> list[tuple[str, Scheme[Any, Any] | None]]:
+def candidate_schemes(
+    attack: Attack[Any], height: int, width: int, *, key_per_image: bool = False
+) -> list[tuple[str, Scheme[Any, Any] | None]]:
     """The schemes to assume: none if the attack applies to every scheme, else each known scheme it applies to."""
-    known = [
-        make_scheme(name, variant["params"])
-        for name in schemes()
-        if not schemes()[name].trains
-        for variant in describe_scheme(name)["variants"]
-    ]
+    known = [scheme for scheme in known_ciphers() if scheme.key_per_image or not key_per_image]
     applicable = [scheme for scheme in known if attack.not_applicable_reason(scheme) is None]
     if len(applicable) == len(known):
         return [("", None)]

@@ -65,6 +65,7 @@ class CellOutcome(Generic[R]):
     samples: list[Sample] = field(default_factory=list)
     scores: Scores | None = None
     curves: dict[str, list[list[float]]] = field(default_factory=dict)
+    reconstructed: Images | None = None  # of every test image, under the first key
 
 
 AnyOutcome = CellOutcome[CellResult] | CellOutcome[UtilityResult]
@@ -131,6 +132,7 @@ def build_outcome(
         samples=choose_samples(originals.images, first_trial, options.samples, result.leaking_images),
         scores=Scores(index=np.arange(len(originals.images)), ssim=ssims, psnr=psnrs, rank=np.mean(ranks, axis=0)),
         curves=first_trial.curves,
+        reconstructed=first_trial.reconstructed,
     )
 
 

@@ -106,10 +106,10 @@ def templates(monkeypatch: pytest.MonkeyPatch) -> Templates:
     strict.globals["m"] = strict.get_template("macros.html").module
     monkeypatch.setattr(page._templates, "env", strict)
     of_report = {
-        name: made.strict(formats._load_template(name).environment).get_template(name)
+        name: made.strict(formats.load_template(name).environment).get_template(name)
         for name in ("report.html.j2", "report.md.j2")
     }
-    monkeypatch.setattr(formats, "_load_template", of_report.__getitem__)
+    monkeypatch.setattr(formats, "load_template", of_report.__getitem__)
     return made
 
 

@@ -1,0 +1,107 @@
+"""`unveil audit`: audit a function of a Python file, or a built-in scheme, without a service."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any, Literal, get_args
+
+import typer
+
+from unveil.app.cli.common import CommandFailed, Json, UsageError, stderr
+from unveil.app.client.operations import Profile
+from unveil.app.report.formats import Format
+
+FailOn = Literal["broken", "leaks", "inconclusive"]
+
+EXIT_CONDITION_MET = 4
+
+
+def register(app: typer.Typer) -> None:
+    app.command()(audit)
+
+
+def audit(
+    scheme: Annotated[
+        str, typer.Argument(metavar="FILE:FUNCTION", help="my_scheme.py:protect, or a built-in scheme: tanaka:icce2018")
+    ],
+    images: Annotated[Path, typer.Option(help="Plain images: a folder, a .npy or a .npz file", exists=True)],
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", help="Report to write: .html, .json, .csv, .md or .zip")
+    ] = None,
+    public: Annotated[Path | None, typer.Option(help="The attacker's own images", exists=True)] = None,
+    attacks: Annotated[str, typer.Option(help="default, all, or a comma-separated list: none,fr:L=4")] = "default",
+    profile: Annotated[Profile, typer.Option(help="smoke: seconds, quick: minutes, paper: its settings")] = "quick",
+    name: Annotated[str | None, typer.Option(help="Name of the scheme in the report")] = None,
+    seed: int = 0,
+    key_per_image: Annotated[
+        bool, typer.Option("--key-per-image", help="The function draws a key for each image: call it for each alone")
+    ] = False,
+    oracle: Annotated[
+        bool, typer.Option("--oracle/--no-oracle", help="Whether chosen-plaintext attacks may call the function")
+    ] = True,
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda")] = "auto",
+    out: Annotated[Path | None, typer.Option(help="Folder for finished attacks; run again to resume")] = None,
+    fail_on: Annotated[
+        FailOn, typer.Option(help="Exit with 4 for this verdict or a worse one: broken, leaks, inconclusive")
+    ] = "inconclusive",
+    as_json: Json = False,
+) -> None:
+    """Run every attack that applies to a scheme in this process, and print the verdict.
+
+    FUNCTION takes and returns uint8 images [N, height, width, 3]. Exit code 4: the verdict is --fail-on or worse.
+    """
+    if output is not None and output.suffix.removeprefix(".") not in [format.value for format in Format]:
+        raise UsageError(f"{output}: unknown format; end the name in .html, .json, .csv, .md or .zip")
+    subject = _load_function(scheme) if ".py:" in scheme else scheme
+    unveil: Any = importlib.import_module("unveil")  # composes app and models; neither may import it
+    try:
+        report = unveil.audit(
+            subject,
+            images,
+            public=public,
+            attacks=attacks if attacks in ("default", "all") else attacks.split(","),
+            name=name,
+            profile=profile,
+            seed=seed,
+            key_per_image=key_per_image,
+            oracle=oracle,
+            device=device,
+            out=out,
+        )
+    except unveil.InvalidScheme as error:
+        raise CommandFailed(str(error)) from error
+    except (ValueError, LookupError) as error:
+        raise UsageError(str(error.args[0] if isinstance(error, LookupError) else error)) from error
+    if output is not None:
+        report.save(output)
+        stderr.print(f"wrote {output}")
+    print(report.render("json").decode() if as_json else report)
+    order = [*get_args(FailOn)]
+    if report.verdict in order[: order.index(fail_on) + 1]:
+        raise typer.Exit(EXIT_CONDITION_MET)
+
+
+def _load_function(spec: str) -> Callable[..., Any]:
+    """The function that FILE:FUNCTION names. Raises UsageError."""
+    file, _, function_name = spec.rpartition(":")
+    path = Path(file)
+    if not path.is_file():
+        raise UsageError(f"{file}: no such file; give FILE:FUNCTION, such as my_scheme.py:protect")
+    module_spec = importlib.util.spec_from_file_location(path.stem, path)
+    assert module_spec is not None
+    assert module_spec.loader is not None
+    module = importlib.util.module_from_spec(module_spec)
+    sys.path.insert(0, str(path.parent))  # for modules beside it
+    try:
+        module_spec.loader.exec_module(module)
+    except Exception as error:
+        raise UsageError(f"{file} could not be imported: {type(error).__name__}: {error}") from error
+    function = getattr(module, function_name, None)
+    if not callable(function):
+        names = [name for name, value in vars(module).items() if callable(value) and not name.startswith("_")]
+        raise UsageError(f"{file} has no function {function_name!r}; it has {', '.join(names) or 'none'}")
+    return function  # type: ignore[no-any-return]

@@ -1,0 +1,27 @@
+"""The short form of a report for a notebook: verdict, table of attacks, image strips."""
+
+from __future__ import annotations
+
+from unveil.app.report import narrative
+from unveil.app.report.formats import load_template
+from unveil.app.report.image_grids import data_uri
+from unveil.app.report.labels import format_percent
+from unveil.app.report.model import Report, SampleTriple
+
+_MAX_TRIPLES = 4  # of the attack that the verdict rests on
+
+
+def render(report: Report) -> str:
+    """HTML without a document around it; it loads nothing and has no script."""
+    row = report.table.rows[0]
+    cell = row.verdict_cell or next((cell for cell in row.cells if report.samples_of(cell)), None)
+    triples: list[SampleTriple] = list(report.samples_of(cell))[-_MAX_TRIPLES:]
+    return load_template("notebook.html.j2").render(
+        report=report,
+        row=row,
+        attack=cell.column.title if cell else None,
+        triples=triples,
+        sentence=narrative.describe_verdict(row.verdict) if row.verdict else "",
+        percent=format_percent,
+        uri=data_uri,
+    )

@@ -1,0 +1,63 @@
+"""The verdict on an audited scheme, by the rules of the service."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from unveil.models.catalog import ThreatModel, required_attacks
+from unveil.models.core.verdict_rules.evidence import CellEvidence
+from unveil.models.core.verdict_rules.rules import scheme_verdict
+from unveil.models.core.verdict_rules.types import CellVerdict, EvaluatedScheme, SchemeVerdict
+from unveil.models.evaluation.cell_store import AuditedCell
+from unveil.models.evaluation.scheme_audit import Subject
+from unveil.models.evaluation.scoring import ScoringOptions
+
+
+def judge(
+    subject: Subject, cells: Sequence[AuditedCell], options: ScoringOptions
+) -> tuple[SchemeVerdict, tuple[CellVerdict | None, ...]]:
+    """The verdict on the scheme, and on each cell."""
+    scheme = subject.scheme
+    draws_keys = scheme is not None and not scheme.trains
+    evidence = [_evidence(cell) for cell in cells]
+    if draws_keys:
+        evidence = [replace(own, settings={**own.settings, "keys": options.keys}) for own in evidence]
+    required = required_attacks(
+        scheme,
+        options.profile,
+        originals=subject.data.test_originals is not None,
+        public=subject.public is not None,
+        draws_keys=draws_keys,
+        oracle=subject.oracle is not None,
+        key_per_image=subject.key_per_image,
+    )
+    material = _material(subject)
+    unfit = {cell.attack.name for cell in cells if cell.status == "not_applicable"}
+    evaluated = EvaluatedScheme(
+        cells=tuple(evidence),
+        required=tuple(each for each in required if each.threat_model in material and each.name not in unfit),
+        material=material,
+        profile=options.profile,
+        natural_output=scheme is not None and scheme.natural_output,
+    )
+    return scheme_verdict(evaluated)
+
+
+def _evidence(cell: AuditedCell) -> CellEvidence:
+    if cell.outcome is not None and cell.outcome.result.evidence is not None:
+        return cell.outcome.result.evidence
+    settings = dict(vars(cell.attack.settings))
+    return CellEvidence(cell.attack.name, cell.attack.threat_model.name, settings, cell.status, cell.reason)
+
+
+def _material(subject: Subject) -> tuple[str, ...]:
+    """The threat models whose material the attacker was given."""
+    known = subject.scheme is not None
+    given = {
+        ThreatModel.CIPHERTEXT_ONLY: True,
+        ThreatModel.PUBLIC_IMAGES: known or subject.public is not None,
+        ThreatModel.KNOWN_PLAINTEXT: known or subject.data.test_originals is not None,
+        ThreatModel.CHOSEN_PLAINTEXT: subject.oracle_allowed and (known or subject.oracle is not None),
+    }
+    return tuple(model.name for model, is_given in given.items() if is_given)

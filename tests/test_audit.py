@@ -1,0 +1,231 @@
+"""`unveil.audit` as its users call it: a function and images in, a verdict out."""
+
+import json
+import subprocess
+import sys
+import zipfile
+
+import numpy as np
+import pytest
+
+import unveil
+from tests.models.sample_images import photographs
+from unveil.models.attacks.fr import FeatureReconstruction, FrSettings
+from unveil.models.catalog import make_scheme
+from unveil.models.schemes.base import seed_secret
+from unveil.models.schemes.tanaka import Tanaka
+
+IMAGES = photographs(50, 48, 48)
+QUICK = {"profile": "smoke", "progress": False}
+
+
+def negative(images):
+    return 255 - images
+
+
+@pytest.fixture(scope="module")
+def report():
+    attacks = ["none", "fr", "chosen-plaintext", "brute-force"]
+    return unveil.audit(negative, IMAGES, attacks=attacks, **QUICK)
+
+
+def _python(code):
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+
+
+def test_importing_unveil_takes_no_second_and_loads_no_torch_and_no_server():
+    code = (
+        "import sys, time; start = time.perf_counter(); import unveil; seconds = time.perf_counter() - start; "
+        "print(seconds < 1, sorted({'torch', 'fastapi', 'celery', 'sqlalchemy', 'numpy'} & set(sys.modules)))"
+    )
+    assert _python(code) == "True []\n"
+
+
+def test_an_audit_loads_no_server_package():
+    code = (
+        "import sys, numpy, unveil; images = numpy.zeros((9, 48, 48, 3), numpy.uint8); images[:, ::2] = 9; "
+        "report = unveil.audit(lambda x: 255 - x, images, attacks=['none'], profile='smoke', progress=False); "
+        "repr(report); report.render('html'); "
+        "print(sorted({'torch', 'fastapi', 'celery', 'redis', 'sqlalchemy', 'pydantic_settings'} & set(sys.modules)))"
+    )
+    assert _python(code) == "[]\n"
+
+
+def test_the_negative_is_broken_by_what_its_oracle_tells(report):
+    assert report.verdict == "broken"
+    assert "chosen-plaintext" in report.because
+    assert (report.name, report.randomised, report.key_per_image) == ("negative", False, False)
+    assert report["chosen-plaintext"].result.ssim.mean == pytest.approx(1)
+
+
+def test_an_attack_has_its_images_scores_and_status(report):
+    chosen = report["chosen-plaintext"]
+    assert chosen.images.shape == (32, 48, 48, 3)
+    assert chosen.images.dtype == np.uint8
+    assert len(chosen.scores["ssim"]) == 32
+    assert report["brute-force"].status == "not_applicable"
+    assert "cannot be counted" in report["brute-force"].reason
+    assert report["brute-force"].images is None
+    with pytest.raises(KeyError, match="does not include 'gan'; it has none"):
+        report["gan"]
+
+
+def test_a_function_has_one_key_and_the_result_says_so(report):
+    assert "the function has one key: no further keys were drawn" in report["fr"].result.notes
+
+
+def test_it_shows_itself_in_a_notebook_a_terminal_and_as_a_table(report):
+    html = report._repr_html_()
+    assert "broken" in html
+    assert "data:image/png;base64," in html
+    assert "<script" not in html
+    assert "chosen-plaintext" in repr(report)
+    assert max(map(len, repr(report).splitlines())) <= 110
+    table = report.to_pandas().set_index("attack")
+    assert table.loc["chosen-plaintext", "verdict"] == "broken"
+    assert table.loc["chosen-plaintext", "ssim"] == pytest.approx(1)
+    assert table.loc["brute-force", "status"] == "not_applicable"
+
+
+@pytest.mark.parametrize("suffix", ["html", "json", "csv", "md", "zip"])
+def test_it_saves_every_format_of_the_service(report, suffix, tmp_path):
+    path = report.save(tmp_path / f"report.{suffix}")
+    if suffix == "zip":
+        with zipfile.ZipFile(path) as archive:
+            assert {"report.html", "cells/001-fr/scores.csv"} <= set(archive.namelist())
+    else:
+        text = path.read_text()
+        assert "chosen-plaintext" in text
+        assert "POST /evaluations" not in text
+    if suffix == "json":
+        assert json.loads(text)["verdicts"][0]["verdict"] == "broken"
+
+
+def test_an_unknown_format_is_refused(report, tmp_path):
+    with pytest.raises(ValueError, match=r"unknown format '.pdf'; end the name in one of .html, .json"):
+        report.save(tmp_path / "report.pdf")
+
+
+def test_the_same_seed_gives_the_same_digest():
+    digests = {unveil.audit("tanaka", IMAGES, attacks=["none", "fr"], seed=s, **QUICK).digest for s in (1, 1, 2)}
+    assert len(digests) == 2
+
+
+def test_an_interrupted_audit_resumes_in_its_folder(tmp_path):
+    arguments = {"attacks": ["none", "fr"], "out": tmp_path / "audit", **QUICK}
+    calls = []
+
+    def protect(images):
+        calls.append(len(images))
+        if len(calls) == 9:  # in the middle: the oracle is asked
+            raise KeyboardInterrupt
+        return 255 - images
+
+    with pytest.raises(KeyboardInterrupt):
+        unveil.audit(protect, IMAGES, **arguments | {"attacks": ["none", "fr", "chosen-plaintext"]})
+    stored = {path.name: path.stat().st_mtime_ns for path in (tmp_path / "audit").glob("*.npz")}
+    assert len(stored) == 2
+    assert not list((tmp_path / "audit").rglob("*.part"))
+    resumed = unveil.audit(lambda images: 255 - images, IMAGES, name="protect", **arguments)
+    assert {path.name: path.stat().st_mtime_ns for path in (tmp_path / "audit").glob("*.npz")} == stored
+    fresh = unveil.audit(lambda images: 255 - images, IMAGES, name="protect", **arguments | {"out": None})
+    assert resumed.digest == fresh.digest
+    assert (resumed["fr"].images == fresh["fr"].images).all()
+
+
+def test_a_folder_of_another_audit_is_refused(tmp_path):
+    unveil.audit(negative, IMAGES, attacks=["none"], out=tmp_path, **QUICK)
+    with pytest.raises(ValueError, match=r"holds another audit \(different: ciphertexts\); give another folder"):
+        unveil.audit(lambda images: images, IMAGES, name="negative", attacks=["none"], out=tmp_path, **QUICK)
+
+
+@pytest.mark.parametrize("key_per_image", [False, True])
+def test_without_a_fixed_map_attacks_that_need_one_do_not_apply(key_per_image):
+    rng = np.random.default_rng()
+
+    def one_time_pad(images):
+        return images ^ rng.integers(0, 256, images.shape, np.uint8)
+
+    attacks = ["none", "fr", "key-recovery", "known-plaintext", "chosen-plaintext"]
+    report = unveil.audit(one_time_pad, IMAGES, attacks=attacks, key_per_image=key_per_image, **QUICK)
+    assert report.randomised
+    assert report.key_per_image
+    assert report.to_json()["settings"]["randomised"] is True
+    statuses = {attack.name: attack.status for attack in report}
+    assert statuses == {
+        "none": "succeeded",
+        "fr": "succeeded",
+        "key-recovery": "not_applicable",
+        "known-plaintext": "not_applicable",
+        "chosen-plaintext": "not_applicable",
+    }
+    assert "every image has a key of its own" in report["key-recovery"].reason
+
+
+def test_without_an_oracle_no_attack_calls_the_function():
+    for scheme in (negative, "tanaka"):
+        report = unveil.audit(scheme, IMAGES, attacks=["none", "chosen-plaintext"], oracle=False, **QUICK)
+        assert report["chosen-plaintext"].status == "not_applicable"
+        assert report["chosen-plaintext"].reason == "the attacker has no encryption oracle (oracle=False)"
+
+
+def test_ciphertexts_are_audited_without_their_scheme():
+    protected = make_scheme("tanaka", {}).protect(IMAGES, seed_secret(bytes(32)))
+    report = unveil.audit(unveil.Ciphertexts(protected, IMAGES), attacks=["none", "known-plaintext"], **QUICK)
+    assert report.verdict == "broken"
+    assert report.name == "ciphertexts"
+    unscored = unveil.audit(unveil.Ciphertexts(protected), attacks=["none", "fr"], **QUICK)
+    assert unscored["none"].result.ssim is None
+    assert unscored["known-plaintext" if "known-plaintext" in unscored.attacks else "none"].status == "succeeded"
+
+
+def test_schemes_go_by_name_class_and_instance():
+    by_name = unveil.audit("pixelwise:different", IMAGES, attacks=["none"], **QUICK)
+    instance = make_scheme("pixelwise", {"key_mode": "different"})
+    assert unveil.audit(instance, IMAGES, attacks=["none"], **QUICK).digest == by_name.digest
+    assert unveil.audit(type(instance), IMAGES, attacks=[FeatureReconstruction(FrSettings())], **QUICK).attacks == [
+        "none",
+        "fr",
+    ]
+
+
+def test_a_scheme_that_breaks_its_determinism_is_refused():
+    class Random(Tanaka):
+        name = "random"
+
+        def encrypt(self, images, key):
+            return images ^ np.random.default_rng().integers(0, 256, images.shape, np.uint8)
+
+    with pytest.raises(unveil.InvalidScheme, match="random encrypted image 0 differently twice under one key"):
+        unveil.audit(Random, IMAGES, **QUICK)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ((negative,), "images are missing"),
+        ((3, IMAGES), "scheme is a int; give a function"),
+        ((negative, IMAGES[:1]), "at least 2 images"),
+        ((unveil.Ciphertexts(IMAGES, IMAGES[:4]),), "originals must be in the order and size"),
+        ((unveil.Ciphertexts(IMAGES), IMAGES), r"give the plain images as Ciphertexts\(protected, originals\)"),
+        (("vigenere", IMAGES), "unknown"),
+    ],
+)
+def test_a_wrong_argument_is_refused_with_what_to_do(arguments, message):
+    with pytest.raises((ValueError, LookupError), match=message):
+        unveil.audit(*arguments, **QUICK)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"profile": "slow"}, "profile must be one of smoke, quick, paper; got 'slow'"),
+        ({"name": "tanaka"}, "that of a built-in scheme"),
+        ({"attacks": "every"}, "attacks must be 'default', 'all' or a list"),
+        ({"attacks": ["fr", "fr"]}, "give each once; got fr more than once"),
+        ({"attacks": ["brute-force"]}, "no attack applies: the key space"),
+    ],
+)
+def test_a_wrong_option_is_refused_with_what_to_do(options, message):
+    with pytest.raises(ValueError, match=message):
+        unveil.audit(negative, IMAGES, **QUICK | options)

@@ -1,0 +1,240 @@
+"""`unveil.audit`: every attack that applies to a scheme, in this process, and the verdict.
+
+Composes the science (`unveil.models`) and the reports (`unveil.app.report`), without a server, database or queue.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from unveil._audit_report import AuditReport
+from unveil.app.client.progress import ProgressSnapshot, progress_bar
+from unveil.models import catalog
+from unveil.models.core.images import Images
+from unveil.models.core.profiles import PROFILES, Profile
+from unveil.models.core.version import __version__
+from unveil.models.data.image_sources import read_images, read_labels
+from unveil.models.evaluation import scheme_audit
+from unveil.models.evaluation.cell_store import CellStore
+from unveil.models.evaluation.protect_function import InvalidScheme, ProtectFunction
+from unveil.models.evaluation.scheme_audit import Subject
+from unveil.models.evaluation.scoring import ScoringOptions
+
+__all__ = ["AuditReport", "Ciphertexts", "InvalidScheme", "audit"]
+
+_KEYS = 3  # independent keys drawn for a scheme, as in the service
+_SAMPLES = 8  # image triples in the report, a cell
+
+Attacks = Literal["default", "all"] | Sequence[str | catalog.Attack[Any]]
+
+
+@dataclass(frozen=True)
+class Ciphertexts:
+    """Protected images of a scheme that cannot be called. originals: the plain images in the same order, if known."""
+
+    protected: Any
+    originals: Any = None
+
+
+@dataclass(frozen=True)
+class _Named:
+    """What is audited, with the name and settings that reports show."""
+
+    entry: dict[str, Any]
+    subject: Subject
+
+
+def audit(
+    scheme: Callable[[Images], Any] | catalog.Scheme[Any, Any] | type[catalog.Scheme[Any, Any]] | str | Ciphertexts,
+    images: Any = None,
+    *,
+    labels: Any = None,
+    public: Any = None,
+    attacks: Attacks = "default",
+    name: str | None = None,
+    profile: Profile = "quick",
+    seed: int = 0,
+    key_per_image: bool = False,
+    oracle: bool = True,
+    device: str = "auto",
+    progress: bool = True,
+    out: str | Path | None = None,
+) -> AuditReport:
+    """Run the attacks on a scheme and give the verdict.
+
+    scheme: a function that protects uint8 [N, H, W, 3] (one key for all calls, unless `key_per_image`), a `Scheme`
+    instance or class, a name such as "tanaka:icce2018", or `Ciphertexts`. images: the plain images, as an array, a list
+    of PIL images, a folder, a .npy or .npz file, a torch tensor or dataset, or "sample". public: the attacker's images.
+    attacks: "default" (those that the profile requires), "all", or a list of names and `Attack` instances.
+    oracle: whether chosen-plaintext attacks may call the scheme. out: a folder for finished cells; an interrupted audit
+    with the same arguments resumes there.
+    Raises InvalidScheme for a function that does not protect every image, ValueError for other wrong arguments.
+    """
+    if profile not in PROFILES:
+        raise ValueError(f"profile must be one of {', '.join(PROFILES)}; got {profile!r}")
+    public_images = None if public is None else read_images(public, "public").images
+    named = _resolve(scheme, images, labels, public_images, name, profile, seed, key_per_image, oracle)
+    chosen = _choose_attacks(attacks, profile, named.subject)
+    options = ScoringOptions(seed=seed, keys=_KEYS, samples=_SAMPLES, profile=profile)
+    store = None if out is None else CellStore.open(Path(out), _identity(named, options, public_images))
+    trains = any(attack.trains_network() for attack in chosen) or bool(
+        named.subject.scheme and named.subject.scheme.trains
+    )
+    device = _choose_device(device, trains)
+    with _progress(named.entry["name"], progress) as report:
+        cells = scheme_audit.run_audit(named.subject, chosen, options, device, store, report)
+    return AuditReport(named.entry, named.subject, cells, options)
+
+
+def _resolve(
+    scheme: Any,
+    images: Any,
+    labels: Any,
+    public: Images | None,
+    name: str | None,
+    profile: Profile,
+    seed: int,
+    key_per_image: bool,
+    oracle: bool,
+) -> _Named:
+    if name is not None and name in {*catalog.schemes(), catalog.EXTERNAL}:
+        raise ValueError(f"name {name!r} is that of a built-in scheme; choose another")
+    if isinstance(scheme, Ciphertexts):
+        if images is not None:
+            raise ValueError("with Ciphertexts, give the plain images as Ciphertexts(protected, originals)")
+        return _Named(
+            {"name": name or "ciphertexts"}, _ciphertexts_subject(scheme, public, profile, seed, key_per_image)
+        )
+    if images is None:
+        raise ValueError("images are missing; give the plain images that the scheme is to protect")
+    source = read_images(images)
+    if labels is not None:
+        source = replace(source, labels=read_labels(labels, source.images))
+    plain = scheme_audit.split_images(source, profile, seed)
+    if isinstance(scheme, str):
+        scheme_name, settings = catalog.parse_spec("scheme", scheme)
+        scheme = catalog.make_scheme(scheme_name, settings, profile)
+    elif inspect.isclass(scheme) and issubclass(scheme, catalog.Scheme):
+        scheme = scheme(catalog.parse(scheme.Settings, dict(scheme.profiles.get(profile, {}))))
+    if isinstance(scheme, catalog.Scheme):
+        scheme_audit.check_determinism(scheme, plain.test)
+        entry = catalog.flatten_settings(scheme) | ({"name": name} if name else {})
+        subject = Subject(plain, scheme, public, oracle_allowed=oracle, key_per_image=scheme.key_per_image)
+        return _Named(entry, subject)
+    if not callable(scheme):
+        raise ValueError(
+            f"scheme is a {type(scheme).__name__}; give a function, a Scheme, a name such as 'tanaka', or Ciphertexts"
+        )
+    protect = ProtectFunction(scheme, name or _function_name(scheme), key_per_image)
+    return _Named(
+        {"name": protect.name}, scheme_audit.protected_subject(protect, plain, public, profile, oracle=oracle)
+    )
+
+
+def _ciphertexts_subject(
+    given: Ciphertexts, public: Images | None, profile: Profile, seed: int, key_per_image: bool
+) -> Subject:
+    protected = read_images(given.protected, "protected")
+    if protected.notes:
+        raise ValueError(f"protected images must be readable without a conversion, but: {', '.join(protected.notes)}")
+    data = scheme_audit.split_images(protected, profile, seed)
+    if given.originals is None:
+        return Subject(data, public=public, key_per_image=key_per_image)
+    originals = read_images(given.originals, "originals")
+    if originals.images.shape != protected.images.shape:
+        raise ValueError(
+            f"originals must be in the order and size of the protected images; got {list(originals.images.shape)} "
+            f"for {list(protected.images.shape)}"
+        )
+    plain = scheme_audit.split_images(originals, profile, seed)  # the same order: it depends on seed and number
+    data = replace(data, test_originals=plain.test, train_originals=plain.train)
+    return Subject(data, public=public, key_per_image=key_per_image)
+
+
+def _function_name(function: Any) -> str:
+    name = getattr(function, "__name__", type(function).__name__)
+    name = "function" if name == "<lambda>" else name
+    return f"{name} (function)" if name in {*catalog.schemes(), catalog.EXTERNAL} else str(name)
+
+
+def _choose_attacks(attacks: Attacks, profile: Profile, subject: Subject) -> list[catalog.Attack[Any]]:
+    if isinstance(attacks, str):
+        if attacks not in ("default", "all"):
+            raise ValueError(f"attacks must be 'default', 'all' or a list of names; got {attacks!r}")
+        if attacks == "all":
+            chosen = [catalog.make_attack(name, {}, profile) for name in catalog.attacks()]
+        else:
+            chosen = list(catalog.profile_attacks(profile).values())
+    else:
+        chosen = [_make_attack(attack, profile) for attack in attacks]
+        duplicates = {attack.name for attack in chosen if sum(a.name == attack.name for a in chosen) > 1}
+        if duplicates:
+            raise ValueError(f"attacks: give each once; got {', '.join(sorted(duplicates))} more than once")
+    reasons = [subject.not_applicable_reason(attack) for attack in chosen]
+    if all(reasons):
+        raise ValueError("no attack applies: " + "; ".join(dict.fromkeys(filter(None, reasons))))
+    if all(attack.name != "none" for attack in chosen):  # the ciphertexts themselves are always scored
+        chosen.insert(0, catalog.make_attack("none", {}, profile))
+    return sorted(chosen, key=lambda attack: (attack.trains_network(), attack.name != "none"))
+
+
+def _make_attack(attack: str | catalog.Attack[Any], profile: Profile) -> catalog.Attack[Any]:
+    if isinstance(attack, catalog.Attack):
+        return attack
+    name, settings = catalog.parse_spec("attack", attack)
+    return catalog.make_attack(name, settings, profile)
+
+
+def _choose_device(device: str, trains: bool) -> str:
+    """auto: the GPU, if there is one and a network is trained; so an audit that trains nothing needs no torch."""
+    if device != "auto" or not trains:
+        return "cpu" if device == "auto" else device
+    try:
+        import torch
+    except ModuleNotFoundError:
+        return "cpu"
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def _identity(named: _Named, options: ScoringOptions, public: Images | None) -> dict[str, Any]:
+    """All on which a stored cell depends beside its attack; a randomised function cannot be told from another."""
+    data, subject = named.subject.data, named.subject
+    ciphertexts = None if subject.scheme is not None or subject.randomised else _sha256(data.test)
+    plain = data.test if subject.scheme is not None else data.test_originals
+    return {
+        "scheme": named.entry,
+        "images": _sha256(plain),
+        "ciphertexts": ciphertexts,
+        "public": _sha256(public),
+        "options": vars(options),
+        "version": __version__,
+    }
+
+
+def _sha256(images: Images | None) -> str | None:
+    return None if images is None else hashlib.sha256(np.ascontiguousarray(images).tobytes()).hexdigest()
+
+
+@contextmanager
+def _progress(name: str, shown: bool) -> Iterator[Callable[[float, str], None]]:
+    if not shown:
+        yield lambda fraction, phase: None  # noqa: ARG005
+        return
+    with progress_bar() as update:
+        yield lambda fraction, phase: update(_Moment(ProgressSnapshot(fraction, phase, name)))
+
+
+@dataclass(frozen=True)
+class _Moment:
+    at: ProgressSnapshot
+
+    def snapshot(self) -> ProgressSnapshot:
+        return self.at
