@@ -262,6 +262,8 @@ def describe_scheme(name: str, height: int = 96, width: int = 96) -> dict[str, A
         "summary": inspect.cleandoc(cls.__doc__ or cls.title),
         "trains": cls.trains,
         "invertible": cls.invertible,
+        "structure": None if default.structure is None else str(default.structure),
+        "ciphertext": vars(default.ciphertext),
         "origin": _describe_origin("scheme", name),
         "size_multiple": default.size_multiple,
         "parameters": schema,

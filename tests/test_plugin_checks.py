@@ -8,11 +8,16 @@ import numpy as np
 import pytest
 
 from tests.models.foreign_schemes import ColourMix, NibbleBlocks
+from tests.models.sample_images import photographs
 from unveil.models import catalog
+from unveil.models.catalog import make_attack
 from unveil.models.core.structure import BlockMap, PixelMap
+from unveil.models.data.sample import sample
+from unveil.models.evaluation.cell import run_cell
+from unveil.models.evaluation.scoring import ScoringOptions
 from unveil.models.metrics.base import Metric
-from unveil.plugins import Attack, AttackResult, Scheme, ThreatModel, scheme
-from unveil.testing import CheckFailed, check_attack, check_metric, check_scheme
+from unveil.plugins import Attack, AttackResult, CiphertextFormat, RunContext, Scheme, ThreatModel, scheme
+from unveil.testing import SECRET, CheckFailed, check_attack, check_metric, check_scheme
 
 KEYED = [cls for cls in catalog.schemes().values() if not cls.trains]
 QUICK = [
@@ -44,6 +49,7 @@ def change(**members):
     return type("Changed", (Shift,), {"name": "acme/changed", **members})
 
 
+SMOKE = ScoringOptions(seed=0, keys=1, samples=0, profile="smoke")
 GENERATOR = np.random.default_rng(0)
 LIES = {
     "declares invertible": (change(invertible=True), "cannot decrypt"),
@@ -79,12 +85,51 @@ def test_a_scheme_that_breaks_its_word_fails_with_the_reason(cls, reason):
 
 
 def test_a_scheme_of_functions():
-    mask = scheme("acme/mask", encrypt=lambda images, seed: images ^ np.uint8(seed[0] | 1))
+    mask = scheme("acme/mask", encrypt=lambda images, seed: images ^ np.uint8(seed[5] | 1))
     assert not mask.invertible
-    wrong = scheme("acme/wrong", encrypt=lambda x, seed: x ^ np.uint8(seed[0] | 1), decrypt=lambda x, seed: x)
+    wrong = scheme("acme/wrong", encrypt=lambda x, seed: x ^ np.uint8(seed[5] | 1), decrypt=lambda x, seed: x)
     assert check_scheme(mask)
     with pytest.raises(CheckFailed, match="decrypt"):
         check_scheme(wrong)
+
+
+class Signed(Shift):
+    """Returns floats: the value times the sign of a secret bit."""
+
+    name = "acme/signed"
+    ciphertext = CiphertextFormat("float32", -1, 1)
+
+    def encrypt(self, images, key):
+        return ((images / np.float32(127.5) - 1) * (1 if key % 2 else -1)).astype(np.float32)
+
+
+class Bytes(Shift):
+    """Returns one long row for each image of 24x16, and says how to look at it."""
+
+    name = "acme/bytes"
+    size_multiple = 96
+    ciphertext = CiphertextFormat("uint16", 0, 510, shape=(96 * 96 * 3,))
+
+    def encrypt(self, images, key):
+        return images.reshape(len(images), -1).astype(np.uint16) + np.uint16(key)
+
+    def view(self, ciphertexts, shape):
+        return (ciphertexts // 2).astype(np.uint8).reshape(shape)
+
+
+def test_a_ciphertext_need_not_be_an_8_bit_image():
+    assert check_scheme(Signed)
+    assert check_scheme(Bytes)
+    plain = photographs(2)
+    protected = Signed(Signed.Settings()).protect(plain, SECRET)
+    assert protected.dtype == np.uint8
+    assert (protected == plain).all() or (protected == 255 - plain).all()
+    result = run_cell(Signed(Signed.Settings()), make_attack("none", {}), sample().take(8, 8), SMOKE, RunContext())
+    assert result.result.identification.top1 == 1
+    with pytest.raises(CheckFailed, match="values from -1 to 1"):
+        check_scheme(type("Wide", (Signed,), {"encrypt": lambda self, images, key: images.astype(np.float32)}))
+    with pytest.raises(CheckFailed, match="need a `view`"):
+        check_scheme(type("Blind", (Bytes,), {"view": Scheme.view}))
 
 
 class Guess(Attack):
@@ -159,6 +204,7 @@ def run(*words, cwd):
     return subprocess.run([sys.executable, "-m", *words], cwd=cwd, capture_output=True, text=True, check=False)
 
 
+@pytest.mark.slow
 def test_a_new_package_passes_at_once_as_command_and_with_pytest(tmp_path):
     def unveil(*words):
         code = f"import sys; sys.argv = {['unveil', *words]!r}; from unveil.app.cli import main; main()"

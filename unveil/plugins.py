@@ -26,15 +26,22 @@ from unveil.models.core.errors import AttackFailed
 from unveil.models.core.images import Images
 from unveil.models.core.run_context import RunContext
 from unveil.models.core.settings_schema import setting
-from unveil.models.core.structure import BlockMap, LinearMap, NetworkMap, PixelMap, PositionPermutation
+from unveil.models.core.structure import (
+    BlockMap,
+    CiphertextFormat,
+    LinearMap,
+    NetworkMap,
+    PixelMap,
+    PositionPermutation,
+)
 from unveil.models.core.threat_models import Capability, ThreatModel
 from unveil.models.metrics.base import Metric
 from unveil.models.schemes.base import Scheme
 
 __all__ = [
-    "Attack", "AttackFailed", "AttackInput", "AttackResult", "BlockMap", "Capability", "Images", "LinearMap", "Metric",
-    "NetworkMap", "Pairs", "PixelMap", "PositionPermutation", "RunContext", "Scheme", "ThreatModel", "scheme",
-    "setting",
+    "Attack", "AttackFailed", "AttackInput", "AttackResult", "BlockMap", "Capability", "CiphertextFormat", "Images",
+    "LinearMap", "Metric", "NetworkMap", "Pairs", "PixelMap", "PositionPermutation", "RunContext", "Scheme",
+    "ThreatModel", "scheme", "setting",
 ]  # fmt: skip
 
 

@@ -39,7 +39,7 @@ __all__ = ["CheckFailed", "check_attack", "check_metric", "check_scheme", "check
 Check = Callable[[], None]
 
 SECRET, OTHER_SECRET = seed_secret(bytes(range(32))), seed_secret(bytes(range(1, 33)))
-SIDES = ((96, 96), (16, 48))
+SIDES = ((96, 96), (13, 30), (1, 1))
 
 
 class CheckFailed(AssertionError):
@@ -86,9 +86,10 @@ def _run_all(cls: type[Any]) -> list[str]:
     for name, check in checks_of(cls):
         try:
             check()
+        except CheckFailed as error:
+            failures.append(f"{name}\n  {error}")
         except Exception as error:
-            reason = str(error) if isinstance(error, CheckFailed) else f"raised {type(error).__name__}: {error}"
-            failures.append(f"{name}\n  {reason}")
+            failures.append(f"{name}\n  raised {type(error).__name__}: {error}")
         else:
             passed.append(name)
     if failures:
@@ -128,20 +129,29 @@ def _check_declarations(cls: type[Any]) -> None:
     json_schema(cls.Settings)
 
 
-# --- schemes ----------------------------------------------------------------------------------------------------------
-
-
 def _check_images(scheme: Scheme[Any, Any]) -> None:
     for height, width in SIDES:
         for count in (3, 0):
             plain = _photographs(count, height, width, scheme.size_multiple)
             before = plain.copy()
-            protected = scheme.encrypt(plain, scheme.key(SECRET, *plain.shape[1:3]))
+            form, key = scheme.ciphertext, scheme.key(SECRET, *plain.shape[1:3])
+            protected = scheme.encrypt(plain, key)
+            shape = (count, *(form.shape or plain.shape[1:]))
             _require(
-                isinstance(protected, np.ndarray) and (protected.dtype, protected.shape) == (plain.dtype, plain.shape),
-                f"`encrypt` returns {plain.dtype} {list(plain.shape)}, as it was given",
+                isinstance(protected, np.ndarray) and (protected.dtype, protected.shape) == (form.dtype, shape),
+                f"`encrypt` returns {form.dtype} {list(shape)}, as `ciphertext` declares",
                 f"{getattr(protected, 'dtype', type(protected))} {list(getattr(protected, 'shape', ()))}",
-                "the 8-bit image that a client receives is what every attack and every score sees",
+                "the 8-bit view that a client receives is made from it",
+            )  # fmt: skip
+            _require(
+                not count or (protected.min() >= form.low and protected.max() <= form.high),
+                f"values from {form.low} to {form.high}, as `ciphertext` declares", protected.reshape(-1)[:3],
+                "the 8-bit view maps this range to 0..255 and clips the rest",
+            )  # fmt: skip
+            view = scheme.view(protected, plain.shape)
+            _require(
+                (view.dtype, view.shape) == (plain.dtype, plain.shape), f"`view` returns uint8 {list(plain.shape)}",
+                f"{view.dtype} {list(view.shape)}", "every attack and every score sees this image",
             )  # fmt: skip
             _require(
                 (plain == before).all(), "`encrypt` leaves its input unchanged", "it wrote into the images",
@@ -187,11 +197,11 @@ def _check_decryption(scheme: Scheme[Any, Any]) -> None:
     for height, width in SIDES:
         plain = _photographs(2, height, width, scheme.size_multiple)
         key = scheme.key(image_secret(SECRET, 0) if scheme.key_per_image else SECRET, *plain.shape[1:3])
-        protected = scheme.encrypt(plain, key)
         if not scheme.invertible:
             return
+        protected = scheme.encrypt_to_images(plain, key)
         wrong = float((scheme.decrypt(protected, key) != plain).mean())
-        _require(wrong == 0, "the scheme declares `invertible`: decrypt(encrypt(x)) is x, bit for bit",
+        _require(wrong == 0, "the scheme declares `invertible`: decryption is exact, bit for bit",
                  f"{wrong:.1%} of the values differ at {width}x{height}", why)  # fmt: skip
 
 
@@ -206,7 +216,7 @@ def _check_explicit_keys(scheme: Scheme[Any, Any]) -> None:
         (scheme.encrypt(plain, again) == scheme.encrypt(plain, key)).all(),
         "a key that is exported and imported encrypts as before", "another ciphertext", "exported keys are backups",
     )  # fmt: skip
-    for name in material:
+    for name in (*material, "unknown"):
         try:
             scheme.key_from_json({**material, name: "nonsense"})
         except ParameterError as error:
@@ -232,11 +242,11 @@ def _check_structure(scheme: Scheme[Any, Any]) -> None:
         solve = chosen_plaintext.nibble_permutation
     expected, why = f"the scheme does what it declares: {structure}", "attacks rely on the declaration and would fail"
     try:
-        found = solve(lambda images: scheme.encrypt(images, key), height, width).key
+        found = solve(lambda images: scheme.encrypt_to_images(images, key), height, width).key
     except ValueError as error:
         raise _failure(expected, error, why) from None
     noise = np.random.default_rng(0).integers(0, 256, (2, height, width, 3), np.uint8)
-    wrong = float((found.decrypt(scheme.encrypt(noise, key)) != noise).mean())
+    wrong = float((found.decrypt(scheme.encrypt_to_images(noise, key)) != noise).mean())
     _require(wrong == 0, expected, f"the solved map decrypts {wrong:.1%} of the values of noise wrongly", why)
 
 
@@ -344,7 +354,11 @@ def main(source: str) -> int:
     except Exception as error:
         print(f"{source} cannot be loaded: {type(error).__name__}: {error}", file=sys.stderr)
         return 2
-    failed = "torch" in sys.modules and _imports_torch(source)
+    code = (  # in a fresh process: this one may have torch already
+        "import sys; from unveil.models import catalog, registry; catalog.schemes();"
+        "registry.import_source(sys.argv[1]); sys.exit('torch' in sys.modules)"
+    )
+    failed = subprocess.run([sys.executable, "-c", code, source], check=False).returncode == 1
     if failed:
         print(f"FAILED import: {_failure('an import without torch', 'it loads torch', 'the API process has none')}")
     for cls, _ in classes:
@@ -356,15 +370,6 @@ def main(source: str) -> int:
         else:
             print(f"passed {cls.name}: {len(passed)} checks")
     return int(failed)
-
-
-def _imports_torch(source: str) -> bool:
-    """In a fresh process, because this one may have torch already."""
-    code = (
-        "import sys; from unveil.models import catalog, registry; catalog.schemes();"
-        "registry.import_source(sys.argv[1]); sys.exit('torch' in sys.modules)"
-    )
-    return subprocess.run([sys.executable, "-c", code, source], check=False).returncode == 1
 
 
 def pytest_addoption(parser: Any) -> None:

@@ -18,7 +18,7 @@ def _warm_up() -> None:
         import numpy as np
 
         from unveil.models.catalog import make_scheme, new_secret, schemes
-        from unveil.models.core.images import to_png
+        from unveil.models.core.images import pad, to_png
         from unveil.models.data.decoding import decode, inspect
         from unveil.worker.encryption import handlers  # noqa: F401 - imported for its side effect
 
@@ -26,6 +26,7 @@ def _warm_up() -> None:
         for name, kind in schemes().items():
             if not kind.trains:
                 scheme = make_scheme(name, {})
-                scheme.encrypt(image[None], scheme.key(new_secret(), 16, 16))
+                images = pad(image[None], scheme.size_multiple)
+                scheme.encrypt(images, scheme.key(new_secret(), *images.shape[1:3]))
     except Exception:
         log.exception("warm-up failed; the first request will be slow")

@@ -41,6 +41,12 @@ class SchemeOut(BaseModel):
     summary: str
     trains: bool = Field(description="Whether its key is trained network weights")
     invertible: bool = Field(description="Whether it decrypts exactly")
+    structure: str | None = Field(
+        description="What it does to an image, as attacks know it", examples=["BlockMap(side=4, unit='nibble')"]
+    )
+    ciphertext: dict[str, Any] = Field(
+        description="`dtype`, `low`, `high` and `shape` of its output; clients and attacks receive its 8-bit view"
+    )
     origin: OriginOut
     size_multiple: int = Field(description="Image sides are padded to multiples of this")
     parameters: dict[str, Any] = Field(description="JSON Schema of its settings")

@@ -41,6 +41,8 @@ class Scheme(TypedDict):
     summary: str
     trains: bool
     invertible: bool
+    structure: str | None
+    ciphertext: dict[str, Any]
     origin: dict[str, Any]
     size_multiple: int
     parameters: dict[str, Any]

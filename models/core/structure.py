@@ -51,6 +51,19 @@ class NetworkMap:
 Structure = PixelMap | BlockMap | PositionPermutation | LinearMap | NetworkMap
 
 
+@dataclass(frozen=True)
+class CiphertextFormat:
+    """What `encrypt` returns for each image: an array of `dtype` with values from `low` to `high`.
+
+    shape: of one ciphertext; None: that of the image, [H, W, 3].
+    """
+
+    dtype: str = "uint8"
+    low: float = 0
+    high: float = 255
+    shape: tuple[int, ...] | None = None
+
+
 def moves_nibbles(structure: Structure | None) -> bool:
     """Whether every nibble of a ciphertext is one nibble of the plain image, inverted or not."""
     return isinstance(structure, PixelMap | BlockMap | PositionPermutation)

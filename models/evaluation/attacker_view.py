@@ -4,13 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
+
+import numpy as np
+import numpy.typing as npt
 
 from unveil.models.attacks.base import Attack, AttackInput, Pairs
 from unveil.models.core.images import Images
 from unveil.models.core.threat_models import Capability
 from unveil.models.schemes.base import Scheme
 
+Labels = npt.NDArray[np.int64]
+Array = TypeVar("Array", Images, Labels)
 ProtectImages = Callable[[Images, int], Images]  # images, number of the first image -> their ciphertexts
 
 
@@ -21,19 +26,23 @@ class ImageSplit:
     targets: Images  # the originals of the attacked ciphertexts
     owner_images: Images  # the same owner's other images, the source of observed ciphertexts and pairs
     public: Images  # the attacker's own images
+    owner_labels: Labels | None = None  # the class of each of the owner's images
 
 
-def split_images(attack: Attack[Any], targets: Images, train: Images, public: Images | None = None) -> ImageSplit:
+def split_images(
+    attack: Attack[Any], targets: Images, train: Images, public: Images | None = None, labels: Labels | None = None
+) -> ImageSplit:
     """Divide the images between owner and attacker.
 
-    An attack that needs public images gets `public`, or every second training image if `public` is None.
+    An attack that needs public images gets `public`, or every second training image if `public` is None. labels: of
+    `train`.
     """
     if public is not None:
-        return ImageSplit(targets, train, public)
+        return ImageSplit(targets, train, public, labels)
     if Capability.PUBLIC_IMAGES in attack.threat_model:
         # The paper's T1 and T2: equal halves without a common image.
-        return ImageSplit(targets, train[0::2], train[1::2])
-    return ImageSplit(targets, train, train[:0])
+        return ImageSplit(targets, train[0::2], train[1::2], None if labels is None else labels[0::2])
+    return ImageSplit(targets, train, train[:0], labels)
 
 
 def build_attack_input(
@@ -51,7 +60,8 @@ def build_attack_input(
     key_index: the number of the attacked key. Each key is observed on other images as far as these suffice, so that
     several keys are several independent trials also of an attack whose success depends on the observed images.
     """
-    plain = _select_observed(image_split.owner_images, attack.required_ciphertexts(), key_index)
+    count, labels = attack.required_ciphertexts(), image_split.owner_labels
+    plain = _select_observed(image_split.owner_images, count, key_index)
     protected = protect(image_split.targets, 0)
     observed = protect(plain, len(image_split.targets)) if len(plain) else protected[:0]
     threat_model = attack.threat_model
@@ -62,10 +72,13 @@ def build_attack_input(
         public=image_split.public if Capability.PUBLIC_IMAGES in threat_model else None,
         pairs=Pairs(plain, observed) if Capability.PAIRS in threat_model else None,
         oracle=(lambda images: protect(images, 0)) if Capability.ORACLE in threat_model else None,
+        labels=_select_observed(labels, count, key_index)
+        if labels is not None and Capability.LABELS in threat_model
+        else None,
     )
 
 
-def _select_observed(owner_images: Images, count: int | None, key_index: int) -> Images:
-    if count is None or count >= len(owner_images):
-        return owner_images
-    return owner_images.take(range(key_index * count, (key_index + 1) * count), axis=0, mode="wrap")
+def _select_observed(of_owner: Array, count: int | None, key_index: int) -> Array:
+    if count is None or count >= len(of_owner):
+        return of_owner
+    return of_owner.take(range(key_index * count, (key_index + 1) * count), axis=0, mode="wrap")

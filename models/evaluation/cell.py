@@ -61,7 +61,7 @@ def run_cell(
         public, data = None, replace(data, notes=(*data.notes, _SHARED_IMAGES_NOTE))
     public = None if public is None else pad(public, scheme.size_multiple)
     image_split = split_images(
-        attack, pad(data.test, scheme.size_multiple), pad(data.train, scheme.size_multiple), public
+        attack, pad(data.test, scheme.size_multiple), pad(data.train, scheme.size_multiple), public, data.train_labels
     )
     if attack.name == "brute-force":
         return _count_key_space(scheme, attack, image_split, context, started_at)

@@ -154,7 +154,7 @@ def _split_upload(attack: Attack[Any], data: ImageDataset, public: Images | None
     train = data.train if data.train_originals is None else data.train_originals
     if Capability.PUBLIC_IMAGES not in attack.threat_model:
         public = None
-    return split_images(attack, targets, train, public)
+    return split_images(attack, targets, train, public, data.train_labels)
 
 
 def _uploaded_ciphertexts(data: ImageDataset) -> Any:

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, TypeVar
 import numpy as np
 
 from unveil.models.core import keystream
-from unveil.models.core.images import Images, check_images
+from unveil.models.core.images import Images, check_images, quantise
 from unveil.models.core.settings_schema import ParameterError
-from unveil.models.core.structure import Structure
+from unveil.models.core.structure import CiphertextFormat, Structure
 
 if TYPE_CHECKING:
     from unveil.models.core.run_context import RunContext
@@ -118,6 +118,11 @@ class Scheme(ABC, Generic[S, K]):
         return None
 
     @property
+    def ciphertext(self) -> CiphertextFormat:
+        """What `encrypt` returns; by default an 8-bit image of the input's shape."""
+        return CiphertextFormat()
+
+    @property
     def paper(self) -> PaperRow | None:
         """The paper's results for these settings; None if it has none."""
         return None
@@ -131,11 +136,28 @@ class Scheme(ABC, Generic[S, K]):
         """Expand a 32-byte seed to the key for images of this size."""
 
     @abstractmethod
-    def encrypt(self, images: Images, key: K) -> Images:
-        """Protect uint8 [N, H, W, 3], sides multiples of `size_multiple`, under one key -> the same shape."""
+    def encrypt(self, images: Images, key: K) -> Any:
+        """Protect uint8 [N, H, W, 3], sides multiples of `size_multiple`, under one key -> N ciphertexts."""
+
+    def view(self, ciphertexts: Any, shape: tuple[int, ...]) -> Images:
+        """The 8-bit images that a client receives, that attacks see, and that the attack `none` is scored on.
+
+        By default the range of the ciphertext, mapped to 0..255. A scheme whose ciphertexts have another shape than
+        the images, uint8 `shape`, defines its own view.
+        """
+        form = self.ciphertext
+        if form == CiphertextFormat():
+            return ciphertexts
+        if ciphertexts.shape != shape:
+            raise ValueError(f"ciphertexts of {self.name} have the shape {list(ciphertexts.shape)} and need a `view`")
+        return quantise((ciphertexts.astype(np.float64) - form.low) * (255 / (form.high - form.low)))
+
+    def encrypt_to_images(self, images: Images, key: K) -> Images:
+        """The 8-bit view of the ciphertexts of `images`, of the same shape."""
+        return self.view(self.encrypt(images, key), images.shape)
 
     def decrypt(self, images: Images, key: K) -> Images:  # noqa: ARG002
-        """The exact inverse of `encrypt`. Raises ValueError if the scheme has none."""
+        """The exact inverse of `encrypt_to_images`. Raises ValueError if the scheme has none."""
         raise ValueError(f"{self.name} cannot decrypt: it has no exact inverse")
 
     @property
@@ -241,11 +263,12 @@ class Scheme(ABC, Generic[S, K]):
         on_batch()
         height, width = images.shape[1:3]
         if not self.key_per_image:
-            return self.encrypt(images, self.key(secret, height, width))
+            return self.encrypt_to_images(images, self.key(secret, height, width))
         out = np.empty_like(images)
         for i in range(len(images)):
             on_batch()
-            out[i] = self.encrypt(images[i : i + 1], self.key(image_secret(secret, first + i), height, width))[0]
+            key = self.key(image_secret(secret, first + i), height, width)
+            out[i] = self.encrypt_to_images(images[i : i + 1], key)[0]
         return out
 
 

@@ -7,6 +7,7 @@ import io
 import os
 import shutil
 import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -32,7 +33,8 @@ def wait(client: httpx.Client, path: str) -> dict:
 
 def test_a_package_is_installed_used_over_http_and_removed(tmp_path: Path) -> None:
     target, state = tmp_path / "site", tmp_path / "state"
-    install = [*UV, "pip", "install", "--quiet", "--no-deps", "--no-build-isolation", "--target", str(target)]
+    install = [*UV, "pip", "install", "--quiet", "--no-deps", "--no-build-isolation"]
+    install += ["--python", sys.executable, "--target", str(target)]
     subprocess.run([*install, str(ROOT / "examples" / "plugin")], check=True)
     environment = {"PYTHONPATH": os.pathsep.join(filter(None, (str(target), os.environ.get("PYTHONPATH"))))}
     name = "example/row-shuffle"

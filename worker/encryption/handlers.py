@@ -118,7 +118,7 @@ def _encrypt(runtime: Runtime, request: TransformRequest, scheme: Scheme[Any, An
     decoded = _decode_all(runtime, request.images, _decode_lossy)
     padded = [pad(image.pixels[None], scheme.size_multiple)[0] for image in decoded]
     rows = _use_keys(runtime, request, request.key_ids, request.images, padded)
-    encrypted = _apply_keys(runtime, scheme, rows, request.key_ids, padded, scheme.encrypt)
+    encrypted = _apply_keys(runtime, scheme, rows, request.key_ids, padded, scheme.encrypt_to_images)
     images = []
     for source, image, key_id in zip(decoded, encrypted, request.key_ids, strict=True):
         width, height = source.original_size

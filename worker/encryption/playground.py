@@ -23,6 +23,7 @@ from unveil.models.core.verdict_rules.rules import above_chance
 from unveil.models.core.verdict_rules.types import FAMILY_ERROR
 from unveil.models.data.sample import load_photograph
 from unveil.models.evaluation.attacker_view import build_attack_input, split_images
+from unveil.models.evaluation.isolation import run_attack
 from unveil.models.evaluation.key_evidence import collect_evidence
 from unveil.models.metrics.gallery import build_gallery
 from unveil.models.metrics.matching import match
@@ -60,16 +61,16 @@ def preview_attack(
 
     def protect(images: Images, first_index: int) -> Images:
         if secret is None:
-            return scheme.encrypt(images, key)
+            return scheme.encrypt_to_images(images, key)
         protected = scheme.protect(images, secret, first_index)
         if first_index == 0:
-            protected[:1] = scheme.encrypt(images[:1], key)
+            protected[:1] = scheme.encrypt_to_images(images[:1], key)
         return protected
 
     image_split = split_images(attack, plain, plain[:0])
     attack_input = build_attack_input(scheme, attack, image_split, protect)
     try:
-        attack_result = attack.run(attack_input, RunContext())
+        attack_result = run_attack(attack, attack_input, RunContext())
     except AttackFailed as error:
         return PreviewReply(None, str(error), [])
     reconstructed = attack_result.reconstructed

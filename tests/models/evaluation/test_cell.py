@@ -14,7 +14,7 @@ from unveil.models.core.cell_result import Controls
 from unveil.models.core.checkpoints import DirectoryStore
 from unveil.models.core.errors import AttackFailed, Cancelled, TrainingFailed
 from unveil.models.core.run_context import RunContext
-from unveil.models.core.threat_models import ThreatModel
+from unveil.models.core.threat_models import Capability, ThreatModel
 from unveil.models.data.sample import sample
 from unveil.models.evaluation import cli
 from unveil.models.evaluation.cell import _derive_secret, run_cell
@@ -179,6 +179,15 @@ def test_each_threat_model_gets_its_material_and_no_more():
         assert (attack_input.public is not None) == (model == ThreatModel.PUBLIC_IMAGES)
         assert (attack_input.pairs is not None) == (model == ThreatModel.KNOWN_PLAINTEXT)
         assert (attack_input.oracle is not None) == (model == ThreatModel.CHOSEN_PLAINTEXT)
+
+
+def test_labels_belong_to_the_observed_images():
+    spy = RecordingAttack(ThreatModel.of(Capability.LABELS, Capability.PUBLIC_IMAGES), ciphertext_count=5)
+    run_cell(catalog.make_scheme("pixelwise", {}), spy, DATA, replace(SMOKE, keys=2), RunContext())
+    first, second = (attack_input.labels for attack_input in spy.inputs[:2])
+    assert (first == DATA.train_labels[0:10:2]).all()
+    assert (second == DATA.train_labels[10:20:2]).all()
+    assert spy.threat_model.name == "+public images +labels"
 
 
 def test_each_key_is_watched_on_images_of_its_own_as_far_as_they_go():
