@@ -3,8 +3,7 @@
     from unveil.testing import check_scheme
     check_scheme(MyScheme)          # raises CheckFailed with every failure: expected, got, why it matters
 
-`python -m unveil.testing FILE|MODULE` is `unveil plugins check`. With pytest: `pytest -p unveil.testing --unveil-plugin
-FILE|MODULE` adds a test for each check.
+`unveil plugins check` runs this module. `pytest -p unveil.testing --unveil-plugin FILE|MODULE` adds a test a check.
 """
 
 from __future__ import annotations
@@ -56,12 +55,10 @@ def check_scheme(cls: type[Scheme[Any, Any]]) -> list[str]:
 
 
 def check_attack(cls: type[Attack[Any]]) -> list[str]:
-    """The same for an attack class."""
     return _run_all(cls)
 
 
 def check_metric(cls: type[Metric]) -> list[str]:
-    """The same for a metric class."""
     return _run_all(cls)
 
 

@@ -64,7 +64,8 @@ async def stream_zip(sessions: async_sessionmaker[AsyncSession], report: Report)
         for position, cell in enumerate(report.evaluation.cells):
             if cell.result is None:
                 continue
-            folder = f"cells/{position:03d}-{cell.scheme['name']}-{cell.attack['name']}"
+            names = f"{cell.scheme['name']}-{cell.attack['name']}".replace("/", ".")  # of plug-ins: vendor/name
+            folder = f"cells/{position:03d}-{names}"
             async with sessions() as session:
                 scores = await scores_csv(session, cell.id)
             curves = report.curves.get(cell.id, {})

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from examples import demo
 from tests.sample_images import png
 from unveil.app import cli
 from unveil.app.cli import admin, completion, evaluations
