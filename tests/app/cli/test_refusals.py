@@ -11,7 +11,6 @@ from pathlib import Path
 
 import pytest
 
-from examples import demo
 from tests.sample_images import png
 from unveil.app import cli
 from unveil.app.cli import admin, completion, evaluations
