@@ -30,7 +30,7 @@ from generated.client import AuthenticatedClient
 from generated.models import (
     BodyUploadDataset, DecryptBody, EncryptBody, EvaluationCreate, EvaluationCreateProfile, KeyCreate,
 )
-from generated.models.get_report_format import GetReportFormat
+from generated.models.format_ import Format
 from generated.types import File
 
 url, token, image, dataset = sys.argv[1:]
@@ -55,7 +55,7 @@ while get_evaluation.sync(evaluation.id, client=client).status in ("queued", "ru
     time.sleep(0.5)
 finished = get_evaluation.sync(evaluation.id, client=client)
 assert finished.status == "succeeded", finished
-report = get_report.sync_detailed(evaluation.id, GetReportFormat.HTML, client=client)
+report = get_report.sync_detailed(evaluation.id, Format.HTML, client=client)
 assert report.status_code == 200 and b"tanaka" in report.content.lower()
 print("done")
 """
@@ -63,10 +63,12 @@ print("done")
 TYPESCRIPT_FLOW = """
 import { readFileSync } from "node:fs";
 import createClient from "openapi-fetch";
-import type { paths } from "./generated";
+import type { components, paths } from "./generated.js";
 
 const [url, token, image, dataset] = process.argv.slice(2) as [string, string, string, string];
 const client = createClient<paths>({ baseUrl: url, headers: { Authorization: `Bearer ${token}` } });
+
+type Transform = components["schemas"]["TransformOut"]; // the service answers JSON unless asked for a file
 
 function must<T>(answer: { data?: T; error?: unknown }): T {
   if (answer.data === undefined) throw new Error(JSON.stringify(answer.error));
@@ -87,13 +89,13 @@ const file = (bytes: Uint8Array<ArrayBuffer>): string => new Blob([bytes]) as un
 const key = must(await client.POST("/keys", { body: { scheme: "tanaka" } }));
 must(await client.GET("/keys/{id}", { params: { path: { id: key.id } } }));
 const images = [file(new Uint8Array(readFileSync(image)))];
-const encrypted = must(
+const encrypted = (must(
   await client.POST("/encrypt", { body: { images, key_id: [key.id] }, bodySerializer: form }),
-).images[0]!;
+) as Transform).images[0]!;
 const ciphertexts = [file(new Uint8Array(Buffer.from(encrypted.data, "base64")))];
-const restored = must(
+const restored = (must(
   await client.POST("/decrypt", { body: { images: ciphertexts, key_id: [key.id] }, bodySerializer: form }),
-).images[0]!;
+) as Transform).images[0]!;
 if (restored.notes.length) throw new Error(restored.notes.join());
 
 const body = { name: "photographs", archive: file(new Uint8Array(readFileSync(dataset))), size: 24 };
