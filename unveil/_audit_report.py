@@ -30,7 +30,7 @@ from unveil.models.core.verdict_rules.types import CellVerdict, SchemeVerdict
 from unveil.models.core.version import __version__
 from unveil.models.evaluation.audit_verdict import judge
 from unveil.models.evaluation.cell_store import AuditedCell
-from unveil.models.evaluation.outcome import Sample
+from unveil.models.evaluation.outcome import Sample, Scores
 from unveil.models.evaluation.scheme_audit import Subject
 from unveil.models.evaluation.scoring import ScoringOptions
 
@@ -109,7 +109,9 @@ class AuditReport:
                     result,
                     outcome.reconstructed if outcome else None,
                     cell.curves,
-                    dict(vars(outcome.scores)) if outcome and outcome.scores else {},
+                    {k: v for k, v in vars(outcome.scores).items() if v is not None}
+                    if outcome and outcome.scores
+                    else {},
                 )
         raise KeyError(f"the audit does not include {attack!r}; it has {', '.join(self.attacks)}")
 
@@ -151,9 +153,7 @@ class AuditReport:
                 if cell.outcome is None:
                     continue
                 folder = f"cells/{position:03d}-{cell.attack.name.replace('/', '-')}"
-                scores = vars(cell.outcome.scores) if cell.outcome.scores else {}
-                text = formats.scores_csv(zip(*(values.tolist() for values in scores.values()), strict=True))
-                formats.write_scores_and_curves(archive, folder, text, cell.curves)
+                formats.write_scores_and_curves(archive, folder, _scores_csv(cell.outcome.scores), cell.curves)
                 formats.write_sample_images(archive, folder, self._report.samples.get(job.id, ()))
         return buffer.getvalue()
 
@@ -282,6 +282,14 @@ def _triple(cell_id: str, sample: Sample) -> SampleTriple:
     return SampleTriple(cell_id, sample.index, sample.ssim, md5, *sizes, plain, protected, reconstructed)
 
 
+def _scores_csv(scores: Scores | None) -> str:
+    if scores is None:
+        return formats.scores_csv(())
+    vif = [None] * len(scores.index) if scores.vif is None else scores.vif.tolist()
+    columns = (scores.index.tolist(), scores.ssim.tolist(), scores.psnr.tolist(), scores.rank.tolist(), vif)
+    return formats.scores_csv(zip(*columns, strict=True))
+
+
 def _row(attack: AttackReport) -> dict[str, Any]:
     result = attack.result
     ssim, identified = (result.ssim, result.identification) if result else (None, None)
@@ -292,9 +300,11 @@ def _row(attack: AttackReport) -> dict[str, Any]:
         "ssim": ssim.mean if ssim else None,
         "ssim_low": ssim.ci_low if ssim else None,
         "ssim_high": ssim.ci_high if ssim else None,
+        "vif": result.vif.mean if result and result.vif else None,
         "psnr": result.psnr.mean if result and result.psnr else None,
         "identification": identified.top1 if identified else None,
         "chance": identified.chance if identified else None,
+        "linkage": result.linkage.top1 if result and result.linkage else None,
         "verdict": result.verdict if result else None,
         "seconds": result.seconds if result else None,
         "reason": attack.reason,

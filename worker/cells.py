@@ -152,7 +152,8 @@ def _result_rows(cell_id: str, outcome: AnyOutcome, metrics: dict[str, list[list
     ]
     if outcome.scores is not None:
         scores = {name: getattr(outcome.scores, name).tolist() for name in ("index", "ssim", "psnr", "rank")}
-        rows.append(Scores(cell_id=cell_id, **scores))
+        vif = outcome.scores.vif
+        rows.append(Scores(cell_id=cell_id, **scores, vif=None if vif is None else vif.tolist()))
     for name, points in {**metrics, **outcome.curves}.items():
         rows.append(Curve(cell_id=cell_id, name=name, points=to_json_safe(points)))
     return rows

@@ -256,6 +256,7 @@ class Scores(Base):
     ssim: Mapped[list[float]]
     psnr: Mapped[list[float]]
     rank: Mapped[list[float]]  # in the identification gallery, mean over keys
+    vif: Mapped[list[float] | None]  # NULL: not measured
 
 
 class Curve(Base):

@@ -47,8 +47,10 @@ async def load_report(session: AsyncSession, evaluation: Evaluation, format: For
 async def scores_csv(session: AsyncSession, cell_id: str) -> str:
     """One line an image; the header alone if the cell has no scores (yet)."""
     scores = await queries.get_scores(session, cell_id)
-    lines = () if scores is None else zip(scores.index, scores.ssim, scores.psnr, scores.rank, strict=True)
-    return formats.scores_csv(lines)
+    if scores is None:
+        return formats.scores_csv(())
+    vif: list[Any] = scores.vif or [None] * len(scores.index)
+    return formats.scores_csv(zip(scores.index, scores.ssim, scores.psnr, scores.rank, vif, strict=True))
 
 
 async def stream_zip(sessions: async_sessionmaker[AsyncSession], report: Report) -> AsyncIterator[bytes]:

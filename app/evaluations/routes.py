@@ -258,7 +258,7 @@ async def get_curves(
 async def get_scores(
     evaluation_id: EvaluationId, cell_id: CellId, principal: ReadPrincipal, session: Session
 ) -> Response:
-    """Of each image: index, ssim, psnr, rank in the identification gallery. Only the header until the cell is done."""
+    """Of each image: index, ssim, psnr, rank in the identification gallery, vif. The header alone until it is done."""
     cell = await service.get_cell(session, principal, evaluation_id, cell_id)
     return Response(await report_data.scores_csv(session, cell.id), media_type="text/csv")
 

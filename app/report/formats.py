@@ -65,8 +65,8 @@ def displayed_triples(report: Report) -> list[SampleTriple]:
 
 
 def scores_csv(scores: Iterable[Sequence[Any]]) -> str:
-    """One line an image. scores: (index, ssim, psnr, rank) of each."""
-    return _to_csv([("index", "ssim", "psnr", "rank"), *scores])
+    """One line an image. scores: (index, ssim, psnr, rank, vif) of each; vif may be None."""
+    return _to_csv([("index", "ssim", "psnr", "rank", "vif"), *scores])
 
 
 def write_reports(archive: zipfile.ZipFile, report: Report) -> None:
@@ -130,8 +130,10 @@ def _csv_line(scheme: str, cell: TableCell) -> dict[str, Any]:
         "paper_ssim": result.paper_ssim if result else None,
         "paper_robust": cell.paper_robust,
         "psnr": result.psnr.mean if result and result.psnr else None,
+        "vif": result.vif.mean if result and result.vif else None,
         "identification": identification.top1 if identification else None,
         "chance": identification.chance if identification else None,
+        "linkage": result.linkage.top1 if result and result.linkage else None,
         "comparison": job.comparison,
         "leaking_images": " ".join(map(str, job.leaking_images)),
         "recognised": result.recogniser.top1 if result and result.recogniser else None,

@@ -13,7 +13,7 @@ from typing import Any
 
 from unveil.app.db.job_states import ACTIVE, TERMINAL, Status
 from unveil.app.report.evaluation import Cell, Entry, Evaluation, EvaluationVerdict, UtilityJob
-from unveil.app.report.labels import label, paper_row, title
+from unveil.app.report.labels import format_percent, label, paper_row, title
 from unveil.models import catalog
 from unveil.models.core.cell_result import CellResult
 from unveil.models.core.verdict_rules.types import Verdict
@@ -55,11 +55,13 @@ class TableCell:
 
     @property
     def figure(self) -> str | None:
-        """Mean SSIM, or the number of keys. None: see `empty_text` and `empty_reason`."""
+        """Mean SSIM, the share of linked images, or the number of keys. None: see `empty_text` and `empty_reason`."""
         if self.result is None:
             return None
         if self.result.ssim is not None:
             return f"{self.result.ssim.mean:.3f}"
+        if self.result.linkage is not None:
+            return f"{format_percent(self.result.linkage.top1)} linked"
         return None if self.result.key_space_bits is None else f"2^{self.result.key_space_bits:.0f}"
 
     @property

@@ -54,7 +54,8 @@ class AttackResult:
 
     inverse, key: what the attack recovered, as a map and in the form of the scheme; the key only if the scheme has it.
     ablation: reconstructions from less input as (curve name, x, images of the first targets); each is scored as a point
-    of the curve. metrics: figures of the attack, such as the number of ciphertexts or pairs it used.
+    of the curve. similarities: instead of reconstructions, of plain images uint8 [G, H, W, 3] with each target, float32
+    [targets, G]. metrics: figures of the attack, such as the number of ciphertexts or pairs it used.
     """
 
     reconstructed: Images | None = None  # of the shape of `targets`
@@ -62,6 +63,7 @@ class AttackResult:
     key: Any | None = None
     metrics: Mapping[str, float] = dataclasses.field(default_factory=dict)
     ablation: Sequence[tuple[str, float, Images]] = ()
+    similarities: Callable[[Images], npt.NDArray[np.float32]] | None = None
     notes: tuple[str, ...] = ()
 
     def reconstruct_each(self, targets: Images) -> Images:

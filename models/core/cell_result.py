@@ -61,6 +61,19 @@ class IdentificationSummary(JsonRecord):
 
 
 @dataclass(frozen=True, kw_only=True)
+class LinkageSummary(JsonRecord):
+    """How often a recogniser trained by the attacker links a ciphertext to its original among the gallery."""
+
+    top1: float
+    chance: float
+    ci_low: float
+    ci_high: float
+    gallery: int
+    effective_gallery: float
+    """Number of distinct images in the gallery: near-duplicates count once"""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Controls(JsonRecord):
     """The attack on an inverted image, which it must reconstruct, and on noise, where it must find nothing."""
 
@@ -91,6 +104,12 @@ class CellResult(JsonRecord):
     ssim: SsimSummary | None = None
     psnr: ScoreSummary | None = None
     """In dB, at most 100"""
+    vif: ScoreSummary | None = None
+    """Visual information fidelity; null for images below 41 pixels a side"""
+    linkage: LinkageSummary | None = None
+    """Of the attack `linkage`; null for every other"""
+    fixed_positions: float | None = None
+    """Share of values, or of blocks, that the scheme leaves in place (attack `none`)"""
     identification: IdentificationSummary | None = None
     key_agreement: Mapping[str, float | bool] | None = None
     """Share of equal entries of each part of the key, and `exact`: whether the attack found the key itself"""
@@ -133,8 +152,8 @@ class CellResult(JsonRecord):
 
     @property
     def is_scored(self) -> bool:
-        """Whether there is a figure: an SSIM, or the size of a key space."""
-        return self.ssim is not None or self.key_space_bits is not None
+        """Whether there is a figure: an SSIM, a linkage rate, or the size of a key space."""
+        return self.ssim is not None or self.linkage is not None or self.key_space_bits is not None
 
     @property
     def found_exact_key(self) -> bool:

@@ -27,6 +27,7 @@ from unveil.models.data.image_dataset import ImageDataset
 from unveil.models.evaluation.attacker_view import ImageSplit, ProtectImages, build_attack_input, split_images
 from unveil.models.evaluation.controls import controls_context, controls_start_fraction, run_controls
 from unveil.models.evaluation.isolation import run_attack
+from unveil.models.evaluation.linkage import link_outcome
 from unveil.models.evaluation.originals import Originals
 from unveil.models.evaluation.outcome import CellOutcome, build_outcome
 from unveil.models.evaluation.scoring import ScoringOptions, score
@@ -89,6 +90,14 @@ def run_cell(
         attack_started_at = time.monotonic()
         attack_result = run_attack(attack, attack_input, replace(context, report=report, seed=options.seed + index))
         seconds = time.monotonic() - attack_started_at
+        if attack_result.similarities is not None:
+            notes = _collect_notes(scheme, attack, data, options, secret)
+            rest = controls_context(context, controls_start)
+            linked = link_outcome(
+                scheme, attack, image_split, originals, attack_result, seconds, options, rest, notes, started_at
+            )
+            result = replace(linked.result, trained_key=provenance, dataset_sha256=full_data.sha256)
+            return replace(linked, result=result)
         key_agreement = _key_agreement(scheme, key_secret, attack_result, image_split.targets)
         trials.append(score(originals, attack_input.targets, attack, attack_result, options, seconds, key_agreement))
 

@@ -80,7 +80,7 @@ class CellStore:
         meta = {
             "result": outcome.result.to_json(),
             "samples": [(sample.index, sample.ssim) for sample in outcome.samples],
-            "scores": list(vars(outcome.scores)) if outcome.scores else [],
+            "scores": list(_score_arrays(outcome.scores)),
             "curves": cell.curves,
         }
         arrays: dict[str, Any] = {"meta": np.frombuffer(json.dumps(meta).encode(), np.uint8)}
@@ -88,13 +88,16 @@ class CellStore:
             for kind in ("plain", "protected", "reconstructed"):
                 if getattr(sample, kind) is not None:
                     arrays[f"{kind}_{k}"] = getattr(sample, kind)
-        if outcome.scores:
-            arrays |= {f"scores_{name}": values for name, values in vars(outcome.scores).items()}
+        arrays |= {f"scores_{name}": values for name, values in _score_arrays(outcome.scores).items()}
         if outcome.reconstructed is not None:
             arrays["reconstructed"] = outcome.reconstructed
         buffer = io.BytesIO()
         np.savez(buffer, **arrays)
         DirectoryStore(self.folder).write(_file_name(cell.attack), buffer.getvalue())
+
+
+def _score_arrays(scores: Scores | None) -> dict[str, Any]:
+    return {} if scores is None else {name: values for name, values in vars(scores).items() if values is not None}
 
 
 def _file_name(attack: Attack[Any]) -> str:

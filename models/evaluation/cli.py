@@ -154,8 +154,12 @@ def write_cell(outcome: AnyOutcome, settings: Mapping[str, Any], out: Path) -> s
         (out / "evidence.json").write_text(json.dumps(evidence) + "\n")
     (out / "curves.json").write_text(json.dumps(outcome.curves) + "\n")
     if outcome.scores is not None:
-        columns = np.column_stack([outcome.scores.index, outcome.scores.ssim, outcome.scores.psnr, outcome.scores.rank])
-        np.savetxt(out / "scores.csv", columns, "%d,%.6f,%.4f,%.2f", header="index,ssim,psnr,rank", comments="")
+        scores = outcome.scores
+        vif = np.full(len(scores.index), np.nan) if scores.vif is None else scores.vif  # nan: too small images
+        columns = np.column_stack([scores.index, scores.ssim, scores.psnr, scores.rank, vif])
+        np.savetxt(
+            out / "scores.csv", columns, "%d,%.6f,%.4f,%.2f,%.6f", header="index,ssim,psnr,rank,vif", comments=""
+        )
     (out / "samples").mkdir(exist_ok=True)
     for stored in outcome.samples:
         for kind in ("plain", "protected", "reconstructed"):

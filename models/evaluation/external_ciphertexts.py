@@ -24,6 +24,7 @@ from unveil.models.evaluation.attacker_view import ImageSplit, build_attack_inpu
 from unveil.models.evaluation.cell_evidence import effort, natural_and_shown
 from unveil.models.evaluation.controls import controls_context, controls_start_fraction, run_controls
 from unveil.models.evaluation.isolation import run_attack
+from unveil.models.evaluation.linkage import link_outcome
 from unveil.models.evaluation.originals import Originals
 from unveil.models.evaluation.outcome import CellOutcome, Sample, build_outcome
 from unveil.models.evaluation.scoring import ScoringOptions, score
@@ -75,6 +76,11 @@ def run_external(
                 attack_input,
                 replace(context, report=_attempt_report(context, index, len(candidates), controls_start, label)),
             )
+            if attack_result.similarities is not None:
+                return _link(
+                    scheme, attack, image_split, full_data, data, attack_result, attempt_started_at, options,
+                    controls_context(context, controls_start), started_at,
+                )  # fmt: skip
             reconstructed = attack_result.reconstruct_each(data.test)
         except AttackFailed as reason:
             failures.append(type(reason)(f"as {label}: {reason}") if label else reason)
@@ -121,6 +127,28 @@ def run_external(
         dataset_sha256=full_data.sha256,
         originals_sha256=full_data.originals_sha256,
     )
+    return replace(outcome, result=result)
+
+
+def _link(
+    scheme: Scheme[Any, Any] | None,
+    attack: Attack[Any],
+    image_split: ImageSplit,
+    full_data: ImageDataset,
+    data: ImageDataset,
+    attack_result: AttackResult,
+    attempt_started_at: float,
+    options: ScoringOptions,
+    context: RunContext,
+    started_at: float,
+) -> CellOutcome[CellResult]:
+    assert data.test_originals is not None  # pairs need originals
+    originals = Originals.build(data.test_originals, image_split.public, seed=options.seed)
+    seconds = time.monotonic() - attempt_started_at
+    outcome = link_outcome(
+        scheme, attack, image_split, originals, attack_result, seconds, options, context, data.notes, started_at
+    )
+    result = replace(outcome.result, dataset_sha256=full_data.sha256, originals_sha256=full_data.originals_sha256)
     return replace(outcome, result=result)
 
 

@@ -25,6 +25,7 @@ from unveil.models.evaluation.controls import ControlRun
 from unveil.models.evaluation.originals import Originals
 from unveil.models.evaluation.plugin_metrics import score_plugin_metrics
 from unveil.models.evaluation.scoring import KeyTrial, ScoringOptions
+from unveil.models.metrics.fixed_positions import fixed_positions
 from unveil.models.metrics.intervals import summary
 from unveil.models.metrics.psnr import mse, psnr
 from unveil.models.metrics.ssim import ssim
@@ -49,12 +50,13 @@ class Sample:
 
 @dataclass(frozen=True)
 class Scores:
-    """Per image, pooled over keys: mean SSIM, mean PSNR in dB, mean rank in the gallery by the best comparison."""
+    """Per image, means over keys: SSIM, PSNR in dB, rank in the gallery by the best comparison, VIF."""
 
     index: npt.NDArray[np.int64]
     ssim: npt.NDArray[np.float64]
     psnr: npt.NDArray[np.float64]
     rank: npt.NDArray[np.float64]
+    vif: npt.NDArray[np.float64] | None = None  # None: the images are too small for it
 
 
 @dataclass(frozen=True)
@@ -90,6 +92,8 @@ def build_outcome(
     """
     first_trial = trials[0]
     ssims, psnrs = (np.mean([getattr(trial, name) for trial in trials], axis=0) for name in ("ssim", "psnr"))
+    measured = [trial.vif for trial in trials if trial.vif is not None]
+    vifs = np.mean(measured, axis=0) if measured else None
     evidence = build_evidence(attack, trials, control_run, public, rejected=rejected, seed=options.seed)
     identification = summarize_identification(trials, evidence.keys)
     found = cell_verdict(evidence, options.planned_cells)
@@ -102,6 +106,8 @@ def build_outcome(
             **summary(ssims, options.seed),
         ),
         psnr=ScoreSummary(**summary(psnrs, options.seed)),
+        vif=None if vifs is None else ScoreSummary(**summary(vifs, options.seed)),
+        fixed_positions=_fixed_positions(originals.images, first_trial) if attack.name == "none" else None,
         identification=identification,
         key_agreement=_worst_key_agreement(trials),
         controls=control_run.controls,
@@ -130,10 +136,15 @@ def build_outcome(
     return CellOutcome(
         result,
         samples=choose_samples(originals.images, first_trial, options.samples, result.leaking_images),
-        scores=Scores(index=np.arange(len(originals.images)), ssim=ssims, psnr=psnrs, rank=np.mean(ranks, axis=0)),
+        scores=Scores(np.arange(len(originals.images)), ssims, psnrs, np.mean(ranks, axis=0), vifs),
         curves=first_trial.curves,
         reconstructed=first_trial.reconstructed,
     )
+
+
+def _fixed_positions(plain: Images, trial: KeyTrial) -> float:
+    height, width = plain.shape[1:3]
+    return fixed_positions(plain, trial.protected[:, :height, :width])
 
 
 def _worst_key_agreement(trials: Sequence[KeyTrial]) -> dict[str, Any] | None:

@@ -16,6 +16,7 @@ from unveil.models.metrics.ambiguity import Orientation
 from unveil.models.metrics.matching import Matches
 from unveil.models.metrics.psnr import psnr
 from unveil.models.metrics.ssim import SsimMode, ssim
+from unveil.models.metrics.vif import MIN_SIDE, vif
 
 
 @dataclass(frozen=True)
@@ -44,6 +45,7 @@ class KeyTrial:
     orientation: Orientation
     ssim: npt.NDArray[np.float64]
     psnr: npt.NDArray[np.float64]
+    vif: npt.NDArray[np.float64] | None  # None: the images are too small for it
     matches: Matches
     curves: dict[str, list[list[float]]]
     seconds: float
@@ -82,6 +84,7 @@ def score(
         oriented.orientations[0],
         ssim(plain, oriented.images, options.ssim_mode),
         psnr(plain, oriented.images),
+        vif(plain, oriented.images) if min(plain.shape[1:3]) >= MIN_SIDE else None,
         originals.match(oriented.images),
         curves,
         seconds,

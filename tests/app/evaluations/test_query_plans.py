@@ -57,4 +57,4 @@ def test_pages_and_scores_are_whole_in_a_full_database(client: httpx.Client, ful
     names = [item["name"] for page in (first, second) for item in page["items"]]
     assert names == [f"audit {number}" for number in range(ROWS, ROWS - 400, -1)]
     lines = client.get(f"/evaluations/{LAST}/cells/{CELL}/scores.csv").text.splitlines()
-    assert (lines[0], len(lines)) == ("index,ssim,psnr,rank", 1 + IMAGES)
+    assert (lines[0], len(lines)) == ("index,ssim,psnr,rank,vif", 1 + IMAGES)

@@ -371,7 +371,7 @@ def test_one_cell_from_the_command_line(tmp_path, capsys):
     assert (output["training_images"], output["test_images"]) == (64, 32)
     assert json.loads((tmp_path / "result.json").read_text()) == output
     rows = (tmp_path / "scores.csv").read_text().splitlines()
-    assert rows[0] == "index,ssim,psnr,rank"
+    assert rows[0] == "index,ssim,psnr,rank,vif"
     assert len(rows) == 1 + output["result"]["ssim"]["n"]
     assert len(list((tmp_path / "samples").iterdir())) == 3 * 8
 
