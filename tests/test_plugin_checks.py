@@ -104,14 +104,14 @@ class Signed(Shift):
 
 
 class Bytes(Shift):
-    """Returns one long row for each image of 24x16, and says how to look at it."""
+    """Returns one long row for each image of 96x96, and says how to look at it."""
 
     name = "acme/bytes"
     size_multiple = 96
     ciphertext = CiphertextFormat("uint16", 0, 510, shape=(96 * 96 * 3,))
 
     def encrypt(self, images, key):
-        return images.reshape(len(images), -1).astype(np.uint16) + np.uint16(key)
+        return images.reshape(len(images), 96 * 96 * 3).astype(np.uint16) + np.uint16(key)
 
     def view(self, ciphertexts, shape):
         return (ciphertexts // 2).astype(np.uint8).reshape(shape)
