@@ -55,9 +55,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         configure_logging()
         app_state = app.state.app_state = make_app_state(settings)
         try:
-            async with send_heartbeats(
-                app_state.autocommit_engine, app_state.keyring.primary_version, settings.heartbeat_interval_s
-            ):
+            async with send_heartbeats(app_state.autocommit_engine, app_state.keyring, settings.heartbeat_interval_s):
                 yield
         finally:
             await app_state.close()

@@ -15,20 +15,19 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from unveil.app.db.heartbeats import API_QUEUE, delete_heartbeat, upsert_heartbeat
+from unveil.app.security.envelope import Keyring
 
 log = logging.getLogger(__name__)
 
 
 @asynccontextmanager
-async def send_heartbeats(
-    autocommit_engine: AsyncEngine, master_key_version: int, interval_s: float
-) -> AsyncIterator[None]:
+async def send_heartbeats(autocommit_engine: AsyncEngine, keyring: Keyring, interval_s: float) -> AsyncIterator[None]:
     """Sends heartbeats in the background; deletes the row of this process at the end."""
     name = f"{API_QUEUE}@{socket.gethostname()}/{os.getpid()}"
 
     async def heartbeat_loop() -> None:
         while True:
-            await _execute(autocommit_engine, upsert_heartbeat(name, [API_QUEUE], master_key_version))
+            await _execute(autocommit_engine, upsert_heartbeat(name, [API_QUEUE], keyring.primary_version))
             await asyncio.sleep(interval_s)
 
     task = asyncio.create_task(heartbeat_loop())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import os
 from pathlib import Path
@@ -14,11 +15,19 @@ from tests.factories import make_account, make_evaluation
 from unveil.app.db.heartbeats import upsert_heartbeat
 from unveil.app.db.ids import new_id
 from unveil.app.db.job_states import Status
+from unveil.app.db.session import async_engine
 from unveil.app.db.tables import Base, Cell, EvaluationArtifact, IdempotencyRecord, Key, ProcessHeartbeat
 from unveil.app.local.servers import Postgres
+from unveil.app.ops.heartbeat import send_heartbeats
 from unveil.app.security import key_rotation
 from unveil.app.security.envelope import DecryptionError, Keyring, load_keyring, new_keyring, parse_keyring
-from unveil.app.security.key_rotation import ENCRYPTED_COLUMNS, RotationIncomplete, rotate, vacuum_keys
+from unveil.app.security.key_rotation import (
+    ENCRYPTED_COLUMNS,
+    RotationIncomplete,
+    rotate,
+    vacuum_keys,
+    write_keyring_file,
+)
 from unveil.app.settings import Settings
 from unveil.worker.runtime import Runtime
 
@@ -84,6 +93,22 @@ def read_encrypted_values(runtime: Runtime, keyring: Keyring) -> list[str]:
                 assert plain == f"{encrypted.purpose} {id}".encode()
                 found.append(encrypted.purpose)
     return found
+
+
+@pytest.mark.anyio
+async def test_an_api_process_reports_the_new_master_key_while_it_runs(settings: Settings, file: Path) -> None:
+    engine, keyring = async_engine(settings), load_keyring(settings)
+    select_versions = select(ProcessHeartbeat.master_key_version)
+    async with (
+        send_heartbeats(engine.execution_options(isolation_level="AUTOCOMMIT"), keyring, 0.02),
+        engine.connect() as connection,
+        asyncio.timeout(10),
+    ):
+        write_keyring_file(file, keyring.with_new_master_key())
+        while (await connection.execute(select_versions)).scalars().all() != [2]:
+            await connection.rollback()
+            await asyncio.sleep(0.02)
+    await engine.dispose()
 
 
 @pytest.mark.skipif("UNVEIL_TEST_DATABASE_URL" in os.environ, reason="reads the files of a server of its own")
