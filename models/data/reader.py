@@ -114,7 +114,7 @@ def split_members(members: Sequence[Member], seed: int) -> tuple[list[Member], l
     """Training and test images: the splits with classes interleaved, else 80/20 after a shuffle with `seed`."""
     if any(member.split == "test" for member in members):
         train, test = ([member for member in members if member.split == split] for split in ("train", "test"))
-        return _interleave(train), _interleave(test)
+        return interleave_members(train), interleave_members(test)
     if len(members) < _MIN_SPLIT_COUNT:
         raise LayoutError(
             f"an 80/20 split needs at least {_MIN_SPLIT_COUNT} images, or give a test/ folder; "
@@ -125,6 +125,7 @@ def split_members(members: Sequence[Member], seed: int) -> tuple[list[Member], l
     return [members[i] for i in order[:cut]], [members[i] for i in order[cut:]]
 
 
-def _interleave(members: Sequence[Member]) -> list[Member]:
+def interleave_members(members: Sequence[Member]) -> list[Member]:
+    """Members in an order of which any prefix holds the classes in equal numbers."""
     classes = sorted({member.label for member in members})
     return [members[i] for i in interleave_classes([classes.index(member.label) for member in members])]

@@ -38,6 +38,7 @@ def test_a_new_name_is_read_without_a_warning(
         "database_url": "postgresql://a/b",
         "redis_url": "redis://a",
         "secure_cookies": "1",
+        "job_memory_bytes": "300000000",
     }
     monkeypatch.setenv(f"UNVEIL_{name.upper()}", texts.get(name, "9"))
     assert getattr(Settings(), name) != Settings.model_fields[name].default

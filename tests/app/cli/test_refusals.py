@@ -55,7 +55,7 @@ def expect_error(
         ("keys new-ring file/ring", "file/ring: Not a directory"),
         ("keys add-master folder", "folder: Is a directory"),
         ("keys add-master bytes", "bytes is not a key ring"),
-        ("keys create tanaka --material bytes", "bytes holds no JSON object"),
+        ("keys create tanaka --material bytes", "bytes is not a JSON object"),
         ("encrypt . --scheme tanaka", ".: is a folder; give the image files in it"),
         ("encrypt " + "x" * 300 + " --scheme tanaka", "File name too long"),
         ("encrypt a.png --scheme tanaka --out /proc", "--out /proc: "),
@@ -178,7 +178,7 @@ def test_what_no_json_can_carry_is_refused_by_name(
         order = ("evaluate", "--schemes", "tanaka", "--attacks", f"fr:b={value}", "--profile", "smoke")
         assert "/attacks/0/b" in expect_error(*order, *at)
     (tmp_path / "key.json").write_text('{"permutation": NaN}')
-    assert "no JSON object" in expect_error("keys", "create", "tanaka", "--material", "key.json", *at)
+    assert "is not a JSON object" in expect_error("keys", "create", "tanaka", "--material", "key.json", *at)
 
 
 def test_an_empty_name_is_not_passed_over(expect_error: ExpectError, stack: LocalStack) -> None:

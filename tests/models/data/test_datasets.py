@@ -204,7 +204,8 @@ def test_every_image_is_read_whatever_its_suffix_and_the_rest_is_named(tmp_path)
     })  # fmt: skip
     data = check_listing(tmp_path, "suffixes")
     assert data.classes == ("cat", "dog", "eel", "fox")
-    assert data.test.shape[1:3] == (32, 32), "images that are all squares of one size stay as they are"
+    assert data.test.shape[1:3] == (96, 96)
+    assert "resized to 96x96 (16 of 16 images)" in data.notes
     assert "3 files skipped as no images: '.DS_Store', 'cat/._1.png', 'cat/README.txt'" in data.notes
     assert "a palette became RGB (4 of 16 images)" in data.notes
 

@@ -1,0 +1,120 @@
+"""The quarter turn and the colours of images that key recovery left turned, inverted and with channels exchanged.
+
+A small network, trained on public photographs (`unveil.models.tools.fit_orientation`), tells by how many quarter turns
+an image was turned; `color_ambiguity` tells its colours. Each needs the other, so both are chosen together from all
+images. The network runs on NumPy alone and was not trained on scored images. A mirrored image is as natural as the
+image itself, so the mirror stays undetermined.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from unveil.models.core.images import Images
+from unveil.models.recovery.color_ambiguity import OUTLIER_PROBABILITY, ColorTransform, Floats, log_probabilities
+from unveil.models.schemes.pixelwise import ORDERS
+
+BUNDLED_WEIGHTS = Path(__file__).parents[1] / "weights" / "orientation.npz"
+SIDE = 32  # pixels: images are averaged down to SIDE x SIDE
+MAX_IMAGES = 32
+_SHORTLIST = 3  # colour transforms that are tried with every turn
+
+
+@dataclass(frozen=True)
+class Orientation:
+    """The chosen quarter turn (counter-clockwise) and colours of images, with their joint posterior probability."""
+
+    turn: int
+    color: ColorTransform
+    probability: float
+
+
+def choose_orientation(images: Images) -> Orientation:
+    """The most probable turn and colour transform that make images uint8 [N, H, W, 3], all changed alike, natural.
+
+    Images that are not square may be upside down, but not turned by a quarter. Raises ValueError without images.
+    """
+    if not len(images):
+        raise ValueError("at least one image is needed to choose the orientation; got none")
+    sampled = images[np.linspace(0, len(images) - 1, min(MAX_IMAGES, len(images))).astype(int)]
+    turns = range(4) if images.shape[1] == images.shape[2] else (0, 2)
+    color = {turn: log_probabilities(np.rot90(sampled, turn, axes=(1, 2))) for turn in turns}  # [N, 12]
+    shortlist = np.argsort(-np.max([_robust(row, 12).sum(0) for row in color.values()], axis=0))[:_SHORTLIST]
+    fits: dict[tuple[int, int], float] = {}
+    for element in shortlist.tolist():
+        upright = turn_log_probabilities(_transform_colors(sampled, element))
+        for turn in turns:
+            # An image turned by t quarter turns is upright after 4 - t more.
+            both = color[turn][:, element] + upright[:, (4 - turn) % 4]
+            fits[turn, element] = float(_robust(both, 12 * len(turns)).sum())
+    best = max(fits, key=fits.__getitem__)
+    probability = float(1 / np.exp(np.array(list(fits.values())) - fits[best]).sum())
+    return Orientation(best[0], ColorTransform(best[1], probability, len(sampled)), probability)
+
+
+def turn_log_probabilities(images: Images) -> npt.NDArray[np.float64]:
+    """Images [N, H, W, 3] -> log-probabilities [N, 4] that an image was turned by so many quarter turns.
+
+    The mean over the four turns and the mirror images of each image.
+    """
+    small = _average_down(images)
+    total = np.zeros((len(images), 4))
+    for mirrored in (False, True):
+        for turn in range(4):
+            view = np.rot90(small[:, :, ::-1] if mirrored else small, turn, axes=(1, 2))
+            logits = _forward(view)
+            # The view was turned by `turn` more; a mirrored image turned by t shows its content turned by -t.
+            logits = np.roll(logits, -turn, axis=1)
+            total += logits[:, [0, 3, 2, 1]] if mirrored else logits
+    total /= 8
+    total -= total.max(1, keepdims=True)
+    return total - np.log(np.exp(total).sum(1, keepdims=True))
+
+
+def _robust(log_likelihoods: npt.NDArray[np.float64], choices: int) -> npt.NDArray[np.float64]:
+    return np.logaddexp(log_likelihoods + np.log1p(-OUTLIER_PROBABILITY), np.log(OUTLIER_PROBABILITY / choices))
+
+
+def _transform_colors(images: Images, element: int) -> Images:
+    reordered = images[..., ORDERS[element % 6].astype(np.intp)]
+    return 255 - reordered if element >= 6 else reordered
+
+
+def _average_down(images: Images) -> Floats:
+    """uint8 [N, H, W, 3] -> [N, SIDE, SIDE, 3] in -1..1, each value the mean of its area."""
+    values = images.astype(np.float32) / 127.5 - 1
+    for axis in (1, 2):
+        edges = np.linspace(0, values.shape[axis], SIDE + 1)
+        sums = np.concatenate([np.zeros_like(values.take([0], axis)), values.cumsum(axis, dtype=np.float64)], axis)
+        low = np.minimum(edges.astype(np.intp), values.shape[axis] - 1)
+        weight = (edges - low).reshape([-1 if a == axis else 1 for a in range(4)])
+        at_edges = sums.take(low, axis) * (1 - weight) + sums.take(low + 1, axis) * weight
+        values = (np.diff(at_edges, axis=axis) * (SIDE / values.shape[axis])).astype(np.float32)
+    return values
+
+
+def _forward(images: Floats) -> npt.NDArray[np.float64]:
+    """The network on [N, SIDE, SIDE, 3] -> logits [N, 4]: 3x3 convolutions with ReLU, 2x2 max-pools, two linear layers."""
+    weights = _load_bundled_weights()
+    x = images
+    for layer, pooled in enumerate((False, True, True, True)):
+        kernel = weights[f"conv{layer}.weight"]  # [3, 3, C, D]
+        padded = np.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))
+        windows = np.lib.stride_tricks.sliding_window_view(padded, (3, 3), axis=(1, 2))  # [N, H, W, C, 3, 3]
+        x = np.maximum(np.tensordot(windows, kernel, axes=((4, 5, 3), (0, 1, 2))) + weights[f"conv{layer}.bias"], 0)
+        if pooled:
+            count, height, width, channels = x.shape
+            x = x.reshape(count, height // 2, 2, width // 2, 2, channels).max((2, 4))
+    hidden = np.maximum(x.reshape(len(x), -1) @ weights["hidden.weight"] + weights["hidden.bias"], 0)
+    return (hidden @ weights["turn.weight"] + weights["turn.bias"]).astype(np.float64)
+
+
+@cache
+def _load_bundled_weights() -> dict[str, Floats]:
+    with np.load(BUNDLED_WEIGHTS) as archive:
+        return {name: archive[name].astype(np.float32) for name in archive.files}
