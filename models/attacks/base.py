@@ -65,6 +65,7 @@ class AttackResult:
     ablation: Sequence[tuple[str, float, Images]] = ()
     similarities: Callable[[Images], npt.NDArray[np.float32]] | None = None
     notes: tuple[str, ...] = ()
+    ambiguity: Ambiguity | None = None  # what stays open for all images of the key; scored in the best case
 
     def reconstruct_each(self, targets: Images) -> Images:
         """The reconstructions. Raises AttackFailed unless there is one image for each target."""
@@ -85,7 +86,6 @@ class Attack(ABC, Generic[S]):
     api_version: ClassVar[int] = 1
     learning_based: ClassVar[bool] = False  # trains a network with any settings; must reconstruct the positive control
     min_side: ClassVar[int] = 1  # images with a shorter side, in pixels, cannot be attacked
-    ambiguity: ClassVar[Ambiguity | None] = None  # what it leaves open for all images of a key; scored in the best case
     paper_name: ClassVar[str | None] = None  # the column in the paper's tables
     paper_position: ClassVar[int] = 0  # among the columns of the paper's tables
     profiles: ClassVar[Mapping[str, Mapping[str, Any]]] = {}  # default settings of each profile

@@ -19,9 +19,10 @@ from unveil.models.core.errors import AttackFailed
 from unveil.models.core.images import Images
 from unveil.models.core.run_context import OnStep, RunContext
 from unveil.models.core.settings_schema import setting
-from unveil.models.core.structure import PixelMap, Structure, is_fixed_block_map
+from unveil.models.core.structure import BlockScramble, PixelMap, Structure, is_fixed_block_map
 from unveil.models.core.threat_models import ThreatModel
 from unveil.models.schemes.base import Scheme
+from unveil.models.schemes.block_reading import BlockReading
 from unveil.models.schemes.pixelwise import PixelwiseKey
 from unveil.models.schemes.tanaka import BLOCK, NibblePermutation
 
@@ -32,10 +33,11 @@ CURVE = "ssim_by_ciphertexts"
 CURVE_TARGETS = 32  # images averaged for a point of the curve
 
 UNKNOWN_STRUCTURE = (
-    "needs a scheme that inverts and permutes the channels of each pixel, or the nibbles of each 4x4 block by one map"
+    "needs a scheme that inverts and permutes the channels of each pixel, the nibbles of each 4x4 block by one map, "
+    "or whole blocks"
 )
 
-RecoveredMap = PixelwiseKey | NibblePermutation
+RecoveredMap = PixelwiseKey | NibblePermutation | BlockReading
 Violations = Callable[[RecoveredMap], int]
 
 
@@ -62,7 +64,8 @@ class KeyRecovery(Attack[KeyRecoverySettings]):
         return self.settings.ciphertexts
 
     def not_applicable_reason(self, scheme: Scheme[Any, Any]) -> str | None:
-        if not isinstance(scheme.structure, PixelMap) and not is_fixed_block_map(scheme.structure, BLOCK):
+        known = isinstance(scheme.structure, PixelMap | BlockScramble) or is_fixed_block_map(scheme.structure, BLOCK)
+        if not known:
             return UNKNOWN_STRUCTURE
         if scheme.key_per_image:
             return "every image has a key of its own: a ciphertext reveals nothing about the key of another image"
@@ -89,7 +92,9 @@ class KeyRecovery(Attack[KeyRecoverySettings]):
             )
             if curve:
                 ablation.append((CURVE, float(count), reconstructed[:CURVE_TARGETS]))
-        note = f"inversion and channel order chosen with probability {color_transform.probability:.3f}"
+        blocks_move = isinstance(scheme.structure, BlockScramble)
+        choices = "inversion, channel order and turn" if blocks_move else "inversion and channel order"
+        note = f"{choices} chosen with probability {color_transform.probability:.3f}"
         return AttackResult(
             reconstructed=reconstructed,
             inverse=inverse,
@@ -100,6 +105,8 @@ class KeyRecovery(Attack[KeyRecoverySettings]):
                 "colour_probability": color_transform.probability,
             },
             ablation=ablation,
+            # The mirror images of natural images are as natural, and blocks that move tell no side of the image.
+            ambiguity="mirror" if blocks_move else None,
             notes=(f"{note} on {color_transform.image_count} of the ciphertexts",),
         )
 
@@ -116,7 +123,7 @@ def recover_map(
 
     violations: see `Scheme.rule_violations`. on_step is called every few seconds at most. Raises AttackFailed.
     """
-    from unveil.models.recovery import color_ambiguity, pixelwise, tanaka
+    from unveil.models.recovery import block_scramble, color_ambiguity, orientation, pixelwise, tanaka
 
     sample = to_read[: color_ambiguity.MAX_IMAGES]
     try:
@@ -129,6 +136,10 @@ def recover_map(
             evidence = tanaka.rule_evidence(violations, permutation)
             color = color_ambiguity.choose_color_transform(permutation.decrypt(sample), evidence)
             return permutation.transform(color.order, negative=color.negative), color
+        if isinstance(structure, BlockScramble):
+            reading = block_scramble.read_blocks(ciphertexts, structure.side, on_step)
+            found = orientation.choose_orientation(reading.decrypt(sample))
+            return reading.transform(found.turn, found.color.order, negative=found.color.negative), found.color
     except ValueError as error:
         raise AttackFailed(str(error)) from error
     raise AttackFailed(UNKNOWN_STRUCTURE)

@@ -30,6 +30,13 @@ class BlockMap:
 
 
 @dataclass(frozen=True)
+class BlockScramble:
+    """Blocks of `side` x `side` pixels move; each is turned, mirrored, inverted or not, and its channels permuted."""
+
+    side: int
+
+
+@dataclass(frozen=True)
 class PositionPermutation:
     """Units move to any other place of the image and are inverted or not."""
 
@@ -48,7 +55,7 @@ class NetworkMap:
     """A trained network: one forward pass protects an image."""
 
 
-Structure = PixelMap | BlockMap | PositionPermutation | LinearMap | NetworkMap
+Structure = PixelMap | BlockMap | BlockScramble | PositionPermutation | LinearMap | NetworkMap
 
 
 @dataclass(frozen=True)
@@ -66,7 +73,7 @@ class CiphertextFormat:
 
 def moves_nibbles(structure: Structure | None) -> bool:
     """Whether every nibble of a ciphertext is one nibble of the plain image, inverted or not."""
-    return isinstance(structure, PixelMap | BlockMap | PositionPermutation)
+    return isinstance(structure, PixelMap | BlockMap | BlockScramble | PositionPermutation)
 
 
 def is_fixed_block_map(structure: Structure | None, side: int) -> bool:

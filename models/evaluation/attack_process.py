@@ -123,6 +123,7 @@ def _result_message(result: AttackResult, scheme: list[Any] | None) -> Message:
         "metrics": {name: float(value) for name, value in result.metrics.items()},
         "ablation": [[name, float(x)] for name, x, _ in result.ablation],
         "notes": [str(note) for note in result.notes],
+        "ambiguity": result.ambiguity,
     }
     return Message("result", values, [result.reconstructed, *(images for _, _, images in result.ablation), *map_arrays])
 

@@ -99,7 +99,7 @@ def run_cell(
             result = replace(linked.result, trained_key=provenance, dataset_sha256=full_data.sha256)
             return replace(linked, result=result)
         key_agreement = _key_agreement(scheme, key_secret, attack_result, image_split.targets)
-        trials.append(score(originals, attack_input.targets, attack, attack_result, options, seconds, key_agreement))
+        trials.append(score(originals, attack_input.targets, attack_result, options, seconds, key_agreement))
 
     control_run = run_controls(scheme, attack, image_split, originals, controls_context(context, controls_start))
     recogniser, recogniser_notes = None, list[str]()

@@ -50,7 +50,7 @@ def build_evidence(
         effective_gallery=first.matches.effective_gallery,
         natural_looking=natural,
         matched_public=shown,
-        ambiguity=attack.ambiguity,
+        ambiguity=first.attack_result.ambiguity,
         effort=effort([trial.attack_result for trial in trials], [trial.seconds for trial in trials]),
     )
 

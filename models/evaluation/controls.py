@@ -125,12 +125,13 @@ def _reconstructs_inverted(
     else:
         image_split = replace(image_split, targets=image_split.targets[:CONTROL_IMAGES])
     attack_input = build_attack_input(scheme, attack, image_split, lambda images, _: 255 - images)
-    reconstructed = run_attack(attack, attack_input, context).reconstruct_each(image_split.targets)
+    attack_result = run_attack(attack, attack_input, context)
+    reconstructed = attack_result.reconstruct_each(image_split.targets)
     if attack.learning_based:
-        images = best_orientation(reconstructed, image_split.targets, attack.ambiguity, ssim).images
+        images = best_orientation(reconstructed, image_split.targets, attack_result.ambiguity, ssim).images
         return bool(ssim(image_split.targets, images).mean() >= POSITIVE_SSIM)
     tested = originals.repeated(len(reconstructed))
-    matches = tested.match(tested.orient(reconstructed, attack.ambiguity).images)
+    matches = tested.match(tested.orient(reconstructed, attack_result.ambiguity).images)
     return above_chance(collect_evidence(matches), _CONTROL_ERROR)
 
 
@@ -166,11 +167,12 @@ def _attack_noise(
 
     try:
         attack_input = build_attack_input(scheme, attack, image_split, protect)
-        reconstructed = run_attack(attack, attack_input, context).reconstruct_each(noise)
+        attack_result = run_attack(attack, attack_input, context)
+        reconstructed = attack_result.reconstruct_each(noise)
     except AttackFailed as failure:
         # What a training that broke off would have found is unknown.
         return isinstance(failure, TrainingFailed), null_distributions(tested.match(tested.orient(noise, None).images))
-    images = tested.orient(reconstructed, attack.ambiguity).images
+    images = tested.orient(reconstructed, attack_result.ambiguity).images
     matches = tested.match(images)
     identified = above_chance(collect_evidence(matches), _CONTROL_ERROR)
     return identified or bool(ssim(tested.images, images).mean() >= NEGATIVE_SSIM), null_distributions(matches)

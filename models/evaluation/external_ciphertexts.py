@@ -101,9 +101,7 @@ def run_external(
         return replace(outcome, result=replace(outcome.result, dataset_sha256=full_data.sha256))
     unused = full_data.test_originals[len(data.test) :] if full_data.test_originals is not None else None
     originals = Originals.build(data.test_originals, unused, public, seed=options.seed)
-    trials = [
-        score(originals, data.test, attack, attempt.attack_result, options, attempt.seconds) for attempt in attempts
-    ]
+    trials = [score(originals, data.test, attempt.attack_result, options, attempt.seconds) for attempt in attempts]
     control_run = run_controls(
         dict(candidates)[best.label], attack, image_split, originals, controls_context(context, controls_start)
     )

@@ -175,4 +175,5 @@ def _result(message: Message, attack: Attack[Any], attack_input: AttackInput) ->
         metrics=fields["metrics"],
         ablation=[(name, x, images) for (name, x), images in zip(fields["ablation"], points, strict=True)],
         notes=tuple(fields["notes"]),
+        ambiguity=fields["ambiguity"],
     )

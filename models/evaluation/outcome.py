@@ -116,7 +116,7 @@ def build_outcome(
         verdict=found.verdict,
         leaking_images=list(found.leaking_images),
         comparison=found.comparison,
-        ambiguity=attack.ambiguity,
+        ambiguity=first_trial.attack_result.ambiguity,
         capabilities=[c for c in Capability if c in attack.threat_model],
         evidence=evidence,
         seconds=round(time.monotonic() - started_at, 3),

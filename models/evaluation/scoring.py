@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from unveil.models.attacks.base import Attack, AttackResult
+from unveil.models.attacks.base import AttackResult
 from unveil.models.core.images import Images
 from unveil.models.core.profiles import Profile
 from unveil.models.evaluation.originals import Originals
@@ -61,7 +61,6 @@ class KeyTrial:
 def score(
     originals: Originals,
     protected: Images,
-    attack: Attack[Any],
     attack_result: AttackResult,
     options: ScoringOptions,
     seconds: float,
@@ -72,11 +71,13 @@ def score(
     Raises AttackFailed unless there is a reconstruction of each protected image.
     """
     plain = originals.images
-    oriented = originals.orient(attack_result.reconstruct_each(protected), attack.ambiguity, options.ssim_mode)
+    oriented = originals.orient(attack_result.reconstruct_each(protected), attack_result.ambiguity, options.ssim_mode)
     curves: dict[str, list[list[float]]] = {}
     for name, x, images in attack_result.ablation:
         first = originals.repeated(len(images))
-        values = ssim(first.images, first.orient(images, attack.ambiguity, options.ssim_mode).images, options.ssim_mode)
+        values = ssim(
+            first.images, first.orient(images, attack_result.ambiguity, options.ssim_mode).images, options.ssim_mode
+        )
         curves.setdefault(name, []).append([x, float(values.mean())])
     return KeyTrial(
         protected,

@@ -21,7 +21,7 @@ from unveil.models.schemes.pixelwise import ORDERS
 
 BUNDLED_WEIGHTS = Path(__file__).parents[1] / "weights" / "orientation.npz"
 SIDE = 32  # pixels: images are averaged down to SIDE x SIDE
-MAX_IMAGES = 32
+MAX_IMAGES = 24
 _SHORTLIST = 3  # colour transforms that are tried with every turn
 
 
@@ -99,7 +99,7 @@ def _average_down(images: Images) -> Floats:
 
 
 def _forward(images: Floats) -> npt.NDArray[np.float64]:
-    """The network on [N, SIDE, SIDE, 3] -> logits [N, 4]: 3x3 convolutions with ReLU, 2x2 max-pools, two linear layers."""
+    """[N, SIDE, SIDE, 3] -> logits [N, 4] by 3x3 convolutions with ReLU, 2x2 max-pools and two linear layers."""
     weights = _load_bundled_weights()
     x = images
     for layer, pooled in enumerate((False, True, True, True)):

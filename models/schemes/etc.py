@@ -11,9 +11,18 @@ import numpy as np
 import numpy.typing as npt
 
 from unveil.models.core import keystream
-from unveil.models.core.images import Images, check_images
-from unveil.models.core.structure import BlockMap
+from unveil.models.core.images import Images
+from unveil.models.core.structure import BlockScramble
 from unveil.models.schemes.base import Scheme
+from unveil.models.schemes.block_reading import (
+    INVERSE_TURNS,
+    ORDER_NUMBERS,
+    BlockReading,
+    from_blocks,
+    permute_channels,
+    to_blocks,
+    turn_each_block,
+)
 from unveil.models.schemes.key_json import decode_map, encode_map, parse_permutation, parse_size
 from unveil.models.schemes.pair_solving import SolvedKey, check_pairs, match_labels
 from unveil.models.schemes.pixelwise import INVERSE_ORDERS, ORDERS
@@ -54,8 +63,8 @@ class Etc(Scheme[EtcSettings, EtcKey]):
         return BLOCK
 
     @property
-    def structure(self) -> BlockMap:
-        return BlockMap(BLOCK, "value", shared=False, blocks_move=True)
+    def structure(self) -> BlockScramble:
+        return BlockScramble(BLOCK)
 
     def key_space_bits(self, height: int, width: int) -> float:
         """log2((8 * 2 * 6)^B * B!) for B blocks."""
@@ -71,16 +80,16 @@ class Etc(Scheme[EtcSettings, EtcKey]):
         return EtcKey(turns, flips.astype(np.bool_), orders, blocks)
 
     def encrypt(self, images: Images, key: EtcKey) -> Images:
-        blocks = _rotate_blocks(_to_blocks(images), key.turns.ravel())
+        blocks = turn_each_block(to_blocks(images, BLOCK), key.turns.ravel())
         blocks = blocks ^ (key.reversed.ravel() * np.uint8(255))[:, None, None, None]
-        blocks = _permute_channels(blocks, ORDERS[key.orders.ravel()])
-        return _from_blocks(blocks[:, key.blocks], images.shape)
+        blocks = permute_channels(blocks, ORDERS[key.orders.ravel()])
+        return from_blocks(blocks[:, key.blocks], images.shape)
 
     def decrypt(self, images: Images, key: EtcKey) -> Images:
-        blocks = _to_blocks(images)[:, np.argsort(key.blocks)]
-        blocks = _permute_channels(blocks, INVERSE_ORDERS[key.orders.ravel()])
+        blocks = to_blocks(images, BLOCK)[:, np.argsort(key.blocks)]
+        blocks = permute_channels(blocks, INVERSE_ORDERS[key.orders.ravel()])
         blocks = blocks ^ (key.reversed.ravel() * np.uint8(255))[:, None, None, None]
-        return _from_blocks(_rotate_blocks(blocks, _INVERSE_TURNS[key.turns.ravel()]), images.shape)
+        return from_blocks(turn_each_block(blocks, INVERSE_TURNS[key.turns.ravel()]), images.shape)
 
     def key_size(self, key: EtcKey) -> tuple[int, int]:
         return key.turns.shape[0] * BLOCK, key.turns.shape[1] * BLOCK
@@ -107,6 +116,12 @@ class Etc(Scheme[EtcSettings, EtcKey]):
             parse_permutation(material, "blocks", count),
         )
 
+    def key_from_map(self, found: BlockReading) -> EtcKey:
+        inverse_orders = np.array([ORDER_NUMBERS[tuple(order)] for order in INVERSE_ORDERS.tolist()], np.uint8)
+        return EtcKey(
+            INVERSE_TURNS[found.turns], found.negative, inverse_orders[found.orders], np.argsort(found.blocks.ravel())
+        )
+
     def solve_pairs(self, plain: Images, protected: Images) -> SolvedKey[EtcKey]:
         """Find each protected block among the 96 versions of all plain blocks. Flat blocks remain ambiguous."""
         check_pairs(plain, protected)
@@ -129,39 +144,6 @@ class Etc(Scheme[EtcSettings, EtcKey]):
         turns, colours = np.divmod(elements.reshape(rows, columns), np.uint8(12))
         flips, orders = np.divmod(colours, np.uint8(6))
         return SolvedKey(EtcKey(turns, flips.astype(np.bool_), orders, blocks), float((clear & is_unique).mean()))
-
-
-# A mirrored rotation is its own inverse; one quarter turn is undone by three.
-_INVERSE_TURNS = np.array([0, 3, 2, 1, 4, 5, 6, 7], np.uint8)
-
-
-def _rotate_blocks(blocks: Images, turns: npt.NDArray[np.uint8]) -> Images:
-    """Mirror blocks [N, B, 8, 8, 3] left to right if their code is 4 or more, then rotate them by quarter turns."""
-    out = np.empty_like(blocks)
-    for code in range(8):
-        mask = turns == code
-        mirrored = blocks[:, mask, :, ::-1] if code >= 4 else blocks[:, mask]
-        out[:, mask] = np.rot90(mirrored, code % 4, axes=(2, 3))
-    return out
-
-
-def _permute_channels(blocks: Images, orders: npt.NDArray[np.int8]) -> Images:
-    return np.take_along_axis(blocks, orders[None, :, None, None, :].astype(np.intp), axis=4)
-
-
-def _to_blocks(images: Images) -> Images:
-    check_images(images)
-    count, height, width, _ = images.shape
-    if height % BLOCK or width % BLOCK:
-        raise ValueError(f"image sides must be multiples of {BLOCK}; got {width}x{height}: pad first")
-    split = images.reshape(count, height // BLOCK, BLOCK, width // BLOCK, BLOCK, 3)
-    return split.transpose(0, 1, 3, 2, 4, 5).reshape(count, height // BLOCK * (width // BLOCK), BLOCK, BLOCK, 3)
-
-
-def _from_blocks(blocks: Images, shape: tuple[int, ...]) -> Images:
-    count, height, width, _ = shape
-    split = blocks.reshape(count, height // BLOCK, width // BLOCK, BLOCK, BLOCK, 3)
-    return split.transpose(0, 1, 3, 2, 4, 5).reshape(shape)
 
 
 def _block_bytes(images: Images) -> list[bytes]:

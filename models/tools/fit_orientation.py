@@ -2,13 +2,14 @@
 
     python -m unveil.models.tools.fit_orientation --data DIR
 
-DIR contains train_X.bin. Writes models/weights/orientation.npz (92 k weights, half precision) in about ten minutes on
+DIR contains train_X.bin. Writes models/weights/orientation.npz (92 k weights, half precision) in about four minutes on
 one core.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import logging
 from collections.abc import Callable
 from pathlib import Path
@@ -17,12 +18,12 @@ from typing import Any
 import numpy as np
 
 from unveil.models.core.images import Images
-from unveil.models.data.folders import read_stl10_images
+from unveil.models.data.stl10_binary import read_stl10_images
 from unveil.models.recovery.color_ambiguity import Floats
 from unveil.models.recovery.orientation import BUNDLED_WEIGHTS, SIDE
 
 WIDTH = 16
-EPOCHS = 80
+EPOCHS = 30
 BATCH = 100
 RATE = 3e-3
 MIN_CROP = 0.75  # of the image side
@@ -46,7 +47,7 @@ def train(
         return nn.Sequential(nn.Conv2d(inputs, outputs, 3, padding=1, bias=False), nn.BatchNorm2d(outputs), nn.ReLU())
 
     widths = [3, WIDTH, WIDTH, 2 * WIDTH, 4 * WIDTH]
-    convolutions = [convolution(a, b) for a, b in zip(widths[:-1], widths[1:], strict=True)]
+    convolutions = [convolution(a, b) for a, b in itertools.pairwise(widths)]
     pools = [nn.Identity(), *(nn.MaxPool2d(2) for _ in range(3))]
     hidden, turn = nn.Linear(widths[-1] * (SIDE // 8) ** 2, 64), nn.Linear(64, 4)
     body = [module for pair in zip(convolutions, pools, strict=True) for module in pair]
@@ -84,7 +85,12 @@ def train(
         weights[f"conv{layer}.bias"] = norm.bias - norm.running_mean * scale
     channels = widths[-1]
     flattened = hidden.weight.reshape(64, channels, SIDE // 8, SIDE // 8).permute(2, 3, 1, 0).reshape(-1, 64)
-    weights |= {"hidden.weight": flattened, "hidden.bias": hidden.bias, "turn.weight": turn.weight.T, "turn.bias": turn.bias}
+    weights |= {
+        "hidden.weight": flattened,
+        "hidden.bias": hidden.bias,
+        "turn.weight": turn.weight.T,
+        "turn.bias": turn.bias,
+    }
     return {name: value.detach().numpy().copy() for name, value in weights.items()}
 
 

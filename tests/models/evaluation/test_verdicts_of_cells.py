@@ -75,14 +75,13 @@ def test_the_share_of_keys_that_are_found_exactly_is_stated():
 class MirrorAttack(RecordingAttack):
     """Decrypts, and does not know left from right."""
 
-    ambiguity = "mirror"
-
     def __init__(self, decrypt):
         super().__init__()
         self.decrypt = decrypt
 
     def run(self, attack_input, context):
-        return AttackResult(np.ascontiguousarray(self.decrypt(attack_input.targets)[:, :, ::-1]))
+        mirrored = np.ascontiguousarray(self.decrypt(attack_input.targets)[:, :, ::-1])
+        return AttackResult(mirrored, ambiguity="mirror")
 
 
 def test_an_attack_that_leaves_the_mirror_image_open_is_scored_in_the_best_case():

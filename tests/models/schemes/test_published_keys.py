@@ -11,7 +11,8 @@ from scramblekit.scramble.schemes import ETC_CHANNEL_TABLES
 
 from tests.models.sample_images import photographs
 from unveil.models.schemes.ele import Ele, EleKey, EleSettings
-from unveil.models.schemes.etc import Etc, EtcKey, EtcSettings, _rotate_blocks
+from unveil.models.schemes.block_reading import turn_each_block
+from unveil.models.schemes.etc import Etc, EtcKey, EtcSettings
 from unveil.models.schemes.pixelwise import ORDERS, Pixelwise, PixelwiseKey, PixelwiseSettings
 from unveil.models.schemes.tanaka import Tanaka, TanakaSettings
 
@@ -73,6 +74,6 @@ def _turn_code(rotate, reverse):
     block = np.arange(192, dtype=np.uint8).reshape(1, 1, 8, 8, 3)
     moved = np.rot90(block, (1, 2, 3, 0)[rotate], axes=(2, 3))
     moved = (moved[:, :, ::-1], moved[:, :, :, ::-1], moved)[reverse]
-    codes = [code for code in range(8) if (_rotate_blocks(block, np.array([code])) == moved).all()]
+    codes = [code for code in range(8) if (turn_each_block(block, np.array([code])) == moved).all()]
     assert len(codes) == 1
     return codes[0]
