@@ -91,7 +91,7 @@ def test_a_preview_returns_scores_and_two_images(api_client: httpx.Client) -> No
     [
         ("pixelwise", "itn", (64, 48), "/attack"),  # trains a network: not here
         ("pixelwise", "brute-force", (64, 48), "/attack"),
-        ("etc", "key-recovery", (64, 48), "/attack"),  # cannot be run on it
+        ("ele", "key-recovery", (64, 48), "/attack"),  # cannot be run on it
         ("pixelwise", "fr", (300, 48), "/images/0"),
         ("pixelwise", "fr", (64, 8), "/images/0"),
     ],

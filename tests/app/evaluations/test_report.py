@@ -77,17 +77,17 @@ def test_the_page_is_self_contained_and_says_what_was_found(client, run_cells):
 
 
 def test_the_tables_have_the_papers_rows_in_its_order_and_then_ours(fetch):
-    schemes = [{"name": "etc"}, {"name": "tanaka"}, {"name": "tanaka", "variant": "icce2018"}]
+    schemes = [{"name": "ele"}, {"name": "tanaka"}, {"name": "tanaka", "variant": "icce2018"}]
     attacks = [{"name": "fr"}, {"name": "fr", "b": 1}, {"name": "brute-force"}, {"name": "key-recovery"}]
     data = fetch("json", schemes=schemes, attacks=attacks, keys=1).json()
     rows = [line["scheme"] for line in data["table_1"]]
     assert rows[:4] == ["pixelwise (same key)", "pixelwise (different keys)", "tanaka", "tanaka (icce2018)"]
-    assert rows[-1] == "etc"
-    same, tanaka, etc = data["table_1"][0], data["table_1"][2], data["table_1"][-1]
+    assert rows[-1] == "ele"
+    same, tanaka, ele = data["table_1"][0], data["table_1"][2], data["table_1"][-1]
     assert (same["fr"], same["fr paper"], same["itn paper"]) == (None, 0.4646, 0.1715), "not ordered: the paper's alone"
     assert tanaka["fr ci_low"] < tanaka["fr"] < tanaka["fr ci_high"]
     assert tanaka["fr"] != tanaka["fr (b=1)"]
-    assert (etc["fr paper"], etc["key-recovery"]) == (None, "N/A")
+    assert (ele["fr paper"], ele["key-recovery"]) == (None, "N/A")
     second = {line["scheme"]: line for line in data["table_2"]}
     assert (second["tanaka"]["fr"], second["tanaka"]["fr paper"]) == ("x", "o"), "it leaks, which an eye does not see"
     assert (second["tanaka"]["itn"], second["tanaka"]["itn paper"]) == (None, "x")
