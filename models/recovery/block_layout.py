@@ -42,6 +42,9 @@ def recover_layout(grey: Floats, rows: int, columns: int, on_step: OnStep = lamb
 
     Each block may be turned, mirrored and inverted.
     """
+    if grey.shape[1] == 1:
+        single = np.zeros((1, 1), np.intp)
+        return BlockLayout(single, single, single + 1, 1.0)
     right, down = _border_correlations(grey)
     strength = np.abs(right)
     block_of = np.arange(len(right)) // TURNS

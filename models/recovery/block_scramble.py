@@ -72,7 +72,8 @@ def _channel_orders(chroma: Floats, side: int) -> Integers:
     for _ in range(_MAX_SWEEPS):
         before = orders.copy()
         for y, x in np.ndindex(rows, columns):
-            orders[y, x] = sum(fit[:, orders[ny, nx]] for ny, nx, fit in neighbours(y, x)).argmax()
+            fit_of_each = np.sum([fit[:, orders[ny, nx]] for ny, nx, fit in neighbours(y, x)], axis=0)
+            orders[y, x] = fit_of_each.argmax() if rows * columns > 1 else 0
         if np.array_equal(orders, before):
             break
     return orders

@@ -79,7 +79,11 @@ def train(
         on_epoch(epoch, total / steps_per_epoch)
 
     weights = {}
-    for layer, (conv, norm, _) in enumerate(convolutions):  # type: ignore[misc]
+    for layer, (conv, norm, _) in enumerate(convolutions):
+        assert isinstance(conv, nn.Conv2d)
+        assert isinstance(norm, nn.BatchNorm2d)
+        assert norm.running_mean is not None
+        assert norm.running_var is not None
         scale = norm.weight / torch.sqrt(norm.running_var + norm.eps)
         weights[f"conv{layer}.weight"] = (conv.weight * scale[:, None, None, None]).permute(2, 3, 1, 0)
         weights[f"conv{layer}.bias"] = norm.bias - norm.running_mean * scale

@@ -54,3 +54,8 @@ def test_noise_gives_no_layout():
     key = SCHEME.derive(bytes(32), 96, 96)
     _, share = _best_reading(read_blocks(SCHEME.encrypt(noise, key), 8), SCHEME.encrypt(noise, key), noise)
     assert share < 0.1
+
+
+def test_a_single_block_is_its_own_layout():
+    reading = read_blocks(IMAGES[:2, :8, :8], 8)
+    assert (reading.decrypt(IMAGES[:2, :8, :8]) == IMAGES[:2, :8, :8]).all()

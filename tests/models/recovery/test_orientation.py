@@ -10,11 +10,12 @@ from unveil.models.schemes.pixelwise import INVERSE_ORDERS
 from unveil.models.tools import fit_orientation
 
 
-
 def _square(photograph):
     side = min(photograph.shape[:2])
     top, left = ((length - side) // 2 for length in photograph.shape[:2])
-    return (resize(photograph[top : top + side, left : left + side], (96, 96), anti_aliasing=True) * 255).astype(np.uint8)
+    return (resize(photograph[top : top + side, left : left + side], (96, 96), anti_aliasing=True) * 255).astype(
+        np.uint8
+    )
 
 
 # Photographs that the network has not seen.

@@ -10,8 +10,8 @@ from scramblekit.scramble.keys import SCRAMBLEMIX_DATASETS, paper_le_keys, scram
 from scramblekit.scramble.schemes import ETC_CHANNEL_TABLES
 
 from tests.models.sample_images import photographs
-from unveil.models.schemes.ele import Ele, EleKey, EleSettings
 from unveil.models.schemes.block_reading import turn_each_block
+from unveil.models.schemes.ele import Ele, EleKey, EleSettings
 from unveil.models.schemes.etc import Etc, EtcKey, EtcSettings
 from unveil.models.schemes.pixelwise import ORDERS, Pixelwise, PixelwiseKey, PixelwiseSettings
 from unveil.models.schemes.tanaka import Tanaka, TanakaSettings
