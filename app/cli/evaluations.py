@@ -91,11 +91,12 @@ def evaluate(
             profile=profile,
             **{field: value for field, value in options.items() if value is not None},
         )
-        stderr.print(f"estimated cost: {evaluation.raw['estimated_core_hours']:.2g} core hours on a CPU")
+        cost = f"estimated cost: {evaluation.raw['estimated_core_hours']:.2g} core hours on a CPU"
         if watch:
-            stderr.print(f"{evaluation.id} (Ctrl-C leaves it running)")
+            stderr.print(f"{evaluation.id} ({cost}; Ctrl-C leaves it running)")
             _wait_and_print(evaluation, as_json)
         else:
+            stderr.print(cost)
             print_result(as_json, evaluation.raw, evaluation.id)
 
 
