@@ -10,6 +10,7 @@ import pytest
 from celery import Celery
 
 from tests.app.service import RunningService, run_service
+from tests.sample_images import png
 from unveil.app.local.stack import LocalStack
 from unveil.app.settings import Settings
 from unveil.worker.runtime import Runtime, make_runtime
@@ -35,11 +36,13 @@ async def service(settings: Settings, anyio_backend: str) -> AsyncIterator[Runni
 
 
 @pytest.fixture
-def incomplete_dataset(stack: LocalStack) -> Iterator[str]:
-    """A data set of the operator's that can be ordered, and lacks its test images once a worker reads it."""
+def truncated_dataset(stack: LocalStack) -> Iterator[str]:
+    """A data set of the operator's that can be ordered; a worker finds an image that is cut off."""
     folder = stack.state / "data" / "half"
     folder.mkdir(parents=True)
-    (folder / "train_X.bin").write_bytes(bytes(3 * 96 * 96 * 4))
+    for i in range(4):
+        (folder / f"{i}.png").write_bytes(png(i))
+    (folder / "cut.png").write_bytes(png(4)[:-30])
     yield folder.name
     shutil.rmtree(folder)
 

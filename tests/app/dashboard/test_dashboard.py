@@ -127,14 +127,14 @@ def test_an_evaluation_is_shown_with_its_figures_and_pictures(
 
 
 def test_a_failed_evaluation_says_why_once(
-    signed_in_browser: httpx.Client, stack: LocalStack, incomplete_dataset: str
+    signed_in_browser: httpx.Client, stack: LocalStack, truncated_dataset: str
 ) -> None:
     with Client(stack.url, stack.token) as client:
-        order = {"dataset": incomplete_dataset, "profile": "smoke", "keys": 1, "samples": 0}
+        order = {"dataset": truncated_dataset, "profile": "smoke", "keys": 1, "samples": 0}
         attacks = ["none", "fr", "key-recovery"]
         made = client.evaluations.create(schemes=["tanaka", "etc"], attacks=attacks, **order).wait(timeout=150)
     page = " ".join(unescape(signed_in_browser.get(f"/dashboard/evaluations/{made.id}").text).split())
-    why = "half lacks test_X.bin (STL-10's binary layout)"
+    why = "dataset half: 'cut.png' is cut off; save it anew"
     assert re.search(rf"failed: No attack, [^:]*FR-Attack, Key recovery[^:]*: {re.escape(why)}", page)
     assert page.count(why) == 1
     refused = next(cell.reason for cell in made.cells if cell.reason)
