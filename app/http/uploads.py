@@ -18,10 +18,11 @@ from starlette.datastructures import FormData, UploadFile
 from starlette.exceptions import HTTPException
 from starlette.formparsers import MultiPartParser
 
-from unveil.app.errors.problem import BadRequest, Invalid, TooManyFiles, UnsupportedMedia
+from unveil.app.errors.problem import BadRequest, Invalid, TooManyFiles, UnsupportedImage, UnsupportedMedia
 
 _CONTROL_CHARACTERS = re.compile(r"[\x00-\x1f\x7f]")
 _MAX_FIELD_BYTES = 64 * 1024
+_GENERIC_MEDIA_TYPES = frozenset({"", "application/octet-stream", "binary/octet-stream"})
 # Uploads are read into memory anyway. Above this size (1 MiB by default) they pass through an unencrypted temporary
 # file, with a thread switch for every 64 kB.
 MultiPartParser.spool_max_size = 64 * 2**20
@@ -50,7 +51,10 @@ class MultipartForm:
 async def read_form(
     request: Request, file_field: str, fields: frozenset[str], max_files: int
 ) -> AsyncIterator[MultipartForm]:
-    """Closes the uploaded files at the end. Raises UnsupportedMedia, BadRequest, TooLarge, Invalid."""
+    """Closes the uploaded files at the end.
+
+    Raises UnsupportedMedia, UnsupportedImage, BadRequest, TooLarge, Invalid.
+    """
     try:
         yield await _parse_form(request, file_field, fields, max_files)
     finally:
@@ -74,12 +78,18 @@ async def _parse_form(request: Request, file_field: str, fields: frozenset[str],
             ) from None
         raise BadRequest(f"the form cannot be parsed: {text}") from None
     uploads: list[UploadedFile] = []
+    wrong_types: list[tuple[str, str]] = []
     values_by_field: dict[str, list[str]] = {}
     for name, value in form.multi_items():
         if isinstance(value, UploadFile):
             if name != file_field:
                 raise _field_error(name, f"must not be a file; send files in the field {file_field!r}")
-            uploads.append(UploadedFile(_safe_filename(value.filename, len(uploads)), await value.read()))
+            filename = _safe_filename(value.filename, len(uploads))
+            media_type = (value.content_type or "").partition(";")[0].strip().lower()
+            if media_type not in _GENERIC_MEDIA_TYPES and not media_type.startswith("image/"):
+                detail = f"{filename} is declared as {media_type[:60]!r}; declare an image type, or none"
+                wrong_types.append((f"/{name}/{len(uploads)}", detail))
+            uploads.append(UploadedFile(filename, await value.read()))
             await value.seek(0)
         elif name not in fields:
             hint = "send a file, with a filename" if name == file_field else f"known: {', '.join(sorted(fields))}"
@@ -88,6 +98,8 @@ async def _parse_form(request: Request, file_field: str, fields: frozenset[str],
             values_by_field.setdefault(name, []).append(value)
     if not uploads:
         raise Invalid(f"send at least one file in the field {file_field!r}", [(f"/{file_field}", "is missing")])
+    if wrong_types:
+        raise UnsupportedImage(wrong_types[0][1], wrong_types)
     return MultipartForm(uploads, values_by_field)
 
 
@@ -110,7 +122,7 @@ def form_schema(file_field: str, fields: Mapping[str, dict[str, Any]], example: 
         "required": [file_field],
         "additionalProperties": False,
     }
-    # Several types, and none of them binding: the content of a file decides.
+    # Several types, and none of them binding: the content of a file decides which image format it has.
     encoding = {file_field: {"contentType": "image/png, image/jpeg, application/octet-stream"}}
     content = {"schema": schema, "example": example, "encoding": encoding}
     return {"requestBody": {"required": True, "content": {"multipart/form-data": content}}}

@@ -221,9 +221,9 @@ KINDS = [
     _rejected("a JPEG that lost its end", 422, "broken_image", lambda: _jpeg()[:-200] + b"\xff\xd9", "image/jpeg"),
     _rejected("an icon file", 415, "unsupported_image", lambda: encode(Image.new("RGB", (16, 16)), "ICO")),
     _rejected("a PNG in gzip", 415, "unsupported_image", lambda: b"\x1f\x8b\x08" + encode_pixels(noise())),
+    _rejected("a PNG declared as a page", 415, "unsupported_image", lambda: encode_pixels(noise()), "text/html"),
     # odd, and made plain
     _accepted("a PNG declared as JPEG", lambda: encode_pixels(noise()), "image/jpeg"),
-    _accepted("a PNG declared as a page", lambda: encode_pixels(noise()), "text/html"),
     _accepted("a JPEG without end marker", lambda: _jpeg()[:-2], "image/jpeg"),
     _accepted("a PNG that is a zip too", _polyglot_with_zip),
     _accepted("a JPEG with a page behind it", lambda: _jpeg() + b"<script>alert(1)</script>", "image/jpeg"),
