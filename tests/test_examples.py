@@ -16,7 +16,8 @@ ROOT = Path(__file__).parents[1]
 CODE = """
 import runpy, sys
 runpy.run_path({path!r})
-print("loaded:", sorted(set(sys.modules) & {{"app", "worker", "sqlalchemy", "celery", "fastapi", "pydantic"}}))
+service = {{"unveil.app", "unveil.worker", "sqlalchemy", "celery", "fastapi", "pydantic"}}
+print("loaded:", sorted(service & set(sys.modules)))
 """
 
 
