@@ -103,6 +103,9 @@ def assert_contains(new: Any, old: Any, at: str) -> None:
                 assert new[name] >= value, f"{at}/{name}"
             elif name == "versions" and "cells" in old and not any(cell["result"] for cell in old["cells"]):
                 continue  # of an evaluation without results: those of the running service
+            elif name == "effective_bits" and old.get("training"):
+                assert value is None, "version 0.1 gave none for trained keys"
+                assert new[name] == _seed_bits(new), f"{at}/{name}"
             elif name not in PROSE:
                 assert_contains(new[name], value, f"{at}/{name}")
     elif isinstance(old, list):
@@ -113,6 +116,13 @@ def assert_contains(new: Any, old: Any, at: str) -> None:
         assert math.isclose(new, old, rel_tol=1e-9), f"{at}: {new} instead of {old}"
     else:
         assert new == old, f"{at}: {new!r} instead of {old!r}"
+
+
+def _seed_bits(key: dict[str, Any]) -> int:
+    """What the seed of a trained key is worth to a search."""
+    if key["audit_only"]:
+        return 0
+    return 256 if key["training"]["seed"] is None else 53
 
 
 def _name(item: dict[str, Any]) -> str:
