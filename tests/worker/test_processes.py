@@ -38,7 +38,7 @@ from unveil.models.core.images import to_png
 from unveil.worker import key_loading, sweeper
 from unveil.worker.runtime import Runtime
 
-SLOW_SETTINGS = {"dataset": images.SMALL_DATASET, "keys": 1000}  # some seconds, with progress after each key
+SLOW_SETTINGS = {"dataset": images.SMALL_DATASET, "keys": 300}  # some seconds, with progress after each key
 
 
 @pytest.fixture
