@@ -19,7 +19,7 @@ from unveil.app.db.tables import Cell, Curve, Evaluation, Event, Key, Sample, Sc
 from unveil.app.jobs import event_log
 from unveil.app.storage import StorageUnavailableError
 from unveil.models.core.errors import AttackFailed, DoesNotApply
-from unveil.models.data.image_dataset import DatasetMissing, DatasetUnreadable
+from unveil.models.data.image_dataset import DatasetMissing, DatasetUnreadable, ImageDataset
 from unveil.models.evaluation.outcome import CellOutcome
 from unveil.models.evaluation.outcome import Sample as Triple
 from unveil.models.evaluation.outcome import Scores as Arrays
@@ -29,6 +29,7 @@ from unveil.worker.runtime import Runtime
 
 RESULT = make_result(verdict="leaks", ssim=0.5, numbers={"loss": float("inf")})
 IMAGE = np.arange(48, dtype=np.uint8).reshape(4, 4, 3)
+DATASET = ImageDataset("one", IMAGE[None], np.zeros(1, np.int64), IMAGE[None], np.zeros(1, np.int64), ("cat",))
 
 
 def make_outcome(**overrides: object) -> CellOutcome:
@@ -43,7 +44,7 @@ def make_outcome(**overrides: object) -> CellOutcome:
 
 def replace_run_cell(monkeypatch: pytest.MonkeyPatch, run) -> None:
     """Put `run(context)` in the place of the science."""
-    monkeypatch.setattr(cells, "load_dataset", lambda *_: None)
+    monkeypatch.setattr(cells, "load_dataset", lambda *_: DATASET)
     monkeypatch.setattr(jobs, "REPORT_INTERVAL_S", 0.0)
     monkeypatch.setattr(cells, "run_cell", lambda scheme, attack, data, options, context, **_: run(context))
 
