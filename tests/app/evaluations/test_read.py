@@ -91,7 +91,7 @@ def test_an_evaluation_is_followed_to_its_end_and_read(client, run_cells):
         assert image.headers["content-type"] == "image/png"
         assert image.content.startswith(b"\x89PNG")
     scores = list(csv.DictReader(io.StringIO(client.get(fr["links"]["scores"]).text)))
-    assert list(scores[0]) == ["index", "ssim", "psnr", "rank"]
+    assert list(scores[0]) == ["index", "ssim", "psnr", "rank", "vif"]
     assert len(scores) == fr["result"]["ssim"]["n"]
     assert client.get(fr["links"]["curve"]).json() == {}
 
