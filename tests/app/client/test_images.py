@@ -5,8 +5,11 @@ from __future__ import annotations
 import io
 import os
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import httpx
 import numpy as np
 import PIL.Image
 import pytest
@@ -15,6 +18,7 @@ import torch
 from tests.sample_images import pixels, png
 from unveil.app.client.images import Image, as_list, decode_rgb, read_key_id, to_multipart
 from unveil.app.client.operations import _open_as_zip, decrypt
+from unveil.app.client.transport import BoundClient, SyncTransport, run_blocking
 from unveil.models.core.images import to_png
 
 IMAGE = pixels(0)
@@ -83,29 +87,32 @@ def test_the_key_is_read_from_the_answer_or_from_the_png(tmp_path: Path) -> None
     assert [read_key_id(source) for source in (png(0), b"", IMAGE, tmp_path / "none.png")] == [None] * 4
 
 
-class Answer:
-    def __init__(self, count: int) -> None:
-        self.count = count
+class RecordingTransport(SyncTransport):
+    """Records the forms that it is asked to send, and answers with as many images as each form has."""
 
-    def json(self):
+    def __init__(self) -> None:
+        self.forms: list[dict[str, Any]] = []
+
+    async def request(
+        self, method: str, path: str, *, files: Callable[[], Any] | None = None, **options: Any
+    ) -> httpx.Response:
+        assert files is not None
+        self.forms.append(options["data"])
         sizes = dict.fromkeys(("width", "height", "original_width", "original_height"), 24)
-        entry = {"filename": "x", "key_id": KEY, "media_type": "image/png", "data": "", **sizes}
-        return {"scheme": "tanaka", "params": {}, "images": [entry] * self.count}
+        image = {"filename": "x", "key_id": KEY, "media_type": "image/png", "data": "", **sizes}
+        return httpx.Response(200, json={"scheme": "tanaka", "params": {}, "images": [image] * len(files())})
 
 
 def test_images_send_their_original_size_and_other_files_do_not() -> None:
     bare, tagged = protected(), to_png(IMAGE, {"unveil:key": KEY})
-    operation = decrypt(None, [bare, tagged, tagged, bare, bare], allow_changed=True)
-    requests, answer = [], None
-    for _ in range(3):
-        requests.append(operation.send(answer))
-        answer = Answer(len(requests[-1].files()))
-    with pytest.raises(StopIteration) as end:
-        operation.send(answer)
-    assert len(end.value.value) == 5
-    assert [request.data.get("original_width") for request in requests] == [["23"], None, ["23", "23"]]
-    assert [len(request.data["key_id"]) for request in requests] == [1, 2, 2]
-    assert {request.data["allow_changed"] for request in requests} == {"true"}
+    client = BoundClient()
+    client._transport = transport = RecordingTransport()
+    images = run_blocking(decrypt(client, [bare, tagged, tagged, bare, bare], allow_changed=True))
+    assert len(images) == 5
+    assert [form.get("original_width") for form in transport.forms] == [["23"], None, ["23", "23"]]
+    assert [form.get("original_height") for form in transport.forms] == [["21"], None, ["21", "21"]]
+    assert [form["key_id"] for form in transport.forms] == [[KEY], [KEY] * 2, [KEY] * 2]
+    assert {form["allow_changed"] for form in transport.forms} == {"true"}
 
 
 def test_a_folder_is_packed_with_its_links_and_strange_names(tmp_path: Path) -> None:
