@@ -21,7 +21,7 @@ def evaluation(stack: LocalStack) -> Evaluation:
     with Client(stack.url, stack.token) as client:
         order = {"dataset": "sample", "profile": "smoke", "keys": 1, "samples": 3}
         attacks = ["none", "fr", {"name": "key-recovery", "ciphertexts": 4, "curve": False}]
-        made = client.evaluations.create(schemes=["tanaka", "etc"], attacks=attacks, name="<b>bold</b>", **order)
+        made = client.evaluations.create(schemes=["tanaka", "ele"], attacks=attacks, name="<b>bold</b>", **order)
         return made.wait(timeout=150)
 
 

@@ -123,7 +123,7 @@ def test_an_evaluation_is_shown_with_its_figures_and_pictures(
     assert len(pictures) == 9
     assert signed_in_browser.get(pictures[0]).headers["Content-Type"] == "image/png"
     assert "The attacker has only protected images" in cell
-    assert "N/A: Key recovery on EtC: " in " ".join(unescape(page).split())
+    assert "N/A: Key recovery on ELE: " in " ".join(unescape(page).split())
 
 
 def test_a_failed_evaluation_says_why_once(
@@ -132,13 +132,13 @@ def test_a_failed_evaluation_says_why_once(
     with Client(stack.url, stack.token) as client:
         order = {"dataset": truncated_dataset, "profile": "smoke", "keys": 1, "samples": 0}
         attacks = ["none", "fr", "key-recovery"]
-        made = client.evaluations.create(schemes=["tanaka", "etc"], attacks=attacks, **order).wait(timeout=150)
+        made = client.evaluations.create(schemes=["tanaka", "ele"], attacks=attacks, **order).wait(timeout=150)
     page = " ".join(unescape(signed_in_browser.get(f"/dashboard/evaluations/{made.id}").text).split())
     why = "dataset half: 'cut.png' is cut off; save it anew"
     assert re.search(rf"failed: No attack, [^:]*FR-Attack, Key recovery[^:]*: {re.escape(why)}", page)
     assert page.count(why) == 1
     refused = next(cell.reason for cell in made.cells if cell.reason)
-    assert f"N/A: Key recovery on EtC: {refused}" in page
+    assert f"N/A: Key recovery on ELE: {refused}" in page
 
 
 def test_a_list_names_a_scheme_without_what_its_profile_says(

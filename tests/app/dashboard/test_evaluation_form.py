@@ -34,12 +34,13 @@ def choose(browser: Chrome, value: str) -> None:
 def test_the_form_says_what_an_order_makes_and_starts_it(stack: LocalStack, browser: Chrome) -> None:
     browser.get(f"{stack.url}/dashboard/evaluations/new")
     preview = browser.find_element(By.ID, "preview")
-    WebDriverWait(browser, 10).until(lambda _: "2 cells" in preview.text)
-    choose(browser, '{"name": "etc"}')
+    WebDriverWait(browser, 10).until(lambda _: preview.text.startswith("6 cells"))
+    choose(browser, '{"name": "ele"}')
     choose(browser, "key-recovery")
     choose(browser, "smoke")
-    WebDriverWait(browser, 10).until(lambda _: "5 cells" in preview.text)  # none, fr on both; key recovery on one
-    assert "does not apply: knows the structure" in preview.text
+    WebDriverWait(browser, 10).until(lambda _: "does not apply: needs a scheme" in preview.text)
+    # none and fr on both, key recovery on one; and on both the other three that the profile requires
+    WebDriverWait(browser, 10).until(lambda _: preview.text.startswith("11 cells"))
     assert "ciphertext-only" in preview.text
     assert "on one worker" in preview.text
     WebDriverWait(browser, 10).until(lambda page: '"profile": "smoke"' in _read_preview(page)[0])
@@ -52,24 +53,24 @@ def test_the_form_says_what_an_order_makes_and_starts_it(stack: LocalStack, brow
     id = browser.current_url.rpartition("/")[2]
     with Client(stack.url, stack.token) as client:
         ordered = client.evaluations.get(id)
-        assert {cell.scheme["name"] for cell in ordered.cells} == {"tanaka", "etc"}
+        assert {cell.scheme["name"] for cell in ordered.cells} == {"tanaka", "ele"}
         ordered.cancel()
 
 
 def test_a_preview_that_changes_leaves_the_focus_where_it_was(stack: LocalStack, browser: Chrome) -> None:
     browser.get(f"{stack.url}/dashboard/evaluations/new")
     preview = browser.find_element(By.ID, "preview")
-    WebDriverWait(browser, 10).until(lambda _: "2 cells" in preview.text)
+    WebDriverWait(browser, 10).until(lambda _: preview.text.startswith("6 cells"))
     choose(browser, '{"name": "etc"}')
     browser.execute_script("document.getElementById('as-curl').focus()")
-    WebDriverWait(browser, 10).until(lambda _: "4 cells" in preview.text)
+    WebDriverWait(browser, 10).until(lambda _: preview.text.startswith("12 cells"))
     assert browser.switch_to.active_element.get_attribute("id") == "as-curl"
 
 
 def test_what_cannot_be_ordered_is_said_before_it_is_sent(stack: LocalStack, browser: Chrome) -> None:
     browser.get(f"{stack.url}/dashboard/evaluations/new")
     preview = browser.find_element(By.ID, "preview")
-    WebDriverWait(browser, 10).until(lambda _: "2 cells" in preview.text)
+    WebDriverWait(browser, 10).until(lambda _: preview.text.startswith("6 cells"))
     choose(browser, "none")
     choose(browser, "fr")
     WebDriverWait(browser, 10).until(lambda _: "at least one scheme and one attack" in preview.text)
@@ -84,7 +85,7 @@ def test_an_upload_is_named_and_what_it_lacks_is_called_as_on_the_form(
         id = client.datasets.upload(tmp_path / "set.zip", "our scheme", kind="protected")["id"]
     browser.get(f"{stack.url}/dashboard/evaluations/new")
     preview = browser.find_element(By.ID, "preview")
-    WebDriverWait(browser, 10).until(lambda _: "2 cells" in preview.text)
+    WebDriverWait(browser, 10).until(lambda _: preview.text.startswith("6 cells"))
     choose(browser, f'{{"dataset": "{id}", "name": "external"}}')
     choose(browser, "gan")
     WebDriverWait(browser, 10).until(lambda _: f"Uploaded images (our scheme, {id})" in preview.text)
