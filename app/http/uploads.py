@@ -22,7 +22,10 @@ from unveil.app.errors.problem import BadRequest, Invalid, TooManyFiles, Unsuppo
 
 _CONTROL_CHARACTERS = re.compile(r"[\x00-\x1f\x7f]")
 _MAX_FIELD_BYTES = 64 * 1024
-_GENERIC_MEDIA_TYPES = frozenset({"", "application/octet-stream", "binary/octet-stream"})
+# What clients send that know no type; the last is the default of several HTTP libraries for any body.
+_GENERIC_MEDIA_TYPES = frozenset(
+    {"", "application/octet-stream", "binary/octet-stream", "application/x-www-form-urlencoded"}
+)
 # Uploads are read into memory anyway. Above this size (1 MiB by default) they pass through an unencrypted temporary
 # file, with a thread switch for every 64 kB.
 MultiPartParser.spool_max_size = 64 * 2**20

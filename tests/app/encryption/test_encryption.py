@@ -251,12 +251,12 @@ async def test_the_content_of_a_file_decides_and_not_its_declared_image_type(cli
 
 
 async def test_files_declared_as_something_else_than_images_are_refused(client):
-    declared = ("image/png", "text/html", "application/x-www-form-urlencoded; charset=utf-8")
+    declared = ("image/png", "text/html", "application/pdf; charset=binary")
     answer = await encrypt(client, images(*((f"{i}.png", to_png(noise()), type) for i, type in enumerate(declared))))
     assert (answer.status_code, answer.json()["code"]) == (415, "unsupported_image")
     errors = answer.json()["errors"]
     assert [error["pointer"] for error in errors] == ["/images/1", "/images/2"]
-    assert "2.png is declared as 'application/x-www-form-urlencoded'" in errors[1]["detail"]
+    assert "2.png is declared as 'application/pdf'" in errors[1]["detail"]
 
 
 async def test_a_blank_field_is_an_absent_one(client):
