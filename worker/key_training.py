@@ -43,7 +43,10 @@ class KeyTrainingJob(ClaimedJob):
         # Never return a derived seed: with the dataset it reproduces the key.
         if seed is None:
             drawn = runtime.keyring.derive(self.weights_wrapped_key, "training seed", **envelope_context)
-            seed = int.from_bytes(drawn, "big", signed=True)  # schemes expand it as 32 signed bytes
+            if "seed_bits" in request:  # ordered from version 0.1: its checkpoints continue with the same seed only
+                seed = int.from_bytes(drawn[: request["seed_bits"] // 8], "big")
+            else:
+                seed = int.from_bytes(drawn, "big", signed=True)  # schemes expand it as 32 signed bytes
             provenance_overrides = {"seed": None}
         trained_key = scheme.train(data, self.run_context(reporter, seed))
         reporter.report(1.0, "storing the weights")

@@ -161,7 +161,7 @@ class Key(JobMixin, TimestampMixin, Base):
     height: Mapped[int | None]
     uses: Mapped[int] = mapped_column(BigInteger, server_default=text("0"))
     provenance: Mapped[dict[str, Any] | None]
-    training_request: Mapped[dict[str, Any] | None]  # dataset, profile, seed
+    training_request: Mapped[dict[str, Any] | None]  # dataset, profile, seed; seed_bits of keys drawn by 0.1
     # The evaluation that trains this key for its cells; the key outlives it.
     evaluation_id: Mapped[str | None] = mapped_column(ForeignKey("evaluations.id", ondelete="SET NULL"), index=True)
     destroyed_at: Mapped[datetime | None]

@@ -225,7 +225,7 @@ def to_key_out(key: Key, width: int | None = None, height: int | None = None) ->
 
 def _public_request(key: Key) -> dict[str, Any] | None:
     request = key.training_request
-    return request and {name: value for name, value in request.items() if name != "audit_only"}
+    return request and {name: value for name, value in request.items() if name not in ("audit_only", "seed_bits")}
 
 
 def is_audit_only(key: Key) -> bool:
@@ -238,7 +238,9 @@ def _seed_bits(key: Key) -> float:
     if is_audit_only(key):
         return 0.0
     assert key.training_request is not None
-    return catalog.STORED_SECRET_BITS if key.training_request["seed"] is None else _GIVEN_SEED_BITS
+    if key.training_request["seed"] is not None:
+        return _GIVEN_SEED_BITS
+    return float(key.training_request.get("seed_bits", catalog.STORED_SECRET_BITS))
 
 
 _PUBLIC_STATUS: dict[Status, Any] = {

@@ -31,10 +31,15 @@ def upgrade() -> None:
         "UPDATE keys SET training_request = training_request || '{\"audit_only\": true}'::jsonb "
         "WHERE evaluation_id IS NOT NULL AND training_request IS NOT NULL"
     )
+    # Version 0.1 drew 64 bits for a key without a seed; later versions draw 256.
+    op.execute(
+        "UPDATE keys SET training_request = training_request || '{\"seed_bits\": 64}'::jsonb "
+        "WHERE training_request IS NOT NULL AND training_request ->> 'seed' IS NULL"
+    )
 
 
 def downgrade() -> None:
-    op.execute("UPDATE keys SET training_request = training_request - 'audit_only'")
+    op.execute("UPDATE keys SET training_request = training_request - 'audit_only' - 'seed_bits'")
     op.drop_table("account_usage")
     op.drop_column("accounts", "max_cost_core_hours")
     for table in ("keys", "cells"):
