@@ -113,8 +113,9 @@ def record_statements(engine: Engine) -> Iterator[list[tuple[str, Any]]]:
     statements: list[tuple[str, Any]] = []
 
     @event.listens_for(engine, "before_cursor_execute")
-    def record(_: Any, __: Any, statement: str, values: Any, ___: Any, ____: Any) -> None:
-        statements.append((statement, values))
+    def record(_: Any, __: Any, statement: str, values: Any, ___: Any, executemany: bool) -> None:
+        # One plan serves all values of a statement that runs for many.
+        statements.append((statement, values[0] if executemany else values))
 
     try:
         yield statements

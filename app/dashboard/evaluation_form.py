@@ -107,6 +107,7 @@ async def preview(
         "lines": {},
         "count": 0,
         "estimate": None,
+        "core_hours": None,
         "keys": [],
     }
     try:

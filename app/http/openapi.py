@@ -49,6 +49,7 @@ _TAGS = {
     "evaluations": "Run attacks on schemes; read progress, results and reports.",
     "catalog": "The schemes and attacks that the service knows.",
     "accounts": "Accounts and their tokens, for administrators.",
+    "jobs": "Running and waiting jobs of all accounts, for administrators.",
     "operation": "Health and metrics.",
 }
 # Relative to the document itself, so that it holds behind a proxy with a root path.

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from unveil.models.attacks.base import Attack, AttackResult
-from unveil.models.core.cell_result import IdentificationSummary
+from unveil.models.core.cell_result import IdentificationSummary, ScoreSummary
 from unveil.models.core.images import Images
 from unveil.models.core.verdict_rules.evidence import CellEvidence, Effort, KeyEvidence
 from unveil.models.core.verdict_rules.rules import above_chance
@@ -56,12 +56,12 @@ def build_evidence(
 
 
 def _key_evidence(trial: KeyTrial, control_run: ControlRun, seed: int) -> KeyEvidence:
-    interval = summary(trial.ssim, seed)
+    ssim = ScoreSummary(**summary(trial.ssim, seed))
     return collect_evidence(
         trial.matches,
         control_run.nulls,
-        ssim=interval["mean"],
-        ssim_interval=(interval["ci_low"], interval["ci_high"]),
+        ssim=ssim.mean,
+        ssim_interval=(ssim.ci_low, ssim.ci_high),
         key_exact=None if trial.key_agreement is None else bool(trial.key_agreement["exact"]),
     )
 

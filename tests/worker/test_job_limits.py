@@ -40,8 +40,10 @@ def outcome_of(runtime: Runtime, id: str) -> dict:
     with runtime.sessions() as session:
         samples = session.scalars(select(Sample).where(Sample.cell_id == id).order_by(Sample.index)).all()
         curves = session.scalars(select(Curve).where(Curve.cell_id == id)).all()
+    result = dict(cell.result)
+    del result["seconds"], result["evidence"]["effort"]["seconds"]
     return {
-        "result": {name: value for name, value in cell.result.items() if name != "seconds"},
+        "result": result,
         "samples": [(sample.index, sample.reconstructed) for sample in samples],
         "curves": {curve.name: curve.points for curve in curves if not curve.name.endswith("images_per_second")},
     }

@@ -63,6 +63,6 @@ def _csv_of(name: str) -> str:
 
 
 def test_negative_numbers_stay_numbers() -> None:
-    (line,) = csv.DictReader(io.StringIO(scores_csv([(0, -0.25, -3, None)])))
-    assert line == {"index": "0", "ssim": "-0.25", "psnr": "-3", "rank": ""}
+    (line,) = csv.DictReader(io.StringIO(scores_csv([(0, -0.25, -3, None, None)])))
+    assert line == {"index": "0", "ssim": "-0.25", "psnr": "-3", "rank": "", "vif": ""}
     assert [escape_csv(cell) for cell in ("-0.5", "+1e-3", -0.5)] == ["-0.5", "+1e-3", -0.5]

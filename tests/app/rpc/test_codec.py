@@ -30,9 +30,7 @@ CODEC = EncryptedMessageCodec(KEYRING)
 TYPES = (TransformRequest, PreviewReply, RequestRejected)
 
 images = st.lists(
-    st.builds(
-        ImageFile, st.text(), st.text(), st.binary(max_size=2000), st.none() | st.tuples(st.integers(), st.integers())
-    ),
+    st.builds(ImageFile, st.text(), st.binary(max_size=2000), st.none() | st.tuples(st.integers(), st.integers())),
     max_size=5,
 )
 

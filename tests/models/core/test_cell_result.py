@@ -47,7 +47,7 @@ def test_a_stored_result_is_read_as_typed_values_and_written_back_unchanged():
     assert CellResult.from_json(json.loads(json.dumps(written))) == result
     utility = UtilityResult.from_json(UTILITY)
     assert (utility.cost.level, utility.training.available) == ("Low", True)
-    assert utility.to_json() == {**UTILITY, "versions": None}
+    assert utility.to_json() == {**UTILITY, "versions": None, "origin": None}
 
 
 def test_evidence_is_read_back_as_typed_values():
@@ -59,9 +59,9 @@ def test_evidence_is_read_back_as_typed_values():
 
 
 def test_fields_of_a_later_version_are_kept_at_every_level():
-    later = {**STORED, "linkage": {"top1": 0.1}, "ssim": {**STORED["ssim"], "ambiguity": "mirror"}}
+    later = {**STORED, "fidelity": {"top1": 0.1}, "ssim": {**STORED["ssim"], "ambiguity": "mirror"}}
     written = CellResult.from_json(later).to_json()
-    assert written["linkage"] == {"top1": 0.1}
+    assert written["fidelity"] == {"top1": 0.1}
     assert written["ssim"]["ambiguity"] == "mirror"
 
 
