@@ -55,6 +55,7 @@ _TAGS = {
 # Relative to the document itself, so that it holds behind a proxy with a root path.
 _SERVERS = [{"url": ".", "description": "This service"}]
 _BINARY = {"type": "string", "format": "binary"}
+_EVENT = {"type": "object", "properties": {name: {"type": "string"} for name in ("id", "event", "data")}}
 _PROBLEM_SCHEMA_REF = {"$ref": "#/components/schemas/ProblemOut"}
 
 
@@ -107,10 +108,12 @@ def _set_schemas(response: dict[str, Any]) -> None:
     for media_type, content in response.get("content", {}).items():
         if not content.get("schema"):
             content.clear()
-            is_text = media_type.startswith("text/")
-            content["schema"] = (
-                {"type": "object"} if media_type == "application/json" else {"type": "string"} if is_text else _BINARY
-            )
+            if media_type == "application/json":
+                content["schema"] = {"type": "object"}
+            elif media_type == "text/event-stream":
+                content["schema"] = _EVENT
+            else:
+                content["schema"] = {"type": "string"} if media_type.startswith("text/") else _BINARY
 
 
 def _make_example(schema: dict[str, Any], schemas: dict[str, Any]) -> Any:
