@@ -13,7 +13,6 @@ import typer
 
 from unveil.app.cli.common import CommandFailed, Json, UsageError, stderr
 from unveil.app.client.operations import Profile
-from unveil.app.report.formats import Format
 
 FailOn = Literal["broken", "leaks", "inconclusive"]
 
@@ -54,6 +53,8 @@ def audit(
 
     FUNCTION takes and returns uint8 images [N, height, width, 3]. Exit code 4: the verdict is --fail-on or worse.
     """
+    from unveil.app.report.formats import Format  # loads SciPy
+
     if output is not None and output.suffix.removeprefix(".") not in [format.value for format in Format]:
         raise UsageError(f"{output}: unknown format; end the name in .html, .json, .csv, .md or .zip")
     subject = _load_function(scheme) if ".py:" in scheme else scheme

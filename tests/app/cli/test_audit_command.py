@@ -76,8 +76,10 @@ def test_a_refusal_names_the_reason(folder, function, options, code, message):
 
 def test_ctrl_c_ends_it_at_once_without_a_traceback(folder):
     process = subprocess.Popen(
-        _command(folder, "slow", "--out", "interrupted"), cwd=folder, stderr=subprocess.PIPE, text=True
-    )
+        _command(folder, "slow", "--out", "interrupted"), cwd=folder, stderr=subprocess.PIPE, text=True,
+        # A shell that runs the tests in the background has them ignore the signal.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509 - no threads here
+    )  # fmt: skip
     deadline = time.monotonic() + 100
     while not (folder / "started").exists():
         assert time.monotonic() < deadline, "the function was not called"

@@ -26,7 +26,8 @@ ROOT = Path(__file__).parents[3]
 NO_JSON = {
     "local", "serve", "worker", "migrate", "backup", "restore", "report", "accounts revoke", "accounts sign-in",
     "datasets delete", "evaluations delete", "keys destroy", "keys export", "keys new-ring", "keys add-master",
-    "keys rotate-master", "tokens revoke", "accounts quota", "jobs cancel",
+    "keys rotate-master", "tokens revoke", "accounts quota", "jobs cancel", "plugins check",
+    "plugins new",
 }  # fmt: skip
 
 
