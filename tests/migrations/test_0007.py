@@ -212,8 +212,10 @@ def test_every_value_is_kept_under_its_new_name(engine: Engine, empty_database_u
         for old, new in zip(rows, after[RENAMED_TABLES.get(table, table)], strict=True):
             unchanged = {name: value for name, value in old.items() if (table, name) not in CHANGED_COLUMNS}
             expected = {new_names.get(name, name): value for name, value in unchanged.items()}
-            if table == "keys" and old["evaluation_id"] and old["training"]:
-                expected["training_request"] = {**old["training"], "audit_only": True}  # since 0013
+            if table == "keys" and old["training"]:  # since 0013
+                audit_only = {"audit_only": True} if old["evaluation_id"] else {}
+                drawn_seed = {"seed_bits": 64} if old["training"]["seed"] is None else {}
+                expected["training_request"] = {**old["training"], **drawn_seed, **audit_only}
             assert {name: new.get(name) for name in expected} == expected
 
 
