@@ -120,7 +120,9 @@ def _coverage(table: EvaluationTable) -> Iterator[Text]:
             continue
         for term, notes in (("not tried", row.verdict.not_tried), ("weakened", row.verdict.weakened)):
             if notes:
-                attacks = ", ".join(f"{note.attack} ({note.reason})" for note in notes)
+                # Why a cell failed stands below the table, once for all.
+                reasons = ("" if "failed" in note.reason else f" ({note.reason})" for note in notes)
+                attacks = ", ".join(f"{note.attack}{reason}" for note, reason in zip(notes, reasons, strict=True))
                 yield Text.assemble((f"{term}: ", "bold"), f"{attacks} on {row.label}")
 
 
