@@ -12,6 +12,7 @@ from rich.text import Text
 from unveil.app.report.labels import format_percent
 from unveil.app.report.narrative import badge, describe_paper_verdicts, summarize
 from unveil.app.report.table import EmptyReason, EvaluationTable, TableCell, status_text
+from unveil.models.core.verdict_rules.coverage import describe_notes
 
 VERDICT_STYLES = {"broken": "bold red", "leaks": "yellow", "no leak found": "green", "inconclusive": "bright_black"}
 _AVAILABILITY = {True: "yes", False: "no", None: "?"}
@@ -114,16 +115,13 @@ def _verdicts_table(table: EvaluationTable) -> Table:
 
 
 def _coverage(table: EvaluationTable) -> Iterator[Text]:
-    """What keeps a verdict from `no leak found`: attacks that did not run, or ran with weaker settings."""
+    """Attacks that did not run, or ran with weaker settings, under verdicts whose reason does not name them."""
     for row in table.rows:
-        if row.verdict is None:
+        if row.verdict is None or row.verdict.verdict not in ("broken", "leaks"):
             continue
         for term, notes in (("not tried", row.verdict.not_tried), ("weakened", row.verdict.weakened)):
             if notes:
-                # Why a cell failed stands below the table, once for all.
-                reasons = ("" if "failed" in note.reason else f" ({note.reason})" for note in notes)
-                attacks = ", ".join(f"{note.attack}{reason}" for note, reason in zip(notes, reasons, strict=True))
-                yield Text.assemble((f"{term}: ", "bold"), f"{attacks} on {row.label}")
+                yield Text.assemble((f"{term}: ", "bold"), f"{describe_notes(notes)} on {row.label}")
 
 
 def _make_table(title: str) -> Table:

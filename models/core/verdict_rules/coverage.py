@@ -70,6 +70,14 @@ def coverage(required: Sequence[RequiredAttack], cells: Sequence[CellEvidence]) 
     return Coverage(tuple(tried), tuple(not_tried), tuple(weakened), pending)
 
 
+def describe_notes(notes: Sequence[AttackNote]) -> str:
+    """The attacks of a list with the reason of each, a shared reason once: "none, fr (not requested)"."""
+    attacks: dict[str, list[str]] = {}
+    for note in notes:
+        attacks.setdefault(note.reason, []).append(note.attack)
+    return "; ".join(f"{', '.join(names)} ({reason})" for reason, names in attacks.items())
+
+
 def weaker_settings(attack: RequiredAttack, settings: Mapping[str, Any]) -> list[str]:
     """Settings that make the attack weaker than the profile's, such as "L=1, the profile has 8"."""
     found = []

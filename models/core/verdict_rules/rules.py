@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from unveil.models.core.statistics import binomial_interval, hits_p_values, holm, upper_bounds
-from unveil.models.core.verdict_rules.coverage import AttackNote, Coverage, coverage
+from unveil.models.core.verdict_rules.coverage import AttackNote, Coverage, coverage, describe_notes
 from unveil.models.core.verdict_rules.evidence import CellEvidence, KeyEvidence, Rate
 from unveil.models.core.verdict_rules.types import (
     BROKEN_SSIM,
@@ -282,7 +282,7 @@ def _causes(
         causes.append("attacks are still running")
     for label, notes in (("not run", covered.not_tried), ("weaker than the profile", covered.weakened)):
         if notes:
-            causes.append(f"{label}: " + ", ".join(f"{note.attack} ({note.reason})" for note in notes))
+            causes.append(f"{label}: {describe_notes(notes)}")
     if not covered.tried and not covered.not_tried and not covered.weakened:
         causes.append("no attack was run")
     if power is None and not causes:

@@ -167,7 +167,10 @@ def test_why_there_are_no_figures_stands_below_the_table_once(run, truncated_dat
     run("evaluate", "--schemes", "tanaka,ele", *failing, code=1)
     said = " ".join(run("evaluations", "show", "latest").split())
     assert re.search(r"failed: none, fr, [^:]*: dataset half: 'cut.png' is cut off", said)
-    assert said.count("is cut off") == 1
+    figures, _, verdicts = said.partition("Verdicts: the worst case")
+    assert figures.count("is cut off") == 1
+    assert verdicts
+    assert "not tried:" not in verdicts, "the verdict's own sentence names them"
 
 
 def test_the_catalog_is_told_whole_and_one_by_one(run) -> None:

@@ -39,6 +39,10 @@ def test_no_leak_found_needs_full_coverage_passed_controls_and_power():
         ([cell("none")], "not run: fr (not requested)"),
         ([cell("none"), WEAK_FR], "weaker than the profile: fr (L=1, the profile has 8)"),
         ([cell("none"), replace(FR_CELL, status="failed", reason="no memory")], "fr (failed: no memory)"),
+        (
+            [replace(each, status="failed", reason="no memory") for each in (cell("none"), FR_CELL)],
+            "not run: none, fr (failed: no memory)",
+        ),
         ([cell("none"), replace(FR_CELL, status="running")], "attacks are still running"),
         (
             [cell("none"), cell("fr", settings=FR_SETTINGS, controls={"positive": "failed", "negative": "passed"})],
