@@ -313,7 +313,7 @@ def _parameters(schema: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _stronger(setting: Mapping[str, Any]) -> str:
-    """Which value of an attack's setting is stronger, as far as it is declared."""
+    """The stronger direction of an attack's setting; empty if the attack declares none."""
     strength = setting.get("x-stronger")
     if strength in (None, "neutral"):
         return ""

@@ -89,7 +89,7 @@ def audit(
         named.subject.scheme and named.subject.scheme.trains
     )
     device = _choose_device(device, trains)
-    with _progress(named.entry["name"], progress) as report:
+    with _progress_bar(named.entry["name"], progress) as report:
         cells = scheme_audit.run_audit(named.subject, chosen, options, device, store, report)
     return AuditReport(named.entry, named.subject, cells, options)
 
@@ -224,8 +224,8 @@ def _sha256(images: Images | None) -> str | None:
 
 
 @contextmanager
-def _progress(name: str, shown: bool) -> Iterator[Callable[[float, str], None]]:
-    if not shown:
+def _progress_bar(name: str, enabled: bool) -> Iterator[Callable[[float, str], None]]:
+    if not enabled:
         yield lambda fraction, phase: None  # noqa: ARG005
         return
     with progress_bar() as update:

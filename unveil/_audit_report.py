@@ -28,7 +28,7 @@ from unveil.models.core.cell_result import CellResult
 from unveil.models.core.images import Images, to_png
 from unveil.models.core.verdict_rules.types import CellVerdict, SchemeVerdict
 from unveil.models.core.version import __version__
-from unveil.models.evaluation.audit_verdict import judge
+from unveil.models.evaluation.audit_verdict import compute_verdict
 from unveil.models.evaluation.cell_store import AuditedCell
 from unveil.models.evaluation.outcome import Sample, Scores
 from unveil.models.evaluation.scheme_audit import Subject
@@ -181,18 +181,18 @@ class AuditReport:
         return captured.get().rstrip()
 
     @cached_property
-    def _judged(self) -> tuple[SchemeVerdict, tuple[CellVerdict | None, ...]]:
-        return judge(self._subject, self._cells, self._options)
+    def _verdicts(self) -> tuple[SchemeVerdict, tuple[CellVerdict | None, ...]]:
+        return compute_verdict(self._subject, self._cells, self._options)
 
     @property
     def _verdict(self) -> SchemeVerdict:
-        return self._judged[0]
+        return self._verdicts[0]
 
     @cached_property
     def _results(self) -> list[CellResult | None]:
         """By attack, with the verdict that follows from all attacks together."""
         results = []
-        for cell, found in zip(self._cells, self._judged[1], strict=True):
+        for cell, found in zip(self._cells, self._verdicts[1], strict=True):
             result = cell.outcome.result if cell.outcome else None
             if result is not None and found is not None:
                 leaking, comparison = list(found.leaking_images), found.comparison

@@ -69,7 +69,7 @@ def create(
     ] = None,
     seed: Annotated[
         int | None,
-        typer.Option(help="Seed of the training: whoever knows it can train the same key; default: random"),
+        typer.Option(help="Seed of the training; a person who knows it can train the same key; default: random"),
     ] = None,
     material: Annotated[Path | None, typer.Option(help="JSON file with your own key")] = None,
     watch: Watch = False,

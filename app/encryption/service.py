@@ -113,7 +113,7 @@ def _check_audit_only(keys: Sequence[Key], *, allowed: bool) -> None:
     audit_key = next(filter(is_audit_only, keys), None)
     if audit_key is not None and not allowed:
         raise KeyAuditOnly(
-            f"{audit_key.id} was trained for an evaluation, whose settings name its seed: whoever reads them can train "
+            f"{audit_key.id} was trained for an evaluation, whose settings name its seed: a reader of them can train "
             "the same key. Train a key with POST /keys and no seed, or send allow_audit_key=true",
             [("/key_id", "is for audits only")],
         )

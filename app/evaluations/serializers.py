@@ -13,7 +13,7 @@ from sqlalchemy import Row
 from unveil.app.db.job_states import ACTIVE, COMPLETED, TERMINAL, Status
 from unveil.app.db.tables import Cell, Evaluation, Key
 from unveil.app.evaluations.schemas import EvaluationOut, EvaluationSummary
-from unveil.app.evaluations.verdicts import CellRow, judge, load_verdicts, store_verdicts
+from unveil.app.evaluations.verdicts import CellRow, compute_verdicts, load_verdicts, store_verdicts
 from unveil.app.jobs import eta, event_log
 from unveil.app.keys import service as keys_service
 from unveil.app.report import evaluation as view
@@ -29,7 +29,7 @@ def to_summary(evaluation: Evaluation, cells: Sequence[Row[Any]], keys: Sequence
     """cells: in their order. keys: those that are trained for the evaluation. Stores the verdicts at the first call."""
     verdicts = load_verdicts(evaluation)
     if verdicts is None:
-        verdicts, _ = judge(evaluation.settings, [cell for cell in cells if not is_utility(cell)])
+        verdicts, _ = compute_verdicts(evaluation.settings, [cell for cell in cells if not is_utility(cell)])
         if evaluation.status in TERMINAL:
             store_verdicts(evaluation, verdicts)
     return EvaluationSummary(**_summary_fields(evaluation, cells, keys, verdicts))
@@ -42,7 +42,7 @@ def to_detail(
     for sample in samples:
         by_cell.setdefault(sample.cell_id, []).append(sample)
     attacked = [cell for cell in cells if not is_utility(cell)]
-    verdicts, results = judge(evaluation.settings, attacked)
+    verdicts, results = compute_verdicts(evaluation.settings, attacked)
     typed_cells = [to_cell(cell, results.get(cell.id), by_cell.get(cell.id, [])) for cell in attacked]
     utility = [to_utility_job(cell) for cell in cells if is_utility(cell)]
     return EvaluationOut(

@@ -276,8 +276,10 @@ async def list_summaries(session: AsyncSession, evaluations: Sequence[Evaluation
     for first in range(0, len(evaluations), _EVALUATIONS_PER_READ):
         batch = evaluations[first : first + _EVALUATIONS_PER_READ]
         cells = defaultdict[str, list[Row[Any]]](list)
-        unjudged = [evaluation.id for evaluation in batch if load_verdicts(evaluation) is None]
-        for cell in await queries.list_cell_summaries(session, [each.id for each in batch], with_results=unjudged):
+        without_verdicts = [evaluation.id for evaluation in batch if load_verdicts(evaluation) is None]
+        for cell in await queries.list_cell_summaries(
+            session, [each.id for each in batch], with_results=without_verdicts
+        ):
             cells[cell.evaluation_id].append(cell)
         summaries |= {each.id: serializers.to_summary(each, cells[each.id], keys[each.id]) for each in batch}
     await session.commit()  # verdicts that were computed for the first time

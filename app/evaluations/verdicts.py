@@ -37,7 +37,7 @@ def store_verdicts(evaluation: Evaluation, verdicts: Sequence[EvaluationVerdict]
     evaluation.verdicts = {"computed_by": _COMPUTED_BY, "items": [verdict.to_json() for verdict in verdicts]}
 
 
-def judge(settings: Mapping[str, Any], cells: Sequence[CellRow]) -> tuple[list[EvaluationVerdict], Results]:
+def compute_verdicts(settings: Mapping[str, Any], cells: Sequence[CellRow]) -> tuple[list[EvaluationVerdict], Results]:
     """A verdict for each scheme, in the order of the evaluation, and the results with the verdicts of the cells."""
     by_scheme: dict[str, list[CellRow]] = {}
     for cell in cells:

@@ -1,5 +1,5 @@
 """Fault injection: with UNVEIL_CRASH_POINT=NAME, the process that reaches `failpoint(NAME)` kills its process group;
-with UNVEIL_HANG_POINT=NAME, its thread computes there for ever.
+with UNVEIL_HANG_POINT=NAME, its thread loops there until the process ends.
 
 Tests use it to show that no crash between two writes loses anything. The whole group is killed, because a Celery worker
 would otherwise replace its pool process, which would die at the same failpoint.

@@ -93,7 +93,7 @@ class KeyRecovery(Attack[KeyRecoverySettings]):
             if curve:
                 ablation.append((CURVE, float(count), reconstructed[:CURVE_TARGETS]))
         blocks_move = isinstance(scheme.structure, BlockScramble)
-        choices = "inversion, channel order and turn" if blocks_move else "inversion and channel order"
+        choices = "inversion, channel order and rotation" if blocks_move else "inversion and channel order"
         note = f"{choices} chosen with probability {color_transform.probability:.3f}"
         return AttackResult(
             reconstructed=reconstructed,
@@ -139,7 +139,7 @@ def recover_map(
         if isinstance(structure, BlockScramble):
             reading = block_scramble.read_blocks(ciphertexts, structure.side, on_step)
             found = orientation.choose_orientation(reading.decrypt(sample))
-            return reading.transform(found.turn, found.color.order, negative=found.color.negative), found.color
+            return reading.transform(found.quarter_turns, found.color.order, negative=found.color.negative), found.color
     except ValueError as error:
         raise AttackFailed(str(error)) from error
     raise AttackFailed(UNKNOWN_STRUCTURE)

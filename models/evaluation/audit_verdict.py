@@ -14,7 +14,7 @@ from unveil.models.evaluation.scheme_audit import Subject
 from unveil.models.evaluation.scoring import ScoringOptions
 
 
-def judge(
+def compute_verdict(
     subject: Subject, cells: Sequence[AuditedCell], options: ScoringOptions
 ) -> tuple[SchemeVerdict, tuple[CellVerdict | None, ...]]:
     """The verdict on the scheme, and on each cell."""

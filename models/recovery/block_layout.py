@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from unveil.models.core.run_context import OnStep
-from unveil.models.schemes.block_reading import TURNS, Integers, turn
+from unveil.models.schemes.block_reading import SYMMETRIES, Integers, apply_symmetry
 
 Floats = npt.NDArray[np.float32]
 
@@ -24,15 +24,15 @@ _MIN_NORM = 1e-6  # of a border: constant borders correlate with nothing
 
 @dataclass(frozen=True)
 class BlockLayout:
-    """The blocks in their plain order, up to one turn and one inversion of the whole image.
+    """The blocks in their plain order, up to one symmetry and one inversion of the whole image.
 
-    blocks: [R, C] index of the scrambled block; turns: [R, C] the code of `block_reading.turn` that brings it upright;
-    signs: [R, C] -1 where the block is inverted relative to the first placed block; fit: mean correlation of
-    neighbouring borders, in -1..1.
+    blocks: [R, C] index of the scrambled block; symmetries: [R, C] the symmetry that brings it upright; signs: [R, C]
+    -1 where the block is inverted relative to the first placed block; fit: mean correlation of neighbouring borders,
+    in -1..1.
     """
 
     blocks: Integers
-    turns: Integers
+    symmetries: Integers
     signs: Integers
     fit: float
 
@@ -40,20 +40,20 @@ class BlockLayout:
 def recover_layout(grey: Floats, rows: int, columns: int, on_step: OnStep = lambda: None) -> BlockLayout:
     """The layout of grey blocks [N, B, P, P], mean near 0, B = rows * columns; rows and columns may come out exchanged.
 
-    Each block may be turned, mirrored and inverted.
+    Each block may be rotated, mirrored and inverted.
     """
     if grey.shape[1] == 1:
         single = np.zeros((1, 1), np.intp)
         return BlockLayout(single, single, single + 1, 1.0)
     right, down = _border_correlations(grey)
     strength = np.abs(right)
-    block_of = np.arange(len(right)) // TURNS
+    block_of = np.arange(len(right)) // SYMMETRIES
     strength[block_of[:, None] == block_of] = -np.inf
     partner = strength.argmax(1)
     certainty = strength[np.arange(len(strength)), partner]
-    best_turn = certainty.reshape(-1, TURNS).argmax(1) + np.arange(grey.shape[1]) * TURNS
+    best_symmetry = certainty.reshape(-1, SYMMETRIES).argmax(1) + np.arange(grey.shape[1]) * SYMMETRIES
     # Both blocks of a pair are next to each other in this order.
-    starts = best_turn[np.argsort(-certainty[best_turn], kind="stable")][: 2 * _STARTS : 2]
+    starts = best_symmetry[np.argsort(-certainty[best_symmetry], kind="stable")][: 2 * _STARTS : 2]
     layouts = []
     for start in starts.tolist():
         on_step()
@@ -70,22 +70,22 @@ def _border_correlations(grey: Floats) -> tuple[Floats, Floats]:
         border = border - border.mean(1, keepdims=True)
         return border / np.maximum(np.linalg.norm(border, axis=1, keepdims=True), _MIN_NORM)
 
-    def all_turns(row: bool, outer: int, inner: int) -> Floats:
+    def in_all_symmetries(row: bool, outer: int, inner: int) -> Floats:
         borders = []
-        for code in range(TURNS):
-            view = turn(grey[..., None], code)[..., 0]
+        for symmetry in range(SYMMETRIES):
+            view = apply_symmetry(grey[..., None], symmetry)[..., 0]
             view = view if row else view.swapaxes(-1, -2)
             borders.append(normalised(view[..., outer, :], view[..., inner, :]))
-        return np.stack(borders, axis=1).reshape(count * TURNS, -1)
+        return np.stack(borders, axis=1).reshape(count * SYMMETRIES, -1)
 
-    right, left = all_turns(False, -1, -2), all_turns(False, 0, 1)
-    bottom, top = all_turns(True, -1, -2), all_turns(True, 0, 1)
+    right, left = in_all_symmetries(False, -1, -2), in_all_symmetries(False, 0, 1)
+    bottom, top = in_all_symmetries(True, -1, -2), in_all_symmetries(True, 0, 1)
     return right @ left.T, bottom @ top.T
 
 
 def _grow(right: Floats, down: Floats, first: int, second: int, shape: tuple[int, int]) -> BlockLayout:
-    """Grow a layout from variant `first` (block * 8 + turn) with variant `second` to its right."""
-    blocks = len(right) // TURNS
+    """Grow a layout from variant `first` (block * 8 + symmetry) with variant `second` to its right."""
+    blocks = len(right) // SYMMETRIES
     side = 2 * max(shape) + 3
     placed = np.full((side, side), -1, np.intp)
     signs = np.zeros((side, side), np.intp)
@@ -102,7 +102,7 @@ def _grow(right: Floats, down: Floats, first: int, second: int, shape: tuple[int
 
     def best_candidate(place: tuple[int, int]) -> tuple[float, int, int]:
         fit = fits[place]
-        value = np.where(np.repeat(unused, TURNS), np.abs(fit), -np.inf)
+        value = np.where(np.repeat(unused, SYMMETRIES), np.abs(fit), -np.inf)
         variant = int(value.argmax())
         lead = value[variant]
         value[variant] = -np.inf
@@ -116,7 +116,7 @@ def _grow(right: Floats, down: Floats, first: int, second: int, shape: tuple[int
             total += float(sign * signs[ny, nx] * rows[placed[ny, nx], variant])
             borders += 1
         placed[y, x], signs[y, x] = variant, sign
-        unused[variant // TURNS] = False
+        unused[variant // SYMMETRIES] = False
         fits.pop((y, x), None)
         candidates.pop((y, x), None)
         for ny, nx in ((y, x - 1), (y, x + 1), (y - 1, x), (y + 1, x)):
@@ -126,7 +126,7 @@ def _grow(right: Floats, down: Floats, first: int, second: int, shape: tuple[int
                 fits[ny, nx] = np.sum(around, axis=0) / np.sqrt(np.float32(len(around)))
                 candidates[ny, nx] = best_candidate((ny, nx))
         for place, (_, other, _) in candidates.items():
-            if other // TURNS == variant // TURNS:
+            if other // SYMMETRIES == variant // SYMMETRIES:
                 candidates[place] = best_candidate(place)
 
     centre = side // 2
@@ -146,4 +146,4 @@ def _grow(right: Floats, down: Floats, first: int, second: int, shape: tuple[int
         put(*place, *candidates[place][1:])
     ys, xs = np.nonzero(placed >= 0)
     box = (slice(ys.min(), ys.max() + 1), slice(xs.min(), xs.max() + 1))
-    return BlockLayout(placed[box] // TURNS, placed[box] % TURNS, signs[box], total / borders)
+    return BlockLayout(placed[box] // SYMMETRIES, placed[box] % SYMMETRIES, signs[box], total / borders)

@@ -1,7 +1,7 @@
-"""The quarter turn and the colours of images that key recovery left turned, inverted and with channels exchanged.
+"""The rotation and the colours of images that key recovery left rotated, inverted and with channels exchanged.
 
 A small network, trained on public photographs (`unveil.models.tools.fit_orientation`), tells by how many quarter turns
-an image was turned; `color_ambiguity` tells its colours. Each needs the other, so both are chosen together from all
+an image was rotated; `color_ambiguity` tells its colours. Each needs the other, so both are chosen together from all
 images. The network runs on NumPy alone and was not trained on scored images. A mirrored image is as natural as the
 image itself, so the mirror stays undetermined.
 """
@@ -22,54 +22,54 @@ from unveil.models.schemes.pixelwise import ORDERS
 BUNDLED_WEIGHTS = Path(__file__).parents[1] / "weights" / "orientation.npz"
 SIDE = 32  # pixels: images are averaged down to SIDE x SIDE
 MAX_IMAGES = 24
-_SHORTLIST = 3  # colour transforms that are tried with every turn
+_SHORTLIST = 3  # colour transforms that are tried with every rotation
 
 
 @dataclass(frozen=True)
 class Orientation:
     """The chosen quarter turn (counter-clockwise) and colours of images, with their joint posterior probability."""
 
-    turn: int
+    quarter_turns: int
     color: ColorTransform
     probability: float
 
 
 def choose_orientation(images: Images) -> Orientation:
-    """The most probable turn and colour transform that make images uint8 [N, H, W, 3], all changed alike, natural.
+    """The most probable rotation and colour transform that make images uint8 [N, H, W, 3], all changed alike, natural.
 
-    Images that are not square may be upside down, but not turned by a quarter. Raises ValueError without images.
+    Images that are not square may be upside down, but not on their side. Raises ValueError without images.
     """
     if not len(images):
         raise ValueError("at least one image is needed to choose the orientation; got none")
     sampled = images[np.linspace(0, len(images) - 1, min(MAX_IMAGES, len(images))).astype(int)]
-    turns = range(4) if images.shape[1] == images.shape[2] else (0, 2)
-    color = {turn: log_probabilities(np.rot90(sampled, turn, axes=(1, 2))) for turn in turns}  # [N, 12]
+    rotations = range(4) if images.shape[1] == images.shape[2] else (0, 2)
+    color = {rotation: log_probabilities(np.rot90(sampled, rotation, axes=(1, 2))) for rotation in rotations}  # [N, 12]
     shortlist = np.argsort(-np.max([_robust(row, 12).sum(0) for row in color.values()], axis=0))[:_SHORTLIST]
     fits: dict[tuple[int, int], float] = {}
     for element in shortlist.tolist():
-        upright = turn_log_probabilities(_transform_colors(sampled, element))
-        for turn in turns:
-            # An image turned by t quarter turns is upright after 4 - t more.
-            both = color[turn][:, element] + upright[:, (4 - turn) % 4]
-            fits[turn, element] = float(_robust(both, 12 * len(turns)).sum())
+        upright = rotation_log_probabilities(_transform_colors(sampled, element))
+        for rotation in rotations:
+            # An image rotated by t quarter turns is upright after 4 - t more.
+            both = color[rotation][:, element] + upright[:, (4 - rotation) % 4]
+            fits[rotation, element] = float(_robust(both, 12 * len(rotations)).sum())
     best = max(fits, key=fits.__getitem__)
     probability = float(1 / np.exp(np.array(list(fits.values())) - fits[best]).sum())
     return Orientation(best[0], ColorTransform(best[1], probability, len(sampled)), probability)
 
 
-def turn_log_probabilities(images: Images) -> npt.NDArray[np.float64]:
-    """Images [N, H, W, 3] -> log-probabilities [N, 4] that an image was turned by so many quarter turns.
+def rotation_log_probabilities(images: Images) -> npt.NDArray[np.float64]:
+    """Images [N, H, W, 3] -> log-probabilities [N, 4] that an image was rotated by so many quarter turns.
 
-    The mean over the four turns and the mirror images of each image.
+    The mean over the four rotations and the mirror images of each image.
     """
     small = _average_down(images)
     total = np.zeros((len(images), 4))
     for mirrored in (False, True):
-        for turn in range(4):
-            view = np.rot90(small[:, :, ::-1] if mirrored else small, turn, axes=(1, 2))
+        for rotation in range(4):
+            view = np.rot90(small[:, :, ::-1] if mirrored else small, rotation, axes=(1, 2))
             logits = _forward(view)
-            # The view was turned by `turn` more; a mirrored image turned by t shows its content turned by -t.
-            logits = np.roll(logits, -turn, axis=1)
+            # The view was rotated by `rotation` more; mirroring reverses the sense of a rotation.
+            logits = np.roll(logits, -rotation, axis=1)
             total += logits[:, [0, 3, 2, 1]] if mirrored else logits
     total /= 8
     total -= total.max(1, keepdims=True)
@@ -111,7 +111,7 @@ def _forward(images: Floats) -> npt.NDArray[np.float64]:
             count, height, width, channels = x.shape
             x = x.reshape(count, height // 2, 2, width // 2, 2, channels).max((2, 4))
     hidden = np.maximum(x.reshape(len(x), -1) @ weights["hidden.weight"] + weights["hidden.bias"], 0)
-    return (hidden @ weights["turn.weight"] + weights["turn.bias"]).astype(np.float64)
+    return (hidden @ weights["rotation.weight"] + weights["rotation.bias"]).astype(np.float64)
 
 
 @cache

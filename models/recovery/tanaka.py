@@ -108,8 +108,8 @@ def rule_evidence(
 ) -> npt.NDArray[np.float64] | None:
     """Log-likelihoods [12] of the transforms 6 * negative + order, if the keys of a scheme obey a rule.
 
-    violations: counts the entries that break the rule. It determines what the colours of photographs determine in a
-    scheme without such a rule; None if there is none.
+    violations: counts the entries that break the rule. Such a rule settles inversion and channel order, as colours do
+    for other schemes. None: the scheme has no rule.
     """
     broken = np.array([violations(permutation.transform(e % 6, negative=e >= 6)) for e in range(12)])
     if not broken.any():

@@ -14,24 +14,29 @@ from unveil.models.schemes.pixelwise import ORDERS
 Integers = npt.NDArray[np.intp]
 Element = TypeVar("Element", bound=np.generic)
 
-TURNS = 8  # quarter turns 0 to 3; 4 to 7: mirrored left to right first
+SYMMETRIES = 8  # of the square: 0 to 3 rotate by quarter turns, 4 to 7 mirror left to right first
 # A mirrored rotation is its own inverse; one quarter turn is undone by three.
-INVERSE_TURNS = np.array([0, 3, 2, 1, 4, 5, 6, 7], np.uint8)
+INVERSE_SYMMETRIES = np.array([0, 3, 2, 1, 4, 5, 6, 7], np.uint8)
 ORDER_NUMBERS = {tuple(order): number for number, order in enumerate(ORDERS.tolist())}
 
 
-def turn(images: npt.NDArray[Element], code: int) -> npt.NDArray[Element]:
-    """Mirror [..., H, W, C] left to right if `code` is 4 or more, then rotate by `code` % 4 quarter turns."""
-    return np.rot90(images[..., ::-1, :] if code >= 4 else images, code % 4, axes=(-3, -2))
+def apply_symmetry(images: npt.NDArray[Element], symmetry: int) -> npt.NDArray[Element]:
+    """Mirror [..., H, W, C] left to right if `symmetry` is 4 or more, then rotate by `symmetry` % 4 quarter turns."""
+    return np.rot90(images[..., ::-1, :] if symmetry >= 4 else images, symmetry % 4, axes=(-3, -2))
 
 
-def _turn_products() -> Integers:
+def _symmetry_products() -> Integers:
     square = np.arange(4).reshape(2, 2, 1)
-    codes = {turn(square, code).tobytes(): code for code in range(TURNS)}
-    return np.array([[codes[turn(turn(square, a), b).tobytes()] for b in range(TURNS)] for a in range(TURNS)])
+    symmetries = {apply_symmetry(square, symmetry).tobytes(): symmetry for symmetry in range(SYMMETRIES)}
+    return np.array(
+        [
+            [symmetries[apply_symmetry(apply_symmetry(square, a), b).tobytes()] for b in range(SYMMETRIES)]
+            for a in range(SYMMETRIES)
+        ]
+    )
 
 
-TURN_PRODUCTS = _turn_products()  # [a, b]: the code of turn b after turn a
+SYMMETRY_PRODUCTS = _symmetry_products()  # [a, b]: the symmetry that applies a, then b
 _ORDER_PRODUCTS = np.array([[ORDER_NUMBERS[tuple(a[b])] for b in ORDERS.astype(np.intp)] for a in ORDERS])
 
 
@@ -39,44 +44,44 @@ _ORDER_PRODUCTS = np.array([[ORDER_NUMBERS[tuple(a[b])] for b in ORDERS.astype(n
 class BlockReading:
     """How the plain image is read from scrambled blocks; every map [R, C] is indexed by the place in the plain image.
 
-    side: of a block, in pixels; blocks: index of the scrambled block; turns: the code of `turn` that brings it upright;
-    negative: bool, whether to invert it; orders: plain channel c is channel ORDERS[order][c] of the block.
+    side: of a block, in pixels; blocks: index of the scrambled block; symmetries: the symmetry that brings the block
+    upright; negative: bool, whether to invert it; orders: plain channel c is channel ORDERS[order][c] of the block.
     """
 
     side: int
     blocks: Integers
-    turns: Integers
+    symmetries: Integers
     negative: npt.NDArray[np.bool_]
     orders: Integers
 
     def decrypt(self, images: Images) -> Images:
         """Read ciphertexts uint8 [N, H, W, 3]."""
-        blocks = turn_each_block(to_blocks(images, self.side)[:, self.blocks.ravel()], self.turns.ravel())
+        blocks = apply_symmetries(to_blocks(images, self.side)[:, self.blocks.ravel()], self.symmetries.ravel())
         blocks = blocks ^ (self.negative.ravel() * np.uint8(255))[:, None, None, None]
         rows, columns = self.blocks.shape
         shape = (len(images), rows * self.side, columns * self.side, 3)
         return from_blocks(permute_channels(blocks, ORDERS[self.orders.ravel()]), shape)
 
-    def transform(self, code: int, order: int, *, negative: bool) -> BlockReading:
-        """The reading whose images are turned by `code`, take channels by ORDERS[order] and are inverted or not."""
+    def transform(self, symmetry: int, order: int, *, negative: bool) -> BlockReading:
+        """The reading whose images are moved by `symmetry`, take channels by ORDERS[order] and are inverted or not."""
 
-        def turned(values: npt.NDArray[Element]) -> npt.NDArray[Element]:
-            return np.ascontiguousarray(turn(values[..., None], code)[..., 0])
+        def moved(values: npt.NDArray[Element]) -> npt.NDArray[Element]:
+            return np.ascontiguousarray(apply_symmetry(values[..., None], symmetry)[..., 0])
 
         return BlockReading(
             self.side,
-            turned(self.blocks),
-            TURN_PRODUCTS[turned(self.turns), code],
-            turned(self.negative) ^ negative,
-            _ORDER_PRODUCTS[turned(self.orders), order],
+            moved(self.blocks),
+            SYMMETRY_PRODUCTS[moved(self.symmetries), symmetry],
+            moved(self.negative) ^ negative,
+            _ORDER_PRODUCTS[moved(self.orders), order],
         )
 
 
-def turn_each_block(blocks: Images, codes: npt.NDArray[np.integer]) -> Images:
-    """Apply `turn` to blocks [N, B, P, P, 3] by the code [B] of each."""
+def apply_symmetries(blocks: Images, symmetries: npt.NDArray[np.integer]) -> Images:
+    """Apply to each of the blocks [N, B, P, P, 3] its own symmetry [B]."""
     out = blocks.copy()
-    for code in range(1, TURNS):
-        out[:, codes == code] = turn(blocks[:, codes == code], code)
+    for symmetry in range(1, SYMMETRIES):
+        out[:, symmetries == symmetry] = apply_symmetry(blocks[:, symmetries == symmetry], symmetry)
     return out
 
 

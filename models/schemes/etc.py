@@ -15,13 +15,13 @@ from unveil.models.core.images import Images
 from unveil.models.core.structure import BlockScramble
 from unveil.models.schemes.base import Scheme
 from unveil.models.schemes.block_reading import (
-    INVERSE_TURNS,
+    INVERSE_SYMMETRIES,
     ORDER_NUMBERS,
     BlockReading,
+    apply_symmetries,
     from_blocks,
     permute_channels,
     to_blocks,
-    turn_each_block,
 )
 from unveil.models.schemes.key_json import decode_map, encode_map, parse_permutation, parse_size
 from unveil.models.schemes.pair_solving import SolvedKey, check_pairs, match_labels
@@ -80,7 +80,7 @@ class Etc(Scheme[EtcSettings, EtcKey]):
         return EtcKey(turns, flips.astype(np.bool_), orders, blocks)
 
     def encrypt(self, images: Images, key: EtcKey) -> Images:
-        blocks = turn_each_block(to_blocks(images, BLOCK), key.turns.ravel())
+        blocks = apply_symmetries(to_blocks(images, BLOCK), key.turns.ravel())
         blocks = blocks ^ (key.reversed.ravel() * np.uint8(255))[:, None, None, None]
         blocks = permute_channels(blocks, ORDERS[key.orders.ravel()])
         return from_blocks(blocks[:, key.blocks], images.shape)
@@ -89,7 +89,7 @@ class Etc(Scheme[EtcSettings, EtcKey]):
         blocks = to_blocks(images, BLOCK)[:, np.argsort(key.blocks)]
         blocks = permute_channels(blocks, INVERSE_ORDERS[key.orders.ravel()])
         blocks = blocks ^ (key.reversed.ravel() * np.uint8(255))[:, None, None, None]
-        return from_blocks(turn_each_block(blocks, INVERSE_TURNS[key.turns.ravel()]), images.shape)
+        return from_blocks(apply_symmetries(blocks, INVERSE_SYMMETRIES[key.turns.ravel()]), images.shape)
 
     def key_size(self, key: EtcKey) -> tuple[int, int]:
         return key.turns.shape[0] * BLOCK, key.turns.shape[1] * BLOCK
@@ -119,7 +119,10 @@ class Etc(Scheme[EtcSettings, EtcKey]):
     def key_from_map(self, found: BlockReading) -> EtcKey:
         inverse_orders = np.array([ORDER_NUMBERS[tuple(order)] for order in INVERSE_ORDERS.tolist()], np.uint8)
         return EtcKey(
-            INVERSE_TURNS[found.turns], found.negative, inverse_orders[found.orders], np.argsort(found.blocks.ravel())
+            INVERSE_SYMMETRIES[found.symmetries],
+            found.negative,
+            inverse_orders[found.orders],
+            np.argsort(found.blocks.ravel()),
         )
 
     def solve_pairs(self, plain: Images, protected: Images) -> SolvedKey[EtcKey]:

@@ -36,7 +36,7 @@ log = logging.getLogger(__name__)
 def train(
     images: Images, *, epochs: int = EPOCHS, seed: int = 0, on_epoch: Callable[[int, float], Any] = lambda *_: None
 ) -> dict[str, Floats]:
-    """Train to tell by how many quarter turns photographs [N, H, W, 3], square, were turned -> the weights."""
+    """Train to tell by how many quarter turns photographs [N, H, W, 3], square, were rotated -> the weights."""
     import torch
     from torch import nn
     from torch.nn import functional
@@ -49,9 +49,9 @@ def train(
     widths = [3, WIDTH, WIDTH, 2 * WIDTH, 4 * WIDTH]
     convolutions = [convolution(a, b) for a, b in itertools.pairwise(widths)]
     pools = [nn.Identity(), *(nn.MaxPool2d(2) for _ in range(3))]
-    hidden, turn = nn.Linear(widths[-1] * (SIDE // 8) ** 2, 64), nn.Linear(64, 4)
+    hidden, rotation = nn.Linear(widths[-1] * (SIDE // 8) ** 2, 64), nn.Linear(64, 4)
     body = [module for pair in zip(convolutions, pools, strict=True) for module in pair]
-    net = nn.Sequential(*body, nn.Flatten(), nn.Dropout(0.4), hidden, nn.ReLU(), nn.Dropout(0.3), turn)
+    net = nn.Sequential(*body, nn.Flatten(), nn.Dropout(0.4), hidden, nn.ReLU(), nn.Dropout(0.3), rotation)
 
     batch = min(BATCH, len(images))
     steps_per_epoch = len(images) // batch
@@ -68,9 +68,11 @@ def train(
             x = functional.interpolate(x, (SIDE, SIDE), mode="area")
             x = torch.where(torch.rand(batch, 1, 1, 1) < 0.5, x.flip(3), x)
             x = x * (1 + CONTRAST * (2 * torch.rand(batch, 1, 1, 1) - 1)) + BRIGHTNESS * torch.randn(batch, 1, 1, 1)
-            turns = torch.randint(0, 4, (batch,))
-            x = torch.stack([torch.rot90(image, int(turn), (1, 2)) for image, turn in zip(x, turns, strict=True)])
-            loss = functional.cross_entropy(net(x), turns, label_smoothing=0.05)
+            rotations = torch.randint(0, 4, (batch,))
+            x = torch.stack(
+                [torch.rot90(image, int(rotation), (1, 2)) for image, rotation in zip(x, rotations, strict=True)]
+            )
+            loss = functional.cross_entropy(net(x), rotations, label_smoothing=0.05)
             optimizer.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
             optimizer.step()
@@ -92,8 +94,8 @@ def train(
     weights |= {
         "hidden.weight": flattened,
         "hidden.bias": hidden.bias,
-        "turn.weight": turn.weight.T,
-        "turn.bias": turn.bias,
+        "rotation.weight": rotation.weight.T,
+        "rotation.bias": rotation.bias,
     }
     return {name: value.detach().numpy().copy() for name, value in weights.items()}
 

@@ -117,7 +117,9 @@ def test_an_evaluation_is_shown_with_its_figures_and_pictures(
     assert f"{fr.ssim:.3f}" in page
     assert "paper 0.108" in page
     broken = next(cell for cell in evaluation.cells if cell.attack["name"] == "key-recovery" and cell.samples)
-    assert f'src="{broken.samples[0].plain}"' in page, "all are exact: the first stands beside the verdict"
+    assert f'src="{broken.samples[0].plain}"' in page, (
+        "all samples are exact, so the page shows the first beside the verdict"
+    )
     cell = signed_in_browser.get(f"/dashboard/evaluations/{evaluation.id}/cells/{fr.id}").text
     pictures = re.findall(r'src="(/evaluations/[^"]+)"', cell)
     assert len(pictures) == 9

@@ -1,4 +1,4 @@
-"""Orders that cannot be carried out are told before anything is trained."""
+"""Planning refuses orders that cannot run before anything is trained."""
 
 from __future__ import annotations
 

@@ -9,7 +9,7 @@ import pytest
 
 from tests.factories import SMOKE, make_result
 from tests.models.evaluation.verdict_cases import cell as evidence_of
-from unveil.app.evaluations.verdicts import judge
+from unveil.app.evaluations.verdicts import compute_verdicts
 from unveil.models import catalog
 from unveil.models.core.profiles import PROFILE_KEYS
 from unveil.models.core.verdict_rules.evidence import CellEvidence, ImageFinding, KeyEvidence, Rate
@@ -32,7 +32,7 @@ def row(attack: str, *keys: KeyEvidence, scheme: dict[str, Any] = DIFFERENT, **c
 
 
 def verdict_of(*cells: SimpleNamespace, keys: int = PROFILE_KEYS, **settings: Any):
-    (verdict,), results = judge({**SMOKE, "profile": "quick", "keys": keys, **settings}, cells)
+    (verdict,), results = compute_verdicts({**SMOKE, "profile": "quick", "keys": keys, **settings}, cells)
     return verdict, results
 
 

@@ -4,7 +4,7 @@ import pytest
 from unveil.models.catalog import make_scheme
 from unveil.models.data.sample import sample
 from unveil.models.recovery.block_scramble import read_blocks
-from unveil.models.schemes.block_reading import TURNS
+from unveil.models.schemes.block_reading import SYMMETRIES
 
 SCHEME = make_scheme("etc", {})
 IMAGES = sample().test
@@ -13,8 +13,8 @@ IMAGES = sample().test
 def _best_reading(reading, ciphertexts, images):
     """The reading in the global turn, inversion and channel order that fit the images best, and its share of values."""
     readings = [
-        reading.transform(turn, order, negative=negative)
-        for turn in range(TURNS)
+        reading.transform(symmetry, order, negative=negative)
+        for symmetry in range(SYMMETRIES)
         for negative in (False, True)
         for order in range(6)
     ]

@@ -5,7 +5,7 @@ from skimage.transform import resize
 
 from unveil.models.data.sample import sample
 from unveil.models.recovery import orientation
-from unveil.models.recovery.orientation import choose_orientation, turn_log_probabilities
+from unveil.models.recovery.orientation import choose_orientation, rotation_log_probabilities
 from unveil.models.schemes.pixelwise import INVERSE_ORDERS
 from unveil.models.tools import fit_orientation
 
@@ -22,15 +22,15 @@ def _square(photograph):
 PHOTOGRAPHS = np.stack([_square(each()) for each in (data.astronaut, data.coffee, data.chelsea, data.rocket)])
 
 
-@pytest.mark.parametrize(("turn", "element"), [(0, 0), (1, 7), (2, 3), (3, 11)])
-def test_turn_and_colours_of_photographs_are_found(turn, element):
-    changed = np.rot90(PHOTOGRAPHS, turn, axes=(1, 2))[..., INVERSE_ORDERS[element % 6].astype(np.intp)]
+@pytest.mark.parametrize(("rotation", "element"), [(0, 0), (1, 7), (2, 3), (3, 11)])
+def test_rotation_and_colours_of_photographs_are_found(rotation, element):
+    changed = np.rot90(PHOTOGRAPHS, rotation, axes=(1, 2))[..., INVERSE_ORDERS[element % 6].astype(np.intp)]
     found = choose_orientation(np.ascontiguousarray(255 - changed if element >= 6 else changed))
-    assert (found.turn, found.color.element) == ((4 - turn) % 4, element)
+    assert (found.quarter_turns, found.color.element) == ((4 - rotation) % 4, element)
 
 
 def test_images_that_are_not_square_are_upright_or_upside_down():
-    assert choose_orientation(PHOTOGRAPHS[:, :64]).turn in (0, 2)
+    assert choose_orientation(PHOTOGRAPHS[:, :64]).quarter_turns in (0, 2)
 
 
 def test_no_images_are_refused():
@@ -39,11 +39,11 @@ def test_no_images_are_refused():
 
 
 def test_probabilities_follow_the_turn_and_ignore_the_mirror():
-    upright = turn_log_probabilities(PHOTOGRAPHS[:8])
+    upright = rotation_log_probabilities(PHOTOGRAPHS[:8])
     assert np.allclose(np.exp(upright).sum(1), 1)
-    turned = turn_log_probabilities(np.rot90(PHOTOGRAPHS[:8], axes=(1, 2)))
+    turned = rotation_log_probabilities(np.rot90(PHOTOGRAPHS[:8], axes=(1, 2)))
     assert np.allclose(turned, np.roll(upright, 1, axis=1), atol=1e-4)
-    assert np.allclose(turn_log_probabilities(PHOTOGRAPHS[:8, :, ::-1]), upright[:, [0, 3, 2, 1]], atol=1e-4)
+    assert np.allclose(rotation_log_probabilities(PHOTOGRAPHS[:8, :, ::-1]), upright[:, [0, 3, 2, 1]], atol=1e-4)
 
 
 def test_the_tool_trains_weights_of_the_bundled_shapes():

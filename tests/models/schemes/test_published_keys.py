@@ -10,7 +10,7 @@ from scramblekit.scramble.keys import SCRAMBLEMIX_DATASETS, paper_le_keys, scram
 from scramblekit.scramble.schemes import ETC_CHANNEL_TABLES
 
 from tests.models.sample_images import photographs
-from unveil.models.schemes.block_reading import turn_each_block
+from unveil.models.schemes.block_reading import apply_symmetries
 from unveil.models.schemes.ele import Ele, EleKey, EleSettings
 from unveil.models.schemes.etc import Etc, EtcKey, EtcSettings
 from unveil.models.schemes.pixelwise import ORDERS, Pixelwise, PixelwiseKey, PixelwiseSettings
@@ -74,6 +74,6 @@ def _turn_code(rotate, reverse):
     block = np.arange(192, dtype=np.uint8).reshape(1, 1, 8, 8, 3)
     moved = np.rot90(block, (1, 2, 3, 0)[rotate], axes=(2, 3))
     moved = (moved[:, :, ::-1], moved[:, :, :, ::-1], moved)[reverse]
-    codes = [code for code in range(8) if (turn_each_block(block, np.array([code])) == moved).all()]
+    codes = [code for code in range(8) if (apply_symmetries(block, np.array([code])) == moved).all()]
     assert len(codes) == 1
     return codes[0]

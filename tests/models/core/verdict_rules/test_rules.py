@@ -255,5 +255,5 @@ def test_order_of_cells_does_not_matter():
         (KeyEvidence(), False),
     ],
 )
-def test_a_control_asks_whether_one_run_is_above_chance(shown, above):
+def test_above_chance_holds_for_rates_and_for_single_images(shown, above):
     assert above_chance(shown, 0.001) == above
