@@ -17,6 +17,7 @@ from unveil.models.schemes.block_reading import SYMMETRIES, Integers, apply_symm
 
 Floats = npt.NDArray[np.float32]
 
+MAX_BLOCKS = 1200  # of an image: the correlations of all borders take 1.9 GB
 _STARTS = 4  # layouts grown from different pairs, of which the one with the highest fit is kept
 _LEAD_WEIGHT = 2.0  # weight of the lead over the next candidate, against the fit itself
 _MIN_NORM = 1e-6  # of a border: constant borders correlate with nothing
@@ -40,8 +41,13 @@ class BlockLayout:
 def recover_layout(grey: Floats, rows: int, columns: int, on_step: OnStep = lambda: None) -> BlockLayout:
     """The layout of grey blocks [N, B, P, P], mean near 0, B = rows * columns; rows and columns may come out exchanged.
 
-    Each block may be rotated, mirrored and inverted.
+    Each block may be rotated, mirrored and inverted. Raises ValueError above MAX_BLOCKS.
     """
+    if grey.shape[1] > MAX_BLOCKS:
+        raise ValueError(
+            f"the layout of at most {MAX_BLOCKS} blocks can be recovered; an image has {grey.shape[1]}: "
+            "evaluate smaller images"
+        )
     if grey.shape[1] == 1:
         single = np.zeros((1, 1), np.intp)
         return BlockLayout(single, single, single + 1, 1.0)

@@ -59,3 +59,8 @@ def test_noise_gives_no_layout():
 def test_a_single_block_is_its_own_layout():
     reading = read_blocks(IMAGES[:2, :8, :8], 8)
     assert (reading.decrypt(IMAGES[:2, :8, :8]) == IMAGES[:2, :8, :8]).all()
+
+
+def test_images_of_too_many_blocks_are_refused_with_both_numbers():
+    with pytest.raises(ValueError, match="at most 1200 blocks can be recovered; an image has 1201"):
+        read_blocks(np.zeros((1, 8, 8 * 1201, 3), np.uint8), 8)
