@@ -114,8 +114,8 @@ def record_statements(engine: Engine) -> Iterator[list[tuple[str, Any]]]:
 
     @event.listens_for(engine, "before_cursor_execute")
     def record(_: Any, __: Any, statement: str, values: Any, ___: Any, executemany: bool) -> None:
-        # One plan serves all values of a statement that runs for many.
-        statements.append((statement, values[0] if executemany else values))
+        # One plan serves all values of a statement that runs for many; an INSERT of many rows has all values in one.
+        statements.append((statement, values[0] if executemany and isinstance(values, list) else values))
 
     try:
         yield statements

