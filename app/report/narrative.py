@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from unveil.app.report.evaluation import Cell, EvaluationVerdict
 from unveil.app.report.labels import format_duration, format_percent, title
+from unveil.models.core.verdict_rules.coverage import describe_notes
 from unveil.models.core.verdict_rules.types import EARLIER_RULES, WORST_FIRST, CheapestBreak
 
 # What an attacker has, besides the algorithm.
@@ -87,9 +88,11 @@ def describe_evidence(verdict: EvaluationVerdict) -> Iterator[tuple[str, str]]:
         yield "No claim", "; ".join(f"{note.threat_model}: {note.reason}" for note in verdict.not_claimed)
     if verdict.tried:
         yield "Tried", ", ".join(title({"name": note.attack}) for note in verdict.tried)
+    if verdict.verdict == "inconclusive":
+        return  # its reason names them
     for term, notes in (("Not tried", verdict.not_tried), ("Weakened", verdict.weakened)):
         if notes:
-            yield term, "; ".join(f"{title({'name': note.attack})}: {note.reason}" for note in notes)
+            yield term, describe_notes(notes, lambda attack: title({"name": attack}))
 
 
 def describe_paper_verdicts(verdicts: Mapping[str, str]) -> str:

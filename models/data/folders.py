@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
+from PIL import Image
+
 from unveil.models.core.images import Images
 from unveil.models.data import arrays, stl10_binary
 from unveil.models.data.decoding import ImageError, is_readable
@@ -26,6 +28,8 @@ from unveil.models.data.reader import DatasetReader, interleave_members, split_m
 from unveil.models.data.torchvision_datasets import FOLDERS
 
 _MAGIC_BYTES = 64
+_MIN_KEPT_SIDE = 8
+_MIN_KEPT_SIDE = 8
 
 # Of one file: path below the folder, size, times and inode. The change time moves with every write, whatever a copying
 # program does to the modification time.
@@ -95,15 +99,18 @@ def folder_info(name: str, folder: Path, state: Fingerprint) -> DatasetInfo:  # 
     )  # fmt: skip
 
 
-def read_folder(name: str, folder: Path) -> ImageDataset:
-    """The dataset in `folder`, or in a NumPy file. Raises DatasetUnreadable."""
+def read_folder(name: str, folder: Path, keep_size: bool = False) -> ImageDataset:
+    """The dataset in `folder`, or in a NumPy file. Raises DatasetUnreadable.
+
+    keep_size: square images that all have one size keep it, where others become 96x96.
+    """
     if folder.is_file():
         return arrays.read_arrays(name, folder)
     if stl10_binary.is_binary_folder(folder):
         return stl10_binary.read_binary(name, folder)
     try:
         listing = _list_members(folder)
-        reader = DatasetReader(_read_from(folder), IMAGE_SIDE)
+        reader = DatasetReader(_read_from(folder), _common_side(folder, listing.members) if keep_size else IMAGE_SIDE)
         return reader.read_splits(name, listing.members, 0, listing.skipped)
     except (LayoutError, ImageError, OSError) as error:
         raise DatasetUnreadable(f"dataset {name}: {_reason(error)}") from None
@@ -121,6 +128,20 @@ def preview_folder(name: str, folder: Path, count: int) -> Images:
         return DatasetReader(_read_from(folder), IMAGE_SIDE).read_images(test[:count])
     except (LayoutError, ImageError, OSError) as error:
         raise DatasetUnreadable(f"dataset {name}: {_reason(error)}") from None
+
+
+def _common_side(folder: Path, members: list[Member]) -> int:
+    sizes = set()
+    for member in members:
+        try:
+            with Image.open(folder / member.path) as image:
+                sizes.add(image.size)
+        except Exception:  # reading it will name it
+            continue
+        if len(sizes) > 1:
+            return IMAGE_SIDE
+    ((width, height),) = sizes or {(0, 0)}
+    return width if width == height and width >= _MIN_KEPT_SIDE else IMAGE_SIDE
 
 
 def _reason(error: Exception) -> str:

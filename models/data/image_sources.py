@@ -85,7 +85,7 @@ def _read_npz(path: Path) -> SourceImages:
 
 def _read_folder(folder: Path, name: str) -> SourceImages:
     try:
-        data = load_folder(folder)
+        data = load_folder(folder, keep_size=True)
     except (DatasetMissing, DatasetUnreadable) as error:
         raise ValueError(f"{name}: {error}") from error
     labels = np.concatenate([data.test_labels, data.train_labels]) if len(data.classes) > 1 else None

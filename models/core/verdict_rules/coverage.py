@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -70,11 +70,11 @@ def coverage(required: Sequence[RequiredAttack], cells: Sequence[CellEvidence]) 
     return Coverage(tuple(tried), tuple(not_tried), tuple(weakened), pending)
 
 
-def describe_notes(notes: Sequence[AttackNote]) -> str:
+def describe_notes(notes: Sequence[AttackNote], title: Callable[[str], str] = str) -> str:
     """The attacks of a list with the reason of each, a shared reason once: "none, fr (not requested)"."""
     attacks: dict[str, list[str]] = {}
     for note in notes:
-        attacks.setdefault(note.reason, []).append(note.attack)
+        attacks.setdefault(note.reason, []).append(title(note.attack))
     return "; ".join(f"{', '.join(names)} ({reason})" for reason, names in attacks.items())
 
 

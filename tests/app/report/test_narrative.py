@@ -54,9 +54,12 @@ def test_coverage_and_power_are_named_and_power_only_without_a_finding():
     note = AttackNote("itn", "known-plaintext", "not requested")
     power = Power(0.016, 0.002, 500, 497.4, 500)
     open_verdict = dict(describe_evidence(verdict("inconclusive", not_tried=(note,), power=power)))
-    assert open_verdict["Not tried"] == "ITN-Attack: not requested"
+    assert "Not tried" not in open_verdict, "the reason of the verdict names it"
     assert "a leak above 1.6 % of images would have been seen" in open_verdict["Power"]
-    leak = dict(describe_evidence(verdict("leaks", power=power, severity=Severity("linkage", 0.1, 0.05, 0.2, 500))))
+    severity = Severity("linkage", 0.1, 0.05, 0.2, 500)
+    others = (note, AttackNote("gan", "+public images", "not requested"))
+    leak = dict(describe_evidence(verdict("leaks", power=power, severity=severity, not_tried=others)))
+    assert leak["Not tried"] == "ITN-Attack, GAN-Attack (not requested)"
     assert leak["Severity"] == "10 % of images identified (95 % interval 5.0 % to 20 %, 500 images)"
     assert "Power" not in leak
     assert list(describe_evidence(verdict("leaks", rules_version=1))) == []
