@@ -88,17 +88,18 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--evaluations", type=int, default=200)
     parser.add_argument("--images", type=int, default=500)
+    parser.add_argument("--side", type=int, default=48, help="pixels a side of the images, at most 96")
     parser.add_argument("--leak", type=float, default=0.0, help="share of the images that are not encrypted")
     parser.add_argument("--out", type=Path, required=True)
     options = parser.parse_args()
-    images = dead_leaves(options.images + _PAIRS, seed=1)
+    images = dead_leaves(options.images + _PAIRS, seed=1)[:, : options.side, : options.side].copy()
     originals, others = images[: options.images], images[options.images :]
     done = len(options.out.read_text().splitlines()) if options.out.exists() else 0
     for seed in range(done, options.evaluations):
         started = time.process_time()
         found = evaluate(originals, others, seed, options.leak)
         row = {
-            "seed": seed, "images": options.images, "leak": options.leak, "verdict": found.verdict,
+            "seed": seed, "images": options.images, "side": options.side, "leak": options.leak, "verdict": found.verdict,
             "because": found.because, "tried": [note.attack for note in found.tried],
             "upper_bound": found.power and found.power.upper_bound,
             "cpu_seconds": round(time.process_time() - started, 1),

@@ -108,6 +108,7 @@ def _context(values: dict[str, Any], pipe: Pipe) -> RunContext:
         report=lambda fraction, phase: pipe.tell("report", fraction=float(fraction), phase=phase),
         metric=lambda name, step, value: pipe.tell("metric", name=name, step=int(step), value=float(value)),
         deadline=math.inf if values["seconds"] is None else time.monotonic() + values["seconds"],
+        ablation=values["ablation"],
     )
 
 

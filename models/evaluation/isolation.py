@@ -84,6 +84,7 @@ def _request(attack: Attack[Any], attack_input: AttackInput, context: RunContext
         "checkpoints": context.checkpoints is not None,
         "seed": context.seed,
         "device": context.device,
+        "ablation": context.ablation,
         "seconds": None if math.isinf(context.deadline) else context.deadline - time.monotonic(),
     }
     pair_arrays = (None, None) if pairs is None else (pairs.plain, pairs.protected)

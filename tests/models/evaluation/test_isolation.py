@@ -48,7 +48,7 @@ class Search(Attack):
         return AttackResult(
             reconstructed=attack_input.targets,
             metrics={"found": found, "variables": len(secrets), "oracle": float(oracle.mean()),
-                     "pairs": len(attack_input.pairs.plain)},
+                     "pairs": len(attack_input.pairs.plain), "ablation": float(context.ablation)},
             notes=(store.read("state").decode(), str(store.read("none"))),
             ablation=[("curve", 1.0, attack_input.targets[:1])],
         )
@@ -93,6 +93,7 @@ def test_keys_and_variables_of_the_service_are_out_of_reach_and_the_oracle_answe
     attack = catalog.make_attack("acme/search", {})
     attack_input, curve, phases = make_input(attack), [], []
     context = RunContext(
+        ablation=False,
         checkpoints=DirectoryStore(tmp_path / "checkpoints"),
         report=lambda fraction, phase: phases.append(phase),
         metric=lambda *point: curve.append(point),
@@ -100,6 +101,7 @@ def test_keys_and_variables_of_the_service_are_out_of_reach_and_the_oracle_answe
     result = run_attack(attack, attack_input, context)
     assert result.metrics["found"] == result.metrics["variables"] == 0
     assert result.metrics["oracle"] == pytest.approx(attack_input.oracle(attack_input.targets[:2]).mean())
+    assert result.metrics["ablation"] == 0.0
     assert result.metrics["pairs"] == len(attack_input.pairs.plain)
     assert (result.reconstructed == attack_input.targets).all()
     assert (result.ablation[0][2] == attack_input.targets[:1]).all()
