@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from functools import partial
 
@@ -10,9 +11,27 @@ import numpy as np
 from unveil.models.core.images import Images
 from unveil.models.core.verdict_rules.evidence import Ambiguity
 from unveil.models.metrics.ambiguity import Oriented, best_orientation
-from unveil.models.metrics.gallery import Gallery, build_gallery
+from unveil.models.metrics.gallery import GALLERY_LIMIT, Gallery, build_gallery
 from unveil.models.metrics.matching import Matches, match
 from unveil.models.metrics.ssim import SsimMode, ssim
+
+
+class _LatestGallery:
+    """The gallery built last: the cells of an evaluation share it, and its features take a second or more to compute."""
+
+    def __init__(self) -> None:
+        self._key = b""
+        self._gallery: Gallery | None = None
+
+    def build(self, images: Images, distractors: Images | None, seed: int) -> Gallery:
+        digest = hashlib.sha256(f"{images.shape} {seed}".encode())
+        for part in (images, distractors):
+            if part is not None:
+                digest.update(np.ascontiguousarray(part[: max(GALLERY_LIMIT, len(images))]).data)
+        if self._gallery is None or self._key != digest.digest():
+            self._gallery = None  # frees the memory before the next gallery takes it
+            self._key, self._gallery = digest.digest(), build_gallery(images, distractors, seed=seed)
+        return self._gallery
 
 
 @dataclass(frozen=True)
@@ -28,7 +47,7 @@ class Originals:
         fitting = (
             each for each in distractors if each is not None and len(each) and each.shape[1:] == images.shape[1:]
         )
-        return cls(images, build_gallery(images, next(fitting, None), seed=seed))
+        return cls(images, _latest_gallery.build(images, next(fitting, None), seed))
 
     def repeated(self, count: int) -> Originals:
         """The first `count` originals, from the start again where there are fewer, in the same gallery."""
@@ -42,3 +61,6 @@ class Originals:
 
     def match(self, reconstructed: Images) -> Matches:
         return match(reconstructed, self.images, self.gallery)
+
+
+_latest_gallery = _LatestGallery()

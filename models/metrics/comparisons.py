@@ -79,8 +79,8 @@ class Targets:
             per_variant = comparison.normalization == "standardized"
             self.moments = _moments(feature if per_variant else feature[:, :1])
             self.query_moments = _moments(feature[:, :1])
-        self.units = self._normalized(feature, self.moments)
-        self.transposed = [np.ascontiguousarray(self.units[:, v].T) for v in range(self.units.shape[1])]
+        units = self._normalized(feature, self.moments)
+        self.transposed = [np.ascontiguousarray(units[:, v].T) for v in range(units.shape[1])]
 
     def standardize_queries(self, feature: Features) -> None:
         self.query_moments = _moments(feature[:, :1])
