@@ -85,6 +85,41 @@ def _shuffle_nibbles(words: Any, sources: Any, rotations: Any, flips: Any, out: 
                     row[3 * x + 2] = third[x]
 
 
+def _shuffle_block_values(
+    words: Any, inputs: Any, outputs: Any, offsets: Any, sources: Any, rotations: Any, flips: Any, out: Any
+) -> None:
+    """Move blocks, and their bytes by one map. words, out: uint32 [N, L], four bytes of the images in each word.
+
+    Word m of a block lies offsets[m] behind its first word. The block at word outputs[b] is the one at inputs[b]. Byte
+    k of its word m comes from word sources[m, k], rotated left by rotations[m, k] bits to its place; the word is then
+    XORed with flips[m]. The inner loop runs over 16 blocks in separate columns, so that the compiler vectorises it.
+    Unsigned indices spare the check for negative ones.
+    """
+    size = len(offsets)
+    source_rows, result_rows = np.zeros((size, 16), np.uint32), np.empty((size, 16), np.uint32)
+    for n in range(len(words)):
+        for first in range(0, len(inputs), 16):
+            count = min(16, len(inputs) - first)
+            for b in range(count):
+                start = inputs[first + b]
+                for m in range(size):
+                    source_rows[m, b] = words[n, start + offsets[m]]
+            for m in range(size):
+                s0, s1, s2, s3 = sources[m, 0], sources[m, 1], sources[m, 2], sources[m, 3]
+                t0, t1, t2, t3 = rotations[m, 0], rotations[m, 1], rotations[m, 2], rotations[m, 3]
+                flip = flips[m]
+                for x in range(16):
+                    value = _rotate_left(source_rows[s0, x], t0) & np.uint32(0xFF)
+                    value |= _rotate_left(source_rows[s1, x], t1) & np.uint32(0xFF00)
+                    value |= _rotate_left(source_rows[s2, x], t2) & np.uint32(0xFF0000)
+                    value |= _rotate_left(source_rows[s3, x], t3) & np.uint32(0xFF000000)
+                    result_rows[m, x] = value ^ flip
+            for b in range(count):
+                start = outputs[first + b]
+                for m in range(size):
+                    out[n, start + offsets[m]] = result_rows[m, b]
+
+
 @_compile
 def _bit_mask(transform: Any, bit: int) -> Any:
     """255 if the bit of the element is set, else 0."""
@@ -185,4 +220,5 @@ def _ssim7(x: Any, y: Any, out: Any) -> None:
 rejection_sample = _compile(_rejection_sample)
 apply_pixel_transforms = _compile(_apply_pixel_transforms)
 shuffle_nibbles = _compile(_shuffle_nibbles)
+shuffle_block_values = _compile(_shuffle_block_values)
 ssim7 = _compile(_ssim7)

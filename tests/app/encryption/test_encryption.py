@@ -298,7 +298,7 @@ async def test_a_changed_ciphertext_is_told_from_its_own(client):
     )["errors"][0]["detail"]  # fmt: skip
 
 
-@pytest.mark.parametrize("scheme", ["tanaka", "pixelwise", "etc", "ele"])
+@pytest.mark.parametrize("scheme", ["tanaka", "pixelwise", "etc", "ele", "vit-permutation"])
 async def test_the_wrong_key_of_the_right_scheme_is_noticed(client, scheme):
     (entry,) = (await encrypt(client, images(an_image(height=64, width=64)), scheme)).json()["images"]
     other = (await client.post("/keys", json={"scheme": scheme})).json()["id"]
