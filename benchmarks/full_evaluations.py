@@ -99,8 +99,8 @@ def main() -> None:
         started = time.process_time()
         found = evaluate(originals, others, seed, options.leak)
         row = {
-            "seed": seed, "images": options.images, "side": options.side, "leak": options.leak, "verdict": found.verdict,
-            "because": found.because, "tried": [note.attack for note in found.tried],
+            "seed": seed, "images": options.images, "side": options.side, "leak": options.leak,
+            "verdict": found.verdict, "because": found.because, "tried": [note.attack for note in found.tried],
             "upper_bound": found.power and found.power.upper_bound,
             "cpu_seconds": round(time.process_time() - started, 1),
         }  # fmt: skip

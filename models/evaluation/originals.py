@@ -17,7 +17,7 @@ from unveil.models.metrics.ssim import SsimMode, ssim
 
 
 class _LatestGallery:
-    """The gallery built last: the cells of an evaluation share it, and its features take a second or more to compute."""
+    """The gallery built last, shared by the cells of an evaluation: its features take a second or more to compute."""
 
     def __init__(self) -> None:
         self._key = b""
