@@ -6,22 +6,30 @@ import json
 import statistics
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Annotated, Any
 
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, Query, Request
 from starlette.responses import Response
 
 from unveil.app.dashboard import queries
+from unveil.app.dashboard.form_choices import (
+    PRESETS,
+    FormValues,
+    attack_choices,
+    prefill,
+    scheme_choices,
+    upload_choices,
+)
 from unveil.app.dashboard.rendering import PageRoute, render_page
 from unveil.app.datasets import service as datasets
 from unveil.app.dependencies import AppStateDep, Session
-from unveil.app.errors.problem import Problem
 from unveil.app.evaluations import service
 from unveil.app.evaluations.planning import PlannedCell
+from unveil.app.evaluations.repeat import repeat_request
 from unveil.app.evaluations.schemas import EvaluationCreate
 from unveil.app.http.authentication import AuthenticatedRoute, EvaluatePrincipal
 from unveil.app.http.pagination import PageRequest
-from unveil.app.report.labels import paper_row, title
+from unveil.app.report.labels import title
 from unveil.models import catalog
 
 page_router = APIRouter(route_class=PageRoute)
@@ -50,41 +58,35 @@ class Estimate:
 
 @page_router.get("/dashboard/evaluations/new")
 async def show_form(
-    request: Request, principal: EvaluatePrincipal, app_state: AppStateDep, session: Session
+    request: Request,
+    principal: EvaluatePrincipal,
+    app_state: AppStateDep,
+    session: Session,
+    source: Annotated[str | None, Query(alias="from")] = None,
 ) -> Response:
+    """The empty form, or with `from` the settings of that evaluation, to be edited."""
     all_datasets = (await datasets.list_page(session, principal, app_state.settings, PageRequest(200, None))).items
     trains = [name for name, scheme in catalog.schemes().items() if scheme.trains]
     keys = await queries.latest_ready_keys(session, principal.account_id, trains)
-    schemes: list[dict[str, Any]] = []
-    for name in catalog.schemes():
-        description = catalog.describe_scheme(name)
-        # a trained key fixes the settings of its network; one trained for the evaluation has the profile's
-        for params in [{}] if description["trains"] else [variant["params"] for variant in description["variants"]]:
-            entry = {"name": name, **params}
-            schemes.append(
-                {"entry": entry, "title": title(entry), "trains": description["trains"], "key": keys.get(name)}
-            )
-    schemes.sort(key=lambda scheme: paper_row(scheme["entry"]) is None)
+    uploads = {dataset.id: dataset.name for dataset in all_datasets if dataset.kind == "protected"}
+    choices = [*scheme_choices({name: key.id for name, key in keys.items()}), *upload_choices(uploads)]
+    prefilled = FormValues()
+    if source is not None:
+        evaluation = await service.get_view(session, await service.get(session, principal, source))
+        prefilled = prefill(repeat_request(evaluation), choices, [dataset.id for dataset in all_datasets])
     return render_page(
         request,
         "new.html",
         principal,
-        schemes=schemes,
-        protected=[dataset for dataset in all_datasets if dataset.kind == "protected"],
-        attacks=_attacks_by_threat_model(),
+        presets=PRESETS,
+        schemes=[*choices, *prefilled.further_schemes],
+        attacks=attack_choices(),
+        prefilled=prefilled,
         plain=[dataset for dataset in all_datasets if dataset.kind == "plain"],
         public=_PUBLIC_DATASET_LABEL,
         profiles=_PROFILE_DESCRIPTIONS,
         modes=catalog.SSIM_MODES,
     )
-
-
-def _attacks_by_threat_model() -> dict[str, list[dict[str, Any]]]:
-    """By the name of their threat model, the named ones first; in each, the paper's own attacks first."""
-    groups: dict[str, list[dict[str, Any]]] = {model.name: [] for model in catalog.NAMED_THREAT_MODELS}
-    for attack in sorted(catalog.attacks().values(), key=lambda attack: attack.paper_name is None):
-        groups.setdefault(attack.threat_model.name, []).append(catalog.describe_attack(attack.name))
-    return groups
 
 
 @api_router.post("/dashboard/evaluations/preview")
@@ -95,25 +97,9 @@ async def preview(
     app_state: AppStateDep,
     session: Session,
 ) -> Response:
-    """The pairs of an order, its time and its commands, as a part of the form's page."""
+    """The pairs of an order, its time and its commands, as a part of the form's page. Raises what the order would."""
     request_body = evaluation_create.model_dump(mode="json", exclude_unset=True)
-    request_json = json.dumps(request_body, indent=2)
-    context: dict[str, Any] = {
-        "body": request_json,
-        "python": _python_snippet(request_body),
-        "address": str(request.base_url).rstrip("/"),
-        "profile": evaluation_create.profile,
-        "problem": None,
-        "lines": {},
-        "count": 0,
-        "estimate": None,
-        "core_hours": None,
-        "keys": [],
-    }
-    try:
-        planned = await service.plan(session, app_state, principal, evaluation_create)
-    except Problem as problem:
-        return render_page(request, "preview.html", principal, **{**context, "problem": problem})
+    planned = await service.plan(session, app_state, principal, evaluation_create)
     cells_by_scheme: dict[str, list[PlannedCell]] = {}
     for cell in planned.cells:
         reason = cell.not_applicable_reason and cell.not_applicable_reason.replace(
@@ -128,14 +114,20 @@ async def preview(
         evaluation_create.profile,
         await queries.recent_cell_durations(session, principal.account_id, evaluation_create.profile),
     )
-    found = {
-        "lines": cells_by_scheme,
-        "count": len(runnable),
-        "estimate": estimate,
-        "core_hours": planned.cost.core_seconds / 3600,
-        "keys": planned.keys,
-    }
-    return render_page(request, "preview.html", principal, **{**context, **found})
+    return render_page(
+        request,
+        "preview.html",
+        principal,
+        body=json.dumps(request_body, indent=2),
+        python=_python_snippet(request_body),
+        address=str(request.base_url).rstrip("/"),
+        profile=evaluation_create.profile,
+        lines=cells_by_scheme,
+        count=len(runnable),
+        estimate=estimate,
+        core_hours=planned.cost.core_seconds / 3600,
+        keys=planned.keys,
+    )
 
 
 def _estimate_duration(

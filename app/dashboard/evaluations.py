@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import Annotated
 
@@ -11,16 +12,19 @@ from starlette.responses import Response
 
 from unveil.app.dashboard import compare, heatmap, queries
 from unveil.app.dashboard.rendering import PageRoute, redirect, render_page
-from unveil.app.db.job_states import ACTIVE
-from unveil.app.dependencies import Session
-from unveil.app.errors.problem import EvaluationEnded, NotFound
+from unveil.app.db.ids import new_id
+from unveil.app.db.job_states import ACTIVE, Status
+from unveil.app.dependencies import AppStateDep, Session
+from unveil.app.errors.problem import EvaluationEnded, Invalid, NotFound
 from unveil.app.evaluations import queries as rows
-from unveil.app.evaluations import service
+from unveil.app.evaluations import repeat, service
+from unveil.app.evaluations.schemas import EvaluationCreate
 from unveil.app.http.authentication import EvaluatePrincipal, ReadPrincipal
 from unveil.app.http.pagination import EvaluationPaging
 from unveil.app.http.pagination import build_page as listing
 from unveil.app.report import charts
-from unveil.app.report.evaluation import Cell, Sample
+from unveil.app.report.evaluation import Cell, Evaluation, Job, Sample
+from unveil.app.report.labels import title
 from unveil.app.report.table import EvaluationTable
 from unveil.models import catalog
 
@@ -33,6 +37,17 @@ class SampleOrder(StrEnum):
     BEST = "best"
     WORST = "worst"
     RANDOM = "random"
+
+
+@dataclass(frozen=True)
+class RunningJob:
+    """A cell, a utility measurement or the training of a key, as the page of a running evaluation lists it."""
+
+    id: str
+    title: str
+    path: str | None
+    progress: float
+    phase: str
 
 
 @router.get("/")
@@ -76,7 +91,59 @@ async def show_evaluation(request: Request, id: str, principal: ReadPrincipal, s
         version=version,
         table=table,
         losses=loss_charts,
+        running=_list_running_jobs(evaluation, table),
+        failed=[job for job in _all_jobs(evaluation) if job.status == Status.FAILED],
+        failure_reasons=[reason for reason in table.empty_reasons if reason.text == Status.FAILED],
     )
+
+
+def _all_jobs(evaluation: Evaluation) -> list[Job]:
+    return [*evaluation.cells, *evaluation.utility]
+
+
+def _list_running_jobs(evaluation: Evaluation, table: EvaluationTable) -> list[RunningJob]:
+    """Trainings of keys first, because cells wait for them."""
+    keys = [
+        RunningJob(
+            key["id"],
+            f"Training of a key of {title({'name': key['scheme']})}",
+            None,
+            key["progress"] or 0.0,
+            key["phase"],
+        )
+        for key in evaluation.keys
+        if key["status"] in ("training", "cancelling") and key["phase"]
+    ]
+    base = f"/dashboard/evaluations/{evaluation.id}"
+    utility_titles = {row.utility.id: f"Utility of {row.title}" for row in table.rows if row.utility}
+    titles = {**utility_titles, **table.cell_titles}
+    jobs = [
+        RunningJob(
+            job.id,
+            titles[job.id],
+            f"{base}#utility" if job.id in utility_titles else f"{base}/cells/{job.id}",
+            job.progress,
+            job.phase or job.status,
+        )
+        for job in _all_jobs(evaluation)
+        if job.status in (Status.RUNNING, Status.CANCELLING)
+    ]
+    return keys + jobs
+
+
+@router.post("/dashboard/evaluations/{id}/run-again")
+async def run_again(
+    id: str, principal: EvaluatePrincipal, app_state: AppStateDep, session: Session, failed: bool = False
+) -> Response:
+    """Order the same evaluation again, or with `failed` its failed cells, and show the new one."""
+    evaluation = await service.get_view(session, await service.get(session, principal, id))
+    if failed and all(job.status != Status.FAILED for job in _all_jobs(evaluation)):
+        raise Invalid("no cell of this evaluation failed")
+    body = (repeat.retry_request if failed else repeat.repeat_request)(evaluation)
+    created = await service.create(session, app_state, principal, EvaluationCreate.model_validate(body), new_id("ev"))
+    await session.commit()
+    await service.dispatch_jobs(app_state, created)
+    return redirect(f"/dashboard/evaluations/{created.id}")
 
 
 @router.post("/dashboard/evaluations/{id}/cancel")

@@ -10,8 +10,9 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import defer
 
 from unveil.app.batching import RowLoader
+from unveil.app.db.heartbeats import ATTACK_QUEUE, select_live_processes
 from unveil.app.db.ids import is_id
-from unveil.app.db.tables import Cell, Curve, Evaluation, Event, Key, Sample, Scores
+from unveil.app.db.tables import Cell, Curve, Evaluation, Event, Key, ProcessHeartbeat, Sample, Scores
 from unveil.app.http.pagination import PageRequest, apply_cursor
 
 _SELECT_VERSION_AND_STATUS = select(
@@ -64,7 +65,8 @@ async def list_cell_summaries(
         await session.execute(
             select(
                 Cell.id, Cell.evaluation_id, Cell.scheme, Cell.attack, Cell.threat_model, Cell.status, Cell.progress,
-                Cell.phase, Cell.attempt, Cell.error, Cell.started_at, Cell.finished_at, result,
+                Cell.phase, Cell.attempt, Cell.error, Cell.started_at, Cell.finished_at, Cell.estimated_core_seconds,
+                result,
             )
             .where(Cell.evaluation_id.in_(evaluation_ids))
             .order_by(Cell.evaluation_id, Cell.position)
@@ -154,3 +156,9 @@ async def list_trained_keys(session: AsyncSession, evaluation_ids: Sequence[str]
             .execution_options(populate_existing=True)
         )
     ).all()
+
+
+async def is_attack_worker_live(session: AsyncSession) -> bool:
+    """Whether a worker that runs cells and trains keys has a heartbeat."""
+    live = select_live_processes().where(literal(ATTACK_QUEUE) == any_(ProcessHeartbeat.queues))
+    return await session.scalar(live.with_only_columns(ProcessHeartbeat.name).limit(1)) is not None

@@ -221,7 +221,9 @@ async def get_detail(session: AsyncSession, evaluation: Evaluation) -> Evaluatio
     """Everything except images and curves."""
     ids = [evaluation.id]
     cells, keys = await queries.list_cells(session, ids), await queries.list_trained_keys(session, ids)
-    return serializers.to_detail(evaluation, cells, keys, await queries.list_sample_summaries(session, evaluation.id))
+    samples = await queries.list_sample_summaries(session, evaluation.id)
+    worker_live = await queries.is_attack_worker_live(session)
+    return serializers.to_detail(evaluation, cells, keys, samples, worker_live=worker_live)
 
 
 async def get_view(session: AsyncSession, evaluation: Evaluation) -> view.Evaluation:
@@ -273,6 +275,7 @@ async def list_summaries(session: AsyncSession, evaluations: Sequence[Evaluation
     for key in await queries.list_trained_keys(session, [evaluation.id for evaluation in evaluations]):
         keys[key.evaluation_id].append(key)
     summaries = dict[str, EvaluationSummary]()
+    worker_live = await queries.is_attack_worker_live(session)
     for first in range(0, len(evaluations), _EVALUATIONS_PER_READ):
         batch = evaluations[first : first + _EVALUATIONS_PER_READ]
         cells = defaultdict[str, list[Row[Any]]](list)
@@ -281,6 +284,9 @@ async def list_summaries(session: AsyncSession, evaluations: Sequence[Evaluation
             session, [each.id for each in batch], with_results=without_verdicts
         ):
             cells[cell.evaluation_id].append(cell)
-        summaries |= {each.id: serializers.to_summary(each, cells[each.id], keys[each.id]) for each in batch}
+        summaries |= {
+            each.id: serializers.to_summary(each, cells[each.id], keys[each.id], worker_live=worker_live)
+            for each in batch
+        }
     await session.commit()  # verdicts that were computed for the first time
     return summaries

@@ -12,6 +12,20 @@ from starlette.datastructures import FormData
 from unveil.app.errors.problem import BadRequest, Invalid, Problem
 
 _MAX_VALUE_CHARACTERS = 60
+# As the catalog words the errors of settings; by pydantic's type of error.
+_WORDS = {
+    "missing": "is missing",
+    "greater_than_equal": "must be at least {ge}",
+    "less_than_equal": "must be at most {le}",
+    "less_than": "must be below {lt}",
+    "string_too_short": "needs {min_length} or more characters",
+    "string_too_long": "takes at most {max_length} characters",
+    "too_short": "needs {min_length} or more entries",
+    "too_long": "takes at most {max_length} entries",
+    "int_type": "must be an integer",
+    "bool_type": "must be true or false",
+    "literal_error": "must be {expected}",
+}
 
 
 def to_problem(error: RequestValidationError) -> Problem:
@@ -29,7 +43,8 @@ def _pointer(part: Mapping[str, Any]) -> str:
 
 
 def _message(part: Mapping[str, Any], body: Any) -> str:
-    message = str(part["msg"])
+    words = _WORDS.get(part["type"])
+    message = str(part["msg"]) if words is None else words.format(**part.get("ctx", {}))
     if part["type"] == "extra_forbidden":
         return "unknown field; remove it"
     if part["type"] == "missing" and isinstance(body, FormData) and part["loc"][-1] in body:

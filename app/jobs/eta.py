@@ -12,6 +12,7 @@ from unveil.app.db.job_states import COMPLETED, TERMINAL, Status
 
 _TRAINING_WEIGHT = 20.0  # weight of a training job relative to another one in overall progress (minutes and seconds)
 _MIN_PROGRESS_FOR_ESTIMATE = 0.01  # below this progress an estimate of the duration is meaningless
+_RELIABLE_PROGRESS = 0.2  # from this progress on a running job's own pace alone counts
 
 
 @dataclass(frozen=True)
@@ -24,6 +25,12 @@ class JobProgress:
     progress: float
     started_at: datetime | None
     finished_at: datetime | None
+    estimated_seconds: float = 0.0  # when it was ordered, on one core; 0: by a version without estimates
+
+    @property
+    def groups(self) -> tuple[str | bool, str | bool]:
+        """Jobs with durations alike: those of its kind, then those that train as it does or do not."""
+        return self.kind, self.trains
 
 
 def weighted_progress(jobs: Sequence[JobProgress]) -> float:
@@ -39,36 +46,75 @@ def weighted_progress(jobs: Sequence[JobProgress]) -> float:
 
 
 def estimate_remaining_seconds(jobs: Sequence[JobProgress], now: datetime) -> float | None:
-    """Assumes the current number of running jobs. None if no job of a kind has a known duration."""
-    durations: dict[str | bool, list[float]] = defaultdict(list)  # by kind, and by whether the job trains
-    for job in jobs:
-        duration = _estimate_duration(job, now)
-        if duration is not None:
-            durations[job.kind].append(duration)
-            durations[job.trains].append(duration)
-    means = {group: fmean(times) for group, times in durations.items()}
+    """Assumes the current number of running jobs. None if nothing is known of the duration of a job."""
+    known = _KnownDurations(jobs, now)
     running, waiting = list[float](), list[float]()
     for job in jobs:
         if job.status in TERMINAL:
             continue
-        candidates = (_estimate_duration(job, now), means.get(job.kind), means.get(job.trains))
-        estimate = next((seconds for seconds in candidates if seconds is not None), None)
-        if estimate is None:
+        duration = known.estimate(job)
+        if duration is None:
             return None
         if job.status == Status.QUEUED:
-            waiting.append(estimate)
+            waiting.append(duration)
         else:
-            running.append(max(0.0, estimate - _elapsed_seconds(job, now)))
+            running.append(max(0.0, duration - _elapsed_seconds(job, now)))
     return max([*running, (sum(running) + sum(waiting)) / max(1, len(running))])
 
 
-def _estimate_duration(job: JobProgress, now: datetime) -> float | None:
-    """The duration of an ended job, extrapolated from its progress for a running one."""
-    if job.status == Status.SUCCEEDED:
-        return _elapsed_seconds(job, job.finished_at or now)
-    if job.status == Status.RUNNING and job.progress >= _MIN_PROGRESS_FOR_ESTIMATE:
-        return _elapsed_seconds(job, now) / job.progress
-    return None
+class _KnownDurations:
+    """Durations that the jobs of an evaluation show, in seconds: of ended jobs, and extrapolated for running ones."""
+
+    def __init__(self, jobs: Sequence[JobProgress], now: datetime) -> None:
+        self._now = now
+        ended = [job for job in jobs if job.status == Status.SUCCEEDED]
+        self._ended = _mean_by_group(ended, [_elapsed_seconds(job, job.finished_at or now) for job in ended])
+        running = [job for job in jobs if self._extrapolate(job) is not None]
+        self._running = _mean_by_group(running, [self._extrapolate(job) or 0.0 for job in running])
+        self._scale = {
+            trains: _ratio(
+                [
+                    (_elapsed_seconds(job, job.finished_at or now), job.estimated_seconds)
+                    for job in ended
+                    if job.trains == trains
+                ]
+            )
+            for trains in (False, True)
+        }
+
+    def estimate(self, job: JobProgress) -> float | None:
+        """The whole duration of a job. The own pace of a running job gradually replaces what is known of others."""
+        own, other = self._extrapolate(job), self._estimate_from_ended(job)
+        if own is not None and other is not None:
+            weight = min(1.0, job.progress / _RELIABLE_PROGRESS)
+            return weight * own + (1 - weight) * other
+        candidates = (own, other, *(means.get(group) for group in job.groups for means in (self._ended, self._running)))
+        return next((seconds for seconds in candidates if seconds is not None), None)
+
+    def _estimate_from_ended(self, job: JobProgress) -> float | None:
+        """As long as ended jobs of its kind, or else its estimated cost at the pace of ended jobs."""
+        scale = self._scale[job.trains]
+        scaled = None if scale is None or not job.estimated_seconds else scale * job.estimated_seconds
+        return self._ended.get(job.kind, scaled)
+
+    def _extrapolate(self, job: JobProgress) -> float | None:
+        if job.status != Status.RUNNING or job.progress < _MIN_PROGRESS_FOR_ESTIMATE:
+            return None
+        return _elapsed_seconds(job, self._now) / job.progress
+
+
+def _mean_by_group(jobs: Sequence[JobProgress], durations: Sequence[float]) -> dict[str | bool, float]:
+    by_group: dict[str | bool, list[float]] = defaultdict(list)
+    for job, duration in zip(jobs, durations, strict=True):
+        for group in job.groups:
+            by_group[group].append(duration)
+    return {group: fmean(times) for group, times in by_group.items()}
+
+
+def _ratio(measured_and_estimated: Sequence[tuple[float, float]]) -> float | None:
+    """Measured seconds per estimated second, over jobs that have an estimate."""
+    pairs = [pair for pair in measured_and_estimated if pair[1] > 0]
+    return sum(measured for measured, _ in pairs) / sum(estimated for _, estimated in pairs) if pairs else None
 
 
 def _elapsed_seconds(job: JobProgress, until: datetime) -> float:

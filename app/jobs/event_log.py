@@ -172,15 +172,21 @@ def _execute_returning(
 
 
 def progress_summary(session: Session, evaluation_id: str) -> dict[str, Any]:
-    """Completed cells, all cells, and the progress of the evaluation with its trained keys."""
+    """Counts of cells that can run, completed and in all, and the progress of the evaluation with its trained keys."""
     cells = session.execute(_select_progress(Cell, Cell.attack).where(Cell.evaluation_id == evaluation_id)).all()
     keys = session.execute(_select_progress(Key, Key.scheme).where(Key.evaluation_id == evaluation_id)).all()
-    done = sum(cell.status in COMPLETED for cell in cells)
-    return {"done": done, "total": len(cells), "fraction": round(eta.weighted_progress(job_progress(cells, keys)), 4)}
+    done, total = count_cells(cells)
+    return {"done": done, "total": total, "fraction": round(eta.weighted_progress(job_progress(cells, keys)), 4)}
+
+
+def count_cells(cells: Sequence[Any]) -> tuple[int, int]:
+    """Completed cells and all cells, without those that do not apply."""
+    runnable = [cell for cell in cells if cell.status != Status.NOT_APPLICABLE]
+    return sum(cell.status in COMPLETED for cell in runnable), len(runnable)
 
 
 def _select_progress(table: type[Cell] | type[Key], kind: Any) -> Select[Any]:
-    return select(kind, table.status, table.progress, table.started_at, table.finished_at)
+    return select(kind, table.status, table.progress, table.estimated_core_seconds, table.started_at, table.finished_at)
 
 
 def job_progress(cells: Sequence[Any], keys: Sequence[Any]) -> list[eta.JobProgress]:
@@ -188,7 +194,9 @@ def job_progress(cells: Sequence[Any], keys: Sequence[Any]) -> list[eta.JobProgr
     kinds = [(cell.attack["name"], catalog.is_training_attack(cell.attack["name"]), cell) for cell in cells]
     kinds += [(f"key of {key.scheme}", True, key) for key in keys]
     return [
-        eta.JobProgress(kind, trains, Status(job.status), job.progress, job.started_at, job.finished_at)
+        eta.JobProgress(
+            kind, trains, Status(job.status), job.progress, job.started_at, job.finished_at, job.estimated_core_seconds
+        )
         for kind, trains, job in kinds
     ]
 

@@ -26,14 +26,15 @@ class JobError(JsonRecord):
 @dataclass(frozen=True, kw_only=True)
 class Progress(JsonRecord):
     done: int
-    """Cells that succeeded, failed or do not apply; not those that were cancelled"""
+    """Cells that succeeded or failed; not those that were cancelled"""
     total: int
+    """Cells that can run: without those that do not apply"""
     fraction: float
     """0 to 1, never falls; cells that train networks weigh more"""
     eta_s: float | None
     """Null while the time left cannot be estimated"""
     phase: str | None
-    """Such as `itn on tanaka, epoch 4 of 20`"""
+    """Such as `itn on tanaka, epoch 4 of 20`; while nothing runs, what the queued jobs wait for"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,6 +55,7 @@ class Job(JsonRecord):
     status: Status
     progress: float
     phase: str | None = None
+    """What a running job does, or what a queued one waits for"""
     error: JobError | None = None
     reason: str | None = None
     """Why the job cannot run (status not_applicable)"""

@@ -33,11 +33,12 @@ document.addEventListener("visibilitychange", () => {
   if (!document.hidden && due <= performance.now()) refreshPage();
 });
 
-function progress({ cell, progress, phase, evaluation }) {
-  const bar = document.getElementById(`bar-${cell}`);
-  if (!bar) return scheduleRefresh(0);
-  bar.value = progress;
-  document.getElementById(`phase-${cell}`).textContent = phase;
+function progress({ cell, key, progress, phase, evaluation }) {
+  const job = cell ?? key;
+  const bars = document.querySelectorAll(`[data-bar="${job}"]`);
+  if (!bars.length) return scheduleRefresh(0);
+  for (const bar of bars) bar.value = progress;
+  for (const text of document.querySelectorAll(`[data-phase="${job}"]`)) text.textContent = phase;
   const overall = document.getElementById("overall");
   if (overall) overall.value = evaluation.fraction;
   scheduleRefresh(5000); // updates the estimated time left

@@ -1,19 +1,24 @@
 // The form of a new evaluation: the same JSON goes to the preview, which plans it, and to POST /evaluations.
+import { clearErrors, showErrors } from "./field_errors.js";
 import { keepFocus } from "./parts.js";
 import { uploads } from "./upload.js";
 
 const form = document.getElementById("order");
 const preview = document.getElementById("preview");
 const refused = document.getElementById("refused");
+const total = document.getElementById("total");
 const start = document.getElementById("start");
+const PREVIEW_DELAY_MS = 150;
 
 const json = (path, body) =>
   fetch(path, { method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify(body) });
 
-/** What the fields say; a setting that is left empty is the profile's. */
+const checked = (name) => [...form.querySelectorAll(`input[name=${name}]:checked`)];
+const settingsOf = (attack) => [...form.querySelectorAll(`[data-for="${attack}"] [name]`)];
+
+/** The order that the fields describe; a field that is left empty is left out. */
 function order() {
   const value = (name) => form.elements[name].value;
-  const checked = (name) => [...form.querySelectorAll(`input[name=${name}]:checked`)];
   const made = {
     name: value("name"),
     schemes: checked("scheme").map((box) => ({ ...JSON.parse(box.value), ...(box.dataset.key ? { key_id: box.dataset.key } : {}) })),
@@ -22,14 +27,22 @@ function order() {
     profile: value("profile"),
     ssim_mode: value("ssim_mode"),
   };
-  for (const name of ["seed", "samples", "keys"]) made[name] = Number(value(name));
+  for (const name of ["seed", "samples", "keys"]) if (value(name)) made[name] = Number(value(name));
   if (value("public_dataset")) made.public_dataset = value("public_dataset");
+  if (form.elements.utility.checked) made.utility = true;
   return made;
 }
 
+/** The settings of an attack that differ from those of the profile. */
 function settings(attack) {
-  const fields = form.querySelectorAll(`[data-for="${attack}"] input, [data-for="${attack}"] select`);
-  return Object.fromEntries([...fields].filter((field) => field.value).map((field) => [field.name, typed(field.value)]));
+  const profile = form.elements.profile.value;
+  const given = {};
+  for (const field of settingsOf(attack)) {
+    if (field.type === "checkbox") {
+      if (field.checked !== JSON.parse(field.dataset.defaults)[profile]) given[field.name] = field.checked;
+    } else if (field.value) given[field.name] = typed(field.value);
+  }
+  return given;
 }
 
 function typed(text) {
@@ -40,39 +53,86 @@ function typed(text) {
   }
 }
 
-let turn = 0;
+/** The field that a JSON pointer into the order names. */
+function fieldAt(pointer) {
+  const [list, index, setting] = pointer.split("/").slice(1);
+  if (list !== "schemes" && list !== "attacks") {
+    const field = form.elements[list];
+    return field instanceof RadioNodeList ? field[0] : field;
+  }
+  const box = checked(list.slice(0, -1))[Number(index ?? NaN)];
+  if (!box) return document.getElementById(list).querySelector("input");
+  const field = list === "attacks" && settingsOf(box.value).find((each) => each.name === setting);
+  return field || box;
+}
+
+// --- presets and profiles ---
+
+function applyPreset(preset) {
+  if (preset === "custom") return;
+  for (const box of form.querySelectorAll("[data-presets]")) box.checked = box.dataset.presets.split(" ").includes(preset);
+}
+
+/** Settings that nobody has changed follow the profile. */
+function applyProfile(profile) {
+  for (const field of form.querySelectorAll("[data-defaults]")) {
+    const value = JSON.parse(field.dataset.defaults)[profile];
+    if (field.type !== "checkbox") field.placeholder = JSON.stringify(value);
+    else if (!field.dataset.changed) field.checked = value;
+  }
+}
+
+form.addEventListener("change", ({ target }) => {
+  if (target.name === "preset") applyPreset(target.value);
+  else if (target.name === "profile") applyProfile(target.value);
+  else if (target.dataset.defaults) target.dataset.changed = "yes";
+  else if (target.name === "scheme" || target.name === "attack") form.elements.preset.value = "custom";
+  else return;
+  schedulePreview();
+});
+
+// --- the preview and the order ---
+
+let latest = 0;
 let timer;
 
-async function look() {
-  const mine = ++turn;
+function schedulePreview() {
+  clearTimeout(timer);
+  timer = setTimeout(showPreview, PREVIEW_DELAY_MS);
+}
+
+async function showPreview() {
+  const mine = ++latest;
   const wanted = order();
-  refused.hidden = true;
+  clearErrors(form, refused);
   start.disabled = !wanted.schemes.length || !wanted.attacks.length;
+  total.textContent = "";
   if (start.disabled) return (preview.textContent = "Choose at least one scheme and one attack.");
   const answer = await json("/dashboard/evaluations/preview", wanted);
   const text = await answer.text();
-  if (mine !== turn) return;
-  if (!answer.ok) return (preview.textContent = JSON.parse(text).detail);
-  const open = [...preview.querySelectorAll("details")].map((each) => each.open);
+  if (mine !== latest) return;
+  if (!answer.ok) {
+    preview.textContent = "Nothing can be ordered like this.";
+    return showErrors(refused, JSON.parse(text), fieldAt);
+  }
+  const open = new Set([...preview.querySelectorAll("details[open] > summary")].map((each) => each.textContent));
   keepFocus(preview, () => {
     preview.innerHTML = text;
-    preview.querySelectorAll("details").forEach((each, i) => (each.open = open[i] ?? false));
+    for (const summary of preview.querySelectorAll("summary")) summary.parentElement.open ||= open.has(summary.textContent);
   });
+  total.textContent = document.getElementById("cells").textContent;
 }
 
-form.addEventListener("input", () => {
-  clearTimeout(timer);
-  timer = setTimeout(look, 150);
-});
+form.addEventListener("input", schedulePreview);
 
 form.addEventListener("submit", async (event) => {
   event.preventDefault();
   start.disabled = true;
+  clearErrors(form, refused);
   const answer = await json("/evaluations", order());
   const body = await answer.json();
   if (answer.ok) return location.assign(`/dashboard/evaluations/${body.id}`);
-  refused.textContent = [body.detail, ...body.errors.map((error) => `${error.pointer} ${error.detail}`)].join("; ");
-  refused.hidden = false;
+  showErrors(refused, body, fieldAt);
   start.disabled = false;
 });
 
@@ -83,8 +143,8 @@ uploads({
   said: document.getElementById("uploaded"),
   done(dataset) {
     form.elements.dataset.add(new Option(dataset.name, dataset.id, false, true));
-    look();
+    showPreview();
   },
 });
 
-look();
+showPreview();

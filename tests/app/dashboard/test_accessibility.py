@@ -60,7 +60,9 @@ def test_the_sign_in_has_nothing_that_axe_objects_to(browser: Chrome, stack: Loc
     assert violations(browser) == []
 
 
-def test_from_the_sign_in_to_a_report_by_keyboard_alone(browser: Chrome, stack: LocalStack) -> None:
+def test_from_the_sign_in_to_a_report_by_keyboard_alone(
+    browser: Chrome, stack: LocalStack, evaluation: Evaluation
+) -> None:
     browser.delete_all_cookies()
     browser.get(f"{stack.url}/dashboard/playground")
     press(browser, stack.token, Keys.ENTER)  # the field has the focus
@@ -75,11 +77,15 @@ def test_from_the_sign_in_to_a_report_by_keyboard_alone(browser: Chrome, stack: 
     undone = browser.find_element(By.CSS_SELECTOR, "[data-is=undone]")
     WebDriverWait(browser, 30).until(lambda _: "equal to yours in every pixel" in undone.text)
 
-    tab_to(browser, ".pages a[href='/dashboard/evaluations/new']")
+    tab_to(browser, ".pages a[href='/']")
+    press(browser, Keys.ENTER)
+    WebDriverWait(browser, 20).until(lambda page: page.find_elements(By.ID, "list"))
+    tab_to(browser, f"a[href$={evaluation.id}]")
+    press(browser, Keys.ENTER)
+    WebDriverWait(browser, 20).until(lambda page: page.find_elements(By.ID, "actions"))
+    tab_to(browser, "#actions [href*=from]")
     press(browser, Keys.ENTER)
     WebDriverWait(browser, 20).until(lambda page: page.find_elements(By.ID, "start"))
-    tab_to(browser, "input[name=profile]")
-    press(browser, Keys.ARROW_UP)  # from quick to smoke
     tab_to(browser, "#start")
     press(browser, Keys.ENTER)
     WebDriverWait(browser, 20).until(lambda page: page.find_elements(By.ID, "standing"))
@@ -96,7 +102,7 @@ def press(browser: Chrome, *keys: str) -> None:
     ActionChains(browser).send_keys(*keys).perform()
 
 
-def tab_to(browser: Chrome, wanted: str, most: int = 80) -> None:
+def tab_to(browser: Chrome, wanted: str, most: int = 120) -> None:
     """Press Tab until the focus is there, around the page if need be; every stop must be seen to have the focus."""
     for _ in range(most):
         if browser.execute_script("return document.activeElement.matches(arguments[0])", wanted):

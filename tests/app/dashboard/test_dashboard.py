@@ -137,10 +137,15 @@ def test_a_failed_evaluation_says_why_once_a_scheme(
         made = client.evaluations.create(schemes=["tanaka", "ele"], attacks=attacks, **order).wait(timeout=150)
     page = " ".join(unescape(signed_in_browser.get(f"/dashboard/evaluations/{made.id}").text).split())
     why = "dataset half: 'cut.png' is cut off; save it anew"
-    assert re.search(rf"failed: No attack, [^:]*FR-Attack, Key recovery[^:]*: {re.escape(why)}", page)
-    assert page.count(why) == 3, "in the verdict of each scheme and once below the table"
+    assert re.search(rf"11 cells failed.*{re.escape(why)}.*No attack, [^<]*FR-Attack, Key recovery.*Verdicts", page)
+    assert page.count(why) == 3, "on top, and in the verdict of each scheme"
     refused = next(cell.reason for cell in made.cells if cell.reason)
     assert f"N/A: Key recovery on ELE: {refused}" in page
+    again = signed_in_browser.post(f"/dashboard/evaluations/{made.id}/run-again?failed=true").headers["Location"]
+    with Client(stack.url, stack.token) as client:
+        retried = client.evaluations.get(again.rpartition("/")[2])
+        assert (retried.name, len(retried.cells)) == (f"{made.name} (retry)", len(made.cells))
+        retried.cancel()
 
 
 def test_a_list_names_a_scheme_without_what_its_profile_says(

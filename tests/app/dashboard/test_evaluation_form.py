@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import base64
+import json
 import re
 from pathlib import Path
 
 from selenium.webdriver import Chrome
 from selenium.webdriver.common.by import By
+from selenium.webdriver.remote.webelement import WebElement
 from selenium.webdriver.support.ui import Select, WebDriverWait
 
+from tests.browser import console_errors, emulate_device
 from tests.sample_images import archive, classes
-from unveil.app.client import Client
+from unveil.app.client import Client, Evaluation
 from unveil.app.local.stack import LocalStack
+from unveil.models import catalog
 
 # A person who lets a file go above the field; what the page says from then on is kept.
 _DROP_SCRIPT = """
@@ -27,21 +31,37 @@ document.getElementById("drop").dispatchEvent(new DragEvent("drop", how));
 """
 
 
+_CHOOSE_ONLY_SCRIPT = """
+const wanted = arguments[0];
+for (const box of document.querySelectorAll("input[name=scheme], input[name=attack]"))
+  if (box.checked !== wanted.includes(box.value)) box.click();
+"""
+_TANAKA = '{"name": "tanaka", "variant": "paper"}'
+
+
+def open_form(stack: LocalStack, browser: Chrome, *values: str) -> WebElement:
+    """The form with these schemes and attacks alone chosen, when its preview has come."""
+    browser.get(f"{stack.url}/dashboard/evaluations/new")
+    preview = browser.find_element(By.ID, "preview")
+    WebDriverWait(browser, 20).until(lambda _: re.match(r"\d+ cells", preview.text))
+    browser.execute_script(_CHOOSE_ONLY_SCRIPT, list(values))
+    return preview
+
+
 def choose(browser: Chrome, value: str) -> None:
     browser.find_element(By.CSS_SELECTOR, f"input[value='{value}']").click()
 
 
 def test_the_form_says_what_an_order_makes_and_starts_it(stack: LocalStack, browser: Chrome) -> None:
-    browser.get(f"{stack.url}/dashboard/evaluations/new")
-    preview = browser.find_element(By.ID, "preview")
-    WebDriverWait(browser, 10).until(lambda _: preview.text.startswith("6 cells"))
+    preview = open_form(stack, browser, _TANAKA, "none", "fr")
+    WebDriverWait(browser, 20).until(lambda _: preview.text.startswith("6 cells"))
     choose(browser, '{"name": "ele"}')
     choose(browser, "key-recovery")
     choose(browser, "smoke")
-    WebDriverWait(browser, 10).until(lambda _: "does not apply: needs a scheme" in preview.text)
+    WebDriverWait(browser, 20).until(lambda _: "does not apply: needs a scheme" in preview.get_property("textContent"))
     # none and fr on both, key recovery on one; and on both the other three that the profile requires
     WebDriverWait(browser, 10).until(lambda _: preview.text.startswith("11 cells"))
-    assert "ciphertext-only" in preview.text
+    assert "ciphertext-only" in preview.get_property("textContent")
     assert "on one worker" in preview.text
     WebDriverWait(browser, 10).until(lambda page: '"profile": "smoke"' in _read_preview(page)[0])
     shown = _read_preview(browser)
@@ -58,9 +78,8 @@ def test_the_form_says_what_an_order_makes_and_starts_it(stack: LocalStack, brow
 
 
 def test_a_preview_that_changes_leaves_the_focus_where_it_was(stack: LocalStack, browser: Chrome) -> None:
-    browser.get(f"{stack.url}/dashboard/evaluations/new")
-    preview = browser.find_element(By.ID, "preview")
-    WebDriverWait(browser, 10).until(lambda _: preview.text.startswith("6 cells"))
+    preview = open_form(stack, browser, _TANAKA, "none", "fr")
+    WebDriverWait(browser, 20).until(lambda _: preview.text.startswith("6 cells"))
     choose(browser, '{"name": "etc"}')
     browser.execute_script("document.getElementById('as-curl').focus()")
     WebDriverWait(browser, 10).until(lambda _: preview.text.startswith("12 cells"))
@@ -68,13 +87,64 @@ def test_a_preview_that_changes_leaves_the_focus_where_it_was(stack: LocalStack,
 
 
 def test_what_cannot_be_ordered_is_said_before_it_is_sent(stack: LocalStack, browser: Chrome) -> None:
-    browser.get(f"{stack.url}/dashboard/evaluations/new")
-    preview = browser.find_element(By.ID, "preview")
-    WebDriverWait(browser, 10).until(lambda _: preview.text.startswith("6 cells"))
-    choose(browser, "none")
-    choose(browser, "fr")
-    WebDriverWait(browser, 10).until(lambda _: "at least one scheme and one attack" in preview.text)
+    preview = open_form(stack, browser, _TANAKA)
+    WebDriverWait(browser, 20).until(lambda _: "at least one scheme and one attack" in preview.text)
     assert not browser.find_element(By.ID, "start").is_enabled()
+
+    choose(browser, "fr")
+    choose(browser, "known-plaintext")
+    pairs = browser.find_element(By.CSS_SELECTOR, "[data-for=known-plaintext] [name=pairs]")
+    browser.execute_script("arguments[0].closest('details').open = true", pairs)
+    pairs.send_keys("none")
+    WebDriverWait(browser, 20).until(lambda _: pairs.get_attribute("aria-invalid"))
+    message = browser.find_element(By.ID, pairs.get_attribute("aria-describedby"))
+    assert message.text == "must be integer; got 'none'", "beside the field, without a JSON pointer"
+    browser.find_element(By.LINK_TEXT, "known-plaintext, pairs").click()
+    assert browser.switch_to.active_element == pairs
+    pairs.clear()
+    pairs.send_keys("2")
+    WebDriverWait(browser, 20).until(lambda _: not pairs.get_attribute("aria-invalid"))
+    assert all("422" in line for line in console_errors(browser))
+
+
+def test_presets_choose_schemes_and_attacks_and_a_change_makes_the_choice_custom(
+    stack: LocalStack, browser: Chrome
+) -> None:
+    browser.get(f"{stack.url}/dashboard/evaluations/new")
+    chosen = "return [...document.querySelectorAll('input[name=attack]:checked')].map((box) => box.value).sort()"
+    preset = "return document.getElementById('order').elements.preset.value"
+    training = {name for name, attack in catalog.attacks().items() if attack.learning_based}
+    assert browser.execute_script(preset) == "quick-audit"
+    assert set(browser.execute_script(chosen)) == catalog.attacks().keys() - training
+    choose(browser, "paper")
+    assert browser.execute_script(chosen) == ["fr", "gan", "itn"]
+    choose(browser, "full")
+    assert set(browser.execute_script(chosen)) == catalog.attacks().keys()
+    choose(browser, "gan")
+    assert browser.execute_script(preset) == "custom"
+
+
+def test_the_start_button_is_in_view_wherever_the_form_is_scrolled(stack: LocalStack, browser: Chrome) -> None:
+    visible = """const place = document.getElementById("start").getBoundingClientRect();
+    return place.top >= 0 && place.bottom <= innerHeight"""
+    open_form(stack, browser, _TANAKA, "none", "fr")
+    for view in ({}, {"phone": True}):
+        emulate_device(browser, **view)
+        for position in (0, 0.5, 1):
+            browser.execute_script("scrollTo(0, arguments[0] * document.body.scrollHeight)", position)
+            assert browser.execute_script(visible), (view, position)
+
+
+def test_a_duplicate_begins_with_the_settings_of_its_evaluation(
+    stack: LocalStack, browser: Chrome, evaluation: Evaluation
+) -> None:
+    browser.get(f"{stack.url}/dashboard/evaluations/new?from={evaluation.id}")
+    WebDriverWait(browser, 20).until(lambda page: '"profile": "smoke"' in "".join(_read_preview(page)[:1]))
+    shown = json.loads(_read_preview_json(browser))
+    assert shown["name"] == evaluation.name
+    assert {scheme["name"] for scheme in shown["schemes"]} == {"tanaka", "ele"}
+    assert {"name": "key-recovery", "ciphertexts": 4, "curve": False} in shown["attacks"], "a box for the boolean"
+    assert (shown["keys"], shown["samples"]) == (1, 3)
 
 
 def test_an_upload_is_named_and_what_it_lacks_is_called_as_on_the_form(
@@ -83,15 +153,13 @@ def test_an_upload_is_named_and_what_it_lacks_is_called_as_on_the_form(
     (tmp_path / "set.zip").write_bytes(archive(classes(5)))
     with Client(stack.url, stack.token) as client:
         id = client.datasets.upload(tmp_path / "set.zip", "our scheme", kind="protected")["id"]
-    browser.get(f"{stack.url}/dashboard/evaluations/new")
-    preview = browser.find_element(By.ID, "preview")
-    WebDriverWait(browser, 10).until(lambda _: preview.text.startswith("6 cells"))
+    preview = open_form(stack, browser, _TANAKA, "none", "fr")
     choose(browser, f'{{"dataset": "{id}", "name": "external"}}')
     choose(browser, "gan")
-    WebDriverWait(browser, 10).until(lambda _: f"Uploaded images (our scheme, {id})" in preview.text)
+    WebDriverWait(browser, 20).until(lambda _: f"Uploaded images (our scheme, {id})" in preview.text)
     label = browser.find_element(By.CSS_SELECTOR, "label[for=public_dataset]").text
     lacks = f"unpaired plain images are needed: name them in “{label}”"
-    WebDriverWait(browser, 10).until(lambda _: lacks in preview.text)
+    WebDriverWait(browser, 20).until(lambda _: lacks in preview.get_property("textContent"))
     with Client(stack.url, stack.token) as client:
         client.datasets.delete(id)
 

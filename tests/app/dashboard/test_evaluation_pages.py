@@ -99,7 +99,7 @@ def test_losses_are_seen_to_fall_and_a_cancel_ends_it(stack: LocalStack, browser
         evaluation = client.evaluations.create(schemes=["pixelwise"], attacks=attacks, name="too long", **order)
     browser.get(f"{stack.url}/dashboard/evaluations/{evaluation.id}")
     WebDriverWait(browser, 200).until(lambda page: page.find_elements(By.CSS_SELECTOR, "#losses svg polyline"))
-    assert "epoch" in browser.find_element(By.ID, "phase").text
+    assert "epoch" in browser.find_element(By.ID, "running").text, "the running cell comes first"
     browser.find_element(By.ID, "cancel").click()
     wait_for_text(browser, 30, "cancelled")
 

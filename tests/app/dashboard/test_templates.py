@@ -430,6 +430,7 @@ async def test_every_template_renders_in_every_state_with_every_option(
         ids = list(rows.cells)
         for id in ids:
             text = await get(f"/dashboard/evaluations/{id}")
+            await get(f"/dashboard/evaluations/new?from={id}")
             assert ("What protection costs" in text) is bool(rows.utility[id])
             for job in rows.utility[id]:
                 await get(f"/dashboard/evaluations/{id}/cells/{job}", 404)
@@ -452,15 +453,16 @@ async def test_every_template_renders_in_every_state_with_every_option(
 async def _preview(browser: httpx.AsyncClient) -> None:
     """Of an order with a key to train, of one without, and of two that are refused: with fields, and without."""
     order: dict[str, Any] = {"dataset": "sample", "profile": "smoke", "attacks": [{"name": "fr"}, {"name": "gan"}]}
-    for scheme, changed in (
-        ("tanaka", {}),
-        ("tn-model", {}),
-        ("etc", {"utility": True, "keys": 3}),
-        ("nothing", {}),
-        ("tanaka", {"dataset": "nowhere"}),
+    for scheme, changed, status in (
+        ("tanaka", {}, 200),
+        ("tn-model", {}, 200),
+        ("etc", {"keys": 3}, 200),
+        ("etc", {"utility": True}, 422),
+        ("nothing", {}, 422),
+        ("tanaka", {"dataset": "nowhere"}, 422),
     ):
         answer = await browser.post(
             "/dashboard/evaluations/preview", json={**order, **changed, "schemes": [{"name": scheme}]}
         )
-        assert answer.status_code == 200, answer.text
-        assert "As Python" in answer.text
+        assert answer.status_code == status, answer.text
+        assert ("As Python" in answer.text) is (status == 200)

@@ -121,7 +121,7 @@ def test_an_upload_without_an_archive_names_it(http: httpx.Client) -> None:
 
 def test_an_upload_without_a_name_says_whether_it_is_missing_or_empty(http: httpx.Client) -> None:
     files = {"archive": ("a.zip", archive(classes(5)), "application/zip")}
-    for name, detail in (({"name": ""}, "is empty"), ({}, "Field required")):
+    for name, detail in (({"name": ""}, "is empty"), ({}, "is missing")):
         answer = http.post("/datasets", data=name, files=files)
         assert answer.json()["errors"] == [{"pointer": "/name", "detail": detail}]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -68,3 +69,23 @@ def test_the_fraction_counts_what_ended_whole_and_what_cannot_be_run_not_at_all(
     )
     assert weighted_progress([refused]) == 1
     assert weighted_progress([]) == 1
+
+
+def make_costed_job(kind: str, status: Status, estimated_s: float, **more: float) -> JobProgress:
+    return replace(make_job(kind, status, **more), estimated_seconds=estimated_s)
+
+
+def test_a_job_of_a_new_kind_takes_its_estimated_cost_at_the_pace_of_ended_jobs():
+    ended = make_costed_job("none", Status.SUCCEEDED, 10, started_seconds_ago=60, duration_s=20)
+    waiting = make_costed_job("fr", Status.QUEUED, 30)
+    assert estimate_remaining_seconds([ended, waiting], NOW) == pytest.approx(60), "jobs take twice their estimate"
+    trains = make_costed_job("itn", Status.QUEUED, 30)
+    assert estimate_remaining_seconds([ended, trains], NOW) is None, "what is quick says nothing of what trains"
+
+
+def test_the_estimate_does_not_jump_when_a_job_begins():
+    ended = make_job("itn", Status.SUCCEEDED, 1.0, started_seconds_ago=200, duration_s=100)
+    slow_start = make_job("itn", Status.RUNNING, 0.01, started_seconds_ago=8)  # extrapolated: 800 s
+    assert estimate_remaining_seconds([ended, slow_start], NOW) == pytest.approx(0.05 * 800 + 0.95 * 100 - 8)
+    halfway = make_job("itn", Status.RUNNING, 0.5, started_seconds_ago=100)
+    assert estimate_remaining_seconds([ended, halfway], NOW) == pytest.approx(100), "its own pace alone"
