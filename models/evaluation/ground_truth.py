@@ -9,17 +9,23 @@ import numpy as np
 from unveil.models.core.images import Images
 from unveil.models.core.statistics import hits_p_values
 from unveil.models.core.verdict_rules.evidence import Misplaced
+from unveil.models.metrics.comparisons import COMPARISONS
 from unveil.models.metrics.gallery import build_gallery
 from unveil.models.metrics.matching import Matches, match
 
 _REPORTED_P = 1e-2
 _MAX_MISPLACED = 100  # misplaced images kept
+_BY_GALLERY = {c.name for c in COMPARISONS if c.normalization == "gallery-standardized"}
 
 
 def misplaced_images(matches: Matches) -> tuple[Misplaced, ...]:
-    """Reconstructions that stand out by their similarity with an original that is not theirs, most certain first."""
+    """Reconstructions that stand out by their similarity with an original that is not theirs, most certain first.
+
+    Comparisons standardized by the gallery do not count: reconstructions that are all far from it, such as grey ones,
+    have the same nearest original, by a gap that depends on the gallery alone.
+    """
     positions = matches.positions
-    tested = [scores for scores in matches.scores if (scores.outstanding < 1).any()]
+    tested = [s for s in matches.scores if s.name not in _BY_GALLERY and (s.outstanding < 1).any()]
     tests = matches.queries * len(tested)
     found: dict[int, Misplaced] = {}
     for scores in tested:
