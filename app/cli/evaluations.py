@@ -73,7 +73,9 @@ def evaluate(
     public_dataset: Annotated[
         str | None, typer.Option(help="The attacker's own images", autocompletion=completion.complete_dataset)
     ] = None,
-    ssim_mode: Annotated[str | None, typer.Option(help="rgb7, gray7, rgb-gauss11 or gray-gauss11")] = None,
+    ssim_mode: Annotated[
+        str | None, typer.Option(help="rgb7, gray7, mean7, rgb-gauss11, gray-gauss11 or ycbcr-gauss11")
+    ] = None,
     watch: Annotated[bool, typer.Option("--watch", help="Wait until it ends and print the tables")] = False,
     url: Url = None,
     token: Token = None,

@@ -10,12 +10,18 @@ import numpy.typing as npt
 
 from unveil.models.core.images import GREY_WEIGHTS_10000, Images, check_pair
 
-SsimMode = Literal["rgb7", "gray7", "rgb-gauss11", "gray-gauss11"]
+SsimMode = Literal["rgb7", "gray7", "rgb-gauss11", "gray-gauss11", "mean7", "ycbcr-gauss11"]
 SSIM_MODES: tuple[SsimMode, ...] = get_args(SsimMode)
 
 Floats = npt.NDArray[np.float64]
 
-_GREY_WEIGHTS = GREY_WEIGHTS_10000 / 10_000
+# How a mode combines the channels. A constant added to both images, as the 16 of the luma of YCbCr, enters the means.
+_GREY_WEIGHTS = {
+    "gray": GREY_WEIGHTS_10000 / 10_000,
+    "mean": np.full(3, 1 / 3),
+    "ycbcr": np.array([65.481, 128.553, 24.966]) / 255,
+}
+_YCBCR_BLACK = 16.0
 _C1, _C2 = (0.01 * 255) ** 2, (0.03 * 255) ** 2
 _MAX_VALUES_PER_CHUNK = 4_000_000  # bounds memory at about 200 MB
 
@@ -28,9 +34,11 @@ def ssim_window(mode: SsimMode) -> int:
 def ssim(plain: Images, other: Images, mode: SsimMode = "rgb7") -> Floats:
     """Mean structural similarity of each image, float64 [N] in -1..1; equal to scikit-image's within 1e-6.
 
-    plain, other: uint8 [N, H, W, 3]. `rgb7` and `gray7` use a uniform 7x7 window and the sample covariance,
-    `rgb-gauss11` and `gray-gauss11` a Gaussian 11x11 window (sigma 1.5) and the population covariance (Wang et al.
-    2004). The RGB modes average over the channels. Raises ValueError if an image is smaller than the window.
+    plain, other: uint8 [N, H, W, 3]. Modes that end with 7 use a uniform 7x7 window and the sample covariance,
+    those that end with gauss11 a Gaussian 11x11 window (sigma 1.5) and the population covariance (Wang et al. 2004).
+    `rgb` averages the SSIM of the channels; `gray` compares the luma of Rec. 709, `mean` the mean of the channels,
+    `ycbcr` the luma of Rec. 601 in 16..235. The range is 255 in every mode. Raises ValueError if an image is smaller
+    than the window.
     """
     check_pair(plain, other)
     if mode not in SSIM_MODES:
@@ -62,7 +70,9 @@ def _ssim(plain: Images, other: Images, mode: SsimMode) -> Floats:
         # Sums of 8-bit values are exact in int32, also after a cumulative sum has wrapped around.
         x, y = (a.astype(np.int32 if mode == "rgb7" else np.float64) for a in (plain, other))
     else:
-        x, y = plain @ _GREY_WEIGHTS, other @ _GREY_WEIGHTS
+        kind = mode.removesuffix("7").removesuffix("-gauss11")
+        black = _YCBCR_BLACK if kind == "ycbcr" else 0.0
+        x, y = (a @ _GREY_WEIGHTS[kind] + black for a in (plain, other))
     mean: Callable[[npt.NDArray[Any]], Floats] = _mean7 if mode.endswith("7") else _gauss11
     bessel = 49 / 48 if mode.endswith("7") else 1.0
     mx, my = mean(x), mean(y)

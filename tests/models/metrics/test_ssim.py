@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from skimage.color import rgb2gray
+from skimage.color import rgb2gray, rgb2ycbcr
 from skimage.metrics import structural_similarity
 
 from tests.models.sample_images import photographs
@@ -19,7 +19,11 @@ def _reference(plain, other, mode):
     settings = {"win_size": 7} if mode.endswith("7") else gauss
     if mode.startswith("rgb"):
         return structural_similarity(plain, other, channel_axis=2, data_range=255, **settings)
-    return structural_similarity(rgb2gray(plain), rgb2gray(other), data_range=1, **settings)
+    if mode.startswith("gray"):
+        return structural_similarity(rgb2gray(plain), rgb2gray(other), data_range=1, **settings)
+    if mode == "mean7":
+        return structural_similarity(plain.mean(axis=2), other.mean(axis=2), data_range=255, **settings)
+    return structural_similarity(rgb2ycbcr(plain)[..., 0], rgb2ycbcr(other)[..., 0], data_range=255, **settings)
 
 
 @pytest.mark.parametrize("mode", SSIM_MODES)
