@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
 from typing import Any
 
 from sqlalchemy import func
@@ -10,6 +12,7 @@ from sqlalchemy.orm import Session, sessionmaker
 from unveil.app.db.ids import new_id
 from unveil.app.db.job_states import Status
 from unveil.app.db.tables import Account, Cell, Evaluation, Key, Token
+from unveil.app.report import evaluation as view
 from unveil.app.security.envelope import Keyring
 from unveil.models.catalog import Scheme
 from unveil.models.core.cell_result import CellResult, IdentificationSummary, SsimSummary
@@ -75,6 +78,38 @@ def make_evaluation(
                 )
             )
     return evaluation_id, cell_ids
+
+
+def make_view(cells: Sequence[view.Cell], verdicts: Sequence[view.EvaluationVerdict], **fields: Any) -> view.Evaluation:
+    """A finished evaluation as callers see it."""
+    settings: Mapping[str, Any] = {
+        **SMOKE,
+        "name": "test",
+        "dataset_name": "sample",
+        "schemes": list({str(verdict.scheme): verdict.scheme for verdict in verdicts}.values()),
+        "attacks": list({str(cell.attack): cell.attack for cell in cells}.values()),
+        **fields.pop("settings", {}),
+    }
+    moment = datetime(2026, 1, 2, 3, 4, tzinfo=UTC)
+    values: dict[str, Any] = {
+        "id": "ev_1", "name": "test", "status": Status.SUCCEEDED, "created_at": moment, "started_at": moment,
+        "finished_at": moment, "versions": {"unveil": "0.2.0"},
+    }  # fmt: skip
+    progress = view.Progress(done=len(cells), total=len(cells), fraction=1.0, eta_s=0.0, phase=None)
+    return view.Evaluation(
+        **{**values, **fields}, progress=progress, cells=list(cells), verdicts=list(verdicts), settings=settings
+    )
+
+
+def make_cell_view(
+    scheme: Mapping[str, Any], attack: Mapping[str, Any], result: CellResult | None = None, **fields: Any
+) -> view.Cell:
+    """A cell as callers see it: finished if it has a result."""
+    values: dict[str, Any] = {
+        "id": new_id("cell"), "threat_model": "ciphertext-only", "progress": 1.0,
+        "status": Status.FAILED if result is None else Status.SUCCEEDED,
+    }  # fmt: skip
+    return view.Cell(**{**values, **fields}, scheme=scheme, attack=attack, result=result)
 
 
 def expire_lease(sessions: sessionmaker[Session], cell_id: str) -> None:

@@ -23,6 +23,7 @@ from unveil.app.report.evaluation import Cell, Evaluation, EvaluationVerdict, Jo
 from unveil.app.report.formats import Format
 from unveil.app.report.labels import paper_row
 from unveil.app.report.model import Report, SampleTriple
+from unveil.app.report.table import EvaluationTable
 from unveil.models import catalog
 from unveil.models.core.cell_result import CellResult
 from unveil.models.core.images import Images, to_png
@@ -131,6 +132,11 @@ class AuditReport:
         ]
         return hashlib.sha256(json.dumps([self.scheme, results], sort_keys=True).encode()).hexdigest()
 
+    @property
+    def table(self) -> EvaluationTable:
+        """The view model of the report: one row, the scheme, with a column for each attack."""
+        return self._report.table
+
     def to_json(self) -> dict[str, Any]:
         """The JSON report."""
         body: dict[str, Any] = json.loads(self.render("json"))
@@ -177,7 +183,7 @@ class AuditReport:
 
         console = Console(file=io.StringIO(), width=110, markup=False, emoji=False)
         with console.capture() as captured:
-            console.print(evaluation_table.render(self._report.table))
+            console.print(evaluation_table.render(self.table))
         return captured.get().rstrip()
 
     @cached_property

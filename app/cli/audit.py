@@ -7,16 +7,14 @@ import importlib.util
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any
 
 import typer
 
+from unveil.app.cli import gate
 from unveil.app.cli.common import CommandFailed, Json, UsageError, stderr
+from unveil.app.cli.gate import FailOn, Junit, Summary
 from unveil.app.client.operations import Profile
-
-FailOn = Literal["broken", "leaks", "inconclusive"]
-
-EXIT_CONDITION_MET = 4
 
 
 def register(app: typer.Typer) -> None:
@@ -47,6 +45,8 @@ def audit(
     fail_on: Annotated[
         FailOn, typer.Option(help="Exit with 4 for this verdict or a worse one: broken, leaks, inconclusive")
     ] = "inconclusive",
+    junit: Junit = None,
+    summary: Summary = None,
     as_json: Json = False,
 ) -> None:
     """Run every attack that applies to a scheme in this process, and print the verdict.
@@ -81,9 +81,8 @@ def audit(
         report.save(output)
         stderr.print(f"wrote {output}")
     print(report.render("json").decode() if as_json else report)
-    order = [*get_args(FailOn)]
-    if report.verdict in order[: order.index(fail_on) + 1]:
-        raise typer.Exit(EXIT_CONDITION_MET)
+    gate.write_files(report.table, fail_on, junit, summary)
+    gate.exit_if_met(fail_on, [report.verdict])
 
 
 def _load_function(spec: str) -> Callable[..., Any]:

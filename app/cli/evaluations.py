@@ -9,7 +9,7 @@ from typing import Annotated, Any, get_args
 import typer
 from rich.text import Text
 
-from unveil.app.cli import completion, spec_parser
+from unveil.app.cli import completion, gate, spec_parser
 from unveil.app.cli.common import (
     CommandFailed,
     Json,
@@ -26,6 +26,7 @@ from unveil.app.cli.common import (
     stderr,
     stdout,
 )
+from unveil.app.cli.gate import FailOn, Junit, Summary
 from unveil.app.client import Client, Evaluation
 from unveil.app.client.evaluation import Format
 from unveil.app.client.operations import Profile
@@ -34,6 +35,10 @@ from unveil.app.report.evaluation import Cell, EvaluationVerdict, Job
 
 evaluations = typer.Typer(help="List, follow, cancel and delete evaluations.", no_args_is_help=True)
 
+FailOnOption = Annotated[
+    FailOn | None,
+    typer.Option(help="Wait, and exit with 4 for this verdict or a worse one: broken, leaks, inconclusive"),
+]
 EvaluationId = Annotated[
     str, typer.Argument(help="ev_..., or latest", metavar="EV", autocompletion=completion.complete_evaluation)
 ]
@@ -77,12 +82,18 @@ def evaluate(
         str | None, typer.Option(help="rgb7, gray7, mean7, rgb-gauss11, gray-gauss11 or ycbcr-gauss11")
     ] = None,
     watch: Annotated[bool, typer.Option("--watch", help="Wait until it ends and print the tables")] = False,
+    fail_on: FailOnOption = None,
+    junit: Junit = None,
+    summary: Summary = None,
     url: Url = None,
     token: Token = None,
     state: State = None,
     as_json: Json = False,
 ) -> None:
-    """Evaluate every scheme under every attack on a dataset, and under attacks that the profile requires."""
+    """Evaluate every scheme under every attack on a dataset, and under attacks that the profile requires.
+
+    --fail-on, --junit and --summary wait until it ends.
+    """
     options: dict[str, Any] = {"seed": seed, "keys": keys, "samples": samples, "utility": utility or None}
     options |= {"name": name, "public_dataset": public_dataset, "ssim_mode": ssim_mode}
     with connect(url, token, state) as client:
@@ -94,9 +105,9 @@ def evaluate(
             **{field: value for field, value in options.items() if value is not None},
         )
         cost = f"estimated cost: {evaluation.raw['estimated_core_hours']:.2g} core hours on a CPU"
-        if watch:
+        if watch or fail_on or junit or summary:
             stderr.print(f"{evaluation.id} ({cost}; Ctrl-C leaves it running)")
-            _wait_and_print(evaluation, as_json)
+            _wait_and_print(evaluation, as_json, fail_on, junit, summary)
         else:
             stderr.print(cost)
             print_result(as_json, evaluation.raw, evaluation.id)
@@ -163,6 +174,22 @@ def show(
 
 
 @evaluations.command()
+def wait(
+    id: EvaluationId,
+    fail_on: FailOnOption = None,
+    junit: Junit = None,
+    summary: Summary = None,
+    url: Url = None,
+    token: Token = None,
+    state: State = None,
+    as_json: Json = False,
+) -> None:
+    """Wait until an evaluation ends and print its tables; guards a build with --fail-on."""
+    with connect(url, token, state) as client:
+        _wait_and_print(_get_evaluation(client, id), as_json, fail_on, junit, summary)
+
+
+@evaluations.command()
 def cancel(id: EvaluationId, url: Url = None, token: Token = None, state: State = None, as_json: Json = False) -> None:
     """Stop an evaluation; finished cells are kept."""
     with connect(url, token, state) as client:
@@ -186,11 +213,20 @@ def _get_evaluation(client: Client, id: str) -> Evaluation:
     return client.evaluations.get(id)
 
 
-def _wait_and_print(evaluation: Evaluation, as_json: bool) -> None:
-    """Prints the tables. Raises CommandFailed if the evaluation did not succeed."""
+def _wait_and_print(
+    evaluation: Evaluation,
+    as_json: bool,
+    fail_on: FailOn | None = None,
+    junit: Path | None = None,
+    summary: Path | None = None,
+) -> None:
+    """Prints the tables. Raises typer.Exit if a verdict is not accepted, CommandFailed if the evaluation failed."""
     with progress_bar(stderr) as update_bar:
         evaluation.wait(progress=update_bar)
     _print_evaluation(evaluation, as_json)
+    if junit or summary:
+        gate.write_files(evaluation.table(), fail_on, junit, summary)
+    gate.exit_if_met(fail_on, [verdict.verdict for verdict in evaluation.verdicts])
     if evaluation.status == "cancelled":
         raise CommandFailed(f"{evaluation.id} was cancelled; finished cells are kept, `unveil evaluate` starts another")
     if evaluation.status != "succeeded":

@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from xml.etree import ElementTree
 
 import pytest
 from PIL import Image
@@ -55,7 +56,10 @@ def test_it_writes_a_report_prints_the_verdict_and_fails_the_build(folder):
     assert "protect" in done.stdout
     assert "wrote report.html" in done.stderr
     assert "<html" in (folder / "report.html").read_text()
-    again = _run(folder, "protect", "--fail-on", "broken", "--json", "--out", "cells")  # reads the finished cells
+    files = ("--junit", "junit.xml", "--summary", "summary.md")
+    again = _run(folder, "protect", "--fail-on", "broken", "--json", "--out", "cells", *files)  # reads finished cells
+    assert ElementTree.parse(folder / "junit.xml").getroot().get("failures") == "0"
+    assert "| passed |" in (folder / "summary.md").read_text()
     assert json.loads(again.stdout)["verdicts"][0]["verdict"] in ("leaks", "inconclusive")
     assert again.returncode == 0
 

@@ -10,6 +10,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import pytest
 import typer.main
@@ -91,6 +92,22 @@ def test_evaluations_are_listed_followed_cancelled_and_deleted(run) -> None:
     assert id in run("evaluations", "show", id, code=2)
     lasts = run("evaluate", *order, "--attacks", "itn:epochs=100000").strip()  # or it may have succeeded already
     assert run("evaluations", "cancel", lasts).strip() in ("cancelling", "cancelled")
+
+
+def test_a_build_fails_with_4_on_a_verdict_and_gets_junit_and_a_summary(run, tmp_path: Path) -> None:
+    order = ("--schemes", "tanaka", "--attacks", "fr", "--profile", "smoke", "--keys", "1", "--name", "<gate>")
+    files = ("--junit", str(tmp_path / "junit.xml"), "--summary", str(tmp_path / "summary.md"))
+    assert "--fail-on broken: broken" in run("evaluate", *order, "--fail-on", "broken", *files, code=4)
+    (suite,) = ElementTree.parse(tmp_path / "junit.xml").getroot()
+    cases = {case.get("name"): [outcome.tag for outcome in case] for case in suite}
+    assert cases["verdict"] == ["failure"]
+    assert cases["key-recovery (ciphertext-only)"] == ["failure"]
+    assert cases["none (ciphertext-only)"] == []
+    summary = (tmp_path / "summary.md").read_text()
+    assert summary.startswith("### \\<gate\\>")
+    assert "| failed |" in summary
+    assert "Verdicts" in run("evaluations", "wait", "latest")
+    assert "broken" in run("evaluations", "wait", "latest", "--fail-on", "leaks", code=4)
 
 
 @pytest.mark.parametrize("width", [80, 100])
