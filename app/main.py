@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from fastapi import FastAPI
 
 from unveil.app.accounts.routes import router as accounts
+from unveil.app.board.routes import router as board
 from unveil.app.catalog.routes import router as catalog
 from unveil.app.dashboard.routes import router as dashboard
 from unveil.app.datasets.routes import router as datasets
@@ -73,7 +74,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     )
     app.state.readiness = health.Readiness()
     app.state.streams = StreamLimiter(settings.max_event_streams)
-    for router in (encryption, keys, accounts, catalog, datasets, evaluations, jobs):
+    for router in (encryption, keys, accounts, catalog, datasets, evaluations, board, jobs):
         max_body_size = settings.max_upload_bytes if router is datasets else None
         app.include_router(router, responses=_COMMON_PROBLEMS, max_body_size=max_body_size)
     for router in (health.router, metrics.router, docs.router, dashboard):

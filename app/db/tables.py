@@ -210,6 +210,33 @@ class Evaluation(TimestampMixin, Base):
     event_seq: Mapped[int] = mapped_column(BigInteger, server_default=text("0"))
     # of an ended evaluation, for lists: the evidence of its cells has megabytes
     verdicts: Mapped[dict[str, Any] | None]
+    # The rules and version that wrote its board entries, which may be none; NULL: not written yet.
+    board_computed_by: Mapped[str | None]
+
+
+class BoardEntry(Base):
+    """One aspect of a scheme of a finished evaluation, such as its verdict under one threat model: app/board."""
+
+    __tablename__ = "board_entries"
+    __table_args__ = (
+        Index(
+            "ix_board_entries_account_id_dataset_sha256",
+            "account_id", "dataset_sha256", "scheme_key", "aspect", "rank",
+        ),
+    )  # fmt: skip
+
+    evaluation_id: Mapped[str] = mapped_column(ForeignKey("evaluations.id", ondelete="CASCADE"), primary_key=True)
+    position: Mapped[int] = mapped_column(primary_key=True)  # of the scheme in the evaluation
+    aspect: Mapped[str] = mapped_column(primary_key=True)
+    account_id: Mapped[str] = mapped_column(ForeignKey("accounts.id", ondelete="CASCADE"))
+    dataset: Mapped[str]  # its name when the evaluation was ordered
+    dataset_sha256: Mapped[str]
+    profile: Mapped[str]
+    computed_by: Mapped[str]  # as in the evaluation
+    measured_at: Mapped[datetime]
+    scheme_key: Mapped[str]  # equal for equal schemes with equal settings
+    rank: Mapped[list[float]]  # the board shows the lowest
+    value: Mapped[dict[str, Any]]
 
 
 class Cell(JobMixin, Base):

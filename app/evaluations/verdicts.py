@@ -20,21 +20,22 @@ from unveil.models.core.verdict_rules.types import RULES_VERSION, EvaluatedSchem
 from unveil.models.core.version import __version__
 
 CellRow = Cell | Row[Any]  # of `queries.list_cells` or of `queries.list_cell_summaries`
-_COMPUTED_BY = f"rules {RULES_VERSION}, unveil {__version__}"
+# What is kept is computed again under other rules, or by another version, whose catalog may differ.
+COMPUTED_BY = f"rules {RULES_VERSION}, unveil {__version__}"
 Results = Mapping[str, CellResult]  # by cell id
 
 
 def load_verdicts(evaluation: Evaluation) -> list[EvaluationVerdict] | None:
     """The verdicts that `store_verdicts` kept; None if there are none, or of other rules or another catalog."""
     stored = evaluation.verdicts
-    if stored is None or stored["computed_by"] != _COMPUTED_BY:
+    if stored is None or stored["computed_by"] != COMPUTED_BY:
         return None
     return [EvaluationVerdict.from_json(verdict) for verdict in stored["items"]]
 
 
 def store_verdicts(evaluation: Evaluation, verdicts: Sequence[EvaluationVerdict]) -> None:
     """Keep the verdicts of an ended evaluation: computing them reads the evidence of all cells."""
-    evaluation.verdicts = {"computed_by": _COMPUTED_BY, "items": [verdict.to_json() for verdict in verdicts]}
+    evaluation.verdicts = {"computed_by": COMPUTED_BY, "items": [verdict.to_json() for verdict in verdicts]}
 
 
 def compute_verdicts(settings: Mapping[str, Any], cells: Sequence[CellRow]) -> tuple[list[EvaluationVerdict], Results]:

@@ -31,7 +31,8 @@ def junit_xml(table: EvaluationTable, is_unacceptable: IsUnacceptable) -> bytes:
         _count_outcomes(suite, len(suite))
     _count_outcomes(root, sum(map(len, root)))
     ElementTree.indent(root)
-    return ElementTree.tostring(root, encoding="utf-8", xml_declaration=True) + b"\n"
+    document: bytes = ElementTree.tostring(root, encoding="utf-8", xml_declaration=True)
+    return document + b"\n"
 
 
 def markdown_summary(table: EvaluationTable, is_unacceptable: IsUnacceptable) -> str:

@@ -121,22 +121,25 @@ class Report:
     @property
     def command(self) -> str:
         """The command that creates the same evaluation again, or the call that repeats the audit."""
-        if self.call is not None:
-            return self.call
-        settings = self.request_body
-        words = ["unveil", "evaluate"]
-        for option in ("schemes", "attacks"):
-            words += [f"--{option}", ",".join(_format_spec(entry, self.profile) for entry in settings[option])]
-        for option in ("dataset", "public_dataset", "profile", "seed", "keys", "samples", "ssim_mode", "name"):
-            if settings[option] is not None:
-                words += [f"--{option.replace('_', '-')}", str(settings[option])]
-        return shlex.join([*words, *(["--utility"] if settings["utility"] else [])])
+        return evaluate_command(self.evaluation.settings) if self.call is None else self.call
+
+
+def evaluate_command(settings: Mapping[str, Any]) -> str:
+    """The `unveil evaluate` that creates an evaluation with these settings."""
+    words = ["unveil", "evaluate"]
+    for option in ("schemes", "attacks"):
+        words += [f"--{option}", ",".join(_format_spec(entry, settings["profile"]) for entry in settings[option])]
+    for option in ("dataset", "public_dataset", "profile", "seed", "keys", "samples", "ssim_mode", "name"):
+        if settings[option] is not None:
+            words += [f"--{option.replace('_', '-')}", str(settings[option])]
+    return shlex.join([*words, *(["--utility"] if settings["utility"] else [])])
 
 
 def _format_spec(entry: Mapping[str, Any], profile: catalog.Profile) -> str:
     """A scheme or attack as the command line takes it, without the settings that the profile fills in."""
     defaults = default_settings(entry["name"], profile)
-    differing = {k: v for k, v in entry.items() if k not in ("name", "dataset_name") and v != defaults.get(k)}
+    not_settings = ("name", "dataset_name", "added")
+    differing = {k: v for k, v in entry.items() if k not in not_settings and v != defaults.get(k)}
     return ":".join(
         [entry["name"], *(f"{k}={v if isinstance(v, str) else json.dumps(v)}" for k, v in differing.items())]
     )

@@ -40,7 +40,7 @@ def summarize(verdicts: Sequence[EvaluationVerdict]) -> str:
     breaks = [verdict.cheapest_break for verdict in verdicts if verdict.cheapest_break]
     if not breaks:
         return schemes
-    return f"{schemes} Cheapest break: {_describe_break(min(breaks, key=_cost))}."
+    return f"{schemes} Cheapest break: {describe_break(min(breaks, key=break_cost))}."
 
 
 def badge(verdict: EvaluationVerdict) -> str:
@@ -115,12 +115,24 @@ def describe_threat_model(name: str) -> str:
     return THREAT_MODEL_DESCRIPTIONS.get(name, f"the material of the threat model {name}")
 
 
-def _cost(cheapest: CheapestBreak) -> tuple[int, float]:
+def break_cost(cheapest: CheapestBreak) -> tuple[int, float]:
+    """Sorts breaks, the cheapest first: the images that the attacker needs, then the seconds."""
     return sum(getattr(cheapest, unit) or 0 for unit in _MATERIAL_UNITS), cheapest.seconds or 0.0
 
 
-def _describe_break(cheapest: CheapestBreak) -> str:
+def describe_break(cheapest: CheapestBreak) -> str:
     """`2 protected images, 4 s`; without material, the attack itself."""
+    material = _describe_material(cheapest) or [title({"name": cheapest.attack})]
+    return ", ".join([*material, *([format_duration(cheapest.seconds)] if cheapest.seconds is not None else [])])
+
+
+def break_headline(cheapest: CheapestBreak) -> str:
+    """`broken with 2 protected images in 4 s`; without material, `broken by` the attack."""
+    material = _describe_material(cheapest)
+    means = f"with {' and '.join(material)}" if material else f"by {title({'name': cheapest.attack})}"
+    return f"broken {means}" + (f" in {format_duration(cheapest.seconds)}" if cheapest.seconds is not None else "")
+
+
+def _describe_material(cheapest: CheapestBreak) -> list[str]:
     counts = [(getattr(cheapest, unit), words) for unit, words in _MATERIAL_UNITS.items()]
-    parts = [f"{count} {words[count != 1]}" for count, words in counts if count] or [title({"name": cheapest.attack})]
-    return ", ".join([*parts, *([format_duration(cheapest.seconds)] if cheapest.seconds is not None else [])])
+    return [f"{count} {words[count != 1]}" for count, words in counts if count]

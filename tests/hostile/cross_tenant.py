@@ -22,6 +22,7 @@ _VALUE_BY_PARAMETER = {
     ("evaluations", "format"): "json", ("evaluations", "index"): "0", ("evaluations", "picture"): "protected",
     ("schemes", "name"): "tanaka", ("attacks", "name"): "fr", ("static", "name"): "unveil.css",
     ("accounts", "account"): "owner", ("playground", "name"): "cat", ("{path:path}", "path"): "nowhere",
+    ("board.{format}", "format"): "csv",
 }  # fmt: skip
 _PARAMETER = re.compile(r"\{(\w+)(?::\w+)?\}")
 UNKNOWN: Ids = {kind: f"{kind}_0197f3c2a5d17a3b8c4d5e6f708192a3" for kind in ("key", "evaluation", "cell")} | {
