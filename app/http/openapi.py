@@ -47,6 +47,7 @@ _TAGS = {
     "keys": "Draw, import, train, export and destroy protection keys.",
     "datasets": "Built-in datasets, the operator's folders, and uploads.",
     "evaluations": "Run attacks on schemes; read progress, results and reports.",
+    "board": "Schemes compared across evaluations of one dataset.",
     "catalog": "The schemes and attacks that the service knows.",
     "accounts": "Accounts and their tokens, for administrators.",
     "jobs": "Running and waiting jobs of all accounts, for administrators.",
