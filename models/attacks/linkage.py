@@ -67,10 +67,8 @@ class Linkage(Attack[LinkageSettings]):
             raise AttackFailed(f"at least {_MIN_PAIRS} pairs of plain and protected images are needed; got {given}")
         plain, protected = pairs.plain, pairs.protected
         held_out = min(_MAX_HELD_OUT, max(1, round(_HELD_OUT_SHARE * len(plain))))
-        candidates = {
-            "linear": _fit_linear(plain, protected, held_out),
-            "contrastive": self._train_encoders(plain[:-held_out], protected[:-held_out], context),
-        }
+        encoders, training_notes = self._train_encoders(plain[:-held_out], protected[:-held_out], context)
+        candidates = {"linear": _fit_linear(plain, protected, held_out), "contrastive": encoders}
         rates = {
             name: _top1(recogniser, protected[-held_out:], plain[-held_out:]) for name, recogniser in candidates.items()
         }
@@ -81,17 +79,23 @@ class Linkage(Attack[LinkageSettings]):
         return AttackResult(
             similarities=lambda gallery: queries @ embed_plain(gallery).T,
             metrics={"pairs": float(len(plain)), **{f"held_out_{name}": rate for name, rate in rates.items()}},
-            notes=(f"the {chosen} recogniser was taken: of {held_out} held-out pairs linked: {listed}",),
+            notes=(
+                f"the {chosen} recogniser was taken: of {held_out} held-out pairs linked: {listed}",
+                *training_notes,
+            ),
         )
 
-    def _train_encoders(self, plain: Images, protected: Images, context: RunContext) -> Recogniser:
+    def _train_encoders(
+        self, plain: Images, protected: Images, context: RunContext
+    ) -> tuple[Recogniser, tuple[str, ...]]:
+        """The trained encoders, and notes on their training."""
         from unveil.models.training.linkage import LinkageTask
         from unveil.models.training.loop import TrainingConfig, cosine, train
 
         s = self.settings
         config = TrainingConfig(self.name, s.epochs, s.batch, cosine, repr(s))
-        task, _ = train(lambda: LinkageTask(s.width, s.dimensions, s.rate), [[protected, plain]], config, context)
-        return _Encoders(task.protected, task.plain, context.device)
+        task, notes = train(lambda: LinkageTask(s.width, s.dimensions, s.rate), [[protected, plain]], config, context)
+        return _Encoders(task.protected, task.plain, context.device), notes
 
 
 @dataclass(frozen=True)

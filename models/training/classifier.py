@@ -203,7 +203,10 @@ def _train(
         return ClassificationTask(network, optimizer, settings.padding)
 
     schedule = step_decay(0.3, 0.6, 0.8, factor=0.2) if settings.schedule == "steps" else cosine
-    config = TrainingConfig("classifier", settings.epochs, settings.batch, schedule, repr(settings), settings.precision)
+    config = TrainingConfig(
+        "classifier", settings.epochs, settings.batch, schedule, repr(settings), settings.precision,
+        min_batch_size=settings.batch,  # a note would not reach the cells that share the classifier
+    )  # fmt: skip
     task, _ = train(make_task, [[images, labels]], config, context)
     return task.networks["network"]  # type: ignore[return-value]
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import ctypes
 import math
-import resource
 import time
 import zlib
 from abc import ABC, abstractmethod
@@ -26,6 +25,7 @@ from unveil.models.core import checkpoints
 from unveil.models.core.errors import AttackFailed, DeadlineReached, TrainingFailed
 from unveil.models.core.images import Images, quantise
 from unveil.models.core.run_context import RunContext
+from unveil.models.training import memory
 
 TensorGroup = Sequence[npt.NDArray[Any]]  # arrays [N, ...] shuffled together; groups are shuffled independently
 Schedule = Callable[[float], float]  # completed fraction of the training -> factor on every learning rate
@@ -75,7 +75,10 @@ TaskT = TypeVar("TaskT", bound=TrainingTask)
 
 @dataclass(frozen=True)
 class TrainingConfig:
-    """Length and speed of a training. name: of the checkpoint; version: whatever else distinguishes two runs."""
+    """Length and speed of a training. name: of the checkpoint; version: whatever else distinguishes two runs.
+
+    min_batch_size: a training that has too little memory for so many images a step fails; with more it goes on, noted.
+    """
 
     name: str
     epochs: int
@@ -83,6 +86,7 @@ class TrainingConfig:
     lr_schedule: Schedule
     version: str = ""
     precision: Precision = "auto"
+    min_batch_size: int = 2
 
 
 def constant(fraction: float) -> float:  # noqa: ARG001
@@ -121,15 +125,14 @@ def train(
         try:
             return _train(make_task, tensor_groups, config, batch_size, context)
         except (RuntimeError, MemoryError) as error:
-            if not is_out_of_memory(error):
+            if not memory.is_out_of_memory(error):
                 raise
         # Outside the handler, whose traceback keeps the tensors alive. The next try starts from the first step, because
         # results must not depend on when memory ran out. A process at its limit cannot try again: its heap is split.
-        limit, _ = resource.getrlimit(resource.RLIMIT_DATA)
-        if limit != resource.RLIM_INFINITY:
-            detail = f"{batch_size} images a step need more than the {limit / 1e9:.2f} GB that this process may use"
-            raise TrainingFailed(f"{detail}; lower `batch` or the widths, or raise UNVEIL_JOB_MEMORY_BYTES")
-        if batch_size < 4:
+        limit = memory.process_limit()
+        if limit is not None:
+            raise memory.limit_exceeded(batch_size, limit)
+        if batch_size // 2 < config.min_batch_size:
             raise TrainingFailed(f"too little memory on {context.device} even for {batch_size} images a step")
         batch_size //= 2
 
@@ -144,31 +147,24 @@ def _train(  # noqa: PLR0912, PLR0915 - one function that reads from top to bott
     device = torch.device(context.device)
     if not all(len(arrays[0]) for arrays in tensor_groups):
         raise AttackFailed("there are no images to train on")
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(_derive_seed(context.seed, 0, 0))
-        task = make_task()
+    bf16 = uses_bf16(config.precision, device)
+    checkpoint_name, version = f"{config.name}.ckpt", _run_version(config, tensor_groups, context)
+    checkpoint = checkpoints.load(context.checkpoints, checkpoint_name) if context.checkpoints else None
+    if checkpoint is not None and (checkpoint["version"] != version or checkpoint["batch"] > batch_size):
+        checkpoint = None
+    if checkpoint is None and device.type == "cpu":  # a GPU that runs out of memory can start again
+        batch_size = min(batch_size, _fit_batch_size(make_task, tensor_groups, config, context))
+    task = _make_task(make_task, context)
     if device.type == "cpu":
         _tune_malloc()
-    task.networks.to(device=device, memory_format=torch.channels_last).train()  # type: ignore[call-overload]
-    for network in task.frozen:
-        network.to(device=device, memory_format=torch.channels_last).eval().requires_grad_(False)  # type: ignore[call-overload]
     base_rates = [[group["lr"] for group in optimizer.param_groups] for optimizer in task.optimizers]
 
-    version = _run_version(config, tensor_groups, context)
     step, totals, logged_metrics = 0, {}, list[tuple[str, int, float]]()
-    checkpoint_name = f"{config.name}.ckpt"
-    checkpoint = checkpoints.load(context.checkpoints, checkpoint_name) if context.checkpoints else None
-    if checkpoint is not None and checkpoint["version"] == version and checkpoint["batch"] <= batch_size:
+    if checkpoint is not None:
         task.load_state_dict(checkpoint["lesson"])
-        batch_size, step, totals, logged_metrics = (
-            checkpoint["batch"],
-            checkpoint["step"],
-            checkpoint["totals"],
-            checkpoint["told"],
-        )
+        batch_size, step, totals, logged_metrics = (checkpoint[name] for name in ("batch", "step", "totals", "told"))
         for point in logged_metrics:  # the process that recorded them may have crashed before storing them
             context.metric(*point)
-    bf16 = uses_bf16(config.precision, device)
     notes = ("trained in bfloat16",) if bf16 else ()
     if batch_size != config.batch_size:
         notes = (*notes, f"{batch_size} images a step instead of {config.batch_size}: too little memory")
@@ -200,14 +196,7 @@ def _train(  # noqa: PLR0912, PLR0915 - one function that reads from top to bott
             for group, rate in zip(optimizer.param_groups, base, strict=True):
                 group["lr"] = rate * factor
 
-        with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
-            try:
-                losses = task.step(images, torch.Generator().manual_seed(_derive_seed(context.seed, 1, step)))
-            except ValueError as error:
-                if "more than 1 value per channel" not in str(error):
-                    raise
-                detail = "batch normalisation needs more than one such small image a step: raise `batch` or add images"
-                raise AttackFailed(detail) from None
+        losses = _run_step(task, images, _derive_seed(context.seed, 1, step), bf16)
         totals = {name: totals.get(name, 0) + value for name, value in losses.items()}
         step += 1
 
@@ -255,11 +244,56 @@ def _train(  # noqa: PLR0912, PLR0915 - one function that reads from top to bott
     return task, notes
 
 
+def _make_task(make_task: Callable[[], TaskT], context: RunContext) -> TaskT:
+    """A task with the weights of the first step, on the device."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(_derive_seed(context.seed, 0, 0))
+        task = make_task()
+    task.networks.to(device=context.device, memory_format=torch.channels_last).train()  # type: ignore[call-overload]
+    for network in task.frozen:
+        network.to(device=context.device, memory_format=torch.channels_last).eval().requires_grad_(False)  # type: ignore[call-overload]
+    return task
+
+
+def _run_step(task: TrainingTask, images: list[Tensor], seed: int, bf16: bool) -> dict[str, Tensor]:
+    """One step of the task -> its losses. Raises AttackFailed if a batch normalisation sees a single value."""
+    with torch.autocast(images[0].device.type, torch.bfloat16, enabled=bf16):
+        try:
+            return task.step(images, torch.Generator().manual_seed(seed))
+        except ValueError as error:
+            if "more than 1 value per channel" not in str(error):
+                raise
+            detail = "batch normalisation needs more than one such small image a step: raise `batch` or add images"
+            raise AttackFailed(detail) from None
+
+
+def _fit_batch_size(
+    make_task: Callable[[], TrainingTask], groups: Sequence[TensorGroup], config: TrainingConfig, context: RunContext
+) -> int:
+    """The batch size, or its half, quarter, ... that fits into memory, estimated by steps of tasks of their own."""
+    device = torch.device(context.device)
+
+    def run_step(count: int) -> None:
+        task = _make_task(make_task, context)
+        hook = _ProgressHook(context, 0.0, "estimating the memory of a step")
+        hook.register([task.networks, *task.frozen], device)
+        rows = [array[np.arange(count) % len(array)] for arrays in groups for array in arrays]
+        _run_step(task, [torch.from_numpy(array) for array in rows], 0, uses_bf16(config.precision, device))
+
+    images_per_step = min(config.batch_size, len(groups[0][0]))
+    fitting = memory.fit_batch_size(run_step, images_per_step, config.min_batch_size)
+    return config.batch_size if fitting == images_per_step else fitting
+
+
 @torch.inference_mode()
 def reconstruct(network: nn.Module, images: Images, context: RunContext, max_pixels_per_batch: int = 500_000) -> Images:
     """The output images of a network in eval mode: uint8 [N, H, W, 3] -> the same. Raises TrainingFailed for NaN."""
     out = np.empty_like(images)
-    batch_size = max(1, max_pixels_per_batch // (images.shape[1] * images.shape[2]))
+    batch_size = max(1, min(len(images), max_pixels_per_batch // (images.shape[1] * images.shape[2])))
+    if context.device == "cpu":
+        batch_size = memory.fit_batch_size(
+            lambda count: network(to_model_input(torch.zeros(count, *images.shape[1:], dtype=torch.uint8))), batch_size
+        )
     for i in range(0, len(images), batch_size):
         context.report(1.0, f"reconstructing {i} of {len(images)}")
         inputs = to_model_input(torch.from_numpy(images[i : i + batch_size]).to(context.device))
@@ -278,9 +312,9 @@ def to_model_input(images: Tensor) -> Tensor:
 class _ProgressHook:
     """Reports progress often enough that a cancellation, which the report raises, takes effect within 2 s."""
 
-    def __init__(self, context: RunContext, fraction: float) -> None:
+    def __init__(self, context: RunContext, fraction: float, phase: str = "training") -> None:
         self.context, self.last_report_at, self.hooks = context, -math.inf, []  # type: ignore[var-annotated]
-        self.fraction, self.phase = fraction, "training"
+        self.fraction, self.phase = fraction, phase
 
     def is_due(self) -> bool:
         return time.monotonic() - self.last_report_at >= CANCEL_CHECK_SECONDS
@@ -311,16 +345,6 @@ def uses_bf16(precision: Precision, device: torch.device) -> bool:
     if precision == "auto":
         return device.type == "cuda" or (device.type == "cpu" and torch.cpu._is_avx512_bf16_supported())
     return precision == "bf16"
-
-
-_OUT_OF_MEMORY_TEXTS = ("can't allocate memory", "bad_alloc", "could not create a ")  # the last one is oneDNN's
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """On a CPU torch raises a plain RuntimeError."""
-    return isinstance(error, MemoryError | torch.OutOfMemoryError) or (
-        isinstance(error, RuntimeError) and any(text in str(error) for text in _OUT_OF_MEMORY_TEXTS)
-    )
 
 
 def _tune_malloc() -> None:

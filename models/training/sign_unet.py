@@ -98,7 +98,10 @@ def train_sign_unet(
     rate: the highest learning rate of one cosine cycle (AdamW). Raises AttackFailed and what `context.report` raises.
     """
     start = "random" if initial_network is None else f"{zlib.crc32(serialization.dump(initial_network)):08x}"
-    config = TrainingConfig("sign_unet", epochs, batch_size, partial(cosine, warmup=0.06), f"{rate} {start}")
+    config = TrainingConfig(
+        "sign_unet", epochs, batch_size, partial(cosine, warmup=0.06), f"{rate} {start}",
+        min_batch_size=batch_size,  # a note would not reach the cells that share the network
+    )  # fmt: skip
     task, _ = train(lambda: SignUNetTask(rate, initial_network), [[pad(public, SIZE_MULTIPLE)]], config, context)
     return task.average
 
