@@ -50,7 +50,7 @@ class {cls}(Scheme[{cls}Settings, np.ndarray]):
         return images ^ key
 
     def decrypt(self, images: Images, key: np.ndarray) -> Images:
-        """The exact inverse; leave it out if there is none."""
+        """The exact inverse. Delete this method if the scheme has no inverse."""
         return images ^ key
 '''
 

@@ -15,7 +15,7 @@ class KeyCreate(BaseModel):
 
     A key of a scheme with `trains` is a network, and is trained: its `params` name, besides settings of the scheme, the
     `dataset` to train on, the `profile` that fills in the settings left out (default quick) and the `seed`. Without
-    one it is drawn and told to nobody; whoever knows it, the data set and the settings can train the same key.
+    one, a seed is drawn and never returned: the seed, the dataset and the settings reproduce the key.
     """
 
     model_config = ConfigDict(

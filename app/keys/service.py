@@ -49,7 +49,7 @@ class TrainingRequest:
     dataset: str = setting("", "a name or an id of GET /datasets; needed")
     seed: int | None = setting(
         None,
-        "null: drawn and told to nobody; whoever knows it, the data set and the settings can train the same key",
+        "null: drawn, and never returned; a seed, the dataset and the settings reproduce the key",
         minimum=0,
         maximum=2**_GIVEN_SEED_BITS - 1,
     )

@@ -111,7 +111,7 @@ def _from_pairs(
 
 
 def _gan(attack: Attack[Any], scheme: Scheme[Any, Any]) -> Case:
-    # Without a judge, from random weights: what a step costs.
+    # Without the polarity classifier and from random weights, to measure the cost of a step alone.
     attack = make_attack(attack.name, vars(replace(attack.settings, looks=0, linear=False)))
     s, attack_input = attack.settings, _make_attack_input(scheme, attack.settings.batch)
     assert attack_input.public is not None

@@ -112,7 +112,7 @@ def gan(generator: nn.Module, s: GanSettings, image_groups: Sequence[Images]) ->
 
 
 def cyclegan(s: Any, plain: Images, protected: Images) -> ReferenceLoop:
-    """As its authors' program: judges held still in the generators' step."""
+    """As in the authors' program: the discriminators are frozen in the generators' step."""
     encrypt_net, decrypt_net = ResNetGenerator(s.width, s.blocks), ResNetGenerator(s.width, s.blocks)
     discriminators = nn.ModuleList([PatchGan(s.discriminator), PatchGan(s.discriminator)])
     adam = partial(torch.optim.Adam, lr=s.rate, betas=(s.beta1, 0.999))

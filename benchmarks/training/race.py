@@ -148,7 +148,10 @@ def _run_ours(connection: Connection, make: Callable[[], Case], device: str, sec
     case, time_slice = make(), _TimeSlice(connection, device, seconds)
 
     def metric(name: str, step: int, value: float) -> None:  # noqa: ARG001
-        if name in ("images_per_second", "network_images_per_second"):  # a network's, not that of its judge
+        if name in (
+            "images_per_second",
+            "network_images_per_second",
+        ):  # not those of the classifier that TN-model trains first
             time_slice(case.images)
 
     case.ours(RunContext(device=device, metric=metric))

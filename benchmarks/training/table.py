@@ -1,4 +1,4 @@
-"""The races of one profile, told as rows of a table in Markdown."""
+"""The comparisons of one profile as rows of a Markdown table."""
 
 from __future__ import annotations
 

@@ -54,7 +54,7 @@ class CellStore:
         return cls(folder)
 
     def read(self, attack: Attack[Any]) -> AuditedCell | None:
-        """The stored cell; None if there is none or its file is damaged."""
+        """The stored cell, or None if the file is missing or damaged."""
         raw = DirectoryStore(self.folder).read(_file_name(attack))
         if raw is None:
             return None

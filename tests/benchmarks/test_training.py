@@ -11,13 +11,13 @@ from unveil.models.training import loop
 def test_the_peer_trains_as_many_weights_as_ours(name, make, monkeypatch):
     train, ours = loop._train, []
 
-    def stop(make_lesson, decks, plan, batch, context):
-        if plan.epochs == 1:  # TN-model's judge comes first
-            return train(make_lesson, decks, plan, batch, context)
-        lesson = make_lesson()
-        # Of a judge that learns nothing, what is multiplied with: ours has its normalisations folded in.
-        asked = (p for judge in lesson.frozen[:1] for p in judge.parameters() if p.dim() > 1)
-        ours.append(sum(p.numel() for p in (*lesson.networks.parameters(), *asked)))
+    def stop(make_task, tensor_groups, config, batch_size, context):
+        if config.epochs == 1:  # the classifier that TN-model trains first
+            return train(make_task, tensor_groups, config, batch_size, context)
+        task = make_task()
+        # Only matrices of frozen networks count, because ours has its batch normalisations folded into them.
+        frozen = (p for network in task.frozen[:1] for p in network.parameters() if p.dim() > 1)
+        ours.append(sum(p.numel() for p in (*task.networks.parameters(), *frozen)))
         raise Cancelled
 
     monkeypatch.setattr(loop, "_train", stop)
