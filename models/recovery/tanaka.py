@@ -20,7 +20,7 @@ the permutation determines both.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -28,6 +28,7 @@ from scipy.optimize import linear_sum_assignment
 
 from unveil.models.core.images import Images, check_images
 from unveil.models.core.run_context import OnStep
+from unveil.models.recovery.quadratic_assignment import frank_wolfe, improve_by_swaps, make_doubly_stochastic, objective
 from unveil.models.recovery.statistics import TanakaStatistics, load_bundled_statistics
 from unveil.models.schemes.tanaka import BLOCK, NibblePermutation, TanakaKey, nibbles
 
@@ -183,59 +184,13 @@ def _match_places(signed: Floats, statistics: TanakaStatistics, rng: np.random.G
     best: tuple[float, Ints] | None = None
     for start in range(ASSIGNMENT_STARTS):
         on_step()
-        first = flat if start == 0 else (flat + _doubly_stochastic(rng)) / 2
-        place = _improve_by_swaps(a, b, _frank_wolfe(a, b, first))
-        merit = float(sum((m * n[np.ix_(place, place)]).sum() for m, n in zip(a, b, strict=True)))
+        first = flat if start == 0 else (flat + make_doubly_stochastic(rng.random(flat.shape))) / 2
+        place = improve_by_swaps(a, b, frank_wolfe(a, b, first))
+        merit = objective(a, b, place)
         if best is None or merit > best[0]:
             best = merit, place
     assert best is not None
     return best[1]
-
-
-def _doubly_stochastic(rng: np.random.Generator) -> npt.NDArray[np.float64]:
-    matrix = rng.random((HALF_NIBBLES, HALF_NIBBLES))
-    for _ in range(20):
-        matrix /= matrix.sum(1, keepdims=True)
-        matrix /= matrix.sum(0, keepdims=True)
-    return matrix
-
-
-def _frank_wolfe(a: list[Any], b: list[Any], x: npt.NDArray[np.float64], max_iterations: int = 40) -> Ints:
-    """Maximise the sum of trace(A X B' X') over doubly stochastic X (FAQ, Vogelstein et al. 2015), then round."""
-    for _ in range(max_iterations):
-        gradient = sum(m @ x @ n.T + m.T @ x @ n for m, n in zip(a, b, strict=True))
-        rows, columns = linear_sum_assignment(gradient, maximize=True)
-        direction = -x
-        direction[rows, columns] += 1
-        linear = float((gradient * direction).sum())
-        square = float(sum((m @ direction @ n.T * direction).sum() for m, n in zip(a, b, strict=True)))
-        step = min(1.0, -linear / (2 * square)) if square < 0 else float(linear + square > 0)
-        if step < 1e-6:
-            break
-        x = x + step * direction
-    place: Ints = linear_sum_assignment(x, maximize=True)[1]
-    return place
-
-
-def _improve_by_swaps(a: list[Any], b: list[Any], place: Ints, max_iterations: int = 100) -> Ints:
-    """Swap the two places with the largest gain until no swap gains."""
-    place = place.copy()
-    for _ in range(max_iterations):
-        gain = np.zeros((HALF_NIBBLES, HALF_NIBBLES))
-        for m, n in zip(a, b, strict=True):
-            p = n[np.ix_(place, place)]
-            mixed = m @ p.T + m.T @ p
-            own = np.diag(mixed)
-            gain += mixed + mixed.T - own[:, None] - own
-            # Corrects the entries in which a row or column index is itself one of the two places.
-            m0, m1, p0, p1 = np.diag(m)[:, None], np.diag(m), np.diag(p)[:, None], np.diag(p)
-            gain += (m0 + m1 - m - m.T) * (p0 + p1 - p - p.T)
-        np.fill_diagonal(gain, 0)
-        i, j = np.unravel_index(gain.argmax(), gain.shape)
-        if gain[i, j] <= 1e-9:
-            break
-        place[i], place[j] = place[j], place[i]
-    return place
 
 
 # --- 3: lower nibbles -------------------------------------------------------------------------------------------------
