@@ -270,7 +270,7 @@ def _attacks() -> Iterator[str]:
         "A profile (`smoke`, `quick`, `paper`) fills in what an order leaves out; `paper` keeps the defaults. "
         "[Threat models](../explanation/threat-models.md) says what each attacker holds.",
     )
-    for attack in map(catalog.describe_attack, catalog.attacks()):
+    for attack in map(catalog.describe_attack, catalog.registered_attacks()):
         yield from (
             f"## {attack['name']}",
             "",

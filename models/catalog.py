@@ -65,6 +65,7 @@ __all__ = [
     "parse_spec",
     "plugins",
     "profile_attacks",
+    "registered_attacks",
     "required_attacks",
     "schemes",
     "setting",
@@ -98,6 +99,11 @@ def schemes() -> Mapping[str, type[Scheme[Any, Any]]]:
 
 
 def attacks() -> Mapping[str, type[Attack[Any]]]:
+    """Every registered attack class that runs here by name, in alphabetical order: all but `submitted`."""
+    return {name: cls for name, cls in registered_attacks().items() if not cls.reads_upload}
+
+
+def registered_attacks() -> Mapping[str, type[Attack[Any]]]:
     """Every registered attack class by name, in alphabetical order."""
     return registry.registered("attack")
 
@@ -139,7 +145,7 @@ def is_training_attack(attack: str) -> bool:
 
     True for an unknown name: utility trains networks, and so may an attack of another version.
     """
-    known = attacks().get(attack)
+    known = registered_attacks().get(attack)
     return known is None or known.learning_based
 
 
@@ -198,17 +204,20 @@ def external_not_applicable_reason(
     attack: Attack[Any], *, originals: bool, public: bool, oracle: bool = False, key_per_image: bool = False
 ) -> str | None:
     """Why an attack cannot run on ciphertexts of an unknown scheme, and what to give; None if it can."""
+    if attack.reads_upload:
+        return None if originals else "nothing can be scored: upload the `originals` of the ciphertexts"
     if attack.name == "brute-force":
         return "the key space of an unknown scheme cannot be counted"
     if key_per_image and all(attack.not_applicable_reason(s) for s in known_ciphers() if s.key_per_image):
         return "needs one map for all images: here every image has a key of its own"
-    if Capability.ORACLE in attack.threat_model and not oracle:
-        return "uploaded ciphertexts come without an encryption oracle"
-    if Capability.PAIRS in attack.threat_model and not originals:
-        return "pairs are needed: upload the `originals` of the ciphertexts"
-    if attack.needs_public_images() and not public:
-        return "unpaired plain images are needed: name them in `public_dataset`"
-    return None
+    missing = {
+        "uploaded ciphertexts come without an encryption oracle": Capability.ORACLE in attack.threat_model
+        and not oracle,
+        "pairs are needed: upload the `originals` of the ciphertexts": Capability.PAIRS in attack.threat_model
+        and not originals,
+        "unpaired plain images are needed: name them in `public_dataset`": attack.needs_public_images() and not public,
+    }
+    return next((reason for reason, is_missing in missing.items() if is_missing), None)
 
 
 def parse_spec(kind: Kind, text: str) -> tuple[str, dict[str, Any]]:
@@ -275,7 +284,7 @@ def describe_scheme(name: str, height: int = 96, width: int = 96) -> dict[str, A
 
 def describe_attack(name: str) -> dict[str, Any]:
     """An attack as in GET /attacks: parameters, threat model, profiles, the schemes to which it applies."""
-    cls = attacks()[name]
+    cls = registered_attacks()[name]
     attack = make_attack(name, {})
     reasons = {scheme: attack.not_applicable_reason(make_scheme(scheme, {})) for scheme in schemes()}
     return {
@@ -286,6 +295,7 @@ def describe_attack(name: str) -> dict[str, Any]:
         "summary": inspect.cleandoc(cls.__doc__ or cls.title),
         "threat_model": cls.threat_model.name,
         "learned": cls.learning_based,
+        "reads_upload": cls.reads_upload,
         "origin": _describe_origin("attack", name),
         "parameters": json_schema(cls.Settings),
         "profiles": {profile: dict(cls.profiles.get(profile, {})) for profile in PROFILES},

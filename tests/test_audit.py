@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 import zipfile
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -229,3 +230,17 @@ def test_a_wrong_argument_is_refused_with_what_to_do(arguments, message):
 def test_a_wrong_option_is_refused_with_what_to_do(options, message):
     with pytest.raises(ValueError, match=message):
         unveil.audit(negative, IMAGES, **QUICK | options)
+
+
+def test_reconstructions_of_another_attack_are_scored():
+    noisy = np.clip(IMAGES + np.random.default_rng(0).integers(-20, 21, IMAGES.shape), 0, 255).astype(np.uint8)
+    submitted = unveil.Reconstructions(noisy, claims="known-plaintext")
+    report = unveil.audit(negative, IMAGES, attacks=[submitted], **QUICK)
+    assert report.attacks == ["none", "submitted"]
+    assert report["submitted"].threat_model == "known-plaintext"
+    assert report["submitted"].result.controls.negative == "passed"
+    assert report["submitted"].result.identification.top1 > 0.9
+    with pytest.raises(ValueError, match="in the order and size of the 50 images"):
+        unveil.audit(negative, IMAGES, attacks=[replace(submitted, images=noisy[:9])], **QUICK)
+    with pytest.raises(ValueError, match="give a function or Ciphertexts"):
+        unveil.audit("tanaka", IMAGES, attacks=[submitted], **QUICK)

@@ -14,17 +14,27 @@ The names in `__all__` are imported on first use: `import unveil` is fast and lo
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from unveil._audit import AuditReport, Ciphertexts, InvalidScheme, audit
+    from unveil._audit import AuditReport, Ciphertexts, InvalidScheme, Reconstructions, audit
     from unveil.app.client import AsyncClient, Client
     from unveil.models.core.version import __version__
 
-__all__ = ["AsyncClient", "AuditReport", "Ciphertexts", "Client", "InvalidScheme", "__version__", "audit"]
+__all__ = [
+    "AsyncClient",
+    "AuditReport",
+    "Ciphertexts",
+    "Client",
+    "InvalidScheme",
+    "Reconstructions",
+    "__version__",
+    "audit",
+]
 
 _MODULES = {
     "AsyncClient": "unveil.app.client",
     "AuditReport": "unveil._audit",
     "Ciphertexts": "unveil._audit",
     "InvalidScheme": "unveil._audit",
+    "Reconstructions": "unveil._audit",
     "audit": "unveil._audit",
     "Client": "unveil.app.client",
     "__version__": "unveil.models.core.version",

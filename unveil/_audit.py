@@ -18,22 +18,21 @@ import numpy as np
 from unveil._audit_report import AuditReport
 from unveil.app.client.progress import ProgressSnapshot, progress_bar
 from unveil.models import catalog
+from unveil.models.attacks.submitted import Claim, Submitted, SubmittedSettings
 from unveil.models.core.images import Images
 from unveil.models.core.profiles import PROFILES, Profile
 from unveil.models.core.version import __version__
-from unveil.models.data.image_sources import read_images, read_labels
+from unveil.models.data.image_sources import SourceImages, read_images, read_labels
 from unveil.models.evaluation import scheme_audit
 from unveil.models.evaluation.cell_store import CellStore
 from unveil.models.evaluation.protect_function import InvalidScheme, ProtectFunction
 from unveil.models.evaluation.scheme_audit import Subject
 from unveil.models.evaluation.scoring import ScoringOptions
 
-__all__ = ["AuditReport", "Ciphertexts", "InvalidScheme", "audit"]
+__all__ = ["AuditReport", "Ciphertexts", "InvalidScheme", "Reconstructions", "audit"]
 
 _KEYS = 3  # independent keys drawn for a scheme, as in the service
 _SAMPLES = 8  # image triples in the report, a cell
-
-Attacks = Literal["default", "all"] | Sequence[str | catalog.Attack[Any]]
 
 
 @dataclass(frozen=True)
@@ -45,11 +44,27 @@ class Ciphertexts:
 
 
 @dataclass(frozen=True)
+class Reconstructions:
+    """The output of an attack that was run elsewhere: one entry of `attacks`, scored like any other.
+
+    images: a reconstruction of every image that the audit is given, in the same order and size. claims: the threat
+    model of the attack.
+    """
+
+    images: Any
+    claims: Claim = "ciphertext-only"
+
+
+Attacks = Literal["default", "all"] | Sequence[str | catalog.Attack[Any] | Reconstructions]
+
+
+@dataclass(frozen=True)
 class _Named:
-    """What is audited, with the name and settings that reports show."""
+    """What is audited, with the name and settings that reports show. image_count: of the images given."""
 
     entry: dict[str, Any]
     subject: Subject
+    image_count: int
 
 
 def audit(
@@ -73,7 +88,8 @@ def audit(
     scheme: a function that protects uint8 [N, H, W, 3] (one key for all calls, unless `key_per_image`), a `Scheme`
     instance or class, a name such as "tanaka:icce2018", or `Ciphertexts`. images: the plain images, as an array, a list
     of PIL images, a folder, a .npy or .npz file, a torch tensor or dataset, or "sample". public: the attacker's images.
-    attacks: "default" (those that the profile requires), "all", or a list of names and `Attack` instances.
+    attacks: "default" (those that the profile requires), "all", or a list of names, `Attack` instances and at most one
+    `Reconstructions`.
     oracle: whether chosen-plaintext attacks may call the scheme. out: a folder for finished cells; an interrupted audit
     with the same arguments resumes there.
     Raises InvalidScheme for a function that does not protect every image, ValueError for other wrong arguments.
@@ -82,7 +98,7 @@ def audit(
         raise ValueError(f"profile must be one of {', '.join(PROFILES)}; got {profile!r}")
     public_images = None if public is None else read_images(public, "public").images
     named = _resolve(scheme, images, labels, public_images, name, profile, seed, key_per_image, oracle)
-    chosen = _choose_attacks(attacks, profile, named.subject)
+    chosen = _choose_attacks(attacks, profile, seed, named)
     options = ScoringOptions(seed=seed, keys=_KEYS, samples=_SAMPLES, profile=profile)
     store = None if out is None else CellStore.open(Path(out), _identity(named, options, public_images))
     trains = any(attack.trains_network() for attack in chosen) or bool(
@@ -110,9 +126,9 @@ def _resolve(
     if isinstance(scheme, Ciphertexts):
         if images is not None:
             raise ValueError("with Ciphertexts, give the plain images as Ciphertexts(protected, originals)")
-        return _Named(
-            {"name": name or "ciphertexts"}, _ciphertexts_subject(scheme, public, profile, seed, key_per_image)
-        )
+        protected = read_images(scheme.protected, "protected")
+        subject = _ciphertexts_subject(protected, scheme.originals, public, profile, seed, key_per_image)
+        return _Named({"name": name or "ciphertexts"}, subject, len(protected.images))
     if images is None:
         raise ValueError("images are missing; give the plain images that the scheme is to protect")
     source = read_images(images)
@@ -128,27 +144,25 @@ def _resolve(
         scheme_audit.check_determinism(scheme, plain.test)
         entry = catalog.flatten_settings(scheme) | ({"name": name} if name else {})
         subject = Subject(plain, scheme, public, oracle_allowed=oracle, key_per_image=scheme.key_per_image)
-        return _Named(entry, subject)
+        return _Named(entry, subject, len(source.images))
     if not callable(scheme):
         raise ValueError(
             f"scheme is a {type(scheme).__name__}; give a function, a Scheme, a name such as 'tanaka', or Ciphertexts"
         )
     protect = ProtectFunction(scheme, name or _function_name(scheme), key_per_image)
-    return _Named(
-        {"name": protect.name}, scheme_audit.protected_subject(protect, plain, public, profile, oracle=oracle)
-    )
+    subject = scheme_audit.protected_subject(protect, plain, public, profile, oracle=oracle)
+    return _Named({"name": protect.name}, subject, len(source.images))
 
 
 def _ciphertexts_subject(
-    given: Ciphertexts, public: Images | None, profile: Profile, seed: int, key_per_image: bool
+    protected: SourceImages, plain_source: Any, public: Images | None, profile: Profile, seed: int, key_per_image: bool
 ) -> Subject:
-    protected = read_images(given.protected, "protected")
     if protected.notes:
         raise ValueError(f"protected images must be readable without a conversion, but: {', '.join(protected.notes)}")
     data = scheme_audit.split_images(protected, profile, seed)
-    if given.originals is None:
+    if plain_source is None:
         return Subject(data, public=public, key_per_image=key_per_image)
-    originals = read_images(given.originals, "originals")
+    originals = read_images(plain_source, "originals")
     if originals.images.shape != protected.images.shape:
         raise ValueError(
             f"originals must be in the order and size of the protected images; got {list(originals.images.shape)} "
@@ -165,7 +179,7 @@ def _function_name(function: Any) -> str:
     return f"{name} (function)" if name in {*catalog.schemes(), catalog.EXTERNAL} else str(name)
 
 
-def _choose_attacks(attacks: Attacks, profile: Profile, subject: Subject) -> list[catalog.Attack[Any]]:
+def _choose_attacks(attacks: Attacks, profile: Profile, seed: int, named: _Named) -> list[catalog.Attack[Any]]:
     if isinstance(attacks, str):
         if attacks not in ("default", "all"):
             raise ValueError(f"attacks must be 'default', 'all' or a list of names; got {attacks!r}")
@@ -174,16 +188,33 @@ def _choose_attacks(attacks: Attacks, profile: Profile, subject: Subject) -> lis
         else:
             chosen = list(catalog.profile_attacks(profile).values())
     else:
-        chosen = [_make_attack(attack, profile) for attack in attacks]
+        chosen = [
+            _submitted(attack, profile, seed, named)
+            if isinstance(attack, Reconstructions)
+            else _make_attack(attack, profile)
+            for attack in attacks
+        ]
         duplicates = {attack.name for attack in chosen if sum(a.name == attack.name for a in chosen) > 1}
         if duplicates:
             raise ValueError(f"attacks: give each once; got {', '.join(sorted(duplicates))} more than once")
-    reasons = [subject.not_applicable_reason(attack) for attack in chosen]
+    reasons = [named.subject.not_applicable_reason(attack) for attack in chosen]
     if all(reasons):
         raise ValueError("no attack applies: " + "; ".join(dict.fromkeys(filter(None, reasons))))
     if all(attack.name != "none" for attack in chosen):  # the ciphertexts themselves are always scored
         chosen.insert(0, catalog.make_attack("none", {}, profile))
     return sorted(chosen, key=lambda attack: (attack.trains_network(), attack.name != "none"))
+
+
+def _submitted(given: Reconstructions, profile: Profile, seed: int, named: _Named) -> Submitted:
+    """The attack `submitted` on the images that the audit attacks."""
+    source = read_images(given.images, "reconstructions")
+    own = scheme_audit.split_images(source, profile, seed)  # the same order: it depends on seed and number
+    if len(source.images) != named.image_count or own.test.shape != named.subject.data.test.shape:
+        raise ValueError(
+            f"reconstructions must be in the order and size of the {named.image_count} images; got "
+            f"{list(source.images.shape)}"
+        )
+    return Submitted(SubmittedSettings(_sha256(own.test) or "", given.claims), own.test)
 
 
 def _make_attack(attack: str | catalog.Attack[Any], profile: Profile) -> catalog.Attack[Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
@@ -14,9 +14,14 @@ from unveil.app.db.tables import Cell, Curve, Evaluation, Key, Sample, Scores
 from unveil.app.jobs import event_log
 from unveil.app.security.envelope import DecryptionError
 from unveil.models import catalog
+from unveil.models.attacks.submitted import Submitted
 from unveil.models.catalog import make_attack, make_scheme
-from unveil.models.core.images import to_png
+from unveil.models.core.errors import AttackFailed
+from unveil.models.core.images import Images, to_png
+from unveil.models.core.profiles import PROFILE_IMAGE_COUNTS
 from unveil.models.core.version import package_versions
+from unveil.models.data.image_dataset import ImageDataset
+from unveil.models.data.reconstructions import ReconstructionMissing, match_reconstructions
 from unveil.models.evaluation.cell import measure_utility, run_cell
 from unveil.models.evaluation.external_ciphertexts import run_external
 from unveil.models.evaluation.outcome import AnyOutcome
@@ -25,6 +30,8 @@ from unveil.worker import jobs, key_loading, lease
 from unveil.worker.dataset_loading import load_dataset
 from unveil.worker.jobs import ClaimedJob, JobFailed, JobOutcome, Reporter, to_json_safe
 from unveil.worker.runtime import Runtime
+
+_NOT_SCHEME_SETTINGS, _NOT_ATTACK_SETTINGS = ("name", "key_id", "dataset", "added"), ("name", "added")
 
 
 class KeyUnusable(JobFailed):
@@ -98,11 +105,13 @@ def _evaluate(job: CellJob, reporter: Reporter) -> AnyOutcome:
     )
     context = job.run_context(reporter, settings["seed"])
     reporter.report(0.0, "running")
-    scheme = None if external else make_scheme(*_name_and_settings(job.scheme), profile)
+    scheme = None if external else make_scheme(*_name_and_settings(job.scheme, _NOT_SCHEME_SETTINGS), profile)
     secret = _load_secret(job)
     if job.attack["name"] == catalog.UTILITY:
         return measure_utility(scheme, data, options, context, secret=secret)
-    attack = make_attack(*_name_and_settings(job.attack), profile)
+    attack = make_attack(*_name_and_settings(job.attack, _NOT_ATTACK_SETTINGS), profile)
+    if isinstance(attack, Submitted):
+        attack = Submitted(attack.settings, _load_reconstructions(job, attack.settings.dataset, data))
     if scheme is None:
         outcome = run_external(attack, data, options, context, public=public)
     else:
@@ -111,9 +120,17 @@ def _evaluate(job: CellJob, reporter: Reporter) -> AnyOutcome:
     return replace(outcome, result=result)
 
 
-def _name_and_settings(entry: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
-    """Name and settings of a scheme or an attack, without the fields that name its key or dataset."""
-    return entry["name"], {k: v for k, v in entry.items() if k not in ("name", "key_id", "dataset", "added")}
+def _name_and_settings(entry: Mapping[str, Any], not_settings: Collection[str]) -> tuple[str, dict[str, Any]]:
+    return entry["name"], {name: value for name, value in entry.items() if name not in not_settings}
+
+
+def _load_reconstructions(job: CellJob, dataset: str, data: ImageDataset) -> Images:
+    """The submitted image of each test image that the profile attacks. Raises DatasetMissing, AttackFailed."""
+    submitted = load_dataset(job.runtime, job.account_id, dataset)
+    try:
+        return match_reconstructions(submitted, data.take(*PROFILE_IMAGE_COUNTS[job.profile]))
+    except ReconstructionMissing as error:
+        raise AttackFailed(str(error)) from error
 
 
 def _load_secret(job: CellJob) -> bytes | None:

@@ -56,8 +56,12 @@ class Archive:
 def build_from_upload(request: ArchiveRequest, blobs: BlobStore, settings: Settings) -> ArchiveReply:
     """Unpack the uploaded blobs into the dataset's blob. Raises RequestRejected, naming the form field."""
     with blobs.open(request.archive_blob) as file:
-        archive = _run_for_field("archive", lambda: read_directory(file, settings))
-        if request.originals_blob is None:
+        reconstructed = request.kind == "reconstructed"
+        archive = _run_for_field("archive", lambda: read_directory(file, settings, needs_train=not reconstructed))
+        if reconstructed:
+            tests = _run_for_field("archive", lambda: _reconstructions(archive))
+            data = _run_for_field("archive", lambda: _read(request, archive, settings, tests))
+        elif request.originals_blob is None:
             data = _run_for_field("archive", lambda: _read(request, archive, settings))
         else:
             with blobs.open(request.originals_blob) as originals:
@@ -104,7 +108,7 @@ def _rejected(field: str, code: str, detail: str) -> RequestRejected:
 # --- the directory ----------------------------------------------------------------------------------------------
 
 
-def read_directory(file: BinaryIO, settings: Settings) -> Archive:
+def read_directory(file: BinaryIO, settings: Settings, *, needs_train: bool = True) -> Archive:
     """The images of the archive in name order, from its directory alone. Raises BadArchive, BadZipFile, LayoutError."""
     _check_directory_size(file, settings.max_archive_members)
     with zipfile.ZipFile(file) as zip_file:
@@ -123,7 +127,7 @@ def read_directory(file: BinaryIO, settings: Settings) -> Archive:
     total = sum(info.file_size for info in images.values())
     if total > settings.max_unpacked_bytes:
         raise ArchiveTooLarge(f"unpacks to {total} bytes; the limit is {settings.max_unpacked_bytes}")
-    return Archive(file, images, place_members(list(images)), skipped)
+    return Archive(file, images, place_members(list(images), needs_train=needs_train), skipped)
 
 
 def _check_directory_size(archive: BinaryIO, max_members: int) -> None:
@@ -221,6 +225,14 @@ def _read_with_originals(
         raise _rejected("originals", BadArchive.code, reason)
     notes = [*data.notes, *(f"originals: {note}" for note in plain.notes)]
     return replace(data, train_originals=plain.train, test_originals=plain.test, notes=tuple(notes))
+
+
+def _reconstructions(archive: Archive) -> list[Member]:
+    """All images as test images, those below train/ left out: only test images are evaluated."""
+    tests = [member for member in archive.members if member.split == "test"]
+    members = [replace(member, split="test", key=f"test/{member.name}") for member in tests or archive.members]
+    _index_by_key(members)
+    return members
 
 
 def _index_by_key(members: Sequence[Member]) -> dict[str, Member]:

@@ -62,7 +62,7 @@ def next_job(session: Session, skipped: list[str]) -> tuple[JobTable, str, str] 
     its keys first because cells wait for them, its training attacks last. A job whose time slice ended counts as
     requested at that time. Skips schemes and attacks of other versions.
     """
-    schemes, attacks = list(catalog.schemes()), [*catalog.attacks(), catalog.UTILITY]
+    schemes, attacks = list(catalog.schemes()), [*catalog.registered_attacks(), catalog.UTILITY]
     scheme, attack = Cell.scheme["name"].astext, Cell.attack["name"].astext
     known = scheme.in_([*schemes, catalog.EXTERNAL]) & attack.in_(attacks)
     cost_rank = case((attack.in_([name for name in attacks if catalog.is_training_attack(name)]), 2), else_=1)

@@ -62,6 +62,7 @@ class AttackOut(BaseModel):
     summary: str
     threat_model: str = Field(description="What the attacker holds", examples=["ciphertext-only"])
     learned: bool = Field(description="Whether it trains a network")
+    reads_upload: bool = Field(description="Whether it scores an upload of reconstructions instead of running here")
     origin: OriginOut
     parameters: dict[str, Any] = Field(description="JSON Schema of its settings")
     profiles: dict[str, dict[str, Any]] = Field(description="Settings that a profile fills in")

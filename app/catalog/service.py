@@ -19,13 +19,13 @@ def get_scheme(name: str, width: int, height: int) -> SchemeOut:
 
 
 def list_attacks() -> list[AttackOut]:
-    return [get_attack(name) for name in catalog.attacks()]
+    return [get_attack(name) for name in catalog.registered_attacks()]
 
 
 def get_attack(name: str) -> AttackOut:
     """Raises UnknownAttack."""
-    if name not in catalog.attacks():
-        raise UnknownAttack(f"there is no attack {name!r}; known: {', '.join(catalog.attacks())}")
+    if name not in catalog.registered_attacks():
+        raise UnknownAttack(f"there is no attack {name!r}; known: {', '.join(catalog.registered_attacks())}")
     return AttackOut.model_validate(catalog.describe_attack(name))
 
 

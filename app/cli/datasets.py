@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 from rich.styled import Styled
@@ -56,6 +56,9 @@ def upload(
     ],
     name: Annotated[str | None, typer.Option(help="Default: the name of the file")] = None,
     protected: Annotated[bool, typer.Option("--protected", help="The images are encrypted by your own scheme")] = False,
+    reconstructed: Annotated[
+        bool, typer.Option("--reconstructed", help="The output of your own attack, named as the test images are")
+    ] = False,
     originals: Annotated[
         Path | None, typer.Option(help="zip or folder with the plain images under the same names")
     ] = None,
@@ -67,13 +70,16 @@ def upload(
     as_json: Json = False,
 ) -> None:
     """Upload a zip or a folder of images; prints the dataset's id."""
+    if protected and reconstructed:
+        raise UsageError("--protected and --reconstructed exclude each other")
+    kind: Literal["plain", "protected", "reconstructed"] = (
+        "protected" if protected else "reconstructed" if reconstructed else "plain"
+    )
     for path in (archive, originals):
         if path is not None and not path.exists():
             raise UsageError(f"{path}: no such file or folder")
     with connect(url, token, state) as client, stderr.status("uploading and unpacking"):
-        dataset = client.datasets.upload(
-            archive, name, kind="protected" if protected else "plain", originals=originals, size=size, seed=seed
-        )
+        dataset = client.datasets.upload(archive, name, kind=kind, originals=originals, size=size, seed=seed)
     print_result(as_json, dataset, dataset["id"])
 
 

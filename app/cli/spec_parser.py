@@ -17,7 +17,7 @@ def parse_specs(text: str, catalog: Sequence[Mapping[str, Any]]) -> list[dict[st
     """Parse a list of specs into the entries of a request. Raises UsageError."""
     schemas = {item["name"]: item["parameters"].get("properties", {}) for item in catalog}
     if text.strip() == "all":
-        return [{"name": name} for name in schemas]
+        return [{"name": item["name"]} for item in catalog if not item.get("reads_upload")]
     try:
         specs = [spec.parse_spec(part.strip(), schemas) for part in text.split(",") if part.strip()]
     except ParameterError as error:

@@ -230,7 +230,7 @@ async def upload_dataset(
     archive: str | Path,
     name: str | None = None,
     *,
-    kind: Literal["plain", "protected"] = "plain",
+    kind: Literal["plain", "protected", "reconstructed"] = "plain",
     originals: str | Path | None = None,
     size: int = 96,
     seed: int = 0,

@@ -8,7 +8,7 @@ from typing import Any, Literal, TypedDict
 class Dataset(TypedDict):
     id: str
     name: str
-    kind: Literal["plain", "protected"]
+    kind: Literal["plain", "protected", "reconstructed"]
     train: int
     test: int
     width: int
@@ -58,6 +58,7 @@ class Attack(TypedDict):
     summary: str
     threat_model: str
     learned: bool
+    reads_upload: bool
     origin: dict[str, Any]
     parameters: dict[str, Any]
     profiles: dict[str, dict[str, Any]]

@@ -139,7 +139,7 @@ def _estimate_duration(
         samples = durations.get((cell.scheme["name"], cell.attack["name"]))
         if samples:
             measured_cells += 1
-        learned = catalog.attacks()[cell.attack["name"]].learning_based
+        learned = catalog.is_training_attack(cell.attack["name"])
         seconds += statistics.median(samples) if samples else _DEFAULT_CELL_SECONDS[profile][learned]
     return Estimate(seconds, measured_cells, len(cells) - measured_cells)
 

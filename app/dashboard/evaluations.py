@@ -193,7 +193,7 @@ async def show_cell(
         titles=titles,
         before=ids[position - 1] if position else None,
         after=ids[position + 1] if position + 1 < len(ids) else None,
-        attack=catalog.describe_attack(cell.attack["name"]) if cell.attack["name"] in catalog.attacks() else None,
+        attack=catalog.describe_attack(name) if (name := cell.attack["name"]) in catalog.registered_attacks() else None,
         profile=evaluation.settings["profile"],
         samples=_sort_samples(cell, order),
         order=order.value,

@@ -79,7 +79,11 @@ async def upload_dataset(
         ),
     ],
     kind: Annotated[
-        DatasetKind, Form(description="plain: cropped to a square and resized; protected: taken as they are, one size")
+        DatasetKind,
+        Form(
+            description="plain: cropped to a square and resized; protected: taken as they are, one size; "
+            "reconstructed: the output of your own attack, named as the test images are, for the attack `submitted`"
+        ),
     ] = "plain",
     originals: Annotated[
         UploadFile | None, File(description="zip with the plain images under the same names (protected only)")

@@ -7,7 +7,7 @@ from typing import Literal
 
 from pydantic import AliasChoices, BaseModel, ConfigDict, Field
 
-DatasetKind = Literal["plain", "protected"]
+DatasetKind = Literal["plain", "protected", "reconstructed"]
 
 
 class DatasetUpload(BaseModel):

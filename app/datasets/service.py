@@ -86,7 +86,7 @@ async def resolve_plain_dataset(
             errors = [(pointer, "no such upload; see GET /datasets")]
             raise UnknownDataset(f"there is no dataset {name!r}", errors, status=422)
         if row.kind != "plain":
-            raise Invalid(f"{name} holds protected images", [(pointer, "name a data set of plain images")])
+            raise Invalid(f"{name} holds {row.kind} images", [(pointer, "name a data set of plain images")])
         return DatasetRef(
             row.name, row.train_count, row.height, row.width, len(row.classes), row.labelled, row.test_count
         )
@@ -117,7 +117,7 @@ async def upload(
     The worker writes the blob before the row exists, under a name that follows from the id. If the API crashes in
     between, no row names the blob and retention deletes it.
     """
-    if originals is not None and body.kind == "plain":
+    if originals is not None and body.kind != "protected":
         message = "only a protected dataset takes originals; omit them, or send kind=protected"
         raise OriginalsNotTaken(message, [("/originals", message)])
     request = ArchiveRequest(

@@ -176,7 +176,7 @@ class Dataset(TimestampMixin, Base):
     id: Mapped[str] = mapped_column(primary_key=True)
     account_id: Mapped[str] = mapped_column(ForeignKey("accounts.id", ondelete="CASCADE"))
     name: Mapped[str]
-    kind: Mapped[str] = mapped_column(String(16))  # plain, protected
+    kind: Mapped[str] = mapped_column(String(16))  # plain, protected, reconstructed
     train_count: Mapped[int]
     test_count: Mapped[int]
     width: Mapped[int]

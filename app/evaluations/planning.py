@@ -43,6 +43,14 @@ class ExternalDataset:
 
 
 @dataclass(frozen=True)
+class Reconstructions:
+    """An upload of reconstructions that a request names."""
+
+    id: str
+    size: tuple[int, int]  # (height, width)
+
+
+@dataclass(frozen=True)
 class PlannedCell:
     scheme: dict[str, Any]
     attack: dict[str, Any]
@@ -75,14 +83,17 @@ def plan_evaluation(
     keys: Mapping[str, KeyRef],
     size: tuple[int, int] | None,
     uploads: Mapping[str, ExternalDataset] | None = None,
+    submitted: Mapping[str, Reconstructions] | None = None,
 ) -> EvaluationPlan:
     """Every pair of the request, resolved, and the attacks of the profile that train nothing and apply.
 
     size: (height, width) of the images. Raises Invalid, NoPairApplies.
     """
     errors = _image_errors(body) + _too_small_errors(body, size, uploads or {})
-    schemes, applicability_checks, scheme_entries = _resolve_schemes(body, keys, size, uploads or {}, errors)
-    attacks, attack_entries = _resolve_attacks(body, errors)
+    schemes, applicability_checks, scheme_entries = _resolve_schemes(
+        body, keys, size, uploads or {}, submitted or {}, errors
+    )
+    attacks, attack_entries = _resolve_attacks(body, submitted or {}, errors)
     errors += _duplicates("/schemes", scheme_entries) + _duplicates("/attacks", attack_entries)
     if errors:
         raise Invalid("the request has unknown names or invalid settings; see errors", errors)
@@ -123,6 +134,7 @@ def _resolve_schemes(
     keys: Mapping[str, KeyRef],
     size: tuple[int, int] | None,
     uploads: Mapping[str, ExternalDataset],
+    submitted: Mapping[str, Reconstructions],
     errors: Errors,
 ) -> tuple[list[catalog.Scheme[Any, Any] | None], list[ApplicabilityCheck], list[dict[str, Any]]]:
     """For each entry: the scheme (None: external), the check whether an attack applies, and the resolved entry."""
@@ -137,7 +149,12 @@ def _resolve_schemes(
             if upload is not None:
                 schemes.append(None)
                 applicability_checks.append(
-                    partial(_external_not_applicable_reason, upload=upload, public=body.public_dataset is not None)
+                    partial(
+                        _external_not_applicable_reason,
+                        upload=upload,
+                        public=body.public_dataset is not None,
+                        submitted=submitted,
+                    )
                 )
                 # with the name: shown even after the upload is deleted
                 scheme_entries.append({"name": catalog.EXTERNAL, "dataset": upload.id, "dataset_name": upload.name})
@@ -162,7 +179,15 @@ def _resolve_schemes(
         elif key is not None:
             errors += _size_errors(pointer, scheme, key, size)
         schemes.append(scheme)
-        applicability_checks.append(partial(_scheme_not_applicable_reason, scheme=scheme, size=size))
+        applicability_checks.append(
+            partial(
+                _scheme_not_applicable_reason,
+                scheme=scheme,
+                size=size,
+                submitted=submitted,
+                has_key=key is not None,
+            )
+        )
         scheme_entries.append({**catalog.flatten_settings(scheme), **({"key_id": key.id} if key else {})})
     return schemes, applicability_checks, scheme_entries
 
@@ -176,14 +201,18 @@ def _image_errors(body: EvaluationCreate) -> Errors:
     ]
 
 
-def _resolve_attacks(body: EvaluationCreate, errors: Errors) -> tuple[list[catalog.Attack[Any]], list[dict[str, Any]]]:
+def _resolve_attacks(
+    body: EvaluationCreate, submitted: Mapping[str, Reconstructions], errors: Errors
+) -> tuple[list[catalog.Attack[Any]], list[dict[str, Any]]]:
     attacks: list[catalog.Attack[Any]] = []
     attack_entries: list[dict[str, Any]] = []
     for i, entry in enumerate(body.attacks):
         attack = _make_or_append_errors(
             catalog.make_attack, entry, entry.settings, body.profile, f"/attacks/{i}", errors
         )
-        if attack is not None:
+        if attack is not None and attack.reads_upload and attack.settings.dataset not in submitted:
+            errors.append((f"/attacks/{i}/dataset", "name an upload with kind reconstructed; see POST /datasets"))
+        elif attack is not None:
             attacks.append(attack)
             attack_entries.append(catalog.flatten_settings(attack))
     return attacks, attack_entries
@@ -212,18 +241,44 @@ def _too_small_reason(attack: catalog.Attack[Any], size: tuple[int, int]) -> str
     return f"needs images of at least {attack.min_side}x{attack.min_side}; these have {size[1]}x{size[0]}"
 
 
-def _scheme_not_applicable_reason(
-    attack: catalog.Attack[Any], *, scheme: catalog.Scheme[Any, Any], size: tuple[int, int] | None
+def _submitted_reason(
+    attack: catalog.Attack[Any], submitted: Mapping[str, Reconstructions], *sizes: tuple[int, int]
 ) -> str | None:
+    """Why an upload of reconstructions cannot be scored against images of these sizes; None for other attacks."""
+    if not attack.reads_upload or (upload := submitted[attack.settings.dataset]).size in sizes:
+        return None
+    (height, width), (own_height, own_width) = sizes[0], upload.size
+    return f"the submitted reconstructions are {own_width}x{own_height}, the originals {width}x{height}"
+
+
+def _scheme_not_applicable_reason(
+    attack: catalog.Attack[Any],
+    *,
+    scheme: catalog.Scheme[Any, Any],
+    size: tuple[int, int] | None,
+    submitted: Mapping[str, Reconstructions],
+    has_key: bool,
+) -> str | None:
+    if attack.reads_upload and not has_key:
+        return (
+            "the evaluation draws its keys: give the scheme the `key_id` under which the attacked images were protected"
+        )
     padded = catalog.padded_size(*size, scheme.size_multiple) if size else None
-    return attack.not_applicable_reason(scheme) or (_too_small_reason(attack, padded) if padded else None)
+    reason = attack.not_applicable_reason(scheme)
+    if size is None or padded is None:
+        return reason
+    return reason or _too_small_reason(attack, padded) or _submitted_reason(attack, submitted, size, padded)
 
 
 def _external_not_applicable_reason(
-    attack: catalog.Attack[Any], *, upload: ExternalDataset, public: bool
+    attack: catalog.Attack[Any],
+    *,
+    upload: ExternalDataset,
+    public: bool,
+    submitted: Mapping[str, Reconstructions],
 ) -> str | None:
     reason = catalog.external_not_applicable_reason(attack, originals=upload.has_originals, public=public)
-    return reason or _too_small_reason(attack, upload.size)
+    return reason or _too_small_reason(attack, upload.size) or _submitted_reason(attack, submitted, upload.size)
 
 
 def _utility_not_applicable_reason(entry: Mapping[str, Any], uploads: Mapping[str, ExternalDataset]) -> str | None:

@@ -28,7 +28,7 @@ from unveil.app.errors.problem import (
 )
 from unveil.app.evaluations import queries, serializers
 from unveil.app.evaluations.cost import ImageCounts, estimate_cost
-from unveil.app.evaluations.planning import EvaluationPlan, ExternalDataset, KeyRef, plan_evaluation
+from unveil.app.evaluations.planning import EvaluationPlan, ExternalDataset, KeyRef, Reconstructions, plan_evaluation
 from unveil.app.evaluations.schemas import EvaluationCreate, EvaluationOut, EvaluationSummary
 from unveil.app.evaluations.verdicts import load_verdicts
 from unveil.app.jobs import event_log
@@ -66,7 +66,13 @@ async def plan(
         raise Invalid(f"utility cannot be measured on {images.name}", [("/dataset", detail)])
     keys = await _load_key_refs(session, principal, body)
     size = (images.height, images.width) if images else None
-    planned = plan_evaluation(body, keys, size, {id: _to_external_dataset(row) for id, row in uploads.items()})
+    planned = plan_evaluation(
+        body,
+        keys,
+        size,
+        {id: _to_external_dataset(row) for id, row in uploads.items()},
+        await _load_reconstructions(session, principal, body),
+    )
     for key in planned.keys:
         assert images, "the plan has no key to train without a data set"
         keys_service.require_trainable(key.scheme, images, "/dataset")
@@ -180,6 +186,19 @@ async def _load_external_datasets(
     ids = {entry.dataset for entry in body.schemes if entry.name == catalog.EXTERNAL and entry.dataset}
     rows = [await datasets.get_for_share(session, principal.account_id, id) for id in sorted(ids)]
     return {row.id: row for row in rows if row is not None and row.kind == "protected"}
+
+
+async def _load_reconstructions(
+    session: AsyncSession, principal: Principal, body: EvaluationCreate
+) -> dict[str, Reconstructions]:
+    """The account's uploads of reconstructions that the request's attacks name, by id; others are left out."""
+    named = {str(entry.settings.get("dataset")) for entry in body.attacks}
+    rows = [await datasets.get_for_share(session, principal.account_id, id) for id in sorted(named)]
+    return {
+        row.id: Reconstructions(row.id, (row.height, row.width))
+        for row in rows
+        if row is not None and row.kind == "reconstructed"
+    }
 
 
 async def _load_key_refs(session: AsyncSession, principal: Principal, body: EvaluationCreate) -> dict[str, KeyRef]:

@@ -23,8 +23,9 @@ def title(entry: Mapping[str, Any], profile: catalog.Profile = "paper") -> str:
     name = entry["name"]
     if name in catalog.schemes():
         display_name = catalog.schemes()[name].title
-    elif name in catalog.attacks():
-        display_name = catalog.attacks()[name].paper_name or catalog.attacks()[name].title
+    elif name in catalog.registered_attacks():
+        attack = catalog.registered_attacks()[name]
+        display_name = attack.paper_name or attack.title
     else:
         display_name = {catalog.EXTERNAL: "Uploaded images", catalog.UTILITY: "Utility"}.get(name, name)
     return _append_details(display_name, _setting_details(entry, profile))
@@ -43,7 +44,9 @@ def default_settings(name: str, profile: catalog.Profile = "paper") -> dict[str,
     """The settings of a scheme or attack in a profile; none for uploads and for names of other versions."""
     if name in catalog.schemes():
         return catalog.flatten_settings(catalog.make_scheme(name, {}, profile))
-    return catalog.flatten_settings(catalog.make_attack(name, {}, profile)) if name in catalog.attacks() else {}
+    return (
+        catalog.flatten_settings(catalog.make_attack(name, {}, profile)) if name in catalog.registered_attacks() else {}
+    )
 
 
 def paper_row(entry: Mapping[str, Any]) -> catalog.PaperRow | None:
@@ -91,6 +94,8 @@ def _setting_details(entry: Mapping[str, Any], profile: catalog.Profile) -> list
             details.append(_KEY_MODES[value])
         elif setting not in NOT_SETTINGS and value != defaults.get(setting):
             details.append(value if isinstance(value, str) else f"{setting}={json.dumps(value)}")
+    if entry.get("dataset"):  # of submitted reconstructions
+        details.append(f"…{entry['dataset'][-6:]}")
     if "key_id" in entry:
         details.append(f"key …{entry['key_id'][-6:]}")
     return details

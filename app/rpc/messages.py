@@ -152,7 +152,7 @@ class ArchiveRequest(Request):
     """Build a dataset from uploaded archives, which wait in the blob store."""
 
     name: str
-    kind: Literal["plain", "protected"]
+    kind: Literal["plain", "protected", "reconstructed"]
     size: int  # side in pixels to which plain images are resized
     seed: int
     archive_blob: str

@@ -81,9 +81,10 @@ class Attack(ABC, Generic[S]):
     name: ClassVar[str]
     title: ClassVar[str]  # the name if a class has none
     source: ClassVar[str] = ""
-    threat_model: ClassVar[ThreatModel]
+    threat_model: ThreatModel  # of the class; `submitted` states it in its settings
     Settings: ClassVar[type] = NoSettings
     api_version: ClassVar[int] = 1
+    reads_upload: ClassVar[bool] = False  # its result was made elsewhere: it has no code, and no verdict requires it
     learning_based: ClassVar[bool] = False  # trains a network with any settings; must reconstruct the positive control
     min_side: ClassVar[int] = 1  # images with a shorter side, in pixels, cannot be attacked
     paper_name: ClassVar[str | None] = None  # the column in the paper's tables
@@ -113,6 +114,10 @@ class Attack(ABC, Generic[S]):
     def not_applicable_reason(self, scheme: Scheme[Any, Any]) -> str | None:  # noqa: ARG002 - most attacks take every scheme
         """Why this attack does not apply to `scheme`; None if it does."""
         return None
+
+    def for_controls(self) -> Attack[Any]:
+        """The attack that the controls of a cell run."""
+        return self
 
     def control_cache_key(self, scheme: Scheme[Any, Any] | None) -> str:
         """A key for the controls of a learned attack: schemes with the same key share them."""

@@ -33,7 +33,8 @@ class ImageDataset:
     """Images uint8 [N, H, W, 3] and labels int64 [N], counted from 0, of two splits.
 
     The images of an uploaded protected dataset are ciphertexts; `train_originals` and `test_originals` are their plain
-    images if these were uploaded as well.
+    images if these were uploaded as well. test_names: of image files, without test/ and suffix, such as `cat/1`; None
+    where images come without file names.
     """
 
     name: str
@@ -45,6 +46,12 @@ class ImageDataset:
     train_originals: Images | None = None
     test_originals: Images | None = None
     notes: tuple[str, ...] = ()
+    test_names: tuple[str, ...] | None = None
+
+    @property
+    def names_of_test(self) -> tuple[str, ...]:
+        """The name of each test image; its position where it has no other."""
+        return tuple(map(str, range(len(self.test)))) if self.test_names is None else self.test_names
 
     @cached_property
     def sha256(self) -> str:
@@ -70,6 +77,7 @@ class ImageDataset:
             test=self.test[:test],
             test_labels=self.test_labels[:test],
             test_originals=None if self.test_originals is None else self.test_originals[:test],
+            test_names=None if self.test_names is None else self.test_names[:test],
         )
 
 

@@ -42,6 +42,11 @@ class Member:
     label: str
     key: str  # its place without the suffix: pairs an image with its original
 
+    @property
+    def name(self) -> str:
+        """The key without the folder of the split."""
+        return self.key.partition("/")[2] if self.split else self.key
+
 
 def is_litter(path: str) -> bool:
     parts = PurePosixPath(path).parts
@@ -53,8 +58,11 @@ def is_named_as_image(path: str) -> bool:
     return PurePosixPath(path).suffix.lower() in IMAGE_SUFFIXES
 
 
-def place_members(paths: Sequence[str]) -> list[Member]:
-    """Split and class of every file, in the order of the paths. Raises LayoutError."""
+def place_members(paths: Sequence[str], *, needs_train: bool = True) -> list[Member]:
+    """Split and class of every file, in the order of the paths. Raises LayoutError.
+
+    needs_train: test images alone are no dataset.
+    """
     # Derive the layout from the images alone, so that an error names a README.txt among them.
     images = [path for path in paths if is_named_as_image(path)] or list(paths)
     if not images:
@@ -79,7 +87,7 @@ def place_members(paths: Sequence[str]) -> list[Member]:
         label = parts[-2] if depth == 2 + has_splits else UNLABELLED
         key = PurePosixPath(*([split] if split else []), *parts[bool(split) :]).with_suffix("").as_posix()
         members.append(Member(path, split, label, key))
-    if has_splits and all(member.split == "test" for member in members):
+    if needs_train and has_splits and all(member.split == "test" for member in members):
         raise LayoutError("there are images below test/ but none below train/")
     return members
 

@@ -22,6 +22,8 @@ def save_npz(data: ImageDataset) -> bytes:
     }
     if data.train_originals is not None and data.test_originals is not None:
         arrays |= {"train_originals": data.train_originals, "test_originals": data.test_originals}
+    if data.test_names is not None:
+        arrays["test_names"] = np.array(data.test_names, dtype=np.str_)
     buffer = io.BytesIO()
     np.savez(buffer, **arrays)
     return buffer.getvalue()
@@ -33,4 +35,6 @@ def load_npz(name: str, raw: bytes) -> ImageDataset:
         arrays = {key: stored[key] for key in stored.files}
     classes = tuple(str(c) for c in arrays.pop("classes"))
     notes = tuple(str(note) for note in arrays.pop("notes", ()))  # absent in uploads of version 0.1
-    return ImageDataset(name=name, classes=classes, notes=notes, **arrays)
+    names = arrays.pop("test_names", None)  # absent in uploads of version 0.1
+    test_names = None if names is None else tuple(map(str, names))
+    return ImageDataset(name=name, classes=classes, notes=notes, test_names=test_names, **arrays)

@@ -44,7 +44,10 @@ class DatasetReader:
         labels = np.array([classes.index(member.label) for member in (*train, *test)], np.int64)
         cut = len(train)
         notes = (*layout_notes(members, skipped), *self.conversion_notes(len(members)))
-        return ImageDataset(name, images[:cut], labels[:cut], images[cut:], labels[cut:], classes, notes=notes)
+        names = tuple(member.name for member in test)
+        return ImageDataset(
+            name, images[:cut], labels[:cut], images[cut:], labels[cut:], classes, notes=notes, test_names=names
+        )
 
     def read_images(self, members: Sequence[Member]) -> Images:
         """The images in this order, uint8 [N, H, W, 3]."""

@@ -101,7 +101,9 @@ def run_cell(
         key_agreement = _key_agreement(scheme, key_secret, attack_result, image_split.targets)
         trials.append(score(originals, attack_input.targets, attack_result, options, seconds, key_agreement))
 
-    control_run = run_controls(scheme, attack, image_split, originals, controls_context(context, controls_start))
+    control_run = run_controls(
+        scheme, attack.for_controls(), image_split, originals, controls_context(context, controls_start)
+    )
     recogniser, recogniser_notes = None, list[str]()
     if options.utility:
         from unveil.models.evaluation.classification_utility import limit_to_profile, recognition_rate

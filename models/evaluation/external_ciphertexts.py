@@ -103,7 +103,11 @@ def run_external(
     originals = Originals.build(data.test_originals, unused, public, seed=options.seed)
     trials = [score(originals, data.test, attempt.attack_result, options, attempt.seconds) for attempt in attempts]
     control_run = run_controls(
-        dict(candidates)[best.label], attack, image_split, originals, controls_context(context, controls_start)
+        dict(candidates)[best.label],
+        attack.for_controls(),
+        image_split,
+        originals,
+        controls_context(context, controls_start),
     )
     recogniser = None
     if options.utility and data.train_originals is not None:

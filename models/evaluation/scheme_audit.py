@@ -52,6 +52,8 @@ class Subject:
         """Why the attack cannot run on the subject; None if it can."""
         if not self.oracle_allowed and Capability.ORACLE in attack.threat_model:
             return "the attacker has no encryption oracle (oracle=False)"
+        if attack.reads_upload and self.scheme is not None:
+            return "the audit draws the keys of a scheme: give a function or Ciphertexts"
         if self.scheme is not None:
             return attack.not_applicable_reason(self.scheme)
         return external_not_applicable_reason(

@@ -380,6 +380,18 @@ def test_originals_must_match(uploader: ArchiveUploader, originals: dict[str, by
     assert reason in rejection.detail
 
 
+def test_reconstructions_need_no_training_images_and_keep_their_names(uploader: ArchiveUploader) -> None:
+    reply = uploader.upload(make_zip(make_class_folders(2, "test/")), kind="reconstructed")
+    data = uploader.load_stored()
+    assert (reply.train_count, reply.test_count, sorted(data.test_names)) == (0, 4, ["a/0", "a/1", "b/0", "b/1"])
+    assert data.test[data.test_names.index("b/1"), 0, 0].tolist() == [11, 22, 33]
+    both = {**make_class_folders(2, "train/"), **make_class_folders(1, "test/")}
+    uploader.upload(make_zip(both), kind="reconstructed")
+    assert sorted(uploader.load_stored().test_names) == ["a/0", "b/0"]
+    uploader.upload(make_zip({"7.png": make_png(7), "3.png": make_png(3)}), kind="reconstructed")
+    assert sorted(uploader.load_stored().test_names) == ["3", "7"]
+
+
 def test_a_damaged_member_is_refused(uploader: ArchiveUploader) -> None:
     archive_bytes = bytearray(make_zip(make_class_folders(5)))
     offset = archive_bytes.index(b"PK\3\4", 50)

@@ -18,6 +18,8 @@ def attack_subject(attack: str) -> tuple[str, Callable[[str], str]]:
     """The subject of a sentence and its verb: ("fr", "shows") but ("the unattacked ciphertexts", "show")."""
     if attack == "none":
         return "the unattacked ciphertexts", lambda verb: verb
+    if attack == "submitted":
+        return "the submitted reconstructions", lambda verb: verb
     return attack, lambda verb: f"{verb}s"
 
 
