@@ -91,6 +91,12 @@ def _reconstruct_tile(network: SignUNet, images: Images, readout: str, mirrored:
     return quantise(result.permute(0, 2, 3, 1)[:, :height, :width].cpu().numpy())
 
 
+def _digest_magnitudes(images: Images) -> bytes:
+    """A hash of all that the network sees of the images."""
+    magnitudes = np.sort(np.maximum(images, 255 - images), axis=3)
+    return hashlib.sha256(f"{images.shape}".encode() + magnitudes.tobytes()).digest()
+
+
 class SimulatedPairs(Attack[SimulatedPairsSettings]):
     """Reconstructs ciphertexts under any key with a network trained on public images under random keys."""
 
@@ -100,6 +106,12 @@ class SimulatedPairs(Attack[SimulatedPairsSettings]):
     threat_model = ThreatModel.PUBLIC_IMAGES
     Settings = SimulatedPairsSettings
     profiles: ClassVar = {"smoke": {"epochs": 1}, "quick": {"epochs": 5}}
+
+    def __init__(self, settings: SimulatedPairsSettings) -> None:
+        super().__init__(settings)
+        # No key changes the magnitudes, so the same images under another key, and their negatives, which the positive
+        # control attacks, have the reconstructions of the first.
+        self._latest: tuple[bytes, Images] | None = None
 
     def trains_network(self) -> bool:
         return self.settings.weights != "shipped"
@@ -127,8 +139,13 @@ class SimulatedPairs(Attack[SimulatedPairsSettings]):
             self._train_once(attack_input, context) if self.trains_network() else load_network(device=context.device)
         )
         context.report(1.0, "reconstructing")
-        images = reconstruct(network, attack_input.targets, readout=s.readout, mirrored=s.mirrored)
-        return AttackResult(reconstructed=images)
+        if self.trains_network():
+            return AttackResult(reconstruct(network, attack_input.targets, readout=s.readout, mirrored=s.mirrored))
+        digest = _digest_magnitudes(attack_input.targets)
+        if self._latest is None or self._latest[0] != digest:
+            images = reconstruct(network, attack_input.targets, readout=s.readout, mirrored=s.mirrored)
+            self._latest = digest, images
+        return AttackResult(self._latest[1])
 
     def _train_once(self, attack_input: AttackInput, context: RunContext) -> SignUNet:
         """Train once for targets, controls and further cells: the training depends on no key and no ciphertext."""

@@ -54,6 +54,17 @@ def test_the_bundled_weights_keep_their_ssim_on_whole_photographs():
     assert reconstructed > untrained + 0.1
 
 
+def test_images_under_another_key_and_negatives_are_reconstructed_once():
+    attack, plain = make_attack("simulated-pairs", {}), sample().test[:2]
+    runs = [
+        attack.run(AttackInput(DIFFERENT, _protected(images), plain[:0]), RunContext()).reconstructed
+        for images in (plain, plain, 255 - plain, plain[::-1])
+    ]
+    assert runs[1] is runs[0]
+    assert runs[2] is runs[0]
+    np.testing.assert_array_equal(runs[3], runs[0][::-1])
+
+
 def test_the_reconstruction_does_not_depend_on_the_key(network):
     plain = sample().test[:2]
     np.testing.assert_array_equal(reconstruct(network, _protected(plain)), reconstruct(network, _protected(plain)))
