@@ -87,6 +87,7 @@ def evaluate(originals: Images, others: Images, seed: int, leak: float) -> Schem
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--evaluations", type=int, default=200)
+    parser.add_argument("--first-seed", type=int, default=0)
     parser.add_argument("--images", type=int, default=500)
     parser.add_argument("--side", type=int, default=48, help="pixels a side of the images, at most 96")
     parser.add_argument("--leak", type=float, default=0.0, help="share of the images that are not encrypted")
@@ -95,7 +96,7 @@ def main() -> None:
     images = dead_leaves(options.images + _PAIRS, seed=1)[:, : options.side, : options.side].copy()
     originals, others = images[: options.images], images[options.images :]
     done = len(options.out.read_text().splitlines()) if options.out.exists() else 0
-    for seed in range(done, options.evaluations):
+    for seed in range(options.first_seed + done, options.first_seed + options.evaluations):
         started = time.process_time()
         found = evaluate(originals, others, seed, options.leak)
         row = {
