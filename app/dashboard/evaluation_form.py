@@ -67,7 +67,7 @@ async def show_form(
     """The empty form, or with `from` the settings of that evaluation, to be edited."""
     all_datasets = (await datasets.list_page(session, principal, app_state.settings, PageRequest(200, None))).items
     trains = [name for name, scheme in catalog.schemes().items() if scheme.trains]
-    keys = await queries.latest_ready_keys(session, principal.account_id, trains)
+    keys = await queries.latest_ready_keys(session, principal.account_id, trains, audit_only=True)
     uploads = {dataset.id: dataset.name for dataset in all_datasets if dataset.kind == "protected"}
     choices = [*scheme_choices({name: key.id for name, key in keys.items()}), *upload_choices(uploads)]
     prefilled = FormValues()

@@ -52,10 +52,14 @@ class RunningJob:
 
 @router.get("/")
 async def show_evaluations(
-    request: Request, principal: ReadPrincipal, session: Session, paging: EvaluationPaging
+    request: Request,
+    principal: ReadPrincipal,
+    session: Session,
+    paging: EvaluationPaging,
+    q: Annotated[str, Query(max_length=200)] = "",
 ) -> Response:
-    """The evaluations of the account, newest first."""
-    evaluation_rows = await rows.list_evaluations(session, principal.account_id, paging)
+    """The evaluations of the account, newest first; with `q` those that have it in their name."""
+    evaluation_rows = await rows.list_evaluations(session, principal.account_id, paging, name_contains=q)
     summaries = await service.list_summaries(session, evaluation_rows[: paging.limit])
     summary_page = listing(evaluation_rows, paging, lambda row: summaries[row.id], lambda row: row.id)
     return render_page(
@@ -66,6 +70,7 @@ async def show_evaluations(
         profiles={row.id: row.settings["profile"] for row in evaluation_rows},
         next=summary_page.next,
         cursor=paging.after is not None,
+        q=q,
     )
 
 

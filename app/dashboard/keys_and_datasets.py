@@ -14,6 +14,8 @@ from unveil.app.db.ids import new_id
 from unveil.app.dependencies import AppStateDep, Session
 from unveil.app.encryption.service import call_worker
 from unveil.app.errors.problem import Invalid, NotFound
+from unveil.app.evaluations.queries import is_attack_worker_live
+from unveil.app.evaluations.serializers import waiting_for_worker
 from unveil.app.http.authentication import AuthenticatedRoute, EvaluatePrincipal, KeysPrincipal, ReadPrincipal
 from unveil.app.http.pagination import DatasetPaging, KeyPaging, PageRequest
 from unveil.app.jobs.dispatch import dispatch
@@ -46,6 +48,7 @@ async def show_keys(
         trained=trained,
         datasets=plain,
         profiles=catalog.PROFILES,
+        waits=waiting_for_worker(await is_attack_worker_live(session)),
     )
 
 

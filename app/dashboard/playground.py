@@ -66,27 +66,36 @@ class PlaygroundScheme:
     previews: list[tuple[str, str | None]]  # attack, and why it cannot be run
 
 
-def preview_attack_names() -> list[str]:
-    """Those that work from ciphertexts alone and train nothing, the unattacked ciphertext first."""
-    non_learning = [
-        name
-        for name, attack in catalog.attacks().items()
-        if attack.threat_model == catalog.ThreatModel.CIPHERTEXT_ONLY and not attack.learning_based
-    ]
-    return ["none", *(name for name in non_learning if name not in ("none", "brute-force"))]
+# What an attacker of the page has besides ciphertexts. Further attacks need images that the page does not have.
+_MATERIAL = {
+    catalog.ThreatModel.CIPHERTEXT_ONLY: "",
+    catalog.ThreatModel.KNOWN_PLAINTEXT: "with the originals of four further images",
+    catalog.ThreatModel.CHOSEN_PLAINTEXT: "with images of their choice protected",
+}
+
+
+def preview_attacks() -> dict[str, str]:
+    """What the attacker has, by attack: of those that train nothing and reconstruct images, the weakest first."""
+    return {
+        name: material
+        for model, material in _MATERIAL.items()
+        for name, attack in sorted(catalog.attacks().items(), key=lambda item: item[0] != "none")
+        if attack.threat_model == model and not attack.learning_based and name != "brute-force"
+    }
 
 
 @page_router.get("/dashboard/playground")
 async def show_playground(request: Request, principal: EncryptPrincipal, session: Session) -> Response:
     trains = [name for name, scheme in catalog.schemes().items() if scheme.trains]
-    keys = await queries.latest_ready_keys(session, principal.account_id, trains)
+    keys = await queries.latest_ready_keys(session, principal.account_id, trains, audit_only=False)
     return render_page(
         request,
         "playground.html",
         principal,
         shown=[_to_playground_scheme(scheme, keys.get(scheme["name"])) for scheme in _usable_variants(keys)],
-        missing=[name for name in trains if name not in keys],
-        attacks={name: title({"name": name}) for name in preview_attack_names()},
+        missing=[title({"name": name}) for name in trains if name not in keys],
+        attacks={name: title({"name": name}) for name in preview_attacks()},
+        material=preview_attacks(),
         photographs=SAMPLE_PHOTOS,
         side=MAX_SIDE,
     )
@@ -113,9 +122,7 @@ def _to_playground_scheme(entry: dict[str, Any], key: Key | None) -> PlaygroundS
         key_id=key.id if key else None,
         per_image=scheme.key_per_image,
         invertible=scheme.invertible,
-        previews=[
-            (name, catalog.make_attack(name, {}).not_applicable_reason(scheme)) for name in preview_attack_names()
-        ],
+        previews=[(name, catalog.make_attack(name, {}).not_applicable_reason(scheme)) for name in preview_attacks()],
     )
 
 
@@ -126,10 +133,8 @@ async def preview_attack(
     """Run one attack on an image protected with a key, and on the sample set under the same key."""
     async with read_form(request, "images", _FIELDS, 1) as form:
         name = form.single("attack")
-        if name not in preview_attack_names():
-            raise Invalid(
-                f"unknown attack {name!r}", [("/attack", f"must be one of {', '.join(preview_attack_names())}")]
-            )
+        if name not in preview_attacks():
+            raise Invalid(f"unknown attack {name!r}", [("/attack", f"must be one of {', '.join(preview_attacks())}")])
         (key,) = await get_many(session, principal, [form.single("key_id") or ""])
         require_ready(key)
         reason = catalog.make_attack(name, {}).not_applicable_reason(make_scheme_or_422(key.scheme, key.params))

@@ -34,8 +34,13 @@ async def get_running_curves(
     }
 
 
-async def latest_ready_keys(session: AsyncSession, account_id: str, schemes: Sequence[str]) -> dict[str, Key]:
-    """The account's newest trained key of each scheme that can be used."""
+async def latest_ready_keys(
+    session: AsyncSession, account_id: str, schemes: Sequence[str], *, audit_only: bool
+) -> dict[str, Key]:
+    """The account's newest trained key of each scheme that can be used.
+
+    audit_only: include keys that were trained for an evaluation, which POST /encrypt refuses.
+    """
     rows = await session.scalars(
         select(Key)
         .ext(distinct_on(Key.scheme))
@@ -45,6 +50,7 @@ async def latest_ready_keys(session: AsyncSession, account_id: str, schemes: Seq
             Key.scheme.in_(schemes),
             Key.status == Status.SUCCEEDED,
             Key.destroyed_at.is_(None),
+            True if audit_only else func.coalesce(Key.training_request["audit_only"].as_boolean(), False).is_(False),
         )
         .order_by(Key.scheme, Key.id.desc())
     )

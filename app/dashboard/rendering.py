@@ -114,10 +114,35 @@ _NAVIGATION = (
     ("/dashboard/compare", "Compare"),
     ("/dashboard/keys", "Keys"),
     ("/dashboard/datasets", "Datasets"),
-    ("/docs", "API"),
+    ("/docs", "API docs"),
 )
+_SHORTCUTS = (
+    ("/", "Search evaluations"),
+    ("n", "New evaluation"),
+    ("j", "Next evaluation or cell"),
+    ("k", "Previous evaluation or cell"),
+    ("g e", "Evaluations"),
+    ("g p", "Playground"),
+    ("g k", "Keys"),
+    ("g d", "Datasets"),
+    ("?", "This list"),
+)
+
+
+def _section_of(path: str) -> str | None:
+    """The entry of the navigation that a page below it belongs to."""
+    is_evaluation = path.startswith("/dashboard/evaluations/") and path != "/dashboard/evaluations/new"
+    return "/" if is_evaluation else None
+
+
 _templates.env.globals.update(
-    heat=heatmap, sentences=narrative, title_of=title, data_set_of=dataset_label, pages=_NAVIGATION
+    heat=heatmap,
+    sentences=narrative,
+    title_of=title,
+    data_set_of=dataset_label,
+    pages=_NAVIGATION,
+    shortcuts=_SHORTCUTS,
+    section_of=_section_of,
 )
 _templates.env.filters.update(
     combined=lambda one, other: {**one, **other},

@@ -36,8 +36,12 @@ async def get_evaluation(session: AsyncSession, account_id: str, id: str) -> Eva
     )
 
 
-async def list_evaluations(session: AsyncSession, account_id: str, paging: PageRequest) -> Sequence[Evaluation]:
+async def list_evaluations(
+    session: AsyncSession, account_id: str, paging: PageRequest, *, name_contains: str = ""
+) -> Sequence[Evaluation]:
     own = select(Evaluation).where(Evaluation.account_id == account_id)
+    if name_contains:
+        own = own.where(Evaluation.name.icontains(name_contains, autoescape=True))
     return (await session.scalars(apply_cursor(own, Evaluation.id, paging))).all()
 
 

@@ -67,10 +67,10 @@ def preview_attack(
             protected[:1] = scheme.encrypt_to_images(images[:1], key)
         return protected
 
-    image_split = split_images(attack, plain, plain[:0])
+    image_split = split_images(attack, plain, _known_images(height, width))
     attack_input = build_attack_input(scheme, attack, image_split, protect)
     try:
-        attack_result = run_attack(attack, attack_input, RunContext())
+        attack_result = run_attack(attack, attack_input, RunContext(ablation=False))
     except AttackFailed as error:
         return PreviewReply(None, str(error), [])
     reconstructed = attack_result.reconstructed
@@ -108,6 +108,12 @@ def _sample_images(height: int, width: int) -> Images:
             for corner in _split_corners(load_photograph(file))
         ]
     )
+
+
+@lru_cache(maxsize=4)
+def _known_images(height: int, width: int) -> Images:
+    """[4, height, width, 3]: the whole photographs, which an attack with pairs knows in plain."""
+    return np.stack([_crop_resize(load_photograph(file), height, width) for file in _SAMPLE_FILES])
 
 
 def _split_corners(photo: Images) -> list[Images]:

@@ -138,9 +138,9 @@ async function preview(cell, input, mine) {
   images.hidden = false;
   const strong = document.createElement("strong");
   strong.textContent = `SSIM ${result.ssim.toFixed(3)}`;
-  const picked = `${result.picked ? "picked out" : "not picked out"}; ${result.picked_of_set} of all ${result.set} are`;
+  const picked = `${result.picked ? "picked out" : "not picked out"}; ${result.picked_of_set} of ${result.set} picked out`;
   const key = result.exact_key === null ? [] : [line(result.exact_key ? "the exact key was found" : "the key was found in part")];
-  figures.replaceChildren(strong, line(picked), ...key, line(`${result.seconds.toFixed(2)} s`, "dim"));
+  figures.replaceChildren(strong, line(picked, result.above_chance ? "leaks" : ""), ...key, line(`${result.seconds.toFixed(2)} s`, "dim"));
   cell.classList.toggle("seen", result.ssim >= 0.9);
 }
 

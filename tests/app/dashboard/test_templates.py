@@ -466,3 +466,18 @@ async def _preview(browser: httpx.AsyncClient) -> None:
         )
         assert answer.status_code == status, answer.text
         assert ("As Python" in answer.text) is (status == 200)
+
+
+async def test_the_playground_uses_no_key_that_was_trained_for_an_evaluation(service: RunningService) -> None:
+    token = await service.create_account()
+    rows = await _rows_of(service)
+    own = rows.key("tn-model")
+    for_evaluation = rows.key(
+        "tn-model",
+        training_request={"profile": "smoke", "dataset": "sample", "seed": 0, "audit_only": True},
+    )
+    await _add(service, rows)
+    async with service.client(token) as client:
+        page_text = (await client.get("/dashboard/playground")).text
+    assert own in page_text
+    assert for_evaluation not in page_text, "POST /encrypt refuses it"

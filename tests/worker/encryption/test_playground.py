@@ -55,6 +55,17 @@ def test_key_recovery_brings_back_the_picture_and_the_key(scheme: str) -> None:
     assert np.array_equal(reconstructed, pad(load_photo()[None], make_scheme(scheme, {}).size_multiple)[0])
 
 
+@pytest.mark.parametrize("attack", ["known-plaintext", "chosen-plaintext"])
+@pytest.mark.parametrize("scheme", ["ele", "etc"])
+def test_pairs_break_schemes_that_hide_from_ciphertext_only_attackers(scheme: str, attack: str) -> None:
+    unattacked, _ = run_preview(scheme, "none")
+    figures, _ = run_preview(scheme, attack)
+    assert unattacked.ssim < 0.2
+    assert figures.ssim > 0.9
+    assert figures.picked_of_set == figures.set
+    assert figures.exact_key or attack == "known-plaintext", "four pairs determine most of the key"
+
+
 def test_a_key_for_each_image_leaves_what_fr_sees() -> None:
     none, _ = run_preview("pixelwise", "none", key_mode="different")
     fr, _ = run_preview("pixelwise", "fr", key_mode="different")
