@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import random
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Annotated
@@ -36,7 +38,18 @@ class SampleOrder(StrEnum):
 
     BEST = "best"
     WORST = "worst"
+    RANK = "rank"
+    NUMBER = "number"
     RANDOM = "random"
+
+
+_ORDER_LABELS = {
+    SampleOrder.BEST: "Leaking and highest SSIM first",
+    SampleOrder.WORST: "Lowest SSIM first",
+    SampleOrder.RANK: "Best rank first",
+    SampleOrder.NUMBER: "By number",
+    SampleOrder.RANDOM: "Random",
+}
 
 
 @dataclass(frozen=True)
@@ -185,6 +198,7 @@ async def show_cell(
     position = ids.index(cell_id)
     cell = evaluation.cells[position]
     scores = await rows.get_scores(session, cell_id)
+    ranks = dict(zip(scores.index, scores.rank, strict=True)) if scores else {}
     if cell.status in ACTIVE:
         points_by_curve = (await queries.get_running_curves(session, evaluation.id, [cell_id])).get(cell_id, {})
     else:
@@ -200,15 +214,22 @@ async def show_cell(
         after=ids[position + 1] if position + 1 < len(ids) else None,
         attack=catalog.describe_attack(name) if (name := cell.attack["name"]) in catalog.registered_attacks() else None,
         profile=evaluation.settings["profile"],
-        samples=_sort_samples(cell, order),
+        samples=_sort_samples(cell, order, ranks),
         order=order.value,
+        orders={each.value: label for each, label in _ORDER_LABELS.items()},
+        ranks={index: f"{rank:g}" for index, rank in ranks.items()},
+        attacked=len(scores.index) if scores else None,
         histogram=charts.build_histogram(scores.ssim) if scores else None,
         curves=charts.build_curve_charts(points_by_curve),
     )
 
 
-def _sort_samples(cell: Cell, order: SampleOrder) -> list[Sample]:
-    """The samples of a cell, which holds the worst reconstruction first."""
+def _sort_samples(cell: Cell, order: SampleOrder, ranks: Mapping[int, float]) -> list[Sample]:
+    """The samples of a cell, which holds the worst reconstruction first. ranks: by index of the image."""
+    if order is SampleOrder.RANK:
+        return sorted(cell.samples, key=lambda sample: (ranks.get(sample.index, math.inf), -(sample.ssim or 0.0)))
+    if order is SampleOrder.NUMBER:
+        return sorted(cell.samples, key=lambda sample: sample.index)
     if order is SampleOrder.RANDOM:
         return random.sample(cell.samples, len(cell.samples))
     return cell.samples if order is SampleOrder.WORST else heatmap.sort_by_strength(cell)

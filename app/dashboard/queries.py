@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from sqlalchemy import Float, cast, func, or_, select
+from sqlalchemy import Float, cast, func, or_, select, true
 from sqlalchemy.dialects.postgresql import JSONB, JSONPATH, distinct_on
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -50,7 +50,7 @@ async def latest_ready_keys(
             Key.scheme.in_(schemes),
             Key.status == Status.SUCCEEDED,
             Key.destroyed_at.is_(None),
-            True if audit_only else func.coalesce(Key.training_request["audit_only"].as_boolean(), False).is_(False),
+            true() if audit_only else func.coalesce(Key.training_request["audit_only"].as_boolean(), False).is_(False),
         )
         .order_by(Key.scheme, Key.id.desc())
     )
