@@ -6,6 +6,8 @@ that its process serves others again, and that another account's evaluation succ
 
 from __future__ import annotations
 
+import os
+import signal
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -86,11 +88,23 @@ def _try_once(
     account = {"name": f"heavy{number}", "scopes": ["evaluate", "read"]}
     token = environment.http.post("/accounts", json=account).raise_for_status().json()
     headers = {"Authorization": f"Bearer {token['token']}"}
-    with httpx.Client(base_url=environment.stack.url, headers=headers, timeout=30) as heavy:
-        body = evaluation_body(**{"schemes": [{"name": "tanaka"}], **case.order})
-        evaluation = heavy.post("/evaluations", json=body).raise_for_status().json()
-    id = next(cell["id"] for cell in evaluation["cells"] if cell["attack"]["name"] != "none")
-    environment.wait_until(lambda: _cell(environment, id).progress > 0 or _has_ended(environment, id), "the cell")
+    body = evaluation_body(**{"schemes": [{"name": "tanaka"}], **case.order})
+    worker = environment.pid("worker-attack")
+    os.killpg(worker, signal.SIGSTOP)  # until only the ordered attack is left of those that its profile requires
+    try:
+        with httpx.Client(base_url=environment.stack.url, headers=headers, timeout=60) as heavy:
+            evaluation = heavy.post("/evaluations", json=body).raise_for_status().json()
+        id, *others = [cell["id"] for cell in evaluation["cells"]]
+        for other in others:
+            environment.http.post(f"/jobs/{other}/cancel").raise_for_status()
+    finally:
+        os.killpg(worker, signal.SIGCONT)
+
+    def has_started() -> bool:
+        cell = _cell(environment, id)
+        return cell.finished_at is not None or (cell.phase != "" if case.is_silent else cell.progress > 0)
+
+    environment.wait_until(has_started, "the start of the cell")
     owner = _cell(environment, id).lease_owner
     started_at = time.monotonic()
     case.act(environment, id, account["name"])
@@ -106,7 +120,7 @@ def _try_once(
         environment.wait_until(lambda: _is_claimed(environment, other), "the next cell", 120.0)
         environment.http.post(f"/evaluations/{other}/cancel").raise_for_status()
         return elapsed, ended, 0
-    neighbour = environment.create_evaluation(seed=number)
+    neighbour = environment.create_evaluation(schemes=[{"name": "ele"}], seed=number)  # without key recovery: short
     environment.wait_until_ended(neighbour)
     return elapsed, ended, environment.count_damaged_cells([neighbour])
 
