@@ -29,7 +29,7 @@ from unveil.app.jobs import event_log
 from unveil.app.observability import failpoints
 from unveil.app.observability.logging import bind_log_context
 from unveil.models.catalog import ParameterError
-from unveil.models.core.errors import AttackFailed, Cancelled, DeadlineReached, DoesNotApply
+from unveil.models.core.errors import OUT_OF_MEMORY_TEXTS, AttackFailed, Cancelled, DeadlineReached, DoesNotApply
 from unveil.models.core.profiles import Profile
 from unveil.models.core.run_context import RunContext
 from unveil.models.data.image_dataset import DatasetMissing, DatasetUnreadable
@@ -318,7 +318,7 @@ def describe_failure(error: Exception, attack_failed: str) -> dict[str, str]:
 def _is_torch_out_of_memory(error: Exception) -> bool:
     """Compares names, because most jobs do not import torch. On a CPU torch raises a plain RuntimeError."""
     return type(error).__name__ == "OutOfMemoryError" or (
-        isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
+        isinstance(error, RuntimeError) and any(text in str(error) for text in OUT_OF_MEMORY_TEXTS)
     )
 
 

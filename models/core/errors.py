@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+# In the RuntimeErrors that torch raises on a CPU; the last one is oneDNN's.
+OUT_OF_MEMORY_TEXTS = ("can't allocate memory", "bad_alloc", "could not create a ")
+
 
 class AttackFailed(Exception):
     """The attack input is insufficient or does not fit the scheme; the message names what is missing."""

@@ -22,13 +22,12 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from unveil.models.core.errors import TrainingFailed
+from unveil.models.core.errors import OUT_OF_MEMORY_TEXTS, TrainingFailed
 
 _COUNTED_BATCH_SIZES = (2, 4)
 # Copies of weights and activations in oneDNN, and gaps of the heap: measured peaks are 0.9 to 1.2 times the estimate,
 # and up to 80 MB more for compiled kernels [M].
 _OVERHEAD_FACTOR, _OVERHEAD_BYTES = 1.2, 10**8
-_OUT_OF_MEMORY_TEXTS = ("can't allocate memory", "bad_alloc", "could not create a ")  # the last one is oneDNN's
 
 
 def fit_batch_size(run: Callable[[int], object], batch_size: int, min_batch_size: int = 2) -> int:
@@ -74,7 +73,7 @@ def limit_exceeded(batch_size: int, limit: int, needed: str = "more") -> Trainin
 def is_out_of_memory(error: BaseException) -> bool:
     """On a CPU torch raises a plain RuntimeError."""
     return isinstance(error, MemoryError | torch.OutOfMemoryError) or (
-        isinstance(error, RuntimeError) and any(text in str(error) for text in _OUT_OF_MEMORY_TEXTS)
+        isinstance(error, RuntimeError) and any(text in str(error) for text in OUT_OF_MEMORY_TEXTS)
     )
 
 

@@ -171,6 +171,7 @@ def test_the_points_since_the_last_report_are_told_before_the_end(runtime, accou
         (ValueError("too small"), "invalid_material"),
         (MemoryError(), "out_of_memory"),
         (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate"), "out_of_memory"),
+        (RuntimeError("could not create a primitive"), "out_of_memory"),
         (type("OutOfMemoryError", (RuntimeError,), {})("CUDA"), "out_of_memory"),
         (KeyError("secret detail"), "internal"),
     ],
