@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import ctypes
 import math
 import os
+import signal
 import sys
 import time
 import traceback
+from contextlib import suppress
 from dataclasses import dataclass, fields
 from typing import Any, BinaryIO
 
@@ -19,6 +22,8 @@ from unveil.models.core.images import Images
 from unveil.models.core.run_context import RunContext
 from unveil.models.evaluation.attack_messages import Array, Message, receive, send
 from unveil.models.evaluation.isolation import MAPS
+
+_PR_SET_PDEATHSIG = 1  # sys/prctl.h
 
 
 @dataclass(frozen=True)
@@ -129,7 +134,14 @@ def _result_message(result: AttackResult, scheme: list[Any] | None) -> Message:
     return Message("result", values, [result.reconstructed, *(images for _, _, images in result.ablation), *map_arrays])
 
 
+def _end_with_parent() -> None:
+    """A silent attack would outlive a killed worker: it reads and writes nothing and so never sees the broken pipe."""
+    with suppress(OSError, AttributeError):  # not Linux
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
 def main() -> None:
+    _end_with_parent()
     # What the attack prints must not mix with the messages.
     write = os.fdopen(os.dup(sys.stdout.fileno()), "wb")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())

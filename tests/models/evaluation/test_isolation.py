@@ -1,9 +1,11 @@
 """A plug-in attack runs in a process that holds neither the key nor the originals."""
 
-import time
+import subprocess
+import sys
 from dataclasses import replace
 
 import numpy as np
+import psutil
 import pytest
 
 from unveil.models import catalog, registry
@@ -11,8 +13,9 @@ from unveil.models.core.checkpoints import DirectoryStore
 from unveil.models.core.errors import AttackFailed, Cancelled
 from unveil.models.core.run_context import RunContext
 from unveil.models.data.sample import sample
+from unveil.models.evaluation.attack_messages import send
 from unveil.models.evaluation.attacker_view import build_attack_input, split_images
-from unveil.models.evaluation.isolation import run_attack
+from unveil.models.evaluation.isolation import _request, run_attack
 from unveil.models.schemes.base import seed_secret
 
 PLUGIN = '''
@@ -59,6 +62,7 @@ class Faulty(Attack):
 
     def run(self, attack_input, context):
         if len(attack_input.targets) == 1:
+            print("silent", flush=True)
             time.sleep(60)
         if len(attack_input.targets) == 2:
             os._exit(3)
@@ -126,14 +130,33 @@ def test_a_fault_of_the_attack_ends_its_cell_with_the_reason(attacks, count, mes
 
 
 def test_a_silent_attack_is_cancelled(attacks):
-    attack, started_at = catalog.make_attack("acme/faulty", {}), time.monotonic()
+    attack = catalog.make_attack("acme/faulty", {})
 
     def cancel(*_):
         raise Cancelled
 
     with pytest.raises(Cancelled):
         run_attack(attack, make_input(attack, 1), RunContext(report=cancel))
-    assert time.monotonic() - started_at < 20
+
+
+PARENT = """
+import subprocess, sys
+child = subprocess.Popen([sys.executable, "-m", "unveil.models.evaluation.attack_process"])
+print(child.pid, flush=True)
+child.wait()
+"""
+
+
+def test_a_silent_attack_ends_with_its_killed_worker(attacks):
+    attack = catalog.make_attack("acme/faulty", {})
+    pipe = subprocess.PIPE
+    with subprocess.Popen([sys.executable, "-c", PARENT], stdin=pipe, stdout=pipe, stderr=pipe) as parent:
+        child = psutil.Process(int(parent.stdout.readline()))
+        send(parent.stdin, _request(attack, make_input(attack, 1), RunContext()))
+        while b"silent" not in (line := parent.stderr.readline()):
+            assert line, "the process of the attack ended"
+        parent.kill()
+        assert psutil.wait_procs([child], timeout=30) == ([child], [])
 
 
 def test_a_built_in_runs_here(monkeypatch):
