@@ -19,12 +19,19 @@ from unveil.models.core.errors import AttackFailed
 from unveil.models.core.images import Images
 from unveil.models.core.run_context import OnStep, RunContext
 from unveil.models.core.settings_schema import setting
-from unveil.models.core.structure import BlockScramble, PixelMap, Structure, is_fixed_block_map
+from unveil.models.core.structure import (
+    BlockScramble,
+    PixelMap,
+    Structure,
+    is_fixed_block_map,
+    is_moved_block_map,
+)
 from unveil.models.core.threat_models import ThreatModel
 from unveil.models.schemes.base import Scheme
 from unveil.models.schemes.block_reading import BlockReading
 from unveil.models.schemes.pixelwise import PixelwiseKey
 from unveil.models.schemes.tanaka import BLOCK, NibblePermutation
+from unveil.models.schemes.value_reading import ValueReading
 
 if TYPE_CHECKING:
     from unveil.models.recovery.color_ambiguity import ColorTransform
@@ -34,10 +41,10 @@ CURVE_TARGETS = 32  # images averaged for a point of the curve
 
 UNKNOWN_STRUCTURE = (
     "needs a scheme that inverts and permutes the channels of each pixel, the nibbles of each 4x4 block by one map, "
-    "or whole blocks"
+    "or whole blocks, with the values of each by one map or not"
 )
 
-RecoveredMap = PixelwiseKey | NibblePermutation | BlockReading
+RecoveredMap = PixelwiseKey | NibblePermutation | BlockReading | ValueReading
 Violations = Callable[[RecoveredMap], int]
 
 
@@ -64,8 +71,9 @@ class KeyRecovery(Attack[KeyRecoverySettings]):
         return self.settings.ciphertexts
 
     def not_applicable_reason(self, scheme: Scheme[Any, Any]) -> str | None:
-        known = isinstance(scheme.structure, PixelMap | BlockScramble) or is_fixed_block_map(scheme.structure, BLOCK)
-        if not known:
+        structure = scheme.structure
+        is_block_map = is_fixed_block_map(structure, BLOCK) or is_moved_block_map(structure)
+        if not isinstance(structure, PixelMap | BlockScramble) and not is_block_map:
             return UNKNOWN_STRUCTURE
         if scheme.key_per_image:
             return "every image has a key of its own: a ciphertext reveals nothing about the key of another image"
@@ -92,7 +100,7 @@ class KeyRecovery(Attack[KeyRecoverySettings]):
             )
             if curve:
                 ablation.append((CURVE, float(count), reconstructed[:CURVE_TARGETS]))
-        blocks_move = isinstance(scheme.structure, BlockScramble)
+        blocks_move = isinstance(scheme.structure, BlockScramble) or is_moved_block_map(scheme.structure)
         choices = "inversion, channel order and rotation" if blocks_move else "inversion and channel order"
         note = f"{choices} chosen with probability {color_transform.probability:.3f}"
         return AttackResult(
@@ -123,7 +131,7 @@ def recover_map(
 
     violations: see `Scheme.rule_violations`. on_step is called every few seconds at most. Raises AttackFailed.
     """
-    from unveil.models.recovery import block_scramble, color_ambiguity, orientation, pixelwise, tanaka
+    from unveil.models.recovery import block_scramble, color_ambiguity, orientation, permuted_values, pixelwise, tanaka
 
     sample = to_read[: color_ambiguity.MAX_IMAGES]
     try:
@@ -136,8 +144,12 @@ def recover_map(
             evidence = tanaka.rule_evidence(violations, permutation)
             color = color_ambiguity.choose_color_transform(permutation.decrypt(sample), evidence)
             return permutation.transform(color.order, negative=color.negative), color
+        reading: BlockReading | ValueReading | None = None
         if isinstance(structure, BlockScramble):
             reading = block_scramble.read_blocks(ciphertexts, structure.side, on_step)
+        if is_moved_block_map(structure):
+            reading = permuted_values.read_moved_blocks(ciphertexts, structure.side, seed, on_step)
+        if reading is not None:
             found = orientation.choose_orientation(reading.decrypt(sample))
             return reading.transform(found.quarter_turns, found.color.order, negative=found.color.negative), found.color
     except ValueError as error:

@@ -6,7 +6,7 @@ A scheme declares one of these, or none. Attacks ask for the structure and never
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, TypeGuard
 
 Unit = Literal["nibble", "value", "pixel"]  # half a byte; one channel of a pixel; the channels of a pixel together
 
@@ -79,3 +79,8 @@ def moves_nibbles(structure: Structure | None) -> bool:
 def is_fixed_block_map(structure: Structure | None, side: int) -> bool:
     """Whether one map of `side` x `side` pixels moves the units of all blocks, and blocks stay in place."""
     return isinstance(structure, BlockMap) and structure.side == side and structure.shared and not structure.blocks_move
+
+
+def is_moved_block_map(structure: Structure | None) -> TypeGuard[BlockMap]:
+    """Whether one map moves the values of all blocks, and blocks move as well."""
+    return isinstance(structure, BlockMap) and structure.unit == "value" and structure.shared and structure.blocks_move

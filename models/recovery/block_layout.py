@@ -1,7 +1,7 @@
-"""The layout of scrambled blocks, from the continuity of natural images across block borders.
+"""The layout of moved blocks, from the continuity of natural images across block borders.
 
-Borders of blocks that are neighbours in the plain image correlate over all images that share the key. The layout grows
-from a pair of blocks; each step places the block that fits its neighbours best and leads most over the next candidate.
+Borders of blocks that are neighbours in the plain image agree in all images that share the key. The layout grows from a
+pair of blocks; each step places the block that fits its neighbours best and leads most over the next candidate.
 """
 
 from __future__ import annotations
@@ -18,6 +18,9 @@ from unveil.models.schemes.block_reading import SYMMETRIES, Integers, apply_symm
 Floats = npt.NDArray[np.float32]
 
 MAX_BLOCKS = 1200  # of an image: the correlations of all borders take 1.9 GB
+MAX_UPRIGHT_BLOCKS = SYMMETRIES * MAX_BLOCKS
+_MAX_IMAGES = 64  # compared by upright blocks
+_NOISE = 4.0  # grey levels squared: differences of borders below the noise of images tell nothing
 _STARTS = 4  # layouts grown from different pairs, of which the one with the highest fit is kept
 _LEAD_WEIGHT = 2.0  # weight of the lead over the next candidate, against the fit itself
 _MIN_NORM = 1e-6  # of a border: constant borders correlate with nothing
@@ -43,27 +46,68 @@ def recover_layout(grey: Floats, rows: int, columns: int, on_step: OnStep = lamb
 
     Each block may be rotated, mirrored and inverted. Raises ValueError above MAX_BLOCKS.
     """
-    if grey.shape[1] > MAX_BLOCKS:
+    _check_count(grey.shape[1], MAX_BLOCKS)
+    return _grow_best(*_border_correlations(grey), rows, columns, SYMMETRIES, on_step)
+
+
+def recover_block_order(blocks: Floats, rows: int, columns: int, on_step: OnStep = lambda: None) -> Integers:
+    """The index of the block at each place [R, C], of upright blocks [N, B, P, P, C] whose channels are continuous.
+
+    rows and columns may come out exchanged. Raises ValueError above MAX_UPRIGHT_BLOCKS.
+    """
+    _check_count(blocks.shape[1], MAX_UPRIGHT_BLOCKS)
+    sampled = blocks[np.linspace(0, len(blocks) - 1, min(_MAX_IMAGES, len(blocks))).astype(int)]
+    right = _border_similarities(sampled, on_step)
+    down = _border_similarities(sampled.swapaxes(2, 3), on_step)
+    return _grow_best(right, down, rows, columns, 1, on_step).blocks
+
+
+def _border_similarities(blocks: Floats, on_step: OnStep) -> Floats:
+    """How well the left border of block j continues the right border of i [B, B], of blocks [N, B, P, P, C].
+
+    The mean over images of the negative logarithm of the squared difference, less the means of its row and its column,
+    or 0: images and blocks of any contrast count alike, and one edge that ends at a border costs little.
+    """
+    count = blocks.shape[1]
+    total = np.zeros((count, count), np.float32)
+    # Half a pixel outwards.
+    right = (1.5 * blocks[..., -1, :] - 0.5 * blocks[..., -2, :]).reshape(len(blocks), count, -1)
+    left = (1.5 * blocks[..., 0, :] - 0.5 * blocks[..., 1, :]).reshape(len(blocks), count, -1)
+    for outer, inner in zip(right, left, strict=True):
+        on_step()
+        squares = (outer**2).sum(1)[:, None] + (inner**2).sum(1) - 2 * outer @ inner.T
+        total -= np.log(np.maximum(squares / outer.shape[1], 0) + _NOISE)
+    total /= np.float32(len(blocks))
+    total -= total.mean(0)
+    total -= total.mean(1, keepdims=True)
+    return np.maximum(total, 0)
+
+
+def _check_count(count: int, limit: int) -> None:
+    if count > limit:
         raise ValueError(
-            f"the layout of at most {MAX_BLOCKS} blocks can be recovered; an image has {grey.shape[1]}: "
-            "evaluate smaller images"
+            f"the layout of at most {limit} blocks can be recovered; an image has {count}: evaluate smaller images"
         )
-    if grey.shape[1] == 1:
+
+
+def _grow_best(right: Floats, down: Floats, rows: int, columns: int, variants: int, on_step: OnStep) -> BlockLayout:
+    """The layout with the highest fit of several, grown from different pairs of blocks."""
+    count = len(right) // variants
+    if count == 1:
         single = np.zeros((1, 1), np.intp)
         return BlockLayout(single, single, single + 1, 1.0)
-    right, down = _border_correlations(grey)
     strength = np.abs(right)
-    block_of = np.arange(len(right)) // SYMMETRIES
+    block_of = np.arange(len(right)) // variants
     strength[block_of[:, None] == block_of] = -np.inf
     partner = strength.argmax(1)
     certainty = strength[np.arange(len(strength)), partner]
-    best_symmetry = certainty.reshape(-1, SYMMETRIES).argmax(1) + np.arange(grey.shape[1]) * SYMMETRIES
+    best_symmetry = certainty.reshape(-1, variants).argmax(1) + np.arange(count) * variants
     # Both blocks of a pair are next to each other in this order.
     starts = best_symmetry[np.argsort(-certainty[best_symmetry], kind="stable")][: 2 * _STARTS : 2]
     layouts = []
     for start in starts.tolist():
         on_step()
-        layouts.append(_grow(right, down, start, int(partner[start]), (rows, columns)))
+        layouts.append(_grow(right, down, start, int(partner[start]), (rows, columns), variants))
     return max(layouts, key=lambda layout: layout.fit)
 
 
@@ -89,9 +133,9 @@ def _border_correlations(grey: Floats) -> tuple[Floats, Floats]:
     return right @ left.T, bottom @ top.T
 
 
-def _grow(right: Floats, down: Floats, first: int, second: int, shape: tuple[int, int]) -> BlockLayout:
-    """Grow a layout from variant `first` (block * 8 + symmetry) with variant `second` to its right."""
-    blocks = len(right) // SYMMETRIES
+def _grow(right: Floats, down: Floats, first: int, second: int, shape: tuple[int, int], variants: int) -> BlockLayout:
+    """Grow a layout from variant `first` (block * variants + symmetry) with variant `second` to its right."""
+    blocks = len(right) // variants
     side = 2 * max(shape) + 3
     placed = np.full((side, side), -1, np.intp)
     signs = np.zeros((side, side), np.intp)
@@ -108,7 +152,7 @@ def _grow(right: Floats, down: Floats, first: int, second: int, shape: tuple[int
 
     def best_candidate(place: tuple[int, int]) -> tuple[float, int, int]:
         fit = fits[place]
-        value = np.where(np.repeat(unused, SYMMETRIES), np.abs(fit), -np.inf)
+        value = np.where(np.repeat(unused, variants), np.abs(fit), -np.inf)
         variant = int(value.argmax())
         lead = value[variant]
         value[variant] = -np.inf
@@ -122,7 +166,7 @@ def _grow(right: Floats, down: Floats, first: int, second: int, shape: tuple[int
             total += float(sign * signs[ny, nx] * rows[placed[ny, nx], variant])
             borders += 1
         placed[y, x], signs[y, x] = variant, sign
-        unused[variant // SYMMETRIES] = False
+        unused[variant // variants] = False
         fits.pop((y, x), None)
         candidates.pop((y, x), None)
         for ny, nx in ((y, x - 1), (y, x + 1), (y - 1, x), (y + 1, x)):
@@ -132,7 +176,7 @@ def _grow(right: Floats, down: Floats, first: int, second: int, shape: tuple[int
                 fits[ny, nx] = np.sum(around, axis=0) / np.sqrt(np.float32(len(around)))
                 candidates[ny, nx] = best_candidate((ny, nx))
         for place, (_, other, _) in candidates.items():
-            if other // SYMMETRIES == variant // SYMMETRIES:
+            if other // variants == variant // variants:
                 candidates[place] = best_candidate(place)
 
     centre = side // 2
@@ -152,4 +196,4 @@ def _grow(right: Floats, down: Floats, first: int, second: int, shape: tuple[int
         put(*place, *candidates[place][1:])
     ys, xs = np.nonzero(placed >= 0)
     box = (slice(ys.min(), ys.max() + 1), slice(xs.min(), xs.max() + 1))
-    return BlockLayout(placed[box] // SYMMETRIES, placed[box] % SYMMETRIES, signs[box], total / borders)
+    return BlockLayout(placed[box] // variants, placed[box] % variants, signs[box], total / borders)

@@ -21,6 +21,7 @@ from unveil.models.core.structure import BlockMap
 from unveil.models.schemes.base import Scheme
 from unveil.models.schemes.block_reading import from_blocks, to_blocks
 from unveil.models.schemes.key_json import decode_map, encode_map, parse_permutation, parse_size
+from unveil.models.schemes.value_reading import ValueReading
 
 Integers = npt.NDArray[np.int64]
 
@@ -116,6 +117,14 @@ class VitPermutation(Scheme[VitPermutationSettings, VitPermutationKey]):
 
     def key_size(self, key: VitPermutationKey) -> tuple[int, int]:
         return key.blocks.shape[0] * self.settings.block, key.blocks.shape[1] * self.settings.block
+
+    def key_from_map(self, found: ValueReading) -> VitPermutationKey:
+        index = np.arange(found.values.size).reshape(3, found.side, found.side).transpose(1, 2, 0).ravel()
+        values, flips = np.empty_like(index), np.zeros(len(index), np.bool_)
+        # The input value index[j] of a block is the output value index[found.values[j]].
+        values[index[found.values.ravel()]] = index
+        flips[index] = found.negative.ravel()
+        return VitPermutationKey(np.argsort(found.blocks, axis=None).reshape(found.blocks.shape), values, flips)
 
     def key_to_json(self, key: VitPermutationKey) -> dict[str, Any]:
         height, width = self.key_size(key)

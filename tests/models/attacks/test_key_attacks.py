@@ -11,6 +11,7 @@ from unveil.models.catalog import attacks, make_attack, make_scheme
 from unveil.models.core.errors import AttackFailed, Cancelled
 from unveil.models.core.run_context import RunContext
 from unveil.models.schemes.base import seed_secret
+from unveil.models.schemes.block_reading import SYMMETRIES, apply_symmetry
 
 SECRET = seed_secret(bytes([5] * 32))
 SCHEMES = {
@@ -117,6 +118,17 @@ def test_pairs_break_block_shuffles(name, pairs):
     attack_result = make_attack("known-plaintext", {"pairs": pairs}).run(attack_input, RunContext())
     assert (attack_result.reconstructed == images[:4]).all(-1).mean() > 0.98
     assert min(shuffled.key_agreement(attack_result.key, shuffled.key(SECRET, 96, 96)).values()) > 0.95
+
+
+def test_moved_blocks_of_permuted_values_are_recovered_up_to_the_mirror():
+    moved = make_scheme("vit-permutation", {})
+    attack_input, images = make_attack_input(moved, 16, to_read=16)
+    attack_result = make_attack("key-recovery", {"ciphertexts": 16, "curve": False}).run(attack_input, RunContext())
+    assert attack_result.ambiguity == "mirror"
+    found = attack_result.reconstructed
+    upright = [apply_symmetry(found, symmetry) for symmetry in range(SYMMETRIES)]
+    assert any((each == images[:16]).all() for each in upright), "crops of textures do not show which side is up"
+    assert (moved.decrypt(attack_input.targets, attack_result.key) == found).all()
 
 
 @pytest.mark.parametrize("attack", ["key-recovery", "known-plaintext", "chosen-plaintext"])

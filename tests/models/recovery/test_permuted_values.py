@@ -1,0 +1,57 @@
+"""Moved blocks of permuted values, read from ciphertexts alone."""
+
+import numpy as np
+import pytest
+
+from unveil.models.catalog import make_scheme
+from unveil.models.data.sample import sample
+from unveil.models.recovery.permuted_values import read_moved_blocks
+from unveil.models.schemes.block_reading import SYMMETRIES
+
+IMAGES = sample().test
+
+
+def best_reading(reading, ciphertexts, images):
+    """The reading in the global rotation, mirroring, inversion and channel order that fit best, and its share."""
+    readings = [
+        reading.transform(symmetry, order, negative=negative)
+        for symmetry in range(SYMMETRIES)
+        for negative in (False, True)
+        for order in range(6)
+    ]
+    fitting = [each for each in readings if each.blocks.shape == reading.blocks.shape]
+    shares = [float((each.decrypt(ciphertexts) == images).mean()) for each in fitting]
+    return fitting[int(np.argmax(shares))], max(shares)
+
+
+@pytest.mark.parametrize(
+    ("settings", "height", "width"),
+    [
+        ({"block": 8}, 96, 96),
+        ({"block": 8, "negative_positive": True}, 64, 96),
+        ({"block": 8, "fixed_blocks": 0.6, "fixed_values": 0.6}, 96, 96),
+        ({"block": 8, "fixed_values": 1.0}, 96, 96),
+    ],
+)
+def test_blocks_are_read_exactly_from_sixteen_ciphertexts(settings, height, width):
+    scheme = make_scheme("vit-permutation", settings)
+    key = scheme.derive(bytes(32), height, width)
+    images = IMAGES[::3, :height, :width]
+    ciphertexts = scheme.encrypt(images, key)
+    reading = read_moved_blocks(ciphertexts[:16], scheme.settings.block)
+    best, share = best_reading(reading, ciphertexts[16:], images[16:])
+    assert share == 1
+    assert scheme.key_agreement(scheme.key_from_map(best), key) == {"blocks": 1, "values": 1, "reversed": 1}
+
+
+def test_noise_gives_no_layout():
+    """The negative control: nothing that was not in the ciphertexts appears."""
+    noise = np.random.default_rng(0).integers(0, 256, (16, 64, 64, 3), np.uint8)
+    read = read_moved_blocks(noise, 8).decrypt(noise).astype(np.float64)
+    neighbours = np.corrcoef(read[:, :, 1:].ravel(), read[:, :, :-1].ravel())[0, 1]
+    assert abs(neighbours) < 0.1
+
+
+def test_constant_ciphertexts_are_refused():
+    with pytest.raises(ValueError, match="equal"):
+        read_moved_blocks(np.full((3, 32, 32, 3), 7, np.uint8), 8)
