@@ -331,6 +331,11 @@ def to_json_safe(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
+def _strip_counts(phase: str) -> str:
+    """`epoch 3 of 10` and `epoch 4 of 10` are one stage."""
+    return "".join(character for character in phase if not character.isdigit())
+
+
 # --- progress -----------------------------------------------------------------------------------------------
 
 
@@ -347,8 +352,10 @@ class Reporter:
     _next_write_at: float = 0.0
 
     def report(self, fraction: float, phase: str) -> None:
+        """Writes a new stage at once: otherwise the stage before it would be shown unfinished meanwhile."""
+        is_new_stage = _strip_counts(phase) != _strip_counts(self._phase)
         self._fraction, self._phase = max(0.0, min(1.0, fraction)), phase
-        self._flush()
+        self._flush(at_once=is_new_stage)
 
     def heartbeat(self, phase: str) -> None:
         """Report a phase without progress."""
@@ -360,9 +367,9 @@ class Reporter:
                 points.setdefault(name, []).append([step, float(value)])
         self._flush()
 
-    def _flush(self) -> None:
+    def _flush(self, *, at_once: bool = False) -> None:
         self.lease_keeper.raise_if_stopped()
-        if time.monotonic() < self._next_write_at:
+        if not at_once and time.monotonic() < self._next_write_at:
             return
         try:
             self._write()

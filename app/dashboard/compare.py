@@ -104,6 +104,8 @@ def _pair_cells(evaluations: Sequence[Evaluation], repeated_attacks: set[str]) -
         cells = [(row.title, cell) for row in EvaluationTable(evaluation).rows for cell in row.cells]
         by_pair.append({(scheme, _attack_title(cell, repeated_attacks)): cell for scheme, cell in cells})
     keys = list(dict.fromkeys(key for each in by_pair for key in each))
+    schemes = list(dict.fromkeys(scheme for scheme, _ in keys))
+    keys.sort(key=lambda key: schemes.index(key[0]))  # stable: the attacks of a scheme keep their order
     return [CellPair(*key, [each.get(key) for each in by_pair]) for key in keys]
 
 

@@ -59,12 +59,18 @@ def badge(verdict: EvaluationVerdict) -> str:
 
 def describe_verdict(verdict: EvaluationVerdict) -> str:
     """What the attacks mean for those who rely on the scheme."""
-    because, attack = verdict.because, verdict.worst_attack
-    if attack is not None and because.startswith(f"{attack} "):
-        because = title({"name": attack}) + because.removeprefix(attack)
+    because = describe_reason(verdict)
     opening = "" if verdict.rules_version == EARLIER_RULES else _OPENINGS[verdict.verdict]
     sentence = f"{opening}{because}." if opening else f"{because[:1].upper()}{because[1:]}."
     return sentence + (" A better attack may still exist." if verdict.verdict == "no leak found" else "")
+
+
+def describe_reason(verdict: EvaluationVerdict) -> str:
+    """The reason of a verdict with the title of its attack: `Key recovery found the exact key from 16 ciphertexts`."""
+    attack = verdict.worst_attack
+    if attack is None or not verdict.because.startswith(f"{attack} "):
+        return verdict.because
+    return title({"name": attack}) + verdict.because.removeprefix(attack)
 
 
 def describe_evidence(verdict: EvaluationVerdict) -> Iterator[tuple[str, str]]:

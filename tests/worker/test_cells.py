@@ -140,6 +140,23 @@ def test_progress_and_metrics_become_events_and_a_curve(runtime, account, monkey
     assert get_cell(runtime, id).result["numbers"] == {"loss": None}  # JSON has no infinity
 
 
+def test_a_new_stage_is_written_at_once_and_steps_of_one_at_intervals(runtime, account, monkeypatch):
+    _, (id,) = make_evaluation(runtime.sessions, account)
+
+    def run(context):
+        context.report(0.5, "epoch 1 of 2")
+        context.report(0.9, "epoch 2 of 2")
+        assert get_cell(runtime, id).phase == "epoch 1 of 2"
+        context.report(0.9, "reconstructing 0 of 16")
+        assert (get_cell(runtime, id).phase, get_cell(runtime, id).progress) == ("reconstructing 0 of 16", 0.9)
+        return make_outcome()
+
+    replace_run_cell(monkeypatch, run)
+    monkeypatch.setattr(jobs, "REPORT_INTERVAL_S", 3600.0)
+    run_cell(runtime, id)
+    assert get_cell(runtime, id).status == "succeeded"
+
+
 @pytest.mark.parametrize(("error", "status"), [(None, "succeeded"), (AttackFailed("too few"), "failed")])
 def test_the_points_since_the_last_report_are_told_before_the_end(runtime, account, monkeypatch, error, status):
     evaluation_id, (id,) = make_evaluation(runtime.sessions, account)
