@@ -20,7 +20,7 @@ from rich.console import Console
 from rich.table import Table
 
 from unveil.app.client import Client, Evaluation
-from unveil.app.client.progress import progress_bar
+from unveil.app.client.progress_bar import progress_bar
 from unveil.app.local.stack import LocalStack
 
 SCHEMES: list[dict[str, Any]] = [

@@ -25,8 +25,8 @@ from rich.text import Text
 from unveil.app.cli.common import describe_os_error
 from unveil.app.cli.evaluation_table import render
 from unveil.app.client import Client, Evaluation
-from unveil.app.client.operations import Profile
-from unveil.app.client.progress import progress_bar
+from unveil.app.client.options import Profile
+from unveil.app.client.progress_bar import progress_bar
 from unveil.app.client.types import Scheme
 from unveil.app.errors.problem import UnveilError
 from unveil.app.local.stack import LocalStack

@@ -16,7 +16,8 @@ from typing import Any, Literal
 import numpy as np
 
 from unveil._audit_report import AuditReport
-from unveil.app.client.progress import ProgressSnapshot, progress_bar
+from unveil.app.client.progress import ProgressSnapshot
+from unveil.app.client.progress_bar import progress_bar
 from unveil.models import catalog
 from unveil.models.attacks.submitted import Claim, Submitted, SubmittedSettings
 from unveil.models.core.images import Images
@@ -260,7 +261,7 @@ def _progress_bar(name: str, enabled: bool) -> Iterator[Callable[[float, str], N
         yield lambda fraction, phase: None  # noqa: ARG005
         return
     with progress_bar() as update:
-        yield lambda fraction, phase: update(_Moment(ProgressSnapshot(fraction, phase, name)))
+        yield lambda fraction, phase: update(_Moment(ProgressSnapshot(fraction, phase, phase.partition(":")[0], name)))
 
 
 @dataclass(frozen=True)

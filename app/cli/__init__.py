@@ -28,6 +28,7 @@ from unveil.app.cli import (
     tokens,
 )
 from unveil.app.cli.common import CommandFailed, ServiceUnreachable, UsageError, describe_os_error, stderr
+from unveil.app.cli.groups import CommandGroup
 from unveil.app.client.errors import (
     Forbidden,
     Invalid,
@@ -46,12 +47,11 @@ EXIT_OK, EXIT_FAILED, EXIT_USAGE, EXIT_UNREACHABLE = 0, 1, 2, 3
 # Faults of the disk. Any other path that cannot be used is a wrong argument.
 _DISK_ERRNOS = (errno.ENOSPC, errno.EDQUOT, errno.EIO)
 
-app = typer.Typer(
+app = CommandGroup(
     name="unveil",
     help="Protect images with learnable encryption and measure what an attacker can still see.",
     epilog="Exit codes: 0 done, 1 the work failed, 2 wrong usage, 3 the service cannot be reached, 4 a --fail-on "
     "condition was met.",
-    no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
 for module in (server, images, audit, evaluations, catalog, datasets, keys, plugins, admin, tokens, jobs, backups):

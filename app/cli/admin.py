@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 
+from unveil.app.cli import references
 from unveil.app.cli.common import (
     CommandFailed,
     Json,
@@ -28,6 +28,7 @@ from unveil.app.cli.common import (
     read_settings,
     stderr,
 )
+from unveil.app.cli.groups import CommandGroup
 from unveil.app.cli.keys import keys
 from unveil.app.cli.master_key import rotate_master_key
 
@@ -40,7 +41,7 @@ if TYPE_CHECKING:
     from unveil.app.security.principal import Scope
     from unveil.app.settings import Settings
 
-accounts = typer.Typer(help="Create, list and revoke accounts.", no_args_is_help=True)
+accounts = CommandGroup(help="Create, list and revoke accounts.")
 T = TypeVar("T")
 
 
@@ -100,27 +101,36 @@ def _parse_account(name: str, scopes: str) -> AccountCreate:
 @accounts.command("list")
 def list_accounts(state: State = None, as_json: Json = False) -> None:
     """Every account."""
-    from unveil.app.accounts import service
-    from unveil.app.http.pagination import PageRequest
-
-    async def read(session: AsyncSession, _: Keyring, __: Settings) -> list[AccountOut]:
-        rows: list[AccountOut] = []
-        after = None
-        while True:
-            page = await service.list_accounts(session, PageRequest(200, after))
-            rows += page.items
-            if page.next is None:
-                return rows
-            after = rows[-1].id
-
-    items = [account.model_dump(mode="json") for account in run_with_session(state, read)]
+    items = [
+        account.model_dump(mode="json") for account in run_with_session(state, lambda session, *_: _read_all(session))
+    ]
     rows = [(item["id"], item["name"], " ".join(item["scopes"]), format_date(item["revoked_at"])) for item in items]
     print_items(as_json, items, ("id", "name", "scopes", "revoked"), rows, ["name", "scopes"])
 
 
+async def _read_all(session: AsyncSession) -> list[AccountOut]:
+    from unveil.app.accounts import service
+    from unveil.app.http.pagination import PageRequest
+
+    rows: list[AccountOut] = []
+    after = None
+    while True:
+        page = await service.list_accounts(session, PageRequest(200, after))
+        rows += page.items
+        if page.next is None:
+            return rows
+        after = rows[-1].id
+
+
+async def resolve_account(session: AsyncSession, reference: str) -> str:
+    """The id of an account. Raises UsageError."""
+    accounts = await _read_all(session)
+    return references.resolve(reference, "account", ((account.id, account.name) for account in accounts))
+
+
 @accounts.command("quota")
 def set_quota(
-    name: Annotated[str, typer.Argument(help="Name or id")],
+    name: Annotated[str, typer.Argument(help="Name, id or its beginning, or latest")],
     core_hours: Annotated[
         float | None, typer.Argument(min=0, help="Core hours in 30 days; without it: UNVEIL_MAX_COST_CORE_HOURS")
     ] = None,
@@ -130,26 +140,35 @@ def set_quota(
     from unveil.app.accounts import service
 
     async def update(session: AsyncSession, _: Keyring, __: Settings) -> None:
-        await service.set_quota(session, name, core_hours)
+        await service.set_quota(session, await resolve_account(session, name), core_hours)
 
     run_with_session(state, update)
 
 
 @accounts.command("revoke")
-def revoke_account(name: Annotated[str, typer.Argument(help="Name or id")], state: State = None) -> None:
+def revoke_account(
+    name: Annotated[str, typer.Argument(help="Name, id or its beginning, or latest")], state: State = None
+) -> None:
     """End its tokens, dashboard sessions and jobs at once; what it owns stays."""
     from unveil.app.accounts import service
 
-    run_with_session(state, lambda session, *_: service.revoke(session, name))
+    async def revoke(session: AsyncSession, _: Keyring, __: Settings) -> None:
+        await service.revoke(session, await resolve_account(session, name))
+
+    run_with_session(state, revoke)
 
 
 @accounts.command("sign-in")
-def sign_in(name: Annotated[str, typer.Argument(help="Name or id")], url: Url = None, state: State = None) -> None:
+def sign_in(
+    name: Annotated[str, typer.Argument(help="Name, id or its beginning, or latest")],
+    url: Url = None,
+    state: State = None,
+) -> None:
     """Print a link that opens the dashboard once."""
     from unveil.app.accounts import service
 
     async def code(session: AsyncSession, keyring: Keyring, settings: Settings) -> str:
-        account = await service.get(session, name)
+        account = await service.get(session, await resolve_account(session, name))
         return await service.create_sign_in_code(session, keyring, account.id, settings.sign_in_code_ttl_minutes)
 
     code_value = run_with_session(state, code)
@@ -159,6 +178,8 @@ def sign_in(name: Annotated[str, typer.Argument(help="Name or id")], url: Url = 
 
 def run_with_session(state: Path | None, operation: Callable[[AsyncSession, Keyring, Settings], Awaitable[T]]) -> T:
     """Run a service function as the service would. Raises CommandFailed and UsageError with its answer."""
+    import asyncio
+
     from unveil.app.db.session import async_engine, async_sessions
     from unveil.app.errors.problem import Problem, UnknownAccount
 

@@ -14,7 +14,7 @@ import typer
 from unveil.app.cli import gate
 from unveil.app.cli.common import CommandFailed, Json, UsageError, stderr
 from unveil.app.cli.gate import FailOn, Junit, Summary
-from unveil.app.client.operations import Profile
+from unveil.app.client.options import Profile
 
 
 def register(app: typer.Typer) -> None:

@@ -18,16 +18,17 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from unveil.app.client import Client
-
 if TYPE_CHECKING:
+    from unveil.app.client import Client
     from unveil.app.security.envelope import Keyring
     from unveil.app.settings import Settings
 
 # No markup and no emoji: names, paths and messages are printed as they are, with their brackets and colons.
 # Output into a pipe or a file is never cut to the width of a terminal.
 stdout = Console(markup=False, emoji=False, width=None if sys.stdout.isatty() else 10_000)
-stderr = Console(stderr=True, markup=False, emoji=False)  # progress and errors: stdout is for results
+stderr = Console(  # progress and errors: stdout is for results
+    stderr=True, markup=False, emoji=False, width=None if sys.stderr.isatty() else 10_000
+)
 
 Url = Annotated[
     str | None,
@@ -57,6 +58,8 @@ class UsageError(Exception):
 
 def connect(url: str | None, token: str | None, state: Path | None, retries: int = 5) -> Client:
     """Raises UsageError if the address or the folder cannot be used."""
+    from unveil.app.client import Client  # loads httpx
+
     try:
         return Client(url, token, local=state, retries=retries)
     except ValueError as error:

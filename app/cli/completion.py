@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING
 
 import typer
 from rich.markup import escape
 
-from unveil.app.client import Client
 from unveil.app.errors.problem import UnveilError
+
+if TYPE_CHECKING:
+    from unveil.app.client import Client
 
 
 def complete_schemes(incomplete: str) -> list[str]:
@@ -55,6 +58,8 @@ def _complete_from_service(
 
     It does not retry: a user does not wait for completion.
     """
+    from unveil.app.client import Client
+
     options = {name: ctx.params.get(name) for name in ("url", "token")}
     try:
         with Client(**options, local=ctx.params.get("state"), timeout=1, retries=0) as client:

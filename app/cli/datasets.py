@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 import typer
 from rich.styled import Styled
 
-from unveil.app.cli import completion
+from unveil.app.cli import completion, references
 from unveil.app.cli.common import (
     Json,
     State,
@@ -22,10 +22,16 @@ from unveil.app.cli.common import (
     stderr,
     stdout,
 )
+from unveil.app.cli.groups import CommandGroup
 
-datasets = typer.Typer(help="List, upload and delete datasets.", no_args_is_help=True)
+datasets = CommandGroup(help="List, upload and delete datasets.")
 
-DatasetId = Annotated[str, typer.Argument(help="ds_...", metavar="DS", autocompletion=completion.complete_dataset)]
+DatasetId = Annotated[
+    str,
+    typer.Argument(
+        help="ds_..., its beginning, the name, or latest", metavar="DS", autocompletion=completion.complete_dataset
+    ),
+]
 
 
 def register(app: typer.Typer) -> None:
@@ -87,4 +93,4 @@ def upload(
 def delete(id: DatasetId, url: Url = None, token: Token = None, state: State = None) -> None:
     """Delete an upload."""
     with connect(url, token, state) as client:
-        client.datasets.delete(id)
+        client.datasets.delete(references.dataset_id(client, id))

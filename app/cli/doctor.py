@@ -21,6 +21,8 @@ from unveil.models.catalog import builtin_datasets, plugins
 if TYPE_CHECKING:
     from unveil.app.settings import Settings
 
+_REMOTE_TIMEOUT_S = 10.0
+
 Grade = Literal["ok", "note", "bad", "away"]  # away: the service at --url does not answer
 
 
@@ -32,9 +34,12 @@ class Check:
 
 
 def run_checks(url: str | None, token: str | None, state: Path | None) -> list[Check]:
+    """Check this installation and its service; with `url`, the service there and nothing else."""
+    if url is not None:
+        return _check_remote_service(url, token, state)
     checks = list(_check_installation())
     if importlib.util.find_spec("sqlalchemy") is None:
-        return [*checks, _check_service(url, token, state)]
+        return [*checks, _check_service(token, state)]
 
     from pydantic import ValidationError
 
@@ -46,7 +51,7 @@ def run_checks(url: str | None, token: str | None, state: Path | None) -> list[C
         return [*checks, Check("settings", "bad", str(error))]
     for check in (_database, _broker, _key_ring, _blobs, _data, _workers):
         checks.append(_run_check(check, settings))  # noqa: PERF401 - a comprehension would hide the loop's point
-    return [*checks, _check_service(url, token, state)]
+    return [*checks, _check_service(token, state)]
 
 
 def _check_installation() -> Iterator[Check]:
@@ -145,7 +150,7 @@ def _blobs(settings: Settings) -> Check:
 
     blobs, name = BlobStore(settings), f"doctor/{uuid.uuid4().hex}"
     blobs.write(name, b"x")
-    blobs.delete(name)
+    blobs.delete_folder("doctor")
     free = blobs.free_bytes()
     if free is not None and free < MIN_FREE_BYTES:
         problem = f"only {free / 2**20:.0f} MiB are free at {settings.blob_url}"
@@ -178,12 +183,34 @@ def _workers(settings: Settings) -> Check:
     return Check("workers", "ok", "on every queue")
 
 
-def _check_service(url: str | None, token: str | None, state: Path | None) -> Check:
+def _check_remote_service(url: str, token: str | None, state: Path | None) -> list[Check]:
+    """The components that the service reports, and whether it accepts the token. Only reads."""
+    import httpx
+
     with connect(url, token, state, retries=0) as client:
+        try:
+            response = httpx.get(f"{client.url.rstrip('/')}/health/ready", timeout=_REMOTE_TIMEOUT_S)
+            parts = response.json()["parts"]
+        except httpx.TransportError:
+            return [Check("service", "away", f"none answers at {client.url}")]
+        except (ValueError, KeyError, TypeError):
+            answer = f"status {response.status_code}, which is not an answer of Unveil: check the address"
+            return [Check("service", "bad", f"{client.url} answers with {answer}")]
+        checks = [Check("service", "ok", f"{client.url} answers")]
+        checks += [Check(name, "ok" if part["ok"] else "bad", part["detail"]) for name, part in parts.items()]
+        try:
+            client.schemes()
+        except ProblemError as error:
+            return [*checks, Check("token", "bad", f"{error}; give another: --token, --state or UNVEIL_TOKEN")]
+    return [*checks, Check("token", "ok", "accepted")]
+
+
+def _check_service(token: str | None, state: Path | None) -> Check:
+    with connect(None, token, state, retries=0) as client:
         try:
             parts = client.ready()["parts"]
         except Unreachable:
-            return Check("service", "note" if url is None else "away", f"none answers at {client.url}")
+            return Check("service", "note", f"none answers at {client.url}")
         except ProblemError as error:
             return Check("service", "bad", f"{client.url}: {error}")
     return Check("service", "ok", f"{client.url}: " + "; ".join(part["detail"] for part in parts.values()))

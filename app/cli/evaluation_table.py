@@ -1,60 +1,139 @@
-"""The tables of an evaluation on the terminal: our figures beside the paper's, and a verdict for each scheme."""
+"""An evaluation on the terminal: verdicts first, then the matrix of schemes and attacks, ours beside the paper's."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 from rich.box import SIMPLE_HEAD
-from rich.console import Group, RenderableType
+from rich.cells import cell_len
+from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
+from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
 from unveil.app.report.labels import format_percent
 from unveil.app.report.narrative import badge, describe_paper_verdicts, summarize
-from unveil.app.report.table import EmptyReason, EvaluationTable, TableCell, status_text
+from unveil.app.report.table import AttackColumn, EmptyReason, EvaluationTable, SchemeRow, TableCell, status_text
 from unveil.models.core.verdict_rules.coverage import describe_notes
 
 VERDICT_STYLES = {"broken": "bold red", "leaks": "yellow", "no leak found": "green", "inconclusive": "bright_black"}
 _AVAILABILITY = {True: "yes", False: "no", None: "?"}
+_ID = re.compile(r"\b[a-z]+_[0-9a-f]{26}([0-9a-f]{6})\b")
+_MAX_LABEL_WIDTH = 32
+_GAP = 2  # after each column: its padding and the divider
 
 
 def render(table: EvaluationTable) -> RenderableType:
-    legend = Text(_format_legend(table), style="dim")
-    utility = [_utility_table(table)] if table.evaluation.utility else []
-    reasons = [_reason_line(reason) for reason in table.empty_reasons]
-    summary = [Text(summarize(table.evaluation.verdicts), style="bold")] if table.is_finished else []
-    return Group(
-        _cells_table(table), legend, *reasons, "", *utility, _verdicts_table(table), *_coverage(table), *summary
-    )
+    evaluation = table.evaluation
+    parts: list[RenderableType] = [Text(f"{evaluation.name or evaluation.id}: {evaluation.status}", style="bold")]
+    if table.is_finished:
+        parts.append(Text(summarize(evaluation.verdicts), style="bold"))
+    parts += ["", Text("Verdicts: the worst case over all attacks", style="italic")]
+    for row in table.rows:
+        parts += _verdict_lines(row)
+    parts += ["", _Matrix(table), Text(_format_legend(table), style="dim")]
+    parts += [_reason_line(reason) for reason in table.empty_reasons]
+    if evaluation.utility:
+        parts += ["", _utility_table(table)]
+    return Group(*parts)
 
 
 def verdict_text(verdict: str, text: str = "") -> Text:
     return Text(text or verdict, style=VERDICT_STYLES.get(verdict, ""))
 
 
-def _cells_table(table: EvaluationTable) -> Table:
-    evaluation = table.evaluation
-    cells = _make_table(f"{evaluation.name or evaluation.id}: {evaluation.status}")  # narrow: fits 80 columns
-    for heading in ("scheme", "attack"):
-        cells.add_column(heading, overflow="fold")
-    for heading in ("SSIM", "paper", "ident."):
-        cells.add_column(heading, justify="right", no_wrap=True)
-    cells.add_column("verdict", no_wrap=True)
-    for row in table.rows:
-        for number, cell in enumerate(row.cells):
-            attack = cell.column.label + ("" if cell.column.requested else " *")
-            cells.add_row("" if number else row.label, attack, *_score_columns(cell))
-        cells.add_section()
-    return cells
+def _short(label: str) -> str:
+    """The label with ids cut to their last digits, as `keys` and `datasets` accept them."""
+    return _ID.sub(r"…\1", label)
 
 
-def _score_columns(cell: TableCell) -> tuple[RenderableType, ...]:
+def _verdict_lines(row: SchemeRow) -> Iterator[RenderableType]:
+    verdict = row.verdict
+    if verdict is None:
+        return
+    yield Text.assemble((_short(row.label), "bold"), ": ", verdict_text(verdict.verdict, badge(verdict)))
+    details = [Text(verdict.because)]
+    if verdict.paper:
+        details.append(Text(f"the paper: {describe_paper_verdicts(verdict.paper)}", style="dim"))
+    if verdict.verdict in ("broken", "leaks"):  # the reason of other verdicts names these attacks
+        for term, notes in (("not tried", verdict.not_tried), ("weakened", verdict.weakened)):
+            if notes:
+                details.append(Text(f"{term}: {describe_notes(notes)}", style="dim"))
+    yield Padding(Group(*details), (0, 0, 0, 2), expand=False)
+
+
+@dataclass(frozen=True)
+class _Matrix:
+    """Schemes down, attacks across: as many attacks beside each other as the terminal has room for."""
+
+    table: EvaluationTable
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        rows = self.table.rows
+        label_width = min(_MAX_LABEL_WIDTH, max(cell_len(_short(row.label)) for row in rows)) if rows else 0
+        for columns in self._blocks(options.max_width - label_width - _GAP):
+            yield self._block(columns, label_width)
+            yield ""
+
+    def _blocks(self, width: int) -> Iterator[list[AttackColumn]]:
+        block: list[AttackColumn] = []
+        used = 0
+        for column in self.table.columns:
+            needed = self._column_width(column) + _GAP
+            if block and used + needed > width:
+                yield block
+                block, used = [], 0
+            block.append(column)
+            used += needed
+        if block:
+            yield block
+
+    def _column_width(self, column: AttackColumn) -> int:
+        """Of its longest word or figure."""
+        figures = [text.plain for row in self.table.rows for text in _figures(row.cell_for(column)).values()]
+        return max(map(cell_len, [*_heading(column).split(), *figures]))
+
+    def _block(self, columns: Sequence[AttackColumn], label_width: int) -> Table:
+        block = Table(box=SIMPLE_HEAD, show_edge=False, padding=(0, 1, 0, 0))
+        block.add_column("scheme", width=label_width, overflow="ellipsis")
+        for column in columns:
+            block.add_column(_heading(column), width=self._column_width(column), overflow="ellipsis")
+        for row in self.table.rows:
+            figures = [_figures(row.cell_for(column)) for column in columns]
+            for line in _LINES:
+                if line == "verdict":
+                    block.add_row(_short(row.label), *(each[line] for each in figures))
+                elif any(line in each for each in figures):
+                    block.add_row(Text(f"  {line}", style="dim"), *(each.get(line, "") for each in figures))
+        return block
+
+
+_LINES = ("verdict", "SSIM", "keys", "linked", "identified", "the paper")
+
+
+def _heading(column: AttackColumn) -> str:
+    return _short(column.label) + ("" if column.requested else " *")
+
+
+def _figures(cell: TableCell) -> dict[str, Text]:
+    """What a cell of the matrix shows, by line."""
     result = cell.result
     if result is None:
-        return "", "", "", Text(cell.empty_text, style="dim")
-    paper = "" if result.paper_ssim is None else f"{result.paper_ssim:.3f}"
-    identified = "" if result.identification is None else format_percent(result.identification.top1, 0)
-    return cell.figure or "", paper, identified, verdict_text(result.verdict)
+        return {"verdict": Text(cell.empty_text, style="dim")}
+    figures = {"verdict": verdict_text(result.verdict)}
+    if result.ssim is not None:
+        figures["SSIM"] = Text(f"{result.ssim.mean:.3f}")
+    if result.key_space_bits is not None:
+        figures["keys"] = Text(f"2^{result.key_space_bits:.0f}")
+    if result.linkage is not None:
+        figures["linked"] = Text(format_percent(result.linkage.top1, 0))
+    if result.identification is not None:
+        figures["identified"] = Text(format_percent(result.identification.top1, 0))
+    if result.paper_ssim is not None:
+        figures["the paper"] = Text(f"{result.paper_ssim:.3f}")
+    return figures
 
 
 def _format_legend(table: EvaluationTable) -> str:
@@ -62,12 +141,12 @@ def _format_legend(table: EvaluationTable) -> str:
     sizes = sorted({result.identification.gallery for result in results if result.identification is not None})
     among = f" among {', '.join(map(str, sizes))}" if sizes else ""
     added = " *: not requested, the profile requires it." if any(not c.requested for c in table.columns) else ""
-    return f"SSIM: 1 is the plain image; 2^n is the number of keys. ident.: images identified{among}.{added}"
+    return f"SSIM: 1 is the plain image. identified: images found{among}. the paper: its SSIM.{added}"
 
 
 def _reason_line(reason: EmptyReason) -> Text:
     attacks = ", ".join(column.label for column in reason.attacks)
-    schemes = ", ".join(row.label for row in reason.schemes)
+    schemes = ", ".join(_short(row.label) for row in reason.schemes)
     style = "bold red" if reason.text == "failed" else "bold"
     return Text.assemble(
         (f"{reason.text}: ", style), attacks + (f" on {schemes}" if schemes else ""), f": {reason.reason}"
@@ -75,8 +154,9 @@ def _reason_line(reason: EmptyReason) -> Text:
 
 
 def _utility_table(table: EvaluationTable) -> Table:
-    utility = _make_table("Utility: accuracy of a classifier on plain and on protected images")
-    utility.add_column("scheme", overflow="fold")
+    title = "Utility: accuracy of a classifier on plain and on protected images"
+    utility = Table(title=title, title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
+    utility.add_column("scheme", overflow="ellipsis", max_width=_MAX_LABEL_WIDTH)
     for heading in ("plain", "protected", "drop"):
         utility.add_column(heading, justify="right", no_wrap=True)
     for heading in ("classification", "training", "cost"):
@@ -86,10 +166,10 @@ def _utility_table(table: EvaluationTable) -> Table:
             continue
         result = row.utility.result
         if result is None:
-            utility.add_row(row.label, Text(status_text(row.utility), style="dim"))
+            utility.add_row(_short(row.label), Text(status_text(row.utility), style="dim"))
             continue
         utility.add_row(
-            row.label,
+            _short(row.label),
             f"{result.plain.top1:.1%}",
             f"{result.protected.top1:.1%}",
             f"{result.drop.points:.1f}",
@@ -98,31 +178,3 @@ def _utility_table(table: EvaluationTable) -> Table:
             result.cost.level or "",
         )
     return utility
-
-
-def _verdicts_table(table: EvaluationTable) -> Table:
-    verdicts = _make_table("Verdicts: the worst case over all attacks")
-    verdicts.add_column("scheme", overflow="fold")
-    verdicts.add_column("verdict", no_wrap=True)
-    verdicts.add_column("because", ratio=1)
-    verdicts.add_column("the paper", ratio=1)
-    for row in table.rows:
-        if row.verdict is not None:
-            paper = describe_paper_verdicts(row.verdict.paper or {})
-            word = verdict_text(row.verdict.verdict, badge(row.verdict))
-            verdicts.add_row(row.label, word, row.verdict.because, paper)
-    return verdicts
-
-
-def _coverage(table: EvaluationTable) -> Iterator[Text]:
-    """Attacks that did not run, or ran with weaker settings, under verdicts whose reason does not name them."""
-    for row in table.rows:
-        if row.verdict is None or row.verdict.verdict not in ("broken", "leaks"):
-            continue
-        for term, notes in (("not tried", row.verdict.not_tried), ("weakened", row.verdict.weakened)):
-            if notes:
-                yield Text.assemble((f"{term}: ", "bold"), f"{describe_notes(notes)} on {row.label}")
-
-
-def _make_table(title: str) -> Table:
-    return Table(title=title, title_justify="left", box=SIMPLE_HEAD, pad_edge=False)

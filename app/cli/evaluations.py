@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated, Any, get_args
+from typing import TYPE_CHECKING, Annotated, Any, get_args
 
 import typer
 from rich.text import Text
 
-from unveil.app.cli import completion, gate, spec_parser
+from unveil.app.cli import completion, gate, references, spec_parser
 from unveil.app.cli.common import (
     CommandFailed,
     Json,
@@ -27,20 +27,26 @@ from unveil.app.cli.common import (
     stdout,
 )
 from unveil.app.cli.gate import FailOn, Junit, Summary
-from unveil.app.client import Client, Evaluation
-from unveil.app.client.evaluation import Format
-from unveil.app.client.operations import Profile
-from unveil.app.client.progress import progress_bar
-from unveil.app.report.evaluation import Cell, EvaluationVerdict, Job
+from unveil.app.cli.groups import CommandGroup
+from unveil.app.client.options import Profile, ReportFormat
 
-evaluations = typer.Typer(help="List, follow, cancel and delete evaluations.", no_args_is_help=True)
+if TYPE_CHECKING:
+    from unveil.app.client import Client, Evaluation
+    from unveil.app.report.evaluation import Job
+
+evaluations = CommandGroup(help="List, follow, cancel and delete evaluations.")
 
 FailOnOption = Annotated[
     FailOn | None,
     typer.Option(help="Wait, and exit with 4 for this verdict or a worse one: broken, leaks, inconclusive"),
 ]
 EvaluationId = Annotated[
-    str, typer.Argument(help="ev_..., or latest", metavar="EV", autocompletion=completion.complete_evaluation)
+    str,
+    typer.Argument(
+        help="ev_..., its beginning, the name, or latest",
+        metavar="EV",
+        autocompletion=completion.complete_evaluation,
+    ),
 ]
 
 
@@ -64,7 +70,8 @@ def evaluate(
     dataset: Annotated[
         str,
         typer.Option(
-            help="Name or ds_... id; `unveil datasets list` shows them", autocompletion=completion.complete_dataset
+            help="Name, ds_... id or its beginning, or latest; `unveil datasets list` shows them",
+            autocompletion=completion.complete_dataset,
         ),
     ] = "sample",
     profile: Annotated[Profile, typer.Option(help="smoke: seconds, quick: minutes, paper: its settings")] = "quick",
@@ -95,12 +102,18 @@ def evaluate(
     --fail-on, --junit and --summary wait until it ends.
     """
     options: dict[str, Any] = {"seed": seed, "keys": keys, "samples": samples, "utility": utility or None}
-    options |= {"name": name, "public_dataset": public_dataset, "ssim_mode": ssim_mode}
+    options |= {"name": name, "ssim_mode": ssim_mode}
     with connect(url, token, state) as client:
+        if public_dataset is not None:
+            options["public_dataset"] = references.dataset_id(client, public_dataset)
+        entries = {
+            "schemes": spec_parser.parse_specs(schemes, client.schemes()),
+            "attacks": spec_parser.parse_specs(attacks, client.attacks()),
+        }
         evaluation = client.evaluations.create(
-            schemes=spec_parser.parse_specs(schemes, client.schemes()),
-            attacks=spec_parser.parse_specs(attacks, client.attacks()),
-            dataset=dataset,
+            schemes=[references.resolve_settings(client, entry) for entry in entries["schemes"]],
+            attacks=[references.resolve_settings(client, entry) for entry in entries["attacks"]],
+            dataset=references.dataset_id(client, dataset),
             profile=profile,
             **{field: value for field, value in options.items() if value is not None},
         )
@@ -116,15 +129,15 @@ def evaluate(
 def report(
     id: EvaluationId,
     output: Annotated[Path, typer.Option("-o", "--output", help="File to write; - for stdout")] = Path("report.html"),
-    format: Annotated[Format | None, typer.Option(help="Default: the file's suffix, html on stdout")] = None,
+    format: Annotated[ReportFormat | None, typer.Option(help="Default: the file's suffix, html on stdout")] = None,
     url: Url = None,
     token: Token = None,
     state: State = None,
 ) -> None:
     """Write the report of an evaluation with the cells that have ended."""
     chosen_format: Any = format or ("html" if str(output) == "-" else output.suffix.removeprefix("."))
-    if chosen_format not in get_args(Format):
-        raise UsageError(f"{output}: unknown format; give --format, one of {', '.join(get_args(Format))}")
+    if chosen_format not in get_args(ReportFormat):
+        raise UsageError(f"{output}: unknown format; give --format, one of {', '.join(get_args(ReportFormat))}")
     with connect(url, token, state) as client:
         content = _get_evaluation(client, id).report(chosen_format)
     if str(output) == "-":
@@ -140,6 +153,7 @@ def list_evaluations(url: Url = None, token: Token = None, state: State = None, 
     with connect(url, token, state) as client:
         items = list(client.evaluations.list())
     from unveil.app.cli.evaluation_table import verdict_text  # brings the catalog, which other commands do not need
+    from unveil.app.report.evaluation import EvaluationVerdict
     from unveil.app.report.labels import label
     from unveil.app.report.narrative import badge
 
@@ -198,19 +212,24 @@ def cancel(id: EvaluationId, url: Url = None, token: Token = None, state: State 
 
 
 @evaluations.command()
-def delete(id: EvaluationId, url: Url = None, token: Token = None, state: State = None) -> None:
+def delete(
+    id: EvaluationId,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask")] = False,
+    url: Url = None,
+    token: Token = None,
+    state: State = None,
+) -> None:
     """Delete an ended evaluation with all its images and figures."""
     with connect(url, token, state) as client:
-        _get_evaluation(client, id).delete()
+        evaluation = _get_evaluation(client, id)
+        if not yes:
+            counted = f"{evaluation.name!r}, {evaluation.progress.total} cells"
+            typer.confirm(f"Delete {evaluation.id} ({counted}) with all images and figures?", abort=True, err=True)
+        evaluation.delete()
 
 
 def _get_evaluation(client: Client, id: str) -> Evaluation:
-    if id == "latest":
-        newest = next(client.evaluations.list(), None)
-        if newest is None:
-            raise UsageError("there is no evaluation yet; `unveil evaluate` starts one")
-        id = newest["id"]
-    return client.evaluations.get(id)
+    return client.evaluations.get(references.evaluation_id(client, id))
 
 
 def _wait_and_print(
@@ -221,6 +240,8 @@ def _wait_and_print(
     summary: Path | None = None,
 ) -> None:
     """Prints the tables. Raises typer.Exit if a verdict is not accepted, CommandFailed if the evaluation failed."""
+    from unveil.app.client.progress_bar import progress_bar
+
     with progress_bar(stderr) as update_bar:
         evaluation.wait(progress=update_bar)
     _print_evaluation(evaluation, as_json)
@@ -249,4 +270,6 @@ def _failure_reasons(evaluation: Evaluation) -> str:
 
 
 def _job_name(job: Job) -> str:
+    from unveil.app.report.evaluation import Cell
+
     return f"{job.attack['name'] if isinstance(job, Cell) else 'utility'} on {job.scheme['name']}"

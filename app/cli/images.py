@@ -7,17 +7,16 @@ from __future__ import annotations
 
 import json
 import tempfile
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.progress import track
 
-from unveil.app.cli import completion
+from unveil.app.cli import completion, references
 from unveil.app.cli.common import Json, State, Token, Url, UsageError, connect, print_json, stderr, stdout
 from unveil.app.cli.spec_parser import parse_spec
-from unveil.app.client import Image
-from unveil.app.client.images import read_key_id, to_utf8_name
+from unveil.app.client.images import Image, read_key_id, to_utf8_name
 
 _MANIFEST = "manifest.json"
 _BATCH_SIZE = 16  # small enough that progress is seen, large enough to be quick
@@ -62,8 +61,11 @@ def encrypt(
         params: dict[str, Any] = {}
         if scheme is not None:
             name, params = parse_spec(scheme, client.schemes())
+            params = references.resolve_settings(client, params)
+        if key is not None:
+            key = references.key_id(client, key)
         results: list[Image] = []
-        for start in track(range(0, len(files), _BATCH_SIZE), "encrypting", console=stderr, transient=True):
+        for start in _track_batches(files, "encrypting"):
             part = files[start : start + _BATCH_SIZE]
             batch = client.encrypt(part, name, params, key_id=key, allow_audit_key=allow_audit_key)
             results += batch
@@ -93,10 +95,20 @@ def decrypt(
     _check_paths(files, folder)
     images = [_read_protected(file, key) for file in files]
     with connect(url, token, state) as client:
+        if key is not None:
+            key = references.key_id(client, key)
         results: list[Image] = []
-        for start in track(range(0, len(files), _BATCH_SIZE), "decrypting", console=stderr, transient=True):
+        for start in _track_batches(files, "decrypting"):
             results += client.decrypt(images[start : start + _BATCH_SIZE], key, allow_changed=allow_changed)
     _print_written(_write_images(results, files, folder, "plain"), as_json)
+
+
+def _track_batches(files: list[Path], task: str) -> Iterable[int]:
+    """The first index of each batch, with a progress bar on a terminal."""
+    from rich.progress import track
+
+    starts = range(0, len(files), _BATCH_SIZE)
+    return track(starts, task, console=stderr, transient=True) if stderr.is_terminal else starts
 
 
 def _check_paths(files: list[Path], folder: Path) -> None:

@@ -6,8 +6,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from unveil.app.cli import references
 from unveil.app.cli.admin import run_with_session
 from unveil.app.cli.common import Json, State, print_items
+from unveil.app.cli.groups import CommandGroup
 
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncSession
@@ -16,7 +18,7 @@ if TYPE_CHECKING:
     from unveil.app.security.envelope import Keyring
     from unveil.app.settings import Settings
 
-jobs = typer.Typer(help="Queued and running jobs of all accounts.", no_args_is_help=True)
+jobs = CommandGroup(help="Queued and running jobs of all accounts.")
 
 
 def register(app: typer.Typer) -> None:
@@ -26,20 +28,7 @@ def register(app: typer.Typer) -> None:
 @jobs.command("list")
 def list_jobs(state: State = None, as_json: Json = False) -> None:
     """List queued and running cells and trainings of keys."""
-    from unveil.app.http.pagination import PageRequest
-    from unveil.app.jobs import service
-
-    async def read(session: AsyncSession, _: Keyring, __: Settings) -> list[JobOut]:
-        rows: list[JobOut] = []
-        after = None
-        while True:
-            page = await service.list_active(session, PageRequest(200, after))
-            rows += page.items
-            if page.next is None:
-                return rows
-            after = rows[-1].id
-
-    rows = run_with_session(state, read)
+    rows = run_with_session(state, lambda session, *_: _read_active(session))
     print_items(
         as_json,
         [job.model_dump(mode="json") for job in rows],
@@ -49,6 +38,20 @@ def list_jobs(state: State = None, as_json: Json = False) -> None:
     )
 
 
+async def _read_active(session: AsyncSession) -> list[JobOut]:
+    from unveil.app.http.pagination import PageRequest
+    from unveil.app.jobs import service
+
+    rows: list[JobOut] = []
+    after = None
+    while True:
+        page = await service.list_active(session, PageRequest(200, after))
+        rows += page.items
+        if page.next is None:
+            return rows
+        after = rows[-1].id
+
+
 def _to_row(job: JobOut) -> tuple[str, ...]:
     work = f"{job.attack} on {job.scheme}" if job.attack else f"training of a {job.scheme} key"
     return job.id, job.account, work, job.status, f"{job.progress:.0%}", f"{job.seconds_used:.0f}", job.worker or ""
@@ -56,12 +59,14 @@ def _to_row(job: JobOut) -> tuple[str, ...]:
 
 @jobs.command("cancel")
 def cancel_job(
-    id: Annotated[str, typer.Argument(help="Id of the job, see `unveil jobs list`")], state: State = None
+    id: Annotated[str, typer.Argument(help="Id of the job, its beginning, or latest; see `unveil jobs list`")],
+    state: State = None,
 ) -> None:
     """Cancel a job: a queued one ends now, a running one within seconds."""
     from unveil.app.jobs import service
 
     async def cancel(session: AsyncSession, _: Keyring, __: Settings) -> JobOut:
-        return await service.cancel(session, id)
+        jobs = [(job.id, "") for job in await _read_active(session)]
+        return await service.cancel(session, references.resolve(id, "job", jobs))
 
     print(run_with_session(state, cancel).status)

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.table import Column, Table
 from rich.text import Text
 
-from unveil.app.cli import completion, spec_parser
+from unveil.app.cli import completion, references, spec_parser
 from unveil.app.cli.common import (
     CommandFailed,
     Json,
@@ -27,13 +27,17 @@ from unveil.app.cli.common import (
     stderr,
     stdout,
 )
+from unveil.app.cli.groups import CommandGroup
 from unveil.app.cli.master_key import require_keyring_file, rotate_master_key
-from unveil.app.client import Key
-from unveil.app.client.progress import progress_bar
 
-keys = typer.Typer(help="Protection keys, and the key ring that seals them.", no_args_is_help=True)
+if TYPE_CHECKING:
+    from unveil.app.client import Key
 
-KeyId = Annotated[str, typer.Argument(help="key_...", metavar="KEY", autocompletion=completion.complete_key)]
+keys = CommandGroup(help="Protection keys, and the key ring that seals them.")
+
+KeyId = Annotated[
+    str, typer.Argument(help="key_..., its beginning, or latest", metavar="KEY", autocompletion=completion.complete_key)
+]
 Watch = Annotated[bool, typer.Option("--watch", help="Wait until its training ends")]
 
 
@@ -82,6 +86,7 @@ def create(
     material_json = None if material is None else _read_json_object(material)
     with connect(url, token, state) as client:
         name, params = spec_parser.parse_spec(scheme, client.schemes())
+        dataset = None if dataset is None else references.dataset_id(client, dataset)
         training = {"profile": profile, "dataset": dataset, "seed": seed}
         training_params = {field: value for field, value in training.items() if value is not None}
         key = client.keys.create(name, {**params, **training_params}, material_json)
@@ -96,7 +101,7 @@ def show(
 ) -> None:
     """One key, never its secret."""
     with connect(url, token, state) as client:
-        key = client.keys.get(id)
+        key = client.keys.get(references.key_id(client, id))
         if watch:
             _wait_for_training(key)
     _print_key(key, as_json)
@@ -106,14 +111,14 @@ def show(
 def export(id: KeyId, url: Url = None, token: Token = None, state: State = None) -> None:
     """Print the secret itself as JSON; the token needs the scope keys:export."""
     with connect(url, token, state) as client:
-        print_json(client.keys.get(id).material())
+        print_json(client.keys.get(references.key_id(client, id)).material())
 
 
 @keys.command()
 def cancel(id: KeyId, url: Url = None, token: Token = None, state: State = None, as_json: Json = False) -> None:
     """Stop the training of a key."""
     with connect(url, token, state) as client:
-        _print_key(client.keys.get(id).cancel(), as_json)
+        _print_key(client.keys.get(references.key_id(client, id)).cancel(), as_json)
 
 
 @keys.command()
@@ -136,15 +141,17 @@ def destroy(
     if thorough:
         require_keyring_file(state)  # before the key is destroyed
     with connect(url, token, state) as client:
-        key = client.keys.get(id)
+        key = client.keys.get(references.key_id(client, id))
         if not yes:
-            typer.confirm(f"Destroy {id} ({key.scheme}, used for {key.uses} images)?", abort=True, err=True)
+            typer.confirm(f"Destroy {key.id} ({key.scheme}, used for {key.uses} images)?", abort=True, err=True)
         key.delete()
     if thorough:
         rotate_master_key(state, vacuum=True)
 
 
 def _wait_for_training(key: Key) -> None:
+    from unveil.app.client.progress_bar import progress_bar
+
     with progress_bar(stderr) as update_bar:
         key.wait(progress=update_bar)
     if key.status == "cancelled":

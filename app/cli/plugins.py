@@ -11,8 +11,9 @@ from typing import Annotated
 import typer
 
 from unveil.app.cli.common import Json, UsageError, print_items, stdout
+from unveil.app.cli.groups import CommandGroup
 
-plugins = typer.Typer(help="Schemes, attacks and metrics of others", no_args_is_help=True)
+plugins = CommandGroup(help="Schemes, attacks and metrics of others")
 
 _TEMPLATE = '''"""{title}: replace the cipher by your own. `unveil plugins check` says whether it keeps the contract."""
 

@@ -127,10 +127,11 @@ def migrate(
 
 
 def doctor(url: Url = None, token: Token = None, state: State = None, as_json: Json = False) -> None:
-    """Check this installation and the service, where one answers; at --url, one must."""
+    """Check this installation and the service, where one answers; with --url, only the service there."""
     from unveil.app.cli.doctor import run_checks
 
-    load_state_dir(state)
+    if url is None:
+        load_state_dir(state)
     checks = run_checks(url, token, state)
     if as_json:
         print_json([vars(check) for check in checks])

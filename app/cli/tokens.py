@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from unveil.app.cli.admin import parse_scopes, run_with_session
+from unveil.app.cli import references
+from unveil.app.cli.admin import parse_scopes, resolve_account, run_with_session
 from unveil.app.cli.common import Json, State, format_date, print_items, print_result
+from unveil.app.cli.groups import CommandGroup
 
-tokens = typer.Typer(help="Bearer tokens of accounts.", no_args_is_help=True)
-AccountArgument = Annotated[str, typer.Argument(help="Name or id of the account")]
+if TYPE_CHECKING:
+    from sqlalchemy.ext.asyncio import AsyncSession
+
+    from unveil.app.accounts.schemas import TokenCreated, TokenOut
+    from unveil.app.security.envelope import Keyring
+    from unveil.app.settings import Settings
+
+tokens = CommandGroup(help="Bearer tokens of accounts.")
+AccountArgument = Annotated[str, typer.Argument(help="Name or id of the account, the beginning of its id, or latest")]
 
 
 def register(app: typer.Typer) -> None:
@@ -26,7 +35,10 @@ def list_tokens(
     """List tokens by id. The tokens themselves are stored as hashes only."""
     from unveil.app.accounts import service
 
-    found = run_with_session(state, lambda session, *_: service.list_tokens(session, account))
+    async def read(session: AsyncSession, _: Keyring, __: Settings) -> list[TokenOut]:
+        return await service.list_tokens(session, None if account is None else await resolve_account(session, account))
+
+    found = run_with_session(state, read)
     items = [token.model_dump(mode="json") for token in found]
     rows = [
         (item["id"], item["account"], item["label"], " ".join(item["scopes"]), format_date(item["revoked_at"]))
@@ -49,17 +61,23 @@ def create_token(
 
     wanted = parse_scopes(scopes)
 
-    token = run_with_session(
-        state, lambda session, keyring, _: service.create_token(session, keyring, account, wanted, label)
-    )
+    async def create(session: AsyncSession, keyring: Keyring, _: Settings) -> TokenCreated:
+        return await service.create_token(session, keyring, await resolve_account(session, account), wanted, label)
+
+    token = run_with_session(state, create)
     print_result(as_json, token.model_dump(mode="json"), token.token)
 
 
 @tokens.command("revoke")
 def revoke_token(
-    id: Annotated[str, typer.Argument(help="tok_..., see `unveil tokens list`")], state: State = None
+    id: Annotated[str, typer.Argument(help="tok_..., its beginning, the label, or latest; see `unveil tokens list`")],
+    state: State = None,
 ) -> None:
     """End one token at once; sessions lose the scopes that no other token of the account has."""
     from unveil.app.accounts import service
 
-    run_with_session(state, lambda session, *_: service.revoke_token(session, id))
+    async def revoke(session: AsyncSession, _: Keyring, __: Settings) -> None:
+        tokens = [(token.id, token.label) for token in reversed(await service.list_tokens(session))]
+        await service.revoke_token(session, references.resolve(id, "token", tokens))
+
+    run_with_session(state, revoke)

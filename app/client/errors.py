@@ -8,11 +8,13 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-
-import httpx
+from typing import TYPE_CHECKING
 
 from unveil.app.errors.problem import *  # noqa: F403 - every class of the registry can be imported from here
 from unveil.app.errors.problem import Problem, ServerProblem, UnveilError
+
+if TYPE_CHECKING:
+    import httpx
 
 ProblemError = Problem
 

@@ -5,22 +5,23 @@ from __future__ import annotations
 import json
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import httpx
 
 from unveil.app.client.errors import ServerProblem, Unreachable
-from unveil.app.client.images import Pixels, decode_rgb
+from unveil.app.client.images import decode_rgb
 from unveil.app.client.job import AsyncJob, BlockingJob, RemoteJob, refresh
+from unveil.app.client.options import ReportFormat
 from unveil.app.client.progress import ProgressSnapshot
 from unveil.app.client.transport import backoff_seconds, blocking, blocking_iterator
 from unveil.app.report import evaluation as view
 from unveil.app.report.evaluation import Cell, EvaluationVerdict, Progress, UtilityJob
 
 if TYPE_CHECKING:
+    from unveil.app.client.images import Pixels
     from unveil.app.report.table import EvaluationTable
 
-Format = Literal["html", "json", "csv", "md", "zip"]
 _MAX_RECONNECTS = 10
 
 
@@ -75,7 +76,8 @@ class EvaluationState(RemoteJob):
     def snapshot(self) -> ProgressSnapshot:
         now = self.progress
         eta = None if self.ended else now.eta_s
-        return ProgressSnapshot(now.fraction, now.phase or self.status, f"{now.done}/{now.total} cells", eta)
+        tally = f"{now.done}/{now.total} cells"
+        return ProgressSnapshot(now.fraction, now.phase or self.status, self.status, tally, eta)
 
 
 async def _events(evaluation: EvaluationState, /, after: int = 0) -> AsyncGenerator[Event]:
@@ -116,7 +118,7 @@ def _parse_event(lines: list[str]) -> Event | None:
     return Event(int(fields["id"]), fields.get("event", "message"), json.loads(fields["data"]))
 
 
-async def _report(evaluation: EvaluationState, /, format: Format = "html") -> bytes:
+async def _report(evaluation: EvaluationState, /, format: ReportFormat = "html") -> bytes:
     """The report as a file's bytes."""
     return await _fetch(evaluation, f"{evaluation.path}/report.{format}")
 

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import io
+import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, BinaryIO, overload
+from typing import TYPE_CHECKING, Any, BinaryIO, TypeAlias, TypeGuard, overload
 
-import numpy as np
-import numpy.typing as npt
-import PIL.Image
 import pybase64
 
-Pixels = npt.NDArray[np.uint8]
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+    import PIL.Image
+
+    Pixels: TypeAlias = npt.NDArray[np.uint8]
 
 
 @dataclass(frozen=True)
@@ -71,6 +74,8 @@ class Images(Sequence[Image]):
     @property
     def pixels(self) -> Pixels:
         """uint8 [images, height, width, 3]. Raises ValueError where sizes differ."""
+        import numpy as np
+
         sizes = {(image.width, image.height) for image in self.images}
         if len(sizes) > 1:
             raise ValueError(f"images of {len(sizes)} sizes cannot form one array; use the pixels of each image")
@@ -78,28 +83,40 @@ class Images(Sequence[Image]):
 
 
 # One image for `encrypt` and `decrypt`, and what they take: one, several, or an array or a tensor of several.
-ImageSource = str | Path | bytes | bytearray | memoryview | BinaryIO | Pixels | PIL.Image.Image | Image
-ImageSources = ImageSource | Iterable[ImageSource]
-_SINGLE_KINDS = (str, Path, bytes, bytearray, memoryview, Image, PIL.Image.Image)
+ImageSource: TypeAlias = "str | Path | bytes | bytearray | memoryview | BinaryIO | Pixels | PIL.Image.Image | Image"
+ImageSources: TypeAlias = "ImageSource | Iterable[ImageSource]"
+_SINGLE_KINDS = (str, Path, bytes, bytearray, memoryview, Image)
 
 
 def as_list(sources: ImageSources) -> list[ImageSource]:
     """The images one by one. An array is one image ([H, W] or [H, W, 3]) or many ([N, H, W, 3])."""
     if hasattr(sources, "cpu"):  # a tensor of PyTorch, which the client does not import
         sources = _tensor_to_array(sources)
-    if isinstance(sources, np.ndarray):
+    if _is_array(sources):
         return list(sources) if sources.ndim == 4 else [sources]
-    if isinstance(sources, _SINGLE_KINDS) or hasattr(sources, "read"):
+    if isinstance(sources, _SINGLE_KINDS) or _is_pil_image(sources) or hasattr(sources, "read"):
         return [sources]  # type: ignore[list-item]
     if not isinstance(sources, Iterable):
         raise _unknown_source_error(sources)
     return list(sources)
 
 
+def _is_array(source: Any) -> TypeGuard[Pixels]:
+    numpy = sys.modules.get("numpy")  # the caller of an array has imported it
+    return numpy is not None and isinstance(source, numpy.ndarray)
+
+
+def _is_pil_image(source: Any) -> TypeGuard[PIL.Image.Image]:
+    module = sys.modules.get("PIL.Image")
+    return module is not None and isinstance(source, module.Image)
+
+
 def _tensor_to_array(tensor: Any) -> Pixels:
     """uint8 [N, 3, H, W] or [3, H, W], as torchvision has images, becomes channels-last."""
     array: Pixels = tensor.detach().cpu().numpy()
     if array.ndim >= 3 and array.shape[-3] in (1, 3, 4) and array.shape[-1] not in (3, 4):
+        import numpy as np
+
         array = np.moveaxis(array, -3, -1)
     return array[..., 0] if array.ndim == 3 and array.shape[-1] == 1 else array
 
@@ -122,9 +139,9 @@ def to_multipart(source: ImageSource, index: int) -> MultipartFile:
         return f"image-{index}", bytes(source)
     if hasattr(source, "cpu"):
         source = _tensor_to_array(source)
-    if isinstance(source, np.ndarray):
+    if _is_array(source):
         return f"image-{index}.png", encode_png(source)
-    if isinstance(source, PIL.Image.Image):
+    if _is_pil_image(source):
         return f"image-{index}.png", _save_png(source)
     if isinstance(source, (str, Path)):
         return to_utf8_name(Path(source).name), Path(source).read_bytes()
@@ -149,6 +166,8 @@ def read_key_id(source: ImageSource) -> str | None:
         source = io.BytesIO(source)
     elif not isinstance(source, (str, Path)):
         return None
+    import PIL.Image
+
     try:
         with PIL.Image.open(source) as image:
             image.load()  # text may stand after the pixels
@@ -168,6 +187,9 @@ def _save_png(image: PIL.Image.Image) -> bytes:
 
 def encode_png(pixels: Pixels) -> bytes:
     """The array as a PNG. Raises ValueError if it is not an 8-bit image."""
+    import numpy as np
+    import PIL.Image
+
     if pixels.dtype != np.uint8 or not (pixels.ndim == 2 or (pixels.ndim == 3 and pixels.shape[2] in (3, 4))):
         raise ValueError(
             f"an image is uint8 [height, width], [height, width, 3] or [height, width, 4]; "
@@ -179,6 +201,9 @@ def encode_png(pixels: Pixels) -> bytes:
 
 
 def decode_rgb(data: bytes) -> Pixels:
+    import numpy as np
+    import PIL.Image
+
     with PIL.Image.open(io.BytesIO(data)) as image:
         return np.asarray(image.convert("RGB"))
 

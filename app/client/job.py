@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar, TypeVar
 
 from unveil.app.client.errors import TimedOut
-from unveil.app.client.progress import ProgressSnapshot, progress_bar
+from unveil.app.client.progress import ProgressSnapshot
 from unveil.app.client.transport import BoundClient, Transport, blocking
 
 _FIRST_POLL_INTERVAL_S, _MAX_POLL_INTERVAL_S = 0.2, 2.0
@@ -69,7 +69,11 @@ async def wait(job: J, /, *, progress: bool | Callable[[J], None] = False, timeo
     deadline = None if timeout is None else time.monotonic() + timeout
     interval = _FIRST_POLL_INTERVAL_S
     with ExitStack() as stack:
-        on_update = stack.enter_context(progress_bar()) if progress is True else progress
+        on_update = None if isinstance(progress, bool) else progress
+        if progress is True:
+            from unveil.app.client.progress_bar import progress_bar  # loads Rich
+
+            on_update = stack.enter_context(progress_bar())
         while True:
             await refresh(job)
             if on_update:

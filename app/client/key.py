@@ -48,7 +48,7 @@ class KeyState(RemoteJob):
 
     def snapshot(self) -> ProgressSnapshot:
         fraction = 1.0 if self.ready else self.raw.get("progress") or 0.0
-        return ProgressSnapshot(fraction, self.raw.get("phase") or self.status, self.scheme)
+        return ProgressSnapshot(fraction, self.raw.get("phase") or self.status, self.status, self.scheme)
 
 
 async def _material(key: KeyState, /) -> dict[str, Any]:

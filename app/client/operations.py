@@ -26,12 +26,12 @@ from unveil.app.client.images import (
     to_multipart,
     to_utf8_name,
 )
+from unveil.app.client.options import Profile
 from unveil.app.client.transport import BoundClient, Transport
 from unveil.app.client.types import Account, AccountCreated, Attack, Dataset, EvaluationSummary, Readiness, Scheme
 
 T = TypeVar("T")
 SpecLike = str | Mapping[str, Any]
-Profile = Literal["smoke", "quick", "paper"]
 
 # The service's default limits of one request; more images are sent in several requests.
 _MAX_FILES_PER_REQUEST, _MAX_BYTES_PER_REQUEST = 64, 24 * 2**20

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import re
@@ -88,7 +89,7 @@ def test_evaluations_are_listed_followed_cancelled_and_deleted(run) -> None:
     assert "[mine]" in run("evaluations", "list")
     assert json.loads(run("evaluations", "show", id, "--json"))["status"] == "succeeded"
     assert "ended" in run("evaluations", "cancel", id, code=1)
-    run("evaluations", "delete", id)
+    run("evaluations", "delete", id, "--yes")
     assert id in run("evaluations", "show", id, code=2)
     lasts = run("evaluate", *order, "--attacks", "itn:epochs=100000").strip()  # or it may have succeeded already
     assert run("evaluations", "cancel", lasts).strip() in ("cancelling", "cancelled")
@@ -108,6 +109,39 @@ def test_a_build_fails_with_4_on_a_verdict_and_gets_junit_and_a_summary(run, tmp
     assert "| failed |" in summary
     assert "Verdicts" in run("evaluations", "wait", "latest")
     assert "broken" in run("evaluations", "wait", "latest", "--fail-on", "leaks", code=4)
+
+
+def test_an_evaluation_is_deleted_only_after_a_yes(run, monkeypatch: pytest.MonkeyPatch) -> None:
+    order = ("--schemes", "tanaka", "--attacks", "brute-force", "--profile", "smoke", "--keys", "1")
+    id = run("evaluate", *order, "--name", "to be deleted", "--watch", "--json")
+    id = json.loads(id)["id"]
+    for answer, code in (("n\n", 1), ("", 1), ("y\n", 0)):
+        monkeypatch.setattr(sys, "stdin", io.StringIO(answer))
+        assert json.loads(run("evaluations", "show", id, "--json"))["name"] == "to be deleted"
+        run("evaluations", "delete", id, code=code)
+    assert id in run("evaluations", "show", id, code=2)
+
+
+def test_names_beginnings_and_latest_stand_for_ids(run, tmp_path: Path) -> None:
+    key = run("keys", "create", "tanaka").strip()
+    for reference in ("latest", key[:-4], key.removeprefix("key_")):
+        assert json.loads(run("keys", "show", reference, "--json"))["id"] == key
+    (tmp_path / "a.png").write_bytes(png(1, 16, 16))
+    encrypt = ("encrypt", str(tmp_path / "a.png"), "--out", str(tmp_path), "--json", "--key")
+    assert json.loads(run(*encrypt, "latest"))["images"][0]["key_id"] == key
+    (tmp_path / "set.zip").write_bytes(archive(classes(5)))
+    dataset = run("datasets", "upload", str(tmp_path / "set.zip"), "--name", "holiday", "--size", "16").strip()
+    order = ("--attacks", "brute-force", "--profile", "smoke", "--name", "by reference", "--json", "--watch")
+    for reference in ("holiday", "latest", dataset[:-4]):
+        made = json.loads(run("evaluate", "--schemes", f"tanaka:key_id={key[:-4]}", "--dataset", reference, *order))
+        assert (made["settings"]["dataset"], made["cells"][0]["scheme"]["key_id"]) == (dataset, key)
+    assert "means 3 evaluations" in run("evaluations", "show", "by reference", code=2)
+    assert json.loads(run("evaluations", "show", made["id"][:-4], "--json"))["id"] == made["id"]
+    run("keys", "destroy", key[:-4], "--yes")
+    run("datasets", "delete", "holiday")
+    token = json.loads(run("tokens", "create", "local", "--scopes", "read", "--label", "for a test", "--json"))["id"]
+    run("tokens", "revoke", "for a test")
+    assert {item["id"]: item["revoked_at"] for item in json.loads(run("tokens", "list", "--json"))}[token]
 
 
 @pytest.mark.parametrize("width", [80, 100])
@@ -184,9 +218,9 @@ def test_why_there_are_no_figures_stands_below_the_table_once(run, truncated_dat
     run("evaluate", "--schemes", "tanaka,ele", *failing, code=1)
     said = " ".join(run("evaluations", "show", "latest").split())
     assert re.search(r"failed: none, fr, [^:]*: dataset half: 'cut.png' is cut off", said)
-    figures, _, verdicts = said.partition("Verdicts: the worst case")
+    verdicts, _, figures = said.partition("scheme none")
     assert figures.count("is cut off") == 1
-    assert verdicts
+    assert "Verdicts: the worst case" in verdicts
     assert "not tried:" not in verdicts, "the verdict's own sentence names them"
 
 
@@ -206,6 +240,15 @@ def test_every_command_says_what_it_does_and_prints_json_where_it_prints_a_resul
         if "--json" not in {option for parameter in command.params for option in parameter.opts}:
             without.add(name)
     assert without == NO_JSON
+
+
+def test_help_shows_flags_without_a_type(run, capsys) -> None:
+    for command in (("datasets", "list"), ("evaluate",), ()):
+        with pytest.raises(SystemExit):
+            cli.app([*command, "--help"], prog_name="unveil")
+        said = capsys.readouterr().out
+        assert "--help" in said
+        assert "<bool>" not in said
 
 
 def test_bash_completes_commands_and_names_and_is_silent_where_no_service_answers(tmp_path: Path) -> None:

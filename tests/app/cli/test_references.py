@@ -1,0 +1,38 @@
+"""Ids as users write them: whole, by their beginning, by name, or `latest`."""
+
+from __future__ import annotations
+
+import pytest
+
+from unveil.app.cli.common import UsageError
+from unveil.app.cli.references import resolve
+
+A, B, C = (f"ev_{digits}{n:026}" for n, digits in enumerate(("0199aa", "0199ab", "0200ff"), 1))
+ITEMS = [(C, "night"), (B, "day"), (A, "day")]
+
+
+@pytest.mark.parametrize(
+    ("reference", "id"),
+    [
+        (B, B), ("latest", C), ("ev_0199aa", A), ("0199ab", B), ("…000002", B), ("000002", B), ("night", C),
+        ("ev_" + "f" * 32, "ev_" + "f" * 32),  # not listed: the service says what it is
+        ("nothing", "nothing"), ("", ""),
+    ],
+)  # fmt: skip
+def test_a_reference_means_one_id_or_goes_to_the_service_as_it_is(reference: str, id: str) -> None:
+    assert resolve(reference, "evaluation", ITEMS) == id
+
+
+@pytest.mark.parametrize("reference", ["day", "ev_0199", "0199a"])
+def test_a_reference_to_several_lists_their_ids(reference: str) -> None:
+    with pytest.raises(UsageError, match=f"means 2 evaluations: {B}, {A}; give more of the id"):
+        resolve(reference, "evaluation", ITEMS)
+
+
+def test_a_name_goes_before_the_beginning_of_an_id() -> None:
+    assert resolve("ev_0199ab", "evaluation", [(B, "x"), (A, "ev_0199ab")]) == A
+
+
+def test_latest_of_nothing_is_refused() -> None:
+    with pytest.raises(UsageError, match="there is no key yet"):
+        resolve("latest", "key", [])
