@@ -86,20 +86,25 @@ class KeyRecovery(Attack[KeyRecoverySettings]):
         ciphertexts = np.concatenate([attack_input.observed, attack_input.targets])[: self.settings.ciphertexts]
         curve = self.settings.curve and context.ablation
         fewer = [2**i for i in range(len(ciphertexts).bit_length()) if 2**i < len(ciphertexts)] if curve else []
-        ablation = []
-        for i, count in enumerate([*fewer, len(ciphertexts)]):
-            report = partial(context.report, i / (len(fewer) + 1), f"{count} ciphertexts")
+
+        def recover(count: int, points_done: int) -> tuple[RecoveredMap, ColorTransform]:
+            report = partial(context.report, points_done / (len(fewer) + 1), f"{count} ciphertexts")
             report()
             # The targets are ciphertexts as well, and their colours count.
             to_read = np.concatenate([attack_input.targets, attack_input.observed[:count]])
-            inverse, color_transform = recover_map(
+            return recover_map(
                 scheme.structure, ciphertexts[:count], to_read, context.seed, scheme.rule_violations, report
             )
-            reconstructed = inverse.decrypt(
-                attack_input.targets if count == len(ciphertexts) else attack_input.targets[:CURVE_TARGETS]
-            )
-            if curve:
-                ablation.append((CURVE, float(count), reconstructed[:CURVE_TARGETS]))
+
+        # The recovery that the verdict rests on comes first: if it fails, no curve is computed.
+        inverse, color_transform = recover(len(ciphertexts), 0)
+        reconstructed = inverse.decrypt(attack_input.targets)
+        ablation = []
+        for points_done, count in enumerate(fewer, 1):
+            from_fewer, _ = recover(count, points_done)
+            ablation.append((CURVE, float(count), from_fewer.decrypt(attack_input.targets[:CURVE_TARGETS])))
+        if curve:
+            ablation.append((CURVE, float(len(ciphertexts)), reconstructed[:CURVE_TARGETS]))
         blocks_move = isinstance(scheme.structure, BlockScramble) or is_moved_block_map(scheme.structure)
         choices = "inversion, channel order and rotation" if blocks_move else "inversion and channel order"
         note = f"{choices} chosen with probability {color_transform.probability:.3f}"

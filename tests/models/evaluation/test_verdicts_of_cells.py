@@ -6,10 +6,12 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 from tests.models.evaluation.test_cell import RecordingAttack
 from tests.models.evaluation.verdict_cases import external_result, memoize, noise, photographs, upload, verdict
 from unveil.models import catalog
+from unveil.models.attacks import key_recovery
 from unveil.models.attacks.base import AttackResult
 from unveil.models.core.run_context import RunContext
 from unveil.models.core.threat_models import ThreatModel
@@ -135,10 +137,31 @@ class ContextAttack(RecordingAttack):
         return super().run(attack_input, context)
 
 
-def test_controls_compute_no_curves():
+def test_the_first_key_alone_computes_a_curve_and_controls_none():
     attack = ContextAttack()
     run(attack)
-    assert [context.ablation for context in attack.contexts] == [True, True, False, False]
+    assert [context.ablation for context in attack.contexts] == [True, False, False, False]
+
+
+def test_key_recovery_of_three_keys_recovers_once_more_for_each_key_and_control(monkeypatch: pytest.MonkeyPatch):
+    counts, found = [], []
+    recover_map = key_recovery.recover_map
+
+    def count(structure, ciphertexts, *others):
+        counts.append(len(ciphertexts))
+        if not found:  # one recovery stands for all: only their number counts here
+            found.append(recover_map(structure, ciphertexts, *others))
+        return found[0]
+
+    monkeypatch.setattr(key_recovery, "recover_map", count)
+    recovery = catalog.make_attack("key-recovery", {"ciphertexts": 4})
+    scheme = catalog.make_scheme("tanaka", {})
+    outcome = run_cell(scheme, recovery, DATA, replace(SMOKE, keys=3), RunContext())
+    assert counts == [4, 1, 2, 4, 4, 4, 4], "the verdict's recovery, its curve, two keys, two controls"
+    assert [x for x, _ in outcome.curves["ssim_by_ciphertexts"]] == [1, 2, 4]
+
+
+def test_the_curve_of_key_recovery_is_left_out_where_none_is_wanted():
     recovery = catalog.make_attack("key-recovery", {"ciphertexts": 4})
     scheme = catalog.make_scheme("pixelwise", {})
     attack_input = RecordingAttack(ciphertext_count=4)
