@@ -1,4 +1,4 @@
-"""Build a dataset from an untrusted zip: check every member of the directory, then decode images under limits.
+"""Build a dataset from an untrusted upload: check every member of a zip, then decode images under limits.
 
 Nothing is ever unpacked to disk: members are read one at a time into one array, and their names are only compared.
 """
@@ -19,11 +19,12 @@ from unveil.app.rpc.messages import ArchiveReply, ArchiveRequest, Rejection, Req
 from unveil.app.settings import Settings
 from unveil.app.storage import BlobStore
 from unveil.models.data.decoding import ImageError
-from unveil.models.data.image_dataset import ImageDataset
+from unveil.models.data.image_dataset import DatasetUnreadable, ImageDataset
 from unveil.models.data.layout import LayoutError, Member, is_labelled, is_litter, place_members
 from unveil.models.data.npz import save_npz
 from unveil.models.data.reader import DatasetReader, DatasetTooLarge
 from unveil.worker.archive_names import member_names
+from unveil.worker.array_upload import add_originals, is_array_file, read_array_upload
 
 T = TypeVar("T")
 
@@ -56,6 +57,9 @@ class Archive:
 def build_from_upload(request: ArchiveRequest, blobs: BlobStore, settings: Settings) -> ArchiveReply:
     """Unpack the uploaded blobs into the dataset's blob. Raises RequestRejected, naming the form field."""
     with blobs.open(request.archive_blob) as file:
+        if is_array_file(file):
+            data, labelled = _build_from_arrays(request, file, blobs, settings)
+            return _store(request, data, labelled, blobs)
         reconstructed = request.kind == "reconstructed"
         archive = _run_for_field("archive", lambda: read_directory(file, settings, needs_train=not reconstructed))
         if reconstructed:
@@ -66,6 +70,28 @@ def build_from_upload(request: ArchiveRequest, blobs: BlobStore, settings: Setti
         else:
             with blobs.open(request.originals_blob) as originals:
                 data = _read_with_originals(request, archive, originals, settings)
+    return _store(request, data, is_labelled(archive.members), blobs)
+
+
+def _build_from_arrays(
+    request: ArchiveRequest, file: BinaryIO, blobs: BlobStore, settings: Settings
+) -> tuple[ImageDataset, bool]:
+    if request.kind == "reconstructed":
+        reason = "reconstructions are named as the test images are, and a NumPy file has no names: upload a zip"
+        raise _rejected("archive", BadArchive.code, reason)
+    data = _run_for_field("archive", lambda: read_array_upload(request, file, settings))
+    if request.originals_blob is not None:
+        with blobs.open(request.originals_blob) as originals_file:
+            if not is_array_file(originals_file):
+                reason = "`archive` is a NumPy file: give the originals in a NumPy file as well"
+                raise _rejected("originals", BadArchive.code, reason)
+            plain = _run_for_field("originals", lambda: read_array_upload(request, originals_file, settings))
+        data = _run_for_field("originals", lambda: add_originals(data, plain))
+    same_classes = set(data.train_labels.tolist()) == set(data.test_labels.tolist())
+    return data, same_classes and len(data.classes) > 1
+
+
+def _store(request: ArchiveRequest, data: ImageDataset, labelled: bool, blobs: BlobStore) -> ArchiveReply:
     npz = save_npz(data)
     blobs.write(request.dataset_blob, npz)
     return ArchiveReply(
@@ -77,7 +103,7 @@ def build_from_upload(request: ArchiveRequest, blobs: BlobStore, settings: Setti
         has_originals=data.train_originals is not None,
         pixel_bytes=len(npz),
         note="; ".join(data.notes),
-        labelled=is_labelled(archive.members),
+        labelled=labelled,
     )
 
 
@@ -87,7 +113,7 @@ def _run_for_field(field: str, step: Callable[[], T]) -> T:
         return step()
     except BadArchive as error:
         raise _rejected(field, error.code, str(error)) from None
-    except LayoutError as error:
+    except (LayoutError, DatasetUnreadable) as error:
         raise _rejected(field, BadArchive.code, str(error)) from None
     except DatasetTooLarge as error:
         raise _rejected(field, ArchiveTooLarge.code, str(error)) from None

@@ -58,7 +58,10 @@ def list_datasets(url: Url = None, token: Token = None, state: State = None, as_
 @datasets.command()
 def upload(
     archive: Annotated[
-        Path, typer.Argument(help="zip or folder: train/ and, if there is one, test/, with class folders below")
+        Path,
+        typer.Argument(
+            help="zip or folder: train/ and, if there is one, test/, with class folders below; or .npy or .npz"
+        ),
     ],
     name: Annotated[str | None, typer.Option(help="Default: the name of the file")] = None,
     protected: Annotated[bool, typer.Option("--protected", help="The images are encrypted by your own scheme")] = False,
@@ -66,7 +69,8 @@ def upload(
         bool, typer.Option("--reconstructed", help="The output of your own attack, named as the test images are")
     ] = False,
     originals: Annotated[
-        Path | None, typer.Option(help="zip or folder with the plain images under the same names")
+        Path | None,
+        typer.Option(help="Their plain images: zip or folder with the same names, or NumPy file in the same order"),
     ] = None,
     size: Annotated[int, typer.Option(help="Side of plain images in pixels")] = 96,
     seed: Annotated[int, typer.Option(help="Seed of the 80/20 split of an archive without test/")] = 0,
@@ -75,7 +79,7 @@ def upload(
     state: State = None,
     as_json: Json = False,
 ) -> None:
-    """Upload a zip or a folder of images; prints the dataset's id."""
+    """Upload a zip, a folder or a NumPy file of images; prints the dataset's id."""
     if protected and reconstructed:
         raise UsageError("--protected and --reconstructed exclude each other")
     kind: Literal["plain", "protected", "reconstructed"] = (

@@ -236,7 +236,7 @@ async def upload_dataset(
     seed: int = 0,
     idempotency_key: str | None = None,
 ) -> Dataset:
-    """Upload a zip, or a folder, of class folders (below train/ and test/, if you have them)."""
+    """Upload a zip, or a folder, of class folders (below train/ and test/, if you have them), or a .npy or .npz."""
     sources = {"archive": archive} if originals is None else {"archive": archive, "originals": originals}
     paths = {field: Path(source).absolute() for field, source in sources.items()}  # noqa: ASYNC240
     form = {"name": paths["archive"].stem if name is None else name, "kind": kind, "size": str(size), "seed": str(seed)}

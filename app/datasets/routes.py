@@ -74,7 +74,8 @@ async def upload_dataset(
     archive: Annotated[
         UploadFile,
         File(
-            description="zip: train/ and, if there is one, test/, with class folders below",
+            description="zip: train/ and, if there is one, test/, with class folders below; or .npy or .npz of uint8 "
+            "images [N, H, W, 3], and labels",
             examples=["photographs.zip"],
         ),
     ],
@@ -86,12 +87,13 @@ async def upload_dataset(
         ),
     ] = "plain",
     originals: Annotated[
-        UploadFile | None, File(description="zip with the plain images under the same names (protected only)")
+        UploadFile | None,
+        File(description="The plain images (protected only): zip with the same names, or NumPy file in the same order"),
     ] = None,
     size: Annotated[int, Form(ge=8, le=512, description="Side of plain images in pixels")] = 96,
     seed: Annotated[int, Form(ge=0, le=2**32 - 1, description="Of the 80/20 split of an archive without test/")] = 0,
 ) -> DatasetOut:
-    """Upload a zip of images. It is unpacked by a worker while the request waits."""
+    """Upload a zip of images, or a NumPy file. A worker unpacks it while the request waits."""
     reject_unknown_fields(await request.form(), _FIELDS)
     body = DatasetUpload(name=name, kind=kind, size=size, seed=seed)
     async with idempotency.begin(dataset_id=new_id("ds")) as ids:

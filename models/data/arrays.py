@@ -6,9 +6,11 @@ with `labels` or `y`; or the same for each split, such as `train`, `train_images
 
 from __future__ import annotations
 
+import math
 import zipfile
+import zlib
 from pathlib import Path
-from typing import Any
+from typing import IO, Any, BinaryIO
 
 import numpy as np
 import numpy.typing as npt
@@ -16,6 +18,7 @@ import numpy.typing as npt
 from unveil.models.core.images import Images
 from unveil.models.data.image_dataset import DatasetInfo, DatasetUnreadable, ImageDataset
 from unveil.models.data.layout import UNLABELLED
+from unveil.models.data.reader import DatasetTooLarge
 
 SUFFIXES = (".npy", ".npz")
 _SPLITS = ("train", "test")
@@ -37,11 +40,58 @@ def array_info(name: str, path: Path) -> DatasetInfo:
 def read_arrays(name: str, path: Path) -> ImageDataset:
     """The dataset in a file, split 80/20 where it has no test images. Raises DatasetUnreadable."""
     try:
-        loaded = np.load(path, allow_pickle=False)
-        arrays = dict(loaded) if isinstance(loaded, np.lib.npyio.NpzFile) else {"images": loaded}
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+        with path.open("rb") as file:
+            arrays = load_arrays(path.name, file)
+    except OSError as error:
         raise DatasetUnreadable(f"{path.name} cannot be read ({error})") from None
-    arrays = {key.lower(): array for key, array in arrays.items()}
+    return arrange_arrays(name, path.name, arrays, seed=0)
+
+
+def load_arrays(source: str, file: BinaryIO, max_bytes: int = 2**62) -> dict[str, npt.NDArray[Any]]:
+    """The arrays of an .npy, under the name `images`, or of an .npz; pickled objects are never loaded.
+
+    source: the file's name, for errors. Raises DatasetUnreadable, and DatasetTooLarge before it loads more than
+    `max_bytes`.
+    """
+    try:
+        if not zipfile.is_zipfile(file):
+            file.seek(0)
+            return {"images": _load_array(source, file, max_bytes)}
+        arrays: dict[str, npt.NDArray[Any]] = {}
+        with zipfile.ZipFile(file) as archive:
+            for member in archive.namelist():
+                with archive.open(member) as array_file:
+                    key = member.removesuffix(".npy").lower()
+                    if key in arrays:
+                        raise DatasetUnreadable(f"{source} has the array {key} twice")
+                    arrays[key] = _load_array(source, array_file, max_bytes)
+                    max_bytes -= arrays[key].nbytes
+        return arrays
+    except (OSError, ValueError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
+        if isinstance(error, (DatasetUnreadable, DatasetTooLarge)):
+            raise
+        raise DatasetUnreadable(f"{source} cannot be read ({error})") from None
+
+
+def _load_array(source: str, file: IO[bytes], max_bytes: int) -> npt.NDArray[Any]:
+    """One array. Its header is checked before memory is taken for it."""
+    version = np.lib.format.read_magic(file)
+    read_header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+    shape, _, dtype = read_header(file)
+    size = math.prod(shape) * dtype.itemsize
+    if size > max_bytes:
+        raise DatasetTooLarge(f"{source} holds {size} bytes, the limit is {max_bytes}; upload fewer or smaller images")
+    file.seek(0)
+    loaded: npt.NDArray[Any] = np.load(file, allow_pickle=False)
+    return loaded
+
+
+def arrange_arrays(name: str, source: str, arrays: dict[str, npt.NDArray[Any]], seed: int) -> ImageDataset:
+    """The dataset that the arrays hold, split 80/20 by the seed where they have no test images.
+
+    Raises DatasetUnreadable.
+    """
+    arrays = dict(arrays)
     names, notes = list(arrays), list[str]()
     images = [_find(arrays, [form.format(split=split) for form in _IMAGE_NAMES]) for split in _SPLITS]
     labels = [_find(arrays, [form.format(split=split) for form in _LABEL_NAMES]) for split in _SPLITS]
@@ -52,15 +102,15 @@ def read_arrays(name: str, path: Path) -> ImageDataset:
             whole_labels = _find(arrays, ["labels", "y"])
         if whole is None:
             raise DatasetUnreadable(
-                f"{path.name} has the arrays {', '.join(names)}; name them images and labels, or train and test"
+                f"{source} has the arrays {', '.join(names)}; name them images and labels, or train and test"
             )
-        images, labels = _split(path, whole, whole_labels)
+        images, labels = _split(source, whole, whole_labels, seed)
     if arrays:
         notes.append(f"arrays not read: {', '.join(sorted(arrays))}")
-    train, test = (_to_rgb(path, part, notes) for part in images if part is not None)
+    train, test = (_to_rgb(source, part, notes) for part in images if part is not None)
     if train.shape[1:] != test.shape[1:]:
-        raise DatasetUnreadable(f"{path.name}: training and test images have different sizes")
-    indices, classes = _to_classes(path, labels, (len(train), len(test)))
+        raise DatasetUnreadable(f"{source}: training and test images have different sizes")
+    indices, classes = _to_classes(source, labels, (len(train), len(test)))
     return ImageDataset(name, train, indices[0], test, indices[1], classes, notes=tuple(dict.fromkeys(notes)))
 
 
@@ -70,29 +120,29 @@ def _find(arrays: dict[str, npt.NDArray[Any]], names: list[str]) -> npt.NDArray[
 
 
 def _split(
-    path: Path, images: npt.NDArray[Any], labels: npt.NDArray[Any] | None
+    source: str, images: npt.NDArray[Any], labels: npt.NDArray[Any] | None, seed: int
 ) -> tuple[list[npt.NDArray[Any] | None], list[npt.NDArray[Any] | None]]:
     if images.ndim < 3 or len(images) < 5:
         raise DatasetUnreadable(
-            f"{path.name} has the shape {list(images.shape)}; at least 5 images [N, H, W, 3] are needed"
+            f"{source} has the shape {list(images.shape)}; at least 5 images [N, H, W, 3] are needed"
         )
     if labels is not None and len(labels) != len(images):
-        raise DatasetUnreadable(f"{path.name} has {len(labels)} labels for {len(images)} images")
-    order = np.random.default_rng(0).permutation(len(images))
+        raise DatasetUnreadable(f"{source} has {len(labels)} labels for {len(images)} images")
+    order = np.random.default_rng(seed).permutation(len(images))
     cut = len(images) - len(images) // 5
     parts = order[:cut], order[cut:]
     return [images[part] for part in parts], [None if labels is None else labels[part] for part in parts]
 
 
-def _to_rgb(path: Path, images: npt.NDArray[Any], notes: list[str]) -> Images:
+def _to_rgb(source: str, images: npt.NDArray[Any], notes: list[str]) -> Images:
     if images.dtype != np.uint8:
-        raise DatasetUnreadable(f"{path.name} holds {images.dtype}; store images as uint8, 0 to 255")
+        raise DatasetUnreadable(f"{source} holds {images.dtype}; store images as uint8, 0 to 255")
     if images.ndim == 4 and images.shape[1] in (1, 3) and images.shape[3] not in (1, 3):
         images = np.moveaxis(images, 1, 3)
     if images.ndim == 3:
         images = images[..., None]
     if images.ndim != 4 or images.shape[3] not in (1, 3) or 0 in images.shape:
-        raise DatasetUnreadable(f"{path.name} has the shape {list(images.shape)}; images are [N, H, W], [N, H, W, 3]")
+        raise DatasetUnreadable(f"{source} has the shape {list(images.shape)}; images are [N, H, W], [N, H, W, 3]")
     if images.shape[3] == 1:
         notes.append("grey became RGB")
         images = np.repeat(images, 3, axis=3)
@@ -100,13 +150,13 @@ def _to_rgb(path: Path, images: npt.NDArray[Any], notes: list[str]) -> Images:
 
 
 def _to_classes(
-    path: Path, labels: list[npt.NDArray[Any] | None], counts: tuple[int, int]
+    source: str, labels: list[npt.NDArray[Any] | None], counts: tuple[int, int]
 ) -> tuple[list[npt.NDArray[np.int64]], tuple[str, ...]]:
     if labels[0] is None or labels[1] is None:
         return [np.zeros(count, np.int64) for count in counts], (UNLABELLED,)
     flat = [part.reshape(len(part), -1) if len(part) else part.reshape(0, 1) for part in labels if part is not None]
     if [part.shape for part in flat] != [(count, 1) for count in counts]:
-        raise DatasetUnreadable(f"{path.name}: give one label for each image")
+        raise DatasetUnreadable(f"{source}: give one label for each image")
     values, inverse = np.unique(np.concatenate(flat)[:, 0], return_inverse=True)
     indices = inverse.reshape(-1).astype(np.int64)
     return [indices[: counts[0]], indices[counts[0] :]], tuple(str(value) for value in values.tolist())

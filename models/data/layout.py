@@ -140,7 +140,9 @@ def _common_root(paths: Sequence[tuple[str, ...]], splits: dict[str, Split]) -> 
         if len({parts[0] for parts in rest}) > 1 or rest[0][0].lower() in splits:
             return root
         above_splits = any(len(parts) > 2 and parts[1].lower() in splits for parts in rest)
-        if not above_splits and not all(len(parts) > 2 for parts in rest):
+        # By majority, so that a stray file is named as the misfit and not the files that lie where they should.
+        above_classes = 2 * sum(len(parts) > 2 for parts in rest) > len(rest)
+        if not above_splits and not above_classes:
             return root
         root += (rest[0][0],)
 

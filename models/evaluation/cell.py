@@ -88,7 +88,9 @@ def run_cell(
             scheme, attack, image_split, _make_protect(scheme, key_secret, replace(context, report=report)), index
         )
         attack_started_at = time.monotonic()
-        run_context = replace(context, report=report, seed=options.seed + index, ablation=context.ablation and index == 0)
+        run_context = replace(
+            context, report=report, seed=options.seed + index, ablation=context.ablation and index == 0
+        )
         attack_result = run_attack(attack, attack_input, run_context)
         seconds = time.monotonic() - attack_started_at
         if attack_result.similarities is not None:

@@ -78,6 +78,22 @@ class ArchiveUploader:
         return self.rejection(data, **how).detail
 
 
+def make_npy(array: np.ndarray) -> bytes:
+    buffer = io.BytesIO()
+    np.save(buffer, array)
+    return buffer.getvalue()
+
+
+def make_npz(**arrays: np.ndarray) -> bytes:
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, **arrays)
+    return buffer.getvalue()
+
+
+def draw_images(*shape: int, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, 256, shape, dtype=np.uint8)
+
+
 @pytest.fixture
 def uploader(tmp_path: Path) -> ArchiveUploader:
     return ArchiveUploader(tmp_path)
@@ -397,3 +413,74 @@ def test_a_damaged_member_is_refused(uploader: ArchiveUploader) -> None:
     offset = archive_bytes.index(b"PK\3\4", 50)
     archive_bytes[offset + 40 : offset + 60] = bytes(20)
     assert "damaged" in uploader.refusal_detail(bytes(archive_bytes))
+
+
+def test_a_numpy_file_is_split_by_the_seed_and_its_conversions_are_counted(uploader: ArchiveUploader) -> None:
+    reply = uploader.upload(make_npy(draw_images(10, 20, 30)), size=12, seed=1)
+    assert (reply.train_count, reply.test_count, reply.width, reply.classes) == (8, 2, 12, ["unlabelled"])
+    assert reply.note == (
+        "grey became RGB; cropped to the central square (10 of 10 images); resized to 12x12 (10 of 10 images)"
+    )
+    assert not reply.labelled
+    first = uploader.load_stored()
+    uploader.upload(make_npy(draw_images(10, 20, 30)), size=12, seed=2)
+    assert first.sha256 != uploader.load_stored().sha256
+
+
+def test_an_npz_brings_splits_and_labels(uploader: ArchiveUploader) -> None:
+    images = {"x_train": draw_images(6, 12, 12, 3), "x_test": draw_images(4, 12, 12, 3, seed=1)}
+    reply = uploader.upload(make_npz(**images, y_train=np.arange(6) % 2, y_test=np.arange(4) % 2))
+    assert (reply.train_count, reply.test_count, reply.classes, reply.labelled) == (6, 4, ["0", "1"], True)
+    assert reply.note == ""
+    assert np.array_equal(uploader.load_stored().train, images["x_train"])
+
+
+def test_protected_numpy_images_are_taken_exactly_and_paired_by_position(uploader: ArchiveUploader) -> None:
+    plain = draw_images(10, 14, 12, 3)
+    reply = uploader.upload(make_npy(255 - plain), make_npy(plain), kind="protected")
+    assert (reply.width, reply.height, reply.has_originals) == (12, 14, True)
+    stored = uploader.load_stored()
+    assert np.array_equal(255 - stored.test_originals, stored.test)
+    assert np.array_equal(255 - stored.train_originals, stored.train)
+
+
+@pytest.mark.parametrize(
+    ("archive", "originals", "field", "detail"),
+    [
+        (make_npy(np.zeros((10, 9, 9, 3))), None, "/archive", "holds float64; store images as uint8"),
+        (make_npy(np.array([{}], object)), None, "/archive", "the NumPy file cannot be read"),
+        (make_npy(draw_images(10, 9, 9, 3))[:-100], None, "/archive", "the NumPy file cannot be read"),
+        (make_npz(a=np.zeros(1), b=np.zeros(1)), None, "/archive", "has the arrays a, b"),
+        (make_npy(draw_images(4, 9, 9, 3)), None, "/archive", "at least 5 images"),
+        (make_npy(draw_images(10, 9, 9, 3)), make_npy(draw_images(9, 9, 9, 3)), "/originals", "same order"),
+        (make_npy(draw_images(10, 9, 9, 3)), make_zip(make_class_folders(5)), "/originals", "in a NumPy file as well"),
+        (make_zip(make_class_folders(5)), make_npy(draw_images(10, 9, 9, 3)), "/originals", "not a zip file"),
+    ],
+)  # fmt: skip
+def test_a_numpy_file_that_is_no_dataset_is_refused(
+    uploader: ArchiveUploader, archive: bytes, originals: bytes | None, field: str, detail: str
+) -> None:
+    kind = "plain" if originals is None else "protected"
+    assert "has no names" in uploader.refusal_detail(make_npy(draw_images(10, 9, 9, 3)), kind="reconstructed")
+    rejection = uploader.rejection(archive, originals=originals, kind=kind)
+    assert (rejection.code, rejection.pointer) == ("bad_archive", field)
+    assert detail in rejection.detail
+
+
+def test_an_array_is_refused_by_its_header_before_memory_is_taken_for_it(tmp_path: Path) -> None:
+    uploader = ArchiveUploader(tmp_path, max_dataset_bytes=10_000)
+    header = io.BytesIO()
+    np.lib.format.write_array_header_1_0(header, {"descr": "|u1", "fortran_order": False, "shape": (2**20, 2**20, 3)})
+    assert uploader.rejection(header.getvalue()).code == "archive_too_large"
+    assert uploader.rejection(make_npz(images=np.zeros((50, 96, 96, 3), np.uint8))).code == "archive_too_large"
+    assert uploader.rejection(make_npy(draw_images(10, 8, 8)), size=96).code == "archive_too_large"
+
+
+def test_numbered_files_in_one_folder_are_a_dataset_without_classes(uploader: ArchiveUploader) -> None:
+    reply = uploader.upload(make_zip({f"frames/{i:04}.png": make_png(i) for i in range(10)}))
+    assert (reply.train_count, reply.test_count) == (8, 2)
+
+
+def test_a_file_without_its_class_folder_is_the_misfit_that_is_named(uploader: ArchiveUploader) -> None:
+    members = {**make_class_folders(5, "set/"), "set/stray.png": make_png(1)}
+    assert "'set/stray.png' is not where it should be" in uploader.refusal_detail(make_zip(members))

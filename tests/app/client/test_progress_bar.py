@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import time
 from dataclasses import dataclass
 
 import pytest
@@ -45,7 +46,7 @@ def test_a_pipe_gets_a_line_for_each_cell_and_status_without_control_characters(
 
 def test_a_long_cell_shows_that_it_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
     file, now = io.StringIO(), iter([0.0, 29.0, 31.0])
-    monkeypatch.setattr(progress_bar.time, "monotonic", lambda: next(now))
+    monkeypatch.setattr(time, "monotonic", lambda: next(now))
     with progress_bar.progress_bar(Console(file=file)) as update:
         for _ in range(3):
             update(Job(RUN[2]))

@@ -144,7 +144,7 @@ def test_the_first_key_alone_computes_a_curve_and_controls_none():
 
 
 def test_key_recovery_of_three_keys_recovers_once_more_for_each_key_and_control(monkeypatch: pytest.MonkeyPatch):
-    counts, found = [], []
+    counts, found = list[int](), list[object]()
     recover_map = key_recovery.recover_map
 
     def count(structure, ciphertexts, *others):
