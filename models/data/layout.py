@@ -142,7 +142,8 @@ def _common_root(paths: Sequence[tuple[str, ...]], splits: dict[str, Split]) -> 
         above_splits = any(len(parts) > 2 and parts[1].lower() in splits for parts in rest)
         # By majority, so that a stray file is named as the misfit and not the files that lie where they should.
         above_classes = 2 * sum(len(parts) > 2 for parts in rest) > len(rest)
-        if not above_splits and not above_classes:
+        is_file_too = min(map(len, rest)) < 2  # an archive may have one name for a folder and a file
+        if is_file_too or not (above_splits or above_classes):
             return root
         root += (rest[0][0],)
 

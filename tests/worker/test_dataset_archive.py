@@ -483,4 +483,6 @@ def test_numbered_files_in_one_folder_are_a_dataset_without_classes(uploader: Ar
 
 def test_a_file_without_its_class_folder_is_the_misfit_that_is_named(uploader: ArchiveUploader) -> None:
     members = {**make_class_folders(5, "set/"), "set/stray.png": make_png(1)}
+    folder_and_file = {f"x.png/train/{i}.png": make_png(i) for i in range(6)} | {"x.png": make_png(1)}
+    assert "'x.png' is not where it should be" in uploader.refusal_detail(make_zip(folder_and_file))
     assert "'set/stray.png' is not where it should be" in uploader.refusal_detail(make_zip(members))
