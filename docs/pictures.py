@@ -42,7 +42,7 @@ def main() -> None:
         sign_in(chrome, url, token)
         take_screenshot = partial(_take_screenshot, chrome)
         _run_playground(chrome, f"{url}/dashboard/playground")
-        take_screenshot("playground", "#protected", ".looks:nth-of-type(4)")
+        take_screenshot("playground", "#protected", ".previews:nth-of-type(4)")
         page = f"{url}/dashboard/evaluations/{evaluation.id}"
         chrome.get(page)
         take_screenshot("evaluation", ".title", ".scale")
@@ -53,7 +53,7 @@ def main() -> None:
         take_screenshot("report", "header", "#verdicts")
         chrome.get(f"{url}/dashboard/evaluations/new")
         WebDriverWait(chrome, 60).until(lambda page: "on one worker" in page.find_element(By.ID, "preview").text)
-        take_screenshot("new-evaluation", ".title, h1", "[aria-labelledby=holds-1]")
+        take_screenshot("new-evaluation", "h1", "[aria-labelledby=holds-1]")
 
 
 def _create_evaluation(client: Client) -> Evaluation:
@@ -72,7 +72,7 @@ def _run_playground(chrome: Chrome, address: str) -> None:
     chrome.get(address)
     chrome.find_element(By.CSS_SELECTOR, "[data-photograph=cat]").click()
     status_element = chrome.find_element(By.ID, "said")
-    WebDriverWait(chrome, 1800).until(lambda _: "are done" in status_element.text)
+    WebDriverWait(chrome, 1800).until(lambda _: "have finished" in status_element.text)
     assert not chrome.find_elements(By.XPATH, "//button[text()='Try again']"), (
         "a busy machine: UNVEIL_ENCRYPT_TIMEOUT_S"
     )
@@ -92,7 +92,7 @@ def _take_screenshot(chrome: Chrome, name: str, first: str, last: str) -> None:
     }
     shot = chrome.execute_cdp_cmd("Page.captureScreenshot", {"format": "png", "clip": clip})
     with Image.open(io.BytesIO(base64.b64decode(shot["data"]))) as image:
-        small = image.convert("RGB").quantize(_COLOURS, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)
+        small = image.convert("RGB").quantize(_COLOURS, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.FLOYDSTEINBERG)
         small.save(OUTPUT_FOLDER / f"{name}.png", optimize=True)
     emulate_device(chrome)
 

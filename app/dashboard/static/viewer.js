@@ -182,5 +182,6 @@ if (dialog) {
     entries[shown].focus();
   });
   const linked = entries.findIndex((entry) => entry.hash === location.hash);
-  if (linked >= 0) open(linked);
+  // After the browser's own jump to the address, which would take the focus out of the dialog.
+  if (linked >= 0) addEventListener("load", () => setTimeout(() => open(linked)));
 }

@@ -22,7 +22,7 @@ def evaluation(stack: LocalStack) -> Evaluation:
         order = {"dataset": "sample", "profile": "smoke", "keys": 1, "samples": 3}
         attacks = ["none", "fr", {"name": "key-recovery", "ciphertexts": 4, "curve": False}]
         made = client.evaluations.create(schemes=["tanaka", "ele"], attacks=attacks, name="<b>bold</b>", **order)
-        return made.wait(timeout=150)
+        return made.wait(timeout=300)
 
 
 @pytest.fixture(scope="session")
@@ -35,7 +35,7 @@ def other_evaluation(stack: LocalStack, tmp_path_factory: pytest.TempPathFactory
         order = {"dataset": "sample", "profile": "smoke", "keys": 1, "samples": 1, "seed": 7}
         schemes = ["tanaka", {"name": "external", "dataset": upload}]
         made = client.evaluations.create(schemes=schemes, attacks=["fr", "gan"], name="x" * 200, **order)
-        return made.wait(timeout=150)
+        return made.wait(timeout=300)
 
 
 @pytest.fixture(scope="session")

@@ -31,7 +31,7 @@ def test_a_running_evaluation_fills_in_by_itself(stack: LocalStack, browser: Chr
     browser.find_element(By.LINK_TEXT, "seen live").click()
     assert browser.current_url.endswith(evaluation.id)
     browser.execute_script("window.mark = 'never loaded again'")
-    wait_for_text(browser, 60, "succeeded")
+    wait_for_text(browser, 240, "succeeded")
     assert browser.execute_script("return window.mark") == "never loaded again"
     assert len(browser.find_elements(By.CSS_SELECTOR, ".heat td strong")) == 5, (
         "also of the attacks that the profile requires"
@@ -51,7 +51,7 @@ def test_a_lost_connection_is_told_and_taken_up_again(stack: LocalStack, browser
             assert not note.is_displayed()
             line.cut()
             WebDriverWait(browser, 5).until(lambda _: note.is_displayed())
-            evaluation.wait(timeout=60)
+            evaluation.wait(timeout=240)
             line.restore()
             wait_for_text(browser, 20, "succeeded")
             WebDriverWait(browser, 5).until(lambda _: not note.is_displayed())

@@ -27,7 +27,7 @@ def test_an_uploaded_zip_is_a_data_set_that_can_be_deleted(stack: LocalStack, br
     own = browser.find_element(By.XPATH, entry("my colours"))
     assert "not yet" in own.text, "no evaluation has used it"
     own.find_element(By.TAG_NAME, "summary").click()
-    own.find_element(By.XPATH, ".//button[text()='Delete this data set']").click()
+    own.find_element(By.XPATH, ".//button[text()='Delete this dataset']").click()
     WebDriverWait(browser, 10).until(lambda page: not page.find_elements(By.XPATH, entry("my colours")))
 
 
