@@ -42,6 +42,15 @@ def test_importing_unveil_takes_no_second_and_loads_no_torch_and_no_server():
     assert _python(code) == "True []\n"
 
 
+def test_what_users_import_needs_no_module_of_posix_alone():
+    code = (
+        "import sys; sys.modules.update(dict.fromkeys(['fcntl', 'resource', 'pwd', 'grp', 'termios'])); "
+        "import unveil, unveil.plugins, unveil.testing, unveil.app.cli, unveil.models.evaluation.cli; "
+        "import unveil.models.training.loop; print(unveil.audit.__name__, unveil.Client.__name__)"
+    )
+    assert _python(code) == "audit Client\n"
+
+
 def test_an_audit_loads_no_server_package():
     code = (
         "import sys, numpy, unveil; images = numpy.zeros((9, 48, 48, 3), numpy.uint8); images[:, ::2] = 9; "

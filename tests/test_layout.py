@@ -222,6 +222,7 @@ def test_the_container_build_gets_the_packages_and_the_links() -> None:
         f"!{name}"
         for name in (
             *PACKAGES, "unveil", "pyproject.toml", "requirements.lock", "requirements-*.lock", "README.md", "LICENSE",
+            "NOTICE",
         )
     }  # fmt: skip
     assert (ROOT / "Dockerfile").read_text().count("COPY . .") == 2
@@ -257,6 +258,14 @@ def test_the_wheel_installs_unveil_alone_and_every_file_of_it(wheel: Path) -> No
         names = [name for name in archive.namelist() if ".dist-info/" not in name]
         assert {name.partition("/")[0] for name in names} == {"unveil"}
         assert {name: archive.read(name) for name in names} == _package_files()
+
+
+def test_the_wheel_holds_the_notice_and_the_notice_names_every_weight_file(wheel: Path) -> None:
+    with zipfile.ZipFile(wheel) as archive:
+        (name,) = [name for name in archive.namelist() if name.endswith(".dist-info/licenses/NOTICE")]
+        notice = archive.read(name).decode()
+    files = sorted(path.name for path in (ROOT / "models" / "weights").iterdir() if path.is_file())
+    assert [file for file in files if file not in notice] == []
 
 
 def test_the_source_distribution_holds_everything(sdist: Path) -> None:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import ctypes
 import gc
 import re
-import resource
+import sys
 import weakref
 from collections.abc import Callable
 from pathlib import Path
@@ -58,6 +58,10 @@ def fit_batch_size(run: Callable[[int], object], batch_size: int, min_batch_size
 
 def process_limit() -> int | None:
     """Bytes of memory that this process may use; None: no limit."""
+    if sys.platform != "linux":  # where nothing limits a worker, and `/proc` is missing
+        return None
+    import resource
+
     limit, _ = resource.getrlimit(resource.RLIMIT_DATA)
     return None if limit == resource.RLIM_INFINITY else limit
 
