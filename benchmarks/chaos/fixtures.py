@@ -82,7 +82,13 @@ class ChaosEnvironment:
             accepted = Counter(succeeded)
             scores = set(session.scalars(select(Scores.cell_id)))
             cells = session.scalars(select(Cell).where(Cell.evaluation_id.in_(ids))).all()
-        intact = [c for c in cells if c.status == Status.SUCCEEDED and accepted[c.id] == 1 and c.id in scores]
+        intact = [
+            cell
+            for cell in cells
+            if cell.status == Status.SUCCEEDED
+            and accepted[cell.id] == 1
+            and (cell.id in scores) == ((cell.result or {}).get("ssim") is not None)  # some attacks reconstruct nothing
+        ]
         return len(cells) - len(intact)
 
     def measured_results(self, id: str) -> list[Any]:

@@ -53,7 +53,7 @@ def _cancel(environment: ChaosEnvironment, id: str, account: str) -> None:  # no
 
 
 _CASES = (
-    _Case("over budget", _ENDLESS, {"UNVEIL_BUDGET_SMOKE_S": "20"}, _do_nothing, ("failed", "over_budget"), 30.0),
+    _Case("over budget", _ENDLESS, {"UNVEIL_BUDGET_SMOKE_S": "60"}, _do_nothing, ("failed", "over_budget"), 70.0),
     _Case("account revoked", _ENDLESS, {}, _revoke, ("cancelled", None), 4.0),
     _Case("silent after cancel", _ENDLESS, _HANG, _cancel, ("cancelled", None), 12.0, is_silent=True),
     _Case("too little memory", _TOO_LARGE, {"UNVEIL_JOB_MEMORY_BYTES": str(_MEMORY_BYTES)}, _do_nothing,
