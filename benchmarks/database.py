@@ -17,6 +17,7 @@ IMAGES = 8_000
 _SIZES = (1_000, 10_000, 100_000)
 _CELLS = (1, 20, 200, 32 * 32)
 _REPETITIONS = 15
+_BOARD_EVALUATIONS, _BOARD_SCHEMES = 1_000, 8
 
 
 def database(stack: LocalStack) -> Iterator[Row | Curve]:
@@ -26,6 +27,10 @@ def database(stack: LocalStack) -> Iterator[Row | Curve]:
         for size in _SIZES:
             fill_database(stack, size, existing=filled)
             filled = size
+            if size == _BOARD_EVALUATIONS:
+                rows.insert_board_entries(stack.environment["UNVEIL_DATABASE_URL"], size, _BOARD_SCHEMES)
+                name = f"the board over {size:,} evaluations of {_BOARD_SCHEMES} schemes"
+                yield Row(name, "ms", _median_ms(http, "/board"), goal=Goal("at most", 300))
             points.append((float(size), _median_ms(http, "/evaluations")))
         cell = f"/evaluations/{rows.evaluation_id(filled)}/cells/{rows.cell_id(filled)}/scores.csv"
         for name, address in (

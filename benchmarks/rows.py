@@ -10,6 +10,10 @@ import psycopg
 from psycopg.types.json import Jsonb
 from sqlalchemy import Engine, event
 
+from unveil.app.board.entries import KEY_SPACE, THREAT_MODEL_PREFIX, VERDICT
+from unveil.app.evaluations.verdicts import COMPUTED_BY
+from unveil.models.core.verdict_rules.types import THREAT_MODELS
+
 GROWING_TABLES = ("evaluations", "cells", "scores", "samples", "curves", "events", "keys")  # what grows with use
 
 _SCHEME = {"name": "tanaka", "variant": "paper", "block": 4}
@@ -85,6 +89,41 @@ def insert_evaluations(url: str, account_id: str, evaluations: int, images: int,
         )
     with psycopg.connect(url, autocommit=True) as database:
         database.execute(f"VACUUM (ANALYZE) {', '.join(GROWING_TABLES)}")
+
+
+def insert_board_entries(url: str, evaluations: int, schemes: int) -> None:
+    """For the evaluations up to a number: what each adds to the board if it has this many schemes."""
+    own = {"evaluation": evaluation_id(1), "cell": cell_id(1), "profile": "smoke"}
+    figures = {
+        "verdict": "leaks",
+        "because": "fr lets 44 % of images be identified",
+        "attack": "fr",
+        "ssim": 0.06,
+        **own,
+    }
+    value = {
+        "figures": figures, "scheme": _SCHEME, "title": "Tanaka's scheme", "label": "tanaka", "badge": "leaks, 44 %",
+        "severity": None, "leak": 0.44, "origin": None, "versions": {"unveil": "0.2.0"}, "seed": 0,
+        "command": "unveil evaluate --schemes tanaka --attacks fr --dataset sample --profile smoke",
+    }  # fmt: skip
+    bits = {"key_space_bits": 594.3, "effective_bits": 256.0}
+    values = {VERDICT: value, KEY_SPACE: bits, **{THREAT_MODEL_PREFIX + model: figures for model in THREAT_MODELS}}
+    with psycopg.connect(url, autocommit=True) as database:
+        for aspect, content in values.items():
+            database.execute(
+                "INSERT INTO board_entries (evaluation_id, position, aspect, account_id, dataset, dataset_sha256, "
+                "profile, computed_by, measured_at, scheme_key, rank, value) SELECT evaluations.id, s, %(aspect)s, "
+                "account_id, 'sample', repeat('d', 64), 'smoke', %(by)s, finished_at, 'tanaka ' || s, "
+                "ARRAY[1, 0, 0, 1, -random()], %(value)s FROM evaluations, generate_series(1, %(schemes)s) AS s "
+                "WHERE evaluations.id <= %(last)s",
+                {
+                    "aspect": aspect, "by": COMPUTED_BY, "value": Jsonb(content), "schemes": schemes,
+                    "last": evaluation_id(evaluations),
+                },
+            )  # fmt: skip
+        by = "UPDATE evaluations SET board_computed_by = %s WHERE id <= %s"
+        database.execute(by, [COMPUTED_BY, evaluation_id(evaluations)])
+        database.execute("VACUUM (ANALYZE) evaluations, board_entries")
 
 
 def insert_cells(url: str, evaluation: int, cells: int, *, existing: int = 1) -> None:

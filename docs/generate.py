@@ -11,9 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import typer.main
+from pydantic import TypeAdapter
 
 from docs import capabilities
 from unveil.app import cli, client
+from unveil.app.board import model
+from unveil.app.board.model import Card
+from unveil.app.board.site import CARD_SCHEMA as CARD_SCHEMA_NAME
 from unveil.app.client.operations import Collection
 from unveil.app.errors.problem import Problem
 from unveil.app.main import create_app
@@ -21,6 +25,7 @@ from unveil.app.settings import Settings, variable_name
 from unveil.models import catalog
 
 FOLDER = Path(__file__).parent / "reference"
+CARD_SCHEMA = Path(model.__file__).with_name(CARD_SCHEMA_NAME)
 CLIENT_TYPES = Path(client.__file__).with_name("types.py")
 
 
@@ -32,7 +37,11 @@ def build_pages() -> dict[Path, str]:
     }  # fmt: skip
     note = "<!-- Made from the code by `make docs`; what is edited here is lost. -->"
     pages = {FOLDER / f"{name}.md": "\n".join([note, "", *page()]) + "\n" for name, page in page_builders.items()}
-    return {**pages, CLIENT_TYPES: "\n".join(_client_types()) + "\n"}
+    return {
+        **pages,
+        CLIENT_TYPES: "\n".join(_client_types()) + "\n",
+        CARD_SCHEMA: json.dumps(TypeAdapter(Card).json_schema(), indent=2) + "\n",
+    }
 
 
 # --- HTTP -------------------------------------------------------------------------------------------------------
@@ -156,6 +165,10 @@ def _default(schema: Mapping[str, Any]) -> str:
 _CLIENT_TYPE_BY_SCHEMA = {
     "DatasetOut": "Dataset", "PaperResults": "PaperResults", "SchemeVariant": "SchemeVariant", "SchemeOut": "Scheme",
     "AttackOut": "Attack", "EvaluationSummary": "EvaluationSummary", "AccountOut": "Account",
+    **{name: name for name in (
+        "ThreatModelFigures", "BoardUtility", "BoardCost", "BoardBreak", "Severity", "BoardRow", "PaperFigures",
+        "PaperBoardRow", "BoardDataset", "Board",
+    )},
     "AccountCreated": "AccountCreated", "ComponentHealth": "ComponentHealth", "ReadinessOut": "Readiness",
 }  # fmt: skip
 _PYTHON_TYPES = {"string": "str", "integer": "int", "number": "float", "boolean": "bool", "null": "None"}

@@ -17,6 +17,7 @@ PAGES = {
     "cell": "/dashboard/evaluations/{evaluation}/cells/{cell}",
     "choice to compare": "/dashboard/compare",
     "comparison": "/dashboard/compare?ids={evaluation},{other}",
+    "board": "/dashboard/board",
     "keys": "/dashboard/keys",
     "data sets": "/dashboard/datasets",
     "no such page": "/dashboard/nowhere",

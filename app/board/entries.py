@@ -22,6 +22,8 @@ from unveil.models.core.verdict_rules.types import RULES_VERSION, THREAT_MODELS,
 
 VERDICT, CHEAPEST_BREAK, UTILITY, KEY_SPACE = "verdict", "cheapest break", "utility", "key space"
 THREAT_MODEL_PREFIX = "threat model: "
+# Verdicts cover no other threat models.
+ASPECTS = (VERDICT, CHEAPEST_BREAK, UTILITY, KEY_SPACE, *(THREAT_MODEL_PREFIX + model for model in THREAT_MODELS))
 
 _RANK_OF_FINDING = {"broken": 0, "leaks": 1}
 _WITHOUT_FINDING = 2

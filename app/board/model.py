@@ -77,6 +77,9 @@ class BoardRow(JsonRecord):
     because: str
     headline: str
     """Such as `broken with 2 protected images in 4.0 s`"""
+    evaluation: str
+    """That the verdict rests on"""
+    cell: str | None
     by_threat_model: Mapping[str, ThreatModelFigures]
     leak: float | None = None
     """How much the worst attack shows, 0 to 1: SSIM, or identification above chance; 1 for an exact key"""
@@ -128,6 +131,7 @@ class BoardDataset(JsonRecord):
     dataset: str
     dataset_sha256: str
     evaluations: int
+    profiles: list[str]
 
 
 @dataclass(frozen=True, kw_only=True)

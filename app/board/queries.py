@@ -5,24 +5,24 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import delete, func, select, tuple_
-from sqlalchemy.dialects.postgresql import aggregate_order_by, distinct_on
+from sqlalchemy import ARRAY, ColumnElement, String, delete, func, literal, literal_column, or_, select, true
+from sqlalchemy.dialects.postgresql import aggregate_order_by
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from unveil.app.board.entries import VERDICT
+from unveil.app.board.entries import ASPECTS, VERDICT
 from unveil.app.db.tables import BoardEntry, Evaluation
 from unveil.app.evaluations.verdicts import COMPUTED_BY
 
-_CURRENT = (BoardEntry.computed_by == COMPUTED_BY,)
-_IDENTITY = (BoardEntry.evaluation_id, BoardEntry.position, BoardEntry.aspect)
+_VERDICT: ColumnElement[str] = literal_column(f"'{VERDICT}'")  # a constant, as in the condition of its index
 
 
 def _is_missing(account_id: str) -> tuple[Any, ...]:
     """WHERE clauses: finished, without board entries of the current rules."""
+    written_by = Evaluation.board_computed_by
     return (
         Evaluation.account_id == account_id,
         Evaluation.finished_at.is_not(None),
-        Evaluation.board_computed_by.is_distinct_from(COMPUTED_BY),
+        or_(written_by.is_(None), written_by < COMPUTED_BY, written_by > COMPUTED_BY),  # by index, which <> is not
     )
 
 
@@ -50,43 +50,32 @@ async def delete_entries(session: AsyncSession, evaluation_id: str) -> None:
     await session.execute(delete(BoardEntry).where(BoardEntry.evaluation_id == evaluation_id))
 
 
+def _current(account_id: str, aspect: Any) -> tuple[Any, ...]:
+    """WHERE clauses."""
+    return (
+        BoardEntry.account_id == account_id,
+        BoardEntry.computed_by == COMPUTED_BY,
+        BoardEntry.aspect == aspect,
+    )
+
+
 async def list_datasets(session: AsyncSession, account_id: str) -> Sequence[Any]:
-    """(dataset_sha256, its name in the newest evaluation, evaluations), the most evaluations first."""
+    """(dataset_sha256, its name in the newest evaluation, evaluations, profiles), the most evaluations first."""
     evaluations = func.count(BoardEntry.evaluation_id.distinct()).label("evaluations")
+    newest = func.max(BoardEntry.evaluation_id)
     names: Any = func.array_agg(aggregate_order_by(BoardEntry.dataset, BoardEntry.evaluation_id.desc()))
+    profiles = func.array_agg(BoardEntry.profile.distinct()).label("profiles")
     return (
         await session.execute(
-            select(BoardEntry.dataset_sha256, names[1].label("dataset"), evaluations)
-            .where(BoardEntry.account_id == account_id, *_CURRENT, BoardEntry.aspect == VERDICT)
+            select(BoardEntry.dataset_sha256, names[1].label("dataset"), evaluations, profiles)
+            .where(*_current(account_id, _VERDICT))
             .group_by(BoardEntry.dataset_sha256)
-            .order_by(evaluations.desc(), func.max(BoardEntry.evaluation_id).desc())
+            .order_by(evaluations.desc(), newest.desc())
         )
     ).all()
 
 
-def _on_board(account_id: str, dataset_sha256: str, profile: str | None) -> tuple[Any, ...]:
-    """WHERE clauses."""
-    own = (BoardEntry.account_id == account_id, BoardEntry.dataset_sha256 == dataset_sha256, *_CURRENT)
-    return own if profile is None else (*own, BoardEntry.profile == profile)
-
-
-async def list_lowest_ranks(
-    session: AsyncSession, account_id: str, dataset_sha256: str, profile: str | None
-) -> Sequence[Any]:
-    """(scheme_key, aspect, value) with the lowest rank of each scheme and aspect; of equal ranks, the newest."""
-    lowest = (
-        select(*_IDENTITY)
-        .ext(distinct_on(BoardEntry.scheme_key, BoardEntry.aspect))
-        .where(*_on_board(account_id, dataset_sha256, profile))
-        .order_by(BoardEntry.scheme_key, BoardEntry.aspect, BoardEntry.rank, BoardEntry.evaluation_id.desc())
-        .subquery()
-    )
-    chosen = tuple_(*_IDENTITY) == tuple_(lowest.c.evaluation_id, lowest.c.position, lowest.c.aspect)
-    columns = (BoardEntry.scheme_key, BoardEntry.aspect, BoardEntry.value)
-    return (await session.execute(select(*columns).join(lowest, chosen))).all()
-
-
-async def list_evaluations(
+async def list_schemes(
     session: AsyncSession, account_id: str, dataset_sha256: str, profile: str | None
 ) -> Sequence[Any]:
     """(scheme_key, ids of its evaluations, when the last finished)."""
@@ -94,12 +83,37 @@ async def list_evaluations(
     return (
         await session.execute(
             select(BoardEntry.scheme_key, ids, func.max(BoardEntry.measured_at))
-            .where(*_on_board(account_id, dataset_sha256, profile), BoardEntry.aspect == VERDICT)
+            .where(
+                *_current(account_id, _VERDICT),
+                BoardEntry.dataset_sha256 == dataset_sha256,
+                *([] if profile is None else [BoardEntry.profile == profile]),
+            )
             .group_by(BoardEntry.scheme_key)
         )
     ).all()
 
 
-async def list_profiles(session: AsyncSession, account_id: str, dataset_sha256: str) -> Sequence[str]:
-    own = (*_on_board(account_id, dataset_sha256, None), BoardEntry.aspect == VERDICT)
-    return (await session.scalars(select(BoardEntry.profile).where(*own).distinct())).all()
+async def list_lowest_ranks(
+    session: AsyncSession, account_id: str, dataset_sha256: str, profile: str | None, scheme_keys: Sequence[str]
+) -> Sequence[Any]:
+    """(scheme_key, aspect, value) with the lowest rank of each scheme and aspect; of equal ranks, the newest."""
+    pairs = (
+        select(
+            func.unnest(literal([key for key in scheme_keys for _ in ASPECTS], ARRAY(String))).label("scheme_key"),
+            func.unnest(literal([*ASPECTS] * len(scheme_keys), ARRAY(String))).label("aspect"),
+        )
+    ).subquery()
+    lowest = (
+        select(BoardEntry.value)
+        .where(
+            *_current(account_id, pairs.c.aspect),
+            BoardEntry.dataset_sha256 == dataset_sha256,
+            BoardEntry.scheme_key == pairs.c.scheme_key,
+            *([] if profile is None else [BoardEntry.profile == profile]),
+        )
+        .order_by(BoardEntry.rank, BoardEntry.evaluation_id.desc())
+        .limit(1)
+        .lateral()
+    )
+    columns = (pairs.c.scheme_key, pairs.c.aspect, lowest.c.value)
+    return (await session.execute(select(*columns).join(lowest, true()))).all()

@@ -47,26 +47,30 @@ async def get_board(
     pending = await _add_missing(session, principal)
     account = principal.account_id
     datasets = [
-        BoardDataset(dataset=row.dataset, dataset_sha256=row.dataset_sha256, evaluations=row.evaluations)
+        BoardDataset(
+            dataset=row.dataset,
+            dataset_sha256=row.dataset_sha256,
+            evaluations=row.evaluations,
+            profiles=sorted(row.profiles, key=PROFILES.index),
+        )
         for row in await queries.list_datasets(session, account)
     ]
     chosen = next((each for each in datasets if dataset in (None, each.dataset, each.dataset_sha256)), None)
     rows: list[BoardRow] = []
-    profiles: list[str] = []
     if chosen is not None:
         sha256 = chosen.dataset_sha256
+        schemes = await queries.list_schemes(session, account, sha256, profile)
         aspects = defaultdict[str, dict[str, dict[str, Any]]](dict)
-        for key, aspect, value in await queries.list_lowest_ranks(session, account, sha256, profile):
+        keys = [key for key, *_ in schemes]
+        for key, aspect, value in await queries.list_lowest_ranks(session, account, sha256, profile, keys):
             aspects[key][aspect] = value
-        found = await queries.list_evaluations(session, account, sha256, profile)
-        rows = [_build_row(aspects[key], ids, measured_at) for key, ids, measured_at in found]
-        profiles = sorted(await queries.list_profiles(session, account, sha256), key=PROFILES.index)
+        rows = [_build_row(aspects[key], ids, measured_at) for key, ids, measured_at in schemes]
     board = Board(
         rows=sorted(rows, key=_worst_first),
-        paper=_paper_rows(),
+        paper=paper_rows(),
         dataset=chosen.dataset if chosen else dataset,
         dataset_sha256=chosen.dataset_sha256 if chosen else None,
-        profiles=profiles,
+        profiles=chosen.profiles if chosen else [],
         datasets=datasets,
         profile=profile,
         rules_version=RULES_VERSION,
@@ -116,7 +120,7 @@ def _build_row(aspects: Mapping[str, dict[str, Any]], evaluation_ids: Sequence[s
     return BoardRow.from_json(
         {
             **own,
-            **{name: figures[name] for name in ("verdict", "because", "profile")},
+            **{name: figures[name] for name in ("verdict", "because", "profile", "evaluation", "cell")},
             "headline": headline,
             "by_threat_model": {name: models[name] for name in sort_threat_models(models)},
             "cheapest_break": cheapest,
@@ -132,7 +136,7 @@ def _worst_first(row: BoardRow) -> tuple[int, float, str]:
     return WORST_FIRST.index(row.verdict), -(row.leak or 0.0), row.title
 
 
-def _paper_rows() -> list[PaperBoardRow]:
+def paper_rows() -> list[PaperBoardRow]:
     """The paper's tables as rows: of the attacks under one threat model, the one with the highest SSIM."""
     rows = []
     for scheme in paper_schemes():
@@ -173,6 +177,9 @@ def _limit_to(board: Board, threat_model: str) -> Board:
                 row,
                 verdict=figures.verdict,
                 because=figures.because,
+                profile=figures.profile,
+                evaluation=figures.evaluation,
+                cell=figures.cell,
                 headline=narrative.break_headline(cheapest) if cheapest else figures.verdict,
                 severity=None,
                 cheapest_break=cheapest,

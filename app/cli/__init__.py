@@ -17,6 +17,7 @@ from unveil.app.cli import (
     admin,
     audit,
     backups,
+    board,
     catalog,
     datasets,
     evaluations,
@@ -54,7 +55,21 @@ app = CommandGroup(
     "condition was met.",
     pretty_exceptions_enable=False,
 )
-for module in (server, images, audit, evaluations, catalog, datasets, keys, plugins, admin, tokens, jobs, backups):
+for module in (
+    server,
+    images,
+    audit,
+    evaluations,
+    board,
+    catalog,
+    datasets,
+    keys,
+    plugins,
+    admin,
+    tokens,
+    jobs,
+    backups,
+):
     module.register(app)
 
 

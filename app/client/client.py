@@ -60,6 +60,7 @@ class Client(_ClientBase):
     decrypt = blocking(operations.decrypt)
     schemes = blocking(operations.schemes)
     attacks = blocking(operations.attacks)
+    board = blocking(operations.board)
     ready = blocking(operations.ready)
 
     def close(self) -> None:
@@ -122,6 +123,7 @@ class AsyncClient(_ClientBase):
     decrypt = operations.decrypt
     schemes = operations.schemes
     attacks = operations.attacks
+    board = operations.board
     ready = operations.ready
 
     async def close(self) -> None:

@@ -28,7 +28,16 @@ from unveil.app.client.images import (
 )
 from unveil.app.client.options import Profile
 from unveil.app.client.transport import BoundClient, Transport
-from unveil.app.client.types import Account, AccountCreated, Attack, Dataset, EvaluationSummary, Readiness, Scheme
+from unveil.app.client.types import (
+    Account,
+    AccountCreated,
+    Attack,
+    Board,
+    Dataset,
+    EvaluationSummary,
+    Readiness,
+    Scheme,
+)
 
 T = TypeVar("T")
 SpecLike = str | Mapping[str, Any]
@@ -167,6 +176,22 @@ async def attacks(client: BoundClient, /) -> list[Attack]:
     """Every attack: parameters, threat model, the schemes it applies to."""
     response = await client._transport.request("GET", "/attacks")
     return list(response.json()["items"])
+
+
+async def board(
+    client: BoundClient,
+    /,
+    dataset: str | None = None,
+    profile: Profile | None = None,
+    threat_model: str | None = None,
+) -> Board:
+    """Schemes compared across finished evaluations. dataset: a name or SHA-256; the default has the most evaluations.
+
+    Evaluations join the board a few at a time: call again while `pending` is above 0.
+    """
+    params = {"dataset": dataset, "profile": profile, "threat_model": threat_model}
+    given = {name: value for name, value in params.items() if value is not None}
+    return cast(Board, (await client._transport.request("GET", "/board", params=given)).json())
 
 
 async def ready(client: BoundClient, /) -> Readiness:

@@ -14,6 +14,8 @@ from fastapi.templating import Jinja2Templates
 from markupsafe import Markup
 from starlette.responses import RedirectResponse, Response
 
+from unveil.app.board.pages import TEMPLATE_DIR as BOARD_TEMPLATE_DIR
+from unveil.app.board.pages import VERDICT_ORDER
 from unveil.app.dashboard import heatmap
 from unveil.app.errors.problem import NotFound, Problem, Unauthenticated
 from unveil.app.http.authentication import AuthenticatedRoute
@@ -106,12 +108,14 @@ def _format_bytes(count: int | None) -> str:
 
 
 # The charts are the report's.
-_templates = Jinja2Templates([DASHBOARD_DIR / "templates", TEMPLATE_DIR])
+_templates = Jinja2Templates([DASHBOARD_DIR / "templates", BOARD_TEMPLATE_DIR, TEMPLATE_DIR])
+_templates.env.autoescape = True  # also in the report's `.html.j2`
 _NAVIGATION = (
     ("/", "Evaluations"),
     ("/dashboard/playground", "Playground"),
     ("/dashboard/evaluations/new", "New evaluation"),
     ("/dashboard/compare", "Compare"),
+    ("/dashboard/board", "Board"),
     ("/dashboard/keys", "Keys"),
     ("/dashboard/datasets", "Datasets"),
     ("/docs", "API docs"),
@@ -143,6 +147,7 @@ _templates.env.globals.update(
     pages=_NAVIGATION,
     shortcuts=_SHORTCUTS,
     section_of=_section_of,
+    verdict_order=VERDICT_ORDER,
 )
 _templates.env.filters.update(
     combined=lambda one, other: {**one, **other},

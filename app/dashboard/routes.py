@@ -9,7 +9,8 @@ from __future__ import annotations
 from fastapi import APIRouter, Depends
 from starlette.responses import FileResponse, Response
 
-from unveil.app.dashboard import evaluation_form, evaluations, keys_and_datasets, playground, sign_in
+from unveil.app.board.pages import STATIC_DIR as BOARD_STATIC_DIR
+from unveil.app.dashboard import board, evaluation_form, evaluations, keys_and_datasets, playground, sign_in
 from unveil.app.dashboard.rendering import DASHBOARD_DIR, PageRoute
 from unveil.app.errors.problem import NotFound
 from unveil.app.http.authentication import (
@@ -23,24 +24,26 @@ for sub_router in (
     evaluation_form.page_router,
     evaluation_form.api_router,
     evaluations.router,
+    board.router,
     playground.router,
     keys_and_datasets.page_router,
     keys_and_datasets.api_router,
 ):
     router.include_router(sub_router)
 
-_STATIC_MEDIA_TYPES = {
-    path.name: {".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}[path.suffix]
-    for path in (DASHBOARD_DIR / "static").iterdir()
+_STATIC_MEDIA_TYPES = {".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
+_STATIC_FILES = {
+    path.name: path for folder in (DASHBOARD_DIR / "static", BOARD_STATIC_DIR) for path in folder.iterdir()
 }
 
 
 @router.get("/static/{name}")
 async def show_static(name: str) -> Response:
-    if name not in _STATIC_MEDIA_TYPES:
+    path = _STATIC_FILES.get(name)
+    if path is None:
         raise NotFound(f"there is no file {name!r}")
     headers = {"Cache-Control": "public, max-age=300", "X-Content-Type-Options": "nosniff"}
-    return FileResponse(DASHBOARD_DIR / "static" / name, media_type=_STATIC_MEDIA_TYPES[name], headers=headers)
+    return FileResponse(path, media_type=_STATIC_MEDIA_TYPES[path.suffix], headers=headers)
 
 
 @router.get("/dashboard/{path:path}", dependencies=[Depends(RequireScopes(("read",)))])  # after all others

@@ -195,6 +195,7 @@ class Evaluation(TimestampMixin, Base):
     __table_args__ = (
         CheckConstraint(f"status IN ({_STATUSES})", name="status"),
         Index("ix_evaluations_account_id_id", "account_id", "id"),
+        Index("ix_evaluations_account_id_board_computed_by_id", "account_id", "board_computed_by", "id"),
         Index("ix_evaluations_active", "id", postgresql_where=text("finished_at IS NULL")),
     )
 
@@ -220,8 +221,15 @@ class BoardEntry(Base):
     __tablename__ = "board_entries"
     __table_args__ = (
         Index(
-            "ix_board_entries_account_id_dataset_sha256",
-            "account_id", "dataset_sha256", "scheme_key", "aspect", "rank",
+            "ix_board_entries_lowest_rank",
+            "account_id", "computed_by", "aspect", "dataset_sha256", "scheme_key", "rank", text("evaluation_id DESC"),
+        ),
+        # Counts and lists evaluations without reading the wide rows.
+        Index(
+            "ix_board_entries_verdicts",
+            "account_id", "computed_by", "dataset_sha256", "scheme_key",
+            postgresql_include=["evaluation_id", "dataset", "profile", "measured_at"],
+            postgresql_where=text("aspect = 'verdict'"),
         ),
     )  # fmt: skip
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 Points = Sequence[Sequence[float | None]]
 
@@ -38,6 +38,17 @@ class Bar:
 
 
 @dataclass(frozen=True)
+class Point:
+    """Of a scatter plot: in values for `build_scatter`, in pixels in a chart."""
+
+    x: float
+    y: float
+    label: str
+    text: str  # tooltip
+    link: str
+
+
+@dataclass(frozen=True)
 class Chart:
     title: str
     x_label: str
@@ -47,6 +58,7 @@ class Chart:
     y_ticks: list[Tick]
     series: list[Series] = field(default_factory=list)
     bars: list[Bar] = field(default_factory=list)
+    points: list[Point] = field(default_factory=list)
     mean: Tick | None = None
     width: int = 320
     height: int = 200
@@ -168,6 +180,42 @@ def build_histogram(values: Sequence[float]) -> Chart | None:
         bars=bars,
         mean=Tick(x_at(mean), f"mean {mean:.3f}"),
     )
+
+
+def build_scatter(
+    title: str, x_label: str, y_label: str, points: Sequence[Point], size: tuple[int, int] = (520, 320)
+) -> Chart:
+    """Points whose values lie between 0 and 1."""
+    width, height = size
+    x_at = _scale(0.0, 1.0, _LEFT, width - _RIGHT)
+    y_at = _scale(0.0, 1.0, height - _BOTTOM, _TOP)
+    ticks = round_ticks(0.0, 1.0, 5)
+    return Chart(
+        title,
+        x_label,
+        y_label,
+        "; ".join(point.text for point in points),
+        [Tick(x_at(x), f"{x:g}") for x in ticks],
+        [Tick(y_at(y), f"{y:g}") for y in ticks],
+        points=[replace(point, x=x_at(point.x), y=y_at(point.y)) for point in _merge_labels(points)],
+        width=width,
+        height=height,
+    )
+
+
+def _merge_labels(points: Sequence[Point]) -> list[Point]:
+    """Labels of points too close to each other stand together on the first of them: `1, 3`."""
+    merged: list[Point] = []
+    for point in points:
+        near = next(
+            (i for i, m in enumerate(merged) if m.label and math.dist((m.x, m.y), (point.x, point.y)) < 0.04), None
+        )
+        if near is None:
+            merged.append(point)
+        else:
+            merged[near] = replace(merged[near], label=f"{merged[near].label}, {point.label}")
+            merged.append(replace(point, label=""))
+    return merged
 
 
 def _scale(low: float, high: float, start: float, end: float) -> Callable[[float], float]:

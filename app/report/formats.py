@@ -25,11 +25,11 @@ from unveil.app.report.table import TableCell
 from unveil.app.report.tables import table_1, table_2, utility_table
 
 TEMPLATE_DIR = Path(__file__).parent
-_CSS = (TEMPLATE_DIR / "report.css").read_text()
+CSS = (TEMPLATE_DIR / "report.css").read_text()
 # The page has no script and loads nothing. The policy names its one style sheet by its hash.
 _CONTENT_SECURITY_POLICY = (
     "default-src 'none'; img-src data:; style-src "
-    f"'sha256-{base64.b64encode(hashlib.sha256(_CSS.encode()).digest()).decode()}'; base-uri 'none'; form-action 'none'"
+    f"'sha256-{base64.b64encode(hashlib.sha256(CSS.encode()).digest()).decode()}'; base-uri 'none'; form-action 'none'"
 )
 
 
@@ -157,7 +157,7 @@ def _render_html(report: Report) -> bytes:
     strips_by_cell = build_strips(report, grids)
     context = {
         **_template_context(report),
-        "css": _CSS,
+        "css": CSS,
         "policy": _CONTENT_SECURITY_POLICY,
         "grids": grids,
         "paper_figures": PAPER_FIGURES,

@@ -14,6 +14,8 @@ down_revision = "0014"
 
 def upgrade() -> None:
     op.add_column("evaluations", sa.Column("board_computed_by", sa.Text, nullable=True))
+    columns = ["account_id", "board_computed_by", "id"]
+    op.create_index("ix_evaluations_account_id_board_computed_by_id", "evaluations", columns)
     op.create_table(
         "board_entries",
         sa.Column("evaluation_id", sa.Text, sa.ForeignKey("evaluations.id", ondelete="CASCADE"), primary_key=True),
@@ -29,10 +31,19 @@ def upgrade() -> None:
         sa.Column("rank", sa.ARRAY(sa.Float()), nullable=False),
         sa.Column("value", JSONB, nullable=False),
     )
-    columns = ["account_id", "dataset_sha256", "scheme_key", "aspect", "rank"]
-    op.create_index("ix_board_entries_account_id_dataset_sha256", "board_entries", columns)
+    columns = ["account_id", "computed_by", "aspect", "dataset_sha256", "scheme_key", "rank"]
+    newest_first = sa.text("evaluation_id DESC")
+    op.create_index("ix_board_entries_lowest_rank", "board_entries", [*columns, newest_first])
+    op.create_index(
+        "ix_board_entries_verdicts",
+        "board_entries",
+        ["account_id", "computed_by", "dataset_sha256", "scheme_key"],
+        postgresql_include=["evaluation_id", "dataset", "profile", "measured_at"],
+        postgresql_where=sa.text("aspect = 'verdict'"),
+    )
 
 
 def downgrade() -> None:
     op.drop_table("board_entries")
+    op.drop_index("ix_evaluations_account_id_board_computed_by_id", "evaluations")
     op.drop_column("evaluations", "board_computed_by")

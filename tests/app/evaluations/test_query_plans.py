@@ -19,6 +19,7 @@ def full_database(settings: Settings, client: httpx.Client) -> None:
     with psycopg.connect(settings.database_url) as database:
         ((account,),) = database.execute("SELECT id FROM accounts").fetchall()
     rows.insert_evaluations(settings.database_url, account, ROWS, IMAGES)
+    rows.insert_board_entries(settings.database_url, ROWS, schemes=1)
 
 
 ADDRESSES = (
@@ -32,6 +33,7 @@ ADDRESSES = (
     f"/evaluations/{LAST}/cells/{CELL}/samples/0/plain.png",
     "/keys",
     "/dashboard/playground",
+    "/board",
     "/keys/" + LAST.replace("ev_", "key_"),
 )
 

@@ -1,0 +1,43 @@
+"""The board in a browser."""
+
+from __future__ import annotations
+
+from selenium.webdriver import Chrome
+from selenium.webdriver.common.by import By
+from selenium.webdriver.support.ui import Select
+
+from unveil.app.client import Evaluation
+from unveil.app.local.stack import LocalStack
+
+_VISIBLE_SCHEMES = """
+return [...document.querySelectorAll("table.board tbody tr")].filter((row) => !row.hidden)
+  .map((row) => row.cells[1].firstChild.textContent);
+"""
+
+
+def test_a_board_is_sorted_filtered_and_leads_to_the_cells(
+    browser: Chrome, stack: LocalStack, evaluation: Evaluation
+) -> None:
+    browser.get(f"{stack.url}/dashboard/board?dataset=sample")
+    rows = browser.execute_script(_VISIBLE_SCHEMES)
+    assert "Tanaka's scheme" in rows
+    assert rows.count("Tanaka's scheme") == 2, "measured, and the paper's row"
+
+    heading = browser.find_element(By.XPATH, "//th/button[text()='Scheme']")
+    heading.click()
+    assert browser.execute_script(_VISIBLE_SCHEMES) == sorted(rows, key=str.lower)
+    heading.click()
+    assert browser.execute_script(_VISIBLE_SCHEMES) == sorted(rows, key=str.lower, reverse=True)
+    assert heading.find_element(By.XPATH, "..").get_attribute("aria-sort") == "descending"
+
+    browser.find_element(By.CSS_SELECTOR, "#board-filter [name=paper]").click()
+    browser.find_element(By.CSS_SELECTOR, "#board-filter [name=text]").send_keys("TANAKA")
+    assert browser.execute_script(_VISIBLE_SCHEMES) == ["Tanaka's scheme"]
+    verdict = Select(browser.find_element(By.CSS_SELECTOR, "#board-filter [name=verdict]"))
+    verdict.select_by_visible_text("no leak found")
+    assert browser.execute_script(_VISIBLE_SCHEMES) == []
+
+    browser.get(f"{stack.url}/dashboard/board?dataset=sample&threat_model=ciphertext-only")
+    links = browser.find_elements(By.CSS_SELECTOR, "table.board tbody td a")
+    links[0].click()
+    assert "/cells/cell_" in browser.current_url
