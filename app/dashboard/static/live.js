@@ -63,10 +63,7 @@ function follow() {
     pause = 1000;
   };
   source.onerror = async () => {
-    if (source.readyState !== EventSource.CLOSED) {
-      note.hidden = false; // the browser reconnects by itself with Last-Event-ID
-      return;
-    }
+    source.close(); // the browser would reconnect every few seconds for as long as the service is away
     await refreshPage();
     if (ended()) return; // 204: no further events
     note.hidden = false;
