@@ -66,6 +66,11 @@ def test_pairs_break_schemes_that_hide_from_ciphertext_only_attackers(scheme: st
     assert figures.exact_key or attack == "known-plaintext", "four pairs determine most of the key"
 
 
+def test_chosen_plaintext_undoes_a_permutation_that_is_no_map_of_blocks_of_four() -> None:
+    figures, _ = run_preview("vit-permutation", "chosen-plaintext")
+    assert figures.ssim == 1.0
+
+
 def test_a_key_for_each_image_leaves_what_fr_sees() -> None:
     none, _ = run_preview("pixelwise", "none", key_mode="different")
     fr, _ = run_preview("pixelwise", "fr", key_mode="different")
