@@ -294,7 +294,8 @@ def _attacks() -> Iterator[str]:
         )
         yield f"- the attacker holds: {attack['threat_model']}"
         yield f"- trains a network: {'yes' if attack['learned'] else 'no'}"
-        yield f"- applies to: {_names(attack['applies_to'])}"
+        unknown = ["ciphertexts of unknown schemes"] * attack["takes_unknown_schemes"]
+        yield f"- applies to: {', '.join([_names([name]) for name in attack['applies_to']] + unknown)}"
         yield from (f"- not to `{scheme}`: {reason}" for scheme, reason in attack["not_applicable"].items())
         yield from (
             f"- profile `{profile}`: {_flat(settings)}" for profile, settings in attack["profiles"].items() if settings

@@ -70,6 +70,7 @@ __all__ = [
     "schemes",
     "setting",
     "ssim_window",
+    "takes_unknown_scheme",
 ]  # fmt: skip
 
 
@@ -87,6 +88,20 @@ STORED_SECRET_BITS = 256
 
 # Attacks that train networks and that a profile requires nevertheless; `paper` requires all.
 _REQUIRED_TRAINING: Mapping[Profile, Collection[str]] = {"smoke": (), "quick": ("itn",)}
+
+
+class _UnknownScheme(Scheme[bool, None]):
+    """A scheme of which nothing is known but whether every image has a key of its own; it never encrypts."""
+
+    @property
+    def key_per_image(self) -> bool:
+        return self.settings
+
+    def derive(self, seed: bytes, height: int, width: int) -> None:
+        raise NotImplementedError
+
+    def encrypt(self, images: Any, key: None) -> Any:
+        raise NotImplementedError
 
 
 class UnknownName(LookupError):
@@ -208,7 +223,11 @@ def external_not_applicable_reason(
         return None if originals else "nothing can be scored: upload the `originals` of the ciphertexts"
     if attack.name == "brute-force":
         return "the key space of an unknown scheme cannot be counted"
-    if key_per_image and all(attack.not_applicable_reason(s) for s in known_ciphers() if s.key_per_image):
+    if (
+        key_per_image
+        and not takes_unknown_scheme(attack, key_per_image=True)
+        and all(attack.not_applicable_reason(scheme) for scheme in known_ciphers() if scheme.key_per_image)
+    ):
         return "needs one map for all images: here every image has a key of its own"
     missing = {
         "uploaded ciphertexts come without an encryption oracle": Capability.ORACLE in attack.threat_model
@@ -218,6 +237,11 @@ def external_not_applicable_reason(
         "unpaired plain images are needed: name them in `public_dataset`": attack.needs_public_images() and not public,
     }
     return next((reason for reason, is_missing in missing.items() if is_missing), None)
+
+
+def takes_unknown_scheme(attack: Attack[Any], *, key_per_image: bool = False) -> bool:
+    """Whether an attack needs to know nothing of the scheme; any other attack tries each scheme that it applies to."""
+    return attack.not_applicable_reason(_UnknownScheme(key_per_image)) is None
 
 
 def parse_spec(kind: Kind, text: str) -> tuple[str, dict[str, Any]]:
@@ -296,6 +320,7 @@ def describe_attack(name: str) -> dict[str, Any]:
         "threat_model": cls.threat_model.name,
         "learned": cls.learning_based,
         "reads_upload": cls.reads_upload,
+        "takes_unknown_schemes": takes_unknown_scheme(attack),
         "origin": _describe_origin("attack", name),
         "parameters": json_schema(cls.Settings),
         "profiles": {profile: dict(cls.profiles.get(profile, {})) for profile in PROFILES},

@@ -203,7 +203,7 @@ def _choose_attacks(attacks: Attacks, profile: Profile, seed: int, named: _Named
         raise ValueError("no attack applies: " + "; ".join(dict.fromkeys(filter(None, reasons))))
     if all(attack.name != "none" for attack in chosen):  # the ciphertexts themselves are always scored
         chosen.insert(0, catalog.make_attack("none", {}, profile))
-    return sorted(chosen, key=lambda attack: (attack.trains_network(), attack.name != "none"))
+    return sorted(chosen, key=lambda attack: (attack.trains_network(), attack.name != "none", not attack.runs_first))
 
 
 def _submitted(given: Reconstructions, profile: Profile, seed: int, named: _Named) -> Submitted:

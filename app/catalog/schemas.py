@@ -63,6 +63,7 @@ class AttackOut(BaseModel):
     threat_model: str = Field(description="What the attacker holds", examples=["ciphertext-only"])
     learned: bool = Field(description="Whether it trains a network")
     reads_upload: bool = Field(description="Whether it scores an upload of reconstructions instead of running here")
+    takes_unknown_schemes: bool = Field(description="Whether it runs on ciphertexts without a guess at their scheme")
     origin: OriginOut
     parameters: dict[str, Any] = Field(description="JSON Schema of its settings")
     profiles: dict[str, dict[str, Any]] = Field(description="Settings that a profile fills in")

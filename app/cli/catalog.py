@@ -84,8 +84,12 @@ def attacks(
         _print_item(attack, as_json, f"the attacker holds: {attack['threat_model']}", *profiles, *not_applicable)
         return
     headings = ("attack", "what it is", "the attacker holds", "applies to")
-    rows = [(a["name"], a["title"], a["threat_model"], ", ".join(a["applies_to"])) for a in items]
+    rows = [(a["name"], a["title"], a["threat_model"], ", ".join(_targets(a))) for a in items]
     print_items(as_json, items, headings, rows, ["what it is", "applies to"])
+
+
+def _targets(attack: Attack) -> list[str]:
+    return [*attack["applies_to"], *(["unknown schemes"] if attack["takes_unknown_schemes"] else [])]
 
 
 def _find_by_name(name: str, items: Sequence[T]) -> T:

@@ -59,6 +59,7 @@ class Attack(TypedDict):
     threat_model: str
     learned: bool
     reads_upload: bool
+    takes_unknown_schemes: bool
     origin: dict[str, Any]
     parameters: dict[str, Any]
     profiles: dict[str, dict[str, Any]]

@@ -118,7 +118,7 @@ def plan_evaluation(
     cells = [
         PlannedCell(entry, catalog.flatten_settings(attack), attack.threat_model.name, reason, attack in attacks)
         for check, entry in zip(applicability_checks, scheme_entries, strict=True)
-        for attack in (*attacks, *added)
+        for attack in sorted((*attacks, *added), key=lambda attack: not attack.runs_first)
         if (reason := check(attack)) is None or attack in attacks
     ]
     if body.utility:

@@ -86,6 +86,7 @@ class Attack(ABC, Generic[S]):
     api_version: ClassVar[int] = 1
     reads_upload: ClassVar[bool] = False  # its result was made elsewhere: it has no code, and no verdict requires it
     learning_based: ClassVar[bool] = False  # trains a network with any settings; must reconstruct the positive control
+    runs_first: ClassVar[bool] = False  # cheap, and says what kind of scheme it is: before attacks that assume one
     min_side: ClassVar[int] = 1  # images with a shorter side, in pixels, cannot be attacked
     paper_name: ClassVar[str | None] = None  # the column in the paper's tables
     paper_position: ClassVar[int] = 0  # among the columns of the paper's tables

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from unveil.models.attacks.base import Attack, AttackResult
-from unveil.models.catalog import external_not_applicable_reason, known_ciphers
+from unveil.models.catalog import external_not_applicable_reason, known_ciphers, takes_unknown_scheme
 from unveil.models.core.cell_result import CellResult
 from unveil.models.core.errors import AttackFailed, DoesNotApply
 from unveil.models.core.images import Images
@@ -167,11 +167,11 @@ class _Attempt:
 def candidate_schemes(
     attack: Attack[Any], height: int, width: int, *, key_per_image: bool = False
 ) -> list[tuple[str, Scheme[Any, Any] | None]]:
-    """The schemes to assume: none if the attack applies to every scheme, else each known scheme it applies to."""
+    """The schemes to assume: none if the attack applies to unknown schemes, else each known scheme it applies to."""
+    if takes_unknown_scheme(attack, key_per_image=key_per_image):
+        return [("", None)]
     known = [scheme for scheme in known_ciphers() if scheme.key_per_image or not key_per_image]
     applicable = [scheme for scheme in known if attack.not_applicable_reason(scheme) is None]
-    if len(applicable) == len(known):
-        return [("", None)]
     fitting = [
         scheme for scheme in applicable if height % scheme.size_multiple == 0 and width % scheme.size_multiple == 0
     ]
