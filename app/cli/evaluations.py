@@ -130,6 +130,9 @@ def report(
     id: EvaluationId,
     output: Annotated[Path, typer.Option("-o", "--output", help="File to write; - for stdout")] = Path("report.html"),
     format: Annotated[ReportFormat | None, typer.Option(help="Default: the file's suffix, html on stdout")] = None,
+    images: Annotated[
+        bool, typer.Option("--images/--no-images", help="Without images: a copy to share, with figures only")
+    ] = True,
     url: Url = None,
     token: Token = None,
     state: State = None,
@@ -139,7 +142,7 @@ def report(
     if chosen_format not in get_args(ReportFormat):
         raise UsageError(f"{output}: unknown format; give --format, one of {', '.join(get_args(ReportFormat))}")
     with connect(url, token, state) as client:
-        content = _get_evaluation(client, id).report(chosen_format)
+        content = _get_evaluation(client, id).report(chosen_format, images=images)
     if str(output) == "-":
         sys.stdout.buffer.write(content)
     else:

@@ -118,9 +118,9 @@ def _parse_event(lines: list[str]) -> Event | None:
     return Event(int(fields["id"]), fields.get("event", "message"), json.loads(fields["data"]))
 
 
-async def _report(evaluation: EvaluationState, /, format: ReportFormat = "html") -> bytes:
-    """The report as a file's bytes."""
-    return await _fetch(evaluation, f"{evaluation.path}/report.{format}")
+async def _report(evaluation: EvaluationState, /, format: ReportFormat = "html", *, images: bool = True) -> bytes:
+    """The report as a file's bytes. images: False leaves them out, for a copy to share."""
+    return await _fetch(evaluation, f"{evaluation.path}/report.{format}" + ("" if images else "?images=false"))
 
 
 async def _fetch(evaluation: EvaluationState, /, link: str) -> bytes:

@@ -20,7 +20,9 @@ from unveil.app.report.model import Report, SampleTriple
 _TRIPLES_PER_READ = 8  # of a zip, held in memory together
 
 
-async def load_report(session: AsyncSession, evaluation: Evaluation, format: Format) -> Report:
+async def load_report(
+    session: AsyncSession, evaluation: Evaluation, format: Format, *, with_images: bool = True
+) -> Report:
     """The report with the images on its page. Releases the connection."""
     view = await service.get_view(session, evaluation)
     curves: dict[str, dict[str, Any]] = {}
@@ -28,8 +30,8 @@ async def load_report(session: AsyncSession, evaluation: Evaluation, format: For
     ids = [*(cell.id for cell in view.cells), *(job.id for job in view.utility)]
     for curve in await queries.list_curves(session, ids):
         curves.setdefault(curve.cell_id, {})[curve.name] = curve.points
-    report = Report(view, curves, samples)
-    if format in (Format.HTML, Format.ZIP):
+    report = Report(view, curves, samples, without_images=not with_images)
+    if with_images and format in (Format.HTML, Format.ZIP):
         for row in await queries.list_sample_triples(session, ids):
             samples.setdefault(row.cell_id, []).append(SampleTriple(*row))
         for cell in view.cells:

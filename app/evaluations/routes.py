@@ -228,10 +228,11 @@ async def get_report(
     principal: ReadPrincipal,
     app_state: AppStateDep,
     session: Session,
+    images: Annotated[bool, Query(description="false: leave out all images, for a copy to share")] = True,
 ) -> Response:
     """The report so far: one self-contained HTML page, or JSON, CSV, Markdown, a zip."""
     evaluation = await service.get(session, principal, evaluation_id)
-    report = await report_data.load_report(session, evaluation, format)
+    report = await report_data.load_report(session, evaluation, format, with_images=images)
     disposition = "inline" if format is Format.HTML else "attachment"
     headers = {"Content-Disposition": f'{disposition}; filename="{evaluation.id}.{format.value}"'}
     media_type, headers = formats.MEDIA_TYPES[format], headers | formats.HEADERS.get(format, {})

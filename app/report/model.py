@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shlex
 from collections.abc import Mapping, Sequence
@@ -11,10 +12,13 @@ from typing import Any
 
 from unveil.app.report.charts import Points
 from unveil.app.report.evaluation import Evaluation
-from unveil.app.report.labels import NOT_SETTINGS, dataset_label, default_settings, title
+from unveil.app.report.labels import NOT_SETTINGS, dataset_label, default_settings, format_duration, title
 from unveil.app.report.table import EvaluationTable, TableCell
 from unveil.models import catalog
 from unveil.models.core.profiles import PROFILE_IMAGE_COUNTS
+from unveil.models.core.verdict_rules.types import RULES_VERSION
+
+_FIELDS_OF_A_RUN = ("seconds", "device", "versions")
 
 
 @dataclass
@@ -39,6 +43,7 @@ class Report:
     curves: Mapping[str, Mapping[str, Points]]  # by cell id
     samples: Mapping[str, Sequence[SampleTriple]]
     call: str | None = None  # that repeats an audit in a process of its own; None: an evaluation of the service
+    without_images: bool = False  # left out of a copy that is shared
 
     @cached_property
     def table(self) -> EvaluationTable:
@@ -100,6 +105,40 @@ class Report:
         return notes
 
     @property
+    def facts(self) -> list[tuple[str, str]]:
+        """What a reviewer needs to tell this evaluation from any other, as pairs of a term and its text."""
+        evaluation = self.evaluation
+        results = [cell.result for cell in evaluation.cells if cell.result]
+        facts = [("Evaluation", evaluation.id)]
+        for term, hashes in (
+            ("Dataset, SHA-256", {result.dataset_sha256 for result in results}),
+            ("Originals, SHA-256", {result.originals_sha256 for result in results}),
+        ):
+            known = sorted(filter(None, hashes))
+            facts += [(term, ", ".join(known))] if known else []
+        versions = {"Unveil": "unveil", "torch": "torch", "Python": "python"}
+        known_versions = [
+            f"{name} {found}" for name, key in versions.items() if (found := evaluation.versions.get(key))
+        ]
+        facts.append(("Measured with", ", ".join([*known_versions, f"verdict rules {RULES_VERSION}"])))
+        devices = ", ".join(sorted({result.device for result in results}))
+        seconds = format_duration(sum(result.seconds for result in results))
+        facts.append(("Computation", f"{seconds} in {len(results)} cells" + (f", on {devices}" if devices else "")))
+        if evaluation.started_at and evaluation.finished_at and evaluation.finished_at > evaluation.started_at:
+            duration = (evaluation.finished_at - evaluation.started_at).total_seconds()
+            facts.append(("Duration", format_duration(duration)))
+        return [*facts, ("Results, SHA-256", self.results_sha256)]
+
+    @property
+    def results_sha256(self) -> str:
+        """Equal for equal figures: without times, devices and versions."""
+        cells = [
+            [cell.scheme, cell.attack, cell.status, cell.result and _without_run(cell.result.to_json())]
+            for cell in self.evaluation.cells
+        ]
+        return hashlib.sha256(json.dumps(cells, sort_keys=True).encode()).hexdigest()
+
+    @property
     def plugin_origins(self) -> list[str]:
         """The exact code of every plug-in scheme and attack, without which nobody can repeat the figures."""
         lines: dict[str, None] = {}
@@ -122,6 +161,13 @@ class Report:
     def command(self) -> str:
         """The command that creates the same evaluation again, or the call that repeats the audit."""
         return evaluate_command(self.evaluation.settings) if self.call is None else self.call
+
+
+def _without_run(value: Any) -> Any:
+    """A result without the fields that differ between runs with equal figures."""
+    if isinstance(value, Mapping):
+        return {name: _without_run(inner) for name, inner in value.items() if name not in _FIELDS_OF_A_RUN}
+    return [_without_run(inner) for inner in value] if isinstance(value, list) else value
 
 
 def evaluate_command(settings: Mapping[str, Any]) -> str:

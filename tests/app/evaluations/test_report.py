@@ -135,6 +135,17 @@ def test_the_report_comes_in_every_format(client, run_cells):
     assert "| Tanaka's scheme |" in text
     assert "(paper 0.4646)" in text
     assert "\\|" in text.splitlines()[0]
+    result = client.get(body["links"]["self"]).json()["cells"][0]["result"]
+    for fact in (f"Evaluation: {body['id']}", f"Dataset, SHA-256: {result['dataset_sha256']}", "verdict rules 2"):
+        assert fact in text.replace("\\", "")
+    (digest,) = re.findall(r"Results, SHA-256: ([0-9a-f]{64})", text)
+    assert digest in client.get(f"{base}.html").text
+
+    shared = client.get(f"{base}.html", params={"images": "false"}).text
+    assert "Images are left out of this copy." in shared
+    assert "data:image" not in shared
+    with zipfile.ZipFile(io.BytesIO(client.get(f"{base}.zip", params={"images": "false"}).content)) as archive:
+        assert not [name for name in archive.namelist() if name.endswith(".png")]
 
     with zipfile.ZipFile(io.BytesIO(client.get(f"{base}.zip").content)) as archive:
         names = archive.namelist()
