@@ -21,7 +21,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from unveil.plugins import Images, PixelMap, Scheme, setting
+from unveil.plugins import Images, Scheme, setting
 
 
 @dataclass(frozen=True)
