@@ -294,7 +294,7 @@ def describe_scheme(name: str, height: int = 96, width: int = 96) -> dict[str, A
         # inspect.getdoc would inherit the base class's docstring.
         "summary": inspect.cleandoc(cls.__doc__ or cls.title),
         "trains": cls.trains,
-        "invertible": cls.invertible,
+        "invertible": default.invertible,
         "structure": None if default.structure is None else str(default.structure),
         "ciphertext": vars(default.ciphertext),
         "origin": _describe_origin("scheme", name),

@@ -88,7 +88,7 @@ def test_a_scheme_that_breaks_its_word_fails_with_the_reason(cls, reason):
 
 def test_a_scheme_of_functions():
     mask = scheme("acme/mask", encrypt=lambda images, seed: images ^ np.uint8(seed[5] | 1))
-    assert not mask.invertible
+    assert not mask(mask.Settings()).invertible
     wrong = scheme("acme/wrong", encrypt=lambda x, seed: x ^ np.uint8(seed[5] | 1), decrypt=lambda x, seed: x)
     assert check_scheme(mask)
     with pytest.raises(CheckFailed, match="decrypt"):

@@ -21,9 +21,11 @@ from unveil.models.core.run_context import OnStep, RunContext
 from unveil.models.core.settings_schema import setting
 from unveil.models.core.structure import (
     BlockScramble,
+    BlockSubstitution,
     PixelMap,
     Structure,
     is_fixed_block_map,
+    is_fixed_value_map,
     is_moved_block_map,
 )
 from unveil.models.core.threat_models import ThreatModel
@@ -32,6 +34,7 @@ from unveil.models.schemes.block_reading import BlockReading
 from unveil.models.schemes.pixelwise import PixelwiseKey
 from unveil.models.schemes.tanaka import BLOCK, NibblePermutation
 from unveil.models.schemes.value_reading import ValueReading
+from unveil.models.schemes.value_substitution import ValueSubstitution
 
 if TYPE_CHECKING:
     from unveil.models.recovery.color_ambiguity import ColorTransform
@@ -41,10 +44,10 @@ CURVE_TARGETS = 32  # images averaged for a point of the curve
 
 UNKNOWN_STRUCTURE = (
     "needs a scheme that inverts and permutes the channels of each pixel, the nibbles of each 4x4 block by one map, "
-    "or whole blocks, with the values of each by one map or not"
+    "the values of each block by one map, or whole blocks, or that replaces values of each block by one table"
 )
 
-RecoveredMap = PixelwiseKey | NibblePermutation | BlockReading | ValueReading
+RecoveredMap = PixelwiseKey | NibblePermutation | BlockReading | ValueReading | ValueSubstitution
 Violations = Callable[[RecoveredMap], int]
 
 
@@ -72,8 +75,10 @@ class KeyRecovery(Attack[KeyRecoverySettings]):
 
     def not_applicable_reason(self, scheme: Scheme[Any, Any]) -> str | None:
         structure = scheme.structure
-        is_block_map = is_fixed_block_map(structure, BLOCK) or is_moved_block_map(structure)
-        if not isinstance(structure, PixelMap | BlockScramble) and not is_block_map:
+        is_nibble_map = is_fixed_block_map(structure, BLOCK)
+        is_value_map = is_fixed_value_map(structure) or is_moved_block_map(structure)
+        is_other = isinstance(structure, PixelMap | BlockScramble | BlockSubstitution)
+        if not is_other and not is_nibble_map and not is_value_map:
             return UNKNOWN_STRUCTURE
         if scheme.key_per_image:
             return "every image has a key of its own: a ciphertext reveals nothing about the key of another image"
@@ -87,7 +92,7 @@ class KeyRecovery(Attack[KeyRecoverySettings]):
         curve = self.settings.curve and context.ablation
         fewer = [2**i for i in range(len(ciphertexts).bit_length()) if 2**i < len(ciphertexts)] if curve else []
 
-        def recover(count: int, points_done: int) -> tuple[RecoveredMap, ColorTransform]:
+        def recover(count: int, points_done: int) -> tuple[RecoveredMap, ColorTransform | None]:
             report = partial(context.report, points_done / (len(fewer) + 1), f"{count} ciphertexts")
             report()
             # The targets are ciphertexts as well, and their colours count.
@@ -106,21 +111,22 @@ class KeyRecovery(Attack[KeyRecoverySettings]):
         if curve:
             ablation.append((CURVE, float(len(ciphertexts)), reconstructed[:CURVE_TARGETS]))
         blocks_move = isinstance(scheme.structure, BlockScramble) or is_moved_block_map(scheme.structure)
-        choices = "inversion, channel order and rotation" if blocks_move else "inversion and channel order"
-        note = f"{choices} chosen with probability {color_transform.probability:.3f}"
+        metrics, notes = {"ciphertexts": float(len(ciphertexts))}, []
+        if color_transform is not None:
+            metrics["ciphertexts_for_colours"] = float(color_transform.image_count)
+            metrics["colour_probability"] = color_transform.probability
+            choices = "inversion, channel order and rotation" if blocks_move else "inversion and channel order"
+            probability, images = f"{color_transform.probability:.3f}", color_transform.image_count
+            notes.append(f"{choices} chosen with probability {probability} on {images} of the ciphertexts")
         return AttackResult(
             reconstructed=reconstructed,
             inverse=inverse,
             key=scheme.key_from_map(inverse),
-            metrics={
-                "ciphertexts": float(len(ciphertexts)),
-                "ciphertexts_for_colours": float(color_transform.image_count),
-                "colour_probability": color_transform.probability,
-            },
+            metrics=metrics,
             ablation=ablation,
             # The mirror images of natural images are as natural, and blocks that move tell no side of the image.
             ambiguity="mirror" if blocks_move else None,
-            notes=(f"{note} on {color_transform.image_count} of the ciphertexts",),
+            notes=tuple(notes),
         )
 
 
@@ -131,12 +137,23 @@ def recover_map(
     seed: int,
     violations: Violations = lambda _: 0,
     on_step: OnStep = lambda: None,
-) -> tuple[RecoveredMap, ColorTransform]:
+) -> tuple[RecoveredMap, ColorTransform | None]:
     """The map of all ciphertexts, and the colour transform that `to_read` determines, its first images at most.
+
+    A table of values leaves no colour transform to choose.
 
     violations: see `Scheme.rule_violations`. on_step is called every few seconds at most. Raises AttackFailed.
     """
-    from unveil.models.recovery import block_scramble, color_ambiguity, orientation, permuted_values, pixelwise, tanaka
+    from unveil.models.recovery import (
+        block_scramble,
+        block_substitution,
+        color_ambiguity,
+        fixed_blocks,
+        orientation,
+        permuted_values,
+        pixelwise,
+        tanaka,
+    )
 
     sample = to_read[: color_ambiguity.MAX_IMAGES]
     try:
@@ -144,6 +161,14 @@ def recover_map(
             key = pixelwise.recover_relative_key(ciphertexts, on_step)
             color = color_ambiguity.choose_color_transform(key.decrypt(sample))
             return pixelwise.transform_key(key, color.order, negative=color.negative), color
+        if isinstance(structure, BlockSubstitution):
+            return block_substitution.recover_substitution(ciphertexts, structure.side, on_step), None
+        if is_fixed_value_map(structure):
+            values = fixed_blocks.read_fixed_blocks(ciphertexts, structure, seed, on_step)
+            color = color_ambiguity.choose_color_transform(
+                values.decrypt(sample), fixed_blocks.transform_evidence(structure, values, violations)
+            )
+            return values.transform(0, color.order, negative=color.negative), color
         if is_fixed_block_map(structure, BLOCK):
             permutation = tanaka.recover_permutation(ciphertexts, seed, on_step=on_step)
             evidence = tanaka.rule_evidence(violations, permutation)

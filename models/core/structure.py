@@ -20,13 +20,27 @@ class PixelMap:
 class BlockMap:
     """In every block of `side` x `side` pixels, units move to other places of the block and are inverted or not.
 
-    shared: one map serves all blocks. blocks_move: the blocks of an image are permuted as well.
+    shared: one map serves all blocks. blocks_move: the blocks of an image are permuted as well. units_move: False if
+    units stay in place; inverts: False if none is inverted.
     """
 
     side: int
     unit: Unit
     shared: bool = True
     blocks_move: bool = False
+    units_move: bool = True
+    inverts: bool = True
+
+
+@dataclass(frozen=True)
+class BlockSubstitution:
+    """At some places of every block of `side` x `side` pixels, a table replaces the values.
+
+    The values at the other places and the table are scaled by one factor, so that 8-bit images hold both: clear values
+    fill the lowest quarter of the range.
+    """
+
+    side: int
 
 
 @dataclass(frozen=True)
@@ -55,7 +69,7 @@ class NetworkMap:
     """A trained network: one forward pass protects an image."""
 
 
-Structure = PixelMap | BlockMap | BlockScramble | PositionPermutation | LinearMap | NetworkMap
+Structure = PixelMap | BlockMap | BlockSubstitution | BlockScramble | PositionPermutation | LinearMap | NetworkMap
 
 
 @dataclass(frozen=True)
@@ -84,3 +98,10 @@ def is_fixed_block_map(structure: Structure | None, side: int) -> bool:
 def is_moved_block_map(structure: Structure | None) -> TypeGuard[BlockMap]:
     """Whether one map moves the values of all blocks, and blocks move as well."""
     return isinstance(structure, BlockMap) and structure.unit == "value" and structure.shared and structure.blocks_move
+
+
+def is_fixed_value_map(structure: Structure | None) -> TypeGuard[BlockMap]:
+    """Whether one map moves or inverts the values of all blocks, and blocks stay in place."""
+    return (
+        isinstance(structure, BlockMap) and structure.unit == "value" and structure.shared and not structure.blocks_move
+    )

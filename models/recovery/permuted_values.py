@@ -9,12 +9,12 @@ mirroring, inversion and channel order of the whole image, which public statisti
 from __future__ import annotations
 
 import numpy as np
-import numpy.typing as npt
 
 from unveil.models.core.images import Images
 from unveil.models.core.run_context import OnStep
 from unveil.models.recovery.block_layout import recover_block_order
 from unveil.models.recovery.pixel_order import recover_value_places
+from unveil.models.recovery.value_inversions import find_inversions
 from unveil.models.schemes.block_reading import to_blocks
 from unveil.models.schemes.value_reading import ValueReading
 
@@ -27,7 +27,7 @@ def read_moved_blocks(ciphertexts: Images, side: int, seed: int = 0, on_step: On
     count, height, width, _ = ciphertexts.shape
     rows, columns = height // side, width // side
     blocks = to_blocks(ciphertexts, side).reshape(count * rows * columns, -1)
-    is_inverted = _find_inversions(blocks)
+    is_inverted = find_inversions(blocks)
     blocks = blocks ^ (is_inverted * np.uint8(255))
     values = np.argsort(recover_value_places(blocks, side, seed, on_step)).reshape(side, side, 3)
     upright = blocks[:, values.ravel()].reshape(count, rows * columns, side, side, 3).astype(np.float32)
@@ -35,17 +35,3 @@ def read_moved_blocks(ciphertexts: Images, side: int, seed: int = 0, on_step: On
     reading = ValueReading(side, order, values, is_inverted[values])
     # An image that is not square may have been read sideways.
     return reading if order.shape == (rows, columns) else reading.transform(1, 0, negative=False)
-
-
-def _find_inversions(blocks: Images) -> npt.NDArray[np.bool_]:
-    """Whether each value of blocks uint8 [N, D] is inverted, up to one inversion of all.
-
-    The values of a block share its brightness, the leading eigenvector of their correlations.
-    """
-    centred = blocks.astype(np.float32)
-    centred -= centred.mean(0)
-    centred /= np.maximum(centred.std(0), 1)
-    covariance = (centred.T @ centred).astype(np.float64)
-    signs = np.linalg.eigh(covariance)[1][:, -1]
-    inverted: npt.NDArray[np.bool_] = signs * np.sign(signs.sum() or 1) < 0
-    return inverted

@@ -84,7 +84,6 @@ class Scheme(ABC, Generic[S, K]):
     Settings: ClassVar[type] = NoSettings
     api_version: ClassVar[int] = 1
     trains: ClassVar[bool] = False  # whether the secret is the weights of a trained network
-    invertible: ClassVar[bool] = False  # true of every class that defines `decrypt`
     # Why protected images serve only the classifier of the key, so that no other model can be trained on them.
     bound_to_classifier: ClassVar[str | None] = None
     natural_output: ClassVar[bool] = False  # whether protected images are meant to look like natural images
@@ -96,11 +95,14 @@ class Scheme(ABC, Generic[S, K]):
         super().__init_subclass__(**arguments)
         if "name" in vars(cls) and "title" not in vars(cls):
             cls.title = cls.name
-        if "decrypt" in vars(cls) and "invertible" not in vars(cls):
-            cls.invertible = True
 
     def __init__(self, settings: S) -> None:
         self.settings = settings
+
+    @property
+    def invertible(self) -> bool:
+        """Whether `decrypt` is exact; by default true of every class that defines it."""
+        return type(self).decrypt is not Scheme.decrypt
 
     @property
     def key_per_image(self) -> bool:

@@ -90,12 +90,18 @@ def permute_channels(blocks: Images, orders: npt.NDArray[np.int8]) -> Images:
     return np.take_along_axis(blocks, orders[None, :, None, None, :].astype(np.intp), axis=4)
 
 
-def to_blocks(images: Images, side: int) -> Images:
-    """uint8 [N, H, W, 3] -> blocks [N, B, side, side, 3] in row order. Raises ValueError for sizes that do not fit."""
+def check_sides(images: Images, side: int) -> None:
+    """Raise ValueError unless `images` is uint8 [N, H, W, 3] with H and W multiples of `side`."""
     check_images(images)
-    count, height, width, _ = images.shape
+    height, width = images.shape[1:3]
     if height % side or width % side:
         raise ValueError(f"image sides must be multiples of {side}; got {width}x{height}: pad first")
+
+
+def to_blocks(images: Images, side: int) -> Images:
+    """uint8 [N, H, W, 3] -> blocks [N, B, side, side, 3] in row order. Raises ValueError for sizes that do not fit."""
+    check_sides(images, side)
+    count, height, width, _ = images.shape
     split = images.reshape(count, height // side, side, width // side, side, 3)
     return split.transpose(0, 1, 3, 2, 4, 5).reshape(count, height // side * (width // side), side, side, 3)
 

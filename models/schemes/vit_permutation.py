@@ -15,11 +15,11 @@ import numpy as np
 import numpy.typing as npt
 
 from unveil.models.core import keystream
-from unveil.models.core.images import Images, check_images
+from unveil.models.core.images import Images
 from unveil.models.core.settings_schema import setting
 from unveil.models.core.structure import BlockMap
 from unveil.models.schemes.base import Scheme
-from unveil.models.schemes.block_reading import from_blocks, to_blocks
+from unveil.models.schemes.block_values import move_values
 from unveil.models.schemes.key_json import decode_map, encode_map, parse_permutation, parse_size
 from unveil.models.schemes.value_reading import ValueReading
 
@@ -107,13 +107,11 @@ class VitPermutation(Scheme[VitPermutationSettings, VitPermutationKey]):
         )
 
     def encrypt(self, images: Images, key: VitPermutationKey) -> Images:
-        return _move_values(images, key.blocks, _to_raster(key.values), _channels_last(key.reversed))
+        return move_values(images, key.blocks, _to_raster(key.values), _channels_last(key.reversed))
 
     def decrypt(self, images: Images, key: VitPermutationKey) -> Images:
         blocks = np.argsort(key.blocks, axis=None).reshape(key.blocks.shape)
-        return _move_values(
-            images, blocks, _to_raster(np.argsort(key.values)), _channels_last(key.reversed[key.values])
-        )
+        return move_values(images, blocks, _to_raster(np.argsort(key.values)), _channels_last(key.reversed[key.values]))
 
     def key_size(self, key: VitPermutationKey) -> tuple[int, int]:
         return key.blocks.shape[0] * self.settings.block, key.blocks.shape[1] * self.settings.block
@@ -189,40 +187,3 @@ def _to_raster(source: Integers) -> Integers:
     place = np.empty_like(source)
     place[_channels_last(np.arange(len(source)))] = np.arange(len(source))
     return place[_channels_last(source)]
-
-
-def _move_values(images: Images, blocks: Integers, source: Integers, flips: npt.NDArray[np.bool_]) -> Images:
-    """Output block i is input block blocks[i], and its value j value source[j], inverted if flips of the input is set.
-
-    source, flips: in the order in memory.
-    """
-    from unveil.models.core import numba_kernels  # imported late: the API imports this module and needs no compiler
-
-    check_images(images)
-    side, out_flips = math.isqrt(len(source) // 3), flips[source] * np.uint8(255)
-    count, height, width, _ = images.shape
-    if (height, width) != (blocks.shape[0] * side, blocks.shape[1] * side):
-        raise ValueError(
-            f"the key fits images of {blocks.shape[1] * side}x{blocks.shape[0] * side}; got {width}x{height}"
-        )
-    if numba_kernels.shuffle_block_values is None or side % 4:
-        moved = (
-            to_blocks(images, side).reshape(count, blocks.size, len(source))[:, blocks.ravel()][:, :, source]
-            ^ out_flips
-        )
-        return from_blocks(moved.reshape(count, blocks.size, side, side, 3), images.shape)
-    words = np.arange(height * width * 3 // 4, dtype=np.uint64).reshape(blocks.shape[0], side, blocks.shape[1], -1)
-    starts = words[:, 0, :, 0].ravel()
-    out = np.empty(images.shape, np.uint8)
-    rotations = (8 * (np.arange(len(source)) - source) % 32).astype(np.uint32)
-    numba_kernels.shuffle_block_values(
-        np.ascontiguousarray(images).reshape(count, height * width * 3).view(np.uint32),
-        starts[blocks.ravel()],
-        starts,
-        words[0, :, 0].ravel(),
-        (source // 4).astype(np.uint64).reshape(-1, 4),
-        rotations.reshape(-1, 4),
-        out_flips.view(np.uint32),
-        out.reshape(count, height * width * 3).view(np.uint32),
-    )
-    return out
