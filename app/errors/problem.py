@@ -302,6 +302,10 @@ class OriginalsNotTaken(Invalid, code="originals_not_taken", title="Only a prote
     """Leave `originals` out, or upload with `kind=protected`."""
 
 
+class PluginFailed(Invalid, code="plugin_failed", title="A plug-in failed"):
+    """Mend the plug-in: `unveil plugins check` runs it with its traceback. Or use another scheme."""
+
+
 class SizeMismatch(Invalid, code="size_mismatch", title="The key does not fit images of this size"):
     """Use images of the key's size, or another key."""
 

@@ -43,12 +43,14 @@ from unveil.app.rpc.messages import (
     TransformReply,
     TransformRequest,
 )
+from unveil.app.security.envelope import DecryptionError
 from unveil.app.storage import StorageError
 from unveil.models.catalog import Scheme, effective_bits, make_attack, make_scheme, new_secret, padded_size
 from unveil.models.core.images import Images, pad, to_png
 from unveil.models.data import decoding
 from unveil.worker import dataset_archive, dataset_loading, key_loading
 from unveil.worker.encryption import ciphertext, playground
+from unveil.worker.encryption.plugin_errors import plugin_errors
 from unveil.worker.runtime import Runtime
 
 log = logging.getLogger(__name__)
@@ -191,7 +193,9 @@ def _preview_attack(runtime: Runtime, request: PreviewRequest) -> PreviewReply:
     row = _use_keys(runtime, request, [request.key_id], [request.image], [image])[request.key_id]
     key = key_loading.load_key(runtime, scheme, row, *image.shape[:2])
     secret = key_loading.decrypt_secret(runtime, row) if scheme.key_per_image else None
-    return playground.preview_attack(scheme, make_attack(request.attack, request.attack_settings), image, key, secret)
+    attack = make_attack(request.attack, request.attack_settings)
+    with plugin_errors(scheme):
+        return playground.preview_attack(scheme, attack, image, key, secret)
 
 
 def _thumbnails(runtime: Runtime, request: ThumbnailsRequest) -> PngReply:
@@ -306,10 +310,16 @@ def _apply_keys(
     results: dict[int, Images] = {}
     for (key_id, height, width), members in batches.items():
         try:
-            key = key_loading.load_key(runtime, scheme, rows[key_id], height, width)
+            with plugin_errors(scheme, passed=(FileNotFoundError, StorageError, DecryptionError)):
+                key = key_loading.load_key(runtime, scheme, rows[key_id], height, width)
         except FileNotFoundError:  # destroyed after its row was read
             raise keys.key_destroyed(key_id) from None
-        transformed = apply(np.stack([images[index] for index in members]), key)
+        batch = np.stack([images[index] for index in members])
+        with plugin_errors(scheme):
+            transformed = apply(batch, key)
+            if getattr(transformed, "dtype", None) != np.uint8 or transformed.shape != batch.shape:
+                got = f"{getattr(transformed, 'dtype', type(transformed))} {list(getattr(transformed, 'shape', ()))}"
+                raise ValueError(f"uint8 {list(batch.shape)} was expected, and it returned {got}")
         results.update(zip(members, transformed, strict=True))
     return [results[index] for index in range(len(images))]
 
