@@ -44,7 +44,7 @@ requirements-%.lock: | $(BIN)/uv
 	$(COMPILE)
 
 demo: $(READY)  ## start everything, encrypt, attack, print the table beside the paper's, stop
-	$(BIN)/python examples/demo.py $(ARGS)
+	@$(BIN)/python examples/demo.py $(ARGS)
 
 up: $(READY)  ## start everything and keep it running (STATE=DIR PORT=N)
 	$(BIN)/unveil local --state $(STATE) --port $(PORT)

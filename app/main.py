@@ -33,6 +33,7 @@ from unveil.app.http.limits import BodyLimitMiddleware
 from unveil.app.http.openapi import build_openapi
 from unveil.app.http.problems import problems
 from unveil.app.http.request_context import RequestContextMiddleware
+from unveil.app.http.root_path import RootPathMiddleware
 from unveil.app.jobs.routes import router as jobs
 from unveil.app.keys.routes import router as keys
 from unveil.app.observability.logging import configure_logging
@@ -85,4 +86,6 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.add_middleware(BodyLimitMiddleware, max_body_size=settings.max_body_bytes)
     app.add_middleware(RequestContextMiddleware)
     metrics.instrument(app)
+    if settings.root_path:
+        app.add_middleware(RootPathMiddleware, root_path=settings.root_path)
     return app

@@ -96,6 +96,12 @@ class Settings(BaseSettings):
         description="Proxies whose X-Forwarded-For is trusted, separated by commas; empty: none, and callers behind "
         "one proxy share its rate limit",
     )
+    root_path: str = Field(
+        "",
+        pattern=r"^(/[A-Za-z0-9._~-]+)*$",
+        description="Path below which a reverse proxy offers the service, such as `/unveil`; the proxy may strip it "
+        "or pass it on",
+    )
     requests_per_second: float = Field(50.0, gt=0, description="Requests a second of an account")
     anonymous_requests_per_second: float = Field(
         20.0, gt=0, description="Requests a second of an IP address without a valid token"

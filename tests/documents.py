@@ -8,9 +8,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-from PIL import Image
-
-from tests.sample_images import pixels
 from unveil.app.local.stack import LocalStack
 
 ROOT = Path(__file__).parent.parent
@@ -22,8 +19,7 @@ def runnable_blocks(text: str) -> list[tuple[str, str]]:
 
 
 def prepare_folder(folder: Path) -> None:
-    """Where the reader stands: with a photograph, and `unveil` on the path."""
-    Image.fromarray(pixels(1, 97, 61)).save(folder / "photo.png")
+    """Where the reader stands: with `unveil` on the path."""
     command = folder / "bin" / "unveil"
     command.parent.mkdir()
     command.write_text(f'#!/bin/sh\nexec {sys.executable} -W error -c "from unveil.app.cli import main; main()" "$@"\n')

@@ -200,6 +200,10 @@ def test_the_lock_pins_no_version_with_a_known_vulnerability_in_parsing(name: st
     assert all(Version(version) >= Version(MIN_VERSIONS[name][0]) for version in pinned), MIN_VERSIONS[name][1]
 
 
+def test_make_demo_does_not_print_its_own_command() -> None:
+    assert "\t@$(BIN)/python examples/demo.py" in (ROOT / "Makefile").read_text()
+
+
 @pytest.mark.parametrize(
     "target", ["setup", "demo", "up", "test", "test-slow", "check", "bench", "chaos", "docs", "lock", "clean"]
 )

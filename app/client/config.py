@@ -27,6 +27,11 @@ class ClientConfig:
         if self.token is not None and not (self.token.isascii() and self.token.isprintable()):
             raise ValueError("the token holds characters that no token has; give the one line that `unveil` printed")
 
+    def path_of(self, link: str) -> str:
+        """The path below `url` that a link of the service names; behind a proxy, links begin with the path of `url`."""
+        root = httpx.URL(self.url).path.rstrip("/")
+        return link.removeprefix(root) if link.startswith(f"{root}/") else link
+
     @property
     def httpx_options(self) -> dict[str, Any]:
         """Of an httpx client."""

@@ -125,7 +125,7 @@ async def _report(evaluation: EvaluationState, /, format: ReportFormat = "html",
 
 async def _fetch(evaluation: EvaluationState, /, link: str) -> bytes:
     """The bytes behind a link of this evaluation: a sample's PNG, scores.csv, a curve."""
-    return (await evaluation._transport.request("GET", link)).content
+    return (await evaluation._transport.request("GET", evaluation._transport.config.path_of(link))).content
 
 
 async def _pixels(evaluation: EvaluationState, /, link: str) -> Pixels:

@@ -3,6 +3,7 @@
     DIR/postgres  DIR/redis  DIR/blobs  DIR/data    the data, and the sockets of both servers
     DIR/secrets/                                    passwords, keyring; `environment` for other commands (mode 0700)
     DIR/token  DIR/address                          the bearer token (0600), and the address of the service
+    DIR/photo.png                                   a photograph for the first steps
     DIR/logs/  DIR/run/                             one log and one pid file for each process
 
 UNVEIL_DATABASE_URL and UNVEIL_REDIS_URL replace the local servers. The demo and the tests use LocalStack directly.
@@ -12,8 +13,10 @@ from __future__ import annotations
 
 import asyncio
 import fcntl
+import importlib.util
 import os
 import shlex
+import shutil
 import signal
 import socket
 import subprocess
@@ -159,6 +162,7 @@ class LocalStack:
         if not keyring_path.exists():
             write_secret(keyring_path, new_keyring().dumps().strip())
         (self.state / "data").mkdir(exist_ok=True)
+        _copy_sample_photo(self.state / "photo.png")
         environment.setdefault("UNVEIL_KEYRING_FILE", str(keyring_path))
         environment.setdefault("UNVEIL_BLOB_URL", (self.state / "blobs").as_uri())
         environment.setdefault("UNVEIL_DATA_DIR", str(self.state / "data"))
@@ -265,6 +269,14 @@ class LocalStack:
                 self._services[name] = _Service(self._spawn(name), time.monotonic(), delay)
                 restarted.append(name)
         return restarted
+
+
+def _copy_sample_photo(path: Path) -> None:
+    """One of scikit-image's photographs, which this process does not import."""
+    spec = importlib.util.find_spec("skimage")
+    if path.exists() or spec is None or spec.origin is None:
+        return
+    shutil.copyfile(Path(spec.origin).parent / "data" / "chelsea.png", path)
 
 
 def run_until_signal(state: Path, port: int, attack_workers: int) -> int:

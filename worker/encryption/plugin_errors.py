@@ -22,11 +22,9 @@ def plugin_errors(scheme: Scheme[Any, Any], passed: tuple[type[Exception], ...] 
     """
     try:
         yield
-    except (RequestRejected, *passed):
-        raise
     except Exception as error:
         is_plugin = "/" in scheme.name  # only plug-ins have names of the form vendor/name
-        if not is_plugin:
+        if not is_plugin or isinstance(error, (RequestRejected, *passed)):
             raise
         log.warning("plug-in scheme %s failed", scheme.name, exc_info=True)
         message = f"{type(error).__name__}: {error}"[:_MAX_MESSAGE_LENGTH]
