@@ -114,7 +114,7 @@ _LINES = ("verdict", "SSIM", "keys", "linked", "identified", "the paper")
 
 
 def _heading(column: AttackColumn) -> str:
-    return _short(column.label) + ("" if column.requested else " *")
+    return _short(column.label) + ("" if column.requested else "*")
 
 
 def _figures(cell: TableCell) -> dict[str, Text]:

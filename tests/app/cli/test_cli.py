@@ -107,7 +107,7 @@ def test_an_evaluation_is_watched_printed_and_reported(run_unveil, state_options
     assert "the worst case over all attacks" in done.stdout
     assert "not robust" in done.stdout, "the paper's own verdict, beside ours"
     id = done.stderr.split()[0]
-    assert done.stdout.index("the worst case over all attacks") < done.stdout.index("key-recovery *")
+    assert done.stdout.index("the worst case over all attacks") < done.stdout.index("key-recovery*")
     run_unveil("report", id, "-o", "out.csv", *state_options)
     assert (tmp_path / "out.csv").read_text().count("\n") >= 5
     assert json.loads(run_unveil("report", id, "-o", "-", "--format", "json", *state_options).stdout)
