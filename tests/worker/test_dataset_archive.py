@@ -456,6 +456,10 @@ def test_protected_numpy_images_are_taken_exactly_and_paired_by_position(uploade
         (make_npy(draw_images(10, 9, 9, 3)), make_zip(make_class_folders(5)), "/originals", "in a NumPy file as well"),
         (make_zip(make_class_folders(5)), make_npy(draw_images(10, 9, 9, 3)), "/originals", "not a zip file"),
     ],
+    ids=[
+        "floats", "objects", "cut off", "unknown names", "too few", "fewer originals", "originals in a zip file",
+        "protected in a zip file",
+    ],
 )  # fmt: skip
 def test_a_numpy_file_that_is_no_dataset_is_refused(
     uploader: ArchiveUploader, archive: bytes, originals: bytes | None, field: str, detail: str
