@@ -14,11 +14,11 @@ from rich.text import Text
 
 from unveil.app.cli import completion
 from unveil.app.cli.common import Json, State, Token, Url, UsageError, connect, print_json, stderr, stdout
-from unveil.app.client import Client
 from unveil.app.client.options import Profile
 
 if TYPE_CHECKING:
     from unveil.app.board.model import Board, BoardRow, PaperBoardRow
+    from unveil.app.client import Client
 
 _POLL_INTERVAL_S = 0.2
 
