@@ -6,6 +6,7 @@ const form = document.getElementById("board-filter");
 if (form) {
   form.hidden = false;
   form.addEventListener("input", filterRows);
+  form.addEventListener("change", filterRows); // some browsers send no input event for a choice
   form.addEventListener("submit", (event) => event.preventDefault());
   filterRows(); // a browser keeps what was typed before a reload
 }
