@@ -151,10 +151,21 @@ def report(
 
 
 @evaluations.command("list")
-def list_evaluations(url: Url = None, token: Token = None, state: State = None, as_json: Json = False) -> None:
+def list_evaluations(
+    name: Annotated[str, typer.Option(help="Part of the name")] = "",
+    status: Annotated[str, typer.Option(help="Such as running, succeeded or failed")] = "",
+    scheme: Annotated[
+        str, typer.Option(help="Name of a scheme that is evaluated", autocompletion=completion.complete_schemes)
+    ] = "",
+    dataset: Annotated[str, typer.Option(help="Name or id", autocompletion=completion.complete_dataset)] = "",
+    url: Url = None,
+    token: Token = None,
+    state: State = None,
+    as_json: Json = False,
+) -> None:
     """List the evaluations of the account, newest first."""
     with connect(url, token, state) as client:
-        items = list(client.evaluations.list())
+        items = list(client.evaluations.list(q=name, status=status, scheme=scheme, dataset=dataset))
     from unveil.app.cli.evaluation_table import verdict_text  # brings the catalog, which other commands do not need
     from unveil.app.report.evaluation import EvaluationVerdict
     from unveil.app.report.labels import label

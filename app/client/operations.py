@@ -350,9 +350,13 @@ async def get_evaluation(evaluations: Collection[T], /, id: str) -> T:
     return evaluations._parse(response.json())
 
 
-def list_evaluations(client: BoundClient, /) -> AsyncGenerator[EvaluationSummary]:
-    """Newest first, without their cells."""
-    return _iterate_pages(client, "/evaluations", _identity)
+def list_evaluations(
+    client: BoundClient, /, *, q: str = "", status: str = "", scheme: str = "", dataset: str = ""
+) -> AsyncGenerator[EvaluationSummary]:
+    """Newest first, without their cells. q: part of the name. dataset: name or id."""
+    chosen = {"q": q, "status": status, "scheme": scheme, "dataset": dataset}
+    given = {name: value for name, value in chosen.items() if value}
+    return _iterate_pages(client, "/evaluations", _identity, given)
 
 
 def _to_entries(specs: SpecLike | Sequence[SpecLike]) -> list[dict[str, Any]]:
@@ -383,9 +387,11 @@ async def revoke_account(client: BoundClient, /, account: str) -> None:
 # --- shared helpers ---------------------------------------------------------------------------------------------
 
 
-async def _iterate_pages(client: BoundClient, path: str, parse: Callable[[dict[str, Any]], T]) -> AsyncGenerator[T]:
+async def _iterate_pages(
+    client: BoundClient, path: str, parse: Callable[[dict[str, Any]], T], chosen: Mapping[str, str] | None = None
+) -> AsyncGenerator[T]:
     """Every item of a list; pages are requested as they are needed."""
-    params: dict[str, Any] = {"limit": _PAGE_SIZE}
+    params: dict[str, Any] = {"limit": _PAGE_SIZE, **(chosen or {})}
     while True:
         page = (await client._transport.request("GET", path, params=params)).json()
         for item in page["items"]:

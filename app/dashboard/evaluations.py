@@ -72,7 +72,9 @@ async def show_evaluations(
     q: Annotated[str, Query(max_length=200)] = "",
 ) -> Response:
     """The evaluations of the account, newest first; with `q` those that have it in their name."""
-    evaluation_rows = await rows.list_evaluations(session, principal.account_id, paging, name_contains=q)
+    evaluation_rows = await rows.list_evaluations(
+        session, principal.account_id, paging, rows.EvaluationFilter(name_contains=q)
+    )
     summaries = await service.list_summaries(session, evaluation_rows[: paging.limit])
     summary_page = listing(evaluation_rows, paging, lambda row: summaries[row.id], lambda row: row.id)
     return render_page(

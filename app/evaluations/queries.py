@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import ARRAY, Integer, Row, String, any_, bindparam, case, func, literal, select
+from sqlalchemy import ARRAY, ColumnElement, Integer, Row, String, any_, bindparam, case, func, literal, or_, select
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import defer
 
@@ -36,12 +37,35 @@ async def get_evaluation(session: AsyncSession, account_id: str, id: str) -> Eva
     )
 
 
+@dataclass(frozen=True)
+class EvaluationFilter:
+    """Which evaluations a list holds; an empty field lets all of them pass. dataset: its name or id."""
+
+    name_contains: str = ""
+    status: str = ""
+    scheme: str = ""
+    dataset: str = ""
+
+    def conditions(self) -> list[ColumnElement[bool]]:
+        """WHERE clauses."""
+        settings, conditions = Evaluation.settings, list[ColumnElement[bool]]()
+        if self.name_contains:
+            conditions.append(Evaluation.name.icontains(self.name_contains, autoescape=True))
+        if self.status:
+            conditions.append(Evaluation.status == self.status)
+        if self.scheme:
+            conditions.append(settings["schemes"].contains([{"name": self.scheme}]))
+        if self.dataset:
+            names = (settings["dataset"].astext, settings["dataset_name"].astext)
+            uploads = settings["schemes"].contains([{"dataset": self.dataset}])
+            conditions.append(or_(*(name == self.dataset for name in names), uploads))
+        return conditions
+
+
 async def list_evaluations(
-    session: AsyncSession, account_id: str, paging: PageRequest, *, name_contains: str = ""
+    session: AsyncSession, account_id: str, paging: PageRequest, chosen: EvaluationFilter = EvaluationFilter()
 ) -> Sequence[Evaluation]:
-    own = select(Evaluation).where(Evaluation.account_id == account_id)
-    if name_contains:
-        own = own.where(Evaluation.name.icontains(name_contains, autoescape=True))
+    own = select(Evaluation).where(Evaluation.account_id == account_id, *chosen.conditions())
     return (await session.scalars(apply_cursor(own, Evaluation.id, paging))).all()
 
 

@@ -13,7 +13,7 @@ from sqlalchemy import Row
 from starlette.responses import StreamingResponse
 
 from unveil.app.db.ids import new_id
-from unveil.app.db.job_states import TERMINAL
+from unveil.app.db.job_states import TERMINAL, Status
 from unveil.app.db.tables import Evaluation
 from unveil.app.dependencies import AppStateDep, Session
 from unveil.app.errors.problem import (
@@ -112,10 +112,17 @@ async def create_evaluation(
 
 @router.get("")
 async def list_evaluations(
-    principal: ReadPrincipal, session: Session, paging: EvaluationPaging
+    principal: ReadPrincipal,
+    session: Session,
+    paging: EvaluationPaging,
+    q: Annotated[str, Query(max_length=200, description="Part of the name")] = "",
+    status: Annotated[Status | None, Query()] = None,
+    scheme: Annotated[str, Query(max_length=200, description="Name of a scheme that is evaluated")] = "",
+    dataset: Annotated[str, Query(max_length=200, description="Name or id")] = "",
 ) -> Page[EvaluationSummary]:
     """The evaluations of the account, newest first, without their cells."""
-    rows = await queries.list_evaluations(session, principal.account_id, paging)
+    chosen = queries.EvaluationFilter(q, status or "", scheme, dataset)
+    rows = await queries.list_evaluations(session, principal.account_id, paging, chosen)
     summaries = await service.list_summaries(session, rows[: paging.limit])
     return build_page(rows, paging, lambda row: summaries[row.id], lambda row: row.id)
 

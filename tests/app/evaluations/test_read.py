@@ -132,6 +132,21 @@ def test_a_page_is_read_a_few_evaluations_at_a_time(service, client, run_cells):
     assert heads[4]["verdicts"][0]["verdict"] != "inconclusive"
 
 
+def test_a_list_is_filtered(client):
+    create_evaluation(client, **{**SMALL, "name": "First"})
+    create_evaluation(client, **{**SMALL, "name": "second %", "schemes": [{"name": "tanaka"}, {"name": "ele"}]})
+    both = ["second %", "First"]
+    for params, expected in (
+        ({}, both), ({"q": "FIRST"}, ["First"]), ({"q": "%"}, ["second %"]), ({"q": "none"}, []),
+        ({"scheme": "ele"}, ["second %"]), ({"scheme": "tanaka"}, both), ({"status": "succeeded"}, []),
+        ({"status": "queued", "scheme": "ele"}, ["second %"]), ({"dataset": "sample"}, both), ({"dataset": "x"}, []),
+    ):  # fmt: skip
+        first = client.get("/evaluations", params={**params, "limit": 1}).json()
+        rest = client.get("/evaluations", params={**params, "cursor": first["next"]}).json() if first["next"] else first
+        names = [item["name"] for item in [*first["items"], *(rest["items"] if first["next"] else [])]]
+        assert (params, names) == (params, expected)
+
+
 def test_a_list_reads_the_results_of_an_ended_evaluation_once(client, runtime, run_cells):
     run_cells(create_evaluation(client, **SMALL))
     verdicts = client.get("/evaluations").json()["items"][0]["verdicts"]
