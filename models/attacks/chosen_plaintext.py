@@ -14,10 +14,12 @@ from unveil.models.attacks.base import Attack, AttackInput, AttackResult, Invers
 from unveil.models.core.errors import AttackFailed
 from unveil.models.core.images import Images
 from unveil.models.core.run_context import RunContext
-from unveil.models.core.structure import PixelMap, is_fixed_block_map, moves_nibbles
+from unveil.models.core.structure import LinearMap, PixelMap, is_fixed_block_map, moves_nibbles
 from unveil.models.core.threat_models import ThreatModel
 from unveil.models.schemes.base import Scheme
 from unveil.models.schemes.tanaka import BLOCK
+from unveil.models.structural.declared import solve as solve_structure
+from unveil.models.structural.declared import solves
 
 Solve = Callable[[Callable[[Images], Images], int, int], Any]
 
@@ -37,8 +39,8 @@ class ChosenPlaintext(Attack[ChosenPlaintextSettings]):
     Settings = ChosenPlaintextSettings
 
     def not_applicable_reason(self, scheme: Scheme[Any, Any]) -> str | None:
-        if not moves_nibbles(scheme.structure) and not scheme.brings_pair_solver:
-            return "the scheme does more than move and invert nibbles; see `itn` and `itn-strong`"
+        if not moves_nibbles(scheme.structure) and not scheme.brings_pair_solver and not solves(scheme.structure):
+            return "the scheme does more than move, invert or linearly mix values; see `itn` and `itn-strong`"
         if scheme.key_per_image:
             return "every image has a key of its own: the oracle reveals nothing about the key of another image"
         return None
@@ -57,6 +59,10 @@ class ChosenPlaintext(Attack[ChosenPlaintextSettings]):
                 key = scheme.solve_pairs(chosen, chosen_plaintext.query_oracle(oracle, chosen)).key
                 return _attack_result(scheme.decrypt(attack_input.targets, key), None, key, len(chosen))
             structure = None if scheme is None else scheme.structure
+            if isinstance(structure, LinearMap) and structure.side is not None:
+                chosen = chosen_plaintext.make_noise_images(structure.side, height, width)
+                solved = solve_structure(structure, chosen, chosen_plaintext.query_oracle(oracle, chosen))
+                return _attack_result(solved.key.decrypt(attack_input.targets), solved.key, None, len(chosen))
             if isinstance(structure, PixelMap):
                 solve: Solve = chosen_plaintext.pixelwise
             elif is_fixed_block_map(structure, BLOCK):

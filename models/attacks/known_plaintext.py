@@ -1,4 +1,4 @@
-"""Known plaintext: the exact key from one to four pairs of plain and protected images [M]."""
+"""Known plaintext: the exact key of permutations from one to four pairs, and linear maps up to rounding [M]."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from functools import partial
 from typing import Any
 
 from unveil.models.attacks.base import Attack, AttackInput, AttackResult, Inverse, Pairs
-from unveil.models.attacks.key_recovery import UNKNOWN_STRUCTURE
 from unveil.models.core.errors import AttackFailed, DoesNotApply
 from unveil.models.core.images import Images
 from unveil.models.core.run_context import OnStep, RunContext
@@ -18,10 +17,15 @@ from unveil.models.core.threat_models import ThreatModel
 from unveil.models.schemes.base import Scheme
 from unveil.models.schemes.pair_solving import InconsistentPairs
 from unveil.models.schemes.tanaka import BLOCK
+from unveil.models.structural.declared import solve, solves
 
 Decrypt = Callable[[Images], Images]
 CURVE = "ssim_by_pairs"
 CURVE_TARGETS = 32
+UNKNOWN_STRUCTURE = (
+    "needs a scheme that permutes, inverts or mixes values by one map of a declared structure, or that solves its own "
+    "keys from pairs"
+)
 
 
 @dataclass(frozen=True)
@@ -51,9 +55,12 @@ class KnownPlaintext(Attack[KnownPlaintextSettings]):
         return self.settings.pairs
 
     def not_applicable_reason(self, scheme: Scheme[Any, Any]) -> str | None:
-        known = isinstance(scheme.structure, PixelMap) or is_fixed_block_map(scheme.structure, BLOCK)
-        if not known and not scheme.brings_pair_solver:
-            return f"{UNKNOWN_STRUCTURE}; or a scheme that solves its own keys from pairs"
+        if (
+            not isinstance(scheme.structure, PixelMap)
+            and not scheme.brings_pair_solver
+            and not solves(scheme.structure)
+        ):
+            return UNKNOWN_STRUCTURE
         if scheme.key_per_image:
             return "every image has a key of its own: a pair reveals nothing about the key of another image"
         return None
@@ -106,6 +113,11 @@ def solve_pairs(
         if scheme.brings_pair_solver:
             own = scheme.solve_pairs(plain, protected)
             return lambda images: scheme.decrypt(images, own.key), Solution(None, own.key, own.determined)
+        if not isinstance(scheme.structure, PixelMap) and not is_fixed_block_map(scheme.structure, BLOCK):
+            assert scheme.structure is not None
+            on_step()
+            explained = solve(scheme.structure, plain, protected)
+            return explained.key.decrypt, Solution(explained.key, None, explained.determined)
         solved = (
             known_plaintext.pixelwise(plain, protected, targets, on_step)
             if isinstance(scheme.structure, PixelMap)

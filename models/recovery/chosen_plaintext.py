@@ -19,6 +19,8 @@ from unveil.models.schemes.pair_solving import InconsistentPairs
 from unveil.models.schemes.pixelwise import ORDERS, PixelwiseKey
 from unveil.models.schemes.tanaka import BLOCK, NibblePermutation, from_nibbles, nibbles
 
+_NOISE_BLOCKS_PER_VALUE = 8  # more than unknowns, so that rounding averages out
+
 Oracle = Callable[[Images], Images]
 K = TypeVar("K")
 
@@ -106,6 +108,13 @@ def make_numbering_images(height: int, width: int) -> Images:
     digits = max(1, math.ceil(math.log2(len(index)) / 4))
     values = np.stack([np.zeros_like(index), *(index >> 4 * d & 15 for d in range(digits))]).astype(np.uint8)
     return _from_nibbles(values, (len(values), height, width, 3))
+
+
+def make_noise_images(side: int, height: int, width: int) -> Images:
+    """Random images uint8 [N, H, W, 3] whose blocks determine a linear map of the values of one block."""
+    blocks = _NOISE_BLOCKS_PER_VALUE * 3 * side * side
+    count = math.ceil(blocks / ((height // side) * (width // side)))
+    return np.random.default_rng(0).integers(0, 256, (count, height, width, 3), np.uint8)
 
 
 def query_oracle(oracle: Oracle, images: Images) -> Images:

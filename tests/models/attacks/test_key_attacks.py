@@ -10,7 +10,9 @@ from unveil.models.attacks.base import AttackInput, Pairs
 from unveil.models.catalog import attacks, make_attack, make_scheme
 from unveil.models.core.errors import AttackFailed, Cancelled
 from unveil.models.core.run_context import RunContext
-from unveil.models.schemes.base import seed_secret
+from unveil.models.core.structure import PositionPermutation
+from unveil.models.metrics.ssim import ssim
+from unveil.models.schemes.base import Scheme, seed_secret
 from unveil.models.schemes.block_reading import SYMMETRIES, apply_symmetry
 
 SECRET = seed_secret(bytes([5] * 32))
@@ -163,3 +165,48 @@ def test_missing_material_is_named():
     unknown = AttackInput(None, photographs(1), photographs(0))
     with pytest.raises(AttackFailed, match="needs a scheme that inverts and permutes"):
         attacks()["key-recovery"](attacks()["key-recovery"].Settings()).run(unknown, RunContext())
+
+
+@pytest.mark.parametrize(
+    ("name", "settings", "least"),
+    [
+        ("vit-permutation", {"block": 8}, 1.0),
+        ("vit-permutation", {"block": 16}, 1.0),
+        ("block-orthogonal", {}, 0.98),
+    ],
+)
+@pytest.mark.parametrize("attack", ["known-plaintext", "chosen-plaintext"])
+def test_permutations_and_linear_maps_fall_to_one_pair_or_an_oracle(name, settings, least, attack):
+    shuffled = make_scheme(name, settings)
+    images = photographs(5)
+    protected = shuffled.protect(images, SECRET)
+    attack_input = AttackInput(
+        shuffled,
+        protected[:4],
+        protected[4:],
+        pairs=Pairs(images[4:], protected[4:]),
+        oracle=lambda asked: shuffled.protect(asked, SECRET),
+    )
+    found = make_attack(attack, {"pairs": 1} if attack == "known-plaintext" else {}).run(attack_input, RunContext())
+    assert ssim(images[:4], found.reconstructed).mean() >= least
+
+
+class Shuffle(Scheme):
+    """Permutes all values of an image and inverts them."""
+
+    name = "acme/shuffle"
+    structure = PositionPermutation("value")
+
+    def derive(self, seed, height, width):
+        return np.random.default_rng(list(seed)).permutation(height * width * 3)
+
+    def encrypt(self, images, key):
+        return 255 - images.reshape(len(images), -1)[:, key].reshape(images.shape)
+
+
+def test_a_foreign_permutation_of_all_values_falls_to_few_pairs():
+    scheme, images = Shuffle(Shuffle.Settings()), photographs(12)
+    protected = scheme.protect(images, SECRET)
+    attack_input = AttackInput(scheme, protected[:4], protected[4:], pairs=Pairs(images[4:], protected[4:]))
+    found = make_attack("known-plaintext", {"pairs": 8}).run(attack_input, RunContext())
+    assert ssim(images[:4], found.reconstructed).mean() > 0.99
