@@ -53,9 +53,9 @@ class StatisticsAttack(Attack[StatisticsSettings]):
         ciphertexts = np.concatenate([attack_input.observed, targets])[: self.settings.ciphertexts]
         tests = run_tests(ciphertexts)
         found = [test for test in tests if test.significant]
-        notes = [f"statistics: {test.statement}; p {_format_p(test.p_value)}" for test in found[:_MAX_NOTES]]
+        notes = [f"{test.statement}; p {_format_p(test.p_value)}" for test in found[:_MAX_NOTES]]
         notes.append(
-            f"statistics: {len(found)} of {len(tests)} tests tell {len(ciphertexts)} ciphertexts from random values "
+            f"{len(found)} of {len(tests)} tests tell {len(ciphertexts)} ciphertexts from random values "
             f"(p-values are of all tests together; at most {ERROR:.0%} of sound ciphers have a finding)"
         )
         masked = any(test.name == BITS_OF_POSITIONS for test in found) and len(ciphertexts) >= _MIN_IMAGES

@@ -59,7 +59,7 @@ class Recognised:
         corrected = min(1.0, self.p_value * tried)
         certainty = f"p < {_SMALLEST_P:.0e}" if corrected < _SMALLEST_P else f"p = {corrected:.1g}"
         return (
-            f"structure: {self.reader.description}. Fitted to {self.fitted} pairs, it reads {self.exact:.1%} of the "
+            f"{self.reader.description}. Fitted to {self.fitted} pairs, it reads {self.exact:.1%} of the "
             f"values of {self.held_out} other pairs exactly ({self.mismatched:.1%} of pairs that do not belong "
             f"together; {certainty} over {tried} structures)"
         )

@@ -39,6 +39,7 @@ def test_a_new_name_is_read_without_a_warning(
         "redis_url": "redis://a",
         "secure_cookies": "1",
         "job_memory_bytes": "300000000",
+        "root_path": "/unveil",
     }
     monkeypatch.setenv(f"UNVEIL_{name.upper()}", texts.get(name, "9"))
     assert getattr(Settings(), name) != Settings.model_fields[name].default

@@ -421,7 +421,7 @@ async def test_every_template_renders_in_every_state_with_every_option(
         assert SESSION_COOKIE in browser.cookies
         for path in ("/", "/?limit=1", "/dashboard/compare", "/dashboard/keys", "/dashboard/keys?limit=1",
                      "/dashboard/datasets", "/dashboard/datasets?limit=1", "/dashboard/playground",
-                     "/dashboard/evaluations/new"):  # fmt: skip
+                     "/dashboard/board", "/dashboard/evaluations/new"):  # fmt: skip
             await get(path)
         await get("/dashboard/nowhere", 404)
         await get("/?limit=none", 404)
