@@ -79,10 +79,7 @@ class _Server(ABC):
 
     def _start(self) -> None:
         if self._link_dir is None and len(os.fsencode(self._data / self.socket_name)) > _MAX_SOCKET_PATH_BYTES:
-            runtime_dir = os.environ.get("XDG_RUNTIME_DIR", "")
-            self._link_dir = tempfile.TemporaryDirectory(
-                prefix="unveil-", dir=runtime_dir if os.access(runtime_dir, os.W_OK) else None
-            )
+            self._link_dir = tempfile.TemporaryDirectory(prefix="unveil-", dir=self._runtime_dir())
             self._socket_dir = Path(self._link_dir.name) / self.name
             self._socket_dir.symlink_to(self._data)
         self.child = self._spawn()
@@ -91,6 +88,13 @@ class _Server(ABC):
         except RuntimeError:
             self.stop()
             raise
+
+    def _runtime_dir(self) -> str | None:
+        """XDG_RUNTIME_DIR, unless it is too long itself; else the folder of temporary files."""
+        runtime_dir = os.environ.get("XDG_RUNTIME_DIR", "")
+        address = Path(runtime_dir, "unveil-12345678", self.name, self.socket_name)
+        fits = len(os.fsencode(address)) <= _MAX_SOCKET_PATH_BYTES
+        return runtime_dir if fits and os.access(runtime_dir, os.W_OK) else None
 
     def stop(self) -> None:
         if self.child is not None:

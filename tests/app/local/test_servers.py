@@ -8,6 +8,7 @@ import signal
 import stat
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -146,20 +147,24 @@ def test_both_servers_ask_for_a_password_and_listen_on_private_sockets_only(tmp_
             assert file_mode(tmp_path / server.name) == 0o700
 
 
+@pytest.mark.parametrize("runtime_dir_is_long", [False, True])
 def test_a_state_folder_with_a_long_path_has_a_short_private_way_to_its_sockets(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, runtime_dir_is_long: bool
 ) -> None:
-    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
-    state = tmp_path / ("long" * 25)
-    with Postgres(state, durable=False) as postgres, Redis(state, durable=False) as queue:
-        psycopg.connect(postgres.url).close()
-        with redis.Redis.from_url(queue.url) as client:
-            assert client.ping()
-        ways = list(tmp_path.glob("unveil-*"))
-        assert len(ways) == 2
-        assert {file_mode(way) for way in ways} == {0o700}
-        assert all(str(way) in postgres.url + queue.url for way in ways)
-    assert list(tmp_path.glob("unveil-*")) == []
+    long_path = tmp_path / ("long" * 25)
+    long_path.mkdir()
+    with tempfile.TemporaryDirectory() as short_path:
+        monkeypatch.setenv("XDG_RUNTIME_DIR", str(long_path) if runtime_dir_is_long else short_path)
+        monkeypatch.setattr(tempfile, "tempdir", short_path)
+        with Postgres(long_path, durable=False) as postgres, Redis(long_path, durable=False) as queue:
+            psycopg.connect(postgres.url).close()
+            with redis.Redis.from_url(queue.url) as client:
+                assert client.ping()
+            ways = list(Path(short_path).glob("unveil-*"))
+            assert len(ways) == 2
+            assert {file_mode(way) for way in ways} == {0o700}
+            assert all(str(way) in postgres.url + queue.url for way in ways)
+        assert list(Path(short_path).glob("unveil-*")) == []
 
 
 def test_secrets_are_for_the_owner_alone_and_no_parent_folder_is_opened(tmp_path: Path) -> None:
