@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+import zlib
 
 # Before torch is imported anywhere: two test processes on two cores, one thread each.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -23,6 +24,9 @@ from s3fs import S3FileSystem
 from tests import servers
 from unveil.app.local.stack import LocalStack
 from unveil.app.settings import Settings
+from unveil.models.data.sample import sample_test
+
+_SAMPLE_CRC = 833018975
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -37,6 +41,16 @@ def pytest_collection_finish() -> None:
     """Leave the half million objects of the imported modules out of every later garbage collection."""
     gc.collect()
     gc.freeze()
+
+
+@pytest.fixture(autouse=True)
+def unchanged_sample() -> Iterator[None]:
+    """The bundled images are shared by all tests of a process: none may write to them."""
+    yield
+    if sample_test.cache_info().currsize:
+        assert zlib.crc32(sample_test()[0].data) == _SAMPLE_CRC, (
+            "this test, or the thread of one before, wrote to the sample"
+        )
 
 
 @pytest.fixture(scope="session")
