@@ -96,7 +96,7 @@ def main() -> int:
             evaluation = client.evaluations.create(
                 name=f"the {args.profile} table",
                 schemes=SCHEMES,
-                attacks=[attack["name"] for attack in client.attacks()],
+                attacks=[attack["name"] for attack in client.attacks() if not attack["reads_upload"]],
                 dataset=args.dataset,
                 profile=args.profile,
                 utility=True,

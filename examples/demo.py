@@ -28,8 +28,9 @@ from unveil.app.client import Client, Evaluation
 from unveil.app.client.options import Profile
 from unveil.app.client.progress_bar import progress_bar
 from unveil.app.client.types import Scheme
-from unveil.app.errors.problem import UnveilError
+from unveil.app.errors.problem import NotInvertible, UnveilError
 from unveil.app.local.stack import LocalStack
+from unveil.app.report.labels import paper_row
 
 _PHOTO_FILES = ("astronaut.png", "coffee.png", "chelsea.png", "rocket.jpg")
 console = Console(markup=False, emoji=False)
@@ -65,7 +66,7 @@ def main() -> int:
 
 
 def _encrypt_and_decrypt(client: Client, folder: Path) -> None:
-    """Encrypt and decrypt photographs under every scheme; the round trip must be exact."""
+    """Encrypt photographs under every scheme, and decrypt them where the scheme allows it: the result must be exact."""
     folder.mkdir(parents=True, exist_ok=True)
     photos = _sample_photos()
     table = Table("scheme", "photographs", "megapixels", "encrypt", "decrypt", "round trip", title_justify="left")
@@ -74,19 +75,20 @@ def _encrypt_and_decrypt(client: Client, folder: Path) -> None:
         params = {key: value for key, value in scheme.items() if key != "name"}
         with _measure_seconds() as encrypting:
             protected = client.encrypt(photos, name, params)
-        with _measure_seconds() as decrypting:
-            plain = client.decrypt(protected)
-        exact = all(np.array_equal(a.pixels, _pixels(b)) for a, b in zip(plain, photos, strict=True))
-        if not exact:
-            raise SystemExit(f"{name} {params}: the decrypted photographs differ from the originals")
+        try:
+            with _measure_seconds() as decrypting:
+                plain = client.decrypt(protected)
+        except NotInvertible:
+            decrypted, round_trip = "", Text("not invertible", style="dim")
+        else:
+            if not all(np.array_equal(a.pixels, _pixels(b)) for a, b in zip(plain, photos, strict=True)):
+                raise SystemExit(f"{name} {params}: the decrypted photographs differ from the originals")
+            decrypted, round_trip = f"{decrypting[0]:.2f} s", Text("exact", style="green")
         label = "-".join([name, *map(str, params.values())])
         for image in protected:
             image.save(folder / f"{Path(image.filename).stem}.{label}.png")
         megapixels = sum(image.original_width * image.original_height for image in protected) / 1e6
-        table.add_row(
-            label, str(len(protected)), f"{megapixels:.1f}", f"{encrypting[0]:.2f} s", f"{decrypting[0]:.2f} s",
-            Text("exact", style="green"),
-        )  # fmt: skip
+        table.add_row(label, str(len(protected)), f"{megapixels:.1f}", f"{encrypting[0]:.2f} s", decrypted, round_trip)
     console.print(table)
     console.print(f"The protected photographs are in {folder}/\n")
 
@@ -94,18 +96,19 @@ def _encrypt_and_decrypt(client: Client, folder: Path) -> None:
 def _evaluate(client: Client, profile: str) -> Evaluation:
     schemes, attacks = client.schemes(), client.attacks()
     non_learning, learning = (
-        [attack["name"] for attack in attacks if attack["learned"] is learned] for learned in (False, True)
+        [attack["name"] for attack in attacks if attack["learned"] is learned and not attack["reads_upload"]]
+        for learned in (False, True)
     )
     evaluation = client.evaluations.create(
         name="demo",
-        schemes=_untrained_variants(schemes),
+        schemes=[entry for entry in _untrained_variants(schemes) if paper_row(entry) is not None],
         # few ciphertexts are enough, and the attack's time grows with them
         attacks=[{"name": name, "ciphertexts": 16} if name == "key-recovery" else name for name in non_learning],
         dataset="sample",
         keys=1,  # three times as fast; the figures differ little from key to key
         profile=profile,  # type: ignore[arg-type]
     )
-    console.print(f"{evaluation.id}: {len(evaluation.cells)} cells on the dataset sample (a demonstration)")
+    console.print(f"{evaluation.id}: {len(evaluation.cells)} cells, the paper's schemes on the dataset sample")
     with progress_bar(console) as update_bar:
         evaluation.wait(progress=update_bar)
     console.print(render(evaluation.table()))
