@@ -100,7 +100,7 @@ def _variants(cls: type[Any]) -> Iterator[dict[str, Any]]:
 
 
 def _photographs(count: int, height: int, width: int, multiple: int = 1) -> Images:
-    return pad(np.ascontiguousarray(sample().test[:count, :height, :width]), multiple)
+    return pad(sample().test[:count, :height, :width].copy(), multiple)  # a faulty scheme may write into them
 
 
 def _require(condition: object, expected: str, got: object, why: str) -> None:
@@ -264,7 +264,8 @@ def _schemes_for(cls: type[Attack[Any]]) -> Iterator[tuple[str, Scheme[Any, Any]
 def _check_run(cls: type[Attack[Any]], scheme: Scheme[Any, Any]) -> None:
     settings = {**cls.profiles.get("smoke", {})}
     attack, whole = cls(cls.Settings(**settings)), sample().take(16, 3)
-    data = dataclasses.replace(whole, train=whole.train[:, :48, :48], test=whole.test[:, :48, :48])
+    # Copies: a faulty attack may write into them.
+    data = dataclasses.replace(whole, train=whole.train[:, :48, :48].copy(), test=whole.test[:, :48, :48].copy())
     fractions: list[float] = []
     attack_input = _attack_input(attack, scheme, data)
     before = (attack_input.targets.copy(), attack_input.observed.copy())
