@@ -6,7 +6,7 @@ import os
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, TypeVar
+from typing import TYPE_CHECKING, Annotated, Protocol, TypeVar
 
 import typer
 
@@ -37,12 +37,20 @@ if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncSession
 
     from unveil.app.accounts.schemas import AccountCreate, AccountCreated, AccountOut
+    from unveil.app.http.pagination import Page, PageRequest
     from unveil.app.security.envelope import Keyring
     from unveil.app.security.principal import Scope
     from unveil.app.settings import Settings
 
 accounts = CommandGroup(help="Create, list and revoke accounts.")
 T = TypeVar("T")
+
+
+class _HasId(Protocol):
+    id: str
+
+
+Item = TypeVar("Item", bound=_HasId)
 
 
 def register(app: typer.Typer) -> None:
@@ -102,29 +110,38 @@ def _parse_account(name: str, scopes: str) -> AccountCreate:
 def list_accounts(state: State = None, as_json: Json = False) -> None:
     """Every account."""
     items = [
-        account.model_dump(mode="json") for account in run_with_session(state, lambda session, *_: _read_all(session))
+        account.model_dump(mode="json")
+        for account in run_with_session(state, lambda session, *_: _read_accounts(session))
     ]
     rows = [(item["id"], item["name"], " ".join(item["scopes"]), format_date(item["revoked_at"])) for item in items]
     print_items(as_json, items, ("id", "name", "scopes", "revoked"), rows, ["name", "scopes"])
 
 
-async def _read_all(session: AsyncSession) -> list[AccountOut]:
-    from unveil.app.accounts import service
+async def read_all(
+    list_page: Callable[[AsyncSession, PageRequest], Awaitable[Page[Item]]], session: AsyncSession
+) -> list[Item]:
+    """The items of all pages of a list."""
     from unveil.app.http.pagination import PageRequest
 
-    rows: list[AccountOut] = []
+    rows: list[Item] = []
     after = None
     while True:
-        page = await service.list_accounts(session, PageRequest(200, after))
+        page = await list_page(session, PageRequest(200, after))
         rows += page.items
         if page.next is None:
             return rows
         after = rows[-1].id
 
 
+async def _read_accounts(session: AsyncSession) -> list[AccountOut]:
+    from unveil.app.accounts import service
+
+    return await read_all(service.list_accounts, session)
+
+
 async def resolve_account(session: AsyncSession, reference: str) -> str:
     """The id of an account. Raises UsageError."""
-    accounts = await _read_all(session)
+    accounts = await _read_accounts(session)
     return references.resolve(reference, "account", ((account.id, account.name) for account in accounts))
 
 

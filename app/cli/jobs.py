@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from unveil.app.cli import references
-from unveil.app.cli.admin import run_with_session
+from unveil.app.cli.admin import read_all, run_with_session
 from unveil.app.cli.common import Json, State, print_items
 from unveil.app.cli.groups import CommandGroup
 
@@ -39,17 +39,9 @@ def list_jobs(state: State = None, as_json: Json = False) -> None:
 
 
 async def _read_active(session: AsyncSession) -> list[JobOut]:
-    from unveil.app.http.pagination import PageRequest
     from unveil.app.jobs import service
 
-    rows: list[JobOut] = []
-    after = None
-    while True:
-        page = await service.list_active(session, PageRequest(200, after))
-        rows += page.items
-        if page.next is None:
-            return rows
-        after = rows[-1].id
+    return await read_all(service.list_active, session)
 
 
 def _to_row(job: JobOut) -> tuple[str, ...]:

@@ -8,17 +8,13 @@ bundled public statistics describe natural images; they contain nothing of the s
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from unveil.models.attacks.base import Attack, AttackInput, AttackResult
+from unveil.models.attacks.ciphertext_curve import CiphertextSettings, recover_with_curve
 from unveil.models.core.errors import AttackFailed
 from unveil.models.core.images import Images
 from unveil.models.core.run_context import OnStep, RunContext
-from unveil.models.core.settings_schema import setting
 from unveil.models.core.structure import (
     BlockScramble,
     BlockSubstitution,
@@ -39,9 +35,6 @@ from unveil.models.schemes.value_substitution import ValueSubstitution
 if TYPE_CHECKING:
     from unveil.models.recovery.color_ambiguity import ColorTransform
 
-CURVE = "ssim_by_ciphertexts"
-CURVE_TARGETS = 32  # images averaged for a point of the curve
-
 UNKNOWN_STRUCTURE = (
     "needs a scheme that inverts and permutes the channels of each pixel, the nibbles of each 4x4 block by one map, "
     "the values of each block by one map, or whole blocks, or that replaces values of each block by one table"
@@ -51,24 +44,14 @@ RecoveredMap = PixelwiseKey | NibblePermutation | BlockReading | ValueReading | 
 Violations = Callable[[RecoveredMap], int]
 
 
-@dataclass(frozen=True)
-class KeyRecoverySettings:
-    ciphertexts: int = setting(
-        64, "Ciphertexts from which the key is computed", minimum=1, maximum=4096, stronger="higher"
-    )
-    curve: bool = setting(
-        True, "Also recover from 1, 2, 4, ... ciphertexts and report the SSIM of each", stronger="neutral"
-    )
-
-
-class KeyRecovery(Attack[KeyRecoverySettings]):
+class KeyRecovery(Attack[CiphertextSettings]):
     """Computes the key from ciphertexts alone; public image statistics resolve the remaining ambiguity."""
 
     name = "key-recovery"
     title = "Key recovery"
     source = "Unveil"
     threat_model = ThreatModel.CIPHERTEXT_ONLY
-    Settings = KeyRecoverySettings
+    Settings = CiphertextSettings
 
     def required_ciphertexts(self) -> int:
         return self.settings.ciphertexts
@@ -88,30 +71,16 @@ class KeyRecovery(Attack[KeyRecoverySettings]):
         scheme = attack_input.scheme
         if scheme is None:
             raise AttackFailed(UNKNOWN_STRUCTURE)
-        ciphertexts = np.concatenate([attack_input.observed, attack_input.targets])[: self.settings.ciphertexts]
-        curve = self.settings.curve and context.ablation
-        fewer = [2**i for i in range(len(ciphertexts).bit_length()) if 2**i < len(ciphertexts)] if curve else []
 
-        def recover(count: int, points_done: int) -> tuple[RecoveredMap, ColorTransform | None]:
-            report = partial(context.report, points_done / (len(fewer) + 1), f"{count} ciphertexts")
-            report()
-            # The targets are ciphertexts as well, and their colours count.
-            to_read = np.concatenate([attack_input.targets, attack_input.observed[:count]])
-            return recover_map(
-                scheme.structure, ciphertexts[:count], to_read, context.seed, scheme.rule_violations, report
-            )
+        def recover(
+            ciphertexts: Images, to_read: Images, on_step: OnStep
+        ) -> tuple[RecoveredMap, ColorTransform | None]:
+            return recover_map(scheme.structure, ciphertexts, to_read, context.seed, scheme.rule_violations, on_step)
 
-        # The recovery that the verdict rests on comes first: if it fails, no curve is computed.
-        inverse, color_transform = recover(len(ciphertexts), 0)
-        reconstructed = inverse.decrypt(attack_input.targets)
-        ablation = []
-        for points_done, count in enumerate(fewer, 1):
-            from_fewer, _ = recover(count, points_done)
-            ablation.append((CURVE, float(count), from_fewer.decrypt(attack_input.targets[:CURVE_TARGETS])))
-        if curve:
-            ablation.append((CURVE, float(len(ciphertexts)), reconstructed[:CURVE_TARGETS]))
+        found = recover_with_curve(attack_input, self.settings, context, recover)
+        color_transform = found.color
         blocks_move = isinstance(scheme.structure, BlockScramble) or is_moved_block_map(scheme.structure)
-        metrics, notes = {"ciphertexts": float(len(ciphertexts))}, []
+        metrics, notes = {"ciphertexts": float(found.count)}, list(found.notes)
         if color_transform is not None:
             metrics["ciphertexts_for_colours"] = float(color_transform.image_count)
             metrics["colour_probability"] = color_transform.probability
@@ -119,11 +88,11 @@ class KeyRecovery(Attack[KeyRecoverySettings]):
             probability, images = f"{color_transform.probability:.3f}", color_transform.image_count
             notes.append(f"{choices} chosen with probability {probability} on {images} of the ciphertexts")
         return AttackResult(
-            reconstructed=reconstructed,
-            inverse=inverse,
-            key=scheme.key_from_map(inverse),
+            reconstructed=found.reconstructed,
+            inverse=found.inverse,
+            key=scheme.key_from_map(found.inverse),
             metrics=metrics,
-            ablation=ablation,
+            ablation=found.ablation,
             # The mirror images of natural images are as natural, and blocks that move tell no side of the image.
             ambiguity="mirror" if blocks_move else None,
             notes=tuple(notes),

@@ -1,6 +1,6 @@
-"""Statistics: whether ciphertexts of an unknown scheme can be told from random values, and how.
+"""Statistics: whether ciphertexts of an unknown scheme differ from random values, and how.
 
-A finding is a note of the cell, not a verdict: what can be told from random values need not be readable. The tests are
+A finding is a note of the cell, not a verdict: values that are not random need not be readable. The tests are
 in `unveil.models.structural.randomness`.
 """
 

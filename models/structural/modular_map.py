@@ -40,7 +40,7 @@ class ModularMap:
 
 
 def find_modular_map(layout: Layout, bits: Literal[1, 8], plain: Images, protected: Images) -> ModularMap | None:
-    """The map that explains pairs uint8 [N, H, W, 3]; None: there is none."""
+    """The map that explains pairs uint8 [N, H, W, 3], or None if no map does."""
     inputs, outputs = layout.split(protected), layout.split(plain)
     size = inputs.shape[1] * (8 // bits)
     wanted = 1 + _CANDIDATE_ROWS_PER_VALUE * size + _CHECKED_ROWS
@@ -60,13 +60,13 @@ def find_modular_map(layout: Layout, bits: Literal[1, 8], plain: Images, protect
 
 
 def _apply(units: Rows, matrix: npt.NDArray[np.int64], offset: npt.NDArray[np.int64], modulus: int) -> Rows:
-    # Exact in float32: sums of at most 400 products below 2**16 stay below 2**24 in both cases.
+    # Exact in float32: sums of 48 products of bytes, or of 384 products of bits, stay below 2**24.
     product = (units.astype(np.float32) @ matrix.astype(np.float32)).astype(np.int64)
     return ((product + offset) % modulus).astype(np.uint8)
 
 
 def _solve_values(x: npt.NDArray[np.int64], y: npt.NDArray[np.int64]) -> npt.NDArray[np.int64] | None:
-    """matrix with x @ matrix = y modulo 256, by elimination with odd pivots; None: there is none."""
+    """matrix with x @ matrix = y modulo 256, by elimination with odd pivots, or None without a solution."""
     size = x.shape[1]
     work = np.concatenate([x, y], axis=1)
     for column in range(size):

@@ -1,26 +1,13 @@
 import numpy as np
 import pytest
 
+from tests.models.recovery.readings import best_reading
 from unveil.models.catalog import make_scheme
 from unveil.models.data.sample import sample
 from unveil.models.recovery.block_scramble import read_blocks
-from unveil.models.schemes.block_reading import SYMMETRIES
 
 SCHEME = make_scheme("etc", {})
 IMAGES = sample().test
-
-
-def _best_reading(reading, ciphertexts, images):
-    """The reading in the global turn, inversion and channel order that fit the images best, and its share of values."""
-    readings = [
-        reading.transform(symmetry, order, negative=negative)
-        for symmetry in range(SYMMETRIES)
-        for negative in (False, True)
-        for order in range(6)
-    ]
-    fitting = [each for each in readings if each.blocks.shape == reading.blocks.shape]
-    shares = [float((each.decrypt(ciphertexts) == images).mean()) for each in fitting]
-    return fitting[int(np.argmax(shares))], max(shares)
 
 
 @pytest.mark.parametrize(("height", "width"), [(96, 96), (64, 96)])
@@ -30,7 +17,7 @@ def test_blocks_are_read_exactly_from_sixteen_ciphertexts(height, width):
     ciphertexts = SCHEME.encrypt(images, key)
     reading = read_blocks(ciphertexts[:16], 8)
     assert reading.blocks.shape == (height // 8, width // 8)
-    best, share = _best_reading(reading, ciphertexts[16:], images[16:])
+    best, share = best_reading(reading, ciphertexts[16:], images[16:])
     assert share == 1
     recovered = SCHEME.key_from_map(best)
     assert SCHEME.key_agreement(recovered, key) == {"turns": 1, "reversed": 1, "orders": 1, "blocks": 1}
@@ -52,7 +39,7 @@ def test_too_little_to_go_by_still_gives_a_reading(images):
 def test_noise_gives_no_layout():
     noise = np.random.default_rng(0).integers(0, 256, (16, 96, 96, 3), np.uint8)
     key = SCHEME.derive(bytes(32), 96, 96)
-    _, share = _best_reading(read_blocks(SCHEME.encrypt(noise, key), 8), SCHEME.encrypt(noise, key), noise)
+    _, share = best_reading(read_blocks(SCHEME.encrypt(noise, key), 8), SCHEME.encrypt(noise, key), noise)
     assert share < 0.1
 
 

@@ -3,25 +3,12 @@
 import numpy as np
 import pytest
 
+from tests.models.recovery.readings import best_reading
 from unveil.models.catalog import make_scheme
 from unveil.models.data.sample import sample
 from unveil.models.recovery.permuted_values import read_moved_blocks
-from unveil.models.schemes.block_reading import SYMMETRIES
 
 IMAGES = sample().test
-
-
-def best_reading(reading, ciphertexts, images):
-    """The reading in the global rotation, mirroring, inversion and channel order that fit best, and its share."""
-    readings = [
-        reading.transform(symmetry, order, negative=negative)
-        for symmetry in range(SYMMETRIES)
-        for negative in (False, True)
-        for order in range(6)
-    ]
-    fitting = [each for each in readings if each.blocks.shape == reading.blocks.shape]
-    shares = [float((each.decrypt(ciphertexts) == images).mean()) for each in fitting]
-    return fitting[int(np.argmax(shares))], max(shares)
 
 
 @pytest.mark.parametrize(
