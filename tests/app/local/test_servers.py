@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 import pwd
+import shutil
 import signal
 import stat
 import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
@@ -103,7 +105,18 @@ def test_the_service_is_no_superuser_of_its_database(tmp_path: Path) -> None:
         connection.execute("SELECT pg_read_file('/etc/hostname')")
 
 
+@pytest.fixture
+def open_programs(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """PostgreSQL's programs in a folder that others can enter, wherever this project is installed."""
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder).chmod(0o755)
+        shutil.copytree(servers._postgres_programs().parent, Path(folder) / "postgres")
+        monkeypatch.setattr(servers, "_postgres_programs", lambda: Path(folder) / "postgres" / "bin")
+        yield
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="an ordinary user's PostgreSQL reads what that user may read")
+@pytest.mark.usefixtures("open_programs")
 def test_the_superuser_of_a_server_that_root_started_reads_no_other_file(tmp_path: Path) -> None:
     (tmp_path / "private").write_text("of root")
     (tmp_path / "private").chmod(0o600)
