@@ -110,8 +110,11 @@ def open_programs(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """PostgreSQL's programs in a folder that others can enter, wherever this project is installed."""
     with tempfile.TemporaryDirectory() as folder:
         Path(folder).chmod(0o755)
-        shutil.copytree(servers._postgres_programs().parent, Path(folder) / "postgres")
-        monkeypatch.setattr(servers, "_postgres_programs", lambda: Path(folder) / "postgres" / "bin")
+        programs = servers._postgres_programs()
+        site = programs.parents[2]  # programs find their libraries beside their package, by a relative path
+        for part in (programs.parent, *site.glob(f"{programs.parents[1].name}.libs")):
+            shutil.copytree(part, Path(folder) / part.relative_to(site))
+        monkeypatch.setattr(servers, "_postgres_programs", lambda: Path(folder) / programs.relative_to(site))
         yield
 
 
