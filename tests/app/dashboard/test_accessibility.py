@@ -76,6 +76,8 @@ def test_from_the_sign_in_to_a_report_by_keyboard_alone(
     press(browser, Keys.ENTER)
     undone = browser.find_element(By.CSS_SELECTOR, "[data-is=undone]")
     WebDriverWait(browser, 30).until(lambda _: "equal to yours in every pixel" in undone.text)
+    # Each preview makes the page longer, which can move what has the focus out of the window.
+    WebDriverWait(browser, 120).until(lambda _: "running" not in said.text)
 
     tab_to(browser, ".pages a[href='/']")
     press(browser, Keys.ENTER)

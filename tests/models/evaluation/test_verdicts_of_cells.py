@@ -166,7 +166,7 @@ def test_the_curve_of_key_recovery_is_left_out_where_none_is_wanted():
     scheme = catalog.make_scheme("pixelwise", {})
     attack_input = RecordingAttack(ciphertext_count=4)
     run_cell(scheme, attack_input, DATA, SMOKE, RunContext())
-    assert recovery.run(attack_input.inputs[0], RunContext(ablation=False)).ablation == []
+    assert recovery.run(attack_input.inputs[0], RunContext(ablation=False)).ablation == ()
     assert len(recovery.run(attack_input.inputs[0], RunContext()).ablation) == 3
 
 
