@@ -69,7 +69,7 @@ def evaluate(originals: Images, others: Images, seed: int, leak: float) -> Schem
     required = required_attacks(None, _PROFILE, originals=True, public=False, draws_keys=False)
     attacks, cells, fitting = profile_attacks(_PROFILE), list[CellEvidence](), []
     options = ScoringOptions(seed=seed, samples=0, planned_cells=len(required))
-    context = RunContext(seed=seed, memoize=_memoize)
+    context = RunContext(seed=seed, memoize=_memoize, ablation=False)  # no verdict depends on a curve
     for each in required:
         try:
             evidence = run_external(attacks[each.name], data, options, context).result.evidence

@@ -159,12 +159,11 @@ def _positions(images: Images, condition: str = "") -> Iterator[RandomnessTest]:
             run = (run + 1) * equal
             coincidences += run.sum()
     trials = flat.shape[1] * count * (count - 1) / 2
-    z = (coincidences - trials / 256) / math.sqrt(trials / 256 * 255 / 256)
     yield RandomnessTest(
         f"{condition}values of positions",
         f"{condition}two images have the same value at a position in {coincidences / trials:.2%} of cases, not 0.39% "
         "(a function of its own at each position?)",
-        0.5 * math.erfc(z / math.sqrt(2)),
+        _poisson_tail(coincidences, trials / 256),
     )
 
 
