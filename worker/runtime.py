@@ -1,4 +1,4 @@
-"""Settings, connections and key ring of a worker process: one each, because a fork must not share connections."""
+"""Settings, connections and keyring of a worker process: one each, because a fork must not share connections."""
 
 from __future__ import annotations
 

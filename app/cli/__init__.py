@@ -1,6 +1,6 @@
 """`unveil`: the command line.
 
-Exit codes: 0 done, 1 the work failed, 2 wrong usage, 3 the service cannot be reached, 4 a --fail-on condition was met.
+Exit codes: 0 success, 1 failure, 2 usage error, 3 the service cannot be reached, 4 a verdict met --fail-on.
 """
 
 from __future__ import annotations
@@ -51,8 +51,8 @@ _DISK_ERRNOS = (errno.ENOSPC, errno.EDQUOT, errno.EIO)
 app = CommandGroup(
     name="unveil",
     help="Protect images with learnable encryption and measure what an attacker can still see.",
-    epilog="Exit codes: 0 done, 1 the work failed, 2 wrong usage, 3 the service cannot be reached, 4 a --fail-on "
-    "condition was met.",
+    epilog="Exit codes: 0 success, 1 failure, 2 usage error, 3 the service cannot be reached, 4 a verdict met "
+    "--fail-on.",
     pretty_exceptions_enable=False,
 )
 for module in (

@@ -69,12 +69,12 @@ def create_account(
     ] = "encrypt,keys,evaluate,read",
     max_cost_core_hours: Annotated[
         float | None,
-        typer.Option(min=0, help="Core hours for its jobs in 30 days; else UNVEIL_MAX_COST_CORE_HOURS"),
+        typer.Option(min=0, help="Quota in core hours per 30 days; default: UNVEIL_MAX_COST_CORE_HOURS"),
     ] = None,
     state: State = None,
     as_json: Json = False,
 ) -> None:
-    """Create an account and print its bearer token, which is shown only once."""
+    """Create an account and print its bearer token. The token is shown only once."""
     from unveil.app.accounts import service
 
     body = _parse_account(name, scopes)
@@ -108,7 +108,7 @@ def _parse_account(name: str, scopes: str) -> AccountCreate:
 
 @accounts.command("list")
 def list_accounts(state: State = None, as_json: Json = False) -> None:
-    """Every account."""
+    """List all accounts."""
     items = [
         account.model_dump(mode="json")
         for account in run_with_session(state, lambda session, *_: _read_accounts(session))
@@ -147,13 +147,13 @@ async def resolve_account(session: AsyncSession, reference: str) -> str:
 
 @accounts.command("quota")
 def set_quota(
-    name: Annotated[str, typer.Argument(help="Name, id or its beginning, or latest")],
+    name: Annotated[str, typer.Argument(help="Name, id or a prefix of it, or latest")],
     core_hours: Annotated[
-        float | None, typer.Argument(min=0, help="Core hours in 30 days; without it: UNVEIL_MAX_COST_CORE_HOURS")
+        float | None, typer.Argument(min=0, help="Core hours per 30 days; default: UNVEIL_MAX_COST_CORE_HOURS")
     ] = None,
     state: State = None,
 ) -> None:
-    """Set how many core hours the jobs of an account may use."""
+    """Set the quota of an account: the core hours that its jobs may use in 30 days."""
     from unveil.app.accounts import service
 
     async def update(session: AsyncSession, _: Keyring, __: Settings) -> None:
@@ -164,9 +164,9 @@ def set_quota(
 
 @accounts.command("revoke")
 def revoke_account(
-    name: Annotated[str, typer.Argument(help="Name, id or its beginning, or latest")], state: State = None
+    name: Annotated[str, typer.Argument(help="Name, id or a prefix of it, or latest")], state: State = None
 ) -> None:
-    """End its tokens, dashboard sessions and jobs at once; what it owns stays."""
+    """Revoke an account: its tokens, dashboard sessions and jobs end at once. Its resources are kept."""
     from unveil.app.accounts import service
 
     async def revoke(session: AsyncSession, _: Keyring, __: Settings) -> None:
@@ -177,11 +177,11 @@ def revoke_account(
 
 @accounts.command("sign-in")
 def sign_in(
-    name: Annotated[str, typer.Argument(help="Name, id or its beginning, or latest")],
+    name: Annotated[str, typer.Argument(help="Name, id or a prefix of it, or latest")],
     url: Url = None,
     state: State = None,
 ) -> None:
-    """Print a link that opens the dashboard once."""
+    """Print a link that signs in to the dashboard once."""
     from unveil.app.accounts import service
 
     async def code(session: AsyncSession, keyring: Keyring, settings: Settings) -> str:
@@ -221,14 +221,14 @@ def run_with_session(state: Path | None, operation: Callable[[AsyncSession, Keyr
         raise CommandFailed(problem.detail) from None
 
 
-# --- the key ring ---
+# --- the keyring ---
 
 
 @keys.command("new-ring")
 def create_keyring(file: Annotated[Path, typer.Argument(help="File to create, for UNVEIL_KEYRING_FILE")]) -> None:
-    """Create a key ring: the master key that encrypts all secrets, and the pepper of the token hashes.
+    """Create a keyring: the master key that encrypts all secrets, and the pepper of the token hashes.
 
-    Keep a copy of it apart from the database: without it no key can be decrypted.
+    Store a copy separately from the database: without the keyring no key can be decrypted.
     """
     from unveil.app.security.envelope import new_keyring
 
@@ -236,7 +236,9 @@ def create_keyring(file: Annotated[Path, typer.Argument(help="File to create, fo
         with os.fdopen(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file_object:
             file_object.write(new_keyring().dumps())
     except FileExistsError:
-        raise UsageError(f"{file} exists, and secrets encrypted under it would be lost; choose another name") from None
+        raise UsageError(
+            f"{file} exists; choose another name, because a new keyring cannot decrypt existing secrets"
+        ) from None
     stderr.print(f"wrote {file}")
 
 
@@ -244,16 +246,16 @@ def create_keyring(file: Annotated[Path, typer.Argument(help="File to create, fo
 def rotate_master(
     state: State = None,
     patience: Annotated[
-        float, typer.Option(min=0, max=86_400, help="Seconds to wait until every process has read the new ring")
+        float, typer.Option(min=0, max=86_400, help="Seconds to wait until every process has loaded the new keyring")
     ] = 60.0,
 ) -> None:
-    """Re-encrypt all secrets under a new master key while the service runs. A second call resumes after an abort."""
+    """Rewrap all data-encryption keys under a new master key while the service runs. Resumes after an abort."""
     rotate_master_key(state, timeout_s=patience)
 
 
 @keys.command("add-master")
-def add_master(file: Annotated[Path, typer.Argument(help="The key ring's file")]) -> None:
-    """Add a master key to a ring whose copies you distribute: distribute it, then run `unveil keys rotate-master`."""
+def add_master(file: Annotated[Path, typer.Argument(help="The keyring file")]) -> None:
+    """Add a master key to a keyring file. Distribute the file, then run `unveil keys rotate-master`."""
     from unveil.app.security.envelope import parse_keyring
     from unveil.app.security.key_rotation import RotationIncomplete, exclusive_rotation, write_keyring_file
 
@@ -262,10 +264,10 @@ def add_master(file: Annotated[Path, typer.Argument(help="The key ring's file")]
             keyring = parse_keyring(file.read_text())
             if len(keyring.master_keys) > 1:
                 problem = f"{file} holds {len(keyring.master_keys)} master keys"
-                raise UsageError(f"{problem}: finish that with `unveil keys rotate-master`")
+                raise UsageError(f"{problem}: complete the rotation with `unveil keys rotate-master`")
             write_keyring_file(file, keyring.with_new_master_key())
     except ValueError as error:
-        raise UsageError(f"{file} is not a key ring: {error}") from None
+        raise UsageError(f"{file} is not a keyring: {error}") from None
     except RotationIncomplete as error:
         raise CommandFailed(str(error)) from None
     stderr.print(f"master key {keyring.primary_version + 1} was added to {file}")
@@ -275,12 +277,12 @@ def add_master(file: Annotated[Path, typer.Argument(help="The key ring's file")]
 
 
 def retention(
-    older_than: Annotated[str, typer.Option(help="Time since their end: 30d, 12h")],
+    older_than: Annotated[str, typer.Option(help="Time since the evaluation ended, such as 30d or 12h")],
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print what would be deleted, and delete nothing")] = False,
     state: State = None,
     as_json: Json = False,
 ) -> None:
-    """Delete evaluations that ended so long ago, and files that crashes left behind."""
+    """Delete evaluations that ended before a given age, expired records, and blobs that no row names."""
     from unveil.app.db.session import session_scope
     from unveil.app.ops.retention import delete_expired
 
@@ -303,4 +305,4 @@ def _parse_age(text: str) -> timedelta:
             return int(number) * unit
     except (OverflowError, ValueError):  # longer than a timedelta, more digits than int() reads
         pass
-    raise UsageError(f"{text[:20]!r} is not an age; write 30d or 12h")
+    raise UsageError(f"{text[:20]!r} is not an age; write, for example, 30d or 12h")

@@ -25,25 +25,36 @@ def audit(
     scheme: Annotated[
         str, typer.Argument(metavar="FILE:FUNCTION", help="my_scheme.py:protect, or a built-in scheme: tanaka:icce2018")
     ],
-    images: Annotated[Path, typer.Option(help="Plain images: a folder, a .npy or a .npz file", exists=True)],
+    images: Annotated[Path, typer.Option(help="Plain images: a folder, a .npy file or a .npz file", exists=True)],
     output: Annotated[
-        Path | None, typer.Option("-o", "--output", help="Report to write: .html, .json, .csv, .md or .zip")
+        Path | None, typer.Option("-o", "--output", help="Report file to write: .html, .json, .csv, .md or .zip")
     ] = None,
-    public: Annotated[Path | None, typer.Option(help="The attacker's own images", exists=True)] = None,
+    public: Annotated[
+        Path | None,
+        typer.Option(help="Images that the attacker owns: a folder, a .npy file or a .npz file", exists=True),
+    ] = None,
     attacks: Annotated[str, typer.Option(help="default, all, or a comma-separated list: none,fr:L=4")] = "default",
-    profile: Annotated[Profile, typer.Option(help="smoke: seconds, quick: minutes, paper: its settings")] = "quick",
+    profile: Annotated[
+        Profile, typer.Option(help="smoke: seconds; quick: minutes; paper: the settings of the paper")
+    ] = "quick",
     name: Annotated[str | None, typer.Option(help="Name of the scheme in the report")] = None,
     seed: int = 0,
     key_per_image: Annotated[
-        bool, typer.Option("--key-per-image", help="The function draws a key for each image: call it for each alone")
+        bool,
+        typer.Option(
+            "--key-per-image", help="The function draws a key for each image, so call it for one image at a time"
+        ),
     ] = False,
     oracle: Annotated[
         bool, typer.Option("--oracle/--no-oracle", help="Whether chosen-plaintext attacks may call the function")
     ] = True,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda")] = "auto",
-    out: Annotated[Path | None, typer.Option(help="Folder for finished attacks; run again to resume")] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(help="Folder for results of finished attacks; a second run with the same folder resumes"),
+    ] = None,
     fail_on: Annotated[
-        FailOn, typer.Option(help="Exit with 4 for this verdict or a worse one: broken, leaks, inconclusive")
+        FailOn, typer.Option(help="Exit with code 4 on this verdict or a worse one: broken, leaks, inconclusive")
     ] = "inconclusive",
     junit: Junit = None,
     summary: Summary = None,
@@ -51,7 +62,7 @@ def audit(
 ) -> None:
     """Run every attack that applies to a scheme in this process, and print the verdict.
 
-    FUNCTION takes and returns uint8 images [N, height, width, 3]. Exit code 4: the verdict is --fail-on or worse.
+    FUNCTION takes and returns uint8 images [N, height, width, 3]. Exit code 4: the verdict meets --fail-on.
     """
     from unveil.app.report.formats import Format  # loads SciPy
 

@@ -1,4 +1,4 @@
-"""`unveil backup | restore`: all that the service keeps in one file, and back. The key ring is kept apart from it."""
+"""`unveil backup | restore`: the rows and blobs of the service in one file. The keyring is never in it."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ def register(app: typer.Typer) -> None:
 
 
 def backup(
-    file: Annotated[Path, typer.Argument(help="File to make; - writes to standard output")],
+    file: Annotated[Path, typer.Argument(help="File to write; - writes to stdout")],
     state: State = None,
 ) -> None:
-    """Write rows and blobs into one file, while the service runs or not. The key ring is not in it: keep a copy apart.
+    """Write all rows and blobs to one file. The service may be running. The keyring is not included: store it apart.
 
-    The file holds images and reports as they are; only keys, networks and tokens are sealed. Keep it as you keep those.
+    Images and reports in the file are not encrypted; keys, networks and tokens are. Protect the file accordingly.
     """
     from unveil.app.ops.backup import backup as write
 
@@ -49,23 +49,24 @@ def backup(
             with _open_new_file(file) as out:
                 write(settings, keyring, out, stderr.print)
         if settings.keyring_file is not None:
-            stderr.print(f"without a copy of {settings.keyring_file}, kept elsewhere, it restores nothing")
+            stderr.print(f"keep a copy of {settings.keyring_file} elsewhere: the backup cannot be restored without it")
 
 
 def restore(
-    file: Annotated[Path, typer.Argument(help="What `unveil backup` wrote; - reads standard input", allow_dash=True)],
+    file: Annotated[Path, typer.Argument(help="File written by `unveil backup`; - reads stdin", allow_dash=True)],
     keyring: Annotated[
-        Path | None, typer.Option(help="Copy of the key ring, for a new --state; elsewhere UNVEIL_KEYRING_FILE")
+        Path | None,
+        typer.Option(help="Copy of the keyring for a new --state folder; without --state: UNVEIL_KEYRING_FILE"),
     ] = None,
     state: State = None,
 ) -> None:
-    """Fill an empty database and the blob store from a backup; the service must not run. May be repeated if killed.
+    """Restore a backup into an empty database and blob store. The service must not run.
 
-    With --state it makes the folder of an `unveil local`.
+    An interrupted restore can be repeated. With --state, restore into a new state folder of `unveil local`.
     """
     from unveil.app.ops.backup import restore as read
 
-    # Whatever can be wrong with what is given, before a folder is made that could stand in the way of the next try.
+    # Validates all arguments before it creates a folder, so that a failed call can be repeated.
     with (
         nullcontext(sys.stdin.buffer) if str(file) == "-" else file.open("rb") as source,
         _install_keyring(state, keyring),
@@ -118,9 +119,9 @@ def _open_new_file(file: Path) -> Iterator[BinaryIO]:
 
 @contextmanager
 def _install_keyring(state: Path | None, keyring: Path | None) -> Iterator[None]:
-    """A state folder has this key ring from now on, unless the restore fails: it may be the wrong one.
+    """A state folder has this keyring from now on, unless the restore fails: it may be the wrong one.
 
-    Raises UsageError if the folder has another key ring, or none and none is given.
+    Raises UsageError if the folder has another keyring, or none and none is given.
     """
     from unveil.app.local.servers import restrict_permissions, write_secret
 
@@ -131,17 +132,17 @@ def _install_keyring(state: Path | None, keyring: Path | None) -> Iterator[None]
     is_new = not keyring_path.exists()
     if keyring is None:
         if is_new:
-            raise UsageError("a new folder needs the key ring that was in use; give the copy of it as --keyring")
+            raise UsageError("a new folder needs a copy of the keyring that was in use; give it as --keyring")
         yield
         return
     try:
         keyring_text = keyring.read_text().strip()
         if keyring_path.exists() and keyring_path.read_text().strip() != keyring_text:
-            raise UsageError(f"{state} has a key ring of its own; restore into a new folder")
+            raise UsageError(f"{state} already has a keyring; restore into a new folder")
         restrict_permissions(state)
         write_secret(keyring_path, keyring_text)
     except UnicodeDecodeError:
-        raise UsageError(f"{keyring} is not a key ring; that of a local stack is DIR/secrets/keyring") from None
+        raise UsageError(f"{keyring} is not a keyring file; a local stack has DIR/secrets/keyring") from None
     try:
         yield
     except Exception:

@@ -36,9 +36,10 @@ def board(
         ),
     ] = None,
     profile: Annotated[Profile | None, typer.Option(help="Only evaluations of this profile")] = None,
-    threat_model: Annotated[str | None, typer.Option(help="Only the worst case under this threat model")] = None,
+    threat_model: Annotated[str | None, typer.Option(help="Show only the worst case under this threat model")] = None,
     output: Annotated[
-        Path | None, typer.Option("-o", "--output", help="Folder for a static site: index.html, board.json, cards")
+        Path | None,
+        typer.Option("-o", "--output", help="Write a static site to this folder: index.html, board.json and cards"),
     ] = None,
     as_json: Json = False,
     as_csv: Annotated[bool, typer.Option("--csv", help="Print CSV")] = False,
@@ -81,7 +82,7 @@ def _read_board(client: Client, dataset: str | None, profile: Profile | None, th
         answer = client.board(dataset, profile, threat_model)
         if not answer["pending"]:
             return answer
-        stderr.print(f"{answer['pending']} evaluations to add")
+        stderr.print(f"{answer['pending']} evaluations still to add")
         time.sleep(_POLL_INTERVAL_S)
 
 

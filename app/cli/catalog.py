@@ -35,16 +35,16 @@ def register(app: typer.Typer) -> None:
 
 def schemes(
     name: Annotated[
-        str | None, typer.Argument(help="Show the settings of one scheme", autocompletion=completion.complete_schemes)
+        str | None, typer.Argument(help="Scheme to show", autocompletion=completion.complete_schemes)
     ] = None,
-    width: Annotated[int, typer.Option(min=1, help="Width of the images, for the key space")] = 96,
+    width: Annotated[int, typer.Option(min=1, help="Image width in pixels, for the key space")] = 96,
     height: Annotated[int, typer.Option(min=1)] = 96,
     url: Url = None,
     token: Token = None,
     state: State = None,
     as_json: Json = False,
 ) -> None:
-    """Protection schemes: what they are, how many keys they have; the settings of one."""
+    """List schemes with their key spaces, or show the settings of one scheme."""
     with connect(url, token, state) as client:
         items = client.schemes(width, height)
     if name is not None:
@@ -63,14 +63,14 @@ def schemes(
 
 def attacks(
     name: Annotated[
-        str | None, typer.Argument(help="Show the settings of one attack", autocompletion=completion.complete_attacks)
+        str | None, typer.Argument(help="Attack to show", autocompletion=completion.complete_attacks)
     ] = None,
     url: Url = None,
     token: Token = None,
     state: State = None,
     as_json: Json = False,
 ) -> None:
-    """Attacks: what the attacker holds, and what they apply to; the settings of one."""
+    """List attacks with their threat models and the schemes they apply to, or show the settings of one attack."""
     with connect(url, token, state) as client:
         items = client.attacks()
     if name is not None:
@@ -96,7 +96,7 @@ def _find_by_name(name: str, items: Sequence[T]) -> T:
     for item in items:
         if item["name"] == name:
             return item
-    raise UsageError(f"there is no {name!r}; known: {', '.join(item['name'] for item in items)}")
+    raise UsageError(f"unknown name {name!r}; choose from {', '.join(item['name'] for item in items)}")
 
 
 def _print_item(item: Scheme | Attack, as_json: bool, *lines: str) -> None:

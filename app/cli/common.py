@@ -32,12 +32,12 @@ stderr = Console(  # progress and errors: stdout is for results
 
 Url = Annotated[
     str | None,
-    typer.Option(help="Address of the service (else that of --state, else UNVEIL_URL, else http://127.0.0.1:8000)"),
+    typer.Option(help="Address of the service; default: from --state, then UNVEIL_URL, then http://127.0.0.1:8000"),
 ]
-Token = Annotated[str | None, typer.Option(help="Bearer token (else that of --state, else UNVEIL_TOKEN)")]
+Token = Annotated[str | None, typer.Option(help="Bearer token; default: from --state, then UNVEIL_TOKEN")]
 State = Annotated[
     Path | None,
-    typer.Option(help="State folder of an `unveil local`: takes address and token from there", envvar="UNVEIL_STATE"),
+    typer.Option(help="State folder of `unveil local`, which holds its address and token", envvar="UNVEIL_STATE"),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON")]
 
@@ -45,7 +45,7 @@ _UNREACHABLE_SQLSTATES = ("08", "57P")  # a connection refused or lost; a server
 
 
 class CommandFailed(Exception):
-    """The work failed: exit code 1."""
+    """The command failed: exit code 1."""
 
 
 class ServiceUnreachable(CommandFailed):
@@ -101,8 +101,8 @@ def read_keyring(settings: Settings) -> Keyring:
     try:
         return load_keyring(settings)
     except ValueError as error:
-        raise UsageError(f"{settings.keyring_file} is not a key ring: {error}") from None
-    except RuntimeError as error:  # no key ring is set where one is required
+        raise UsageError(f"{settings.keyring_file} is not a keyring: {error}") from None
+    except RuntimeError as error:  # no keyring is set where one is required
         raise UsageError(str(error)) from None
 
 
@@ -121,7 +121,7 @@ def database_errors_to_exit_code() -> Iterator[None]:
             _UNREACHABLE_SQLSTATES
         ):
             kind = ServiceUnreachable
-            advice = "; start it, or say where it is: --state DIR of a running `unveil local`, or UNVEIL_DATABASE_URL"
+            advice = "; start it, or give its address: --state DIR of a running `unveil local`, or UNVEIL_DATABASE_URL"
         elif isinstance(cause, (psycopg.errors.UndefinedTable, psycopg.errors.UndefinedColumn)):
             advice = "; `unveil migrate` brings it to the newest schema"
         reason, *_ = str(cause).strip().split("\n")
@@ -131,7 +131,7 @@ def database_errors_to_exit_code() -> Iterator[None]:
 def describe_os_error(error: OSError) -> str:
     """The system's message about a path, without its error number."""
     if isinstance(error, FileExistsError):  # where a folder was to be made
-        return f"{error.filename}: there is a file of that name already"
+        return f"{error.filename}: a file of that name already exists"
     reason = error.strerror or str(error)
     return reason if error.filename is None else f"{error.filename}: {reason}"
 
@@ -186,4 +186,4 @@ def print_json(value: Any) -> None:
 
 
 def _state_dir_error(error: OSError) -> UsageError:
-    return UsageError(f"{describe_os_error(error)}; give the folder that `unveil local --state` was given")
+    return UsageError(f"{describe_os_error(error)}; give the state folder of `unveil local`")

@@ -29,7 +29,7 @@ datasets = CommandGroup(help="List, upload and delete datasets.")
 DatasetId = Annotated[
     str,
     typer.Argument(
-        help="ds_..., its beginning, the name, or latest", metavar="DS", autocompletion=completion.complete_dataset
+        help="Id (ds_...) or a prefix of it, name, or latest", metavar="DS", autocompletion=completion.complete_dataset
     ),
 ]
 
@@ -40,7 +40,7 @@ def register(app: typer.Typer) -> None:
 
 @datasets.command("list")
 def list_datasets(url: Url = None, token: Token = None, state: State = None, as_json: Json = False) -> None:
-    """Built-in datasets, the operator's folders and your uploads."""
+    """List built-in datasets, the operator's folders and your uploads."""
     with connect(url, token, state) as client:
         items = list(client.datasets.list())
     rows = []
@@ -60,26 +60,37 @@ def upload(
     archive: Annotated[
         Path,
         typer.Argument(
-            help="zip or folder: train/ and, if there is one, test/, with class folders below; or .npy or .npz"
+            help="A zip file or folder with class folders, optionally below train/ and test/; or a .npy or .npz file"
         ),
     ],
-    name: Annotated[str | None, typer.Option(help="Default: the name of the file")] = None,
-    protected: Annotated[bool, typer.Option("--protected", help="The images are encrypted by your own scheme")] = False,
+    name: Annotated[str | None, typer.Option(help="Name of the dataset; default: the file name")] = None,
+    protected: Annotated[
+        bool, typer.Option("--protected", help="The images are ciphertexts of your own scheme")
+    ] = False,
     reconstructed: Annotated[
-        bool, typer.Option("--reconstructed", help="The output of your own attack, named as the test images are")
+        bool,
+        typer.Option(
+            "--reconstructed",
+            help="The images are the output of your own attack; file names match those of the test images",
+        ),
     ] = False,
     originals: Annotated[
         Path | None,
-        typer.Option(help="Their plain images: zip or folder with the same names, or NumPy file in the same order"),
+        typer.Option(
+            help="Plain images of the ciphertexts: a zip file or folder with the same file names, or a NumPy file in "
+            "the same order"
+        ),
     ] = None,
-    size: Annotated[int, typer.Option(help="Side of plain images in pixels")] = 96,
-    seed: Annotated[int, typer.Option(help="Seed of the 80/20 split of an archive without test/")] = 0,
+    size: Annotated[int, typer.Option(help="Plain images are resized to this side in pixels")] = 96,
+    seed: Annotated[
+        int, typer.Option(help="Seed of the 80/20 split into training and test, for an archive without test/")
+    ] = 0,
     url: Url = None,
     token: Token = None,
     state: State = None,
     as_json: Json = False,
 ) -> None:
-    """Upload a zip, a folder or a NumPy file of images; prints the dataset's id."""
+    """Upload a zip file, a folder or a NumPy file of images, and print the id of the dataset."""
     if protected and reconstructed:
         raise UsageError("--protected and --reconstructed exclude each other")
     kind: Literal["plain", "protected", "reconstructed"] = (
@@ -95,6 +106,6 @@ def upload(
 
 @datasets.command()
 def delete(id: DatasetId, url: Url = None, token: Token = None, state: State = None) -> None:
-    """Delete an upload."""
+    """Delete an uploaded dataset."""
     with connect(url, token, state) as client:
         client.datasets.delete(references.dataset_id(client, id))

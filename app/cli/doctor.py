@@ -85,12 +85,12 @@ def _run_check(check: Callable[[Settings], Check], settings: Settings) -> Check:
 
 
 _HINT_BY_CHECK = {
-    "database": "start it, or set UNVEIL_DATABASE_URL to where it is",
-    "broker": "start it, or set UNVEIL_REDIS_URL to where it is",
-    "key ring": "UNVEIL_KEYRING_FILE must name the ring, readable by this user; unveil keys new-ring FILE makes one",
-    "blobs": "UNVEIL_BLOB_URL must name a place that this user may write to",
-    "data": "UNVEIL_DATA_DIR must name a folder that this user may read",
-    "workers": "they are known from the database",
+    "database": "start it, or set UNVEIL_DATABASE_URL to its address",
+    "broker": "start it, or set UNVEIL_REDIS_URL to its address",
+    "keyring": "set UNVEIL_KEYRING_FILE to a keyring that this user can read; unveil keys new-ring FILE creates one",
+    "blobs": "set UNVEIL_BLOB_URL to a folder or bucket that this user can write to",
+    "data": "set UNVEIL_DATA_DIR to a folder that this user can read",
+    "workers": "their heartbeats are read from the database",
 }
 
 
@@ -107,8 +107,12 @@ def _database(settings: Settings) -> Check:
         except psycopg.errors.UndefinedTable:
             row = None
     if row is None or row[0] != newest:
-        return Check("database", "bad", f"answers, but its schema is {row and row[0]} and not {newest}: unveil migrate")
-    return Check("database", "ok", f"answers, schema {newest}")
+        return Check(
+            "database",
+            "bad",
+            f"reachable, but its schema is {row[0] if row else 'missing'} instead of {newest}: run unveil migrate",
+        )
+    return Check("database", "ok", f"reachable, schema {newest}")
 
 
 def _broker(settings: Settings) -> Check:
@@ -119,7 +123,9 @@ def _broker(settings: Settings) -> Check:
         on_disk = client.config_get("appendonly").get("appendonly") == "yes" or client.config_get("save").get("save")
     version = f"Redis {info['redis_version']}"
     if on_disk:
-        advice = 'needs no persistence, and keeps encrypted requests on disk: set `appendonly no` and `save ""`'
+        advice = (
+            'writes encrypted requests to disk, although it needs no persistence: set `appendonly no` and `save ""`'
+        )
         return Check("broker", "note", f"{version} {advice}")
     return Check("broker", "ok", version)
 
@@ -133,15 +139,15 @@ def _key_ring(settings: Settings) -> Check:
 
     keyring = load_keyring(settings)
     if settings.keyring_file is None:
-        return Check("key ring", "note", "the development key; for real use: unveil keys new-ring FILE")
+        return Check("keyring", "note", "the built-in development key; for production: unveil keys new-ring FILE")
     if settings.keyring_file.stat().st_mode & 0o077:
-        return Check("key ring", "bad", f"others may read {settings.keyring_file}: chmod 600 it")
+        return Check("keyring", "bad", f"other users can read {settings.keyring_file}: chmod 600 it")
     with suppress(SQLAlchemyError), session_scope(settings) as session:  # without a database, none of this
         missing = set(master_versions_in_use(session)) - set(keyring.master_keys)
         if missing:
             numbers = ", ".join(map(str, sorted(missing)))
-            return Check("key ring", "bad", f"keys are sealed under master key {numbers}, which it lacks")
-    return Check("key ring", "ok", f"{len(keyring.master_keys)} master key(s), number {keyring.primary_version} seals")
+            return Check("keyring", "bad", f"keys are encrypted under master key {numbers}, which the keyring lacks")
+    return Check("keyring", "ok", f"{len(keyring.master_keys)} master key(s), version {keyring.primary_version} wraps")
 
 
 def _blobs(settings: Settings) -> Check:
@@ -154,15 +160,17 @@ def _blobs(settings: Settings) -> Check:
     free = blobs.free_bytes()
     if free is not None and free < MIN_FREE_BYTES:
         problem = f"only {free / 2**20:.0f} MiB are free at {settings.blob_url}"
-        return Check("blobs", "bad", f"{problem}: make room, for example with unveil retention, or jobs will fail")
-    return Check("blobs", "ok", f"{settings.blob_url} can be written")
+        return Check(
+            "blobs", "bad", f"{problem}: free some space, for example with unveil retention, or jobs will fail"
+        )
+    return Check("blobs", "ok", f"{settings.blob_url} is writable")
 
 
 def _data(settings: Settings) -> Check:
     datasets = builtin_datasets(settings.data_dir)
     here = [info.name for info in datasets if info.available]
     missing = [info.name for info in datasets if not info.available]
-    detail = f"{', '.join(here)} here" + (f"; {', '.join(missing)} not here yet" if missing else "")
+    detail = f"{', '.join(here)} here" + (f"; {', '.join(missing)} not available" if missing else "")
     return Check("data", "ok", detail)
 
 
@@ -173,9 +181,9 @@ def _workers(settings: Settings) -> Check:
     with session_scope(settings) as session:
         served_queues = {queue for row in session.scalars(select_live_processes()) for queue in row.queues}
     missing = {
-        ENCRYPT_QUEUE: "encryption requests time out: unveil worker --queues encrypt,ops",
-        OPS_QUEUE: "lost jobs are not requeued: unveil worker --queues ops",
-        ATTACK_QUEUE: "evaluations and trainings wait: unveil worker --queues attack",
+        ENCRYPT_QUEUE: "encryption requests time out: run unveil worker --queues encrypt,ops",
+        OPS_QUEUE: "lost jobs are not requeued: run unveil worker --queues ops",
+        ATTACK_QUEUE: "evaluations and trainings wait: run unveil worker --queues attack",
     }
     for queue, advice in missing.items():
         if queue not in served_queues:
@@ -192,16 +200,16 @@ def _check_remote_service(url: str, token: str | None, state: Path | None) -> li
             response = httpx.get(f"{client.url.rstrip('/')}/health/ready", timeout=_REMOTE_TIMEOUT_S)
             parts = response.json()["parts"]
         except httpx.TransportError:
-            return [Check("service", "away", f"none answers at {client.url}")]
+            return [Check("service", "away", f"no service responds at {client.url}")]
         except (ValueError, KeyError, TypeError):
-            answer = f"status {response.status_code}, which is not an answer of Unveil: check the address"
-            return [Check("service", "bad", f"{client.url} answers with {answer}")]
+            answer = f"status {response.status_code}, which is not a response of Unveil: check the address"
+            return [Check("service", "bad", f"{client.url} responds with {answer}")]
         checks = [Check("service", "ok", f"{client.url} answers")]
         checks += [Check(name, "ok" if part["ok"] else "bad", part["detail"]) for name, part in parts.items()]
         try:
             client.schemes()
         except ProblemError as error:
-            return [*checks, Check("token", "bad", f"{error}; give another: --token, --state or UNVEIL_TOKEN")]
+            return [*checks, Check("token", "bad", f"{error}; give another token: --token, --state or UNVEIL_TOKEN")]
     return [*checks, Check("token", "ok", "accepted")]
 
 
@@ -210,7 +218,7 @@ def _check_service(token: str | None, state: Path | None) -> Check:
         try:
             parts = client.ready()["parts"]
         except Unreachable:
-            return Check("service", "note", f"none answers at {client.url}")
+            return Check("service", "note", f"no service responds at {client.url}")
         except ProblemError as error:
             return Check("service", "bad", f"{client.url}: {error}")
     return Check("service", "ok", f"{client.url}: " + "; ".join(part["detail"] for part in parts.values()))

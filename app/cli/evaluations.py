@@ -38,12 +38,12 @@ evaluations = CommandGroup(help="List, follow, cancel and delete evaluations.")
 
 FailOnOption = Annotated[
     FailOn | None,
-    typer.Option(help="Wait, and exit with 4 for this verdict or a worse one: broken, leaks, inconclusive"),
+    typer.Option(help="Wait, and exit with code 4 on this verdict or a worse one: broken, leaks, inconclusive"),
 ]
 EvaluationId = Annotated[
     str,
     typer.Argument(
-        help="ev_..., its beginning, the name, or latest",
+        help="Id (ev_...) or a prefix of it, name, or latest",
         metavar="EV",
         autocompletion=completion.complete_evaluation,
     ),
@@ -60,35 +60,47 @@ def evaluate(
     schemes: Annotated[
         str,
         typer.Option(
-            help="NAME[:SETTING]..., comma-separated: pixelwise:different,tanaka; or all",
+            help="Comma-separated NAME[:SETTING]..., such as pixelwise:different,tanaka; or all",
             autocompletion=completion.complete_schemes,
         ),
     ],
     attacks: Annotated[
-        str, typer.Option(help="The same for attacks: none,fr:b=1; or all", autocompletion=completion.complete_attacks)
+        str,
+        typer.Option(
+            help="Comma-separated NAME[:SETTING]..., such as none,fr:b=1; or all",
+            autocompletion=completion.complete_attacks,
+        ),
     ] = "all",
     dataset: Annotated[
         str,
         typer.Option(
-            help="Name, ds_... id or its beginning, or latest; `unveil datasets list` shows them",
+            help="Name, id (ds_...) or a prefix of it, or latest; see `unveil datasets list`",
             autocompletion=completion.complete_dataset,
         ),
     ] = "sample",
-    profile: Annotated[Profile, typer.Option(help="smoke: seconds, quick: minutes, paper: its settings")] = "quick",
+    profile: Annotated[
+        Profile, typer.Option(help="smoke: seconds; quick: minutes; paper: the settings of the paper")
+    ] = "quick",
     name: Annotated[str | None, typer.Option(help="Name of the evaluation")] = None,
     seed: int = 0,
-    keys: Annotated[int | None, typer.Option(help="Independent keys for each keyed scheme")] = None,
-    samples: Annotated[int | None, typer.Option(help="Image triples to store for each cell")] = None,
+    keys: Annotated[int | None, typer.Option(help="Number of keys drawn for each keyed scheme")] = None,
+    samples: Annotated[
+        int | None, typer.Option(help="Image triples (plain, protected, reconstructed) to store for each cell")
+    ] = None,
     utility: Annotated[
-        bool, typer.Option("--utility", help="Also measure how much accuracy a classifier loses")
+        bool, typer.Option("--utility", help="Also measure how much accuracy a classifier loses on protected images")
     ] = False,
     public_dataset: Annotated[
-        str | None, typer.Option(help="The attacker's own images", autocompletion=completion.complete_dataset)
+        str | None,
+        typer.Option(
+            help="Dataset that the attacker owns; same references as --dataset",
+            autocompletion=completion.complete_dataset,
+        ),
     ] = None,
     ssim_mode: Annotated[
         str | None, typer.Option(help="rgb7, gray7, mean7, rgb-gauss11, gray-gauss11 or ycbcr-gauss11")
     ] = None,
-    watch: Annotated[bool, typer.Option("--watch", help="Wait until it ends and print the tables")] = False,
+    watch: Annotated[bool, typer.Option("--watch", help="Wait until the evaluation ends and print its tables")] = False,
     fail_on: FailOnOption = None,
     junit: Junit = None,
     summary: Summary = None,
@@ -97,9 +109,9 @@ def evaluate(
     state: State = None,
     as_json: Json = False,
 ) -> None:
-    """Evaluate every scheme under every attack on a dataset, and under attacks that the profile requires.
+    """Evaluate schemes under attacks on a dataset. Attacks that the profile requires and that train nothing are added.
 
-    --fail-on, --junit and --summary wait until it ends.
+    --fail-on, --junit and --summary wait until the evaluation ends.
     """
     options: dict[str, Any] = {"seed": seed, "keys": keys, "samples": samples, "utility": utility or None}
     options |= {"name": name, "ssim_mode": ssim_mode}
@@ -128,16 +140,24 @@ def evaluate(
 
 def report(
     id: EvaluationId,
-    output: Annotated[Path, typer.Option("-o", "--output", help="File to write; - for stdout")] = Path("report.html"),
-    format: Annotated[ReportFormat | None, typer.Option(help="Default: the file's suffix, html on stdout")] = None,
+    output: Annotated[Path, typer.Option("-o", "--output", help="File to write; - writes to stdout")] = Path(
+        "report.html"
+    ),
+    format: Annotated[
+        ReportFormat | None, typer.Option(help="Default: the suffix of the file; html for stdout")
+    ] = None,
     images: Annotated[
-        bool, typer.Option("--images/--no-images", help="Without images: a copy to share, with figures only")
+        bool,
+        typer.Option(
+            "--images/--no-images",
+            help="Include images; --no-images writes figures and tables only, for a copy to share",
+        ),
     ] = True,
     url: Url = None,
     token: Token = None,
     state: State = None,
 ) -> None:
-    """Write the report of an evaluation with the cells that have ended."""
+    """Write the report of an evaluation. A report of a running evaluation holds the cells that have ended."""
     chosen_format: Any = format or ("html" if str(output) == "-" else output.suffix.removeprefix("."))
     if chosen_format not in get_args(ReportFormat):
         raise UsageError(f"{output}: unknown format; give --format, one of {', '.join(get_args(ReportFormat))}")
@@ -152,12 +172,15 @@ def report(
 
 @evaluations.command("list")
 def list_evaluations(
-    name: Annotated[str, typer.Option(help="Part of the name")] = "",
-    status: Annotated[str, typer.Option(help="Such as running, succeeded or failed")] = "",
+    name: Annotated[str, typer.Option(help="Only evaluations whose name contains this text")] = "",
+    status: Annotated[str, typer.Option(help="A status, such as running, succeeded or failed")] = "",
     scheme: Annotated[
-        str, typer.Option(help="Name of a scheme that is evaluated", autocompletion=completion.complete_schemes)
+        str, typer.Option(help="Only evaluations of this scheme", autocompletion=completion.complete_schemes)
     ] = "",
-    dataset: Annotated[str, typer.Option(help="Name or id", autocompletion=completion.complete_dataset)] = "",
+    dataset: Annotated[
+        str,
+        typer.Option(help="Only evaluations on this dataset (name or id)", autocompletion=completion.complete_dataset),
+    ] = "",
     url: Url = None,
     token: Token = None,
     state: State = None,
@@ -186,13 +209,13 @@ def list_evaluations(
 @evaluations.command()
 def show(
     id: EvaluationId,
-    watch: Annotated[bool, typer.Option("--watch", help="Wait until it ends first")] = False,
+    watch: Annotated[bool, typer.Option("--watch", help="Wait until the evaluation ends")] = False,
     url: Url = None,
     token: Token = None,
     state: State = None,
     as_json: Json = False,
 ) -> None:
-    """Print the tables of an evaluation with the cells that have ended."""
+    """Print the tables of an evaluation. A running evaluation shows the cells that have ended."""
     with connect(url, token, state) as client:
         evaluation = _get_evaluation(client, id)
         if watch:
@@ -212,14 +235,14 @@ def wait(
     state: State = None,
     as_json: Json = False,
 ) -> None:
-    """Wait until an evaluation ends and print its tables; guards a build with --fail-on."""
+    """Wait until an evaluation ends and print its tables. --fail-on lets a build fail on its verdicts."""
     with connect(url, token, state) as client:
         _wait_and_print(_get_evaluation(client, id), as_json, fail_on, junit, summary)
 
 
 @evaluations.command()
 def cancel(id: EvaluationId, url: Url = None, token: Token = None, state: State = None, as_json: Json = False) -> None:
-    """Stop an evaluation; finished cells are kept."""
+    """Cancel an evaluation. Results of finished cells are kept."""
     with connect(url, token, state) as client:
         evaluation = _get_evaluation(client, id).cancel()
     print_result(as_json, evaluation.raw, evaluation.status)
@@ -228,17 +251,17 @@ def cancel(id: EvaluationId, url: Url = None, token: Token = None, state: State 
 @evaluations.command()
 def delete(
     id: EvaluationId,
-    yes: Annotated[bool, typer.Option("--yes", help="Do not ask")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask for confirmation")] = False,
     url: Url = None,
     token: Token = None,
     state: State = None,
 ) -> None:
-    """Delete an ended evaluation with all its images and figures."""
+    """Delete a finished evaluation with all its images and results."""
     with connect(url, token, state) as client:
         evaluation = _get_evaluation(client, id)
         if not yes:
             counted = f"{evaluation.name!r}, {evaluation.progress.total} cells"
-            typer.confirm(f"Delete {evaluation.id} ({counted}) with all images and figures?", abort=True, err=True)
+            typer.confirm(f"Delete {evaluation.id} ({counted}) with all images and results?", abort=True, err=True)
         evaluation.delete()
 
 
@@ -263,7 +286,9 @@ def _wait_and_print(
         gate.write_files(evaluation.table(), fail_on, junit, summary)
     gate.exit_if_met(fail_on, [verdict.verdict for verdict in evaluation.verdicts])
     if evaluation.status == "cancelled":
-        raise CommandFailed(f"{evaluation.id} was cancelled; finished cells are kept, `unveil evaluate` starts another")
+        raise CommandFailed(
+            f"{evaluation.id} was cancelled; results of finished cells are kept. `unveil evaluate` starts a new one"
+        )
     if evaluation.status != "succeeded":
         raise CommandFailed(f"{evaluation.id} {evaluation.status}: {_failure_reasons(evaluation)}")
 
@@ -280,7 +305,7 @@ def _print_evaluation(evaluation: Evaluation, as_json: bool) -> None:
 def _failure_reasons(evaluation: Evaluation) -> str:
     view = evaluation.view
     failed = [job for job in (*view.cells, *view.utility) if job.status == "failed"]
-    return "; ".join(f"{_job_name(job)}: {job.error.detail if job.error else 'no reason was given'}" for job in failed)
+    return "; ".join(f"{_job_name(job)}: {job.error.detail if job.error else 'no reason given'}" for job in failed)
 
 
 def _job_name(job: Job) -> str:

@@ -1,4 +1,4 @@
-"""The gate of a build: exit code 4 for a verdict that is not accepted, and the files that build servers show."""
+"""Build gate: exit code 4 if a verdict meets --fail-on, and the result files that build servers show."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def write_files(table: EvaluationTable, fail_on: FailOn | None, junit: Path | No
 
 def exit_if_met(fail_on: FailOn | None, verdicts: Iterable[str]) -> None:
     """Raises typer.Exit with EXIT_CONDITION_MET."""
-    refused = [verdict for verdict in verdicts if is_met(fail_on, verdict)]
-    if refused:
-        stderr.print(f"--fail-on {fail_on}: {', '.join(dict.fromkeys(refused))}")
+    met = [verdict for verdict in verdicts if is_met(fail_on, verdict)]
+    if met:
+        stderr.print(f"--fail-on {fail_on} is met by: {', '.join(dict.fromkeys(met))}")
         raise typer.Exit(EXIT_CONDITION_MET)

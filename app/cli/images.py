@@ -40,10 +40,10 @@ def encrypt(
     ] = None,
     key: Annotated[
         str | None,
-        typer.Option(help="Use this key (key_...) and not a fresh one", autocompletion=completion.complete_key),
+        typer.Option(help="Id of the key to use (key_...); default: a new key", autocompletion=completion.complete_key),
     ] = None,
     allow_audit_key: Annotated[
-        bool, typer.Option(help="Use a key that was trained for an evaluation, although its seed is known")
+        bool, typer.Option(help="Allow a key that was trained for an evaluation, whose seed is not secret")
     ] = False,
     folder: Folder = Path("protected"),
     url: Url = None,
@@ -51,11 +51,11 @@ def encrypt(
     state: State = None,
     as_json: Json = False,
 ) -> None:
-    """Protect images; writes NAME.protected.png, or NAME-2 and so on where that exists, and manifest.json."""
+    """Encrypt images. Writes NAME.protected.png for each (NAME-2 if that exists) and manifest.json."""
     _check_paths(files, folder)
     _read_manifest(folder)  # it will be added to
     if scheme is None and key is None:
-        raise UsageError("give --scheme, or --key with a key made before")
+        raise UsageError("give --scheme, or --key with an existing key")
     with connect(url, token, state) as client:
         name: str | None = None
         params: dict[str, Any] = {}
@@ -80,10 +80,12 @@ def decrypt(
     files: Files,
     key: Annotated[
         str | None,
-        typer.Option(help="The key (key_...); else manifest.json beside the image or the PNG itself names it"),
+        typer.Option(
+            help="Id of the key (key_...); default: the key named by manifest.json beside the image, or by the PNG"
+        ),
     ] = None,
     allow_changed: Annotated[
-        bool, typer.Option("--allow-changed", help="Decrypt although an image was changed or the key is not its own")
+        bool, typer.Option("--allow-changed", help="Decrypt even if an image was changed or belongs to another key")
     ] = False,
     folder: Folder = Path("plain"),
     url: Url = None,
@@ -91,7 +93,7 @@ def decrypt(
     state: State = None,
     as_json: Json = False,
 ) -> None:
-    """Undo `encrypt`; writes NAME.plain.png, or NAME-2 and so on where that exists."""
+    """Decrypt images. Writes NAME.plain.png for each (NAME-2 if that exists)."""
     _check_paths(files, folder)
     images = [_read_protected(file, key) for file in files]
     with connect(url, token, state) as client:
@@ -115,14 +117,14 @@ def _check_paths(files: list[Path], folder: Path) -> None:
     """Before anything is asked of the service: what it answers must have a place to go."""
     for file in files:
         if file.is_dir():
-            raise UsageError(f"{file}: is a folder; give the image files in it")
+            raise UsageError(f"{file} is a folder; give image files")
         if not file.is_file():
-            raise UsageError(f"{file}: there is no such file")
+            raise UsageError(f"{file}: no such file")
     try:
         folder.mkdir(parents=True, exist_ok=True)
         tempfile.TemporaryFile(dir=folder).close()
     except OSError as error:
-        raise UsageError(f"--out {folder}: {error.strerror}; give a folder that can be written to") from None
+        raise UsageError(f"--out {folder}: {error.strerror}; give a writable folder") from None
 
 
 def _write_images(images: list[Image], files: list[Path], folder: Path, suffix: str) -> list[dict[str, Any]]:
@@ -176,10 +178,12 @@ def _read_manifest(folder: Path) -> list[dict[str, Any]]:
     try:
         entries = list(json.loads(path.read_text())["images"])
         if any(not isinstance(entry, dict) or not {"file", "key_id"} <= entry.keys() for entry in entries):
-            raise ValueError("an entry of another kind")
+            raise ValueError("not an object")
         return entries
     except (ValueError, KeyError, TypeError):
-        raise UsageError(f"{path} is not a manifest of ours; take another --out folder or --key") from None
+        raise UsageError(
+            f"{path} is not a manifest that Unveil wrote; choose another --out folder, or give --key"
+        ) from None
 
 
 def _print_written(written: list[dict[str, Any]], as_json: bool) -> None:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from unveil.app.security.envelope import Keyring
     from unveil.app.settings import Settings
 
-jobs = CommandGroup(help="Queued and running jobs of all accounts.")
+jobs = CommandGroup(help="List and cancel the queued and running jobs of all accounts.")
 
 
 def register(app: typer.Typer) -> None:
@@ -27,7 +27,7 @@ def register(app: typer.Typer) -> None:
 
 @jobs.command("list")
 def list_jobs(state: State = None, as_json: Json = False) -> None:
-    """List queued and running cells and trainings of keys."""
+    """List queued and running cells and key trainings."""
     rows = run_with_session(state, lambda session, *_: _read_active(session))
     print_items(
         as_json,
@@ -51,10 +51,10 @@ def _to_row(job: JobOut) -> tuple[str, ...]:
 
 @jobs.command("cancel")
 def cancel_job(
-    id: Annotated[str, typer.Argument(help="Id of the job, its beginning, or latest; see `unveil jobs list`")],
+    id: Annotated[str, typer.Argument(help="Id of the job or a prefix of it, or latest; see `unveil jobs list`")],
     state: State = None,
 ) -> None:
-    """Cancel a job: a queued one ends now, a running one within seconds."""
+    """Cancel a job. A queued job ends at once, a running job within seconds."""
     from unveil.app.jobs import service
 
     async def cancel(session: AsyncSession, _: Keyring, __: Settings) -> JobOut:

@@ -1,4 +1,4 @@
-"""`unveil keys`: encryption keys. `unveil.app.cli.admin` adds the commands for the master key ring."""
+"""`unveil keys`: encryption keys. `unveil.app.cli.admin` adds the commands for the master keyring."""
 
 from __future__ import annotations
 
@@ -33,12 +33,15 @@ from unveil.app.cli.master_key import require_keyring_file, rotate_master_key
 if TYPE_CHECKING:
     from unveil.app.client import Key
 
-keys = CommandGroup(help="Protection keys, and the key ring that seals them.")
+keys = CommandGroup(help="Manage encryption keys and the keyring that encrypts them.")
 
 KeyId = Annotated[
-    str, typer.Argument(help="key_..., its beginning, or latest", metavar="KEY", autocompletion=completion.complete_key)
+    str,
+    typer.Argument(
+        help="Id (key_...) or a prefix of it, or latest", metavar="KEY", autocompletion=completion.complete_key
+    ),
 ]
-Watch = Annotated[bool, typer.Option("--watch", help="Wait until its training ends")]
+Watch = Annotated[bool, typer.Option("--watch", help="Wait until the training of the key ends")]
 
 
 def register(app: typer.Typer) -> None:
@@ -47,7 +50,7 @@ def register(app: typer.Typer) -> None:
 
 @keys.command("list")
 def list_keys(url: Url = None, token: Token = None, state: State = None, as_json: Json = False) -> None:
-    """Your keys, never their secrets."""
+    """List your keys, without their secrets."""
     with connect(url, token, state) as client:
         items = list(client.keys.list())
     rows = []
@@ -67,22 +70,22 @@ def create(
             help="NAME[:SETTING]..., for example tanaka or tn-gan:epochs=10", autocompletion=completion.complete_schemes
         ),
     ],
-    profile: Annotated[str | None, typer.Option(help="Profile of the training: smoke, quick or paper")] = None,
-    dataset: Annotated[
-        str | None, typer.Option(help="Dataset of the training; `unveil datasets list` shows them")
+    profile: Annotated[
+        str | None, typer.Option(help="Profile for the training of a key: smoke, quick or paper")
     ] = None,
+    dataset: Annotated[str | None, typer.Option(help="Dataset to train on; see `unveil datasets list`")] = None,
     seed: Annotated[
         int | None,
-        typer.Option(help="Seed of the training; a person who knows it can train the same key; default: random"),
+        typer.Option(help="Seed of the training; anyone who knows it can train the same key; default: random"),
     ] = None,
-    material: Annotated[Path | None, typer.Option(help="JSON file with your own key")] = None,
+    material: Annotated[Path | None, typer.Option(help="JSON file with explicit key material")] = None,
     watch: Watch = False,
     url: Url = None,
     token: Token = None,
     state: State = None,
     as_json: Json = False,
 ) -> None:
-    """Draw a key, store your own, or train one; prints its id."""
+    """Create a key: draw one at random, import key material, or start a training. Prints the id of the key."""
     material_json = None if material is None else _read_json_object(material)
     with connect(url, token, state) as client:
         name, params = spec_parser.parse_spec(scheme, client.schemes())
@@ -99,7 +102,7 @@ def create(
 def show(
     id: KeyId, watch: Watch = False, url: Url = None, token: Token = None, state: State = None, as_json: Json = False
 ) -> None:
-    """One key, never its secret."""
+    """Show a key, without its secret."""
     with connect(url, token, state) as client:
         key = client.keys.get(references.key_id(client, id))
         if watch:
@@ -109,14 +112,14 @@ def show(
 
 @keys.command()
 def export(id: KeyId, url: Url = None, token: Token = None, state: State = None) -> None:
-    """Print the secret itself as JSON; the token needs the scope keys:export."""
+    """Print the secret of a key as JSON. The token needs the scope keys:export."""
     with connect(url, token, state) as client:
         print_json(client.keys.get(references.key_id(client, id)).material())
 
 
 @keys.command()
 def cancel(id: KeyId, url: Url = None, token: Token = None, state: State = None, as_json: Json = False) -> None:
-    """Stop the training of a key."""
+    """Cancel the training of a key."""
     with connect(url, token, state) as client:
         _print_key(client.keys.get(references.key_id(client, id)).cancel(), as_json)
 
@@ -124,20 +127,20 @@ def cancel(id: KeyId, url: Url = None, token: Token = None, state: State = None,
 @keys.command()
 def destroy(
     id: KeyId,
-    yes: Annotated[bool, typer.Option("--yes", help="Do not ask")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask for confirmation")] = False,
     thorough: Annotated[
         bool,
         typer.Option(
             "--thorough",
-            help="For operators: then rotate the master key and vacuum, so that no copy in the database's files or in "
-            "backups decrypts under the new keyring",
+            help="For operators: afterwards rotate the master key and vacuum the database, so that no copy of the key "
+            "in database files or backups can be decrypted with the new keyring",
         ),
     ] = False,
     url: Url = None,
     token: Token = None,
     state: State = None,
 ) -> None:
-    """Destroy a key for good: what it protects is lost."""
+    """Destroy a key permanently. Images that it protects can no longer be decrypted."""
     if thorough:
         require_keyring_file(state)  # before the key is destroyed
     with connect(url, token, state) as client:
@@ -155,9 +158,9 @@ def _wait_for_training(key: Key) -> None:
     with progress_bar(stderr) as update_bar:
         key.wait(progress=update_bar)
     if key.status == "cancelled":
-        raise CommandFailed(f"{key.id} was cancelled; `unveil keys create` trains another")
+        raise CommandFailed(f"{key.id} was cancelled; `unveil keys create` trains a new one")
     if not key.ready:
-        raise CommandFailed(f"{key.id} {key.status}: {(key.error or {}).get('detail', 'no reason was given')}")
+        raise CommandFailed(f"{key.id} {key.status}: {(key.error or {}).get('detail', 'no reason given')}")
 
 
 def _print_key(key: Key, as_json: bool, *, id_only: bool = False) -> None:

@@ -21,11 +21,11 @@ if TYPE_CHECKING:
 
 
 def require_keyring_file(state: Path | None) -> tuple[Settings, Path]:
-    """Raises UsageError without a key ring."""
+    """Raises UsageError without a keyring."""
     load_state_dir(state)
     settings = read_settings()
     if settings.keyring_file is None:
-        raise UsageError("there is no key ring to rotate: give --state DIR, or name its file in UNVEIL_KEYRING_FILE")
+        raise UsageError("no keyring file is configured: give --state DIR, or set UNVEIL_KEYRING_FILE")
     read_keyring(settings)
     return settings, settings.keyring_file
 

@@ -13,9 +13,9 @@ import typer
 from unveil.app.cli.common import Json, UsageError, print_items, stdout
 from unveil.app.cli.groups import CommandGroup
 
-plugins = CommandGroup(help="Schemes, attacks and metrics of others")
+plugins = CommandGroup(help="List, check and create plug-ins: schemes, attacks and metrics outside Unveil.")
 
-_TEMPLATE = '''"""{title}: replace the cipher by your own. `unveil plugins check` says whether it keeps the contract."""
+_TEMPLATE = '''"""{title}: replace the cipher with your own. `unveil plugins check` tests the contract."""
 
 from dataclasses import dataclass
 
@@ -78,7 +78,7 @@ def register(app: typer.Typer) -> None:
 
 @plugins.command("list")
 def list_plugins(as_json: Json = False) -> None:
-    """Plug-ins that this installation finds, and why one of them is not loaded."""
+    """List the installed plug-ins, with the reason for each one that could not be loaded."""
     from unveil.models import catalog  # imported late: it loads NumPy
 
     found = catalog.plugins()
@@ -91,8 +91,8 @@ def list_plugins(as_json: Json = False) -> None:
 
 
 @plugins.command()
-def check(source: Annotated[str, typer.Argument(metavar="FILE|MODULE", help="The plug-in")]) -> None:
-    """Run the contract tests of the built-ins on a plug-in; says what was expected, what came, and why it matters."""
+def check(source: Annotated[str, typer.Argument(metavar="FILE|MODULE", help="Plug-in to check")]) -> None:
+    """Run the contract tests on a plug-in. A failure names the expected and the actual value, and the consequence."""
     # A process of its own: whether an import loads torch shows in a fresh one only.
     raise typer.Exit(subprocess.run([sys.executable, "-m", "unveil.testing", source], check=False).returncode)
 
@@ -100,9 +100,9 @@ def check(source: Annotated[str, typer.Argument(metavar="FILE|MODULE", help="The
 @plugins.command()
 def new(
     name: Annotated[str, typer.Argument(help="vendor/name, such as acme/my-cipher")],
-    folder: Annotated[Path | None, typer.Option(help="Where to write it; the name of the scheme by default")] = None,
+    folder: Annotated[Path | None, typer.Option(help="Folder to create; default: the name of the scheme")] = None,
 ) -> None:
-    """Write a package with one scheme that passes `unveil plugins check` at once."""
+    """Create a plug-in package with one scheme that passes `unveil plugins check`."""
     from unveil.models import catalog
 
     try:
@@ -117,7 +117,7 @@ def new(
     cls = f"Scheme{cls}" if cls[0].isdigit() else cls
     target = folder or Path(short)
     if target.exists():
-        raise UsageError(f"{target} exists already; choose another --folder")
+        raise UsageError(f"{target} already exists; choose another --folder")
     target.mkdir(parents=True)
     (target / f"{module}.py").write_text(_TEMPLATE.format(name=name, cls=cls, title=" ".join(words).capitalize()))
     values = {"distribution": name.replace("/", "-"), "name": short, "module": module, "cls": cls}

@@ -1,4 +1,4 @@
-"""What a user may write where a command takes an id: the id, its beginning or end, a name, or `latest`."""
+"""References to resources on the command line: an id, a prefix or suffix of it, a name, or `latest`."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ _MIN_ENDING = 6  # digits that tables show of an id
 
 
 def resolve(reference: str, kind: str, items: Iterable[tuple[str, str]]) -> str:
-    """The id that a reference means among `items`, pairs of id and name, newest first.
+    """The id that a reference matches among `items`, pairs of id and name, newest first.
 
-    A name goes before the beginning of an id. A reference that matches nothing is returned as it is: the service says
-    what is wrong with it. Raises UsageError for `latest` of nothing and for a reference that matches several items.
+    A name takes precedence over a prefix of an id. A reference without a match is returned unchanged, so that the
+    service reports the error. Raises UsageError for `latest` without items and for several matches.
     """
     if _FULL_ID.fullmatch(reference):
         return reference
@@ -40,7 +40,9 @@ def resolve(reference: str, kind: str, items: Iterable[tuple[str, str]]) -> str:
     if len(matches) > 1:
         more = ", ..." if len(matches) > _MAX_LISTED else ""
         listed = ", ".join(matches[:_MAX_LISTED])
-        raise UsageError(f"{reference!r} means {len(matches)} {kind}s: {listed}{more}; give more of the id")
+        raise UsageError(
+            f"{reference!r} matches {len(matches)} {kind}s: {listed}{more}; give a longer prefix of the id"
+        )
     return matches[0] if matches else reference
 
 
@@ -53,7 +55,7 @@ def key_id(client: Client, reference: str) -> str:
 
 
 def dataset_id(client: Client, reference: str) -> str:
-    """`latest` and parts of ids mean uploads; other datasets have a name as their id."""
+    """`latest` and parts of ids refer to uploads: the ids of other datasets are their names."""
     items = [(item["id"], item["name"]) for item in client.datasets.list()]
     if reference == LATEST:
         items = [(id, name) for id, name in items if id != name]
@@ -61,7 +63,7 @@ def dataset_id(client: Client, reference: str) -> str:
 
 
 def resolve_settings(client: Client, settings: Mapping[str, Any]) -> dict[str, Any]:
-    """The settings of a scheme or an attack, with the ids that `key_id` and `dataset` mean."""
+    """The settings of a scheme or an attack, with the references in `key_id` and `dataset` resolved to ids."""
     resolvers = {"key_id": key_id, "dataset": dataset_id}
     return {
         name: resolvers[name](client, str(value)) if name in resolvers else value for name, value in settings.items()

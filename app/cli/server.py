@@ -27,7 +27,9 @@ from unveil.app.cli.common import (
 
 PluginSources = Annotated[
     list[str] | None,
-    typer.Option("--plugin", metavar="FILE|MODULE", help="Load a plug-in, as UNVEIL_PLUGINS does; may be repeated"),
+    typer.Option(
+        "--plugin", metavar="FILE|MODULE", help="Plug-in to load, in addition to UNVEIL_PLUGINS; can be repeated"
+    ),
 ]
 
 _SHUTDOWN_TIMEOUT_S = 10  # bounds running requests; event streams do not end by themselves
@@ -48,14 +50,14 @@ def _add_plugins(sources: list[str] | None) -> None:
 
 
 def local(
-    state: Annotated[Path, typer.Option(help="Folder that keeps everything")] = Path(".state/up"),
-    port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes any free one")] = 8000,
+    state: Annotated[Path, typer.Option(help="Folder for all state")] = Path(".state/up"),
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port to listen on; 0 chooses a free one")] = 8000,
     attack_workers: Annotated[
-        int, typer.Option(min=1, max=_MAX_PROCESSES, help="Attacks at once; they share the cores")
+        int, typer.Option(min=1, max=_MAX_PROCESSES, help="Number of jobs at once; they share the cores")
     ] = 1,
     plugin: PluginSources = None,
 ) -> None:
-    """Run everything on this machine: PostgreSQL, Redis, the service and its workers. Ctrl-C stops it."""
+    """Run PostgreSQL, Redis, the service and its workers on this machine. Ctrl-C stops them."""
     from unveil.app.local.stack import run_until_signal
 
     _add_plugins(plugin)
@@ -66,10 +68,10 @@ def local(
 def serve(
     host: Annotated[str, typer.Option(help="Address to listen on")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=1, max=65535)] = 8000,
-    processes: Annotated[int, typer.Option(min=1, max=_MAX_PROCESSES, help="Server processes")] = 1,
+    processes: Annotated[int, typer.Option(min=1, max=_MAX_PROCESSES, help="Number of server processes")] = 1,
     plugin: PluginSources = None,
 ) -> None:
-    """Run the HTTP service; database, broker and the rest come from UNVEIL_* in the environment."""
+    """Run the HTTP service, configured by UNVEIL_* environment variables."""
     import uvicorn
 
     from unveil.app.http.connections import DeadlineProtocol
@@ -86,17 +88,17 @@ def serve(
 
 
 def worker(
-    queues: Annotated[str, typer.Option(help=f"Some of {', '.join(_QUEUES)}")] = ",".join(_QUEUES),
+    queues: Annotated[str, typer.Option(help=f"Comma-separated: {', '.join(_QUEUES)}")] = ",".join(_QUEUES),
     concurrency: Annotated[
-        int, typer.Option(min=1, max=_MAX_PROCESSES, help="Jobs at once; for attack: one for each device")
+        int, typer.Option(min=1, max=_MAX_PROCESSES, help="Jobs at once; for the queue attack: 1 for each device")
     ] = 1,
     plugin: PluginSources = None,
 ) -> None:
-    """Run a Celery worker. One of all workers must serve `ops`: it finds again what others lost."""
+    """Run a Celery worker. At least one worker must serve the queue `ops`, which requeues lost jobs."""
     requested = queues.split(",")
     unknown = [queue for queue in requested if queue not in _QUEUES]
     if unknown:
-        raise UsageError(f"{unknown[0]!r} is no queue; take some of {','.join(_QUEUES)}")
+        raise UsageError(f"unknown queue {unknown[0]!r}; choose from {', '.join(_QUEUES)}")
     _add_plugins(plugin)
     read_settings()
     command = [
@@ -108,10 +110,10 @@ def worker(
 
 
 def migrate(
-    revision: Annotated[str, typer.Argument(help="An Alembic revision")] = "head",
+    revision: Annotated[str, typer.Argument(help="Alembic revision to migrate to")] = "head",
     state: State = None,
 ) -> None:
-    """Bring the database to the newest schema."""
+    """Migrate the database to the newest schema."""
     load_state_dir(state)
     read_settings()
     from alembic import command
@@ -127,7 +129,7 @@ def migrate(
 
 
 def doctor(url: Url = None, token: Token = None, state: State = None, as_json: Json = False) -> None:
-    """Check this installation and the service, where one answers; with --url, only the service there."""
+    """Check this installation and its service; with --url, only the service at that address."""
     from unveil.app.cli.doctor import run_checks
 
     if url is None:
@@ -143,4 +145,4 @@ def doctor(url: Url = None, token: Token = None, state: State = None, as_json: J
     bad = [check.name for check in checks if check.grade in ("bad", "away")]
     if bad:
         kind = ServiceUnreachable if any(check.grade == "away" for check in checks) else CommandFailed
-        raise kind(f"not well: {', '.join(bad)}")
+        raise kind(f"failed checks: {', '.join(bad)}")

@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from unveil.app.security.envelope import Keyring
     from unveil.app.settings import Settings
 
-tokens = CommandGroup(help="Bearer tokens of accounts.")
-AccountArgument = Annotated[str, typer.Argument(help="Name or id of the account, the beginning of its id, or latest")]
+tokens = CommandGroup(help="List, create and revoke the bearer tokens of accounts.")
+AccountArgument = Annotated[str, typer.Argument(help="Name of the account, its id or a prefix of it, or latest")]
 
 
 def register(app: typer.Typer) -> None:
@@ -28,11 +28,11 @@ def register(app: typer.Typer) -> None:
 
 @tokens.command("list")
 def list_tokens(
-    account: Annotated[str | None, typer.Argument(help="Name or id of the account; all without it")] = None,
+    account: Annotated[str | None, typer.Argument(help="Name or id of an account; default: all accounts")] = None,
     state: State = None,
     as_json: Json = False,
 ) -> None:
-    """List tokens by id. The tokens themselves are stored as hashes only."""
+    """List tokens by id. The tokens themselves are not stored, only their hashes."""
     from unveil.app.accounts import service
 
     async def read(session: AsyncSession, _: Keyring, __: Settings) -> list[TokenOut]:
@@ -52,11 +52,11 @@ def list_tokens(
 def create_token(
     account: AccountArgument,
     scopes: Annotated[str, typer.Option(help="Comma-separated: encrypt, keys, keys:export, evaluate, read, admin")],
-    label: Annotated[str, typer.Option(help="What the token is for, shown in lists")] = "",
+    label: Annotated[str, typer.Option(help="Purpose of the token, shown in lists")] = "",
     state: State = None,
     as_json: Json = False,
 ) -> None:
-    """Create another token of an account and print it, which is shown only once."""
+    """Create another token for an account and print it. The token is shown only once."""
     from unveil.app.accounts import service
 
     wanted = parse_scopes(scopes)
@@ -70,10 +70,12 @@ def create_token(
 
 @tokens.command("revoke")
 def revoke_token(
-    id: Annotated[str, typer.Argument(help="tok_..., its beginning, the label, or latest; see `unveil tokens list`")],
+    id: Annotated[
+        str, typer.Argument(help="Id (tok_...) or a prefix of it, label, or latest; see `unveil tokens list`")
+    ],
     state: State = None,
 ) -> None:
-    """End one token at once; sessions lose the scopes that no other token of the account has."""
+    """Revoke a token at once. Dashboard sessions lose the scopes that no other token of the account has."""
     from unveil.app.accounts import service
 
     async def revoke(session: AsyncSession, _: Keyring, __: Settings) -> None:

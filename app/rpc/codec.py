@@ -26,14 +26,14 @@ from unveil.app.security.envelope import Keyring
 
 Direction = Literal["request", "reply"]
 
-_FORMAT = 2  # format 1 began with the key version, whose first byte is 0 in every key ring so far
+_FORMAT = 2  # format 1 began with the key version, whose first byte is 0 in every keyring so far
 _NONCE_BYTES = 12
 _adapters: dict[type, TypeAdapter[Any]] = {}  # building one takes milliseconds
 _HEADER = struct.Struct(f">BH{_NONCE_BYTES}s")
 
 
 class UndecodableMessage(ValueError):
-    """The bytes are no message of this version and key ring: another format, a lost master key, or tampered with."""
+    """The bytes are no message of this version and keyring: another format, a lost master key, or tampered with."""
 
 
 class EncryptedMessageCodec:
@@ -55,11 +55,11 @@ class EncryptedMessageCodec:
         format, version, nonce = _HEADER.unpack(header)
         master_key = self._keyring.master_keys.get(version)
         if format != _FORMAT or master_key is None:
-            raise UndecodableMessage("the message has another format, or its master key is not in the key ring")
+            raise UndecodableMessage("the message has another format, or its master key is not in the keyring")
         try:
             plain = AESGCM(_message_key(master_key, message_id, direction)).decrypt(nonce, body, header)
         except InvalidTag:
-            raise UndecodableMessage("the message was not encrypted under this key ring, id and direction") from None
+            raise UndecodableMessage("the message was not encrypted under this keyring, id and direction") from None
         return _deserialize(plain, types)
 
 

@@ -8,7 +8,7 @@ with associated data "purpose/owner/id", so a row moved to another owner or id c
 second nonce is the wrapped key, the rest the body. Rotation rewraps the wrapped keys only. A value that is too large
 for a row keeps its wrapped key there and its body in a blob, so that no copy of the blob is readable without the row.
 
-The key ring is a file of lines `pepper:BASE64` (keys the token hashes) and `VERSION:BASE64` (master keys, 32 bytes
+The keyring is a file of lines `pepper:BASE64` (keys the token hashes) and `VERSION:BASE64` (master keys, 32 bytes
 each; the highest version encrypts).
 """
 
@@ -96,7 +96,7 @@ class Keyring:
     def key_check_value(self, name: str) -> str:
         """Identifies the `pepper` or the master key of a version without revealing it."""
         key = self.pepper if name == "pepper" else self.master_keys.get(int(name), b"")
-        return hmac.digest(key, b"unveil key ring", "sha256").hex()
+        return hmac.digest(key, b"unveil keyring", "sha256").hex()
 
     def dumps(self) -> str:
         """The file form."""
@@ -119,7 +119,7 @@ class Keyring:
         master_key = self.master_keys.get(int.from_bytes(sealed[:_VERSION_BYTES], "big"))
         wrapped = sealed[_VERSION_BYTES : _VERSION_BYTES + _WRAPPED_KEY_BYTES]
         if master_key is None or len(wrapped) != _WRAPPED_KEY_BYTES:
-            raise DecryptionError("the master key of this value is not in the key ring")
+            raise DecryptionError("the master key of this value is not in the keyring")
         try:
             return AESGCM(master_key).decrypt(wrapped[:_NONCE_BYTES], wrapped[_NONCE_BYTES:], context)
         except InvalidTag:
@@ -156,11 +156,11 @@ class ReloadingKeyring(Keyring):
                 return
             parsed = parse_keyring(self._path.read_text())
         except (OSError, ValueError) as error:
-            log.error("cannot reload the key ring, keeping the one in memory: %s", error)
+            log.error("cannot reload the keyring, keeping the one in memory: %s", error)
             return
         self._master_keys = {**self._master_keys, **parsed.master_keys}
         self._primary_version, self._loaded_stamp = parsed.primary_version, stamp
-        log.info("reloaded the key ring: master key %d encrypts", parsed.primary_version)
+        log.info("reloaded the keyring: master key %d encrypts", parsed.primary_version)
 
 
 def _file_stamp(path: Path) -> tuple[int, int, int]:
@@ -183,20 +183,20 @@ def parse_keyring(text: str) -> Keyring:
         name, _, value = line.partition(":")
         key = base64.b64decode(value, validate=True)
         if len(key) != _KEY_BYTES:
-            raise ValueError(f"key ring: {name} must be {_KEY_BYTES} bytes in base64")
+            raise ValueError(f"keyring: {name} must be {_KEY_BYTES} bytes in base64")
         if name == "pepper":
             pepper = key
         elif name.isdigit() and 0 < int(name) < 2 ** (8 * _VERSION_BYTES):
             master_keys[int(name)] = key
         else:
-            raise ValueError(f"key ring: unknown line {name!r}")
+            raise ValueError(f"keyring: unknown line {name!r}")
     if not pepper or not master_keys:
-        raise ValueError("key ring: a pepper line and at least one numbered master key are needed")
+        raise ValueError("keyring: a pepper line and at least one numbered master key are needed")
     return Keyring(pepper, master_keys)
 
 
 def load_keyring(settings: Settings) -> Keyring:
-    """The operator's key ring, or a fixed key outside production. Raises RuntimeError, ValueError."""
+    """The operator's keyring, or a fixed key outside production. Raises RuntimeError, ValueError."""
     if settings.keyring_file is not None:
         return ReloadingKeyring(Path(settings.keyring_file))
     if settings.environment == "production":

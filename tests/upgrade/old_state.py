@@ -43,7 +43,7 @@ class OldState:
 
     @property
     def backup(self) -> Path:
-        """What the old `unveil backup` wrote of the same state; its key ring is the one of the state folder."""
+        """What the old `unveil backup` wrote of the same state; its keyring is the one of the state folder."""
         return self.folder / "backup-0.1.tar"
 
     @property

@@ -70,7 +70,7 @@ def handle_request(runtime: Runtime, message_id: str) -> None:
     except UndecodableMessage:
         log.exception("request %s cannot be decoded", message_id)
         reply: Any = _internal_error(
-            "the worker cannot read this request; API and workers differ in version or key ring"
+            "the worker cannot read this request; API and workers differ in version or keyring"
         )
     else:
         reply = _process_and_log(runtime, request)

@@ -80,7 +80,7 @@ def test_a_restore_that_lacks_something_leaves_nothing_in_the_way(run_unveil, tm
     (tmp_path / "a.png").write_bytes(png(1))
     assert "--keyring" in run_unveil("restore", "some.bak", "--state", "new", code=2).stderr
     assert "no such" in run_unveil("restore", "none.bak", "--state", "new", "--keyring", "a.png", code=2).stderr.lower()
-    assert "not a key ring" in run_unveil("restore", "some.bak", "--state", "new", "--keyring", "a.png", code=2).stderr
+    assert "not a keyring" in run_unveil("restore", "some.bak", "--state", "new", "--keyring", "a.png", code=2).stderr
     assert not (tmp_path / "new").exists()
     run_unveil("keys", "new-ring", "another")
     run_unveil("restore", "some.bak", "--state", "new", "--keyring", "another", code=1)
@@ -206,7 +206,7 @@ def test_a_key_ring_is_made_once(run_unveil, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "code", "text"),
     [
-        (["encrypt", "missing.png", "--scheme", "tanaka"], 2, "missing.png: there is no such file"),
+        (["encrypt", "missing.png", "--scheme", "tanaka"], 2, "missing.png: no such file"),
         (["encrypt", "a.png"], 2, "--scheme"),
         (["encrypt", "a.png", "--scheme", "rot13"], 2, "rot13"),
         (["encrypt", "a.png", "--scheme", "tanaka:blue"], 2, "settings: "),

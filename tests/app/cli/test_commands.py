@@ -135,7 +135,7 @@ def test_names_beginnings_and_latest_stand_for_ids(run, tmp_path: Path) -> None:
     for reference in ("holiday", "latest", dataset[:-4]):
         made = json.loads(run("evaluate", "--schemes", f"tanaka:key_id={key[:-4]}", "--dataset", reference, *order))
         assert (made["settings"]["dataset"], made["cells"][0]["scheme"]["key_id"]) == (dataset, key)
-    assert "means 3 evaluations" in run("evaluations", "show", "by reference", code=2)
+    assert "matches 3 evaluations" in run("evaluations", "show", "by reference", code=2)
     assert json.loads(run("evaluations", "show", made["id"][:-4], "--json"))["id"] == made["id"]
     run("keys", "destroy", key[:-4], "--yes")
     run("datasets", "delete", "holiday")

@@ -59,7 +59,7 @@ def test_nothing_is_wrong_where_all_is_well_but_a_service_that_is_away_is_noted(
 ) -> None:
     found = run_doctor()
     assert {name: check.detail for name, check in found.items() if check.grade == "bad"} == {}
-    assert (found["service"].grade, found["service"].detail) == ("note", "none answers at http://127.0.0.1:9")
+    assert (found["service"].grade, found["service"].detail) == ("note", "no service responds at http://127.0.0.1:9")
     assert found["workers"].detail == "on every queue"
     named = run_doctor("http://127.0.0.1:9")
     assert {name: check.grade for name, check in named.items()} == {"service": "away"}, "a named one must be there"
@@ -89,7 +89,7 @@ def test_a_schema_that_is_not_the_newest(
         connection.execute(change)
     found = failed_checks()
     assert set(found) == {"database"}
-    assert f"its schema is {version} and not" in found["database"]
+    assert f"its schema is {version} instead of" in found["database"]
     assert "unveil migrate" in found["database"]
 
 
@@ -107,7 +107,7 @@ def test_a_broker_that_is_away_or_does_not_let_us_in(
 def _world_readable(file: Path) -> str:
     file.write_text(new_keyring().dumps())
     file.chmod(0o644)
-    return "others may read"
+    return "other users can read"
 
 
 def _garbage(file: Path) -> str:
@@ -126,8 +126,8 @@ def test_a_key_ring_that_is_missing_none_or_open_to_others(
     said = spoil(tmp_path / "other")
     set_setting("keyring_file", tmp_path / "other")
     found = failed_checks()
-    assert set(found) == {"key ring"}
-    assert said in found["key ring"]
+    assert set(found) == {"keyring"}
+    assert said in found["keyring"]
 
 
 def test_a_key_ring_that_lacks_a_master_key_in_use(
@@ -140,7 +140,7 @@ def test_a_key_ring_that_lacks_a_master_key_in_use(
         session.add(
             Key(id=id, account_id=account, scheme="tanaka", params={}, encrypted_secret=sealed, status="succeeded")
         )
-    assert "sealed under master key 7, which it lacks" in failed_checks()["key ring"]
+    assert "encrypted under master key 7, which the keyring lacks" in failed_checks()["keyring"]
 
 
 def test_a_blob_store_that_cannot_be_written_or_is_nearly_full(
@@ -185,6 +185,6 @@ def test_production_without_a_key_ring(
     set_setting: SetSetting, live_workers: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("UNVEIL_KEYRING_FILE")
-    assert run_doctor()["key ring"].grade == "note"
+    assert run_doctor()["keyring"].grade == "note"
     set_setting("environment", "production")
-    assert "unveil keys new-ring" in failed_checks()["key ring"]
+    assert "unveil keys new-ring" in failed_checks()["keyring"]

@@ -19,17 +19,17 @@ ITEMS = [(C, "night"), (B, "day"), (A, "day")]
         ("nothing", "nothing"), ("", ""),
     ],
 )  # fmt: skip
-def test_a_reference_means_one_id_or_goes_to_the_service_as_it_is(reference: str, id: str) -> None:
+def test_a_reference_resolves_to_one_id_or_is_passed_on_unchanged(reference: str, id: str) -> None:
     assert resolve(reference, "evaluation", ITEMS) == id
 
 
 @pytest.mark.parametrize("reference", ["day", "ev_0199", "0199a"])
 def test_a_reference_to_several_lists_their_ids(reference: str) -> None:
-    with pytest.raises(UsageError, match=f"means 2 evaluations: {B}, {A}; give more of the id"):
+    with pytest.raises(UsageError, match=f"matches 2 evaluations: {B}, {A}; give a longer prefix of the id"):
         resolve(reference, "evaluation", ITEMS)
 
 
-def test_a_name_goes_before_the_beginning_of_an_id() -> None:
+def test_a_name_takes_precedence_over_a_prefix_of_an_id() -> None:
     assert resolve("ev_0199ab", "evaluation", [(B, "x"), (A, "ev_0199ab")]) == A
 
 

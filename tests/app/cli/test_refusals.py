@@ -54,14 +54,14 @@ def expect_error(
         ("keys new-ring nowhere/ring", "nowhere/ring: No such file or directory"),
         ("keys new-ring file/ring", "file/ring: Not a directory"),
         ("keys add-master folder", "folder: Is a directory"),
-        ("keys add-master bytes", "bytes is not a key ring"),
+        ("keys add-master bytes", "bytes is not a keyring"),
         ("keys create tanaka --material bytes", "bytes is not a JSON object"),
-        ("encrypt . --scheme tanaka", ".: is a folder; give the image files in it"),
+        ("encrypt . --scheme tanaka", ". is a folder; give image files"),
         ("encrypt " + "x" * 300 + " --scheme tanaka", "File name too long"),
         ("encrypt a.png --scheme tanaka --out /proc", "--out /proc: "),
         ("backup nowhere/all.tar", "No such file or directory"),
         ("backup file/all.tar", "Not a directory"),
-        ("local --state file", "file: there is a file of that name already"),
+        ("local --state file", "file: a file of that name already exists"),
         ("local --state file/state", "file/state: Not a directory"),
         (f"local --attack-workers {HUGE}", "--attack-workers"),
         (f"serve --processes {HUGE}", "--processes"),
@@ -138,7 +138,7 @@ def test_an_address_that_is_none_is_named(expect_error: ExpectError, monkeypatch
     assert f"{name}: " in expect_error("accounts", "list")
 
 
-@pytest.mark.parametrize(("file", "text"), [("nowhere", "nowhere: No such file"), ("bytes", "bytes is not a key ring")])
+@pytest.mark.parametrize(("file", "text"), [("nowhere", "nowhere: No such file"), ("bytes", "bytes is not a keyring")])
 def test_a_key_ring_that_cannot_be_read(expect_error: ExpectError, monkeypatch, file: str, text: str) -> None:
     monkeypatch.setenv("UNVEIL_DATABASE_URL", UNREACHABLE_DATABASE_URL)
     monkeypatch.setenv("UNVEIL_KEYRING_FILE", file)
@@ -230,7 +230,7 @@ def test_the_demo_says_what_is_wrong_with_what_it_is_given(tmp_path: Path, monke
     monkeypatch.setattr(signal, "signal", lambda *_: None)
     main = runpy.run_path(str(Path(__file__).parents[3] / "examples/demo.py"))["main"]
     assert main() == 1
-    assert "there is a file of that name already" in " ".join(capsys.readouterr().out.split())
+    assert "a file of that name already exists" in " ".join(capsys.readouterr().out.split())
     monkeypatch.setattr(sys, "argv", ["demo", "--profile", "long"])
     with pytest.raises(SystemExit):
         main()

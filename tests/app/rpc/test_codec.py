@@ -108,5 +108,5 @@ def test_after_a_rotation_messages_under_the_old_master_key_are_still_read():
     rotated = KEYRING.with_new_master_key()
     assert EncryptedMessageCodec(rotated).decode(payload, "m", "reply", [PngReply]) == PngReply(b"x")
     only_new = Keyring(rotated.pepper, {2: rotated.master_keys[2]})
-    with pytest.raises(UndecodableMessage, match="not in the key ring"):
+    with pytest.raises(UndecodableMessage, match="not in the keyring"):
         EncryptedMessageCodec(only_new).decode(payload, "m", "reply", [PngReply])

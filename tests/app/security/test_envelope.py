@@ -51,7 +51,7 @@ def test_rewrapping_needs_no_body_and_frees_from_the_old_master(keyring):
     rewrapped = both.rewrap(lock, **MINE)
     new = Keyring(keyring.pepper, {2: both.master_keys[2]})
     assert new.open(rewrapped + body, **MINE) == b"weights"
-    with pytest.raises(DecryptionError, match="not in the key ring"):
+    with pytest.raises(DecryptionError, match="not in the keyring"):
         new.open(lock + body, **MINE)
 
 
