@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import threading
 
@@ -16,6 +17,7 @@ def start_warmup() -> None:
 def _warm_up() -> None:
     try:
         import numpy as np
+        from PIL import Image
 
         from unveil.models.catalog import make_scheme, new_secret, schemes
         from unveil.models.core.images import pad, to_png
@@ -28,5 +30,8 @@ def _warm_up() -> None:
                 scheme = make_scheme(name, {})
                 images = pad(image[None], scheme.size_multiple)
                 scheme.encrypt(images, scheme.key(new_secret(), *images.shape[1:3]))
+        buffer = io.BytesIO()
+        Image.fromarray(image).save(buffer, "JPEG")
+        decode(inspect(buffer.getvalue()))
     except Exception:
         log.exception("warm-up failed; the first request will be slow")

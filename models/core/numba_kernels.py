@@ -24,6 +24,11 @@ def _compile(function: Callable[..., Any]) -> Any:
         return njit(**options)(function)
 
 
+def compile_or_keep(function: Callable[..., Any]) -> Any:
+    """For a loop without a NumPy path: without numba it runs as plain Python."""
+    return _compile(function) or function
+
+
 @_compile
 def _rotate_left(word: Any, bits: Any) -> Any:
     """Rotate a uint32 left by 0 to 31 bits."""

@@ -74,6 +74,7 @@ class DecodeResult:
     notes: list[str] = field(default_factory=list)  # conversions, and what was ignored
     bits: int | None = None  # that the values of a 16-bit file need; they were scaled from it
     text: dict[str, str] = field(default_factory=dict)  # the text chunks of a PNG
+    has_checksum: bool = False  # without one, values that were overwritten go unnoticed
 
 
 @dataclass(frozen=True)
@@ -124,7 +125,7 @@ def decode(file: InspectedImage, *, min_bits: int = 8) -> DecodeResult:
     ImageError.
     """
     with closing(file.image):
-        return _to_result(_read_raster(file), min_bits)
+        return _to_result(file, _read_raster(file), min_bits)
 
 
 def decode_exact(file: InspectedImage) -> DecodeResult:
@@ -134,7 +135,7 @@ def decode_exact(file: InspectedImage) -> DecodeResult:
             reasons = [f"a {file.format} loses detail"]
         else:
             raster = _read_raster(file)
-            result = _to_result(raster, 8)
+            result = _to_result(file, raster, 8)
             reasons = [*raster.conversions]
             if not reasons:
                 return result
@@ -231,12 +232,8 @@ def _read_png(file: InspectedImage) -> _Raster:
 
 
 def _read_jpeg(file: InspectedImage) -> _Raster:
-    def decode_pixels(data: bytes) -> npt.NDArray[np.uint8]:
-        with Image.open(io.BytesIO(data), formats=("JPEG",)) as image:
-            return np.asarray(image)
-
     try:
-        data, notes = jpeg_files.check_jpeg(file.data, decode_pixels)
+        data, notes = jpeg_files.check_jpeg(file.data)
     except ValueError as error:
         raise ImageError("broken_image", f"{error}; save it anew") from None
     with Image.open(io.BytesIO(data), formats=("JPEG",)) as image:
@@ -340,7 +337,7 @@ def _read_orientation(image: Image.Image) -> int:
 # --- from values to 8-bit RGB -----------------------------------------------------------------------------------
 
 
-def _to_result(raster: _Raster, min_bits: int) -> DecodeResult:
+def _to_result(file: InspectedImage, raster: _Raster, min_bits: int) -> DecodeResult:
     bits = None
     if raster.values.dtype == np.uint16:
         bits = max(min_bits, _needed_bits(int(raster.values.max(initial=0))))
@@ -353,7 +350,7 @@ def _to_result(raster: _Raster, min_bits: int) -> DecodeResult:
         raster.values = np.repeat(raster.values[..., None], 3, axis=2)
         raster.ignored.insert(0, _GREY_NOTE)
     notes = [*raster.conversions, *raster.ignored]
-    return DecodeResult(np.ascontiguousarray(raster.values), notes, bits, raster.text)
+    return DecodeResult(np.ascontiguousarray(raster.values), notes, bits, raster.text, file.format == "PNG")
 
 
 def _needed_bits(largest: int) -> int:

@@ -15,6 +15,7 @@ from unveil.models.data.decoding import DecodeResult, ImageError, decode, decode
 from unveil.models.data.image_dataset import ImageDataset, interleave_classes
 from unveil.models.data.layout import LayoutError, Member, layout_notes
 
+NO_CHECKSUM_NOTE = "no checksum in the file: overwritten pixel data would go unnoticed"
 _MIN_SPLIT_COUNT = 5
 
 
@@ -69,6 +70,7 @@ class DatasetReader:
                 )
             images[i] = image
             self.conversions.update(decoded.notes)
+            self.conversions[NO_CHECKSUM_NOTE] += not decoded.has_checksum
         self._scale_alike(members, images, bits)
         return images
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 import zipfile
 import zlib
 
@@ -13,6 +14,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from tests.worker.sample_images import encode, encode_animation, encode_pixels, noise, png, png_of_16_bits
+from unveil.models.data import jpeg_scans
 from unveil.models.data.decoding import ImageError, decode, decode_exact, inspect
 
 MAX = 100_000
@@ -357,12 +359,73 @@ def test_a_jpeg_that_lost_data_is_refused_although_its_end_marker_is_there(optio
         assert "cannot be decoded" in expect_refusal(data[:cut].rstrip(b"\xff") + b"\xff\xd9").detail, share
 
 
-@pytest.mark.parametrize("options", [kind for kind in JPEG_KINDS if "progressive" not in kind], ids=str)
-def test_a_jpeg_with_a_gap_is_refused(options):
+def entropy_coded_data(data):
+    """Its first byte and its end, of the first scan on."""
+    header = data.index(b"\xff\xda") + 2
+    return header + int.from_bytes(data[header : header + 2]), len(data) - 2
+
+
+@pytest.mark.parametrize("options", JPEG_KINDS, ids=str)
+@pytest.mark.parametrize("place", [0.1, 0.4, 0.6])
+def test_a_jpeg_with_a_gap_is_refused(options, place):
     data = encode(photo(), "JPEG", **options)
-    scan = data.index(b"\xff\xda")
-    middle = scan + (len(data) - scan) // 2
-    assert "cannot be decoded" in expect_refusal(data[:middle] + data[middle + 300 :]).detail
+    start, end = entropy_coded_data(data)
+    cut = start + int(place * (end - start))
+    assert "cannot be decoded" in expect_refusal(data[:cut] + data[cut + 300 :]).detail
+
+
+@pytest.mark.parametrize("options", JPEG_KINDS, ids=str)
+@pytest.mark.parametrize("place", [0.1, 0.4, 0.6])
+def test_a_jpeg_with_superfluous_data_is_refused(options, place):
+    """As a sector that was written twice leaves it."""
+    data = encode(photo(), "JPEG", **options)
+    start, end = entropy_coded_data(data)
+    cut = start + int(place * (end - start))
+    assert "cannot be decoded" in expect_refusal(data[:cut] + data[cut - 150 : cut] + data[cut:]).detail
+
+
+@pytest.mark.parametrize("options", JPEG_KINDS, ids=str)
+@pytest.mark.parametrize("fill", [b"\0", b"\xff"])
+def test_a_jpeg_with_an_erased_sector_is_refused(options, fill):
+    data = encode(photo(), "JPEG", **options)
+    start, end = entropy_coded_data(data)
+    cut = start + (end - start) // 3
+    assert "cannot be decoded" in expect_refusal(data[:cut] + 300 * fill + data[cut + 300 :]).detail
+
+
+@pytest.mark.parametrize("count", [1, 8, 16])
+def test_lost_restart_intervals_are_found_although_their_markers_count_to_eight(count):
+    data = encode(photo(192), "JPEG", restart_marker_blocks=4)
+    markers = [at for at in range(len(data) - 2) if data[at] == 0xFF and 0xD0 <= data[at + 1] <= 0xD7]
+    assert "lost" in expect_refusal(data[: markers[2]] + data[markers[2 + count] :]).detail
+
+
+@pytest.mark.parametrize("which", [1, 3, 6])
+def test_a_progressive_jpeg_that_lacks_or_repeats_a_scan_is_refused(which):
+    data = encode(photo(), "JPEG", progressive=True)
+    scan = [at for at in range(len(data) - 1) if data[at : at + 2] == b"\xff\xda"][which]
+    end = re.compile(rb"\xff[\xc4\xda\xd9]").search(data, scan + 2).start()
+    assert "scans are missing" in expect_refusal(data[:scan] + data[end:]).detail
+    assert "scans are missing or repeated" in expect_refusal(data[:end] + data[scan:end] + data[end:]).detail
+
+
+def test_padding_after_the_last_block_and_a_last_restart_marker_are_harmless():
+    data = encode(photo(), "JPEG")
+    expected = decode_data(data).pixels
+    for padding in (bytes(40), b"\xff" * 5, b"\xff\xd0", b"\xff\0\xff\0"):
+        np.testing.assert_array_equal(decode_data(data[:-2] + padding + b"\xff\xd9").pixels, expected)
+
+
+def test_jpegs_are_checked_alike_without_the_compiler(monkeypatch):
+    for name in ("_peek", "_walk_dc", "_walk_ac", "_walk_band", "_has_rest", "walk_scan"):
+        kernel = getattr(jpeg_scans, name)
+        monkeypatch.setattr(jpeg_scans, name, getattr(kernel, "py_func", kernel))
+    for options in ({}, {"progressive": True}, {"restart_marker_blocks": 4}):
+        data = encode(photo(48), "JPEG", **options)
+        decode_data(data)
+        start, end = entropy_coded_data(data)
+        cut = (start + end) // 2
+        assert "cannot be decoded" in expect_refusal(data[:cut] + data[cut + 100 :]).detail
 
 
 VALID = [encode_pixels(noise(), format) for format in ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "PPM")]
