@@ -64,7 +64,7 @@ def test_secrets_have_no_default_and_are_in_no_file(compose: dict[str, Any]) -> 
         assert environment["UNVEIL_ENVIRONMENT"] == "production"
 
 
-def test_only_containers_that_decrypt_have_the_key_ring(compose: dict[str, Any]) -> None:
+def test_only_containers_that_decrypt_have_the_keyring(compose: dict[str, Any]) -> None:
     for name, service in compose["services"].items():
         needs_keyring = name in OWN_SERVICES - {"migrate"}
         assert ("keyring" in service.get("secrets", [])) == needs_keyring, name

@@ -49,7 +49,7 @@ def run_checks(url: str | None, token: str | None, state: Path | None) -> list[C
         settings = Settings()
     except ValidationError as error:
         return [*checks, Check("settings", "bad", str(error))]
-    for check in (_database, _broker, _key_ring, _blobs, _data, _workers):
+    for check in (_database, _broker, _keyring, _blobs, _data, _workers):
         checks.append(_run_check(check, settings))  # noqa: PERF401 - a comprehension would hide the loop's point
     return [*checks, _check_service(token, state)]
 
@@ -130,7 +130,7 @@ def _broker(settings: Settings) -> Check:
     return Check("broker", "ok", version)
 
 
-def _key_ring(settings: Settings) -> Check:
+def _keyring(settings: Settings) -> Check:
     from sqlalchemy.exc import SQLAlchemyError
 
     from unveil.app.db.session import session_scope

@@ -197,7 +197,7 @@ def test_retention_counts_before_it_deletes(run_unveil, state_options) -> None:
     assert "30d" in run_unveil("retention", "--older-than", "soon", *state_options, code=2).stderr
 
 
-def test_a_key_ring_is_made_once(run_unveil, tmp_path: Path) -> None:
+def test_a_keyring_is_made_once(run_unveil, tmp_path: Path) -> None:
     run_unveil("keys", "new-ring", "ring")
     assert (tmp_path / "ring").stat().st_mode & 0o777 == 0o600
     assert "choose another name" in run_unveil("keys", "new-ring", "ring", code=2).stderr

@@ -66,7 +66,7 @@ def expect_error(
         (f"local --attack-workers {HUGE}", "--attack-workers"),
         (f"serve --processes {HUGE}", "--processes"),
         (f"worker --concurrency {HUGE}", "--concurrency"),
-        ("worker --queues ,", "'' is no queue"),
+        ("worker --queues ,", "unknown queue ''"),
         (f"retention --older-than {HUGE}d", "is not an age"),
         (f"retention --older-than {'9' * 5000}h", "is not an age"),
         ("retention --older-than ²d", "is not an age"),
@@ -139,7 +139,7 @@ def test_an_address_that_is_none_is_named(expect_error: ExpectError, monkeypatch
 
 
 @pytest.mark.parametrize(("file", "text"), [("nowhere", "nowhere: No such file"), ("bytes", "bytes is not a keyring")])
-def test_a_key_ring_that_cannot_be_read(expect_error: ExpectError, monkeypatch, file: str, text: str) -> None:
+def test_a_keyring_that_cannot_be_read(expect_error: ExpectError, monkeypatch, file: str, text: str) -> None:
     monkeypatch.setenv("UNVEIL_DATABASE_URL", UNREACHABLE_DATABASE_URL)
     monkeypatch.setenv("UNVEIL_KEYRING_FILE", file)
     for words in (("accounts", "list"), ("keys", "rotate-master"), ("backup", "all.tar")):

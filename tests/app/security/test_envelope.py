@@ -63,7 +63,7 @@ def test_the_file_form_comes_back(keyring):
 
 
 @pytest.mark.parametrize("text", ["", "pepper:x", "1:AAAA", "pepper:{k}", "1:{k}", "pepper:{k}\n0:{k}", "a:{k}\n1:{k}"])
-def test_a_file_that_is_no_key_ring_is_refused(text):
+def test_a_file_that_is_no_keyring_is_refused(text):
     with pytest.raises(ValueError):
         parse_keyring(text.replace("{k}", "A" * 43 + "="))
 
