@@ -29,7 +29,14 @@ from unveil.app.jobs import event_log
 from unveil.app.observability import failpoints
 from unveil.app.observability.logging import bind_log_context
 from unveil.models.catalog import ParameterError
-from unveil.models.core.errors import OUT_OF_MEMORY_TEXTS, AttackFailed, Cancelled, DeadlineReached, DoesNotApply
+from unveil.models.core.errors import (
+    OUT_OF_MEMORY_TEXTS,
+    AttackFailed,
+    Cancelled,
+    DeadlineReached,
+    DoesNotApply,
+    OutOfMemory,
+)
 from unveil.models.core.profiles import Profile
 from unveil.models.core.run_context import RunContext
 from unveil.models.data.image_dataset import DatasetMissing, DatasetUnreadable
@@ -301,10 +308,10 @@ def describe_failure(error: Exception, attack_failed: str) -> dict[str, str]:
         code = "not_applicable"
     elif isinstance(error, ModuleNotFoundError) and error.name in _TORCH_PACKAGES:
         return {"code": "missing_dependency", "detail": "install unveil[torch]"}
+    elif isinstance(error, OutOfMemory | MemoryError) or _is_torch_out_of_memory(error):
+        code = "out_of_memory"
     elif isinstance(error, AttackFailed):
         code = attack_failed
-    elif isinstance(error, MemoryError) or _is_torch_out_of_memory(error):
-        code = "out_of_memory"
     elif isinstance(error, (ParameterError, ValueError)):
         code = "invalid_material"
     elif isinstance(error, storage.StorageError):  # of the blob store alone

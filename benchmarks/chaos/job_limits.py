@@ -57,7 +57,7 @@ _CASES = (
     _Case("account revoked", _ENDLESS, {}, _revoke, ("cancelled", None), 4.0),
     _Case("silent after cancel", _ENDLESS, _HANG, _cancel, ("cancelled", None), 12.0, is_silent=True),
     _Case("too little memory", _TOO_LARGE, {"UNVEIL_JOB_MEMORY_BYTES": str(_MEMORY_BYTES)}, _do_nothing,
-          ("failed", "attack_failed"), 120.0),
+          ("failed", "out_of_memory"), 120.0),
 )  # fmt: skip
 
 

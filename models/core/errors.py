@@ -15,7 +15,14 @@ class DoesNotApply(AttackFailed):
 
 
 class TrainingFailed(AttackFailed):
-    """A training ended without a usable network: it diverged, or the device had too little memory."""
+    """A training ended without a usable network, such as one that diverged."""
+
+
+class OutOfMemory(TrainingFailed):
+    """The training needs more memory than its process or device has, even with the smallest batch."""
+
+
+ATTACK_FAILURES = (OutOfMemory, TrainingFailed, DoesNotApply, AttackFailed)  # the most specific first
 
 
 class Cancelled(Exception):

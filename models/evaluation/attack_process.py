@@ -17,7 +17,7 @@ import numpy as np
 
 from unveil.models.attacks.base import AttackInput, AttackResult, Pairs
 from unveil.models.catalog import make_attack, make_scheme
-from unveil.models.core.errors import AttackFailed, TrainingFailed
+from unveil.models.core.errors import ATTACK_FAILURES, AttackFailed
 from unveil.models.core.images import Images
 from unveil.models.core.run_context import RunContext
 from unveil.models.evaluation.attack_messages import Array, Message, receive, send
@@ -75,12 +75,13 @@ def run(pipe: Pipe) -> None:
         result = attack.run(_attack_input(request, pipe), _context(values, pipe))
         send(pipe.write, _result_message(result, values["scheme"]))
     except AttackFailed as error:
-        pipe.tell("failed", detail=str(error), in_training=isinstance(error, TrainingFailed))
+        kind = next(kind.__name__ for kind in ATTACK_FAILURES if isinstance(error, kind))
+        pipe.tell("failed", detail=str(error), failure=kind)
     except Exception as error:
         traceback.print_exc()
         place = traceback.extract_tb(error.__traceback__)[-1]
         where = f"{os.path.basename(place.filename)} line {place.lineno}"  # noqa: PTH119
-        pipe.tell("failed", detail=f"{name} raised {type(error).__name__} in {where}: {error}", in_training=False)
+        pipe.tell("failed", detail=f"{name} raised {type(error).__name__} in {where}: {error}", failure="AttackFailed")
 
 
 def _attack_input(request: Message, pipe: Pipe) -> AttackInput:

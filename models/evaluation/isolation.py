@@ -21,7 +21,7 @@ import numpy as np
 from unveil.models.attacks.base import Attack, AttackInput, AttackResult
 from unveil.models.catalog import origin_of
 from unveil.models.core.checkpoints import CheckpointStore
-from unveil.models.core.errors import AttackFailed, TrainingFailed
+from unveil.models.core.errors import ATTACK_FAILURES, AttackFailed
 from unveil.models.core.run_context import RunContext
 from unveil.models.evaluation.attack_messages import Message, receive, send
 from unveil.models.recovery.chosen_plaintext import NibbleMap
@@ -31,6 +31,7 @@ from unveil.models.schemes.tanaka import NibblePermutation
 
 MAPS: dict[str, type[Any]] = {cls.__name__: cls for cls in (PixelwiseKey, NibblePermutation, NibbleMap)}
 
+_FAILURE_BY_NAME = {failure.__name__: failure for failure in ATTACK_FAILURES}
 _CANCEL_POLL_S = 0.5
 # Everything else of the environment, such as passwords and the place of the keyring, stays out.
 _ENVIRONMENT = {
@@ -122,7 +123,7 @@ def _serve(
             case "read" | "write":
                 send(stdin, _answer_checkpoint(message, context.checkpoints))
             case "failed":
-                raise (TrainingFailed if fields["in_training"] else AttackFailed)(fields["detail"])
+                raise _FAILURE_BY_NAME[fields["failure"]](fields["detail"])
             case "result":
                 return _result(message, attack, attack_input)
 

@@ -22,7 +22,7 @@ import torch
 from torch import Tensor, nn
 
 from unveil.models.core import checkpoints
-from unveil.models.core.errors import AttackFailed, DeadlineReached, TrainingFailed
+from unveil.models.core.errors import AttackFailed, DeadlineReached, OutOfMemory, TrainingFailed
 from unveil.models.core.images import Images, quantise
 from unveil.models.core.run_context import RunContext
 from unveil.models.training import memory
@@ -133,7 +133,7 @@ def train(
         if limit is not None:
             raise memory.limit_exceeded(batch_size, limit)
         if batch_size // 2 < config.min_batch_size:
-            raise TrainingFailed(f"too little memory on {context.device} even for {batch_size} images a step")
+            raise OutOfMemory(f"too little memory on {context.device} even for {batch_size} images a step")
         batch_size //= 2
 
 

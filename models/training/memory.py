@@ -22,7 +22,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from unveil.models.core.errors import OUT_OF_MEMORY_TEXTS, TrainingFailed
+from unveil.models.core.errors import OUT_OF_MEMORY_TEXTS, OutOfMemory
 
 _COUNTED_BATCH_SIZES = (2, 4)
 # Copies of weights and activations in oneDNN, and gaps of the heap: measured peaks are 0.9 to 1.2 times the estimate,
@@ -34,7 +34,7 @@ def fit_batch_size(run: Callable[[int], object], batch_size: int, min_batch_size
     """The largest of batch_size, batch_size / 2, ... for which `run` fits into the memory that this process may use.
 
     run: computes on the given number of images; called with at most four, and not at all in a process without a limit.
-    Raises TrainingFailed if fewer than `min_batch_size` images fit.
+    Raises OutOfMemory if fewer than `min_batch_size` images fit.
     """
     limit = process_limit()
     if limit is None:
@@ -66,9 +66,9 @@ def process_limit() -> int | None:
     return None if limit == resource.RLIM_INFINITY else limit
 
 
-def limit_exceeded(batch_size: int, limit: int, needed: str = "more") -> TrainingFailed:
+def limit_exceeded(batch_size: int, limit: int, needed: str = "more") -> OutOfMemory:
     """The error of a computation that does not fit into the limit of this process."""
-    return TrainingFailed(
+    return OutOfMemory(
         f"{batch_size} images a step need {needed} than the {limit / 1e9:.2f} GB that this process may use; lower "
         "`batch` or the widths, or raise UNVEIL_JOB_MEMORY_BYTES"
     )

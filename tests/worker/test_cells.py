@@ -18,7 +18,7 @@ from unveil.app.db.job_states import Status
 from unveil.app.db.tables import Cell, Curve, Evaluation, Event, Key, Sample, Scores
 from unveil.app.jobs import event_log
 from unveil.app.storage import StorageUnavailableError
-from unveil.models.core.errors import AttackFailed, DoesNotApply
+from unveil.models.core.errors import AttackFailed, DoesNotApply, OutOfMemory
 from unveil.models.data.image_dataset import DatasetMissing, DatasetUnreadable, ImageDataset
 from unveil.models.evaluation.outcome import CellOutcome
 from unveil.models.evaluation.outcome import Sample as Triple
@@ -186,6 +186,7 @@ def test_the_points_since_the_last_report_are_told_before_the_end(runtime, accou
         (PermissionError(13, "no entry", "/data/secret"), "internal"),  # not of the blob store
         (AttackFailed("too few"), "attack_failed"),
         (ValueError("too small"), "invalid_material"),
+        (OutOfMemory("2 images a step need more than 1 GB"), "out_of_memory"),
         (MemoryError(), "out_of_memory"),
         (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate"), "out_of_memory"),
         (RuntimeError("could not create a primitive"), "out_of_memory"),

@@ -18,7 +18,7 @@ from unveil.app.db.tables import Cell, Evaluation, Event, Key
 from unveil.app.jobs import event_log
 from unveil.app.ops.storage_gc import find_orphaned_blobs
 from unveil.models.core import checkpoints
-from unveil.models.core.errors import AttackFailed
+from unveil.models.core.errors import AttackFailed, OutOfMemory
 from unveil.worker import cells, jobs, key_loading, key_training, sweeper
 from unveil.worker.runtime import Runtime
 
@@ -127,6 +127,7 @@ def test_the_weights_open_for_their_own_key_only(runtime, account):
     ("error", "code"),
     [
         (AttackFailed("too few images"), "training_failed"),
+        (OutOfMemory("2 images a step need more than 1 GB"), "out_of_memory"),
         (MemoryError(), "out_of_memory"),
         (KeyError("secret detail"), "internal"),
     ],

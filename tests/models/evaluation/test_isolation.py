@@ -10,7 +10,7 @@ import pytest
 
 from unveil.models import catalog, registry
 from unveil.models.core.checkpoints import DirectoryStore
-from unveil.models.core.errors import AttackFailed, Cancelled
+from unveil.models.core.errors import AttackFailed, Cancelled, DoesNotApply, OutOfMemory
 from unveil.models.core.run_context import RunContext
 from unveil.models.data.sample import sample
 from unveil.models.evaluation.attack_messages import send
@@ -21,6 +21,7 @@ from unveil.models.schemes.base import seed_secret
 PLUGIN = '''
 import gc, os, time
 import numpy as np
+from unveil.models.core import errors
 from unveil.plugins import *
 
 class Settings:
@@ -68,6 +69,8 @@ class Faulty(Attack):
             os._exit(3)
         if len(attack_input.targets) == 3:
             return AttackResult(reconstructed=attack_input.targets.astype(float))
+        if context.seed:
+            raise (errors.OutOfMemory if context.seed == 1 else errors.DoesNotApply)("as the seed says")
         raise KeyError("nothing")
 '''
 SECRET = seed_secret(bytes((37 * i + 11) % 256 for i in range(32)))
@@ -127,6 +130,15 @@ def test_a_fault_of_the_attack_ends_its_cell_with_the_reason(attacks, count, mes
     attack = catalog.make_attack("acme/faulty", {})
     with pytest.raises(AttackFailed, match=message):
         run_attack(attack, make_input(attack, count), RunContext())
+
+
+@pytest.mark.parametrize(("seed", "kind"), [(1, OutOfMemory), (2, DoesNotApply)])
+def test_a_failure_keeps_its_kind(attacks, seed, kind):
+    """The kind decides the error code of the cell, and whether it failed or does not apply."""
+    attack = catalog.make_attack("acme/faulty", {})
+    with pytest.raises(AttackFailed) as failure:
+        run_attack(attack, make_input(attack), RunContext(seed=seed))
+    assert type(failure.value) is kind
 
 
 def test_a_silent_attack_is_cancelled(attacks):
