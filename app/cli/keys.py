@@ -143,13 +143,20 @@ def destroy(
     """Destroy a key permanently. Images that it protects can no longer be decrypted."""
     if thorough:
         require_keyring_file(state)  # before the key is destroyed
-    with connect(url, token, state) as client:
-        key = client.keys.get(references.key_id(client, id))
-        if not yes:
-            typer.confirm(f"Destroy {key.id} ({key.scheme}, used for {key.uses} images)?", abort=True, err=True)
-        key.delete()
+    from unveil.app.client.errors import KeyDestroyed
+
+    try:
+        with connect(url, token, state) as client:
+            key = client.keys.get(references.key_id(client, id))
+            if not yes:
+                typer.confirm(f"Destroy {key.id} ({key.scheme}, used for {key.uses} images)?", abort=True, err=True)
+            key.delete()
+    except KeyDestroyed as problem:  # earlier, or by a run of this command whose rotation failed
+        if not thorough:
+            raise
+        stderr.print(problem.detail)
     if thorough:
-        rotate_master_key(state, vacuum=True)
+        rotate_master_key(state, after_destruction=True)
 
 
 def _wait_for_training(key: Key) -> None:

@@ -30,8 +30,11 @@ def require_keyring_file(state: Path | None) -> tuple[Settings, Path]:
     return settings, settings.keyring_file
 
 
-def rotate_master_key(state: Path | None, *, timeout_s: float = 60.0, vacuum: bool = False) -> None:
-    """Raises UsageError and CommandFailed."""
+def rotate_master_key(state: Path | None, *, timeout_s: float = 60.0, after_destruction: bool = False) -> None:
+    """after_destruction: of a key, so that no copy of it in the database's files decrypts any more.
+
+    Raises UsageError and CommandFailed.
+    """
     from unveil.app.db.session import sync_engine, sync_sessions
     from unveil.app.security.key_rotation import RotationIncomplete, rotate, vacuum_keys
 
@@ -39,9 +42,12 @@ def rotate_master_key(state: Path | None, *, timeout_s: float = 60.0, vacuum: bo
     engine = sync_engine(settings)
     try:
         with database_errors_to_exit_code():
-            rotate(sync_sessions(engine), keyring_file, stderr.print, timeout_s=timeout_s)
-            if vacuum:
+            rotate(sync_sessions(engine), keyring_file, stderr.print, timeout_s=timeout_s, restart=after_destruction)
+            if after_destruction:
                 vacuum_keys(engine, stderr.print)
+                stderr.print("delete every copy of the old keyring: it still decrypts the destroyed key in old backups")
+            else:
+                stderr.print("keep a copy of the old keyring as long as you keep backups made under it")
     except RotationIncomplete as error:
         raise CommandFailed(str(error)) from None
     finally:

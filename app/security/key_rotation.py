@@ -126,14 +126,23 @@ def exclusive_rotation(file: Path) -> Iterator[None]:
 
 
 def rotate(
-    sessions: sessionmaker[Session], file: Path, on_progress: Callable[[str], None], *, timeout_s: float = 60.0
+    sessions: sessionmaker[Session],
+    file: Path,
+    on_progress: Callable[[str], None],
+    *,
+    timeout_s: float = 60.0,
+    restart: bool = False,
 ) -> int:
     """Start or continue a rotation; return the number of rewrapped values.
 
-    Raises RotationIncomplete, OSError, ValueError.
+    restart: finish an interrupted rotation first, then rotate to a master key that is new now. Values that were deleted
+    since that rotation began may have been under its master key. Raises RotationIncomplete, OSError, ValueError.
     """
     with exclusive_rotation(file):
-        return _rotate(sessions, file, on_progress, timeout_s)
+        count = 0
+        if restart and len(parse_keyring(file.read_text()).master_keys) > 1:
+            count = _rotate(sessions, file, on_progress, timeout_s)
+        return count + _rotate(sessions, file, on_progress, timeout_s)
 
 
 def _rotate(sessions: sessionmaker[Session], file: Path, on_progress: Callable[[str], None], timeout_s: float) -> int:
@@ -155,7 +164,7 @@ def _rotate(sessions: sessionmaker[Session], file: Path, on_progress: Callable[[
             "then run this again"
         )
     _drop_old_master_keys(sessions, file, keyring)
-    on_progress(f"removed the older master keys from {file}; keep a copy of the old keyring as long as its backups")
+    on_progress(f"removed the older master keys from {file}")
     return count
 
 

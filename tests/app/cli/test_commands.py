@@ -63,6 +63,10 @@ def test_a_key_is_made_shown_exported_and_destroyed(run, stack: LocalStack, tmp_
     run("keys", "destroy", again["id"], "--yes", "--thorough")
     assert "destroyed" in run("keys", "show", again["id"], code=1)
     assert stack.settings.keyring_file.read_text() != ring
+    ring = stack.settings.keyring_file.read_text()
+    assert "key_destroyed" in run("keys", "destroy", again["id"], "--yes", code=1)
+    run("keys", "destroy", again["id"], "--yes", "--thorough")  # as after a run whose rotation failed
+    assert stack.settings.keyring_file.read_text() != ring
     assert "exactly one" in run("keys", "create", "tanaka,ele", code=2)
 
 

@@ -206,6 +206,15 @@ def test_a_run_that_was_killed_is_gone_on_with(runtime, account, file, monkeypat
     assert len(read_encrypted_values(runtime, after)) == 2 * len(ENCRYPTED_COLUMNS)
 
 
+def test_a_rotation_after_a_destroyed_key_ends_the_master_key_of_an_interrupted_one(runtime, account, file) -> None:
+    interrupted = load_keyring(runtime.settings).with_new_master_key()
+    write_keyring_file(file, interrupted)
+    destroyed = interrupted.seal(b"secret", purpose="key", owner=account, id="key_1")  # remains in old files
+    rotate(runtime.sessions, file, lambda _: None, restart=True)
+    with pytest.raises(DecryptionError):
+        parse_keyring(file.read_text()).open(destroyed, purpose="key", owner=account, id="key_1")
+
+
 def test_a_batch_that_was_killed_in_the_middle_is_gone_on_with(runtime, account, file, monkeypatch) -> None:
     for number in range(5):
         add_encrypted_rows(runtime, account, runtime.keyring, number)
