@@ -8,6 +8,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from PIL import Image
 
 import unveil
 from tests.models.sample_images import photographs
@@ -241,6 +242,66 @@ def test_a_wrong_option_is_refused_with_what_to_do(options, message):
         unveil.audit(negative, IMAGES, **QUICK | options)
 
 
+def save_folder(folder, images, names):
+    for image, name in zip(images, names, strict=True):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(image).save(folder / f"{name}.png")
+    return folder
+
+
+NAMES = [f"{'cat' if i % 3 else 'dog'}/{i}" for i in range(len(IMAGES))]
+
+
+def test_reconstructions_in_a_folder_are_matched_with_images_in_a_folder_by_file_name(tmp_path):
+    plain = save_folder(tmp_path / "plain", IMAGES, NAMES)
+    flat = save_folder(tmp_path / "flat", IMAGES, [name.partition("/")[2] for name in NAMES])
+    report = unveil.audit(negative, plain, attacks=[unveil.Reconstructions(flat)], **QUICK)
+    assert report["submitted"].result.ssim.mean == pytest.approx(1)
+    (flat / "7.png").unlink()
+    with pytest.raises(ValueError, match="no reconstruction of 1 of 50 images: '7'"):
+        unveil.audit(negative, plain, attacks=[unveil.Reconstructions(flat)], **QUICK)
+
+
+def test_originals_in_a_folder_are_matched_with_ciphertexts_in_a_folder_by_file_name(tmp_path):
+    protected = save_folder(tmp_path / "protected", 255 - IMAGES, [name.partition("/")[2] for name in NAMES])
+    plain = save_folder(tmp_path / "plain", IMAGES, NAMES)
+    report = unveil.audit(unveil.Ciphertexts(protected, plain), attacks=["none", "known-plaintext"], **QUICK)
+    assert report["known-plaintext"].result.ssim.mean == pytest.approx(1)
+
+
+def test_files_of_a_folder_are_never_matched_by_position(tmp_path):
+    folder = save_folder(tmp_path, IMAGES, NAMES)
+    message = "come from a folder, whose files have names and no order, but (images|reconstructions|originals) do not"
+    for scheme, images, attacks in (
+        (negative, IMAGES, [unveil.Reconstructions(folder)]),
+        (negative, folder, [unveil.Reconstructions(IMAGES)]),
+        (unveil.Ciphertexts(folder, IMAGES), None, ["none"]),
+    ):
+        with pytest.raises(ValueError, match=message):
+            unveil.audit(scheme, images, attacks=attacks, **QUICK)
+    with pytest.raises(ValueError, match="labels cannot be matched with the files of a folder"):
+        unveil.audit(negative, folder, labels=range(50), **QUICK)
+
+
+def test_submitted_images_are_not_resized(tmp_path):
+    plain = save_folder(tmp_path / "plain", IMAGES, NAMES)
+    wide = save_folder(tmp_path / "wide", IMAGES[:, :32], NAMES)
+    with pytest.raises(ValueError, match=r"the images are 48x32, and only square ones .* would have to be resized"):
+        unveil.audit(negative, plain, attacks=[unveil.Reconstructions(wide)], **QUICK)
+    with pytest.raises(ValueError, match="originals: dataset wide: the images are 48x32"):
+        unveil.audit(unveil.Ciphertexts(plain, wide), attacks=["none"], **QUICK)
+
+
+def test_results_note_the_conversions_of_submitted_images():
+    grey = unveil.Reconstructions(IMAGES[..., 0])
+    report = unveil.audit(negative, IMAGES, attacks=[grey], **QUICK)
+    assert "submitted images: grey images became RGB" in report["submitted"].result.notes
+    report = unveil.audit(unveil.Ciphertexts(255 - IMAGES, IMAGES / 255), attacks=["none"], **QUICK)
+    assert "originals: values in 0..1 were scaled to 0..255 and rounded" in report["none"].result.notes
+    report = unveil.audit(negative, IMAGES, public=IMAGES[..., 0], attacks=["none"], **QUICK)
+    assert "public images: grey images became RGB" in report["none"].result.notes
+
+
 def test_reconstructions_of_another_attack_are_scored():
     noisy = np.clip(IMAGES + np.random.default_rng(0).integers(-20, 21, IMAGES.shape), 0, 255).astype(np.uint8)
     submitted = unveil.Reconstructions(noisy, claims="known-plaintext")
@@ -249,7 +310,7 @@ def test_reconstructions_of_another_attack_are_scored():
     assert report["submitted"].threat_model == "known-plaintext"
     assert report["submitted"].result.controls.negative == "passed"
     assert report["submitted"].result.identification.top1 > 0.9
-    with pytest.raises(ValueError, match="in the order and size of the 50 images"):
+    with pytest.raises(ValueError, match=r"in the order and size of the images; got \[9, 48, 48, 3\]"):
         unveil.audit(negative, IMAGES, attacks=[replace(submitted, images=noisy[:9])], **QUICK)
     with pytest.raises(ValueError, match="give a function or Ciphertexts"):
         unveil.audit("tanaka", IMAGES, attacks=[submitted], **QUICK)

@@ -24,6 +24,7 @@ from unveil.models.core.images import Images
 from unveil.models.core.profiles import PROFILES, Profile
 from unveil.models.core.version import __version__
 from unveil.models.data.image_sources import SourceImages, read_images, read_labels
+from unveil.models.data.reconstructions import match_names
 from unveil.models.evaluation import scheme_audit
 from unveil.models.evaluation.cell_store import CellStore
 from unveil.models.evaluation.protect_function import InvalidScheme, ProtectFunction
@@ -38,7 +39,11 @@ _SAMPLES = 8  # image triples in the report, a cell
 
 @dataclass(frozen=True)
 class Ciphertexts:
-    """Protected images of a scheme that cannot be called. originals: the plain images in the same order, if known."""
+    """Protected images of a scheme that cannot be called.
+
+    originals: the plain images, if known: a folder with the same file names where `protected` is a folder, otherwise
+    the same order.
+    """
 
     protected: Any
     originals: Any = None
@@ -48,8 +53,8 @@ class Ciphertexts:
 class Reconstructions:
     """The output of an attack that was run elsewhere: one entry of `attacks`, scored like any other.
 
-    images: a reconstruction of every image that the audit is given, in the same order and size. claims: the threat
-    model of the attack.
+    images: a reconstruction of every image that the audit is given, in the same size. Files of a folder are matched by
+    name with the files of the folder `images`; anything else by position. claims: the threat model of the attack.
     """
 
     images: Any
@@ -61,11 +66,11 @@ Attacks = Literal["default", "all"] | Sequence[str | catalog.Attack[Any] | Recon
 
 @dataclass(frozen=True)
 class _Named:
-    """What is audited, with the name and settings that reports show. image_count: of the images given."""
+    """What is audited, with the name and settings that reports show. given: the images of the caller."""
 
     entry: dict[str, Any]
     subject: Subject
-    image_count: int
+    given: SourceImages
 
 
 def audit(
@@ -97,8 +102,12 @@ def audit(
     """
     if profile not in PROFILES:
         raise ValueError(f"profile must be one of {', '.join(PROFILES)}; got {profile!r}")
-    public_images = None if public is None else read_images(public, "public").images
+    public_source = None if public is None else read_images(public, "public")
+    public_images = None if public_source is None else public_source.images
     named = _resolve(scheme, images, labels, public_images, name, profile, seed, key_per_image, oracle)
+    if public_source is not None:
+        notes = (*named.subject.notes, *(f"public images: {note}" for note in public_source.notes))
+        named = replace(named, subject=replace(named.subject, notes=notes))
     chosen = _choose_attacks(attacks, profile, seed, named)
     options = ScoringOptions(seed=seed, keys=_KEYS, samples=_SAMPLES, profile=profile)
     store = None if out is None else CellStore.open(Path(out), _identity(named, options, public_images))
@@ -129,10 +138,12 @@ def _resolve(
             raise ValueError("with Ciphertexts, give the plain images as Ciphertexts(protected, originals)")
         protected = read_images(scheme.protected, "protected")
         subject = _ciphertexts_subject(protected, scheme.originals, public, profile, seed, key_per_image)
-        return _Named({"name": name or "ciphertexts"}, subject, len(protected.images))
+        return _Named({"name": name or "ciphertexts"}, subject, protected)
     if images is None:
         raise ValueError("images are missing; give the plain images that the scheme is to protect")
     source = read_images(images)
+    if labels is not None and source.names is not None:
+        raise ValueError("labels cannot be matched with the files of a folder; put the files into class folders")
     if labels is not None:
         source = replace(source, labels=read_labels(labels, source.images))
     plain = scheme_audit.split_images(source, profile, seed)
@@ -145,14 +156,14 @@ def _resolve(
         scheme_audit.check_determinism(scheme, plain.test)
         entry = catalog.flatten_settings(scheme) | ({"name": name} if name else {})
         subject = Subject(plain, scheme, public, oracle_allowed=oracle, key_per_image=scheme.key_per_image)
-        return _Named(entry, subject, len(source.images))
+        return _Named(entry, subject, source)
     if not callable(scheme):
         raise ValueError(
             f"scheme is a {type(scheme).__name__}; give a function, a Scheme, a name such as 'tanaka', or Ciphertexts"
         )
     protect = ProtectFunction(scheme, name or _function_name(scheme), key_per_image)
     subject = scheme_audit.protected_subject(protect, plain, public, profile, oracle=oracle)
-    return _Named({"name": protect.name}, subject, len(source.images))
+    return _Named({"name": protect.name}, subject, source)
 
 
 def _ciphertexts_subject(
@@ -163,14 +174,10 @@ def _ciphertexts_subject(
     data = scheme_audit.split_images(protected, profile, seed)
     if plain_source is None:
         return Subject(data, public=public, key_per_image=key_per_image)
-    originals = read_images(plain_source, "originals")
-    if originals.images.shape != protected.images.shape:
-        raise ValueError(
-            f"originals must be in the order and size of the protected images; got {list(originals.images.shape)} "
-            f"for {list(protected.images.shape)}"
-        )
+    originals = _in_order_of(protected, "protected image", plain_source, "original")
     plain = scheme_audit.split_images(originals, profile, seed)  # the same order: it depends on seed and number
-    data = replace(data, test_originals=plain.test, train_originals=plain.train)
+    notes = tuple(f"originals: {note}" for note in originals.notes)
+    data = replace(data, test_originals=plain.test, train_originals=plain.train, notes=notes)
     return Subject(data, public=public, key_per_image=key_per_image)
 
 
@@ -208,14 +215,29 @@ def _choose_attacks(attacks: Attacks, profile: Profile, seed: int, named: _Named
 
 def _submitted(given: Reconstructions, profile: Profile, seed: int, named: _Named) -> Submitted:
     """The attack `submitted` on the images that the audit attacks."""
-    source = read_images(given.images, "reconstructions")
+    source = _in_order_of(named.given, "image", given.images, "reconstruction")
     own = scheme_audit.split_images(source, profile, seed)  # the same order: it depends on seed and number
-    if len(source.images) != named.image_count or own.test.shape != named.subject.data.test.shape:
+    return Submitted(SubmittedSettings(_sha256(own.test) or "", given.claims), own.test, source.notes)
+
+
+def _in_order_of(reference: SourceImages, reference_noun: str, source: Any, noun: str) -> SourceImages:
+    """The images of a source in the order of the reference. The nouns are those of errors. Raises ValueError."""
+    read = read_images(source, f"{noun}s", may_resize=False)
+    if (read.names is None) != (reference.names is None):
+        folder, other = (noun, reference_noun) if reference.names is None else (reference_noun, noun)
         raise ValueError(
-            f"reconstructions must be in the order and size of the {named.image_count} images; got "
-            f"{list(source.images.shape)}"
+            f"{folder}s come from a folder, whose files have names and no order, but {other}s do not: give both as "
+            "folders with the same file names, or both as arrays in the same order"
         )
-    return Submitted(SubmittedSettings(_sha256(own.test) or "", given.claims), own.test)
+    if read.names is not None and reference.names is not None:
+        positions = match_names(read.names, reference.names, reference_noun, noun)
+        read = replace(read, images=read.images[positions], names=reference.names)
+    if read.images.shape != reference.images.shape:
+        raise ValueError(
+            f"{noun}s must be in the order and size of the {reference_noun}s; got {list(read.images.shape)} for "
+            f"{list(reference.images.shape)}"
+        )
+    return read
 
 
 def _make_attack(attack: str | catalog.Attack[Any], profile: Profile) -> catalog.Attack[Any]:

@@ -21,7 +21,7 @@ from unveil.models.core.images import Images, to_png
 from unveil.models.core.profiles import PROFILE_IMAGE_COUNTS
 from unveil.models.core.version import package_versions
 from unveil.models.data.image_dataset import ImageDataset
-from unveil.models.data.reconstructions import ReconstructionMissing, match_reconstructions
+from unveil.models.data.reconstructions import NamesDoNotMatch, match_reconstructions
 from unveil.models.evaluation.cell import measure_utility, run_cell
 from unveil.models.evaluation.external_ciphertexts import run_external
 from unveil.models.evaluation.outcome import AnyOutcome
@@ -129,7 +129,7 @@ def _load_reconstructions(job: CellJob, dataset: str, data: ImageDataset) -> Ima
     submitted = load_dataset(job.runtime, job.account_id, dataset)
     try:
         return match_reconstructions(submitted, data.take(*PROFILE_IMAGE_COUNTS[job.profile]))
-    except ReconstructionMissing as error:
+    except NamesDoNotMatch as error:
         raise AttackFailed(str(error)) from error
 
 

@@ -17,7 +17,7 @@ from unveil.models.core.settings_schema import setting
 from unveil.models.core.threat_models import NAMED_THREAT_MODELS, ThreatModel
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
 Claim = Literal["ciphertext-only", "+public images", "known-plaintext", "chosen-plaintext"]
 _MODELS: Mapping[str, ThreatModel] = {model.name: model for model in NAMED_THREAT_MODELS}
@@ -43,11 +43,12 @@ class Submitted(Attack[SubmittedSettings]):
     Settings = SubmittedSettings
     reads_upload = True
 
-    def __init__(self, settings: SubmittedSettings, images: Images | None = None) -> None:
-        """images: uint8 [N, H, W, 3], a reconstruction of each target, without padding."""
+    def __init__(self, settings: SubmittedSettings, images: Images | None = None, notes: Sequence[str] = ()) -> None:
+        """images: uint8 [N, H, W, 3], a reconstruction of each target, without padding. notes: on their reading."""
         super().__init__(settings)
         self.threat_model = _MODELS[settings.claims]
         self.images = images
+        self.notes = notes
 
     def run(self, attack_input: AttackInput, context: RunContext) -> AttackResult:  # noqa: ARG002
         images, targets = self.images, attack_input.targets
@@ -67,6 +68,7 @@ class Submitted(Attack[SubmittedSettings]):
             notes=(
                 f"submitted: made elsewhere; that the attack had {self.settings.claims} material only is a claim",
                 f"submitted images: SHA-256 {digest}",
+                *(f"submitted images: {note}" for note in self.notes),
             ),
         )
 

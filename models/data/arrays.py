@@ -6,14 +6,15 @@ with `labels` or `y`; or the same for each split, such as `train`, `train_images
 
 from __future__ import annotations
 
+import io
 import math
 import zipfile
-import zlib
 from pathlib import Path
 from typing import IO, Any, BinaryIO
 
 import numpy as np
 import numpy.typing as npt
+from numpy.lib.format import read_array_header_1_0, read_array_header_2_0
 
 from unveil.models.core.images import Images
 from unveil.models.data.image_dataset import DatasetInfo, DatasetUnreadable, ImageDataset
@@ -21,6 +22,11 @@ from unveil.models.data.layout import UNLABELLED
 from unveil.models.data.reader import DatasetTooLarge
 
 SUFFIXES = (".npy", ".npz")
+_NPY_MAGIC = b"\x93NUMPY"
+_MAX_HEADER_BYTES = 10_000  # the header is a Python literal, whose parser takes much more memory
+_MAX_NAME_LENGTH = 200  # of an array or a class
+_MAX_NAMED = 3
+_LABEL_KINDS = "biufUS"  # of dtypes
 _SPLITS = ("train", "test")
 _IMAGE_NAMES = ("{split}", "{split}_images", "{split}_x", "x_{split}", "{split}_data")
 _LABEL_NAMES = ("{split}_labels", "{split}_y", "y_{split}")
@@ -54,35 +60,56 @@ def load_arrays(source: str, file: BinaryIO, max_bytes: int = 2**62) -> dict[str
     `max_bytes`.
     """
     try:
-        if not zipfile.is_zipfile(file):
-            file.seek(0)
-            return {"images": _load_array(source, file, max_bytes)}
-        arrays: dict[str, npt.NDArray[Any]] = {}
-        with zipfile.ZipFile(file) as archive:
-            for member in archive.namelist():
-                with archive.open(member) as array_file:
-                    key = member.removesuffix(".npy").lower()
-                    if key in arrays:
-                        raise DatasetUnreadable(f"{source} has the array {key} twice")
-                    arrays[key] = _load_array(source, array_file, max_bytes)
-                    max_bytes -= arrays[key].nbytes
-        return arrays
-    except (OSError, ValueError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
-        if isinstance(error, (DatasetUnreadable, DatasetTooLarge)):
-            raise
-        raise DatasetUnreadable(f"{source} cannot be read ({error})") from None
+        return _load_arrays(source, file, max_bytes)
+    except (DatasetUnreadable, DatasetTooLarge):
+        raise
+    except Exception as error:  # readers of damaged zips and headers raise TokenError, OverflowError and many others
+        raise DatasetUnreadable(f"{source} cannot be read ({str(error)[:200] or type(error).__name__})") from None
 
 
-def _load_array(source: str, file: IO[bytes], max_bytes: int) -> npt.NDArray[Any]:
+def _load_arrays(source: str, file: BinaryIO, max_bytes: int) -> dict[str, npt.NDArray[Any]]:
+    file.seek(0)
+    if file.read(len(_NPY_MAGIC)) == _NPY_MAGIC:
+        return {"images": _load_array(source, file, file.seek(0, io.SEEK_END), max_bytes)}
+    arrays: dict[str, npt.NDArray[Any]] = {}
+    with zipfile.ZipFile(file) as archive:
+        for member in archive.infolist():
+            if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+                raise DatasetUnreadable(
+                    f"{source} uses compression method {member.compress_type}; save it with numpy.savez_compressed"
+                )
+            key = member.filename.removesuffix(".npy").lower()
+            if len(key) > _MAX_NAME_LENGTH or not key.isprintable():
+                raise DatasetUnreadable(f"{source} has the array {key[:20]!r}...; give it a short, readable name")
+            if key in arrays:
+                raise DatasetUnreadable(f"{source} has the array {key} twice")
+            with archive.open(member) as array_file:
+                arrays[key] = _load_array(f"{source}: {key}", array_file, member.file_size, max_bytes)
+            max_bytes -= arrays[key].nbytes
+    return arrays
+
+
+def _load_array(source: str, file: IO[bytes], file_bytes: int, max_bytes: int) -> npt.NDArray[Any]:
     """One array. Its header is checked before memory is taken for it."""
+    file.seek(0)
     version = np.lib.format.read_magic(file)
-    read_header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+    length_bytes, read_header = (2, read_array_header_1_0) if version == (1, 0) else (4, read_array_header_2_0)
+    header_bytes = int.from_bytes(file.read(length_bytes), "little")
+    if header_bytes > _MAX_HEADER_BYTES:
+        raise DatasetUnreadable(f"{source} has a header of {header_bytes} bytes; the limit is {_MAX_HEADER_BYTES}")
+    file.seek(-length_bytes, io.SEEK_CUR)
     shape, _, dtype = read_header(file)
+    if dtype.hasobject:
+        raise DatasetUnreadable(f"{source} holds Python objects, which are never loaded; store images as uint8")
+    if min(shape, default=0) < 0:
+        raise DatasetUnreadable(f"{source} has the shape {list(shape)}; save it again")
     size = math.prod(shape) * dtype.itemsize
     if size > max_bytes:
         raise DatasetTooLarge(f"{source} holds {size} bytes, the limit is {max_bytes}; upload fewer or smaller images")
+    if size > file_bytes - file.tell():
+        raise DatasetUnreadable(f"{source} cannot be read (its end is missing); save or copy it again")
     file.seek(0)
-    loaded: npt.NDArray[Any] = np.load(file, allow_pickle=False)
+    loaded: npt.NDArray[Any] = np.lib.format.read_array(file, allow_pickle=False)
     return loaded
 
 
@@ -94,19 +121,22 @@ def arrange_arrays(name: str, source: str, arrays: dict[str, npt.NDArray[Any]], 
     arrays = dict(arrays)
     names, notes = list(arrays), list[str]()
     images = [_find(arrays, [form.format(split=split) for form in _IMAGE_NAMES]) for split in _SPLITS]
-    labels = [_find(arrays, [form.format(split=split) for form in _LABEL_NAMES]) for split in _SPLITS]
+    labels = [_find_labels(source, arrays, [form.format(split=split) for form in _LABEL_NAMES]) for split in _SPLITS]
     if images[0] is None or images[1] is None:
         whole, whole_labels = images[0], labels[0]
         if whole is None:
             whole = _find(arrays, ["images", "data", "x", *(arrays if len(arrays) == 1 else [])])
-            whole_labels = _find(arrays, ["labels", "y"])
+            whole_labels = _find_labels(source, arrays, ["labels", "y"])
         if whole is None:
+            more = ", ..." if len(names) > _MAX_NAMED else ""
             raise DatasetUnreadable(
-                f"{source} has the arrays {', '.join(names)}; name them images and labels, or train and test"
+                f"{source} has the arrays {', '.join(names[:_MAX_NAMED])}{more}; name them images and labels, or train "
+                "and test"
             )
         images, labels = _split(source, whole, whole_labels, seed)
     if arrays:
-        notes.append(f"arrays not read: {', '.join(sorted(arrays))}")
+        more = f" and {len(arrays) - _MAX_NAMED} more" if len(arrays) > _MAX_NAMED else ""
+        notes.append(f"arrays not read: {', '.join(sorted(arrays)[:_MAX_NAMED])}{more}")
     train, test = (_to_rgb(source, part, notes) for part in images if part is not None)
     if train.shape[1:] != test.shape[1:]:
         raise DatasetUnreadable(f"{source}: training and test images have different sizes")
@@ -117,6 +147,15 @@ def arrange_arrays(name: str, source: str, arrays: dict[str, npt.NDArray[Any]], 
 def _find(arrays: dict[str, npt.NDArray[Any]], names: list[str]) -> npt.NDArray[Any] | None:
     """The first of these arrays, taken out of the others."""
     return next((arrays.pop(name) for name in names if name in arrays), None)
+
+
+def _find_labels(source: str, arrays: dict[str, npt.NDArray[Any]], names: list[str]) -> npt.NDArray[Any] | None:
+    labels = _find(arrays, names)
+    if labels is not None and (labels.ndim == 0 or labels.dtype.kind not in _LABEL_KINDS):
+        raise DatasetUnreadable(
+            f"{source}: labels are {labels.dtype} {list(labels.shape)}; give one number or name for each image"
+        )
+    return labels
 
 
 def _split(
@@ -159,4 +198,15 @@ def _to_classes(
         raise DatasetUnreadable(f"{source}: give one label for each image")
     values, inverse = np.unique(np.concatenate(flat)[:, 0], return_inverse=True)
     indices = inverse.reshape(-1).astype(np.int64)
-    return [indices[: counts[0]], indices[counts[0] :]], tuple(str(value) for value in values.tolist())
+    return [indices[: counts[0]], indices[counts[0] :]], _class_names(source, values)
+
+
+def _class_names(source: str, values: npt.NDArray[Any]) -> tuple[str, ...]:
+    try:
+        names = tuple(name.decode() if isinstance(name, bytes) else str(name) for name in values.tolist())
+    except (ValueError, SystemError):  # no UTF-8, or numbers that are no characters of Unicode
+        names = ("",)
+    for name in names:
+        if not 0 < len(name) <= _MAX_NAME_LENGTH or not name.isprintable():
+            raise DatasetUnreadable(f"{source}: the label {name[:20]!r} is not a short, readable name or a number")
+    return names

@@ -57,14 +57,11 @@ def _load(name: str, data_dir: Path | None) -> ImageDataset:
     return read_folder(name, folder)
 
 
-def load_folder(folder: Path, keep_size: bool = False) -> ImageDataset:
-    """Read the dataset in `folder`, or in a NumPy file. Raises DatasetMissing, DatasetUnreadable.
-
-    keep_size: square images that all have one size keep it, where others become 96x96.
-    """
+def load_folder(folder: Path) -> ImageDataset:
+    """Read the dataset in `folder`, or in a NumPy file. Raises DatasetMissing, DatasetUnreadable."""
     if not folder.is_dir() and not (folder.is_file() and folder.suffix in SUFFIXES):
         raise DatasetMissing(f"there is no folder and no .npy or .npz file {folder}")
-    return read_folder(folder.stem if folder.is_file() else folder.name, folder, keep_size)
+    return read_folder(folder.stem if folder.is_file() else folder.name, folder)
 
 
 def preview(name: str, data_dir: Path | None, count: int) -> Images:

@@ -9,12 +9,13 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
+import numpy as np
 from PIL import Image
 
 from unveil.models.core.images import Images
 from unveil.models.data import arrays, stl10_binary
 from unveil.models.data.decoding import ImageError, is_readable
-from unveil.models.data.image_dataset import IMAGE_SIDE, DatasetInfo, DatasetUnreadable, ImageDataset
+from unveil.models.data.image_dataset import IMAGE_SIDE, DatasetInfo, DatasetUnreadable, ImageDataset, Labels
 from unveil.models.data.layout import (
     LayoutError,
     Member,
@@ -28,8 +29,7 @@ from unveil.models.data.reader import DatasetReader, interleave_members, split_m
 from unveil.models.data.torchvision_datasets import FOLDERS
 
 _MAGIC_BYTES = 64
-_MIN_KEPT_SIDE = 8
-_MIN_KEPT_SIDE = 8
+_MIN_KEPT_SIDE, _MAX_KEPT_SIDE = 8, 512
 
 # Of one file: path below the folder, size, times and inode. The change time moves with every write, whatever a copying
 # program does to the modification time.
@@ -99,21 +99,60 @@ def folder_info(name: str, folder: Path, state: Fingerprint) -> DatasetInfo:  # 
     )  # fmt: skip
 
 
-def read_folder(name: str, folder: Path, keep_size: bool = False) -> ImageDataset:
-    """The dataset in `folder`, or in a NumPy file. Raises DatasetUnreadable.
-
-    keep_size: square images that all have one size keep it, where others become 96x96.
-    """
+def read_folder(name: str, folder: Path) -> ImageDataset:
+    """The dataset in `folder`, or in a NumPy file. Raises DatasetUnreadable."""
     if folder.is_file():
         return arrays.read_arrays(name, folder)
     if stl10_binary.is_binary_folder(folder):
         return stl10_binary.read_binary(name, folder)
     try:
         listing = _list_members(folder)
-        reader = DatasetReader(_read_from(folder), _common_side(folder, listing.members) if keep_size else IMAGE_SIDE)
-        return reader.read_splits(name, listing.members, 0, listing.skipped)
+        return DatasetReader(_read_from(folder), IMAGE_SIDE).read_splits(name, listing.members, 0, listing.skipped)
     except (LayoutError, ImageError, OSError) as error:
         raise DatasetUnreadable(f"dataset {name}: {_reason(error)}") from None
+
+
+@dataclass(frozen=True)
+class FolderImages:
+    """All images of a folder, uint8 [N, H, W, 3], whatever split they are in.
+
+    names: their paths without suffixes; None for STL-10's binary files, whose images have no names.
+    """
+
+    images: Images
+    labels: Labels
+    classes: tuple[str, ...]
+    names: tuple[str, ...] | None
+    notes: tuple[str, ...] = ()
+
+
+def read_folder_images(folder: Path, *, may_resize: bool = True) -> FolderImages:
+    """All images in the order of their paths. Raises DatasetUnreadable.
+
+    Square images of 8x8 to 512x512 that all have one size keep it. Others become 96x96, or are refused unless
+    `may_resize`.
+    """
+    if stl10_binary.is_binary_folder(folder):
+        data = stl10_binary.read_binary(folder.name, folder)
+        images, labels = np.concatenate([data.test, data.train]), np.concatenate([data.test_labels, data.train_labels])
+        return FolderImages(images, labels, data.classes, None)
+    try:
+        paths, skipped = _list_paths(folder)
+        members = place_members(paths, needs_train=False)
+        sizes = _image_sizes(folder, members)
+        side, reason = _kept_side(sizes)
+        if side is None and not may_resize:
+            raise LayoutError(f"{reason}, so they would have to be resized; store them as they are scored")
+        reader = DatasetReader(_read_from(folder), side or IMAGE_SIDE)
+        images = reader.read_images(members)
+    except (LayoutError, ImageError, OSError) as error:
+        raise DatasetUnreadable(f"dataset {folder.name}: {_reason(error)}") from None
+    classes = tuple(sorted({member.label for member in members}))
+    notes = [*layout_notes(members, skipped), *reader.conversion_notes(len(members))]
+    if side is None and len(sizes) == 1:
+        notes.append(reason)
+    labels = np.array([classes.index(member.label) for member in members], np.int64)
+    return FolderImages(images, labels, classes, tuple(member.key for member in members), tuple(notes))
 
 
 def preview_folder(name: str, folder: Path, count: int) -> Images:
@@ -130,18 +169,27 @@ def preview_folder(name: str, folder: Path, count: int) -> Images:
         raise DatasetUnreadable(f"dataset {name}: {_reason(error)}") from None
 
 
-def _common_side(folder: Path, members: list[Member]) -> int:
-    sizes = set()
+def _image_sizes(folder: Path, members: list[Member]) -> set[tuple[int, int]]:
+    """Width and height of the images; stops at the second size."""
+    sizes = set[tuple[int, int]]()
     for member in members:
-        try:
+        with suppress(Exception):  # reading it will name it
             with Image.open(folder / member.path) as image:
                 sizes.add(image.size)
-        except Exception:  # reading it will name it
-            continue
-        if len(sizes) > 1:
-            return IMAGE_SIDE
+            if len(sizes) > 1:
+                break
+    return sizes
+
+
+def _kept_side(sizes: set[tuple[int, int]]) -> tuple[int | None, str]:
+    """The side of images that keep their size; or None and the reason why they do not."""
+    if len(sizes) > 1:
+        return None, "the images have different sizes"
     ((width, height),) = sizes or {(0, 0)}
-    return width if width == height and width >= _MIN_KEPT_SIDE else IMAGE_SIDE
+    if width == height and _MIN_KEPT_SIDE <= width <= _MAX_KEPT_SIDE:
+        return width, ""
+    limits = f"{_MIN_KEPT_SIDE}x{_MIN_KEPT_SIDE} to {_MAX_KEPT_SIDE}x{_MAX_KEPT_SIDE}"
+    return None, f"the images are {width}x{height}, and only square ones of {limits} keep their size"
 
 
 def _reason(error: Exception) -> str:
@@ -156,11 +204,17 @@ class _Listing:
     skipped: list[str]
 
 
-def _list_members(folder: Path) -> _Listing:
-    """Raises LayoutError."""
+def _list_paths(folder: Path) -> tuple[list[str], list[str]]:
+    """The paths of the images, and of the other files, in order."""
     paths, skipped = list[str](), list[str]()
     for path in sorted(_walk(folder)):
         (paths if _is_image_file(folder, path) else skipped).append(path)
+    return paths, skipped
+
+
+def _list_members(folder: Path) -> _Listing:
+    """Raises LayoutError."""
+    paths, skipped = _list_paths(folder)
     # Interleaved before the 80/20 split, as by version 0.1: an evaluation that resumes finds the same images.
     return _Listing(interleave_members(place_members(paths)), skipped)
 

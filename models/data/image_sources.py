@@ -16,9 +16,10 @@ import numpy.typing as npt
 from PIL import Image
 
 from unveil.models.core.images import Images, quantise
-from unveil.models.data.datasets import load_folder
+from unveil.models.data.arrays import load_arrays
 from unveil.models.data.decoding import decode, inspect
-from unveil.models.data.image_dataset import DatasetMissing, DatasetUnreadable, Labels
+from unveil.models.data.folders import read_folder_images
+from unveil.models.data.image_dataset import DatasetUnreadable, Labels
 from unveil.models.data.sample import sample
 
 EXPECTED = (
@@ -32,20 +33,27 @@ _PNG_MODES = ("1", "L", "LA", "P", "RGB", "RGBA", "I;16")
 
 @dataclass(frozen=True)
 class SourceImages:
-    """Images uint8 [N, H, W, 3] as read. labels: int64 [N] where the source has them. notes: each conversion."""
+    """Images uint8 [N, H, W, 3] as read. labels: int64 [N] where the source has them. notes: each conversion.
+
+    names: of the files of a folder, whose order means nothing; None where the position of an image identifies it.
+    """
 
     images: Images
     labels: Labels | None = None
     name: str = "images"
     notes: tuple[str, ...] = ()
+    names: tuple[str, ...] | None = None
 
 
-def read_images(source: Any, name: str = "images") -> SourceImages:
-    """Read images from any supported source. name: of the argument, for errors. Raises ValueError, OSError."""
+def read_images(source: Any, name: str = "images", *, may_resize: bool = True) -> SourceImages:
+    """Read images from any supported source. name: of the argument, for errors. Raises ValueError, OSError.
+
+    may_resize: whether images of a folder that are not square or differ in size become 96x96.
+    """
     if isinstance(source, SourceImages):
         return source
     if isinstance(source, str | Path):
-        return _read_path(Path(source), name)
+        return _read_path(Path(source), name, may_resize)
     if _is_tensor(source):
         return _from_array(_to_numpy(source), name, channels_first=True)
     if isinstance(source, np.ndarray):
@@ -55,14 +63,15 @@ def read_images(source: Any, name: str = "images") -> SourceImages:
     raise ValueError(f"{name} is a {type(source).__name__}; {EXPECTED}")
 
 
-def _read_path(path: Path, name: str) -> SourceImages:
+def _read_path(path: Path, name: str, may_resize: bool) -> SourceImages:
     if str(path) == _SAMPLE and not path.exists():
         bundled = sample()
         return SourceImages(np.concatenate([bundled.test, bundled.train]), name=_SAMPLE)
     if path.is_dir():
-        return _read_folder(path, name)
+        return _read_folder(path, name, may_resize)
     if path.suffix == ".npy":
-        return _from_array(np.load(path, allow_pickle=False), str(path))
+        with path.open("rb") as file:
+            return _from_array(load_arrays(str(path), file)["images"], str(path))
     if path.suffix == ".npz":
         return _read_npz(path)
     if not path.exists():
@@ -71,8 +80,8 @@ def _read_path(path: Path, name: str) -> SourceImages:
 
 
 def _read_npz(path: Path) -> SourceImages:
-    with np.load(path, allow_pickle=False) as stored:
-        arrays = {key: stored[key] for key in stored.files}
+    with path.open("rb") as file:
+        arrays = load_arrays(str(path), file)
     image_keys = [key for key, array in arrays.items() if array.ndim == 4]
     if len(image_keys) != 1 and "images" not in arrays:
         raise ValueError(
@@ -83,13 +92,14 @@ def _read_npz(path: Path) -> SourceImages:
     return SourceImages(read.images, _check_labels(arrays.get("labels"), read.images), path.stem, read.notes)
 
 
-def _read_folder(folder: Path, name: str) -> SourceImages:
+def _read_folder(folder: Path, name: str, may_resize: bool) -> SourceImages:
     try:
-        data = load_folder(folder, keep_size=True)
-    except (DatasetMissing, DatasetUnreadable) as error:
+        read = read_folder_images(folder, may_resize=may_resize)
+    except DatasetUnreadable as error:
         raise ValueError(f"{name}: {error}") from error
-    labels = np.concatenate([data.test_labels, data.train_labels]) if len(data.classes) > 1 else None
-    return SourceImages(np.concatenate([data.test, data.train]), labels, data.name, data.notes)
+    return SourceImages(
+        read.images, read.labels if len(read.classes) > 1 else None, folder.name, read.notes, read.names
+    )
 
 
 def _from_items(items: Any, name: str) -> SourceImages:

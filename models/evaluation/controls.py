@@ -63,13 +63,13 @@ def run_controls(
     def compute() -> bytes:
         computed.append(_run_both(scheme, attack, image_split, originals, context))
         nulls = {name: vars(null) for name, null in computed[0].nulls.items()}
-        return json.dumps([vars(computed[0].controls), nulls]).encode()
+        return json.dumps({"controls": vars(computed[0].controls), "nulls": nulls}).encode()
 
     cache_key = f"controls/{_control_cache_key(scheme, attack, image_split, originals, context)}"
-    controls, stored_nulls = json.loads(context.memoize(cache_key, compute))
-    nulls = {name: NullDistribution(**null) for name, null in stored_nulls.items()}
+    stored = json.loads(context.memoize(cache_key, compute))
+    nulls = {name: NullDistribution(**null) for name, null in stored["nulls"].items()}
     notes = [] if computed else ["controls: those of another cell with the same settings, network and images"]
-    return ControlRun(Controls(**controls), nulls, notes)
+    return ControlRun(Controls(**stored["controls"]), nulls, notes)
 
 
 def _control_cache_key(

@@ -293,7 +293,9 @@ def reconstruct(network: nn.Module, images: Images, context: RunContext, max_pix
     batch_size = max(1, min(len(images), max_pixels_per_batch // (images.shape[1] * images.shape[2])))
     if context.device == "cpu":
         batch_size = memory.fit_batch_size(
-            lambda count: network(to_model_input(torch.zeros(count, *images.shape[1:], dtype=torch.uint8))), batch_size
+            lambda count: network(to_model_input(torch.zeros(count, *images.shape[1:], dtype=torch.uint8))),
+            batch_size,
+            min_batch_size=1,
         )
     for i in range(0, len(images), batch_size):
         context.report(1.0, f"reconstructing {i} of {len(images)}")

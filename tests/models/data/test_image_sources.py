@@ -59,6 +59,24 @@ def test_square_images_of_a_folder_keep_their_size(tmp_path):
     assert read.notes == ()
 
 
+def test_images_that_do_not_keep_their_size_are_noted_or_refused(tmp_path):
+    folder = _folder(tmp_path, np.zeros((2, 513, 513, 3), np.uint8), ["a.png", "b.png"])
+    read = read_images(folder)
+    assert read.images.shape == (2, 96, 96, 3)
+    reason = "the images are 513x513, and only square ones of 8x8 to 512x512 keep their size"
+    assert read.notes == ("resized to 96x96 (2 of 2 images)", reason)
+    with pytest.raises(ValueError, match=reason):
+        read_images(folder, may_resize=False)
+
+
+def test_images_of_a_folder_come_with_their_names_in_the_order_of_paths(tmp_path):
+    plain = photographs(3, 24, 24)
+    read = read_images(_folder(tmp_path, plain, ["test/dog/b.png", "train/cat/c.png", "train/cat/a.png"]))
+    assert read.names == ("test/dog/b", "train/cat/a", "train/cat/c")
+    assert (read.images == plain[[0, 2, 1]]).all()
+    assert read.labels.tolist() == [1, 0, 0]
+
+
 def test_labels_come_with_the_source(tmp_path):
     assert read_images(SOURCES["dataset"](tmp_path)).labels.tolist() == [0, 1, 2, 3]
     assert read_images(_npz(tmp_path)).labels.tolist() == [0, 1, 2, 3]
@@ -74,7 +92,11 @@ def test_every_conversion_is_noted(tmp_path):
     assert read_images(PLAIN / 255).notes == ("values in 0..1 were scaled to 0..255 and rounded",)
     read = read_images(_folder(tmp_path, photographs(5, 24, 32), [f"{i}.png" for i in range(5)]))
     assert read.images.shape == (5, 96, 96, 3)
-    assert read.notes == ("cropped to the central square (5 of 5 images)", "resized to 96x96 (5 of 5 images)")
+    assert read.notes == (
+        "cropped to the central square (5 of 5 images)",
+        "resized to 96x96 (5 of 5 images)",
+        "the images are 32x24, and only square ones of 8x8 to 512x512 keep their size",
+    )
     assert read_images(PLAIN).notes == ()
 
 

@@ -17,8 +17,12 @@ from unveil.models.core.run_context import RunContext
 from unveil.models.core.threat_models import Capability, ThreatModel
 from unveil.models.data.sample import sample
 from unveil.models.evaluation import cli
+from unveil.models.evaluation.attacker_view import split_images
 from unveil.models.evaluation.cell import _derive_secret, run_cell
+from unveil.models.evaluation.controls import run_controls
+from unveil.models.evaluation.originals import Originals
 from unveil.models.evaluation.scoring import ScoringOptions
+from unveil.models.metrics.significance import NullDistribution
 from unveil.models.schemes.base import TrainedKey
 
 DATA = sample().take(40, 24)
@@ -413,3 +417,17 @@ def test_a_slice_stops_at_its_limit(tmp_path):
     arguments = ["--scheme", "tanaka", "--attack", "none", "--data", "sample", "--out", str(tmp_path)]
     assert cli.main([*arguments, "--limit-seconds", "0"]) == 1
     assert not (tmp_path / "result.json").exists()
+
+
+def test_controls_that_an_earlier_version_stored_are_read():
+    stored = (
+        b'{"controls": {"positive": "passed", "negative": "failed"}, '
+        b'"nulls": {"pixels": {"threshold": 0.5, "tail_share": 0.01, "scale": 0.1, "shape": 0.2, "freedom": 0}}}'
+    )
+    attack = make_attack("gan")
+    image_split = split_images(attack, DATA.test, DATA.train)
+    context = RunContext(memoize=lambda _, compute: stored)
+    run = run_controls(None, attack, image_split, Originals.build(DATA.test), context)
+    assert run.controls == Controls(positive="passed", negative="failed")
+    assert run.nulls == {"pixels": NullDistribution(0.5, 0.01, 0.1, 0.2)}
+    assert run.notes == ["controls: those of another cell with the same settings, network and images"]

@@ -16,7 +16,7 @@ from unveil.models.core.run_context import RunContext
 from unveil.models.networks.block_network import BlockNetwork
 from unveil.models.networks.patch_discriminator import PatchDiscriminator
 from unveil.models.networks.unet import UNet
-from unveil.models.training import loop
+from unveil.models.training import loop, memory
 from unveil.models.training.augmentation import random_square_crop
 from unveil.models.training.loop import TrainingConfig, constant, cosine, reconstruct, step_decay, train
 from unveil.models.training.objectives import GanTask, RegressionTask, TransformationTask
@@ -469,6 +469,19 @@ def test_reconstruct_gives_8_bit_images_of_the_same_shape():
     images = _images(5)
     assert (reconstruct(nn.Identity().eval(), images, RunContext(), max_pixels_per_batch=500) == images).all()
     assert reconstruct(nn.Identity(), images[:0], RunContext()).shape == (0, 16, 16, 3)
+
+
+def test_images_are_reconstructed_one_by_one_where_two_do_not_fit(monkeypatch):
+    images = np.zeros((2, 512, 512, 3), np.uint8)
+    network = nn.Sequential(nn.Conv2d(3, 64, 1), nn.Conv2d(64, 3, 1)).eval()
+    estimate = memory._estimate_bytes(lambda count: network(torch.zeros(count, 3, 512, 512)), 2)
+    assert estimate(2) - estimate(1) > 60e6  # more than the bytes in use change from one call to the next
+    limit = memory._bytes_in_use() + int(estimate(1) + estimate(2)) // 2
+    monkeypatch.setattr(memory, "process_limit", lambda: limit)
+    batch_sizes = []
+    network.register_forward_hook(lambda _, inputs, __: batch_sizes.append(len(inputs[0])))
+    reconstruct(network, images, RunContext(), max_pixels_per_batch=2**20)
+    assert batch_sizes[-2:] == [1, 1]
 
 
 def test_outputs_that_are_not_finite_are_refused():
