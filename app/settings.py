@@ -57,8 +57,8 @@ class Settings(BaseSettings):
         description="Redis address: Celery's broker, and encryption requests (`unix://` for a socket)",
     )
     keyring_file: Path | None = Field(None, description="File of the master keys and the token pepper")
-    data_dir: Path | None = Field(None, description="Folder of datasets on this machine, with stl10 and cifar10")
-    blob_url: str = Field("file://.unveil/blobs", description="Store of archives, weights and checkpoints (fsspec URL)")
+    data_dir: Path | None = Field(None, description="Folder of datasets on this machine, including stl10 and cifar10")
+    blob_url: str = Field("file://.unveil/blobs", description="Store for uploads, weights and checkpoints (fsspec URL)")
     plugins: str = Field(
         "", description="Plug-ins of the service and its workers: files and module names, separated by commas"
     )
@@ -67,9 +67,9 @@ class Settings(BaseSettings):
     max_files: int = Field(64, description="Images in a request")
     max_body_bytes: int = Field(32 * 2**20, description="Bytes in a request body")
     max_pixels: int = Field(16_000_000, description="Pixels in an image")
-    max_request_pixels: int = Field(32_000_000, description="Pixels in all images of a request together")
+    max_request_pixels: int = Field(32_000_000, description="Pixels in all images of a request")
     max_upload_bytes: int = Field(512 * 2**20, description="Bytes in an uploaded dataset archive")
-    max_unpacked_bytes: int = Field(4 * 2**30, description="Bytes an uploaded archive may unpack to")
+    max_unpacked_bytes: int = Field(4 * 2**30, description="Total size of the files in an uploaded archive")
     max_archive_members: int = Field(100_000, description="Files in an uploaded archive")
     max_dataset_bytes: int = Field(
         512 * 2**20, description="Bytes of pixels in an uploaded dataset, with its originals"
@@ -79,7 +79,7 @@ class Settings(BaseSettings):
         500, description="Cells and key trainings of an account that may be queued or running at once"
     )
     max_cost_core_hours: float = Field(
-        1000.0, ge=0, description="Core hours that an account without a quota of its own may use in 30 days"
+        1000.0, ge=0, description="Core hours in 30 days for an account without its own quota"
     )
     max_event_streams: int = Field(32, description="Open event streams of an account on one API process")
     max_connections: int = Field(
@@ -87,41 +87,45 @@ class Settings(BaseSettings):
     )
     request_head_timeout_s: float = Field(10.0, gt=0, description="How long a request's head may take to arrive")
     request_body_timeout_s: float = Field(300.0, gt=0, description="How long a request's body may take to arrive")
-    metrics_token: SecretStr | None = Field(None, description="Bearer token that GET /metrics requires; if unset, none")
+    metrics_token: SecretStr | None = Field(
+        None, description="Bearer token that GET /metrics requires; if unset, the route is public"
+    )
     secure_cookies: bool = Field(
-        False, description="Set where a proxy ends TLS: session cookies become `__Host-` cookies and Secure"
+        False, description="Set this behind a proxy with TLS: session cookies become Secure, with the prefix `__Host-`"
     )
     forwarded_allow_ips: str = Field(
         "",
-        description="Proxies whose X-Forwarded-For is trusted, separated by commas; empty: none, and callers behind "
-        "one proxy share its rate limit",
+        description="Proxies whose X-Forwarded-For is trusted, separated by commas; empty: no proxy, and all "
+        "callers behind a proxy share one rate limit",
     )
     root_path: str = Field(
         "",
         pattern=r"^(/[A-Za-z0-9._~-]+)*$",
-        description="Path below which a reverse proxy offers the service, such as `/unveil`; the proxy may strip it "
-        "or pass it on",
+        description="Path below which a reverse proxy serves Unveil, such as `/unveil`; the proxy may strip "
+        "it or pass it on",
     )
-    requests_per_second: float = Field(50.0, gt=0, description="Requests a second of an account")
+    requests_per_second: float = Field(50.0, gt=0, description="Requests per second of an account")
     anonymous_requests_per_second: float = Field(
-        20.0, gt=0, description="Requests a second of an IP address without a valid token"
+        20.0, gt=0, description="Requests per second of an IP address without a valid token"
     )
 
     encrypt_timeout_s: float = Field(30.0, description="How long a request waits for an encryption worker")
     unpack_timeout_s: float = Field(300.0, description="How long an upload waits for a worker to unpack it")
-    lease_ttl_s: float = Field(60.0, description="How long a worker keeps a job without renewing its lease")
+    lease_ttl_s: float = Field(
+        60.0, description="Time after which the lease of a job expires if its worker does not renew it"
+    )
     heartbeat_interval_s: float = Field(
         10.0, description="How often a worker renews its leases, and every process writes its heartbeat"
     )
     sweep_interval_s: float = Field(15.0, description="How often the sweeper requeues jobs whose lease has expired")
     max_attempts_without_progress: int = Field(
-        5, description="Attempts without progress after which a job fails as poison"
+        5, description="Attempts without progress after which a job fails with `poison`"
     )
     job_memory_bytes: int | None = Field(
         None,
         ge=2**28,
-        description="Memory that a process of a worker may use; unset: its share of what is free when the worker "
-        "starts, and no limit with a GPU",
+        description="Memory that a worker process may use; unset: its share of the free memory when the worker "
+        "starts; with a GPU: no limit",
     )
     time_slice_s: float = Field(
         900.0,
@@ -129,12 +133,14 @@ class Settings(BaseSettings):
         description="How long a training runs until it writes a checkpoint and goes to the back of the queue",
     )
     budget_smoke_s: float = Field(
-        3600.0, gt=0, description="Time that a job of the profile smoke may use in all; then it fails as over_budget"
+        3600.0,
+        gt=0,
+        description="Time that a job of the profile smoke may use in all attempts before it fails with `over_budget`",
     )
     budget_quick_s: float = Field(24 * 3600.0, gt=0, description="The same for the profile quick")
     budget_paper_s: float = Field(30 * 24 * 3600.0, gt=0, description="The same for the profile paper")
     idempotency_ttl_hours: int = Field(24, description="How long the response of an Idempotency-Key is kept")
-    sign_in_code_ttl_minutes: int = Field(15, description="How long a one-use sign-in code is valid")
+    sign_in_code_ttl_minutes: int = Field(15, description="How long a sign-in code is valid")
 
     def job_budget_s(self, profile: str) -> float:
         """The time that a job of the profile may use in all its attempts."""

@@ -108,7 +108,7 @@ def _time_playground(chrome: Chrome, url: str) -> Iterator[float]:
     """Seconds that the playground says, for each of its photographs; the first one warms it up and counts not."""
     emulate_device(chrome)
     chrome.get(f"{url}/dashboard/playground")
-    status_element = chrome.find_element(By.ID, "said")
+    status_element = chrome.find_element(By.ID, "status")
     for button in chrome.find_elements(By.CSS_SELECTOR, "[data-photograph]"):
         button.click()
         WebDriverWait(chrome, 120).until(

@@ -71,7 +71,7 @@ def _run_playground(chrome: Chrome, address: str) -> None:
     emulate_device(chrome)
     chrome.get(address)
     chrome.find_element(By.CSS_SELECTOR, "[data-photograph=cat]").click()
-    status_element = chrome.find_element(By.ID, "said")
+    status_element = chrome.find_element(By.ID, "status")
     WebDriverWait(chrome, 1800).until(lambda _: "have finished" in status_element.text)
     assert not chrome.find_elements(By.XPATH, "//button[text()='Try again']"), (
         "a busy machine: UNVEIL_ENCRYPT_TIMEOUT_S"

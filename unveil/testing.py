@@ -165,7 +165,7 @@ def _check_keys(scheme: Scheme[Any, Any]) -> None:
     )  # fmt: skip
     changed = float((protected != scheme.protect(plain, OTHER_SECRET)).mean())
     _require(
-        changed > 0.01, "another secret gives another ciphertext", f"{changed:.1%} of the values differ",
+        changed > 0.01, "another secret gives another ciphertext", f"{100 * changed:.1f} % of the values differ",
         "what does not depend on the key hides nothing from an attacker who knows the algorithm",
     )  # fmt: skip
     bits = scheme.key_space_bits(*plain.shape[1:3])
@@ -199,7 +199,7 @@ def _check_decryption(scheme: Scheme[Any, Any]) -> None:
         protected = scheme.encrypt_to_images(plain, key)
         wrong = float((scheme.decrypt(protected, key) != plain).mean())
         _require(wrong == 0, "the scheme declares `invertible`: decryption is exact, bit for bit",
-                 f"{wrong:.1%} of the values differ at {width}x{height}", why)  # fmt: skip
+                 f"{100 * wrong:.1f} % of the values differ at {width}x{height}", why)  # fmt: skip
 
 
 def _check_explicit_keys(scheme: Scheme[Any, Any]) -> None:
@@ -244,7 +244,9 @@ def _check_structure(scheme: Scheme[Any, Any]) -> None:
         raise _failure(expected, error, why) from None
     noise = np.random.default_rng(0).integers(0, 256, (2, height, width, 3), np.uint8)
     wrong = float((found.decrypt(scheme.encrypt_to_images(noise, key)) != noise).mean())
-    _require(wrong == 0, expected, f"the solved map decrypts {wrong:.1%} of the values of noise wrongly", why)
+    _require(
+        wrong == 0, expected, f"the solved map decrypts {100 * wrong:.1f} % of the values of noise incorrectly", why
+    )
 
 
 _SCHEME_CHECKS = (

@@ -21,7 +21,7 @@ router = APIRouter(tags=["accounts"], route_class=AuthenticatedRoute)
 async def create_account(
     body: AccountCreate, _: AdminPrincipal, app_state: AppStateDep, session: Session, idempotency: IdempotencyDep
 ) -> AccountCreated:
-    """Make an account. Its bearer token is in this answer and nowhere else."""
+    """Create an account. Only this response contains its bearer token."""
     async with idempotency.begin(id=new_id("acct")) as ids:
         account = await service.create(
             session,
@@ -38,17 +38,17 @@ async def create_account(
 
 @router.get("/accounts")
 async def list_accounts(_: AdminPrincipal, session: Session, paging: AccountPaging) -> Page[AccountOut]:
-    """Every account, newest first, revoked ones too."""
+    """All accounts, newest first, including revoked accounts."""
     return await service.list_accounts(session, paging)
 
 
 @router.patch("/accounts/{account}", responses=problems(UnknownAccount))
 async def update_account(account: str, body: AccountUpdate, _: AdminPrincipal, session: Session) -> AccountOut:
-    """Set the quota of an account, by id or name. Jobs that are queued or running stay."""
+    """Set the quota of an account, by id or name. Queued and running jobs are not affected."""
     return await service.set_quota(session, account, body.max_cost_core_hours)
 
 
 @router.delete("/accounts/{account}", status_code=204, responses=problems(UnknownAccount, OwnAccount))
 async def revoke_account(account: str, principal: AdminPrincipal, session: Session) -> None:
-    """Revoke an account by id or name: its tokens, dashboard sessions and jobs end at once. What it owns stays."""
+    """Revoke an account by id or name: its tokens, dashboard sessions and jobs end at once. Its resources are kept."""
     await service.revoke(session, account, by=principal.account_id)

@@ -43,7 +43,7 @@ Quota = Annotated[
     Field(
         ge=0,
         allow_inf_nan=False,
-        description="Core hours that its jobs may use in 30 days; null: the default of the service",
+        description="Core hours that the jobs of the account may use in 30 days; null: the default of the service",
         examples=[100],
     ),
 ]
@@ -74,7 +74,7 @@ class AccountOut(BaseModel):
 
 class AccountCreated(AccountOut):
     token: str = Field(
-        description="The bearer token. Shown this once; only a keyed hash is kept",
+        description="The bearer token, shown only once; the service stores a keyed hash",
         examples=["unveil_Jc1x9mVtB0n5cR2oQm7uJx4qkS6yW8eZ3hA1dF5gL0M"],
     )
 

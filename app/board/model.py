@@ -21,7 +21,7 @@ class ThreatModelFigures(JsonRecord):
     verdict: Verdict
     because: str
     attack: str | None
-    """That the verdict rests on; without a finding, the attack that shows the most. null: none finished"""
+    """Attack that the verdict is based on; without a finding, the attack that reveals the most. null: none finished"""
     profile: str
     ssim: float | None = None
     vif: float | None = None
@@ -72,17 +72,17 @@ class BoardRow(JsonRecord):
     """Without the id of a key: all keys of a scheme share its row"""
     title: str
     label: str
-    """The same as the command line takes it, for files"""
+    """The scheme in the syntax of the command line, used for file names"""
     verdict: Verdict
     because: str
     headline: str
     """Such as `broken with 2 protected images in 4.0 s`"""
     evaluation: str
-    """That the verdict rests on"""
+    """Evaluation that the verdict is based on"""
     cell: str | None
     by_threat_model: Mapping[str, ThreatModelFigures]
     leak: float | None = None
-    """How much the worst attack shows, 0 to 1: SSIM, or identification above chance; 1 for an exact key"""
+    """How much the worst attack reveals, 0 to 1: SSIM, or identification above chance; 1 for an exact key"""
     severity: Severity | None = None
     cheapest_break: BoardBreak | None = None
     utility: BoardUtility | None = None
@@ -96,11 +96,11 @@ class BoardRow(JsonRecord):
     seed: int
     profile: str
     command: str
-    """Repeats the evaluation that the verdict rests on, for this scheme"""
+    """Command that repeats the evaluation of the verdict, for this scheme"""
     evaluations: list[str]
     """Ids, oldest first"""
     measured_at: datetime
-    """When the newest of them finished"""
+    """Time at which the newest of these evaluations finished"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,7 +112,7 @@ class PaperFigures(JsonRecord):
 
 @dataclass(frozen=True, kw_only=True)
 class PaperBoardRow(JsonRecord):
-    """A row of the paper's tables: the highest SSIM under each threat model, and its authors' judgement."""
+    """A row of the paper's tables: the highest SSIM under each threat model, and the authors' verdict."""
 
     scheme: Entry
     title: str
@@ -145,12 +145,12 @@ class Board(JsonRecord):
     profiles: list[str]
     """With finished evaluations of the dataset"""
     datasets: list[BoardDataset] = field(default_factory=list)
-    """All that a board can be made of, the most evaluations first"""
+    """Datasets with a board, the one with the most evaluations first"""
     profile: str | None = None
     threat_model: str | None = None
     rules_version: int
     pending: int = 0
-    """Finished evaluations that are not on the board yet: ask again"""
+    """Number of finished evaluations that are not on the board yet; repeat the request to add more"""
 
     @property
     def threat_models(self) -> list[str]:

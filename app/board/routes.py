@@ -34,7 +34,7 @@ async def get_board(
 ) -> Board:
     """One row for each scheme and settings: the worst case over the account's finished evaluations of a dataset.
 
-    Verdicts of earlier rules stay off the board. Evaluations join the board when it is read, a few at a time:
+    Verdicts of earlier rules are left out. Evaluations join the board when it is read, a few at a time:
     ask again while `pending` is above 0.
     """
     return await service.get_board(session, principal, dataset, profile, threat_model)
@@ -53,7 +53,7 @@ async def export_board(
     profile: ProfileFilter = None,
     threat_model: ThreatModel = None,
 ) -> Response:
-    """The same as CSV, as a LaTeX table, or as BibTeX."""
+    """The board as CSV, as a LaTeX table, or as BibTeX."""
     board = await service.get_board(session, principal, dataset, profile, threat_model)
     headers = {"Content-Disposition": f'attachment; filename="board.{format.value}"'}
     return Response(formats.render(board, format), media_type=formats.MEDIA_TYPES[format], headers=headers)

@@ -19,13 +19,13 @@ Side = Annotated[int, Query(ge=1, le=16384, description="For the key space: the 
 
 @router.get("/schemes")
 async def list_schemes(principal: ReadPrincipal, width: Side = 96, height: Side = 96) -> SchemeList:  # noqa: ARG001
-    """Every protection scheme."""
+    """All schemes."""
     return SchemeList(items=service.list_schemes(width, height))
 
 
 @router.get("/schemes/{name:path}", responses=problems(UnknownScheme))
 async def get_scheme(principal: ReadPrincipal, name: str, width: Side = 96, height: Side = 96) -> SchemeOut:  # noqa: ARG001
-    """One protection scheme."""
+    """One scheme."""
     return service.get_scheme(name, width, height)
 
 
@@ -43,5 +43,5 @@ async def get_attack(principal: ReadPrincipal, name: str) -> AttackOut:  # noqa:
 
 @router.get("/plugins")
 async def list_plugins(principal: ReadPrincipal) -> PluginList:  # noqa: ARG001
-    """Every plug-in that the service found, loaded or failed."""
+    """All plug-ins that the service found, loaded or failed."""
     return PluginList(plugins=service.list_plugins())

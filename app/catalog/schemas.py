@@ -21,7 +21,7 @@ class SchemeVariant(BaseModel):
         description="log2 of the number of keys for one image of the asked size; null for networks", examples=[51471.0]
     )
     effective_bits: float | None = Field(
-        description="What exhaustive search really costs: at most the bits of the stored secret", examples=[256]
+        description="log2 of the cost of an exhaustive search, at most the bits of the stored secret", examples=[256]
     )
     paper: PaperResults | None
 
@@ -42,7 +42,7 @@ class SchemeOut(BaseModel):
     trains: bool = Field(description="Whether its key is trained network weights")
     invertible: bool = Field(description="Whether it decrypts exactly")
     structure: str | None = Field(
-        description="What it does to an image, as attacks know it", examples=["BlockMap(side=4, unit='nibble')"]
+        description="Structure of the scheme, which attacks use", examples=["BlockMap(side=4, unit='nibble')"]
     )
     ciphertext: dict[str, Any] = Field(
         description="`dtype`, `low`, `high` and `shape` of its output; clients and attacks receive its 8-bit view"
@@ -60,7 +60,7 @@ class AttackOut(BaseModel):
     title: str
     source: str
     summary: str
-    threat_model: str = Field(description="What the attacker holds", examples=["ciphertext-only"])
+    threat_model: str = Field(description="Material that the attacker holds", examples=["ciphertext-only"])
     learned: bool = Field(description="Whether it trains a network")
     reads_upload: bool = Field(description="Whether it scores an upload of reconstructions instead of running here")
     takes_unknown_schemes: bool = Field(description="Whether it runs on ciphertexts without a guess at their scheme")

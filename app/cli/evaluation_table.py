@@ -45,7 +45,7 @@ def verdict_text(verdict: str, text: str = "") -> Text:
 
 
 def _short(label: str) -> str:
-    """The label with ids cut to their last digits, as `keys` and `datasets` accept them."""
+    """The label with ids shortened to their last digits, which commands accept as references."""
     return _ID.sub(r"…\1", label)
 
 
@@ -66,7 +66,7 @@ def _verdict_lines(row: SchemeRow) -> Iterator[RenderableType]:
 
 @dataclass(frozen=True)
 class _Matrix:
-    """Schemes down, attacks across: as many attacks beside each other as the terminal has room for."""
+    """Schemes in rows, attacks in columns, in blocks of as many attacks as fit the terminal."""
 
     table: EvaluationTable
 
@@ -91,7 +91,7 @@ class _Matrix:
             yield block
 
     def _column_width(self, column: AttackColumn) -> int:
-        """Of its longest word or figure."""
+        """The width of the longest word or figure."""
         figures = [text.plain for row in self.table.rows for text in _figures(row.cell_for(column)).values()]
         return max(map(cell_len, [*_heading(column).split(), *figures]))
 
@@ -141,7 +141,7 @@ def _format_legend(table: EvaluationTable) -> str:
     sizes = sorted({result.identification.gallery for result in results if result.identification is not None})
     among = f" among {', '.join(map(str, sizes))}" if sizes else ""
     added = " *: not requested, the profile requires it." if any(not c.requested for c in table.columns) else ""
-    return f"SSIM: 1 is the plain image. identified: images found{among}. the paper: its SSIM.{added}"
+    return f"SSIM: 1 is the plain image. identified: share of images identified{among}. the paper: its SSIM.{added}"
 
 
 def _reason_line(reason: EmptyReason) -> Text:
@@ -170,8 +170,8 @@ def _utility_table(table: EvaluationTable) -> Table:
             continue
         utility.add_row(
             _short(row.label),
-            f"{result.plain.top1:.1%}",
-            f"{result.protected.top1:.1%}",
+            format_percent(result.plain.top1, 1),
+            format_percent(result.protected.top1, 1),
             f"{result.drop.points:.1f}",
             result.classification or "?",
             _AVAILABILITY[result.training.available],

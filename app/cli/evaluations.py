@@ -88,7 +88,11 @@ def evaluate(
         int | None, typer.Option(help="Image triples (plain, protected, reconstructed) to store for each cell")
     ] = None,
     utility: Annotated[
-        bool, typer.Option("--utility", help="Also measure how much accuracy a classifier loses on protected images")
+        bool,
+        typer.Option(
+            "--utility",
+            help="Also measure how much accuracy a classifier loses on protected images on protected images",
+        ),
     ] = False,
     public_dataset: Annotated[
         str | None,

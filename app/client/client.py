@@ -37,7 +37,7 @@ class Client(_ClientBase):
     """A connection to an Unveil service, blocking.
 
     url and token fall back on those of `local`, the state folder of an `unveil local`, then on UNVEIL_URL and
-    UNVEIL_TOKEN. `retries` counts the further tries after a lost connection, 429, 502, 503 or 504; Retry-After is
+    UNVEIL_TOKEN. `retries`: number of retries after a lost connection, 429, 502, 503 or 504; Retry-After is
     honoured. Raises ValueError for an invalid address, OSError if `local` is not such a folder.
     """
 

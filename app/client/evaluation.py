@@ -54,12 +54,12 @@ class EvaluationState(RemoteJob):
 
     @property
     def view(self) -> view.Evaluation:
-        """The whole answer, typed."""
+        """The whole response, typed."""
         return view.Evaluation.from_json(self.raw)
 
     @property
     def utility(self) -> list[UtilityJob]:
-        """What protection costs a classifier: one job a scheme, if it was requested."""
+        """The utility of each scheme, one job for each, if it was requested."""
         return [UtilityJob.from_json(job) for job in self.raw.get("utility", [])]
 
     @property
@@ -119,7 +119,7 @@ def _parse_event(lines: list[str]) -> Event | None:
 
 
 async def _report(evaluation: EvaluationState, /, format: ReportFormat = "html", *, images: bool = True) -> bytes:
-    """The report as a file's bytes. images: False leaves them out, for a copy to share."""
+    """The report as bytes. images: False leaves them out, for a copy to share."""
     return await _fetch(evaluation, f"{evaluation.path}/report.{format}" + ("" if images else "?images=false"))
 
 

@@ -39,7 +39,7 @@ class Image:
         return decode_rgb(self.data)
 
     def save(self, path: str | Path) -> Path:
-        """Write the PNG there."""
+        """Write the PNG to a file."""
         path = Path(path)
         path.write_bytes(self.data)
         return path
@@ -47,7 +47,7 @@ class Image:
 
 @dataclass(frozen=True)
 class Images(Sequence[Image]):
-    """The answer of `encrypt` and `decrypt`: the images, in the order given, and the scheme that was used."""
+    """The response to `encrypt` and `decrypt`: the images, in the order of the request, and the scheme."""
 
     scheme: str
     params: dict[str, Any]

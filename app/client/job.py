@@ -87,7 +87,7 @@ async def wait(job: J, /, *, progress: bool | Callable[[J], None] = False, timeo
 
 
 async def cancel(job: J, /) -> J:
-    """Stop it; finished parts are kept."""
+    """Cancel it; results of finished parts are kept."""
     await job._transport.request("POST", f"{job.path}/cancel")
     return await refresh(job)
 

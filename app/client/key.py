@@ -28,12 +28,12 @@ class KeyState(RemoteJob):
 
     @property
     def uses(self) -> int:
-        """Images that went through it, in either direction."""
+        """Number of images encrypted or decrypted with the key."""
         return int(self.raw["uses"])
 
     @property
     def training(self) -> dict[str, Any] | None:
-        """The order of a trained key: profile, dataset, seed."""
+        """The request for the training of the key: profile, dataset, seed."""
         return self.raw.get("training")
 
     @property
@@ -43,7 +43,7 @@ class KeyState(RemoteJob):
 
     @property
     def provenance(self) -> dict[str, Any] | None:
-        """How a trained key came about: data, settings, losses, versions."""
+        """How the key was trained: data, settings, losses, versions."""
         return self.raw.get("provenance")
 
     def snapshot(self) -> ProgressSnapshot:
@@ -52,7 +52,7 @@ class KeyState(RemoteJob):
 
 
 async def _material(key: KeyState, /) -> dict[str, Any]:
-    """The secret itself; the token needs the scope keys:export."""
+    """The secret of the key; the token needs the scope keys:export."""
     return dict((await key._transport.request("GET", f"{key.path}/material")).json()["material"])
 
 

@@ -72,7 +72,7 @@ async def encrypt(
     """Encrypt images under a new key, or under the one given.
 
     Images are paths, bytes, open files, PIL images, and uint8 arrays or tensors. allow_audit_key: use a key with
-    `audit_only`, although its seed is known.
+    `audit_only`, whose seed is not secret.
     """
     results: list[Images] = []
     for parts in _split_batches(as_list(images)):
@@ -99,7 +99,7 @@ async def decrypt(
 ) -> Images:
     """Decrypt images. Encrypted PNGs and results of `encrypt` name their keys; others need one `key_id` or one each.
 
-    allow_changed: decrypt although an image was changed or the key is not its own.
+    allow_changed: decrypt even if an image was changed or belongs to another key.
     """
     sources = as_list(images)
     keys = _resolve_key_ids(sources, key_id)
@@ -221,7 +221,7 @@ async def create_key(
 
 
 async def get_key(keys: Collection[T], /, id: str) -> T:
-    """One key, never its secret."""
+    """One key, without its secret."""
     response = await keys._transport.request("GET", _resource_path("keys", id))
     return keys._parse(response.json())
 
@@ -232,7 +232,7 @@ def list_keys(keys: Collection[T], /) -> AsyncGenerator[T]:
 
 
 async def delete_key(client: BoundClient, /, id: str) -> None:
-    """Destroy the key: what it protects is lost."""
+    """Destroy the key. Images that it protects can no longer be decrypted."""
     await client._transport.request("DELETE", _resource_path("keys", id))
 
 
@@ -245,7 +245,7 @@ async def get_dataset(client: BoundClient, /, id: str) -> Dataset:
 
 
 def list_datasets(client: BoundClient, /) -> AsyncGenerator[Dataset]:
-    """Built-in sets, the operator's folders, then uploads."""
+    """Built-in datasets, the operator's folders, then your uploads."""
     return _iterate_pages(client, "/datasets", _identity)
 
 
@@ -325,7 +325,7 @@ async def create_evaluation(
     idempotency_key: str | None = None,
     **settings: Any,
 ) -> T:
-    """Order schemes x attacks on a dataset. A scheme or an attack is a name or a mapping with its settings.
+    """Create an evaluation. A scheme or an attack is a name, or a mapping with its settings.
 
     settings: seed, keys, samples, public_dataset, utility, ssim_mode. With `idempotency_key` a second call of the same
     order answers the first evaluation.
@@ -369,18 +369,18 @@ def _to_entries(specs: SpecLike | Sequence[SpecLike]) -> list[dict[str, Any]]:
 
 
 async def create_account(client: BoundClient, /, name: str, scopes: Sequence[str]) -> AccountCreated:
-    """Create an account. Its token is in this answer only."""
+    """Create an account. Only this response contains its token."""
     body = {"name": name, "scopes": list(scopes)}
     return cast(AccountCreated, (await client._transport.request("POST", "/accounts", json=body)).json())
 
 
 def list_accounts(client: BoundClient, /) -> AsyncGenerator[Account]:
-    """Newest first, revoked ones too."""
+    """All accounts, newest first, including revoked accounts."""
     return _iterate_pages(client, "/accounts", _identity)
 
 
 async def revoke_account(client: BoundClient, /, account: str) -> None:
-    """End an account's tokens and sessions, by its name or id; what it owns stays."""
+    """Revoke an account, by name or id: its tokens, sessions and jobs end."""
     await client._transport.request("DELETE", _resource_path("accounts", account))
 
 

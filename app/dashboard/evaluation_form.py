@@ -1,4 +1,4 @@
-"""The form of a new evaluation, and what an order would make, by the rules that the order itself is held to."""
+"""The form of a new evaluation, and a preview of the evaluation, validated by the rules of the request itself."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ _PROFILE_DESCRIPTIONS: Mapping[catalog.Profile, str] = {
     "quick": "minutes a cell: a first answer",
     "paper": "hours for attacks that learn: the paper's settings",
 }
-_PUBLIC_DATASET_LABEL = "Photographs that the attacker owns"  # what the form calls the field `public_dataset`
+_PUBLIC_DATASET_LABEL = "Public images of the attacker"  # what the form calls the field `public_dataset`
 
 
 @dataclass(frozen=True)
@@ -97,7 +97,7 @@ async def preview(
     app_state: AppStateDep,
     session: Session,
 ) -> Response:
-    """The pairs of an order, its time and its commands, as a part of the form's page. Raises what the order would."""
+    """The cells, the estimate and the commands of a request, for the form's page. Raises what the request would."""
     request_body = evaluation_create.model_dump(mode="json", exclude_unset=True)
     planned = await service.plan(session, app_state, principal, evaluation_create)
     cells_by_scheme: dict[str, list[PlannedCell]] = {}
@@ -145,7 +145,7 @@ def _estimate_duration(
 
 
 def _python_snippet(request_body: Mapping[str, Any]) -> str:
-    """The same by the client: an order's fields are its arguments."""
+    """The same request with the Python client: its fields are the arguments."""
     arguments = "".join(f"        {name}={value!r},\n" for name, value in request_body.items())
     return (
         "from unveil import Client\n\n"

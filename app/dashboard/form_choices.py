@@ -22,9 +22,9 @@ class Preset:
 
 
 PRESETS = (
-    Preset(QUICK_AUDIT, "Quick audit", "every scheme and attack that trains nothing"),
-    Preset(FULL, "Full", "every scheme under every attack, with training"),
-    Preset(PAPER, "The paper's three", "FR-Attack, ITN-Attack and GAN-Attack on the schemes of the paper"),
+    Preset(QUICK_AUDIT, "Quick audit", "every scheme and every attack that train no network"),
+    Preset(FULL, "Full", "every scheme under every attack, including those that train networks"),
+    Preset(PAPER, "The paper's attacks", "FR-Attack, ITN-Attack and GAN-Attack on the schemes of the paper"),
     Preset(CUSTOM, "Custom", "the schemes and attacks that you choose below"),
 )
 
@@ -82,7 +82,7 @@ def scheme_choices(ready_keys: Mapping[str, str]) -> list[SchemeChoice]:
             presets += [PAPER] if paper_row(entry) is not None else []
             hint = None
             if trains:
-                hint = "with your newest key of it" if name in ready_keys else "a key is trained for this evaluation"
+                hint = "uses your newest key for it" if name in ready_keys else "trains a key for this evaluation"
             choices.append(SchemeChoice(entry, title(entry), hint, ready_keys.get(name), tuple(presets)))
     return sorted(choices, key=lambda choice: PAPER not in choice.presets)
 

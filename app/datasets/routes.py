@@ -39,7 +39,7 @@ _PRINTABLE = r"^[^\x00-\x1f\x7f]*[^\x00-\x20\x7f][^\x00-\x1f\x7f]*$"  # no contr
 async def list_datasets(
     principal: ReadPrincipal, app_state: AppStateDep, session: Session, paging: DatasetPaging
 ) -> Page[DatasetOut]:
-    """Built-in datasets, the folders that the operator allows, then your uploads, newest first."""
+    """Built-in datasets, the folders of the operator, then your uploads, newest first."""
     return await service.list_page(session, principal, app_state.settings, paging)
 
 
@@ -82,7 +82,7 @@ async def upload_dataset(
     kind: Annotated[
         DatasetKind,
         Form(
-            description="plain: cropped to a square and resized; protected: taken as they are, one size; "
+            description="plain: cropped to a square and resized; protected: used unchanged, all of one size; "
             "reconstructed: the output of your own attack, named as the test images are, for the attack `submitted`"
         ),
     ] = "plain",
@@ -91,7 +91,14 @@ async def upload_dataset(
         File(description="The plain images (protected only): zip with the same names, or NumPy file in the same order"),
     ] = None,
     size: Annotated[int, Form(ge=8, le=512, description="Side of plain images in pixels")] = 96,
-    seed: Annotated[int, Form(ge=0, le=2**32 - 1, description="Of the 80/20 split of an archive without test/")] = 0,
+    seed: Annotated[
+        int,
+        Form(
+            ge=0,
+            le=2**32 - 1,
+            description="Seed of the 80/20 split into training and test, for an archive without test/",
+        ),
+    ] = 0,
 ) -> DatasetOut:
     """Upload a zip of images, or a NumPy file. A worker unpacks it while the request waits."""
     reject_unknown_fields(await request.form(), _FIELDS)

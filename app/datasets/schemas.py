@@ -23,7 +23,7 @@ class DatasetOut(BaseModel):
     model_config = ConfigDict(from_attributes=True)
 
     id: str = Field(
-        description="What an evaluation's `dataset` takes", examples=["ds_0197f3c2a5d17a3b8c4d5e6f708192a3"]
+        description="The value for `dataset` in an evaluation", examples=["ds_0197f3c2a5d17a3b8c4d5e6f708192a3"]
     )
     name: str = Field(examples=["holiday photographs"])
     kind: DatasetKind = "plain"
@@ -32,9 +32,9 @@ class DatasetOut(BaseModel):
     width: int = Field(examples=[96])
     height: int = Field(examples=[96])
     classes: list[str] = Field(examples=[["cat", "dog"]])
-    available: bool = Field(True, description="False: its files are not here yet; `note` says where they go")
+    available: bool = Field(True, description="False: its files are missing; `note` names the folder for them")
     note: str = Field("", description="Conversions of its images and skipped files, each counted")
-    has_originals: bool = Field(False, description="A protected set whose plain images are known")
+    has_originals: bool = Field(False, description="Whether the plain images of a protected dataset were uploaded")
     bytes: int | None = Field(
         None, validation_alias=AliasChoices("bytes", "pixel_bytes"), description="Stored size; null for built-in sets"
     )

@@ -54,7 +54,7 @@ _FORM_FIELDS: dict[str, dict[str, Any]] = {
     },
     "key_id": _KEY_ID_SCHEMA,
 }
-_ALLOW_AUDIT_KEY_SCHEMA = {"type": "boolean", "description": "Use a key with `audit_only`, although its seed is known"}
+_ALLOW_AUDIT_KEY_SCHEMA = {"type": "boolean", "description": "Allow a key with `audit_only`, whose seed is not secret"}
 _SIDE_SCHEMA = {
     "type": "array",
     "items": {"type": "integer", "minimum": 1},
@@ -125,7 +125,7 @@ async def encrypt(
             "allow_changed": {
                 "type": "boolean",
                 "default": False,
-                "description": "Decrypt although the ciphertext was changed or the key is not its own; `notes` say so",
+                "description": "Decrypt even if the ciphertext was changed or belongs to another key, with a note",
             },
         },
         {"images": ["enc.png"], "key_id": ["key_0197f3c2a5d17a3b8c4d5e6f708192a3"]},

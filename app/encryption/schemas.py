@@ -17,7 +17,7 @@ class ImageOut(BaseModel):
     original_height: int = Field(examples=[96])
     media_type: Literal["image/png"] = "image/png"
     data: str = Field(description="The PNG in base64", examples=["iVBORw0KGgo="])
-    notes: list[str] = Field(description="Conversions that the image went through", examples=[["grey became RGB"]])
+    notes: list[str] = Field(description="Conversions applied to the image", examples=[["grey became RGB"]])
 
 
 class TransformOut(BaseModel):

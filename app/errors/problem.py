@@ -78,14 +78,14 @@ class Forbidden(Problem, code="forbidden", title="The token lacks a scope", stat
 
 
 class NotFound(Problem, code="not_found", title="There is nothing here", status=404):
-    """Check the path and the id; objects of other accounts answer 404, too."""
+    """Check the path and the id. Objects of other accounts also give 404."""
 
 
 class Conflict(Problem, code="conflict", title="The state does not allow this", status=409):
     """Read the current state first."""
 
 
-class Gone(Problem, code="gone", title="It was destroyed", status=410):
+class Gone(Problem, code="gone", title="The object was destroyed", status=410):
     """Use another object."""
 
 
@@ -94,21 +94,21 @@ class TooLarge(Problem, code="too_large", title="The request is too large", stat
 
 
 class TooMany(Problem, code="too_many_requests", title="Too many requests", status=429):
-    """Wait for as long as `Retry-After` says."""
+    """Wait for the time in `Retry-After`."""
 
 
 class ServerProblem(Problem, code="internal", title="Internal server error", status=500):
-    """Report it with the `request_id`, which the service's log has, too."""
+    """Report the error with its `request_id`, which also appears in the log of the service."""
 
 
 # --- one class a code -------------------------------------------------------------------------------------------
 
 
 class BadRequest(Invalid, code="bad_request", title="The request cannot be read", status=400):
-    """Correct the form of the request: its JSON, its multipart body or its query."""
+    """Correct the syntax of the request: its JSON, its multipart body or its query."""
 
 
-class MethodNotAllowed(Invalid, code="method_not_allowed", title="This path does not take that method", status=405):
+class MethodNotAllowed(Invalid, code="method_not_allowed", title="This path does not support the method", status=405):
     """Use one of the methods in the header `Allow`."""
 
 
@@ -126,7 +126,7 @@ class UnsupportedImage(
     """Convert the file to PNG, JPEG or another supported format."""
 
 
-class Unavailable(ServerProblem, code="unavailable", title="A component of the service does not answer", status=503):
+class Unavailable(ServerProblem, code="unavailable", title="A component of the service does not respond", status=503):
     """Send the request again; nothing was lost."""
 
 
@@ -134,15 +134,15 @@ class NoWorker(Unavailable, code="no_worker", title="No encryption worker replie
     """Send the request again; `unveil doctor` shows whether workers run."""
 
 
-class StorageFull(Unavailable, code="storage_full", title="The service's storage is full"):
+class StorageFull(Unavailable, code="storage_full", title="The storage of the service is full"):
     """The operator must free space."""
 
 
-class StorageAway(Unavailable, code="storage_away", title="The service's storage cannot be reached"):
+class StorageAway(Unavailable, code="storage_away", title="The storage of the service cannot be reached"):
     """Send the request again later."""
 
 
-class BadSignInCode(Unauthenticated, code="bad_sign_in_code", title="The sign-in code is unknown, used or too old"):
+class BadSignInCode(Unauthenticated, code="bad_sign_in_code", title="The sign-in code is unknown, used or expired"):
     """Create a new link with `unveil accounts sign-in`."""
 
 
@@ -167,7 +167,7 @@ class UnknownDataset(NotFound, code="unknown_dataset", title="There is no such d
 
 
 class UnknownEvaluation(NotFound, code="unknown_evaluation", title="There is no such evaluation"):
-    """`GET /evaluations` lists yours."""
+    """`GET /evaluations` lists your evaluations."""
 
 
 class UnknownJob(NotFound, code="unknown_job", title="There is no such job"):
@@ -175,14 +175,14 @@ class UnknownJob(NotFound, code="unknown_job", title="There is no such job"):
 
 
 class UnknownKey(NotFound, code="unknown_key", title="There is no such key"):
-    """`GET /keys` lists yours."""
+    """`GET /keys` lists your keys."""
 
 
 class UnknownScheme(NotFound, code="unknown_scheme", title="No scheme has this name"):
     """`GET /schemes` lists all schemes."""
 
 
-class AccountExists(Conflict, code="account_exists", title="An account of this name exists"):
+class AccountExists(Conflict, code="account_exists", title="An account of this name already exists"):
     """Choose another name."""
 
 
@@ -203,7 +203,7 @@ class EvaluationEnded(Conflict, code="evaluation_ended", title="The evaluation h
 
 
 class EvaluationRunning(Conflict, code="evaluation_running", title="The evaluation is still running"):
-    """Cancel it first, or wait until it ends."""
+    """Wait until the evaluation ends, or cancel it first."""
 
 
 class IdempotencyRunning(
@@ -221,7 +221,7 @@ class KeyBusy(Conflict, code="key_busy", title="The key is in training, or an un
 
 
 class KeyNotReady(Conflict, code="key_not_ready", title="The key is not ready"):
-    """Wait until its training ends; if it failed, create another key."""
+    """Wait until the training ends; if it failed, create another key."""
 
 
 class KeyAuditOnly(Conflict, code="key_audit_only", title="The seed of the key is known: it is for audits only"):
@@ -237,10 +237,10 @@ class NotTraining(Conflict, code="not_training", title="There is no training to 
 
 
 class KeyDestroyed(Gone, code="key_destroyed", title="The key was destroyed"):
-    """Use another key; images under this one cannot be restored."""
+    """Use another key; images under a destroyed key can no longer be decrypted."""
 
 
-class ArchiveTooLarge(TooLarge, code="archive_too_large", title="The archive is above a limit"):
+class ArchiveTooLarge(TooLarge, code="archive_too_large", title="The archive exceeds a limit"):
     """Upload a smaller archive."""
 
 
@@ -257,7 +257,7 @@ class AnimatedImage(Invalid, code="animated_image", title="Animated images are n
 
 
 class BadArchive(Invalid, code="bad_archive", title="The archive cannot be used"):
-    """Correct the file that `detail` names and create the zip again."""
+    """Correct the file that `detail` names and create the archive again."""
 
 
 class BrokenImage(Invalid, code="broken_image", title="An image cannot be decoded"):
@@ -275,23 +275,23 @@ class KeyNeeded(Invalid, code="key_needed", title="A key is required"):
 
 
 class CostQuotaExceeded(
-    Invalid, code="cost_quota_exceeded", title="The request is estimated to cost more than the account may use"
+    Invalid, code="cost_quota_exceeded", title="The estimated cost of the request exceeds the quota of the account"
 ):
     """Request less, or ask an administrator for a higher quota."""
 
 
-class NoPairApplies(Invalid, code="no_pair_applies", title="No attack of the order applies to any of its schemes"):
-    """`GET /attacks` says which schemes an attack applies to."""
+class NoPairApplies(Invalid, code="no_pair_applies", title="No requested attack applies to any requested scheme"):
+    """`GET /attacks` lists the schemes that each attack applies to."""
 
 
 class CiphertextChanged(
-    Invalid, code="ciphertext_changed", title="The ciphertext was changed, or the key is not its own"
+    Invalid, code="ciphertext_changed", title="The ciphertext was changed, or it belongs to another key"
 ):
-    """Send the PNG that encryption gave and its key, or `allow_changed=true` to decrypt nevertheless."""
+    """Send the PNG that `/encrypt` returned and its key, or `allow_changed=true` to decrypt it anyway."""
 
 
-class NotExact(Invalid, code="not_exact", title="The image cannot be taken exactly as it is"):
-    """Send a protected image as its scheme made it: 8-bit grey or RGB, without loss, alpha or rotation."""
+class NotExact(Invalid, code="not_exact", title="The image cannot be used without a conversion"):
+    """Send the unchanged output of the scheme: 8-bit grey or RGB, lossless, without alpha or EXIF rotation."""
 
 
 class NotInvertible(Invalid, code="not_invertible", title="The scheme is not invertible"):
@@ -303,15 +303,15 @@ class OriginalsNotTaken(Invalid, code="originals_not_taken", title="Only a prote
 
 
 class PluginFailed(Invalid, code="plugin_failed", title="A plug-in failed"):
-    """Mend the plug-in: `unveil plugins check` runs it with its traceback. Or use another scheme."""
+    """Fix the plug-in (`unveil plugins check` prints the traceback), or use another scheme."""
 
 
 class SizeMismatch(Invalid, code="size_mismatch", title="The key does not fit images of this size"):
-    """Use images of the key's size, or another key."""
+    """Use images of the size that the key fits, or another key."""
 
 
 class WrongKey(Invalid, code="wrong_key", title="The key does not match the request"):
-    """Name the scheme and the parameters of the key, or another key."""
+    """Give the scheme and the parameters of the key, or another key."""
 
 
 class TooManyAtOnce(TooMany, code="too_many_at_once", title="The account has too many concurrent requests"):
@@ -323,7 +323,7 @@ class TooManyStreams(TooMany, code="too_many_streams", title="The account has to
 
 
 class PlaygroundBusy(TooMany, code="playground_busy", title="Another playground request of the account is running"):
-    """Wait until it ends."""
+    """Wait until the other request ends."""
 
 
 class QueueFull(TooMany, code="queue_full", title="The account has too many active jobs"):

@@ -115,9 +115,9 @@ async def list_evaluations(
     principal: ReadPrincipal,
     session: Session,
     paging: EvaluationPaging,
-    q: Annotated[str, Query(max_length=200, description="Part of the name")] = "",
+    q: Annotated[str, Query(max_length=200, description="Only evaluations whose name contains this text")] = "",
     status: Annotated[Status | None, Query()] = None,
-    scheme: Annotated[str, Query(max_length=200, description="Name of a scheme that is evaluated")] = "",
+    scheme: Annotated[str, Query(max_length=200, description="Only evaluations of this scheme")] = "",
     dataset: Annotated[str, Query(max_length=200, description="Name or id")] = "",
 ) -> Page[EvaluationSummary]:
     """The evaluations of the account, newest first, without their cells."""
@@ -158,7 +158,7 @@ async def get_evaluation(
 async def cancel_evaluation(
     evaluation_id: EvaluationId, principal: EvaluatePrincipal, session: Session, response: Response
 ) -> EvaluationOut:
-    """Stop an evaluation: queued cells end now, running cells within seconds. Finished cells are kept.
+    """Cancel an evaluation: queued cells end at once, running cells within seconds. Results of finished cells are kept.
 
     Repeating the request gives the same answer; 409 if the evaluation has succeeded or failed.
     """
@@ -173,7 +173,7 @@ async def cancel_evaluation(
     responses=problems(UnknownEvaluation, EvaluationRunning),
 )
 async def delete_evaluation(evaluation_id: EvaluationId, principal: EvaluatePrincipal, session: Session) -> None:
-    """Delete an ended evaluation with all its images and figures."""
+    """Delete a finished evaluation with all its images and results."""
     await service.delete(session, principal, evaluation_id)
 
 
@@ -237,7 +237,7 @@ async def get_report(
     session: Session,
     images: Annotated[bool, Query(description="false: leave out all images, for a copy to share")] = True,
 ) -> Response:
-    """The report so far: one self-contained HTML page, or JSON, CSV, Markdown, a zip."""
+    """The current report: a self-contained HTML page, JSON, CSV, Markdown or a zip."""
     evaluation = await service.get(session, principal, evaluation_id)
     report = await report_data.load_report(session, evaluation, format, with_images=images)
     disposition = "inline" if format is Format.HTML else "attachment"
@@ -266,7 +266,7 @@ async def get_curves(
 async def get_scores(
     evaluation_id: EvaluationId, cell_id: CellId, principal: ReadPrincipal, session: Session
 ) -> Response:
-    """Of each image: index, ssim, psnr, rank in the identification gallery, vif. The header alone until it is done."""
+    """For each image: index, ssim, psnr, rank in the gallery, vif. Only the header before the cell ends."""
     cell = await service.get_cell(session, principal, evaluation_id, cell_id)
     return Response(await report_data.scores_csv(session, cell.id), media_type="text/csv")
 

@@ -27,7 +27,7 @@ SingleLineText = Annotated[str, Field(min_length=1, max_length=200), AfterValida
 
 
 class Entry(BaseModel):
-    """A name, and settings flat beside it."""
+    """A name, with settings as further fields beside it."""
 
     model_config = ConfigDict(extra="allow")
 
@@ -69,16 +69,16 @@ class EvaluationCreate(BaseModel):
     name: SingleLineText = "evaluation"
     schemes: list[SchemeEntry] = Field(min_length=1, max_length=32)
     attacks: list[Entry] = Field(
-        min_length=1, max_length=32, description="Attacks of the profile that train nothing are added"
+        min_length=1, max_length=32, description="Attacks that the profile requires and that train nothing are added"
     )
     dataset: SingleLineText | None = Field(
         None, description="A name or an id from GET /datasets; not needed if every scheme is `external`"
     )
     public_dataset: SingleLineText | None = Field(
         None,
-        description="The attacker's own images. Left out, or the same as `dataset`: half of the training images",
+        description="Dataset that the attacker owns; by default, or if equal to `dataset`: half of the training images",
     )
-    profile: Profile = Field("quick", description="smoke: seconds, quick: minutes, paper: the paper's settings")
+    profile: Profile = Field("quick", description="smoke: seconds; quick: minutes; paper: the settings of the paper")
     seed: int = Field(0, strict=True, ge=0, lt=2**31)
     samples: int = Field(8, strict=True, ge=0, le=64, description="Image triples to store for each cell")
     keys: int = Field(
@@ -86,9 +86,11 @@ class EvaluationCreate(BaseModel):
         strict=True,
         ge=1,
         le=64,
-        description="Independent keys a scheme, for attacks that need no training",
+        description="Number of keys drawn for each scheme, for attacks that train no network",
     )
-    utility: bool = Field(False, strict=True, description="Also measure how much accuracy a classifier loses")
+    utility: bool = Field(
+        False, strict=True, description="Also measure how much accuracy a classifier loses on protected images"
+    )
     ssim_mode: SsimMode = "rgb7"
     # Accepted so that the settings of an evaluation can be posted again unchanged.
     dataset_name: str | None = Field(None, description="The name of `dataset`; may be left out")
@@ -113,16 +115,16 @@ class EvaluationSummary(BaseModel):
 
 class EvaluationOut(EvaluationSummary):
     keys: list[KeyOut] = Field(
-        description="Keys trained for the evaluation; their cells wait for them. "
+        description="Keys trained for the evaluation; cells wait for their key. "
         "They belong to the account and outlive the evaluation"
     )
     cells: list[Cell]
-    utility: list[UtilityJob] = Field(description="One job a scheme, if utility was requested")
+    utility: list[UtilityJob] = Field(description="One job for each scheme, if utility was requested")
     settings: dict[str, Any] = Field(
-        description="Every resolved setting: post it again to get the same evaluation. "
+        description="All resolved settings: post them again to repeat the evaluation. "
         "`training_images`, `test_images`: how many of each split are used, from its beginning; null: all"
     )
     versions: dict[str, str | None]
     estimated_core_hours: float = Field(
-        description="Estimated when it was ordered, on a CPU, good to a factor of three", examples=[0.05]
+        description="Estimate at the time of the request, for a CPU, accurate to a factor of three", examples=[0.05]
     )

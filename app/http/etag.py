@@ -8,9 +8,7 @@ from typing import Annotated
 from fastapi import Header
 from pydantic import BaseModel
 
-IfNoneMatch = Annotated[
-    str | None, Header(description="ETag of an earlier response; answered with 304 while it is current")
-]
+IfNoneMatch = Annotated[str | None, Header(description="ETag of an earlier response; gives 304 while it is current")]
 
 
 def etag_for(body: BaseModel) -> str:

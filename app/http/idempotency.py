@@ -218,7 +218,7 @@ async def _get_idempotent_request(
         str | None,
         Header(
             alias="Idempotency-Key",
-            description="Chosen by the client; for a day, a retry with the same key and body gets the first response",
+            description="Chosen by the client; a retry with the same key and body within a day gets the first response",
             min_length=1,
             max_length=200,
             pattern=r"^[\x21-\x7e]+$",

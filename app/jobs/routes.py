@@ -23,7 +23,7 @@ async def list_jobs(_: AdminPrincipal, session: Session, paging: JobPaging) -> P
 
 @router.post("/{id}/cancel", status_code=202, responses=problems(UnknownJob, JobEnded))
 async def cancel_job(id: str, _: AdminPrincipal, session: Session) -> JobOut:
-    """Cancel a job of any account: a queued one ends now, a running one within seconds.
+    """Cancel a job of any account: a queued job ends at once, a running job within seconds.
 
     Repeating the request gives the same answer; 409 if the job has succeeded or failed.
     """

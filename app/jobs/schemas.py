@@ -28,4 +28,4 @@ class JobOut(BaseModel):
     worker: str | None = Field(description="The process that holds the lease: host/process id/random")
     started_at: datetime | None
     seconds_used: float = Field(description="In all attempts and time slices")
-    estimated_core_hours: float = Field(description="Estimated when the job was ordered, for a CPU")
+    estimated_core_hours: float = Field(description="Estimate at the time of the request, for a CPU")

@@ -55,7 +55,7 @@ async def create_key(
     idempotency: IdempotencyDep,
     response: Response,
 ) -> KeyOut:
-    """Draw a key, store your own, or have one trained."""
+    """Create a key: draw it at random, import key material, or start a training."""
     async with idempotency.begin(key_id=new_id("key")) as ids:
         key = await service.create(session, app_state, principal, body, ids["key_id"])
         headers = {"Location": key.links["self"], **_polling_headers(key)}
@@ -71,7 +71,7 @@ async def create_key(
 
 @router.get("")
 async def list_keys(principal: KeysPrincipal, session: Session, paging: KeyPaging) -> Page[KeyOut]:
-    """Your keys, newest first, without the destroyed."""
+    """Your keys, newest first, without destroyed keys."""
     return await service.list_keys(session, principal, paging)
 
 
@@ -89,7 +89,7 @@ async def get_key(
     height: Side = None,
     if_none_match: IfNoneMatch = None,
 ) -> KeyOut | Response:
-    """One key, never its secret."""
+    """One key, without its secret."""
     key = await service.get_key(session, principal, id, width, height)
     headers = {"ETag": etag_for(key), "Cache-Control": "private, no-cache", **_polling_headers(key)}
     if matches(if_none_match, headers["ETag"]):
@@ -111,7 +111,7 @@ async def export_key(
     width: Side = None,
     height: Side = None,
 ) -> MaterialOut:
-    """The secret itself, for images of one size. Needs the scope `keys:export`."""
+    """The secret of a key, for images of one size. Needs the scope `keys:export`."""
     response.headers["Cache-Control"] = "no-store"
     return await service.export_material(session, app_state, principal, id, width, height)
 
@@ -129,7 +129,7 @@ async def cancel_training(id: str, principal: KeysPrincipal, session: Session, r
 
 @router.delete("/{id}", status_code=204, responses=problems(*_NOT_FOUND_PROBLEMS, KeyBusy))
 async def destroy_key(id: str, principal: KeysPrincipal, app_state: AppStateDep, session: Session) -> None:
-    """Destroy the secret for good. Afterwards every route answers 410 for this key."""
+    """Destroy the secret of a key permanently. Afterwards every route responds 410 for this key."""
     await service.destroy(session, app_state, principal, id)
 
 

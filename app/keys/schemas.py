@@ -11,7 +11,7 @@ _PERMUTATION: list[Any] = [*range(95, -1, -1)]
 
 
 class KeyCreate(BaseModel):
-    """Without `material` a key is drawn; with it, yours is stored.
+    """Without `material` a key is drawn at random; with it, the given key is stored.
 
     A key of a scheme with `trains` is a network, and is trained: its `params` name, besides settings of the scheme, the
     `dataset` to train on, the `profile` that fills in the settings left out (default quick) and the `seed`. Without
@@ -49,7 +49,7 @@ class KeyOut(BaseModel):
     params: dict[str, Any] = Field(examples=[{"variant": "paper", "block": 4}])
     status: Literal["ready", "training", "cancelling", "failed", "cancelled"]
     created_at: datetime
-    uses: int = Field(description="Images that went through it, in either direction", examples=[0])
+    uses: int = Field(description="Number of images encrypted or decrypted with the key", examples=[0])
     width: int | None = Field(None, description="Of the only image size that explicit maps fit")
     height: int | None = None
     key_space_bits: float | None = Field(
@@ -66,10 +66,10 @@ class KeyOut(BaseModel):
     )
     training: dict[str, Any] | None = Field(
         None,
-        description="The order of a trained key",
+        description="The request for the training of the key",
         examples=[{"profile": "quick", "dataset": "stl10", "seed": 0}],
     )
-    provenance: dict[str, Any] | None = Field(None, description="How a trained key came about: data, losses, versions")
+    provenance: dict[str, Any] | None = Field(None, description="How the key was trained: data, losses, versions")
     progress: float | None = Field(None, description="Of its training, 0 to 1")
     phase: str | None = Field(None, examples=["epoch 3 of 10"])
     error: JobError | None = None
@@ -80,4 +80,4 @@ class MaterialOut(BaseModel):
     id: str
     scheme: str
     params: dict[str, Any]
-    material: dict[str, Any] = Field(description="The key itself, in the form that POST /keys takes")
+    material: dict[str, Any] = Field(description="The key, in the form that POST /keys accepts")

@@ -43,7 +43,7 @@ _DEFAULT_SIDE = 96  # the paper's image size: what key spaces are given for unle
 
 @dataclass(frozen=True)
 class TrainingRequest:
-    """What the order of a trained key says besides the settings of its scheme."""
+    """The fields of a request for a trained key besides the settings of its scheme."""
 
     profile: catalog.Profile = setting("quick", "fills in the settings that the order leaves out")
     dataset: str = setting("", "a name or an id of GET /datasets; needed")

@@ -28,11 +28,11 @@ class Progress(JsonRecord):
     done: int
     """Cells that succeeded or failed; not those that were cancelled"""
     total: int
-    """Cells that can run: without those that do not apply"""
+    """Number of cells that can run, without those that do not apply"""
     fraction: float
     """0 to 1, never falls; cells that train networks weigh more"""
     eta_s: float | None
-    """Null while the time left cannot be estimated"""
+    """Null if the time left cannot be estimated yet"""
     phase: str | None
     """Such as `itn on tanaka, epoch 4 of 20`; while nothing runs, what the queued jobs wait for"""
 
@@ -75,7 +75,7 @@ class Cell(Job):
     leaking_images: list[int] = field(default_factory=list)
     """Indices of images that are recognizable above chance, the most certain first"""
     ambiguity: Ambiguity | None = None
-    """What the attack leaves open: scores are of the best `mirror` or `rotation`"""
+    """Ambiguity of the reconstruction: scores are those of the best `mirror` or `rotation`"""
     comparison: str | None = None
     """The comparison with the highest identification rate"""
     attempt: int = 0
@@ -106,7 +106,7 @@ class UtilityJob(Job):
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluationVerdict(SchemeVerdict):
-    """The verdict on one scheme, beside the paper's own by attack."""
+    """The verdict on one scheme, with the paper's verdicts by attack."""
 
     __pydantic_config__: ClassVar[dict[str, Any]] = {
         **JsonRecord.__pydantic_config__,

@@ -261,7 +261,7 @@ def _template_context(report: Report) -> dict[str, Any]:
         "sentences": narrative,
         "percent": format_percent,
         "no_value": NO_VALUE,
-        "order_json": json.dumps(report.request_body, indent=2),
+        "request_json": json.dumps(report.request_body, indent=2),
         "command": report.command,
         "images": max((result.ssim.n for result in results if result.ssim), default=0),
         "common_notes": _common_notes([result.notes for result in results if result.ssim]),

@@ -1,4 +1,4 @@
-"""Verdicts, threat models and cells in plain words, for readers who never saw the paper."""
+"""Verdicts, threat models and cells in plain words, for readers who do not know the paper."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from unveil.app.report.labels import format_duration, format_percent, title
 from unveil.models.core.verdict_rules.coverage import describe_notes
 from unveil.models.core.verdict_rules.types import EARLIER_RULES, WORST_FIRST, CheapestBreak
 
-# What an attacker has, besides the algorithm.
+# What an attacker holds besides the algorithm.
 THREAT_MODEL_DESCRIPTIONS: Mapping[str, str] = {
-    "ciphertext-only": "only protected images, like anyone who stores or classifies them",
-    "+public images": "protected images, and unrelated images of the same kind from elsewhere",
-    "known-plaintext": "some originals together with their protected images, for instance because a few were published",
-    "chosen-plaintext": "the protected versions of images of their own choice, as any client of the service can get",
+    "ciphertext-only": "protected images only, as a service that stores or classifies them does",
+    "+public images": "protected images, and other images of the same kind",
+    "known-plaintext": "some originals with their protected images, for example because a few were published",
+    "chosen-plaintext": "protected versions of images of their own choice, which any client of the service can request",
     "+model": "protected images, and a classifier that was trained on protected images",
 }
 
@@ -24,6 +24,12 @@ _OPENINGS = {
     "leaks": "It does not hide the images: ",
     "inconclusive": "No conclusion: ",
     "no leak found": "",
+}
+_SEVERITY_UNITS = {
+    "key": "of keys found",
+    "ssim": "mean SSIM",
+    "linkage": "of images linked",
+    "identification": "of images identified",
 }
 _MATERIAL_UNITS = {
     "ciphertexts": ("protected image", "protected images"),
@@ -58,7 +64,7 @@ def badge(verdict: EvaluationVerdict) -> str:
 
 
 def describe_verdict(verdict: EvaluationVerdict) -> str:
-    """What the attacks mean for those who rely on the scheme."""
+    """A verdict as a sentence for readers who rely on the scheme."""
     because = describe_reason(verdict)
     opening = "" if verdict.rules_version == EARLIER_RULES else _OPENINGS[verdict.verdict]
     sentence = f"{opening}{because}." if opening else f"{because[:1].upper()}{because[1:]}."
@@ -68,9 +74,12 @@ def describe_verdict(verdict: EvaluationVerdict) -> str:
 def describe_reason(verdict: EvaluationVerdict) -> str:
     """The reason of a verdict with the title of its attack: `Key recovery found the exact key from 16 ciphertexts`."""
     attack = verdict.worst_attack
-    if attack is None or not verdict.because.startswith(f"{attack} "):
+    if attack is None:
         return verdict.because
-    return title({"name": attack}) + verdict.because.removeprefix(attack)
+    clauses = verdict.because.split("; ")
+    starts = f"{attack} "
+    named = [title({"name": attack}) + c.removeprefix(attack) if c.startswith(starts) else c for c in clauses]
+    return "; ".join(named)
 
 
 def describe_evidence(verdict: EvaluationVerdict) -> Iterator[tuple[str, str]]:
@@ -81,14 +90,15 @@ def describe_evidence(verdict: EvaluationVerdict) -> Iterator[tuple[str, str]]:
     is_finding = verdict.verdict in ("broken", "leaks")
     if severity is not None and is_finding:
         as_text = format_percent if severity.kind != "ssim" else "{:.2f}".format
-        what = {"key": "of keys found", "ssim": "mean SSIM"}.get(severity.kind, "of images identified")
+        what = _SEVERITY_UNITS[severity.kind]
         interval = f"95 % interval {as_text(severity.ci_low)} to {as_text(severity.ci_high)}"
-        measured_on = f", {severity.images} {'keys' if severity.kind == 'key' else 'images'}" if severity.images else ""
+        unit = ("key" if severity.kind == "key" else "image") + ("" if severity.images == 1 else "s")
+        measured_on = f", {severity.images} {unit}" if severity.images else ""
         yield "Severity", f"{as_text(severity.value)} {what} ({interval}{measured_on})"
     if power is not None and not is_finding:
         bound, chance = format_percent(power.upper_bound), format_percent(power.chance)
-        sizes = f"{power.images} images, {power.effective_gallery:.0f} distinct"
-        yield "Power", f"a leak above {bound} of images would have been seen (chance {chance}, {sizes})"
+        sizes = f"{power.images} image{'' if power.images == 1 else 's'}, {power.effective_gallery:.0f} distinct"
+        yield "Power", f"a leak above {bound} of images would have been detected (chance {chance}, {sizes})"
     yield "Covers", ", ".join(verdict.covers) or "no threat model"
     if verdict.not_claimed:
         yield "No claim", "; ".join(f"{note.threat_model}: {note.reason}" for note in verdict.not_claimed)
@@ -112,12 +122,12 @@ def describe_paper_verdicts(verdicts: Mapping[str, str]) -> str:
 
 
 def requirements(cell: Cell) -> str:
-    """What the attacker of a cell has."""
+    """What the attacker of a cell holds."""
     return describe_threat_model(cell.threat_model)
 
 
 def describe_threat_model(name: str) -> str:
-    """What an attacker of a threat model has; a model without a description is described by its name."""
+    """What an attacker of a threat model holds; a model without a description is described by its name."""
     return THREAT_MODEL_DESCRIPTIONS.get(name, f"the material of the threat model {name}")
 
 

@@ -108,8 +108,8 @@ class PreviewRequest(Request):
 class PreviewScores:
     ssim: float
     set_ssim: float  # mean over the image and the sample set
-    picked: bool  # whether the reconstruction identifies the image among the sample set
-    picked_of_set: int
+    identified: bool  # whether the reconstruction identifies the image among the sample set
+    identified_of_set: int
     set: int
     above_chance: bool
     exact_key: bool | None  # null for an attack that recovers no key

@@ -45,7 +45,7 @@ def compare_all(
 def format_cells(row: Comparison) -> tuple[str, ...]:
     return (
         row.name, str(row.batch), f"{row.peer:,.0f} ({row.workers})", f"{row.ours:,.0f}", f"{row.ratio:.2f}x",
-        f"{row.gflop:.3g}", f"{row.share:.0%}", f"{row.peer_memory:,.0f}", f"{row.ours_memory:,.0f}",
+        f"{row.gflop:.3g}", f"{100 * row.share:.0f} %", f"{row.peer_memory:,.0f}", f"{row.ours_memory:,.0f}",
     )  # fmt: skip
 
 

@@ -94,7 +94,10 @@ class KnownPlaintext(Attack[KnownPlaintextSettings]):
             },
             ablation=ablation[::-1],
             notes=(
-                f"{solution.determined:.2%} of the key follows from {pair_count} pairs; {pairs_needed} suffice for all",
+                (
+                    f"{100 * solution.determined:.2f} % of the key follows from {pair_count} pairs; "
+                    f"{pairs_needed} suffice for all"
+                ),
             ),
         )
 

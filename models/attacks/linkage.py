@@ -75,7 +75,7 @@ class Linkage(Attack[LinkageSettings]):
         chosen = max(rates, key=rates.__getitem__)
         queries = candidates[chosen].embed_protected(attack_input.targets)
         embed_plain: Callable[[Images], Any] = candidates[chosen].embed_plain
-        listed = ", ".join(f"{name} {rate:.1%}" for name, rate in rates.items())
+        listed = ", ".join(f"{name} {100 * rate:.1f} %" for name, rate in rates.items())
         return AttackResult(
             similarities=lambda gallery: queries @ embed_plain(gallery).T,
             metrics={"pairs": float(len(plain)), **{f"held_out_{name}": rate for name, rate in rates.items()}},

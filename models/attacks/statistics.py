@@ -56,7 +56,7 @@ class StatisticsAttack(Attack[StatisticsSettings]):
         notes = [f"{test.statement}; p {_format_p(test.p_value)}" for test in found[:_MAX_NOTES]]
         notes.append(
             f"{len(found)} of {len(tests)} tests tell {len(ciphertexts)} ciphertexts from random values "
-            f"(p-values are of all tests together; at most {ERROR:.0%} of sound ciphers have a finding)"
+            f"(p-values are of all tests together; at most {100 * ERROR:.0f} % of sound ciphers have a finding)"
         )
         masked = any(test.name == BITS_OF_POSITIONS for test in found) and len(ciphertexts) >= _MIN_IMAGES
         return AttackResult(

@@ -32,7 +32,7 @@ class ScoreSummary(JsonRecord):
 
 @dataclass(frozen=True, kw_only=True)
 class SsimSummary(ScoreSummary):
-    """Structural similarity between originals and reconstructions; 1 is the original itself."""
+    """Structural similarity between originals and reconstructions; 1 for identical images."""
 
     mode: str
 
@@ -62,7 +62,7 @@ class IdentificationSummary(JsonRecord):
 
 @dataclass(frozen=True, kw_only=True)
 class LinkageSummary(JsonRecord):
-    """How often a recogniser trained by the attacker links a ciphertext to its original among the gallery."""
+    """The share of ciphertexts that a recogniser, trained by the attacker, links to their original in the gallery."""
 
     top1: float
     chance: float
@@ -88,7 +88,7 @@ class Controls(JsonRecord):
 
 @dataclass(frozen=True, kw_only=True)
 class RecognitionRate(JsonRecord):
-    """How often a classifier of plain images names the class of an image."""
+    """The accuracy of a classifier of plain images."""
 
     top1: float
     """Of the reconstructions"""
@@ -120,7 +120,7 @@ class CellResult(JsonRecord):
     paper_ssim: float | None = None
     controls: Controls | None = None
     recogniser: RecognitionRate | None = None
-    """With `utility`: how often a classifier of plain images names the class of the reconstruction"""
+    """With `utility`: the accuracy of a classifier of plain images on the reconstructions"""
     metrics: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     """By the metrics of plug-ins: mean, standard deviation, 95 % bootstrap interval of the mean"""
     numbers: Mapping[str, float] = field(default_factory=dict)
@@ -133,7 +133,7 @@ class CellResult(JsonRecord):
     comparison: str | None = None
     """The comparison with the highest identification rate"""
     ambiguity: Ambiguity | None = None
-    """What the attack leaves open: scores are of the best `mirror` or `rotation` (mirrors included)"""
+    """Ambiguity of the reconstruction: scores are those of the best `mirror` or `rotation` (mirrors included)"""
     capabilities: list[Capability] = field(default_factory=list)
     """What the attacker was given"""
     dataset_sha256: str | None = None
@@ -141,7 +141,7 @@ class CellResult(JsonRecord):
     originals_sha256: str | None = None
     """SHA-256 of the uploaded originals of uploaded ciphertexts"""
     evidence: CellEvidence | None = None
-    """What the verdict rules read. Stored, and left out of answers"""
+    """Input of the verdict rules. Stored, but left out of responses"""
     seconds: float
     device: str
     notes: list[str] = field(default_factory=list)
@@ -188,7 +188,7 @@ class AccuracyRate(JsonRecord):
 
 @dataclass(frozen=True, kw_only=True)
 class AccuracyDrop(JsonRecord):
-    """Points of accuracy lost on the same test images, with the 95 % interval."""
+    """Loss of accuracy on the same test images in percentage points, with its 95 % interval."""
 
     points: float
     ci_low: float
@@ -200,7 +200,7 @@ class Availability(JsonRecord):
     """Whether a classifier can be trained or tested on protected images."""
 
     available: bool | None
-    """null: undecided, as where the classifier does no better than chance on plain images either"""
+    """null: undecided, because the classifier is not above chance on plain images either"""
     reason: str
 
 

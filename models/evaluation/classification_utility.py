@@ -150,7 +150,7 @@ def recognition_rate(
     options: ScoringOptions,
     context: RunContext,
 ) -> tuple[RecognitionRate | None, list[str]]:
-    """How often a classifier of plain images names the class of a reconstruction, or a note why that is unknown.
+    """The accuracy of a classifier of plain images on reconstructions, or a note why that is unknown.
 
     plain: the classifier's training images. targets: the originals of the attacked images. The mean over the keys.
     """
@@ -205,7 +205,8 @@ def _availability(
     plain_correct: CorrectMask, protected_correct: CorrectMask, data: ImageDataset, subject: str
 ) -> Availability:
     """Whether a classifier beats chance on protected images; undecided if it does not on plain images either."""
-    reason = f"a classifier {subject} names {protected_correct.mean():.1%} right (chance {_chance(data):.1%})"
+    accuracy, chance = 100 * protected_correct.mean(), 100 * _chance(data)
+    reason = f"a classifier {subject} has an accuracy of {accuracy:.1f} % (chance {chance:.1f} %)"
     if _is_above_chance(protected_correct, data):
         return Availability(available=True, reason=reason)
     if _is_above_chance(plain_correct, data):

@@ -31,7 +31,7 @@ def pixelwise(
     count = possible.sum(-1)
     if not count.all():
         share = (count == 0).mean()
-        raise InconsistentPairs(f"no pixel-wise key is consistent with the pairs at {share:.1%} of the pixels")
+        raise InconsistentPairs(f"no pixel-wise key is consistent with the pairs at {100 * share:.1f} % of the pixels")
     candidates: npt.NDArray[np.intp] = possible.argmax(-1)
     if ciphertexts is not None and len(ciphertexts) and (count > 1).any():
         observed = np.concatenate([protected, ciphertexts])

@@ -61,7 +61,7 @@ def _values(images: Images) -> Iterator[RandomnessTest]:
     common = int(counts.argmax())
     yield RandomnessTest(
         "values",
-        f"values are not uniform: {common} makes up {counts[common] / counts.sum():.2%} of them, not 0.39%",
+        f"values are not uniform: {common} makes up {100 * counts[common] / counts.sum():.2f} % of them, not 0.39 %",
         float(chi2.sf(_chi_square(counts[None]), 255)),
     )
     height, width = (side // 8 * 8 for side in images.shape[1:3])
@@ -112,7 +112,7 @@ def _compression(images: Images) -> Iterator[RandomnessTest]:
         # At most one in 256^(k - 1) texts has a compressed form that is k bytes shorter.
         yield RandomnessTest(
             f"compression of {name}",
-            f"zlib compresses the {name} by {saved / len(raw):.1%}",
+            f"zlib compresses the {name} by {100 * saved / len(raw):.1f} %",
             256.0 ** -min(100, max(0, saved - 1)),
         )
 
@@ -161,8 +161,8 @@ def _positions(images: Images, condition: str = "") -> Iterator[RandomnessTest]:
     trials = flat.shape[1] * count * (count - 1) / 2
     yield RandomnessTest(
         f"{condition}values of positions",
-        f"{condition}two images have the same value at a position in {coincidences / trials:.2%} of cases, not 0.39% "
-        "(a function of its own at each position?)",
+        f"{condition}two images have the same value at a position in {100 * coincidences / trials:.2f} % of cases, "
+        "not 0.39 % (a function of its own at each position?)",
         _poisson_tail(coincidences, trials / 256),
     )
 

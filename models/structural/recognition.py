@@ -59,8 +59,8 @@ class Recognised:
         corrected = min(1.0, self.p_value * tried)
         certainty = f"p < {_SMALLEST_P:.0e}" if corrected < _SMALLEST_P else f"p = {corrected:.1g}"
         return (
-            f"{self.reader.description}. Fitted to {self.fitted} pairs, it reads {self.exact:.1%} of the "
-            f"values of {self.held_out} other pairs exactly ({self.mismatched:.1%} of pairs that do not belong "
+            f"{self.reader.description}. Fitted to {self.fitted} pairs, it reads {100 * self.exact:.1f} % of the "
+            f"values of {self.held_out} other pairs exactly ({100 * self.mismatched:.1f} % of pairs that do not belong "
             f"together; {certainty} over {tried} structures)"
         )
 

@@ -82,8 +82,8 @@ def preview_attack(
     preview_scores = PreviewScores(
         ssim=float(scores[0]),
         set_ssim=float(scores.mean()),
-        picked=bool(best.rank[0] == 1),
-        picked_of_set=best.hits,
+        identified=bool(best.rank[0] == 1),
+        identified_of_set=best.hits,
         set=len(plain),
         above_chance=above_chance(collect_evidence(matches), FAMILY_ERROR),
         exact_key=None if recovered_key is None else min(scheme.key_agreement(recovered_key, key).values()) == 1.0,

@@ -10,7 +10,7 @@ uploads({
   drop: by("drop"),
   input: by("archive"),
   bar: by("sent"),
-  said: by("uploaded"),
+  status: by("uploaded"),
   fields: () => ({ kind: by("kind").value, ...(by("kind").value === "protected" && by("originals").files[0] ? { originals: by("originals").files[0] } : {}) }),
   done: () => location.reload(),
 });

@@ -3,7 +3,7 @@ import { clearErrors, showErrors } from "./field_errors.js";
 import { keepFocus } from "./parts.js";
 import { uploads } from "./upload.js";
 
-const form = document.getElementById("order");
+const form = document.getElementById("evaluation-form");
 const preview = document.getElementById("preview");
 const refused = document.getElementById("refused");
 const total = document.getElementById("total");
@@ -16,8 +16,8 @@ const json = (path, body) =>
 const checked = (name) => [...form.querySelectorAll(`input[name=${name}]:checked`)];
 const settingsOf = (attack) => [...form.querySelectorAll(`[data-for="${attack}"] [name]`)];
 
-/** The order that the fields describe; a field that is left empty is left out. */
-function order() {
+/** The request that the fields describe; empty fields are left out. */
+function requestBody() {
   const value = (name) => form.elements[name].value;
   const made = {
     name: value("name"),
@@ -53,7 +53,7 @@ function typed(text) {
   }
 }
 
-/** The field that a JSON pointer into the order names. */
+/** The field that a JSON pointer into the request names. */
 function fieldAt(pointer) {
   const [list, index, setting] = pointer.split("/").slice(1);
   if (list !== "schemes" && list !== "attacks") {
@@ -73,7 +73,7 @@ function applyPreset(preset) {
   for (const box of form.querySelectorAll("[data-presets]")) box.checked = box.dataset.presets.split(" ").includes(preset);
 }
 
-/** Settings that nobody has changed follow the profile. */
+/** Settings that the user has not changed follow the profile. */
 function applyProfile(profile) {
   for (const field of form.querySelectorAll("[data-defaults]")) {
     const value = JSON.parse(field.dataset.defaults)[profile];
@@ -91,7 +91,7 @@ form.addEventListener("change", ({ target }) => {
   schedulePreview();
 });
 
-// --- the preview and the order ---
+// --- the preview and the request ---
 
 let latest = 0;
 let timer;
@@ -103,7 +103,7 @@ function schedulePreview() {
 
 async function showPreview() {
   const mine = ++latest;
-  const wanted = order();
+  const wanted = requestBody();
   clearErrors(form, refused);
   start.disabled = !wanted.schemes.length || !wanted.attacks.length;
   total.textContent = "";
@@ -112,7 +112,7 @@ async function showPreview() {
   const text = await answer.text();
   if (mine !== latest) return;
   if (!answer.ok) {
-    preview.textContent = "Nothing can be ordered like this.";
+    preview.textContent = "This request is not valid.";
     return showErrors(refused, JSON.parse(text), fieldAt);
   }
   const open = new Set([...preview.querySelectorAll("details[open] > summary")].map((each) => each.textContent));
@@ -129,7 +129,7 @@ form.addEventListener("submit", async (event) => {
   event.preventDefault();
   start.disabled = true;
   clearErrors(form, refused);
-  const answer = await json("/evaluations", order());
+  const answer = await json("/evaluations", requestBody());
   const body = await answer.json();
   if (answer.ok) return location.assign(`/dashboard/evaluations/${body.id}`);
   showErrors(refused, body, fieldAt);
@@ -140,7 +140,7 @@ uploads({
   drop: document.getElementById("drop"),
   input: document.getElementById("archive"),
   bar: document.getElementById("sent"),
-  said: document.getElementById("uploaded"),
+  status: document.getElementById("uploaded"),
   done(dataset) {
     form.elements.dataset.add(new Option(dataset.name, dataset.id, false, true));
     showPreview();

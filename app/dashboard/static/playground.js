@@ -2,14 +2,14 @@
 
 const cards = [...document.querySelectorAll(".shot[data-scheme]")];
 const previewCells = [...document.querySelectorAll("[data-preview]")];
-const statusLine = document.getElementById("said");
+const statusLine = document.getElementById("status");
 const side = 256;
 const smallest = 16;
-let turn = 0; // counts chosen images: results for an earlier one are dropped
+let generation = 0; // counts chosen images: results for an earlier image are dropped
 
 const part = (element, name) => element.querySelector(`[data-is=${name}]`);
 
-/** An image file as a PNG of at most `side` pixels, cut to twice as long as wide where it is longer. */
+/** An image file as a PNG of at most `side` pixels a side, cropped to an aspect ratio of at most 2:1. */
 async function fit(file) {
   const whole = await createImageBitmap(file);
   const [wide, high] = [Math.min(whole.width, 2 * whole.height), Math.min(whole.height, 2 * whole.width)];
@@ -38,7 +38,7 @@ function form(blob, fields) {
 async function post(path, body, accept) {
   const answer = await fetch(path, { method: "POST", body, headers: { Accept: accept } });
   if (answer.ok) return answer;
-  const problem = await answer.json().catch(() => ({ detail: `the service answered ${answer.status}` }));
+  const problem = await answer.json().catch(() => ({ detail: `the service responded ${answer.status}` }));
   throw Object.assign(new Error(problem.detail), { code: problem.code });
 }
 
@@ -59,7 +59,7 @@ async function protect(card, input, mine) {
   try {
     const answer = await post("/encrypt", form(input.blob, fields), "image/png");
     const blob = await answer.blob();
-    if (mine !== turn) return false;
+    if (mine !== generation) return false;
     card.dataset.key = answer.headers.get("Key-Id");
     show(card, blob, input);
     return true;
@@ -68,7 +68,7 @@ async function protect(card, input, mine) {
     error.hidden = false;
     return false;
   } finally {
-    if (mine === turn) card.classList.remove("waits");
+    if (mine === generation) card.classList.remove("waits");
   }
 }
 
@@ -82,7 +82,7 @@ function show(card, blob, input) {
   download.href = image.src;
   download.download = `${card.dataset.title.replace(/[^a-z0-9]+/gi, "-").replace(/-$/, "")}.png`;
   key.hidden = download.hidden = false;
-  part(card, "undone").textContent = "";
+  part(card, "decrypt-status").textContent = "";
   const decrypt = part(card, "decrypt");
   if (!decrypt) return;
   decrypt.hidden = false;
@@ -93,7 +93,7 @@ function show(card, blob, input) {
       // the second click shows the protected image again
       plain = null;
       decrypt.textContent = "Decrypt";
-      part(card, "undone").textContent = "";
+      part(card, "decrypt-status").textContent = "";
       return put(image, blob);
     }
     try {
@@ -101,9 +101,9 @@ function show(card, blob, input) {
       plain = await answer.blob();
       put(image, plain);
       decrypt.textContent = "Show protected";
-      part(card, "undone").textContent = (await same(plain, input)) ? "Decrypted: equal to yours in every pixel." : "Decrypted: differs from yours.";
+      part(card, "decrypt-status").textContent = (await same(plain, input)) ? "Decrypted: identical to your image in every pixel." : "Decrypted: differs from your image.";
     } catch (failure) {
-      part(card, "undone").textContent = failure.message;
+      part(card, "decrypt-status").textContent = failure.message;
     }
   };
 }
@@ -126,21 +126,21 @@ async function preview(cell, input, mine) {
     try {
       result = await (await post("/dashboard/playground/preview", body(), "application/json")).json();
     } catch (failure) {
-      if (mine !== turn) return;
+      if (mine !== generation) return;
       if (failure.code !== "playground_busy") return figures.replaceChildren(line(failure.message), again(cell, input, mine));
       await new Promise((done) => setTimeout(done, 300)); // another page of this account has a preview running
     }
   }
-  if (mine !== turn) return;
-  if (result.failed_attack) return figures.replaceChildren(`It found nothing: ${result.failed_attack}.`);
+  if (mine !== generation) return;
+  if (result.failed_attack) return figures.replaceChildren(`The attack found nothing: ${result.failed_attack}.`);
   const images = part(cell, "images");
   [...images.children].forEach((image, i) => put(image, png(result.images[i])));
   images.hidden = false;
   const strong = document.createElement("strong");
   strong.textContent = `SSIM ${result.ssim.toFixed(3)}`;
-  const picked = `${result.picked ? "picked out" : "not picked out"}; ${result.picked_of_set} of ${result.set} picked out`;
-  const key = result.exact_key === null ? [] : [line(result.exact_key ? "the exact key was found" : "the key was found in part")];
-  figures.replaceChildren(strong, line(picked, result.above_chance ? "leaks" : ""), ...key, line(`${result.seconds.toFixed(2)} s`, "dim"));
+  const identified = `${result.identified ? "identified" : "not identified"}; ${result.identified_of_set} of ${result.set} images identified`;
+  const key = result.exact_key === null ? [] : [line(result.exact_key ? "exact key found" : "key found in part")];
+  figures.replaceChildren(strong, line(identified, result.above_chance ? "leaks" : ""), ...key, line(`${result.seconds.toFixed(2)} s`, "dim"));
   cell.classList.toggle("seen", result.ssim >= 0.9);
 }
 
@@ -168,7 +168,7 @@ function png(text) {
 // --- an image is chosen ---
 
 async function choose(file) {
-  const mine = ++turn;
+  const mine = ++generation;
   let input;
   try {
     input = await fit(file);
@@ -189,18 +189,18 @@ async function choose(file) {
   statusLine.textContent = "Protecting …";
   const started = performance.now();
   const done = await Promise.all(cards.map((card) => protect(card, input, mine)));
-  if (mine !== turn) return;
+  if (mine !== generation) return;
   const seconds = ((performance.now() - started) / 1000).toFixed(2);
   const summary = `Protected under ${done.filter(Boolean).length} of ${cards.length} schemes in ${seconds} s.`;
   statusLine.textContent = `${summary} The attacks are running.`;
   // Attack by attack, the fastest first.
   for (const attack of new Set(previewCells.map((cell) => cell.dataset.preview))) {
     for (const cell of previewCells.filter((each) => each.dataset.preview === attack)) {
-      if (mine !== turn) return;
+      if (mine !== generation) return;
       await preview(cell, input, mine);
     }
   }
-  if (mine === turn) statusLine.textContent = `${summary} The attacks have finished.`;
+  if (mine === generation) statusLine.textContent = `${summary} The attacks have finished.`;
 }
 
 const pressed = (button) => {
@@ -212,7 +212,7 @@ for (const button of document.querySelectorAll("[data-photograph]")) {
     pressed(button);
     const answer = await fetch(button.querySelector("img").src);
     if (answer.ok) choose(await answer.blob());
-    else statusLine.textContent = "This photograph is not available now; choose an image of yours.";
+    else statusLine.textContent = "This photograph is not available. Choose another one or your own image.";
   });
 }
 
@@ -223,7 +223,7 @@ document.getElementById("file").addEventListener("change", (event) => {
 });
 for (const type of ["dragenter", "dragover", "dragleave", "drop"]) {
   document.addEventListener(type, (event) => {
-    event.preventDefault(); // an image dropped beside the field must not replace the page
+    event.preventDefault(); // an image dropped outside the field must not replace the page
     drop.classList.toggle("over", type === "dragenter" || type === "dragover");
   });
 }

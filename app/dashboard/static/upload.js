@@ -1,16 +1,16 @@
-// A zip of images becomes a data set: by drag and drop or from a file field, with progress.
+// Uploads a zip of images as a dataset, by drag and drop or from a file field, and shows the progress.
 
-/** Calls `done` with the data set that POST /datasets answers; `fields` may add to the form. */
-export function uploads({ drop, input, bar, said, fields = () => ({}), done }) {
+/** Calls `done` with the dataset in the response of POST /datasets; `fields` may add form fields. */
+export function uploads({ drop, input, bar, status, fields = () => ({}), done }) {
   function send(file) {
     const form = new FormData();
     form.append("name", file.name.replace(/\.zip$/i, "") || "images");
     for (const [name, value] of Object.entries(fields())) form.append(name, value);
     form.append("archive", file);
-    const request = new XMLHttpRequest(); // fetch tells nothing of how much has been sent
+    const request = new XMLHttpRequest(); // fetch does not report upload progress
     request.upload.onprogress = (event) => {
       bar.value = event.loaded / event.total;
-      said.textContent = event.loaded < event.total ? `${Math.round(100 * bar.value)} % sent` : "Sent; it is being unpacked …";
+      status.textContent = event.loaded < event.total ? `${Math.round(100 * bar.value)} % sent` : "Sent. The service is unpacking the file …";
     };
     request.onload = () => {
       bar.hidden = true;
@@ -18,15 +18,15 @@ export function uploads({ drop, input, bar, said, fields = () => ({}), done }) {
       try {
         answer = JSON.parse(request.responseText);
       } catch {
-        // said below
+        // reported below
       }
-      if (request.status !== 201) return (said.textContent = answer.detail || `the service answered ${request.status}`);
-      said.textContent = `${answer.name}: ${answer.train} images to train on, ${answer.test} to attack.`;
+      if (request.status !== 201) return (status.textContent = answer.detail || `the service responded ${request.status}`);
+      status.textContent = `${answer.name}: ${answer.train} training images, ${answer.test} test images.`;
       done(answer);
     };
     request.onerror = () => {
       bar.hidden = true;
-      said.textContent = "The connection broke; nothing was stored.";
+      status.textContent = "The connection was lost; nothing was stored.";
     };
     bar.value = 0;
     bar.hidden = false;

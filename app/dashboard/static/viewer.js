@@ -1,4 +1,4 @@
-// The evidence viewer of a cell: original, protected and reconstructed image with one zoom and position for all.
+// The image viewer of a cell: original, protected and reconstructed image under a common zoom and position.
 const dialog = document.getElementById("viewer");
 const entries = [...document.querySelectorAll("[data-viewer]")];
 const panes = document.getElementById("panes");
@@ -8,7 +8,7 @@ const MAX_ZOOM = 16;
 
 let shown = 0;
 let view = "side";
-const place = { zoom: 1, x: 0, y: 0 }; // x, y: of the image's centre from the pane's, in parts of the pane
+const viewport = { zoom: 1, x: 0, y: 0 }; // x, y: offset of the image's centre from the pane's, as a fraction of the pane
 
 // --- panes ---
 
@@ -30,7 +30,7 @@ function copyOf({ image }) {
   return copy;
 }
 
-/** The images of an entry: the original if it is known, the protected and the reconstructed one. */
+/** The images of an entry: the original if it is stored, the protected and the reconstructed image. */
 const imagesOf = (entry) =>
   [...entry.querySelectorAll("img")].map((image) => ({ image, caption: image.nextElementSibling.textContent }));
 
@@ -71,7 +71,7 @@ function difference(images) {
     context.putImageData(a, 0, 0);
   };
   paint();
-  return [...sideBySide([original, reconstructed]), pane("difference: black is equal, white 255 levels apart", canvas)];
+  return [...sideBySide([original, reconstructed]), pane("difference: black is equal, white differs by 255", canvas)];
 }
 
 const VIEWS = { side: sideBySide, slider, difference };
@@ -95,21 +95,21 @@ function setView(name) {
 // --- zoom and position, the same in all panes ---
 
 function apply() {
-  const most = (place.zoom - 1) / 2; // beyond it the pane would show what lies beside the image
-  place.x = Math.max(-most, Math.min(most, place.x));
-  place.y = Math.max(-most, Math.min(most, place.y));
-  panes.style.setProperty("--zoom", place.zoom);
-  panes.style.setProperty("--x", `${100 * place.x}%`);
-  panes.style.setProperty("--y", `${100 * place.y}%`);
-  panes.classList.toggle("zoomed", place.zoom > 1);
-  document.getElementById("zoom-level").textContent = `${Number(place.zoom.toFixed(1))}×`;
+  const most = (viewport.zoom - 1) / 2; // a larger offset would show the area outside the image
+  viewport.x = Math.max(-most, Math.min(most, viewport.x));
+  viewport.y = Math.max(-most, Math.min(most, viewport.y));
+  panes.style.setProperty("--zoom", viewport.zoom);
+  panes.style.setProperty("--x", `${100 * viewport.x}%`);
+  panes.style.setProperty("--y", `${100 * viewport.y}%`);
+  panes.classList.toggle("zoomed", viewport.zoom > 1);
+  document.getElementById("zoom-level").textContent = `${Number(viewport.zoom.toFixed(1))}×`;
 }
 
-/** Zoom about a point, given from the centre of the pane in parts of it. */
+/** Zoom about a point, given as an offset from the centre of the pane, as a fraction of the pane. */
 function zoomTo(zoom, x = 0, y = 0) {
   const next = Math.max(1, Math.min(MAX_ZOOM, zoom));
-  const ratio = next / place.zoom;
-  Object.assign(place, { zoom: next, x: x + (place.x - x) * ratio, y: y + (place.y - y) * ratio });
+  const ratio = next / viewport.zoom;
+  Object.assign(viewport, { zoom: next, x: x + (viewport.x - x) * ratio, y: y + (viewport.y - y) * ratio });
   apply();
 }
 
@@ -121,7 +121,7 @@ panes.addEventListener(
     event.preventDefault();
     const box = frame.getBoundingClientRect();
     const at = [(event.clientX - box.left) / box.width - 0.5, (event.clientY - box.top) / box.height - 0.5];
-    zoomTo(place.zoom * (event.deltaY < 0 ? 1.25 : 0.8), ...at);
+    zoomTo(viewport.zoom * (event.deltaY < 0 ? 1.25 : 0.8), ...at);
   },
   { passive: false },
 );
@@ -132,8 +132,8 @@ panes.addEventListener("pointerdown", (event) => {
   frame.setPointerCapture(event.pointerId);
   const { width, height } = frame.getBoundingClientRect();
   frame.onpointermove = (moved) => {
-    place.x += moved.movementX / width;
-    place.y += moved.movementY / height;
+    viewport.x += moved.movementX / width;
+    viewport.y += moved.movementY / height;
     apply();
   };
   frame.onpointerup = frame.onpointercancel = () => (frame.onpointermove = null);
@@ -156,8 +156,8 @@ entries.forEach((entry, index) =>
 const KEYS = {
   ArrowLeft: () => show(shown - 1),
   ArrowRight: () => show(shown + 1),
-  "+": () => zoomTo(place.zoom * 2),
-  "-": () => zoomTo(place.zoom / 2),
+  "+": () => zoomTo(viewport.zoom * 2),
+  "-": () => zoomTo(viewport.zoom / 2),
   0: () => zoomTo(1),
 };
 
@@ -182,6 +182,6 @@ if (dialog) {
     entries[shown].focus();
   });
   const linked = entries.findIndex((entry) => entry.hash === location.hash);
-  // After the browser's own jump to the address, which would take the focus out of the dialog.
+  // Opens after the browser has scrolled to the fragment, which would take the focus out of the dialog.
   if (linked >= 0) addEventListener("load", () => setTimeout(() => open(linked)));
 }

@@ -26,7 +26,7 @@ class RequiredAttack:
 
 @dataclass(frozen=True)
 class AttackNote(JsonRecord):
-    """An attack of a scheme's verdict, and why it stands in its list. attack: empty for a whole threat model."""
+    """An attack in a list of a verdict, with the reason. attack: empty for a whole threat model."""
 
     attack: str
     threat_model: str
@@ -88,7 +88,7 @@ def weaker_settings(attack: RequiredAttack, settings: Mapping[str, Any]) -> list
         undeclared = attack.strength.get(name) is None
         found.append(
             f"{name}={_format_value(given)}, the profile has {_format_value(wanted)}"
-            + (" (which is stronger is not declared)" if undeclared else "")
+            + (" (the setting declares no stronger direction)" if undeclared else "")
         )
     return found
 

@@ -80,7 +80,7 @@ class KeyEvidence(JsonRecord):
 
 @dataclass(frozen=True)
 class Effort(JsonRecord):
-    """The material and time that an attack used, None where it does not report them."""
+    """The material and time that an attack used; None if it does not report them."""
 
     ciphertexts: int | None = None
     pairs: int | None = None

@@ -42,9 +42,8 @@ from unveil.models.core.verdict_rules.wording import (
 
 
 def scheme_verdict(evaluated: EvaluatedScheme) -> tuple[SchemeVerdict, tuple[CellVerdict | None, ...]]:
-    """The worst case over all cells, keys and images of one scheme. Without a finding: `no leak found`, or why not.
-
-    Also the verdict of each cell, in their order; None for cells that did not finish.
+    """The worst case over all cells, keys and images of one scheme. Without a finding: `no leak found` or
+    `inconclusive`. Also returns the verdict of each cell, in their order; None for cells that did not finish.
     """
     cells = evaluated.cells
     tests = _Tests([cell for cell in cells if _passed_controls(cell)], FAMILY_ERROR)
@@ -140,7 +139,7 @@ def _findings(cell: CellEvidence, tests: _Tests) -> list[Finding]:
     found: list[Finding] = []
     subject, verb = attack_subject(cell.attack)
     if cell.effective_bits is not None and cell.effective_bits < SEARCHABLE_BITS:
-        because = f"only 2^{cell.effective_bits:.0f} keys: an exhaustive search succeeds"
+        because = f"only 2^{cell.effective_bits:.0f} keys: an exhaustive search is feasible"
         found.append(Finding("broken", because, Severity("key", 1.0, 1.0, 1.0, 0), cell))
     exact, keys = [key for key in cell.keys if key.key_exact], len(cell.keys)
     if exact:
@@ -150,7 +149,7 @@ def _findings(cell: CellEvidence, tests: _Tests) -> list[Finding]:
         found.append(Finding("broken", because, Severity("key", len(exact) / keys, low, high, keys), cell))
     found += _ssim_break(cell, f"{subject} {verb('show')}")
     if cell.matched_public:
-        because = f"{subject} {verb('show')} images of the public set in {format_indices(cell.matched_public)}"
+        because = f"{subject} {verb('show')} public images (ciphertexts {format_indices(cell.matched_public)})"
         tested = max((key.images_tested for key in cell.keys), default=len(cell.matched_public))
         low, high = binomial_interval(len(cell.matched_public), tested)
         severity = Severity("identification", len(cell.matched_public) / tested, low, high, tested)
@@ -164,7 +163,7 @@ def _findings(cell: CellEvidence, tests: _Tests) -> list[Finding]:
         linked = rate is key.linkage
         what = "linked to their originals" if linked else "identified"
         because = (
-            f"{subject} {verb('let')} {format_percent(rate.value)} of images be {what} among {cell.gallery} "
+            f"{subject} {verb('allow')} {format_percent(rate.value)} of images to be {what} among {cell.gallery} "
             f"(chance {format_percent(rate.chance)})" + ("" if linked else f", by {rate.comparison}")
         )
         found.append(Finding("leaks", because, _severity("linkage" if linked else "identification", rate, key), cell))
@@ -300,7 +299,7 @@ def _without_finding(evaluated: EvaluatedScheme, causes: Sequence[str], power: P
         return ThreatModelVerdict("inconclusive", "; ".join(causes), None)
     assert power is not None
     because = (
-        f"every attack of the {evaluated.profile} profile that applies was run at its strength or more; "
+        f"every applicable attack of the {evaluated.profile} profile ran with its strength or more; "
         f"at most {format_percent(power.upper_bound)} of images can be identified "
         f"(95 % confidence, {power.images} images)"
     )

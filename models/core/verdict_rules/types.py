@@ -46,7 +46,7 @@ class EvaluatedScheme:
 
 @dataclass(frozen=True)
 class Severity(JsonRecord):
-    """How much the worst attack brought out, with its 95 % interval."""
+    """The size of the worst finding, with its 95 % interval."""
 
     kind: SeverityKind
     value: float
@@ -58,7 +58,7 @@ class Severity(JsonRecord):
 
 @dataclass(frozen=True)
 class Power(JsonRecord):
-    """The smallest leak that could have been seen."""
+    """The smallest leak that the evaluation could have detected."""
 
     upper_bound: float
     """Of the identification or linkage rate, at 95 % confidence over all attacks and comparisons together"""

@@ -10,12 +10,12 @@ _MAX_LISTED = 10  # images named in a sentence
 
 
 def format_percent(share: float) -> str:
-    """A share in percent: "12%", below a tenth with one digit, "4.9%"."""
-    return f"{share:.0%}" if share >= 0.1 else f"{share:.1%}"
+    """A share in percent: "12 %", below a tenth with one digit, "4.9 %"."""
+    return f"{100 * share:.0f} %" if share >= 0.1 else f"{100 * share:.1f} %"
 
 
 def attack_subject(attack: str) -> tuple[str, Callable[[str], str]]:
-    """The subject of a sentence and its verb: ("fr", "shows") but ("the unattacked ciphertexts", "show")."""
+    """The subject of a sentence and its verb: "fr shows", but "the unattacked ciphertexts show"."""
     if attack == "none":
         return "the unattacked ciphertexts", lambda verb: verb
     if attack == "submitted":

@@ -70,12 +70,12 @@ def test_from_the_sign_in_to_a_report_by_keyboard_alone(
 
     tab_to(browser, "[data-photograph=cat]")
     press(browser, Keys.ENTER)
-    said = browser.find_element(By.ID, "said")
+    said = browser.find_element(By.ID, "status")
     WebDriverWait(browser, 60).until(lambda _: "Protected under" in said.text)
     tab_to(browser, "[data-is=decrypt]")
     press(browser, Keys.ENTER)
-    undone = browser.find_element(By.CSS_SELECTOR, "[data-is=undone]")
-    WebDriverWait(browser, 30).until(lambda _: "equal to yours in every pixel" in undone.text)
+    undone = browser.find_element(By.CSS_SELECTOR, "[data-is=decrypt-status]")
+    WebDriverWait(browser, 30).until(lambda _: "identical to your image in every pixel" in undone.text)
     # Each preview makes the page longer, which can move what has the focus out of the window.
     WebDriverWait(browser, 120).until(lambda _: "running" not in said.text)
 
@@ -97,7 +97,7 @@ def test_from_the_sign_in_to_a_report_by_keyboard_alone(
     tab_to(browser, "#actions a")
     press(browser, Keys.ENTER)
     WebDriverWait(browser, 20).until(lambda page: page.current_url.endswith("report.html"))
-    assert "What an attacker sees" in browser.find_element(By.ID, "verdicts").text
+    assert "What an attacker recovers" in browser.find_element(By.ID, "verdicts").text
 
 
 def press(browser: Chrome, *keys: str) -> None:

@@ -124,7 +124,7 @@ def test_an_evaluation_is_shown_with_its_figures_and_pictures(
     pictures = re.findall(r'src="(/evaluations/[^"]+)"', cell)
     assert len(pictures) == 9
     assert signed_in_browser.get(pictures[0]).headers["Content-Type"] == "image/png"
-    assert "The attacker has only protected images" in cell
+    assert "The attacker holds protected images only" in cell
     assert "N/A: Key recovery on ELE: " in " ".join(unescape(page).split())
 
 
@@ -163,7 +163,7 @@ def test_another_accounts_evaluation_is_not_there(stack: LocalStack, evaluation:
         order = {"name": f"other {uuid4().hex}", "scopes": ["read"]}
         made = other.post("/accounts", json=order, headers={"Authorization": f"Bearer {stack.token}"}).json()
         other.post("/sign-in", data={"token": made["token"]})
-        assert "See what an image scheme hides" in other.get("/").text, "the page that says what to do first"
+        assert "Measure what image encryption hides" in other.get("/").text, "the page that says what to do first"
         id = evaluation.id
         for path in (f"evaluations/{id}", f"evaluations/{id}/cells/{evaluation.cells[0].id}", f"compare?ids={id},ev_0"):
             page = other.get(f"/dashboard/{path}")

@@ -170,7 +170,7 @@ def test_a_dropped_zip_is_sent_with_progress_and_chosen(stack: LocalStack, brows
         _DROP_SCRIPT, base64.b64encode(archive(classes(40, width=64, height=64))).decode(), "dropped.zip"
     )
     said = browser.find_element(By.ID, "uploaded")
-    WebDriverWait(browser, 30).until(lambda _: "64 images to train on" in said.text)
+    WebDriverWait(browser, 30).until(lambda _: "64 training images" in said.text)
     told = browser.execute_script("return window.told")
     assert any("sent" in words.lower() for words in told), "how much of it is there, before the answer"
     chosen = Select(browser.find_element(By.ID, "dataset")).first_selected_option

@@ -41,7 +41,7 @@ def test_protected_images_are_uploaded_with_their_originals(stack: LocalStack, b
     browser.find_element(By.ID, "archive").send_keys(str(tmp_path / "made elsewhere.zip"))
     WebDriverWait(browser, 30).until(lambda page: page.find_elements(By.XPATH, entry("made elsewhere")))
     own = browser.find_element(By.XPATH, entry("made elsewhere"))
-    assert "originals known" in own.text
+    assert "with originals" in own.text
     with Client(stack.url, stack.token) as client:
         client.datasets.delete(own.get_attribute("id"))
 

@@ -38,7 +38,7 @@ def test_an_image_is_shown_under_every_scheme_and_attacks_reconstruct_it(
     (tmp_path / "mine.png").write_bytes(make_png(320, 240))
     browser.get(f"{stack.url}/dashboard/playground")
     browser.find_element(By.ID, "file").send_keys(str(tmp_path / "mine.png"))
-    said = browser.find_element(By.ID, "said")
+    said = browser.find_element(By.ID, "status")
     WebDriverWait(browser, 60).until(lambda _: "The attacks are" in said.text)
     cards = browser.find_elements(By.CSS_SELECTOR, ".shot[data-scheme]")
     assert len(cards) >= 6
@@ -49,23 +49,23 @@ def test_an_image_is_shown_under_every_scheme_and_attacks_reconstruct_it(
 
     card = next(card for card in cards if card.get_attribute("data-scheme") == "tanaka")
     card.find_element(By.CSS_SELECTOR, "[data-is=decrypt]").click()
-    undone = card.find_element(By.CSS_SELECTOR, "[data-is=undone]")
+    undone = card.find_element(By.CSS_SELECTOR, "[data-is=decrypt-status]")
     WebDriverWait(browser, 20).until(lambda _: undone.text)
-    assert undone.text == "Decrypted: equal to yours in every pixel."
+    assert undone.text == "Decrypted: identical to your image in every pixel."
 
     WebDriverWait(browser, 90).until(lambda _: "have finished" in said.text)
     previews = browser.find_elements(By.CSS_SELECTOR, "[data-preview]")
     assert all("SSIM" in preview.text for preview in previews)
     same_key = browser.find_element(By.CSS_SELECTOR, "[data-preview=key-recovery]")
     assert "SSIM 1.000" in same_key.text
-    assert "the exact key was found" in same_key.text
+    assert "exact key found" in same_key.text
 
 
 def test_a_file_that_is_not_an_image_is_reported(browser: Chrome, stack: LocalStack, tmp_path: Path) -> None:
     (tmp_path / "text.png").write_text("no image")
     browser.get(f"{stack.url}/dashboard/playground")
     browser.find_element(By.ID, "file").send_keys(str(tmp_path / "text.png"))
-    said = browser.find_element(By.ID, "said")
+    said = browser.find_element(By.ID, "status")
     WebDriverWait(browser, 5).until(lambda _: "cannot read this file" in said.text)
 
 

@@ -79,7 +79,7 @@ def test_utility_is_measured_beside_the_cells_and_fills_the_tables(client, runti
 
     base = body["links"]["self"] + "/report"
     page = client.get(f"{base}.html").text
-    assert "Utility: what protection costs a classifier" in page
+    assert "Utility: accuracy of a classifier on protected images" in page
     assert "Recognised" in page
     assert "--utility" in page
     tables = {line["scheme"]: line for line in client.get(f"{base}.json").json()["table_2"]}

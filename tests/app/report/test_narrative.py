@@ -43,9 +43,11 @@ def test_a_badge_carries_the_severity_of_a_finding(word, severity, expected):
     assert badge(verdict(word, severity=severity)) == expected
 
 
-def test_a_sentence_calls_the_attack_by_its_title():
-    found = verdict("leaks", "fr lets 44% of images be identified among 500", worst_attack="fr")
-    assert describe_verdict(found).startswith("It does not hide the images: FR-Attack lets 44%")
+def test_a_sentence_names_the_attack_by_its_title():
+    found = verdict("leaks", "fr allows 44 % of images to be identified among 500", worst_attack="fr")
+    assert describe_verdict(found).startswith("It does not hide the images: FR-Attack allows 44 %")
+    both = verdict("leaks", "fr shows 2 of 60 images; fr allows 44 % of images to be identified", worst_attack="fr")
+    assert describe_verdict(both).count("FR-Attack") == 2, "a later clause names it by its title as well"
     earlier = verdict("broken", "earlier rules, by fr", worst_attack="fr", rules_version=1)
     assert describe_verdict(earlier) == "Earlier rules, by fr."
 
@@ -55,13 +57,15 @@ def test_coverage_and_power_are_named_and_power_only_without_a_finding():
     power = Power(0.016, 0.002, 500, 497.4, 500)
     open_verdict = dict(describe_evidence(verdict("inconclusive", not_tried=(note,), power=power)))
     assert "Not tried" not in open_verdict, "the reason of the verdict names it"
-    assert "a leak above 1.6 % of images would have been seen" in open_verdict["Power"]
+    assert "a leak above 1.6 % of images would have been detected" in open_verdict["Power"]
     severity = Severity("linkage", 0.1, 0.05, 0.2, 500)
     others = (note, AttackNote("gan", "+public images", "not requested"))
     leak = dict(describe_evidence(verdict("leaks", power=power, severity=severity, not_tried=others)))
     assert leak["Not tried"] == "ITN-Attack, GAN-Attack (not requested)"
-    assert leak["Severity"] == "10 % of images identified (95 % interval 5.0 % to 20 %, 500 images)"
+    assert leak["Severity"] == "10 % of images linked (95 % interval 5.0 % to 20 %, 500 images)"
     assert "Power" not in leak
+    one_key = dict(describe_evidence(verdict("broken", severity=Severity("key", 1.0, 0.025, 1.0, 1))))
+    assert one_key["Severity"].endswith("100 %, 1 key)")
     assert list(describe_evidence(verdict("leaks", rules_version=1))) == []
 
 

@@ -72,7 +72,7 @@ def test_noise_teaches_nothing_and_is_called_low(longer_training, full_profile, 
     assert result.classification == "Low"
     assert not result.training.available
     assert not result.testing.available
-    assert "chance 50.0%" in result.training.reason
+    assert "chance 50.0 %" in result.training.reason
 
 
 def test_a_classifier_that_sees_nothing_of_plain_images_decides_nothing(full_profile):

@@ -36,7 +36,7 @@ def test_images_that_are_only_moved_leak(name, distort):
     found, leaking = verdict(cell), cell_verdict_in_scheme(cell).leaking_images
     assert found.verdict == "leaks"
     assert len(leaking) >= 0.9 * len(originals), name
-    assert "100%" in found.because
+    assert "100 %" in found.because
     assert found.severity.ci_low > 0.9
 
 

@@ -51,7 +51,7 @@ def test_key_recovery_brings_back_the_picture_and_the_key(scheme: str) -> None:
     figures, reconstructed = run_preview(scheme, "key-recovery")
     assert figures.exact_key
     assert figures.ssim == 1.0
-    assert figures.picked_of_set == figures.set == 17
+    assert figures.identified_of_set == figures.set == 17
     assert np.array_equal(reconstructed, pad(load_photo()[None], make_scheme(scheme, {}).size_multiple)[0])
 
 
@@ -62,7 +62,7 @@ def test_pairs_break_schemes_that_hide_from_ciphertext_only_attackers(scheme: st
     figures, _ = run_preview(scheme, attack)
     assert unattacked.ssim < 0.2
     assert figures.ssim > 0.9
-    assert figures.picked_of_set == figures.set
+    assert figures.identified_of_set == figures.set
     assert figures.exact_key or attack == "known-plaintext", "four pairs determine most of the key"
 
 

@@ -32,7 +32,7 @@ def test_a_setting_counts_as_weaker_unless_its_direction_says_otherwise(wanted, 
 
 def test_a_weaker_setting_names_both_values():
     assert weaker_settings(attack(None, None), {"setting": True}) == [
-        "setting=true, the profile has null (which is stronger is not declared)"
+        "setting=true, the profile has null (the setting declares no stronger direction)"
     ]
     assert weaker_settings(attack(0.1, "lower"), {"setting": 1.5}) == ["setting=1.5, the profile has 0.1"]
 

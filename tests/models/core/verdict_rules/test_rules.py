@@ -29,7 +29,7 @@ def key(hits=1, images=500, **more):
 def test_no_leak_found_needs_full_coverage_passed_controls_and_power():
     found = verdict(cell("none"), cell("fr", settings=FR_SETTINGS), required=(NONE, FR))
     assert found.verdict == "no leak found"
-    assert "at most 1.1% of images can be identified" in found.because
+    assert "at most 1.1 % of images can be identified" in found.because
     assert found.worst_attack is None
 
 
@@ -108,7 +108,7 @@ def test_images_that_an_attack_makes_of_noise_are_no_break():
 
 def test_few_keys_are_broken():
     bits = CellEvidence("brute-force", "ciphertext-only", {}, "succeeded", effective_bits=32)
-    assert verdict(bits, required=()).because == "only 2^32 keys: an exhaustive search succeeds"
+    assert verdict(bits, required=()).because == "only 2^32 keys: an exhaustive search is feasible"
 
 
 def test_the_same_effect_has_the_same_severity_whatever_the_number_of_images():
@@ -119,8 +119,8 @@ def test_the_same_effect_has_the_same_severity_whatever_the_number_of_images():
     assert few.severity.value == pytest.approx(0.05, abs=0.001)
     assert many.severity.value == pytest.approx(0.05, abs=0.001)
     assert few.severity.ci_low < many.severity.ci_low < many.severity.ci_high < few.severity.ci_high
-    assert "61 images cannot exclude that 12% can be identified" in few.because
-    assert "5.0% of images be identified among 500 (chance 0.2%), by dihedral-24" in many.because
+    assert "61 images cannot exclude that 12 % can be identified" in few.because
+    assert "5.0 % of images to be identified among 500 (chance 0.2 %), by dihedral-24" in many.because
 
 
 def test_two_percent_of_500_leak():
@@ -190,7 +190,7 @@ def test_linkage_counts_like_identification():
     linked = key(linkage=Rate("linkage", 60, 500, 1 / 500))
     found = verdict(cell("linkage", linked, model="+public images"), required=())
     assert found.severity.kind == "linkage"
-    assert "12% of images be linked to their originals" in found.because
+    assert "12 % of images to be linked to their originals" in found.because
 
 
 def test_a_gallery_too_small_for_power_is_inconclusive():
