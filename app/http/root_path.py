@@ -14,9 +14,10 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 # Fields of JSON responses that hold paths of the service. Other strings, such as JSON pointers, may begin with `/` too.
 _LINK = re.compile(rb'("(?:self|cancel|events|report|curve|scores|plain|protected|reconstructed)":\s*")(/)')
 _PAGE_ADDRESS = re.compile(rb'(\s(?:href|src|action|formaction)=["\'])(/)(?!/)')
-# In scripts: a string that begins with a page or a route, or the overview as the value of a property.
+# In scripts: a string that begins with a page, a route or a place on the overview, or the overview as the value of a
+# property.
 _SCRIPT_ADDRESS = re.compile(
-    rb'(["\'`](?=/(?:dashboard|datasets|decrypt|encrypt|evaluations|keys|static)\b)|(?<=: )"(?=/"))(/)'
+    rb'(["\'`](?=/(?:#|(?:dashboard|datasets|decrypt|encrypt|evaluations|keys|static)\b))|(?<=: )"(?=/"))(/)'
 )
 _ADDRESSES = {b"application/json": _LINK, b"text/html": _PAGE_ADDRESS, b"text/javascript": _SCRIPT_ADDRESS}
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import numpy as np
-from scipy.ndimage import gaussian_filter
 
 from unveil.models.core.images import Images
 from unveil.models.data.image_dataset import IMAGE_SIDE
@@ -27,6 +26,8 @@ def dead_leaves(count: int, seed: int) -> Images:
 
 
 def _leaves(rng: np.random.Generator, side: int) -> Images:
+    from scipy.ndimage import gaussian_filter  # imported late: the catalog imports this module and needs no SciPy
+
     canvas = np.full((side, side, 3), 110.0, np.float32)
     leaves = 6000  # covers the canvas five times over
     smallest, largest = 5.0, 160.0

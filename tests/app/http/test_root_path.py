@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import AsyncIterator
 
 import httpx
 import pytest
 from starlette.applications import Starlette
 from starlette.requests import Request
-from starlette.responses import JSONResponse, PlainTextResponse, RedirectResponse, Response, StreamingResponse
+from starlette.responses import (
+    FileResponse,
+    JSONResponse,
+    PlainTextResponse,
+    RedirectResponse,
+    Response,
+    StreamingResponse,
+)
 from starlette.routing import Route
 
+from unveil.app.board.pages import STATIC_DIR as BOARD_STATIC_DIR
+from unveil.app.dashboard.rendering import DASHBOARD_DIR
 from unveil.app.http.root_path import RootPathMiddleware
 
 pytestmark = pytest.mark.anyio
@@ -80,6 +90,22 @@ async def test_pages_and_scripts_name_addresses_below_the_path(client: httpx.Asy
     assert (await client.get("/script.js")).text == (
         f'fetch("{ROOT}/encrypt"); const e = {{ e: "{ROOT}/", "/": search }}; a.split("/"); `{ROOT}/keys/${{id}}`'
     )
+
+
+async def test_every_address_in_the_scripts_of_the_dashboard_gets_the_path() -> None:
+    """The middleware rewrites what it recognises in the text of a script."""
+    scripts = [*(DASHBOARD_DIR / "static").glob("*.js"), *BOARD_STATIC_DIR.glob("*.js")]
+    assert scripts
+
+    async def answer_file(request: Request) -> Response:
+        return FileResponse(scripts[int(request.path_params["number"])], media_type="text/javascript")
+
+    app = RootPathMiddleware(Starlette(routes=[Route("/{number}", answer_file)]), ROOT)
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://unveil.test") as client:
+        texts = {script.name: (await client.get(f"/{number}")).text for number, script in enumerate(scripts)}
+    assert f'"{ROOT}/#search"' in texts["shortcuts.js"]
+    not_rewritten = {name: re.findall(rf"""["'`](?!{ROOT})/[\w#][^"'`]*""", text) for name, text in texts.items()}
+    assert not any(not_rewritten.values()), not_rewritten
 
 
 async def test_streams_other_sites_and_complete_paths_stay_as_they_are(client: httpx.AsyncClient) -> None:
