@@ -14,7 +14,7 @@ from unveil.models.attacks.base import Attack, AttackInput, AttackResult, Invers
 from unveil.models.core.errors import AttackFailed
 from unveil.models.core.images import Images
 from unveil.models.core.run_context import RunContext
-from unveil.models.core.structure import LinearMap, PixelMap, is_fixed_block_map, moves_nibbles
+from unveil.models.core.structure import LinearMap, PixelMap, is_fixed_nibble_map, moves_nibbles
 from unveil.models.core.threat_models import ThreatModel
 from unveil.models.schemes.base import Scheme
 from unveil.models.schemes.tanaka import BLOCK
@@ -62,17 +62,17 @@ class ChosenPlaintext(Attack[ChosenPlaintextSettings]):
             if isinstance(structure, LinearMap) and structure.side is not None:
                 chosen = chosen_plaintext.make_noise_images(structure.side, height, width)
                 solved = solve_structure(structure, chosen, chosen_plaintext.query_oracle(oracle, chosen))
-                return _attack_result(solved.key.decrypt(attack_input.targets), solved.key, None, len(chosen))
+                return _attack_result(solved.decrypt(attack_input.targets), solved, None, len(chosen))
             if isinstance(structure, PixelMap):
                 solve: Solve = chosen_plaintext.pixelwise
-            elif is_fixed_block_map(structure, BLOCK):
+            elif is_fixed_nibble_map(structure, BLOCK):
                 solve = chosen_plaintext.nibble_permutation
             else:
                 solve = chosen_plaintext.nibble_map
             found = solve(oracle, height, width)
         except ValueError as error:
             raise AttackFailed(str(error)) from error
-        # A map of single nibbles has no form of the scheme's own, so the map alone is compared.
+        # No scheme takes the map of all nibbles of an image for a key, so only what it decrypts is compared.
         own_key = None if scheme is None or solve is chosen_plaintext.nibble_map else scheme.key_from_map(found.key)
         return _attack_result(found.key.decrypt(attack_input.targets), found.key, own_key, found.queries)
 

@@ -20,9 +20,10 @@ from unveil.models.core.structure import (
     BlockSubstitution,
     PixelMap,
     Structure,
-    is_fixed_block_map,
+    is_fixed_nibble_map,
     is_fixed_value_map,
-    is_moved_block_map,
+    is_moved_value_map,
+    is_value_map,
 )
 from unveil.models.core.threat_models import ThreatModel
 from unveil.models.schemes.base import Scheme
@@ -58,10 +59,8 @@ class KeyRecovery(Attack[CiphertextSettings]):
 
     def not_applicable_reason(self, scheme: Scheme[Any, Any]) -> str | None:
         structure = scheme.structure
-        is_nibble_map = is_fixed_block_map(structure, BLOCK)
-        is_value_map = is_fixed_value_map(structure) or is_moved_block_map(structure)
-        is_other = isinstance(structure, PixelMap | BlockScramble | BlockSubstitution)
-        if not is_other and not is_nibble_map and not is_value_map:
+        is_block_map = is_fixed_nibble_map(structure, BLOCK) or is_value_map(structure)
+        if not is_block_map and not isinstance(structure, PixelMap | BlockScramble | BlockSubstitution):
             return UNKNOWN_STRUCTURE
         if scheme.key_per_image:
             return "every image has a key of its own: a ciphertext reveals nothing about the key of another image"
@@ -79,7 +78,7 @@ class KeyRecovery(Attack[CiphertextSettings]):
 
         found = recover_with_curve(attack_input, self.settings, context, recover)
         color_transform = found.color
-        blocks_move = isinstance(scheme.structure, BlockScramble) or is_moved_block_map(scheme.structure)
+        blocks_move = isinstance(scheme.structure, BlockScramble) or is_moved_value_map(scheme.structure)
         metrics, notes = {"ciphertexts": float(found.count)}, list(found.notes)
         if color_transform is not None:
             metrics["ciphertexts_for_colours"] = float(color_transform.image_count)
@@ -138,7 +137,7 @@ def recover_map(
                 values.decrypt(sample), fixed_blocks.transform_evidence(structure, values, violations)
             )
             return values.transform(0, color.order, negative=color.negative), color
-        if is_fixed_block_map(structure, BLOCK):
+        if is_fixed_nibble_map(structure, BLOCK):
             permutation = tanaka.recover_permutation(ciphertexts, seed, on_step=on_step)
             evidence = tanaka.rule_evidence(violations, permutation)
             color = color_ambiguity.choose_color_transform(permutation.decrypt(sample), evidence)
@@ -146,7 +145,7 @@ def recover_map(
         reading: BlockReading | ValueReading | None = None
         if isinstance(structure, BlockScramble):
             reading = block_scramble.read_blocks(ciphertexts, structure.side, on_step)
-        if is_moved_block_map(structure):
+        if is_moved_value_map(structure):
             reading = permuted_values.read_moved_blocks(ciphertexts, structure.side, seed, on_step)
         if reading is not None:
             found = orientation.choose_orientation(reading.decrypt(sample))

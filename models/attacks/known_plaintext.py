@@ -2,26 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 from unveil.models.attacks.base import Attack, AttackInput, AttackResult, Inverse, Pairs
+from unveil.models.attacks.pair_curve import Decrypt, format_pairs, make_pair_curve
 from unveil.models.core.errors import AttackFailed, DoesNotApply
 from unveil.models.core.images import Images
 from unveil.models.core.run_context import OnStep, RunContext
 from unveil.models.core.settings_schema import setting
-from unveil.models.core.structure import PixelMap, is_fixed_block_map
+from unveil.models.core.structure import LinearMap, PixelMap, is_fixed_nibble_map
 from unveil.models.core.threat_models import ThreatModel
 from unveil.models.schemes.base import Scheme
 from unveil.models.schemes.pair_solving import InconsistentPairs
 from unveil.models.schemes.tanaka import BLOCK
 from unveil.models.structural.declared import solve, solves
 
-Decrypt = Callable[[Images], Images]
-CURVE = "ssim_by_pairs"
-CURVE_TARGETS = 32
 UNKNOWN_STRUCTURE = (
     "needs a scheme that permutes, inverts or mixes values by one map of a declared structure, or that solves its own "
     "keys from pairs"
@@ -35,11 +32,14 @@ class KnownPlaintextSettings:
 
 @dataclass(frozen=True)
 class Solution:
-    """The map that pairs determine, the key in the form of the scheme, and the share of it that the pairs determine."""
+    """The map of pairs, and the key in the form of the scheme if it has one.
+
+    determined: the share of the key that the pairs determine; None: unknown.
+    """
 
     inverse: Inverse | None
     key: Any | None
-    determined: float
+    determined: float | None
 
 
 class KnownPlaintext(Attack[KnownPlaintextSettings]):
@@ -72,40 +72,49 @@ class KnownPlaintext(Attack[KnownPlaintextSettings]):
         if pairs is None or not len(pairs.plain):
             raise AttackFailed("at least one pair of a plain image and its ciphertext is needed; none was given")
         pair_count = min(self.settings.pairs, len(pairs.plain))
-        ablation, pairs_needed, full_solution = [], pair_count, None
-        for count in range(pair_count, 0, -1) if context.ablation else [pair_count]:
-            report = partial(context.report, (pair_count - count) / pair_count, f"{count} pairs")
+        plain, protected = pairs.plain[:pair_count], pairs.protected[:pair_count]
+        exact_by_count: dict[int, float] = {}
+
+        def solve_first(count: int) -> tuple[Decrypt, Solution]:
+            report = partial(context.report, len(exact_by_count) / pair_count, format_pairs(count))
             report()
             decrypt, solution = solve_pairs(scheme, pairs, count, attack_input.targets, report)
-            full_solution = full_solution or (decrypt, solution)
-            ablation.append((CURVE, float(count), decrypt(attack_input.targets[:CURVE_TARGETS])))
-            if (decrypt(pairs.protected[:pair_count]) == pairs.plain[:pair_count]).all():
-                pairs_needed = count
-        assert full_solution is not None
-        decrypt, solution = full_solution
+            exact_by_count[count] = float((decrypt(protected) == plain).mean())
+            return decrypt, solution
+
+        # The map that the verdict rests on comes first: if it fails, no curve is computed.
+        decrypt, solution = solve_first(pair_count)
+        reconstructed = decrypt(attack_input.targets)
+        metrics = {"pairs": float(pair_count), "exact": exact_by_count[pair_count]}
+        rounding = ", the rest up to rounding" if isinstance(scheme.structure, LinearMap) else ""
+        note = f"reads {100 * metrics['exact']:.2f} % of the values of {format_pairs(pair_count)} exactly{rounding}"
+        if solution.determined is not None:
+            metrics["determined"] = solution.determined
+            note = f"{100 * solution.determined:.2f} % of the key follows from {format_pairs(pair_count)}"
+        if not context.ablation:
+            return AttackResult(reconstructed, solution.inverse, solution.key, metrics, notes=(note,))
+        curve = make_pair_curve(
+            range(1, pair_count), lambda count: solve_first(count)[0], attack_input.targets, pair_count, reconstructed
+        )
+        enough = min((count for count, exact in exact_by_count.items() if exact == 1), default=None)
+        if enough is not None:
+            metrics["pairs_needed"] = float(enough)
+        if enough is not None and enough < pair_count:
+            note += f"; {enough} of them suffice{'s' if enough == 1 else ''} to read all of them exactly"
         return AttackResult(
-            reconstructed=decrypt(attack_input.targets),
-            inverse=solution.inverse,
-            key=solution.key,
-            metrics={
-                "pairs": float(pair_count),
-                "pairs_needed": float(pairs_needed),
-                "determined": solution.determined,
-            },
-            ablation=ablation[::-1],
-            notes=(
-                (
-                    f"{100 * solution.determined:.2f} % of the key follows from {pair_count} pairs; "
-                    f"{pairs_needed} suffice for all"
-                ),
-            ),
+            reconstructed,
+            solution.inverse,
+            solution.key,
+            metrics,
+            curve.points,
+            notes=(note, *curve.notes),
         )
 
 
 def solve_pairs(
     scheme: Scheme[Any, Any], pairs: Pairs, count: int, targets: Images, on_step: OnStep = lambda: None
 ) -> tuple[Decrypt, Solution]:
-    """A decryption function, and what `count` pairs determine. on_step is called every few seconds at most.
+    """A decryption function, and what the first `count` pairs determine. on_step is called every few seconds at most.
 
     Raises AttackFailed, DoesNotApply.
     """
@@ -116,11 +125,11 @@ def solve_pairs(
         if scheme.brings_pair_solver:
             own = scheme.solve_pairs(plain, protected)
             return lambda images: scheme.decrypt(images, own.key), Solution(None, own.key, own.determined)
-        if not isinstance(scheme.structure, PixelMap) and not is_fixed_block_map(scheme.structure, BLOCK):
+        if not isinstance(scheme.structure, PixelMap) and not is_fixed_nibble_map(scheme.structure, BLOCK):
             assert scheme.structure is not None
             on_step()
-            explained = solve(scheme.structure, plain, protected)
-            return explained.key.decrypt, Solution(explained.key, None, explained.determined)
+            inverse = solve(scheme.structure, plain, protected)
+            return inverse.decrypt, Solution(inverse, None, None)
         solved = (
             known_plaintext.pixelwise(plain, protected, targets, on_step)
             if isinstance(scheme.structure, PixelMap)

@@ -13,7 +13,7 @@ from unveil.models.attacks.ciphertext_curve import CiphertextSettings, recover_w
 from unveil.models.core.errors import AttackFailed
 from unveil.models.core.images import Images
 from unveil.models.core.run_context import OnStep, RunContext
-from unveil.models.core.structure import BlockMap, LinearMap
+from unveil.models.core.structure import LinearMap, is_fixed_value_map
 from unveil.models.core.threat_models import ThreatModel
 from unveil.models.recovery.block_moments import SIDES
 from unveil.models.schemes.base import Scheme
@@ -85,8 +85,6 @@ class SecondOrder(Attack[CiphertextSettings]):
 def _block_side(scheme: Scheme[Any, Any]) -> int | None:
     """The side of the blocks that one linear map transforms, or None if it is unknown or unsupported."""
     structure = scheme.structure
-    if isinstance(structure, BlockMap) and (structure.unit != "value" or not structure.shared or structure.blocks_move):
-        return None
-    if not isinstance(structure, LinearMap | BlockMap) or structure.side is None:
+    if not isinstance(structure, LinearMap) and not is_fixed_value_map(structure):
         return None
     return structure.side if structure.side in SIDES else None

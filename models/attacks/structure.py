@@ -10,15 +10,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from unveil.models.attacks.base import Attack, AttackInput, AttackResult
+from unveil.models.attacks.pair_curve import Decrypt, make_pair_curve
 from unveil.models.core.errors import AttackFailed
 from unveil.models.core.run_context import RunContext
 from unveil.models.core.settings_schema import setting
 from unveil.models.core.threat_models import ThreatModel
 from unveil.models.schemes.base import Scheme
 
-CURVE = "ssim_by_pairs"
-CURVE_TARGETS = 32
-DECLARED_STRUCTURE = "for schemes of which nothing is known; this one declares its structure"
+DECLARED_STRUCTURE = "the scheme declares its structure; this attack is for schemes that declare none"
 
 
 @dataclass(frozen=True)
@@ -62,14 +61,16 @@ class StructureAttack(Attack[StructureSettings]):
                 metrics={"pairs": float(count), "structures_tried": float(search.tried), "recognised": 0.0},
                 notes=(f"none of {search.tried} structures explains {count} pairs: the ciphertexts are returned",),
             )
-        ablation = []
-        fewer = [2**i for i in range(1, count.bit_length()) if 2**i < count] if context.ablation else []
-        for number in fewer:
+
+        def solve_first(number: int) -> Decrypt:
             reader = found.find(plain[:number], protected[:number])
-            if reader is not None:
-                images = StructureInverse(reader).decrypt(targets[:CURVE_TARGETS])
-                ablation.append((CURVE, float(number), images))
+            if reader is None:
+                raise AttackFailed("the structure needs more pairs")
+            return StructureInverse(reader).decrypt
+
+        fewer = [2**i for i in range(1, count.bit_length()) if 2**i < count]
         reconstructed = found.inverse.decrypt(targets)
+        curve = make_pair_curve(fewer, solve_first, targets, count, reconstructed) if context.ablation else None
         return AttackResult(
             reconstructed=reconstructed,
             inverse=found.inverse,
@@ -80,6 +81,6 @@ class StructureAttack(Attack[StructureSettings]):
                 "held_out_pairs": float(found.held_out),
                 "held_out_exact": found.exact,
             },
-            ablation=[*ablation, (CURVE, float(count), reconstructed[:CURVE_TARGETS])] if context.ablation else (),
-            notes=(found.summary(search.tried),),
+            ablation=curve.points if curve else (),
+            notes=(found.summary(search.tried), *(curve.notes if curve else ())),
         )

@@ -95,13 +95,21 @@ def is_fixed_block_map(structure: Structure | None, side: int) -> bool:
     return isinstance(structure, BlockMap) and structure.side == side and structure.shared and not structure.blocks_move
 
 
-def is_moved_block_map(structure: Structure | None) -> TypeGuard[BlockMap]:
-    """Whether one map moves the values of all blocks, and blocks move as well."""
-    return isinstance(structure, BlockMap) and structure.unit == "value" and structure.shared and structure.blocks_move
+def is_fixed_nibble_map(structure: Structure | None, side: int) -> bool:
+    """Whether it is a fixed block map whose units are nibbles."""
+    return isinstance(structure, BlockMap) and structure.unit == "nibble" and is_fixed_block_map(structure, side)
+
+
+def is_value_map(structure: Structure | None) -> TypeGuard[BlockMap]:
+    """Whether one map moves or inverts whole values in all blocks, which may move as well."""
+    return isinstance(structure, BlockMap) and structure.unit != "nibble" and structure.shared
+
+
+def is_moved_value_map(structure: Structure | None) -> TypeGuard[BlockMap]:
+    """Whether it is a value map and blocks move."""
+    return is_value_map(structure) and structure.blocks_move
 
 
 def is_fixed_value_map(structure: Structure | None) -> TypeGuard[BlockMap]:
-    """Whether one map moves or inverts the values of all blocks, and blocks stay in place."""
-    return (
-        isinstance(structure, BlockMap) and structure.unit == "value" and structure.shared and not structure.blocks_move
-    )
+    """Whether it is a value map and blocks stay in place."""
+    return is_value_map(structure) and not structure.blocks_move

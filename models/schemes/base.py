@@ -187,7 +187,8 @@ class Scheme(ABC, Generic[S, K]):
     def key_from_map(self, found: Any) -> K | None:  # noqa: ARG002
         """The key in the form of the scheme from the map that an attack recovered; None: the map alone is compared.
 
-        found: a PixelwiseKey for the structure PixelMap, a NibblePermutation for a BlockMap.
+        found: by the declared structure, a PixelwiseKey of a PixelMap, a NibblePermutation of a BlockMap of nibbles, a
+        ValueReading of another BlockMap, a BlockReading of a BlockScramble, a ValueSubstitution of a BlockSubstitution.
         """
         return None
 

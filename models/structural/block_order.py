@@ -56,14 +56,18 @@ def find_block_order(side: int, invariant: Invariant, plain: Images, protected: 
     inputs = _block_hashes(side, invariant, plain[:_MAX_IMAGES])
     outputs = _block_hashes(side, invariant, protected[:_MAX_IMAGES])
     count = len(inputs)
-    stays = inputs == outputs
-    moved = match_hashes(outputs, inputs)
-    order = np.where(stays, np.arange(count), moved)
+    order = np.arange(count)
+    changed = np.flatnonzero(inputs != outputs)
+    source = match_hashes(outputs[changed], inputs[changed])
+    order[changed] = np.where(source >= 0, changed[source], -1)
     matched = float((order >= 0).mean())
-    if matched < _MIN_MATCHED_SHARE or stays.mean() > 0.5:
+    if matched < _MIN_MATCHED_SHARE:
         return None
+    unmatched = order < 0
     free = np.setdiff1d(np.arange(count), order)
-    order[order < 0] = np.resize(free if len(free) else np.arange(count), int((order < 0).sum()))
+    order[unmatched] = np.resize(free if len(free) else np.arange(count), int(unmatched.sum()))
+    if (order == np.arange(count)).all():
+        return None
     return BlockOrder(side, order, invariant, matched)
 
 

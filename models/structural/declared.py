@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
-
 import numpy as np
 
 from unveil.models.core.images import Images
@@ -18,14 +15,7 @@ from unveil.models.structural.unit_map import Family, find_unit_map
 
 _MIN_EXACT = 0.05  # share of the values of the pairs themselves
 _MAX_LINEAR_ERROR = 16.0  # mean, in grey levels, of the pairs themselves: rounding and clipping, but not noise
-
-
-@dataclass(frozen=True)
-class SolvedMap:
-    """determined: the share of the values of the pairs that the map decrypts exactly."""
-
-    key: StructureInverse
-    determined: float
+_WHOLE_IMAGE_FAMILIES: tuple[Family, ...] = ("moved", "xor")
 
 
 def solves(structure: Structure | None) -> bool:
@@ -35,43 +25,66 @@ def solves(structure: Structure | None) -> bool:
     return isinstance(structure, BlockMap | BlockScramble | PositionPermutation)
 
 
-def solve(structure: Structure, plain: Images, protected: Images) -> SolvedMap:
-    """The map that explains pairs uint8 [N, H, W, 3] best.
+def solve(structure: Structure, plain: Images, protected: Images) -> StructureInverse:
+    """The map that pairs uint8 [N, H, W, 3] determine.
 
-    Raises InconsistentPairs if none does, and ValueError for arrays that are not pairs.
+    Raises InconsistentPairs if no map of the structure explains them, and ValueError for arrays that are not pairs and
+    for fewer pairs than a linear map needs.
     """
     check_pairs(plain, protected)
-    best: SolvedMap | None = None
-    for reader in _readers(structure, plain, protected):
-        inverse = StructureInverse(reader)
-        decrypted = inverse.decrypt(protected)
-        exact = float((decrypted == plain).mean())
-        error = float(np.abs(decrypted.astype(np.int16) - plain).mean())
-        explained = error <= _MAX_LINEAR_ERROR if isinstance(structure, LinearMap) else exact >= _MIN_EXACT
-        if explained and (best is None or exact > best.determined):
-            best = SolvedMap(inverse, exact)
-    if best is None:
-        raise InconsistentPairs(f"no map of the structure {structure} is consistent with the pairs")
-    return best
-
-
-def _readers(structure: Structure, plain: Images, protected: Images) -> Iterator[Reader]:
-    whole = whole_image(plain.shape)
     if isinstance(structure, LinearMap):
-        assert structure.side is not None
-        yield from filter(None, [find_block_linear_map(Tiles(structure.side, structure.side), plain, protected)])
-        return
+        return _solve_linear_map(structure, plain, protected)
     bits: Bits = 4 if isinstance(structure, BlockMap | PositionPermutation) and structure.unit == "nibble" else 8
     if isinstance(structure, BlockMap) and structure.shared:
-        tiles = Tiles(structure.side, structure.side)
-        if not structure.blocks_move:
-            yield from filter(None, [find_unit_map(tiles, bits, "xor", plain, protected)])
-        invariants: tuple[Invariant, ...] = ("sorted values", "sorted magnitudes")
-        for invariant in invariants:
-            order = find_block_order(structure.side, invariant, plain, protected)
-            if order is not None:
-                reader = find_unit_map(tiles, bits, "xor", plain, order.undo(protected))
-                yield from [Composed(order, reader)] if reader else []
-    families: tuple[Family, ...] = ("moved", "xor")
-    for family in families:
-        yield from filter(None, [find_unit_map(whole, bits, family, plain, protected)])
+        inverse = _to_inverse(_find_map_of_blocks(structure, bits, plain, protected), plain, protected)
+        if inverse is not None:
+            return inverse
+    elif len(plain) == 1:
+        raise ValueError("one pair does not determine where every value of an image moves; give at least two")
+    # A single pair fits a map of the whole image whatever the cipher, so such maps come last and need a second pair.
+    if len(plain) > 1:
+        inverse = _to_inverse(_find_map_of_image(bits, plain, protected), plain, protected)
+        if inverse is not None:
+            return inverse
+    raise InconsistentPairs(f"no map of the structure {structure} is consistent with the pairs")
+
+
+def _solve_linear_map(structure: LinearMap, plain: Images, protected: Images) -> StructureInverse:
+    assert structure.side is not None
+    reader = find_block_linear_map(Tiles(structure.side, structure.side), plain, protected)
+    if reader is None:
+        raise ValueError(f"too few pairs for the linear map of a block of {structure.side}x{structure.side} pixels")
+    inverse = StructureInverse(reader)
+    if np.abs(inverse.decrypt(protected).astype(np.int16) - plain).mean() > _MAX_LINEAR_ERROR:
+        raise InconsistentPairs(f"no linear map of {structure.side}x{structure.side} blocks explains the pairs")
+    return inverse
+
+
+def _find_map_of_blocks(structure: BlockMap, bits: Bits, plain: Images, protected: Images) -> Reader | None:
+    """One map of the units of all blocks, after the order of the blocks if these move."""
+    invariant: Invariant = "sorted magnitudes" if structure.inverts else "sorted values"
+    order = find_block_order(structure.side, invariant, plain, protected) if structure.blocks_move else None
+    in_order = protected if order is None else order.undo(protected)
+    reader = find_unit_map(Tiles(structure.side, structure.side), bits, "xor", plain, in_order)
+    return Composed(order, reader) if order is not None and reader is not None else reader
+
+
+def _find_map_of_image(bits: Bits, plain: Images, protected: Images) -> Reader | None:
+    """A map of the units of the whole image, of the family that reads the last of several pairs best."""
+    layout = whole_image(plain.shape)
+
+    def held_out_share(family: Family) -> float:
+        reader = find_unit_map(layout, bits, family, plain[:-1], protected[:-1])
+        return 0.0 if reader is None else _exact_share(StructureInverse(reader), plain[-1:], protected[-1:])
+
+    return find_unit_map(layout, bits, max(_WHOLE_IMAGE_FAMILIES, key=held_out_share), plain, protected)
+
+
+def _to_inverse(reader: Reader | None, plain: Images, protected: Images) -> StructureInverse | None:
+    """The inverse, if it explains the pairs."""
+    inverse = None if reader is None else StructureInverse(reader)
+    return inverse if inverse is not None and _exact_share(inverse, plain, protected) >= _MIN_EXACT else None
+
+
+def _exact_share(inverse: StructureInverse, plain: Images, protected: Images) -> float:
+    return float((inverse.decrypt(protected) == plain).mean())
