@@ -10,12 +10,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from unveil.models.attacks.base import Attack, AttackInput, AttackResult
 from unveil.models.attacks.ciphertext_curve import CiphertextSettings, recover_with_curve
 from unveil.models.core.errors import AttackFailed
 from unveil.models.core.images import Images
 from unveil.models.core.run_context import OnStep, RunContext
 from unveil.models.core.structure import (
+    BlockMap,
     BlockScramble,
     BlockSubstitution,
     PixelMap,
@@ -27,7 +30,7 @@ from unveil.models.core.structure import (
 )
 from unveil.models.core.threat_models import ThreatModel
 from unveil.models.schemes.base import Scheme
-from unveil.models.schemes.block_reading import BlockReading
+from unveil.models.schemes.block_reading import MIRROR, BlockReading
 from unveil.models.schemes.pixelwise import PixelwiseKey
 from unveil.models.schemes.tanaka import BLOCK, NibblePermutation
 from unveil.models.schemes.value_reading import ValueReading
@@ -77,25 +80,43 @@ class KeyRecovery(Attack[CiphertextSettings]):
             return recover_map(scheme.structure, ciphertexts, to_read, context.seed, scheme.rule_violations, on_step)
 
         found = recover_with_curve(attack_input, self.settings, context, recover)
-        color_transform = found.color
-        blocks_move = isinstance(scheme.structure, BlockScramble) or is_moved_value_map(scheme.structure)
+        color, choices = found.color, _open_choices(scheme.structure)
         metrics, notes = {"ciphertexts": float(found.count)}, list(found.notes)
-        if color_transform is not None:
-            metrics["ciphertexts_for_colours"] = float(color_transform.image_count)
-            metrics["colour_probability"] = color_transform.probability
-            choices = "inversion, channel order and rotation" if blocks_move else "inversion and channel order"
-            probability, images = f"{color_transform.probability:.3f}", color_transform.image_count
-            notes.append(f"{choices} chosen with probability {probability} on {images} of the ciphertexts")
+        if color is not None and choices:
+            metrics["ciphertexts_for_colours"] = float(color.image_count)
+            metrics["colour_probability"] = color.probability
+            chosen = " and ".join(filter(None, [", ".join(choices[:-1]), choices[-1]]))
+            notes.append(
+                f"{chosen} chosen with probability {color.probability:.3f} on {color.image_count} of the ciphertexts"
+            )
         return AttackResult(
             reconstructed=found.reconstructed,
             inverse=found.inverse,
             key=scheme.key_from_map(found.inverse),
             metrics=metrics,
             ablation=found.ablation,
-            # The mirror images of natural images are as natural, and blocks that move tell no side of the image.
-            ambiguity="mirror" if blocks_move else None,
+            ambiguity="mirror" if "rotation" in choices and _is_mirror_open(scheme, found.inverse) else None,
             notes=tuple(notes),
         )
+
+
+def _open_choices(structure: Structure | None) -> list[str]:
+    """What the algorithms leave open for all images, so that public statistics or a rule of the scheme choose it."""
+    if isinstance(structure, BlockMap):
+        is_open = {
+            "inversion": structure.inverts,
+            "channel order": structure.units_move,
+            "rotation": structure.units_move and structure.blocks_move,
+        }
+        return [name for name, choice in is_open.items() if choice]
+    return ["inversion", "channel order", *(["rotation"] if isinstance(structure, BlockScramble) else [])]
+
+
+def _is_mirror_open(scheme: Scheme[Any, Any], found: RecoveredMap) -> bool:
+    """Whether no rule of the scheme tells the map from its mirror image: natural images do not."""
+    assert isinstance(found, BlockReading | ValueReading)
+    mirrored = found.transform(MIRROR, 0, negative=False)
+    return scheme.rule_violations(mirrored) == scheme.rule_violations(found)
 
 
 def recover_map(
@@ -108,7 +129,7 @@ def recover_map(
 ) -> tuple[RecoveredMap, ColorTransform | None]:
     """The map of all ciphertexts, and the colour transform that `to_read` determines, its first images at most.
 
-    A table of values leaves no colour transform to choose.
+    No colour transform is left to choose for a table of values.
 
     violations: see `Scheme.rule_violations`. on_step is called every few seconds at most. Raises AttackFailed.
     """
@@ -121,6 +142,7 @@ def recover_map(
         permuted_values,
         pixelwise,
         tanaka,
+        value_map,
     )
 
     sample = to_read[: color_ambiguity.MAX_IMAGES]
@@ -133,22 +155,26 @@ def recover_map(
             return block_substitution.recover_substitution(ciphertexts, structure.side, on_step), None
         if is_fixed_value_map(structure):
             values = fixed_blocks.read_fixed_blocks(ciphertexts, structure, seed, on_step)
-            color = color_ambiguity.choose_color_transform(
-                values.decrypt(sample), fixed_blocks.transform_evidence(structure, values, violations)
-            )
+            value_evidence = value_map.transform_evidence(structure, values, violations)
+            color = color_ambiguity.choose_color_transform(values.decrypt(sample), value_evidence[0])
             return values.transform(0, color.order, negative=color.negative), color
         if is_fixed_nibble_map(structure, BLOCK):
             permutation = tanaka.recover_permutation(ciphertexts, seed, on_step=on_step)
             evidence = tanaka.rule_evidence(violations, permutation)
             color = color_ambiguity.choose_color_transform(permutation.decrypt(sample), evidence)
             return permutation.transform(color.order, negative=color.negative), color
-        reading: BlockReading | ValueReading | None = None
         if isinstance(structure, BlockScramble):
-            reading = block_scramble.read_blocks(ciphertexts, structure.side, on_step)
+            scrambled = block_scramble.read_blocks(ciphertexts, structure.side, on_step)
+            found = orientation.choose_orientation(scrambled.decrypt(sample))
+            return scrambled.transform(
+                found.quarter_turns, found.color.order, negative=found.color.negative
+            ), found.color
         if is_moved_value_map(structure):
-            reading = permuted_values.read_moved_blocks(ciphertexts, structure.side, seed, on_step)
-        if reading is not None:
-            found = orientation.choose_orientation(reading.decrypt(sample))
+            reading = permuted_values.read_moved_blocks(ciphertexts, structure, seed, on_step)
+            turned, mirrored = np.split(value_map.transform_evidence(structure, reading, violations), 2)
+            if mirrored.max() > turned.max():
+                reading, turned = reading.transform(MIRROR, 0, negative=False), mirrored
+            found = orientation.choose_orientation(reading.decrypt(sample), turned)
             return reading.transform(found.quarter_turns, found.color.order, negative=found.color.negative), found.color
     except ValueError as error:
         raise AttackFailed(str(error)) from error

@@ -47,19 +47,24 @@ def recover_layout(grey: Floats, rows: int, columns: int, on_step: OnStep = lamb
     Each block may be rotated, mirrored and inverted. Raises ValueError above MAX_BLOCKS.
     """
     _check_count(grey.shape[1], MAX_BLOCKS)
-    return _grow_best(*_border_correlations(grey), rows, columns, SYMMETRIES, on_step)
+    return _grow_best(*_border_correlations(grey), (rows, columns), SYMMETRIES, on_step, turned=True)
 
 
-def recover_block_order(blocks: Floats, rows: int, columns: int, on_step: OnStep = lambda: None) -> Integers:
-    """The index of the block at each place [R, C], of upright blocks [N, B, P, P, C] whose channels are continuous.
+def recover_block_order(
+    blocks: Floats, rows: int, columns: int, on_step: OnStep = lambda: None, *, turned: bool = True
+) -> Integers:
+    """The index of the block at each place [R, C], of blocks [N, B, P, P, C] whose channels are continuous.
 
-    rows and columns may come out exchanged. Raises ValueError above MAX_UPRIGHT_BLOCKS.
+    turned: all blocks may be turned by the same symmetry; then rows and columns may come out exchanged. Raises
+    ValueError above MAX_UPRIGHT_BLOCKS.
     """
     _check_count(blocks.shape[1], MAX_UPRIGHT_BLOCKS)
     sampled = blocks[np.linspace(0, len(blocks) - 1, min(_MAX_IMAGES, len(blocks))).astype(int)]
     right = _border_similarities(sampled, on_step)
     down = _border_similarities(sampled.swapaxes(2, 3), on_step)
-    return _grow_best(right, down, rows, columns, 1, on_step).blocks
+    if not turned and columns == 1:  # a layout grows from two blocks side by side
+        return _grow_best(down, right, (columns, rows), 1, on_step, turned=False).blocks.T
+    return _grow_best(right, down, (rows, columns), 1, on_step, turned=turned).blocks
 
 
 def _border_similarities(blocks: Floats, on_step: OnStep) -> Floats:
@@ -90,7 +95,9 @@ def _check_count(count: int, limit: int) -> None:
         )
 
 
-def _grow_best(right: Floats, down: Floats, rows: int, columns: int, variants: int, on_step: OnStep) -> BlockLayout:
+def _grow_best(
+    right: Floats, down: Floats, shape: tuple[int, int], variants: int, on_step: OnStep, *, turned: bool
+) -> BlockLayout:
     """The layout with the highest fit of several, grown from different pairs of blocks."""
     count = len(right) // variants
     if count == 1:
@@ -107,7 +114,7 @@ def _grow_best(right: Floats, down: Floats, rows: int, columns: int, variants: i
     layouts = []
     for start in starts.tolist():
         on_step()
-        layouts.append(_grow(right, down, start, int(partner[start]), (rows, columns), variants))
+        layouts.append(_grow(right, down, start, int(partner[start]), shape, variants, turned=turned))
     return max(layouts, key=lambda layout: layout.fit)
 
 
@@ -133,7 +140,9 @@ def _border_correlations(grey: Floats) -> tuple[Floats, Floats]:
     return right @ left.T, bottom @ top.T
 
 
-def _grow(right: Floats, down: Floats, first: int, second: int, shape: tuple[int, int], variants: int) -> BlockLayout:
+def _grow(
+    right: Floats, down: Floats, first: int, second: int, shape: tuple[int, int], variants: int, *, turned: bool
+) -> BlockLayout:
     """Grow a layout from variant `first` (block * variants + symmetry) with variant `second` to its right."""
     blocks = len(right) // variants
     side = 2 * max(shape) + 3
@@ -182,7 +191,7 @@ def _grow(right: Floats, down: Floats, first: int, second: int, shape: tuple[int
     centre = side // 2
     put(centre, centre, first, 1)
     put(centre, centre + 1, second, -1 if right[first, second] < 0 else 1)
-    long, short = max(shape), min(shape)
+    shapes = (shape, shape[::-1]) if turned else (shape,)
     for _ in range(blocks - 2):
         ys, xs = np.nonzero(placed >= 0)
         top, bottom, left, end = ys.min(), ys.max(), xs.min(), xs.max()
@@ -190,7 +199,7 @@ def _grow(right: Floats, down: Floats, first: int, second: int, shape: tuple[int
         def fits_in(place: tuple[int, int], box: tuple[int, ...] = (top, bottom, left, end)) -> bool:
             height = max(box[1], place[0]) - min(box[0], place[0]) + 1
             width = max(box[3], place[1]) - min(box[2], place[1]) + 1
-            return max(height, width) <= long and min(height, width) <= short
+            return any(height <= rows and width <= columns for rows, columns in shapes)
 
         place = max((place for place in candidates if fits_in(place)), key=lambda place: candidates[place][0])
         put(*place, *candidates[place][1:])

@@ -34,24 +34,27 @@ class Orientation:
     probability: float
 
 
-def choose_orientation(images: Images) -> Orientation:
+def choose_orientation(images: Images, evidence: npt.NDArray[np.float64] | None = None) -> Orientation:
     """The most probable rotation and colour transform that make images uint8 [N, H, W, 3], all changed alike, natural.
 
-    Images that are not square may be upside down, but not on their side. Raises ValueError without images.
+    Images that are not square may be upside down, but not on their side. evidence: further log-likelihoods [4, 12] of
+    quarter turns and colour transforms, added to those of the images. Raises ValueError without images.
     """
     if not len(images):
         raise ValueError("at least one image is needed to choose the orientation; got none")
     sampled = images[np.linspace(0, len(images) - 1, min(MAX_IMAGES, len(images))).astype(int)]
     rotations = range(4) if images.shape[1] == images.shape[2] else (0, 2)
     color = {rotation: log_probabilities(np.rot90(sampled, rotation, axes=(1, 2))) for rotation in rotations}  # [N, 12]
-    shortlist = np.argsort(-np.max([_robust(row, 12).sum(0) for row in color.values()], axis=0))[:_SHORTLIST]
+    known = np.zeros((4, 12)) if evidence is None else evidence
+    by_color = [_robust(row, 12).sum(0) + known[rotation] for rotation, row in color.items()]
+    shortlist = np.argsort(-np.max(by_color, axis=0))[:_SHORTLIST]
     fits: dict[tuple[int, int], float] = {}
     for element in shortlist.tolist():
         upright = rotation_log_probabilities(_transform_colors(sampled, element))
         for rotation in rotations:
             # An image rotated by t quarter turns is upright after 4 - t more.
             both = color[rotation][:, element] + upright[:, (4 - rotation) % 4]
-            fits[rotation, element] = float(_robust(both, 12 * len(rotations)).sum())
+            fits[rotation, element] = float(_robust(both, 12 * len(rotations)).sum() + known[rotation, element])
     best = max(fits, key=fits.__getitem__)
     probability = float(1 / np.exp(np.array(list(fits.values())) - fits[best]).sum())
     return Orientation(best[0], ColorTransform(best[1], probability, len(sampled)), probability)

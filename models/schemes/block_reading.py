@@ -15,6 +15,7 @@ Integers = npt.NDArray[np.intp]
 Element = TypeVar("Element", bound=np.generic)
 
 SYMMETRIES = 8  # of the square: 0 to 3 rotate by quarter turns, 4 to 7 mirror left to right first
+MIRROR = 4
 # A mirrored rotation is its own inverse; one quarter turn is undone by three.
 INVERSE_SYMMETRIES = np.array([0, 3, 2, 1, 4, 5, 6, 7], np.uint8)
 ORDER_NUMBERS = {tuple(order): number for number, order in enumerate(ORDERS.tolist())}

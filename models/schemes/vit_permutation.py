@@ -77,7 +77,14 @@ class VitPermutation(Scheme[VitPermutationSettings, VitPermutationKey]):
 
     @property
     def structure(self) -> BlockMap:
-        return BlockMap(self.settings.block, "value", blocks_move=self.settings.fixed_blocks < 1)
+        settings = self.settings
+        return BlockMap(
+            settings.block,
+            "value",
+            blocks_move=settings.fixed_blocks < 1,
+            units_move=settings.fixed_values < 1,
+            inverts=settings.negative_positive,
+        )
 
     def key_space_bits(self, height: int, width: int) -> float:
         """log2 of the number of pairs of permutations that leave enough in place, and of inversions if there are any.
@@ -123,6 +130,15 @@ class VitPermutation(Scheme[VitPermutationSettings, VitPermutationKey]):
         values[index[found.values.ravel()]] = index
         flips[index] = found.negative.ravel()
         return VitPermutationKey(np.argsort(found.blocks, axis=None).reshape(found.blocks.shape), values, flips)
+
+    def rule_violations(self, found: ValueReading) -> int:
+        """How many more blocks and values move than any key moves."""
+        key, settings = self.key_from_map(found), self.settings
+        shares = ((key.blocks.ravel(), settings.fixed_blocks), (key.values, settings.fixed_values))
+        return sum(
+            max(0, _count_fixed(share, len(order)) - int((order == np.arange(len(order))).sum()))
+            for order, share in shares
+        )
 
     def key_to_json(self, key: VitPermutationKey) -> dict[str, Any]:
         height, width = self.key_size(key)

@@ -210,3 +210,33 @@ def test_a_foreign_permutation_of_all_values_falls_to_few_pairs():
     attack_input = AttackInput(scheme, protected[:4], protected[4:], pairs=Pairs(images[4:], protected[4:]))
     found = make_attack("known-plaintext", {"pairs": 8}).run(attack_input, RunContext())
     assert ssim(images[:4], found.reconstructed).mean() > 0.99
+
+
+def test_one_pair_does_not_determine_a_map_of_the_whole_image():
+    scheme, images = Shuffle(Shuffle.Settings()), photographs(2, 16, 16)
+    protected = scheme.protect(images, SECRET)
+    attack_input = AttackInput(scheme, protected[:1], protected[1:], pairs=Pairs(images[1:], protected[1:]))
+    with pytest.raises(AttackFailed, match="one pair does not determine"):
+        make_attack("known-plaintext", {"pairs": 1}).run(attack_input, RunContext())
+
+
+def test_a_linear_map_is_read_up_to_rounding_and_points_with_too_few_pairs_are_noted():
+    scheme, images = make_scheme("block-orthogonal", {"block": 8}), photographs(6)
+    protected = scheme.protect(images, SECRET)
+    attack_input = AttackInput(scheme, protected[:2], protected[2:], pairs=Pairs(images[2:], protected[2:]))
+    found = make_attack("known-plaintext", {}).run(attack_input, RunContext())
+    assert "of the values of 4 pairs exactly, the rest up to rounding" in found.notes[0]
+    assert "suffice" not in found.notes[0]
+    assert "pairs_needed" not in found.metrics
+    assert 0 < found.metrics["exact"] < 1
+    assert [x for _, x, _ in found.ablation] == [2, 3, 4]
+    assert found.notes[1].startswith("nothing recovered from 1 pair: too few pairs")
+
+
+@pytest.mark.parametrize("draw", range(6))
+def test_four_ciphertexts_never_give_the_negative_where_nothing_is_inverted(draw):
+    scheme, secret = make_scheme("vit-permutation", {}), seed_secret(bytes([draw] * 32))
+    protected = scheme.protect(photographs(5, 64, 64), secret)
+    attack_input = AttackInput(scheme, protected[:1], protected[1:])
+    found = make_attack("key-recovery", {"ciphertexts": 4, "curve": False}).run(attack_input, RunContext())
+    assert not found.key.reversed.any()
