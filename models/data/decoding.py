@@ -54,8 +54,7 @@ _TURN_BY_ORIENTATION: dict[int, Callable[[npt.NDArray[Any]], npt.NDArray[Any]]] 
 _EXIF_ORIENTATION_TAG = 0x0112
 _TIFF_BITS, _TIFF_COMPRESSION, _TIFF_PHOTOMETRIC = 258, 259, 262
 _TIFF_LOSSLESS = frozenset({1, 5, 8, 32773, 32946, 50000})  # none, LZW, deflate, PackBits, deflate, zstd
-_PNM_HEADER = re.compile(rb"P([56])\s(?:\s|#[^\n]*\n)*(\d+)\s+(?:#[^\n]*\n\s*)*(\d+)\s+(?:#[^\n]*\n\s*)*(\d+)\s")
-_PNM_ASCII_HEADER = re.compile(rb"P[23]\s(?:\s|#[^\n]*\n)*\d+\s+(?:#[^\n]*\n\s*)*\d+\s+(?:#[^\n]*\n\s*)*(\d+)\s")
+_PNM_HEADER = re.compile(rb"P([2356])\s(?:\s|#[^\n]*\n)*(\d+)\s+(?:#[^\n]*\n\s*)*(\d+)\s+(?:#[^\n]*\n\s*)*(\d+)\s")
 _GREY_NOTE = "grey became RGB"
 _TURNED_NOTE = "turned as its EXIF orientation says"
 
@@ -132,7 +131,7 @@ def decode_exact(file: InspectedImage) -> DecodeResult:
     """The pixels that the file stores without loss, 8-bit grey or RGB and nothing else. Raises ImageError."""
     with closing(file.image):
         if _is_lossy(file):
-            reasons = [f"a {file.format} loses detail"]
+            reasons = [f"{'an' if file.format == 'AVIF' else 'a'} {file.format} file loses detail"]
         else:
             raster = _read_raster(file)
             result = _to_result(file, raster, 8)
@@ -262,11 +261,20 @@ def _read_tiff(file: InspectedImage) -> _Raster:
 
 
 def _read_pnm(file: InspectedImage) -> _Raster:
-    binary = _PNM_HEADER.match(file.data)
-    if binary is not None and int(binary[4]) > 255:
-        kind, width, height, top = (int(group) for group in binary.groups())
-        shape = (height, width, 3) if kind == 6 else (height, width)
-        values = np.frombuffer(file.data, ">u2", int(np.prod(shape)), binary.end()).reshape(shape).astype(np.uint16)
+    header = _PNM_HEADER.match(file.data)
+    if header is not None and int(header[4]) > 255:
+        kind, width, height, top = (int(group) for group in header.groups())
+        shape = (height, width, 3) if kind % 3 == 0 else (height, width)
+        count = int(np.prod(shape))
+        if kind > 3:
+            stored = file.data[header.end() :][: 2 * count]
+            values = np.frombuffer(stored[: len(stored) // 2 * 2], ">u2").astype(np.uint16)
+        else:
+            words = re.sub(rb"#[^\n]*", b"", file.data[header.end() :]).split(maxsplit=count)[:count]
+            values = np.array([int(word) for word in words], np.uint16)
+        if len(values) < count:
+            raise ImageError("broken_image", "is cut off: pixel data are missing; save it anew")
+        values = values.reshape(shape)
         if top == 2**16 - 1:
             return _Raster(values)
         scaled = (values.astype(np.uint32) * 255 + top // 2) // top
@@ -274,8 +282,7 @@ def _read_pnm(file: InspectedImage) -> _Raster:
             np.minimum(scaled, 255).astype(np.uint8), conversions=[f"values of 0 to {top} were scaled to 8 bits"]
         )
     raster = _read_pillow(file.image)
-    header = binary or _PNM_ASCII_HEADER.match(file.data)
-    top = 1 if header is None else int(header[header.re.groups])
+    top = 1 if header is None else int(header[4])
     if top != 255:
         raster.conversions.append(f"values of 0 to {top} were scaled to 8 bits")
     return raster

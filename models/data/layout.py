@@ -104,7 +104,9 @@ def layout_notes(members: Sequence[Member], skipped: Sequence[str]) -> list[str]
         for one, other in (("train", "test"), ("test", "train")):
             missing = sorted(by_split[one] - by_split[other])
             if missing:
-                notes.append(f"no {other} images of the classes {', '.join(missing)}")
+                kind = "training" if other == "train" else "test"
+                named = ", ".join(repr(label) for label in missing)
+                notes.append(f"no {kind} images of the {'class' if len(missing) == 1 else 'classes'} {named}")
     return notes
 
 

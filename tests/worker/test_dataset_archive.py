@@ -250,7 +250,7 @@ def smooth_with_alpha(i: int) -> bytes:
     [
         (smooth_with_alpha(1), "transparency was dropped onto white"),
         (png_of_16_bits(np.arange(432, dtype=np.uint16).reshape(12, 12, 3) * 99), "16 bits a channel"),
-        (encode_pixels(noise(12, 12), "JPEG"), "a JPEG loses detail"),
+        (encode_pixels(noise(12, 12), "JPEG"), "a JPEG file loses detail"),
         (encode_pixels(noise(12, 12), "GIF"), "a palette became RGB"),
     ],
 )

@@ -47,7 +47,10 @@ class Layer:
 
 
 def decode_ciphertext(file: InspectedImage) -> tuple[Images, list[Layer]]:
-    """The pixels of a PNG that encryption gave, and its layers, outermost first. Raises ImageError."""
+    """The pixels of a PNG that encryption gave, and its layers, outermost first. Raises ImageError.
+
+    An original size that does not fit is refused unless the file has a tag, which shows that the file was changed.
+    """
     if file.format != "PNG":
         raise ImageError("not_exact", f"is a {file.format}; decryption needs the PNG that encryption gave, bit for bit")
     if file.data[24:26] != _PNG_8_BIT_RGB:
@@ -57,7 +60,7 @@ def decode_ciphertext(file: InspectedImage) -> tuple[Images, list[Layer]]:
     decoded = decode_exact(file)
     height, width = decoded.pixels.shape[:2]
     layers = read_layers(decoded.text)
-    if layers and layers[0].original is not None:
+    if layers and layers[0].original is not None and layers[0].tag is None:
         original = layers[0].original_size
         if original is None or original[0] > width or original[1] > height:
             raise ImageError(

@@ -267,10 +267,15 @@ def _decode_lossy(_: ImageFile, inspected: decoding.InspectedImage) -> DecodedIm
 
 
 def _decode_lossless(file: ImageFile, inspected: decoding.InspectedImage) -> DecodedImage:
-    """The original size comes from the request, else from the PNG's text chunk, else it is the size of the image."""
+    """The original size comes from the request, else from the PNG's text chunk, else it is the size of the image.
+
+    A cropped ciphertext may be smaller than its text chunk says; the check of its tag reports the change.
+    """
     pixels, layers = ciphertext.decode_ciphertext(inspected)
     height, width = pixels.shape[:2]
     embedded_size = layers[0].original_size if layers else None
+    if embedded_size is not None and (embedded_size[0] > width or embedded_size[1] > height):
+        embedded_size = None
     original_size = file.original_size or embedded_size or (width, height)
     if original_size[0] > width or original_size[1] > height:
         detail = f"is {width}x{height} and cannot contain an original of {original_size[0]}x{original_size[1]}"

@@ -298,6 +298,18 @@ async def test_a_changed_ciphertext_is_told_from_its_own(client):
     )["errors"][0]["detail"]  # fmt: skip
 
 
+async def test_a_cropped_ciphertext_is_refused_as_changed_and_decrypted_on_demand(client):
+    (entry,) = (await encrypt(client, images(an_image(height=16, width=16)), "tanaka")).json()["images"]
+    with Image.open(io.BytesIO(base64.b64decode(entry["data"]))) as stored:
+        text = {name: value for name, value in stored.info.items() if name.startswith("unveil:")}
+    cropped = np.ascontiguousarray(pixels(entry)[4:, :12])
+    changed = {**entry, "data": base64.b64encode(to_png(cropped, text)).decode()}
+    problem(await decrypt(client, [changed]), 422, "ciphertext_changed")
+    allowed = (await decrypt(client, [changed], allow_changed="true")).json()["images"][0]
+    assert pixels(allowed).shape == (12, 12, 3)
+    assert "was changed" in allowed["notes"][0]
+
+
 @pytest.mark.parametrize("scheme", ["tanaka", "pixelwise", "etc", "ele", "vit-permutation"])
 async def test_the_wrong_key_of_the_right_scheme_is_noticed(client, scheme):
     (entry,) = (await encrypt(client, images(an_image(height=64, width=64)), scheme)).json()["images"]

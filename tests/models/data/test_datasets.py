@@ -237,7 +237,7 @@ def test_classes_of_one_split_are_kept_and_said(tmp_path):
     write(tmp_path / "unlike", pngs([f"{folder}/{i}.png" for folder in folders for i in range(3)]))
     data = check_listing(tmp_path, "unlike")
     assert data.classes == ("a", "b", "c")
-    assert data.notes[:2] == ("no test images of the classes b", "no train images of the classes c")
+    assert data.notes[:2] == ("no test images of the class 'b'", "no training images of the class 'c'")
     assert not info(tmp_path, "unlike").labelled
 
 

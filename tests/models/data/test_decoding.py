@@ -215,10 +215,10 @@ def exif_turned():
 @pytest.mark.parametrize(
     ("data", "reason"),
     [
-        (encode_pixels(noise(), "JPEG"), "a JPEG loses detail"),
-        (encode_pixels(noise(), "WEBP"), "a WEBP loses detail"),
-        (encode_pixels(noise(), "AVIF"), "a AVIF loses detail"),
-        (encode_pixels(noise(), "TIFF", compression="jpeg"), "a TIFF loses detail"),
+        (encode_pixels(noise(), "JPEG"), "a JPEG file loses detail"),
+        (encode_pixels(noise(), "WEBP"), "a WEBP file loses detail"),
+        (encode_pixels(noise(), "AVIF"), "an AVIF file loses detail"),
+        (encode_pixels(noise(), "TIFF", compression="jpeg"), "a TIFF file loses detail"),
         (encode(Image.fromarray(noise()).convert("RGBA"), "PNG"), "transparency"),
         (encode(Image.new("RGBA", (3, 3), (1, 2, 3, 0)), "WEBP", lossless=True), "transparency"),
         (encode(Image.fromarray(noise()[..., 0]).convert("LA"), "PNG"), "transparency"),
@@ -323,6 +323,18 @@ def test_portable_maps_are_scaled_from_their_own_maximum():
         0,
         128,
     ]
+
+
+@pytest.mark.parametrize("top", [4095, 65535])
+def test_portable_maps_in_text_are_read_like_binary_ones(top):
+    values = np.random.default_rng(0).integers(0, top + 1, (5, 4, 3)).astype(">u2")
+    for kind, chosen in ((3, values), (2, values[..., 0])):
+        header = f"\n# made\n4 5\n{top}\n".encode()
+        text = " ".join(map(str, chosen.ravel())).encode().replace(b" ", b" # a comment\n", 1)
+        binary = decode_data(b"P%d" % (kind + 3) + header + chosen.tobytes())
+        assert decode_data(b"P%d" % kind + header + text).pixels.tolist() == binary.pixels.tolist()
+        assert "cut off" in expect_refusal(b"P%d" % (kind + 3) + header + chosen.tobytes()[:-1]).detail
+        assert "cut off" in expect_refusal(b"P%d" % kind + header + text.rsplit(maxsplit=1)[0]).detail
 
 
 def photo(side=96):
