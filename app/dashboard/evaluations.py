@@ -10,6 +10,8 @@ from enum import StrEnum
 from typing import Annotated
 
 from fastapi import APIRouter, Query, Request
+from fastapi.exceptions import RequestValidationError
+from pydantic import ValidationError
 from starlette.responses import Response
 
 from unveil.app.dashboard import compare, heatmap, queries
@@ -24,6 +26,7 @@ from unveil.app.evaluations.schemas import EvaluationCreate
 from unveil.app.http.authentication import EvaluatePrincipal, ReadPrincipal
 from unveil.app.http.pagination import EvaluationPaging
 from unveil.app.http.pagination import build_page as listing
+from unveil.app.http.validation import to_problem
 from unveil.app.report import charts
 from unveil.app.report.evaluation import Cell, Evaluation, Job, Sample
 from unveil.app.report.labels import title
@@ -160,7 +163,11 @@ async def run_again(
     if failed and all(job.status != Status.FAILED for job in _all_jobs(evaluation)):
         raise Invalid("no cell of this evaluation failed")
     body = (repeat.retry_request if failed else repeat.repeat_request)(evaluation)
-    created = await service.create(session, app_state, principal, EvaluationCreate.model_validate(body), new_id("ev"))
+    try:
+        order = EvaluationCreate.model_validate(body)
+    except ValidationError as error:  # settings of a version with other limits
+        raise to_problem(RequestValidationError(error.errors(), body=body)) from None
+    created = await service.create(session, app_state, principal, order, new_id("ev"))
     await session.commit()
     await service.dispatch_jobs(app_state, created)
     return redirect(f"/dashboard/evaluations/{created.id}")

@@ -64,3 +64,13 @@ def test_it_is_cancelled(client, unknown_version_evaluation):
     assert [cell["status"] for cell in client.get(f"/evaluations/{unknown_version_evaluation}").json()["cells"]] == [
         "succeeded", "succeeded", "cancelled", "cancelled",
     ]  # fmt: skip
+
+
+def test_settings_beyond_the_limits_of_this_version_are_refused_when_they_are_run_again(client, runtime):
+    body = create_evaluation(client, schemes=[{"name": "tanaka"}], attacks=[{"name": "none"}], keys=1)
+    with runtime.sessions.begin() as session:
+        evaluation = session.get_one(Evaluation, body["id"])
+        evaluation.settings = {**evaluation.settings, "samples": 1000}
+    again = client.post(f"/dashboard/evaluations/{body['id']}/run-again")
+    assert again.status_code == 422
+    assert "/samples: must be at most 64; got 1000" in again.text
