@@ -28,7 +28,9 @@ MEDIA_TYPES = {
 }
 
 _LATEX_SPECIAL = {
-    "\\": r"\textbackslash{}", "{": r"\{", "}": r"\}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_",
+    # BibTeX counts escaped braces too. The roman fonts of LaTeX's default encoding have other glyphs at < > |.
+    "\\": r"\textbackslash{}", "{": r"\textbraceleft{}", "}": r"\textbraceright{}", "<": r"\textless{}",
+    ">": r"\textgreater{}", "|": r"\textbar{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_",
     "~": r"\textasciitilde{}", "^": r"\textasciicircum{}",
 }  # fmt: skip
 _FIGURES = ("ssim", "vif", "identification", "linkage", "ciphertexts", "pairs", "queries")
