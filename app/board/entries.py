@@ -27,7 +27,6 @@ ASPECTS = (VERDICT, CHEAPEST_BREAK, UTILITY, KEY_SPACE, *(THREAT_MODEL_PREFIX + 
 
 _RANK_OF_FINDING = {"broken": 0, "leaks": 1}
 _WITHOUT_FINDING = 2
-_NEWEST_FIRST = (0.0,)  # equal ranks: the newest evaluation comes first
 
 
 @dataclass(frozen=True)
@@ -99,6 +98,7 @@ def _aspects(
         order = THREAT_MODELS.index(model) if model in THREAT_MODELS else len(THREAT_MODELS)
         yield CHEAPEST_BREAK, (order, *narrative.break_cost(cheapest)), shown.to_json()
 
+    strongest_first = (-float(PROFILES.index(profile)),)  # equal ranks: the newest evaluation comes first
     utility = row.utility.result if row.utility else None
     if utility is not None:
         accuracy = BoardUtility(
@@ -108,12 +108,12 @@ def _aspects(
             evaluation=evaluation.id,
         )
         cost = {"images_per_second": utility.cost.images_per_second}
-        yield UTILITY, _NEWEST_FIRST, {"utility": accuracy.to_json(), "cost": cost}
+        yield UTILITY, strongest_first, {"utility": accuracy.to_json(), "cost": cost}
 
     keys = row.key_space.result if row.key_space else None
     if keys is not None:
         bits = {"key_space_bits": keys.key_space_bits, "effective_bits": keys.effective_bits}
-        yield KEY_SPACE, _NEWEST_FIRST, bits
+        yield KEY_SPACE, strongest_first, bits
 
 
 def _worst_cell(cells: Sequence[TableCell]) -> TableCell | None:

@@ -13,8 +13,10 @@ from sqlalchemy import select, update
 from tests.app.board.conftest import DATASET, TANAKA, breaking, leaking
 from tests.app.service import RunningService
 from tests.factories import make_account, make_result
+from tests.models.core.test_cell_result import UTILITY
 from unveil.app.board import service as board_service
-from unveil.app.db.tables import Account, BoardEntry, Evaluation
+from unveil.app.db.ids import new_id
+from unveil.app.db.tables import Account, BoardEntry, Cell, Evaluation
 from unveil.worker.runtime import Runtime
 
 pytestmark = pytest.mark.anyio
@@ -86,6 +88,23 @@ async def test_without_a_finding_the_strongest_profile_decides(client, owner, fi
     assert (await get_board(client, profile="paper"))["rows"] == []
     finish(owner, {"fr": leaking("fr", 0.9)}, profile="smoke")
     assert [(row["verdict"], row["profile"]) for row in (await get_board(client))["rows"]] == [("leaks", "smoke")]
+
+
+async def test_the_utility_of_the_strongest_profile_counts(client, owner, finish, runtime):
+    for profile, accuracy in (("quick", 0.8), ("smoke", 0.3)):
+        id, _ = finish(owner, {"fr": leaking("fr")}, profile=profile)
+        protected = {**UTILITY["protected"], "top1": accuracy}
+        with runtime.sessions.begin() as session:
+            session.add(
+                Cell(
+                    id=new_id("cell"), evaluation_id=id, position=9, scheme=TANAKA, attack={"name": "utility"},
+                    threat_model="", status="succeeded", result={**UTILITY, "protected": protected},
+                )
+            )  # fmt: skip
+    (row,) = (await get_board(client))["rows"]
+    assert row["utility"]["protected"] == 0.8
+    (row,) = (await get_board(client, profile="smoke"))["rows"]
+    assert row["utility"]["protected"] == 0.3
 
 
 async def test_datasets_are_told_apart_by_their_hash(client, owner, finish):
