@@ -21,18 +21,19 @@ def resolve(reference: str, kind: str, items: Iterable[tuple[str, str]]) -> str:
     """The id that a reference matches among `items`, pairs of id and name, newest first.
 
     A name takes precedence over a prefix of an id. A reference without a match is returned unchanged, so that the
-    service reports the error. Raises UsageError for `latest` without items and for several matches.
+    service reports the error. Raises UsageError for `latest` without items, and for several matches, such as `latest`
+    where an older item has that name.
     """
     if _FULL_ID.fullmatch(reference):
         return reference
     known = list(items)
-    if reference == LATEST:
-        if not known:
-            raise UsageError(f"there is no {kind} yet")
-        return known[0][0]
     if any(id == reference for id, _ in known):
         return reference
     matches = [id for id, name in known if name == reference]
+    if reference == LATEST:
+        if not known:
+            raise UsageError(f"there is no {kind} yet")
+        matches = list(dict.fromkeys([known[0][0], *matches]))
     matches = matches or [id for id, _ in known if reference and id.startswith(reference)]
     matches = matches or [id for id, _ in known if reference and id.partition("_")[2].startswith(reference)]
     ending = reference.removeprefix("…")

@@ -320,7 +320,7 @@ async def destroy(session: AsyncSession, app_state: AppState, principal: Princip
 async def cancel(session: AsyncSession, principal: Principal, id: str) -> KeyOut:
     """Ask the training to stop; asking again is fine. Commits. Raises UnknownKey, KeyDestroyed, NotTraining."""
     (key,) = await get_many(session, principal, [id])
-    # Its lock comes first: see app/db/journal.py.
+    # Its lock comes first: see app/jobs/event_log.py.
     evaluation = None
     if key.evaluation_id is not None:
         evaluation = await session.run_sync(event_log.lock_evaluation, key.evaluation_id)

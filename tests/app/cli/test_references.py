@@ -33,6 +33,12 @@ def test_a_name_takes_precedence_over_a_prefix_of_an_id() -> None:
     assert resolve("ev_0199ab", "evaluation", [(B, "x"), (A, "ev_0199ab")]) == A
 
 
+def test_latest_is_ambiguous_where_an_older_item_has_that_name() -> None:
+    with pytest.raises(UsageError, match=f"'latest' matches 2 accounts: {C}, {A}"):
+        resolve("latest", "account", [(C, "night"), (B, "day"), (A, "latest")])
+    assert resolve("latest", "account", [(C, "latest"), (B, "day")]) == C
+
+
 def test_latest_of_nothing_is_refused() -> None:
     with pytest.raises(UsageError, match="there is no key yet"):
         resolve("latest", "key", [])
