@@ -86,7 +86,7 @@ class RowLoader:
         try:
             return await self._loader_by_statement[statement].load(key)
         except TimeoutError as error:
-            raise DatabaseTimeout("the database did not answer in time") from error
+            raise DatabaseTimeout("the database did not respond in time") from error
 
     async def _load_rows(self, statement: Executable, keys: Sequence[Any]) -> list[Row[Any] | None]:
         async with self._engine.connect() as connection:

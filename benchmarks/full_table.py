@@ -81,7 +81,7 @@ def _scheme_label(scheme: dict[str, Any]) -> str:
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.full_table")
-    parser.add_argument("--data", type=Path, required=True, help="the folder that holds the data set's folder")
+    parser.add_argument("--data", type=Path, required=True, help="the folder that holds the dataset's folder")
     parser.add_argument("--dataset", default="natural96")
     parser.add_argument("--profile", default="quick", choices=("smoke", "quick", "paper"))
     parser.add_argument("--workers", type=int, default=len(os.sched_getaffinity(0)), help="attacks at once")

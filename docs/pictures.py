@@ -1,6 +1,6 @@
-"""Takes docs/pictures from a running stack: `make up`, then `python -m docs.pictures` (with `--state DIR` elsewhere).
+"""Takes the screenshots in docs/pictures from a running stack: `make up`, then `python -m docs.pictures`.
 
-What is shown is ordered here, on the `sample` data set and the playground's own photographs. Needs Chromium.
+Creates the evaluations that it shows, on the dataset `sample` and the playground's example images. Needs Chromium.
 """
 
 from __future__ import annotations
@@ -57,12 +57,12 @@ def main() -> None:
 
 
 def _create_evaluation(client: Client) -> Evaluation:
-    """The same one again where this stack was asked before."""
+    """Creates the evaluation, or returns that of an earlier run on this stack."""
     attacks: list[str | dict[str, Any]] = ["none", "fr", {"name": "key-recovery", "ciphertexts": 16}, "known-plaintext"]
     pixelwise = [{"name": "pixelwise", "key_mode": mode} for mode in ("same", "different")]
-    order: dict[str, Any] = {"dataset": "sample", "profile": "smoke", "keys": 1, "samples": 6, "name": "first audit"}
+    settings: dict[str, Any] = {"dataset": "sample", "profile": "smoke", "keys": 1, "samples": 6, "name": "first audit"}
     evaluation = client.evaluations.create(
-        schemes=[*pixelwise, "tanaka", "etc"], attacks=attacks, idempotency_key="docs-pictures", **order
+        schemes=[*pixelwise, "tanaka", "etc"], attacks=attacks, idempotency_key="docs-pictures", **settings
     )
     return evaluation.wait(timeout=3600, progress=True)
 
@@ -74,13 +74,14 @@ def _run_playground(chrome: Chrome, address: str) -> None:
     status_element = chrome.find_element(By.ID, "status")
     WebDriverWait(chrome, 1800).until(lambda _: "have finished" in status_element.text)
     assert not chrome.find_elements(By.XPATH, "//button[text()='Try again']"), (
-        "a busy machine: UNVEIL_ENCRYPT_TIMEOUT_S"
+        "a preview timed out: raise UNVEIL_ENCRYPT_TIMEOUT_S"
     )
 
 
 def _take_screenshot(chrome: Chrome, name: str, first: str, last: str) -> None:
-    """From the top of one element to the bottom of another, as wide as the page."""
-    emulate_device(chrome, window_height=6000)  # all of it at once: pictures below the window would not be loaded
+    """Save the page from the top of one element to the bottom of another, at full width."""
+    emulate_device(chrome, window_height=6000)  # lazy images outside the window would not load
+    chrome.execute_cdp_cmd("Emulation.setScrollbarsHidden", {"hidden": True})
     WebDriverWait(chrome, 60).until(lambda page: page.execute_script(_LOADED))
     top, bottom = chrome.execute_script(_BETWEEN, first, last)
     clip = {

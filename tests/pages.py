@@ -19,7 +19,7 @@ PAGES = {
     "comparison": "/dashboard/compare?ids={evaluation},{other}",
     "board": "/dashboard/board",
     "keys": "/dashboard/keys",
-    "data sets": "/dashboard/datasets",
+    "datasets": "/dashboard/datasets",
     "no such page": "/dashboard/nowhere",
 }
 DOCUMENTS = {"report": "/evaluations/{evaluation}/report.html"}  # /docs is Swagger UI: tests/app/http/test_docs.py

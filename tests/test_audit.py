@@ -81,7 +81,7 @@ def test_an_attack_has_its_images_scores_and_status(report):
         report["gan"]
 
 
-def test_a_function_has_one_key_and_the_result_says_so(report):
+def test_a_function_has_one_key_and_the_result_notes_it(report):
     assert "the function has one key: no further keys were drawn" in report["fr"].result.notes
 
 

@@ -220,7 +220,7 @@ def test_a_new_package_passes_at_once_as_command_and_with_pytest(tmp_path):
     assert "passed acme/my-cipher" in checked.stdout
     again = unveil("plugins", "new", "acme/my-cipher")
     assert again.returncode == 2
-    assert "exists already" in again.stderr
+    assert "already exists" in again.stderr
     assert "vendor/name" in unveil("plugins", "new", "mine").stderr
     outcome = run(
         "pytest", "-q", "-p", "unveil.testing", "--unveil-plugin", str(source), "-p", "no:cacheprovider", cwd=tmp_path

@@ -43,7 +43,7 @@ class KeyTrainingJob(ClaimedJob):
         # Never return a derived seed: with the dataset it reproduces the key.
         if seed is None:
             drawn = runtime.keyring.derive(self.weights_wrapped_key, "training seed", **envelope_context)
-            if "seed_bits" in request:  # ordered from version 0.1: its checkpoints continue with the same seed only
+            if "seed_bits" in request:  # created by version 0.1: its checkpoints continue with the same seed only
                 seed = int.from_bytes(drawn[: request["seed_bits"] // 8], "big")
             else:
                 seed = int.from_bytes(drawn, "big", signed=True)  # schemes expand it as 32 signed bytes

@@ -40,7 +40,7 @@ async def create(
     """A new account and its token, not yet committed. Raises AccountExists."""
     account = await queries.add_account(session, id or new_id("acct"), name, max_cost_core_hours)
     if account is None:
-        raise AccountExists(f"an account named {name!r} exists already; choose another name", [("/name", "is taken")])
+        raise AccountExists(f"an account named {name!r} already exists; choose another name", [("/name", "is taken")])
     token, unique = new_token(), sorted(set(scopes), key=SCOPES.index)
     await queries.add_token(session, keyring.token_hash(token), account.id, unique)
     return AccountCreated(**_to_account_out(account, unique).model_dump(), token=token)
@@ -125,7 +125,7 @@ async def revoke(session: AsyncSession, id_or_name: str, by: str | None = None) 
     """
     account = await get(session, id_or_name)
     if account.id == by:
-        raise OwnAccount("you would lock yourself out; another administrator can do it, or `unveil accounts revoke`")
+        raise OwnAccount("you would lock yourself out; ask another administrator, or use `unveil accounts revoke`")
     await queries.revoke(session, account.id)
     await session.run_sync(event_log.cancel_jobs_of_account, account.id)
     await session.commit()
@@ -138,7 +138,7 @@ async def create_sign_in_code(session: AsyncSession, keyring: Keyring, account_i
     """
     scopes = await _live_scopes(session, account_id)
     if not scopes:
-        raise Conflict(f"account {account_id} has no token that is not revoked, so it cannot sign in")
+        raise Conflict(f"account {account_id} has no valid token, so it cannot sign in")
     code = secrets.token_urlsafe(32)
     await queries.add_sign_in_code(session, keyring.token_hash(code), account_id, scopes, minutes)
     await session.commit()
@@ -149,7 +149,7 @@ async def account_of_code(session: AsyncSession, keyring: Keyring, code: str) ->
     """The account that a sign-in code opens a session for; the code stays unused. Raises BadSignInCode."""
     account = await queries.get_account_of_code(session, keyring.token_hash(code))
     if account is None:
-        raise BadSignInCode("ask for a new link with `unveil accounts sign-in NAME`")
+        raise BadSignInCode("create a new link with `unveil accounts sign-in NAME`")
     return account
 
 
@@ -161,7 +161,7 @@ async def open_session(session: AsyncSession, keyring: Keyring, code: str) -> st
     used_code = await queries.consume_sign_in_code(session, keyring.token_hash(code))
     live = [] if used_code is None else await _live_scopes(session, used_code.account_id)
     if used_code is None or not live:
-        raise BadSignInCode("ask for a new link with `unveil accounts sign-in NAME`")
+        raise BadSignInCode("create a new link with `unveil accounts sign-in NAME`")
     cookie, scopes = secrets.token_urlsafe(32), [scope for scope in live if scope in used_code.scopes]
     await queries.add_dashboard_session(
         session, keyring.token_hash(cookie), used_code.account_id, scopes, SESSION_HOURS

@@ -1,6 +1,6 @@
-"""What an evaluation adds to the board: for each scheme, one entry for each aspect of its row, with a rank.
+"""What an evaluation adds to the board: for each scheme, one entry for each aspect of its row, with a sort key.
 
-The board shows the entry with the lowest rank of each aspect. Pure functions of the report's view model.
+The board shows the entry with the lowest sort key of each aspect. Pure functions of the report's view model.
 """
 
 from __future__ import annotations
@@ -25,20 +25,20 @@ THREAT_MODEL_PREFIX = "threat model: "
 # Verdicts cover no other threat models.
 ASPECTS = (VERDICT, CHEAPEST_BREAK, UTILITY, KEY_SPACE, *(THREAT_MODEL_PREFIX + model for model in THREAT_MODELS))
 
-_RANK_OF_FINDING = {"broken": 0, "leaks": 1}
+_FINDING_ORDER = {"broken": 0, "leaks": 1}
 _WITHOUT_FINDING = 2
 
 
 @dataclass(frozen=True)
 class BoardEntry:
-    """One aspect of a scheme's row. rank: compared number by number, the lowest is shown."""
+    """One aspect of a scheme's row. sort_key: compared element by element; the board shows the lowest."""
 
     dataset: str
     dataset_sha256: str
     position: int  # of the scheme in its evaluation
     scheme_key: str
     aspect: str
-    rank: tuple[float, ...]
+    sort_key: tuple[float, ...]
     value: dict[str, Any]
 
 
@@ -80,7 +80,7 @@ def _aspects(
         "seed": evaluation.settings["seed"],
         "command": evaluate_command({**evaluation.settings, "schemes": [scheme]}),
     }
-    yield VERDICT, _rank(verdict.verdict, profile, worst), {**own, "figures": figures.to_json()}
+    yield VERDICT, _sort_key(verdict.verdict, profile, worst), {**own, "figures": figures.to_json()}
 
     for model, under in verdict.by_threat_model.items():
         cells = [cell for cell in finished if cell.column.threat_model == model]
@@ -88,7 +88,7 @@ def _aspects(
             cells = [cell for cell in cells if cell.column.name == under.worst_attack]
         worst = _worst_cell(cells)
         value = _figures(evaluation, worst, under.verdict, under.because).to_json()
-        yield THREAT_MODEL_PREFIX + model, _rank(under.verdict, profile, worst), value
+        yield THREAT_MODEL_PREFIX + model, _sort_key(under.verdict, profile, worst), value
 
     cheapest = verdict.cheapest_break
     broken = _worst_cell([cell for cell in finished if cheapest and cell.column.name == cheapest.attack])
@@ -141,10 +141,10 @@ def _figures(evaluation: Evaluation, cell: TableCell | None, verdict: Verdict, b
     )
 
 
-def _rank(verdict: Verdict, profile: catalog.Profile, worst: TableCell | None) -> tuple[float, ...]:
+def _sort_key(verdict: Verdict, profile: catalog.Profile, worst: TableCell | None) -> tuple[float, ...]:
     """A finding of any evaluation stands. Without one, the strongest profile counts, and a conclusion before none."""
     no_key, leakage = worst.result.severity_rank[1:] if worst and worst.result else (True, 1.0)
     severity = (float(no_key), leakage)
-    if verdict in _RANK_OF_FINDING:
-        return (_RANK_OF_FINDING[verdict], 0.0, 0.0, *severity)
+    if verdict in _FINDING_ORDER:
+        return (_FINDING_ORDER[verdict], 0.0, 0.0, *severity)
     return (_WITHOUT_FINDING, -PROFILES.index(profile), float(verdict == "inconclusive"), *severity)

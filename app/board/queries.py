@@ -93,10 +93,10 @@ async def list_schemes(
     ).all()
 
 
-async def list_lowest_ranks(
+async def list_lowest_entries(
     session: AsyncSession, account_id: str, dataset_sha256: str, profile: str | None, scheme_keys: Sequence[str]
 ) -> Sequence[Any]:
-    """(scheme_key, aspect, value) with the lowest rank of each scheme and aspect; of equal ranks, the newest."""
+    """(scheme_key, aspect, value) with the lowest sort key of each scheme and aspect; of equal keys, the newest."""
     pairs = (
         select(
             func.unnest(literal([key for key in scheme_keys for _ in ASPECTS], ARRAY(String))).label("scheme_key"),
@@ -111,7 +111,7 @@ async def list_lowest_ranks(
             BoardEntry.scheme_key == pairs.c.scheme_key,
             *([] if profile is None else [BoardEntry.profile == profile]),
         )
-        .order_by(BoardEntry.rank, BoardEntry.evaluation_id.desc())
+        .order_by(BoardEntry.sort_key, BoardEntry.evaluation_id.desc())
         .limit(1)
         .lateral()
     )

@@ -62,7 +62,7 @@ async def get_board(
         schemes = await queries.list_schemes(session, account, sha256, profile)
         aspects = defaultdict[str, dict[str, dict[str, Any]]](dict)
         keys = [key for key, *_ in schemes]
-        for key, aspect, value in await queries.list_lowest_ranks(session, account, sha256, profile, keys):
+        for key, aspect, value in await queries.list_lowest_entries(session, account, sha256, profile, keys):
             aspects[key][aspect] = value
         rows = [_build_row(aspects[key], ids, measured_at) for key, ids, measured_at in schemes]
     board = Board(
@@ -95,7 +95,7 @@ async def _add_missing(session: AsyncSession, principal: Principal) -> int:
                     profile=evaluation.settings["profile"],
                     computed_by=COMPUTED_BY,
                     measured_at=evaluation.finished_at,
-                    **{**vars(entry), "rank": list(map(float, entry.rank))},
+                    **{**vars(entry), "sort_key": list(map(float, entry.sort_key))},
                 )
                 for entry in build_entries(view)
             )
@@ -107,7 +107,7 @@ async def _add_missing(session: AsyncSession, principal: Principal) -> int:
 
 
 def _build_row(aspects: Mapping[str, dict[str, Any]], evaluation_ids: Sequence[str], measured_at: datetime) -> BoardRow:
-    """aspects: the value of each aspect with the lowest rank."""
+    """aspects: the value of each aspect with the lowest sort key."""
     own = {name: value for name, value in aspects[VERDICT].items() if name not in ("figures", "badge")}
     figures = aspects[VERDICT]["figures"]
     cheapest = aspects.get(CHEAPEST_BREAK)

@@ -1,4 +1,4 @@
-"""GET /schemes and /attacks: what can be ordered, with settings, threat models, key spaces and the paper's numbers."""
+"""GET /schemes and /attacks: the catalog, with settings, threat models, key spaces and the paper's numbers."""
 
 from __future__ import annotations
 

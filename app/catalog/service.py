@@ -14,7 +14,7 @@ def list_schemes(width: int, height: int) -> list[SchemeOut]:
 def get_scheme(name: str, width: int, height: int) -> SchemeOut:
     """Raises UnknownScheme."""
     if name not in catalog.schemes():
-        raise UnknownScheme(f"there is no scheme {name!r}; known: {', '.join(catalog.schemes())}")
+        raise UnknownScheme(f"unknown scheme {name!r}; choose from {', '.join(catalog.schemes())}")
     return SchemeOut.model_validate(catalog.describe_scheme(name, height, width))
 
 
@@ -25,7 +25,7 @@ def list_attacks() -> list[AttackOut]:
 def get_attack(name: str) -> AttackOut:
     """Raises UnknownAttack."""
     if name not in catalog.registered_attacks():
-        raise UnknownAttack(f"there is no attack {name!r}; known: {', '.join(catalog.registered_attacks())}")
+        raise UnknownAttack(f"unknown attack {name!r}; choose from {', '.join(catalog.registered_attacks())}")
     return AttackOut.model_validate(catalog.describe_attack(name))
 
 

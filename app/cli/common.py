@@ -1,4 +1,4 @@
-"""What all commands share: options, the connection to the service, error classes and output."""
+"""Options, connection, error classes and output that all commands share."""
 
 from __future__ import annotations
 

@@ -114,7 +114,7 @@ def _track_batches(files: list[Path], task: str) -> Iterable[int]:
 
 
 def _check_paths(files: list[Path], folder: Path) -> None:
-    """Before anything is asked of the service: what it answers must have a place to go."""
+    """Validates files and folder before the first request, so that no response is lost."""
     for file in files:
         if file.is_dir():
             raise UsageError(f"{file} is a folder; give image files")
@@ -128,7 +128,7 @@ def _check_paths(files: list[Path], folder: Path) -> None:
 
 
 def _write_images(images: list[Image], files: list[Path], folder: Path, suffix: str) -> list[dict[str, Any]]:
-    """Each image as STEM.WORD.png, with a number where that is taken: what lies there may be all that is left of it."""
+    """Each image as STEM.WORD.png, with a number if that exists: never overwrites an image."""
     written = []
     for image, file in zip(images, files, strict=True):
         stem = to_utf8_name(file.stem).removesuffix(".protected")
@@ -150,7 +150,7 @@ def _write_images(images: list[Image], files: list[Path], folder: Path, suffix: 
 
 
 def _update_manifest(folder: Path, written: list[dict[str, Any]]) -> None:
-    """Add to the folder's manifest; what an earlier run wrote stays known."""
+    """Add to the manifest of the folder; entries of earlier runs are kept."""
     entries_by_file = {entry["file"]: entry for entry in _read_manifest(folder)}
     entries_by_file |= {entry["file"]: {name: entry[name] for name in entry if name != "path"} for entry in written}
     partial = folder / f"{_MANIFEST}.part"
@@ -159,7 +159,7 @@ def _update_manifest(folder: Path, written: list[dict[str, Any]]) -> None:
 
 
 def _read_protected(file: Path, key: str | None) -> Image | Path:
-    """The image with what the manifest beside it knows: its key, and its size before padding."""
+    """The image with the key and the original size that the manifest beside it names."""
     for entry in _read_manifest(file.parent):
         sizes: dict[str, Any] = {
             name: entry.get(name) for name in ("width", "height", "original_width", "original_height")

@@ -61,7 +61,7 @@ def local(
     from unveil.app.local.stack import run_until_signal
 
     _add_plugins(plugin)
-    read_settings()  # what cannot be read is said before anything is made
+    read_settings()  # reports invalid settings before the command changes anything
     raise typer.Exit(run_until_signal(state, port, attack_workers))
 
 

@@ -21,11 +21,11 @@ class ClientConfig:
         try:
             url = httpx.URL(self.url)
         except httpx.InvalidURL as error:
-            raise ValueError(f"{self.url!r} is not the address of a service: {error}") from None
+            raise ValueError(f"{self.url!r} is not a valid address: {error}") from None
         if url.scheme not in ("http", "https") or not url.host:
-            raise ValueError(f"{self.url!r} is not the address of a service: it must begin with http:// or https://")
+            raise ValueError(f"{self.url!r} is not a valid address: it must begin with http:// or https://")
         if self.token is not None and not (self.token.isascii() and self.token.isprintable()):
-            raise ValueError("the token holds characters that no token has; give the one line that `unveil` printed")
+            raise ValueError("the token has invalid characters; give the line that `unveil` printed")
 
     def path_of(self, link: str) -> str:
         """The path below `url` that a link of the service names; behind a proxy, links begin with the path of `url`."""

@@ -102,7 +102,7 @@ async def _events(evaluation: EvaluationState, /, after: int = 0) -> AsyncGenera
         except (httpx.TransportError, ServerProblem) as error:
             failures += 1
             if failures > _MAX_RECONNECTS:
-                raise Unreachable(f"lost the events of {evaluation.id}: {error}") from error
+                raise Unreachable(f"the event stream of {evaluation.id} was lost: {error}") from error
         await evaluation._transport.sleep(backoff_seconds(failures))
 
 

@@ -81,7 +81,7 @@ async def wait(job: J, /, *, progress: bool | Callable[[J], None] = False, timeo
             if job.ended:
                 return job
             if deadline is not None and time.monotonic() + interval > deadline:
-                raise TimedOut(f"{job.id} is {job.status} after {timeout:g} s and goes on")
+                raise TimedOut(f"{job.id} is still {job.status} after {timeout:g} s")
             await job._transport.sleep(interval)
             interval = min(_MAX_POLL_INTERVAL_S, interval * 1.3)
 

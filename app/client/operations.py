@@ -328,7 +328,7 @@ async def create_evaluation(
     """Create an evaluation. A scheme or an attack is a name, or a mapping with its settings.
 
     settings: seed, keys, samples, public_dataset, utility, ssim_mode. With `idempotency_key` a second call of the same
-    order answers the first evaluation.
+    request returns the first evaluation.
     """
     body = {
         "schemes": _to_entries(schemes),

@@ -61,7 +61,7 @@ class Transport(ABC):
                 response = await self._send(method, path, files=files and files(), **options)
             except httpx.TransportError as error:
                 if is_last_attempt:
-                    raise Unreachable(f"no answer from {self.config.url}: {error or type(error).__name__}") from error
+                    raise Unreachable(f"no response from {self.config.url}: {error or type(error).__name__}") from error
                 await self.sleep(backoff_seconds(attempt))
                 continue
             if response.is_success or response.status_code == 304:

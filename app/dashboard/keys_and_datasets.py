@@ -1,4 +1,4 @@
-"""Pages of what an account keeps: keys and data sets."""
+"""Pages of the keys and datasets of an account."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ async def create_key(
     """`entry`: which of the schemes that the form lists."""
     variants = _drawable_variants()
     if entry >= len(variants):
-        raise Invalid("there is no such scheme in the list", [("/entry", f"must be below {len(variants)}")])
+        raise Invalid("the scheme is not in the list", [("/entry", f"must be below {len(variants)}")])
     params = variants[entry]
     key = await keys.create(
         session, app_state, principal, KeyCreate(scheme=params.pop("name"), params=params), new_id("key")
@@ -69,7 +69,7 @@ async def create_key(
 
 
 def _drawable_variants() -> list[dict[str, Any]]:
-    """Every variant of every scheme whose keys are drawn, as an order names it."""
+    """Every variant of every scheme whose keys are drawn, as an entry of a request."""
     return [
         {"name": name, **variant["params"]}
         for name, scheme in catalog.schemes().items()

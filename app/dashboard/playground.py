@@ -102,7 +102,7 @@ async def show_playground(request: Request, principal: EncryptPrincipal, session
 
 
 def _usable_variants(keys: Mapping[str, Key]) -> list[dict[str, Any]]:
-    """Every variant of every scheme that is ready, as an order names it."""
+    """Every variant of every scheme that is ready, as an entry of a request."""
     entries: list[dict[str, Any]] = []
     for name, scheme in catalog.schemes().items():
         if name in keys:
@@ -139,7 +139,7 @@ async def preview_attack(
         require_ready(key)
         reason = catalog.make_attack(name, {}).not_applicable_reason(make_scheme_or_422(key.scheme, key.params))
         if reason:
-            raise Invalid(f"{name} cannot be run on {key.scheme}: {reason}", [("/attack", reason)])
+            raise Invalid(f"{name} does not apply to {key.scheme}: {reason}", [("/attack", reason)])
         (image,) = form.files
         _require_preview_size(image.data)
         preview_request = PreviewRequest(
@@ -162,9 +162,9 @@ async def preview_attack(
 
 @api_router.get("/dashboard/playground/photographs/{name}.png")
 async def show_sample_photo(name: str, principal: EncryptPrincipal, app_state: AppStateDep) -> Response:
-    """A sample photograph. It comes from scikit-image, which only workers need."""
+    """An example image. It comes from scikit-image, which only workers have."""
     if name not in SAMPLE_PHOTOS:
-        raise NotFound(f"there is no photograph {name!r}")
+        raise NotFound(f"there is no example image {name!r}")
     reply = await call_worker(app_state, BundledPhotoRequest(account_id=principal.account_id, name=name), PngReply)
     return Response(reply.png, media_type="image/png", headers=_CACHE_ONE_DAY)
 

@@ -60,7 +60,7 @@ async def latest_ready_keys(
 async def count_evaluations_by_dataset(
     session: AsyncSession, account_id: str, datasets: Sequence[str]
 ) -> dict[str, int]:
-    """How many of the account's evaluations name each data set: to attack, to learn from, or as protected images."""
+    """The number of the account's evaluations that use each dataset: as test images, public images or ciphertexts."""
     if not datasets:
         return {}
     dataset_names = [

@@ -17,13 +17,13 @@ async def get(session: AsyncSession, account_id: str, id: str) -> Dataset | None
 
 
 async def get_for_share(session: AsyncSession, account_id: str, id: str) -> Dataset | None:
-    """For an order that names it: it is not deleted before the order is committed."""
+    """Locks the row for a request that names it, so that it is not deleted before the request commits."""
     query = _select_dataset(account_id, id).with_for_update(read=True, key_share=True)
     return await session.scalar(query) if is_id(id) else None
 
 
 async def get_for_update(session: AsyncSession, account_id: str, id: str) -> Dataset | None:
-    """For its deletion: after every order that names it is committed, and before another can name it."""
+    """Locks the row for deletion: waits for requests that name it, and keeps new ones waiting."""
     return await session.scalar(_select_dataset(account_id, id).with_for_update()) if is_id(id) else None
 
 

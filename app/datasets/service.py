@@ -65,7 +65,7 @@ async def get(session: AsyncSession, principal: Principal, settings: Settings, i
 
 @dataclass(frozen=True)
 class DatasetRef:
-    """What an order needs to know of the data set it names."""
+    """The properties of a dataset that the validation of a request needs."""
 
     name: str
     train: int  # images to train on
@@ -86,7 +86,7 @@ async def resolve_plain_dataset(
             errors = [(pointer, "no such upload; see GET /datasets")]
             raise UnknownDataset(f"there is no dataset {name!r}", errors, status=422)
         if row.kind != "plain":
-            raise Invalid(f"{name} holds {row.kind} images", [(pointer, "name a data set of plain images")])
+            raise Invalid(f"{name} holds {row.kind} images", [(pointer, "name a dataset of plain images")])
         return DatasetRef(
             row.name, row.train_count, row.height, row.width, len(row.classes), row.labelled, row.test_count
         )
@@ -94,7 +94,7 @@ async def resolve_plain_dataset(
     for info in datasets:
         if info.name == name:
             if not info.available and info.train == 0:  # a folder that cannot be read, not one to be downloaded
-                raise Invalid(f"the data set {name} cannot be read", [(pointer, info.note)])
+                raise Invalid(f"the dataset {name} cannot be read", [(pointer, info.note)])
             return DatasetRef(
                 info.name, info.train, info.height, info.width, len(info.classes), info.labelled, info.test
             )
@@ -159,12 +159,14 @@ async def upload(
 async def delete(app_state: AppState, session: AsyncSession, principal: Principal, id: str) -> None:
     """Delete the row before the blob, so that no row names a missing blob. Raises UnknownDataset, DatasetInUse."""
     if any(dataset.id == id for dataset in await _list_builtin(app_state.settings)):
-        raise DatasetBuiltIn(f"{id!r} comes with the service or its data folder")
+        raise DatasetBuiltIn(f"{id!r} is built in or in the data folder of the operator")
     dataset_row = await queries.get_for_update(session, principal.account_id, id)
     if dataset_row is None:
         raise UnknownDataset(f"there is no dataset {id!r}")
     if await queries.is_in_use(session, principal.account_id, id):
-        raise DatasetInUse("cancel what uses it, or wait until it has ended, and delete again")
+        raise DatasetInUse(
+            "cancel the evaluations and trainings that use it, or wait until they end, then delete it again"
+        )
     await queries.delete_dataset(session, principal.account_id, id)
     await session.commit()
     failpoints.failpoint("dataset-deleted-before-blob")

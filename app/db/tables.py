@@ -73,7 +73,7 @@ class JobMixin:
     checkpoint_wrapped_key: Mapped[bytes | None]
     seconds_used: Mapped[float] = mapped_column(server_default=text("0"))  # under a lease, in all attempts
     requeued_at: Mapped[datetime | None]  # when its last time slice ended: the job goes to the back of the queue
-    estimated_core_seconds: Mapped[float] = mapped_column(server_default=text("0"))  # when it was ordered
+    estimated_core_seconds: Mapped[float] = mapped_column(server_default=text("0"))  # at its creation
     started_at: Mapped[datetime | None]
     finished_at: Mapped[datetime | None]
 
@@ -237,13 +237,13 @@ class BoardEntry(Base):
     position: Mapped[int] = mapped_column(primary_key=True)  # of the scheme in the evaluation
     aspect: Mapped[str] = mapped_column(primary_key=True)
     account_id: Mapped[str] = mapped_column(ForeignKey("accounts.id", ondelete="CASCADE"))
-    dataset: Mapped[str]  # its name when the evaluation was ordered
+    dataset: Mapped[str]  # its name when the evaluation was created
     dataset_sha256: Mapped[str]
     profile: Mapped[str]
     computed_by: Mapped[str]  # as in the evaluation
     measured_at: Mapped[datetime]
     scheme_key: Mapped[str]  # equal for equal schemes with equal settings
-    rank: Mapped[list[float]]  # the board shows the lowest
+    sort_key: Mapped[list[float]] = mapped_column("rank")  # the board shows the lowest
     value: Mapped[dict[str, Any]]
 
 

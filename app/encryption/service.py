@@ -103,7 +103,7 @@ async def plan_transform(
         message = f"{first.id} is the key of one image; send one key_id for each image"
         raise WrongKey(message, [("/key_id", message)])
     if is_decrypt and not scheme.invertible:
-        raise NotInvertible(f"what {first.scheme} protected cannot be restored exactly")
+        raise NotInvertible(f"images that {first.scheme} protects cannot be decrypted exactly")
     key_ids = ids if len(ids) == count else ids * count
     return TransformPlan(operation, scheme, key_ids, original_sizes, allow_changed)
 
@@ -113,8 +113,8 @@ def _check_audit_only(keys: Sequence[Key], *, allowed: bool) -> None:
     audit_key = next(filter(is_audit_only, keys), None)
     if audit_key is not None and not allowed:
         raise KeyAuditOnly(
-            f"{audit_key.id} was trained for an evaluation, whose settings name its seed: a reader of them can train "
-            "the same key. Train a key with POST /keys and no seed, or send allow_audit_key=true",
+            f"{audit_key.id} was trained for an evaluation, whose settings name its seed, so others can train the "
+            "same key. Train a key with POST /keys and no seed, or send allow_audit_key=true",
             [("/key_id", "is for audits only")],
         )
 
@@ -200,5 +200,5 @@ def _reject_decryption_fields(form: MultipartForm) -> None:
 def _parse_flag(form: MultipartForm, name: str) -> bool:
     text = (form.single(name) or "false").strip().lower()
     if text not in ("true", "false"):
-        raise Invalid(f"{name} is not a truth value", [(f"/{name}", f"must be true or false; got {text[:20]!r}")])
+        raise Invalid(f"{name} is not a boolean", [(f"/{name}", f"must be true or false; got {text[:20]!r}")])
     return text == "true"

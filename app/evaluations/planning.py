@@ -43,7 +43,7 @@ class ExternalDataset:
 
 
 @dataclass(frozen=True)
-class Reconstructions:
+class ReconstructionUpload:
     """An upload of reconstructions that a request names."""
 
     id: str
@@ -83,7 +83,7 @@ def plan_evaluation(
     keys: Mapping[str, KeyRef],
     size: tuple[int, int] | None,
     uploads: Mapping[str, ExternalDataset] | None = None,
-    submitted: Mapping[str, Reconstructions] | None = None,
+    submitted: Mapping[str, ReconstructionUpload] | None = None,
 ) -> EvaluationPlan:
     """Every pair of the request, resolved, and the attacks of the profile that train nothing and apply.
 
@@ -134,7 +134,7 @@ def _resolve_schemes(
     keys: Mapping[str, KeyRef],
     size: tuple[int, int] | None,
     uploads: Mapping[str, ExternalDataset],
-    submitted: Mapping[str, Reconstructions],
+    submitted: Mapping[str, ReconstructionUpload],
     errors: Errors,
 ) -> tuple[list[catalog.Scheme[Any, Any] | None], list[ApplicabilityCheck], list[dict[str, Any]]]:
     """For each entry: the scheme (None: external), the check whether an attack applies, and the resolved entry."""
@@ -202,7 +202,7 @@ def _image_errors(body: EvaluationCreate) -> Errors:
 
 
 def _resolve_attacks(
-    body: EvaluationCreate, submitted: Mapping[str, Reconstructions], errors: Errors
+    body: EvaluationCreate, submitted: Mapping[str, ReconstructionUpload], errors: Errors
 ) -> tuple[list[catalog.Attack[Any]], list[dict[str, Any]]]:
     attacks: list[catalog.Attack[Any]] = []
     attack_entries: list[dict[str, Any]] = []
@@ -242,7 +242,7 @@ def _too_small_reason(attack: catalog.Attack[Any], size: tuple[int, int]) -> str
 
 
 def _submitted_reason(
-    attack: catalog.Attack[Any], submitted: Mapping[str, Reconstructions], *sizes: tuple[int, int]
+    attack: catalog.Attack[Any], submitted: Mapping[str, ReconstructionUpload], *sizes: tuple[int, int]
 ) -> str | None:
     """Why an upload of reconstructions cannot be scored against images of these sizes; None for other attacks."""
     if not attack.reads_upload or (upload := submitted[attack.settings.dataset]).size in sizes:
@@ -256,7 +256,7 @@ def _scheme_not_applicable_reason(
     *,
     scheme: catalog.Scheme[Any, Any],
     size: tuple[int, int] | None,
-    submitted: Mapping[str, Reconstructions],
+    submitted: Mapping[str, ReconstructionUpload],
     has_key: bool,
 ) -> str | None:
     if attack.reads_upload and not has_key:
@@ -275,7 +275,7 @@ def _external_not_applicable_reason(
     *,
     upload: ExternalDataset,
     public: bool,
-    submitted: Mapping[str, Reconstructions],
+    submitted: Mapping[str, ReconstructionUpload],
 ) -> str | None:
     reason = catalog.external_not_applicable_reason(attack, originals=upload.has_originals, public=public)
     return reason or _too_small_reason(attack, upload.size) or _submitted_reason(attack, submitted, upload.size)

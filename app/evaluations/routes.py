@@ -101,11 +101,11 @@ async def create_evaluation(
         evaluation = await service.create(session, app_state, principal, body, ids["evaluation"])
         headers = {"Location": evaluation.links["self"], "Retry-After": _POLL_INTERVAL_S}
         await idempotency.store_response(session, evaluation, status=202, headers=headers)
-        failpoints.failpoint("order-before-commit")
+        failpoints.failpoint("create-before-commit")
         await session.commit()
-    failpoints.failpoint("order-before-dispatch")
+    failpoints.failpoint("create-before-dispatch")
     await service.dispatch_jobs(app_state, evaluation)
-    failpoints.failpoint("order-before-answer")
+    failpoints.failpoint("create-before-response")
     response.headers.update(headers)
     return evaluation
 
@@ -288,5 +288,5 @@ async def get_sample(
     sample = await service.get_sample(session, principal, evaluation_id, cell_id, index)
     image: bytes | None = getattr(sample, picture.value)
     if image is None:
-        raise NotFound(f"sample {index} has no plain image: no originals were uploaded")
+        raise NotFound(f"sample {index} has no plain image, because no originals were uploaded")
     return Response(image, media_type="image/png", headers=_IMMUTABLE_CACHE)

@@ -28,7 +28,13 @@ from unveil.app.errors.problem import (
 )
 from unveil.app.evaluations import queries, serializers
 from unveil.app.evaluations.cost import ImageCounts, estimate_cost
-from unveil.app.evaluations.planning import EvaluationPlan, ExternalDataset, KeyRef, Reconstructions, plan_evaluation
+from unveil.app.evaluations.planning import (
+    EvaluationPlan,
+    ExternalDataset,
+    KeyRef,
+    ReconstructionUpload,
+    plan_evaluation,
+)
 from unveil.app.evaluations.schemas import EvaluationCreate, EvaluationOut, EvaluationSummary
 from unveil.app.evaluations.verdicts import load_verdicts
 from unveil.app.jobs import event_log
@@ -60,7 +66,7 @@ async def plan(
                 detail = (
                     f"its images are {public.width}x{public.height}, those of {other.name} {other.width}x{other.height}"
                 )
-                raise Invalid("both data sets must have images of one size", [("/public_dataset", detail)])
+                raise Invalid("both datasets must have images of the same size", [("/public_dataset", detail)])
     if body.utility and images and not images.labelled:
         detail = "needs a class for every image, and the same classes for training and testing"
         raise Invalid(f"utility cannot be measured on {images.name}", [("/dataset", detail)])
@@ -74,7 +80,7 @@ async def plan(
         await _load_reconstructions(session, principal, body),
     )
     for key in planned.keys:
-        assert images, "the plan has no key to train without a data set"
+        assert images, "the plan has no key to train without a dataset"
         keys_service.require_trainable(key.scheme, images, "/dataset")
     datasets_by_field = {"dataset_name": None if _is_external_only(body) else images, "public_dataset_name": public}
     images_of: dict[str | None, ImageCounts] = {
@@ -190,12 +196,12 @@ async def _load_external_datasets(
 
 async def _load_reconstructions(
     session: AsyncSession, principal: Principal, body: EvaluationCreate
-) -> dict[str, Reconstructions]:
+) -> dict[str, ReconstructionUpload]:
     """The account's uploads of reconstructions that the request's attacks name, by id; others are left out."""
     named = {str(entry.settings.get("dataset")) for entry in body.attacks}
     rows = [await datasets.get_for_share(session, principal.account_id, id) for id in sorted(named)]
     return {
-        row.id: Reconstructions(row.id, (row.height, row.width))
+        row.id: ReconstructionUpload(row.id, (row.height, row.width))
         for row in rows
         if row is not None and row.kind == "reconstructed"
     }

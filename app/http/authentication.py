@@ -88,9 +88,7 @@ def reject_cross_site(request: Request) -> None:
     else:
         is_same_site = origin is not None and urlsplit(origin).netloc == request.headers.get("host")
     if not is_same_site:
-        raise CrossSite(
-            "with a dashboard session, only the dashboard's own pages may change anything; send a token instead"
-        )
+        raise CrossSite("with a dashboard session, only pages of the dashboard may make changes; send a token instead")
 
 
 async def resolve_principal(request: Request) -> Principal | None:

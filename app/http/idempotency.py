@@ -222,7 +222,7 @@ async def _get_idempotent_request(
             min_length=1,
             max_length=200,
             pattern=r"^[\x21-\x7e]+$",
-            examples=["3f6f2f0e-order-17"],
+            examples=["3f6f2f0e-audit-17"],
         ),
     ] = None,
 ) -> IdempotentRequest:

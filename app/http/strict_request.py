@@ -17,10 +17,10 @@ class StrictRequest(Request):
         media_type, options = parse_options_header(self.headers.get("content-type"))
         is_form = media_type == b"multipart/form-data"
         if is_form and options.get(b"charset", b"utf-8").lower() not in _CHARSETS:
-            raise MultiPartException("forms must be UTF-8; name no other charset")
+            raise MultiPartException("forms must be UTF-8; do not declare another charset")
         tail = b""
         async for chunk in super().stream():
             tail = (tail + chunk)[-_TAIL_BYTES:]
             yield chunk
         if is_form and b"--" + options.get(b"boundary", b"") + b"--" not in tail:
-            raise MultiPartException("the form is cut off: its closing boundary is missing")
+            raise MultiPartException("the form is truncated: its closing boundary is missing")

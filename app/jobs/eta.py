@@ -25,7 +25,7 @@ class JobProgress:
     progress: float
     started_at: datetime | None
     finished_at: datetime | None
-    estimated_seconds: float = 0.0  # when it was ordered, on one core; 0: by a version without estimates
+    estimated_seconds: float = 0.0  # at creation, on one core; 0: created by a version without estimates
 
     @property
     def groups(self) -> tuple[str | bool, str | bool]:

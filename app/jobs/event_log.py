@@ -142,7 +142,7 @@ def cancel_job(session: Session, id: str, evaluation_id: str | None) -> None:
 
 
 def cancel_jobs_of_account(session: Session, account_id: str) -> None:
-    """Cancel everything that is active. The caller has locked the account, so that it can order nothing more."""
+    """Cancel all active jobs. The caller has locked the account, so that it cannot create more."""
     unfinished = select(Evaluation.id).where(Evaluation.account_id == account_id, Evaluation.finished_at.is_(None))
     for evaluation_id in session.scalars(unfinished.order_by(Evaluation.id)).all():
         evaluation = lock_evaluation(session, evaluation_id)

@@ -39,13 +39,13 @@ async def list_page(session: AsyncSession, owner: str, paging: PageRequest) -> S
 
 
 async def get_for_share(session: AsyncSession, owner: str, id: str) -> Key | None:
-    """For an order that names it: it is not destroyed before the order is committed."""
+    """Locks the row for a request that names it, so that it is not destroyed before the request commits."""
     query = select(Key).where(Key.account_id == owner, Key.id == id).with_for_update(read=True, key_share=True)
     return await session.scalar(query) if is_id(id) else None
 
 
 async def lock_for_destruction(session: AsyncSession, id: str) -> None:
-    """Waits until every order that names the key is committed; no other order can name it before the commit."""
+    """Waits until every request that names the key has committed; other requests wait for this commit."""
     await session.execute(select(Key.id).where(Key.id == id).with_for_update())
 
 

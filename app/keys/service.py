@@ -45,7 +45,7 @@ _DEFAULT_SIDE = 96  # the paper's image size: what key spaces are given for unle
 class TrainingRequest:
     """The fields of a request for a trained key besides the settings of its scheme."""
 
-    profile: catalog.Profile = setting("quick", "fills in the settings that the order leaves out")
+    profile: catalog.Profile = setting("quick", "fills in the settings that the request leaves out")
     dataset: str = setting("", "a name or an id of GET /datasets; needed")
     seed: int | None = setting(
         None,
@@ -70,9 +70,9 @@ async def get_many(session: AsyncSession, principal: Principal, ids: Sequence[st
     rows = await queries.get_many(session, principal.account_id, ids)
     for id in ids:
         if id not in rows:
-            raise UnknownKey(f"you have no key {id}", [("/key_id", "unknown")])
+            raise UnknownKey(f"there is no key {id}", [("/key_id", "unknown")])
         if rows[id].destroyed_at is not None:
-            raise KeyDestroyed(f"{id} was destroyed; what it protected cannot be restored with it")
+            raise KeyDestroyed(f"{id} was destroyed; images that it protects can no longer be decrypted")
     return [rows[id] for id in ids]
 
 
@@ -118,7 +118,7 @@ async def _create_trained_key(
     session: AsyncSession, app_state: AppState, principal: Principal, body: KeyCreate, id: str
 ) -> Key:
     if body.material is not None:
-        message = f"a key of {body.scheme} is a network that is trained; order it by params"
+        message = f"a key of {body.scheme} is a trained network; send `params` instead of key material"
         raise Invalid(message, [("/material", message)])
     training_params = {
         name: value for name, value in body.params.items() if name in TrainingRequest.__dataclass_fields__
@@ -130,7 +130,7 @@ async def _create_trained_key(
     settings = {name: value for name, value in body.params.items() if name not in training_params}
     scheme = make_scheme_or_422(body.scheme, settings, training.profile)
     if not training.dataset:
-        message = "name the data set to train on; see GET /datasets"
+        message = "name the dataset to train on; see GET /datasets"
         raise Invalid(message, [("/params/dataset", message)])
     images = await resolve_plain_dataset(session, app_state, principal, training.dataset, "/params/dataset")
     require_trainable(scheme, images, "/params/dataset")
@@ -140,7 +140,7 @@ async def _create_trained_key(
 
 
 def require_trainable(scheme: Scheme[Any, Any], images: DatasetRef, pointer: str) -> None:
-    """Raises Invalid where a key of the scheme cannot be trained on the data set that `pointer` names."""
+    """Raises Invalid where a key of the scheme cannot be trained on the dataset that `pointer` names."""
     reason = scheme.untrainable_reason(images.train, images.height, images.width, images.classes)
     if reason:
         raise Invalid(f"no key of {scheme.name} can be trained on {images.name}: {reason}", [(pointer, reason)])
@@ -301,10 +301,12 @@ async def destroy(session: AsyncSession, app_state: AppState, principal: Princip
     await queries.lock_for_destruction(session, id)
     await session.refresh(key)
     if key.status in ACTIVE:
-        raise KeyBusy(f"cancel its training first: POST /keys/{id}/cancel")
+        raise KeyBusy(f"cancel the training first: POST /keys/{id}/cancel")
     evaluation_id = await queries.evaluation_using(session, id)
     if evaluation_id is not None:
-        raise KeyBusy(f"evaluation {evaluation_id} uses {id}; cancel it or wait until it has ended, and delete again")
+        raise KeyBusy(
+            f"evaluation {evaluation_id} uses {id}; cancel it or wait until it ends, then delete the key again"
+        )
     blob = key.weights_blob
     await queries.destroy(session, id)
     await session.commit()

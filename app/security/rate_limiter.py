@@ -52,7 +52,7 @@ class RateLimiter:
             # A client that retries at once must not be able to spin.
             await asyncio.sleep(_REJECTION_DELAY_S)
             raise TooMany(
-                f"{subject} may make {per_second:g} requests a second; wait {retry_after_s} s",
+                f"{subject} may send {per_second:g} requests per second; wait {retry_after_s} s",
                 headers={"Retry-After": str(retry_after_s)},
             )
 

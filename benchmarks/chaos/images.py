@@ -1,4 +1,4 @@
-"""A data set so small that a new process has it at once, and one that gives a cell something to do: what is measured
+"""A dataset so small that a new process has it at once, and one that gives a cell something to do: what is measured
 is the service, not the science."""
 
 from __future__ import annotations

@@ -81,7 +81,7 @@ def _trial(
 
 
 def _list_stored(environment: ChaosEnvironment) -> set[str]:
-    """Data sets, keys that are ready, and everything in the store."""
+    """Datasets, keys that are ready, and everything in the store."""
     datasets = {item["id"] for item in environment.http.get("/datasets").json()["items"]}
     keys = {item["id"] for item in environment.http.get("/keys").json()["items"] if item["status"] == "ready"}
     store = BlobStore(environment.stack.settings)

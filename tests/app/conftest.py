@@ -37,7 +37,7 @@ async def service(settings: Settings, anyio_backend: str) -> AsyncIterator[Runni
 
 @pytest.fixture
 def truncated_dataset(stack: LocalStack) -> Iterator[str]:
-    """A data set of the operator's that can be ordered; a worker finds an image that is cut off."""
+    """A dataset of the operator's that can be ordered; a worker finds an image that is cut off."""
     folder = stack.state / "data" / "half"
     folder.mkdir(parents=True)
     for i in range(4):

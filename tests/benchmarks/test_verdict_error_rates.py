@@ -8,7 +8,7 @@ from unveil.models.metrics.comparisons import COMPARISON_NAMES
 
 
 @pytest.mark.slow
-def test_a_leak_is_told_from_noise(tmp_path, monkeypatch):
+def test_a_leak_is_distinguished_from_noise(tmp_path, monkeypatch):
     out, pool = tmp_path / "rates.json", tmp_path / "pool.npz"
     sizes = ["--images", "30", "--evaluations", "3", "--leak-evaluations", "2", "--attacks", "2", "--keys", "1"]
     files = ["--pool", "60", "--only", "noise,5% clear", "--out", str(out), "--pool-file", str(pool)]

@@ -94,7 +94,7 @@ class StateWriter:
     # --- datasets ---
 
     def write_data_folder(self) -> None:
-        """A data set of class folders that the operator put into DIR/data."""
+        """A dataset of class folders that the operator put into DIR/data."""
         self.state.mkdir(mode=0o700)
         for number in range(10):
             path = self.state / "data" / "stones" / ("dark", "light")[number % 2] / f"{number}.png"

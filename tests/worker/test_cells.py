@@ -158,7 +158,7 @@ def test_a_new_stage_is_written_at_once_and_steps_of_one_at_intervals(runtime, a
 
 
 @pytest.mark.parametrize(("error", "status"), [(None, "succeeded"), (AttackFailed("too few"), "failed")])
-def test_the_points_since_the_last_report_are_told_before_the_end(runtime, account, monkeypatch, error, status):
+def test_the_points_since_the_last_report_are_written_before_the_end(runtime, account, monkeypatch, error, status):
     evaluation_id, (id,) = make_evaluation(runtime.sessions, account)
 
     def run(context):
@@ -194,7 +194,7 @@ def test_the_points_since_the_last_report_are_told_before_the_end(runtime, accou
         (KeyError("secret detail"), "internal"),
     ],
 )
-def test_a_failing_cell_says_why_and_leaves_the_others(runtime, account, monkeypatch, error, code):
+def test_a_failing_cell_states_the_reason_and_leaves_the_others(runtime, account, monkeypatch, error, code):
     evaluation_id, (bad, good) = make_evaluation(runtime.sessions, account, ("none", "fr"))
 
     def fail(context):
@@ -263,7 +263,7 @@ def test_a_cancelled_cell_stops_at_its_next_word(runtime, account, monkeypatch):
     assert get_evaluation(runtime, evaluation_id).status == "cancelled"
 
 
-def test_a_cancelled_cell_ends_at_once_though_its_work_says_nothing_for_a_while(runtime, account, monkeypatch):
+def test_a_cancelled_cell_ends_at_once_even_if_its_work_reports_no_progress(runtime, account, monkeypatch):
     evaluation_id, (id,) = make_evaluation(runtime.sessions, account)
 
     def run(context):

@@ -174,7 +174,7 @@ def test_the_sweeper(runtime, account, settings, point):
 
 
 @pytest.mark.parametrize(
-    "point", ["key-reserved", "order-before-commit", "order-before-dispatch", "order-before-answer"]
+    "point", ["key-reserved", "create-before-commit", "create-before-dispatch", "create-before-response"]
 )
 def test_an_order(runtime, settings, point):
     token = make_token(runtime.sessions, runtime.keyring, make_account(runtime.sessions))

@@ -70,7 +70,7 @@ def list_orphans(runtime: Runtime) -> list[str]:
         return list(find_orphaned_blobs(session, runtime.blobs, older_than_s=-1))
 
 
-def test_a_key_is_trained_sealed_and_told_of(runtime, account):
+def test_a_key_is_trained_encrypted_and_announced_by_events(runtime, account):
     id = create_key(runtime, account)
     train_key(runtime, id)
     done = get_key(runtime, id)
@@ -84,7 +84,7 @@ def test_a_key_is_trained_sealed_and_told_of(runtime, account):
     assert get_key(runtime, id).attempt == 1
 
 
-def test_a_seed_that_nobody_named_is_drawn_lasts_and_is_told_to_nobody(runtime, account, monkeypatch):
+def test_a_seed_that_was_not_given_is_drawn_kept_and_never_returned(runtime, account, monkeypatch):
     seeds: list[int] = []
 
     def learn(context):
@@ -132,7 +132,7 @@ def test_the_weights_open_for_their_own_key_only(runtime, account):
         (KeyError("secret detail"), "internal"),
     ],
 )
-def test_a_training_that_fails_says_why_and_leaves_no_weights(runtime, account, monkeypatch, error, code):
+def test_a_failed_training_states_the_reason_and_leaves_no_weights(runtime, account, monkeypatch, error, code):
     def fail(context):
         raise error
 

@@ -173,7 +173,7 @@ def test_at_a_shutdown_the_row_is_queued_again_at_once_and_counts_no_stall(runti
     assert (row_now.status, row_now.attempts_without_progress, row_now.lease_owner) == ("queued", 0, None)
 
 
-def test_a_shutdown_does_not_wait_for_work_that_is_no_longer_ours_and_says_nothing(runtime, cell_id, monkeypatch):
+def test_a_shutdown_neither_waits_for_nor_reports_work_whose_lease_was_lost(runtime, cell_id, monkeypatch):
     left = threading.Event()
     monkeypatch.setattr(lease, "_STOP_GRACE_S", 0.1)
     monkeypatch.setattr(os, "_exit", lambda code: left.set())

@@ -78,7 +78,7 @@ def test_an_object_store_that_does_not_answer_is_away(
         ask(BlobStore(settings.model_copy(update={"blob_url": "s3://bucket/blobs"})))
 
 
-def test_a_training_whose_checkpoints_find_no_room_fails_and_says_so(runtime, account) -> None:
+def test_a_training_without_space_for_checkpoints_fails_with_the_reason(runtime, account) -> None:
     images.write_dataset(runtime.settings.data_dir)
     _, (id,) = make_evaluation(runtime.sessions, account, ("itn",), settings=ITN)
     with limit_file_size(50_000):
@@ -122,7 +122,7 @@ async def test_an_upload_onto_a_full_disk_leaves_nothing(
 
 
 @pytest.mark.anyio
-async def test_an_upload_to_a_store_that_is_away_says_so(settings: Settings, anyio_backend) -> None:
+async def test_an_upload_to_an_unreachable_store_reports_it(settings: Settings, anyio_backend) -> None:
     async with run_service(settings) as service, service.client(await service.create_account()) as client:
         files = {"archive": ("a.zip", archive(classes(5)), "application/zip")}
         with block_blob_store(settings.blob_url):

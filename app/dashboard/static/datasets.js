@@ -1,4 +1,4 @@
-// The page of data sets: an upload, then the list with it.
+// The page of datasets: an upload, then the list with it.
 import { uploads } from "./upload.js";
 
 const by = (id) => document.getElementById(id);

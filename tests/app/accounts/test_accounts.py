@@ -65,7 +65,7 @@ async def test_a_bad_order_names_its_field(client, order, pointer):
     assert pointer in [error["pointer"] for error in answer.json()["errors"]]
 
 
-async def test_a_bad_name_is_told_the_rule_in_words(client):
+async def test_the_error_for_an_invalid_name_states_the_rule(client):
     answer = await client.post("/accounts", json={"name": "acct_1\n", "scopes": ["read"]})
     (said,) = answer.json()["errors"]
     assert said["detail"].startswith("must begin and end with a letter, digit or underscore")
@@ -169,7 +169,7 @@ async def test_a_session_has_no_scope_that_a_live_token_of_its_account_lacks(ser
             await queries.add_token(session, svc.keyring.token_hash(token), account_id, sorted(scopes))
         await session.commit()
         if not first:
-            with pytest.raises(Conflict, match="no token that is not revoked"):
+            with pytest.raises(Conflict, match="no valid token"):
                 await accounts.create_sign_in_code(session, svc.keyring, account_id, 15)
             return
         code = await accounts.create_sign_in_code(session, svc.keyring, account_id, 15)
@@ -363,7 +363,7 @@ async def test_another_site_cannot_sign_a_visitor_in(service, headers, with_toke
         assert (await browser.post("/sign-in", data=form)).status_code == status
 
 
-async def test_the_page_says_when_it_would_end_the_session_of_another_account(service):
+async def test_the_page_warns_before_it_ends_the_session_of_another_account(service):
     await service.create_account("mine")
     await service.create_account("theirs")
     async with service.client(**{"Sec-Fetch-Site": "same-origin"}) as browser:

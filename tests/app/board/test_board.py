@@ -107,7 +107,7 @@ async def test_the_utility_of_the_strongest_profile_counts(client, owner, finish
     assert row["utility"]["protected"] == 0.3
 
 
-async def test_datasets_are_told_apart_by_their_hash(client, owner, finish):
+async def test_datasets_are_distinguished_by_their_hash(client, owner, finish):
     finish(owner, {"fr": leaking("fr")})
     finish(owner, {"fr": leaking("fr", dataset_sha256="e" * 64)}, dataset_name="other")
     finish(owner, {"fr": leaking("fr", dataset_sha256="e" * 64)}, dataset_name="renamed")

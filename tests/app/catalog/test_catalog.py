@@ -32,7 +32,7 @@ def test_the_key_space_follows_the_asked_size(get) -> None:
     assert whole["effective_bits"] == 256
 
 
-def test_the_papers_numbers_and_the_threat_model_are_told(get) -> None:
+def test_the_catalog_lists_the_papers_numbers_and_the_threat_model(get) -> None:
     same = get("/schemes/pixelwise").json()["variants"][0]
     assert same["paper"]["ssim"] == {"fr": 0.4646, "itn": 0.1715, "gan": 0.2688}
     fr = get("/attacks/fr").json()
@@ -41,7 +41,7 @@ def test_the_papers_numbers_and_the_threat_model_are_told(get) -> None:
 
 
 @pytest.mark.parametrize("path", ["/schemes/rot13", "/attacks/magic"])
-def test_an_unknown_name_is_told_with_the_known_ones(get, path: str) -> None:
+def test_the_error_for_an_unknown_name_lists_the_known_names(get, path: str) -> None:
     answer = get(path)
     assert answer.status_code == 404
     assert "known:" in answer.json()["detail"]

@@ -67,7 +67,7 @@ def test_what_was_protected_before_is_never_written_over(run_unveil, state_optio
     assert np.array_equal(_read(tmp_path / "plain" / "a-2.plain.png"), pixels(1, 21, 30))
 
 
-def test_a_place_that_takes_no_files_is_said_before_a_key_is_drawn(run_unveil, state_options, tmp_path: Path) -> None:
+def test_an_unwritable_folder_is_reported_before_a_key_is_drawn(run_unveil, state_options, tmp_path: Path) -> None:
     (tmp_path / "a.png").write_bytes(png(1))
     before = run_unveil("keys", "list", "--json", *state_options).stdout
     for words in (("encrypt", "a.png", "--scheme", "tanaka"), ("decrypt", "a.png", "--key", "key_" + 32 * "0")):
@@ -138,7 +138,7 @@ def test_an_account_is_made_used_and_revoked(run_unveil, state_options, stack: L
     run_unveil("datasets", "list", *there)
     refused = run_unveil("evaluate", "--schemes", "tanaka", *there, code=2)
     assert "scope evaluate" in refused.stderr
-    assert "exists already" in run_unveil("accounts", "create", "reader one", *state_options, code=1).stderr
+    assert "already exists" in run_unveil("accounts", "create", "reader one", *state_options, code=1).stderr
     assert "scopes" in run_unveil("accounts", "create", "reader two", "--scopes", "fly", *state_options, code=2).stderr
     run_unveil("accounts", "revoke", "reader one", *state_options)
     run_unveil("datasets", "list", *there, code=2)
@@ -171,7 +171,7 @@ def _tables(file: Path) -> dict[str, bytes]:
         }
 
 
-def test_doctor_finds_a_well_stack_and_says_what_is_wrong_elsewhere(run_unveil, state_options) -> None:
+def test_doctor_passes_a_healthy_stack_and_reports_failures_elsewhere(run_unveil, state_options) -> None:
     checks = json.loads(run_unveil("doctor", "--json", *state_options).stdout)
     assert {check["name"]: check["grade"] for check in checks}["service"] == "ok"
     assert not [check for check in checks if check["grade"] == "bad"]
@@ -235,7 +235,7 @@ def test_a_service_that_is_not_there_exits_with_3(run_unveil, tmp_path: Path) ->
     assert "unveil local" in said, "what to do about it"
 
 
-def test_it_says_its_version(run_unveil) -> None:
+def test_it_prints_its_version(run_unveil) -> None:
     assert run_unveil("--version").stdout == f"unveil {version('unveil')}\n"
 
 

@@ -228,7 +228,7 @@ def test_why_there_are_no_figures_stands_below_the_table_once(run, truncated_dat
     assert "not tried:" not in verdicts, "the verdict's own sentence names them"
 
 
-def test_the_catalog_is_told_whole_and_one_by_one(run) -> None:
+def test_the_catalog_is_listed_as_a_whole_and_one_by_one(run) -> None:
     assert "2^51,471" in run("schemes")
     assert "known-plaintext" in run("attacks")
     assert "weight_decay" in run("attacks", "itn")
@@ -237,7 +237,7 @@ def test_the_catalog_is_told_whole_and_one_by_one(run) -> None:
     assert "known: " in run("schemes", "rot13", code=2)
 
 
-def test_every_command_says_what_it_does_and_prints_json_where_it_prints_a_result() -> None:
+def test_every_command_has_help_and_prints_json_if_it_prints_a_result() -> None:
     without = set()
     for name, command in _commands(typer.main.get_command(cli.app)):
         assert command.help, f"unveil {name} has no help"

@@ -72,9 +72,9 @@ def expect_error(
         ("retention --older-than ²d", "is not an age"),
         ("retention --older-than -3d", "is not an age"),
         ("keys rotate-master --patience -1", "--patience"),
-        ("schemes --url http://127.0.0.1:port", "is not the address of a service"),
-        ("schemes --url http://[::1", "is not the address of a service"),
-        ("schemes --url http://", "is not the address of a service"),
+        ("schemes --url http://127.0.0.1:port", "is not a valid address"),
+        ("schemes --url http://[::1", "is not a valid address"),
+        ("schemes --url http://", "is not a valid address"),
         ("schemes --token ümlaut", "the token"),
     ],
 )
@@ -82,7 +82,7 @@ def test_a_path_a_number_or_an_address_that_cannot_be(expect_error: ExpectError,
     assert text in expect_error(*words.split(" ")).replace("\n", " ")
 
 
-def test_a_folder_whose_manifest_is_not_ours_is_said_before_a_key_is_drawn(
+def test_a_folder_with_a_foreign_manifest_is_reported_before_a_key_is_drawn(
     expect_error: ExpectError, tmp_path: Path
 ) -> None:
     there = ("--url", "http://127.0.0.1:9", "--token", "x")
@@ -95,7 +95,9 @@ def test_a_folder_whose_manifest_is_not_ours_is_said_before_a_key_is_drawn(
 
 
 @pytest.mark.parametrize("words", ["accounts list", "retention --older-than 3d", "migrate", "backup all.tar"])
-def test_a_database_that_is_away_is_said_with_what_to_do(expect_error: ExpectError, monkeypatch, words: str) -> None:
+def test_an_unreachable_database_is_reported_with_the_remedy(
+    expect_error: ExpectError, monkeypatch, words: str
+) -> None:
     monkeypatch.setenv("UNVEIL_DATABASE_URL", UNREACHABLE_DATABASE_URL)
     said = expect_error(*words.split(), code=3)
     assert "refused" in said
@@ -116,7 +118,7 @@ def test_a_rotation_without_a_database_leaves_the_ring_as_it_is(
         assert ring.read_bytes() == before
 
 
-def test_a_database_without_our_tables_is_said_with_what_to_do(
+def test_a_database_without_tables_is_reported_with_the_remedy(
     expect_error: ExpectError, monkeypatch, empty_database_url
 ) -> None:
     monkeypatch.setenv("UNVEIL_DATABASE_URL", empty_database_url)
@@ -200,7 +202,9 @@ def test_several_schemes_for_one_picture_are_refused(expect_error: ExpectError, 
     assert "exactly one" in expect_error("encrypt", "a.png", "--scheme", "tanaka,ele", *at)
 
 
-def test_what_was_cancelled_is_said_to_have_been(expect_error: ExpectError, stack: LocalStack) -> None:
+def test_a_cancelled_evaluation_or_training_is_reported_as_cancelled(
+    expect_error: ExpectError, stack: LocalStack
+) -> None:
     with Client(stack.url, stack.token) as client:
         key = client.keys.create("tn-gan", {"profile": "paper", "dataset": "sample"})
         key.cancel()
@@ -213,7 +217,7 @@ def test_what_was_cancelled_is_said_to_have_been(expect_error: ExpectError, stac
     )
 
 
-def test_an_evaluation_that_failed_at_its_utility_alone_says_so() -> None:
+def test_an_evaluation_whose_utility_alone_failed_reports_it() -> None:
     error = {"code": "internal", "detail": "no memory"}
     job = {"id": "cell_1", "scheme": {"name": "tanaka"}, "status": "failed", "progress": 1.0, "error": error}
     raw = {
@@ -224,7 +228,7 @@ def test_an_evaluation_that_failed_at_its_utility_alone_says_so() -> None:
     assert evaluations._failure_reasons(Evaluation(raw, None)) == "utility on tanaka: no memory"
 
 
-def test_the_demo_says_what_is_wrong_with_what_it_is_given(tmp_path: Path, monkeypatch, capsys) -> None:
+def test_the_demo_reports_invalid_arguments(tmp_path: Path, monkeypatch, capsys) -> None:
     (tmp_path / "file").touch()
     monkeypatch.setattr(sys, "argv", ["demo", "--state", str(tmp_path / "file")])
     monkeypatch.setattr(signal, "signal", lambda *_: None)

@@ -39,7 +39,7 @@ def test_words_that_mean_nothing_are_refused(text: str) -> None:
         spec_parser.parse_specs(text, CATALOG)
 
 
-def test_a_value_without_an_owner_is_told_which_settings_there_are() -> None:
+def test_the_error_for_a_value_without_a_setting_lists_the_settings() -> None:
     with pytest.raises(UsageError, match=r"write one of pixelwise:SETTING=VALUE; settings: key_mode=same\|different$"):
         spec_parser.parse_specs("pixelwise:diferent", CATALOG)
     with pytest.raises(UsageError, match=r"settings: images=integer\|null$"):

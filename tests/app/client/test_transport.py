@@ -111,7 +111,7 @@ def test_retry_after_is_waited_for(scripted_server: ScriptedServer, send) -> Non
 
 
 @pytest.mark.parametrize("scripted_server", [[(429, {"Retry-After": "3600"}, b'{"code":"queue_full"}')]], indirect=True)
-def test_who_is_sent_away_for_an_hour_is_told_so_at_once(scripted_server: ScriptedServer, send) -> None:
+def test_a_retry_after_of_an_hour_fails_at_once(scripted_server: ScriptedServer, send) -> None:
     with pytest.raises(QueueFull) as caught:
         send("GET", "/schemes")
     assert caught.value.retry_after_s == 3600

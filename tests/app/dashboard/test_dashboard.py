@@ -128,7 +128,7 @@ def test_an_evaluation_is_shown_with_its_figures_and_pictures(
     assert "N/A: Key recovery on ELE: " in " ".join(unescape(page).split())
 
 
-def test_a_failed_evaluation_says_why_once_a_scheme(
+def test_a_failed_evaluation_states_the_reason_once_for_each_scheme(
     signed_in_browser: httpx.Client, stack: LocalStack, truncated_dataset: str
 ) -> None:
     with Client(stack.url, stack.token) as client:
@@ -148,7 +148,7 @@ def test_a_failed_evaluation_says_why_once_a_scheme(
         retried.cancel()
 
 
-def test_a_list_names_a_scheme_without_what_its_profile_says(
+def test_a_list_names_a_scheme_without_the_settings_of_its_profile(
     signed_in_browser: httpx.Client, stack: LocalStack
 ) -> None:
     with Client(stack.url, stack.token) as client:

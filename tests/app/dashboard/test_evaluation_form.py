@@ -52,7 +52,7 @@ def choose(browser: Chrome, value: str) -> None:
     browser.find_element(By.CSS_SELECTOR, f"input[value='{value}']").click()
 
 
-def test_the_form_says_what_an_order_makes_and_starts_it(stack: LocalStack, browser: Chrome) -> None:
+def test_the_form_previews_an_evaluation_and_starts_it(stack: LocalStack, browser: Chrome) -> None:
     preview = open_form(stack, browser, _TANAKA, "none", "fr")
     WebDriverWait(browser, 20).until(lambda _: preview.text.startswith("6 cells"))
     choose(browser, '{"name": "ele"}')
@@ -86,7 +86,7 @@ def test_a_preview_that_changes_leaves_the_focus_where_it_was(stack: LocalStack,
     assert browser.switch_to.active_element.get_attribute("id") == "as-curl"
 
 
-def test_what_cannot_be_ordered_is_said_before_it_is_sent(stack: LocalStack, browser: Chrome) -> None:
+def test_an_invalid_request_is_reported_before_it_is_sent(stack: LocalStack, browser: Chrome) -> None:
     preview = open_form(stack, browser, _TANAKA)
     WebDriverWait(browser, 20).until(lambda _: "at least one scheme and one attack" in preview.text)
     assert not browser.find_element(By.ID, "start").is_enabled()
@@ -147,7 +147,7 @@ def test_a_duplicate_begins_with_the_settings_of_its_evaluation(
     assert (shown["keys"], shown["samples"]) == (1, 3)
 
 
-def test_an_upload_is_named_and_what_it_lacks_is_called_as_on_the_form(
+def test_an_upload_is_named_and_errors_use_the_labels_of_the_form(
     stack: LocalStack, browser: Chrome, tmp_path: Path
 ) -> None:
     (tmp_path / "set.zip").write_bytes(archive(classes(5)))

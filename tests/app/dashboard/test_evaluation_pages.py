@@ -40,7 +40,7 @@ def test_a_running_evaluation_fills_in_by_itself(stack: LocalStack, browser: Chr
     assert not browser.find_elements(By.ID, "cancel"), "there is nothing left to cancel"
 
 
-def test_a_lost_connection_is_told_and_taken_up_again(stack: LocalStack, browser: Chrome) -> None:
+def test_a_lost_connection_is_reported_and_resumed(stack: LocalStack, browser: Chrome) -> None:
     with Client(stack.url, stack.token) as client:
         order = {"dataset": "sample", "profile": "smoke", "keys": 1, "samples": 0}
         schemes = ["tanaka", "ele"]

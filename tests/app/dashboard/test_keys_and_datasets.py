@@ -1,4 +1,4 @@
-"""Keys and data sets: their pages in a real browser, and their forms."""
+"""Keys and datasets: their pages in a real browser, and their forms."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from unveil.app.local.stack import LocalStack
 
 
 def entry(name: str) -> str:
-    """XPath of a data set's entry in the list."""
+    """XPath of a dataset's entry in the list."""
     return f"//li[.//h2[text()='{name}']]"
 
 

@@ -119,7 +119,7 @@ def test_an_upload_without_an_archive_names_it(http: httpx.Client) -> None:
     assert [error["pointer"] for error in answer.json()["errors"]] == ["/archive"]
 
 
-def test_an_upload_without_a_name_says_whether_it_is_missing_or_empty(http: httpx.Client) -> None:
+def test_an_upload_without_a_name_reports_whether_it_is_missing_or_empty(http: httpx.Client) -> None:
     files = {"archive": ("a.zip", archive(classes(5)), "application/zip")}
     for name, detail in (({"name": ""}, "is empty"), ({}, "is missing")):
         answer = http.post("/datasets", data=name, files=files)
@@ -127,7 +127,7 @@ def test_an_upload_without_a_name_says_whether_it_is_missing_or_empty(http: http
 
 
 @pytest.mark.parametrize("body", [{"json": {"name": "mine"}}, {"data": {"name": "mine"}}, {}])
-def test_an_upload_that_is_no_form_with_files_is_told_to_be_one(http: httpx.Client, body) -> None:
+def test_an_upload_that_is_not_multipart_is_refused_with_the_required_type(http: httpx.Client, body) -> None:
     answer = http.post("/datasets", **body)
     assert (answer.status_code, answer.json()["code"]) == (415, "unsupported_media")
     assert "multipart/form-data" in answer.json()["detail"]

@@ -92,7 +92,7 @@ async def test_what_was_encrypted_comes_back_bit_for_bit(client, scheme, params)
         np.testing.assert_array_equal(pixels(entry), original)
 
 
-async def test_padding_is_said_and_either_given_or_written_sizes_undo_it(client):
+async def test_padding_is_noted_and_removed_by_given_or_embedded_sizes(client):
     (entry,) = (await encrypt(client, images(an_image(height=101, width=97)), "tanaka")).json()["images"]
     assert (entry["width"], entry["height"]) == (100, 104)
     assert entry["notes"] == ["padded to 100x104 by edge replication"]
@@ -277,7 +277,7 @@ def saved_anew(image):
     return base64.b64encode(encode_pixels(np.ascontiguousarray(image))).decode()
 
 
-async def test_a_changed_ciphertext_is_told_from_its_own(client):
+async def test_a_changed_ciphertext_is_distinguished_from_an_unchanged_one(client):
     (entry,) = (await encrypt(client, images(an_image(height=16, width=16)), "tanaka")).json()["images"]
     assert (await decrypt(client, [entry])).json()["images"][0]["notes"] == []
     with Image.open(io.BytesIO(base64.b64decode(entry["data"]))) as stored:
@@ -470,7 +470,7 @@ async def test_a_foreign_an_unknown_and_a_destroyed_key(service, client):
     problem(await decrypt(client, [entry]), 410, "key_destroyed")
 
 
-async def test_a_worker_that_fails_is_a_500_at_once_and_no_secret_is_told(client, monkeypatch):
+async def test_a_failing_worker_gives_500_at_once_and_reveals_no_secret(client, monkeypatch):
     monkeypatch.setattr("unveil.worker.encryption.handlers.new_secret", lambda: 1 / 0)
     answer = await encrypt(client, images(an_image()))
     problem(answer, 500, "internal")

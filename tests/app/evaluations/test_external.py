@@ -77,7 +77,7 @@ def test_without_originals_there_are_samples_and_a_word_on_what_to_upload(client
         assert client.get(f"/evaluations/{body['id']}/report.{format}").status_code == 200
 
 
-def test_an_upload_is_called_by_its_name_also_when_it_is_gone(client, runtime, run_cells):
+def test_an_upload_keeps_its_name_after_it_was_deleted(client, runtime, run_cells):
     id = store_upload(runtime, originals=True)
     entry = {"name": "external", "dataset": id}
     body = create_evaluation(client, schemes=[entry], dataset=None)

@@ -22,7 +22,7 @@ def make_cell(scheme: dict[str, Any], attack: dict[str, Any], status: Status) ->
 
 def make_evaluation(*cells: Cell, schemes: list[dict[str, Any]], key_status: str = "ready", **more: Any) -> Evaluation:
     settings = {
-        "name": "as ordered", "schemes": schemes, "attacks": [FR, ITN], "dataset": "sample", "dataset_name": "sample",
+        "name": "as requested", "schemes": schemes, "attacks": [FR, ITN], "dataset": "sample", "dataset_name": "sample",
         "public_dataset": None, "profile": "smoke", "seed": 7, "keys": 2, "utility": True, "training_images": 64,
         "setting_of_a_later_version": 1,
     }  # fmt: skip

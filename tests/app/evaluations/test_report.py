@@ -39,7 +39,7 @@ def fetch(client, run_cells):
     return run
 
 
-def test_the_page_is_self_contained_and_says_what_was_found(client, run_cells):
+def test_the_page_is_self_contained_and_states_the_findings(client, run_cells):
     body = create_evaluation(client, name="audit <b>1</b> | x")
     run_cells(body)
     base = body["links"]["self"] + "/report"
@@ -69,7 +69,7 @@ def test_the_page_is_self_contained_and_says_what_was_found(client, run_cells):
 
     data = client.get(f"{base}.json").json()
     assert data["id"] == body["id"]
-    again = client.post("/evaluations", json=data["order"])
+    again = client.post("/evaluations", json=data["request"])
     assert again.status_code == 202
     assert [(c["scheme"], c["attack"]) for c in again.json()["cells"]] == [
         (c["scheme"], c["attack"]) for c in body["cells"]
@@ -156,7 +156,7 @@ def test_the_report_comes_in_every_format(client, run_cells):
     assert table[0]["fr paper"] == "0.4646"
 
 
-def test_a_report_of_an_unfinished_evaluation_says_so(client, runtime):
+def test_a_report_of_an_unfinished_evaluation_is_marked_as_such(client, runtime):
     body = create_evaluation(client, **SMALL)
     page = client.get(body["links"]["report"]).text
     assert "not final" in page

@@ -62,7 +62,7 @@ def test_a_weakened_attack_and_too_few_keys_are_named():
     assert "keys=1, the profile has 3" in few.because
 
 
-def test_nothing_is_called_safe_before_every_cell_has_ended():
+def test_no_scheme_is_without_leak_before_every_cell_has_ended():
     running = row("gan", status="running", result=None)
     verdict, _ = verdict_of(*map(row, ALL), running)
     assert verdict.verdict == "inconclusive"

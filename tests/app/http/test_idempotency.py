@@ -149,7 +149,7 @@ async def test_many_refusals_at_once_hold_nobody_up(settings):
         assert await count(service, IdempotencyRecord) == 0
 
 
-async def test_a_repeat_beside_a_first_that_was_taken_for_dead_is_told_to_wait(service, client):
+async def test_a_retry_waits_for_a_first_request_that_was_presumed_dead(service, client):
     assert (await client.post("/evaluations", json=EVALUATION, headers=KEYED)).status_code == 202
     async with (
         service.app_state.sessions() as session

@@ -77,7 +77,7 @@ async def test_a_wrong_field_is_named_by_its_pointer(client):
     assert "everything" in errors[0]["detail"] or "everything" in errors[1]["detail"]
 
 
-async def test_an_unknown_field_is_told_what_to_do_about_it(client):
+async def test_the_error_for_an_unknown_field_states_what_to_do(client):
     body = is_problem(await client.post("/keys", json={"scheme": "tanaka", "speed": 9}), 422, "invalid_request")
     assert body["errors"] == [{"pointer": "/speed", "detail": "unknown field; remove it"}]
 
@@ -134,7 +134,7 @@ async def test_strange_json_is_a_problem_and_no_failure(client, body):
     is_problem(answer, answer.status_code, answer.json()["code"])
 
 
-async def test_a_rule_of_ours_is_told_in_its_own_words(client):
+async def test_a_custom_rule_has_its_own_error_message(client):
     answer = await client.post("/evaluations", json={"name": "a\nb", "schemes": [], "attacks": []})
     details = [error["detail"] for error in is_problem(answer, 422, "invalid_request")["errors"]]
     assert details[0].startswith("must be one line")
@@ -162,7 +162,7 @@ async def test_head_is_get_without_the_body(client, path):
 @pytest.mark.parametrize(
     "type", ["", None, "multipart/form-data", "text/plain", "application/xml", "application/jsonp"]
 )
-async def test_what_says_that_it_is_no_json_is_not_read_as_such(client, type):
+async def test_a_body_of_another_content_type_is_not_parsed_as_json(client, type):
     headers = {"Idempotency-Key": "once"} | ({} if type is None else {"Content-Type": type})
     answer = await client.post("/keys", content=b'{"scheme":"tanaka"}', headers=headers)
     is_problem(answer, 415, "unsupported_media")
@@ -247,7 +247,7 @@ async def test_a_broker_that_hangs_holds_up_no_order(settings: Settings, tmp_pat
     assert answer.status_code == 202
 
 
-async def test_a_database_error_says_nothing_of_its_values(service):
+async def test_a_database_error_reveals_no_values(service):
     async with service.app_state.sessions() as session:
         from sqlalchemy import text
 

@@ -83,7 +83,7 @@ async def test_an_administrator_cancels_any_job_and_the_evaluation_goes_on(servi
         assert int(events.strip('W/"')) > 2
 
 
-async def test_a_cancel_that_cannot_be_says_why(service, client):
+async def test_a_refused_cancellation_states_the_reason(service, client):
     await order_everything(client)
     id = (await client.get("/jobs")).json()["items"][-1]["id"]
     async with service.app_state.sessions() as session:

@@ -54,7 +54,7 @@ def test_several_at_once_share_what_waits_but_none_is_faster_than_itself():
     assert estimate_remaining_seconds([short, short, WAITING, WAITING], NOW) == pytest.approx((50 + 50 + 100 + 100) / 2)
 
 
-def test_nothing_is_said_while_nothing_is_known():
+def test_there_is_no_estimate_without_data():
     assert estimate_remaining_seconds([NONE, WAITING], NOW) is None, "what is quick says nothing of what trains"
     assert estimate_remaining_seconds([NONE, make_job("itn", Status.RUNNING, 0.0, started_seconds_ago=5)], NOW) is None
     assert estimate_remaining_seconds([WAITING, WAITING], NOW) is None

@@ -110,7 +110,7 @@ async def test_weights_that_go_while_a_request_waits_are_a_destroyed_key(service
     problem(await encrypt(client, key["id"]), 410, "key_destroyed")
 
 
-async def test_without_a_key_the_caller_is_told_how_to_get_one(client):
+async def test_without_a_key_the_error_states_how_to_create_one(client):
     answer = await client.post("/encrypt", files=IMAGE_FILES, data={"scheme": NAME})
     assert "POST /keys" in problem(answer, 422, "key_needed")["detail"]
 

@@ -268,7 +268,7 @@ def test_the_servers_run_for_an_ordinary_user_too(tmp_path: Path) -> None:
     wait_until_gone(pids)
 
 
-def test_without_the_wheels_the_message_says_what_to_do(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_without_the_wheels_the_message_states_the_remedy(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(servers, "_package_dir", lambda name: None)
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(ServerUnavailable, match="UNVEIL_DATABASE_URL"):

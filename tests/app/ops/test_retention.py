@@ -71,7 +71,7 @@ def delete_expired_rows(runtime: Runtime, **how: bool) -> dict[str, int]:
         return delete_expired(session, runtime.settings, timedelta(days=30), **how)
 
 
-def test_a_dry_run_says_what_would_go_and_changes_nothing(runtime: Runtime) -> None:
+def test_a_dry_run_reports_what_it_would_delete_and_deletes_nothing(runtime: Runtime) -> None:
     add_old_and_new_rows(runtime)
     before = counts(runtime)
     assert delete_expired_rows(runtime, dry_run=True) == EXPECTED_COUNTS

@@ -1,4 +1,4 @@
-"""Hostile zip files, uploaded as data sets."""
+"""Hostile zip files, uploaded as datasets."""
 
 from __future__ import annotations
 

@@ -26,7 +26,7 @@ def test_the_attack_reports_its_fit_and_a_curve():
     assert (result.inverse.decrypt(protected[:8]) == result.reconstructed).all()
 
 
-def test_a_failed_fit_is_said():
+def test_a_failed_fit_is_noted():
     noise = np.random.default_rng(0).integers(0, 256, (4, 48, 48, 3), np.uint8)
     attack = make_attack("second-order", {"curve": False})
     result = attack.run(AttackInput(make_scheme("block-orthogonal", {}), noise[:2], noise[2:]), RunContext())

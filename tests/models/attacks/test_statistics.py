@@ -22,7 +22,7 @@ def attack_cipher(cipher, images=IMAGES):
 
 
 @pytest.mark.parametrize("name", sorted(set(WEAK) - LOOKS_RANDOM))
-def test_weak_ciphers_are_told_from_random_values(name):
+def test_weak_ciphers_are_distinguished_from_random_values(name):
     result, _ = attack_cipher(WEAK[name])
     assert result.metrics["findings"] >= 1, result.notes
     assert "; p " in result.notes[0]
@@ -63,7 +63,7 @@ def test_random_values_are_rarely_suspected():
     assert alarms <= 9  # 3 expected at most; 9 or fewer with probability 0.999
 
 
-def test_constant_images_are_told_from_random_values():
+def test_constant_images_are_distinguished_from_random_values():
     result, _ = attack_cipher(WEAK["fixed-keystream"], np.full_like(IMAGES, 128))
     assert result.metrics["findings"] >= 1
 

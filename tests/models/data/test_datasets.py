@@ -232,7 +232,7 @@ def test_splits_are_known_by_every_usual_name(tmp_path, train, test):
     assert (len(data.train), len(data.test), data.classes) == (8, 4, ("unlabelled",))
 
 
-def test_classes_of_one_split_are_kept_and_said(tmp_path):
+def test_classes_of_one_split_are_kept_and_noted(tmp_path):
     folders = ("train/a", "train/b", "test/a", "test/c")
     write(tmp_path / "unlike", pngs([f"{folder}/{i}.png" for folder in folders for i in range(3)]))
     data = check_listing(tmp_path, "unlike")
@@ -297,14 +297,14 @@ def test_numpy_files_are_datasets(tmp_path, arrays, counts, classes):
         ({"images": np.array([{}])}, "cannot be read"),
     ],
 )
-def test_a_numpy_file_that_is_no_dataset_says_why(tmp_path, arrays, reason):
+def test_a_numpy_file_that_is_not_a_dataset_has_a_reason(tmp_path, arrays, reason):
     np.savez(tmp_path / "set.npz", **arrays)
     assert reason in info(tmp_path, "set").note
     with pytest.raises(DatasetUnreadable, match=reason):
         datasets.load("set", tmp_path)
 
 
-def test_a_folder_that_is_no_dataset_says_why(tmp_path):
+def test_a_folder_that_is_not_a_dataset_has_a_reason(tmp_path):
     write(tmp_path / "few", pngs(["a/1.png"]))
     listed = info(tmp_path, "few")
     assert not listed.available

@@ -114,7 +114,7 @@ def test_broken_exif_turns_nothing():
     )
 
 
-def test_a_colour_profile_is_ignored_and_said():
+def test_a_colour_profile_is_ignored_and_noted():
     from PIL import ImageCms
 
     profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
@@ -307,12 +307,12 @@ def test_a_transparent_16_bit_colour_is_compared_with_all_its_bits():
         (b"cICP", b"\x09\x10\0\1", "cICP"),
     ],
 )  # fmt: skip
-def test_colour_data_that_are_not_applied_are_said(kind, body, note):
+def test_colour_data_that_are_not_applied_are_noted(kind, body, note):
     result = decode_data(png(1, 1, 8, 2, zlib.compress(bytes(4)), (kind, body)))
     assert [note in text for text in result.notes] == [True]
 
 
-def test_data_after_the_end_are_said():
+def test_data_after_the_end_are_noted():
     assert "after the image's end" in decode_data(encode_pixels(noise()) + b"more").notes[0]
 
 

@@ -34,7 +34,7 @@ def test_names_that_are_not_unique_are_refused():
     assert len(match_reconstructions(submit("a/9", "a/9", "cat/1", "cat/2", "dog/3"), DATA)) == 3
 
 
-def test_images_without_file_names_are_called_by_position():
+def test_images_without_file_names_are_named_by_position():
     assert len(match_reconstructions(submit("2", "0", "1"), replace(DATA, test_names=None))) == 3
     with pytest.raises(NamesDoNotMatch, match=r"'2'; this dataset has no file names: .* 0.png, 1.png"):
         match_reconstructions(submit("0", "1"), replace(DATA, test_names=None))

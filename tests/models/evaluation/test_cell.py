@@ -405,7 +405,7 @@ def test_starting_anew_removes_old_checkpoints_and_nothing_else(tmp_path):
 
 
 @pytest.mark.parametrize("wrong", [{"--out": __file__}, {"--limit-seconds": "-1"}, {"--limit-seconds": "nan"}])
-def test_what_cannot_be_done_is_said_before_it_begins(wrong, tmp_path, capsys):
+def test_an_invalid_call_is_reported_before_it_starts(wrong, tmp_path, capsys):
     arguments = {"--scheme": "tanaka", "--attack": "none", "--data": "sample", "--out": str(tmp_path), **wrong}
     with pytest.raises(SystemExit) as caught:
         cli.main([part for pair in arguments.items() for part in pair])

@@ -63,7 +63,7 @@ def test_a_classifier_learns_from_tanakas_images_through_the_adaptation_network(
     assert any("adaptation network" in note for note in result.notes)
 
 
-def test_noise_teaches_nothing_and_is_called_low(longer_training, full_profile, monkeypatch):
+def test_noise_teaches_nothing_and_is_classified_as_low(longer_training, full_profile, monkeypatch):
     rng = np.random.default_rng(0)
     scheme = make_scheme("pixelwise", {})
     monkeypatch.setattr(scheme, "protect", lambda images, *_: rng.integers(0, 256, images.shape, np.uint8))
@@ -231,7 +231,7 @@ def test_a_drop_is_counted_on_the_same_images(lost, won, points):
     assert drop.ci_low - 1 <= points <= drop.ci_high + 1
 
 
-def test_a_drops_interval_covers_the_truth_as_often_as_it_says():
+def test_the_interval_of_a_drop_has_its_stated_coverage():
     rng = np.random.default_rng(0)
     covered = 0
     for _ in range(400):

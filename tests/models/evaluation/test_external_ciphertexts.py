@@ -49,7 +49,7 @@ def test_without_originals_there_are_samples_and_a_word_on_what_to_upload():
     assert all(s.plain is None for s in result_cell.samples)
 
 
-def test_what_the_material_does_not_allow_says_what_to_upload():
+def test_an_attack_without_material_names_what_to_upload():
     external_reason = catalog.external_not_applicable_reason
     assert "unknown scheme" in external_reason(attack("brute-force"), originals=True, public=True)
     with pytest.raises(AttackFailed, match="unknown scheme"):

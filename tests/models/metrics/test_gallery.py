@@ -42,7 +42,7 @@ def test_distractors_fill_a_small_gallery():
         build_gallery(photographs()[:10], leaves(100)[:, :48, :48], limit=50)
 
 
-def test_a_gallery_above_the_limit_is_a_sample_and_says_so():
+def test_a_gallery_above_the_limit_is_sampled_and_noted():
     gallery = build_gallery(leaves(100), limit=40)
     assert gallery.size == 40
     assert gallery.subsampled

@@ -74,7 +74,7 @@ def test_near_duplicates_of_the_original_are_hits_with_a_higher_chance():
     assert matches["correlation-1"].chance == pytest.approx(1 / 8)
 
 
-def test_a_subsampled_gallery_ranks_every_image_and_says_so():
+def test_a_subsampled_gallery_ranks_every_image_and_notes_it():
     originals = leaves(100)
     gallery = build_gallery(originals, limit=40)
     matches = match(np.ascontiguousarray(originals[:, :, ::-1]), originals, gallery)

@@ -31,7 +31,7 @@ def test_the_transform_of_photographs_is_undone(element):
     assert 0.9 < choice.probability <= 1
 
 
-def test_one_photograph_is_mostly_right_and_never_called_certain():
+def test_one_photograph_is_mostly_right_and_never_certain():
     images = sample().test[:60]
     odds = color_ambiguity.log_probabilities(images)
     assert np.allclose(np.exp(odds).sum(1), 1)

@@ -26,7 +26,7 @@ def attack(value, strength):
         (True, "higher", False, True),
     ],
 )
-def test_a_setting_counts_as_weaker_unless_its_direction_says_otherwise(wanted, strength, given, weak):
+def test_a_setting_counts_as_weaker_unless_its_declared_direction_differs(wanted, strength, given, weak):
     assert bool(weaker_settings(attack(wanted, strength), {"setting": given})) == weak
 
 
