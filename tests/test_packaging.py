@@ -15,6 +15,7 @@ from packaging.version import Version
 
 from unveil.app.broker import QUEUES
 from unveil.app.cli import EXTRAS
+from unveil.app.settings import Settings
 
 ROOT = Path(__file__).parents[1]
 OWN_SERVICES = {"api", "migrate", "worker-encrypt", "worker-attack", "worker-attack-gpu"}
@@ -62,6 +63,18 @@ def test_secrets_have_no_default_and_are_in_no_file(compose: dict[str, Any]) -> 
     for name in OWN_SERVICES:
         environment = compose["services"][name]["environment"]
         assert environment["UNVEIL_ENVIRONMENT"] == "production"
+
+
+def test_compose_passes_the_settings_of_a_proxy_to_the_api(
+    compose: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    environment = compose["services"]["api"]["environment"]
+    names = ("UNVEIL_SECURE_COOKIES", "UNVEIL_FORWARDED_ALLOW_IPS", "UNVEIL_ROOT_PATH")
+    for name in names:
+        assert environment[name].startswith(f"${{{name}:-")
+        monkeypatch.setenv(name, environment[name].removeprefix(f"${{{name}:-").removesuffix("}"))
+    defaults = Settings()
+    assert (defaults.secure_cookies, defaults.forwarded_allow_ips, defaults.root_path) == (False, "", "")
 
 
 def test_only_containers_that_decrypt_have_the_keyring(compose: dict[str, Any]) -> None:
