@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 from collections.abc import AsyncIterator, Mapping
 from enum import StrEnum
 from typing import Annotated, Any
@@ -34,6 +35,7 @@ from unveil.app.errors.problem import (
 )
 from unveil.app.evaluations import queries, report_data, serializers, service, sse
 from unveil.app.evaluations.schemas import EvaluationCreate, EvaluationOut, EvaluationSummary
+from unveil.app.evaluations.verdicts import COMPUTED_BY
 from unveil.app.http.authentication import AuthenticatedRoute, EvaluatePrincipal, ReadPrincipal, resolve_principal
 from unveil.app.http.etag import IfNoneMatch, matches
 from unveil.app.http.idempotency import IdempotencyDep
@@ -50,6 +52,8 @@ CellId = Annotated[str, Path(examples=["cell_0197f3c2a5d17a3b8c4d5e6f708192a3"])
 SampleIndex = Annotated[int, Path(ge=0, lt=2**31)]
 
 _POLL_INTERVAL_S = "2"
+# Other rules may come to other verdicts on the same rows.
+_COMPUTED_BY_DIGEST = hashlib.sha256(COMPUTED_BY.encode()).hexdigest()[:8]
 _IMMUTABLE_CACHE = {"Cache-Control": "private, max-age=86400, immutable"}  # stored samples never change
 
 
@@ -62,7 +66,8 @@ def _response(status: int, description: str, *media_types: str) -> dict[int | st
 
 
 def _polling_headers(version_and_status: Evaluation | Row[Any]) -> dict[str, str]:
-    headers = {"ETag": f'W/"{version_and_status.event_seq}"', "Cache-Control": "private, no-cache"}
+    etag = f'W/"{version_and_status.event_seq}-{_COMPUTED_BY_DIGEST}"'
+    headers = {"ETag": etag, "Cache-Control": "private, no-cache"}
     return headers if version_and_status.status in TERMINAL else {**headers, "Retry-After": _POLL_INTERVAL_S}
 
 

@@ -15,6 +15,7 @@ from sqlalchemy import delete, event, func, update
 
 from tests.app.evaluations.conftest import create_evaluation
 from unveil.app.db.tables import Account, Cell, DashboardSession, Token
+from unveil.app.evaluations import routes
 from unveil.app.evaluations.sse import StreamLimiter
 
 SMALL = {"schemes": [{"name": "tanaka"}], "attacks": [{"name": "none"}, {"name": "brute-force"}], "keys": 1}
@@ -107,6 +108,13 @@ def test_an_unchanged_evaluation_is_not_sent_again(client, runtime, run_cells):
     assert changed.status_code == 200
     assert "Retry-After" in first.headers
     assert "Retry-After" not in changed.headers
+
+
+def test_an_evaluation_is_sent_again_where_other_rules_come_to_its_verdicts(client, monkeypatch):
+    body = create_evaluation(client, **SMALL)
+    etag = client.get(body["links"]["self"]).headers["ETag"]
+    monkeypatch.setattr(routes, "_COMPUTED_BY_DIGEST", "later")
+    assert client.get(body["links"]["self"], headers={"If-None-Match": etag}).status_code == 200
 
 
 def test_evaluations_are_listed_newest_first_in_pages(client):
