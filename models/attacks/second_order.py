@@ -65,9 +65,9 @@ class SecondOrder(Attack[CiphertextSettings]):
 
         found = recover_with_curve(attack_input, self.settings, context, recover)
         reading, color = found.inverse, found.color
-        notes = [f"the moments of neighbouring blocks fit those of natural images by {reading.fit:.3f} of 1"]
+        notes = [f"the statistics of neighbouring blocks fit natural images with a score of {reading.fit:.3f} of 1"]
         if reading.fit < MIN_FIT:
-            notes.append(f"the fit is below {MIN_FIT}: the map was not found, or the images are not natural")
+            notes.append(f"the score is below {MIN_FIT}: the map was not found, or the images are not natural")
         return AttackResult(
             reconstructed=found.reconstructed,
             inverse=reading,

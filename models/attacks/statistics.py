@@ -30,7 +30,7 @@ class StatisticsSettings:
 
 
 class StatisticsAttack(Attack[StatisticsSettings]):
-    """Tests ciphertexts for uniform values, repeats, correlation and compressibility; undoes a mask of all images."""
+    """Tests ciphertexts for uniform values, repeats, correlation and compressibility; undoes a shared mask."""
 
     name = "statistics"
     title = "Statistics of ciphertexts"
@@ -55,12 +55,18 @@ class StatisticsAttack(Attack[StatisticsSettings]):
         found = [test for test in tests if test.significant]
         notes = [f"{test.statement}; p {_format_p(test.p_value)}" for test in found[:_MAX_NOTES]]
         notes.append(
-            f"{len(found)} of {len(tests)} tests tell {len(ciphertexts)} ciphertexts from random values "
-            f"(p-values are of all tests together; at most {100 * ERROR:.0f} % of sound ciphers have a finding)"
+            f"{len(found)} of {len(tests)} tests distinguish {len(ciphertexts)} ciphertexts from random values "
+            f"(p-values are corrected for all tests; at most {100 * ERROR:.0f} % of sound ciphers have a finding)"
         )
-        masked = any(test.name == BITS_OF_POSITIONS for test in found) and len(ciphertexts) >= _MIN_IMAGES
+        masked, enough = any(test.name == BITS_OF_POSITIONS for test in found), len(ciphertexts) >= _MIN_IMAGES
+        if masked:
+            notes.append(
+                "each position was brought to the mean and spread of natural images to undo a shared mask"
+                if enough
+                else f"a shared mask was found but not undone, which takes at least {_MIN_IMAGES} ciphertexts"
+            )
         return AttackResult(
-            reconstructed=_standardise(targets, ciphertexts) if masked else targets,
+            reconstructed=_standardise(targets, ciphertexts) if masked and enough else targets,
             metrics={
                 "ciphertexts": float(len(ciphertexts)),
                 "tests": float(len(tests)),

@@ -59,7 +59,7 @@ class StructureAttack(Attack[StructureSettings]):
             return AttackResult(
                 reconstructed=targets,
                 metrics={"pairs": float(count), "structures_tried": float(search.tried), "recognised": 0.0},
-                notes=(f"none of {search.tried} structures explains {count} pairs: the ciphertexts are returned",),
+                notes=(f"none of {search.tried} structures explains {count} pairs; the result is the ciphertexts",),
             )
 
         def solve_first(number: int) -> Decrypt:

@@ -66,8 +66,8 @@ class Submitted(Attack[SubmittedSettings]):
         return AttackResult(
             reconstructed=np.pad(images, ((0, 0), (0, rows), (0, columns), (0, 0)), mode="edge"),
             notes=(
-                f"submitted: made elsewhere; that the attack had {self.settings.claims} material only is a claim",
-                f"submitted images: SHA-256 {digest}",
+                f"submitted reconstructions: Unveil cannot verify the claim that the attack was {self.settings.claims}",
+                f"SHA-256 of the submitted images: {digest}",
                 *(f"submitted images: {note}" for note in self.notes),
             ),
         )

@@ -13,7 +13,7 @@ from unveil.models.structural.layouts import Layout, Rows
 from unveil.models.structural.reader import Known
 from unveil.models.structural.unit_map import column_hashes
 
-_MIN_REPEATED = 5  # distinct plain rows that occur more than once
+_MIN_REPEATS = 5  # plain rows that are equal to an earlier one
 _MIN_CONSISTENT_SHARE = 0.999
 
 
@@ -24,14 +24,13 @@ class Codebook:
     layout: Layout
     hashes: npt.NDArray[np.uint64]
     rows: Rows
-    repeated: int
 
     conclusive: ClassVar[bool] = True
 
     @property
     def description(self) -> str:
-        codes = f"{len(self.hashes)} codes known"
-        return f"each {self.layout.title} is encrypted alone by one fixed code, as in ECB mode ({codes})"
+        known = f"{len(self.hashes)} entries known"
+        return f"each {self.layout.title} is encrypted on its own by one fixed codebook, as in ECB mode ({known})"
 
     def read(self, ciphertexts: Images) -> tuple[Images, Known]:
         hashes = row_hashes(self.layout.split(ciphertexts))
@@ -52,16 +51,16 @@ def row_hashes(rows: Rows) -> npt.NDArray[np.uint64]:
 
 
 def find_codebook(layout: Layout, plain: Images, protected: Images) -> Codebook | None:
-    """The codes of pairs uint8 [N, H, W, 3]; None: hardly a block repeats, or equal ones differ in the ciphertext."""
+    """The codebook of pairs uint8 [N, H, W, 3]; None: hardly a plain row repeats, or equal ones differ encrypted."""
     inputs, outputs = layout.split(plain), layout.split(protected)
     plain_hashes, cipher_hashes = row_hashes(inputs), row_hashes(outputs)
     order = np.argsort(plain_hashes, kind="stable")
     ordered_plain, ordered_cipher = plain_hashes[order], cipher_hashes[order]
     same_plain = ordered_plain[1:] == ordered_plain[:-1]
-    if same_plain.sum() < _MIN_REPEATED:
+    if same_plain.sum() < _MIN_REPEATS:
         return None
     consistent = ordered_cipher[1:][same_plain] == ordered_cipher[:-1][same_plain]
     if consistent.mean() < _MIN_CONSISTENT_SHARE:
         return None
     codes, first = np.unique(cipher_hashes, return_index=True)
-    return Codebook(layout, codes, inputs[first], int(same_plain.sum()))
+    return Codebook(layout, codes, inputs[first])

@@ -55,8 +55,8 @@ class PositionLinearMap:
     @property
     def description(self) -> str:
         if self.matrices.shape[1] == 1:
-            return "each value is scaled and shifted by numbers of its place, as when a secret image is blended in"
-        return "the colours of each pixel are multiplied by a matrix of its place"
+            return "each value is scaled and shifted by constants of its position, as when a secret image is blended in"
+        return "the colours of each pixel are multiplied by a separate matrix for each position"
 
     def read(self, ciphertexts: Images) -> tuple[Images, Known]:
         values = _grouped(ciphertexts, self.matrices.shape[1])

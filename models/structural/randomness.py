@@ -162,7 +162,7 @@ def _positions(images: Images, condition: str = "") -> Iterator[RandomnessTest]:
     yield RandomnessTest(
         f"{condition}values of positions",
         f"{condition}two images have the same value at a position in {100 * coincidences / trials:.2f} % of cases, "
-        "not 0.39 % (a function of its own at each position?)",
+        "not 0.39 % (a separate substitution for each position?)",
         _poisson_tail(coincidences, trials / 256),
     )
 
@@ -175,7 +175,7 @@ def _brightness(images: Images) -> Iterator[RandomnessTest]:
     square_sum = float(((means - 127.5) ** 2).sum()) * pixels / _VARIANCE
     yield RandomnessTest(
         "brightness of images",
-        f"the mean of an image varies by {means.std():.1f} grey levels, not {math.sqrt(_VARIANCE / pixels):.1f} (its "
-        "brightness shows?)",
+        f"the mean of an image varies by {means.std():.1f} grey levels, not {math.sqrt(_VARIANCE / pixels):.1f} "
+        "(ciphertexts keep the brightness of the images?)",
         float(chi2.sf(square_sum, means.size)),
     )

@@ -92,7 +92,7 @@ def recognise(plain: Images, protected: Images, on_progress: OnProgress = lambda
         reader = find(plain[fit], protected[fit])
         if reader is None:
             continue
-        found = _judge(reader, find, plain, protected, fit, check)
+        found = _evaluate_reader(reader, find, plain, protected, fit, check)
         if found is not None and (best is None or found.error < _CLEARLY_LESS * best.error):
             best = found
         if best is not None and best.exact >= _EXACT:
@@ -103,7 +103,9 @@ def recognise(plain: Images, protected: Images, on_progress: OnProgress = lambda
     return Search(best if reader is None else replace(best, reader=reader), tried)
 
 
-def _judge(reader: Reader, find: Find, plain: Images, protected: Images, fit: slice, check: slice) -> Recognised | None:
+def _evaluate_reader(
+    reader: Reader, find: Find, plain: Images, protected: Images, fit: slice, check: slice
+) -> Recognised | None:
     """The figures of a reader on held-out pairs; None if it reads them no better than chance."""
     truth = plain[check]
     reconstructed = StructureInverse(reader).decrypt(protected[check])

@@ -82,8 +82,8 @@ _FAMILY_TEXT: Mapping[str, str] = {
     "moved": "",
     "xor": " and are XORed with a fixed key",
     "add": " and a fixed key is added",
-    "affine": " under an affine map a p + b modulo 256 of each place",
-    "substituted": " under a substitution of each place",
+    "affine": " under a separate affine map a p + b modulo 256 for each position",
+    "substituted": " under a separate substitution for each position",
     "one substitution": " under one substitution for all",
 }
 

@@ -27,7 +27,7 @@ def test_weak_ciphers_are_distinguished_from_random_values(name):
     assert result.metrics["findings"] >= 1, result.notes
     assert "; p " in result.notes[0]
     assert result.metrics["ciphertexts"] == 40
-    assert len(result.notes) <= 7
+    assert len(result.notes) <= 8
 
 
 @pytest.mark.parametrize("name", [*SOUND, *LOOKS_RANDOM])
@@ -54,6 +54,13 @@ def test_the_finding_names_what_it_is():
 def test_a_mask_that_is_blended_in_is_undone():
     result, protected = attack_cipher(WEAK["blend-with-secret-image"])
     assert ssim(IMAGES[:8], result.reconstructed).mean() > 0.5 > ssim(IMAGES[:8], protected[:8]).mean() + 0.3
+    assert result.notes[-1].startswith("each position was brought to the mean and spread of natural images")
+
+
+def test_a_mask_that_too_few_ciphertexts_show_is_named_and_left():
+    result, protected = attack_cipher(WEAK["blend-with-secret-image"], IMAGES[:7])
+    assert (result.reconstructed == protected).all()
+    assert result.notes[-1] == "a shared mask was found but not undone, which takes at least 8 ciphertexts"
 
 
 def test_random_values_are_rarely_suspected():
@@ -61,6 +68,12 @@ def test_random_values_are_rarely_suspected():
     shapes = [(2, 13, 30, 3)] * 150 + [(1, 16, 16, 3)] * 50 + [(30, 16, 16, 3)] * 100
     alarms = sum(run_tests(rng.integers(0, 256, shape, np.uint8))[0].significant for shape in shapes)
     assert alarms <= 9  # 3 expected at most; 9 or fewer with probability 0.999
+
+
+def test_two_small_images_of_random_values_are_rarely_suspected():
+    rng = np.random.default_rng(0)
+    alarms = sum(run_tests(rng.integers(0, 256, (2, 8, 8, 3), np.uint8))[0].significant for _ in range(200))
+    assert alarms <= 4  # 2 expected: few positions, so that only exact tails hold
 
 
 def test_constant_images_are_distinguished_from_random_values():

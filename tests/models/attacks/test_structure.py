@@ -43,7 +43,7 @@ READ = {
     "block-bit-permutation": "bits move to other places of their 4x4 block",
     "shuffle-and-chain": "XORed with the ciphertext value before it",
     "additive-chain": "added to the ciphertext value before it, plane after plane",
-    "dna-coding": "bit pairs stay in place under a substitution",
+    "dna-coding": "bit pairs stay in place under a separate substitution",
     "nibble-shuffle-8x8": "nibbles move to other places of their 8x8 block",
     "dct-sign-flips": "block is multiplied by one fixed matrix",
     "spiral-scan": "move to other places",
