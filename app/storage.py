@@ -160,7 +160,7 @@ class BlobStore:
             self._fs.rm(self._path(name), recursive=True)
 
     def free_bytes(self) -> int | None:
-        """Bytes that can still be written; None where that is not a disk of ours. Raises OSError."""
+        """Bytes that can still be written; None if the store is not on a local disk. Raises OSError."""
         if not self._local:
             return None
         root = Path(self._root)

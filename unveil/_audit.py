@@ -259,7 +259,7 @@ def _choose_device(device: str, trains: bool) -> str:
 
 
 def _identity(named: _Named, options: ScoringOptions, public: Images | None) -> dict[str, Any]:
-    """All on which a stored cell depends beside its attack; a randomised function cannot be told from another."""
+    """Everything that a stored cell depends on besides its attack. Randomised functions are indistinguishable."""
     data, subject = named.subject.data, named.subject
     ciphertexts = None if subject.scheme is not None or subject.randomised else _sha256(data.test)
     plain = data.test if subject.scheme is not None else data.test_originals

@@ -1,4 +1,4 @@
-"""Limits on the memory of worker processes: a job that needs more fails and says so.
+"""Limits on the memory of worker processes: a job that needs more fails with a message.
 
 Without a limit the kernel kills the process, and the job takes down one process after another until it is poison.
 """

@@ -1,5 +1,5 @@
-"""The sweeper repairs what crashes leave: expired leases, jobs without a message, evaluations that nobody finished, and
-blobs of ended jobs and destroyed keys.
+"""The sweeper repairs what crashes leave: expired leases, jobs without a message, unfinished evaluations whose
+jobs have ended, and blobs of ended jobs and destroyed keys.
 
 It may run at any time, any number of times, and in several processes at once. An error on one row does not affect the
 others.

@@ -14,7 +14,7 @@ _NAME_PATTERN = r"^\w([\w.@ -]*\w)?$"
 
 
 def _check_name(name: str) -> str:
-    """A sentence says more than the pattern does."""
+    """Replaces the pattern's error by a sentence."""
     if not re.fullmatch(_NAME_PATTERN.removesuffix("$"), name):
         raise ValueError(
             "must begin and end with a letter, digit or underscore, and hold only these, . @ - and spaces between them"

@@ -49,7 +49,7 @@ async def create(
 async def ensure_local_token(session: AsyncSession, keyring: Keyring, name: str, token: str) -> bool:
     """Whether `token` authenticates the account of this name; creates the account, or the token, if it is unknown.
 
-    A token that replaces the one of an earlier start revokes that one. Nothing that was revoked is revived. Commits.
+    A token that replaces the one of an earlier start revokes that one. What is revoked stays revoked. Commits.
     """
     account = await queries.add_account(session, new_id("acct"), name) or await queries.get_account(session, name)
     assert account is not None
@@ -154,7 +154,7 @@ async def account_of_code(session: AsyncSession, keyring: Keyring, code: str) ->
 
 
 async def open_session(session: AsyncSession, keyring: Keyring, code: str) -> str:
-    """The cookie of a new dashboard session, for a code that is spent with it. Commits.
+    """The cookie of a new dashboard session, for a sign-in code, which this consumes. Commits.
 
     Raises BadSignInCode, also where the account has no live token any more.
     """

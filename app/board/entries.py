@@ -142,7 +142,7 @@ def _figures(evaluation: Evaluation, cell: TableCell | None, verdict: Verdict, b
 
 
 def _sort_key(verdict: Verdict, profile: catalog.Profile, worst: TableCell | None) -> tuple[float, ...]:
-    """A finding of any evaluation stands. Without one, the strongest profile counts, and a conclusion before none."""
+    """A finding of any evaluation comes first. Without a finding the strongest profile, then a conclusive verdict."""
     no_key, leakage = worst.result.severity_rank[1:] if worst and worst.result else (True, 1.0)
     severity = (float(no_key), leakage)
     if verdict in _FINDING_ORDER:

@@ -1,4 +1,4 @@
-"""The catalog as the API tells it; `unveil.models.catalog` discovers what there is."""
+"""The catalog for the API, from `unveil.models.catalog`."""
 
 from __future__ import annotations
 

@@ -119,7 +119,7 @@ def _open_new_file(file: Path) -> Iterator[BinaryIO]:
 
 @contextmanager
 def _install_keyring(state: Path | None, keyring: Path | None) -> Iterator[None]:
-    """A state folder has this keyring from now on, unless the restore fails: it may be the wrong one.
+    """Installs the keyring in the state folder, and removes it if the restore fails: it may be the wrong one.
 
     Raises UsageError if the folder has another keyring, or none and none is given.
     """

@@ -1,4 +1,4 @@
-"""The checks of `unveil doctor`. Each failed check says what to do."""
+"""The checks of `unveil doctor`. Each failed check states the remedy."""
 
 from __future__ import annotations
 

@@ -24,7 +24,7 @@ class Unreachable(UnveilError):
 
 
 class TimedOut(UnveilError):
-    """`wait(timeout=...)` ran out; the job itself goes on."""
+    """`wait(timeout=...)` expired; the job itself continues."""
 
 
 def error_from_response(response: httpx.Response) -> ProblemError:

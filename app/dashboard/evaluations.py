@@ -94,7 +94,7 @@ async def show_evaluations(
 
 @router.get("/dashboard/evaluations/{id}")
 async def show_evaluation(request: Request, id: str, principal: ReadPrincipal, session: Session) -> Response:
-    """One evaluation. An open page replaces its parts with those of a fresh copy."""
+    """One evaluation. An open page replaces its parts with those of a new copy."""
     row = await service.get(session, principal, id)
     version = row.event_seq
     evaluation = await service.get_view(session, row)

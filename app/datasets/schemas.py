@@ -11,7 +11,7 @@ DatasetKind = Literal["plain", "protected", "reconstructed"]
 
 
 class DatasetUpload(BaseModel):
-    """What an upload says besides its files."""
+    """The form fields of an upload besides its files."""
 
     name: str
     kind: DatasetKind

@@ -1,4 +1,4 @@
-"""Identifiers: a prefix that says what it names, then a UUIDv7 (RFC 9562) in hex, so ids sort by time."""
+"""Identifiers: a prefix for the kind of object, then a UUIDv7 (RFC 9562) in hex, so ids sort by time."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """The one state machine of jobs: evaluations, their cells and trained keys.
 
 queued -> running -> succeeded | failed | not_applicable
-  |         |  \\-> queued                (lease lost, or an orderly shutdown: handed back)
+  |         |  \\-> queued                (lease lost, or released at shutdown)
   |         \\-> cancelling -> cancelled | succeeded | failed | not_applicable
   \\-> cancelled                          (never claimed)
 not_applicable: cells only; the plan or the attack itself found that it cannot run

@@ -136,8 +136,8 @@ async def decrypt(
 ) -> Response:
     """Decrypt images, cropped to their original size.
 
-    The tag in the PNG that encryption gave shows whether the ciphertext and the key are the same: then the image
-    comes back bit for bit. A mismatch is `ciphertext_changed`; without a tag, `notes` say that nothing was checked.
+    The tag in the PNG that `/encrypt` returned verifies ciphertext and key. If it matches, the image is restored
+    bit for bit. A mismatch gives `ciphertext_changed`; without a tag, `notes` state that nothing was verified.
     """
     return await _handle_transform(Operation.DECRYPT, request, principal, app_state, idempotency)
 

@@ -1,4 +1,4 @@
-"""Requests that repeat an evaluation: the whole one, or what failed. The new evaluation leaves the old one as it is."""
+"""Requests that repeat an evaluation: the whole one, or what failed. The old evaluation does not change."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _WITHOUT_ATTACK = {"name": "none"}
 
 
 def repeat_request(evaluation: Evaluation) -> dict[str, Any]:
-    """The same schemes, attacks and settings again. A key that can no longer be used is trained anew."""
+    """The same schemes, attacks and settings again. A key that can no longer be used is trained again."""
     known = EvaluationCreate.model_fields.keys() - set(_RECORDED_ONLY)
     settings = {name: value for name, value in evaluation.settings.items() if name in known and value is not None}
     unusable = {key["id"] for key in evaluation.keys if key["status"] != "ready"}

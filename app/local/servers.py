@@ -44,7 +44,7 @@ log = logging.getLogger(__name__)
 
 
 class ServerUnavailable(RuntimeError):
-    """This machine cannot run the server; the message says what to do."""
+    """This machine cannot run the server; the message states what to do."""
 
 
 class _Server(ABC):

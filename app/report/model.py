@@ -106,7 +106,7 @@ class Report:
 
     @property
     def facts(self) -> list[tuple[str, str]]:
-        """What a reviewer needs to tell this evaluation from any other, as pairs of a term and its text."""
+        """What identifies this evaluation, as pairs of a term and its text."""
         evaluation = self.evaluation
         results = [cell.result for cell in evaluation.cells if cell.result]
         facts = [("Evaluation", evaluation.id)]
@@ -140,7 +140,7 @@ class Report:
 
     @property
     def plugin_origins(self) -> list[str]:
-        """The exact code of every plug-in scheme and attack, without which nobody can repeat the figures."""
+        """The exact code of every plug-in scheme and attack, which a repetition needs."""
         lines: dict[str, None] = {}
         for cell in self.evaluation.cells:
             for kind, entry in (("scheme", cell.scheme), ("attack", cell.attack)):

@@ -1,4 +1,4 @@
-"""Linkage: a recogniser distilled on pairs says which of N originals a ciphertext belongs to, without pixels.
+"""Linkage: a recogniser distilled on pairs finds which of N originals a ciphertext belongs to, without pixels.
 
 Systems whose reconstructions look safe by SSIM still let their images be linked (FaceLinkGen 2026, SEBA 2024).
 """

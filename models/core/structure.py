@@ -18,7 +18,7 @@ class PixelMap:
 
 @dataclass(frozen=True)
 class BlockMap:
-    """In every block of `side` x `side` pixels, units move to other places of the block and are inverted or not.
+    """In every block of `side` x `side` pixels, units move to other positions of the block and are inverted or not.
 
     shared: one map serves all blocks. blocks_move: the blocks of an image are permuted as well. units_move: False if
     units stay in place; inverts: False if none is inverted.
@@ -52,7 +52,7 @@ class BlockScramble:
 
 @dataclass(frozen=True)
 class PositionPermutation:
-    """Units move to any other place of the image and are inverted or not."""
+    """Units move to any other position of the image and are inverted or not."""
 
     unit: Unit
 

@@ -81,7 +81,7 @@ def _file_state(file: Path, path: str) -> FileState:
 def folder_info(name: str, folder: Path, state: Fingerprint) -> DatasetInfo:  # noqa: ARG001 - a changed folder misses the cache
     """The facts about the dataset in `folder`, from file names, headers and sizes.
 
-    A folder that is no dataset is not available, and its note says why.
+    A folder that is not a dataset is not available, and its note states the reason.
     """
     try:
         if folder.is_file():

@@ -25,7 +25,7 @@ class DatasetMissing(LookupError):
 
 
 class DatasetUnreadable(ValueError):
-    """The dataset is there and cannot be read; the message names the file and says what to do."""
+    """The dataset exists but cannot be read; the message names the file and says what to do."""
 
 
 @dataclass(frozen=True)

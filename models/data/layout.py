@@ -30,7 +30,7 @@ _MAX_NAMED_FILES = 3
 
 
 class LayoutError(ValueError):
-    """The files are no dataset; the message names the first misfit and says what to do."""
+    """The files are not a dataset; the message names the first file that does not fit and says what to do."""
 
 
 @dataclass(frozen=True)

@@ -33,7 +33,7 @@ _IGNORED_CHUNKS = {
 
 @dataclass(frozen=True)
 class PngFile:
-    """What the chunks of a complete PNG file say."""
+    """The metadata in the chunks of a complete PNG file."""
 
     width: int
     height: int

@@ -30,13 +30,13 @@ _MIN_SHARE = 0.3  # of the occurrences of a plain value that its symbol explains
 def recover_substitution(ciphertexts: Images, side: int, on_step: OnStep = lambda: None) -> ValueSubstitution:
     """Ciphertexts uint8 [N, H, W, 3], sides multiples of `side` -> the substitution, as far as they show it.
 
-    Raises ValueError if no place of a block has only clear values.
+    Raises ValueError if no position of a block has only clear values.
     """
     blocks = to_blocks(ciphertexts, side)
     used = ciphertexts[: max(1, _MAX_BLOCKS // max(1, blocks.shape[1]))]
     masked = blocks.max((0, 1), initial=0) > _MAX_CLEAR
     if masked.all():
-        raise ValueError("no place of a block has only clear values; the ciphertexts come from another scheme")
+        raise ValueError("no position of a block has only clear values; the ciphertexts come from another scheme")
     nothing = np.full(256, UNKNOWN)
     on_step()
     if not masked.any():

@@ -71,8 +71,8 @@ def _values(images: Images) -> Iterator[RandomnessTest]:
         codes = (cells.astype(np.int64) + 256 * places).ravel()
         by_place = np.bincount(codes, minlength=192 * 256).reshape(192, 256)
         yield RandomnessTest(
-            "places of blocks",
-            "values are not uniform at the places of 8x8 blocks",
+            "positions in blocks",
+            "values are not uniform at the positions of 8x8 blocks",
             float(chi2.sf(_chi_square(by_place), 192 * 255)),
         )
 

@@ -55,7 +55,7 @@ class UnitMap:
         in_place = (self.source == np.arange(len(self.source)))[found].all()
         share = found.mean()
         subject = f"all {unit}s" if share > 0.999 else f"{100 * share:.0f} % of the {unit}s"
-        place = "stay in place" if in_place else "move to other places"
+        place = "stay in place" if in_place else "move to other positions"
         where = f" of their {self.layout.title}, alike in all of them" if self.shared else ""
         return f"{subject} {place}{where}{_FAMILY_TEXT[self.family]}"
 

@@ -1,4 +1,4 @@
-"""A plug-in scheme that raises is the caller's to mend: the request is rejected, and the worker goes on."""
+"""If a plug-in scheme raises, the request is rejected and the worker continues."""
 
 from __future__ import annotations
 

@@ -112,7 +112,7 @@ def test_presets_choose_schemes_and_attacks_and_a_change_makes_the_choice_custom
 ) -> None:
     browser.get(f"{stack.url}/dashboard/evaluations/new")
     chosen = "return [...document.querySelectorAll('input[name=attack]:checked')].map((box) => box.value).sort()"
-    preset = "return document.getElementById('order').elements.preset.value"
+    preset = "return document.getElementById('evaluation-form').elements.preset.value"
     training = {name for name, attack in catalog.attacks().items() if attack.learning_based}
     assert browser.execute_script(preset) == "quick-audit"
     assert set(browser.execute_script(chosen)) == catalog.attacks().keys() - training

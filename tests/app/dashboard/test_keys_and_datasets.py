@@ -65,11 +65,11 @@ def test_a_data_set_shows_some_of_its_images_and_how_often_it_was_used(
 def test_a_key_is_drawn_and_destroyed_after_a_second_thought(stack: LocalStack, browser: Chrome) -> None:
     browser.get(f"{stack.url}/dashboard/keys")
     Select(browser.find_element(By.ID, "entry")).select_by_visible_text("EtC")
-    browser.find_element(By.XPATH, "//button[text()='Draw a key']").click()
+    browser.find_element(By.XPATH, "//button[text()='Draw key']").click()
     WebDriverWait(browser, 10).until(lambda page: "#key_" in page.current_url)
     id = browser.current_url.rpartition("#")[2]
     key = browser.find_element(By.ID, id)
-    assert "Used 0 images" in " ".join(key.text.split())
+    assert "Used for 0 images" in " ".join(key.text.split())
     destroy = key.find_element(By.XPATH, ".//button[text()='Destroy this key']")
     assert not destroy.is_displayed()
     key.find_element(By.TAG_NAME, "summary").click()

@@ -56,5 +56,5 @@ def test_the_clear_half_of_ffx_shows_the_images(block, count):
 def test_noise_is_no_substitution():
     structure = make_scheme("blockwise", {"mode": "ffx"}).structure
     noise = np.random.default_rng(0).integers(0, 256, (2, 32, 32, 3), np.uint8)
-    with pytest.raises(AttackFailed, match="no place of a block has only clear values"):
+    with pytest.raises(AttackFailed, match="no position of a block has only clear values"):
         recover_map(structure, noise, noise, 0)
