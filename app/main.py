@@ -26,6 +26,7 @@ from unveil.app.errors.problem import (
     UnsupportedMedia,
 )
 from unveil.app.evaluations.routes import router as evaluations
+from unveil.app.evaluations.signatures import router as signatures
 from unveil.app.evaluations.sse import StreamLimiter
 from unveil.app.http import docs
 from unveil.app.http.exception_handlers import EXCEPTION_HANDLERS
@@ -40,6 +41,7 @@ from unveil.app.observability.logging import configure_logging
 from unveil.app.ops import health, metrics
 from unveil.app.ops.heartbeat import send_heartbeats
 from unveil.app.settings import Settings, get_settings
+from unveil.app.shares.routes import router as shares
 from unveil.models.catalog import load_plugins
 from unveil.models.core.version import __version__
 
@@ -75,7 +77,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     )
     app.state.readiness = health.Readiness()
     app.state.streams = StreamLimiter(settings.max_event_streams)
-    for router in (encryption, keys, accounts, catalog, datasets, evaluations, board, jobs):
+    for router in (encryption, keys, accounts, catalog, datasets, evaluations, signatures, shares, board, jobs):
         max_body_size = settings.max_upload_bytes if router is datasets else None
         app.include_router(router, responses=_COMMON_PROBLEMS, max_body_size=max_body_size)
     for router in (health.router, metrics.router, docs.router, dashboard):

@@ -164,10 +164,10 @@ def _default(schema: Mapping[str, Any]) -> str:
 
 _CLIENT_TYPE_BY_SCHEMA = {
     "DatasetOut": "Dataset", "PaperResults": "PaperResults", "SchemeVariant": "SchemeVariant", "SchemeOut": "Scheme",
-    "AttackOut": "Attack", "EvaluationSummary": "EvaluationSummary", "AccountOut": "Account",
+    "AttackOut": "Attack", "EvaluationSummary": "EvaluationSummary", "AccountOut": "Account", "ShareOut": "Share",
     **{name: name for name in (
         "ThreatModelFigures", "BoardUtility", "BoardCost", "BoardBreak", "Severity", "BoardRow", "PaperFigures",
-        "PaperBoardRow", "BoardDataset", "Board",
+        "PaperBoardRow", "BoardDataset", "Board", "JsonWebKey", "ShareCreated",
     )},
     "AccountCreated": "AccountCreated", "ComponentHealth": "ComponentHealth", "ReadinessOut": "Readiness",
 }  # fmt: skip

@@ -25,7 +25,9 @@ from unveil.app.cli import (
     jobs,
     keys,
     plugins,
+    reports,
     server,
+    shares,
     tokens,
 )
 from unveil.app.cli.common import CommandFailed, ServiceUnreachable, UsageError, describe_os_error, stderr
@@ -60,6 +62,8 @@ for module in (
     images,
     audit,
     evaluations,
+    reports,
+    shares,
     board,
     catalog,
     datasets,

@@ -28,6 +28,10 @@ _GAP = 2  # after each column: its padding and the divider
 def render(table: EvaluationTable) -> RenderableType:
     evaluation = table.evaluation
     parts: list[RenderableType] = [Text(f"{evaluation.name or evaluation.id}: {evaluation.status}", style="bold")]
+    if evaluation.tags:
+        parts.append(Text(f"tags: {', '.join(evaluation.tags)}", style="dim"))
+    if evaluation.notes:
+        parts.append(Padding(Text(evaluation.notes), (0, 0, 0, 2), expand=False))
     if table.is_finished:
         parts.append(Text(summarize(evaluation.verdicts), style="bold"))
     parts += ["", Text("Verdicts: the worst case over all attacks", style="italic")]

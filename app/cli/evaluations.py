@@ -1,10 +1,9 @@
-"""`unveil evaluate`, `unveil report` and `unveil evaluations`."""
+"""`unveil evaluate` and `unveil evaluations`."""
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, get_args
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.text import Text
@@ -28,13 +27,13 @@ from unveil.app.cli.common import (
 )
 from unveil.app.cli.gate import FailOn, Junit, Summary
 from unveil.app.cli.groups import CommandGroup
-from unveil.app.client.options import Profile, ReportFormat
+from unveil.app.client.options import Profile
 
 if TYPE_CHECKING:
     from unveil.app.client import Client, Evaluation
     from unveil.app.report.evaluation import Job
 
-evaluations = CommandGroup(help="List, follow, cancel and delete evaluations.")
+evaluations = CommandGroup(help="List, follow, edit, cancel and delete evaluations.")
 
 FailOnOption = Annotated[
     FailOn | None,
@@ -52,7 +51,6 @@ EvaluationId = Annotated[
 
 def register(app: typer.Typer) -> None:
     app.command()(evaluate)
-    app.command()(report)
     app.add_typer(evaluations, name="evaluations")
 
 
@@ -142,41 +140,9 @@ def evaluate(
             print_result(as_json, evaluation.raw, evaluation.id)
 
 
-def report(
-    id: EvaluationId,
-    output: Annotated[Path, typer.Option("-o", "--output", help="File to write; - writes to stdout")] = Path(
-        "report.html"
-    ),
-    format: Annotated[
-        ReportFormat | None, typer.Option(help="Default: the suffix of the file; html for stdout")
-    ] = None,
-    images: Annotated[
-        bool,
-        typer.Option(
-            "--images/--no-images",
-            help="Include images; --no-images writes figures and tables only, for a copy to share",
-        ),
-    ] = True,
-    url: Url = None,
-    token: Token = None,
-    state: State = None,
-) -> None:
-    """Write the report of an evaluation. A report of a running evaluation holds the cells that have ended."""
-    chosen_format: Any = format or ("html" if str(output) == "-" else output.suffix.removeprefix("."))
-    if chosen_format not in get_args(ReportFormat):
-        raise UsageError(f"{output}: unknown format; give --format, one of {', '.join(get_args(ReportFormat))}")
-    with connect(url, token, state) as client:
-        content = _get_evaluation(client, id).report(chosen_format, images=images)
-    if str(output) == "-":
-        sys.stdout.buffer.write(content)
-    else:
-        output.write_bytes(content)
-        stderr.print(f"wrote {output} ({len(content):,} bytes)")
-
-
 @evaluations.command("list")
 def list_evaluations(
-    name: Annotated[str, typer.Option(help="Only evaluations whose name contains this text")] = "",
+    name: Annotated[str, typer.Option(help="Only evaluations whose name, notes or tags contain this text")] = "",
     status: Annotated[str, typer.Option(help="A status, such as running, succeeded or failed")] = "",
     scheme: Annotated[
         str, typer.Option(help="Only evaluations of this scheme", autocompletion=completion.complete_schemes)
@@ -185,6 +151,7 @@ def list_evaluations(
         str,
         typer.Option(help="Only evaluations on this dataset (name or id)", autocompletion=completion.complete_dataset),
     ] = "",
+    tag: Annotated[str, typer.Option(help="Only evaluations with this tag")] = "",
     url: Url = None,
     token: Token = None,
     state: State = None,
@@ -192,7 +159,7 @@ def list_evaluations(
 ) -> None:
     """List the evaluations of the account, newest first."""
     with connect(url, token, state) as client:
-        items = list(client.evaluations.list(q=name, status=status, scheme=scheme, dataset=dataset))
+        items = list(client.evaluations.list(q=name, status=status, scheme=scheme, dataset=dataset, tag=tag))
     from unveil.app.cli.evaluation_table import verdict_text  # brings the catalog, which other commands do not need
     from unveil.app.report.evaluation import EvaluationVerdict
     from unveil.app.report.labels import label
@@ -201,6 +168,7 @@ def list_evaluations(
     rows = []
     for item in items:
         lines = [Text(item["name"], style="bold")]
+        lines += [Text(", ".join(item["tags"]), style="dim")] if item["tags"] else []
         lines += [
             Text.assemble(f"{label(verdict.scheme)}: ", verdict_text(verdict.verdict, badge(verdict)))
             for verdict in map(EvaluationVerdict.from_json, item["verdicts"])
@@ -221,7 +189,7 @@ def show(
 ) -> None:
     """Print the tables of an evaluation. A running evaluation shows the cells that have ended."""
     with connect(url, token, state) as client:
-        evaluation = _get_evaluation(client, id)
+        evaluation = get_evaluation(client, id)
         if watch:
             _wait_and_print(evaluation, as_json)
         else:
@@ -241,14 +209,35 @@ def wait(
 ) -> None:
     """Wait until an evaluation ends and print its tables. --fail-on lets a build fail on its verdicts."""
     with connect(url, token, state) as client:
-        _wait_and_print(_get_evaluation(client, id), as_json, fail_on, junit, summary)
+        _wait_and_print(get_evaluation(client, id), as_json, fail_on, junit, summary)
+
+
+@evaluations.command()
+def edit(
+    id: EvaluationId,
+    name: Annotated[str | None, typer.Option(help="New name")] = None,
+    tags: Annotated[str | None, typer.Option(help="All tags, comma-separated; '' removes them")] = None,
+    notes: Annotated[str | None, typer.Option(help="Plain text for the page and the report; '' removes it")] = None,
+    url: Url = None,
+    token: Token = None,
+    state: State = None,
+    as_json: Json = False,
+) -> None:
+    """Change the name, the tags or the notes of an evaluation."""
+    if name is None and tags is None and notes is None:
+        raise UsageError("names no change; give --name, --tags or --notes")
+    tag_list = None if tags is None else [tag for tag in map(str.strip, tags.split(",")) if tag]
+    with connect(url, token, state) as client:
+        evaluation = get_evaluation(client, id)
+        evaluation.update(name=name, tags=tag_list, notes=notes)
+    print_result(as_json, evaluation.raw, ", ".join([evaluation.name, *evaluation.tags]))
 
 
 @evaluations.command()
 def cancel(id: EvaluationId, url: Url = None, token: Token = None, state: State = None, as_json: Json = False) -> None:
     """Cancel an evaluation. Results of finished cells are kept."""
     with connect(url, token, state) as client:
-        evaluation = _get_evaluation(client, id).cancel()
+        evaluation = get_evaluation(client, id).cancel()
     print_result(as_json, evaluation.raw, evaluation.status)
 
 
@@ -262,14 +251,14 @@ def delete(
 ) -> None:
     """Delete a finished evaluation with all its images and results."""
     with connect(url, token, state) as client:
-        evaluation = _get_evaluation(client, id)
+        evaluation = get_evaluation(client, id)
         if not yes:
             counted = f"{evaluation.name!r}, {evaluation.progress.total} cells"
             typer.confirm(f"Delete {evaluation.id} ({counted}) with all images and results?", abort=True, err=True)
         evaluation.delete()
 
 
-def _get_evaluation(client: Client, id: str) -> Evaluation:
+def get_evaluation(client: Client, id: str) -> Evaluation:
     return client.evaluations.get(references.evaluation_id(client, id))
 
 

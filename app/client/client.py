@@ -61,6 +61,7 @@ class Client(_ClientBase):
     schemes = blocking(operations.schemes)
     attacks = blocking(operations.attacks)
     board = blocking(operations.board)
+    signing_keys = blocking(operations.signing_keys)
     ready = blocking(operations.ready)
 
     def close(self) -> None:
@@ -124,6 +125,7 @@ class AsyncClient(_ClientBase):
     schemes = operations.schemes
     attacks = operations.attacks
     board = operations.board
+    signing_keys = operations.signing_keys
     ready = operations.ready
 
     async def close(self) -> None:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, cast
+from urllib.parse import quote
 
 import httpx
 
@@ -15,6 +16,7 @@ from unveil.app.client.job import AsyncJob, BlockingJob, RemoteJob, refresh
 from unveil.app.client.options import ReportFormat
 from unveil.app.client.progress import ProgressSnapshot
 from unveil.app.client.transport import backoff_seconds, blocking, blocking_iterator
+from unveil.app.client.types import Share, ShareCreated
 from unveil.app.report import evaluation as view
 from unveil.app.report.evaluation import Cell, EvaluationVerdict, Progress, UtilityJob
 
@@ -41,6 +43,14 @@ class EvaluationState(RemoteJob):
     @property
     def name(self) -> str:
         return str(self.raw["name"])
+
+    @property
+    def tags(self) -> list[str]:
+        return list(self.raw["tags"])
+
+    @property
+    def notes(self) -> str:
+        return str(self.raw["notes"])
 
     @property
     def progress(self) -> Progress:
@@ -78,6 +88,38 @@ class EvaluationState(RemoteJob):
         eta = None if self.ended else now.eta_s
         tally = f"{now.done}/{now.total} cells"
         return ProgressSnapshot(now.fraction, now.phase or self.status, self.status, tally, eta)
+
+
+async def _update(
+    evaluation: EvaluationState,
+    /,
+    *,
+    name: str | None = None,
+    tags: Sequence[str] | None = None,
+    notes: str | None = None,
+) -> None:
+    """Change the name, all tags or the notes; what is left out stays as it is."""
+    body = {"name": name, "tags": None if tags is None else list(tags), "notes": notes}
+    changes = {field: value for field, value in body.items() if value is not None}
+    response = await evaluation._transport.request("PATCH", evaluation.path, json=changes)
+    evaluation.raw, evaluation._etag = response.json(), response.headers.get("ETag")
+
+
+async def _share(evaluation: EvaluationState, /, *, expires_in_days: int = 30, images: bool = True) -> ShareCreated:
+    """A link with which everybody can read the evaluation: `url`, a path of the service, in this answer only."""
+    body = {"expires_in_days": expires_in_days, "images": images}
+    response = await evaluation._transport.request("POST", f"{evaluation.path}/shares", json=body)
+    return cast(ShareCreated, response.json())
+
+
+async def _shares(evaluation: EvaluationState, /) -> list[Share]:
+    """Its links that have not expired, newest first, without their secrets."""
+    return list((await evaluation._transport.request("GET", f"{evaluation.path}/shares")).json()["items"])
+
+
+async def _revoke_share(evaluation: EvaluationState, /, id: str) -> None:
+    """End a link at once."""
+    await evaluation._transport.request("DELETE", f"{evaluation.path}/shares/{quote(id, safe='')}")
 
 
 async def _events(evaluation: EvaluationState, /, after: int = 0) -> AsyncGenerator[Event]:
@@ -134,6 +176,8 @@ async def _pixels(evaluation: EvaluationState, /, link: str) -> Pixels:
 
 
 class Evaluation(BlockingJob, EvaluationState):
+    update = blocking(_update)
+    share, shares, revoke_share = blocking(_share), blocking(_shares), blocking(_revoke_share)
     events = blocking_iterator(_events)
     report = blocking(_report)
     fetch = blocking(_fetch)
@@ -141,4 +185,5 @@ class Evaluation(BlockingJob, EvaluationState):
 
 
 class AsyncEvaluation(AsyncJob, EvaluationState):
-    events, report, fetch, pixels = _events, _report, _fetch, _pixels
+    update, events, report, fetch, pixels = _update, _events, _report, _fetch, _pixels
+    share, shares, revoke_share = _share, _shares, _revoke_share

@@ -35,6 +35,7 @@ from unveil.app.client.types import (
     Board,
     Dataset,
     EvaluationSummary,
+    JsonWebKey,
     Readiness,
     Scheme,
 )
@@ -194,6 +195,11 @@ async def board(
     return cast(Board, (await client._transport.request("GET", "/board", params=given)).json())
 
 
+async def signing_keys(client: BoundClient, /) -> list[JsonWebKey]:
+    """The public keys that reports are signed with, the current one first."""
+    return list((await client._transport.request("GET", "/.well-known/jwks.json")).json()["keys"])
+
+
 async def ready(client: BoundClient, /) -> Readiness:
     """The state of the service's components. Raises ServerProblem if one does not answer."""
     return cast(Readiness, (await client._transport.request("GET", "/health/ready")).json())
@@ -351,10 +357,10 @@ async def get_evaluation(evaluations: Collection[T], /, id: str) -> T:
 
 
 def list_evaluations(
-    client: BoundClient, /, *, q: str = "", status: str = "", scheme: str = "", dataset: str = ""
+    client: BoundClient, /, *, q: str = "", status: str = "", scheme: str = "", dataset: str = "", tag: str = ""
 ) -> AsyncGenerator[EvaluationSummary]:
-    """Newest first, without their cells. q: part of the name. dataset: name or id."""
-    chosen = {"q": q, "status": status, "scheme": scheme, "dataset": dataset}
+    """Newest first, without their cells. q: part of the name, of the notes or of a tag. dataset: name or id."""
+    chosen = {"q": q, "status": status, "scheme": scheme, "dataset": dataset, "tag": tag}
     given = {name: value for name, value in chosen.items() if value}
     return _iterate_pages(client, "/evaluations", _identity, given)
 

@@ -70,6 +70,8 @@ class Attack(TypedDict):
 class EvaluationSummary(TypedDict):
     id: str
     name: str
+    tags: list[str]
+    notes: str
     status: str
     created_at: str
     started_at: str | None
@@ -86,6 +88,13 @@ class Account(TypedDict):
     created_at: str
     revoked_at: str | None
     max_cost_core_hours: float | None
+
+
+class Share(TypedDict):
+    id: str
+    created_at: str
+    expires_at: str
+    images: bool
 
 
 class ThreatModelFigures(TypedDict):
@@ -195,6 +204,23 @@ class Board(TypedDict):
     threat_model: str | None
     rules_version: int
     pending: int
+
+
+class JsonWebKey(TypedDict):
+    kty: str
+    crv: str
+    x: str
+    kid: str
+    use: str
+    alg: str
+
+
+class ShareCreated(TypedDict):
+    id: str
+    created_at: str
+    expires_at: str
+    images: bool
+    url: str
 
 
 class AccountCreated(TypedDict):

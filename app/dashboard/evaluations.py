@@ -5,13 +5,15 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Annotated
+from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Query, Request
+from fastapi import APIRouter, Form, Query, Request
 from fastapi.exceptions import RequestValidationError
 from pydantic import ValidationError
+from sqlalchemy.ext.asyncio import AsyncSession
 from starlette.responses import Response
 
 from unveil.app.dashboard import compare, heatmap, queries
@@ -22,7 +24,7 @@ from unveil.app.dependencies import AppStateDep, Session
 from unveil.app.errors.problem import EvaluationEnded, Invalid, NotFound
 from unveil.app.evaluations import queries as rows
 from unveil.app.evaluations import repeat, service
-from unveil.app.evaluations.schemas import EvaluationCreate
+from unveil.app.evaluations.schemas import EvaluationCreate, EvaluationUpdate
 from unveil.app.http.authentication import EvaluatePrincipal, ReadPrincipal
 from unveil.app.http.pagination import EvaluationPaging
 from unveil.app.http.pagination import build_page as listing
@@ -31,9 +33,13 @@ from unveil.app.report import charts
 from unveil.app.report.evaluation import Cell, Evaluation, Job, Sample
 from unveil.app.report.labels import title
 from unveil.app.report.table import EvaluationTable
+from unveil.app.security.principal import Principal
+from unveil.app.shares import service as shares
+from unveil.app.shares.schemas import ShareCreate
 from unveil.models import catalog
 
 router = APIRouter(route_class=PageRoute)
+_FILTERS = ("q", "status", "scheme", "dataset", "tag")
 
 
 class SampleOrder(StrEnum):
@@ -73,11 +79,15 @@ async def show_evaluations(
     session: Session,
     paging: EvaluationPaging,
     q: Annotated[str, Query(max_length=200)] = "",
+    status: Annotated[Status | Literal[""], Query()] = "",
+    scheme: Annotated[str, Query(max_length=200)] = "",
+    dataset: Annotated[str, Query(max_length=200)] = "",
+    tag: Annotated[str, Query(max_length=50)] = "",
 ) -> Response:
-    """The evaluations of the account, newest first; with `q` those that have it in their name."""
-    evaluation_rows = await rows.list_evaluations(
-        session, principal.account_id, paging, rows.EvaluationFilter(name_contains=q)
-    )
+    """The evaluations of the account, newest first, filtered as in `GET /evaluations`."""
+    chosen = rows.EvaluationFilter(q, status, scheme, dataset, tag)
+    evaluation_rows = await rows.list_evaluations(session, principal.account_id, paging, chosen)
+    datasets, tags = await queries.list_filter_choices(session, principal.account_id)
     summaries = await service.list_summaries(session, evaluation_rows[: paging.limit])
     summary_page = listing(evaluation_rows, paging, lambda row: summaries[row.id], lambda row: row.id)
     return render_page(
@@ -88,7 +98,13 @@ async def show_evaluations(
         profiles={row.id: row.settings["profile"] for row in evaluation_rows},
         next=summary_page.next,
         cursor=paging.after is not None,
-        q=q,
+        filter={name: value for name, value in zip(_FILTERS, (q, status, scheme, dataset, tag), strict=True) if value},
+        choices={
+            "status": {each.value: each.value for each in Status if each != Status.NOT_APPLICABLE},
+            "scheme": {name: title({"name": name}) for name in (*catalog.schemes(), catalog.EXTERNAL)},
+            "dataset": datasets,
+            "tag": dict(zip(tags, tags, strict=True)),
+        },
     )
 
 
@@ -98,6 +114,19 @@ async def show_evaluation(request: Request, id: str, principal: ReadPrincipal, s
     row = await service.get(session, principal, id)
     version = row.event_seq
     evaluation = await service.get_view(session, row)
+    live = await shares.list_shares(session, principal, id)
+    return await render_evaluation(request, principal, session, evaluation, version=version, shares=live)
+
+
+async def render_evaluation(
+    request: Request,
+    principal: Principal | None,
+    session: AsyncSession,
+    evaluation: Evaluation,
+    address: str | None = None,
+    **context: Any,
+) -> Response:
+    """address: of the share link that the reader has; None for the account of the evaluation."""
     table = EvaluationTable(evaluation)
     running = [cell.id for cell in evaluation.cells if cell.status in ACTIVE]
     curves_by_cell = await queries.get_running_curves(session, evaluation.id, running)
@@ -111,12 +140,14 @@ async def show_evaluation(request: Request, id: str, principal: ReadPrincipal, s
         "evaluation.html",
         principal,
         evaluation=evaluation,
-        version=version,
+        page=address or f"/dashboard/evaluations/{evaluation.id}",
+        api=address or f"/evaluations/{evaluation.id}",
         table=table,
         losses=loss_charts,
         running=_list_running_jobs(evaluation, table),
         failed=[job for job in _all_jobs(evaluation) if job.status == Status.FAILED],
         failure_reasons=[reason for reason in table.empty_reasons if reason.text == Status.FAILED],
+        **context,
     )
 
 
@@ -173,6 +204,50 @@ async def run_again(
     return redirect(f"/dashboard/evaluations/{created.id}")
 
 
+@router.post("/dashboard/evaluations/{id}/edit")
+async def edit_evaluation(
+    id: str,
+    principal: EvaluatePrincipal,
+    session: Session,
+    name: Annotated[str, Form()],
+    tags: Annotated[str, Form()] = "",
+    notes: Annotated[str, Form()] = "",
+) -> Response:
+    """tags: comma-separated."""
+    tag_list = [tag for tag in map(str.strip, tags.split(",")) if tag]
+    try:
+        body = EvaluationUpdate.model_validate({"name": name, "tags": tag_list, "notes": notes})
+    except ValidationError as error:
+        raise to_problem(RequestValidationError(error.errors())) from None
+    await service.update(session, principal, id, body)
+    return redirect(f"/dashboard/evaluations/{id}")
+
+
+@router.post("/dashboard/evaluations/{id}/shares")
+async def create_share(
+    request: Request,
+    id: str,
+    principal: EvaluatePrincipal,
+    app_state: AppStateDep,
+    session: Session,
+    days: Annotated[int, Form(ge=1, le=365)],
+    images: Annotated[bool, Form()] = False,
+) -> Response:
+    """The page that shows the new link this once."""
+    evaluation = await service.get(session, principal, id)
+    name, body = evaluation.name, ShareCreate(expires_in_days=days, images=images)
+    share = await shares.create(session, app_state.keyring, principal, id, body, new_id("share"))
+    await session.commit()
+    return render_page(request, "share.html", principal, id=id, name=name, share=share)
+
+
+@router.post("/dashboard/evaluations/{id}/shares/{share_id}/revoke")
+async def revoke_share(id: str, share_id: str, principal: EvaluatePrincipal, session: Session) -> Response:
+    with suppress(NotFound):  # it has expired; the next page shows what is left
+        await shares.revoke(session, principal, id, share_id)
+    return redirect(f"/dashboard/evaluations/{id}")
+
+
 @router.post("/dashboard/evaluations/{id}/cancel")
 async def cancel_evaluation(id: str, principal: EvaluatePrincipal, session: Session) -> Response:
     try:
@@ -199,11 +274,23 @@ async def show_cell(
 ) -> Response:
     """One scheme under one attack: images, figures, curves, settings."""
     evaluation = await service.get_view(session, await service.get(session, principal, id))
-    await service.get_cell(session, principal, id, cell_id)
+    return await render_cell(request, principal, session, evaluation, cell_id, order)
+
+
+async def render_cell(
+    request: Request,
+    principal: Principal | None,
+    session: AsyncSession,
+    evaluation: Evaluation,
+    cell_id: str,
+    order: SampleOrder,
+    address: str | None = None,
+) -> Response:
+    """address: of the share link that the reader has; None for the account of the evaluation. Raises NotFound."""
     titles = EvaluationTable(evaluation).cell_titles
     ids = [cell.id for cell in evaluation.cells]
     if cell_id not in ids:
-        raise NotFound(f"{cell_id} measures utility; see the page of evaluation {id}")
+        raise NotFound(f"there is no cell {cell_id!r} of evaluation {evaluation.id}")
     position = ids.index(cell_id)
     cell = evaluation.cells[position]
     scores = await rows.get_scores(session, cell_id)
@@ -217,6 +304,8 @@ async def show_cell(
         "cell.html",
         principal,
         evaluation=evaluation,
+        page=address or f"/dashboard/evaluations/{evaluation.id}",
+        api=address or f"/evaluations/{evaluation.id}",
         cell=cell,
         titles=titles,
         before=ids[position - 1] if position else None,

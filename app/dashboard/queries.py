@@ -11,6 +11,8 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from unveil.app.db.job_states import Status
 from unveil.app.db.tables import Cell, Evaluation, Event, Key
 
+_EVALUATIONS_FOR_CHOICES = 1000
+
 
 async def get_running_curves(
     session: AsyncSession, evaluation_id: str, cell_ids: Sequence[str]
@@ -70,6 +72,21 @@ async def count_evaluations_by_dataset(
     counts = [func.count().filter(or_(*(names.has_key(id) for names in dataset_names))) for id in datasets]
     row = (await session.execute(select(*counts).where(Evaluation.account_id == account_id))).one()
     return dict(zip(datasets, row, strict=True))
+
+
+async def list_filter_choices(session: AsyncSession, account_id: str) -> tuple[dict[str, str], list[str]]:
+    """What the account's latest evaluations can be filtered by: datasets (id to name) and tags, in their order."""
+    recent = (
+        select(Evaluation.settings, Evaluation.tags)
+        .where(Evaluation.account_id == account_id)
+        .order_by(Evaluation.id.desc())
+        .limit(_EVALUATIONS_FOR_CHOICES)
+        .subquery()
+    )
+    id, name = recent.c.settings["dataset"].astext, recent.c.settings["dataset_name"].astext
+    datasets = await session.execute(select(id, func.max(func.coalesce(name, id))).where(id.is_not(None)).group_by(id))
+    tags = await session.scalars(select(func.unnest(recent.c.tags).label("tag")).distinct().order_by("tag"))
+    return dict(sorted(((id, name) for id, name in datasets), key=lambda item: item[1])), list(tags)
 
 
 async def recent_cell_durations(

@@ -10,7 +10,7 @@ from fastapi import APIRouter, Depends
 from starlette.responses import FileResponse, Response
 
 from unveil.app.board.pages import STATIC_DIR as BOARD_STATIC_DIR
-from unveil.app.dashboard import board, evaluation_form, evaluations, keys_and_datasets, playground, sign_in
+from unveil.app.dashboard import board, evaluation_form, evaluations, keys_and_datasets, playground, shared, sign_in
 from unveil.app.dashboard.rendering import DASHBOARD_DIR, PageRoute
 from unveil.app.errors.problem import NotFound
 from unveil.app.http.authentication import (
@@ -24,6 +24,7 @@ for sub_router in (
     evaluation_form.page_router,
     evaluation_form.api_router,
     evaluations.router,
+    shared.router,
     board.router,
     playground.router,
     keys_and_datasets.page_router,

@@ -206,9 +206,12 @@ class Evaluation(TimestampMixin, Base):
     settings: Mapped[dict[str, Any]]  # every resolved setting
     started_at: Mapped[datetime | None]
     finished_at: Mapped[datetime | None]
-    # Sequence number of the last event. Every change of the evaluation or of a cell appends an event, so the number
-    # also serves as ETag.
+    # Sequence number of the last event: every change of the status or of a cell appends one.
     event_seq: Mapped[int] = mapped_column(BigInteger, server_default=text("0"))
+    tags: Mapped[list[str]] = mapped_column(server_default=text("'{}'"))
+    notes: Mapped[str] = mapped_column(server_default=text("''"))
+    # Edits of name, tags and notes, which append no event: an ended evaluation has no further ones.
+    edit_count: Mapped[int] = mapped_column(server_default=text("0"))
     # of an ended evaluation, for lists: the evidence of its cells has megabytes
     verdicts: Mapped[dict[str, Any] | None]
     # The rules and version that wrote its board entries, which may be none; NULL: not written yet.
@@ -313,6 +316,26 @@ class Event(TimestampMixin, Base):
     seq: Mapped[int] = mapped_column(BigInteger, primary_key=True)
     type: Mapped[str] = mapped_column(String(16))  # progress, cell, metric, status
     data: Mapped[dict[str, Any]]
+
+
+class Share(TimestampMixin, Base):
+    """A link with which everybody can read one evaluation, stored as a keyed hash. A revoked one has no row."""
+
+    __tablename__ = "shares"
+
+    hash: Mapped[bytes] = mapped_column(primary_key=True)
+    id: Mapped[str] = mapped_column(unique=True)
+    evaluation_id: Mapped[str] = mapped_column(ForeignKey("evaluations.id", ondelete="CASCADE"), index=True)
+    expires_at: Mapped[datetime]
+    images: Mapped[bool]
+
+
+class SigningKey(TimestampMixin, Base):
+    """A public key that reports were signed with; the private one is derived from a master key of the key ring."""
+
+    __tablename__ = "signing_keys"
+
+    public_key: Mapped[bytes] = mapped_column(primary_key=True)
 
 
 class EvaluationArtifact(TimestampMixin, Base):

@@ -17,12 +17,12 @@ from unveil.app.db.tables import Cell, Curve, Evaluation, Event, Key, ProcessHea
 from unveil.app.http.pagination import PageRequest, apply_cursor
 
 _SELECT_VERSION_AND_STATUS = select(
-    Evaluation.id, Evaluation.account_id, Evaluation.event_seq, Evaluation.status
+    Evaluation.id, Evaluation.account_id, Evaluation.event_seq, Evaluation.edit_count, Evaluation.status
 ).where(Evaluation.id == any_(bindparam("keys", type_=ARRAY(String))))
 
 
 async def get_version_and_status(loader: RowLoader, account_id: str, id: str) -> Row[Any] | None:
-    """(id, account_id, event_seq, status), the columns that polling needs."""
+    """(id, account_id, event_seq, edit_count, status), the columns that polling needs."""
     row = await loader.load(_SELECT_VERSION_AND_STATUS, id) if is_id(id) else None
     return row if row is not None and row.account_id == account_id else None
 
@@ -39,18 +39,23 @@ async def get_evaluation(session: AsyncSession, account_id: str, id: str) -> Eva
 
 @dataclass(frozen=True)
 class EvaluationFilter:
-    """Which evaluations a list holds; an empty field lets all of them pass. dataset: its name or id."""
+    """Which evaluations a list holds; an empty field lets all of them pass.
 
-    name_contains: str = ""
+    text: part of the name, of the notes or of a tag. dataset: its name or id. tag: the whole tag.
+    """
+
+    text: str = ""
     status: str = ""
     scheme: str = ""
     dataset: str = ""
+    tag: str = ""
 
     def conditions(self) -> list[ColumnElement[bool]]:
         """WHERE clauses."""
         settings, conditions = Evaluation.settings, list[ColumnElement[bool]]()
-        if self.name_contains:
-            conditions.append(Evaluation.name.icontains(self.name_contains, autoescape=True))
+        if self.text:
+            texts = (Evaluation.name, Evaluation.notes, func.array_to_string(Evaluation.tags, ","))
+            conditions.append(or_(*(text.icontains(self.text, autoescape=True) for text in texts)))
         if self.status:
             conditions.append(Evaluation.status == self.status)
         if self.scheme:
@@ -59,6 +64,8 @@ class EvaluationFilter:
             names = (settings["dataset"].astext, settings["dataset_name"].astext)
             uploads = settings["schemes"].contains([{"dataset": self.dataset}])
             conditions.append(or_(*(name == self.dataset for name in names), uploads))
+        if self.tag:
+            conditions.append(literal(self.tag) == any_(Evaluation.tags))
         return conditions
 
 

@@ -3,34 +3,36 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import io
+import json
 import zipfile
 from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
 
-from unveil.app.db.tables import Evaluation
 from unveil.app.errors.problem import UnknownEvaluation
-from unveil.app.evaluations import queries, service
+from unveil.app.evaluations import queries
 from unveil.app.report import formats
+from unveil.app.report.evaluation import Evaluation
 from unveil.app.report.formats import Format
 from unveil.app.report.model import Report, SampleTriple
+from unveil.app.security.signing import MANIFEST, ReportSigner
 
 _TRIPLES_PER_READ = 8  # of a zip, held in memory together
 
 
 async def load_report(
-    session: AsyncSession, evaluation: Evaluation, format: Format, *, with_images: bool = True
+    session: AsyncSession, view: Evaluation, format: Format, auditor: str, *, with_images: bool = True
 ) -> Report:
     """The report with the images on its page. Releases the connection."""
-    view = await service.get_view(session, evaluation)
     curves: dict[str, dict[str, Any]] = {}
     samples: dict[str, list[SampleTriple]] = {}
     ids = [*(cell.id for cell in view.cells), *(job.id for job in view.utility)]
     for curve in await queries.list_curves(session, ids):
         curves.setdefault(curve.cell_id, {})[curve.name] = curve.points
-    report = Report(view, curves, samples, without_images=not with_images)
+    report = Report(view, curves, samples, auditor=auditor, without_images=not with_images)
     if with_images and format in (Format.HTML, Format.ZIP):
         for row in await queries.list_sample_triples(session, ids):
             samples.setdefault(row.cell_id, []).append(SampleTriple(*row))
@@ -55,15 +57,19 @@ async def scores_csv(session: AsyncSession, cell_id: str) -> str:
     return formats.scores_csv(zip(scores.index, scores.ssim, scores.psnr, scores.rank, vif, strict=True))
 
 
-async def stream_zip(sessions: async_sessionmaker[AsyncSession], report: Report) -> AsyncIterator[bytes]:
+async def stream_zip(
+    sessions: async_sessionmaker[AsyncSession], report: Report, signer: ReportSigner
+) -> AsyncIterator[bytes]:
     """The zip as it is written: it may have gigabytes, so only a few triples are in memory at a time.
+
+    Its last file is the signed manifest: the SHA-256 of all others.
 
     Raises UnknownEvaluation if the evaluation is deleted meanwhile, so that the client does not take a truncated zip
     for a complete one.
     """
     buffer = _ZipBuffer()
-    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
-        await asyncio.to_thread(formats.write_reports, archive, report)
+    with _HashingZip(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
+        await asyncio.to_thread(formats.write_reports, archive, report, signer.sign)
         yield buffer.drain()
         for position, cell in enumerate(report.evaluation.cells):
             if cell.result is None:
@@ -80,7 +86,23 @@ async def stream_zip(sessions: async_sessionmaker[AsyncSession], report: Report)
                     triples = await _load_sample_images(session, ids[offset : offset + _TRIPLES_PER_READ])
                 await asyncio.to_thread(formats.write_sample_images, archive, folder, triples)
                 yield buffer.drain()
+        manifest = json.dumps({"evaluation": report.evaluation.id, "files": archive.digests}, indent=2)
+        archive.writestr(MANIFEST, signer.sign(manifest.encode()))
     yield buffer.drain()
+
+
+class _HashingZip(zipfile.ZipFile):
+    """Keeps the SHA-256 of every file that it writes."""
+
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
+        self.digests: dict[str, str] = {}
+
+    def writestr(
+        self, zinfo_or_arcname: Any, data: Any, compress_type: int | None = None, compresslevel: int | None = None
+    ) -> None:
+        self.digests[zinfo_or_arcname] = hashlib.sha256(data.encode() if isinstance(data, str) else data).hexdigest()
+        super().writestr(zinfo_or_arcname, data, compress_type, compresslevel)
 
 
 class _ZipBuffer(io.RawIOBase):

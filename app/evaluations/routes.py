@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 from collections.abc import AsyncIterator, Mapping
 from enum import StrEnum
@@ -11,7 +10,6 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Depends, Header, HTTPException, Path, Query, Request, Response
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 from sqlalchemy import Row
-from starlette.responses import StreamingResponse
 
 from unveil.app.db.ids import new_id
 from unveil.app.db.job_states import TERMINAL, Status
@@ -34,7 +32,8 @@ from unveil.app.errors.problem import (
     UnknownEvaluation,
 )
 from unveil.app.evaluations import queries, report_data, serializers, service, sse
-from unveil.app.evaluations.schemas import EvaluationCreate, EvaluationOut, EvaluationSummary
+from unveil.app.evaluations.report_response import build_report_response
+from unveil.app.evaluations.schemas import EvaluationCreate, EvaluationOut, EvaluationSummary, EvaluationUpdate
 from unveil.app.evaluations.verdicts import COMPUTED_BY
 from unveil.app.http.authentication import AuthenticatedRoute, EvaluatePrincipal, ReadPrincipal, resolve_principal
 from unveil.app.http.etag import IfNoneMatch, matches
@@ -66,8 +65,8 @@ def _response(status: int, description: str, *media_types: str) -> dict[int | st
 
 
 def _polling_headers(version_and_status: Evaluation | Row[Any]) -> dict[str, str]:
-    etag = f'W/"{version_and_status.event_seq}-{_COMPUTED_BY_DIGEST}"'
-    headers = {"ETag": etag, "Cache-Control": "private, no-cache"}
+    version = f"{version_and_status.event_seq}-{version_and_status.edit_count}-{_COMPUTED_BY_DIGEST}"
+    headers = {"ETag": f'W/"{version}"', "Cache-Control": "private, no-cache"}
     return headers if version_and_status.status in TERMINAL else {**headers, "Retry-After": _POLL_INTERVAL_S}
 
 
@@ -120,13 +119,16 @@ async def list_evaluations(
     principal: ReadPrincipal,
     session: Session,
     paging: EvaluationPaging,
-    q: Annotated[str, Query(max_length=200, description="Only evaluations whose name contains this text")] = "",
+    q: Annotated[
+        str, Query(max_length=200, description="Only evaluations whose name, notes or tags contain this text")
+    ] = "",
     status: Annotated[Status | None, Query()] = None,
     scheme: Annotated[str, Query(max_length=200, description="Only evaluations of this scheme")] = "",
     dataset: Annotated[str, Query(max_length=200, description="Name or id")] = "",
+    tag: Annotated[str, Query(max_length=50, description="A whole tag")] = "",
 ) -> Page[EvaluationSummary]:
     """The evaluations of the account, newest first, without their cells."""
-    chosen = queries.EvaluationFilter(q, status or "", scheme, dataset)
+    chosen = queries.EvaluationFilter(q, status or "", scheme, dataset, tag)
     rows = await queries.list_evaluations(session, principal.account_id, paging, chosen)
     summaries = await service.list_summaries(session, rows[: paging.limit])
     return build_page(rows, paging, lambda row: summaries[row.id], lambda row: row.id)
@@ -151,6 +153,20 @@ async def get_evaluation(
         if matches(if_none_match, headers["ETag"]):
             return Response(status_code=304, headers=headers)
     evaluation = await service.get(session, principal, evaluation_id)
+    response.headers.update(_polling_headers(evaluation))
+    return await service.get_detail(session, evaluation)
+
+
+@router.patch("/{evaluation_id}", responses=problems(UnknownEvaluation, Invalid))
+async def update_evaluation(
+    evaluation_id: EvaluationId,
+    body: EvaluationUpdate,
+    principal: EvaluatePrincipal,
+    session: Session,
+    response: Response,
+) -> EvaluationOut:
+    """Change the name, the tags or the notes, in whatever status the evaluation is."""
+    evaluation = await service.update(session, principal, evaluation_id, body)
     response.headers.update(_polling_headers(evaluation))
     return await service.get_detail(session, evaluation)
 
@@ -242,16 +258,13 @@ async def get_report(
     session: Session,
     images: Annotated[bool, Query(description="false: leave out all images, for a copy to share")] = True,
 ) -> Response:
-    """The current report: a self-contained HTML page, JSON, CSV, Markdown or a zip."""
+    """The current report: a self-contained HTML page, JSON, CSV, Markdown or a zip. All but CSV are signed.
+
+    `unveil report verify` checks a signature; `/.well-known/jwks.json` serves the public keys.
+    """
     evaluation = await service.get(session, principal, evaluation_id)
-    report = await report_data.load_report(session, evaluation, format, with_images=images)
-    disposition = "inline" if format is Format.HTML else "attachment"
-    headers = {"Content-Disposition": f'{disposition}; filename="{evaluation.id}.{format.value}"'}
-    media_type, headers = formats.MEDIA_TYPES[format], headers | formats.HEADERS.get(format, {})
-    if format is Format.ZIP:
-        zip_stream = report_data.stream_zip(app_state.sessions, report)
-        return StreamingResponse(zip_stream, media_type=media_type, headers=headers)
-    return Response(await asyncio.to_thread(formats.render, report, format), media_type=media_type, headers=headers)
+    view = await service.get_view(session, evaluation)
+    return await build_report_response(app_state, session, evaluation, view, format, with_images=images)
 
 
 @router.get("/{evaluation_id}/cells/{cell_id}/curve", responses=problems(NotFound))

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import re
 from datetime import datetime
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from unveil.app.db.job_states import Status
 from unveil.app.keys.schemas import KeyOut
@@ -15,6 +15,7 @@ from unveil.models.catalog import SsimMode
 from unveil.models.core.profiles import PROFILE_KEYS, Profile
 
 _CONTROL_CHARACTERS = re.compile(r"[\x00-\x1f\x7f]")
+_CONTROL_CHARACTERS_IN_LINES = re.compile(r"[\x00-\x08\x0b-\x1f\x7f]")
 
 
 def _require_single_line(text: str) -> str:
@@ -23,7 +24,28 @@ def _require_single_line(text: str) -> str:
     return text
 
 
+def _require_tag(tag: str) -> str:
+    tag = _require_single_line(tag).strip()
+    if not tag or "," in tag:
+        raise ValueError("must hold text and no comma, which separates tags")
+    return tag
+
+
+def _require_lines(text: str) -> str:
+    text = text.replace("\r\n", "\n")
+    if _CONTROL_CHARACTERS_IN_LINES.search(text):
+        raise ValueError("must be printable text; line breaks and tabs are allowed")
+    return text.strip()
+
+
+def _drop_duplicates(tags: list[str]) -> list[str]:
+    return list(dict.fromkeys(tags))
+
+
 SingleLineText = Annotated[str, Field(min_length=1, max_length=200), AfterValidator(_require_single_line)]
+Tag = Annotated[str, Field(min_length=1, max_length=50), AfterValidator(_require_tag)]
+Tags = Annotated[list[Tag], Field(max_length=20), AfterValidator(_drop_duplicates)]
+Notes = Annotated[str, Field(max_length=10_000), AfterValidator(_require_lines)]
 
 
 class Entry(BaseModel):
@@ -99,11 +121,34 @@ class EvaluationCreate(BaseModel):
     test_images: int | None = Field(None, strict=True, description="As in the profile; may be left out")
 
 
+class EvaluationUpdate(BaseModel):
+    """What to change; a field that is null or left out stays as it is. The last edit of a field wins."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+        json_schema_extra={
+            "examples": [{"name": "audit 1, final", "tags": ["paper"], "notes": "For section 4."}],
+        },
+    )
+
+    name: SingleLineText | None = None
+    tags: Tags | None = Field(None, description="The whole list: tags that it lacks are removed")
+    notes: Notes | None = Field(None, description="Plain text, for the page and the report; empty removes them")
+
+    @model_validator(mode="after")
+    def _require_change(self) -> Self:
+        if self.name is None and self.tags is None and self.notes is None:
+            raise ValueError("names no change; give name, tags or notes")
+        return self
+
+
 class EvaluationSummary(BaseModel):
     """An evaluation in a list."""
 
     id: str
     name: str
+    tags: list[str] = Field(examples=[["paper"]])
+    notes: str
     status: Status
     created_at: datetime
     started_at: datetime | None

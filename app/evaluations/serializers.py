@@ -84,6 +84,8 @@ def _summary_fields(
     return {
         "id": evaluation.id,
         "name": evaluation.name,
+        "tags": evaluation.tags,
+        "notes": evaluation.notes,
         "status": evaluation.status,
         "created_at": evaluation.created_at,
         "started_at": evaluation.started_at,

@@ -35,7 +35,7 @@ from unveil.app.evaluations.planning import (
     ReconstructionUpload,
     plan_evaluation,
 )
-from unveil.app.evaluations.schemas import EvaluationCreate, EvaluationOut, EvaluationSummary
+from unveil.app.evaluations.schemas import EvaluationCreate, EvaluationOut, EvaluationSummary, EvaluationUpdate
 from unveil.app.evaluations.verdicts import load_verdicts
 from unveil.app.jobs import event_log
 from unveil.app.jobs.dispatch import dispatch, enforce_quotas
@@ -232,7 +232,7 @@ async def get(session: AsyncSession, principal: Principal, id: str) -> Evaluatio
 
 
 async def get_version_and_status(app_state: AppState, principal: Principal, id: str) -> Row[Any]:
-    """(id, account_id, version, status). Raises UnknownEvaluation."""
+    """(id, account_id, event_seq, edit_count, status). Raises UnknownEvaluation."""
     return _require_found(id, await queries.get_version_and_status(app_state.loader, principal.account_id, id))
 
 
@@ -254,6 +254,20 @@ async def get_detail(session: AsyncSession, evaluation: Evaluation) -> Evaluatio
 async def get_view(session: AsyncSession, evaluation: Evaluation) -> view.Evaluation:
     """The same for report and dashboard."""
     return serializers.to_view(await get_detail(session, evaluation))
+
+
+async def update(session: AsyncSession, principal: Principal, id: str, body: EvaluationUpdate) -> Evaluation:
+    """Change the name, the tags or the notes. Raises UnknownEvaluation."""
+    await get(session, principal, id)
+    locked = _require_found(id, await session.run_sync(event_log.lock_evaluation, id))
+    changes = body.model_dump(exclude_none=True)
+    for field, value in changes.items():
+        setattr(locked, field, value)
+    if "name" in changes:  # the settings create the same evaluation again
+        locked.settings = {**locked.settings, "name": locked.name}
+    locked.edit_count += 1
+    await session.commit()
+    return await get(session, principal, id)
 
 
 async def cancel(session: AsyncSession, principal: Principal, id: str) -> Evaluation:

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 # Fields of JSON responses that hold paths of the service. Other strings, such as JSON pointers, may begin with `/` too.
-_LINK = re.compile(rb'("(?:self|cancel|events|report|curve|scores|plain|protected|reconstructed)":\s*")(/)')
+_LINK = re.compile(rb'("(?:self|cancel|events|report|curve|scores|plain|protected|reconstructed|url)":\s*")(/)')
 _PAGE_ADDRESS = re.compile(rb'(\s(?:href|src|action|formaction)=["\'])(/)(?!/)')
 # In scripts: a string that begins with a page, a route or a place on the overview, or the overview as the value of a
 # property.

@@ -183,5 +183,7 @@ class Evaluation(JsonRecord):
     utility: list[UtilityJob] = field(default_factory=list)
     keys: list[Mapping[str, Any]] = field(default_factory=list)
     settings: Mapping[str, Any]
+    tags: list[str] = field(default_factory=list)
+    notes: str = ""
     versions: Mapping[str, str | None] = field(default_factory=dict)
     links: Mapping[str, str] = field(default_factory=dict)

@@ -9,7 +9,7 @@ import io
 import json
 import re
 import zipfile
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from enum import StrEnum
 from functools import cache
 from pathlib import Path
@@ -41,6 +41,7 @@ class Format(StrEnum):
     ZIP = "zip"
 
 
+SIGNED = (Format.HTML, Format.JSON, Format.MD)  # a CSV file has no place for a signature
 MEDIA_TYPES = {
     Format.HTML: "text/html",
     Format.JSON: "application/json",
@@ -69,10 +70,11 @@ def scores_csv(scores: Iterable[Sequence[Any]]) -> str:
     return _to_csv([("index", "ssim", "psnr", "rank", "vif"), *scores])
 
 
-def write_reports(archive: zipfile.ZipFile, report: Report) -> None:
-    """The report in all other formats, and its tables as CSV."""
+def write_reports(archive: zipfile.ZipFile, report: Report, sign: Callable[[bytes], bytes] | None = None) -> None:
+    """The report in all other formats, and its tables as CSV. sign: for the formats that hold a signature."""
     for format, renderer in _RENDERERS.items():
-        archive.writestr(f"report.{format.value}", renderer(report))
+        content = renderer(report)
+        archive.writestr(f"report.{format.value}", sign(content) if sign and format in SIGNED else content)
     tables = {"table-1": table_1, "table-2": table_2, "utility": utility_table}
     for name, build in tables.items():
         lines = build(report.table)

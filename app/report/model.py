@@ -43,6 +43,7 @@ class Report:
     curves: Mapping[str, Mapping[str, Points]]  # by cell id
     samples: Mapping[str, Sequence[SampleTriple]]
     call: str | None = None  # that repeats an audit in a process of its own; None: an evaluation of the service
+    auditor: str | None = None  # the account that measured; None: a process without the service
     without_images: bool = False  # left out of a copy that is shared
 
     @cached_property
@@ -109,7 +110,8 @@ class Report:
         """What identifies this evaluation, as pairs of a term and its text."""
         evaluation = self.evaluation
         results = [cell.result for cell in evaluation.cells if cell.result]
-        facts = [("Evaluation", evaluation.id)]
+        facts = [("Auditor", self.auditor)] if self.auditor else []
+        facts.append(("Evaluation", evaluation.id))
         for term, hashes in (
             ("Dataset, SHA-256", {result.dataset_sha256 for result in results}),
             ("Originals, SHA-256", {result.originals_sha256 for result in results}),

@@ -112,6 +112,18 @@ def test_an_evaluation_is_watched_printed_and_reported(run_unveil, state_options
     assert (tmp_path / "out.csv").read_text().count("\n") >= 5
     assert json.loads(run_unveil("report", id, "-o", "-", "--format", "json", *state_options).stdout)
     assert run_unveil("report", id, "-o", "-", *state_options).stdout.startswith("<!doctype html>")
+    run_unveil("report", id, "-o", "out.html", *state_options)
+    (key, *_) = json.loads(run_unveil("report", "keys", "--json", *state_options).stdout)["keys"]
+    assert key["kid"] in run_unveil("report", "verify", "out.html", "--key", key["kid"]).stdout
+    (tmp_path / "jwks.json").write_text(json.dumps({"keys": [key]}))
+    signed = json.loads(run_unveil("report", "verify", "out.html", "--key", "jwks.json", "--json").stdout)
+    assert (signed["evaluation"], signed["auditor"], signed["key_checked"]) == (id, "local", True)
+    assert "give --key" in run_unveil("report", "verify", "out.html").stderr
+    assert "another key" in run_unveil("report", "verify", "out.html", "--key", "x" * 43, code=1).stderr
+    page = (tmp_path / "out.html").read_bytes()
+    (tmp_path / "changed.html").write_bytes(page.replace(b"broken", b"robust"))
+    assert "changed after" in run_unveil("report", "verify", "changed.html", code=1).stderr
+    assert "no-such" in run_unveil("report", "verify", "no-such.html", code=2).stderr
     run_unveil("report", id, "-o", "out.doc", *state_options, code=2)
     assert "nowhere" in run_unveil("report", id, "-o", "nowhere/out.html", *state_options, code=2).stderr
 

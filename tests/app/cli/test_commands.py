@@ -26,8 +26,9 @@ from unveil.app.local.stack import LocalStack
 ROOT = Path(__file__).parents[3]
 # They run the service, print nothing, or print what is no JSON: a file, a secret for another command.
 NO_JSON = {
-    "local", "serve", "worker", "migrate", "backup", "restore", "report", "accounts revoke", "accounts sign-in",
-    "datasets delete", "evaluations delete", "keys destroy", "keys export", "keys new-ring", "keys add-master",
+    "local", "serve", "worker", "migrate", "backup", "restore", "report write", "accounts revoke", "accounts sign-in",
+    "datasets delete", "evaluations delete", "shares revoke",
+    "keys destroy", "keys export", "keys new-ring", "keys add-master",
     "keys rotate-master", "tokens revoke", "accounts quota", "jobs cancel", "plugins check",
     "plugins new",
 }  # fmt: skip
@@ -92,6 +93,13 @@ def test_evaluations_are_listed_followed_cancelled_and_deleted(run) -> None:
     assert "Verdicts" in run("evaluations", "show", id, "--watch")
     assert "[mine]" in run("evaluations", "list")
     assert json.loads(run("evaluations", "show", id, "--json"))["status"] == "succeeded"
+    assert run("evaluations", "edit", id, "--name", "[final]", "--tags", "paper, ci", "--notes", "n1\nn2").strip() == (
+        "[final], paper, ci"
+    )
+    assert "tags: paper, ci" in run("evaluations", "show", "[final]")
+    assert "[final]" in run("evaluations", "list", "--tag", "ci")
+    assert json.loads(run("evaluations", "edit", id, "--tags", "", "--json"))["notes"] == "n1\nn2"
+    assert "--name, --tags or --notes" in run("evaluations", "edit", id, code=2)
     assert "ended" in run("evaluations", "cancel", id, code=1)
     run("evaluations", "delete", id, "--yes")
     assert id in run("evaluations", "show", id, code=2)

@@ -108,6 +108,24 @@ def test_names_are_text_and_not_markup(signed_in_browser: httpx.Client, evaluati
     assert "<b>bold" not in signed_in_browser.get(f"/dashboard/evaluations/{evaluation.id}").text
 
 
+def test_an_evaluation_is_edited_and_found_by_its_tag(signed_in_browser: httpx.Client, evaluation: Evaluation) -> None:
+    page = f"/dashboard/evaluations/{evaluation.id}"
+    form = {"name": evaluation.name, "tags": "<u>, q&a", "notes": "first\r\n<i>second</i>"}
+    assert signed_in_browser.post(f"{page}/edit", data=form).headers["Location"] == page
+    for path in ("/?tag=q%26a", "/?q=SECOND&status=succeeded&scheme=ele&dataset=sample"):
+        text = signed_in_browser.get(path).text
+        assert f'href="{page}"' in text
+        assert '<a href="/?tag=%3Cu%3E">&lt;u&gt;</a>' in text
+    assert f'href="{page}"' not in signed_in_browser.get("/?tag=q").text
+    shown = signed_in_browser.get(page).text
+    assert 'value="&lt;u&gt;, q&amp;a"' in shown
+    assert "&lt;i&gt;second&lt;/i&gt;</p>" in shown
+    refused = signed_in_browser.post(f"{page}/edit", data={**form, "tags": "x" * 51})
+    assert "takes at most 50 characters" in refused.text
+    signed_in_browser.post(f"{page}/edit", data={"name": evaluation.name})
+    assert '<ul class="tags"' not in signed_in_browser.get(page).text
+
+
 def test_an_evaluation_is_shown_with_its_figures_and_pictures(
     signed_in_browser: httpx.Client, evaluation: Evaluation
 ) -> None:

@@ -155,6 +155,70 @@ def test_a_list_is_filtered(client):
         assert (params, names) == (params, expected)
 
 
+def test_a_name_tags_and_notes_are_edited_and_found(client, run_cells):
+    body = create_evaluation(client, **SMALL)
+    other = create_evaluation(client, **SMALL)
+    run_cells(body)
+    here, before = body["links"]["self"], client.get(body["links"]["self"])
+    assert (before.json()["tags"], before.json()["notes"]) == ([], "")
+    edit = {"name": "final & <b>", "tags": [" paper ", "a_b", "paper"], "notes": "<i>first</i>\r\nsecond\n"}
+    edited = client.patch(here, json=edit)
+    assert edited.status_code == 200
+    after = client.get(here, headers={"If-None-Match": before.headers["ETag"]})
+    assert after.headers["ETag"] == edited.headers["ETag"]
+    expected = {"name": "final & <b>", "tags": ["paper", "a_b"], "notes": "<i>first</i>\nsecond"}
+    assert {field: after.json()[field] for field in expected} == expected
+    assert after.json()["settings"]["name"] == "final & <b>", "the settings create the same evaluation again"
+    assert client.patch(here, json={"tags": None, "notes": "third"}).json()["tags"] == ["paper", "a_b"]
+    for params, ids in (
+        ({"tag": "paper"}, [body["id"]]), ({"tag": "pape"}, []), ({"q": "A_B"}, [body["id"]]),
+        ({"q": "HIRD"}, [body["id"]]), ({"q": "aXb"}, []), ({}, [other["id"], body["id"]]),
+    ):  # fmt: skip
+        listed = client.get("/evaluations", params=params).json()["items"]
+        assert (params, [item["id"] for item in listed]) == (params, ids)
+    assert listed[1]["tags"] == ["paper", "a_b"]
+    page = client.get(f"{here}/report.html").text
+    assert "paper, a_b" in page
+    assert client.patch(here, json={"tags": [], "notes": ""}).json()["tags"] == []
+    assert "Notes of the auditor" not in client.get(f"{here}/report.html").text
+
+
+def test_notes_are_text_in_reports(client, run_cells):
+    body = create_evaluation(client, **SMALL)
+    run_cells(body)
+    here = body["links"]["self"]
+    client.patch(here, json={"tags": ["<u>"], "notes": "<script>x</script>\n# [a](b)"})
+    page = client.get(f"{here}/report.html").text
+    assert "&lt;script&gt;x&lt;/script&gt;" in page
+    assert "&lt;u&gt;" in page
+    assert "<script" not in page
+    assert "\\# \\[a\\](b)" in client.get(f"{here}/report.md").text
+    assert client.get(f"{here}/report.json").json()["tags"] == ["<u>"]
+
+
+def test_an_edit_that_cannot_be_made_says_why(client):
+    body = create_evaluation(client, **SMALL)
+    for edit, pointer, reason in (
+        ({}, "", "names no change"),
+        ({"title": "x"}, "/title", "unknown field"),
+        ({"name": ""}, "/name", "needs 1 or more characters"),
+        ({"name": "x" * 201}, "/name", "takes at most 200 characters"),
+        ({"name": "a\nb"}, "/name", "must be one line"),
+        ({"tags": ["a,b"]}, "/tags/0", "no comma"),
+        ({"tags": [" "]}, "/tags/0", "must hold text"),
+        ({"tags": ["x" * 51]}, "/tags/0", "takes at most 50 characters"),
+        ({"tags": [str(n) for n in range(21)]}, "/tags", "takes at most 20 entries"),
+        ({"notes": "x" * 10_001}, "/notes", "takes at most 10000 characters"),
+        ({"notes": "a\0b"}, "/notes", "must be printable text"),
+    ):
+        answer = client.patch(body["links"]["self"], json=edit)
+        assert answer.status_code == 422
+        (error,) = answer.json()["errors"]
+        assert error["pointer"] == pointer
+        assert reason in error["detail"]
+    assert client.get(body["links"]["self"]).json()["name"] == body["name"]
+
+
 def test_a_list_reads_the_results_of_an_ended_evaluation_once(client, runtime, run_cells):
     run_cells(create_evaluation(client, **SMALL))
     verdicts = client.get("/evaluations").json()["items"][0]["verdicts"]
@@ -243,6 +307,7 @@ def test_what_belongs_to_another_account_is_not_there(client, sign_in, run_cells
         assert stranger.get(path).status_code == 404, path
     assert stranger.get(here, headers={"If-None-Match": "*"}).status_code == 404
     assert stranger.post(f"{here}/cancel").status_code == 404
+    assert stranger.patch(here, json={"name": "mine"}).status_code == 404
     assert stranger.delete(here).status_code == 404
     assert stranger.get("/evaluations").json()["items"] == []
     own = create_evaluation(stranger, **SMALL)["id"]
@@ -256,6 +321,7 @@ def test_an_unknown_id_is_not_found_on_every_route(client, id):
         answer = client.get(here + path)
         assert (answer.status_code, answer.headers["content-type"]) == (404, "application/problem+json"), path
     assert client.post(f"{here}/cancel").status_code == 404
+    assert client.patch(here, json={"name": "x"}).status_code == 404
     assert client.delete(here).status_code == 404
 
 

@@ -21,6 +21,7 @@ from tests.app.evaluations.conftest import create_evaluation
 from unveil.app.evaluations import queries
 from unveil.app.jobs import event_log
 from unveil.app.report import charts, image_grids
+from unveil.app.security import signing
 
 SMALL = {"schemes": [{"name": "tanaka"}], "attacks": [{"name": "none"}, {"name": "brute-force"}], "keys": 1}
 
@@ -122,7 +123,7 @@ def test_a_page_with_many_pictures_keeps_its_size(client, run_cells, monkeypatch
     assert "32 stored triples" in small.text
 
 
-def test_the_report_comes_in_every_format(client, run_cells):
+def test_the_report_comes_in_every_format_and_is_signed(client, run_cells, tmp_path):
     body = create_evaluation(client, name="audit | x")
     run_cells(body)
     base = body["links"]["self"] + "/report"
@@ -140,6 +141,15 @@ def test_the_report_comes_in_every_format(client, run_cells):
         assert fact in text.replace("\\", "")
     (digest,) = re.findall(r"Results, SHA-256: ([0-9a-f]{64})", text)
     assert digest in client.get(f"{base}.html").text
+
+    keys = client.get("/.well-known/jwks.json", headers={"Authorization": ""}).json()["keys"]
+    for format in ("html", "md", "json", "zip"):
+        file = tmp_path / f"report.{format}"
+        file.write_bytes(client.get(f"{base}.{format}").content)
+        signature = signing.verify_file(file)
+        assert (signature.claims.evaluation, signature.claims.auditor) == (body["id"], "owner")
+        assert [signature.kid] == [key["kid"] for key in keys]
+    assert "Auditor: owner" in text
 
     shared = client.get(f"{base}.html", params={"images": "false"}).text
     assert "Images are left out of this copy." in shared

@@ -32,8 +32,8 @@ from unveil.app.settings import Settings
 from unveil.worker.runtime import Runtime
 
 NOT_ENCRYPTED = {
-    "tokens.hash", "sign_in_codes.hash", "dashboard_sessions.hash", "idempotency.fingerprint",
-    "samples.plain", "samples.protected", "samples.reconstructed",
+    "tokens.hash", "sign_in_codes.hash", "dashboard_sessions.hash", "shares.hash", "idempotency.fingerprint",
+    "samples.plain", "samples.protected", "samples.reconstructed", "signing_keys.public_key",
 }  # fmt: skip
 
 
