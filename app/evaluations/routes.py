@@ -125,7 +125,7 @@ async def list_evaluations(
     status: Annotated[Status | None, Query()] = None,
     scheme: Annotated[str, Query(max_length=200, description="Only evaluations of this scheme")] = "",
     dataset: Annotated[str, Query(max_length=200, description="Name or id")] = "",
-    tag: Annotated[str, Query(max_length=50, description="A whole tag")] = "",
+    tag: Annotated[str, Query(max_length=50, description="Only evaluations with this tag")] = "",
 ) -> Page[EvaluationSummary]:
     """The evaluations of the account, newest first, without their cells."""
     chosen = queries.EvaluationFilter(q, status or "", scheme, dataset, tag)

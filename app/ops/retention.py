@@ -1,4 +1,4 @@
-"""Retention: deletes old evaluations, expired sign-in codes, sessions and idempotency records, and orphaned blobs."""
+"""Retention: deletes old evaluations, orphaned blobs, and expired codes, sessions, links and idempotency records."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, delete, func, select
 from sqlalchemy.orm import Session
 
-from unveil.app.db.tables import Base, DashboardSession, Evaluation, IdempotencyRecord, SignInCode
+from unveil.app.db.tables import Base, DashboardSession, Evaluation, IdempotencyRecord, Share, SignInCode
 from unveil.app.ops.storage_gc import find_orphaned_blobs
 from unveil.app.settings import Settings
 from unveil.app.storage import BlobStore
@@ -25,6 +25,7 @@ def delete_expired(session: Session, settings: Settings, age: timedelta, *, dry_
         "evaluations": (Evaluation, Evaluation.finished_at < now - age),
         "sign-in codes": (SignInCode, SignInCode.expires_at < now),
         "dashboard sessions": (DashboardSession, DashboardSession.expires_at < now),
+        "share links": (Share, Share.expires_at < now),
         "idempotency records": (IdempotencyRecord, IdempotencyRecord.locked_until < now - retry_window),
     }
     counts: dict[str, int] = {}

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
+import httpx
 import pytest
 import typer.main
 
@@ -100,6 +101,12 @@ def test_evaluations_are_listed_followed_cancelled_and_deleted(run) -> None:
     assert "[final]" in run("evaluations", "list", "--tag", "ci")
     assert json.loads(run("evaluations", "edit", id, "--tags", "", "--json"))["notes"] == "n1\nn2"
     assert "--name, --tags or --notes" in run("evaluations", "edit", id, code=2)
+    link = run("shares", "create", id, "--days", "2", "--no-images").strip()
+    assert httpx.get(link).status_code == 200
+    (share,) = json.loads(run("shares", "list", id, "--json"))
+    assert share["images"] is False
+    run("shares", "revoke", id, "latest")
+    assert httpx.get(link).status_code == 404
     assert "ended" in run("evaluations", "cancel", id, code=1)
     run("evaluations", "delete", id, "--yes")
     assert id in run("evaluations", "show", id, code=2)

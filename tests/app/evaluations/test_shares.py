@@ -51,7 +51,7 @@ def addresses(reader, url):
         if answer.headers["Content-Type"].startswith("text/html"):
             links = re.findall(r'(?:href|src|action)="(/[^"#?]*)', answer.text)
             todo |= {link for link in links if link.startswith("/shared/")} - found
-            assert all(link.startswith(("/shared/", "/static/")) for link in links), links
+            assert all(link == "/" or link.startswith(("/shared/", "/static/")) for link in links), links
     return found
 
 

@@ -11,7 +11,7 @@ from sqlalchemy import func, select, update
 from tests.factories import make_account, make_evaluation
 from unveil.app.db.ids import new_id
 from unveil.app.db.job_states import Status
-from unveil.app.db.tables import Base, Cell, DashboardSession, Evaluation, IdempotencyRecord, Key, SignInCode
+from unveil.app.db.tables import Base, Cell, DashboardSession, Evaluation, IdempotencyRecord, Key, Share, SignInCode
 from unveil.app.ops.retention import delete_expired
 from unveil.app.ops.storage_gc import find_orphaned_blobs
 from unveil.worker.runtime import Runtime
@@ -45,6 +45,8 @@ def add_old_and_new_rows(runtime: Runtime) -> None:
             spent = {"hash": bytes([number]), "account_id": account, "scopes": [], "expires_at": ends}
             session.add(SignInCode(**spent))
             session.add(DashboardSession(**spent))
+            link = {"hash": bytes([number]), "id": new_id("share"), "evaluation_id": young, "images": True}
+            session.add(Share(**link, expires_at=ends))
             locked = ends - days(2)
             session.add(
                 IdempotencyRecord(
@@ -62,7 +64,8 @@ def counts(runtime: Runtime) -> dict[str, int]:
 
 
 EXPECTED_COUNTS = {
-    "evaluations": 1, "sign-in codes": 1, "dashboard sessions": 1, "idempotency records": 1, "orphaned blobs": 1
+    "evaluations": 1, "sign-in codes": 1, "dashboard sessions": 1, "share links": 1, "idempotency records": 1,
+    "orphaned blobs": 1,
 }  # fmt: skip
 
 
@@ -85,7 +88,8 @@ def test_what_is_old_goes_and_a_second_run_finds_nothing(runtime: Runtime) -> No
     after = counts(runtime)
     fewer = {name: before[name] - after[name] for name in before if before[name] != after[name]}
     assert fewer == {
-        "evaluations": 1, "cells": 1, "sign_in_codes": 1, "dashboard_sessions": 1, "idempotency": 1, "uploads": 1
+        "evaluations": 1, "cells": 1, "sign_in_codes": 1, "dashboard_sessions": 1, "shares": 1, "idempotency": 1,
+        "uploads": 1,
     }  # fmt: skip
     with runtime.sessions() as session:
         assert session.scalar(select(func.count()).select_from(Cell)) == 2
