@@ -89,7 +89,7 @@ def evaluate(
         bool,
         typer.Option(
             "--utility",
-            help="Also measure how much accuracy a classifier loses on protected images on protected images",
+            help="Also measure how much accuracy a classifier loses on protected images",
         ),
     ] = False,
     public_dataset: Annotated[
