@@ -116,6 +116,10 @@ class Attack(ABC, Generic[S]):
         """Why this attack does not apply to `scheme`; None if it does."""
         return None
 
+    def assumptions(self, scheme: Scheme[Any, Any]) -> str:
+        """What the attack uses of a scheme. On ciphertexts of an unknown scheme it runs once for each such text."""
+        return f"{scheme.name} {scheme.settings}"
+
     def for_controls(self) -> Attack[Any]:
         """The attack that the controls of a cell run."""
         return self

@@ -49,5 +49,8 @@ class FrSorted(Attack[FrSortedSettings]):
             return "undoes a colour shuffle within each pixel, which only pixel-wise encryption has"
         return None
 
+    def assumptions(self, scheme: Scheme[Any, Any]) -> str:  # noqa: ARG002
+        return "channels permuted and inverted within pixels"
+
     def run(self, attack_input: AttackInput, context: RunContext) -> AttackResult:  # noqa: ARG002
         return AttackResult(reconstructed=sorted_reconstruction(attack_input.targets, self.settings.b))

@@ -48,6 +48,9 @@ class SecondOrder(Attack[CiphertextSettings]):
             return "every image has a key of its own: a ciphertext reveals nothing about the key of another image"
         return None
 
+    def assumptions(self, scheme: Scheme[Any, Any]) -> str:
+        return f"blocks of {_block_side(scheme)} pixels, values {scheme.ciphertext.low} to {scheme.ciphertext.high}"
+
     def run(self, attack_input: AttackInput, context: RunContext) -> AttackResult:
         from unveil.models.recovery.second_order import read_linear_blocks
 

@@ -131,6 +131,9 @@ class SimulatedPairs(Attack[SimulatedPairsSettings]):
             else 0.0
         )
 
+    def assumptions(self, scheme: Scheme[Any, Any]) -> str:  # noqa: ARG002
+        return "channels permuted and inverted within pixels"
+
     def run(self, attack_input: AttackInput, context: RunContext) -> AttackResult:
         from unveil.models.networks.sign_unet import load_network
 

@@ -19,6 +19,7 @@ from unveil.models.evaluation.key_evidence import collect_evidence
 from unveil.models.evaluation.scoring import KeyTrial
 from unveil.models.metrics.comparisons import COMPARISON_NAMES
 from unveil.models.metrics.intervals import binomial_interval, summary
+from unveil.models.metrics.matching import Matches
 from unveil.models.metrics.naturalness import naturalness
 
 _SHOWN_P = 1e-4  # of a ciphertext that shows a public image
@@ -31,13 +32,13 @@ def build_evidence(
     control_run: ControlRun,
     public: Images,
     *,
-    rejected: Sequence[KeyTrial] = (),
+    rejected: Sequence[Matches] = (),
     seed: int = 0,
 ) -> CellEvidence:
-    """rejected: trials that were worse than the one chosen, all under the same key; their tests count as well."""
+    """rejected: of trials that were worse than the one chosen, all under the same key; their tests count as well."""
     first = trials[0]
     keys = [_key_evidence(trial, control_run, seed) for trial in trials]
-    keys += [collect_evidence(trial.matches, control_run.nulls) for trial in rejected]
+    keys += [collect_evidence(matches, control_run.nulls) for matches in rejected]
     natural, shown = natural_and_shown([trial.protected for trial in trials], public)
     return CellEvidence(
         attack.name,

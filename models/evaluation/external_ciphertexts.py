@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -11,7 +12,7 @@ import numpy as np
 
 from unveil.models.attacks.base import Attack, AttackResult
 from unveil.models.catalog import external_not_applicable_reason, known_ciphers, takes_unknown_scheme
-from unveil.models.core.cell_result import CellResult
+from unveil.models.core.cell_result import CellResult, RecognitionRate
 from unveil.models.core.errors import AttackFailed, DoesNotApply
 from unveil.models.core.images import Images
 from unveil.models.core.profiles import PROFILE_IMAGE_COUNTS
@@ -27,7 +28,7 @@ from unveil.models.evaluation.isolation import run_attack
 from unveil.models.evaluation.linkage import link_outcome
 from unveil.models.evaluation.originals import Originals
 from unveil.models.evaluation.outcome import CellOutcome, Sample, build_outcome
-from unveil.models.evaluation.scoring import ScoringOptions, score
+from unveil.models.evaluation.scoring import KeyTrial, ScoringOptions, score
 from unveil.models.metrics.ssim import ssim
 from unveil.models.schemes.base import Scheme
 
@@ -63,19 +64,21 @@ def run_external(
     image_split = _split_upload(attack, data, public)
     candidates = candidate_schemes(attack, *data.test.shape[1:3], key_per_image=key_per_image)
     controls_start = 1.0 if data.test_originals is None else controls_start_fraction(attack, len(candidates))
-    attempts: list[_Attempt] = []
-    failures: list[AttackFailed] = []
-    for index, (label, scheme) in enumerate(candidates):
+    attempts, failures = list[_Attempt](), list[AttackFailed]()
+
+    def run(index: int, *, ablation: bool) -> AttackResult:
+        label, scheme = candidates[index]
         attack_input = build_attack_input(scheme, attack, image_split, _uploaded_ciphertexts(data))
         if attack_input.oracle is not None:
             attack_input = replace(attack_input, oracle=oracle)
+        report = _attempt_report(context, index, len(candidates), controls_start, label)
+        return run_attack(attack, attack_input, replace(context, report=report, ablation=ablation))
+
+    for index, (label, scheme) in enumerate(candidates):
         attempt_started_at = time.monotonic()
         try:
-            attack_result = run_attack(
-                attack,
-                attack_input,
-                replace(context, report=_attempt_report(context, index, len(candidates), controls_start, label)),
-            )
+            # Only the curve of the best attempt is shown, and it takes longer than the attack.
+            attack_result = run(index, ablation=context.ablation and len(candidates) == 1)
             if attack_result.similarities is not None:
                 return _link(
                     scheme, attack, image_split, full_data, data, attack_result, attempt_started_at, options,
@@ -87,7 +90,7 @@ def run_external(
             continue
         seconds = time.monotonic() - attempt_started_at
         quality = _score_attempt(reconstructed, data.test_originals, options)
-        attempts.append(_Attempt(quality, label, attack_result, seconds))
+        attempts.append(_Attempt(quality, index, label, attack_result, seconds))
     if not attempts:
         error = DoesNotApply if all(isinstance(each, DoesNotApply) for each in failures) else AttackFailed
         raise error("; ".join(map(str, failures)) or "no known scheme takes images of this size")
@@ -99,9 +102,18 @@ def run_external(
     if data.test_originals is None:
         outcome = _unscored_result(attack, data.test, best, image_split.public, options, context, notes, started_at)
         return replace(outcome, result=replace(outcome.result, dataset_sha256=full_data.sha256))
+    if context.ablation and len(candidates) > 1:
+        with suppress(AttackFailed):  # a curve that fails takes nothing from the recovery
+            best = replace(best, attack_result=run(best.index, ablation=True))
     unused = full_data.test_originals[len(data.test) :] if full_data.test_originals is not None else None
     originals = Originals.build(data.test_originals, unused, public, seed=options.seed)
-    trials = [score(originals, data.test, attempt.attack_result, options, attempt.seconds) for attempt in attempts]
+    trial = score(originals, data.test, best.attack_result, options, best.seconds)
+    rejected = [
+        originals.match(
+            originals.orient(result.reconstruct_each(data.test), result.ambiguity, options.ssim_mode).images
+        )
+        for result in (attempt.attack_result for attempt in attempts[1:])
+    ]
     control_run = run_controls(
         dict(candidates)[best.label],
         attack.for_controls(),
@@ -109,19 +121,11 @@ def run_external(
         originals,
         controls_context(context, controls_start),
     )
-    recogniser = None
-    if options.utility and data.train_originals is not None:
-        from unveil.models.evaluation.classification_utility import limit_to_profile, recognition_rate
-
-        utility_data = limit_to_profile(full_data, options.profile)
-        assert utility_data.train_originals is not None
-        recogniser, recogniser_notes = recognition_rate(
-            utility_data.train_originals, utility_data, data.test_originals, trials[:1], options, context
-        )
-        notes += recogniser_notes
+    recogniser, recogniser_notes = _recognition_rate(full_data, data.test_originals, trial, options, context)
+    notes += recogniser_notes
     outcome = build_outcome(
-        attack, originals, trials[:1], options, context, control_run, notes, started_at,
-        public=data.test[:0] if public is None else public, rejected=trials[1:],
+        attack, originals, [trial], options, context, control_run, notes, started_at,
+        public=data.test[:0] if public is None else public, rejected=rejected,
     )  # fmt: skip
     result = replace(
         outcome.result,
@@ -130,6 +134,19 @@ def run_external(
         originals_sha256=full_data.originals_sha256,
     )
     return replace(outcome, result=result)
+
+
+def _recognition_rate(
+    full_data: ImageDataset, originals: Images, trial: KeyTrial, options: ScoringOptions, context: RunContext
+) -> tuple[RecognitionRate | None, list[str]]:
+    """originals: of the attacked images. The classifier learns from the originals of the other images."""
+    if not options.utility or full_data.train_originals is None:
+        return None, []
+    from unveil.models.evaluation.classification_utility import limit_to_profile, recognition_rate
+
+    data = limit_to_profile(full_data, options.profile)
+    assert data.train_originals is not None
+    return recognition_rate(data.train_originals, data, originals, [trial], options, context)
 
 
 def _link(
@@ -159,6 +176,7 @@ class _Attempt:
     """The attack under the assumption of one scheme. quality: higher is better."""
 
     quality: float
+    index: int  # of the candidate
     label: str
     attack_result: AttackResult
     seconds: float
@@ -167,7 +185,10 @@ class _Attempt:
 def candidate_schemes(
     attack: Attack[Any], height: int, width: int, *, key_per_image: bool = False
 ) -> list[tuple[str, Scheme[Any, Any] | None]]:
-    """The schemes to assume: none if the attack applies to unknown schemes, else each known scheme it applies to."""
+    """The schemes to assume: none if the attack applies to unknown schemes, else each known scheme it applies to.
+
+    Of schemes of which the attack uses the same, one is assumed: it would run in the same way for each.
+    """
     if takes_unknown_scheme(attack, key_per_image=key_per_image):
         return [("", None)]
     known = [scheme for scheme in known_ciphers() if scheme.key_per_image or not key_per_image]
@@ -175,7 +196,9 @@ def candidate_schemes(
     fitting = [
         scheme for scheme in applicable if height % scheme.size_multiple == 0 and width % scheme.size_multiple == 0
     ]
-    return [(" ".join([scheme.name, *map(str, vars(scheme.settings).values())]), scheme) for scheme in fitting]
+    distinct = {attack.assumptions(scheme): scheme for scheme in reversed(fitting)}  # the first of equal ones stays
+    chosen = [scheme for scheme in fitting if scheme is distinct[attack.assumptions(scheme)]]
+    return [(" ".join([scheme.name, *map(str, vars(scheme.settings).values())]), scheme) for scheme in chosen]
 
 
 def _split_upload(attack: Attack[Any], data: ImageDataset, public: Images | None) -> ImageSplit:

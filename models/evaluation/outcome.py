@@ -27,6 +27,7 @@ from unveil.models.evaluation.plugin_metrics import score_plugin_metrics
 from unveil.models.evaluation.scoring import KeyTrial, ScoringOptions
 from unveil.models.metrics.fixed_positions import fixed_positions
 from unveil.models.metrics.intervals import summary
+from unveil.models.metrics.matching import Matches
 from unveil.models.metrics.psnr import mse, psnr
 from unveil.models.metrics.ssim import ssim
 
@@ -84,7 +85,7 @@ def build_outcome(
     started_at: float,
     *,
     public: Images,
-    rejected: Sequence[KeyTrial] = (),
+    rejected: Sequence[Matches] = (),
 ) -> CellOutcome[CellResult]:
     """The outcome of a scored cell. Each image's mean over the keys is one observation.
 

@@ -7,10 +7,12 @@ from unveil.models.core.cell_result import Controls
 from unveil.models.core.errors import AttackFailed
 from unveil.models.core.run_context import RunContext
 from unveil.models.data.sample import sample
+from unveil.models.evaluation import external_ciphertexts, isolation
 from unveil.models.evaluation.external_ciphertexts import candidate_schemes, run_external
 from unveil.models.evaluation.scoring import ScoringOptions
 from unveil.models.schemes.base import seed_secret
 
+ATTACKS = ["second-order", "fr-sorted", "simulated-pairs"]
 OPTIONS = ScoringOptions(profile="smoke", samples=4)
 
 
@@ -61,3 +63,28 @@ def test_an_attack_for_every_scheme_needs_no_guess_and_one_for_some_tries_each()
     for name in catalog.attacks():
         guesses = candidate_schemes(attack(name), 95, 95)
         assert all(scheme is None or scheme.size_multiple == 1 for _, scheme in guesses)
+
+
+def test_only_the_best_guess_at_the_scheme_is_run_for_a_curve(monkeypatch):
+    with_curve = []
+
+    def run_attack(attack, attack_input, context):
+        with_curve.append((attack_input.scheme.name, context.ablation))
+        return isolation.run_attack(attack, attack_input, context)
+
+    monkeypatch.setattr(external_ciphertexts, "run_attack", run_attack)
+    outcome = run_external(attack("known-plaintext"), upload(name="tanaka"), OPTIONS, RunContext())
+    names = [scheme.name for _, scheme in candidate_schemes(attack("known-plaintext"), 96, 96)]
+    assert with_curve == [*((name, False) for name in names), ("tanaka", True)]
+    assert [x for x, _ in outcome.curves["ssim_by_pairs"]] == [1.0, 2.0, 3.0, 4.0]
+    assert "4 pairs; 1 suffice for all" in " ".join(outcome.result.notes)
+
+
+def test_an_attack_runs_once_for_schemes_of_which_it_uses_the_same():
+    guesses = {name: [scheme.name for _, scheme in candidate_schemes(attack(name), 96, 96)] for name in ATTACKS}
+    assert guesses == {
+        "second-order": ["block-orthogonal", "blockwise"],  # whose ciphertexts have different ranges
+        "fr-sorted": ["pixelwise"],
+        "simulated-pairs": ["pixelwise"],
+    }
+    assert {scheme.name for _, scheme in candidate_schemes(attack("key-recovery"), 96, 96)} >= {"tanaka", "etc"}
