@@ -1,7 +1,7 @@
 """Chosen plaintext: the exact key from the ciphertexts of a few chosen images [M].
 
 Five images of 96x96 determine the key of any scheme that only moves and inverts nibbles, ELE and EtC included.
-Pixel-wise encryption needs one image, Tanaka's scheme three blocks.
+Pixel-wise encryption needs one image, Tanaka's scheme three blocks, a table of values 256 blocks.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from unveil.models.attacks.base import Attack, AttackInput, AttackResult, Invers
 from unveil.models.core.errors import AttackFailed
 from unveil.models.core.images import Images
 from unveil.models.core.run_context import RunContext
-from unveil.models.core.structure import LinearMap, PixelMap, is_fixed_nibble_map, moves_nibbles
+from unveil.models.core.structure import BlockSubstitution, LinearMap, PixelMap, is_fixed_nibble_map, moves_nibbles
 from unveil.models.core.threat_models import ThreatModel
 from unveil.models.schemes.base import Scheme
 from unveil.models.schemes.tanaka import BLOCK
@@ -54,11 +54,14 @@ class ChosenPlaintext(Attack[ChosenPlaintextSettings]):
         height, width = attack_input.targets.shape[1:3]
         context.report(0.0, "querying the oracle")
         try:
+            structure = None if scheme is None else scheme.structure
             if scheme is not None and scheme.brings_pair_solver:
-                chosen = chosen_plaintext.make_numbering_images(height, width)
+                if isinstance(structure, BlockSubstitution):
+                    chosen = chosen_plaintext.make_value_images(structure.side, height, width)
+                else:
+                    chosen = chosen_plaintext.make_numbering_images(height, width)
                 key = scheme.solve_pairs(chosen, chosen_plaintext.query_oracle(oracle, chosen)).key
                 return _attack_result(scheme.decrypt(attack_input.targets, key), None, key, len(chosen))
-            structure = None if scheme is None else scheme.structure
             if isinstance(structure, LinearMap) and structure.side is not None:
                 chosen = chosen_plaintext.make_noise_images(structure.side, height, width)
                 solved = solve_structure(structure, chosen, chosen_plaintext.query_oracle(oracle, chosen))

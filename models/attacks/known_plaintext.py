@@ -12,7 +12,7 @@ from unveil.models.core.errors import AttackFailed, DoesNotApply
 from unveil.models.core.images import Images
 from unveil.models.core.run_context import OnStep, RunContext
 from unveil.models.core.settings_schema import setting
-from unveil.models.core.structure import LinearMap, PixelMap, is_fixed_nibble_map
+from unveil.models.core.structure import BlockSubstitution, LinearMap, PixelMap, is_fixed_nibble_map
 from unveil.models.core.threat_models import ThreatModel
 from unveil.models.schemes.base import Scheme
 from unveil.models.schemes.pair_solving import InconsistentPairs
@@ -90,7 +90,8 @@ class KnownPlaintext(Attack[KnownPlaintextSettings]):
         note = f"reads {100 * metrics['exact']:.2f} % of the values of {format_pairs(pair_count)} exactly{rounding}"
         if solution.determined is not None:
             metrics["determined"] = solution.determined
-            note = f"{100 * solution.determined:.2f} % of the key follows from {format_pairs(pair_count)}"
+            part = "table" if isinstance(scheme.structure, BlockSubstitution) else "key"
+            note = f"{100 * solution.determined:.2f} % of the {part} follows from {format_pairs(pair_count)}"
         if not context.ablation:
             return AttackResult(reconstructed, solution.inverse, solution.key, metrics, notes=(note,))
         curve = make_pair_curve(
@@ -124,7 +125,8 @@ def solve_pairs(
     try:
         if scheme.brings_pair_solver:
             own = scheme.solve_pairs(plain, protected)
-            return lambda images: scheme.decrypt(images, own.key), Solution(None, own.key, own.determined)
+            decrypt = own.decrypt or (lambda images: scheme.decrypt(images, own.key))
+            return decrypt, Solution(None, own.key, own.determined)
         if not isinstance(scheme.structure, PixelMap) and not is_fixed_nibble_map(scheme.structure, BLOCK):
             assert scheme.structure is not None
             on_step()

@@ -110,6 +110,17 @@ def make_numbering_images(height: int, width: int) -> Images:
     return _from_nibbles(values, (len(values), height, width, 3))
 
 
+def make_value_images(side: int, height: int, width: int) -> Images:
+    """Images uint8 [N, H, W, 3] of constant blocks with every value from 0 to 255, which determine a table of values.
+
+    The last image repeats the values from 0.
+    """
+    rows, columns = height // side, width // side
+    count = math.ceil(256 / (rows * columns))
+    values = np.arange(count * rows * columns).astype(np.uint8).reshape(count, rows, columns, 1)
+    return values.repeat(side, axis=1).repeat(side, axis=2).repeat(3, axis=3)
+
+
 def make_noise_images(side: int, height: int, width: int) -> Images:
     """Random images uint8 [N, H, W, 3] whose blocks determine a linear map of the values of one block."""
     blocks = _NOISE_BLOCKS_PER_VALUE * 3 * side * side

@@ -35,6 +35,7 @@ from unveil.models.schemes.value_substitution import UNKNOWN, ValueSubstitution
 _FEISTEL_ROUNDS = 10
 _SYMBOLS = 1000  # of three decimal digits
 _TYPICAL_LARGEST = 996  # entry of a table, the mean of the largest of 256
+_MIN_LARGEST = 950  # one table in half a million has a smaller largest entry
 _MAX_CLEAR_ERROR = 3  # grey levels of the 8-bit view: rounding, and a largest entry of 985 to 999
 _MAX_BLOCKS = 20_000  # blocks of pairs compared
 
@@ -207,8 +208,12 @@ class Blockwise(Scheme[BlockwiseSettings, BlockwiseKey]):
         symbols[inputs[:, masked]] = outputs[:, masked]
         if (symbols[inputs[:, masked]] != outputs[:, masked]).any():
             raise InconsistentPairs("no table of values is consistent with the pairs")
-        table = _fit_table(symbols, 255 * 255 / _TYPICAL_LARGEST)
-        return SolvedKey(SubstitutionKey(np.asarray(masked), table), float((symbols != UNKNOWN).mean()))
+        side = self.settings.block
+        white = 255 * 255 / _fit_largest(inputs[:, ~masked], outputs[:, ~masked])
+        substitution = ValueSubstitution(masked.reshape(side, side, 3), symbols, white)
+        return SolvedKey(
+            self.key_from_map(substitution), float((symbols != UNKNOWN).mean()), decrypt=substitution.decrypt
+        )
 
     def key_to_json(self, key: BlockwiseKey) -> dict[str, Any]:
         return {name: np.asarray(values).astype(int).tolist() for name, values in vars(key).items()}
@@ -243,12 +248,26 @@ def _levels(key: SubstitutionKey) -> npt.NDArray[np.float32]:
     return np.stack([np.arange(256), key.table]).astype(np.float32) / np.float32(key.table.max())
 
 
+def _fit_largest(inputs: npt.NDArray[np.uint8], outputs: npt.NDArray[np.uint8]) -> int:
+    """The largest entry of a table that explains most clear values and their 8-bit ciphertexts; of several the median.
+
+    Clear values are divided by it.
+    """
+    entries = np.arange(_MIN_LARGEST, _SYMBOLS)
+    shares = np.arange(256, dtype=np.float32) / entries.astype(np.float32)[:, None]
+    levels = quantise(shares.astype(np.float64) * 255)
+    counts = np.bincount((inputs.astype(np.intp) * 256 + outputs).ravel(), minlength=256 * 256).reshape(256, 256)
+    explained = counts[np.arange(256), levels].sum(axis=1)
+    best = entries[explained == explained.max()]
+    return int(best[len(best) // 2])
+
+
 def _fit_table(symbols: npt.NDArray[np.intp], white: float) -> npt.NDArray[np.int64]:
-    """A table of different entries with these 8-bit symbols, as far as they are known."""
+    """A table of different entries with these 8-bit symbols, as far as they are known, the largest of them included."""
     largest = round(255 * 255 / white)
     table, unused = np.full(256, -1, np.int64), set(range(largest + 1))
     for value in [*np.flatnonzero(symbols != UNKNOWN), *np.flatnonzero(symbols == UNKNOWN)]:
-        wanted = symbols[value] * largest / 255
+        wanted = largest if largest in unused and symbols[value] == UNKNOWN else symbols[value] * largest / 255
         table[value] = min(unused, key=lambda entry: abs(entry - wanted))
         unused.remove(int(table[value]))
     return table

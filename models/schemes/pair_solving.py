@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
@@ -15,10 +16,15 @@ K = TypeVar("K")
 
 @dataclass(frozen=True)
 class SolvedKey(Generic[K]):
-    """A key consistent with every pair, and the share of its pixels, nibbles or blocks that the pairs determine."""
+    """A key consistent with every pair, and the share of it that the pairs determine.
+
+    The share is of pixels, nibbles, blocks or table entries. decrypt: better than decryption with `key`, because it
+    relies on no entry that the pairs leave open; None: the scheme decrypts with `key`.
+    """
 
     key: K
     determined: float
+    decrypt: Callable[[Images], Images] | None = None
 
 
 class InconsistentPairs(ValueError):

@@ -11,6 +11,7 @@ from unveil.models.catalog import attacks, make_attack, make_scheme
 from unveil.models.core.errors import AttackFailed, Cancelled
 from unveil.models.core.run_context import RunContext
 from unveil.models.core.structure import PositionPermutation
+from unveil.models.data.sample import sample
 from unveil.models.metrics.ssim import ssim
 from unveil.models.schemes.base import Scheme, seed_secret
 from unveil.models.schemes.block_reading import SYMMETRIES, apply_symmetry
@@ -240,3 +241,28 @@ def test_four_ciphertexts_never_give_the_negative_where_nothing_is_inverted(draw
     attack_input = AttackInput(scheme, protected[:1], protected[1:])
     found = make_attack("key-recovery", {"ciphertexts": 4, "curve": False}).run(attack_input, RunContext())
     assert not found.key.reversed.any()
+
+
+@pytest.mark.parametrize(("pairs", "least"), [(1, 0.95), (4, 0.98)])
+@pytest.mark.parametrize("block", [4, 8])
+def test_pairs_give_the_entries_of_a_table_that_occur_and_the_others_are_predicted(block, pairs, least):
+    scheme, images = make_scheme("blockwise", {"mode": "ffx", "block": block}), sample().test[:8]
+    protected = scheme.protect(images, SECRET)
+    attack_input = AttackInput(scheme, protected[:4], protected[4:], pairs=Pairs(images[4:], protected[4:]))
+    found = make_attack("known-plaintext", {"pairs": pairs}).run(attack_input, RunContext(ablation=False))
+    assert ssim(images[:4], found.reconstructed).mean() > least
+    agreement = scheme.key_agreement(found.key, scheme.key(SECRET, 96, 96))
+    assert agreement["masked"] == 1
+    assert agreement["table"] >= found.metrics["determined"] > 0.6
+    assert f"of the table follows from {pairs} pair" in found.notes[0]
+
+
+@pytest.mark.parametrize(("side", "queries"), [(16, 16), (96, 1)])
+def test_an_oracle_gives_a_whole_table(side, queries):
+    scheme, images = make_scheme("blockwise", {"mode": "ffx"}), photographs(2, side, side)
+    protected = scheme.protect(images, SECRET)
+    attack_input = AttackInput(scheme, protected, protected[:0], oracle=lambda asked: scheme.protect(asked, SECRET))
+    found = make_attack("chosen-plaintext", {}).run(attack_input, RunContext())
+    assert found.metrics["queries"] == queries
+    assert is_exact(scheme, found.key)
+    assert (found.reconstructed == scheme.decrypt(protected, scheme.key(SECRET, side, side))).all()
