@@ -17,6 +17,7 @@ S = TypeVar("S")
 # Which way a setting makes an attack stronger; a tuple lists values from weakest to strongest. None: not declared.
 Strength = Literal["higher", "lower", "neutral"] | tuple[Any, ...] | None
 
+_MAX_VALUE_CHARACTERS = 60  # that an error quotes: a request may hold a text or a number of megabytes
 _JSON_NAMES: dict[type, str] = {bool: "boolean", int: "integer", float: "number", str: "string"}
 
 
@@ -113,9 +114,8 @@ def _check(value: Any, hint: Any, limits: Mapping[str, Any]) -> tuple[str | None
     for option in options:
         if get_origin(option) is Literal:
             choices = get_args(option)
-            return (
-                None if value in choices else f"must be one of {', '.join(map(str, choices))}; got {value!r}"
-            ), value
+            expected = f"must be one of {', '.join(map(str, choices))}"
+            return None if value in choices else f"{expected}; got {_format_value(value)}", value
         if option is type(None):
             continue
         if option is float and isinstance(value, int) and not isinstance(value, bool):
@@ -124,7 +124,12 @@ def _check(value: Any, hint: Any, limits: Mapping[str, Any]) -> tuple[str | None
         if isinstance(value, option) and (option is bool or not isinstance(value, bool)):
             return _in_limits(value, limits), value
     expected = " or ".join("null" if option is type(None) else _JSON_NAMES[option] for option in options)
-    return f"must be {expected}; got {value!r}", value
+    return f"must be {expected}; got {_format_value(value)}", value
+
+
+def _format_value(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= _MAX_VALUE_CHARACTERS else f"{text[: _MAX_VALUE_CHARACTERS - 3]}..."
 
 
 def _in_limits(value: Any, limits: Mapping[str, Any]) -> str | None:
@@ -132,9 +137,9 @@ def _in_limits(value: Any, limits: Mapping[str, Any]) -> str | None:
         return "must be a finite number"
     low, high = limits.get("minimum"), limits.get("maximum")
     if low is not None and low == high and value != low:
-        return f"must be {low}; got {value!r}"
+        return f"must be {low}; got {_format_value(value)}"
     if low is not None and value < low:
-        return f"must be at least {low}; got {value!r}"
+        return f"must be at least {low}; got {_format_value(value)}"
     if high is not None and value > high:
-        return f"must be at most {high}; got {value!r}"
+        return f"must be at most {high}; got {_format_value(value)}"
     return None

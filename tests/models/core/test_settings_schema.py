@@ -48,6 +48,14 @@ def test_an_invalid_value_is_named_by_its_pointer(values, pointer, detail):
     assert detail in what
 
 
+@pytest.mark.parametrize("values", [{"epochs": 10**400}, {"mode": "c" * 10**6}, {"limit": ["x"] * 10**5}])
+def test_an_error_quotes_the_beginning_of_a_long_value(values):
+    with pytest.raises(ParameterError) as caught:
+        parse(Example, values)
+    assert 60 < len(str(caught.value)) < 150
+    assert str(caught.value).endswith("...")
+
+
 def test_the_schema_holds_types_limits_and_defaults():
     schema = json_schema(Example)
     assert schema["properties"]["epochs"] == {
