@@ -39,6 +39,7 @@ def main() -> None:
     OUTPUT_FOLDER.mkdir(exist_ok=True)
     with Client(url, token) as client, tempfile.TemporaryDirectory() as folder, chromium(Path(folder)) as chrome:
         evaluation = _create_evaluation(client)
+        chrome.execute_cdp_cmd("Emulation.setScrollbarsHidden", {"hidden": True})  # applies from the next page on
         sign_in(chrome, url, token)
         take_screenshot = partial(_take_screenshot, chrome)
         _run_playground(chrome, f"{url}/dashboard/playground")
@@ -81,7 +82,6 @@ def _run_playground(chrome: Chrome, address: str) -> None:
 def _take_screenshot(chrome: Chrome, name: str, first: str, last: str) -> None:
     """Save the page from the top of one element to the bottom of another, at full width."""
     emulate_device(chrome, window_height=6000)  # lazy images outside the window would not load
-    chrome.execute_cdp_cmd("Emulation.setScrollbarsHidden", {"hidden": True})
     WebDriverWait(chrome, 60).until(lambda page: page.execute_script(_LOADED))
     top, bottom = chrome.execute_script(_BETWEEN, first, last)
     clip = {

@@ -42,9 +42,9 @@ _DEFAULT_CELL_SECONDS: Mapping[catalog.Profile, tuple[float, float]] = {
     "paper": (120, 14400),
 }
 _PROFILE_DESCRIPTIONS: Mapping[catalog.Profile, str] = {
-    "smoke": "seconds a cell: does it work at all",
-    "quick": "minutes a cell: a first answer",
-    "paper": "hours for attacks that learn: the paper's settings",
+    "smoke": "seconds per cell: checks that everything works",
+    "quick": "minutes per cell: a first result",
+    "paper": "hours for attacks that train a network: the settings of the paper",
 }
 _PUBLIC_DATASET_LABEL = "Public images of the attacker"  # what the form calls the field `public_dataset`
 

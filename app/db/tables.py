@@ -285,7 +285,7 @@ class Sample(Base):
 
 
 class Scores(Base):
-    """Per-image values of a cell, one row a cell: arrays in the order of `index`, pooled over keys."""
+    """Per-image values of a cell, one row for each cell: arrays in the order of `index`, pooled over keys."""
 
     __tablename__ = "scores"
 

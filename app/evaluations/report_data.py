@@ -49,7 +49,7 @@ async def load_report(
 
 
 async def scores_csv(session: AsyncSession, cell_id: str) -> str:
-    """One line an image; the header alone if the cell has no scores (yet)."""
+    """One line for each image; the header alone if the cell has no scores (yet)."""
     scores = await queries.get_scores(session, cell_id)
     if scores is None:
         return formats.scores_csv(())

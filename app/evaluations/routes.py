@@ -279,7 +279,7 @@ async def get_curves(
 @router.get(
     "/{evaluation_id}/cells/{cell_id}/scores.csv",
     response_class=Response,
-    responses=_response(200, "One line an image", "text/csv") | problems(NotFound),
+    responses=_response(200, "One line for each image", "text/csv") | problems(NotFound),
 )
 async def get_scores(
     evaluation_id: EvaluationId, cell_id: CellId, principal: ReadPrincipal, session: Session

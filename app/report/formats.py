@@ -66,7 +66,7 @@ def displayed_triples(report: Report) -> list[SampleTriple]:
 
 
 def scores_csv(scores: Iterable[Sequence[Any]]) -> str:
-    """One line an image. scores: (index, ssim, psnr, rank, vif) of each; vif may be None."""
+    """One line for each image. scores: (index, ssim, psnr, rank, vif) of each; vif may be None."""
     return _to_csv([("index", "ssim", "psnr", "rank", "vif"), *scores])
 
 
@@ -107,7 +107,7 @@ def _render_json(report: Report) -> bytes:
 
 
 def _render_csv(report: Report) -> bytes:
-    """One line a cell; the zip also has the tables in the paper's layout."""
+    """One line for each cell; the zip also has the tables in the paper's layout."""
     lines = [_csv_line(row.label, cell) for row in report.table.rows for cell in row.cells]
     return _to_csv([list(lines[0]), *(list(line.values()) for line in lines)]).encode()
 

@@ -24,7 +24,7 @@ from unveil.app.db.tables import Cell
 _ENDLESS = {"attacks": [{"name": "itn", "epochs": 100_000}]}
 _HANG = {"UNVEIL_HANG_POINT": "progress-written"}  # computes and reports nothing
 _MEMORY_BYTES = 1_200_000_000
-_TOO_LARGE = {  # two images a step need more memory
+_TOO_LARGE = {  # two images per step need more memory
     "schemes": [{"name": "pixelwise", "key_mode": "different"}],
     "attacks": [{"name": "itn-strong", "epochs": 1, "batch": 16, "width": 128, "blocks": 8}],
 }

@@ -31,7 +31,7 @@ class GanSettings:
     """The defaults are those of the paper and its authors' program [P][C]; `pool` to `looks` serve `quick` [M]."""
 
     epochs: int = setting(100, "Passes over the ciphertexts", minimum=1, maximum=100_000, stronger="higher")
-    batch: int = setting(64, "Ciphertexts and public images a step", minimum=1, maximum=4096)
+    batch: int = setting(64, "Ciphertexts and public images per step", minimum=1, maximum=4096)
     rate: float = setting(2e-4, "Learning rate of the generator (Adam)", minimum=1e-6, maximum=1)
     unet_rate: float | None = setting(None, "Learning rate of a U-Net generator; null: `rate`", minimum=1e-7, maximum=1)
     discriminator_rate: float | None = setting(

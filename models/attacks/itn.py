@@ -31,7 +31,7 @@ class ItnSettings:
         maximum=100_000,
         stronger="higher",
     )
-    batch: int = setting(128, "Pairs a step", minimum=1, maximum=4096)
+    batch: int = setting(128, "Pairs per step", minimum=1, maximum=4096)
     rate: float = setting(
         0.1, "Learning rate, divided by 10 after 4/7 and 6/7 (pixelwise), or 1/2 and 3/4", minimum=1e-6, maximum=100
     )

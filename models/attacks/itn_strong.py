@@ -26,7 +26,7 @@ _SSIM_WINDOW = 7  # pixels a side
 @dataclass(frozen=True)
 class ItnStrongSettings:
     epochs: int = setting(100, "Passes over the pairs", minimum=1, maximum=100_000, stronger="higher")
-    batch: int = setting(64, "Pairs a step", minimum=1, maximum=4096)
+    batch: int = setting(64, "Pairs per step", minimum=1, maximum=4096)
     rate: float = setting(2e-3, "Highest learning rate of the U-Net (AdamW, cosine)", minimum=1e-6, maximum=1)
     linear_rate: float = setting(
         5e-2, "Highest learning rate of a linear inverse: Tanaka, and pixelwise with one key", minimum=1e-6, maximum=1

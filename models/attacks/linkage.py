@@ -28,7 +28,7 @@ _BATCH = 256  # images an evaluation step
 @dataclass(frozen=True)
 class LinkageSettings:
     epochs: int = setting(20, "Passes over the pairs", minimum=1, maximum=1000, stronger="higher")
-    batch: int = setting(128, "Pairs a step, each the contrast of the others", minimum=8, maximum=1024)
+    batch: int = setting(128, "Pairs per step, each the contrast of the others", minimum=8, maximum=1024)
     rate: float = setting(1e-3, "Highest learning rate", minimum=1e-6, maximum=0.1)
     width: int = setting(48, "First width of the encoders", minimum=4, maximum=256, stronger="higher")
     dimensions: int = setting(128, "Length of the vectors", minimum=8, maximum=1024)

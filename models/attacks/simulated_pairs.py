@@ -49,7 +49,7 @@ class SimulatedPairsSettings:
     )
     mirrored: bool = setting(True, "Average the predictions for the image and its mirror image", stronger="higher")
     epochs: int = setting(30, "Passes over the public images (tune, train)", minimum=1, maximum=1000, stronger="higher")
-    batch: int = setting(32, "Images a step", minimum=1, maximum=1024)
+    batch: int = setting(32, "Images per step", minimum=1, maximum=1024)
     rate: float = setting(1.5e-3, "Highest learning rate; tune takes a third of it", minimum=1e-6, maximum=0.1)
 
 

@@ -10,7 +10,7 @@ from unveil.models.metrics import match_features as features
 from unveil.models.metrics.comparisons import FLAT_NORM
 
 Spectra = npt.NDArray[np.complex64]
-_CHUNK = 64  # images a step: bounds memory
+_CHUNK = 64  # images per step: bounds memory
 
 
 def best_alignment(targets: Spectra, query: Spectra) -> npt.NDArray[np.float32]:

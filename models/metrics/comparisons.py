@@ -17,7 +17,7 @@ Normalization = Literal["correlation", "standardized", "gallery-standardized"]
 
 SCALES = (1, 2, 4, 8)
 SHIFT = "shift-24"  # the alignment by FFT (`models.metrics.alignment`)
-CHUNK = 64  # images a step: bounds memory
+CHUNK = 64  # images per step: bounds memory
 FLAT_NORM = 1e-3  # features shorter than this are those of a flat image
 _FULL_SIDE = 96  # larger images are averaged down before they are compared at their places
 _CONSTANT = 1e-4

@@ -40,7 +40,7 @@ class TnGanSettings:
     epochs: int = setting(
         200, "Passes over the plain images; the rate decays to 0 in the second half", minimum=1, maximum=100_000
     )
-    batch: int = setting(1, "Images of each domain a step", minimum=1, maximum=1024)
+    batch: int = setting(1, "Images of each domain per step", minimum=1, maximum=1024)
     rate: float = setting(2e-4, "Learning rate (Adam)", minimum=1e-6, maximum=1)
     beta1: float = setting(0.5, "beta1 of Adam", minimum=0, maximum=0.999)
     side: int | None = setting(

@@ -43,7 +43,7 @@ class TnModelSettings:
         minimum=1, maximum=8,
     )  # fmt: skip
     epochs: int = setting(200, "Passes over the training images", minimum=1, maximum=100_000)
-    batch: int = setting(128, "Images a step", minimum=1, maximum=4096)
+    batch: int = setting(128, "Images per step", minimum=1, maximum=4096)
     rate: float = setting(0.1, "Learning rate", minimum=1e-6, maximum=100)
     schedule: Literal["steps", "cosine"] = setting("steps", "steps: rate times 0.2 after 60, 120 and 160 of 200 epochs")
     momentum: float = setting(0.9, "Momentum of SGD", minimum=0, maximum=0.999)

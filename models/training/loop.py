@@ -77,7 +77,8 @@ TaskT = TypeVar("TaskT", bound=TrainingTask)
 class TrainingConfig:
     """Length and speed of a training. name: of the checkpoint; version: whatever else distinguishes two runs.
 
-    min_batch_size: a training that has too little memory for so many images a step fails; with more it goes on, noted.
+    min_batch_size: with too little memory for this many images per step, a training fails; above it, it continues with
+    a note.
     """
 
     name: str
@@ -117,8 +118,8 @@ def train(
     """Create a task and train it -> the task, and notes on deviations from the configuration.
 
     An epoch is one pass over the first tensor group. Raises AttackFailed (no images; a loss or weight that is not
-    finite; too little memory even for two images a step) and what `context.report` and `context.metric` raise; the last
-    checkpoint is kept.
+    finite; too little memory even for two images per step) and what `context.report` and `context.metric` raise; the
+    last checkpoint is kept.
     """
     batch_size = config.batch_size
     while True:
@@ -133,7 +134,7 @@ def train(
         if limit is not None:
             raise memory.limit_exceeded(batch_size, limit)
         if batch_size // 2 < config.min_batch_size:
-            raise OutOfMemory(f"too little memory on {context.device} even for {batch_size} images a step")
+            raise OutOfMemory(f"too little memory on {context.device} even for {batch_size} images per step")
         batch_size //= 2
 
 
@@ -167,7 +168,7 @@ def _train(  # noqa: PLR0912, PLR0915 - one function that reads from top to bott
             context.metric(*point)
     notes = ("trained in bfloat16",) if bf16 else ()
     if batch_size != config.batch_size:
-        notes = (*notes, f"{batch_size} images a step instead of {config.batch_size}: too little memory")
+        notes = (*notes, f"{batch_size} images per step instead of {config.batch_size}: too little memory")
 
     data = [[torch.from_numpy(array).to(device) for array in arrays] for arrays in tensor_groups]
     images_per_step = min(batch_size, len(data[0][0]))

@@ -69,7 +69,7 @@ def process_limit() -> int | None:
 def limit_exceeded(batch_size: int, limit: int, needed: str = "more") -> OutOfMemory:
     """The error of a computation that does not fit into the limit of this process."""
     return OutOfMemory(
-        f"{batch_size} images a step need {needed} than the {limit / 1e9:.2f} GB that this process may use; lower "
+        f"{batch_size} images per step need {needed} than the {limit / 1e9:.2f} GB that this process may use; lower "
         "`batch` or the widths, or raise UNVEIL_JOB_MEMORY_BYTES"
     )
 

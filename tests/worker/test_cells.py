@@ -186,7 +186,7 @@ def test_the_points_since_the_last_report_are_written_before_the_end(runtime, ac
         (PermissionError(13, "no entry", "/data/secret"), "internal"),  # not of the blob store
         (AttackFailed("too few"), "attack_failed"),
         (ValueError("too small"), "invalid_material"),
-        (OutOfMemory("2 images a step need more than 1 GB"), "out_of_memory"),
+        (OutOfMemory("2 images per step need more than 1 GB"), "out_of_memory"),
         (MemoryError(), "out_of_memory"),
         (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate"), "out_of_memory"),
         (RuntimeError("could not create a primitive"), "out_of_memory"),

@@ -127,7 +127,7 @@ def test_the_weights_open_for_their_own_key_only(runtime, account):
     ("error", "code"),
     [
         (AttackFailed("too few images"), "training_failed"),
-        (OutOfMemory("2 images a step need more than 1 GB"), "out_of_memory"),
+        (OutOfMemory("2 images per step need more than 1 GB"), "out_of_memory"),
         (MemoryError(), "out_of_memory"),
         (KeyError("secret detail"), "internal"),
     ],

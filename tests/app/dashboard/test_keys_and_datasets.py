@@ -19,7 +19,7 @@ def entry(name: str) -> str:
     return f"//li[.//h2[text()='{name}']]"
 
 
-def test_an_uploaded_zip_is_a_data_set_that_can_be_deleted(stack: LocalStack, browser: Chrome, tmp_path: Path) -> None:
+def test_an_uploaded_zip_is_a_dataset_that_can_be_deleted(stack: LocalStack, browser: Chrome, tmp_path: Path) -> None:
     (tmp_path / "my colours.zip").write_bytes(archive(classes(5)))
     browser.get(f"{stack.url}/dashboard/datasets")
     browser.find_element(By.ID, "archive").send_keys(str(tmp_path / "my colours.zip"))

@@ -343,7 +343,7 @@ def test_one_small_image_a_step_is_refused_with_a_hint():
 
 
 class MemoryHungryTask(RegressionTask):
-    """Runs out of memory above `limit` images a step."""
+    """Runs out of memory above `limit` images per step."""
 
     limit = 1
 
@@ -366,7 +366,7 @@ def test_too_little_memory_halves_the_batch_and_adds_a_note(limit, tmp_path, mon
     config = TrainingConfig("test", 2, 8, constant, precision="fp32")
     task, notes = train(make, tensor_groups, config, RunContext(checkpoints=DirectoryStore(tmp_path)))
     fitting = 2 if limit == 2 else 4
-    assert notes == (f"{fitting} images a step instead of 8: too little memory",)
+    assert notes == (f"{fitting} images per step instead of 8: too little memory",)
     planned, _ = train(
         _regression, tensor_groups, TrainingConfig("test", 2, fitting, constant, precision="fp32"), RunContext()
     )

@@ -63,9 +63,9 @@ def train_within(megabytes: int, *widths: int) -> list[str]:
 def test_a_step_that_does_not_fit_is_made_smaller_or_refused_before_the_training():
     as_requested, smaller, refused = train_within(320, 2, 16, 256)
     assert as_requested == "() [2, 4, 32]"
-    assert smaller == "('8 images a step instead of 32: too little memory',) [2, 4, 8, 8, 8, 8]"
+    assert smaller == "('8 images per step instead of 32: too little memory',) [2, 4, 8, 8, 8, 8]"
     assert re.fullmatch(
-        r"OutOfMemory [24] images a step need (an estimated [\d.]+ GB, )?more than the [\d.]+ GB that this process "
+        r"OutOfMemory [24] images per step need (an estimated [\d.]+ GB, )?more than the [\d.]+ GB that this process "
         r"may use; lower `batch` or the widths, or raise UNVEIL_JOB_MEMORY_BYTES \[[24, ]*\]",
         refused,
     ), refused
