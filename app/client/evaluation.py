@@ -106,10 +106,11 @@ async def _update(
 
 
 async def _share(evaluation: EvaluationState, /, *, expires_in_days: int = 30, images: bool = True) -> ShareCreated:
-    """A link with which everybody can read the evaluation: `url`, a path of the service, in this answer only."""
+    """A link with which everybody can read the evaluation: its `url`, in this answer only."""
     body = {"expires_in_days": expires_in_days, "images": images}
     response = await evaluation._transport.request("POST", f"{evaluation.path}/shares", json=body)
-    return cast(ShareCreated, response.json())
+    share, config = response.json(), evaluation._transport.config
+    return cast(ShareCreated, {**share, "url": config.url + config.path_of(share["url"])})
 
 
 async def _shares(evaluation: EvaluationState, /) -> list[Share]:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from fastapi import APIRouter, Form, Query, Request
 from fastapi.exceptions import RequestValidationError
@@ -34,8 +34,9 @@ from unveil.app.report.evaluation import Cell, Evaluation, Job, Sample
 from unveil.app.report.labels import title
 from unveil.app.report.table import EvaluationTable
 from unveil.app.security.principal import Principal
-from unveil.app.shares import service as shares
-from unveil.app.shares.schemas import ShareCreate
+from unveil.app.shares import service as share_links
+from unveil.app.shares.schemas import ShareCreate, ShareOut
+from unveil.app.shares.service import SharedEvaluation
 from unveil.models import catalog
 
 router = APIRouter(route_class=PageRoute)
@@ -98,7 +99,8 @@ async def show_evaluations(
         profiles={row.id: row.settings["profile"] for row in evaluation_rows},
         next=summary_page.next,
         cursor=paging.after is not None,
-        filter={name: value for name, value in zip(_FILTERS, (q, status, scheme, dataset, tag), strict=True) if value},
+        filter=dict(zip(_FILTERS, (q, status, scheme, dataset, tag), strict=True)),
+        is_filtered=any((q, status, scheme, dataset, tag)),
         choices={
             "status": {each.value: each.value for each in Status if each != Status.NOT_APPLICABLE},
             "scheme": {name: title({"name": name}) for name in (*catalog.schemes(), catalog.EXTERNAL)},
@@ -114,7 +116,7 @@ async def show_evaluation(request: Request, id: str, principal: ReadPrincipal, s
     row = await service.get(session, principal, id)
     version = row.event_seq
     evaluation = await service.get_view(session, row)
-    live = await shares.list_shares(session, principal, id)
+    live = await share_links.list_shares(session, principal, id)
     return await render_evaluation(request, principal, session, evaluation, version=version, shares=live)
 
 
@@ -124,9 +126,12 @@ async def render_evaluation(
     session: AsyncSession,
     evaluation: Evaluation,
     address: str | None = None,
-    **context: Any,
+    *,
+    version: int | None = None,
+    shares: Sequence[ShareOut] = (),
+    shared: SharedEvaluation | None = None,
 ) -> Response:
-    """address: of the share link that the reader has; None for the account of the evaluation."""
+    """For its account, with the version that an open page follows; or for the reader of a share link at `address`."""
     table = EvaluationTable(evaluation)
     running = [cell.id for cell in evaluation.cells if cell.status in ACTIVE]
     curves_by_cell = await queries.get_running_curves(session, evaluation.id, running)
@@ -147,7 +152,9 @@ async def render_evaluation(
         running=_list_running_jobs(evaluation, table),
         failed=[job for job in _all_jobs(evaluation) if job.status == Status.FAILED],
         failure_reasons=[reason for reason in table.empty_reasons if reason.text == Status.FAILED],
-        **context,
+        version=version,
+        shares=shares,
+        shared=shared,
     )
 
 
@@ -236,7 +243,7 @@ async def create_share(
     """The page that shows the new link this once."""
     evaluation = await service.get(session, principal, id)
     name, body = evaluation.name, ShareCreate(expires_in_days=days, images=images)
-    share = await shares.create(session, app_state.keyring, principal, id, body, new_id("share"))
+    share = await share_links.create(session, app_state.keyring, principal, id, body, new_id("share"))
     await session.commit()
     return render_page(request, "share.html", principal, id=id, name=name, share=share)
 
@@ -244,7 +251,7 @@ async def create_share(
 @router.post("/dashboard/evaluations/{id}/shares/{share_id}/revoke")
 async def revoke_share(id: str, share_id: str, principal: EvaluatePrincipal, session: Session) -> Response:
     with suppress(NotFound):  # it has expired; the next page shows what is left
-        await shares.revoke(session, principal, id, share_id)
+        await share_links.revoke(session, principal, id, share_id)
     return redirect(f"/dashboard/evaluations/{id}")
 
 

@@ -77,8 +77,7 @@ def _address(request: Request) -> str:
 @router.get("")
 async def show_shared_evaluation(request: Request, session: Session, shared: Shared) -> Response:
     evaluation = await _load(request, session, shared)
-    facts = {"auditor": shared.reader.name, "expires_at": shared.expires_at}
-    return await render_evaluation(request, None, session, evaluation, _address(request), **facts)
+    return await render_evaluation(request, None, session, evaluation, _address(request), shared=shared)
 
 
 @router.get("/report.{format}")

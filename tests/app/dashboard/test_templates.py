@@ -6,6 +6,7 @@ each template's free names are compared with its context, so that branches that 
 
 from __future__ import annotations
 
+import re
 from collections.abc import AsyncIterator, Iterator
 from datetime import UTC, datetime, timedelta
 from functools import cache
@@ -442,7 +443,14 @@ async def test_every_template_renders_in_every_state_with_every_option(
                 await get(f"/dashboard/evaluations/{id}/cells/{job}", 404)
             for format in ("html", "md"):
                 await get(f"/evaluations/{id}/report.{format}")
+        await get("/shared/unknown", 404)
         for id in ids[-1:]:  # the one with all options has cells of every kind
+            await browser.post(f"/dashboard/evaluations/{id}/edit", data={"name": "n", "tags": "a,b", "notes": "c"})
+            answer = await browser.post(f"/dashboard/evaluations/{id}/shares", data={"days": "1", "images": "true"})
+            (shared,) = re.findall(r'href="(/shared/[^"]+)"', answer.text)
+            for path in ("/?tag=a", "/?q=nothing", f"/dashboard/evaluations/{id}", shared, f"{shared}/report.html"):
+                await get(path)
+            await get(f"{shared}/cells/{next(iter(rows.cells[id]))}")
             for cell, order in zip(rows.cells[id], cycle(("best", "worst", "random")), strict=False):
                 await get(f"/dashboard/evaluations/{id}/cells/{cell}?order={order}")
         for others in (ids[:2], ids[:1] + ids[-1:], ids[2:6]):
@@ -456,7 +464,7 @@ async def test_every_template_renders_in_every_state_with_every_option(
         "charts.html.j2",
         "board-table.html",
     }
-    of_evaluations = {"evaluation.html", "cell.html", "utility.html", "compare.html", *reports}
+    of_evaluations = {"evaluation.html", "cell.html", "utility.html", "compare.html", "share.html", *reports}
     assert templates.rendered == (known - of_evaluations if state == EMPTY else known)
 
 
