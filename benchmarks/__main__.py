@@ -21,6 +21,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks import database, encryption, fixtures, polling, science
+from benchmarks.identification import identification
 from benchmarks.results import TABLE_HEADER, Curve, Goal, Row
 from benchmarks.timing import measure
 from unveil.app.local.stack import LocalStack
@@ -52,6 +53,7 @@ OFFLINE: dict[str, Callable[[], Results]] = {
     "kernels": lambda: map(measure, science.kernels()),
     "png": lambda: iter([science.size_of_png()]),
     "recovery": lambda: map(measure, science.recovery()),
+    "identification": identification,
     "training": _training,
 }
 # All on one stack, in this order: memory comes last because the others warm the processes up.
