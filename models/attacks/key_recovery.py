@@ -7,7 +7,7 @@ bundled public statistics describe natural images; they contain nothing of the s
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -37,12 +37,15 @@ from unveil.models.schemes.value_reading import ValueReading
 from unveil.models.schemes.value_substitution import ValueSubstitution
 
 if TYPE_CHECKING:
+    from unveil.models.core.verdict_rules.evidence import Ambiguity
     from unveil.models.recovery.color_ambiguity import ColorTransform
 
 UNKNOWN_STRUCTURE = (
     "needs a scheme that inverts and permutes the channels of each pixel, the nibbles of each 4x4 block by one map, "
     "the values of each block by one map, or whole blocks, or that replaces values of each block by one table"
 )
+
+_MIN_PROBABILITY = 0.95  # of the chosen rotation; below, the rotation stays open
 
 RecoveredMap = PixelwiseKey | NibblePermutation | BlockReading | ValueReading | ValueSubstitution
 Violations = Callable[[RecoveredMap], int]
@@ -89,13 +92,16 @@ class KeyRecovery(Attack[CiphertextSettings]):
             notes.append(
                 f"{chosen} chosen with probability {color.probability:.3f} on {color.image_count} of the ciphertexts"
             )
+        ambiguity = _ambiguity(scheme, found.inverse, choices, color)
+        if ambiguity == "rotation":
+            notes.append("this is too uncertain: scores are those of the best rotation or mirror image")
         return AttackResult(
             reconstructed=found.reconstructed,
             inverse=found.inverse,
             key=scheme.key_from_map(found.inverse),
             metrics=metrics,
             ablation=found.ablation,
-            ambiguity="mirror" if "rotation" in choices and _is_mirror_open(scheme, found.inverse) else None,
+            ambiguity=ambiguity,
             notes=tuple(notes),
         )
 
@@ -110,6 +116,17 @@ def _open_choices(structure: Structure | None) -> list[str]:
         }
         return [name for name, choice in is_open.items() if choice]
     return ["inversion", "channel order", *(["rotation"] if isinstance(structure, BlockScramble) else [])]
+
+
+def _ambiguity(
+    scheme: Scheme[Any, Any], found: RecoveredMap, choices: Sequence[str], color: ColorTransform | None
+) -> Ambiguity | None:
+    """What public statistics leave open: an attacker sees which way up images are, so a wrong guess hides no leak."""
+    if "rotation" not in choices:
+        return None
+    if color is not None and color.probability < _MIN_PROBABILITY:
+        return "rotation"
+    return "mirror" if _is_mirror_open(scheme, found) else None
 
 
 def _is_mirror_open(scheme: Scheme[Any, Any], found: RecoveredMap) -> bool:

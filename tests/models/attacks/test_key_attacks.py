@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from tests.models.sample_images import photographs
+from unveil.models.attacks import key_recovery
 from unveil.models.attacks.base import AttackInput, Pairs
 from unveil.models.catalog import attacks, make_attack, make_scheme
 from unveil.models.core.errors import AttackFailed, Cancelled
@@ -123,11 +124,15 @@ def test_pairs_break_block_shuffles(name, pairs):
     assert min(shuffled.key_agreement(attack_result.key, shuffled.key(SECRET, 96, 96)).values()) > 0.95
 
 
-def test_moved_blocks_of_permuted_values_are_recovered_up_to_the_mirror():
+@pytest.mark.parametrize(("min_probability", "ambiguity"), [(0.95, "rotation"), (0.0, "mirror")])
+def test_moved_blocks_of_permuted_values_are_recovered_up_to_a_rotation_or_the_mirror(
+    min_probability: float, ambiguity: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(key_recovery, "_MIN_PROBABILITY", min_probability)
     moved = make_scheme("vit-permutation", {})
     attack_input, images = make_attack_input(moved, 16, to_read=16)
     attack_result = make_attack("key-recovery", {"ciphertexts": 16, "curve": False}).run(attack_input, RunContext())
-    assert attack_result.ambiguity == "mirror"
+    assert attack_result.ambiguity == ambiguity
     found = attack_result.reconstructed
     upright = [apply_symmetry(found, symmetry) for symmetry in range(SYMMETRIES)]
     assert any((each == images[:16]).all() for each in upright), "crops of textures do not show which side is up"

@@ -170,6 +170,15 @@ def test_the_curve_of_key_recovery_is_left_out_where_none_is_wanted():
     assert len(recovery.run(attack_input.inputs[0], RunContext()).ablation) == 3
 
 
+def test_images_that_do_not_show_which_way_up_they_are_are_scored_in_the_best_rotation():
+    recovery = catalog.make_attack("key-recovery", {"ciphertexts": 16, "curve": False})
+    outcome = run(recovery, scheme="etc", data=DATA, options=replace(SMOKE, keys=1))
+    assert outcome.result.ambiguity == "rotation"
+    assert any("too uncertain" in note for note in outcome.result.notes)
+    assert outcome.result.ssim.mean > 0.99
+    assert outcome.result.verdict == "broken"
+
+
 def test_a_learned_attack_is_checked_on_pairs_that_its_network_did_not_see():
     class Learned(RecordingAttack):
         learning_based = True
