@@ -448,7 +448,7 @@ def test_protected_numpy_images_are_taken_exactly_and_paired_by_position(uploade
     ("archive", "originals", "field", "detail"),
     [
         (make_npy(np.zeros((10, 9, 9, 3))), None, "/archive", "holds float64; store images as uint8"),
-        (make_npy(np.array([{}], object)), None, "/archive", "the NumPy file cannot be read"),
+        (make_npy(np.array([{}], object)), None, "/archive", "holds Python objects, which are never loaded"),
         (make_npy(draw_images(10, 9, 9, 3))[:-100], None, "/archive", "the NumPy file cannot be read"),
         (make_npz(a=np.zeros(1), b=np.zeros(1)), None, "/archive", "has the arrays a, b"),
         (make_npy(draw_images(4, 9, 9, 3)), None, "/archive", "at least 5 images"),

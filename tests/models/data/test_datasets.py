@@ -294,7 +294,7 @@ def test_numpy_files_are_datasets(tmp_path, arrays, counts, classes):
         ({"images": np.zeros((10, 9, 8, 2), np.uint8)}, "has the shape"),
         ({"images": np.zeros((10, 9, 8), np.uint8), "labels": np.zeros(9)}, "9 labels for 10 images"),
         ({"a": np.zeros(1), "b": np.zeros(1)}, "has the arrays a, b"),
-        ({"images": np.array([{}])}, "cannot be read"),
+        ({"images": np.array([{}])}, "never loaded"),
     ],
 )
 def test_a_numpy_file_that_is_not_a_dataset_has_a_reason(tmp_path, arrays, reason):
