@@ -35,7 +35,7 @@ def write_site(board: Board, folder: Path) -> list[Path]:
     files = {
         folder / "index.html": _render_page(board, slugs),
         folder / "board.json": json.dumps(board.to_json(), indent=2),
-        folder / CARD_SCHEMA: (Path(__file__).parent / CARD_SCHEMA).read_text(),
+        folder / CARD_SCHEMA: (Path(__file__).parent / CARD_SCHEMA).read_text(encoding="utf-8"),
         **{folder / f"board.{format.value}": formats.render(board, format) for format in BoardFormat},
     }
     for row in board.rows:
@@ -50,7 +50,7 @@ def write_site(board: Board, folder: Path) -> list[Path]:
         body = {"$schema": f"../{CARD_SCHEMA}", **card.to_json()}
         files[cards / f"{slugs[row.label]}.json"] = json.dumps(body, indent=2)
     for path, text in files.items():
-        path.write_text(text if text.endswith("\n") else f"{text}\n")
+        path.write_text(text if text.endswith("\n") else f"{text}\n", encoding="utf-8")
     return list(files)
 
 
@@ -65,8 +65,8 @@ def _slugs(board: Board) -> dict[str, str]:
 
 
 def _render_page(board: Board, slugs: Mapping[str, str]) -> str:
-    css = report_formats.CSS + (STATIC_DIR / "board.css").read_text()
-    script = (STATIC_DIR / "board.js").read_text()
+    css = report_formats.CSS + (STATIC_DIR / "board.css").read_text(encoding="utf-8")
+    script = (STATIC_DIR / "board.js").read_text(encoding="utf-8")
     policy = (
         f"default-src 'none'; style-src '{_csp_hash(css)}'; script-src '{_csp_hash(script)}'; base-uri 'none'; "
         "form-action 'none'"

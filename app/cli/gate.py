@@ -37,7 +37,7 @@ def write_files(table: EvaluationTable, fail_on: FailOn | None, junit: Path | No
     if junit is not None:
         junit.write_bytes(build_summary.junit_xml(table, partial(is_met, fail_on)))
     if summary is not None:
-        summary.write_text(build_summary.markdown_summary(table, partial(is_met, fail_on)))
+        summary.write_text(build_summary.markdown_summary(table, partial(is_met, fail_on)), encoding="utf-8")
 
 
 def exit_if_met(fail_on: FailOn | None, verdicts: Iterable[str]) -> None:

@@ -25,7 +25,7 @@ from unveil.app.report.table import TableCell
 from unveil.app.report.tables import table_1, table_2, utility_table
 
 TEMPLATE_DIR = Path(__file__).parent
-CSS = (TEMPLATE_DIR / "report.css").read_text()
+CSS = (TEMPLATE_DIR / "report.css").read_text(encoding="utf-8")
 # The page has no script and loads nothing. The policy names its one style sheet by its hash.
 _CONTENT_SECURITY_POLICY = (
     "default-src 'none'; img-src data:; style-src "

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import jsonschema
@@ -65,3 +68,15 @@ def test_rows_with_utility_are_plotted_and_labels_of_close_points_stand_together
     assert first.y < last.y, "more leak is higher"
     assert first.x > last.x
     assert build_plot(make_board(make_row("pixelwise")), str) is None
+
+
+def test_the_files_are_utf_8_whatever_the_locale(tmp_path: Path):
+    script = (
+        "import sys; from pathlib import Path; from tests.app.board.boards import make_board, make_row\n"
+        "from unveil.app.board.site import write_site\n"
+        "write_site(make_board(make_row('\\u6697\\u53f7')), Path(sys.argv[1]))"
+    )
+    ascii_locale = {"LC_ALL": "C", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0"}
+    subprocess.run([sys.executable, "-c", script, str(tmp_path)], check=True, env={**os.environ, **ascii_locale})
+    for name in ("index.html", "board.csv"):
+        assert "\u6697\u53f7" in (tmp_path / name).read_text(encoding="utf-8")
