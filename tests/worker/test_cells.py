@@ -233,7 +233,7 @@ def test_an_attack_that_does_not_fit_or_lacks_its_library_does_not_fail_the_eval
     assert get_evaluation(runtime, evaluation_id).status == "succeeded"
 
 
-def test_a_missing_data_set_fails_the_cell(runtime, account):
+def test_a_missing_dataset_fails_the_cell(runtime, account):
     _, (id,) = make_evaluation(runtime.sessions, account, settings={"dataset": "ds_" + "0" * 32})
     run_cell(runtime, id)
     assert get_cell(runtime, id).error["code"] == "dataset_missing"

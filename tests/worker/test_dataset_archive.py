@@ -347,7 +347,7 @@ def test_a_directory_that_would_fill_the_memory_is_refused_before_it_is_read(upl
     # Every test process must collect the same ids; the bytes of a zip hold the time at which it was made.
     ids=lambda value: "archive" if isinstance(value, bytes) else value,
 )  # fmt: skip
-def test_what_is_no_data_set_is_refused(uploader: ArchiveUploader, data: bytes, reason: str) -> None:
+def test_what_is_no_dataset_is_refused(uploader: ArchiveUploader, data: bytes, reason: str) -> None:
     assert reason in uploader.refusal_detail(data)
 
 

@@ -129,7 +129,7 @@ def test_a_cell_killed_in_training_goes_on_elsewhere_from_its_checkpoint(bucket_
 
 
 @pytest.mark.anyio
-async def test_the_service_keeps_data_sets_there(bucket_settings, anyio_backend):
+async def test_the_service_keeps_datasets_there(bucket_settings, anyio_backend):
     async with run_service(bucket_settings) as service, service.client(await service.create_account()) as client:
         files = {"archive": ("a.zip", archive(classes(5)), "application/zip")}
         made = await client.post("/datasets", data={"name": "mine"}, files=files)

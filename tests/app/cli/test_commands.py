@@ -178,7 +178,7 @@ def test_a_list_of_evaluations_cuts_a_long_name_and_nothing_else(run, monkeypatc
 
 
 @pytest.mark.parametrize("width", [80, 100, None])
-def test_lists_of_data_sets_and_keys_show_ids_and_figures_whole(run, monkeypatch, tmp_path, width) -> None:
+def test_lists_of_datasets_and_keys_show_ids_and_figures_whole(run, monkeypatch, tmp_path, width) -> None:
     name = "photographs of the archive, " + "x" * 150
     (tmp_path / "set.zip").write_bytes(archive(classes(5)))
     images = run("datasets", "upload", str(tmp_path / "set.zip"), "--name", name, "--size", "16").strip()

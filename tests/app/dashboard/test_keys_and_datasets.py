@@ -46,7 +46,7 @@ def test_protected_images_are_uploaded_with_their_originals(stack: LocalStack, b
         client.datasets.delete(own.get_attribute("id"))
 
 
-def test_a_data_set_shows_some_of_its_images_and_how_often_it_was_used(
+def test_a_dataset_shows_some_of_its_images_and_how_often_it_was_used(
     stack: LocalStack, browser: Chrome, evaluation: Evaluation
 ) -> None:
     browser.get(f"{stack.url}/dashboard/datasets")

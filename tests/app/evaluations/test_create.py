@@ -118,7 +118,7 @@ def test_what_cannot_be_used_is_named(client, changed, pointers):
 
 @pytest.mark.parametrize("name", ["nowhere", "ds_" + "0" * 32, "ds_\u00e9"])
 @pytest.mark.parametrize("field", ["dataset", "public_dataset"])
-def test_an_unknown_data_set_is_named(client, name, field):
+def test_an_unknown_dataset_is_named(client, name, field):
     status, code, errors = expect_rejection(client, **{field: name})
     assert (status, code, list(errors)) == (422, "unknown_dataset", [f"/{field}"])
 

@@ -43,7 +43,7 @@ def store_upload(runtime, *, originals: bool, kind: str = "protected") -> str:
     return id
 
 
-def test_ciphertexts_with_originals_are_scored_and_need_no_other_data_set(client, runtime, run_cells):
+def test_ciphertexts_with_originals_are_scored_and_need_no_other_dataset(client, runtime, run_cells):
     id = store_upload(runtime, originals=True)
     body = create_evaluation(client, schemes=[{"name": "external", "dataset": id}], dataset=None)
     run_cells(body)
@@ -94,7 +94,7 @@ def test_an_upload_keeps_its_name_after_it_was_deleted(client, runtime, run_cell
     assert f"--schemes external:dataset={id} " in command, "a name is nothing to order by"
 
 
-def test_an_evaluation_of_uploads_alone_names_no_data_set(client, runtime):
+def test_an_evaluation_of_uploads_alone_names_no_dataset(client, runtime):
     entry = {"name": "external", "dataset": store_upload(runtime, originals=True)}
     settings = create_evaluation(client, schemes=[entry], dataset="sample")["settings"]
     assert (settings["dataset"], settings["dataset_name"]) == (None, None)

@@ -137,7 +137,7 @@ async def test_a_bad_order_names_its_field_and_stores_nothing(client, order, cod
     assert (await client.get("/keys")).json()["items"] == []
 
 
-async def test_another_accounts_upload_is_no_data_set_and_its_key_is_no_key(service, client):
+async def test_another_accounts_upload_is_no_dataset_and_its_key_is_no_key(service, client):
     key = await train_key(service, client)
     async with service.client(await service.create_account("stranger")) as stranger:
         problem(await encrypt(stranger, key["id"]), 404, "unknown_key")
