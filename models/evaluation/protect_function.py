@@ -47,14 +47,19 @@ class ProtectFunction:
         given = batch.copy()
         try:
             answer = self.function(given)
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             where = self._first_failure(batch, first)
             raise InvalidScheme(
                 f"{self.name} raised {type(error).__name__}: {error} on {where}; it must protect every image"
             ) from error
         where = _images_text(first, len(batch))
-        answer = answer.detach().cpu().numpy() if hasattr(answer, "detach") else answer
         expected = f"expected uint8 {list(batch.shape)}"
+        if hasattr(answer, "detach"):
+            try:
+                answer = answer.detach().cpu().numpy()
+            except Exception as error:  # such as a bfloat16 or a sparse tensor
+                tensor = f"a tensor that is no NumPy array ({error})"
+                raise InvalidScheme(f"{self.name} returned {tensor} for {where}; {expected}") from error
         if not isinstance(answer, np.ndarray):
             raise InvalidScheme(f"{self.name} returned {_describe(answer)} for {where}; {expected}")
         if answer.shape != batch.shape:
@@ -74,7 +79,7 @@ class ProtectFunction:
         for index, image in enumerate(batch):
             try:
                 self.function(image[None].copy())
-            except Exception:
+            except (Exception, SystemExit):
                 return f"image {first + index}"
         return _images_text(first, len(batch))
 
@@ -90,7 +95,7 @@ def _describe(answer: Any) -> str:
 def _describe_values(answer: Any, first: int) -> str:
     """dtype and range of the first image whose values do not fit, with what to do."""
     values = answer.reshape(len(answer), -1)
-    if not np.issubdtype(answer.dtype, np.number):
+    if answer.dtype.kind not in "iuf":
         return f"{answer.dtype} for image {first}"
     low, high = values.min(axis=1), values.max(axis=1)
     outside = np.flatnonzero(~((low >= 0) & (high <= 255)))

@@ -1,3 +1,5 @@
+import sys
+
 import numpy as np
 import pytest
 import torch
@@ -60,6 +62,13 @@ def _change_in_place(images):
         ),
         (lambda images: images * np.float32(2), "out of the range 0 to 255; expected uint8"),
         (lambda images: images * np.nan, "nan to nan for image 0, out of the range 0 to 255"),
+        (lambda images: images.astype("m8[s]"), "protect returned timedelta64[s] for image 0; expected uint8"),
+        (lambda images: images * 1j, "protect returned complex128 for image 0; expected uint8"),
+        (
+            lambda images: torch.from_numpy(images).bfloat16(),
+            "protect returned a tensor that is no NumPy array (Got unsupported ScalarType BFloat16) for images 0 to 63",
+        ),
+        (lambda images: sys.exit(3), "protect raised SystemExit: 3 on image 0; it must protect every image"),
         (_raise_on_70, "protect raised ZeroDivisionError: no key on image 70; it must protect every image"),
         (_change_argument, "protect changed its argument at image 2; expected a new array"),
         (_change_in_place, "protect changed its argument at image 0; expected a new array"),
