@@ -17,7 +17,7 @@ from unveil.models.evaluation.cell import run_cell
 from unveil.models.evaluation.scoring import ScoringOptions
 from unveil.models.metrics.base import Metric
 from unveil.plugins import Attack, AttackResult, CiphertextFormat, RunContext, Scheme, ThreatModel, scheme
-from unveil.testing import SECRET, CheckFailed, check_attack, check_metric, check_scheme
+from unveil.testing import SECRET, CheckFailed, check_attack, check_metric, check_scheme, main
 
 KEYED = [cls for cls in catalog.schemes().values() if not cls.trains]
 QUICK = [
@@ -75,6 +75,9 @@ LIES = {
     "depends on its neighbours": (
         change(encrypt=lambda self, images, key: images + key + np.uint8(len(images))), "in every slice"
     ),
+    "is for a newer version": (change(api_version=2), "expected: api_version at most 1\n  got: 2"),
+    "states an odd version": (change(api_version="two"), "expected: api_version at most 1\n  got: two"),
+    "takes no settings": (change(__init__=lambda self: None), "declarations\n  raised TypeError: "),
     "takes a built-in's name": (change(name="tanaka"), "must have the form vendor/name"),
 }  # fmt: skip
 
@@ -84,6 +87,20 @@ def test_a_scheme_that_breaks_its_word_fails_with_the_reason(cls, reason):
     with pytest.raises(CheckFailed) as caught:
         check_scheme(cls)
     assert reason in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("source", "message"),
+    [
+        ("import torch", "line 1 imports torch at module level"),
+        ("x = (", "SyntaxError: '(' was never closed"),
+        ("raise SystemExit(3)", "SystemExit: 3"),
+    ],
+)
+def test_a_file_that_cannot_be_loaded_is_reported(source, message, tmp_path, capsys):
+    (tmp_path / "plugin.py").write_text(source)
+    assert main(str(tmp_path / "plugin.py")) == 2
+    assert f"plugin.py cannot be loaded: {message}" in capsys.readouterr().err.replace("Rejected: ", "")
 
 
 def test_a_scheme_of_functions():

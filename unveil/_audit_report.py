@@ -143,8 +143,11 @@ class AuditReport:
         return body
 
     def to_pandas(self) -> pd.DataFrame:
-        """One row an attack."""
-        import pandas as pd
+        """One row an attack. Raises ModuleNotFoundError without pandas."""
+        try:
+            import pandas as pd
+        except ModuleNotFoundError as error:
+            raise ModuleNotFoundError(f"{error}: pip install 'unveil[notebook]'", name=error.name) from None
 
         return pd.DataFrame([_row(attack) for attack in self])
 

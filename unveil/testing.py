@@ -38,6 +38,7 @@ __all__ = ["CheckFailed", "check_attack", "check_metric", "check_scheme", "check
 Check = Callable[[], None]
 
 SECRET, OTHER_SECRET = seed_secret(bytes(range(32))), seed_secret(bytes(range(1, 33)))
+_DECLARATIONS = "declarations"
 SIDES = ((96, 96), (13, 30), (1, 1))
 
 
@@ -64,7 +65,7 @@ def check_metric(cls: type[Metric]) -> list[str]:
 
 def checks_of(cls: type[Any]) -> Iterator[tuple[str, Check]]:
     """The name and the function of every check that applies to a class."""
-    yield "declarations", partial(_check_declarations, cls)
+    yield _DECLARATIONS, partial(_check_declarations, cls)
     if issubclass(cls, Metric):
         yield "scores", partial(_check_scores, cls())
     elif issubclass(cls, Attack):
@@ -81,6 +82,8 @@ def checks_of(cls: type[Any]) -> Iterator[tuple[str, Check]]:
 def _run_all(cls: type[Any]) -> list[str]:
     passed, failures = [], []
     for name, check in checks_of(cls):
+        if failures and failures[0].startswith(_DECLARATIONS):  # every other check relies on these
+            break
         try:
             check()
         except CheckFailed as error:
@@ -112,7 +115,7 @@ def _check_declarations(cls: type[Any]) -> None:
     if not cls.__module__.startswith("unveil."):
         registry.check_plugin_name(cls.name)
     _require(
-        cls.api_version <= registry.API_VERSION, f"api_version at most {registry.API_VERSION}", cls.api_version,
+        isinstance(cls.api_version, int) and cls.api_version <= registry.API_VERSION, f"api_version at most {registry.API_VERSION}", cls.api_version,
         "a newer plug-in relies on an interface that this Unveil does not have",
     )  # fmt: skip
     if issubclass(cls, Metric):
@@ -351,7 +354,7 @@ def main(source: str) -> int:
     """Check every class of a file or module. Exit status 1: a check failed, 2: it cannot be loaded."""
     try:
         classes = registry.load_source(source)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         print(f"{source} cannot be loaded: {type(error).__name__}: {error}", file=sys.stderr)
         return 2
     code = (  # in a fresh process: this one may have torch already
