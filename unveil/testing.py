@@ -82,8 +82,6 @@ def checks_of(cls: type[Any]) -> Iterator[tuple[str, Check]]:
 def _run_all(cls: type[Any]) -> list[str]:
     passed, failures = [], []
     for name, check in checks_of(cls):
-        if failures and failures[0].startswith(_DECLARATIONS):  # every other check relies on these
-            break
         try:
             check()
         except CheckFailed as error:
@@ -92,6 +90,8 @@ def _run_all(cls: type[Any]) -> list[str]:
             failures.append(f"{name}\n  raised {type(error).__name__}: {error}")
         else:
             passed.append(name)
+        if failures and name == _DECLARATIONS:  # every other check relies on them
+            break
     if failures:
         raise CheckFailed("\n".join(failures))
     return passed
@@ -115,7 +115,8 @@ def _check_declarations(cls: type[Any]) -> None:
     if not cls.__module__.startswith("unveil."):
         registry.check_plugin_name(cls.name)
     _require(
-        isinstance(cls.api_version, int) and cls.api_version <= registry.API_VERSION, f"api_version at most {registry.API_VERSION}", cls.api_version,
+        isinstance(cls.api_version, int) and cls.api_version <= registry.API_VERSION,
+        f"api_version at most {registry.API_VERSION}", cls.api_version,
         "a newer plug-in relies on an interface that this Unveil does not have",
     )  # fmt: skip
     if issubclass(cls, Metric):
