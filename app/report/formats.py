@@ -103,7 +103,7 @@ def _render_json(report: Report) -> bytes:
     for job in (*body["cells"], *body["utility"]):
         job["curves"] = report.curves.get(job["id"], {})
     tables = {"table_1": table_1(report.table), "table_2": table_2(report.table)}
-    return json.dumps({**body, **tables, "request": report.request_body, "command": report.command}, indent=2).encode()
+    return json.dumps({**body, **tables, "order": report.request_body, "command": report.command}, indent=2).encode()
 
 
 def _render_csv(report: Report) -> bytes:

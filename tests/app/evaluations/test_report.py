@@ -70,7 +70,7 @@ def test_the_page_is_self_contained_and_states_the_findings(client, run_cells):
 
     data = client.get(f"{base}.json").json()
     assert data["id"] == body["id"]
-    again = client.post("/evaluations", json=data["request"])
+    again = client.post("/evaluations", json=data["order"])
     assert again.status_code == 202
     assert [(c["scheme"], c["attack"]) for c in again.json()["cells"]] == [
         (c["scheme"], c["attack"]) for c in body["cells"]
