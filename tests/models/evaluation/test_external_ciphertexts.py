@@ -77,7 +77,7 @@ def test_only_the_best_guess_at_the_scheme_is_run_for_a_curve(monkeypatch):
     names = [scheme.name for _, scheme in candidate_schemes(attack("known-plaintext"), 96, 96)]
     assert with_curve == [*((name, False) for name in names), ("tanaka", True)]
     assert [x for x, _ in outcome.curves["ssim_by_pairs"]] == [1.0, 2.0, 3.0, 4.0]
-    assert "4 pairs; 1 suffice for all" in " ".join(outcome.result.notes)
+    assert "4 pairs; 1 of them suffices" in " ".join(outcome.result.notes)
 
 
 def test_an_attack_runs_once_for_schemes_of_which_it_uses_the_same():
