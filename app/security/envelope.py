@@ -96,7 +96,7 @@ class Keyring:
     def key_check_value(self, name: str) -> str:
         """Identifies the `pepper` or the master key of a version without revealing it."""
         key = self.pepper if name == "pepper" else self.master_keys.get(int(name), b"")
-        return hmac.digest(key, b"unveil keyring", "sha256").hex()
+        return hmac.digest(key, b"unveil key ring", "sha256").hex()  # backups hold this value: the text must stay
 
     def dumps(self) -> str:
         """The file form."""
