@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Annotated, Literal
@@ -21,7 +20,7 @@ from unveil.app.dashboard.rendering import PageRoute, redirect, render_page
 from unveil.app.db.ids import new_id
 from unveil.app.db.job_states import ACTIVE, Status
 from unveil.app.dependencies import AppStateDep, Session
-from unveil.app.errors.problem import EvaluationEnded, Invalid, NotFound
+from unveil.app.errors.problem import EvaluationEnded, Invalid, NotFound, UnknownEvaluation
 from unveil.app.evaluations import queries as rows
 from unveil.app.evaluations import repeat, service
 from unveil.app.evaluations.schemas import EvaluationCreate, EvaluationUpdate
@@ -250,8 +249,12 @@ async def create_share(
 
 @router.post("/dashboard/evaluations/{id}/shares/{share_id}/revoke")
 async def revoke_share(id: str, share_id: str, principal: EvaluatePrincipal, session: Session) -> Response:
-    with suppress(NotFound):  # it has expired; the next page shows what is left
+    try:
         await share_links.revoke(session, principal, id, share_id)
+    except UnknownEvaluation:
+        raise
+    except NotFound:  # it has expired; the next page shows what is left
+        pass
     return redirect(f"/dashboard/evaluations/{id}")
 
 

@@ -22,9 +22,16 @@ _VALUE_BY_PARAMETER = {
     ("evaluations", "format"): "json", ("evaluations", "index"): "0", ("evaluations", "picture"): "protected",
     ("schemes", "name"): "tanaka", ("attacks", "name"): "fr", ("static", "name"): "unveil.css",
     ("accounts", "account"): "owner", ("playground", "name"): "cat", ("{path:path}", "path"): "nowhere",
-    ("board.{format}", "format"): "csv",
+    ("board.{format}", "format"): "csv", ("evaluations", "share_id"): "share_0197f3c2a5d17a3b8c4d5e6f708192a3",
+    ("shared", "secret"): "nobody", ("shared", "format"): "json", ("shared", "index"): "0",
+    ("shared", "picture"): "protected", ("shared", "cell_id"): "cell_0197f3c2a5d17a3b8c4d5e6f708192a3",
 }  # fmt: skip
 _PARAMETER = re.compile(r"\{(\w+)(?::\w+)?\}")
+# Bodies without which a route does not look for what its address names.
+_BODY_BY_ROUTE: Mapping[tuple[str, str], dict[str, Any]] = {
+    ("PATCH", "/evaluations/{evaluation_id}"): {"json": {"name": "mine"}},
+    ("POST", "/evaluations/{evaluation_id}/shares"): {"json": {}},
+}
 UNKNOWN: Ids = {kind: f"{kind}_0197f3c2a5d17a3b8c4d5e6f708192a3" for kind in ("key", "evaluation", "cell")} | {
     "dataset": "ds_0197f3c2a5d17a3b8c4d5e6f708192a3"
 }
@@ -45,6 +52,11 @@ class Endpoint:
         return _PARAMETER.sub(lambda found: self._value(found[1], ids), self.path)
 
     @property
+    def body(self) -> dict[str, Any]:
+        """Arguments of `request`."""
+        return _BODY_BY_ROUTE.get((self.method, self.path), {})
+
+    @property
     def _parameter_names(self) -> list[str]:
         return _PARAMETER.findall(self.path)
 
@@ -58,7 +70,7 @@ class Endpoint:
             return ids[_RESOURCE_BY_PARAMETER[parameter]]
         if parameter in _VALUE_BY_PARAMETER:
             return _VALUE_BY_PARAMETER[parameter]
-        raise KeyError(f"{self.method} {self.path}: whose {name!r} is that? Add it to _OWNED or to _FREE")
+        raise KeyError(f"{self.method} {self.path}: whose {name!r} is that? Add it to _RESOURCE_BY_PARAMETER or _VALUE_BY_PARAMETER")
 
 
 def list_endpoints(app: FastAPI) -> list[Endpoint]:
