@@ -80,6 +80,8 @@ def build_openapi(app: FastAPI) -> dict[str, Any]:
             for operation in path.values():
                 if operation["operationId"] in scopes:
                     operation["security"] = [{"HTTPBearer": scopes[operation["operationId"]]}]
+                else:
+                    operation.pop("security", None)  # anonymous clients may use it
                 for content in operation.get("requestBody", {}).get("content", {}).values():
                     content.setdefault("example", _make_example(content["schema"], schemas))
                 for status, response in operation.get("responses", {}).items():
