@@ -44,7 +44,7 @@ def test_the_catalog_lists_the_papers_numbers_and_the_threat_model(get) -> None:
 def test_the_error_for_an_unknown_name_lists_the_known_names(get, path: str) -> None:
     answer = get(path)
     assert answer.status_code == 404
-    assert "known:" in answer.json()["detail"]
+    assert "choose from " in answer.json()["detail"]
 
 
 @pytest.mark.parametrize("side", [0, -1, 100000, "wide"])

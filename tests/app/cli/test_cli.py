@@ -188,8 +188,10 @@ def test_doctor_passes_a_healthy_stack_and_reports_failures_elsewhere(run_unveil
     assert {check["name"]: check["grade"] for check in checks}["service"] == "ok"
     assert not [check for check in checks if check["grade"] == "bad"]
     elsewhere = run_unveil("doctor", code=1)
-    assert "not well: database, broker, workers" in elsewhere.stderr
-    assert "not well: service" in run_unveil("doctor", "--url", "http://127.0.0.1:9", *state_options, code=3).stderr
+    assert "failed checks: database, broker, workers" in elsewhere.stderr
+    assert (
+        "failed checks: service" in run_unveil("doctor", "--url", "http://127.0.0.1:9", *state_options, code=3).stderr
+    )
 
 
 def test_doctor_of_a_remote_service_checks_it_alone_and_leaves_nothing_behind(run_unveil, stack, tmp_path) -> None:
@@ -197,7 +199,7 @@ def test_doctor_of_a_remote_service_checks_it_alone_and_leaves_nothing_behind(ru
     checks = {check["name"]: check for check in json.loads(run_unveil("doctor", *remote, "--json").stdout)}
     assert set(checks) == {"service", "database", "migrations", "broker", "blobs", "workers", "token"}
     assert {check["grade"] for check in checks.values()} == {"ok"}
-    assert "not well: token" in run_unveil("doctor", "--url", stack.url, "--token", "wrong", code=1).stderr
+    assert "failed checks: token" in run_unveil("doctor", "--url", stack.url, "--token", "wrong", code=1).stderr
     assert not list(tmp_path.iterdir())
 
 

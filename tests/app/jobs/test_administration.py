@@ -79,8 +79,8 @@ async def test_an_administrator_cancels_any_job_and_the_evaluation_goes_on(servi
             cell["id"]: cell["status"] for cell in (await team.get(f"/evaluations/{evaluation_id}")).json()["cells"]
         }
         assert (cells[queued], cells[running]) == ("cancelled", "cancelling")
-        events = (await team.get(f"/evaluations/{evaluation_id}")).headers["etag"]
-        assert int(events.strip('W/"')) > 2
+        events, *_ = (await team.get(f"/evaluations/{evaluation_id}")).headers["etag"].strip('W/"').split("-")
+        assert int(events) > 2
 
 
 async def test_a_refused_cancellation_states_the_reason(service, client):
