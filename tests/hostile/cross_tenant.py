@@ -70,7 +70,7 @@ class Endpoint:
             return ids[_RESOURCE_BY_PARAMETER[parameter]]
         if parameter in _VALUE_BY_PARAMETER:
             return _VALUE_BY_PARAMETER[parameter]
-        raise KeyError(f"{self.method} {self.path}: whose {name!r} is that? Add it to _RESOURCE_BY_PARAMETER or _VALUE_BY_PARAMETER")
+        raise KeyError(f"{self.method} {self.path}: add {name!r} to _RESOURCE_BY_PARAMETER or _VALUE_BY_PARAMETER")
 
 
 def list_endpoints(app: FastAPI) -> list[Endpoint]:
