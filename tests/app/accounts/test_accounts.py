@@ -120,7 +120,7 @@ async def test_without_a_valid_token_every_guarded_route_answers_401(service, he
 
 
 async def test_every_route_is_guarded_but_those_that_need_no_caller(service):
-    open_to_all = {"/health/live", "/health/ready", "/metrics"}
+    open_to_all = {"/health/live", "/health/ready", "/metrics", "/.well-known/jwks.json"}
     document = service.app.openapi()
     unguarded = {
         path for path, operations in document["paths"].items() for operation in operations.values()
