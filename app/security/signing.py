@@ -100,8 +100,12 @@ def thumbprint_of_jwk(jwk: Mapping[str, str]) -> str:
 
 
 def verify_file(path: Path) -> Signature:
-    """The valid signature of a report file in any format. Raises SignatureError, OSError."""
-    if not zipfile.is_zipfile(path):
+    """The valid signature of a report file in any format. Raises SignatureError, OSError.
+
+    The suffix decides whether it is a zip, as it does for what will open the file: a signed zip stays one when a page
+    is put before it.
+    """
+    if path.suffix.lower() != ".zip":
         return verify_content(path.read_bytes())
     try:
         with zipfile.ZipFile(path) as archive:
@@ -130,7 +134,10 @@ def _verify_zip(archive: zipfile.ZipFile) -> Signature:
         raise SignatureError(f"the zip has no {MANIFEST}, which holds the signature")
     manifest = archive.read(MANIFEST)
     signature = verify_content(manifest)
-    digests: Mapping[str, str] = json.loads(manifest)["files"]
+    try:
+        digests: Mapping[str, str] = json.loads(manifest)["files"]
+    except (ValueError, KeyError):  # such as a signed report under the name of the manifest
+        raise SignatureError(f"{MANIFEST} in the zip is a signed file of another kind") from None
     if sorted(names) != sorted([*digests, MANIFEST]):
         raise SignatureError("files were added to the zip or removed from it after it was signed")
     for name, digest in digests.items():

@@ -126,6 +126,17 @@ def test_a_zip_is_valid_only_with_all_its_files_and_no_other(tmp_path: Path) -> 
         {name: content for name, content in files.items() if name != "report.html"},
         {name: content for name, content in files.items() if name != signing.MANIFEST},
         {**files, signing.MANIFEST: signer.sign(b'{\n  "files": {}\n}')},
+        {**files, signing.MANIFEST: signer.sign(JSON)},
+        {**files, signing.MANIFEST: signer.sign(HTML)},
     ):
         with pytest.raises(SignatureError):
             verify_file(write(changed))
+
+    page = tmp_path / "report.html"  # a browser shows what stands before the zip
+    page.write_bytes(b"<!doctype html><p>no leak found</p>" + write(files).read_bytes())
+    with pytest.raises(SignatureError, match="does not end with a signature"):
+        verify_file(page)
+    text = tmp_path / "text.zip"
+    text.write_bytes(signer.sign(HTML))
+    with pytest.raises(SignatureError, match="damaged"):
+        verify_file(text)
