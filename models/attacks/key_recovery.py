@@ -45,7 +45,7 @@ UNKNOWN_STRUCTURE = (
     "the values of each block by one map, or whole blocks, or that replaces values of each block by one table"
 )
 
-_MIN_PROBABILITY = 0.95  # of the chosen rotation; below, the rotation stays open
+_MIN_PROBABILITY = 0.95  # of the chosen rotation and colours together; below, the rotation stays open
 
 RecoveredMap = PixelwiseKey | NibblePermutation | BlockReading | ValueReading | ValueSubstitution
 Violations = Callable[[RecoveredMap], int]

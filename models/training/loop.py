@@ -230,7 +230,7 @@ def _train(  # noqa: PLR0912, PLR0915 - one function that reads from top to bott
             and (is_last_step or now - saved_at >= CHECKPOINT_INTERVAL_SECONDS)
             and _weights_are_finite(task)
         ):
-            # "lesson" and "told" are the names of version 0.1, whose checkpoints are still read.
+            # These two names are those of version 0.1, so that its checkpoints can be resumed.
             state = {
                 "version": version, "lesson": task.state_dict(), "batch": batch_size,
                 "step": step, "totals": totals, "told": logged_metrics,
