@@ -141,13 +141,14 @@ class OldStack:
 
 
 class Api:
-    """The HTTP API as one account uses it. A status that was not expected is an error."""
+    """The HTTP API as one account uses it, at the rate it allows. A status that was not expected is an error."""
 
     def __init__(self, url: str, token: str) -> None:
         self.client = httpx.Client(base_url=url, headers={"Authorization": f"Bearer {token}"}, timeout=120)
 
     def request(self, method: str, path: str, status: int = 200, **options: Any) -> httpx.Response:
-        answer = self.client.request(method, path, **options)
+        while (answer := self.client.request(method, path, **options)).status_code == 429 != status:
+            time.sleep(float(answer.headers["Retry-After"]))
         assert answer.status_code == status, f"{method} {path}: {answer.status_code} {answer.text[:2000]}"
         return answer
 
