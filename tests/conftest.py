@@ -43,6 +43,11 @@ def pytest_collection_finish() -> None:
     gc.freeze()
 
 
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"
+
+
 @pytest.fixture(autouse=True)
 def unchanged_sample() -> Iterator[None]:
     """The bundled images are shared by all tests of a process: none may write to them."""

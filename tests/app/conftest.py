@@ -17,11 +17,6 @@ from unveil.worker.runtime import Runtime, make_runtime
 
 
 @pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
-@pytest.fixture
 def runtime(settings: Settings) -> Iterator[Runtime]:
     """What a process works with that runs all the time."""
     runtime = make_runtime(settings, Celery("test"))

@@ -99,7 +99,6 @@ def test_gpu_workers_get_a_gpu_each():
     assert pod["nodeSelector"] == {"nvidia.com/gpu.present": "true"}
 
 
-@pytest.mark.parametrize("anyio_backend", ["asyncio"])
 @pytest.mark.anyio
 async def test_the_autoscaler_scales_an_existing_deployment_by_the_number_of_active_jobs(settings: Settings) -> None:
     scaler = next(manifest for manifest in read_base() if manifest["kind"] == "ScaledObject")

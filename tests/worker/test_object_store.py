@@ -139,8 +139,3 @@ async def test_the_service_keeps_datasets_there(bucket_settings, anyio_backend):
         gone = await client.delete(f"/datasets/{made.json()['id']}")
         assert gone.status_code == 204
     assert BlobStore(bucket_settings).list_folder("datasets") == []
-
-
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"

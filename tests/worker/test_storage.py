@@ -140,8 +140,3 @@ def test_two_may_delete_one_blob(settings: Settings) -> None:
         for deleting in [both.submit(lambda: [BlobStore(settings).delete(name) for name in names]) for _ in range(4)]:
             deleting.result()
     assert blobs.list_folder("keys") == []
-
-
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"

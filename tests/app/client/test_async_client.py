@@ -16,11 +16,6 @@ from unveil.app.local.stack import LocalStack
 SMALL = {"dataset": "sample", "profile": "smoke", "keys": 1, "samples": 1}
 
 
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
 @pytest.mark.anyio
 async def test_images_and_keys(stack: LocalStack) -> None:
     async with AsyncClient(local=stack.state) as client:
