@@ -223,6 +223,8 @@ def external_not_applicable_reason(
         return None if originals else "nothing can be scored: upload the `originals` of the ciphertexts"
     if attack.name == "brute-force":
         return "the key space of an unknown scheme cannot be counted"
+    if attack.takes == "ciphertext" and not takes_unknown_scheme(attack, key_per_image=key_per_image):
+        return "it takes ciphertexts as its schemes return them, and here are 8-bit images"
     if (
         key_per_image
         and not takes_unknown_scheme(attack, key_per_image=True)
@@ -321,6 +323,7 @@ def describe_attack(name: str) -> dict[str, Any]:
         "learned": cls.learning_based,
         "reads_upload": cls.reads_upload,
         "takes_unknown_schemes": takes_unknown_scheme(attack),
+        "takes": cls.takes,
         "origin": _describe_origin("attack", name),
         "parameters": json_schema(cls.Settings),
         "profiles": {profile: dict(cls.profiles.get(profile, {})) for profile in PROFILES},

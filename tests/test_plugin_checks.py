@@ -151,6 +151,37 @@ def test_a_ciphertext_need_not_be_an_8_bit_image():
         check_scheme(type("Blind", (Bytes,), {"view": Scheme.view}))
 
 
+class Sign(Attack):
+    """Undoes `Signed`, whose floats it takes: the scale is left, and of the sign the more natural one."""
+
+    name = "acme/sign"
+    threat_model = ThreatModel.CIPHERTEXT_ONLY
+    takes = "ciphertext"
+
+    def not_applicable_reason(self, scheme):
+        return None if scheme.ciphertext.dtype == "float32" else "needs signed numbers"
+
+    def run(self, attack_input, context):
+        context.report(0.5, "reading the sign")
+        assert attack_input.targets.dtype == np.float32
+        assert attack_input.images.dtype == np.uint8
+        form, targets = attack_input.scheme.ciphertext, attack_input.targets
+        return AttackResult(np.round((targets - form.low) * 255 / (form.high - form.low)).astype(np.uint8))
+
+
+def test_an_attack_may_take_ciphertexts_instead_of_8_bit_views():
+    assert check_attack(Sign)
+    signed = Signed(Signed.Settings())
+    result = run_cell(signed, Sign(Sign.Settings()), sample().take(8, 8), SMOKE, RunContext()).result
+    assert result.identification.top1 == 1
+    assert result.controls.positive == result.controls.negative == "passed"
+    wrong = type("Wrong", (Signed,), {"from_view": lambda self, images: images})
+    with pytest.raises(CheckFailed, match="`from_view` returns float32"):
+        check_scheme(wrong)
+    with pytest.raises(ValueError, match="needs a `from_view`"):
+        Bytes(Bytes.Settings()).from_view(photographs(1))
+
+
 class Guess(Attack):
     name = "acme/guess"
     threat_model = ThreatModel.CIPHERTEXT_ONLY

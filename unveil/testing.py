@@ -27,7 +27,7 @@ from unveil.models.core.settings_schema import ParameterError, json_schema
 from unveil.models.core.structure import PixelMap, is_fixed_block_map, moves_nibbles
 from unveil.models.data.image_dataset import ImageDataset
 from unveil.models.data.sample import sample
-from unveil.models.evaluation.attacker_view import build_attack_input, split_images
+from unveil.models.evaluation.attacker_view import build_attack_input, protect_function, split_images
 from unveil.models.metrics.base import Metric
 from unveil.models.recovery import chosen_plaintext
 from unveil.models.schemes.base import Scheme, image_secret, seed_secret
@@ -137,7 +137,7 @@ def _check_images(scheme: Scheme[Any, Any]) -> None:
             before = plain.copy()
             form, key = scheme.ciphertext, scheme.key(SECRET, *plain.shape[1:3])
             protected = scheme.encrypt(plain, key)
-            shape = (count, *(form.shape or plain.shape[1:]))
+            shape = (count, *form.shape_for(*plain.shape[1:3]))
             _require(
                 isinstance(protected, np.ndarray) and (protected.dtype, protected.shape) == (form.dtype, shape),
                 f"`encrypt` returns {form.dtype} {list(shape)}, as `ciphertext` declares",
@@ -149,10 +149,16 @@ def _check_images(scheme: Scheme[Any, Any]) -> None:
                 f"values from {form.low} to {form.high}, as `ciphertext` declares", protected.reshape(-1)[:3],
                 "the 8-bit view maps this range to 0..255 and clips the rest",
             )  # fmt: skip
+            if form.shape is None or type(scheme).from_view is not Scheme.from_view:
+                made = scheme.from_view(plain)
+                _require(
+                    (made.dtype, made.shape) == (form.dtype, shape), f"`from_view` returns {form.dtype} {list(shape)}",
+                    f"{made.dtype} {list(made.shape)}", "the controls of attacks that take ciphertexts consist of it",
+                )  # fmt: skip
             view = scheme.view(protected, plain.shape)
             _require(
                 (view.dtype, view.shape) == (plain.dtype, plain.shape), f"`view` returns uint8 {list(plain.shape)}",
-                f"{view.dtype} {list(view.shape)}", "every attack and every score sees this image",
+                f"{view.dtype} {list(view.shape)}", "scores see this image, and attacks unless they take ciphertexts",
             )  # fmt: skip
             _require(
                 (plain == before).all(), "`encrypt` leaves its input unchanged", "it wrote into the images",
@@ -276,15 +282,15 @@ def _check_run(cls: type[Attack[Any]], scheme: Scheme[Any, Any]) -> None:
     attack_input = _attack_input(attack, scheme, data)
     before = (attack_input.targets.copy(), attack_input.observed.copy())
     result = attack.run(attack_input, RunContext(seed=3, report=lambda fraction, _: fractions.append(fraction)))
-    images, targets = result.reconstructed, attack_input.targets
+    images, shape = result.reconstructed, attack_input.images.shape
     if images is not None or not result.metrics:
         _require(
-            isinstance(images, np.ndarray) and (images.dtype, images.shape) == (np.dtype(np.uint8), targets.shape),
-            f"`reconstructed`: an image for each target, uint8 {list(targets.shape)}",
+            isinstance(images, np.ndarray) and (images.dtype, images.shape) == (np.dtype(np.uint8), shape),
+            f"`reconstructed`: an image for each target, uint8 {list(shape)}",
             None if images is None else f"{images.dtype} {list(images.shape)}", "each is scored against its original",
         )  # fmt: skip
     _require(
-        all((a == b).all() for a, b in zip((targets, attack_input.observed), before, strict=True)),
+        all((a == b).all() for a, b in zip((attack_input.targets, attack_input.observed), before, strict=True)),
         "the attack leaves its input unchanged", "it wrote into the ciphertexts", "other code uses them, too",
     )  # fmt: skip
     _require(all(0 <= f <= 1 for f in fractions), "progress in 0..1", fractions, "the service shows it and its ETA")
@@ -324,7 +330,7 @@ def _check_cancellation(
 
 def _attack_input(attack: Attack[Any], scheme: Scheme[Any, Any], data: ImageDataset) -> AttackInput:
     split = split_images(attack, pad(data.test, scheme.size_multiple), pad(data.train, scheme.size_multiple))
-    return build_attack_input(scheme, attack, split, lambda images, first: scheme.protect(images, SECRET, first))
+    return build_attack_input(scheme, attack, split, protect_function(scheme, attack, SECRET))
 
 
 def _check_scores(metric: Metric) -> None:

@@ -45,7 +45,7 @@ class SchemeOut(BaseModel):
         description="Structure of the scheme, which attacks use", examples=["BlockMap(side=4, unit='nibble')"]
     )
     ciphertext: dict[str, Any] = Field(
-        description="`dtype`, `low`, `high` and `shape` of its output; clients and attacks receive its 8-bit view"
+        description="`dtype`, `low`, `high` and `shape` of its output; clients receive its 8-bit view"
     )
     origin: OriginOut
     size_multiple: int = Field(description="Image sides are padded to multiples of this")
@@ -63,6 +63,9 @@ class AttackOut(BaseModel):
     threat_model: str = Field(description="Material that the attacker holds", examples=["ciphertext-only"])
     learned: bool = Field(description="Whether it trains a network")
     reads_upload: bool = Field(description="Whether it scores an upload of reconstructions instead of running here")
+    takes: Literal["view", "ciphertext"] = Field(
+        description="Whether it receives the 8-bit views of ciphertexts or the ciphertexts themselves"
+    )
     takes_unknown_schemes: bool = Field(description="Whether it runs on ciphertexts without a guess at their scheme")
     origin: OriginOut
     parameters: dict[str, Any] = Field(description="JSON Schema of its settings")

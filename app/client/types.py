@@ -59,6 +59,7 @@ class Attack(TypedDict):
     threat_model: str
     learned: bool
     reads_upload: bool
+    takes: Literal["view", "ciphertext"]
     takes_unknown_schemes: bool
     origin: dict[str, Any]
     parameters: dict[str, Any]

@@ -75,12 +75,15 @@ _MATERIAL = {
 
 
 def preview_attacks() -> dict[str, str]:
-    """What the attacker has, by attack: of those that train nothing and reconstruct images, the weakest first."""
+    """What the attacker has, by attack: of those that train nothing and turn images into images, the weakest first."""
     return {
         name: material
         for model, material in _MATERIAL.items()
         for name, attack in sorted(catalog.attacks().items(), key=lambda item: item[0] != "none")
-        if attack.threat_model == model and not attack.learning_based and name != "brute-force"
+        if attack.threat_model == model
+        and not attack.learning_based
+        and attack.takes == "view"
+        and name != "brute-force"
     }
 
 
@@ -102,12 +105,12 @@ async def show_playground(request: Request, principal: EncryptPrincipal, session
 
 
 def _usable_variants(keys: Mapping[str, Key]) -> list[dict[str, Any]]:
-    """Every variant of every scheme that is ready, as an entry of a request."""
+    """Every variant of every scheme that is ready and encrypts to images, as an entry of a request."""
     entries: list[dict[str, Any]] = []
     for name, scheme in catalog.schemes().items():
         if name in keys:
             entries.append({"name": name, **keys[name].params})
-        elif not scheme.trains:
+        elif not scheme.trains and catalog.make_scheme(name, {}).has_image_ciphertext:
             entries += [{"name": name, **variant["params"]} for variant in catalog.describe_scheme(name)["variants"]]
     return sorted(entries, key=lambda entry: paper_row(entry) is None)  # the paper's own first
 

@@ -16,6 +16,7 @@ from unveil.app.errors.problem import (
     Invalid,
     KeyAuditOnly,
     KeyNeeded,
+    NotAnImage,
     NotInvertible,
     WrongKey,
 )
@@ -83,6 +84,7 @@ async def plan_transform(
         if scheme.trains:
             message = f"{name} needs the key_id of a trained key; train one with POST /keys"
             raise KeyNeeded(message, [("/key_id", message)])
+        _check_applicable(operation, scheme)
         return TransformPlan(operation, scheme, [], original_sizes)
 
     if len(ids) not in (1, count):
@@ -102,10 +104,22 @@ async def plan_transform(
     if scheme.key_per_image and len(ids) < count:
         message = f"{first.id} is the key of one image; send one key_id for each image"
         raise WrongKey(message, [("/key_id", message)])
-    if is_decrypt and not scheme.invertible:
-        raise NotInvertible(f"images that {first.scheme} protects cannot be decrypted exactly")
+    _check_applicable(operation, scheme)
     key_ids = ids if len(ids) == count else ids * count
     return TransformPlan(operation, scheme, key_ids, original_sizes, allow_changed)
+
+
+def _check_applicable(operation: Operation, scheme: Scheme[Any, Any]) -> None:
+    """Raises NotInvertible, NotAnImage."""
+    if operation is Operation.DECRYPT and not scheme.invertible:
+        raise NotInvertible(f"images that {scheme.name} protects cannot be decrypted exactly")
+    if operation is Operation.ENCRYPT and not scheme.has_image_ciphertext:
+        form = scheme.ciphertext
+        shape = " x ".join(map(str, form.shape or ()))
+        raise NotAnImage(
+            f"a ciphertext of {scheme.name} is {form.dtype} {shape}, which no image holds without loss; an evaluation "
+            "attacks it as it is"
+        )
 
 
 def _check_audit_only(keys: Sequence[Key], *, allowed: bool) -> None:

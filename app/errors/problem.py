@@ -294,6 +294,10 @@ class NotExact(Invalid, code="not_exact", title="The image cannot be used withou
     """Send the unchanged output of the scheme: 8-bit grey or RGB, lossless, without alpha or EXIF rotation."""
 
 
+class NotAnImage(Invalid, code="not_an_image", title="The ciphertext is not an image"):
+    """Evaluate the scheme instead, or encrypt in Python with `Scheme.encrypt`."""
+
+
 class NotInvertible(Invalid, code="not_invertible", title="The scheme is not invertible"):
     """Keep the plain images: this scheme cannot decrypt."""
 

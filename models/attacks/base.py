@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, ClassVar, Generic, Protocol, TypeVar
+from typing import Any, ClassVar, Generic, Literal, Protocol, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -22,7 +22,7 @@ S = TypeVar("S")
 
 @dataclasses.dataclass(frozen=True)
 class Pairs:
-    """Plain images and their ciphertexts under the attacked key, both uint8 [N, H, W, 3]."""
+    """Plain images uint8 [N, H, W, 3] and their ciphertexts under the attacked key."""
 
     plain: Images
     protected: Images
@@ -30,7 +30,11 @@ class Pairs:
 
 @dataclasses.dataclass(frozen=True)
 class AttackInput:
-    """The input of an attack. Fields that its threat model does not allow are None."""
+    """The input of an attack. Fields that its threat model does not allow are None.
+
+    Ciphertexts are 8-bit views, uint8 [N, H, W, 3]. An attack that takes ciphertexts receives them as the scheme
+    returns them, in `targets`, `observed`, `pairs` and from the oracle.
+    """
 
     scheme: Scheme[Any, Any] | None  # the public algorithm and its settings without a key; None: unknown
     targets: Images  # the ciphertexts to reconstruct
@@ -39,6 +43,12 @@ class AttackInput:
     pairs: Pairs | None = None
     oracle: Callable[[Images], Images] | None = None
     labels: npt.NDArray[np.int64] | None = None  # the class of each observed ciphertext
+    target_views: Images | None = None  # the 8-bit views of `targets`; None: these are views
+
+    @property
+    def images(self) -> Images:
+        """The 8-bit views of the targets: reconstructions have their shape, uint8 [N, H, W, 3]."""
+        return self.targets if self.target_views is None else self.target_views
 
 
 class Inverse(Protocol):
@@ -58,7 +68,7 @@ class AttackResult:
     [targets, G]. metrics: figures of the attack, such as the number of ciphertexts or pairs it used.
     """
 
-    reconstructed: Images | None = None  # of the shape of `targets`
+    reconstructed: Images | None = None  # an image for each target
     inverse: Inverse | None = None
     key: Any | None = None
     metrics: Mapping[str, float] = dataclasses.field(default_factory=dict)
@@ -88,6 +98,7 @@ class Attack(ABC, Generic[S]):
     learning_based: ClassVar[bool] = False  # trains a network with any settings; must reconstruct the positive control
     runs_first: ClassVar[bool] = False  # cheap, and says what kind of scheme it is: before attacks that assume one
     min_side: ClassVar[int] = 1  # images with a shorter side, in pixels, cannot be attacked
+    takes: ClassVar[Literal["view", "ciphertext"]] = "view"  # whether it receives 8-bit views or ciphertexts
     paper_name: ClassVar[str | None] = None  # the column in the paper's tables
     paper_position: ClassVar[int] = 0  # among the columns of the paper's tables
     profiles: ClassVar[Mapping[str, Mapping[str, Any]]] = {}  # default settings of each profile

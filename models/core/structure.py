@@ -76,13 +76,19 @@ Structure = PixelMap | BlockMap | BlockSubstitution | BlockScramble | PositionPe
 class CiphertextFormat:
     """What `encrypt` returns for each image: an array of `dtype` with values from `low` to `high`.
 
-    shape: of one ciphertext; None: that of the image, [H, W, 3].
+    shape: of one ciphertext, where "H" and "W" are the sides of the image, such as (50, "H", "W", 3); None: that of the
+    image, ("H", "W", 3).
     """
 
     dtype: str = "uint8"
     low: float = 0
     high: float = 255
-    shape: tuple[int, ...] | None = None
+    shape: tuple[int | Literal["H", "W"], ...] | None = None
+
+    def shape_for(self, height: int, width: int) -> tuple[int, ...]:
+        """The shape of the ciphertext of one image of this size."""
+        sides = {"H": height, "W": width}
+        return tuple(side if isinstance(side, int) else sides[side] for side in self.shape or ("H", "W", 3))
 
 
 def moves_nibbles(structure: Structure | None) -> bool:

@@ -85,7 +85,7 @@ def run(pipe: Pipe) -> None:
 
 
 def _attack_input(request: Message, pipe: Pipe) -> AttackInput:
-    targets, observed, public, plain, protected, labels = request.arrays
+    targets, observed, public, plain, protected, labels, target_views = request.arrays
     assert targets is not None
     assert observed is not None
 
@@ -103,6 +103,7 @@ def _attack_input(request: Message, pipe: Pipe) -> AttackInput:
         pairs=None if plain is None or protected is None else Pairs(plain, protected),
         oracle=query if request.fields["oracle"] else None,
         labels=labels,
+        target_views=target_views,
     )
 
 

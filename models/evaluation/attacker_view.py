@@ -16,7 +16,8 @@ from unveil.models.schemes.base import Scheme
 
 Labels = npt.NDArray[np.int64]
 Array = TypeVar("Array", Images, Labels)
-ProtectImages = Callable[[Images, int], Images]  # images, number of the first image -> their ciphertexts
+# Images and the number of the first -> what the attack takes of them: 8-bit views or ciphertexts.
+ProtectImages = Callable[[Images, int], Any]
 
 
 @dataclass(frozen=True)
@@ -43,6 +44,49 @@ def split_images(
         # The paper's T1 and T2: equal halves without a common image.
         return ImageSplit(targets, train[0::2], train[1::2], None if labels is None else labels[0::2])
     return ImageSplit(targets, train, train[:0], labels)
+
+
+def protect_function(
+    scheme: Scheme[Any, Any],
+    attack: Attack[Any],
+    secret: bytes,
+    device: str = "cpu",
+    on_batch: Callable[[], None] = lambda: None,
+) -> ProtectImages:
+    """Protects images under `secret`, in the form that the attack takes."""
+    encrypt = scheme.encrypt_with_secret if attack.takes == "ciphertext" else scheme.protect
+    return lambda images, first: encrypt(images, secret, first, device, on_batch)
+
+
+def inverted(scheme: Scheme[Any, Any] | None, attack: Attack[Any]) -> ProtectImages:
+    """Inverts images, in place of encryption."""
+    if attack.takes == "view" or scheme is None:
+        return lambda images, _: 255 - images
+    return lambda images, _: scheme.from_view(255 - images)
+
+
+def noise(
+    scheme: Scheme[Any, Any] | None, attack: Attack[Any], rng: np.random.Generator, targets: Images
+) -> ProtectImages:
+    """Returns noise, whatever the images; `targets`, which are noise, as they are if the attack takes 8-bit views."""
+    if attack.takes == "view" or scheme is None:
+        return lambda images, _: targets if images is targets else image_noise(rng, images.shape)
+    form = scheme.ciphertext
+    whole = np.issubdtype(form.dtype, np.integer)
+
+    def draw(images: Images, _: int) -> Any:
+        shape = (len(images), *form.shape_for(*images.shape[1:3]))
+        if whole:
+            return rng.integers(int(form.low), int(form.high), shape, form.dtype, endpoint=True)
+        values = rng.random(shape, np.float32)
+        return (form.low + (form.high - form.low) * values).astype(form.dtype)
+
+    return draw
+
+
+def image_noise(rng: np.random.Generator, shape: tuple[int, ...]) -> Images:
+    # A bytearray: torch warns about read-only arrays.
+    return np.frombuffer(bytearray(rng.bytes(int(np.prod(shape)))), np.uint8).reshape(shape)
 
 
 def build_attack_input(
@@ -75,6 +119,9 @@ def build_attack_input(
         labels=_select_observed(labels, count, key_index)
         if labels is not None and Capability.LABELS in threat_model
         else None,
+        target_views=None
+        if attack.takes == "view" or scheme is None
+        else scheme.view(protected, image_split.targets.shape),
     )
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -24,7 +25,7 @@ from unveil.models.core.run_context import RunContext
 from unveil.models.core.verdict_rules.evidence import CellEvidence
 from unveil.models.core.verdict_rules.rules import cell_verdict
 from unveil.models.data.image_dataset import ImageDataset
-from unveil.models.evaluation.attacker_view import ImageSplit, ProtectImages, build_attack_input, split_images
+from unveil.models.evaluation.attacker_view import ImageSplit, build_attack_input, protect_function, split_images
 from unveil.models.evaluation.controls import controls_context, controls_start_fraction, run_controls
 from unveil.models.evaluation.isolation import run_attack
 from unveil.models.evaluation.linkage import link_outcome
@@ -84,9 +85,8 @@ def run_cell(
     for index, key_secret in enumerate(secrets):
         report = _trial_report(context.report, index, len(secrets), controls_start)
         report(0.0, "protecting")  # lets a cancel in before an attack that never reports
-        attack_input = build_attack_input(
-            scheme, attack, image_split, _make_protect(scheme, key_secret, replace(context, report=report)), index
-        )
+        protect = protect_function(scheme, attack, key_secret, context.device, partial(report, 0.0, "protecting"))
+        attack_input = build_attack_input(scheme, attack, image_split, protect, index)
         attack_started_at = time.monotonic()
         run_context = replace(
             context, report=report, seed=options.seed + index, ablation=context.ablation and index == 0
@@ -102,7 +102,7 @@ def run_cell(
             result = replace(linked.result, trained_key=provenance, dataset_sha256=full_data.sha256)
             return replace(linked, result=result)
         key_agreement = _key_agreement(scheme, key_secret, attack_result, image_split.targets)
-        trials.append(score(originals, attack_input.targets, attack_result, options, seconds, key_agreement))
+        trials.append(score(originals, attack_input.images, attack_result, options, seconds, key_agreement))
 
     control_run = run_controls(
         scheme, attack.for_controls(), image_split, originals, controls_context(context, controls_start)
@@ -155,12 +155,6 @@ def measure_utility(
         secret = scheme.train(data, context.scoped("key", 0, _KEY_TRAINING_FRACTION)).secret
         context = replace(context, report=_report_from(context.report, _KEY_TRAINING_FRACTION))
     return run_utility(scheme, data, options, context, secret or _derive_secret(options.seed, 0))
-
-
-def _make_protect(scheme: Scheme[Any, Any], secret: bytes, context: RunContext) -> ProtectImages:
-    return lambda images, first: scheme.protect(
-        images, secret, first, context.device, lambda: context.report(0.0, "protecting")
-    )
 
 
 def _key_agreement(

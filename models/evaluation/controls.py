@@ -13,10 +13,9 @@ import numpy as np
 from unveil.models.attacks.base import Attack
 from unveil.models.core.cell_result import Controls
 from unveil.models.core.errors import AttackFailed, TrainingFailed
-from unveil.models.core.images import Images
 from unveil.models.core.run_context import RunContext
 from unveil.models.core.verdict_rules.rules import above_chance
-from unveil.models.evaluation.attacker_view import ImageSplit, build_attack_input
+from unveil.models.evaluation.attacker_view import ImageSplit, build_attack_input, image_noise, inverted, noise
 from unveil.models.evaluation.isolation import run_attack
 from unveil.models.evaluation.key_evidence import Nulls, collect_evidence, null_distributions
 from unveil.models.evaluation.originals import Originals
@@ -132,7 +131,7 @@ def _reconstructs_inverted(
         image_split = _hold_out(image_split)
     else:
         image_split = replace(image_split, targets=image_split.targets[:CONTROL_IMAGES])
-    attack_input = build_attack_input(scheme, attack, image_split, lambda images, _: 255 - images)
+    attack_input = build_attack_input(scheme, attack, image_split, inverted(scheme, attack))
     attack_result = run_attack(attack, attack_input, context)
     reconstructed = attack_result.reconstruct_each(image_split.targets)
     if attack.learning_based:
@@ -167,28 +166,21 @@ def _attack_noise(
     for_nulls = min(_MAX_NOISE_FOR_SMALL_GALLERIES, -(-MIN_NULL_PAIRS // originals.gallery.size))
     count = min(CONTROL_IMAGES, max(len(image_split.targets), for_nulls))
     tested = originals.repeated(count)
-    noise = _noise(rng, (count, *image_split.targets.shape[1:]))
-    image_split = replace(image_split, targets=noise)
-
-    def protect(images: Images, first: int) -> Images:  # noqa: ARG001
-        return noise if images is noise else _noise(rng, images.shape)
-
+    targets = image_noise(rng, (count, *image_split.targets.shape[1:]))
+    image_split = replace(image_split, targets=targets)
     try:
-        attack_input = build_attack_input(scheme, attack, image_split, protect)
+        attack_input = build_attack_input(scheme, attack, image_split, noise(scheme, attack, rng, targets))
         attack_result = run_attack(attack, attack_input, context)
-        reconstructed = attack_result.reconstruct_each(noise)
+        reconstructed = attack_result.reconstruct_each(targets)
     except AttackFailed as failure:
         # What a training that broke off would have found is unknown.
-        return isinstance(failure, TrainingFailed), null_distributions(tested.match(tested.orient(noise, None).images))
+        return isinstance(failure, TrainingFailed), null_distributions(
+            tested.match(tested.orient(targets, None).images)
+        )
     images = tested.orient(reconstructed, attack_result.ambiguity).images
     matches = tested.match(images)
     identified = above_chance(collect_evidence(matches), _CONTROL_ERROR)
     return identified or bool(ssim(tested.images, images).mean() >= NEGATIVE_SSIM), null_distributions(matches)
-
-
-def _noise(rng: np.random.Generator, shape: tuple[int, ...]) -> Images:
-    # A bytearray: torch warns about read-only arrays.
-    return np.frombuffer(bytearray(rng.bytes(int(np.prod(shape)))), np.uint8).reshape(shape)
 
 
 def controls_start_fraction(attack: Attack[Any], runs: int) -> float:

@@ -90,6 +90,7 @@ def _request(attack: Attack[Any], attack_input: AttackInput, context: RunContext
     }
     pair_arrays = (None, None) if pairs is None else (pairs.plain, pairs.protected)
     arrays = (attack_input.targets, attack_input.observed, attack_input.public, *pair_arrays, attack_input.labels)
+    arrays = (*arrays, attack_input.target_views)
     return Message("run", fields, arrays)
 
 
@@ -160,11 +161,11 @@ def _result(message: Message, attack: Attack[Any], attack_input: AttackInput) ->
     """The result, checked: another program wrote it. Raises AttackFailed."""
     fields = message.fields
     reconstructed, *rest = cast("list[Any]", message.arrays)
-    targets = attack_input.targets
-    if reconstructed is not None and (reconstructed.dtype != np.uint8 or reconstructed.shape != targets.shape):
+    shape = attack_input.images.shape
+    if reconstructed is not None and (reconstructed.dtype != np.uint8 or reconstructed.shape != shape):
         raise AttackFailed(
             f"{attack.name} returned {reconstructed.dtype} {list(reconstructed.shape)} as `reconstructed`; expected "
-            f"uint8 {list(targets.shape)}, an image for each target"
+            f"uint8 {list(shape)}, an image for each target"
         )
     points, map_arrays = rest[: len(fields["ablation"])], rest[len(fields["ablation"]) :]
     key = None

@@ -11,13 +11,12 @@ import numpy as np
 from unveil.models.attacks.base import Attack, AttackResult
 from unveil.models.core.cell_result import CellResult, Controls, LinkageSummary
 from unveil.models.core.errors import AttackFailed, TrainingFailed
-from unveil.models.core.images import Images
 from unveil.models.core.run_context import RunContext
 from unveil.models.core.statistics import binomial_interval
 from unveil.models.core.threat_models import Capability
 from unveil.models.core.verdict_rules.evidence import CellEvidence, KeyEvidence, Rate
 from unveil.models.core.verdict_rules.rules import cell_verdict
-from unveil.models.evaluation.attacker_view import ImageSplit, ProtectImages, build_attack_input
+from unveil.models.evaluation.attacker_view import ImageSplit, ProtectImages, build_attack_input, inverted, noise
 from unveil.models.evaluation.cell_evidence import effort
 from unveil.models.evaluation.originals import Originals
 from unveil.models.evaluation.outcome import CellOutcome
@@ -98,18 +97,12 @@ def _run_controls(
     context: RunContext,
 ) -> Controls:
     """Positive: inverted images must be linked above chance. Negative: noise must not."""
-    rng = np.random.default_rng(context.seed)
-
-    def invert(images: Images, first: int) -> Images:  # noqa: ARG001
-        return 255 - images
-
-    def noise(images: Images, first: int) -> Images:  # noqa: ARG001
-        return np.frombuffer(bytearray(rng.bytes(images.size)), np.uint8).reshape(images.shape)
-
+    invert = inverted(scheme, attack)
+    draw = noise(scheme, attack, np.random.default_rng(context.seed), image_split.targets[:0])
     context.report(0.0, "positive control")
     linked = _links(scheme, attack, image_split, gallery, context.scoped("control-positive", 0, 0.5), invert)
     context.report(0.5, "negative control")
-    found = _links(scheme, attack, image_split, gallery, context.scoped("control-negative", 0.5, 1), noise)
+    found = _links(scheme, attack, image_split, gallery, context.scoped("control-negative", 0.5, 1), draw)
     return Controls(
         positive="passed" if linked else "failed",
         negative="failed" if found or found is None else "passed",

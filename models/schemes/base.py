@@ -142,7 +142,7 @@ class Scheme(ABC, Generic[S, K]):
         """Protect uint8 [N, H, W, 3], sides multiples of `size_multiple`, under one key -> N ciphertexts."""
 
     def view(self, ciphertexts: Any, shape: tuple[int, ...]) -> Images:
-        """The 8-bit images that a client receives, that attacks see, and that the attack `none` is scored on.
+        """The 8-bit images that a client receives, that most attacks see, and that the attack `none` is scored on.
 
         By default the range of the ciphertext, mapped to 0..255. A scheme whose ciphertexts have another shape than
         the images, uint8 `shape`, defines its own view.
@@ -153,6 +153,25 @@ class Scheme(ABC, Generic[S, K]):
         if ciphertexts.shape != shape:
             raise ValueError(f"ciphertexts of {self.name} have the shape {list(ciphertexts.shape)} and need a `view`")
         return quantise((ciphertexts.astype(np.float64) - form.low) * (255 / (form.high - form.low)))
+
+    def from_view(self, images: Images) -> Any:
+        """Ciphertexts whose 8-bit view is `images`: the controls of attacks that take ciphertexts consist of them.
+
+        By default 0..255, mapped to the range of the ciphertext. Raises ValueError for ciphertexts of another shape
+        than the images: such a scheme defines its own.
+        """
+        form = self.ciphertext
+        if form == CiphertextFormat():
+            return images
+        if form.shape is not None:
+            raise ValueError(f"{self.name} needs a `from_view`: its ciphertexts have another shape than images")
+        values = form.low + images.astype(np.float64) * ((form.high - form.low) / 255)
+        return (np.rint(values) if np.issubdtype(form.dtype, np.integer) else values).astype(form.dtype)
+
+    @property
+    def has_image_ciphertext(self) -> bool:
+        """Whether the 8-bit view stands for the ciphertext, so that `/encrypt` returns it to a client."""
+        return self.ciphertext.shape is None or self.invertible
 
     def encrypt_to_images(self, images: Images, key: K) -> Images:
         """The 8-bit view of the ciphertexts of `images`, of the same shape."""
@@ -256,23 +275,45 @@ class Scheme(ABC, Generic[S, K]):
         device: str = "cpu",  # noqa: ARG002
         on_batch: Callable[[], None] = lambda: None,
     ) -> Images:
-        """Protect images uint8 [N, H, W, 3] under one key, or under one derived key for each image.
+        """The 8-bit views of images uint8 [N, H, W, 3] under one key, or under one derived key for each image.
 
         first: the number of the first image, from which its key is derived. device: of a network; ciphers run on the
         CPU. on_batch: called before each part of the work; may raise Cancelled. Raises SizeMismatch, and ValueError for
         images that the scheme cannot take.
         """
+        return self._apply_keys(self.encrypt_to_images, images, secret, first, on_batch)
+
+    def encrypt_with_secret(
+        self,
+        images: Images,
+        secret: bytes,
+        first: int = 0,
+        device: str = "cpu",
+        on_batch: Callable[[], None] = lambda: None,
+    ) -> Any:
+        """As `protect`, but the ciphertexts themselves: for attacks that take these."""
+        if self.ciphertext == CiphertextFormat():
+            return self.protect(images, secret, first, device, on_batch)
+        return self._apply_keys(self.encrypt, images, secret, first, on_batch)
+
+    def _apply_keys(
+        self,
+        encrypt: Callable[[Images, K], Any],
+        images: Images,
+        secret: bytes,
+        first: int,
+        on_batch: Callable[[], None],
+    ) -> Any:
         check_images(images)
         on_batch()
         height, width = images.shape[1:3]
         if not self.key_per_image:
-            return self.encrypt_to_images(images, self.key(secret, height, width))
-        out = np.empty_like(images)
-        for i in range(len(images)):
+            return encrypt(images, self.key(secret, height, width))
+        encrypted = []
+        for i in range(max(1, len(images))):  # of no image, too, the ciphertexts have a shape and a type
             on_batch()
-            key = self.key(image_secret(secret, first + i), height, width)
-            out[i] = self.encrypt_to_images(images[i : i + 1], key)[0]
-        return out
+            encrypted.append(encrypt(images[i : i + 1], self.key(image_secret(secret, first + i), height, width)))
+        return np.concatenate(encrypted)
 
 
 def image_secret(secret: bytes, number: int) -> bytes:

@@ -14,7 +14,7 @@ from unveil.models.core.errors import AttackFailed, Cancelled, DoesNotApply, Out
 from unveil.models.core.run_context import RunContext
 from unveil.models.data.sample import sample
 from unveil.models.evaluation.attack_messages import send
-from unveil.models.evaluation.attacker_view import build_attack_input, split_images
+from unveil.models.evaluation.attacker_view import build_attack_input, protect_function, split_images
 from unveil.models.evaluation.isolation import _request, run_attack
 from unveil.models.schemes.base import seed_secret
 
@@ -56,6 +56,16 @@ class Search(Attack):
             notes=(store.read("state").decode(), str(store.read("none"))),
             ablation=[("curve", 1.0, attack_input.targets[:1])],
         )
+
+class Floats(Attack):
+    name = "acme/floats"
+    threat_model = ThreatModel.KNOWN_PLAINTEXT
+    takes = "ciphertext"
+
+    def run(self, attack_input, context):
+        views = attack_input.scheme.view(attack_input.targets, attack_input.images.shape)
+        kinds = {a.dtype.str for a in (attack_input.targets, attack_input.observed, attack_input.pairs.protected)}
+        return AttackResult(views, notes=tuple(kinds))
 
 class Faulty(Attack):
     name = "acme/faulty"
@@ -116,6 +126,15 @@ def test_keys_and_variables_of_the_service_are_out_of_reach_and_the_oracle_answe
     assert curve == [("found", 1, 0.0)]
     assert "searched" in phases
     assert (tmp_path / "checkpoints" / "deep" / "state").read_bytes() == b"saved"
+
+
+def test_an_attack_that_takes_ciphertexts_receives_them_in_its_process(attacks):
+    attack, scheme = catalog.make_attack("acme/floats", {}), catalog.make_scheme("block-orthogonal", {})
+    split = split_images(attack, DATA.test, DATA.train)
+    attack_input = build_attack_input(scheme, attack, split, protect_function(scheme, attack, SECRET))
+    result = run_attack(attack, attack_input, RunContext())
+    assert result.notes == ("<f4",)
+    assert (result.reconstructed == scheme.protect(DATA.test, SECRET)).all()
 
 
 @pytest.mark.parametrize(
