@@ -17,19 +17,23 @@ from unveil.app.db.tables import Cell
 def run(log_progress: ProgressCallback, *, times: int = 3, cells: int = 50) -> list[FaultResult]:
     survived, lost, seconds = 0, 0, []
     with chaos_environment(durable=True) as environment:
-        for number in range(times):
+        for _ in range(times):
             environment.wait_until(environment.stack.is_ready, "the stack")
             attack, extra_order = LONG_ORDERS[0]
             blocking_id = environment.create_evaluation([attack], **extra_order)
             environment.wait_until_running(blocking_id)
-            ids = [environment.create_evaluation(seed=number) for _ in range(cells // 2)]
-            assert _count_queued(environment, ids) == cells
+            ids = environment.create_evaluations(cells)
+            queued_count = _count_queued(environment, ids)
+            assert queued_count >= cells
             started_at = time.monotonic()
             environment.kill("redis")
             shutil.rmtree(environment.stack.state / "redis")
             environment.stack.restart_exited()
             environment.http.post(f"/evaluations/{blocking_id}/cancel")  # it has done its service, or has even ended
-            environment.wait_until(lambda ids=ids: _count_queued(environment, ids) < cells, "the first cell")
+            environment.wait_until(
+                lambda ids=ids, queued_count=queued_count: _count_queued(environment, ids) < queued_count,
+                "the first cell",
+            )
             seconds.append(time.monotonic() - started_at)
             seconds_to_end = environment.wait_until_ended(*ids)
             files = {"images": ("a.png", images.png(0), "image/png")}
@@ -41,7 +45,9 @@ def run(log_progress: ProgressCallback, *, times: int = 3, cells: int = 50) -> l
             )
             survived += damaged == 0 and encrypted.is_success
             lost += damaged
-    note = f"{cells} cells queued each time, the workers alive; seconds from the kill until the first was taken"
+    note = (
+        f"at least {cells} cells queued each time, the workers alive; seconds from the kill until the first was taken"
+    )
     return [FaultResult("Redis killed and wiped", times, survived, lost, seconds, note)]
 
 

@@ -53,10 +53,19 @@ class ChaosEnvironment:
     sessions: sessionmaker[Session]  # to look at the rows themselves
 
     def create_evaluation(self, attacks: list[dict[str, Any]] | None = None, **overrides: Any) -> str:
-        """Order an evaluation of small cells, two unless `attacks` says otherwise; its id."""
+        """Order an evaluation of small cells: of two attacks, unless `attacks` lists others, and of those that its
+        profile requires. Returns its id.
+        """
         return str(
             self.http.post("/evaluations", json=evaluation_body(attacks, **overrides)).raise_for_status().json()["id"]
         )
+
+    def create_evaluations(self, min_cells: int, **overrides: Any) -> list[str]:
+        """Order evaluations of at least `min_cells` small cells together; their ids."""
+        ids: list[str] = []
+        while len(self.cells(ids)) < min_cells:
+            ids.append(self.create_evaluation(seed=len(ids), **overrides))
+        return ids
 
     def get_evaluation(self, id: str) -> dict[str, Any]:
         evaluation: dict[str, Any] = self.http.get(f"/evaluations/{id}").raise_for_status().json()
@@ -178,9 +187,9 @@ class ChaosEnvironment:
 
 
 def evaluation_body(attacks: list[dict[str, Any]] | None = None, **overrides: Any) -> dict[str, Any]:
-    """An order of small cells."""
+    """An order of small cells: no attack that its profile requires of this scheme takes a second."""
     return {
-        "schemes": [{"name": "tanaka"}], "attacks": attacks or [{"name": "none"}, {"name": "fr"}],
+        "schemes": [{"name": "ele"}], "attacks": attacks or [{"name": "none"}, {"name": "fr"}],
         "dataset": images.SMALL_DATASET, "profile": "smoke", "samples": 1, "keys": 1, **overrides,
     }  # fmt: skip
 

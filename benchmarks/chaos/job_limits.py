@@ -120,7 +120,7 @@ def _try_once(
         environment.wait_until(lambda: _is_claimed(environment, other), "the next cell", 120.0)
         environment.http.post(f"/evaluations/{other}/cancel").raise_for_status()
         return elapsed, ended, 0
-    neighbour = environment.create_evaluation(schemes=[{"name": "ele"}], seed=number)  # without key recovery: short
+    neighbour = environment.create_evaluation(seed=number)
     environment.wait_until_ended(neighbour)
     return elapsed, ended, environment.count_damaged_cells([neighbour])
 

@@ -27,13 +27,13 @@ def run(log_progress: ProgressCallback, *, times: int = 3, neighbours: int = 20)
     survived, lost, seconds = 0, 0, []
     with chaos_environment(attack_workers=2, UNVEIL_MAX_ATTEMPTS_WITHOUT_PROGRESS=str(_MAX_STALLS)) as environment:
         for number in range(times):
-            # One of two cells of its evaluation is poison; the evaluations around it are ordered before and after.
-            ids = [environment.create_evaluation(seed=number) for _ in range(neighbours // 4)]
+            # One of the cells of its evaluation is poison; the evaluations around it are ordered before and after.
+            ids = environment.create_evaluations(neighbours // 2)
             poisoned = environment.create_evaluation([{"name": "fr"}, {"name": "none"}], seed=number, **_LONG_ORDER)
-            ids += [environment.create_evaluation(seed=number) for _ in range(neighbours // 4)]
+            ids += environment.create_evaluations(neighbours // 2)
             deaths, elapsed = _kill_every_worker_of(environment, environment.cells([poisoned])[0]["id"])
             environment.wait_until_ended(poisoned, *ids)
-            bad, good = environment.cells([poisoned])
+            bad, good, *_ = environment.cells([poisoned])
             damaged = environment.count_damaged_cells(ids) + (good["status"] != Status.SUCCEEDED)
             is_expected = (bad["status"], (bad["error"] or {}).get("code"), deaths) == (
                 Status.FAILED,
@@ -46,7 +46,7 @@ def run(log_progress: ProgressCallback, *, times: int = 3, neighbours: int = 20)
             survived += is_expected and not damaged
             lost += damaged
             seconds.append(elapsed)
-    note = f"{_MAX_STALLS} deaths each until it failed; {neighbours} neighbours and the other cell of its evaluation"
+    note = f"{_MAX_STALLS} deaths each until it failed; {neighbours} neighbours or more, one in its own evaluation"
     return [FaultResult("poison cell", times, survived, lost, seconds, note)]
 
 

@@ -17,7 +17,6 @@ from benchmarks.chaos.outcome import FaultResult, ProgressCallback
 
 _PROCESS_NAMES = ("api", "worker-attack", "worker-encrypt")
 _MAX_GROWTH = 0.05
-_CELLS_PER_EVALUATION = 10  # of each evaluation: five schemes under two attacks
 _ATTACKS = [{"name": "none"}, {"name": "fr"}]
 
 
@@ -27,7 +26,7 @@ def run(log_progress: ProgressCallback, *, jobs: int = 2000, sample_count: int =
     ids: list[str] = []
     with chaos_environment() as environment:
         for number in range(1, sample_count + 1):
-            ids += _run_jobs(environment, jobs // sample_count // _CELLS_PER_EVALUATION)
+            ids += _run_jobs(environment, jobs // sample_count)
             for name, value in _measure_usage(environment).items():
                 samples[name].append(value)
             summary = ", ".join(f"{name} {values[-1]:.0f}" for name, values in samples.items())
@@ -43,9 +42,9 @@ def run(log_progress: ProgressCallback, *, jobs: int = 2000, sample_count: int =
     return rows
 
 
-def _run_jobs(environment: ChaosEnvironment, evaluations: int) -> list[str]:
+def _run_jobs(environment: ChaosEnvironment, jobs: int) -> list[str]:
     """Order, read, encrypt, wait for the end."""
-    ids = [environment.create_evaluation(_ATTACKS, schemes=SCHEMES) for _ in range(evaluations)]
+    ids = environment.create_evaluations(jobs, attacks=_ATTACKS, schemes=SCHEMES)
     for _ in ids:
         files = {"images": ("a.png", images.png(0), "image/png")}
         environment.http.post("/encrypt", data={"scheme": "tanaka"}, files=files).raise_for_status()
