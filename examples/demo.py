@@ -23,6 +23,7 @@ from rich.table import Column, Table
 from rich.text import Text
 
 from unveil.app.cli.common import describe_os_error
+from unveil.app.cli.console import PlainConsole
 from unveil.app.cli.evaluation_table import render
 from unveil.app.client import Client, Evaluation
 from unveil.app.client.options import Profile
@@ -33,7 +34,7 @@ from unveil.app.local.stack import LocalStack
 from unveil.app.report.labels import paper_row
 
 _PHOTO_FILES = ("astronaut.png", "coffee.png", "chelsea.png", "rocket.jpg")
-console = Console(markup=False, emoji=False)
+console = (Console if sys.stdout.isatty() else PlainConsole)(markup=False, emoji=False)
 
 
 def main() -> int:

@@ -15,6 +15,7 @@ from unveil.models.core import spec
 from unveil.models.core.images import padded_size
 from unveil.models.core.profiles import PROFILE_KEYS, PROFILES, Profile
 from unveil.models.core.settings_schema import ParameterError, json_schema, parse, setting, strengths
+from unveil.models.core.spec import EXTERNAL
 from unveil.models.core.threat_models import NAMED_THREAT_MODELS, Capability, ThreatModel
 from unveil.models.core.verdict_rules.coverage import RequiredAttack
 from unveil.models.data.datasets import list_datasets as builtin_datasets
@@ -78,9 +79,6 @@ load_plugins = registry.load
 
 # The name in place of an attack in a job that measures the utility of a scheme.
 UTILITY = "utility"
-
-# The scheme name of uploaded ciphertexts, which an unknown scheme may have produced.
-EXTERNAL = "external"
 
 # A stored secret is a 256-bit seed or is encrypted under a 256-bit key, so no exhaustive search costs more.
 STORED_SECRET_BITS = 256

@@ -180,14 +180,12 @@ class AuditReport:
         return notebook.render(self._report)
 
     def __repr__(self) -> str:
-        from rich.console import Console
-
         from unveil.app.cli import evaluation_table
+        from unveil.app.cli.console import PlainConsole
 
-        console = Console(file=io.StringIO(), width=110, markup=False, emoji=False)
-        with console.capture() as captured:
-            console.print(evaluation_table.render(self.table))
-        return captured.get().rstrip()
+        buffer = io.StringIO()
+        PlainConsole(file=buffer, width=110, markup=False, emoji=False).print(evaluation_table.render(self.table))
+        return buffer.getvalue().rstrip()
 
     @cached_property
     def _verdicts(self) -> tuple[SchemeVerdict, tuple[CellVerdict | None, ...]]:

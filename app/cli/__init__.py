@@ -11,26 +11,8 @@ import sys
 from typing import Annotated
 
 import typer
-from rich.text import Text
 
-from unveil.app.cli import (
-    admin,
-    audit,
-    backups,
-    board,
-    catalog,
-    datasets,
-    evaluations,
-    images,
-    jobs,
-    keys,
-    plugins,
-    reports,
-    server,
-    shares,
-    tokens,
-)
-from unveil.app.cli.common import CommandFailed, ServiceUnreachable, UsageError, describe_os_error, stderr
+from unveil.app.cli.common import CommandFailed, ServiceUnreachable, UsageError, describe_os_error, print_labelled
 from unveil.app.cli.groups import CommandGroup
 from unveil.app.client.errors import (
     Forbidden,
@@ -50,31 +32,42 @@ EXIT_OK, EXIT_FAILED, EXIT_USAGE, EXIT_UNREACHABLE = 0, 1, 2, 3
 # Faults of the disk. Any other path that cannot be used is a wrong argument.
 _DISK_ERRNOS = (errno.ENOSPC, errno.EDQUOT, errno.EIO)
 
+# The module of each command, in the order of `unveil --help`.
+_MODULES = {
+    "local": "server",
+    "serve": "server",
+    "worker": "server",
+    "migrate": "server",
+    "doctor": "server",
+    "encrypt": "images",
+    "decrypt": "images",
+    "audit": "audit",
+    "evaluate": "evaluations",
+    "board": "board",
+    "schemes": "catalog",
+    "attacks": "catalog",
+    "retention": "admin",
+    "backup": "backups",
+    "restore": "backups",
+    "evaluations": "evaluations",
+    "report": "reports",
+    "shares": "shares",
+    "datasets": "datasets",
+    "keys": "keys",
+    "plugins": "plugins",
+    "accounts": "admin",
+    "tokens": "tokens",
+    "jobs": "jobs",
+}
+
 app = CommandGroup(
     name="unveil",
     help="Protect images with learnable encryption and measure what an attacker can still see.",
     epilog="Exit codes: 0 success, 1 failure, 2 usage error, 3 the service cannot be reached, 4 a verdict met "
     "--fail-on.",
     pretty_exceptions_enable=False,
+    modules={command: f"unveil.app.cli.{module}" for command, module in _MODULES.items()},
 )
-for module in (
-    server,
-    images,
-    audit,
-    evaluations,
-    reports,
-    shares,
-    board,
-    catalog,
-    datasets,
-    keys,
-    plugins,
-    admin,
-    tokens,
-    jobs,
-    backups,
-):
-    module.register(app)
 
 
 def _print_version(requested: bool) -> None:
@@ -98,24 +91,24 @@ def main() -> None:
     try:
         app(prog_name="unveil")  # independent of the executable's name, because shell completion uses it
     except KeyboardInterrupt:
-        stderr.print("interrupted")
+        print("interrupted", file=sys.stderr)
         sys.exit(130)
     except BrokenPipeError:  # the reader, such as `head`, has closed the pipe
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(EXIT_FAILED)
     except (ProblemError, Unreachable, CommandFailed, UsageError, OSError) as error:
         reason = describe_os_error(error) if isinstance(error, OSError) else str(error)
-        stderr.print(Text.assemble(("error:", "bold red"), " ", reason), soft_wrap=True)
+        print_labelled("error", "bold red", reason)
         for kind, hint in _HINTS.items():
             if isinstance(error, kind):
-                stderr.print(Text.assemble(("hint:", "dim"), " ", hint), soft_wrap=True)
+                print_labelled("hint", "dim", hint)
         sys.exit(exit_code(error))
     except ModuleNotFoundError as error:
         extra = EXTRAS.get((error.name or "").partition(".")[0])
         if extra is None:
             raise
         reason = f"this command needs {error.name}, which is not installed: pip install 'unveil[{extra}]'"
-        stderr.print(Text.assemble(("error:", "bold red"), " ", reason), soft_wrap=True)
+        print_labelled("error", "bold red", reason)
         sys.exit(EXIT_FAILED)
 
 

@@ -1,8 +1,7 @@
-"""`unveil accounts | keys | retention`: an operator's commands, which work on the database and files directly."""
+"""`unveil accounts | retention`: an operator's commands, which work on the database and files directly."""
 
 from __future__ import annotations
 
-import os
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
 from pathlib import Path
@@ -26,11 +25,8 @@ from unveil.app.cli.common import (
     print_result,
     read_keyring,
     read_settings,
-    stderr,
 )
 from unveil.app.cli.groups import CommandGroup
-from unveil.app.cli.keys import keys
-from unveil.app.cli.master_key import rotate_master_key
 
 # The service's modules are imported by the commands that need them: `unveil --help` must not wait for a web framework.
 if TYPE_CHECKING:
@@ -56,9 +52,6 @@ Item = TypeVar("Item", bound=_HasId)
 def register(app: typer.Typer) -> None:
     app.add_typer(accounts, name="accounts")
     app.command()(retention)
-
-
-# --- accounts ---
 
 
 @accounts.command("create")
@@ -219,61 +212,6 @@ def run_with_session(state: Path | None, operation: Callable[[AsyncSession, Keyr
         raise UsageError(problem.detail.replace("GET /accounts", "`unveil accounts list`")) from None
     except Problem as problem:
         raise CommandFailed(problem.detail) from None
-
-
-# --- the keyring ---
-
-
-@keys.command("new-ring")
-def create_keyring(file: Annotated[Path, typer.Argument(help="File to create, for UNVEIL_KEYRING_FILE")]) -> None:
-    """Create a keyring: the master key that encrypts all secrets, and the pepper of the token hashes.
-
-    Store a copy separately from the database: without the keyring no key can be decrypted.
-    """
-    from unveil.app.security.envelope import new_keyring
-
-    try:
-        with os.fdopen(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file_object:
-            file_object.write(new_keyring().dumps())
-    except FileExistsError:
-        raise UsageError(
-            f"{file} exists; choose another name, because a new keyring cannot decrypt existing secrets"
-        ) from None
-    stderr.print(f"wrote {file}")
-
-
-@keys.command("rotate-master")
-def rotate_master(
-    state: State = None,
-    patience: Annotated[
-        float, typer.Option(min=0, max=86_400, help="Seconds to wait until every process has loaded the new keyring")
-    ] = 60.0,
-) -> None:
-    """Rewrap all data-encryption keys under a new master key while the service runs. Resumes after an abort."""
-    rotate_master_key(state, timeout_s=patience)
-
-
-@keys.command("add-master")
-def add_master(file: Annotated[Path, typer.Argument(help="The keyring file")]) -> None:
-    """Add a master key to a keyring file. Distribute the file, then run `unveil keys rotate-master`."""
-    from unveil.app.security.envelope import parse_keyring
-    from unveil.app.security.key_rotation import RotationIncomplete, exclusive_rotation, write_keyring_file
-
-    try:
-        with exclusive_rotation(file):
-            keyring = parse_keyring(file.read_text())
-            if len(keyring.master_keys) > 1:
-                problem = f"{file} holds {len(keyring.master_keys)} master keys"
-                raise UsageError(f"{problem}: complete the rotation with `unveil keys rotate-master`")
-            write_keyring_file(file, keyring.with_new_master_key())
-    except ValueError as error:
-        raise UsageError(f"{file} is not a keyring: {error}") from None
-    except RotationIncomplete as error:
-        raise CommandFailed(str(error)) from None
-    stderr.print(f"master key {keyring.primary_version + 1} was added to {file}")
-
-
-# --- retention ---
 
 
 def retention(

@@ -90,7 +90,7 @@ def audit(
         raise UsageError(str(error.args[0] if isinstance(error, LookupError) else error)) from error
     if output is not None:
         report.save(output)
-        stderr.print(f"wrote {output}")
+        stderr().print(f"wrote {output}")
     print(report.render("json").decode() if as_json else report)
     gate.write_files(report.table, fail_on, junit, summary)
     gate.exit_if_met(fail_on, [report.verdict])

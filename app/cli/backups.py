@@ -44,12 +44,14 @@ def backup(
     with _service_settings(state) as settings:
         keyring = read_keyring(settings)
         if str(file) == "-":
-            write(settings, keyring, sys.stdout.buffer, stderr.print)
+            write(settings, keyring, sys.stdout.buffer, stderr().print)
         else:
             with _open_new_file(file) as out:
-                write(settings, keyring, out, stderr.print)
+                write(settings, keyring, out, stderr().print)
         if settings.keyring_file is not None:
-            stderr.print(f"keep a copy of {settings.keyring_file} elsewhere: the backup cannot be restored without it")
+            stderr().print(
+                f"keep a copy of {settings.keyring_file} elsewhere: the backup cannot be restored without it"
+            )
 
 
 def restore(
@@ -72,7 +74,7 @@ def restore(
         _install_keyring(state, keyring),
         _service_settings(state, new=True) as settings,
     ):
-        read(settings, read_keyring(settings), source, stderr.print)
+        read(settings, read_keyring(settings), source, stderr().print)
 
 
 @contextmanager

@@ -7,16 +7,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.box import SIMPLE_HEAD
-from rich.console import Group
-from rich.table import Table
-from rich.text import Text
 
 from unveil.app.cli import completion
 from unveil.app.cli.common import Json, State, Token, Url, UsageError, connect, print_json, stderr, stdout
 from unveil.app.client.options import Profile
 
 if TYPE_CHECKING:
+    from rich.table import Table
+
     from unveil.app.board.model import Board, BoardRow, PaperBoardRow
     from unveil.app.client import Client
 
@@ -65,7 +63,7 @@ def board(
         if not board.rows:
             raise UsageError("the board is empty: no finished evaluation matches, so there is nothing to publish")
         files = site.write_site(board, output)
-        stderr.print(f"wrote {output / 'index.html'} and {len(files) - 1} files beside it")
+        stderr().print(f"wrote {output / 'index.html'} and {len(files) - 1} files beside it")
     elif as_csv:
         print(formats.to_csv(board), end="")
     elif as_latex:
@@ -73,7 +71,10 @@ def board(
     elif as_bibtex:
         print(formats.to_bibtex(board), end="")
     else:
-        stdout.print(Group(_table(board), Text(_legend(board), style="dim")))
+        from rich.console import Group
+        from rich.text import Text
+
+        stdout().print(Group(_table(board), Text(_legend(board), style="dim")))
 
 
 def _read_board(client: Client, dataset: str | None, profile: Profile | None, threat_model: str | None) -> Any:
@@ -82,12 +83,16 @@ def _read_board(client: Client, dataset: str | None, profile: Profile | None, th
         answer = client.board(dataset, profile, threat_model)
         if not answer["pending"]:
             return answer
-        stderr.print(f"{answer['pending']} evaluations still to add")
+        stderr().print(f"{answer['pending']} evaluations still to add")
         time.sleep(_POLL_INTERVAL_S)
 
 
 def _table(board: Board) -> Table:
-    from unveil.app.cli.evaluation_table import verdict_text
+    from rich.box import SIMPLE_HEAD
+    from rich.console import Group
+    from rich.table import Table
+
+    from unveil.app.cli.console import verdict_text
 
     table = Table(
         title=f"Board on {board.dataset or 'no dataset'}", title_justify="left", box=SIMPLE_HEAD, pad_edge=False

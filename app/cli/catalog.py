@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Any, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
-from rich.console import Group, RenderableType
-from rich.text import Text
 
 from unveil.app.cli import completion
 from unveil.app.cli.common import (
@@ -23,9 +21,13 @@ from unveil.app.cli.common import (
     print_json,
     stdout,
 )
-from unveil.app.client.types import Attack, Scheme
 
-T = TypeVar("T", Scheme, Attack)
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+    from unveil.app.client.types import Attack, Scheme
+
+T = TypeVar("T", "Scheme", "Attack")
 
 
 def register(app: typer.Typer) -> None:
@@ -103,8 +105,11 @@ def _print_item(item: Scheme | Attack, as_json: bool, *lines: str) -> None:
     if as_json:
         print_json(item)
         return
+    from rich.console import Group
+    from rich.text import Text
+
     heading = Text.assemble((item["name"], "bold"), f": {item['title']} ({item['source']})")
-    stdout.print(Group(heading, item["summary"], "", *lines, *_settings_table(item["parameters"])), highlight=False)
+    stdout().print(Group(heading, item["summary"], "", *lines, *_settings_table(item["parameters"])), highlight=False)
 
 
 def _settings_table(schema: Mapping[str, Any]) -> list[RenderableType]:

@@ -8,27 +8,20 @@ import shlex
 import sys
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.box import SIMPLE_HEAD
-from rich.console import Console, Group, RenderableType
-from rich.padding import Padding
-from rich.table import Table
-from rich.text import Text
 
 if TYPE_CHECKING:
+    from rich.console import Console, RenderableType
+    from rich.table import Table
+    from rich.text import Text
+
     from unveil.app.client import Client
     from unveil.app.security.envelope import Keyring
     from unveil.app.settings import Settings
-
-# No markup and no emoji: names, paths and messages are printed as they are, with their brackets and colons.
-# Output into a pipe or a file is never cut to the width of a terminal.
-stdout = Console(markup=False, emoji=False, width=None if sys.stdout.isatty() else 10_000)
-stderr = Console(  # progress and errors: stdout is for results
-    stderr=True, markup=False, emoji=False, width=None if sys.stderr.isatty() else 10_000
-)
 
 Url = Annotated[
     str | None,
@@ -56,9 +49,36 @@ class UsageError(Exception):
     """The command was called with invalid arguments: exit code 2."""
 
 
+@cache
+def stdout() -> Console:
+    """For results. Rich is imported when something is printed: `unveil --version` does without."""
+    from unveil.app.cli.console import make_console
+
+    return make_console(sys.stdout.isatty())
+
+
+@cache
+def stderr() -> Console:
+    """For progress and errors."""
+    from unveil.app.cli.console import make_console
+
+    return make_console(sys.stderr.isatty(), stderr=True)
+
+
+def print_labelled(label: str, style: str, text: str) -> None:
+    """Print `label: text` to stderr."""
+    from rich.text import Text
+
+    stderr().print(Text.assemble((f"{label}:", style), " ", text), soft_wrap=True)
+
+
 def connect(url: str | None, token: str | None, state: Path | None, retries: int = 5) -> Client:
     """Raises UsageError if the address or the folder cannot be used."""
-    from unveil.app.client import Client  # loads httpx
+    with _skipped_imports("httpx._main", "trio"):
+        import httpcore  # noqa: F401
+        import httpx  # noqa: F401
+
+    from unveil.app.client import Client
 
     try:
         return Client(url, token, local=state, retries=retries)
@@ -66,6 +86,22 @@ def connect(url: str | None, token: str | None, state: Path | None, retries: int
         raise UsageError(str(error)) from None
     except OSError as error:
         raise _state_dir_error(error) from None
+
+
+@contextmanager
+def _skipped_imports(*names: str) -> Iterator[None]:
+    """Imports of these modules fail meanwhile.
+
+    For optional parts of a package that it imports wherever they are installed, and that no command uses: the command
+    line of httpx and its support for Trio take longer to import than all the rest of it.
+    """
+    skipped = {name for name in names if name not in sys.modules}
+    sys.modules.update(dict.fromkeys(skipped))  # type: ignore[arg-type]
+    try:
+        yield
+    finally:
+        for name in skipped:
+            del sys.modules[name]
 
 
 def load_state_dir(state: Path | None) -> None:
@@ -150,7 +186,7 @@ def print_items(
     if as_json:
         print_json(items)
     else:
-        stdout.print(make_table(headings, rows, wraps))
+        stdout().print(make_table(headings, rows, wraps))
 
 
 def print_result(as_json: bool, value: Any, text: str) -> None:
@@ -162,6 +198,9 @@ def print_result(as_json: bool, value: Any, text: str) -> None:
 
 def make_table(headings: Sequence[str], rows: Iterable[Sequence[RenderableType]], wraps: Collection[str] = ()) -> Table:
     """On a narrow terminal the columns of `wraps` wrap, and all others are cut off with `…`."""
+    from rich.box import SIMPLE_HEAD
+    from rich.table import Table
+
     table = Table(box=SIMPLE_HEAD, pad_edge=False)
     for heading in headings:
         wraps_column = heading in wraps
@@ -173,6 +212,9 @@ def make_table(headings: Sequence[str], rows: Iterable[Sequence[RenderableType]]
 
 def stacked(id: str, *lines: str | Text) -> RenderableType:
     """An id with its description in lines below it: 80 columns have no room for both side by side."""
+    from rich.console import Group
+    from rich.padding import Padding
+
     return Group(id, Padding(Group(*lines), (0, 0, 0, 2)))
 
 

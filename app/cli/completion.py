@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
 import typer
-from rich.markup import escape
 
 from unveil.app.errors.problem import UnveilError
 
@@ -58,6 +57,8 @@ def _complete_from_service(
 
     It does not retry: a user does not wait for completion.
     """
+    from rich.markup import escape
+
     from unveil.app.client import Client
 
     options = {name: ctx.params.get(name) for name in ("url", "token")}

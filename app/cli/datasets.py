@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
-from rich.styled import Styled
 
 from unveil.app.cli import completion, references
 from unveil.app.cli.common import (
@@ -43,6 +42,8 @@ def list_datasets(url: Url = None, token: Token = None, state: State = None, as_
     """List built-in datasets, the operator's folders and your uploads."""
     with connect(url, token, state) as client:
         items = list(client.datasets.list())
+    from rich.styled import Styled
+
     rows = []
     for item in items:
         kind = item["kind"] if item["name"] == item["id"] else f"{item['name']}, {item['kind']}"
@@ -52,7 +53,9 @@ def list_datasets(url: Url = None, token: Token = None, state: State = None, as_
     print_items(as_json, items, ("id", "train", "test", "size", "classes"), rows, ["id"])
     for item in items:
         if not item["available"] and not as_json:
-            stdout.print(f"{item['id']} is not available: {item['note']}", style="dim", highlight=False, soft_wrap=True)
+            stdout().print(
+                f"{item['id']} is not available: {item['note']}", style="dim", highlight=False, soft_wrap=True
+            )
 
 
 @datasets.command()
@@ -99,7 +102,7 @@ def upload(
     for path in (archive, originals):
         if path is not None and not path.exists():
             raise UsageError(f"{path}: no such file or folder")
-    with connect(url, token, state) as client, stderr.status("uploading and unpacking"):
+    with connect(url, token, state) as client, stderr().status("uploading and unpacking"):
         dataset = client.datasets.upload(archive, name, kind=kind, originals=originals, size=size, seed=seed)
     print_result(as_json, dataset, dataset["id"])
 

@@ -13,12 +13,12 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
+from unveil.app.cli.console import verdict_text
 from unveil.app.report.labels import format_percent
 from unveil.app.report.narrative import badge, describe_paper_verdicts, summarize
 from unveil.app.report.table import AttackColumn, EmptyReason, EvaluationTable, SchemeRow, TableCell, status_text
 from unveil.models.core.verdict_rules.coverage import describe_notes
 
-VERDICT_STYLES = {"broken": "bold red", "leaks": "yellow", "no leak found": "green", "inconclusive": "bright_black"}
 _AVAILABILITY = {True: "yes", False: "no", None: "?"}
 _ID = re.compile(r"\b[a-z]+_[0-9a-f]{26}([0-9a-f]{6})\b")
 _MAX_LABEL_WIDTH = 32
@@ -42,10 +42,6 @@ def render(table: EvaluationTable) -> RenderableType:
     if evaluation.utility:
         parts += ["", _utility_table(table)]
     return Group(*parts)
-
-
-def verdict_text(verdict: str, text: str = "") -> Text:
-    return Text(text or verdict, style=VERDICT_STYLES.get(verdict, ""))
 
 
 def _short(label: str) -> str:

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.text import Text
 
 from unveil.app.cli import completion, gate, references, spec_parser
 from unveil.app.cli.common import (
@@ -31,6 +30,7 @@ from unveil.app.client.options import Profile
 
 if TYPE_CHECKING:
     from unveil.app.client import Client, Evaluation
+    from unveil.app.client.types import Scheme
     from unveil.app.report.evaluation import Job
 
 evaluations = CommandGroup(help="List, follow, edit, cancel and delete evaluations.")
@@ -133,10 +133,10 @@ def evaluate(
         )
         cost = f"estimated cost: {evaluation.raw['estimated_core_hours']:.2g} core hours on a CPU"
         if watch or fail_on or junit or summary:
-            stderr.print(f"{evaluation.id} ({cost}; Ctrl-C leaves it running)")
+            stderr().print(f"{evaluation.id} ({cost}; Ctrl-C leaves it running)")
             _wait_and_print(evaluation, as_json, fail_on, junit, summary)
         else:
-            stderr.print(cost)
+            stderr().print(cost)
             print_result(as_json, evaluation.raw, evaluation.id)
 
 
@@ -160,7 +160,10 @@ def list_evaluations(
     """List the evaluations of the account, newest first."""
     with connect(url, token, state) as client:
         items = list(client.evaluations.list(q=name, status=status, scheme=scheme, dataset=dataset, tag=tag))
-    from unveil.app.cli.evaluation_table import verdict_text  # brings the catalog, which other commands do not need
+        defaults = {} if as_json else {each["name"]: _default_settings(each) for each in client.schemes()}
+    from rich.text import Text
+
+    from unveil.app.cli.console import verdict_text
     from unveil.app.report.evaluation import EvaluationVerdict
     from unveil.app.report.labels import label
     from unveil.app.report.narrative import badge
@@ -170,7 +173,10 @@ def list_evaluations(
         lines = [Text(item["name"], style="bold")]
         lines += [Text(", ".join(item["tags"]), style="dim")] if item["tags"] else []
         lines += [
-            Text.assemble(f"{label(verdict.scheme)}: ", verdict_text(verdict.verdict, badge(verdict)))
+            Text.assemble(
+                f"{label(verdict.scheme, defaults=defaults.get(verdict.scheme['name'], {}))}: ",
+                verdict_text(verdict.verdict, badge(verdict)),
+            )
             for verdict in map(EvaluationVerdict.from_json, item["verdicts"])
         ]
         cells = f"{item['progress']['done']}/{item['progress']['total']}"
@@ -258,6 +264,13 @@ def delete(
         evaluation.delete()
 
 
+def _default_settings(scheme: Scheme) -> dict[str, Any]:
+    """The settings of the paper, which labels leave out."""
+    properties = scheme["parameters"].get("properties", {})
+    defaults = {name: setting.get("default") for name, setting in properties.items()}
+    return defaults | scheme["profiles"].get("paper", {})
+
+
 def get_evaluation(client: Client, id: str) -> Evaluation:
     return client.evaluations.get(references.evaluation_id(client, id))
 
@@ -272,7 +285,7 @@ def _wait_and_print(
     """Prints the tables. Raises typer.Exit if a verdict is not accepted, CommandFailed if the evaluation failed."""
     from unveil.app.client.progress_bar import progress_bar
 
-    with progress_bar(stderr) as update_bar:
+    with progress_bar(stderr()) as update_bar:
         evaluation.wait(progress=update_bar)
     _print_evaluation(evaluation, as_json)
     if junit or summary:
@@ -292,7 +305,7 @@ def _print_evaluation(evaluation: Evaluation, as_json: bool) -> None:
     else:
         from unveil.app.cli.evaluation_table import render  # brings the catalog, which other commands do not need
 
-        stdout.print(render(evaluation.table()))
+        stdout().print(render(evaluation.table()))
 
 
 def _failure_reasons(evaluation: Evaluation) -> str:

@@ -44,5 +44,5 @@ def exit_if_met(fail_on: FailOn | None, verdicts: Iterable[str]) -> None:
     """Raises typer.Exit with EXIT_CONDITION_MET."""
     met = [verdict for verdict in verdicts if is_met(fail_on, verdict)]
     if met:
-        stderr.print(f"--fail-on {fail_on} is met by: {', '.join(dict.fromkeys(met))}")
+        stderr().print(f"--fail-on {fail_on} is met by: {', '.join(dict.fromkeys(met))}")
         raise typer.Exit(EXIT_CONDITION_MET)

@@ -110,7 +110,7 @@ def _track_batches(files: list[Path], task: str) -> Iterable[int]:
     from rich.progress import track
 
     starts = range(0, len(files), _BATCH_SIZE)
-    return track(starts, task, console=stderr, transient=True) if stderr.is_terminal else starts
+    return track(starts, task, console=stderr(), transient=True) if stderr().is_terminal else starts
 
 
 def _check_paths(files: list[Path], folder: Path) -> None:
@@ -192,4 +192,4 @@ def _print_written(written: list[dict[str, Any]], as_json: bool) -> None:
         return
     for entry in written:
         notes = f"  ({'; '.join(entry['notes'])})" if entry["notes"] else ""
-        stdout.print(f"{entry['path']}  {entry['key_id']}{notes}", highlight=False, soft_wrap=True)
+        stdout().print(f"{entry['path']}  {entry['key_id']}{notes}", highlight=False, soft_wrap=True)

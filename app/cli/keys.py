@@ -1,14 +1,13 @@
-"""`unveil keys`: encryption keys. `unveil.app.cli.admin` adds the commands for the master keyring."""
+"""`unveil keys`: encryption keys, and the master keyring that encrypts them."""
 
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.table import Column, Table
-from rich.text import Text
 
 from unveil.app.cli import completion, references, spec_parser
 from unveil.app.cli.common import (
@@ -53,6 +52,8 @@ def list_keys(url: Url = None, token: Token = None, state: State = None, as_json
     """List your keys, without their secrets."""
     with connect(url, token, state) as client:
         items = list(client.keys.list())
+    from rich.text import Text
+
     rows = []
     for key in items:
         params = (Text(f"{name}={value}", style="dim") for name, value in key.params.items())
@@ -154,15 +155,70 @@ def destroy(
     except KeyDestroyed as problem:  # earlier, or by a run of this command whose rotation failed
         if not thorough:
             raise
-        stderr.print(problem.detail)
+        stderr().print(problem.detail)
     if thorough:
         rotate_master_key(state, after_destruction=True)
+
+
+# --- the master keyring ---
+
+
+@keys.command("new-ring")
+def create_keyring(file: Annotated[Path, typer.Argument(help="File to create, for UNVEIL_KEYRING_FILE")]) -> None:
+    """Create a keyring: the master key that encrypts all secrets, and the pepper of the token hashes.
+
+    Store a copy separately from the database: without the keyring no key can be decrypted.
+    """
+    from unveil.app.security.envelope import new_keyring
+
+    try:
+        with os.fdopen(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file_object:
+            file_object.write(new_keyring().dumps())
+    except FileExistsError:
+        raise UsageError(
+            f"{file} exists; choose another name, because a new keyring cannot decrypt existing secrets"
+        ) from None
+    stderr().print(f"wrote {file}")
+
+
+@keys.command("rotate-master")
+def rotate_master(
+    state: State = None,
+    patience: Annotated[
+        float, typer.Option(min=0, max=86_400, help="Seconds to wait until every process has loaded the new keyring")
+    ] = 60.0,
+) -> None:
+    """Rewrap all data-encryption keys under a new master key while the service runs. Resumes after an abort."""
+    rotate_master_key(state, timeout_s=patience)
+
+
+@keys.command("add-master")
+def add_master(file: Annotated[Path, typer.Argument(help="The keyring file")]) -> None:
+    """Add a master key to a keyring file. Distribute the file, then run `unveil keys rotate-master`."""
+    from unveil.app.security.envelope import parse_keyring
+    from unveil.app.security.key_rotation import RotationIncomplete, exclusive_rotation, write_keyring_file
+
+    try:
+        with exclusive_rotation(file):
+            keyring = parse_keyring(file.read_text())
+            if len(keyring.master_keys) > 1:
+                problem = f"{file} holds {len(keyring.master_keys)} master keys"
+                raise UsageError(f"{problem}: complete the rotation with `unveil keys rotate-master`")
+            write_keyring_file(file, keyring.with_new_master_key())
+    except ValueError as error:
+        raise UsageError(f"{file} is not a keyring: {error}") from None
+    except RotationIncomplete as error:
+        raise CommandFailed(str(error)) from None
+    stderr().print(f"master key {keyring.primary_version + 1} was added to {file}")
+
+
+# --- shared helpers ---
 
 
 def _wait_for_training(key: Key) -> None:
     from unveil.app.client.progress_bar import progress_bar
 
-    with progress_bar(stderr) as update_bar:
+    with progress_bar(stderr()) as update_bar:
         key.wait(progress=update_bar)
     if key.status == "cancelled":
         raise CommandFailed(f"{key.id} was cancelled; `unveil keys create` trains a new one")
@@ -176,11 +232,14 @@ def _print_key(key: Key, as_json: bool, *, id_only: bool = False) -> None:
     elif id_only:
         print(key.id)
     else:
+        from rich.table import Column, Table
+        from rich.text import Text
+
         table = Table("field", Column("value", overflow="fold"), show_header=False, box=None)
         for field, value in key.raw.items():
             if value is not None and field != "links":
                 table.add_row(Text(field, style="dim"), json.dumps(value) if isinstance(value, dict) else str(value))
-        stdout.print(table)
+        stdout().print(table)
 
 
 def _read_json_object(path: Path) -> dict[str, Any]:

@@ -42,12 +42,14 @@ def rotate_master_key(state: Path | None, *, timeout_s: float = 60.0, after_dest
     engine = sync_engine(settings)
     try:
         with database_errors_to_exit_code():
-            rotate(sync_sessions(engine), keyring_file, stderr.print, timeout_s=timeout_s, restart=after_destruction)
+            rotate(sync_sessions(engine), keyring_file, stderr().print, timeout_s=timeout_s, restart=after_destruction)
             if after_destruction:
-                vacuum_keys(engine, stderr.print)
-                stderr.print("delete every copy of the old keyring: it still decrypts the destroyed key in old backups")
+                vacuum_keys(engine, stderr().print)
+                stderr().print(
+                    "delete every copy of the old keyring: it still decrypts the destroyed key in old backups"
+                )
             else:
-                stderr.print("keep a copy of the old keyring as long as you keep backups made under it")
+                stderr().print("keep a copy of the old keyring as long as you keep backups made under it")
     except RotationIncomplete as error:
         raise CommandFailed(str(error)) from None
     finally:

@@ -122,4 +122,4 @@ def new(
     (target / f"{module}.py").write_text(_TEMPLATE.format(name=name, cls=cls, title=" ".join(words).capitalize()))
     values = {"distribution": name.replace("/", "-"), "name": short, "module": module, "cls": cls}
     (target / "pyproject.toml").write_text(_PYPROJECT.format(**values))
-    stdout.print(f"wrote {target / module}.py; next: unveil plugins check {target / module}.py", soft_wrap=True)
+    stdout().print(f"wrote {target / module}.py; next: unveil plugins check {target / module}.py", soft_wrap=True)

@@ -65,7 +65,7 @@ def write_report(
         sys.stdout.buffer.write(content)
     else:
         output.write_bytes(content)
-        stderr.print(f"wrote {output} ({len(content):,} bytes)")
+        stderr().print(f"wrote {output} ({len(content):,} bytes)")
 
 
 @report.command()
@@ -98,7 +98,7 @@ def verify(
         for name in ("evaluation", "report_sha256", "unveil", "key"):
             print(f"  {name}: {facts[name]}")
     if trusted is None:
-        stderr.print("warning: the key was read from the file, and anybody can have one; compare it, or give --key")
+        stderr().print("warning: the key was read from the file, and anybody can have one; compare it, or give --key")
 
 
 @report.command("keys")

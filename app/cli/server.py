@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.text import Text
 
 from unveil.app.cli.common import (
     CommandFailed,
@@ -138,10 +137,12 @@ def doctor(url: Url = None, token: Token = None, state: State = None, as_json: J
     if as_json:
         print_json([vars(check) for check in checks])
     else:
+        from rich.text import Text
+
         colours = {"ok": "green", "note": "yellow", "bad": "bold red", "away": "bold red"}
         for check in checks:
             grade = f"{check.grade:>4}", colours[check.grade]
-            stdout.print(Text.assemble(grade, "  ", (check.name, "bold"), f": {check.detail}"), soft_wrap=True)
+            stdout().print(Text.assemble(grade, "  ", (check.name, "bold"), f": {check.detail}"), soft_wrap=True)
     bad = [check.name for check in checks if check.grade in ("bad", "away")]
     if bad:
         kind = ServiceUnreachable if any(check.grade == "away" for check in checks) else CommandFailed

@@ -31,7 +31,7 @@ def create_share(
     """Create a link and print it, which is shown only once. Everybody who has it can read the evaluation."""
     with connect(url, token, state) as client:
         share = get_evaluation(client, id).share(expires_in_days=days, images=images)
-    stderr.print(f"{share['id']} expires on {format_date(share['expires_at'])}")
+    stderr().print(f"{share['id']} expires on {format_date(share['expires_at'])}")
     print_result(as_json, share, share["url"])
 
 

@@ -17,11 +17,12 @@ from unveil.app.client.options import ReportFormat
 from unveil.app.client.progress import ProgressSnapshot
 from unveil.app.client.transport import backoff_seconds, blocking, blocking_iterator
 from unveil.app.client.types import Share, ShareCreated
-from unveil.app.report import evaluation as view
-from unveil.app.report.evaluation import Cell, EvaluationVerdict, Progress, UtilityJob
 
+# The types of a response are imported where one is read: many commands need none of them.
 if TYPE_CHECKING:
     from unveil.app.client.images import Pixels
+    from unveil.app.report import evaluation as view
+    from unveil.app.report.evaluation import Cell, EvaluationVerdict, Progress, UtilityJob
     from unveil.app.report.table import EvaluationTable
 
 _MAX_RECONNECTS = 10
@@ -55,26 +56,36 @@ class EvaluationState(RemoteJob):
     @property
     def progress(self) -> Progress:
         """done, total, fraction, eta_s, phase."""
+        from unveil.app.report.evaluation import Progress
+
         return Progress.from_json(self.raw["progress"])
 
     @property
     def verdicts(self) -> list[EvaluationVerdict]:
         """One for each scheme: the worst case over its attacks."""
+        from unveil.app.report.evaluation import EvaluationVerdict
+
         return [EvaluationVerdict.from_json(verdict) for verdict in self.raw["verdicts"]]
 
     @property
     def view(self) -> view.Evaluation:
         """The whole response, typed."""
+        from unveil.app.report import evaluation as view
+
         return view.Evaluation.from_json(self.raw)
 
     @property
     def utility(self) -> list[UtilityJob]:
         """The utility of each scheme, one job for each, if it was requested."""
+        from unveil.app.report.evaluation import UtilityJob
+
         return [UtilityJob.from_json(job) for job in self.raw.get("utility", [])]
 
     @property
     def cells(self) -> list[Cell]:
         """Scheme by scheme, attack by attack."""
+        from unveil.app.report.evaluation import Cell
+
         return [Cell.from_json(cell) for cell in self.raw["cells"]]
 
     def table(self) -> EvaluationTable:

@@ -6,7 +6,6 @@ so `blocking` can run an operation to its end without an event loop.
 
 from __future__ import annotations
 
-import asyncio
 import functools
 import random
 import time
@@ -91,6 +90,8 @@ class AsyncTransport(Transport):
         await self._http.aclose()
 
     async def sleep(self, seconds: float) -> None:
+        import asyncio  # takes longer to import than a short command of the command line runs
+
         await asyncio.sleep(seconds)
 
     async def _send(self, method: str, path: str, **options: Any) -> httpx.Response:

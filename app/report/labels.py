@@ -4,22 +4,33 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from unveil.models import catalog
+from unveil.models.core.spec import EXTERNAL
+
+# Imported where used, because it loads NumPy: lists on the command line have the settings from the service.
+if TYPE_CHECKING:
+    from unveil.models import catalog
 
 _KEY_MODES = {"same": "same key", "different": "different keys"}
 NO_VALUE = "–"
 NOT_SETTINGS = ("name", "added", "key_id", "dataset", "dataset_name")
 
 
-def label(entry: Mapping[str, Any], profile: catalog.Profile = "paper") -> str:
-    """The name of a scheme or attack with the settings that differ from the profile's: `tanaka (icce2018)`."""
-    return _append_details(entry["name"], _setting_details(entry, profile))
+def label(
+    entry: Mapping[str, Any], profile: catalog.Profile = "paper", defaults: Mapping[str, Any] | None = None
+) -> str:
+    """The name of a scheme or attack with the settings that differ from the profile's: `tanaka (icce2018)`.
+
+    defaults: the settings of the profile; default: those of the installed catalog.
+    """
+    return _append_details(entry["name"], _setting_details(entry, profile, defaults))
 
 
 def title(entry: Mapping[str, Any], profile: catalog.Profile = "paper") -> str:
     """The same with the paper's name, or else the title: `Tanaka's scheme (icce2018)`."""
+    from unveil.models import catalog
+
     name = entry["name"]
     if name in catalog.schemes():
         display_name = catalog.schemes()[name].title
@@ -27,8 +38,8 @@ def title(entry: Mapping[str, Any], profile: catalog.Profile = "paper") -> str:
         attack = catalog.registered_attacks()[name]
         display_name = attack.paper_name or attack.title
     else:
-        display_name = {catalog.EXTERNAL: "Uploaded images", catalog.UTILITY: "Utility"}.get(name, name)
-    return _append_details(display_name, _setting_details(entry, profile))
+        display_name = {EXTERNAL: "Uploaded images", catalog.UTILITY: "Utility"}.get(name, name)
+    return _append_details(display_name, _setting_details(entry, profile, None))
 
 
 def dataset_label(settings: Mapping[str, Any]) -> str:
@@ -42,6 +53,8 @@ def dataset_label(settings: Mapping[str, Any]) -> str:
 
 def default_settings(name: str, profile: catalog.Profile = "paper") -> dict[str, Any]:
     """The settings of a scheme or attack in a profile; none for uploads and for names of other versions."""
+    from unveil.models import catalog
+
     if name in catalog.schemes():
         return catalog.flatten_settings(catalog.make_scheme(name, {}, profile))
     return (
@@ -51,6 +64,8 @@ def default_settings(name: str, profile: catalog.Profile = "paper") -> dict[str,
 
 def paper_row(entry: Mapping[str, Any]) -> catalog.PaperRow | None:
     """The paper's results on a scheme with these settings; None for uploads and for names of other versions."""
+    from unveil.models import catalog
+
     try:
         return catalog.make_scheme(entry["name"], {k: v for k, v in entry.items() if k not in ("name", "key_id")}).paper
     except (catalog.UnknownName, catalog.ParameterError):
@@ -85,10 +100,14 @@ def _append_details(name: str, details: list[str]) -> str:
     return f"{name} ({', '.join(details)})" if details else name
 
 
-def _setting_details(entry: Mapping[str, Any], profile: catalog.Profile) -> list[str]:
-    if entry["name"] == catalog.EXTERNAL:
+def _setting_details(
+    entry: Mapping[str, Any], profile: catalog.Profile, defaults: Mapping[str, Any] | None
+) -> list[str]:
+    if entry["name"] == EXTERNAL:
         return [entry[part] for part in ("dataset_name", "dataset") if part in entry]
-    defaults, details = default_settings(entry["name"], profile), []
+    if defaults is None:
+        defaults = default_settings(entry["name"], profile)
+    details = []
     for setting, value in entry.items():
         if setting == "key_mode":  # the paper's two rows
             details.append(_KEY_MODES[value])

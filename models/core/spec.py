@@ -13,6 +13,9 @@ from typing import Any
 
 from unveil.models.core.settings_schema import ParameterError
 
+# The scheme name of uploaded ciphertexts, which an unknown scheme may have produced.
+EXTERNAL = "external"
+
 _SETTING_BY_ID_PREFIX = {"key_": "key_id", "ds_": "dataset"}
 
 

@@ -253,10 +253,32 @@ def test_it_prints_its_version(run_unveil) -> None:
     assert run_unveil("--version").stdout == f"unveil {version('unveil')}\n"
 
 
-def test_the_command_line_starts_without_packages_that_single_commands_need() -> None:
-    heavy = ("torch", "skimage", "scipy", "fastapi", "pydantic", "httpx", "numpy", "PIL", "asyncio", "rich.progress")
-    code = f"import sys, unveil.app.cli; print([m for m in {heavy} if m in sys.modules])"
-    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
+HEAVY = ("torch", "skimage", "scipy", "numpy", "PIL", "fastapi", "pydantic", "asyncio", "trio", "rich.progress")
+
+
+@pytest.mark.parametrize(
+    ("words", "not_needed"),
+    [
+        ("--version", (*HEAVY, "httpx", "rich", "unveil.app.cli.images", "unveil.app.cli.server")),
+        ("--help", (*HEAVY, "httpx", "rich")),
+        ("encrypt --help", (*HEAVY, "httpx", "rich", "unveil.app.cli.evaluations", "unveil.app.cli.server")),
+        ("keys list", (*HEAVY, "httpx._main", "unveil.app.report", "unveil.app.cli.server")),
+        ("evaluations list", (*HEAVY, "httpx._main", "unveil.app.cli.server")),
+    ],
+)
+def test_a_command_starts_without_the_packages_that_it_does_not_need(
+    state_options, words: str, not_needed: tuple[str, ...]
+) -> None:
+    arguments = words.split() if "--" in words else [*words.split(), *state_options]
+    code = f"""
+import atexit, sys
+from unveil.app.cli import main
+sys.argv = ["unveil", *{arguments}]
+atexit.register(lambda: print("loaded:", [name for name in {not_needed} if sys.modules.get(name)]))
+main()
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "loaded: []"
 
 
 def _bmp(seed: int) -> bytes:

@@ -168,7 +168,7 @@ def test_a_list_of_evaluations_cuts_a_long_name_and_nothing_else(run, monkeypatc
     name = "third audit of the photographs of the archive, " + "x" * 150
     order = ("--schemes", "tanaka,pixelwise", "--attacks", "none", "--profile", "smoke", "--name", name)
     id = run("evaluate", *order).strip()
-    monkeypatch.setattr(stdout, "width", width)
+    monkeypatch.setattr(stdout(), "width", width)
     lines = run("evaluations", "list").splitlines()
     assert max(map(len, lines)) <= width
     (line,) = (line for line in lines if id in line)
@@ -185,7 +185,7 @@ def test_lists_of_datasets_and_keys_show_ids_and_figures_whole(run, monkeypatch,
     key = run("keys", "create", "tn-gan", "--profile", "paper", "--dataset", "sample").strip()
     run("keys", "cancel", key)
     if width is not None:  # else as in a pipe
-        monkeypatch.setattr(stdout, "width", width)
+        monkeypatch.setattr(stdout(), "width", width)
     for command, id, figures in (
         ("datasets", images, ["8", "2", "16x16", "2"]),
         ("keys", key, ["cancell(ing|ed)", "0", r"\d{4}-\d\d-\d\d"]),
@@ -268,6 +268,29 @@ def test_help_shows_flags_without_a_type(run, capsys) -> None:
         said = capsys.readouterr().out
         assert "--help" in said
         assert "<bool>" not in said
+
+
+def test_help_lists_every_command_with_its_whole_sentence(monkeypatch, capsys) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    group: Any = typer.main.get_command(cli.app)
+    with pytest.raises(SystemExit):
+        cli.app(["--help"], prog_name="unveil")
+    said = capsys.readouterr().out
+    assert max(map(len, said.splitlines())) <= 80
+    listed = " ".join(said.partition("Commands:")[2].split())
+    for name, command in group.commands.items():
+        sentence = " ".join(command.help.split()).partition(". ")[0]
+        assert f"{name} {sentence}" in listed
+    assert "..." not in listed
+
+
+def test_no_line_of_a_table_ends_in_blanks_in_a_pipe(run) -> None:
+    order = ("--schemes", "tanaka,pixelwise", "--attacks", "none,fr", "--profile", "smoke", "--name", "blanks")
+    printed = [run("evaluate", *order, "--watch"), run("evaluations", "show", "blanks"), run("evaluations", "list")]
+    printed += [run("schemes"), run("attacks", "fr"), run("datasets", "list"), run("keys", "list"), run("board")]
+    run("evaluations", "delete", "blanks", "--yes")
+    for text in printed:
+        assert not [line for line in text.splitlines() if line != line.rstrip()]
 
 
 def test_bash_completes_commands_and_names_and_is_silent_where_no_service_answers(tmp_path: Path) -> None:
