@@ -7,10 +7,9 @@ have to convert, because a converted ciphertext is another image than the one th
 from __future__ import annotations
 
 import io
-import re
 import warnings
-from collections.abc import Callable
-from contextlib import closing
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,29 +18,9 @@ import numpy.typing as npt
 from PIL import Image, UnidentifiedImageError
 
 from unveil.models.core.images import Images
-from unveil.models.data import jpeg_files, png_files
+from unveil.models.data import formats, heic_files, jpeg_files, png_files, pnm_files, tiff_files
 
-# Few formats on purpose: each decoder processes untrusted input.
-_MAGIC = (
-    ("PNG", re.compile(rb"\x89PNG\r\n\x1a\n")),
-    ("JPEG", re.compile(rb"\xff\xd8\xff")),
-    ("WEBP", re.compile(rb"RIFF....WEBP", re.DOTALL)),
-    ("GIF", re.compile(rb"GIF8[79]a")),
-    ("BMP", re.compile(rb"BM")),
-    ("TIFF", re.compile(rb"II\*\0|MM\0\*")),
-    ("PPM", re.compile(rb"P[1-6]\s")),
-    ("AVIF", re.compile(rb"....ftyp(?:avif|(?:mif1|miaf)(?:....)*?avif)", re.DOTALL)),
-)
-_FORMATS = "PNG, JPEG, WebP, GIF, BMP, TIFF, AVIF, PGM and PPM"
-_KNOWN_UNREADABLE = (
-    ("a HEIC image", re.compile(rb"....ftyp(?:hei[cfmsx]|hev[cmsx]|mif1|msf1)", re.DOTALL)),
-    ("a JPEG XL image", re.compile(rb"\xff\x0a|\0\0\0\x0cJXL ")),
-    ("a JPEG 2000 image", re.compile(rb"\0\0\0\x0cjP {2}|\xff\x4f\xff\x51")),
-    ("an SVG drawing", re.compile(rb"\s*(?:<\?xml.*)?<svg", re.DOTALL)),
-    ("a PDF document", re.compile(rb"%PDF")),
-    ("a DICOM file", re.compile(rb".{128}DICM", re.DOTALL)),
-    ("a NumPy array", re.compile(rb"\x93NUMPY")),
-)
+_FRAMES = {"TIFF": "has several pages", "HEIC": "has several images"}
 _TURN_BY_ORIENTATION: dict[int, Callable[[npt.NDArray[Any]], npt.NDArray[Any]]] = {
     2: np.fliplr,
     3: lambda values: np.rot90(values, 2),
@@ -54,7 +33,6 @@ _TURN_BY_ORIENTATION: dict[int, Callable[[npt.NDArray[Any]], npt.NDArray[Any]]] 
 _EXIF_ORIENTATION_TAG = 0x0112
 _TIFF_BITS, _TIFF_COMPRESSION, _TIFF_PHOTOMETRIC = 258, 259, 262
 _TIFF_LOSSLESS = frozenset({1, 5, 8, 32773, 32946, 50000})  # none, LZW, deflate, PackBits, deflate, zstd
-_PNM_HEADER = re.compile(rb"P([2356])\s(?:\s|#[^\n]*\n)*(\d+)\s+(?:#[^\n]*\n\s*)*(\d+)\s+(?:#[^\n]*\n\s*)*(\d+)\s")
 _GREY_NOTE = "grey became RGB"
 _TURNED_NOTE = "turned as its EXIF orientation says"
 
@@ -99,11 +77,17 @@ class _Raster:
     conversions: list[str] = field(default_factory=list)
     ignored: list[str] = field(default_factory=list)
     text: dict[str, str] = field(default_factory=dict)
+    has_checksum: bool = False
 
 
 def inspect(data: bytes, *, max_pixels: int = 2**28) -> InspectedImage:
     """Read the header. Raises ImageError."""
-    format = _detect_format(data)
+    if not data:
+        raise ImageError("broken_image", "is empty")
+    try:
+        format = formats.detect_format(data)
+    except ValueError as error:
+        raise ImageError("unsupported_image", str(error)) from None
     file = InspectedImage(data, format, _open_image(data, format))
     if file.pixels > max_pixels:
         width, height = file.image.size
@@ -112,7 +96,7 @@ def inspect(data: bytes, *, max_pixels: int = 2**28) -> InspectedImage:
         )
     # MPO: a JPEG with several views, as many phones write
     if file.image.format != "MPO" and _count_frames(file.image) > 1:
-        kind = "has several pages" if format == "TIFF" else "is animated"
+        kind = _FRAMES.get(format, "is animated")
         raise ImageError("animated_image", f"{kind}; send its frames as single images")
     return file
 
@@ -124,7 +108,7 @@ def decode(file: InspectedImage, *, min_bits: int = 8) -> DecodeResult:
     ImageError.
     """
     with closing(file.image):
-        return _to_result(file, _read_raster(file), min_bits)
+        return _to_result(_read_raster(file), min_bits)
 
 
 def decode_exact(file: InspectedImage) -> DecodeResult:
@@ -134,7 +118,7 @@ def decode_exact(file: InspectedImage) -> DecodeResult:
             reasons = [f"{'an' if file.format == 'AVIF' else 'a'} {file.format} file loses detail"]
         else:
             raster = _read_raster(file)
-            result = _to_result(file, raster, 8)
+            result = _to_result(raster, 8)
             reasons = [*raster.conversions]
             if not reasons:
                 return result
@@ -144,32 +128,16 @@ def decode_exact(file: InspectedImage) -> DecodeResult:
     )
 
 
-def is_readable(head: bytes) -> bool:
-    """Whether a file begins like an image of a format that is read."""
-    return any(magic.match(head) for _, magic in _MAGIC)
-
-
-def _detect_format(data: bytes) -> str:
-    """The content decides. A declared media type or a suffix is often a guess of the sender."""
-    if not data:
-        raise ImageError("broken_image", "is empty")
-    for name, magic in _MAGIC:
-        if magic.match(data):
-            return name
-    for name, magic in _KNOWN_UNREADABLE:
-        if magic.match(data):
-            raise ImageError("unsupported_image", f"is {name}, which is not read; convert it to PNG")
-    raise ImageError(
-        "unsupported_image", f"is not an image of a known format ({_FORMATS} are read); remove it or convert it to PNG"
-    )
-
-
 def _open_image(data: bytes, format: str) -> Image.Image:
     try:
         with warnings.catch_warnings():
             # The limit on pixels is checked right after; other warnings concern metadata that is not used.
             warnings.simplefilter("ignore")
-            return Image.open(io.BytesIO(data), formats=(format,))
+            if format == "HEIC":
+                heic_files.register_reader()
+            return Image.open(io.BytesIO(data), formats=(formats.PILLOW_NAMES.get(format, format),))
+    except ImportError:
+        raise ImageError("unsupported_image", "is a HEIC image; install pi-heif, or convert it to PNG") from None
     except Image.DecompressionBombError:
         raise ImageError("image_too_large", "has far too many pixels: scale it down") from None
     except UnidentifiedImageError:
@@ -183,6 +151,15 @@ def _count_frames(image: Image.Image) -> int:
         return int(getattr(image, "n_frames", 1))
     except Exception as error:
         raise _broken_image_error(error) from None
+
+
+@contextmanager
+def _damage_refused() -> Iterator[None]:
+    """The ValueError of a reader says what is damaged."""
+    try:
+        yield
+    except ValueError as error:
+        raise ImageError("broken_image", f"{error}; save it anew") from None
 
 
 def _broken_image_error(error: Exception) -> ImageError:
@@ -205,10 +182,8 @@ def _read_raster(file: InspectedImage) -> _Raster:
 
 
 def _read_png(file: InspectedImage) -> _Raster:
-    try:
+    with _damage_refused():
         png = png_files.read_png(file.data)
-    except ValueError as error:
-        raise ImageError("broken_image", f"{error}; save it anew") from None
     if png.depth == 16:
         channels = png_files.read_16_bit(file.data, png)
         raster = _Raster(channels)
@@ -226,15 +201,14 @@ def _read_png(file: InspectedImage) -> _Raster:
         matches = raster.values == key
         raster.alpha = np.where(matches.all(2) if matches.ndim == 3 else matches, 0, 255).astype(np.uint8)
     raster.ignored += png.notes
+    raster.has_checksum = True
     raster.text = {key: str(text) for key, text in getattr(file.image, "text", {}).items()}
     return raster
 
 
 def _read_jpeg(file: InspectedImage) -> _Raster:
-    try:
+    with _damage_refused():
         data, notes = jpeg_files.check_jpeg(file.data)
-    except ValueError as error:
-        raise ImageError("broken_image", f"{error}; save it anew") from None
     with Image.open(io.BytesIO(data), formats=("JPEG",)) as image:
         raster = _read_pillow(image)
     if file.image.format == "MPO":
@@ -250,7 +224,10 @@ def _read_tiff(file: InspectedImage) -> _Raster:
     if max(bits) > 8 and not wide_grey:
         raise ImageError("unsupported_image", f"is a TIFF of {max(bits)}-bit values; save it as PNG")
     turned = _read_orientation(file.image) != 1
+    with _damage_refused():
+        has_checksum = tiff_files.check_deflate(file.data, tags)
     raster = _read_pillow(file.image)
+    raster.has_checksum = has_checksum
     if turned:  # by Pillow, as it loads a TIFF
         raster.conversions.append(_TURNED_NOTE)
     if min(bits) < 8:
@@ -261,30 +238,28 @@ def _read_tiff(file: InspectedImage) -> _Raster:
 
 
 def _read_pnm(file: InspectedImage) -> _Raster:
-    header = _PNM_HEADER.match(file.data)
-    if header is not None and int(header[4]) > 255:
-        kind, width, height, top = (int(group) for group in header.groups())
-        shape = (height, width, 3) if kind % 3 == 0 else (height, width)
-        count = int(np.prod(shape))
-        if kind > 3:
-            stored = file.data[header.end() :][: 2 * count]
-            values = np.frombuffer(stored[: len(stored) // 2 * 2], ">u2").astype(np.uint16)
-        else:
-            words = re.sub(rb"#[^\n]*", b"", file.data[header.end() :]).split(maxsplit=count)[:count]
-            values = np.array([int(word) for word in words], np.uint16)
-        if len(values) < count:
-            raise ImageError("broken_image", "is cut off: pixel data are missing; save it anew")
-        values = values.reshape(shape)
+    top = pnm_files.largest_value(file.data)
+    if top > 255:
+        with _damage_refused():
+            values = pnm_files.read_wide(file.data)
         if top == 2**16 - 1:
             return _Raster(values)
         scaled = (values.astype(np.uint32) * 255 + top // 2) // top
-        return _Raster(
-            np.minimum(scaled, 255).astype(np.uint8), conversions=[f"values of 0 to {top} were scaled to 8 bits"]
-        )
-    raster = _read_pillow(file.image)
-    top = 1 if header is None else int(header[4])
+        raster = _Raster(np.minimum(scaled, 255).astype(np.uint8))
+    else:
+        raster = _read_pillow(file.image)
     if top != 255:
         raster.conversions.append(f"values of 0 to {top} were scaled to 8 bits")
+    return raster
+
+
+def _read_heic(file: InspectedImage) -> _Raster:
+    bits, turned = heic_files.stored_bits(file.image), heic_files.was_turned(file.image)
+    raster = _read_pillow(file.image)
+    if bits > 8:
+        raster.conversions.append(_scaled_note(bits))
+    if turned:
+        raster.conversions.append(_TURNED_NOTE)
     return raster
 
 
@@ -298,7 +273,7 @@ def _read_other(file: InspectedImage) -> _Raster:
     return raster
 
 
-_READERS = {"PNG": _read_png, "JPEG": _read_jpeg, "TIFF": _read_tiff, "PPM": _read_pnm}
+_READERS = {"PNG": _read_png, "JPEG": _read_jpeg, "TIFF": _read_tiff, "HEIC": _read_heic, "PPM": _read_pnm}
 
 
 def _read_pillow(image: Image.Image) -> _Raster:
@@ -344,7 +319,7 @@ def _read_orientation(image: Image.Image) -> int:
 # --- from values to 8-bit RGB -----------------------------------------------------------------------------------
 
 
-def _to_result(file: InspectedImage, raster: _Raster, min_bits: int) -> DecodeResult:
+def _to_result(raster: _Raster, min_bits: int) -> DecodeResult:
     bits = None
     if raster.values.dtype == np.uint16:
         bits = max(min_bits, _needed_bits(int(raster.values.max(initial=0))))
@@ -357,7 +332,7 @@ def _to_result(file: InspectedImage, raster: _Raster, min_bits: int) -> DecodeRe
         raster.values = np.repeat(raster.values[..., None], 3, axis=2)
         raster.ignored.insert(0, _GREY_NOTE)
     notes = [*raster.conversions, *raster.ignored]
-    return DecodeResult(np.ascontiguousarray(raster.values), notes, bits, raster.text, file.format == "PNG")
+    return DecodeResult(np.ascontiguousarray(raster.values), notes, bits, raster.text, raster.has_checksum)
 
 
 def _needed_bits(largest: int) -> int:
@@ -380,7 +355,7 @@ def _is_lossy(file: InspectedImage) -> bool:
     if file.format == "TIFF":
         tags: Any = getattr(file.image, "tag_v2", {})
         return tags.get(_TIFF_COMPRESSION, 1) not in _TIFF_LOSSLESS
-    return file.format in ("JPEG", "AVIF")
+    return file.format in ("JPEG", "AVIF", "HEIC")
 
 
 def _has_webp_chunk(data: bytes, kind: bytes) -> bool:

@@ -14,7 +14,8 @@ from PIL import Image
 
 from unveil.models.core.images import Images
 from unveil.models.data import arrays, stl10_binary
-from unveil.models.data.decoding import ImageError, is_readable
+from unveil.models.data.decoding import ImageError
+from unveil.models.data.formats import is_readable
 from unveil.models.data.image_dataset import IMAGE_SIDE, DatasetInfo, DatasetUnreadable, ImageDataset, Labels
 from unveil.models.data.layout import (
     LayoutError,

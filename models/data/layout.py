@@ -16,7 +16,7 @@ from unveil.models.data.image_dataset import Split
 
 IMAGE_SUFFIXES = frozenset({
     ".png", ".apng", ".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".gif", ".bmp", ".dib", ".tif", ".tiff", ".avif",
-    ".pgm", ".ppm", ".pnm", ".pbm",
+    ".heic", ".heif", ".pgm", ".ppm", ".pnm", ".pbm",
 })  # fmt: skip
 UNLABELLED = "unlabelled"
 _SPLIT_BY_NAME: dict[str, Split] = {"train": "train", "training": "train", "test": "test", "testing": "test"}

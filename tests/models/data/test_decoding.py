@@ -6,6 +6,8 @@ import io
 import re
 import zipfile
 import zlib
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,10 +16,20 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from tests.worker.sample_images import encode, encode_animation, encode_pixels, noise, png, png_of_16_bits
-from unveil.models.data import jpeg_scans
+from unveil.models.data import heic_files, jpeg_scans
 from unveil.models.data.decoding import ImageError, decode, decode_exact, inspect
 
 MAX = 100_000
+
+
+def heic(name):
+    """A file that pillow-heif wrote without loss: `heic_pixels`."""
+    return Path(__file__).with_name("heic").joinpath(f"{name}.heic").read_bytes()
+
+
+def heic_pixels():
+    y, x = np.mgrid[0:24, 0:32]
+    return np.stack([x // 8 * 60, y // 8 * 80, (x // 16 + y // 12) * 80], 2).astype(np.uint8)
 
 
 def decode_data(data):
@@ -84,6 +96,59 @@ def test_alpha_is_dropped_onto_white():
     assert result.notes == ["transparency was dropped onto white"]
 
 
+def test_heic_is_read():
+    result = decode_data(heic("rgb"))
+    np.testing.assert_array_equal(result.pixels, heic_pixels())
+    assert result.notes == []
+    assert not result.has_checksum
+
+
+def test_what_a_heic_file_holds_besides_8_bit_rgb_is_converted_with_a_note():
+    turned = decode_data(heic("turned"))
+    np.testing.assert_array_equal(turned.pixels, np.rot90(heic_pixels(), -1))
+    assert turned.notes == ["turned as its EXIF orientation says"]
+    transparent = decode_data(heic("alpha"))
+    assert (transparent.pixels[:, :16] == 255).all()
+    np.testing.assert_array_equal(transparent.pixels[:, 16:], heic_pixels()[:, 16:])
+    assert transparent.notes == ["transparency was dropped onto white"]
+    ten_bits = decode_data(heic("ten_bits"))
+    assert np.abs(ten_bits.pixels.astype(int) - heic_pixels()).mean() < 16
+    assert ten_bits.notes == ["10 bits a channel were scaled to 8"]
+
+
+@pytest.mark.parametrize("lost_bytes", [1, 20, 200])
+def test_a_heic_file_that_is_cut_off_is_refused(lost_bytes):
+    assert expect_refusal(heic("rgb")[:-lost_bytes]).code == "broken_image"
+
+
+def test_without_the_heic_reader_the_message_names_it(monkeypatch):
+    def missing():
+        raise ModuleNotFoundError("No module named 'pi_heif'")
+
+    monkeypatch.setattr(heic_files, "register_reader", missing)
+    error = expect_refusal(heic("rgb"))
+    assert (error.code, error.detail) == ("unsupported_image", "is a HEIC image; install pi-heif, or convert it to PNG")
+
+
+def save_tiff(**options):
+    return encode_pixels(noise(64, 64), "TIFF", compression="tiff_adobe_deflate", **options)
+
+
+@pytest.mark.parametrize("options", [{}, {"strip_size": 64 * 3 * 8}], ids=["one strip", "eight strips"])
+def test_overwritten_values_of_a_deflated_tiff_are_found_by_its_checksums(options):
+    data = save_tiff(**options)
+    whole = decode_data(data)
+    np.testing.assert_array_equal(whole.pixels, noise(64, 64))
+    assert whole.has_checksum
+    image: Any = Image.open(io.BytesIO(data))
+    for offset, size in zip(image.tag_v2[273], image.tag_v2[279], strict=True):
+        checksum = offset + size - 4
+        assert data[checksum : checksum + 4] != bytes(4)
+        damaged = data[:checksum] + bytes(4) + data[checksum + 4 :]
+        assert "do not inflate" in expect_refusal(damaged).detail
+    assert not decode_data(encode_pixels(noise(), "TIFF")).has_checksum
+
+
 def test_a_palette_with_transparency_is_dropped_onto_white():
     image = Image.new("P", (2, 2), 0)
     image.putpalette([10, 20, 30, 40, 50, 60])
@@ -143,8 +208,11 @@ def test_a_polyglot_is_only_its_picture():
         (b"<svg xmlns='http://www.w3.org/2000/svg'/>", "unsupported_image", "an SVG drawing, which is not read"),
         (b"II*\0" + b"\0" * 100, "broken_image", "TIFF"),
         (b"%PDF-1.7", "unsupported_image", "a PDF document"),
-        (b"\0\0\0\x18ftypheic\0\0\0\0mif1heic", "unsupported_image", "a HEIC image, which is not read; convert"),
-        (b"\0\5\x16\7\0\2\0\0", "unsupported_image", "PNG, JPEG, WebP, GIF, BMP, TIFF, AVIF, PGM and PPM are read"),
+        (b"\0\0\0\x18ftypheic\0\0\0\0mif1heic", "broken_image", "HEIC"),
+        (b"\0\0\0\x18ftyphevc\0\0\0\0mif1hevc", "unsupported_image", "a HEIC image sequence, which is not read"),
+        (b"\0\0\0\x18ftypmif1\0\0\0\0mif1jpeg", "unsupported_image", "another codec than HEVC, which is not read"),
+        (heic("two_images"), "animated_image", "several images"),
+        (b"\0\5\x16\7\0\2\0\0", "unsupported_image", "TIFF, AVIF, HEIC, PGM and PPM are read"),
         (encode(Image.new("F", (3, 3)), "TIFF"), "unsupported_image", "32-bit"),
         (png(100_000, 100_000, 8, 2, b""), "image_too_large", "pixels"),
         (png(1000, 101, 8, 2, b""), "image_too_large", "1000x101"),
@@ -218,6 +286,7 @@ def exif_turned():
         (encode_pixels(noise(), "JPEG"), "a JPEG file loses detail"),
         (encode_pixels(noise(), "WEBP"), "a WEBP file loses detail"),
         (encode_pixels(noise(), "AVIF"), "an AVIF file loses detail"),
+        (heic("rgb"), "a HEIC file loses detail"),
         (encode_pixels(noise(), "TIFF", compression="jpeg"), "a TIFF file loses detail"),
         (encode(Image.fromarray(noise()).convert("RGBA"), "PNG"), "transparency"),
         (encode(Image.new("RGBA", (3, 3), (1, 2, 3, 0)), "WEBP", lossless=True), "transparency"),
@@ -441,6 +510,7 @@ def test_jpegs_are_checked_alike_without_the_compiler(monkeypatch):
 
 
 VALID = [encode_pixels(noise(), format) for format in ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "PPM")]
+VALID.append(heic("rgb"))
 
 
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
