@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 import pytest
 from rich.console import Console
 
+from unveil.app.cli.console import PlainConsole
 from unveil.app.cli.evaluation_table import render
 from unveil.app.db.job_states import Status
 from unveil.app.report.evaluation import Cell, Evaluation, EvaluationVerdict, Progress
@@ -100,6 +101,15 @@ def test_verdicts_stand_before_the_matrix_of_schemes_and_attacks() -> None:
     assert [row.count("leaks") for row in rows] == [2, 2, 2, 2]
     assert rows[1].split("  ")[-1].split() != ["N/A"]
     assert "N/A: key-recovery on pixelwise (different keys): every image has a key of its own" in lines
+
+
+@pytest.mark.parametrize("width", [80, 10_000])
+def test_no_line_ends_in_blanks_in_a_pipe(width: int) -> None:
+    file = io.StringIO()
+    PlainConsole(file=file, width=width, markup=False, emoji=False).print(render(make_table()))
+    lines = file.getvalue().splitlines()
+    assert [line.rstrip() for line in lines] == lines
+    assert lines == [line.rstrip() for line in lines_at(width)]
 
 
 def test_keys_and_uploads_are_named_by_the_end_of_their_id() -> None:
