@@ -19,6 +19,7 @@ from unveil.app.rpc.messages import ArchiveReply, ArchiveRequest, Rejection, Req
 from unveil.app.settings import Settings
 from unveil.app.storage import BlobStore
 from unveil.models.data.decoding import ImageError
+from unveil.models.data.formats import is_readable
 from unveil.models.data.image_dataset import DatasetUnreadable, ImageDataset
 from unveil.models.data.layout import LayoutError, Member, is_labelled, is_litter, place_members
 from unveil.models.data.npz import save_npz
@@ -29,6 +30,14 @@ from unveil.worker.array_upload import add_originals, is_array_file, read_array_
 T = TypeVar("T")
 
 _INLINE_BELOW_BYTES = 2**20  # the limit on the compression ratio does not apply to smaller members
+_MAGIC_BYTES = 64
+_OTHER_ARCHIVES = {
+    b"\x1f\x8b": "gzip file",
+    b"BZh": "bzip2 file",
+    b"\xfd7zXZ": "xz file",
+    b"7z\xbc\xaf": "7z archive",
+    b"Rar!": "RAR archive",
+}
 _MAX_END_RECORD_BYTES = 22 + 65535 + 20  # end record with the longest comment, and a zip64 locator
 _MAX_ENTRY_BYTES = 300  # of one entry of the directory
 _MAX_NAME_LENGTH = 200  # of a folder or a file
@@ -164,7 +173,7 @@ def _check_directory_size(archive: BinaryIO, max_members: int) -> None:
     archive.seek(0)
     offset = tail.rfind(b"PK\5\6")
     if offset < 0 or offset + 22 > len(tail):
-        raise BadArchive("this is not a zip file")
+        raise BadArchive(_describe_no_zip(archive.read(_MAGIC_BYTES)))
     size = struct.unpack_from("<I", tail, offset + 12)[0]
     if size == 0xFFFFFFFF or tail[max(0, offset - 20) :].startswith(b"PK\6\7"):
         # zip64: the locator points to a record that contains the size
@@ -179,6 +188,15 @@ def _check_directory_size(archive: BinaryIO, max_members: int) -> None:
         size = struct.unpack_from("<Q", record, 40)[0]
     if size > max_members * _MAX_ENTRY_BYTES:
         raise ArchiveTooLarge(f"its directory alone takes {size} bytes; the limit is {max_members} files")
+
+
+def _describe_no_zip(head: bytes) -> str:
+    if head.startswith(b"PK\3\4"):
+        return "the zip is cut off (its directory is missing); create and upload it again"
+    if is_readable(head):
+        return "this is a single image; upload a zip file of images"
+    kind = next((name for magic, name in _OTHER_ARCHIVES.items() if head.startswith(magic)), None)
+    return f"this is a {kind}, not a zip file; pack the images as zip" if kind else "this is not a zip file"
 
 
 def _check_member(name: str, member: zipfile.ZipInfo, settings: Settings) -> None:

@@ -137,6 +137,7 @@ def arrange_arrays(name: str, source: str, arrays: dict[str, npt.NDArray[Any]], 
     if arrays:
         more = f" and {len(arrays) - _MAX_NAMED} more" if len(arrays) > _MAX_NAMED else ""
         notes.append(f"arrays not read: {', '.join(sorted(arrays)[:_MAX_NAMED])}{more}")
+    _check_both_labelled(source, labels)
     train, test = (_to_rgb(source, part, notes) for part in images if part is not None)
     if train.shape[1:] != test.shape[1:]:
         raise DatasetUnreadable(f"{source}: training and test images have different sizes")
@@ -155,13 +156,24 @@ def _find_labels(source: str, arrays: dict[str, npt.NDArray[Any]], names: list[s
         raise DatasetUnreadable(
             f"{source}: labels are {labels.dtype} {list(labels.shape)}; give one number or name for each image"
         )
+    if labels is not None and labels.dtype.kind == "f":
+        if not (np.isfinite(labels).all() and (labels == np.round(labels)).all()):
+            raise DatasetUnreadable(f"{source}: labels are {labels.dtype}; give whole numbers or names")
+        labels = labels.astype(np.int64)
     return labels
+
+
+def _check_both_labelled(source: str, labels: list[npt.NDArray[Any] | None]) -> None:
+    for split, part, other in zip(("training", "test"), labels, reversed(labels), strict=True):
+        if part is None and other is not None:
+            raise DatasetUnreadable(f"{source} has no labels for its {split} images; give them for both or for neither")
 
 
 def _split(
     source: str, images: npt.NDArray[Any], labels: npt.NDArray[Any] | None, seed: int
 ) -> tuple[list[npt.NDArray[Any] | None], list[npt.NDArray[Any] | None]]:
-    if images.ndim < 3 or len(images) < 5:
+    _check_shape(source, images)
+    if len(images) < 5:
         raise DatasetUnreadable(
             f"{source} has the shape {list(images.shape)}; at least 5 images [N, H, W, 3] are needed"
         )
@@ -173,11 +185,21 @@ def _split(
     return [images[part] for part in parts], [None if labels is None else labels[part] for part in parts]
 
 
+def _check_shape(source: str, images: npt.NDArray[Any]) -> None:
+    if images.ndim == 3 and images.shape[2] in (3, 4):
+        raise DatasetUnreadable(
+            f"{source} has the shape {list(images.shape)}, which is one colour image; store images as [N, H, W, 3]"
+        )
+    if images.ndim not in (3, 4):
+        raise DatasetUnreadable(f"{source} has the shape {list(images.shape)}; images are [N, H, W], [N, H, W, 3]")
+
+
 def _to_rgb(source: str, images: npt.NDArray[Any], notes: list[str]) -> Images:
     if images.dtype != np.uint8:
         raise DatasetUnreadable(f"{source} holds {images.dtype}; store images as uint8, 0 to 255")
     if images.ndim == 4 and images.shape[1] in (1, 3) and images.shape[3] not in (1, 3):
         images = np.moveaxis(images, 1, 3)
+    _check_shape(source, images)
     if images.ndim == 3:
         images = images[..., None]
     if images.ndim != 4 or images.shape[3] not in (1, 3) or 0 in images.shape:

@@ -13,7 +13,7 @@ import numpy as np
 from PIL import Image
 
 from unveil.models.core.images import Images
-from unveil.models.data import arrays, stl10_binary
+from unveil.models.data import arrays, heic_files, stl10_binary
 from unveil.models.data.decoding import ImageError
 from unveil.models.data.formats import is_readable
 from unveil.models.data.image_dataset import IMAGE_SIDE, DatasetInfo, DatasetUnreadable, ImageDataset, Labels
@@ -173,6 +173,8 @@ def preview_folder(name: str, folder: Path, count: int) -> Images:
 def _image_sizes(folder: Path, members: list[Member]) -> set[tuple[int, int]]:
     """Width and height of the images; stops at the second size."""
     sizes = set[tuple[int, int]]()
+    with suppress(ImportError):  # reading the image says what is missing
+        heic_files.register_reader()
     for member in members:
         with suppress(Exception):  # reading it will name it
             with Image.open(folder / member.path) as image:
@@ -239,11 +241,14 @@ def _walk(folder: Path, below: str = "", seen: tuple[str, ...] = ()) -> Iterator
 
 def _is_image_file(folder: Path, path: str) -> bool:
     """Named as an image, or an image under another name."""
-    if is_litter(path) or is_named_as_image(path):
-        return not is_litter(path)
+    file = folder / path
+    if is_litter(path) or (file.exists() and not file.is_file()):  # opening a named pipe would wait for its writer
+        return False
+    if is_named_as_image(path):
+        return True
     try:
-        with (folder / path).open("rb") as file:
-            return is_readable(file.read(_MAGIC_BYTES))
+        with file.open("rb") as opened:
+            return is_readable(opened.read(_MAGIC_BYTES))
     except OSError:
         return False
 

@@ -13,7 +13,7 @@ from PIL import Image
 from unveil.models.core.images import Images
 from unveil.models.data.decoding import DecodeResult, ImageError, decode, decode_exact, inspect
 from unveil.models.data.image_dataset import ImageDataset, interleave_classes
-from unveil.models.data.layout import LayoutError, Member, layout_notes
+from unveil.models.data.layout import LayoutError, Member, is_named_as_image, layout_notes
 
 NO_CHECKSUM_NOTE = "no checksum in the file: overwritten pixel data would go unnoticed"
 _MIN_SPLIT_COUNT = 5
@@ -121,6 +121,9 @@ def split_members(members: Sequence[Member], seed: int) -> tuple[list[Member], l
         train, test = ([member for member in members if member.split == split] for split in ("train", "test"))
         return interleave_members(train), interleave_members(test)
     if len(members) < _MIN_SPLIT_COUNT:
+        stray = next((member.path for member in members if not is_named_as_image(member.path)), None)
+        if stray is not None:
+            raise LayoutError(f"{stray!r} is not an image: remove it")
         raise LayoutError(
             f"an 80/20 split needs at least {_MIN_SPLIT_COUNT} images, or give a test/ folder; "
             f"files found: {len(members)}"

@@ -333,7 +333,7 @@ def test_a_directory_that_would_fill_the_memory_is_refused_before_it_is_read(upl
     ("data", "reason"),
     [
         (b"", "not a zip"),
-        (b"GIF89a", "not a zip"),
+        (b"GIF89a", "a single image; upload a zip file of images"),
         (make_zip({}), "no images"),
         (make_zip({".hidden": b"x", "__MACOSX/x": b"y"}), "no images"),
         (make_zip(make_class_folders(2)), "files found: 4"),
@@ -442,6 +442,23 @@ def test_protected_numpy_images_are_taken_exactly_and_paired_by_position(uploade
     stored = uploader.load_stored()
     assert np.array_equal(255 - stored.test_originals, stored.test)
     assert np.array_equal(255 - stored.train_originals, stored.train)
+
+
+@pytest.mark.parametrize(
+    ("data", "reason"),
+    [
+        (make_zip(make_class_folders(5))[:-60], "the zip is cut off (its directory is missing)"),
+        (b"\x1f\x8b\x08" + bytes(99), "this is a gzip file, not a zip file; pack the images as zip"),
+        (b"7z\xbc\xaf\x27\x1c" + bytes(99), "this is a 7z archive, not a zip file"),
+        (b"Rar!\x1a\x07\x01" + bytes(99), "this is a RAR archive, not a zip file"),
+        (make_png(1), "this is a single image; upload a zip file of images"),
+        (b"{}", "this is not a zip file"),
+        (make_zip({"set.zip": make_zip(make_class_folders(5))}), "'set.zip' is not an image: remove it"),
+    ],
+    ids=["cut off", "gzip", "7z", "RAR", "image", "JSON", "zip in a zip"],
+)
+def test_what_is_no_zip_of_images_is_named(uploader: ArchiveUploader, data: bytes, reason: str) -> None:
+    assert reason in uploader.refusal_detail(data)
 
 
 @pytest.mark.parametrize(

@@ -70,6 +70,17 @@ async def test_a_body_that_is_not_json(client, body):
     is_problem(answer, answer.status_code, answer.json()["code"])
 
 
+async def test_a_value_of_another_type_is_reported_in_words(client):
+    body = {"schemes": "tanaka", "attacks": [{"name": "none"}], "seed": "x", "name": 5, "utility": "maybe"}
+    errors = (await client.post("/evaluations", json=body)).json()["errors"]
+    assert {error["pointer"]: error["detail"] for error in errors} == {
+        "/schemes": 'must be a list; got "tanaka"',
+        "/seed": 'must be an integer; got "x"',
+        "/name": "must be text; got 5",
+        "/utility": 'must be true or false; got "maybe"',
+    }
+
+
 async def test_a_wrong_field_is_named_by_its_pointer(client):
     answer = await client.post("/accounts", json={"name": "a", "scopes": ["read", "everything"], "more~/": 1})
     errors = is_problem(answer, 422, "invalid_request")["errors"]

@@ -69,10 +69,16 @@ SHAPE = b"{'descr': '|u1', 'fortran_order': False, 'shape': (%s)}"
         (npz(images=IMAGES, labels=np.array(["cat\0dog", "\ud800"] * 5)), "not a short, readable name"),
         (npz(images=IMAGES, labels=np.full(10, 2**31 - 1, np.uint32).view("U1")), "not a short, readable name"),
         (npz(images=IMAGES, labels=np.array([b"\xff"] * 10)), "not a short, readable name"),
+        (npz(images=IMAGES, labels=np.linspace(0, 1, 10)), "labels are float64; give whole numbers or names"),
+        (npz(images=IMAGES, labels=np.full(10, np.nan)), "labels are float64; give whole numbers or names"),
+        (npz(train=IMAGES, test=IMAGES, y_train=LABELS), "no labels for its test images; give them for both"),
+        (npz(train=IMAGES, test=IMAGES, y_test=LABELS), "no labels for its training images; give them for both"),
+        (npy(IMAGES[0]), "which is one colour image; store images as"),
+        (npz(train=IMAGES[0], test=IMAGES[0]), "which is one colour image; store images as"),
         (npz(**{"images": IMAGES, "a\nb": IMAGES}), "give it a short, readable name"),
         (npz(images=IMAGES, Images=IMAGES), "the array images twice"),
     ],
-    ids=range(21),
+    ids=range(27),
 )
 def test_a_damaged_or_unusual_file_is_refused_with_the_reason(file, message, tmp_path):
     with pytest.raises(DatasetUnreadable, match=message):
@@ -98,6 +104,7 @@ def test_sound_files_are_read_whatever_their_header_and_order():
     assert (load_arrays("the file", io.BytesIO(npy(ends_as_zip)))["images"] == ends_as_zip).all()
     assert read(npz(images=IMAGES, labels=LABELS.astype(bytes))).classes == ("cat", "dog")
     assert read(npz(np.savez, images=IMAGES, labels=LABELS)).classes == ("cat", "dog")
+    assert read(npz(images=IMAGES, labels=np.arange(10.0) % 2)).classes == ("0", "1")
 
 
 def test_python_callers_get_the_same_errors(tmp_path):
@@ -109,7 +116,11 @@ def test_python_callers_get_the_same_errors(tmp_path):
 
 @pytest.mark.parametrize(
     "sound",
-    [npy(IMAGES), npz(np.savez, images=IMAGES, labels=LABELS), npz(train=IMAGES, test=IMAGES, y_test=LABELS)],
+    [
+        npy(IMAGES),
+        npz(np.savez, images=IMAGES, labels=LABELS),
+        npz(train=IMAGES, test=IMAGES, y_train=LABELS, y_test=LABELS),
+    ],
     ids=["npy", "npz", "splits"],
 )
 def test_no_mutation_of_a_file_raises_another_error(sound):

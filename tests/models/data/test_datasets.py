@@ -210,6 +210,15 @@ def test_every_image_is_read_whatever_its_suffix_and_the_rest_is_named(tmp_path)
     assert "a palette became RGB (4 of 16 images)" in data.notes
 
 
+def test_a_named_pipe_is_skipped_and_named_and_a_broken_link_is_an_error(tmp_path):
+    write(tmp_path / "pipes", pngs([f"cat/{i}.png" for i in range(6)]))
+    os.mkfifo(tmp_path / "pipes/cat/pipe.png")  # to read it would be to wait for a writer
+    assert "1 file skipped as no images: 'cat/pipe.png'" in check_listing(tmp_path, "pipes").notes
+    (tmp_path / "pipes/cat/gone.png").symlink_to(tmp_path / "nothing")
+    with pytest.raises(DatasetUnreadable, match=r"cat/gone\.png"):
+        datasets.load("pipes", tmp_path)
+
+
 def test_one_unreadable_file_is_named(tmp_path):
     write(tmp_path / "broken", {**pngs([f"cat/{i}.png" for i in range(6)]), "cat/9.png": b""})
     with pytest.raises(DatasetUnreadable, match=r"dataset broken: 'cat/9\.png' is empty"):
