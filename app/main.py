@@ -42,6 +42,8 @@ from unveil.app.ops import health, metrics
 from unveil.app.ops.heartbeat import send_heartbeats
 from unveil.app.settings import Settings, get_settings
 from unveil.app.shares.routes import router as shares
+from unveil.app.webhooks.routes import router as webhooks
+from unveil.app.webhooks.sender import send_deliveries
 from unveil.models.catalog import load_plugins
 from unveil.models.core.version import __version__
 
@@ -59,7 +61,10 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         configure_logging()
         app_state = app.state.app_state = make_app_state(settings)
         try:
-            async with send_heartbeats(app_state.autocommit_engine, app_state.keyring, settings.heartbeat_interval_s):
+            async with (
+                send_heartbeats(app_state.autocommit_engine, app_state.keyring, settings.heartbeat_interval_s),
+                send_deliveries(app_state),
+            ):
                 yield
         finally:
             await app_state.close()
@@ -77,7 +82,9 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     )
     app.state.readiness = health.Readiness()
     app.state.streams = StreamLimiter(settings.max_event_streams)
-    for router in (encryption, keys, accounts, catalog, datasets, evaluations, signatures, shares, board, jobs):
+    for router in (
+        encryption, keys, accounts, catalog, datasets, evaluations, signatures, shares, webhooks, board, jobs,
+    ):  # fmt: skip
         max_body_size = settings.max_upload_bytes if router is datasets else None
         app.include_router(router, responses=_COMMON_PROBLEMS, max_body_size=max_body_size)
     for router in (health.router, metrics.router, docs.router, dashboard):

@@ -6,10 +6,11 @@ import logging
 import os
 from collections.abc import Mapping
 from functools import cache
+from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import AliasChoices, AliasGenerator, Field, SecretStr, model_validator
+from pydantic import AliasChoices, AliasGenerator, Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 log = logging.getLogger(__name__)
@@ -109,6 +110,12 @@ class Settings(BaseSettings):
         20.0, gt=0, description="Requests per second of an IP address without a valid token"
     )
 
+    webhook_allowed_networks: str = Field(
+        "",
+        description="Private networks whose addresses webhooks may be sent to, also by http, as in `10.1.0.0/16`, "
+        "separated by commas; empty: public addresses by https alone",
+    )
+
     encrypt_timeout_s: float = Field(30.0, description="How long a request waits for an encryption worker")
     unpack_timeout_s: float = Field(300.0, description="How long an upload waits for a worker to unpack it")
     lease_ttl_s: float = Field(
@@ -147,6 +154,16 @@ class Settings(BaseSettings):
         return float(getattr(self, f"budget_{profile}_s"))
 
     @property
+    def webhook_networks(self) -> tuple[IPv4Network | IPv6Network, ...]:
+        return _parse_networks(self.webhook_allowed_networks)
+
+    @field_validator("webhook_allowed_networks")
+    @classmethod
+    def _check_networks(cls, value: str) -> str:
+        _parse_networks(value)
+        return value
+
+    @property
     def sqlalchemy_url(self) -> str:
         """The database address for SQLAlchemy, sync and async, with the driver psycopg 3."""
         return "postgresql+psycopg://" + self.database_url.split("://", 1)[1]
@@ -166,6 +183,11 @@ class Settings(BaseSettings):
             if variable_name(old_name) in given:
                 _warn_once(variable_name(old_name), variable_name(name))
         return values
+
+
+def _parse_networks(text: str) -> tuple[IPv4Network | IPv6Network, ...]:
+    """Raises ValueError."""
+    return tuple(map(ip_network, filter(None, map(str.strip, text.split(",")))))
 
 
 @cache

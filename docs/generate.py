@@ -165,9 +165,10 @@ def _default(schema: Mapping[str, Any]) -> str:
 _CLIENT_TYPE_BY_SCHEMA = {
     "DatasetOut": "Dataset", "PaperResults": "PaperResults", "SchemeVariant": "SchemeVariant", "SchemeOut": "Scheme",
     "AttackOut": "Attack", "EvaluationSummary": "EvaluationSummary", "AccountOut": "Account", "ShareOut": "Share",
+    "WebhookOut": "Webhook", "DeliveryOut": "WebhookDelivery",
     **{name: name for name in (
         "ThreatModelFigures", "BoardUtility", "BoardCost", "BoardBreak", "Severity", "BoardRow", "PaperFigures",
-        "PaperBoardRow", "BoardDataset", "Board", "JsonWebKey", "ShareCreated",
+        "PaperBoardRow", "BoardDataset", "Board", "JsonWebKey", "ShareCreated", "WebhookCreated",
     )},
     "AccountCreated": "AccountCreated", "ComponentHealth": "ComponentHealth", "ReadinessOut": "Readiness",
 }  # fmt: skip

@@ -20,6 +20,7 @@ PAGES = {
     "board": "/dashboard/board",
     "keys": "/dashboard/keys",
     "datasets": "/dashboard/datasets",
+    "webhooks": "/dashboard/webhooks",
     "no such page": "/dashboard/nowhere",
 }
 DOCUMENTS = {"report": "/evaluations/{evaluation}/report.html"}  # /docs is Swagger UI: tests/app/http/test_docs.py

@@ -10,7 +10,7 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from unveil.app.db.ids import new_id
-from unveil.app.db.tables import Account, DashboardSession, SignInCode, Token
+from unveil.app.db.tables import Account, DashboardSession, SignInCode, Token, Webhook
 from unveil.app.http.pagination import PageRequest, apply_cursor
 
 
@@ -95,6 +95,11 @@ async def revoke(session: AsyncSession, account_id: str) -> None:
     await session.execute(update(Token).where(*live).values(revoked_at=now))
     await session.execute(delete(DashboardSession).where(DashboardSession.account_id == account_id))
     await session.execute(delete(SignInCode).where(SignInCode.account_id == account_id))
+
+
+async def delete_webhooks(session: AsyncSession, account_id: str) -> None:
+    """With their deliveries."""
+    await session.execute(delete(Webhook).where(Webhook.account_id == account_id))
 
 
 async def add_sign_in_code(

@@ -119,7 +119,7 @@ async def set_quota(session: AsyncSession, id_or_name: str, max_cost_core_hours:
 
 
 async def revoke(session: AsyncSession, id_or_name: str, by: str | None = None) -> None:
-    """Its tokens, dashboard sessions and jobs end at once; what it owns stays. Repeating it is harmless. Commits.
+    """Its tokens, sessions, jobs and webhooks end at once; what it owns stays. Repeating it is harmless. Commits.
 
     Raises UnknownAccount, OwnAccount.
     """
@@ -128,6 +128,8 @@ async def revoke(session: AsyncSession, id_or_name: str, by: str | None = None) 
         raise OwnAccount("you would lock yourself out; ask another administrator, or use `unveil accounts revoke`")
     await queries.revoke(session, account.id)
     await session.run_sync(event_log.cancel_jobs_of_account, account.id)
+    # After the evaluations, in the order in which a worker that ends one locks them.
+    await queries.delete_webhooks(session, account.id)
     await session.commit()
 
 

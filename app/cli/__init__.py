@@ -52,6 +52,7 @@ _MODULES = {
     "evaluations": "evaluations",
     "report": "reports",
     "shares": "shares",
+    "webhooks": "webhooks",
     "datasets": "datasets",
     "keys": "keys",
     "plugins": "plugins",

@@ -6,7 +6,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from unveil.app.client import operations
+from unveil.app.client import operations, webhooks
 from unveil.app.client.config import resolve_config
 from unveil.app.client.evaluation import AsyncEvaluation, Evaluation
 from unveil.app.client.key import AsyncKey, Key
@@ -55,6 +55,7 @@ class Client(_ClientBase):
         self.datasets = Datasets(self._transport)
         self.evaluations = Evaluations(self._transport)
         self.accounts = Accounts(self._transport)
+        self.webhooks = Webhooks(self._transport)
 
     encrypt = blocking(operations.encrypt)
     decrypt = blocking(operations.decrypt)
@@ -102,6 +103,14 @@ class Accounts(_CollectionBase):
     revoke = blocking(operations.revoke_account)
 
 
+class Webhooks(_CollectionBase):
+    create = blocking(webhooks.create_webhook)
+    get = blocking(webhooks.get_webhook)
+    list = blocking(webhooks.list_webhooks)
+    deliveries = blocking_iterator(webhooks.list_deliveries)
+    delete = blocking(webhooks.delete_webhook)
+
+
 class AsyncClient(_ClientBase):
     """The same, awaiting: `async with AsyncClient() as unveil: await unveil.encrypt(...)`."""
 
@@ -119,6 +128,7 @@ class AsyncClient(_ClientBase):
         self.datasets = AsyncDatasets(self._transport)
         self.evaluations = AsyncEvaluations(self._transport)
         self.accounts = AsyncAccounts(self._transport)
+        self.webhooks = AsyncWebhooks(self._transport)
 
     encrypt = operations.encrypt
     decrypt = operations.decrypt
@@ -166,3 +176,11 @@ class AsyncAccounts(_CollectionBase):
     create = operations.create_account
     list = operations.list_accounts
     revoke = operations.revoke_account
+
+
+class AsyncWebhooks(_CollectionBase):
+    create = webhooks.create_webhook
+    get = webhooks.get_webhook
+    list = webhooks.list_webhooks
+    deliveries = webhooks.list_deliveries
+    delete = webhooks.delete_webhook

@@ -228,18 +228,18 @@ async def create_key(
 
 async def get_key(keys: Collection[T], /, id: str) -> T:
     """One key, without its secret."""
-    response = await keys._transport.request("GET", _resource_path("keys", id))
+    response = await keys._transport.request("GET", resource_path("keys", id))
     return keys._parse(response.json())
 
 
 def list_keys(keys: Collection[T], /) -> AsyncGenerator[T]:
     """Your keys, newest first."""
-    return _iterate_pages(keys, "/keys", keys._parse)
+    return iterate_pages(keys, "/keys", keys._parse)
 
 
 async def delete_key(client: BoundClient, /, id: str) -> None:
     """Destroy the key. Images that it protects can no longer be decrypted."""
-    await client._transport.request("DELETE", _resource_path("keys", id))
+    await client._transport.request("DELETE", resource_path("keys", id))
 
 
 # --- datasets ---------------------------------------------------------------------------------------------------
@@ -247,12 +247,12 @@ async def delete_key(client: BoundClient, /, id: str) -> None:
 
 async def get_dataset(client: BoundClient, /, id: str) -> Dataset:
     """One dataset, by the name of a built-in one or the id of an upload."""
-    return cast(Dataset, (await client._transport.request("GET", _resource_path("datasets", id))).json())
+    return cast(Dataset, (await client._transport.request("GET", resource_path("datasets", id))).json())
 
 
 def list_datasets(client: BoundClient, /) -> AsyncGenerator[Dataset]:
     """Built-in datasets, the operator's folders, then your uploads."""
-    return _iterate_pages(client, "/datasets", _identity)
+    return iterate_pages(client, "/datasets", _identity)
 
 
 async def upload_dataset(
@@ -286,7 +286,7 @@ async def upload_dataset(
 
 async def delete_dataset(client: BoundClient, /, id: str) -> None:
     """Delete an upload. Evaluations that used it keep their results."""
-    await client._transport.request("DELETE", _resource_path("datasets", id))
+    await client._transport.request("DELETE", resource_path("datasets", id))
 
 
 @contextmanager
@@ -352,7 +352,7 @@ async def create_evaluation(
 
 async def get_evaluation(evaluations: Collection[T], /, id: str) -> T:
     """One evaluation with its cells."""
-    response = await evaluations._transport.request("GET", _resource_path("evaluations", id))
+    response = await evaluations._transport.request("GET", resource_path("evaluations", id))
     return evaluations._parse(response.json())
 
 
@@ -362,7 +362,7 @@ def list_evaluations(
     """Newest first, without their cells. q: part of the name, of the notes or of a tag. dataset: name or id."""
     chosen = {"q": q, "status": status, "scheme": scheme, "dataset": dataset, "tag": tag}
     given = {name: value for name, value in chosen.items() if value}
-    return _iterate_pages(client, "/evaluations", _identity, given)
+    return iterate_pages(client, "/evaluations", _identity, given)
 
 
 def _to_entries(specs: SpecLike | Sequence[SpecLike]) -> list[dict[str, Any]]:
@@ -382,18 +382,18 @@ async def create_account(client: BoundClient, /, name: str, scopes: Sequence[str
 
 def list_accounts(client: BoundClient, /) -> AsyncGenerator[Account]:
     """All accounts, newest first, including revoked accounts."""
-    return _iterate_pages(client, "/accounts", _identity)
+    return iterate_pages(client, "/accounts", _identity)
 
 
 async def revoke_account(client: BoundClient, /, account: str) -> None:
     """Revoke an account, by name or id: its tokens, sessions and jobs end."""
-    await client._transport.request("DELETE", _resource_path("accounts", account))
+    await client._transport.request("DELETE", resource_path("accounts", account))
 
 
 # --- shared helpers ---------------------------------------------------------------------------------------------
 
 
-async def _iterate_pages(
+async def iterate_pages(
     client: BoundClient, path: str, parse: Callable[[dict[str, Any]], T], chosen: Mapping[str, str] | None = None
 ) -> AsyncGenerator[T]:
     """Every item of a list; pages are requested as they are needed."""
@@ -407,7 +407,7 @@ async def _iterate_pages(
         params = {**params, "cursor": page["next"]}
 
 
-def _resource_path(collection: str, id: str) -> str:
+def resource_path(collection: str, id: str) -> str:
     """The path of a resource. Dots are escaped, so that an invalid id cannot lead to another path."""
     return f"/{collection}/{quote(id, safe='').replace('.', '%2E')}"
 

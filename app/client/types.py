@@ -98,6 +98,26 @@ class Share(TypedDict):
     images: bool
 
 
+class Webhook(TypedDict):
+    id: str
+    url: str
+    events: list[Literal["evaluation.finished"]]
+    created_at: str
+
+
+class WebhookDelivery(TypedDict):
+    id: str
+    event: Literal["evaluation.finished"]
+    evaluation: str
+    status: Literal["pending", "delivered", "failed"]
+    attempts: int
+    response_status: int | None
+    error: str
+    created_at: str
+    next_attempt_at: str | None
+    finished_at: str | None
+
+
 class ThreatModelFigures(TypedDict):
     verdict: Literal["broken", "leaks", "no leak found", "inconclusive"]
     because: str
@@ -222,6 +242,14 @@ class ShareCreated(TypedDict):
     expires_at: str
     images: bool
     url: str
+
+
+class WebhookCreated(TypedDict):
+    id: str
+    url: str
+    events: list[Literal["evaluation.finished"]]
+    created_at: str
+    secret: str
 
 
 class AccountCreated(TypedDict):

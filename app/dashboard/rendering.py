@@ -118,6 +118,7 @@ _NAVIGATION = (
     ("/dashboard/board", "Board"),
     ("/dashboard/keys", "Keys"),
     ("/dashboard/datasets", "Datasets"),
+    ("/dashboard/webhooks", "Webhooks"),
     ("/docs", "API docs"),
 )
 _SHORTCUTS = (

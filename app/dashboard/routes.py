@@ -10,7 +10,16 @@ from fastapi import APIRouter, Depends
 from starlette.responses import FileResponse, Response
 
 from unveil.app.board.pages import STATIC_DIR as BOARD_STATIC_DIR
-from unveil.app.dashboard import board, evaluation_form, evaluations, keys_and_datasets, playground, shared, sign_in
+from unveil.app.dashboard import (
+    board,
+    evaluation_form,
+    evaluations,
+    keys_and_datasets,
+    playground,
+    shared,
+    sign_in,
+    webhooks,
+)
 from unveil.app.dashboard.rendering import DASHBOARD_DIR, PageRoute
 from unveil.app.errors.problem import NotFound
 from unveil.app.http.authentication import (
@@ -29,6 +38,7 @@ for sub_router in (
     playground.router,
     keys_and_datasets.page_router,
     keys_and_datasets.api_router,
+    webhooks.router,
 ):
     router.include_router(sub_router)
 

@@ -330,6 +330,42 @@ class Share(TimestampMixin, Base):
     images: Mapped[bool]
 
 
+class Webhook(TimestampMixin, Base):
+    """A URL that the service informs of events of an account: app/webhooks."""
+
+    __tablename__ = "webhooks"
+    __table_args__ = (Index("ix_webhooks_account_id_id", "account_id", "id"),)
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+    account_id: Mapped[str] = mapped_column(ForeignKey("accounts.id", ondelete="CASCADE"))
+    url: Mapped[str]
+    events: Mapped[list[str]]
+    encrypted_secret: Mapped[bytes]  # envelope with purpose "webhook"
+
+
+class WebhookDelivery(TimestampMixin, Base):
+    """An event for a webhook: inserted in the transaction of the event, sent by app/webhooks/sender.py."""
+
+    __tablename__ = "webhook_deliveries"
+    __table_args__ = (
+        CheckConstraint("status IN ('pending', 'delivered', 'failed')", name="status"),
+        Index("ix_webhook_deliveries_webhook_id_id", "webhook_id", "id"),
+        Index("ix_webhook_deliveries_due", "next_attempt_at", postgresql_where=text("next_attempt_at IS NOT NULL")),
+    )
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+    webhook_id: Mapped[str] = mapped_column(ForeignKey("webhooks.id", ondelete="CASCADE"))
+    evaluation_id: Mapped[str] = mapped_column(ForeignKey("evaluations.id", ondelete="CASCADE"), index=True)
+    event: Mapped[str]
+    status: Mapped[str] = mapped_column(String(16), server_default=text("'pending'"))
+    attempts: Mapped[int] = mapped_column(server_default=text("0"))  # fencing token: each claim increments it
+    response_status: Mapped[int | None]
+    error: Mapped[str] = mapped_column(server_default=text("''"))
+    # While an attempt runs: when another process may try again. NULL: the delivery has ended.
+    next_attempt_at: Mapped[datetime | None] = mapped_column(server_default=func.clock_timestamp())
+    finished_at: Mapped[datetime | None]
+
+
 class SigningKey(TimestampMixin, Base):
     """A public key that reports were signed with; the private one is derived from a master key of the key ring."""
 

@@ -50,6 +50,7 @@ _TAGS = {
     "board": "Schemes compared across evaluations of one dataset.",
     "catalog": "The schemes and attacks that the service knows.",
     "accounts": "Accounts and their tokens, for administrators.",
+    "webhooks": "URLs that the service informs of finished evaluations, with signed requests.",
     "jobs": "Running and waiting jobs of all accounts, for administrators.",
     "operation": "Health and metrics.",
 }

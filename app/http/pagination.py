@@ -59,6 +59,7 @@ AccountPaging = Annotated[PageRequest, Depends(CursorParams("acct"))]
 KeyPaging = Annotated[PageRequest, Depends(CursorParams("key"))]
 DatasetPaging = Annotated[PageRequest, Depends(CursorParams("builtin", "ds"))]
 JobPaging = Annotated[PageRequest, Depends(CursorParams("cell", "key"))]
+DeliveryPaging = Annotated[PageRequest, Depends(CursorParams("delivery"))]
 EvaluationPaging = Annotated[PageRequest, Depends(CursorParams("ev"))]
 
 

@@ -9,11 +9,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any, Literal, TypeVar
 
-from sqlalchemy import ColumnElement, Select, Update, case, func, select, update
+from sqlalchemy import ColumnElement, Select, Update, any_, case, func, literal, select, update
 from sqlalchemy.orm import Session
 
+from unveil.app.db.ids import new_id
 from unveil.app.db.job_states import ACTIVE, COMPLETED, TERMINAL, Status, aggregate_status
-from unveil.app.db.tables import Cell, Evaluation, Event, Key
+from unveil.app.db.tables import Cell, Evaluation, Event, Key, Webhook, WebhookDelivery
 from unveil.app.jobs import eta
 from unveil.models import catalog
 from unveil.models.core.cell_result import stored_headline
@@ -120,6 +121,19 @@ def finish_if_complete(session: Session, evaluation: Evaluation) -> None:
     if final_status is not None:
         evaluation.finished_at = func.clock_timestamp()
         _set_status(session, evaluation, final_status)
+        _add_webhook_deliveries(session, evaluation)
+
+
+def _add_webhook_deliveries(session: Session, evaluation: Evaluation) -> None:
+    """In the transaction that ends the evaluation, so that no crash loses a delivery."""
+    event = "evaluation.finished"
+    subscribed = Webhook.account_id == evaluation.account_id, literal(event) == any_(Webhook.events)
+    # A webhook deleted meanwhile would violate the foreign key and undo the end of the evaluation.
+    webhooks = session.scalars(select(Webhook.id).where(*subscribed).with_for_update(read=True, key_share=True))
+    session.add_all(
+        WebhookDelivery(id=new_id("delivery"), webhook_id=id, evaluation_id=evaluation.id, event=event)
+        for id in webhooks
+    )
 
 
 def cancel(session: Session, evaluation: Evaluation) -> None:

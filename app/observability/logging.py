@@ -50,6 +50,7 @@ def configure_logging(level: int = logging.INFO) -> None:
         logger = logging.getLogger(name)
         logger.handlers.clear()
         logger.propagate = True
+    logging.getLogger("httpx").setLevel(logging.WARNING)  # it logs URLs, and those of webhooks may hold a token
     # RequestContextMiddleware logs each request, with its id and account.
     logging.getLogger("uvicorn.access").disabled = True
 

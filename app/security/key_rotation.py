@@ -24,7 +24,16 @@ from sqlalchemy import ColumnElement, Engine, Select, func, inspect, literal, se
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import InstrumentedAttribute, Session, sessionmaker
 
-from unveil.app.db.tables import Base, Cell, Evaluation, EvaluationArtifact, IdempotencyRecord, Key, ProcessHeartbeat
+from unveil.app.db.tables import (
+    Base,
+    Cell,
+    Evaluation,
+    EvaluationArtifact,
+    IdempotencyRecord,
+    Key,
+    ProcessHeartbeat,
+    Webhook,
+)
 from unveil.app.security.envelope import DecryptionError, Keyring, parse_keyring
 
 _BATCH_SIZE = 200
@@ -94,6 +103,7 @@ ENCRYPTED_COLUMNS = (
         Evaluation.account_id,
         EvaluationArtifact.evaluation_id + literal("/") + EvaluationArtifact.name,
     ),
+    EncryptedColumn(Webhook.encrypted_secret, "webhook", Webhook.account_id, Webhook.id),
     EncryptedBody(IdempotencyRecord.body, "idempotency", IdempotencyRecord.account_id, IdempotencyRecord.key),
 )
 

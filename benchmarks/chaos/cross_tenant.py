@@ -11,6 +11,7 @@ from scipy.stats import rankdata
 
 from benchmarks.chaos.fixtures import chaos_environment
 from benchmarks.chaos.outcome import FaultResult, ProgressCallback
+from tests.hostile.conftest import NO_RECEIVER
 from tests.hostile.cross_tenant import UNKNOWN, create_resources, list_endpoints
 from tests.sample_images import archive, classes
 from unveil.app.main import create_app
@@ -23,8 +24,10 @@ _MAX_RANK_SCORE = 4.5  # standard deviations of the rank sum: of twenty addresse
 def run(log_progress: ProgressCallback, *, tries: int = 400) -> list[FaultResult]:
     owned_stops = [stop for stop in list_endpoints(create_app(Settings())) if stop.is_owned]
     distinguishable, leaks, worst = 0, 0, 0.0
-    with chaos_environment(UNVEIL_ANONYMOUS_REQUESTS_PER_SECOND="100000") as environment:
-        ids = create_resources(environment.http, archive(classes(5)))
+    with chaos_environment(
+        UNVEIL_ANONYMOUS_REQUESTS_PER_SECOND="100000", UNVEIL_WEBHOOK_ALLOWED_NETWORKS="127.0.0.1/32"
+    ) as environment:
+        ids = create_resources(environment.http, archive(classes(5)), NO_RECEIVER)
         environment.wait_until(lambda: environment.have_ended([ids["evaluation"]]), "the owner's evaluation")
         scopes = [scope for scope in SCOPES if scope != "admin"]
         token = environment.http.post("/accounts", json={"name": "stranger", "scopes": scopes}).json()["token"]

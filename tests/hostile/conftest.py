@@ -25,6 +25,8 @@ from unveil.app.settings import Settings
 from unveil.worker.lease import seconds_from_now
 from unveil.worker.runtime import Runtime, make_runtime
 
+NO_RECEIVER = "http://127.0.0.1:9/"  # of webhooks: nothing listens there
+
 
 @dataclass(frozen=True)
 class Target:
@@ -64,6 +66,7 @@ def target(
             data_dir=folder / "data",
             requests_per_second=100_000,
             anonymous_requests_per_second=100_000,
+            webhook_allowed_networks="127.0.0.1/32",
         )
         app = create_app(settings)
         runtime = make_runtime(settings, Celery("target"))

@@ -11,12 +11,13 @@ import httpx
 from fastapi import FastAPI
 from starlette.routing import BaseRoute, Mount
 
-Ids = Mapping[str, str]  # by kind of thing: key, dataset, evaluation, cell
+Ids = Mapping[str, str]  # by kind of thing: key, dataset, evaluation, cell, webhook
 
 # What each parameter of an address names. A route with one that is not here makes the walk fail: say what it is.
 _RESOURCE_BY_PARAMETER = {
     ("keys", "id"): "key", ("datasets", "id"): "dataset", ("evaluations", "id"): "evaluation",
     ("evaluations", "evaluation_id"): "evaluation", ("evaluations", "cell_id"): "cell",
+    ("webhooks", "id"): "webhook",
 }  # fmt: skip
 _VALUE_BY_PARAMETER = {
     ("evaluations", "format"): "json", ("evaluations", "index"): "0", ("evaluations", "picture"): "protected",
@@ -32,9 +33,9 @@ _BODY_BY_ROUTE: Mapping[tuple[str, str], dict[str, Any]] = {
     ("PATCH", "/evaluations/{evaluation_id}"): {"json": {"name": "mine"}},
     ("POST", "/evaluations/{evaluation_id}/shares"): {"json": {}},
 }
-UNKNOWN: Ids = {kind: f"{kind}_0197f3c2a5d17a3b8c4d5e6f708192a3" for kind in ("key", "evaluation", "cell")} | {
-    "dataset": "ds_0197f3c2a5d17a3b8c4d5e6f708192a3"
-}
+UNKNOWN: Ids = {
+    kind: f"{kind}_0197f3c2a5d17a3b8c4d5e6f708192a3" for kind in ("key", "evaluation", "cell", "webhook")
+} | {"dataset": "ds_0197f3c2a5d17a3b8c4d5e6f708192a3"}
 
 
 @dataclass(frozen=True)
@@ -91,7 +92,7 @@ def _flatten_routes(routes: Iterable[BaseRoute]) -> Iterator[BaseRoute]:
             yield from _flatten_routes(included.routes)
 
 
-def create_resources(http: httpx.Client, archive: bytes) -> dict[str, str]:
+def create_resources(http: httpx.Client, archive: bytes, no_receiver: str) -> dict[str, str]:
     """Make one thing of each kind; the cells of the evaluation are not run here."""
     key = http.post("/keys", json={"scheme": "tanaka"}).raise_for_status().json()
     files = {"archive": ("a.zip", archive, "application/zip")}
@@ -101,8 +102,10 @@ def create_resources(http: httpx.Client, archive: bytes) -> dict[str, str]:
         "dataset": dataset["id"], "profile": "smoke", "samples": 1, "keys": 1,
     }  # fmt: skip
     evaluation = http.post("/evaluations", json=order).raise_for_status().json()
+    webhook = http.post("/webhooks", json={"url": no_receiver}).raise_for_status().json()
     return {
-        "key": key["id"], "dataset": dataset["id"], "evaluation": evaluation["id"], "cell": evaluation["cells"][0]["id"]
+        "key": key["id"], "dataset": dataset["id"], "webhook": webhook["id"],
+        "evaluation": evaluation["id"], "cell": evaluation["cells"][0]["id"],
     }  # fmt: skip
 
 

@@ -21,7 +21,7 @@ import redis
 import torch
 from sqlalchemy import select, update
 
-from tests.hostile.conftest import Target
+from tests.hostile.conftest import NO_RECEIVER, Target
 from tests.jobs import run_cell
 from tests.sample_images import archive, classes, png
 from unveil.app.accounts.service import create_sign_in_code
@@ -106,6 +106,8 @@ def secrets(target: Target, log: io.StringIO) -> list[tuple[str, bytes]]:
         texts["token of a made account"] = http.post("/accounts", json={"name": "made", "scopes": ["read"]}).json()[
             "token"
         ]
+        webhook = http.post("/webhooks", json={"url": NO_RECEIVER}, headers={"Idempotency-Key": "webhook"}).json()
+        texts["secret of a webhook"] = webhook["secret"].removeprefix("whsec_")
         texts["sign-in code"] = asyncio.run(make_sign_in_code(target))
         browser = httpx.Client(base_url=target.url, headers={"Origin": target.url})
         with browser:
@@ -134,6 +136,9 @@ def secrets(target: Target, log: io.StringIO) -> list[tuple[str, bytes]]:
         networks += kill_at_first_checkpoint(target, Cell, cell)
         target.worker.paused = False
     known = [(name, spelt) for name, text in texts.items() for spelt in encodings(text.encode())]
+    known += [
+        ("bytes of a webhook's secret", each) for each in encodings(base64.b64decode(texts["secret of a webhook"]))
+    ]
     for weight in networks:
         known += excerpts("a weight in training", weight)
     recovered = [each for key_json in recovered_keys for each in material_encodings("a recovered key", key_json)]

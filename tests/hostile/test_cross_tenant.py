@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import httpx
 import pytest
 
-from tests.hostile.conftest import Target
+from tests.hostile.conftest import NO_RECEIVER, Target
 from tests.hostile.cross_tenant import (
     UNKNOWN,
     Endpoint,
@@ -37,7 +37,7 @@ class Clients:
 @pytest.fixture(scope="module")
 def clients(target: Target) -> Iterator[Clients]:
     owner, token = target.client(target.account("owner")), target.account("stranger", NOT_ADMIN)
-    ids = create_resources(owner, archive(classes(5)))
+    ids = create_resources(owner, archive(classes(5)), NO_RECEIVER)
     for cell in owner.get(f"/evaluations/{ids['evaluation']}").json()["cells"]:
         if cell["status"] == "queued":
             run_cell(target.runtime, cell["id"])

@@ -28,7 +28,7 @@ ROOT = Path(__file__).parents[3]
 # They run the service, print nothing, or print what is no JSON: a file, a secret for another command.
 NO_JSON = {
     "local", "serve", "worker", "migrate", "backup", "restore", "report write", "accounts revoke", "accounts sign-in",
-    "datasets delete", "evaluations delete", "shares revoke",
+    "datasets delete", "evaluations delete", "shares revoke", "webhooks delete",
     "keys destroy", "keys export", "keys new-ring", "keys add-master",
     "keys rotate-master", "tokens revoke", "accounts quota", "jobs cancel", "plugins check",
     "plugins new",
@@ -112,6 +112,16 @@ def test_evaluations_are_listed_followed_cancelled_and_deleted(run) -> None:
     assert id in run("evaluations", "show", id, code=2)
     lasts = run("evaluate", *order, "--attacks", "itn:epochs=100000").strip()  # or it may have succeeded already
     assert run("evaluations", "cancel", lasts).strip() in ("cancelling", "cancelled")
+
+
+def test_webhooks_are_created_listed_and_deleted(run) -> None:
+    made = json.loads(run("webhooks", "create", "https://receiver.test/", "--json"))
+    assert made["secret"].startswith("whsec_")
+    assert "https://receiver.test/" in run("webhooks", "list")
+    assert json.loads(run("webhooks", "deliveries", "latest", "--json")) == []
+    assert "https://" in run("webhooks", "create", "http://receiver.test/", code=2)
+    run("webhooks", "delete", made["id"])
+    assert "there is no webhook" in run("webhooks", "deliveries", made["id"], code=2)
 
 
 def test_a_build_fails_with_4_on_a_verdict_and_gets_junit_and_a_summary(run, tmp_path: Path) -> None:

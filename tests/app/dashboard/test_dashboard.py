@@ -145,6 +145,19 @@ def test_a_share_link_is_made_shown_once_and_revoked(
     assert signed_in_browser.post(f"{page}/shares", data={"days": "0"}).status_code == 404
 
 
+def test_a_webhook_is_made_shown_without_its_secret_and_deleted(signed_in_browser: httpx.Client) -> None:
+    made = signed_in_browser.post("/dashboard/webhooks", data={"url": "https://receiver.test/<hook>"})
+    assert "whsec_" in made.text
+    page = signed_in_browser.get("/dashboard/webhooks").text
+    assert "whsec_" not in page
+    assert "https://receiver.test/%3Chook%3E" in page
+    refused = signed_in_browser.post("/dashboard/webhooks", data={"url": "http://receiver.test/"})
+    assert "The URL must begin with https://." in refused.text
+    (delete,) = re.findall(r'action="(/dashboard/webhooks/webhook_\w+/delete)"', page)
+    assert signed_in_browser.post(delete).headers["Location"] == "/dashboard/webhooks"
+    assert "No webhooks yet." in signed_in_browser.get("/dashboard/webhooks").text
+
+
 def test_an_evaluation_is_shown_with_its_figures_and_pictures(
     signed_in_browser: httpx.Client, evaluation: Evaluation
 ) -> None:

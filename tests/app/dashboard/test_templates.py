@@ -25,7 +25,19 @@ from unveil.app.accounts import service as accounts
 from unveil.app.dashboard import rendering as page
 from unveil.app.db.ids import new_id
 from unveil.app.db.job_states import TERMINAL, Status
-from unveil.app.db.tables import Account, Cell, Curve, Dataset, Evaluation, Event, Key, Sample, Scores
+from unveil.app.db.tables import (
+    Account,
+    Cell,
+    Curve,
+    Dataset,
+    Evaluation,
+    Event,
+    Key,
+    Sample,
+    Scores,
+    Webhook,
+    WebhookDelivery,
+)
 from unveil.app.http.authentication import SESSION_COOKIE
 from unveil.app.report import formats
 from unveil.app.settings import Settings
@@ -209,6 +221,7 @@ class Rows:
     def __init__(self, account_id: str) -> None:
         self.account_id = account_id
         self.rows: list[Any] = []
+        self.webhooks: list[str] = []
         self.cells: dict[str, list[str]] = {}  # by evaluation
         self.utility: dict[str, list[str]] = {}
 
@@ -245,6 +258,22 @@ class Rows:
                 pixel_bytes=3 * 2**20,
             )
         )
+        return id
+
+    def webhook(self, evaluation: str) -> str:
+        """With a delivery in each status."""
+        id = new_id("webhook")
+        self.webhooks.append(id)
+        events = ["evaluation.finished"]
+        self.rows.append(
+            Webhook(id=id, account_id=self.account_id, url="https://a.test/", events=events, encrypted_secret=b"x")
+        )
+        for status in ("delivered", "failed", "pending"):
+            outcome: dict[str, Any] = {"error": "HTTP status 500" if status == "failed" else ""}
+            if status != "pending":
+                outcome |= {"next_attempt_at": None, "finished_at": NOW}
+            delivery = {"webhook_id": id, "evaluation_id": evaluation, "event": events[0], "status": status, **outcome}
+            self.rows.append(WebhookDelivery(id=new_id("delivery"), **delivery))
         return id
 
     def evaluation(
@@ -405,6 +434,7 @@ async def test_every_template_renders_in_every_state_with_every_option(
         rows.dataset("protected")
         for name, options in OPTIONS.items():
             rows.evaluation(state, name, **options)
+        rows.webhook(next(iter(rows.cells)))
     await _add(service, rows)
 
     async with httpx.AsyncClient(
@@ -428,11 +458,14 @@ async def test_every_template_renders_in_every_state_with_every_option(
         assert SESSION_COOKIE in browser.cookies
         for path in ("/", "/?limit=1", "/dashboard/compare", "/dashboard/keys", "/dashboard/keys?limit=1",
                      "/dashboard/datasets", "/dashboard/datasets?limit=1", "/dashboard/playground",
-                     "/dashboard/board", "/dashboard/evaluations/new"):  # fmt: skip
+                     "/dashboard/board", "/dashboard/evaluations/new", "/dashboard/webhooks"):  # fmt: skip
             await get(path)
         await get("/dashboard/nowhere", 404)
         await get("/?limit=none", 404)
         await _preview(browser)
+        for url, created in (("https://b.test/", True), ("ftp://b.test/", False)):
+            answer = await browser.post("/dashboard/webhooks", data={"url": url})
+            assert (answer.status_code, "whsec_" in answer.text) == (200 if created else 422, created)
 
         ids = list(rows.cells)
         for id in ids:
@@ -446,11 +479,17 @@ async def test_every_template_renders_in_every_state_with_every_option(
         await get("/shared/unknown", 404)
         for id in ids[-1:]:  # the one with all options has cells of every kind
             await browser.post(f"/dashboard/evaluations/{id}/edit", data={"name": "n", "tags": "a,b", "notes": "c"})
-            answer = await browser.post(f"/dashboard/evaluations/{id}/shares", data={"days": "1", "images": "true"})
-            (shared,) = re.findall(r'href="(/shared/[^"]+)"', answer.text)
-            for path in ("/?tag=a", "/?q=nothing", f"/dashboard/evaluations/{id}", shared, f"{shared}/report.html"):
+            for path in ("/?tag=a", "/?q=nothing", f"/dashboard/evaluations/{id}"):
                 await get(path)
-            await get(f"{shared}/cells/{next(iter(rows.cells[id]))}")
+            for images in ("true", "false"):
+                form = {"days": "1", "images": images}
+                answer = await browser.post(f"/dashboard/evaluations/{id}/shares", data=form)
+                (shared,) = re.findall(r'href="(/shared/[^"]+)"', answer.text)
+                for path in (shared, f"{shared}/report.html", f"{shared}/report.md"):
+                    await get(path)
+                for cell in rows.cells[id]:
+                    await get(f"{shared}/cells/{cell}")
+                await get(f"{shared}/cells/unknown", 404)
             for cell, order in zip(rows.cells[id], cycle(("best", "worst", "random")), strict=False):
                 await get(f"/dashboard/evaluations/{id}/cells/{cell}?order={order}")
         for others in (ids[:2], ids[:1] + ids[-1:], ids[2:6]):

@@ -16,7 +16,7 @@ from unveil.app.db.heartbeats import upsert_heartbeat
 from unveil.app.db.ids import new_id
 from unveil.app.db.job_states import Status
 from unveil.app.db.session import async_engine
-from unveil.app.db.tables import Base, Cell, EvaluationArtifact, IdempotencyRecord, Key, ProcessHeartbeat
+from unveil.app.db.tables import Base, Cell, EvaluationArtifact, IdempotencyRecord, Key, ProcessHeartbeat, Webhook
 from unveil.app.local.servers import Postgres
 from unveil.app.ops.heartbeat import send_heartbeats
 from unveil.app.security import key_rotation
@@ -74,6 +74,9 @@ def add_encrypted_rows(runtime: Runtime, account: str, keyring: Keyring, number:
         session.add(
             EvaluationArtifact(evaluation_id=evaluation, name="controls", owner_job_id=cell, attempt=1, sealed=shared)
         )
+        webhook = new_id("webhook")
+        sealed_secret = seal("webhook", webhook)
+        session.add(Webhook(id=webhook, account_id=account, url="u", events=[], encrypted_secret=sealed_secret))
         body = {"sealed": base64.b64encode(seal("idempotency", once)).decode()}
         session.add(
             IdempotencyRecord(
@@ -168,6 +171,7 @@ def test_all_that_is_sealed_comes_under_the_new_master_and_the_old_one_goes(runt
         "idempotency",
         "key",
         "shared",
+        "webhook",
     ]
     with pytest.raises(DecryptionError):
         read_encrypted_values(runtime, Keyring(new.pepper, {1: old.master_keys[1]}))
