@@ -37,6 +37,7 @@ _DESCENT_STEPS = 40
 _STEP = 0.1  # of the descent, below the reciprocal of the largest curvature
 _EDGE = 8.0  # grey levels: larger gradients count as edges and pull less
 _CHANNEL_WEIGHTS = np.array([1, 2, 2], np.float32)  # of the gradients of luma and the two chroma channels
+_WEIGHTED_OPPONENTS = _CHANNEL_WEIGHTS[:, None] * OPPONENTS.astype(np.float32)
 _TRIAL_IMAGES = 16  # on which flips of single components are tried
 
 
@@ -149,41 +150,58 @@ def _descend(grid: Floats, matrix: Doubles, on_step: OnStep) -> Floats:
     for _ in range(_DESCENT_STEPS):
         on_step()
         moved = (flat @ found).reshape(grid.shape)
-        moved = moved - np.float32(_STEP) * _roughness(moved)[1]
+        moved = moved - np.float32(_STEP) * _roughness_slope(moved)
         found = _polar((flat.T @ moved.reshape(flat.shape)).astype(np.float64)).astype(np.float32)
     return found
 
 
-def _roughness(grid: Floats) -> tuple[float, Floats]:
-    """The mean log(1 + g^2) of the scaled gradients g of blocks [N, R, C, D] in opponent colours, and its slope."""
+def _weighted_opponents(grid: Floats) -> Floats:
+    """Blocks [N, R, C, D] as images [N, H, W, 3] in opponent colours, each channel times its weight."""
     count, rows, columns, size = grid.shape
     side = round((size // 3) ** 0.5)
     split = grid.reshape(count, rows, columns, side, side, 3).swapaxes(2, 3)
-    opponents = OPPONENTS.astype(np.float32)
-    image = split.reshape(count, rows * side, columns * side, 3) @ opponents.T
-    slope, total = np.zeros_like(image), 0.0
+    return split.reshape(count, rows * side, columns * side, 3) @ (_WEIGHTED_OPPONENTS.T)
+
+
+def _roughness(grid: Floats) -> float:
+    """The mean log(1 + g^2) of the scaled gradients g of blocks [N, R, C, D] in opponent colours."""
+    image = _weighted_opponents(grid)
+    return sum(float(np.log(_spread(np.diff(image, axis=axis))).mean()) for axis in (1, 2))
+
+
+def _roughness_slope(grid: Floats) -> Floats:
+    """The slope of `_roughness` at blocks [N, R, C, D], up to a factor."""
+    count, rows, columns, size = grid.shape
+    side = round((size // 3) ** 0.5)
+    image = _weighted_opponents(grid)
+    slope = np.zeros_like(image)
     for axis in (1, 2):
-        steps = np.diff(image, axis=axis) * _CHANNEL_WEIGHTS
-        spread = 1 + (steps / np.float32(_EDGE)) ** 2
-        total += float(np.log(spread).mean())
-        pull = steps * _CHANNEL_WEIGHTS / spread
+        steps = np.diff(image, axis=axis)
+        pull = np.divide(steps, _spread(steps), out=steps)
         later, earlier = [slice(None)] * 4, [slice(None)] * 4
         later[axis], earlier[axis] = slice(1, None), slice(None, -1)
         slope[tuple(later)] += pull
         slope[tuple(earlier)] -= pull
-    slope = (slope @ opponents).reshape(count, rows, side, columns, side, 3).swapaxes(2, 3)
-    return total, slope.reshape(grid.shape)
+    slope = (slope @ _WEIGHTED_OPPONENTS).reshape(count, rows, side, columns, side, 3).swapaxes(2, 3)
+    return slope.reshape(grid.shape)
+
+
+def _spread(steps: Floats) -> Floats:
+    squares = np.square(steps)
+    squares *= np.float32(_EDGE**-2)
+    squares += np.float32(1)
+    return squares
 
 
 def _flip_components(grid: Floats, matrix: Floats, on_step: OnStep) -> Floats:
     """Flip each component of the cosine transform whose inversion makes the images smoother, then descend again."""
     sample = grid[np.linspace(0, len(grid) - 1, min(_TRIAL_IMAGES, len(grid))).astype(int)]
     images, flips = sample @ matrix, np.eye(len(matrix), dtype=np.float32)
-    best = _roughness(images)[0]
+    best = _roughness(images)
     for component in frequency_basis(round((len(matrix) // 3) ** 0.5)).astype(np.float32)[3:]:
         on_step()
         flipped = images - 2 * (images @ component)[..., None] * component
-        roughness = _roughness(flipped)[0]
+        roughness = _roughness(flipped)
         if roughness < best:
             best, images = roughness, flipped
             flips -= 2 * np.outer(flips @ component, component)
