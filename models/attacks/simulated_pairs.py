@@ -76,15 +76,18 @@ def _reconstruct_tile(network: SignUNet, images: Images, readout: str, mirrored:
 
     from unveil.models.core.images import pad
     from unveil.models.networks import sign_unet
+    from unveil.models.training.loop import uses_bf16
 
     height, width = images.shape[1:3]
     device = next(network.parameters()).device
-    with torch.inference_mode():
+    # As in training: less than half of the time on a CPU; values change by 0.1, the SSIM by 0.0001 [M].
+    bf16 = torch.autocast(device.type, dtype=torch.bfloat16, enabled=uses_bf16("auto", device))
+    with torch.inference_mode(), bf16:
         padded = torch.from_numpy(np.ascontiguousarray(pad(images, sign_unet.SIZE_MULTIPLE))).to(device)
         magnitudes = sign_unet.sorted_magnitudes(padded.permute(0, 3, 1, 2))
-        logits = network(magnitudes).log_softmax(2)
+        logits = network(magnitudes).float().log_softmax(2)
         if mirrored:
-            logits += network(magnitudes.flip(3)).log_softmax(2).flip(4)
+            logits += network(magnitudes.flip(3)).float().log_softmax(2).flip(4)
             logits /= 2
         decode_logits = sign_unet.posterior_mean_image if readout == "expected" else sign_unet.map_image
         result: Tensor = decode_logits(logits, magnitudes)
