@@ -34,6 +34,7 @@ from unveil.models.evaluation.key_evidence import Nulls, collect_evidence, null_
 from unveil.models.metrics.comparisons import COMPARISON_NAMES, COMPARISONS, SHIFT
 from unveil.models.metrics.gallery import build_gallery
 from unveil.models.metrics.matching import ComparisonScores, Matches, outstanding, similarities
+from unveil.models.metrics.significance import fit_null
 
 NULL_PAIRS = 10_000  # similarities that a null distribution is fitted to; the product takes 250,000 where there are
 Floats = npt.NDArray[np.float32]
@@ -105,7 +106,7 @@ def matches(pool: Pool, rows: npt.NDArray[np.int64], truth: npt.NDArray[np.int64
     rank = np.where(best == truth[:, None], 1, 2)
     scores = tuple(
         ComparisonScores(
-            name, own[:, c], own[:, c], rank[:, c], best[:, c], gap[:, c], 1 / gallery, unrelated[c], i[other]
+            name, own[:, c], own[:, c], rank[:, c], best[:, c], gap[:, c], 1 / gallery, fit_null(unrelated[c], i[other])
         )
         for c, name in enumerate(COMPARISON_NAMES)
     )  # fmt: skip

@@ -10,14 +10,14 @@ import numpy.typing as npt
 from unveil.models.core.verdict_rules.evidence import REPORTED_P, ImageFinding, KeyEvidence, Rate
 from unveil.models.evaluation.ground_truth import misplaced_images, order_p_value
 from unveil.models.metrics.matching import Matches
-from unveil.models.metrics.significance import NullDistribution, fit_null
+from unveil.models.metrics.significance import NullDistribution
 
 Nulls = Mapping[str, NullDistribution]
 
 
 def null_distributions(control: Matches) -> dict[str, NullDistribution]:
     """By comparison, the similarities that an attack reaches on noise (the negative control)."""
-    return {s.name: fit_null(s.unrelated, s.unrelated_queries) for s in control.scores}
+    return {s.name: s.null for s in control.scores}
 
 
 def collect_evidence(
@@ -56,7 +56,7 @@ def image_p_values(matches: Matches, control: Nulls | None) -> npt.NDArray[np.fl
     """
     rows = []
     for scores in matches.scores:
-        p = fit_null(scores.unrelated, scores.unrelated_queries).p_values(scores.own)
+        p = scores.null.p_values(scores.own)
         if control is not None:
             p = np.maximum(p, control[scores.name].p_values(scores.own))
         rows.append(p)

@@ -21,7 +21,7 @@ from unveil.models.metrics.alignment import best_alignment, grid_spectra
 from unveil.models.metrics.comparisons import CHUNK, COMPARISONS, SHIFT, Comparison, Floats, extract
 from unveil.models.metrics.gallery import Gallery
 from unveil.models.metrics.match_features import Features
-from unveil.models.metrics.significance import fisher_z
+from unveil.models.metrics.significance import NullDistribution, fisher_z, fit_null
 
 Integers = npt.NDArray[np.int64]
 
@@ -40,8 +40,7 @@ class ComparisonScores:
     the own original, near-duplicates of it left out; ties count against the attacker; 1 is a hit. chosen: gallery
     position of the most similar image, -1 for an own original outside the gallery, -2 where nothing is similar.
     outstanding: p-value of the gap between the most similar image and the others (`models.evaluation.ground_truth`).
-    chance: of a hit, under a random pairing. unrelated: similarities with other originals, the null distribution;
-    unrelated_queries: the query of each.
+    chance: of a hit, under a random pairing. null: the distribution of similarities with other originals.
     """
 
     name: str
@@ -51,8 +50,7 @@ class ComparisonScores:
     chosen: Integers
     outstanding: npt.NDArray[np.float64]
     chance: float
-    unrelated: Floats
-    unrelated_queries: Integers
+    null: NullDistribution
 
     @property
     def hits(self) -> int:
@@ -223,7 +221,7 @@ class _Collector:
         return ComparisonScores(
             self.name, self.own, self.best_other, self.rank, self.chosen, self.outstanding,
             min(1.0, self.random_hits / len(self.own)),
-            np.concatenate(self.unrelated), np.concatenate(self.unrelated_queries),
+            fit_null(np.concatenate(self.unrelated), np.concatenate(self.unrelated_queries)),
         )  # fmt: skip
 
 

@@ -30,4 +30,7 @@ def test_simulated_matches_pair_each_row_with_its_original():
     wrong = rates.matches(pool, np.arange(3), np.array([0, 1, 2]), rng)
     assert [score.hits for score in right.scores] == [3] * similarity.shape[2]
     assert [score.hits for score in wrong.scores] == [0] * similarity.shape[2]
-    assert right.scores[0].own.tolist() == wrong.scores[0].unrelated[wrong.scores[0].unrelated > 0].tolist()
+    assert right.scores[0].own.tolist() == pytest.approx([0.9] * 3)
+    assert wrong.scores[0].own.tolist() == [0] * 3
+    assert right.scores[0].null.threshold == 0
+    assert wrong.scores[0].null.threshold > 0, "a third of the similarities with other originals is 0.9"
