@@ -28,6 +28,15 @@ _EXAMPLES = (
     NetworkMap(),
     None,
 )
+_MATERIAL = {
+    Capability.CIPHERTEXTS: "`targets`, and `observed`: further ciphertexts under the same key",
+    Capability.PUBLIC_IMAGES: "`public`: plain images of the same kind",
+    Capability.PAIRS: "`pairs`: plain images with their ciphertexts",
+    Capability.ORACLE: "`oracle(images)`: encrypts images under the attacked key",
+    Capability.MODEL: "`model(images)`: class probabilities of 8-bit protected images, float32 `[N, classes]`, by a "
+    "classifier that the owner trained on all their protected images; needs a dataset with class folders",
+    Capability.LABELS: "`labels`: the class of each observed ciphertext",
+}
 
 
 class Table(NamedTuple):
@@ -49,8 +58,11 @@ def tables() -> Iterator[Table]:
         "Capabilities of an attacker",
         "`threat_model = ThreatModel.KNOWN_PLAINTEXT`, or for another set `ThreatModel.of(Capability.PAIRS, "
         "Capability.LABELS)`. An attack receives what its threat model names and nothing else.",
-        ("capability", "named threat models with it"),
-        [(f"`{c.name}`", ", ".join(f"`{m.name}`" for m in catalog.NAMED_THREAT_MODELS if c in m)) for c in Capability],
+        ("capability", "what the attack receives", "named threat models with it"),
+        [
+            (f"`{c.name}`", _MATERIAL[c], ", ".join(f"`{m.name}`" for m in catalog.NAMED_THREAT_MODELS if c in m))
+            for c in Capability
+        ],
     )
     for base, required in (
         (Scheme, "`name`, `derive` and `encrypt`"),

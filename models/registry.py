@@ -28,7 +28,6 @@ from unveil.models import attacks as attack_modules
 from unveil.models import schemes as scheme_modules
 from unveil.models.attacks.base import Attack
 from unveil.models.core.settings_schema import json_schema
-from unveil.models.core.threat_models import Capability
 from unveil.models.core.version import __version__
 from unveil.models.metrics.base import Metric
 from unveil.models.schemes.base import Scheme
@@ -281,8 +280,6 @@ def _try_out(kind: Kind, cls: type[Any]) -> None:
         component.key_space_bits(component.size_multiple, component.size_multiple)
     else:
         component.threat_model.name, component.trains_network(), component.required_ciphertexts()
-        if Capability.MODEL in component.threat_model:
-            raise Rejected("its threat model has the capability `model`, which no evaluation provides yet")
         for registration in _registry["scheme"].values():
             component.not_applicable_reason(registration.cls(registration.cls.Settings()))
 

@@ -300,7 +300,12 @@ def _check_run(cls: type[Attack[Any]], scheme: Scheme[Any, Any]) -> None:
         "an evaluation must be repeatable: draw from `context.seed`",
     )  # fmt: skip
     _check_cancellation(attack, scheme, data, has_reported=bool(fractions))
-    flat = dataclasses.replace(data, train=np.full_like(data.train[:2], 128), test=np.full_like(data.test[:1], 128))
+    flat = dataclasses.replace(
+        data,
+        train=np.full_like(data.train[:2], 128),
+        train_labels=data.train_labels[:2],
+        test=np.full_like(data.test[:1], 128),
+    )
     try:
         attack.run(_attack_input(attack, scheme, flat), RunContext())
     except AttackFailed:
@@ -329,7 +334,8 @@ def _check_cancellation(
 
 
 def _attack_input(attack: Attack[Any], scheme: Scheme[Any, Any], data: ImageDataset) -> AttackInput:
-    split = split_images(attack, pad(data.test, scheme.size_multiple), pad(data.train, scheme.size_multiple))
+    test, train = (pad(images, scheme.size_multiple) for images in (data.test, data.train))
+    split = split_images(attack, test, train, labels=data.train_labels)
     return build_attack_input(scheme, attack, split, protect_function(scheme, attack, SECRET))
 
 

@@ -43,6 +43,8 @@ class AttackInput:
     pairs: Pairs | None = None
     oracle: Callable[[Images], Images] | None = None
     labels: npt.NDArray[np.int64] | None = None  # the class of each observed ciphertext
+    # the owner's classifier: protected images uint8 [N, H, W, 3] -> probabilities of the classes, float32 [N, classes]
+    model: Callable[[Images], npt.NDArray[np.float32]] | None = None
     target_views: Images | None = None  # the 8-bit views of `targets`; None: these are views
 
     @property

@@ -89,10 +89,13 @@ def _attack_input(request: Message, pipe: Pipe) -> AttackInput:
     assert targets is not None
     assert observed is not None
 
-    def query(images: Images) -> Images:
-        answer = pipe.ask("query", images)
-        assert answer is not None
-        return answer
+    def remote(kind: str) -> Any:
+        def ask(images: Images) -> Array:
+            answer = pipe.ask(kind, images)
+            assert answer is not None
+            return answer
+
+        return ask if request.fields[kind] else None
 
     entry = request.fields["scheme"]
     return AttackInput(
@@ -101,8 +104,9 @@ def _attack_input(request: Message, pipe: Pipe) -> AttackInput:
         observed=observed,
         public=public,
         pairs=None if plain is None or protected is None else Pairs(plain, protected),
-        oracle=query if request.fields["oracle"] else None,
+        oracle=remote("oracle"),
         labels=labels,
+        model=remote("model"),
         target_views=target_views,
     )
 
@@ -138,7 +142,7 @@ def _result_message(result: AttackResult, scheme: list[Any] | None) -> Message:
 
 def _end_with_parent() -> None:
     """A silent attack would outlive a killed worker: it reads and writes nothing and so never sees the broken pipe."""
-    with suppress(OSError, AttributeError):  # not Linux
+    with suppress(OSError, AttributeError, TypeError):  # not Linux; TypeError: Windows loads no nameless library
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 

@@ -11,13 +11,16 @@ import numpy.typing as npt
 
 from unveil.models.attacks.base import Attack, AttackInput, Pairs
 from unveil.models.core.images import Images
+from unveil.models.core.run_context import RunContext
 from unveil.models.core.threat_models import Capability
+from unveil.models.evaluation.owner_model import train_owner_model
 from unveil.models.schemes.base import Scheme
 
 Labels = npt.NDArray[np.int64]
 Array = TypeVar("Array", Images, Labels)
 # Images and the number of the first -> what the attack takes of them: 8-bit views or ciphertexts.
 ProtectImages = Callable[[Images, int], Any]
+_NO_CONTEXT = RunContext()
 
 
 @dataclass(frozen=True)
@@ -95,6 +98,7 @@ def build_attack_input(
     image_split: ImageSplit,
     protect: ProtectImages,
     key_index: int = 0,
+    context: RunContext = _NO_CONTEXT,
 ) -> AttackInput:
     """Build the input that the attack's threat model allows: never the key, never the originals of the targets.
 
@@ -103,12 +107,19 @@ def build_attack_input(
 
     key_index: the number of the attacked key. Each key is observed on other images as far as these suffice, so that
     several keys are several independent trials also of an attack whose success depends on the observed images.
+    context: of the training of the owner's classifier, for an attack with the capability `model`.
+    Raises AttackFailed if this classifier cannot be trained.
     """
     count, labels = attack.required_ciphertexts(), image_split.owner_labels
     plain = _select_observed(image_split.owner_images, count, key_index)
     protected = protect(image_split.targets, 0)
     observed = protect(plain, len(image_split.targets)) if len(plain) else protected[:0]
-    threat_model = attack.threat_model
+    takes_views = attack.takes == "view" or scheme is None
+    threat_model, model = attack.threat_model, None
+    if Capability.MODEL in threat_model:
+        owned = protect(image_split.owner_images, len(image_split.targets))
+        views = owned if takes_views or scheme is None else scheme.view(owned, image_split.owner_images.shape)
+        model = train_owner_model(scheme, views, labels, context)
     return AttackInput(
         scheme=scheme,
         targets=protected,
@@ -119,9 +130,8 @@ def build_attack_input(
         labels=_select_observed(labels, count, key_index)
         if labels is not None and Capability.LABELS in threat_model
         else None,
-        target_views=None
-        if attack.takes == "view" or scheme is None
-        else scheme.view(protected, image_split.targets.shape),
+        model=model,
+        target_views=None if takes_views or scheme is None else scheme.view(protected, image_split.targets.shape),
     )
 
 

@@ -86,11 +86,11 @@ def run_cell(
         report = _trial_report(context.report, index, len(secrets), controls_start)
         report(0.0, "protecting")  # lets a cancel in before an attack that never reports
         protect = protect_function(scheme, attack, key_secret, context.device, partial(report, 0.0, "protecting"))
-        attack_input = build_attack_input(scheme, attack, image_split, protect, index)
-        attack_started_at = time.monotonic()
         run_context = replace(
             context, report=report, seed=options.seed + index, ablation=context.ablation and index == 0
         )
+        attack_input = build_attack_input(scheme, attack, image_split, protect, index, run_context)
+        attack_started_at = time.monotonic()
         attack_result = run_attack(attack, attack_input, run_context)
         seconds = time.monotonic() - attack_started_at
         if attack_result.similarities is not None:

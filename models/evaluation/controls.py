@@ -72,20 +72,21 @@ def run_controls(
         nulls = {name: vars(null) for name, null in computed[0].nulls.items()}
         return json.dumps(vars(_StoredControls(vars(computed[0].controls), nulls))).encode()
 
-    cache_key = f"controls/{_control_cache_key(scheme, attack, image_split, originals, context)}"
+    cache_key = f"controls/{control_cache_key(scheme, attack, image_split, originals, context)}"
     stored = _StoredControls(**json.loads(context.memoize(cache_key, compute)))
     nulls = {name: NullDistribution(**null) for name, null in stored.nulls.items()}
     notes = [] if computed else ["controls: those of another cell with the same settings, network and images"]
     return ControlRun(Controls(**stored.controls), nulls, notes)
 
 
-def _control_cache_key(
+def control_cache_key(
     scheme: Scheme[Any, Any] | None,
     attack: Attack[Any],
     image_split: ImageSplit,
     originals: Originals,
     context: RunContext,
 ) -> str:
+    """Equal for controls that give the same result: of the same settings, network, images and seed."""
     images = [
         (array.shape, zlib.crc32(np.ascontiguousarray(array).data))
         for array in (image_split.targets, image_split.owner_images, image_split.public, originals.gallery.images)
@@ -131,7 +132,7 @@ def _reconstructs_inverted(
         image_split = _hold_out(image_split)
     else:
         image_split = replace(image_split, targets=image_split.targets[:CONTROL_IMAGES])
-    attack_input = build_attack_input(scheme, attack, image_split, inverted(scheme, attack))
+    attack_input = build_attack_input(scheme, attack, image_split, inverted(scheme, attack), context=context)
     attack_result = run_attack(attack, attack_input, context)
     reconstructed = attack_result.reconstruct_each(image_split.targets)
     if attack.learning_based:
@@ -148,7 +149,8 @@ def _hold_out(image_split: ImageSplit) -> ImageSplit:
     if count == 0:
         return replace(image_split, targets=image_split.targets[:CONTROL_IMAGES])
     owner_images, targets = np.split(image_split.owner_images, [len(image_split.owner_images) - count])
-    return replace(image_split, owner_images=owner_images, targets=targets)
+    labels = None if image_split.owner_labels is None else image_split.owner_labels[: len(owner_images)]
+    return replace(image_split, owner_images=owner_images, owner_labels=labels, targets=targets)
 
 
 def _attack_noise(
@@ -169,7 +171,8 @@ def _attack_noise(
     targets = image_noise(rng, (count, *image_split.targets.shape[1:]))
     image_split = replace(image_split, targets=targets)
     try:
-        attack_input = build_attack_input(scheme, attack, image_split, noise(scheme, attack, rng, targets))
+        protect = noise(scheme, attack, rng, targets)
+        attack_input = build_attack_input(scheme, attack, image_split, protect, context=context)
         attack_result = run_attack(attack, attack_input, context)
         reconstructed = attack_result.reconstruct_each(targets)
     except AttackFailed as failure:

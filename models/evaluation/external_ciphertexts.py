@@ -68,11 +68,12 @@ def run_external(
 
     def run(index: int, *, ablation: bool) -> AttackResult:
         label, scheme = candidates[index]
-        attack_input = build_attack_input(scheme, attack, image_split, _uploaded_ciphertexts(data))
+        report = _attempt_report(context, index, len(candidates), controls_start, label)
+        run_context = replace(context, report=report, ablation=ablation)
+        attack_input = build_attack_input(scheme, attack, image_split, _uploaded_ciphertexts(data), context=run_context)
         if attack_input.oracle is not None:
             attack_input = replace(attack_input, oracle=oracle)
-        report = _attempt_report(context, index, len(candidates), controls_start, label)
-        return run_attack(attack, attack_input, replace(context, report=report, ablation=ablation))
+        return run_attack(attack, attack_input, run_context)
 
     for index, (label, scheme) in enumerate(candidates):
         attempt_started_at = time.monotonic()

@@ -1,8 +1,8 @@
 """Runs plug-in attacks in a process of their own that receives the serialised attack input and nothing else.
 
-Neither the key nor the originals of the targets are in the memory of that process. The oracle, the checkpoints and the
-progress are served over its pipes. The process runs as the same user: it is a boundary against mistakes in an attack,
-not against hostile code.
+Neither the key nor the originals of the targets are in the memory of that process. The oracle, the owner's model, the
+checkpoints and the progress are served over its pipes. The process runs as the same user: it is a boundary against
+mistakes in an attack, not against hostile code.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable
 from typing import Any, BinaryIO, cast
 
 import numpy as np
@@ -22,6 +23,7 @@ from unveil.models.attacks.base import Attack, AttackInput, AttackResult
 from unveil.models.catalog import origin_of
 from unveil.models.core.checkpoints import CheckpointStore
 from unveil.models.core.errors import ATTACK_FAILURES, AttackFailed
+from unveil.models.core.images import Images
 from unveil.models.core.run_context import RunContext
 from unveil.models.evaluation.attack_messages import Message, receive, send
 from unveil.models.recovery.chosen_plaintext import NibbleMap
@@ -82,6 +84,7 @@ def _request(attack: Attack[Any], attack_input: AttackInput, context: RunContext
         "attack": [attack.name, vars(attack.settings)],
         "scheme": None if scheme is None else [scheme.name, vars(scheme.settings)],
         "oracle": attack_input.oracle is not None,
+        "model": attack_input.model is not None,
         "checkpoints": context.checkpoints is not None,
         "seed": context.seed,
         "device": context.device,
@@ -119,8 +122,10 @@ def _serve(
                 context.report(*progress)
             case "metric":
                 context.metric(fields["name"], fields["step"], fields["value"])
-            case "query":
-                send(stdin, _answer_query(message, attack_input))
+            case "oracle":
+                send(stdin, _answer_query(message, attack_input.oracle))
+            case "model":
+                send(stdin, _answer_query(message, attack_input.model))
             case "read" | "write":
                 send(stdin, _answer_checkpoint(message, context.checkpoints))
             case "failed":
@@ -129,11 +134,11 @@ def _serve(
                 return _result(message, attack, attack_input)
 
 
-def _answer_query(message: Message, attack_input: AttackInput) -> Message:
-    if attack_input.oracle is None:
-        return Message("refused", {"detail": "the threat model of this attack has no oracle"})
+def _answer_query(message: Message, function: Callable[[Images], Any] | None) -> Message:
+    if function is None:
+        return Message("refused", {"detail": f"the threat model of this attack has no {message.kind}"})
     try:
-        return Message("answer", {}, [attack_input.oracle(_required(message.arrays[0]))])
+        return Message("answer", {}, [function(_required(message.arrays[0]))])
     except ValueError as error:
         return Message("refused", {"detail": str(error)})
 

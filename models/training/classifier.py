@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -182,6 +183,21 @@ def predict(network: nn.Module, images: Images, context: RunContext) -> Labels:
         logits = network(to_model_input(torch.from_numpy(images[i : i + batch_size]).to(context.device)))
         predictions[i : i + batch_size] = logits.argmax(1).cpu().numpy()
     return predictions
+
+
+@torch.inference_mode()
+def predict_probabilities(network: nn.Module, images: Images, device: str) -> npt.NDArray[np.float32]:
+    """Probabilities of the classes of uint8 [N, H, W, 3], float32 [N, classes]; network: in eval mode, on the device.
+
+    Raises ValueError for anything but images.
+    """
+    check_images(images)
+    batch_size = max(1, _MAX_PIXELS_PER_BATCH // (images.shape[1] * images.shape[2]))
+    parts = [
+        network(to_model_input(torch.from_numpy(np.ascontiguousarray(images[i : i + batch_size])).to(device)))
+        for i in range(0, len(images), batch_size)
+    ]
+    return np.asarray(torch.cat(parts).float().softmax(1).cpu())
 
 
 def accuracy(network: nn.Module, images: Images, labels: Labels, context: RunContext) -> float:

@@ -21,6 +21,7 @@ from unveil.models.evaluation.attacker_view import split_images
 from unveil.models.evaluation.cell import _derive_secret, run_cell
 from unveil.models.evaluation.controls import run_controls
 from unveil.models.evaluation.originals import Originals
+from unveil.models.evaluation.owner_model import train_owner_model
 from unveil.models.evaluation.scoring import ScoringOptions
 from unveil.models.metrics.significance import NullDistribution
 from unveil.models.schemes.base import TrainedKey
@@ -192,6 +193,29 @@ def test_labels_belong_to_the_observed_images():
     assert (first == DATA.train_labels[0:10:2]).all()
     assert (second == DATA.train_labels[10:20:2]).all()
     assert spy.threat_model.name == "+public images +labels"
+
+
+def test_a_model_is_the_owners_classifier_of_images_under_the_attacked_key():
+    spy = RecordingAttack(ThreatModel.of(Capability.MODEL))
+    scheme, secret = catalog.make_scheme("pixelwise", {}), catalog.new_secret()
+    outcome = run_cell(scheme, spy, DATA, SMOKE, MEMOIZING, secret=secret)
+    attacked, of_negatives, of_noise = (attack_input.model for attack_input in spy.inputs)
+    probabilities = attacked(spy.inputs[0].targets)
+    assert probabilities.shape == (24, DATA.train_labels.max() + 1)
+    assert probabilities.dtype == np.float32
+    assert probabilities.sum(axis=1) == pytest.approx(np.ones(24), abs=1e-5)
+    protected = scheme.protect(DATA.train, secret, len(DATA.test))
+    expected = train_owner_model(scheme, protected, DATA.train_labels, MEMOIZING)(spy.inputs[0].targets)
+    assert (probabilities == expected).all()
+    assert not np.array_equal(of_negatives(spy.inputs[0].targets), of_noise(spy.inputs[0].targets))
+    assert outcome.result.capabilities == ["ciphertexts", "model"]
+    assert spy.inputs[0].labels is None
+
+
+def test_an_attack_on_a_model_needs_labels_for_the_owners_classifier():
+    one_class = replace(DATA, train_labels=np.zeros_like(DATA.train_labels))
+    with pytest.raises(AttackFailed, match="labels of at least two classes"):
+        run_test_cell(("pixelwise", {}), RecordingAttack(ThreatModel.of(Capability.MODEL)), data=one_class)
 
 
 def test_each_key_is_watched_on_images_of_its_own_as_far_as_they_go():

@@ -31,7 +31,7 @@ class Search(Attack):
     """Looks for the secret bytes and for a row of an original in everything it can reach."""
 
     name = "acme/search"
-    threat_model = ThreatModel.of(Capability.ORACLE, Capability.PAIRS)
+    threat_model = ThreatModel.of(Capability.ORACLE, Capability.PAIRS, Capability.MODEL)
 
     def run(self, attack_input, context):
         print("what an attack prints goes to the log")
@@ -52,6 +52,7 @@ class Search(Attack):
         return AttackResult(
             reconstructed=attack_input.targets,
             metrics={"found": found, "variables": len(secrets), "oracle": float(oracle.mean()),
+                     "probability": float(attack_input.model(attack_input.targets)[:, 1].sum()),
                      "pairs": len(attack_input.pairs.plain), "ablation": float(context.ablation)},
             notes=(store.read("state").decode(), str(store.read("none"))),
             ablation=[("curve", 1.0, attack_input.targets[:1])],
@@ -102,7 +103,7 @@ def attacks(tmp_path, monkeypatch):
 
 def make_input(attack, count=4):
     scheme = catalog.make_scheme("pixelwise", {})
-    split = split_images(attack, DATA.test[:count], DATA.train)
+    split = split_images(attack, DATA.test[:count], DATA.train, labels=np.arange(len(DATA.train)) % 2)
     return build_attack_input(scheme, attack, split, lambda images, first: scheme.protect(images, SECRET, first))
 
 
@@ -118,6 +119,7 @@ def test_keys_and_variables_of_the_service_are_out_of_reach_and_the_oracle_answe
     result = run_attack(attack, attack_input, context)
     assert result.metrics["found"] == result.metrics["variables"] == 0
     assert result.metrics["oracle"] == pytest.approx(attack_input.oracle(attack_input.targets[:2]).mean())
+    assert result.metrics["probability"] == pytest.approx(attack_input.model(attack_input.targets)[:, 1].sum())
     assert result.metrics["ablation"] == 0.0
     assert result.metrics["pairs"] == len(attack_input.pairs.plain)
     assert (result.reconstructed == attack_input.targets).all()
