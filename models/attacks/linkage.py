@@ -18,6 +18,7 @@ from unveil.models.core.images import Images
 from unveil.models.core.run_context import RunContext
 from unveil.models.core.settings_schema import setting
 from unveil.models.core.threat_models import ThreatModel
+from unveil.models.schemes.base import Scheme
 
 _MIN_PAIRS = 5
 _HELD_OUT_SHARE = 0.2  # of the pairs, which choose between the two recognisers
@@ -59,6 +60,9 @@ class Linkage(Attack[LinkageSettings]):
 
     def required_ciphertexts(self) -> int | None:
         return None
+
+    def control_cache_key(self, scheme: Scheme[Any, Any] | None) -> str:  # noqa: ARG002 - both recognisers take any scheme
+        return "any"
 
     def run(self, attack_input: AttackInput, context: RunContext) -> AttackResult:
         pairs = attack_input.pairs

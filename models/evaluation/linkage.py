@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Sequence
 from typing import Any
@@ -18,6 +19,7 @@ from unveil.models.core.verdict_rules.evidence import CellEvidence, KeyEvidence,
 from unveil.models.core.verdict_rules.rules import cell_verdict
 from unveil.models.evaluation.attacker_view import ImageSplit, ProtectImages, build_attack_input, inverted, noise
 from unveil.models.evaluation.cell_evidence import effort
+from unveil.models.evaluation.controls import control_cache_key
 from unveil.models.evaluation.originals import Originals
 from unveil.models.evaluation.outcome import CellOutcome
 from unveil.models.evaluation.scoring import ScoringOptions
@@ -43,7 +45,7 @@ def link_outcome(
     """The outcome of a linkage attack. seconds: of the attack. started_at: on time.monotonic's clock."""
     gallery = originals.gallery
     rate = link_rate(attack_result, gallery)
-    controls = _run_controls(scheme, attack, image_split, gallery, context)
+    controls = _run_controls(scheme, attack, image_split, originals, context)
     evidence = CellEvidence(
         attack.name,
         attack.threat_model.name,
@@ -93,10 +95,29 @@ def _run_controls(
     scheme: Scheme[Any, Any] | None,
     attack: Attack[Any],
     image_split: ImageSplit,
+    originals: Originals,
+    context: RunContext,
+) -> Controls:
+    """Positive: inverted images must be linked above chance. Negative: noise must not.
+
+    The cells of an evaluation share them, as those of other learned attacks (`controls`).
+    """
+    cache_key = f"controls/{control_cache_key(scheme, attack, image_split, originals, context)}"
+
+    def compute() -> bytes:
+        controls = _run_both_controls(scheme, attack, image_split, originals.gallery, context)
+        return json.dumps(vars(controls)).encode()
+
+    return Controls(**json.loads(context.memoize(cache_key, compute)))
+
+
+def _run_both_controls(
+    scheme: Scheme[Any, Any] | None,
+    attack: Attack[Any],
+    image_split: ImageSplit,
     gallery: Gallery,
     context: RunContext,
 ) -> Controls:
-    """Positive: inverted images must be linked above chance. Negative: noise must not."""
     invert = inverted(scheme, attack)
     draw = noise(scheme, attack, np.random.default_rng(context.seed), image_split.targets[:0])
     context.report(0.0, "positive control")
@@ -119,7 +140,8 @@ def _links(
 ) -> bool | None:
     """Whether the attack links images that `protect` has protected; None where its training broke off."""
     try:
-        attack_result = attack.run(build_attack_input(scheme, attack, image_split, protect), context)
+        attack_input = build_attack_input(scheme, attack, image_split, protect, context=context)
+        attack_result = attack.run(attack_input, context)
     except TrainingFailed:
         return None
     except AttackFailed:
