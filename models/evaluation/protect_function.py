@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -22,19 +23,21 @@ class InvalidScheme(Exception):
 class ProtectFunction:
     """`function(images)`: uint8 [N, H, W, 3] -> the same shape and dtype, without changing its argument.
 
-    key_per_image: each image is protected by a call of its own.
+    key_per_image: each image is protected by a call of its own. Calls from several threads take turns.
     """
 
     function: Callable[[Images], Any]
     name: str
     key_per_image: bool = False
+    _lock: threading.Lock = field(default_factory=threading.Lock, repr=False, compare=False)
 
     def __call__(self, images: Images, first: int = 0) -> Images:
         """Protect images; `first` is the number of the first one, for errors. Raises InvalidScheme."""
         out = np.empty_like(images)
         step = 1 if self.key_per_image else _BATCH
-        for start in range(0, len(images), step):
-            out[start : start + step] = self._protect_batch(images[start : start + step], first + start)
+        with self._lock:
+            for start in range(0, len(images), step):
+                out[start : start + step] = self._protect_batch(images[start : start + step], first + start)
         return out
 
     def is_randomised(self, images: Images) -> bool:

@@ -1,8 +1,11 @@
-"""All cells of one scheme in this process, one after the other: the computation behind `unveil.audit`."""
+"""All cells of one scheme in this process: the computation behind `unveil.audit`."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import os
+import threading
+from collections.abc import Callable, Collection, Sequence
+from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -11,7 +14,7 @@ import numpy as np
 from unveil.models.attacks.base import Attack
 from unveil.models.catalog import external_not_applicable_reason
 from unveil.models.core.checkpoints import DirectoryStore
-from unveil.models.core.errors import AttackFailed, DoesNotApply
+from unveil.models.core.errors import AttackFailed, Cancelled, DoesNotApply
 from unveil.models.core.images import Images
 from unveil.models.core.profiles import PROFILE_IMAGE_COUNTS, Profile
 from unveil.models.core.run_context import RunContext
@@ -27,6 +30,7 @@ from unveil.models.schemes.base import Scheme, seed_secret
 
 _TEST_SHARE = 0.8  # of the images; the rest is the owner's other images, from which pairs and ciphertexts come
 _KEY_SHARE = 0.3  # of the progress bar, where a key is trained first
+_THREADS = 2  # a cell takes up to 1 GB
 
 Report = Callable[[float, str], None]
 
@@ -134,8 +138,15 @@ def run_audit(
     store: CellStore | None,
     report: Report,
 ) -> list[AuditedCell]:
-    """One cell an attack. Cells that `store` holds are read, not computed. report: of the whole audit, 0..1."""
+    """One cell an attack. Cells that `store` holds are read, not computed. report: of the whole audit, 0..1.
+
+    Two cells of attacks that train nothing are computed at a time, on threads: most of their time is spent in NumPy
+    and torch, which release the interpreter. A cell depends on no other, so the order changes no result. An exception
+    ends the other cell at its next report, and is then raised.
+    """
     applicable = [attack for attack in attacks if subject.not_applicable_reason(attack) is None]
+    start = _KEY_SHARE if subject.scheme is not None and subject.scheme.trains else 0.0
+    progress = _AuditProgress([attack.name for attack in applicable], start, report)
     computed = dict[str, bytes]()
 
     def memoize(name: str, compute: Callable[[], bytes]) -> bytes:
@@ -143,42 +154,101 @@ def run_audit(
             computed[name] = compute()
         return computed[name]
 
-    def context(name: str, start: float, end: float, curves: dict[str, list[list[float]]]) -> RunContext:
+    def context(name: str, curves: dict[str, list[list[float]]]) -> RunContext:
         checkpoints = DirectoryStore(store.folder / "checkpoints" / name) if store else None
         return RunContext(
             seed=options.seed,
             device=device,
             checkpoints=checkpoints,
-            report=lambda fraction, phase: report(start + (end - start) * fraction, f"{name}: {phase}"),
+            report=lambda fraction, phase: progress.update(name, fraction, phase),
             metric=lambda metric, step, value: curves.setdefault(metric, []).append([step, value]),
             memoize=memoize,
         )
 
-    secret, provenance, start = None, None, 0.0
+    secret, provenance = None, None
     if subject.scheme is not None and subject.scheme.trains:
-        trained = subject.scheme.train(subject.data, context("key", 0.0, _KEY_SHARE, {}))
-        secret, provenance, start = trained.secret, trained.provenance, _KEY_SHARE
-    cells = []
-    for attack in attacks:
-        reason = subject.not_applicable_reason(attack)
-        if reason is not None:
-            cells.append(AuditedCell(attack, "not_applicable", reason))
-            continue
+        training_context = replace(
+            context("key", {}), report=lambda fraction, phase: report(_KEY_SHARE * fraction, f"key: {phase}")
+        )
+        trained = subject.scheme.train(subject.data, training_context)
+        secret, provenance = trained.secret, trained.provenance
+
+    def compute(attack: Attack[Any]) -> AuditedCell:
         stored = store.read(attack) if store else None
-        position = applicable.index(attack)
-        lower, upper = (start + (1 - start) * k / len(applicable) for k in (position, position + 1))
-        report(lower, f"{attack.name}: running")
         if stored is None:
+            progress.update(attack.name, 0.0, "running")
             curves = dict[str, list[list[float]]]()
-            stored = _run_attack(subject, attack, options, context(attack.name, lower, upper, curves), secret, curves)
+            stored = _run_attack(subject, attack, options, context(attack.name, curves), secret, curves)
             if stored.outcome is not None and provenance is not None:
                 result = replace(stored.outcome.result, trained_key=provenance)
                 stored = replace(stored, outcome=replace(stored.outcome, result=result))
             if store and stored.status == "succeeded":
                 store.write(stored)
-        cells.append(stored)
+        progress.end(attack.name)
+        return stored
+
+    quick = [attack for attack in applicable if not attack.trains_network()]
+    cells = {attack.name: cell for attack, cell in zip(quick, _map_on_threads(compute, quick, progress), strict=True)}
+    for attack in applicable:
+        if attack.trains_network():
+            cells[attack.name] = compute(attack)
     report(1.0, "done")
-    return cells
+    return [
+        cells.get(attack.name) or AuditedCell(attack, "not_applicable", subject.not_applicable_reason(attack) or "")
+        for attack in attacks
+    ]
+
+
+def _map_on_threads(
+    compute: Callable[[Attack[Any]], AuditedCell], attacks: Sequence[Attack[Any]], progress: _AuditProgress
+) -> list[AuditedCell]:
+    """The cells of the attacks. Raises the first exception, such as KeyboardInterrupt, after every thread has ended."""
+    with ThreadPoolExecutor(min(_THREADS, os.cpu_count() or 1), thread_name_prefix="audit") as pool:
+        futures = [pool.submit(compute, attack) for attack in attacks]
+        try:
+            pending: Collection[Future[AuditedCell]] = futures
+            while pending:  # with a timeout: on Windows Ctrl-C does not interrupt a wait without one
+                done, pending = wait(pending, timeout=0.2, return_when=FIRST_EXCEPTION)
+                for future in done:
+                    future.result()
+        except BaseException:
+            progress.cancel()
+            pool.shutdown(wait=True, cancel_futures=True)
+            raise
+    return [future.result() for future in futures]
+
+
+class _AuditProgress:
+    """The progress of an audit whose cells are computed at the same time. `update` raises Cancelled after `cancel`."""
+
+    def __init__(self, names: Sequence[str], start: float, report: Report) -> None:
+        self._fractions = dict.fromkeys(names, 0.0)
+        self._running = list[str]()
+        self._start, self._report = start, report
+        self._lock = threading.Lock()
+        self._is_cancelled = False
+
+    def update(self, name: str, fraction: float, phase: str) -> None:
+        with self._lock:
+            if self._is_cancelled:
+                raise Cancelled
+            if name not in self._running:
+                self._running.append(name)
+            self._fractions[name] = max(self._fractions[name], fraction)
+            self._report(self._done(), f"{', '.join(self._running)}: {phase}")
+
+    def end(self, name: str) -> None:
+        with self._lock:
+            self._fractions[name] = 1.0
+            if name in self._running:
+                self._running.remove(name)
+
+    def cancel(self) -> None:
+        with self._lock:
+            self._is_cancelled = True
+
+    def _done(self) -> float:
+        return self._start + (1 - self._start) * sum(self._fractions.values()) / len(self._fractions)
 
 
 def _run_attack(
