@@ -244,6 +244,6 @@ def _print_key(key: Key, as_json: bool, *, id_only: bool = False) -> None:
 
 def _read_json_object(path: Path) -> dict[str, Any]:
     try:
-        return dict(parse_json(path.read_text()))
+        return dict(parse_json(path.read_text(encoding="utf-8")))
     except (ValueError, TypeError):
         raise UsageError(f"{path} is not a JSON object in the form that `unveil keys export` prints") from None

@@ -117,6 +117,6 @@ def _read_keys(key: str) -> set[str]:
     from unveil.app.security.signing import thumbprint_of_jwk
 
     try:
-        return {thumbprint_of_jwk(jwk) for jwk in json.loads(path.read_text())["keys"]}
+        return {thumbprint_of_jwk(jwk) for jwk in json.loads(path.read_text(encoding="utf-8"))["keys"]}
     except (ValueError, KeyError, TypeError):
         raise UsageError(f"{path} is not a JSON Web Key Set, as /.well-known/jwks.json serves it") from None

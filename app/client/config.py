@@ -54,4 +54,4 @@ def resolve_config(
 
 
 def _read_line(path: Path) -> str:
-    return path.read_text().strip()
+    return path.read_text(encoding="utf-8").strip()

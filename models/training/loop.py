@@ -355,7 +355,7 @@ def _tune_malloc() -> None:
     """Keep freed memory in the process: every step reuses the same 100 MB, and new pages cost half of the time."""
     try:
         mallopt = ctypes.CDLL(None).mallopt
-    except (OSError, AttributeError):  # not glibc
+    except (OSError, AttributeError, TypeError):  # not glibc; TypeError: Windows loads no nameless library
         return
     mallopt(_M_MMAP_MAX, 0)
     mallopt(_M_TRIM_THRESHOLD, 2**31 - 1)
