@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tests.damaged_arrays import DAMAGED
 from tests.worker.sample_images import encode_pixels, noise, png_of_16_bits
 from unveil.app.rpc.messages import ArchiveRequest, Rejection, RequestRejected
 from unveil.app.settings import Settings
@@ -486,6 +487,15 @@ def test_a_numpy_file_that_is_no_dataset_is_refused(
     rejection = uploader.rejection(archive, originals=originals, kind=kind)
     assert (rejection.code, rejection.pointer) == ("bad_archive", field)
     assert detail in rejection.detail
+
+
+@pytest.mark.parametrize(("file", "message"), DAMAGED.values(), ids=DAMAGED)
+def test_a_damaged_numpy_file_is_refused_with_the_reason(uploader: ArchiveUploader, file: bytes, message: str) -> None:
+    rejection = uploader.rejection(file)
+    assert (rejection.code, rejection.pointer) == ("bad_archive", "/archive")
+    assert message in rejection.detail
+    sound = make_npy(draw_images(10, 9, 9, 3))
+    assert uploader.rejection(sound, originals=file, kind="protected").pointer == "/originals"
 
 
 def test_an_array_is_refused_by_its_header_before_memory_is_taken_for_it(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from uuid import uuid4
 import httpx
 import pytest
 
+from tests.damaged_arrays import DAMAGED
 from tests.sample_images import archive, classes
 from unveil.app.local.stack import LocalStack
 
@@ -111,6 +112,22 @@ def test_what_is_refused_names_its_field_and_leaves_nothing(
     assert (answer.status_code, problem["code"]) == (status, code), problem
     assert pointer in [error["pointer"] for error in problem["errors"]]
     assert list_stored_blobs(stack) == before
+
+
+def test_every_damaged_numpy_file_is_refused_with_the_reason_and_leaves_nothing(
+    http: httpx.Client, stack: LocalStack, other_token: str
+) -> None:
+    http.headers["Authorization"] = f"Bearer {other_token}"  # an account whose rate limit no other test uses
+    before, listed = list_stored_blobs(stack), http.get("/datasets").json()
+    for name, (file, message) in DAMAGED.items():
+        answer = upload(http, file)
+        problem = answer.json()
+        assert (answer.status_code, problem["code"]) == (422, "bad_archive"), (name, problem)
+        (error,) = problem["errors"]
+        assert error["pointer"] == "/archive", name
+        assert message in error["detail"], name
+    assert list_stored_blobs(stack) == before
+    assert http.get("/datasets").json() == listed
 
 
 def test_an_upload_without_an_archive_names_it(http: httpx.Client) -> None:

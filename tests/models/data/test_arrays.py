@@ -1,90 +1,31 @@
 """NumPy files as strangers upload them: whatever is wrong, the reader raises its declared errors."""
 
 import io
-import struct
+import re
 import zipfile
 
 import numpy as np
 import pytest
 
+from tests.damaged_arrays import DAMAGED, IMAGES, LABELS, SHAPE, npy, npz, with_header, zipped
 from unveil.models.data.arrays import arrange_arrays, load_arrays, read_arrays
 from unveil.models.data.image_dataset import DatasetUnreadable
 from unveil.models.data.image_sources import read_images
 from unveil.models.data.reader import DatasetTooLarge
 
-IMAGES = np.random.default_rng(0).integers(0, 256, (10, 4, 4, 3), np.uint8)
-LABELS = np.array(["cat", "dog"] * 5)
 MUTATIONS = 400
-
-
-def npy(array):
-    file = io.BytesIO()
-    np.save(file, array)
-    return file.getvalue()
-
-
-def npz(save=np.savez_compressed, **arrays):
-    file = io.BytesIO()
-    save(file, **arrays)
-    return file.getvalue()
-
-
-def with_header(text, version=1):
-    return b"\x93NUMPY" + bytes([version, 0]) + struct.pack("<H" if version == 1 else "<I", len(text)) + text
 
 
 def read(file):
     return arrange_arrays("set", "the file", load_arrays("the file", io.BytesIO(file), 10**6), seed=0)
 
 
-def zipped(compression):
-    file = io.BytesIO()
-    with zipfile.ZipFile(file, "w", compression) as archive:
-        archive.writestr("images.npy", npy(IMAGES))
-    return file.getvalue()
-
-
-SHAPE = b"{'descr': '|u1', 'fortran_order': False, 'shape': (%s)}"
-
-
-@pytest.mark.parametrize(
-    ("file", "message"),
-    [
-        (b"", "not a zip file"),
-        (with_header(b"{'descr': ('''"), "cannot be read"),  # TokenError
-        (with_header(b"{'descr': '|u1', 'fortran_order': False, 'shape': (-5, 4, 4, 3)}"), "the shape"),
-        (with_header(SHAPE % b"10**9, 1"), "cannot be read"),
-        (with_header(SHAPE % b"99999999999999999999999, 0"), "cannot be read"),  # OverflowError
-        (with_header(b"{'descr': '|u1', 'fortran_order': False, [1]: (3,)}"), "cannot be read"),  # TypeError
-        (with_header(b"(" * 9999), "cannot be read"),
-        (with_header(b"-" * 9999 + b"1"), "cannot be read"),  # RecursionError
-        (with_header(b" " * 10_001, version=2), "a header of 10001 bytes; the limit is 10000"),
-        (b"\x93NUMPY\2\0\xff\xff\xff\xff", "a header of 4294967295 bytes; the limit is 10000"),
-        (npy(np.array([{}], object)), "holds Python objects, which are never loaded"),
-        (npy(IMAGES)[:-1], "its end is missing"),
-        (zipped(zipfile.ZIP_LZMA), "compression method 14; save it with numpy.savez_compressed"),
-        (zipped(zipfile.ZIP_BZIP2), "compression method 12; save it with numpy.savez_compressed"),
-        (npz(images=IMAGES, labels=np.int64(3)), r"labels are int64 \[\]; give one number or name for each image"),
-        (npz(images=IMAGES, labels=np.zeros(10, [("a", "i4")])), "give one number or name for each image"),
-        (npz(images=IMAGES, labels=np.array(["cat\0dog", "\ud800"] * 5)), "not a short, readable name"),
-        (npz(images=IMAGES, labels=np.full(10, 2**31 - 1, np.uint32).view("U1")), "not a short, readable name"),
-        (npz(images=IMAGES, labels=np.array([b"\xff"] * 10)), "not a short, readable name"),
-        (npz(images=IMAGES, labels=np.linspace(0, 1, 10)), "labels are float64; give whole numbers or names"),
-        (npz(images=IMAGES, labels=np.full(10, np.nan)), "labels are float64; give whole numbers or names"),
-        (npz(train=IMAGES, test=IMAGES, y_train=LABELS), "no labels for its test images; give them for both"),
-        (npz(train=IMAGES, test=IMAGES, y_test=LABELS), "no labels for its training images; give them for both"),
-        (npy(IMAGES[0]), "which is one colour image; store images as"),
-        (npz(train=IMAGES[0], test=IMAGES[0]), "which is one colour image; store images as"),
-        (npz(**{"images": IMAGES, "a\nb": IMAGES}), "give it a short, readable name"),
-        (npz(images=IMAGES, Images=IMAGES), "the array images twice"),
-    ],
-    ids=range(27),
-)
+@pytest.mark.parametrize(("file", "message"), DAMAGED.values(), ids=DAMAGED)
 def test_a_damaged_or_unusual_file_is_refused_with_the_reason(file, message, tmp_path):
-    with pytest.raises(DatasetUnreadable, match=message):
+    with pytest.raises(DatasetUnreadable, match=re.escape(message)):
         read(file)
     (tmp_path / "set.npz").write_bytes(file)
-    with pytest.raises(DatasetUnreadable, match=message):
+    with pytest.raises(DatasetUnreadable, match=re.escape(message)):
         read_arrays("set", tmp_path / "set.npz")
 
 
