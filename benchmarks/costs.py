@@ -26,7 +26,7 @@ from unveil.models.core.run_context import RunContext
 from unveil.models.data.datasets import load_folder
 from unveil.models.data.image_dataset import ImageDataset
 from unveil.models.data.sample import sample
-from unveil.models.evaluation import classification_utility
+from unveil.models.evaluation import classification_utility, utility_classifiers
 from unveil.models.evaluation.attacker_view import build_attack_input, split_images
 from unveil.models.schemes.tn_gan import TnGan
 from unveil.models.schemes.tn_model import TnModel
@@ -115,8 +115,8 @@ def trainings(data: ImageDataset, profile: Profile) -> Iterator[Training]:
     count = len(data.train[: tn_gan.settings.images])
     yield Training("tn-gan", 1, count // 2, lambda context: tn_gan.train(data, context))
     count = len(classification_utility.limit_to_profile(data, profile).train)
-    yield _classifier("utility, a classifier", 4, data, count, classification_utility.CLASSIFIERS[profile])
-    tanaka = classification_utility.classifier_for(make_scheme("tanaka", {}), profile)
+    yield _classifier("utility, a classifier", 4, data, count, utility_classifiers.CLASSIFIERS[profile])
+    tanaka = utility_classifiers.classifier_for(make_scheme("tanaka", {}), profile)
     yield _classifier("utility, behind the adaptation network", 1, data, count, tanaka)
 
 

@@ -21,7 +21,7 @@ from unveil.models.core.images import Images
 from unveil.models.core.profiles import Profile
 from unveil.models.core.run_context import RunContext
 from unveil.models.data.image_dataset import ImageDataset
-from unveil.models.evaluation import classification_utility
+from unveil.models.evaluation import utility_classifiers
 from unveil.models.networks.unet import UNet
 from unveil.models.schemes.base import Scheme
 from unveil.models.schemes.tn_model import TnModel
@@ -58,9 +58,9 @@ def cases(profile: Profile, batch: int | None = None) -> dict[str, Callable[[], 
         cases_by_name[name] = partial(train, make_scheme(name, settings, profile))
     classifier_settings: Mapping[str, ClassifierSettings] = {
         "classifier": classifier.CLASSIFIERS[profile],
-        "utility classifier": classification_utility.CLASSIFIERS[profile],
+        "utility classifier": utility_classifiers.CLASSIFIERS[profile],
         "adaptation + classifier": replace(
-            classification_utility.CLASSIFIERS[profile], adaptation=classification_utility._ADAPTATION_WIDTH[profile]
+            utility_classifiers.CLASSIFIERS[profile], adaptation=utility_classifiers.ADAPTATION_WIDTH[profile]
         ),
     }
     for name, s in classifier_settings.items():

@@ -29,26 +29,18 @@ from unveil.models.core.errors import AttackFailed
 from unveil.models.core.images import Images, pad
 from unveil.models.core.profiles import PROFILE_IMAGE_COUNTS, Profile
 from unveil.models.core.run_context import RunContext
-from unveil.models.core.structure import is_fixed_block_map
 from unveil.models.data.image_dataset import ImageDataset
 from unveil.models.evaluation.attacker_view import ProtectImages
 from unveil.models.evaluation.outcome import CellOutcome
 from unveil.models.evaluation.scoring import KeyTrial, ScoringOptions
+from unveil.models.evaluation.utility_classifiers import CLASSIFIERS, classifier_for
 from unveil.models.metrics.intervals import binomial_interval
 from unveil.models.schemes.base import Scheme
-from unveil.models.schemes.tanaka import BLOCK
 from unveil.models.training.classifier import ClassifierSettings, count_classes, predict, train_classifier
 
 MAX_HIGH_DROP_POINTS = 3.0  # that a classifier may lose for its classification to count as High
 
-# The plain classifier of natural96's ten classes must reach 45 % in `quick`.
-CLASSIFIERS: Mapping[Profile, ClassifierSettings] = {
-    "smoke": ClassifierSettings(width=4, shrink=4, by="channels", padding=None, epochs=2, batch=16, schedule="cosine"),
-    "quick": ClassifierSettings(width=16, shrink=4, by="channels", padding=None, epochs=6, batch=32, schedule="cosine"),
-    "paper": ClassifierSettings(by="channels", padding=None),
-}
 TRAINING_IMAGES: Mapping[Profile, int | None] = {"smoke": 64, "quick": 5000, "paper": None}
-_ADAPTATION_WIDTH: Mapping[Profile, int] = {"smoke": 32, "quick": 128, "paper": 512}  # Tanaka's is 512
 
 _RECOGNISER_PROGRESS = 0.99  # of the cell's progress bar, since the recogniser is trained last
 _TIMED_IMAGES = 64  # images whose protection is timed
@@ -125,12 +117,6 @@ def run_external_utility(
 def limit_to_profile(data: ImageDataset, profile: Profile) -> ImageDataset:
     """The images that a profile takes: the test images of every cell, and more training images than an attack has."""
     return data.take(TRAINING_IMAGES[profile], PROFILE_IMAGE_COUNTS[profile][1])
-
-
-def classifier_for(scheme: Scheme[Any, Any] | None, profile: Profile) -> ClassifierSettings:
-    """The classifier for a scheme's images: Tanaka's adaptation network comes first where one map serves all blocks."""
-    adapted = scheme is not None and is_fixed_block_map(scheme.structure, BLOCK)
-    return replace(CLASSIFIERS[profile], adaptation=_ADAPTATION_WIDTH[profile] if adapted else 0)
 
 
 def check_labels(data: ImageDataset) -> None:

@@ -27,7 +27,7 @@ def train_owner_model(
     """
     if labels is None:
         raise AttackFailed("the owner's classifier needs images with labels; upload the images in class folders")
-    from unveil.models.evaluation.classification_utility import classifier_for
+    from unveil.models.evaluation.utility_classifiers import classifier_for
     from unveil.models.training.classifier import predict_probabilities, train_classifier
 
     training_context = replace(

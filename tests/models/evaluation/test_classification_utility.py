@@ -15,7 +15,7 @@ from unveil.models.core.images import Images
 from unveil.models.core.profiles import PROFILE_IMAGE_COUNTS
 from unveil.models.core.run_context import RunContext
 from unveil.models.data.image_dataset import ImageDataset
-from unveil.models.evaluation import classification_utility, cli
+from unveil.models.evaluation import classification_utility, cli, utility_classifiers
 from unveil.models.evaluation.cell import measure_utility, run_cell
 from unveil.models.evaluation.scoring import ScoringOptions
 from unveil.models.networks.tanaka_adaptation import Adaptation
@@ -33,8 +33,8 @@ def make_stripe_dataset(train=96, test=64) -> ImageDataset:
 @pytest.fixture
 def longer_training(monkeypatch):
     """Enough training to tell the stripes apart."""
-    longer = replace(classification_utility.CLASSIFIERS["smoke"], width=8, epochs=8, rate=0.05, precision="fp32")
-    monkeypatch.setitem(classification_utility.CLASSIFIERS, "smoke", longer)
+    longer = replace(utility_classifiers.CLASSIFIERS["smoke"], width=8, epochs=8, rate=0.05, precision="fp32")
+    monkeypatch.setitem(utility_classifiers.CLASSIFIERS, "smoke", longer)
 
 
 @pytest.fixture
@@ -209,7 +209,7 @@ def test_the_adaptation_network_is_the_convolutions_it_stands_for():
 
 
 def test_pixels_become_channels_and_nothing_is_lost():
-    settings = replace(classification_utility.CLASSIFIERS["smoke"], shrink=4)
+    settings = replace(utility_classifiers.CLASSIFIERS["smoke"], shrink=4)
     network = Classifier(2, settings).eval()
     assert network.network.stem[0].in_channels == 48
     one = torch.rand(1, 3, 24, 26)

@@ -13,8 +13,8 @@ from unveil.models.core.run_context import RunContext
 from unveil.models.core.threat_models import Capability, ThreatModel
 from unveil.models.data.sample import sample
 from unveil.models.evaluation.cell import run_cell
-from unveil.models.evaluation.classification_utility import classifier_for
 from unveil.models.evaluation.scoring import ScoringOptions
+from unveil.models.evaluation.utility_classifiers import classifier_for
 from unveil.models.schemes.base import NoSettings
 from unveil.models.schemes.pixelwise import ORDERS, Pixelwise, PixelwiseSettings
 from unveil.models.schemes.tanaka import Tanaka, TanakaSettings
