@@ -8,6 +8,7 @@ from xml.etree import ElementTree
 
 from unveil.app.db.job_states import Status
 from unveil.app.report.formats import escape_markdown
+from unveil.app.report.labels import format_percent
 from unveil.app.report.narrative import badge, describe_verdict, summarize
 from unveil.app.report.table import EvaluationTable, SchemeRow, TableCell
 from unveil.models.core.verdict_rules.types import Verdict
@@ -66,11 +67,23 @@ def _append_cell(suite: ElementTree.Element, row: SchemeRow, cell: TableCell, is
     if cell.result is not None:
         case.set("time", f"{cell.result.seconds:.3f}")
     if cell.verdict in ("broken", "leaks") and is_unacceptable(cell.verdict):
-        ElementTree.SubElement(case, "failure", type=cell.verdict, message=_text(cell.figure or cell.verdict))
+        ElementTree.SubElement(case, "failure", type=cell.verdict, message=_text(_describe(cell)))
     elif cell.cell is not None and cell.cell.status == Status.FAILED:
         ElementTree.SubElement(case, "error", message=_text(cell.empty_reason or "no reason was given"))
     elif cell.result is None:
         ElementTree.SubElement(case, "skipped", message=_text(cell.empty_reason or cell.empty_text))
+
+
+def _describe(cell: TableCell) -> str:
+    """`mean SSIM 0.049, 54 % of images identified (chance 3.8 %)`."""
+    result = cell.result
+    parts = []
+    if result is not None and result.ssim is not None:
+        parts.append(f"mean SSIM {cell.figure}")
+    if result is not None and result.identification is not None:
+        rate, chance = map(format_percent, (result.identification.top1, result.identification.chance))
+        parts.append(f"{rate} of images identified (chance {chance})")
+    return ", ".join(parts) or cell.figure or cell.verdict or ""
 
 
 def _count_outcomes(element: ElementTree.Element, tests: int) -> None:

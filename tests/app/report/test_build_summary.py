@@ -40,6 +40,7 @@ def test_findings_at_or_above_the_limit_fail_and_others_pass():
     }  # fmt: skip
     counts = {name: suites.get(name) for name in ("tests", "failures", "errors", "skipped")}
     assert counts == {"tests": "5", "failures": "2", "errors": "1", "skipped": "1"}
+    assert suite.findall("testcase/failure")[1].get("message") == "mean SSIM 1.000"
     assert suite.find("testcase/error").get("message") == "a|b?<&\n"
 
 
