@@ -37,6 +37,9 @@ WORKDIR /var/lib/unveil
 
 FROM base AS api
 COPY --from=build-api /opt/unveil /opt/unveil
+# Results and reports name it: --build-arg UNVEIL_COMMIT=$(git rev-parse --short=12 HEAD)
+ARG UNVEIL_COMMIT=
+ENV UNVEIL_COMMIT=$UNVEIL_COMMIT
 USER 10001
 EXPOSE 8000
 HEALTHCHECK --interval=10s --timeout=5s --start-period=20s --retries=3 \
@@ -45,6 +48,8 @@ CMD ["unveil", "serve", "--host", "0.0.0.0", "--port", "8000"]
 
 FROM base AS worker
 COPY --from=build-worker /opt/unveil /opt/unveil
+ARG UNVEIL_COMMIT=
+ENV UNVEIL_COMMIT=$UNVEIL_COMMIT
 USER 10001
 # Any worker on this machine, whatever its queue: the name is its own.
 HEALTHCHECK --interval=60s --timeout=30s --start-period=60s --retries=3 \

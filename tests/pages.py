@@ -30,7 +30,9 @@ const [page] = performance.getEntriesByType("navigation");
 const parts = performance.getEntriesByType("resource").filter((part) => part.name.startsWith("http"));
 const picture = (part) => /\\.(png|svg)(\\?|$)/.test(part.name);
 const size = (all) => all.reduce((sum, part) => sum + part.decodedBodySize, 0);
-const within = [...document.images].reduce((sum, { src }) => sum + (src.startsWith("data:") ? src.length : 0), 0);
+const sources = [...document.images].map(({ src }) => src);
+sources.push(...[...document.querySelectorAll("image")].map(({ href }) => href.baseVal));
+const within = sources.reduce((sum, source) => sum + (source.startsWith("data:") ? source.length : 0), 0);
 return {
   interactive: page.domContentLoadedEventEnd / 1000,
   weight: (size([page, ...parts.filter((part) => !picture(part))]) - within) / 1000,

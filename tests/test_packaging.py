@@ -144,7 +144,7 @@ def test_the_api_image_has_no_torch_and_the_worker_image_has_it(dockerfile: str)
 SERVER_PACKAGES = {
     "alembic", "celery", "cryptography", "fastapi", "fastapi-offline", "fsspec", "prometheus-client",
     "prometheus-fastapi-instrumentator", "psutil", "psycopg", "pydantic-settings", "python-multipart", "redis",
-    "sqlalchemy", "starlette", "structlog", "uvicorn",
+    "sqlalchemy", "starlette", "structlog", "typst", "uvicorn",
 }  # fmt: skip
 TORCH_PACKAGES = {"safetensors", "torch", "torchvision"}
 
@@ -157,16 +157,18 @@ def test_the_base_install_brings_no_server_package_and_no_torch(project: dict[st
 
 def test_each_extra_brings_what_it_is_named_after(project: dict[str, Any]) -> None:
     extras = project["optional-dependencies"]
-    assert set(extras) == {"torch", "server", "local", "s3", "notebook", "dev"}
+    assert set(extras) == {"torch", "pdf", "server", "local", "s3", "notebook", "dev"}
     assert {_name(requirement) for requirement in extras["server"]} == SERVER_PACKAGES
+    assert {_name(requirement) for requirement in extras["pdf"]} == {"typst"}
     assert {_name(requirement) for requirement in extras["torch"]} == TORCH_PACKAGES
     assert "unveil[server,torch]" in extras["local"]
 
 
 def test_the_command_line_names_the_extra_of_every_module_that_the_base_install_lacks(project: dict[str, Any]) -> None:
-    for extra in ("server", "torch", "s3"):
-        for requirement in project["optional-dependencies"][extra]:
-            assert EXTRAS[_name(requirement).replace("-", "_")] == extra
+    extras = project["optional-dependencies"]
+    for requirement in (*extras["server"], *extras["torch"], *extras["s3"]):
+        smallest = EXTRAS[_name(requirement).replace("-", "_")]
+        assert _name(requirement) in map(_name, extras[smallest])
 
 
 def _name(requirement: str) -> str:

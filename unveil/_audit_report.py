@@ -5,13 +5,11 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-import platform
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import cached_property
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,9 +24,10 @@ from unveil.app.report.model import Report, SampleTriple
 from unveil.app.report.table import EvaluationTable
 from unveil.models import catalog
 from unveil.models.core.cell_result import CellResult
+from unveil.models.core.hardware import describe_hardware
 from unveil.models.core.images import Images, to_png
 from unveil.models.core.verdict_rules.types import CellVerdict, SchemeVerdict
-from unveil.models.core.version import __version__
+from unveil.models.core.version import package_versions
 from unveil.models.evaluation.audit_verdict import compute_verdict
 from unveil.models.evaluation.cell_store import AuditedCell
 from unveil.models.evaluation.outcome import Sample, Scores
@@ -38,7 +37,7 @@ from unveil.models.evaluation.scoring import ScoringOptions
 if TYPE_CHECKING:
     import pandas as pd
 
-_NOT_REPEATABLE = ("seconds", "device", "versions")  # fields that differ between runs with equal results
+_NOT_REPEATABLE = ("seconds", "device", "hardware", "versions")  # fields that differ between runs with equal results
 
 
 @dataclass(frozen=True)
@@ -152,7 +151,7 @@ class AuditReport:
         return pd.DataFrame([_row(attack) for attack in self])
 
     def render(self, format: str = "html") -> bytes:
-        """The report as html, json, csv, md or zip, by the renderers of the service."""
+        """The report as html, json, csv, md, pdf or zip, by the renderers of the service."""
         if format != "zip":
             return formats.render(self._report, Format(format))
         buffer = io.BytesIO()
@@ -167,7 +166,10 @@ class AuditReport:
         return buffer.getvalue()
 
     def save(self, path: str | Path) -> Path:
-        """Write the report; the suffix is the format: .html, .json, .csv, .md or .zip. Raises ValueError, OSError."""
+        """Write the report; the suffix is its format: .html, .json, .csv, .md, .pdf, .zip. Raises ValueError, OSError.
+
+        A .pdf needs `unveil[pdf]`. Raises PdfUnavailable without it.
+        """
         path = Path(path)
         format = path.suffix.removeprefix(".")
         if format not in [f.value for f in Format]:
@@ -203,7 +205,13 @@ class AuditReport:
             result = cell.outcome.result if cell.outcome else None
             if result is not None and found is not None:
                 leaking, comparison = list(found.leaking_images), found.comparison
-                result = replace(result, verdict=found.verdict, leaking_images=leaking, comparison=comparison)
+                result = replace(
+                    result,
+                    verdict=found.verdict,
+                    leaking_images=leaking,
+                    comparison=comparison,
+                    hardware=describe_hardware(result.device),
+                )
             results.append(result)
         return results
 
@@ -231,7 +239,7 @@ class AuditReport:
             ],
             cells=cells,
             settings=self._settings,
-            versions=_versions(),
+            versions=package_versions(),
         )
         samples = {
             job.id: [_triple(job.id, sample) for sample in cell.outcome.samples]
@@ -323,11 +331,3 @@ def _strip(value: Any) -> Any:
     if isinstance(value, Mapping):
         return {name: _strip(inner) for name, inner in value.items() if name not in _NOT_REPEATABLE}
     return [_strip(inner) for inner in value] if isinstance(value, list) else value
-
-
-def _versions() -> dict[str, str | None]:
-    try:
-        torch = version("torch")
-    except PackageNotFoundError:
-        torch = None
-    return {"unveil": __version__, "torch": torch, "python": platform.python_version()}

@@ -17,6 +17,7 @@ from unveil.models import catalog
 from unveil.models.attacks.submitted import Submitted
 from unveil.models.catalog import make_attack, make_scheme
 from unveil.models.core.errors import AttackFailed
+from unveil.models.core.hardware import describe_hardware
 from unveil.models.core.images import Images, to_png
 from unveil.models.core.profiles import PROFILE_IMAGE_COUNTS
 from unveil.models.core.version import package_versions
@@ -152,7 +153,9 @@ def _load_secret(job: CellJob) -> bytes | None:
 
 def _outcome_values(job: CellJob, outcome: AnyOutcome) -> dict[str, Any]:
     origin = catalog.origins(job.scheme["name"], job.attack["name"])
-    return {"result": replace(outcome.result, versions=package_versions(), origin=origin).to_json()}
+    hardware = describe_hardware(outcome.result.device)
+    result = replace(outcome.result, hardware=hardware, versions=package_versions(), origin=origin)
+    return {"result": result.to_json()}
 
 
 def _result_rows(cell_id: str, outcome: AnyOutcome, metrics: dict[str, list[list[float]]]) -> list[Any]:

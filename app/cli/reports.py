@@ -70,7 +70,9 @@ def write_report(
 
 @report.command()
 def verify(
-    file: Annotated[Path, typer.Argument(help="Report as it was downloaded: html, md, json or zip", metavar="FILE")],
+    file: Annotated[
+        Path, typer.Argument(help="Report as it was downloaded: html, md, json, pdf or zip", metavar="FILE")
+    ],
     key: Annotated[
         str | None,
         typer.Option(help="Key that must have signed it: as `unveil report keys` prints it, or a jwks.json"),

@@ -5,4 +5,4 @@ from __future__ import annotations
 from typing import Literal
 
 Profile = Literal["smoke", "quick", "paper"]
-ReportFormat = Literal["html", "json", "csv", "md", "zip"]
+ReportFormat = Literal["html", "json", "csv", "md", "pdf", "zip"]

@@ -134,6 +134,10 @@ class NoWorker(Unavailable, code="no_worker", title="No encryption worker replie
     """Send the request again; `unveil doctor` shows whether workers run."""
 
 
+class PdfUnavailable(ServerProblem, code="pdf_unavailable", title="PDF cannot be written", status=501):
+    """Print `report.html` from a browser, or ask the operator to install `unveil[pdf]`."""
+
+
 class StorageFull(Unavailable, code="storage_full", title="The storage of the service is full"):
     """The operator must free space."""
 

@@ -33,7 +33,7 @@ async def load_report(
     for curve in await queries.list_curves(session, ids):
         curves.setdefault(curve.cell_id, {})[curve.name] = curve.points
     report = Report(view, curves, samples, auditor=auditor, without_images=not with_images)
-    if with_images and format in (Format.HTML, Format.ZIP):
+    if with_images and format in (Format.HTML, Format.PDF, Format.ZIP):
         for row in await queries.list_sample_triples(session, ids):
             samples.setdefault(row.cell_id, []).append(SampleTriple(*row))
         for cell in view.cells:

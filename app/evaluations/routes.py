@@ -26,6 +26,7 @@ from unveil.app.errors.problem import (
     KeyNotReady,
     NoPairApplies,
     NotFound,
+    PdfUnavailable,
     QueueFull,
     TooManyStreams,
     Unavailable,
@@ -248,7 +249,7 @@ async def stream_events(
 @router.get(
     "/{evaluation_id}/report.{format}",
     response_class=Response,
-    responses=_response(200, "The report", *formats.MEDIA_TYPES.values()) | problems(UnknownEvaluation),
+    responses=_response(200, "The report", *formats.MEDIA_TYPES.values()) | problems(UnknownEvaluation, PdfUnavailable),
 )
 async def get_report(
     evaluation_id: EvaluationId,

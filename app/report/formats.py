@@ -1,4 +1,4 @@
-"""The report in every format: html, json, csv, md, and the parts of a zip."""
+"""The report in every format: html, json, csv, md, pdf, and the parts of a zip."""
 
 from __future__ import annotations
 
@@ -17,10 +17,11 @@ from typing import Any
 
 import jinja2
 
-from unveil.app.report import charts, narrative
-from unveil.app.report.image_grids import PAPER_FIGURES, ImageGrid, build_image_grids, build_strips, data_uri
+from unveil.app.report import charts, narrative, pdf
+from unveil.app.report.image_grids import PAPER_FIGURES, ImageGrid, ImageStore, build_image_grids, build_strips
 from unveil.app.report.labels import NO_VALUE, format_number, format_percent
 from unveil.app.report.model import Report, SampleTriple
+from unveil.app.report.references import Reference
 from unveil.app.report.table import TableCell
 from unveil.app.report.tables import table_1, table_2, utility_table
 
@@ -38,23 +39,25 @@ class Format(StrEnum):
     JSON = "json"
     CSV = "csv"
     MD = "md"
+    PDF = "pdf"
     ZIP = "zip"
 
 
-SIGNED = (Format.HTML, Format.JSON, Format.MD)  # a CSV file has no place for a signature
+SIGNED = (Format.HTML, Format.JSON, Format.MD, Format.PDF)  # a CSV file has no place for a signature
 MEDIA_TYPES = {
     Format.HTML: "text/html",
     Format.JSON: "application/json",
     Format.CSV: "text/csv",
     Format.MD: "text/markdown",
+    Format.PDF: "application/pdf",
     Format.ZIP: "application/zip",
 }
 HEADERS = {Format.HTML: {"Content-Security-Policy": f"{_CONTENT_SECURITY_POLICY}; frame-ancestors 'none'"}}
 
 
 def render(report: Report, format: Format) -> bytes:
-    """Every format except zip."""
-    return _RENDERERS[format](report)
+    """Every format except zip. Raises PdfUnavailable."""
+    return pdf.render(_render_html(report), report) if format is Format.PDF else _RENDERERS[format](report)
 
 
 def displayed_triples(report: Report) -> list[SampleTriple]:
@@ -71,7 +74,7 @@ def scores_csv(scores: Iterable[Sequence[Any]]) -> str:
 
 
 def write_reports(archive: zipfile.ZipFile, report: Report, sign: Callable[[bytes], bytes] | None = None) -> None:
-    """The report in all other formats, and its tables as CSV. sign: for the formats that hold a signature."""
+    """The report in all formats but PDF, and its tables as CSV. sign: for the formats that hold a signature."""
     for format, renderer in _RENDERERS.items():
         content = renderer(report)
         archive.writestr(f"report.{format.value}", sign(content) if sign and format in SIGNED else content)
@@ -167,7 +170,7 @@ def _render_html(report: Report) -> bytes:
         "shown_triples": sum(map(len, strips_by_cell.values())),
         "stored_triples": sum(map(len, report.samples.values())),
         "examples": _example_triples(report, grids),
-        "uri": data_uri,
+        "image_store": ImageStore(),
         "key_space": charts.build_key_space_chart(
             [
                 (row.title, cell.result.key_space_bits)
@@ -268,6 +271,7 @@ def _template_context(report: Report) -> dict[str, Any]:
         "images": max((result.ssim.n for result in results if result.ssim), default=0),
         "common_notes": _common_notes([result.notes for result in results if result.ssim]),
         "recognised": any(result.recogniser for result in results),
+        "references": report.references,
     }
 
 
@@ -288,5 +292,6 @@ def load_template(name: str) -> jinja2.Template:
     )
     environment.filters["figure"] = format_number
     environment.filters["in_row"] = lambda column, row: row.cell_for(column)
+    environment.filters["bibtex"] = Reference.to_bibtex
     environment.filters["line"] = escape_markdown
     return environment.get_template(name)

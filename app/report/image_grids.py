@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from unveil.app.report.model import Report, SampleTriple
 from unveil.app.report.table import AttackColumn, SchemeRow
 
-MAX_IMAGE_BYTES = 6_000_000  # of base64 on one page
+MAX_IMAGE_BYTES = 1_500_000  # of base64 on one page, so that it can be sent by mail
 _MAX_TRIPLES_PER_CELL = 3  # one row of the page
 _MAX_GRIDS_PER_SCHEME = 2
 PAPER_FIGURES: Mapping[str, str] = {"fr": "Fig. 9", "gan": "Fig. 10", "itn": "Fig. 11"}
@@ -64,19 +64,35 @@ def build_image_grids(report: Report) -> list[ImageGrid]:
         columns = [c for c in report.table.image_columns if any(c.label in line.triple_by_column for line in lines)]
         columns.sort(key=lambda column: column_order.get(column.name, len(column_order)))
         grids.append(ImageGrid(lines[0].sample, columns, lines))
-    return grids
+    # The first one always, and others while they fit.
+    return [
+        grid for count, grid in enumerate(grids, 1) if count == 1 or _base64_size_of(grids[:count]) <= MAX_IMAGE_BYTES
+    ]
 
 
 def build_strips(report: Report, grids: Sequence[ImageGrid]) -> dict[str, Sequence[SampleTriple]]:
     """Triples by cell, in their order and with the first and the last: as many as the page can hold."""
-    remaining_bytes = MAX_IMAGE_BYTES - sum(
-        figure.sample.plain_size + sum(map(_row_base64_size, figure.rows)) for figure in grids
-    )
+    remaining_bytes = MAX_IMAGE_BYTES - _base64_size_of(grids)
     for count in range(_MAX_TRIPLES_PER_CELL, 0, -1):
         triples_by_cell = {id: _pick_evenly(samples, count) for id, samples in report.samples.items() if samples}
         if sum(_base64_size(sample) for samples in triples_by_cell.values() for sample in samples) <= remaining_bytes:
             return triples_by_cell
     return {}
+
+
+class ImageStore:
+    """The PNGs of a page, each stored once however often it is shown."""
+
+    def __init__(self) -> None:
+        self._ids: dict[bytes, str] = {}
+
+    def id_of(self, image: bytes) -> str:
+        """The element of the page that holds this PNG."""
+        return self._ids.setdefault(image, f"image-{len(self._ids)}")
+
+    def stored(self) -> list[tuple[str, str]]:
+        """(id, data URI) of every PNG that `id_of` was asked for."""
+        return [(id, data_uri(image)) for image, id in self._ids.items()]
 
 
 def data_uri(image: bytes) -> str:
@@ -90,6 +106,10 @@ def _pick_evenly(samples: Sequence[SampleTriple], count: int) -> Sequence[Sample
     if count == 1:
         return samples[len(samples) // 2 :][:1]
     return [samples[i * (len(samples) - 1) // (count - 1)] for i in range(count)]
+
+
+def _base64_size_of(grids: Sequence[ImageGrid]) -> int:
+    return sum(grid.sample.plain_size * 4 // 3 + sum(map(_row_base64_size, grid.rows)) for grid in grids)
 
 
 def _base64_size(sample: SampleTriple) -> int:

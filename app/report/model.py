@@ -13,12 +13,13 @@ from typing import Any
 from unveil.app.report.charts import Points
 from unveil.app.report.evaluation import Evaluation
 from unveil.app.report.labels import NOT_SETTINGS, dataset_label, default_settings, format_duration, title
+from unveil.app.report.references import Reference, references_of
 from unveil.app.report.table import EvaluationTable, TableCell
 from unveil.models import catalog
 from unveil.models.core.profiles import PROFILE_IMAGE_COUNTS
 from unveil.models.core.verdict_rules.types import RULES_VERSION
 
-_FIELDS_OF_A_RUN = ("seconds", "device", "versions")
+_FIELDS_OF_A_RUN = ("seconds", "device", "hardware", "versions")
 
 
 @dataclass
@@ -106,6 +107,11 @@ class Report:
         return notes
 
     @property
+    def references(self) -> list[Reference]:
+        entries = (*self.evaluation.settings["schemes"], *self.evaluation.settings["attacks"])
+        return references_of(entry["name"] for entry in entries)
+
+    @property
     def facts(self) -> list[tuple[str, str]]:
         """What identifies this evaluation, as pairs of a term and its text."""
         evaluation = self.evaluation
@@ -122,10 +128,14 @@ class Report:
         known_versions = [
             f"{name} {found}" for name, key in versions.items() if (found := evaluation.versions.get(key))
         ]
+        if commit := evaluation.versions.get("commit"):
+            known_versions[0] += f" (commit {commit})"
         facts.append(("Measured with", ", ".join([*known_versions, f"verdict rules {RULES_VERSION}"])))
         devices = ", ".join(sorted({result.device for result in results}))
         seconds = format_duration(sum(result.seconds for result in results))
         facts.append(("Computation", f"{seconds} in {len(results)} cells" + (f", on {devices}" if devices else "")))
+        if hardware := sorted({result.hardware for result in results if result.hardware}):
+            facts.append(("Hardware", "; ".join(hardware)))
         if evaluation.started_at and evaluation.finished_at and evaluation.finished_at > evaluation.started_at:
             duration = (evaluation.finished_at - evaluation.started_at).total_seconds()
             facts.append(("Duration", format_duration(duration)))

@@ -1,8 +1,8 @@
 """Signatures of reports: a JSON Web Signature (RFC 7515) with Ed25519 (RFC 8037) at the end of the file.
 
 The payload names the auditor, the evaluation and the SHA-256 of the file without its signature; the header holds the
-public key. HTML and Markdown end with a comment that holds the signature, JSON has it as the last member, and a zip
-has a signed `manifest.json` with the SHA-256 of every other file. A signature proves who made the report and that
+public key. HTML, Markdown and PDF end with a comment that holds the signature, JSON has it as the last member, and a
+zip has a signed `manifest.json` with the SHA-256 of every other file. A signature proves who made the report and that
 nobody has changed it since; it does not prove that a scheme is safe.
 """
 
@@ -29,7 +29,11 @@ from unveil.app.security.envelope import Keyring
 MANIFEST = "manifest.json"
 _INFO = b"unveil report signature v1"
 _TYPE = "unveil-report"
+_PDF_START = b"%PDF-"
 _COMMENT = re.compile(rb"\n<!-- unveil-signature: ([\w.-]+) -->\s*\Z")
+# A PDF must end with the offset of its cross-reference table, so that line stands behind the comment again.
+_PDF_END = re.compile(rb"startxref\s+(\d+)\s+%%EOF\s*\Z")
+_PDF_COMMENT = re.compile(rb"\n% unveil-signature: ([\w.-]+)\nstartxref\n(\d+)\n%%EOF\n\Z")
 _MEMBER = re.compile(rb',\n  "signature": "([\w.-]+)"\n}\s*\Z')
 
 
@@ -67,10 +71,12 @@ class ReportSigner:
     unveil: str
 
     def sign(self, content: bytes) -> bytes:
-        """The JSON, HTML or Markdown file with its signature. JSON must be indented by two spaces."""
+        """The JSON, HTML, Markdown or PDF file with its signature. JSON must be indented by two spaces."""
         now = datetime.now(UTC).isoformat(timespec="seconds")
         claims = Claims(self.evaluation, self.auditor, self.unveil, now, hashlib.sha256(content).hexdigest())
         jws = _make_jws(asdict(claims), self.key)
+        if content.startswith(_PDF_START) and (end := _PDF_END.search(content)):
+            return content + b"\n% unveil-signature: " + jws + b"\nstartxref\n" + end[1] + b"\n%%EOF\n"
         if content.endswith(b"\n}"):
             return content.removesuffix(b"\n}") + b',\n  "signature": "' + jws + b'"\n}'
         return content + b"\n<!-- unveil-signature: " + jws + b" -->\n"
@@ -102,9 +108,11 @@ def thumbprint_of_jwk(jwk: Mapping[str, str]) -> str:
 def verify_file(path: Path) -> Signature:
     """The valid signature of a report file in any format. Raises SignatureError, OSError.
 
-    The suffix decides whether it is a zip, as it does for what will open the file: a signed zip stays one when a page
-    is put before it.
+    The suffix decides whether it is a zip or a PDF, as it does for what will open the file: a signed zip stays one when
+    a page is put before it.
     """
+    if path.suffix.lower() == ".pdf":
+        return _verify_pdf(path.read_bytes())
     if path.suffix.lower() != ".zip":
         return verify_content(path.read_bytes())
     try:
@@ -122,10 +130,25 @@ def verify_content(content: bytes) -> Signature:
         signed = content[: match.start()] + b"\n}"
     else:
         raise SignatureError("it does not end with a signature: it was changed, or was made without the service")
-    signature = _verify_jws(match[1])
+    return _verify_digest(match[1], signed)
+
+
+def _verify_digest(jws: bytes, signed: bytes) -> Signature:
+    signature = _verify_jws(jws)
     if signature.claims.report_sha256 != hashlib.sha256(signed).hexdigest():
         raise SignatureError("its content was changed after it was signed")
     return signature
+
+
+def _verify_pdf(content: bytes) -> Signature:
+    match = _PDF_COMMENT.search(content)
+    if not content.startswith(_PDF_START) or match is None:
+        raise SignatureError("it does not end with a signature: it was changed, or was made without the service")
+    signed = content[: match.start()]
+    end = _PDF_END.search(signed)
+    if end is None or end[1] != match[2]:  # readers start at the last offset
+        raise SignatureError("its content was changed after it was signed")
+    return _verify_digest(match[1], signed)
 
 
 def _verify_zip(archive: zipfile.ZipFile) -> Signature:

@@ -145,6 +145,8 @@ class CellResult(JsonRecord):
     seconds: float
     device: str
     notes: list[str] = field(default_factory=list)
+    hardware: str | None = None
+    """Processor and GPU of the worker; null in results of versions before 0.2"""
     versions: Mapping[str, str | None] | None = None
     """Of the worker that computed the result"""
     origin: Mapping[str, Mapping[str, Any] | None] | None = None
@@ -231,6 +233,7 @@ class UtilityResult(JsonRecord):
     seconds: float
     device: str
     notes: list[str] = field(default_factory=list)
+    hardware: str | None = None
     versions: Mapping[str, str | None] | None = None
     origin: Mapping[str, Mapping[str, Any] | None] | None = None
     """Distribution, version and source_sha256 of `scheme`"""

@@ -10,14 +10,16 @@ import io
 import os
 import re
 import shlex
+import sys
 import tracemalloc
 import zipfile
 
 import httpx
 import pytest
-from sqlalchemy import event, text
+from sqlalchemy import event, select, text
 
 from tests.app.evaluations.conftest import create_evaluation
+from unveil.app.db.tables import Cell
 from unveil.app.evaluations import queries
 from unveil.app.jobs import event_log
 from unveil.app.report import charts, image_grids
@@ -48,8 +50,7 @@ def test_the_page_is_self_contained_and_states_the_findings(client, run_cells):
     assert page.headers["content-type"] == "text/html; charset=utf-8"
     assert "audit &lt;b&gt;1&lt;/b&gt;" in page.text
     assert "<b>1</b>" not in page.text
-    assert "http://" not in page.text
-    assert "https://" not in page.text
+    assert set(re.findall(r"https?://[^/]*/", page.text)) == {"https://doi.org/"}
     assert "<script" not in page.text
     assert not re.search(r"\sstyle=", page.text)
     style = re.search(r"<style>(.*?)</style>", page.text, re.DOTALL).group(1)
@@ -107,9 +108,12 @@ def test_one_image_is_seen_under_every_scheme_and_attack(client, run_cells, fetc
     assert 0 in set.intersection(*kept), "the first image is among the samples of every cell"
     page = client.get(body["links"]["report"]).text
     figure = re.search(r'<table class="pictures">(.*?)</table>', page, re.DOTALL).group(1)
-    assert len(re.findall("<img", figure)) == 1 + 2 * 2, "the original, and by scheme: protected, FR"
+    shown = re.findall(r'<use href="#([\w-]+)"', figure)
+    assert len(shown) == 1 + 2 * 2, "the original, and by scheme: protected, FR"
     plain = client.get(f"{cells[0]['samples'][0]['plain'].rsplit('/', 2)[0]}/0/plain.png").content
-    assert base64.b64encode(plain).decode() in figure
+    stored = dict(re.findall(r'<symbol id="([\w-]+)".*?base64,([\w+/=]+)"', page))
+    assert base64.b64decode(stored[shown[0]]) == plain
+    assert len(set(stored.values())) == len(stored), "each image once"
     assert "Fig. 9" in figure
 
 
@@ -119,8 +123,12 @@ def test_a_page_with_many_pictures_keeps_its_size(client, run_cells, monkeypatch
     whole = client.get(body["links"]["report"])
     monkeypatch.setattr(image_grids, "MAX_IMAGE_BYTES", 900_000)
     small = client.get(body["links"]["report"])
-    assert len(small.content) < 1_100_000 < len(whole.content)
     assert "32 stored triples" in small.text
+    monkeypatch.setattr(image_grids, "MAX_IMAGE_BYTES", 100_000)
+    smallest = client.get(body["links"]["report"])
+    assert smallest.text.count('class="pictures"') == 1, "one image under every attack is always shown"
+    assert len(smallest.content) < 500_000
+    assert len(smallest.content) < len(small.content) < len(whole.content) < 1_500_000
 
 
 def test_the_report_comes_in_every_format_and_is_signed(client, run_cells, tmp_path):
@@ -137,13 +145,14 @@ def test_the_report_comes_in_every_format_and_is_signed(client, run_cells, tmp_p
     assert "(paper 0.4646)" in text
     assert "\\|" in text.splitlines()[0]
     result = client.get(body["links"]["self"]).json()["cells"][0]["result"]
-    for fact in (f"Evaluation: {body['id']}", f"Dataset, SHA-256: {result['dataset_sha256']}", "verdict rules 2"):
+    facts = [f"Evaluation: {body['id']}", f"Dataset, SHA-256: {result['dataset_sha256']}", "verdict rules 2"]
+    for fact in (*facts, f"Hardware: {result['hardware']}"):
         assert fact in text.replace("\\", "")
     (digest,) = re.findall(r"Results, SHA-256: ([0-9a-f]{64})", text)
     assert digest in client.get(f"{base}.html").text
 
     keys = client.get("/.well-known/jwks.json", headers={"Authorization": ""}).json()["keys"]
-    for format in ("html", "md", "json", "zip"):
+    for format in ("html", "md", "json", "pdf", "zip"):
         file = tmp_path / f"report.{format}"
         file.write_bytes(client.get(f"{base}.{format}").content)
         signature = signing.verify_file(file)
@@ -166,12 +175,50 @@ def test_the_report_comes_in_every_format_and_is_signed(client, run_cells, tmp_p
     assert table[0]["fr paper"] == "0.4646"
 
 
+def test_a_pdf_has_the_pages_text_and_images_and_says_what_to_do_where_it_cannot_be_written(
+    client, run_cells, monkeypatch
+):
+    body = create_evaluation(client, name="#strong[x] $1$ " + "y" * 100)
+    run_cells(body)
+    address = f"{body['links']['self']}/report.pdf"
+    answer = client.get(address)
+    assert answer.headers["Content-Type"] == "application/pdf"
+    assert answer.content.startswith(b"%PDF-")
+    assert answer.content.endswith(b"%%EOF\n")
+    assert len(answer.content) > len(client.get(address, params={"images": "false"}).content)
+    monkeypatch.setitem(sys.modules, "typst", None)
+    refused = client.get(address)
+    assert (refused.status_code, refused.json()["code"]) == (501, "pdf_unavailable")
+    assert "print report.html" in refused.json()["detail"]
+
+
+def test_stored_results_without_hardware_and_commit_have_a_report(client, runtime, run_cells):
+    body = create_evaluation(client, **SMALL)
+    run_cells(body)
+    with runtime.sessions.begin() as session:
+        for cell in session.scalars(select(Cell).where(Cell.evaluation_id == body["id"], Cell.result.is_not(None))):
+            versions = {name: value for name, value in cell.result["versions"].items() if name != "commit"}
+            result = {name: value for name, value in cell.result.items() if name != "hardware"}
+            cell.result = {**result, "versions": versions}
+    page = client.get(body["links"]["report"]).text
+    assert "Hardware" not in page
+    assert "(commit" not in page
+    assert "Measured with" in page
+
+
+def test_references_are_those_of_the_schemes_and_attacks(fetch):
+    page = fetch("html", **SMALL).text
+    assert "https://doi.org/10.48550/arXiv.1804.00490" in page
+    assert "@misc{tanaka2018learnable" in page
+    assert "CycleGAN" not in page
+
+
 def test_a_report_of_an_unfinished_evaluation_is_marked_as_such(client, runtime):
     body = create_evaluation(client, **SMALL)
     page = client.get(body["links"]["report"]).text
     assert "not final" in page
     assert "No conclusion: attacks are still running" in page
-    for format in ("json", "csv", "md", "zip"):
+    for format in ("json", "csv", "md", "pdf", "zip"):
         assert client.get(f"{body['links']['self']}/report.{format}").status_code == 200
     with runtime.sessions.begin() as session:
         event_log.cancel(session, event_log.lock_evaluation(session, body["id"]))
@@ -233,7 +280,7 @@ def test_a_page_reads_the_pictures_that_it_shows_and_no_others(service, client, 
     finally:
         event.remove(engine, "after_cursor_execute", listen)
     assert page.status_code == 200
-    assert page.text.count("data:image/png") > 3
+    assert page.text.count("data:image/png") >= 3
     assert 0 < sum(read) < 20
 
 

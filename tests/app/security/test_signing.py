@@ -65,6 +65,22 @@ def test_nothing_can_be_added_and_no_other_signature_put_in(content: bytes) -> N
             verify_content(changed)
 
 
+PDF = b"%PDF-1.7\nbroken\nxref\n0 1\ntrailer\nstartxref\n16\n%%EOF"
+
+
+def test_a_signed_pdf_ends_as_readers_expect_and_no_byte_of_it_can_be_changed(tmp_path: Path) -> None:
+    signed, file = make_signer().sign(PDF), tmp_path / "report.pdf"
+    assert signed.endswith(b"\nstartxref\n16\n%%EOF\n")
+    file.write_bytes(signed)
+    assert verify_file(file).claims.report_sha256 == hashlib.sha256(PDF).hexdigest()
+    changed = [signed[:at] + bytes([signed[at] ^ 4]) + signed[at + 1 :] for at in range(len(signed))]
+    cut = [signed[:at] + signed[at + 1 :] for at in range(len(PDF) - 8, len(signed))]
+    for content in (*changed, *cut, PDF, signed + b" ", signed.replace(b"\n16\n", b"\n9\n"), make_signer().sign(HTML)):
+        file.write_bytes(content)
+        with pytest.raises(SignatureError):
+            verify_file(file)
+
+
 def test_a_signature_by_another_key_is_seen_by_its_thumbprint() -> None:
     assert verify_content(make_signer().sign(HTML)).kid != verify_content(make_signer().sign(HTML)).kid
 

@@ -47,7 +47,7 @@ def test_a_stored_result_is_read_as_typed_values_and_written_back_unchanged():
     assert CellResult.from_json(json.loads(json.dumps(written))) == result
     utility = UtilityResult.from_json(UTILITY)
     assert (utility.cost.level, utility.training.available) == ("Low", True)
-    assert utility.to_json() == {**UTILITY, "versions": None, "origin": None}
+    assert utility.to_json() == {**UTILITY, "hardware": None, "versions": None, "origin": None}
 
 
 def test_evidence_is_read_back_as_typed_values():
