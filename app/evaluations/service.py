@@ -68,7 +68,7 @@ async def plan(
                 )
                 raise Invalid("both datasets must have images of the same size", [("/public_dataset", detail)])
     if body.utility and images and not images.labelled:
-        detail = "needs a class for every image, and the same classes for training and testing"
+        detail = "utility needs a class for every image, and the same classes for training and testing"
         raise Invalid(f"utility cannot be measured on {images.name}", [("/dataset", detail)])
     keys = await _load_key_refs(session, principal, body)
     size = (images.height, images.width) if images else None

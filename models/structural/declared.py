@@ -46,7 +46,19 @@ def solve(structure: Structure, plain: Images, protected: Images) -> StructureIn
         inverse = _to_inverse(_find_map_of_image(bits, plain, protected), plain, protected)
         if inverse is not None:
             return inverse
-    raise InconsistentPairs(f"no map of the structure {structure} is consistent with the pairs")
+    raise InconsistentPairs(f"no map of {_describe_units(structure)} is consistent with the pairs")
+
+
+def _describe_units(structure: Structure) -> str:
+    match structure:
+        case BlockMap(side=side, unit=unit):
+            return f"the {unit}s of {side}x{side} blocks"
+        case PositionPermutation(unit=unit):
+            return f"the {unit}s of an image"
+        case BlockScramble(side=side):
+            return f"the {side}x{side} blocks of an image"
+        case _:
+            return "an image"
 
 
 def _solve_linear_map(structure: LinearMap, plain: Images, protected: Images) -> StructureInverse:
