@@ -13,6 +13,7 @@ from unveil.plugins import (
     BlockMap,
     LinearMap,
     Metric,
+    Mixture,
     NetworkMap,
     PixelMap,
     PositionPermutation,
@@ -25,6 +26,7 @@ _EXAMPLES = (
     BlockMap(8, "value", shared=False, blocks_move=True),
     PositionPermutation("pixel"),
     LinearMap(4),
+    Mixture(2, 2, (0.5, 0.5, 0.5), (0.25, 0.25, 0.25)),
     NetworkMap(),
     None,
 )

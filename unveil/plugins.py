@@ -30,6 +30,7 @@ from unveil.models.core.structure import (
     BlockMap,
     CiphertextFormat,
     LinearMap,
+    Mixture,
     NetworkMap,
     PixelMap,
     PositionPermutation,
@@ -40,7 +41,7 @@ from unveil.models.schemes.base import Scheme
 
 __all__ = [
     "Attack", "AttackFailed", "AttackInput", "AttackResult", "BlockMap", "Capability", "CiphertextFormat", "Images",
-    "LinearMap", "Metric", "NetworkMap", "Pairs", "PixelMap", "PositionPermutation", "RunContext", "Scheme",
+    "LinearMap", "Metric", "Mixture", "NetworkMap", "Pairs", "PixelMap", "PositionPermutation", "RunContext", "Scheme",
     "ThreatModel", "scheme", "setting",
 ]  # fmt: skip
 

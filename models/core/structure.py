@@ -69,7 +69,23 @@ class NetworkMap:
     """A trained network: one forward pass protects an image."""
 
 
-Structure = PixelMap | BlockMap | BlockSubstitution | BlockScramble | PositionPermutation | LinearMap | NetworkMap
+@dataclass(frozen=True)
+class Mixture:
+    """Encodings [T, H, W, 3] of an image: weighted sums of it, other private images and public images, signs random.
+
+    private, public: how many images of each kind an encoding holds. mean, deviation: of the channels on the scale 0..1,
+    by which images are normalised before they are mixed.
+    """
+
+    private: int
+    public: int
+    mean: tuple[float, float, float]
+    deviation: tuple[float, float, float]
+
+
+Structure = (
+    PixelMap | BlockMap | BlockSubstitution | BlockScramble | PositionPermutation | LinearMap | NetworkMap | Mixture
+)
 
 
 @dataclass(frozen=True)

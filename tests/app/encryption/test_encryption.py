@@ -470,6 +470,14 @@ async def test_a_foreign_an_unknown_and_a_destroyed_key(service, client):
     problem(await decrypt(client, [entry]), 410, "key_destroyed")
 
 
+async def test_a_ciphertext_that_no_image_holds_is_refused(client):
+    refused = problem(await encrypt(client, images(an_image()), "instahide"), 422, "not_an_image")
+    assert "float32 50 x H x W x 3, which no image holds without loss" in refused["detail"]
+    key = (await client.post("/keys", json={"scheme": "instahide", "params": {}})).json()
+    problem(await encrypt(client, images(an_image()), None, key_id=key["id"]), 422, "not_an_image")
+    problem(await decrypt(client, [{"data": base64.b64encode(to_png(noise())), "key_id": key["id"]}]), 422, "not_invertible")
+
+
 async def test_a_failing_worker_gives_500_at_once_and_reveals_no_secret(client, monkeypatch):
     monkeypatch.setattr("unveil.worker.encryption.handlers.new_secret", lambda: 1 / 0)
     answer = await encrypt(client, images(an_image()))
