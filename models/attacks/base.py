@@ -100,6 +100,7 @@ class Attack(ABC, Generic[S]):
     learning_based: ClassVar[bool] = False  # trains a network with any settings; must reconstruct the positive control
     runs_first: ClassVar[bool] = False  # cheap, and says what kind of scheme it is: before attacks that assume one
     min_side: ClassVar[int] = 1  # images with a shorter side, in pixels, cannot be attacked
+    max_targets: ClassVar[int | None] = None  # of more, it attacks the first
     takes: ClassVar[Literal["view", "ciphertext"]] = "view"  # whether it receives 8-bit views or ciphertexts
     paper_name: ClassVar[str | None] = None  # the column in the paper's tables
     paper_position: ClassVar[int] = 0  # among the columns of the paper's tables

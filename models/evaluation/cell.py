@@ -57,6 +57,7 @@ def run_cell(
     """
     started_at = time.monotonic()
     full_data, data = data, data.take(*PROFILE_IMAGE_COUNTS[options.profile])
+    data = data.take(None, attack.max_targets)
     if len(data.test) == 0:
         raise ValueError(f"dataset {data.name} has no test images to attack")
     if public is not None and np.array_equal(public, full_data.train):

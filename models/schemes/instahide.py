@@ -151,7 +151,7 @@ class InstaHide(Scheme[InstaHideSettings, InstaHideKey]):
 
 
 def _normalise(images: Images) -> Floats:
-    return (images.astype(np.float32) / 255 - np.float32(MEAN)) / np.float32(DEVIATION)
+    return ((images.astype(np.float32) / 255 - np.array(MEAN)) / np.array(DEVIATION)).astype(np.float32)
 
 
 @lru_cache(maxsize=2)

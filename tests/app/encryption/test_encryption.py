@@ -475,7 +475,9 @@ async def test_a_ciphertext_that_no_image_holds_is_refused(client):
     assert "float32 50 x H x W x 3, which no image holds without loss" in refused["detail"]
     key = (await client.post("/keys", json={"scheme": "instahide", "params": {}})).json()
     problem(await encrypt(client, images(an_image()), None, key_id=key["id"]), 422, "not_an_image")
-    problem(await decrypt(client, [{"data": base64.b64encode(to_png(noise())), "key_id": key["id"]}]), 422, "not_invertible")
+    problem(
+        await decrypt(client, [{"data": base64.b64encode(to_png(noise())), "key_id": key["id"]}]), 422, "not_invertible"
+    )
 
 
 async def test_a_failing_worker_gives_500_at_once_and_reveals_no_secret(client, monkeypatch):

@@ -11,7 +11,7 @@ from unveil.models.core.images import pad
 from unveil.models.core.run_context import RunContext
 from unveil.models.data.image_dataset import ImageDataset
 from unveil.models.data.sample import sample
-from unveil.models.evaluation.attacker_view import build_attack_input, split_images
+from unveil.models.evaluation.attacker_view import build_attack_input, protect_function, split_images
 from unveil.models.schemes.base import seed_secret
 
 APPLICABLE_PAIRS = {
@@ -38,10 +38,8 @@ def crop(data: ImageDataset, height: int, width: int) -> ImageDataset:
 def run_attack(attack, scheme, data, context=None):
     """Run an attack as an evaluation does, without scores and controls."""
     image_split = split_images(attack, pad(data.test, scheme.size_multiple), pad(data.train, scheme.size_multiple))
-    secret = seed_secret(bytes(32))
-    attack_input = build_attack_input(
-        scheme, attack, image_split, lambda images, first: scheme.protect(images, secret, first)
-    )
+    protect = protect_function(scheme, attack, seed_secret(bytes(32)))
+    attack_input = build_attack_input(scheme, attack, image_split, protect)
     before = [a.copy() for a in (attack_input.targets, attack_input.observed)]
     attack_result = attack.run(attack_input, context or RunContext())
     for array, copy in zip((attack_input.targets, attack_input.observed), before, strict=True):
@@ -60,7 +58,7 @@ def test_it_returns_an_image_for_each_target_of_any_size(pair, size):
     if attack.name == "linkage":
         assert attack_result.similarities(attack_input.pairs.plain[:3]).shape == (4, 3)
         return
-    assert attack_result.reconstructed.shape == attack_input.targets.shape
+    assert attack_result.reconstructed.shape == attack_input.images.shape
     assert attack_result.reconstructed.dtype == np.uint8
 
 
@@ -73,7 +71,7 @@ def test_constant_images_and_very_few_of_them_do_not_crash_it(pair, tone):
         attack_input, attack_result = run_attack(attack, scheme, flat)
     except AttackFailed:
         return
-    assert attack_result.reconstructed is None or attack_result.reconstructed.shape == attack_input.targets.shape
+    assert attack_result.reconstructed is None or attack_result.reconstructed.shape == attack_input.images.shape
 
 
 def test_it_is_repeatable_and_reports_fractions(pair):
