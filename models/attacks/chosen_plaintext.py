@@ -1,7 +1,8 @@
 """Chosen plaintext: the exact key from the ciphertexts of a few chosen images [M].
 
 Five images of 96x96 determine the key of any scheme that only moves and inverts nibbles, ELE and EtC included.
-Pixel-wise encryption needs one image, Tanaka's scheme three blocks, a table of values 256 blocks.
+Pixel-wise encryption and a permutation of blocks and their values need one image, Tanaka's scheme three blocks, a table
+of values 256 blocks.
 """
 
 from __future__ import annotations
@@ -14,7 +15,14 @@ from unveil.models.attacks.base import Attack, AttackInput, AttackResult, Invers
 from unveil.models.core.errors import AttackFailed
 from unveil.models.core.images import Images
 from unveil.models.core.run_context import RunContext
-from unveil.models.core.structure import BlockSubstitution, LinearMap, PixelMap, is_fixed_nibble_map, moves_nibbles
+from unveil.models.core.structure import (
+    BlockSubstitution,
+    LinearMap,
+    PixelMap,
+    is_fixed_nibble_map,
+    is_value_map,
+    moves_nibbles,
+)
 from unveil.models.core.threat_models import ThreatModel
 from unveil.models.schemes.base import Scheme
 from unveil.models.schemes.tanaka import BLOCK
@@ -46,7 +54,7 @@ class ChosenPlaintext(Attack[ChosenPlaintextSettings]):
         return None
 
     def run(self, attack_input: AttackInput, context: RunContext) -> AttackResult:
-        from unveil.models.recovery import chosen_plaintext
+        from unveil.models.recovery import chosen_plaintext, known_plaintext
 
         oracle, scheme = attack_input.oracle, attack_input.scheme
         if oracle is None:
@@ -63,9 +71,19 @@ class ChosenPlaintext(Attack[ChosenPlaintextSettings]):
                 key = scheme.solve_pairs(chosen, chosen_plaintext.query_oracle(oracle, chosen)).key
                 return _attack_result(scheme.decrypt(attack_input.targets, key), None, key, len(chosen))
             if isinstance(structure, LinearMap) and structure.side is not None:
-                chosen = chosen_plaintext.make_noise_images(structure.side, height, width)
-                solved = solve_structure(structure, chosen, chosen_plaintext.query_oracle(oracle, chosen))
-                return _attack_result(solved.decrypt(attack_input.targets), solved, None, len(chosen))
+                values = 3 * structure.side**2
+                blocks = chosen_plaintext.NOISE_BLOCKS_PER_VALUE * values
+                chosen = chosen_plaintext.make_noise_images(blocks, structure.side, height, width)
+                inverse = solve_structure(structure, chosen, chosen_plaintext.query_oracle(oracle, chosen))
+                return _attack_result(inverse.decrypt(attack_input.targets), inverse, None, len(chosen))
+            if scheme is not None and is_value_map(structure):
+                chosen = chosen_plaintext.make_noise_images(
+                    chosen_plaintext.NOISE_BLOCKS_OF_PERMUTATION, structure.side, height, width
+                )
+                answer = chosen_plaintext.query_oracle(oracle, chosen)
+                reading = known_plaintext.value_map(chosen, answer, structure).key
+                own_key = scheme.key_from_map(reading)
+                return _attack_result(reading.decrypt(attack_input.targets), reading, own_key, len(chosen))
             if isinstance(structure, PixelMap):
                 solve: Solve = chosen_plaintext.pixelwise
             elif is_fixed_nibble_map(structure, BLOCK):

@@ -12,11 +12,19 @@ from unveil.models.core.errors import AttackFailed, DoesNotApply
 from unveil.models.core.images import Images
 from unveil.models.core.run_context import OnStep, RunContext
 from unveil.models.core.settings_schema import setting
-from unveil.models.core.structure import BlockSubstitution, LinearMap, PixelMap, is_fixed_nibble_map
+from unveil.models.core.structure import (
+    BlockSubstitution,
+    LinearMap,
+    PixelMap,
+    is_fixed_nibble_map,
+    is_value_map,
+)
 from unveil.models.core.threat_models import ThreatModel
 from unveil.models.schemes.base import Scheme
-from unveil.models.schemes.pair_solving import InconsistentPairs
-from unveil.models.schemes.tanaka import BLOCK
+from unveil.models.schemes.pair_solving import InconsistentPairs, SolvedKey
+from unveil.models.schemes.pixelwise import PixelwiseKey
+from unveil.models.schemes.tanaka import BLOCK, NibblePermutation
+from unveil.models.schemes.value_reading import ValueReading
 from unveil.models.structural.declared import solve, solves
 
 UNKNOWN_STRUCTURE = (
@@ -127,16 +135,19 @@ def solve_pairs(
             own = scheme.solve_pairs(plain, protected)
             decrypt = own.decrypt or (lambda images: scheme.decrypt(images, own.key))
             return decrypt, Solution(None, own.key, own.determined)
-        if not isinstance(scheme.structure, PixelMap) and not is_fixed_nibble_map(scheme.structure, BLOCK):
-            assert scheme.structure is not None
-            on_step()
-            inverse = solve(scheme.structure, plain, protected)
+        structure = scheme.structure
+        assert structure is not None
+        on_step()
+        solved: SolvedKey[PixelwiseKey] | SolvedKey[NibblePermutation] | SolvedKey[ValueReading]
+        if isinstance(structure, PixelMap):
+            solved = known_plaintext.pixelwise(plain, protected, targets, on_step)
+        elif is_fixed_nibble_map(structure, BLOCK):
+            solved = known_plaintext.nibble_permutation(plain, protected)
+        elif is_value_map(structure):
+            solved = known_plaintext.value_map(plain, protected, structure)
+        else:
+            inverse = solve(structure, plain, protected)
             return inverse.decrypt, Solution(inverse, None, None)
-        solved = (
-            known_plaintext.pixelwise(plain, protected, targets, on_step)
-            if isinstance(scheme.structure, PixelMap)
-            else known_plaintext.nibble_permutation(plain, protected)
-        )
     except InconsistentPairs as error:
         raise DoesNotApply(str(error)) from error
     except ValueError as error:

@@ -19,7 +19,8 @@ from unveil.models.schemes.pair_solving import InconsistentPairs
 from unveil.models.schemes.pixelwise import ORDERS, PixelwiseKey
 from unveil.models.schemes.tanaka import BLOCK, NibblePermutation, from_nibbles, nibbles
 
-_NOISE_BLOCKS_PER_VALUE = 8  # more than unknowns, so that rounding averages out
+NOISE_BLOCKS_PER_VALUE = 8  # of a linear map: more than unknowns, so that rounding averages out
+NOISE_BLOCKS_OF_PERMUTATION = 16  # in which no two of up to 3,072 values are equal
 
 Oracle = Callable[[Images], Images]
 K = TypeVar("K")
@@ -121,9 +122,8 @@ def make_value_images(side: int, height: int, width: int) -> Images:
     return values.repeat(side, axis=1).repeat(side, axis=2).repeat(3, axis=3)
 
 
-def make_noise_images(side: int, height: int, width: int) -> Images:
-    """Random images uint8 [N, H, W, 3] whose blocks determine a linear map of the values of one block."""
-    blocks = _NOISE_BLOCKS_PER_VALUE * 3 * side * side
+def make_noise_images(blocks: int, side: int, height: int, width: int) -> Images:
+    """Random images uint8 [N, H, W, 3] of at least so many blocks, which determine one map of the values of a block."""
     count = math.ceil(blocks / ((height // side) * (width // side)))
     return np.random.default_rng(0).integers(0, 256, (count, height, width, 3), np.uint8)
 

@@ -8,13 +8,16 @@ from scipy.optimize import linear_sum_assignment
 
 from unveil.models.core.images import Images
 from unveil.models.core.run_context import OnStep
+from unveil.models.core.structure import BlockMap
 from unveil.models.recovery import pixelwise as alignment
 from unveil.models.recovery.tanaka import HALF_NIBBLES
-from unveil.models.schemes.pair_solving import InconsistentPairs, SolvedKey, check_pairs
+from unveil.models.schemes.block_reading import Integers, to_blocks
+from unveil.models.schemes.pair_solving import InconsistentPairs, SolvedKey, check_pairs, match_labels
 from unveil.models.schemes.pixelwise import PixelwiseKey
 from unveil.models.schemes.tanaka import NibblePermutation, nibbles
+from unveil.models.schemes.value_reading import ValueReading
 
-_MAX_BLOCKS = 20_000  # blocks compared; a few hundred distinguish all nibbles
+_MAX_BLOCKS = 20_000  # blocks compared; a few hundred distinguish all nibbles and values
 
 
 def pixelwise(
@@ -76,3 +79,54 @@ def nibble_permutation(plain: Images, protected: Images) -> SolvedKey[NibblePerm
         )
     sign = np.where(straight[np.arange(2 * HALF_NIBBLES), place], 1, -1).astype(np.int8)
     return SolvedKey(NibblePermutation(place, sign), float((possible.sum(1) == 1).mean()))
+
+
+def value_map(plain: Images, protected: Images, structure: BlockMap) -> SolvedKey[ValueReading]:
+    """The order of the blocks and the one map of their values, of pairs uint8 [N, H, W, 3], sides multiples of a block.
+
+    Blocks and values that are equal in all pairs are interchangeable: any order of them is consistent with the pairs.
+    Raises InconsistentPairs.
+    """
+    check_pairs(plain, protected)
+    side = structure.side
+    inputs, outputs = (
+        to_blocks(images, side).reshape(len(images), -1, 3 * side**2).swapaxes(0, 1) for images in (plain, protected)
+    )  # [blocks, N, values]
+    order, clear = np.arange(len(inputs)), np.ones(len(inputs), np.bool_)
+    if structure.blocks_move:
+        # Whatever moves and inverts values keeps how far each is from the middle.
+        order, clear = match_labels(*(_block_labels(np.sort(np.minimum(b, ~b), axis=2)) for b in (outputs, inputs)))
+    if not clear.any():
+        raise ValueError("the blocks of the pairs are too alike to tell which of them moved where")
+    known = [blocks.reshape(-1, 3 * side**2)[:_MAX_BLOCKS] for blocks in (inputs[clear], outputs[order[clear]])]
+    values, negative, is_unique = _match_values(*known, units_move=structure.units_move)
+    if structure.blocks_move:
+        read = outputs[:, :, values] ^ (negative * np.uint8(255))
+        order, clear = match_labels(_block_labels(read), _block_labels(inputs))
+    rows, columns = plain.shape[1] // side, plain.shape[2] // side
+    shape = (side, side, 3)
+    reading = ValueReading(side, order.reshape(rows, columns), values.reshape(shape), negative.reshape(shape))
+    moved = [clear] * structure.blocks_move + [is_unique] * structure.units_move
+    return SolvedKey(reading, float(np.concatenate(moved).mean()) if moved else 1.0)
+
+
+def _block_labels(blocks: Images) -> list[bytes]:
+    """[blocks, N, values] -> the bytes of each block in all images."""
+    return [block.tobytes() for block in blocks]
+
+
+def _match_values(
+    inputs: Images, outputs: Images, *, units_move: bool
+) -> tuple[Integers, npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:
+    """Values of the same blocks [M, D] -> for each input the output, whether it is inverted, and whether it is unique.
+
+    Raises InconsistentPairs.
+    """
+    values, is_unique = np.arange(inputs.shape[1]), np.ones(inputs.shape[1], np.bool_)
+    if units_move:
+        labels = [[min(c.tobytes(), (~c).tobytes()) for c in part.T] for part in (outputs, inputs)]
+        values, is_unique = match_labels(*labels)
+    flips = inputs ^ outputs[:, values]
+    if not np.isin(flips[0], (0, 255)).all() or (flips != flips[0]).any():
+        raise InconsistentPairs("no choice of inverted values is consistent with the pairs")
+    return values, flips[0] == 255, is_unique

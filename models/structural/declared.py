@@ -7,10 +7,9 @@ import numpy as np
 from unveil.models.core.images import Images
 from unveil.models.core.structure import BlockMap, BlockScramble, LinearMap, PositionPermutation, Structure
 from unveil.models.schemes.pair_solving import InconsistentPairs, check_pairs
-from unveil.models.structural.block_order import Invariant, find_block_order
 from unveil.models.structural.layouts import Bits, Tiles, whole_image
 from unveil.models.structural.linear_map import find_block_linear_map
-from unveil.models.structural.reader import Composed, Reader, StructureInverse
+from unveil.models.structural.reader import Reader, StructureInverse
 from unveil.models.structural.unit_map import Family, find_unit_map
 
 _MIN_EXACT = 0.05  # share of the values of the pairs themselves
@@ -36,7 +35,8 @@ def solve(structure: Structure, plain: Images, protected: Images) -> StructureIn
         return _solve_linear_map(structure, plain, protected)
     bits: Bits = 4 if isinstance(structure, BlockMap | PositionPermutation) and structure.unit == "nibble" else 8
     if isinstance(structure, BlockMap) and structure.shared:
-        inverse = _to_inverse(_find_map_of_blocks(structure, bits, plain, protected), plain, protected)
+        tiles = Tiles(structure.side, structure.side)
+        inverse = _to_inverse(find_unit_map(tiles, bits, "xor", plain, protected), plain, protected)
         if inverse is not None:
             return inverse
     elif len(plain) == 1:
@@ -70,15 +70,6 @@ def _solve_linear_map(structure: LinearMap, plain: Images, protected: Images) ->
     if np.abs(inverse.decrypt(protected).astype(np.int16) - plain).mean() > _MAX_LINEAR_ERROR:
         raise InconsistentPairs(f"no linear map of {structure.side}x{structure.side} blocks explains the pairs")
     return inverse
-
-
-def _find_map_of_blocks(structure: BlockMap, bits: Bits, plain: Images, protected: Images) -> Reader | None:
-    """One map of the units of all blocks, after the order of the blocks if these move."""
-    invariant: Invariant = "sorted magnitudes" if structure.inverts else "sorted values"
-    order = find_block_order(structure.side, invariant, plain, protected) if structure.blocks_move else None
-    in_order = protected if order is None else order.undo(protected)
-    reader = find_unit_map(Tiles(structure.side, structure.side), bits, "xor", plain, in_order)
-    return Composed(order, reader) if order is not None and reader is not None else reader
 
 
 def _find_map_of_image(bits: Bits, plain: Images, protected: Images) -> Reader | None:

@@ -59,6 +59,8 @@ def test_no_attack_crashes_and_pairs_or_an_oracle_read_everything(settings):
         assert result.reconstructed.shape == attack_input.targets.shape
         if attack.name in EXACT:
             assert (result.reconstructed == IMAGES[:TARGETS]).all(), (attack.name, result.notes)
+            agreement = scheme.key_agreement(result.key, scheme.key(SECRET, SIDE, SIDE))
+            assert min(agreement.values()) == 1, (attack.name, agreement)
         if attack.name == "known-plaintext":
             assert result.metrics["exact"] == 1
             assert result.metrics["pairs_needed"] < PAIRS

@@ -74,6 +74,16 @@ def test_the_share_of_keys_that_are_found_exactly_is_stated():
     assert (scheme.severity.kind, scheme.severity.value, scheme.severity.images) == ("key", 5 / 6, 6)
 
 
+@pytest.mark.parametrize("attack", ["known-plaintext", "chosen-plaintext"])
+def test_a_solved_map_of_values_is_the_key_of_the_scheme(attack):
+    found = run(attack, "vit-permutation", negative_positive=True).result
+    assert found.key_agreement == {"blocks": 1, "values": 1, "reversed": 1, "exact": True}
+    assert [key.key_exact for key in found.evidence.keys] == [True, True]
+    scheme = verdict(found.evidence)
+    assert f"{attack} found the exact key from" in scheme.because
+    assert (scheme.verdict, scheme.severity.kind, scheme.severity.value) == ("broken", "key", 1)
+
+
 class MirrorAttack(RecordingAttack):
     """Decrypts, and does not know left from right."""
 

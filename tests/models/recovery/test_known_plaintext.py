@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from tests.models.sample_images import photographs
+from unveil.models.core.structure import BlockMap
 from unveil.models.recovery import known_plaintext
 from unveil.models.schemes.base import seed_secret
 from unveil.models.schemes.ele import Ele, EleSettings
@@ -11,6 +12,7 @@ from unveil.models.schemes.etc import Etc, EtcSettings
 from unveil.models.schemes.pair_solving import InconsistentPairs
 from unveil.models.schemes.pixelwise import Pixelwise, PixelwiseSettings
 from unveil.models.schemes.tanaka import Tanaka, TanakaSettings
+from unveil.models.schemes.vit_permutation import VitPermutation, VitPermutationSettings
 
 PIXELWISE = Pixelwise(PixelwiseSettings())
 ELE, ETC = Ele(EleSettings()), Etc(EtcSettings())
@@ -93,3 +95,47 @@ def test_pairs_of_something_else_are_refused(recover):
         recover(images, images[:1])
     with pytest.raises(ValueError, match="at least one pair"):
         recover(images[:0], images[:0])
+
+
+def vit_pair(images, **settings):
+    scheme = VitPermutation(VitPermutationSettings(**settings))
+    key = scheme.key(SECRET, *images.shape[1:3])
+    return scheme, key, scheme.encrypt(images, key)
+
+
+@pytest.mark.parametrize("settings", [{"block": 16}, {"block": 8, "negative_positive": True}])
+def test_one_pair_gives_the_order_of_blocks_and_the_map_of_their_values(settings):
+    images = photographs(3)
+    scheme, key, protected = vit_pair(images, **settings)
+    solved = known_plaintext.value_map(images[:1], protected[:1], scheme.structure)
+    assert solved.determined == 1
+    assert (solved.key.decrypt(protected) == images).all()
+    assert min(scheme.key_agreement(scheme.key_from_map(solved.key), key).values()) == 1
+
+
+def test_blocks_of_the_same_values_in_another_order_are_told_apart():
+    images = photographs(1)
+    images[:, :8, :8] = images[:, :8, 8:16][:, ::-1]
+    scheme, key, protected = vit_pair(images)
+    solved = known_plaintext.value_map(images, protected, scheme.structure)
+    assert (scheme.key_from_map(solved.key).blocks == key.blocks).all()
+
+
+def test_equal_blocks_and_grey_pixels_are_undetermined_and_still_explained():
+    images = np.repeat(photographs(1)[..., :1], 3, axis=3)
+    images[:, :8, :32] = 9
+    scheme, _, protected = vit_pair(images)
+    solved = known_plaintext.value_map(images, protected, scheme.structure)
+    assert solved.determined == pytest.approx(140 / (144 + 192))
+    assert (solved.key.decrypt(protected) == images).all()
+
+
+def test_pairs_that_no_map_of_values_explains_are_refused():
+    images = photographs(2, 32, 32)
+    noise = np.random.default_rng(0).integers(0, 256, images.shape, np.uint8)
+    for moves in (True, False):
+        with pytest.raises(InconsistentPairs):
+            known_plaintext.value_map(images, noise, BlockMap(8, "value", blocks_move=moves))
+    flat = np.full_like(images, 9)
+    with pytest.raises(ValueError, match="too alike"):
+        known_plaintext.value_map(flat, flat, BlockMap(8, "value", blocks_move=True))
