@@ -46,14 +46,21 @@ class StructureAttack(Attack[StructureSettings]):
         return None
 
     def run(self, attack_input: AttackInput, context: RunContext) -> AttackResult:
-        from unveil.models.structural.reader import StructureInverse
-        from unveil.models.structural.recognition import recognise
+        from unveil.models.structural.recognition import Search, recognise
 
         pairs, targets = attack_input.pairs, attack_input.targets
         if pairs is None or len(pairs.plain) < 2:
             raise AttackFailed("at least two pairs of a plain image and its ciphertext are needed")
         plain, protected = pairs.plain[: self.settings.pairs], pairs.protected[: self.settings.pairs]
-        search = recognise(plain, protected, lambda done: context.report(done, "recognising the structure"))
+        fewer = [2**i for i in range(1, len(plain).bit_length()) if 2**i < len(plain)] if context.ablation else []
+
+        def search_first(number: int, points_done: int) -> Search:
+            def report(done: float) -> None:
+                context.report((points_done + done) / (len(fewer) + 1), f"structure of {number} pairs")
+
+            return recognise(plain[:number], protected[:number], report)
+
+        search = search_first(len(plain), 0)
         found, count = search.found, len(plain)
         if found is None:
             return AttackResult(
@@ -63,12 +70,11 @@ class StructureAttack(Attack[StructureSettings]):
             )
 
         def solve_first(number: int) -> Decrypt:
-            reader = found.find(plain[:number], protected[:number])
-            if reader is None:
-                raise AttackFailed("the structure needs more pairs")
-            return StructureInverse(reader).decrypt
+            from_fewer = search_first(number, 1 + fewer.index(number)).found
+            if from_fewer is None:
+                raise AttackFailed("no structure explains them")
+            return from_fewer.inverse.decrypt
 
-        fewer = [2**i for i in range(1, count.bit_length()) if 2**i < count]
         reconstructed = found.inverse.decrypt(targets)
         curve = make_pair_curve(fewer, solve_first, targets, count, reconstructed) if context.ablation else None
         return AttackResult(

@@ -90,6 +90,13 @@ def test_the_curve_shows_how_few_pairs_suffice():
     assert all((images == result.reconstructed[: len(images)]).all() for _, _, images in result.ablation)
 
 
+def test_a_point_of_the_curve_uses_no_other_pairs():
+    result, _, _ = attack_cipher(WEAK["block-shuffle-xor"], 8, context=RunContext())
+    for _, pairs, images in result.ablation:
+        alone, _, _ = attack_cipher(WEAK["block-shuffle-xor"], int(pairs))
+        assert (images == alone.reconstructed[: len(images)]).all(), pairs
+
+
 def test_any_size_is_taken():
     images = photographs(PAIRS + TARGETS, 37, 53)
     result, _, found = attack_cipher(WEAK["logistic-map"], images=images)
@@ -111,7 +118,7 @@ def test_one_pair_is_refused_with_the_reason():
 def test_a_cancellation_arrives_between_the_structures():
     def cancel(fraction, _):
         assert 0 <= fraction < 1
-        if fraction > 0.1:
+        if fraction > 0.01:
             raise Cancelled
 
     with pytest.raises(Cancelled):
