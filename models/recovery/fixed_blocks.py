@@ -27,7 +27,7 @@ def read_fixed_blocks(
     side = structure.side
     rows, columns = ciphertexts.shape[1] // side, ciphertexts.shape[2] // side
     blocks = to_blocks(ciphertexts[: max(1, MAX_BLOCKS // (rows * columns))], side).reshape(-1, 3 * side**2)
-    values, inverted = recover_value_map(blocks, structure, seed, on_step)
+    values, inverted = recover_value_map(blocks, structure, seed, on_step, (rows, columns))
     if structure.units_move:
         upright = (blocks ^ (inverted * np.uint8(255)))[:, values]
         grey = upright.mean(-1, dtype=np.float32).reshape(-1, rows, columns, side, side)

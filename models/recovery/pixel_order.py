@@ -21,6 +21,7 @@ from unveil.models.recovery.quadratic_assignment import (
     make_doubly_stochastic,
     objective,
 )
+from unveil.models.schemes.block_reading import SYMMETRIES, apply_symmetry
 from unveil.models.schemes.pixelwise import ORDERS
 
 Floats = npt.NDArray[np.float32]
@@ -44,12 +45,17 @@ _SWAPS = 60
 
 
 def recover_value_places(
-    values: npt.NDArray[np.uint8], side: int, seed: int = 0, on_step: OnStep = lambda: None
+    values: npt.NDArray[np.uint8],
+    side: int,
+    seed: int = 0,
+    on_step: OnStep = lambda: None,
+    grid: tuple[int, int] | None = None,
 ) -> Ints:
     """Permuted blocks uint8 [N, 3 * side * side] -> the place of each value in (row, column, channel) order.
 
-    The places are right up to one symmetry of the square and one order of the channels. on_step is called every second
-    at most. Raises ValueError for no blocks and for blocks that are all equal.
+    grid: the rows and columns of the blocks of an image, if blocks stay in place; then their neighbours count as well.
+    The places are right up to one order of the channels and, without a grid, one symmetry of the square. on_step is
+    called every second at most. Raises ValueError for no blocks and for blocks that are all equal.
     """
     if not len(values) or (values == values[:1]).all():
         raise ValueError("ciphertexts must differ from block to block; all of their blocks are equal")
@@ -59,7 +65,11 @@ def recover_value_places(
     on_step()
     pixels = group_pixels(centred, weights)
     grey = centred[:, pixels].mean(-1)
-    places = place_pixels(_mean_squared_differences(grey, weights), side, np.random.default_rng(seed), on_step)
+    if grid is None or len(sampled) < len(values):
+        differences = _mean_squared_differences(grey, grey, weights)[None]
+    else:
+        differences = _differences_with_neighbours(grey.reshape(-1, *grid, side * side), weights.reshape(-1, *grid, 1))
+    places = place_pixels(differences, side, np.random.default_rng(seed), on_step)
     upright = np.empty((len(centred), side * side, 3), np.float32)
     upright[:, places] = (centred[:, pixels] - grey[..., None]) * np.sqrt(weights)[..., None]
     orders = recover_channel_orders(upright.reshape(-1, side, side, 3), 1).ravel()
@@ -103,25 +113,44 @@ def group_pixels(centred: Floats, weights: Floats) -> Ints:
     return np.array(pixels)
 
 
-def _mean_squared_differences(grey: Floats, weights: Floats) -> Doubles:
-    """Between the pixels of a block, of pixels [N, P] -> [P, P]."""
-    products = ((grey * weights).T @ grey).astype(np.float64) / weights.sum()
-    squares = np.diag(products)
-    return np.maximum(squares[:, None] + squares - 2 * products, 0)
+def _mean_squared_differences(first: Floats, second: Floats, weights: Floats) -> Doubles:
+    """Between pixels of one block and pixels of another, of pixels [N, P] with weights [N, 1] -> [P, P]."""
+    total = max(float(weights.sum()), 1e-9)
+    squares = [(pixels**2 * weights).sum(0, dtype=np.float64) / total for pixels in (first, second)]
+    products = ((first * weights).T @ second).astype(np.float64) / total
+    return np.maximum(squares[0][:, None] + squares[1] - 2 * products, 0)
+
+
+def _differences_with_neighbours(grey: Floats, weights: Floats) -> Doubles:
+    """Pixels [N, R, C, P], weights [N, R, C, 1] -> [3, P, P]: within a block, with the block to the right, below."""
+
+    def between(first: tuple[slice, ...], second: tuple[slice, ...]) -> Doubles:
+        pixels = (grey[first].reshape(-1, grey.shape[-1]), grey[second].reshape(-1, grey.shape[-1]))
+        return _mean_squared_differences(*pixels, np.sqrt(weights[first] * weights[second]).reshape(-1, 1))
+
+    everything, front, back = slice(None), slice(None, -1), slice(1, None)
+    return np.stack(
+        [
+            between((everything,), (everything,)),
+            between((everything, everything, front), (everything, everything, back)),
+            between((everything, front), (everything, back)),
+        ]
+    )
 
 
 def place_pixels(differences: Doubles, side: int, rng: np.random.Generator, on_step: OnStep = lambda: None) -> Ints:
-    """Mean squared differences of pixels [P, P], P = side * side -> the place of each in row order, up to a symmetry.
+    """Mean squared differences of pixels [1 or 3, P, P], P = side * side -> the place of each in row order.
 
-    The places maximise the likelihood of a Gaussian field whose mean squared differences are proportional to distance.
+    Within a block, and if there are three with the blocks to the right and below; without these, places are right up to
+    a symmetry. They maximise the likelihood of a Gaussian field whose mean squared differences are proportional to
+    distance.
     """
     grid = np.stack(np.divmod(np.arange(side * side), side), axis=1)
     distance = np.sqrt(((grid[:, None] - grid) ** 2).sum(-1))
-    # The mean squared differences D of a Gaussian field with the precision Q have the log-likelihood sum(D * Q) / 4.
-    precision = np.linalg.pinv(-_centre(distance) / 2 + _NOISE * np.eye(len(grid)))
-    np.fill_diagonal(precision, 0)  # meets only zeros
-    scaled = differences / max(float(differences.mean()), 1e-9)
-    a, b = [scaled.astype(np.float32)], [precision.astype(np.float32)]
+    scaled = differences / max(float(differences[0].mean()), 1e-9)
+    a = list(scaled.astype(np.float32))
+    b = [precision.astype(np.float32) for precision in _precisions(grid, side, with_neighbours=len(a) > 1)]
+    scaled = scaled[0]
     flat = np.float32(1 / len(grid))
     candidates: list[tuple[float, Ints]] = []
 
@@ -131,6 +160,8 @@ def place_pixels(differences: Doubles, side: int, rng: np.random.Generator, on_s
         candidates.append((objective(a, b, found), found))
 
     seeds = [_to_grid(coordinates, grid) for coordinates in _rotated_coordinates(scaled)]
+    if len(a) > 1:
+        seeds = [turned[place] for place in seeds for turned in _symmetries(side)]
     seeds.sort(key=lambda place: -objective(a, b, place))
     for seed_place in seeds[:_SEEDS]:
         start = np.full(distance.shape, (1 - _SEED_WEIGHT) * flat, np.float32)
@@ -144,6 +175,35 @@ def place_pixels(differences: Doubles, side: int, rng: np.random.Generator, on_s
         disturbed = nearby[max(candidates, key=lambda c: c[0])[1]] * rng.random(distance.shape) ** 2
         refine(make_doubly_stochastic(disturbed, 5).astype(np.float32))
     return max(candidates, key=lambda candidate: candidate[0])[1]
+
+
+def _precisions(grid: Ints, side: int, *, with_neighbours: bool) -> list[Doubles]:
+    """Of the pixels of a block [P, P], and with the block to the right and with the one below.
+
+    The mean squared differences D of a Gaussian field with the precision Q have the log-likelihood sum(D * Q) / 4.
+    """
+    count = len(grid)
+    if not with_neighbours:
+        own, others = _precision(grid), list[Doubles]()
+    else:
+        # A field of the block and its neighbour to the right, and one with the neighbour below.
+        right, below = (_precision(np.concatenate([grid, grid + step])) for step in ((0, side), (side, 0)))
+        both = right + below
+        own, others = both[:count, :count] + both[count:, count:], [2 * f[:count, count:] for f in (right, below)]
+    np.fill_diagonal(own, 0)  # meets only zeros
+    return [own, *others]
+
+
+def _precision(points: Ints) -> Doubles:
+    """Of a Gaussian field whose mean squared differences are the distances of its points [P, 2]."""
+    distance = np.sqrt(((points[:, None] - points) ** 2).sum(-1))
+    return np.asarray(np.linalg.pinv(-_centre(distance) / 2 + _NOISE * np.eye(len(points))), np.float64)
+
+
+def _symmetries(side: int) -> list[Ints]:
+    """The place to which each symmetry of the square moves a place."""
+    index = np.arange(side * side).reshape(side, side, 1)
+    return [apply_symmetry(index, symmetry).ravel() for symmetry in range(SYMMETRIES)]
 
 
 def _centre(matrix: Doubles) -> Doubles:

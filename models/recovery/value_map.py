@@ -16,7 +16,7 @@ from unveil.models.core.images import Images
 from unveil.models.core.run_context import OnStep
 from unveil.models.core.structure import BlockMap
 from unveil.models.recovery.pixel_order import recover_value_places
-from unveil.models.recovery.value_inversions import find_inversions
+from unveil.models.recovery.value_inversions import find_inversions, find_inversions_in_place
 from unveil.models.schemes.block_reading import SYMMETRIES, Integers
 from unveil.models.schemes.value_reading import ValueReading
 
@@ -25,11 +25,12 @@ _WRONG_ENTRY_PROBABILITY = 0.01  # of a recovered inversion
 
 
 def recover_value_map(
-    blocks: Images, structure: BlockMap, seed: int, on_step: OnStep
+    blocks: Images, structure: BlockMap, seed: int, on_step: OnStep, grid: tuple[int, int] | None = None
 ) -> tuple[Integers, npt.NDArray[np.bool_]]:
     """Blocks uint8 [N, 3 * P * P] -> the `values` of a ValueReading [P, P, 3], and whether each value of a ciphertext
     block is inverted, bool [3 * P * P].
 
+    grid: the rows and columns of the blocks of an image, if blocks stay in place.
     Raises ValueError for no blocks and for blocks that are all equal.
     """
     if not len(blocks) or (blocks == blocks[:1]).all():
@@ -39,21 +40,20 @@ def recover_value_map(
         inverted = find_inversions(blocks) if structure.units_move else _find_inversions_in_place(blocks)
     if not structure.units_move:
         return np.arange(blocks.shape[1]).reshape(side, side, 3), inverted
-    places = recover_value_places(blocks ^ (inverted * np.uint8(255)), side, seed, on_step)
+    places = recover_value_places(blocks ^ (inverted * np.uint8(255)), side, seed, on_step, grid)
     return np.argsort(places).reshape(side, side, 3), inverted
 
 
 def _find_inversions_in_place(blocks: Images) -> npt.NDArray[np.bool_]:
-    """Whether each value of blocks uint8 [N, D] that did not move is inverted, up to one inversion of all.
+    """Whether each value of blocks uint8 [N, D] that did not move is inverted, bool [D], up to one inversion of all.
 
     Each channel alone, because channels may differ in brightness from object to object; at edges they hardly ever do,
     so that the contrasts of neighbouring pixels show which channels are inverted relative to the others.
     """
-    inverted = np.stack([find_inversions(blocks[:, channel::3]) for channel in range(3)], axis=1)
-    side = math.isqrt(len(inverted))
-    values = blocks.reshape(len(blocks), side, side, 3).astype(np.float32)
-    values = values * np.where(inverted, -1, 1).astype(np.float32).reshape(side, side, 3)
-    values += 255 * inverted.reshape(side, side, 3)
+    side = math.isqrt(blocks.shape[1] // 3)
+    split = blocks.reshape(len(blocks), side, side, 3)
+    inverted = np.stack([find_inversions_in_place(split[..., channel]) for channel in range(3)], axis=2)
+    values = (split ^ (inverted * np.uint8(255))).astype(np.float32)
     steps = np.concatenate([np.diff(values, axis=axis).reshape(-1, 3) for axis in (1, 2)])
     steps /= np.sqrt(_STEP_NOISE + (steps**2).sum(1, keepdims=True))  # limits the weight of a single strong edge
     leading = np.linalg.eigh((steps.T @ steps).astype(np.float64))[1][:, -1]
