@@ -86,6 +86,7 @@ STORED_SECRET_BITS = 256
 
 # Attacks that train networks and that a profile requires nevertheless; `paper` requires all.
 _REQUIRED_TRAINING: Mapping[Profile, Collection[str]] = {"smoke": (), "quick": ("itn",)}
+_REQUIRED_BY_PAPER_ALONE = ("jigsaw",)  # trains nothing, but takes a tenth of a second or more for each image
 
 
 class _UnknownScheme(Scheme[bool, None]):
@@ -168,7 +169,8 @@ def profile_attacks(profile: Profile) -> dict[str, Attack[Any]]:
     return {
         name: attack
         for name, attack in made.items()
-        if not attack.trains_network() or name in _REQUIRED_TRAINING.get(profile, made)
+        if (name in _REQUIRED_TRAINING.get(profile, made) or not attack.trains_network())
+        and (profile == "paper" or name not in _REQUIRED_BY_PAPER_ALONE)
     }
 
 

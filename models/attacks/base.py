@@ -78,6 +78,8 @@ class AttackResult:
     similarities: Callable[[Images], npt.NDArray[np.float32]] | None = None
     notes: tuple[str, ...] = ()
     ambiguity: Ambiguity | None = None  # what stays open for all images of the key; scored in the best case
+    ambiguity_per_image: bool = False  # it stays open for each image by itself
+    assembled_side: int | None = None  # of the blocks that were put together, in pixels; the assembly is scored
 
     def reconstruct_each(self, targets: Images) -> Images:
         """The reconstructions. Raises AttackFailed unless there is one image for each target."""

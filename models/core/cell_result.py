@@ -74,6 +74,18 @@ class LinkageSummary(JsonRecord):
 
 
 @dataclass(frozen=True, kw_only=True)
+class AssemblySummary(JsonRecord):
+    """How well an attack put scrambled blocks together: means over images, 0 to 1."""
+
+    direct: float
+    """D_c: share of the blocks that are in their place"""
+    neighbour: float
+    """N_c: share of the borders between blocks that are borders of the original"""
+    largest: float
+    """L_c: share of the blocks in the largest part that such borders hold together"""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Controls(JsonRecord):
     """The attack on an inverted image, which it must reconstruct, and on noise, where it must find nothing."""
 
@@ -106,6 +118,8 @@ class CellResult(JsonRecord):
     """In dB, at most 100"""
     vif: ScoreSummary | None = None
     """Visual information fidelity; null for images below 41 pixels a side"""
+    assembly: AssemblySummary | None = None
+    """Of attacks that put scrambled blocks together; null for every other"""
     linkage: LinkageSummary | None = None
     """Of the attack `linkage`; null for every other"""
     fixed_positions: float | None = None

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from unveil.models.attacks.base import Attack
+from unveil.models.attacks.base import Attack, AttackResult
 from unveil.models.core.cell_result import Controls
 from unveil.models.core.errors import AttackFailed, TrainingFailed
 from unveil.models.core.run_context import RunContext
@@ -136,10 +136,16 @@ def _reconstructs_inverted(
     attack_result = run_attack(attack, attack_input, context)
     reconstructed = attack_result.reconstruct_each(image_split.targets)
     if attack.learning_based:
-        images = best_orientation(reconstructed, image_split.targets, attack_result.ambiguity, ssim).images
+        images = best_orientation(
+            reconstructed,
+            image_split.targets,
+            attack_result.ambiguity,
+            ssim,
+            per_image=attack_result.ambiguity_per_image,
+        ).images
         return bool(ssim(image_split.targets, images).mean() >= POSITIVE_SSIM)
     tested = originals.repeated(len(reconstructed))
-    matches = tested.match(tested.orient(reconstructed, attack_result.ambiguity).images)
+    matches = tested.match(tested.orient(reconstructed, attack_result).images)
     return above_chance(collect_evidence(matches), _CONTROL_ERROR)
 
 
@@ -178,9 +184,9 @@ def _attack_noise(
     except AttackFailed as failure:
         # What a training that broke off would have found is unknown.
         return isinstance(failure, TrainingFailed), null_distributions(
-            tested.match(tested.orient(targets, None).images)
+            tested.match(tested.orient(targets, AttackResult()).images)
         )
-    images = tested.orient(reconstructed, attack_result.ambiguity).images
+    images = tested.orient(reconstructed, attack_result).images
     matches = tested.match(images)
     identified = above_chance(collect_evidence(matches), _CONTROL_ERROR)
     return identified or bool(ssim(tested.images, images).mean() >= NEGATIVE_SSIM), null_distributions(matches)

@@ -110,9 +110,7 @@ def run_external(
     originals = Originals.build(data.test_originals, unused, public, seed=options.seed)
     trial = score(originals, data.test, best.attack_result, options, best.seconds)
     rejected = [
-        originals.match(
-            originals.orient(result.reconstruct_each(data.test), result.ambiguity, options.ssim_mode).images
-        )
+        originals.match(originals.orient(result.reconstruct_each(data.test), result, options.ssim_mode).images)
         for result in (attempt.attack_result for attempt in attempts[1:])
     ]
     control_run = run_controls(

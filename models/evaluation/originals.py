@@ -10,8 +10,8 @@ from functools import partial
 
 import numpy as np
 
+from unveil.models.attacks.base import AttackResult
 from unveil.models.core.images import Images
-from unveil.models.core.verdict_rules.evidence import Ambiguity
 from unveil.models.metrics.ambiguity import Oriented, best_orientation
 from unveil.models.metrics.gallery import GALLERY_LIMIT, Gallery, build_gallery
 from unveil.models.metrics.matching import Matches, match
@@ -68,10 +68,16 @@ class Originals:
         rows = np.resize(np.arange(len(self.images)), count)
         return replace(self, images=self.images[rows], gallery=self.gallery.repeated(rows))
 
-    def orient(self, reconstructed: Images, ambiguity: Ambiguity | None, mode: SsimMode = "rgb7") -> Oriented:
-        """Cut padding off, and turn the reconstructions to the best orientation that the attack leaves open."""
+    def orient(self, images: Images, attack_result: AttackResult, mode: SsimMode = "rgb7") -> Oriented:
+        """Cut padding off reconstructions, and turn them to the best orientation that the attack leaves open."""
         height, width = self.images.shape[1:3]
-        return best_orientation(reconstructed[:, :height, :width], self.images, ambiguity, partial(ssim, mode=mode))
+        return best_orientation(
+            images[:, :height, :width],
+            self.images,
+            attack_result.ambiguity,
+            partial(ssim, mode=mode),
+            per_image=attack_result.ambiguity_per_image,
+        )
 
     def match(self, reconstructed: Images) -> Matches:
         digest = hashlib.sha256(f"{reconstructed.shape}".encode())

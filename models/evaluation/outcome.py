@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from unveil.models.attacks.base import Attack
-from unveil.models.core.cell_result import CellResult, ScoreSummary, SsimSummary, UtilityResult
+from unveil.models.core.cell_result import AssemblySummary, CellResult, ScoreSummary, SsimSummary, UtilityResult
 from unveil.models.core.images import Images
 from unveil.models.core.run_context import RunContext
 from unveil.models.core.threat_models import Capability
@@ -108,6 +108,7 @@ def build_outcome(
         ),
         psnr=ScoreSummary(**summary(psnrs, options.seed)),
         vif=None if vifs is None else ScoreSummary(**summary(vifs, options.seed)),
+        assembly=_assembly_summary(trials),
         fixed_positions=_fixed_positions(originals.images, first_trial) if attack.name == "none" else None,
         identification=identification,
         key_agreement=_worst_key_agreement(trials),
@@ -141,6 +142,15 @@ def build_outcome(
         curves=first_trial.curves,
         reconstructed=first_trial.reconstructed,
     )
+
+
+def _assembly_summary(trials: Sequence[KeyTrial]) -> AssemblySummary | None:
+    """Means over images and keys; None for an attack that puts no blocks together."""
+    found = [trial.assembly for trial in trials if trial.assembly is not None]
+    if not found:
+        return None
+    means = {part: float(np.mean([getattr(each, part) for each in found])) for part in vars(found[0])}
+    return AssemblySummary(**means)
 
 
 def _fixed_positions(plain: Images, trial: KeyTrial) -> float:

@@ -11,6 +11,7 @@ import numpy.typing as npt
 from unveil.models.attacks.base import AttackResult
 from unveil.models.core.images import Images
 from unveil.models.core.profiles import Profile
+from unveil.models.evaluation.assembly import Assembly, compare_assembly
 from unveil.models.evaluation.originals import Originals
 from unveil.models.metrics.ambiguity import Orientation
 from unveil.models.metrics.matching import Matches
@@ -38,7 +39,7 @@ class ScoringOptions:
 
 @dataclass
 class KeyTrial:
-    """The attack on one of a cell's keys, scored. seconds: of the attack."""
+    """The attack on one of a cell's keys, scored. orientation: of all images, if one was chosen for all."""
 
     protected: Images
     attack_result: AttackResult
@@ -50,6 +51,7 @@ class KeyTrial:
     curves: dict[str, list[list[float]]]
     seconds: float
     key_agreement: dict[str, Any] | None = None
+    assembly: Assembly | None = None  # None: the attack put no blocks together
 
     @property
     def reconstructed(self) -> Images:
@@ -71,18 +73,17 @@ def score(
     Raises AttackFailed unless there is a reconstruction of each protected image.
     """
     plain = originals.images
-    oriented = originals.orient(attack_result.reconstruct_each(protected), attack_result.ambiguity, options.ssim_mode)
+    oriented = originals.orient(attack_result.reconstruct_each(protected), attack_result, options.ssim_mode)
+    side = attack_result.assembled_side
     curves: dict[str, list[list[float]]] = {}
     for name, x, images in attack_result.ablation:
         first = originals.repeated(len(images))
-        values = ssim(
-            first.images, first.orient(images, attack_result.ambiguity, options.ssim_mode).images, options.ssim_mode
-        )
+        values = ssim(first.images, first.orient(images, attack_result, options.ssim_mode).images, options.ssim_mode)
         curves.setdefault(name, []).append([x, float(values.mean())])
     return KeyTrial(
         protected,
         replace(attack_result, reconstructed=oriented.images),
-        oriented.orientations[0],
+        (0, False) if attack_result.ambiguity_per_image else oriented.orientations[0],
         ssim(plain, oriented.images, options.ssim_mode),
         psnr(plain, oriented.images),
         vif(plain, oriented.images) if min(plain.shape[1:3]) >= MIN_SIDE else None,
@@ -90,4 +91,5 @@ def score(
         curves,
         seconds,
         key_agreement,
+        compare_assembly(plain, oriented.images, side) if side is not None and min(plain.shape[1:3]) >= side else None,
     )

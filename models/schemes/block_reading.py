@@ -38,7 +38,7 @@ def _symmetry_products() -> Integers:
 
 
 SYMMETRY_PRODUCTS = _symmetry_products()  # [a, b]: the symmetry that applies a, then b
-_ORDER_PRODUCTS = np.array([[ORDER_NUMBERS[tuple(a[b])] for b in ORDERS.astype(np.intp)] for a in ORDERS])
+ORDER_PRODUCTS = np.array([[ORDER_NUMBERS[tuple(a[b])] for b in ORDERS.astype(np.intp)] for a in ORDERS])
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,7 @@ class BlockReading:
             moved(self.blocks),
             SYMMETRY_PRODUCTS[moved(self.symmetries), symmetry],
             moved(self.negative) ^ negative,
-            _ORDER_PRODUCTS[moved(self.orders), order],
+            ORDER_PRODUCTS[moved(self.orders), order],
         )
 
 

@@ -13,6 +13,7 @@ from unveil.models.core.errors import AttackFailed, Cancelled
 from unveil.models.core.run_context import RunContext
 from unveil.models.core.structure import PositionPermutation
 from unveil.models.data.sample import sample
+from unveil.models.evaluation.assembly import compare_assembly
 from unveil.models.metrics.ssim import ssim
 from unveil.models.schemes.base import Scheme, seed_secret
 from unveil.models.schemes.block_reading import SYMMETRIES, apply_symmetry
@@ -271,3 +272,23 @@ def test_an_oracle_gives_a_whole_table(side, queries):
     assert found.metrics["queries"] == queries
     assert is_exact(scheme, found.key)
     assert (found.reconstructed == scheme.decrypt(protected, scheme.key(SECRET, side, side))).all()
+
+
+@pytest.mark.parametrize(
+    ("name", "settings", "ambiguity"),
+    [("etc", {}, "rotation"), ("vit-permutation", {"block": 16, "fixed_values": 1.0, "key_mode": "different"}, None)],
+)
+def test_the_blocks_of_each_ciphertext_are_put_together_alone(name, settings, ambiguity):
+    scheme, images = make_scheme(name, settings), photographs(3, 64, 64)
+    targets = scheme.protect(images, SECRET)
+    found = make_attack("jigsaw", {}).run(AttackInput(scheme, targets, targets[:0]), RunContext())
+    alone = make_attack("jigsaw", {}).run(AttackInput(scheme, targets[2:], targets[:0]), RunContext())
+    assert (found.reconstructed[2] == alone.reconstructed[0]).all()
+    assert (found.ambiguity, found.ambiguity_per_image) == (ambiguity, ambiguity is not None)
+    side = found.assembled_side
+    before, after = (compare_assembly(images, each, side).neighbour.mean() for each in (targets, found.reconstructed))
+    assert after > before + 0.1
+
+
+def test_blocks_whose_values_move_are_no_puzzle():
+    assert "stay in place" in make_attack("jigsaw", {}).not_applicable_reason(make_scheme("vit-permutation", {}))
