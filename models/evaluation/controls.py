@@ -172,7 +172,8 @@ def _attack_noise(
     """
     rng = np.random.default_rng(context.seed)
     for_nulls = min(_MAX_NOISE_FOR_SMALL_GALLERIES, -(-MIN_NULL_PAIRS // originals.gallery.size))
-    count = min(CONTROL_IMAGES, max(len(image_split.targets), for_nulls))
+    limit = min(CONTROL_IMAGES, attack.max_targets or CONTROL_IMAGES)
+    count = min(limit, max(len(image_split.targets), for_nulls))
     tested = originals.repeated(count)
     targets = image_noise(rng, (count, *image_split.targets.shape[1:]))
     image_split = replace(image_split, targets=targets)
