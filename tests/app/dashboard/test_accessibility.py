@@ -10,7 +10,7 @@ from selenium.webdriver.support.ui import WebDriverWait
 
 from tests.browser import console_errors, emulate_device
 from tests.pages import DOCUMENTS, PAGES, page_metrics, page_paths, violations
-from unveil.app.client import Evaluation
+from unveil.app.client import Client, Evaluation
 from unveil.app.local.stack import LocalStack
 
 # Of an evaluation whose name, and that of its upload, are one word each, as long as names may be.
@@ -47,8 +47,44 @@ def test_a_page_is_light_fits_a_phone_and_has_nothing_that_axe_objects_to(
     browser.get(stack.url + path)
     if name == "no such page":
         assert all("404" in line for line in console_errors(browser))
+    check_page(browser)
+
+
+@pytest.fixture(scope="module")
+def shared_pages(stack: LocalStack, evaluation: Evaluation) -> dict[str, str]:
+    """The addresses behind share links with and without images, and one behind a link that has ended."""
+    (cell, *_) = page_paths({"cell": "{cell}"}, evaluation, evaluation).values()
+    pages = {"ended link": f"{stack.url}/shared/{'x' * 43}"}
+    with Client(stack.url, stack.token) as client:
+        for name, images in (("", True), (" without images", False)):
+            link = client.evaluations.get(evaluation.id).share(images=images)["url"]
+            pages[f"evaluation{name}"] = link
+            pages[f"cell{name}"] = f"{link}/cells/{cell}"
+            pages[f"report{name}"] = f"{link}/report.html"
+    return pages
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["evaluation", "evaluation without images", "cell", "cell without images", "report", "report without images",
+     "ended link"],
+)  # fmt: skip
+def test_a_page_behind_a_share_link_is_light_fits_a_phone_and_has_nothing_that_axe_objects_to(
+    name: str, browser: Chrome, shared_pages: dict[str, str]
+) -> None:
+    browser.delete_all_cookies()  # a reader has no account
+    browser.get(shared_pages[name])
+    if name == "ended link":
+        assert all("404" in line for line in console_errors(browser))
+    check_page(browser)
+    shown = browser.find_elements(By.CSS_SELECTOR, "[src*='/samples/'], use[href^='#image']")
+    assert bool(shown) is (name in ("evaluation", "cell", "report"))
+
+
+def check_page(browser: Chrome) -> None:
+    """On a desktop, and on a phone in the dark: `python -m benchmarks.pages` has all four views."""
     assert page_metrics(browser)["weight"] < 200
-    for view in ({}, {"phone": True, "dark": True}):  # `python -m benchmarks.pages` has all four
+    for view in ({}, {"phone": True, "dark": True}):
         emulate_device(browser, **view)
         assert violations(browser) == []
     assert browser.execute_script("return document.documentElement.scrollWidth") <= 390
