@@ -87,7 +87,7 @@ form.addEventListener("change", ({ target }) => {
   else if (target.name === "profile") applyProfile(target.value);
   else if (target.dataset.defaults) target.dataset.changed = "yes";
   else if (target.name === "scheme" || target.name === "attack") form.elements.preset.value = "custom";
-  else return;
+  else if (target.tagName !== "SELECT") return; // some browsers report a choice from a list by this event alone
   schedulePreview();
 });
 

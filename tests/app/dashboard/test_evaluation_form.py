@@ -107,6 +107,13 @@ def test_an_invalid_request_is_reported_before_it_is_sent(stack: LocalStack, bro
     assert all("422" in line for line in console_errors(browser))
 
 
+def test_a_choice_from_a_list_updates_the_preview(stack: LocalStack, browser: Chrome) -> None:
+    open_form(stack, browser, _TANAKA, "none")
+    WebDriverWait(browser, 20).until(lambda page: _read_preview(page))
+    Select(browser.find_element(By.ID, "ssim_mode")).select_by_visible_text("gray7")
+    WebDriverWait(browser, 20).until(lambda page: '"ssim_mode": "gray7"' in "".join(_read_preview(page)[:1]))
+
+
 def test_presets_choose_schemes_and_attacks_and_a_change_makes_the_choice_custom(
     stack: LocalStack, browser: Chrome
 ) -> None:
