@@ -72,7 +72,8 @@ class _Matrix:
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         rows = self.table.rows
-        label_width = min(_MAX_LABEL_WIDTH, max(cell_len(_short(row.label)) for row in rows)) if rows else 0
+        names = [*(_short(row.label) for row in rows), *(f"  {line}" for line in _LINES)]
+        label_width = min(_MAX_LABEL_WIDTH, max(map(cell_len, names)))
         for columns in self._blocks(options.max_width - label_width - _GAP):
             yield self._block(columns, label_width)
             yield ""

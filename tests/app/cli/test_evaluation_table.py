@@ -103,6 +103,16 @@ def test_verdicts_stand_before_the_matrix_of_schemes_and_attacks() -> None:
     assert "N/A: key-recovery on pixelwise (different keys): every image has a key of its own" in lines
 
 
+def test_the_figures_of_a_scheme_with_a_short_name_are_named() -> None:
+    table = make_table()
+    for row in (*table.evaluation.cells, *table.evaluation.verdicts):
+        object.__setattr__(row, "scheme", {"name": "ele"})
+    file = io.StringIO()
+    Console(file=file, width=80, markup=False, emoji=False).print(render(EvaluationTable(table.evaluation)))
+    assert re.search(r"^ *identified ", file.getvalue(), re.MULTILINE)
+    assert "…" not in file.getvalue()
+
+
 @pytest.mark.parametrize("width", [80, 10_000])
 def test_no_line_ends_in_blanks_in_a_pipe(width: int) -> None:
     file = io.StringIO()

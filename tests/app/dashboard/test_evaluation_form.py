@@ -109,7 +109,7 @@ def test_an_invalid_request_is_reported_before_it_is_sent(stack: LocalStack, bro
 
 def test_a_choice_from_a_list_updates_the_preview(stack: LocalStack, browser: Chrome) -> None:
     open_form(stack, browser, _TANAKA, "none")
-    WebDriverWait(browser, 20).until(lambda page: _read_preview(page))
+    WebDriverWait(browser, 20).until(_read_preview)
     Select(browser.find_element(By.ID, "ssim_mode")).select_by_visible_text("gray7")
     WebDriverWait(browser, 20).until(lambda page: '"ssim_mode": "gray7"' in "".join(_read_preview(page)[:1]))
 
