@@ -134,6 +134,12 @@ class Settings(BaseSettings):
         description="Memory that a worker process may use; unset: its share of the free memory when the worker "
         "starts; with a GPU: no limit",
     )
+    cell_images_bytes: int = Field(
+        16 * 2**20,
+        ge=0,
+        description="Bytes of protected and of reconstructed pixels that a cell keeps for its page beside its samples; "
+        "its evaluation keeps at most four times as many of originals",
+    )
     time_slice_s: float = Field(
         900.0,
         gt=0,

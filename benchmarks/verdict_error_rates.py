@@ -106,7 +106,8 @@ def matches(pool: Pool, rows: npt.NDArray[np.int64], truth: npt.NDArray[np.int64
     rank = np.where(best == truth[:, None], 1, 2)
     scores = tuple(
         ComparisonScores(
-            name, own[:, c], own[:, c], rank[:, c], best[:, c], gap[:, c], 1 / gallery, fit_null(unrelated[c], i[other])
+            name, own[:, c], own[:, c], rank[:, c], best[:, c], gap[:, c], 1 / gallery,
+            fit_null(unrelated[c], i[other]), best[:, c, None], own[:, c, None],
         )
         for c, name in enumerate(COMPARISON_NAMES)
     )  # fmt: skip

@@ -15,6 +15,7 @@ PAGES = {
     "new evaluation": "/dashboard/evaluations/new",
     "evaluation": "/dashboard/evaluations/{evaluation}",
     "cell": "/dashboard/evaluations/{evaluation}/cells/{cell}",
+    "image": "/dashboard/evaluations/{evaluation}/cells/{cell}/images/{image}",
     "choice to compare": "/dashboard/compare",
     "comparison": "/dashboard/compare?ids={evaluation},{other}",
     "board": "/dashboard/board",
@@ -51,7 +52,11 @@ axe.run(document, wanted).then((found) => done(found.violations), (error) => don
 def page_paths(paths: dict[str, str], evaluation: Evaluation, other: Evaluation) -> dict[str, str]:
     """The paths of pages on an evaluation, on the cell of it that has the most to show, and beside another one."""
     cell = max(evaluation.cells, key=lambda cell: (len(cell.samples), cell.ssim or 0))
-    return {name: path.format(evaluation=evaluation.id, other=other.id, cell=cell.id) for name, path in paths.items()}
+    image = cell.samples[0].index
+    return {
+        name: path.format(evaluation=evaluation.id, other=other.id, cell=cell.id, image=image)
+        for name, path in paths.items()
+    }
 
 
 def page_metrics(chrome: Chrome) -> dict[str, float]:

@@ -28,6 +28,7 @@ from unveil.models.evaluation.external_ciphertexts import run_external
 from unveil.models.evaluation.outcome import AnyOutcome
 from unveil.models.evaluation.scoring import ScoringOptions
 from unveil.worker import jobs, key_loading, lease
+from unveil.worker.cell_images import store_cell_images
 from unveil.worker.dataset_loading import load_dataset
 from unveil.worker.jobs import ClaimedJob, JobFailed, JobOutcome, Reporter, to_json_safe
 from unveil.worker.runtime import Runtime
@@ -52,7 +53,11 @@ class CellJob(ClaimedJob):
 
     def run(self, reporter: Reporter) -> JobOutcome:
         outcome = _evaluate(self, reporter)
-        return JobOutcome(_outcome_values(self, outcome), _result_rows(self.lease.id, outcome, reporter.curves))
+        rows = _result_rows(self.lease.id, outcome, reporter.curves)
+        if outcome.images is not None:
+            assert self.evaluation_id is not None
+            rows.append(store_cell_images(self.runtime, self.evaluation_id, self.lease.id, outcome.images))
+        return JobOutcome(_outcome_values(self, outcome), rows)
 
     def publish_status(self, session: Session, evaluation: Evaluation) -> None:
         event_log.on_cell_status_changed(session, evaluation, self.lease.id)

@@ -1,12 +1,9 @@
-"""Pages of evaluations: the list, one evaluation, one of its cells, several side by side."""
+"""Pages of evaluations: the list, one evaluation, several side by side. Those of its cells: cells.py."""
 
 from __future__ import annotations
 
-import math
-import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from enum import StrEnum
 from typing import Annotated, Literal
 
 from fastapi import APIRouter, Form, Query, Request
@@ -15,7 +12,7 @@ from pydantic import ValidationError
 from sqlalchemy.ext.asyncio import AsyncSession
 from starlette.responses import Response
 
-from unveil.app.dashboard import compare, heatmap, queries
+from unveil.app.dashboard import compare, queries
 from unveil.app.dashboard.rendering import PageRoute, redirect, render_page
 from unveil.app.db.ids import new_id
 from unveil.app.db.job_states import ACTIVE, Status
@@ -29,7 +26,7 @@ from unveil.app.http.pagination import EvaluationPaging
 from unveil.app.http.pagination import build_page as listing
 from unveil.app.http.validation import to_problem
 from unveil.app.report import charts
-from unveil.app.report.evaluation import Cell, Evaluation, Job, Sample
+from unveil.app.report.evaluation import Evaluation, Job
 from unveil.app.report.labels import title
 from unveil.app.report.table import EvaluationTable
 from unveil.app.security.principal import Principal
@@ -40,25 +37,6 @@ from unveil.models import catalog
 
 router = APIRouter(route_class=PageRoute)
 _FILTERS = ("q", "status", "scheme", "dataset", "tag")
-
-
-class SampleOrder(StrEnum):
-    """Which reconstructions come first."""
-
-    BEST = "best"
-    WORST = "worst"
-    RANK = "rank"
-    NUMBER = "number"
-    RANDOM = "random"
-
-
-_ORDER_LABELS = {
-    SampleOrder.BEST: "Leaking and highest SSIM first",
-    SampleOrder.WORST: "Lowest SSIM first",
-    SampleOrder.RANK: "Best rank first",
-    SampleOrder.NUMBER: "By number",
-    SampleOrder.RANDOM: "Random",
-}
 
 
 @dataclass(frozen=True)
@@ -271,76 +249,6 @@ async def cancel_evaluation(id: str, principal: EvaluatePrincipal, session: Sess
 async def delete_evaluation(id: str, principal: EvaluatePrincipal, session: Session) -> Response:
     await service.delete(session, principal, id)
     return redirect("/")
-
-
-@router.get("/dashboard/evaluations/{id}/cells/{cell_id}")
-async def show_cell(
-    request: Request,
-    id: str,
-    cell_id: str,
-    principal: ReadPrincipal,
-    session: Session,
-    order: SampleOrder = SampleOrder.BEST,
-) -> Response:
-    """One scheme under one attack: images, figures, curves, settings."""
-    evaluation = await service.get_view(session, await service.get(session, principal, id))
-    return await render_cell(request, principal, session, evaluation, cell_id, order)
-
-
-async def render_cell(
-    request: Request,
-    principal: Principal | None,
-    session: AsyncSession,
-    evaluation: Evaluation,
-    cell_id: str,
-    order: SampleOrder,
-    address: str | None = None,
-) -> Response:
-    """address: of the share link that the reader has; None for the account of the evaluation. Raises NotFound."""
-    titles = EvaluationTable(evaluation).cell_titles
-    ids = [cell.id for cell in evaluation.cells]
-    if cell_id not in ids:
-        raise NotFound(f"there is no cell {cell_id!r} of evaluation {evaluation.id}")
-    position = ids.index(cell_id)
-    cell = evaluation.cells[position]
-    scores = await rows.get_scores(session, cell_id)
-    ranks = dict(zip(scores.index, scores.rank, strict=True)) if scores else {}
-    if cell.status in ACTIVE:
-        points_by_curve = (await queries.get_running_curves(session, evaluation.id, [cell_id])).get(cell_id, {})
-    else:
-        points_by_curve = {curve.name: curve.points for curve in await rows.list_curves(session, [cell_id])}
-    return render_page(
-        request,
-        "cell.html",
-        principal,
-        evaluation=evaluation,
-        page=address or f"/dashboard/evaluations/{evaluation.id}",
-        api=address or f"/evaluations/{evaluation.id}",
-        cell=cell,
-        titles=titles,
-        before=ids[position - 1] if position else None,
-        after=ids[position + 1] if position + 1 < len(ids) else None,
-        attack=catalog.describe_attack(name) if (name := cell.attack["name"]) in catalog.registered_attacks() else None,
-        profile=evaluation.settings["profile"],
-        samples=_sort_samples(cell, order, ranks),
-        order=order.value,
-        orders={each.value: label for each, label in _ORDER_LABELS.items()},
-        ranks={index: f"{rank:g}" for index, rank in ranks.items()},
-        attacked=len(scores.index) if scores else None,
-        histogram=charts.build_histogram(scores.ssim) if scores else None,
-        curves=charts.build_curve_charts(points_by_curve),
-    )
-
-
-def _sort_samples(cell: Cell, order: SampleOrder, ranks: Mapping[int, float]) -> list[Sample]:
-    """The samples of a cell, which holds the worst reconstruction first. ranks: by index of the image."""
-    if order is SampleOrder.RANK:
-        return sorted(cell.samples, key=lambda sample: (ranks.get(sample.index, math.inf), -(sample.ssim or 0.0)))
-    if order is SampleOrder.NUMBER:
-        return sorted(cell.samples, key=lambda sample: sample.index)
-    if order is SampleOrder.RANDOM:
-        return random.sample(cell.samples, len(cell.samples))
-    return cell.samples if order is SampleOrder.WORST else heatmap.sort_by_strength(cell)
 
 
 @router.get("/dashboard/compare")

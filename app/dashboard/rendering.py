@@ -124,8 +124,8 @@ _NAVIGATION = (
 _SHORTCUTS = (
     ("/", "Search evaluations"),
     ("n", "New evaluation"),
-    ("j", "Next evaluation or cell"),
-    ("k", "Previous evaluation or cell"),
+    ("j", "Next evaluation, cell or image"),
+    ("k", "Previous evaluation, cell or image"),
     ("g e", "Evaluations"),
     ("g p", "Playground"),
     ("g k", "Keys"),

@@ -12,6 +12,7 @@ from starlette.responses import FileResponse, Response
 from unveil.app.board.pages import STATIC_DIR as BOARD_STATIC_DIR
 from unveil.app.dashboard import (
     board,
+    cells,
     evaluation_form,
     evaluations,
     keys_and_datasets,
@@ -33,6 +34,7 @@ for sub_router in (
     evaluation_form.page_router,
     evaluation_form.api_router,
     evaluations.router,
+    cells.router,
     shared.router,
     board.router,
     playground.router,

@@ -8,16 +8,26 @@ from __future__ import annotations
 from collections.abc import Callable, Coroutine
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Path, Query, Request
+from fastapi import APIRouter, Depends, Path, Request
 from starlette.responses import JSONResponse, Response
 
-from unveil.app.dashboard.evaluations import SampleOrder, render_cell, render_evaluation
+from unveil.app.dashboard.cells import (
+    ImageIndex,
+    ImageOrder,
+    Order,
+    PageNumber,
+    View,
+    render_cell,
+    render_image,
+)
+from unveil.app.dashboard.evaluations import render_evaluation
 from unveil.app.dashboard.rendering import PageRoute
 from unveil.app.dependencies import AppStateDep, Session
 from unveil.app.errors.problem import NotFound
-from unveil.app.evaluations import queries, report_data, service
+from unveil.app.evaluations import images, queries, report_data, service
+from unveil.app.evaluations.images import ImageKind
 from unveil.app.evaluations.report_response import build_report_response
-from unveil.app.evaluations.routes import SampleImage, SampleIndex
+from unveil.app.evaluations.routes import SampleIndex
 from unveil.app.http.authentication import rate_limit_anonymous
 from unveil.app.report.evaluation import Evaluation
 from unveil.app.report.formats import Format
@@ -86,16 +96,39 @@ async def get_shared_report(format: Format, app_state: AppStateDep, session: Ses
     return await build_report_response(app_state, session, shared.row, evaluation, format, with_images=shared.images)
 
 
+async def _find_cell(request: Request, session: Session, shared: Shared, cell_id: str) -> View:
+    evaluation = await _load(request, session, shared)
+    cell, address = service.find_cell(evaluation, cell_id), _address(request)
+    return View(evaluation, cell, None, address, address, with_images=shared.images)
+
+
+SharedCell = Annotated[View, Depends(_find_cell)]
+
+
 @router.get("/cells/{cell_id}")
 async def show_shared_cell(
     request: Request,
-    cell_id: str,
     session: Session,
-    shared: Shared,
-    order: Annotated[SampleOrder, Query()] = SampleOrder.BEST,
+    view: SharedCell,
+    order: Order = ImageOrder.BEST,
+    page: PageNumber = 1,
+    image: ImageIndex = None,
 ) -> Response:
-    evaluation = await _load(request, session, shared)
-    return await render_cell(request, None, session, evaluation, cell_id, order, _address(request))
+    return await render_cell(request, session, view, order, page, image)
+
+
+@router.get("/cells/{cell_id}/images/{index}")
+async def show_shared_image(
+    request: Request,
+    session: Session,
+    app_state: AppStateDep,
+    view: SharedCell,
+    index: SampleIndex,
+    order: Order = ImageOrder.BEST,
+) -> Response:
+    if not view.with_images:
+        raise _no_images()
+    return await render_image(request, session, view, index, order, app_state.settings.cell_images_bytes)
 
 
 @router.get("/cells/{cell_id}/curve")
@@ -112,12 +145,21 @@ async def get_shared_scores(cell_id: str, session: Session, shared: Shared) -> R
 
 @router.get("/cells/{cell_id}/samples/{index}/{picture}.png")
 async def get_shared_sample(
-    cell_id: str, index: SampleIndex, picture: SampleImage, session: Session, shared: Shared
+    cell_id: str, index: SampleIndex, picture: ImageKind, session: Session, shared: Shared
 ) -> Response:
     if not shared.images:
-        raise NotFound("this link shows no images")
-    sample = await service.get_sample(session, shared.reader, shared.row.id, cell_id, index)
-    image: bytes | None = getattr(sample, picture.value)
-    if image is None:
-        raise NotFound(f"sample {index} has no plain image")
-    return Response(image, media_type="image/png")
+        raise _no_images()
+    cell = await service.get_cell(session, shared.reader, shared.row.id, cell_id)
+    return Response(await images.read_image(session, cell.id, index, picture), media_type="image/png")
+
+
+@router.get("/cells/{cell_id}/gallery/{number}.png")
+async def get_shared_gallery_image(cell_id: str, number: SampleIndex, session: Session, shared: Shared) -> Response:
+    if not shared.images:
+        raise _no_images()
+    cell = await service.get_cell(session, shared.reader, shared.row.id, cell_id)
+    return Response(await images.read_gallery_image(session, cell.id, number), media_type="image/png")
+
+
+def _no_images() -> NotFound:
+    return NotFound("this link shows no images")

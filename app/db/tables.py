@@ -8,6 +8,7 @@ from typing import Any
 from sqlalchemy import (
     ARRAY,
     BigInteger,
+    Boolean,
     CheckConstraint,
     DateTime,
     Float,
@@ -51,6 +52,7 @@ class Base(DeclarativeBase):
         list[str]: ARRAY(Text),
         list[int]: ARRAY(Integer),
         list[float]: ARRAY(Float),
+        list[bool]: ARRAY(Boolean),
     }
 
 
@@ -295,6 +297,43 @@ class Scores(Base):
     psnr: Mapped[list[float]]
     rank: Mapped[list[float]]  # in the identification gallery, mean over keys
     vif: Mapped[list[float] | None]  # NULL: not measured
+
+
+class ImageSet(Base):
+    """Images of one size, one after another in one value: cells of an evaluation that show the same images share it."""
+
+    __tablename__ = "image_sets"
+
+    evaluation_id: Mapped[str] = mapped_column(ForeignKey("evaluations.id", ondelete="CASCADE"), primary_key=True)
+    digest: Mapped[bytes] = mapped_column(primary_key=True)  # SHA-256 of numbers, size and pixels
+    height: Mapped[int]
+    width: Mapped[int]
+    numbers: Mapped[list[int]]  # of the images, in the order of `pixels`
+    pixels: Mapped[bytes]  # RGB, 8 bits; storage EXTERNAL, so that `substr` reads one image without the others
+
+
+class CellImages(Base):
+    """What a cell keeps of every attacked image, under its first key: scores, line-up, and the sets that hold images.
+
+    The five gallery images of a line-up lie one image after another in `nearest`, `nearest_similarity` and
+    `nearest_is_own`: see models/metrics/line_up.py.
+    """
+
+    __tablename__ = "cell_images"
+
+    cell_id: Mapped[str] = mapped_column(ForeignKey("cells.id", ondelete="CASCADE"), primary_key=True)
+    image_count: Mapped[int]  # attacked images, stored or not
+    # digests of image sets; NULL: unknown originals, or an attack that reconstructs nothing
+    originals: Mapped[bytes | None]
+    protected: Mapped[bytes | None]
+    reconstructed: Mapped[bytes | None]
+    ssim: Mapped[list[float] | None]
+    comparison: Mapped[str | None]  # of the line-up; NULL: without originals
+    rank: Mapped[list[int] | None]
+    own_similarity: Mapped[list[float] | None]
+    nearest: Mapped[list[int] | None]  # numbers of originals, -1 where there are fewer candidates
+    nearest_similarity: Mapped[list[float] | None]
+    nearest_is_own: Mapped[list[bool] | None]
 
 
 class Curve(Base):

@@ -6,19 +6,51 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import ARRAY, ColumnElement, Integer, Row, String, any_, bindparam, case, func, literal, or_, select
+from sqlalchemy import (
+    ARRAY,
+    ColumnElement,
+    Integer,
+    LargeBinary,
+    Row,
+    String,
+    any_,
+    bindparam,
+    case,
+    func,
+    literal,
+    or_,
+    select,
+    true,
+)
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import defer
 
 from unveil.app.batching import RowLoader
 from unveil.app.db.heartbeats import ATTACK_QUEUE, select_live_processes
 from unveil.app.db.ids import is_id
-from unveil.app.db.tables import Cell, Curve, Evaluation, Event, Key, ProcessHeartbeat, Sample, Scores
+from unveil.app.db.tables import (
+    Cell,
+    CellImages,
+    Curve,
+    Evaluation,
+    Event,
+    ImageSet,
+    Key,
+    ProcessHeartbeat,
+    Sample,
+    Scores,
+)
 from unveil.app.http.pagination import PageRequest, apply_cursor
 
 _SELECT_VERSION_AND_STATUS = select(
     Evaluation.id, Evaluation.account_id, Evaluation.event_seq, Evaluation.edit_count, Evaluation.status
 ).where(Evaluation.id == any_(bindparam("keys", type_=ARRAY(String))))
+
+_SETS = {
+    "originals": CellImages.originals,
+    "protected": CellImages.protected,
+    "reconstructed": CellImages.reconstructed,
+}
 
 
 async def get_version_and_status(loader: RowLoader, account_id: str, id: str) -> Row[Any] | None:
@@ -167,6 +199,40 @@ async def get_sample(session: AsyncSession, cell_id: str, index: int) -> Sample 
 
 async def get_scores(session: AsyncSession, cell_id: str) -> Scores | None:
     return await session.get(Scores, cell_id)
+
+
+async def get_cell_images(session: AsyncSession, cell_id: str) -> CellImages | None:
+    return await session.get(CellImages, cell_id)
+
+
+async def get_image_summary(session: AsyncSession, cell_id: str) -> Any:
+    """(image_count, ssim, rank, originals, protected, reconstructed), all but the line-ups; None without them."""
+    columns = (CellImages.image_count, CellImages.ssim, CellImages.rank, *_SETS.values())
+    return (await session.execute(select(*columns).where(CellImages.cell_id == cell_id))).one_or_none()
+
+
+async def list_stored_numbers(session: AsyncSession, evaluation_id: str, digest: bytes | None) -> list[int]:
+    """The images of a set; none for no set."""
+    of_set = select(ImageSet.numbers).where(ImageSet.evaluation_id == evaluation_id, ImageSet.digest == digest)
+    return list(await session.scalar(of_set) or ()) if digest is not None else []
+
+
+async def get_stored_image(
+    session: AsyncSession, cell_id: str, set_name: str, number: int, *, attacked: bool
+) -> Row[Any] | None:
+    """(height, width, pixels) of one image of a set of a cell. attacked: not for a distractor of the gallery."""
+    size = ImageSet.height * ImageSet.width * 3
+    position = func.array_position(ImageSet.numbers, number)
+    pixels = func.substr(ImageSet.pixels, (position - 1) * size + 1, size, type_=LargeBinary)
+    row: Any = (
+        await session.execute(
+            select(ImageSet.height, ImageSet.width, pixels.label("pixels"))
+            .join(Cell, Cell.evaluation_id == ImageSet.evaluation_id)
+            .join(CellImages, (CellImages.cell_id == Cell.id) & (_SETS[set_name] == ImageSet.digest))
+            .where(Cell.id == cell_id, true() if not attacked else CellImages.image_count > number)
+        )
+    ).one_or_none()
+    return row if row is not None and row.pixels is not None else None
 
 
 async def list_curves(session: AsyncSession, cell_ids: Sequence[str]) -> Sequence[Curve]:

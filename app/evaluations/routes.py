@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import AsyncIterator, Mapping
-from enum import StrEnum
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Header, HTTPException, Path, Query, Request, Response
@@ -32,9 +31,16 @@ from unveil.app.errors.problem import (
     Unavailable,
     UnknownEvaluation,
 )
-from unveil.app.evaluations import queries, report_data, serializers, service, sse
+from unveil.app.evaluations import images, queries, report_data, serializers, service, sse
+from unveil.app.evaluations.images import ImageKind
 from unveil.app.evaluations.report_response import build_report_response
-from unveil.app.evaluations.schemas import EvaluationCreate, EvaluationOut, EvaluationSummary, EvaluationUpdate
+from unveil.app.evaluations.schemas import (
+    AttackedImageOut,
+    EvaluationCreate,
+    EvaluationOut,
+    EvaluationSummary,
+    EvaluationUpdate,
+)
 from unveil.app.evaluations.verdicts import COMPUTED_BY
 from unveil.app.http.authentication import AuthenticatedRoute, EvaluatePrincipal, ReadPrincipal, resolve_principal
 from unveil.app.http.etag import IfNoneMatch, matches
@@ -69,12 +75,6 @@ def _polling_headers(version_and_status: Evaluation | Row[Any]) -> dict[str, str
     version = f"{version_and_status.event_seq}-{version_and_status.edit_count}-{_COMPUTED_BY_DIGEST}"
     headers = {"ETag": f'W/"{version}"', "Cache-Control": "private, no-cache"}
     return headers if version_and_status.status in TERMINAL else {**headers, "Retry-After": _POLL_INTERVAL_S}
-
-
-class SampleImage(StrEnum):
-    PLAIN = "plain"
-    PROTECTED = "protected"
-    RECONSTRUCTED = "reconstructed"
 
 
 @router.post(
@@ -290,6 +290,17 @@ async def get_scores(
     return Response(await report_data.scores_csv(session, cell.id), media_type="text/csv")
 
 
+@router.get("/{evaluation_id}/cells/{cell_id}/images/{index}", responses=problems(NotFound))
+async def get_image(
+    evaluation_id: EvaluationId, cell_id: CellId, index: SampleIndex, principal: ReadPrincipal, session: Session
+) -> AttackedImageOut:
+    """One attacked image: its scores and, where originals are known, its line-up."""
+    cell = await service.get_cell_view(session, principal, evaluation_id, cell_id)
+    image = images.find_image(await images.list_images(session, evaluation_id, cell), index)
+    address = serializers.evaluation_url(evaluation_id, cell_id)
+    return await images.describe_image(session, evaluation_id, cell, image, address)
+
+
 @router.get(
     "/{evaluation_id}/cells/{cell_id}/samples/{index}/{picture}.png",
     response_class=Response,
@@ -299,13 +310,25 @@ async def get_sample(
     evaluation_id: EvaluationId,
     cell_id: CellId,
     index: SampleIndex,
-    picture: SampleImage,
+    picture: ImageKind,
     principal: ReadPrincipal,
     session: Session,
 ) -> Response:
     """One stored image: plain, protected or reconstructed."""
-    sample = await service.get_sample(session, principal, evaluation_id, cell_id, index)
-    image: bytes | None = getattr(sample, picture.value)
-    if image is None:
-        raise NotFound(f"sample {index} has no plain image, because no originals were uploaded")
+    cell = await service.get_cell(session, principal, evaluation_id, cell_id)
+    image = await images.read_image(session, cell.id, index, picture)
+    return Response(image, media_type="image/png", headers=_IMMUTABLE_CACHE)
+
+
+@router.get(
+    "/{evaluation_id}/cells/{cell_id}/gallery/{number}.png",
+    response_class=Response,
+    responses=_response(200, "The image", "image/png") | problems(NotFound),
+)
+async def get_gallery_image(
+    evaluation_id: EvaluationId, cell_id: CellId, number: SampleIndex, principal: ReadPrincipal, session: Session
+) -> Response:
+    """An original of the identification gallery: attacked images first, then distractors, as line-ups number them."""
+    cell = await service.get_cell(session, principal, evaluation_id, cell_id)
+    image = await images.read_gallery_image(session, cell.id, number)
     return Response(image, media_type="image/png", headers=_IMMUTABLE_CACHE)

@@ -173,3 +173,29 @@ class EvaluationOut(EvaluationSummary):
     estimated_core_hours: float = Field(
         description="Estimate at the time of the request, for a CPU, accurate to a factor of three", examples=[0.05]
     )
+
+
+class CandidateOut(BaseModel):
+    number: int = Field(description="Attacked images first, then the distractors of the gallery")
+    distance: float | None = Field(description="1 - similarity by the comparison; null outside the gallery")
+    is_own: bool = Field(description="The original of the image, or a near-duplicate of it")
+    image: str | None = Field(description="Path of the original; null where it is not stored")
+
+
+class LineUpOut(BaseModel):
+    comparison: str = Field(examples=["dihedral-24"], description="The comparison that identifies most images")
+    candidates: list[CandidateOut] = Field(description="The five most similar originals, most similar first")
+    own: CandidateOut = Field(description="The original; the distance is that of a near-duplicate if that is nearer")
+
+
+class AttackedImageOut(BaseModel):
+    """One attacked image under the first key. Paths are null where the image is not stored."""
+
+    index: int
+    ssim: float | None
+    rank: float | None = Field(description="Of the original among the gallery by similarity; 1 identifies the image")
+    is_leaking: bool
+    plain: str | None
+    protected: str | None
+    reconstructed: str | None
+    line_up: LineUpOut | None

@@ -14,7 +14,7 @@ from unveil.app.datasets import queries as datasets
 from unveil.app.datasets.service import resolve_plain_dataset
 from unveil.app.db.ids import new_id
 from unveil.app.db.job_states import TERMINAL, Status
-from unveil.app.db.tables import Cell, Dataset, Evaluation, Key, Sample
+from unveil.app.db.tables import Cell, Dataset, Evaluation, Key
 from unveil.app.dependencies import AppState
 from unveil.app.errors.problem import (
     EvaluationEnded,
@@ -299,13 +299,18 @@ async def get_cell(session: AsyncSession, principal: Principal, id: str, cell_id
     return cell
 
 
-async def get_sample(session: AsyncSession, principal: Principal, id: str, cell_id: str, index: int) -> Sample:
+async def get_cell_view(session: AsyncSession, principal: Principal, id: str, cell_id: str) -> view.Cell:
+    """The cell with its result and samples. Raises UnknownEvaluation, NotFound."""
+    evaluation = await get_view(session, await get(session, principal, id))
+    return find_cell(evaluation, cell_id)
+
+
+def find_cell(evaluation: view.Evaluation, cell_id: str) -> view.Cell:
     """Raises NotFound."""
-    cell = await get_cell(session, principal, id, cell_id)
-    sample = await queries.get_sample(session, cell.id, index)
-    if sample is None:
-        raise NotFound(f"cell {cell_id} stored no sample {index}")
-    return sample
+    for cell in evaluation.cells:
+        if cell.id == cell_id:
+            return cell
+    raise NotFound(f"there is no cell {cell_id!r} of evaluation {evaluation.id}")
 
 
 async def list_summaries(session: AsyncSession, evaluations: Sequence[Evaluation]) -> dict[str, EvaluationSummary]:

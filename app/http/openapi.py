@@ -34,7 +34,9 @@ _LINKS: dict[tuple[str, str], dict[str, dict[str, Any]]] = {
         "get_report": _EVALUATION_LINK,
         "get_curves": _CELL_LINK,
         "get_scores": _CELL_LINK,
+        "get_image": {**_CELL_LINK, "index": "0"},
         "get_sample": {**_CELL_LINK, "index": "0", "picture": "protected"},
+        "get_gallery_image": {**_CELL_LINK, "number": "0"},
     },
     ("cancel_evaluation", "202"): {"delete_evaluation": _EVALUATION_LINK, "get_evaluation": _EVALUATION_LINK},
     **{

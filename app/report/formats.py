@@ -18,9 +18,10 @@ from typing import Any
 import jinja2
 
 from unveil.app.report import charts, narrative, pdf
-from unveil.app.report.image_grids import PAPER_FIGURES, ImageGrid, ImageStore, build_image_grids, build_strips
+from unveil.app.report.image_grids import PAPER_FIGURES, ImageStore, build_image_grids, build_strips
 from unveil.app.report.labels import NO_VALUE, format_number, format_percent
 from unveil.app.report.model import Report, SampleTriple
+from unveil.app.report.proof_image import ProofImage, proof_image
 from unveil.app.report.references import Reference
 from unveil.app.report.table import TableCell
 from unveil.app.report.tables import table_1, table_2, utility_table
@@ -64,8 +65,8 @@ def displayed_triples(report: Report) -> list[SampleTriple]:
     """The triples whose images are on the page: a few of possibly thousands."""
     grids = build_image_grids(report)
     in_grids = [each for grid in grids for row in grid.rows for each in (row.sample, *row.triple_by_column.values())]
-    examples = [each for each in _example_triples(report, grids).values() if each is not None]
-    return [*in_grids, *examples, *(each for strip in build_strips(report, grids).values() for each in strip)]
+    proofs = [proof.sample for proof in _proof_images(report).values() if proof is not None]
+    return [*in_grids, *proofs, *(each for strip in build_strips(report, grids).values() for each in strip)]
 
 
 def scores_csv(scores: Iterable[Sequence[Any]]) -> str:
@@ -172,7 +173,7 @@ def _render_html(report: Report) -> bytes:
         "strips": strips_by_cell,
         "shown_triples": sum(map(len, strips_by_cell.values())),
         "stored_triples": sum(map(len, report.samples.values())),
-        "examples": _example_triples(report, grids),
+        "proofs": _proof_images(report),
         "image_store": ImageStore(),
         "key_space": charts.build_key_space_chart(
             [
@@ -220,17 +221,13 @@ def escape_markdown(text: object) -> str:
 # --- what the pages show ----------------------------------------------------------------------------------------
 
 
-def _example_triples(report: Report, grids: Sequence[ImageGrid]) -> dict[str, SampleTriple | None]:
-    """One triple beside each verdict, from its cell: a leaking image, else the image that the first grid shows."""
-    in_first_grid = {grid.sample.index for grid in grids[:1]}
-    examples: dict[str, SampleTriple | None] = {}
-    for row in report.table.rows:
-        cell = row.verdict_cell or next((cell for cell in row.cells if report.samples_of(cell)), None)
-        candidates = [triple for triple in report.samples_of(cell) if triple.plain_md5]
-        wanted = (cell.cell.leaking_images if cell and cell.cell else None) or in_first_grid
-        shown = next((triple for triple in candidates if triple.index in wanted), None)
-        examples[row.label] = shown or next(iter(candidates), None)
-    return examples
+def _proof_images(report: Report) -> dict[str, ProofImage[SampleTriple] | None]:
+    """By the label of the scheme. Without an original there is nothing to compare with."""
+
+    def samples_of(cell: TableCell) -> list[SampleTriple]:
+        return [triple for triple in report.samples_of(cell) if triple.plain_md5]
+
+    return {row.label: proof_image(row, samples_of) for row in report.table.rows}
 
 
 def _ssim_charts(report: Report) -> list[charts.Chart]:

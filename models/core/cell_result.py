@@ -144,6 +144,8 @@ class CellResult(JsonRecord):
     verdict: Verdict
     leaking_images: list[int] = field(default_factory=list)
     """Indices of images that are recognizable above chance, the most certain first"""
+    median_image: int | None = None
+    """Index of the image with the median SSIM under the first key, which reports show for the cell"""
     comparison: str | None = None
     """The comparison with the highest identification rate"""
     ambiguity: Ambiguity | None = None

@@ -98,8 +98,9 @@ def run_cell(
             notes = _collect_notes(scheme, attack, data, options, secret)
             rest = controls_context(context, controls_start)
             linked = link_outcome(
-                scheme, attack, image_split, originals, attack_result, seconds, options, rest, notes, started_at
-            )
+                scheme, attack, image_split, originals, attack_input.images, attack_result, seconds, options, rest,
+                notes, started_at,
+            )  # fmt: skip
             result = replace(linked.result, trained_key=provenance, dataset_sha256=full_data.sha256)
             return replace(linked, result=result)
         key_agreement = _key_agreement(scheme, key_secret, attack_result, image_split.targets)

@@ -21,6 +21,7 @@ from unveil.models.core.threat_models import Capability
 from unveil.models.core.verdict_rules.evidence import CellEvidence
 from unveil.models.core.verdict_rules.rules import cell_verdict
 from unveil.models.data.image_dataset import ImageDataset
+from unveil.models.evaluation.attacked_images import AttackedImages
 from unveil.models.evaluation.attacker_view import ImageSplit, build_attack_input, split_images
 from unveil.models.evaluation.cell_evidence import effort, natural_and_shown
 from unveil.models.evaluation.controls import controls_context, controls_start_fraction, run_controls
@@ -164,8 +165,9 @@ def _link(
     originals = Originals.build(data.test_originals, image_split.public, seed=options.seed)
     seconds = time.monotonic() - attempt_started_at
     outcome = link_outcome(
-        scheme, attack, image_split, originals, attack_result, seconds, options, context, data.notes, started_at
-    )
+        scheme, attack, image_split, originals, data.test, attack_result, seconds, options, context, data.notes,
+        started_at,
+    )  # fmt: skip
     result = replace(outcome.result, dataset_sha256=full_data.sha256, originals_sha256=full_data.originals_sha256)
     return replace(outcome, result=result)
 
@@ -258,7 +260,11 @@ def _unscored_result(
             "no originals were uploaded: nothing can be scored; look at the samples, or upload `originals` for a score",
         ],
     )
-    return CellOutcome(result, samples=[Sample(int(i), None, None, protected[i], reconstructed[i]) for i in indices])
+    return CellOutcome(
+        result,
+        samples=[Sample(int(i), None, None, protected[i], reconstructed[i]) for i in indices],
+        images=AttackedImages(protected, reconstructed),
+    )
 
 
 def _attempt_report(context: RunContext, index: int, count: int, controls_start: float, label: str) -> Any:

@@ -12,11 +12,13 @@ import numpy as np
 from unveil.models.attacks.base import Attack, AttackResult
 from unveil.models.core.cell_result import CellResult, Controls, LinkageSummary
 from unveil.models.core.errors import AttackFailed, TrainingFailed
+from unveil.models.core.images import Images
 from unveil.models.core.run_context import RunContext
 from unveil.models.core.statistics import binomial_interval
 from unveil.models.core.threat_models import Capability
 from unveil.models.core.verdict_rules.evidence import CellEvidence, KeyEvidence, Rate
 from unveil.models.core.verdict_rules.rules import cell_verdict
+from unveil.models.evaluation.attacked_images import from_linkage
 from unveil.models.evaluation.attacker_view import ImageSplit, ProtectImages, build_attack_input, inverted, noise
 from unveil.models.evaluation.cell_evidence import effort
 from unveil.models.evaluation.controls import control_cache_key
@@ -35,6 +37,7 @@ def link_outcome(
     attack: Attack[Any],
     image_split: ImageSplit,
     originals: Originals,
+    protected: Images,
     attack_result: AttackResult,
     seconds: float,
     options: ScoringOptions,
@@ -76,7 +79,7 @@ def link_outcome(
         device=context.device,
         notes=[*notes, *attack_result.notes],
     )
-    return CellOutcome(result)
+    return CellOutcome(result, images=from_linkage(originals, protected, attack_result))
 
 
 def link_rate(attack_result: AttackResult, gallery: Gallery) -> Rate:

@@ -20,6 +20,7 @@ from unveil.models.core.run_context import RunContext
 from unveil.models.core.threat_models import Capability
 from unveil.models.core.verdict_rules.rules import cell_verdict
 from unveil.models.evaluation import calibration
+from unveil.models.evaluation.attacked_images import AttackedImages, from_trial
 from unveil.models.evaluation.cell_evidence import build_evidence, summarize_identification
 from unveil.models.evaluation.controls import ControlRun
 from unveil.models.evaluation.originals import Originals
@@ -34,6 +35,7 @@ from unveil.models.metrics.ssim import ssim
 _CALIBRATION_IMAGES, _MIN_CALIBRATION_IMAGES = 50, 10
 _MAX_COMMON_SAMPLES = 2
 _MAX_LEAKING_SAMPLES = 4
+_MIN_SAMPLES_WITH_MEDIAN = 3  # fewer hold a leaking image and the first one
 
 R = TypeVar("R", CellResult, UtilityResult)
 
@@ -69,6 +71,7 @@ class CellOutcome(Generic[R]):
     scores: Scores | None = None
     curves: dict[str, list[list[float]]] = field(default_factory=dict)
     reconstructed: Images | None = None  # of every test image, under the first key
+    images: AttackedImages | None = None
 
 
 AnyOutcome = CellOutcome[CellResult] | CellOutcome[UtilityResult]
@@ -116,6 +119,7 @@ def build_outcome(
         metrics=metrics,
         numbers=dict(first_trial.attack_result.metrics),
         verdict=found.verdict,
+        median_image=median_image(first_trial.ssim),
         leaking_images=list(found.leaking_images),
         comparison=found.comparison,
         ambiguity=first_trial.attack_result.ambiguity,
@@ -141,7 +145,13 @@ def build_outcome(
         scores=Scores(np.arange(len(originals.images)), ssims, psnrs, np.mean(ranks, axis=0), vifs),
         curves=first_trial.curves,
         reconstructed=first_trial.reconstructed,
+        images=from_trial(originals, first_trial, identification.comparison),
     )
+
+
+def median_image(ssim: npt.NDArray[np.float64]) -> int:
+    """Index of the image with the median SSIM; of an even number, the lower of the two."""
+    return int(np.argsort(ssim, kind="stable")[(len(ssim) - 1) // 2])
 
 
 def _assembly_summary(trials: Sequence[KeyTrial]) -> AssemblySummary | None:
@@ -201,11 +211,15 @@ def _orientation_notes(trials: Sequence[KeyTrial]) -> list[str]:
 def choose_samples(plain: Images, trial: KeyTrial, count: int, leaking: Sequence[int] = ()) -> list[Sample]:
     """Leaking images first, then a spread over the SSIM order, lowest first, with the first images of the dataset.
 
-    Every cell stores the first images, so that one image can be compared under all schemes and attacks.
+    Every cell stores the first images, so that one image can be compared under all schemes and attacks, and of three
+    samples or more the median image, which stands for the cell.
     """
     order = np.argsort(trial.ssim)
     first = list(leaking[: min(_MAX_LEAKING_SAMPLES, count // 2)])
     common = [i for i in range(min(-(-count // 4), _MAX_COMMON_SAMPLES, len(order))) if i not in first]
+    median = median_image(trial.ssim)
+    if count >= _MIN_SAMPLES_WITH_MEDIAN and median not in [*first, *common]:
+        common.append(median)
     others = order[~np.isin(order, common + first)]
     spread = np.linspace(0, len(others) - 1, min(count - len(common) - len(first), len(others))).round().astype(int)
     rest = order[np.isin(order, [*common, *others[np.unique(spread)]])]

@@ -281,4 +281,5 @@ def _run_attack(
     except ModuleNotFoundError as error:
         return AuditedCell(attack, "failed", f"{error.name} is not installed: pip install 'unveil[torch]'")
     result = replace(outcome.result, notes=[*subject.notes, *outcome.result.notes])
-    return AuditedCell(attack, "succeeded", "", replace(outcome, result=result), {**curves, **outcome.curves})
+    outcome = replace(outcome, result=result, images=None)  # an audit keeps the cells of all attacks in memory
+    return AuditedCell(attack, "succeeded", "", outcome, {**curves, **outcome.curves})

@@ -48,6 +48,17 @@ class Gallery:
         return positions
 
     @property
+    def numbers(self) -> npt.NDArray[np.int64]:
+        """Number of each gallery image, int64 [G]: originals by their position, distractors after the last original."""
+        positions = self.positions
+        return np.where(positions >= 0, positions, np.arange(self.size))
+
+    @property
+    def distractors(self) -> Images:
+        """The gallery images that are no originals, in the order of their numbers."""
+        return self.images[:0] if self.subsampled else self.images[len(self.columns) :]
+
+    @property
     def subsampled(self) -> bool:
         return self.available > self.size
 

@@ -20,6 +20,7 @@ from unveil.models.core.images import Images, check_images
 from unveil.models.metrics.alignment import best_alignment, grid_spectra
 from unveil.models.metrics.comparisons import CHUNK, COMPARISONS, SHIFT, Comparison, Floats, extract
 from unveil.models.metrics.gallery import Gallery
+from unveil.models.metrics.line_up import LINE_UP_SIZE, LineUp, most_similar
 from unveil.models.metrics.match_features import Features
 from unveil.models.metrics.significance import NullDistribution, fisher_z, fit_null
 
@@ -40,7 +41,9 @@ class ComparisonScores:
     the own original, near-duplicates of it left out; ties count against the attacker; 1 is a hit. chosen: gallery
     position of the most similar image, -1 for an own original outside the gallery, -2 where nothing is similar.
     outstanding: p-value of the gap between the most similar image and the others (`models.evaluation.ground_truth`).
-    chance: of a hit, under a random pairing. null: the distribution of similarities with other originals.
+    chance: of a hit, under a random pairing. null: the distribution of similarities with other originals. nearest:
+    int64 [N, K], the gallery positions that are most similar to each query, most similar first; nearest_similarity:
+    float32 [N, K].
     """
 
     name: str
@@ -51,6 +54,8 @@ class ComparisonScores:
     outstanding: npt.NDArray[np.float64]
     chance: float
     null: NullDistribution
+    nearest: Integers
+    nearest_similarity: Floats
 
     @property
     def hits(self) -> int:
@@ -134,6 +139,19 @@ def match(reconstructed: Images, originals: Images, gallery: Gallery, seed: int 
     return Matches(scores, gallery.positions, gallery.size, gallery.effective_size, gallery.available)
 
 
+def line_up(scores: ComparisonScores, gallery: Gallery) -> LineUp:
+    """The line-up of one comparison. scores: of queries of this gallery."""
+    found = scores.nearest >= 0
+    return LineUp(
+        scores.name,
+        np.where(found, gallery.numbers[scores.nearest], -1),
+        scores.nearest_similarity,
+        found & (gallery.clusters[scores.nearest] == gallery.own_clusters[:, None]),
+        scores.own,
+        scores.rank,
+    )
+
+
 def similarities(reconstructed: Images, gallery: Gallery) -> dict[str, Floats]:
     """Similarity of every reconstruction with every gallery image, by comparison, float32 [N, G] each.
 
@@ -169,6 +187,8 @@ class _Collector:
         self.own, self.best_other = np.empty(count, np.float32), np.empty(count, np.float32)
         self.rank, self.chosen = np.empty(count, np.int64), np.empty(count, np.int64)
         self.outstanding = np.ones(count)
+        self.nearest = np.full((count, min(LINE_UP_SIZE, gallery.size)), -1, np.int64)
+        self.nearest_similarity = np.zeros(self.nearest.shape, np.float32)
         self.nominees = np.zeros((count, min(_CANDIDATES, gallery.size)), np.int64)
         self.random_hits = 0.0
         self.unrelated: list[Floats] = []
@@ -188,6 +208,7 @@ class _Collector:
         chosen = np.where(outside, -1, best_column)
         self.chosen[rows] = np.where(np.maximum(best, own) > _TIE, chosen, -2)
         self.outstanding[rows] = outstanding(similarity)
+        self.nearest[rows], self.nearest_similarity[rows] = most_similar(similarity)
         sizes = self.gallery.cluster_sizes
         chosen_clusters = np.where(outside, own_clusters, clusters[best_column])
         self.random_hits += float(np.maximum(sizes[chosen_clusters], 1).sum() / self.gallery.size)
@@ -206,6 +227,8 @@ class _Collector:
         """One query with its candidates; its own original competes only if it was nominated like them."""
         clusters, own_cluster = self.gallery.clusters, self.gallery.own_clusters[i]
         other = similarity[clusters[candidates] != own_cluster]
+        (nearest,), (values,) = most_similar(similarity[None])
+        self.nearest[i, : len(nearest)], self.nearest_similarity[i, : len(nearest)] = candidates[nearest], values
         self.own[i], self.best_other[i] = own, other.max(initial=0)
         self.rank[i] = 1 + (other >= own - _TIE).sum() if own_nominated else self.gallery.size
         if own_nominated and own > self.best_other[i]:
@@ -221,7 +244,8 @@ class _Collector:
         return ComparisonScores(
             self.name, self.own, self.best_other, self.rank, self.chosen, self.outstanding,
             min(1.0, self.random_hits / len(self.own)),
-            fit_null(np.concatenate(self.unrelated), np.concatenate(self.unrelated_queries)),
+            fit_null(np.concatenate(self.unrelated), np.concatenate(self.unrelated_queries)), self.nearest,
+            self.nearest_similarity,
         )  # fmt: skip
 
 

@@ -21,6 +21,7 @@ _RESOURCE_BY_PARAMETER = {
 }  # fmt: skip
 _VALUE_BY_PARAMETER = {
     ("evaluations", "format"): "json", ("evaluations", "index"): "0", ("evaluations", "picture"): "protected",
+    ("evaluations", "number"): "0", ("shared", "number"): "0",
     ("schemes", "name"): "tanaka", ("attacks", "name"): "fr", ("static", "name"): "unveil.css",
     ("accounts", "account"): "owner", ("playground", "name"): "cat", ("{path:path}", "path"): "nowhere",
     ("board.{format}", "format"): "csv", ("evaluations", "share_id"): "share_0197f3c2a5d17a3b8c4d5e6f708192a3",

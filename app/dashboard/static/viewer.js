@@ -1,14 +1,17 @@
-// The image viewer of a cell: original, protected and reconstructed image under a common zoom and position.
-const dialog = document.getElementById("viewer");
-const entries = [...document.querySelectorAll("[data-viewer]")];
+// The page of one image: original, protected and reconstructed image under a common zoom and position. The view, the zoom
+// and the position stay the same from image to image.
+import { differenceMap, mean, ssimMap } from "./maps.js";
+
+const STORE = "unveil-viewer";
+const MAX_ZOOM = 16;
+const PAN_STEP = 0.1; // of a pane, by an arrow key
+
+const viewer = document.getElementById("viewer");
 const panes = document.getElementById("panes");
 const split = document.getElementById("split");
-const link = document.getElementById("viewer-link");
-const MAX_ZOOM = 16;
-
-let shown = 0;
-let view = "side";
-const viewport = { zoom: 1, x: 0, y: 0 }; // x, y: offset of the image's centre from the pane's, as a fraction of the pane
+const figures = Object.fromEntries([...(panes?.children ?? [])].map((figure) => [figure.dataset.kind, figure]));
+const kept = JSON.parse(sessionStorage.getItem(STORE) ?? "{}");
+const state = { view: "side", zoom: 1, x: 0, y: 0, ...kept }; // x, y: offset of the image's centre, as a fraction of the pane
 
 // --- panes ---
 
@@ -23,165 +26,160 @@ function pane(caption, ...content) {
   return figure;
 }
 
-function copyOf({ image }) {
-  const copy = image.cloneNode();
-  copy.loading = "eager";
+const imageOf = (name) => figures[name].querySelector("img");
+const captionOf = (name) => figures[name].querySelector("figcaption").textContent;
+
+function copyOf(name) {
+  const copy = imageOf(name).cloneNode();
   copy.draggable = false;
   return copy;
 }
 
-/** The images of an entry: the original if it is stored, the protected and the reconstructed image. */
-const imagesOf = (entry) =>
-  [...entry.querySelectorAll("img")].map((image) => ({ image, caption: image.nextElementSibling.textContent }));
-
-function sideBySide(images) {
-  return images.map((each) => pane(each.caption, copyOf(each)));
-}
-
-/** The first and the last image over each other, with a boundary that the slider moves. */
-function slider(images) {
-  const [left, right] = [images[0], images.at(-1)];
+/** Two images over each other, with a boundary that the slider moves. */
+function slider() {
+  const [left, right] = ["left", "right"].map((side) => document.getElementById(side).value);
   const cut = document.createElement("div");
   cut.className = "cut";
   cut.append(copyOf(right));
-  document.getElementById("split-left").textContent = left.caption;
-  document.getElementById("split-right").textContent = right.caption;
-  return [pane(`${left.caption} and ${right.caption}`, copyOf(left), cut)];
+  return [pane(`${captionOf(left)} and ${captionOf(right)}`, copyOf(left), cut)];
 }
 
-/** The absolute difference of the original and the reconstruction: the largest of the three channels. */
-function difference(images) {
-  const [original, reconstructed] = [images[0], images.at(-1)];
+/** Original, reconstruction, and a map of both in grey. */
+function compared(caption, paint) {
   const canvas = document.createElement("canvas");
   canvas.className = "pixels";
-  const paint = async () => {
-    const loaded = [original, reconstructed].map(copyOf); // the images of the list load lazily
-    await Promise.all(loaded.map((image) => image.decode()));
-    const { naturalWidth: width, naturalHeight: height } = loaded[0];
+  const figure = pane(caption, canvas);
+  readPixels(["plain", "reconstructed"]).then(({ pixels, width, height }) => {
     Object.assign(canvas, { width, height });
-    const context = canvas.getContext("2d", { willReadFrequently: true });
-    const [a, b] = loaded.map((image) => {
-      context.drawImage(image, 0, 0, width, height);
-      return context.getImageData(0, 0, width, height);
-    });
-    for (let i = 0; i < a.data.length; i += 4) {
-      const largest = Math.max(...[0, 1, 2].map((channel) => Math.abs(a.data[i + channel] - b.data[i + channel])));
-      a.data.fill(largest, i, i + 3);
-    }
-    context.putImageData(a, 0, 0);
-  };
-  paint();
-  return [...sideBySide([original, reconstructed]), pane("difference: black is equal, white differs by 255", canvas)];
+    paint({ pixels, width, height, canvas, text: figure.querySelector("figcaption") });
+    canvas.dataset.painted = "";
+  });
+  return [figures.plain, figures.reconstructed, figure];
 }
 
-const VIEWS = { side: sideBySide, slider, difference };
-
-function show(index) {
-  shown = (index + entries.length) % entries.length;
-  const entry = entries[shown];
-  document.getElementById("viewer-caption").textContent = entry.dataset.caption;
-  link.href = entry.hash;
-  history.replaceState(null, "", entry.hash); // the address of the page becomes that of the image
-  panes.replaceChildren(...VIEWS[view](imagesOf(entry)));
-  split.hidden = view !== "slider";
+async function readPixels(names) {
+  const images = names.map(imageOf);
+  await Promise.all(images.map((image) => image.decode()));
+  const { naturalWidth: width, naturalHeight: height } = images[0];
+  const context = Object.assign(document.createElement("canvas"), { width, height }).getContext("2d", { willReadFrequently: true });
+  const pixels = images.map((image) => {
+    context.drawImage(image, 0, 0, width, height);
+    return context.getImageData(0, 0, width, height).data;
+  });
+  return { pixels, width, height };
 }
 
-function setView(name) {
-  view = name;
-  for (const button of dialog.querySelectorAll("[data-view]")) button.setAttribute("aria-pressed", String(button.dataset.view === name));
-  show(shown);
+/** Draw values in 0..1 in grey, `margin` pixels from the border, which stays empty. */
+function draw(canvas, values, width, height, margin) {
+  const image = new ImageData(width, height);
+  values.forEach((value, i) => {
+    image.data.fill(Math.round(255 * Math.max(0, Math.min(1, value))), 4 * i, 4 * i + 3);
+    image.data[4 * i + 3] = 255;
+  });
+  canvas.getContext("2d").putImageData(image, margin, margin);
+}
+
+const difference = () =>
+  compared("difference: black is equal, white differs by 255", ({ pixels, width, height, canvas }) => {
+    draw(canvas, differenceMap(...pixels).map((value) => value / 255), width, height, 0);
+  });
+
+const ssim = () =>
+  compared("SSIM map", ({ pixels, width, height, canvas, text }) => {
+    const map = ssimMap(...pixels, width, height, viewer.dataset.mode);
+    draw(canvas, map.values, map.width, map.height, map.margin);
+    canvas.dataset.mean = mean(map.values);
+    text.textContent = `SSIM map, ${viewer.dataset.mode}: white is equal, black is 0 or less; its mean is ${mean(map.values).toFixed(3)}`;
+  });
+
+const VIEWS = { side: () => Object.values(figures), slider, difference, ssim };
+
+function show(view) {
+  state.view = viewer.querySelector(`[data-view=${view}]`) ? view : "side"; // this image may lack its original
+  for (const button of viewer.querySelectorAll("[data-view]")) button.setAttribute("aria-pressed", String(button.dataset.view === state.view));
+  panes.replaceChildren(...VIEWS[state.view]());
+  if (split) split.hidden = state.view !== "slider";
+  apply();
 }
 
 // --- zoom and position, the same in all panes ---
 
 function apply() {
-  const most = (viewport.zoom - 1) / 2; // a larger offset would show the area outside the image
-  viewport.x = Math.max(-most, Math.min(most, viewport.x));
-  viewport.y = Math.max(-most, Math.min(most, viewport.y));
-  panes.style.setProperty("--zoom", viewport.zoom);
-  panes.style.setProperty("--x", `${100 * viewport.x}%`);
-  panes.style.setProperty("--y", `${100 * viewport.y}%`);
-  panes.classList.toggle("zoomed", viewport.zoom > 1);
-  document.getElementById("zoom-level").textContent = `${Number(viewport.zoom.toFixed(1))}×`;
+  const most = (state.zoom - 1) / 2; // a larger offset would show the area outside the image
+  state.x = Math.max(-most, Math.min(most, state.x));
+  state.y = Math.max(-most, Math.min(most, state.y));
+  panes.style.setProperty("--zoom", state.zoom);
+  panes.style.setProperty("--x", `${100 * state.x}%`);
+  panes.style.setProperty("--y", `${100 * state.y}%`);
+  panes.classList.toggle("zoomed", state.zoom > 1);
+  document.getElementById("zoom-level").textContent = `${Number(state.zoom.toFixed(1))}×`;
+  sessionStorage.setItem(STORE, JSON.stringify(state));
 }
 
 /** Zoom about a point, given as an offset from the centre of the pane, as a fraction of the pane. */
 function zoomTo(zoom, x = 0, y = 0) {
   const next = Math.max(1, Math.min(MAX_ZOOM, zoom));
-  const ratio = next / viewport.zoom;
-  Object.assign(viewport, { zoom: next, x: x + (viewport.x - x) * ratio, y: y + (viewport.y - y) * ratio });
+  const ratio = next / state.zoom;
+  Object.assign(state, { zoom: next, x: x + (state.x - x) * ratio, y: y + (state.y - y) * ratio });
   apply();
 }
 
-panes.addEventListener(
-  "wheel",
-  (event) => {
-    const frame = event.target.closest(".pane");
-    if (!frame) return;
-    event.preventDefault();
-    const box = frame.getBoundingClientRect();
-    const at = [(event.clientX - box.left) / box.width - 0.5, (event.clientY - box.top) / box.height - 0.5];
-    zoomTo(viewport.zoom * (event.deltaY < 0 ? 1.25 : 0.8), ...at);
-  },
-  { passive: false },
-);
+function moveBy(x, y) {
+  state.x += x;
+  state.y += y;
+  apply();
+}
 
-panes.addEventListener("pointerdown", (event) => {
+function onWheel(event) {
+  const frame = event.target.closest(".pane");
+  if (!frame || !(event.ctrlKey || event.metaKey)) return; // the wheel alone scrolls the page
+  event.preventDefault();
+  const box = frame.getBoundingClientRect();
+  const at = [(event.clientX - box.left) / box.width - 0.5, (event.clientY - box.top) / box.height - 0.5];
+  zoomTo(state.zoom * (event.deltaY < 0 ? 1.25 : 0.8), ...at);
+}
+
+function onPointerDown(event) {
   const frame = event.target.closest(".pane");
   if (!frame) return;
   frame.setPointerCapture(event.pointerId);
   const { width, height } = frame.getBoundingClientRect();
-  frame.onpointermove = (moved) => {
-    viewport.x += moved.movementX / width;
-    viewport.y += moved.movementY / height;
-    apply();
-  };
+  frame.onpointermove = (moved) => moveBy(moved.movementX / width, moved.movementY / height);
   frame.onpointerup = frame.onpointercancel = () => (frame.onpointermove = null);
-});
-
-// --- controls ---
-
-function open(index) {
-  show(index);
-  dialog.showModal();
 }
 
-entries.forEach((entry, index) =>
-  entry.addEventListener("click", (event) => {
-    event.preventDefault();
-    open(index);
-  }),
-);
+const ZOOM_KEYS = { "+": () => zoomTo(state.zoom * 2), "-": () => zoomTo(state.zoom / 2), 0: () => zoomTo(1) };
+const PAN_KEYS = { ArrowLeft: [1, 0], ArrowRight: [-1, 0], ArrowUp: [0, 1], ArrowDown: [0, -1] };
 
-const KEYS = {
-  ArrowLeft: () => show(shown - 1),
-  ArrowRight: () => show(shown + 1),
-  "+": () => zoomTo(viewport.zoom * 2),
-  "-": () => zoomTo(viewport.zoom / 2),
-  0: () => zoomTo(1),
-};
+/** Single characters act in the panes alone, because speech input may type them. */
+function onPaneKey(event) {
+  if (event.ctrlKey || event.altKey || event.metaKey) return;
+  const [x, y] = (state.zoom > 1 && PAN_KEYS[event.key]) || [];
+  const act = x === undefined ? ZOOM_KEYS[event.key] : () => moveBy(PAN_STEP * x, PAN_STEP * y);
+  if (!act) return;
+  event.preventDefault();
+  event.stopPropagation();
+  act();
+}
 
-if (dialog) {
+if (viewer) {
   const on = (id, act) => document.getElementById(id).addEventListener("click", act);
-  on("viewer-close", () => dialog.close());
-  on("viewer-before", KEYS.ArrowLeft);
-  on("viewer-after", KEYS.ArrowRight);
-  on("zoom-in", KEYS["+"]);
-  on("zoom-out", KEYS["-"]);
-  on("zoom-fit", KEYS[0]);
-  for (const button of dialog.querySelectorAll("[data-view]")) button.addEventListener("click", () => setView(button.dataset.view));
-  split.addEventListener("input", ({ target }) => panes.style.setProperty("--split", `${target.value}%`));
-  dialog.addEventListener("click", (event) => event.target === dialog && dialog.close());
-  dialog.addEventListener("keydown", (event) => {
-    if (event.target.type === "range" || !KEYS[event.key]) return;
-    event.preventDefault();
-    KEYS[event.key]();
-  });
-  dialog.addEventListener("close", () => {
-    history.replaceState(null, "", location.pathname + location.search);
-    entries[shown].focus();
-  });
-  const linked = entries.findIndex((entry) => entry.hash === location.hash);
-  // Opens after the browser has scrolled to the fragment, which would take the focus out of the dialog.
-  if (linked >= 0) addEventListener("load", () => setTimeout(() => open(linked)));
+  on("zoom-in", ZOOM_KEYS["+"]);
+  on("zoom-out", ZOOM_KEYS["-"]);
+  on("zoom-fit", ZOOM_KEYS[0]);
+  for (const button of viewer.querySelectorAll("[data-view]")) button.addEventListener("click", () => show(button.dataset.view));
+  split?.querySelector("input").addEventListener("input", ({ target }) => panes.style.setProperty("--split", `${target.value}%`));
+  split?.addEventListener("change", ({ target }) => target.matches("select") && show("slider"));
+  panes.addEventListener("wheel", onWheel, { passive: false });
+  panes.addEventListener("pointerdown", onPointerDown);
+  panes.addEventListener("keydown", onPaneKey);
+  for (const image of panes.querySelectorAll("img")) image.draggable = false;
+  for (const tools of viewer.querySelectorAll(".tools")) tools.hidden = false;
+  show(state.view);
 }
+
+document.addEventListener("keydown", (event) => {
+  const rel = { ArrowLeft: "prev", ArrowRight: "next" }[event.key];
+  if (!rel || event.ctrlKey || event.altKey || event.metaKey || event.target.closest("input, select, textarea, dialog")) return;
+  document.querySelector(`a[rel=${rel}]`)?.click();
+});

@@ -36,7 +36,7 @@ def confirm_link(browser: httpx.Client, link: str) -> httpx.Response:
 def test_a_stranger_is_shown_the_way_to_sign_in_and_comes_back(browser: httpx.Client, stack: LocalStack) -> None:
     for path in PAGES.values():
         assert (
-            browser.get(path.format(evaluation="ev_1", other="ev_2", cell="cell_1"))
+            browser.get(path.format(evaluation="ev_1", other="ev_2", cell="cell_1", image=0))
             .headers["Location"]
             .startswith("/sign-in?next=/")
         )
@@ -167,12 +167,16 @@ def test_an_evaluation_is_shown_with_its_figures_and_pictures(
     assert f"{fr.ssim:.3f}" in page
     assert "paper 0.108" in page
     broken = next(cell for cell in evaluation.cells if cell.attack["name"] == "key-recovery" and cell.samples)
-    assert f'src="{broken.samples[0].plain}"' in page, (
-        "all samples are exact, so the page shows the first beside the verdict"
-    )
+    median = broken.result.median_image
+    assert f"Image {median}, the median of 32 images by SSIM" in page
+    assert f'src="{broken.links["scores"].replace("scores.csv", f"samples/{median}/plain.png")}"' in page
+    report = signed_in_browser.get(f"/evaluations/{evaluation.id}/report.html").text
+    assert re.findall(r"Image \d+, the median of [^.<]+", report) == re.findall(
+        r"Image \d+, the median of [^.<]+", page
+    ), "the same pictures in the report"
     cell = signed_in_browser.get(f"/dashboard/evaluations/{evaluation.id}/cells/{fr.id}").text
     pictures = re.findall(r'src="(/evaluations/[^"]+)"', cell)
-    assert len(pictures) == 9
+    assert len(pictures) == 3 * 12, "a page of the 32 images"
     assert signed_in_browser.get(pictures[0]).headers["Content-Type"] == "image/png"
     assert "The attacker holds protected images only" in cell
     assert "N/A: Key recovery on ELE: " in " ".join(unescape(page).split())

@@ -1,4 +1,4 @@
-"""Pages of evaluations in a real browser: one that fills in by itself, a cell's pictures, a comparison."""
+"""Pages of evaluations in a real browser: one that fills in by itself, a comparison, a report."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import re
 from pathlib import Path
 
 from selenium.common.exceptions import StaleElementReferenceException
-from selenium.webdriver import Chrome, Keys
+from selenium.webdriver import Chrome
 from selenium.webdriver.common.by import By
 from selenium.webdriver.support.ui import WebDriverWait
 
@@ -62,63 +62,6 @@ def test_a_lost_connection_is_reported_and_resumed(stack: LocalStack, browser: C
             assert len(events) <= 3 + math.log2(seconds), "no storm of requests while nobody answers: pauses double"
             browser.get("about:blank")  # or the line's end would cut the page off once more, after the log was read
     browser.get_log("browser")  # the cut itself is in it
-
-
-def test_a_cell_shows_its_pictures_worst_or_best_first_and_enlarged(
-    browser: Chrome, stack: LocalStack, evaluation: Evaluation
-) -> None:
-    cell = next(cell for cell in evaluation.cells if cell.attack["name"] == "fr")
-    browser.get(f"{stack.url}/dashboard/evaluations/{evaluation.id}/cells/{cell.id}")
-    captions = [strip.text for strip in browser.find_elements(By.CSS_SELECTOR, ".strips > li > small")]
-    browser.find_element(By.LINK_TEXT, "Lowest SSIM first").click()
-    again = [strip.text for strip in browser.find_elements(By.CSS_SELECTOR, ".strips > li > small")]
-    assert len(captions) == 3
-    assert sorted(again) == sorted(captions)
-    ssims = [float(re.search(r"SSIM (-?[\d.]+)", caption)[1]) for caption in again]
-    assert ssims == sorted(ssims)
-
-    first = browser.find_element(By.CSS_SELECTOR, "[data-viewer]")
-    first.send_keys(Keys.ENTER)
-    pictures = browser.find_elements(By.CSS_SELECTOR, "#panes img")
-    assert len(pictures) == 3
-    assert pictures[0].value_of_css_property("image-rendering") == "pixelated"
-    assert pictures[0].size["width"] > 250
-    caption = browser.find_element(By.ID, "viewer-caption")
-    before = caption.text
-    assert re.fullmatch(r"Image \d+, SSIM -?[\d.]+, rank [\d.]+", before)
-    browser.switch_to.active_element.send_keys(Keys.ARROW_RIGHT)
-    assert caption.text != before
-    browser.switch_to.active_element.send_keys(Keys.ESCAPE)
-    assert not caption.is_displayed()
-    assert len(browser.find_elements(By.CSS_SELECTOR, ".chart rect")) >= 1, "the histogram"
-
-
-def test_an_image_is_linked_to_zoomed_in_all_panes_and_compared(
-    browser: Chrome, stack: LocalStack, evaluation: Evaluation
-) -> None:
-    cell = next(cell for cell in evaluation.cells if cell.attack["name"] == "key-recovery" and cell.samples)
-    path = f"{stack.url}/dashboard/evaluations/{evaluation.id}/cells/{cell.id}"
-    image = f"#image-{cell.samples[1].index}"
-    browser.get("about:blank")
-    browser.get(path + image)
-    WebDriverWait(browser, 20).until(lambda page: page.find_element(By.ID, "viewer").is_displayed())
-    assert browser.find_element(By.ID, "viewer-caption").text.startswith(f"Image {cell.samples[1].index},")
-    transforms = "return [...document.querySelectorAll('#panes img')].map((each) => getComputedStyle(each).transform)"
-    press_plus = browser.switch_to.active_element.send_keys
-    press_plus("+")
-    assert browser.execute_script(transforms) == ["matrix(2, 0, 0, 2, 0, 0)"] * 3, "one zoom for all"
-
-    browser.find_element(By.CSS_SELECTOR, "[data-view=slider]").click()
-    assert len(browser.find_elements(By.CSS_SELECTOR, "#panes img")) == 2
-    assert browser.find_element(By.CSS_SELECTOR, "#split input").is_displayed()
-    browser.find_element(By.CSS_SELECTOR, "[data-view=difference]").click()
-    read = """const canvas = document.querySelector("#panes canvas");
-    return canvas.width > 1 && Math.max(...canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height).data
-      .filter((_, position) => position % 4 < 3))"""
-    WebDriverWait(browser, 20).until(lambda page: page.execute_script(read) is not False)
-    assert browser.execute_script(read) == 0, "key recovery gives the original back"
-    browser.find_element(By.ID, "viewer-after").click()
-    assert browser.execute_script("return location.hash") != image, "the address follows the image"
 
 
 def test_losses_are_seen_to_fall_and_a_cancel_ends_it(stack: LocalStack, browser: Chrome) -> None:

@@ -6,6 +6,7 @@ each template's free names are compared with its context, so that branches that 
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import AsyncIterator, Iterator
 from datetime import UTC, datetime, timedelta
@@ -28,10 +29,12 @@ from unveil.app.db.job_states import TERMINAL, Status
 from unveil.app.db.tables import (
     Account,
     Cell,
+    CellImages,
     Curve,
     Dataset,
     Evaluation,
     Event,
+    ImageSet,
     Key,
     Sample,
     Scores,
@@ -392,9 +395,29 @@ class Rows:
                     Sample(cell_id=id, index=index, ssim=ssim, plain=plain, protected=b"protected", reconstructed=seen)
                 )
             self.rows.append(Scores(cell_id=id, index=[0, 1], ssim=[0.1, 0.2], psnr=[9.0, 9.5], rank=[1.0, 2.0]))
+            if attack["name"] in ("fr", "gan"):  # the others are of a version that kept no further images
+                self._images(evaluation.id, id, external=external)
             others: dict[str, list[list[float]]] = {"ssim_by_ciphertexts": [[1, 0.1], [4, 0.9]], "step_size": [[1, 1]]}
             for name, points in {**losses, **others}.items():
                 self.rows.append(Curve(cell_id=id, name=name, points=points))
+
+    def _images(self, evaluation: str, cell: str, *, external: bool) -> None:
+        """Of two attacked images, the first stored; a line-up of a near-duplicate, a distractor and one not stored."""
+        digest = cell.encode()
+        self.rows.append(
+            ImageSet(evaluation_id=evaluation, digest=digest, height=1, width=1, numbers=[0, 2], pixels=b"abcdef")
+        )
+        line_ups: dict[str, Any] = {
+            "originals": digest, "ssim": [0.1, 0.2], "comparison": "shift-24", "rank": [1, 3],
+            "own_similarity": [0.9, -math.inf], "nearest": [0, 2, 7, 1, -1, -1],
+            "nearest_similarity": [0.9, 0.5, 0.4, 0.3, 0.0, 0.0],
+            "nearest_is_own": [True, False, True, False, False, False],
+        }  # fmt: skip
+        self.rows.append(
+            CellImages(
+                cell_id=cell, image_count=2, protected=digest, reconstructed=digest, **({} if external else line_ups)
+            )
+        )
 
 
 # --- the test ---
@@ -488,10 +511,14 @@ async def test_every_template_renders_in_every_state_with_every_option(
                 for path in (shared, f"{shared}/report.html", f"{shared}/report.md"):
                     await get(path)
                 for cell in rows.cells[id]:
-                    await get(f"{shared}/cells/{cell}")
+                    text = await get(f"{shared}/cells/{cell}")
+                    for image in set(re.findall(r'href="([^"]+/images/[0-9]+)', text)):
+                        await get(image)
                 await get(f"{shared}/cells/unknown", 404)
             for cell, order in zip(rows.cells[id], cycle(("best", "worst", "random")), strict=False):
-                await get(f"/dashboard/evaluations/{id}/cells/{cell}?order={order}")
+                text = await get(f"/dashboard/evaluations/{id}/cells/{cell}?order={order}")
+                for image in set(re.findall(r'href="([^"]+/images/[0-9]+)', text)):
+                    await get(image)
         for others in (ids[:2], ids[:1] + ids[-1:], ids[2:6]):
             if others:
                 await get(f"/dashboard/compare?ids={','.join(others)}")
@@ -503,8 +530,20 @@ async def test_every_template_renders_in_every_state_with_every_option(
         "charts.html.j2",
         "board-table.html",
     }
-    of_evaluations = {"evaluation.html", "cell.html", "utility.html", "compare.html", "share.html", *reports}
-    assert templates.rendered == (known - of_evaluations if state == EMPTY else known)
+    of_evaluations = {
+        "evaluation.html",
+        "cell.html",
+        "image.html",
+        "utility.html",
+        "compare.html",
+        "share.html",
+        *reports,
+    }
+    if state == EMPTY:
+        known -= of_evaluations
+    elif Status.SUCCEEDED not in JOBS[Status(state)]:
+        known -= {"image.html"}
+    assert templates.rendered == known
 
 
 async def _preview(browser: httpx.AsyncClient) -> None:

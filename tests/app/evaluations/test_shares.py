@@ -40,8 +40,11 @@ def share(client, evaluation, **body):
     return answer.json()
 
 
+_FURTHER_IMAGES = re.compile(r"/(?:images|samples|gallery)/(?!0\b)\d+")  # like the first, and too many for a test
+
+
 def addresses(reader, url):
-    """Every address of the service in the pages behind a link."""
+    """Every address of the service in the pages behind a link; of the images, those of the first."""
     found, todo = set(), {url}
     while todo:
         address = todo.pop()
@@ -50,7 +53,8 @@ def addresses(reader, url):
         assert answer.status_code == 200, address
         if answer.headers["Content-Type"].startswith("text/html"):
             links = re.findall(r'(?:href|src|action)="(/[^"#?]*)', answer.text)
-            todo |= {link for link in links if link.startswith("/shared/")} - found
+            own = {link for link in links if link.startswith("/shared/") and not _FURTHER_IMAGES.search(link)}
+            todo |= own - found
             assert all(link == "/" or link.startswith(("/shared/", "/static/")) for link in links), links
     return found
 
@@ -63,6 +67,7 @@ def test_a_reader_sees_the_evaluation_and_no_other_id(client, reader, finished):
     base = f"{url}/cells/{cell['id']}"
     assert {url, base, f"{base}/curve", f"{base}/scores.csv", f"{url}/report.html", f"{url}/report.zip"} <= read
     assert {f"{base}/samples/0/{name}.png" for name in ("plain", "protected", "reconstructed")} <= read
+    assert {f"{base}/images/0", f"{base}/gallery/0.png"} <= read
     own = {finished["id"], *(each["id"] for each in finished["cells"])}
     for address in read:
         answer = reader.get(address)
@@ -89,7 +94,8 @@ def test_a_link_leads_nowhere_else(client, sign_in, reader, finished):
     cell, own_cell = other["cells"][0]["id"], finished["cells"][0]["id"]
     for path in (f"/cells/{cell}", f"/cells/{cell}/curve", f"/cells/{cell}/scores.csv", "/events", "/cells"):
         assert reader.get(url + path).status_code == 404, path
-    assert reader.get(f"{url}/cells/{cell}/samples/0/plain.png").status_code == 404
+    for path in ("samples/0/plain.png", "gallery/0.png", "images/0"):
+        assert reader.get(f"{url}/cells/{cell}/{path}").status_code == 404
     secret = url.rpartition("/")[2]
     for headers in ({"Authorization": f"Bearer {secret}"}, {"Cookie": f"unveil_session={secret}"}):
         assert reader.get("/evaluations", headers=headers).status_code == 401
@@ -103,9 +109,10 @@ def test_a_link_leads_nowhere_else(client, sign_in, reader, finished):
 def test_a_link_without_images_shows_none(client, reader, finished):
     url = share(client, finished, images=False)["url"]
     read = addresses(reader, url)
-    assert not [address for address in read if "/samples/" in address]
+    assert not [address for address in read if re.search("/(samples|images|gallery)/", address)]
     base = f"{url}/cells/{finished['cells'][0]['id']}"
-    assert reader.get(f"{base}/samples/0/reconstructed.png").status_code == 404
+    for path in ("samples/0/reconstructed.png", "gallery/0.png", "images/0"):
+        assert reader.get(f"{base}/{path}").status_code == 404
     assert "data:image/png" not in reader.get(f"{url}/report.html", params={"images": "true"}).text
     with zipfile.ZipFile(io.BytesIO(reader.get(f"{url}/report.zip").content)) as archive:
         assert not [name for name in archive.namelist() if name.endswith(".png")]

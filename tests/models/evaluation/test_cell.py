@@ -24,6 +24,7 @@ from unveil.models.evaluation.originals import Originals
 from unveil.models.evaluation.owner_model import train_owner_model
 from unveil.models.evaluation.scoring import ScoringOptions
 from unveil.models.metrics.significance import NullDistribution
+from unveil.models.metrics.ssim import ssim
 from unveil.models.schemes.base import TrainedKey
 
 DATA = sample().take(40, 24)
@@ -54,6 +55,30 @@ def test_a_cell_has_figures_samples_and_scores_that_agree():
     assert [s.index for s in result_cell.samples[:2]] == result_cell.result.leaking_images[:2]
     others = [s.ssim for s in result_cell.samples[2:]]
     assert others == sorted(others)
+
+
+def test_every_image_is_kept_under_the_first_key_with_its_line_up():
+    cell = run_test_cell(("pixelwise", {}), make_attack("fr"))
+    images, result = cell.images, cell.result
+    assert images.originals is not None
+    assert (images.originals == DATA.test).all()
+    assert images.ssim.mean() == pytest.approx(result.ssim.per_key[0])
+    assert images.ssim == pytest.approx(ssim(images.originals, images.reconstructed, result.ssim.mode))
+    assert images.line_up.comparison == result.identification.comparison
+    assert (images.line_up.ranks == 1).mean() == pytest.approx(result.identification.per_key[0])
+    for s in cell.samples:
+        assert (images.protected[s.index] == s.protected).all()
+        assert (images.reconstructed[s.index] == s.reconstructed).all()
+
+
+@pytest.mark.parametrize("samples", [3, 4, 8])
+def test_the_median_image_is_among_the_samples(samples):
+    options = replace(SMOKE, keys=1, samples=samples)
+    cell = run_test_cell(("tanaka", {}), make_attack("none"), options)
+    median = cell.result.median_image
+    assert (cell.images.ssim < cell.images.ssim[median]).sum() == (len(DATA.test) - 1) // 2
+    assert median in [s.index for s in cell.samples]
+    assert len(cell.samples) == samples
 
 
 def test_the_same_seed_gives_the_same_cell_and_another_seed_other_keys():
