@@ -125,12 +125,14 @@ def test_it_shows_itself_in_a_notebook_a_terminal_and_as_a_table(report):
     assert table.loc["brute-force", "status"] == "not_applicable"
 
 
-@pytest.mark.parametrize("suffix", ["html", "json", "csv", "md", "zip"])
+@pytest.mark.parametrize("suffix", ["html", "json", "csv", "md", "pdf", "zip"])
 def test_it_saves_every_format_of_the_service(report, suffix, tmp_path):
     path = report.save(tmp_path / f"report.{suffix}")
     if suffix == "zip":
         with zipfile.ZipFile(path) as archive:
             assert {"report.html", "cells/001-fr/scores.csv"} <= set(archive.namelist())
+    elif suffix == "pdf":
+        assert path.read_bytes().startswith(b"%PDF-")
     else:
         text = path.read_text()
         assert "chosen-plaintext" in text

@@ -68,7 +68,7 @@ def test_it_writes_a_report_prints_the_verdict_and_fails_the_build(folder):
     ("function", "options", "code", "message"),
     [
         ("wrong", (), 1, "wrong returned float64 values"),
-        ("protect", ("-o", "report.pdf"), 2, "unknown format; end the name in .html"),
+        ("protect", ("-o", "report.docx"), 2, "unknown format; end the name in .html"),
         ("protect", ("--attacks", "magic"), 2, "magic"),
         ("absent", (), 2, "scheme.py has no function 'absent'; it has Path, protect, wrong, slow"),
     ],
