@@ -14,9 +14,11 @@ for _name in [name for name in os.environ if name.startswith("UNVEIL_")]:
         del os.environ[_name]
 
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import boto3
+import hypothesis
 import pytest
 import redis
 from s3fs import S3FileSystem
@@ -27,14 +29,29 @@ from unveil.app.settings import Settings
 from unveil.models.data.sample import sample_test
 
 _SAMPLE_CRC = 833018975
+# A fast machine sends more requests in a second than the service allows; tests of the limits set their own.
+UNLIMITED_PER_SECOND = 1e6
+
+# The same examples in every run, and no limit of time: a test must not fail by chance or under load.
+hypothesis.settings.register_profile(
+    "repeatable", derandomize=True, database=None, deadline=None,
+    suppress_health_check=[hypothesis.HealthCheck.too_slow],
+)  # fmt: skip
+hypothesis.settings.load_profile("repeatable")
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """One test process for all that share the running service, and one for each other module."""
+    """One test process for all that share the running service, and one for each other module.
+
+    The running service comes first: a process that began with it last would end long after the other.
+    """
     for item in items:
-        shares_stack = "stack" in getattr(item, "fixturenames", ())
-        item.add_marker(pytest.mark.xdist_group("stack" if shares_stack else item.path.stem))
+        if "stack" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.xdist_group("stack"))
+        elif item.get_closest_marker("xdist_group") is None:
+            item.add_marker(pytest.mark.xdist_group(item.path.stem))
+    items.sort(key=lambda item: "stack" not in item.get_closest_marker("xdist_group").args)
 
 
 def pytest_collection_finish() -> None:
@@ -78,11 +95,17 @@ def template_database(postgres_url: str) -> Iterator[str]:
         yield servers.name_of(url)
 
 
+@pytest.fixture(scope="session")
+def reused_database(postgres_url: str, template_database: str) -> Iterator[servers.ReusedDatabase]:
+    with closing(servers.ReusedDatabase(postgres_url, template_database)) as database:
+        yield database
+
+
 @pytest.fixture
-def database_url(postgres_url: str, template_database: str) -> Iterator[str]:
+def database_url(reused_database: servers.ReusedDatabase) -> Iterator[str]:
     """A migrated database without rows, for this test alone."""
-    with servers.database(postgres_url, template_database) as url:
-        yield url
+    yield reused_database.url
+    reused_database.empty()
 
 
 @pytest.fixture
@@ -138,6 +161,8 @@ def settings(database_url: str, redis_url: str, tmp_path: Path) -> Settings:
         redis_url=redis_url,
         blob_url=(tmp_path / "blobs").as_uri(),
         data_dir=tmp_path / "data",
+        requests_per_second=UNLIMITED_PER_SECOND,
+        anonymous_requests_per_second=UNLIMITED_PER_SECOND,
     )
 
 
@@ -149,6 +174,12 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalStack]:
     """
     state = tmp_path_factory.mktemp("stack")
     paths = [str(Path(__file__).parent / "import_log"), *filter(None, [os.environ.get("PYTHONPATH")])]
-    environment = {"PYTHONPATH": os.pathsep.join(paths), "IMPORT_LOG": str(state.parent / f"{state.name}-imports.log")}
+    environment = {
+        "PYTHONPATH": os.pathsep.join(paths),
+        "IMPORT_LOG": str(state.parent / f"{state.name}-imports.log"),
+        "UNVEIL_REQUESTS_PER_SECOND": str(UNLIMITED_PER_SECOND),
+        "UNVEIL_ANONYMOUS_REQUESTS_PER_SECOND": str(UNLIMITED_PER_SECOND),
+        "UNVEIL_ENCRYPT_TIMEOUT_S": "240",  # a machine under load takes longer than the default
+    }
     with LocalStack(state, port=0, durable=False, environment=environment) as local_stack:
         yield local_stack

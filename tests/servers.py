@@ -11,13 +11,17 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from unittest.mock import patch
 from uuid import uuid4
 
 import psycopg
+from alembic import command
 from psycopg import conninfo, sql
 
+from unveil.app.db.migrate import alembic_config
+from unveil.app.db.tables import Base
 from unveil.app.local.servers import Postgres, Redis
 
 
@@ -60,12 +64,58 @@ def database(server_url: str, template: str | None = None) -> Iterator[str]:
         _drop(server_url, name)
 
 
+class ReusedDatabase:
+    """A migrated database that is emptied after each test, which takes a tenth of the work of a fresh copy."""
+
+    _MAX_GROWTH_BYTES = 4 * 2**20  # beyond it a copy takes less time than emptying the tables, and leaves no gaps
+    _TERMINATE_OTHERS = """
+        SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity
+        WHERE datname = current_database() AND usename = current_user AND pid <> pg_backend_pid()
+    """
+    _DESCRIBE_SCHEMA = """
+        SELECT (SELECT string_agg(version_num, ',') FROM alembic_version),
+            (SELECT count(*) FROM pg_attribute WHERE attrelid IN (
+                SELECT oid FROM pg_class WHERE relnamespace = 'public'::regnamespace) AND NOT attisdropped)
+    """
+    _SUM_SIZES = "SELECT sum(pg_relation_size(oid)) FROM pg_class WHERE relnamespace = 'public'::regnamespace"
+    _DELETE_ROWS = ";".join(f"DELETE FROM {table.name}" for table in reversed(Base.metadata.sorted_tables))
+
+    def __init__(self, server_url: str, template: str) -> None:
+        self._server_url, self._template = server_url, template
+        self._copy = ExitStack()
+        self._make_copy()
+
+    def _make_copy(self) -> None:
+        self._copy.close()
+        self.url = self._copy.enter_context(database(self._server_url, self._template))
+        with psycopg.connect(self.url) as connection:
+            self._schema = connection.execute(self._DESCRIBE_SCHEMA).fetchone()
+            ((self._size,),) = connection.execute(self._SUM_SIZES).fetchall()
+
+    def empty(self) -> None:
+        """Leave the database as a fresh copy of the template: without rows, without connections, of the same schema."""
+        with psycopg.connect(self.url, autocommit=True) as connection:
+            connection.execute(self._TERMINATE_OTHERS)
+            try:
+                is_same = connection.execute(self._DESCRIBE_SCHEMA).fetchone() == self._schema
+            except psycopg.errors.UndefinedTable:
+                is_same = False
+            ((size,),) = connection.execute(self._SUM_SIZES).fetchall()
+            if is_same and size < self._size + self._MAX_GROWTH_BYTES:
+                connection.execute(self._DELETE_ROWS)
+                return
+        self._make_copy()
+
+    def close(self) -> None:
+        self._copy.close()
+
+
 @contextmanager
 def object_store(log: Path) -> Iterator[str]:
     """The address of a server that speaks S3, empty."""
-    command = [Path(sys.executable).with_name("moto_server"), "--host", "127.0.0.1", "--port", "0"]
+    moto = [Path(sys.executable).with_name("moto_server"), "--host", "127.0.0.1", "--port", "0"]
     with log.open("wb") as out:
-        server = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=out, stderr=out)
+        server = subprocess.Popen(moto, stdin=subprocess.DEVNULL, stdout=out, stderr=out)
     try:
         while (found := re.search(r"Running on (\S+)", log.read_text())) is None:
             assert server.poll() is None, log.read_text()
@@ -101,8 +151,5 @@ def name_of(url: str) -> str:
 
 
 def migrate(url: str, revision: str = "head") -> None:
-    """As an operator does it: the command, on the address in the environment."""
-    subprocess.run(
-        [sys.executable, "-m", "unveil.app.db.migrate", revision],
-        env={**os.environ, "UNVEIL_DATABASE_URL": url}, check=True,
-    )  # fmt: skip
+    with patch.dict(os.environ, UNVEIL_DATABASE_URL=url):
+        command.upgrade(alembic_config(), revision)

@@ -6,8 +6,8 @@ import base64
 import json
 import threading
 import time
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager, closing, suppress
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager, closing, contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,7 +22,9 @@ from unveil.app.accounts import service as accounts
 from unveil.app.db.heartbeats import ATTACK_QUEUE, ENCRYPT_QUEUE
 from unveil.app.db.tables import Key
 from unveil.app.dependencies import AppState
+from unveil.app.evaluations.sse import StreamLimiter
 from unveil.app.main import create_app
+from unveil.app.ops import health
 from unveil.app.security.principal import SCOPES
 from unveil.app.settings import Settings
 from unveil.worker import jobs, key_training, lease
@@ -113,7 +115,7 @@ class RunningService:
         if token:
             headers["Authorization"] = f"Bearer {token}"
         transport = httpx.ASGITransport(self.app, raise_app_exceptions=False)
-        return httpx.AsyncClient(transport=transport, base_url="http://unveil.test", headers=headers, timeout=60)
+        return httpx.AsyncClient(transport=transport, base_url="http://unveil.test", headers=headers, timeout=300)
 
     async def create_account(self, name: str = "owner", scopes: Sequence[Any] = SCOPES) -> str:
         """A new account's token."""
@@ -123,9 +125,28 @@ class RunningService:
         return created.token
 
 
+_idle_apps: dict[tuple[object, ...], tuple[FastAPI, Settings]] = {}
+
+
+@contextmanager
+def application(settings: Settings) -> Iterator[FastAPI]:
+    """The application with these settings. Its routes are built once in a process: that takes longer than most tests.
+
+    An application keeps the settings that it was created with, so that their values are replaced for the next test.
+    """
+    bound = (settings.max_body_bytes, settings.max_upload_bytes, settings.root_path)  # to routes and middleware
+    app, held = _idle_apps.pop(bound, (None, settings.model_copy()))
+    if app is None:
+        app = create_app(held)
+    vars(held).update(vars(settings))
+    app.state.readiness, app.state.streams = health.Readiness(), StreamLimiter(settings.max_event_streams)
+    yield app
+    _idle_apps[bound] = app, held
+
+
 @asynccontextmanager
 async def run_service(settings: Settings) -> AsyncIterator[RunningService]:
-    app = create_app(settings)
-    async with app.router.lifespan_context(app):
-        with closing(ThreadWorker(make_runtime(settings, Celery("test")))) as worker:
-            yield RunningService(app, app.state.app_state, worker)
+    with application(settings) as app:
+        async with app.router.lifespan_context(app):
+            with closing(ThreadWorker(make_runtime(settings, Celery("test")))) as worker:
+                yield RunningService(app, app.state.app_state, worker)

@@ -18,6 +18,7 @@ from sqlalchemy import Engine
 
 from tests import servers
 from tests.app.service import ThreadWorker
+from tests.conftest import UNLIMITED_PER_SECOND
 from tests.factories import ALL_SCOPES, make_account, make_token
 from unveil.app.db.tables import ProcessHeartbeat
 from unveil.app.main import create_app
@@ -48,7 +49,7 @@ class Target:
         )
 
     def client(self, token: str) -> httpx.Client:
-        return httpx.Client(base_url=self.url, headers={"Authorization": f"Bearer {token}"}, timeout=60)
+        return httpx.Client(base_url=self.url, headers={"Authorization": f"Bearer {token}"}, timeout=300)
 
 
 @pytest.fixture(scope="module")
@@ -64,8 +65,8 @@ def target(
             redis_url=redis_server_url,
             blob_url=(folder / "blobs").as_uri(),
             data_dir=folder / "data",
-            requests_per_second=100_000,
-            anonymous_requests_per_second=100_000,
+            requests_per_second=UNLIMITED_PER_SECOND,
+            anonymous_requests_per_second=UNLIMITED_PER_SECOND,
             webhook_allowed_networks="127.0.0.1/32",
         )
         app = create_app(settings)

@@ -8,9 +8,8 @@ from collections.abc import Iterator
 import pytest
 from selenium.webdriver import Chrome
 from selenium.webdriver.common.by import By
-from selenium.webdriver.support.ui import WebDriverWait
 
-from tests.browser import DRIVER, chromium, console_errors, emulate_device
+from tests.browser import DRIVER, chromium, console_errors, emulate_device, wait_until
 from tests.sample_images import archive, classes
 from unveil.app.client import Client, Evaluation
 from unveil.app.local.stack import LocalStack
@@ -34,7 +33,7 @@ def other_evaluation(stack: LocalStack, tmp_path_factory: pytest.TempPathFactory
         upload = client.datasets.upload(images, "z" * 200, kind="protected")["id"]
         order = {"dataset": "sample", "profile": "smoke", "keys": 1, "samples": 1, "seed": 7}
         schemes = ["tanaka", {"name": "external", "dataset": upload}]
-        made = client.evaluations.create(schemes=schemes, attacks=["fr", "gan"], name="x" * 200, **order)
+        made = client.evaluations.create(schemes=schemes, attacks=["fr", "brute-force"], name="x" * 200, **order)
         return made.wait(timeout=300)
 
 
@@ -53,7 +52,7 @@ def browser(chrome: Chrome, stack: LocalStack) -> Iterator[Chrome]:
     if chrome.get_cookie("unveil_session") is None:
         chrome.get(stack.sign_in_link())
         chrome.find_element(By.CSS_SELECTOR, "button.primary").click()
-        WebDriverWait(chrome, 30).until(lambda page: "/sign-in" not in page.current_url)
+        wait_until(chrome, lambda page: "/sign-in" not in page.current_url)
     emulate_device(chrome)
     yield chrome
     assert console_errors(chrome) == []

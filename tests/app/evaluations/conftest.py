@@ -12,10 +12,10 @@ import pytest
 import uvicorn
 from fastapi import FastAPI
 
+from tests.app.service import application
 from tests.factories import ALL_SCOPES, make_account, make_token
 from tests.jobs import run_cell
 from unveil.app.broker import make_celery_app
-from unveil.app.main import create_app
 from unveil.app.settings import Settings
 from unveil.models import catalog
 from unveil.worker.runtime import Runtime, make_runtime
@@ -62,19 +62,19 @@ class LiveService:
 
 @pytest.fixture
 def service(settings: Settings) -> Iterator[LiveService]:
-    app = create_app(settings)
-    server = uvicorn.Server(uvicorn.Config(app, port=0, log_config=None, timeout_graceful_shutdown=2))
-    thread = threading.Thread(target=server.run)
-    thread.start()
-    while not server.started and thread.is_alive():
-        thread.join(0.01)
-    port = server.servers[0].sockets[0].getsockname()[1]
-    served = LiveService(app, f"http://127.0.0.1:{port}")
-    yield served
-    for client in served.clients:
-        client.close()
-    server.should_exit = True
-    thread.join()
+    with application(settings) as app:
+        server = uvicorn.Server(uvicorn.Config(app, port=0, log_config=None, timeout_graceful_shutdown=2))
+        thread = threading.Thread(target=server.run)
+        thread.start()
+        while not server.started and thread.is_alive():
+            thread.join(0.01)
+        port = server.servers[0].sockets[0].getsockname()[1]
+        served = LiveService(app, f"http://127.0.0.1:{port}")
+        yield served
+        for client in served.clients:
+            client.close()
+        server.should_exit = True
+        thread.join()
 
 
 @pytest.fixture
@@ -83,7 +83,7 @@ def sign_in(service: LiveService, runtime: Runtime) -> Callable[..., httpx.Clien
 
     def make(name: str, scopes: list[str] = ALL_SCOPES) -> httpx.Client:
         token = make_token(runtime.sessions, runtime.keyring, make_account(runtime.sessions, name), scopes)
-        client = httpx.Client(base_url=service.url, headers={"Authorization": f"Bearer {token}"}, timeout=30)
+        client = httpx.Client(base_url=service.url, headers={"Authorization": f"Bearer {token}"}, timeout=300)
         service.clients.append(client)
         return client
 

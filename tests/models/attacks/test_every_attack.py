@@ -22,7 +22,6 @@ APPLICABLE_PAIRS = {
     for variant in catalog.describe_scheme(scheme)["variants"]
     if catalog.make_attack(attack, {}).not_applicable_reason(catalog.make_scheme(scheme, variant["params"])) is None
 }
-IMAGES = {"natural": (96, 96), "wide": (40, 72)}
 
 
 @pytest.fixture(params=list(APPLICABLE_PAIRS.values()), ids=list(APPLICABLE_PAIRS))
@@ -47,10 +46,9 @@ def run_attack(attack, scheme, data, context=None):
     return attack_input, attack_result
 
 
-@pytest.mark.parametrize("size", IMAGES.values(), ids=IMAGES.keys())
-def test_it_returns_an_image_for_each_target_of_any_size(pair, size):
+def test_it_returns_an_image_for_each_target_also_of_images_that_are_not_square(pair):
     attack, scheme = pair
-    attack_input, attack_result = run_attack(attack, scheme, crop(sample().take(24, 4), *size))
+    attack_input, attack_result = run_attack(attack, scheme, crop(sample().take(24, 4), 40, 72))
     if attack.name == "brute-force":
         assert attack_result.reconstructed is None
         assert attack_result.metrics["key_space_bits"] > 0
@@ -62,10 +60,16 @@ def test_it_returns_an_image_for_each_target_of_any_size(pair, size):
     assert attack_result.reconstructed.dtype == np.uint8
 
 
-@pytest.mark.parametrize("tone", [0, 128])
+# Black for every other pair, so that each attack and each scheme meets both tones.
+@pytest.mark.parametrize(
+    ("pair", "tone"),
+    [(pair, 128 * (number % 2)) for number, pair in enumerate(APPLICABLE_PAIRS.values())],
+    indirect=["pair"],
+    ids=APPLICABLE_PAIRS,
+)
 def test_constant_images_and_very_few_of_them_do_not_crash_it(pair, tone):
     attack, scheme = pair
-    data = sample().take(2, 1)
+    data = crop(sample().take(2, 1), 48, 48)
     flat = replace(data, train=np.full_like(data.train, tone), test=np.full_like(data.test, tone))
     try:
         attack_input, attack_result = run_attack(attack, scheme, flat)

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests.models.evaluation.verdict_cases import memoize
 from tests.models.foreign_schemes import ColourMix, ColourMixSettings, NibbleBlocks
 from unveil.models import catalog
 from unveil.models.core.run_context import RunContext
@@ -73,7 +74,9 @@ def test_every_attack_gives_the_result_of_the_built_in(name, built_in, foreign):
     assert attack.not_applicable_reason(foreign) == reason
     if reason:
         return
-    ours, theirs = (run_cell(scheme, attack, DATA, OPTIONS, RunContext()).result for scheme in (built_in, foreign))
+    # As in an evaluation: what depends on the images and the network alone is computed once.
+    context = RunContext(memoize=memoize)
+    ours, theirs = (run_cell(scheme, attack, DATA, OPTIONS, context).result for scheme in (built_in, foreign))
     same = ("ssim", "psnr", "identification", "controls", "numbers", "verdict", "found_exact_key")
     assert {name: getattr(theirs, name) for name in same} == {name: getattr(ours, name) for name in same}
     assert theirs.key_space_bits == pytest.approx(ours.key_space_bits, rel=1e-5)
