@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from selenium.common.exceptions import StaleElementReferenceException
 from selenium.webdriver import Chrome, ChromeOptions, Keys
 from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.common.by import By
+from selenium.webdriver.remote.webelement import WebElement
 from selenium.webdriver.support.ui import WebDriverWait
 
 DRIVER = shutil.which("chromedriver")
 DESKTOP, PHONE = (1280, 900), (390, 844)
+_WAIT_S = 240.0  # for a machine under load; a wait ends as soon as its condition holds
 
 
 @contextmanager
@@ -52,8 +55,20 @@ def console_errors(chrome: Chrome) -> list[str]:
     return [entry["message"] for entry in chrome.get_log("browser") if entry["level"] != "INFO"]
 
 
+def wait_until(chrome: Chrome, condition: Callable[[Chrome], object]) -> None:
+    """Wait for the page; a part of it that is being replaced counts as not there yet."""
+    WebDriverWait(chrome, _WAIT_S, 0.1, ignored_exceptions=[StaleElementReferenceException]).until(condition)
+
+
+def follow(chrome: Chrome, link: WebElement) -> None:
+    """Click, and wait for the page that it leads to."""
+    address = str(link.get_attribute("href"))
+    link.click()
+    wait_until(chrome, lambda page: page.current_url == address)
+
+
 def sign_in(chrome: Chrome, url: str, token: str) -> None:
     """As a person does it who has the token."""
     chrome.get(f"{url}/sign-in")
     chrome.find_element(By.ID, "token").send_keys(token, Keys.ENTER)
-    WebDriverWait(chrome, 30).until(lambda page: "/sign-in" not in page.current_url)
+    wait_until(chrome, lambda page: "/sign-in" not in page.current_url)

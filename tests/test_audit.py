@@ -38,12 +38,9 @@ def _python(code):
     return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
 
 
-def test_importing_unveil_takes_no_second_and_loads_no_torch_and_no_server():
-    code = (
-        "import sys, time; start = time.perf_counter(); import unveil; seconds = time.perf_counter() - start; "
-        "print(seconds < 1, sorted({'torch', 'fastapi', 'celery', 'sqlalchemy', 'numpy'} & set(sys.modules)))"
-    )
-    assert _python(code) == "True []\n"
+def test_importing_unveil_loads_no_torch_no_numpy_and_no_server():
+    code = "import sys, unveil; print(sorted({'torch', 'fastapi', 'celery', 'sqlalchemy', 'numpy'} & set(sys.modules)))"
+    assert _python(code) == "[]\n"
 
 
 WITHOUT_POSIX = """
@@ -236,7 +233,7 @@ def test_a_folder_of_another_audit_is_refused(tmp_path):
 
 @pytest.mark.parametrize("key_per_image", [False, True])
 def test_without_a_fixed_map_attacks_that_need_one_do_not_apply(key_per_image):
-    rng = np.random.default_rng()
+    rng = np.random.default_rng(0)
 
     def one_time_pad(images):
         return images ^ rng.integers(0, 256, images.shape, np.uint8)

@@ -41,7 +41,7 @@ def clients(target: Target) -> Iterator[Clients]:
     for cell in owner.get(f"/evaluations/{ids['evaluation']}").json()["cells"]:
         if cell["status"] == "queued":
             run_cell(target.runtime, cell["id"])
-    browser = httpx.Client(base_url=target.url, headers={"Origin": target.url}, timeout=60)
+    browser = httpx.Client(base_url=target.url, headers={"Origin": target.url}, timeout=300)
     assert browser.post("/sign-in", data={"token": token}).status_code == 303
     found = Clients(owner, target.client(token), browser, ids)
     yield found

@@ -248,7 +248,7 @@ def test_a_cancelled_cell_stops_at_its_next_word(runtime, account, monkeypatch):
         assert get_cell(runtime, waiting).status == "cancelled"
         assert get_cell(runtime, id).status == "cancelling"
         assert get_evaluation(runtime, evaluation_id).status == "cancelling"
-        for _ in range(1000):
+        for _ in range(3000):
             context.report(0.5, "")
             pause.wait(0.02)
         pytest.fail("it was not stopped")
@@ -271,7 +271,7 @@ def test_a_cancelled_cell_ends_at_once_even_if_its_work_reports_no_progress(runt
             event_log.cancel(session, event_log.lock_evaluation(session, evaluation_id))
         asked = time.monotonic()
         while get_evaluation(runtime, evaluation_id).status != "cancelled":
-            assert time.monotonic() < asked + 30, "it waits for the work"
+            assert time.monotonic() < asked + 120, "it waits for the work"
             time.sleep(0.02)
         return make_outcome()
 

@@ -150,7 +150,7 @@ def test_a_cancelled_training_stops_at_its_next_word(runtime, account, monkeypat
         with runtime.sessions.begin() as session:
             session.execute(update(Key).values(status=Status.CANCELLING))
         pause = threading.Event()
-        for _ in range(200):
+        for _ in range(3000):
             context.report(1.0, "")
             pause.wait(0.02)
         pytest.fail("it was not stopped")

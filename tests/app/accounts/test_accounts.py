@@ -148,9 +148,7 @@ async def test_a_sign_in_code_works_once_and_the_session_ends_with_sign_out(serv
 _SCOPE_SETS = st.frozensets(st.sampled_from(SCOPES), min_size=1)
 
 
-@hypothesis_settings(
-    max_examples=60, deadline=None, database=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@hypothesis_settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(kept=st.lists(_SCOPE_SETS, max_size=2), revoked=st.lists(_SCOPE_SETS, max_size=2), later=_SCOPE_SETS)
 async def test_a_session_has_no_scope_that_a_live_token_of_its_account_lacks(service, kept, revoked, later):
     svc, account_id = service.app_state, new_id("acct")

@@ -14,6 +14,7 @@ from unveil.app.client.errors import UnknownKey
 from unveil.app.local.stack import LocalStack
 
 SMALL = {"dataset": "sample", "profile": "smoke", "keys": 1, "samples": 1}
+LONG_TRAINING = {"name": "itn", "epochs": 400}  # no machine is fast enough to finish it before the test cancels it
 
 
 @pytest.mark.anyio
@@ -56,11 +57,12 @@ async def test_an_evaluation_is_ordered_followed_and_reported(stack: LocalStack,
 @pytest.mark.anyio
 async def test_a_call_that_is_given_up_leaves_the_client_well(stack: LocalStack) -> None:
     async with AsyncClient(stack.url, stack.token) as client:
-        evaluation = await client.evaluations.create(schemes=["tanaka"], attacks=["none"], **SMALL)
+        evaluation = await client.evaluations.create(schemes=["pixelwise"], attacks=[LONG_TRAINING], **SMALL)
         with pytest.raises(TimeoutError):
             await asyncio.wait_for(evaluation.wait(progress=True), 0.05)
         assert (await client.ready())["status"] == "ok"
-        await evaluation.wait(timeout=100)
+        await evaluation.cancel()
+        assert (await evaluation.wait(timeout=120)).status == "cancelled"
 
 
 @pytest.mark.anyio

@@ -20,12 +20,14 @@ class CuttableProxy:
         self.url = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
         self._sockets: set[socket.socket] = set()
         self._is_connected = True
+        self._lock = threading.Lock()  # no connection is passed on while the line is being cut
         threading.Thread(target=self._accept, daemon=True).start()
 
     def cut(self) -> None:
-        self._is_connected = False
-        for end in list(self._sockets):
-            self._close(end)
+        with self._lock:
+            self._is_connected = False
+            for end in list(self._sockets):
+                self._close(end)
 
     def restore(self) -> None:
         self._is_connected = True
@@ -41,11 +43,12 @@ class CuttableProxy:
         with contextlib.suppress(OSError):
             while True:
                 caller, _ = self._listener.accept()
-                if not self._is_connected:
-                    caller.close()
-                    continue
-                service = socket.create_connection(self._service)
-                self._sockets |= {caller, service}
+                with self._lock:
+                    if not self._is_connected:
+                        caller.close()
+                        continue
+                    service = socket.create_connection(self._service)
+                    self._sockets |= {caller, service}
                 for ends in ((caller, service), (service, caller)):
                     threading.Thread(target=self._forward, args=ends, daemon=True).start()
 

@@ -6,6 +6,7 @@ from selenium.webdriver import Chrome
 from selenium.webdriver.common.by import By
 from selenium.webdriver.support.ui import Select
 
+from tests.browser import follow
 from unveil.app.client import Evaluation
 from unveil.app.local.stack import LocalStack
 
@@ -38,6 +39,5 @@ def test_a_board_is_sorted_filtered_and_leads_to_the_cells(
     assert browser.execute_script(_VISIBLE_SCHEMES) == []
 
     browser.get(f"{stack.url}/dashboard/board?dataset=sample&threat_model=ciphertext-only")
-    links = browser.find_elements(By.CSS_SELECTOR, "table.board tbody td a")
-    links[0].click()
+    follow(browser, browser.find_element(By.CSS_SELECTOR, "table.board tbody td a"))
     assert "/cells/cell_" in browser.current_url

@@ -10,9 +10,9 @@ from pathlib import Path
 from selenium.webdriver import Chrome
 from selenium.webdriver.common.by import By
 from selenium.webdriver.remote.webelement import WebElement
-from selenium.webdriver.support.ui import Select, WebDriverWait
+from selenium.webdriver.support.ui import Select
 
-from tests.browser import console_errors, emulate_device
+from tests.browser import console_errors, emulate_device, wait_until
 from tests.sample_images import archive, classes
 from unveil.app.client import Client, Evaluation
 from unveil.app.local.stack import LocalStack
@@ -43,7 +43,7 @@ def open_form(stack: LocalStack, browser: Chrome, *values: str) -> WebElement:
     """The form with these schemes and attacks alone chosen, when its preview has come."""
     browser.get(f"{stack.url}/dashboard/evaluations/new")
     preview = browser.find_element(By.ID, "preview")
-    WebDriverWait(browser, 20).until(lambda _: re.match(r"\d+ cells", preview.text))
+    wait_until(browser, lambda _: re.match(r"\d+ cells", preview.text))
     browser.execute_script(_CHOOSE_ONLY_SCRIPT, list(values))
     return preview
 
@@ -54,22 +54,22 @@ def choose(browser: Chrome, value: str) -> None:
 
 def test_the_form_previews_an_evaluation_and_starts_it(stack: LocalStack, browser: Chrome) -> None:
     preview = open_form(stack, browser, _TANAKA, "none", "fr")
-    WebDriverWait(browser, 20).until(lambda _: preview.text.startswith("6 cells"))
+    wait_until(browser, lambda _: preview.text.startswith("6 cells"))
     choose(browser, '{"name": "ele"}')
     choose(browser, "key-recovery")
     choose(browser, "smoke")
-    WebDriverWait(browser, 20).until(lambda _: "does not apply: needs a scheme" in preview.get_property("textContent"))
+    wait_until(browser, lambda _: "does not apply: needs a scheme" in preview.get_property("textContent"))
     # none and fr on both, key recovery on one; and on both the other three that the profile requires
-    WebDriverWait(browser, 10).until(lambda _: preview.text.startswith("11 cells"))
+    wait_until(browser, lambda _: preview.text.startswith("11 cells"))
     assert "ciphertext-only" in preview.get_property("textContent")
     assert "on one worker" in preview.text
-    WebDriverWait(browser, 10).until(lambda page: '"profile": "smoke"' in _read_preview(page)[0])
+    wait_until(browser, lambda page: '"profile": "smoke"' in _read_preview_json(page))
     shown = _read_preview(browser)
     assert shown[0] in shown[1], "curl sends the same JSON"
     compile(shown[2], "shown", "exec")
 
     browser.find_element(By.ID, "start").click()
-    WebDriverWait(browser, 10).until(lambda page: re.search(r"/evaluations/ev_", page.current_url))
+    wait_until(browser, lambda page: re.search(r"/evaluations/ev_", page.current_url))
     id = browser.current_url.rpartition("/")[2]
     with Client(stack.url, stack.token) as client:
         ordered = client.evaluations.get(id)
@@ -79,16 +79,16 @@ def test_the_form_previews_an_evaluation_and_starts_it(stack: LocalStack, browse
 
 def test_a_preview_that_changes_leaves_the_focus_where_it_was(stack: LocalStack, browser: Chrome) -> None:
     preview = open_form(stack, browser, _TANAKA, "none", "fr")
-    WebDriverWait(browser, 20).until(lambda _: preview.text.startswith("6 cells"))
+    wait_until(browser, lambda _: preview.text.startswith("6 cells"))
     choose(browser, '{"name": "etc"}')
     browser.execute_script("document.getElementById('as-curl').focus()")
-    WebDriverWait(browser, 10).until(lambda _: preview.text.startswith("12 cells"))
+    wait_until(browser, lambda _: preview.text.startswith("12 cells"))
     assert browser.switch_to.active_element.get_attribute("id") == "as-curl"
 
 
 def test_an_invalid_request_is_reported_before_it_is_sent(stack: LocalStack, browser: Chrome) -> None:
     preview = open_form(stack, browser, _TANAKA)
-    WebDriverWait(browser, 20).until(lambda _: "at least one scheme and one attack" in preview.text)
+    wait_until(browser, lambda _: "at least one scheme and one attack" in preview.text)
     assert not browser.find_element(By.ID, "start").is_enabled()
 
     choose(browser, "fr")
@@ -96,22 +96,22 @@ def test_an_invalid_request_is_reported_before_it_is_sent(stack: LocalStack, bro
     pairs = browser.find_element(By.CSS_SELECTOR, "[data-for=known-plaintext] [name=pairs]")
     browser.execute_script("arguments[0].closest('details').open = true", pairs)
     pairs.send_keys("none")
-    WebDriverWait(browser, 20).until(lambda _: pairs.get_attribute("aria-invalid"))
+    wait_until(browser, lambda _: pairs.get_attribute("aria-invalid"))
     message = browser.find_element(By.ID, pairs.get_attribute("aria-describedby"))
     assert message.text == "must be integer; got 'none'", "beside the field, without a JSON pointer"
     browser.find_element(By.LINK_TEXT, "known-plaintext, pairs").click()
     assert browser.switch_to.active_element == pairs
     pairs.clear()
     pairs.send_keys("2")
-    WebDriverWait(browser, 20).until(lambda _: not pairs.get_attribute("aria-invalid"))
+    wait_until(browser, lambda _: not pairs.get_attribute("aria-invalid"))
     assert all("422" in line for line in console_errors(browser))
 
 
 def test_a_choice_from_a_list_updates_the_preview(stack: LocalStack, browser: Chrome) -> None:
     open_form(stack, browser, _TANAKA, "none")
-    WebDriverWait(browser, 20).until(_read_preview)
+    wait_until(browser, _read_preview)
     Select(browser.find_element(By.ID, "ssim_mode")).select_by_visible_text("gray7")
-    WebDriverWait(browser, 20).until(lambda page: '"ssim_mode": "gray7"' in "".join(_read_preview(page)[:1]))
+    wait_until(browser, lambda page: '"ssim_mode": "gray7"' in "".join(_read_preview(page)[:1]))
 
 
 def test_presets_choose_schemes_and_attacks_and_a_change_makes_the_choice_custom(
@@ -146,7 +146,7 @@ def test_a_duplicate_begins_with_the_settings_of_its_evaluation(
     stack: LocalStack, browser: Chrome, evaluation: Evaluation
 ) -> None:
     browser.get(f"{stack.url}/dashboard/evaluations/new?from={evaluation.id}")
-    WebDriverWait(browser, 20).until(lambda page: '"profile": "smoke"' in "".join(_read_preview(page)[:1]))
+    wait_until(browser, lambda page: '"profile": "smoke"' in _read_preview_json(page))
     shown = json.loads(_read_preview_json(browser))
     assert shown["name"] == evaluation.name
     assert {scheme["name"] for scheme in shown["schemes"]} == {"tanaka", "ele"}
@@ -163,10 +163,10 @@ def test_an_upload_is_named_and_errors_use_the_labels_of_the_form(
     preview = open_form(stack, browser, _TANAKA, "none", "fr")
     choose(browser, f'{{"dataset": "{id}", "name": "external"}}')
     choose(browser, "gan")
-    WebDriverWait(browser, 20).until(lambda _: f"Uploaded images (our scheme, {id})" in preview.text)
+    wait_until(browser, lambda _: f"Uploaded images (our scheme, {id})" in preview.text)
     label = browser.find_element(By.CSS_SELECTOR, "label[for=public_dataset]").text
     lacks = f"unpaired plain images are needed: name them in “{label}”"
-    WebDriverWait(browser, 20).until(lambda _: lacks in preview.get_property("textContent"))
+    wait_until(browser, lambda _: lacks in preview.get_property("textContent"))
     with Client(stack.url, stack.token) as client:
         client.datasets.delete(id)
 
@@ -177,12 +177,12 @@ def test_a_dropped_zip_is_sent_with_progress_and_chosen(stack: LocalStack, brows
         _DROP_SCRIPT, base64.b64encode(archive(classes(40, width=64, height=64))).decode(), "dropped.zip"
     )
     said = browser.find_element(By.ID, "uploaded")
-    WebDriverWait(browser, 30).until(lambda _: "64 training images" in said.text)
+    wait_until(browser, lambda _: "64 training images" in said.text)
     told = browser.execute_script("return window.told")
     assert any("sent" in words.lower() for words in told), "how much of it is there, before the answer"
     chosen = Select(browser.find_element(By.ID, "dataset")).first_selected_option
     assert chosen.text == "dropped"
-    WebDriverWait(browser, 10).until(lambda page: chosen.get_attribute("value") in _read_preview_json(page))
+    wait_until(browser, lambda page: chosen.get_attribute("value") in _read_preview_json(page))
     with Client(stack.url, stack.token) as client:
         client.datasets.delete(chosen.get_attribute("value"))
 
@@ -194,4 +194,5 @@ def _read_preview(browser: Chrome) -> list[str]:
 
 
 def _read_preview_json(browser: Chrome) -> str:
-    return _read_preview(browser)[0]
+    """Empty before the first preview."""
+    return "".join(_read_preview(browser)[:1])

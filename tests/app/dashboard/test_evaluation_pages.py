@@ -6,13 +6,13 @@ import base64
 import math
 import re
 from pathlib import Path
+from typing import Any
 
-from selenium.common.exceptions import StaleElementReferenceException
 from selenium.webdriver import Chrome
 from selenium.webdriver.common.by import By
-from selenium.webdriver.support.ui import WebDriverWait
 
 from tests.app.dashboard.contrast import CuttableProxy
+from tests.browser import follow, wait_until
 from unveil.app.client import Client, Evaluation
 from unveil.app.local.stack import LocalStack
 
@@ -26,10 +26,23 @@ Promise.allSettled(probes.map((probe) => probe.decode())).then(() => done(probes
 """
 
 
-def wait_for_text(browser: Chrome, seconds: float, standing: str) -> None:
-    """Until the page says so by itself; the part that says it is replaced again and again."""
-    wait = WebDriverWait(browser, seconds, ignored_exceptions=[StaleElementReferenceException])
-    wait.until(lambda page: standing in page.find_element(By.ID, "standing").text)
+def wait_for_text(browser: Chrome, standing: str) -> None:
+    """Until the page says so by itself."""
+    wait_until(browser, lambda page: standing in page.find_element(By.ID, "standing").text)
+
+
+def start_endless_training(client: Client, name: str) -> Evaluation:
+    """No machine is fast enough to finish it before its page is open."""
+    order: dict[str, Any] = {"dataset": "sample", "profile": "smoke", "keys": 1, "samples": 0}
+    return client.evaluations.create(
+        schemes=["pixelwise"], attacks=[{"name": "itn", "epochs": 400}], name=name, **order
+    )
+
+
+def click_cancel(browser: Chrome) -> bool:
+    """The button may be replaced at any moment while its evaluation runs: then this is called again."""
+    browser.find_element(By.ID, "cancel").click()
+    return True
 
 
 def test_a_running_evaluation_fills_in_by_itself(stack: LocalStack, browser: Chrome) -> None:
@@ -37,10 +50,10 @@ def test_a_running_evaluation_fills_in_by_itself(stack: LocalStack, browser: Chr
         order = {"dataset": "sample", "profile": "smoke", "keys": 1, "samples": 1}
         evaluation = client.evaluations.create(schemes=["ele"], attacks=["none", "fr"], name="seen live", **order)
     browser.get(f"{stack.url}/")
-    browser.find_element(By.LINK_TEXT, "seen live").click()
+    follow(browser, browser.find_element(By.LINK_TEXT, "seen live"))
     assert browser.current_url.endswith(evaluation.id)
     browser.execute_script("window.mark = 'never loaded again'")
-    wait_for_text(browser, 240, "succeeded")
+    wait_for_text(browser, "succeeded")
     assert browser.execute_script("return window.mark") == "never loaded again"
     assert len(browser.find_elements(By.CSS_SELECTOR, ".heat td strong")) == 5, (
         "also of the attacks that the profile requires"
@@ -51,19 +64,18 @@ def test_a_running_evaluation_fills_in_by_itself(stack: LocalStack, browser: Chr
 
 def test_a_lost_connection_is_reported_and_resumed(stack: LocalStack, browser: Chrome) -> None:
     with Client(stack.url, stack.token) as client:
-        order = {"dataset": "sample", "profile": "smoke", "keys": 1, "samples": 0}
-        schemes = ["tanaka", "ele"]
-        evaluation = client.evaluations.create(schemes=schemes, attacks=["none", "fr"], name="cut off", **order)
+        evaluation = start_endless_training(client, "cut off")
         with CuttableProxy(stack.url) as line:
             browser.get(f"{line.url}/dashboard/evaluations/{evaluation.id}")
             note = browser.find_element(By.ID, "connection")
             assert not note.is_displayed()
             line.cut()
-            WebDriverWait(browser, 5).until(lambda _: note.is_displayed())
-            evaluation.wait(timeout=240)
+            wait_until(browser, lambda _: note.is_displayed())
+            evaluation.cancel()
+            evaluation.wait(timeout=120)
             line.restore()
-            wait_for_text(browser, 20, "succeeded")
-            WebDriverWait(browser, 5).until(lambda _: not note.is_displayed())
+            wait_for_text(browser, "cancelled")
+            wait_until(browser, lambda _: not note.is_displayed())
             events = browser.execute_script(
                 "return performance.getEntriesByType('resource').map(e => e.name).filter(n => n.includes('/events'))"
             )
@@ -75,14 +87,12 @@ def test_a_lost_connection_is_reported_and_resumed(stack: LocalStack, browser: C
 
 def test_losses_are_seen_to_fall_and_a_cancel_ends_it(stack: LocalStack, browser: Chrome) -> None:
     with Client(stack.url, stack.token) as client:
-        order = {"dataset": "sample", "profile": "smoke", "keys": 1, "samples": 0}
-        attacks = [{"name": "itn", "epochs": 400}]
-        evaluation = client.evaluations.create(schemes=["pixelwise"], attacks=attacks, name="too long", **order)
+        evaluation = start_endless_training(client, "too long")
     browser.get(f"{stack.url}/dashboard/evaluations/{evaluation.id}")
-    WebDriverWait(browser, 200).until(lambda page: page.find_elements(By.CSS_SELECTOR, "#losses svg polyline"))
-    assert "epoch" in browser.find_element(By.ID, "running").text, "the running cell comes first"
-    browser.find_element(By.ID, "cancel").click()
-    wait_for_text(browser, 30, "cancelled")
+    wait_until(browser, lambda page: page.find_elements(By.CSS_SELECTOR, "#losses svg polyline"))
+    wait_until(browser, lambda page: "epoch" in page.find_element(By.ID, "running").text)
+    wait_until(browser, click_cancel)
+    wait_for_text(browser, "cancelled")
 
 
 def test_two_evaluations_are_compared_from_the_overview(
@@ -94,7 +104,7 @@ def test_two_evaluations_are_compared_from_the_overview(
     for id in (evaluation.id, other_evaluation.id):
         browser.find_element(By.CSS_SELECTOR, f"input[value={id}]").click()
     compare.click()
-    WebDriverWait(browser, 10).until(lambda page: page.title.startswith("Compare"))
+    wait_until(browser, lambda page: page.title.startswith("Compare"))
     differing = {row.text.split()[0] for row in browser.find_elements(By.CSS_SELECTOR, "table:first-of-type tbody tr")}
     assert "seed" in differing
     assert "dataset" not in differing

@@ -7,8 +7,9 @@ from pathlib import Path
 import httpx
 from selenium.webdriver import Chrome
 from selenium.webdriver.common.by import By
-from selenium.webdriver.support.ui import Select, WebDriverWait
+from selenium.webdriver.support.ui import Select
 
+from tests.browser import wait_until
 from tests.sample_images import archive, classes
 from unveil.app.client import Client, Evaluation
 from unveil.app.local.stack import LocalStack
@@ -23,12 +24,12 @@ def test_an_uploaded_zip_is_a_dataset_that_can_be_deleted(stack: LocalStack, bro
     (tmp_path / "my colours.zip").write_bytes(archive(classes(5)))
     browser.get(f"{stack.url}/dashboard/datasets")
     browser.find_element(By.ID, "archive").send_keys(str(tmp_path / "my colours.zip"))
-    WebDriverWait(browser, 30).until(lambda page: page.find_elements(By.XPATH, entry("my colours")))
+    wait_until(browser, lambda page: page.find_elements(By.XPATH, entry("my colours")))
     own = browser.find_element(By.XPATH, entry("my colours"))
     assert "not yet" in own.text, "no evaluation has used it"
     own.find_element(By.TAG_NAME, "summary").click()
     own.find_element(By.XPATH, ".//button[text()='Delete this dataset']").click()
-    WebDriverWait(browser, 10).until(lambda page: not page.find_elements(By.XPATH, entry("my colours")))
+    wait_until(browser, lambda page: not page.find_elements(By.XPATH, entry("my colours")))
 
 
 def test_protected_images_are_uploaded_with_their_originals(stack: LocalStack, browser: Chrome, tmp_path: Path) -> None:
@@ -39,7 +40,7 @@ def test_protected_images_are_uploaded_with_their_originals(stack: LocalStack, b
     Select(browser.find_element(By.ID, "kind")).select_by_value("protected")
     browser.find_element(By.ID, "originals").send_keys(str(tmp_path / "originals.zip"))
     browser.find_element(By.ID, "archive").send_keys(str(tmp_path / "made elsewhere.zip"))
-    WebDriverWait(browser, 30).until(lambda page: page.find_elements(By.XPATH, entry("made elsewhere")))
+    wait_until(browser, lambda page: page.find_elements(By.XPATH, entry("made elsewhere")))
     own = browser.find_element(By.XPATH, entry("made elsewhere"))
     assert "with originals" in own.text
     with Client(stack.url, stack.token) as client:
@@ -53,7 +54,7 @@ def test_a_dataset_shows_some_of_its_images_and_how_often_it_was_used(
     sample = browser.find_element(By.ID, "sample")
     assert "Used in" in " ".join(sample.text.split())
     strip = sample.find_element(By.CSS_SELECTOR, "img.strip")
-    WebDriverWait(browser, 30).until(lambda _: strip.get_property("naturalWidth") == 8 * 96)
+    wait_until(browser, lambda _: strip.get_property("naturalWidth") == 8 * 96)
     absent = browser.find_element(By.ID, "stl10")
     assert not absent.find_elements(By.TAG_NAME, "img"), "its images are not here"
     bearer = {"Authorization": f"Bearer {stack.token}"}
@@ -66,7 +67,7 @@ def test_a_key_is_drawn_and_destroyed_after_a_second_thought(stack: LocalStack, 
     browser.get(f"{stack.url}/dashboard/keys")
     Select(browser.find_element(By.ID, "entry")).select_by_visible_text("EtC")
     browser.find_element(By.XPATH, "//button[text()='Draw key']").click()
-    WebDriverWait(browser, 10).until(lambda page: "#key_" in page.current_url)
+    wait_until(browser, lambda page: "#key_" in page.current_url)
     id = browser.current_url.rpartition("#")[2]
     key = browser.find_element(By.ID, id)
     assert "Used for 0 images" in " ".join(key.text.split())
@@ -74,7 +75,7 @@ def test_a_key_is_drawn_and_destroyed_after_a_second_thought(stack: LocalStack, 
     assert not destroy.is_displayed()
     key.find_element(By.TAG_NAME, "summary").click()
     destroy.click()
-    WebDriverWait(browser, 10).until(lambda page: page.current_url.endswith("/dashboard/keys"))
+    wait_until(browser, lambda page: page.current_url.endswith("/dashboard/keys"))
     assert not browser.find_elements(By.ID, id)
 
 

@@ -4,10 +4,16 @@ from __future__ import annotations
 
 from selenium.webdriver import ActionChains, Chrome, Keys
 from selenium.webdriver.common.by import By
-from selenium.webdriver.support.ui import WebDriverWait
 
+from tests.browser import wait_until
 from unveil.app.client import Evaluation
 from unveil.app.local.stack import LocalStack
+
+_RECORD_LABELS_SCRIPT = """
+const button = document.querySelector(".facts .copy");
+window.labels = [];
+new MutationObserver(() => window.labels.push(button.textContent)).observe(button, {childList: true});
+"""
 
 
 def press(browser: Chrome, *keys: str) -> None:
@@ -15,7 +21,7 @@ def press(browser: Chrome, *keys: str) -> None:
 
 
 def wait_for_path(browser: Chrome, path: str) -> None:
-    WebDriverWait(browser, 20).until(lambda page: page.execute_script("return location.pathname") == path)
+    wait_until(browser, lambda page: page.execute_script("return location.pathname") == path)
 
 
 def test_letters_lead_through_the_dashboard_and_can_be_switched_off(
@@ -24,10 +30,10 @@ def test_letters_lead_through_the_dashboard_and_can_be_switched_off(
     browser.get(f"{stack.url}/dashboard/keys")
     press(browser, "g", "e")
     wait_for_path(browser, "/")
-    WebDriverWait(browser, 20).until(lambda page: page.find_elements(By.ID, "search"))
+    wait_until(browser, lambda page: page.find_elements(By.ID, "search"))
     press(browser, "/")
     press(browser, "bold", Keys.ENTER)
-    WebDriverWait(browser, 20).until(lambda page: "q=bold" in page.current_url)
+    wait_until(browser, lambda page: "q=bold" in page.current_url)
     entries = browser.find_elements(By.CSS_SELECTOR, ".list .name")
     assert {entry.text for entry in entries} == {evaluation.name}, "the search, whose letters are no shortcuts"
     places = [entry.get_attribute("href") for entry in entries]  # other tests may have repeated the evaluation
@@ -60,7 +66,8 @@ def test_an_id_is_copied(stack: LocalStack, browser: Chrome, evaluation: Evaluat
     browser.get(f"{stack.url}/dashboard/evaluations/{evaluation.id}")
     permissions = {"permissions": ["clipboardReadWrite", "clipboardSanitizedWrite"], "origin": stack.url}
     browser.execute_cdp_cmd("Browser.grantPermissions", permissions)
-    button = browser.find_element(By.CSS_SELECTOR, ".facts .copy")
-    button.click()
-    WebDriverWait(browser, 20).until(lambda _: button.text == "Copied")
+    browser.execute_script(_RECORD_LABELS_SCRIPT)  # the button says so for two seconds only
+    browser.find_element(By.CSS_SELECTOR, ".facts .copy").click()
+    wait_until(browser, lambda page: page.execute_script("return window.labels.length"))
+    assert browser.execute_script("return window.labels[0]") == "Copied"
     assert browser.execute_async_script("navigator.clipboard.readText().then(arguments[0])") == evaluation.id

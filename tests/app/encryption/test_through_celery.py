@@ -12,7 +12,7 @@ from unveil.models.core.images import to_png
 
 def test_an_image_is_encrypted_and_decrypted_by_the_running_service(stack):
     plain = to_png(noise(96, 96))
-    with httpx.Client(base_url=stack.url, headers={"Authorization": f"Bearer {stack.token}"}, timeout=60) as client:
+    with httpx.Client(base_url=stack.url, headers={"Authorization": f"Bearer {stack.token}"}, timeout=300) as client:
         answer = client.post("/encrypt", files={"images": ("a.png", plain, "image/png")}, data={"scheme": "pixelwise"})
         assert answer.status_code == 200, answer.text
         (entry,) = answer.json()["images"]

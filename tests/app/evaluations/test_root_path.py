@@ -38,7 +38,7 @@ def proxied(service: Any, client: httpx.Client, request: pytest.FixtureRequest) 
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as proxy:
         assert proxy.stdout is not None
         token = client.headers["Authorization"]
-        with httpx.Client(base_url=proxy.stdout.readline().strip(), headers={"Authorization": token}, timeout=60) as c:
+        with httpx.Client(base_url=proxy.stdout.readline().strip(), headers={"Authorization": token}, timeout=300) as c:
             yield c
         proxy.terminate()
 

@@ -21,7 +21,7 @@ SMALL = {"schemes": [{"name": "tanaka"}], "attacks": [{"name": "none"}], "keys":
 @pytest.fixture
 def reader(service):
     """A person without an account."""
-    with httpx.Client(base_url=service.url, timeout=30) as client:
+    with httpx.Client(base_url=service.url, timeout=300) as client:
         yield client
 
 

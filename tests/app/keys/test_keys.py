@@ -6,7 +6,7 @@ import asyncio
 import base64
 
 import pytest
-from sqlalchemy import select, update
+from sqlalchemy import select, text, update
 
 from unveil.app.db.job_states import Status
 from unveil.app.db.tables import Cell, Key
@@ -14,6 +14,9 @@ from unveil.app.keys import queries
 
 pytestmark = pytest.mark.anyio
 
+_COUNT_LOCK_WAITS = text(
+    "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+)
 TANAKA = {"permutation": [*range(95, -1, -1)], "reversed": [*[0, 1] * 48]}
 
 
@@ -179,8 +182,11 @@ async def test_the_destruction_of_a_key_waits_for_an_order_that_names_it(service
     async with service.app_state.sessions() as ordering:
         assert await queries.get_for_share(ordering, account, key["id"]) is not None
         destruction = asyncio.create_task(client.delete(f"/keys/{key['id']}"))
-        await asyncio.sleep(0.5)
-        assert not destruction.done()
+        async with asyncio.timeout(60), service.app_state.sessions() as session:
+            while await session.scalar(_COUNT_LOCK_WAITS) == 0:
+                assert not destruction.done()
+                await asyncio.sleep(0.01)
+                await session.rollback()
         await ordering.rollback()
     assert (await destruction).status_code == 204
 

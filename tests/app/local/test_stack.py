@@ -166,7 +166,7 @@ def test_it_resumes_with_the_same_token_also_after_everything_was_killed_at_once
         assert command.get("/accounts").status_code == 200
         for process in [psutil.Process(command.process.pid), *command.descendants()]:
             process.kill()
-        command.process.wait(10)
+        command.process.wait(60)
     with local(state) as command:
         assert (state / "token").read_text() == token
         assert command.get("/accounts").status_code == 200

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from unveil.app.rpc.codec import EncryptedMessageCodec, UndecodableMessage
@@ -35,7 +35,6 @@ images = st.lists(
 )
 
 
-@settings(deadline=None)
 @given(images, st.sampled_from(Operation), st.dictionaries(st.text(), st.integers() | st.booleans() | st.text()))
 def test_a_message_arrives_as_it_was_sent(files, operation, scheme_settings):
     request = TransformRequest(
@@ -72,7 +71,6 @@ def test_each_message_and_direction_has_a_key_of_its_own(message_id, direction):
         CODEC.decode(payload, message_id, direction, [PngReply])
 
 
-@settings(deadline=None)
 @given(st.data())
 def test_an_altered_message_is_rejected(data):
     payload = bytearray(CODEC.encode(PngReply(b"x" * 10), "m", "reply"))
@@ -81,7 +79,6 @@ def test_an_altered_message_is_rejected(data):
         CODEC.decode(bytes(payload), "m", "reply", [PngReply])
 
 
-@settings(deadline=None)
 @given(st.binary(max_size=100))
 def test_anything_else_is_rejected(raw):
     with pytest.raises(UndecodableMessage):

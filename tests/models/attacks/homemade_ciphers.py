@@ -6,7 +6,6 @@ measure.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
@@ -300,7 +299,7 @@ def upper_nibbles_only(rng, h, w):
     """Selective encryption: a fresh keystream over the upper halves, the lower halves in clear."""
 
     def encrypt(images):
-        stream = np.frombuffer(os.urandom(images.size), np.uint8).reshape(images.shape)
+        stream = _bytes(rng, *images.shape)
         return images ^ (stream & np.uint8(0xF0))
 
     return encrypt
@@ -311,7 +310,7 @@ def one_channel_only(rng, h, w):
 
     def encrypt(images):
         out = images.copy()
-        out[..., 1] ^= np.frombuffer(os.urandom(out[..., 1].size), np.uint8).reshape(out[..., 1].shape)
+        out[..., 1] ^= _bytes(rng, *out.shape[:3])
         return out
 
     return encrypt
@@ -364,7 +363,7 @@ def _per_image(make: Callable[[bytes, bytes], Cipher]) -> MakeCipher:
         key = rng.bytes(32)
 
         def encrypt(images: Images) -> Images:
-            out = [make(key, os.urandom(16)).encryptor().update(image.tobytes()) for image in images]
+            out = [make(key, rng.bytes(16)).encryptor().update(image.tobytes()) for image in images]
             return np.frombuffer(b"".join(out), np.uint8).reshape(images.shape).copy()
 
         return encrypt

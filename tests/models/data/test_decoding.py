@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -513,7 +513,7 @@ VALID = [encode_pixels(noise(), format) for format in ("PNG", "JPEG", "WEBP", "G
 VALID.append(heic("rgb"))
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=150)
 @given(
     st.sampled_from(VALID),
     st.lists(st.tuples(st.integers(0, 2000), st.integers(0, 255)), max_size=8),

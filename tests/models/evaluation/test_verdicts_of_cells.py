@@ -21,8 +21,10 @@ from unveil.models.data.sample import sample
 from unveil.models.evaluation.cell import run_cell
 from unveil.models.evaluation.external_ciphertexts import candidate_schemes
 from unveil.models.evaluation.scoring import ScoringOptions
+from unveil.models.schemes.base import seed_secret
 
 DATA = sample().take(40, 24)
+SECRET = seed_secret(bytes(range(32)))
 SMOKE = ScoringOptions(profile="smoke", keys=2, samples=5)
 FR = RequiredAttack("fr", "ciphertext-only", {"L": 8}, {"L": "higher"})
 NONE = RequiredAttack("none", "ciphertext-only")
@@ -97,7 +99,7 @@ class MirrorAttack(RecordingAttack):
 
 
 def test_an_attack_that_leaves_the_mirror_image_open_is_scored_in_the_best_case():
-    scheme, secret = catalog.make_scheme("tanaka", {}), catalog.new_secret()
+    scheme, secret = catalog.make_scheme("tanaka", {}), SECRET
     attack = MirrorAttack(lambda images: scheme.decrypt(images, scheme.key(secret, 96, 96)))
     outcome = run(attack, "tanaka", secret=secret)
     assert outcome.result.ssim.mean == 1
@@ -132,7 +134,7 @@ def test_unused_test_images_are_distractors():
 
 def test_leaking_images_are_shown_first():
     scheme = catalog.make_scheme("tanaka", {})
-    protected = scheme.protect(photographs(), catalog.new_secret())
+    protected = scheme.protect(photographs(), SECRET)
     protected[[7, 20]] = photographs()[[7, 20]]
     result = external_result(photographs(), protected)
     assert {7, 20} <= set(result.leaking_images)
@@ -205,7 +207,7 @@ def test_a_learned_attack_is_checked_on_pairs_that_its_network_did_not_see():
 
 def test_every_scheme_that_uploaded_ciphertexts_are_attacked_as_counts_as_a_test():
     originals = photographs()[:30]
-    protected = catalog.make_scheme("pixelwise", {}).protect(originals, catalog.new_secret())
+    protected = catalog.make_scheme("pixelwise", {}).protect(originals, SECRET)
     result = external_result(originals, protected, "key-recovery", ciphertexts=8, curve=False)
     attack = catalog.make_attack("key-recovery", {})
     # Block-wise FFX recognises that the ciphertexts are not its own and fails, so it has no scores to test.
