@@ -1,8 +1,8 @@
 """A table that replaces the values at some places of all blocks, from ciphertexts alone [M].
 
 The clear values fill the lowest quarter of the range, so the masked places are those with larger values. The clear
-values predict the masked ones, which gives most of the image without any key. Expectation maximisation then finds the
-symbol that replaces each plain value: it occurs wherever the prediction is near the value.
+values predict the masked ones, which gives most of the image without any key. The symbol that replaces a plain value
+occurs wherever the prediction is near the value (`unveil.models.recovery.symbol_table`).
 """
 
 from __future__ import annotations
@@ -10,21 +10,19 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from unveil.models.core.images import Images
+from unveil.models.core.images import Images, quantise
 from unveil.models.core.run_context import OnStep
+from unveil.models.recovery.symbol_table import match_symbols
 from unveil.models.schemes.block_reading import to_blocks
 from unveil.models.schemes.value_substitution import UNKNOWN, ValueSubstitution
 
 Floats = npt.NDArray[np.float32]
 
-_LARGEST = 992  # entry of a table of 256 different numbers below 1000, give or take _LARGEST_RANGE
-_LARGEST_RANGE = 6
+_VALUES = np.arange(256.0)
+_LARGEST = range(950, 1000)  # entries that may be the largest of a table of 256 different numbers below 1000
 _MAX_CLEAR = 90  # grey levels in the 8-bit view; masked places exceed it in every image that has a few grey levels
 _MAX_BLOCKS = 40_000  # blocks used; bounds time and memory
-_ERROR = 2.0  # grey levels: scale of the errors of predictions
-_ITERATIONS, _TRIAL_ITERATIONS = 40, 15
-_MIN_COUNT = 8.0  # occurrences of a plain value that its symbol needs, fewer are left to the prediction
-_MIN_SHARE = 0.3  # of the occurrences of a plain value that its symbol explains
+_CLASSES = 4  # of predictions, by the contrast around them: smooth places are predicted better
 
 
 def recover_substitution(ciphertexts: Images, side: int, on_step: OnStep = lambda: None) -> ValueSubstitution:
@@ -37,43 +35,40 @@ def recover_substitution(ciphertexts: Images, side: int, on_step: OnStep = lambd
     masked = blocks.max((0, 1), initial=0) > _MAX_CLEAR
     if masked.all():
         raise ValueError("no position of a block has only clear values; the ciphertexts come from another scheme")
-    nothing = np.full(256, UNKNOWN)
-    on_step()
-    if not masked.any():
-        return ValueSubstitution(masked, nothing, _white(_LARGEST))
     everywhere = np.tile(masked, (used.shape[1] // side, used.shape[2] // side, 1))
-    symbols = used[:, everywhere].astype(np.intp) * 256
-    predicted = ValueSubstitution(masked, nothing, _white(_LARGEST)).predict(used)[:, everywhere]
-
-    def match(largest: int, iterations: int) -> tuple[float, npt.NDArray[np.intp]]:
-        on_step()
-        rescaled = np.minimum(np.rint(predicted * np.float32(largest / _LARGEST)), 255).astype(np.intp)
-        counts = np.bincount((symbols + rescaled).ravel(), minlength=256 * 256).reshape(256, 256)
-        return _match_symbols(counts.astype(np.float32), iterations)
-
-    # An error of one unit moves bright values by a quarter of a grey level, which blurs the table.
-    around = range(_LARGEST - _LARGEST_RANGE, _LARGEST + _LARGEST_RANGE + 1, 2)
-    largest = max(around, key=lambda entry: match(entry, _TRIAL_ITERATIONS)[0])
-    largest = max((largest - 1, largest, largest + 1), key=lambda entry: match(entry, _TRIAL_ITERATIONS)[0])
-    return ValueSubstitution(masked, match(largest, _ITERATIONS)[1], _white(largest))
+    on_step()
+    white = 255 * 255 / _find_largest(np.bincount(used[:, ~everywhere].ravel(), minlength=256))
+    nothing = ValueSubstitution(masked, np.full(256, UNKNOWN), white)
+    if not masked.any():
+        return nothing
+    on_step()
+    predicted = nothing.predict(used)
+    contrast = _local_contrast(predicted)[..., None].repeat(3, axis=3)[:, everywhere]
+    classes = np.digitize(contrast, np.quantile(contrast, np.linspace(0, 1, _CLASSES + 1)[1:-1]))
+    index = (classes * 256 + used[:, everywhere]) * 256 + np.rint(predicted[:, everywhere]).astype(np.intp)
+    counts = np.bincount(index.ravel(), minlength=_CLASSES * 256 * 256).reshape(_CLASSES, 256, 256)
+    return ValueSubstitution(masked, match_symbols(counts.astype(np.float32), on_step), white)
 
 
-def _white(largest: int) -> float:
-    """Clear plain 255 in the 8-bit view if this is the largest entry of the table."""
-    return 255 * 255 / largest
+def _find_largest(counts: npt.NDArray[np.intp]) -> int:
+    """The largest entry of the table, from how often each clear level 0..255 occurs.
+
+    Clear values are divided by it, so that three or four plain values become one level. Which levels hold three and
+    which four depends on the entry; for the right one, the occurrences of a plain value change little from level to
+    level.
+    """
+
+    def roughness(largest: int) -> float:
+        held = np.bincount(quantise(_VALUES * (255 / largest)), minlength=256)
+        levels = np.flatnonzero(held)[2:-2]  # black and white occur more often than others
+        return float((np.diff(np.log1p(counts[levels] / held[levels]), 2) ** 2).sum())
+
+    return min(_LARGEST, key=roughness)
 
 
-def _match_symbols(counts: Floats, iterations: int) -> tuple[float, npt.NDArray[np.intp]]:
-    """Occurrences [symbol, predicted value] -> the log-likelihood, the symbol of each plain value or UNKNOWN [256]."""
-    values = np.arange(256)
-    kernel = (1 / (1 + (np.abs(values[:, None] - values) / _ERROR) ** 3)).astype(np.float32)  # [predicted, plain]
-    kernel /= kernel.sum(0)
-    joint = np.full((256, 256), 1 / 256**2, np.float32)  # shares of the occurrences, [plain, symbol]
-    count = max(float(counts.sum()), 1.0)
-    for _ in range(iterations):
-        likelihood = np.maximum(kernel @ joint, 1e-12)  # [predicted, symbol]
-        joint = joint * (kernel.T @ (counts.T / likelihood)) / count
-    total = joint.sum(1)
-    best: npt.NDArray[np.intp] = joint.argmax(1)
-    is_certain = (joint.max(1) > _MIN_SHARE * total) & (total * count > _MIN_COUNT)
-    return float((counts.T * np.log(likelihood)).sum()), np.where(is_certain, best, UNKNOWN)
+def _local_contrast(images: Floats) -> Floats:
+    """The largest step of the mean of the channels from a pixel to its neighbours, [N, H, W]."""
+    grey = np.pad(images.mean(-1), ((0, 0), (1, 1), (1, 1)), mode="edge")
+    down, right = np.abs(np.diff(grey, axis=1))[:, :, 1:-1], np.abs(np.diff(grey, axis=2))[:, 1:-1]
+    steps: Floats = np.maximum(np.maximum(down[:, 1:], down[:, :-1]), np.maximum(right[:, :, 1:], right[:, :, :-1]))
+    return steps

@@ -58,3 +58,16 @@ def test_noise_is_no_substitution():
     noise = np.random.default_rng(0).integers(0, 256, (2, 32, 32, 3), np.uint8)
     with pytest.raises(AttackFailed, match="no position of a block has only clear values"):
         recover_map(structure, noise, noise, 0)
+
+
+def test_ciphertexts_of_ffx_alone_give_most_of_its_table_and_the_largest_entry():
+    scheme = make_scheme("blockwise", {"mode": "ffx"})
+    key = scheme.derive(bytes(32), 96, 96)
+    found = _recover(scheme, scheme.encrypt_to_images(IMAGES[:32], key))
+    assert found.white == pytest.approx(255 * 255 / key.table.max())
+    agreement = scheme.key_agreement(scheme.key_from_map(found), key)
+    assert agreement["masked"] == 1
+    assert agreement["table"] > 0.85
+    protected = scheme.encrypt_to_images(IMAGES[-8:], key)
+    best = ssim(IMAGES[-8:], scheme.decrypt(protected, key)).mean()
+    assert ssim(IMAGES[-8:], found.decrypt(protected)).mean() > best - 0.01
