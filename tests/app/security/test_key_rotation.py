@@ -34,6 +34,8 @@ from unveil.worker.runtime import Runtime
 NOT_ENCRYPTED = {
     "tokens.hash", "sign_in_codes.hash", "dashboard_sessions.hash", "shares.hash", "idempotency.fingerprint",
     "samples.plain", "samples.protected", "samples.reconstructed", "signing_keys.public_key",
+    "image_sets.digest", "image_sets.pixels", "cell_images.originals", "cell_images.protected",
+    "cell_images.reconstructed",
 }  # fmt: skip
 
 
