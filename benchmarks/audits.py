@@ -104,7 +104,15 @@ def main() -> None:
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
     known = [
-        ":".join([scheme.name, *(f"{name}={value}" for name, value in vars(scheme.settings).items())])
+        ":".join(
+            [
+                scheme.name,
+                *(
+                    f"{name}={value if isinstance(value, str) else json.dumps(value)}"
+                    for name, value in vars(scheme.settings).items()
+                ),
+            ]
+        )
         for scheme in catalog.known_ciphers()
     ]
     machine = f"{time.strftime('%Y-%m-%d')}, {os.cpu_count()} cores, {platform.processor() or platform.machine()}"

@@ -66,7 +66,15 @@ def main() -> None:
     data = load_folder(options.data / "natural96")
     rows = json.loads(options.out.read_text()) if options.out.exists() else []
     known = [
-        ":".join([scheme.name, *(f"{name}={value}" for name, value in vars(scheme.settings).items())])
+        ":".join(
+            [
+                scheme.name,
+                *(
+                    f"{name}={value if isinstance(value, str) else json.dumps(value)}"
+                    for name, value in vars(scheme.settings).items()
+                ),
+            ]
+        )
         for scheme in catalog.known_ciphers()
     ]
     for spec in options.scheme or known:
