@@ -23,7 +23,6 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from unveil.app.board.model import Board
 from unveil.app.board.site import write_site
 from unveil.app.client import Client, Evaluation
 from unveil.app.client.progress_bar import progress_bar
@@ -31,6 +30,7 @@ from unveil.app.evaluations.cost import ImageCounts, estimate_cost
 from unveil.app.evaluations.planning import plan_evaluation
 from unveil.app.evaluations.schemas import EvaluationCreate
 from unveil.app.local.stack import LocalStack
+from unveil.app.report.board import Board
 from unveil.app.report.labels import label
 from unveil.models import catalog
 from unveil.models.core.profiles import PROFILES
@@ -119,9 +119,9 @@ def _run(client: Client, order: Order) -> Evaluation:
 
 
 def _read_board(client: Client, dataset: str, profile: Any) -> Board:
-    while (answer := client.board(dataset, profile))["pending"]:
+    while (board := client.board(dataset, profile)).pending:
         time.sleep(_POLL_INTERVAL_S)
-    return Board.from_json(answer)
+    return board
 
 
 def _estimate_table(orders: Sequence[Order], finished: dict[str, str]) -> Table:

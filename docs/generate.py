@@ -15,17 +15,16 @@ from pydantic import TypeAdapter
 
 from docs import capabilities
 from unveil.app import cli, client
-from unveil.app.board import model
-from unveil.app.board.model import Card
-from unveil.app.board.site import CARD_SCHEMA as CARD_SCHEMA_NAME
+from unveil.app.board import site
 from unveil.app.client.operations import Collection
 from unveil.app.errors.problem import Problem
 from unveil.app.main import create_app
+from unveil.app.report.board import Card
 from unveil.app.settings import Settings, variable_name
 from unveil.models import catalog
 
 FOLDER = Path(__file__).parent / "reference"
-CARD_SCHEMA = Path(model.__file__).with_name(CARD_SCHEMA_NAME)
+CARD_SCHEMA = Path(site.__file__).with_name(site.CARD_SCHEMA)
 CLIENT_TYPES = Path(client.__file__).with_name("types.py")
 
 
@@ -166,11 +165,8 @@ _CLIENT_TYPE_BY_SCHEMA = {
     "DatasetOut": "Dataset", "PaperResults": "PaperResults", "SchemeVariant": "SchemeVariant", "SchemeOut": "Scheme",
     "AttackOut": "Attack", "EvaluationSummary": "EvaluationSummary", "AccountOut": "Account", "ShareOut": "Share",
     "WebhookOut": "Webhook", "DeliveryOut": "WebhookDelivery",
-    **{name: name for name in (
-        "ThreatModelFigures", "BoardUtility", "BoardCost", "BoardBreak", "Severity", "BoardRow", "PaperFigures",
-        "PaperBoardRow", "BoardDataset", "Board", "JsonWebKey", "ShareCreated", "WebhookCreated",
-    )},
-    "AccountCreated": "AccountCreated", "ComponentHealth": "ComponentHealth", "ReadinessOut": "Readiness",
+    **{name: name for name in ("JsonWebKey", "ShareCreated", "WebhookCreated", "AccountCreated", "ComponentHealth")},
+    "ReadinessOut": "Readiness",
 }  # fmt: skip
 _PYTHON_TYPES = {"string": "str", "integer": "int", "number": "float", "boolean": "bool", "null": "None"}
 

@@ -10,8 +10,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from unveil.app.board.model import BoardBreak, BoardUtility, ThreatModelFigures
 from unveil.app.report import narrative
+from unveil.app.report.board import BoardBreak, BoardUtility, ThreatModelFigures
 from unveil.app.report.evaluation import Entry, Evaluation, EvaluationVerdict
 from unveil.app.report.labels import label, title
 from unveil.app.report.model import evaluate_command

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from datetime import datetime
 from enum import StrEnum
 
-from unveil.app.board.model import Board, BoardRow, PaperBoardRow, ThreatModelFigures
+from unveil.app.report.board import Board, BoardRow, PaperBoardRow, ThreatModelFigures
 from unveil.app.report.formats import escape_csv
 from unveil.app.report.labels import format_percent
 from unveil.models.core.version import __version__

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from unveil.app.board.model import Board, BoardRow
+from unveil.app.report.board import Board, BoardRow
 from unveil.app.report.charts import Chart, Point, build_scatter
 from unveil.app.report.labels import format_percent
 

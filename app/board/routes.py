@@ -9,9 +9,9 @@ from starlette.responses import Response
 
 from unveil.app.board import formats, service
 from unveil.app.board.formats import BoardFormat
-from unveil.app.board.model import Board
 from unveil.app.dependencies import Session
 from unveil.app.http.authentication import AuthenticatedRoute, ReadPrincipal
+from unveil.app.report.board import Board
 from unveil.models.catalog import Profile
 
 router = APIRouter(tags=["board"], route_class=AuthenticatedRoute)

@@ -12,7 +12,11 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from unveil.app.board import queries
 from unveil.app.board.entries import CHEAPEST_BREAK, KEY_SPACE, THREAT_MODEL_PREFIX, UTILITY, VERDICT, build_entries
-from unveil.app.board.model import (
+from unveil.app.db.tables import BoardEntry
+from unveil.app.evaluations import service as evaluations
+from unveil.app.evaluations.verdicts import COMPUTED_BY
+from unveil.app.report import narrative
+from unveil.app.report.board import (
     Board,
     BoardBreak,
     BoardDataset,
@@ -22,10 +26,6 @@ from unveil.app.board.model import (
     PaperVerdict,
     sort_threat_models,
 )
-from unveil.app.db.tables import BoardEntry
-from unveil.app.evaluations import service as evaluations
-from unveil.app.evaluations.verdicts import COMPUTED_BY
-from unveil.app.report import narrative
 from unveil.app.report.labels import title
 from unveil.app.report.table import paper_schemes
 from unveil.app.security.principal import Principal

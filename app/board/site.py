@@ -14,11 +14,11 @@ import jinja2
 
 from unveil.app.board import formats
 from unveil.app.board.formats import BoardFormat
-from unveil.app.board.model import Board, BoardRow, Card, ThreatModelFigures
 from unveil.app.board.pages import STATIC_DIR, TEMPLATE_DIR, VERDICT_ORDER
 from unveil.app.board.plot import build_plot
 from unveil.app.report import formats as report_formats
 from unveil.app.report import narrative
+from unveil.app.report.board import Board, BoardRow, Card, ThreatModelFigures
 from unveil.app.report.labels import format_number, format_percent, title
 from unveil.models.core.version import __version__
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -15,8 +15,8 @@ from unveil.app.client.options import Profile
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from unveil.app.board.model import Board, BoardRow, PaperBoardRow
     from unveil.app.client import Client
+    from unveil.app.report.board import Board, BoardRow, PaperBoardRow
 
 _POLL_INTERVAL_S = 0.2
 
@@ -51,14 +51,12 @@ def board(
     if sum((as_json, as_csv, as_latex, as_bibtex, output is not None)) > 1:
         raise UsageError("choose one of --json, --csv, --latex, --bibtex and -o")
     with connect(url, token, state) as client:
-        answer = _read_board(client, dataset, profile, threat_model)
+        board = _read_board(client, dataset, profile, threat_model)
     if as_json:
-        print_json(answer)
+        print_json(board.to_json())
         return
     from unveil.app.board import formats, site  # bring the catalog
-    from unveil.app.board.model import Board
 
-    board = Board.from_json(answer)
     if output is not None:
         if not board.rows:
             raise UsageError("the board is empty: no finished evaluation matches, so there is nothing to publish")
@@ -77,13 +75,13 @@ def board(
         stdout().print(Group(_table(board), Text(_legend(board), style="dim")))
 
 
-def _read_board(client: Client, dataset: str | None, profile: Profile | None, threat_model: str | None) -> Any:
+def _read_board(client: Client, dataset: str | None, profile: Profile | None, threat_model: str | None) -> Board:
     """The whole board: the service adds finished evaluations a few at a time."""
     while True:
-        answer = client.board(dataset, profile, threat_model)
-        if not answer["pending"]:
-            return answer
-        stderr().print(f"{answer['pending']} evaluations still to add")
+        board = client.board(dataset, profile, threat_model)
+        if not board.pending:
+            return board
+        stderr().print(f"{board.pending} evaluations still to add")
         time.sleep(_POLL_INTERVAL_S)
 
 

@@ -32,13 +32,13 @@ from unveil.app.client.types import (
     Account,
     AccountCreated,
     Attack,
-    Board,
     Dataset,
     EvaluationSummary,
     JsonWebKey,
     Readiness,
     Scheme,
 )
+from unveil.app.report.board import Board
 
 T = TypeVar("T")
 SpecLike = str | Mapping[str, Any]
@@ -192,7 +192,7 @@ async def board(
     """
     params = {"dataset": dataset, "profile": profile, "threat_model": threat_model}
     given = {name: value for name, value in params.items() if value is not None}
-    return cast(Board, (await client._transport.request("GET", "/board", params=given)).json())
+    return Board.from_json((await client._transport.request("GET", "/board", params=given)).json())
 
 
 async def signing_keys(client: BoundClient, /) -> list[JsonWebKey]:

@@ -8,11 +8,11 @@ from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from unveil.app.board import service
-from unveil.app.board.model import BoardRow, ThreatModelFigures
 from unveil.app.board.plot import build_plot
 from unveil.app.dashboard.rendering import PageRoute, render_page
 from unveil.app.dependencies import Session
 from unveil.app.http.authentication import ReadPrincipal
+from unveil.app.report.board import BoardRow, ThreatModelFigures
 from unveil.models.core.profiles import PROFILES
 from unveil.models.core.verdict_rules.types import THREAT_MODELS
 

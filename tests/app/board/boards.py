@@ -5,8 +5,8 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Any
 
-from unveil.app.board.model import Board, BoardBreak, BoardCost, BoardRow, BoardUtility, ThreatModelFigures
 from unveil.app.board.service import paper_rows
+from unveil.app.report.board import Board, BoardBreak, BoardCost, BoardRow, BoardUtility, ThreatModelFigures
 
 DATASET = "d" * 64
 

@@ -13,9 +13,9 @@ import jsonschema
 import pytest
 
 from tests.app.board.boards import broken_row, make_board, make_row, utility
-from unveil.app.board.model import Board
 from unveil.app.board.plot import build_plot
 from unveil.app.board.site import write_site
+from unveil.app.report.board import Board
 
 EVIL = "<script>alert(1)</script>"
 
