@@ -24,7 +24,8 @@ from rich.console import Console
 from rich.table import Table
 
 from unveil.app.board.site import write_site
-from unveil.app.client import Client, Evaluation
+from unveil.app.client.client import Client
+from unveil.app.client.evaluation import Evaluation
 from unveil.app.client.progress_bar import progress_bar
 from unveil.app.evaluations.cost import ImageCounts, estimate_cost
 from unveil.app.evaluations.planning import plan_evaluation

@@ -25,7 +25,8 @@ from selenium.webdriver.support.ui import WebDriverWait
 
 from tests.browser import chromium, console_errors, emulate_device, sign_in
 from tests.pages import DOCUMENTS, PAGES, filter_serious, page_metrics, page_paths, violations
-from unveil.app.client import Client, Evaluation
+from unveil.app.client.client import Client
+from unveil.app.client.evaluation import Evaluation
 
 _LOADS = 5
 _MAX_WEIGHT_KB, _MAX_INTERACTIVE_S = 200.0, 1.0

@@ -14,18 +14,24 @@ import typer.main
 from pydantic import TypeAdapter
 
 from docs import capabilities
-from unveil.app import cli, client
+from unveil.app import cli
 from unveil.app.board import site
+from unveil.app.client import types as client_types
+from unveil.app.client.client import Client
+from unveil.app.client.evaluation import Evaluation
+from unveil.app.client.images import Image, Images
+from unveil.app.client.key import Key
 from unveil.app.client.operations import Collection
 from unveil.app.errors.problem import Problem
 from unveil.app.main import create_app
 from unveil.app.report.board import Card
+from unveil.app.report.evaluation import Cell
 from unveil.app.settings import Settings, variable_name
 from unveil.models import catalog
 
 FOLDER = Path(__file__).parent / "reference"
 CARD_SCHEMA = Path(site.__file__).with_name(site.CARD_SCHEMA)
-CLIENT_TYPES = Path(client.__file__).with_name("types.py")
+CLIENT_TYPES = Path(client_types.__file__)
 
 
 def build_pages() -> dict[Path, str]:
@@ -421,21 +427,21 @@ def _python_client() -> Iterator[str]:
         "`Client` block; those of `AsyncClient` are coroutines, and its lists are async iterators. [Problem "
         "codes](errors.md) lists the exceptions.",
     )
-    yield from (inspect.cleandoc(client.Client.__doc__ or ""), "")
-    with client.Client("http://127.0.0.1:8000") as client_instance:
+    yield from (inspect.cleandoc(Client.__doc__ or ""), "")
+    with Client("http://127.0.0.1:8000") as client_instance:
         parts = [
             ("client", client_instance),
             *((f"client.{name}", part) for name, part in vars(client_instance).items() if name[0] != "_"),
         ]
     for name, part in parts:
         yield from _methods(name, type(part))
-    for kind in (client.Evaluation, client.Cell, client.Key, client.Image, client.Images):
+    for kind in (Evaluation, Cell, Key, Image, Images):
         yield from _methods(kind.__name__, kind)
 
 
 def _methods(title: str, kind: type) -> Iterator[str]:
     yield from (f"## {title}", "")
-    if kind.__doc__ and not issubclass(kind, client.Client | Collection):
+    if kind.__doc__ and not issubclass(kind, Client | Collection):
         yield from (_one_line(kind.__doc__), "")
     members = dict(inspect.getmembers(kind)) | getattr(kind, "__dataclass_fields__", {})
     rows = []

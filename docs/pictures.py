@@ -19,7 +19,8 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.support.ui import WebDriverWait
 
 from tests.browser import chromium, emulate_device, sign_in
-from unveil.app.client import Client, Evaluation
+from unveil.app.client.client import Client
+from unveil.app.client.evaluation import Evaluation
 
 OUTPUT_FOLDER = Path(__file__).parent / "pictures"
 _QUALITY = 90  # of WebP: a palette of 256 colours would posterise photographs and change the colours of the heat map

@@ -25,7 +25,8 @@ from rich.text import Text
 from unveil.app.cli.common import describe_os_error
 from unveil.app.cli.console import PlainConsole
 from unveil.app.cli.evaluation_table import render
-from unveil.app.client import Client, Evaluation
+from unveil.app.client.client import Client
+from unveil.app.client.evaluation import Evaluation
 from unveil.app.client.options import Profile
 from unveil.app.client.progress_bar import progress_bar
 from unveil.app.client.types import Scheme

@@ -7,7 +7,7 @@ from typing import Any
 
 from selenium.webdriver import Chrome
 
-from unveil.app.client import Evaluation
+from unveil.app.client.evaluation import Evaluation
 
 PAGES = {
     "overview": "/",

@@ -24,7 +24,7 @@ from celery.bin.celery import celery as celery_command
 
 from tests.sample_images import png
 from tests.wheels import build_sdist, build_wheel
-from unveil.app.client import Client
+from unveil.app.client.client import Client
 from unveil.app.local.stack import LocalStack
 
 ROOT = Path(__file__).parents[1]

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from unveil._audit import AuditReport, Ciphertexts, InvalidScheme, Reconstructions, audit
-    from unveil.app.client import AsyncClient, Client
+    from unveil.app.client.client import AsyncClient, Client
     from unveil.models.core.version import __version__
 
 __all__ = [
@@ -30,13 +30,13 @@ __all__ = [
 ]
 
 _MODULES = {
-    "AsyncClient": "unveil.app.client",
+    "AsyncClient": "unveil.app.client.client",
     "AuditReport": "unveil._audit",
     "Ciphertexts": "unveil._audit",
     "InvalidScheme": "unveil._audit",
     "Reconstructions": "unveil._audit",
     "audit": "unveil._audit",
-    "Client": "unveil.app.client",
+    "Client": "unveil.app.client.client",
     "__version__": "unveil.models.core.version",
 }
 

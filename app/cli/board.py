@@ -15,7 +15,7 @@ from unveil.app.client.options import Profile
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from unveil.app.client import Client
+    from unveil.app.client.client import Client
     from unveil.app.report.board import Board, BoardRow, PaperBoardRow
 
 _POLL_INTERVAL_S = 0.2

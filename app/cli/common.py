@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from rich.table import Table
     from rich.text import Text
 
-    from unveil.app.client import Client
+    from unveil.app.client.client import Client
     from unveil.app.security.envelope import Keyring
     from unveil.app.settings import Settings
 
@@ -78,7 +78,7 @@ def connect(url: str | None, token: str | None, state: Path | None, retries: int
         import httpcore  # noqa: F401
         import httpx  # noqa: F401
 
-    from unveil.app.client import Client
+    from unveil.app.client.client import Client
 
     try:
         return Client(url, token, local=state, retries=retries)

@@ -10,7 +10,7 @@ import typer
 from unveil.app.errors.problem import UnveilError
 
 if TYPE_CHECKING:
-    from unveil.app.client import Client
+    from unveil.app.client.client import Client
 
 
 def complete_schemes(incomplete: str) -> list[str]:
@@ -59,7 +59,7 @@ def _complete_from_service(
     """
     from rich.markup import escape
 
-    from unveil.app.client import Client
+    from unveil.app.client.client import Client
 
     options = {name: ctx.params.get(name) for name in ("url", "token")}
     try:

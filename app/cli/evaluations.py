@@ -29,7 +29,8 @@ from unveil.app.cli.groups import CommandGroup
 from unveil.app.client.options import Profile
 
 if TYPE_CHECKING:
-    from unveil.app.client import Client, Evaluation
+    from unveil.app.client.client import Client
+    from unveil.app.client.evaluation import Evaluation
     from unveil.app.client.types import Scheme
     from unveil.app.report.evaluation import Job
 

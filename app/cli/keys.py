@@ -30,7 +30,7 @@ from unveil.app.cli.groups import CommandGroup
 from unveil.app.cli.master_key import require_keyring_file, rotate_master_key
 
 if TYPE_CHECKING:
-    from unveil.app.client import Key
+    from unveil.app.client.key import Key
 
 keys = CommandGroup(help="Manage encryption keys and the keyring that encrypts them.")
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from unveil.app.cli.common import UsageError
 
 if TYPE_CHECKING:
-    from unveil.app.client import Client
+    from unveil.app.client.client import Client
 
 LATEST = "latest"
 _FULL_ID = re.compile(r"[a-z]+_[0-9a-f]{32}")

@@ -23,7 +23,7 @@ from unveil.app.cli.common import (
 from unveil.app.cli.groups import CommandGroup
 
 if TYPE_CHECKING:
-    from unveil.app.client import Client
+    from unveil.app.client.client import Client
 
 webhooks = CommandGroup(help="URLs that the service informs of finished evaluations with signed requests.")
 

@@ -21,7 +21,7 @@ from tests.sample_images import archive, classes, png
 from unveil.app import cli
 from unveil.app.cli import server
 from unveil.app.cli.common import stdout
-from unveil.app.client import Client
+from unveil.app.client.client import Client
 from unveil.app.local.stack import LocalStack
 
 ROOT = Path(__file__).parents[3]

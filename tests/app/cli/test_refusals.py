@@ -14,7 +14,8 @@ import pytest
 from tests.sample_images import png
 from unveil.app import cli
 from unveil.app.cli import admin, completion, evaluations
-from unveil.app.client import Client, Evaluation
+from unveil.app.client.client import Client
+from unveil.app.client.evaluation import Evaluation
 from unveil.app.local.stack import LocalStack
 
 HUGE = "9" * 30

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from unveil.app.client import Client
+from unveil.app.client.client import Client
 from unveil.app.local.stack import LocalStack
 
 

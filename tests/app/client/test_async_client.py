@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from tests.sample_images import archive, classes, pixels, png
-from unveil.app.client import AsyncClient, Client, Forbidden
-from unveil.app.client.errors import UnknownKey
+from unveil.app.client.client import AsyncClient, Client
+from unveil.app.client.errors import Forbidden, UnknownKey
 from unveil.app.local.stack import LocalStack
 
 SMALL = {"dataset": "sample", "profile": "smoke", "keys": 1, "samples": 1}

@@ -10,8 +10,8 @@ import PIL.Image
 import pytest
 
 from tests.sample_images import archive, classes, pixels, png
-from unveil.app.client import Client, Invalid, NotFound, TimedOut, Unauthenticated, Unreachable
-from unveil.app.client.errors import KeyDestroyed, UnknownKey
+from unveil.app.client.client import Client
+from unveil.app.client.errors import Invalid, KeyDestroyed, NotFound, TimedOut, Unauthenticated, UnknownKey, Unreachable
 from unveil.app.local.stack import LocalStack
 
 SMALL = {"dataset": "sample", "profile": "smoke", "keys": 1, "samples": 1}

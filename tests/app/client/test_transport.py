@@ -15,9 +15,10 @@ from typing import Any
 import httpx
 import pytest
 
-from unveil.app.client import AsyncClient, AsyncEvaluation, Client, Evaluation
+from unveil.app.client.client import AsyncClient, Client
 from unveil.app.client.config import ClientConfig
 from unveil.app.client.errors import Conflict, KeyDestroyed, QueueFull, ServerProblem, Unreachable, error_from_response
+from unveil.app.client.evaluation import AsyncEvaluation, Evaluation
 from unveil.app.client.transport import AsyncTransport, SyncTransport, run_blocking
 
 OK: tuple[int, dict[str, str], bytes] = (200, {}, b"{}")

@@ -11,7 +11,8 @@ from selenium.webdriver.common.by import By
 
 from tests.browser import DRIVER, chromium, console_errors, emulate_device, wait_until
 from tests.sample_images import archive, classes
-from unveil.app.client import Client, Evaluation
+from unveil.app.client.client import Client
+from unveil.app.client.evaluation import Evaluation
 from unveil.app.local.stack import LocalStack
 
 

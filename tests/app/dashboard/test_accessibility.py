@@ -10,7 +10,8 @@ from selenium.webdriver.common.by import By
 
 from tests.browser import console_errors, emulate_device, wait_until
 from tests.pages import DOCUMENTS, PAGES, page_metrics, page_paths, violations
-from unveil.app.client import Client, Evaluation
+from unveil.app.client.client import Client
+from unveil.app.client.evaluation import Evaluation
 from unveil.app.local.stack import LocalStack
 
 # Of an evaluation whose name, and that of its upload, are one word each, as long as names may be.

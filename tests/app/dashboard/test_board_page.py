@@ -7,7 +7,7 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.support.ui import Select
 
 from tests.browser import follow
-from unveil.app.client import Evaluation
+from unveil.app.client.evaluation import Evaluation
 from unveil.app.local.stack import LocalStack
 
 _VISIBLE_SCHEMES = """

@@ -11,7 +11,8 @@ import httpx
 import pytest
 
 from tests.pages import PAGES, page_paths
-from unveil.app.client import Client, Evaluation
+from unveil.app.client.client import Client
+from unveil.app.client.evaluation import Evaluation
 from unveil.app.local.stack import LocalStack
 
 

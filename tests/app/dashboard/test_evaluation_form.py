@@ -14,7 +14,8 @@ from selenium.webdriver.support.ui import Select
 
 from tests.browser import console_errors, emulate_device, wait_until
 from tests.sample_images import archive, classes
-from unveil.app.client import Client, Evaluation
+from unveil.app.client.client import Client
+from unveil.app.client.evaluation import Evaluation
 from unveil.app.local.stack import LocalStack
 from unveil.models import catalog
 

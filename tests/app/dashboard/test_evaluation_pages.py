@@ -13,7 +13,8 @@ from selenium.webdriver.common.by import By
 
 from tests.app.dashboard.contrast import CuttableProxy
 from tests.browser import follow, wait_until
-from unveil.app.client import Client, Evaluation
+from unveil.app.client.client import Client
+from unveil.app.client.evaluation import Evaluation
 from unveil.app.local.stack import LocalStack
 
 # Of every image that the report shows: its width in pixels, 0 if it cannot be decoded.

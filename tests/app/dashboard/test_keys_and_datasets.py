@@ -11,7 +11,8 @@ from selenium.webdriver.support.ui import Select
 
 from tests.browser import wait_until
 from tests.sample_images import archive, classes
-from unveil.app.client import Client, Evaluation
+from unveil.app.client.client import Client
+from unveil.app.client.evaluation import Evaluation
 from unveil.app.local.stack import LocalStack
 
 

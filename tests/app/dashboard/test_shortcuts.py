@@ -6,7 +6,7 @@ from selenium.webdriver import ActionChains, Chrome, Keys
 from selenium.webdriver.common.by import By
 
 from tests.browser import wait_until
-from unveil.app.client import Evaluation
+from unveil.app.client.evaluation import Evaluation
 from unveil.app.local.stack import LocalStack
 
 _RECORD_LABELS_SCRIPT = """

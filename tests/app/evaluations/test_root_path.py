@@ -14,7 +14,7 @@ import httpx
 import pytest
 
 from tests.app.evaluations.conftest import ORDER as SMALL_ORDER
-from unveil.app.client import Client
+from unveil.app.client.client import Client
 from unveil.app.http.root_path import RootPathMiddleware
 from unveil.app.main import create_app
 from unveil.app.settings import Settings

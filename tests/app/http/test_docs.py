@@ -13,7 +13,8 @@ from selenium.webdriver.remote.webelement import WebElement
 from selenium.webdriver.support.ui import WebDriverWait
 
 from tests.browser import DRIVER, chromium, console_errors, emulate_device
-from unveil.app.client import Client, Conflict
+from unveil.app.client.client import Client
+from unveil.app.client.errors import Conflict
 from unveil.app.local.stack import LocalStack
 
 
