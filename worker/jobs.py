@@ -6,7 +6,6 @@ status and the outcome in one transaction.
 
 from __future__ import annotations
 
-import ctypes
 import logging
 import math
 import time
@@ -40,7 +39,7 @@ from unveil.models.core.errors import (
 from unveil.models.core.profiles import Profile
 from unveil.models.core.run_context import RunContext
 from unveil.models.data.image_dataset import DatasetMissing, DatasetUnreadable
-from unveil.worker import lease, shutdown, single_flight
+from unveil.worker import gpus, lease, shutdown, single_flight
 from unveil.worker.checkpoints import EncryptedCheckpointStore, checkpoint_envelope_context
 from unveil.worker.lease import (
     CancelRequested,
@@ -284,9 +283,7 @@ def resolve_device(requested: str) -> str:
     """`auto` means the GPU if there is one."""
     if requested != "auto":
         return requested
-    try:
-        ctypes.CDLL("libcuda.so.1")
-    except OSError:  # no driver; importing torch would cost jobs without it seconds
+    if not gpus.has_driver():  # importing torch would cost jobs without it seconds
         return "cpu"
     try:
         import torch

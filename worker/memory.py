@@ -5,7 +5,6 @@ Without a limit the kernel kills the process, and the job takes down one process
 
 from __future__ import annotations
 
-import ctypes
 import logging
 import resource
 from contextlib import suppress
@@ -14,6 +13,7 @@ from pathlib import Path
 import psutil
 
 from unveil.app.settings import Settings
+from unveil.worker import gpus
 
 log = logging.getLogger(__name__)
 
@@ -26,7 +26,7 @@ _OOM_SCORE_ADJ = 800  # -1000 to 1000: the kernel kills a job before the databas
 def limit_memory(settings: Settings, processes: int) -> int | None:
     """Limit this process and those that it starts; the limit in bytes. Call in the main process of a worker."""
     limit = settings.job_memory_bytes
-    if limit is None and _may_use_gpu(settings.device):  # the driver maps far more memory than it uses
+    if limit is None and settings.device != "cpu" and gpus.has_driver():  # the driver maps far more memory than it uses
         return None
     if limit is None:
         usable = int(_FREE_SHARE * _free_bytes())
@@ -48,12 +48,3 @@ def _free_bytes() -> int:
     with suppress(OSError, ValueError):  # no control group, or the word max
         free = min(free, int(_CGROUP_LIMIT.read_text()))
     return free
-
-
-def _may_use_gpu(device: str) -> bool:
-    if device == "cpu":
-        return False
-    with suppress(OSError):
-        ctypes.CDLL("libcuda.so.1")
-        return True
-    return False

@@ -164,12 +164,8 @@ async def open_session(session: AsyncSession, keyring: Keyring, code: str) -> st
     live = [] if used_code is None else await _live_scopes(session, used_code.account_id)
     if used_code is None or not live:
         raise BadSignInCode("create a new link with `unveil accounts sign-in NAME`")
-    cookie, scopes = secrets.token_urlsafe(32), [scope for scope in live if scope in used_code.scopes]
-    await queries.add_dashboard_session(
-        session, keyring.token_hash(cookie), used_code.account_id, scopes, SESSION_HOURS
-    )
-    await session.commit()
-    return cookie
+    scopes = [scope for scope in live if scope in used_code.scopes]
+    return await open_session_for_account(session, keyring, used_code.account_id, scopes)
 
 
 async def open_session_for_account(

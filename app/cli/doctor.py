@@ -96,11 +96,10 @@ _HINT_BY_CHECK = {
 
 def _database(settings: Settings) -> Check:
     import psycopg
-    from alembic.script import ScriptDirectory
 
-    from unveil.app.db.migrate import alembic_config
+    from unveil.app.db.migrate import script_directory
 
-    newest = ScriptDirectory.from_config(alembic_config()).get_current_head()
+    newest = script_directory().get_current_head()
     with psycopg.connect(settings.database_url, connect_timeout=3) as connection:
         try:
             row = connection.execute("SELECT version_num FROM alembic_version").fetchone()

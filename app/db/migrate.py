@@ -6,6 +6,7 @@ import sys
 
 from alembic import command
 from alembic.config import Config
+from alembic.script import ScriptDirectory
 
 
 def alembic_config() -> Config:
@@ -13,6 +14,11 @@ def alembic_config() -> Config:
     config = Config()
     config.set_main_option("script_location", "unveil:migrations")
     return config
+
+
+def script_directory() -> ScriptDirectory:
+    """All revisions of the schema."""
+    return ScriptDirectory.from_config(alembic_config())
 
 
 if __name__ == "__main__":

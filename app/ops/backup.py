@@ -27,13 +27,12 @@ from typing import Any, BinaryIO, cast
 
 import psycopg
 from alembic import command
-from alembic.script import ScriptDirectory
 from psycopg import sql
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from unveil.app.db.job_states import ACTIVE
-from unveil.app.db.migrate import alembic_config
+from unveil.app.db.migrate import alembic_config, script_directory
 from unveil.app.db.session import session_scope
 from unveil.app.db.tables import Base, Cell, DashboardSession, Dataset, Key, ProcessHeartbeat, SignInCode
 from unveil.app.security.envelope import Keyring
@@ -65,8 +64,9 @@ def backup(settings: Settings, keyring: Keyring, out: BinaryIO, on_progress: Pro
     blobs, archive = BlobStore(settings), _ArchiveWriter(out)
     with session_scope(settings, isolation_level="REPEATABLE READ") as session:
         schema = _read_revision(session.connection().connection.driver_connection)
-        if schema != _newest_revision():
-            raise BackupError(f"the schema is {schema} instead of {_newest_revision()}: run `unveil migrate`")
+        newest = script_directory().get_current_head()
+        if schema != newest:
+            raise BackupError(f"the schema is {schema} instead of {newest}: run `unveil migrate`")
         manifest = {
             "format": _FORMAT_VERSION,
             "unveil": __version__,
@@ -102,7 +102,7 @@ def restore(settings: Settings, keyring: Keyring, source: BinaryIO, on_progress:
     """Restore a backup into an empty database and the blob store. Raises BackupError, psycopg.Error, OSError."""
     archive, blobs = _ArchiveReader(source), BlobStore(settings)
     manifest = archive.manifest()
-    if manifest["schema"] not in {revision.revision for revision in _script_directory().walk_revisions()}:
+    if manifest["schema"] not in {revision.revision for revision in script_directory().walk_revisions()}:
         raise BackupError(f"a newer version, Unveil {manifest['unveil']}, made this file: install that version")
     missing = [name for name, check_value in manifest["ring"].items() if keyring.key_check_value(name) != check_value]
     if missing:
@@ -192,14 +192,6 @@ def _read_revision(connection: Any) -> str | None:
         return None
     row = connection.execute("SELECT version_num FROM alembic_version").fetchone()
     return row and str(row[0])
-
-
-def _script_directory() -> ScriptDirectory:
-    return ScriptDirectory.from_config(alembic_config())
-
-
-def _newest_revision() -> str | None:
-    return _script_directory().get_current_head()
 
 
 # --- the file ---

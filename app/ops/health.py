@@ -10,7 +10,6 @@ from functools import cache
 from typing import Literal
 
 import redis.exceptions
-from alembic.script import ScriptDirectory
 from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel, Field
 from sqlalchemy import text
@@ -18,7 +17,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from unveil.app.broker import QUEUES
 from unveil.app.db.heartbeats import API_QUEUE, ENCRYPT_QUEUE, HEARTBEAT_TTL_S, select_live_processes
-from unveil.app.db.migrate import alembic_config
+from unveil.app.db.migrate import script_directory
 from unveil.app.db.tables import ProcessHeartbeat
 from unveil.app.dependencies import AppState, AppStateDep
 
@@ -119,7 +118,7 @@ async def _check_migrations(app_state: AppState) -> ComponentHealth:
 
 @cache
 def _newest_revision() -> str | None:
-    return ScriptDirectory.from_config(alembic_config()).get_current_head()
+    return script_directory().get_current_head()
 
 
 async def _check_broker(app_state: AppState) -> ComponentHealth:
