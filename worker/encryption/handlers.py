@@ -138,12 +138,15 @@ def _encrypt(runtime: Runtime, request: TransformRequest, scheme: Scheme[Any, An
 
 
 def _decrypt(runtime: Runtime, request: TransformRequest, scheme: Scheme[Any, Any]) -> TransformReply:
-    decoded = _decode_all(runtime, request.images, _decode_lossless)
-    _check_size_multiples(decoded, scheme, request.images)
+    decoded = _decode_all(runtime, request.images, partial(_decode_lossless, scheme))
     pixels, notes = [image.pixels for image in decoded], list[list[str]]()
 
     def check(rows: Mapping[str, Key]) -> None:
-        notes.extend(_check_tags(runtime, request, scheme, decoded, rows))
+        checks = (
+            partial(_check_tag, runtime, request, scheme, image, rows[key_id])
+            for image, key_id in zip(decoded, request.key_ids, strict=True)
+        )
+        notes.extend(_check_each(request.images, checks))
 
     rows = _use_keys(runtime, request, request.key_ids, request.images, pixels, check)
     decrypted = _apply_keys(runtime, scheme, rows, request.key_ids, pixels, scheme.decrypt)
@@ -157,33 +160,22 @@ def _decrypt(runtime: Runtime, request: TransformRequest, scheme: Scheme[Any, An
     return TransformReply(images)
 
 
-def _check_tags(
-    runtime: Runtime,
-    request: TransformRequest,
-    scheme: Scheme[Any, Any],
-    images: Sequence[DecodedImage],
-    rows: Mapping[str, Key],
-) -> list[list[str]]:
-    """Notes for each image on what its tag says. Raises RequestRejected for a changed ciphertext or a wrong key."""
-    notes: list[list[str]] = []
-    rejections = []
-    for index, (image, key_id, file) in enumerate(zip(images, request.key_ids, request.images, strict=True)):
-        secret = key_loading.decrypt_secret(runtime, rows[key_id])
-        unchanged = ciphertext.is_unchanged(secret, scheme.name, image.pixels, image.layers)
-        if unchanged is None:
-            notes.append(["without a tag: changes of the ciphertext and a wrong key would go unnoticed"])
-        elif unchanged:
-            notes.append([])
-        elif request.allow_changed:
-            notes.append(["the ciphertext was changed, or the key is not its own: the image is not the original"])
-        else:
-            made_with = image.layers[0].key
-            reason = f"was encrypted with {made_with}, not with {key_id}" if made_with != key_id else "was changed"
-            detail = f"{file.filename} {reason}; send the file that encryption gave and its key, or allow_changed=true"
-            rejections.append(Rejection("ciphertext_changed", f"/images/{index}", detail))
-    if rejections:
-        raise RequestRejected(rejections)
-    return notes
+def _check_tag(
+    runtime: Runtime, request: TransformRequest, scheme: Scheme[Any, Any], image: DecodedImage, key: Key
+) -> list[str]:
+    """Notes on what the tag says. Raises ImageError for a changed ciphertext or a wrong key."""
+    secret = key_loading.decrypt_secret(runtime, key)
+    unchanged = ciphertext.is_unchanged(secret, scheme.name, image.pixels, image.layers)
+    if unchanged is None:
+        return ["without a tag: changes of the ciphertext and a wrong key would go unnoticed"]
+    if unchanged:
+        return []
+    if request.allow_changed:
+        return ["the ciphertext was changed, or the key is not its own: the image is not the original"]
+    made_with = image.layers[0].key
+    reason = f"was encrypted with {made_with}, not with {key.id}" if made_with != key.id else "was changed"
+    detail = f"{reason}; send the file that encryption gave and its key, or allow_changed=true"
+    raise decoding.ImageError("ciphertext_changed", detail)
 
 
 def _preview_attack(runtime: Runtime, request: PreviewRequest) -> PreviewReply:
@@ -234,7 +226,7 @@ def _decode_all(
 ) -> list[DecodedImage]:
     """Every image, or every rejection at once. Checks all headers first, so that a too large request is not decoded."""
     settings = runtime.settings
-    inspected = _run_each(
+    inspected = _check_each(
         files, (partial(decoding.inspect, file.data, max_pixels=settings.max_pixels) for file in files)
     )
     total = sum(image.pixels for image in inspected)
@@ -243,10 +235,11 @@ def _decode_all(
             f"the images have {total} pixels together; a request may have {settings.max_request_pixels}: send fewer"
         )
         raise RequestRejected([Rejection("image_too_large", "/images", detail)])
-    return _run_each(files, (partial(decode, *pair) for pair in zip(files, inspected, strict=True)))
+    return _check_each(files, (partial(decode, *pair) for pair in zip(files, inspected, strict=True)))
 
 
-def _run_each(files: Sequence[ImageFile], steps: Iterable[Callable[[], T]]) -> list[T]:
+def _check_each(files: Sequence[ImageFile], steps: Iterable[Callable[[], T]]) -> list[T]:
+    """The result of each file's step. Raises RequestRejected with every file's ImageError."""
     results, rejections = [], []
     for index, (file, step) in enumerate(zip(files, steps, strict=True)):
         try:
@@ -266,13 +259,19 @@ def _decode_lossy(_: ImageFile, inspected: decoding.InspectedImage) -> DecodedIm
     return DecodedImage(decoded.pixels, decoded.notes, (width, height), layers if kept else [])
 
 
-def _decode_lossless(file: ImageFile, inspected: decoding.InspectedImage) -> DecodedImage:
+def _decode_lossless(scheme: Scheme[Any, Any], file: ImageFile, inspected: decoding.InspectedImage) -> DecodedImage:
     """The original size comes from the request, else from the PNG's text chunk, else it is the size of the image.
 
     A cropped ciphertext may be smaller than its text chunk says; the check of its tag reports the change.
     """
     pixels, layers = ciphertext.decode_ciphertext(inspected)
     height, width = pixels.shape[:2]
+    if padded_size(height, width, scheme.size_multiple) != (height, width):
+        detail = (
+            f"is {width}x{height}; {scheme.name} encrypts to sides that are multiples of {scheme.size_multiple}: "
+            "send the unmodified output of encryption"
+        )
+        raise decoding.ImageError("size_mismatch", detail)
     embedded_size = layers[0].original_size if layers else None
     if embedded_size is not None and (embedded_size[0] > width or embedded_size[1] > height):
         embedded_size = None
@@ -281,20 +280,6 @@ def _decode_lossless(file: ImageFile, inspected: decoding.InspectedImage) -> Dec
         detail = f"is {width}x{height} and cannot contain an original of {original_size[0]}x{original_size[1]}"
         raise decoding.ImageError("size_mismatch", detail)
     return DecodedImage(pixels, [], original_size, layers)
-
-
-def _check_size_multiples(images: Sequence[DecodedImage], scheme: Scheme[Any, Any], files: Sequence[ImageFile]) -> None:
-    rejections = []
-    for index, (image, file) in enumerate(zip(images, files, strict=True)):
-        height, width = image.pixels.shape[:2]
-        if padded_size(height, width, scheme.size_multiple) != (height, width):
-            detail = (
-                f"{file.filename} is {width}x{height}; {scheme.name} encrypts to sides that are multiples of "
-                f"{scheme.size_multiple}: send the unmodified output of encryption"
-            )
-            rejections.append(Rejection("size_mismatch", f"/images/{index}", detail))
-    if rejections:
-        raise RequestRejected(rejections)
 
 
 # --- keys ---
@@ -349,24 +334,21 @@ def _use_keys(
     }  # fmt: skip
     with runtime.sessions.begin() as session:
         rows = keys.use_keys(session, owner, key_ids, new_secrets, new_values)
-        _check_key_sizes([rows[id] for id in key_ids], images, files)
+        sized = zip(key_ids, images, strict=True)
+        _check_each(files, (partial(_check_key_size, rows[id], image) for id, image in sized))
         check(rows)
     return rows
 
 
-def _check_key_sizes(rows: Sequence[Key], images: Sequence[Images], files: Sequence[ImageFile]) -> None:
-    """Reject images that do not have the size of a key with explicit maps, before its use is committed."""
-    rejections = []
-    for index, (key, image, file) in enumerate(zip(rows, images, files, strict=True)):
-        height, width = image.shape[:2]
-        if key.width is not None and (key.width, key.height) != (width, height):
-            detail = (
-                f"{file.filename} is {width}x{height}, and {key.id} holds explicit maps for {key.width}x{key.height} "
-                "(width x height): resize the image or use a key without explicit maps"
-            )
-            rejections.append(Rejection("size_mismatch", f"/images/{index}", detail))
-    if rejections:
-        raise RequestRejected(rejections)
+def _check_key_size(key: Key, image: Images) -> None:
+    """Raises ImageError for an image without the size of a key with explicit maps."""
+    height, width = image.shape[:2]
+    if key.width is not None and (key.width, key.height) != (width, height):
+        detail = (
+            f"is {width}x{height}, and {key.id} holds explicit maps for {key.width}x{key.height} "
+            "(width x height): resize the image or use a key without explicit maps"
+        )
+        raise decoding.ImageError("size_mismatch", detail)
 
 
 @cache

@@ -6,7 +6,6 @@ size only.
 
 from __future__ import annotations
 
-import io
 import time
 from functools import lru_cache
 from typing import Any
@@ -17,7 +16,7 @@ from PIL import Image
 from unveil.app.rpc.messages import PreviewReply, PreviewScores
 from unveil.models.attacks.base import Attack
 from unveil.models.core.errors import AttackFailed
-from unveil.models.core.images import Images
+from unveil.models.core.images import Images, to_png
 from unveil.models.core.run_context import RunContext
 from unveil.models.core.verdict_rules.rules import above_chance
 from unveil.models.core.verdict_rules.types import FAMILY_ERROR
@@ -45,7 +44,7 @@ def bundled_photo(name: str) -> bytes:
     """One of BUNDLED_PHOTOS as a PNG, scaled down."""
     image = Image.fromarray(load_photograph(BUNDLED_PHOTOS[name]))
     image.thumbnail((MAX_PHOTO_SIDE, MAX_PHOTO_SIDE), Image.Resampling.LANCZOS)
-    return _encode_png(image)
+    return to_png(np.asarray(image))
 
 
 def preview_attack(
@@ -89,7 +88,7 @@ def preview_attack(
         exact_key=None if recovered_key is None else min(scheme.key_agreement(recovered_key, key).values()) == 1.0,
         seconds=round(time.perf_counter() - started_at, 3),
     )
-    images = [_encode_png(Image.fromarray(reconstructed[0])), _encode_mosaic(reconstructed[1:])]
+    images = [to_png(reconstructed[0]), _encode_mosaic(reconstructed[1:])]
     return PreviewReply(preview_scores, None, images)
 
 
@@ -135,10 +134,4 @@ def _encode_mosaic(images: Images) -> bytes:
     scale = min(1.0, _MAX_TILE_SIDE / max(height, width))
     resized = [_crop_resize(image, max(1, round(height * scale)), max(1, round(width * scale))) for image in images]
     rows = [np.concatenate(resized[i : i + 4], axis=1) for i in range(0, len(resized), 4)]
-    return _encode_png(Image.fromarray(np.concatenate(rows)))
-
-
-def _encode_png(image: Image.Image) -> bytes:
-    buffer = io.BytesIO()
-    image.save(buffer, "PNG", compress_level=1)
-    return buffer.getvalue()
+    return to_png(np.concatenate(rows))
