@@ -7,8 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from unveil.models.core.blocks import to_blocks
 from unveil.models.core.images import Images
-from unveil.models.schemes.block_reading import SYMMETRIES, apply_symmetry, to_blocks
+from unveil.models.schemes.block_reading import SYMMETRIES, apply_symmetry
 from unveil.models.schemes.pixelwise import ORDERS
 
 Floats = npt.NDArray[np.float64]

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from unveil.models.core.blocks import from_blocks, to_blocks
 from unveil.models.core.images import Images
 from unveil.models.metrics.gallery import Gallery
 from unveil.models.metrics.matching import match
@@ -89,14 +90,10 @@ def shuffle_blocks(images: Images, size: int, rng: np.random.Generator) -> Image
     out = images.copy()
     if rows * columns < 2:
         return out
-    cut = images[:, : rows * size, : columns * size]
-    blocks = (
-        cut.reshape(count, rows, size, columns, size, 3).swapaxes(2, 3).reshape(count, rows * columns, size, size, 3)
-    )
+    whole = images[:, : rows * size, : columns * size]
     order = rng.permuted(np.tile(np.arange(rows * columns), (count, 1)), axis=1)
-    blocks = np.take_along_axis(blocks, order[..., None, None, None], axis=1)
-    whole = blocks.reshape(count, rows, columns, size, size, 3).swapaxes(2, 3)
-    out[:, : rows * size, : columns * size] = whole.reshape(cut.shape)
+    blocks = np.take_along_axis(to_blocks(whole, size), order[..., None, None, None], axis=1)
+    out[:, : rows * size, : columns * size] = from_blocks(blocks, whole.shape)
     return out
 
 

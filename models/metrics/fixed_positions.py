@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from unveil.models.core.blocks import to_blocks
 from unveil.models.core.images import Images, check_pair
 
 DEFAULT_BLOCK = 8  # pixels a side
@@ -37,10 +38,10 @@ def _blocks_in_place(plain: Images, protected: Images, block: int) -> float:
         return 0.0
 
     def sorted_blocks(images: Images) -> Images:
-        whole = images[:, : rows * block, : columns * block].reshape(count, rows, block, columns, block, 3)
-        return np.sort(whole.transpose(0, 1, 3, 2, 4, 5).reshape(count, rows, columns, -1), axis=3)
+        whole = images[:, : rows * block, : columns * block]
+        return np.sort(to_blocks(whole, block).reshape(count, rows * columns, -1), axis=2)
 
     own = sorted_blocks(plain)
     varied = own[..., 0] != own[..., -1]
-    in_place = (own == sorted_blocks(protected)).all(axis=3) & varied
+    in_place = (own == sorted_blocks(protected)).all(axis=2) & varied
     return float(in_place.sum() / max(1, varied.sum()))

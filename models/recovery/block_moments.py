@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from unveil.models.core.blocks import to_blocks
 from unveil.models.core.images import Images
-from unveil.models.schemes.block_reading import to_blocks
 
 Doubles = npt.NDArray[np.float64]
 Floats = npt.NDArray[np.float32]

@@ -11,11 +11,12 @@ from dataclasses import replace
 
 import numpy as np
 
+from unveil.models.core.blocks import to_blocks
 from unveil.models.core.images import Images
 from unveil.models.core.run_context import OnStep
 from unveil.models.recovery.block_layout import recover_layout
 from unveil.models.recovery.channel_orders import recover_channel_orders
-from unveil.models.schemes.block_reading import BlockReading, to_blocks
+from unveil.models.schemes.block_reading import BlockReading
 
 
 def read_blocks(ciphertexts: Images, side: int, on_step: OnStep = lambda: None) -> BlockReading:

@@ -10,10 +10,10 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
+from unveil.models.core.blocks import to_blocks
 from unveil.models.core.images import Images, quantise
 from unveil.models.core.run_context import OnStep
 from unveil.models.recovery.symbol_table import match_symbols
-from unveil.models.schemes.block_reading import to_blocks
 from unveil.models.schemes.value_substitution import UNKNOWN, ValueSubstitution
 
 Floats = npt.NDArray[np.float32]

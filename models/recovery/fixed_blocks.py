@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import numpy as np
 
+from unveil.models.core.blocks import to_blocks
 from unveil.models.core.images import Images
 from unveil.models.core.run_context import OnStep
 from unveil.models.core.structure import BlockMap
 from unveil.models.recovery.pixel_order import MAX_BLOCKS, Floats
 from unveil.models.recovery.value_map import recover_value_map
-from unveil.models.schemes.block_reading import SYMMETRIES, apply_symmetry, to_blocks
+from unveil.models.schemes.block_reading import SYMMETRIES, apply_symmetry
 from unveil.models.schemes.value_reading import ValueReading
 
 

@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
+from unveil.models.core.blocks import to_blocks
 from unveil.models.core.images import Images
 from unveil.models.core.run_context import OnStep
 from unveil.models.recovery.channel_orders import recover_channel_orders
@@ -28,7 +29,6 @@ from unveil.models.schemes.block_reading import (
     BlockReading,
     Integers,
     apply_symmetry,
-    to_blocks,
 )
 from unveil.models.schemes.pixelwise import INVERSE_ORDERS, ORDERS
 

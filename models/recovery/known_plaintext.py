@@ -6,12 +6,13 @@ import numpy as np
 import numpy.typing as npt
 from scipy.optimize import linear_sum_assignment
 
+from unveil.models.core.blocks import to_blocks
 from unveil.models.core.images import Images
 from unveil.models.core.run_context import OnStep
 from unveil.models.core.structure import BlockMap
 from unveil.models.recovery import pixelwise as alignment
 from unveil.models.recovery.tanaka import HALF_NIBBLES
-from unveil.models.schemes.block_reading import Integers, to_blocks
+from unveil.models.schemes.block_reading import Integers
 from unveil.models.schemes.pair_solving import InconsistentPairs, SolvedKey, check_pairs, match_labels
 from unveil.models.schemes.pixelwise import PixelwiseKey
 from unveil.models.schemes.tanaka import NibblePermutation, nibbles

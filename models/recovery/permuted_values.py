@@ -10,12 +10,12 @@ from __future__ import annotations
 
 import numpy as np
 
+from unveil.models.core.blocks import to_blocks
 from unveil.models.core.images import Images
 from unveil.models.core.run_context import OnStep
 from unveil.models.core.structure import BlockMap
 from unveil.models.recovery.block_layout import recover_block_order
 from unveil.models.recovery.value_map import recover_value_map
-from unveil.models.schemes.block_reading import to_blocks
 from unveil.models.schemes.value_reading import ValueReading
 
 

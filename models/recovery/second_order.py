@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from unveil.models.core.blocks import cut_blocks, from_blocks
 from unveil.models.core.images import Images, quantise
 from unveil.models.core.run_context import OnStep
 from unveil.models.recovery.block_moments import (
@@ -25,7 +26,6 @@ from unveil.models.recovery.block_moments import (
     to_grid,
 )
 from unveil.models.recovery.color_ambiguity import MAX_IMAGES, ColorTransform, choose_color_transform
-from unveil.models.schemes.block_reading import from_blocks
 from unveil.models.schemes.pixelwise import ORDERS
 
 _FLOOR = 1e-4  # of the mean variance of the components, added to each: rounding hides the weakest
@@ -159,8 +159,8 @@ def _weighted_opponents(grid: Floats) -> Floats:
     """Blocks [N, R, C, D] as images [N, H, W, 3] in opponent colours, each channel times its weight."""
     count, rows, columns, size = grid.shape
     side = round((size // 3) ** 0.5)
-    split = grid.reshape(count, rows, columns, side, side, 3).swapaxes(2, 3)
-    return split.reshape(count, rows * side, columns * side, 3) @ (_WEIGHTED_OPPONENTS.T)
+    blocks = grid.reshape(count, rows * columns, side, side, 3)
+    return from_blocks(blocks, (count, rows * side, columns * side, 3)) @ _WEIGHTED_OPPONENTS.T
 
 
 def _roughness(grid: Floats) -> float:
@@ -171,8 +171,7 @@ def _roughness(grid: Floats) -> float:
 
 def _roughness_slope(grid: Floats) -> Floats:
     """The slope of `_roughness` at blocks [N, R, C, D], up to a factor."""
-    count, rows, columns, size = grid.shape
-    side = round((size // 3) ** 0.5)
+    side = round((grid.shape[3] // 3) ** 0.5)
     image = _weighted_opponents(grid)
     slope = np.zeros_like(image)
     for axis in (1, 2):
@@ -182,8 +181,7 @@ def _roughness_slope(grid: Floats) -> Floats:
         later[axis], earlier[axis] = slice(1, None), slice(None, -1)
         slope[tuple(later)] += pull
         slope[tuple(earlier)] -= pull
-    slope = (slope @ _WEIGHTED_OPPONENTS).reshape(count, rows, side, columns, side, 3).swapaxes(2, 3)
-    return slope.reshape(grid.shape)
+    return cut_blocks(slope @ _WEIGHTED_OPPONENTS, side).reshape(grid.shape)
 
 
 def _spread(steps: Floats) -> Floats:

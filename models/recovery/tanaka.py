@@ -26,6 +26,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.optimize import linear_sum_assignment
 
+from unveil.models.core.blocks import from_blocks
 from unveil.models.core.images import Images, check_images
 from unveil.models.core.run_context import OnStep
 from unveil.models.recovery.quadratic_assignment import frank_wolfe, improve_by_swaps, make_doubly_stochastic, objective
@@ -277,8 +278,9 @@ def _assign_lower_nibbles(
 def _blocks_to_image(blocks: Floats, shape: tuple[int, ...]) -> Floats:
     """[blocks, 48] -> [N, H, W, 3]; shape: that of the nibbles, [N, rows, columns, 96]."""
     count, rows, columns, _ = shape
-    split = blocks.reshape(count, rows, columns, BLOCK, BLOCK, 3).transpose(0, 1, 3, 2, 4, 5)
-    return np.ascontiguousarray(split).reshape(count, rows * BLOCK, columns * BLOCK, 3)
+    return from_blocks(
+        blocks.reshape(count, rows * columns, BLOCK, BLOCK, 3), (count, rows * BLOCK, columns * BLOCK, 3)
+    )
 
 
 def _by_place(likelihood: Floats, shape: tuple[int, ...]) -> Floats:

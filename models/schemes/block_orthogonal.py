@@ -16,7 +16,8 @@ import numpy as np
 import numpy.typing as npt
 
 from unveil.models.core import keystream
-from unveil.models.core.images import Images, check_images
+from unveil.models.core.blocks import check_sides, cut_blocks, from_blocks
+from unveil.models.core.images import Images
 from unveil.models.core.settings_schema import ParameterError, setting
 from unveil.models.core.structure import CiphertextFormat, LinearMap
 from unveil.models.schemes.base import Scheme
@@ -75,20 +76,16 @@ class BlockOrthogonal(Scheme[BlockOrthogonalSettings, BlockOrthogonalKey]):
         return BlockOrthogonalKey((matrix * np.where(np.diag(upper) < 0, -1, 1)).astype(np.float32))
 
     def encrypt(self, images: Images, key: BlockOrthogonalKey) -> Floats:
-        check_images(images)
-        count, height, width, _ = images.shape
         side = self.settings.block
-        if height % side or width % side:
-            raise ValueError(f"image sides must be multiples of {side}; got {width}x{height}: pad first")
+        check_sides(images, side)
         out = np.empty(images.shape, np.float32)
-        split = (-1, height // side, side, width // side, side * 3)
-        for first in range(0, count, _CHUNK):
-            values = images[first : first + _CHUNK].reshape(split).astype(np.float32)
+        for first in range(0, len(images), _CHUNK):
+            chunk = images[first : first + _CHUNK]
+            values = cut_blocks(chunk, side).reshape(-1, 3 * side**2).astype(np.float32)
             values -= np.float32(127.5)
-            moved = values.transpose(0, 1, 3, 2, 4).reshape(-1, 3 * side**2) @ key.matrix.T
+            moved = values @ key.matrix.T
             np.clip(moved, -RANGE, RANGE, out=moved)
-            by_block = moved.reshape(-1, height // side, width // side, side, side * 3)
-            out[first : first + _CHUNK].reshape(split)[:] = by_block.transpose(0, 1, 3, 2, 4)
+            out[first : first + _CHUNK] = from_blocks(moved.reshape(len(chunk), -1, side, side, 3), chunk.shape)
         return out
 
     def view(self, ciphertexts: Floats, shape: tuple[int, ...]) -> Images:

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
-from unveil.models.core.images import Images, check_images
+from unveil.models.core.blocks import Element, from_blocks, to_blocks
+from unveil.models.core.images import Images
 from unveil.models.schemes.pixelwise import ORDERS
 
 Integers = npt.NDArray[np.intp]
-Element = TypeVar("Element", bound=np.generic)
 
 SYMMETRIES = 8  # of the square: 0 to 3 rotate by quarter turns, 4 to 7 mirror left to right first
 MIRROR = 4
@@ -89,27 +88,3 @@ def apply_symmetries(blocks: Images, symmetries: npt.NDArray[np.integer]) -> Ima
 def permute_channels(blocks: Images, orders: npt.NDArray[np.int8]) -> Images:
     """Channel c of block b of [N, B, P, P, 3] becomes its channel orders[b, c]."""
     return np.take_along_axis(blocks, orders[None, :, None, None, :].astype(np.intp), axis=4)
-
-
-def check_sides(images: Images, side: int) -> None:
-    """Raise ValueError unless `images` is uint8 [N, H, W, 3] with H and W multiples of `side`."""
-    check_images(images)
-    height, width = images.shape[1:3]
-    if height % side or width % side:
-        raise ValueError(f"image sides must be multiples of {side}; got {width}x{height}: pad first")
-
-
-def to_blocks(images: Images, side: int) -> Images:
-    """uint8 [N, H, W, 3] -> blocks [N, B, side, side, 3] in row order. Raises ValueError for sizes that do not fit."""
-    check_sides(images, side)
-    count, height, width, _ = images.shape
-    split = images.reshape(count, height // side, side, width // side, side, 3)
-    return split.transpose(0, 1, 3, 2, 4, 5).reshape(count, height // side * (width // side), side, side, 3)
-
-
-def from_blocks(blocks: Images, shape: tuple[int, ...]) -> Images:
-    """The inverse of `to_blocks` for images of this shape."""
-    count, height, width, _ = shape
-    side = blocks.shape[2]
-    split = blocks.reshape(count, height // side, width // side, side, side, 3)
-    return split.transpose(0, 1, 3, 2, 4, 5).reshape(shape)

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from unveil.models.core.blocks import check_sides, from_blocks, to_blocks
 from unveil.models.core.images import Images
-from unveil.models.schemes.block_reading import check_sides, from_blocks, to_blocks
 
 Integers = npt.NDArray[np.integer[Any]]
 

@@ -21,11 +21,11 @@ import numpy as np
 import numpy.typing as npt
 
 from unveil.models.core import keystream
+from unveil.models.core.blocks import from_blocks, to_blocks
 from unveil.models.core.images import Images, quantise
 from unveil.models.core.settings_schema import ParameterError, setting
 from unveil.models.core.structure import BlockMap, BlockSubstitution, CiphertextFormat
 from unveil.models.schemes.base import Scheme
-from unveil.models.schemes.block_reading import from_blocks, to_blocks
 from unveil.models.schemes.block_values import move_values
 from unveil.models.schemes.key_json import parse_permutation
 from unveil.models.schemes.pair_solving import InconsistentPairs, SolvedKey, check_pairs, match_labels

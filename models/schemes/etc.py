@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from unveil.models.core import keystream
+from unveil.models.core.blocks import from_blocks, to_blocks
 from unveil.models.core.images import Images
 from unveil.models.core.structure import BlockScramble
 from unveil.models.schemes.base import Scheme
@@ -19,9 +20,7 @@ from unveil.models.schemes.block_reading import (
     ORDER_NUMBERS,
     BlockReading,
     apply_symmetries,
-    from_blocks,
     permute_channels,
-    to_blocks,
 )
 from unveil.models.schemes.key_json import decode_map, encode_map, parse_permutation, parse_size
 from unveil.models.schemes.pair_solving import SolvedKey, check_pairs, match_labels
@@ -151,6 +150,4 @@ class Etc(Scheme[EtcSettings, EtcKey]):
 
 def _block_bytes(images: Images) -> list[bytes]:
     """The bytes of each 8x8 block over all images."""
-    count, height, width, _ = images.shape
-    split = images.reshape(count, height // BLOCK, BLOCK, width // BLOCK, BLOCK, 3)
-    return [tile.tobytes() for tile in split.transpose(1, 3, 0, 2, 4, 5).reshape(-1, count * 3 * BLOCK**2)]
+    return [block.tobytes() for block in to_blocks(images, BLOCK).swapaxes(0, 1)]

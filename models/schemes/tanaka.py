@@ -11,7 +11,8 @@ import numpy as np
 import numpy.typing as npt
 
 from unveil.models.core import keystream
-from unveil.models.core.images import Images, check_images
+from unveil.models.core.blocks import check_sides, from_blocks, to_blocks
+from unveil.models.core.images import Images
 from unveil.models.core.settings_schema import ParameterError, setting
 from unveil.models.core.structure import BlockMap
 from unveil.models.schemes.base import PaperRow, Scheme
@@ -148,22 +149,17 @@ class Tanaka(Scheme[TanakaSettings, TanakaKey]):
 
 def nibbles(images: Images) -> npt.NDArray[np.uint8]:
     """Images uint8 [N, H, W, 3], sides multiples of 4 -> nibbles [N, H/4, W/4, 96] in the order of NIBBLES."""
-    blocks = _blocks(images)
+    blocks = to_blocks(images, BLOCK).reshape(
+        len(images), images.shape[1] // BLOCK, images.shape[2] // BLOCK, NIBBLES // 2
+    )
     return np.concatenate([blocks & 15, blocks >> 4], axis=3)
 
 
 def from_nibbles(values: npt.NDArray[np.uint8]) -> Images:
     """The inverse of `nibbles`."""
     count, rows, columns, _ = values.shape
-    blocks = (values[..., 48:] << np.uint8(4) | values[..., :48]).reshape(count, rows, columns, BLOCK, BLOCK, 3)
-    return blocks.transpose(0, 1, 3, 2, 4, 5).reshape(count, rows * BLOCK, columns * BLOCK, 3)
-
-
-def _blocks(images: Images) -> npt.NDArray[np.uint8]:
-    _check_sides(images)
-    count, height, width, _ = images.shape
-    shape = (count, height // BLOCK, BLOCK, width // BLOCK, BLOCK, 3)
-    return images.reshape(shape).transpose(0, 1, 3, 2, 4, 5).reshape(count, shape[1], shape[3], NIBBLES // 2)
+    blocks = (values[..., 48:] << np.uint8(4) | values[..., :48]).reshape(count, rows * columns, BLOCK, BLOCK, 3)
+    return from_blocks(blocks, (count, rows * BLOCK, columns * BLOCK, 3))
 
 
 def _shuffle(
@@ -184,7 +180,7 @@ def _shuffle(
     if numba_kernels.shuffle_nibbles is None:
         return from_nibbles(nibbles(images)[..., permutation] ^ masks)
 
-    _check_sides(images)
+    check_sides(images, BLOCK)
     words = np.ascontiguousarray(images).reshape(*images.shape[:2], 3 * images.shape[2]).view("<u4")
     out = np.empty_like(words)
     source = permutation[_SLOTS]
@@ -202,13 +198,6 @@ def _shuffle(
 _WORD = np.arange(NIBBLES) % 48 // 4
 _BIT = (np.arange(NIBBLES) % 4 * 8 + np.arange(NIBBLES) // 48 * 4).astype(np.uint32)
 _SLOTS = np.argsort(8 * _WORD + _BIT // 4).reshape(12, 8)
-
-
-def _check_sides(images: Images) -> None:
-    check_images(images)
-    height, width = images.shape[1:3]
-    if height % BLOCK or width % BLOCK:
-        raise ValueError(f"image sides must be multiples of {BLOCK}; got {width}x{height}: pad first")
 
 
 def _is_integer_list(values: Any) -> bool:

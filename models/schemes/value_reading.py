@@ -7,8 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from unveil.models.core.blocks import from_blocks, to_blocks
 from unveil.models.core.images import Images
-from unveil.models.schemes.block_reading import Integers, apply_symmetry, from_blocks, to_blocks
+from unveil.models.schemes.block_reading import Integers, apply_symmetry
 from unveil.models.schemes.pixelwise import ORDERS
 
 

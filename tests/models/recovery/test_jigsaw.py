@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from tests.models.sample_images import photographs
+from unveil.models.core.blocks import from_blocks, to_blocks
 from unveil.models.core.images import Images
 from unveil.models.data.sample import load_photograph
 from unveil.models.evaluation.assembly import compare_assembly
@@ -12,9 +13,7 @@ from unveil.models.schemes.block_reading import (
     SYMMETRIES,
     apply_symmetries,
     apply_symmetry,
-    from_blocks,
     permute_channels,
-    to_blocks,
 )
 from unveil.models.schemes.pixelwise import ORDERS
 
