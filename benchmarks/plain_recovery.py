@@ -10,8 +10,8 @@ import numpy.typing as npt
 from scipy.optimize import linear_sum_assignment
 
 from unveil.models.core.images import Images
-from unveil.models.recovery.statistics import load_bundled_statistics
 from unveil.models.recovery.tanaka import log_distances
+from unveil.models.recovery.tanaka_statistics import load_bundled_statistics
 from unveil.models.schemes.tanaka import nibbles
 
 Floats = npt.NDArray[np.floating[Any]]
@@ -58,7 +58,7 @@ def tanaka(ciphertexts: Images, restarts: int = 8) -> tuple[Any, Any]:
     lower = np.setdiff1d(np.arange(96), upper)
     sign = np.sign(np.linalg.eigh(correlation[np.ix_(upper, upper)])[1][:, -1]).astype(np.float32)
     a = [m - m.mean() for m in log_distances(values[..., upper] * sign)]
-    b = [m - m.mean() for m in load_bundled_statistics().tanaka.log_distances]
+    b = [m - m.mean() for m in load_bundled_statistics().log_distances]
     rng = np.random.default_rng(0)
     places = [_improve_by_swaps(a, b, _frank_wolfe(a, b, rng.random((48, 48)))) for _ in range(restarts)]
     place = max(places, key=lambda p: _merit(a, b, p))

@@ -30,7 +30,7 @@ from unveil.models.core.blocks import from_blocks
 from unveil.models.core.images import Images, check_images
 from unveil.models.core.run_context import OnStep
 from unveil.models.recovery.quadratic_assignment import frank_wolfe, improve_by_swaps, make_doubly_stochastic, objective
-from unveil.models.recovery.statistics import TanakaStatistics, load_bundled_statistics
+from unveil.models.recovery.tanaka_statistics import TanakaStatistics, load_bundled_statistics
 from unveil.models.schemes.tanaka import BLOCK, NibblePermutation, TanakaKey, nibbles
 
 Variant = Literal["paper", "icce2018"]
@@ -73,7 +73,7 @@ def recover_permutation(
     check_images(ciphertexts, "ciphertexts")
     if not len(ciphertexts):
         raise ValueError("ciphertexts must contain at least one image; got none")
-    statistics = statistics or load_bundled_statistics().tanaka
+    statistics = statistics or load_bundled_statistics()
     values = _sample_evenly(_cut_tiles(nibbles(ciphertexts)), _MAX_BLOCKS)
     if (values == values[:1, :1, :1]).all():
         raise ValueError("ciphertexts must differ from block to block; all of their blocks are equal")

@@ -8,14 +8,9 @@ one core.
 
 from __future__ import annotations
 
-import argparse
-from pathlib import Path
-from typing import Any
-
 import numpy as np
 
 from unveil.models.core.images import Images
-from unveil.models.data.stl10_binary import read_stl10_images
 from unveil.models.recovery.block_moments import (
     BUNDLED_MOMENTS,
     SIDES,
@@ -24,6 +19,7 @@ from unveil.models.recovery.block_moments import (
     frequency_basis,
     to_grid,
 )
+from unveil.models.tools import fitting
 
 _NEGLIGIBLE = 1e-3  # of the geometric mean of the variances: smaller moments are stored as 0
 
@@ -43,13 +39,8 @@ def fit_moments(images: Images, side: int) -> Doubles:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--data", type=Path, required=True, help="folder with train_X.bin in STL-10's layout")
-    parser.add_argument("--out", type=Path, default=BUNDLED_MOMENTS)
-    args = parser.parse_args()
-    photographs = read_stl10_images(args.data / "train_X.bin")[::3]
-    fitted: dict[str, Any] = {f"side{side}": fit_moments(photographs, side).astype(np.float16) for side in SIDES}
-    np.savez_compressed(args.out, **fitted)
+    photographs, out = fitting.read_arguments(__doc__, BUNDLED_MOMENTS)
+    fitting.save_half(out, {f"side{side}": fit_moments(photographs[::3], side) for side in SIDES})
 
 
 if __name__ == "__main__":

@@ -7,17 +7,14 @@ DIR contains train_X.bin. Writes models/weights/public_statistics.npz, which hol
 
 from __future__ import annotations
 
-import argparse
-from pathlib import Path
-
 import numpy as np
 import numpy.typing as npt
 
 from unveil.models.core.images import Images
-from unveil.models.data.stl10_binary import read_stl10_images
 from unveil.models.recovery import tanaka
-from unveil.models.recovery.statistics import BUNDLED_STATISTICS, TanakaStatistics
+from unveil.models.recovery.tanaka_statistics import BUNDLED_STATISTICS, TanakaStatistics
 from unveil.models.schemes.tanaka import nibbles
+from unveil.models.tools import fitting
 
 
 def fit_tanaka(images: Images) -> TanakaStatistics:
@@ -62,14 +59,10 @@ def _fit_lower(
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--data", type=Path, required=True, help="folder with train_X.bin in STL-10's layout")
-    parser.add_argument("--out", type=Path, default=BUNDLED_STATISTICS)
-    args = parser.parse_args()
-    images = read_stl10_images(args.data / "train_X.bin")
+    images, out = fitting.read_arguments(__doc__, BUNDLED_STATISTICS)
     statistics = fit_tanaka(images[::5])
     np.savez_compressed(
-        args.out,
+        out,
         log_distances=statistics.log_distances.astype(np.float32),
         predictors=statistics.predictors,
         likelihoods=statistics.likelihoods.astype(np.float16),

@@ -47,8 +47,7 @@ def test_probabilities_follow_the_turn_and_ignore_the_mirror():
 
 
 def test_the_tool_trains_weights_of_the_bundled_shapes():
-    losses = []
-    weights = fit_orientation.train(sample().train[:100], epochs=2, on_epoch=lambda _, loss: losses.append(loss))
+    weights, losses = fit_orientation.train(sample().train[:100], epochs=2)
     assert np.isfinite(losses).all()
     assert len(losses) == 2
     bundled = np.load(orientation.BUNDLED_WEIGHTS)

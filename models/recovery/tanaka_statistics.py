@@ -1,4 +1,4 @@
-"""Public image statistics for key recovery, written by `unveil.models.tools.fit_public_statistics`."""
+"""Public image statistics for the recovery of Tanaka's keys, written by `unveil.models.tools.fit_public_statistics`."""
 
 from __future__ import annotations
 
@@ -14,25 +14,18 @@ BUNDLED_STATISTICS = Path(__file__).parents[1] / "weights" / "public_statistics.
 
 @dataclass(frozen=True)
 class TanakaStatistics:
-    """Statistics for `unveil.models.recovery.tanaka`; [0]: neighbours known by upper nibbles, [1]: by whole values."""
+    """[0]: neighbours known by upper nibbles, [1]: by whole values."""
 
     log_distances: npt.NDArray[np.float64]  # [3, 48, 48]
     predictors: npt.NDArray[np.float32]  # [2, 10]
     likelihoods: npt.NDArray[np.float32]  # log-likelihoods [2, prediction bins, activity bins, 16]
 
 
-@dataclass(frozen=True)
-class Statistics:
-    tanaka: TanakaStatistics
-
-
 @cache
-def load_bundled_statistics() -> Statistics:
-    """The bundled statistics."""
+def load_bundled_statistics() -> TanakaStatistics:
     with np.load(BUNDLED_STATISTICS) as archive:
-        tanaka = TanakaStatistics(
+        return TanakaStatistics(
             archive["log_distances"].astype(np.float64),
             archive["predictors"],
             archive["likelihoods"].astype(np.float32),
         )
-    return Statistics(tanaka)
