@@ -29,7 +29,7 @@ _LEVEL_OF = np.digitize(np.arange(256), EDGES)
 ZONES = 3  # of the image height
 GRADIENT_THRESHOLD = 4.1  # grey levels, summed over the steps to the left and upper pixel: above it a pixel is rough
 FEATURES = ZONES * 2 * LEVELS**3
-OUTLIER_PROBABILITY = 0.02  # the probability of an unusual image, so that no single image rules a transform out
+_OUTLIER_PROBABILITY = 0.02  # the probability of an unusual image, so that no single image rules a transform out
 MAX_IMAGES = 64  # images used
 _REFERENCE_SIDE = 96  # pixels; larger images are averaged down to the size of the training images
 
@@ -64,10 +64,7 @@ def choose_color_transform(images: Images, evidence: npt.NDArray[np.float64] | N
     if not len(images):
         raise ValueError("at least one image is needed to choose the colour transform; got none")
     sampled = images[np.linspace(0, len(images) - 1, min(MAX_IMAGES, len(images))).astype(int)]
-    image_log_probabilities = log_probabilities(sampled)
-    total = np.logaddexp(
-        image_log_probabilities + np.log1p(-OUTLIER_PROBABILITY), np.log(OUTLIER_PROBABILITY / 12)
-    ).sum(0)
+    total = tolerate_outliers(log_probabilities(sampled), 12).sum(0)
     if evidence is not None:
         total = total + evidence
     probabilities = np.exp(total - total.max())
@@ -78,7 +75,7 @@ def choose_color_transform(images: Images, evidence: npt.NDArray[np.float64] | N
 
 def log_probabilities(images: Images) -> npt.NDArray[np.float64]:
     """Images [N, H, W, 3] -> log-probabilities [N, 12] that each transform makes the image natural."""
-    weights = _load_bundled_weights()
+    weights = load_weights(BUNDLED_WEIGHTS)
     result = np.empty((len(images), 12))
     for i, image in enumerate(images):
         features = histogram_variants(color_histogram(image)[None])[0]
@@ -124,7 +121,13 @@ def _average_down(values: Floats) -> Floats:
     return means
 
 
+def tolerate_outliers(log_probabilities: npt.NDArray[np.float64], choices: int) -> npt.NDArray[np.float64]:
+    """Log-likelihoods of `choices` choices, if an image may be unusual and then tells nothing."""
+    return np.logaddexp(log_probabilities + np.log1p(-_OUTLIER_PROBABILITY), np.log(_OUTLIER_PROBABILITY / choices))
+
+
 @cache
-def _load_bundled_weights() -> dict[str, Floats]:
-    with np.load(BUNDLED_WEIGHTS) as archive:
+def load_weights(path: Path) -> dict[str, Floats]:
+    """The bundled weights of a small network."""
+    with np.load(path) as archive:
         return {name: archive[name].astype(np.float32) for name in archive.files}

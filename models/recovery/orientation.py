@@ -9,14 +9,19 @@ image itself, so the mirror stays undetermined.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
 from unveil.models.core.images import Images
-from unveil.models.recovery.color_ambiguity import OUTLIER_PROBABILITY, ColorTransform, Floats, log_probabilities
+from unveil.models.recovery.color_ambiguity import (
+    ColorTransform,
+    Floats,
+    load_weights,
+    log_probabilities,
+    tolerate_outliers,
+)
 from unveil.models.schemes.pixelwise import ORDERS
 
 BUNDLED_WEIGHTS = Path(__file__).parents[1] / "weights" / "orientation.npz"
@@ -46,7 +51,7 @@ def choose_orientation(images: Images, evidence: npt.NDArray[np.float64] | None 
     rotations = range(4) if images.shape[1] == images.shape[2] else (0, 2)
     color = {rotation: log_probabilities(np.rot90(sampled, rotation, axes=(1, 2))) for rotation in rotations}  # [N, 12]
     known = np.zeros((4, 12)) if evidence is None else evidence
-    by_color = [_robust(row, 12).sum(0) + known[rotation] for rotation, row in color.items()]
+    by_color = [tolerate_outliers(row, 12).sum(0) + known[rotation] for rotation, row in color.items()]
     shortlist = np.argsort(-np.max(by_color, axis=0))[:_SHORTLIST]
     fits: dict[tuple[int, int], float] = {}
     for element in shortlist.tolist():
@@ -54,7 +59,9 @@ def choose_orientation(images: Images, evidence: npt.NDArray[np.float64] | None 
         for rotation in rotations:
             # An image rotated by t quarter turns is upright after 4 - t more.
             both = color[rotation][:, element] + upright[:, (4 - rotation) % 4]
-            fits[rotation, element] = float(_robust(both, 12 * len(rotations)).sum() + known[rotation, element])
+            fits[rotation, element] = float(
+                tolerate_outliers(both, 12 * len(rotations)).sum() + known[rotation, element]
+            )
     best = max(fits, key=fits.__getitem__)
     probability = float(1 / np.exp(np.array(list(fits.values())) - fits[best]).sum())
     return Orientation(best[0], ColorTransform(best[1], probability, len(sampled)), probability)
@@ -79,10 +86,6 @@ def rotation_log_probabilities(images: Images) -> npt.NDArray[np.float64]:
     return total - np.log(np.exp(total).sum(1, keepdims=True))
 
 
-def _robust(log_likelihoods: npt.NDArray[np.float64], choices: int) -> npt.NDArray[np.float64]:
-    return np.logaddexp(log_likelihoods + np.log1p(-OUTLIER_PROBABILITY), np.log(OUTLIER_PROBABILITY / choices))
-
-
 def _transform_colors(images: Images, element: int) -> Images:
     reordered = images[..., ORDERS[element % 6].astype(np.intp)]
     return 255 - reordered if element >= 6 else reordered
@@ -103,7 +106,7 @@ def _average_down(images: Images) -> Floats:
 
 def _forward(images: Floats) -> npt.NDArray[np.float64]:
     """[N, SIDE, SIDE, 3] -> logits [N, 4] by 3x3 convolutions with ReLU, 2x2 max-pools and two linear layers."""
-    weights = _load_bundled_weights()
+    weights = load_weights(BUNDLED_WEIGHTS)
     x = images
     for layer, pooled in enumerate((False, True, True, True)):
         kernel = weights[f"conv{layer}.weight"]  # [3, 3, C, D]
@@ -115,9 +118,3 @@ def _forward(images: Floats) -> npt.NDArray[np.float64]:
             x = x.reshape(count, height // 2, 2, width // 2, 2, channels).max((2, 4))
     hidden = np.maximum(x.reshape(len(x), -1) @ weights["hidden.weight"] + weights["hidden.bias"], 0)
     return (hidden @ weights["rotation.weight"] + weights["rotation.bias"]).astype(np.float64)
-
-
-@cache
-def _load_bundled_weights() -> dict[str, Floats]:
-    with np.load(BUNDLED_WEIGHTS) as archive:
-        return {name: archive[name].astype(np.float32) for name in archive.files}
