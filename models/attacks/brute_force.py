@@ -2,29 +2,22 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 from unveil.models.attacks.base import Attack, AttackInput, AttackResult
 from unveil.models.core.run_context import RunContext
 from unveil.models.core.structure import NetworkMap
 from unveil.models.core.threat_models import ThreatModel
-from unveil.models.schemes.base import Scheme
+from unveil.models.schemes.base import NoSettings, Scheme
 
 
-@dataclass(frozen=True)
-class BruteForceSettings:
-    pass
-
-
-class BruteForce(Attack[BruteForceSettings]):
+class BruteForce(Attack[NoSettings]):
     """Computes the cost of trying every key; tries none."""
 
     name = "brute-force"
     title = "Brute force"
     source = "paper section 3.1"
     threat_model = ThreatModel.CIPHERTEXT_ONLY
-    Settings = BruteForceSettings
 
     def not_applicable_reason(self, scheme: Scheme[Any, Any]) -> str | None:
         if isinstance(scheme.structure, NetworkMap):

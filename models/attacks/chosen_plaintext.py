@@ -8,7 +8,6 @@ of values 256 blocks.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 from unveil.models.attacks.base import Attack, AttackInput, AttackResult, Inverse
@@ -24,7 +23,7 @@ from unveil.models.core.structure import (
     moves_nibbles,
 )
 from unveil.models.core.threat_models import ThreatModel
-from unveil.models.schemes.base import Scheme
+from unveil.models.schemes.base import NoSettings, Scheme
 from unveil.models.schemes.tanaka import BLOCK
 from unveil.models.structural.declared import solve as solve_structure
 from unveil.models.structural.declared import solves
@@ -32,19 +31,13 @@ from unveil.models.structural.declared import solves
 Solve = Callable[[Callable[[Images], Images], int, int], Any]
 
 
-@dataclass(frozen=True)
-class ChosenPlaintextSettings:
-    pass
-
-
-class ChosenPlaintext(Attack[ChosenPlaintextSettings]):
+class ChosenPlaintext(Attack[NoSettings]):
     """Encrypts a few chosen images whose ciphertexts reveal the key."""
 
     name = "chosen-plaintext"
     title = "Chosen plaintext"
     source = "Unveil"
     threat_model = ThreatModel.CHOSEN_PLAINTEXT
-    Settings = ChosenPlaintextSettings
 
     def not_applicable_reason(self, scheme: Scheme[Any, Any]) -> str | None:
         if not moves_nibbles(scheme.structure) and not scheme.brings_pair_solver and not solves(scheme.structure):

@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from unveil.models.attacks.base import Attack, AttackInput, AttackResult
-from unveil.models.attacks.none import NoAttack, NoneSettings
+from unveil.models.attacks.none import NoAttack
 from unveil.models.core.errors import AttackFailed
 from unveil.models.core.images import Images
 from unveil.models.core.run_context import RunContext
 from unveil.models.core.settings_schema import setting
 from unveil.models.core.threat_models import NAMED_THREAT_MODELS, ThreatModel
+from unveil.models.schemes.base import NoSettings
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -73,4 +74,4 @@ class Submitted(Attack[SubmittedSettings]):
         )
 
     def for_controls(self) -> Attack[Any]:
-        return NoAttack(NoneSettings())
+        return NoAttack(NoSettings())

@@ -14,17 +14,12 @@ from unveil.models.core import keystream
 from unveil.models.core.images import Images
 from unveil.models.core.settings_schema import ParameterError
 from unveil.models.core.structure import BlockMap
-from unveil.models.schemes.base import Scheme
+from unveil.models.schemes.base import NoSettings, Scheme
 from unveil.models.schemes.key_json import decode_map, encode_map, parse_permutation, parse_size
 from unveil.models.schemes.pair_solving import SolvedKey, check_pairs, match_labels
 from unveil.models.schemes.tanaka import BLOCK, NIBBLES, from_nibbles, nibbles
 
 _MAX_PAIRS_PER_CODE = 15  # pairs whose nibbles fit into a 64-bit code
-
-
-@dataclass(frozen=True)
-class EleSettings:
-    pass
 
 
 @dataclass(frozen=True)
@@ -40,13 +35,12 @@ class EleKey:
     blocks: npt.NDArray[np.int64]
 
 
-class Ele(Scheme[EleSettings, EleKey]):
+class Ele(Scheme[NoSettings, EleKey]):
     """Nibbles of each 4x4 block are inverted or not and permuted, each block under its own key; blocks are permuted."""
 
     name = "ele"
     title = "ELE"
     source = "Madono, Tanaka, Onishi, Ogawa 2020 [R]"
-    Settings = EleSettings
 
     @property
     def size_multiple(self) -> int:

@@ -14,7 +14,7 @@ from unveil.models.core import keystream
 from unveil.models.core.blocks import from_blocks, to_blocks
 from unveil.models.core.images import Images
 from unveil.models.core.structure import BlockScramble
-from unveil.models.schemes.base import Scheme
+from unveil.models.schemes.base import NoSettings, Scheme
 from unveil.models.schemes.block_reading import (
     INVERSE_SYMMETRIES,
     ORDER_NUMBERS,
@@ -27,11 +27,6 @@ from unveil.models.schemes.pair_solving import SolvedKey, check_pairs, match_lab
 from unveil.models.schemes.pixelwise import INVERSE_ORDERS, ORDERS
 
 BLOCK = 8  # pixels a side: a JPEG block, which keeps protected images compressible
-
-
-@dataclass(frozen=True)
-class EtcSettings:
-    pass
 
 
 @dataclass(frozen=True)
@@ -49,13 +44,12 @@ class EtcKey:
     blocks: npt.NDArray[np.int64]
 
 
-class Etc(Scheme[EtcSettings, EtcKey]):
+class Etc(Scheme[NoSettings, EtcKey]):
     """Each 8x8 block is rotated, mirrored and inverted or not, and its channels permuted; then blocks are permuted."""
 
     name = "etc"
     title = "EtC"
     source = "Kurihara, Shiota, Kiya 2015; Chuman et al. 2019 [R]"
-    Settings = EtcSettings
 
     @property
     def size_multiple(self) -> int:

@@ -9,7 +9,6 @@ import pytest
 from tests.models.evaluation.verdict_cases import memoize
 from unveil.models import catalog
 from unveil.models.attacks.base import Attack, AttackInput, AttackResult
-from unveil.models.attacks.none import NoneSettings
 from unveil.models.core.cell_result import Controls
 from unveil.models.core.checkpoints import DirectoryStore
 from unveil.models.core.errors import AttackFailed, Cancelled, TrainingFailed
@@ -25,7 +24,7 @@ from unveil.models.evaluation.owner_model import train_owner_model
 from unveil.models.evaluation.scoring import ScoringOptions
 from unveil.models.metrics.significance import NullDistribution
 from unveil.models.metrics.ssim import ssim
-from unveil.models.schemes.base import TrainedKey
+from unveil.models.schemes.base import NoSettings, TrainedKey
 
 DATA = sample().take(40, 24)
 SMOKE = ScoringOptions(profile="smoke", keys=2, samples=5)
@@ -146,14 +145,14 @@ def test_public_images_of_a_size_that_the_scheme_cannot_take_are_padded_too():
     assert result_cell.result.ssim.n == 8
 
 
-class RecordingAttack(Attack[NoneSettings]):
+class RecordingAttack(Attack[NoSettings]):
     """An attack that keeps what it was given."""
 
-    name, title, source, Settings = "spy", "Spy", "tests", NoneSettings
+    name, title, source, Settings = "spy", "Spy", "tests", NoSettings
     threat_model = ThreatModel.CIPHERTEXT_ONLY
 
     def __init__(self, threat_model=ThreatModel.CIPHERTEXT_ONLY, ciphertext_count=0):
-        super().__init__(NoneSettings())
+        super().__init__(NoSettings())
         self.threat_model = threat_model
         self.ciphertext_count = ciphertext_count
         self.inputs: list[AttackInput] = []

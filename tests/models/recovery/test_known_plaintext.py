@@ -6,16 +6,16 @@ import pytest
 from tests.models.sample_images import photographs
 from unveil.models.core.structure import BlockMap
 from unveil.models.recovery import known_plaintext
-from unveil.models.schemes.base import seed_secret
-from unveil.models.schemes.ele import Ele, EleSettings
-from unveil.models.schemes.etc import Etc, EtcSettings
+from unveil.models.schemes.base import NoSettings, seed_secret
+from unveil.models.schemes.ele import Ele
+from unveil.models.schemes.etc import Etc
 from unveil.models.schemes.pair_solving import InconsistentPairs
 from unveil.models.schemes.pixelwise import Pixelwise, PixelwiseSettings
 from unveil.models.schemes.tanaka import Tanaka, TanakaSettings
 from unveil.models.schemes.vit_permutation import VitPermutation, VitPermutationSettings
 
 PIXELWISE = Pixelwise(PixelwiseSettings())
-ELE, ETC = Ele(EleSettings()), Etc(EtcSettings())
+ELE, ETC = Ele(NoSettings()), Etc(NoSettings())
 SECRET = seed_secret(bytes(32))
 
 
