@@ -21,6 +21,7 @@ from unveil.models.core.images import Images
 from unveil.models.core.settings_schema import ParameterError, setting
 from unveil.models.core.structure import CiphertextFormat, LinearMap
 from unveil.models.schemes.base import Scheme
+from unveil.models.schemes.key_json import check_fields
 
 Floats = npt.NDArray[np.float32]
 
@@ -110,9 +111,7 @@ class BlockOrthogonal(Scheme[BlockOrthogonalSettings, BlockOrthogonalKey]):
 
     def key_from_json(self, material: Mapping[str, Any]) -> BlockOrthogonalKey:
         """matrix: base64 of little-endian float32 numbers, row by row."""
-        errors = [(f"/{name}", "unknown field") for name in sorted(set(material) - {"matrix"})]
-        if errors:
-            raise ParameterError(errors)
+        check_fields(material, {"matrix"})
         size = 3 * self.settings.block**2
         try:
             values = np.frombuffer(base64.b64decode(material.get("matrix", ""), validate=True), "<f4")

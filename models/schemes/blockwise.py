@@ -27,7 +27,7 @@ from unveil.models.core.settings_schema import ParameterError, setting
 from unveil.models.core.structure import BlockMap, BlockSubstitution, CiphertextFormat
 from unveil.models.schemes.base import Scheme
 from unveil.models.schemes.block_values import move_values
-from unveil.models.schemes.key_json import parse_permutation
+from unveil.models.schemes.key_json import check_fields, parse_integers, parse_permutation
 from unveil.models.schemes.pair_solving import InconsistentPairs, SolvedKey, check_pairs, match_labels
 from unveil.models.schemes.value_reading import ValueReading
 from unveil.models.schemes.value_substitution import UNKNOWN, ValueSubstitution
@@ -220,27 +220,18 @@ class Blockwise(Scheme[BlockwiseSettings, BlockwiseKey]):
 
     def key_from_json(self, material: Mapping[str, Any]) -> BlockwiseKey:
         fields = {"shf": ("permutation",), "np": ("reversed",), "ffx": ("masked", "table")}[self.settings.mode]
-        errors = [(f"/{name}", "unknown field") for name in sorted(set(material) - set(fields))]
-        if errors:
-            raise ParameterError(errors)
+        check_fields(material, fields)
         if self.settings.mode == "shf":
             return ShuffleKey(parse_permutation(material, "permutation", self._values))
-        flags = self._parse_flags(material, fields[0])
+        flags = parse_integers(material, fields[0], self._values, 1).astype(np.bool_)
+        if flags.sum() != self._masked_values:
+            raise ParameterError([(f"/{fields[0]}", f"must contain {self._masked_values} times 1, otherwise 0")])
         if self.settings.mode == "np":
             return InversionKey(flags)
-        table = material.get("table")
-        is_valid = isinstance(table, list) and all(type(value) is int and 0 <= value < _SYMBOLS for value in table)
-        if not is_valid or len(table or ()) != 256 or len(set(table or ())) != 256:
-            raise ParameterError([("/table", f"must contain 256 different integers in 0..{_SYMBOLS - 1}")])
-        return SubstitutionKey(flags, np.array(table, np.int64))
-
-    def _parse_flags(self, material: Mapping[str, Any], name: str) -> npt.NDArray[np.bool_]:
-        flags = material.get(name)
-        is_valid = isinstance(flags, list) and all(type(flag) is int and flag in (0, 1) for flag in flags)
-        if not is_valid or len(flags or ()) != self._values or sum(flags or ()) != self._masked_values:
-            detail = f"must contain {self._values} values, of which {self._masked_values} are 1 and the others 0"
-            raise ParameterError([(f"/{name}", detail)])
-        return np.array(flags, np.bool_)
+        table = parse_integers(material, "table", 256, _SYMBOLS - 1)
+        if len(np.unique(table)) != len(table):
+            raise ParameterError([("/table", "must contain different integers")])
+        return SubstitutionKey(flags, table)
 
 
 def _levels(key: SubstitutionKey) -> npt.NDArray[np.float32]:

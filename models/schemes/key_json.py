@@ -4,13 +4,20 @@ from __future__ import annotations
 
 import base64
 import binascii
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from unveil.models.core.settings_schema import ParameterError
+
+
+def check_fields(material: Mapping[str, Any], known: Collection[str]) -> None:
+    """Raises ParameterError for fields that are not `known`."""
+    errors = [(f"/{name}", "unknown field") for name in sorted(set(material) - set(known))]
+    if errors:
+        raise ParameterError(errors)
 
 
 def encode_map(values: npt.NDArray[Any]) -> str:
@@ -33,8 +40,8 @@ def decode_map(material: Mapping[str, Any], name: str, count: int, highest: int)
 
 def parse_size(material: Mapping[str, Any], other_fields: set[str], multiple: int = 1) -> tuple[int, int]:
     """(height, width) of the images that the maps fit. Raises ParameterError, also for fields beyond `other_fields`."""
-    errors = [(f"/{name}", "unknown field") for name in sorted(set(material) - {"width", "height"} - other_fields)]
-    sides: list[int] = []
+    check_fields(material, {"width", "height", *other_fields})
+    errors, sides = list[tuple[str, str]](), list[int]()
     for name in ("height", "width"):
         side = material.get(name)
         if isinstance(side, bool) or not isinstance(side, int) or not 1 <= side <= 65536 or side % multiple:
@@ -47,10 +54,18 @@ def parse_size(material: Mapping[str, Any], other_fields: set[str], multiple: in
     return sides[0], sides[1]
 
 
+def parse_integers(material: Mapping[str, Any], name: str, count: int, highest: int) -> npt.NDArray[np.int64]:
+    """`count` integers in 0..highest from a JSON list -> int64 [count]. Raises ParameterError."""
+    values = material.get(name)
+    is_valid = isinstance(values, list) and all(type(value) is int and 0 <= value <= highest for value in values)
+    if not is_valid or len(values or ()) != count:
+        raise ParameterError([(f"/{name}", f"must contain {count} integers in 0..{highest}")])
+    return np.array(values, np.int64)
+
+
 def parse_permutation(material: Mapping[str, Any], name: str, count: int) -> npt.NDArray[np.int64]:
     """A permutation of range(count) from a JSON list -> int64 [count]. Raises ParameterError."""
-    values = material.get(name)
-    is_integer_list = isinstance(values, list) and all(isinstance(v, int) and not isinstance(v, bool) for v in values)
-    if not is_integer_list or sorted(values or []) != list(range(count)):
+    values = parse_integers(material, name, count, count - 1)
+    if (np.bincount(values, minlength=count) != 1).any():
         raise ParameterError([(f"/{name}", f"must contain each of 0..{count - 1} once")])
-    return np.array(values, np.int64)
+    return values

@@ -13,9 +13,10 @@ import numpy.typing as npt
 from unveil.models.core import keystream
 from unveil.models.core.blocks import check_sides, from_blocks, to_blocks
 from unveil.models.core.images import Images
-from unveil.models.core.settings_schema import ParameterError, setting
+from unveil.models.core.settings_schema import setting
 from unveil.models.core.structure import BlockMap
 from unveil.models.schemes.base import PaperRow, Scheme
+from unveil.models.schemes.key_json import check_fields, parse_integers, parse_permutation
 from unveil.models.schemes.pixelwise import ORDERS
 
 BLOCK = 4
@@ -133,18 +134,11 @@ class Tanaka(Scheme[TanakaSettings, TanakaKey]):
         return {"permutation": key.permutation.tolist(), "reversed": key.reversed.astype(int).tolist()}
 
     def key_from_json(self, material: Mapping[str, Any]) -> TanakaKey:
-        errors = [(f"/{name}", "unknown field") for name in set(material) - {"permutation", "reversed"}]
-        permutation: Any = material.get("permutation")
-        flips: Any = material.get("reversed")
-        if not _is_integer_list(permutation) or sorted(permutation) != list(range(NIBBLES)):
-            errors.append(("/permutation", "must contain each of 0..95 once"))
-        if flips is None and self.settings.variant == "icce2018" and not errors:
-            flips = [int(position > NIBBLES // 2) for position in permutation]
-        if not _is_integer_list(flips) or len(flips) != NIBBLES or not set(flips) <= {0, 1}:
-            errors.append(("/reversed", "must contain 96 values, each 0 or 1"))
-        if errors:
-            raise ParameterError(errors)
-        return TanakaKey(np.array(permutation, np.int64), np.array(flips, np.bool_))
+        check_fields(material, {"permutation", "reversed"})
+        permutation = parse_permutation(material, "permutation", NIBBLES)
+        if self.settings.variant == "icce2018" and material.get("reversed") is None:
+            return TanakaKey(permutation, permutation > NIBBLES // 2)
+        return TanakaKey(permutation, parse_integers(material, "reversed", NIBBLES, 1).astype(np.bool_))
 
 
 def nibbles(images: Images) -> npt.NDArray[np.uint8]:
@@ -198,7 +192,3 @@ def _shuffle(
 _WORD = np.arange(NIBBLES) % 48 // 4
 _BIT = (np.arange(NIBBLES) % 4 * 8 + np.arange(NIBBLES) // 48 * 4).astype(np.uint32)
 _SLOTS = np.argsort(8 * _WORD + _BIT // 4).reshape(12, 8)
-
-
-def _is_integer_list(values: Any) -> bool:
-    return isinstance(values, list) and all(isinstance(v, int) and not isinstance(v, bool) for v in values)
