@@ -27,13 +27,14 @@ from unveil.app.board.site import write_site
 from unveil.app.client.client import Client
 from unveil.app.client.evaluation import Evaluation
 from unveil.app.client.progress_bar import progress_bar
-from unveil.app.evaluations.cost import ImageCounts, estimate_cost
+from unveil.app.evaluations.cost import estimate_cost
 from unveil.app.evaluations.planning import plan_evaluation
 from unveil.app.evaluations.schemas import EvaluationCreate
 from unveil.app.local.stack import LocalStack
 from unveil.app.report.board import Board
 from unveil.app.report.labels import label
 from unveil.models import catalog
+from unveil.models.catalog import DatasetInfo
 from unveil.models.core.profiles import PROFILES
 from unveil.models.core.version import __version__, package_versions
 
@@ -52,7 +53,7 @@ class Order:
     request: dict[str, Any]
 
 
-def plan_orders(images: ImageCounts, options: dict[str, Any], names: Sequence[str]) -> list[Order]:
+def plan_orders(images: DatasetInfo, options: dict[str, Any], names: Sequence[str]) -> list[Order]:
     """The cheapest scheme first. names: of schemes; empty for all built-in ones."""
     attacks = [name for name in catalog.attacks() if "/" not in name and not catalog.is_training_attack(name)]
     orders = []
@@ -91,7 +92,7 @@ def main() -> int:
     started = time.monotonic()
     with LocalStack(args.state, 0, attack_workers=args.workers) as stack, Client(stack.url, stack.token) as client:
         dataset = client.datasets.get(args.dataset)
-        images = ImageCounts(dataset["train"], dataset["test"], dataset["height"], dataset["width"])
+        images = DatasetInfo(dataset["name"], dataset["train"], dataset["test"], dataset["width"], dataset["height"])
         orders = plan_orders(images, options, names)
         finished = {item["name"]: item["id"] for item in client.evaluations.list() if item["status"] == "succeeded"}
         console.print(_estimate_table(orders, finished))

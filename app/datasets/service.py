@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import BinaryIO
 
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -28,6 +28,7 @@ from unveil.app.security.principal import Principal
 from unveil.app.settings import Settings
 from unveil.app.storage import StorageError
 from unveil.models import catalog
+from unveil.models.catalog import DatasetInfo
 
 # Cursors are ids; a built-in set has none, so its place in the list stands in for one.
 _BUILTIN_CURSOR = "builtin_{:032x}"
@@ -63,23 +64,24 @@ async def get(session: AsyncSession, principal: Principal, settings: Settings, i
     return DatasetOut.model_validate(upload)
 
 
-@dataclass(frozen=True)
-class DatasetRef:
-    """The properties of a dataset that the validation of a request needs."""
-
-    name: str
-    train: int  # images to train on
-    height: int
-    width: int
-    classes: int
-    labelled: bool  # a classifier can be trained and tested on them
-    test: int
+def to_info(row: Dataset) -> DatasetInfo:
+    return DatasetInfo(
+        row.name,
+        row.train_count,
+        row.test_count,
+        row.width,
+        row.height,
+        tuple(row.classes),
+        note=row.note,
+        labelled=row.labelled,
+        has_originals=row.has_originals,
+    )
 
 
 async def resolve_plain_dataset(
     session: AsyncSession, app_state: AppState, principal: Principal, name: str, pointer: str
-) -> DatasetRef:
-    """The built-in set or the caller's upload that the field at `pointer` names. Raises NoPlainImages, Invalid."""
+) -> DatasetInfo:
+    """The built-in set or the caller's upload that the field at `pointer` names. Raises UnknownDataset, Invalid."""
     if name.startswith("ds_"):
         row = await queries.get_for_share(session, principal.account_id, name)
         if row is None:
@@ -87,17 +89,13 @@ async def resolve_plain_dataset(
             raise UnknownDataset(f"there is no dataset {name!r}", errors, status=422)
         if row.kind != "plain":
             raise Invalid(f"{name} holds {row.kind} images", [(pointer, "name a dataset of plain images")])
-        return DatasetRef(
-            row.name, row.train_count, row.height, row.width, len(row.classes), row.labelled, row.test_count
-        )
+        return to_info(row)
     datasets = await asyncio.to_thread(catalog.builtin_datasets, app_state.settings.data_dir)
     for info in datasets:
         if info.name == name:
             if not info.available and info.train == 0:  # a folder that cannot be read, not one to be downloaded
                 raise Invalid(f"the dataset {name} cannot be read", [(pointer, info.note)])
-            return DatasetRef(
-                info.name, info.train, info.height, info.width, len(info.classes), info.labelled, info.test
-            )
+            return info
     names = ", ".join(info.name for info in datasets)
     errors = [(pointer, f"known: {names}, and ids of your uploads")]
     raise UnknownDataset(f"there is no dataset {name!r}", errors, status=422)
@@ -177,17 +175,4 @@ async def delete(app_state: AppState, session: AsyncSession, principal: Principa
 async def _list_builtin(settings: Settings) -> list[DatasetOut]:
     """Reads the data folder, so it runs in a thread."""
     datasets = await asyncio.to_thread(catalog.builtin_datasets, settings.data_dir)
-    return [
-        DatasetOut(
-            id=info.name,
-            name=info.name,
-            train=info.train,
-            test=info.test,
-            width=info.width,
-            height=info.height,
-            classes=list(info.classes),
-            available=info.available,
-            note=info.note,
-        )
-        for info in datasets
-    ]
+    return [DatasetOut.model_validate({"id": info.name, **vars(info)}) for info in datasets]

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from unveil.models import catalog
+from unveil.models.catalog import DatasetInfo
 from unveil.models.core.profiles import PROFILE_IMAGE_COUNTS, Profile
 
 if TYPE_CHECKING:
@@ -29,20 +30,10 @@ class CostEstimate:
         return sum(self.cells) + sum(self.keys.values())
 
 
-@dataclass(frozen=True)
-class ImageCounts:
-    """Of the dataset of a cell."""
-
-    train: int
-    test: int
-    height: int
-    width: int
-
-
 def estimate_cost(
     cells: Sequence[PlannedCell],
     planned_keys: Sequence[PlannedKey],
-    images_of: Mapping[str | None, ImageCounts],
+    images_of: Mapping[str | None, DatasetInfo],
     profile: Profile,
     keys: int,
     public_images: int | None,
@@ -68,7 +59,7 @@ def estimate_cost(
 
 def _cell_core_seconds(
     cell: PlannedCell,
-    images: ImageCounts,
+    images: DatasetInfo,
     profile: Profile,
     keys: int,
     public_images: int | None,
@@ -90,11 +81,9 @@ def _cell_core_seconds(
     return once + trainings * training
 
 
-def _limit(images: ImageCounts, profile: Profile) -> ImageCounts:
+def _limit(images: DatasetInfo, profile: Profile) -> DatasetInfo:
     train, test = PROFILE_IMAGE_COUNTS[profile]
-    return ImageCounts(
-        min(images.train, train or images.train), min(images.test, test or images.test), images.height, images.width
-    )
+    return replace(images, train=min(images.train, train or images.train), test=min(images.test, test or images.test))
 
 
 def _name_and_settings(entry: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:

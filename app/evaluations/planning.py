@@ -15,6 +15,7 @@ from unveil.app.errors.problem import Invalid, NoPairApplies
 from unveil.app.evaluations.cost import CostEstimate
 from unveil.app.evaluations.schemas import Entry, EvaluationCreate, SchemeEntry
 from unveil.models import catalog
+from unveil.models.catalog import DatasetInfo
 from unveil.models.core.profiles import profile_image_counts
 
 Errors = list[tuple[str, str]]
@@ -29,25 +30,6 @@ class KeyRef:
     scheme: str
     params: Mapping[str, Any]
     size: tuple[int, int] | None  # (height, width) that an explicit map fits
-
-
-@dataclass(frozen=True)
-class ExternalDataset:
-    """An upload of protected images that a request names."""
-
-    id: str
-    name: str
-    has_originals: bool
-    size: tuple[int, int]  # (height, width)
-    labelled: bool = False
-
-
-@dataclass(frozen=True)
-class ReconstructionUpload:
-    """An upload of reconstructions that a request names."""
-
-    id: str
-    size: tuple[int, int]  # (height, width)
 
 
 @dataclass(frozen=True)
@@ -82,8 +64,8 @@ def plan_evaluation(
     body: EvaluationCreate,
     keys: Mapping[str, KeyRef],
     size: tuple[int, int] | None,
-    uploads: Mapping[str, ExternalDataset] | None = None,
-    submitted: Mapping[str, ReconstructionUpload] | None = None,
+    uploads: Mapping[str, DatasetInfo] | None = None,
+    submitted: Mapping[str, DatasetInfo] | None = None,
 ) -> EvaluationPlan:
     """Every pair of the request, resolved, and the attacks of the profile that train nothing and apply.
 
@@ -133,8 +115,8 @@ def _resolve_schemes(
     body: EvaluationCreate,
     keys: Mapping[str, KeyRef],
     size: tuple[int, int] | None,
-    uploads: Mapping[str, ExternalDataset],
-    submitted: Mapping[str, ReconstructionUpload],
+    uploads: Mapping[str, DatasetInfo],
+    submitted: Mapping[str, DatasetInfo],
     errors: Errors,
 ) -> tuple[list[catalog.Scheme[Any, Any] | None], list[ApplicabilityCheck], list[dict[str, Any]]]:
     """For each entry: the scheme (None: external), the check whether an attack applies, and the resolved entry."""
@@ -157,7 +139,7 @@ def _resolve_schemes(
                     )
                 )
                 # with the name: shown even after the upload is deleted
-                scheme_entries.append({"name": catalog.EXTERNAL, "dataset": upload.id, "dataset_name": upload.name})
+                scheme_entries.append({"name": catalog.EXTERNAL, "dataset": entry.dataset, "dataset_name": upload.name})
             continue
         for field_name in ("dataset", "dataset_name"):
             if getattr(entry, field_name) is not None:
@@ -202,7 +184,7 @@ def _image_errors(body: EvaluationCreate) -> Errors:
 
 
 def _resolve_attacks(
-    body: EvaluationCreate, submitted: Mapping[str, ReconstructionUpload], errors: Errors
+    body: EvaluationCreate, submitted: Mapping[str, DatasetInfo], errors: Errors
 ) -> tuple[list[catalog.Attack[Any]], list[dict[str, Any]]]:
     attacks: list[catalog.Attack[Any]] = []
     attack_entries: list[dict[str, Any]] = []
@@ -219,7 +201,7 @@ def _resolve_attacks(
 
 
 def _too_small_errors(
-    body: EvaluationCreate, size: tuple[int, int] | None, uploads: Mapping[str, ExternalDataset]
+    body: EvaluationCreate, size: tuple[int, int] | None, uploads: Mapping[str, DatasetInfo]
 ) -> Errors:
     """Images smaller than the window of the SSIM could be attacked but not scored."""
     window = catalog.ssim_window(body.ssim_mode)
@@ -242,7 +224,7 @@ def _too_small_reason(attack: catalog.Attack[Any], size: tuple[int, int]) -> str
 
 
 def _submitted_reason(
-    attack: catalog.Attack[Any], submitted: Mapping[str, ReconstructionUpload], *sizes: tuple[int, int]
+    attack: catalog.Attack[Any], submitted: Mapping[str, DatasetInfo], *sizes: tuple[int, int]
 ) -> str | None:
     """Why an upload of reconstructions cannot be scored against images of these sizes; None for other attacks."""
     if not attack.reads_upload or (upload := submitted[attack.settings.dataset]).size in sizes:
@@ -256,7 +238,7 @@ def _scheme_not_applicable_reason(
     *,
     scheme: catalog.Scheme[Any, Any],
     size: tuple[int, int] | None,
-    submitted: Mapping[str, ReconstructionUpload],
+    submitted: Mapping[str, DatasetInfo],
     has_key: bool,
 ) -> str | None:
     if attack.reads_upload and not has_key:
@@ -273,22 +255,22 @@ def _scheme_not_applicable_reason(
 def _external_not_applicable_reason(
     attack: catalog.Attack[Any],
     *,
-    upload: ExternalDataset,
+    upload: DatasetInfo,
     public: bool,
-    submitted: Mapping[str, ReconstructionUpload],
+    submitted: Mapping[str, DatasetInfo],
 ) -> str | None:
     reason = catalog.external_not_applicable_reason(attack, originals=upload.has_originals, public=public)
     return reason or _too_small_reason(attack, upload.size) or _submitted_reason(attack, submitted, upload.size)
 
 
-def _utility_not_applicable_reason(entry: Mapping[str, Any], uploads: Mapping[str, ExternalDataset]) -> str | None:
+def _utility_not_applicable_reason(entry: Mapping[str, Any], uploads: Mapping[str, DatasetInfo]) -> str | None:
     upload = uploads.get(entry.get("dataset", ""))
     if upload is not None and not (upload.labelled and upload.has_originals):
         return "upload the images in class folders, and their `originals`: utility trains a classifier on both"
     return None
 
 
-def _external_errors(pointer: str, entry: SchemeEntry, upload: ExternalDataset | None) -> Errors:
+def _external_errors(pointer: str, entry: SchemeEntry, upload: DatasetInfo | None) -> Errors:
     errors = [(f"{pointer}/{name}", "unknown parameter; known: dataset") for name in entry.settings]
     if entry.key_id is not None:
         errors.append((f"{pointer}/key_id", f"{catalog.EXTERNAL} takes no key: its images are already protected"))

@@ -11,10 +11,10 @@ from sqlalchemy import Row, func
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from unveil.app.datasets import queries as datasets
-from unveil.app.datasets.service import resolve_plain_dataset
+from unveil.app.datasets.service import resolve_plain_dataset, to_info
 from unveil.app.db.ids import new_id
 from unveil.app.db.job_states import TERMINAL, Status
-from unveil.app.db.tables import Cell, Dataset, Evaluation, Key
+from unveil.app.db.tables import Cell, Evaluation, Key
 from unveil.app.dependencies import AppState
 from unveil.app.errors.problem import (
     EvaluationEnded,
@@ -27,14 +27,8 @@ from unveil.app.errors.problem import (
     UnknownKey,
 )
 from unveil.app.evaluations import queries, serializers
-from unveil.app.evaluations.cost import ImageCounts, estimate_cost
-from unveil.app.evaluations.planning import (
-    EvaluationPlan,
-    ExternalDataset,
-    KeyRef,
-    ReconstructionUpload,
-    plan_evaluation,
-)
+from unveil.app.evaluations.cost import estimate_cost
+from unveil.app.evaluations.planning import EvaluationPlan, KeyRef, plan_evaluation
 from unveil.app.evaluations.schemas import EvaluationCreate, EvaluationOut, EvaluationSummary, EvaluationUpdate
 from unveil.app.evaluations.verdicts import load_verdicts
 from unveil.app.jobs import event_log
@@ -45,6 +39,7 @@ from unveil.app.keys.service import TrainingRequest
 from unveil.app.report import evaluation as view
 from unveil.app.security.principal import Principal
 from unveil.models import catalog
+from unveil.models.catalog import DatasetInfo
 from unveil.models.core.profiles import profile_image_counts
 
 _Found = TypeVar("_Found")
@@ -58,11 +53,15 @@ async def plan(
     images = public = None
     if body.dataset is not None:
         images = await resolve_plain_dataset(session, app_state, principal, body.dataset, "/dataset")
-    uploads = await _load_external_datasets(session, principal, body)
+    external = [entry.dataset for entry in body.schemes if entry.name == catalog.EXTERNAL]
+    uploads = await _load_uploads(session, principal, "protected", external)
+    submitted = await _load_uploads(
+        session, principal, "reconstructed", [str(entry.settings.get("dataset")) for entry in body.attacks]
+    )
     if body.public_dataset is not None:
         public = await resolve_plain_dataset(session, app_state, principal, body.public_dataset, "/public_dataset")
         for other in [images, *uploads.values()]:
-            if other and (public.height, public.width) != (other.height, other.width):
+            if other and public.size != other.size:
                 detail = (
                     f"its images are {public.width}x{public.height}, those of {other.name} {other.width}x{other.height}"
                 )
@@ -71,23 +70,12 @@ async def plan(
         detail = "utility needs a class for every image, and the same classes for training and testing"
         raise Invalid(f"utility cannot be measured on {images.name}", [("/dataset", detail)])
     keys = await _load_key_refs(session, principal, body)
-    size = (images.height, images.width) if images else None
-    planned = plan_evaluation(
-        body,
-        keys,
-        size,
-        {id: _to_external_dataset(row) for id, row in uploads.items()},
-        await _load_reconstructions(session, principal, body),
-    )
+    planned = plan_evaluation(body, keys, images.size if images else None, uploads, submitted)
     for key in planned.keys:
         assert images, "the plan has no key to train without a dataset"
         keys_service.require_trainable(key.scheme, images, "/dataset")
     datasets_by_field = {"dataset_name": None if _is_external_only(body) else images, "public_dataset_name": public}
-    images_of: dict[str | None, ImageCounts] = {
-        id: ImageCounts(row.train_count, row.test_count, row.height, row.width) for id, row in uploads.items()
-    }
-    if images:
-        images_of[None] = ImageCounts(images.train, images.test, images.height, images.width)
+    images_of: dict[str | None, DatasetInfo] = {**uploads, **({None: images} if images else {})}
     return replace(
         planned,
         dataset_names={
@@ -181,30 +169,12 @@ async def dispatch_jobs(app_state: AppState, evaluation: EvaluationOut) -> None:
     await dispatch(app_state, len(key_ids) + ready)
 
 
-def _to_external_dataset(row: Dataset) -> ExternalDataset:
-    return ExternalDataset(row.id, row.name, row.has_originals, (row.height, row.width), row.labelled)
-
-
-async def _load_external_datasets(
-    session: AsyncSession, principal: Principal, body: EvaluationCreate
-) -> dict[str, Dataset]:
-    """The account's uploads of protected images that the request names, by id; unknown ones are left out."""
-    ids = {entry.dataset for entry in body.schemes if entry.name == catalog.EXTERNAL and entry.dataset}
-    rows = [await datasets.get_for_share(session, principal.account_id, id) for id in sorted(ids)]
-    return {row.id: row for row in rows if row is not None and row.kind == "protected"}
-
-
-async def _load_reconstructions(
-    session: AsyncSession, principal: Principal, body: EvaluationCreate
-) -> dict[str, ReconstructionUpload]:
-    """The account's uploads of reconstructions that the request's attacks name, by id; others are left out."""
-    named = {str(entry.settings.get("dataset")) for entry in body.attacks}
-    rows = [await datasets.get_for_share(session, principal.account_id, id) for id in sorted(named)]
-    return {
-        row.id: ReconstructionUpload(row.id, (row.height, row.width))
-        for row in rows
-        if row is not None and row.kind == "reconstructed"
-    }
+async def _load_uploads(
+    session: AsyncSession, principal: Principal, kind: str, ids: Sequence[str | None]
+) -> dict[str, DatasetInfo]:
+    """The account's uploads of a kind, by id; others are left out."""
+    rows = [await datasets.get_for_share(session, principal.account_id, id) for id in sorted(set(filter(None, ids)))]
+    return {row.id: to_info(row) for row in rows if row is not None and row.kind == kind}
 
 
 async def _load_key_refs(session: AsyncSession, principal: Principal, body: EvaluationCreate) -> dict[str, KeyRef]:

@@ -11,7 +11,7 @@ from typing import Any
 from sqlalchemy import func
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from unveil.app.datasets.service import DatasetRef, resolve_plain_dataset
+from unveil.app.datasets.service import resolve_plain_dataset
 from unveil.app.db.job_states import ACTIVE, Status
 from unveil.app.db.tables import Key
 from unveil.app.dependencies import AppState
@@ -35,7 +35,7 @@ from unveil.app.observability import failpoints
 from unveil.app.security.principal import Principal
 from unveil.app.storage import StorageError
 from unveil.models import catalog
-from unveil.models.catalog import ParameterError, Scheme, UnknownName, setting
+from unveil.models.catalog import DatasetInfo, ParameterError, Scheme, UnknownName, setting
 
 _GIVEN_SEED_BITS = 53  # what JSON keeps exactly everywhere
 _DEFAULT_SIDE = 96  # the paper's image size: what key spaces are given for unless asked otherwise
@@ -139,9 +139,9 @@ async def _create_trained_key(
     return await enqueue_training(session, app_state, principal, scheme, training, id, core_seconds)
 
 
-def require_trainable(scheme: Scheme[Any, Any], images: DatasetRef, pointer: str) -> None:
+def require_trainable(scheme: Scheme[Any, Any], images: DatasetInfo, pointer: str) -> None:
     """Raises Invalid where a key of the scheme cannot be trained on the dataset that `pointer` names."""
-    reason = scheme.untrainable_reason(images.train, images.height, images.width, images.classes)
+    reason = scheme.untrainable_reason(images.train, images.height, images.width, len(images.classes))
     if reason:
         raise Invalid(f"no key of {scheme.name} can be trained on {images.name}: {reason}", [(pointer, reason)])
 

@@ -94,6 +94,12 @@ class DatasetInfo:
     available: bool = True
     note: str = ""
     labelled: bool = True  # a classifier can learn from the training images and be tested on the test images
+    has_originals: bool = False  # of protected images that were uploaded
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(height, width)."""
+        return self.height, self.width
 
 
 def interleave_classes(labels: Sequence[int]) -> list[int]:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from benchmarks.board import plan_orders
-from unveil.app.evaluations.cost import ImageCounts
 from unveil.models import catalog
+from unveil.models.catalog import DatasetInfo
 
-SAMPLE = ImageCounts(400, 100, 96, 96)
+SAMPLE = DatasetInfo("sample", 400, 100, 96, 96)
 OPTIONS = {"dataset": "sample", "profile": "smoke", "seed": 3, "samples": 0, "utility": False}
 
 

@@ -6,11 +6,12 @@ from typing import Any
 
 import pytest
 
-from unveil.app.evaluations.cost import ImageCounts, estimate_cost
+from unveil.app.evaluations.cost import estimate_cost
 from unveil.app.evaluations.planning import PlannedCell, PlannedKey
 from unveil.models import catalog
+from unveil.models.catalog import DatasetInfo
 
-PAPER = {None: ImageCounts(5000, 500, 96, 96)}
+PAPER = {None: DatasetInfo("stl10", 5000, 500, 96, 96)}
 
 
 def planned(scheme: str, attack: str, reason: str | None = None, **settings: Any) -> PlannedCell:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 
 from unveil.app.errors.problem import Invalid
-from unveil.app.evaluations.planning import ExternalDataset, plan_evaluation
+from unveil.app.evaluations.planning import plan_evaluation
 from unveil.app.evaluations.schemas import EvaluationCreate
+from unveil.models.catalog import DatasetInfo
 
 
 def order(*attacks, schemes=({"name": "pixelwise"},), **values):
@@ -21,7 +22,7 @@ def test_images_without_a_score_are_refused_with_a_pointer(mode, side):
     ((pointer, detail),) = refused.value.errors
     assert pointer == "/dataset"
     assert f"these have {side}x64" in detail
-    upload = ExternalDataset("ds_1", "mine", True, (side, side))
+    upload = DatasetInfo("mine", 0, 1, side, side, has_originals=True)
     external = order("none", schemes=[{"name": "external", "dataset": "ds_1"}], ssim_mode=mode)
     with pytest.raises(Invalid) as refused:
         plan_evaluation(external, {}, None, {"ds_1": upload})
@@ -30,7 +31,7 @@ def test_images_without_a_score_are_refused_with_a_pointer(mode, side):
 
 def test_images_of_the_window_are_taken_and_without_originals_nothing_is_scored():
     assert plan_evaluation(order("none", dataset="small"), {}, (7, 7)).cells
-    upload = ExternalDataset("ds_1", "mine", False, (3, 3))
+    upload = DatasetInfo("mine", 0, 1, 3, 3)
     external = order("none", schemes=[{"name": "external", "dataset": "ds_1"}])
     assert plan_evaluation(external, {}, None, {"ds_1": upload}).cells
 
