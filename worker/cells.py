@@ -119,11 +119,8 @@ def _evaluate(job: CellJob, reporter: Reporter) -> AnyOutcome:
     if isinstance(attack, Submitted):
         attack = Submitted(attack.settings, _load_reconstructions(job, attack.settings.dataset, data))
     if scheme is None:
-        outcome = run_external(attack, data, options, context, public=public)
-    else:
-        outcome = run_cell(scheme, attack, data, options, context, secret=secret, public=public)
-    result = replace(outcome.result, dataset_sha256=data.sha256, originals_sha256=data.originals_sha256)
-    return replace(outcome, result=result)
+        return run_external(attack, data, options, context, public=public)
+    return run_cell(scheme, attack, data, options, context, secret=secret, public=public)
 
 
 def _name_and_settings(entry: Mapping[str, Any], not_settings: Collection[str]) -> tuple[str, dict[str, Any]]:

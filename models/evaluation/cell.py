@@ -67,7 +67,8 @@ def run_cell(
         attack, pad(data.test, scheme.size_multiple), pad(data.train, scheme.size_multiple), public, data.train_labels
     )
     if attack.name == "brute-force":
-        return _count_key_space(scheme, attack, image_split, context, started_at)
+        counted = _count_key_space(scheme, attack, image_split, context, started_at)
+        return counted.with_result(dataset_sha256=full_data.sha256)
     unused = full_data.test[len(data.test) :]
     originals = Originals.build(data.test, unused, image_split.public, seed=options.seed)
 
@@ -97,12 +98,10 @@ def run_cell(
         if attack_result.similarities is not None:
             notes = _collect_notes(scheme, attack, data, options, secret)
             rest = controls_context(context, controls_start)
-            linked = link_outcome(
+            return link_outcome(
                 scheme, attack, image_split, originals, attack_input.images, attack_result, seconds, options, rest,
                 notes, started_at,
-            )  # fmt: skip
-            result = replace(linked.result, trained_key=provenance, dataset_sha256=full_data.sha256)
-            return replace(linked, result=result)
+            ).with_result(trained_key=provenance, dataset_sha256=full_data.sha256)  # fmt: skip
         key_agreement = _key_agreement(scheme, key_secret, attack_result, image_split.targets)
         trials.append(score(originals, attack_input.images, attack_result, options, seconds, key_agreement))
 
@@ -121,14 +120,12 @@ def run_cell(
     outcome = build_outcome(
         attack, originals, trials, options, context, control_run, notes, started_at, public=image_split.public
     )
-    result = replace(
-        outcome.result,
+    return outcome.with_result(
         paper_ssim=scheme.paper.ssim.get(attack.name) if scheme.paper else None,
         trained_key=provenance,
         recogniser=recogniser,
         dataset_sha256=full_data.sha256,
     )
-    return replace(outcome, result=result)
 
 
 def _derive_secret(seed: int, index: int) -> bytes:

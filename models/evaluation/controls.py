@@ -41,14 +41,6 @@ class ControlRun:
     notes: list[str]
 
 
-@dataclass(frozen=True)
-class _StoredControls:
-    """Fields of `Controls`, and those of each null distribution, as cells share them in JSON."""
-
-    controls: dict[str, Any]
-    nulls: dict[str, dict[str, Any]]
-
-
 def run_controls(
     scheme: Scheme[Any, Any] | None,
     attack: Attack[Any],
@@ -70,13 +62,13 @@ def run_controls(
     def compute() -> bytes:
         computed.append(_run_both(scheme, attack, image_split, originals, context))
         nulls = {name: vars(null) for name, null in computed[0].nulls.items()}
-        return json.dumps(vars(_StoredControls(vars(computed[0].controls), nulls))).encode()
+        return json.dumps({"controls": vars(computed[0].controls), "nulls": nulls}).encode()
 
     cache_key = f"controls/{control_cache_key(scheme, attack, image_split, originals, context)}"
-    stored = _StoredControls(**json.loads(context.memoize(cache_key, compute)))
-    nulls = {name: NullDistribution(**null) for name, null in stored.nulls.items()}
+    stored = json.loads(context.memoize(cache_key, compute))
+    nulls = {name: NullDistribution(**null) for name, null in stored["nulls"].items()}
     notes = [] if computed else ["controls: those of another cell with the same settings, network and images"]
-    return ControlRun(Controls(**stored.controls), nulls, notes)
+    return ControlRun(Controls(**stored["controls"]), nulls, notes)
 
 
 def control_cache_key(
@@ -105,13 +97,13 @@ def _run_both(
     context.report(0.0, "positive control")
     try:
         reconstructs_inverted = _reconstructs_inverted(
-            scheme, attack, image_split, originals, _half_context(context, "control-positive", 0)
+            scheme, attack, image_split, originals, context.scoped("control-positive", 0, 0.5)
         )
     except AttackFailed:
         reconstructs_inverted = False
     context.report(0.5, "negative control")
     reconstructs_noise, nulls = _attack_noise(
-        scheme, attack, image_split, originals, _half_context(context, "control-negative", 1)
+        scheme, attack, image_split, originals, context.scoped("control-negative", 0.5, 1)
     )
     controls = Controls(
         positive="passed" if reconstructs_inverted else "failed",
@@ -205,13 +197,4 @@ def controls_context(context: RunContext, start: float) -> RunContext:
         report=lambda fraction, _: context.report(start + (1 - start) * fraction, "controls"),
         metric=lambda *_: None,
         ablation=False,
-    )
-
-
-def _half_context(context: RunContext, name: str, index: int) -> RunContext:
-    """For one of the two controls. A folder of its own keeps its checkpoints apart from those of the attack."""
-    return replace(
-        context,
-        checkpoints=context.checkpoints and context.checkpoints.child(name),
-        report=lambda fraction, phase: context.report((index + fraction) / 2, phase),
     )

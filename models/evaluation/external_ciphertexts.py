@@ -65,6 +65,7 @@ def run_external(
     image_split = _split_upload(attack, data, public)
     candidates = candidate_schemes(attack, *data.test.shape[1:3], key_per_image=key_per_image)
     controls_start = 1.0 if data.test_originals is None else controls_start_fraction(attack, len(candidates))
+    hashes = {"dataset_sha256": full_data.sha256, "originals_sha256": full_data.originals_sha256}
     attempts, failures = list[_Attempt](), list[AttackFailed]()
 
     def run(index: int, *, ablation: bool) -> AttackResult:
@@ -82,10 +83,13 @@ def run_external(
             # Only the curve of the best attempt is shown, and it takes longer than the attack.
             attack_result = run(index, ablation=context.ablation and len(candidates) == 1)
             if attack_result.similarities is not None:
-                return _link(
-                    scheme, attack, image_split, full_data, data, attack_result, attempt_started_at, options,
-                    controls_context(context, controls_start), started_at,
-                )  # fmt: skip
+                assert data.test_originals is not None  # pairs need originals
+                originals = Originals.build(data.test_originals, image_split.public, seed=options.seed)
+                seconds = time.monotonic() - attempt_started_at
+                return link_outcome(
+                    scheme, attack, image_split, originals, data.test, attack_result, seconds, options,
+                    controls_context(context, controls_start), data.notes, started_at,
+                ).with_result(**hashes)  # fmt: skip
             reconstructed = attack_result.reconstruct_each(data.test)
         except AttackFailed as reason:
             failures.append(type(reason)(f"as {label}: {reason}") if label else reason)
@@ -102,8 +106,9 @@ def run_external(
     if best.label:
         notes.append(f"best as if the scheme were {best.label}, of {len(candidates)} tried")
     if data.test_originals is None:
-        outcome = _unscored_result(attack, data.test, best, image_split.public, options, context, notes, started_at)
-        return replace(outcome, result=replace(outcome.result, dataset_sha256=full_data.sha256))
+        return _unscored_result(
+            attack, data.test, best, image_split.public, options, context, notes, started_at
+        ).with_result(**hashes)
     if context.ablation and len(candidates) > 1:
         with suppress(AttackFailed):  # a curve that fails takes nothing from the recovery
             best = replace(best, attack_result=run(best.index, ablation=True))
@@ -122,18 +127,10 @@ def run_external(
         controls_context(context, controls_start),
     )
     recogniser, recogniser_notes = _recognition_rate(full_data, data.test_originals, trial, options, context)
-    notes += recogniser_notes
-    outcome = build_outcome(
-        attack, originals, [trial], options, context, control_run, notes, started_at,
+    return build_outcome(
+        attack, originals, [trial], options, context, control_run, [*notes, *recogniser_notes], started_at,
         public=data.test[:0] if public is None else public, rejected=rejected,
-    )  # fmt: skip
-    result = replace(
-        outcome.result,
-        recogniser=recogniser,
-        dataset_sha256=full_data.sha256,
-        originals_sha256=full_data.originals_sha256,
-    )
-    return replace(outcome, result=result)
+    ).with_result(recogniser=recogniser, **hashes)  # fmt: skip
 
 
 def _recognition_rate(
@@ -147,29 +144,6 @@ def _recognition_rate(
     data = limit_to_profile(full_data, options.profile)
     assert data.train_originals is not None
     return recognition_rate(data.train_originals, data, originals, [trial], options, context)
-
-
-def _link(
-    scheme: Scheme[Any, Any] | None,
-    attack: Attack[Any],
-    image_split: ImageSplit,
-    full_data: ImageDataset,
-    data: ImageDataset,
-    attack_result: AttackResult,
-    attempt_started_at: float,
-    options: ScoringOptions,
-    context: RunContext,
-    started_at: float,
-) -> CellOutcome[CellResult]:
-    assert data.test_originals is not None  # pairs need originals
-    originals = Originals.build(data.test_originals, image_split.public, seed=options.seed)
-    seconds = time.monotonic() - attempt_started_at
-    outcome = link_outcome(
-        scheme, attack, image_split, originals, data.test, attack_result, seconds, options, context, data.notes,
-        started_at,
-    )  # fmt: skip
-    result = replace(outcome.result, dataset_sha256=full_data.sha256, originals_sha256=full_data.originals_sha256)
-    return replace(outcome, result=result)
 
 
 @dataclass(frozen=True)

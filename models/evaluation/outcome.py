@@ -6,7 +6,7 @@ import json
 import time
 import zlib
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, Generic, TypeVar
 
@@ -72,6 +72,10 @@ class CellOutcome(Generic[R]):
     curves: dict[str, list[list[float]]] = field(default_factory=dict)
     reconstructed: Images | None = None  # of every test image, under the first key
     images: AttackedImages | None = None
+
+    def with_result(self, **fields: Any) -> CellOutcome[R]:
+        """With other values of these fields of the result."""
+        return replace(self, result=replace(self.result, **fields))
 
 
 AnyOutcome = CellOutcome[CellResult] | CellOutcome[UtilityResult]

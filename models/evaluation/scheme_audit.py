@@ -180,8 +180,7 @@ def run_audit(
             curves = dict[str, list[list[float]]]()
             stored = _run_attack(subject, attack, options, context(attack.name, curves), secret, curves)
             if stored.outcome is not None and provenance is not None:
-                result = replace(stored.outcome.result, trained_key=provenance)
-                stored = replace(stored, outcome=replace(stored.outcome, result=result))
+                stored = replace(stored, outcome=stored.outcome.with_result(trained_key=provenance))
             if store and stored.status == "succeeded":
                 store.write(stored)
         progress.end(attack.name)
@@ -280,6 +279,6 @@ def _run_attack(
         return AuditedCell(attack, "failed", str(error))
     except ModuleNotFoundError as error:
         return AuditedCell(attack, "failed", f"{error.name} is not installed: pip install 'unveil[torch]'")
-    result = replace(outcome.result, notes=[*subject.notes, *outcome.result.notes])
-    outcome = replace(outcome, result=result, images=None)  # an audit keeps the cells of all attacks in memory
+    outcome = outcome.with_result(notes=[*subject.notes, *outcome.result.notes])
+    outcome = replace(outcome, images=None)  # an audit keeps the cells of all attacks in memory
     return AuditedCell(attack, "succeeded", "", outcome, {**curves, **outcome.curves})
