@@ -6,6 +6,7 @@ Imports no torch, because the API validates requests with it.
 from __future__ import annotations
 
 import inspect
+import itertools
 from collections.abc import Collection, Mapping
 from typing import Any
 
@@ -72,6 +73,7 @@ __all__ = [
     "setting",
     "ssim_window",
     "takes_unknown_scheme",
+    "variants_of",
 ]  # fmt: skip
 
 
@@ -208,10 +210,7 @@ def required_attacks(
 def known_ciphers() -> list[Scheme[Any, Any]]:
     """Every variant of every scheme whose keys are drawn: what ciphertexts of an unknown scheme may come from."""
     return [
-        make_scheme(name, variant)
-        for name, cls in schemes().items()
-        if not cls.trains
-        for variant in _variants(json_schema(cls.Settings))
+        make_scheme(name, variant) for name, cls in schemes().items() if not cls.trains for variant in variants_of(cls)
     ]
 
 
@@ -275,7 +274,7 @@ def describe_scheme(name: str, height: int = 96, width: int = 96) -> dict[str, A
     cls = schemes()[name]
     schema = json_schema(cls.Settings)
     variants = []
-    for settings in [{}] if cls.trains else _variants(schema):  # training settings do not change the scheme
+    for settings in [{}] if cls.trains else variants_of(cls):  # training settings do not change the scheme
         scheme = make_scheme(name, settings)
         padded = padded_size(height, width, scheme.size_multiple)
         paper = scheme.paper
@@ -344,10 +343,7 @@ def _describe_origin(kind: Kind, name: str) -> dict[str, Any]:
     return vars(origin)
 
 
-def _variants(schema: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """The settings of every combination of choices of a scheme's enumerated parameters."""
-    choices = [(name, prop["enum"]) for name, prop in schema["properties"].items() if "enum" in prop]
-    variants: list[dict[str, Any]] = [{}]
-    for name, values in choices:
-        variants = [{**variant, name: value} for variant in variants for value in values]
-    return variants
+def variants_of(scheme: type[Scheme[Any, Any]]) -> list[dict[str, Any]]:
+    """The settings of every combination of choices of its enumerated parameters."""
+    choices = {name: p["enum"] for name, p in json_schema(scheme.Settings)["properties"].items() if "enum" in p}
+    return [dict(zip(choices, values, strict=True)) for values in itertools.product(*choices.values())]

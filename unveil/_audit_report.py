@@ -19,8 +19,8 @@ from unveil.app.db.job_states import Status
 from unveil.app.report import formats, notebook
 from unveil.app.report.evaluation import Cell, Evaluation, EvaluationVerdict, JobError, Progress
 from unveil.app.report.formats import Format
-from unveil.app.report.labels import paper_row
-from unveil.app.report.model import Report, SampleTriple
+from unveil.app.report.labels import paper_verdicts
+from unveil.app.report.model import Report, SampleTriple, results_sha256
 from unveil.app.report.table import EvaluationTable
 from unveil.models import catalog
 from unveil.models.core.cell_result import CellResult
@@ -30,14 +30,12 @@ from unveil.models.core.verdict_rules.types import CellVerdict, SchemeVerdict
 from unveil.models.core.version import package_versions
 from unveil.models.evaluation.audit_verdict import compute_verdict
 from unveil.models.evaluation.cell_store import AuditedCell
-from unveil.models.evaluation.outcome import Sample, Scores
+from unveil.models.evaluation.outcome import Sample
 from unveil.models.evaluation.scheme_audit import Subject
 from unveil.models.evaluation.scoring import ScoringOptions
 
 if TYPE_CHECKING:
     import pandas as pd
-
-_NOT_REPEATABLE = ("seconds", "device", "hardware", "versions")  # fields that differ between runs with equal results
 
 
 @dataclass(frozen=True)
@@ -109,9 +107,7 @@ class AuditReport:
                     result,
                     outcome.reconstructed if outcome else None,
                     cell.curves,
-                    {k: v for k, v in vars(outcome.scores).items() if v is not None}
-                    if outcome and outcome.scores
-                    else {},
+                    outcome.scores.arrays() if outcome and outcome.scores else {},
                 )
         raise KeyError(f"the audit does not include {attack!r}; it has {', '.join(self.attacks)}")
 
@@ -120,16 +116,7 @@ class AuditReport:
 
     @cached_property
     def digest(self) -> str:
-        results = [
-            [
-                catalog.flatten_settings(cell.attack),
-                cell.status,
-                cell.reason,
-                _strip(cell.outcome.result.to_json()) if cell.outcome else None,
-            ]
-            for cell in self._cells
-        ]
-        return hashlib.sha256(json.dumps([self.scheme, results], sort_keys=True).encode()).hexdigest()
+        return results_sha256(self._jobs)
 
     @property
     def table(self) -> EvaluationTable:
@@ -161,7 +148,7 @@ class AuditReport:
                 if cell.outcome is None:
                     continue
                 folder = f"cells/{position:03d}-{cell.attack.name.replace('/', '-')}"
-                formats.write_scores_and_curves(archive, folder, _scores_csv(cell.outcome.scores), cell.curves)
+                formats.write_scores_and_curves(archive, folder, formats.scores_csv(cell.outcome.scores), cell.curves)
                 formats.write_sample_images(archive, folder, self._report.samples.get(job.id, ()))
         return buffer.getvalue()
 
@@ -204,24 +191,20 @@ class AuditReport:
         for cell, found in zip(self._cells, self._verdicts[1], strict=True):
             result = cell.outcome.result if cell.outcome else None
             if result is not None and found is not None:
-                leaking, comparison = list(found.leaking_images), found.comparison
-                result = replace(
-                    result,
-                    verdict=found.verdict,
-                    leaking_images=leaking,
-                    comparison=comparison,
-                    hardware=describe_hardware(result.device),
-                )
+                result = replace(result.with_verdict(found), hardware=describe_hardware(result.device))
             results.append(result)
         return results
 
     @cached_property
-    def _report(self) -> Report:
-        cells = [
+    def _jobs(self) -> list[Cell]:
+        return [
             _job(self.scheme, number, cell, result)
             for number, (cell, result) in enumerate(zip(self._cells, self._results, strict=True))
         ]
-        paper = paper_row(self.scheme) if self._subject.scheme is not None else None
+
+    @cached_property
+    def _report(self) -> Report:
+        cells = self._jobs
         evaluation = Evaluation(
             id=f"audit-{self.digest[:12]}",
             name=f"Audit of {self.name}",
@@ -233,7 +216,7 @@ class AuditReport:
             verdicts=[
                 EvaluationVerdict(
                     scheme=self.scheme,
-                    paper=None if paper is None else _paper_verdicts(paper),
+                    paper=paper_verdicts(self.scheme) if self._subject.scheme is not None else None,
                     **vars(self._verdict),
                 )
             ],
@@ -285,24 +268,12 @@ def _job(scheme: Mapping[str, Any], number: int, cell: AuditedCell, result: Cell
     )
 
 
-def _paper_verdicts(paper: catalog.PaperRow) -> dict[str, str]:
-    return {attack: "robust" if robust else "not robust" for attack, robust in paper.robust.items()}
-
-
 def _triple(cell_id: str, sample: Sample) -> SampleTriple:
     plain = None if sample.plain is None else to_png(sample.plain)
     protected, reconstructed = to_png(sample.protected), to_png(sample.reconstructed)
     md5 = None if plain is None else hashlib.md5(plain, usedforsecurity=False).hexdigest()
     sizes = (0 if plain is None else len(plain)), len(protected), len(reconstructed)
     return SampleTriple(cell_id, sample.index, sample.ssim, md5, *sizes, plain, protected, reconstructed)
-
-
-def _scores_csv(scores: Scores | None) -> str:
-    if scores is None:
-        return formats.scores_csv(())
-    vif = [None] * len(scores.index) if scores.vif is None else scores.vif.tolist()
-    columns = (scores.index.tolist(), scores.ssim.tolist(), scores.psnr.tolist(), scores.rank.tolist(), vif)
-    return formats.scores_csv(zip(*columns, strict=True))
 
 
 def _row(attack: AttackReport) -> dict[str, Any]:
@@ -324,10 +295,3 @@ def _row(attack: AttackReport) -> dict[str, Any]:
         "seconds": result.seconds if result else None,
         "reason": attack.reason,
     }
-
-
-def _strip(value: Any) -> Any:
-    """Without the fields that differ between runs with equal results."""
-    if isinstance(value, Mapping):
-        return {name: _strip(inner) for name, inner in value.items() if name not in _NOT_REPEATABLE}
-    return [_strip(inner) for inner in value] if isinstance(value, list) else value

@@ -9,7 +9,6 @@
 from __future__ import annotations
 
 import dataclasses
-import itertools
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -72,7 +71,7 @@ def checks_of(cls: type[Any]) -> Iterator[tuple[str, Check]]:
         for name, scheme in _schemes_for(cls):
             yield f"run on {name}", partial(_check_run, cls, scheme)
     elif not cls.trains:
-        for settings in _variants(cls):
+        for settings in catalog.variants_of(cls):
             label = ", ".join(map(str, settings.values()))
             for check in _SCHEME_CHECKS:
                 name = check.__name__.removeprefix("_check_").replace("_", " ")
@@ -95,11 +94,6 @@ def _run_all(cls: type[Any]) -> list[str]:
     if failures:
         raise CheckFailed("\n".join(failures))
     return passed
-
-
-def _variants(cls: type[Any]) -> Iterator[dict[str, Any]]:
-    choices = {name: p["enum"] for name, p in json_schema(cls.Settings)["properties"].items() if "enum" in p}
-    return (dict(zip(choices, values, strict=True)) for values in itertools.product(*choices.values()))
 
 
 def _photographs(count: int, height: int, width: int, multiple: int = 1) -> Images:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 from typing import Any
 
 from unveil.app.db.job_states import Status
@@ -20,12 +20,11 @@ def repeat_request(evaluation: Evaluation) -> dict[str, Any]:
     """The same schemes, attacks and settings again. A key that can no longer be used is trained again."""
     known = EvaluationCreate.model_fields.keys() - set(_RECORDED_ONLY)
     settings = {name: value for name, value in evaluation.settings.items() if name in known and value is not None}
-    unusable = {key["id"] for key in evaluation.keys if key["status"] != "ready"}
     return {
         **settings,
         "name": evaluation.name,
-        "schemes": [_repeat_entry(entry, unusable) for entry in evaluation.settings["schemes"]],
-        "attacks": [_repeat_entry(entry, unusable) for entry in evaluation.settings["attacks"]],
+        "schemes": _repeat_entries(evaluation, evaluation.settings["schemes"]),
+        "attacks": _repeat_entries(evaluation, evaluation.settings["attacks"]),
     }
 
 
@@ -34,26 +33,25 @@ def retry_request(evaluation: Evaluation) -> dict[str, Any]:
     request = repeat_request(evaluation)
     cells = [cell for cell in evaluation.cells if cell.status == Status.FAILED]
     utility = [job for job in evaluation.utility if job.status == Status.FAILED]
-    unusable = {key["id"] for key in evaluation.keys if key["status"] != "ready"}
-    schemes = [_repeat_entry(job.scheme, unusable) for job in (*cells, *utility)]
-    attacks = [_repeat_entry(cell.attack, unusable) for cell in cells]
     name = evaluation.name.removesuffix(_RETRY_SUFFIX)[: _MAX_NAME_LENGTH - len(_RETRY_SUFFIX)]
     return {
         **request,
         "name": name + _RETRY_SUFFIX,
-        "schemes": _drop_duplicates(schemes),
-        "attacks": _drop_duplicates(attacks) or [_WITHOUT_ATTACK],
+        "schemes": _repeat_entries(evaluation, [job.scheme for job in (*cells, *utility)]),
+        "attacks": _repeat_entries(evaluation, [cell.attack for cell in cells]) or [_WITHOUT_ATTACK],
         "utility": bool(utility),
     }
 
 
-def _repeat_entry(entry: Entry, unusable_keys: set[str]) -> dict[str, Any]:
-    return {
-        name: value
-        for name, value in entry.items()
-        if name not in ("added", "dataset_name") and not (name == "key_id" and value in unusable_keys)
-    }
-
-
-def _drop_duplicates(entries: list[dict[str, Any]]) -> list[Mapping[str, Any]]:
-    return [entry for position, entry in enumerate(entries) if entry not in entries[:position]]
+def _repeat_entries(evaluation: Evaluation, entries: Sequence[Entry]) -> list[dict[str, Any]]:
+    """Each entry once, without what a request does not name, and without keys that can no longer be used."""
+    unusable = {key["id"] for key in evaluation.keys if key["status"] != "ready"}
+    repeated = [
+        {
+            name: value
+            for name, value in entry.items()
+            if name not in ("added", "dataset_name") and not (name == "key_id" and value in unusable)
+        }
+        for entry in entries
+    ]
+    return [entry for position, entry in enumerate(repeated) if entry not in repeated[:position]]

@@ -50,11 +50,7 @@ async def load_report(
 
 async def scores_csv(session: AsyncSession, cell_id: str) -> str:
     """One line for each image; the header alone if the cell has no scores (yet)."""
-    scores = await queries.get_scores(session, cell_id)
-    if scores is None:
-        return formats.scores_csv(())
-    vif: list[Any] = scores.vif or [None] * len(scores.index)
-    return formats.scores_csv(zip(scores.index, scores.ssim, scores.psnr, scores.rank, vif, strict=True))
+    return formats.scores_csv(await queries.get_scores(session, cell_id))
 
 
 async def stream_zip(

@@ -11,9 +11,10 @@ from sqlalchemy import Row
 from unveil.app.db.job_states import ACTIVE, Status
 from unveil.app.db.tables import Cell, Evaluation
 from unveil.app.report.evaluation import Entry, EvaluationVerdict
-from unveil.app.report.labels import NOT_SETTINGS, paper_row
+from unveil.app.report.labels import NOT_SETTINGS, paper_verdicts
 from unveil.models import catalog
 from unveil.models.core.cell_result import CellResult
+from unveil.models.core.threat_models import models_with
 from unveil.models.core.verdict_rules.evidence import CellEvidence, CellStatus
 from unveil.models.core.verdict_rules.rules import scheme_verdict
 from unveil.models.core.verdict_rules.types import RULES_VERSION, EvaluatedScheme, SchemeVerdict
@@ -54,13 +55,8 @@ def compute_verdicts(settings: Mapping[str, Any], cells: Sequence[CellRow]) -> t
             verdict, by_cell = scheme_verdict(evaluated)
             for cell, found in zip(own, by_cell, strict=True):
                 if found is not None:
-                    results[cell.id] = replace(
-                        results[cell.id],
-                        verdict=found.verdict,
-                        leaking_images=list(found.leaking_images),
-                        comparison=found.comparison,
-                    )
-        verdicts.append(EvaluationVerdict(scheme=entry, paper=_paper_verdicts(entry), **vars(verdict)))
+                    results[cell.id] = results[cell.id].with_verdict(found)
+        verdicts.append(EvaluationVerdict(scheme=entry, paper=paper_verdicts(entry), **vars(verdict)))
     return verdicts, results
 
 
@@ -93,7 +89,9 @@ def _evaluated_scheme(
     return EvaluatedScheme(
         cells=tuple(evidence),
         required=tuple(attack for attack in required if attack.name not in unfit),
-        material=_material(originals, public) if scheme is None else tuple(m.name for m in catalog.NAMED_THREAT_MODELS),
+        material=models_with(
+            public=scheme is not None or public, pairs=scheme is not None or originals, oracle=scheme is not None
+        ),
         profile=settings["profile"],
         natural_output=scheme is not None and scheme.natural_output,
     )
@@ -105,13 +103,6 @@ def _cell_evidence(cell: CellRow, result: CellResult | None) -> CellEvidence | N
     settings = {name: value for name, value in cell.attack.items() if name != "name"}
     reason = "" if cell.error is None else cell.error["detail"]
     return CellEvidence(cell.attack["name"], cell.threat_model, settings, cast("CellStatus", cell.status), reason)
-
-
-def _material(originals: bool, public: bool) -> tuple[str, ...]:
-    """The threat models whose material comes with uploaded ciphertexts."""
-    models = catalog.ThreatModel
-    given = {models.CIPHERTEXT_ONLY: True, models.PUBLIC_IMAGES: public, models.KNOWN_PLAINTEXT: originals}
-    return tuple(model.name for model, is_given in given.items() if is_given)
 
 
 def _was_planned_to_run(cell: CellRow) -> bool:
@@ -135,11 +126,3 @@ def _earlier_verdict(cells: Sequence[CellRow], results: Results) -> SchemeVerdic
         return SchemeVerdict(verdict="inconclusive", because="some attacks have not finished")
     because = f"earlier rules, by {attack}; run the evaluation again for a verdict of the current rules"
     return SchemeVerdict(verdict=result.verdict, because=because, worst_attack=attack)
-
-
-def _paper_verdicts(entry: Entry) -> dict[str, str] | None:
-    """The paper's own verdicts on a scheme, by attack."""
-    paper = paper_row(entry)
-    if paper is None:
-        return None
-    return {attack: "robust" if robust else "not robust" for attack, robust in paper.robust.items()}

@@ -12,6 +12,7 @@ import zipfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from enum import StrEnum
 from functools import cache
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -69,9 +70,13 @@ def displayed_triples(report: Report) -> list[SampleTriple]:
     return [*in_grids, *proofs, *(each for strip in build_strips(report, grids).values() for each in strip)]
 
 
-def scores_csv(scores: Iterable[Sequence[Any]]) -> str:
-    """One line for each image. scores: (index, ssim, psnr, rank, vif) of each; vif may be None."""
-    return _to_csv([("index", "ssim", "psnr", "rank", "vif"), *scores])
+def scores_csv(scores: Any) -> str:
+    """One line for each image, below a header. scores: sequences with these names; None if there are none (yet)."""
+    names, lines = ("index", "ssim", "psnr", "rank", "vif"), list[Sequence[Any]]()
+    if scores is not None:
+        columns = [getattr(scores, name) for name in names]
+        lines = [*zip_longest(*(() if column is None else column for column in columns))]  # vif may be None
+    return _to_csv([names, *lines])
 
 
 def write_reports(archive: zipfile.ZipFile, report: Report, sign: Callable[[bytes], bytes] | None = None) -> None:

@@ -72,6 +72,12 @@ def paper_row(entry: Mapping[str, Any]) -> catalog.PaperRow | None:
         return None
 
 
+def paper_verdicts(entry: Mapping[str, Any]) -> dict[str, str] | None:
+    """The paper's own verdicts on a scheme with these settings, by attack."""
+    row = paper_row(entry)
+    return row and {attack: "robust" if robust else "not robust" for attack, robust in row.robust.items()}
+
+
 def format_number(value: float | None, digits: int = 3) -> str:
     return NO_VALUE if value is None else f"{value:.{digits}f}"
 

@@ -11,7 +11,7 @@ from functools import cached_property
 from typing import Any
 
 from unveil.app.report.charts import Points
-from unveil.app.report.evaluation import Evaluation
+from unveil.app.report.evaluation import Cell, Evaluation
 from unveil.app.report.labels import NOT_SETTINGS, dataset_label, default_settings, format_duration, title
 from unveil.app.report.references import Reference, references_of
 from unveil.app.report.table import EvaluationTable, TableCell
@@ -139,16 +139,7 @@ class Report:
         if evaluation.started_at and evaluation.finished_at and evaluation.finished_at > evaluation.started_at:
             duration = (evaluation.finished_at - evaluation.started_at).total_seconds()
             facts.append(("Duration", format_duration(duration)))
-        return [*facts, ("Results, SHA-256", self.results_sha256)]
-
-    @property
-    def results_sha256(self) -> str:
-        """Equal for equal figures: without times, devices and versions."""
-        cells = [
-            [cell.scheme, cell.attack, cell.status, cell.result and _without_run(cell.result.to_json())]
-            for cell in self.evaluation.cells
-        ]
-        return hashlib.sha256(json.dumps(cells, sort_keys=True).encode()).hexdigest()
+        return [*facts, ("Results, SHA-256", results_sha256(evaluation.cells))]
 
     @property
     def plugin_origins(self) -> list[str]:
@@ -173,6 +164,14 @@ class Report:
     def command(self) -> str:
         """The command that creates the same evaluation again, or the call that repeats the audit."""
         return evaluate_command(self.evaluation.settings) if self.call is None else self.call
+
+
+def results_sha256(cells: Sequence[Cell]) -> str:
+    """Equal for equal figures: without times, devices and versions."""
+    figures = [
+        [cell.scheme, cell.attack, cell.status, cell.result and _without_run(cell.result.to_json())] for cell in cells
+    ]
+    return hashlib.sha256(json.dumps(figures, sort_keys=True).encode()).hexdigest()
 
 
 def _without_run(value: Any) -> Any:

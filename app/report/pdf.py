@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from unveil.app.errors.problem import PdfUnavailable
-from unveil.app.report.model import Report
+from unveil.app.report.model import Report, results_sha256
 
 _TEMPLATE = Path(__file__).with_name("report.typ")
 _CSS = Path(__file__).with_name("report.css")
@@ -43,7 +43,7 @@ def render(page: bytes, report: Report) -> bytes:
     document = {
         "title": evaluation.name,
         "author": report.auditor or "",
-        "footer": f"{evaluation.id} · results SHA-256 {report.results_sha256[:16]}…",
+        "footer": f"{evaluation.id} · results SHA-256 {results_sha256(evaluation.cells)[:16]}…",
         "body": parser.root["children"],
     }
     with tempfile.TemporaryDirectory() as folder:

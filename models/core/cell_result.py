@@ -6,13 +6,13 @@ Stored and sent as JSON under the same field names. Fields of other versions sur
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from unveil.models.core.json_record import JsonRecord
 from unveil.models.core.threat_models import Capability
 from unveil.models.core.verdict_rules.evidence import Ambiguity, CellEvidence, ControlOutcome
-from unveil.models.core.verdict_rules.types import WORST_FIRST, Verdict
+from unveil.models.core.verdict_rules.types import WORST_FIRST, CellVerdict, Verdict
 
 Level = Literal["High", "Low"]
 
@@ -167,6 +167,11 @@ class CellResult(JsonRecord):
     """Of the worker that computed the result"""
     origin: Mapping[str, Mapping[str, Any] | None] | None = None
     """Distribution, version and source_sha256 of `scheme` and `attack`"""
+
+    def with_verdict(self, found: CellVerdict) -> CellResult:
+        """With the verdict that follows from all cells of the scheme together."""
+        leaking = list(found.leaking_images)
+        return replace(self, verdict=found.verdict, leaking_images=leaking, comparison=found.comparison)
 
     @property
     def is_scored(self) -> bool:

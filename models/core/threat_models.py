@@ -64,3 +64,10 @@ NAMED_THREAT_MODELS = (
     ThreatModel.KNOWN_PLAINTEXT,
     ThreatModel.CHOSEN_PLAINTEXT,
 )
+
+
+def models_with(*, public: bool, pairs: bool, oracle: bool) -> tuple[str, ...]:
+    """The names of the threat models of attackers with this material or less."""
+    given = {Capability.PUBLIC_IMAGES: public, Capability.PAIRS: pairs, Capability.ORACLE: oracle}
+    held = {Capability.CIPHERTEXTS, *(capability for capability, is_given in given.items() if is_given)}
+    return tuple(model.name for model in NAMED_THREAT_MODELS if model.capabilities <= held)

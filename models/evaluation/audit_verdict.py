@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from unveil.models.catalog import ThreatModel, required_attacks
+from unveil.models.catalog import required_attacks
+from unveil.models.core.threat_models import models_with
 from unveil.models.core.verdict_rules.evidence import CellEvidence
 from unveil.models.core.verdict_rules.rules import scheme_verdict
 from unveil.models.core.verdict_rules.types import CellVerdict, EvaluatedScheme, SchemeVerdict
@@ -32,7 +33,12 @@ def compute_verdict(
         oracle=subject.oracle is not None,
         key_per_image=subject.key_per_image,
     )
-    material = _material(subject)
+    known = scheme is not None
+    material = models_with(
+        public=known or subject.public is not None,
+        pairs=known or subject.data.test_originals is not None,
+        oracle=subject.oracle_allowed and (known or subject.oracle is not None),
+    )
     unfit = {cell.attack.name for cell in cells if cell.status == "not_applicable"}
     evaluated = EvaluatedScheme(
         cells=tuple(evidence),
@@ -49,15 +55,3 @@ def _evidence(cell: AuditedCell) -> CellEvidence:
         return cell.outcome.result.evidence
     settings = dict(vars(cell.attack.settings))
     return CellEvidence(cell.attack.name, cell.attack.threat_model.name, settings, cell.status, cell.reason)
-
-
-def _material(subject: Subject) -> tuple[str, ...]:
-    """The threat models whose material the attacker was given."""
-    known = subject.scheme is not None
-    given = {
-        ThreatModel.CIPHERTEXT_ONLY: True,
-        ThreatModel.PUBLIC_IMAGES: known or subject.public is not None,
-        ThreatModel.KNOWN_PLAINTEXT: known or subject.data.test_originals is not None,
-        ThreatModel.CHOSEN_PLAINTEXT: subject.oracle_allowed and (known or subject.oracle is not None),
-    }
-    return tuple(model.name for model, is_given in given.items() if is_given)

@@ -77,10 +77,11 @@ class CellStore:
     def write(self, cell: AuditedCell) -> None:
         outcome = cell.outcome
         assert outcome is not None
+        scores = {} if outcome.scores is None else outcome.scores.arrays()
         meta = {
             "result": outcome.result.to_json(),
             "samples": [(sample.index, sample.ssim) for sample in outcome.samples],
-            "scores": list(_score_arrays(outcome.scores)),
+            "scores": list(scores),
             "curves": cell.curves,
         }
         arrays: dict[str, Any] = {"meta": np.frombuffer(json.dumps(meta).encode(), np.uint8)}
@@ -88,16 +89,12 @@ class CellStore:
             for kind in ("plain", "protected", "reconstructed"):
                 if getattr(sample, kind) is not None:
                     arrays[f"{kind}_{k}"] = getattr(sample, kind)
-        arrays |= {f"scores_{name}": values for name, values in _score_arrays(outcome.scores).items()}
+        arrays |= {f"scores_{name}": values for name, values in scores.items()}
         if outcome.reconstructed is not None:
             arrays["reconstructed"] = outcome.reconstructed
         buffer = io.BytesIO()
         np.savez(buffer, **arrays)
         DirectoryStore(self.folder).write(_file_name(cell.attack), buffer.getvalue())
-
-
-def _score_arrays(scores: Scores | None) -> dict[str, Any]:
-    return {} if scores is None else {name: values for name, values in vars(scores).items() if values is not None}
 
 
 def _file_name(attack: Attack[Any]) -> str:

@@ -61,6 +61,10 @@ class Scores:
     rank: npt.NDArray[np.float64]
     vif: npt.NDArray[np.float64] | None = None  # None: the images are too small for it
 
+    def arrays(self) -> dict[str, npt.NDArray[Any]]:
+        """Those that there are, by name."""
+        return {name: values for name, values in vars(self).items() if values is not None}
+
 
 @dataclass(frozen=True)
 class CellOutcome(Generic[R]):

@@ -133,11 +133,7 @@ def build_provenance(
 
     classifier: of plain images, on `context.device`; None leaves the accuracies out.
     """
-    import platform
-
-    import torch
-
-    from unveil.models.core.version import __version__
+    from unveil.models.core.version import package_versions
     from unveil.models.metrics.ssim import ssim
     from unveil.models.training.classifier import accuracy
 
@@ -153,5 +149,4 @@ def build_provenance(
         if classifier is not None:
             test["accuracy_plain"] = accuracy(classifier, plain, labels, context)
             test["accuracy_protected"] = accuracy(classifier, protected, labels, context)
-    versions = {"unveil": __version__, "torch": torch.__version__, "python": platform.python_version()}
-    return {"test": test, "seed": context.seed, "device": context.device, "versions": versions}
+    return {"test": test, "seed": context.seed, "device": context.device, "versions": package_versions()}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import math
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import example, given
@@ -63,6 +64,8 @@ def _csv_of(name: str) -> str:
 
 
 def test_negative_numbers_stay_numbers() -> None:
-    (line,) = csv.DictReader(io.StringIO(scores_csv([(0, -0.25, -3, None, None)])))
+    (line,) = csv.DictReader(
+        io.StringIO(scores_csv(SimpleNamespace(index=[0], ssim=[-0.25], psnr=[-3], rank=[None], vif=None)))
+    )
     assert line == {"index": "0", "ssim": "-0.25", "psnr": "-3", "rank": "", "vif": ""}
     assert [escape_csv(cell) for cell in ("-0.5", "+1e-3", -0.5)] == ["-0.5", "+1e-3", -0.5]
