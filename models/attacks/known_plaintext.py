@@ -110,14 +110,8 @@ class KnownPlaintext(Attack[KnownPlaintextSettings]):
             metrics["pairs_needed"] = float(enough)
         if enough is not None and enough < pair_count:
             note += f"; {enough} of them suffice{'s' if enough == 1 else ''} to read all of them exactly"
-        return AttackResult(
-            reconstructed,
-            solution.inverse,
-            solution.key,
-            metrics,
-            curve.points,
-            notes=(note, *curve.notes),
-        )
+        notes = (note, *curve.notes)
+        return AttackResult(reconstructed, solution.inverse, solution.key, metrics, curve.points, notes=notes)
 
 
 def solve_pairs(

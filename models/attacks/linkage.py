@@ -65,6 +65,8 @@ class Linkage(Attack[LinkageSettings]):
         return "any"
 
     def run(self, attack_input: AttackInput, context: RunContext) -> AttackResult:
+        from unveil.models.recovery.linear_recogniser import LinearRecogniser, top1
+
         pairs = attack_input.pairs
         if pairs is None or len(pairs.plain) < _MIN_PAIRS:
             given = 0 if pairs is None else len(pairs.plain)
@@ -72,9 +74,13 @@ class Linkage(Attack[LinkageSettings]):
         plain, protected = pairs.plain, pairs.protected
         held_out = min(_MAX_HELD_OUT, max(1, round(_HELD_OUT_SHARE * len(plain))))
         encoders, training_notes = self._train_encoders(plain[:-held_out], protected[:-held_out], context)
-        candidates = {"linear": _fit_linear(plain, protected, held_out), "contrastive": encoders}
+        candidates: dict[str, Recogniser] = {
+            "linear": LinearRecogniser.fit(plain, protected, held_out),
+            "contrastive": encoders,
+        }
         rates = {
-            name: _top1(recogniser, protected[-held_out:], plain[-held_out:]) for name, recogniser in candidates.items()
+            name: top1(recogniser.embed_protected(protected[-held_out:]), recogniser.embed_plain(plain[-held_out:]))
+            for name, recogniser in candidates.items()
         }
         chosen = max(rates, key=rates.__getitem__)
         queries = candidates[chosen].embed_protected(attack_input.targets)
@@ -125,15 +131,3 @@ class _Encoders:
                 for i in range(0, len(images), _BATCH)
             ]
         return np.concatenate([part.float().cpu().numpy() for part in parts])
-
-
-def _fit_linear(plain: Images, protected: Images, held_out: int) -> Recogniser:
-    from unveil.models.recovery.linear_recogniser import LinearRecogniser
-
-    return LinearRecogniser.fit(plain, protected, held_out)
-
-
-def _top1(recogniser: Recogniser, protected: Images, plain: Images) -> float:
-    from unveil.models.recovery.linear_recogniser import top1
-
-    return top1(recogniser.embed_protected(protected), recogniser.embed_plain(plain))

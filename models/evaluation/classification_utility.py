@@ -84,11 +84,7 @@ def run_utility(
         notes = [f"judged by the classifier that its key was trained with, as it is: {classifier_description}"]
         return _build_result(plain_correct, protected_correct, training, cost, s, data, context, notes, started_at)
     protected = TrainTestImages(protect(plain.train, len(plain.test)), protected_test)
-    plain_correct, protected_correct, notes = _train_both(scheme, plain, protected, data, options, context)
-    training = _availability(plain_correct, protected_correct, data, "trained on protected images")
-    return _build_result(
-        plain_correct, protected_correct, training, cost, CLASSIFIERS[options.profile], data, context, notes, started_at
-    )
+    return _train_and_compare(scheme, plain, protected, cost, data, options, context, started_at)
 
 
 def run_external_utility(
@@ -102,16 +98,10 @@ def run_external_utility(
     data = limit_to_profile(data, options.profile)
     assert data.train_originals is not None
     assert data.test_originals is not None
-    plain, protected = (
-        TrainTestImages(data.train_originals, data.test_originals),
-        TrainTestImages(data.train, data.test),
-    )
-    plain_correct, protected_correct, notes = _train_both(None, plain, protected, data, options, context)
+    plain = TrainTestImages(data.train_originals, data.test_originals)
+    protected = TrainTestImages(data.train, data.test)
     cost = ProtectionCost(level=None, images_per_second=None, parameters=None)
-    training = _availability(plain_correct, protected_correct, data, "trained on protected images")
-    return _build_result(
-        plain_correct, protected_correct, training, cost, CLASSIFIERS[options.profile], data, context, notes, started_at
-    )
+    return _train_and_compare(None, plain, protected, cost, data, options, context, started_at)
 
 
 def limit_to_profile(data: ImageDataset, profile: Profile) -> ImageDataset:
@@ -163,15 +153,17 @@ def recognition_rate(
     return rate, []
 
 
-def _train_both(
+def _train_and_compare(
     scheme: Scheme[Any, Any] | None,
     plain: TrainTestImages,
     protected: TrainTestImages,
+    cost: ProtectionCost,
     data: ImageDataset,
     options: ScoringOptions,
     context: RunContext,
-) -> tuple[CorrectMask, CorrectMask, list[str]]:
-    """Trains on plain and on protected images: which plain, and which protected, test images are classified right."""
+    started_at: float,
+) -> CellOutcome[UtilityResult]:
+    """The utility by two classifiers: one trained on plain, one on protected images."""
     settings = CLASSIFIERS[options.profile]
     network = f"ResNet-20 of width {settings.width}, images folded by {settings.shrink}"
     notes = [f"{network}, {len(plain.train):,} training images, {settings.epochs} epochs, no augmentation"]
@@ -184,7 +176,8 @@ def _train_both(
         protected.train, data.train_labels, protected_settings, context.scoped("protected", 0.5, 0.95)
     )
     protected_correct = predict(classifier, protected.test, context.scoped("protected", 0.95, 1.0)) == data.test_labels
-    return plain_correct, protected_correct, notes
+    training = _availability(plain_correct, protected_correct, data, "trained on protected images")
+    return _build_result(plain_correct, protected_correct, training, cost, settings, data, context, notes, started_at)
 
 
 def _availability(
