@@ -8,7 +8,6 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import func
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from unveil.app.datasets.service import resolve_plain_dataset
@@ -79,7 +78,7 @@ async def get_many(session: AsyncSession, principal: Principal, ids: Sequence[st
 async def create(session: AsyncSession, app_state: AppState, principal: Principal, body: KeyCreate, id: str) -> KeyOut:
     """A drawn or a given key, or one to be trained; not yet committed.
 
-    Raises UnknownScheme, NoPlainImages, Invalid naming the field, QueueFull.
+    Raises UnknownScheme, UnknownDataset, Invalid naming the field, QueueFull.
     """
     scheme_class = catalog.schemes().get(body.scheme)
     if scheme_class is not None and scheme_class.trains:
@@ -192,9 +191,7 @@ def to_key_out(key: Key, width: int | None = None, height: int | None = None) ->
     bits = effective_bits = None
     with suppress(UnknownName, ParameterError):  # a key of another version's scheme is shown too
         scheme = catalog.make_scheme(key.scheme, key.params)
-        sides = catalog.padded_size(
-            height or key.height or _DEFAULT_SIDE, width or key.width or _DEFAULT_SIDE, scheme.size_multiple
-        )
+        sides = _padded_sides(scheme, key, width, height)
         bits, effective_bits = scheme.key_space_bits(*sides), catalog.effective_bits(scheme, *sides)
     if key.training_request is not None:
         effective_bits = _seed_bits(key)
@@ -221,6 +218,12 @@ def to_key_out(key: Key, width: int | None = None, height: int | None = None) ->
         error=JobError(**key.error) if key.error else None,
         links=links,
     )
+
+
+def _padded_sides(scheme: Scheme[Any, Any], key: Key, width: int | None, height: int | None) -> tuple[int, int]:
+    """(height, width) of the images asked for, by default those of the key, after padding."""
+    sides = height or key.height or _DEFAULT_SIDE, width or key.width or _DEFAULT_SIDE
+    return catalog.padded_size(*sides, scheme.size_multiple)
 
 
 def _public_request(key: Key) -> dict[str, Any] | None:
@@ -267,9 +270,7 @@ async def export_material(
         raise NotExportable(f"the key is a trained network; {key.scheme} has no explicit form")
     if not scheme.has_explicit_keys:
         raise NotExportable(f"keys of {key.scheme} have no explicit form")
-    sides = catalog.padded_size(
-        height or key.height or _DEFAULT_SIDE, width or key.width or _DEFAULT_SIDE, scheme.size_multiple
-    )
+    sides = _padded_sides(scheme, key, width, height)
     if sides[0] * sides[1] > app_state.settings.max_pixels:
         message = (
             f"{sides[1]}x{sides[0]} has more than the {app_state.settings.max_pixels} pixels that an image may have"
@@ -322,23 +323,9 @@ async def destroy(session: AsyncSession, app_state: AppState, principal: Princip
 async def cancel(session: AsyncSession, principal: Principal, id: str) -> KeyOut:
     """Ask the training to stop; asking again is fine. Commits. Raises UnknownKey, KeyDestroyed, NotTraining."""
     (key,) = await get_many(session, principal, [id])
-    # Its lock comes first: see app/jobs/event_log.py.
-    evaluation = None
-    if key.evaluation_id is not None:
-        evaluation = await session.run_sync(event_log.lock_evaluation, key.evaluation_id)
-    await session.refresh(key, with_for_update=True)
-    status = Status(key.status)
-    if status is Status.CANCELLED:  # who lost the first answer asks again
-        return to_key_out(key)
-    if status not in ACTIVE:
-        raise NotTraining(f"{id} is {_PUBLIC_STATUS[status]}")
-    if status is Status.QUEUED:
-        key.status, key.finished_at = Status.CANCELLED, func.clock_timestamp()
-    else:
-        key.status = Status.CANCELLING
-    await session.flush()
-    if evaluation is not None:
-        await session.run_sync(event_log.on_key_status_changed, evaluation, id)
+    await session.run_sync(event_log.cancel_job, id, key.evaluation_id)
     await session.commit()
     await session.refresh(key)
+    if key.status not in (Status.CANCELLING, Status.CANCELLED):
+        raise NotTraining(f"{id} is {_PUBLIC_STATUS[Status(key.status)]}")
     return to_key_out(key)
