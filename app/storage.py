@@ -15,6 +15,7 @@ from fsspec.implementations.local import LocalFileSystem
 
 from unveil.app.observability import failpoints
 from unveil.app.settings import Settings
+from unveil.models.core.files import replace_file, sync_folder
 
 
 class StorageError(OSError):
@@ -56,7 +57,7 @@ def classify_error(error: Exception) -> StorageError | None:
 
 @contextmanager
 def _translate_storage_errors() -> Iterator[None]:
-    """Raises StorageFailed for what went wrong, except FileNotFoundError."""
+    """Raises StorageError for what went wrong, except FileNotFoundError."""
     try:
         yield
     except FileNotFoundError:
@@ -69,7 +70,7 @@ def _translate_storage_errors() -> Iterator[None]:
 
 
 class BlobStore:
-    """Every method raises StorageFull or StorageAway."""
+    """Every method raises StorageError."""
 
     def __init__(self, settings: Settings) -> None:
         self._fs, root = fsspec.core.url_to_fs(settings.blob_url, use_listings_cache=False)  # others write too
@@ -119,23 +120,11 @@ class BlobStore:
             return
         target = Path(path)
         target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        partial = target.with_name(f"{target.name}.{os.getpid()}.part")
-        try:
-            with os.fdopen(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
-                fill(file)
-                file.flush()
-                os.fsync(file.fileno())
+        with replace_file(target) as file:
+            fill(file)
             failpoints.failpoint("blob-before-rename")
-            partial.replace(target)
-        except BaseException:
-            partial.unlink(missing_ok=True)
-            raise
         failpoints.failpoint("blob-renamed")
-        directory = os.open(target.parent, os.O_RDONLY)
-        try:
-            os.fsync(directory)
-        finally:
-            os.close(directory)
+        sync_folder(target.parent)
 
     @_translate_storage_errors()
     def read(self, name: str) -> bytes:

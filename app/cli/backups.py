@@ -7,7 +7,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, BinaryIO
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -21,6 +21,7 @@ from unveil.app.cli.common import (
     read_settings,
     stderr,
 )
+from unveil.models.core.files import replace_file
 
 if TYPE_CHECKING:
     from unveil.app.settings import Settings
@@ -46,7 +47,9 @@ def backup(
         if str(file) == "-":
             write(settings, keyring, sys.stdout.buffer, stderr().print)
         else:
-            with _open_new_file(file) as out:
+            if file.exists():
+                raise UsageError(f"{file} exists; choose another name")
+            with replace_file(file) as out:
                 write(settings, keyring, out, stderr().print)
         if settings.keyring_file is not None:
             stderr().print(
@@ -101,22 +104,6 @@ def _service_settings(state: Path | None, *, new: bool = False) -> Iterator[Sett
                 yield read_settings()
     except (BackupError, ValueError, RuntimeError) as error:
         raise CommandFailed(str(error).strip()) from None
-
-
-@contextmanager
-def _open_new_file(file: Path) -> Iterator[BinaryIO]:
-    """Whole or not at all, and for its owner alone."""
-    if file.exists():
-        raise UsageError(f"{file} exists; choose another name")
-    partial = file.with_name(f"{file.name}.part")
-    try:
-        with os.fdopen(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as out:
-            yield out
-            out.flush()
-            os.fsync(out.fileno())
-        partial.rename(file)
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 @contextmanager

@@ -34,6 +34,7 @@ import redis
 from psycopg import sql
 
 from unveil.app.local.supervisor import ChildProcess, kill_orphan, spawn, wait_until
+from unveil.models.core.files import replace_file
 
 _START_TIMEOUT_S = 60.0
 _USER = _DATABASE = "unveil"
@@ -303,13 +304,8 @@ def get_or_create_secret(state: Path, name: str) -> str:
 
 def write_secret(path: Path, text: str) -> str:
     """Replace the file atomically; its content is never readable by other users."""
-    partial = path.with_name(f"{path.name}.part")
-    partial.unlink(missing_ok=True)
-    with os.fdopen(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
-        file.write(text + "\n")
-        file.flush()
-        os.fsync(file.fileno())
-    partial.rename(path)
+    with replace_file(path) as file:
+        file.write(f"{text}\n".encode())
     return text
 
 

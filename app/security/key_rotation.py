@@ -35,6 +35,7 @@ from unveil.app.db.tables import (
     Webhook,
 )
 from unveil.app.security.envelope import DecryptionError, Keyring, parse_keyring
+from unveil.models.core.files import replace_file, sync_folder
 
 _BATCH_SIZE = 200
 # A worker that lost the database keeps a finished result for ten minutes before it gives up: worker/jobs.py.
@@ -195,19 +196,11 @@ def vacuum_keys(engine: Engine, on_progress: Callable[[str], None]) -> None:
 
 def write_keyring_file(file: Path, keyring: Keyring) -> None:
     """Replace the file atomically; its content is never readable by other users."""
-    partial = file.with_name(f"{file.name}.part")
-    with os.fdopen(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as out:
-        out.write(keyring.dumps())
-        out.flush()
-        os.fsync(out.fileno())
     owner = file.stat()
-    os.chown(partial, owner.st_uid, owner.st_gid)  # the service may run as a different user than this command
-    partial.replace(file)
-    folder = os.open(file.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
+    with replace_file(file) as out:
+        out.write(keyring.dumps().encode())
+        os.fchown(out.fileno(), owner.st_uid, owner.st_gid)  # the service may run as a different user than this command
+    sync_folder(file.parent)
 
 
 def _wait_for_processes(

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import hashlib
 import io
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
+
+from unveil.models.core.files import replace_file
 
 
 class CheckpointStore(Protocol):
@@ -40,16 +41,8 @@ class DirectoryStore:
 
     def write(self, name: str, data: bytes) -> None:
         self.path.mkdir(parents=True, exist_ok=True)
-        temporary = self.path / f"{name}.part"
-        try:
-            with temporary.open("wb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-        except OSError:
-            temporary.unlink(missing_ok=True)
-            raise
-        temporary.replace(self.path / name)
+        with replace_file(self.path / name, 0o666) as file:
+            file.write(data)
 
     def child(self, name: str) -> DirectoryStore:
         return DirectoryStore(self.path / name)
