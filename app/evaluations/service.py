@@ -75,7 +75,9 @@ async def plan(
         assert images, "the plan has no key to train without a dataset"
         keys_service.require_trainable(key.scheme, images, "/dataset")
     datasets_by_field = {"dataset_name": None if _is_external_only(body) else images, "public_dataset_name": public}
-    images_of: dict[str | None, DatasetInfo] = {**uploads, **({None: images} if images else {})}
+    images_of = dict[str | None, DatasetInfo](uploads.items())
+    if images:
+        images_of[None] = images
     return replace(
         planned,
         dataset_names={

@@ -75,7 +75,9 @@ def paper_row(entry: Mapping[str, Any]) -> catalog.PaperRow | None:
 def paper_verdicts(entry: Mapping[str, Any]) -> dict[str, str] | None:
     """The paper's own verdicts on a scheme with these settings, by attack."""
     row = paper_row(entry)
-    return row and {attack: "robust" if robust else "not robust" for attack, robust in row.robust.items()}
+    if row is None:
+        return None
+    return {attack: "robust" if robust else "not robust" for attack, robust in row.robust.items()}
 
 
 def format_number(value: float | None, digits: int = 3) -> str:
