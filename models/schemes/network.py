@@ -133,6 +133,8 @@ def build_provenance(
 
     classifier: of plain images, on `context.device`; None leaves the accuracies out.
     """
+    import torch
+
     from unveil.models.core.version import package_versions
     from unveil.models.metrics.ssim import ssim
     from unveil.models.training.classifier import accuracy
@@ -149,4 +151,5 @@ def build_provenance(
         if classifier is not None:
             test["accuracy_plain"] = accuracy(classifier, plain, labels, context)
             test["accuracy_protected"] = accuracy(classifier, protected, labels, context)
-    return {"test": test, "seed": context.seed, "device": context.device, "versions": package_versions()}
+    versions = {**package_versions(), "torch": torch.__version__}
+    return {"test": test, "seed": context.seed, "device": context.device, "versions": versions}
