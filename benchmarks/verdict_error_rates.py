@@ -33,7 +33,7 @@ from unveil.models.data.dead_leaves import dead_leaves
 from unveil.models.evaluation.key_evidence import Nulls, collect_evidence, null_distributions
 from unveil.models.metrics.comparisons import COMPARISON_NAMES, COMPARISONS, SHIFT
 from unveil.models.metrics.gallery import build_gallery
-from unveil.models.metrics.matching import ComparisonScores, Matches, outstanding, similarities
+from unveil.models.metrics.matching import ComparisonScores, Matches, gap_p_values, similarities
 from unveil.models.metrics.significance import fit_null
 
 NULL_PAIRS = 10_000  # similarities that a null distribution is fitted to; the product takes 250,000 where there are
@@ -66,7 +66,7 @@ def make_pool(kinds: Mapping[str, Images], originals: Images) -> Pool:
             similarity[start : start + len(images), :, number] = found[name]
         start += len(images)
     best = similarity.argmax(axis=1)
-    gap = np.stack([outstanding(similarity[..., number]) for number in range(similarity.shape[2])], axis=1)
+    gap = np.stack([gap_p_values(similarity[..., number]) for number in range(similarity.shape[2])], axis=1)
     shift = COMPARISON_NAMES.index(SHIFT)
     nominated = np.zeros(similarity.shape[:2], np.bool_)
     for number, comparison in enumerate(COMPARISONS):

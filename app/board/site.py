@@ -13,8 +13,8 @@ from pathlib import Path
 import jinja2
 
 from unveil.app.board import formats
+from unveil.app.board.assets import STATIC_DIR, TEMPLATE_DIR, VERDICT_ORDER
 from unveil.app.board.formats import BoardFormat
-from unveil.app.board.pages import STATIC_DIR, TEMPLATE_DIR, VERDICT_ORDER
 from unveil.app.board.plot import build_plot
 from unveil.app.report import formats as report_formats
 from unveil.app.report import narrative

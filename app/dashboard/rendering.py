@@ -14,8 +14,8 @@ from fastapi.templating import Jinja2Templates
 from markupsafe import Markup
 from starlette.responses import RedirectResponse, Response
 
-from unveil.app.board.pages import TEMPLATE_DIR as BOARD_TEMPLATE_DIR
-from unveil.app.board.pages import VERDICT_ORDER
+from unveil.app.board.assets import TEMPLATE_DIR as BOARD_TEMPLATE_DIR
+from unveil.app.board.assets import VERDICT_ORDER
 from unveil.app.dashboard import heatmap
 from unveil.app.errors.problem import NotFound, Problem, Unauthenticated
 from unveil.app.http.authentication import AuthenticatedRoute

@@ -9,7 +9,7 @@ from __future__ import annotations
 from fastapi import APIRouter, Depends
 from starlette.responses import FileResponse, Response
 
-from unveil.app.board.pages import STATIC_DIR as BOARD_STATIC_DIR
+from unveil.app.board.assets import STATIC_DIR as BOARD_STATIC_DIR
 from unveil.app.dashboard import (
     board,
     cells,
@@ -17,7 +17,7 @@ from unveil.app.dashboard import (
     evaluations,
     keys_and_datasets,
     playground,
-    shared,
+    share_link,
     sign_in,
     webhooks,
 )
@@ -35,7 +35,7 @@ for sub_router in (
     evaluation_form.api_router,
     evaluations.router,
     cells.router,
-    shared.router,
+    share_link.router,
     board.router,
     playground.router,
     keys_and_datasets.page_router,

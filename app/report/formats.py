@@ -22,10 +22,10 @@ from unveil.app.report import charts, narrative, pdf
 from unveil.app.report.image_grids import PAPER_FIGURES, ImageStore, build_image_grids, build_strips
 from unveil.app.report.labels import NO_VALUE, format_number, format_percent
 from unveil.app.report.model import Report, SampleTriple
+from unveil.app.report.paper_tables import table_1, table_2, utility_table
 from unveil.app.report.proof_image import ProofImage, proof_image
 from unveil.app.report.references import Reference
 from unveil.app.report.table import TableCell
-from unveil.app.report.tables import table_1, table_2, utility_table
 
 TEMPLATE_DIR = Path(__file__).parent
 CSS = (TEMPLATE_DIR / "report.css").read_text(encoding="utf-8")

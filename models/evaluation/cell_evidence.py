@@ -14,7 +14,7 @@ from unveil.models.core.verdict_rules.evidence import CellEvidence, Effort, KeyE
 from unveil.models.core.verdict_rules.rules import above_chance
 from unveil.models.core.verdict_rules.types import FAMILY_ERROR
 from unveil.models.evaluation.controls import ControlRun
-from unveil.models.evaluation.ground_truth import find_shown_images
+from unveil.models.evaluation.ground_truth import match_public_images
 from unveil.models.evaluation.key_evidence import collect_evidence
 from unveil.models.evaluation.scoring import KeyTrial
 from unveil.models.metrics.comparisons import COMPARISON_NAMES
@@ -39,7 +39,7 @@ def build_evidence(
     first = trials[0]
     keys = [_key_evidence(trial, control_run, seed) for trial in trials]
     keys += [collect_evidence(matches, control_run.nulls) for matches in rejected]
-    natural, shown = natural_and_shown([trial.protected for trial in trials], public)
+    natural_looking, matched_public = find_natural_looking([trial.protected for trial in trials], public)
     return CellEvidence(
         attack.name,
         attack.threat_model.name,
@@ -49,8 +49,8 @@ def build_evidence(
         controls=vars(control_run.controls),
         gallery=first.matches.gallery,
         effective_gallery=first.matches.effective_gallery,
-        natural_looking=natural,
-        matched_public=shown,
+        natural_looking=natural_looking,
+        matched_public=matched_public,
         ambiguity=first.attack_result.ambiguity,
         effort=effort([trial.attack_result for trial in trials], [trial.seconds for trial in trials]),
     )
@@ -67,14 +67,14 @@ def _key_evidence(trial: KeyTrial, control_run: ControlRun, seed: int) -> KeyEvi
     )
 
 
-def natural_and_shown(protected: Sequence[Images], public: Images) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """Indices of ciphertexts, under any key, that look like natural images, and of those that show a public image."""
+def find_natural_looking(protected: Sequence[Images], public: Images) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Indices of ciphertexts, under any key, that look like natural images, and of those that match a public image."""
     natural, shown = set[int](), set[int]()
     for images in protected:
         found = np.flatnonzero(naturalness(images).looks_natural)
         natural.update(found.tolist())
         if len(found) and len(public) and public.shape[1:] == images.shape[1:]:
-            matches = find_shown_images(images[found], public)
+            matches = match_public_images(images[found], public)
             shown.update(int(found[match.index]) for match in matches if match.p_value <= _SHOWN_P)
     return tuple(sorted(natural)), tuple(sorted(shown))
 

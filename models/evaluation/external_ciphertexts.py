@@ -23,7 +23,7 @@ from unveil.models.core.verdict_rules.rules import cell_verdict
 from unveil.models.data.image_dataset import ImageDataset
 from unveil.models.evaluation.attacked_images import AttackedImages
 from unveil.models.evaluation.attacker_view import ImageSplit, build_attack_input, split_images
-from unveil.models.evaluation.cell_evidence import effort, natural_and_shown
+from unveil.models.evaluation.cell_evidence import effort, find_natural_looking
 from unveil.models.evaluation.controls import controls_context, controls_start_fraction, run_controls
 from unveil.models.evaluation.isolation import run_attack
 from unveil.models.evaluation.linkage import link_outcome
@@ -214,10 +214,11 @@ def _unscored_result(
     started_at: float,
 ) -> CellOutcome[CellResult]:
     reconstructed = attempt.attack_result.reconstruct_each(protected)
-    natural, shown = natural_and_shown([protected], public)
+    natural_looking, matched_public = find_natural_looking([protected], public)
     evidence = CellEvidence(
         attack.name, attack.threat_model.name, dict(vars(attack.settings)), "succeeded",
-        natural_looking=natural, matched_public=shown, effort=effort([attempt.attack_result], [attempt.seconds]),
+        natural_looking=natural_looking, matched_public=matched_public,
+        effort=effort([attempt.attack_result], [attempt.seconds]),
     )  # fmt: skip
     found = cell_verdict(evidence, options.planned_cells)
     indices = np.unique(np.linspace(0, len(protected) - 1, min(options.samples, len(protected))).round().astype(int))

@@ -25,14 +25,14 @@ def misplaced_images(matches: Matches) -> tuple[Misplaced, ...]:
     have the same nearest original, by a gap that depends on the gallery alone.
     """
     positions = matches.positions
-    tested = [s for s in matches.scores if s.name not in _BY_GALLERY and (s.outstanding < 1).any()]
+    tested = [s for s in matches.scores if s.name not in _BY_GALLERY and (s.gap_p_value < 1).any()]
     tests = matches.queries * len(tested)
     found: dict[int, Misplaced] = {}
     for scores in tested:
-        wrong = (scores.rank > 1) & (scores.chosen >= 0) & (scores.outstanding * tests <= _REPORTED_P)
+        wrong = (scores.rank > 1) & (scores.chosen >= 0) & (scores.gap_p_value * tests <= _REPORTED_P)
         for i in np.flatnonzero(wrong).tolist():
             shows = int(positions[scores.chosen[i]])
-            p = min(1.0, float(scores.outstanding[i]) * tests)
+            p = min(1.0, float(scores.gap_p_value[i]) * tests)
             if shows >= 0 and (i not in found or p < found[i].p_value):
                 found[int(i)] = Misplaced(int(i), shows, p, scores.name)
     return tuple(sorted(found.values(), key=lambda m: (m.p_value, m.index))[:_MAX_MISPLACED])
@@ -56,7 +56,7 @@ def order_p_value(matches: Matches) -> float:
     return min(1.0, best * 2 * count * len(matches.scores))
 
 
-def find_shown_images(images: Images, public: Images) -> tuple[Misplaced, ...]:
+def match_public_images(images: Images, public: Images) -> tuple[Misplaced, ...]:
     """Images, such as ciphertexts that look natural, that show an image of another set; `shows` is its index there."""
     found = build_gallery(public)
     count = len(images)

@@ -40,7 +40,7 @@ class ComparisonScores:
     own: with the query's original or a near-duplicate of it. best_other: highest with any other gallery image. rank: of
     the own original, near-duplicates of it left out; ties count against the attacker; 1 is a hit. chosen: gallery
     position of the most similar image, -1 for an own original outside the gallery, -2 where nothing is similar.
-    outstanding: p-value of the gap between the most similar image and the others (`models.evaluation.ground_truth`).
+    gap_p_value: p-value of the gap between the most similar image and the others (`models.evaluation.ground_truth`).
     chance: of a hit, under a random pairing. null: the distribution of similarities with other originals. nearest:
     int64 [N, K], the gallery positions that are most similar to each query, most similar first; nearest_similarity:
     float32 [N, K].
@@ -51,7 +51,7 @@ class ComparisonScores:
     best_other: Floats
     rank: Integers
     chosen: Integers
-    outstanding: npt.NDArray[np.float64]
+    gap_p_value: npt.NDArray[np.float64]
     chance: float
     null: NullDistribution
     nearest: Integers
@@ -186,7 +186,7 @@ class _Collector:
         self.name, self.gallery, self.rng = name, gallery, rng
         self.own, self.best_other = np.empty(count, np.float32), np.empty(count, np.float32)
         self.rank, self.chosen = np.empty(count, np.int64), np.empty(count, np.int64)
-        self.outstanding = np.ones(count)
+        self.gap_p_value = np.ones(count)
         self.nearest = np.full((count, min(LINE_UP_SIZE, gallery.size)), -1, np.int64)
         self.nearest_similarity = np.zeros(self.nearest.shape, np.float32)
         self.nominees = np.zeros((count, min(_CANDIDATES, gallery.size)), np.int64)
@@ -207,7 +207,7 @@ class _Collector:
         outside = (self.gallery.columns[rows] < 0) & (own > best)
         chosen = np.where(outside, -1, best_column)
         self.chosen[rows] = np.where(np.maximum(best, own) > _TIE, chosen, -2)
-        self.outstanding[rows] = outstanding(similarity)
+        self.gap_p_value[rows] = gap_p_values(similarity)
         self.nearest[rows], self.nearest_similarity[rows] = most_similar(similarity)
         sizes = self.gallery.cluster_sizes
         chosen_clusters = np.where(outside, own_clusters, clusters[best_column])
@@ -242,14 +242,14 @@ class _Collector:
 
     def scores(self) -> ComparisonScores:
         return ComparisonScores(
-            self.name, self.own, self.best_other, self.rank, self.chosen, self.outstanding,
+            self.name, self.own, self.best_other, self.rank, self.chosen, self.gap_p_value,
             min(1.0, self.random_hits / len(self.own)),
             fit_null(np.concatenate(self.unrelated), np.concatenate(self.unrelated_queries)), self.nearest,
             self.nearest_similarity,
         )  # fmt: skip
 
 
-def outstanding(similarity: Floats) -> npt.NDArray[np.float64]:
+def gap_p_values(similarity: Floats) -> npt.NDArray[np.float64]:
     """p-value, by row, of the gap between the highest similarity and the next: [n, G] -> [n].
 
     Under an exponential tail the gap divided by the mean excess of the next highest is F-distributed with

@@ -19,7 +19,7 @@ from starlette.responses import (
 )
 from starlette.routing import Route
 
-from unveil.app.board.pages import STATIC_DIR as BOARD_STATIC_DIR
+from unveil.app.board.assets import STATIC_DIR as BOARD_STATIC_DIR
 from unveil.app.dashboard.rendering import DASHBOARD_DIR
 from unveil.app.http.root_path import RootPathMiddleware
 

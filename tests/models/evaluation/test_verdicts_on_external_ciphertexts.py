@@ -13,7 +13,7 @@ from tests.models.evaluation.verdict_cases import (
     photographs,
     verdict,
 )
-from unveil.models.evaluation.ground_truth import find_shown_images
+from unveil.models.evaluation.ground_truth import match_public_images
 
 
 def quarters_swapped(images):
@@ -109,7 +109,7 @@ def test_ciphertexts_that_show_images_of_a_public_set_are_found():
     public, originals = leaves(60, seed=8), leaves(60)
     protected = noise(originals)
     protected[5] = public[40]
-    shown = find_shown_images(protected, public)
+    shown = match_public_images(protected, public)
     assert [(m.index, m.shows) for m in shown] == [(5, 40)]
     assert shown[0].p_value < 1e-6
     result = external_result(originals, protected, public=public)
