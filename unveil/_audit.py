@@ -20,6 +20,7 @@ from unveil.app.client.progress import ProgressSnapshot
 from unveil.app.client.progress_bar import progress_bar
 from unveil.models import catalog
 from unveil.models.attacks.submitted import Claim, Submitted, SubmittedSettings
+from unveil.models.core.device import resolve_device
 from unveil.models.core.images import Images
 from unveil.models.core.profiles import PROFILES, Profile
 from unveil.models.core.version import __version__
@@ -114,7 +115,8 @@ def audit(
     trains = any(attack.trains_network() for attack in chosen) or bool(
         named.subject.scheme and named.subject.scheme.trains
     )
-    device = _choose_device(device, trains)
+    if device == "auto":  # an audit that trains nothing needs no torch
+        device = resolve_device("auto") if trains else "cpu"
     with _progress_bar(named.entry["name"], progress) as report:
         cells = scheme_audit.run_audit(named.subject, chosen, options, device, store, report)
     return AuditReport(named.entry, named.subject, cells, options)
@@ -245,17 +247,6 @@ def _make_attack(attack: str | catalog.Attack[Any], profile: Profile) -> catalog
         return attack
     name, settings = catalog.parse_spec("attack", attack)
     return catalog.make_attack(name, settings, profile)
-
-
-def _choose_device(device: str, trains: bool) -> str:
-    """auto: the GPU, if there is one and a network is trained; so an audit that trains nothing needs no torch."""
-    if device != "auto" or not trains:
-        return "cpu" if device == "auto" else device
-    try:
-        import torch
-    except ModuleNotFoundError:
-        return "cpu"
-    return "cuda" if torch.cuda.is_available() else "cpu"
 
 
 def _identity(named: _Named, options: ScoringOptions, public: Images | None) -> dict[str, Any]:

@@ -57,7 +57,7 @@ def add_originals(data: ImageDataset, plain: ImageDataset) -> ImageDataset:
     if (plain.train.shape, plain.test.shape) != (data.train.shape, data.test.shape):
         raise DatasetUnreadable(
             f"the originals are {_describe_shape(plain)} but the protected images {_describe_shape(data)}: "
-            "both files need the same images in the same order"
+            "both need the same images, in the same order or under the same names"
         )
     notes = [*data.notes, *(f"originals: {note}" for note in plain.notes)]
     return replace(data, train_originals=plain.train, test_originals=plain.test, notes=tuple(notes))

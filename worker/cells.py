@@ -19,6 +19,7 @@ from unveil.models.catalog import make_attack, make_scheme
 from unveil.models.core.errors import AttackFailed
 from unveil.models.core.hardware import describe_hardware
 from unveil.models.core.images import Images, to_png
+from unveil.models.core.json_record import encode
 from unveil.models.core.profiles import PROFILE_IMAGE_COUNTS
 from unveil.models.core.version import package_versions
 from unveil.models.data.image_dataset import ImageDataset
@@ -30,7 +31,7 @@ from unveil.models.evaluation.scoring import ScoringOptions
 from unveil.worker import jobs, key_loading, lease
 from unveil.worker.cell_images import store_cell_images
 from unveil.worker.dataset_loading import load_dataset
-from unveil.worker.jobs import ClaimedJob, JobFailed, JobOutcome, Reporter, to_json_safe
+from unveil.worker.jobs import ClaimedJob, JobFailed, JobOutcome, Reporter
 from unveil.worker.runtime import Runtime
 
 _NOT_SCHEME_SETTINGS, _NOT_ATTACK_SETTINGS = ("name", "key_id", "dataset", "added"), ("name", "added")
@@ -177,5 +178,5 @@ def _result_rows(cell_id: str, outcome: AnyOutcome, metrics: dict[str, list[list
         vif = outcome.scores.vif
         rows.append(Scores(cell_id=cell_id, **scores, vif=None if vif is None else vif.tolist()))
     for name, points in {**metrics, **outcome.curves}.items():
-        rows.append(Curve(cell_id=cell_id, name=name, points=to_json_safe(points)))
+        rows.append(Curve(cell_id=cell_id, name=name, points=encode(points)))
     return rows

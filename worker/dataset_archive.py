@@ -263,12 +263,7 @@ def _read_with_originals(
     members = _run_for_field("originals", pair_originals)
     data: ImageDataset = _run_for_field("archive", lambda: _read(request, archive, settings))
     plain: ImageDataset = _run_for_field("originals", lambda: _read(request, originals, settings, members))
-    if plain.train.shape != data.train.shape:
-        (height, width), (own_height, own_width) = plain.train.shape[1:3], data.train.shape[1:3]
-        reason = f"the originals are {width}x{height} but the protected images {own_width}x{own_height}"
-        raise _rejected("originals", BadArchive.code, reason)
-    notes = [*data.notes, *(f"originals: {note}" for note in plain.notes)]
-    return replace(data, train_originals=plain.train, test_originals=plain.test, notes=tuple(notes))
+    return _run_for_field("originals", lambda: add_originals(data, plain))
 
 
 def _reconstructions(archive: Archive) -> list[Member]:

@@ -1,23 +1,13 @@
-"""The GPUs of this machine: whether it has the driver, and their utilization. Needs no torch."""
+"""Utilization of this machine's GPUs, from nvidia-smi: no need to import torch."""
 
 from __future__ import annotations
 
-import ctypes
 import shutil
 import subprocess
 from typing import Any
 
 _QUERY_FIELDS = "name,utilization.gpu,memory.used,memory.total"
 _QUERY_TIMEOUT_S = 5.0
-
-
-def has_driver() -> bool:
-    """Whether CUDA's driver is installed."""
-    try:
-        ctypes.CDLL("libcuda.so.1")
-    except OSError:
-        return False
-    return True
 
 
 def query_gpus() -> list[dict[str, Any]] | None:

@@ -10,10 +10,10 @@ import logging
 import math
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from functools import cache, partial
+from functools import partial
 from typing import Any, ClassVar
 
 from kombu.exceptions import OperationalError as BrokerUnavailable
@@ -28,6 +28,7 @@ from unveil.app.jobs import event_log
 from unveil.app.observability import failpoints
 from unveil.app.observability.logging import bind_log_context
 from unveil.models.catalog import ParameterError
+from unveil.models.core.device import resolve_device
 from unveil.models.core.errors import (
     OUT_OF_MEMORY_TEXTS,
     AttackFailed,
@@ -39,7 +40,7 @@ from unveil.models.core.errors import (
 from unveil.models.core.profiles import Profile
 from unveil.models.core.run_context import RunContext
 from unveil.models.data.image_dataset import DatasetMissing, DatasetUnreadable
-from unveil.worker import gpus, lease, shutdown, single_flight
+from unveil.worker import lease, shutdown, single_flight
 from unveil.worker.checkpoints import EncryptedCheckpointStore, checkpoint_envelope_context
 from unveil.worker.lease import (
     CancelRequested,
@@ -278,20 +279,6 @@ def _store_outcome(reporter: Reporter, status: Status, outcome: JobOutcome) -> N
     failpoints.failpoint("result-before-checkpoints-go")
 
 
-@cache
-def resolve_device(requested: str) -> str:
-    """`auto` means the GPU if there is one."""
-    if requested != "auto":
-        return requested
-    if not gpus.has_driver():  # importing torch would cost jobs without it seconds
-        return "cpu"
-    try:
-        import torch
-    except ModuleNotFoundError:
-        return "cpu"
-    return "cuda" if torch.cuda.is_available() else "cpu"
-
-
 def describe_failure(error: Exception, attack_failed: str) -> dict[str, str]:
     """The `error` of a failed job: {"code", "detail"}."""
     code = "internal"
@@ -324,15 +311,6 @@ def _is_torch_out_of_memory(error: Exception) -> bool:
     return type(error).__name__ == "OutOfMemoryError" or (
         isinstance(error, RuntimeError) and any(text in str(error) for text in OUT_OF_MEMORY_TEXTS)
     )
-
-
-def to_json_safe(value: Any) -> Any:
-    """Replaces numbers that JSON lacks by null, such as the infinite PSNR of an exact copy."""
-    if isinstance(value, Mapping):
-        return {key: to_json_safe(inner) for key, inner in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [to_json_safe(inner) for inner in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _strip_counts(phase: str) -> str:

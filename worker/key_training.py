@@ -18,9 +18,10 @@ from unveil.app.db.tables import Cell, Evaluation, Key
 from unveil.app.jobs import event_log
 from unveil.app.observability import failpoints
 from unveil.models.catalog import make_scheme
+from unveil.models.core.json_record import encode
 from unveil.worker import jobs, lease
 from unveil.worker.dataset_loading import load_dataset
-from unveil.worker.jobs import ClaimedJob, JobOutcome, Reporter, to_json_safe
+from unveil.worker.jobs import ClaimedJob, JobOutcome, Reporter
 from unveil.worker.runtime import Runtime
 
 
@@ -57,7 +58,7 @@ class KeyTrainingJob(ClaimedJob):
         )
         failpoints.failpoint("weights-before-row")
         return JobOutcome(
-            {"weights_blob": blob, "provenance": to_json_safe({**trained_key.provenance, **provenance_overrides})}
+            {"weights_blob": blob, "provenance": encode({**trained_key.provenance, **provenance_overrides})}
         )
 
     def publish_status(self, session: Session, evaluation: Evaluation) -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 import psutil
 
 from unveil.app.settings import Settings
-from unveil.worker import gpus
+from unveil.models.core.device import has_gpu_driver
 
 log = logging.getLogger(__name__)
 
@@ -26,7 +26,7 @@ _OOM_SCORE_ADJ = 800  # -1000 to 1000: the kernel kills a job before the databas
 def limit_memory(settings: Settings, processes: int) -> int | None:
     """Limit this process and those that it starts; the limit in bytes. Call in the main process of a worker."""
     limit = settings.job_memory_bytes
-    if limit is None and settings.device != "cpu" and gpus.has_driver():  # the driver maps far more memory than it uses
+    if limit is None and settings.device != "cpu" and has_gpu_driver():  # the driver maps far more memory than it uses
         return None
     if limit is None:
         usable = int(_FREE_SHARE * _free_bytes())

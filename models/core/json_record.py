@@ -48,7 +48,7 @@ class JsonRecord:
 
     def to_json(self) -> dict[str, Any]:
         """JSON values. JSON has no infinity: numbers that are not finite become null."""
-        known = {name: _encode(getattr(self, name)) for name in self._decoders()}
+        known = {name: encode(getattr(self, name)) for name in self._decoders()}
         return {**known, **self.unknown_fields}
 
     @classmethod
@@ -74,7 +74,8 @@ def _decoder(hint: Any) -> _Decoder | None:
     return (lambda items: origin(map(inner, items))) if origin in (list, tuple) else inner  # optional
 
 
-def _encode(value: Any) -> Any:
+def encode(value: Any) -> Any:
+    """JSON values of records and containers; numbers that are not finite become null."""
     if type(value) in _JSON_SCALARS:
         return value
     if isinstance(value, float):
@@ -82,7 +83,7 @@ def _encode(value: Any) -> Any:
     if isinstance(value, JsonRecord):
         return value.to_json()
     if isinstance(value, Mapping):
-        return {name: _encode(inner) for name, inner in value.items()}
+        return {name: encode(inner) for name, inner in value.items()}
     if isinstance(value, datetime):
         return value.isoformat().replace("+00:00", "Z")
-    return [_encode(inner) for inner in value] if isinstance(value, list | tuple) else value
+    return [encode(inner) for inner in value] if isinstance(value, list | tuple) else value

@@ -386,7 +386,7 @@ def test_protected_images_of_two_sizes_are_refused(uploader: ArchiveUploader) ->
             "'a/3' is missing",
         ),
         ({**make_class_folders(5), "b/9.png": make_png(1)}, "originals", "'b/9' is missing from the protected archive"),
-        (make_class_folders(5, width=13), "originals", "the originals are 13x12"),
+        (make_class_folders(5, width=13), "originals", "test images of 13x12"),
         ({**make_class_folders(5), "a/3.jpg": make_png(1)}, "originals", "differ in their suffix"),
         ({}, "originals", "no images"),
     ],
