@@ -67,8 +67,8 @@ def build_from_upload(request: ArchiveRequest, blobs: BlobStore, settings: Setti
     """Unpack the uploaded blobs into the dataset's blob. Raises RequestRejected, naming the form field."""
     with blobs.open(request.archive_blob) as file:
         if is_array_file(file):
-            data, labelled = _build_from_arrays(request, file, blobs, settings)
-            return _store(request, data, labelled, blobs)
+            data = _build_from_arrays(request, file, blobs, settings)
+            return _store(request, data, data.is_labelled, blobs)
         reconstructed = request.kind == "reconstructed"
         archive = _run_for_field("archive", lambda: read_directory(file, settings, needs_train=not reconstructed))
         if reconstructed:
@@ -82,9 +82,7 @@ def build_from_upload(request: ArchiveRequest, blobs: BlobStore, settings: Setti
     return _store(request, data, is_labelled(archive.members), blobs)
 
 
-def _build_from_arrays(
-    request: ArchiveRequest, file: BinaryIO, blobs: BlobStore, settings: Settings
-) -> tuple[ImageDataset, bool]:
+def _build_from_arrays(request: ArchiveRequest, file: BinaryIO, blobs: BlobStore, settings: Settings) -> ImageDataset:
     if request.kind == "reconstructed":
         reason = "reconstructions are named as the test images are, and a NumPy file has no names: upload a zip"
         raise _rejected("archive", BadArchive.code, reason)
@@ -96,8 +94,7 @@ def _build_from_arrays(
                 raise _rejected("originals", BadArchive.code, reason)
             plain = _run_for_field("originals", lambda: read_array_upload(request, originals_file, settings))
         data = _run_for_field("originals", lambda: add_originals(data, plain))
-    same_classes = set(data.train_labels.tolist()) == set(data.test_labels.tolist())
-    return data, same_classes and len(data.classes) > 1
+    return data
 
 
 def _store(request: ArchiveRequest, data: ImageDataset, labelled: bool, blobs: BlobStore) -> ArchiveReply:

@@ -36,10 +36,9 @@ def array_info(name: str, path: Path) -> DatasetInfo:
     """The facts about the dataset in a file. Raises DatasetUnreadable."""
     data = read_arrays(name, path)
     height, width = data.test.shape[1:3]
-    same_classes = set(data.train_labels.tolist()) == set(data.test_labels.tolist())
     return DatasetInfo(
         name, len(data.train), len(data.test), width, height, data.classes,
-        note="; ".join(data.notes), labelled=same_classes and len(data.classes) > 1,
+        note="; ".join(data.notes), labelled=data.is_labelled,
     )  # fmt: skip
 
 

@@ -89,14 +89,14 @@ def folder_info(name: str, folder: Path, state: Fingerprint) -> DatasetInfo:  # 
             return arrays.array_info(name, folder)
         if stl10_binary.is_binary_folder(folder):
             return stl10_binary.binary_info(name, folder)
-        listing = _list_members(folder)
-        train, test = split_members(listing.members, seed=0)
+        members, skipped = _list_members(folder)
+        train, test = split_members(members, seed=0)
     except (LayoutError, DatasetUnreadable) as error:
         return DatasetInfo(name, 0, 0, 0, 0, available=False, note=str(error), labelled=False)
-    classes = tuple(sorted({member.label for member in listing.members}))
+    classes = tuple(sorted({member.label for member in members}))
     return DatasetInfo(
         name, len(train), len(test), IMAGE_SIDE, IMAGE_SIDE, classes,
-        note="; ".join(layout_notes(listing.members, listing.skipped)), labelled=is_labelled(listing.members),
+        note="; ".join(layout_notes(members, skipped)), labelled=is_labelled(members),
     )  # fmt: skip
 
 
@@ -107,8 +107,8 @@ def read_folder(name: str, folder: Path) -> ImageDataset:
     if stl10_binary.is_binary_folder(folder):
         return stl10_binary.read_binary(name, folder)
     try:
-        listing = _list_members(folder)
-        return DatasetReader(_read_from(folder), IMAGE_SIDE).read_splits(name, listing.members, 0, listing.skipped)
+        members, skipped = _list_members(folder)
+        return DatasetReader(_read_from(folder), IMAGE_SIDE).read_splits(name, members, 0, skipped)
     except (LayoutError, ImageError, OSError) as error:
         raise DatasetUnreadable(f"dataset {name}: {_reason(error)}") from None
 
@@ -163,8 +163,7 @@ def preview_folder(name: str, folder: Path, count: int) -> Images:
     if stl10_binary.is_binary_folder(folder):
         return stl10_binary.read_binary_images(folder, "test", count)
     try:
-        listing = _list_members(folder)
-        _, test = split_members(listing.members, seed=0)
+        _, test = split_members(_list_members(folder)[0], seed=0)
         return DatasetReader(_read_from(folder), IMAGE_SIDE).read_images(test[:count])
     except (LayoutError, ImageError, OSError) as error:
         raise DatasetUnreadable(f"dataset {name}: {_reason(error)}") from None
@@ -201,12 +200,6 @@ def _reason(error: Exception) -> str:
     return error.detail if isinstance(error, ImageError) else str(error)
 
 
-@dataclass(frozen=True)
-class _Listing:
-    members: list[Member]
-    skipped: list[str]
-
-
 def _list_paths(folder: Path) -> tuple[list[str], list[str]]:
     """The paths of the images, and of the other files, in order."""
     paths, skipped = list[str](), list[str]()
@@ -215,11 +208,11 @@ def _list_paths(folder: Path) -> tuple[list[str], list[str]]:
     return paths, skipped
 
 
-def _list_members(folder: Path) -> _Listing:
-    """Raises LayoutError."""
+def _list_members(folder: Path) -> tuple[list[Member], list[str]]:
+    """The members of the dataset, and the paths of the other files. Raises LayoutError."""
     paths, skipped = _list_paths(folder)
     # Interleaved before the 80/20 split, as by version 0.1: an evaluation that resumes finds the same images.
-    return _Listing(interleave_members(place_members(paths)), skipped)
+    return interleave_members(place_members(paths)), skipped
 
 
 def _walk(folder: Path, below: str = "", seen: tuple[str, ...] = ()) -> Iterator[str]:

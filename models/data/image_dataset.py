@@ -53,6 +53,12 @@ class ImageDataset:
         """The name of each test image; its position where it has no other."""
         return tuple(map(str, range(len(self.test)))) if self.test_names is None else self.test_names
 
+    @property
+    def is_labelled(self) -> bool:
+        """Whether a classifier can learn from the training images and be tested on the test images."""
+        same_classes = set(self.train_labels.tolist()) == set(self.test_labels.tolist())
+        return same_classes and len(self.classes) > 1
+
     @cached_property
     def sha256(self) -> str:
         """The hash of its images and labels, by which two datasets are the same or not."""

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from unveil.models.core.blocks import to_blocks
 from unveil.models.core.images import Images
 from unveil.models.data.dead_leaves import dead_leaves
 from unveil.models.data.decoding import decode, inspect
@@ -56,7 +57,6 @@ def _cut_photo_tiles(photos: tuple[str, ...]) -> tuple[Images, Labels]:
     for photo in photos:
         image = load_photograph(photo)
         rows, columns = image.shape[0] // IMAGE_SIDE, image.shape[1] // IMAGE_SIDE
-        tiles = image[: rows * IMAGE_SIDE, : columns * IMAGE_SIDE].reshape(rows, IMAGE_SIDE, columns, IMAGE_SIDE, 3)
-        images.append(tiles.transpose(0, 2, 1, 3, 4).reshape(-1, IMAGE_SIDE, IMAGE_SIDE, 3))
+        images.append(to_blocks(image[None, : rows * IMAGE_SIDE, : columns * IMAGE_SIDE], IMAGE_SIDE)[0])
         labels += [SAMPLE_CLASSES.index(photo.split(".")[0])] * (rows * columns)
     return np.concatenate(images), np.array(labels, np.int64)
