@@ -97,15 +97,6 @@ class BlockOrthogonal(Scheme[BlockOrthogonalSettings, BlockOrthogonalKey]):
         np.copyto(out, scaled, casting="unsafe")
         return out
 
-    def encrypt_to_images(self, images: Images, key: BlockOrthogonalKey) -> Images:
-        out = np.empty(images.shape, np.uint8)
-        for first in range(0, len(images), _CHUNK):
-            part = images[first : first + _CHUNK]
-            out[first : first + _CHUNK] = self.view(self.encrypt(part, key), part.shape)
-        if not len(images):
-            self.encrypt(images, key)
-        return out
-
     def key_to_json(self, key: BlockOrthogonalKey) -> dict[str, Any]:
         return {"matrix": base64.b64encode(key.matrix.astype("<f4").tobytes()).decode()}
 
