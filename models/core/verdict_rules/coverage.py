@@ -42,10 +42,6 @@ class Coverage:
     weakened: tuple[AttackNote, ...]
     pending: bool  # some attack has not ended, whether the profile requires it or not
 
-    @property
-    def complete(self) -> bool:
-        return bool(self.tried) and not self.not_tried and not self.weakened
-
 
 def coverage(required: Sequence[RequiredAttack], cells: Sequence[CellEvidence]) -> Coverage:
     """Compare the cells of one scheme with the attacks that its profile requires."""

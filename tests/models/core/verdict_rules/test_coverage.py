@@ -40,7 +40,8 @@ def test_a_weaker_setting_names_both_values():
 def test_one_cell_at_the_profiles_strength_is_enough():
     weak, strong = (cell("itn", settings={"setting": n}) for n in (1, 10))
     found = coverage([attack(10, "higher")], [weak, strong])
-    assert found.complete
+    assert found.tried
+    assert not found.not_tried
     assert not found.weakened
 
 
