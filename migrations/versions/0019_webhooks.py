@@ -4,6 +4,8 @@ Revision ID: 0019
 Revises: 0018
 """
 
+from datetime import datetime
+
 import sqlalchemy as sa
 from alembic import op
 
@@ -11,10 +13,11 @@ revision = "0019"
 down_revision = "0018"
 
 
+def _created_at() -> sa.Column[datetime]:
+    return sa.Column("created_at", sa.DateTime(timezone=True), server_default=sa.func.clock_timestamp(), nullable=False)
+
+
 def upgrade() -> None:
-    created_at = sa.Column(
-        "created_at", sa.DateTime(timezone=True), server_default=sa.func.clock_timestamp(), nullable=False
-    )
     op.create_table(
         "webhooks",
         sa.Column("id", sa.Text(), nullable=False),
@@ -22,7 +25,7 @@ def upgrade() -> None:
         sa.Column("url", sa.Text(), nullable=False),
         sa.Column("events", sa.ARRAY(sa.Text()), nullable=False),
         sa.Column("encrypted_secret", sa.LargeBinary(), nullable=False),
-        created_at,
+        _created_at(),
         sa.ForeignKeyConstraint(["account_id"], ["accounts.id"], name="fk_webhooks_account_id", ondelete="CASCADE"),
         sa.PrimaryKeyConstraint("id", name="pk_webhooks"),
     )
@@ -39,7 +42,7 @@ def upgrade() -> None:
         sa.Column("error", sa.Text(), server_default=sa.text("''"), nullable=False),
         sa.Column("next_attempt_at", sa.DateTime(timezone=True), server_default=sa.func.clock_timestamp()),
         sa.Column("finished_at", sa.DateTime(timezone=True)),
-        created_at.copy(),
+        _created_at(),
         sa.CheckConstraint("status IN ('pending', 'delivered', 'failed')", name="ck_webhook_deliveries_status"),
         sa.ForeignKeyConstraint(
             ["webhook_id"], ["webhooks.id"], name="fk_webhook_deliveries_webhook_id", ondelete="CASCADE"

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from unveil.models.attacks.base import Attack, AttackInput, AttackResult
 from unveil.models.attacks.key_recovery import recover_map
@@ -38,6 +38,7 @@ class Jigsaw(Attack[JigsawSettings]):
     source = "Chuman, Kiya 2023; Gallagher 2012; Unveil"
     threat_model = ThreatModel.CIPHERTEXT_ONLY
     Settings = JigsawSettings
+    max_targets: ClassVar[int | None] = 30  # each is a puzzle of its own: up to 2 s for 144 blocks
 
     def not_applicable_reason(self, scheme: Scheme[Any, Any]) -> str | None:
         structure = scheme.structure

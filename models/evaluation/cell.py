@@ -57,7 +57,9 @@ def run_cell(
     """
     started_at = time.monotonic()
     full_data, data = data, data.take(*PROFILE_IMAGE_COUNTS[options.profile])
-    data = data.take(None, attack.max_targets)
+    if attack.max_targets is not None and len(data.test) > attack.max_targets:
+        note = f"{attack.name} attacks the first {attack.max_targets} of {len(data.test)} images"
+        data = replace(data.take(None, attack.max_targets), notes=(*data.notes, note))
     if len(data.test) == 0:
         raise ValueError(f"dataset {data.name} has no test images to attack")
     if public is not None and np.array_equal(public, full_data.train):
