@@ -159,7 +159,8 @@ class Sign(Attack):
     takes = "ciphertext"
 
     def not_applicable_reason(self, scheme):
-        return None if scheme.ciphertext.dtype == "float32" else "needs signed numbers"
+        form = scheme.ciphertext
+        return None if form.dtype == "float32" and form.shape is None else "needs images of signed numbers"
 
     def run(self, attack_input, context):
         context.report(0.5, "reading the sign")

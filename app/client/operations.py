@@ -11,7 +11,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from itertools import groupby
 from pathlib import Path
-from typing import IO, Any, Generic, Literal, TypeVar, cast
+from typing import IO, TYPE_CHECKING, Any, Generic, Literal, TypeVar, cast
 from urllib.parse import quote
 
 from unveil.app.client.images import (
@@ -38,7 +38,9 @@ from unveil.app.client.types import (
     Readiness,
     Scheme,
 )
-from unveil.app.report.board import Board
+
+if TYPE_CHECKING:
+    from unveil.app.report.board import Board
 
 T = TypeVar("T")
 SpecLike = str | Mapping[str, Any]
@@ -190,6 +192,8 @@ async def board(
 
     Evaluations join the board a few at a time: call again while `pending` is above 0.
     """
+    from unveil.app.report.board import Board  # the package of reports, which few commands need
+
     params = {"dataset": dataset, "profile": profile, "threat_model": threat_model}
     given = {name: value for name, value in params.items() if value is not None}
     return Board.from_json((await client._transport.request("GET", "/board", params=given)).json())

@@ -41,6 +41,14 @@ class ControlRun:
     notes: list[str]
 
 
+@dataclass(frozen=True)
+class _StoredControls:
+    """Fields of `Controls`, and those of each null distribution, as cells share them in JSON."""
+
+    controls: dict[str, Any]
+    nulls: dict[str, dict[str, Any]]
+
+
 def run_controls(
     scheme: Scheme[Any, Any] | None,
     attack: Attack[Any],
@@ -62,13 +70,13 @@ def run_controls(
     def compute() -> bytes:
         computed.append(_run_both(scheme, attack, image_split, originals, context))
         nulls = {name: vars(null) for name, null in computed[0].nulls.items()}
-        return json.dumps({"controls": vars(computed[0].controls), "nulls": nulls}).encode()
+        return json.dumps(vars(_StoredControls(vars(computed[0].controls), nulls))).encode()
 
     cache_key = f"controls/{control_cache_key(scheme, attack, image_split, originals, context)}"
-    stored = json.loads(context.memoize(cache_key, compute))
-    nulls = {name: NullDistribution(**null) for name, null in stored["nulls"].items()}
+    stored = _StoredControls(**json.loads(context.memoize(cache_key, compute)))
+    nulls = {name: NullDistribution(**null) for name, null in stored.nulls.items()}
     notes = [] if computed else ["controls: those of another cell with the same settings, network and images"]
-    return ControlRun(Controls(**stored["controls"]), nulls, notes)
+    return ControlRun(Controls(**stored.controls), nulls, notes)
 
 
 def control_cache_key(

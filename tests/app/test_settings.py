@@ -40,6 +40,7 @@ def test_a_new_name_is_read_without_a_warning(
         "secure_cookies": "1",
         "job_memory_bytes": "300000000",
         "root_path": "/unveil",
+        "webhook_allowed_networks": "10.0.0.0/8",
     }
     monkeypatch.setenv(f"UNVEIL_{name.upper()}", texts.get(name, "9"))
     assert getattr(Settings(), name) != Settings.model_fields[name].default
