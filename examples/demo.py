@@ -30,7 +30,7 @@ from unveil.app.client.evaluation import Evaluation
 from unveil.app.client.options import Profile
 from unveil.app.client.progress_bar import progress_bar
 from unveil.app.client.types import Scheme
-from unveil.app.errors.problem import NotInvertible, UnveilError
+from unveil.app.errors.problem import NotAnImage, NotInvertible, UnveilError
 from unveil.app.local.stack import LocalStack
 from unveil.app.report.labels import paper_row
 
@@ -75,8 +75,13 @@ def _encrypt_and_decrypt(client: Client, folder: Path) -> None:
     for scheme in _untrained_variants(client.schemes()):
         name = scheme["name"]
         params = {key: value for key, value in scheme.items() if key != "name"}
-        with _measure_seconds() as encrypting:
-            protected = client.encrypt(photos, name, params)
+        label = "-".join([name, *map(str, params.values())])
+        try:
+            with _measure_seconds() as encrypting:
+                protected = client.encrypt(photos, name, params)
+        except NotAnImage:
+            table.add_row(label, "", "", Text("ciphertexts are no images", style="dim"))
+            continue
         try:
             with _measure_seconds() as decrypting:
                 plain = client.decrypt(protected)
@@ -86,7 +91,6 @@ def _encrypt_and_decrypt(client: Client, folder: Path) -> None:
             if not all(np.array_equal(a.pixels, _pixels(b)) for a, b in zip(plain, photos, strict=True)):
                 raise SystemExit(f"{name} {params}: the decrypted photographs differ from the originals")
             decrypted, round_trip = f"{decrypting[0]:.2f} s", Text("exact", style="green")
-        label = "-".join([name, *map(str, params.values())])
         for image in protected:
             image.save(folder / f"{Path(image.filename).stem}.{label}.png")
         table.add_row(label, f"{encrypting[0]:.2f} s", decrypted, round_trip)
