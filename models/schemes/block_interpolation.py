@@ -18,6 +18,7 @@ _RANGE = 40.0  # pixels over which the covariance falls to 1 / e
 _CHANNEL_CORRELATION = 0.9
 _NOISE = 0.0005  # variance of a value that no other value predicts, against 1 in all
 _MARGIN = 3  # pixels around a block from which its values are predicted
+_IMAGES_AT_ONCE = 32  # the windows of an image hold about ten times its values
 
 
 def interpolate(images: Floats, masked: Mask) -> Floats:
@@ -31,13 +32,15 @@ def interpolate(images: Floats, masked: Mask) -> Floats:
     rows, columns = _windows(height, side), _windows(width, side)
     for (row_window, row_blocks), (column_window, column_blocks) in itertools.product(rows.items(), columns.items()):
         weights, clear = _weights(mask, row_blocks[0], column_blocks[0], row_window, column_window, side)
-        window = np.lib.stride_tricks.sliding_window_view(
-            images, (sum(row_window) + side, sum(column_window) + side), axis=(1, 2)
-        )[:, [y - row_window[0] for y in row_blocks]][:, :, [x - column_window[0] for x in column_blocks]]
-        known = window.transpose(0, 1, 2, 4, 5, 3)[..., clear]  # [N, rows, columns, clear values of the window]
-        predicted = known @ weights
-        for (i, y), (j, x) in itertools.product(enumerate(row_blocks), enumerate(column_blocks)):
-            result[:, y : y + side, x : x + side][:, masked] = predicted[:, i, j]
+        for start in range(0, len(images), _IMAGES_AT_ONCE):
+            part = slice(start, start + _IMAGES_AT_ONCE)
+            window = np.lib.stride_tricks.sliding_window_view(
+                images[part], (sum(row_window) + side, sum(column_window) + side), axis=(1, 2)
+            )[:, [y - row_window[0] for y in row_blocks]][:, :, [x - column_window[0] for x in column_blocks]]
+            known = window.transpose(0, 1, 2, 4, 5, 3)[..., clear]  # [N, rows, columns, clear values of the window]
+            predicted = known @ weights
+            for (i, y), (j, x) in itertools.product(enumerate(row_blocks), enumerate(column_blocks)):
+                result[part, y : y + side, x : x + side][:, masked] = predicted[:, i, j]
     return result
 
 
