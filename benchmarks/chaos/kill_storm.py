@@ -43,8 +43,9 @@ def run(
     seed: int = 0,
 ) -> list[FaultResult]:
     with chaos_environment(attack_workers=workers) as environment:
-        # So many keys keep a cell at work for seconds: it must be there to be killed, and the queue outlast the storm.
-        ids = environment.create_evaluations(cells, dataset=images.LARGE_DATASET, profile="quick", keys=12)
+        # So many images keep a cell at work for seconds: it must be there to be killed, and the queue outlast the
+        # storm.
+        ids = environment.create_evaluations(cells, dataset=images.LARGE_DATASET, profile="quick")
         kills, losses = _kill_workers(environment, random.Random(seed), seconds, every_s)
         seconds_to_end = environment.wait_until_ended(*ids)
         log_progress(f"{kills} killed, {len(losses)} of them at work; all ended {seconds_to_end:.0f} s after the last")
