@@ -326,7 +326,7 @@ def _to_result(raster: _Raster, min_bits: int) -> DecodeResult:
         raster.values = (raster.values >> (bits - 8)).astype(np.uint8)
         raster.conversions.append(_scaled_note(bits) if bits > 8 else "16-bit values below 256 were taken as they are")
     if raster.alpha is not None:
-        raster.conversions.append("transparency was dropped onto white")
+        raster.conversions.append("transparency was composited onto white")
         raster.values = _onto_white(raster.values, raster.alpha)
     if raster.values.ndim == 2:
         raster.values = np.repeat(raster.values[..., None], 3, axis=2)

@@ -249,7 +249,7 @@ def smooth_with_alpha(i: int) -> bytes:
 @pytest.mark.parametrize(
     ("data", "reason"),
     [
-        (smooth_with_alpha(1), "transparency was dropped onto white"),
+        (smooth_with_alpha(1), "transparency was composited onto white"),
         (png_of_16_bits(np.arange(432, dtype=np.uint16).reshape(12, 12, 3) * 99), "16 bits a channel"),
         (encode_pixels(noise(12, 12), "JPEG"), "a JPEG file loses detail"),
         (encode_pixels(noise(12, 12), "GIF"), "a palette became RGB"),
@@ -271,8 +271,8 @@ def test_protected_images_and_their_originals_are_taken_exactly_or_refused(
 
 def test_conversions_of_plain_images_are_counted(uploader: ArchiveUploader) -> None:
     members = {**make_class_folders(5), "a/7.png": smooth_with_alpha(1), "a/8.png": smooth_with_alpha(2)}
-    assert uploader.upload(make_zip(members)).note == "transparency was dropped onto white (2 of 12 images)"
-    assert uploader.load_stored().notes == ("transparency was dropped onto white (2 of 12 images)",)
+    assert uploader.upload(make_zip(members)).note == "transparency was composited onto white (2 of 12 images)"
+    assert uploader.load_stored().notes == ("transparency was composited onto white (2 of 12 images)",)
 
 
 def test_16_bit_images_of_one_dataset_are_scaled_alike(uploader: ArchiveUploader) -> None:

@@ -93,7 +93,7 @@ def test_alpha_is_dropped_onto_white():
     result = decode_data(encode(rgba, "PNG"))
     assert result.pixels[0, 0].tolist() == [255, 255, 255]
     assert result.pixels[1, 1].tolist() == [200, 0, 0]
-    assert result.notes == ["transparency was dropped onto white"]
+    assert result.notes == ["transparency was composited onto white"]
 
 
 def test_heic_is_read():
@@ -110,7 +110,7 @@ def test_what_a_heic_file_holds_besides_8_bit_rgb_is_converted_with_a_note():
     transparent = decode_data(heic("alpha"))
     assert (transparent.pixels[:, :16] == 255).all()
     np.testing.assert_array_equal(transparent.pixels[:, 16:], heic_pixels()[:, 16:])
-    assert transparent.notes == ["transparency was dropped onto white"]
+    assert transparent.notes == ["transparency was composited onto white"]
     ten_bits = decode_data(heic("ten_bits"))
     assert np.abs(ten_bits.pixels.astype(int) - heic_pixels()).mean() < 16
     assert ten_bits.notes == ["10 bits a channel were scaled to 8"]
