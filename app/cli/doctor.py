@@ -146,7 +146,8 @@ def _keyring(settings: Settings) -> Check:
         if missing:
             numbers = ", ".join(map(str, sorted(missing)))
             return Check("keyring", "bad", f"keys are encrypted under master key {numbers}, which the keyring lacks")
-    return Check("keyring", "ok", f"{len(keyring.master_keys)} master key(s), version {keyring.primary_version} wraps")
+    count = len(keyring.master_keys)
+    return Check("keyring", "ok", f"{count} master key(s); version {keyring.primary_version} encrypts")
 
 
 def _blobs(settings: Settings) -> Check:
@@ -220,4 +221,5 @@ def _check_service(token: str | None, state: Path | None) -> Check:
             return Check("service", "note", f"no service responds at {client.url}")
         except ProblemError as error:
             return Check("service", "bad", f"{client.url}: {error}")
-    return Check("service", "ok", f"{client.url}: " + "; ".join(part["detail"] for part in parts.values()))
+    details = "; ".join(f"{name} {part['detail']}" for name, part in parts.items())
+    return Check("service", "ok", f"{client.url}: {details}")
