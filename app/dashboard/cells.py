@@ -44,7 +44,7 @@ class ImageOrder(StrEnum):
 
 
 _ORDER_LABELS = {
-    ImageOrder.BEST: "Leaking and highest SSIM first",
+    ImageOrder.BEST: "Leaking first, then highest SSIM",
     ImageOrder.WORST: "Lowest SSIM first",
     ImageOrder.RANK: "Best rank first",
     ImageOrder.NUMBER: "By number",

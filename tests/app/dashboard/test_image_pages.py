@@ -85,7 +85,7 @@ def test_images_are_sorted_and_walked_through_by_keyboard(
     browser.get(page)
     browser.find_element(By.CSS_SELECTOR, ".go input[name=image]").send_keys(str(second), Keys.ENTER)
     wait_for_image(browser, second)
-    assert "Leaking and highest SSIM first" in browser.find_element(By.CSS_SELECTOR, ".facts").text
+    assert "Leaking first, then highest SSIM" in browser.find_element(By.CSS_SELECTOR, ".facts").text
 
 
 def test_all_panes_share_zoom_and_position_and_the_next_image_keeps_them(
