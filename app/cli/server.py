@@ -73,7 +73,7 @@ def serve(
     """Run the HTTP service, configured by UNVEIL_* environment variables."""
     import uvicorn
 
-    from unveil.app.http.connections import DeadlineProtocol
+    from unveil.app.http.connections import KEEP_ALIVE_S, DeadlineProtocol
 
     _add_plugins(plugin)
     settings = read_settings()
@@ -81,7 +81,7 @@ def serve(
     uvicorn.run(
         "unveil.app.main:create_app", factory=True, host=host, port=port, workers=processes,
         proxy_headers=bool(trusted_proxies), forwarded_allow_ips=trusted_proxies or None,
-        timeout_graceful_shutdown=_SHUTDOWN_TIMEOUT_S,
+        timeout_graceful_shutdown=_SHUTDOWN_TIMEOUT_S, timeout_keep_alive=KEEP_ALIVE_S,
         http=DeadlineProtocol, limit_concurrency=settings.max_connections,
     )  # fmt: skip
 

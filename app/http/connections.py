@@ -11,6 +11,10 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from unveil.app.settings import get_settings
 
+# Longer than clients and proxies keep an idle connection (httpx 5 s, most proxies 60 s): otherwise a request may arrive
+# just when the server closes, and is lost.
+KEEP_ALIVE_S = 75
+
 
 class DeadlineProtocol(HttpToolsProtocol):
     """Closes a connection whose request head or body is not complete in time."""

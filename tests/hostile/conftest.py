@@ -21,6 +21,7 @@ from tests.app.service import ThreadWorker
 from tests.conftest import UNLIMITED_PER_SECOND
 from tests.factories import ALL_SCOPES, make_account, make_token
 from unveil.app.db.tables import ProcessHeartbeat
+from unveil.app.http.connections import KEEP_ALIVE_S
 from unveil.app.main import create_app
 from unveil.app.settings import Settings
 from unveil.worker.lease import seconds_from_now
@@ -73,7 +74,9 @@ def target(
         runtime = make_runtime(settings, Celery("target"))
         with runtime.sessions.begin() as session:  # the worker is a thread of ours, and says nothing of itself
             session.add(ProcessHeartbeat(name="thread", queues=["encrypt"], seen_at=seconds_from_now(24 * 3600)))
-        server = uvicorn.Server(uvicorn.Config(app, port=0, log_config=None, timeout_graceful_shutdown=2))
+        server = uvicorn.Server(
+            uvicorn.Config(app, port=0, log_config=None, timeout_graceful_shutdown=2, timeout_keep_alive=KEEP_ALIVE_S)
+        )
         thread = threading.Thread(target=server.run)
         with closing(ThreadWorker(runtime)) as worker:
             thread.start()

@@ -118,7 +118,10 @@ def test_webhooks_are_created_listed_and_deleted(run) -> None:
     made = json.loads(run("webhooks", "create", "https://receiver.test/", "--json"))
     assert made["secret"].startswith("whsec_")
     assert "https://receiver.test/" in run("webhooks", "list")
-    assert json.loads(run("webhooks", "deliveries", "latest", "--json")) == []
+    deliveries = json.loads(run("webhooks", "deliveries", "latest", "--json"))
+    assert {delivery["event"] for delivery in deliveries} <= {"evaluation.finished"}, (
+        "of evaluations that end meanwhile"
+    )
     assert "https://" in run("webhooks", "create", "http://receiver.test/", code=2)
     run("webhooks", "delete", made["id"])
     assert "there is no webhook" in run("webhooks", "deliveries", made["id"], code=2)

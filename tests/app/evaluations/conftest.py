@@ -16,6 +16,7 @@ from tests.app.service import application
 from tests.factories import ALL_SCOPES, make_account, make_token
 from tests.jobs import run_cell
 from unveil.app.broker import make_celery_app
+from unveil.app.http.connections import KEEP_ALIVE_S
 from unveil.app.settings import Settings
 from unveil.models import catalog
 from unveil.worker.runtime import Runtime, make_runtime
@@ -63,7 +64,9 @@ class LiveService:
 @pytest.fixture
 def service(settings: Settings) -> Iterator[LiveService]:
     with application(settings) as app:
-        server = uvicorn.Server(uvicorn.Config(app, port=0, log_config=None, timeout_graceful_shutdown=2))
+        server = uvicorn.Server(
+            uvicorn.Config(app, port=0, log_config=None, timeout_graceful_shutdown=2, timeout_keep_alive=KEEP_ALIVE_S)
+        )
         thread = threading.Thread(target=server.run)
         thread.start()
         while not server.started and thread.is_alive():

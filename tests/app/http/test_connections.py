@@ -7,6 +7,7 @@ import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+import httpx
 import pytest
 import uvicorn
 from starlette.requests import Request
@@ -35,6 +36,7 @@ async def serve(limit_concurrency: int | None = None) -> AsyncIterator[int]:
         lifespan="off",
         log_level="error",
         limit_concurrency=limit_concurrency,
+        timeout_keep_alive=connections.KEEP_ALIVE_S,
     )
     server = uvicorn.Server(config)
     with socket.create_server(("127.0.0.1", 0)) as listener:
@@ -68,6 +70,10 @@ async def test_a_half_sent_request_loses_its_connection(parts: tuple[bytes, ...]
     async with serve() as port:
         responses = await asyncio.gather(*(read_until_closed(port, *parts) for _ in range(80)))
     assert set(responses) == {b""}
+
+
+def test_the_server_keeps_an_idle_connection_longer_than_the_client() -> None:
+    assert 2 * (httpx.Limits().keepalive_expiry or 0) < connections.KEEP_ALIVE_S
 
 
 async def test_bytes_that_keep_trickling_do_not_extend_the_time() -> None:
