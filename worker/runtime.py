@@ -12,7 +12,7 @@ from celery import Celery
 from sqlalchemy.orm import Session, sessionmaker
 
 from unveil.app.broker import make_celery_app
-from unveil.app.db.session import sync_engine, sync_sessions
+from unveil.app.db.session import sync_sessions, worker_engine
 from unveil.app.security.envelope import Keyring, load_keyring
 from unveil.app.settings import Settings, get_settings
 from unveil.app.storage import BlobStore
@@ -31,7 +31,7 @@ class Runtime:
 def make_runtime(settings: Settings, celery: Celery) -> Runtime:
     return Runtime(
         settings,
-        sync_sessions(sync_engine(settings)),
+        sync_sessions(worker_engine(settings)),
         celery,
         load_keyring(settings),
         BlobStore(settings),

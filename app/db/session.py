@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from sqlalchemy import Engine, create_engine
+from sqlalchemy import Engine, create_engine, event
 from sqlalchemy.ext.asyncio import AsyncEngine, async_sessionmaker, create_async_engine
 from sqlalchemy.orm import Session, sessionmaker
 
@@ -17,6 +17,7 @@ _ENGINE_OPTIONS: dict[str, Any] = {
     "pool_pre_ping": True,
     "connect_args": {"connect_timeout": 5},
 }
+IDLE_TRANSACTION_TIMEOUT_S = 60.0  # of workers, whose transactions take milliseconds
 
 
 def async_engine(settings: Settings) -> AsyncEngine:
@@ -25,6 +26,19 @@ def async_engine(settings: Settings) -> AsyncEngine:
 
 def sync_engine(settings: Settings) -> Engine:
     return create_engine(settings.sqlalchemy_url, pool_size=2, max_overflow=2, **_ENGINE_OPTIONS)
+
+
+def worker_engine(settings: Settings) -> Engine:
+    """An engine whose idle transactions end: a suspended process must not keep rows locked, or its job stays lost."""
+    engine = sync_engine(settings)
+
+    @event.listens_for(engine, "connect")
+    def limit_idle_transactions(connection: Any, _: object) -> None:
+        with connection.cursor() as cursor:
+            cursor.execute(f"SET idle_in_transaction_session_timeout = {round(1000 * IDLE_TRANSACTION_TIMEOUT_S)}")
+        connection.commit()
+
+    return engine
 
 
 @contextmanager

@@ -31,9 +31,10 @@ _MAX_LOST_PERCENT = 5.0  # per cent of the work that may lie between a checkpoin
 _IMAGES = 32  # a key of TN-model wants twenty
 _CELL_SCRIPT = """
 import sys
-from models import evaluation, training
-training.SAVE_SECONDS = 0.05
-sys.exit(evaluation.main(sys.argv[1:]))
+from unveil.models.evaluation.cli import main
+from unveil.models.training import loop
+loop.CHECKPOINT_INTERVAL_SECONDS = 0.05
+sys.exit(main(sys.argv[1:]))
 """
 
 

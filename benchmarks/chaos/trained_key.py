@@ -1,11 +1,12 @@
 """A worker killed in the middle of a key's training, and one in the middle of protecting with that key: the training
-ends at the same weights, and the request, repeated as its problem asks for, in the same images to the byte.
+ends at the same weights, and the request, repeated as its problem asks for, in the same pixels.
 
 Both halves kill by turns a whole worker and its pool processes alone, which their parent replaces.
 """
 
 from __future__ import annotations
 
+import io
 import random
 import time
 from collections import Counter
@@ -13,6 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import httpx
 import psutil
+from PIL import Image
 
 from benchmarks.chaos import images
 from benchmarks.chaos.fixtures import ChaosEnvironment, chaos_environment
@@ -36,16 +38,14 @@ def run(log_progress: ProgressCallback, *, times: int = 4, seed: int = 0) -> lis
             environment.wait_until(
                 lambda id=baseline_key: _is_ready(environment, id), "the undisturbed key", _TIMEOUT_S
             )
-            baseline_images = (
+            baseline_pixels = _decode(
                 environment.retry_request(lambda id=baseline_key: _encrypt_image(environment, id))[0]
-                .raise_for_status()
-                .content
             )
 
             killed, attempts, elapsed = _kill_during_training(environment, number, whole_worker)
             same = (
-                environment.retry_request(lambda id=killed: _encrypt_image(environment, id))[0].content
-                == baseline_images
+                _decode(environment.retry_request(lambda id=killed: _encrypt_image(environment, id))[0])
+                == baseline_pixels
             )
             training_trials.append((same and attempts > 1, elapsed))
             log_progress(
@@ -53,7 +53,7 @@ def run(log_progress: ProgressCallback, *, times: int = 4, seed: int = 0) -> lis
             )
 
             statuses, answer, elapsed = _kill_during_request(environment, killed, rng.uniform(0.3, 0.7), whole_worker)
-            same = answer.content == baseline_images
+            same = _decode(answer) == baseline_pixels
             first_answers[statuses[0]] += 1
             protect_trials.append((same and statuses[0] in (200, 503), elapsed))
             log_progress(
@@ -124,6 +124,12 @@ def _encrypt_image(environment: ChaosEnvironment, id: str) -> httpx.Response:
         data={"key_id": id},
         headers={"Accept": "image/png"},
     )
+
+
+def _decode(answer: httpx.Response) -> bytes:
+    """The pixels; the file also names its key, and each training makes another key."""
+    with Image.open(io.BytesIO(answer.raise_for_status().content)) as image:
+        return image.tobytes()
 
 
 def _is_ready(environment: ChaosEnvironment, id: str) -> bool:

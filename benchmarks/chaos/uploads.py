@@ -86,7 +86,7 @@ def _try_uploads() -> Iterator[UploadAttempt]:
 def _try_upload(environment: ChaosEnvironment, engine: Engine, upload: HostileCase, key_id: str) -> UploadAttempt:
     request = with_key(upload.make(), key_id)
     rows_before = count_stored(engine, environment.stack.settings)
-    api = [process.pid for process in environment.processes("unveil.app.main:create_app")]
+    api = [process.pid for process in environment.processes("unveil.app.cli", "serve")]
     workers = [process.pid for process in environment.processes("unveil.worker.main", "encrypt")]
     rest_bytes = {pid: reset_peak(pid) for pid in {*api, *workers}}
     started_at = time.monotonic()

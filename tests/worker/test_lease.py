@@ -9,11 +9,14 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import pytest
-from sqlalchemy import update
+from sqlalchemy import select, update
+from sqlalchemy.exc import DBAPIError
 
 from tests.factories import expire_lease, make_evaluation
+from unveil.app.db import session as database_session
 from unveil.app.db.job_states import Status
 from unveil.app.db.tables import Cell
+from unveil.app.settings import Settings
 from unveil.models.core.errors import Cancelled
 from unveil.worker import lease, shutdown
 from unveil.worker.lease import CancelRequested, Lease, LeaseKeeper, LeaseLost, LeaseReleased, OverBudget
@@ -34,6 +37,21 @@ def claim_or_fail(runtime: Runtime, cell_id: str) -> Lease:
     row_now = claim(runtime, cell_id)
     assert row_now is not None
     return row_now
+
+
+def test_a_suspended_worker_does_not_keep_its_rows_locked(
+    settings: Settings, runtime: Runtime, cell_id: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(database_session, "IDLE_TRANSACTION_TIMEOUT_S", 0.2)
+    suspended = database_session.worker_engine(settings)
+    row = select(Cell.id).where(Cell.id == cell_id).with_for_update()
+    with suspended.connect() as idle:
+        idle.execute(row)
+        with runtime.sessions.begin() as session:
+            assert session.scalar(row) == cell_id, "waits until the other transaction has ended"
+        with pytest.raises(DBAPIError):
+            idle.execute(row)
+    suspended.dispose()
 
 
 def get_row(runtime: Runtime, cell_id: str) -> Cell:
