@@ -41,6 +41,7 @@ Scopes = Annotated[list[Scope], Field(min_length=1, max_length=6, examples=[["en
 Quota = Annotated[
     float | None,
     Field(
+        strict=True,
         ge=0,
         allow_inf_nan=False,
         description="Core hours that the jobs of the account may use in 30 days; null: the default of the service",

@@ -42,7 +42,7 @@ def run(log_progress: ProgressCallback, *, tries: int = 400) -> list[FaultResult
                 for _ in range(tries):
                     for index, ids_used in enumerate((ids, UNKNOWN)):
                         started_at = time.perf_counter()
-                        answer = browser.request(stop.method, stop.address(ids_used), headers=headers)
+                        answer = browser.request(stop.method, stop.address(ids_used), headers=headers, **stop.body)
                         times[index].append(time.perf_counter() - started_at)
                         leaks += answer.status_code != 404
                 score = abs(_rank_score(*times))

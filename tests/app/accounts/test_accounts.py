@@ -79,7 +79,12 @@ async def test_an_account_has_a_quota_of_core_hours_that_administrators_change(s
     assert (changed.status_code, changed.json()["max_cost_core_hours"]) == (200, 0)
     listed = {item["name"]: item["max_cost_core_hours"] for item in (await client.get("/accounts")).json()["items"]}
     assert listed == {"team": 0, "owner": None}
-    for wrong in ({"max_cost_core_hours": -1}, {}, {"max_cost_core_hours": 1, "name": "other"}):
+    for wrong in (
+        {"max_cost_core_hours": -1},
+        {"max_cost_core_hours": True},
+        {},
+        {"max_cost_core_hours": 1, "name": "other"},
+    ):
         assert (await client.patch("/accounts/team", json=wrong)).status_code == 422, wrong
     assert (await client.patch("/accounts/nobody", json={"max_cost_core_hours": 1})).status_code == 404
 
