@@ -153,7 +153,11 @@ def _measurement(
         "dataset_sha256": board.dataset_sha256,
         "rules_version": board.rules_version,
         "versions": dict(package_versions()),
-        "machine": {"platform": f"{platform.system()} {platform.machine()}", "cores": len(os.sched_getaffinity(0)), "workers": args.workers},
+        "machine": {
+            "platform": f"{platform.system()} {platform.machine()}",
+            "cores": len(os.sched_getaffinity(0)),
+            "workers": args.workers,
+        },
         "seconds_of_last_run": round(duration_s),
         "estimated_core_hours": round(sum(order.core_seconds for order in orders) / 3600, 4),
         "evaluations": [
