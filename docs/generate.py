@@ -169,7 +169,8 @@ def _default(schema: Mapping[str, Any]) -> str:
 
 _CLIENT_TYPE_BY_SCHEMA = {
     "DatasetOut": "Dataset", "PaperResults": "PaperResults", "SchemeVariant": "SchemeVariant", "SchemeOut": "Scheme",
-    "AttackOut": "Attack", "EvaluationSummary": "EvaluationSummary", "AccountOut": "Account", "ShareOut": "Share",
+    "AttackOut": "Attack", "EvaluationSummary": "EvaluationSummary", "CostQuotaOut": "CostQuota",
+    "EvaluationEstimate": "EvaluationEstimate", "AccountOut": "Account", "ShareOut": "Share",
     "WebhookOut": "Webhook", "DeliveryOut": "WebhookDelivery",
     **{name: name for name in ("JsonWebKey", "ShareCreated", "WebhookCreated", "AccountCreated", "ComponentHealth")},
     "ReadinessOut": "Readiness",

@@ -31,7 +31,7 @@ from unveil.app.client.options import Profile
 if TYPE_CHECKING:
     from unveil.app.client.client import Client
     from unveil.app.client.evaluation import Evaluation
-    from unveil.app.client.types import Scheme
+    from unveil.app.client.types import EvaluationEstimate, Scheme
     from unveil.app.report.evaluation import Job
 
 evaluations = CommandGroup(help="List, follow, edit, cancel and delete evaluations.")
@@ -107,6 +107,9 @@ def evaluate(
     fail_on: FailOnOption = None,
     junit: Junit = None,
     summary: Summary = None,
+    estimate: Annotated[
+        bool, typer.Option("--estimate", help="Print the estimated cost and the quota that is left; create nothing")
+    ] = False,
     url: Url = None,
     token: Token = None,
     state: State = None,
@@ -116,6 +119,8 @@ def evaluate(
 
     --fail-on, --junit and --summary wait until the evaluation ends.
     """
+    if estimate and (watch or fail_on or junit or summary):
+        raise UsageError("--estimate creates no evaluation to wait for; leave out --watch, --fail-on and reports")
     options: dict[str, Any] = {"seed": seed, "keys": keys, "samples": samples, "utility": utility or None}
     options |= {"name": name, "ssim_mode": ssim_mode}
     with connect(url, token, state) as client:
@@ -125,13 +130,17 @@ def evaluate(
             "schemes": spec_parser.parse_specs(schemes, client.schemes()),
             "attacks": spec_parser.parse_specs(attacks, client.attacks()),
         }
-        evaluation = client.evaluations.create(
-            schemes=[references.resolve_settings(client, entry) for entry in entries["schemes"]],
-            attacks=[references.resolve_settings(client, entry) for entry in entries["attacks"]],
-            dataset=references.dataset_id(client, dataset),
-            profile=profile,
+        request: dict[str, Any] = {
+            "schemes": [references.resolve_settings(client, entry) for entry in entries["schemes"]],
+            "attacks": [references.resolve_settings(client, entry) for entry in entries["attacks"]],
+            "dataset": references.dataset_id(client, dataset),
+            "profile": profile,
             **{field: value for field, value in options.items() if value is not None},
-        )
+        }
+        if estimate:
+            _print_estimate(client.evaluations.estimate(**request), as_json)
+            return
+        evaluation = client.evaluations.create(**request)
         cost = f"estimated cost: {evaluation.raw['estimated_core_hours']:.2g} core hours on a CPU"
         if watch or fail_on or junit or summary:
             stderr().print(f"{evaluation.id} ({cost}; Ctrl-C leaves it running)")
@@ -139,6 +148,20 @@ def evaluate(
         else:
             stderr().print(cost)
             print_result(as_json, evaluation.raw, evaluation.id)
+
+
+def _print_estimate(estimate: EvaluationEstimate, as_json: bool) -> None:
+    if as_json:
+        print_json(estimate)
+        return
+    quota = estimate["quota"]
+    stdout().print(
+        f"cells: {estimate['cells']}, keys to train: {estimate['trained_keys']}, "
+        f"pairs that cannot run: {estimate['not_applicable']}\n"
+        f"estimated cost: {estimate['estimated_core_hours']:.2g} core hours on a CPU\n"
+        f"quota: {quota['left']:.4g} of {quota['limit']:.4g} core hours left ({quota['used']:.2g} used in 30 days, "
+        f"{quota['reserved']:.2g} reserved by active jobs)"
+    )
 
 
 @evaluations.command("list")

@@ -92,6 +92,7 @@ class Datasets(_CollectionBase):
 
 class Evaluations(_CollectionBase, Collection[Evaluation]):
     create = blocking(operations.create_evaluation)
+    estimate = blocking(operations.estimate_evaluation)
     get = blocking(operations.get_evaluation)
     list = blocking_iterator(operations.list_evaluations)
     _item = Evaluation
@@ -167,6 +168,7 @@ class AsyncDatasets(_CollectionBase):
 
 class AsyncEvaluations(_CollectionBase, Collection[AsyncEvaluation]):
     create = operations.create_evaluation
+    estimate = operations.estimate_evaluation
     get = operations.get_evaluation
     list = operations.list_evaluations
     _item = AsyncEvaluation

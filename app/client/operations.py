@@ -33,6 +33,7 @@ from unveil.app.client.types import (
     AccountCreated,
     Attack,
     Dataset,
+    EvaluationEstimate,
     EvaluationSummary,
     JsonWebKey,
     Readiness,
@@ -323,6 +324,22 @@ def _walk_files(folder: Path, parents: tuple[str, ...] = ()) -> Iterator[Path]:
 # --- evaluations ------------------------------------------------------------------------------------------------
 
 
+async def estimate_evaluation(
+    client: BoundClient,
+    /,
+    *,
+    schemes: SpecLike | Sequence[SpecLike],
+    attacks: SpecLike | Sequence[SpecLike],
+    dataset: str | None = "sample",
+    profile: Profile = "quick",
+    **settings: Any,
+) -> EvaluationEstimate:
+    """What `create` with these arguments would run and cost, and what the account has left. Creates nothing."""
+    body = _evaluation_request(schemes, attacks, dataset, profile, settings)
+    response = await client._transport.request("POST", "/evaluations/estimate", json=body)
+    return cast("EvaluationEstimate", response.json())
+
+
 async def create_evaluation(
     evaluations: Collection[T],
     /,
@@ -340,18 +357,28 @@ async def create_evaluation(
     settings: seed, keys, samples, public_dataset, utility, ssim_mode. With `idempotency_key` a second call of the same
     request returns the first evaluation.
     """
-    body = {
+    body = _evaluation_request(schemes, attacks, dataset, profile, settings)
+    if name is not None:
+        body["name"] = name
+    headers = _idempotency_headers(idempotency_key)
+    response = await evaluations._transport.request("POST", "/evaluations", json=body, headers=headers)
+    return evaluations._parse(response.json())
+
+
+def _evaluation_request(
+    schemes: SpecLike | Sequence[SpecLike],
+    attacks: SpecLike | Sequence[SpecLike],
+    dataset: str | None,
+    profile: Profile,
+    settings: Mapping[str, Any],
+) -> dict[str, Any]:
+    return {
         "schemes": _to_entries(schemes),
         "attacks": _to_entries(attacks),
         "dataset": dataset,
         "profile": profile,
         **settings,
     }
-    if name is not None:
-        body["name"] = name
-    headers = _idempotency_headers(idempotency_key)
-    response = await evaluations._transport.request("POST", "/evaluations", json=body, headers=headers)
-    return evaluations._parse(response.json())
 
 
 async def get_evaluation(evaluations: Collection[T], /, id: str) -> T:

@@ -82,6 +82,21 @@ class EvaluationSummary(TypedDict):
     links: dict[str, str]
 
 
+class CostQuota(TypedDict):
+    limit: float
+    used: float
+    reserved: float
+    left: float
+
+
+class EvaluationEstimate(TypedDict):
+    cells: int
+    not_applicable: int
+    trained_keys: int
+    estimated_core_hours: float
+    quota: CostQuota
+
+
 class Account(TypedDict):
     id: str
     name: str

@@ -29,6 +29,7 @@ from unveil.app.evaluations.repeat import repeat_request
 from unveil.app.evaluations.schemas import EvaluationCreate
 from unveil.app.http.authentication import AuthenticatedRoute, EvaluatePrincipal
 from unveil.app.http.pagination import PageRequest
+from unveil.app.jobs.dispatch import load_cost_quota
 from unveil.app.report.labels import title
 from unveil.models import catalog
 
@@ -126,6 +127,7 @@ async def preview(
         count=len(runnable),
         estimate=estimate,
         core_hours=planned.cost.core_seconds / 3600,
+        quota=await load_cost_quota(session, app_state.settings, principal.account_id),
         keys=planned.keys,
     )
 

@@ -37,6 +37,7 @@ from unveil.app.evaluations.report_response import build_report_response
 from unveil.app.evaluations.schemas import (
     AttackedImageOut,
     EvaluationCreate,
+    EvaluationEstimate,
     EvaluationOut,
     EvaluationSummary,
     EvaluationUpdate,
@@ -113,6 +114,14 @@ async def create_evaluation(
     failpoints.failpoint("create-before-response")
     response.headers.update(headers)
     return evaluation
+
+
+@router.post("/estimate", responses=problems(Invalid, NoPairApplies, KeyDestroyed, KeyNotReady))
+async def estimate_evaluation(
+    body: EvaluationCreate, principal: EvaluatePrincipal, app_state: AppStateDep, session: Session
+) -> EvaluationEstimate:
+    """What the request would run and cost, and what the account has left. Creates nothing."""
+    return await service.estimate(session, app_state, principal, body)
 
 
 @router.get("")

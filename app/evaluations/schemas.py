@@ -121,6 +121,25 @@ class EvaluationCreate(BaseModel):
     test_images: int | None = Field(None, strict=True, description="As in the profile; may be left out")
 
 
+class CostQuotaOut(BaseModel):
+    """Core hours of the account."""
+
+    limit: float = Field(description="What its jobs may use in 30 days", examples=[1000])
+    used: float = Field(description="What they used in the last 30 days", examples=[12.5])
+    reserved: float = Field(description="What its queued and running jobs are estimated to need still", examples=[0.4])
+    left: float = Field(examples=[987.1])
+
+
+class EvaluationEstimate(BaseModel):
+    """What a request would run and cost."""
+
+    cells: int = Field(description="Cells that would run", examples=[9])
+    not_applicable: int = Field(description="Requested pairs of scheme and attack that cannot run", examples=[1])
+    trained_keys: int = Field(description="Keys that would be trained", examples=[0])
+    estimated_core_hours: float = Field(description="For a CPU, accurate to a factor of three", examples=[0.05])
+    quota: CostQuotaOut
+
+
 class EvaluationUpdate(BaseModel):
     """What to change; a field that is null or left out stays as it is. The last edit of a field wins."""
 

@@ -29,10 +29,17 @@ from unveil.app.errors.problem import (
 from unveil.app.evaluations import queries, serializers
 from unveil.app.evaluations.cost import estimate_cost
 from unveil.app.evaluations.planning import EvaluationPlan, KeyRef, plan_evaluation
-from unveil.app.evaluations.schemas import EvaluationCreate, EvaluationOut, EvaluationSummary, EvaluationUpdate
+from unveil.app.evaluations.schemas import (
+    CostQuotaOut,
+    EvaluationCreate,
+    EvaluationEstimate,
+    EvaluationOut,
+    EvaluationSummary,
+    EvaluationUpdate,
+)
 from unveil.app.evaluations.verdicts import load_verdicts
 from unveil.app.jobs import event_log
-from unveil.app.jobs.dispatch import dispatch, enforce_quotas
+from unveil.app.jobs.dispatch import dispatch, enforce_quotas, load_cost_quota
 from unveil.app.keys import queries as keys_queries
 from unveil.app.keys import service as keys_service
 from unveil.app.keys.service import TrainingRequest
@@ -86,6 +93,22 @@ async def plan(
         cost=estimate_cost(
             planned.cells, planned.keys, images_of, body.profile, body.keys, public.train if public else None
         ),
+    )
+
+
+async def estimate(
+    session: AsyncSession, app_state: AppState, principal: Principal, body: EvaluationCreate
+) -> EvaluationEstimate:
+    """Cost of a request and quota of the account; writes nothing. Raises the problem of an invalid request."""
+    planned = await plan(session, app_state, principal, body)
+    quota = await load_cost_quota(session, app_state.settings, principal.account_id)
+    running = sum(cell.not_applicable_reason is None for cell in planned.cells)
+    return EvaluationEstimate(
+        cells=running,
+        not_applicable=len(planned.cells) - running,
+        trained_keys=len(planned.keys),
+        estimated_core_hours=round(planned.cost.core_seconds / 3600, 6),
+        quota=CostQuotaOut(limit=quota.limit, used=quota.used, reserved=quota.reserved, left=quota.left),
     )
 
 

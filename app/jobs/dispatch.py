@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from dataclasses import dataclass
 
 from kombu.exceptions import OperationalError
 from sqlalchemy import func, select
@@ -15,10 +16,24 @@ from unveil.app.db.tables import Account, AccountUsage, Cell, Evaluation, Key
 from unveil.app.dependencies import AppState
 from unveil.app.errors.problem import CostQuotaExceeded, Invalid, QueueFull, Unauthenticated
 from unveil.app.security.principal import Principal
+from unveil.app.settings import Settings
 
 log = logging.getLogger(__name__)
 
 USAGE_DAYS = 30  # the quota of core hours counts the usage of so many days
+
+
+@dataclass(frozen=True)
+class CostQuota:
+    """Core hours of an account: the quota, what its jobs used in USAGE_DAYS, and what the active ones still need."""
+
+    limit: float
+    used: float
+    reserved: float
+
+    @property
+    def left(self) -> float:
+        return max(0.0, self.limit - self.used - self.reserved)
 
 
 async def enforce_quotas(
@@ -39,12 +54,9 @@ async def enforce_quotas(
     if new_jobs > limit:
         message = f"the request creates {new_jobs} cells and trainings; an account may have {limit} active"
         raise Invalid(message, [(pointer, "request fewer at once")])
-    select_account = select(Account.revoked_at, Account.max_cost_core_hours)
+    revoked_at = select(Account.revoked_at).where(Account.id == principal.account_id)
     # key_share: does not block inserts of rows that reference the account.
-    account = (
-        await session.execute(select_account.where(Account.id == principal.account_id).with_for_update(key_share=True))
-    ).one()
-    if account.revoked_at is not None:
+    if await session.scalar(revoked_at.with_for_update(key_share=True)) is not None:
         raise Unauthenticated(f"account {principal.name} was revoked")
     cells = select(func.count()).select_from(Cell).join(Evaluation, Evaluation.id == Cell.evaluation_id)
     cells = cells.where(
@@ -59,22 +71,18 @@ async def enforce_quotas(
             headers={"Retry-After": "30"},
         )
 
-    max_hours = account.max_cost_core_hours
-    if max_hours is None:
-        max_hours = app_state.settings.max_cost_core_hours
-    used_hours, reserved_hours = await _cost_core_hours(session, principal.account_id)
-    if used_hours + reserved_hours + core_seconds / 3600 > max_hours:
-        left = max(0.0, max_hours - used_hours - reserved_hours)
+    quota = await load_cost_quota(session, app_state.settings, principal.account_id)
+    if quota.used + quota.reserved + core_seconds / 3600 > quota.limit:
         message = (
-            f"the request is estimated at {core_seconds / 3600:.3g} core hours and the account has {left:.3g} of "
-            f"{max_hours:g} left: {used_hours:.3g} used in {USAGE_DAYS} days, {reserved_hours:.3g} reserved by active "
-            "jobs. Request less, such as fewer epochs, or ask an administrator for more: unveil accounts quota"
+            f"the request is estimated at {core_seconds / 3600:.3g} core hours and the account has {quota.left:.3g} of "
+            f"{quota.limit:g} left: {quota.used:.3g} used in {USAGE_DAYS} days, {quota.reserved:.3g} reserved by "
+            "active jobs. Request less, such as fewer epochs, or ask an administrator for more: unveil accounts quota"
         )
         raise CostQuotaExceeded(message, [(pointer, f"estimated at {core_seconds / 3600:.3g} core hours")])
 
 
-async def _cost_core_hours(session: AsyncSession, account_id: str) -> tuple[float, float]:
-    """Core hours that the account used in the last USAGE_DAYS, and that its active jobs are estimated to need still."""
+async def load_cost_quota(session: AsyncSession, settings: Settings, account_id: str) -> CostQuota:
+    limit = await session.scalar(select(Account.max_cost_core_hours).where(Account.id == account_id))
     first_day = func.current_date() - USAGE_DAYS
     used = select(func.sum(AccountUsage.core_seconds)).where(
         AccountUsage.account_id == account_id, AccountUsage.day > first_day
@@ -88,7 +96,11 @@ async def _cost_core_hours(session: AsyncSession, account_id: str) -> tuple[floa
         Key.account_id == account_id, Key.status.in_(ACTIVE)
     )
     seconds = [await session.scalar(statement) or 0.0 for statement in (used, cells, keys)]
-    return seconds[0] / 3600, (seconds[1] + seconds[2]) / 3600
+    return CostQuota(
+        limit=settings.max_cost_core_hours if limit is None else limit,
+        used=seconds[0] / 3600,
+        reserved=(seconds[1] + seconds[2]) / 3600,
+    )
 
 
 async def dispatch(app_state: AppState, jobs: int) -> None:

@@ -129,8 +129,9 @@ def requests_with_ids_in_bodies(ids: Ids, picture: bytes, plain_archive: bytes) 
             "json": {"scheme": "tn-model", "params": {"profile": "smoke", "dataset": ids["dataset"]}},
         },
         **{
-            f"evaluate, {name}": {"method": "POST", "url": "/evaluations", "json": {**audit, **order}}
+            f"{what}, {name}": {"method": "POST", "url": url, "json": {**audit, **order}}
             for name, order in orders.items()
+            for what, url in (("evaluate", "/evaluations"), ("estimate", "/evaluations/estimate"))
         },
         "compare": {"method": "GET", "url": f"/dashboard/compare?ids={ids['evaluation']},ev_other"},
     }  # fmt: skip

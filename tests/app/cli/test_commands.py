@@ -84,6 +84,12 @@ def test_an_operator_lists_and_cancels_jobs_and_sets_quotas(run) -> None:
     run("evaluations", "cancel", evaluation_id)
     run("accounts", "quota", "local", "1")
     assert "cost_quota_exceeded" in run("evaluate", *order, code=2)
+    assert re.search(
+        r"estimated cost: \S+ core hours.*\nquota: \S+ of 1 core hours", run("evaluate", *order, "--estimate")
+    )
+    estimate = json.loads(run("evaluate", *order, "--estimate", "--json"))
+    assert estimate["estimated_core_hours"] > estimate["quota"]["limit"] == 1
+    assert "--estimate creates no evaluation" in run("evaluate", *order, "--estimate", "--watch", code=2)
     run("accounts", "quota", "local")
     assert json.loads(run("accounts", "list", "--json"))[0]["max_cost_core_hours"] is None
 

@@ -72,11 +72,20 @@ async def test_thirteen_days_of_itn_strong_are_refused_at_order_time_and_nothing
     assert (refused.status_code, refused.json()["code"]) == (422, "cost_quota_exceeded"), refused.text
     assert "ask an administrator for more: unveil accounts quota" in refused.json()["detail"]
     assert (await client.get("/evaluations")).json()["items"] == []
+    estimate = (await client.post("/evaluations/estimate", json=body)).json()
+    assert estimate["estimated_core_hours"] > estimate["quota"]["left"] == estimate["quota"]["limit"] == 100
     body["attacks"][0]["epochs"] = 1
+    estimate = (await client.post("/evaluations/estimate", json=body)).json()
+    assert (await client.get("/evaluations")).json()["items"] == []  # an estimate creates nothing
     ordered = (await client.post("/evaluations", json=body)).json()
     assert 0 < ordered["estimated_core_hours"] < 1
+    assert ordered["estimated_core_hours"] == estimate["estimated_core_hours"]
+    assert len(ordered["cells"]) == estimate["cells"] + estimate["not_applicable"]
     jobs = (await client.get("/jobs")).json()["items"]
     assert sum(job["estimated_core_hours"] for job in jobs) == pytest.approx(ordered["estimated_core_hours"], abs=1e-5)
+    quota = (await client.post("/evaluations/estimate", json=body)).json()["quota"]
+    assert quota["reserved"] == pytest.approx(ordered["estimated_core_hours"], abs=1e-5)
+    assert quota["left"] == pytest.approx(100 - quota["reserved"])
     assert (await client.patch("/accounts/owner", json={"max_cost_core_hours": None})).json()[
         "max_cost_core_hours"
     ] is None
