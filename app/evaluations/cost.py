@@ -13,7 +13,7 @@ from unveil.models.core.profiles import PROFILE_IMAGE_COUNTS, Profile
 if TYPE_CHECKING:
     from unveil.app.evaluations.planning import PlannedCell, PlannedKey
 
-_CELL_SECONDS = 5.0  # loading, and what does not grow with the images
+_CELL_SECONDS = 1.5  # loading, and what does not grow with the images
 _SECONDS_PER_TARGET = 0.005  # attack without training and scores, for one key and 96x96
 _REFERENCE_PIXELS = 96 * 96
 _CONTROL_TRAININGS = 2

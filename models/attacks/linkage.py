@@ -1,4 +1,4 @@
-"""Linkage: a recogniser distilled on pairs finds which of N originals a ciphertext belongs to, without pixels.
+"""Linkage: a recogniser fitted to pairs finds which of N originals a ciphertext belongs to, without pixels.
 
 Systems whose reconstructions look safe by SSIM still let their images be linked (FaceLinkGen 2026, SEBA 2024).
 """
@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from unveil.models.attacks.base import Attack, AttackInput, AttackResult
+from unveil.models.core.cost import training_core_seconds
 from unveil.models.core.errors import AttackFailed
 from unveil.models.core.images import Images
 from unveil.models.core.run_context import RunContext
@@ -21,7 +22,7 @@ from unveil.models.core.threat_models import ThreatModel
 from unveil.models.schemes.base import Scheme
 
 _MIN_PAIRS = 5
-_HELD_OUT_SHARE = 0.2  # of the pairs, which choose between the two recognisers
+_HELD_OUT_SHARE = 0.2  # of the pairs, which choose between the recognisers
 _MAX_HELD_OUT = 300
 _BATCH = 256  # images an evaluation step
 
@@ -37,17 +38,18 @@ class LinkageSettings:
 
 class Recogniser(Protocol):
     def embed_protected(self, protected: Images) -> npt.NDArray[np.float32]:
-        """Unit vectors [N, D] of ciphertexts."""
+        """Vectors [N, D] of ciphertexts; similarity is the inner product with those of originals."""
 
     def embed_plain(self, plain: Images) -> npt.NDArray[np.float32]:
-        """Unit vectors [N, D] of plain images."""
+        """Vectors [N, D] of plain images."""
 
 
 class Linkage(Attack[LinkageSettings]):
-    """Trains two recognisers on pairs and takes the one that links held-out pairs better.
+    """Fits three recognisers to pairs and takes the one that links held-out pairs best.
 
-    One is a kernel ridge regression, which sees through any fixed linear map; the other is a pair of convolutional
-    encoders trained by contrast, which learn what survives under a key for each image.
+    A kernel ridge regression sees through any fixed linear map. The distributions of values see through any order of
+    values and blocks, under a key for each image too. A pair of convolutional encoders, trained by contrast, learns
+    what else survives.
     """
 
     name = "linkage"
@@ -61,10 +63,15 @@ class Linkage(Attack[LinkageSettings]):
     def required_ciphertexts(self) -> int | None:
         return None
 
-    def control_cache_key(self, scheme: Scheme[Any, Any] | None) -> str:  # noqa: ARG002 - both recognisers take any scheme
+    def control_cache_key(self, scheme: Scheme[Any, Any] | None) -> str:  # noqa: ARG002 - the recognisers take any scheme
         return "any"
 
+    def training_core_seconds(self, scheme: Scheme[Any, Any] | None, images: int, height: int, width: int) -> float:  # noqa: ARG002
+        s = self.settings
+        return training_core_seconds(images, s.epochs, height * width, 1 / 600, s.width / 48)
+
     def run(self, attack_input: AttackInput, context: RunContext) -> AttackResult:
+        from unveil.models.recovery.distribution_recogniser import DistributionRecogniser
         from unveil.models.recovery.linear_recogniser import LinearRecogniser, top1
 
         pairs = attack_input.pairs
@@ -76,6 +83,7 @@ class Linkage(Attack[LinkageSettings]):
         encoders, training_notes = self._train_encoders(plain[:-held_out], protected[:-held_out], context)
         candidates: dict[str, Recogniser] = {
             "linear": LinearRecogniser.fit(plain, protected, held_out),
+            "distribution": DistributionRecogniser.fit(plain[:-held_out], protected[:-held_out]),
             "contrastive": encoders,
         }
         rates = {

@@ -11,6 +11,7 @@ from unveil.models.evaluation.cell import run_cell
 from unveil.models.evaluation.linkage import link_rate
 from unveil.models.evaluation.scoring import ScoringOptions
 from unveil.models.metrics.gallery import build_gallery
+from unveil.models.recovery.distribution_recogniser import DistributionRecogniser
 from unveil.models.recovery.linear_recogniser import LinearRecogniser, inner_products, top1
 from unveil.models.schemes.base import NoSettings, Scheme
 
@@ -104,3 +105,24 @@ def test_nothing_links_the_images_of_a_one_time_pad():
     result = outcome.result
     assert result.linkage.ci_low < result.linkage.chance
     assert result.verdict == "inconclusive"  # 61 images exclude no leak
+
+
+@pytest.mark.parametrize("inverts", [False, True])
+def test_a_new_order_of_all_values_of_each_image_does_not_prevent_linkage(inverts):
+    rng = np.random.default_rng(0)
+
+    def protect(images):
+        moved = rng.permuted(images.reshape(len(images), -1), axis=1).reshape(images.shape)
+        return np.where((rng.random(images.shape) < 0.5) & inverts, 255 - moved, moved).astype(np.uint8)
+
+    recogniser = DistributionRecogniser.fit(DATA.train, protect(DATA.train))
+    assert top1(recogniser.embed_protected(protect(DATA.test)), recogniser.embed_plain(DATA.test)) > 0.95
+    noise = rng.integers(0, 256, DATA.test.shape, np.uint8)
+    assert top1(recogniser.embed_protected(noise), recogniser.embed_plain(DATA.test)) < 0.15
+
+
+def test_a_cell_takes_the_recogniser_that_links_held_out_pairs_best():
+    scheme = make_scheme("vit-permutation", {"key_mode": "different", "negative_positive": True})
+    result = run_cell(scheme, Linkage(TINY), DATA, ScoringOptions(profile="quick"), RunContext()).result
+    assert result.linkage.top1 > 0.95
+    assert any("the distribution recogniser was taken" in note for note in result.notes)
