@@ -89,9 +89,9 @@ class EvaluationCreate(BaseModel):
     )
 
     name: SingleLineText = "evaluation"
-    schemes: list[SchemeEntry] = Field(min_length=1, max_length=32)
+    schemes: list[SchemeEntry] = Field(min_length=1, max_length=128)
     attacks: list[Entry] = Field(
-        min_length=1, max_length=32, description="Attacks that the profile requires and that train nothing are added"
+        min_length=1, max_length=128, description="Attacks that the profile requires and that train nothing are added"
     )
     dataset: SingleLineText | None = Field(
         None, description="A name or an id from GET /datasets; not needed if every scheme is `external`"
