@@ -95,6 +95,8 @@ def format_duration(seconds: float | None) -> str:
     """With two significant figures."""
     if seconds is None:
         return NO_VALUE
+    if seconds < 0.05:
+        return "under 0.1 s"
     if seconds < 10:
         return f"{seconds:.1f} s"
     if seconds < 100:

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from unveil.app.report.evaluation import EvaluationVerdict
-from unveil.app.report.narrative import badge, describe_evidence, describe_verdict, summarize
+from unveil.app.report.narrative import badge, break_headline, describe_evidence, describe_verdict, summarize
 from unveil.models.core.verdict_rules.coverage import AttackNote
 from unveil.models.core.verdict_rules.types import RULES_VERSION, CheapestBreak, Power, Severity
 
@@ -41,6 +41,19 @@ def test_one_line_counts_the_verdicts_and_names_the_cheapest_break():
 )
 def test_a_badge_carries_the_severity_of_a_finding(word, severity, expected):
     assert badge(verdict(word, severity=severity)) == expected
+
+
+@pytest.mark.parametrize(
+    ("cheapest", "expected"),
+    [
+        (("chosen-plaintext", None, None, 5, 0.003), "broken with 5 images of the attacker's choice in under 0.1 s"),
+        (("key-recovery", 1, None, None, 4.0), "broken with 1 protected image in 4.0 s"),
+        (("brute-force", None, None, None, None), "broken by brute force"),
+        (("itn", None, None, None, 90.0), "broken by ITN-Attack in 90 s"),
+    ],
+)
+def test_the_headline_of_a_break_is_a_sentence(cheapest, expected):
+    assert break_headline(CheapestBreak(*cheapest)) == expected
 
 
 def test_a_sentence_names_the_attack_by_its_title():
