@@ -58,7 +58,7 @@ def plan_orders(images: DatasetInfo, options: dict[str, Any], names: Sequence[st
     attacks = [name for name in catalog.attacks() if "/" not in name and not catalog.is_training_attack(name)]
     orders = []
     for scheme in catalog.known_ciphers():
-        if "/" in scheme.name or (names and scheme.name not in names):
+        if "/" in scheme.name or scheme.missing_part is not None or (names and scheme.name not in names):
             continue
         entry = catalog.flatten_settings(scheme)
         name = f"board: {label(entry)}, {options['profile']}, seed {options['seed']}, Unveil {__version__}"

@@ -11,6 +11,7 @@ from unveil.models.core.threat_models import Capability
 from unveil.plugins import (
     Attack,
     BlockMap,
+    ChannelSubset,
     LinearMap,
     Metric,
     Mixture,
@@ -27,6 +28,7 @@ _EXAMPLES = (
     PositionPermutation("pixel"),
     LinearMap(4),
     Mixture(2, 2, (0.5, 0.5, 0.5), (0.25, 0.25, 0.25)),
+    ChannelSubset(((4, 5), (6, 7)), ((0, 1), (1, 0))),
     NetworkMap(),
     None,
 )

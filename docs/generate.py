@@ -269,6 +269,8 @@ def _schemes() -> Iterator[str]:
             "",
         )
         yield from (f"- attacks that apply: {_names(scheme['attacks'])}",)
+        if scheme["missing_part"]:
+            yield f"- missing: {scheme['missing_part']}; every result says so, and the board has no row of the scheme"
         if scheme["size_multiple"] > 1:
             yield f"- image sides are padded to multiples of {scheme['size_multiple']}"
         if scheme["trains"]:

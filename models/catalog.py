@@ -295,6 +295,7 @@ def describe_scheme(name: str, height: int = 96, width: int = 96) -> dict[str, A
         # inspect.getdoc would inherit the base class's docstring.
         "summary": inspect.cleandoc(cls.__doc__ or cls.title),
         "trains": cls.trains,
+        "missing_part": cls.missing_part,
         "invertible": default.invertible,
         "structure": None if default.structure is None else str(default.structure),
         "ciphertext": vars(default.ciphertext),

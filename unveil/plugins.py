@@ -28,6 +28,7 @@ from unveil.models.core.run_context import RunContext
 from unveil.models.core.settings_schema import setting
 from unveil.models.core.structure import (
     BlockMap,
+    ChannelSubset,
     CiphertextFormat,
     LinearMap,
     Mixture,
@@ -40,9 +41,9 @@ from unveil.models.metrics.base import Metric
 from unveil.models.schemes.base import Scheme
 
 __all__ = [
-    "Attack", "AttackFailed", "AttackInput", "AttackResult", "BlockMap", "Capability", "CiphertextFormat", "Images",
-    "LinearMap", "Metric", "Mixture", "NetworkMap", "Pairs", "PixelMap", "PositionPermutation", "RunContext", "Scheme",
-    "ThreatModel", "scheme", "setting",
+    "Attack", "AttackFailed", "AttackInput", "AttackResult", "BlockMap", "Capability", "ChannelSubset",
+    "CiphertextFormat", "Images", "LinearMap", "Metric", "Mixture", "NetworkMap", "Pairs", "PixelMap",
+    "PositionPermutation", "RunContext", "Scheme", "ThreatModel", "scheme", "setting",
 ]  # fmt: skip
 
 

@@ -43,12 +43,18 @@ class BoardEntry:
 
 
 def build_entries(evaluation: Evaluation) -> list[BoardEntry]:
-    """Of a finished evaluation. Schemes without a result, or with a verdict of earlier rules, have none."""
+    """Of a finished evaluation.
+
+    Schemes without a result, with a verdict of earlier rules, or that lack a trained part, have none.
+    """
     entries = []
     for position, row in enumerate(EvaluationTable(evaluation).rows):
         dataset_sha256 = next(filter(None, (cell.result.dataset_sha256 for cell in row.cells if cell.result)), None)
         verdict = row.verdict
         if verdict is None or verdict.rules_version != RULES_VERSION or dataset_sha256 is None:
+            continue
+        known = catalog.schemes().get(verdict.scheme["name"])
+        if known is not None and known.missing_part is not None:
             continue
         scheme = {name: value for name, value in verdict.scheme.items() if name != "key_id"}
         dataset = scheme.get("dataset_name") or evaluation.settings.get("dataset_name")

@@ -40,6 +40,9 @@ class SchemeOut(BaseModel):
     source: str = Field(description="Where the scheme was published")
     summary: str
     trains: bool = Field(description="Whether its key is trained network weights")
+    missing_part: str | None = Field(
+        description="A trained part of the published scheme that this one lacks; the board has no row of such a scheme"
+    )
     invertible: bool = Field(description="Whether it decrypts exactly")
     structure: str | None = Field(
         description="Structure of the scheme, which attacks use", examples=["BlockMap(side=4, unit='nibble')"]

@@ -40,6 +40,7 @@ class Scheme(TypedDict):
     source: str
     summary: str
     trains: bool
+    missing_part: str | None
     invertible: bool
     structure: str | None
     ciphertext: dict[str, Any]

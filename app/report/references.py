@@ -138,6 +138,23 @@ _VIT = Reference(
     2022,
     "10.48550/arXiv.2205.12041",
 )
+_PARTIALFACE = Reference(
+    "mi2023privacy",
+    (
+        "Mi, Yuxi",
+        "Huang, Yuge",
+        "Ji, Jiazhen",
+        "Zhao, Minyi",
+        "Wu, Jiaxiang",
+        "Xu, Xingkun",
+        "Ding, Shouhong",
+        "Zhou, Shuigeng",
+    ),
+    "Privacy-Preserving Face Recognition Using Random Frequency Components",
+    "IEEE/CVF International Conference on Computer Vision",
+    2023,
+    "10.48550/arXiv.2308.10461",
+)
 _FR = Reference(
     "chang2020attacks",
     ("Chang, Alex Habeen", "Case, Benjamin M."),
@@ -165,6 +182,7 @@ _BY_NAME: Mapping[str, tuple[Reference, ...]] = {
     "blockwise": (_BLOCKWISE,),
     "ele": (_ELE,),
     "etc": (_ETC, _ETC_GRAY),
+    "partialface": (_PARTIALFACE,),
     "pixelwise": (_PIXELWISE,),
     "tanaka": (_TANAKA,),
     "tn-gan": (_TN_GAN, _CYCLE_GAN),

@@ -83,8 +83,28 @@ class Mixture:
     deviation: tuple[float, float, float]
 
 
+@dataclass(frozen=True)
+class ChannelSubset:
+    """Frequency channels of an image, those of one of `subsets` in one of `orders`: both are drawn for each image.
+
+    A ciphertext [3 n, H, W] holds n channels of Y, then of Cb, then of Cr, as `unveil.models.core.frequency_channels`
+    numbers them. subsets: of channels 0..63, n each; orders: permutations of 0..n-1. Both are public.
+    """
+
+    subsets: tuple[tuple[int, ...], ...]
+    orders: tuple[tuple[int, ...], ...]
+
+
 Structure = (
-    PixelMap | BlockMap | BlockSubstitution | BlockScramble | PositionPermutation | LinearMap | NetworkMap | Mixture
+    PixelMap
+    | BlockMap
+    | BlockSubstitution
+    | BlockScramble
+    | PositionPermutation
+    | LinearMap
+    | NetworkMap
+    | Mixture
+    | ChannelSubset
 )
 
 

@@ -86,6 +86,8 @@ class Scheme(ABC, Generic[S, K]):
     trains: ClassVar[bool] = False  # whether the secret is the weights of a trained network
     # Why protected images serve only the classifier of the key, so that no other model can be trained on them.
     bound_to_classifier: ClassVar[str | None] = None
+    # A trained part of the published scheme that this one lacks: every result names it, and the board has no row.
+    missing_part: ClassVar[str | None] = None
     natural_output: ClassVar[bool] = False  # whether protected images are meant to look like natural images
     paper_name: ClassVar[str | None] = None  # the row in the paper's tables
     paper_position: ClassVar[int] = 0  # among the rows of the paper's tables
@@ -243,6 +245,16 @@ class Scheme(ABC, Generic[S, K]):
                 f"fit {width}x{height}; resize the image or use a key without explicit maps"
             )
         return key
+
+    @property
+    def missing_part_note(self) -> str | None:
+        """The sentence of every result and report on the part that is missing; None if the scheme is complete."""
+        if self.missing_part is None:
+            return None
+        return (
+            f"the trained part of {self.title} is missing: {self.missing_part}; figures are those of the untrained "
+            "part alone, which has no row on the board"
+        )
 
     def untrainable_reason(self, count: int, height: int, width: int, classes: int) -> str | None:  # noqa: ARG002
         """Why no key can be trained on `count` images of this size and number of classes; None if one can."""

@@ -43,6 +43,14 @@ async def test_an_account_without_evaluations_sees_the_papers_rows_alone(client)
     assert (await get_board(client, dataset="elsewhere"))["rows"] == []
 
 
+async def test_a_scheme_that_lacks_a_trained_part_has_no_row(client, owner, finish):
+    finish(owner, {"fr": leaking("fr", 0.9)}, scheme={"name": "partialface"})
+    finish(owner, {"fr": leaking("fr", 0.4)})
+    board = await get_board(client)
+    assert [row["scheme"]["name"] for row in board["rows"]] == ["tanaka"]
+    assert board["pending"] == 0
+
+
 async def test_a_row_is_the_worst_case_over_all_evaluations(client, owner, finish):
     first, _ = finish(owner, {"fr": leaking("fr", 0.9), "known-plaintext": leaking("known-plaintext", 0.4)})
     second, (_, recovery) = finish(owner, {"fr": leaking("fr", 0.5), "key-recovery": breaking("key-recovery", 2, 4.0)})

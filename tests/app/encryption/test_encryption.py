@@ -473,6 +473,8 @@ async def test_a_foreign_an_unknown_and_a_destroyed_key(service, client):
 async def test_a_ciphertext_that_no_image_holds_is_refused(client):
     refused = problem(await encrypt(client, images(an_image()), "instahide"), 422, "not_an_image")
     assert "float32 50 x H x W x 3, which no image holds without loss" in refused["detail"]
+    refused = problem(await encrypt(client, images(an_image()), "partialface"), 422, "not_an_image")
+    assert "float32 27 x H x W, which no image holds without loss" in refused["detail"]
     key = (await client.post("/keys", json={"scheme": "instahide", "params": {}})).json()
     problem(await encrypt(client, images(an_image()), None, key_id=key["id"]), 422, "not_an_image")
     problem(
