@@ -56,11 +56,7 @@ class Gallery:
     @property
     def distractors(self) -> Images:
         """The gallery images that are no originals, in the order of their numbers."""
-        return self.images[:0] if self.subsampled else self.images[len(self.columns) :]
-
-    @property
-    def subsampled(self) -> bool:
-        return self.available > self.size
+        return self.images[:0] if (self.columns < 0).any() else self.images[len(self.columns) :]
 
     @property
     def cluster_sizes(self) -> npt.NDArray[np.int64]:

@@ -35,7 +35,9 @@ def test_effective_size_counts_shares():
 def test_distractors_fill_a_small_gallery():
     gallery = build_gallery(photographs()[:10], leaves(100), limit=50)
     assert gallery.size == 50
-    assert gallery.subsampled
+    assert gallery.available == 110
+    assert (gallery.distractors == leaves(100)[:40]).all()
+    assert gallery.numbers[10:].tolist() == list(range(10, 50))  # distractors follow the originals
     assert gallery.positions[:10].tolist() == list(range(10))
     assert (gallery.positions[10:] == -1).all()
     with pytest.raises(ValueError, match="size of the originals"):
@@ -45,7 +47,8 @@ def test_distractors_fill_a_small_gallery():
 def test_a_gallery_above_the_limit_is_sampled_and_noted():
     gallery = build_gallery(leaves(100), limit=40)
     assert gallery.size == 40
-    assert gallery.subsampled
+    assert gallery.available == 100
+    assert len(gallery.distractors) == 0
     inside = np.flatnonzero(gallery.columns >= 0)
     assert len(inside) == 40
     assert (gallery.images == leaves(100)[inside]).all()
