@@ -155,6 +155,24 @@ _PARTIALFACE = Reference(
     2023,
     "10.48550/arXiv.2308.10461",
 )
+_MINUSFACE = Reference(
+    "mi2024privacy",
+    (
+        "Mi, Yuxi",
+        "Zhong, Zhizhou",
+        "Huang, Yuge",
+        "Ji, Jiazhen",
+        "Xu, Jianqing",
+        "Wang, Jun",
+        "Wang, Shaoming",
+        "Ding, Shouhong",
+        "Zhou, Shuigeng",
+    ),
+    "Privacy-Preserving Face Recognition Using Trainable Feature Subtraction",
+    "IEEE/CVF Conference on Computer Vision and Pattern Recognition, pp. 297-307",
+    2024,
+    "10.48550/arXiv.2403.12457",
+)
 _FR = Reference(
     "chang2020attacks",
     ("Chang, Alex Habeen", "Case, Benjamin M."),
@@ -182,6 +200,7 @@ _BY_NAME: Mapping[str, tuple[Reference, ...]] = {
     "blockwise": (_BLOCKWISE,),
     "ele": (_ELE,),
     "etc": (_ETC, _ETC_GRAY),
+    "minusface": (_MINUSFACE,),
     "partialface": (_PARTIALFACE,),
     "pixelwise": (_PIXELWISE,),
     "tanaka": (_TANAKA,),

@@ -2,8 +2,8 @@
 
 As in the published front ends of frequency-domain face recognition: Y, Cb and Cr are enlarged eightfold by bilinear
 interpolation whose corners are those of the image, and cut into 8x8 blocks; channel 8 u + v holds coefficient (u, v) of
-the orthonormal DCT of every block. The map is separable and each coefficient depends on 3x3 pixels, so nothing is
-enlarged here.
+the orthonormal DCT of every block. The map is separable and each coefficient depends on 3x3 pixels, so the large
+image is never computed.
 """
 
 from __future__ import annotations
@@ -79,8 +79,32 @@ def to_channels(planes: Floats, channels: Sequence[int]) -> Floats:
         along_rows = np.zeros_like(planes)
         for k in range(TAPS):
             along_rows += planes[:, :, rows.index[:, k], :] * rows.weights[u, :, k, None]
+        taps = [along_rows[..., columns.index[:, k]] for k in range(TAPS)]
         for place, channel in enumerate(channels):
             if channel // SIDE == u:
-                for k in range(TAPS):
-                    out[:, :, place] += along_rows[..., columns.index[:, k]] * columns.weights[channel % SIDE, :, k]
+                for tap, weights in zip(taps, columns.weights[channel % SIDE].T, strict=True):
+                    out[:, :, place] += tap * weights
     return out
+
+
+def from_channels(channels: Floats) -> Floats:
+    """All 64 channels of planes, float32 [N, 3, 64, H, W] -> the planes, float32 [N, 3, H, W].
+
+    The blocks are transformed back, and the large image is reduced by bilinear interpolation, without a filter, to
+    samples whose corners are its own: each lies in the block of its pixel.
+    """
+    count, colours, _, height, width = channels.shape
+    blocks = channels.reshape(count, colours, SIDE, SIDE, height, width)
+    rows, columns = _sample_weights(height), _sample_weights(width)
+    along_rows = np.einsum("ncuvhw,uh->ncvhw", blocks, rows)
+    return np.asarray(np.einsum("ncvhw,vw->nchw", along_rows, columns), np.float32)
+
+
+@lru_cache(maxsize=16)
+def _sample_weights(length: int) -> Floats:
+    """Of each coefficient of block i in the sample at pixel i of an axis, float32 [SIDE, length]."""
+    places = np.arange(length) * ((SIDE - 1) / max(1, length - 1))  # within the block
+    first = np.minimum(places.astype(np.int64), SIDE - 2)
+    share = places - first
+    matrix = _dct_matrix()
+    return ((1 - share) * matrix[:, first] + share * matrix[:, first + 1]).astype(np.float32)
