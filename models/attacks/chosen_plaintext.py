@@ -74,9 +74,9 @@ class ChosenPlaintext(Attack[NoSettings]):
                     chosen_plaintext.NOISE_BLOCKS_OF_PERMUTATION, structure.side, height, width
                 )
                 answer = chosen_plaintext.query_oracle(oracle, chosen)
-                reading = known_plaintext.value_map(chosen, answer, structure).key
-                own_key = scheme.key_from_map(reading)
-                return _attack_result(reading.decrypt(attack_input.targets), reading, own_key, len(chosen))
+                value_map = known_plaintext.value_map(chosen, answer, structure).key
+                own_key = scheme.key_from_map(value_map)
+                return _attack_result(value_map.decrypt(attack_input.targets), value_map, own_key, len(chosen))
             if isinstance(structure, PixelMap):
                 solve: Solve = chosen_plaintext.pixelwise
             elif is_fixed_nibble_map(structure, BLOCK):

@@ -88,8 +88,8 @@ def _solve(structure: Structure, ciphertext: Images, seed: int, on_step: OnStep)
     if not isinstance(structure, BlockScramble):
         return recover_map(structure, ciphertext, ciphertext, seed, on_step=on_step)[0].decrypt(ciphertext)
     try:
-        reading = jigsaw.assemble(ciphertext[0], structure.side, on_step)
+        inverse = jigsaw.assemble(ciphertext[0], structure.side, on_step)
     except ValueError as error:
         raise AttackFailed(str(error)) from error
-    found = orientation.choose_orientation(reading.decrypt(ciphertext))
-    return reading.transform(found.quarter_turns, found.color.order, negative=found.color.negative).decrypt(ciphertext)
+    found = orientation.choose_orientation(inverse.decrypt(ciphertext))
+    return inverse.transform(found.quarter_turns, found.color.order, negative=found.color.negative).decrypt(ciphertext)

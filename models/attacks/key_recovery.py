@@ -30,10 +30,10 @@ from unveil.models.core.structure import (
 )
 from unveil.models.core.threat_models import ThreatModel
 from unveil.models.schemes.base import Scheme
-from unveil.models.schemes.block_reading import MIRROR, BlockReading
+from unveil.models.schemes.block_inverse import MIRROR, BlockInverse
 from unveil.models.schemes.pixelwise import PixelwiseKey
 from unveil.models.schemes.tanaka import BLOCK, NibblePermutation
-from unveil.models.schemes.value_reading import ValueReading
+from unveil.models.schemes.value_inverse import ValueInverse
 from unveil.models.schemes.value_substitution import ValueSubstitution
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ UNKNOWN_STRUCTURE = (
 
 _MIN_PROBABILITY = 0.95  # of the chosen rotation and colours together; below, the rotation stays open
 
-RecoveredMap = PixelwiseKey | NibblePermutation | BlockReading | ValueReading | ValueSubstitution
+RecoveredMap = PixelwiseKey | NibblePermutation | BlockInverse | ValueInverse | ValueSubstitution
 Violations = Callable[[RecoveredMap], int]
 
 
@@ -131,7 +131,7 @@ def _ambiguity(
 
 def _is_mirror_open(scheme: Scheme[Any, Any], found: RecoveredMap) -> bool:
     """Whether no rule of the scheme tells the map from its mirror image: natural images do not."""
-    assert isinstance(found, BlockReading | ValueReading)
+    assert isinstance(found, BlockInverse | ValueInverse)
     mirrored = found.transform(MIRROR, 0, negative=False)
     return scheme.rule_violations(mirrored) == scheme.rule_violations(found)
 
@@ -171,7 +171,7 @@ def recover_map(
         if isinstance(structure, BlockSubstitution):
             return block_substitution.recover_substitution(ciphertexts, structure.side, on_step), None
         if is_fixed_value_map(structure):
-            values = fixed_blocks.read_fixed_blocks(ciphertexts, structure, seed, on_step)
+            values = fixed_blocks.invert_fixed_blocks(ciphertexts, structure, seed, on_step)
             value_evidence = value_map.transform_evidence(structure, values, violations)
             color = color_ambiguity.choose_color_transform(values.decrypt(sample), value_evidence[0])
             return values.transform(0, color.order, negative=color.negative), color
@@ -181,18 +181,18 @@ def recover_map(
             color = color_ambiguity.choose_color_transform(permutation.decrypt(sample), evidence)
             return permutation.transform(color.order, negative=color.negative), color
         if isinstance(structure, BlockScramble):
-            scrambled = block_scramble.read_blocks(ciphertexts, structure.side, on_step)
+            scrambled = block_scramble.invert_blocks(ciphertexts, structure.side, on_step)
             found = orientation.choose_orientation(scrambled.decrypt(sample))
             return scrambled.transform(
                 found.quarter_turns, found.color.order, negative=found.color.negative
             ), found.color
         if is_moved_value_map(structure):
-            reading = permuted_values.read_moved_blocks(ciphertexts, structure, seed, on_step)
-            turned, mirrored = np.split(value_map.transform_evidence(structure, reading, violations), 2)
+            inverse = permuted_values.invert_moved_blocks(ciphertexts, structure, seed, on_step)
+            turned, mirrored = np.split(value_map.transform_evidence(structure, inverse, violations), 2)
             if mirrored.max() > turned.max():
-                reading, turned = reading.transform(MIRROR, 0, negative=False), mirrored
-            found = orientation.choose_orientation(reading.decrypt(sample), turned)
-            return reading.transform(found.quarter_turns, found.color.order, negative=found.color.negative), found.color
+                inverse, turned = inverse.transform(MIRROR, 0, negative=False), mirrored
+            found = orientation.choose_orientation(inverse.decrypt(sample), turned)
+            return inverse.transform(found.quarter_turns, found.color.order, negative=found.color.negative), found.color
     except ValueError as error:
         raise AttackFailed(str(error)) from error
     raise AttackFailed(UNKNOWN_STRUCTURE)

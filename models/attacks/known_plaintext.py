@@ -24,7 +24,7 @@ from unveil.models.schemes.base import Scheme
 from unveil.models.schemes.pair_solving import InconsistentPairs, SolvedKey
 from unveil.models.schemes.pixelwise import PixelwiseKey
 from unveil.models.schemes.tanaka import BLOCK, NibblePermutation
-from unveil.models.schemes.value_reading import ValueReading
+from unveil.models.schemes.value_inverse import ValueInverse
 from unveil.models.structural.declared import solve, solves
 
 UNKNOWN_STRUCTURE = (
@@ -132,7 +132,7 @@ def solve_pairs(
         structure = scheme.structure
         assert structure is not None
         on_step()
-        solved: SolvedKey[PixelwiseKey] | SolvedKey[NibblePermutation] | SolvedKey[ValueReading]
+        solved: SolvedKey[PixelwiseKey] | SolvedKey[NibblePermutation] | SolvedKey[ValueInverse]
         if isinstance(structure, PixelMap):
             solved = known_plaintext.pixelwise(plain, protected, targets, on_step)
         elif is_fixed_nibble_map(structure, BLOCK):

@@ -20,7 +20,7 @@ from unveil.models.schemes.base import Scheme
 
 if TYPE_CHECKING:
     from unveil.models.recovery.color_ambiguity import ColorTransform
-    from unveil.models.recovery.second_order import LinearReading
+    from unveil.models.recovery.second_order import LinearInverse
 
 MIN_FIT = 0.7  # noise reaches 0.4, a single photograph 0.9 [M]
 UNKNOWN_STRUCTURE = (
@@ -52,7 +52,7 @@ class SecondOrder(Attack[CiphertextSettings]):
         return f"blocks of {_block_side(scheme)} pixels, values {scheme.ciphertext.low} to {scheme.ciphertext.high}"
 
     def run(self, attack_input: AttackInput, context: RunContext) -> AttackResult:
-        from unveil.models.recovery.second_order import read_linear_blocks
+        from unveil.models.recovery.second_order import invert_linear_blocks
 
         scheme = attack_input.scheme
         side = None if scheme is None else _block_side(scheme)
@@ -60,23 +60,23 @@ class SecondOrder(Attack[CiphertextSettings]):
             raise AttackFailed(UNKNOWN_STRUCTURE)
         scale = (scheme.ciphertext.high - scheme.ciphertext.low) / 255
 
-        def recover(ciphertexts: Images, to_read: Images, on_step: OnStep) -> tuple[LinearReading, ColorTransform]:
+        def recover(ciphertexts: Images, to_read: Images, on_step: OnStep) -> tuple[LinearInverse, ColorTransform]:
             try:
-                return read_linear_blocks(ciphertexts, to_read, side, scale, on_step)
+                return invert_linear_blocks(ciphertexts, to_read, side, scale, on_step)
             except ValueError as error:
                 raise AttackFailed(str(error)) from error
 
         found = recover_with_curve(attack_input, self.settings, context, recover)
-        reading, color = found.inverse, found.color
-        notes = [f"the statistics of neighbouring blocks fit natural images with a score of {reading.fit:.3f} of 1"]
-        if reading.fit < MIN_FIT:
+        inverse, color = found.inverse, found.color
+        notes = [f"the statistics of neighbouring blocks fit natural images with a score of {inverse.fit:.3f} of 1"]
+        if inverse.fit < MIN_FIT:
             notes.append(f"the score is below {MIN_FIT}: the map was not found, or the images are not natural")
         return AttackResult(
             reconstructed=found.reconstructed,
-            inverse=reading,
+            inverse=inverse,
             metrics={
                 "ciphertexts": float(found.count),
-                "fit": reading.fit,
+                "fit": inverse.fit,
                 "ciphertexts_for_colours": float(color.image_count),
                 "colour_probability": color.probability,
             },

@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from unveil.models.core.blocks import to_blocks
 from unveil.models.core.images import Images
-from unveil.models.schemes.block_reading import SYMMETRIES, apply_symmetry
+from unveil.models.schemes.block_inverse import SYMMETRIES, apply_symmetry
 from unveil.models.schemes.pixelwise import ORDERS
 
 Floats = npt.NDArray[np.float64]

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from unveil.models.core.run_context import OnStep
-from unveil.models.schemes.block_reading import SYMMETRIES, Integers, apply_symmetry
+from unveil.models.schemes.block_inverse import SYMMETRIES, Integers, apply_symmetry
 
 Floats = npt.NDArray[np.float32]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from unveil.models.schemes.block_reading import Integers
+from unveil.models.schemes.block_inverse import Integers
 from unveil.models.schemes.pixelwise import ORDERS
 
 Floats = npt.NDArray[np.float32]

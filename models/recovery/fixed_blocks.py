@@ -1,7 +1,7 @@
 """Blocks that stay in place and whose values one map permutes or inverts, read from ciphertexts alone [M].
 
 `value_map` finds the map of the values. Blocks that stay in place show how a block is turned: their borders continue
-in the next block. The reading is exact up to one inversion and channel order of the image.
+in the next block. The inverse is exact up to one inversion and channel order of the image.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ from unveil.models.core.run_context import OnStep
 from unveil.models.core.structure import BlockMap
 from unveil.models.recovery.pixel_order import MAX_BLOCKS, Floats
 from unveil.models.recovery.value_map import recover_value_map
-from unveil.models.schemes.block_reading import SYMMETRIES, apply_symmetry
-from unveil.models.schemes.value_reading import ValueReading
+from unveil.models.schemes.block_inverse import SYMMETRIES, apply_symmetry
+from unveil.models.schemes.value_inverse import ValueInverse
 
 
-def read_fixed_blocks(
+def invert_fixed_blocks(
     ciphertexts: Images, structure: BlockMap, seed: int = 0, on_step: OnStep = lambda: None
-) -> ValueReading:
-    """The reading of ciphertexts uint8 [N, H, W, 3], up to one inversion and one channel order.
+) -> ValueInverse:
+    """The inverse of the scheme from ciphertexts uint8 [N, H, W, 3], up to one inversion and one channel order.
 
     Images of a single row or column of blocks may come out mirrored. Raises ValueError for constant ciphertexts.
     """
@@ -33,7 +33,7 @@ def read_fixed_blocks(
         upright = (blocks ^ (inverted * np.uint8(255)))[:, values]
         grey = upright.mean(-1, dtype=np.float32).reshape(-1, rows, columns, side, side)
         values = apply_symmetry(values, min(range(SYMMETRIES), key=lambda symmetry: _border_contrast(grey, symmetry)))
-    return ValueReading(side, np.arange(rows * columns).reshape(rows, columns), values, inverted[values])
+    return ValueInverse(side, np.arange(rows * columns).reshape(rows, columns), values, inverted[values])
 
 
 def _border_contrast(grey: Floats, symmetry: int) -> float:

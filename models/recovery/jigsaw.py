@@ -19,14 +19,14 @@ from unveil.models.core.blocks import to_blocks
 from unveil.models.core.images import Images
 from unveil.models.core.run_context import OnStep
 from unveil.models.recovery.channel_orders import recover_channel_orders
-from unveil.models.schemes.block_reading import (
+from unveil.models.schemes.block_inverse import (
     INVERSE_SYMMETRIES,
     MIRROR,
     ORDER_NUMBERS,
     ORDER_PRODUCTS,
     SYMMETRIES,
     SYMMETRY_PRODUCTS,
-    BlockReading,
+    BlockInverse,
     Integers,
     apply_symmetry,
 )
@@ -85,8 +85,8 @@ class _Component:
     corners: Integers  # [2, 2], the smallest and the largest row and column
 
 
-def assemble(image: Images, side: int, on_step: OnStep = lambda: None) -> BlockReading:
-    """One ciphertext uint8 [H, W, 3], sides multiples of `side` -> the reading of it.
+def assemble(image: Images, side: int, on_step: OnStep = lambda: None) -> BlockInverse:
+    """One ciphertext uint8 [H, W, 3], sides multiples of `side` -> the inverse of the scheme for it.
 
     It is right up to one rotation, mirroring, inversion and channel order of the whole image. Raises ValueError above
     MAX_BLOCKS.
@@ -106,12 +106,12 @@ def assemble(image: Images, side: int, on_step: OnStep = lambda: None) -> BlockR
     places = grown.places - grown.places.min(0)
     maps = np.zeros((4, *(places.max(0) + 1)), np.intp)
     maps[:, places[:, 0], places[:, 1]] = grown.members, grown.symmetries, grown.colours // 6, grown.colours % 6
-    reading = BlockReading(side, maps[0], maps[1], maps[2] > 0, maps[3])
+    inverse = BlockInverse(side, maps[0], maps[1], maps[2] > 0, maps[3])
     # Pairs of borders hardly show the channel order of a block of little colour; all its neighbours together do.
-    flat = replace(reading, orders=np.zeros_like(reading.orders))
+    flat = replace(inverse, orders=np.zeros_like(inverse.orders))
     upright = flat.decrypt(image[None]).astype(np.float32)
-    reading = replace(reading, orders=recover_channel_orders(upright - upright.mean(-1, keepdims=True), side))
-    return reading if reading.blocks.shape == (rows, columns) else reading.transform(1, 0, negative=False)
+    inverse = replace(inverse, orders=recover_channel_orders(upright - upright.mean(-1, keepdims=True), side))
+    return inverse if inverse.blocks.shape == (rows, columns) else inverse.transform(1, 0, negative=False)
 
 
 def _border_misfits(blocks: Floats) -> Floats:

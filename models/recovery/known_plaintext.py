@@ -12,11 +12,11 @@ from unveil.models.core.run_context import OnStep
 from unveil.models.core.structure import BlockMap
 from unveil.models.recovery import pixelwise as alignment
 from unveil.models.recovery.tanaka import HALF_NIBBLES
-from unveil.models.schemes.block_reading import Integers
+from unveil.models.schemes.block_inverse import Integers
 from unveil.models.schemes.pair_solving import InconsistentPairs, SolvedKey, check_pairs, match_labels
 from unveil.models.schemes.pixelwise import PixelwiseKey
 from unveil.models.schemes.tanaka import NibblePermutation, nibbles
-from unveil.models.schemes.value_reading import ValueReading
+from unveil.models.schemes.value_inverse import ValueInverse
 
 _MAX_BLOCKS = 20_000  # blocks compared; a few hundred distinguish all nibbles and values
 
@@ -82,7 +82,7 @@ def nibble_permutation(plain: Images, protected: Images) -> SolvedKey[NibblePerm
     return SolvedKey(NibblePermutation(place, sign), float((possible.sum(1) == 1).mean()))
 
 
-def value_map(plain: Images, protected: Images, structure: BlockMap) -> SolvedKey[ValueReading]:
+def value_map(plain: Images, protected: Images, structure: BlockMap) -> SolvedKey[ValueInverse]:
     """The order of the blocks and the one map of their values, of pairs uint8 [N, H, W, 3], sides multiples of a block.
 
     Blocks and values that are equal in all pairs are interchangeable: any order of them is consistent with the pairs.
@@ -106,9 +106,9 @@ def value_map(plain: Images, protected: Images, structure: BlockMap) -> SolvedKe
         order, clear = match_labels(_block_labels(read), _block_labels(inputs))
     rows, columns = plain.shape[1] // side, plain.shape[2] // side
     shape = (side, side, 3)
-    reading = ValueReading(side, order.reshape(rows, columns), values.reshape(shape), negative.reshape(shape))
+    inverse = ValueInverse(side, order.reshape(rows, columns), values.reshape(shape), negative.reshape(shape))
     moved = [clear] * structure.blocks_move + [is_unique] * structure.units_move
-    return SolvedKey(reading, float(np.concatenate(moved).mean()) if moved else 1.0)
+    return SolvedKey(inverse, float(np.concatenate(moved).mean()) if moved else 1.0)
 
 
 def _block_labels(blocks: Images) -> list[bytes]:

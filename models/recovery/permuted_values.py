@@ -1,7 +1,7 @@
 """Moved blocks whose values one map permutes or inverts, read from ciphertexts that share the key alone [M].
 
 `value_map` finds the map of the values. The upright blocks then find their neighbours by the continuity of their
-borders. The reading is exact up to one inversion of the whole image, and where values move up to one rotation,
+borders. The inverse is exact up to one inversion of the whole image, and where values move up to one rotation,
 mirroring and channel order. Public statistics settle all but the mirror (`unveil.models.recovery.orientation`): nothing
 tells an image from its mirror image.
 """
@@ -16,13 +16,13 @@ from unveil.models.core.run_context import OnStep
 from unveil.models.core.structure import BlockMap
 from unveil.models.recovery.block_layout import recover_block_order
 from unveil.models.recovery.value_map import recover_value_map
-from unveil.models.schemes.value_reading import ValueReading
+from unveil.models.schemes.value_inverse import ValueInverse
 
 
-def read_moved_blocks(
+def invert_moved_blocks(
     ciphertexts: Images, structure: BlockMap, seed: int = 0, on_step: OnStep = lambda: None
-) -> ValueReading:
-    """The reading of ciphertexts uint8 [N, H, W, 3], up to what the structure leaves open.
+) -> ValueInverse:
+    """The inverse of the scheme from ciphertexts uint8 [N, H, W, 3], up to what the structure leaves open.
 
     Raises ValueError for constant ciphertexts, and for more blocks than `block_layout` takes.
     """
@@ -32,6 +32,6 @@ def read_moved_blocks(
     values, inverted = recover_value_map(blocks, structure, seed, on_step)
     upright = (blocks ^ (inverted * np.uint8(255)))[:, values].reshape(count, rows * columns, side, side, 3)
     order = recover_block_order(upright.astype(np.float32), rows, columns, on_step, turned=structure.units_move)
-    reading = ValueReading(side, order, values, inverted[values])
+    inverse = ValueInverse(side, order, values, inverted[values])
     # An image that is not square may have been read sideways.
-    return reading if order.shape == (rows, columns) else reading.transform(1, 0, negative=False)
+    return inverse if order.shape == (rows, columns) else inverse.transform(1, 0, negative=False)

@@ -21,7 +21,7 @@ from unveil.models.recovery.quadratic_assignment import (
     make_doubly_stochastic,
     objective,
 )
-from unveil.models.schemes.block_reading import SYMMETRIES, apply_symmetry
+from unveil.models.schemes.block_inverse import SYMMETRIES, apply_symmetry
 from unveil.models.schemes.pixelwise import ORDERS
 
 Floats = npt.NDArray[np.float32]

@@ -42,8 +42,8 @@ _TRIAL_IMAGES = 16  # on which flips of single components are tried
 
 
 @dataclass(frozen=True)
-class LinearReading:
-    """How plain blocks are read: plain values = 127.5 + (ciphertext values - 127.5) * scale @ matrix.
+class LinearInverse:
+    """Restores plain blocks: plain values = 127.5 + (ciphertext values - 127.5) * scale @ matrix.
 
     side: of a block; matrix: [D, D], orthogonal, values in row, column, channel order; scale: the step of a ciphertext
     value. fit: the mean correlation of the recovered moments of neighbours with those of natural blocks, -1..1.
@@ -61,10 +61,10 @@ class LinearReading:
         return from_blocks(plain.reshape(len(images), -1, self.side, self.side, 3), images.shape)
 
 
-def read_linear_blocks(
+def invert_linear_blocks(
     ciphertexts: Images, to_read: Images, side: int, scale: float, on_step: OnStep = lambda: None
-) -> tuple[LinearReading, ColorTransform]:
-    """The reading of ciphertexts uint8 [N, H, W, 3], with the colours that the first images of `to_read` determine.
+) -> tuple[LinearInverse, ColorTransform]:
+    """From ciphertexts uint8 [N, H, W, 3]; the first images of `to_read` determine the colours.
 
     scale: how far the linear map moves its output when a ciphertext value changes by 1. Raises ValueError for
     ciphertexts whose blocks are all equal, and KeyError for a side without public moments.
@@ -78,9 +78,9 @@ def read_linear_blocks(
     fit = moment_fit(cipher, public, matrix)
     sample = to_read[:MAX_IMAGES]
     matrix = matrix @ _on_channels(_choose_chroma_signs(to_grid(sample, side, scale), matrix), side)
-    color = choose_color_transform(LinearReading(side, scale, matrix, fit).decrypt(sample))
+    color = choose_color_transform(LinearInverse(side, scale, matrix, fit).decrypt(sample))
     channels = np.eye(3)[:, ORDERS[color.order].astype(np.intp)] * (-1 if color.negative else 1)
-    return LinearReading(side, scale, matrix @ _on_channels(channels, side), fit), color
+    return LinearInverse(side, scale, matrix @ _on_channels(channels, side), fit), color
 
 
 def moment_fit(cipher: Doubles, public: Doubles, matrix: Floats) -> float:

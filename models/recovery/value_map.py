@@ -17,8 +17,8 @@ from unveil.models.core.run_context import OnStep
 from unveil.models.core.structure import BlockMap
 from unveil.models.recovery.pixel_order import recover_value_places
 from unveil.models.recovery.value_inversions import find_inversions, find_inversions_in_place
-from unveil.models.schemes.block_reading import SYMMETRIES, Integers
-from unveil.models.schemes.value_reading import ValueReading
+from unveil.models.schemes.block_inverse import SYMMETRIES, Integers
+from unveil.models.schemes.value_inverse import ValueInverse
 
 _STEP_NOISE = 100.0  # grey levels squared
 _WRONG_ENTRY_PROBABILITY = 0.01  # of a recovered inversion
@@ -27,7 +27,7 @@ _WRONG_ENTRY_PROBABILITY = 0.01  # of a recovered inversion
 def recover_value_map(
     blocks: Images, structure: BlockMap, seed: int, on_step: OnStep, grid: tuple[int, int] | None = None
 ) -> tuple[Integers, npt.NDArray[np.bool_]]:
-    """Blocks uint8 [N, 3 * P * P] -> the `values` of a ValueReading [P, P, 3], and whether each value of a ciphertext
+    """Blocks uint8 [N, 3 * P * P] -> the `values` of a ValueInverse [P, P, 3], and whether each value of a ciphertext
     block is inverted, bool [3 * P * P].
 
     grid: the rows and columns of the blocks of an image, if blocks stay in place.
@@ -62,20 +62,20 @@ def _find_inversions_in_place(blocks: Images) -> npt.NDArray[np.bool_]:
 
 
 def transform_evidence(
-    structure: BlockMap, reading: ValueReading, violations: Callable[[ValueReading], int]
+    structure: BlockMap, inverse: ValueInverse, violations: Callable[[ValueInverse], int]
 ) -> npt.NDArray[np.float64]:
-    """Log-likelihoods [8, 12] of the symmetries and of the colour transforms 6 * negative + order of a reading.
+    """Log-likelihoods [8, 12] of the symmetries and of the colour transforms 6 * negative + order of an inverse.
 
     Values that do not move keep their channels and their place, blocks that do not move show how they are turned, and
-    no scheme inverts values without declaring it. violations: counts in how many entries a reading breaks a rule of the
-    scheme.
+    no scheme inverts values without declaring it. violations: counts in how many entries an inverse breaks a rule of
+    the scheme.
     """
     evidence = np.full((SYMMETRIES, 12), -np.inf)
     for symmetry in range(SYMMETRIES if structure.units_move and structure.blocks_move else 1):
         for order in range(6 if structure.units_move else 1):
             for negative in (False, True) if structure.inverts else (False,):
-                transformed = reading.transform(symmetry, order, negative=negative)
-                if transformed.blocks.shape == reading.blocks.shape:
+                transformed = inverse.transform(symmetry, order, negative=negative)
+                if transformed.blocks.shape == inverse.blocks.shape:
                     broken = violations(transformed)
                     evidence[symmetry, 6 * negative + order] = broken * np.log(_WRONG_ENTRY_PROBABILITY)
     return evidence

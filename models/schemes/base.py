@@ -209,7 +209,7 @@ class Scheme(ABC, Generic[S, K]):
         """The key in the form of the scheme from the map that an attack recovered; None: the map alone is compared.
 
         found: by the declared structure, a PixelwiseKey of a PixelMap, a NibblePermutation of a BlockMap of nibbles, a
-        ValueReading of another BlockMap, a BlockReading of a BlockScramble, a ValueSubstitution of a BlockSubstitution.
+        ValueInverse of another BlockMap, a BlockInverse of a BlockScramble, a ValueSubstitution of a BlockSubstitution.
         """
         return None
 

@@ -29,7 +29,7 @@ from unveil.models.schemes.base import Scheme
 from unveil.models.schemes.block_values import move_values
 from unveil.models.schemes.key_json import check_fields, parse_integers, parse_permutation
 from unveil.models.schemes.pair_solving import InconsistentPairs, SolvedKey, check_pairs, match_labels
-from unveil.models.schemes.value_reading import ValueReading
+from unveil.models.schemes.value_inverse import ValueInverse
 from unveil.models.schemes.value_substitution import UNKNOWN, ValueSubstitution
 
 _FEISTEL_ROUNDS = 10
@@ -163,7 +163,7 @@ class Blockwise(Scheme[BlockwiseSettings, BlockwiseKey]):
             key.masked.reshape(side, side, 3), levels[1].astype(np.intp), 255 * 255 / int(key.table.max())
         )
 
-    def key_from_map(self, found: ValueReading | ValueSubstitution) -> BlockwiseKey:
+    def key_from_map(self, found: ValueInverse | ValueSubstitution) -> BlockwiseKey:
         """For ffx, a key with the 8-bit ciphertexts of the map: they determine the table up to two units."""
         if isinstance(found, ValueSubstitution):
             return SubstitutionKey(found.masked.ravel(), _fit_table(found.symbols, found.white))
@@ -181,7 +181,7 @@ class Blockwise(Scheme[BlockwiseSettings, BlockwiseKey]):
             }
         return super().key_agreement(key, true_key)
 
-    def rule_violations(self, found: ValueReading | ValueSubstitution) -> int:
+    def rule_violations(self, found: ValueInverse | ValueSubstitution) -> int:
         """By how many the inverted values of np differ from their number in every key, which the negative lacks."""
         if isinstance(found, ValueSubstitution) or self.settings.mode != "np":
             return 0

@@ -15,10 +15,10 @@ from unveil.models.core.blocks import from_blocks, to_blocks
 from unveil.models.core.images import Images
 from unveil.models.core.structure import BlockScramble
 from unveil.models.schemes.base import NoSettings, Scheme
-from unveil.models.schemes.block_reading import (
+from unveil.models.schemes.block_inverse import (
     INVERSE_SYMMETRIES,
     ORDER_NUMBERS,
-    BlockReading,
+    BlockInverse,
     apply_symmetries,
     permute_channels,
 )
@@ -109,7 +109,7 @@ class Etc(Scheme[NoSettings, EtcKey]):
             parse_permutation(material, "blocks", count),
         )
 
-    def key_from_map(self, found: BlockReading) -> EtcKey:
+    def key_from_map(self, found: BlockInverse) -> EtcKey:
         inverse_orders = np.array([ORDER_NUMBERS[tuple(order)] for order in INVERSE_ORDERS.tolist()], np.uint8)
         return EtcKey(
             INVERSE_SYMMETRIES[found.symmetries],

@@ -21,7 +21,7 @@ from unveil.models.core.structure import BlockMap
 from unveil.models.schemes.base import Scheme
 from unveil.models.schemes.block_values import move_values
 from unveil.models.schemes.key_json import decode_map, encode_map, parse_permutation, parse_size
-from unveil.models.schemes.value_reading import ValueReading
+from unveil.models.schemes.value_inverse import ValueInverse
 
 Integers = npt.NDArray[np.int64]
 
@@ -123,7 +123,7 @@ class VitPermutation(Scheme[VitPermutationSettings, VitPermutationKey]):
     def key_size(self, key: VitPermutationKey) -> tuple[int, int]:
         return key.blocks.shape[0] * self.settings.block, key.blocks.shape[1] * self.settings.block
 
-    def key_from_map(self, found: ValueReading) -> VitPermutationKey:
+    def key_from_map(self, found: ValueInverse) -> VitPermutationKey:
         index = np.arange(found.values.size).reshape(3, found.side, found.side).transpose(1, 2, 0).ravel()
         values, flips = np.empty_like(index), np.zeros(len(index), np.bool_)
         # The input value index[j] of a block is the output value index[found.values[j]].
@@ -131,7 +131,7 @@ class VitPermutation(Scheme[VitPermutationSettings, VitPermutationKey]):
         flips[index] = found.negative.ravel()
         return VitPermutationKey(np.argsort(found.blocks, axis=None).reshape(found.blocks.shape), values, flips)
 
-    def rule_violations(self, found: ValueReading) -> int:
+    def rule_violations(self, found: ValueInverse) -> int:
         """How many more blocks and values move than any key moves."""
         key, settings = self.key_from_map(found), self.settings
         shares = ((key.blocks.ravel(), settings.fixed_blocks), (key.values, settings.fixed_values))

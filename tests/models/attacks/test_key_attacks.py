@@ -16,7 +16,7 @@ from unveil.models.data.sample import sample
 from unveil.models.evaluation.assembly import compare_assembly
 from unveil.models.metrics.ssim import ssim
 from unveil.models.schemes.base import Scheme, seed_secret
-from unveil.models.schemes.block_reading import SYMMETRIES, apply_symmetry
+from unveil.models.schemes.block_inverse import SYMMETRIES, apply_symmetry
 
 SECRET = seed_secret(bytes([5] * 32))
 SCHEMES = {

@@ -5,7 +5,7 @@ import pytest
 
 from tests.models.sample_images import photographs
 from unveil.models.evaluation.assembly import compare_assembly
-from unveil.models.schemes.block_reading import SYMMETRIES, apply_symmetry
+from unveil.models.schemes.block_inverse import SYMMETRIES, apply_symmetry
 
 IMAGES = photographs(2, 64, 64)
 

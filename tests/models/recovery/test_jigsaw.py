@@ -9,7 +9,7 @@ from unveil.models.core.images import Images
 from unveil.models.data.sample import load_photograph
 from unveil.models.evaluation.assembly import compare_assembly
 from unveil.models.recovery.jigsaw import MAX_BLOCKS, assemble
-from unveil.models.schemes.block_reading import (
+from unveil.models.schemes.block_inverse import (
     SYMMETRIES,
     apply_symmetries,
     apply_symmetry,
@@ -63,9 +63,9 @@ def test_noise_has_no_layout():
 @pytest.mark.parametrize("shape", [(8, 8), (8, 16), (16, 8), (8, 40), (24, 24)])
 def test_every_block_is_used_once(shape):
     image = photographs(1)[0, : shape[0], : shape[1]]
-    reading = assemble(image, 8)
-    assert reading.blocks.shape == (shape[0] // 8, shape[1] // 8)
-    assert (np.sort(reading.blocks, axis=None) == np.arange(reading.blocks.size)).all()
+    inverse = assemble(image, 8)
+    assert inverse.blocks.shape == (shape[0] // 8, shape[1] // 8)
+    assert (np.sort(inverse.blocks, axis=None) == np.arange(inverse.blocks.size)).all()
 
 
 def test_flat_images_and_too_many_blocks():

@@ -4,7 +4,7 @@ import pytest
 from unveil.models.core.blocks import to_blocks
 from unveil.models.data.sample import sample
 from unveil.models.recovery.pixel_order import recover_value_places
-from unveil.models.schemes.block_reading import SYMMETRIES, apply_symmetry
+from unveil.models.schemes.block_inverse import SYMMETRIES, apply_symmetry
 from unveil.models.schemes.pixelwise import ORDERS
 
 IMAGES = sample().test

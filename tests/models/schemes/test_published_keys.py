@@ -11,7 +11,7 @@ from scramblekit.scramble.schemes import ETC_CHANNEL_TABLES
 
 from tests.models.sample_images import photographs
 from unveil.models.schemes.base import NoSettings
-from unveil.models.schemes.block_reading import apply_symmetries
+from unveil.models.schemes.block_inverse import apply_symmetries
 from unveil.models.schemes.ele import Ele, EleKey
 from unveil.models.schemes.etc import Etc, EtcKey
 from unveil.models.schemes.pixelwise import ORDERS, Pixelwise, PixelwiseKey, PixelwiseSettings

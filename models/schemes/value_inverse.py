@@ -1,4 +1,4 @@
-"""Blocks that move and whose values one map permutes and inverts, and how to read the plain image from them."""
+"""Blocks that move and whose values one map permutes and inverts, and how to restore the plain image from them."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ import numpy.typing as npt
 
 from unveil.models.core.blocks import from_blocks, to_blocks
 from unveil.models.core.images import Images
-from unveil.models.schemes.block_reading import Integers, apply_symmetry
+from unveil.models.schemes.block_inverse import Integers, apply_symmetry
 from unveil.models.schemes.pixelwise import ORDERS
 
 
 @dataclass(frozen=True)
-class ValueReading:
-    """How the plain image is read from moved blocks of permuted values.
+class ValueInverse:
+    """Restores plain images from moved blocks of permuted values.
 
     side: of a block, in pixels.
     blocks: [R, C], by place in the plain image, the index of the ciphertext block.
@@ -29,17 +29,17 @@ class ValueReading:
     negative: npt.NDArray[np.bool_]
 
     def decrypt(self, images: Images) -> Images:
-        """Read ciphertexts uint8 [N, H, W, 3]."""
+        """Ciphertexts uint8 [N, H, W, 3] -> plain images."""
         blocks = to_blocks(images, self.side)
         moved = blocks.reshape(len(images), self.blocks.size, self.values.size)[:, self.blocks.ravel()]
         plain = moved[:, :, self.values.ravel()] ^ (self.negative.ravel() * np.uint8(255))
         rows, columns = self.blocks.shape
         return from_blocks(plain.reshape(blocks.shape), (len(images), rows * self.side, columns * self.side, 3))
 
-    def transform(self, symmetry: int, order: int, *, negative: bool) -> ValueReading:
-        """The reading whose images are moved by `symmetry`, take channels by ORDERS[order] and are inverted or not."""
+    def transform(self, symmetry: int, order: int, *, negative: bool) -> ValueInverse:
+        """The inverse whose images are moved by `symmetry`, take channels by ORDERS[order] and are inverted or not."""
         channels = ORDERS[order].astype(np.intp)
-        return ValueReading(
+        return ValueInverse(
             self.side,
             np.ascontiguousarray(apply_symmetry(self.blocks[..., None], symmetry)[..., 0]),
             np.ascontiguousarray(apply_symmetry(self.values, symmetry)[..., channels]),

@@ -41,8 +41,8 @@ ORDER_PRODUCTS = np.array([[ORDER_NUMBERS[tuple(a[b])] for b in ORDERS.astype(np
 
 
 @dataclass(frozen=True)
-class BlockReading:
-    """How the plain image is read from scrambled blocks; every map [R, C] is indexed by the place in the plain image.
+class BlockInverse:
+    """Restores plain images from scrambled blocks; every map [R, C] is indexed by the place in the plain image.
 
     side: of a block, in pixels; blocks: index of the scrambled block; symmetries: the symmetry that brings the block
     upright; negative: bool, whether to invert it; orders: plain channel c is channel ORDERS[order][c] of the block.
@@ -55,20 +55,20 @@ class BlockReading:
     orders: Integers
 
     def decrypt(self, images: Images) -> Images:
-        """Read ciphertexts uint8 [N, H, W, 3]."""
+        """Ciphertexts uint8 [N, H, W, 3] -> plain images."""
         blocks = apply_symmetries(to_blocks(images, self.side)[:, self.blocks.ravel()], self.symmetries.ravel())
         blocks = blocks ^ (self.negative.ravel() * np.uint8(255))[:, None, None, None]
         rows, columns = self.blocks.shape
         shape = (len(images), rows * self.side, columns * self.side, 3)
         return from_blocks(permute_channels(blocks, ORDERS[self.orders.ravel()]), shape)
 
-    def transform(self, symmetry: int, order: int, *, negative: bool) -> BlockReading:
-        """The reading whose images are moved by `symmetry`, take channels by ORDERS[order] and are inverted or not."""
+    def transform(self, symmetry: int, order: int, *, negative: bool) -> BlockInverse:
+        """The inverse whose images are moved by `symmetry`, take channels by ORDERS[order] and are inverted or not."""
 
         def moved(values: npt.NDArray[Element]) -> npt.NDArray[Element]:
             return np.ascontiguousarray(apply_symmetry(values[..., None], symmetry)[..., 0])
 
-        return BlockReading(
+        return BlockInverse(
             self.side,
             moved(self.blocks),
             SYMMETRY_PRODUCTS[moved(self.symmetries), symmetry],
