@@ -66,9 +66,12 @@ def to_planes(images: Images) -> Floats:
 
 def from_planes(planes: npt.NDArray[np.floating]) -> Images:
     """The inverse of `to_planes`, rounded and clipped."""
-    shifted = planes.astype(np.float64)
-    shifted[:, 0] += 128
-    return quantise(np.einsum("cd,ndhw->nhwc", _RGB, shifted))
+    return quantise(planes_to_rgb(planes) + 128)
+
+
+def planes_to_rgb(planes: npt.NDArray[np.floating]) -> npt.NDArray[np.float64]:
+    """Y, Cb and Cr around 0, [N, 3, H, W] -> red, green and blue around 0, float64 [N, H, W, 3]."""
+    return np.asarray(np.einsum("cd,ndhw->nhwc", _RGB, planes.astype(np.float64)))
 
 
 def to_channels(planes: Floats, channels: Sequence[int]) -> Floats:
