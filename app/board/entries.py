@@ -6,7 +6,7 @@ The board shows the entry with the lowest sort key of each aspect. Pure function
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,7 +17,7 @@ from unveil.app.report.labels import label, title
 from unveil.app.report.model import evaluate_command
 from unveil.app.report.table import EvaluationTable, SchemeRow, TableCell
 from unveil.models import catalog
-from unveil.models.core.profiles import PROFILES
+from unveil.models.core.profiles import PROFILES, Profile
 from unveil.models.core.verdict_rules.types import RULES_VERSION, THREAT_MODELS, Verdict
 
 VERDICT, CHEAPEST_BREAK, UTILITY, KEY_SPACE = "verdict", "cheapest break", "utility", "key space"
@@ -66,6 +66,12 @@ def build_entries(evaluation: Evaluation) -> list[BoardEntry]:
     return entries
 
 
+def _name_with_profile(name: Callable[[Entry, Profile], str], scheme: Entry, profile: Profile) -> str:
+    """`tn-gan, quick` for the settings that the profile gives a scheme; other settings are named one by one."""
+    short = name(scheme, profile)
+    return short if short == name(scheme, "paper") else f"{short}, {profile}"
+
+
 def _aspects(
     evaluation: Evaluation, row: SchemeRow, verdict: EvaluationVerdict, scheme: Entry
 ) -> Iterator[tuple[str, tuple[float, ...], dict[str, Any]]]:
@@ -76,8 +82,8 @@ def _aspects(
     leaks = [cell.leak for cell in finished if cell.leak is not None]
     own = {
         "scheme": dict(scheme),
-        "title": title(scheme),
-        "label": label(scheme),
+        "title": _name_with_profile(title, scheme, profile),
+        "label": _name_with_profile(label, scheme, profile),
         "badge": narrative.badge(verdict),
         "severity": None if verdict.severity is None else verdict.severity.to_json(),
         "leak": max(leaks, default=None),

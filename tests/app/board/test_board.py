@@ -17,6 +17,7 @@ from tests.models.core.test_cell_result import UTILITY
 from unveil.app.board import service as board_service
 from unveil.app.db.ids import new_id
 from unveil.app.db.tables import Account, BoardEntry, Cell, Evaluation
+from unveil.models.catalog import flatten_settings, make_scheme
 from unveil.worker.runtime import Runtime
 
 pytestmark = pytest.mark.anyio
@@ -83,6 +84,16 @@ async def test_settings_make_rows_of_their_own_and_keys_do_not(client, owner, fi
         ("paper", 2),
     ]
     assert all("key_id" not in row["scheme"] and "key_id" not in row["command"] for row in rows)
+
+
+async def test_settings_that_a_profile_gives_are_named_by_the_profile(client, owner, finish):
+    for profile in ("quick", "paper"):
+        scheme = flatten_settings(make_scheme("tn-gan", {}, profile))
+        finish(owner, {"fr": leaking("fr")}, {**scheme, "key_id": "key_1"}, profile=profile)
+    scheme = flatten_settings(make_scheme("tn-gan", {"epochs": 7}, "quick"))
+    finish(owner, {"fr": leaking("fr")}, scheme, profile="quick")
+    rows = (await get_board(client))["rows"]
+    assert sorted(row["label"] for row in rows) == ["tn-gan", "tn-gan (epochs=7), quick", "tn-gan, quick"]
 
 
 async def test_without_a_finding_the_strongest_profile_decides(client, owner, finish):
