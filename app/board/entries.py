@@ -53,7 +53,7 @@ def build_entries(evaluation: Evaluation) -> list[BoardEntry]:
         verdict = row.verdict
         if verdict is None or verdict.rules_version != RULES_VERSION or dataset_sha256 is None:
             continue
-        known = catalog.schemes().get(verdict.scheme["name"])
+        known = catalog.schemes().get(str(verdict.scheme.get("name")))
         if known is not None and known.missing_part is not None:
             continue
         scheme = {name: value for name, value in verdict.scheme.items() if name != "key_id"}

@@ -15,7 +15,7 @@ from rich.text import Text
 
 from unveil.app.cli.console import verdict_text
 from unveil.app.report.labels import format_percent
-from unveil.app.report.narrative import badge, describe_paper_verdicts, summarize
+from unveil.app.report.narrative import badge, describe_missing_part, describe_paper_verdicts, summarize
 from unveil.app.report.table import AttackColumn, EmptyReason, EvaluationTable, SchemeRow, TableCell, status_text
 from unveil.models.core.verdict_rules.coverage import describe_notes
 
@@ -55,6 +55,9 @@ def _verdict_lines(row: SchemeRow) -> Iterator[RenderableType]:
         return
     yield Text.assemble((_short(row.label), "bold"), ": ", verdict_text(verdict.verdict, badge(verdict)))
     details = [Text(verdict.because)]
+    missing = describe_missing_part(verdict)
+    if missing is not None:
+        details.append(Text(missing))
     if verdict.paper:
         details.append(Text(f"the paper: {describe_paper_verdicts(verdict.paper)}", style="dim"))
     if verdict.verdict in ("broken", "leaks"):  # the reason of other verdicts names these attacks

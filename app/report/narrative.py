@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from unveil.app.report.evaluation import Cell, EvaluationVerdict
 from unveil.app.report.labels import format_duration, format_percent, title
+from unveil.models import catalog
 from unveil.models.core.verdict_rules.coverage import describe_notes
 from unveil.models.core.verdict_rules.types import EARLIER_RULES, WORST_FIRST, CheapestBreak
 
@@ -64,11 +65,20 @@ def badge(verdict: EvaluationVerdict) -> str:
 
 
 def describe_verdict(verdict: EvaluationVerdict) -> str:
-    """A verdict as a sentence for readers who rely on the scheme."""
+    """A verdict as a sentence for readers who rely on the scheme, and another on a trained part that is missing."""
     because = describe_reason(verdict)
     opening = "" if verdict.rules_version == EARLIER_RULES else _OPENINGS[verdict.verdict]
     sentence = f"{opening}{because}." if opening else f"{because[:1].upper()}{because[1:]}."
-    return sentence + (" A better attack may still exist." if verdict.verdict == "no leak found" else "")
+    if verdict.verdict == "no leak found":
+        sentence += " A better attack may still exist."
+    missing = describe_missing_part(verdict)
+    return sentence if missing is None else f"{sentence} {missing[:1].upper()}{missing[1:]}."
+
+
+def describe_missing_part(verdict: EvaluationVerdict) -> str | None:
+    """Which trained part the scheme lacks; None if it is complete or unknown."""
+    scheme = catalog.schemes().get(str(verdict.scheme.get("name")))
+    return None if scheme is None else scheme.missing_part_note()
 
 
 def describe_reason(verdict: EvaluationVerdict) -> str:

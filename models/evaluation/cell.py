@@ -156,7 +156,7 @@ def measure_utility(
         secret = scheme.train(data, context.scoped("key", 0, _KEY_TRAINING_FRACTION)).secret
         context = replace(context, report=_report_from(context.report, _KEY_TRAINING_FRACTION))
     outcome = run_utility(scheme, data, options, context, secret or _derive_secret(options.seed, 0))
-    return outcome.with_result(notes=[*filter(None, (scheme.missing_part_note,)), *outcome.result.notes])
+    return outcome.with_result(notes=[*filter(None, (scheme.missing_part_note(),)), *outcome.result.notes])
 
 
 def _key_agreement(
@@ -181,7 +181,7 @@ def _collect_notes(
     options: ScoringOptions,
     secret: bytes | None,
 ) -> list[str]:
-    notes = [*filter(None, (scheme.missing_part_note,)), *data.notes]
+    notes = [*filter(None, (scheme.missing_part_note(),)), *data.notes]
     if options.keys > 1 and scheme.trains:
         notes.append("the key is a trained network: no further keys were drawn")
     elif options.keys > 1 and secret:
@@ -208,7 +208,11 @@ def _count_key_space(
         evidence=evidence,
         seconds=round(time.monotonic() - started_at, 3),
         device=context.device,
-        notes=[*filter(None, (scheme.missing_part_note,)), f"for one image of {width}x{height}", *attack_result.notes],
+        notes=[
+            *filter(None, (scheme.missing_part_note(),)),
+            f"for one image of {width}x{height}",
+            *attack_result.notes,
+        ],
     )
     return CellOutcome(result)
 

@@ -147,7 +147,11 @@ def _squared_differences(length: int) -> Any:
 
 
 def _to_images(planes: npt.NDArray[np.float64]) -> Images:
-    """Images whose colours have the mean that puts their extremes at equal distances from black and white."""
+    """Images whose colours have the mean that puts their extremes at equal distances from black and white.
+
+    An image with a colour that spans more than 0..255 loses contrast, so that it fits.
+    """
     rgb = planes_to_rgb(planes)
     low, high = np.percentile(rgb, [_EXTREME_PERCENT, 100 - _EXTREME_PERCENT], axis=(1, 2))
-    return quantise(rgb + (127.5 - (low + high) / 2)[:, None, None, :])
+    contrast = np.minimum(1, 255 / np.maximum(1, (high - low).max(axis=1)))[:, None, None, None]
+    return quantise(contrast * (rgb - ((low + high) / 2)[:, None, None, :]) + 127.5)

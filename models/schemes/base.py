@@ -246,13 +246,13 @@ class Scheme(ABC, Generic[S, K]):
             )
         return key
 
-    @property
-    def missing_part_note(self) -> str | None:
+    @classmethod
+    def missing_part_note(cls) -> str | None:
         """The sentence of every result and report on the part that is missing; None if the scheme is complete."""
-        if self.missing_part is None:
+        if cls.missing_part is None:
             return None
         return (
-            f"the trained part of {self.title} is missing: {self.missing_part}; figures are those of the untrained "
+            f"the trained part of {cls.title} is missing: {cls.missing_part}; figures are those of the untrained "
             "part alone, which has no row on the board"
         )
 

@@ -37,6 +37,7 @@ SUBSETS = tuple(tuple(_KEPT[number] for number in subset) for subset in _SUBSETS
 
 # Of the 8-bit view, for Y, Cb and Cr: four standard deviations of the sums of photographs fill half of the range.
 _GAINS = np.array((16, 64, 64), np.float32)
+_CONTROL_CONTRAST = np.float32(8)
 
 
 @dataclass(frozen=True)
@@ -94,9 +95,9 @@ class PartialFace(Scheme[NoSettings, PartialFaceKey]):
         return quantise(127.5 + sums.transpose(0, 2, 3, 1) * _GAINS)
 
     def from_view(self, images: Images) -> Floats:
-        """The channels of `images` themselves, changed by as little as gives them this view."""
+        """The channels of `images` at a high contrast, to which the part that gives them this view adds little."""
         count, height, width, _ = images.shape
-        channels = self.encrypt(images, PartialFaceKey(0, 0)).reshape(count, 3, len(ORDERS[0]), height, width)
+        channels = to_channels(_CONTROL_CONTRAST * to_planes(images), PartialFaceKey(0, 0).channels)
         wanted = ((images.astype(np.float32) - 127.5) / _GAINS).transpose(0, 3, 1, 2)
         channels += ((wanted - channels.sum(axis=2)) / channels.shape[2])[:, :, None]
         return channels.reshape(count, 3 * len(ORDERS[0]), height, width)

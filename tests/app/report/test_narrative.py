@@ -86,3 +86,11 @@ def test_the_example_of_the_api_is_a_verdict():
     (example,) = EvaluationVerdict.__pydantic_config__["json_schema_extra"]["examples"]
     assert EvaluationVerdict.from_json(example).to_json() == example
     assert EvaluationVerdict.from_json(example).unknown_fields == {}
+
+
+def test_a_sentence_names_the_trained_part_that_a_scheme_lacks():
+    found = EvaluationVerdict(
+        scheme={"name": "minusface"}, verdict="leaks", because="none identifies 90 %", rules_version=RULES_VERSION
+    )
+    assert "The trained part of MinusFace is missing: the network whose" in describe_verdict(found)
+    assert "missing" not in describe_verdict(verdict("leaks", because="none identifies 90 %"))
