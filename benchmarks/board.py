@@ -1,9 +1,9 @@
 """`python -m benchmarks.board --out docs/board`: measure the board of all built-in schemes, and publish it.
 
-Every variant of every built-in scheme whose keys are drawn runs under every attack that trains nothing, one evaluation
-a scheme, the cheapest scheme and its cheapest attack first. The estimate is printed before anything starts;
-`--estimate` stops there. Run the command again to resume: the state folder keeps finished cells, and evaluations that
-have succeeded are not repeated. The output holds numbers only.
+Every variant of every built-in scheme (those with trained keys at the profile's settings) runs under every attack that
+applies, one evaluation a scheme, the cheapest scheme and its cheapest attack first. The estimate is printed before
+anything starts; `--estimate` stops there. Run the command again to resume: the state folder keeps finished cells and
+trained keys, and evaluations that have succeeded are not repeated. The output holds numbers only.
 """
 
 from __future__ import annotations
@@ -55,12 +55,13 @@ class Order:
 
 def plan_orders(images: DatasetInfo, options: dict[str, Any], names: Sequence[str]) -> list[Order]:
     """The cheapest scheme first. names: of schemes; empty for all built-in ones."""
-    attacks = [name for name in catalog.attacks() if "/" not in name and not catalog.is_training_attack(name)]
+    attacks = [name for name in catalog.attacks() if "/" not in name]
+    whole = [scheme for scheme in catalog.known_ciphers() if scheme.missing_part is None]  # the board shows no others
+    drawn = [catalog.flatten_settings(scheme) for scheme in whole]
+    trained = [{"name": name} for name, cls in catalog.schemes().items() if cls.trains]
+    entries = [entry for entry in drawn + trained if "/" not in entry["name"] and (not names or entry["name"] in names)]
     orders = []
-    for scheme in catalog.known_ciphers():
-        if "/" in scheme.name or scheme.missing_part is not None or (names and scheme.name not in names):
-            continue
-        entry = catalog.flatten_settings(scheme)
+    for entry in entries:
         name = f"board: {label(entry)}, {options['profile']}, seed {options['seed']}, Unveil {__version__}"
         request = {**options, "name": name, "schemes": [entry], "attacks": [{"name": attack} for attack in attacks]}
         body = EvaluationCreate.model_validate(request)
