@@ -47,7 +47,7 @@ def invert(
 ) -> Inverted:
     """Ciphertexts float32 [N, 3 n, H, W] under any keys -> the images. on_step: takes the fraction that is done."""
     count, _, height, width = ciphertexts.shape
-    channels = ciphertexts.astype(np.float64).reshape(count, 3, -1, height, width)
+    channels = ciphertexts.reshape(count, 3, len(structure.orders[0]), height, width)
     matrices = [_channel_matrix(subset, height, width) for subset in structure.subsets]
     residual, freedom = _residuals(channels, matrices, structure.orders, lambda done: on_step(done / 2))
     best = residual.reshape(count, -1).argmin(axis=1)
@@ -61,7 +61,9 @@ def invert(
     for done, (subset, weight) in enumerate(groups):
         on_step(0.5 + done / (2 * len(groups)))
         members = np.flatnonzero((subsets == subset) & (weights == weight))
-        sorted_channels = np.stack([channels[i][:, np.argsort(structure.orders[orders[i]])] for i in members])
+        sorted_channels = np.stack(
+            [channels[i][:, np.argsort(structure.orders[orders[i]])].astype(np.float64) for i in members]
+        )
         planes[members] = _least_squares(sorted_channels, matrices[subset], weight)
     energy = _patch_energy(channels)
     return Inverted(_to_images(planes), subsets, orders, left / np.maximum(energy, np.finfo(float).tiny))
@@ -96,7 +98,7 @@ def _patches(height: int, width: int) -> list[npt.NDArray[np.int64]]:
 
 
 def _residuals(
-    channels: npt.NDArray[np.float64],
+    channels: Floats,
     matrices: Sequence[Any],
     orders: Sequence[Sequence[int]],
     on_step: Callable[[float], None],
@@ -105,7 +107,7 @@ def _residuals(
     count, colours, number, height, width = channels.shape
     residual, freedom = np.zeros((count, len(matrices), len(orders))), np.zeros(len(matrices))
     flat = channels.reshape(count * colours, number, height * width)
-    patches = [(blocks, flat[:, :, blocks]) for blocks in _patches(height, width)]
+    patches = [(blocks, flat[:, :, blocks].astype(np.float64)) for blocks in _patches(height, width)]
     for s, matrix in enumerate(matrices):
         on_step(s / len(matrices))
         for blocks, patch in patches:
@@ -121,10 +123,12 @@ def _residuals(
     return residual, freedom
 
 
-def _patch_energy(channels: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+def _patch_energy(channels: Floats) -> npt.NDArray[np.float64]:
     count, _, _, height, width = channels.shape
     flat = channels.reshape(count, -1, height * width)
-    return np.asarray(sum((flat[:, :, blocks] ** 2).sum(axis=(1, 2)) for blocks in _patches(height, width)))
+    return np.asarray(
+        sum((flat[:, :, blocks].astype(np.float64) ** 2).sum(axis=(1, 2)) for blocks in _patches(height, width))
+    )
 
 
 def _least_squares(channels: npt.NDArray[np.float64], matrix: Any, weight: float) -> npt.NDArray[np.float64]:
