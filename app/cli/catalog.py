@@ -56,7 +56,7 @@ def schemes(
             as_json,
             f"keys for {width}x{height}: {_format_key_count(scheme)}",
             f"attacks: {', '.join(scheme['attacks'])}",
-            *([f"missing: {scheme['missing_part']}"] if scheme["missing_part"] else []),
+            *([f"missing: {scheme['missing_part']}"] if scheme.get("missing_part") else []),
         )
         return
     headings = ("scheme", "what it is", f"keys for {width}x{height}", "trained")

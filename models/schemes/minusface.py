@@ -35,8 +35,9 @@ class MinusFaceKey:
 class MinusFace(Scheme[NoSettings, MinusFaceKey]):
     """The 192 frequency channels of each image are put in an order of its own and transformed back to an image.
 
-    The channels are those of the 8x8 DCT of the image enlarged eightfold. The result is clipped and rounded to 8 bits
-    here; the published implementation keeps real numbers.
+    The network whose output the published scheme subtracts from the channels first is missing here. The channels are
+    those of the 8x8 DCT of the image enlarged eightfold. The result is clipped and rounded to 8 bits here; the
+    published implementation keeps real numbers.
     """
 
     name = "minusface"
