@@ -2,8 +2,8 @@
 
     python -m benchmarks.linkage --data DIR --profile quick --out FILE.json
 
-DIR holds `natural96`. A run continues after the schemes that FILE holds. `--scheme NAME` runs one; a scheme with a
-trained key trains it first.
+DIR holds `natural96`. A run continues after the schemes that FILE holds. `--scheme NAME` runs one. Schemes with a
+trained key come last and train it first.
 """
 
 from __future__ import annotations
@@ -23,6 +23,9 @@ from unveil.models.data.datasets import load_folder
 from unveil.models.data.image_dataset import ImageDataset
 from unveil.models.evaluation.cell import run_cell
 from unveil.models.evaluation.scoring import ScoringOptions
+
+# Not a variant of the catalog. A key for each image also inverts values, so that their distribution differs by key.
+INVERTED = "vit-permutation:block=8:key_mode=different:negative_positive=true"
 
 _memoized: dict[str, bytes] = {}  # the controls, which all schemes share
 
@@ -60,7 +63,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True, help="folder with natural96")
     parser.add_argument("--profile", default="quick")
-    parser.add_argument("--scheme", action="append", help="a name with settings; by default all without a trained key")
+    parser.add_argument("--scheme", action="append", help="a name with settings; by default every scheme")
     parser.add_argument("--out", type=Path, required=True)
     options = parser.parse_args()
     data = load_folder(options.data / "natural96")
@@ -77,7 +80,8 @@ def main() -> None:
         )
         for scheme in catalog.known_ciphers()
     ]
-    for spec in options.scheme or known:
+    trained = [name for name, scheme in catalog.schemes().items() if scheme.trains]
+    for spec in options.scheme or [*known, INVERTED, *trained]:
         if spec in [row["scheme"] for row in rows]:
             continue
         rows.append(measure(spec, data, options.profile))
