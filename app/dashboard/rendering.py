@@ -45,6 +45,8 @@ _PAGE_HEADERS = {
 class PageRoute(AuthenticatedRoute):
     """A page for people: redirects to the sign-in without a session, and shows problems as pages."""
 
+    ignores_unknown_query = True  # other sites add parameters to links
+
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         handler = super().get_route_handler()
 

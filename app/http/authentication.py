@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 from urllib.parse import urlsplit
 
 from fastapi import Depends, Request
@@ -19,7 +19,7 @@ from structlog.contextvars import bind_contextvars
 
 from unveil.app.db.tables import Account, DashboardSession, Token
 from unveil.app.dependencies import AppState, get_app_state
-from unveil.app.errors.problem import CrossSite, Forbidden, Unauthenticated
+from unveil.app.errors.problem import CrossSite, Forbidden, Invalid, Unauthenticated
 from unveil.app.http.limits import reject_oversized_json, require_json_content_type, require_multipart_content_type
 from unveil.app.http.strict_request import StrictRequest
 from unveil.app.security.principal import Principal, Scope
@@ -171,10 +171,15 @@ class RequireScopes:
 
 
 class AuthenticatedRoute(APIRoute):
-    """Authenticates before it reads the body; rejects truncated forms and JSON with too many values."""
+    """Authenticates before it reads the body; rejects unknown and repeated query parameters, truncated forms and JSON
+    with too many values.
+    """
+
+    ignores_unknown_query: ClassVar[bool] = False
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         handle, requirements = super().get_route_handler(), list(_iter_requirements(self.dependant))
+        query_names = list(_iter_query_names(self.dependant))
 
         async def authenticate_and_handle(received: Request) -> Response:
             request = StrictRequest(received.scope, received.receive)
@@ -182,6 +187,8 @@ class AuthenticatedRoute(APIRoute):
                 principal = await authenticate(request)
                 for requirement in requirements:
                     requirement.check(principal)
+            if not self.ignores_unknown_query:
+                _check_query(request, query_names)
             body = None if self.body_field is None else self.body_field.field_info
             if isinstance(body, File):
                 require_multipart_content_type(request.headers.get("content-type", ""))
@@ -191,6 +198,23 @@ class AuthenticatedRoute(APIRoute):
             return await handle(request)
 
         return authenticate_and_handle
+
+
+def _check_query(request: Request, known: Sequence[str]) -> None:
+    """Raises Invalid: a parameter that is misspelt or given twice would be dropped silently."""
+    given = [name for name, _ in request.query_params.multi_items()]
+    listed = ", ".join(known) or "none"
+    unknown = [name for name in dict.fromkeys(given) if name not in known]
+    errors = [(f"/query/{name}", f"unknown parameter; known: {listed}") for name in unknown]
+    errors += [(f"/query/{name}", "give it once") for name in known if given.count(name) > 1]
+    if errors:
+        raise Invalid("the query has parameters that cannot be used; see errors", errors)
+
+
+def _iter_query_names(dependant: Dependant) -> Iterator[str]:
+    yield from (parameter.alias for parameter in dependant.query_params)
+    for inner in dependant.dependencies:
+        yield from _iter_query_names(inner)
 
 
 def _iter_requirements(dependant: Dependant) -> Iterator[RequireScopes]:
