@@ -14,7 +14,7 @@ import os
 import platform
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -25,6 +25,7 @@ from rich.table import Table
 
 from unveil.app.board.site import write_site
 from unveil.app.client.client import Client
+from unveil.app.client.errors import Invalid
 from unveil.app.client.evaluation import Evaluation
 from unveil.app.client.progress_bar import progress_bar
 from unveil.app.evaluations.cost import estimate_cost
@@ -99,13 +100,18 @@ def main() -> int:
         console.print(_estimate_table(orders, finished))
         if args.estimate:
             return 0
-        evaluations = [_run(client, order) for order in orders]
+        evaluations = {}
+        for order in orders:
+            try:
+                evaluations[order.name] = _run(client, order)
+            except Invalid as refusal:  # such as a key that cannot be trained on these images
+                console.print(f"{order.name}: not measured: {refusal}")
         board = _read_board(client, args.dataset, args.profile)
         write_site(board, args.out)
     measurement = _measurement(args, orders, evaluations, board, time.monotonic() - started)
     (args.out / "measurement.json").write_text(json.dumps(measurement, indent=2) + "\n")
     console.print(f"wrote {args.out / 'index.html'}: {len(board.rows)} rows")
-    return 0 if all(evaluation.status == "succeeded" for evaluation in evaluations) else 1
+    return 0 if all(evaluation.status == "succeeded" for evaluation in evaluations.values()) else 1
 
 
 def _run(client: Client, order: Order) -> Evaluation:
@@ -140,7 +146,7 @@ def _estimate_table(orders: Sequence[Order], finished: dict[str, str]) -> Table:
 def _measurement(
     args: argparse.Namespace,
     orders: Sequence[Order],
-    evaluations: Sequence[Evaluation],
+    evaluations: Mapping[str, Evaluation],
     board: Board,
     duration_s: float,
 ) -> dict[str, Any]:
@@ -163,12 +169,12 @@ def _measurement(
         "estimated_core_hours": round(sum(order.core_seconds for order in orders) / 3600, 4),
         "evaluations": [
             {
-                "name": order.name,
+                "name": name,
                 "status": evaluation.status,
                 "seed": args.seed,
                 "seconds": round(sum(cell.result.seconds for cell in evaluation.cells if cell.result), 1),
             }
-            for order, evaluation in zip(orders, evaluations, strict=True)
+            for name, evaluation in evaluations.items()
         ],
     }
 
