@@ -114,6 +114,7 @@ def test_it_shows_itself_in_a_notebook_a_terminal_and_as_a_table(report):
     assert "broken" in html
     assert "data:image/png;base64," in html
     assert "<script" not in html
+    assert "the function has one key: no further keys were drawn" in html
     assert "chosen-plaintext" in repr(report)
     assert max(map(len, repr(report).splitlines())) <= 110
     table = report.to_pandas().set_index("attack")

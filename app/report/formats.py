@@ -26,6 +26,7 @@ from unveil.app.report.paper_tables import table_1, table_2, utility_table
 from unveil.app.report.proof_image import ProofImage, proof_image
 from unveil.app.report.references import Reference
 from unveil.app.report.table import TableCell
+from unveil.models.core.cell_result import CellResult
 
 TEMPLATE_DIR = Path(__file__).parent
 CSS = (TEMPLATE_DIR / "report.css").read_text(encoding="utf-8")
@@ -274,14 +275,15 @@ def _template_context(report: Report) -> dict[str, Any]:
         "request_json": json.dumps(report.request_body, indent=2),
         "command": report.command,
         "images": max((result.ssim.n for result in results if result.ssim), default=0),
-        "common_notes": _common_notes([result.notes for result in results if result.ssim]),
+        "common_notes": common_notes(results),
         "recognised": any(result.recogniser for result in results),
         "references": report.references,
     }
 
 
-def _common_notes(notes: Sequence[Sequence[str]]) -> list[str]:
-    """The notes that all of several results have."""
+def common_notes(results: Sequence[CellResult]) -> list[str]:
+    """The notes that all of several scored results have."""
+    notes = [result.notes for result in results if result.ssim]
     return [note for note in notes[0] if all(note in others for others in notes)] if len(notes) > 1 else []
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from unveil.app.report import narrative
-from unveil.app.report.formats import load_template
+from unveil.app.report.formats import common_notes, load_template
 from unveil.app.report.image_grids import data_uri
 from unveil.app.report.labels import format_percent
 from unveil.app.report.model import Report, SampleTriple
@@ -21,6 +21,7 @@ def render(report: Report) -> str:
         row=row,
         attack=cell.column.title if cell else None,
         triples=triples,
+        notes=common_notes([cell.result for cell in row.cells if cell.result]),
         sentence=narrative.describe_verdict(row.verdict) if row.verdict else "",
         percent=format_percent,
         uri=data_uri,
