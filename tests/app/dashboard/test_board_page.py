@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from selenium.webdriver import Chrome
 from selenium.webdriver.common.by import By
 from selenium.webdriver.support.ui import Select
 
-from tests.browser import follow
+from tests.app.board.boards import make_board, make_row
+from tests.browser import emulate_device, follow
+from unveil.app.board.site import write_site
 from unveil.app.client.evaluation import Evaluation
 from unveil.app.local.stack import LocalStack
 
@@ -41,3 +45,11 @@ def test_a_board_is_sorted_filtered_and_leads_to_the_cells(
     browser.get(f"{stack.url}/dashboard/board?dataset=sample&threat_model=ciphertext-only")
     follow(browser, browser.find_element(By.CSS_SELECTOR, "table.board tbody td a"))
     assert "/cells/cell_" in browser.current_url
+
+
+def test_a_published_board_fits_a_phone(browser: Chrome, tmp_path: Path) -> None:
+    headline = "broken with 4 pairs of original and protected images in under 0.1 s"
+    write_site(make_board(make_row("a-scheme-with-a-long-name", "broken", headline=headline)), tmp_path)
+    browser.get(f"file://{tmp_path}/index.html")
+    emulate_device(browser, phone=True)
+    assert browser.execute_script("return document.documentElement.scrollWidth") <= 390
