@@ -7,7 +7,6 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from unveil.app.report.evaluation import Cell, EvaluationVerdict
 from unveil.app.report.labels import format_duration, format_percent, title
-from unveil.models import catalog
 from unveil.models.core.verdict_rules.coverage import describe_notes
 from unveil.models.core.verdict_rules.types import EARLIER_RULES, WORST_FIRST, CheapestBreak
 
@@ -77,6 +76,8 @@ def describe_verdict(verdict: EvaluationVerdict) -> str:
 
 def describe_missing_part(verdict: EvaluationVerdict) -> str | None:
     """Which trained part the scheme lacks; None if it is complete or unknown."""
+    from unveil.models import catalog  # loads NumPy, which lists on the command line do not need
+
     scheme = catalog.schemes().get(str(verdict.scheme.get("name")))
     return None if scheme is None else scheme.missing_part_note()
 
