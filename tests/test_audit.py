@@ -121,6 +121,8 @@ def test_it_shows_itself_in_a_notebook_a_terminal_and_as_a_table(report):
     assert table.loc["chosen-plaintext", "verdict"] == "broken"
     assert table.loc["chosen-plaintext", "ssim"] == pytest.approx(1)
     assert table.loc["brute-force", "status"] == "not_applicable"
+    assert "negative & broken" in report.to_latex()
+    assert "Chosen plaintext: 1.000 (1.000 to 1.000), broken" in report.plot().svg
 
 
 @pytest.mark.parametrize("suffix", ["html", "json", "csv", "md", "pdf", "zip"])

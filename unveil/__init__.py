@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from unveil._audit import AuditReport, Ciphertexts, InvalidScheme, Reconstructions, audit
+    from unveil._protected_dataset import ProtectedDataset
     from unveil.app.client.client import AsyncClient, Client
     from unveil.models.core.version import __version__
 
@@ -24,6 +25,7 @@ __all__ = [
     "Ciphertexts",
     "Client",
     "InvalidScheme",
+    "ProtectedDataset",
     "Reconstructions",
     "__version__",
     "audit",
@@ -34,6 +36,7 @@ _MODULES = {
     "AuditReport": "unveil._audit",
     "Ciphertexts": "unveil._audit",
     "InvalidScheme": "unveil._audit",
+    "ProtectedDataset": "unveil._protected_dataset",
     "Reconstructions": "unveil._audit",
     "audit": "unveil._audit",
     "Client": "unveil.app.client.client",

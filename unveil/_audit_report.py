@@ -19,8 +19,11 @@ from unveil.app.db.job_states import Status
 from unveil.app.report import formats, notebook
 from unveil.app.report.evaluation import Cell, Evaluation, EvaluationVerdict, JobError, Progress
 from unveil.app.report.formats import Format
+from unveil.app.report.frames import result_figures, to_frame
 from unveil.app.report.labels import paper_verdicts
+from unveil.app.report.latex import to_latex
 from unveil.app.report.model import Report, SampleTriple, results_sha256
+from unveil.app.report.plot import Plot, plot_ssim
 from unveil.app.report.table import EvaluationTable
 from unveil.models import catalog
 from unveil.models.core.cell_result import CellResult
@@ -130,12 +133,24 @@ class AuditReport:
 
     def to_pandas(self) -> pd.DataFrame:
         """One row an attack. Raises ModuleNotFoundError without pandas."""
-        try:
-            import pandas as pd
-        except ModuleNotFoundError as error:
-            raise ModuleNotFoundError(f"{error}: pip install 'unveil[notebook]'", name=error.name) from None
+        return to_frame(
+            {
+                "attack": attack.name,
+                "threat_model": attack.threat_model,
+                "status": attack.status,
+                **result_figures(attack.result),
+                "reason": attack.reason,
+            }
+            for attack in self
+        )
 
-        return pd.DataFrame([_row(attack) for attack in self])
+    def to_latex(self) -> str:
+        """A `tabular` of the package booktabs: the scheme's row, with a column for each attack."""
+        return to_latex(self.table)
+
+    def plot(self) -> Plot:
+        """The SSIM of every attack with its interval; a notebook shows it, `plot().save("ssim.svg")` writes it."""
+        return plot_ssim(self.table)
 
     def render(self, format: str = "html") -> bytes:
         """The report as html, json, csv, md, pdf or zip, by the renderers of the service."""
@@ -274,24 +289,3 @@ def _triple(cell_id: str, sample: Sample) -> SampleTriple:
     md5 = None if plain is None else hashlib.md5(plain, usedforsecurity=False).hexdigest()
     sizes = (0 if plain is None else len(plain)), len(protected), len(reconstructed)
     return SampleTriple(cell_id, sample.index, sample.ssim, md5, *sizes, plain, protected, reconstructed)
-
-
-def _row(attack: AttackReport) -> dict[str, Any]:
-    result = attack.result
-    ssim, identified = (result.ssim, result.identification) if result else (None, None)
-    return {
-        "attack": attack.name,
-        "threat_model": attack.threat_model,
-        "status": attack.status,
-        "ssim": ssim.mean if ssim else None,
-        "ssim_low": ssim.ci_low if ssim else None,
-        "ssim_high": ssim.ci_high if ssim else None,
-        "vif": result.vif.mean if result and result.vif else None,
-        "psnr": result.psnr.mean if result and result.psnr else None,
-        "identification": identified.top1 if identified else None,
-        "chance": identified.chance if identified else None,
-        "linkage": result.linkage.top1 if result and result.linkage else None,
-        "verdict": result.verdict if result else None,
-        "seconds": result.seconds if result else None,
-        "reason": attack.reason,
-    }

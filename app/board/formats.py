@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-import re
 from collections.abc import Iterator
 from datetime import datetime
 from enum import StrEnum
@@ -12,6 +11,7 @@ from enum import StrEnum
 from unveil.app.report.board import Board, BoardRow, PaperBoardRow, ThreatModelFigures
 from unveil.app.report.formats import escape_csv
 from unveil.app.report.labels import format_percent
+from unveil.app.report.latex import escape_latex, one_line
 from unveil.models.core.version import __version__
 
 
@@ -27,12 +27,6 @@ MEDIA_TYPES = {
     BoardFormat.BIBTEX: "application/x-bibtex",
 }
 
-_LATEX_SPECIAL = {
-    # BibTeX counts escaped braces too. The roman fonts of LaTeX's default encoding have other glyphs at < > |.
-    "\\": r"\textbackslash{}", "{": r"\textbraceleft{}", "}": r"\textbraceright{}", "<": r"\textless{}",
-    ">": r"\textgreater{}", "|": r"\textbar{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_",
-    "~": r"\textasciitilde{}", "^": r"\textasciicircum{}",
-}  # fmt: skip
 _FIGURES = ("ssim", "vif", "identification", "linkage", "ciphertexts", "pairs", "queries")
 
 
@@ -75,10 +69,10 @@ def to_latex(board: Board) -> str:
     models = board.threat_models
     caption = f"Worst case on {board.dataset or 'no dataset'}, rules {board.rules_version}, Unveil {__version__}"
     lines = [
-        f"% {_one_line(caption)}; dataset SHA-256 {board.dataset_sha256 or 'unknown'}",
+        f"% {one_line(caption)}; dataset SHA-256 {board.dataset_sha256 or 'unknown'}",
         rf"\begin{{tabular}}{{ll{'r' * len(models)}}}",
         r"\toprule",
-        rf"Scheme & Verdict & {' & '.join(map(_latex, models))} \\",
+        rf"Scheme & Verdict & {' & '.join(map(escape_latex, models))} \\",
         r"\midrule",
     ]
     lines += [_latex_line(row, models, row.verdict) for row in board.rows]
@@ -88,13 +82,13 @@ def to_latex(board: Board) -> str:
 
 
 def _latex_line(row: BoardRow | PaperBoardRow, models: list[str], verdict: str) -> str:
-    cells = [_latex(row.title), _latex(verdict)]
+    cells = [escape_latex(row.title), escape_latex(verdict)]
     for model in models:
         figures = row.by_threat_model.get(model)
         parts = [] if figures is None or figures.ssim is None else [f"{figures.ssim:.2f}"]
         if isinstance(figures, ThreatModelFigures) and figures.identification is not None:
             parts.append(f"({format_percent(figures.identification)})")
-        cells.append(_latex(" ".join(parts) or "--"))
+        cells.append(escape_latex(" ".join(parts) or "--"))
     return " & ".join(cells) + r" \\"
 
 
@@ -104,7 +98,7 @@ def to_bibtex(board: Board) -> str:
     name = f"unveil-board-{(board.dataset_sha256 or 'empty')[:12]}"
     note = f"Dataset SHA-256 {board.dataset_sha256 or 'unknown'}, verdict rules {board.rules_version}"
     fields = {
-        "title": f"{{Board of image encryption schemes on {_latex(board.dataset or 'no dataset')}}}",
+        "title": f"{{Board of image encryption schemes on {escape_latex(board.dataset or 'no dataset')}}}",
         "author": "{{The Unveil maintainers}}",
         "year": f"{{{newest.year if isinstance(newest, datetime) else ''}}}",
         "version": f"{{{__version__}}}",
@@ -122,11 +116,3 @@ _PAPER = """@article{sirichotedumrong2020visual,
   doi = {10.48550/arXiv.2010.06198}
 }
 """
-
-
-def _latex(text: str) -> str:
-    return "".join(_LATEX_SPECIAL.get(character, character) for character in _one_line(text))
-
-
-def _one_line(text: str) -> str:
-    return re.sub(r"\s+", " ", text)

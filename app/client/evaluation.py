@@ -20,9 +20,12 @@ from unveil.app.client.types import Share, ShareCreated
 
 # The types of a response are imported where one is read: many commands need none of them.
 if TYPE_CHECKING:
+    import pandas as pd
+
     from unveil.app.client.images import Pixels
     from unveil.app.report import evaluation as view
     from unveil.app.report.evaluation import Cell, EvaluationVerdict, Progress, UtilityJob
+    from unveil.app.report.plot import Plot
     from unveil.app.report.table import EvaluationTable
 
 _MAX_RECONNECTS = 10
@@ -93,6 +96,29 @@ class EvaluationState(RemoteJob):
         from unveil.app.report.table import EvaluationTable  # brings the catalog
 
         return EvaluationTable(self.view)
+
+    def to_pandas(self) -> pd.DataFrame:
+        """One row a cell. Raises ModuleNotFoundError without pandas."""
+        from unveil.app.report.frames import evaluation_frame
+
+        return evaluation_frame(self.table())
+
+    def to_latex(self) -> str:
+        """A `tabular` of the package booktabs: schemes as rows, attacks as columns."""
+        from unveil.app.report.latex import to_latex
+
+        return to_latex(self.table())
+
+    def plot(self) -> Plot:
+        """The SSIM of every cell with its interval; a notebook shows it, `plot().save("ssim.svg")` writes it."""
+        from unveil.app.report.plot import plot_ssim
+
+        return plot_ssim(self.table())
+
+    def _repr_html_(self) -> str:
+        from unveil.app.report import notebook
+
+        return notebook.render_table(self.table())
 
     def snapshot(self) -> ProgressSnapshot:
         now = self.progress

@@ -1,4 +1,4 @@
-"""The short form of a report for a notebook: verdict, table of attacks, image strips."""
+"""The short form of a report for a notebook: verdict, table of attacks, image strips; and of an evaluation."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from unveil.app.report.formats import common_notes, load_template
 from unveil.app.report.image_grids import data_uri
 from unveil.app.report.labels import format_percent
 from unveil.app.report.model import Report, SampleTriple
+from unveil.app.report.table import EvaluationTable
 
 _MAX_TRIPLES = 4  # of the attack that the verdict rests on
 
@@ -26,3 +27,10 @@ def render(report: Report) -> str:
         percent=format_percent,
         uri=data_uri,
     )
+
+
+def render_table(table: EvaluationTable) -> str:
+    """The same of a whole evaluation, without images."""
+    verdicts = table.evaluation.verdicts
+    summary = narrative.summarize(verdicts) if table.is_finished and verdicts else ""
+    return load_template("notebook-evaluation.html.j2").render(table=table, summary=summary)

@@ -20,7 +20,8 @@ def test_every_whole_scheme_meets_every_attack_the_cheapest_first():
     assert {"name": "tn-gan"} in schemes
     assert {"name": "tn-model"} in schemes
     tanaka = next(order for order in orders if order.scheme["name"] == "tanaka")
-    assert {"none", "fr", "key-recovery", "known-plaintext", "itn", "gan", "linkage"} <= {attack["name"] for attack in tanaka.attacks}
+    attacks = {attack["name"] for attack in tanaka.attacks}
+    assert {"none", "fr", "key-recovery", "known-plaintext", "itn", "gan", "linkage"} <= attacks
     assert tanaka.request["seed"] == 3
     assert len({order.name for order in orders}) == len(orders), "an evaluation is found again by its name"
 

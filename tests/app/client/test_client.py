@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import zipfile
 from pathlib import Path
+from xml.etree import ElementTree
 
 import numpy as np
 import PIL.Image
@@ -152,3 +153,25 @@ def test_a_dataset_is_uploaded_from_disk(client: Client, tmp_path: Path, packed:
     assert client.datasets.get(made["id"]) == made
     assert made["id"] in [item["id"] for item in client.datasets.list()]
     client.datasets.delete(made["id"])
+
+
+def test_an_evaluation_is_a_table_for_pandas_latex_and_notebooks(client: Client, tmp_path: Path) -> None:
+    evaluation = client.evaluations.create(
+        schemes=["tanaka", "pixelwise"], attacks=["none", "fr"], profile="smoke", keys=1, samples=0, name="a_b"
+    ).wait(timeout=200)
+    frame = evaluation.to_pandas().set_index(["scheme", "attack"])
+    assert len(frame) == len(evaluation.cells)
+    cell = next(each for each in evaluation.cells if (each.scheme["name"], each.attack["name"]) == ("tanaka", "fr"))
+    assert frame.loc[("tanaka", "fr"), "cell"] == cell.id
+    assert frame.loc[("tanaka", "fr"), "ssim"] == cell.ssim
+    latex = evaluation.to_latex()
+    assert latex.startswith("% a_b, ev_")
+    assert rf"Tanaka's scheme & {evaluation.verdicts[0].verdict} & " in latex
+    html = evaluation._repr_html_()
+    assert "<script" not in html
+    assert f"<td {html.partition('<td ')[2].partition('>')[0]}>{cell.ssim:.3f}</td>" in html
+    drawing = evaluation.plot().save(tmp_path / "ssim.svg").read_text()
+    ElementTree.fromstring(drawing)
+    assert drawing.count("<circle") == sum(each.ssim is not None for each in evaluation.cells)
+    with pytest.raises(ValueError, match=r"end the name in \.svg"):
+        evaluation.plot().save(tmp_path / "ssim.png")
