@@ -156,11 +156,11 @@ def describe_break(cheapest: CheapestBreak) -> str:
 def break_headline(cheapest: CheapestBreak) -> str:
     """`broken with 2 protected images in 4 s`; without material, `broken by` the attack."""
     material = _describe_material(cheapest)
-    means = f"with {' and '.join(material)}" if material else f"by {_in_sentence(title({'name': cheapest.attack}))}"
+    means = f"with {' and '.join(material)}" if material else f"by {in_sentence(title({'name': cheapest.attack}))}"
     return f"broken {means}" + (f" in {format_duration(cheapest.seconds)}" if cheapest.seconds is not None else "")
 
 
-def _in_sentence(title: str) -> str:
+def in_sentence(title: str) -> str:
     """`Brute force` -> `brute force`; abbreviations such as `ITN` stay."""
     return title[:1].lower() + title[1:] if title[1:2].islower() else title
 

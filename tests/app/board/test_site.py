@@ -15,7 +15,7 @@ import pytest
 from tests.app.board.boards import broken_row, make_board, make_row, utility
 from unveil.app.board.plot import build_plot
 from unveil.app.board.site import write_site
-from unveil.app.report.board import Board
+from unveil.app.report.board import Board, ThreatModelFigures
 
 EVIL = "<script>alert(1)</script>"
 
@@ -46,6 +46,13 @@ def test_the_page_loads_nothing_is_small_and_shows_names_as_text(site: Path):
     links = re.findall(r'href="([^"#]+)"', page)
     assert all((site / link).is_file() for link in links)
     assert {*re.findall(r'href="#([^"]+)"', page)} <= {*re.findall(r'id="([^"]+)"', page)}
+
+
+def test_a_card_names_the_attack_within_its_sentence(tmp_path: Path):
+    figures = {"because": "the key was found", "evaluation": "ev_1", "cell": "cell_1", "profile": "quick"}
+    found = ThreatModelFigures(verdict="broken", attack="brute-force", **figures)
+    write_site(make_board(make_row("np", "broken", by_threat_model={"ciphertext-only": found})), tmp_path)
+    assert "broken</span> by brute force</dd>" in (tmp_path / "index.html").read_text()
 
 
 def test_the_board_can_be_read_back(site: Path):
