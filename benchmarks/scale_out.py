@@ -100,6 +100,7 @@ def requests() -> Iterator[tuple[str, dict[str, Any]]]:
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.scale_out")
     parser.add_argument("--workers", default="1,2,4", help="comma-separated")
+    parser.add_argument("--loads", default="sleeping,computing", help="comma-separated")
     parser.add_argument("--out", type=Path, help="write JSON")
     args = parser.parse_args()
     load_before = os.getloadavg()[0]
@@ -107,7 +108,7 @@ def main() -> None:
     print("| " + " | ".join(field.name for field in fields(Run)) + " |")
     print("|---" * len(fields(Run)) + "|")
     for workers in map(int, args.workers.split(",")):
-        for run in _measure_all(workers):
+        for run in _measure_all(workers, args.loads.split(",")):
             runs.append(run)
             print("| " + " | ".join(str(value) for value in asdict(run).values()) + " |", flush=True)
     if args.out:
@@ -115,14 +116,14 @@ def main() -> None:
         args.out.write_text(json.dumps({"machine": machine, "runs": [asdict(run) for run in runs]}, indent=1) + "\n")
 
 
-def _measure_all(workers: int) -> Sequence[Run]:
+def _measure_all(workers: int, loads: Sequence[str]) -> Sequence[Run]:
     environment = {"UNVEIL_PLUGINS": str(_PLUGIN), "UNVEIL_REQUESTS_PER_SECOND": "1000000"}
     with (
         tempfile.TemporaryDirectory(prefix="unveil-bench-") as folder,
         LocalStack(Path(folder) / "state", port=0, attack_workers=workers, environment=environment) as stack,
     ):
         time.sleep(5)  # every worker has started
-        return [measure(stack, load, workers, request) for load, request in requests()]
+        return [measure(stack, load, workers, request) for load, request in requests() if load in loads]
 
 
 if __name__ == "__main__":
