@@ -112,9 +112,7 @@ def _time_playground(chrome: Chrome, url: str) -> Iterator[float]:
     status_element = chrome.find_element(By.ID, "status")
     for button in chrome.find_elements(By.CSS_SELECTOR, "[data-photograph]"):
         button.click()
-        WebDriverWait(chrome, 120).until(
-            lambda _: "Protected under" in status_element.text and "done" in status_element.text
-        )
+        WebDriverWait(chrome, 120).until(lambda _: " schemes in " in status_element.text)
         words = status_element.text.split()
         if button.get_attribute("data-photograph") != "astronaut":
             yield float(words[words.index("in") + 1])
