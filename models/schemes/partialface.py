@@ -1,7 +1,7 @@
 """PartialFace: a random subset of the frequency channels of each image (Mi et al. 2023) [R].
 
-The tables of subsets and orders are those of the published implementation. It trains a face recogniser on the channels;
-this file holds what a client computes, in which nothing is trained.
+The tables of subsets and orders are those of the published implementation. What a client computes is complete: nothing
+in it is trained. The service that receives the channels trains a face recogniser on them, which protects nothing.
 """
 
 from __future__ import annotations
@@ -65,7 +65,6 @@ class PartialFace(Scheme[NoSettings, PartialFaceKey]):
     name = "partialface"
     title = "PartialFace"
     source = "Mi et al. 2023 [R]"
-    missing_part = "the face recogniser that is trained on the channels"
     key_per_image = True
 
     @property

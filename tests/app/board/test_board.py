@@ -45,7 +45,7 @@ async def test_an_account_without_evaluations_sees_the_papers_rows_alone(client)
 
 
 async def test_a_scheme_that_lacks_a_trained_part_has_no_row(client, owner, finish):
-    finish(owner, {"fr": leaking("fr", 0.9)}, scheme={"name": "partialface"})
+    finish(owner, {"fr": leaking("fr", 0.9)}, scheme={"name": "minusface"})
     finish(owner, {"fr": leaking("fr", 0.4)})
     board = await get_board(client)
     assert [row["scheme"]["name"] for row in board["rows"]] == ["tanaka"]

@@ -56,7 +56,8 @@ def test_a_key_must_be_an_order_of_all_channels():
     assert not SCHEME.invertible
 
 
-def test_every_result_names_the_network_that_is_missing():
+@pytest.mark.parametrize("attack", ["none", "brute-force"])
+def test_every_result_names_the_network_that_is_missing(attack):
     options = ScoringOptions(profile="smoke", keys=1, samples=0)
-    result = run_cell(SCHEME, make_attack("none", {}), sample(), options, RunContext()).result
+    result = run_cell(SCHEME, make_attack(attack, {}), sample(), options, RunContext()).result
     assert "trained part of MinusFace is missing: the network whose regeneration" in result.notes[0]

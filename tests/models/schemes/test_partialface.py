@@ -1,16 +1,12 @@
-"""PartialFace: the definition, its tables, its keys, and the part that is missing."""
+"""PartialFace: the definition, its tables and its keys."""
 
 import numpy as np
 import pytest
 from scipy.fft import dctn
 
 from tests.models.sample_images import photographs
-from unveil.models.catalog import ParameterError, make_attack, make_scheme
+from unveil.models.catalog import ParameterError, make_scheme
 from unveil.models.core.frequency_channels import CHANNELS, from_planes, to_channels, to_planes
-from unveil.models.core.run_context import RunContext
-from unveil.models.data.sample import sample
-from unveil.models.evaluation.cell import run_cell
-from unveil.models.evaluation.scoring import ScoringOptions
 from unveil.models.schemes.base import image_secret, seed_secret
 from unveil.models.schemes.partialface import DROPPED, ORDERS, SUBSETS, PartialFaceKey
 
@@ -76,10 +72,3 @@ def test_it_is_no_image_and_nothing_decrypts_it():
 def test_a_key_out_of_range_is_refused(field):
     with pytest.raises(ParameterError, match="from 0 to 5"):
         SCHEME.key_from_json(field)
-
-
-@pytest.mark.parametrize("attack", ["none", "brute-force"])
-def test_every_result_names_the_part_that_is_missing(attack):
-    options = ScoringOptions(profile="smoke", keys=1, samples=0)
-    result = run_cell(SCHEME, make_attack(attack, {}), sample(), options, RunContext()).result
-    assert "trained part of PartialFace is missing: the face recogniser" in result.notes[0]
