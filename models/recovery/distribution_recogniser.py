@@ -17,6 +17,7 @@ Floats = npt.NDArray[np.float32]
 
 _BLOCK_SIDES = (4, 8, 16)
 _QUANTILES = 64  # of the values of all blocks of an image
+_CHUNK = 64  # images described at a time, which bounds memory
 _MAX_COMPONENTS = 64  # of each distribution
 _SMALLEST_ERROR = 1e-4  # variance of the error, in units of the variance over images: what counts as kept exactly
 
@@ -86,6 +87,11 @@ def describe_distributions(images: Images) -> list[Floats]:
     """Of uint8 [N, H, W, 3], each float32 [N, D]: cumulative histograms of the values and of their distance from the
     middle, which inversion keeps, and for each size of blocks that fits the sorted means and standard deviations.
     """
+    chunks = [_describe_chunk(images[start : start + _CHUNK]) for start in range(0, len(images), _CHUNK)]
+    return [np.concatenate(parts) for parts in zip(*chunks, strict=True)]
+
+
+def _describe_chunk(images: Images) -> list[Floats]:
     values = images.reshape(len(images), -1)
     parts = [_cumulative_histogram(values), _cumulative_histogram(np.where(values < 128, 255 - values, values))]
     _, height, width, _ = images.shape
