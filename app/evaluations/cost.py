@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from unveil.app.evaluations.planning import PlannedCell, PlannedKey
 
 _CELL_SECONDS = 1.5  # loading, and what does not grow with the images
-_SECONDS_PER_TARGET = 0.005  # attack without training and scores, for one key and 96x96
+_SECONDS_PER_TARGET = 0.005  # scores and most attacks without training, for one key and 96x96
 _REFERENCE_PIXELS = 96 * 96
 _CONTROL_TRAININGS = 2
 _UTILITY_SECONDS_PER_IMAGE: Mapping[Profile, float] = {"smoke": 0.01, "quick": 0.03, "paper": 6.0}
@@ -70,7 +70,9 @@ def _cell_core_seconds(
     if cell.scheme["name"] != catalog.EXTERNAL:
         scheme = catalog.make_scheme(*_name_and_settings(cell.scheme), profile)
     pixels = images.height * images.width
-    once = _CELL_SECONDS + images.test * keys * _SECONDS_PER_TARGET * pixels / _REFERENCE_PIXELS
+    targets = min(images.test, attack.max_targets or images.test)
+    seconds_per_target = (_SECONDS_PER_TARGET + attack.core_seconds_per_target) * pixels / _REFERENCE_PIXELS
+    once = _CELL_SECONDS + targets * keys * seconds_per_target
     training_images = images.train
     if attack.needs_public_images() and public_images is None:
         training_images //= 2  # the attacker gets the other half

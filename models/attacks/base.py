@@ -103,6 +103,7 @@ class Attack(ABC, Generic[S]):
     runs_first: ClassVar[bool] = False  # cheap, and says what kind of scheme it is: before attacks that assume one
     min_side: ClassVar[int] = 1  # images with a shorter side, in pixels, cannot be attacked
     max_targets: ClassVar[int | None] = None  # of more, it attacks the first
+    core_seconds_per_target: ClassVar[float] = 0.0  # estimate for 96x96 on a CPU, where it exceeds milliseconds
     takes: ClassVar[Literal["view", "ciphertext"]] = "view"  # whether it receives 8-bit views or ciphertexts
     paper_name: ClassVar[str | None] = None  # the column in the paper's tables
     paper_position: ClassVar[int] = 0  # among the columns of the paper's tables

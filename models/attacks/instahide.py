@@ -42,6 +42,7 @@ class InstaHideAttack(Attack[InstaHideAttackSettings]):
     Settings = InstaHideAttackSettings
     takes = "ciphertext"
     max_targets: ClassVar[int | None] = 100  # private images, as in the published challenge
+    core_seconds_per_target: ClassVar[float] = 0.2
 
     def not_applicable_reason(self, scheme: Scheme[Any, Any]) -> str | None:
         if not isinstance(scheme.structure, Mixture):

@@ -39,6 +39,7 @@ class Jigsaw(Attack[JigsawSettings]):
     threat_model = ThreatModel.CIPHERTEXT_ONLY
     Settings = JigsawSettings
     max_targets: ClassVar[int | None] = 30  # each is a puzzle of its own: up to 2 s for 144 blocks
+    core_seconds_per_target: ClassVar[float] = 0.2
 
     def not_applicable_reason(self, scheme: Scheme[Any, Any]) -> str | None:
         structure = scheme.structure

@@ -107,6 +107,7 @@ class SimulatedPairs(Attack[SimulatedPairsSettings]):
     title = "Simulated pairs"
     source = "Unveil"
     threat_model = ThreatModel.PUBLIC_IMAGES
+    core_seconds_per_target: ClassVar[float] = 0.015
     Settings = SimulatedPairsSettings
     profiles: ClassVar = {"smoke": {"epochs": 1}, "quick": {"epochs": 5}}
 

@@ -46,6 +46,24 @@ def test_a_pair_that_does_not_apply_costs_nothing_and_one_that_trains_nothing_co
     assert 0 < minutes(planned("tanaka", "fr")) < 3
 
 
+@pytest.mark.parametrize(
+    ("scheme", "attack", "targets", "measured"),  # core seconds of the attack on so many targets
+    [("etc", "jigsaw", 5, 1.0), ("instahide", "instahide", 100, 23.1), ("partialface", "channel-inversion", 60, 2.2)],
+)
+def test_slow_attacks_without_training_are_estimated_by_their_targets(scheme, attack, targets, measured):
+    images = {None: DatasetInfo("natural96", 200, targets, 96, 96)}
+    (estimate,) = estimate_cost([planned(scheme, attack)], [], images, "paper", 1, None).cells
+    assert measured / 3 < estimate < 3 * measured
+
+
+def test_targets_beyond_the_most_that_an_attack_takes_cost_nothing():
+    few, many = (
+        estimate_cost([planned("etc", "jigsaw")], [], {None: DatasetInfo("x", 9, n, 96, 96)}, "paper", 1, None)
+        for n in (30, 500)
+    )
+    assert few == many
+
+
 @pytest.mark.parametrize(("name", "measured"), [("tn-model", 157 + 43 * 60), ("tn-gan", 94 * 60)])
 def test_the_training_of_a_key_is_estimated_within_a_factor_of_three(name, measured):
     key = PlannedKey("key_1", catalog.make_scheme(name, {}))
