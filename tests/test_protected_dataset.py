@@ -28,6 +28,14 @@ def test_a_loader_takes_it_and_equal_arguments_give_equal_images():
     assert (dataset.images != IMAGES).any()
 
 
+def test_what_was_converted_is_noted():
+    assert unveil.ProtectedDataset(IMAGES, "tanaka").notes == ()
+    odd = unveil.ProtectedDataset(IMAGES[:, :45, :47] / np.float32(255), "tanaka")
+    assert odd.images.shape == (6, 48, 48, 3)
+    assert odd.notes[-1] == "images of 47x45 were padded to 48x48"
+    assert len(odd.notes) == 2, "and the scale"
+
+
 def test_without_labels_the_class_is_unknown():
     assert unveil.ProtectedDataset(IMAGES, "pixelwise:different")[0][1] == -1
 

@@ -25,7 +25,8 @@ class ProtectedDataset:
     tensor or dataset. labels: int [N]; by default those of the source, else every class is -1.
 
     `scheme` and `seed` draw a key here, the same for equal arguments. `client` and `key_id` use a key of the service
-    instead, which never leaves it. All images are protected at once, when the dataset is made.
+    instead, which never leaves it. All images are protected at once, when the dataset is made. `notes` lists what was
+    converted: images that were resized or rescaled, sides that were padded.
 
     Raises ValueError for other combinations, and for a scheme whose ciphertexts are no images or whose key is trained.
     """
@@ -43,6 +44,7 @@ class ProtectedDataset:
         if (scheme is None) == (key_id is None) or (client is None) != (key_id is None):
             raise ValueError("give a scheme, or the key_id of a key together with the client of its service")
         source = read_images(images)
+        self.notes = source.notes
         given = source.labels if labels is None else read_labels(labels, source.images)
         self.labels = np.full(len(source.images), -1, np.int64) if given is None else given
         if scheme is not None:
@@ -50,6 +52,9 @@ class ProtectedDataset:
         else:
             assert client is not None
             self.images = client.encrypt(list(source.images), key_id=key_id, allow_audit_key=True).pixels
+        (height, width), protected = source.images.shape[1:3], self.images.shape[1:3]
+        if protected != (height, width):
+            self.notes += (f"images of {width}x{height} were padded to {protected[1]}x{protected[0]}",)
 
     def __len__(self) -> int:
         return len(self.images)
