@@ -255,6 +255,11 @@ def test_without_a_fixed_map_attacks_that_need_one_do_not_apply(key_per_image):
         "chosen-plaintext": "not_applicable",
     }
     assert "every image has a key of its own" in report["key-recovery"].reason
+    if not key_per_image:
+        assert "randomised: the function protects one image differently" in report._repr_html_()
+        alone = unveil.audit(one_time_pad, IMAGES, attacks=["none"], **QUICK)
+        assert "Notes: " in alone._repr_html_()
+        assert "randomised: the function protects one image differently" in alone._repr_html_()
 
 
 def test_without_an_oracle_no_attack_calls_the_function():

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from unveil.app.report import narrative
 from unveil.app.report.formats import common_notes, load_template
 from unveil.app.report.image_grids import data_uri
 from unveil.app.report.labels import format_percent
 from unveil.app.report.model import Report, SampleTriple
 from unveil.app.report.table import EvaluationTable
+from unveil.models.core.cell_result import CellResult
 
 _MAX_TRIPLES = 4  # of the attack that the verdict rests on
 
@@ -22,11 +25,17 @@ def render(report: Report) -> str:
         row=row,
         attack=cell.column.title if cell else None,
         triples=triples,
-        notes=common_notes([cell.result for cell in row.cells if cell.result]),
+        notes=_notes([cell.result for cell in row.cells if cell.result]),
         sentence=narrative.describe_verdict(row.verdict) if row.verdict else "",
         percent=format_percent,
         uri=data_uri,
     )
+
+
+def _notes(results: Sequence[CellResult]) -> list[str]:
+    """What holds for all attacks: conversions, one key, randomised output. A single result has no others."""
+    noted = [result for result in results if result.ssim] or results
+    return noted[0].notes if len(noted) == 1 else common_notes(noted)
 
 
 def render_table(table: EvaluationTable) -> str:

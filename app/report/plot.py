@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from html import escape
 from pathlib import Path
@@ -10,7 +11,7 @@ from unveil.app.report.table import EvaluationTable, TableCell
 
 _LABEL_WIDTH, _AXIS_WIDTH, _ROW, _TOP, _BOTTOM, _MARGIN = 290, 360, 22, 30, 44, 20
 _COLORS = {"broken": "#b3261e", "leaks": "#955000", "no leak found": "#1d6b3a", "inconclusive": "#4a5a6a"}
-_LOW = -0.1  # of the axis: the SSIM of unrelated images is near 0, of inverted ones below
+_LOW = -0.1  # of the axis, unless a value is lower: the SSIM of unrelated images is near 0, of inverted ones below
 
 
 @dataclass(frozen=True)
@@ -33,24 +34,32 @@ class Plot:
 
 def plot_ssim(table: EvaluationTable) -> Plot:
     """A dot for the mean SSIM of each scored cell, with its 95 % interval, in the colour of its verdict."""
+    intervals = [
+        cell.result.ssim.ci_low for row in table.rows for cell in row.cells if cell.result and cell.result.ssim
+    ]
+    axis_start = min([_LOW, *intervals])
+
+    def x_at(ssim: float) -> float:
+        return _MARGIN + _LABEL_WIDTH + _AXIS_WIDTH * (ssim - axis_start) / (1 - axis_start)
+
     body, y = [], float(_TOP)
     for row in table.rows:
         scored = [cell for cell in row.cells if cell.result is not None and cell.result.ssim is not None]
         body.append(_text(_MARGIN, y + _ROW * 0.7, row.title, weight="bold"))
         y += _ROW
         for cell in scored:
-            body.append(_mark(cell, y))
+            body.append(_mark(cell, y, x_at))
             y += _ROW
         if not scored:
             body.append(_text(_MARGIN + 14, y + _ROW * 0.7, "no attack has an SSIM"))
             y += _ROW
     width, height = _LABEL_WIDTH + _AXIS_WIDTH + 2 * _MARGIN, y + _BOTTOM
     axis = [
-        f'<line x1="{_x(tick):.1f}" y1="{_TOP}" x2="{_x(tick):.1f}" y2="{y:.1f}" stroke="#ccd3d9"/>'
-        + _text(_x(tick), y + 16, f"{tick:g}", anchor="middle")
+        f'<line x1="{x_at(tick):.1f}" y1="{_TOP}" x2="{x_at(tick):.1f}" y2="{y:.1f}" stroke="#ccd3d9"/>'
+        + _text(x_at(tick), y + 16, f"{tick:g}", anchor="middle")
         for tick in (0, 0.25, 0.5, 0.75, 1)
     ]
-    title = _text(_x(0.5), y + 34, "SSIM to the original, with 95 % interval", anchor="middle")
+    title = _text(x_at(0.5), y + 34, "SSIM to the original, with 95 % interval", anchor="middle")
     size = f'width="{width}" height="{height:.0f}" viewBox="0 0 {width} {height:.0f}"'
     text = 'role="img" aria-label="SSIM of attacks" font-family="system-ui, sans-serif" font-size="13"'
     background = '<rect width="100%" height="100%" fill="#fff"/>'
@@ -59,20 +68,18 @@ def plot_ssim(table: EvaluationTable) -> Plot:
     )
 
 
-def _x(ssim: float) -> float:
-    return _MARGIN + _LABEL_WIDTH + _AXIS_WIDTH * (min(max(ssim, _LOW), 1) - _LOW) / (1 - _LOW)
-
-
-def _mark(cell: TableCell, y: float) -> str:
+def _mark(cell: TableCell, y: float, x_at: Callable[[float], float]) -> str:
     assert cell.result is not None
     assert cell.result.ssim is not None
     ssim, middle = cell.result.ssim, y + _ROW / 2
     color = _COLORS[cell.result.verdict]
     label = f"{cell.column.title}: {ssim.mean:.3f} ({ssim.ci_low:.3f} to {ssim.ci_high:.3f}), {cell.result.verdict}"
+    start, end, mean = x_at(ssim.ci_low), x_at(ssim.ci_high), x_at(ssim.mean)
+    line = f'<line x1="{start:.1f}" y1="{middle}" x2="{end:.1f}" y2="{middle}" stroke="{color}" stroke-width="2"/>'
+    name = _text(_MARGIN + 14, y + _ROW * 0.7, cell.column.title)
     return (
-        f"<g><title>{escape(label)}</title>{_text(_MARGIN + 14, y + _ROW * 0.7, cell.column.title)}"
-        f'<line x1="{_x(ssim.ci_low):.1f}" y1="{middle}" x2="{_x(ssim.ci_high):.1f}" y2="{middle}" stroke="{color}" '
-        f'stroke-width="2"/><circle cx="{_x(ssim.mean):.1f}" cy="{middle}" r="4.5" fill="{color}"/></g>'
+        f"<g><title>{escape(label)}</title>{name}{line}"
+        f'<circle cx="{mean:.1f}" cy="{middle}" r="4.5" fill="{color}"/></g>'
     )
 
 
