@@ -87,8 +87,10 @@ def audit(
     except unveil.InvalidScheme as error:
         raise CommandFailed(str(error)) from error
     except KeyboardInterrupt:
-        kept = "add --out DIR to keep finished attacks" if out is None else f"{out} keeps the finished attacks"
-        stderr().print(f"{kept}; run the command again to go on")
+        if out is None:
+            stderr().print("nothing was kept; with --out DIR, an interrupted audit can be continued")
+        else:
+            stderr().print(f"{out} keeps the finished attacks; run the command again to go on")
         raise
     except (ValueError, LookupError) as error:
         raise UsageError(str(error.args[0] if isinstance(error, LookupError) else error)) from error

@@ -92,4 +92,5 @@ def test_ctrl_c_ends_it_at_once_without_a_traceback(folder):
     _, errors = process.communicate(timeout=120)
     assert process.returncode == 130
     assert "Traceback" not in errors
+    assert "nothing was kept" not in errors
     assert "interrupted keeps the finished attacks; run the command again to go on" in " ".join(errors.split())

@@ -63,7 +63,9 @@ def test_the_form_previews_an_evaluation_and_starts_it(stack: LocalStack, browse
     # none and fr on both, key recovery on one; and on both the other three that the profile requires
     wait_until(browser, lambda _: preview.text.startswith("11 cells"))
     assert "ciphertext-only" in preview.get_property("textContent")
-    assert re.search(r"core hours on a CPU, of \S+ that the account has left", preview.get_property("textContent"))
+    assert re.search(
+        r"core hours on a CPU. The account has \S+ of \S+ core hours left", preview.get_property("textContent")
+    )
     assert "on one worker" in preview.text
     wait_until(browser, lambda page: '"profile": "smoke"' in _read_preview_json(page))
     shown = _read_preview(browser)
