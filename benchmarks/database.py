@@ -44,7 +44,7 @@ def database(stack: LocalStack) -> Iterator[Row | Curve]:
 
 
 def _measure_by_cells(stack: LocalStack, http: httpx.Client, evaluation: int) -> Curve:
-    """One evaluation that grows to the most that may be ordered."""
+    """One evaluation that grows."""
     points, filled = [], 1
     for cells in _CELLS:
         rows.insert_cells(stack.environment["UNVEIL_DATABASE_URL"], evaluation, cells, existing=filled)

@@ -152,9 +152,11 @@ PARTS: dict[str, Callable[[LocalStack], None]] = {"evaluation": evaluation, "dat
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.large_inputs")
-    parser.add_argument("parts", nargs="*", choices=[*PARTS, []], default=[*PARTS])
+    parser.add_argument("parts", nargs="*", metavar="PART", help=f"of: {', '.join(PARTS)}; both by default")
     args = parser.parse_args()
-    for part in args.parts:
+    if unknown := set(args.parts) - {*PARTS}:
+        parser.error(f"unknown part {', '.join(sorted(unknown))}; choose from {', '.join(PARTS)}")
+    for part in args.parts or PARTS:
         with (
             tempfile.TemporaryDirectory(prefix="unveil-bench-") as folder,
             LocalStack(Path(folder) / "state", port=0, environment=_ENVIRONMENT) as stack,

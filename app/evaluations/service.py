@@ -50,7 +50,7 @@ from unveil.models.catalog import DatasetInfo
 from unveil.models.core.profiles import profile_image_counts
 
 _Found = TypeVar("_Found")
-_EVALUATIONS_PER_READ = 4  # each has up to a thousand cells; other requests run between the reads
+_EVALUATIONS_PER_READ = 4  # each may have thousands of cells; other requests run between the reads
 
 
 async def plan(

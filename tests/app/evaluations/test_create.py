@@ -223,3 +223,13 @@ def test_without_a_broker_an_order_is_accepted_and_waits_for_the_sweeper(client,
 def test_an_order_needs_the_scope(sign_in):
     answer = sign_in("reader", ["read"]).post("/evaluations", json=ORDER)
     assert (answer.status_code, answer.json()["code"]) == (403, "forbidden")
+
+
+def test_an_evaluation_has_up_to_128_attacks(client):
+    body = {"schemes": [{"name": "tanaka"}], "dataset": "sample", "profile": "smoke"}
+    attacks = [{"name": "itn", "epochs": 1 + number} for number in range(129)]
+    most = client.post("/evaluations/estimate", json={**body, "attacks": attacks[:128]})
+    assert most.status_code == 200, most.text
+    assert most.json()["cells"] > 128, "the profile adds others"
+    refused = client.post("/evaluations/estimate", json={**body, "attacks": attacks})
+    assert (refused.status_code, refused.json()["errors"][0]["pointer"]) == (422, "/attacks")
