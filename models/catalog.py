@@ -1,6 +1,7 @@
 """The catalog: a registry of all schemes and attacks, their settings, and the schemes to which each attack applies.
 
-Imports no torch, because the API validates requests with it.
+The service reaches the science through this module alone, which imports no torch: names that it needs from other
+packages are exported here.
 """
 
 from __future__ import annotations

@@ -16,7 +16,7 @@ from unveil.app.db.ids import new_id
 from unveil.app.db.tables import Account, Token
 from unveil.app.errors.problem import AccountExists, BadSignInCode, Conflict, OwnAccount, UnknownAccount, UnknownToken
 from unveil.app.http.pagination import Page, PageRequest, build_page
-from unveil.app.jobs import event_log
+from unveil.app.jobs import cancellation
 from unveil.app.security.envelope import Keyring
 from unveil.app.security.principal import SCOPES, Scope
 
@@ -127,7 +127,7 @@ async def revoke(session: AsyncSession, id_or_name: str, by: str | None = None) 
     if account.id == by:
         raise OwnAccount("you would lock yourself out; ask another administrator, or use `unveil accounts revoke`")
     await queries.revoke(session, account.id)
-    await session.run_sync(event_log.cancel_jobs_of_account, account.id)
+    await session.run_sync(cancellation.cancel_jobs_of_account, account.id)
     # After the evaluations, in the order in which a worker that ends one locks them.
     await queries.delete_webhooks(session, account.id)
     await session.commit()

@@ -38,7 +38,7 @@ from unveil.app.evaluations.schemas import (
     EvaluationUpdate,
 )
 from unveil.app.evaluations.verdicts import load_verdicts
-from unveil.app.jobs import event_log
+from unveil.app.jobs import cancellation, event_log
 from unveil.app.jobs.dispatch import dispatch, enforce_quotas, load_cost_quota
 from unveil.app.keys import queries as keys_queries
 from unveil.app.keys import service as keys_service
@@ -271,7 +271,7 @@ async def cancel(session: AsyncSession, principal: Principal, id: str) -> Evalua
     locked = _require_found(id, await session.run_sync(event_log.lock_evaluation, id))
     if locked.status in TERMINAL - {Status.CANCELLED}:  # a client retries after losing the first answer
         raise EvaluationEnded(f"evaluation {id} has already {locked.status}; there is nothing to cancel")
-    await session.run_sync(event_log.cancel, locked)
+    await session.run_sync(cancellation.cancel_evaluation, locked)
     await session.commit()
     return await get(session, principal, id)
 

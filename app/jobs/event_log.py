@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any, Literal, TypeVar
 
-from sqlalchemy import ColumnElement, Select, Update, any_, case, func, literal, select, update
+from sqlalchemy import ColumnElement, Select, Update, any_, func, literal, select, update
 from sqlalchemy.orm import Session
 
 from unveil.app.db.ids import new_id
@@ -44,12 +44,12 @@ def append_events(session: Session, evaluation: Evaluation, type: EventType, *pa
 def on_cell_status_changed(session: Session, evaluation: Evaluation, cell_id: str) -> None:
     """Append an event and start or finish the evaluation; call in the transaction that changes the cell."""
     cell = session.get_one(Cell, cell_id, populate_existing=True)
-    _append_cell_events(session, evaluation, [cell])
+    append_cell_events(session, evaluation, [cell])
     _start_if_running(session, evaluation, cell)
     finish_if_complete(session, evaluation)
 
 
-def _append_cell_events(session: Session, evaluation: Evaluation, cells: Iterable[Cell]) -> None:
+def append_cell_events(session: Session, evaluation: Evaluation, cells: Iterable[Cell]) -> None:
     """For all changed cells at once, because each event contains the progress of the evaluation."""
     summary = progress_summary(session, evaluation.id)
     events = [
@@ -82,7 +82,7 @@ def on_key_status_changed(session: Session, evaluation: Evaluation, key_id: str)
             "error": {"code": "key_unusable", "detail": f"the key {key.id} could not be trained: {reason}"},
         }
         fail_waiting_cells = update(Cell).where(cells_using_key(key_id), Cell.status == Status.QUEUED).values(values)
-        _append_cell_events(session, evaluation, _execute_returning(session, evaluation, Cell, fail_waiting_cells))
+        append_cell_events(session, evaluation, update_returning(session, evaluation, Cell, fail_waiting_cells))
     finish_if_complete(session, evaluation)
 
 
@@ -120,7 +120,7 @@ def finish_if_complete(session: Session, evaluation: Evaluation) -> None:
     final_status = aggregate_status([Status(status) for status in cells])
     if final_status is not None:
         evaluation.finished_at = func.clock_timestamp()
-        _set_status(session, evaluation, final_status)
+        set_status(session, evaluation, final_status)
         _add_webhook_deliveries(session, evaluation)
 
 
@@ -136,50 +136,7 @@ def _add_webhook_deliveries(session: Session, evaluation: Evaluation) -> None:
     )
 
 
-def cancel(session: Session, evaluation: Evaluation) -> None:
-    """Cancel a locked evaluation: queued jobs end now, running ones are asked to stop."""
-    if evaluation.status == Status.RUNNING:
-        _set_status(session, evaluation, Status.CANCELLING)
-    _append_cell_events(session, evaluation, _execute_returning(session, evaluation, Cell, _cancel_statement(Cell)))
-    keys = _execute_returning(session, evaluation, Key, _cancel_statement(Key))
-    append_progress(session, evaluation, *sorted(keys, key=lambda key: key.id))
-    finish_if_complete(session, evaluation)
-
-
-def cancel_job(session: Session, id: str, evaluation_id: str | None) -> None:
-    """Cancel one active cell or training: a queued one ends now, a running one is asked to stop."""
-    evaluation = None if evaluation_id is None else lock_evaluation(session, evaluation_id)
-    if session.scalar(_cancel_statement(Cell).where(Cell.id == id).returning(Cell.id)) and evaluation is not None:
-        on_cell_status_changed(session, evaluation, id)
-    if session.scalar(_cancel_statement(Key).where(Key.id == id).returning(Key.id)) and evaluation is not None:
-        on_key_status_changed(session, evaluation, id)
-
-
-def cancel_jobs_of_account(session: Session, account_id: str) -> None:
-    """Cancel all active jobs. The caller has locked the account, so that it cannot create more."""
-    unfinished = select(Evaluation.id).where(Evaluation.account_id == account_id, Evaluation.finished_at.is_(None))
-    for evaluation_id in session.scalars(unfinished.order_by(Evaluation.id)).all():
-        evaluation = lock_evaluation(session, evaluation_id)
-        if evaluation is not None:
-            cancel(session, evaluation)
-    session.execute(_cancel_statement(Key).where(Key.account_id == account_id, Key.evaluation_id.is_(None)))
-
-
-def _cancel_statement(table: type[_Job]) -> Update:
-    is_queued = table.status == Status.QUEUED
-    return (
-        update(table)
-        .where(table.status.in_([Status.QUEUED, Status.RUNNING]))
-        .values(
-            status=case((is_queued, Status.CANCELLED), else_=Status.CANCELLING),
-            finished_at=case((is_queued, func.clock_timestamp())),
-        )
-    )
-
-
-def _execute_returning(
-    session: Session, evaluation: Evaluation, table: type[_Job], statement: Update
-) -> Sequence[_Job]:
+def update_returning(session: Session, evaluation: Evaluation, table: type[_Job], statement: Update) -> Sequence[_Job]:
     """Update rows of the evaluation and return them."""
     rows = statement.where(table.evaluation_id == evaluation.id).returning(table)
     return session.scalars(rows, execution_options={"populate_existing": True, "synchronize_session": False}).all()
@@ -218,9 +175,9 @@ def job_progress(cells: Sequence[Any], keys: Sequence[Any]) -> list[eta.JobProgr
 def _start_if_running(session: Session, evaluation: Evaluation, job: Cell | Key) -> None:
     if evaluation.status == Status.QUEUED and job.status == Status.RUNNING:
         evaluation.started_at = func.clock_timestamp()
-        _set_status(session, evaluation, Status.RUNNING)
+        set_status(session, evaluation, Status.RUNNING)
 
 
-def _set_status(session: Session, evaluation: Evaluation, status: Status) -> None:
+def set_status(session: Session, evaluation: Evaluation, status: Status) -> None:
     evaluation.status = status
     append_events(session, evaluation, "status", {"status": status.value, **progress_summary(session, evaluation.id)})

@@ -11,7 +11,7 @@ from unveil.app.db.ids import is_id
 from unveil.app.db.job_states import ACTIVE, Status
 from unveil.app.errors.problem import JobEnded, UnknownJob
 from unveil.app.http.pagination import Page, PageRequest, build_page
-from unveil.app.jobs import event_log, queries
+from unveil.app.jobs import cancellation, queries
 from unveil.app.jobs.schemas import JobOut
 
 
@@ -29,7 +29,7 @@ async def cancel(session: AsyncSession, id: str) -> JobOut:
     row = await _get(session, id)
     if row.status not in ACTIVE | {Status.CANCELLED}:
         raise JobEnded(f"{id} has already {row.status}; there is nothing to cancel")
-    await session.run_sync(event_log.cancel_job, id, row.evaluation_id)
+    await session.run_sync(cancellation.cancel_job, id, row.evaluation_id)
     await session.commit()
     return JobOut.model_validate(await _get(session, id))
 

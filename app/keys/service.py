@@ -26,7 +26,7 @@ from unveil.app.errors.problem import (
     UnknownScheme,
 )
 from unveil.app.http.pagination import Page, PageRequest, build_page
-from unveil.app.jobs import event_log
+from unveil.app.jobs import cancellation
 from unveil.app.jobs.dispatch import enforce_quotas
 from unveil.app.keys import queries
 from unveil.app.keys.schemas import JobError, KeyCreate, KeyOut, MaterialOut
@@ -323,7 +323,7 @@ async def destroy(session: AsyncSession, app_state: AppState, principal: Princip
 async def cancel(session: AsyncSession, principal: Principal, id: str) -> KeyOut:
     """Ask the training to stop; asking again is fine. Commits. Raises UnknownKey, KeyDestroyed, NotTraining."""
     (key,) = await get_many(session, principal, [id])
-    await session.run_sync(event_log.cancel_job, id, key.evaluation_id)
+    await session.run_sync(cancellation.cancel_job, id, key.evaluation_id)
     await session.commit()
     await session.refresh(key)
     if key.status not in (Status.CANCELLING, Status.CANCELLED):

@@ -26,7 +26,7 @@ from sqlalchemy.orm import Session
 from tests.factories import expire_lease, make_evaluation
 from unveil.app.db.job_states import TERMINAL, TRANSITIONS, Status, aggregate_status
 from unveil.app.db.tables import Cell, Evaluation, Event
-from unveil.app.jobs import event_log
+from unveil.app.jobs import cancellation, event_log
 from unveil.worker import cells, lease, sweeper
 from unveil.worker.lease import Lease, LeaseLost
 from unveil.worker.runtime import Runtime
@@ -59,7 +59,7 @@ class EvaluationStateMachine(RuleBasedStateMachine):
         with self.runtime.sessions.begin() as session:
             evaluation = event_log.lock_evaluation(session, self.evaluation_id)
             if evaluation.status not in TERMINAL:
-                event_log.cancel(session, evaluation)
+                cancellation.cancel_evaluation(session, evaluation)
 
     @precondition(lambda self: self.claims)
     @rule(claim_index=CLAIM, status=st.sampled_from(FINAL_STATUSES))

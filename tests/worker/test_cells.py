@@ -16,7 +16,7 @@ from unveil.app import broker
 from unveil.app.db.ids import new_id
 from unveil.app.db.job_states import Status
 from unveil.app.db.tables import Cell, Curve, Evaluation, Event, Key, Sample, Scores
-from unveil.app.jobs import event_log
+from unveil.app.jobs import cancellation, event_log
 from unveil.app.storage import StorageUnavailableError
 from unveil.models.core.errors import AttackFailed, DoesNotApply, OutOfMemory
 from unveil.models.data.image_dataset import DatasetMissing, DatasetUnreadable, ImageDataset
@@ -244,7 +244,7 @@ def test_a_cancelled_cell_stops_at_its_next_word(runtime, account, monkeypatch):
 
     def run(context):
         with runtime.sessions.begin() as session:
-            event_log.cancel(session, event_log.lock_evaluation(session, evaluation_id))
+            cancellation.cancel_evaluation(session, event_log.lock_evaluation(session, evaluation_id))
         assert get_cell(runtime, waiting).status == "cancelled"
         assert get_cell(runtime, id).status == "cancelling"
         assert get_evaluation(runtime, evaluation_id).status == "cancelling"
@@ -268,7 +268,7 @@ def test_a_cancelled_cell_ends_at_once_even_if_its_work_reports_no_progress(runt
 
     def run(context):
         with runtime.sessions.begin() as session:
-            event_log.cancel(session, event_log.lock_evaluation(session, evaluation_id))
+            cancellation.cancel_evaluation(session, event_log.lock_evaluation(session, evaluation_id))
         asked = time.monotonic()
         while get_evaluation(runtime, evaluation_id).status != "cancelled":
             assert time.monotonic() < asked + 120, "it waits for the work"
@@ -289,7 +289,7 @@ def test_what_finishes_before_it_sees_the_cancel_flag_keeps_its_result(runtime, 
 
     def run(context):
         with runtime.sessions.begin() as session:
-            event_log.cancel(session, event_log.lock_evaluation(session, evaluation_id))
+            cancellation.cancel_evaluation(session, event_log.lock_evaluation(session, evaluation_id))
         return make_outcome()
 
     replace_run_cell(monkeypatch, run)

@@ -15,7 +15,7 @@ from unveil.app import broker
 from unveil.app.db.ids import new_id
 from unveil.app.db.job_states import Status
 from unveil.app.db.tables import Cell, Evaluation, Event, Key
-from unveil.app.jobs import event_log
+from unveil.app.jobs import cancellation, event_log
 from unveil.app.ops.storage_gc import find_orphaned_blobs
 from unveil.models.core import checkpoints
 from unveil.models.core.errors import AttackFailed, OutOfMemory
@@ -336,7 +336,7 @@ def test_a_key_given_up_as_poison_fails_its_cells(runtime, account):
 
 def cancel_evaluation(runtime: Runtime, evaluation_id: str) -> None:
     with runtime.sessions.begin() as session:
-        event_log.cancel(session, event_log.lock_evaluation(session, evaluation_id))
+        cancellation.cancel_evaluation(session, event_log.lock_evaluation(session, evaluation_id))
 
 
 def test_a_cancelled_evaluation_cancels_the_key_that_is_made_for_it(runtime, account):

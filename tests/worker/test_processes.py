@@ -29,7 +29,7 @@ from unveil.app.db.ids import new_id
 from unveil.app.db.job_states import Status
 from unveil.app.db.tables import Cell, Evaluation, Key, ProcessHeartbeat
 from unveil.app.dependencies import make_app_state
-from unveil.app.jobs import event_log
+from unveil.app.jobs import cancellation, event_log
 from unveil.app.local.supervisor import ChildProcess, spawn
 from unveil.app.rpc.messages import ImageFile, Operation, TransformReply, TransformRequest
 from unveil.app.settings import Settings
@@ -166,7 +166,7 @@ def test_a_running_cell_is_cancelled_in_the_middle_and_its_message_is_not_run_ag
         assert Path(f"/proc/{busy}/oom_score_adj").read_text() == "800\n"
         assert resource.prlimit(busy, resource.RLIMIT_DATA)[0] != resource.RLIM_INFINITY
         with runtime.sessions.begin() as session:
-            event_log.cancel(session, event_log.lock_evaluation(session, evaluation_id))
+            cancellation.cancel_evaluation(session, event_log.lock_evaluation(session, evaluation_id))
         wait_until(lambda: has_ended(runtime, evaluation_id), "the cancelled end", running)
     assert [(get_cell(runtime, one).status, get_cell(runtime, one).attempt) for one in (id, last)] == [
         ("cancelled", 1),

@@ -14,7 +14,7 @@ from tests.factories import expire_lease, make_evaluation
 from unveil.app import broker
 from unveil.app.db.job_states import Status
 from unveil.app.db.tables import Cell, Evaluation, Event
-from unveil.app.jobs import event_log
+from unveil.app.jobs import cancellation, event_log
 from unveil.worker import cells, sweeper
 from unveil.worker.runtime import Runtime
 
@@ -107,7 +107,7 @@ def test_a_cancelling_cell_whose_worker_is_gone_ends_cancelled(runtime, account)
     evaluation_id, (id,) = make_evaluation(runtime.sessions, account)
     cells.claim(runtime, id)
     with runtime.sessions.begin() as session:
-        event_log.cancel(session, event_log.lock_evaluation(session, evaluation_id))
+        cancellation.cancel_evaluation(session, event_log.lock_evaluation(session, evaluation_id))
     expire_lease(runtime.sessions, id)
     run_sweep(runtime)
     assert get_cell(runtime, id).status == "cancelled"

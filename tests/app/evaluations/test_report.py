@@ -21,7 +21,7 @@ from sqlalchemy import event, select, text
 from tests.app.evaluations.conftest import create_evaluation
 from unveil.app.db.tables import Cell
 from unveil.app.evaluations import queries
-from unveil.app.jobs import event_log
+from unveil.app.jobs import cancellation, event_log
 from unveil.app.report import charts, image_grids
 from unveil.app.security import signing
 
@@ -221,7 +221,7 @@ def test_a_report_of_an_unfinished_evaluation_is_marked_as_such(client, runtime)
     for format in ("json", "csv", "md", "pdf", "zip"):
         assert client.get(f"{body['links']['self']}/report.{format}").status_code == 200
     with runtime.sessions.begin() as session:
-        event_log.cancel(session, event_log.lock_evaluation(session, body["id"]))
+        cancellation.cancel_evaluation(session, event_log.lock_evaluation(session, body["id"]))
     assert "cancelled" in client.get(body["links"]["report"]).text
 
 

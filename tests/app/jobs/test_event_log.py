@@ -13,14 +13,14 @@ from tests.factories import make_account, make_evaluation, make_key_to_train
 from unveil.app.db.ids import new_id
 from unveil.app.db.job_states import Status
 from unveil.app.db.tables import Cell, Evaluation, Event, Key
-from unveil.app.jobs import event_log
+from unveil.app.jobs import cancellation, event_log
 from unveil.worker.runtime import Runtime
 
 Change = Callable[[Session, Evaluation, str], None]
 
 
 def cancel(session: Session, evaluation: Evaluation, key_id: str) -> None:
-    event_log.cancel(session, evaluation)
+    cancellation.cancel_evaluation(session, evaluation)
 
 
 def fail_key(session: Session, evaluation: Evaluation, key_id: str) -> None:
