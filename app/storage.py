@@ -8,7 +8,7 @@ import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, BinaryIO, ClassVar
+from typing import Any, BinaryIO, ClassVar, TypeVar
 
 import fsspec
 from fsspec.implementations.local import LocalFileSystem
@@ -16,6 +16,8 @@ from fsspec.implementations.local import LocalFileSystem
 from unveil.app.observability import failpoints
 from unveil.app.settings import Settings
 from unveil.models.core.files import replace_file, sync_folder
+
+T = TypeVar("T")
 
 
 class StorageError(OSError):
@@ -81,6 +83,10 @@ class BlobStore:
         """All or nothing: written aside, synced and renamed on a local disk; one object put elsewhere."""
         self._write_atomically(name, lambda file: file.write(data))
 
+    def write_with(self, name: str, fill: Callable[[BinaryIO], T]) -> T:
+        """As `write`, what `fill` writes to the file it is given. Returns its result."""
+        return self._write_atomically(name, fill)
+
     def write_file(self, name: str, source: BinaryIO) -> None:
         """As `write`, from a file of any size, a piece at a time."""
         self._write_atomically(name, lambda file: shutil.copyfileobj(source, file, 2**20))
@@ -105,26 +111,27 @@ class BlobStore:
         return [str(entry).removeprefix(f"{self._root}/") for entry in self._fs.find(self._path(folder))]
 
     @_translate_storage_errors()
-    def _write_atomically(self, name: str, fill: Callable[[Any], object]) -> None:
+    def _write_atomically(self, name: str, fill: Callable[[Any], T]) -> T:
         path = self._path(name)
         if not self._local:
             upload = self._fs.open(path, "wb", autocommit=False)
             try:
-                fill(upload)
+                result = fill(upload)
                 upload.close()
             except BaseException:
                 upload.discard()
                 upload.closed = True  # else the end of its life would begin it anew
                 raise
             upload.commit()
-            return
+            return result
         target = Path(path)
         target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         with replace_file(target) as file:
-            fill(file)
+            result = fill(file)
             failpoints.failpoint("blob-before-rename")
         failpoints.failpoint("blob-renamed")
         sync_folder(target.parent)
+        return result
 
     @_translate_storage_errors()
     def read(self, name: str) -> bytes:

@@ -2,8 +2,8 @@
 
 `evaluation`: 10,000 cells in one request; its cells wait, so that the figures are those of the API alone. `dataset`:
 100,000 images of 96x96 and 5,000 of 224x224, uploaded as one array and attacked, with limits raised to fit. Memory is
-the peak of each process with its children, sampled ten times a second; a stall is the longest time for which the API
-answered nothing else meanwhile.
+the peak of each process with its children, sampled ten times a second, without the files that it maps; a stall is the
+longest time for which the API answered nothing else meanwhile.
 """
 
 from __future__ import annotations
@@ -71,7 +71,8 @@ def _watch_memory(stack: LocalStack, watch: Watch, stopped: threading.Event) -> 
             try:
                 leader = psutil.Process(int(file.read_text().split()[0]))
                 family = [leader, *leader.children(recursive=True)]
-                held = sum(process.memory_info().rss for process in family) / 2**20
+                infos = [process.memory_info() for process in family]
+                held = sum(info.rss - info.shared for info in infos) / 2**20
             except (psutil.Error, ValueError, IndexError):
                 continue  # it starts or ends at this moment
             watch.peak_mib[file.stem] = max(watch.peak_mib.get(file.stem, 0.0), held)

@@ -98,8 +98,11 @@ def _build_from_arrays(request: ArchiveRequest, file: BinaryIO, blobs: BlobStore
 
 
 def _store(request: ArchiveRequest, data: ImageDataset, labelled: bool, blobs: BlobStore) -> ArchiveReply:
-    npz = save_npz(data)
-    blobs.write(request.dataset_blob, npz)
+    def save(file: BinaryIO) -> int:
+        save_npz(data, file)
+        return file.tell()
+
+    stored_bytes = blobs.write_with(request.dataset_blob, save)
     return ArchiveReply(
         train_count=len(data.train),
         test_count=len(data.test),
@@ -107,7 +110,7 @@ def _store(request: ArchiveRequest, data: ImageDataset, labelled: bool, blobs: B
         height=data.train.shape[1],
         classes=list(data.classes),
         has_originals=data.train_originals is not None,
-        pixel_bytes=len(npz),
+        pixel_bytes=stored_bytes,
         note="; ".join(data.notes),
         labelled=labelled,
     )

@@ -27,7 +27,8 @@ def load_dataset(runtime: Runtime, account_id: str, name: str) -> ImageDataset:
     if row is None:
         raise DatasetMissing(f"dataset {name} was deleted")
     try:
-        return load_npz(row.name, runtime.blobs.read(row.blob))
+        with runtime.blobs.open(row.blob) as file:
+            return load_npz(row.name, file)
     except FileNotFoundError:
         raise DatasetMissing(f"the images of dataset {name} are gone; upload it again") from None
 

@@ -66,7 +66,8 @@ class ArchiveUploader:
         return dataset_archive.build_from_upload(request, self.blobs, self.settings)
 
     def load_stored(self):
-        return load_npz("set", self.blobs.read("datasets/a.npz"))
+        with self.blobs.open("datasets/a.npz") as file:
+            return load_npz("set", file)
 
     def rejection(self, data: bytes, **how) -> Rejection:
         with pytest.raises(RequestRejected) as rejected:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 
 import pytest
 from sqlalchemy import select
@@ -19,7 +20,7 @@ def store_reconstructions(runtime, images, names=None) -> str:
     """The row and blob of an upload of kind `reconstructed`."""
     id = new_id("ds")
     data = replace(sample().take(0, len(images)), test=images, test_names=names)
-    runtime.blobs.write(f"datasets/{id}.npz", save_npz(data))
+    runtime.blobs.write_with(f"datasets/{id}.npz", partial(save_npz, data))
     with runtime.sessions.begin() as session:
         session.add(
             Dataset(

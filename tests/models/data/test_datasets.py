@@ -9,7 +9,6 @@ from tests.worker.sample_images import encode_pixels, noise
 from unveil.models.data import datasets
 from unveil.models.data.dead_leaves import dead_leaves
 from unveil.models.data.image_dataset import DatasetMissing, DatasetUnreadable, interleave_classes
-from unveil.models.data.npz import load_npz, save_npz
 from unveil.models.data.sample import sample
 
 
@@ -349,12 +348,3 @@ def test_a_failed_download_names_the_folder_for_the_files(name, folder, tmp_path
 def test_an_unknown_name_lists_the_known_datasets(tmp_path):
     with pytest.raises(DatasetMissing, match="sample, stl10, cifar10"):
         datasets.load("imagenet", tmp_path)
-
-
-def test_a_dataset_survives_its_blob():
-    data = sample().take(5, 3)
-    again = load_npz("copy", save_npz(data))
-    assert (again.train == data.train).all()
-    assert (again.test_labels == data.test_labels).all()
-    assert again.classes == data.classes
-    assert again.train_originals is None
