@@ -82,7 +82,9 @@ def noise(
         if whole:
             return rng.integers(int(form.low), int(form.high), shape, form.dtype, endpoint=True)
         values = rng.random(shape, np.float32)
-        return (form.low + (form.high - form.low) * values).astype(form.dtype)
+        values *= form.high - form.low  # in place: encodings of many images take gigabytes
+        values += form.low
+        return values.astype(form.dtype, copy=False)
 
     return draw
 

@@ -60,11 +60,9 @@ def invert(
     groups = sorted(set(zip(subsets.tolist(), weights.tolist(), strict=True)))
     for done, (subset, weight) in enumerate(groups):
         on_step(0.5 + done / (2 * len(groups)))
-        members = np.flatnonzero((subsets == subset) & (weights == weight))
-        sorted_channels = np.stack(
-            [channels[i][:, np.argsort(structure.orders[orders[i]])].astype(np.float64) for i in members]
-        )
-        planes[members] = _least_squares(sorted_channels, matrices[subset], weight)
+        solver = _LeastSquares(matrices[subset], weight, height, width)
+        for i in np.flatnonzero((subsets == subset) & (weights == weight)):
+            planes[i] = solver.solve(channels[i][:, np.argsort(structure.orders[orders[i]])])
     energy = _patch_energy(channels)
     return Inverted(_to_images(planes), subsets, orders, left / np.maximum(energy, np.finfo(float).tiny))
 
@@ -131,15 +129,25 @@ def _patch_energy(channels: Floats) -> npt.NDArray[np.float64]:
     )
 
 
-def _least_squares(channels: npt.NDArray[np.float64], matrix: Any, weight: float) -> npt.NDArray[np.float64]:
-    """Planes [N, 3, H, W] with mean 0 whose channels are nearest, and whose differences are small, by `weight`."""
-    count, colours, _, height, width = channels.shape
-    rows, columns = _squared_differences(height), _squared_differences(width)
-    smoothness = sparse.kron(rows, sparse.identity(width)) + sparse.kron(sparse.identity(height), columns)
-    normal = matrix.T @ matrix + weight * smoothness + _NULL_SPACE * sparse.identity(height * width)
-    solved = splu(normal.tocsc()).solve(matrix.T @ channels.reshape(count * colours, -1).T)
-    planes = solved.T.reshape(count, colours, height, width)
-    return np.asarray(planes - planes.mean(axis=(2, 3), keepdims=True))
+class _LeastSquares:
+    """Planes with mean 0 whose channels are nearest, and whose differences are small, by `weight`."""
+
+    def __init__(self, matrix: Any, weight: float, height: int, width: int) -> None:
+        rows, columns = _squared_differences(height), _squared_differences(width)
+        smoothness = sparse.kron(rows, sparse.identity(width)) + sparse.kron(sparse.identity(height), columns)
+        normal = matrix.T @ matrix + weight * smoothness + _NULL_SPACE * sparse.identity(height * width)
+        self._transposed = matrix.T
+        # For a symmetric positive matrix; with the defaults, the factors have twice the values.
+        self._factors = splu(
+            normal.tocsc(), permc_spec="MMD_AT_PLUS_A", diag_pivot_thresh=0.0, options={"SymmetricMode": True}
+        )
+
+    def solve(self, channels: Floats) -> npt.NDArray[np.float64]:
+        """Channels [3, n, H, W] of one image -> planes [3, H, W]. One image at a time, which bounds the memory."""
+        colours, _, height, width = channels.shape
+        right = self._transposed @ channels.reshape(colours, -1).T.astype(np.float64)
+        planes = self._factors.solve(right).T.reshape(colours, height, width)
+        return np.asarray(planes - planes.mean(axis=(1, 2), keepdims=True))
 
 
 def _squared_differences(length: int) -> Any:
